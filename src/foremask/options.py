@@ -1,0 +1,79 @@
+"""What a caller may ask for: presets, quality, and the limits that a clip must keep."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Preset(StrEnum):
+    """Container and codec of the mask video; the nine names of the wire contract."""
+
+    MP4_H264 = "mp4_h264"
+    MP4_H265 = "mp4_h265"
+    WEBM_VP9 = "webm_vp9"
+    MOV_H265 = "mov_h265"
+    MOV_PRORESKS = "mov_proresks"
+    MKV_H264 = "mkv_h264"
+    MKV_H265 = "mkv_h265"
+    MKV_VP9 = "mkv_vp9"
+    GIF = "gif"
+
+    @property
+    def suffix(self) -> str:
+        """File name ending, with its dot."""
+        return "." + self.value.split("_", maxsplit=1)[0]
+
+    @property
+    def media_type(self) -> str:
+        """What a web server says of the file."""
+        return MEDIA_TYPES[self.suffix]
+
+
+MEDIA_TYPES = {
+    ".mp4": "video/mp4",
+    ".webm": "video/webm",
+    ".mov": "video/quicktime",
+    ".mkv": "video/x-matroska",
+    ".gif": "image/gif",
+    ".avi": "video/x-msvideo",
+}
+
+
+class Quality(StrEnum):
+    """How much time a mask may take; docs/quality.md has what each gives."""
+
+    FAST = "fast"
+    BALANCED = "balanced"
+    BEST = "best"
+
+
+class Device(StrEnum):
+    """Where the network runs; ``auto`` takes a GPU when the runtime finds one."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a clip may be. The defaults are the service's; ``UNLIMITED`` is for one's own files."""
+
+    max_bytes: int = 1 << 30
+    max_side_px: int = 16_000
+    max_duration_s: float = 60.0  # a clip may be longer by less than one frame
+    max_frame_pixels: int = 60 * 240 * 3840 * 2160  # frames x pixels: 60 s of 4K at 240 fps
+
+
+UNLIMITED = Limits(
+    max_bytes=1 << 62, max_side_px=16_000, max_duration_s=float("inf"), max_frame_pixels=1 << 62
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MaskOptions:
+    """One masking, as asked for."""
+
+    preset: Preset = Preset.MP4_H264
+    quality: Quality = Quality.BALANCED
+    device: Device = Device.AUTO
+    limits: Limits = UNLIMITED

@@ -1,0 +1,31 @@
+"""A picture that is already an array: a photograph, or a frame drawn by a test."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from foremask.pictures import Rgb
+
+
+@dataclass(frozen=True, slots=True)
+class Still:
+    """Pixels with the face of a `Picture`."""
+
+    pixels: Rgb
+
+    @property
+    def width(self) -> int:
+        return int(self.pixels.shape[1])
+
+    @property
+    def height(self) -> int:
+        return int(self.pixels.shape[0])
+
+    def rgb(self, width: int, height: int) -> Rgb:
+        """Resampled by area when it shrinks and linearly when it grows."""
+        if (width, height) == (self.width, self.height):
+            return self.pixels
+        shrinks = width <= self.width and height <= self.height
+        how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        return np.asarray(cv2.resize(self.pixels, (width, height), interpolation=how), np.uint8)
