@@ -16,10 +16,12 @@ class Still:
 
     @property
     def width(self) -> int:
+        """Columns."""
         return int(self.pixels.shape[1])
 
     @property
     def height(self) -> int:
+        """Rows."""
         return int(self.pixels.shape[0])
 
     def rgb(self, width: int, height: int) -> Rgb:

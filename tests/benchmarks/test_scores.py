@@ -1,0 +1,78 @@
+"""The scorer against answers worked out by hand."""
+
+import numpy as np
+import pytest
+
+from benchmarks import scores
+
+
+def square(x: int, size: int = 10, shape: tuple[int, int] = (40, 60)) -> np.ndarray:
+    mask = np.zeros(shape, bool)
+    mask[10 : 10 + size, x : x + size] = True
+    return mask
+
+
+def test_j_of_half_shifted_squares_is_one_third() -> None:
+    """Two squares of 100 that share 50 pixels have a union of 150."""
+    assert scores.region_similarity(square(10), square(15)) == pytest.approx(1 / 3)
+
+
+def test_two_empty_masks_agree() -> None:
+    """Nothing there and nothing said is a perfect answer, in J and in F."""
+    empty = np.zeros((8, 8), bool)
+    assert scores.region_similarity(empty, empty) == 1
+    assert scores.contour_accuracy(empty, empty) == 1
+
+
+def test_missing_everything_is_zero() -> None:
+    """A contour that is not found at all has neither precision nor recall."""
+    assert scores.contour_accuracy(np.zeros((40, 60), bool), square(10)) == 0
+
+
+def test_a_contour_is_matched_within_its_tolerance_and_not_beyond() -> None:
+    """At 40 x 60 the tolerance is ceil(0.008 x 72.1) = 1 pixel: a shift of 1 is free, one of 2 is not."""
+    assert scores.contour_accuracy(square(11), square(10)) == 1
+    shifted = scores.contour_accuracy(square(12), square(10))
+    assert 0.4 < shifted < 0.8
+
+
+def test_contour_of_a_square_runs_round_it_once() -> None:
+    """Four sides of ten pixels: the lower right corner is shared, the upper left one is diagonal."""
+    assert np.count_nonzero(scores.contour(square(10))) == 40
+
+
+def test_the_last_row_is_compared_only_sideways() -> None:
+    """As in DAVIS's seg2bmap: the lowest row has no lower neighbour."""
+    mask = np.zeros((4, 6), bool)
+    mask[:, :3] = True
+    assert scores.contour(mask)[:, 2].all()
+    assert np.count_nonzero(scores.contour(mask)) == 4
+
+
+def test_a_constant_error_does_not_flicker() -> None:
+    """dtSSD judges the change of the error, not the error."""
+    truth = [np.zeros((4, 4), np.float32)] * 3
+    assert scores.temporal_error([t + 0.25 for t in truth], truth) == 0
+
+
+def test_an_error_that_comes_and_goes_flickers() -> None:
+    """0, 0.5, 0 differs by 0.5 everywhere, twice: dtSSD is 50."""
+    truth = [np.zeros((4, 4), np.float32)] * 3
+    masks = [truth[0], truth[1] + 0.5, truth[2]]
+    assert scores.temporal_error(masks, truth) == pytest.approx(50)
+
+
+def test_the_first_and_the_last_frame_do_not_count_for_j() -> None:
+    """DAVIS leaves both out; MAE counts them."""
+    right, wrong = square(10).astype(np.float32), square(40).astype(np.float32)
+    result = scores.score([wrong, right, right, wrong], [right] * 4)
+    assert result.j == result.f == result.j_recall == 100
+    assert result.mae == pytest.approx(1000 * 2 * 200 / 2400 / 4)
+
+
+def test_a_mask_that_moves_with_the_flow_has_no_warp_error() -> None:
+    """Everything moves by two pixels to the right, and so does the mask."""
+    flow = np.zeros((40, 60, 2), np.float32)
+    flow[..., 0] = -2
+    masks = [square(10 + 2 * t).astype(np.float32) for t in range(4)]
+    assert scores.warp_error(masks, [flow] * 3) == pytest.approx(0, abs=1e-6)
