@@ -339,9 +339,10 @@ class EncryptedVideo(ClipRefused):
 
 
 class Busy(ForemaskError):
-    """Try again after ``retry_after_s`` seconds."""
+    """Try again after ``retry_after_s`` seconds; all is free again after ``reset_s``."""
 
     retry_after_s: float = 1.0
+    reset_s: float = 1.0
 
 
 class RateLimited(Busy):

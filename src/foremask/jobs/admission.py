@@ -1,0 +1,194 @@
+"""Whether a request may start a job: rate, quota, idempotency, caps; the job row and its first wake-up."""
+
+import uuid
+from dataclasses import dataclass, field
+
+from foremask.errors import (
+    Busy,
+    IdempotencyMismatch,
+    QueueFull,
+    QuotaExhausted,
+    RateLimited,
+    TokenInvalid,
+    TooManyJobs,
+)
+from foremask.jobs.database import Database, json_value
+from foremask.options import Preset, Quality
+
+QUEUE_LIMIT = 10_000  # a day of 60 s clips on the fastest machine we know
+FULL_RETRY_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What the ``RateLimit-*`` headers say: requests in a burst, those left, seconds until all are back."""
+
+    limit: int
+    remaining: int
+    reset_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A token that was good a moment ago, and what is left of its rate."""
+
+    token_id: uuid.UUID
+    priority: int
+    rate: Rate
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A job as asked for; exactly one of ``video_url`` and ``source_key`` is set.
+
+    ``source_key`` names an upload of ours. ``clip`` is what the probe found, None when the origin
+    was too slow; ``clip["frames"]`` may be None. ``body_hash`` tells two bodies of one key apart.
+    """
+
+    token_id: uuid.UUID
+    preset: Preset
+    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    video_url: str | None = None
+    source_key: str | None = None
+    quality: Quality = Quality.BALANCED
+    webhook_url: str | None = None
+    idempotency_key: str | None = None
+    body_hash: bytes | None = None
+    clip: dict[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The job's id; ``replayed`` when the Idempotency-Key had made it before."""
+
+    request_id: str
+    replayed: bool
+
+
+async def charge_rate(database: Database, token_hash: bytes) -> Grant:
+    """Check the token and take one request off its rate, exactly, on however many API nodes.
+
+    Raises TokenInvalid, QuotaExhausted or RateLimited; the latter's ``limit``,
+    ``retry_after_s`` and ``reset_s`` are the facts of its headers (``remaining`` is 0).
+    """
+    row = await database.one("select * from charge_rate(%s)", (token_hash,))
+    assert row is not None  # noqa: S101  # the function always answers
+    rate = Rate(row["allowed"], row["remaining"], row["reset_s"])
+    match row["outcome"]:
+        case "invalid":
+            raise _invalid()
+        case "quota":
+            raise _quota(row["allowed"])
+        case "rate":
+            error = RateLimited(
+                f"more requests than the token's rate allows; try again in {row['wait_s']:.1f} s",
+                limit=rate.limit,
+            )
+            error.retry_after_s = row["wait_s"]
+            error.reset_s = rate.reset_s
+            raise error
+        case _:
+            return Grant(row["token"], row["priority"], rate)
+
+
+async def check_token(database: Database, token_hash: bytes) -> uuid.UUID:
+    """The id of a token that may read; raises TokenInvalid."""
+    row = await database.one(
+        """select id from tokens where hash = %s and revoked_at is null
+           and (expires_at is null or expires_at > now())""",
+        (token_hash,),
+    )
+    if row is None:
+        raise _invalid()
+    token_id: uuid.UUID = row["id"]
+    return token_id
+
+
+async def find_replay(
+    database: Database, token_id: uuid.UUID, idempotency_key: str, body_hash: bytes
+) -> str | None:
+    """The request that this key made before, so that the clip need not be probed again.
+
+    Raises IdempotencyMismatch when it made one of another body.
+    """
+    row = await database.one(
+        "select id, body_hash from jobs where token = %s and idempotency_key = %s",
+        (token_id, idempotency_key),
+    )
+    if row is None:
+        return None
+    if bytes(row["body_hash"]) != body_hash:
+        raise _mismatch()
+    request_id: str = row["id"]
+    return request_id
+
+
+async def admit(database: Database, job: NewJob, queue_limit: int = QUEUE_LIMIT) -> Admitted:
+    """Accept the job or say why not, in one transaction with its first task.
+
+    Raises TokenInvalid, QuotaExhausted, IdempotencyMismatch, TooManyJobs or QueueFull.
+    """
+    row = await database.one(
+        "select * from admit(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        (
+            job.request_id,
+            job.token_id,
+            job.video_url,
+            job.source_key,
+            job.preset.value,
+            job.quality.value,
+            job.webhook_url,
+            job.idempotency_key,
+            job.body_hash,
+            json_value(job.clip),
+            queue_limit,
+        ),
+    )
+    assert row is not None  # noqa: S101  # the function always answers
+    allowed, counted = row["allowed"], row["counted"]
+    match row["outcome"]:
+        case "invalid":
+            raise _invalid()
+        case "quota":
+            raise _quota(allowed)
+        case "mismatch":
+            raise _mismatch()
+        case "concurrent":
+            raise _busy(
+                TooManyJobs(
+                    f"{counted} jobs of this token are unfinished and it may have {allowed};"
+                    " wait until one ends",
+                    limit=allowed,
+                    actual=counted,
+                )
+            )
+        case "queue":
+            raise _busy(
+                QueueFull(
+                    f"{counted} jobs wait already, the most that are taken; try again later",
+                    limit=allowed,
+                    actual=counted,
+                )
+            )
+        case outcome:
+            return Admitted(row["request_id"], outcome == "replayed")
+
+
+def _busy(error: Busy) -> Busy:
+    error.retry_after_s = FULL_RETRY_S
+    return error
+
+
+def _invalid() -> TokenInvalid:
+    return TokenInvalid("the token is unknown, revoked or expired", param="api_token")
+
+
+def _quota(allowed: int) -> QuotaExhausted:
+    return QuotaExhausted(f"the token's quota of {allowed} jobs is used up", limit=allowed)
+
+
+def _mismatch() -> IdempotencyMismatch:
+    return IdempotencyMismatch(
+        "this Idempotency-Key was used before with another body; use a new key for a new request",
+        param="Idempotency-Key",
+    )

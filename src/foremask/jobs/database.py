@@ -1,0 +1,167 @@
+"""PostgreSQL as the rest of the service sees it: short calls, each committed by itself."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from foremask.errors import ServiceUnavailable
+
+type Row = dict[str, Any]
+type Params = Sequence[object] | Mapping[str, object]
+
+MIGRATING = 0x666F7265  # "fore": the advisory lock of whoever changes the schema
+CALL_S = 10.0  # longer than any call of ours takes on a server that works
+NAP_S = 0.1
+
+
+class Database:
+    """A pool of connections that outlives a restart of the server.
+
+    A call that meets a lost connection is made again for up to ``patience_s`` and then raises
+    ServiceUnavailable. Every call of this package may be repeated: it is fenced, or names what it makes.
+    No call leaves a transaction open, so a process that is paused holds nobody up (docs/adr/0021).
+    """
+
+    def __init__(self, url: str, *, connections: int, patience_s: float) -> None:
+        self.url = url
+        self.patience_s = patience_s
+        self._pool = AsyncConnectionPool[psycopg.AsyncConnection[Row]](
+            url,
+            min_size=1,
+            max_size=connections,
+            timeout=max(patience_s, 1.0),
+            reconnect_timeout=5.0,
+            open=False,
+            kwargs={"autocommit": True, "row_factory": dict_row, "connect_timeout": 5},
+            reconnect_failed=_go_on,
+        )
+
+    async def open(self) -> None:
+        """Start connecting; does not wait for the server."""
+        await self._pool.open()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._pool.close()
+
+    async def one(self, statement: LiteralString, params: Params = ()) -> Row | None:
+        """The first row, if there is one."""
+        rows = await self.all(statement, params)
+        return rows[0] if rows else None
+
+    async def all(self, statement: LiteralString, params: Params = ()) -> list[Row]:
+        """Every row; none for a statement that returns none."""
+        return await self._call(statement, params, self.patience_s)
+
+    async def answers(self, within_s: float = 1.0) -> bool:
+        """Whether the server can be asked now."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._call("select 1", (), 0.0)
+        except (ServiceUnavailable, TimeoutError):
+            return False
+        return True
+
+    async def _call(self, statement: LiteralString, params: Params, patience_s: float) -> list[Row]:
+        loop = asyncio.get_running_loop()
+        last = loop.time() + patience_s
+        while True:
+            try:
+                async with asyncio.timeout(CALL_S), self._pool.connection() as connection:
+                    cursor = await connection.execute(statement, params)
+                    return await cursor.fetchall() if cursor.description else []
+            except (
+                psycopg.OperationalError,
+                psycopg.InterfaceError,
+                PoolTimeout,
+                TimeoutError,
+            ) as error:
+                if loop.time() >= last:
+                    raise ServiceUnavailable(
+                        "the database does not answer; nothing was lost, try again in a moment"
+                    ) from error
+            await asyncio.sleep(NAP_S)
+
+
+async def _go_on(pool: AsyncConnectionPool[Any]) -> None:
+    """The server has been away for long: the next caller starts connecting again."""
+    await pool.check()
+
+
+@asynccontextmanager
+async def open_database(
+    url: str, *, connections: int = 8, patience_s: float = 2.0
+) -> AsyncIterator[Database]:
+    """A database for the length of a block."""
+    database = Database(url, connections=connections, patience_s=patience_s)
+    await database.open()
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+def json_value(value: object) -> Jsonb | None:
+    """A value for a jsonb column; None is SQL's null."""
+    return None if value is None else Jsonb(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One step of the schema; applied once, known by its name. An empty one is only noted."""
+
+    name: str
+    sql: str
+
+
+def own_scripts() -> Iterator[Script]:
+    """``sql/NNNN_*.sql`` in order."""
+    for path in sorted(
+        (resources.files(__package__) / "sql").iterdir(), key=lambda each: each.name
+    ):
+        if re.fullmatch(r"\d{4}_\w+\.sql", path.name):
+            yield Script(path.name, path.read_text(encoding="utf-8"))
+
+
+async def migrate(
+    url: str, engine_scripts: Callable[[frozenset[str]], Sequence[Script]]
+) -> list[str]:
+    """Bring the schema up to date and return the names of what was applied.
+
+    ``engine_scripts`` is asked for what the engine wants on top of what has been applied. Each
+    script commits with its name; callers on other machines wait for the first.
+    """
+    try:
+        connection = await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=10)
+    except psycopg.OperationalError as error:
+        raise ServiceUnavailable(f"the database cannot be reached: {error}") from error
+    done: list[str] = []
+    async with connection:
+        await connection.execute("select pg_advisory_lock(%s)", (MIGRATING,))
+        await connection.execute(
+            "create table if not exists schema_scripts"
+            " (name text primary key, applied_at timestamptz not null default now())"
+        )
+        cursor = await connection.execute("select name from schema_scripts")
+        applied = frozenset(name for (name,) in await cursor.fetchall())
+        for script in (*engine_scripts(applied), *own_scripts()):
+            if script.name in applied:
+                continue
+            async with connection.transaction():
+                if script.sql:
+                    await connection.execute(script.sql.encode())
+                await connection.execute(
+                    "insert into schema_scripts (name) values (%s)", (script.name,)
+                )
+            if script.sql:
+                done.append(script.name)
+    return done

@@ -1,0 +1,126 @@
+"""Webhooks that are owed: when each is due, what it sends, and what came of every attempt."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from foremask.errors import RequestUnknown
+from foremask.jobs.database import Database
+
+SCHEDULE_S = (0, 5, 30, 120, 600, 3600)
+"""When each attempt is due, in seconds after the one before; the first follows the job's end."""
+HELD_S = 30.0  # longer than an attempt takes: after this another worker may try
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One attempt that is ours to make. ``payload`` is None in the first: freeze it before sending."""
+
+    id: int
+    request_id: str
+    url: str
+    attempt: int
+    payload: bytes | None
+    webhook_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryAttempt:
+    """What came of one attempt."""
+
+    delivery: int
+    attempt: int
+    at: datetime
+    http_status: int | None
+    error: str | None
+    seconds: float
+
+
+async def begin(database: Database, delivery: int) -> Delivery | None:
+    """Take the delivery's next attempt; None when it is not due, or done, or another's."""
+    row = await database.one(
+        """update deliveries d set attempt = d.attempt + 1,
+               next_at = clock_timestamp() + make_interval(secs => %s)
+           from jobs j join tokens t on t.id = j.token
+           where d.id = %s and j.id = d.job and d.status = 'pending'
+           and d.next_at <= clock_timestamp()
+           returning d.id, d.job as request_id, d.url, d.attempt, d.payload, t.webhook_key""",
+        (HELD_S, delivery),
+    )
+    return None if row is None else Delivery(**row)
+
+
+async def freeze(database: Database, delivery: int, payload: bytes) -> bytes:
+    """Keep what is sent, so that every attempt sends the same; returns what was kept first."""
+    row = await database.one(
+        "update deliveries set payload = coalesce(payload, %s) where id = %s returning payload",
+        (payload, delivery),
+    )
+    return payload if row is None else bytes(row["payload"])
+
+
+async def record(
+    database: Database,
+    delivery: Delivery,
+    *,
+    http_status: int | None,
+    error: str | None,
+    seconds: float,
+) -> str:
+    """Record what came of the attempt and wake the next one; only 2xx is success.
+
+    Returns the delivery's status: ``delivered``, ``pending`` or ``given_up``.
+    """
+    delivered = http_status is not None and 200 <= http_status < 300
+    last = delivery.attempt >= len(SCHEDULE_S)
+    status = "delivered" if delivered else "given_up" if last else "pending"
+    wait_s = float(SCHEDULE_S[delivery.attempt]) if status == "pending" else 0.0
+    await database.one(
+        """with noted as (
+               insert into delivery_attempts (delivery, attempt, http_status, error, seconds)
+               values (%(id)s, %(attempt)s, %(http_status)s, %(error)s, %(seconds)s)
+               on conflict do nothing),
+           moved as (
+               update deliveries set status = %(status)s,
+                   next_at = clock_timestamp() + make_interval(secs => %(wait_s)s)
+               where id = %(id)s and attempt = %(attempt)s and status = 'pending' returning id)
+           select wake_delivery(id, %(wait_s)s) from moved where %(status)s = 'pending'""",
+        {
+            "id": delivery.id,
+            "attempt": delivery.attempt,
+            "http_status": http_status,
+            "error": error,
+            "seconds": seconds,
+            "status": status,
+            "wait_s": wait_s,
+        },
+    )
+    return status
+
+
+async def redeliver(database: Database, request_id: str) -> int:
+    """Owe the job's webhook once more, from the first attempt on, with the same bytes.
+
+    Raises RequestUnknown when the job owes none.
+    """
+    row = await database.one(
+        """select new_delivery(job, url, payload) as id from (
+               select job, url, payload from deliveries where job = %s order by id desc limit 1) last""",
+        (request_id,),
+    )
+    if row is None:
+        raise RequestUnknown(
+            f"request {request_id!r} has no webhook to deliver", param="request_id"
+        )
+    delivery: int = row["id"]
+    return delivery
+
+
+async def attempts(database: Database, request_id: str) -> list[DeliveryAttempt]:
+    """Every attempt at the job's webhooks, in order."""
+    rows = await database.all(
+        """select a.delivery, a.attempt, a.at, a.http_status, a.error, a.seconds
+           from delivery_attempts a join deliveries d on d.id = a.delivery
+           where d.job = %s order by a.delivery, a.attempt""",
+        (request_id,),
+    )
+    return [DeliveryAttempt(**row) for row in rows]

@@ -1,0 +1,51 @@
+"""A job in the words of the wire contract; the API and the webhooks say the same."""
+
+from foremask.jobs.records import JobError, Record, Status
+
+WORDS = {
+    Status.QUEUED: "IN_PROGRESS",
+    Status.RUNNING: "IN_PROGRESS",
+    Status.COMPLETED: "COMPLETED",
+    Status.FAILED: "ERROR",
+    Status.CANCELLED: "ERROR",
+}
+
+
+def status_body(record: Record, result_url: str | None) -> dict[str, object]:
+    """The status body; ``result_url`` is where a completed job's mask can be fetched, None when it is gone."""
+    body: dict[str, object] = {
+        "request_id": record.request_id,
+        "status": WORDS[record.status],
+        "progress": record.progress,
+        "stage": record.stage,
+        "frames_done": record.frames_done,
+    }
+    if record.frames_total is not None:
+        body["frames_total"] = record.frames_total
+    if record.queue_position is not None:
+        body["queue_position"] = record.queue_position
+    if record.eta_s is not None:
+        body["eta_s"] = record.eta_s
+    if record.status is Status.COMPLETED:
+        # Public sources of the hosted service use both names: the same URL under each.
+        body["result"] = {
+            **({"video_url": result_url, "mask_url": result_url} if result_url else {}),
+            "report": record.report or {},
+        }
+    if record.error is not None:
+        body["error"] = error_body(record.error)
+    return body
+
+
+def error_body(error: JobError) -> dict[str, object]:
+    """The error object: the contract's three, always, and the stable extras that are known."""
+    body: dict[str, object] = {
+        "code": error.code,
+        "message": error.message,
+        "details": error.details,
+        "reason": error.reason,
+    }
+    for name in ("param", "limit", "actual"):
+        if (value := getattr(error, name)) is not None:
+            body[name] = value
+    return body
