@@ -7,7 +7,8 @@ ForemaskError
 ├── Denied
 │   ├── TokenMissing          403 token_missing
 │   ├── TokenInvalid          403 token_invalid
-│   └── QuotaExhausted        403 quota_exhausted
+│   ├── QuotaExhausted        403 quota_exhausted
+│   └── LinkInvalid           403 link_invalid
 ├── BadRequest
 │   ├── PathUnknown           404 path_unknown
 │   ├── RequestUnknown        404 request_unknown
@@ -19,6 +20,8 @@ ForemaskError
 │   ├── VideoInvalid          422 video_invalid
 │   ├── PresetUnknown         422 preset_unknown
 │   ├── FieldInvalid          422 field_invalid
+│   ├── FormInvalid           400 bad_form
+│   ├── RangeInvalid          416 range_invalid
 │   ├── WebhookInvalid        422 webhook_invalid
 │   └── IdempotencyMismatch   422 idempotency_mismatch
 ├── UrlRefused
@@ -116,6 +119,13 @@ class QuotaExhausted(Denied):
     reason = "quota_exhausted"
 
 
+class LinkInvalid(Denied):
+    """A signed link to a file, or a form for an upload, is not ours or has expired."""
+
+    code = 403
+    reason = "link_invalid"
+
+
 class BadRequest(ForemaskError):
     """The request itself is wrong."""
 
@@ -188,6 +198,20 @@ class FieldInvalid(BadRequest):
 
     code = 422
     reason = "field_invalid"
+
+
+class FormInvalid(BadRequest):
+    """An upload's multipart form cannot be read, or has no file after its fields."""
+
+    code = 400
+    reason = "bad_form"
+
+
+class RangeInvalid(BadRequest):
+    """The bytes asked for are behind the end of the file."""
+
+    code = 416
+    reason = "range_invalid"
 
 
 class WebhookInvalid(BadRequest):
