@@ -57,6 +57,7 @@ ForemaskError
 │   ├── ServiceUnavailable    503 unavailable
 │   └── Internal              500 internal
 ├── ModelUnavailable           the network's weights cannot be had
+├── OutputFailed               the mask cannot be written where it should go
 ├── SettingsInvalid            a setting that cannot be
 └── PromiseBroken              `foremask verify`: the mask does not keep a promise
 """
@@ -445,6 +446,13 @@ class ModelUnavailable(ForemaskError):
 
     code = 503
     reason = "model_unavailable"
+
+
+class OutputFailed(ForemaskError):
+    """The mask cannot be written where it should go: the disk is full, or the directory is closed."""
+
+    code = 500
+    reason = "output_failed"
 
 
 class SettingsInvalid(ForemaskError):

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 
 
 class Preset(StrEnum):
@@ -77,3 +78,4 @@ class MaskOptions:
     quality: Quality = Quality.BALANCED
     device: Device = Device.AUTO
     limits: Limits = UNLIMITED
+    model: Path | None = None  # an ONNX file; None is the pulled one in the user's cache
