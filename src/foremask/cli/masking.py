@@ -1,0 +1,171 @@
+"""``foremask mask`` and ``probe``: the library on this machine's files, no service."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import msgspec
+from cyclopts import Parameter
+
+from foremask.cli import models
+from foremask.cli.exits import Exit, Usage, print_json, say, warn
+from foremask.cli.meter import FRAMES, meter
+from foremask.cli.sources import local_file
+from foremask.errors import ForemaskError, OutputFailed
+from foremask.options import Device, Limits, MaskOptions, Preset, Quality
+from foremask.settings import read_settings
+
+PRESET_OF_SUFFIX = {
+    ".mp4": Preset.MP4_H264,
+    ".webm": Preset.WEBM_VP9,
+    ".mov": Preset.MOV_H265,
+    ".mkv": Preset.MKV_H264,
+    ".gif": Preset.GIF,
+}
+
+AsJson = Annotated[bool, Parameter(name="--json", negative="")]
+
+
+def mask(
+    source: Annotated[str, Parameter(name="INPUT")],
+    target: Annotated[Path, Parameter(name="OUTPUT")],
+    /,
+    *,
+    preset: Annotated[Preset | None, Parameter(name_transform=str.lower)] = None,
+    quality: Quality = Quality.BALANCED,
+    device: Device = Device.AUTO,
+    model: Path | None = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the mask video of a clip: white is the foreground.
+
+    Args:
+        source: The clip: a file, or an http(s) URL.
+        target: The mask video; what was there before is replaced once the new one is whole.
+        preset: Container and codec; without it, OUTPUT's ending decides: mp4_h264, webm_vp9,
+            mov_h265, mkv_h264 or gif.
+        quality: How much time a mask may take.
+        device: Where the network runs; auto takes a GPU when the runtime finds one.
+        model: An ONNX model of your own (docs/models.md).
+        as_json: Answer with the whole report as JSON.
+    """
+    settings = read_settings(os.environ)
+    chosen = preset or _preset_for(target)
+    _check_target(source, target, chosen)
+    with local_file(source, settings) as clip:
+        options = MaskOptions(
+            preset=chosen, quality=quality, device=device, model=models.ready(settings, model)
+        )
+        from foremask.pipeline import Progress, mask_video  # numpy, av, cv2: half a second
+
+        with _replacing(target) as part, meter("mask", FRAMES) as show:
+
+            def on_frame(progress: Progress) -> None:
+                show(progress.frames_done, progress.frames_total)
+
+            started_s = time.monotonic()
+            report = mask_video(clip, part, options, on_frame)
+            took_s = time.monotonic() - started_s
+    facts = {"output": str(target), "seconds": round(took_s, 2), **msgspec.to_builtins(report)}
+    if as_json:
+        print_json(facts)
+        return
+    for remark in report.warnings:
+        warn(remark)
+    say(
+        f"{target}: {report.frames_out} frames, {report.duration_s:.2f} s, {chosen}; "
+        f"made in {took_s:.1f} s ({report.frames_out / took_s:.1f} fps)"
+    )
+
+
+def probe(source: Annotated[str, Parameter(name="INPUT")], /, *, as_json: AsJson = False) -> None:
+    """Say what a clip is, and what the service would say of it.
+
+    Args:
+        source: The clip: a file, or an http(s) URL.
+        as_json: Answer with JSON.
+    """
+    from foremask.video.probe import probe as probe_clip
+
+    with local_file(source, read_settings(os.environ)) as path:
+        clip = msgspec.to_builtins(probe_clip(path))
+        try:
+            probe_clip(path, Limits())
+        except ForemaskError as refused:
+            clip["service"] = {"code": refused.code, "reason": refused.reason}
+            clip["service"] |= {"message": refused.message, "details": refused.details}
+        else:
+            clip["service"] = "accepted"
+    if as_json:
+        print_json(clip)
+        return
+    say(*_told(clip))
+
+
+def _told(clip: dict[str, Any]) -> Iterator[str]:
+    """What a clip is, for people; ``--json`` has the rest."""
+    seen = [clip["container"], clip["codec"], f"{clip['width']}x{clip['height']}"]
+    if clip["rotation"] or clip["mirrored"]:
+        seen.append(f"turned by {clip['rotation']}°" + ", mirrored" * clip["mirrored"])
+    seen.append(f"{clip['fps']:.6g} fps" + " on average" * clip["vfr"])
+    if clip["frames"] is not None:
+        seen.append(f"{clip['frames']} frames")
+    if clip["duration_s"] is not None:
+        seen.append(f"{clip['duration_s']:.3f} s")
+    yield ", ".join(seen)
+    for track in clip["audio"]:
+        yield f"audio: {track['codec']}, {track['channels']} channels, {track['sample_rate_hz']} Hz"
+    yield from (f"warning: {remark}" for remark in clip["warnings"])
+    verdict = clip["service"]
+    if verdict == "accepted":
+        yield "the service would accept it"
+    else:
+        yield f"the service would refuse it: {verdict['details']} [{verdict['reason']}]"
+
+
+def _preset_for(target: Path) -> Preset:
+    preset = PRESET_OF_SUFFIX.get(target.suffix.lower())
+    if preset is None:
+        raise Usage(
+            f"the preset does not follow from {target.name!r}: let OUTPUT end in "
+            f"{', '.join(PRESET_OF_SUFFIX)}, or name one with --preset"
+        )
+    return preset
+
+
+def _check_target(source: str, target: Path, preset: Preset) -> None:
+    suffix = target.suffix.lower()
+    if suffix in PRESET_OF_SUFFIX and suffix != preset.suffix:
+        raise Usage(f"OUTPUT ends in {suffix}, and {preset} writes {preset.suffix}")
+    if target.exists() and Path(source).exists() and target.samefile(source):
+        raise Usage(f"OUTPUT is INPUT: {target} would be lost")
+    if target.is_dir():
+        raise OutputFailed(f"{target} is a directory")
+    if not target.parent.is_dir():
+        raise OutputFailed(f"there is no directory {target.parent}")
+    if not os.access(target.parent, os.W_OK):
+        raise OutputFailed(f"{target.parent} may not be written to")
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """A name beside ``target`` that takes its place at the end, or is gone, come what may."""
+    part = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
+    before = signal.signal(signal.SIGTERM, _leave)
+    try:
+        yield part
+        part.replace(target)
+    except OSError as error:
+        raise OutputFailed(f"{target} cannot be written: {error.strerror}") from error
+    finally:
+        part.unlink(missing_ok=True)
+        signal.signal(signal.SIGTERM, before)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(Exit.TERMINATED)
