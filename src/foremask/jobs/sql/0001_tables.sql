@@ -12,7 +12,7 @@ create table tokens (
     priority        smallint not null default 0,
     quota           bigint,                             -- jobs in all; null: no end
     used            bigint not null default 0,
-    due_at          timestamptz not null default '-infinity',  -- GCRA: when the next request is due
+    due_at          timestamptz not null default 'epoch',  -- GCRA: when the next request is due
     created_at      timestamptz not null default now(),
     expires_at      timestamptz,
     revoked_at      timestamptz
@@ -109,7 +109,7 @@ create table delivery_attempts (
 
 -- When somebody last looked after the leases: one row.
 create table housekeeping (
-    only    boolean primary key default true check (only),
+    id      boolean primary key default true check (id),
     last_at timestamptz not null default now()
 );
 insert into housekeeping default values;
