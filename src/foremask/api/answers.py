@@ -1,0 +1,79 @@
+"""What every handler shares: the service behind it, the call in front of it, JSON as the answer."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from litestar import Request
+from litestar.datastructures import State
+from litestar.response.base import ASGIResponse
+from litestar.types import Receive, Scope, Send
+
+from foremask.api.probing import Prober
+from foremask.api.throttle import Throttle
+from foremask.jobs.admission import Grant
+from foremask.jobs.database import Database
+from foremask.objects import Objects
+from foremask.options import Limits
+from foremask.outbound import Outbound
+from foremask.settings import Settings
+
+type Ask = Request[Any, Any, State]
+
+REQUEST_ID = "foremask.request_id"
+"""The key in the ASGI scope under which `Edge` keeps the id of this very request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What the handlers work with; one for each process."""
+
+    settings: Settings
+    database: Database
+    objects: Objects
+    outbound: Outbound
+    prober: Prober
+    limits: Limits
+    reads: Throttle
+    stopping: asyncio.Event
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request whose token was good and whose rate was charged."""
+
+    grant: Grant
+
+
+def json_answer(
+    content: object, status_code: int = 200, headers: dict[str, str] | None = None
+) -> ASGIResponse:
+    """JSON, never to be kept by a cache."""
+    return ASGIResponse(
+        body=msgspec.json.encode(content),
+        status_code=status_code,
+        headers={"Cache-Control": "no-store", **(headers or {})},
+        media_type="application/json",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAnswer:
+    """Bytes of known length that are sent as they come; ``blocks`` is None for HEAD."""
+
+    status_code: int
+    headers: dict[str, str]
+    blocks: AsyncGenerator[bytes] | None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the head, then the blocks; an error half-way breaks the connection, as it must."""
+        head = [
+            (name.lower().encode(), text.encode("latin-1")) for name, text in self.headers.items()
+        ]
+        await send({"type": "http.response.start", "status": self.status_code, "headers": head})
+        if self.blocks is not None:
+            async for block in self.blocks:
+                await send({"type": "http.response.body", "body": block, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})

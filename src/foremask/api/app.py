@@ -1,0 +1,141 @@
+"""The API process: what it is made of, and how it runs."""
+
+import asyncio
+from types import FrameType
+
+import uvicorn
+import uvloop
+from litestar import Litestar
+from litestar.di import Provide
+from litestar.response.base import ASGIResponse
+from litestar.types import ASGIApp
+
+from foremask.api import files, jobs, openapi, operations, pages, problems, uploads
+from foremask.api.answers import Service
+from foremask.api.edge import Edge
+from foremask.api.probing import GuardedProber, Prober
+from foremask.api.throttle import Throttle
+from foremask.errors import SettingsInvalid
+from foremask.jobs.database import Database, open_database
+from foremask.objects import Objects, local_url, open_objects
+from foremask.options import Limits
+from foremask.outbound import Outbound
+from foremask.sandbox.pool import MediaPool
+from foremask.settings import Settings
+
+READS_PER_SECOND = 2000  # for each token and process; what one API process can answer
+READS_BURST = 4000
+STOP_S = 5
+DATABASE_CONNECTIONS = 16
+PROBES_AT_ONCE = 2  # most of a probe is waiting for the origin; the child takes milliseconds
+
+HANDLERS = (
+    jobs.submit,
+    jobs.probe,
+    jobs.status,
+    jobs.cancel,
+    uploads.start_upload,
+    uploads.receive_upload,
+    files.download,
+    operations.healthz,
+    operations.readyz,
+    operations.metrics_page,
+    openapi.document,
+    pages.named,
+    pages.static,
+)
+
+
+def create_app(
+    settings: Settings,
+    database: Database,
+    objects: Objects,
+    outbound: Outbound,
+    prober: Prober,
+    *,
+    limits: Limits | None = None,
+    stopping: asyncio.Event | None = None,
+) -> ASGIApp:
+    """The application over parts that are open already; setting ``stopping`` ends the held connections."""
+    service = Service(
+        settings=settings,
+        database=database,
+        objects=objects,
+        outbound=outbound,
+        prober=prober,
+        limits=limits or Limits(),
+        reads=Throttle(READS_PER_SECOND, READS_BURST),
+        stopping=stopping or asyncio.Event(),
+    )
+    found = pages.read_pages()
+
+    def give_service() -> Service:
+        return service
+
+    def give_pages() -> dict[str, ASGIResponse]:
+        return found
+
+    app = Litestar(
+        route_handlers=HANDLERS,
+        dependencies={
+            "service": Provide(give_service, sync_to_thread=False),
+            "pages": Provide(give_pages, sync_to_thread=False),
+        },
+        exception_handlers=problems.HANDLERS,
+        openapi_config=None,  # ours is exact: openapi.py
+        request_max_body_size=None,  # parsing.py counts, and says how many are allowed
+        debug=False,
+        logging_config=None,
+    )
+    return Edge(app)
+
+
+def run(settings: Settings) -> None:
+    """Serve until a signal says stop; ``settings.database_url`` names a database that has the schema."""
+    uvloop.run(serve(settings))
+
+
+async def serve(settings: Settings) -> None:
+    """Open the parts, answer, close the parts."""
+    if settings.database_url is None:
+        raise SettingsInvalid("The API needs the URL of a database.", param="FOREMASK_DATABASE_URL")
+    stopping = asyncio.Event()
+    stored_at = settings.objects_url or local_url(settings.data_dir / "objects")
+    async with (
+        open_database(settings.database_url, connections=DATABASE_CONNECTIONS) as database,
+        Outbound(allow_private=settings.allow_private) as outbound,
+        MediaPool(
+            settings.data_dir / "scratch" / "api", slots=PROBES_AT_ONCE, sandbox=settings.sandbox
+        ) as pool,
+    ):
+        objects = await open_objects(stored_at, settings.base_url)
+        prober = GuardedProber(outbound, objects, pool, Limits())
+        app = create_app(settings, database, objects, outbound, prober, stopping=stopping)
+        await Server(app, settings.host, settings.port, stopping).serve()
+
+
+class Server(uvicorn.Server):
+    """uvicorn, set up for us; a signal also ends the connections that wait for a job."""
+
+    def __init__(self, app: ASGIApp, host: str, port: int, stopping: asyncio.Event) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                host=host,
+                port=port,
+                http="httptools",
+                ws="none",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                timeout_keep_alive=65,  # longer than the usual proxy's 60 s: it closes first
+                timeout_graceful_shutdown=STOP_S,
+                backlog=2048,
+            )
+        )
+        self._stopping = stopping
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal has come."""
+        self._stopping.set()
+        super().handle_exit(sig, frame)

@@ -1,0 +1,44 @@
+"""Who is asking: the token of a request, from any of three headers."""
+
+from foremask.api.answers import REQUEST_ID, Ask, Call
+from foremask.errors import TokenInvalid, TokenMissing
+from foremask.jobs import admission
+from foremask.jobs.database import Database
+from foremask.jobs.tokens import token_hash
+
+MAX_TOKEN_LENGTH = 512
+REMEDY = (
+    "Send the token in the header api_token, or as 'Authorization: Bearer TOKEN', or in x-api-key "
+    "(some proxies drop headers with an underscore)."
+)
+
+
+def read_token(request: Ask) -> bytes:
+    """The SHA-256 of the request's token: all that is looked up, and all that is stored.
+
+    Raises TokenMissing or TokenInvalid. The database finds the hash by its index: how long that takes
+    tells nothing of a token, for nobody can choose a hash byte by byte.
+    """
+    headers = request.headers
+    token = headers.get("api_token") or headers.get("x-api-key")
+    if not token:
+        scheme, _, credentials = headers.get("authorization", "").partition(" ")
+        token = credentials.strip() if scheme.lower() == "bearer" else ""
+    if not token:
+        raise TokenMissing(f"The request carries no token. {REMEDY}", param="api_token")
+    if len(token) > MAX_TOKEN_LENGTH:
+        raise TokenInvalid("The token is unknown, revoked or expired.", param="api_token")
+    return token_hash(token)
+
+
+async def charge(request: Ask, database: Database) -> Call:
+    """Check the token and take one request off its rate; the answer's headers then say what is left."""
+    call = Call(await admission.charge_rate(database, read_token(request)))
+    request.scope["state"]["call"] = call
+    return call
+
+
+def request_id(request: Ask) -> str:
+    """The id that this request goes by, in its answer and in the log."""
+    ours: str = request.scope[REQUEST_ID]  # type: ignore[literal-required]
+    return ours

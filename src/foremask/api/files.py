@@ -1,0 +1,92 @@
+"""Stored files over HTTP, to whoever has a signed link: whole, in part, or only the head."""
+
+import re
+from email.utils import format_datetime, parsedate_to_datetime
+
+from litestar import HttpMethod, route
+from litestar.types import ASGIApp
+
+from foremask.api.answers import Ask, Service, StreamAnswer
+from foremask.errors import ObjectLost, RangeInvalid, RequestUnknown
+from foremask.objects import FILES_PATH, Stored, media_type
+
+_RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))")
+
+
+@route(FILES_PATH + "{key:path}", http_method=[HttpMethod.GET, HttpMethod.HEAD], status_code=200)
+async def download(request: Ask, service: Service, key: str) -> ASGIApp:
+    """Send a stored file; the link itself is the permission."""
+    key = key.lstrip("/")
+    query = request.query_params
+    service.objects.check_link(key, query.get("expires", ""), query.get("signature", ""))
+    try:
+        stored = await service.objects.head(key)
+    except ObjectLost:
+        raise RequestUnknown(
+            "This file is not stored, or no longer: results and uploads are kept for a time.",
+        ) from None
+    headers = {
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, max-age=3600",
+        "Content-Disposition": f'attachment; filename="{key.rpartition("/")[2]}"',
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "ETag": stored.etag,
+        "Last-Modified": format_datetime(stored.modified_at, usegmt=True),
+    }
+    if _unchanged(request, stored):
+        return StreamAnswer(304, headers, None)
+    span = _span(request, stored)
+    start, stop = span or (0, stored.size)
+    headers["Content-Type"] = media_type(key)
+    headers["Content-Length"] = str(stop - start)
+    if span:
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{stored.size}"
+    wanted = request.method == HttpMethod.GET
+    return StreamAnswer(
+        206 if span else 200,
+        headers,
+        service.objects.stream(key, start, stop - start) if wanted else None,
+    )
+
+
+def _unchanged(request: Ask, stored: Stored) -> bool:
+    """Whether the caller has these very bytes: If-None-Match, which outweighs If-Modified-Since."""
+    etags = request.headers.get("if-none-match")
+    if etags is not None:
+        known = {each.strip().removeprefix("W/") for each in etags.split(",")}
+        return "*" in known or stored.etag in known
+    since = request.headers.get("if-modified-since")
+    if since is None:
+        return False
+    try:
+        return stored.modified_at.replace(microsecond=0) <= parsedate_to_datetime(since)
+    except (TypeError, ValueError):  # no date, or one without a zone
+        return False
+
+
+def _span(request: Ask, stored: Stored) -> tuple[int, int] | None:
+    """The bytes asked for, as [start, stop); None for all of them.
+
+    More than one range, or a form that nobody knows, asks for all (RFC 9110 allows it), and so does a
+    range of a version that is no more. Raises RangeInvalid.
+    """
+    match = _RANGE.fullmatch(request.headers.get("range", ""))
+    if match is None or request.headers.get("if-range", stored.etag) != stored.etag:
+        return None
+    first, last, suffix = match.groups()
+    if suffix is not None:
+        start, stop = max(0, stored.size - int(suffix)), stored.size
+    else:
+        start = int(first)
+        stop = min(int(last) + 1, stored.size) if last else stored.size
+        if last and int(last) < start:
+            return None  # not a range at all
+    if start >= stop:
+        error = RangeInvalid(
+            f"The file has {stored.size} bytes, and the range begins behind them.",
+            param="Range",
+            limit=stored.size,
+            actual=start,
+        )
+        raise error
+    return start, stop

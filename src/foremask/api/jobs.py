@@ -1,0 +1,138 @@
+"""Jobs over HTTP: submit, read, cancel, and probe without starting any."""
+
+import asyncio
+import re
+import time
+from typing import Any
+
+import structlog
+from litestar import delete, get, post
+from litestar.response.base import ASGIResponse
+
+from foremask.api import parsing
+from foremask.api.answers import Ask, Service, json_answer
+from foremask.api.auth import charge, read_token, request_id
+from foremask.api.probing import BUDGET_S, locate
+from foremask.api.problems import rate_headers
+from foremask.errors import RequestUnknown, UrlUnreachable
+from foremask.jobs import admission, records, wire
+from foremask.jobs.admission import NewJob
+from foremask.jobs.records import Record
+
+HOLD_S = 25.0  # the vendor's SDK gives up reading after 30 s
+HOLD_POLL_S = 0.25
+RESULT_LINK_S = 86_400  # each status read gives a fresh one
+_REQUEST_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+
+log = structlog.get_logger(__name__)
+
+
+@post(["/v2/video/segment/foreground_mask", "/foreground_mask"], status_code=202)
+async def submit(request: Ask, service: Service) -> ASGIResponse:
+    """Start a job, or say exactly why not."""
+    hold_until = time.monotonic() + HOLD_S
+    call = await charge(request, service.database)
+    body = await parsing.read_object(request)
+    asked = parsing.parse_submission(body)
+    key = parsing.parse_idempotency_key(request)
+    source = await locate(asked.video, service.objects, service.outbound)
+    if asked.webhook_url is not None:
+        await service.outbound.check_url(asked.webhook_url, "webhook_url")
+    made = None
+    if key is not None:
+        made = await admission.find_replay(
+            service.database, call.grant.token_id, key, asked.body_hash
+        )
+    if made is None:
+        clip = await service.prober.probe(source, asked.preset)
+        admitted = await admission.admit(
+            service.database,
+            NewJob(
+                request_id=request_id(request),
+                token_id=call.grant.token_id,
+                video_url=source.url,
+                source_key=source.key,
+                preset=asked.preset,
+                webhook_url=asked.webhook_url,
+                idempotency_key=key,
+                body_hash=asked.body_hash,
+                clip=clip,
+            ),
+        )
+        made = admitted.request_id
+    if asked.sync and (record := await _ended(request, service, made, hold_until)):
+        return json_answer(_body(service, record), 200, rate_headers(request.scope))
+    return json_answer(
+        {"request_id": made, "status_url": f"{service.settings.base_url}/v2/status/{made}"},
+        202,
+        rate_headers(request.scope),
+    )
+
+
+@post("/v2/video/probe", status_code=200)
+async def probe(request: Ask, service: Service) -> ASGIResponse:
+    """Say what a job would be told, and start nothing."""
+    await charge(request, service.database)
+    asked = parsing.parse_submission(await parsing.read_object(request))
+    source = await locate(asked.video, service.objects, service.outbound)
+    if asked.webhook_url is not None:
+        await service.outbound.check_url(asked.webhook_url, "webhook_url")
+    clip = await service.prober.probe(source, asked.preset)
+    if clip is None:
+        raise UrlUnreachable(
+            f"The origin did not give enough of the clip within {BUDGET_S:.0f} s to tell what it is; "
+            "a job would be accepted and told later.",
+            param="video",
+            limit=BUDGET_S,
+        )
+    return json_answer(
+        {"request_id": request_id(request), "result": clip}, 200, rate_headers(request.scope)
+    )
+
+
+@get("/v2/status/{job:str}")
+async def status(request: Ask, service: Service, job: str) -> ASGIResponse:
+    """Where a job is; the same for one that failed."""
+    token = read_token(request)
+    service.reads.take(token)
+    try:
+        record = await records.read(service.database, token, await _known(service, token, job))
+    except (ValueError, KeyError, TypeError):  # the row is there and makes no sense
+        log.exception("job.unreadable", job=job)
+        return json_answer({"request_id": job, "status": "UNKNOWN"})
+    return json_answer(_body(service, record))
+
+
+@delete("/v2/status/{job:str}", status_code=200)
+async def cancel(request: Ask, service: Service, job: str) -> ASGIResponse:
+    """Cancel a job; one that has ended stays as it is."""
+    token = read_token(request)
+    service.reads.take(token)
+    record = await records.cancel(service.database, token, await _known(service, token, job))
+    return json_answer(_body(service, record))
+
+
+async def _known(service: Service, token: bytes, job: str) -> str:
+    """``job`` if it can be the id of one; the token is checked before the id is refused."""
+    if _REQUEST_ID.fullmatch(job):
+        return job
+    await admission.check_token(service.database, token)
+    raise RequestUnknown("No request of this token has such an id.", param="request_id")
+
+
+async def _ended(request: Ask, service: Service, job: str, hold_until: float) -> Record | None:
+    """The job once it has ended; None when that takes longer than the connection can be held."""
+    token = read_token(request)
+    while not service.stopping.is_set():
+        record = await records.read(service.database, token, job)
+        if record.status.ended:
+            return record
+        if time.monotonic() + HOLD_POLL_S > hold_until:
+            return None
+        await asyncio.sleep(HOLD_POLL_S)
+    return None
+
+
+def _body(service: Service, record: Record) -> dict[str, Any]:
+    key = record.result_key
+    return wire.status_body(record, service.objects.link(key, RESULT_LINK_S) if key else None)

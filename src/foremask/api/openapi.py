@@ -1,0 +1,370 @@
+"""The OpenAPI 3.1 document, made of the shapes, the presets and the error tree: exact for every status."""
+
+from collections import defaultdict
+from functools import cache
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import Any
+
+import msgspec
+from litestar import get
+from litestar.response.base import ASGIResponse
+
+from foremask import errors
+from foremask.api import schemas
+from foremask.errors import ForemaskError
+from foremask.objects import FILES_PATH, FORM_PATH
+
+type Json = dict[str, Any]
+type Reasons = tuple[type[ForemaskError], ...]
+
+TOKEN: Reasons = (errors.TokenMissing, errors.TokenInvalid)
+CHARGED: Reasons = (*TOKEN, errors.QuotaExhausted, errors.RateLimited)
+BODY: Reasons = (errors.BodyTooLarge, errors.ContentTypeWrong, errors.BadJson)
+ALWAYS: Reasons = (errors.Internal, errors.ServiceUnavailable)
+SUBMISSION: Reasons = (
+    errors.VideoMissing,
+    errors.VideoInvalid,
+    errors.PresetUnknown,
+    errors.FieldInvalid,
+    errors.WebhookInvalid,
+    *errors.UrlRefused.__subclasses__(),
+    *errors.ClipRefused.__subclasses__(),
+)
+ADMISSION: Reasons = (errors.IdempotencyMismatch, errors.TooManyJobs, errors.QueueFull)
+
+_SHAPES = (
+    schemas.JobRequest,
+    schemas.Accepted,
+    schemas.JobStatus,
+    schemas.Problem,
+    schemas.Probed,
+    schemas.UploadRequest,
+    schemas.UploadStarted,
+    schemas.Readiness,
+    schemas.Health,
+)
+_REF = "#/components/schemas/{name}"
+_RATE = {
+    "RateLimit-Limit": "Requests that may come at once.",
+    "RateLimit-Remaining": "How many of them are left.",
+    "RateLimit-Reset": "Seconds until all of them are back.",
+}
+
+
+@get("/openapi.json")
+async def document() -> ASGIResponse:
+    """The document, for machines; /docs shows it to people."""
+    return ASGIResponse(
+        body=_encoded(), media_type="application/json", headers={"Cache-Control": "no-cache"}
+    )
+
+
+@cache
+def _encoded() -> bytes:
+    return msgspec.json.encode(build())
+
+
+def build() -> Json:
+    """The whole document."""
+    _, components = msgspec.json.schema_components(_SHAPES, ref_template=_REF)
+    submit = _submit("submit")
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "foremask",
+            "version": version("foremask"),
+            "summary": "Foreground masks for video.",
+            "description": "Send the URL of a clip, get a video of the same size, frames, timing and "
+            "sound in which white is the foreground.",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "security": [{"api_token": []}, {"bearer": []}, {"x_api_key": []}],
+        "tags": [
+            {"name": "jobs", "description": "Submit a clip, follow the job, fetch the mask."},
+            {"name": "uploads", "description": "For a clip that no server has."},
+            {"name": "operations", "description": "For whoever runs the service."},
+        ],
+        "paths": {
+            "/v2/video/segment/foreground_mask": {"post": submit},
+            "/foreground_mask": {"post": _submit("submit_by_alias")},
+            "/v2/status/{request_id}": {"get": _status(), "delete": _cancel()},
+            "/v2/video/probe": {"post": _probe()},
+            "/v2/video/upload": {"post": _upload()},
+            FORM_PATH: {"post": _form()},
+            FILES_PATH + "{key}": {"get": _file("get"), "head": _file("head")},
+            "/healthz": {"get": _open("healthz", "Alive?", {"200": _json("Yes.", "Health")})},
+            "/readyz": {
+                "get": _open(
+                    "readyz",
+                    "Ready for a job?",
+                    {
+                        "200": _json("Yes.", "Readiness"),
+                        "503": _json("No; the checks say why.", "Readiness"),
+                    },
+                )
+            },
+            "/metrics": {
+                "get": _open(
+                    "metrics", "Counters for Prometheus", {"200": _text("text/plain")}, ALWAYS
+                )
+            },
+            "/openapi.json": {
+                "get": _open(
+                    "openapi", "This document", {"200": _any_json("The OpenAPI document.")}
+                )
+            },
+            "/docs": {
+                "get": _open("docs", "This document for people", {"200": _text("text/html")})
+            },
+        },
+        "components": {
+            "schemas": components,
+            "securitySchemes": {
+                "api_token": {"type": "apiKey", "in": "header", "name": "api_token"},
+                "bearer": {"type": "http", "scheme": "bearer"},
+                "x_api_key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+            },
+        },
+    }
+
+
+def _submit(operation_id: str) -> Json:
+    return {
+        "operationId": operation_id,
+        "tags": ["jobs"],
+        "summary": "Start a job",
+        "description": "The clip is looked at for up to 8 s before the answer: what is wrong with it is "
+        "the answer. A slower origin gets 202, and the same error later as the job's status.",
+        "parameters": [
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "description": "Makes the request safe to send again: same key and body, same job.",
+                "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+            }
+        ],
+        "requestBody": _body("JobRequest"),
+        "responses": {
+            "200": _json("With sync, the job has ended.", "JobStatus", _RATE),
+            "202": _json("The job exists.", "Accepted", _RATE),
+            **_refusals(*CHARGED, *BODY, *SUBMISSION, *ADMISSION, *ALWAYS),
+        },
+    }
+
+
+def _status() -> Json:
+    return {
+        "operationId": "read_status",
+        "tags": ["jobs"],
+        "summary": "Where a job is",
+        "parameters": [_REQUEST_ID],
+        "responses": {
+            "200": _json("Every known job, failed ones too.", "JobStatus"),
+            **_refusals(*TOKEN, errors.RequestUnknown, errors.RateLimited, *ALWAYS),
+        },
+    }
+
+
+def _cancel() -> Json:
+    return {
+        "operationId": "cancel",
+        "tags": ["jobs"],
+        "summary": "Cancel a job",
+        "description": "It then reads as status ERROR, code 410, reason cancelled; one that has ended "
+        "stays as it is.",
+        "parameters": [_REQUEST_ID],
+        "responses": {
+            "200": _json("What the job is now.", "JobStatus"),
+            **_refusals(*TOKEN, errors.RequestUnknown, errors.RateLimited, *ALWAYS),
+        },
+    }
+
+
+_REQUEST_ID: Json = {
+    "name": "request_id",
+    "in": "path",
+    "required": True,
+    "schema": {"type": "string", "minLength": 1},
+}
+
+
+def _probe() -> Json:
+    return {
+        "operationId": "probe",
+        "tags": ["jobs"],
+        "summary": "Ask what a job would be told",
+        "description": "The same body as a job's; nothing is started.",
+        "requestBody": _body("JobRequest"),
+        "responses": {
+            "200": _json("What the clip is.", "Probed", _RATE),
+            **_refusals(*CHARGED, *BODY, *SUBMISSION, *ALWAYS),
+        },
+    }
+
+
+def _upload() -> Json:
+    return {
+        "operationId": "start_upload",
+        "tags": ["uploads"],
+        "summary": "Get a form for an upload",
+        "requestBody": {**_body("UploadRequest"), "required": False},
+        "responses": {
+            "200": _json("The form.", "UploadStarted", _RATE),
+            **_refusals(*CHARGED, *BODY, errors.FieldInvalid, *ALWAYS),
+        },
+    }
+
+
+def _form() -> Json:
+    fields = {name: {"type": "string"} for name in ("key", "expires", "max_bytes", "media_type")}
+    return {
+        "operationId": "receive_upload",
+        "tags": ["uploads"],
+        "summary": "Upload a file by its form",
+        "description": "The form's signature is the permission. All fields come before the file.",
+        "security": [],
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "required": [*fields, "signature", "file"],
+                        "properties": {
+                            **fields,
+                            "signature": {"type": "string"},
+                            "Content-Type": {"type": "string"},
+                            "file": {"type": "string", "contentMediaType": "video/*"},
+                        },
+                    }
+                }
+            },
+        },
+        "responses": {
+            "204": {"description": "Stored."},
+            **_refusals(
+                errors.LinkInvalid,
+                errors.ContentTypeWrong,
+                errors.FormInvalid,
+                errors.FieldInvalid,
+                errors.FileTooLarge,
+                *ALWAYS,
+            ),
+        },
+    }
+
+
+def _file(method: str) -> Json:
+    content: Json = {"video/*": {}, "image/gif": {}, "application/octet-stream": {}}
+    body: Json = {"content": content} if method == "get" else {}
+    refused = _refusals(errors.LinkInvalid, errors.RequestUnknown, errors.RangeInvalid, *ALWAYS)
+    if method == "head":
+        refused = {code: {"description": each["description"]} for code, each in refused.items()}
+    return {
+        "operationId": f"{method}_file",
+        "tags": ["jobs"],
+        "summary": "Fetch a mask by its signed link"
+        if method == "get"
+        else "Only the headers of it",
+        "security": [],
+        "parameters": [
+            {
+                "name": "key",
+                "in": "path",
+                "required": True,
+                "schema": {"type": "string", "minLength": 1},
+            },
+            {"name": "expires", "in": "query", "required": True, "schema": {"type": "string"}},
+            {"name": "signature", "in": "query", "required": True, "schema": {"type": "string"}},
+            {"name": "Range", "in": "header", "schema": {"type": "string"}},
+            {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}},
+        ],
+        "responses": {
+            "200": {"description": "The whole file.", **body},
+            "206": {"description": "The bytes of the range.", **body},
+            "304": {"description": "The caller has it already."},
+            **refused,
+        },
+    }
+
+
+def _open(operation_id: str, summary: str, responses: Json, refused: Reasons = ()) -> Json:
+    return {
+        "operationId": operation_id,
+        "tags": ["operations"],
+        "summary": summary,
+        "security": [],
+        "responses": {**responses, **_refusals(*refused)},
+    }
+
+
+def _body(name: str) -> Json:
+    return {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": _REF.format(name=name)}}},
+    }
+
+
+def _json(description: str, name: str, headers: dict[str, str] | None = None) -> Json:
+    answer = {
+        "description": description,
+        "content": {"application/json": {"schema": {"$ref": _REF.format(name=name)}}},
+    }
+    return answer | ({"headers": _headers(headers)} if headers else {})
+
+
+def _any_json(description: str) -> Json:
+    return {
+        "description": description,
+        "content": {"application/json": {"schema": {"type": "object"}}},
+    }
+
+
+def _text(media_type: str) -> Json:
+    return {"description": "As text.", "content": {media_type: {"schema": {"type": "string"}}}}
+
+
+def _headers(told: dict[str, str]) -> Json:
+    return {
+        name: {
+            "description": description,
+            "required": True,
+            "schema": {"type": "integer", "minimum": 0},
+        }
+        for name, description in told.items()
+    }
+
+
+def _refusals(*kinds: type[ForemaskError]) -> Json:
+    """An answer for each status among ``kinds``, with the reasons that it can have."""
+    by_code: defaultdict[int, list[type[ForemaskError]]] = defaultdict(list)
+    for kind in dict.fromkeys(kinds):
+        by_code[kind.code].append(kind)
+    return {str(code): _refusal(code, by_code[code]) for code in sorted(by_code)}
+
+
+def _refusal(code: int, kinds: list[type[ForemaskError]]) -> Json:
+    lines = [f"* `{kind.reason}`: {kind.__doc__}" for kind in kinds]
+    error = {
+        "properties": {
+            "code": {"const": code},
+            "reason": {"enum": [kind.reason for kind in kinds]},
+        }
+    }
+    answer: Json = {
+        "description": "\n".join([HTTPStatus(code).phrase, "", *lines]),
+        "content": {
+            "application/json": {
+                "schema": {
+                    "allOf": [
+                        {"$ref": _REF.format(name="Problem")},
+                        {"properties": {"error": error}},
+                    ]
+                }
+            }
+        },
+    }
+    if code in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+        answer["headers"] = _headers({"Retry-After": "Seconds to wait."})
+    return answer

@@ -1,0 +1,106 @@
+"""A look at a clip before its job is accepted: ranged reads outside, the parser in a confined child."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import structlog
+
+from foremask.errors import LinkInvalid, ObjectLost, UrlForbidden, UrlStatus
+from foremask.objects import Objects
+from foremask.options import Limits, Preset
+from foremask.outbound import MAX_READ_BYTES, Outbound, OutOfReach
+from foremask.sandbox.pool import ChildDied, MediaPool
+
+BUDGET_S = 8.0
+
+type ReadAt = Callable[[int, int], Awaitable[bytes]]
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the clip is: at a URL of the caller's choice, or in our own store."""
+
+    url: str | None = None
+    key: str | None = None
+
+
+class Prober(Protocol):
+    """Looks at a clip and says what it is."""
+
+    async def probe(self, source: Source, preset: Preset) -> dict[str, Any] | None:
+        """The clip's facts; None when the budget does not suffice. Raises the reason to refuse it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class GuardedProber:
+    """The real one. What it cannot tell within ``budget_s`` the worker tells later, in the same words."""
+
+    outbound: Outbound
+    objects: Objects
+    pool: MediaPool
+    limits: Limits
+    budget_s: float = BUDGET_S
+
+    async def probe(self, source: Source, preset: Preset) -> dict[str, Any] | None:
+        """The clip's facts; None when the budget does not suffice. Raises the reason to refuse it."""
+        try:
+            async with asyncio.timeout(self.budget_s):
+                if source.key is not None:
+                    return await self._stored(source.key, preset)
+                return await self._remote(source.url or "", preset)
+        except (TimeoutError, OutOfReach):
+            return None
+        except ChildDied as died:
+            log.warning("probe.died", notes=getattr(died, "__notes__", []))
+            return None
+
+    async def _remote(self, url: str, preset: Preset) -> dict[str, Any] | None:
+        async with self.outbound.open_range_reader(url, max_bytes=self.limits.max_bytes) as reader:
+            if reader.size is None:
+                return None
+            return await self._ask(reader.size, reader.read_at, preset)
+
+    async def _stored(self, key: str, preset: Preset) -> dict[str, Any]:
+        size = (await self.objects.head(key)).size
+
+        async def read_at(offset: int, length: int) -> bytes:
+            length = min(length, MAX_READ_BYTES, size - offset)
+            return await self.objects.read(key, offset, length) if length > 0 <= offset else b""
+
+        return await self._ask(size, read_at, preset)
+
+    async def _ask(self, size: int, read_at: ReadAt, preset: Preset) -> dict[str, Any]:
+        wanted = {"limits": asdict(self.limits), "size": size, "preset": preset.value}
+        clip: dict[str, Any] = await self.pool.run(
+            "probe", wanted, read_at=read_at, wall_clock_s=2 * self.budget_s
+        )
+        return clip
+
+
+async def locate(video: str, objects: Objects, outbound: Outbound) -> Source:
+    """Where ``video`` points to; the form of the URL, its port and scheme are right afterwards.
+
+    Raises VideoInvalid or UrlRefused.
+    """
+    try:
+        key = objects.key_of(video)
+    except LinkInvalid as error:
+        raise UrlForbidden(
+            f"{error.details} An upload's file_url is good for one day.", param="video"
+        ) from None
+    if key is None:
+        await outbound.check_url(video, "video")
+        return Source(url=video)
+    try:
+        await objects.head(key)
+    except ObjectLost:
+        raise UrlStatus(
+            "Nothing has been uploaded to this URL, or it has been deleted since; upload it again.",
+            param="video",
+        ) from None
+    return Source(key=key)

@@ -1,0 +1,98 @@
+"""Errors as answers: the one place where an exception becomes a status, a body and headers."""
+
+import math
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+import structlog
+from litestar.exceptions import HTTPException
+from litestar.response.base import ASGIResponse
+from litestar.types import Scope
+
+from foremask.api.answers import REQUEST_ID, Ask, Call, json_answer
+from foremask.errors import (
+    Busy,
+    ForemaskError,
+    Internal,
+    MethodNotAllowed,
+    PathUnknown,
+    ServiceUnavailable,
+)
+from foremask.jobs.records import error_facts
+
+log = structlog.get_logger(__name__)
+
+
+def problem(scope: Scope, error: ForemaskError, allow: str | None = None) -> ASGIResponse:
+    """The answer that says no; ``allow`` lists the methods that would have been right."""
+    headers = rate_headers(scope)
+    if isinstance(error, Busy):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    if isinstance(error, Busy) and error.reason == "rate_limited":
+        headers |= {
+            "RateLimit-Limit": f"{error.limit or 0:.0f}",
+            "RateLimit-Remaining": "0",
+            "RateLimit-Reset": str(math.ceil(error.reset_s)),
+        }
+    if isinstance(error, ServiceUnavailable):
+        headers["Retry-After"] = "1"
+    if allow is not None:
+        headers["Allow"] = allow
+    body = {"request_id": scope[REQUEST_ID], "error": error_facts(error)}  # type: ignore[literal-required]
+    return json_answer(body, error.code, headers)
+
+
+def rate_headers(scope: Scope) -> dict[str, str]:
+    """What is left of the token's rate, once it has been charged."""
+    call: Call | None = scope["state"].get("call")
+    if call is None:
+        return {}
+    rate = call.grant.rate
+    return {
+        "RateLimit-Limit": str(rate.limit),
+        "RateLimit-Remaining": str(rate.remaining),
+        "RateLimit-Reset": str(math.ceil(rate.reset_s)),
+    }
+
+
+def on_ours(request: Ask, error: ForemaskError) -> ASGIResponse:
+    """Something that foremask says no with."""
+    if error.code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.error("http.failed", reason=error.reason, exc_info=error)
+    return problem(request.scope, error)
+
+
+def on_framework(request: Ask, error: HTTPException) -> ASGIResponse:
+    """What Litestar's router says no with: there is no such path, or not for this method."""
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return problem(
+            request.scope,
+            PathUnknown("There is no such path; /docs lists those that there are."),
+        )
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allow = (error.headers or {}).get("Allow", "")
+        method = request.scope["method"]
+        return problem(
+            request.scope,
+            MethodNotAllowed(f"This path does not take {method[:16]}; it takes {allow}."),
+            allow,
+        )
+    return on_crash(request, error)
+
+
+def on_crash(request: Ask, error: Exception) -> ASGIResponse:
+    """Anything unforeseen: the caller gets the request_id, the log gets the rest."""
+    request_id = request.scope[REQUEST_ID]  # type: ignore[literal-required]
+    log.error("http.crashed", request_id=request_id, exc_info=error)
+    return problem(
+        request.scope,
+        Internal(f"Something went wrong here; when you report it, quote request {request_id}."),
+    )
+
+
+HANDLERS: dict[int | type[Exception], Callable[..., Any]] = {
+    ForemaskError: on_ours,
+    HTTPException: on_framework,
+    Exception: on_crash,
+}

@@ -1,0 +1,156 @@
+"""Uploads: a signed form to whoever asks with a token, and the receiver of such forms."""
+
+import re
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+
+import multipart
+from litestar import post
+from litestar.response.base import ASGIResponse
+
+from foremask.api import parsing
+from foremask.api.answers import Ask, Service, json_answer
+from foremask.api.auth import charge, request_id
+from foremask.api.problems import rate_headers
+from foremask.errors import (
+    ContentTypeWrong,
+    FieldInvalid,
+    FileTooLarge,
+    FormInvalid,
+    LinkInvalid,
+    ObjectLost,
+)
+from foremask.objects import FORM_PATH, Upload
+from foremask.options import MEDIA_TYPES
+
+FORM_S = 3600
+FILE_S = 86_400
+MAX_FIELD_BYTES = 4096
+MAX_FIELDS = 32
+MAX_FORM_BYTES = 64 << 10  # what the fields and boundaries may add to the file
+
+type _Event = multipart.MultipartSegment | bytearray | bytes | None
+
+
+@post("/v2/video/upload", status_code=200)
+async def start_upload(request: Ask, service: Service) -> ASGIResponse:
+    """Give the form by which one file can be uploaded, and the URL under which a job finds it."""
+    await charge(request, service.database)
+    kind = parsing.parse_media_type(await parsing.read_object(request, may_be_empty=True))
+    suffixes = [suffix for suffix, known in MEDIA_TYPES.items() if known == kind]
+    own = request_id(request)
+    upload = Upload(
+        key=f"uploads/{own}/{own}{suffixes[0] if suffixes else ''}",
+        max_bytes=service.limits.max_bytes,
+        media_type=kind,
+        expires_at=int(time.time()) + FORM_S,
+    )
+    result = {
+        "upload_url": service.settings.base_url + FORM_PATH,
+        "upload_fields": service.objects.upload_form(upload),
+        "file_url": service.objects.own_link(upload.key, FILE_S),
+    }
+    return json_answer({"request_id": own, "result": result}, 200, rate_headers(request.scope))
+
+
+@post(FORM_PATH, status_code=204, request_max_body_size=None)
+async def receive_upload(request: Ask, service: Service) -> ASGIResponse:
+    """Store the file of a signed form; answers 204 and nothing else."""
+    fields, content = await _open_form(request)
+    upload = service.objects.check_form(fields)
+    declared = fields.get("Content-Type", upload.media_type).lower()
+    if not declared.startswith("video/") or (upload.media_type not in ("", declared)):
+        raise FieldInvalid(
+            f"The file is sent as {declared[:100] or 'no type'}, and the form is for "
+            f"{upload.media_type or 'video/*'}.",
+            param="Content-Type",
+        )
+    size = request.headers.get("content-length", "")
+    if re.fullmatch(r"[0-9]{1,18}", size) and int(size) > upload.max_bytes + MAX_FORM_BYTES:
+        raise _too_large(upload, int(size))
+    try:
+        await service.objects.head(upload.key)
+    except ObjectLost:
+        await service.objects.put_stream(upload.key, _counted(content, upload))
+        return ASGIResponse(status_code=204)
+    raise LinkInvalid("This form has been used; ask for another to upload again.")
+
+
+async def _open_form(request: Ask) -> tuple[dict[str, str], AsyncGenerator[bytes]]:
+    """The form's fields, and the bytes of the file that follows them.
+
+    Raises ContentTypeWrong or FormInvalid; the bytes raise FormInvalid when the form breaks off.
+    """
+    kind, options = multipart.parse_options_header(request.headers.get("content-type", ""))
+    if kind != "multipart/form-data" or not options.get("boundary"):
+        raise ContentTypeWrong("An upload is a form: send 'Content-Type: multipart/form-data'.")
+    try:
+        parser = multipart.PushMultipartParser(
+            options["boundary"], max_segment_count=MAX_FIELDS, max_segment_size=float("inf")
+        )
+    except (multipart.MultipartError, ValueError) as error:
+        raise FormInvalid(f"The form's boundary cannot be: {error}.") from None
+    events = _events(request, parser)
+    fields: dict[str, str] = {}
+    segment: multipart.MultipartSegment | None = None
+    value = bytearray()
+    async for event in events:
+        if isinstance(event, multipart.MultipartSegment):
+            segment = event
+            value.clear()
+            if event.filename is not None or event.name == "file":
+                if event.content_type and "Content-Type" not in fields:
+                    fields["Content-Type"] = event.content_type
+                return fields, _file(events)
+        elif event is None and segment is not None:
+            fields[segment.name] = value.decode("utf-8", "replace")
+        elif event is not None:
+            value += event
+            if len(value) > MAX_FIELD_BYTES:
+                raise FormInvalid(
+                    f"A field before the file has over {MAX_FIELD_BYTES} bytes.",
+                    limit=MAX_FIELD_BYTES,
+                )
+    raise FormInvalid("The form has no file; the part 'file' comes after all fields.")
+
+
+async def _events(request: Ask, parser: multipart.PushMultipartParser) -> AsyncGenerator[_Event]:
+    try:
+        async for chunk in request.stream():
+            if chunk and not parser.closed:  # what comes behind the form's end is nothing to us
+                for event in parser.parse(chunk):
+                    yield event
+        for event in parser.parse(b""):
+            yield event
+    except multipart.MultipartError as error:
+        raise FormInvalid(f"The form cannot be read: {error}.") from None
+
+
+async def _file(events: AsyncIterator[_Event]) -> AsyncGenerator[bytes]:
+    """The bytes of the segment that has begun; what follows it is read and ignored."""
+    inside = True
+    async for event in events:
+        if event is None:
+            inside = False
+        elif inside and not isinstance(event, multipart.MultipartSegment):
+            yield bytes(event)
+    if inside:
+        raise FormInvalid("The form broke off inside the file.")
+
+
+async def _counted(content: AsyncIterator[bytes], upload: Upload) -> AsyncGenerator[bytes]:
+    size = 0
+    async for block in content:
+        size += len(block)
+        if size > upload.max_bytes:
+            raise _too_large(upload, size)
+        yield block
+
+
+def _too_large(upload: Upload, size: int) -> FileTooLarge:
+    return FileTooLarge(
+        f"The file has {size} bytes or more; at most {upload.max_bytes} are taken.",
+        param="file",
+        limit=upload.max_bytes,
+        actual=size,
+    )
