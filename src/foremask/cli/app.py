@@ -21,7 +21,17 @@ app = App(
 )
 app.command(masking.mask)
 app.command(masking.probe)
+app.command(masking.verify)
 app.command(models.app)
+# What a service needs takes its time to load: each is loaded when it is called.
+LAZY = {
+    "token": ("tokens:app", "Who may call the API, and how much."),
+    "webhook": ("service:webhook", "The callbacks that jobs owe."),
+    "migrate": ("service:migrate", "Bring the database's tables up to date."),
+    "doctor": ("doctor:doctor", "Say what is here: processor, model, database, disk, sandbox."),
+}
+for _name, (_place, _help) in LAZY.items():
+    app.command(f"foremask.cli.{_place}", name=_name, help=_help)
 
 
 @app.meta.default
@@ -36,7 +46,7 @@ def _launch(
         debug: Show the traceback of an error.
     """
     try:
-        app(words, print_error=False, exit_on_error=False)
+        result = app(words, print_error=False, exit_on_error=False)
     except CycloptsError as error:
         tell(Usage(" ".join(str(error).split())))
         return Exit.USAGE
@@ -55,7 +65,7 @@ def _launch(
             traceback.print_exc()
         tell(Internal(f"{type(error).__name__}: {error}; --debug shows where"))
         return Exit.INTERNAL
-    return Exit.OK
+    return result if isinstance(result, Exit) else Exit.OK
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -1,4 +1,4 @@
-"""``foremask mask`` and ``probe``: the library on this machine's files, no service."""
+"""``foremask mask``, ``probe`` and ``verify``: the library on this machine's files, no service."""
 
 import os
 import signal
@@ -105,6 +105,29 @@ def probe(source: Annotated[str, Parameter(name="INPUT")], /, *, as_json: AsJson
         print_json(clip)
         return
     say(*_told(clip))
+
+
+def verify(
+    source: Annotated[Path, Parameter(name="SOURCE")],
+    made: Annotated[Path, Parameter(name="MASK")],
+    /,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Check every promise that a mask makes to its source, from the two files alone.
+
+    Args:
+        source: The clip.
+        made: The mask video that was made of it.
+        as_json: Answer with JSON.
+    """
+    from foremask.video.verify import verify as check
+
+    kept = check(source, made)
+    if as_json:
+        print_json(msgspec.to_builtins(kept))
+    else:
+        say(*(f"kept: {each.promise}: {each.found}" for each in kept))
 
 
 def _told(clip: dict[str, Any]) -> Iterator[str]:

