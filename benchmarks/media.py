@@ -1,0 +1,161 @@
+"""Masks every development clip in every preset with a drawn masker, verifies it, and writes the table.
+
+``python -m benchmarks.media [--presets a,b] [NAME…]`` prints what it finds and, when it ran everything,
+puts the table into docs/media.md between its marks. The network has no part in it.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from foremask.errors import ForemaskError
+from foremask.options import Limits, MaskOptions, Preset
+from foremask.pictures import Alpha, Levels, Luma, Picture
+from foremask.pipeline import mask_video
+from foremask.video.verify import verify
+
+DATA = Path(os.environ.get("FOREMASK_DATA", "../shared/data")) / "media"
+PAGE = Path(__file__).parent.parent / "docs" / "media.md"
+BEGIN, END = "<!-- table: python -m benchmarks.media -->", "<!-- end of table -->"
+TIMEOUT_S = 240
+
+
+def bright_is_foreground(pictures: Iterable[Picture], /) -> Iterator[Alpha]:
+    """Any mask will do here; this one costs nothing."""
+    for picture in pictures:
+        rgb = picture.rgb(min(256, picture.width), min(256, picture.height))
+        yield rgb[:, :, 1].astype(np.float32) / 255
+
+
+def stretched(alpha: Alpha, luma: Luma, /) -> Levels:
+    size = luma.shape[1], luma.shape[0]
+    levels = np.rint(255 * alpha).astype(np.uint8)
+    return np.asarray(cv2.resize(levels, size, interpolation=cv2.INTER_NEAREST), np.uint8)
+
+
+def one(source: Path, preset: Preset) -> dict[str, object]:
+    """Mask and verify one clip in one preset; never raises."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / f"mask{preset.suffix}"
+        try:
+            report = mask_video(
+                source,
+                target,
+                MaskOptions(preset=preset, limits=Limits()),
+                masker=bright_is_foreground,
+                refiner=stretched,
+            )
+            kept = verify(source, target)
+            pts = next(check.found for check in kept if check.promise == "pts")
+            said = {"verdict": "kept", "frames": report.frames_out, "pts": pts}
+            said["audio"] = " ".join(f"{t.codec}→{t.written_as or 'none'}" for t in report.audio)
+            said["warnings"] = list(report.warnings)
+        except ForemaskError as error:
+            said = {"verdict": error.reason, "code": error.code, "details": error.details}
+            said["param"] = error.param
+        except Exception as error:  # noqa: BLE001  (that none gets here is what is measured)
+            said = {"verdict": "CRASH", "details": repr(error)}
+    said["seconds"] = round(time.monotonic() - started, 2)
+    said["rss_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return said
+
+
+def in_child(source: Path, presets: list[Preset]) -> dict[str, dict[str, object]]:
+    """All presets of one clip in a process of its own, bounded in time."""
+    command = [sys.executable, "-m", "benchmarks.media", "--child", str(source)]
+    command += [preset.value for preset in presets]
+    try:
+        ran = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)  # noqa: S603
+    except subprocess.TimeoutExpired as late:
+        ran_out, hung = late.stdout or b"", True
+    else:
+        ran_out, hung = ran.stdout, False
+    found = {}
+    for line in ran_out.decode().splitlines():
+        name, said = json.loads(line)
+        found[name] = said
+    for preset in presets:
+        found.setdefault(preset.value, {"verdict": "HANG" if hung else "DIED"})
+    return found
+
+
+def cell(said: dict[str, object]) -> str:
+    verdict = str(said["verdict"])
+    if verdict == "kept":
+        return f"✓ {str(said['pts']).removeprefix('within ')}"
+    return f"{said.get('code', '')} {verdict}" + (
+        f" ({said['param']})" if verdict == "promise_broken" else ""
+    )
+
+
+def table(results: dict[str, dict[str, dict[str, object]]], presets: list[Preset]) -> str:
+    rows = [
+        "| clip | frames | " + " | ".join(preset.value for preset in presets) + " | warnings |",
+        "|---" * (len(presets) + 3) + "|",
+    ]
+    for name, found in results.items():
+        kept = [said for said in found.values() if said["verdict"] == "kept"]
+        frames = kept[0]["frames"] if kept else "–"
+        warnings = "; ".join(str(w) for w in kept[0]["warnings"]) if kept else ""  # type: ignore[attr-defined]
+        cells = [cell(found[preset.value]) for preset in presets]
+        if len(set(cells)) == 1 and not kept:
+            cells = [cells[0], *[""] * (len(cells) - 1)]
+        rows.append(f"| {name} | {frames} | {' | '.join(cells)} | {warnings} |")
+    return "\n".join(rows)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--child", action="store_true")
+    parser.add_argument("--presets", default=",".join(Preset))
+    parser.add_argument("names", nargs="*")
+    asked = parser.parse_args()
+    if asked.child:
+        for preset in asked.names[1:]:
+            print(json.dumps([preset, one(Path(asked.names[0]), Preset(preset))]), flush=True)
+        return 0
+    presets = [Preset(name) for name in asked.presets.split(",")]
+    clips = sorted(path for path in DATA.rglob("*") if path.is_file())
+    if not clips:
+        print(f"no clips in {DATA}; set FOREMASK_DATA", file=sys.stderr)
+        return 2
+    results = {}
+    broken = 0
+    for clip in clips:
+        name = str(clip.relative_to(DATA))
+        if asked.names and not any(part in name for part in asked.names):
+            continue
+        results[name] = in_child(clip, presets)
+        for preset, said in results[name].items():
+            bad = said["verdict"] in ("CRASH", "HANG", "DIED", "promise_broken")
+            broken += bad
+            print(
+                "BAD " if bad else "    ",
+                name,
+                preset,
+                json.dumps(said, ensure_ascii=False),
+                flush=True,
+            )
+    print(f"{len(results)} clips, {broken} broken")
+    if not asked.names and len(presets) == len(Preset) and PAGE.exists():
+        page = PAGE.read_text()
+        before, _, rest = page.partition(BEGIN)
+        PAGE.write_text(
+            f"{before}{BEGIN}\n{table(results, presets)}\n{END}{rest.partition(END)[2]}"
+        )
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,262 @@
+"""The whole of masking: decode, see, refine, encode, each in its thread, none far ahead of the next."""
+
+import hashlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from foremask.errors import Internal
+from foremask.options import Limits, MaskOptions
+from foremask.pictures import Alpha, Levels, Luma, Picture
+from foremask.video.audio import SoundTrack
+from foremask.video.frames import Frame
+from foremask.video.maskfile import Written
+from foremask.video.presets import HUGE_PIXELS, check_preset
+from foremask.video.probe import Clip, check_length, probe
+from foremask.video.reader import VideoReader
+from foremask.video.segments import Span
+from foremask.video.writer import MaskWriter
+
+
+class Masker(Protocol):
+    """Sees pictures and answers one upright alpha for each, in order, at any size; it may lag behind."""
+
+    def __call__(self, pictures: Iterable[Picture], /) -> Iterator[Alpha]: ...
+
+
+class Refiner(Protocol):
+    """Brings an alpha in the coded orientation to the size of ``luma``, along its edges."""
+
+    def __call__(self, alpha: Alpha, luma: Luma, /) -> Levels: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a masking is; ``frames_total`` may be a guess, or None."""
+
+    frames_done: int
+    frames_total: int | None
+    stage: str = "masking"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a masking did, in plain values."""
+
+    frames_in: int
+    frames_out: int
+    duration_s: float
+    fps: float
+    duration_drift_ms: float
+    audio: tuple[SoundTrack, ...]
+    warnings: tuple[str, ...]
+    coverage: float
+    flicker: float
+    stage_cpu_s: dict[str, float]
+    sha256: str
+    bytes: int
+
+
+OnFrame = Callable[[Progress], None]
+
+
+def _silent(_: Progress) -> None:
+    """Show no progress."""
+
+
+def mask_video(
+    source: Path,
+    target: Path,
+    options: MaskOptions = MaskOptions(),  # noqa: B008  (frozen)
+    on_frame: OnFrame = _silent,
+    span: Span | None = None,
+    masker: Masker | None = None,
+    refiner: Refiner | None = None,
+) -> Report:
+    """Write to ``target`` a video in which white is the foreground of ``source``.
+
+    ``on_frame`` is called after each frame, in this thread, and cancels by raising. With a ``span``,
+    ``source`` is what `segments.cut` made for it, and ``target`` becomes a part for `segments.join`.
+    ``masker`` and ``refiner`` replace the network and the guided filter.
+    Raises the errors of `probe` before anything is written, CorruptVideo where the source breaks on the
+    way, PresetCannotCarry where the preset cannot; ``target`` then does not exist.
+    """
+    clip = probe(source, options.limits)
+    check_preset(clip, options.preset)
+    if masker is None or refiner is None:
+        raise Internal("no masker was given")
+    costs: dict[str, float] = {}
+    depth = 1 if clip.pixels > HUGE_PIXELS else 4
+    seen = _Seen()
+    with ExitStack() as stack:
+        analysed = stack.enter_context(VideoReader(source))
+        encoded = stack.enter_context(VideoReader(source))
+        writer = stack.enter_context(
+            MaskWriter(target, options.preset, clip, source, part=span is not None)
+        )
+
+        def ahead[T](items: Iterable[T], size: int, stage: str) -> Iterator[T]:
+            return stack.enter_context(_ahead(items, size, stage, costs))
+
+        pictures = ahead(analysed, depth, "decode for the network")
+        alphas = ahead(masker(pictures), 2 * depth, "see")
+        frames = ahead(encoded, depth, "decode")
+        refined = ahead(_refine(frames, alphas, refiner, span, seen), min(2, depth), "refine")
+        started = time.thread_time()
+        for frame, levels in refined:
+            writer.write(levels, frame)
+            check_length(clip, options.limits, None, frame.index + 1)
+            _check_time(clip, options.limits, frame)
+            on_frame(Progress(seen.written, clip.expected_frames))
+        end_pts = span.end_pts if span and span.end_pts is not None else encoded.end_pts
+        written = writer.finish(end_pts, encoded.time_base)
+        costs["encode"] = time.thread_time() - started
+        warnings = (*clip.warnings, *encoded.warnings, *written.warnings, *_remarks(clip))
+    return _report(clip, target, seen, written, warnings, costs)
+
+
+def _check_time(clip: Clip, limits: Limits, frame: Frame) -> None:
+    if frame.time_s - clip.start_s > limits.max_duration_s:
+        check_length(clip, limits, frame.time_s - clip.start_s + 1 / (clip.fps or 1), None)
+
+
+@dataclass(slots=True)
+class _Seen:
+    """Running sums over the masks."""
+
+    frames: int = 0
+    written: int = 0
+    first_pts: int | None = None
+    end_s: float = 0.0
+    coverage: float = 0.0
+    flicker: float = 0.0
+    last: Alpha | None = field(default=None, repr=False)
+
+    def note(self, alpha: Alpha) -> None:
+        self.coverage += float(alpha.mean())
+        if self.last is not None and self.last.shape == alpha.shape:
+            self.flicker += float(np.abs(alpha - self.last).mean())
+        self.last = alpha
+
+
+def _refine(
+    frames: Iterable[Frame],
+    alphas: Iterator[Alpha],
+    refiner: Refiner,
+    span: Span | None,
+    seen: _Seen,
+) -> Iterator[tuple[Frame, Levels]]:
+    """Pair each frame with its mask at full size, in the coded orientation; only those of the span."""
+    for frame in frames:
+        alpha = next(alphas, None)
+        if alpha is None:
+            raise Internal(f"the masker ended at frame {frame.index}, before the video")
+        if span is not None and not span.holds(frame.pts):
+            continue
+        seen.note(alpha)
+        seen.written += 1
+        coded = np.ascontiguousarray(frame.orientation.to_coded(alpha))
+        yield frame, refiner(coded, frame.luma())
+    if next(alphas, None) is not None:
+        raise Internal("the masker answered more masks than there are frames")
+
+
+_END = object()
+
+
+@contextmanager
+def _ahead[T](
+    items: Iterable[T], size: int, stage: str, costs: dict[str, float]
+) -> Iterator[Iterator[T]]:
+    """Draw from ``items`` in a thread, at most ``size`` ahead; its errors surface where it is read.
+
+    Leaving the block stops the thread and waits for it. The thread's processor time is noted under
+    ``stage`` in ``costs``.
+    """
+    ready: queue.Queue[object] = queue.Queue(size)
+    stop = threading.Event()
+    failure: list[BaseException] = []
+
+    def put(item: object) -> None:
+        while not stop.is_set():
+            try:
+                ready.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return
+
+    def work() -> None:
+        try:
+            for item in items:
+                put(item)
+                if stop.is_set():
+                    break
+        except BaseException as error:  # noqa: BLE001  (carried to the reader)
+            failure.append(error)
+        costs[stage] = time.thread_time()
+        put(_END)
+
+    def draw() -> Iterator[T]:
+        while not stop.is_set():
+            try:
+                item = ready.get(timeout=0.1)
+            except queue.Empty:
+                continue
+            if item is _END:
+                break
+            yield item  # type: ignore[misc]
+        if failure:
+            raise failure[0]
+
+    thread = threading.Thread(target=work, name=f"foremask {stage}", daemon=True)
+    thread.start()
+    try:
+        yield draw()
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _remarks(clip: Clip) -> Iterator[str]:
+    if clip.hdr:
+        yield f"the source is HDR ({clip.hdr}); it was tone-mapped for the network only"
+
+
+def _report(
+    clip: Clip,
+    target: Path,
+    seen: _Seen,
+    written: Written,
+    warnings: tuple[str, ...],
+    costs: dict[str, float],
+) -> Report:
+    frames = seen.written
+    with target.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    first = (written.first_pts or 0) * written.time_base
+    end = (written.end_pts or 0) * written.time_base
+    duration_s = float(end - first)
+    drift_ms = 0.0
+    if clip.duration_s is not None:
+        drift_ms = round(1000 * (duration_s - clip.duration_s), 3)
+    return Report(
+        frames_in=frames,
+        frames_out=written.frames,
+        duration_s=duration_s,
+        fps=clip.fps,
+        duration_drift_ms=drift_ms,
+        audio=written.audio,
+        warnings=tuple(dict.fromkeys(warnings)),
+        coverage=seen.coverage / max(1, frames),
+        flicker=seen.flicker / max(1, frames - 1),
+        stage_cpu_s={stage: round(cost, 3) for stage, cost in costs.items()},
+        sha256=digest,
+        bytes=target.stat().st_size,
+    )

@@ -1,0 +1,51 @@
+"""Reads the few boxes of an MP4 file that FFmpeg does not report."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+ReadAt = Callable[[int, int], bytes]
+
+_TO_THE_SAMPLE_ENTRIES: Final = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
+_PROTECTED: Final = {b"encv", b"enca", b"drms", b"drmi"}
+_MAX_BOXES: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a walk over the boxes found."""
+
+    has_header: bool
+    encrypted: bool
+
+
+def survey(read_at: ReadAt, size: int) -> Survey:
+    """Walk down to the sample entries of the first moov box, reading nothing but heads."""
+    has_header = encrypted = False
+    for depth, kind, body in islice(_walk(read_at, 0, size, 0), _MAX_BOXES):
+        if has_header and depth == 0:
+            break
+        has_header |= kind == b"moov"
+        if kind == b"stsd":
+            encrypted |= read_at(body + 8, 8)[4:8] in _PROTECTED
+    return Survey(has_header, encrypted)
+
+
+def _walk(read_at: ReadAt, start: int, end: int, depth: int) -> Iterator[tuple[int, bytes, int]]:
+    """Each box between two offsets with its depth, its kind and where its body starts."""
+    while end - start >= 8:
+        head = read_at(start, 16)
+        if len(head) < 8:
+            return
+        length, kind, body = int.from_bytes(head[:4]), head[4:8], start + 8
+        if length == 1:
+            length, body = int.from_bytes(head[8:16]), start + 16
+        elif length == 0:
+            length = end - start
+        if length < body - start:
+            return
+        yield depth, kind, body
+        if depth < len(_TO_THE_SAMPLE_ENTRIES) and kind == _TO_THE_SAMPLE_ENTRIES[depth]:
+            yield from _walk(read_at, body, min(start + length, end), depth + 1)
+        start += length

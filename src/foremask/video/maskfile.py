@@ -1,0 +1,155 @@
+"""One output file: the packets of the mask with exact durations, and the sound of the source beside them."""
+
+import contextlib
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+import av
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from foremask.options import Preset
+from foremask.video import ebml
+from foremask.video.audio import Sound, SoundTrack
+from foremask.video.frames import Orientation
+from foremask.video.presets import RECIPES, Recipe
+from foremask.video.probe import Clip
+
+PART_MUXER: Final = "nut"  # keeps any time base exactly, and takes every codec of ours
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written. ``end_pts`` is the end of the last frame, in the output's ``time_base``."""
+
+    frames: int
+    first_pts: int | None
+    end_pts: int | None
+    time_base: Fraction
+    audio: tuple[SoundTrack, ...]
+    warnings: tuple[str, ...]
+
+
+class MaskFile:
+    """A file that takes packets in presentation order.
+
+    ``size``, ``aspect`` and ``matrix`` are those of the picture as it is written: a container that
+    cannot carry a rotation gets it baked in, by ``turn``. A ``part`` has neither sound nor matrix.
+    """
+
+    def __init__(
+        self, target: Path, preset: Preset, clip: Clip, source: Path | None, *, part: bool
+    ) -> None:
+        self._target = target
+        self.recipe: Recipe = RECIPES[preset]
+        self.clip = clip
+        self.time_base = self.recipe.time_base or Fraction(*clip.time_base)
+        self.size = clip.width, clip.height
+        self.aspect = Fraction(*clip.sample_aspect_ratio)
+        self.turn = Orientation()
+        self.matrix = clip.matrix
+        if not self.recipe.keeps_matrix:
+            self.turn, self.matrix = clip.orientation, None
+            if clip.orientation.transposed:
+                self.size, self.aspect = self.size[::-1], 1 / self.aspect
+        self.is_part = part
+        self.output = av.open(
+            f"file:{target}",
+            "w",
+            format=PART_MUXER if part else self.recipe.muxer,
+            container_options={} if part else muxer_options(self.recipe, self.time_base),
+        )
+        self._source = None if part or not self.recipe.keeps_sound else source
+        self._silenced = clip.audio if self._source is None and not part else ()
+        self._sound: Sound | None = None
+        self._held: Packet | None = None
+        self._first_pts: int | None = None
+        self._frames = 0
+        self.is_finished = False
+
+    def start(self, stream: VideoStream) -> None:
+        """Take the picture's stream, set up but for what the container says, and add the sound's."""
+        stream.time_base = self.time_base
+        if self.matrix and not self.is_part:
+            stream.set_display_matrix(self.matrix)
+        if self._source is not None:
+            self._sound = Sound(self._source, self.output, self.recipe.muxer)
+
+    def put(self, packet: Packet) -> None:
+        """Hold each packet until the next one tells how long it lasts."""
+        if self._held is not None:
+            self._held.duration = _pts(packet) - _pts(self._held)
+            self._mux(self._held)
+        self._held = packet
+
+    def _mux(self, packet: Packet) -> None:
+        if self._first_pts is None:
+            self._first_pts = packet.pts
+        if self._sound is not None:
+            self._sound.carry_until(_pts(packet) * self.time_base)
+        self._frames += 1
+        self.output.mux(packet)
+
+    def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
+        """Write the rest; ``end_pts``, in ``time_base``, is the end of the last frame (None: as usual)."""
+        end = None
+        if self._held is not None:
+            last = _pts(self._held)
+            nominal = 1 / (Fraction(self.clip.fps or 25) * self.time_base)
+            end = last + max(1, round(nominal))
+            if end_pts is not None:
+                end = max(last + 1, round(end_pts * time_base / self.time_base))
+            self._held.duration = end - last
+            self._mux(self._held)
+        if self._sound is not None:
+            self._sound.finish()
+        self.output.close()
+        self._close_sound()
+        if self.recipe.muxer in ("webm", "matroska") and self.aspect != 1 and not self.is_part:
+            pass
+        self.is_finished = True
+        return Written(
+            frames=self._frames,
+            first_pts=self._first_pts,
+            end_pts=end,
+            time_base=self.time_base,
+            audio=self._audio(),
+            warnings=tuple(self._sound.warnings) if self._sound else (),
+        )
+
+    def abandon(self) -> None:
+        """Close what is open and leave no half-written file behind."""
+        self._close_sound()
+        with contextlib.suppress(av.FFmpegError, OSError):  # it is thrown away anyway
+            self.output.close()
+        self._target.unlink(missing_ok=True)
+
+    def _close_sound(self) -> None:
+        if self._sound is not None:
+            self._sound.close()
+
+    def _audio(self) -> tuple[SoundTrack, ...]:
+        if self._sound is not None:
+            return tuple(self._sound.tracks)
+        why = f"{self.recipe.muxer} has no sound"
+        return tuple(
+            SoundTrack(track.codec, None, "dropped", why, track.language)
+            for track in self._silenced
+        )
+
+
+def _pts(packet: Packet) -> int:
+    return packet.pts or 0
+
+
+def muxer_options(recipe: Recipe, time_base: Fraction) -> dict[str, str]:
+    """The muxer's options; the edit lists of an mp4 must count as finely as its pictures."""
+    options = dict(recipe.muxer_options)
+    if recipe.muxer in ("mp4", "mov"):
+        scale = time_base.denominator
+        while scale < 10_000:
+            scale *= 2
+        options["movie_timescale"] = str(scale)
+    return options

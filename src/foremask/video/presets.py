@@ -1,0 +1,162 @@
+"""The nine presets: what is encoded how, and how much memory a pixel costs."""
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Final
+
+from foremask.errors import PresetCannotCarry
+from foremask.options import Preset
+from foremask.video.probe import Clip
+
+MEMORY_BYTES: Final = 8 << 30
+"""What one mask may take while it is made: two decoders, the refiner and the encoder."""
+
+HUGE_PIXELS: Final = 33_000_000
+"""Above it, pictures are coded one at a time: each copy in flight costs hundreds of megabytes."""
+_LARGEST_HEVC_PIXELS: Final = 35_651_584  # of level 6.2
+_MIN_HEVC_PX: Final = 16
+_MAX_GIF_FPS: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """One encoder with the options that make masks exact: docs/media.md has the measurements."""
+
+    name: str
+    options: dict[str, str]
+    bytes_per_pixel: int  # of resident memory at 16000 x 16000, both decoders included
+    even_420: bool = False  # 4:2:0 for even sizes, 4:4:4 for odd ones
+    pixel_format: str = "yuv420p"
+    global_quality: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a preset is written."""
+
+    encoder: Encoder
+    muxer: str
+    tag: str | None = None
+    muxer_options: dict[str, str] = field(default_factory=dict)
+    time_base: Fraction | None = None  # None: that of the source
+
+    @property
+    def keeps_matrix(self) -> bool:
+        """Whether rotation travels as a display matrix; otherwise it is baked into the pixels."""
+        return self.muxer != "gif"
+
+    @property
+    def keeps_sound(self) -> bool:
+        return self.muxer != "gif"
+
+
+_X264 = Encoder(
+    "libx264",
+    {"preset": "superfast", "crf": "14", "bf": "0"},
+    bytes_per_pixel=28,
+    even_420=True,
+)
+_X265 = Encoder(
+    "libx265",
+    {
+        "preset": "ultrafast",
+        "crf": "14",
+        "bf": "0",
+        "x265-params": "log-level=none:info=0:bframes=0:early-skip=0:psy-rd=0",
+    },
+    bytes_per_pixel=56,
+    even_420=True,
+)
+_VP9 = Encoder(
+    "libvpx-vp9",
+    {
+        "deadline": "good",
+        "cpu-used": "5",
+        "row-mt": "1",
+        "crf": "14",
+        "b": "0",
+        "lag-in-frames": "0",
+        "auto-alt-ref": "0",
+        "g": "120",
+    },
+    bytes_per_pixel=80,
+)
+_PRORES = Encoder(
+    "prores_ks",
+    {"vendor": "apl0"},
+    bytes_per_pixel=24,
+    pixel_format="yuv422p10le",
+    global_quality=2,
+)
+_GIF = Encoder("gif", {}, bytes_per_pixel=16, pixel_format="gray")
+_FAST = {"movflags": "+faststart"}
+_CUES = {"cues_to_front": "1"}
+
+RECIPES: Final = {
+    Preset.MP4_H264: Recipe(_X264, "mp4", "avc1", _FAST),
+    Preset.MP4_H265: Recipe(_X265, "mp4", "hvc1", _FAST),
+    Preset.WEBM_VP9: Recipe(_VP9, "webm", None, _CUES),
+    Preset.MOV_H265: Recipe(_X265, "mov", "hvc1", _FAST),
+    Preset.MOV_PRORESKS: Recipe(_PRORES, "mov", None, _FAST),
+    Preset.MKV_H264: Recipe(_X264, "matroska", None, _CUES),
+    Preset.MKV_H265: Recipe(_X265, "matroska", None, _CUES),
+    Preset.MKV_VP9: Recipe(_VP9, "matroska", None, _CUES),
+    Preset.GIF: Recipe(_GIF, "gif", None, {"loop": "0"}, Fraction(1, 100)),
+}
+
+
+def encoded_size(encoder: Encoder, width: int, height: int) -> tuple[int, int]:
+    """The size that is encoded: x265 takes nothing under 16 pixels, so that is padded and cropped."""
+    if encoder.name != "libx265" or min(width, height) >= _MIN_HEVC_PX:
+        return width, height
+    return max(_MIN_HEVC_PX, width + width % 2), max(_MIN_HEVC_PX, height + height % 2)
+
+
+def pixel_format(encoder: Encoder, width: int, height: int) -> str:
+    """The pixel format that carries this size exactly."""
+    if encoder.even_420 and (width % 2 or height % 2):
+        return "yuv444p"
+    if encoder.name == "prores_ks" and width % 16 == 1:
+        return "yuv444p10le"  # FFmpeg 9 colours the last column of 4:2:2 here
+    return encoder.pixel_format
+
+
+def encoder_options(encoder: Encoder, width: int, height: int) -> dict[str, str]:
+    """The encoder's options for this size: a huge picture must not wait in a queue."""
+    options = dict(encoder.options)
+    if encoder.name == "libx265" and width * height > _LARGEST_HEVC_PIXELS:
+        options["x265-params"] += (
+            ":allow-non-conformance=1:rc-lookahead=0:frame-threads=1:no-cutree=1:ref=1"
+        )
+    if encoder.name == "libx264" and width * height > HUGE_PIXELS:
+        options["x264-params"] = "rc-lookahead=0:sync-lookahead=0:ref=1:mbtree=0:sliced-threads=1"
+    return options
+
+
+def check_preset(clip: Clip, preset: Preset) -> None:
+    """Raise PresetCannotCarry, naming the presets that can, where this one cannot carry the clip."""
+    trouble = _trouble(clip, preset)
+    if trouble is None:
+        return
+    others = [other.value for other in Preset if _trouble(clip, other) is None]
+    able = f"use one of {', '.join(others)}" if others else "no preset can"
+    raise PresetCannotCarry(
+        f"{preset.value} cannot carry this clip: {trouble[0]}; {able}.",
+        param="output_container_and_codec",
+        limit=trouble[1],
+        actual=trouble[2],
+    )
+
+
+def _trouble(clip: Clip, preset: Preset) -> tuple[str, float, float] | None:
+    encoder = RECIPES[preset].encoder
+    most = MEMORY_BYTES // encoder.bytes_per_pixel
+    if clip.pixels > most:
+        said = f"{clip.width}x{clip.height} is {clip.pixels} pixels, and it takes {most} in the memory it may use"
+        return said, most, clip.pixels
+    if preset is Preset.GIF and clip.fps > _MAX_GIF_FPS * 1.001:
+        said = (
+            f"it counts in hundredths of a second, and the clip has {clip.fps:g} frames per second"
+        )
+        return said, _MAX_GIF_FPS, clip.fps
+    return None

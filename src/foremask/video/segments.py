@@ -1,0 +1,148 @@
+"""Cuts a clip into spans that are masked apart, and joins the masks again, without loss or overlap."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+import av
+from av.video.stream import VideoStream
+
+from foremask.errors import CorruptVideo
+from foremask.options import Preset
+from foremask.video.demux import Container, Window, open_container, recognise, video_stream
+from foremask.video.probe import describe
+from foremask.video.reader import VideoReader
+from foremask.video.maskfile import PART_MUXER, MaskFile, Written
+
+_CUTTABLE: Final = (Container.MP4, Container.MOV, Container.WEBM)
+_EXACT_MUXER: Final = "mov"
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The frames from ``first_pts`` up to but without ``end_pts``, in the source's time base.
+
+    ``end_pts`` None is the end of the clip.
+    """
+
+    first_pts: int
+    end_pts: int | None
+
+    def holds(self, pts: int) -> bool:
+        """Whether a frame at ``pts`` belongs to it."""
+        return pts >= self.first_pts and (self.end_pts is None or pts < self.end_pts)
+
+
+def plan(path: Path, target_s: float) -> list[Span]:
+    """Spans that begin at keyframes, each ``target_s`` long or a little longer.
+
+    One span for a clip that cannot be cut exactly: few keyframes, AVI (no pts), gif.
+    """
+    container, keys, time_base = _keyframes(path)
+    cuts: list[int] = []
+    if container in _CUTTABLE:
+        for key in keys[1:]:
+            if (key - (cuts[-1] if cuts else keys[0])) * time_base >= target_s:
+                cuts.append(key)
+    first = keys[0] if keys else 0
+    starts = [min(0, first), *cuts]
+    ends = [*cuts, None]
+    return [Span(start, end) for start, end in zip(starts, ends, strict=True)]
+
+
+def cut(path: Path, span: Span, target: Path) -> None:
+    """Copy the packets that a span needs, with their timestamps, into a file of its own.
+
+    It begins one group of pictures sooner, so that the masks of the span know what came before, and
+    ends with the group that begins at the span's end, whose first packets may be shown before it.
+    """
+    container, keys, _ = _keyframes(path)
+    before = [key for key in keys if key < span.first_pts]
+    after = [key for key in keys if span.end_pts is not None and key > span.end_pts]
+    if not before and not after and (span.end_pts is None or container not in _CUTTABLE):
+        shutil.copyfile(path, target)
+        return
+    start = before[-1] if before else keys[0]
+    stop = after[0] if after else None
+    with (
+        open_container(container, path) as source,
+        av.open(f"file:{target}", "w", format=_EXACT_MUXER, container_options=_exact(path)) as out,
+    ):
+        track = video_stream(source)
+        copy = out.add_stream_from_template(track, opaque=True)
+        copy.time_base = track.time_base
+        clip = describe(path)
+        if clip.matrix:
+            copy.set_display_matrix(clip.matrix)
+        source.seek(start, stream=track, backward=True)
+        try:
+            for packet in source.demux(track):
+                if packet.pts is None or not packet.size:
+                    continue
+                if packet.is_keyframe and stop is not None and packet.pts >= stop:
+                    break
+                packet.stream = copy
+                out.mux(packet)
+        except av.FFmpegError as error:
+            raise CorruptVideo(
+                f"The video breaks in the span from pts {span.first_pts}: {error.strerror}.",
+                param="video",
+            ) from error
+
+
+def join(parts: Sequence[Path], source: Path, target: Path, preset: Preset) -> Written:
+    """Put the parts together in order, packet by packet, with the sound of the source."""
+    with VideoReader(source) as reader:
+        clip, end_pts, time_base = reader.clip, reader.declared_end_pts, reader.time_base
+    file = MaskFile(target, preset, clip, source, part=False)
+    try:
+        stream = None
+        for part in parts:
+            with av.open(f"file:{part}", "r", format=PART_MUXER) as opened:
+                track = opened.streams.video[0]
+                if stream is None:
+                    stream = _copy_stream(file, track)
+                    file.start(stream)
+                for packet in opened.demux(track):
+                    if packet.pts is not None and packet.size:
+                        packet.stream = stream
+                        packet.rescale_ts(file.time_base)
+                        file.put(packet)
+        return file.finish(end_pts, time_base)
+    except BaseException:
+        file.abandon()
+        raise
+
+
+def _copy_stream(file: MaskFile, track: VideoStream) -> VideoStream:
+    copy = file.output.add_stream_from_template(track, opaque=True)
+    codec = copy.codec_context
+    codec.sample_aspect_ratio = file.aspect
+    if file.recipe.tag:
+        codec.codec_tag = file.recipe.tag
+    return copy
+
+
+def _exact(path: Path) -> dict[str, str]:
+    """Muxer options that keep every pts: a movie clock as fine as the track's."""
+    scale = describe(path).time_base[1]
+    while scale < 10_000:
+        scale *= 2
+    return {"movie_timescale": str(scale)}
+
+
+def _keyframes(path: Path) -> tuple[Container, list[int], Fraction]:
+    with path.open("rb") as file:
+        container = recognise(Window(file, max_bytes=1 << 40))
+    with open_container(container, path) as opened:
+        track = video_stream(opened)
+        base = track.time_base
+        keys = [
+            packet.pts
+            for packet in opened.demux(track)
+            if packet.is_keyframe and packet.pts is not None and packet.size
+        ]
+    return container, sorted(keys), Fraction(base.numerator, base.denominator)
