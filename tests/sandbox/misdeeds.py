@@ -63,7 +63,6 @@ def _attempts(args: dict[str, Any]) -> dict[str, Callable[[], object]]:
         "make a user namespace": lambda: call("unshare", 0x1000_0000),
         "mount": lambda: call("mount", b"none", os.fsencode(own.parent), b"tmpfs", 0, 0),
         "share memory with others": lambda: call("shmget", 0, 4096, 0o1600),
-        "look up a key": lambda: call("syscall", 250, 0, -3, 0),
     }
 
 
@@ -148,7 +147,7 @@ def _fill_disk(args: dict[str, Any], _: Parent) -> None:
 
 
 def _lie(args: dict[str, Any], _: Parent) -> None:
-    os.write(args["fd"], bytes.fromhex(args["bytes"]))
+    os.write(int(sys.argv[1]), bytes.fromhex(args["bytes"]))  # the socket
     time.sleep(60)
 
 

@@ -1,0 +1,114 @@
+"""What a child that was taken over can do: nothing but compute, and write where it was told to."""
+
+import os
+import subprocess
+import sys
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+
+from foremask.errors import SettingsInvalid
+from foremask.sandbox import confine
+from foremask.sandbox.confine import Level
+from foremask.sandbox.pool import MediaPool
+from foremask.settings import Sandbox
+from tests.sandbox import misdeeds
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+async def pool(tmp_path: Path) -> AsyncGenerator[MediaPool]:
+    async with MediaPool(
+        tmp_path / "scratch",
+        sandbox=Sandbox.REQUIRE,
+        operations=misdeeds.__name__,
+        import_from=[ROOT],
+    ) as opened:
+        yield opened
+
+
+async def test_every_misdeed_is_denied(pool: MediaPool, tmp_path: Path) -> None:
+    """Reading, writing, talking, starting, signalling, tracing: each fails in the child."""
+    (tmp_path / "in.mp4").write_bytes(b"the clip")
+    outside = tmp_path / "private" / "outside"
+    outside.parent.mkdir()
+    outside.write_bytes(b"not yours")
+    outcomes = await pool.run(
+        "try_all",
+        {
+            "in": str(tmp_path / "in.mp4"),
+            "out": str(tmp_path / "job" / "out.mp4"),
+            "outside": str(outside),
+        },
+        read_paths=[tmp_path / "in.mp4"],
+        scratch=tmp_path / "job",
+    )
+    assert len(outcomes) >= 30
+    assert {name: how for name, how in outcomes.items() if how == "allowed"} == {}
+    assert outside.read_bytes() == b"not yours"
+    assert (tmp_path / "in.mp4").read_bytes() == b"the clip"
+    assert sorted(os.listdir(outside.parent)) == ["outside"]  # noqa: PTH208
+    assert (tmp_path / "job" / "out.mp4").read_bytes() == b"mine"
+
+
+async def test_threads_are_confined_too(pool: MediaPool, tmp_path: Path) -> None:
+    """A thread that the child starts can read no more than the child."""
+    (tmp_path / "outside").write_bytes(b"not yours")
+    assert (
+        await pool.run("in_a_thread", {"outside": str(tmp_path / "outside")}) == "PermissionError"
+    )
+
+
+async def test_nothing_of_our_environment_reaches_the_child(
+    pool: MediaPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No variable of ours, and no open file but its own five."""
+    monkeypatch.setenv("FOREMASK_DATABASE_URL", "postgresql://user:secret@host/name")
+    facts = await pool.run("facts", {})
+    assert set(facts["environ"]) <= {"LC_CTYPE"}  # which the interpreter sets by itself
+    assert facts["start"] == ""
+    assert facts["fds"] <= 5  # three standard ones, the socket, and the directory being listed
+
+
+async def test_one_job_does_not_see_the_files_of_another(pool: MediaPool, tmp_path: Path) -> None:
+    """The same warm child finds the directory of its inputs empty once the job is over."""
+    (tmp_path / "in").write_bytes(b"first")
+    args = {"in": str(tmp_path / "in"), "out": str(tmp_path / "job" / "out")}
+    await pool.run("copy", args, read_paths=[tmp_path / "in"], scratch=tmp_path / "job")
+    assert (await pool.run("facts", {}))["files"] == []
+
+
+def test_a_process_with_threads_is_not_called_confined(tmp_path: Path) -> None:
+    """Landlock would not hold for a thread that is already there, so the process refuses."""
+    code = (
+        "import threading, time; from foremask.sandbox import confine\n"
+        "threading.Thread(target=time.sleep, args=(5,), daemon=True).start()\n"
+        "confine.confine([], [])"
+    )
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert "RuntimeError" in done.stderr
+
+
+async def test_require_refuses_what_cannot_be_confined(tmp_path: Path) -> None:
+    """Where the kernel lacks a part, `require` does not start, and says which part there is."""
+    pool = MediaPool(tmp_path, sandbox=Sandbox.REQUIRE)
+    pool.level = Level(landlock=0, seccomp=True)
+    with pytest.raises(SettingsInvalid, match="seccomp"):
+        await pool.__aenter__()
+
+
+async def test_off_confines_nothing_and_says_so(tmp_path: Path) -> None:
+    """With `off` the child works, and the level is none."""
+    async with MediaPool(
+        tmp_path, sandbox=Sandbox.OFF, operations=misdeeds.__name__, import_from=[ROOT]
+    ) as pool:
+        assert str(await pool.warm()) == "none"
+
+
+def test_this_machine_can_confine_fully() -> None:
+    """The tests mean something only where Landlock and seccomp are there."""
+    assert confine.available().full
