@@ -469,12 +469,12 @@ class _Answer:
                 yield chunk
 
     async def read(self, n: int) -> bytes:
-        """The first ``n`` bytes of the body, or all of a shorter one."""
+        """The first ``n`` bytes of the body, or all of a shorter one; its end frees the connection."""
         got = bytearray()
         async with aclosing(self.chunks()) as chunks:
             async for chunk in chunks:
                 got += chunk
-                if len(got) >= n:
+                if len(got) > n:
                     break
         return bytes(got[:n])
 
@@ -590,7 +590,7 @@ def _parse(url: str, param: str) -> httpx2.URL:
     if parsed.scheme and parsed.scheme not in ("http", "https"):
         raise UrlScheme("Only http and https URLs are taken.", param=param)
     host = parsed.raw_host.decode("ascii")
-    if not parsed.scheme or not host or authority is None or not 0 <= _port(parsed) < 1 << 16:
+    if not parsed.scheme or not host or authority is None or not 0 < _port(parsed) < 1 << 16:
         raise VideoInvalid(
             "This is not a URL with a scheme, a host and, at most, a port.", param=param
         )
@@ -634,8 +634,8 @@ def _telling(param: str) -> Generator[None]:
         refused.param = param
         raise
     except (httpcore2.ConnectTimeout, httpcore2.ConnectError) as error:
-        if isinstance(error.__cause__, ssl.SSLError):
-            told = f"No TLS connection could be made: {error.__cause__.reason or 'broken off'}."
+        if any(isinstance(cause, ssl.SSLError) for cause in _causes(error)):
+            told = "No TLS connection could be made; see whether the certificate is for this host."
         else:
             told = "The host does not accept a connection."
         raise UrlUnreachable(told, param=param) from error
@@ -645,6 +645,12 @@ def _telling(param: str) -> Generator[None]:
         ) from error
     except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
         raise UrlUnreachable("The host broke off, or does not speak HTTP.", param=param) from error
+
+
+def _causes(error: BaseException | None) -> Generator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 @asynccontextmanager
@@ -662,9 +668,7 @@ def _check_status(answer: _Answer, param: str) -> None:
     status = answer.status
     if 200 <= status < 300:
         return
-    if status == httpx2.codes.REQUESTED_RANGE_NOT_SATISFIABLE and "*/0" in answer.header(
-        "content-range"
-    ):
+    if status == httpx2.codes.RANGE_NOT_SATISFIABLE and "*/0" in answer.header("content-range"):
         raise EmptyFile("The file has no bytes.", param=param)
     kind = UrlForbidden if status in (401, 403) else UrlStatus
     raise kind(f"The host answered with status {status}.", param=param, actual=status)
