@@ -3,6 +3,7 @@
 Every write names the attempt it belongs to and is refused when that attempt has lost its lease.
 """
 
+import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -35,6 +36,7 @@ class Step:
     """A step that is ours until the lease runs out, with what is needed to do it."""
 
     name: StepName
+    token: uuid.UUID
     attempt: int
     args: dict[str, Any]
     video_url: str | None

@@ -44,7 +44,7 @@ begin
 end $$;
 
 create function begin_step(p_job text, p_stage text, p_number integer, p_worker text, p_lease_s float8)
-returns table (attempt integer, args jsonb, video_url text, source_key text, preset text, quality text,
+returns table (token uuid, attempt integer, args jsonb, video_url text, source_key text, preset text, quality text,
                clip jsonb, deadline_from timestamptz)
 language plpgsql as $$
 declare
@@ -67,7 +67,7 @@ begin
         started_at = coalesce(started_at, clock_timestamp()),
         masking_at = case when p_stage = 'segment' then coalesce(masking_at, clock_timestamp()) else masking_at end
     where id = p_job and (status = 'queued' or stage <> p_stage);
-    return query select s.attempt, s.args, j.video_url, j.source_key, j.preset, j.quality, j.clip,
+    return query select j.token, s.attempt, s.args, j.video_url, j.source_key, j.preset, j.quality, j.clip,
         coalesce(j.started_at, clock_timestamp());
 end $$;
 

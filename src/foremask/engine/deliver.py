@@ -1,0 +1,72 @@
+"""Signed webhooks: the status body, POSTed with the wire contract's three headers."""
+
+import base64
+import hmac
+import time
+
+import msgspec
+import structlog
+
+from foremask.engine.work import Work
+from foremask.errors import ForemaskError, UrlForbidden, UrlStatus
+from foremask.jobs import deliveries, records
+from foremask.jobs.deliveries import Delivery
+from foremask.jobs.wire import status_body
+
+LINK_S = 7 * 86400  # the longest that every cloud signs for
+TIMEOUT_S = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+def sign(key: bytes, request_id: str, timestamp: str, body: bytes) -> str:
+    """The ``Bria-Webhook-Signature`` of a body."""
+    signed = f"{request_id}.{timestamp}.".encode() + body
+    return "v1=" + base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
+
+
+async def deliver(work: Work, delivery_id: int) -> None:
+    """Make the delivery's next attempt, if one is due, and record what came of it."""
+    delivery = await deliveries.begin(work.database, delivery_id)
+    if delivery is None:
+        return
+    body = delivery.payload or await _freeze(work, delivery)
+    timestamp = str(int(time.time()))
+    headers = {
+        "Content-Type": "application/json",
+        "Bria-Webhook-Id": delivery.request_id,
+        "Bria-Webhook-Timestamp": timestamp,
+        "Bria-Webhook-Signature": sign(delivery.webhook_key, delivery.request_id, timestamp, body),
+    }
+    status: int | None = None
+    problem: str | None = None
+    began = time.monotonic()
+    try:
+        status = await work.outbound.post(delivery.url, body, headers, timeout_s=TIMEOUT_S)
+    except (UrlForbidden, UrlStatus) as error:
+        status, problem = int(error.actual) if error.actual else None, error.details
+    except ForemaskError as error:
+        problem = error.details
+    outcome = await deliveries.record(
+        work.database,
+        delivery,
+        http_status=status,
+        error=problem,
+        seconds=time.monotonic() - began,
+    )
+    log.info(
+        "webhook.attempted",
+        request_id=delivery.request_id,
+        attempt=delivery.attempt,
+        http_status=status,
+        outcome=outcome,
+        error=problem,
+    )
+
+
+async def _freeze(work: Work, delivery: Delivery) -> bytes:
+    """What every attempt sends: the job as a status read would show it now."""
+    record = await records.read_any(work.database, delivery.request_id)
+    link = work.objects.link(record.result_key, LINK_S) if record.result_key else None
+    body = msgspec.json.encode(status_body(record, link))
+    return await deliveries.freeze(work.database, delivery.id, body)

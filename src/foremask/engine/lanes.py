@@ -1,0 +1,44 @@
+"""A worker's lanes: one Procrastinate worker for each queue, so that none waits for another."""
+
+import asyncio
+from collections.abc import Mapping
+
+import structlog
+from procrastinate import App
+
+from foremask.engine.tasks import make_app
+from foremask.engine.work import Work
+
+AGAIN_S = 1.0
+
+log = structlog.get_logger(__name__)
+
+
+async def run_lanes(url: str, work: Work, at_once: Mapping[str, int], drain_s: float) -> None:
+    """Serve each queue, so many steps of it at once, until cancelled.
+
+    Then what runs has ``drain_s`` to end before it is given back.
+    """
+    app = make_app(url, work)
+    async with app.open_async(), asyncio.TaskGroup() as lanes:
+        for queue, number in at_once.items():
+            lanes.create_task(_lane(app, queue, number, drain_s))
+
+
+async def _lane(app: App, queue: str, at_once: int, drain_s: float) -> None:
+    """Serve one queue; starts over whenever the engine loses its database."""
+    while True:
+        try:
+            await app.run_worker_async(
+                queues=[queue],
+                name=queue,
+                concurrency=at_once,
+                fetch_job_polling_interval=1.0,
+                update_heartbeat_interval=2.0,
+                delete_jobs="always",
+                shutdown_graceful_timeout=drain_s,
+                install_signal_handlers=False,
+            )
+        except Exception as error:  # noqa: BLE001  # the engine lets its driver's errors through
+            log.warning("lane.lost", queue=queue, error=repr(error))
+        await asyncio.sleep(AGAIN_S)

@@ -1,0 +1,179 @@
+"""What is done in each step of a job: ingest, segment, join; each leaves objects and returns facts."""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from foremask.engine.work import Work
+from foremask.errors import ObjectLost, TimedOut
+from foremask.jobs import steps
+from foremask.jobs.steps import Step
+from foremask.options import Preset
+from foremask.sandbox.messages import Progress
+
+PROBED_ALIKE = ("container", "codec", "width", "height")
+
+
+@dataclass(slots=True)
+class Advance:
+    """How far a step is; a lease is renewed only while it moves."""
+
+    frames_done: int = 0
+    moved_at: float = field(default_factory=time.monotonic)
+
+    def move(self) -> None:
+        """Something got done."""
+        self.moved_at = time.monotonic()
+
+    async def tell(self, progress: Progress) -> None:
+        """The media process has done so many frames."""
+        if progress.frames_done != self.frames_done:
+            self.frames_done = progress.frames_done
+            self.move()
+
+
+Stage = Callable[[Work, Step, Path, Advance], Awaitable[dict[str, object]]]
+
+
+async def ingest(work: Work, step: Step, scratch: Path, advance: Advance) -> dict[str, object]:
+    """Fetch the clip, judge all of it, store it, and cut it where it is long."""
+    source = scratch / "source"
+    if step.source_key is not None:
+        await work.objects.get(step.source_key, source)
+    elif step.video_url is not None:
+        with source.open("wb") as file:
+            await work.outbound.download(
+                step.video_url,
+                file,
+                max_bytes=work.limits.max_bytes,
+                deadline_s=min(work.pace.download_s, _left_s(work, step)),
+                on_bytes=lambda _done, _total: advance.move(),
+            )
+    else:
+        raise ObjectLost("the job's source is no longer known")
+    advance.move()
+    media = work.media.for_step(scratch, str(step.token))
+    clip = await media.probe(source, step.preset, _left_s(work, step))
+    advance.move()
+    place = f"{step.name.job}/{step.attempt}"
+    source_key = step.source_key or f"sources/{place}/source"
+    if step.source_key is None:
+        await work.objects.put(source_key, source)
+    spans = await media.plan(source, _left_s(work, step))
+    advance.move()
+    segments: list[dict[str, object]] = [{"whole": True}]
+    if len(spans) > 1:
+        segments = []
+        for number, span in enumerate(spans):
+            target = scratch / f"segment-{number}"
+            await media.cut(source, span, target, _left_s(work, step))
+            key = f"segments/{place}/{number}"
+            await work.objects.put(key, target)
+            target.unlink()
+            advance.move()
+            segments.append({"span": span, "source_key": key})
+    if _changed(step.clip, clip):
+        clip["warnings"] = [*clip.get("warnings", ()), "the file changed after it was probed"]
+    return {"clip": clip, "source_key": source_key, "segments": segments}
+
+
+async def segment(work: Work, step: Step, scratch: Path, advance: Advance) -> dict[str, object]:
+    """Mask a span, or all of a short clip, in which case the mask is the result."""
+    whole = bool(step.args.get("whole"))
+    source, target = scratch / "source", scratch / f"mask{Preset(step.preset).suffix}"
+    await work.objects.get(_source_key(step) if whole else step.args["source_key"], source)
+    advance.move()
+    report = await work.media.for_step(scratch, str(step.token)).mask(
+        source,
+        target,
+        preset=step.preset,
+        quality=step.quality,
+        span=None if whole else step.args["span"],
+        wall_clock_s=_left_s(work, step),
+        on_progress=advance.tell,
+    )
+    advance.move()
+    if whole:
+        return await _store_result(work, step, target, report)
+    key = f"parts/{step.name.job}/{step.name.number}/{step.attempt}"
+    await work.objects.put(key, target)
+    return {"key": key, "frames": report["frames_out"], "report": report}
+
+
+async def join(work: Work, step: Step, scratch: Path, advance: Advance) -> dict[str, object]:
+    """Make one mask of every segment's, with the sound of the source."""
+    results = await steps.segment_results(work.database, step.name.job)
+    suffix = Preset(step.preset).suffix
+    source, target = scratch / "source", scratch / f"mask{suffix}"
+    await work.objects.get(_source_key(step), source)
+    parts = []
+    for number, result in enumerate(results):
+        parts.append(scratch / f"part-{number}{suffix}")
+        await work.objects.get(result["key"], parts[-1])
+        advance.move()
+    media = work.media.for_step(scratch, str(step.token))
+    joined = await media.join(parts, source, target, step.preset, _left_s(work, step))
+    advance.move()
+    reports = [result["report"] for result in results]
+    return await _store_result(work, step, target, _summed(reports) | joined)
+
+
+STAGES: dict[str, Stage] = {"ingest": ingest, "segment": segment, "join": join}
+
+
+async def _store_result(
+    work: Work, step: Step, target: Path, report: dict[str, Any]
+) -> dict[str, object]:
+    # The attempt is in the key: a stale worker that wakes up late writes beside, not over.
+    attempt = f"{step.name.stage}-{step.attempt}"
+    key = f"results/{step.name.job}/{attempt}/{step.name.job}{target.suffix}"
+    await work.objects.put(key, target)
+    return {"result_key": key, "report": report, "frames": report["frames_out"]}
+
+
+def _summed(reports: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the parts' reports say together: sums, and means over frames."""
+    frames = sum(report["frames_out"] for report in reports)
+    summed: dict[str, Any] = dict(reports[0])
+    for name in ("frames_in", "frames_out"):
+        summed[name] = sum(report[name] for report in reports)
+    for name in ("coverage", "flicker"):
+        if all(name in report for report in reports):
+            weighed = sum(report[name] * report["frames_out"] for report in reports)
+            summed[name] = weighed / max(1, frames)
+    if all("stage_cpu_s" in report for report in reports):
+        stages = {stage for report in reports for stage in report["stage_cpu_s"]}
+        summed["stage_cpu_s"] = {
+            stage: sum(report["stage_cpu_s"].get(stage, 0.0) for report in reports)
+            for stage in sorted(stages)
+        }
+    warnings = [each for report in reports for each in report.get("warnings", ())]
+    summed["warnings"] = list(dict.fromkeys(warnings))
+    summed["segments"] = len(reports)
+    return summed
+
+
+def _source_key(step: Step) -> str:
+    if step.source_key is None:
+        raise ObjectLost("the job's source is no longer stored")
+    return step.source_key
+
+
+def _left_s(work: Work, step: Step) -> float:
+    """What is left of the job's time. Raises TimedOut when that is nothing."""
+    used_s = (datetime.now(UTC) - step.deadline_from).total_seconds()
+    if used_s >= work.pace.wall_clock_s:
+        raise TimedOut(
+            f"the job was not done after {work.pace.wall_clock_s:.0f} s, the longest that one may take",
+            limit=work.pace.wall_clock_s,
+            actual=used_s,
+        )
+    return work.pace.wall_clock_s - used_s
+
+
+def _changed(probed: dict[str, Any] | None, found: dict[str, Any]) -> bool:
+    """Whether the origin sent another file than the one that was probed at POST."""
+    return probed is not None and any(probed.get(name) != found.get(name) for name in PROBED_ALIKE)

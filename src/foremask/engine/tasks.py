@@ -1,0 +1,156 @@
+"""The engine's tasks: wake-ups of one step or one webhook; every decision is in the database."""
+
+import asyncio
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import structlog
+from procrastinate import App, PsycopgConnector
+
+from foremask.engine.deliver import deliver
+from foremask.engine.stages import STAGES, Advance
+from foremask.engine.work import Work
+from foremask.errors import (
+    Failed,
+    ForemaskError,
+    Internal,
+    ObjectLost,
+    ServiceUnavailable,
+    TimedOut,
+    UrlUnreachable,
+    WorkerCrashed,
+)
+from foremask.jobs import steps
+from foremask.jobs.steps import Step, StepName
+from foremask.sandbox.pool import ChildDied
+
+log = structlog.get_logger(__name__)
+
+
+def make_app(url: str, work: Work, connections: int = 6) -> App:
+    """The Procrastinate application of one worker process."""
+    app = App(connector=PsycopgConnector(conninfo=url, min_size=1, max_size=connections))
+
+    @app.task(name="ingest", queue="files")
+    async def ingest(job: str, number: int) -> None:
+        await do_step(work, StepName(job, "ingest", number))
+
+    @app.task(name="segment", queue="masks")
+    async def segment(job: str, number: int) -> None:
+        await do_step(work, StepName(job, "segment", number))
+
+    @app.task(name="join", queue="files")
+    async def join(job: str, number: int) -> None:
+        await do_step(work, StepName(job, "join", number))
+
+    @app.task(name="deliver", queue="webhooks")
+    async def send(delivery: int) -> None:
+        await deliver(work, delivery)
+
+    return app
+
+
+async def do_step(work: Work, name: StepName) -> None:
+    """Do the step if it is there to be done, and record how that ended."""
+    step = await steps.begin(work.database, name, work.worker, work.pace.lease_s)
+    if step is None:
+        return
+    scratch = Path(tempfile.mkdtemp(prefix=f"{name.stage}-", dir=work.scratch))
+    try:
+        await _hold(work, step, scratch)
+    finally:
+        await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
+
+
+async def _hold(work: Work, step: Step, scratch: Path) -> None:
+    """Work on the step while its lease is kept; the first of the two to end stops the other."""
+    told = log.bind(step=str(step.name), attempt=step.attempt)
+    advance = Advance()
+    doing = asyncio.ensure_future(STAGES[step.name.stage](work, step, scratch, advance))
+    keeping = asyncio.create_task(_keep(work, step, advance))
+    try:
+        await asyncio.wait({doing, keeping}, return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            await _stop(doing)
+            told.info("step.lost", reason=keeping.exception() or "taken away")
+            keeping.result()  # raises when no frame came
+            return
+        if not await steps.finish(work.database, step, doing.result()):
+            told.warning("step.stale")
+    except asyncio.CancelledError:
+        await asyncio.shield(_give_back(work, step))
+        raise
+    except Exception as error:  # noqa: BLE001  # the one catch-all: whatever it was is recorded
+        kept = await _record(work, step, error)
+        told.warning("step.failed", kept=kept, error=repr(error), exc_info=_unforeseen(error))
+    finally:
+        await _stop(doing)
+        await _stop(keeping)
+
+
+async def _keep(work: Work, step: Step, advance: Advance) -> None:
+    """Renew the lease while frames advance; returns when the step is no longer ours.
+
+    Raises WorkerCrashed when nothing has moved for too long.
+    """
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(work.pace.renew_s)
+        idle_s = loop.time() - advance.moved_at
+        if idle_s > work.pace.stall_s:
+            raise WorkerCrashed(
+                f"no frame was finished for {idle_s:.0f} s at frame {advance.frames_done}",
+                limit=work.pace.stall_s,
+                actual=idle_s,
+            )
+        try:
+            if not await steps.renew(work.database, step, advance.frames_done, work.pace.lease_s):
+                return
+        except ServiceUnavailable:
+            continue  # the database is away for everybody; docs/adr/0020
+
+
+async def _record(work: Work, step: Step, error: Exception) -> bool:
+    """Say in the job's history what happened, and whether there is another go."""
+    outcome, retry_s = "failed", None
+    known = error if isinstance(error, ForemaskError) else None
+    match error:
+        case ServiceUnavailable() | OSError():
+            # A store that is away or a disk that is full is nobody's fault here: until the wall clock.
+            outcome, retry_s = "unavailable", work.pace.unavailable_retry_s
+            known = known or ServiceUnavailable(f"the worker's disk says: {error}")
+        case ObjectLost() | TimedOut():
+            pass
+        case UrlUnreachable():
+            outcome, retry_s = "crashed", work.pace.unreachable_retry_s
+        case ChildDied():
+            outcome, retry_s = "crashed", 0.0
+            known = WorkerCrashed(f"the process that worked on this clip died: {error}")
+        case Failed():
+            outcome, retry_s = "crashed", 0.0
+        case ForemaskError():
+            pass
+        case _:
+            outcome, retry_s = "crashed", 0.0
+            known = Internal(f"an unforeseen error; quote the request id {step.name.job}")
+    assert known is not None  # noqa: S101  # each case has made or found one
+    return await steps.fail(work.database, step, known, outcome=outcome, retry_s=retry_s)
+
+
+async def _give_back(work: Work, step: Step) -> None:
+    """The worker is stopping: another one begins the step at once, and it counts for nothing."""
+    leaving = ServiceUnavailable("the worker was stopped")
+    await steps.fail(work.database, step, leaving, outcome="given back", retry_s=0.0)
+
+
+async def _stop(task: asyncio.Future[Any]) -> None:
+    """Cancel the task and wait until it is over; what it raises is known already."""
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task})
+
+
+def _unforeseen(error: Exception) -> bool:
+    return not isinstance(error, ForemaskError)

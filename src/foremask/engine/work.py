@@ -1,0 +1,43 @@
+"""What a worker works with, and how long it may take."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from foremask.engine.media import Media
+from foremask.jobs.database import Database
+from foremask.jobs.steps import LEASE_S, RENEW_S
+from foremask.objects import Objects
+from foremask.options import Limits
+from foremask.outbound import Outbound
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """Times in seconds; tests are in a hurry."""
+
+    lease_s: float = LEASE_S
+    renew_s: float = RENEW_S
+    stall_s: float = 120.0  # no frame for so long: loading a model or one huge frame takes less
+    wall_clock_s: float = (
+        4 * 3600.0
+    )  # a minute of 4K in the best quality on two cores takes one or two
+    download_s: float = 600.0
+    unavailable_retry_s: float = 5.0
+    unreachable_retry_s: float = 2.0
+    tend_s: float = 2.0
+    sweep_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """One worker process's means."""
+
+    database: Database
+    objects: Objects
+    outbound: Outbound
+    media: Media
+    scratch: Path
+    worker: str
+    result_ttl_s: float
+    limits: Limits = field(default_factory=Limits)
+    pace: Pace = field(default_factory=Pace)

@@ -1,0 +1,97 @@
+"""A worker process: takes steps, holds their leases, computes nothing itself."""
+
+import asyncio
+import os
+import signal
+import socket
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from foremask.engine.housekeeping import keep_house
+from foremask.engine.lanes import run_lanes
+from foremask.engine.media import Media
+from foremask.engine.work import Work
+from foremask.errors import SettingsInvalid
+from foremask.jobs.database import open_database
+from foremask.objects import local_url, open_objects
+from foremask.options import Limits
+from foremask.outbound import Outbound
+from foremask.sandbox.pool import MediaPool
+from foremask.settings import Settings
+
+QUEUES = ("files", "masks", "webhooks")
+"""Fetching, cutting and joining; masking; calling back. A host may serve any of them."""
+FILES_AT_ONCE = 4  # most of an ingest is waiting for the origin
+FILE_CHILDREN = 1
+WEBHOOKS_AT_ONCE = 16  # a receiver that hangs holds one of these, and no more
+DRAIN_S = 10.0  # then the steps are given back, and begun again elsewhere
+DATABASE_PATIENCE_S = 60.0
+
+log = structlog.get_logger(__name__)
+
+
+def run_worker(settings: Settings, queues: Sequence[str] = QUEUES, slots: int = 1) -> None:
+    """Work until a signal says stop; ``slots`` is how many segments are masked at a time."""
+    unknown = [queue for queue in queues if queue not in QUEUES]
+    if unknown or not queues:
+        raise SettingsInvalid(
+            f"no such queue: {', '.join(unknown) or 'none was named'};"
+            f" there are {', '.join(QUEUES)}",
+            param="queues",
+        )
+    uvloop.run(_work(settings, queues, slots))
+
+
+async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
+    if settings.database_url is None:
+        raise SettingsInvalid("a worker needs the URL of a database", param="FOREMASK_DATABASE_URL")
+    scratch = settings.data_dir / "scratch" / "worker"
+    scratch.mkdir(parents=True, exist_ok=True)
+    readable = [path for path in (settings.model_file, settings.model_dir) if path is not None]
+    async with (
+        open_database(settings.database_url, patience_s=DATABASE_PATIENCE_S) as database,
+        Outbound(allow_private=settings.allow_private) as outbound,
+        MediaPool(scratch, slots=FILE_CHILDREN, sandbox=settings.sandbox) as files,
+        MediaPool(scratch, slots=slots, sandbox=settings.sandbox, readable=readable) as masks,
+    ):
+        objects = await open_objects(
+            settings.objects_url or local_url(settings.data_dir / "objects"), settings.base_url
+        )
+        with tempfile.TemporaryDirectory(prefix="steps-", dir=scratch) as steps:
+            work = Work(
+                database=database,
+                objects=objects,
+                outbound=outbound,
+                media=Media(masks, files, Limits()),
+                scratch=Path(steps),
+                worker=f"{socket.gethostname()}/{os.getpid()}",
+                result_ttl_s=settings.result_ttl_s,
+            )
+            await work_until_told(settings.database_url, work, queues, slots)
+
+
+async def work_until_told(url: str, work: Work, queues: Sequence[str], slots: int) -> None:
+    """Serve the queues until SIGTERM or SIGINT, then let what runs end, or give it back."""
+    at_once = {"files": FILES_AT_ONCE, "masks": slots, "webhooks": WEBHOOKS_AT_ONCE}
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    log.info("worker.started", worker=work.worker, queues=list(queues), slots=slots)
+    lanes = asyncio.create_task(
+        run_lanes(url, work, {queue: at_once[queue] for queue in queues}, DRAIN_S)
+    )
+    house = asyncio.create_task(keep_house(work))
+    stop = asyncio.create_task(told.wait())
+    await asyncio.wait({stop, house, lanes}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (stop, house, lanes):
+        task.cancel()
+    await asyncio.wait({stop, house, lanes})
+    log.info("worker.stopped", worker=work.worker)
+    for task in (house, lanes):
+        if not task.cancelled() and (error := task.exception()):
+            raise error
