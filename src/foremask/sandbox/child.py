@@ -116,6 +116,7 @@ def main() -> None:
     if setup.confined:
         readable = [*map(Path, setup.read), *confine.python_paths()]
         level = confine.confine(readable, map(Path, setup.write))
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # it would write and call home
     operations: dict[str, Operation] = import_module(setup.operations).OPERATIONS
     parent.send(Ready(level.landlock, level.seccomp))
     for job in _jobs(parent):
