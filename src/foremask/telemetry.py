@@ -10,7 +10,14 @@ from structlog.types import Processor
 from foremask.settings import LogLevel
 
 # What each of these says at INFO is said better by a line of ours.
-TALKATIVE = ("uvicorn.access", "procrastinate", "psycopg.pool", "httpcore", "httpx")
+TALKATIVE = (
+    "uvicorn.error",
+    "uvicorn.access",
+    "procrastinate",
+    "psycopg.pool",
+    "httpcore",
+    "httpx",
+)
 
 _TRACEBACK = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # tokens are locals
 

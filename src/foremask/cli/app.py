@@ -25,6 +25,9 @@ app.command(masking.verify)
 app.command(models.app)
 # What a service needs takes its time to load: each is loaded when it is called.
 LAZY = {
+    "serve": ("service:serve", "Run the whole service on this machine: API, workers, database."),
+    "api": ("service:api", "Run an API process only."),
+    "worker": ("service:worker", "Run a worker process only."),
     "token": ("tokens:app", "Who may call the API, and how much."),
     "webhook": ("service:webhook", "The callbacks that jobs owe."),
     "migrate": ("service:migrate", "Bring the database's tables up to date."),

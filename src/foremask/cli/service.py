@@ -1,21 +1,75 @@
-"""``foremask migrate`` and ``webhook``: what an operator does to the service's database."""
+"""``foremask serve``, ``api``, ``worker``, ``migrate`` and ``webhook``: the service and its parts."""
 
 import asyncio
 import os
+from pathlib import Path
 
 from cyclopts import App
 
+from foremask.api.app import run
+from foremask.cli import models
 from foremask.cli.exits import say
 from foremask.cli.storage import database_url, migrated
 from foremask.engine.schema import migrate as bring_up
 from foremask.jobs import deliveries
+from foremask.serve import serve as run_all
 from foremask.settings import read_settings
+from foremask.telemetry import configure_logs
+from foremask.worker import QUEUES, run_worker
 
 webhook = App(name="webhook", help="The callbacks that jobs owe.")
 
 
+def serve(
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    data_dir: Path | None = None,
+    workers: int | None = None,
+) -> None:
+    """Run the whole service on this machine until Ctrl-C: API, workers and database.
+
+    Args:
+        host: The address to listen on; FOREMASK_HOST, else 127.0.0.1.
+        port: The port to listen on; FOREMASK_PORT, else 8000.
+        data_dir: Where the database and the results are; FOREMASK_DATA_DIR.
+        workers: How many segments are masked at the same time; FOREMASK_WORKERS, else 1.
+    """
+    settings = read_settings(os.environ, host=host, port=port, data_dir=data_dir, workers=workers)
+    models.ready(settings)
+    configure_logs(settings.log_level, "serve")
+    run_all(settings, say)
+
+
+def api(*, host: str | None = None, port: int | None = None) -> None:
+    """Run an API process only; FOREMASK_DATABASE_URL names a migrated database.
+
+    Args:
+        host: The address to listen on; FOREMASK_HOST, else 127.0.0.1.
+        port: The port to listen on; FOREMASK_PORT, else 8000.
+    """
+    settings = read_settings(os.environ, host=host, port=port)
+    configure_logs(settings.log_level, "api")
+    run(settings)
+
+
+def worker(*, queues: str = ",".join(QUEUES), workers: int | None = None) -> None:
+    """Run a worker process only; FOREMASK_DATABASE_URL names a migrated database.
+
+    Args:
+        queues: What it takes work from, by comma.
+        workers: How many segments are masked at the same time; FOREMASK_WORKERS, else 1.
+    """
+    settings = read_settings(os.environ, workers=workers)
+    configure_logs(settings.log_level, "worker")
+    wanted = [each.strip() for each in queues.split(",") if each.strip()]
+    if "masks" in wanted:
+        models.ready(settings)
+    run_worker(settings, wanted, settings.workers)
+
+
 def migrate() -> None:
-    """Bring the database's tables up to date; `serve`, `api` and `worker` do it by themselves."""
+    """Bring the database's tables up to date; `serve` does it by itself."""
     with database_url(read_settings(os.environ)) as url:
         applied = asyncio.run(bring_up(url))
     say(*[f"applied {name}" for name in applied] or ["nothing to do"])
