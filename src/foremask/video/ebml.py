@@ -1,19 +1,28 @@
 """Reads, and in one place writes, the few Matroska elements that FFmpeg leaves out."""
 
+import zlib
 from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
 from typing import Final
+
+from foremask.errors import Internal
 
 ReadAt = Callable[[int, int], bytes]
 
 _DOC_TYPE: Final = b"\x42\x82"
 _CLUSTER: Final = b"\x1f\x43\xb6\x75"
 _CUES: Final = b"\x1c\x53\xbb\x6b"
+_SEGMENT, _TRACKS, _TRACK, _VIDEO = b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae", b"\xe0"
+_WIDTH, _HEIGHT, _CRC, _VOID = b"\xb0", b"\xba", b"\xbf", b"\xec"
+_DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = b"\x54\xb0", b"\x54\xba", b"\x54\xb2"
+_HEAD_BYTES: Final = 1 << 20
 _TIMESTAMP, _BLOCK_GROUP, _SIMPLE_BLOCK = 0xE7, 0xA0, 0xA3
 _TAIL_BYTES: Final = 1 << 20
 _MAX_TAIL_BYTES: Final = 16 << 20
 
 
-def number(data: bytes, at: int) -> tuple[int, int]:
+def number(data: bytes | bytearray, at: int) -> tuple[int, int]:
     """A size at an offset, and how many bytes it takes; ValueError where there is none."""
     if at >= len(data) or not data[at]:
         raise ValueError("no EBML number here")
@@ -76,3 +85,59 @@ def _cluster_ticks(data: bytes, at: int) -> Iterator[int]:
             at = body + length
     except (ValueError, IndexError):
         return
+
+
+def set_aspect(path: Path, aspect: Fraction) -> None:
+    """Write the display size that the pixel ``aspect`` asks for into a finished VP9 file of FFmpeg's.
+
+    FFmpeg takes it from a field that PyAV cannot set. The eleven bytes go where FFmpeg left a void of
+    just that size behind the video element: docs/adr/0010.
+    """
+    with path.open("r+b") as file:
+        head = bytearray(file.read(_HEAD_BYTES))
+        tracks_at, tracks_end = _find(head, (_SEGMENT, _TRACKS))
+        video_at, video_end = _find(head, (_SEGMENT, _TRACKS, _TRACK, _VIDEO))
+        _, track_end = _find(head, (_SEGMENT, _TRACKS, _TRACK))
+        inside = dict(_elements(head, video_at, video_end))
+        void_at, void_end = dict(_elements(head, video_end, track_end)).get(_VOID, (0, 0))
+        void_at -= 9  # its head: one byte of kind, eight of size
+        width, height = (int.from_bytes(head[slice(*inside[kind])]) for kind in (_WIDTH, _HEIGHT))
+        wide = max(1, round(width * aspect))
+        display = _DISPLAY_WIDTH + b"\x83" + wide.to_bytes(3)
+        display += _DISPLAY_HEIGHT + b"\x82" + height.to_bytes(2)
+        if void_end - void_at != len(display) or head[video_at - 1] + len(display) > 0xFE:
+            raise Internal("the WebM muxer left no room for the display size")
+        if _DISPLAY_UNIT in inside:  # FFmpeg said: unknown; 0 is pixels
+            head[inside[_DISPLAY_UNIT][0]] = 0
+        head[video_at - 1] += len(display)
+        head[video_end:void_end] = display + head[video_end:void_at]
+        body = dict(_elements(head, tracks_at, tracks_end))
+        if _CRC in body:
+            at, end = body[_CRC]
+            head[at:end] = zlib.crc32(head[end:tracks_end]).to_bytes(4, "little")
+        file.seek(0)
+        file.write(head)
+
+
+def _elements(data: bytes | bytearray, at: int, end: int) -> Iterator[tuple[bytes, tuple[int, int]]]:
+    """The elements between two offsets: kind, and where its body starts and ends."""
+    while at < end:
+        width = 9 - data[at].bit_length()
+        kind = bytes(data[at : at + width])
+        size, length = number(data, at + width)
+        body = at + width + length
+        yield kind, (body, body + size)
+        at = body + size
+
+
+def _find(data: bytes | bytearray, kinds: tuple[bytes, ...]) -> tuple[int, int]:
+    """The body of the first element of that kind within the first of that kind, and so on."""
+    at, end = 0, len(data)
+    for wanted in kinds:
+        for kind, body in _elements(data, at, end):
+            if kind == wanted:
+                at, end = body
+                break
+        else:
+            raise Internal("the WebM muxer wrote something unforeseen")
+    return at, end

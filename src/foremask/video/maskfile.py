@@ -4,21 +4,18 @@ import contextlib
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Final
 
 import av
 from av.packet import Packet
 from av.video.stream import VideoStream
 
+from foremask.errors import Internal
 from foremask.options import Preset
 from foremask.video import ebml
 from foremask.video.audio import Sound, SoundTrack
 from foremask.video.frames import Orientation
 from foremask.video.presets import RECIPES, Recipe
 from foremask.video.probe import Clip
-
-PART_MUXER: Final = "nut"  # keeps any time base exactly, and takes every codec of ours
-
 
 @dataclass(frozen=True, slots=True)
 class Written:
@@ -55,11 +52,13 @@ class MaskFile:
             if clip.orientation.transposed:
                 self.size, self.aspect = self.size[::-1], 1 / self.aspect
         self.is_part = part
+        muxer = part_muxer(self.recipe) if part else self.recipe.muxer
+        nut = muxer == "nut"
         self.output = av.open(
             f"file:{target}",
             "w",
-            format=PART_MUXER if part else self.recipe.muxer,
-            container_options={} if part else muxer_options(self.recipe, self.time_base),
+            format=muxer,
+            container_options={} if nut else muxer_options(self.recipe, self.time_base),
         )
         self._source = None if part or not self.recipe.keeps_sound else source
         self._silenced = clip.audio if self._source is None and not part else ()
@@ -90,7 +89,10 @@ class MaskFile:
         if self._sound is not None:
             self._sound.carry_until(_pts(packet) * self.time_base)
         self._frames += 1
-        self.output.mux(packet)
+        try:
+            self.output.mux(packet)
+        except (av.FFmpegError, OSError) as error:
+            raise Internal(f"The mask cannot be written: {error.strerror}.") from error
 
     def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
         """Write the rest; ``end_pts``, in ``time_base``, is the end of the last frame (None: as usual)."""
@@ -107,8 +109,8 @@ class MaskFile:
             self._sound.finish()
         self.output.close()
         self._close_sound()
-        if self.recipe.muxer in ("webm", "matroska") and self.aspect != 1 and not self.is_part:
-            pass
+        if self.recipe.encoder.name == "libvpx-vp9" and self.aspect != 1 and not self.is_part:
+            ebml.set_aspect(self._target, self.aspect)  # the others have it in their bit stream
         self.is_finished = True
         return Written(
             frames=self._frames,
@@ -148,8 +150,18 @@ def muxer_options(recipe: Recipe, time_base: Fraction) -> dict[str, str]:
     """The muxer's options; the edit lists of an mp4 must count as finely as its pictures."""
     options = dict(recipe.muxer_options)
     if recipe.muxer in ("mp4", "mov"):
-        scale = time_base.denominator
-        while scale < 10_000:
-            scale *= 2
-        options["movie_timescale"] = str(scale)
+        options["movie_timescale"] = str(movie_timescale(time_base))
     return options
+
+
+def movie_timescale(time_base: Fraction) -> int:
+    """A clock that edit lists of pictures in ``time_base`` can be counted with exactly."""
+    scale = time_base.denominator
+    while scale < 10_000:
+        scale *= 2
+    return scale
+
+
+def part_muxer(recipe: Recipe) -> str:
+    """The muxer of a part: NUT keeps any time base exactly, but does not know ProRes."""
+    return "mov" if recipe.encoder.name == "prores_ks" else "nut"

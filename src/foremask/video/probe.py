@@ -1,5 +1,6 @@
 """Says what a clip is, from its header alone, and whether it can be masked."""
 
+import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -35,6 +36,7 @@ from foremask.video.frames import FULL_RANGE, HLG, PQ, Orientation
 ACCEPTED_CODECS: Final = ("h264", "hevc", "vp9", "av1", "mjpeg", "gif")
 _MAX_HEADER_BYTES: Final = 64 << 20
 _MAX_FPS: Final = 1000
+_TAGGED_DURATION: Final = re.compile(r"(\d+):(\d\d):(\d\d\.\d+)\0?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,11 +269,24 @@ def _declared_frames(track: VideoStream, container: Container) -> int | None:
 
 
 def _duration_s(opened: InputContainer, track: VideoStream, time_base: Fraction) -> float | None:
+    """How long the track lasts; WebM says so in a tag, or not at all: then the whole file counts."""
     if track.duration is not None and track.duration > 0:
         return float(track.duration * time_base)
+    end_s = tagged_end_s(track)
+    if end_s is not None:
+        return float(end_s - (track.start_time or 0) * time_base) or None
     if opened.duration is not None and opened.duration > 0:
         return opened.duration / av.time_base
     return None
+
+
+def tagged_end_s(track: VideoStream) -> Fraction | None:
+    """Where a Matroska track ends, by the tag that FFmpeg and others write."""
+    tagged = _TAGGED_DURATION.fullmatch(track.metadata.get("DURATION", ""))
+    if tagged is None:
+        return None
+    hours, minutes, seconds = tagged.groups()
+    return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
 
 
 def _is_variable(track: VideoStream) -> bool:

@@ -13,7 +13,7 @@ from av.codec.context import ThreadType
 from foremask.errors import CorruptVideo, NoFrames
 from foremask.video.demux import Container, Window, open_container, recognise, video_stream
 from foremask.video.frames import Frame
-from foremask.video.probe import Clip, clip_of
+from foremask.video.probe import Clip, clip_of, tagged_end_s
 from foremask.video.presets import HUGE_PIXELS
 
 
@@ -90,17 +90,18 @@ class VideoReader:
     def _end(self, frames: int, last: int | None, shown: int) -> int:
         """The declared end of the track where all of it is there, else the last frame's own."""
         last = last or 0
-        whole = self.clip.frames is not None and frames >= self.clip.frames
+        whole = frames >= (self.clip.frames or 0)
         declared = self.declared_end_pts
         return declared if whole and declared is not None and declared > last else last + shown
 
     @property
     def declared_end_pts(self) -> int | None:
-        """Where the header says that the last frame ends; None where it speaks of no single track."""
+        """Where the header says that the last frame ends; None where it does not speak of the track."""
         track = self._track
-        if self.clip.frames is None or not track.duration:
-            return None
-        return (track.start_time or 0) + track.duration
+        if self.clip.frames is not None and track.duration:
+            return (track.start_time or 0) + track.duration
+        tagged = tagged_end_s(track)
+        return None if tagged is None else round(tagged / self.time_base)
 
     def _decoded(self) -> Iterator[tuple[av.VideoFrame, int | None]]:
         """Frames and their pts. AVI stores the order of decoding only: there the n-th frame shown has
@@ -135,14 +136,20 @@ class VideoReader:
         scaled.duration = decoded.duration
         return scaled
 
+    @property
+    def _track_s(self) -> float | None:
+        """The declared duration where it is surely that of the picture and not of a longer sound."""
+        sure = not self.clip.audio or "DURATION" in self._track.metadata
+        return self.clip.duration_s if sure else None
+
     def _note_missing(self, frames: int, last: int | None) -> None:
         declared = self.clip.frames
         if declared is not None and frames < declared:
             self.warnings.append(f"the file declares {declared} frames and holds {frames}")
-        elif declared is None and self.clip.duration_s and self.clip.fps and last is not None:
+        elif declared is None and self._track_s and self.clip.fps and last is not None:
             end_s = float(last * self.time_base) + 1 / self.clip.fps
-            missing_s = self.clip.start_s + self.clip.duration_s - end_s
+            missing_s = self.clip.start_s + self._track_s - end_s
             if missing_s > max(0.5, 2 / self.clip.fps):
                 self.warnings.append(
-                    f"the file declares {self.clip.duration_s:.2f} s and ends {missing_s:.2f} s sooner"
+                    f"the file declares {self._track_s:.2f} s and ends {missing_s:.2f} s sooner"
                 )

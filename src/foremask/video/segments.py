@@ -15,10 +15,10 @@ from foremask.options import Preset
 from foremask.video.demux import Container, Window, open_container, recognise, video_stream
 from foremask.video.probe import describe
 from foremask.video.reader import VideoReader
-from foremask.video.maskfile import PART_MUXER, MaskFile, Written
+from foremask.video.maskfile import MaskFile, Written, movie_timescale, part_muxer
 
 _CUTTABLE: Final = (Container.MP4, Container.MOV, Container.WEBM)
-_EXACT_MUXER: Final = "mov"
+_MUXERS: Final = {"mjpeg": "mov"}  # all else goes into mp4; both keep every pts
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,14 +67,19 @@ def cut(path: Path, span: Span, target: Path) -> None:
         return
     start = before[-1] if before else keys[0]
     stop = after[0] if after else None
+    clip = describe(path)
+    muxer = _MUXERS.get(clip.codec, "mp4")
+    options = {
+        "movie_timescale": str(movie_timescale(Fraction(*clip.time_base))),
+        "video_track_timescale": str(clip.time_base[1]),  # a span counts in the source's ticks
+    }
     with (
         open_container(container, path) as source,
-        av.open(f"file:{target}", "w", format=_EXACT_MUXER, container_options=_exact(path)) as out,
+        av.open(f"file:{target}", "w", format=muxer, container_options=options) as out,
     ):
         track = video_stream(source)
         copy = out.add_stream_from_template(track, opaque=True)
         copy.time_base = track.time_base
-        clip = describe(path)
         if clip.matrix:
             copy.set_display_matrix(clip.matrix)
         source.seek(start, stream=track, backward=True)
@@ -101,15 +106,16 @@ def join(parts: Sequence[Path], source: Path, target: Path, preset: Preset) -> W
     try:
         stream = None
         for part in parts:
-            with av.open(f"file:{part}", "r", format=PART_MUXER) as opened:
+            with av.open(f"file:{part}", "r", format=part_muxer(file.recipe)) as opened:
                 track = opened.streams.video[0]
                 if stream is None:
                     stream = _copy_stream(file, track)
                     file.start(stream)
                 for packet in opened.demux(track):
                     if packet.pts is not None and packet.size:
-                        packet.stream = stream
-                        packet.rescale_ts(file.time_base)
+                        base = Fraction(packet.time_base.numerator, packet.time_base.denominator)
+                        packet.pts = packet.dts = round(packet.pts * base / file.time_base)
+                        packet.time_base, packet.stream = file.time_base, stream
                         file.put(packet)
         return file.finish(end_pts, time_base)
     except BaseException:
@@ -124,14 +130,6 @@ def _copy_stream(file: MaskFile, track: VideoStream) -> VideoStream:
     if file.recipe.tag:
         codec.codec_tag = file.recipe.tag
     return copy
-
-
-def _exact(path: Path) -> dict[str, str]:
-    """Muxer options that keep every pts: a movie clock as fine as the track's."""
-    scale = describe(path).time_base[1]
-    while scale < 10_000:
-        scale *= 2
-    return {"movie_timescale": str(scale)}
 
 
 def _keyframes(path: Path) -> tuple[Container, list[int], Fraction]:

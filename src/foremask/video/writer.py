@@ -25,6 +25,7 @@ from foremask.video.probe import Clip
 _BT709, _LIMITED = 1, 1
 _TO_LIMITED: Final = np.rint(16 + np.arange(256) * (219 / 255)).astype(np.uint8)
 _TO_LIMITED_10: Final = np.rint(64 + np.arange(256) * (876 / 255)).astype(np.uint16)
+_FINE: Final = Fraction(1, 1_000_000)
 
 
 class MaskWriter:
@@ -42,6 +43,7 @@ class MaskWriter:
         self._coded = presets.encoded_size(self._encoder, *self._file.size)
         self._format = presets.pixel_format(self._encoder, *self._file.size)
         self._crop: BitStreamFilterContext | None = None
+        self._origin: Fraction | None = None
         self._last_pts: int | None = None
         try:
             self._codec, self._stream = self._open(clip)
@@ -101,7 +103,11 @@ class MaskWriter:
     def write(self, mask: Levels, frame: Frame) -> None:
         """Encode the mask of ``frame``, at the frame's time."""
         time_base = self._file.time_base
-        pts = round(frame.pts * frame.time_base / time_base)
+        moment = frame.pts * frame.time_base
+        if self._origin is None:  # a gif begins at zero, whenever its source did
+            alone = self._file.recipe.muxer == "gif" and not self._file.is_part
+            self._origin = moment if alone else Fraction(0)
+        pts = round((moment - self._origin) / time_base)
         if self._last_pts is not None and pts <= self._last_pts:
             pts = self._last_pts + 1  # where the container counts more coarsely
         self._last_pts = pts
@@ -116,6 +122,8 @@ class MaskWriter:
         """Write the rest; ``end_pts``, in ``time_base``, is the end of the last frame (None: as usual)."""
         for packet in self._encode(None):
             self._file.put(packet)
+        if end_pts is not None and self._origin:
+            end_pts, time_base = round(end_pts * time_base / _FINE - self._origin / _FINE), _FINE
         return self._file.finish(end_pts, time_base)
 
     def _picture(self, mask: Levels) -> av.VideoFrame:
