@@ -5,7 +5,8 @@ import os
 import signal
 import socket
 import tempfile
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import structlog
@@ -47,34 +48,40 @@ def run_worker(settings: Settings, queues: Sequence[str] = QUEUES, slots: int = 
 
 
 async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
+    scratch = settings.data_dir / "scratch" / "worker"
+    readable = [path for path in (settings.model_file, settings.model_dir) if path is not None]
+    async with (
+        MediaPool(scratch, slots=FILE_CHILDREN, sandbox=settings.sandbox) as files,
+        MediaPool(scratch, slots=slots, sandbox=settings.sandbox, readable=readable) as masks,
+        open_work(settings, Media(masks, files, Limits()), scratch) as work,
+    ):
+        await work_until_told(work, queues, slots)
+
+
+@asynccontextmanager
+async def open_work(settings: Settings, media: Media, scratch: Path) -> AsyncIterator[Work]:
+    """A worker's means, for the length of a block."""
     if settings.database_url is None:
         raise SettingsInvalid("a worker needs the URL of a database", param="FOREMASK_DATABASE_URL")
-    scratch = settings.data_dir / "scratch" / "worker"
-    scratch.mkdir(parents=True, exist_ok=True)
-    readable = [path for path in (settings.model_file, settings.model_dir) if path is not None]
+    stored_at = settings.objects_url or local_url(settings.data_dir / "objects")
     async with (
         open_database(settings.database_url, patience_s=DATABASE_PATIENCE_S) as database,
         Outbound(allow_private=settings.allow_private) as outbound,
-        MediaPool(scratch, slots=FILE_CHILDREN, sandbox=settings.sandbox) as files,
-        MediaPool(scratch, slots=slots, sandbox=settings.sandbox, readable=readable) as masks,
     ):
-        objects = await open_objects(
-            settings.objects_url or local_url(settings.data_dir / "objects"), settings.base_url
-        )
+        objects = await open_objects(stored_at, settings.base_url)
         with tempfile.TemporaryDirectory(prefix="steps-", dir=scratch) as steps:
-            work = Work(
+            yield Work(
                 database=database,
                 objects=objects,
                 outbound=outbound,
-                media=Media(masks, files, Limits()),
+                media=media,
                 scratch=Path(steps),
                 worker=f"{socket.gethostname()}/{os.getpid()}",
                 result_ttl_s=settings.result_ttl_s,
             )
-            await work_until_told(settings.database_url, work, queues, slots)
 
 
-async def work_until_told(url: str, work: Work, queues: Sequence[str], slots: int) -> None:
+async def work_until_told(work: Work, queues: Sequence[str], slots: int) -> None:
     """Serve the queues until SIGTERM or SIGINT, then let what runs end, or give it back."""
     at_once = {"files": FILES_AT_ONCE, "masks": slots, "webhooks": WEBHOOKS_AT_ONCE}
     told = asyncio.Event()
@@ -83,7 +90,7 @@ async def work_until_told(url: str, work: Work, queues: Sequence[str], slots: in
         loop.add_signal_handler(number, told.set)
     log.info("worker.started", worker=work.worker, queues=list(queues), slots=slots)
     lanes = asyncio.create_task(
-        run_lanes(url, work, {queue: at_once[queue] for queue in queues}, DRAIN_S)
+        run_lanes(work, {queue: at_once[queue] for queue in queues}, DRAIN_S)
     )
     house = asyncio.create_task(keep_house(work))
     stop = asyncio.create_task(told.wait())

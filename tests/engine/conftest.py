@@ -104,7 +104,7 @@ async def working(work: Work, masks: int = 4) -> AsyncIterator[None]:
     """A worker, in this process, for the length of a block."""
     at_once = {"files": 4, "masks": masks, "webhooks": 4}
     running = [
-        asyncio.create_task(run_lanes(work.database.url, work, at_once, 0.0)),
+        asyncio.create_task(run_lanes(work, at_once, 0.0)),
         asyncio.create_task(keep_house(work)),
     ]
     try:

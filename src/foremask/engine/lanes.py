@@ -14,12 +14,12 @@ AGAIN_S = 1.0
 log = structlog.get_logger(__name__)
 
 
-async def run_lanes(url: str, work: Work, at_once: Mapping[str, int], drain_s: float) -> None:
+async def run_lanes(work: Work, at_once: Mapping[str, int], drain_s: float) -> None:
     """Serve each queue, so many steps of it at once, until cancelled.
 
     Then what runs has ``drain_s`` to end before it is given back.
     """
-    app = make_app(url, work)
+    app = make_app(work)
     async with app.open_async(), asyncio.TaskGroup() as lanes:
         for queue, number in at_once.items():
             lanes.create_task(_lane(app, queue, number, drain_s))

@@ -29,9 +29,11 @@ from foremask.sandbox.pool import ChildDied
 log = structlog.get_logger(__name__)
 
 
-def make_app(url: str, work: Work, connections: int = 6) -> App:
+def make_app(work: Work, connections: int = 6) -> App:
     """The Procrastinate application of one worker process."""
-    app = App(connector=PsycopgConnector(conninfo=url, min_size=1, max_size=connections))
+    app = App(
+        connector=PsycopgConnector(conninfo=work.database.url, min_size=1, max_size=connections)
+    )
 
     @app.task(name="ingest", queue="files")
     async def ingest(job: str, number: int) -> None:

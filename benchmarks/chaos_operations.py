@@ -1,0 +1,53 @@
+"""The media child's operations with a network that costs nothing: red is foreground, at a fixed pace."""
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import msgspec
+import numpy as np
+
+from foremask import pipeline
+from foremask.options import MaskOptions
+from foremask.pictures import Alpha, Levels, Luma, Picture
+from foremask.sandbox import operations
+from foremask.sandbox.child import Operation, Parent
+from foremask.video.segments import Span
+
+FRAME_S = 0.01
+
+
+def red_is_foreground(pictures: Iterable[Picture], /) -> Iterator[Alpha]:
+    """One where there is more red than green."""
+    for picture in pictures:
+        time.sleep(FRAME_S)
+        rgb = picture.rgb(picture.width, picture.height)
+        yield (rgb[:, :, 0] > 1.5 * rgb[:, :, 1]).astype(np.float32)
+
+
+def stretched(alpha: Alpha, luma: Luma, /) -> Levels:
+    """The mask at the clip's size, its edges as they are."""
+    size = luma.shape[1], luma.shape[0]
+    return np.asarray(
+        cv2.resize((255 * alpha).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST), np.uint8
+    )
+
+
+def _mask(args: dict[str, Any], parent: Parent) -> pipeline.Report:
+    def tell(progress: pipeline.Progress) -> None:
+        parent.progress(progress.frames_done, progress.frames_total, progress.stage)
+
+    return pipeline.mask_video(
+        Path(args["source"]),
+        Path(args["target"]),
+        msgspec.convert(args["options"], MaskOptions),
+        tell,
+        msgspec.convert(args["span"], Span | None),
+        masker=red_is_foreground,
+        refiner=stretched,
+    )
+
+
+OPERATIONS: Final[Mapping[str, Operation]] = {**operations.OPERATIONS, "mask": _mask}
