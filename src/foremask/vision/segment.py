@@ -1,0 +1,291 @@
+"""From pictures to masks that hold still: look at keyframes, remember the subject, carry it to every frame.
+
+One window of a shot is held at a time, on small grids, so memory does not grow with the clip. Within it:
+keyframes are chosen (`_Window.add`), wrong parts dropped (`tracks`), the subject's look learned and the masks
+corrected by it (`appearance`), and every frame gets the trusted mean of its nearest keyframes (`carry`).
+"""
+
+import itertools
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from foremask.options import Quality
+from foremask.pictures import Alpha, Levels, Picture
+from foremask.vision.appearance import (
+    BASIS_KEYFRAMES,
+    GRID,
+    Basis,
+    Look,
+    colours,
+    correct,
+    thin_parts,
+    verdicts,
+)
+from foremask.vision.carry import Step, carry, flow_between
+from foremask.vision.motion import FlowFinder, residual, resize_flow, trust, warp
+from foremask.vision.session import Features, Network
+from foremask.vision.tracks import keep_maps
+
+MASK_AREA_PX = 640 * 360  # the grid on which masks are carried, in the picture's aspect
+TRACK_SCALE = 2 / 3  # of the mask grid, on which tracks are followed
+WINDOW_FRAMES = 300  # about 0.5 MB each, and 2 MB more for a keyframe
+CONTEXT_FRAMES = 60  # of the window before that are still remembered
+CUT_TRUST = 0.25  # mean trust between neighbours under which the shot changes: docs/adr/0051
+CARRY_THREADS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """What a quality spends; docs/quality.md has what each setting gives.
+
+    Keyframes are at most ``stride`` apart; between two whose masks disagree by more than ``doubt`` another
+    is put, as long as there are no more than ``keyframes_per_frame`` on average.
+    """
+
+    stride: int
+    doubt: float
+    keyframes_per_frame: float
+
+
+TIERS = {
+    Quality.FAST: Tier(stride=8, doubt=0.25, keyframes_per_frame=0.2),
+    Quality.BALANCED: Tier(stride=4, doubt=0.15, keyframes_per_frame=0.4),
+    Quality.BEST: Tier(stride=2, doubt=0.08, keyframes_per_frame=1.0),
+}
+
+
+def mask_pictures(
+    pictures: Iterable[Picture], network: Network, tier: Tier = TIERS[Quality.BALANCED]
+) -> Iterator[Alpha]:
+    """One mask for each picture, in order, on a grid of about `MASK_AREA_PX` in the picture's aspect.
+
+    All pictures have one size. Runs up to `WINDOW_FRAMES` ahead of what it yields. Nothing of one shot
+    shows in another.
+    """
+    with ThreadPoolExecutor(CARRY_THREADS) as threads:
+        window: _Window | None = None
+        for moment in _moments(pictures):
+            if window is None or moment.starts_shot:
+                if window is not None:
+                    yield from window.finish()
+                window = _Window(network, tier, threads)
+            window.add(moment)
+            if window.is_full:
+                yield from window.advance()
+        if window is not None:
+            yield from window.finish()
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """A picture as it comes in, with the flow from it to the one before, and from that one to it."""
+
+    picture: Picture
+    step: Step
+    flow_to_here: NDArray[np.float16] | None
+
+    @property
+    def starts_shot(self) -> bool:
+        return self.step.back is None
+
+
+def _moments(pictures: Iterable[Picture]) -> Iterator[_Moment]:
+    """Flows between neighbours, and the cuts: where neither picture explains the other."""
+    find_flow = FlowFinder()
+    before: Step | None = None
+    for picture in pictures:
+        columns, rows = mask_grid(picture)
+        flow_grid = (max(1, columns // 2), max(1, rows // 2))
+        grey = cv2.cvtColor(picture.rgb(*flow_grid), cv2.COLOR_RGB2GRAY).astype(np.uint8)
+        step, to_here = Step(grey, None, None), None
+        if before is not None:
+            back, ahead = find_flow(grey, before.grey), find_flow(before.grey, grey)
+            explained = max(
+                trust(grey, before.grey, back).mean(), trust(before.grey, grey, ahead).mean()
+            )
+            if explained > CUT_TRUST:
+                step, to_here = Step(grey, back.astype(np.float16), None), ahead.astype(np.float16)
+        before = step
+        yield _Moment(picture, step, to_here)
+
+
+def mask_grid(picture: Picture) -> tuple[int, int]:
+    """Columns and rows of the grid that masks of this picture are on; never larger than the picture."""
+    scale = min(1.0, (MASK_AREA_PX / (picture.width * picture.height)) ** 0.5)
+    return max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+
+
+@dataclass(slots=True)
+class _Keyframe:
+    """A frame that the network has looked at."""
+
+    mask: Levels
+    colours: NDArray[np.float16]
+    features: Features | None  # as they came, until the window has a basis
+    projected: list[NDArray[np.float16]]
+
+
+class _Window:
+    """The frames of one shot that are being worked on; frame numbers count from the window's start."""
+
+    def __init__(self, network: Network, tier: Tier, threads: ThreadPoolExecutor) -> None:
+        self._network = network
+        self._tier = tier
+        self._threads = threads
+        self._steps: list[Step] = []
+        self._keyframes: dict[int, _Keyframe] = {}
+        self._waiting: dict[int, Picture] = {}  # those since the last keyframe, which may become one
+        self._basis: Basis | None = None
+        self._emitted = 0
+        self._frames_seen = 0
+        self._keyframes_seen = 0
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._steps) >= WINDOW_FRAMES
+
+    def add(self, moment: _Moment) -> None:
+        """Take a picture in; look at it if it is time for a keyframe, and then between if need be."""
+        frame = len(self._steps)
+        if frame:
+            last = self._steps[-1]
+            self._steps[-1] = Step(last.grey, last.back, moment.flow_to_here)
+        self._steps.append(moment.step)
+        self._waiting[frame] = moment.picture
+        self._frames_seen += 1
+        if not self._keyframes or frame - max(self._keyframes) >= self._tier.stride:
+            self._look_at_last()
+
+    def finish(self) -> Iterator[Alpha]:
+        """The masks of all frames that are left: the shot ends here."""
+        if self._waiting:
+            self._look_at_last()
+        yield from self._masks(len(self._steps))
+
+    def advance(self) -> Iterator[Alpha]:
+        """The masks of all frames that have keyframes enough after them; keeps some as memory."""
+        upto = max(self._keyframes) - 2 * self._tier.stride
+        yield from self._masks(upto)
+        self._forget(max(0, upto - CONTEXT_FRAMES))
+
+    def _forget(self, frames: int) -> None:
+        self._steps = self._steps[frames:]
+        self._steps[0] = Step(self._steps[0].grey, None, self._steps[0].ahead)
+        self._keyframes = {f - frames: each for f, each in self._keyframes.items() if f >= frames}
+        self._waiting = {f - frames: each for f, each in self._waiting.items()}
+        self._emitted -= frames
+
+    def _look_at_last(self) -> None:
+        newest = max(self._waiting)
+        before = max(self._keyframes, default=None)
+        self._look_at(newest)
+        if before is not None:
+            self._look_between(before, newest)
+        self._waiting.clear()
+
+    def _look_between(self, first: int, last: int) -> None:
+        """Halve the gap as long as the two masks, carried to its middle, disagree."""
+        spent = self._keyframes_seen / self._frames_seen
+        if last - first < 2 or spent >= self._tier.keyframes_per_frame:
+            return
+        if self._doubt(first, last) > self._tier.doubt:
+            middle = (first + last) // 2
+            self._look_at(middle)
+            self._look_between(first, middle)
+            self._look_between(middle, last)
+
+    def _look_at(self, frame: int) -> None:
+        picture = self._waiting[frame]
+        seen = self._network.see(picture)
+        mask = cv2.resize(seen.alpha, mask_grid(picture), interpolation=cv2.INTER_AREA)
+        key = _Keyframe(
+            np.rint(mask * 255).astype(np.uint8), colours(picture.rgb(GRID, GRID)), seen.features, []
+        )
+        self._keyframes[frame] = key
+        self._keyframes_seen += 1
+        if self._basis is None and len(self._keyframes) >= BASIS_KEYFRAMES:
+            self._settle_basis()
+        elif self._basis is not None:
+            self._project(key)
+
+    def _settle_basis(self) -> None:
+        kept = [key.features for key in self._keyframes.values() if key.features is not None]
+        self._basis = Basis.fit(kept)
+        for key in self._keyframes.values():
+            self._project(key)
+
+    def _project(self, key: _Keyframe) -> None:
+        if self._basis is not None and key.features is not None:
+            key.projected, key.features = self._basis.project(key.features), None
+
+    def _doubt(self, first: int, last: int) -> float:
+        """Share of the subject on which the masks of two keyframes disagree, carried to the middle."""
+        middle = (first + last) // 2
+        height, width = self._steps[middle].grey.shape
+        carried = []
+        for frame in (first, last):
+            mask = cv2.resize(self._keyframes[frame].mask, (width, height), interpolation=cv2.INTER_AREA)
+            flow = flow_between(self._steps, middle, frame)
+            carried.append(warp(mask.astype(np.float32) / 255, flow))
+        either = np.maximum(*carried).sum() + 0.001 * height * width
+        return float(np.abs(carried[0] - carried[1]).sum() / either)
+
+    def _masks(self, upto: int) -> Iterator[Alpha]:
+        """Decide on the subject over the whole window, then carry it to each frame before ``upto``."""
+        frames = sorted(self._keyframes)
+        if self._basis is None:
+            self._settle_basis()
+        masks = self._remember(frames)
+        wanted = range(self._emitted, upto)
+        for batch in itertools.batched(wanted, 4 * CARRY_THREADS):
+            yield from self._threads.map(lambda f: carry(f, self._steps, frames, masks), batch)
+        self._emitted = upto
+
+    def _remember(self, frames: list[int]) -> list[Alpha]:
+        """The keyframes' masks after what the window knows: tracks, look, and tracks again."""
+        masks = [self._keyframes[f].mask.astype(np.float32) / 255 for f in frames]
+        motions = [self._motion(f) for f in frames]
+        rows, columns = masks[0].shape
+        small = (max(1, round(columns * TRACK_SCALE)), max(1, round(rows * TRACK_SCALE)))
+        earlier = [frames[0], *frames]
+        back = [
+            resize_flow(flow_between(self._steps, f, before), *small)
+            for before, f in zip(earlier, frames, strict=False)
+        ]
+        masks = _without_strays(masks, motions, back)
+        looks = [
+            Look(self._keyframes[f].projected, self._keyframes[f].colours, motion)
+            for f, motion in zip(frames, motions, strict=True)
+        ]
+        logits = verdicts(looks, masks)
+        if logits is None:
+            return masks
+        corrected = [
+            correct(mask, logit, thin_parts(mask)) for mask, logit in zip(masks, logits, strict=True)
+        ]
+        return _without_strays(corrected, motions, back)
+
+    def _motion(self, frame: int) -> Alpha:
+        """The smaller residual of both directions: what was just uncovered moves in one of them only."""
+        step = self._steps[frame]
+        flows = [flow.astype(np.float32) for flow in (step.back, step.ahead) if flow is not None]
+        if not flows:
+            flows = [np.zeros((*step.grey.shape, 2), np.float32)]
+        return np.minimum.reduce([residual(flow) for flow in flows])
+
+
+def _without_strays(
+    masks: list[Alpha], motions: list[Alpha], back: list[NDArray[np.float32]]
+) -> list[Alpha]:
+    rows, columns = back[0].shape[:2]
+    small = [cv2.resize(mask, (columns, rows), interpolation=cv2.INTER_AREA) for mask in masks]
+    keep = keep_maps(small, motions, back)
+    return [
+        np.asarray(mask * cv2.resize(each, mask.shape[::-1]), np.float32)
+        for mask, each in zip(masks, keep, strict=True)
+    ]

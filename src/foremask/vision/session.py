@@ -1,0 +1,197 @@
+"""The image network, run on one picture at a time: the only home of OpenVINO and ONNX Runtime."""
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from importlib import resources
+from pathlib import Path
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+from openvino import opset13
+
+from foremask.errors import ModelUnavailable
+from foremask.options import Device
+from foremask.pictures import Alpha, Picture
+from foremask.vision.models import ISNET, ModelSpec, spec_of
+
+type Features = tuple[NDArray[np.float32], ...]
+"""Each (C, h, w) float32: what the network's encoder made of the picture, finest first; may be empty."""
+
+# Outputs of IS-Net's encoder stages 3 to 5, at 1/8, 1/16 and 1/32 of its input, by their ONNX names.
+ISNET_TAPS = ("/stage3/Add", "/stage4/Add", "/stage5/Add")
+WEIGHT_LEVELS = 255  # symmetric 8 bit: -127 to 127
+ACTIVATION_LEVELS = 256
+
+
+class Precision(StrEnum):
+    """What the network computes in; each needs what the one after it does not."""
+
+    INT8 = "int8"  # pays with VNNI or AMX
+    BF16 = "bf16"  # needs AVX512-BF16 or AMX
+    F32 = "f32"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the network says of one picture: its mask at the network's size, and its features."""
+
+    alpha: Alpha
+    features: Features
+
+
+class Network(Protocol):
+    """Anything that sees: the session below, or a network that a test draws."""
+
+    @property
+    def runtime(self) -> str:
+        """The path that runs, for the report: for instance ``openvino int8``."""
+        ...
+
+    def see(self, picture: Picture) -> Seen:
+        """Segment one picture by itself."""
+        ...
+
+
+class Session:
+    """A network in OpenVINO on the CPU. One thread at a time.
+
+    ``precision`` None takes the fastest that the CPU has and the network allows: int8 needs the
+    table of ranges that we ship for IS-Net, so another network runs in bf16 or f32.
+    ``cache_dir`` keeps the compiled network, which makes the next start about ten times faster.
+    Raises ModelUnavailable when the file is no network that can be run.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        precision: Precision | None = None,
+        threads: int = 0,
+        cache_dir: Path | None = None,
+    ) -> None:
+        self.spec = spec_of(path)
+        core = ov.Core()
+        if cache_dir is not None:
+            core.set_property({"CACHE_DIR": str(cache_dir)})
+        try:
+            network = _network(core.read_model(path), self.spec)
+            is_isnet = _has(network, ISNET_TAPS)
+            self.precision = precision or best_precision(is_isnet=is_isnet)
+            if self.precision is Precision.INT8:
+                quantize(network)
+            self._compiled = core.compile_model(
+                network,
+                "CPU",
+                {
+                    "PERFORMANCE_HINT": "LATENCY",
+                    "INFERENCE_NUM_THREADS": threads,
+                    "INFERENCE_PRECISION_HINT": "f32"
+                    if self.precision is Precision.F32
+                    else cpu_float(),
+                },
+            )
+        except (RuntimeError, KeyError) as error:
+            reason = str(error).strip().splitlines()[-1][:200]
+            raise ModelUnavailable(f"{path.name} is no network that runs here: {reason}") from error
+        self._request = self._compiled.create_infer_request()
+
+    @property
+    def runtime(self) -> str:
+        """The library and the arithmetic, for the report."""
+        return f"openvino {self.precision}"
+
+    def see(self, picture: Picture) -> Seen:
+        """Stretch ``picture`` to the network's square and segment it."""
+        size_px = self.spec.size_px
+        self._request.infer([as_input(picture.rgb(size_px, size_px), self.spec)])
+        outputs = [np.asarray(tensor.data) for tensor in self._request.output_tensors]
+        alpha = as_alpha(outputs[0], self.spec)
+        return Seen(alpha, tuple(np.array(each[0], np.float32) for each in outputs[1:]))
+
+
+def as_input(rgb: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float32]:
+    """(1, 3, H, W) as ``spec`` normalises."""
+    mean = np.asarray(spec.mean, np.float32)
+    scale = 1 / np.asarray(spec.std, np.float32)
+    scaled = (rgb.astype(np.float32) / 255 - mean) * scale
+    return np.ascontiguousarray(scaled.transpose(2, 0, 1)[None])
+
+
+def as_alpha(output: NDArray[Any], spec: ModelSpec) -> Alpha:
+    """The first channel as (H, W) in [0, 1], never stretched: on noise that would invent a subject."""
+    plane = np.array(output.reshape(-1, *output.shape[-2:])[0], np.float32)
+    if spec.sigmoid:
+        plane = 1 / (1 + np.exp(-plane))
+    return np.clip(plane, 0, 1)
+
+
+def cpu_float() -> str:
+    """``bf16`` where the CPU multiplies it natively, else ``f32``."""
+    return "bf16" if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+
+
+def best_precision(*, is_isnet: bool) -> Precision:
+    """The fastest arithmetic of this CPU whose masks are as good as makes no matter: docs/adr/0050."""
+    capabilities = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if is_isnet and "INT8" in capabilities:
+        return Precision.INT8
+    return Precision.BF16 if "BF16" in capabilities else Precision.F32
+
+
+def _has(network: ov.Model, names: tuple[str, ...]) -> bool:
+    there = {node.get_friendly_name() for node in network.get_ops()}
+    return all(name in there for name in names)
+
+
+def _network(network: ov.Model, spec: ModelSpec) -> ov.Model:
+    """Keep the mask and the encoder's features of all that the file puts out, at a fixed input size."""
+    mask = network.output(spec.output) if spec.output else network.output(0)
+    nodes = {node.get_friendly_name(): node for node in network.get_ops()}
+    taps = [nodes[name].output(0) for name in ISNET_TAPS if name in nodes]
+    pruned = ov.Model([mask, *taps], network.get_parameters())
+    pruned.reshape([1, 3, spec.size_px, spec.size_px])
+    return pruned
+
+
+def quantize(network: ov.Model) -> None:
+    """Turn IS-Net into 8 bit in place, by the ranges of its activations that we ship.
+
+    Weights: symmetric, a scale for each output channel. Activations: one range for each tensor, measured by
+    benchmarks/calibrate.py. OpenVINO turns the fake-quantise pairs into integer kernels.
+    """
+    nodes = {node.get_friendly_name(): node for node in network.get_ops()}
+    table = resources.files("foremask.vision").joinpath("isnet_int8.json").read_text()
+    for row in json.loads(table):
+        inputs = [_input(nodes, place) for place in row["into"]]
+        source = inputs[0].get_source_output()
+        number = source.get_element_type().to_dtype().type  # the file's own: IS-Net comes in float16
+        ends = [number(row["low"]), number(row["high"])]
+        quantized = opset13.fake_quantize(source, *ends, *ends, ACTIVATION_LEVELS)
+        for each in inputs:
+            each.replace_source_output(quantized.output(0))
+    for node in nodes.values():
+        if node.get_type_name() == "Convolution":
+            _quantize_weights(node)
+
+
+def _input(nodes: dict[str, Any], place: str) -> Any:  # noqa: ANN401  OpenVINO ships no types
+    name, _, port = place.rpartition(":")
+    return nodes[name].input(int(port))
+
+
+def _quantize_weights(convolution: Any) -> None:  # noqa: ANN401  OpenVINO ships no types
+    source = convolution.input(1).get_source_output()
+    constant = source.get_node()
+    while constant.get_type_name() != "Constant":
+        constant = constant.input(0).get_source_output().get_node()
+    weights = np.asarray(constant.data).astype(source.get_element_type().to_dtype())
+    most = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
+    most[most == 0] = 1
+    quantized = opset13.fake_quantize(
+        opset13.constant(weights), -most, most, -most, most, WEIGHT_LEVELS
+    )
+    convolution.input(1).replace_source_output(quantized.output(0))
