@@ -301,7 +301,7 @@ def _checked(key: str) -> str:
     return key
 
 
-def _stored(meta: obstore.ObjectMeta) -> Stored:
+def _stored(meta: "obstore.ObjectMeta") -> Stored:
     return Stored(meta["path"], meta["size"], meta["e_tag"] or '""', meta["last_modified"])
 
 

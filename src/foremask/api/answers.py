@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 from litestar import Request
 from litestar.datastructures import State
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
 from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Scope, Send
 
@@ -38,6 +40,10 @@ class Service:
     limits: Limits
     reads: Throttle
     stopping: asyncio.Event
+
+
+Parts = NamedDependency[SkipValidation[Service]]
+"""The service, as a handler's parameter."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ import uvicorn
 import uvloop
 from litestar import Litestar
 from litestar.di import Provide
-from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp
 
 from foremask.api import files, jobs, openapi, operations, pages, problems, uploads
@@ -67,20 +66,13 @@ def create_app(
         reads=Throttle(READS_PER_SECOND, READS_BURST),
         stopping=stopping or asyncio.Event(),
     )
-    found = pages.read_pages()
 
     def give_service() -> Service:
         return service
 
-    def give_pages() -> dict[str, ASGIResponse]:
-        return found
-
     app = Litestar(
         route_handlers=HANDLERS,
-        dependencies={
-            "service": Provide(give_service, sync_to_thread=False),
-            "pages": Provide(give_pages, sync_to_thread=False),
-        },
+        dependencies={"service": Provide(give_service, sync_to_thread=False)},
         exception_handlers=problems.HANDLERS,
         openapi_config=None,  # ours is exact: openapi.py
         request_max_body_size=None,  # parsing.py counts, and says how many are allowed

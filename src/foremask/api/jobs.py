@@ -10,7 +10,7 @@ from litestar import delete, get, post
 from litestar.response.base import ASGIResponse
 
 from foremask.api import parsing
-from foremask.api.answers import Ask, Service, json_answer
+from foremask.api.answers import Ask, Parts, Service, json_answer
 from foremask.api.auth import charge, read_token, request_id
 from foremask.api.probing import BUDGET_S, locate
 from foremask.api.problems import rate_headers
@@ -28,7 +28,7 @@ log = structlog.get_logger(__name__)
 
 
 @post(["/v2/video/segment/foreground_mask", "/foreground_mask"], status_code=202)
-async def submit(request: Ask, service: Service) -> ASGIResponse:
+async def submit(request: Ask, service: Parts) -> ASGIResponse:
     """Start a job, or say exactly why not."""
     hold_until = time.monotonic() + HOLD_S
     call = await charge(request, service.database)
@@ -70,7 +70,7 @@ async def submit(request: Ask, service: Service) -> ASGIResponse:
 
 
 @post("/v2/video/probe", status_code=200)
-async def probe(request: Ask, service: Service) -> ASGIResponse:
+async def probe(request: Ask, service: Parts) -> ASGIResponse:
     """Say what a job would be told, and start nothing."""
     await charge(request, service.database)
     asked = parsing.parse_submission(await parsing.read_object(request))
@@ -91,7 +91,7 @@ async def probe(request: Ask, service: Service) -> ASGIResponse:
 
 
 @get("/v2/status/{job:str}")
-async def status(request: Ask, service: Service, job: str) -> ASGIResponse:
+async def status(request: Ask, service: Parts, job: str) -> ASGIResponse:
     """Where a job is; the same for one that failed."""
     token = read_token(request)
     service.reads.take(token)
@@ -104,7 +104,7 @@ async def status(request: Ask, service: Service, job: str) -> ASGIResponse:
 
 
 @delete("/v2/status/{job:str}", status_code=200)
-async def cancel(request: Ask, service: Service, job: str) -> ASGIResponse:
+async def cancel(request: Ask, service: Parts, job: str) -> ASGIResponse:
     """Cancel a job; one that has ended stays as it is."""
     token = read_token(request)
     service.reads.take(token)

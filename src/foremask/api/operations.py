@@ -4,7 +4,7 @@ from litestar import get
 from litestar.response.base import ASGIResponse
 
 from foremask.api import metrics
-from foremask.api.answers import Service, json_answer
+from foremask.api.answers import Parts, json_answer
 from foremask.errors import ServiceUnavailable
 from foremask.jobs import records
 
@@ -16,7 +16,7 @@ async def healthz() -> ASGIResponse:
 
 
 @get("/readyz")
-async def readyz(service: Service) -> ASGIResponse:
+async def readyz(service: Parts) -> ASGIResponse:
     """Whether a job sent now would be accepted: the database and the object store are asked."""
     checks = {
         "database": "ok" if await service.database.answers() else "does not answer",
@@ -35,7 +35,7 @@ async def readyz(service: Service) -> ASGIResponse:
 
 
 @get("/metrics")
-async def metrics_page(service: Service) -> ASGIResponse:
+async def metrics_page(service: Parts) -> ASGIResponse:
     """The counters of this process and the jobs on record, for Prometheus."""
     text, media_type = metrics.page(await records.counts(service.database))
     return ASGIResponse(body=text, media_type=media_type, headers={"Cache-Control": "no-store"})

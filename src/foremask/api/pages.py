@@ -1,6 +1,7 @@
 """The pages for people: documentation, and whatever lies in ``static``; nothing from anybody else's server."""
 
 import hashlib
+from functools import cache
 from importlib import resources
 from pathlib import PurePosixPath
 
@@ -34,6 +35,7 @@ TYPES = {
 }
 
 
+@cache
 def read_pages() -> dict[str, ASGIResponse]:
     """Every file below ``static`` by its path there, ready to be sent."""
     found: dict[str, ASGIResponse] = {}
@@ -64,19 +66,19 @@ def _page(content: bytes, media_type: str) -> ASGIResponse:
 
 
 @get(["/", "/docs"])
-async def named(request: Ask, pages: dict[str, ASGIResponse]) -> ASGIResponse:
+async def named(request: Ask) -> ASGIResponse:
     """The playground at ``/`` and the documentation at ``/docs``."""
-    return _find(pages, "docs.html" if request.url.path.startswith("/docs") else "index.html")
+    return _find("docs.html" if request.url.path.startswith("/docs") else "index.html")
 
 
 @get("/static/{name:path}")
-async def static(name: str, pages: dict[str, ASGIResponse]) -> ASGIResponse:
+async def static(name: str) -> ASGIResponse:
     """One file that a page needs."""
-    return _find(pages, name.lstrip("/"))
+    return _find(name.lstrip("/"))
 
 
-def _find(pages: dict[str, ASGIResponse], name: str) -> ASGIResponse:
+def _find(name: str) -> ASGIResponse:
     try:
-        return pages[name]
+        return read_pages()[name]
     except KeyError:
         raise PathUnknown("There is no such page; /docs is the documentation.") from None

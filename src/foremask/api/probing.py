@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from foremask.errors import LinkInvalid, ObjectLost, UrlForbidden, UrlStatus
+from foremask.errors import ClipRefused, LinkInvalid, ObjectLost, UrlForbidden, UrlStatus
 from foremask.objects import Objects
 from foremask.options import Limits, Preset
 from foremask.outbound import MAX_READ_BYTES, Outbound, OutOfReach
@@ -55,6 +55,9 @@ class GuardedProber:
                 return await self._remote(source.url or "", preset)
         except (TimeoutError, OutOfReach):
             return None
+        except ClipRefused as refused:
+            refused.param = refused.param or "video"
+            raise
         except ChildDied as died:
             log.warning("probe.died", notes=getattr(died, "__notes__", []))
             return None

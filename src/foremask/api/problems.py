@@ -5,12 +5,13 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
+import msgspec
 import structlog
+from litestar import Response
 from litestar.exceptions import HTTPException
-from litestar.response.base import ASGIResponse
 from litestar.types import Scope
 
-from foremask.api.answers import REQUEST_ID, Ask, Call, json_answer
+from foremask.api.answers import REQUEST_ID, Ask, Call
 from foremask.errors import (
     Busy,
     ForemaskError,
@@ -24,7 +25,7 @@ from foremask.jobs.records import error_facts
 log = structlog.get_logger(__name__)
 
 
-def problem(scope: Scope, error: ForemaskError, allow: str | None = None) -> ASGIResponse:
+def problem(scope: Scope, error: ForemaskError, allow: str | None = None) -> Response[bytes]:
     """The answer that says no; ``allow`` lists the methods that would have been right."""
     headers = rate_headers(scope)
     if isinstance(error, Busy):
@@ -40,7 +41,12 @@ def problem(scope: Scope, error: ForemaskError, allow: str | None = None) -> ASG
     if allow is not None:
         headers["Allow"] = allow
     body = {"request_id": scope[REQUEST_ID], "error": error_facts(error)}  # type: ignore[literal-required]
-    return json_answer(body, error.code, headers)
+    return Response(
+        msgspec.json.encode(body),
+        status_code=error.code,
+        headers={"Cache-Control": "no-store", **headers},
+        media_type="application/json",
+    )
 
 
 def rate_headers(scope: Scope) -> dict[str, str]:
@@ -56,14 +62,14 @@ def rate_headers(scope: Scope) -> dict[str, str]:
     }
 
 
-def on_ours(request: Ask, error: ForemaskError) -> ASGIResponse:
+def on_ours(request: Ask, error: ForemaskError) -> Response[bytes]:
     """Something that foremask says no with."""
     if error.code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.error("http.failed", reason=error.reason, exc_info=error)
     return problem(request.scope, error)
 
 
-def on_framework(request: Ask, error: HTTPException) -> ASGIResponse:
+def on_framework(request: Ask, error: HTTPException) -> Response[bytes]:
     """What Litestar's router says no with: there is no such path, or not for this method."""
     if error.status_code == HTTPStatus.NOT_FOUND:
         return problem(
@@ -71,7 +77,7 @@ def on_framework(request: Ask, error: HTTPException) -> ASGIResponse:
             PathUnknown("There is no such path; /docs lists those that there are."),
         )
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allow = (error.headers or {}).get("Allow", "")
+        allow = (error.headers or {}).get("allow", "")
         method = request.scope["method"]
         return problem(
             request.scope,
@@ -81,7 +87,7 @@ def on_framework(request: Ask, error: HTTPException) -> ASGIResponse:
     return on_crash(request, error)
 
 
-def on_crash(request: Ask, error: Exception) -> ASGIResponse:
+def on_crash(request: Ask, error: Exception) -> Response[bytes]:
     """Anything unforeseen: the caller gets the request_id, the log gets the rest."""
     request_id = request.scope[REQUEST_ID]  # type: ignore[literal-required]
     log.error("http.crashed", request_id=request_id, exc_info=error)

@@ -9,7 +9,7 @@ from litestar import post
 from litestar.response.base import ASGIResponse
 
 from foremask.api import parsing
-from foremask.api.answers import Ask, Service, json_answer
+from foremask.api.answers import Ask, Parts, json_answer
 from foremask.api.auth import charge, request_id
 from foremask.api.problems import rate_headers
 from foremask.errors import (
@@ -33,7 +33,7 @@ type _Event = multipart.MultipartSegment | bytearray | bytes | None
 
 
 @post("/v2/video/upload", status_code=200)
-async def start_upload(request: Ask, service: Service) -> ASGIResponse:
+async def start_upload(request: Ask, service: Parts) -> ASGIResponse:
     """Give the form by which one file can be uploaded, and the URL under which a job finds it."""
     await charge(request, service.database)
     kind = parsing.parse_media_type(await parsing.read_object(request, may_be_empty=True))
@@ -53,8 +53,8 @@ async def start_upload(request: Ask, service: Service) -> ASGIResponse:
     return json_answer({"request_id": own, "result": result}, 200, rate_headers(request.scope))
 
 
-@post(FORM_PATH, status_code=204, request_max_body_size=None)
-async def receive_upload(request: Ask, service: Service) -> ASGIResponse:
+@post(FORM_PATH, status_code=200)
+async def receive_upload(request: Ask, service: Parts) -> ASGIResponse:
     """Store the file of a signed form; answers 204 and nothing else."""
     fields, content = await _open_form(request)
     upload = service.objects.check_form(fields)

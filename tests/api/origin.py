@@ -1,0 +1,99 @@
+"""A web server as callers have them: files with ranges, and each way in which an origin can disappoint."""
+
+import re
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+SLOW_S = 12.0
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 256
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.folder = folder
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+    def do_GET(self) -> None:
+        name = self.path.lstrip("/")
+        if given := re.fullmatch(r"status/(\d+)", name):
+            self._send(int(given[1]), b"no", "text/plain")
+        elif name == "page.mp4":
+            self._send(200, b"<!doctype html><title>Sign in</title>", "text/html")
+        elif name == "data.mp4":
+            self._send(200, b'{"error": "expired"}', "application/json")
+        elif name.startswith("playlist"):
+            self._send(200, b"#EXTM3U\n#EXT-X-TARGETDURATION:5\n/etc/passwd\n", "video/mp4")
+        elif name == "huge.mp4":
+            self._send(200, b"", "video/mp4", size=(1 << 30) + 1)
+        elif name == "private":
+            self._send(302, b"", "text/plain", location="http://10.1.2.3/clip.mp4")
+        elif given := re.fullmatch(r"hop/(\d+)", name):
+            left = int(given[1])
+            self._send(302, b"", "text/plain", location=f"/hop/{left - 1}" if left else "/good.mp4")
+        elif name.startswith("slow/"):
+            time.sleep(SLOW_S)
+            self._file(name.removeprefix("slow/"))
+        else:
+            self._file(name)
+
+    def _file(self, name: str) -> None:
+        path = self.server.folder / name
+        if not path.is_file():
+            self._send(404, b"no such file", "text/plain")
+            return
+        data = path.read_bytes()
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        if asked is None or not data:
+            self._send(200, data, "video/mp4")
+            return
+        start, stop = int(asked[1]), min(int(asked[2] or len(data)) + 1, len(data))
+        self._send(206, data[start:stop], "video/mp4", span=f"bytes {start}-{stop - 1}/{len(data)}")
+
+    def _send(
+        self,
+        status: int,
+        body: bytes,
+        kind: str,
+        *,
+        size: int | None = None,
+        location: str = "",
+        span: str = "",
+    ) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body) if size is None else size))
+        if location:
+            self.send_header("Location", location)
+        if span:
+            self.send_header("Content-Range", span)
+        self.end_headers()
+        self.wfile.write(body)
+        self.close_connection = size is not None
+
+
+@contextmanager
+def serving(folder: Path) -> Generator[str]:
+    """The address of an origin that serves ``folder``."""
+    server = _Server(folder)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
