@@ -27,7 +27,7 @@ from foremask.video.verify import verify
 DATA = Path(os.environ.get("FOREMASK_DATA", "../shared/data")) / "media"
 PAGE = Path(__file__).parent.parent / "docs" / "media.md"
 BEGIN, END = "<!-- table: python -m benchmarks.media -->", "<!-- end of table -->"
-TIMEOUT_S = 900
+TIMEOUT_S = 600
 
 
 def bright_is_foreground(pictures: Iterable[Picture], /) -> Iterator[Alpha]:

@@ -19,7 +19,9 @@ from foremask.errors import (
 )
 from foremask.video import boxes, ebml
 
-av.logging.set_level(av.logging.PANIC)  # what matters comes back as an error; the rest is noise
+# Any other level makes FFmpeg's threads wait for the GIL to log, and whoever frees a decoder while
+# holding the GIL waits for those threads: docs/adr/0011.
+av.logging.set_level(None)
 
 
 class Container(StrEnum):
