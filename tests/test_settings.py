@@ -53,6 +53,8 @@ def test_a_flag_wins_over_the_environment_unless_it_is_none() -> None:
     settings = read_settings(environ, port=9000, host=None, sandbox="off")
     assert (settings.port, settings.sandbox) == (9000, Sandbox.OFF)
     assert settings.base_url == "http://[::1]:9000"
+    with pytest.raises(SettingsInvalid, match="FOREMASK_PORT"):
+        read_settings({}, port=99999)
 
 
 @pytest.mark.parametrize(

@@ -244,7 +244,7 @@ _FIELDS = {variable(each.name): each for each in dataclasses.fields(Settings)}
 def read_settings(environ: Mapping[str, str], **flags: object) -> Settings:
     """The settings that ``environ`` and ``flags`` make; a flag wins unless it is None.
 
-    An empty variable counts as not set, and a flag that is a str is parsed as its variable would be.
+    An empty variable counts as not set; a flag must keep the rules of its variable.
     Raises SettingsInvalid for an unknown ``FOREMASK_*`` name or a value that cannot be.
     """
     values: dict[str, object] = {
@@ -258,7 +258,8 @@ def read_settings(environ: Mapping[str, str], **flags: object) -> Settings:
                 values[known.name] = _parse(name, text)
     for flag, value in flags.items():
         if value is not None:
-            values[flag] = _parse(variable(flag), value) if isinstance(value, str) else value
+            typed = isinstance(value, str | int | Path)
+            values[flag] = _parse(variable(flag), str(value)) if typed else value
     return Settings(**values)  # type: ignore[arg-type]  # each value came from its field's parser
 
 
