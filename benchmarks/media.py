@@ -34,7 +34,7 @@ def bright_is_foreground(pictures: Iterable[Picture], /) -> Iterator[Alpha]:
     """Any mask will do here; this one costs nothing."""
     for picture in pictures:
         rgb = picture.rgb(min(256, picture.width), min(256, picture.height))
-        yield rgb[:, :, 1].astype(np.float32) / 255
+        yield np.divide(rgb[:, :, 1], 255, dtype=np.float32)
 
 
 def stretched(alpha: Alpha, luma: Luma, /) -> Levels:
@@ -106,7 +106,7 @@ def table(results: dict[str, dict[str, dict[str, object]]], presets: list[Preset
     ]
     for name, found in results.items():
         kept = [said for said in found.values() if said["verdict"] == "kept"]
-        frames = kept[0]["frames"] if kept else "–"
+        frames = kept[0]["frames"] if kept else "-"
         warnings = "; ".join(str(w) for w in kept[0]["warnings"]) if kept else ""  # type: ignore[attr-defined]
         cells = [cell(found[preset.value]) for preset in presets]
         if len(set(cells)) == 1 and not kept:

@@ -12,6 +12,8 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+from av.container import OutputContainer
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from foremask.pictures import Alpha, Levels, Luma, Picture, Rgb
@@ -126,7 +128,7 @@ def number_of(picture: NDArray[np.uint8]) -> int:
     return sum(int(block) << bit for bit, block in enumerate(blocks))
 
 
-def write(path: Path, spec: Spec = Spec(), pictures: Iterable[Rgb] | None = None) -> Path:  # noqa: B008
+def write(path: Path, spec: Spec = Spec(), pictures: Iterable[Rgb] | None = None) -> Path:
     """Encode a clip into ``path``, whose suffix names the container; answers the path."""
     if pictures is None:
         pictures = (picture for picture, _ in draw(spec))
@@ -185,15 +187,11 @@ def _options(encoder: str, spec: Spec) -> dict[str, str]:
 
 
 def _encode(
-    video: Any, spec: Spec, time_base: Fraction, pictures: Iterable[Rgb]
+    video: VideoStream, spec: Spec, time_base: Fraction, pictures: Iterable[Rgb]
 ) -> Iterator[Any]:
     """Packets with exact pts; each lasts until the next one shown, the last ``last_duration``."""
-    ends = {
-        pts: following
-        for pts, following in zip(
-            spec.pts, [*spec.pts[1:], spec.pts[-1] + spec.last_duration], strict=True
-        )
-    }
+    last = spec.pts[-1] + spec.last_duration
+    ends = dict(zip(spec.pts, [*spec.pts[1:], last], strict=True))
     scale = spec.time_base / time_base
 
     def timed(packets: list[Any]) -> Iterator[Any]:
@@ -217,7 +215,7 @@ def _encode(
 class _Tone:
     """A sine that is muxed as far as it is asked for."""
 
-    def __init__(self, out: Any, tone: Tone) -> None:
+    def __init__(self, out: OutputContainer, tone: Tone) -> None:
         names = {"opus": "libopus", "mp3": "libmp3lame", "vorbis": "libopus"}
         self._stream: Any = out.add_stream(names.get(tone.codec, tone.codec), rate=tone.rate_hz)
         self._stream.codec_context.layout = tone.layout
@@ -229,7 +227,7 @@ class _Tone:
 
     def _play(self, tone: Tone) -> Iterator[Any]:
         total, first = round(tone.seconds * tone.rate_hz), round(tone.start_s * tone.rate_hz)
-        channels = len(self._stream.codec_context.layout.channels)
+        channels = len(av.AudioLayout(tone.layout).channels)
         for at in range(0, total, 1024):
             samples = np.arange(at, min(at + 1024, total))
             wave = (8_000 * np.sin(2 * np.pi * 440 * samples / tone.rate_hz)).astype(np.int16)
@@ -240,7 +238,7 @@ class _Tone:
             yield from self._stream.encode(frame)
         yield from self._stream.encode(None)
 
-    def play_until(self, time_s: float, out: Any) -> None:
+    def play_until(self, time_s: float, out: OutputContainer) -> None:
         while (packet := self._next or next(self._packets, None)) is not None:
             self._next = None
             if float((packet.dts or 0) * packet.time_base) > time_s:

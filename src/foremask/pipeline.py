@@ -28,13 +28,13 @@ from foremask.video.writer import MaskWriter
 class Masker(Protocol):
     """Sees pictures and answers one upright alpha for each, in order, at any size; it may lag behind."""
 
-    def __call__(self, pictures: Iterable[Picture], /) -> Iterator[Alpha]: ...
+    def __call__(self, pictures: Iterable[Picture], /) -> Iterator[Alpha]: ...  # noqa: D102
 
 
 class Refiner(Protocol):
     """Brings an alpha in the coded orientation to the size of ``luma``, along its edges."""
 
-    def __call__(self, alpha: Alpha, luma: Luma, /) -> Levels: ...
+    def __call__(self, alpha: Alpha, luma: Luma, /) -> Levels: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import av
 from av.audio.stream import AudioStream
@@ -17,10 +17,26 @@ from foremask.video.demux import Window, open_container, recognise
 _MP4_COPIES: Final = {"aac", "mp3", "mp2", "ac3", "eac3", "alac", "opus", "flac"}
 _MOV_COPIES: Final = {"aac", "mp3", "mp2", "ac3", "eac3", "alac"} | {
     f"pcm_{kind}"
-    for kind in "u8 s8 s16le s16be s24le s24be s32le s32be f32le f32be f64le f64be alaw mulaw".split()
+    for kind in [
+        "u8",
+        "s8",
+        "s16le",
+        "s16be",
+        "s24le",
+        "s24be",
+        "s32le",
+        "s32be",
+        "f32le",
+        "f32be",
+        "f64le",
+        "f64be",
+        "alaw",
+        "mulaw",
+    ]
 }
 _MKV_COPIES: Final = {"aac", "mp3", "mp2", "ac3", "eac3", "alac", "opus", "vorbis", "flac"} | {
-    f"pcm_{kind}" for kind in "u8 s16le s16be s24le s24be s32le s32be f32le f64le".split()
+    f"pcm_{kind}"
+    for kind in ["u8", "s16le", "s16be", "s24le", "s24be", "s32le", "s32be", "f32le", "f64le"]
 }
 COPIES: Final = {
     "mp4": _MP4_COPIES,
@@ -35,10 +51,28 @@ _LOSSLESS_IN_MOV: Final = {"flac": "alac"}
 
 BIBLIOGRAPHIC: Final = dict(
     pair.split("=")
-    for pair in (
-        "deu=ger nld=dut fra=fre zho=chi ces=cze ell=gre ron=rum slk=slo isl=ice sqi=alb hye=arm eus=baq"
-        " mya=bur kat=geo mkd=mac msa=may fas=per bod=tib cym=wel mri=mao"
-    ).split()
+    for pair in [
+        "deu=ger",
+        "nld=dut",
+        "fra=fre",
+        "zho=chi",
+        "ces=cze",
+        "ell=gre",
+        "ron=rum",
+        "slk=slo",
+        "isl=ice",
+        "sqi=alb",
+        "hye=arm",
+        "eus=baq",
+        "mya=bur",
+        "kat=geo",
+        "mkd=mac",
+        "msa=may",
+        "fas=per",
+        "bod=tib",
+        "cym=wel",
+        "mri=mao",
+    ]
 )
 """ISO 639-2: the terminological code of a language, and the bibliographic one that QuickTime uses."""
 
@@ -79,7 +113,8 @@ class SoundTrack:
     language: str | None
 
 
-Write = Callable[[Packet | None], None]
+type AnyPacket = Packet[Any]
+Write = Callable[[AnyPacket | None], None]
 
 
 class Sound:
@@ -104,10 +139,11 @@ class Sound:
         for stream in self._opened.streams.get():
             if stream.index not in self._writers:
                 stream.discard = Discard.all
-        self._packets: Iterator[Packet] = self._opened.demux(chosen) if chosen else iter(())
-        self._next: Packet | None = None
+        self._packets: Iterator[AnyPacket] = self._opened.demux(chosen) if chosen else iter(())
+        self._next: AnyPacket | None = None
 
     def close(self) -> None:
+        """Close the source; what was muxed stays."""
         self._opened.close()
 
     def carry_until(self, time_s: Fraction | None) -> None:
@@ -131,7 +167,7 @@ class Sound:
         for write in self._writers.values():
             write(None)
 
-    def _read(self) -> Packet | None:
+    def _read(self) -> AnyPacket | None:
         try:
             return next(self._packets, None)
         except (av.FFmpegError, OSError) as error:
@@ -146,7 +182,7 @@ class Sound:
     def _add(self, track: AudioStream) -> None:
         codec = track.codec_context
         language = track.language if track.language != "und" else None
-        if codec is None or not codec.sample_rate:
+        if not codec or not codec.sample_rate:
             self.tracks.append(
                 SoundTrack("unknown", None, "dropped", "FFmpeg knows no decoder for it", language)
             )
@@ -179,15 +215,15 @@ class Sound:
             rate_hz = 48000
         elif name == "aac":
             rate_hz = next((rate for rate in _AAC_RATES_HZ if rate <= rate_hz), _AAC_RATES_HZ[-1])
-        out = self._output.add_stream(name, rate=rate_hz)
+        out: Any = self._output.add_stream(name, rate=rate_hz)
         out.codec_context.layout = _layout(track)
         out.codec_context.time_base = Fraction(1, rate_hz)
         if name in ("aac", "libopus"):
             out.codec_context.bit_rate = 96_000 * max(1, out.codec_context.channels)
-        return out
+        return out  # type: ignore[no-any-return]
 
     def _copier(self, out: AudioStream) -> Write:
-        def write(packet: Packet | None) -> None:
+        def write(packet: AnyPacket | None) -> None:
             if packet is None or not packet.size or packet.dts is packet.pts is None:
                 return
             packet.stream = out
@@ -196,13 +232,13 @@ class Sound:
         return write
 
     def _transcoder(self, track: AudioStream, out: AudioStream) -> Write:
-        def write(packet: Packet | None) -> None:
+        def write(packet: AnyPacket | None) -> None:
             if packet is None:
                 for encoded in out.encode(None):
                     self._output.mux(encoded)
                 return
             try:
-                frames = packet.decode()
+                frames: list[Any] = packet.decode()
             except av.FFmpegError as error:
                 codec = track.codec_context.codec.canonical_name
                 self._warn(f"a piece of {codec} sound cannot be decoded: {error.strerror}")

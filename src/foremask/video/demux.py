@@ -53,8 +53,8 @@ _BLOCK_BYTES = 1 << 16
 class Source(Protocol):
     """An open file, local or remote. ``read`` may return less than asked for, and none at the end."""
 
-    def read(self, size: int, /) -> bytes: ...
-    def seek(self, offset: int, whence: int = 0, /) -> int: ...
+    def read(self, size: int, /) -> bytes: ...  # noqa: D102  (as of any binary file)
+    def seek(self, offset: int, whence: int = 0, /) -> int: ...  # noqa: D102
 
 
 class Window:
@@ -91,6 +91,7 @@ class Window:
         return block
 
     def read(self, size: int = -1) -> bytes:
+        """Up to ``size`` bytes, from one block; none at the end."""
         left = max(0, self.size - self._position)
         size = left if size < 0 else min(size, left)
         index, offset = divmod(self._position, _BLOCK_BYTES)
@@ -109,13 +110,16 @@ class Window:
         return b"".join(pieces)
 
     def seek(self, offset: int, whence: int = 0) -> int:
+        """As of any binary file."""
         self._position = offset + (0, self._position, self.size)[whence]
         return self._position
 
     def tell(self) -> int:
+        """As of any binary file."""
         return self._position
 
     def seekable(self) -> bool:
+        """Always."""
         return True
 
 
@@ -167,7 +171,7 @@ def open_container(container: Container, source: Path | Window, **options: str) 
         asked["protocol_whitelist"] = "file"
         target = f"file:{source}"
     try:
-        return av.open(
+        opened: InputContainer = av.open(
             target,
             "r",
             format=_DEMUXER[container],
@@ -178,6 +182,7 @@ def open_container(container: Container, source: Path | Window, **options: str) 
         raise CorruptVideo(
             f"The file looks like {container} but cannot be read: {_reason(error)}."
         ) from error
+    return opened
 
 
 def _reason(error: Exception) -> str:

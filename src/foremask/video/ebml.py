@@ -119,7 +119,9 @@ def set_aspect(path: Path, aspect: Fraction) -> None:
         file.write(head)
 
 
-def _elements(data: bytes | bytearray, at: int, end: int) -> Iterator[tuple[bytes, tuple[int, int]]]:
+def _elements(
+    data: bytes | bytearray, at: int, end: int
+) -> Iterator[tuple[bytes, tuple[int, int]]]:
     """The elements between two offsets: kind, and where its body starts and ends."""
     while at < end:
         width = 9 - data[at].bit_length()

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from foremask.pictures import Luma, Rgb
 
-Plane = NDArray[np.uint8] | NDArray[np.uint16]
+type Plane = NDArray[Any]
+"""(H, W) or (H, W, channels), uint8 or uint16."""
 
 # ITU-T H.273 code points, as FFmpeg numbers them.
 FULL_RANGE: Final = 2
@@ -96,15 +97,18 @@ class Frame:
 
     @property
     def time_s(self) -> float:
+        """When it is shown, for people to read."""
         return float(self.pts * self.time_base)
 
     @property
     def width(self) -> int:
+        """Of the upright picture, in pixels."""
         coded = self.decoded
         return coded.height if self.orientation.transposed else coded.width
 
     @property
     def height(self) -> int:
+        """Of the upright picture, in pixels."""
         coded = self.decoded
         return coded.width if self.orientation.transposed else coded.height
 
@@ -124,19 +128,21 @@ class Frame:
         """Full-size brightness in the coded orientation; may be the decoder's own memory."""
         decoded = self.decoded
         layout = decoded.format
-        if layout.is_rgb or layout.name == "pal8" or not layout.is_planar:
-            if layout.name == "gray":
-                return _plane(decoded, 0)  # type: ignore[return-value]
-            return cv2.cvtColor(_to_rgb(decoded, decoded.width, decoded.height), cv2.COLOR_RGB2GRAY)  # type: ignore[return-value]
+        if not _is_yuv(layout.name):
+            rgb = _to_rgb(decoded, decoded.width, decoded.height)
+            return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
         bits = layout.components[0].bits
         plane = _plane(decoded, 0)
         if bits == 8:
-            return plane if _is_full(decoded) else cv2.LUT(plane, _stretch(8))  # type: ignore[return-value]
+            full = _is_full(decoded) or layout.name == "gray"
+            return np.asarray(plane if full else cv2.LUT(plane, _stretch(8)), np.uint8)
         scale = 255 / ((1 << bits) - 1) if _is_full(decoded) else 255 / (219 << (bits - 8))
         offset = 0.0 if _is_full(decoded) else -(16 << (bits - 8)) * scale
         # Positive by construction but for footroom, which the absolute value would fold: clip first.
         floor = 0 if _is_full(decoded) else 16 << (bits - 8)
-        return cv2.convertScaleAbs(cv2.max(plane, floor), alpha=scale, beta=offset)  # type: ignore[return-value,call-overload]
+        return np.asarray(
+            cv2.convertScaleAbs(np.maximum(plane, floor), alpha=scale, beta=offset), np.uint8
+        )
 
 
 def _is_full(frame: av.VideoFrame) -> bool:
@@ -180,11 +186,11 @@ def _resize(plane: Plane, width: int, height: int) -> Plane:
     block = 1
     while ratio >= 2 * block:
         block *= 2
-    resized = plane
+    resized: NDArray[Any] = plane
     if (columns, rows) != (width * block, height * block):
-        resized = cv2.resize(plane, (width * block, height * block), interpolation=cv2.INTER_LINEAR)  # type: ignore[assignment]
+        resized = cv2.resize(plane, (width * block, height * block), interpolation=cv2.INTER_LINEAR)
     if block > 1:
-        resized = cv2.resize(resized, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        resized = cv2.resize(resized, (width, height), interpolation=cv2.INTER_AREA)
     return resized
 
 
@@ -218,7 +224,7 @@ def _matrix_of(frame: av.VideoFrame) -> int:
 def _yuv(frame: av.VideoFrame, width: int, height: int) -> Plane:
     """Y, Cb and Cr at one size, as three channels."""
     planes = [_resize(_plane(frame, index), width, height) for index in range(3)]
-    return cv2.merge(planes)  # type: ignore[return-value,arg-type]
+    return cv2.merge(planes)
 
 
 def _to_rgb(frame: av.VideoFrame, width: int, height: int) -> Rgb:
@@ -228,7 +234,7 @@ def _to_rgb(frame: av.VideoFrame, width: int, height: int) -> Rgb:
     if name.startswith(("yuv4", "yuva4", "yuvj4")) and not name.endswith("be"):
         to_rgb = _yuv_to_rgb(_matrix_of(frame), _is_full(frame), bits)
         rgb = cv2.transform(_yuv(frame, width, height), to_rgb)
-        return rgb if bits == 8 else _to_8_bits(rgb, bits)  # type: ignore[return-value]
+        return np.asarray(rgb if bits == 8 else _to_8_bits(rgb, bits), np.uint8)
     if name in ("bgra", "bgr0", "rgba", "rgb0", "rgb24", "bgr24"):
         swap = {
             "bgra": cv2.COLOR_BGRA2RGB,
@@ -243,19 +249,23 @@ def _to_rgb(frame: av.VideoFrame, width: int, height: int) -> Rgb:
         depth = 3 if name.endswith("24") else 4
         packed = rows[:, : plane.width * depth].reshape(plane.height, plane.width, depth)
         resized = _resize(packed, width, height)
-        return resized if swap is None else cv2.cvtColor(resized, swap)  # type: ignore[return-value]
-    return frame.reformat(
+        return np.asarray(resized if swap is None else cv2.cvtColor(resized, swap), np.uint8)
+    small = frame.reformat(
         width,
         height,
         "rgb24",
         src_colorspace=_matrix_of(frame) if _is_yuv(name) else None,
         interpolation="AREA" if width < frame.width else "BILINEAR",
         dst_color_range=FULL_RANGE,
-    ).to_ndarray()  # type: ignore[return-value]
+    )
+    return np.asarray(small.to_ndarray(), np.uint8)
 
 
 def _to_8_bits(rgb: NDArray[Any], bits: int) -> Rgb:
-    return cv2.convertScaleAbs(cv2.min(rgb, (1 << bits) - 1), alpha=255 / ((1 << bits) - 1))  # type: ignore[return-value,call-overload]
+    return np.asarray(
+        cv2.convertScaleAbs(np.minimum(rgb, (1 << bits) - 1), alpha=255 / ((1 << bits) - 1)),
+        np.uint8,
+    )
 
 
 @cache
@@ -294,7 +304,7 @@ def _hdr_to_rgb(frame: av.VideoFrame, width: int, height: int) -> Rgb:
         return _to_rgb(frame, width, height)
     bits = frame.format.components[0].bits
     to_rgb = _yuv_to_rgb(_matrix_of(frame), _is_full(frame), bits)
-    signal = cv2.min(cv2.transform(_yuv(frame, width, height), to_rgb), (1 << bits) - 1)
+    signal = np.minimum(cv2.transform(_yuv(frame, width, height), to_rgb), (1 << bits) - 1)
     light = _tone_curve(frame.color_trc)[np.asarray(signal) >> (bits - 10)]
     light = cv2.transform(light, _BT2020_TO_BT709)
     return _gamma()[(np.clip(light, 0, 1) * 4095).astype(np.uint16)]

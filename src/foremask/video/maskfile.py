@@ -6,16 +6,16 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-from av.packet import Packet
 from av.video.stream import VideoStream
 
 from foremask.errors import Internal
 from foremask.options import Preset
 from foremask.video import ebml
-from foremask.video.audio import Sound, SoundTrack
+from foremask.video.audio import AnyPacket, Sound, SoundTrack
 from foremask.video.frames import Orientation
 from foremask.video.presets import RECIPES, Recipe
 from foremask.video.probe import Clip
+
 
 @dataclass(frozen=True, slots=True)
 class Written:
@@ -33,7 +33,8 @@ class MaskFile:
     """A file that takes packets in presentation order.
 
     ``size``, ``aspect`` and ``matrix`` are those of the picture as it is written: a container that
-    cannot carry a rotation gets it baked in, by ``turn``. A ``part`` has neither sound nor matrix.
+    cannot carry a rotation gets it baked in, by ``turn``. A ``part`` is as the source is coded and
+    timed, and has neither sound nor matrix.
     """
 
     def __init__(
@@ -42,12 +43,14 @@ class MaskFile:
         self._target = target
         self.recipe: Recipe = RECIPES[preset]
         self.clip = clip
-        self.time_base = self.recipe.time_base or Fraction(*clip.time_base)
+        self.time_base = Fraction(*clip.time_base)
+        if self.recipe.time_base is not None and not part:
+            self.time_base = self.recipe.time_base
         self.size = clip.width, clip.height
         self.aspect = Fraction(*clip.sample_aspect_ratio)
         self.turn = Orientation()
         self.matrix = clip.matrix
-        if not self.recipe.keeps_matrix:
+        if not self.recipe.keeps_matrix and not part:
             self.turn, self.matrix = clip.orientation, None
             if clip.orientation.transposed:
                 self.size, self.aspect = self.size[::-1], 1 / self.aspect
@@ -63,7 +66,7 @@ class MaskFile:
         self._source = None if part or not self.recipe.keeps_sound else source
         self._silenced = clip.audio if self._source is None and not part else ()
         self._sound: Sound | None = None
-        self._held: Packet | None = None
+        self._held: AnyPacket | None = None
         self._first_pts: int | None = None
         self._frames = 0
         self.is_finished = False
@@ -76,14 +79,14 @@ class MaskFile:
         if self._source is not None:
             self._sound = Sound(self._source, self.output, self.recipe.muxer)
 
-    def put(self, packet: Packet) -> None:
+    def put(self, packet: AnyPacket) -> None:
         """Hold each packet until the next one tells how long it lasts."""
         if self._held is not None:
             self._held.duration = _pts(packet) - _pts(self._held)
             self._mux(self._held)
         self._held = packet
 
-    def _mux(self, packet: Packet) -> None:
+    def _mux(self, packet: AnyPacket) -> None:
         if self._first_pts is None:
             self._first_pts = packet.pts
         if self._sound is not None:
@@ -142,7 +145,7 @@ class MaskFile:
         )
 
 
-def _pts(packet: Packet) -> int:
+def _pts(packet: AnyPacket) -> int:
     return packet.pts or 0
 
 

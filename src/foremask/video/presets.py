@@ -47,6 +47,7 @@ class Recipe:
 
     @property
     def keeps_sound(self) -> bool:
+        """Whether the container has sound at all."""
         return self.muxer != "gif"
 
 

@@ -3,12 +3,14 @@
 import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
 import av
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.rational import AVRational
 from av.video.stream import VideoStream
 
 from foremask.errors import (
@@ -98,6 +100,7 @@ class Clip:
 
     @property
     def pixels(self) -> int:
+        """Of one frame."""
         return self.width * self.height
 
 
@@ -194,7 +197,7 @@ def check_length(clip: Clip, limits: Limits, duration_s: float | None, frames: i
         )
 
 
-def fraction(value: av.AVRational | Fraction | None) -> Fraction | None:
+def fraction(value: AVRational | Fraction | None) -> Fraction | None:
     """FFmpeg's rational as ours; None for its 0/0 and n/0."""
     if value is None or not value.denominator:
         return None
@@ -293,7 +296,7 @@ def _is_variable(track: VideoStream) -> bool:
     """Whether the frames are unevenly spaced, by the index where the header has one."""
     times = sorted(entry.timestamp for entry in track.index_entries)
     if len(times) > 3 and len(times) >= track.frames > 0:
-        steps = [later - sooner for sooner, later in zip(times[:-1], times[1:], strict=True)]
+        steps = [later - sooner for sooner, later in pairwise(times)]
         return max(steps) - min(steps) > max(1, 0.05 * sum(steps) / len(steps))
     average, base = fraction(track.average_rate), fraction(track.base_rate)
     return bool(average and base and abs(average / base - 1) > Fraction(1, 100))

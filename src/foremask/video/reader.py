@@ -13,8 +13,8 @@ from av.codec.context import ThreadType
 from foremask.errors import CorruptVideo, NoFrames
 from foremask.video.demux import Container, Window, open_container, recognise, video_stream
 from foremask.video.frames import Frame
-from foremask.video.probe import Clip, clip_of, tagged_end_s
 from foremask.video.presets import HUGE_PIXELS
+from foremask.video.probe import Clip, clip_of, tagged_end_s
 
 
 class VideoReader:
@@ -57,6 +57,7 @@ class VideoReader:
         self.close()
 
     def close(self) -> None:
+        """Close the file; iterate no further."""
         self._opened.close()
 
     def __iter__(self) -> Iterator[Frame]:
@@ -104,8 +105,9 @@ class VideoReader:
         return None if tagged is None else round(tagged / self.time_base)
 
     def _decoded(self) -> Iterator[tuple[av.VideoFrame, int | None]]:
-        """Frames and their pts. AVI stores the order of decoding only: there the n-th frame shown has
-        the n-th smallest time stamp.
+        """Frames and their pts.
+
+        AVI stores the order of decoding only: there the n-th frame shown has the n-th smallest stamp.
         """
         done = 0
         waiting: list[int] = []

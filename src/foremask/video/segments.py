@@ -13,9 +13,11 @@ from av.video.stream import VideoStream
 from foremask.errors import CorruptVideo
 from foremask.options import Preset
 from foremask.video.demux import Container, Window, open_container, recognise, video_stream
-from foremask.video.probe import describe
-from foremask.video.reader import VideoReader
+from foremask.video.frames import Frame
 from foremask.video.maskfile import MaskFile, Written, movie_timescale, part_muxer
+from foremask.video.probe import Clip, describe
+from foremask.video.reader import VideoReader
+from foremask.video.writer import MaskWriter
 
 _CUTTABLE: Final = (Container.MP4, Container.MOV, Container.WEBM)
 _MUXERS: Final = {"mjpeg": "mov"}  # all else goes into mp4; both keep every pts
@@ -99,9 +101,14 @@ def cut(path: Path, span: Span, target: Path) -> None:
 
 
 def join(parts: Sequence[Path], source: Path, target: Path, preset: Preset) -> Written:
-    """Put the parts together in order, packet by packet, with the sound of the source."""
+    """Put the parts together in order, with the sound of the source.
+
+    Packet by packet, but for a gif: its parts are encoded again, without loss.
+    """
     with VideoReader(source) as reader:
         clip, end_pts, time_base = reader.clip, reader.declared_end_pts, reader.time_base
+    if preset is Preset.GIF:
+        return _join_gif(parts, target, clip, end_pts)
     file = MaskFile(target, preset, clip, source, part=False)
     try:
         stream = None
@@ -121,6 +128,22 @@ def join(parts: Sequence[Path], source: Path, target: Path, preset: Preset) -> W
     except BaseException:
         file.abandon()
         raise
+
+
+def _join_gif(parts: Sequence[Path], target: Path, clip: Clip, end_pts: int | None) -> Written:
+    """FFmpeg's gif muxer mistimes the first packet of an encoder that was started again."""
+    time_base, index = Fraction(*clip.time_base), 0
+    with MaskWriter(target, Preset.GIF, clip, None) as writer:
+        for part in parts:
+            with av.open(f"file:{part}", "r", format="nut") as opened:
+                for decoded in opened.decode(video=0):
+                    base = decoded.time_base
+                    moment = (decoded.pts or 0) * Fraction(base.numerator, base.denominator)
+                    pts = round(moment / time_base)
+                    frame = Frame(decoded, index, pts, None, time_base, clip.orientation)
+                    writer.write(frame.luma(), frame)
+                    index += 1
+        return writer.finish(end_pts, time_base)
 
 
 def _copy_stream(file: MaskFile, track: VideoStream) -> VideoStream:

@@ -11,7 +11,7 @@ import av
 from av.audio.stream import AudioStream
 
 from foremask.errors import PromiseBroken
-from foremask.video.audio import BIBLIOGRAPHIC
+from foremask.video.audio import BIBLIOGRAPHIC, AnyPacket
 from foremask.video.demux import Window, open_container, recognise
 from foremask.video.probe import Clip, fraction
 from foremask.video.reader import VideoReader
@@ -191,7 +191,7 @@ def _listen(path: Path) -> Iterator[_Sound]:
             )
 
 
-def _first_sample_s(packet: av.Packet) -> float | None:
+def _first_sample_s(packet: AnyPacket) -> float | None:
     try:
         frames = packet.decode()
     except av.FFmpegError:

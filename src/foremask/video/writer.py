@@ -11,13 +11,13 @@ import cv2
 import numpy as np
 from av.bitstream import BitStreamFilterContext
 from av.codec.context import Flags
-from av.packet import Packet
 from numpy.typing import NDArray
 
 from foremask.errors import Internal
 from foremask.options import Preset
 from foremask.pictures import Levels
 from foremask.video import presets
+from foremask.video.audio import AnyPacket
 from foremask.video.frames import FULL_RANGE, Frame
 from foremask.video.maskfile import MaskFile, Written
 from foremask.video.probe import Clip
@@ -149,7 +149,7 @@ class MaskWriter:
         picture.colorspace = picture.color_trc = picture.color_primaries = _BT709
         return picture
 
-    def _encode(self, picture: av.VideoFrame | None) -> Iterator[Packet]:
+    def _encode(self, picture: av.VideoFrame | None) -> Iterator[AnyPacket]:
         encoded = self._codec.encode(picture)
         if self._crop is not None:
             encoded = [
