@@ -264,7 +264,11 @@ def _store(url: str) -> ObjectStore:
         return LocalStore(root)
     return from_url(
         url,
-        client_options={"connect_timeout": timedelta(seconds=5), "timeout": timedelta(seconds=60)},
+        client_options={
+            "allow_http": True,  # for an endpoint of the operator's own; the clouds' are https
+            "connect_timeout": timedelta(seconds=5),
+            "timeout": timedelta(seconds=60),
+        },
         retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=30)},
     )
 

@@ -1,0 +1,91 @@
+"""A real S3 server for tests: it checks signatures, as the clouds do."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+ACCESS_KEY, SECRET_KEY = "test-access-key", "test-secret-key"
+START_S = 60.0
+
+
+def _ports(count: int) -> list[int]:
+    """Free ports whose gRPC neighbours, 10 000 further up, are free too."""
+    found: list[int] = []
+    for port in range(20_000 + os.getpid() % 20_000, 50_000, 7):
+        try:
+            for each in (port, port + 10_000):
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", each))
+        except OSError:
+            continue
+        found.append(port)
+        if len(found) == count:
+            break
+    return found
+
+
+@contextmanager
+def s3_server(folder: Path) -> Generator[dict[str, str]]:
+    """Run the server over ``folder``; gives the variables by which a client finds it."""
+    identity = {
+        "name": "tests",
+        "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
+        "actions": ["Admin", "Read", "Write", "List"],
+    }
+    config = folder / "s3.json"
+    config.write_text(json.dumps({"identities": [identity]}))
+    master, volume, filer, s3 = _ports(4)
+    command = [
+        str(Path(sys.executable).parent / "weed"),
+        "server",
+        f"-dir={folder}",
+        "-ip=127.0.0.1",
+        "-ip.bind=127.0.0.1",
+        f"-master.port={master}",
+        "-master.volumeSizeLimitMB=64",
+        f"-volume.port={volume}",
+        "-volume.max=8",
+        "-filer",
+        f"-filer.port={filer}",
+        "-s3",
+        f"-s3.port={s3}",
+        f"-s3.config={config}",
+        "-s3.iam=false",
+        "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
+    ]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)  # noqa: S603
+        try:
+            _wait(f"http://127.0.0.1:{s3}/", process)
+            yield {
+                "AWS_ENDPOINT": f"http://127.0.0.1:{s3}",
+                "AWS_ALLOW_HTTP": "true",
+                "AWS_ACCESS_KEY_ID": ACCESS_KEY,
+                "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
+                "AWS_REGION": "us-east-1",
+            }
+        finally:
+            process.kill()  # its files go with it
+            process.wait()
+
+
+def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
+    until = time.monotonic() + START_S
+    while True:
+        try:
+            if httpx.get(url).status_code == 403:  # it wants a signature: it is there
+                return
+        except httpx.TransportError:
+            pass
+        assert process.poll() is None, "the S3 server ended"
+        assert time.monotonic() < until, "the S3 server did not start"
+        time.sleep(0.1)
