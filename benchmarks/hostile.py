@@ -224,7 +224,7 @@ def giants(good: dict[str, bytes]) -> Iterator[Case]:
 def truncated(good: dict[str, bytes], dice: random.Random) -> Iterator[Case]:
     """Each good file, cut at 50 places."""
     for name, data in good.items():
-        with av.open(io.BytesIO(data)) as whole:
+        with av.open(io.BytesIO(data), "r") as whole:
             frames = sum(1 for _ in whole.decode(video=0))
         for at in sorted(dice.sample(range(1, len(data)), 50)):
             yield Case(f"truncated {name}", f"at {at} of {len(data)}", data[:at], frames)

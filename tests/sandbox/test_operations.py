@@ -1,0 +1,85 @@
+"""The library's functions, as the service calls them: in a confined child, by plain values."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from foremask.errors import DurationTooLong, Internal
+from foremask.options import Limits
+from foremask.sandbox.pool import MediaPool
+from foremask.settings import Sandbox
+from tests import synth
+
+LIMITS = asdict(Limits())
+
+
+@pytest.fixture
+async def pool(tmp_path: Path) -> AsyncGenerator[MediaPool]:
+    async with MediaPool(tmp_path / "slots", sandbox=Sandbox.REQUIRE) as opened:
+        yield opened
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """Three seconds at ten frames a second, with a keyframe each second."""
+    return synth.write(
+        tmp_path / "clip.mp4",
+        synth.Spec(pts=tuple(range(0, 90_000, 3_000)), last_duration=3_000, keyframe_every=10),
+    )
+
+
+async def test_a_file_is_probed(pool: MediaPool, clip: Path) -> None:
+    """The clip's facts come back as plain values."""
+    facts = await pool.run(
+        "probe", {"source": str(clip), "limits": LIMITS, "preset": "gif"}, read_paths=[clip]
+    )
+    assert (facts["container"], facts["codec"], facts["frames"]) == ("mp4", "h264", 30)
+    assert (facts["width"], facts["height"], facts["time_base"]) == (64, 48, [1, 30_000])
+
+
+async def test_a_remote_file_is_probed_by_the_same_words(pool: MediaPool, clip: Path) -> None:
+    """Bytes that only the parent can reach give the same facts as the file."""
+    data = clip.read_bytes()
+
+    async def read_at(offset: int, size: int) -> bytes:
+        return data[offset : offset + size]
+
+    near = await pool.run("probe", {"source": str(clip), "limits": LIMITS}, read_paths=[clip])
+    far = await pool.run("probe", {"size": len(data), "limits": LIMITS}, read_at=read_at)
+    assert far == near
+
+
+async def test_a_limit_is_told_across_the_border(pool: MediaPool, clip: Path) -> None:
+    """The numbers that clash arrive with the error."""
+    limits = LIMITS | {"max_duration_s": 1.0}
+    with pytest.raises(DurationTooLong) as caught:
+        await pool.run("probe", {"source": str(clip), "limits": limits}, read_paths=[clip])
+    assert (caught.value.limit, caught.value.actual) == (1.0, 3.0)
+
+
+async def test_spans_are_planned_and_cut(pool: MediaPool, clip: Path, tmp_path: Path) -> None:
+    """Three spans of a second; each cut is a clip of its own, where the caller wants it."""
+    spans = await pool.run("plan", {"source": str(clip), "target_s": 1.0}, read_paths=[clip])
+    assert spans == [
+        {"first_pts": 0, "end_pts": 30_000},
+        {"first_pts": 30_000, "end_pts": 60_000},
+        {"first_pts": 60_000, "end_pts": None},
+    ]
+    target = tmp_path / "job" / "1.mov"
+    await pool.run(
+        "cut",
+        {"source": str(clip), "span": spans[1], "target": str(target)},
+        read_paths=[clip],
+        scratch=tmp_path / "job",
+    )
+    assert (
+        await pool.run("probe", {"source": str(target), "limits": LIMITS}, read_paths=[target])
+    )["codec"] == "h264"
+
+
+async def test_an_unknown_argument_is_our_mistake(pool: MediaPool, clip: Path) -> None:
+    """A misspelt argument is not silently a default."""
+    with pytest.raises(Internal):
+        await pool.run("plan", {"source": str(clip), "target": 1.0}, read_paths=[clip])
