@@ -1,5 +1,6 @@
 """The library's functions, as the service calls them: in a confined child, by plain values."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from dataclasses import asdict
 from pathlib import Path
@@ -41,7 +42,7 @@ async def test_a_file_is_probed(pool: MediaPool, clip: Path) -> None:
 
 async def test_a_remote_file_is_probed_by_the_same_words(pool: MediaPool, clip: Path) -> None:
     """Bytes that only the parent can reach give the same facts as the file."""
-    data = clip.read_bytes()
+    data = await asyncio.to_thread(clip.read_bytes)
 
     async def read_at(offset: int, size: int) -> bytes:
         return data[offset : offset + size]
