@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import av
 import cv2
 import numpy as np
+from av.audio.stream import AudioStream
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -217,7 +218,8 @@ class _Tone:
 
     def __init__(self, out: OutputContainer, tone: Tone) -> None:
         names = {"opus": "libopus", "mp3": "libmp3lame", "vorbis": "libopus"}
-        self._stream: Any = out.add_stream(names.get(tone.codec, tone.codec), rate=tone.rate_hz)
+        name = names.get(tone.codec, tone.codec)
+        self._stream = cast("AudioStream", out.add_stream(name, rate=tone.rate_hz))
         self._stream.codec_context.layout = tone.layout
         self._stream.codec_context.time_base = Fraction(1, tone.rate_hz)
         if tone.language:

@@ -1,6 +1,5 @@
 """The whole of masking: decode, see, refine, encode, each in its thread, none far ahead of the next."""
 
-import hashlib
 import queue
 import threading
 import time
@@ -8,21 +7,23 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
 from foremask.errors import Internal
 from foremask.options import Limits, MaskOptions
-from foremask.pictures import Alpha, Levels, Luma, Picture
+from foremask.pictures import Alpha, Levels, Luma, Picture, Rgb
 from foremask.video.audio import SoundTrack
 from foremask.video.frames import Frame
-from foremask.video.maskfile import Written
 from foremask.video.presets import HUGE_PIXELS, check_preset
 from foremask.video.probe import Clip, check_length, probe
 from foremask.video.reader import VideoReader
 from foremask.video.segments import Span
 from foremask.video.writer import MaskWriter
+from foremask.vision.still import Still
+
+_SMALL_PX: Final = 2048
 
 
 class Masker(Protocol):
@@ -48,7 +49,11 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a masking did, in plain values."""
+    """What a masking did, in plain values.
+
+    ``stage_cpu_s`` has the processor time of each stage's own thread; decoders and encoders have more
+    threads, whose time is not in it. ``flicker`` is the mean change of the masks from frame to frame.
+    """
 
     frames_in: int
     frames_out: int
@@ -105,21 +110,55 @@ def mask_video(
         def ahead[T](items: Iterable[T], size: int, stage: str) -> Iterator[T]:
             return stack.enter_context(_ahead(items, size, stage, costs))
 
-        pictures = ahead(analysed, depth, "decode for the network")
+        shown: Iterable[Picture] = analysed
+        if clip.pixels > HUGE_PIXELS:
+            shown = map(_small, analysed)
+        pictures = ahead(shown, depth, "decode for the network")
         alphas = ahead(masker(pictures), 2 * depth, "see")
         frames = ahead(encoded, depth, "decode")
         refined = ahead(_refine(frames, alphas, refiner, span, seen), min(2, depth), "refine")
         started = time.thread_time()
-        for frame, levels in refined:
+        for done, (frame, levels) in enumerate(refined, 1):
             writer.write(levels, frame)
             check_length(clip, options.limits, None, frame.index + 1)
             _check_time(clip, options.limits, frame)
-            on_frame(Progress(seen.written, clip.expected_frames))
+            on_frame(Progress(done, clip.expected_frames))
         end_pts = span.end_pts if span and span.end_pts is not None else encoded.end_pts
         written = writer.finish(end_pts, encoded.time_base)
         costs["encode"] = time.thread_time() - started
-        warnings = (*clip.warnings, *encoded.warnings, *written.warnings, *_remarks(clip))
-    return _report(clip, target, seen, written, warnings, costs)
+    said = (*clip.warnings, *encoded.warnings, *written.sound_warnings, *_remarks(clip))
+    return Report(
+        frames_in=seen.frames,
+        frames_out=written.frames_out,
+        duration_s=written.duration_s,
+        fps=clip.fps,
+        duration_drift_ms=written.duration_drift_ms,
+        audio=written.audio,
+        warnings=tuple(dict.fromkeys(said)),
+        coverage=seen.coverage / max(1, seen.frames),
+        flicker=seen.flicker / max(1, seen.frames - 1),
+        stage_cpu_s={stage: round(cost, 3) for stage, cost in costs.items()},
+        sha256=written.sha256,
+        bytes=written.bytes,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Small:
+    """A huge frame at a size that the network does not outgrow, so that many can wait."""
+
+    width: int
+    height: int
+    pixels: Rgb
+
+    def rgb(self, width: int, height: int) -> Rgb:
+        return Still(self.pixels).rgb(width, height)
+
+
+def _small(frame: Frame) -> _Small:
+    scale = min(1.0, _SMALL_PX / max(frame.width, frame.height))
+    size = max(1, round(frame.width * scale)), max(1, round(frame.height * scale))
+    return _Small(frame.width, frame.height, frame.rgb(*size))
 
 
 def _check_time(clip: Clip, limits: Limits, frame: Frame) -> None:
@@ -132,14 +171,12 @@ class _Seen:
     """Running sums over the masks."""
 
     frames: int = 0
-    written: int = 0
-    first_pts: int | None = None
-    end_s: float = 0.0
     coverage: float = 0.0
     flicker: float = 0.0
     last: Alpha | None = field(default=None, repr=False)
 
     def note(self, alpha: Alpha) -> None:
+        self.frames += 1
         self.coverage += float(alpha.mean())
         if self.last is not None and self.last.shape == alpha.shape:
             self.flicker += float(np.abs(alpha - self.last).mean())
@@ -161,7 +198,6 @@ def _refine(
         if span is not None and not span.holds(frame.pts):
             continue
         seen.note(alpha)
-        seen.written += 1
         coded = np.ascontiguousarray(frame.orientation.to_coded(alpha))
         yield frame, refiner(coded, frame.luma())
     if next(alphas, None) is not None:
@@ -227,36 +263,3 @@ def _ahead[T](
 def _remarks(clip: Clip) -> Iterator[str]:
     if clip.hdr:
         yield f"the source is HDR ({clip.hdr}); it was tone-mapped for the network only"
-
-
-def _report(
-    clip: Clip,
-    target: Path,
-    seen: _Seen,
-    written: Written,
-    warnings: tuple[str, ...],
-    costs: dict[str, float],
-) -> Report:
-    frames = seen.written
-    with target.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    first = (written.first_pts or 0) * written.time_base
-    end = (written.end_pts or 0) * written.time_base
-    duration_s = float(end - first)
-    drift_ms = 0.0
-    if clip.duration_s is not None:
-        drift_ms = round(1000 * (duration_s - clip.duration_s), 3)
-    return Report(
-        frames_in=frames,
-        frames_out=written.frames,
-        duration_s=duration_s,
-        fps=clip.fps,
-        duration_drift_ms=drift_ms,
-        audio=written.audio,
-        warnings=tuple(dict.fromkeys(warnings)),
-        coverage=seen.coverage / max(1, frames),
-        flicker=seen.flicker / max(1, frames - 1),
-        stage_cpu_s={stage: round(cost, 3) for stage, cost in costs.items()},
-        sha256=digest,
-        bytes=target.stat().st_size,
-    )

@@ -1,6 +1,7 @@
 """One output file: the packets of the mask with exact durations, and the sound of the source beside them."""
 
 import contextlib
+import hashlib
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -19,14 +20,18 @@ from foremask.video.probe import Clip
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was written. ``end_pts`` is the end of the last frame, in the output's ``time_base``."""
+    """What was written, in plain values.
 
-    frames: int
-    first_pts: int | None
-    end_pts: int | None
-    time_base: Fraction
+    ``duration_drift_ms`` is how much later than that of the source the last frame ends.
+    """
+
+    frames_out: int
+    duration_s: float
+    duration_drift_ms: float
     audio: tuple[SoundTrack, ...]
-    warnings: tuple[str, ...]
+    sound_warnings: tuple[str, ...]
+    sha256: str
+    bytes: int
 
 
 class MaskFile:
@@ -99,15 +104,15 @@ class MaskFile:
 
     def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
         """Write the rest; ``end_pts``, in ``time_base``, is the end of the last frame (None: as usual)."""
-        end = None
-        if self._held is not None:
-            last = _pts(self._held)
-            nominal = 1 / (Fraction(self.clip.fps or 25) * self.time_base)
-            end = last + max(1, round(nominal))
-            if end_pts is not None:
-                end = max(last + 1, round(end_pts * time_base / self.time_base))
-            self._held.duration = end - last
-            self._mux(self._held)
+        if self._held is None:
+            raise Internal("no mask was written")
+        last = _pts(self._held)
+        wanted = (last * self.time_base) + 1 / Fraction(self.clip.fps or 25)
+        if end_pts is not None:
+            wanted = end_pts * time_base
+        end = max(last + 1, round(wanted / self.time_base))
+        self._held.duration = end - last
+        self._mux(self._held)
         if self._sound is not None:
             self._sound.finish()
         self.output.close()
@@ -115,13 +120,16 @@ class MaskFile:
         if self.recipe.encoder.name == "libvpx-vp9" and self.aspect != 1 and not self.is_part:
             ebml.set_aspect(self._target, self.aspect)  # the others have it in their bit stream
         self.is_finished = True
+        with self._target.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
         return Written(
-            frames=self._frames,
-            first_pts=self._first_pts,
-            end_pts=end,
-            time_base=self.time_base,
+            frames_out=self._frames,
+            duration_s=float((end - (self._first_pts or 0)) * self.time_base),
+            duration_drift_ms=round(1000 * float(end * self.time_base - wanted), 3),
             audio=self._audio(),
-            warnings=tuple(self._sound.warnings) if self._sound else (),
+            sound_warnings=tuple(self._sound.warnings) if self._sound else (),
+            sha256=digest,
+            bytes=self._target.stat().st_size,
         )
 
     def abandon(self) -> None:
