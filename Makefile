@@ -2,7 +2,7 @@
 # The environment lives in .venv, uv (from PyPI, if the machine has none) in .uv, the model in the user's cache.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run mask test lint check format bench clean
+.PHONY: help setup run mask test lint check format docs bench clean
 
 # The first interpreter that really runs and is new enough: a shim on PATH may be neither.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 /usr/bin/python3; do \
@@ -46,6 +46,9 @@ check: lint test ## everything that must be green
 format: .venv/.dev ## format the code and apply the safe fixes
 	.venv/bin/ruff format
 	.venv/bin/ruff check --fix
+
+docs: .venv/.dev ## write the generated pages of docs/ anew
+	.venv/bin/python -m tests.pages
 
 bench: .venv/.dev ## print quality, speed and the comparison with peers (long)
 	.venv/bin/python -m benchmarks

@@ -8,7 +8,7 @@ import pytest
 
 from foremask import places
 from foremask.errors import SettingsInvalid
-from foremask.settings import Sandbox, Settings, markdown_table, read_settings, variable
+from foremask.settings import Sandbox, Settings, read_settings, variable
 
 
 def test_an_empty_environment_gives_the_documented_defaults() -> None:
@@ -120,9 +120,3 @@ def test_relative_xdg_directories_are_ignored() -> None:
     """As the XDG specification asks."""
     assert places.cache_dir({"HOME": "/h", "XDG_CACHE_HOME": "here"}) == Path("/h/.cache/foremask")
     assert places.data_dir({"XDG_DATA_HOME": "/data"}) == Path("/data/foremask")
-
-
-def test_the_settings_page_is_fresh() -> None:
-    """docs/settings.md holds the generated table; `make docs` writes it."""
-    page = (Path(__file__).parents[1] / "docs" / "settings.md").read_text(encoding="utf-8")
-    assert markdown_table() in page
