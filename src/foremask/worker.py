@@ -29,7 +29,7 @@ QUEUES = ("files", "masks", "webhooks")
 FILES_AT_ONCE = 4  # most of an ingest is waiting for the origin
 FILE_CHILDREN = 1
 WEBHOOKS_AT_ONCE = 16  # a receiver that hangs holds one of these, and no more
-DRAIN_S = 10.0  # then the steps are given back, and begun again elsewhere
+DRAIN_S = 3.0  # for what is nearly done; the rest is given back, and begun at once elsewhere
 DATABASE_PATIENCE_S = 60.0
 
 log = structlog.get_logger(__name__)

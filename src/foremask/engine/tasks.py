@@ -86,7 +86,13 @@ async def _hold(work: Work, step: Step, scratch: Path) -> None:
         raise
     except Exception as error:  # noqa: BLE001  # the one catch-all: whatever it was is recorded
         kept = await _record(work, step, error)
-        told.warning("step.failed", kept=kept, error=repr(error), exc_info=_unforeseen(error))
+        told.warning(
+            "step.failed",
+            kept=kept,
+            error=repr(error),
+            notes=getattr(error, "__notes__", None),  # the child's own words
+            exc_info=not isinstance(error, ForemaskError | ChildDied | OSError),
+        )
     finally:
         await _stop(doing)
         await _stop(keeping)
@@ -152,7 +158,3 @@ async def _stop(task: asyncio.Future[Any]) -> None:
     if not task.done():
         task.cancel()
         await asyncio.wait({task})
-
-
-def _unforeseen(error: Exception) -> bool:
-    return not isinstance(error, ForemaskError)

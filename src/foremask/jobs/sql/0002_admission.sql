@@ -1,17 +1,22 @@
 -- Admission: each question is one call, decided under the token's row lock and committed by the server.
 -- A caller that is killed or paused half-way leaves nothing open (docs/adr/0021).
 
--- An engine row that wakes a worker for one step; none while one is waiting already.
+-- An engine row that wakes a worker for one step; none while one is waiting already. Within a token's
+-- priority, what was begun before and was lost comes first, and joins before new clips.
 create function wake_step(p_job text, p_stage text, p_number integer, p_priority integer, p_delay_s float8)
 returns void language plpgsql as $$
 declare
     v_name text := p_job || ':' || p_stage || ':' || p_number;
+    v_rank integer := 4 * p_priority + case p_stage when 'join' then 2 else 0 end;
 begin
     if exists (select from procrastinate_jobs where queueing_lock = v_name and status = 'todo') then
         return;
     end if;
+    if exists (select from steps where job = p_job and stage = p_stage and number = p_number and attempt > 0) then
+        v_rank := v_rank + 1;
+    end if;
     perform procrastinate_defer_jobs_v1(array[row(
-        case when p_stage = 'segment' then 'masks' else 'files' end, p_stage, p_priority, null, v_name,
+        case when p_stage = 'segment' then 'masks' else 'files' end, p_stage, v_rank, null, v_name,
         jsonb_build_object('job', p_job, 'number', p_number),
         case when p_delay_s > 0 then now() + make_interval(secs => p_delay_s) end
     )::procrastinate_job_to_defer_v1]);
