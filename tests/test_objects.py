@@ -11,7 +11,6 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from foremask import objects as module
 from foremask.errors import LinkInvalid, ObjectLost, ServiceUnavailable
 from foremask.objects import FILES_PATH, Objects, Upload, local_url, open_objects
 from tests.seaweed import s3_server
@@ -169,7 +168,7 @@ async def test_a_link_is_good_for_its_file_and_its_time(
     ]:
         with pytest.raises(LinkInvalid, match="not one that this service has signed"):
             store.check_link(key, **(query | changed))
-    monkeypatch.setattr(module.time, "time", lambda: int(query["expires"]) + 1)
+    monkeypatch.setattr(time, "time", lambda: float(query["expires"]) + 1)
     with pytest.raises(LinkInvalid, match="expired"):
         store.check_link("results/1/mask.mp4", **query)
 

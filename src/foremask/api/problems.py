@@ -18,6 +18,8 @@ from foremask.errors import (
     Internal,
     MethodNotAllowed,
     PathUnknown,
+    RangeInvalid,
+    RateLimited,
     ServiceUnavailable,
 )
 from foremask.jobs.records import error_facts
@@ -30,7 +32,7 @@ def problem(scope: Scope, error: ForemaskError, allow: str | None = None) -> Res
     headers = rate_headers(scope)
     if isinstance(error, Busy):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
-    if isinstance(error, Busy) and error.reason == "rate_limited":
+    if isinstance(error, RateLimited):
         headers |= {
             "RateLimit-Limit": f"{error.limit or 0:.0f}",
             "RateLimit-Remaining": "0",
@@ -38,6 +40,8 @@ def problem(scope: Scope, error: ForemaskError, allow: str | None = None) -> Res
         }
     if isinstance(error, ServiceUnavailable):
         headers["Retry-After"] = "1"
+    if isinstance(error, RangeInvalid):
+        headers["Content-Range"] = f"bytes */{error.limit:.0f}"
     if allow is not None:
         headers["Allow"] = allow
     body = {"request_id": scope[REQUEST_ID], "error": error_facts(error)}  # type: ignore[literal-required]

@@ -1,0 +1,142 @@
+"""What whoever runs the service asks of it."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+
+import httpx
+import pytest
+
+from foremask.api.throttle import Throttle
+from foremask.errors import RateLimited
+from tests.api.conftest import Running, running
+from tests.api.test_decisions import PATH
+
+
+def test_the_api_process_loads_no_pixels() -> None:
+    """A fresh interpreter that has all of the API has nothing of what decodes or infers."""
+    heavy = ["numpy", "av", "cv2", "openvino", "onnxruntime"]
+    ours = [f"foremask.{name}" for name in ("pipeline", "vision", "video")]
+    code = "import sys, json, foremask.api.app; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    loaded = set(json.loads(done.stdout))
+    assert "foremask.api.jobs" in loaded
+    assert loaded.isdisjoint(heavy + ours)
+
+
+@pytest.mark.postgres
+def test_it_says_whether_it_is_alive_and_ready(service: Running) -> None:
+    """Without a token; ready only with database and store."""
+    assert httpx.get(f"{service.url}/healthz").json() == {"status": "ok"}
+    ready = httpx.get(f"{service.url}/readyz")
+    assert (ready.status_code, ready.json()) == (
+        200,
+        {"status": "ready", "checks": {"database": "ok", "objects": "ok"}},
+    )
+
+
+@pytest.mark.postgres
+def test_ready_tells_the_truth(service: Running, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A store that is gone is told, and alive is another question."""
+    with running(service.database_url, tmp_path_factory.mktemp("data")) as other:
+        (other.settings.data_dir / "objects" / "signing-key").unlink()
+        answer = httpx.get(f"{other.url}/readyz")
+        assert (answer.status_code, answer.json()["status"]) == (503, "unready")
+        assert "signing key" in answer.json()["checks"]["objects"]
+        assert httpx.get(f"{other.url}/healthz").status_code == 200
+
+
+@pytest.mark.postgres
+def test_the_metrics_count_answers_and_jobs(service: Running, clip_origin: str) -> None:
+    """Routes, not paths, are the labels: what a caller chooses adds none."""
+    for path in ("/random-1", "/random-2", "/v2/status/random-3"):
+        httpx.get(service.url + path)
+    body = {"video": f"{clip_origin}/good.mp4"}
+    assert httpx.post(service.url + PATH, json=body, headers=service.headers).status_code == 202
+    text = httpx.get(f"{service.url}/metrics").text
+    assert 'foremask_jobs{status="queued"}' in text
+    assert f'method="POST",route="{PATH}",status="202"' in text
+    assert 'route="/v2/status/{job}",status="403"' in text
+    assert "random" not in text
+
+
+@pytest.mark.postgres
+def test_the_docs_page_needs_no_other_server(service: Running) -> None:
+    """Every address in it is our own, and the policy would allow no other."""
+    page = httpx.get(f"{service.url}/docs")
+    assert page.status_code == 200
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'self'" in policy
+    assert "unsafe" not in policy
+    for name in ("docs.js", "docs.css"):
+        assert f"/static/{name}" in page.text
+        file = httpx.get(f"{service.url}/static/{name}")
+        assert file.status_code == 200
+        assert "http" not in file.text.replace("http-", "")
+    assert "https://" not in page.text
+    assert httpx.get(f"{service.url}/static/../app.py").status_code == 404
+    assert httpx.get(f"{service.url}/static/none.js").json()["error"]["reason"] == "path_unknown"
+
+
+@pytest.mark.postgres
+def test_sync_gives_up_before_the_client_does(service: Running, clip_origin: str) -> None:
+    """Held for 25 s, then 202 as usual."""
+    body = {"video": f"{clip_origin}/good.mp4", "sync": True}
+    began = time.monotonic()
+    answer = httpx.post(service.url + PATH, json=body, headers=service.headers, timeout=30)
+    assert answer.status_code == 202
+    assert set(answer.json()) == {"request_id", "status_url"}
+    assert 24 < time.monotonic() - began < 26.5
+
+
+@pytest.mark.postgres
+def test_a_stop_answers_those_who_wait(
+    service: Running, clip_origin: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """SIGTERM ends a held connection with 202: the job goes on without it."""
+    answers: list[httpx.Response] = []
+    body = {"video": f"{clip_origin}/good.mp4", "sync": True}
+    with running(service.database_url, tmp_path_factory.mktemp("data")) as other:
+
+        def hold() -> None:
+            answers.append(
+                httpx.post(other.url + PATH, json=body, headers=other.headers, timeout=30)
+            )
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        time.sleep(2.5)
+    thread.join()
+    assert answers[0].status_code == 202
+
+
+def test_reading_too_fast_is_429() -> None:
+    """A burst, then the rate; each token has its own, and time gives it back."""
+    now = 0.0
+    throttle = Throttle(per_second=10, burst=5, clock=lambda: now)
+    for _ in range(5):
+        throttle.take(b"a")
+    with pytest.raises(RateLimited, match="10 a second") as raised:
+        throttle.take(b"a")
+    assert raised.value.retry_after_s == pytest.approx(0.1)
+    throttle.take(b"b")
+    now = 0.1
+    throttle.take(b"a")
+    with pytest.raises(RateLimited):
+        throttle.take(b"a")
+
+
+def test_limits_that_nobody_meets_are_forgotten() -> None:
+    """Unknown tokens do not fill the memory."""
+    now = 0.0
+    throttle = Throttle(per_second=10, burst=5, clock=lambda: now)
+    for number in range(30_000):
+        now += 0.01
+        throttle.take(str(number).encode())
+    assert len(throttle._due_at) < 11_000
