@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from foremask.errors import SettingsInvalid
 from foremask.sandbox import confine
@@ -70,6 +71,19 @@ async def test_nothing_of_our_environment_reaches_the_child(
     assert set(facts["environ"]) <= {"LC_CTYPE"}  # which the interpreter sets by itself
     assert facts["start"] == ""
     assert facts["fds"] <= 5  # three standard ones, the socket, and the directory being listed
+
+
+def test_no_open_file_is_handed_on_by_the_loop_that_workers_use(tmp_path: Path) -> None:
+    """uvloop does not close what its process inherited; the child does, before anything else."""
+    (tmp_path / "log").write_text("private")
+    with (tmp_path / "log").open() as inherited:
+        os.set_inheritable(inherited.fileno(), True)
+        assert uvloop.run(_open_files(tmp_path)) <= 5
+
+
+async def _open_files(scratch: Path) -> int:
+    async with MediaPool(scratch, operations=misdeeds.__name__, import_from=[ROOT]) as pool:
+        return int((await pool.run("facts", {}))["fds"])
 
 
 async def test_one_job_does_not_see_the_files_of_another(pool: MediaPool, tmp_path: Path) -> None:

@@ -105,7 +105,10 @@ type Operation = Callable[[dict[str, Any], Parent], object]
 def main() -> None:
     """Serve the parent until it closes the socket."""
     confine.die_with(parent_pid=int(sys.argv[2]))
-    parent = Parent(int(sys.argv[1]))
+    channel = int(sys.argv[1])
+    os.closerange(3, channel)  # whatever the parent's parent left open: uvloop hands it on
+    os.closerange(channel + 1, os.sysconf("SC_OPEN_MAX"))
+    parent = Parent(channel)
     setup = parent.receive()
     if not isinstance(setup, Setup):
         return
