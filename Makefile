@@ -27,8 +27,10 @@ run: .venv/.ready ## serve the API, a worker and a database on http://127.0.0.1:
 	@$(FOREMASK) models pull
 	@exec $(FOREMASK) serve
 
+ifeq ($(MAKECMDGOALS)$(VIDEO),mask)
+$(error Say which clip: make mask VIDEO=clip.mp4)
+endif
 mask: .venv/.ready ## make mask VIDEO=clip.mp4 [OUT=mask.mp4]: mask one file
-	@test -n '$(VIDEO)' || { echo 'Say which clip: make mask VIDEO=clip.mp4'; exit 2; }
 	@$(FOREMASK) mask '$(VIDEO)' '$(OUT)'
 
 test: .venv/.dev ## run every test
