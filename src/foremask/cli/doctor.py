@@ -90,6 +90,13 @@ def _model(settings: Settings) -> Iterator[Finding]:
         yield Finding("model", BAD, f"{path} is damaged: remove it, then `foremask models pull`")
 
 
+def _runtime(settings: Settings) -> Iterator[Finding]:
+    from foremask.vision.session import best_precision  # OpenVINO takes a second to load
+
+    precision = best_precision(is_isnet=settings.model_file is None)
+    yield Finding("runtime", GOOD, f"openvino {precision}")
+
+
 def _database(settings: Settings) -> Iterator[Finding]:
     if settings.database_url is None:
         made = (settings.data_dir / "postgres" / "data" / "PG_VERSION").exists()
@@ -137,6 +144,7 @@ LOOKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _versions,
     _machine,
     _model,
+    _runtime,
     _database,
     _disk,
     _sandbox,
