@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -21,6 +22,10 @@ from foremask.video.probe import Clip, check_length, probe
 from foremask.video.reader import VideoReader
 from foremask.video.segments import Span
 from foremask.video.writer import MaskWriter
+from foremask.vision.models import model_path
+from foremask.vision.refine import refine
+from foremask.vision.segment import TIERS, mask_pictures
+from foremask.vision.session import network_at
 from foremask.vision.still import Still
 
 _SMALL_PX: Final = 2048
@@ -64,6 +69,7 @@ class Report:
     warnings: tuple[str, ...]
     coverage: float
     flicker: float
+    runtime: str
     stage_cpu_s: dict[str, float]
     sha256: str
     bytes: int
@@ -83,7 +89,7 @@ def mask_video(
     on_frame: OnFrame = _silent,
     span: Span | None = None,
     masker: Masker | None = None,
-    refiner: Refiner | None = None,
+    refiner: Refiner = refine,
 ) -> Report:
     """Write to ``target`` a video in which white is the foreground of ``source``.
 
@@ -95,8 +101,11 @@ def mask_video(
     """
     clip = probe(source, options.limits)
     check_preset(clip, options.preset)
-    if masker is None or refiner is None:
-        raise Internal("no masker was given")
+    runtime = "own masker"
+    if masker is None:
+        network = network_at(options.model or model_path(), options.device)
+        masker = partial(mask_pictures, network=network, tier=TIERS[options.quality])
+        runtime = network.runtime
     costs: dict[str, float] = {}
     depth = 1 if clip.pixels > HUGE_PIXELS else 4
     seen = _Seen()
@@ -137,6 +146,7 @@ def mask_video(
         warnings=tuple(dict.fromkeys(said)),
         coverage=seen.coverage / max(1, seen.frames),
         flicker=seen.flicker / max(1, seen.frames - 1),
+        runtime=runtime,
         stage_cpu_s={stage: round(cost, 3) for stage, cost in costs.items()},
         sha256=written.sha256,
         bytes=written.bytes,

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foremask.pictures import Alpha, Rgb
+from foremask.vision.grids import resized
 from foremask.vision.session import Features
 
 GRID = 128  # the classifier's square grid: the finest level of features that it reads
@@ -50,7 +51,9 @@ class Basis:
         for level, keep in zip(zip(*keyframes, strict=True), COMPONENTS, strict=False):
             rows = np.concatenate([_rows(each) for each in level]).astype(np.float64)
             mean = rows.mean(axis=0)
-            power, vectors = np.linalg.eigh(np.cov(rows - mean, rowvar=False).reshape(mean.size, -1))
+            power, vectors = np.linalg.eigh(
+                np.cov(rows - mean, rowvar=False).reshape(mean.size, -1)
+            )
             kept = vectors[:, ::-1][:, :keep] / np.sqrt(power[-1] + 1e-9)
             means.append(mean.astype(np.float32))
             axes.append(kept.astype(np.float32))
@@ -91,7 +94,7 @@ class Look:
 
     def levels(self) -> Levels:
         """All of it as maps (h, w, channels), each at its own size."""
-        motion = cv2.resize(self.motion, (GRID, GRID))[..., None]
+        motion = resized(self.motion, GRID, GRID)[..., None]
         near = np.concatenate([self.colours.astype(np.float32), motion, _position()], axis=-1)
         return [*(each.astype(np.float32) for each in self.features), near]
 
@@ -103,7 +106,7 @@ def verdicts(looks: Sequence[Look], masks: Sequence[Alpha]) -> list[Alpha] | Non
     None when the masks are sure of nothing, or of one side only.
     """
     rng = np.random.default_rng(SEED)
-    small = [cv2.resize(mask, (GRID, GRID), interpolation=cv2.INTER_AREA) for mask in masks]
+    small = [resized(mask, GRID, GRID) for mask in masks]
     levels = [look.levels() for look in looks]
     lesson = _lesson(levels, small, rng)
     if lesson is None:
@@ -161,7 +164,9 @@ def _lesson(
 
 
 def _still_level(levels: Sequence[Levels], masks: Sequence[Alpha]) -> float:
-    moved = [maps[-1][..., 3][mask > SURE_FOREGROUND] for maps, mask in zip(levels, masks, strict=True)]
+    moved = [
+        maps[-1][..., 3][mask > SURE_FOREGROUND] for maps, mask in zip(levels, masks, strict=True)
+    ]
     together = np.concatenate(moved)
     return STILL_SHARE * float(np.median(together)) if together.size else 0.0
 
@@ -169,7 +174,9 @@ def _still_level(levels: Sequence[Levels], masks: Sequence[Alpha]) -> float:
 def _keyframe_weights(masks: Sequence[Alpha]) -> NDArray[np.float64]:
     """How much each keyframe teaches: sure of itself, and of the usual area among its neighbours."""
     area = np.array([mask.mean() for mask in masks]) + 1e-4
-    sure = [np.abs(mask[mask > 0.1] - 0.5).mean() * 2 if (mask > 0.1).any() else 0 for mask in masks]
+    sure = [
+        np.abs(mask[mask > 0.1] - 0.5).mean() * 2 if (mask > 0.1).any() else 0 for mask in masks
+    ]
     usual = [np.median(area[max(0, k - 12) : k + 13]) for k in range(len(area))]
     return np.array(sure) * np.exp(-1.5 * np.abs(np.log(area / usual))) + 0.02
 

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from foremask.pictures import Alpha, Flow, Luma
+from foremask.vision.grids import resized
 from foremask.vision.motion import compose, resize_flow, trust, warp
 
 REACH = 2  # keyframes on each side that speak for a frame
@@ -23,7 +23,9 @@ class Step:
     ahead: NDArray[np.float16] | None  # to the frame after; None on a shot's last
 
 
-def carry(frame: int, steps: Sequence[Step], keyframes: Sequence[int], masks: Sequence[Alpha]) -> Alpha:
+def carry(
+    frame: int, steps: Sequence[Step], keyframes: Sequence[int], masks: Sequence[Alpha]
+) -> Alpha:
     """The mask of one frame: the mean of its nearest keyframes' masks, moved here, weighted by trust.
 
     A keyframe's own mask counts with full trust; ``masks[k]`` is that of frame ``keyframes[k]``, on the
@@ -47,8 +49,8 @@ def carry(frame: int, steps: Sequence[Step], keyframes: Sequence[int], masks: Se
             flow, at = _onward(flow, at, keyframes[source], steps, direction)
             if flow is None:
                 break
-            said = trust(steps[frame].grey, steps[at].grey, flow) + LEAST_TRUST
-            said = cv2.resize(said, (width, height))
+            trusted = trust(steps[frame].grey, steps[at].grey, flow)
+            said = resized(trusted, width, height) + np.float32(LEAST_TRUST)
             total += said * warp(masks[source], resize_flow(flow, width, height))
             weight += said
     return total / weight

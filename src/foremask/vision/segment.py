@@ -27,6 +27,7 @@ from foremask.vision.appearance import (
     verdicts,
 )
 from foremask.vision.carry import Step, carry, flow_between
+from foremask.vision.grids import as_alpha, as_levels, resized
 from foremask.vision.motion import FlowFinder, residual, resize_flow, trust, warp
 from foremask.vision.session import Features, Network
 from foremask.vision.tracks import keep_maps
@@ -36,7 +37,7 @@ TRACK_SCALE = 2 / 3  # of the mask grid, on which tracks are followed
 WINDOW_FRAMES = 300  # about 0.5 MB each, and 2 MB more for a keyframe
 CONTEXT_FRAMES = 60  # of the window before that are still remembered
 CUT_TRUST = 0.25  # mean trust between neighbours under which the shot changes: docs/adr/0051
-CARRY_THREADS = 2
+THREADS = 2  # for flow and for carrying; the network has its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +68,9 @@ def mask_pictures(
     All pictures have one size. Runs up to `WINDOW_FRAMES` ahead of what it yields. Nothing of one shot
     shows in another.
     """
-    with ThreadPoolExecutor(CARRY_THREADS) as threads:
+    with ThreadPoolExecutor(THREADS) as threads:
         window: _Window | None = None
-        for moment in _moments(pictures):
+        for moment in _moments(pictures, threads):
             if window is None or moment.starts_shot:
                 if window is not None:
                     yield from window.finish()
@@ -94,9 +95,9 @@ class _Moment:
         return self.step.back is None
 
 
-def _moments(pictures: Iterable[Picture]) -> Iterator[_Moment]:
+def _moments(pictures: Iterable[Picture], threads: ThreadPoolExecutor) -> Iterator[_Moment]:
     """Flows between neighbours, and the cuts: where neither picture explains the other."""
-    find_flow = FlowFinder()
+    find_back, find_ahead = FlowFinder(), FlowFinder()
     before: Step | None = None
     for picture in pictures:
         columns, rows = mask_grid(picture)
@@ -104,7 +105,9 @@ def _moments(pictures: Iterable[Picture]) -> Iterator[_Moment]:
         grey = cv2.cvtColor(picture.rgb(*flow_grid), cv2.COLOR_RGB2GRAY).astype(np.uint8)
         step, to_here = Step(grey, None, None), None
         if before is not None:
-            back, ahead = find_flow(grey, before.grey), find_flow(before.grey, grey)
+            ahead_later = threads.submit(find_ahead, before.grey, grey)
+            back = find_back(grey, before.grey)
+            ahead = ahead_later.result()
             explained = max(
                 trust(grey, before.grey, back).mean(), trust(before.grey, grey, ahead).mean()
             )
@@ -139,7 +142,9 @@ class _Window:
         self._threads = threads
         self._steps: list[Step] = []
         self._keyframes: dict[int, _Keyframe] = {}
-        self._waiting: dict[int, Picture] = {}  # those since the last keyframe, which may become one
+        self._waiting: dict[
+            int, Picture
+        ] = {}  # those since the last keyframe, which may become one
         self._basis: Basis | None = None
         self._emitted = 0
         self._frames_seen = 0
@@ -202,10 +207,8 @@ class _Window:
     def _look_at(self, frame: int) -> None:
         picture = self._waiting[frame]
         seen = self._network.see(picture)
-        mask = cv2.resize(seen.alpha, mask_grid(picture), interpolation=cv2.INTER_AREA)
-        key = _Keyframe(
-            np.rint(mask * 255).astype(np.uint8), colours(picture.rgb(GRID, GRID)), seen.features, []
-        )
+        mask = as_levels(resized(seen.alpha, *mask_grid(picture)))
+        key = _Keyframe(mask, colours(picture.rgb(GRID, GRID)), seen.features, [])
         self._keyframes[frame] = key
         self._keyframes_seen += 1
         if self._basis is None and len(self._keyframes) >= BASIS_KEYFRAMES:
@@ -229,9 +232,8 @@ class _Window:
         height, width = self._steps[middle].grey.shape
         carried = []
         for frame in (first, last):
-            mask = cv2.resize(self._keyframes[frame].mask, (width, height), interpolation=cv2.INTER_AREA)
-            flow = flow_between(self._steps, middle, frame)
-            carried.append(warp(mask.astype(np.float32) / 255, flow))
+            mask = resized(as_alpha(self._keyframes[frame].mask), width, height)
+            carried.append(warp(mask, flow_between(self._steps, middle, frame)))
         either = np.maximum(*carried).sum() + 0.001 * height * width
         return float(np.abs(carried[0] - carried[1]).sum() / either)
 
@@ -242,13 +244,13 @@ class _Window:
             self._settle_basis()
         masks = self._remember(frames)
         wanted = range(self._emitted, upto)
-        for batch in itertools.batched(wanted, 4 * CARRY_THREADS):
+        for batch in itertools.batched(wanted, 4 * THREADS):
             yield from self._threads.map(lambda f: carry(f, self._steps, frames, masks), batch)
         self._emitted = upto
 
     def _remember(self, frames: list[int]) -> list[Alpha]:
         """The keyframes' masks after what the window knows: tracks, look, and tracks again."""
-        masks = [self._keyframes[f].mask.astype(np.float32) / 255 for f in frames]
+        masks = [as_alpha(self._keyframes[f].mask) for f in frames]
         motions = [self._motion(f) for f in frames]
         rows, columns = masks[0].shape
         small = (max(1, round(columns * TRACK_SCALE)), max(1, round(rows * TRACK_SCALE)))
@@ -266,7 +268,8 @@ class _Window:
         if logits is None:
             return masks
         corrected = [
-            correct(mask, logit, thin_parts(mask)) for mask, logit in zip(masks, logits, strict=True)
+            correct(mask, logit, thin_parts(mask))
+            for mask, logit in zip(masks, logits, strict=True)
         ]
         return _without_strays(corrected, motions, back)
 
@@ -276,16 +279,17 @@ class _Window:
         flows = [flow.astype(np.float32) for flow in (step.back, step.ahead) if flow is not None]
         if not flows:
             flows = [np.zeros((*step.grey.shape, 2), np.float32)]
-        return np.minimum.reduce([residual(flow) for flow in flows])
+        residuals = [residual(flow) for flow in flows]
+        return np.minimum(residuals[0], residuals[-1])
 
 
 def _without_strays(
     masks: list[Alpha], motions: list[Alpha], back: list[NDArray[np.float32]]
 ) -> list[Alpha]:
     rows, columns = back[0].shape[:2]
-    small = [cv2.resize(mask, (columns, rows), interpolation=cv2.INTER_AREA) for mask in masks]
+    small = [resized(mask, columns, rows) for mask in masks]
     keep = keep_maps(small, motions, back)
     return [
-        np.asarray(mask * cv2.resize(each, mask.shape[::-1]), np.float32)
+        mask * resized(each, mask.shape[1], mask.shape[0])
         for mask, each in zip(masks, keep, strict=True)
     ]

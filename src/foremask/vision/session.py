@@ -3,11 +3,11 @@
 import json
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ from openvino import opset13
 from foremask.errors import ModelUnavailable
 from foremask.options import Device
 from foremask.pictures import Alpha, Picture
-from foremask.vision.models import ISNET, ModelSpec, spec_of
+from foremask.vision.models import ModelSpec, spec_of
 
 type Features = tuple[NDArray[np.float32], ...]
 """Each (C, h, w) float32: what the network's encoder made of the picture, finest first; may be empty."""
@@ -113,6 +113,63 @@ class Session:
         return Seen(alpha, tuple(np.array(each[0], np.float32) for each in outputs[1:]))
 
 
+class OnnxSession:
+    """A network in ONNX Runtime, for a GPU; its encoder's features stay inside. One thread at a time.
+
+    Raises ModelUnavailable when ONNX Runtime is not installed, has no such provider, or refuses the file.
+    """
+
+    def __init__(self, path: Path, provider: str) -> None:
+        self.spec = spec_of(path)
+        self._provider = provider
+        try:
+            import onnxruntime  # an extra: most machines have no GPU
+        except ImportError as error:
+            raise ModelUnavailable(
+                "--device cuda needs ONNX Runtime: install onnxruntime-gpu beside foremask"
+            ) from error
+        if provider not in onnxruntime.get_available_providers():
+            raise ModelUnavailable(
+                f"ONNX Runtime here has no {provider}: install onnxruntime-gpu, and a driver, or "
+                "use --device cpu"
+            )
+        try:
+            self._session = onnxruntime.InferenceSession(path, providers=[provider])
+        except Exception as error:  # its errors share no base class
+            reason = str(error).strip().splitlines()[-1][:200]
+            raise ModelUnavailable(f"{path.name} is no network that runs here: {reason}") from error
+        self._output = self.spec.output or self._session.get_outputs()[0].name
+
+    @property
+    def runtime(self) -> str:
+        """The library and where it computes, for the report."""
+        return f"onnxruntime {self._provider.removesuffix('ExecutionProvider').lower()}"
+
+    def see(self, picture: Picture) -> Seen:
+        """Stretch ``picture`` to the network's square and segment it."""
+        size_px = self.spec.size_px
+        batch = as_input(picture.rgb(size_px, size_px), self.spec)
+        name = self._session.get_inputs()[0].name
+        (output,) = self._session.run([self._output], {name: batch})
+        return Seen(as_alpha(output, self.spec), ())
+
+
+@lru_cache(maxsize=1)
+def network_at(path: Path, device: Device) -> Network:
+    """The network in this file, kept warm until another is asked for; see `Session` and `OnnxSession`."""
+    if device is Device.CUDA or (device is Device.AUTO and _has_cuda()):
+        return OnnxSession(path, "CUDAExecutionProvider")
+    return Session(path)
+
+
+def _has_cuda() -> bool:
+    try:
+        import onnxruntime
+    except ImportError:
+        return False
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+
+
 def as_input(rgb: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float32]:
     """(1, 3, H, W) as ``spec`` normalises."""
     mean = np.asarray(spec.mean, np.float32)
@@ -125,7 +182,7 @@ def as_alpha(output: NDArray[Any], spec: ModelSpec) -> Alpha:
     """The first channel as (H, W) in [0, 1], never stretched: on noise that would invent a subject."""
     plane = np.array(output.reshape(-1, *output.shape[-2:])[0], np.float32)
     if spec.sigmoid:
-        plane = 1 / (1 + np.exp(-plane))
+        plane = np.asarray(1 / (1 + np.exp(-plane)), np.float32)
     return np.clip(plane, 0, 1)
 
 
@@ -168,7 +225,9 @@ def quantize(network: ov.Model) -> None:
     for row in json.loads(table):
         inputs = [_input(nodes, place) for place in row["into"]]
         source = inputs[0].get_source_output()
-        number = source.get_element_type().to_dtype().type  # the file's own: IS-Net comes in float16
+        number = (
+            source.get_element_type().to_dtype().type
+        )  # the file's own: IS-Net comes in float16
         ends = [number(row["low"]), number(row["high"])]
         quantized = opset13.fake_quantize(source, *ends, *ends, ACTIVATION_LEVELS)
         for each in inputs:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foremask.pictures import Alpha, Flow
+from foremask.vision.grids import resized
 from foremask.vision.motion import compose, warp_labels
 
 PICKED = 0.4  # alpha from which a pixel belongs to a component
@@ -24,7 +25,9 @@ LINK_BACK = 4  # keyframes: a component may vanish for three and be the same one
 STILL = 0.35
 STILL_BUT_LASTING = 0.2  # for a track in half of the keyframes, or half as large as the best one
 FLEETING = 0.5  # for a track in fewer than three keyframes
-MOVING = 0.5  # the best track's motion, in `motion.residual`, from which there is anything to compare
+MOVING = (
+    0.5  # the best track's motion, in `motion.residual`, from which there is anything to compare
+)
 
 
 @dataclass(slots=True)
@@ -58,7 +61,9 @@ class Track:
         return self.moved / self.area
 
 
-def keep_maps(masks: Sequence[Alpha], motions: Sequence[Alpha], back: Sequence[Flow]) -> list[Alpha]:
+def keep_maps(
+    masks: Sequence[Alpha], motions: Sequence[Alpha], back: Sequence[Flow]
+) -> list[Alpha]:
     """For each keyframe, what to multiply its mask with: 0 on dropped tracks, 1 elsewhere.
 
     ``back[k]`` is the flow from keyframe k to k - 1 on the masks' grid; ``back[0]`` is not read.
@@ -90,9 +95,11 @@ def _components(
     labels: list[NDArray[np.int32]] = []
     parts: list[Component] = []
     for k, (mask, motion) in enumerate(zip(masks, motions, strict=True)):
-        count, labelled, stats, _ = cv2.connectedComponentsWithStats((mask > PICKED).astype(np.uint8))
-        moved = cv2.resize(motion, (mask.shape[1], mask.shape[0]))
-        mean = np.bincount(labelled.ravel(), weights=moved.ravel(), minlength=count)
+        count, labelled, stats, _ = cv2.connectedComponentsWithStats(
+            (mask > PICKED).astype(np.uint8)
+        )
+        moved = resized(motion, mask.shape[1], mask.shape[0])
+        mean = np.bincount(np.ravel(labelled), weights=moved.ravel(), minlength=count)
         for label in range(1, count):
             area = int(stats[label, cv2.CC_STAT_AREA])
             if area >= MIN_AREA * mask.size:
@@ -129,11 +136,10 @@ def _overlaps(here: NDArray[np.int32], there: NDArray[np.int32]) -> list[tuple[i
     """Pairs of labels whose intersection over union is above the link."""
     columns = int(there.max()) + 1
     rows = int(here.max()) + 1
-    joint = np.bincount((here * columns + there).ravel(), minlength=rows * columns)
-    joint = joint.reshape(rows, columns)
+    pairs = np.bincount((here * columns + there).ravel(), minlength=rows * columns)
+    joint = pairs.reshape(rows, columns)
     union = joint.sum(axis=1)[:, None] + joint.sum(axis=0)[None] - joint
-    pairs = np.argwhere(joint > LINK_IOU * union)
-    return [(int(a), int(b)) for a, b in pairs if a and b]
+    return [(int(a), int(b)) for a, b in np.argwhere(joint > LINK_IOU * union) if a and b]
 
 
 def _dropped(tracks: dict[int, Track], keyframes: int) -> set[int]:
