@@ -15,6 +15,7 @@ from foremask.video.demux import Container, Window, open_container, recognise, v
 from foremask.video.frames import Frame
 from foremask.video.presets import HUGE_PIXELS
 from foremask.video.probe import Clip, clip_of, tagged_end_s
+from foremask.video.wholeness import is_cut_off
 
 
 class VideoReader:
@@ -26,6 +27,7 @@ class VideoReader:
     def __init__(self, path: Path) -> None:
         with path.open("rb") as file:
             container = recognise(Window(file, max_bytes=1 << 40))
+            self._is_cut_off = is_cut_off(file, container)
         self._container = container
         self._opened = open_container(container, path)
         try:
@@ -155,3 +157,5 @@ class VideoReader:
                 self.warnings.append(
                     f"the file declares {self._track_s:.2f} s and ends {missing_s:.2f} s sooner"
                 )
+        if self._is_cut_off and not self.warnings:
+            self.warnings.append("the file was cut off: it ends before its container does")

@@ -1,0 +1,40 @@
+"""A file that was cut off says so, whatever is left of it decodes."""
+
+import io
+from pathlib import Path
+
+import pytest
+
+from foremask.video.demux import Container
+from foremask.video.reader import VideoReader
+from foremask.video.wholeness import is_cut_off
+from tests import synth
+
+CLIPS = {
+    "mp4": synth.Spec(muxer_options={"movflags": "+faststart"}),
+    "mov": synth.Spec(muxer_options={"movflags": "frag_keyframe+empty_moov"}, keyframe_every=2),
+    "webm": synth.Spec(codec="vp9"),
+    "gif": synth.Spec(codec="gif", pixel_format="rgb8"),
+}
+
+
+@pytest.mark.parametrize("kind", CLIPS)
+def test_a_cut_is_noticed_wherever_it_is(tmp_path: Path, kind: str) -> None:
+    """The whole file is whole; without its last byte, or its second half, it is not."""
+    data = synth.write(tmp_path / f"clip.{kind}", CLIPS[kind]).read_bytes()
+    assert not is_cut_off(io.BytesIO(data), Container(kind))
+    for left in (len(data) - 1, len(data) * 3 // 4, len(data) // 2):
+        assert is_cut_off(io.BytesIO(data[:left]), Container(kind))
+
+
+@pytest.mark.parametrize("kind", CLIPS)
+def test_the_reader_warns_of_a_cut(tmp_path: Path, kind: str) -> None:
+    """What decodes comes, and the reader does not pretend that it is all."""
+    path = synth.write(tmp_path / f"clip.{kind}", CLIPS[kind])
+    with VideoReader(path) as reader:
+        assert sum(1 for _ in reader) == 10
+        assert reader.warnings == []
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
+    with VideoReader(path) as reader:
+        assert sum(1 for _ in reader) < 10
+        assert len(reader.warnings) == 1
