@@ -22,7 +22,7 @@ from foremask.options import Limits
 from foremask.outbound import Outbound
 from foremask.settings import Settings
 
-type Ask = Request[Any, Any, State]
+Ask = Request[Any, Any, State]
 
 REQUEST_ID = "foremask.request_id"
 """The key in the ASGI scope under which `Edge` keeps the id of this very request."""

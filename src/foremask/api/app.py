@@ -32,7 +32,6 @@ HANDLERS = (
     jobs.submit,
     jobs.probe,
     jobs.status,
-    jobs.cancel,
     uploads.start_upload,
     uploads.receive_upload,
     files.download,

@@ -4,6 +4,7 @@ import re
 from email.utils import format_datetime, parsedate_to_datetime
 
 from litestar import HttpMethod, route
+from litestar.params import FromPath
 from litestar.types import ASGIApp
 
 from foremask.api.answers import Ask, Parts, StreamAnswer
@@ -14,7 +15,7 @@ _RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))")
 
 
 @route(FILES_PATH + "{key:path}", http_method=[HttpMethod.GET, HttpMethod.HEAD], status_code=200)
-async def download(request: Ask, service: Parts, key: str) -> ASGIApp:
+async def download(request: Ask, service: Parts, key: FromPath[str]) -> ASGIApp:
     """Send a stored file; the link itself is the permission."""
     key = key.lstrip("/")
     query = request.query_params

@@ -6,7 +6,8 @@ import time
 from typing import Any
 
 import structlog
-from litestar import delete, get, post
+from litestar import HttpMethod, post, route
+from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 
 from foremask.api import parsing
@@ -90,34 +91,29 @@ async def probe(request: Ask, service: Parts) -> ASGIResponse:
     )
 
 
-@get("/v2/status/{job:str}")
-async def status(request: Ask, service: Parts, job: str) -> ASGIResponse:
-    """Where a job is; the same for one that failed."""
+@route("/v2/status/{job:str}", http_method=[HttpMethod.GET, HttpMethod.DELETE], status_code=200)
+async def status(request: Ask, service: Parts, job: FromPath[str]) -> ASGIResponse:
+    """Where a job is, also one that failed; or cancel it, which changes nothing for one that has ended.
+
+    One handler for both: Litestar's own answer to OPTIONS names the methods of one handler only.
+    """
     token = read_token(request)
     service.reads.take(token)
+    await _check_id(service, token, job)
+    act = records.cancel if request.method == HttpMethod.DELETE else records.read
     try:
-        record = await records.read(service.database, token, await _known(service, token, job))
+        record = await act(service.database, token, job)
     except (ValueError, KeyError, TypeError):  # the row is there and makes no sense
         log.exception("job.unreadable", job=job)
         return json_answer({"request_id": job, "status": "UNKNOWN"})
     return json_answer(_body(service, record))
 
 
-@delete("/v2/status/{job:str}", status_code=200)
-async def cancel(request: Ask, service: Parts, job: str) -> ASGIResponse:
-    """Cancel a job; one that has ended stays as it is."""
-    token = read_token(request)
-    service.reads.take(token)
-    record = await records.cancel(service.database, token, await _known(service, token, job))
-    return json_answer(_body(service, record))
-
-
-async def _known(service: Service, token: bytes, job: str) -> str:
-    """``job`` if it can be the id of one; the token is checked before the id is refused."""
-    if _REQUEST_ID.fullmatch(job):
-        return job
-    await admission.check_token(service.database, token)
-    raise RequestUnknown("No request of this token has such an id.", param="request_id")
+async def _check_id(service: Service, token: bytes, job: str) -> None:
+    """Refuse what cannot be the id of a job, once the token is known to be good."""
+    if not _REQUEST_ID.fullmatch(job):
+        await admission.check_token(service.database, token)
+        raise RequestUnknown("No request of this token has such an id.", param="request_id")
 
 
 async def _ended(request: Ask, service: Service, job: str, hold_until: float) -> Record | None:

@@ -6,6 +6,7 @@ from importlib import resources
 from pathlib import PurePosixPath
 
 from litestar import get
+from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 
 from foremask.api.answers import Ask
@@ -72,7 +73,7 @@ async def named(request: Ask) -> ASGIResponse:
 
 
 @get("/static/{name:path}")
-async def static(name: str) -> ASGIResponse:
+async def static(name: FromPath[str]) -> ASGIResponse:
     """One file that a page needs."""
     return _find(name.lstrip("/"))
 
