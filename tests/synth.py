@@ -18,6 +18,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from foremask.pictures import Alpha, Levels, Luma, Picture, Rgb
+from foremask.video.frames import Orientation
 
 TIME_BASE = Fraction(1, 30_000)
 CODECS = {
@@ -30,7 +31,7 @@ CODECS = {
 }
 QUIET = {
     "libx264": {"preset": "ultrafast", "crf": "12"},
-    "libx265": {"preset": "ultrafast", "x265-params": "log-level=none:info=0"},
+    "libx265": {"preset": "ultrafast", "x265-params": "log-level=none:info=0:no-cutree=1"},
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "crf": "12", "b": "0"},
     "mjpeg": {"qmin": "2", "qmax": "2"},
 }
@@ -286,3 +287,8 @@ def spread(frames: int, steps: Sequence[int]) -> tuple[int, ...]:
     for index in range(frames - 1):
         pts.append(pts[-1] + steps[index % len(steps)])
     return tuple(pts)
+
+
+def orientation_of(spec: Spec) -> Orientation:
+    """How the clip's coded pictures are turned to stand upright."""
+    return Orientation.from_matrix(tuple(matrix(*spec.turn)))

@@ -81,7 +81,7 @@ def test_hdr_white_is_bright_and_black_is_black() -> None:
         made = av.VideoFrame(64, 48, "yuv420p10le")
         for index, value in enumerate((code, 512, 512)):
             plane = np.frombuffer(made.planes[index], np.uint16)
-            plane[:] = value  # type: ignore[index]
+            plane[:] = value
         made.colorspace, made.color_range, made.color_trc = 9, 1, 16
         seen = Frame(made, 0, 0, None, Fraction(1, 30), Orientation()).rgb(8, 8)
         assert low <= seen.min() <= seen.max() <= high

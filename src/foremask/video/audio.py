@@ -227,7 +227,10 @@ class Sound:
             if packet is None or not packet.size or packet.dts is packet.pts is None:
                 return
             packet.stream = out
-            self._output.mux(packet)
+            try:
+                self._output.mux(packet)
+            except (av.ArgumentError, av.InvalidDataError) as error:  # its time, or its own header
+                self._warn(f"a piece of sound has no place in {self._muxer}: {error.strerror}")
 
         return write
 

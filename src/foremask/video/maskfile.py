@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import av
 from av.video.stream import VideoStream
 
-from foremask.errors import Internal
+from foremask.errors import CorruptVideo, Internal
 from foremask.options import Preset
 from foremask.video import ebml
 from foremask.video.audio import AnyPacket, Sound, SoundTrack
@@ -84,6 +85,29 @@ class MaskFile:
         if self._source is not None:
             self._sound = Sound(self._source, self.output, self.recipe.muxer)
 
+    def take(self, parts: Iterable[Path]) -> None:
+        """Put the packets of finished parts, one part after the other; instead of `start` and `put`."""
+        stream: VideoStream | None = None
+        for part in parts:
+            with av.open(f"file:{part}", "r", format=part_muxer(self.recipe)) as opened:
+                track = opened.streams.video[0]
+                if stream is None:
+                    stream = self._copy_of(track)
+                    self.start(stream)
+                for packet in opened.demux(track):
+                    if packet.pts is not None and packet.size:
+                        base = Fraction(packet.time_base.numerator, packet.time_base.denominator)
+                        packet.pts = packet.dts = round(packet.pts * base / self.time_base)
+                        packet.time_base, packet.stream = self.time_base, stream
+                        self.put(packet)
+
+    def _copy_of(self, track: VideoStream) -> VideoStream:
+        copy = self.output.add_stream_from_template(track, opaque=True)
+        copy.codec_context.sample_aspect_ratio = self.aspect
+        if self.recipe.tag:
+            copy.codec_context.codec_tag = self.recipe.tag
+        return copy
+
     def put(self, packet: AnyPacket) -> None:
         """Hold each packet until the next one tells how long it lasts."""
         if self._held is not None:
@@ -115,7 +139,13 @@ class MaskFile:
         self._mux(self._held)
         if self._sound is not None:
             self._sound.finish()
-        self.output.close()
+        try:
+            self.output.close()
+        except av.InvalidDataError as error:  # the picture's header is ours; the sound's is copied
+            raise CorruptVideo(
+                "The sound's own header is broken, and the file cannot be finished with it.",
+                param="video",
+            ) from error
         self._close_sound()
         if self.recipe.encoder.name == "libvpx-vp9" and self.aspect != 1 and not self.is_part:
             ebml.set_aspect(self._target, self.aspect)  # the others have it in their bit stream

@@ -63,7 +63,7 @@ _X265 = Encoder(
         "preset": "ultrafast",
         "crf": "14",
         "bf": "0",
-        "x265-params": "log-level=none:info=0:bframes=0:early-skip=0:psy-rd=0",
+        "x265-params": "log-level=none:info=0:bframes=0:early-skip=0:psy-rd=0:no-cutree=1",
     },
     bytes_per_pixel=56,
     even_420=True,
@@ -107,10 +107,13 @@ RECIPES: Final = {
 
 
 def encoded_size(encoder: Encoder, width: int, height: int) -> tuple[int, int]:
-    """The size that is encoded: x265 takes nothing under 16 pixels, so that is padded and cropped."""
+    """The size that is encoded: x265 takes nothing under 16 pixels, so that is padded and cropped.
+
+    To whole blocks: else x265 crops too, and the crop of ours takes the place of its own.
+    """
     if encoder.name != "libx265" or min(width, height) >= _MIN_HEVC_PX:
         return width, height
-    return max(_MIN_HEVC_PX, width + width % 2), max(_MIN_HEVC_PX, height + height % 2)
+    return -(-width // _MIN_HEVC_PX) * _MIN_HEVC_PX, -(-height // _MIN_HEVC_PX) * _MIN_HEVC_PX
 
 
 def pixel_format(encoder: Encoder, width: int, height: int) -> str:
@@ -126,9 +129,7 @@ def encoder_options(encoder: Encoder, width: int, height: int) -> dict[str, str]
     """The encoder's options for this size: a huge picture must not wait in a queue."""
     options = dict(encoder.options)
     if encoder.name == "libx265" and width * height > _LARGEST_HEVC_PIXELS:
-        options["x265-params"] += (
-            ":allow-non-conformance=1:rc-lookahead=0:frame-threads=1:no-cutree=1:ref=1"
-        )
+        options["x265-params"] += ":allow-non-conformance=1:rc-lookahead=0:frame-threads=1:ref=1"
     if encoder.name == "libx264" and width * height > HUGE_PIXELS:
         options["x264-params"] = "rc-lookahead=0:sync-lookahead=0:ref=1:mbtree=0:sliced-threads=1"
     return options

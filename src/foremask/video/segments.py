@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Final
 
 import av
-from av.video.stream import VideoStream
 
 from foremask.errors import CorruptVideo
 from foremask.options import Preset
 from foremask.video.demux import Container, Window, open_container, recognise, video_stream
 from foremask.video.frames import Frame
-from foremask.video.maskfile import MaskFile, Written, movie_timescale, part_muxer
+from foremask.video.maskfile import MaskFile, Written, movie_timescale
 from foremask.video.probe import Clip, describe
 from foremask.video.reader import VideoReader
 from foremask.video.writer import MaskWriter
@@ -111,19 +110,7 @@ def join(parts: Sequence[Path], source: Path, target: Path, preset: Preset) -> W
         return _join_gif(parts, target, clip, end_pts)
     file = MaskFile(target, preset, clip, source, part=False)
     try:
-        stream = None
-        for part in parts:
-            with av.open(f"file:{part}", "r", format=part_muxer(file.recipe)) as opened:
-                track = opened.streams.video[0]
-                if stream is None:
-                    stream = _copy_stream(file, track)
-                    file.start(stream)
-                for packet in opened.demux(track):
-                    if packet.pts is not None and packet.size:
-                        base = Fraction(packet.time_base.numerator, packet.time_base.denominator)
-                        packet.pts = packet.dts = round(packet.pts * base / file.time_base)
-                        packet.time_base, packet.stream = file.time_base, stream
-                        file.put(packet)
+        file.take(parts)
         return file.finish(end_pts, time_base)
     except BaseException:
         file.abandon()
@@ -144,15 +131,6 @@ def _join_gif(parts: Sequence[Path], target: Path, clip: Clip, end_pts: int | No
                     writer.write(frame.luma(), frame)
                     index += 1
         return writer.finish(end_pts, time_base)
-
-
-def _copy_stream(file: MaskFile, track: VideoStream) -> VideoStream:
-    copy = file.output.add_stream_from_template(track, opaque=True)
-    codec = copy.codec_context
-    codec.sample_aspect_ratio = file.aspect
-    if file.recipe.tag:
-        codec.codec_tag = file.recipe.tag
-    return copy
 
 
 def _keyframes(path: Path) -> tuple[Container, list[int], Fraction]:

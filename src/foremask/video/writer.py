@@ -41,6 +41,13 @@ class MaskWriter:
         self._file = MaskFile(target, preset, clip, source, part=part)
         self._encoder = self._file.recipe.encoder
         self._coded = presets.encoded_size(self._encoder, *self._file.size)
+        self._whole: MaskFile | None = None
+        self._part = target.with_name(f".{target.name}.part")
+        if self._coded != self._file.size and not part:
+            # PyAV gives a rotation only to a stream that has a codec, and cropping needs one that has none:
+            # encode a part first, then make the whole of it.
+            self._whole = self._file
+            self._file = MaskFile(self._part, preset, clip, None, part=True)
         self._format = presets.pixel_format(self._encoder, *self._file.size)
         self._crop: BitStreamFilterContext | None = None
         self._origin: Fraction | None = None
@@ -49,8 +56,13 @@ class MaskWriter:
             self._codec, self._stream = self._open(clip)
             self._file.start(self._stream)
         except BaseException:
-            self._file.abandon()
+            self._abandon()
             raise
+
+    def _abandon(self) -> None:
+        self._file.abandon()
+        if self._whole is not None:
+            self._whole.abandon()
 
     def _open(self, clip: Clip) -> tuple[Any, Any]:
         file, encoder = self._file, self._encoder
@@ -97,8 +109,9 @@ class MaskWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if not self._file.is_finished:
-            self._file.abandon()
+        if not (self._whole or self._file).is_finished:
+            self._abandon()
+        self._part.unlink(missing_ok=True)
 
     def write(self, mask: Levels, frame: Frame) -> None:
         """Encode the mask of ``frame``, at the frame's time."""
@@ -124,7 +137,11 @@ class MaskWriter:
             self._file.put(packet)
         if end_pts is not None and self._origin:
             end_pts, time_base = round(end_pts * time_base / _FINE - self._origin / _FINE), _FINE
-        return self._file.finish(end_pts, time_base)
+        written = self._file.finish(end_pts, time_base)
+        if self._whole is None:
+            return written
+        self._whole.take([self._part])
+        return self._whole.finish(end_pts, time_base)
 
     def _picture(self, mask: Levels) -> av.VideoFrame:
         turned = np.ascontiguousarray(self._file.turn.to_upright(mask))

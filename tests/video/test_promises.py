@@ -1,0 +1,153 @@
+"""Clips of every kind keep their promises in every preset; the odd ones by name, the rest drawn at random."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from foremask.errors import PresetCannotCarry
+from foremask.options import MaskOptions, Preset
+from foremask.pipeline import Report, mask_video
+from foremask.video.verify import verify
+from tests import synth
+from tests.synth import Spec, Tone
+
+
+def mask(source: Path, target: Path, preset: Preset) -> Report:
+    options = MaskOptions(preset=preset)
+    return mask_video(
+        source, target, options, masker=synth.red_is_foreground, refiner=synth.stretched
+    )
+
+
+AVI: dict[str, Any] = {"time_base": Fraction(1, 25), "pts": tuple(range(12)), "last_duration": 1}
+NTSC = synth.even(12, Fraction(30_000, 1001))
+
+ODD: dict[str, tuple[str, Spec]] = {
+    "1x1": ("a.mp4", Spec(1, 1, pixel_format="yuv444p")),
+    "2x2": ("a.mp4", Spec(2, 2)),
+    "15x15 HEVC": ("a.mp4", Spec(16, 16, codec="hevc")),
+    "853x479": ("a.mp4", Spec(853, 479, pts=NTSC[:4], pixel_format="yuv444p")),
+    "161x121": ("a.webm", Spec(161, 121, codec="vp9")),
+    "1920x200": ("a.mp4", Spec(1920, 200, pts=NTSC[:3])),
+    "width 16n + 1": ("a.mp4", Spec(49, 32, pixel_format="yuv444p")),
+    "anamorphic": ("a.mp4", Spec(aspect=Fraction(4, 3))),
+    "23.976 fps": ("a.mov", Spec(pts=synth.even(12, Fraction(24_000, 1001)), last_duration=1251)),
+    "variable frame rate": ("a.mp4", Spec(pts=synth.spread(12, (1001, 2002, 501)))),
+    "variable, B-frames": ("a.mp4", Spec(pts=synth.spread(12, (1001, 2002)), b_frames=2)),
+    "starts at 1 s": ("a.mp4", Spec(pts=synth.even(12, Fraction(30), start=30_000))),
+    "60 fps": ("a.mp4", Spec(pts=synth.even(24, Fraction(60)), last_duration=500)),
+    "1 fps": ("a.mp4", Spec(pts=synth.even(3, Fraction(1)), last_duration=30_000)),
+    "one frame": ("a.mp4", Spec(pts=(0,))),
+    "fragmented": ("a.mp4", Spec(muxer_options={"movflags": "frag_keyframe+empty_moov"})),
+    "no duration": ("a.webm", Spec(codec="vp9", muxer_options={"live": "1"})),
+    "AVI, B-frames": ("a.avi", Spec(b_frames=2, sound=(Tone("pcm_s16le", 0.48),), **AVI)),
+    "AVI, PCM of 24 bits": ("a.avi", Spec(sound=(Tone("pcm_s24le", 0.48),), **AVI)),
+    "moving gif": ("a.gif", Spec(codec="gif", pixel_format="rgb8", pts=synth.even(9, Fraction(10)))),
+    "5.1": ("a.mp4", Spec(sound=(Tone(layout="5.1", seconds=0.4),))),
+    "two languages": ("a.mp4", Spec(sound=(Tone(language="deu"), Tone(language="eng")))),
+    "sound is longer": ("a.mp4", Spec(sound=(Tone(seconds=2.5),))),
+    "sound is shorter": ("a.mp4", Spec(pts=synth.even(60, Fraction(30)), sound=(Tone(seconds=0.5),))),
+    "sound after 2 s": (
+        "a.mp4",
+        Spec(pts=synth.even(90, Fraction(30)), sound=(Tone(seconds=0.5, start_s=2.0),)),
+    ),
+    "Opus in WebM": ("a.webm", Spec(codec="vp9", sound=(Tone("opus", 0.4),))),
+    "MP3": ("a.mp4", Spec(sound=(Tone("mp3", 0.4),))),
+    "FLAC": ("a.mp4", Spec(sound=(Tone("flac", 0.4),))),
+    "10 bits": ("a.mp4", Spec(codec="hevc", pixel_format="yuv420p10le")),
+    "full range": ("a.mov", Spec(codec="mjpeg", pixel_format="yuvj420p", full_range=True)),
+} | {f"turned: {name}": ("a.mov", Spec(turn=turn)) for name, turn in synth.TURNS.items()}  # fmt: skip
+
+
+@pytest.mark.parametrize("preset", Preset)
+@pytest.mark.parametrize("what", ODD)
+def test_odd_clips_keep_every_promise(tmp_path: Path, what: str, preset: Preset) -> None:
+    """`verify` finds size, aspect, rotation, frames, pts, duration and sound as they were."""
+    name, spec = ODD[what]
+    source = synth.write(tmp_path / name, spec)
+    target = tmp_path / f"mask{preset.suffix}"
+    report = mask(source, target, preset)
+    verify(source, target)
+    assert report.frames_in == report.frames_out == len(spec.pts)
+    assert len(report.audio) == len(spec.sound)
+
+
+@pytest.mark.parametrize("preset", Preset)
+@pytest.mark.parametrize("turn", synth.TURNS.values(), ids=synth.TURNS)
+def test_the_mask_lies_where_the_subject_is(
+    tmp_path: Path, preset: Preset, turn: tuple[int, bool]
+) -> None:
+    """White is on the disc and black beside it, in the orientation that the container shows."""
+    spec = Spec(96, 64, turn=turn, options={"crf": "4"}, pts=NTSC[:6])
+    source = synth.write(tmp_path / "clip.mov", spec)
+    target = tmp_path / f"mask{preset.suffix}"
+    mask(source, target, preset)
+    orientation = synth.orientation_of(spec)
+    for found, (_, truth) in zip(synth.decode_grey(target), synth.draw(spec), strict=True):
+        expected = orientation.to_upright(truth) if preset is Preset.GIF else truth
+        disagree = np.abs(found.astype(int) - expected) > 128
+        assert disagree.mean() < 0.02
+
+
+@st.composite
+def clips(draw: Any) -> tuple[str, Spec]:  # noqa: ANN401  (hypothesis has no public type for it)
+    """A random clip: size, rate, start, rotation, shape of a pixel, sound."""
+    name = draw(st.sampled_from(["a.mp4", "a.mov", "a.webm"]))
+    codec = "vp9" if name == "a.webm" else draw(st.sampled_from(["h264", "hevc"]))
+    smallest = 16 if codec == "hevc" else 1
+    size = st.integers(smallest, 70)
+    width, height = draw(size), draw(size)
+    pixel_format = "yuv420p"
+    if codec != "vp9" and (width % 2 or height % 2):
+        pixel_format = "yuv444p"
+    steps = draw(st.lists(st.integers(30, 4000), min_size=1, max_size=4))
+    if name == "a.webm":
+        steps = [max(30, step // 30 * 30) for step in steps]
+    start = draw(st.sampled_from([0, 0, 1001, 30_000]))
+    frames = draw(st.integers(1, 10))
+    tones = st.builds(
+        Tone,
+        codec=st.just("opus") if name == "a.webm" else st.sampled_from(["aac", "mp3", "opus"]),
+        seconds=st.floats(0.1, 0.6),
+        start_s=st.sampled_from([0.0, 0.25]),
+        language=st.sampled_from([None, "eng", "deu", "jpn"]),
+        layout=st.sampled_from(["mono", "stereo"]),
+    )
+    sound = draw(st.lists(tones, max_size=2)) if name != "a.mov" else ()
+    spec = Spec(
+        width,
+        height,
+        pts=tuple(start + pts for pts in synth.spread(frames, steps)),
+        last_duration=steps[0],
+        codec=codec,
+        pixel_format=pixel_format,
+        turn=draw(st.sampled_from(list(synth.TURNS.values()))) if name != "a.webm" else (0, False),
+        aspect=draw(st.sampled_from([Fraction(1), Fraction(4, 3), Fraction(8, 9)])),
+        b_frames=draw(st.sampled_from([0, 0, 2])) if codec == "h264" else 0,
+        sound=tuple(sound),
+    )
+    return name, spec
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(clip=clips(), preset=st.sampled_from(list(Preset)))
+def test_random_clips_keep_every_promise(
+    tmp_path_factory: pytest.TempPathFactory, clip: tuple[str, Spec], preset: Preset
+) -> None:
+    """Whatever is drawn, the mask keeps its promises, or the preset says beforehand that it cannot."""
+    folder = tmp_path_factory.mktemp("random")
+    name, spec = clip
+    source = synth.write(folder / name, spec)
+    target = folder / f"mask{preset.suffix}"
+    try:
+        mask(source, target, preset)
+    except PresetCannotCarry:
+        assert not target.exists()
+        assert preset is Preset.GIF
+    else:
+        verify(source, target)
