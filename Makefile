@@ -2,7 +2,7 @@
 # The environment lives in .venv, uv (from PyPI, if the machine has none) in .uv, the model in the user's cache.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run mask test lint check format docs bench clean
+.PHONY: help setup run mask test lint check format docs bench chaos clean
 
 # The first interpreter that really runs and is new enough: a shim on PATH may be neither.
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 /usr/bin/python3; do \
@@ -54,6 +54,9 @@ docs: .venv/.dev ## write the generated pages of docs/ anew
 
 bench: .venv/.dev ## print quality, speed and the comparison with peers (long)
 	.venv/bin/python -m benchmarks
+
+chaos: .venv/.dev ## kill and pause every part while 200 jobs run, and count what was lost
+	.venv/bin/python -m benchmarks.chaos
 
 clean: ## remove the environment
 	rm -rf .venv .uv
