@@ -1,0 +1,46 @@
+"""Pictures that show people a mask: side by side, laid over, cut out."""
+
+import cv2
+import numpy as np
+
+from foremask.pictures import Alpha, Rgb
+from foremask.vision.grids import resized
+
+TINT = (255, 64, 64)  # of the foreground in an overlay, red
+CHECKER_PX = 12
+CHECKER = (120, 170)
+GAP_PX = 4
+
+
+def overlay(rgb: Rgb, alpha: Alpha) -> Rgb:
+    """The picture with its foreground tinted."""
+    weight = (0.5 * alpha)[..., None]
+    return np.asarray(np.rint(rgb * (1 - weight) + np.array(TINT) * weight), np.uint8)
+
+
+def cut_out(rgb: Rgb, alpha: Alpha) -> Rgb:
+    """The foreground on a checkerboard."""
+    rows, columns = alpha.shape
+    y, x = np.mgrid[:rows, :columns] // CHECKER_PX
+    board = np.where((x + y) % 2 == 0, *CHECKER)[..., None]
+    return np.rint(rgb * alpha[..., None] + board * (1 - alpha[..., None])).astype(np.uint8)
+
+
+def row_of(rgb: Rgb, mask: Rgb) -> Rgb:
+    """Source, mask, overlay and cut-out of one moment, from left to right."""
+    alpha = resized(mask[..., 1], rgb.shape[1], rgb.shape[0]) / np.float32(255)
+    cells = [rgb, mask, overlay(rgb, alpha), cut_out(rgb, alpha)]
+    gap = np.full((rgb.shape[0], GAP_PX, 3), 255, np.uint8)
+    return np.hstack([part for cell in cells for part in (cell, gap)][:-1])
+
+
+def stacked(rows: list[Rgb]) -> Rgb:
+    """Rows of one size, below one another."""
+    gap = np.full((GAP_PX, rows[0].shape[1], 3), 255, np.uint8)
+    return np.vstack([part for row in rows for part in (row, gap)][:-1])
+
+
+def as_png(rgb: Rgb) -> bytes:
+    """The picture as a PNG file."""
+    _, encoded = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    return encoded.tobytes()
