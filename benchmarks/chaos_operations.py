@@ -42,7 +42,7 @@ def _mask(args: dict[str, Any], parent: Parent) -> pipeline.Report:
     return pipeline.mask_video(
         Path(args["source"]),
         Path(args["target"]),
-        msgspec.convert(args["options"], MaskOptions),
+        msgspec.convert(args["options"] | {"model": None}, MaskOptions),
         tell,
         msgspec.convert(args["span"], Span | None),
         masker=red_is_foreground,

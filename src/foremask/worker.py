@@ -23,6 +23,7 @@ from foremask.options import Limits
 from foremask.outbound import Outbound
 from foremask.sandbox.pool import MediaPool
 from foremask.settings import Settings
+from foremask.vision.models import model_path
 
 QUEUES = ("files", "masks", "webhooks")
 """Fetching, cutting and joining; masking; calling back. A host may serve any of them."""
@@ -49,11 +50,12 @@ def run_worker(settings: Settings, queues: Sequence[str] = QUEUES, slots: int = 
 
 async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
     scratch = settings.data_dir / "scratch" / "worker"
-    readable = [path for path in (settings.model_file, settings.model_dir) if path is not None]
+    model = model_path(settings.model_dir, settings.model_file) if "masks" in queues else None
+    readable = [model.parent] if model else []  # what is beside it describes it
     async with (
         MediaPool(scratch, slots=FILE_CHILDREN, sandbox=settings.sandbox) as files,
         MediaPool(scratch, slots=slots, sandbox=settings.sandbox, readable=readable) as masks,
-        open_work(settings, Media(masks, files, Limits()), scratch) as work,
+        open_work(settings, Media(masks, files, Limits(), model), scratch) as work,
     ):
         await work_until_told(work, queues, slots)
 

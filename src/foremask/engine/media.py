@@ -34,16 +34,20 @@ class MediaRunner(Protocol):
 class Media:
     """The five operations, for one step: over files of its scratch, no longer than its time.
 
-    ``masks`` runs what needs the network, ``files`` the rest: a worker that masks still ingests.
+    ``masks`` runs what needs the network, which is in ``model``; ``files`` runs the rest: a worker that
+    masks still ingests.
     """
 
-    def __init__(self, masks: MediaRunner, files: MediaRunner, limits: Limits) -> None:
+    def __init__(
+        self, masks: MediaRunner, files: MediaRunner, limits: Limits, model: Path | None = None
+    ) -> None:
         self._masks, self._files = masks, files
         self._limits = asdict(limits)
+        self._model = None if model is None else str(model)
 
     def for_step(self, scratch: Path, owner: str) -> "StepMedia":
         """The operations over ``scratch``, on behalf of ``owner``."""
-        return StepMedia(self._masks, self._files, self._limits, scratch, owner)
+        return StepMedia(self._masks, self._files, self._limits, self._model, scratch, owner)
 
 
 class StepMedia:
@@ -54,10 +58,11 @@ class StepMedia:
         masks: MediaRunner,
         files: MediaRunner,
         limits: dict[str, object],
+        model: str | None,
         scratch: Path,
         owner: str,
     ) -> None:
-        self._masks, self._files, self._limits = masks, files, limits
+        self._masks, self._files, self._limits, self._model = masks, files, limits, model
         self._scratch, self._owner = scratch, owner
 
     async def probe(self, source: Path, preset: str, wall_clock_s: float) -> dict[str, Any]:
@@ -91,7 +96,12 @@ class StepMedia:
         on_progress: OnProgress,
     ) -> dict[str, Any]:
         """Mask a clip, or a span of one; returns the report."""
-        options = {"preset": preset, "quality": quality, "limits": self._limits}
+        options = {
+            "preset": preset,
+            "quality": quality,
+            "limits": self._limits,
+            "model": self._model,
+        }
         args = {"source": str(source), "target": str(target), "options": options, "span": span}
         report: dict[str, Any] = await self._masks.run(
             "mask",
