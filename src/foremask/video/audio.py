@@ -4,15 +4,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import av
+from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.stream import Discard
 
 from foremask.video.demux import Window, open_container, recognise
+from foremask.video.probe import fraction
 
 _MP4_COPIES: Final = {"aac", "mp3", "mp2", "ac3", "eac3", "alac", "opus", "flac"}
 _MOV_COPIES: Final = {"aac", "mp3", "mp2", "ac3", "eac3", "alac"} | {
@@ -47,6 +49,8 @@ COPIES: Final = {
 """What each muxer takes as it is."""
 
 TRANSCODES_TO: Final = {"mp4": "aac", "mov": "aac", "webm": "libopus", "matroska": "flac"}
+_GAP_S: Final = 0.1
+_SILENCE_SAMPLES: Final = 4096
 _LOSSLESS_IN_MOV: Final = {"flac": "alac"}
 
 BIBLIOGRAPHIC: Final = dict(
@@ -222,35 +226,72 @@ class Sound:
             out.codec_context.bit_rate = 96_000 * max(1, out.codec_context.channels)
         return out  # type: ignore[no-any-return]
 
+    def _mux(self, packet: AnyPacket) -> None:
+        try:
+            self._output.mux(packet)
+        except av.FFmpegError as error:
+            self._warn(f"a piece of sound was left out: {error.strerror}")
+
     def _copier(self, out: AudioStream) -> Write:
         def write(packet: AnyPacket | None) -> None:
             if packet is None or not packet.size or packet.dts is packet.pts is None:
                 return
             packet.stream = out
-            try:
-                self._output.mux(packet)
-            except (av.ArgumentError, av.InvalidDataError) as error:  # its time, or its own header
-                self._warn(f"a piece of sound has no place in {self._muxer}: {error.strerror}")
+            self._mux(packet)
 
         return write
 
     def _transcoder(self, track: AudioStream, out: AudioStream) -> Write:
+        heard: int | None = None  # the sample that comes next, since the track's zero
+
+        def encode(frame: AudioFrame | None) -> None:
+            for encoded in out.encode(frame):
+                self._mux(encoded)
+
         def write(packet: AnyPacket | None) -> None:
+            nonlocal heard
             if packet is None:
-                for encoded in out.encode(None):
-                    self._output.mux(encoded)
+                encode(None)
                 return
             try:
-                frames: list[Any] = packet.decode()
+                frames = cast("list[AudioFrame]", packet.decode())
             except av.FFmpegError as error:
                 codec = track.codec_context.codec.canonical_name
                 self._warn(f"a piece of {codec} sound cannot be decoded: {error.strerror}")
                 return
             for frame in frames:
-                for encoded in out.encode(frame):
-                    self._output.mux(encoded)
+                at = _first_sample(frame)
+                if heard is None:
+                    heard = at or 0
+                if at is not None and at - heard > _GAP_S * frame.sample_rate:
+                    for silence in _silence(frame, heard, at - heard):
+                        encode(silence)
+                    heard = at
+                # Containers that count coarsely let neighbours overlap: an encoder takes them end to end.
+                frame.pts, frame.time_base = heard, Fraction(1, frame.sample_rate)
+                heard += frame.samples
+                encode(frame)
 
         return write
+
+
+def _first_sample(frame: AudioFrame) -> int | None:
+    base = fraction(frame.time_base) if frame.time_base else None
+    if frame.pts is None or base is None:
+        return None
+    return round(frame.pts * base * frame.sample_rate)
+
+
+def _silence(like: AudioFrame, start: int, samples: int) -> Iterator[AudioFrame]:
+    """Frames of nothing, in the manner of another frame."""
+    for at in range(start, start + samples, _SILENCE_SAMPLES):
+        count = min(_SILENCE_SAMPLES, start + samples - at)
+        frame = av.AudioFrame(like.format.name, like.layout.name, count)
+        for plane in frame.planes:
+            plane.update(bytes(plane.buffer_size))
+        frame.sample_rate, frame.pts = like.sample_rate, at
+        frame.time_base = Fraction(1, like.sample_rate)
+        yield frame
 
 
 def _layout(track: AudioStream) -> str:
