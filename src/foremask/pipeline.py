@@ -107,6 +107,7 @@ def mask_video(
         masker = partial(mask_pictures, network=network, tier=TIERS[options.quality])
         runtime = network.runtime
     costs: dict[str, float] = {}
+    stop = threading.Event()
     depth = 1 if clip.pixels > HUGE_PIXELS else 4
     seen = _Seen()
     with ExitStack() as stack:
@@ -117,7 +118,7 @@ def mask_video(
         )
 
         def ahead[T](items: Iterable[T], size: int, stage: str) -> Iterator[T]:
-            return stack.enter_context(_ahead(items, size, stage, costs))
+            return stack.enter_context(_ahead(items, size, stage, costs, stop))
 
         shown: Iterable[Picture] = analysed
         if clip.pixels > HUGE_PIXELS:
@@ -126,6 +127,7 @@ def mask_video(
         alphas = ahead(masker(pictures), 2 * depth, "see")
         frames = ahead(encoded, depth, "decode")
         refined = ahead(_refine(frames, alphas, refiner, span, seen), min(2, depth), "refine")
+        stack.callback(stop.set)  # all stages at once, before each is waited for
         started = time.thread_time()
         for done, (frame, levels) in enumerate(refined, 1):
             writer.write(levels, frame)
@@ -217,17 +219,20 @@ def _refine(
 _END = object()
 
 
+class _StoppedError(Exception):
+    """Nobody reads on: raised into a stage that waits for the one before it."""
+
+
 @contextmanager
 def _ahead[T](
-    items: Iterable[T], size: int, stage: str, costs: dict[str, float]
+    items: Iterable[T], size: int, stage: str, costs: dict[str, float], stop: threading.Event
 ) -> Iterator[Iterator[T]]:
     """Draw from ``items`` in a thread, at most ``size`` ahead; its errors surface where it is read.
 
-    Leaving the block stops the thread and waits for it. The thread's processor time is noted under
-    ``stage`` in ``costs``.
+    ``stop`` ends it, and leaving the block sets ``stop`` and waits for the thread. The thread's processor
+    time is noted under ``stage`` in ``costs``.
     """
     ready: queue.Queue[object] = queue.Queue(size)
-    stop = threading.Event()
     failure: list[BaseException] = []
 
     def put(item: object) -> None:
@@ -250,10 +255,12 @@ def _ahead[T](
         put(_END)
 
     def draw() -> Iterator[T]:
-        while not stop.is_set():
+        while True:
             try:
                 item = ready.get(timeout=0.1)
             except queue.Empty:
+                if stop.is_set():
+                    raise _StoppedError from None
                 continue
             if item is _END:
                 break

@@ -19,7 +19,7 @@ from foremask.video.reader import VideoReader
 _TOLERANCE_S: Final = {"mp4": 0, "mov": 0, "webm": 0.001, "mkv": 0.001, "gif": 0.01}
 _ROUNDING_S: Final = 1e-6
 _COPIED_S: Final = 0.001
-_COPIED_END_S: Final = 0.005  # Matroska rounds the start and the length of the last packet
+_COPIED_END_S: Final = 0.02  # Matroska rounds each packet
 _TRANSCODED_S: Final = 0.05  # an encoder's frame at either end
 
 
@@ -175,7 +175,7 @@ def _listen(path: Path) -> Iterator[_Sound]:
     with open_container(container, path) as opened:
         tracks = [track for track in opened.streams.audio if track.codec_context]
         starts: dict[int, float] = {}
-        ends: dict[int, float] = {}
+        ends: dict[int, Fraction] = {}
         try:
             for packet in opened.demux(tracks) if tracks else ():
                 index = packet.stream.index
@@ -185,8 +185,9 @@ def _listen(path: Path) -> Iterator[_Sound]:
                         starts[index] = start_s
                 if packet.pts is not None:
                     base = fraction(packet.time_base) or Fraction(1)
-                    end = float((packet.pts + (packet.duration or 0)) * base)
-                    ends[index] = max(end, ends.get(index, end))
+                    # End to end, where stamps overlap (some AVI), as players hear it.
+                    start = max(packet.pts * base, ends.get(index, packet.pts * base))
+                    ends[index] = start + (packet.duration or 0) * base
         except av.FFmpegError:
             pass  # a sound that breaks off ends there, in both files
         for track in tracks:
@@ -195,7 +196,7 @@ def _listen(path: Path) -> Iterator[_Sound]:
                 _language(track),
                 float(fraction(track.time_base) or 0),
                 starts.get(track.index, 0.0),
-                ends.get(track.index, 0.0),
+                float(ends.get(track.index, 0)),
             )
 
 
