@@ -10,7 +10,6 @@ from foremask.pictures import Alpha, Flow, Luma
 from foremask.vision.grids import resized
 from foremask.vision.motion import compose, resize_flow, trust, warp
 
-REACH = 2  # keyframes on each side that speak for a frame
 LEAST_TRUST = 1e-3  # where nobody is trusted, all are equally
 
 
@@ -24,11 +23,15 @@ class Step:
 
 
 def carry(
-    frame: int, steps: Sequence[Step], keyframes: Sequence[int], masks: Sequence[Alpha]
+    frame: int,
+    steps: Sequence[Step],
+    keyframes: Sequence[int],
+    masks: Sequence[Alpha],
+    reach: int = 2,
 ) -> Alpha:
-    """The mask of one frame: the mean of its nearest keyframes' masks, moved here, weighted by trust.
+    """The mask of one frame: the mean of near keyframes' masks, moved here and weighted by trust.
 
-    A keyframe's own mask counts with full trust; ``masks[k]`` is that of frame ``keyframes[k]``, on the
+    ``reach`` keyframes on each side speak. A keyframe's own mask counts with full trust; ``masks[k]`` is that of frame ``keyframes[k]``, on the
     mask grid. Nothing comes from beyond a cut, since no flow leads there.
     """
     height, width = masks[0].shape
@@ -39,9 +42,9 @@ def carry(
     if is_keyframe:
         total += masks[position]
         weight += 1
-    earlier = range(position - 1, max(-1, position - 1 - REACH), -1)
+    earlier = range(position - 1, max(-1, position - 1 - reach), -1)
     after = position + is_keyframe
-    later = range(after, min(len(keyframes), after + REACH))
+    later = range(after, min(len(keyframes), after + reach))
     for direction, sources in ((-1, earlier), (1, later)):
         flow: Flow | None = None
         at = frame

@@ -20,7 +20,7 @@ class FlowFinder:
     """Dense flow between grey pictures of one size. Not for use by two threads at once.
 
     Method: DIS, Kroeger et al., ECCV 2016, at the preset ``fast``, refined down to the pictures' own grid:
-    at half the width this costs what the preset costs at the full one, and its masks are better.
+    at half the width that costs what the preset does at the full one, and the masks are better.
     """
 
     def __init__(self) -> None:

@@ -51,12 +51,13 @@ class Tier:
     stride: int
     doubt: float
     keyframes_per_frame: float
+    reach: int = 2  # keyframes on each side that speak for a frame
 
 
 TIERS = {
-    Quality.FAST: Tier(stride=8, doubt=0.25, keyframes_per_frame=0.2),
-    Quality.BALANCED: Tier(stride=4, doubt=0.15, keyframes_per_frame=0.4),
-    Quality.BEST: Tier(stride=2, doubt=0.08, keyframes_per_frame=1.0),
+    Quality.FAST: Tier(stride=8, doubt=0.25, keyframes_per_frame=0.14, reach=1),
+    Quality.BALANCED: Tier(stride=4, doubt=0.12, keyframes_per_frame=0.35, reach=1),
+    Quality.BEST: Tier(stride=2, doubt=0.08, keyframes_per_frame=0.7),
 }
 
 
@@ -244,8 +245,11 @@ class _Window:
             self._settle_basis()
         masks = self._remember(frames)
         wanted = range(self._emitted, upto)
+        reach = self._tier.reach
         for batch in itertools.batched(wanted, 4 * THREADS):
-            yield from self._threads.map(lambda f: carry(f, self._steps, frames, masks), batch)
+            yield from self._threads.map(
+                lambda frame: carry(frame, self._steps, frames, masks, reach), batch
+            )
         self._emitted = upto
 
     def _remember(self, frames: list[int]) -> list[Alpha]:

@@ -1,0 +1,170 @@
+"""How good the masks are: every tier against the same network run frame by frame, on the same clips.
+
+``python -m benchmarks.quality [--data FOLDER ...]`` writes JSON and the tables of docs/quality.md.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from benchmarks import machine
+from benchmarks.clips import DATA, Clip, clips_in
+from benchmarks.scores import Scores, score
+from foremask.options import Quality
+from foremask.pictures import Alpha, Luma, Picture, Rgb
+from foremask.vision.grids import as_alpha
+from foremask.vision.models import model_path
+from foremask.vision.refine import refine
+from foremask.vision.segment import TIERS, mask_pictures
+from foremask.vision.session import Precision, Seen, Session
+from foremask.vision.still import Still
+
+BASE = "per frame"
+
+
+@dataclass(frozen=True, slots=True)
+class Numbered(Still):
+    """A still that knows its place, so that what the network said of it is found again."""
+
+    number: int = 0
+
+
+class Remembering:
+    """A session that looks at each picture once, however many tiers ask; counts the asking."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._seen: dict[int, Seen] = {}
+        self.asked = 0
+
+    @property
+    def runtime(self) -> str:
+        """The session's."""
+        return self._session.runtime
+
+    def see(self, picture: Picture) -> Seen:
+        """As the session's, from memory the second time."""
+        self.asked += 1
+        number = picture.number if isinstance(picture, Numbered) else -1
+        if number not in self._seen:
+            self._seen[number] = self._session.see(picture)
+        return self._seen[number]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One tier on one clip; ``cpu_ms`` is the temporal stage's and the refinement's, without the network."""
+
+    clip: str
+    tier: str
+    scores: Scores
+    keyframes_per_frame: float
+    cpu_ms: float
+
+
+def per_frame(pictures: list[Numbered], session: Session) -> list[Alpha]:
+    """What an image tool gives: each frame by itself, enlarged linearly."""
+    size = (pictures[0].width, pictures[0].height)
+    return [np.asarray(cv2.resize(session.see(each).alpha, size), np.float32) for each in pictures]
+
+
+def by_tier(pictures: list[Numbered], network: Remembering, tier: Quality) -> list[Alpha]:
+    """What foremask gives, before encoding."""
+    lumas = [_luma(each.pixels) for each in pictures]
+    alphas = mask_pictures(pictures, network, TIERS[tier])
+    return [as_alpha(refine(*pair)) for pair in zip(alphas, lumas, strict=True)]
+
+
+def _luma(rgb: Rgb) -> Luma:
+    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
+def rows_of(clip: Clip, base: Session, fast: Session, tiers: list[Quality]) -> Iterator[Row]:
+    """The base and every tier on one clip."""
+    pictures = [Numbered(frame, number) for number, frame in enumerate(clip.frames())]
+    truths = clip.truths()
+    yield Row(clip.name, BASE, score(per_frame(pictures, base), truths), 1.0, 0.0)
+    network = Remembering(fast)
+    for each in pictures:
+        network.see(each)
+    for tier in tiers:
+        network.asked = 0
+        started = time.process_time()
+        masks = by_tier(pictures, network, tier)
+        cpu_ms = 1000 * (time.process_time() - started) / len(pictures)
+        yield Row(clip.name, tier, score(masks, truths), network.asked / len(pictures), cpu_ms)
+
+
+def mean(rows: list[Row]) -> dict[str, float]:
+    """The mean of each measure over clips; every clip counts the same."""
+    tables = [asdict(row.scores) for row in rows]
+    return {name: float(np.mean([table[name] for table in tables])) for name in tables[0]}
+
+
+def summary(rows: list[Row]) -> list[str]:
+    """A Markdown table: tiers by measures, and ratios to the base."""
+    lines = [
+        "| | J | F | J&F | J recall | MAD | MSE | dtSSD | dtSSD ratio | keyframes a frame |",
+        "|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    tiers = list(dict.fromkeys(row.tier for row in rows))
+    base = mean([row for row in rows if row.tier == BASE])
+    for tier in tiers:
+        mine = [row for row in rows if row.tier == tier]
+        m = mean(mine)
+        keyframes = np.mean([row.keyframes_per_frame for row in mine])
+        lines.append(
+            f"| {tier} | {m['j']:.1f} | {m['f']:.1f} | {m['jf']:.2f} ({m['jf'] - base['jf']:+.2f}) "
+            f"| {m['j_recall']:.1f} | {m['mae']:.1f} | {m['mse']:.1f} | {m['dtssd']:.2f} "
+            f"| {m['dtssd'] / base['dtssd']:.2f} | {keyframes:.2f} |"
+        )
+    return lines
+
+
+def by_clip(rows: list[Row]) -> list[str]:
+    """A Markdown table: the change of J and F against the base, clip by clip."""
+    tiers = [tier for tier in dict.fromkeys(row.tier for row in rows) if tier != BASE]
+    lines = [
+        "| clip | per frame J / F | " + " | ".join(f"{tier} J / F" for tier in tiers) + " |",
+        "|---" * (2 + len(tiers)) + "|",
+    ]
+    at = {(row.clip, row.tier): row.scores for row in rows}
+    for clip in dict.fromkeys(row.clip for row in rows):
+        base = at[clip, BASE]
+        changes = [
+            f"{at[clip, tier].j - base.j:+.1f} / {at[clip, tier].f - base.f:+.1f}" for tier in tiers
+        ]
+        lines.append(f"| {clip} | {base.j:.1f} / {base.f:.1f} | " + " | ".join(changes) + " |")
+    return lines
+
+
+def main() -> None:
+    """Score the folders, print the tables, write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, nargs="*", default=[DATA / "davis", DATA / "alpha"])
+    parser.add_argument("--tiers", type=Quality, nargs="*", default=list(Quality))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quality.json"))
+    args = parser.parse_args()
+    model = model_path(None)
+    base, fast = Session(model, precision=Precision.BF16), Session(model)
+    results = {}
+    for folder in args.data:
+        rows: list[Row] = []
+        for clip in clips_in(folder):
+            for row in rows_of(clip, base, fast, args.tiers):
+                rows.append(row)
+                print(f"{row.clip:24} {row.tier:10} J&F {row.scores.jf:.2f}", flush=True)
+        results[folder.name] = [asdict(row) for row in rows]
+        print("\n".join([f"\n### {folder.name}", "", *summary(rows), "", *by_clip(rows), ""]))
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps({"machine": machine.facts(), "results": results}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
