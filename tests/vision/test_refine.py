@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
+from foremask.vision.grids import resized
 from foremask.vision.refine import refine
 
 
@@ -11,7 +12,7 @@ def disc(height: int, width: int, radius: float) -> np.ndarray:
     """Anti-aliased, in the middle, 0 to 1."""
     y, x = np.mgrid[:height, :width] + 0.5
     distance = np.hypot(x - width / 2, y - height / 2)
-    return np.clip(radius - distance + 0.5, 0, 1).astype(np.float32)
+    return np.asarray(np.clip(radius - distance + 0.5, 0, 1), np.float32)
 
 
 def test_flat_areas_are_exactly_black_and_white_whatever_the_texture() -> None:
@@ -28,7 +29,7 @@ def test_an_edge_of_the_picture_sharpens_the_mask() -> None:
     """A disc seen at a quarter of the size: with the picture's help the error falls by a third or more."""
     truth = disc(720, 1280, 200.3)
     luma = np.rint(40 + 170 * truth).astype(np.uint8)
-    alpha = cv2.resize(truth, (320, 180), interpolation=cv2.INTER_AREA)
+    alpha = resized(truth, 320, 180)
     plain = cv2.resize(alpha, (1280, 720), interpolation=cv2.INTER_LINEAR)
     sharpened = refine(alpha, luma) / 255
     assert np.abs(sharpened - truth).mean() < 0.67 * np.abs(plain - truth).mean()

@@ -1,0 +1,93 @@
+"""The clip's own classifier learns what the subject looks like, and keeps to what it may say."""
+
+import numpy as np
+
+from foremask.vision.appearance import GRID, Basis, Look, colours, correct, thin_parts, verdicts
+
+KEYFRAMES = 10
+
+
+def scene(x: int) -> tuple[np.ndarray, np.ndarray]:
+    """A red square at column ``x`` on blue noise, and its mask."""
+    rgb = np.random.default_rng(x).integers(0, 60, (GRID, GRID, 3)).astype(np.uint8)
+    rgb[..., 2] += 120
+    truth = np.zeros((GRID, GRID), np.float32)
+    truth[40:80, x : x + 40] = 1
+    rgb[truth > 0] = (210, 40, 40)
+    return rgb, truth
+
+
+def looks() -> tuple[list[Look], list[np.ndarray]]:
+    motion = np.ones((45, 80), np.float32)
+    drawn = [scene(10 + 5 * k) for k in range(KEYFRAMES)]
+    return [Look([], colours(rgb), motion) for rgb, _ in drawn], [truth for _, truth in drawn]
+
+
+def test_a_keyframe_that_the_network_missed_is_judged_by_the_others() -> None:
+    """Nine keyframes teach; the tenth, whose mask is empty, is found."""
+    clips, truths = looks()
+    masks = [*truths]
+    masks[6] = np.zeros_like(truths[6])
+    judged = verdicts(clips, masks)
+    assert judged is not None
+    assert judged[6][truths[6] > 0].mean() > 1
+    assert judged[6][truths[6] == 0].mean() < -1
+
+
+def test_masks_that_are_sure_of_nothing_teach_nothing() -> None:
+    """Grey everywhere: no verdict instead of a random one."""
+    clips, truths = looks()
+    assert verdicts(clips, [np.full_like(each, 0.5) for each in truths]) is None
+    assert verdicts(clips, [np.zeros_like(each) for each in truths]) is None
+
+
+def test_the_same_clip_gets_the_same_verdicts() -> None:
+    """A repeated segment, after a crash for instance, must fit its neighbours."""
+    clips, truths = looks()
+    first, second = verdicts(clips, truths), verdicts(clips, truths)
+    assert first is not None
+    assert second is not None
+    np.testing.assert_array_equal(first[3], second[3])
+
+
+def test_a_verdict_that_is_not_clear_changes_nothing() -> None:
+    """Within one unit of logit the network's word stands."""
+    mask = np.linspace(0.01, 0.99, 64, dtype=np.float32).reshape(8, 8)
+    same = correct(mask, np.full((GRID, GRID), 0.9, np.float32), np.zeros((8, 8), bool))
+    np.testing.assert_allclose(same, mask, atol=1e-5)
+
+
+def test_a_clear_verdict_takes_away_and_adds_but_spares_thin_parts() -> None:
+    """A kite's line is one pixel wide: the grid cannot see it, so its no does not count there."""
+    mask = np.full((8, 8), 0.8, np.float32)
+    thin = np.zeros((8, 8), bool)
+    thin[:, 2] = True
+    taken = correct(mask, np.full((GRID, GRID), -5, np.float32), thin)
+    assert taken[:, 2].min() > 0.79
+    assert taken[:, 4].max() < 0.05
+    added = correct(1 - mask, np.full((GRID, GRID), 5, np.float32), thin)
+    assert added.min() > 0.9
+
+
+def test_thin_parts_are_those_that_an_opening_removes() -> None:
+    """A block with a line to it: the line is thin, the block is not."""
+    mask = np.zeros((60, 60), np.float32)
+    mask[20:50, 20:50] = 1
+    mask[0:20, 30:32] = 1
+    thin = thin_parts(mask)
+    assert thin[5, 30]
+    assert not thin[35, 35]
+    assert not thin[5, 5]
+
+
+def test_the_basis_keeps_what_tells_places_apart() -> None:
+    """Sixty-four channels that carry three independent maps shrink to their scores and lose nothing."""
+    rng = np.random.default_rng(2)
+    maps = rng.normal(size=(3, 32, 32))
+    level = np.tensordot(rng.normal(size=(64, 3)), maps, axes=1).astype(np.float32)
+    basis = Basis.fit([(level,)])
+    (projected,) = basis.project((level,))
+    assert projected.shape == (32, 32, 32)
+    scores = projected.reshape(-1, 32)[:, :3].astype(np.float64)
+    fitted, *_ = np.linalg.lstsq(scores, maps.reshape(3, -1).T, rcond=None)
+    assert np.abs(scores @ fitted - maps.reshape(3, -1).T).max() < 0.2

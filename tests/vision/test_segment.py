@@ -1,0 +1,147 @@
+"""The temporal stage on drawn scenes, with a network that sees red."""
+
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import pytest
+
+from foremask.options import Quality
+from foremask.pictures import Picture
+from foremask.vision.segment import CONTEXT_FRAMES, TIERS, WINDOW_FRAMES, mask_grid, mask_pictures
+from foremask.vision.session import Seen
+from foremask.vision.still import Still
+
+WIDTH, HEIGHT = 320, 180
+
+
+class SeesRed:
+    """What is red is foreground, judged at 128 pixels; it is blind on the looks named in ``blind``."""
+
+    runtime = "drawn"
+
+    def __init__(self, blind: tuple[int, ...] = ()) -> None:
+        self.looks = 0
+        self._blind = blind
+
+    def see(self, picture: Picture) -> Seen:
+        self.looks += 1
+        rgb = picture.rgb(128, 128).astype(int)
+        red = (rgb[..., 0] > rgb[..., 1] + 60).astype(np.float32)
+        return Seen(red * (self.looks not in self._blind), ())
+
+
+def background(seed: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
+    """Grey texture that flow can hold on to."""
+    noise = (
+        np.random.default_rng(seed).integers(60, 200, (height // 6, width // 6)).astype(np.uint8)
+    )
+    grey = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def disc(x: float, y: float, radius: float = 28) -> np.ndarray:
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    return np.asarray(np.hypot(columns - x, rows - y) < radius)
+
+
+def moving_disc(frames: int, seed: int = 1) -> Iterator[tuple[Still, np.ndarray]]:
+    """A red disc crosses a grey texture, 3 pixels a frame."""
+    still = background(seed)
+    texture = background(seed + 100) // 4
+    for t in range(frames):
+        truth = disc(50 + 3 * t % 220, 90)
+        rgb = still.copy()
+        rgb[truth] = np.array([200, 30, 40], np.uint8) + np.roll(texture, 3 * t, axis=1)[truth] // 2
+        yield Still(rgb), truth
+
+
+def overlap(alpha: np.ndarray, truth: np.ndarray) -> float:
+    mask = cv2.resize(alpha, (WIDTH, HEIGHT)) > 0.5
+    return float((mask & truth).sum() / (mask | truth).sum())
+
+
+@pytest.mark.parametrize("quality", list(Quality))
+def test_every_frame_gets_its_own_mask_from_fewer_looks(quality: Quality) -> None:
+    """The disc moves by a tenth of its width a frame; each mask is where the disc is."""
+    pictures, truths = zip(*moving_disc(40), strict=True)
+    network = SeesRed()
+    masks = list(mask_pictures(pictures, network, TIERS[quality]))
+    assert len(masks) == 40
+    assert min(overlap(*pair) for pair in zip(masks, truths, strict=True)) > 0.85
+    assert network.looks <= 1 + 40 * TIERS[quality].keyframes_per_frame + 40 / TIERS[quality].stride
+
+
+def test_a_network_that_blinks_does_not_make_the_mask_blink() -> None:
+    """It sees nothing on three looks of twenty; the frames around know better."""
+    pictures, truths = zip(*moving_disc(40), strict=True)
+    masks = list(mask_pictures(pictures, SeesRed(blind=(5, 11, 12)), TIERS[Quality.BEST]))
+    assert min(overlap(*pair) for pair in zip(masks, truths, strict=True)) > 0.8
+
+
+def test_nothing_of_one_shot_shows_in_the_next() -> None:
+    """Hard cut: a disc on the left of one place, then one on the right of another."""
+    first, second = background(1), background(2)
+    first[disc(70, 90)] = second[disc(250, 90)] = (210, 40, 40)
+    shots = [Still(first)] * 13 + [Still(second)] * 13
+    masks = list(mask_pictures(shots, SeesRed(), TIERS[Quality.BALANCED]))
+    assert all(mask[:, mask.shape[1] // 2 :].max() < 0.01 for mask in masks[:13])
+    assert all(mask[:, : mask.shape[1] // 2].max() < 0.01 for mask in masks[13:])
+    assert overlap(masks[12], disc(70, 90)) > 0.9
+    assert overlap(masks[13], disc(250, 90)) > 0.9
+
+
+def test_one_frame_is_a_clip() -> None:
+    """A photograph: one look, one mask."""
+    ((picture, truth),) = moving_disc(1)
+    (mask,) = mask_pictures([picture], SeesRed())
+    assert overlap(mask, truth) > 0.9
+
+
+def test_no_frame_is_no_mask() -> None:
+    """An empty iterable is not an error here; the reader has said so before."""
+    assert list(mask_pictures([], SeesRed())) == []
+
+
+def test_an_empty_scene_has_an_empty_mask() -> None:
+    """Nothing red: nothing is invented, neither by tracks nor by the classifier."""
+    masks = list(mask_pictures([Still(background(4))] * 9, SeesRed()))
+    assert max(mask.max() for mask in masks) == 0
+
+
+def test_a_long_shot_passes_through_windows_without_a_missing_frame() -> None:
+    """Two and a half windows; the masks come while pictures are still being read."""
+    frames = int(2.5 * WINDOW_FRAMES)
+    red = np.zeros((18, 32, 3), np.uint8)
+    red[4:12, 8:20, 0] = 200
+    read: list[Still] = []
+
+    def pictures() -> Iterator[Still]:
+        while len(read) < frames:
+            read.append(Still(red))
+            yield read[-1]
+
+    lags = [len(read) - shown for shown, _ in enumerate(mask_pictures(pictures(), SeesRed()), 1)]
+    assert len(lags) == frames
+    assert max(lags) <= WINDOW_FRAMES + CONTEXT_FRAMES
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(1, 1), (2, 2), (1920, 1080), (1080, 1920), (16, 4000)]
+)
+def test_the_mask_grid_keeps_the_aspect_and_never_enlarges(width: int, height: int) -> None:
+    """At most 640 x 360 cells, in the picture's shape."""
+    columns, rows = mask_grid(Still(np.zeros((height, width, 3), np.uint8)))
+    assert columns <= width
+    assert rows <= height
+    assert columns * rows <= 1.01 * 640 * 360
+    assert columns / rows == pytest.approx(width / height, rel=0.1)
+
+
+@pytest.mark.parametrize("side", [1, 2, 7, 15])
+def test_tiny_pictures_pass(side: int) -> None:
+    """Too small for flow and for tracks, and masked all the same."""
+    pictures = [Still(np.full((side, side, 3), (250, 0, 0), np.uint8))] * 10
+    masks = list(mask_pictures(pictures, SeesRed(), TIERS[Quality.FAST]))
+    assert len(masks) == 10
+    assert min(float(mask.min()) for mask in masks) > 0.95
