@@ -22,6 +22,7 @@ app = App(
 app.command(masking.mask)
 app.command(masking.probe)
 app.command(masking.verify)
+app.command(masking.sheet)
 app.command(models.app)
 # What a service needs takes its time to load: each is loaded when it is called.
 LAZY = {

@@ -130,6 +130,28 @@ def verify(
         say(*(f"kept: {each.promise}: {each.found}" for each in kept))
 
 
+def sheet(
+    source: Annotated[Path, Parameter(name="INPUT")],
+    made: Annotated[Path, Parameter(name="MASK")],
+    target: Annotated[Path, Parameter(name="OUT")],
+    /,
+    *,
+    moments: int = 5,
+) -> None:
+    """Draw a contact sheet: source, mask, overlay and cut-out, side by side, at several moments.
+
+    Args:
+        source: The clip.
+        made: The mask video that was made of it.
+        target: The PNG to write.
+        moments: How many rows.
+    """
+    from foremask.sheet import contact_sheet
+
+    contact_sheet(source, made, target, moments)
+    say(str(target))
+
+
 def _told(clip: dict[str, Any]) -> Iterator[str]:
     """What a clip is, for people; ``--json`` has the rest."""
     seen = [clip["container"], clip["codec"], f"{clip['width']}x{clip['height']}"]

@@ -78,7 +78,7 @@ class Session:
         if cache_dir is not None:
             core.set_property({"CACHE_DIR": str(cache_dir)})
         try:
-            network = _network(core.read_model(path), self.spec)
+            network = pruned(core.read_model(path), self.spec)
             is_isnet = _has(network, ISNET_TAPS)
             self.precision = precision or best_precision(is_isnet=is_isnet)
             if self.precision is Precision.INT8:
@@ -204,14 +204,14 @@ def _has(network: ov.Model, names: tuple[str, ...]) -> bool:
     return all(name in there for name in names)
 
 
-def _network(network: ov.Model, spec: ModelSpec) -> ov.Model:
+def pruned(network: ov.Model, spec: ModelSpec) -> ov.Model:
     """Keep the mask and the encoder's features of all that the file puts out, at a fixed input size."""
     mask = network.output(spec.output) if spec.output else network.output(0)
     nodes = {node.get_friendly_name(): node for node in network.get_ops()}
     taps = [nodes[name].output(0) for name in ISNET_TAPS if name in nodes]
-    pruned = ov.Model([mask, *taps], network.get_parameters())
-    pruned.reshape([1, 3, spec.size_px, spec.size_px])
-    return pruned
+    kept = ov.Model([mask, *taps], network.get_parameters())
+    kept.reshape([1, 3, spec.size_px, spec.size_px])
+    return kept
 
 
 def quantize(network: ov.Model) -> None:

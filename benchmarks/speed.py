@@ -1,0 +1,158 @@
+"""How fast it is, end to end, beside a tool that runs the same network on every frame.
+
+``python -m benchmarks.speed`` scales the development sequences to 1080p (and one to 4K), masks each with every
+tier, H.264 in and mp4_h264 out, and runs rembg on the same weights and frames in between, in an environment of its
+own. Each run is a process of its own, so that its memory is its own. Writes JSON and prints a Markdown table.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+
+from benchmarks import machine
+from benchmarks.clips import DATA, Clip, clips_in
+from foremask.options import MaskOptions, Quality
+from foremask.vision.models import model_path
+
+REMBG = "rembg==2.0.86"
+PEER = """
+import os, sys, time, numpy as np
+os.environ["MODEL_CHECKSUM_DISABLED"] = "1"
+from PIL import Image
+from rembg import new_session, remove
+session = new_session("isnet-general-use")
+frames = [Image.open(path) for path in sys.argv[1:]]
+remove(frames[0], session=session, only_mask=True)
+started = time.monotonic()
+for frame in frames:
+    remove(frame, session=session, only_mask=True)
+print((time.monotonic() - started) / len(frames))
+"""
+
+
+def encode(clip: Clip, path: Path, height: int) -> None:
+    """The sequence as H.264 at ``height`` rows and 24 frames a second."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=24, options={"preset": "fast", "crf": "18"})
+        for number, frame in enumerate(clip.frames()):
+            width = 2 * round(frame.shape[1] * height / frame.shape[0] / 2)
+            if number == 0:
+                stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            scaled = cv2.resize(frame, (width, height), interpolation=cv2.INTER_CUBIC)
+            picture = av.VideoFrame.from_ndarray(np.asarray(scaled, np.uint8), format="rgb24")
+            picture.pts, picture.time_base = number, Fraction(1, 24)
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode())
+
+
+def one_run(source: Path, quality: Quality) -> dict[str, Any]:
+    """Mask one file in this process; the network is loaded before the clock starts."""
+    from foremask.options import Device
+    from foremask.pipeline import mask_video
+    from foremask.vision.session import network_at
+
+    network_at(model_path(), Device.AUTO)
+    before_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    started, cpu = time.monotonic(), time.process_time()
+    with tempfile.TemporaryDirectory() as folder:
+        options = MaskOptions(quality=quality, model=model_path())
+        report = mask_video(source, Path(folder) / "mask.mp4", options)
+    frames = report.frames_out
+    return {
+        "frames": frames,
+        "wall_ms": 1000 * (time.monotonic() - started) / frames,
+        "cpu_ms": 1000 * (time.process_time() - cpu) / frames,
+        "stage_cpu_ms": {k: 1000 * s / frames for k, s in report.stage_cpu_s.items()},
+        "peak_mib_beyond_model": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        - before_mib,
+        "runtime": report.runtime,
+    }
+
+
+def in_process(source: Path, quality: Quality) -> dict[str, Any]:
+    """`one_run` in a process of its own."""
+    words = [sys.executable, "-m", "benchmarks.speed", "--one", str(source), quality.value]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)  # noqa: S603
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+class Peer:
+    """Rembg in an environment of its own, on our weights."""
+
+    def __init__(self, folder: Path, uv: str) -> None:
+        self._python = folder / "env/bin/python"
+        words = [uv, "venv", "-q", "--python", sys.executable, str(folder / "env")]
+        subprocess.run(words, check=True)  # noqa: S603
+        words = [uv, "pip", "install", "-q", "--python", str(self._python), REMBG, "onnxruntime"]
+        subprocess.run(words, check=True)  # noqa: S603
+        (folder / "isnet-general-use.onnx").symlink_to(model_path())
+        self._folder = folder
+
+    def seconds_a_frame(self, clip: Clip, height: int, frames: int = 6) -> float:
+        """Wall clock for one frame at ``height`` rows, without any video."""
+        paths = []
+        for number, frame in zip(range(frames), clip.frames(), strict=False):
+            width = round(frame.shape[1] * height / frame.shape[0])
+            path = self._folder / f"{number}.png"
+            cv2.imwrite(str(path), cv2.resize(frame[..., ::-1], (width, height)))
+            paths.append(str(path))
+        done = subprocess.run(  # noqa: S603
+            [str(self._python), "-c", PEER, *paths],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={"U2NET_HOME": str(self._folder), "HOME": str(self._folder)},
+        )
+        return float(done.stdout.splitlines()[-1])
+
+
+def main() -> None:
+    """Run everything, or with ``--one`` a single masking."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--one", nargs=2)
+    parser.add_argument("--clips", nargs="*", default=[])
+    parser.add_argument("--height", type=int, default=1080)
+    parser.add_argument("--uv", default="uv")
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/speed.json"))
+    args = parser.parse_args()
+    if args.one:
+        print(json.dumps(one_run(Path(args.one[0]), Quality(args.one[1]))))
+        return
+    clips = [c for c in clips_in(DATA / "davis") if not args.clips or c.name in args.clips]
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        peer = Peer(folder, args.uv)
+        for clip in clips:
+            source = folder / f"{clip.name}.mp4"
+            encode(clip, source, args.height)
+            theirs_ms = 1000 * peer.seconds_a_frame(clip, args.height)
+            for quality in Quality:
+                row = {"clip": clip.name, "tier": quality.value, "height": args.height}
+                row |= in_process(source, quality)
+                row["rembg_ms"] = theirs_ms
+                row["ratio"] = theirs_ms / row["wall_ms"]
+                rows.append(row)
+                print(
+                    f"| {clip.name} | {quality} | {row['wall_ms']:.0f} | {row['cpu_ms']:.0f} "
+                    f"| {theirs_ms:.0f} | {row['ratio']:.1f} | {row['peak_mib_beyond_model']:.0f} |",
+                    flush=True,
+                )
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps({"machine": machine.facts(), "rows": rows}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
