@@ -123,7 +123,7 @@ class MediaPool:
         sandbox: Sandbox = Sandbox.BEST_EFFORT,
         readable: Sequence[Path] = (),
         memory_bytes: int | None = None,
-        stall_s: float = 120.0,
+        stall_s: float = 300.0,
         jobs_per_child: int = 50,
         operations: str = "foremask.sandbox.operations",
         import_from: Sequence[Path] = (),

@@ -1,0 +1,7 @@
+"""Keeps OpenVINO and ONNX Runtime from calling their makers, as both do: import it before either."""
+
+import os
+import sys
+
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # OpenVINO then does without it
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
