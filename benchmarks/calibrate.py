@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import openvino as ov
 
+from foremask.video.reader import VideoReader
 from foremask.vision.models import ISNET, model_path
 from foremask.vision.session import as_input, pruned
-from foremask.video.reader import VideoReader
 
 TABLE = Path("src/foremask/vision/isnet_int8.json")
 

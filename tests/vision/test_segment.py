@@ -25,6 +25,7 @@ class SeesRed:
         self._blind = blind
 
     def see(self, picture: Picture) -> Seen:
+        """Judge one picture, and count it."""
         self.looks += 1
         rgb = picture.rgb(128, 128).astype(int)
         red = (rgb[..., 0] > rgb[..., 1] + 60).astype(np.float32)
