@@ -22,12 +22,15 @@ from foremask.errors import ForemaskError
 from foremask.options import Limits, MaskOptions, Preset
 from foremask.pictures import Alpha, Levels, Luma, Picture
 from foremask.pipeline import mask_video
+from foremask.video.probe import probe
 from foremask.video.verify import verify
 
 DATA = Path(os.environ.get("FOREMASK_DATA", "../shared/data")) / "media"
 PAGE = Path(__file__).parent.parent / "docs" / "media.md"
 BEGIN, END = "<!-- table: python -m benchmarks.media -->", "<!-- end of table -->"
 TIMEOUT_S = 600
+LARGE_PIXELS = 12_000_000  # of all frames of a clip: above it, only the presets of LARGE are tried
+LARGE = (Preset.MP4_H264, Preset.MOV_PRORESKS, Preset.GIF)
 
 
 def bright_is_foreground(pictures: Iterable[Picture], /) -> Iterator[Alpha]:
@@ -90,7 +93,18 @@ def in_child(source: Path, presets: list[Preset]) -> dict[str, dict[str, object]
     return found
 
 
-def cell(said: dict[str, object]) -> str:
+def fits(clip: Path, preset: Preset) -> bool:
+    """Whether this preset is tried: all nine of a large clip take minutes and say nothing new."""
+    try:
+        facts = probe(clip)
+    except ForemaskError:
+        return True
+    return preset in LARGE or facts.pixels * (facts.expected_frames or 1) <= LARGE_PIXELS
+
+
+def cell(said: dict[str, object] | None) -> str:
+    if said is None:
+        return ""
     verdict = str(said["verdict"])
     if verdict == "kept":
         return f"✓ {str(said['pts']).removeprefix('within ')}"
@@ -108,7 +122,7 @@ def table(results: dict[str, dict[str, dict[str, object]]], presets: list[Preset
         kept = [said for said in found.values() if said["verdict"] == "kept"]
         frames = kept[0]["frames"] if kept else "-"
         warnings = "; ".join(str(w) for w in kept[0]["warnings"]) if kept else ""  # type: ignore[attr-defined]
-        cells = [cell(found[preset.value]) for preset in presets]
+        cells = [cell(found.get(preset.value)) for preset in presets]
         if len(set(cells)) == 1 and not kept:
             cells = [cells[0], *[""] * (len(cells) - 1)]
         rows.append(f"| {name} | {frames} | {' | '.join(cells)} | {warnings} |")
@@ -136,7 +150,7 @@ def main() -> int:
         name = str(clip.relative_to(DATA))
         if asked.names and not any(part in name for part in asked.names):
             continue
-        results[name] = in_child(clip, presets)
+        results[name] = in_child(clip, [preset for preset in presets if fits(clip, preset)])
         for preset, said in results[name].items():
             bad = said["verdict"] in ("CRASH", "HANG", "DIED", "promise_broken")
             broken += bad

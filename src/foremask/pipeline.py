@@ -255,16 +255,16 @@ def _ahead[T](
         put(_END)
 
     def draw() -> Iterator[T]:
-        while True:
+        while not stop.is_set():
             try:
                 item = ready.get(timeout=0.1)
             except queue.Empty:
-                if stop.is_set():
-                    raise _StoppedError from None
                 continue
             if item is _END:
                 break
             yield item  # type: ignore[misc]
+        else:
+            raise _StoppedError
         if failure:
             raise failure[0]
 
