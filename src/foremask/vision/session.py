@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol
 
+import foremask.vision.silence  # noqa: F401  # isort: skip  # before OpenVINO: docs/adr/0040
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
