@@ -257,6 +257,12 @@ def red_is_foreground(pictures: Iterable[Picture], /) -> Iterator[Alpha]:
         yield np.clip((rgb[:, :, 0] - rgb[:, :, 1]) / 128, 0, 1)
 
 
+def bright_is_foreground(pictures: Iterable[Picture], /) -> Iterator[Alpha]:
+    """A masker for `numbered` frames: what is bright is foreground."""
+    for picture in pictures:
+        yield (picture.rgb(picture.width, picture.height)[:, :, 1] > 127).astype(np.float32)
+
+
 def stretched(alpha: Alpha, luma: Luma, /) -> Levels:
     """A refiner that only brings the mask to its size."""
     size = luma.shape[1], luma.shape[0]
@@ -265,12 +271,22 @@ def stretched(alpha: Alpha, luma: Luma, /) -> Levels:
 
 
 def decode_grey(path: Path) -> list[NDArray[np.uint8]]:
-    """Every frame of a mask as full-range grey levels, in the coded orientation, by FFmpeg's own hand."""
+    """Every frame of a mask as full-range grey levels, in the coded orientation.
+
+    FFmpeg converts, but for 10 bits: its way from there to RGB is off by a level.
+    """
+    found = []
     with av.open(str(path)) as opened:
-        return [
-            np.asarray(frame.reformat(format="rgb24").to_ndarray()[:, :, 1], np.uint8)
-            for frame in opened.decode(video=0)
-        ]
+        for frame in opened.decode(video=0):
+            if frame.format.components[0].bits == 10:
+                plane = frame.planes[0]
+                rows = np.frombuffer(plane, np.uint16).reshape(plane.height, -1)[:, : plane.width]
+                levels = np.clip(np.rint((rows.astype(np.float32) - 64) * (255 / 876)), 0, 255)
+                found.append(levels.astype(np.uint8))
+            else:
+                rgb = frame.reformat(format="rgb24").to_ndarray()
+                found.append(np.asarray(rgb[:, :, 1], np.uint8))
+    return found
 
 
 def shown_at(path: Path) -> list[Fraction]:
@@ -287,6 +303,24 @@ def spread(frames: int, steps: Sequence[int]) -> tuple[int, ...]:
     for index in range(frames - 1):
         pts.append(pts[-1] + steps[index % len(steps)])
     return tuple(pts)
+
+
+def concat(path: Path, parts: Sequence[Path]) -> Path:
+    """One file with the packets of several, one after the other, whatever their sizes."""
+    with av.open(str(path), "w", format=MUXERS[path.suffix]) as out:
+        copy: VideoStream | None = None
+        at = 0
+        for part in parts:
+            with av.open(str(part)) as opened:
+                track = opened.streams.video[0]
+                copy = copy or out.add_stream_from_template(track, opaque=True)
+                for packet in opened.demux(track):
+                    if packet.size:
+                        packet.pts = packet.dts = at
+                        packet.stream = copy
+                        out.mux(packet)
+                        at += 1
+    return path
 
 
 def orientation_of(spec: Spec) -> Orientation:

@@ -1,0 +1,184 @@
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from foremask import errors
+from foremask.options import Limits, MaskOptions, Preset
+from foremask.pictures import Alpha, Picture
+from foremask.pipeline import Progress, Report, mask_video
+from tests import synth
+from tests.synth import Spec, Tone
+
+AVI: dict[str, Any] = {
+    "codec": "mjpeg",
+    "pixel_format": "yuvj420p",
+    "time_base": Fraction(1, 25),
+    "pts": tuple(range(8)),
+    "last_duration": 1,
+}
+
+
+def mask(source: Path, target: Path, options: MaskOptions | None = None, **more: Any) -> Report:  # noqa: ANN401
+    chosen = {"masker": synth.red_is_foreground, "refiner": synth.stretched} | more
+    return mask_video(source, target, options or MaskOptions(), **chosen)
+
+
+def long_clip(folder: Path, frames: int = 60) -> Path:
+    return synth.write(folder / "long.mp4", Spec(pts=synth.even(frames, Fraction(30)), b_frames=2))
+
+
+def test_the_report_has_the_numbers(tmp_path: Path) -> None:
+    """Frames in and out, duration, drift, sound, coverage and the file's digest."""
+    source = synth.write(tmp_path / "a.mp4", Spec(sound=(Tone(language="eng"),)))
+    report = mask(source, tmp_path / "mask.mp4")
+    assert (report.frames_in, report.frames_out) == (10, 10)
+    assert report.duration_s == pytest.approx(1 / 3)
+    assert report.duration_drift_ms == 0
+    assert [(track.action, track.language) for track in report.audio] == [("kept", "eng")]
+    truth = np.mean([levels.mean() / 255 for _, levels in synth.draw(Spec())])
+    assert report.coverage == pytest.approx(float(truth), abs=0.02)
+    assert 0 < report.flicker < 0.2
+    assert report.warnings == ()
+    assert len(report.sha256) == 64
+
+
+def test_progress_is_told_frame_by_frame(tmp_path: Path) -> None:
+    """`on_frame` hears of every frame, in order, in the caller's thread."""
+    told: list[tuple[Progress, int]] = []
+    source = long_clip(tmp_path)
+    mask(
+        source,
+        tmp_path / "mask.mp4",
+        on_frame=lambda progress: told.append((progress, threading.get_ident())),
+    )
+    assert [progress.frames_done for progress, _ in told] == list(range(1, 61))
+    assert {progress.frames_total for progress, _ in told} == {60}
+    assert {thread for _, thread in told} == {threading.get_ident()}
+
+
+def test_raising_in_on_frame_cancels_and_leaves_nothing(tmp_path: Path) -> None:
+    """The error comes through, the threads end, and there is no file."""
+
+    def cancel(progress: Progress) -> None:
+        if progress.frames_done == 5:
+            raise errors.JobCancelled("enough")
+
+    source = long_clip(tmp_path, 300)
+    before = threading.active_count()
+    with pytest.raises(errors.JobCancelled):
+        mask(source, tmp_path / "mask.mp4", on_frame=cancel)
+    assert threading.active_count() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["long.mp4"]
+
+
+def test_a_masker_that_waits_for_the_whole_clip_is_served(tmp_path: Path) -> None:
+    """A masker may lag as far as it likes: the second reader waits."""
+
+    def patient(pictures: Iterable[Picture], /) -> Iterator[Alpha]:
+        yield from list(synth.red_is_foreground(pictures))
+
+    report = mask(long_clip(tmp_path), tmp_path / "mask.mp4", masker=patient)
+    assert report.frames_out == 60
+
+
+def test_an_error_of_the_masker_comes_through(tmp_path: Path) -> None:
+    """A thread does not swallow it."""
+
+    def broken(pictures: Iterable[Picture], /) -> Iterator[Alpha]:
+        yield from islice(synth.red_is_foreground(pictures), 3)
+        raise errors.ModelUnavailable("no weights")
+
+    with pytest.raises(errors.ModelUnavailable):
+        mask(long_clip(tmp_path), tmp_path / "mask.mp4", masker=broken)
+    assert not (tmp_path / "mask.mp4").exists()
+
+
+@pytest.mark.parametrize("frames", [3, 200])
+def test_a_masker_must_answer_each_picture_once(tmp_path: Path, frames: int) -> None:
+    """Too few masks or too many are our fault, and said so."""
+
+    def miscounting(pictures: Iterable[Picture], /) -> Iterator[Alpha]:
+        alpha = np.zeros((4, 4), np.float32)
+        yield from (alpha for _ in islice(pictures, frames))
+        if frames > 60:
+            yield alpha
+
+    with pytest.raises(errors.Internal, match="masker"):
+        mask(long_clip(tmp_path), tmp_path / "mask.mp4", masker=miscounting)
+
+
+def test_pictures_stand_upright_for_the_masker(tmp_path: Path) -> None:
+    """A clip turned by 90 degrees is seen 48 wide and 64 high."""
+    seen = []
+
+    def watching(pictures: Iterable[Picture], /) -> Iterator[Alpha]:
+        for picture in pictures:
+            seen.append((picture.width, picture.height))
+            yield np.zeros((picture.height, picture.width), np.float32)
+
+    source = synth.write(tmp_path / "a.mp4", Spec(turn=(90, False)))
+    mask(source, tmp_path / "mask.mp4", masker=watching)
+    assert set(seen) == {(48, 64)}
+
+
+def test_a_clip_cut_off_keeps_what_is_there_and_says_so(tmp_path: Path) -> None:
+    """A WebM that ends early is masked as far as it goes, with a warning."""
+    spec = Spec(codec="vp9", pts=synth.even(90, Fraction(30)), options={"g": "10"})
+    whole = synth.write(tmp_path / "whole.webm", spec)
+    cut = tmp_path / "cut.webm"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    report = mask(cut, tmp_path / "mask.mp4")
+    assert 10 < report.frames_out < 80
+    assert any("sooner" in warning for warning in report.warnings)
+
+
+def test_a_clip_that_breaks_is_refused_with_frame_and_time(tmp_path: Path) -> None:
+    """Noise in the middle of the packets is found where it is."""
+    source = long_clip(tmp_path)
+    data = bytearray(source.read_bytes())
+    start = data.index(b"mdat") + 2000
+    data[start : start + 6000] = b"\xff" * 6000
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(data)
+    with pytest.raises(errors.CorruptVideo, match=r"after frame \d+, at \d+\.\d+ s"):
+        mask(broken, tmp_path / "mask.mp4")
+    assert not (tmp_path / "mask.mp4").exists()
+
+
+def test_limits_hold_while_decoding_where_the_header_is_silent(tmp_path: Path) -> None:
+    """A fragmented file declares no frames; the budget of pixels stops it on the way."""
+    spec = Spec(
+        pts=synth.even(60, Fraction(30)),
+        muxer_options={"movflags": "frag_keyframe+empty_moov+default_base_moof"},
+    )
+    source = synth.write(tmp_path / "a.mp4", spec)
+    limits = Limits(max_frame_pixels=30 * 64 * 48)
+    with pytest.raises(errors.ResolutionTooLarge):
+        mask(source, tmp_path / "mask.mp4", MaskOptions(limits=limits))
+    assert not (tmp_path / "mask.mp4").exists()
+
+
+def test_a_preset_that_cannot_says_so_before_it_starts(tmp_path: Path) -> None:
+    """Nothing is decoded for a gif of 240 frames a second."""
+    source = synth.write(tmp_path / "a.mp4", Spec(pts=synth.even(48, Fraction(240))))
+    started = time.monotonic()
+    with pytest.raises(errors.PresetCannotCarry):
+        mask(source, tmp_path / "mask.gif", MaskOptions(preset=Preset.GIF))
+    assert time.monotonic() - started < 5
+
+
+def test_a_size_that_changes_on_the_way_is_scaled_to_the_first(tmp_path: Path) -> None:
+    """All masks have the declared size, and the report says what happened."""
+    first = synth.write(tmp_path / "1.avi", Spec(64, 48, **AVI))
+    second = synth.write(tmp_path / "2.avi", Spec(80, 60, **AVI))
+    source = synth.concat(tmp_path / "both.avi", [first, second])
+    report = mask(source, tmp_path / "mask.mp4")
+    assert report.frames_out == 16
+    assert any("changes size" in warning for warning in report.warnings)

@@ -1,0 +1,120 @@
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from foremask.errors import Internal
+from foremask.options import Preset
+from foremask.video.maskfile import Written
+from foremask.video.probe import describe
+from foremask.video.reader import VideoReader
+from foremask.video.writer import MaskWriter
+from tests import synth
+from tests.synth import Spec
+
+
+def sheet(width: int = 320, height: int = 180) -> NDArray[np.uint8]:
+    """Flat black and white, a ramp, steps and one-pixel lines."""
+    mask = np.zeros((height, width), np.uint8)
+    mask[: height // 3, width // 2 :] = 255
+    mask[height // 3 : 2 * height // 3] = np.linspace(0, 255, width).astype(np.uint8)
+    mask[2 * height // 3 :, ::8] = 255
+    return mask
+
+
+def write(folder: Path, preset: Preset, masks: list[NDArray[np.uint8]]) -> tuple[Path, Written]:
+    height, width = masks[0].shape
+    source = synth.write(
+        folder / "a.mp4",
+        Spec(width, height, pts=synth.even(len(masks), Fraction(30)), pixel_format="yuv444p"),
+    )
+    target = folder / f"mask{preset.suffix}"
+    with VideoReader(source) as reader, MaskWriter(target, preset, reader.clip, None) as writer:
+        for mask, frame in zip(masks, reader, strict=True):
+            writer.write(mask, frame)
+        written = writer.finish(reader.end_pts, reader.time_base)
+    return target, written
+
+
+@pytest.mark.parametrize("preset", Preset)
+def test_grey_levels_come_back(tmp_path: Path, preset: Preset) -> None:
+    """Flat areas within 2 levels of 255, and the mean error of the whole sheet below 0.5."""
+    mask = sheet()
+    target, _ = write(tmp_path, preset, [mask] * 3)
+    found = synth.decode_grey(target)[1].astype(int)
+    height, width = mask.shape
+    top = slice(4, height // 3 - 4)
+    assert found[top, 4 : width // 2 - 4].max() <= 2
+    assert found[top, width // 2 + 4 : -4].min() >= 253
+    assert np.abs(found - mask).mean() < 0.5
+    ramp = found[height // 2].astype(float)
+    assert np.all(np.diff(ramp[2:-2]) >= -2)
+
+
+@pytest.mark.parametrize("preset", Preset)
+def test_all_grey_levels_are_neutral(tmp_path: Path, preset: Preset) -> None:
+    """Nothing in a mask has a colour."""
+    target, _ = write(tmp_path, preset, [sheet(49, 31)])
+    with av.open(str(target)) as opened:
+        rgb = next(opened.decode(video=0)).to_ndarray(format="rgb24").astype(int)
+    assert (rgb.max(axis=2) - rgb.min(axis=2)).max() <= 2
+
+
+@pytest.mark.parametrize("preset", [p for p in Preset if p is not Preset.GIF])
+def test_masks_are_limited_range_and_say_so(tmp_path: Path, preset: Preset) -> None:
+    """Browsers read limited range exactly; the tags name BT.709."""
+    target, _ = write(tmp_path, preset, [sheet()])
+    with av.open(str(target)) as opened:
+        frame = next(opened.decode(video=0))
+        assert (frame.color_range, frame.colorspace) == (1, 1)
+        step = 4 if frame.format.components[0].bits == 10 else 1
+        kind = np.uint16 if step == 4 else np.uint8
+        luma = np.frombuffer(frame.planes[0], kind)
+        assert abs(int(luma[8 * frame.planes[0].line_size // luma.itemsize + 20]) - 16 * step) <= 1
+
+
+@pytest.mark.parametrize(
+    ("preset", "tag"),
+    [(Preset.MP4_H264, "avc1"), (Preset.MP4_H265, "hvc1"), (Preset.MOV_H265, "hvc1")],
+)
+def test_players_find_the_tags_they_know(tmp_path: Path, preset: Preset, tag: str) -> None:
+    """Apple's players take HEVC as hvc1 only."""
+    target, _ = write(tmp_path, preset, [sheet()])
+    with av.open(str(target)) as opened:
+        assert opened.streams.video[0].codec_context.codec_tag == tag
+
+
+@pytest.mark.parametrize("preset", [Preset.MP4_H264, Preset.MOV_PRORESKS])
+def test_the_header_comes_first(tmp_path: Path, preset: Preset) -> None:
+    """A player can start before the whole mask has arrived."""
+    target, _ = write(tmp_path, preset, [sheet()] * 3)
+    data = target.read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+
+
+def test_what_was_written_is_told(tmp_path: Path) -> None:
+    """Frames, duration and size are those of the file."""
+    target, written = write(tmp_path, Preset.MP4_H264, [sheet()] * 6)
+    assert written.frames_out == 6
+    assert written.duration_s == pytest.approx(0.2)
+    assert written.duration_drift_ms == 0
+    assert written.bytes == target.stat().st_size
+    assert describe(target).frames == 6
+
+
+def test_a_mask_of_another_size_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
+    """Half a mask is none."""
+    source = synth.write(tmp_path / "a.mp4")
+    target = tmp_path / "mask.mp4"
+    with VideoReader(source) as reader:
+        frame = next(iter(reader))
+        wrong = np.zeros((10, 10), np.uint8)
+        with (
+            pytest.raises(Internal, match="10x10"),
+            MaskWriter(target, Preset.MP4_H264, reader.clip, None) as writer,
+        ):
+            writer.write(wrong, frame)
+    assert not target.exists()
