@@ -84,7 +84,7 @@ def running(database_url: str, data_dir: Path, **changes: object) -> Generator[R
     process.start()
     service = Running(settings.base_url, settings, database_url)
     try:
-        until, answer = time.monotonic() + 20, "no answer"
+        until, answer = time.monotonic() + 90, "no answer"
         while True:
             with contextlib.suppress(httpx.TransportError):
                 ready = httpx.get(f"{service.url}/readyz")
@@ -97,7 +97,7 @@ def running(database_url: str, data_dir: Path, **changes: object) -> Generator[R
         yield service
     finally:
         process.terminate()
-        process.join(15)
+        process.join(30)
         assert process.exitcode is not None, "the API did not stop"
 
 

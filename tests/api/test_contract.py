@@ -59,7 +59,7 @@ def test_the_document_knows_presets_and_reasons() -> None:
 @pytest.mark.postgres
 def test_a_machine_that_tries_everything_finds_nothing(service: Running) -> None:
     """schemathesis, every check; ``python -m benchmarks.contract`` does the same for longer."""
-    examined = examine(service.url, service.token, examples=5, seconds=40)
+    examined = examine(service.url, service.token, examples=5, seconds=25)
     assert examined.passed, examined.report[-6000:]
     assert examined.cases > 500, examined.report[-3000:]
 

@@ -4,12 +4,14 @@ import asyncio
 import dataclasses
 import time
 from collections.abc import Generator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from foremask.api.uploads import sweep
 from foremask.objects import Upload
 from tests.api.conftest import Running, bootstrap, running
 from tests.api.test_decisions import PATH, told
@@ -301,3 +303,20 @@ def test_uploads_are_forms_of_the_right_type(service: Running) -> None:
         told(answer, 422, "field_invalid", "media_type")
     empty = httpx.post(f"{service.url}/v2/video/upload", headers=service.headers)
     assert empty.status_code == 200
+
+
+def test_old_uploads_are_deleted(service: Running) -> None:
+    """Those from before, and only uploads."""
+
+    async def uploaded() -> tuple[int, int]:
+        objects = await service.objects()
+        before = datetime.now(UTC)
+        there = len([each async for each in objects.list("uploads")])
+        assert await sweep(objects, before - timedelta(days=3)) == 0
+        return there, await sweep(objects, before + timedelta(minutes=1))
+
+    given = form(service)
+    assert send(given, b"a clip").status_code == 204
+    there, deleted = asyncio.run(uploaded())
+    assert 1 <= there == deleted
+    told(httpx.get(given["file_url"]), 404, "request_unknown")

@@ -5,14 +5,22 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import httpx
 import pytest
 
+from foremask.api.app import create_app
+from foremask.api.probing import Source
 from foremask.api.throttle import Throttle
 from foremask.errors import RateLimited
+from foremask.jobs.database import open_database
+from foremask.objects import local_url, open_objects
+from foremask.options import Preset
+from foremask.outbound import Outbound
+from foremask.settings import Settings
 from tests.api.conftest import Running, running
-from tests.api.test_decisions import PATH
+from tests.api.test_decisions import PATH, told
 
 
 def test_the_api_process_loads_no_pixels() -> None:
@@ -48,6 +56,39 @@ def test_ready_tells_the_truth(service: Running, tmp_path_factory: pytest.TempPa
         assert (answer.status_code, answer.json()["status"]) == (503, "unready")
         assert "signing key" in answer.json()["checks"]["objects"]
         assert httpx.get(f"{other.url}/healthz").status_code == 200
+
+
+async def test_without_a_database_it_says_try_again(tmp_path: Path) -> None:
+    """503 unavailable with Retry-After for each call; not ready; alive."""
+    settings = Settings(data_dir=tmp_path)
+    objects = await open_objects(local_url(tmp_path / "objects"), settings.base_url)
+    nowhere = f"postgresql://nobody@/none?host={tmp_path}"
+    async with Outbound() as outbound, open_database(nowhere, patience_s=0.0) as database:
+        app = create_app(settings, database, objects, outbound, NoVerdict())
+        transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=transport, base_url=settings.base_url) as client:
+            headers = {"api_token": "any"}
+            for answer in (
+                await client.get("/v2/status/any", headers=headers),
+                await client.post(PATH, json={}, headers=headers),
+                await client.get("/metrics"),
+            ):
+                told(answer, 503, "unavailable")
+                assert answer.headers["retry-after"] == "1"
+            ready = await client.get("/readyz")
+            assert (ready.status_code, ready.json()["checks"]["database"]) == (
+                503,
+                "does not answer",
+            )
+            assert (await client.get("/healthz")).status_code == 200
+
+
+class NoVerdict:
+    """A prober that never knows."""
+
+    async def probe(self, source: Source, preset: Preset) -> dict[str, object] | None:
+        """Nothing is known of any clip."""
+        return None
 
 
 @pytest.mark.postgres

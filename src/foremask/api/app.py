@@ -3,13 +3,14 @@
 import asyncio
 from types import FrameType
 
+import structlog
 import uvicorn
 import uvloop
 from litestar import Litestar
 from litestar.di import Provide
 from litestar.types import ASGIApp
 
-from foremask.api import files, jobs, openapi, operations, pages, problems, uploads
+from foremask.api import files, jobs, metrics, openapi, operations, pages, problems, uploads
 from foremask.api.answers import Service
 from foremask.api.edge import Edge
 from foremask.api.probing import GuardedProber, Prober
@@ -21,6 +22,8 @@ from foremask.options import Limits
 from foremask.outbound import Outbound
 from foremask.sandbox.pool import MediaPool
 from foremask.settings import Settings
+
+log = structlog.get_logger(__name__)
 
 READS_PER_SECOND = 2000  # for each token and process; what one API process can answer
 READS_BURST = 4000
@@ -102,7 +105,13 @@ async def serve(settings: Settings) -> None:
         objects = await open_objects(stored_at, settings.base_url)
         prober = GuardedProber(outbound, objects, pool, Limits())
         app = create_app(settings, database, objects, outbound, prober, stopping=stopping)
-        await Server(app, settings.host, settings.port, stopping).serve()
+        log.info("api.started", sandbox=str(pool.level), at=settings.base_url)
+        metrics.SANDBOX.set(pool.level.full)
+        sweeping = asyncio.create_task(uploads.keep_sweeping(objects))
+        try:
+            await Server(app, settings.host, settings.port, stopping).serve()
+        finally:
+            sweeping.cancel()
 
 
 class Server(uvicorn.Server):

@@ -18,6 +18,9 @@ SECONDS = Histogram(
     ("route",),
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
 )
+SANDBOX = Gauge(
+    "foremask_sandbox_full", "1 where the kernel confines the children that read untrusted files"
+)
 JOBS = Gauge("foremask_jobs", "Jobs on record, by status", ("status",))
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})

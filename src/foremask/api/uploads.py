@@ -1,10 +1,13 @@
 """Uploads: a signed form to whoever asks with a token, and the receiver of such forms."""
 
+import asyncio
 import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
+from datetime import UTC, datetime, timedelta
 
 import multipart
+import structlog
 from litestar import post
 from litestar.response.base import ASGIResponse
 
@@ -19,15 +22,20 @@ from foremask.errors import (
     FormInvalid,
     LinkInvalid,
     ObjectLost,
+    ServiceUnavailable,
 )
-from foremask.objects import FORM_PATH, Upload
+from foremask.objects import FORM_PATH, Objects, Upload
 from foremask.options import MEDIA_TYPES
 
 FORM_S = 3600
 FILE_S = 86_400
+KEPT_S = 3 * FILE_S  # a job may be submitted in the last minute of the first day, and then wait
+SWEEP_S = 3600.0
 MAX_FIELD_BYTES = 4096
 MAX_FIELDS = 32
 MAX_FORM_BYTES = 64 << 10  # what the fields and boundaries may add to the file
+
+log = structlog.get_logger(__name__)
 
 type _Event = multipart.MultipartSegment | bytearray | bytes | None
 
@@ -74,6 +82,23 @@ async def receive_upload(request: Ask, service: Parts) -> ASGIResponse:
         await service.objects.put_stream(upload.key, _counted(content, upload))
         return ASGIResponse(status_code=204)
     raise LinkInvalid("This form has been used; ask for another to upload again.")
+
+
+async def keep_sweeping(objects: Objects) -> None:
+    """Delete the uploads that nobody can use any more, every hour; runs until cancelled."""
+    while True:
+        try:
+            await sweep(objects, datetime.now(UTC) - timedelta(seconds=KEPT_S))
+        except ServiceUnavailable as error:
+            log.warning("uploads.not_swept", details=error.details)
+        await asyncio.sleep(SWEEP_S)
+
+
+async def sweep(objects: Objects, before: datetime) -> int:
+    """Delete every upload that is older than ``before``; how many there were."""
+    old = [stored.key async for stored in objects.list("uploads") if stored.modified_at < before]
+    await objects.delete(*old)
+    return len(old)
 
 
 async def _open_form(request: Ask) -> tuple[dict[str, str], AsyncGenerator[bytes]]:
