@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from foremask.errors import DurationTooLong, Internal
-from foremask.options import Limits
+from foremask.options import Limits, MaskOptions, Quality
+from foremask.pipeline import mask_video
+from foremask.sandbox.messages import Progress
 from foremask.sandbox.pool import MediaPool
 from foremask.settings import Sandbox
+from foremask.vision.models import model_path
 from tests import synth
 
 LIMITS = asdict(Limits())
@@ -84,3 +87,38 @@ async def test_an_unknown_argument_is_our_mistake(pool: MediaPool, clip: Path) -
     """A misspelt argument is not silently a default."""
     with pytest.raises(Internal):
         await pool.run("plan", {"source": str(clip), "target": 1.0}, read_paths=[clip])
+
+
+@pytest.mark.weights
+async def test_the_network_masks_in_the_sandbox_as_it_does_outside(
+    tmp_path: Path,
+) -> None:
+    """The model loads under all the rules, and the mask is the same to the byte."""
+    clip = synth.write(tmp_path / "short.mp4")
+    model, outside, inside = model_path(), tmp_path / "outside.mp4", tmp_path / "job" / "inside.mp4"
+    options = MaskOptions(quality=Quality.FAST, model=model)
+    told: list[Progress] = []
+
+    async def note(progress: Progress) -> None:
+        told.append(progress)
+
+    async with MediaPool(
+        tmp_path / "slots", sandbox=Sandbox.REQUIRE, readable=[model.parent]
+    ) as pool:
+        report = await pool.run(
+            "mask",
+            {
+                "source": str(clip),
+                "target": str(inside),
+                "options": {"quality": "fast", "model": str(model), "limits": LIMITS},
+                "span": None,
+            },
+            read_paths=[clip],
+            scratch=tmp_path / "job",
+            on_progress=note,
+        )
+    expected = await asyncio.to_thread(mask_video, clip, outside, options)
+    assert (report["frames_in"], report["frames_out"]) == (10, 10)
+    assert report["sha256"] == expected.sha256
+    assert told
+    assert all(progress.frames_total == 10 for progress in told)

@@ -259,11 +259,11 @@ async def test_slots_work_side_by_side(tmp_path: Path) -> None:
 def test_no_child_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:
     """kill -9 of the worker takes the media child along, in the middle of a job; its slot is swept."""
     worker = subprocess.Popen(  # noqa: S603
-        [sys.executable, "-c", WORKER, str(tmp_path), str(ROOT)], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", WORKER, str(tmp_path), str(ROOT)], stderr=subprocess.PIPE, text=True
     )
     with worker:
-        assert worker.stdout is not None
-        child = int(worker.stdout.readline())
+        assert worker.stderr is not None
+        child = int(worker.stderr.readline())
         time.sleep(0.3)  # into the job
         worker.kill()
     deadline_s = time.monotonic() + 5
@@ -287,7 +287,7 @@ from foremask.sandbox.pool import MediaPool
 async def main():
     scratch, root = map(Path, sys.argv[1:])
     async with MediaPool(scratch, operations="tests.sandbox.misdeeds", import_from=[root]) as pool:
-        print((await pool.run("facts", {}))["pid"], flush=True)
+        print((await pool.run("facts", {}))["pid"], file=sys.stderr, flush=True)
         await pool.run("hang", {})
 asyncio.run(main())
 """

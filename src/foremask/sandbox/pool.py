@@ -26,6 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import structlog
+
 from foremask.errors import BY_REASON, ForemaskError, Internal, SettingsInvalid, TimedOut
 from foremask.sandbox import confine, messages
 from foremask.sandbox.confine import Level
@@ -44,6 +46,8 @@ from foremask.sandbox.messages import (
     Setup,
 )
 from foremask.settings import Sandbox
+
+log = structlog.get_logger(__name__)
 
 START_S = 60.0  # interpreter and libraries on a cold, busy disk
 WATCH_MEMORY_S = 0.25
@@ -138,6 +142,8 @@ class MediaPool:
 
     async def __aenter__(self) -> Self:
         self._check(self.level)
+        tell = log.info if self.level.full else log.warning
+        tell("sandbox", wanted=str(self._sandbox), level=str(self.level), full=self.level.full)
         self._scratch.mkdir(parents=True, exist_ok=True)
         _sweep(self._scratch)
         for _ in range(self._slots):
