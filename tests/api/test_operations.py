@@ -1,5 +1,6 @@
 """What whoever runs the service asks of it."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -146,15 +147,23 @@ def test_a_stop_answers_those_who_wait(
     with running(service.database_url, tmp_path_factory.mktemp("data")) as other:
 
         def hold() -> None:
-            answers.append(
-                httpx.post(other.url + PATH, json=body, headers=other.headers, timeout=30)
-            )
+            headers = {**other.headers, "Idempotency-Key": "held"}
+            answers.append(httpx.post(other.url + PATH, json=body, headers=headers, timeout=60))
 
         thread = threading.Thread(target=hold)
         thread.start()
-        time.sleep(2.5)
+        asyncio.run(_on_record(other, "held"))
     thread.join()
     assert answers[0].status_code == 202
+
+
+async def _on_record(service: Running, key: str) -> None:
+    """Wait until the request of this key is a job."""
+    async with service.database() as database:
+        while True:
+            if await database.all("select 1 from jobs where idempotency_key = %s", (key,)):
+                return
+            await asyncio.sleep(0.05)
 
 
 def test_reading_too_fast_is_429() -> None:

@@ -27,7 +27,7 @@ log = structlog.get_logger(__name__)
 
 READS_PER_SECOND = 2000  # for each token and process; what one API process can answer
 READS_BURST = 4000
-STOP_S = 5
+STOP_S = 10  # a probe may take eight
 DATABASE_CONNECTIONS = 16
 PROBES_AT_ONCE = 2  # most of a probe is waiting for the origin; the child takes milliseconds
 
