@@ -11,7 +11,7 @@ from foremask.pictures import Alpha, Flow, Luma
 PHOTOMETRIC_SCALE = (
     8.0  # levels of 255 at which trust falls to 1/e: shared measurement, docs/adr/0051
 )
-PHOTOMETRIC_WINDOW_PX = 5
+PHOTOMETRIC_WINDOW_PX = 3
 RESIDUAL_SIZE = (80, 45)  # columns, rows: camera motion is smooth, so a coarse grid says it all
 ROBUST_ROUNDS = 8
 
