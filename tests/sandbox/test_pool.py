@@ -223,25 +223,6 @@ async def test_nonsense_from_a_child_is_its_end(pool: MediaPool, said: str) -> N
         await pool.run("lie", {"bytes": said})
 
 
-async def test_what_every_child_reads_is_made_by_one_that_reads_no_clip(tmp_path: Path) -> None:
-    """The preparing child may write the cache; it is gone before a job runs, and no job may."""
-    (tmp_path / "cache").mkdir()
-    (tmp_path / "model").write_bytes(b"weights")
-    args = {"in": str(tmp_path / "model"), "out": str(tmp_path / "cache" / "compiled")}
-    async with MediaPool(
-        tmp_path / "scratch",
-        operations=misdeeds.__name__,
-        import_from=[ROOT],
-        readable=[tmp_path / "model", tmp_path / "cache"],
-    ) as pool:
-        before = await pid(pool)
-        await pool.prepare("copy", args, writable=[tmp_path / "cache"])
-        assert (tmp_path / "cache" / "compiled").read_bytes() == b"weights"
-        assert await pid(pool) != before
-        with pytest.raises(Internal):
-            await pool.run("copy", args)
-
-
 async def test_slots_work_side_by_side(tmp_path: Path) -> None:
     """Two slots take two jobs at once, each with a child of its own; a third waits."""
     async with MediaPool(

@@ -167,25 +167,6 @@ class MediaPool:
                 self.level = slot.child.level
         return self.level
 
-    async def prepare(
-        self, operation: str, args: dict[str, Any], *, writable: Sequence[Path]
-    ) -> Any:  # noqa: ANN401  # each operation has its own result
-        """Do ``operation`` in a child of its own that may also write below ``writable``.
-
-        For what is computed once from trusted files and read by every child: the compiled network. The
-        child has seen no clip before, and sees none after.
-        """
-        slot = await self._free.get()
-        try:
-            if slot.child is not None:
-                await slot.child.end()
-            slot.child = await self._start(slot, "", writable)
-            async with self._borrowed(slot, "") as child:
-                child.jobs = self._jobs_per_child
-                return await self._converse(child, Job(operation, args), None, None)
-        finally:
-            self._free.put_nowait(slot)
-
     async def run(
         self,
         operation: str,
@@ -245,7 +226,7 @@ class MediaPool:
             slot.child = None
             await child.end()
 
-    async def _start(self, slot: _Slot, owner: str, writable: Sequence[Path] = ()) -> _Child:
+    async def _start(self, slot: _Slot, owner: str) -> _Child:
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
@@ -265,7 +246,7 @@ class MediaPool:
         setup = Setup(
             confined=self._sandbox is not Sandbox.OFF,
             read=[str(path) for path in (slot.inward, *self._readable, *self._import_from)],
-            write=[str(path) for path in (slot.outward, *writable)],
+            write=[str(slot.outward)],
             address_space_bytes=self._memory_bytes + BEYOND_MEMORY_BYTES,
             file_bytes=FILE_BYTES,
             operations=self._operations,
