@@ -228,6 +228,10 @@ class Service(RuleBasedStateMachine):
             for step in [each for each in self.began if self.holds(each)]:
                 self.finish(self.began.index(step))
         assert len(self.ended) == len(self.jobs)
+        (token,) = self.do(
+            self.database.all("select used, unfinished from tokens where id = %s", (self.token_id,))
+        )
+        assert token == {"used": len(self.jobs), "unfinished": 0}
         for job, record in self.ended.items():
             assert self.record(job) == record
         twice = self.do(

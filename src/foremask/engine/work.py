@@ -17,7 +17,9 @@ class Pace:
 
     lease_s: float = LEASE_S
     renew_s: float = RENEW_S
-    stall_s: float = 120.0  # no frame for so long: loading a model or one huge frame takes less
+    stall_s: float = (
+        360.0  # longer than the media pool waits for a frame: this one sees what it does not
+    )
     wall_clock_s: float = (
         4 * 3600.0
     )  # a minute of 4K in the best quality on two cores takes one or two

@@ -12,7 +12,7 @@ from foremask.errors import (
     TokenInvalid,
     TooManyJobs,
 )
-from foremask.jobs.database import Database, json_value
+from foremask.jobs.database import Database, json_value, on_disk
 from foremask.options import Preset, Quality
 
 QUEUE_LIMIT = 10_000  # a day of 60 s clips on the fastest machine we know
@@ -165,12 +165,13 @@ async def admit(database: Database, job: NewJob, queue_limit: int = QUEUE_LIMIT)
         case "queue":
             raise _busy(
                 QueueFull(
-                    f"{counted} jobs wait already, the most that are taken; try again later",
+                    f"{counted} jobs are unfinished, and the service takes {allowed}; try again later",
                     limit=allowed,
                     actual=counted,
                 )
             )
         case outcome:
+            await on_disk(database)
             return Admitted(row["request_id"], outcome == "replayed")
 
 

@@ -110,6 +110,11 @@ async def open_database(
         await database.close()
 
 
+async def on_disk(database: Database) -> None:
+    """Return when all that was committed before is on the disk; many callers share one wait."""
+    await database.all("select pg_logical_emit_message(true, 'foremask', '')")
+
+
 def json_value(value: object) -> Jsonb | None:
     """A value for a jsonb column; None is SQL's null."""
     return None if value is None else Jsonb(value)

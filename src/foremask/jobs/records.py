@@ -104,7 +104,8 @@ _RECORD = """
     case when j.status = 'queued' then (
         select count(*) from (
             select from jobs q where q.status = 'queued'
-            and (q.priority > j.priority or (q.priority = j.priority and q.seq < j.seq))
+            and (-q.priority, q.seq) < (-j.priority, j.seq)
+            order by -q.priority, q.seq
             limit 1000) ahead
     ) end as ahead
 """

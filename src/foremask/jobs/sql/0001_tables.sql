@@ -12,6 +12,7 @@ create table tokens (
     priority        smallint not null default 0,
     quota           bigint,                             -- jobs in all; null: no end
     used            bigint not null default 0,
+    unfinished      bigint not null default 0,          -- jobs queued and running; counting them took milliseconds
     due_at          timestamptz not null default 'epoch',  -- GCRA: when the next request is due
     created_at      timestamptz not null default now(),
     expires_at      timestamptz,
@@ -46,8 +47,7 @@ create table jobs (
     expired_at      timestamptz,                        -- result deleted
     unique (token, idempotency_key)
 ) with (fillfactor = 70);
-create index jobs_queued on jobs (priority desc, seq) where status = 'queued';
-create index jobs_active on jobs (token) where status in ('queued', 'running');
+create index jobs_queued on jobs ((-priority), seq) where status = 'queued';  -- one order: a range of it is counted
 create index jobs_running on jobs (started_at) where status = 'running';
 create index jobs_unswept on jobs (ended_at) where ended_at is not null and swept_at is null;
 create index jobs_ended on jobs (ended_at) where ended_at is not null;

@@ -27,13 +27,15 @@ create function end_job(p_job text, p_status text, p_error jsonb, p_result_key t
 returns boolean language plpgsql as $$
 declare
     v_url text;
+    v_token uuid;
 begin
     update jobs set status = p_status, stage = p_status, error = p_error, result_key = p_result_key,
         report = p_report, ended_at = clock_timestamp(), video_url = null
-    where id = p_job and status in ('queued', 'running') returning webhook_url into v_url;
+    where id = p_job and status in ('queued', 'running') returning webhook_url, token into v_url, v_token;
     if not found then
         return false;
     end if;
+    update tokens set unfinished = unfinished - 1 where id = v_token;
     update attempts a set ended_at = clock_timestamp(), outcome = 'dropped'
     where a.job = p_job and a.ended_at is null;
     update steps set status = 'dropped' where job = p_job and status <> 'done';
