@@ -1,10 +1,12 @@
 """The command line: which commands there are, and how each of them ends."""
 
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -73,6 +75,16 @@ def _launch(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code."""
-    code = app.meta(arguments, print_error=False, exit_on_error=False, result_action="return_value")
+    """Run the command line and return its exit code; SIGTERM cleans up as Ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, _leave)
+    try:
+        code = app.meta(
+            arguments, print_error=False, exit_on_error=False, result_action="return_value"
+        )
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return code if isinstance(code, int) else Exit.OK
+
+
+def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
+    raise SystemExit(Exit.TERMINATED)

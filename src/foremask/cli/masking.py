@@ -1,19 +1,17 @@
 """``foremask mask``, ``probe`` and ``verify``: the library on this machine's files, no service."""
 
 import os
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import msgspec
 from cyclopts import Parameter
 
 from foremask.cli import models
-from foremask.cli.exits import Exit, Usage, print_json, say, warn
+from foremask.cli.exits import Usage, print_json, say, warn
 from foremask.cli.meter import FRAMES, meter
 from foremask.cli.sources import local_file
 from foremask.errors import ForemaskError, OutputFailed
@@ -201,7 +199,6 @@ def _check_target(source: str, target: Path, preset: Preset) -> None:
 def _replacing(target: Path) -> Iterator[Path]:
     """A name beside ``target`` that takes its place at the end, or is gone, come what may."""
     part = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
-    before = signal.signal(signal.SIGTERM, _leave)
     try:
         yield part
         part.replace(target)
@@ -209,8 +206,3 @@ def _replacing(target: Path) -> Iterator[Path]:
         raise OutputFailed(f"{target} cannot be written: {error.strerror}") from error
     finally:
         part.unlink(missing_ok=True)
-        signal.signal(signal.SIGTERM, before)
-
-
-def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
-    raise SystemExit(Exit.TERMINATED)
