@@ -1,0 +1,145 @@
+"""What each preset costs and how exact it is: a drawn 1080p sheet, a huge clip, and the whole pipeline's I/O.
+
+``python -m benchmarks.presets sheet|pipeline|huge``. Costs are processor time, so other work on the machine
+matters little.
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.media import bright_is_foreground
+from foremask.options import MaskOptions, Preset
+from foremask.pipeline import mask_video
+from foremask.video.reader import VideoReader
+from foremask.video.verify import verify
+from foremask.video.writer import MaskWriter
+from tests import synth
+
+FRAMES = 24
+
+
+def sheet(width: int, height: int, step: int) -> NDArray[np.uint8]:
+    """Flat areas with a moving edge, a ramp, and one-pixel lines."""
+    mask = np.zeros((height, width), np.uint8)
+    mask[: height // 3, width // 2 + 8 * step :] = 255
+    mask[height // 3 : height // 2] = np.linspace(0, 255, width).astype(np.uint8)
+    mask[height // 2 :, 40 + step :: 160] = 255
+    mask[height // 2 + 60 + step :: 120] = 255
+    return mask
+
+
+def measure_sheet() -> None:
+    """Mean absolute error, the worst level in flat areas, and encode cost per frame."""
+    size = 1920, 1080
+    with tempfile.TemporaryDirectory() as folder:
+        pts = synth.even(FRAMES, Fraction(30))
+        source = synth.write(Path(folder) / "a.mp4", synth.Spec(*size, pts=pts))
+        masks = [sheet(*size, step) for step in range(FRAMES)]
+        with VideoReader(source) as reader:
+            clip = reader.clip
+        print("| preset | cpu-ms per frame | mean error | worst in flat areas | bytes per frame |")
+        print("|---|---|---|---|---|")
+        for preset in Preset:
+            target = Path(folder) / f"mask{preset.suffix}"
+            with VideoReader(source) as reader, MaskWriter(target, preset, clip, None) as writer:
+                spent = 0.0
+                for frame, mask in zip(list(reader), masks, strict=True):
+                    started = time.process_time()
+                    writer.write(mask, frame)
+                    spent += time.process_time() - started
+                started = time.process_time()
+                written = writer.finish(reader.end_pts, reader.time_base)
+                spent += time.process_time() - started
+            found = synth.decode_grey(target)
+            errors = [
+                np.abs(one.astype(int) - mask) for one, mask in zip(found, masks, strict=True)
+            ]
+            mean = np.mean([error.mean() for error in errors])
+            flat = max(int(error[20:340, :900].max()) for error in errors)
+            cost = 1000 * spent / FRAMES
+            print(
+                f"| {preset.value} | {cost:.1f} | {mean:.3f} | {flat} | {written.bytes // FRAMES} |"
+            )
+
+
+def measure_pipeline() -> None:
+    """Both decodes, the small picture, luma, refining and writing, per frame of a 1080p clip."""
+    with tempfile.TemporaryDirectory() as folder:
+        frames = 120
+        pts = synth.even(frames, Fraction(30))
+        source = synth.write(Path(folder) / "a.mp4", synth.Spec(1920, 1080, pts=pts, b_frames=2))
+        started = time.process_time()
+        report = mask_video(
+            source, Path(folder) / "mask.mp4", MaskOptions(), masker=bright_is_foreground
+        )
+        spent = time.process_time() - started
+        print(f"{1000 * spent / frames:.1f} cpu-ms per frame; {report.stage_cpu_s}")
+
+
+def measure_huge(width: int, height: int, preset: Preset) -> None:
+    """Peak memory of masking three huge frames; run in a process of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "huge.mp4"
+        make = [
+            sys.executable,
+            "-m",
+            "benchmarks.presets",
+            "draw",
+            str(source),
+            str(width),
+            str(height),
+        ]
+        subprocess.run(make, check=True)  # noqa: S603
+        target = Path(folder) / f"mask{preset.suffix}"
+        started = time.process_time()
+        report = mask_video(source, target, MaskOptions(preset=preset), masker=bright_is_foreground)
+        spent = time.process_time() - started
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
+        print(
+            f"| {width}x{height} | {preset.value} | {report.frames_out} | {peak:.2f} GiB |"
+            f" {spent / 3:.1f} cpu-s per frame |",
+            flush=True,
+        )
+        if width * height < 64_000_000:
+            verify(source, target)
+
+
+def draw_huge(path: Path, width: int, height: int) -> None:
+    def pictures() -> Iterator[NDArray[np.uint8]]:
+        for step in range(3):
+            picture = np.full((height, width, 3), 90, np.uint8)
+            picture[height // 4 : height // 2, width // 4 + 64 * step : width // 2] = (220, 230, 30)
+            yield picture
+
+    options = {"x264-params": "rc-lookahead=0:sync-lookahead=0:ref=1:threads=1"}
+    synth.write(path, synth.Spec(width, height, pts=(0, 1000, 2000), options=options), pictures())
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", choices=["sheet", "pipeline", "huge", "draw"])
+    parser.add_argument("more", nargs="*")
+    asked = parser.parse_args()
+    if asked.what == "sheet":
+        measure_sheet()
+    elif asked.what == "pipeline":
+        measure_pipeline()
+    elif asked.what == "draw":
+        draw_huge(Path(asked.more[0]), int(asked.more[1]), int(asked.more[2]))
+    else:
+        measure_huge(int(asked.more[0]), int(asked.more[1]), Preset(asked.more[2]))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
