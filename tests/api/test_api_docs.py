@@ -8,10 +8,10 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.api.conftest import Running
+from tests.api.patient import http
 from tests.api.test_decisions import PATH
 from tests.api.work import complete
 
@@ -37,7 +37,7 @@ def test_every_curl_line_works(
     service: Running, clip_origin: str, drawn: Path, tmp_path: Path
 ) -> None:
     """In their order, in one shell, against a running service; none is answered with what is not written."""
-    made = httpx.post(
+    made = http.post(
         service.url + PATH, json={"video": f"{clip_origin}/good.mp4"}, headers=service.headers
     ).json()
     asyncio.run(complete(service, made["request_id"], drawn / "good.mp4"))

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import httpx
 import pytest
 from benchmarks.contract import examine
 from litestar import Litestar
@@ -13,6 +12,7 @@ from foremask.api.openapi import build
 from foremask.errors import BY_REASON
 from foremask.options import Preset
 from tests.api.conftest import Running
+from tests.api.patient import http
 
 PAGES = {"/", "/static/{name}"}
 
@@ -67,4 +67,4 @@ def test_a_machine_that_tries_everything_finds_nothing(service: Running) -> None
 @pytest.mark.postgres
 def test_the_document_is_served(service: Running) -> None:
     """As it was built, without a token."""
-    assert httpx.get(f"{service.url}/openapi.json").json() == build()
+    assert http.get(f"{service.url}/openapi.json").json() == build()

@@ -19,6 +19,7 @@ from foremask.jobs.steps import StepName
 from foremask.jobs.tokens import TokenLimits, create_token, revoke_token
 from foremask.options import Preset
 from tests.api.conftest import Running
+from tests.api.patient import http
 
 pytestmark = pytest.mark.postgres
 
@@ -208,7 +209,7 @@ def test_a_charset_is_allowed(client: httpx.Client) -> None:
 def test_an_unknown_path_comes_before_everything(service: Running, path: str) -> None:
     """404 without a token, whatever the method and the body."""
     for method in ("GET", "POST", "DELETE"):
-        told(httpx.request(method, service.url + path, content=b"{"), 404, "path_unknown")
+        told(http.request(method, service.url + path, content=b"{"), 404, "path_unknown")
 
 
 @pytest.mark.parametrize(
@@ -227,7 +228,7 @@ def test_a_wrong_method_comes_before_the_token(
     service: Running, method: str, path: str, allowed: set[str]
 ) -> None:
     """405, and Allow names what would have been right."""
-    answer = httpx.request(method, service.url + path)
+    answer = http.request(method, service.url + path)
     told(answer, 405, "method_not_allowed")
     assert {each.strip() for each in answer.headers["allow"].split(",")} - {"OPTIONS"} == allowed
 
@@ -246,10 +247,10 @@ TOKEN_PATHS = [
 def test_the_token_comes_before_the_body(service: Running, method: str, path: str) -> None:
     """403, and never 401, before anything of the body is looked at."""
     url = service.url + path
-    told(httpx.request(method, url, content=b"{"), 403, "token_missing", "api_token")
+    told(http.request(method, url, content=b"{"), 403, "token_missing", "api_token")
     for wrong in ("unknown", "x" * 10_000, "\u00e9"):
         headers = {b"api_token": wrong.encode()}
-        told(httpx.request(method, url, content=b"{", headers=headers), 403, "token_invalid")
+        told(http.request(method, url, content=b"{", headers=headers), 403, "token_invalid")
 
 
 def test_a_token_may_come_in_three_headers(service: Running) -> None:
@@ -261,8 +262,8 @@ def test_a_token_may_come_in_three_headers(service: Running) -> None:
         {"Authorization": f"bearer  {service.token}"},
         {"x-api-key": service.token},
     ):
-        told(httpx.get(url, headers=headers), 404, "request_unknown")
-    told(httpx.get(url, headers={"Authorization": "Basic dDp0"}), 403, "token_missing")
+        told(http.get(url, headers=headers), 404, "request_unknown")
+    told(http.get(url, headers={"Authorization": "Basic dDp0"}), 403, "token_missing")
 
 
 async def test_a_revoked_token_is_shut_out_at_once(service: Running) -> None:
@@ -280,8 +281,8 @@ def test_a_token_over_its_quota_is_told_so(service: Running, clip_origin: str) -
     """403 quota_exhausted, with the quota."""
     headers = service.new_token(TokenLimits(quota=1))
     body = {"video": f"{clip_origin}/good.mp4"}
-    assert httpx.post(service.url + PATH, json=body, headers=headers).status_code == 202
-    answer = httpx.post(service.url + PATH, json=body, headers=headers)
+    assert http.post(service.url + PATH, json=body, headers=headers).status_code == 202
+    answer = http.post(service.url + PATH, json=body, headers=headers)
     assert told(answer, 403, "quota_exhausted")["limit"] == 1
 
 
@@ -301,8 +302,8 @@ def test_the_job_of_another_token_is_unknown(
     """Neither readable nor to be cancelled."""
     made = client.post(PATH, json={"video": f"{clip_origin}/good.mp4"}).json()
     other = service.new_token()
-    told(httpx.get(made["status_url"], headers=other), 404, "request_unknown")
-    told(httpx.delete(made["status_url"], headers=other), 404, "request_unknown")
+    told(http.get(made["status_url"], headers=other), 404, "request_unknown")
+    told(http.delete(made["status_url"], headers=other), 404, "request_unknown")
 
 
 def test_a_key_used_for_another_body_is_refused(client: httpx.Client, clip_origin: str) -> None:
@@ -329,12 +330,12 @@ def test_the_rate_is_told_and_kept(service: Running) -> None:
     headers = service.new_token(TokenLimits(rate_per_minute=6, burst=2))
     left = []
     for _ in range(2):
-        answer = httpx.post(service.url + PATH, content=b"x" * (2 << 20), headers=headers)
+        answer = http.post(service.url + PATH, content=b"x" * (2 << 20), headers=headers)
         told(answer, 413, "body_too_large")
         assert answer.headers["ratelimit-limit"] == "2"
         left.append(answer.headers["ratelimit-remaining"])
     assert left == ["1", "0"]
-    answer = httpx.post(service.url + PATH, content=b"x" * (2 << 20), headers=headers)
+    answer = http.post(service.url + PATH, content=b"x" * (2 << 20), headers=headers)
     told(answer, 429, "rate_limited")
     assert 1 <= int(answer.headers["retry-after"]) <= 10
     assert answer.headers["ratelimit-remaining"] == "0"
@@ -345,12 +346,12 @@ def test_too_many_unfinished_jobs_are_429(service: Running, clip_origin: str) ->
     """The token's cap, with Retry-After; a cancelled job makes room."""
     headers = service.new_token(TokenLimits(concurrent=1))
     body = {"video": f"{clip_origin}/good.mp4"}
-    first = httpx.post(service.url + PATH, json=body, headers=headers).json()
-    answer = httpx.post(service.url + PATH, json=body, headers=headers)
+    first = http.post(service.url + PATH, json=body, headers=headers).json()
+    answer = http.post(service.url + PATH, json=body, headers=headers)
     assert told(answer, 429, "too_many_jobs")["limit"] == 1
     assert int(answer.headers["retry-after"]) >= 1
-    assert httpx.delete(first["status_url"], headers=headers).status_code == 200
-    assert httpx.post(service.url + PATH, json=body, headers=headers).status_code == 202
+    assert http.delete(first["status_url"], headers=headers).status_code == 200
+    assert http.post(service.url + PATH, json=body, headers=headers).status_code == 202
 
 
 async def test_a_full_queue_is_429(service: Running, clip_origin: str) -> None:
@@ -483,4 +484,4 @@ def test_nonsense_on_the_wire_stops_nothing(service: Running) -> None:
             raw.settimeout(0.5)
             with contextlib.suppress(TimeoutError, ConnectionError):
                 raw.recv(1024)
-    assert httpx.get(f"{service.url}/healthz").json() == {"status": "ok"}
+    assert http.get(f"{service.url}/healthz").json() == {"status": "ok"}

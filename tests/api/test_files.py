@@ -14,6 +14,7 @@ import pytest
 from foremask.api.uploads import sweep
 from foremask.objects import Upload
 from tests.api.conftest import Running, bootstrap, running
+from tests.api.patient import http
 from tests.api.test_decisions import PATH, told
 from tests.api.work import complete
 from tests.seaweed import s3_server
@@ -27,9 +28,9 @@ BOUNDARY = "a-boundary"
 def mask_url(service: Running, clip_origin: str, drawn: Path) -> str:
     """The link to the mask of a finished job."""
     body = {"video": f"{clip_origin}/good.mp4"}
-    made = httpx.post(service.url + PATH, json=body, headers=service.headers).json()
+    made = http.post(service.url + PATH, json=body, headers=service.headers).json()
     asyncio.run(complete(service, made["request_id"], drawn / "good.mp4"))
-    status = httpx.get(made["status_url"], headers=service.headers).json()
+    status = http.get(made["status_url"], headers=service.headers).json()
     assert status["status"] == "COMPLETED"
     assert status["progress"] == 100
     url: str = status["result"]["video_url"]
@@ -39,7 +40,7 @@ def mask_url(service: Running, clip_origin: str, drawn: Path) -> str:
 def test_a_mask_is_downloaded_by_its_link_alone(mask_url: str, drawn: Path) -> None:
     """No token; type, name, size and ETag are told, and HEAD tells the same."""
     content = (drawn / "good.mp4").read_bytes()
-    answer, head = httpx.get(mask_url), httpx.head(mask_url)
+    answer, head = http.get(mask_url), http.head(mask_url)
     assert answer.content == content
     assert head.content == b""
     for name, value in {
@@ -65,7 +66,7 @@ def test_a_range_is_answered_with_these_bytes(
 ) -> None:
     """206, the exact bytes, and where they lie in the file."""
     content = (drawn / "good.mp4").read_bytes()
-    answer = httpx.get(mask_url, headers={"Range": asked})
+    answer = http.get(mask_url, headers={"Range": asked})
     assert (answer.status_code, answer.content) == (206, content[start:stop])
     first = range(len(content))[start]
     last = first + len(answer.content) - 1
@@ -77,28 +78,28 @@ def test_a_range_is_answered_with_these_bytes(
 )
 def test_a_range_that_is_none_is_ignored(mask_url: str, asked: str) -> None:
     """The whole file, as RFC 9110 says."""
-    assert httpx.get(mask_url, headers={"Range": asked}).status_code == 200
+    assert http.get(mask_url, headers={"Range": asked}).status_code == 200
 
 
 def test_a_range_behind_the_end_is_416(mask_url: str) -> None:
     """With the size of the file."""
-    size = int(httpx.head(mask_url).headers["content-length"])
+    size = int(http.head(mask_url).headers["content-length"])
     for asked in (f"bytes={size}-", "bytes=-0"):
-        answer = httpx.get(mask_url, headers={"Range": asked})
+        answer = http.get(mask_url, headers={"Range": asked})
         assert told(answer, 416, "range_invalid")["limit"] == size
         assert answer.headers["content-range"] == f"bytes */{size}"
 
 
 def test_conditions(mask_url: str) -> None:
     """If-None-Match and If-Modified-Since save the bytes; If-Range keeps versions apart."""
-    head = httpx.head(mask_url).headers
+    head = http.head(mask_url).headers
     for condition in (
         {"If-None-Match": head["etag"]},
         {"If-None-Match": f'"other", W/{head["etag"]}'},
         {"If-None-Match": "*"},
         {"If-Modified-Since": head["last-modified"]},
     ):
-        answer = httpx.get(mask_url, headers=condition)
+        answer = http.get(mask_url, headers=condition)
         assert (answer.status_code, answer.content) == (304, b"")
         assert answer.headers["etag"] == head["etag"]
     for condition in (
@@ -107,8 +108,8 @@ def test_conditions(mask_url: str) -> None:
         {"If-Modified-Since": "Mon, 01 Jan 2001 00:00:00 GMT"},
         {"Range": "bytes=0-1", "If-Range": '"other"'},
     ):
-        assert httpx.get(mask_url, headers=condition).status_code == 200
-    part = httpx.get(mask_url, headers={"Range": "bytes=0-1", "If-Range": head["etag"]})
+        assert http.get(mask_url, headers=condition).status_code == 200
+    part = http.get(mask_url, headers={"Range": "bytes=0-1", "If-Range": head["etag"]})
     assert part.status_code == 206
 
 
@@ -124,7 +125,7 @@ def test_a_link_that_was_changed_is_refused(mask_url: str) -> None:
         f"{path}/../../signing-key?{query}",
         path.rsplit("/results", 1)[0] + f"/signing-key?{query}",
     ):
-        answer = httpx.get(changed)
+        answer = http.get(changed)
         assert answer.status_code in (403, 404)
         assert answer.json()["error"]["reason"] in ("link_invalid", "path_unknown")
 
@@ -132,7 +133,7 @@ def test_a_link_that_was_changed_is_refused(mask_url: str) -> None:
 def test_a_file_that_is_gone_is_404(service: Running, mask_url: str) -> None:
     """The link was good, and says so no longer."""
     link = asyncio.run(service.objects()).link("results/none/1/none.mp4", 60)
-    told(httpx.get(link), 404, "request_unknown")
+    told(http.get(link), 404, "request_unknown")
 
 
 # Uploads, against each store.
@@ -161,7 +162,7 @@ def uploads(
 
 def form(service: Running, **body: str) -> dict[str, Any]:
     """A form of one's own."""
-    answer = httpx.post(f"{service.url}/v2/video/upload", json=body, headers=service.headers)
+    answer = http.post(f"{service.url}/v2/video/upload", json=body, headers=service.headers)
     assert answer.status_code == 200, answer.text
     assert set(answer.json()) == {"request_id", "result"}
     result: dict[str, Any] = answer.json()["result"]
@@ -174,7 +175,7 @@ def send(
     given: dict[str, Any], content: bytes, kind: str = "video/mp4", **changes: str
 ) -> httpx.Response:
     """Fill in the form as the SDK does."""
-    return httpx.post(
+    return http.post(
         given["upload_url"],
         data={**given["upload_fields"], "Content-Type": kind, **changes},
         files={"file": ("clip.mp4", content, kind)},
@@ -187,16 +188,16 @@ def test_an_upload_becomes_a_job(uploads: Running, drawn: Path) -> None:
     given = form(uploads, media_type="video/mp4")
     answer = send(given, content)
     assert (answer.status_code, answer.content) == (204, b"")
-    assert httpx.get(given["file_url"]).content == content
+    assert http.get(given["file_url"]).content == content
     body = {"video": given["file_url"]}
-    probed = httpx.post(f"{uploads.url}/v2/video/probe", json=body, headers=uploads.headers)
+    probed = http.post(f"{uploads.url}/v2/video/probe", json=body, headers=uploads.headers)
     assert probed.status_code == 200, probed.text
     assert {name: probed.json()["result"][name] for name in ("width", "height", "frames")} == {
         "width": 64,
         "height": 48,
         "frames": 10,
     }
-    made = httpx.post(uploads.url + PATH, json=body, headers=uploads.headers)
+    made = http.post(uploads.url + PATH, json=body, headers=uploads.headers)
     assert made.status_code == 202
     told(send(given, content), 403, "link_invalid")
 
@@ -212,7 +213,7 @@ def test_an_upload_is_judged_as_any_clip(uploads: Running, drawn: Path) -> None:
         assert send(given, (drawn / name).read_bytes()).status_code == 204
         body = {"video": given["file_url"]}
         told(
-            httpx.post(uploads.url + PATH, json=body, headers=uploads.headers),
+            http.post(uploads.url + PATH, json=body, headers=uploads.headers),
             code,
             reason,
             "video",
@@ -243,7 +244,7 @@ def test_an_upload_keeps_to_its_form(uploads: Running) -> None:
         "link_invalid",
     )
     told(
-        httpx.post(uploads.url + PATH, json={"video": given["file_url"]}, headers=uploads.headers),
+        http.post(uploads.url + PATH, json={"video": given["file_url"]}, headers=uploads.headers),
         422,
         "url_status",
         "video",
@@ -272,7 +273,7 @@ def test_an_upload_keeps_to_its_form(uploads: Running) -> None:
 def test_a_form_that_is_broken_is_told_so(service: Running, content: bytes, reason: str) -> None:
     """400 for what is no form; without the signed fields nothing is stored."""
     headers = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
-    answer = httpx.post(f"{service.url}/v2/uploads", content=content, headers=headers)
+    answer = http.post(f"{service.url}/v2/uploads", content=content, headers=headers)
     told(answer, 403 if reason == "link_invalid" else 400, reason)
 
 
@@ -289,19 +290,19 @@ def test_a_file_that_breaks_off_is_not_stored(service: Running) -> None:
     )
     headers = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
     content = "".join(parts).encode()
-    told(httpx.post(given["upload_url"], content=content, headers=headers), 400, "bad_form")
+    told(http.post(given["upload_url"], content=content, headers=headers), 400, "bad_form")
     assert send(given, b"all of it").status_code == 204
 
 
 def test_uploads_are_forms_of_the_right_type(service: Running) -> None:
     """415 for anything that is no form; 422 for a media type that is no video."""
-    told(httpx.post(f"{service.url}/v2/uploads", json={}), 415, "content_type")
+    told(http.post(f"{service.url}/v2/uploads", json={}), 415, "content_type")
     for value in ("image/gif", 5, "video/", "video/mp4\n"):
-        answer = httpx.post(
+        answer = http.post(
             f"{service.url}/v2/video/upload", json={"media_type": value}, headers=service.headers
         )
         told(answer, 422, "field_invalid", "media_type")
-    empty = httpx.post(f"{service.url}/v2/video/upload", headers=service.headers)
+    empty = http.post(f"{service.url}/v2/video/upload", headers=service.headers)
     assert empty.status_code == 200
 
 
@@ -319,4 +320,4 @@ def test_old_uploads_are_deleted(service: Running) -> None:
     assert send(given, b"a clip").status_code == 204
     there, deleted = asyncio.run(uploaded())
     assert 1 <= there == deleted
-    told(httpx.get(given["file_url"]), 404, "request_unknown")
+    told(http.get(given["file_url"]), 404, "request_unknown")

@@ -21,6 +21,7 @@ from foremask.options import Preset
 from foremask.outbound import Outbound
 from foremask.settings import Settings
 from tests.api.conftest import Running, running
+from tests.api.patient import http
 from tests.api.test_decisions import PATH, told
 
 
@@ -40,8 +41,8 @@ def test_the_api_process_loads_no_pixels() -> None:
 @pytest.mark.postgres
 def test_it_says_whether_it_is_alive_and_ready(service: Running) -> None:
     """Without a token; ready only with database and store."""
-    assert httpx.get(f"{service.url}/healthz").json() == {"status": "ok"}
-    ready = httpx.get(f"{service.url}/readyz")
+    assert http.get(f"{service.url}/healthz").json() == {"status": "ok"}
+    ready = http.get(f"{service.url}/readyz")
     assert (ready.status_code, ready.json()) == (
         200,
         {"status": "ready", "checks": {"database": "ok", "objects": "ok"}},
@@ -53,10 +54,10 @@ def test_ready_tells_the_truth(service: Running, tmp_path_factory: pytest.TempPa
     """A store that is gone is told, and alive is another question."""
     with running(service.database_url, tmp_path_factory.mktemp("data")) as other:
         (other.settings.data_dir / "objects" / "signing-key").unlink()
-        answer = httpx.get(f"{other.url}/readyz")
+        answer = http.get(f"{other.url}/readyz")
         assert (answer.status_code, answer.json()["status"]) == (503, "unready")
         assert "signing key" in answer.json()["checks"]["objects"]
-        assert httpx.get(f"{other.url}/healthz").status_code == 200
+        assert http.get(f"{other.url}/healthz").status_code == 200
 
 
 async def test_without_a_database_it_says_try_again(tmp_path: Path) -> None:
@@ -96,10 +97,10 @@ class NoVerdict:
 def test_the_metrics_count_answers_and_jobs(service: Running, clip_origin: str) -> None:
     """Routes, not paths, are the labels: what a caller chooses adds none."""
     for path in ("/random-1", "/random-2", "/v2/status/random-3"):
-        httpx.get(service.url + path)
+        http.get(service.url + path)
     body = {"video": f"{clip_origin}/good.mp4"}
-    assert httpx.post(service.url + PATH, json=body, headers=service.headers).status_code == 202
-    text = httpx.get(f"{service.url}/metrics").text
+    assert http.post(service.url + PATH, json=body, headers=service.headers).status_code == 202
+    text = http.get(f"{service.url}/metrics").text
     assert 'foremask_jobs{status="queued"}' in text
     assert f'method="POST",route="{PATH}",status="202"' in text
     assert 'route="/v2/status/{job}",status="403"' in text
@@ -109,7 +110,7 @@ def test_the_metrics_count_answers_and_jobs(service: Running, clip_origin: str) 
 @pytest.mark.postgres
 def test_the_docs_page_needs_no_other_server(service: Running) -> None:
     """Every address in it is our own, and the policy would allow no other."""
-    page = httpx.get(f"{service.url}/docs")
+    page = http.get(f"{service.url}/docs")
     assert page.status_code == 200
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     policy = page.headers["content-security-policy"]
@@ -118,12 +119,12 @@ def test_the_docs_page_needs_no_other_server(service: Running) -> None:
     assert "unsafe" not in policy
     for name in ("docs.js", "docs.css"):
         assert f"/static/{name}" in page.text
-        file = httpx.get(f"{service.url}/static/{name}")
+        file = http.get(f"{service.url}/static/{name}")
         assert file.status_code == 200
         assert "http" not in file.text.replace("http-", "")
     assert "https://" not in page.text
-    assert httpx.get(f"{service.url}/static/../app.py").status_code == 404
-    assert httpx.get(f"{service.url}/static/none.js").json()["error"]["reason"] == "path_unknown"
+    assert http.get(f"{service.url}/static/../app.py").status_code == 404
+    assert http.get(f"{service.url}/static/none.js").json()["error"]["reason"] == "path_unknown"
 
 
 @pytest.mark.postgres
@@ -131,7 +132,7 @@ def test_sync_gives_up_before_the_client_does(service: Running, clip_origin: str
     """Held for 25 s, then 202 as usual."""
     body = {"video": f"{clip_origin}/good.mp4", "sync": True}
     began = time.monotonic()
-    answer = httpx.post(service.url + PATH, json=body, headers=service.headers, timeout=30)
+    answer = http.post(service.url + PATH, json=body, headers=service.headers, timeout=30)
     assert answer.status_code == 202
     assert set(answer.json()) == {"request_id", "status_url"}
     assert 24 < time.monotonic() - began < 26.5
@@ -148,7 +149,7 @@ def test_a_stop_answers_those_who_wait(
 
         def hold() -> None:
             headers = {**other.headers, "Idempotency-Key": "held"}
-            answers.append(httpx.post(other.url + PATH, json=body, headers=headers, timeout=60))
+            answers.append(http.post(other.url + PATH, json=body, headers=headers, timeout=60))
 
         thread = threading.Thread(target=hold)
         thread.start()

@@ -9,7 +9,6 @@ from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from bria_client import BriaAsyncClient, BriaSyncClient
 from bria_client.toolkit import BriaResponse
@@ -21,6 +20,7 @@ from httpx_retries import Retry
 from foremask.engine.deliver import sign
 from foremask.jobs.tokens import TokenLimits, webhook_key
 from tests.api.conftest import Running
+from tests.api.patient import http
 from tests.api.work import complete, newest_job
 
 pytestmark = [
@@ -67,7 +67,7 @@ def test_submit_and_poll(
     assert done.result is not None
     assert done.result.video_url == done.result.mask_url
     assert done.result.report["frames_out"] == 25
-    assert httpx.get(done.result.video_url).content == (drawn / "good.mp4").read_bytes()
+    assert http.get(done.result.video_url).content == (drawn / "good.mp4").read_bytes()
 
 
 def test_run_holds_the_connection(
@@ -80,14 +80,14 @@ def test_run_holds_the_connection(
     worker.join()
     assert done.status == Status.COMPLETED
     assert done.result is not None
-    assert httpx.head(done.result.video_url).status_code == 200
+    assert http.head(done.result.video_url).status_code == 200
 
 
 def test_upload(sdk: BriaSyncClient, service: Running, drawn: Path) -> None:
     """upload gives a URL that a job takes though nobody could fetch it from outside."""
     with sdk:
         url = sdk.upload(drawn / "good.mp4", "video/mp4")
-        assert httpx.get(url).content == (drawn / "good.mp4").read_bytes()
+        assert http.get(url).content == (drawn / "good.mp4").read_bytes()
         made = sdk.submit(ENDPOINT, {"video": url}, raise_for_status=True)
         assert made.in_progress
         assert sdk.get(f"status/{made.request_id}").request_id == made.request_id
