@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from tests import synth
 
 from benchmarks.media import bright_is_foreground
 from foremask.options import MaskOptions, Preset
@@ -23,7 +24,6 @@ from foremask.pipeline import mask_video
 from foremask.video.reader import VideoReader
 from foremask.video.verify import verify
 from foremask.video.writer import MaskWriter
-from tests import synth
 
 FRAMES = 24
 
