@@ -8,9 +8,7 @@ from numpy.typing import NDArray
 
 from foremask.pictures import Alpha, Flow, Luma
 
-PHOTOMETRIC_SCALE = (
-    8.0  # levels of 255 at which trust falls to 1/e: shared measurement, docs/adr/0051
-)
+PHOTOMETRIC_SCALE = 4.0  # levels of 255 at which trust falls to 1/e: docs/adr/0051
 PHOTOMETRIC_WINDOW_PX = 3
 RESIDUAL_SIZE = (80, 45)  # columns, rows: camera motion is smooth, so a coarse grid says it all
 ROBUST_ROUNDS = 8
