@@ -69,7 +69,7 @@ def test_the_library_example_masks(folder: Path) -> None:
         capture_output=True,
         text=True,
         check=True,
-        timeout=120,
+        timeout=300,
     )
     assert ran.stdout.startswith("10 frames, ")
     assert verify(folder / "clip.mp4", folder / "mask.mp4")
@@ -89,7 +89,7 @@ def test_the_service_example_submits_polls_and_downloads(folder: Path) -> None:
     try:
         with serving(exports, api, data_dir):
             subprocess.run(  # noqa: S603
-                ["/bin/bash", "-c", f"set -m\n{script}"], cwd=folder, check=True, timeout=120
+                ["/bin/bash", "-c", f"set -m\n{script}"], cwd=folder, check=True, timeout=300
             )
     finally:
         shutil.rmtree(data_dir, ignore_errors=True)

@@ -131,7 +131,7 @@ def test_a_wrong_token_and_an_unknown_request(service: Running) -> None:
 
 def test_a_retry_after_429_is_honoured(service: Running, clip_origin: str) -> None:
     """A read that comes too fast is told when to come again; the SDK then waits and gets its answer."""
-    headers = service.new_token(TokenLimits(rate_per_minute=60, burst=1))
+    headers = service.new_token(TokenLimits(rate_per_minute=12, burst=1))
     with BriaSyncClient(
         base_url=service.url, api_token=headers["api_token"], retry=Retry(total=3)
     ) as client:
@@ -140,7 +140,7 @@ def test_a_retry_after_429_is_honoured(service: Running, clip_origin: str) -> No
         again = client.submit(ENDPOINT, body)  # a POST is not retried
         assert again.error is not None
         assert again.error.code == 429
-        assert 1 <= int(again.headers["retry-after"]) <= 2
+        assert 1 <= int(again.headers["retry-after"]) <= 6
 
 
 async def test_the_async_client(service: Running, clip_origin: str, drawn: Path) -> None:
