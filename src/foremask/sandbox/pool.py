@@ -143,7 +143,7 @@ class MediaPool:
     async def __aenter__(self) -> Self:
         self._check(self.level)
         tell = log.info if self.level.full else log.warning
-        tell("sandbox", wanted=str(self._sandbox), level=str(self.level), full=self.level.full)
+        tell("sandbox", wanted=str(self._sandbox), confined_by=str(self.level))
         self._scratch.mkdir(parents=True, exist_ok=True)
         _sweep(self._scratch)
         for _ in range(self._slots):
