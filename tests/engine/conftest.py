@@ -26,7 +26,13 @@ from tests.engine.stand_in import TextMedia
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 HURRY = Pace(
-    lease_s=1.0, renew_s=0.2, stall_s=1.5, tend_s=0.1, sweep_s=0.2, unreachable_retry_s=0.1
+    lease_s=1.0,
+    renew_s=0.2,
+    stall_s=1.5,
+    tend_s=0.1,
+    sweep_s=0.2,
+    unreachable_retry_s=0.1,
+    unavailable_retry_s=0.2,
 )
 
 

@@ -12,10 +12,12 @@ import pytest
 from foremask.engine.tasks import do_step
 from foremask.engine.work import Work
 from foremask.jobs import deliveries, records, steps
+from foremask.jobs.admission import NewJob, admit
 from foremask.jobs.database import Database
 from foremask.jobs.records import Record, Status
 from foremask.jobs.steps import StepName
 from foremask.jobs.tokens import token_hash, webhook_key
+from foremask.options import Preset
 from tests.engine import stand_in
 from tests.engine.conftest import Caller, Site, another, until, working
 
@@ -311,3 +313,43 @@ async def test_a_lost_source_is_an_error_that_says_so(
     record = await records.read_any(work.database, request_id)
     assert record.error is not None
     assert (record.error.code, record.error.reason) == (500, "object_lost")
+
+
+async def test_a_store_that_is_away_only_delays(
+    work: Work, caller: Caller, site: Site, tmp_path: Path
+) -> None:
+    """The object store does not answer for a while: no crash is counted, and the job goes on."""
+    site.files["/a.mp4"] = stand_in.clip(3)
+    (tmp_path / "objects").rename(tmp_path / "elsewhere")
+    (tmp_path / "objects").write_bytes(b"no directory")
+    async with working(work):
+        request_id = await caller.submit(site.url + "/a.mp4")
+
+        async def refused() -> bool:
+            return len(await outcomes(work.database, request_id)) > steps.MAX_CRASHES + 1
+
+        await until(refused)
+        (tmp_path / "objects").unlink()
+        (tmp_path / "elsewhere").rename(tmp_path / "objects")
+        record = await caller.ended(request_id)
+    assert await result(work, record, tmp_path) == stand_in.mask(3)
+    told = {each for each in await outcomes(work.database, request_id) if each[1] != "done"}
+    assert told == {("ingest", "unavailable")}
+
+
+async def test_a_clip_that_changed_after_the_probe_is_said_so(
+    work: Work, caller: Caller, site: Site
+) -> None:
+    """What was fetched counts, and the record carries a warning."""
+    site.files["/a.mp4"] = stand_in.clip(3)
+    new = NewJob(
+        token_id=caller.token_id,
+        preset=Preset.MP4_H264,
+        video_url=site.url + "/a.mp4",
+        clip={"container": "mp4", "codec": "h264", "width": 64, "height": 48, "frames": 10},
+    )
+    async with working(work):
+        record = await caller.ended((await admit(work.database, new)).request_id)
+    assert record.report is not None
+    assert "the file changed after it was probed" in record.report["warnings"]
+    assert (record.frames_done, record.frames_total) == (3, 3)

@@ -131,6 +131,8 @@ async def _store_result(
     attempt = f"{step.name.stage}-{step.attempt}"
     key = f"results/{step.name.job}/{attempt}/{step.name.job}{target.suffix}"
     await work.objects.put(key, target)
+    warnings = [*(step.clip or {}).get("warnings", ()), *report.get("warnings", ())]
+    report["warnings"] = list(dict.fromkeys(warnings))
     return {"result_key": key, "report": report, "frames": report["frames_out"]}
 
 
