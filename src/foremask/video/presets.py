@@ -54,7 +54,7 @@ class Recipe:
 _X264 = Encoder(
     "libx264",
     {"preset": "superfast", "crf": "14", "bf": "0"},
-    bytes_per_pixel=28,
+    bytes_per_pixel=32,
     even_420=True,
 )
 _X265 = Encoder(
