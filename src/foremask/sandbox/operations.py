@@ -9,7 +9,6 @@ from typing import Any, Final
 
 import msgspec
 
-from foremask import pipeline
 from foremask.options import Limits, MaskOptions, Preset
 from foremask.sandbox.child import Operation, Parent, RemoteFile
 from foremask.video import segments
@@ -58,7 +57,11 @@ def _probe(args: dict[str, Any], parent: Parent) -> Clip:
     return clip
 
 
-def _mask(args: dict[str, Any], parent: Parent) -> pipeline.Report:
+def _mask(args: dict[str, Any], parent: Parent) -> object:
+    from foremask import (
+        pipeline,
+    )  # it brings OpenVINO, which a child that only probes need not load
+
     wanted = _read(args, _Mask)
 
     def tell(progress: pipeline.Progress) -> None:
