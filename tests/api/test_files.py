@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import socket
 import time
 from collections.abc import Generator
 from datetime import UTC, datetime, timedelta
@@ -292,6 +293,25 @@ def test_a_file_that_breaks_off_is_not_stored(service: Running) -> None:
     content = "".join(parts).encode()
     told(http.post(given["upload_url"], content=content, headers=headers), 400, "bad_form")
     assert send(given, b"all of it").status_code == 204
+
+
+def test_a_caller_who_hangs_up_is_no_fault_of_ours(service: Running) -> None:
+    """Half a body and then nothing: neither stored nor counted as a failure."""
+    given = form(service, media_type="video/mp4")
+    request = httpx.Request(
+        "POST", given["upload_url"], data=given["upload_fields"], files={"file": b"x" * 500_000}
+    )
+    content = request.read()
+    head = f"POST /v2/uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n"
+    head += f"Content-Type: {request.headers['content-type']}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", service.settings.port)) as caller:
+        caller.sendall(head.encode() + content[: len(content) // 2])
+    until = time.monotonic() + 20
+    while 'route="/v2/uploads",status="400"' not in httpx.get(f"{service.url}/metrics").text:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert 'route="/v2/uploads",status="500"' not in httpx.get(f"{service.url}/metrics").text
+    told(httpx.get(given["file_url"]), 404, "request_unknown")
 
 
 def test_uploads_are_forms_of_the_right_type(service: Running) -> None:

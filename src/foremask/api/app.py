@@ -99,7 +99,10 @@ async def serve(settings: Settings) -> None:
         open_database(settings.database_url, connections=DATABASE_CONNECTIONS) as database,
         Outbound(allow_private=settings.allow_private) as outbound,
         MediaPool(
-            settings.data_dir / "scratch" / "api", slots=PROBES_AT_ONCE, sandbox=settings.sandbox
+            settings.data_dir / "scratch" / "api",
+            slots=PROBES_AT_ONCE,
+            sandbox=settings.sandbox,
+            operations="foremask.sandbox.looking",
         ) as pool,
     ):
         objects = await open_objects(stored_at, settings.base_url)

@@ -5,9 +5,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+import msgspec
 import structlog
 
-from foremask.errors import ClipRefused, LinkInvalid, ObjectLost, UrlForbidden, UrlStatus
+from foremask.errors import BY_REASON, Internal, LinkInvalid, ObjectLost, UrlForbidden, UrlStatus
 from foremask.objects import Objects
 from foremask.options import Limits, Preset
 from foremask.outbound import MAX_READ_BYTES, Outbound, OutOfReach
@@ -55,9 +56,6 @@ class GuardedProber:
                 return await self._remote(source.url or "", preset)
         except (TimeoutError, OutOfReach):
             return None
-        except ClipRefused as refused:
-            refused.param = refused.param or "video"
-            raise
         except ChildDied as died:
             log.warning("probe.died", notes=getattr(died, "__notes__", []))
             return None
@@ -79,10 +77,25 @@ class GuardedProber:
 
     async def _ask(self, size: int, read_at: ReadAt, preset: Preset) -> dict[str, Any]:
         wanted = {"limits": asdict(self.limits), "size": size, "preset": preset.value}
-        clip: dict[str, Any] = await self.pool.run(
-            "probe", wanted, read_at=read_at, wall_clock_s=2 * self.budget_s
+        told = msgspec.convert(
+            await self.pool.run("look", wanted, read_at=read_at, wall_clock_s=2 * self.budget_s),
+            _Told,
         )
-        return clip
+        if told.refused is None:
+            return told.clip
+        kind = BY_REASON.get(told.refused, Internal)
+        raise kind(told.details, param=told.param or "video", limit=told.limit, actual=told.actual)
+
+
+class _Told(msgspec.Struct):
+    """What the child says: of the clip, or why not."""
+
+    clip: dict[str, Any] = {}
+    refused: str | None = None
+    details: str = ""
+    param: str | None = None
+    limit: float | None = None
+    actual: float | None = None
 
 
 async def locate(video: str, objects: Objects, outbound: Outbound) -> Source:

@@ -8,11 +8,12 @@ from typing import Any
 import msgspec
 import structlog
 from litestar import Response
-from litestar.exceptions import HTTPException
+from litestar.exceptions import HTTPException, InternalServerException
 from litestar.types import Scope
 
 from foremask.api.answers import REQUEST_ID, Ask, Call
 from foremask.errors import (
+    BadJson,
     Busy,
     ForemaskError,
     Internal,
@@ -88,6 +89,8 @@ def on_framework(request: Ask, error: HTTPException) -> Response[bytes]:
             MethodNotAllowed(f"This path does not take {method[:16]}; it takes {allow}."),
             allow,
         )
+    if isinstance(error, InternalServerException):  # so it calls a caller who hung up
+        return problem(request.scope, BadJson("The connection broke off inside the body."))
     return on_crash(request, error)
 
 

@@ -1,0 +1,28 @@
+"""What the API's child is asked: what is this clip? A refusal is an answer like any other, and the child lives on.
+
+It loads what reads headers and no network, so it is there in a fraction of a second.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+
+from foremask.errors import ForemaskError
+from foremask.options import Limits, Preset
+from foremask.sandbox.child import Operation, Parent, RemoteFile
+from foremask.video.presets import check_preset
+from foremask.video.probe import probe
+
+
+def _look(args: dict[str, Any], parent: Parent) -> dict[str, object]:
+    try:
+        clip = probe(RemoteFile(parent, args["size"]), msgspec.convert(args["limits"], Limits))
+        check_preset(clip, Preset(args["preset"]))
+    except ForemaskError as error:
+        facts = {name: getattr(error, name) for name in ("details", "param", "limit", "actual")}
+        return {"refused": error.reason, **facts}
+    return {"clip": clip}
+
+
+OPERATIONS: Final[Mapping[str, Operation]] = {"look": _look}
