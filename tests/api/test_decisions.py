@@ -358,11 +358,8 @@ async def test_a_full_queue_is_429(service: Running, clip_origin: str) -> None:
     """The service's own cap, whoever asks."""
     async with service.database() as database, httpx.AsyncClient(timeout=30) as client:
         _, token = await create_token(database, "filler")
-        await database.all(
-            """insert into jobs (id, token, priority, preset, quality)
-               select 'filler-' || n, %s, 0, 'mp4_h264', 'fast' from generate_series(1, %s) n""",
-            (token.id, QUEUE_LIMIT),
-        )
+        count = "update tokens set unfinished = %s where id = %s"
+        await database.all(count, (QUEUE_LIMIT, token.id))
         try:
             answer = await client.post(
                 service.url + PATH,
@@ -370,7 +367,7 @@ async def test_a_full_queue_is_429(service: Running, clip_origin: str) -> None:
                 headers=service.headers,
             )
         finally:
-            await database.all("delete from jobs where id like 'filler-%%'")
+            await database.all(count, (0, token.id))
     assert told(answer, 429, "queue_full")["limit"] == QUEUE_LIMIT
 
 

@@ -129,8 +129,8 @@ def test_a_wrong_token_and_an_unknown_request(service: Running) -> None:
         assert unknown.request_id != "unknown"
 
 
-def test_a_retry_after_429_is_honoured(service: Running, clip_origin: str) -> None:
-    """A read that comes too fast is told when to come again; the SDK then waits and gets its answer."""
+def test_a_429_reaches_the_caller(service: Running, clip_origin: str) -> None:
+    """The SDK does not send a POST again, and shows when to."""
     headers = service.new_token(TokenLimits(rate_per_minute=12, burst=1))
     with BriaSyncClient(
         base_url=service.url, api_token=headers["api_token"], retry=Retry(total=3)
