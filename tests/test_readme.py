@@ -43,7 +43,7 @@ def serving(exports: str, port: int, data_dir: Path) -> Iterator[None]:
     command = [sys.executable, "-m", "foremask", "serve"]
     with subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL) as process:  # noqa: S603
         try:
-            until = time.monotonic() + 60
+            until = time.monotonic() + 150
             while True:
                 try:
                     urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5).close()
@@ -84,7 +84,7 @@ def test_the_service_example_submits_polls_and_downloads(folder: Path) -> None:
     assert command == "make run"
     api, origin = free_port(), free_port()
     script = second.replace(":8000", f":{api}").replace("9000", str(origin))
-    assert script.count(str(origin)) == 2
+    assert script.count(str(origin)) == 3
     data_dir = Path("/tmp") / f"foremask-readme-{api}"  # noqa: S108  # an unprivileged user gets there
     try:
         with serving(exports, api, data_dir):
