@@ -7,6 +7,7 @@ own. Each run is a process of its own, so that its memory is its own. Writes JSO
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -83,7 +84,8 @@ def one_run(source: Path, quality: Quality) -> dict[str, Any]:
 def in_process(source: Path, quality: Quality) -> dict[str, Any]:
     """`one_run` in a process of its own."""
     words = [sys.executable, "-m", "benchmarks.speed", "--one", str(source), quality.value]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)  # noqa: S603
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # as the command line sets it
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)  # noqa: S603
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 

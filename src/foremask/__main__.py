@@ -1,8 +1,13 @@
 """``foremask`` and ``python -m foremask``."""
 
+import os
 import sys
 
-from foremask.cli.app import main
+# NumPy's matrices here are small, and OpenBLAS's threads spin while they wait: on busy cores one product took
+# minutes. The network has threads of its own. Read when NumPy is first imported, hence before all else.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+from foremask.cli.app import main  # noqa: E402
 
 __all__ = ["main"]
 

@@ -236,7 +236,7 @@ class MediaPool:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
-                env={},  # no connection string, no key
+                env={"OPENBLAS_NUM_THREADS": "1"},  # as in __main__; no connection string, no key
                 cwd=slot.outward,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
