@@ -7,7 +7,7 @@ import sys
 # minutes. The network has threads of its own. Read when NumPy is first imported, hence before all else.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from foremask.cli.app import main  # noqa: E402
+from foremask.cli.app import main
 
 __all__ = ["main"]
 
