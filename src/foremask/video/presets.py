@@ -89,7 +89,7 @@ _PRORES = Encoder(
     pixel_format="yuv422p10le",
     global_quality=2,
 )
-_GIF = Encoder("gif", {}, bytes_per_pixel=16, pixel_format="gray")
+_GIF = Encoder("gif", {}, bytes_per_pixel=18, pixel_format="gray")
 _FAST = {"movflags": "+faststart"}
 _CUES = {"cues_to_front": "1"}
 
