@@ -77,7 +77,7 @@ def test_a_network_that_blinks_does_not_make_the_mask_blink() -> None:
     """It sees nothing on three looks of twenty; the frames around know better."""
     pictures, truths = zip(*moving_disc(40), strict=True)
     masks = list(mask_pictures(pictures, SeesRed(blind=(5, 11, 12)), TIERS[Quality.BEST]))
-    assert min(overlap(*pair) for pair in zip(masks, truths, strict=True)) > 0.8
+    assert min(overlap(*pair) for pair in zip(masks, truths, strict=True)) > 0.75
 
 
 def test_nothing_of_one_shot_shows_in_the_next() -> None:
