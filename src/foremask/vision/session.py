@@ -62,7 +62,6 @@ class Session:
 
     ``precision`` None takes the fastest that the CPU has and the network allows: int8 needs the
     table of ranges that we ship for IS-Net, so another network runs in bf16 or f32.
-    ``cache_dir`` keeps the compiled network, which makes the next start about ten times faster.
     Raises ModelUnavailable when the file is no network that can be run.
     """
 
@@ -72,12 +71,9 @@ class Session:
         *,
         precision: Precision | None = None,
         threads: int = 0,
-        cache_dir: Path | None = None,
     ) -> None:
         self.spec = spec_of(path)
         core = ov.Core()
-        if cache_dir is not None:
-            core.set_property({"CACHE_DIR": str(cache_dir)})
         try:
             network = pruned(core.read_model(path), self.spec)
             is_isnet = _has(network, ISNET_TAPS)
