@@ -134,9 +134,7 @@ def clips(draw: Any) -> tuple[str, Spec]:  # noqa: ANN401  (hypothesis has no pu
     return name, spec
 
 
-@settings(
-    max_examples=200, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(clip=clips(), preset=st.sampled_from(list(Preset)))
 def test_random_clips_keep_every_promise(
     tmp_path_factory: pytest.TempPathFactory, clip: tuple[str, Spec], preset: Preset

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from foremask.errors import Internal
+from foremask.errors import Internal, PresetCannotCarry
 from foremask.options import Preset
 from foremask.video.maskfile import Written
+from foremask.video.presets import check_preset
 from foremask.video.probe import describe
 from foremask.video.reader import VideoReader
 from foremask.video.writer import MaskWriter
@@ -117,4 +118,29 @@ def test_a_mask_of_another_size_is_an_error_and_leaves_no_file(tmp_path: Path) -
             MaskWriter(target, Preset.MP4_H264, reader.clip, None) as writer,
         ):
             writer.write(wrong, frame)
+    assert not target.exists()
+
+
+def black(source: Path, target: Path) -> None:
+    with VideoReader(source) as reader, MaskWriter(target, Preset.GIF, reader.clip, None) as writer:
+        for frame in reader:
+            writer.write(np.zeros((reader.clip.height, reader.clip.width), np.uint8), frame)
+        writer.finish(reader.end_pts, reader.time_base)
+
+
+CROWDED = {
+    "in the middle": (0, 3000, 3030, 3060, 3090, 9000, 12_000),
+    "at the end": (0, 3000, 6000, 6055, 6110),
+}
+
+
+@pytest.mark.parametrize("where", CROWDED)
+def test_a_gif_is_refused_where_it_would_come_late(tmp_path: Path, where: str) -> None:
+    """Frames closer together than hundredths of a second, though the average is low: no mask, and a reason."""
+    spec = Spec(pts=CROWDED[where], last_duration=55)
+    source = synth.write(tmp_path / "a.mp4", spec)
+    target = tmp_path / "mask.gif"
+    check_preset(describe(source), Preset.GIF)
+    with pytest.raises(PresetCannotCarry, match=r"ms late; use one of mp4_h264"):
+        black(source, target)
     assert not target.exists()

@@ -15,7 +15,7 @@ from foremask.options import Preset
 from foremask.video import ebml
 from foremask.video.audio import AnyPacket, Sound, SoundTrack
 from foremask.video.frames import Orientation
-from foremask.video.presets import RECIPES, Recipe
+from foremask.video.presets import RECIPES, Recipe, check_late
 from foremask.video.probe import Clip
 
 
@@ -135,6 +135,9 @@ class MaskFile:
         if end_pts is not None:
             wanted = end_pts * time_base
         end = max(last + 1, round(wanted / self.time_base))
+        if self.recipe.muxer == "gif" and not self.is_part:
+            late_s = float(end * self.time_base - wanted)
+            check_late(self.clip, self._frames, late_s, is_end=True)
         self._held.duration = end - last
         self._mux(self._held)
         if self._sound is not None:

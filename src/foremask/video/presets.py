@@ -15,7 +15,9 @@ HUGE_PIXELS: Final = 33_000_000
 """Above it, pictures are coded one at a time: each copy in flight costs hundreds of megabytes."""
 _LARGEST_HEVC_PIXELS: Final = 35_651_584  # of level 6.2
 _MIN_HEVC_PX: Final = 16
-_MAX_GIF_FPS: Final = 100
+_GIF_FPS: Final = 100  # it counts in hundredths of a second
+_GIF_LATE_S: Final = 0.01
+_GIF_END_LATE_S: Final = 0.015  # a start and a length, each rounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,15 +140,32 @@ def encoder_options(encoder: Encoder, width: int, height: int) -> dict[str, str]
 def check_preset(clip: Clip, preset: Preset) -> None:
     """Raise PresetCannotCarry, naming the presets that can, where this one cannot carry the clip."""
     trouble = _trouble(clip, preset)
-    if trouble is None:
-        return
-    others = [other.value for other in Preset if _trouble(clip, other) is None]
+    if trouble is not None:
+        raise _cannot(clip, preset, *trouble)
+
+
+def check_late(clip: Clip, frame: int, late_s: float, *, is_end: bool = False) -> None:
+    """Raise PresetCannotCarry where a gif would show a frame, or end, so much too late.
+
+    Headers do not tell how close together the frames of a burst are; this is asked of each.
+    """
+    most_s = _GIF_END_LATE_S if is_end else _GIF_LATE_S
+    if late_s > most_s:
+        said = (
+            "it counts in hundredths of a second, and around frame"
+            f" {frame} the clip has so many that they would be {1000 * late_s:.0f} ms late"
+        )
+        raise _cannot(clip, Preset.GIF, said, most_s, late_s)
+
+
+def _cannot(clip: Clip, preset: Preset, why: str, limit: float, actual: float) -> PresetCannotCarry:
+    others = [o.value for o in Preset if o is not preset and _trouble(clip, o) is None]
     able = f"use one of {', '.join(others)}" if others else "no preset can"
-    raise PresetCannotCarry(
-        f"{preset.value} cannot carry this clip: {trouble[0]}; {able}.",
+    return PresetCannotCarry(
+        f"{preset.value} cannot carry this clip: {why}; {able}.",
         param="output_container_and_codec",
-        limit=trouble[1],
-        actual=trouble[2],
+        limit=limit,
+        actual=actual,
     )
 
 
@@ -156,9 +175,9 @@ def _trouble(clip: Clip, preset: Preset) -> tuple[str, float, float] | None:
     if clip.pixels > most:
         said = f"{clip.width}x{clip.height} is {clip.pixels} pixels, and it takes {most} in the memory it may use"
         return said, most, clip.pixels
-    if preset is Preset.GIF and clip.fps > _MAX_GIF_FPS * 1.001:
-        said = (
-            f"it counts in hundredths of a second, and the clip has {clip.fps:g} frames per second"
-        )
-        return said, _MAX_GIF_FPS, clip.fps
+    if preset is Preset.GIF and clip.fps > _GIF_FPS:
+        frames = clip.expected_frames or _GIF_FPS
+        if frames / _GIF_FPS - frames / clip.fps > _GIF_END_LATE_S:
+            said = f"it shows {_GIF_FPS} frames per second, and the clip has {clip.fps:g}"
+            return said, _GIF_FPS, clip.fps
     return None

@@ -102,7 +102,6 @@ def _picture(wanted: Clip, found: Clip) -> Iterator[Kept]:
 def _frames(wanted: VideoReader, found: VideoReader) -> Iterator[Kept]:
     tolerance_s = _TOLERANCE_S[found.clip.container] + _ROUNDING_S
     count, worst_s = 0, 0.0
-    earliest_s = float("-inf")
     origin_s = 0.0  # a gif begins at zero, whenever its source did
     for ours, theirs in zip_longest(found, wanted):
         if ours is None or theirs is None:
@@ -110,11 +109,7 @@ def _frames(wanted: VideoReader, found: VideoReader) -> Iterator[Kept]:
             raise PromiseBroken(f"The {more} goes on after frame {count}.", param="frames")
         if not count and found.clip.container == "gif":
             origin_s = theirs.time_s
-        wanted_s = theirs.time_s
-        if found.clip.container == "gif":  # no two frames within one hundredth
-            wanted_s = max(wanted_s, earliest_s)
-            earliest_s = origin_s + ours.time_s + 0.01
-        off_s = abs(origin_s + ours.time_s - wanted_s)
+        off_s = abs(origin_s + ours.time_s - theirs.time_s)
         worst_s = max(worst_s, off_s)
         if off_s > tolerance_s:
             raise PromiseBroken(

@@ -42,6 +42,7 @@ class MaskWriter:
         self._encoder = self._file.recipe.encoder
         self._coded = presets.encoded_size(self._encoder, *self._file.size)
         self._whole: MaskFile | None = None
+        self._is_gif = self._file.recipe.muxer == "gif" and not part
         self._part = target.with_name(f".{target.name}.part")
         if self._coded != self._file.size and not part:
             # PyAV gives a rotation only to a stream that has a codec, and cropping needs one that has none:
@@ -118,12 +119,14 @@ class MaskWriter:
         time_base = self._file.time_base
         moment = frame.pts * frame.time_base
         if self._origin is None:  # a gif begins at zero, whenever its source did
-            alone = self._file.recipe.muxer == "gif" and not self._file.is_part
-            self._origin = moment if alone else Fraction(0)
+            self._origin = moment if self._is_gif else Fraction(0)
         pts = round((moment - self._origin) / time_base)
         if self._last_pts is not None and pts <= self._last_pts:
             pts = self._last_pts + 1  # where the container counts more coarsely
         self._last_pts = pts
+        if self._is_gif:
+            late_s = float(pts * time_base - (moment - self._origin))
+            presets.check_late(self._file.clip, frame.index, late_s)
         picture = self._picture(mask)
         picture.pts = pts
         picture.time_base = time_base
