@@ -13,6 +13,7 @@ import av
 import cv2
 import numpy as np
 from av.audio.stream import AudioStream
+from av.bitstream import BitStreamFilterContext
 from av.container import OutputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -303,6 +304,34 @@ def spread(frames: int, steps: Sequence[int]) -> tuple[int, ...]:
     for index in range(frames - 1):
         pts.append(pts[-1] + steps[index % len(steps)])
     return tuple(pts)
+
+
+def cropped(path: Path, source: Path, right: int, bottom: int) -> Path:
+    """An HEVC clip (.ts: plain NAL units) less columns and rows, by its header: encoders take 16 at least."""
+    with av.open(str(source)) as opened, av.open(str(path), "w") as out:
+        track: Any = opened.streams.video[0]
+        width, height = track.width - right, track.height - bottom
+        copy: Any = out.add_mux_stream("hevc", rate=track.average_rate, width=width, height=height)
+        copy.time_base = track.time_base
+        crop = BitStreamFilterContext(
+            f"hevc_metadata=crop_right={right}:crop_bottom={bottom}", in_stream=track
+        )
+        packets = [packet for packet in opened.demux(track) if packet.size]
+        for packet in [*packets, None]:
+            for less in crop.filter(packet):
+                less.stream, less.time_base = copy, track.time_base
+                out.mux(less)
+    return path
+
+
+def without_rate(path: Path, source: Path) -> Path:
+    """A WebM whose header says nothing of a frame rate, as browsers record it."""
+    data = source.read_bytes()
+    at = data.index(b"\x23\xe3\x83")  # the default duration
+    length = data[at + 3] & 0x7F
+    void = b"\xec" + bytes((0x80 | (length + 2),)) + bytes(length + 2)
+    path.write_bytes(data[:at] + void + data[at + len(void) :])
+    return path
 
 
 def concat(path: Path, parts: Sequence[Path]) -> Path:

@@ -1,5 +1,6 @@
 """Clips of every kind keep their promises in every preset; the odd ones by name, the rest drawn at random."""
 
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from foremask.errors import PresetCannotCarry
 from foremask.options import MaskOptions, Preset
 from foremask.pipeline import Report, mask_video
+from foremask.video.probe import probe
 from foremask.video.verify import verify
 from tests import synth
 from tests.synth import Spec, Tone
@@ -30,7 +32,7 @@ NTSC = synth.even(12, Fraction(30_000, 1001))
 ODD: dict[str, tuple[str, Spec]] = {
     "1x1": ("a.mp4", Spec(1, 1, pixel_format="yuv444p")),
     "2x2": ("a.mp4", Spec(2, 2)),
-    "15x15 HEVC": ("a.mp4", Spec(16, 16, codec="hevc")),
+    "16x16 HEVC": ("a.mp4", Spec(16, 16, codec="hevc")),
     "853x479": ("a.mp4", Spec(853, 479, pts=NTSC[:4], pixel_format="yuv444p")),
     "161x121": ("a.webm", Spec(161, 121, codec="vp9")),
     "1920x200": ("a.mp4", Spec(1920, 200, pts=NTSC[:3])),
@@ -75,6 +77,46 @@ def test_odd_clips_keep_every_promise(tmp_path: Path, what: str, preset: Preset)
     verify(source, target)
     assert report.frames_in == report.frames_out == len(spec.pts)
     assert len(report.audio) == len(spec.sound)
+
+
+def hevc_of_15_pixels(folder: Path) -> Path:
+    whole = synth.write(folder / "whole.ts", Spec(16, 16, codec="hevc", pixel_format="yuv444p"))
+    return synth.cropped(folder / "a.mp4", whole, 1, 1)
+
+
+def gif_of_100_fps(folder: Path) -> Path:
+    pts = tuple(range(30))
+    spec = Spec(
+        codec="gif", pixel_format="rgb8", time_base=Fraction(1, 100), pts=pts, last_duration=1
+    )
+    return synth.write(folder / "a.gif", spec)  # fmt: skip
+
+
+def webm_of_a_browser(folder: Path) -> Path:
+    uneven = synth.spread(30, (990, 1020, 3000))
+    spec = Spec(codec="vp9", pts=uneven, muxer_options={"live": "1"}, sound=(Tone("opus", 1.0),))
+    return synth.without_rate(folder / "a.webm", synth.write(folder / "whole.webm", spec))
+
+
+ODDER: dict[str, tuple[Callable[[Path], Path], tuple[int, int], int]] = {
+    "15x15 HEVC": (hevc_of_15_pixels, (15, 15), 10),
+    "gif of 100 fps": (gif_of_100_fps, (64, 48), 30),
+    "no duration, no rate": (webm_of_a_browser, (64, 48), 30),
+}
+"""What no encoder writes as it is: how it is made, its size, its frames."""
+
+
+@pytest.mark.parametrize("preset", Preset)
+@pytest.mark.parametrize("what", ODDER)
+def test_odder_clips_keep_every_promise(tmp_path: Path, what: str, preset: Preset) -> None:
+    """A size below what encoders take, a rate above what browsers show, a header that says nothing."""
+    made, size, frames = ODDER[what]
+    source, target = made(tmp_path), tmp_path / f"mask{preset.suffix}"
+    clip = probe(source)
+    assert (clip.width, clip.height) == size
+    report = mask(source, target, preset)
+    verify(source, target)
+    assert report.frames_in == report.frames_out == frames
 
 
 @pytest.mark.parametrize("preset", Preset)
