@@ -30,7 +30,7 @@ import av
 from tests import synth
 
 from foremask.embedded import EmbeddedPostgres
-from foremask.jobs import records
+from foremask.jobs import counts, records
 from foremask.jobs.database import Database, open_database
 from foremask.objects import local_url
 from foremask.serve import Member, environment, prepare
@@ -301,7 +301,7 @@ async def _measure(
     accepted = {each: kind for each, kind in zip(ids, kinds, strict=True) if ":" not in each}
     refused = [(each, kind) for each, kind in zip(ids, kinds, strict=True) if ":" in each]
     while time.monotonic() - began < DEADLINE_S:
-        told = await records.counts(database)
+        told = (await counts.now(database)).jobs
         if told["queued"] + told["running"] == 0:
             break
         await asyncio.sleep(1.0)

@@ -26,7 +26,7 @@ async def work(settings: Settings) -> None:
         ) as masks,
         open_work(settings, Media(masks, files, Limits()), scratch) as means,
     ):
-        await work_until_told(means, QUEUES, 1)
+        await work_until_told(means, QUEUES, 1, sandbox=str(masks.level))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store, from_url
 
+from foremask import meters
 from foremask.errors import LinkInvalid, ObjectLost, ServiceUnavailable
 from foremask.options import MEDIA_TYPES
 
@@ -317,4 +318,5 @@ def _translated(key: str) -> Generator[None]:
     except FileNotFoundError as error:
         raise ObjectLost(f"The stored file {key} is no longer there.") from error
     except (BaseError, OSError) as error:
+        meters.OBJECT_ERRORS.inc()
         raise ServiceUnavailable("The object store does not answer; try again shortly.") from error

@@ -216,6 +216,16 @@ class Settings:
             shown="none",
         ),
     )
+    otlp_url: str | None = field(
+        default=None,
+        repr=False,
+        metadata=_told(
+            "An OpenTelemetry collector that takes OTLP over HTTP, `http://127.0.0.1:4318`: each job's trace is "
+            "sent there. Needs `foremask[otel]`; docs/operations.md.",
+            _url("http", "https"),
+            shown="no traces",
+        ),
+    )
     log_level: LogLevel = field(
         default=LogLevel.INFO,
         metadata=_told(

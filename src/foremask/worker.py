@@ -17,6 +17,7 @@ from foremask.engine.lanes import run_lanes
 from foremask.engine.media import Media
 from foremask.engine.work import Work
 from foremask.errors import SettingsInvalid
+from foremask.jobs.counts import Teller, keep_telling
 from foremask.jobs.database import open_database
 from foremask.objects import local_url, open_objects
 from foremask.options import Limits
@@ -57,7 +58,7 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
         MediaPool(scratch, slots=slots, sandbox=settings.sandbox, readable=readable) as masks,
         open_work(settings, Media(masks, files, Limits(), model), scratch) as work,
     ):
-        await work_until_told(work, queues, slots)
+        await work_until_told(work, queues, slots, sandbox=str(masks.level))
 
 
 @asynccontextmanager
@@ -83,8 +84,11 @@ async def open_work(settings: Settings, media: Media, scratch: Path) -> AsyncIte
             )
 
 
-async def work_until_told(work: Work, queues: Sequence[str], slots: int) -> None:
-    """Serve the queues until SIGTERM or SIGINT, then let what runs end, or give it back."""
+async def work_until_told(work: Work, queues: Sequence[str], slots: int, sandbox: str) -> None:
+    """Serve the queues until SIGTERM or SIGINT, then let what runs end, or give it back.
+
+    ``sandbox`` says what confines the media children, for the metrics.
+    """
     at_once = {"files": FILES_AT_ONCE, "masks": slots, "webhooks": WEBHOOKS_AT_ONCE}
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -95,11 +99,15 @@ async def work_until_told(work: Work, queues: Sequence[str], slots: int) -> None
         run_lanes(work, {queue: at_once[queue] for queue in queues}, DRAIN_S)
     )
     house = asyncio.create_task(keep_house(work))
+    teller = Teller("worker", work.worker, slots if "masks" in queues else 0, sandbox)
+    telling = asyncio.create_task(keep_telling(work.database, teller))
     stop = asyncio.create_task(told.wait())
     await asyncio.wait({stop, house, lanes}, return_when=asyncio.FIRST_COMPLETED)
     for task in (stop, house, lanes):
         task.cancel()
     await asyncio.wait({stop, house, lanes})
+    telling.cancel()  # last: it tells how what ran has ended
+    await asyncio.wait({telling})
     log.info("worker.stopped", worker=work.worker)
     for task in (house, lanes):
         if not task.cancelled() and (error := task.exception()):

@@ -6,17 +6,21 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+from obstore.store import S3Store
 
 from foremask.api.app import create_app
 from foremask.api.probing import Source
 from foremask.api.throttle import Throttle
+from foremask.embedded import EmbeddedPostgres
 from foremask.errors import RateLimited
-from foremask.jobs.database import open_database
-from foremask.objects import local_url, open_objects
+from foremask.jobs.database import open_database, own_scripts
+from foremask.objects import Objects, local_url, open_objects
 from foremask.options import Preset
 from foremask.outbound import Outbound
 from foremask.settings import Settings
@@ -26,8 +30,8 @@ from tests.api.test_decisions import PATH, told
 
 
 def test_the_api_process_loads_no_pixels() -> None:
-    """A fresh interpreter that has all of the API has nothing of what decodes or infers."""
-    heavy = ["numpy", "av", "cv2", "openvino", "onnxruntime"]
+    """A fresh interpreter that has all of the API has nothing of what decodes, infers or traces."""
+    heavy = ["numpy", "av", "cv2", "openvino", "onnxruntime", "opentelemetry", "requests"]
     ours = [f"foremask.{name}" for name in ("pipeline", "vision", "video")]
     code = "import sys, json, foremask.api.app; print(json.dumps(sorted(sys.modules)))"
     done = subprocess.run(  # noqa: S603
@@ -61,7 +65,7 @@ def test_ready_tells_the_truth(service: Running, tmp_path_factory: pytest.TempPa
 
 
 async def test_without_a_database_it_says_try_again(tmp_path: Path) -> None:
-    """503 unavailable with Retry-After for each call; not ready; alive."""
+    """503 unavailable with Retry-After for each call; not ready; alive; and its own counts can be read."""
     settings = Settings(data_dir=tmp_path)
     objects = await open_objects(local_url(tmp_path / "objects"), settings.base_url)
     nowhere = f"postgresql://nobody@/none?host={tmp_path}"
@@ -73,7 +77,6 @@ async def test_without_a_database_it_says_try_again(tmp_path: Path) -> None:
             for answer in (
                 await client.get("/v2/status/any", headers=headers),
                 await client.post(PATH, json={}, headers=headers),
-                await client.get("/metrics"),
             ):
                 told(answer, 503, "unavailable")
                 assert answer.headers["retry-after"] == "1"
@@ -83,6 +86,82 @@ async def test_without_a_database_it_says_try_again(tmp_path: Path) -> None:
                 "does not answer",
             )
             assert (await client.get("/healthz")).status_code == 200
+            text = (await client.get("/metrics")).text
+            assert "foremask_database_up 0.0" in text
+            assert 'route="/v2/status/{job}",status="503"' in text
+            assert "foremask_jobs{" not in text
+
+
+@pytest.mark.postgres
+async def test_a_database_without_our_tables_is_not_ready(
+    postgres: EmbeddedPostgres, database_url: str, tmp_path: Path
+) -> None:
+    """Nor is one that has those of an older version; the answer says what to run."""
+    async with ready(postgres.url, tmp_path) as checks:
+        assert (await checks())["database"] == (
+            "lacks the tables of 0001_tables.sql: run foremask migrate"
+        )
+    async with open_database(database_url) as database, ready(database_url, tmp_path) as checks:
+        assert (await checks())["database"] == "ok"
+        newest = sorted(script.name for script in own_scripts())[-1]
+        forget = "delete from schema_scripts where name = %s"
+        await database.all(forget, (newest,))
+        assert newest in (await checks())["database"]
+        await database.all("insert into schema_scripts (name) values (%s)", (newest,))
+
+
+async def test_a_store_that_does_not_answer_is_told_soon(tmp_path: Path) -> None:
+    """A bucket whose server takes connections and says nothing: 503 within 3 s, not after its retries."""
+    over = asyncio.Event()
+
+    async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await over.wait()
+        writer.close()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    settings = Settings(data_dir=tmp_path)
+    local = await open_objects(local_url(tmp_path / "objects"), settings.base_url)
+    port = server.sockets[0].getsockname()[1]
+    silent = S3Store(
+        "none",
+        endpoint=f"http://127.0.0.1:{port}",
+        access_key_id="any",
+        secret_access_key="any",
+        client_options={"allow_http": True},
+    )
+    objects = Objects(silent, settings.base_url, local._signing_key)
+    nowhere = f"postgresql://nobody@/none?host={tmp_path}"
+    began = time.monotonic()
+    async with ready(nowhere, tmp_path, objects) as checks:
+        assert await checks() == {
+            "database": "does not answer",
+            "objects": "does not answer within 2 s",
+        }
+    assert time.monotonic() - began < 3
+    over.set()
+    server.close()
+
+
+@asynccontextmanager
+async def ready(
+    url: str, data_dir: Path, objects: Objects | None = None
+) -> AsyncIterator[Callable[[], Awaitable[dict[str, str]]]]:
+    """An application over this database and store; asks it whether it is ready, and checks that the status agrees."""
+    settings = Settings(data_dir=data_dir)
+    objects = objects or await open_objects(local_url(data_dir / "objects"), settings.base_url)
+    async with Outbound() as outbound, open_database(url, patience_s=0.0) as database:
+        app = create_app(settings, database, objects, outbound, NoVerdict())
+        transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=transport, base_url=settings.base_url) as client:
+
+            async def checks() -> dict[str, str]:
+                answer = await client.get("/readyz")
+                told: dict[str, str] = answer.json()["checks"]
+                assert (answer.status_code == 200) == (set(told.values()) == {"ok"})
+                assert (await client.get("/healthz")).status_code == 200
+                return told
+
+            yield checks
 
 
 class NoVerdict:
@@ -102,6 +181,7 @@ def test_the_metrics_count_answers_and_jobs(service: Running, clip_origin: str) 
     assert http.post(service.url + PATH, json=body, headers=service.headers).status_code == 202
     text = http.get(f"{service.url}/metrics").text
     assert 'foremask_jobs{status="queued"}' in text
+    assert 'foremask_processes{kind="api",sandbox="' in text
     assert f'method="POST",route="{PATH}",status="202"' in text
     assert 'route="/v2/status/{job}",status="403"' in text
     assert "random" not in text

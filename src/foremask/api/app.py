@@ -1,6 +1,8 @@
 """The API process: what it is made of, and how it runs."""
 
 import asyncio
+import os
+import socket
 from types import FrameType
 
 import structlog
@@ -10,12 +12,13 @@ from litestar import Litestar
 from litestar.di import Provide
 from litestar.types import ASGIApp
 
-from foremask.api import files, jobs, metrics, openapi, operations, pages, problems, uploads
+from foremask.api import files, jobs, openapi, operations, pages, problems, uploads
 from foremask.api.answers import Service
 from foremask.api.edge import Edge
 from foremask.api.probing import GuardedProber, Prober
 from foremask.api.throttle import Throttle
 from foremask.errors import SettingsInvalid
+from foremask.jobs.counts import Teller, keep_telling
 from foremask.jobs.database import Database, open_database
 from foremask.objects import Objects, local_url, open_objects
 from foremask.options import Limits
@@ -109,12 +112,17 @@ async def serve(settings: Settings) -> None:
         prober = GuardedProber(outbound, objects, pool, Limits())
         app = create_app(settings, database, objects, outbound, prober, stopping=stopping)
         log.info("api.started", sandbox=str(pool.level), at=settings.base_url)
-        metrics.SANDBOX.set(pool.level.full)
-        sweeping = asyncio.create_task(uploads.keep_sweeping(objects))
+        teller = Teller("api", f"{socket.gethostname()}/{os.getpid()}", 0, str(pool.level))
+        beside = [
+            asyncio.create_task(uploads.keep_sweeping(objects)),
+            asyncio.create_task(keep_telling(database, teller)),
+        ]
         try:
             await Server(app, settings.host, settings.port, stopping).serve()
         finally:
-            sweeping.cancel()
+            for task in beside:
+                task.cancel()
+            await asyncio.wait(beside)
 
 
 class Server(uvicorn.Server):

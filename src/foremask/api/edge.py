@@ -9,7 +9,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from foremask.api.answers import REQUEST_ID
-from foremask.api.metrics import observe
+from foremask.meters import answered
 
 log = structlog.get_logger("foremask.http")
 
@@ -57,7 +57,7 @@ class Edge:
         finally:
             seconds = time.perf_counter() - started
             route = scope.get("path_template") or "unknown"
-            observe(scope["method"], route, status, seconds)
+            answered(scope["method"], route, status, seconds)
             log.debug(
                 "http.request",
                 method=scope["method"],

@@ -19,6 +19,7 @@ from foremask.errors import RequestUnknown, UrlUnreachable
 from foremask.jobs import admission, records, wire
 from foremask.jobs.admission import NewJob
 from foremask.jobs.records import Record
+from foremask.traces import Span, first_span, span
 
 HOLD_S = 25.0  # the vendor's SDK gives up reading after 30 s
 HOLD_POLL_S = 0.25
@@ -32,6 +33,19 @@ log = structlog.get_logger(__name__)
 async def submit(request: Ask, service: Parts) -> ASGIResponse:
     """Start a job, or say exactly why not."""
     hold_until = time.monotonic() + HOLD_S
+    with first_span(request_id(request), "POST foreground_mask") as told:
+        made, sync = await _accepted(request, service, told)
+    if sync and (record := await _ended(request, service, made, hold_until)):
+        return json_answer(_body(service, record), 200, rate_headers(request.scope))
+    return json_answer(
+        {"request_id": made, "status_url": f"{service.settings.base_url}/v2/status/{made}"},
+        202,
+        rate_headers(request.scope),
+    )
+
+
+async def _accepted(request: Ask, service: Service, told: Span) -> tuple[str, bool]:
+    """The id of the job that the request has made, or its key had before; and whether to wait for its end."""
     call = await charge(request, service.database)
     body = await parsing.read_object(request)
     asked = parsing.parse_submission(body)
@@ -45,29 +59,26 @@ async def submit(request: Ask, service: Parts) -> ASGIResponse:
             service.database, call.grant.token_id, key, asked.body_hash
         )
     if made is None:
-        clip = await service.prober.probe(source, asked.preset)
-        admitted = await admission.admit(
-            service.database,
-            NewJob(
-                request_id=request_id(request),
-                token_id=call.grant.token_id,
-                video_url=source.url,
-                source_key=source.key,
-                preset=asked.preset,
-                webhook_url=asked.webhook_url,
-                idempotency_key=key,
-                body_hash=asked.body_hash,
-                clip=clip,
-            ),
-        )
+        with span("probe"):
+            clip = await service.prober.probe(source, asked.preset)
+        with span("admit"):
+            admitted = await admission.admit(
+                service.database,
+                NewJob(
+                    request_id=request_id(request),
+                    token_id=call.grant.token_id,
+                    video_url=source.url,
+                    source_key=source.key,
+                    preset=asked.preset,
+                    webhook_url=asked.webhook_url,
+                    idempotency_key=key,
+                    body_hash=asked.body_hash,
+                    clip=clip,
+                ),
+            )
         made = admitted.request_id
-    if asked.sync and (record := await _ended(request, service, made, hold_until)):
-        return json_answer(_body(service, record), 200, rate_headers(request.scope))
-    return json_answer(
-        {"request_id": made, "status_url": f"{service.settings.base_url}/v2/status/{made}"},
-        202,
-        rate_headers(request.scope),
-    )
+    told.note(preset=asked.preset.value, job=made)
+    return made, asked.sync
 
 
 @post("/v2/video/probe", status_code=200)

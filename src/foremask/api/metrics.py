@@ -1,39 +1,70 @@
-"""What the API process counts, and the page on which Prometheus reads it."""
+"""The page on which Prometheus reads what this process, and all processes together, have counted."""
 
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    REGISTRY,
-    Counter,
-    Gauge,
-    Histogram,
-    generate_latest,
-)
+from collections.abc import Iterator
 
-REQUESTS = Counter(
-    "foremask_http_requests_total", "HTTP requests answered", ("method", "route", "status")
-)
-SECONDS = Histogram(
-    "foremask_http_request_seconds",
-    "Time from request to the end of the answer",
-    ("route",),
-    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
-)
-SANDBOX = Gauge(
-    "foremask_sandbox_full", "1 where the kernel confines the children that read untrusted files"
-)
-JOBS = Gauge("foremask_jobs", "Jobs on record, by status", ("status",))
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import Metric
 
-_METHODS = frozenset({"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})
+from foremask import meters
+from foremask.errors import ServiceUnavailable
+from foremask.jobs import counts
+from foremask.jobs.counts import Now
+from foremask.jobs.database import Database
+from foremask.meters import Series
 
 
-def observe(method: str, route: str, status: int, seconds: float) -> None:
-    """Count one answer; what a caller can choose freely never becomes a label."""
-    REQUESTS.labels(method if method in _METHODS else "other", route, str(status)).inc()
-    SECONDS.labels(route).observe(seconds)
+async def page(database: Database) -> tuple[bytes, str]:
+    """The metrics as text, and their media type; without a database, what this process knows by itself."""
+    try:
+        totals, now = await counts.totals(database), await counts.now(database)
+    except ServiceUnavailable:
+        meters.DATABASE_UP.set(0)
+        for gauge in (meters.JOBS, meters.QUEUE_DEPTH, meters.QUEUE_WAIT, meters.PROCESSES):
+            gauge.clear()
+        return generate_latest(meters.HERE), CONTENT_TYPE_LATEST
+    meters.DATABASE_UP.set(1)
+    _show(now)
+    return generate_latest(_Page(totals)), CONTENT_TYPE_LATEST
 
 
-def page(jobs: dict[str, int]) -> tuple[bytes, str]:
-    """The metrics of this process as text, and its media type."""
-    for status, count in jobs.items():
-        JOBS.labels(status).set(count)
-    return generate_latest(REGISTRY), CONTENT_TYPE_LATEST
+def _show(now: Now) -> None:
+    for status, number in now.jobs.items():
+        meters.JOBS.labels(status).set(number)
+    for queue, (number, wait_s) in now.waiting.items():
+        meters.QUEUE_DEPTH.labels(queue).set(number)
+        meters.QUEUE_WAIT.labels(queue).set(wait_s)
+    meters.PROCESSES.clear()
+    for (kind, sandbox), number in now.processes.items():
+        meters.PROCESSES.labels(kind, sandbox).set(number)
+    meters.SLOTS.set(now.slots)
+
+
+class _Page(CollectorRegistry):
+    """This process's metrics, and under the names of those that are added up, the sums."""
+
+    def __init__(self, totals: dict[Series, float]) -> None:
+        super().__init__()
+        self._totals = totals
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family once."""
+        yield from meters.HERE.collect()
+        for family in meters.TOGETHER.collect():
+            yield self._summed(family)
+
+    def _summed(self, family: Metric) -> Metric:
+        """The family with the sums of all processes; what nobody has counted yet is 0."""
+        known = {meters.series(sample): 0.0 for sample in family.samples}
+        names = {family.name + ending for ending in ("_total", "_bucket", "_sum", "_count")}
+        known |= {series: value for series, value in self._totals.items() if series[0] in names}
+        shown = Metric(family.name, family.documentation, family.type)
+        for (name, labels), value in sorted(known.items(), key=_order):
+            shown.add_sample(name, dict(labels), value)
+        return shown
+
+
+def _order(item: tuple[Series, float]) -> tuple[object, ...]:
+    """Buckets from the smallest up, as a reader wants them."""
+    (name, labels), _ = item
+    le = float(dict(labels).get("le", "inf"))
+    return name, tuple(each for each in labels if each[0] != "le"), le

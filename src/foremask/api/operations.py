@@ -1,12 +1,17 @@
 """For whoever runs the service: is it alive, can it work, what does it count."""
 
+import asyncio
+
 from litestar import get
 from litestar.response.base import ASGIResponse
 
 from foremask.api import metrics
-from foremask.api.answers import Parts, json_answer
+from foremask.api.answers import Parts, Service, json_answer
 from foremask.errors import ServiceUnavailable
-from foremask.jobs import records
+from foremask.jobs.database import missing_scripts
+
+ASK_S = 2.0  # a balancer that asks every few seconds wants to know by then
+OK = "ok"
 
 
 @get("/healthz")
@@ -17,25 +22,40 @@ async def healthz() -> ASGIResponse:
 
 @get("/readyz")
 async def readyz(service: Parts) -> ASGIResponse:
-    """Whether a job sent now would be accepted: the database and the object store are asked."""
-    checks = {
-        "database": "ok" if await service.database.answers() else "does not answer",
-        "objects": "ok",
-    }
-    try:
-        await service.objects.check()
-    except ServiceUnavailable as error:
-        checks["objects"] = error.details
+    """Whether a job sent now would be accepted: the database, its tables and the object store are asked."""
+    database, objects = await asyncio.gather(_database(service), _objects(service))
+    checks = {"database": database, "objects": objects}
     if service.stopping.is_set():
         checks["process"] = "is stopping"
-    ready = set(checks.values()) == {"ok"}
+    ready = set(checks.values()) == {OK}
     return json_answer(
         {"status": "ready" if ready else "unready", "checks": checks}, 200 if ready else 503
     )
 
 
+async def _database(service: Service) -> str:
+    if not await service.database.answers(ASK_S):
+        return "does not answer"
+    try:
+        missing = await missing_scripts(service.database)
+    except ServiceUnavailable:  # it went away between the two questions
+        return "does not answer"
+    return f"lacks the tables of {missing[0]}: run foremask migrate" if missing else OK
+
+
+async def _objects(service: Service) -> str:
+    try:
+        async with asyncio.timeout(ASK_S):
+            await service.objects.check()
+    except ServiceUnavailable as error:
+        return error.details
+    except TimeoutError:
+        return f"does not answer within {ASK_S:.0f} s"
+    return OK
+
+
 @get("/metrics")
 async def metrics_page(service: Parts) -> ASGIResponse:
-    """The counters of this process and the jobs on record, for Prometheus."""
-    text, media_type = metrics.page(await records.counts(service.database))
+    """What this process and all of them together have counted, for Prometheus; also without a database."""
+    text, media_type = await metrics.page(service.database)
     return ASGIResponse(body=text, media_type=media_type, headers={"Cache-Control": "no-store"})

@@ -1,6 +1,7 @@
 """A look at a clip before its job is accepted: ranged reads outside, the parser in a confined child."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -8,6 +9,7 @@ from typing import Any, Protocol
 import msgspec
 import structlog
 
+from foremask import meters
 from foremask.errors import BY_REASON, Internal, LinkInvalid, ObjectLost, UrlForbidden, UrlStatus
 from foremask.objects import Objects
 from foremask.options import Limits, Preset
@@ -49,6 +51,15 @@ class GuardedProber:
 
     async def probe(self, source: Source, preset: Preset) -> dict[str, Any] | None:
         """The clip's facts; None when the budget does not suffice. Raises the reason to refuse it."""
+        outcome, began = "refused", time.monotonic()
+        try:
+            clip = await self._judge(source, preset)
+            outcome = "undecided" if clip is None else "judged"
+            return clip
+        finally:
+            meters.PROBE_SECONDS.labels(outcome).observe(time.monotonic() - began)
+
+    async def _judge(self, source: Source, preset: Preset) -> dict[str, Any] | None:
         try:
             async with asyncio.timeout(self.budget_s):
                 if source.key is not None:

@@ -15,6 +15,7 @@ from foremask.jobs import deliveries
 from foremask.serve import serve as run_all
 from foremask.settings import read_settings
 from foremask.telemetry import configure_logs
+from foremask.traces import close_traces, open_traces
 from foremask.worker import QUEUES, run_worker
 
 webhook = App(name="webhook", help="The callbacks that jobs owe.")
@@ -50,7 +51,9 @@ def api(*, host: str | None = None, port: int | None = None) -> None:
     """
     settings = read_settings(os.environ, host=host, port=port)
     configure_logs(settings.log_level, "api")
+    open_traces(settings.otlp_url, "api")
     run(settings)
+    close_traces()
 
 
 def worker(*, queues: str = ",".join(QUEUES), workers: int | None = None) -> None:
@@ -65,7 +68,9 @@ def worker(*, queues: str = ",".join(QUEUES), workers: int | None = None) -> Non
     wanted = [each.strip() for each in queues.split(",") if each.strip()]
     if "masks" in wanted:
         models.ready(settings)
+    open_traces(settings.otlp_url, "worker")
     run_worker(settings, wanted, settings.workers)
+    close_traces()
 
 
 def migrate() -> None:

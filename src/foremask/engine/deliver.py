@@ -7,11 +7,13 @@ import time
 import msgspec
 import structlog
 
+from foremask import meters
 from foremask.engine.work import Work
 from foremask.errors import ForemaskError, UrlForbidden, UrlStatus
 from foremask.jobs import deliveries, records
 from foremask.jobs.deliveries import Delivery
 from foremask.jobs.wire import status_body
+from foremask.traces import Span, job_span
 
 LINK_S = 7 * 86400  # the longest that every cloud signs for
 TIMEOUT_S = 10.0
@@ -30,6 +32,16 @@ async def deliver(work: Work, delivery_id: int) -> None:
     delivery = await deliveries.begin(work.database, delivery_id)
     if delivery is None:
         return
+    with (
+        structlog.contextvars.bound_contextvars(
+            request_id=delivery.request_id, attempt=delivery.attempt
+        ),
+        job_span(delivery.request_id, "webhook") as span,
+    ):
+        await _attempt(work, delivery, span)
+
+
+async def _attempt(work: Work, delivery: Delivery, span: Span) -> None:
     body = delivery.payload or await _freeze(work, delivery)
     timestamp = str(int(time.time()))
     headers = {
@@ -47,21 +59,18 @@ async def deliver(work: Work, delivery_id: int) -> None:
         status, problem = int(error.actual) if error.actual else None, error.details
     except ForemaskError as error:
         problem = error.details
+    seconds = time.monotonic() - began
     outcome = await deliveries.record(
         work.database,
         delivery,
         http_status=status,
         error=problem,
-        seconds=time.monotonic() - began,
+        seconds=seconds,
     )
-    log.info(
-        "webhook.attempted",
-        request_id=delivery.request_id,
-        attempt=delivery.attempt,
-        http_status=status,
-        outcome=outcome,
-        error=problem,
-    )
+    meters.WEBHOOK_ATTEMPTS.labels(outcome).inc()
+    meters.WEBHOOK_SECONDS.observe(seconds)
+    span.note(**{"http.response.status_code": status, "outcome": outcome})
+    log.info("webhook.attempted", http_status=status, outcome=outcome, error=problem)
 
 
 async def _freeze(work: Work, delivery: Delivery) -> bytes:

@@ -5,6 +5,7 @@ import time
 
 import structlog
 
+from foremask import meters
 from foremask.engine.work import Work
 from foremask.errors import ServiceUnavailable
 from foremask.jobs import retention, steps
@@ -25,6 +26,8 @@ async def keep_house(work: Work) -> None:
         try:
             tended = await steps.tend(work.database, work.pace.wall_clock_s, work.pace.lease_s)
             if tended != steps.Tended():
+                meters.RESCUES.inc(tended.lost)
+                meters.WAKE_UPS.inc(tended.woken)
                 log.warning(
                     "house.tended",
                     lost=tended.lost,
@@ -48,7 +51,17 @@ async def sweep(work: Work) -> None:
     for request_id in await retention.to_sweep(work.database):
         for kind in ("sources", "segments", "parts"):
             await work.objects.delete_under(f"{kind}/{request_id}")
-        await retention.swept(work.database, request_id)
+        _count(await retention.swept(work.database, request_id))
     for request_id, _ in await retention.to_expire(work.database, work.result_ttl_s):
         await work.objects.delete_under(f"results/{request_id}")
         await retention.expired(work.database, request_id)
+
+
+def _count(ended: retention.Ended | None) -> None:
+    """A job is swept once, whoever does it, so that is where it is counted."""
+    if ended is None:
+        return
+    meters.JOBS_ENDED.labels(ended.status, ended.reason).inc()
+    meters.JOB_SECONDS.labels(ended.status).observe(ended.seconds)
+    if ended.wait_s is not None:
+        meters.JOB_WAIT.observe(ended.wait_s)

@@ -7,12 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from foremask import meters
 from foremask.engine.work import Work
 from foremask.errors import ObjectLost, TimedOut
 from foremask.jobs import steps
 from foremask.jobs.steps import Step
 from foremask.options import Preset
 from foremask.sandbox.messages import Progress
+from foremask.traces import span
 
 PROBED_ALIKE = ("container", "codec", "width", "height")
 
@@ -42,9 +44,10 @@ async def ingest(work: Work, step: Step, scratch: Path, advance: Advance) -> dic
     """Fetch the clip, judge all of it, store it, and cut it where it is long."""
     source = scratch / "source"
     if step.source_key is not None:
-        await work.objects.get(step.source_key, source)
+        with span("load"):
+            await work.objects.get(step.source_key, source)
     elif step.video_url is not None:
-        with source.open("wb") as file:
+        with span("fetch"), source.open("wb") as file:
             await work.outbound.download(
                 step.video_url,
                 file,
@@ -56,25 +59,29 @@ async def ingest(work: Work, step: Step, scratch: Path, advance: Advance) -> dic
         raise ObjectLost("the job's source is no longer known")
     advance.move()
     media = work.media.for_step(scratch, str(step.token))
-    clip = await media.probe(source, step.preset, _left_s(work, step))
+    with span("probe"):
+        clip = await media.probe(source, step.preset, _left_s(work, step))
     advance.move()
     place = f"{step.name.job}/{step.attempt}"
     source_key = step.source_key or f"sources/{place}/source"
     if step.source_key is None:
-        await work.objects.put(source_key, source)
-    spans = await media.plan(source, _left_s(work, step))
+        with span("store"):
+            await work.objects.put(source_key, source)
+    with span("plan"):
+        spans = await media.plan(source, _left_s(work, step))
     advance.move()
     segments: list[dict[str, object]] = [{"whole": True}]
     if len(spans) > 1:
         segments = []
-        for number, span in enumerate(spans):
-            target = scratch / f"segment-{number}"
-            await media.cut(source, span, target, _left_s(work, step))
-            key = f"segments/{place}/{number}"
-            await work.objects.put(key, target)
-            target.unlink()
-            advance.move()
-            segments.append({"span": span, "source_key": key})
+        with span("cut", segments=len(spans)):
+            for number, part in enumerate(spans):
+                target = scratch / f"segment-{number}"
+                await media.cut(source, part, target, _left_s(work, step))
+                key = f"segments/{place}/{number}"
+                await work.objects.put(key, target)
+                target.unlink()
+                advance.move()
+                segments.append({"span": part, "source_key": key})
     if _changed(step.clip, clip):
         clip["warnings"] = [*clip.get("warnings", ()), "the file changed after it was probed"]
     return {"clip": clip, "source_key": source_key, "segments": segments}
@@ -84,22 +91,28 @@ async def segment(work: Work, step: Step, scratch: Path, advance: Advance) -> di
     """Mask a span, or all of a short clip, in which case the mask is the result."""
     whole = bool(step.args.get("whole"))
     source, target = scratch / "source", scratch / f"mask{Preset(step.preset).suffix}"
-    await work.objects.get(_source_key(step) if whole else step.args["source_key"], source)
+    with span("load"):
+        await work.objects.get(_source_key(step) if whole else step.args["source_key"], source)
     advance.move()
-    report = await work.media.for_step(scratch, str(step.token)).mask(
-        source,
-        target,
-        preset=step.preset,
-        quality=step.quality,
-        span=None if whole else step.args["span"],
-        wall_clock_s=_left_s(work, step),
-        on_progress=advance.tell,
-    )
+    with span("mask", preset=step.preset, quality=step.quality) as told:
+        began = time.monotonic()
+        report = await work.media.for_step(scratch, str(step.token)).mask(
+            source,
+            target,
+            preset=step.preset,
+            quality=step.quality,
+            span=None if whole else step.args["span"],
+            wall_clock_s=_left_s(work, step),
+            on_progress=advance.tell,
+        )
+        told.note(frames=report["frames_out"])
+    _count(step.quality, report, time.monotonic() - began)
     advance.move()
     if whole:
         return await _store_result(work, step, target, report)
     key = f"parts/{step.name.job}/{step.name.number}/{step.attempt}"
-    await work.objects.put(key, target)
+    with span("store"):
+        await work.objects.put(key, target)
     return {"key": key, "frames": report["frames_out"], "report": report}
 
 
@@ -108,14 +121,16 @@ async def join(work: Work, step: Step, scratch: Path, advance: Advance) -> dict[
     results = await steps.segment_results(work.database, step.name.job)
     suffix = Preset(step.preset).suffix
     source, target = scratch / "source", scratch / f"mask{suffix}"
-    await work.objects.get(_source_key(step), source)
     parts = []
-    for number, result in enumerate(results):
-        parts.append(scratch / f"part-{number}{suffix}")
-        await work.objects.get(result["key"], parts[-1])
-        advance.move()
+    with span("load"):
+        await work.objects.get(_source_key(step), source)
+        for number, result in enumerate(results):
+            parts.append(scratch / f"part-{number}{suffix}")
+            await work.objects.get(result["key"], parts[-1])
+            advance.move()
     media = work.media.for_step(scratch, str(step.token))
-    joined = await media.join(parts, source, target, step.preset, _left_s(work, step))
+    with span("write"):
+        joined = await media.join(parts, source, target, step.preset, _left_s(work, step))
     advance.move()
     reports = [result["report"] for result in results]
     return await _store_result(work, step, target, _summed(reports) | joined)
@@ -130,10 +145,20 @@ async def _store_result(
     # The attempt is in the key: a stale worker that wakes up late writes beside, not over.
     attempt = f"{step.name.stage}-{step.attempt}"
     key = f"results/{step.name.job}/{attempt}/{step.name.job}{target.suffix}"
-    await work.objects.put(key, target)
+    with span("store"):
+        await work.objects.put(key, target)
     warnings = [*(step.clip or {}).get("warnings", ()), *report.get("warnings", ())]
     report["warnings"] = list(dict.fromkeys(warnings))
     return {"result_key": key, "report": report, "frames": report["frames_out"]}
+
+
+def _count(quality: str, report: dict[str, Any], seconds: float) -> None:
+    """Add a masking to the metrics; the report is a child's, so its words are looked up first."""
+    meters.FRAMES.labels(quality).inc(max(0, int(report["frames_out"])))
+    meters.MASKING_SECONDS.labels(quality).inc(seconds)
+    for part, cost_s in report.get("stage_cpu_s", {}).items():
+        if part in meters.CPU_PARTS:
+            meters.MASKING_CPU_SECONDS.labels(part).inc(max(0.0, float(cost_s)))
 
 
 def _summed(reports: list[dict[str, Any]]) -> dict[str, Any]:

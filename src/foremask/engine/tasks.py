@@ -3,12 +3,14 @@
 import asyncio
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import structlog
 from procrastinate import App, PsycopgConnector
 
+from foremask import meters
 from foremask.engine.deliver import deliver
 from foremask.engine.stages import STAGES, Advance
 from foremask.engine.work import Work
@@ -25,6 +27,7 @@ from foremask.errors import (
 from foremask.jobs import steps
 from foremask.jobs.steps import Step, StepName
 from foremask.sandbox.pool import ChildDied
+from foremask.traces import Span, job_span
 
 log = structlog.get_logger(__name__)
 
@@ -60,14 +63,21 @@ async def do_step(work: Work, name: StepName) -> None:
     if step is None:
         return
     scratch = Path(tempfile.mkdtemp(prefix=f"{name.stage}-", dir=work.scratch))
-    try:
-        await _hold(work, step, scratch)
-    finally:
-        await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
+    with (
+        structlog.contextvars.bound_contextvars(request_id=name.job, attempt=step.attempt),
+        job_span(name.job, name.stage, number=name.number) as span,
+    ):
+        began = time.monotonic()
+        try:
+            outcome = await _hold(work, step, scratch, span)
+            span.note(outcome=outcome)
+            meters.STEP_SECONDS.labels(name.stage, outcome).observe(time.monotonic() - began)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
 
 
-async def _hold(work: Work, step: Step, scratch: Path) -> None:
-    """Work on the step while its lease is kept; the first of the two to end stops the other."""
+async def _hold(work: Work, step: Step, scratch: Path, span: Span) -> str:
+    """Work on the step while its lease is kept; the first of the two to end stops the other. How it ended."""
     told = log.bind(step=str(step.name), attempt=step.attempt)
     advance = Advance()
     doing = asyncio.ensure_future(STAGES[step.name.stage](work, step, scratch, advance))
@@ -78,14 +88,20 @@ async def _hold(work: Work, step: Step, scratch: Path) -> None:
             await _stop(doing)
             told.info("step.lost", reason=keeping.exception() or "taken away")
             keeping.result()  # raises when no frame came
-            return
+            return "lost"
         if not await steps.finish(work.database, step, doing.result()):
+            meters.FENCED.inc()
             told.warning("step.stale")
+            return "stale"
     except asyncio.CancelledError:
         await asyncio.shield(_give_back(work, step))
         raise
     except Exception as error:  # noqa: BLE001  # the one catch-all: whatever it was is recorded
-        kept = await _record(work, step, error)
+        known, outcome, retry_s = _judged(work, step, error)
+        kept = await steps.fail(work.database, step, known, outcome=outcome, retry_s=retry_s)
+        if not kept:
+            meters.FENCED.inc()
+        span.note(**{"error.type": known.reason})
         told.warning(
             "step.failed",
             kept=kept,
@@ -93,6 +109,9 @@ async def _hold(work: Work, step: Step, scratch: Path) -> None:
             notes=getattr(error, "__notes__", None),  # the child's own words
             exc_info=not isinstance(error, ForemaskError | ChildDied | OSError),
         )
+        return outcome
+    else:
+        return "done"
     finally:
         await _stop(doing)
         await _stop(keeping)
@@ -120,8 +139,8 @@ async def _keep(work: Work, step: Step, advance: Advance) -> None:
             continue  # the database is away for everybody; docs/adr/0020
 
 
-async def _record(work: Work, step: Step, error: Exception) -> bool:
-    """Say in the job's history what happened, and whether there is another go."""
+def _judged(work: Work, step: Step, error: Exception) -> tuple[ForemaskError, str, float | None]:
+    """What the job's history says of an error, how the attempt ended, and when there is another go, if ever."""
     outcome, retry_s = "failed", None
     known = error if isinstance(error, ForemaskError) else None
     match error:
@@ -144,7 +163,7 @@ async def _record(work: Work, step: Step, error: Exception) -> bool:
             outcome, retry_s = "crashed", 0.0
             known = Internal(f"an unforeseen error; quote the request id {step.name.job}")
     assert known is not None  # noqa: S101  # each case has made or found one
-    return await steps.fail(work.database, step, known, outcome=outcome, retry_s=retry_s)
+    return known, outcome, retry_s
 
 
 async def _give_back(work: Work, step: Step) -> None:

@@ -13,6 +13,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from foremask import meters
 from foremask.errors import ServiceUnavailable
 
 type Row = dict[str, Any]
@@ -74,6 +75,7 @@ class Database:
     async def _call(self, statement: LiteralString, params: Params, patience_s: float) -> list[Row]:
         loop = asyncio.get_running_loop()
         last = loop.time() + patience_s
+        met = False
         while True:
             try:
                 async with asyncio.timeout(CALL_S), self._pool.connection() as connection:
@@ -85,6 +87,9 @@ class Database:
                 PoolTimeout,
                 TimeoutError,
             ) as error:
+                if not met:
+                    meters.DATABASE_ERRORS.inc()
+                met = True
                 if loop.time() >= last:
                     raise ServiceUnavailable(
                         "the database does not answer; nothing was lost, try again in a moment"
@@ -135,6 +140,16 @@ def own_scripts() -> Iterator[Script]:
     ):
         if re.fullmatch(r"\d{4}_\w+\.sql", path.name):
             yield Script(path.name, path.read_text(encoding="utf-8"))
+
+
+async def missing_scripts(database: Database) -> list[str]:
+    """Our scripts that have not been applied; what a later version has added does no harm."""
+    names = [script.name for script in own_scripts()]
+    try:
+        rows = await database.all("select name from schema_scripts")
+    except psycopg.errors.UndefinedTable:
+        return names
+    return sorted(set(names) - {row["name"] for row in rows})
 
 
 async def migrate(

@@ -163,12 +163,6 @@ async def history(database: Database, request_id: str) -> list[Attempt]:
     return [Attempt(**row) for row in rows]
 
 
-async def counts(database: Database) -> dict[str, int]:
-    """How many jobs have each status, for the metrics."""
-    rows = await database.all("select status, count(*) as jobs from jobs group by status")
-    return {status.value: 0 for status in Status} | {row["status"]: row["jobs"] for row in rows}
-
-
 def _unknown(request_id: str) -> RequestUnknown:
     return RequestUnknown(
         f"no request {request_id[:64]!r} of this token; it never was, or its record has expired",

@@ -1,5 +1,7 @@
 """What is kept no longer: sources at a job's end, results after their time, records after theirs."""
 
+from dataclasses import dataclass
+
 from foremask.jobs.database import Database
 
 RECORD_EXTRA_S = 7 * 86400  # a week in which a status read can still say that the result is gone
@@ -17,9 +19,26 @@ async def to_sweep(database: Database, most: int = 50) -> list[str]:
     return [row["id"] for row in rows]
 
 
-async def swept(database: Database, request_id: str) -> None:
-    """The job's source and segments are deleted."""
-    await database.all("update jobs set swept_at = now() where id = %s", (request_id,))
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a job ended; ``reason`` is empty unless it failed, ``wait_s`` None when it never began."""
+
+    status: str
+    reason: str
+    wait_s: float | None
+    seconds: float
+
+
+async def swept(database: Database, request_id: str) -> Ended | None:
+    """The job's source and segments are deleted. How it ended; None when another swept it first."""
+    row = await database.one(
+        """update jobs set swept_at = now() where id = %s and swept_at is null
+           returning status, coalesce(error ->> 'reason', '') as reason,
+               extract(epoch from started_at - created_at)::float8 as wait_s,
+               extract(epoch from ended_at - created_at)::float8 as seconds""",
+        (request_id,),
+    )
+    return None if row is None else Ended(**row)
 
 
 async def to_expire(
