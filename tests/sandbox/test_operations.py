@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from foremask.errors import DurationTooLong, Internal
+from foremask.errors import DurationTooLong, Internal, ServiceUnavailable
 from foremask.options import Limits, MaskOptions, Quality
 from foremask.pipeline import mask_video
 from foremask.sandbox.messages import Progress
@@ -81,6 +81,21 @@ async def test_spans_are_planned_and_cut(pool: MediaPool, clip: Path, tmp_path: 
     assert (
         await pool.run("probe", {"source": str(target), "limits": LIMITS}, read_paths=[target])
     )["codec"] == "h264"
+
+
+async def test_a_full_disk_is_a_store_that_is_away(
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody's fault, and worth another go: not a blunder of ours, and not the clip's."""
+    monkeypatch.setattr("foremask.sandbox.pool.FILE_BYTES", 1000)
+    args = {
+        "source": str(clip),
+        "span": {"first_pts": 0, "end_pts": None},
+        "target": str(tmp_path / "job" / "cut.mov"),
+    }
+    async with MediaPool(tmp_path / "slots", sandbox=Sandbox.REQUIRE) as pool:
+        with pytest.raises(ServiceUnavailable, match="File too large"):
+            await pool.run("cut", args, read_paths=[clip], scratch=tmp_path / "job")
 
 
 async def test_an_unknown_argument_is_our_mistake(pool: MediaPool, clip: Path) -> None:

@@ -1,4 +1,5 @@
 import io
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -128,10 +129,11 @@ def test_what_is_no_clip_is_refused_for_the_right_reason(tmp_path: Path, what: s
     data, error = REFUSED[what]
     path = tmp_path / "clip.mp4"
     path.write_bytes(data)
-    with pytest.raises(error):
+    with pytest.raises(error) as near:
         probe(path)
-    with pytest.raises(error):
+    with pytest.raises(error) as far:
         probe(Stingy(data))
+    assert near.value.param == far.value.param == "video"
 
 
 def test_other_containers_are_refused(tmp_path: Path) -> None:
@@ -182,6 +184,18 @@ def test_limits_are_named_with_both_numbers(tmp_path: Path) -> None:
     assert (long.value.limit, long.value.actual) == (1.5, 2.0)
     with pytest.raises(errors.ResolutionTooLarge):
         probe(path, Limits(max_frame_pixels=60 * 64 * 48 - 1))
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_a_gif_that_is_too_large_is_told_so(tmp_path: Path, frames: int) -> None:
+    """FFmpeg gives no size for one of 20000 pixels a side; its header does."""
+    head = b"GIF89a" + struct.pack("<HHBBB", 20_000, 17_000, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff"
+    patch = b"\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\2\2\x44\1\0"
+    path = tmp_path / "large.gif"
+    path.write_bytes(head + patch * frames + b";")
+    with pytest.raises(errors.ResolutionTooLarge) as refused:
+        probe(path)
+    assert (refused.value.limit, refused.value.actual) == (16_000, 20_000)
 
 
 def test_one_frame_more_than_the_limit_is_tolerated(tmp_path: Path) -> None:

@@ -28,7 +28,15 @@ from typing import Any, Self
 
 import structlog
 
-from foremask.errors import BY_REASON, ForemaskError, Internal, SettingsInvalid, TimedOut
+from foremask.errors import (
+    BY_REASON,
+    ForemaskError,
+    Internal,
+    OutputFailed,
+    ServiceUnavailable,
+    SettingsInvalid,
+    TimedOut,
+)
 from foremask.sandbox import confine, messages
 from foremask.sandbox.confine import Level
 from foremask.sandbox.messages import (
@@ -183,7 +191,8 @@ class MediaPool:
 
         In ``args`` every path is text: one of ``read_paths``, or one below ``scratch``, where what the
         child writes is found afterwards. ``read_at`` answers for a file that only this side can reach.
-        Raises the ForemaskError that the child raised; TimedOut after ``wall_clock_s``, or when no frame
+        Raises the ForemaskError that the child raised (but ServiceUnavailable where the disk did not take
+        what it wrote); TimedOut after ``wall_clock_s``, or when no frame
         advanced for the pool's ``stall_s``; Internal over the memory limit; ChildDied; and whatever
         ``on_progress`` or ``read_at`` raise. In all of these, and when cancelled, the child is killed.
         """
@@ -296,6 +305,10 @@ class MediaPool:
                         await child.send(Data(data))
                 case Result(value):
                     return value
+                case (
+                    Refused(reason=OutputFailed.reason) as refused
+                ):  # the disk that it writes to is ours
+                    raise ServiceUnavailable(refused.details)
                 case Refused() as refused:
                     raise _error(refused)
                 case Broken(kind="MemoryError"):

@@ -15,6 +15,7 @@ from av.stream import Discard
 
 from foremask.video.demux import Window, open_container, recognise
 from foremask.video.probe import fraction
+from foremask.video.storage import writing
 
 _MP4_COPIES: Final = {"aac", "mp3", "mp2", "ac3", "eac3", "alac", "opus", "flac"}
 _MOV_COPIES: Final = {"aac", "mp3", "mp2", "ac3", "eac3", "alac"} | {
@@ -228,7 +229,8 @@ class Sound:
 
     def _mux(self, packet: AnyPacket) -> None:
         try:
-            self._output.mux(packet)
+            with writing():
+                self._output.mux(packet)
         except av.FFmpegError as error:
             self._warn(f"a piece of sound was left out: {error.strerror}")
 

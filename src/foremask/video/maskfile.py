@@ -17,6 +17,7 @@ from foremask.video.audio import AnyPacket, Sound, SoundTrack
 from foremask.video.frames import Orientation
 from foremask.video.presets import RECIPES, Recipe, check_late
 from foremask.video.probe import Clip
+from foremask.video.storage import writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +123,8 @@ class MaskFile:
             self._sound.carry_until(_pts(packet) * self.time_base)
         self._frames += 1
         try:
-            self.output.mux(packet)
+            with writing():
+                self.output.mux(packet)
         except (av.FFmpegError, OSError) as error:
             raise Internal(f"The mask cannot be written: {error.strerror}.") from error
 
@@ -143,7 +145,8 @@ class MaskFile:
         if self._sound is not None:
             self._sound.finish()
         try:
-            self.output.close()
+            with writing():
+                self.output.close()
         except av.InvalidDataError as error:  # the picture's header is ours; the sound's is copied
             raise CorruptVideo(
                 "The sound's own header is broken, and the file cannot be finished with it.",

@@ -143,6 +143,10 @@ def _probe(source: Source, limits: Limits, path: Path | None) -> Clip:
     quick = {} if path else {"probesize": str(1 << 20), "analyzeduration": "0"}
     with open_container(container, path or window, **quick) as opened:
         clip = clip_of(opened, container, window.size)
+    if container is Container.GIF and not clip.pixels:  # FFmpeg gives no size that it cannot hold
+        size = window.read_at(6, 4)
+        width, height = (int.from_bytes(size[at : at + 2], "little") for at in (0, 2))
+        clip = replace(clip, width=width, height=height)
     if clip.duration_s is None and container is Container.WEBM:
         clip = _with_tail_duration(clip, window)
     refuse(clip, limits)

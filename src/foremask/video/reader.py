@@ -84,7 +84,9 @@ class VideoReader:
             )
             index += 1
         if not index:
-            raise NoFrames("The video track has no frame that can be decoded.", actual=0)
+            raise NoFrames(
+                "The video track has no frame that can be decoded.", param="video", actual=0
+            )
         if damaged:
             self.warnings.append(f"{damaged} damaged frames were repaired by the decoder")
         self._note_missing(index, last)

@@ -16,6 +16,7 @@ from foremask.video.frames import Frame
 from foremask.video.maskfile import MaskFile, Written, movie_timescale
 from foremask.video.probe import Clip, describe
 from foremask.video.reader import VideoReader
+from foremask.video.storage import writing
 from foremask.video.writer import MaskWriter
 
 _CUTTABLE: Final = (Container.MP4, Container.MOV, Container.WEBM)
@@ -64,7 +65,8 @@ def cut(path: Path, span: Span, target: Path) -> None:
     before = [key for key in keys if key < span.first_pts]
     after = [key for key in keys if span.end_pts is not None and key > span.end_pts]
     if not before and not after and (span.end_pts is None or container not in _CUTTABLE):
-        shutil.copyfile(path, target)
+        with writing():
+            shutil.copyfile(path, target)
         return
     start = before[-1] if before else keys[0]
     stop = after[0] if after else None
@@ -75,6 +77,7 @@ def cut(path: Path, span: Span, target: Path) -> None:
         "video_track_timescale": str(clip.time_base[1]),  # a span counts in the source's ticks
     }
     with (
+        writing(),
         open_container(container, path) as source,
         av.open(f"file:{target}", "w", format=muxer, container_options=options) as out,
     ):
@@ -91,7 +94,8 @@ def cut(path: Path, span: Span, target: Path) -> None:
                 if packet.is_keyframe and stop is not None and packet.pts >= stop:
                     break
                 packet.stream = copy
-                out.mux(packet)
+                with writing():
+                    out.mux(packet)
         except av.FFmpegError as error:
             raise CorruptVideo(
                 f"The video breaks in the span from pts {span.first_pts}: {error.strerror}.",
