@@ -1,10 +1,13 @@
 """Masks every development clip in every preset with a drawn masker, verifies it, and writes the table.
 
-``python -m benchmarks.media [--presets a,b] [NAME…]`` prints what it finds and, when it ran everything,
-puts the table into docs/media.md between its marks. The network has no part in it.
+``python -m benchmarks.media [--seconds 100] [--presets a,b] [NAME…]`` prints what it finds. What was found
+is kept, so that it can be run in pieces: with ``--seconds`` it begins no clip later than that, and exits
+with 3 while clips are left. Found by other code than today's, it is found again. Once everything is there
+the table goes into docs/media.md, between its marks. The network has no part in it.
 """
 
 import argparse
+import hashlib
 import json
 import os
 import resource
@@ -18,19 +21,21 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+import foremask
 from foremask.errors import ForemaskError
 from foremask.options import Limits, MaskOptions, Preset
 from foremask.pictures import Alpha, Levels, Luma, Picture
 from foremask.pipeline import mask_video
-from foremask.video.probe import probe
 from foremask.video.verify import verify
 
 DATA = Path(os.environ.get("FOREMASK_DATA", "../shared/data")) / "media"
 PAGE = Path(__file__).parent.parent / "docs" / "media.md"
 BEGIN, END = "<!-- table: python -m benchmarks.media -->", "<!-- end of table -->"
-TIMEOUT_S = 600
-LARGE_PIXELS = 12_000_000  # of all frames of a clip: above it, only the presets of LARGE are tried
-LARGE = (Preset.MP4_H264, Preset.MOV_PRORESKS, Preset.GIF)
+BAD = ("CRASH", "HANG", "DIED", "promise_broken")
+KEPT = PAGE.parent.parent / "scratch" / "media.jsonl"
+CODE = Path(foremask.__file__).parent
+TIMEOUT_S = 170
+TO_GO_ON = 3
 
 
 def bright_is_foreground(pictures: Iterable[Picture], /) -> Iterator[Alpha]:
@@ -93,13 +98,27 @@ def in_child(source: Path, presets: list[Preset]) -> dict[str, dict[str, object]
     return found
 
 
-def fits(clip: Path, preset: Preset) -> bool:
-    """Whether this preset is tried: all nine of a large clip take minutes and say nothing new."""
-    try:
-        facts = probe(clip)
-    except ForemaskError:
-        return True
-    return preset in LARGE or facts.pixels * (facts.expected_frames or 1) <= LARGE_PIXELS
+def code() -> str:
+    """Names the code that what is found was found by."""
+    files = [*sorted((CODE / "video").glob("*.py")), CODE / "pipeline.py"]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
+
+
+def kept() -> dict[str, dict[str, dict[str, object]]]:
+    """What this code has found so far, by clip and preset."""
+    found: dict[str, dict[str, dict[str, object]]] = {}
+    if KEPT.exists():
+        for line in KEPT.read_text().splitlines():
+            by, name, said = json.loads(line)
+            if by == code():
+                found.setdefault(name, {}).update(said)
+    return found
+
+
+def keep(name: str, found: dict[str, dict[str, object]]) -> None:
+    KEPT.parent.mkdir(exist_ok=True)
+    with KEPT.open("a") as file:
+        file.write(json.dumps([code(), name, found]) + "\n")
 
 
 def cell(said: dict[str, object] | None) -> str:
@@ -133,6 +152,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--child", action="store_true")
     parser.add_argument("--presets", default=",".join(Preset))
+    parser.add_argument("--seconds", type=float, default=0)
     parser.add_argument("names", nargs="*")
     asked = parser.parse_args()
     if asked.child:
@@ -144,29 +164,35 @@ def main() -> int:
     if not clips:
         print(f"no clips in {DATA}; set FOREMASK_DATA", file=sys.stderr)
         return 2
-    results = {}
-    broken = 0
+    results = kept()
+    began = time.monotonic()
     for clip in clips:
         name = str(clip.relative_to(DATA))
         if asked.names and not any(part in name for part in asked.names):
             continue
-        results[name] = in_child(clip, [preset for preset in presets if fits(clip, preset)])
-        for preset, said in results[name].items():
-            bad = said["verdict"] in ("CRASH", "HANG", "DIED", "promise_broken")
-            broken += bad
-            print(
-                "BAD " if bad else "    ",
-                name,
-                preset,
-                json.dumps(said, ensure_ascii=False),
-                flush=True,
-            )
-    print(f"{len(results)} clips, {broken} broken")
-    if not asked.names and len(presets) == len(Preset) and PAGE.exists():
+        missing = [preset for preset in presets if preset not in results.get(name, {})]
+        if not missing:
+            continue
+        if asked.seconds and time.monotonic() - began > asked.seconds:
+            print(f"{len(results)} of {len(clips)} clips; go on with the same command")
+            return TO_GO_ON
+        found = in_child(clip, missing)
+        results.setdefault(name, {}).update(found)
+        keep(name, found)
+        for preset, said in found.items():
+            told = json.dumps(said, ensure_ascii=False)
+            print("BAD " if said["verdict"] in BAD else "    ", name, preset, told, flush=True)
+    broken = sum(said["verdict"] in BAD for found in results.values() for said in found.values())
+    print(f"{len(results)} clips, {broken} broken, code {code()}")
+    whole = [
+        [p for p in Preset if p not in results.get(str(c.relative_to(DATA)), {})] for c in clips
+    ]
+    if not any(whole):
         page = PAGE.read_text()
         before, _, rest = page.partition(BEGIN)
+        ordered = {name: results[name] for name in sorted(results)}
         PAGE.write_text(
-            f"{before}{BEGIN}\n{table(results, presets)}\n{END}{rest.partition(END)[2]}"
+            f"{before}{BEGIN}\n{table(ordered, list(Preset))}\n{END}{rest.partition(END)[2]}"
         )
     return 1 if broken else 0
 
