@@ -60,6 +60,8 @@ async def prepare(settings: Settings, say: Say) -> None:
         elif not await any_token(database):
             secret, _ = await create_token(database, "bootstrap")
             say(f"Your API token, shown this once: {secret}")
+            # A fragment stays in the browser: neither a log nor a proxy sees it.
+            say(f"Try it in a browser that has the token: {settings.base_url}/#token={secret}")
 
 
 async def _serve(settings: Settings, postgres: EmbeddedPostgres | None, say: Say) -> None:

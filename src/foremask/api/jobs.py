@@ -70,6 +70,7 @@ async def _accepted(request: Ask, service: Service, told: Span) -> tuple[str, bo
                     video_url=source.url,
                     source_key=source.key,
                     preset=asked.preset,
+                    quality=asked.quality,
                     webhook_url=asked.webhook_url,
                     idempotency_key=key,
                     body_hash=asked.body_hash,
@@ -77,7 +78,7 @@ async def _accepted(request: Ask, service: Service, told: Span) -> tuple[str, bo
                 ),
             )
         made = admitted.request_id
-    told.note(preset=asked.preset.value, job=made)
+    told.note(preset=asked.preset.value, job=made if made != request_id(request) else None)
     return made, asked.sync
 
 

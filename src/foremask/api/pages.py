@@ -1,6 +1,8 @@
-"""The pages for people: documentation, and whatever lies in ``static``; nothing from anybody else's server."""
+"""The pages for people: playground, documentation, and what they need; nothing from anybody else's server."""
 
+import gzip
 import hashlib
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import PurePosixPath
@@ -30,16 +32,43 @@ TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
-    ".png": "image/png",
-    ".ico": "image/x-icon",
-    ".woff2": "font/woff2",
+    ".webm": "video/webm",
 }
 
 
+SMALLER_BY_GZIP = frozenset({".html", ".css", ".js", ".svg"})
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One file, as it is and packed; ``packed`` is None where that would not help."""
+
+    content: bytes
+    packed: bytes | None
+    media_type: str
+    etag: str
+
+    def answer(self, request: Ask) -> ASGIResponse:
+        """The file, or that the caller has it already: a reload costs next to nothing."""
+        headers = {
+            "Cache-Control": "no-cache",
+            "Content-Security-Policy": POLICY,
+            "Content-Type": self.media_type,
+            "Cross-Origin-Opener-Policy": "same-origin",
+            "ETag": self.etag,
+            "Vary": "Accept-Encoding",
+        }
+        if self.etag in request.headers.get("if-none-match", ""):
+            return ASGIResponse(status_code=304, headers=headers)
+        if self.packed is not None and "gzip" in request.headers.get("accept-encoding", ""):
+            return ASGIResponse(body=self.packed, headers={**headers, "Content-Encoding": "gzip"})
+        return ASGIResponse(body=self.content, headers=headers)
+
+
 @cache
-def read_pages() -> dict[str, ASGIResponse]:
+def read_pages() -> dict[str, Page]:
     """Every file below ``static`` by its path there, ready to be sent."""
-    found: dict[str, ASGIResponse] = {}
+    found: dict[str, Page] = {}
     root = resources.files(__package__) / "static"
     waiting = [(root, PurePosixPath())]
     while waiting:
@@ -49,36 +78,30 @@ def read_pages() -> dict[str, ASGIResponse]:
             if each.is_dir():
                 waiting.append((each, here))
             elif here.suffix in TYPES:
-                found[str(here)] = _page(each.read_bytes(), TYPES[here.suffix])
+                found[str(here)] = _page(each.read_bytes(), here.suffix)
     return found
 
 
-def _page(content: bytes, media_type: str) -> ASGIResponse:
-    return ASGIResponse(
-        body=content,
-        headers={
-            "Cache-Control": "no-cache",
-            "Content-Security-Policy": POLICY,
-            "Content-Type": media_type,
-            "Cross-Origin-Opener-Policy": "same-origin",
-            "ETag": f'"{hashlib.sha256(content).hexdigest()[:16]}"',
-        },
-    )
+def _page(content: bytes, suffix: str) -> Page:
+    packed = gzip.compress(content, mtime=0) if suffix in SMALLER_BY_GZIP else None
+    etag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
+    return Page(content, packed, TYPES[suffix], etag)
 
 
 @get(["/", "/docs"])
 async def named(request: Ask) -> ASGIResponse:
     """The playground at ``/`` and the documentation at ``/docs``."""
-    return _find("docs.html" if request.url.path.startswith("/docs") else "index.html")
+    docs = request.url.path.startswith("/docs")
+    return _find("docs.html" if docs else "index.html").answer(request)
 
 
 @get("/static/{name:path}")
-async def static(name: FromPath[str]) -> ASGIResponse:
+async def static(request: Ask, name: FromPath[str]) -> ASGIResponse:
     """One file that a page needs."""
-    return _find(name.lstrip("/"))
+    return _find(name.lstrip("/")).answer(request)
 
 
-def _find(name: str) -> ASGIResponse:
+def _find(name: str) -> Page:
     try:
         return read_pages()[name]
     except KeyError:

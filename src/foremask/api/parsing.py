@@ -17,7 +17,7 @@ from foremask.errors import (
     VideoMissing,
     WebhookInvalid,
 )
-from foremask.options import Preset
+from foremask.options import Preset, Quality
 
 MAX_BODY_BYTES = 1 << 20
 MAX_URL_BYTES = 8 << 10
@@ -31,6 +31,7 @@ class Submission:
 
     video: str
     preset: Preset
+    quality: Quality
     webhook_url: str | None
     sync: bool
     body_hash: bytes
@@ -126,7 +127,8 @@ def parse_submission(body: dict[str, Any]) -> Submission:
         raise VideoInvalid("The field 'video' is not a URL.", param="video")
     return Submission(
         video=video,
-        preset=_preset(body.get("output_container_and_codec")),
+        preset=parse_preset(body),
+        quality=_quality(body.get("quality")),
         webhook_url=_webhook(body.get("webhook_url")),
         sync=_flag(body, "sync"),
         body_hash=_hash(body),
@@ -137,7 +139,9 @@ def _clean(url: str) -> bool:
     return bool(url) and not re.search(r"[\x00-\x20\x7f\ud800-\udfff]", url)
 
 
-def _preset(name: object) -> Preset:
+def parse_preset(body: dict[str, Any]) -> Preset:
+    """The container and codec that a body asks for. Raises PresetUnknown."""
+    name = body.get("output_container_and_codec")
     if name is None:
         return Preset.MP4_H264
     if isinstance(name, str) and name in list(Preset):
@@ -146,6 +150,14 @@ def _preset(name: object) -> Preset:
         "output_container_and_codec must be one of " + ", ".join(Preset) + ".",
         param="output_container_and_codec",
     )
+
+
+def _quality(name: object) -> Quality:
+    if name is None:
+        return Quality.BALANCED
+    if isinstance(name, str) and name in list(Quality):
+        return Quality(name)
+    raise FieldInvalid("quality must be one of " + ", ".join(Quality) + ".", param="quality")
 
 
 def _webhook(url: object) -> str | None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from foremask.api.parsing import MAX_URL_BYTES
-from foremask.options import Preset
+from foremask.options import Preset, Quality
 
 Url = Annotated[
     str, Meta(pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://[^\x00-\x20\x7f]+$", max_length=MAX_URL_BYTES)
@@ -25,6 +25,9 @@ class JobRequest(Struct):
     output_container_and_codec: Annotated[
         Preset | None, Meta(description="Container and codec of the mask video.")
     ] = Preset.MP4_H264
+    quality: Annotated[
+        Quality | None, Meta(description="How much time the mask may take: docs/quality.md.")
+    ] = Quality.BALANCED
     webhook_url: Annotated[
         Url | None,
         Meta(description="Where the finished status is POSTed to, signed: docs/webhooks.md."),

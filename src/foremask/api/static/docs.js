@@ -86,3 +86,22 @@ for (const tag of api.tags) {
     for (const [method, operation] of Object.entries(methods))
       if (operation.tags.includes(tag.name)) page.append(fold(method, path, operation));
 }
+
+// Every reason once, with an anchor: the playground's errors lead here.
+const reasons = new Map();
+for (const methods of Object.values(api.paths))
+  for (const operation of Object.values(methods))
+    for (const [status, answer] of Object.entries(operation.responses))
+      for (const [, reason, said] of answer.description.matchAll(/^\* `(\w+)`: (.*)$/gm))
+        reasons.set(reason, `${status}. ${said}`);
+const errors = element("section", "", element("h2", "errors"));
+errors.id = "errors";
+errors.append(element("p", "The same words in the answer to a request and in the status of a job."));
+const rows = [...reasons].sort().map(([reason, said]) => {
+  const made = row(code(reason), element("span", said));
+  made.id = `reason-${reason}`;
+  return made;
+});
+errors.append(element("table", "", ...rows));
+page.append(errors);
+if (location.hash) document.getElementById(location.hash.slice(1))?.scrollIntoView();

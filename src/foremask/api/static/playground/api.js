@@ -1,0 +1,106 @@
+// Calls to the service that served this page, and its refusals.
+import { token } from "./token.js";
+
+export class Refusal extends Error {
+  // `told` is the body's error object: code, reason, details, and param where a field is at fault.
+  constructor(told, requestId) {
+    super(told.details);
+    this.reason = told.reason;
+    this.code = told.code;
+    this.param = told.param;
+    this.requestId = requestId;
+  }
+}
+
+const AWAY = { code: 0, reason: "", details: "The service does not answer. Is it still running?" };
+
+// Whatever host a link of the service names, it is this one: the page may be open under another name.
+export function here(link) {
+  const url = new URL(link, location.href);
+  return /^\/v2\/(files|uploads|status)\b/.test(url.pathname) ? url.pathname + url.search : url.href;
+}
+
+export async function ask(method, path, body, signal) {
+  const headers = { api_token: token() };
+  if (body !== undefined) headers["Content-Type"] = "application/json";
+  let answer;
+  try {
+    answer = await fetch(path, { method, headers, signal, body: body && JSON.stringify(body) });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refusal(AWAY);
+  }
+  if (answer.ok) return answer;
+  const told = await answer.json().catch(() => ({}));
+  throw new Refusal(told.error ?? { ...AWAY, code: answer.status, details: `The service answered ${answer.status}.` }, told.request_id);
+}
+
+export async function askJson(method, path, body, signal) {
+  return (await ask(method, path, body, signal)).json();
+}
+
+export const submission = (fields) =>
+  Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined && value !== ""));
+
+// Sends the file by a form of the service's; answers the URL by which a job finds it.
+export async function upload(file, onProgress, signal) {
+  const media = file.type.startsWith("video/") ? file.type.split(";")[0].toLowerCase() : "video/unknown";
+  const { result } = await askJson("POST", "/v2/video/upload", { media_type: media }, signal);
+  const form = new FormData();
+  for (const [name, value] of Object.entries(result.upload_fields)) form.append(name, value);
+  form.append("file", new Blob([file], { type: media }), "clip");
+  await send(here(result.upload_url), form, onProgress, signal);
+  return result.file_url;
+}
+
+function send(path, form, onProgress, signal) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest(); // fetch does not tell how much has been sent
+    request.open("POST", path);
+    request.responseType = "json";
+    request.upload.onprogress = (event) => onProgress(event.loaded / event.total);
+    request.onload = () => (request.status === 204 ? resolve() : reject(new Refusal(request.response?.error ?? AWAY)));
+    request.onerror = () => reject(new Refusal(AWAY));
+    signal.addEventListener("abort", () => {
+      request.abort();
+      reject(new DOMException("another clip", "AbortError"));
+    });
+    request.send(form);
+  });
+}
+
+// Where the reason is explained, and a way out that the service's sentence does not have.
+const WAYS_OUT = {
+  url_private: "The service fetches from public addresses only; its operator can allow others with FOREMASK_ALLOW_PRIVATE.",
+  webhook_invalid: "For a receiver of your own network, the operator sets FOREMASK_ALLOW_PRIVATE.",
+  duration_too_long: "Cut it, say the first minute: ffmpeg -i clip.mp4 -t 60 -c copy short.mp4",
+  container_unsupported: "Most files change container without loss: ffmpeg -i clip.mkv -c copy clip.mp4",
+  codec_unsupported: "Encode it anew: ffmpeg -i clip.mov -c:v libx264 -crf 12 clip.mp4",
+  not_a_video: "Paste the address of the video file itself, not of the page that plays it.",
+  token_invalid: "Look for missing characters; foremask token create makes a new one.",
+  url_unreachable: "Or download the clip and drop the file here.",
+  url_forbidden: "Download the clip and drop the file here, or use a signed link.",
+  too_many_jobs: "Wait until one ends, or cancel one.",
+  corrupt: "If it plays elsewhere, write it anew: ffmpeg -i clip.mp4 -c:v libx264 -crf 12 whole.mp4",
+};
+
+export function explain(place, error, field) {
+  const said = [document.createTextNode(error.message)];
+  if (WAYS_OUT[error.reason]) said.push(Object.assign(document.createElement("span"), { className: "out", textContent: WAYS_OUT[error.reason] }));
+  if (error.reason) {
+    const link = document.createElement("a");
+    link.href = `/docs#reason-${error.reason}`;
+    link.textContent = error.reason;
+    link.title = "What this reason means";
+    said.push(link);
+  }
+  place.replaceChildren(...said);
+  place.hidden = false;
+  field?.setAttribute("aria-invalid", "true");
+}
+
+export function clear(place, field) {
+  place.hidden = true;
+  place.replaceChildren();
+  field?.removeAttribute("aria-invalid");
+}

@@ -1,0 +1,50 @@
+// What can be chosen, and what each choice means: docs/media.md and docs/quality.md have the numbers.
+import { find, make, radios } from "./dom.js";
+
+export const PRESETS = {
+  mp4_h264: { label: "MP4, H.264", plays: 'video/mp4; codecs="avc1.640028"', means: "Opens everywhere, browsers too. 8 bit, nearly lossless." },
+  mp4_h265: { label: "MP4, H.265", plays: 'video/mp4; codecs="hvc1.1.6.L120.90"', means: "As H.264 and smaller; needs a newer player." },
+  webm_vp9: { label: "WebM, VP9", plays: 'video/webm; codecs="vp9"', means: "For the web. Sound becomes Opus; times within 1 ms." },
+  mov_h265: { label: "QuickTime, H.265", plays: 'video/mp4; codecs="hvc1.1.6.L120.90"', means: "For Final Cut and Apple devices." },
+  mov_proresks: { label: "QuickTime, ProRes", plays: "", means: "10 bit, every frame by itself: for editing and compositing. Large." },
+  mkv_h264: { label: "Matroska, H.264", plays: "", means: "Keeps any sound as it is; times within 1 ms." },
+  mkv_h265: { label: "Matroska, H.265", plays: "", means: "As above, and smaller." },
+  mkv_vp9: { label: "Matroska, VP9", plays: "", means: "As above, free of patents." },
+  gif: { label: "GIF", plays: "", means: "256 greys without loss, times within 10 ms, no sound. Large." },
+};
+
+const QUALITIES = [
+  { value: "fast", label: "Fast", means: "The network sees one frame in six; motion carries the mask between. Softer on quick subjects." },
+  { value: "balanced", label: "Balanced", means: "One in three, and a memory of the subject over the clip." },
+  { value: "best", label: "Best", means: "Two in three, the steadiest edges. About twice the time." },
+];
+
+const chosen = { quality: "balanced" };
+export const quality = () => chosen.quality;
+export const preset = () => find("preset").value;
+
+export function canShow(name) {
+  const { plays } = PRESETS[name];
+  return plays !== "" && document.createElement("video").canPlayType(plays) !== "";
+}
+
+export function setUpChoices(onChange) {
+  radios(find("qualities"), "quality", QUALITIES, chosen.quality, (value) => {
+    chosen.quality = value;
+    onChange();
+  });
+  find("preset").append(...presetOptions());
+  find("preset").addEventListener("change", () => {
+    explainPreset();
+    onChange();
+  });
+  explainPreset();
+}
+
+export function presetOptions() {
+  return Object.entries(PRESETS).map(([value, { label }]) => make("option", { value, textContent: label }));
+}
+
+function explainPreset() {
+  find("preset-means").textContent = PRESETS[preset()].means;
+}

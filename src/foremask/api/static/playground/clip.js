@@ -1,0 +1,151 @@
+// The clip: dropped, chosen, pasted or the sample; uploaded where need be, and what the service says of it.
+import { ask, askJson, clear, explain, submission, upload } from "./api.js";
+import { bytes, find, seconds, show } from "./dom.js";
+import { preset } from "./choices.js";
+import { needToken, refuse } from "./token.js";
+
+const MAX_BYTES = 2 ** 30;
+
+// `video` is what a job is sent, `blob` what the stage plays; `facts` come with the verdict.
+export const clip = { name: "", video: "", blob: null, facts: null };
+let attempt = new AbortController();
+let tell = () => {};
+
+export function setUpClip(onChange) {
+  tell = onChange;
+  const drop = find("drop");
+  find("file").addEventListener("change", () => find("file").files[0] && takeFile(find("file").files[0]));
+  for (const name of ["dragenter", "dragover"])
+    document.addEventListener(name, (event) => {
+      event.preventDefault();
+      drop.classList.add("over");
+    });
+  for (const name of ["dragleave", "drop"])
+    document.addEventListener(name, (event) => {
+      event.preventDefault();
+      if (name === "drop" || event.relatedTarget === null) drop.classList.remove("over");
+    });
+  document.addEventListener("drop", (event) => {
+    const [file] = event.dataTransfer.files;
+    const url = event.dataTransfer.getData("text/uri-list");
+    if (file) takeFile(file);
+    else if (url) takeUrl(url);
+  });
+  find("look").addEventListener("click", () => takeUrl(find("url").value.trim()));
+  find("url").addEventListener("keydown", (event) => {
+    if (event.key !== "Enter") return;
+    event.preventDefault();
+    takeUrl(find("url").value.trim());
+  });
+  find("url").addEventListener("paste", () => setTimeout(() => takeUrl(find("url").value.trim())));
+  find("sample").addEventListener("click", takeSample);
+}
+
+// The preset is part of the verdict: not each can carry each clip.
+export function probeAgain() {
+  if (clip.video) probe(attempt.signal);
+}
+
+async function takeSample() {
+  const blob = await (await fetch("/static/sample.webm")).blob();
+  takeFile(new File([blob], "balloon.webm", { type: "video/webm" }));
+}
+
+function begin(name, blob) {
+  attempt.abort();
+  attempt = new AbortController();
+  Object.assign(clip, { name, blob, video: "", facts: null });
+  clear(find("clip-error"), find("url"));
+  show(find("verdict"), false);
+  show(find("upload"), false);
+  tell();
+  return attempt.signal;
+}
+
+async function takeFile(file) {
+  const signal = begin(file.name, file);
+  find("url").value = "";
+  if (file.size > MAX_BYTES)
+    return no({ reason: "file_too_large", message: `The file has ${bytes(file.size)}; at most 1 GiB is taken.` });
+  await needToken();
+  try {
+    show(find("upload"));
+    clip.video = await upload(file, (share) => {
+      find("upload-bar").value = share;
+      find("upload-said").textContent = share < 1 ? `Uploading: ${Math.floor(100 * share)} % of ${bytes(file.size)}` : "Reading it …";
+    }, signal);
+    await probe(signal);
+  } catch (error) {
+    no(error);
+  } finally {
+    if (!signal.aborted) show(find("upload"), false);
+  }
+}
+
+async function takeUrl(url) {
+  if (!url) return;
+  const signal = begin(url, null);
+  find("url").value = url;
+  await needToken();
+  clip.video = url;
+  say("Looking at it …");
+  if (await probe(signal)) bring(url, signal);
+}
+
+// The clip of a URL, through the service: no other host hears of this page.
+async function bring(url, signal) {
+  try {
+    const blob = await (await ask("POST", "/v2/playground/clip", { video: url }, signal)).blob();
+    if (signal.aborted) return;
+    clip.blob = blob;
+    tell();
+  } catch (error) {
+    if (error.name !== "AbortError") say(`${find("verdict").textContent} The stage cannot show it: ${error.message}`);
+  }
+}
+
+async function probe(signal) {
+  const wanted = submission({ video: clip.video, output_container_and_codec: preset() });
+  try {
+    const { result } = await askJson("POST", "/v2/video/probe", wanted, signal);
+    clear(find("clip-error"), find("url"));
+    clear(find("preset-error"), find("preset"));
+    clip.facts = result;
+    say(describe(result));
+    tell();
+    return true;
+  } catch (error) {
+    no(error);
+    return false;
+  }
+}
+
+function no(error) {
+  if (error.name === "AbortError") return;
+  if (error.reason?.startsWith("token_")) return refuse(error);
+  const ofPreset = error.reason === "preset_cannot" || error.param === "output_container_and_codec";
+  clip.facts = null;
+  if (!ofPreset) clip.video = "";
+  show(find("verdict"), false);
+  explain(find(ofPreset ? "preset-error" : "clip-error"), error, ofPreset ? find("preset") : clip.blob ? null : find("url"));
+  tell();
+}
+
+function say(text) {
+  find("verdict").textContent = text;
+  show(find("verdict"));
+}
+
+function describe(facts) {
+  const turned = facts.rotation % 180 !== 0;
+  const [width, height] = turned ? [facts.height, facts.width] : [facts.width, facts.height];
+  const said = [
+    `${width} × ${height}`,
+    `${facts.fps ? +facts.fps.toFixed(3) : "?"} fps${facts.vfr ? ", varying" : ""}`,
+    facts.duration_s === null ? "" : seconds(facts.duration_s),
+    facts.frames === null ? "" : `${facts.frames} frames`,
+    `${facts.codec} in ${facts.container}`,
+    facts.audio.length ? `sound: ${facts.audio.map((each) => each.codec).join(", ")}` : "no sound",
+  ];
+  return `✓ ${said.filter(Boolean).join(" · ")}`;
+}

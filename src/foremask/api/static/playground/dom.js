@@ -1,0 +1,48 @@
+// Finding and making elements, and how numbers read.
+export const find = (id) => document.getElementById(id);
+
+export function make(name, properties = {}, ...children) {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+}
+
+// A list of facts: pairs of a name and a value; a pair without a value is left out.
+export function listFacts(list, pairs) {
+  const rows = pairs.filter(([, value]) => value !== undefined && value !== null && value !== "");
+  list.replaceChildren(...rows.flatMap(([name, value]) => [
+    make("dt", { textContent: name }), make("dd", {}, value instanceof Node ? value : String(value)),
+  ]));
+}
+
+export function show(element, shown = true) {
+  element.hidden = !shown;
+}
+
+export function bytes(count) {
+  for (const unit of ["B", "kB", "MB"]) {
+    if (count < 1000) return `${count < 10 && unit !== "B" ? count.toFixed(1) : Math.round(count)} ${unit}`;
+    count /= 1000;
+  }
+  return `${count.toFixed(2)} GB`;
+}
+
+export function seconds(count) {
+  if (count < 9.95) return `${count.toFixed(1)} s`;
+  if (count < 59.5) return `${Math.round(count)} s`;
+  return `${Math.floor(count / 60)} min ${Math.round(count % 60)} s`;
+}
+
+export const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;
+
+// A group of radio buttons that looks like a row of tabs; `onChange` gets the value.
+export function radios(group, name, choices, chosen, onChange) {
+  for (const { value, label, means } of choices) {
+    const input = make("input", { type: "radio", name, value, id: `${name}-${value}`, checked: value === chosen });
+    input.addEventListener("change", () => onChange(value));
+    const text = make("span", { className: "label", textContent: label });
+    const row = make("label", { htmlFor: input.id }, input, text);
+    if (means) row.append(make("span", { className: "means", textContent: means }));
+    group.append(row);
+  }
+}

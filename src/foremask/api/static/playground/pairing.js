@@ -1,0 +1,167 @@
+// Two videos in step: of the frames that each has shown lately, the newest that both have, by their times.
+const KEPT = 4; // textures of each video; more than one lags behind the other by
+const NUDGE_S = 0.03;
+const JUMP_S = 0.3;
+
+class Track {
+  constructor(compositor, onFrame) {
+    this.video = Object.assign(document.createElement("video"), { muted: true, playsInline: true, preload: "auto" });
+    this.compositor = compositor;
+    this.frames = []; // { time_s, texture }, the newest last
+    this.onFrame = onFrame;
+    this.seeking = false;
+    this.video.addEventListener("seeking", () => (this.seeking = true));
+    this.video.addEventListener("seeked", () => {
+      this.seeking = false;
+      onFrame();
+    });
+    const next = (_, { mediaTime }) => {
+      this.keep(mediaTime);
+      this.video.requestVideoFrameCallback(next);
+      onFrame();
+    };
+    this.video.requestVideoFrameCallback(next);
+  }
+
+  keep(time_s) {
+    const texture = this.frames.length < KEPT ? this.compositor.texture() : this.frames.shift().texture;
+    this.compositor.load(texture, this.video);
+    this.frames.push({ time_s, texture });
+  }
+
+  get loaded() {
+    return this.video.src !== "";
+  }
+
+  open(url) {
+    return new Promise((resolve, reject) => {
+      this.video.onloadeddata = () => resolve(this.video);
+      this.video.onerror = () => {
+        this.close();
+        reject(new Error("This browser cannot play it."));
+      };
+      this.video.src = url;
+    });
+  }
+
+  close() {
+    this.video.onerror = null;
+    this.video.removeAttribute("src");
+    this.video.load();
+    for (const { texture } of this.frames.splice(0)) this.compositor.drop(texture);
+  }
+}
+
+export class Pair {
+  // `onShow(time_s)` hears of every frame that is drawn.
+  constructor(compositor, onShow) {
+    this.compositor = compositor;
+    this.onShow = onShow;
+    this.source = new Track(compositor, () => this.plan());
+    this.mask = new Track(compositor, () => this.plan());
+    this.tolerance_s = 0.004;
+    this.shown = null;
+    this.wanted_s = null;
+    this.planned = false;
+    this.looping = true;
+    for (const track of [this.source, this.mask])
+      track.video.addEventListener("ended", () => this.looping && this.leader.video === track.video && this.restart());
+  }
+
+  get leader() {
+    return this.source.loaded ? this.source : this.mask;
+  }
+
+  get tracks() {
+    return [this.source, this.mask].filter((track) => track.loaded);
+  }
+
+  get paused() {
+    return this.leader.video.paused;
+  }
+
+  plan() {
+    if (this.planned) return;
+    this.planned = true;
+    requestAnimationFrame(() => {
+      this.planned = false;
+      this.draw();
+    });
+  }
+
+  // Draws anew though no frame came: the settings are others.
+  refresh() {
+    this.stale = true;
+    this.plan();
+  }
+
+  draw() {
+    const found = this.match();
+    const fresh = found && (found.time_s !== this.shown?.time_s || found.source !== this.shown.source || found.mask !== this.shown.mask);
+    if (fresh) this.shown = found;
+    if (this.shown && (fresh || this.stale)) this.compositor.draw(this.shown.source, this.shown.mask);
+    if (fresh) this.onShow(found.time_s);
+    this.stale = false;
+    this.keepInStep();
+    if (this.wanted_s !== null && this.tracks.every((track) => !track.seeking)) this.seek(this.wanted_s);
+  }
+
+  // The newest frames that belong together; where two pictures at rest differ by rounding, they still do.
+  match() {
+    const { source, mask } = this;
+    if (!source.loaded || !mask.loaded) {
+      const last = this.leader.frames.at(-1);
+      return last && { time_s: last.time_s, source: source.loaded ? last.texture : null, mask: mask.loaded ? last.texture : null };
+    }
+    for (const ours of source.frames.toReversed())
+      for (const theirs of mask.frames.toReversed())
+        if (Math.abs(ours.time_s - theirs.time_s) <= this.tolerance_s)
+          return { time_s: ours.time_s, source: ours.texture, mask: theirs.texture };
+    const [ours, theirs] = [source.frames.at(-1), mask.frames.at(-1)];
+    if (!ours || !theirs || !this.paused || this.tracks.some((track) => track.seeking)) return null;
+    return { time_s: ours.time_s, source: ours.texture, mask: theirs.texture };
+  }
+
+  // The mask follows the source: a little faster or slower, or by a jump.
+  keepInStep() {
+    if (this.tracks.length < 2 || this.paused) return;
+    const [ours, theirs] = [this.source.video, this.mask.video];
+    const late_s = ours.currentTime - theirs.currentTime;
+    if (Math.abs(late_s) > JUMP_S && !this.mask.seeking && !ours.ended) theirs.currentTime = ours.currentTime;
+    theirs.playbackRate = ours.playbackRate * (Math.abs(late_s) < NUDGE_S ? 1 : late_s > 0 ? 1.1 : 0.9);
+    if (theirs.paused && !theirs.ended) theirs.play().catch(() => {});
+  }
+
+  async play() {
+    if (this.leader.video.ended) this.jump(0);
+    await Promise.all(this.tracks.map((track) => track.video.play().catch(() => {})));
+  }
+
+  pause() {
+    for (const { video } of this.tracks) video.pause();
+    if (this.tracks.length === 2 && this.shown) this.seek(this.shown.time_s + this.tolerance_s);
+  }
+
+  restart() {
+    this.jump(0);
+    this.play();
+  }
+
+  // While one seek is under way the next ones wait, and only the last of them is done.
+  seek(time_s) {
+    this.wanted_s = time_s;
+    if (this.tracks.some((track) => track.seeking)) return;
+    this.wanted_s = null;
+    this.jump(time_s);
+  }
+
+  jump(time_s) {
+    for (const { video } of this.tracks) video.currentTime = time_s;
+  }
+
+  close() {
+    this.shown = null;
+    this.wanted_s = null;
+    for (const track of this.tracks) track.close();
+  }
+}

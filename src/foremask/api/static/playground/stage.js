@@ -1,0 +1,303 @@
+// The stage: one canvas for source and mask, its views and wipe, and the transport below it.
+import { Compositor, VIEWS } from "./compositor.js";
+import { find, radios, show } from "./dom.js";
+import { Pair } from "./pairing.js";
+import { Strip } from "./strip.js";
+
+const LABELS = { source: "Source", mask: "Mask", overlay: "Overlay", cutout: "Cut-out" };
+const BACKINGS = ["checker", "colour", "picture"];
+let compositor, pair, strip;
+const frames = { times_s: null, fps: 30, count: 1, first_s: null, now: 0 };
+const urls = { source: "", mask: "" };
+
+export function setUpStage() {
+  try {
+    compositor = new Compositor(find("canvas"));
+  } catch (error) {
+    note(error.message);
+    return;
+  }
+  pair = new Pair(compositor, onShow);
+  strip = new Strip(find("strip"), goTo, togglePlay);
+  radios(find("view-choice"), "view", VIEWS.map((value) => ({ value, label: LABELS[value] })), "mask", choose);
+  setUpWipe();
+  setUpBacking();
+  setUpTransport();
+  find("stage").addEventListener("keydown", onKey);
+}
+
+// What plays: the source is a blob or null. Whatever mask there was is gone.
+export async function showSource(blob, facts) {
+  if (!pair) return;
+  closeAll();
+  if (!blob) return show(find("empty"));
+  urls.source = URL.createObjectURL(blob);
+  try {
+    await open(pair.source, urls.source);
+  } catch {
+    note(`This browser cannot play ${facts ? facts.codec : "this file"}. Its mask will show all the same.`);
+  }
+  describe(facts);
+}
+
+export async function showMask(url, facts, report) {
+  if (!pair) return;
+  describe(facts, report);
+  if (!url) return note("This browser cannot play this format: download the mask, or make it in another one.");
+  try {
+    const at_s = pair.source.loaded ? pair.source.video.currentTime : 0;
+    await open(pair.mask, url);
+    if (pair.source.loaded) pair.mask.video.currentTime = at_s;
+  } catch {
+    return note("This browser cannot play this mask: download it, or make it in another format.");
+  }
+  const both = pair.source.loaded;
+  if (both) note("");
+  show(find("views"));
+  for (const input of find("view-choice").querySelectorAll("input")) input.disabled = !both && input.value !== "mask";
+  find("wipe-on").disabled = !both;
+  choose(document.querySelector("[name=view]:checked").value);
+  pair.jump(0);
+  pair.play().then(renderPlay);
+}
+
+// Each frame's time, coverage and change, where the service has told them.
+export function showStrip(rows) {
+  frames.times_s = rows.map(([time_s]) => time_s - rows[0][0]);
+  frames.count = rows.length;
+  strip.data = rows;
+  show(find("strip-legend"));
+  renderNumber();
+}
+
+async function open(track, url) {
+  const video = await track.open(url);
+  if (track === pair.leader) compositor.setSize(video.videoWidth, video.videoHeight);
+  find("canvas").setAttribute("aria-label", `The clip, ${video.videoWidth} by ${video.videoHeight} pixels`);
+  show(find("empty"), false);
+  show(find("frame"));
+  show(find("transport"));
+  fit();
+}
+
+function closeAll() {
+  pair.close();
+  if (urls.source) URL.revokeObjectURL(urls.source);
+  Object.assign(urls, { source: "", mask: "" });
+  Object.assign(frames, { times_s: null, count: 1, first_s: null, now: 0 });
+  strip.data = null;
+  for (const name of ["frame", "transport", "views", "strip-legend", "wipe"]) show(find(name), false);
+  note("");
+}
+
+// What is known of the clip: how many frames, how fast.
+export function describe(facts, report) {
+  if (!pair) return;
+  frames.fps = facts?.fps || report?.fps || 30;
+  const length_s = facts?.duration_s ?? (pair.leader.loaded ? pair.leader.video.duration : 0);
+  frames.count = report?.frames_out ?? facts?.frames ?? Math.max(1, Math.round(length_s * frames.fps));
+  pair.tolerance_s = Math.min(0.004, 0.4 / frames.fps);
+  renderNumber();
+}
+
+function note(text) {
+  find("stage-note").textContent = text;
+  show(find("stage-note"), text !== "");
+}
+
+// Frames and times
+
+function onShow(time_s) {
+  frames.first_s = Math.min(frames.first_s ?? time_s, time_s);
+  frames.now = indexAt(time_s - (frames.times_s ? frames.first_s : 0));
+  renderNumber();
+}
+
+function indexAt(time_s) {
+  const { times_s, fps, count } = frames;
+  if (!times_s) return Math.min(count - 1, Math.max(0, Math.round(time_s * fps)));
+  let [low, high] = [0, times_s.length - 1];
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if (times_s[middle] <= time_s + 0.0015) low = middle;
+    else high = middle - 1;
+  }
+  return low;
+}
+
+// A moment inside the frame: its edges are where rounding decides.
+function momentOf(index) {
+  const { times_s, fps, first_s } = frames;
+  if (!times_s) return (index + 0.5) / fps;
+  const next_s = times_s[index + 1] ?? times_s[index] + 1 / fps;
+  return (first_s ?? 0) + (times_s[index] + next_s) / 2;
+}
+
+function goTo(index) {
+  const wanted = Math.min(frames.count - 1, Math.max(0, index));
+  if (!pair.paused) {
+    for (const { video } of pair.tracks) video.pause();
+    renderPlay();
+  }
+  pair.seek(momentOf(wanted));
+  frames.now = wanted;
+  renderNumber();
+}
+
+function renderNumber() {
+  const { now, count, times_s, fps } = frames;
+  if (document.activeElement !== find("number")) find("number").value = now + 1;
+  find("total").textContent = `of ${count}`;
+  const at_s = times_s ? times_s[now] : now / fps;
+  find("time").textContent = `${Math.floor(at_s / 60)}:${(at_s % 60).toFixed(3).padStart(6, "0")}`;
+  strip.moveTo(now, count);
+}
+
+// Views
+
+function choose(view) {
+  compositor.settings.view = VIEWS.indexOf(view);
+  show(find("backing"), view === "cutout");
+  renderWipe();
+}
+
+function setUpWipe() {
+  const handle = find("wipe");
+  const drag = (event) => {
+    const box = find("canvas").getBoundingClientRect();
+    setWipe((event.clientX - box.left) / box.width);
+  };
+  for (const target of [handle, find("canvas")]) {
+    target.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0 || handle.hidden) return;
+      target.setPointerCapture(event.pointerId);
+      drag(event);
+      target.addEventListener("pointermove", drag);
+      target.addEventListener("pointerup", () => target.removeEventListener("pointermove", drag), { once: true });
+    });
+  }
+  handle.addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: -0.01, ArrowRight: 0.01, PageDown: -0.1, PageUp: 0.1, Home: -1, End: 1 }[event.key];
+    if (step === undefined) return;
+    event.preventDefault();
+    event.stopPropagation();
+    setWipe(compositor.settings.position + step);
+  });
+  find("wipe-on").addEventListener("change", renderWipe);
+  compositor.settings.position = 0.5;
+}
+
+function setWipe(position) {
+  compositor.settings.position = Math.min(1, Math.max(0, position));
+  renderWipe();
+}
+
+function renderWipe() {
+  const { settings } = compositor;
+  const on = find("wipe-on").checked && pair.tracks.length === 2 && VIEWS[settings.view] !== "source";
+  settings.wipe = on ? settings.position : 0;
+  const handle = find("wipe");
+  show(handle, on);
+  handle.style.left = `${100 * settings.position}%`;
+  const share = Math.round(100 * settings.position);
+  handle.setAttribute("aria-valuenow", share);
+  handle.setAttribute("aria-valuetext", `${share} percent source`);
+  pair.refresh();
+}
+
+function setUpBacking() {
+  const kind = find("backing-kind");
+  const render = () => {
+    compositor.settings.backing = BACKINGS.indexOf(kind.value);
+    show(find("backing-colour"), kind.value === "colour");
+    show(find("backing-picture"), kind.value === "picture");
+    pair.refresh();
+  };
+  kind.addEventListener("change", render);
+  find("backing-colour").addEventListener("input", () => {
+    compositor.settings.colour = find("backing-colour").value.match(/[0-9a-f]{2}/gi).map((each) => parseInt(each, 16) / 255);
+    pair.refresh();
+  });
+  find("backing-picture").addEventListener("change", async () => {
+    const [file] = find("backing-picture").files;
+    if (!file) return;
+    try {
+      compositor.setPicture(await createImageBitmap(file));
+      note("");
+    } catch {
+      note("This browser cannot read this picture.");
+    }
+    pair.refresh();
+  });
+}
+
+// Transport
+
+function setUpTransport() {
+  find("play").addEventListener("click", togglePlay);
+  find("back").addEventListener("click", () => goTo(frames.now - 1));
+  find("forward").addEventListener("click", () => goTo(frames.now + 1));
+  find("number").addEventListener("change", () => goTo(parseInt(find("number").value, 10) - 1 || 0));
+  find("number").addEventListener("keydown", (event) => event.key === "Enter" && find("number").blur());
+  toggle("loop", (on) => (pair.looping = on));
+  toggle("sound", (on) => (pair.source.video.muted = !on));
+  toggle("zoom", (on) => {
+    find("screen").classList.toggle("exact", on);
+    if (on) find("screen").tabIndex = 0;
+    else find("screen").removeAttribute("tabindex");
+    fit();
+  });
+  for (const { video } of [pair.source, pair.mask])
+    for (const name of ["play", "pause", "ended"]) video.addEventListener(name, renderPlay);
+  new ResizeObserver(fit).observe(find("screen"));
+}
+
+function toggle(id, act) {
+  find(id).addEventListener("click", () => {
+    const on = find(id).getAttribute("aria-pressed") !== "true";
+    find(id).setAttribute("aria-pressed", String(on));
+    act(on);
+  });
+}
+
+// The largest size that fits; or, at 1:1, one pixel of the clip to one of the screen.
+function fit() {
+  const { width, height } = find("canvas");
+  const screen = find("screen");
+  const exact = screen.classList.contains("exact");
+  const scale = exact ? 1 / devicePixelRatio : Math.min(screen.clientWidth / width, maxHeight() / height);
+  find("frame").style.width = `${width * scale}px`;
+  find("frame").style.height = `${height * scale}px`;
+  find("canvas").classList.toggle("pixels", exact || scale * devicePixelRatio > 2);
+}
+
+const maxHeight = () => Math.max(220, 0.68 * innerHeight);
+
+function togglePlay() {
+  if (pair.paused) pair.play();
+  else pair.pause();
+}
+
+function renderPlay() {
+  find("play").setAttribute("aria-label", pair.paused ? "Play" : "Pause");
+  find("play").classList.toggle("playing", !pair.paused);
+}
+
+function onKey(event) {
+  if (find("transport").hidden || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.target.matches("input, select, textarea") && !event.target.matches("[type=radio], [type=checkbox]")) return;
+  const keys = {
+    ",": () => goTo(frames.now - 1),
+    ".": () => goTo(frames.now + 1),
+    k: togglePlay,
+    l: () => find("loop").click(),
+    m: () => find("sound").click(),
+    z: () => find("zoom").click(),
+    w: () => find("wipe-on").click(),
+  };
+  if (!event.target.matches("button, input")) keys[" "] = togglePlay;
+  const act = keys[event.key.toLowerCase()];
+  if (!act) return;
+  event.preventDefault();
+  act();
+}

@@ -1,0 +1,82 @@
+// The strip under the stage: how much is foreground and how much changes, frame by frame; a place to jump to.
+export class Strip {
+  constructor(element, onJump, onToggle) {
+    Object.assign(this, { element, onJump, canvas: element.querySelector("canvas"), rows: null, now: 0, count: 1 });
+    const jump = (event) => {
+      const box = element.getBoundingClientRect();
+      onJump(Math.floor(((event.clientX - box.left) / box.width) * this.count));
+    };
+    element.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0) return;
+      element.setPointerCapture(event.pointerId);
+      jump(event);
+      element.addEventListener("pointermove", jump);
+      element.addEventListener("pointerup", () => element.removeEventListener("pointermove", jump), { once: true });
+    });
+    element.addEventListener("keydown", (event) => {
+      if (event.key === " ") onToggle();
+      const tenth = Math.max(1, Math.round(this.count / 10));
+      const to = {
+        ArrowLeft: this.now - 1, ArrowDown: this.now - 1, ArrowRight: this.now + 1, ArrowUp: this.now + 1,
+        PageDown: this.now - tenth, PageUp: this.now + tenth, Home: 0, End: this.count - 1,
+      }[event.key];
+      if (to === undefined && event.key !== " ") return;
+      event.preventDefault();
+      event.stopPropagation();
+      if (to !== undefined) onJump(to);
+    });
+    new ResizeObserver(() => this.draw()).observe(element);
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
+  }
+
+  // Rows of time_s, coverage (0 to 1) and change since the frame before; or null.
+  set data(rows) {
+    this.rows = rows;
+    this.draw();
+  }
+
+  moveTo(now, count) {
+    if (now === this.now && count === this.count && this.drawn) return;
+    Object.assign(this, { now, count });
+    const row = this.rows?.[now];
+    this.element.setAttribute("aria-valuemax", count);
+    this.element.setAttribute("aria-valuenow", now + 1);
+    this.element.setAttribute(
+      "aria-valuetext",
+      `frame ${now + 1} of ${count}${row ? `, ${Math.round(100 * row[1])} percent foreground` : ""}`,
+    );
+    this.draw();
+  }
+
+  draw() {
+    const { canvas, element, rows, now, count } = this;
+    const width = Math.round(element.clientWidth * devicePixelRatio);
+    const height = Math.round(element.clientHeight * devicePixelRatio);
+    if (!width || !height) return;
+    if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+    const pen = canvas.getContext("2d");
+    const style = getComputedStyle(element);
+    const colour = (name) => style.getPropertyValue(name);
+    pen.clearRect(0, 0, width, height);
+    const step = width / count;
+    if (rows) {
+      const most = Math.max(0.01, ...rows.map(([, coverage]) => coverage));
+      const jumpiest = Math.max(0.004, ...rows.map(([, , change]) => change));
+      const half = height * 0.62;
+      pen.fillStyle = colour("--coverage");
+      rows.forEach(([, coverage], index) => {
+        const tall = (half - 2) * (coverage / most);
+        pen.fillRect(index * step, half - tall, Math.max(1, step + 0.5), tall);
+      });
+      pen.fillStyle = colour("--flicker");
+      rows.forEach(([, , change], index) => {
+        const tall = (height - half - 2) * (change / jumpiest);
+        pen.fillRect(index * step, height - tall, Math.max(1, step - (step > 4 ? 1 : 0)), tall);
+      });
+    }
+    pen.fillStyle = colour("--ink");
+    const thick = Math.max(2 * devicePixelRatio, Math.min(step, 3 * devicePixelRatio));
+    pen.fillRect(Math.min(width - thick, (now + 0.5) * step - thick / 2), 0, thick, height);
+    this.drawn = true;
+  }
+}

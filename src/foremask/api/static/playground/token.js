@@ -1,0 +1,100 @@
+// The token: from the address's fragment, from what the user types; kept where the user says.
+import { find, show } from "./dom.js";
+import { askJson, clear, explain } from "./api.js";
+
+const KEY = "foremask-token";
+let held = sessionStorage.getItem(KEY) ?? localStorage.getItem(KEY) ?? "";
+const waiting = [];
+
+export const token = () => held;
+
+// Resolves once there is a token that the service knows.
+export function needToken() {
+  if (held) return Promise.resolve();
+  open();
+  return new Promise((resolve) => waiting.push(resolve));
+}
+
+export async function setUpToken() {
+  const given = new URLSearchParams(location.hash.slice(1)).get("token");
+  if (given) {
+    history.replaceState(null, "", location.pathname); // it stays out of the history and of bookmarks
+    hold(given, false);
+  }
+  find("token-show").addEventListener("click", () => open(find("token-form").hidden));
+  find("token-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    use(find("token").value.trim());
+  });
+  find("token-forget").addEventListener("click", forget);
+  find("token-keep").checked = localStorage.getItem(KEY) !== null;
+  find("token-keep").addEventListener("change", () => held && hold(held, find("token-keep").checked));
+  render();
+  if (!held) return open(true, false);
+  const doubt = await doubts();
+  if (doubt) refuse(doubt);
+}
+
+// A call was refused for its token: ask for another.
+export function refuse(error) {
+  open();
+  explain(find("token-error"), error, find("token"));
+}
+
+function open(shown = true, focus = true) {
+  show(find("token-form"), shown);
+  find("token-show").setAttribute("aria-expanded", String(shown));
+  if (shown && focus) find("token").focus();
+}
+
+async function use(text) {
+  clear(find("token-error"), find("token"));
+  const before = held;
+  held = text;
+  const doubt = await doubts();
+  if (doubt) {
+    held = before;
+    return refuse(doubt);
+  }
+  hold(text, find("token-keep").checked);
+  find("token").value = "";
+  open(false);
+  for (const resolve of waiting.splice(0)) resolve();
+}
+
+// What the service has against the token: it is asked for a job that cannot be, and says so to a good one.
+async function doubts() {
+  try {
+    await askJson("GET", "/v2/status/none");
+  } catch (error) {
+    if (error.reason !== "request_unknown") return error;
+  }
+  return null;
+}
+
+function hold(text, keep) {
+  held = text;
+  sessionStorage.setItem(KEY, text);
+  if (keep) localStorage.setItem(KEY, text);
+  else localStorage.removeItem(KEY);
+  render();
+}
+
+function forget() {
+  held = "";
+  sessionStorage.removeItem(KEY);
+  localStorage.removeItem(KEY);
+  find("token-keep").checked = false;
+  render();
+  open();
+}
+
+function render() {
+  const kept = localStorage.getItem(KEY) !== null;
+  find("token-held").textContent = held
+    ? `In use: ${held.slice(0, 6)}… ${kept ? "It stays in this browser until you forget it." : "It goes when this tab closes."}`
+    : "";
+  show(find("token-forget"), Boolean(held));
+  find("token-show").textContent = held ? "Token ✓" : "Token";
+  document.dispatchEvent(new Event("token"));
+}
