@@ -91,7 +91,8 @@ _PRORES = Encoder(
     pixel_format="yuv422p10le",
     global_quality=2,
 )
-_GIF = Encoder("gif", {}, bytes_per_pixel=18, pixel_format="gray")
+# 256 greys leave no colour for "as before", and looking for it costs an eighth.
+_GIF = Encoder("gif", {"gifflags": "-transdiff"}, bytes_per_pixel=18, pixel_format="gray")
 _FAST = {"movflags": "+faststart"}
 _CUES = {"cues_to_front": "1"}
 
