@@ -19,6 +19,7 @@ from foremask.vision.session import Features
 GRID = 128  # the classifier's square grid: the finest level of features that it reads
 COMPONENTS = (32, 64, 64)  # principal components kept of each level, finest first
 BASIS_KEYFRAMES = 4
+BASIS_PIXELS = 512  # of each: twice as many as the widest level has channels, over four keyframes
 SURE_FOREGROUND = 0.9
 SURE_BACKGROUND = 0.1
 STILL_SHARE = 0.3  # a sure pixel that moves less than this share of the median teaches nothing
@@ -49,11 +50,10 @@ class Basis:
         """From the features of some keyframes of one window; a level shorter than asked for stays whole."""
         means, axes = [], []
         for level, keep in zip(zip(*keyframes, strict=True), COMPONENTS, strict=False):
-            rows = np.concatenate([_rows(each) for each in level]).astype(np.float64)
+            rows = np.concatenate([_rows(each) for each in level])
             mean = rows.mean(axis=0)
-            power, vectors = np.linalg.eigh(
-                np.cov(rows - mean, rowvar=False).reshape(mean.size, -1)
-            )
+            spread = rows - mean
+            power, vectors = np.linalg.eigh(spread.T @ spread / len(rows))
             kept = vectors[:, ::-1][:, :keep] / np.sqrt(power[-1] + 1e-9)
             means.append(mean.astype(np.float32))
             axes.append(kept.astype(np.float32))
@@ -68,7 +68,7 @@ class Basis:
         return projected
 
 
-def _rows(level: NDArray[np.float32], most: int = 2048) -> NDArray[np.float32]:
+def _rows(level: NDArray[np.float32], most: int = BASIS_PIXELS) -> NDArray[np.float32]:
     flat = level.reshape(level.shape[0], -1)
     return flat[:, :: max(1, flat.shape[1] // most)].T
 

@@ -1,6 +1,7 @@
 """Bring the masks of keyframes to every frame, and steady them on the way."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,59 +24,77 @@ class Step:
 
 
 def carry(
-    frame: int,
+    gap: int,
     steps: Sequence[Step],
     keyframes: Sequence[int],
     masks: Sequence[Alpha],
     reach: int = 2,
-) -> Alpha:
-    """The mask of one frame: the mean of near keyframes' masks, moved here and weighted by trust.
+) -> list[Alpha]:
+    """The masks from keyframe number ``gap`` up to the next one, or to the end of the window after the last.
 
-    ``reach`` keyframes on each side speak. A keyframe's own mask counts with full trust; ``masks[k]`` is that of frame ``keyframes[k]``, on the
-    mask grid. Nothing comes from beyond a cut, since no flow leads there.
+    Each is the mean of the masks of the ``reach`` nearest keyframes on each side, moved here and weighted by
+    trust; a keyframe's own mask counts with full trust. ``masks[k]`` is that of frame ``keyframes[k]``, on
+    the mask grid. Nothing comes from beyond a cut, since no flow leads there.
     """
-    height, width = masks[0].shape
+    first = keyframes[gap]
+    end = keyframes[gap + 1] if gap + 1 < len(keyframes) else len(steps)
+    earlier = _flows(steps, keyframes, range(keyframes[max(0, gap - reach)], end), reach)
+    beyond = min(len(keyframes) - 1, gap + reach)
+    later = _flows(steps, keyframes, range(max(end - 1, keyframes[beyond]), first - 1, -1), reach)
+    before, after = dict(earlier), dict(later)
+    held = dict(zip(keyframes, masks, strict=True))
+    return [_mean(frame, held, before[frame] | after[frame], steps) for frame in range(first, end)]
+
+
+def _flows(
+    steps: Sequence[Step], keyframes: Sequence[int], frames: range, reach: int
+) -> Iterator[tuple[int, dict[int, Flow]]]:
+    """For each of ``frames``, the flows to the last ``reach`` keyframes that ``frames`` passed before it.
+
+    Each follows from those of the frame before by one more step, so a long gap costs no more than a short one.
+    """
+    passed: dict[int, Flow | None] = {}  # None: this very frame
+    for frame in frames:
+        onward = steps[frame].back if frames.step > 0 else steps[frame].ahead
+        flows: dict[int, Flow] = {}
+        if frame != frames.start and onward is not None:
+            step = onward.astype(np.float32)
+            flows = {k: step if f is None else compose(step, f) for k, f in passed.items()}
+        yield frame, flows
+        passed = dict(flows)
+        if frame in keyframes:
+            passed = {frame: None} | dict(itertools.islice(flows.items(), reach - 1))
+
+
+def _mean(
+    frame: int, masks: dict[int, Alpha], flows: dict[int, Flow], steps: Sequence[Step]
+) -> Alpha:
+    """The trusted mean of what the keyframes in ``flows`` say of ``frame``, and of its own mask if it has one."""
+    height, width = next(iter(masks.values())).shape
     total = np.zeros((height, width), np.float32)
     weight = np.full((height, width), 1e-6, np.float32)
-    position = int(np.searchsorted(keyframes, frame))
-    is_keyframe = position < len(keyframes) and keyframes[position] == frame
-    if is_keyframe:
-        total += masks[position]
+    if frame in masks:
+        total += masks[frame]
         weight += 1
-    earlier = range(position - 1, max(-1, position - 1 - reach), -1)
-    after = position + is_keyframe
-    later = range(after, min(len(keyframes), after + reach))
-    for direction, sources in ((-1, earlier), (1, later)):
-        flow: Flow | None = None
-        at = frame
-        for source in sources:
-            flow, at = _onward(flow, at, keyframes[source], steps, direction)
-            if flow is None:
-                break
-            trusted = trust(steps[frame].grey, steps[at].grey, flow)
-            said = resized(trusted, width, height) + np.float32(LEAST_TRUST)
-            total += said * warp(masks[source], resize_flow(flow, width, height))
-            weight += said
+    for source, flow in flows.items():
+        trusted = trust(steps[frame].grey, steps[source].grey, flow)
+        said = resized(trusted, width, height) + np.float32(LEAST_TRUST)
+        total += said * warp(masks[source], resize_flow(flow, width, height))
+        weight += said
     return total / weight
 
 
-def _onward(
-    flow: Flow | None, at: int, goal: int, steps: Sequence[Step], direction: int
-) -> tuple[Flow | None, int]:
-    """Go on composing from frame ``at`` to ``goal``; None where a cut lies between."""
-    while at != goal:
+def flow_between(steps: Sequence[Step], here: int, there: int) -> Flow:
+    """The flow from one frame to an earlier or later one of the same shot; none at all beyond a cut."""
+    flow: Flow | None = None
+    direction = -1 if there < here else 1
+    for at in range(here, there, direction):
         step = steps[at].back if direction < 0 else steps[at].ahead
         if step is None:
-            return None, at
+            break
         onward = step.astype(np.float32)
         flow = onward if flow is None else compose(flow, onward)
-        at += direction
-    return flow, at
-
-
-def flow_between(steps: Sequence[Step], here: int, there: int) -> Flow:
-    """The flow from one frame to an earlier or later one of the same shot."""
-    flow, _ = _onward(None, here, there, steps, -1 if there < here else 1)
-    if flow is None:
-        return np.zeros((*steps[here].grey.shape, 2), np.float32)
-    return flow
+    else:
+        if flow is not None:
+            return flow
+    return np.zeros((*steps[here].grey.shape, 2), np.float32)

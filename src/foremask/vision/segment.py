@@ -175,7 +175,8 @@ class _Window:
 
     def advance(self) -> Iterator[Alpha]:
         """The masks of all frames that have keyframes enough after them; keeps some as memory."""
-        upto = max(self._keyframes) - 2 * self._tier.stride
+        spoken_for = max(self._keyframes) - 2 * self._tier.stride
+        upto = max(frame for frame in self._keyframes if frame <= spoken_for)
         yield from self._masks(upto)
         self._forget(max(0, upto - CONTEXT_FRAMES))
 
@@ -239,17 +240,18 @@ class _Window:
         return float(np.abs(carried[0] - carried[1]).sum() / either)
 
     def _masks(self, upto: int) -> Iterator[Alpha]:
-        """Decide on the subject over the whole window, then carry it to each frame before ``upto``."""
+        """Decide on the subject over the whole window, then carry it to each frame before keyframe ``upto``."""
         frames = sorted(self._keyframes)
         if self._basis is None:
             self._settle_basis()
         masks = self._remember(frames)
-        wanted = range(self._emitted, upto)
         reach = self._tier.reach
-        for batch in itertools.batched(wanted, 4 * THREADS):
-            yield from self._threads.map(
-                lambda frame: carry(frame, self._steps, frames, masks, reach), batch
-            )
+        gaps = [gap for gap, frame in enumerate(frames) if self._emitted <= frame < upto]
+        for batch in itertools.batched(gaps, 2 * THREADS):
+            for some in self._threads.map(
+                lambda gap: carry(gap, self._steps, frames, masks, reach), batch
+            ):
+                yield from some
         self._emitted = upto
 
     def _remember(self, frames: list[int]) -> list[Alpha]:
