@@ -1,6 +1,7 @@
 """Feeds bad and made-up files to the sandboxed probe and masker, and counts how each ends.
 
-``python -m benchmarks.hostile [--mutations 2000] [--seed 1]`` prints a table. Nothing may end in a dead
+``python -m benchmarks.hostile [--mutations 2000] [--seed 1] [--seconds 100]`` prints a table. With
+``--seconds`` it begins no file later than that, keeps how the others ended, and exits with 3. Nothing may end in a dead
 parent, a hang, or a mask whose report is not true; a file ends refused, with a reason of the error
 tree, or masked, with every frame of it. The network has no part in it: any mask will do.
 """
@@ -8,6 +9,7 @@ tree, or masked, with every frame of it. The network has no part in it: any mask
 import argparse
 import asyncio
 import io
+import json
 import os
 import random
 import struct
@@ -39,6 +41,8 @@ WALL_CLOCK_S = 60.0
 STALL_S = 20.0
 MEMORY_BYTES = 3 << 30
 SLOTS = 2
+TO_GO_ON = 3
+KEPT = ROOT / "scratch" / "hostile.jsonl"
 LIMITS = asdict(Limits())
 
 
@@ -71,7 +75,8 @@ class Case:
 class Ending:
     """How a case ended: one word, and what is wrong with that, if anything."""
 
-    case: Case
+    row: str
+    name: str
     how: str
     seconds: float
     wrong: str = ""
@@ -106,7 +111,7 @@ def collected() -> Iterator[Case]:
     for path in sorted(DATA.rglob("*")):
         if path.is_file() and path.stat().st_size < 4 << 20:
             row = "broken files" if any(word in path.name for word in broken) else "other files"
-            yield Case(row, path.name, path.read_bytes())
+            yield Case(row, str(path.relative_to(DATA)), path.read_bytes())
 
 
 def disguised(good: dict[str, bytes]) -> Iterator[Case]:
@@ -254,7 +259,7 @@ async def end_of(case: Case, pool: MediaPool, folder: Path) -> Ending:
         return case.data[offset : offset + size]
 
     def ended(how: str, wrong: str = "") -> Ending:
-        return Ending(case, how, time.monotonic() - began_s, wrong)
+        return Ending(case.row, case.name, how, time.monotonic() - began_s, wrong)
 
     source, target = folder / f"{abs(hash(case))}.clip", folder / f"{abs(hash(case))}.mp4"
     try:
@@ -301,8 +306,8 @@ def untruth(case: Case, clip: dict[str, Any], report: dict[str, Any], target: Pa
     return ""
 
 
-async def run(cases: list[Case], level: list[str]) -> list[Ending]:
-    """All cases, as many at a time as there are slots."""
+async def run(cases: list[Case], level: list[str], until_s: float) -> list[Ending]:
+    """All cases, as many at a time as there are slots; none is begun after ``until_s``."""
     waiting, endings = iter(cases), []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -319,6 +324,8 @@ async def run(cases: list[Case], level: list[str]) -> list[Ending]:
 
             async def work() -> None:
                 for case in waiting:
+                    if time.monotonic() > until_s:
+                        return
                     endings.append(await end_of(case, pool, folder))
                     if len(endings) % 100 == 0:
                         print(f"{len(endings)} of {len(cases)}", file=sys.stderr, flush=True)
@@ -327,11 +334,26 @@ async def run(cases: list[Case], level: list[str]) -> list[Ending]:
     return endings
 
 
+def kept() -> dict[tuple[str, str], Ending]:
+    """How the files of the pieces before ended."""
+    if not KEPT.exists():
+        return {}
+    found = [Ending(**json.loads(line)) for line in KEPT.read_text().splitlines()]
+    return {(each.row, each.name): each for each in found}
+
+
+def keep(endings: list[Ending]) -> None:
+    KEPT.parent.mkdir(exist_ok=True)
+    with KEPT.open("a") as file:
+        file.writelines(json.dumps(asdict(each)) + "\n" for each in endings)
+
+
 def main() -> int:
     """Run everything, print the table and every wrong ending; the exit status says whether there is one."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.hostile")
     parser.add_argument("--mutations", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=0)
     parser.add_argument("--only", default="", help="rows that begin with this")
     asked = parser.parse_args()
     if not DATA.is_dir():
@@ -349,28 +371,34 @@ def main() -> int:
         *mutated(good, dice, asked.mutations),
     ]
     cases = [case for case in cases if case.row.startswith(asked.only)]
+    known = kept() if asked.seconds else {}
+    left = [case for case in cases if (case.row, case.name) not in known]
     level: list[str] = []
     began_s = time.monotonic()
-    endings = asyncio.run(run(cases, level))
+    fresh = asyncio.run(run(left, level, began_s + (asked.seconds or float("inf"))))
+    if asked.seconds:
+        keep(fresh)
+    known |= {(each.row, each.name): each for each in fresh}
+    endings = [known[case.row, case.name] for case in cases if (case.row, case.name) in known]
+    if len(endings) < len(cases):
+        print(f"{len(endings)} of {len(cases)}; go on with the same command")
+        return TO_GO_ON
     rows: dict[str, Counter[str]] = {}
     slowest: dict[str, float] = {}
     for each in endings:
-        rows.setdefault(each.case.row, Counter())[each.how] += 1
-        slowest[each.case.row] = max(slowest.get(each.case.row, 0), each.seconds)
+        rows.setdefault(each.row, Counter())[each.how] += 1
+        slowest[each.row] = max(slowest.get(each.row, 0), each.seconds)
     print("| files | number | how they ended | slowest, s |\n|---|---|---|---|")
     for row in sorted(rows):
         how = ", ".join(f"{count} {word}" for word, count in rows[row].most_common())
         print(f"| {row} | {rows[row].total()} | {how} | {slowest[row]:.1f} |")
     wrong = [each for each in endings if each.wrong]
     died = sum(each.how == "child died" for each in endings)
-    print(
-        f"\n{len(endings)} files in {time.monotonic() - began_s:.0f} s, {SLOTS} at a time, {level[0]}."
-    )
+    spent_s = sum(each.seconds for each in endings)
+    print(f"\n{len(endings)} files in {spent_s:.0f} s of {SLOTS} children, {level[0]}.")
     print(f"Dead parents: 0. Dead children: {died}. Wrong endings: {len(wrong)}.")
     for each in wrong:
-        print(
-            f"- {each.case.row}, {each.case.name}: {each.how}, {each.seconds:.1f} s: {each.wrong}"
-        )
+        print(f"- {each.row}, {each.name}: {each.how}, {each.seconds:.1f} s: {each.wrong}")
     return 1 if wrong else 0
 
 
