@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import trustme
 
-from foremask import outbound as outbound_module
 from foremask.errors import (
     EmptyFile,
     FileTooLarge,
@@ -28,7 +27,8 @@ from foremask.errors import (
     VideoInvalid,
     WebhookInvalid,
 )
-from foremask.outbound import Outbound, OutOfReach, download_file, is_public
+from foremask.outbound import Outbound, OutOfReach, answers, client, urls, wire
+from foremask.outbound.sync import download_file
 from tests.origin import Origin, gives, gives_whole, head, listening, redirects, says
 
 LOOPBACK = ipaddress.ip_network("127.0.0.0/8")
@@ -233,14 +233,14 @@ async def test_a_silent_or_slow_origin_has_an_end(
     outbound: Outbound, origin: Origin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Silence, dribbling and a missed deadline are told apart, and none holds us for long."""
-    monkeypatch.setattr(outbound_module, "IDLE_S", 0.2)
-    monkeypatch.setattr(outbound_module, "SPEED_WINDOW_S", 0.4)
+    monkeypatch.setattr(answers, "IDLE_S", 0.2)
+    monkeypatch.setattr(client, "SPEED_WINDOW_S", 0.4)
     origin.answers["/silent"] = says(head(Content_Length=10), pause_s=2)
     origin.answers["/slow"] = says(head(Content_Length=50), *[b"a"] * 50, pause_s=0.05)
     origin.answers["/late"] = says(head(Content_Length=50), *[CLIP[:9000]] * 50, pause_s=0.05)
     for path, deadline_s, limit in (
         ("/silent", 9, 0.2),
-        ("/slow", 9, outbound_module.MIN_BYTES_PER_S),
+        ("/slow", 9, client.MIN_BYTES_PER_S),
         ("/slow", 0.3, 0.3),
     ):
         with pytest.raises(UrlUnreachable) as caught:
@@ -252,7 +252,7 @@ async def test_a_slow_disk_is_not_the_origins_fault(
     outbound: Outbound, origin: Origin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The pace counts the time spent waiting for bytes, and a full disk is an OSError, not a bad URL."""
-    monkeypatch.setattr(outbound_module, "SPEED_WINDOW_S", 0.05)
+    monkeypatch.setattr(client, "SPEED_WINDOW_S", 0.05)
     origin.answers["/clip.mp4"] = gives(CLIP * 3)
 
     class Full(io.BytesIO):
@@ -426,7 +426,7 @@ async def test_the_second_address_is_tried(origin: Origin) -> None:
 
 async def test_dns_that_does_not_answer_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """A name server that keeps silent costs its timeout, and the name is unreachable."""
-    monkeypatch.setattr(outbound_module, "RESOLVE_S", 0.1)
+    monkeypatch.setattr(wire, "RESOLVE_S", 0.1)
 
     async def never(_: str, __: int) -> Sequence[str]:
         await asyncio.sleep(60)
@@ -463,15 +463,6 @@ async def test_the_environments_proxies_are_not_used(
         origin.answers["/clip.mp4"] = gives(CLIP)
         assert await fetched(outbound, origin.url()) == CLIP
         assert proxy.connections == 0
-
-
-PUBLIC = ["8.8.8.8", "93.184.215.14", "2606:4700:4700::1111", "64:ff9b::808:808"]
-
-
-@pytest.mark.parametrize("address", PUBLIC)
-def test_the_public_internet_is_public(address: str) -> None:
-    """Ordinary addresses, and IPv4 as an IPv6-only network sees it."""
-    assert is_public(ipaddress.ip_address(address))
 
 
 NAMES = {  # what our own resolver says in these tests, as a hostile name server would
@@ -611,7 +602,7 @@ def no_packet() -> Iterator[None]:
 @pytest.fixture
 async def strict(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Outbound]:
     """Nothing private is open; the listener's port counts as a web port, so that it could be reached."""
-    monkeypatch.setattr(outbound_module, "PORTS", (80, 443, origin.port))
+    monkeypatch.setattr(urls, "PORTS", (80, 443, origin.port))
 
     async def resolve(host: str, port: int) -> Sequence[str]:
         if host in NAMES:
@@ -707,7 +698,7 @@ async def test_a_redirect_is_a_new_address_to_check(
         listening("127.0.0.2") as origin,
         Outbound(allow_private=[here], resolve=resolve) as outbound,
     ):
-        monkeypatch.setattr(outbound_module, "PORTS", (80, 443, secret.port))
+        monkeypatch.setattr(urls, "PORTS", (80, 443, secret.port))
         for hop in range(1, hops):
             origin.answers[f"/{hop}"] = redirects(f"/{hop + 1}")
         origin.answers[f"/{hops}"] = redirects(target.format(port=secret.port))

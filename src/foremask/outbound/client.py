@@ -1,0 +1,220 @@
+"""What the service asks of the outside world: ranged reads, downloads, webhooks."""
+
+import asyncio
+import functools
+import socket
+import ssl
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import httpcore2
+
+from foremask.errors import UrlRefused, UrlUnreachable, VideoInvalid, WebhookInvalid
+from foremask.outbound import answers, urls, wire
+from foremask.outbound.addresses import Network
+from foremask.outbound.answers import Answer
+from foremask.outbound.ranges import RangeReader
+from foremask.outbound.wire import PinnedBackend, Resolve
+
+MIN_BYTES_PER_S = 16 << 10  # 1 GiB at this pace takes 18 h, but who dribbles bytes holds a slot
+SPEED_WINDOW_S = 20.0
+WRITE_BYTES = 1 << 20
+
+
+class Sink(Protocol):
+    """Where a download goes: a binary file."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take all of ``data``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Downloaded:
+    """What came, and what the origin called it."""
+
+    size: int
+    content_type: str
+    etag: str
+
+
+class Outbound:
+    """The way out; close it with ``async with``.
+
+    ``allow_private`` names networks that are reached though they are not public, on any port: for
+    on-premise origins and for tests. ``resolve`` and ``tls`` replace the system's.
+    """
+
+    def __init__(
+        self,
+        *,
+        allow_private: Iterable[Network] = (),
+        resolve: Resolve | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._threads = ThreadPoolExecutor(16, thread_name_prefix="resolve")
+        self._backend = PinnedBackend(tuple(allow_private), resolve or self._ask_system)
+        self._tls = tls or httpcore2.default_ssl_context(_trust_env=False)
+
+    async def __aenter__(self) -> "Outbound":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def check_url(self, url: str, param: str = "video") -> None:
+        """Say no as early as possible: the form of the URL, its port, and where its host lies now.
+
+        What passes is checked again at connect time, for a name may move. For ``webhook_url`` every
+        refusal is WebhookInvalid.
+        """
+        try:
+            parsed = urls.parse(url, param)
+            if param == "webhook_url" or urls.port_of(parsed) not in urls.PORTS:
+                await self._backend.checked_addresses(
+                    parsed.raw_host.decode("ascii"), urls.port_of(parsed)
+                )
+        except (UrlRefused, VideoInvalid) as refused:
+            refused.param = param
+            if param == "webhook_url":
+                raise WebhookInvalid(refused.details, param=param) from refused
+            raise
+
+    @asynccontextmanager
+    async def open_range_reader(
+        self, url: str, *, max_bytes: int, budget_bytes: int = 16 << 20, param: str = "video"
+    ) -> AsyncGenerator["RangeReader"]:
+        """Open a remote file for reading in pieces, ``budget_bytes`` of it at most.
+
+        Where the origin ignores Range, only the first MiB can be read. Raises FileTooLarge when the
+        origin declares more than ``max_bytes``. Put a deadline around the whole of it.
+        """
+        parsed = urls.parse(url, param)
+        async with self._connections() as pool:
+            reader = RangeReader(pool, parsed, param, budget_bytes)
+            await reader.open(max_bytes)
+            yield reader
+
+    async def download(
+        self,
+        url: str,
+        sink: Sink,
+        *,
+        max_bytes: int,
+        deadline_s: float,
+        param: str = "video",
+        on_bytes: Callable[[int, int | None], None] | None = None,
+    ) -> Downloaded:
+        """Write the file at ``url`` into ``sink``; ``on_bytes(done, total or None)`` may raise to end it.
+
+        Bytes are counted, whatever the origin declares. Raises UrlUnreachable when the origin falls
+        silent, dribbles, breaks off, or is not done in ``deadline_s``.
+        """
+        parsed = urls.parse(url, param)
+        async with (
+            deadline(param, deadline_s),
+            self._connections() as pool,
+            wire.get(pool, parsed, param) as answer,
+        ):
+            return await _pour(answer, sink, max_bytes, param, on_bytes)
+
+    async def post(
+        self,
+        url: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        timeout_s: float = 10.0,
+        param: str = "webhook_url",
+    ) -> int:
+        """Send ``body`` and give the status, a 2xx; no redirect is followed and no answer is read.
+
+        Raises UrlForbidden or UrlStatus for any other status, and UrlUnreachable for none.
+        """
+        parsed = urls.parse(url, param)
+        lines = [(name.encode("ascii"), text.encode("latin-1")) for name, text in headers.items()]
+        async with (
+            deadline(param, timeout_s),
+            self._connections() as pool,
+            wire.send(pool, "POST", parsed, lines, param, content=body) as answer,
+        ):
+            answers.check_status(answer, param)
+            return answer.status
+
+    def _connections(self) -> httpcore2.AsyncConnectionPool:
+        return httpcore2.AsyncConnectionPool(
+            ssl_context=self._tls, max_connections=2, network_backend=self._backend
+        )
+
+    async def _ask_system(self, host: str, port: int) -> Sequence[str]:
+        look_up = functools.partial(
+            socket.getaddrinfo, host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
+        )
+        answers = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
+        return list(dict.fromkeys(str(answer[4][0]) for answer in answers))
+
+
+async def _pour(
+    answer: Answer,
+    sink: Sink,
+    max_bytes: int,
+    param: str,
+    on_bytes: Callable[[int, int | None], None] | None,
+) -> Downloaded:
+    """Write the body into ``sink``, counting bytes and time spent waiting for them."""
+    total = answer.length
+    answers.check_size(total, max_bytes, param)
+    size, waited_s, window = 0, 0.0, (0.0, 0)
+    held = bytearray()
+    async with aclosing(answer.chunks()) as chunks:
+        asked_s = time.monotonic()
+        async for chunk in chunks:
+            waited_s += time.monotonic() - asked_s
+            size += len(chunk)
+            held += chunk
+            answers.check_size(size, max_bytes, param)
+            if waited_s - window[0] >= SPEED_WINDOW_S:
+                _check_speed(size - window[1], waited_s - window[0], param)
+                window = (waited_s, size)
+            if len(held) >= WRITE_BYTES:
+                await _write(held, sink, size, param)
+                if on_bytes is not None:
+                    on_bytes(size, total)
+            asked_s = time.monotonic()
+    await _write(held, sink, size, param)
+    if on_bytes is not None:
+        on_bytes(size, total)
+    return Downloaded(size, answer.header("content-type"), answer.header("etag"))
+
+
+async def _write(held: bytearray, sink: Sink, size: int, param: str) -> None:
+    if size == len(held):  # the first piece
+        answers.check_content(bytes(held[:512]), param)
+    await asyncio.to_thread(sink.write, bytes(held))
+    held.clear()
+
+
+@asynccontextmanager
+async def deadline(param: str, seconds: float) -> AsyncGenerator[None]:
+    """Raise UrlUnreachable where the block takes longer."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise UrlUnreachable(
+            f"The host was not done within {seconds:g} s.", param=param, limit=seconds
+        ) from error
+
+
+def _check_speed(size: int, seconds: float, param: str) -> None:
+    if size < MIN_BYTES_PER_S * seconds:
+        raise UrlUnreachable(
+            f"The host sent {size} bytes in {seconds:.0f} s, fewer than {MIN_BYTES_PER_S} a second.",
+            param=param,
+            limit=MIN_BYTES_PER_S,
+            actual=size / seconds,
+        )

@@ -1,0 +1,62 @@
+"""The same for a caller without an event loop: the command line."""
+
+import asyncio
+from collections.abc import Callable, Generator, Iterable
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+
+from foremask.outbound.addresses import Network
+from foremask.outbound.client import Downloaded, Outbound, deadline
+from foremask.outbound.ranges import RangeReader
+
+READ_S = 30.0
+
+
+def download_file(
+    url: str,
+    path: Path,
+    *,
+    max_bytes: int,
+    deadline_s: float = 3600.0,
+    allow_private: Iterable[Network] = (),
+    on_bytes: Callable[[int, int | None], None] | None = None,
+) -> Downloaded:
+    """`Outbound.download` into the file ``path``."""
+
+    async def fetch() -> Downloaded:
+        async with Outbound(allow_private=allow_private) as outbound:
+            return await outbound.download(
+                url, sink, max_bytes=max_bytes, deadline_s=deadline_s, on_bytes=on_bytes
+            )
+
+    with path.open("wb") as sink:
+        return asyncio.run(fetch())
+
+
+@contextmanager
+def open_ranges(
+    url: str, *, max_bytes: int, allow_private: Iterable[Network] = ()
+) -> Generator[tuple[int | None, Callable[[int, int], bytes]]]:
+    """`Outbound.open_range_reader`: the size of the file, and what reads (offset, size) of it.
+
+    Each read may take ``READ_S``, and raises what `RangeReader.read_at` does.
+    """
+    held = AsyncExitStack()
+
+    async def opened() -> RangeReader:
+        outbound = await held.enter_async_context(Outbound(allow_private=allow_private))
+        async with deadline("video", READ_S):
+            return await held.enter_async_context(
+                outbound.open_range_reader(url, max_bytes=max_bytes)
+            )
+
+    async def read(offset: int, size: int) -> bytes:
+        async with deadline("video", READ_S):
+            return await reader.read_at(offset, size)
+
+    with asyncio.Runner() as loop:
+        try:
+            reader = loop.run(opened())
+            yield reader.size, lambda offset, size: loop.run(read(offset, size))
+        finally:
+            loop.run(held.aclose())
