@@ -1,5 +1,6 @@
 """The command line as a person or a script meets it: its answers, its exit codes, what it leaves behind."""
 
+import asyncio
 import http.server
 import io
 import json
@@ -16,6 +17,7 @@ from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -24,6 +26,7 @@ from foremask.cli.exits import Exit, exit_code
 from foremask.cli.meter import FRAMES, MEGABYTES, meter
 from foremask.errors import BY_REASON, Busy, Denied, Ended, Failed
 from tests import synth
+from tests.origin import gives, listening
 
 COMMANDS = ("mask", "probe", "verify", "models", "token", "webhook", "migrate", "doctor", "serve")
 
@@ -180,6 +183,27 @@ def test_a_url_is_brought_here_first(
     assert json.loads(capsys.readouterr().out) == from_file
     assert (from_file["width"], from_file["height"], from_file["frames"]) == (64, 48, 10)
     assert from_file["service"] == "accepted"
+
+
+async def test_a_url_is_probed_by_a_few_reads(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Of a large file little more than its header travels, and the answer is the same."""
+    rng = np.random.default_rng(0)
+    noise = (rng.integers(0, 255, (240, 320, 3)).astype(np.uint8) for _ in range(30))
+    spec = synth.Spec(320, 240, pts=synth.even(30, Fraction(30)))
+    large = synth.write(tmp_path / "clip.mp4", spec, noise)
+    async with listening() as origin:
+        origin.answers["/clip.mp4"] = gives(await asyncio.to_thread(large.read_bytes))
+        asked = [sys.executable, "-m", "foremask", "probe", origin.url(), "--json"]
+        opened = {**os.environ, "FOREMASK_ALLOW_PRIVATE": "127.0.0.0/8"}
+        run = partial(subprocess.run, asked, env=opened, capture_output=True, timeout=60)
+        answer = await asyncio.to_thread(run)
+    assert answer.returncode == Exit.OK
+    assert 0 < len(origin.requests) <= 4
+    assert all("range" in request.headers for request in origin.requests)
+    assert main(["probe", str(large), "--json"]) == Exit.OK
+    assert json.loads(capsys.readouterr().out) == json.loads(answer.stdout)
 
 
 def test_probe_says_what_the_service_would_say(

@@ -13,9 +13,10 @@ from cyclopts import Parameter
 from foremask.cli import models
 from foremask.cli.exits import Usage, print_json, say, warn
 from foremask.cli.meter import FRAMES, meter
-from foremask.cli.sources import local_file
+from foremask.cli.sources import local_file, looked_at
 from foremask.errors import ForemaskError, OutputFailed
 from foremask.options import Device, Limits, MaskOptions, Preset, Quality
+from foremask.sandbox.remote import RemoteFile
 from foremask.settings import read_settings
 
 PRESET_OF_SUFFIX = {
@@ -90,15 +91,18 @@ def probe(source: Annotated[str, Parameter(name="INPUT")], /, *, as_json: AsJson
     """
     from foremask.video.probe import probe as probe_clip
 
-    with local_file(source, read_settings(os.environ)) as path:
-        clip = msgspec.to_builtins(probe_clip(path))
+    def look(at: Path | RemoteFile) -> dict[str, Any]:
+        facts: dict[str, Any] = msgspec.to_builtins(probe_clip(at))
         try:
-            probe_clip(path, Limits())
+            probe_clip(at, Limits())
         except ForemaskError as refused:
-            clip["service"] = {"code": refused.code, "reason": refused.reason}
-            clip["service"] |= {"message": refused.message, "details": refused.details}
+            facts["service"] = {"code": refused.code, "reason": refused.reason}
+            facts["service"] |= {"message": refused.message, "details": refused.details}
         else:
-            clip["service"] = "accepted"
+            facts["service"] = "accepted"
+        return facts
+
+    clip = looked_at(source, read_settings(os.environ), look)
     if as_json:
         print_json(clip)
         return

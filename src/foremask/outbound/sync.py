@@ -33,14 +33,27 @@ def download_file(
         return asyncio.run(fetch())
 
 
+class Ranges:
+    """A remote file of ``size`` bytes (None: not told), read in pieces; made by `open_ranges`."""
+
+    def __init__(self, loop: asyncio.Runner, reader: RangeReader) -> None:
+        self._loop, self._reader = loop, reader
+        self.size = reader.size
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """As `RangeReader.read_at`, and UrlUnreachable where it takes longer than ``READ_S``."""
+        return self._loop.run(self._read(offset, size))
+
+    async def _read(self, offset: int, size: int) -> bytes:
+        async with deadline("video", READ_S):
+            return await self._reader.read_at(offset, size)
+
+
 @contextmanager
 def open_ranges(
     url: str, *, max_bytes: int, allow_private: Iterable[Network] = ()
-) -> Generator[tuple[int | None, Callable[[int, int], bytes]]]:
-    """`Outbound.open_range_reader`: the size of the file, and what reads (offset, size) of it.
-
-    Each read may take ``READ_S``, and raises what `RangeReader.read_at` does.
-    """
+) -> Generator[Ranges]:
+    """`Outbound.open_range_reader`, opened within ``READ_S``."""
     held = AsyncExitStack()
 
     async def opened() -> RangeReader:
@@ -50,13 +63,8 @@ def open_ranges(
                 outbound.open_range_reader(url, max_bytes=max_bytes)
             )
 
-    async def read(offset: int, size: int) -> bytes:
-        async with deadline("video", READ_S):
-            return await reader.read_at(offset, size)
-
     with asyncio.Runner() as loop:
         try:
-            reader = loop.run(opened())
-            yield reader.size, lambda offset, size: loop.run(read(offset, size))
+            yield Ranges(loop, loop.run(opened()))
         finally:
             loop.run(held.aclose())

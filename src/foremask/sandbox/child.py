@@ -33,7 +33,6 @@ from foremask.sandbox.messages import (
 
 _NICENESS: Final = 2  # heartbeats and answers come a little before frames
 _PROGRESS_EVERY_S: Final = 0.2
-_READ_BYTES: Final = 256 << 10
 
 
 class Parent:
@@ -76,26 +75,6 @@ class Parent:
         while len(got) < size and (piece := os.read(self._fd, size - len(got))):
             got += piece
         return bytes(got)
-
-
-class RemoteFile:
-    """A file of which the parent holds the bytes; it reads and seeks, and never gives too much."""
-
-    def __init__(self, parent: Parent, size: int) -> None:
-        self._parent, self._size, self._at = parent, size, 0
-
-    def read(self, size: int = -1, /) -> bytes:
-        """At most ``size`` bytes, and none only at the end."""
-        left = max(0, self._size - self._at)
-        size = min(left if size < 0 else size, left, _READ_BYTES)
-        data = self._parent.read_at(self._at, size) if size else b""
-        self._at += len(data)
-        return data
-
-    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """As a file does."""
-        self._at = offset + (0, self._at, self._size)[whence]
-        return self._at
 
 
 type Operation = Callable[[dict[str, Any], Parent], object]

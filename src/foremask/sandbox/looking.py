@@ -10,7 +10,8 @@ import msgspec
 
 from foremask.errors import ForemaskError
 from foremask.options import Limits, Preset
-from foremask.sandbox.child import Operation, Parent, RemoteFile
+from foremask.sandbox.child import Operation, Parent
+from foremask.sandbox.remote import RemoteFile
 from foremask.video.presets import check_preset
 from foremask.video.probe import probe
 

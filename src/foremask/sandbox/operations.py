@@ -10,7 +10,8 @@ from typing import Any, Final
 import msgspec
 
 from foremask.options import Limits, MaskOptions, Preset
-from foremask.sandbox.child import Operation, Parent, RemoteFile
+from foremask.sandbox.child import Operation, Parent
+from foremask.sandbox.remote import RemoteFile
 from foremask.video import segments
 from foremask.video.presets import check_preset
 from foremask.video.probe import Clip, probe
