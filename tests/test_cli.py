@@ -388,3 +388,20 @@ def test_exit_codes_are_the_documented_ones() -> None:
     """docs/cli.md has a row for each."""
     page = (Path(__file__).parents[1] / "docs" / "cli.md").read_text(encoding="utf-8")
     assert {int(row) for row in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)} == set(Exit)
+
+
+def test_a_signal_that_an_import_swallows_still_ends_with_143(
+    capsys: pytest.CaptureFixture[str], clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Libraries in C turn whatever happens while they load into an ImportError."""
+
+    def load(*_: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        except SystemExit:
+            raise ImportError("initialization failed") from None
+
+    monkeypatch.setattr("foremask.video.verify.verify", load)
+    assert main(["verify", str(clip), str(clip)]) == Exit.TERMINATED
+    assert capsys.readouterr().err == ""

@@ -2,6 +2,7 @@
 
 import signal
 import sys
+import threading
 import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -26,6 +27,7 @@ app.command(masking.probe)
 app.command(masking.verify)
 app.command(masking.sheet)
 app.command(models.app)
+_terminated = threading.Event()
 # What a service needs takes its time to load: each is loaded when it is called.
 LAZY = {
     "serve": ("service:serve", "Run the whole service on this machine: API, workers, database."),
@@ -57,6 +59,8 @@ def _launch(
         tell(Usage(" ".join(str(error).split())))
         return Exit.USAGE
     except ForemaskError as error:
+        if _terminated.is_set():
+            return Exit.TERMINATED
         if debug:
             traceback.print_exc()
         tell(error)
@@ -67,6 +71,8 @@ def _launch(
         sys.stderr.close()
         return Exit.OK
     except Exception as error:  # noqa: BLE001  # the last door: nobody sees a traceback unasked
+        if _terminated.is_set():  # while a library loaded, which made an error of its own of it
+            return Exit.TERMINATED
         if debug:
             traceback.print_exc()
         tell(Internal(f"{type(error).__name__}: {error}; --debug shows where"))
@@ -76,6 +82,7 @@ def _launch(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; SIGTERM cleans up as Ctrl-C does."""
+    _terminated.clear()
     before = signal.signal(signal.SIGTERM, _leave)
     try:
         code = app.meta(
@@ -87,4 +94,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
+    _terminated.set()
     raise SystemExit(Exit.TERMINATED)
