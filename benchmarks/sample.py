@@ -51,13 +51,13 @@ def _balloon(canvas: Rgb, x: float, y: float, moment: float) -> None:
     turn = np.array([[math.cos(sway), math.sin(sway)], [-math.sin(sway), math.cos(sway)]])
 
     def place(points: list[tuple[float, float]]) -> "np.ndarray[Any, Any]":
-        return np.array(points) @ turn + (x, y)
+        return np.asarray(np.array(points) @ turn + (x, y))
 
     def outline(bulge: float) -> list[tuple[float, float]]:
         """One edge of a stripe, top to mouth: ``bulge`` is -1 at the left rim and 1 at the right."""
-        crown = np.linspace(0, 2.05, 40)
-        wide = [*np.sin(crown), *np.linspace(math.sin(2.05), 0.13, 12)[1:]]
-        down = [*(-12 - 112 * np.cos(crown)), *np.linspace(-12 - 112 * math.cos(2.05), 136, 12)[1:]]
+        crown = np.linspace(0, 2.4, 40)
+        wide = [*np.sin(crown), *np.linspace(math.sin(2.4), 0.13, 12)[1:]]
+        down = [*(-12 - 112 * np.cos(crown)), *np.linspace(-12 - 112 * math.cos(2.4), 136, 12)[1:]]
         return [(bulge * 112 * x, y) for x, y in zip(wide, down, strict=True)]
 
     for side in (-1, 1):

@@ -71,6 +71,11 @@ def media_type(key: str) -> str:
     return MEDIA_TYPES.get(Path(key).suffix, "application/octet-stream")
 
 
+def strip_key(result_key: str) -> str:
+    """Where the strip of a mask is: beside it, and gone with it."""
+    return result_key.rpartition("/")[0] + "/strip.json"
+
+
 async def open_objects(url: str, base_url: str) -> "Objects":
     """The store at ``url``; ``base_url`` is where callers reach our API, without a slash at its end.
 
@@ -97,7 +102,7 @@ class Objects:
 
     def __init__(self, store: ObjectStore, base_url: str, signing_key: bytes) -> None:
         self._store = store
-        self._base_url = base_url
+        self.base_url = base_url
         self._signing_key = signing_key
 
     async def put(self, key: str, path: Path) -> Stored:
@@ -211,7 +216,7 @@ class Objects:
         expires_at = -(-(time.time() + expires_s) // STEP_S) * STEP_S
         query = {"expires": f"{expires_at:.0f}"}
         query["signature"] = self._signature("GET", key, query["expires"])
-        return f"{self._base_url}{FILES_PATH}{quote(_checked(key))}?{urlencode(query)}"
+        return f"{self.base_url}{FILES_PATH}{quote(_checked(key))}?{urlencode(query)}"
 
     def check_link(self, key: str, expires: str, signature: str) -> None:
         """Raise LinkInvalid unless `own_link` made this link and it has not expired."""
@@ -222,10 +227,10 @@ class Objects:
 
         Raises LinkInvalid when it looks like ours and its signature or age is wrong.
         """
-        if not url.startswith(self._base_url + FILES_PATH):
+        if not url.startswith(self.base_url + FILES_PATH):
             return None
         parts = urlsplit(url)
-        key = unquote(url.removeprefix(self._base_url + FILES_PATH).partition("?")[0])
+        key = unquote(url.removeprefix(self.base_url + FILES_PATH).partition("?")[0])
         query = dict(parse_qsl(parts.query))
         self.check_link(key, query.get("expires", ""), query.get("signature", ""))
         return key

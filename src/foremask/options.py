@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 
 class Preset(StrEnum):
@@ -45,6 +46,10 @@ class Quality(StrEnum):
     FAST = "fast"
     BALANCED = "balanced"
     BEST = "best"
+
+
+KEPT: Final = "kept"
+"""Stands in place of a quality in a job whose clip is a mask already: it is only encoded anew."""
 
 
 class Device(StrEnum):

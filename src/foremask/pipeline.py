@@ -58,6 +58,7 @@ class Report:
 
     ``stage_cpu_s`` has the processor time of each stage's own thread; decoders and encoders have more
     threads, whose time is not in it. ``flicker`` is the mean change of the masks from frame to frame.
+    ``strip`` has of each frame its time in seconds, its coverage, and its change since the one before.
     """
 
     frames_in: int
@@ -69,6 +70,7 @@ class Report:
     warnings: tuple[str, ...]
     coverage: float
     flicker: float
+    strip: tuple[tuple[float, float, float], ...]
     runtime: str
     stage_cpu_s: dict[str, float]
     sha256: str
@@ -148,6 +150,7 @@ def mask_video(
         warnings=tuple(dict.fromkeys(said)),
         coverage=seen.coverage / max(1, seen.frames),
         flicker=seen.flicker / max(1, seen.frames - 1),
+        strip=tuple(seen.strip),
         runtime=runtime,
         stage_cpu_s={stage: round(cost, 3) for stage, cost in costs.items()},
         sha256=written.sha256,
@@ -185,13 +188,17 @@ class _Seen:
     frames: int = 0
     coverage: float = 0.0
     flicker: float = 0.0
+    strip: list[tuple[float, float, float]] = field(default_factory=list)
     last: Alpha | None = field(default=None, repr=False)
 
-    def note(self, alpha: Alpha) -> None:
-        self.frames += 1
-        self.coverage += float(alpha.mean())
+    def note(self, alpha: Alpha, time_s: float) -> None:
+        coverage, change = float(alpha.mean()), 0.0
         if self.last is not None and self.last.shape == alpha.shape:
-            self.flicker += float(np.abs(alpha - self.last).mean())
+            change = float(np.abs(alpha - self.last).mean())
+        self.frames += 1
+        self.coverage += coverage
+        self.flicker += change
+        self.strip.append((round(time_s, 4), round(coverage, 4), round(change, 4)))
         self.last = alpha
 
 
@@ -209,7 +216,7 @@ def _refine(
             raise Internal(f"the masker ended at frame {frame.index}, before the video")
         if span is not None and not span.holds(frame.pts):
             continue
-        seen.note(alpha)
+        seen.note(alpha, frame.time_s)
         coded = np.ascontiguousarray(frame.orientation.to_coded(alpha))
         yield frame, refiner(coded, frame.luma())
     if next(alphas, None) is not None:

@@ -17,7 +17,7 @@ from bria_client.toolkit.models import Status
 from bria_client.toolkit.webhook_verification import verify_webhook_signature
 from httpx_retries import Retry
 
-from foremask.engine.deliver import sign
+from foremask.jobs.deliveries import sign
 from foremask.jobs.tokens import TokenLimits, webhook_key
 from tests.api.conftest import Running
 from tests.api.patient import http

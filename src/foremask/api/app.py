@@ -12,7 +12,7 @@ from litestar import Litestar
 from litestar.di import Provide
 from litestar.types import ASGIApp
 
-from foremask.api import files, jobs, openapi, operations, pages, problems, uploads
+from foremask.api import files, jobs, openapi, operations, pages, playground, problems, uploads
 from foremask.api.answers import Service
 from foremask.api.edge import Edge
 from foremask.api.probing import GuardedProber, Prober
@@ -45,6 +45,11 @@ HANDLERS = (
     operations.readyz,
     operations.metrics_page,
     openapi.document,
+    playground.strip,
+    playground.convert,
+    playground.deliveries,
+    playground.receive,
+    playground.clip,
     pages.named,
     pages.static,
 )

@@ -11,13 +11,14 @@ from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 
 from foremask.api import parsing
-from foremask.api.answers import Ask, Parts, Service, json_answer
+from foremask.api.answers import Ask, Call, Parts, Service, json_answer
 from foremask.api.auth import charge, read_token, request_id
 from foremask.api.probing import BUDGET_S, locate
 from foremask.api.problems import rate_headers
 from foremask.errors import RequestUnknown, UrlUnreachable
 from foremask.jobs import admission, records, wire
 from foremask.jobs.admission import NewJob
+from foremask.jobs.received import receiver_url
 from foremask.jobs.records import Record
 from foremask.traces import Span, first_span, span
 
@@ -51,8 +52,7 @@ async def _accepted(request: Ask, service: Service, told: Span) -> tuple[str, bo
     asked = parsing.parse_submission(body)
     key = parsing.parse_idempotency_key(request)
     source = await locate(asked.video, service.objects, service.outbound)
-    if asked.webhook_url is not None:
-        await service.outbound.check_url(asked.webhook_url, "webhook_url")
+    await _check_webhook(service, call, asked.webhook_url)
     made = None
     if key is not None:
         made = await admission.find_replay(
@@ -85,11 +85,10 @@ async def _accepted(request: Ask, service: Service, told: Span) -> tuple[str, bo
 @post("/v2/video/probe", status_code=200)
 async def probe(request: Ask, service: Parts) -> ASGIResponse:
     """Say what a job would be told, and start nothing."""
-    await charge(request, service.database)
+    call = await charge(request, service.database)
     asked = parsing.parse_submission(await parsing.read_object(request))
     source = await locate(asked.video, service.objects, service.outbound)
-    if asked.webhook_url is not None:
-        await service.outbound.check_url(asked.webhook_url, "webhook_url")
+    await _check_webhook(service, call, asked.webhook_url)
     clip = await service.prober.probe(source, asked.preset)
     if clip is None:
         raise UrlUnreachable(
@@ -111,7 +110,7 @@ async def status(request: Ask, service: Parts, job: FromPath[str]) -> ASGIRespon
     """
     token = read_token(request)
     service.reads.take(token)
-    await _check_id(service, token, job)
+    await check_id(service, token, job)
     act = records.cancel if request.method == HttpMethod.DELETE else records.read
     try:
         record = await act(service.database, token, job)
@@ -121,7 +120,14 @@ async def status(request: Ask, service: Parts, job: FromPath[str]) -> ASGIRespon
     return json_answer(_body(service, record))
 
 
-async def _check_id(service: Service, token: bytes, job: str) -> None:
+async def _check_webhook(service: Service, call: Call, url: str | None) -> None:
+    """Refuse a webhook that may not be called; the token's own receiver here always may."""
+    own = receiver_url(service.settings.base_url, call.grant.token_id)
+    if url is not None and url != own:
+        await service.outbound.check_url(url, "webhook_url")
+
+
+async def check_id(service: Service, token: bytes, job: str) -> None:
     """Refuse what cannot be the id of a job, once the token is known to be good."""
     if not _REQUEST_ID.fullmatch(job):
         await admission.check_token(service.database, token)

@@ -13,6 +13,7 @@ from litestar.response.base import ASGIResponse
 from foremask import errors
 from foremask.api import schemas
 from foremask.errors import ForemaskError
+from foremask.jobs.received import RECEIVER_PATH
 from foremask.objects import FILES_PATH, FORM_PATH
 
 type Json = dict[str, Any]
@@ -38,6 +39,9 @@ _SHAPES = (
     schemas.Accepted,
     schemas.JobStatus,
     schemas.Problem,
+    schemas.Strip,
+    schemas.ConvertRequest,
+    schemas.ReceiverAnswer,
     schemas.Probed,
     schemas.UploadRequest,
     schemas.UploadStarted,
@@ -83,16 +87,22 @@ def build() -> Json:
         "tags": [
             {"name": "jobs", "description": "Submit a clip, follow the job, fetch the mask."},
             {"name": "uploads", "description": "For a clip that no server has."},
+            {"name": "playground", "description": "What the page at / needs besides."},
             {"name": "operations", "description": "For whoever runs the service."},
         ],
         "paths": {
             "/v2/video/segment/foreground_mask": {"post": submit},
             "/foreground_mask": {"post": _submit("submit_by_alias")},
             "/v2/status/{request_id}": {"get": _status(), "delete": _cancel()},
+            "/v2/status/{request_id}/strip": {"get": _strip()},
+            "/v2/status/{request_id}/convert": {"post": _convert()},
             "/v2/video/probe": {"post": _probe()},
             "/v2/video/upload": {"post": _upload()},
             FORM_PATH: {"post": _form()},
             FILES_PATH + "{key}": {"get": _file("get"), "head": _file("head")},
+            RECEIVER_PATH: {"get": _deliveries()},
+            RECEIVER_PATH + "/{token}": {"post": _receive()},
+            "/v2/playground/clip": {"post": _clip()},
             "/healthz": {"get": _open("healthz", "Alive?", {"200": _json("Yes.", "Health")})},
             "/readyz": {
                 "get": _open(
@@ -198,6 +208,105 @@ def _probe() -> Json:
         "requestBody": _body("JobRequest"),
         "responses": {
             "200": _json("What the clip is.", "Probed", _RATE),
+            **_refusals(*CHARGED, *BODY, *SUBMISSION, *ALWAYS),
+        },
+    }
+
+
+def _strip() -> Json:
+    return {
+        "operationId": "read_strip",
+        "tags": ["jobs"],
+        "summary": "Coverage and change, frame by frame",
+        "description": "For each frame of a completed job: its time in seconds, how much of it is "
+        "foreground, and how much the mask changed since the frame before, both from 0 to 1.",
+        "parameters": [_REQUEST_ID],
+        "responses": {
+            "200": _json("The strip.", "Strip"),
+            **_refusals(*TOKEN, errors.RequestUnknown, errors.RateLimited, *ALWAYS),
+        },
+    }
+
+
+def _convert() -> Json:
+    return {
+        "operationId": "convert",
+        "tags": ["jobs"],
+        "summary": "Have a mask in another preset",
+        "description": "Starts a job that encodes the stored mask again and asks the network nothing: it "
+        "takes seconds. Frames, times and sound are those of the mask that there is.",
+        "parameters": [_REQUEST_ID],
+        "requestBody": _body("ConvertRequest"),
+        "responses": {
+            "202": _json("The job exists.", "Accepted", _RATE),
+            **_refusals(
+                *CHARGED,
+                *BODY,
+                errors.PresetUnknown,
+                errors.RequestUnknown,
+                errors.TooManyJobs,
+                errors.QueueFull,
+                *ALWAYS,
+            ),
+        },
+    }
+
+
+def _deliveries() -> Json:
+    return {
+        "operationId": "read_deliveries",
+        "tags": ["playground"],
+        "summary": "The playground's webhook receiver",
+        "description": "The URL to send as webhook_url, and the last 20 callbacks of this token that came "
+        "within the hour.",
+        "responses": {
+            "200": _json("URL and callbacks.", "ReceiverAnswer"),
+            **_refusals(*TOKEN, errors.RateLimited, *ALWAYS),
+        },
+    }
+
+
+def _receive() -> Json:
+    headers = ("Id", "Timestamp", "Signature")
+    return {
+        "operationId": "receive_callback",
+        "tags": ["playground"],
+        "summary": "Where the service calls itself back",
+        "description": "Takes only what this service has signed for the token in the last five minutes.",
+        "security": [],
+        "parameters": [
+            {
+                "name": "token",
+                "in": "path",
+                "required": True,
+                "description": "The token's id, not the token.",
+                "schema": {"type": "string", "minLength": 1},
+            },
+            *(
+                {"name": f"Bria-Webhook-{name}", "in": "header", "schema": {"type": "string"}}
+                for name in headers
+            ),
+        ],
+        "responses": {
+            "204": {"description": "Kept for an hour."},
+            **_refusals(errors.LinkInvalid, errors.BodyTooLarge, *ALWAYS),
+        },
+    }
+
+
+def _clip() -> Json:
+    return {
+        "operationId": "show_clip",
+        "tags": ["playground"],
+        "summary": "The bytes of a clip, for the page to show",
+        "description": "The clip must be one that a job would accept, of at most 128 MiB.",
+        "requestBody": _body("JobRequest"),
+        "responses": {
+            "200": {
+                "description": "The clip as it is.",
+                "headers": _headers(_RATE),
+                "content": {"application/octet-stream": {}},
+            },
             **_refusals(*CHARGED, *BODY, *SUBMISSION, *ALWAYS),
         },
     }

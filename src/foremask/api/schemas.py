@@ -98,6 +98,55 @@ class JobStatus(Struct):
     error: Error | UnsetType = UNSET
 
 
+class ConvertRequest(Struct):
+    """A mask in another preset."""
+
+    output_container_and_codec: Annotated[
+        Preset | None, Meta(description="Container and codec of the mask video.")
+    ] = Preset.MP4_H264
+
+
+class StripFrames(Struct):
+    """Every frame of a mask."""
+
+    frames: Annotated[
+        list[tuple[float, float, float]],
+        Meta(description="Time in seconds, coverage, change since the frame before."),
+    ]
+
+
+class Strip(Struct):
+    """What a mask covers, frame by frame."""
+
+    request_id: RequestId
+    result: StripFrames
+
+
+class Callback(Struct):
+    """One callback as it came."""
+
+    url: str
+    request_id: str
+    timestamp: str
+    signature: str
+    body: str
+    received_at: str
+
+
+class Receiver(Struct):
+    """Where callbacks go, and those that came."""
+
+    url: str
+    deliveries: list[Callback]
+
+
+class ReceiverAnswer(Struct):
+    """The playground's receiver."""
+
+    request_id: RequestId
+    result: Receiver
+
+
 class ClipFacts(Struct):
     """What a clip is."""
 

@@ -71,6 +71,7 @@ def mask(
             report = mask_video(clip, part, options, on_frame)
             took_s = time.monotonic() - started_s
     facts = {"output": str(target), "seconds": round(took_s, 2), **msgspec.to_builtins(report)}
+    del facts["strip"]  # a row for each frame
     if as_json:
         print_json(facts)
         return

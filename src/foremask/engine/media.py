@@ -32,7 +32,7 @@ class MediaRunner(Protocol):
 
 
 class Media:
-    """The five operations, for one step: over files of its scratch, no longer than its time.
+    """The six operations, for one step: over files of its scratch, no longer than its time.
 
     ``masks`` runs what needs the network, which is in ``model``; ``files`` runs the rest: a worker that
     masks still ingests.
@@ -127,14 +127,30 @@ class StepMedia:
         joined: dict[str, Any] = await self._file("join", args, [source, *parts], wall_clock_s)
         return joined
 
+    async def recode(
+        self, source: Path, target: Path, preset: str, wall_clock_s: float, on_progress: OnProgress
+    ) -> dict[str, Any]:
+        """A mask of ours into another preset; returns what was done."""
+        args = {"source": str(source), "target": str(target), "preset": preset}
+        recoded: dict[str, Any] = await self._file(
+            "recode", args, [source], wall_clock_s, on_progress
+        )
+        return recoded
+
     async def _file(
-        self, operation: str, args: dict[str, Any], read_paths: list[Path], wall_clock_s: float
+        self,
+        operation: str,
+        args: dict[str, Any],
+        read_paths: list[Path],
+        wall_clock_s: float,
+        on_progress: OnProgress | None = None,
     ) -> Any:  # noqa: ANN401  # each operation has its own result
         return await self._files.run(
             operation,
             args,
             read_paths=read_paths,
             scratch=self._scratch,
+            on_progress=on_progress,
             wall_clock_s=wall_clock_s,
             owner=self._owner,
         )

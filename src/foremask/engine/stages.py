@@ -7,12 +7,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from foremask import meters
 from foremask.engine.work import Work
 from foremask.errors import ObjectLost, TimedOut
 from foremask.jobs import steps
 from foremask.jobs.steps import Step
-from foremask.options import Preset
+from foremask.objects import strip_key
+from foremask.options import KEPT, Preset
 from foremask.sandbox.messages import Progress
 from foremask.traces import span
 
@@ -42,6 +45,8 @@ Stage = Callable[[Work, Step, Path, Advance], Awaitable[dict[str, object]]]
 
 async def ingest(work: Work, step: Step, scratch: Path, advance: Advance) -> dict[str, object]:
     """Fetch the clip, judge all of it, store it, and cut it where it is long."""
+    if step.quality == KEPT:
+        return {"clip": step.clip, "source_key": step.source_key, "segments": [{"whole": True}]}
     source = scratch / "source"
     if step.source_key is not None:
         with span("load"):
@@ -94,6 +99,13 @@ async def segment(work: Work, step: Step, scratch: Path, advance: Advance) -> di
     with span("load"):
         await work.objects.get(_source_key(step) if whole else step.args["source_key"], source)
     advance.move()
+    if step.quality == KEPT:
+        media = work.media.for_step(scratch, str(step.token))
+        with span("recode", preset=step.preset):
+            report = await media.recode(
+                source, target, step.preset, _left_s(work, step), advance.tell
+            )
+        return await _store_result(work, step, target, report)
     with span("mask", preset=step.preset, quality=step.quality) as told:
         began = time.monotonic()
         report = await work.media.for_step(scratch, str(step.token)).mask(
@@ -145,8 +157,13 @@ async def _store_result(
     # The attempt is in the key: a stale worker that wakes up late writes beside, not over.
     attempt = f"{step.name.stage}-{step.attempt}"
     key = f"results/{step.name.job}/{attempt}/{step.name.job}{target.suffix}"
+    strip = report.pop("strip", None)
     with span("store"):
         await work.objects.put(key, target)
+        if strip:
+            beside = target.with_name("strip.json")
+            beside.write_bytes(msgspec.json.encode(strip))
+            await work.objects.put(strip_key(key), beside)
     warnings = [*(step.clip or {}).get("warnings", ()), *report.get("warnings", ())]
     report["warnings"] = list(dict.fromkeys(warnings))
     return {"result_key": key, "report": report, "frames": report["frames_out"]}
@@ -177,6 +194,7 @@ def _summed(reports: list[dict[str, Any]]) -> dict[str, Any]:
             stage: sum(report["stage_cpu_s"].get(stage, 0.0) for report in reports)
             for stage in sorted(stages)
         }
+    summed["strip"] = [row for report in reports for row in report.get("strip", ())]
     warnings = [each for report in reports for each in report.get("warnings", ())]
     summed["warnings"] = list(dict.fromkeys(warnings))
     summed["segments"] = len(reports)

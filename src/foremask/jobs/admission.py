@@ -2,6 +2,7 @@
 
 import uuid
 from dataclasses import dataclass, field
+from typing import Literal
 
 from foremask.errors import (
     Busy,
@@ -50,7 +51,7 @@ class NewJob:
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     video_url: str | None = None
     source_key: str | None = None
-    quality: Quality = Quality.BALANCED
+    quality: Quality | Literal["kept"] = Quality.BALANCED  # options.KEPT
     webhook_url: str | None = None
     idempotency_key: str | None = None
     body_hash: bytes | None = None
@@ -136,7 +137,7 @@ async def admit(database: Database, job: NewJob, queue_limit: int = QUEUE_LIMIT)
             job.video_url,
             job.source_key,
             job.preset.value,
-            job.quality.value,
+            str(job.quality),
             job.webhook_url,
             job.idempotency_key,
             job.body_hash,

@@ -1,5 +1,7 @@
 """Webhooks that are owed: when each is due, what it sends, and what came of every attempt."""
 
+import base64
+import hmac
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -33,6 +35,12 @@ class DeliveryAttempt:
     http_status: int | None
     error: str | None
     seconds: float
+
+
+def sign(key: bytes, request_id: str, timestamp: str, body: bytes) -> str:
+    """The ``Bria-Webhook-Signature`` of a body."""
+    signed = f"{request_id}.{timestamp}.".encode() + body
+    return "v1=" + base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
 
 
 async def begin(database: Database, delivery: int) -> Delivery | None:

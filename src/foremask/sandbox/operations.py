@@ -15,6 +15,7 @@ from foremask.sandbox.remote import RemoteFile
 from foremask.video import segments
 from foremask.video.presets import check_preset
 from foremask.video.probe import Clip, probe
+from foremask.video.recode import recode
 from foremask.video.segments import Span
 
 
@@ -45,6 +46,12 @@ class _Cut(msgspec.Struct):
 
 class _Join(msgspec.Struct):
     parts: list[Path]
+    source: Path
+    target: Path
+    preset: Preset
+
+
+class _Recode(msgspec.Struct):
     source: Path
     target: Path
     preset: Preset
@@ -86,12 +93,22 @@ def _join(args: dict[str, Any], _: Parent) -> object:
     return segments.join(wanted.parts, wanted.source, wanted.target, wanted.preset)
 
 
+def _recode(args: dict[str, Any], parent: Parent) -> object:
+    wanted = _read(args, _Recode)
+
+    def tell(done: int, total: int | None) -> None:
+        parent.progress(done, total, "encoding")
+
+    return recode(wanted.source, wanted.target, wanted.preset, tell)
+
+
 OPERATIONS: Final[Mapping[str, Operation]] = {
     "probe": _probe,
     "mask": _mask,
     "plan": _plan,
     "cut": _cut,
     "join": _join,
+    "recode": _recode,
 }
 
 

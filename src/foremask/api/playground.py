@@ -1,0 +1,180 @@
+"""What the playground needs beyond the API that everybody has: strips, other presets, callbacks, clips to show."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncGenerator
+from typing import IO
+
+import msgspec
+from litestar import get, post
+from litestar.params import FromPath
+from litestar.response.base import ASGIResponse
+from litestar.types import ASGIApp
+
+from foremask.api import parsing
+from foremask.api.answers import Ask, Parts, Service, StreamAnswer, json_answer
+from foremask.api.auth import charge, read_token, request_id
+from foremask.api.jobs import check_id
+from foremask.api.probing import locate
+from foremask.api.problems import rate_headers
+from foremask.errors import BodyTooLarge, FileTooLarge, ObjectLost, RequestUnknown, UrlUnreachable
+from foremask.jobs import admission, received, records
+from foremask.jobs.admission import NewJob
+from foremask.jobs.received import MAX_BODY_BYTES, RECEIVER_PATH
+from foremask.jobs.records import Record
+from foremask.objects import strip_key
+from foremask.options import KEPT
+
+SHOWN_BYTES = 128 << 20
+FETCH_S = 60.0
+FETCHES_AT_ONCE = asyncio.Semaphore(2)
+BLOCK_BYTES = 1 << 20
+MAX_STRIP_BYTES = 4 << 20
+
+
+@get("/v2/status/{job:str}/strip")
+async def strip(request: Ask, service: Parts, job: FromPath[str]) -> ASGIResponse:
+    """Of each frame of a mask its time, its coverage, and its change since the frame before."""
+    record = await _completed(request, service, job)
+    try:
+        rows = await service.objects.read(strip_key(record.result_key or ""), 0, MAX_STRIP_BYTES)
+    except ObjectLost:
+        raise RequestUnknown("This mask has no strip.", param="request_id") from None
+    return json_answer({"request_id": job, "result": {"frames": msgspec.Raw(rows)}})
+
+
+@post("/v2/status/{job:str}/convert", status_code=202)
+async def convert(request: Ask, service: Parts, job: FromPath[str]) -> ASGIResponse:
+    """Start a job that encodes a mask in another preset: from the stored mask, without the network."""
+    call = await charge(request, service.database)
+    preset = parsing.parse_preset(await parsing.read_object(request))
+    record = await _completed(request, service, job)
+    admitted = await admission.admit(
+        service.database,
+        NewJob(
+            request_id=request_id(request),
+            token_id=call.grant.token_id,
+            source_key=record.result_key,
+            preset=preset,
+            quality=KEPT,
+            clip={"frames": record.frames_total},
+        ),
+    )
+    made = admitted.request_id
+    return json_answer(
+        {"request_id": made, "status_url": f"{service.settings.base_url}/v2/status/{made}"},
+        202,
+        rate_headers(request.scope),
+    )
+
+
+@get(RECEIVER_PATH)
+async def deliveries(request: Ask, service: Parts) -> ASGIResponse:
+    """Where this token's callbacks can go to be seen here, and those that came within the hour."""
+    token = read_token(request)
+    service.reads.take(token)
+    token_id = await admission.check_token(service.database, token)
+    url = received.receiver_url(service.settings.base_url, token_id)
+    kept = await received.newest(service.database, token_id)
+    told = [
+        {
+            "url": url,
+            "request_id": each.request_id,
+            "timestamp": each.stamp,
+            "signature": each.signature,
+            "body": each.body,
+            "received_at": each.at,
+        }
+        for each in kept
+    ]
+    return json_answer(
+        {"request_id": request_id(request), "result": {"url": url, "deliveries": told}}
+    )
+
+
+@post(RECEIVER_PATH + "/{token:str}", status_code=200)
+async def receive(request: Ask, service: Parts, token: FromPath[str]) -> ASGIResponse:
+    """Take a callback, answered 204; the signature is the permission: only our own words are ever kept."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise BodyTooLarge(
+                f"The callback has over {MAX_BODY_BYTES} bytes.", limit=MAX_BODY_BYTES
+            )
+    names = ("bria-webhook-id", "bria-webhook-timestamp", "bria-webhook-signature")
+    job, stamp, signature = (request.headers.get(name, "") for name in names)
+    await received.keep(service.database, token, job, stamp, signature, bytes(body))
+    return ASGIResponse(status_code=204)
+
+
+@post("/v2/playground/clip", status_code=200)
+async def clip(request: Ask, service: Parts) -> ASGIApp:
+    """The bytes of a clip that a job would accept, so that the page asks no other host for them."""
+    await charge(request, service.database)
+    asked = parsing.parse_submission(await parsing.read_object(request))
+    source = await locate(asked.video, service.objects, service.outbound)
+    found = await service.prober.probe(source, asked.preset)
+    if found is None:  # whatever it is, it has not been seen to be a video: it is not passed on
+        raise UrlUnreachable(
+            "The origin is too slow to show the clip here; a job would be accepted.", param="video"
+        )
+    folder = service.settings.data_dir / "scratch" / "api"
+    file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # closed by whoever streams it
+    try:
+        async with FETCHES_AT_ONCE:
+            size = await _fetch(service, source.url, source.key, file)
+    except BaseException:
+        file.close()
+        raise
+    headers = {
+        "Cache-Control": "no-store",
+        "Content-Length": str(size),
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "Content-Type": "application/octet-stream",
+        **rate_headers(request.scope),
+    }
+    return StreamAnswer(200, headers, _blocks(file))
+
+
+async def _fetch(service: Service, url: str | None, key: str | None, file: IO[bytes]) -> int:
+    if key is not None:
+        if (stored := (await service.objects.head(key)).size) > SHOWN_BYTES:
+            raise FileTooLarge(
+                f"The clip has {stored} bytes; at most {SHOWN_BYTES} are shown here.",
+                param="video",
+                limit=SHOWN_BYTES,
+                actual=stored,
+            )
+        async for block in service.objects.stream(key):
+            await asyncio.to_thread(file.write, block)
+    else:
+        await service.outbound.download(
+            url or "",
+            file,
+            max_bytes=min(SHOWN_BYTES, service.limits.max_bytes),
+            deadline_s=FETCH_S,
+        )
+    size = file.tell()
+    file.seek(0)
+    return size
+
+
+async def _blocks(file: IO[bytes]) -> AsyncGenerator[bytes]:
+    with file:
+        while block := await asyncio.to_thread(file.read, BLOCK_BYTES):
+            yield block
+
+
+async def _completed(request: Ask, service: Service, job: str) -> Record:
+    """The job, whose mask is there. Raises RequestUnknown."""
+    token = read_token(request)
+    service.reads.take(token)
+    await check_id(service, token, job)
+    record = await records.read(service.database, token, job)
+    if record.result_key is None:
+        raise RequestUnknown(
+            "This request has no mask: it has not completed, or the mask is kept no longer.",
+            param="request_id",
+        )
+    return record

@@ -1,0 +1,27 @@
+"""A mask of ours into another preset: its levels, frames, times and sound as they are, and no network."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from foremask.options import Preset
+from foremask.video.maskfile import Written
+from foremask.video.presets import check_preset
+from foremask.video.reader import VideoReader
+from foremask.video.writer import MaskWriter
+
+
+def recode(
+    mask: Path, target: Path, preset: Preset, on_frame: Callable[[int, int | None], None]
+) -> Written:
+    """Write ``mask`` to ``target`` in ``preset``; ``on_frame`` hears of frames done and in all.
+
+    What the first encoding lost stays lost: a gif's times are hundredths of a second, and it has no sound.
+    Raises PresetCannotCarry before anything is written, and CorruptVideo.
+    """
+    with VideoReader(mask) as reader:
+        check_preset(reader.clip, preset)
+        with MaskWriter(target, preset, reader.clip, mask) as writer:
+            for frame in reader:
+                writer.write(frame.luma(), frame)
+                on_frame(frame.index + 1, reader.clip.expected_frames)
+            return writer.finish(reader.end_pts, reader.time_base)
