@@ -31,8 +31,10 @@ export function canShow(name) {
 export function setUpChoices(onChange) {
   radios(find("qualities"), "quality", QUALITIES, chosen.quality, (value) => {
     chosen.quality = value;
+    explainQuality();
     onChange();
   });
+  explainQuality();
   find("preset").append(...presetOptions());
   find("preset").addEventListener("change", () => {
     explainPreset();
@@ -43,6 +45,10 @@ export function setUpChoices(onChange) {
 
 export function presetOptions() {
   return Object.entries(PRESETS).map(([value, { label }]) => make("option", { value, textContent: label }));
+}
+
+function explainQuality() {
+  find("quality-means").textContent = QUALITIES.find(({ value }) => value === chosen.quality).means;
 }
 
 function explainPreset() {

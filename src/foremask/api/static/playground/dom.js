@@ -37,12 +37,9 @@ export const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)}
 
 // A group of radio buttons that looks like a row of tabs; `onChange` gets the value.
 export function radios(group, name, choices, chosen, onChange) {
-  for (const { value, label, means } of choices) {
+  for (const { value, label } of choices) {
     const input = make("input", { type: "radio", name, value, id: `${name}-${value}`, checked: value === chosen });
     input.addEventListener("change", () => onChange(value));
-    const text = make("span", { className: "label", textContent: label });
-    const row = make("label", { htmlFor: input.id }, input, text);
-    if (means) row.append(make("span", { className: "means", textContent: means }));
-    group.append(row);
+    group.append(make("label", { htmlFor: input.id, textContent: label }, input));
   }
 }

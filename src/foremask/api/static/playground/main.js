@@ -12,6 +12,7 @@ import { awaitDelivery, receiverUrl } from "./webhooks.js";
 
 let shown = null; // the blob on the stage
 let wanted = preset();
+let ownReceiver = "";
 let done = null; // the last mask that was shown, as `showMask` was called
 
 setUpChoices(onForm);
@@ -20,7 +21,12 @@ setUpJob();
 setUpReport();
 setUpSnippets();
 setUpStage();
-for (const id of ["webhook", "webhook-here"]) find(id).addEventListener("input", onForm);
+find("webhook").addEventListener("input", onForm);
+find("webhook-here").addEventListener("change", async () => {
+  onForm();
+  ownReceiver = await receiverUrl().catch(() => "");
+  onForm();
+});
 find("job-form").addEventListener("submit", (event) => {
   event.preventDefault();
   submit();
@@ -35,14 +41,14 @@ function fields() {
     video: clip.video,
     output_container_and_codec: preset(),
     quality: quality(),
-    webhook_url: find("webhook").disabled ? `${location.origin}/v2/playground/webhooks/…` : find("webhook").value.trim(),
+    webhook_url: find("webhook").disabled ? ownReceiver : find("webhook").value.trim(),
   });
 }
 
 function onForm() {
   find("webhook").disabled = find("webhook-here").checked;
   find("go").disabled = !clip.facts;
-  showFields({ ...fields(), video: clip.blob && clip.video.includes("/v2/files/") ? "FILE_URL_OF_AN_UPLOAD" : clip.video || undefined });
+  showFields(fields());
   if (wanted === preset()) return;
   wanted = preset();
   probeAgain();

@@ -1,52 +1,10 @@
-// The form as a program: the same job in curl, Python and JavaScript.
+// The tabs with the form as a program.
 import { find, make } from "./dom.js";
+import { PROGRAMS } from "./programs.js";
 
 const LANGUAGES = { curl: "curl", python: "Python", javascript: "JavaScript" };
 let chosen = "curl";
 let fields = {};
-
-const quoted = (text) => JSON.stringify(text);
-const shell = (text) => `'${text.replaceAll("'", "'\\''")}'`;
-
-const WRITE = {
-  curl() {
-    return `curl -sS ${location.origin}/v2/video/segment/foreground_mask \\
-  -H "api_token: $TOKEN" -H 'Content-Type: application/json' \\
-  -d ${shell(JSON.stringify(fields))}
-# {"request_id": "…", "status_url": "…"}: read it until it is COMPLETED
-curl -sS -H "api_token: $TOKEN" ${location.origin}/v2/status/REQUEST_ID`;
-  },
-  python() {
-    const rest = Object.entries(fields).map(([name, value]) => `        ${quoted(name)}: ${quoted(value)},\n`).join("");
-    return `# pip install bria-client: the hosted service's own SDK; only the address and the token are other ones
-import os
-
-from bria_client import BriaSyncClient
-
-client = BriaSyncClient(base_url=${quoted(location.origin)}, api_token=os.environ["TOKEN"])
-done = client.run(
-    "/v2/video/segment/foreground_mask",
-    {
-${rest}    },
-)
-if not done.is_success():
-    done = client.poll(done, timeout=600)
-print(done.result)`;
-  },
-  javascript() {
-    return `const headers = { api_token: process.env.TOKEN, "Content-Type": "application/json" };
-const body = ${JSON.stringify(fields, null, 2)};
-const sent = await fetch("${location.origin}/v2/video/segment/foreground_mask", {
-  method: "POST", headers, body: JSON.stringify(body),
-});
-let job = await sent.json();
-while (!job.error && job.status !== "COMPLETED") {
-  await new Promise((resolve) => setTimeout(resolve, 1000));
-  job = await (await fetch(\`${location.origin}/v2/status/\${job.request_id}\`, { headers })).json();
-}
-console.log(job.error ?? job.result.video_url);`;
-  },
-};
 
 export function setUpSnippets() {
   for (const [value, label] of Object.entries(LANGUAGES)) {
@@ -77,7 +35,7 @@ export function setUpSnippets() {
 
 export function showFields(body) {
   fields = { ...body, video: body.video ?? "https://example.com/clip.mp4" };
-  find("code-text").textContent = WRITE[chosen]();
+  find("code-text").textContent = PROGRAMS[chosen](location.origin, fields);
 }
 
 function choose(value) {

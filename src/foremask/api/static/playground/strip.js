@@ -60,19 +60,16 @@ export class Strip {
     pen.clearRect(0, 0, width, height);
     const step = width / count;
     if (rows) {
-      const most = Math.max(0.01, ...rows.map(([, coverage]) => coverage));
-      const jumpiest = Math.max(0.004, ...rows.map(([, , change]) => change));
+      const most = 1.1 * Math.max(0.01, ...rows.map(([, coverage]) => coverage));
+      const jumpiest = Math.max(0.03, ...rows.map(([, , change]) => change));
       const half = height * 0.62;
+      const edge = (index) => Math.round(index * step);
+      const gap = step > 5 ? Math.round(devicePixelRatio) : 0;
+      const bar = (index, foot, tall) => pen.fillRect(edge(index), foot - tall, Math.max(1, edge(index + 1) - edge(index) - gap), tall);
       pen.fillStyle = colour("--coverage");
-      rows.forEach(([, coverage], index) => {
-        const tall = (half - 2) * (coverage / most);
-        pen.fillRect(index * step, half - tall, Math.max(1, step + 0.5), tall);
-      });
+      rows.forEach(([, coverage], index) => bar(index, half, (half - 4) * (coverage / most)));
       pen.fillStyle = colour("--flicker");
-      rows.forEach(([, , change], index) => {
-        const tall = (height - half - 2) * (change / jumpiest);
-        pen.fillRect(index * step, height - tall, Math.max(1, step - (step > 4 ? 1 : 0)), tall);
-      });
+      rows.forEach(([, , change], index) => bar(index, height, (height - half - 4) * (change / jumpiest)));
     }
     pen.fillStyle = colour("--ink");
     const thick = Math.max(2 * devicePixelRatio, Math.min(step, 3 * devicePixelRatio));
