@@ -2,6 +2,10 @@
 
 from pathlib import Path
 
+import yaml
+from prometheus_client.metrics import MetricWrapperBase
+
+from foremask import meters
 from foremask.errors import BY_REASON
 from foremask.settings import markdown_table
 
@@ -121,7 +125,62 @@ def errors_page() -> str:
     return ERRORS.format(entries="\n".join(entries))
 
 
-GENERATED = {"settings.md": settings_page, "errors.md": errors_page}
+METRICS = """# Metrics and alerts
+
+`GET /metrics` of any API process, for Prometheus. What is *together* is added up from all processes, workers too, and is the same on every
+API process: take `max` over instances. What is *here* is of the process that answers: take `sum`. What is *now* is read from
+the database at that moment; while it is away, `foremask_database_up` is 0 and those are left out ([why](adr/0070-counts-meet-in-the-database.md)).
+What callers choose freely is never a label.
+
+[deploy/grafana/foremask.json](../deploy/grafana/foremask.json) is a dashboard of all of them: import it in Grafana and choose your Prometheus.
+
+| metric | kind | labels | what it counts |
+|---|---|---|---|
+{metrics}
+
+## Alerts
+
+[deploy/prometheus/alerts.yaml](../deploy/prometheus/alerts.yaml) has the rules, and
+[alerts_test.yaml](../deploy/prometheus/alerts_test.yaml) shows when they fire. After a change of yours:
+
+<!-- not run by a test: promtool comes with Prometheus, and not from a package index -->
+```sh
+promtool check rules deploy/prometheus/alerts.yaml
+promtool test rules deploy/prometheus/alerts_test.yaml
+curl -s http://127.0.0.1:8000/metrics | promtool check metrics
+```
+
+| alert | what to do |
+|---|---|
+{alerts}
+"""
+
+NOW = ("JOBS", "QUEUE_DEPTH", "QUEUE_WAIT", "PROCESSES", "SLOTS")
+
+
+def metrics_page() -> str:
+    """docs/metrics.md: every metric and every alert, each with what it means."""
+    rows = []
+    for name, each in vars(meters).items():
+        if isinstance(each, MetricWrapperBase):
+            (family,) = each.describe()
+            ending = "_total" if family.type == "counter" else ""
+            together = each in meters.TOGETHER._collector_to_names
+            place = "together" if together else "now" if name in NOW else "here"
+            labels = ", ".join(f"`{label}`" for label in each._labelnames)
+            rows.append(
+                f"| `{family.name}{ending}` | {family.type}, {place} | {labels} | {family.documentation} |"
+            )
+    rules = yaml.safe_load((DOCS.parent / "deploy/prometheus/alerts.yaml").read_text("utf-8"))
+    alerts = [
+        f"| {rule['alert']} ({rule['labels']['severity']}) | {rule['annotations']['remedy']} |"
+        for group in rules["groups"]
+        for rule in group["rules"]
+    ]
+    return METRICS.format(metrics="\n".join(rows), alerts="\n".join(alerts))
+
+
+GENERATED = {"settings.md": settings_page, "errors.md": errors_page, "metrics.md": metrics_page}
 
 if __name__ == "__main__":
     for name, page in GENERATED.items():

@@ -1,22 +1,59 @@
 """The documentation keeps up with the code: pages are fresh, links lead somewhere, examples run."""
 
+import importlib.util
+import json
+import os
 import re
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from foremask.cli.app import app, main
 from foremask.errors import BY_REASON
+from foremask.settings import _FIELDS
+from tests import synth
+from tests.api.origin import serving
 from tests.pages import DOCS, GENERATED, REMEDIES
 
 ROOT = DOCS.parent
-PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), ROOT / "llms.txt"])
+NOT_RUN = re.compile(r"<!-- not run by a test: \w[^\n]+ -->\n")
+RUN_BY = {
+    ("README.md", ""): "tests/test_docs.py::test_the_lines_that_call_foremask_work",
+    (
+        "README.md",
+        "sh",
+    ): "tests/test_readme.py::test_the_service_example_submits_polls_and_downloads",
+    ("README.md", "python"): "tests/test_readme.py::test_the_library_example_masks",
+    ("cli.md", "sh"): "tests/test_docs.py::test_the_lines_that_call_foremask_work",
+    ("http-api.md", "sh"): "tests/api/test_api_docs.py::test_every_curl_line_works",
+    ("operations.md", "json"): "tests/engine/test_traces.py::documented",
+    ("quickstart.md", "sh"): "tests/test_docs.py::test_the_lines_that_call_make_do_what_they_say",
+    ("recipes.md", "sh"): "tests/test_recipes.py::folder",
+    ("webhooks.md", "python"): "tests/api/test_api_docs.py::test_the_python_verification_works",
+    (
+        "webhooks.md",
+        "javascript",
+    ): "tests/api/test_api_docs.py::test_the_javascript_verification_works",
+    ("webhooks.md", "go"): "tests/api/test_api_docs.py::test_the_go_verification_works",
+}
+"""By page and language, what runs the code blocks; `text` is a picture, and JSON need only be JSON."""
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    """The code blocks of a page in one language."""
+    """The code blocks of a page in one language, but for those that say why they are not run."""
+    return [text for kind, text, marked in all_blocks(page) if kind == language and not marked]
+
+
+def all_blocks(page: Path) -> list[tuple[str, str, bool]]:
+    """Language and text of each code block, and whether it says why it is not run."""
     text = page.read_text(encoding="utf-8")
-    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    found = re.finditer(
+        r"(<!--[^\n]*-->\n)?^```([a-z]*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL
+    )
+    return [(each[2], each[3], bool(NOT_RUN.fullmatch(each[1] or ""))) for each in found]
 
 
 def anchors(page: Path) -> set[str]:
@@ -64,3 +101,79 @@ def test_every_page_is_in_the_index() -> None:
     for page in set(DOCS.glob("*.md")) - {DOCS / "README.md"}:
         assert page in index, page
         assert f"(docs/{page.name})" in told, page
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_code_block_is_run_or_says_why_not(page: Path) -> None:
+    """By the test that RUN_BY names, which is there and reads the page."""
+    for language, text, marked in all_blocks(page):
+        if language == "json":
+            json.loads(text)
+        if language in ("text", "json") or marked:
+            continue
+        file, _, name = RUN_BY[(page.name, language)].partition("::")
+        source = (ROOT / file).read_text(encoding="utf-8")
+        assert re.search(rf"^(async )?def {name}\(", source, re.MULTILINE), name
+        assert page.name in source or page.stem.upper() in source
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "cli.md"], ids=lambda page: page.name)
+def test_the_lines_that_call_foremask_work(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In their order, in a folder that has the clips; example.com is this machine."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FOREMASK_ALLOW_PRIVATE", "127.0.0.0/8")
+    for name in ("clip.mp4", "clip.mov"):
+        synth.write(tmp_path / name, synth.Spec(pts=(0, 1000, 2000)))  # three looks at most
+    lines = [
+        line for kind in ("", "sh") for text in blocks(page, kind) for line in text.splitlines()
+    ]
+    with serving(tmp_path) as site:
+        called = [line.split()[1:] for line in lines if line.startswith("foremask ")]
+        assert called
+        for words in called:
+            words = [word.replace("https://example.com", site) for word in words]
+            assert main(words) == 0, (words, capsys.readouterr())
+
+
+def test_the_lines_that_call_make_do_what_they_say() -> None:
+    """`make -n` prints the command lines that the other tests run; making an environment is CI's first step."""
+    texts = [
+        text
+        for page in (ROOT / "README.md", DOCS / "quickstart.md")
+        for kind in ("", "sh")
+        for text in blocks(page, kind)
+    ]
+    lines = [line for text in texts for line in text.splitlines()]
+    called = {line.partition("make ")[2] for line in lines if "make " in line}
+    assert called == {"mask VIDEO=clip.mp4", "run"}
+    for words in called:
+        done = subprocess.run(  # noqa: S603
+            ["make", "-n", *words.split()],  # noqa: S607
+            cwd=ROOT,
+            env={**os.environ, "MAKEFLAGS": "", "MAKELEVEL": "0"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        wanted = "foremask mask 'clip.mp4' 'clip.mask.mp4'" if "mask" in words else "foremask serve"
+        assert done.stdout.rstrip().endswith(wanted)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_names_exists(page: Path) -> None:
+    """Files of the repository, our settings, and commands of ours in blocks that are not run."""
+    text = page.read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:src|tests|docs|deploy|benchmarks)/[\w./@-]*)`", text):
+        assert (ROOT / path).exists() or list(ROOT.glob(f"{path}-*.md")), path
+    for name in re.findall(r"python -m\s+(benchmarks[\w.]*)", text):
+        assert importlib.util.find_spec(name), name
+    for name in re.findall(r"\bFOREMASK_[A-Z_]*[A-Z]", text):
+        assert name in _FIELDS, name
+    for _, block, marked in all_blocks(page):
+        for line in block.splitlines():
+            if marked and line.startswith("foremask "):
+                words = line.partition("#")[0].split()[1:]
+                app.parse_args(words, print_error=False, exit_on_error=False)

@@ -7,6 +7,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -21,6 +22,8 @@ from tests.api.test_operations import NoVerdict
 from tests.collector import Collector, Sent, collecting
 from tests.engine import stand_in
 from tests.engine.conftest import Caller, Site, until, working
+from tests.pages import DOCS
+from tests.test_docs import blocks
 
 SECRET = "hush-this-is-a-secret"
 PENDING = ("foremask_webhook_attempts_total", (("outcome", "pending"),))
@@ -93,6 +96,11 @@ async def test_a_job_is_one_trace_from_post_to_webhook(
     assert sorted(each.facts["frames"] for each in masks) == [7, 10]
     hook = spans[-1]
     assert (hook.facts["http.response.status_code"], hook.facts["outcome"]) == (500, "pending")
+    shown = documented()["spans"]
+    assert sorted(tree(spans)) == sorted((each["name"], each["parent"] or "") for each in shown)
+    assert {(each.name, *sorted(each.facts.keys() - {"request_id"})) for each in spans} == {
+        (each["name"], *sorted(each["attributes"])) for each in shown
+    }
     told = b"".join(collector.bodies)
     for hidden in (SECRET, caller.secret, site.url.removeprefix("http://")):
         assert hidden.encode() not in told
@@ -100,6 +108,14 @@ async def test_a_job_is_one_trace_from_post_to_webhook(
 
 async def _more_than(before: float) -> bool:
     return meters.counted()[PENDING] > before
+
+
+def documented() -> dict[str, Any]:
+    """The trace in docs/operations.md; that of a real clip, cut in two as well."""
+    (text,) = blocks(DOCS / "operations.md", "json")
+    trace: dict[str, Any] = json.loads(text)
+    assert trace["trace"] == _halves_changed(trace["request_id"])
+    return trace
 
 
 def _halves_changed(request_id: str) -> str:

@@ -1,5 +1,6 @@
 """The page on which Prometheus reads what this process, and all processes together, have counted."""
 
+import math
 from collections.abc import Iterator
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -21,6 +22,7 @@ async def page(database: Database) -> tuple[bytes, str]:
         meters.DATABASE_UP.set(0)
         for gauge in (meters.JOBS, meters.QUEUE_DEPTH, meters.QUEUE_WAIT, meters.PROCESSES):
             gauge.clear()
+        meters.SLOTS.set(math.nan)
         return generate_latest(meters.HERE), CONTENT_TYPE_LATEST
     meters.DATABASE_UP.set(1)
     _show(now)
