@@ -11,8 +11,8 @@ def scene(x: int) -> tuple[np.ndarray, np.ndarray]:
     """A red square at column ``x`` on blue noise, and its mask."""
     rgb = np.random.default_rng(x).integers(0, 60, (GRID, GRID, 3)).astype(np.uint8)
     rgb[..., 2] += 120
-    truth = np.zeros((GRID, GRID), np.float32)
-    truth[40:80, x : x + 40] = 1
+    truth = np.zeros((GRID, GRID), np.uint8)
+    truth[40:80, x : x + 40] = 255
     rgb[truth > 0] = (210, 40, 40)
     return rgb, truth
 
@@ -37,7 +37,7 @@ def test_a_keyframe_that_the_network_missed_is_judged_by_the_others() -> None:
 def test_masks_that_are_sure_of_nothing_teach_nothing() -> None:
     """Grey everywhere: no verdict instead of a random one."""
     clips, truths = looks()
-    assert verdicts(clips, [np.full_like(each, 0.5) for each in truths]) is None
+    assert verdicts(clips, [np.full_like(each, 128) for each in truths]) is None
     assert verdicts(clips, [np.zeros_like(each) for each in truths]) is None
 
 
@@ -52,21 +52,30 @@ def test_the_same_clip_gets_the_same_verdicts() -> None:
 
 def test_a_verdict_that_is_not_clear_changes_nothing() -> None:
     """Within one unit of logit the network's word stands."""
-    mask = np.linspace(0.01, 0.99, 64, dtype=np.float32).reshape(8, 8)
-    same = correct(mask, np.full((GRID, GRID), 0.9, np.float32), np.zeros((8, 8), bool))
-    np.testing.assert_allclose(same, mask, atol=1e-5)
+    mask = np.linspace(0, 255, 128 * 128).astype(np.uint8).reshape(128, 128)
+    same = correct(mask, np.full((GRID, GRID), 0.9, np.float32))
+    np.testing.assert_array_equal(same, mask)
 
 
 def test_a_clear_verdict_takes_away_and_adds_but_spares_thin_parts() -> None:
     """A kite's line is one pixel wide: the grid cannot see it, so its no does not count there."""
-    mask = np.full((8, 8), 0.8, np.float32)
-    thin = np.zeros((8, 8), bool)
-    thin[:, 2] = True
-    taken = correct(mask, np.full((GRID, GRID), -5, np.float32), thin)
-    assert taken[:, 2].min() > 0.79
-    assert taken[:, 4].max() < 0.05
-    added = correct(1 - mask, np.full((GRID, GRID), 5, np.float32), thin)
-    assert added.min() > 0.9
+    mask = np.zeros((5 * GRID, 5 * GRID), np.uint8)
+    mask[200:450, 200:450] = 220
+    mask[0:190, 300:302] = 220
+    taken = correct(mask, np.full((GRID, GRID), -5, np.float32))
+    assert taken[0:180, 300:302].min() > 200
+    assert taken[220:430, 220:430].max() < 10
+    added = correct(255 - mask, np.full((GRID, GRID), 5, np.float32))
+    assert added[220:430, 220:430].min() > 230
+
+
+def test_what_the_verdict_says_along_an_edge_is_less_than_the_mask_knows() -> None:
+    """The verdict sees the subject one cell too wide: the outline stays where the network put it."""
+    mask = np.zeros((512, 512), np.uint8)
+    mask[100:400, 100:400] = 255
+    verdict = np.full((GRID, GRID), -5, np.float32)
+    verdict[24:101, 24:101] = 5
+    np.testing.assert_array_equal(correct(mask, verdict), mask)
 
 
 def test_thin_parts_are_those_that_an_opening_removes() -> None:
@@ -74,7 +83,7 @@ def test_thin_parts_are_those_that_an_opening_removes() -> None:
     mask = np.zeros((60, 60), np.float32)
     mask[20:50, 20:50] = 1
     mask[0:20, 30:32] = 1
-    thin = thin_parts(mask)
+    thin = thin_parts(mask, 5)
     assert thin[5, 30]
     assert not thin[35, 35]
     assert not thin[5, 5]

@@ -8,7 +8,7 @@ import pytest
 
 from foremask.options import Quality
 from foremask.pictures import Picture
-from foremask.vision.segment import CONTEXT_FRAMES, TIERS, WINDOW_FRAMES, mask_grid, mask_pictures
+from foremask.vision.segment import CONTEXT_FRAMES, TIERS, WINDOW_FRAMES, grid_of, mask_pictures
 from foremask.vision.session import Seen
 from foremask.vision.still import Still
 
@@ -130,9 +130,9 @@ def test_a_long_shot_passes_through_windows_without_a_missing_frame() -> None:
 @pytest.mark.parametrize(
     ("width", "height"), [(1, 1), (2, 2), (1920, 1080), (1080, 1920), (16, 4000)]
 )
-def test_the_mask_grid_keeps_the_aspect_and_never_enlarges(width: int, height: int) -> None:
-    """At most 640 x 360 cells, in the picture's shape."""
-    columns, rows = mask_grid(Still(np.zeros((height, width, 3), np.uint8)))
+def test_a_grid_keeps_the_aspect_and_never_enlarges(width: int, height: int) -> None:
+    """At most the cells asked for, in the picture's shape."""
+    columns, rows = grid_of(Still(np.zeros((height, width, 3), np.uint8)), 640 * 360)
     assert columns <= width
     assert rows <= height
     assert columns * rows <= 1.01 * 640 * 360

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from foremask.pictures import Alpha, Rgb
-from foremask.vision.grids import resized
+from foremask.pictures import Alpha, Levels, Rgb
+from foremask.vision.grids import as_levels, resized
 from foremask.vision.session import Features
 
 GRID = 128  # the classifier's square grid: the finest level of features that it reads
@@ -32,10 +32,12 @@ WEIGHT_DECAY = 3e-2
 DROPOUT = 0.2
 LABEL_SMOOTHING = 0.04
 GAIN = 1.5  # how much of the classifier's logit beyond ±1 is added to the network's
+NOTICEABLE = 0.15  # of alpha: smaller changes are left alone
+EDGE_CELLS = 1.4  # of GRID: the mask knows better about what is narrower; docs/adr/0053
 POSITION_WEIGHT = 0.3
 SEED = 20260
 
-type Levels = list[NDArray[np.float32]]
+type Maps = list[NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,44 +94,65 @@ class Look:
     colours: NDArray[np.float16]
     motion: Alpha
 
-    def levels(self) -> Levels:
+    def motion_on_grid(self) -> Alpha:
+        """The motion as (GRID, GRID)."""
+        return resized(self.motion, GRID, GRID)
+
+    def levels(self) -> Maps:
         """All of it as maps (h, w, channels), each at its own size."""
-        motion = resized(self.motion, GRID, GRID)[..., None]
+        motion = self.motion_on_grid()[..., None]
         near = np.concatenate([self.colours.astype(np.float32), motion, _position()], axis=-1)
         return [*(each.astype(np.float32) for each in self.features), near]
 
 
-def verdicts(looks: Sequence[Look], masks: Sequence[Alpha]) -> list[Alpha] | None:
+def verdicts(looks: Sequence[Look], masks: Sequence[Levels]) -> list[Alpha] | None:
     """A logit for each keyframe on the classifier's grid, positive for the subject.
 
     Trained on what ``masks`` (any size) are sure of, so a few keyframes that are wrong are outvoted.
     None when the masks are sure of nothing, or of one side only.
     """
     rng = np.random.default_rng(SEED)
-    small = [resized(mask, GRID, GRID) for mask in masks]
-    levels = [look.levels() for look in looks]
-    lesson = _lesson(levels, small, rng)
+    small = [resized(mask, GRID, GRID) * np.float32(1 / 255) for mask in masks]
+    lesson = _lesson(looks, small, rng)
     if lesson is None:
         return None
     net = _train(*lesson, rng)
-    return [net.judge(each) for each in levels]
+    return [net.judge(look.levels()) for look in looks]
 
 
-def correct(mask: Alpha, verdict: Alpha, thin: NDArray[np.bool_]) -> Alpha:
-    """Add to the mask's logit what the verdict is clear about; ``thin`` parts are never taken away.
+def correct(mask: Levels, verdict: Alpha) -> Levels:
+    """Add to the mask's logit what the verdict is clear about, where that changes more than an edge.
 
-    The grid cannot see a line of one pixel, so its silence on one means nothing.
+    The verdict's grid is coarser than the mask: it cannot see a line of one pixel, so thin parts are never
+    taken away, and what it says along the subject's outline is less than the mask knows.
     """
+    cell_px = max(mask.shape) / GRID
     z = cv2.resize(np.clip(verdict, -6, 6), mask.shape[::-1], interpolation=cv2.INTER_CUBIC)
     change = GAIN * (np.clip(z + 1, -6, 0) + np.clip(z - 1, 0, 6))
-    change[thin & (change < 0)] = 0
-    held = np.clip(mask, 0.004, 0.996)
-    return np.asarray(1 / (1 + (1 - held) / held * np.exp(-change)), np.float32)
+    before = mask * np.float32(1 / 255)
+    change[thin_parts(before, cell_px) & (change < 0)] = 0
+    held = np.clip(before, 0.004, 0.996)
+    after = 1 / (1 + (1 - held) / held * np.exp(-change))
+    wide = _wide(np.abs(after - before) > NOTICEABLE, cell_px)
+    return as_levels(before + wide * (after - before))
 
 
-def thin_parts(mask: Alpha, width_px: int = 5) -> NDArray[np.bool_]:
+def _wide(places: NDArray[np.bool_], cell_px: float) -> Alpha:
+    """1 on parts wider than an edge's uncertainty, fading to 0 around them, and 0 on all others."""
+    width_px = round(EDGE_CELLS * cell_px) | 1
+    eroded = cv2.erode(places.astype(np.uint8), _disk(width_px))
+    grown = cv2.dilate(eroded, _disk(width_px + 2)).astype(np.float32)
+    fade_px = round(cell_px) | 1
+    return np.asarray(cv2.blur(grown, (fade_px, fade_px)), np.float32)
+
+
+def _disk(width_px: int) -> NDArray[np.uint8]:
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width_px, width_px)), np.uint8)
+
+
+def thin_parts(mask: Alpha, width_px: float) -> NDArray[np.bool_]:
     """Where a picked part is narrower than ``width_px``: what an opening removes."""
-    disk = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width_px, width_px))
+    disk = _disk(round(width_px) | 1)
     picked = (mask > 0.4).astype(np.uint8)
     solid = cv2.dilate(cv2.morphologyEx(picked, cv2.MORPH_OPEN, disk), disk)
     return np.asarray((picked > 0) & (solid == 0))
@@ -139,13 +162,17 @@ type _Lesson = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float3
 
 
 def _lesson(
-    levels: Sequence[Levels], masks: Sequence[Alpha], rng: np.random.Generator
+    looks: Sequence[Look], masks: Sequence[Alpha], rng: np.random.Generator
 ) -> _Lesson | None:
     """Sampled pixels, their labels and weights (each class sums to 1), and the width of each level."""
-    still = _still_level(levels, masks)
-    rows, labels, weights = [], [], []
-    for maps, mask, weight in zip(levels, masks, _keyframe_weights(masks), strict=True):
-        moving = maps[-1][..., 3] >= still
+    motions = [look.motion_on_grid() for look in looks]
+    still = _still_level(motions, masks)
+    rows, labels, weights, widths = [], [], [], []
+    taught = zip(looks, motions, masks, _keyframe_weights(masks), strict=True)
+    for look, motion, mask, weight in taught:
+        maps = look.levels()
+        widths = [each.shape[2] for each in maps]
+        moving = motion >= still
         for label, sure in enumerate((mask < SURE_BACKGROUND, (mask > SURE_FOREGROUND) & moving)):
             there = np.flatnonzero(sure)
             if there.size:
@@ -160,13 +187,11 @@ def _lesson(
         return None
     for label in (0, 1):
         w[y == label] /= w[y == label].sum()
-    return np.concatenate(rows), y, w, [each.shape[2] for each in levels[0]]
+    return np.concatenate(rows), y, w, widths
 
 
-def _still_level(levels: Sequence[Levels], masks: Sequence[Alpha]) -> float:
-    moved = [
-        maps[-1][..., 3][mask > SURE_FOREGROUND] for maps, mask in zip(levels, masks, strict=True)
-    ]
+def _still_level(motions: Sequence[Alpha], masks: Sequence[Alpha]) -> float:
+    moved = [motion[mask > SURE_FOREGROUND] for motion, mask in zip(motions, masks, strict=True)]
     together = np.concatenate(moved)
     return STILL_SHARE * float(np.median(together)) if together.size else 0.0
 
@@ -181,7 +206,7 @@ def _keyframe_weights(masks: Sequence[Alpha]) -> NDArray[np.float64]:
     return np.array(sure) * np.exp(-1.5 * np.abs(np.log(area / usual))) + 0.02
 
 
-def _gather(maps: Levels, pixels: NDArray[np.intp]) -> NDArray[np.float32]:
+def _gather(maps: Maps, pixels: NDArray[np.intp]) -> NDArray[np.float32]:
     """The channels of all levels at pixels of the grid, coarser levels by their nearest cell."""
     y, x = pixels // GRID, pixels % GRID
     parts = [each[y * each.shape[0] // GRID, x * each.shape[1] // GRID] for each in maps]
@@ -197,7 +222,7 @@ class _Net:
     widths: list[int]
     weights: list[NDArray[np.float32]]
 
-    def judge(self, maps: Levels) -> Alpha:
+    def judge(self, maps: Maps) -> Alpha:
         """Logits on the grid. The first layer is linear, so each level passes it at its own size."""
         into, bias, out, last = self.weights
         scaled = into / self.deviation[:, None]

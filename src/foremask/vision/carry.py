@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from foremask.pictures import Alpha, Flow, Luma
+from foremask.pictures import Alpha, Flow, Levels, Luma
 from foremask.vision.grids import resized
 from foremask.vision.motion import compose, resize_flow, trust, warp
 
@@ -27,7 +27,7 @@ def carry(
     gap: int,
     steps: Sequence[Step],
     keyframes: Sequence[int],
-    masks: Sequence[Alpha],
+    masks: Sequence[Levels],
     reach: int = 2,
 ) -> list[Alpha]:
     """The masks from keyframe number ``gap`` up to the next one, or to the end of the window after the last.
@@ -67,7 +67,7 @@ def _flows(
 
 
 def _mean(
-    frame: int, masks: dict[int, Alpha], flows: dict[int, Flow], steps: Sequence[Step]
+    frame: int, masks: dict[int, Levels], flows: dict[int, Flow], steps: Sequence[Step]
 ) -> Alpha:
     """The trusted mean of what the keyframes in ``flows`` say of ``frame``, and of its own mask if it has one."""
     height, width = next(iter(masks.values())).shape
@@ -81,7 +81,7 @@ def _mean(
         said = resized(trusted, width, height) + np.float32(LEAST_TRUST)
         total += said * warp(masks[source], resize_flow(flow, width, height))
         weight += said
-    return total / weight
+    return total / (255 * weight)
 
 
 def flow_between(steps: Sequence[Step], here: int, there: int) -> Flow:

@@ -23,7 +23,6 @@ from foremask.vision.appearance import (
     Look,
     colours,
     correct,
-    thin_parts,
     verdicts,
 )
 from foremask.vision.carry import Step, carry, flow_between
@@ -32,9 +31,9 @@ from foremask.vision.motion import FlowFinder, residual, resize_flow, trust, war
 from foremask.vision.session import Features, Network
 from foremask.vision.tracks import keep_maps
 
-MASK_AREA_PX = 640 * 360  # the grid on which masks are carried, in the picture's aspect
-TRACK_SCALE = 2 / 3  # of the mask grid, on which tracks are followed
-WINDOW_FRAMES = 300  # about 0.5 MB each, and 2 MB more for a keyframe
+FLOW_AREA_PX = 320 * 180  # grids are given by their area, and have the picture's aspect
+TRACK_AREA_PX = 427 * 240
+WINDOW_FRAMES = 180  # about 0.5 MB each, and 5 MB more for a keyframe while its window is decided
 CONTEXT_FRAMES = 60  # of the window before that are still remembered
 CUT_TRUST = 0.25  # mean trust between neighbours under which the shot changes: docs/adr/0051
 THREADS = 2  # for flow and for carrying; the network has its own
@@ -45,26 +44,30 @@ class Tier:
     """What a quality spends; docs/quality.md has what each setting gives.
 
     Keyframes are at most ``stride`` apart; between two whose masks disagree by more than ``doubt`` another
-    is put, as long as there are no more than ``keyframes_per_frame`` on average.
+    is put, as long as there are no more than ``keyframes_per_frame`` on average. Masks are carried on a grid
+    of ``mask_area_px``; ``reach`` keyframes on each side speak for a frame.
     """
 
     stride: int
     doubt: float
     keyframes_per_frame: float
-    reach: int = 2  # keyframes on each side that speak for a frame
+    reach: int = 1
+    mask_area_px: int = 640 * 360
 
 
 TIERS = {
-    Quality.FAST: Tier(stride=8, doubt=0.25, keyframes_per_frame=0.14, reach=1),
-    Quality.BALANCED: Tier(stride=4, doubt=0.12, keyframes_per_frame=0.35, reach=1),
-    Quality.BEST: Tier(stride=2, doubt=0.08, keyframes_per_frame=0.7),
+    Quality.FAST: Tier(stride=8, doubt=0.25, keyframes_per_frame=0.14),
+    Quality.BALANCED: Tier(stride=4, doubt=0.12, keyframes_per_frame=0.35),
+    Quality.BEST: Tier(
+        stride=2, doubt=0.05, keyframes_per_frame=0.85, reach=2, mask_area_px=960 * 540
+    ),
 }
 
 
 def mask_pictures(
     pictures: Iterable[Picture], network: Network, tier: Tier = TIERS[Quality.BALANCED]
 ) -> Iterator[Alpha]:
-    """One mask for each picture, in order, on a grid of about `MASK_AREA_PX` in the picture's aspect.
+    """One mask for each picture, in order, on the tier's grid, which is never larger than the picture.
 
     All pictures have one size. Runs up to `WINDOW_FRAMES` ahead of what it yields. Nothing of one shot
     shows in another.
@@ -101,9 +104,8 @@ def _moments(pictures: Iterable[Picture], threads: ThreadPoolExecutor) -> Iterat
     find_back, find_ahead = FlowFinder(), FlowFinder()
     before: Step | None = None
     for picture in pictures:
-        columns, rows = mask_grid(picture)
-        flow_grid = (max(1, columns // 2), max(1, rows // 2))
-        grey = cv2.cvtColor(picture.rgb(*flow_grid), cv2.COLOR_RGB2GRAY).astype(np.uint8)
+        small = picture.rgb(*grid_of(picture, FLOW_AREA_PX))
+        grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.uint8)
         step, to_here = Step(grey, None, None), None
         if before is not None:
             ahead_later = threads.submit(find_ahead, before.grey, grey)
@@ -118,9 +120,9 @@ def _moments(pictures: Iterable[Picture], threads: ThreadPoolExecutor) -> Iterat
         yield _Moment(picture, step, to_here)
 
 
-def mask_grid(picture: Picture) -> tuple[int, int]:
-    """Columns and rows of the grid that masks of this picture are on; never larger than the picture."""
-    scale = min(1.0, (MASK_AREA_PX / (picture.width * picture.height)) ** 0.5)
+def grid_of(picture: Picture, area_px: int) -> tuple[int, int]:
+    """Columns and rows of about ``area_px`` in the picture's aspect; never more than the picture has."""
+    scale = min(1.0, (area_px / (picture.width * picture.height)) ** 0.5)
     return max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
 
 
@@ -209,7 +211,8 @@ class _Window:
     def _look_at(self, frame: int) -> None:
         picture = self._waiting[frame]
         seen = self._network.see(picture)
-        mask = as_levels(resized(seen.alpha, *mask_grid(picture)))
+        grid = grid_of(picture, self._tier.mask_area_px)
+        mask = as_levels(resized(seen.alpha, *grid))
         key = _Keyframe(mask, colours(picture.rgb(GRID, GRID)), seen.features, [])
         self._keyframes[frame] = key
         self._keyframes_seen += 1
@@ -234,7 +237,8 @@ class _Window:
         height, width = self._steps[middle].grey.shape
         carried = []
         for frame in (first, last):
-            mask = resized(as_alpha(self._keyframes[frame].mask), width, height)
+            mask = as_alpha(self._keyframes[frame].mask)
+            mask = resized(mask, width, height)
             carried.append(warp(mask, flow_between(self._steps, middle, frame)))
         either = np.maximum(*carried).sum() + 0.001 * height * width
         return float(np.abs(carried[0] - carried[1]).sum() / either)
@@ -254,12 +258,13 @@ class _Window:
                 yield from some
         self._emitted = upto
 
-    def _remember(self, frames: list[int]) -> list[Alpha]:
+    def _remember(self, frames: list[int]) -> list[Levels]:
         """The keyframes' masks after what the window knows: tracks, look, and tracks again."""
-        masks = [as_alpha(self._keyframes[f].mask) for f in frames]
+        masks = [self._keyframes[f].mask for f in frames]
         motions = [self._motion(f) for f in frames]
         rows, columns = masks[0].shape
-        small = (max(1, round(columns * TRACK_SCALE)), max(1, round(rows * TRACK_SCALE)))
+        scale = min(1.0, (TRACK_AREA_PX / (rows * columns)) ** 0.5)
+        small = max(1, round(columns * scale)), max(1, round(rows * scale))
         earlier = [frames[0], *frames]
         back = [
             resize_flow(flow_between(self._steps, f, before), *small)
@@ -273,10 +278,7 @@ class _Window:
         logits = verdicts(looks, masks)
         if logits is None:
             return masks
-        corrected = [
-            correct(mask, logit, thin_parts(mask))
-            for mask, logit in zip(masks, logits, strict=True)
-        ]
+        corrected = [correct(*each) for each in zip(masks, logits, strict=True)]
         return _without_strays(corrected, motions, back)
 
     def _motion(self, frame: int) -> Alpha:
@@ -290,12 +292,12 @@ class _Window:
 
 
 def _without_strays(
-    masks: list[Alpha], motions: list[Alpha], back: list[NDArray[np.float32]]
-) -> list[Alpha]:
+    masks: list[Levels], motions: list[Alpha], back: list[NDArray[np.float32]]
+) -> list[Levels]:
     rows, columns = back[0].shape[:2]
-    small = [resized(mask, columns, rows) for mask in masks]
+    small = [resized(mask, columns, rows) * np.float32(1 / 255) for mask in masks]
     keep = keep_maps(small, motions, back)
     return [
-        mask * resized(each, mask.shape[1], mask.shape[0])
-        for mask, each in zip(masks, keep, strict=True)
+        mask if kept.all() else as_levels(as_alpha(mask) * resized(kept, *mask.shape[::-1]))
+        for mask, kept in zip(masks, keep, strict=True)
     ]
