@@ -1,12 +1,15 @@
 """A file that was cut off says so, whatever is left of it decodes."""
 
 import io
+import struct
 from pathlib import Path
 
 import pytest
 
+from foremask.pipeline import mask_video
 from foremask.video.demux import Container
 from foremask.video.reader import VideoReader
+from foremask.video.verify import verify
 from foremask.video.wholeness import is_cut_off
 from tests import synth
 
@@ -38,3 +41,18 @@ def test_the_reader_warns_of_a_cut(tmp_path: Path, kind: str) -> None:
     with VideoReader(path) as reader:
         assert sum(1 for _ in reader) < 10
         assert len(reader.warnings) == 1
+
+
+def test_a_frame_lasts_no_longer_than_its_file(tmp_path: Path) -> None:
+    """Sample times gone mad: what was found is masked, says so, and ends where the header says."""
+    source = synth.write(tmp_path / "a.mp4")
+    data = source.read_bytes()
+    times = struct.pack(">II", 10, 1_000)  # ten frames of a thousand ticks
+    assert data.count(times) == 1
+    source.write_bytes(data.replace(times, struct.pack(">II", 10, 0x7FFF_0000)))
+    target = tmp_path / "mask.mp4"
+    report = mask_video(source, target, masker=synth.red_is_foreground, refiner=synth.stretched)
+    verify(source, target)
+    assert report.frames_out == 1
+    assert report.duration_s == pytest.approx(1 / 3)
+    assert report.warnings == ("the file declares 10 frames and holds 1",)

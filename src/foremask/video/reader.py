@@ -87,11 +87,13 @@ class VideoReader:
         self.end_pts = self._end(index, last, shown or max(1, nominal))
 
     def _end(self, frames: int, last: int | None, shown: int) -> int:
-        """The declared end of the track where all of it is there, else the last frame's own."""
+        """The declared end of the track where all of it is there, else the last frame's own if that is sooner."""
         last = last or 0
-        whole = frames >= (self.clip.frames or 0)
         declared = self.declared_end_pts
-        return declared if whole and declared is not None and declared > last else last + shown
+        if declared is None or declared <= last:
+            return last + shown
+        whole = frames >= (self.clip.frames or 0)
+        return declared if whole else min(declared, last + shown)
 
     @property
     def declared_end_pts(self) -> int | None:
