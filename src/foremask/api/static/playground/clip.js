@@ -7,7 +7,7 @@ import { needToken, refuse } from "./token.js";
 const MAX_BYTES = 2 ** 30;
 
 // `video` is what a job is sent, `blob` what the stage plays; `facts` come with the verdict.
-export const clip = { name: "", video: "", blob: null, facts: null };
+export const clip = { video: "", blob: null, facts: null };
 let attempt = new AbortController();
 let tell = () => {};
 
@@ -51,10 +51,10 @@ async function takeSample() {
   takeFile(new File([blob], "balloon.webm", { type: "video/webm" }));
 }
 
-function begin(name, blob) {
+function begin(blob) {
   attempt.abort();
   attempt = new AbortController();
-  Object.assign(clip, { name, blob, video: "", facts: null });
+  Object.assign(clip, { blob, video: "", facts: null });
   clear(find("clip-error"), find("url"));
   show(find("verdict"), false);
   show(find("upload"), false);
@@ -63,7 +63,7 @@ function begin(name, blob) {
 }
 
 async function takeFile(file) {
-  const signal = begin(file.name, file);
+  const signal = begin(file);
   find("url").value = "";
   if (file.size > MAX_BYTES)
     return no({ reason: "file_too_large", message: `The file has ${bytes(file.size)}; at most 1 GiB is taken.` });
@@ -84,7 +84,7 @@ async function takeFile(file) {
 
 async function takeUrl(url) {
   if (!url) return;
-  const signal = begin(url, null);
+  const signal = begin(null);
   find("url").value = url;
   await needToken();
   clip.video = url;

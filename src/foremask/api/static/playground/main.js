@@ -66,7 +66,7 @@ async function onClip() {
 
 async function submit() {
   const body = fields();
-  const { facts, name } = clip;
+  const { facts } = clip;
   for (const [place, field] of [["form-error"], ["webhook-error", "webhook"], ["preset-error", "preset"], ["clip-error", "url"]])
     clear(find(place), field && find(field));
   show(find("report"), false);
@@ -79,7 +79,7 @@ async function submit() {
     find("go").disabled = false;
     const status = await follow(id);
     if (calls && status) awaitDelivery(id).catch(() => {});
-    if (status?.status === "COMPLETED") await finish(status, body.output_container_and_codec, facts, name);
+    if (status?.status === "COMPLETED") await finish(status, body.output_container_and_codec, facts);
   } catch (error) {
     if (error.reason?.startsWith("token_")) refuse(error);
     else explain(find(placeOf(error)), error, fieldOf(error));
@@ -96,9 +96,9 @@ function fieldOf(error) {
   return id ? find(id) : null;
 }
 
-async function finish(status, made, facts, name) {
+async function finish(status, made, facts) {
   const { video_url: link, report } = status.result;
-  showReport(status, made, name);
+  showReport(status, made);
   askJson("GET", `/v2/status/${status.request_id}/strip`).then(({ result }) => showStrip(result.frames)).catch(() => {});
   const url = canShow(made) ? here(link) : await convert(canShow("mp4_h264") ? "mp4_h264" : "webm_vp9").catch(() => "");
   done = [url, facts, report];

@@ -3,7 +3,7 @@ import { askJson, clear, explain, here } from "./api.js";
 import { bytes, find, listFacts, make, percent, seconds, show } from "./dom.js";
 import { PRESETS, presetOptions } from "./choices.js";
 
-const job = { id: "", preset: "", made: {}, name: "" };
+const job = { id: "", made: {} };
 
 export function setUpReport() {
   find("other").append(...presetOptions());
@@ -11,13 +11,13 @@ export function setUpReport() {
   find("other").addEventListener("change", renderOther);
 }
 
-export function showReport(status, preset, name) {
+export function showReport(status, preset) {
   const { report = {}, video_url: link } = status.result;
-  Object.assign(job, { id: status.request_id, preset, made: {}, name: name.replace(/^.*\//, "").replace(/\.[^.]*$/, "") || "clip" });
+  Object.assign(job, { id: status.request_id, made: {} });
   if (link) job.made[preset] = here(link);
   show(find("report"));
   show(find("download"), Boolean(link));
-  offer(find("download"), link && here(link), preset);
+  find("download").href = job.made[preset] ?? "";
   find("download").textContent = `Download the mask${report.bytes ? ` (${bytes(report.bytes)})` : ""}`;
   find("other").value = preset === "mov_proresks" ? "mp4_h264" : "mov_proresks";
   renderOther();
@@ -37,11 +37,6 @@ function facts(report) {
     ["Made with", report.runtime],
     ["SHA-256", report.sha256 && make("code", { textContent: `${report.sha256.slice(0, 16)}…`, title: report.sha256 })],
   ];
-}
-
-function offer(link, url, preset) {
-  link.href = url ?? "";
-  link.download = `${job.name}.mask.${preset.split("_")[0]}`;
 }
 
 function renderOther() {
@@ -79,7 +74,5 @@ async function makeOther(preset) {
 }
 
 function sayReady(preset) {
-  const link = make("a", { textContent: `Download ${PRESETS[preset].label}` });
-  offer(link, job.made[preset], preset);
-  find("other-said").replaceChildren(link);
+  find("other-said").replaceChildren(make("a", { href: job.made[preset], textContent: `Download ${PRESETS[preset].label}` }));
 }
