@@ -45,7 +45,11 @@ class Refiner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a masking is; ``frames_total`` may be a guess, or None."""
+    """How far a masking is; ``frames_total`` may be a guess, or None.
+
+    ``frames_done`` counts work: a frame that has been looked at is four fifths done, and the rest when
+    its mask is written, which may be a window of frames later.
+    """
 
     frames_done: int
     frames_total: int | None
@@ -84,6 +88,10 @@ def _silent(_: Progress) -> None:
     """Show no progress."""
 
 
+def _wait() -> None:
+    """Do nothing meanwhile."""
+
+
 def mask_video(
     source: Path,
     target: Path,
@@ -95,7 +103,7 @@ def mask_video(
 ) -> Report:
     """Write to ``target`` a video in which white is the foreground of ``source``.
 
-    ``on_frame`` is called after each frame, in this thread, and cancels by raising. With a ``span``,
+    ``on_frame`` is called whenever there is progress, in this thread, and cancels by raising. With a ``span``,
     ``source`` is what `segments.cut` made for it, and ``target`` becomes a part for `segments.join`.
     ``masker`` and ``refiner`` replace the network and the guided filter.
     Raises the errors of `probe` before anything is written, CorruptVideo where the source breaks on the
@@ -119,23 +127,29 @@ def mask_video(
             MaskWriter(target, options.preset, clip, source, part=span is not None)
         )
 
+        told = _Told(clip, span, on_frame)
+
         def ahead[T](items: Iterable[T], size: int, stage: str) -> Iterator[T]:
             return stack.enter_context(_ahead(items, size, stage, costs, stop))
 
-        shown: Iterable[Picture] = analysed
+        shown: Iterable[Picture] = told.looking(analysed)
         if clip.pixels > HUGE_PIXELS:
-            shown = map(_small, analysed)
+            shown = map(_small, told.looking(analysed))
         pictures = ahead(shown, depth, "decode for the network")
         alphas = ahead(masker(pictures), 2 * depth, "see")
         frames = ahead(encoded, depth, "decode")
-        refined = ahead(_refine(frames, alphas, refiner, span, seen), min(2, depth), "refine")
+        pairs = _refine(frames, alphas, refiner, span, seen)
+        refined = stack.enter_context(
+            _ahead(pairs, min(2, depth), "refine", costs, stop, meanwhile=told.tell)
+        )
         stack.callback(stop.set)  # all stages at once, before each is waited for
         started = time.thread_time()
-        for done, (frame, levels) in enumerate(refined, 1):
+        for frame, levels in refined:
             writer.write(levels, frame)
             check_length(clip, options.limits, None, frame.index + 1)
             _check_time(clip, options.limits, frame)
-            on_frame(Progress(done, clip.expected_frames))
+            told.written += 1
+            told.tell()
         end_pts = span.end_pts if span and span.end_pts is not None else encoded.end_pts
         written = writer.finish(end_pts, encoded.time_base)
         costs["encode"] = time.thread_time() - started
@@ -179,6 +193,31 @@ def _small(frame: Frame) -> _Small:
 def _check_time(clip: Clip, limits: Limits, frame: Frame) -> None:
     if frame.time_s - clip.start_s > limits.max_duration_s:
         check_length(clip, limits, frame.time_s - clip.start_s + 1 / (clip.fps or 1), None)
+
+
+@dataclass(slots=True)
+class _Told:
+    """Counts frames looked at and written, and tells when there is more to tell."""
+
+    clip: Clip
+    span: Span | None
+    on_frame: OnFrame
+    looked_at: int = 0
+    written: int = 0
+    last: int = 0
+
+    def looking(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """Count those of the span as they pass."""
+        for frame in frames:
+            self.looked_at += self.span is None or self.span.holds(frame.pts)
+            yield frame
+
+    def tell(self) -> None:
+        """Call ``on_frame`` if work has been done since the last time."""
+        done = (4 * self.looked_at + self.written) // 5
+        if done > self.last:
+            self.last = done
+            self.on_frame(Progress(done, self.clip.expected_frames))
 
 
 @dataclass(slots=True)
@@ -232,11 +271,16 @@ class _StoppedError(Exception):
 
 @contextmanager
 def _ahead[T](
-    items: Iterable[T], size: int, stage: str, costs: dict[str, float], stop: threading.Event
+    items: Iterable[T],
+    size: int,
+    stage: str,
+    costs: dict[str, float],
+    stop: threading.Event,
+    meanwhile: Callable[[], None] = _wait,
 ) -> Iterator[Iterator[T]]:
     """Draw from ``items`` in a thread, at most ``size`` ahead; its errors surface where it is read.
 
-    ``stop`` ends it, and leaving the block sets ``stop`` and waits for the thread. The thread's processor
+    ``meanwhile`` is called now and then while the reader waits. ``stop`` ends it, and leaving the block sets ``stop`` and waits for the thread. The thread's processor
     time is noted under ``stage`` in ``costs``.
     """
     ready: queue.Queue[object] = queue.Queue(size)
@@ -266,6 +310,7 @@ def _ahead[T](
             try:
                 item = ready.get(timeout=0.1)
             except queue.Empty:
+                meanwhile()
                 continue
             if item is _END:
                 break

@@ -56,8 +56,8 @@ class Tier:
 
 
 TIERS = {
-    Quality.FAST: Tier(stride=8, doubt=0.25, keyframes_per_frame=0.14),
-    Quality.BALANCED: Tier(stride=4, doubt=0.12, keyframes_per_frame=0.35),
+    Quality.FAST: Tier(stride=6, doubt=0.4, keyframes_per_frame=0.21),
+    Quality.BALANCED: Tier(stride=4, doubt=0.4, keyframes_per_frame=0.3),
     Quality.BEST: Tier(
         stride=2, doubt=0.05, keyframes_per_frame=0.85, reach=2, mask_area_px=960 * 540
     ),
