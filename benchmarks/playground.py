@@ -85,7 +85,12 @@ def until_ready(url: str) -> None:
 
 
 def start(port: int, data_dir: str) -> "subprocess.Popen[Any]":
-    """``make run``, as a stranger types it."""
+    """``make run``, as a stranger types it for the second time.
+
+    Where the environment is not up to date it would be made anew first, without what this program needs.
+    """
+    if subprocess.run(["make", "-q", ".venv/.ready"], cwd=ROOT, check=False).returncode:  # noqa: S607
+        raise SystemExit("not a warm machine: run `make setup` first")
     settings = {
         "FOREMASK_PORT": str(port),
         "FOREMASK_DATA_DIR": data_dir,

@@ -50,6 +50,11 @@ const { pipeline } = require("node:stream/promises");
 """
 
 
+_FONTS = """<?xml version="1.0"?>
+<fontconfig><dir>{folder}</dir><dir>/usr/share/fonts</dir><cachedir>{folder}/cache</cachedir></fontconfig>
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """A browser's executable, and the libraries that it brings."""
@@ -80,6 +85,7 @@ def npm_chromium() -> Program:
                     archive.extractall(folder / into, filter="data")
             for each in [*folder.glob("*.br"), *folder.glob("*.tar")]:
                 each.unlink()
+            (folder / "fonts.conf").write_text(_FONTS.format(folder=home / "fonts"))
             home.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(folder, home)
     return Program(home / "chromium", home / "lib")
@@ -102,6 +108,7 @@ def browsing(program: Program | None = None) -> Generator[Browser]:
     environ = dict(os.environ)
     if program.libraries is not None:
         environ["LD_LIBRARY_PATH"] = str(program.libraries)
+        environ["FONTCONFIG_PATH"] = str(program.libraries.parent)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=program.path, args=list(FLAGS), env=dict(environ)

@@ -47,6 +47,7 @@ HANDLERS = (
     openapi.document,
     playground.strip,
     playground.convert,
+    playground.mask,
     playground.deliveries,
     playground.receive,
     playground.clip,

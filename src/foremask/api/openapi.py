@@ -41,6 +41,7 @@ _SHAPES = (
     schemas.Problem,
     schemas.Strip,
     schemas.ConvertRequest,
+    schemas.MaskLink,
     schemas.ReceiverAnswer,
     schemas.Probed,
     schemas.UploadRequest,
@@ -100,6 +101,7 @@ def build() -> Json:
             "/v2/video/upload": {"post": _upload()},
             FORM_PATH: {"post": _form()},
             FILES_PATH + "{key}": {"get": _file("get"), "head": _file("head")},
+            "/v2/playground/masks/{request_id}": {"get": _mask()},
             RECEIVER_PATH: {"get": _deliveries()},
             RECEIVER_PATH + "/{token}": {"post": _receive()},
             "/v2/playground/clip": {"post": _clip()},
@@ -248,6 +250,20 @@ def _convert() -> Json:
                 errors.QueueFull,
                 *ALWAYS,
             ),
+        },
+    }
+
+
+def _mask() -> Json:
+    return {
+        "operationId": "show_mask",
+        "tags": ["playground"],
+        "summary": "A link to a mask at this address",
+        "description": "Where results lie in a cloud's store, result.video_url leads there; this one does not.",
+        "parameters": [_REQUEST_ID],
+        "responses": {
+            "200": _json("The link, good for a day.", "MaskLink"),
+            **_refusals(*TOKEN, errors.RequestUnknown, errors.RateLimited, *ALWAYS),
         },
     }
 

@@ -29,6 +29,7 @@ SHOWN_BYTES = 128 << 20
 FETCH_S = 60.0
 FETCHES_AT_ONCE = asyncio.Semaphore(2)
 BLOCK_BYTES = 1 << 20
+LINK_S = 86_400
 MAX_STRIP_BYTES = 4 << 20
 
 
@@ -66,6 +67,14 @@ async def convert(request: Ask, service: Parts, job: FromPath[str]) -> ASGIRespo
         202,
         rate_headers(request.scope),
     )
+
+
+@get("/v2/playground/masks/{job:str}")
+async def mask(request: Ask, service: Parts, job: FromPath[str]) -> ASGIResponse:
+    """A link to a mask that this very API serves, wherever the mask is stored: what the page may read."""
+    record = await _completed(request, service, job)
+    link = service.objects.own_link(record.result_key or "", LINK_S)
+    return json_answer({"request_id": job, "result": {"url": link}})
 
 
 @get(RECEIVER_PATH)

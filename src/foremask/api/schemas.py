@@ -122,6 +122,19 @@ class Strip(Struct):
     result: StripFrames
 
 
+class Link(Struct):
+    """Where a file is."""
+
+    url: str
+
+
+class MaskLink(Struct):
+    """Where a mask is, at this address."""
+
+    request_id: RequestId
+    result: Link
+
+
 class Callback(Struct):
     """One callback as it came."""
 

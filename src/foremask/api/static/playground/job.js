@@ -20,8 +20,10 @@ export async function follow(requestId) {
   const pace = { from: null, frames: 0 };
   clear(find("job-error"));
   show(find("job"));
+  show(find("job-bar"));
   show(find("job-cancel"));
   find("job-cancel").disabled = false;
+  if (find("job").offsetTop > innerHeight) find("stage").scrollIntoView({ block: "start" }); // a narrow screen
   let misses = 0;
   while (current === requestId) {
     let status;
@@ -56,6 +58,7 @@ function say(text) {
 function end(title) {
   say(title);
   show(find("job-cancel"), false);
+  show(find("job-bar"), false);
 }
 
 function render(status, elapsed_s, pace) {

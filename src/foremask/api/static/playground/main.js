@@ -96,11 +96,17 @@ function fieldOf(error) {
   return id ? find(id) : null;
 }
 
+// A link, at this address, to the mask in a format that this browser plays.
+async function playable(id, made) {
+  const shownBy = canShow(made) ? id : await convert(canShow("mp4_h264") ? "mp4_h264" : "webm_vp9");
+  return here((await askJson("GET", `/v2/playground/masks/${shownBy}`)).result.url);
+}
+
 async function finish(status, made, facts) {
-  const { video_url: link, report } = status.result;
+  const { report } = status.result;
   showReport(status, made);
   askJson("GET", `/v2/status/${status.request_id}/strip`).then(({ result }) => showStrip(result.frames)).catch(() => {});
-  const url = canShow(made) ? here(link) : await convert(canShow("mp4_h264") ? "mp4_h264" : "webm_vp9").catch(() => "");
+  const url = await playable(status.request_id, made).catch(() => "");
   done = [url, facts, report];
   await showMask(...done);
 }

@@ -14,10 +14,10 @@ export function setUpReport() {
 export function showReport(status, preset) {
   const { report = {}, video_url: link } = status.result;
   Object.assign(job, { id: status.request_id, made: {} });
-  if (link) job.made[preset] = here(link);
+  if (link) job.made[preset] = { id: job.id, url: here(link) };
   show(find("report"));
   show(find("download"), Boolean(link));
-  find("download").href = job.made[preset] ?? "";
+  find("download").href = job.made[preset]?.url ?? "";
   find("download").textContent = `Download the mask${report.bytes ? ` (${bytes(report.bytes)})` : ""}`;
   find("other").value = preset === "mov_proresks" ? "mp4_h264" : "mov_proresks";
   renderOther();
@@ -33,7 +33,7 @@ function facts(report) {
     ["Drift", drift === undefined ? "" : `${drift.toFixed(1)} ms`],
     ["Sound", report.audio === undefined ? "" : report.audio.length ? report.audio.map((each) => each.action ?? each.codec ?? "kept").join(", ") : "none in the clip"],
     ["Foreground", report.coverage === undefined ? "" : percent(report.coverage)],
-    ["Change from frame to frame", report.flicker === undefined ? "" : percent(report.flicker)],
+    ["Change per frame", report.flicker === undefined ? "" : percent(report.flicker)],
     ["Made with", report.runtime],
     ["SHA-256", report.sha256 && make("code", { textContent: `${report.sha256.slice(0, 16)}…`, title: report.sha256 })],
   ];
@@ -47,13 +47,16 @@ function renderOther() {
   else find("other-said").textContent = PRESETS[wanted].means;
 }
 
-// The mask in another format; answers its URL. The service encodes it from the mask that it keeps.
+// The mask in another format; answers the job that made it. The service encodes it from the mask that it keeps.
 export async function convert(preset) {
-  if (job.made[preset]) return job.made[preset];
+  if (job.made[preset]) return job.made[preset].id;
   const { request_id: id } = await askJson("POST", `/v2/status/${job.id}/convert`, { output_container_and_codec: preset });
   for (;;) {
     const status = await askJson("GET", `/v2/status/${id}`);
-    if (status.status === "COMPLETED") return (job.made[preset] = here(status.result.video_url));
+    if (status.status === "COMPLETED") {
+      job.made[preset] = { id, url: here(status.result.video_url) };
+      return id;
+    }
     if (status.status !== "IN_PROGRESS") throw Object.assign(new Error(status.error.details), status.error);
     await new Promise((resolve) => setTimeout(resolve, 300));
   }
@@ -74,5 +77,5 @@ async function makeOther(preset) {
 }
 
 function sayReady(preset) {
-  find("other-said").replaceChildren(make("a", { href: job.made[preset], textContent: `Download ${PRESETS[preset].label}` }));
+  find("other-said").replaceChildren(make("a", { href: job.made[preset].url, textContent: `Download ${PRESETS[preset].label}` }));
 }
