@@ -60,7 +60,11 @@ class Served:
 
     def start(self, **more: str) -> list[str]:
         """Start it and wait until it says where it listens; what it said."""
-        told = {name: value for name, value in os.environ.items() if "FOREMASK" not in name}
+        unwanted = (
+            "FOREMASK_",
+            "PYTHONUNBUFFERED",
+        )  # a journal is no terminal: what is said must not wait
+        told = {name: text for name, text in os.environ.items() if not name.startswith(unwanted)}
         told |= {
             "FOREMASK_DATA_DIR": str(self.root),
             "FOREMASK_PORT": str(self.port),

@@ -64,8 +64,8 @@ def print_json(value: object) -> None:
 
 
 def say(*lines: str) -> None:
-    """What a command answers with, on standard output."""
-    print(*lines, sep="\n")  # noqa: T201
+    """What a command answers with, on standard output, at once: `serve` goes on for months after its token."""
+    print(*lines, sep="\n", flush=True)  # noqa: T201
 
 
 def warn(line: str) -> None:
