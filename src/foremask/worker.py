@@ -53,9 +53,12 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
     scratch = settings.data_dir / "scratch" / "worker"
     model = model_path(settings.model_dir, settings.model_file) if "masks" in queues else None
     readable = [model.parent] if model else []  # what is beside it describes it
+    load = ("load", {"model": str(model)}) if model else None
     async with (
         MediaPool(scratch, slots=FILE_CHILDREN, sandbox=settings.sandbox) as files,
-        MediaPool(scratch, slots=slots, sandbox=settings.sandbox, readable=readable) as masks,
+        MediaPool(
+            scratch, slots=slots, sandbox=settings.sandbox, readable=readable, prepare=load
+        ) as masks,
         open_work(settings, Media(masks, files, Limits(), model), scratch) as work,
     ):
         await work_until_told(work, queues, slots, sandbox=str(masks.level))

@@ -110,6 +110,13 @@ def _facts(_: dict[str, Any], __: Parent) -> dict[str, Any]:
     }
 
 
+_calls = iter(range(1, 1000))
+
+
+def _count(_: dict[str, Any], __: Parent) -> int:
+    return next(_calls)
+
+
 def _refuse(_: dict[str, Any], __: Parent) -> None:
     raise CorruptVideo("The video breaks at frame 7.", param="video", limit=9, actual=7)
 
@@ -157,6 +164,7 @@ OPERATIONS: dict[str, Operation] = {
     "copy": _copy,
     "remote": _remote,
     "facts": _facts,
+    "count": _count,
     "refuse": _refuse,
     "die": _die,
     "hang": _hang,

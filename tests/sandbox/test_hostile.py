@@ -32,7 +32,7 @@ FILES = {
     ),
     "an mpd": (b'<?xml version="1.0"?><MPD></MPD>' + bytes(999), "container_unsupported"),
     "nothing": (b"", "empty_file"),
-    "a gif of 65535 px squared": (gif(65535, 1), "no_frames"),  # FFmpeg knows no such picture
+    "a gif of 65535 px squared": (gif(65535, 1), "resolution_too_large"),
     "a gif of 16001 px squared": (gif(16001, 2000), "resolution_too_large"),
     "a gif of 2000 frames of 16000 px squared": (gif(16000, 2000), "resolution_too_large"),
 }

@@ -87,7 +87,7 @@ async def test_a_full_disk_is_a_store_that_is_away(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody's fault, and worth another go: not a blunder of ours, and not the clip's."""
-    monkeypatch.setattr("foremask.sandbox.pool.FILE_BYTES", 1000)
+    monkeypatch.setattr("foremask.sandbox.process.FILE_BYTES", 1000)
     args = {
         "source": str(clip),
         "span": {"first_pts": 0, "end_pts": None},

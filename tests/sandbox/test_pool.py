@@ -127,6 +127,42 @@ async def test_a_child_serves_one_owner(pool: MediaPool) -> None:
     assert await pid(pool, "yours") != mine
 
 
+async def test_the_next_child_is_ready_before_it_is_needed(tmp_path: Path) -> None:
+    """It has done what takes time and served nobody; the one that it follows is gone."""
+    pool = MediaPool(
+        tmp_path / "scratch",
+        operations=misdeeds.__name__,
+        import_from=[ROOT],
+        memory_bytes=4 << 30,
+        prepare=("count", {}),
+    )
+    async with pool:
+        assert await pool.run("count", {}, owner="a") == 2
+        assert await pool.run("count", {}, owner="a") == 3
+        first = await pid(pool, "a")
+        assert await pool.run("count", {}, owner="b") == 2
+        assert is_gone(first)
+        with pytest.raises(CorruptVideo):
+            await pool.run("refuse", {}, owner="b")
+        assert await pool.run("count", {}, owner="b") == 2
+        second = await pid(pool, "b")
+    assert is_gone(second)
+
+
+async def test_a_spare_that_dies_is_not_missed(tmp_path: Path) -> None:
+    """What it was to do is done by a child that is started when it is needed."""
+    pool = MediaPool(
+        tmp_path / "scratch",
+        operations=misdeeds.__name__,
+        import_from=[ROOT],
+        memory_bytes=4 << 30,
+        prepare=("die", {}),
+    )
+    async with pool:
+        assert await pool.run("count", {}, owner="a") == 1
+        assert await pool.run("count", {}, owner="b") == 1
+
+
 async def test_a_child_is_replaced_after_its_share_of_jobs(tmp_path: Path) -> None:
     """Leaks do not add up."""
     async with open_pool(tmp_path, jobs_per_child=2) as pool:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from foremask.options import Limits, MaskOptions, Preset
+from foremask.options import Device, Limits, MaskOptions, Preset
 from foremask.sandbox.child import Operation, Parent
 from foremask.sandbox.remote import RemoteFile
 from foremask.video import segments
@@ -24,6 +24,11 @@ class _Probe(msgspec.Struct):
     source: Path | None = None  # or else the parent has the bytes, ``size`` of them
     size: int = 0
     preset: Preset | None = None
+
+
+class _Load(msgspec.Struct):
+    model: Path
+    device: Device = Device.AUTO
 
 
 class _Mask(msgspec.Struct):
@@ -65,6 +70,13 @@ def _probe(args: dict[str, Any], parent: Parent) -> Clip:
     return clip
 
 
+def _load(args: dict[str, Any], _: Parent) -> None:
+    from foremask.vision.session import network_at
+
+    wanted = _read(args, _Load)
+    network_at(wanted.model, wanted.device)
+
+
 def _mask(args: dict[str, Any], parent: Parent) -> object:
     from foremask import (
         pipeline,
@@ -104,6 +116,7 @@ def _recode(args: dict[str, Any], parent: Parent) -> object:
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
     "probe": _probe,
+    "load": _load,
     "mask": _mask,
     "plan": _plan,
     "cut": _cut,
