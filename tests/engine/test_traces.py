@@ -1,7 +1,9 @@
 """One trace tells a job's whole way, and nothing that is secret."""
 
 import asyncio
+import io
 import json
+import logging
 import subprocess
 import sys
 import uuid
@@ -11,11 +13,14 @@ from typing import Any
 
 import httpx
 import pytest
+import structlog
 
 from foremask import meters
 from foremask.api.app import create_app
 from foremask.engine.work import Work
+from foremask.meters import Series
 from foremask.settings import Settings
+from foremask.telemetry import configure_logs
 from foremask.traces import close_traces, first_span, job_span, open_traces, span
 from tests.api.test_decisions import PATH
 from tests.api.test_operations import NoVerdict
@@ -27,6 +32,7 @@ from tests.test_docs import blocks
 
 SECRET = "hush-this-is-a-secret"
 PENDING = ("foremask_webhook_attempts_total", (("outcome", "pending"),))
+DELIVERED = ("foremask_webhook_attempts_total", (("outcome", "delivered"),))
 
 
 @pytest.fixture
@@ -70,7 +76,7 @@ async def test_a_job_is_one_trace_from_post_to_webhook(
     before = meters.counted()[PENDING]
     async with working(work):
         await caller.ended(job)
-        await until(lambda: _more_than(before))
+        await until(lambda: _more_than(before, PENDING))
     await asyncio.to_thread(close_traces)
 
     spans = collector.trace()
@@ -106,8 +112,32 @@ async def test_a_job_is_one_trace_from_post_to_webhook(
         assert hidden.encode() not in told
 
 
-async def _more_than(before: float) -> bool:
-    return meters.counted()[PENDING] > before
+@pytest.mark.postgres
+async def test_a_worker_s_lines_name_the_job_and_the_attempt(
+    work: Work, caller: Caller, site: Site
+) -> None:
+    """Those of a library and of a module that knows no job as well: both are bound while the step lasts."""
+    stream = io.StringIO()
+    site.files["/page.mp4"] = b"<html>"
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    configure_logs(process="worker", stream=stream)
+    try:
+        job = await caller.submit(site.url + "/page.mp4", site.url + "/hook")
+        before = meters.counted()[DELIVERED]
+        async with working(work):
+            await until(lambda: _more_than(before, DELIVERED))
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        structlog.reset_defaults()
+    lines = {line["event"]: line for line in map(json.loads, stream.getvalue().splitlines())}
+    for event in ("step.failed", "webhook.attempted"):
+        assert (lines[event]["request_id"], lines[event]["attempt"]) == (job, 1)
+
+
+async def _more_than(before: float, series: Series) -> bool:
+    return meters.counted()[series] > before
 
 
 def documented() -> dict[str, Any]:

@@ -24,6 +24,7 @@ from foremask.jobs.received import MAX_BODY_BYTES, RECEIVER_PATH
 from foremask.jobs.records import Record
 from foremask.objects import strip_key
 from foremask.options import KEPT
+from foremask.traces import first_span
 
 SHOWN_BYTES = 128 << 20
 FETCH_S = 60.0
@@ -47,20 +48,22 @@ async def strip(request: Ask, service: Parts, job: FromPath[str]) -> ASGIRespons
 @post("/v2/status/{job:str}/convert", status_code=202)
 async def convert(request: Ask, service: Parts, job: FromPath[str]) -> ASGIResponse:
     """Start a job that encodes a mask in another preset: from the stored mask, without the network."""
-    call = await charge(request, service.database)
-    preset = parsing.parse_preset(await parsing.read_object(request))
-    record = await _completed(request, service, job)
-    admitted = await admission.admit(
-        service.database,
-        NewJob(
-            request_id=request_id(request),
-            token_id=call.grant.token_id,
-            source_key=record.result_key,
-            preset=preset,
-            quality=KEPT,
-            clip={"frames": record.frames_total},
-        ),
-    )
+    with first_span(request_id(request), "POST convert") as span:
+        call = await charge(request, service.database)
+        preset = parsing.parse_preset(await parsing.read_object(request))
+        record = await _completed(request, service, job)
+        admitted = await admission.admit(
+            service.database,
+            NewJob(
+                request_id=request_id(request),
+                token_id=call.grant.token_id,
+                source_key=record.result_key,
+                preset=preset,
+                quality=KEPT,
+                clip={"frames": record.frames_total},
+            ),
+        )
+        span.note(preset=preset.value)
     made = admitted.request_id
     return json_answer(
         {"request_id": made, "status_url": f"{service.settings.base_url}/v2/status/{made}"},
