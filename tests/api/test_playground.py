@@ -26,6 +26,7 @@ from foremask.jobs.deliveries import sign
 from foremask.jobs.tokens import webhook_key
 from foremask.video.verify import verify
 from tests import synth
+from tests.api import origin
 from tests.api.conftest import TOKEN, Running, bootstrap, running
 from tests.api.patient import http
 from tests.api.test_decisions import PATH, told
@@ -407,6 +408,24 @@ def test_from_a_dropped_clip_to_a_verified_webhook(
         coming.value.save_as(tmp_path / "mask.mkv")
         assert verify(disc, tmp_path / "mask.mkv")
         audit(page)
+
+
+def test_a_pasted_url_is_shown_without_asking_its_host(
+    browser: Browser, database_url: str, disc: Path, tmp_path: Path
+) -> None:
+    """The verdict, then the clip itself on the stage; the browser speaks with the service alone."""
+    with origin.serving(disc.parent) as host, running(database_url, tmp_path) as service:
+        page = browser.new_page()
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"{service.url}/#token={TOKEN}")
+        page.get_by_label("or the URL of one").fill(f"{host}/{disc.name}")
+        page.get_by_role("button", name="Look").click()
+        expect(page.locator("#verdict")).to_contain_text("vp9 in webm", timeout=WAIT_MS)
+        expect(page.locator("#frame")).to_be_visible(timeout=WAIT_MS)
+        shows(page, (60, 120), (220, 30, 30))
+        assert all(url.startswith((service.url, "blob:")) for url in asked)
+        page.close()
 
 
 def test_an_error_stands_beside_its_field_with_a_way_out(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from foremask.jobs import steps
 from foremask.jobs.steps import StepName
+from foremask.objects import strip_key
 from tests.api.conftest import Running
 
 REPORT = {"frames_in": 25, "frames_out": 25, "duration_drift_ms": 0.0}
@@ -15,6 +16,9 @@ async def complete(service: Running, job: str, mask: Path) -> str:
     objects = await service.objects()
     key = f"results/{job}/1/{job}{mask.suffix}"
     await objects.put(key, mask)
+    strip = mask.with_suffix(".strip.json")
+    strip.write_text("[[0.0, 0.25, 0.0]]")
+    await objects.put(strip_key(key), strip)
     async with service.database() as database:
         step = await steps.begin(database, StepName(job, "ingest"), "a worker")
         assert step is not None

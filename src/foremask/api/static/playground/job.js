@@ -13,8 +13,9 @@ export function setUpJob() {
   });
 }
 
-// Follows the job until it ends or another one is followed; answers its last status, or null.
-export async function follow(requestId) {
+// Follows the job until it ends or another one is followed; answers its last status, or null. `expected` is about
+// how many frames there are, for a clip whose header does not say.
+export async function follow(requestId, expected) {
   current = requestId;
   const began = performance.now();
   const pace = { from: null, frames: 0 };
@@ -42,7 +43,7 @@ export async function follow(requestId) {
       continue;
     }
     if (current !== requestId) return null;
-    render(status, (performance.now() - began) / 1000, pace);
+    render(status, (performance.now() - began) / 1000, pace, expected);
     if (status.status !== "IN_PROGRESS") return status;
     await pause(POLL_MS);
   }
@@ -61,13 +62,16 @@ function end(title) {
   show(find("job-bar"), false);
 }
 
-function render(status, elapsed_s, pace) {
+function render(status, elapsed_s, pace, expected) {
+  const guessed = !status.frames_total && status.status === "IN_PROGRESS";
+  const total = status.frames_total ?? expected;
   const bar = find("job-bar");
   if (status.stage === "queued" && status.status === "IN_PROGRESS") bar.removeAttribute("value");
-  else bar.value = status.progress ?? 0;
+  else bar.value = guessed && total ? Math.min(97, (97 * status.frames_done) / total) : (status.progress ?? 0);
   const now = performance.now();
   if (status.frames_done && pace.from === null) Object.assign(pace, { from: now, frames: status.frames_done });
   const fps = pace.from !== null && now > pace.from + 500 ? (status.frames_done - pace.frames) / ((now - pace.from) / 1000) : 0;
+  const left_s = status.eta_s ?? (fps > 0 && total ? Math.max(0, total - status.frames_done) / fps : undefined);
   if (status.status === "COMPLETED") end(`Done in ${seconds(elapsed_s)}`);
   else if (status.status === "ERROR") {
     end(status.error?.reason === "cancelled" ? "Cancelled" : "Failed");
@@ -75,9 +79,9 @@ function render(status, elapsed_s, pace) {
   } else say(STAGES[status.stage] ?? status.stage ?? "Working");
   listFacts(find("job-facts"), [
     ["Place in the queue", status.queue_position],
-    ["Frames", status.frames_total ? `${status.frames_done} of ${status.frames_total}` : status.frames_done || ""],
+    ["Frames", total ? `${status.frames_done} of ${guessed ? "about " : ""}${total}` : status.frames_done || ""],
     ["Speed", fps > 0 ? `${fps.toFixed(1)} fps` : ""],
-    ["To go", status.status === "IN_PROGRESS" && status.eta_s !== undefined ? seconds(status.eta_s) : ""],
+    ["To go", left_s === undefined || status.status !== "IN_PROGRESS" ? "" : seconds(left_s)],
     ["So far", status.status === "IN_PROGRESS" ? seconds(elapsed_s) : ""],
     ["Request", status.request_id],
   ]);

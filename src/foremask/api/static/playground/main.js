@@ -77,7 +77,7 @@ async function submit() {
     if (calls) body.webhook_url = await receiverUrl();
     const { request_id: id } = await askJson("POST", "/v2/video/segment/foreground_mask", body);
     find("go").disabled = false;
-    const status = await follow(id);
+    const status = await follow(id, facts.frames ?? Math.round(facts.duration_s * facts.fps));
     if (calls && status) awaitDelivery(id).catch(() => {});
     if (status?.status === "COMPLETED") await finish(status, body.output_container_and_codec, facts);
   } catch (error) {
