@@ -168,6 +168,7 @@ def test_sigterm_stops_everything_and_the_next_start_goes_on(served: Served, cli
     """A token is printed at the first start only; the job of before can be read after."""
     said = served.start()
     (token,) = [line.split()[-1] for line in said if "API token" in line]
+    assert [line.strip() for line in said if line.strip().endswith(f"/#token={token}")]
     request_id = served.submit(clip_url, token)
     family = served.family()
     assert len(family) > 4

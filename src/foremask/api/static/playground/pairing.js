@@ -64,8 +64,9 @@ export class Pair {
     this.wanted_s = null;
     this.planned = false;
     this.looping = true;
+    this.playing = false; // as asked for; a video that has ended says that it is paused
     for (const track of [this.source, this.mask])
-      track.video.addEventListener("ended", () => this.looping && this.leader.video === track.video && this.restart());
+      track.video.addEventListener("ended", () => this.leader === track && this.atEnd());
   }
 
   get leader() {
@@ -74,10 +75,6 @@ export class Pair {
 
   get tracks() {
     return [this.source, this.mask].filter((track) => track.loaded);
-  }
-
-  get paused() {
-    return this.leader.video.paused;
   }
 
   plan() {
@@ -118,13 +115,14 @@ export class Pair {
         if (Math.abs(ours.time_s - theirs.time_s) <= this.tolerance_s)
           return { time_s: ours.time_s, source: ours.texture, mask: theirs.texture };
     const [ours, theirs] = [source.frames.at(-1), mask.frames.at(-1)];
-    if (!ours || !theirs || !this.paused || this.tracks.some((track) => track.seeking)) return null;
+    const atRest = this.tracks.every((track) => track.video.paused && !track.seeking);
+    if (!ours || !theirs || !atRest || this.playing) return null;
     return { time_s: ours.time_s, source: ours.texture, mask: theirs.texture };
   }
 
   // The mask follows the source: a little faster or slower, or by a jump.
   keepInStep() {
-    if (this.tracks.length < 2 || this.paused) return;
+    if (this.tracks.length < 2 || !this.playing) return;
     const [ours, theirs] = [this.source.video, this.mask.video];
     const late_s = ours.currentTime - theirs.currentTime;
     if (Math.abs(late_s) > JUMP_S && !this.mask.seeking && !ours.ended) theirs.currentTime = ours.currentTime;
@@ -133,18 +131,26 @@ export class Pair {
   }
 
   async play() {
+    this.playing = true;
     if (this.leader.video.ended) this.jump(0);
     await Promise.all(this.tracks.map((track) => track.video.play().catch(() => {})));
   }
 
-  pause() {
+  // Stops both where they are; `pause` also brings them to the frame that is shown.
+  stop() {
+    this.playing = false;
     for (const { video } of this.tracks) video.pause();
+  }
+
+  pause() {
+    this.stop();
     if (this.tracks.length === 2 && this.shown) this.seek(this.shown.time_s + this.tolerance_s);
   }
 
-  restart() {
-    this.jump(0);
-    this.play();
+  atEnd() {
+    if (!this.playing) return; // somebody has stopped it in this very moment
+    if (this.looping) this.play();
+    else this.stop();
   }
 
   // While one seek is under way the next ones wait, and only the last of them is done.
@@ -162,6 +168,7 @@ export class Pair {
   close() {
     this.shown = null;
     this.wanted_s = null;
+    this.playing = false;
     for (const track of this.tracks) track.close();
   }
 }

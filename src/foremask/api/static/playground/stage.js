@@ -73,6 +73,7 @@ export function showStrip(rows) {
 async function open(track, url) {
   const video = await track.open(url);
   if (track === pair.leader) compositor.setSize(video.videoWidth, video.videoHeight);
+  pair.refresh(); // its first frame may have been drawn at another size
   find("canvas").setAttribute("aria-label", `The clip, ${video.videoWidth} by ${video.videoHeight} pixels`);
   show(find("empty"), false);
   show(find("frame"));
@@ -135,10 +136,8 @@ function momentOf(index) {
 
 function goTo(index) {
   const wanted = Math.min(frames.count - 1, Math.max(0, index));
-  if (!pair.paused) {
-    for (const { video } of pair.tracks) video.pause();
-    renderPlay();
-  }
+  pair.stop();
+  renderPlay();
   pair.seek(momentOf(wanted));
   frames.now = wanted;
   renderNumber();
@@ -274,13 +273,14 @@ function fit() {
 const maxHeight = () => Math.max(220, 0.68 * innerHeight);
 
 function togglePlay() {
-  if (pair.paused) pair.play();
-  else pair.pause();
+  if (pair.playing) pair.pause();
+  else pair.play();
+  renderPlay();
 }
 
 function renderPlay() {
-  find("play").setAttribute("aria-label", pair.paused ? "Play" : "Pause");
-  find("play").classList.toggle("playing", !pair.paused);
+  find("play").setAttribute("aria-label", pair.playing ? "Pause" : "Play");
+  find("play").classList.toggle("playing", pair.playing);
 }
 
 function onKey(event) {
