@@ -1,7 +1,7 @@
 // The strip under the stage: how much is foreground and how much changes, frame by frame; a place to jump to.
 export class Strip {
   constructor(element, onJump, onToggle) {
-    Object.assign(this, { element, onJump, canvas: element.querySelector("canvas"), rows: null, now: 0, count: 1 });
+    Object.assign(this, { element, onJump, canvas: element.querySelector("canvas"), rows: null, now: 0, count: 1, stale: true });
     const jump = (event) => {
       const box = element.getBoundingClientRect();
       onJump(Math.floor(((event.clientX - box.left) / box.width) * this.count));
@@ -33,11 +33,12 @@ export class Strip {
   set data(rows) {
     this.rows = rows;
     this.draw();
+    this.stale = true; // what is said of the frame is of other rows
   }
 
   moveTo(now, count) {
-    if (now === this.now && count === this.count && this.drawn) return;
-    Object.assign(this, { now, count });
+    if (now === this.now && count === this.count && !this.stale) return;
+    Object.assign(this, { now, count, stale: false });
     const row = this.rows?.[now];
     this.element.setAttribute("aria-valuemax", count);
     this.element.setAttribute("aria-valuenow", now + 1);
@@ -74,6 +75,5 @@ export class Strip {
     pen.fillStyle = colour("--ink");
     const thick = Math.max(2 * devicePixelRatio, Math.min(step, 3 * devicePixelRatio));
     pen.fillRect(Math.min(width - thick, (now + 0.5) * step - thick / 2), 0, thick, height);
-    this.drawn = true;
   }
 }
