@@ -132,9 +132,10 @@ def mask_video(
         def ahead[T](items: Iterable[T], size: int, stage: str) -> Iterator[T]:
             return stack.enter_context(_ahead(items, size, stage, costs, stop))
 
-        shown: Iterable[Picture] = told.looking(analysed)
-        if clip.pixels > HUGE_PIXELS:
-            shown = map(_small, told.looking(analysed))
+        looked_at = told.looking(analysed)
+        shown: Iterable[Picture] = (
+            map(_small, looked_at) if clip.pixels > HUGE_PIXELS else looked_at
+        )
         pictures = ahead(shown, depth, "decode for the network")
         alphas = ahead(masker(pictures), 2 * depth, "see")
         frames = ahead(encoded, depth, "decode")
@@ -280,8 +281,8 @@ def _ahead[T](
 ) -> Iterator[Iterator[T]]:
     """Draw from ``items`` in a thread, at most ``size`` ahead; its errors surface where it is read.
 
-    ``meanwhile`` is called now and then while the reader waits. ``stop`` ends it, and leaving the block sets ``stop`` and waits for the thread. The thread's processor
-    time is noted under ``stage`` in ``costs``.
+    ``meanwhile`` is called now and then while the reader waits. ``stop`` ends it, and leaving the block
+    sets ``stop`` and waits for the thread. The thread's processor time is noted under ``stage`` in ``costs``.
     """
     ready: queue.Queue[object] = queue.Queue(size)
     failure: list[BaseException] = []

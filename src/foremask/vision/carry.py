@@ -28,7 +28,7 @@ def carry(
     steps: Sequence[Step],
     keyframes: Sequence[int],
     masks: Sequence[Levels],
-    reach: int = 2,
+    reach: int,
 ) -> list[Alpha]:
     """The masks from keyframe number ``gap`` up to the next one, or to the end of the window after the last.
 

@@ -237,8 +237,7 @@ class _Window:
         height, width = self._steps[middle].grey.shape
         carried = []
         for frame in (first, last):
-            mask = as_alpha(self._keyframes[frame].mask)
-            mask = resized(mask, width, height)
+            mask = resized(as_alpha(self._keyframes[frame].mask), width, height)
             carried.append(warp(mask, flow_between(self._steps, middle, frame)))
         either = np.maximum(*carried).sum() + 0.001 * height * width
         return float(np.abs(carried[0] - carried[1]).sum() / either)
