@@ -16,14 +16,14 @@ ACCESS_KEY, SECRET_KEY = "test-access-key", "test-secret-key"
 START_S = 60.0
 
 
-def _ports(count: int) -> list[int]:
+def _ports(host: str, count: int) -> list[int]:
     """Free ports whose gRPC neighbours, 10 000 further up, are free too."""
     found: list[int] = []
     for port in range(20_000 + os.getpid() % 20_000, 50_000, 7):
         try:
             for each in (port, port + 10_000):
                 with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", each))
+                    probe.bind((host, each))
         except OSError:
             continue
         found.append(port)
@@ -33,8 +33,8 @@ def _ports(count: int) -> list[int]:
 
 
 @contextmanager
-def s3_server(folder: Path) -> Generator[dict[str, str]]:
-    """Run the server over ``folder``; gives the variables by which a client finds it."""
+def s3_server(folder: Path, host: str = "127.0.0.1") -> Generator[dict[str, str]]:
+    """Run the server over ``folder``, at ``host``; gives the variables by which a client finds it."""
     identity = {
         "name": "tests",
         "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
@@ -42,13 +42,13 @@ def s3_server(folder: Path) -> Generator[dict[str, str]]:
     }
     config = folder / "s3.json"
     config.write_text(json.dumps({"identities": [identity]}))
-    master, volume, filer, s3 = _ports(4)
+    master, volume, filer, s3 = _ports(host, 4)
     command = [
         str(Path(sys.executable).parent / "weed"),
         "server",
         f"-dir={folder}",
-        "-ip=127.0.0.1",
-        "-ip.bind=127.0.0.1",
+        f"-ip={host}",
+        f"-ip.bind={host}",
         f"-master.port={master}",
         "-master.volumeSizeLimitMB=64",
         f"-volume.port={volume}",
@@ -65,9 +65,9 @@ def s3_server(folder: Path) -> Generator[dict[str, str]]:
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)  # noqa: S603
         try:
-            _wait(f"http://127.0.0.1:{s3}/", process)
+            _wait(f"http://{host}:{s3}/", process)
             yield {
-                "AWS_ENDPOINT": f"http://127.0.0.1:{s3}",
+                "AWS_ENDPOINT": f"http://{host}:{s3}",
                 "AWS_ALLOW_HTTP": "true",
                 "AWS_ACCESS_KEY_ID": ACCESS_KEY,
                 "AWS_SECRET_ACCESS_KEY": SECRET_KEY,

@@ -14,8 +14,9 @@ import os
 import re
 import secrets
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator
-from contextlib import contextmanager, suppress
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -132,9 +133,12 @@ class Objects:
         """Write the object to ``path``, which appears when it is complete."""
         part = path.with_name(path.name + ".part")
         try:
+            stop = (await self.head(key)).size
+            blocks = self._blocks(key, 0, stop, PART_BYTES, PARTS_AT_ONCE)
             with part.open("wb") as file:
-                async for block in self.stream(key):
-                    await asyncio.to_thread(file.write, block)
+                async with aclosing(blocks):
+                    async for block in blocks:
+                        await asyncio.to_thread(file.write, block)
             part.replace(path)
         finally:
             part.unlink(missing_ok=True)
@@ -148,12 +152,31 @@ class Objects:
         """
         stored = await self.head(key)
         stop = stored.size if length is None else min(offset + length, stored.size)
-        while offset < stop:
-            block = await self.read(key, offset, min(BLOCK_BYTES, stop - offset))
-            if not block:
-                raise ObjectLost(_CHANGED)
-            offset += len(block)
-            yield block
+        async with aclosing(self._blocks(key, offset, stop, BLOCK_BYTES, 1)) as blocks:
+            async for block in blocks:
+                yield block
+
+    async def _blocks(
+        self, key: str, offset: int, stop: int, block_bytes: int, at_once: int
+    ) -> AsyncGenerator[bytes]:
+        """The bytes from ``offset`` to ``stop`` in order, ``at_once`` blocks of them asked for ahead."""
+        asked: deque[tuple[int, asyncio.Task[bytes]]] = deque()
+        try:
+            while offset < stop or asked:
+                while offset < stop and len(asked) < at_once:
+                    size = min(block_bytes, stop - offset)
+                    asked.append((size, asyncio.create_task(self.read(key, offset, size))))
+                    offset += size
+                size, reading = asked[0]
+                block = await reading
+                asked.popleft()
+                if len(block) != size:
+                    raise ObjectLost(_CHANGED)
+                yield block
+        finally:
+            for _, reading in asked:
+                reading.cancel()
+            await asyncio.gather(*(reading for _, reading in asked), return_exceptions=True)
 
     async def read(self, key: str, offset: int, length: int) -> bytes:
         """``length`` bytes from ``offset``, which lies inside the object; fewer at its end."""

@@ -32,6 +32,7 @@ FILES_AT_ONCE = 4  # most of an ingest is waiting for the origin
 FILE_CHILDREN = 1
 WEBHOOKS_AT_ONCE = 16  # a receiver that hangs holds one of these, and no more
 DRAIN_S = 3.0  # for what is nearly done; the rest is given back, and begun at once elsewhere
+LEAVE_S = 10.0  # then whatever still waits for an answer is left behind, as after a kill -9
 DATABASE_PATIENCE_S = 60.0
 
 log = structlog.get_logger(__name__)
@@ -95,8 +96,14 @@ async def work_until_told(work: Work, queues: Sequence[str], slots: int, sandbox
     at_once = {"files": FILES_AT_ONCE, "masks": slots, "webhooks": WEBHOOKS_AT_ONCE}
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def leave() -> None:
+        told.set()
+        # The engine takes leave of its database, and waits for ever for one that has been cut off.
+        loop.call_later(LEAVE_S, os._exit, os.EX_TEMPFAIL)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
+        loop.add_signal_handler(number, leave)
     log.info("worker.started", worker=work.worker, queues=list(queues), slots=slots)
     lanes = asyncio.create_task(
         run_lanes(work, {queue: at_once[queue] for queue in queues}, DRAIN_S)

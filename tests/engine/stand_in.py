@@ -36,7 +36,10 @@ def mask(frames: int) -> bytes:
 
 
 class TextMedia:
-    """Does the five operations in this process."""
+    """Does the five operations in this process; the one named ``slow`` takes a minute."""
+
+    def __init__(self, slow: str = "") -> None:
+        self.slow, self.doing = slow, set[str]()
 
     async def run(
         self,
@@ -50,6 +53,9 @@ class TextMedia:
         owner: str = "",
     ) -> Any:  # noqa: ANN401
         """As the real one."""
+        self.doing.add(operation)
+        if operation == self.slow:
+            await asyncio.sleep(60)
         return await getattr(self, f"_{operation}")(args, on_progress)
 
     async def _probe(self, args: dict[str, Any], _: OnProgress | None) -> dict[str, Any]:

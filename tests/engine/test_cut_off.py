@@ -1,6 +1,8 @@
 """A worker host that the network has cut off: its job ends elsewhere, and on its return it is refused."""
 
 import asyncio
+import os
+import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
@@ -37,12 +39,17 @@ class Cable:
 
     async def carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
         """One direction, while the cable is whole."""
-        with suppress(ConnectionError):
+        try:
             while data := await source.read(1 << 16):
                 await self.whole.wait()
                 sink.write(data)
                 await sink.drain()
-        sink.close()
+        except ConnectionError:
+            pass
+        finally:
+            sink.close()
+            with suppress(ConnectionError):
+                await sink.wait_closed()
 
 
 @pytest.fixture
@@ -92,3 +99,39 @@ async def test_a_cut_off_host_loses_its_step_and_is_refused_when_it_returns(
         ("far", "lost"),
         ("near", "done"),
     ]
+
+
+async def test_a_cut_off_worker_stops_when_it_is_told_to(
+    cable: tuple[Cable, str], tmp_path: Path
+) -> None:
+    """It cannot take its leave of the database, and leaves all the same."""
+    wire, url = cable
+    told = {
+        "FOREMASK_DATABASE_URL": url,
+        "FOREMASK_DATA_DIR": str(tmp_path / "data"),
+        "PYTHONPATH": str(Path.cwd()),
+    }
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "benchmarks.chaos_member", "worker"),
+        env=os.environ | told,
+        stderr=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    try:
+
+        async def working() -> bool:
+            return len(wire.flows) >= 6  # each of its lanes listens
+
+        await until(working, 60.0)
+        await asyncio.sleep(1.0)
+        wire.whole.clear()
+        await asyncio.sleep(0.5)
+        worker.terminate()
+        async with asyncio.timeout(15.0):
+            await worker.wait()
+    finally:
+        if worker.returncode is None:
+            worker.kill()
+        await worker.wait()
+        wire.whole.set()

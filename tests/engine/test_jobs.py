@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from foremask.engine.media import Media
 from foremask.engine.tasks import do_step
 from foremask.engine.work import Work
 from foremask.jobs import deliveries, records, steps
@@ -17,7 +18,7 @@ from foremask.jobs.database import Database
 from foremask.jobs.records import Record, Status
 from foremask.jobs.steps import StepName
 from foremask.jobs.tokens import token_hash, webhook_key
-from foremask.options import Preset
+from foremask.options import Limits, Preset
 from tests.engine import stand_in
 from tests.engine.conftest import Caller, Site, another, until, working
 
@@ -135,14 +136,11 @@ async def test_a_stale_attempt_is_refused(work: Work, caller: Caller, site: Site
     site.files["/a.mp4"] = stand_in.clip(3)
     request_id = await caller.submit(site.url + "/a.mp4")
     await do_step(work, StepName(request_id, "ingest"))
+    await steps.tend(work.database, 60.0, 60.0)  # somebody was there all the time
     paused = await steps.begin(work.database, StepName(request_id, "segment"), "paused", 0.05)
     assert paused is not None
     await asyncio.sleep(0.1)
-
-    async def lost() -> bool:
-        return (await steps.tend(work.database, 60.0, 0.05)).lost > 0
-
-    await until(lost)
+    assert (await steps.tend(work.database, 60.0, 60.0)).lost == 1
     second = await steps.begin(work.database, StepName(request_id, "segment"), "second", 60.0)
     assert second is not None
     assert second.attempt == paused.attempt + 1
@@ -203,6 +201,40 @@ async def test_a_cancelled_job_stops_its_worker(work: Work, caller: Caller, site
             return not [each async for each in work.objects.list(f"sources/{request_id}")]
 
         await until(swept, 3.0)
+
+
+@pytest.mark.parametrize("operation", ["", "probe", "plan", "cut", "mask", "join"])
+async def test_a_job_can_be_cancelled_in_every_stage(
+    work: Work, caller: Caller, site: Site, operation: str
+) -> None:
+    """Also before anybody has begun: 410 at once, nothing kept, and the next job finds a free worker."""
+    site.files["/a.mp4"] = stand_in.clip(35)
+    media = stand_in.TextMedia(slow=operation)
+    slow = replace(work, media=Media(media, media, Limits()))
+    request_id = await caller.submit(site.url + "/a.mp4")
+    async with working(slow, masks=1):
+        if operation:
+
+            async def in_it() -> bool:
+                return operation in media.doing
+
+            await until(in_it)
+        record = await records.cancel(work.database, token_hash(caller.secret), request_id)
+        assert record.error is not None
+        assert (record.status, record.error.code) == (Status.CANCELLED, 410)
+        media.slow = ""
+        assert (await caller.ended(await caller.submit(site.url + "/a.mp4"))).error is None
+
+        async def nothing_kept() -> bool:
+            kinds = ("sources", "segments", "parts", "results")
+            for kind in kinds:
+                async for _ in work.objects.list(f"{kind}/{request_id}"):
+                    return False
+            return True
+
+        await until(nothing_kept)
+    assert await records.read_any(work.database, request_id) == record
+    assert None not in [each[1] for each in await outcomes(work.database, request_id)]
 
 
 async def test_a_job_over_its_time_ends(work: Work, caller: Caller, site: Site) -> None:

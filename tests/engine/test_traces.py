@@ -89,8 +89,8 @@ async def test_a_job_is_one_trace_from_post_to_webhook(
         ("ingest", root),
         ("fetch", "ingest"),
         ("probe", "ingest"),
-        ("store", "ingest"),
         ("plan", "ingest"),
+        ("store", "ingest"),
         ("cut", "ingest"),
     ]
     segment = [("segment", root), ("load", "segment"), ("mask", "segment"), ("store", "segment")]

@@ -41,4 +41,6 @@ async def _lane(app: App, queue: str, at_once: int, drain_s: float) -> None:
             )
         except Exception as error:  # noqa: BLE001  # the engine lets its driver's errors through
             log.warning("lane.lost", queue=queue, error=repr(error))
+            if (task := asyncio.current_task()) and task.cancelling():
+                return  # it was taking leave
         await asyncio.sleep(AGAIN_S)

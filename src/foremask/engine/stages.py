@@ -1,5 +1,6 @@
 """What is done in each step of a job: ingest, segment, join; each leaves objects and returns facts."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any
 import msgspec
 
 from foremask import meters
+from foremask.engine.beside import beside
 from foremask.engine.work import Work
 from foremask.errors import ObjectLost, TimedOut
 from foremask.jobs import steps
@@ -69,24 +71,24 @@ async def ingest(work: Work, step: Step, scratch: Path, advance: Advance) -> dic
     advance.move()
     place = f"{step.name.job}/{step.attempt}"
     source_key = step.source_key or f"sources/{place}/source"
-    if step.source_key is None:
-        with span("store"):
-            await work.objects.put(source_key, source)
-    with span("plan"):
-        spans = await media.plan(source, _left_s(work, step))
+    async with beside() as moving:
+        if step.source_key is None:
+            await moving.begin(_stored, work, source_key, source)
+        with span("plan"):
+            spans = await media.plan(source, _left_s(work, step))
+        advance.move()
+        segments: list[dict[str, object]] = [{"whole": True}]
+        if len(spans) > 1:
+            segments = []
+            with span("cut", segments=len(spans)):
+                for number, part in enumerate(spans):
+                    target = scratch / f"segment-{number}"
+                    await media.cut(source, part, target, _left_s(work, step))
+                    key = f"segments/{place}/{number}"
+                    await moving.begin(_moved, work, key, target)
+                    advance.move()
+                    segments.append({"span": part, "source_key": key})
     advance.move()
-    segments: list[dict[str, object]] = [{"whole": True}]
-    if len(spans) > 1:
-        segments = []
-        with span("cut", segments=len(spans)):
-            for number, part in enumerate(spans):
-                target = scratch / f"segment-{number}"
-                await media.cut(source, part, target, _left_s(work, step))
-                key = f"segments/{place}/{number}"
-                await work.objects.put(key, target)
-                target.unlink()
-                advance.move()
-                segments.append({"span": part, "source_key": key})
     if _changed(step.clip, clip):
         clip["warnings"] = [*clip.get("warnings", ()), "the file changed after it was probed"]
     return {"clip": clip, "source_key": source_key, "segments": segments}
@@ -135,11 +137,12 @@ async def join(work: Work, step: Step, scratch: Path, advance: Advance) -> dict[
     source, target = scratch / "source", scratch / f"mask{suffix}"
     parts = []
     with span("load"):
-        await work.objects.get(_source_key(step), source)
-        for number, result in enumerate(results):
-            parts.append(scratch / f"part-{number}{suffix}")
-            await work.objects.get(result["key"], parts[-1])
-            advance.move()
+        async with beside() as moving:
+            await moving.begin(work.objects.get, _source_key(step), source)
+            for number, result in enumerate(results):
+                parts.append(scratch / f"part-{number}{suffix}")
+                await moving.begin(work.objects.get, result["key"], parts[-1])
+                advance.move()
     media = work.media.for_step(scratch, str(step.token))
     with span("write"):
         joined = await media.join(parts, source, target, step.preset, _left_s(work, step))
@@ -167,6 +170,17 @@ async def _store_result(
     warnings = [*(step.clip or {}).get("warnings", ()), *report.get("warnings", ())]
     report["warnings"] = list(dict.fromkeys(warnings))
     return {"result_key": key, "report": report, "frames": report["frames_out"]}
+
+
+async def _stored(work: Work, key: str, path: Path) -> None:
+    with span("store"):
+        await work.objects.put(key, path)
+
+
+async def _moved(work: Work, key: str, path: Path) -> None:
+    """Store the file, and make room for the next."""
+    await work.objects.put(key, path)
+    await asyncio.to_thread(path.unlink)
 
 
 def _count(quality: str, report: dict[str, Any], seconds: float) -> None:

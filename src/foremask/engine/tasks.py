@@ -98,7 +98,13 @@ async def _hold(work: Work, step: Step, scratch: Path, span: Span) -> str:
         raise
     except Exception as error:  # noqa: BLE001  # the one catch-all: whatever it was is recorded
         known, outcome, retry_s = _judged(work, step, error)
-        kept = await steps.fail(work.database, step, known, outcome=outcome, retry_s=retry_s)
+        try:
+            kept = await steps.fail(work.database, step, known, outcome=outcome, retry_s=retry_s)
+        except ServiceUnavailable:
+            told.warning(
+                "step.unrecorded", error=repr(error)
+            )  # its lease runs out, and says it all
+            return "lost"
         if not kept:
             meters.FENCED.inc()
         span.note(**{"error.type": known.reason})

@@ -9,6 +9,7 @@ from importlib import resources
 from typing import Any, LiteralString
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
@@ -20,6 +21,14 @@ type Row = dict[str, Any]
 type Params = Sequence[object] | Mapping[str, object]
 
 MIGRATING = 0x666F7265  # "fore": the advisory lock of whoever changes the schema
+SILENCE: dict[str, int] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,  # milliseconds
+}
+"""A cut cable says nothing: without these a connection that is dead is believed in for two hours."""
 CALL_S = 10.0  # longer than any call of ours takes on a server that works
 NAP_S = 0.1
 
@@ -33,16 +42,16 @@ class Database:
     """
 
     def __init__(self, url: str, *, connections: int, patience_s: float) -> None:
-        self.url = url
+        self.url = make_conninfo(**{**SILENCE, **conninfo_to_dict(url)})
         self.patience_s = patience_s
         self._pool = AsyncConnectionPool[psycopg.AsyncConnection[Row]](
-            url,
+            self.url,
             min_size=1,
             max_size=connections,
             timeout=max(patience_s, 1.0),
             reconnect_timeout=5.0,
             open=False,
-            kwargs={"autocommit": True, "row_factory": dict_row, "connect_timeout": 5},
+            kwargs={"autocommit": True, "row_factory": dict_row},
             reconnect_failed=_go_on,
         )
 
