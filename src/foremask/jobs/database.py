@@ -42,7 +42,7 @@ class Database:
     """
 
     def __init__(self, url: str, *, connections: int, patience_s: float) -> None:
-        self.url = make_conninfo(**{**SILENCE, **conninfo_to_dict(url)})
+        self.url = make_conninfo("", **{**SILENCE, **conninfo_to_dict(url)})
         self.patience_s = patience_s
         self._pool = AsyncConnectionPool[psycopg.AsyncConnection[Row]](
             self.url,
