@@ -1,10 +1,12 @@
 """How good the masks are: every tier against the same network run frame by frame, on the same clips.
 
-``python -m benchmarks.quality [--data FOLDER ...]`` writes JSON and the tables of docs/quality.md.
+``python -m benchmarks.quality [--data FOLDER ...]`` writes JSON and the tables of docs/quality.md;
+``--rvm`` adds what Robust Video Matting, which knows people only, makes of the same clips.
 """
 
 import argparse
 import json
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -15,6 +17,7 @@ import numpy as np
 
 from benchmarks import machine
 from benchmarks.clips import DATA, Clip, clips_in
+from benchmarks.peers import Peers
 from benchmarks.scores import Scores, score
 from foremask.options import Quality
 from foremask.pictures import Alpha, Luma, Picture, Rgb
@@ -101,6 +104,16 @@ def rows_of(clip: Clip, base: Session, fast: Session, tiers: list[Quality]) -> I
         yield Row(clip.name, tier, score(masks, truths), network.asked / len(pictures), cpu_ms)
 
 
+def rows_of_rvm(folder: Path) -> list[Row]:
+    """Robust Video Matting on every clip of a folder, at the clip's own size."""
+    with tempfile.TemporaryDirectory() as name, Peers(Path(name)) as peers:
+        return [
+            Row(clip.name, "RVM", score(peers.rvm(clip, len(truths[0]))[0], truths), 1.0, 0.0)
+            for clip in clips_in(folder)
+            for truths in (clip.truths(),)
+        ]
+
+
 def mean(rows: list[Row]) -> dict[str, float]:
     """The mean of each measure over clips; every clip counts the same."""
     tables = [asdict(row.scores) for row in rows]
@@ -149,6 +162,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, nargs="*", default=[DATA / "davis", DATA / "alpha"])
     parser.add_argument("--tiers", type=Quality, nargs="*", default=list(Quality))
+    parser.add_argument("--rvm", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quality.json"))
     args = parser.parse_args()
     model = model_path(None)
@@ -160,6 +174,8 @@ def main() -> None:
             for row in rows_of(clip, base, fast, args.tiers):
                 rows.append(row)
                 print(f"{row.clip:24} {row.tier:10} J&F {row.scores.jf:.2f}", flush=True)
+        if args.rvm:
+            rows += rows_of_rvm(folder)
         results[folder.name] = [asdict(row) for row in rows]
         print("\n".join([f"\n### {folder.name}", "", *summary(rows), "", *by_clip(rows), ""]))
     args.out.parent.mkdir(parents=True, exist_ok=True)

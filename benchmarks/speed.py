@@ -1,8 +1,8 @@
-"""How fast it is, end to end, beside a tool that runs the same network on every frame.
+"""How fast it is, end to end, beside the tools that people use today.
 
-``python -m benchmarks.speed`` scales the development sequences to 1080p (and one to 4K), masks each with every
-tier, H.264 in and mp4_h264 out, and runs rembg on the same weights and frames in between, in an environment of its
-own. Each run is a process of its own, so that its memory is its own. Writes JSON and prints a Markdown table.
+``python -m benchmarks.speed`` scales the development sequences to ``--height`` rows (1080), masks each with every
+tier, H.264 in and mp4_h264 out, and runs the peers on the same frames in between. Each run is a process of its
+own, so that its memory is its own. Writes JSON and prints a Markdown table.
 """
 
 import argparse
@@ -23,24 +23,9 @@ import numpy as np
 
 from benchmarks import machine
 from benchmarks.clips import DATA, Clip, clips_in
+from benchmarks.peers import Peers
 from foremask.options import MaskOptions, Quality
 from foremask.vision.models import model_path
-
-REMBG = "rembg==2.0.86"
-PEER = """
-import os, sys, time, numpy as np
-os.environ["MODEL_CHECKSUM_DISABLED"] = "1"
-from PIL import Image
-from rembg import new_session, remove
-session = new_session("isnet-general-use")
-frames = [Image.open(path) for path in sys.argv[1:]]
-remove(frames[0], session=session, only_mask=True)
-started = time.monotonic()
-for frame in frames:
-    remove(frame, session=session, only_mask=True)
-print((time.monotonic() - started) / len(frames))
-"""
-
 
 def encode(clip: Clip, path: Path, height: int) -> None:
     """The sequence as H.264 at ``height`` rows and 24 frames a second."""
@@ -90,43 +75,12 @@ def in_process(source: Path, quality: Quality) -> dict[str, Any]:
     return result
 
 
-class Peer:
-    """Rembg in an environment of its own, on our weights."""
-
-    def __init__(self, folder: Path, uv: str) -> None:
-        self._python = folder / "env/bin/python"
-        words = [uv, "venv", "-q", "--python", sys.executable, str(folder / "env")]
-        subprocess.run(words, check=True)  # noqa: S603
-        words = [uv, "pip", "install", "-q", "--python", str(self._python), REMBG, "onnxruntime"]
-        subprocess.run(words, check=True)  # noqa: S603
-        (folder / "isnet-general-use.onnx").symlink_to(model_path())
-        self._folder = folder
-
-    def seconds_a_frame(self, clip: Clip, height: int, frames: int = 6) -> float:
-        """Wall clock for one frame at ``height`` rows, without any video."""
-        paths = []
-        for number, frame in zip(range(frames), clip.frames(), strict=False):
-            width = round(frame.shape[1] * height / frame.shape[0])
-            path = self._folder / f"{number}.png"
-            cv2.imwrite(str(path), cv2.resize(frame[..., ::-1], (width, height)))
-            paths.append(str(path))
-        done = subprocess.run(  # noqa: S603
-            [str(self._python), "-c", PEER, *paths],
-            capture_output=True,
-            text=True,
-            check=True,
-            env={"U2NET_HOME": str(self._folder), "HOME": str(self._folder)},
-        )
-        return float(done.stdout.splitlines()[-1])
-
-
 def main() -> None:
     """Run everything, or with ``--one`` a single masking."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--one", nargs=2)
     parser.add_argument("--clips", nargs="*", default=[])
     parser.add_argument("--height", type=int, default=1080)
-    parser.add_argument("--uv", default="uv")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/speed.json"))
     args = parser.parse_args()
     if args.one:
@@ -134,22 +88,23 @@ def main() -> None:
         return
     clips = [c for c in clips_in(DATA / "davis") if not args.clips or c.name in args.clips]
     rows = []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        peer = Peer(folder, args.uv)
+    print("| clip | tier | ms a frame | cpu-ms a frame | rembg ms | ratio | RVM ms | MiB beyond the model |")
+    print("|---" * 8 + "|")
+    with tempfile.TemporaryDirectory() as name, Peers(Path(name)) as peers:
         for clip in clips:
-            source = folder / f"{clip.name}.mp4"
+            source = Path(name) / f"{clip.name}.mp4"
             encode(clip, source, args.height)
-            theirs_ms = 1000 * peer.seconds_a_frame(clip, args.height)
+            rembg_ms = 1000 * peers.rembg_s(clip, args.height)
+            rvm_ms = 1000 * peers.rvm(clip, args.height)[1]
             for quality in Quality:
                 row = {"clip": clip.name, "tier": quality.value, "height": args.height}
                 row |= in_process(source, quality)
-                row["rembg_ms"] = theirs_ms
-                row["ratio"] = theirs_ms / row["wall_ms"]
+                row |= {"rembg_ms": rembg_ms, "rvm_ms": rvm_ms, "ratio": rembg_ms / row["wall_ms"]}
                 rows.append(row)
                 print(
                     f"| {clip.name} | {quality} | {row['wall_ms']:.0f} | {row['cpu_ms']:.0f} "
-                    f"| {theirs_ms:.0f} | {row['ratio']:.1f} | {row['peak_mib_beyond_model']:.0f} |",
+                    f"| {rembg_ms:.0f} | {row['ratio']:.1f} | {rvm_ms:.0f} "
+                    f"| {row['peak_mib_beyond_model']:.0f} |",
                     flush=True,
                 )
     args.out.parent.mkdir(parents=True, exist_ok=True)
