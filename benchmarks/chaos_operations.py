@@ -5,13 +5,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import cv2
 import msgspec
 import numpy as np
 
+from benchmarks.media import stretched
 from foremask import pipeline
 from foremask.options import MaskOptions
-from foremask.pictures import Alpha, Levels, Luma, Picture
+from foremask.pictures import Alpha, Picture
 from foremask.sandbox import operations
 from foremask.sandbox.child import Operation, Parent
 from foremask.video.segments import Span
@@ -25,14 +25,6 @@ def red_is_foreground(pictures: Iterable[Picture], /) -> Iterator[Alpha]:
         time.sleep(FRAME_S)
         rgb = picture.rgb(picture.width, picture.height)
         yield (rgb[:, :, 0] > 1.5 * rgb[:, :, 1]).astype(np.float32)
-
-
-def stretched(alpha: Alpha, luma: Luma, /) -> Levels:
-    """The mask at the clip's size, its edges as they are."""
-    size = luma.shape[1], luma.shape[0]
-    return np.asarray(
-        cv2.resize((255 * alpha).astype(np.uint8), size, interpolation=cv2.INTER_NEAREST), np.uint8
-    )
 
 
 def _mask(args: dict[str, Any], parent: Parent) -> pipeline.Report:

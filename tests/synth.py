@@ -18,8 +18,8 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from foremask.pictures import Alpha, Levels, Luma, Picture, Rgb
-from foremask.video.frames import Orientation
+from foremask.pictures import Alpha, Levels, Picture, Rgb
+from foremask.video.frames import Frame, Orientation
 
 TIME_BASE = Fraction(1, 30_000)
 CODECS = {
@@ -264,10 +264,10 @@ def bright_is_foreground(pictures: Iterable[Picture], /) -> Iterator[Alpha]:
         yield (picture.rgb(picture.width, picture.height)[:, :, 1] > 127).astype(np.float32)
 
 
-def stretched(alpha: Alpha, luma: Luma, /) -> Levels:
+def stretched(alpha: Alpha, frame: Frame, /) -> Levels:
     """A refiner that only brings the mask to its size."""
-    size = luma.shape[1], luma.shape[0]
-    levels = np.rint(255 * alpha).astype(np.uint8)
+    size = frame.decoded.width, frame.decoded.height
+    levels = np.rint(255 * frame.orientation.to_coded(alpha)).astype(np.uint8)
     return np.asarray(cv2.resize(levels, size, interpolation=cv2.INTER_LINEAR), np.uint8)
 
 

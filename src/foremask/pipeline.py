@@ -14,7 +14,7 @@ import numpy as np
 
 from foremask.errors import Internal
 from foremask.options import Limits, MaskOptions
-from foremask.pictures import Alpha, Levels, Luma, Picture, Rgb
+from foremask.pictures import Alpha, Levels, Picture, Rgb
 from foremask.video.audio import SoundTrack
 from foremask.video.frames import Frame
 from foremask.video.presets import HUGE_PIXELS, check_preset
@@ -23,6 +23,7 @@ from foremask.video.reader import VideoReader
 from foremask.video.segments import Span
 from foremask.video.writer import MaskWriter
 from foremask.vision.models import model_path
+from foremask.vision.outline import settle
 from foremask.vision.refine import refine
 from foremask.vision.segment import TIERS, mask_pictures
 from foremask.vision.session import network_at
@@ -38,9 +39,15 @@ class Masker(Protocol):
 
 
 class Refiner(Protocol):
-    """Brings an alpha in the coded orientation to the size of ``luma``, along its edges."""
+    """Brings an upright alpha to the size and the coded orientation of ``frame``."""
 
-    def __call__(self, alpha: Alpha, luma: Luma, /) -> Levels: ...  # noqa: D102
+    def __call__(self, alpha: Alpha, frame: Frame, /) -> Levels: ...  # noqa: D102
+
+
+def along_edges(alpha: Alpha, frame: Frame) -> Levels:
+    """The `Refiner` that a mask deserves: the outline where the colours meet, then the detail of full size."""
+    settled = frame.orientation.to_coded(settle(alpha, frame))
+    return refine(np.ascontiguousarray(settled), frame.luma())
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +106,13 @@ def mask_video(
     on_frame: OnFrame = _silent,
     span: Span | None = None,
     masker: Masker | None = None,
-    refiner: Refiner = refine,
+    refiner: Refiner = along_edges,
 ) -> Report:
     """Write to ``target`` a video in which white is the foreground of ``source``.
 
     ``on_frame`` is called whenever there is progress, in this thread, and cancels by raising. With a ``span``,
     ``source`` is what `segments.cut` made for it, and ``target`` becomes a part for `segments.join`.
-    ``masker`` and ``refiner`` replace the network and the guided filter.
+    ``masker`` and ``refiner`` replace the network and what is done along the edges.
     Raises the errors of `probe` before anything is written, CorruptVideo where the source breaks on the
     way, PresetCannotCarry where the preset cannot; ``target`` then does not exist.
     """
@@ -257,8 +264,7 @@ def _refine(
         if span is not None and not span.holds(frame.pts):
             continue
         seen.note(alpha, frame.time_s)
-        coded = np.ascontiguousarray(frame.orientation.to_coded(alpha))
-        yield frame, refiner(coded, frame.luma())
+        yield frame, refiner(alpha, frame)
     if next(alphas, None) is not None:
         raise Internal("the masker answered more masks than there are frames")
 

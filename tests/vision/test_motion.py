@@ -64,6 +64,12 @@ def test_the_right_flow_is_trusted_and_a_wrong_one_is_not() -> None:
     assert motion.trust(here, there, constant_flow(0, 0))[inside].mean() < 0.2
 
 
+def test_a_way_that_leads_back_agrees_and_another_does_not() -> None:
+    """Six to the right and six to the left is where one was; six to the right and none back is not."""
+    assert motion.agreement(constant_flow(6, 0), constant_flow(-6, 0)).min() == 1
+    assert motion.agreement(constant_flow(6, 0), constant_flow(0, 0)).max() < 1e-6
+
+
 def test_what_the_camera_does_is_no_motion_and_what_a_thing_does_is() -> None:
     """A zoom and pan over everything, and a patch that goes its own way."""
     width, height = 160, 90

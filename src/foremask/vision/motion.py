@@ -10,6 +10,7 @@ from foremask.pictures import Alpha, Flow, Luma
 
 PHOTOMETRIC_SCALE = 4.0  # levels of 255 at which trust falls to 1/e: docs/adr/0051
 PHOTOMETRIC_WINDOW_PX = 3
+RETURN_PX2, RETURN_SHARE = 0.5, 0.02  # squared pixels, and of the squared way: docs/adr/0054
 RESIDUAL_SIZE = (80, 45)  # columns, rows: camera motion is smooth, so a coarse grid says it all
 ROBUST_ROUNDS = 8
 
@@ -17,12 +18,12 @@ ROBUST_ROUNDS = 8
 class FlowFinder:
     """Dense flow between grey pictures of one size. Not for use by two threads at once.
 
-    Method: DIS, Kroeger et al., ECCV 2016, at the preset ``fast``, refined down to the pictures' own grid:
-    at half the width that costs what the preset does at the full one, and the masks are better.
+    Method: DIS, Kroeger et al., ECCV 2016, at the preset ``medium``, refined down to the pictures' own grid:
+    a small grid that is searched to the end gives better masks than a large one that is not (docs/adr/0054).
     """
 
     def __init__(self) -> None:
-        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._dis.setFinestScale(0)
 
     def __call__(self, here: Luma, there: Luma) -> Flow:
@@ -83,6 +84,19 @@ def trust(here: Luma, there: Luma, flow: Flow) -> Alpha:
     window = (PHOTOMETRIC_WINDOW_PX, PHOTOMETRIC_WINDOW_PX)
     blurred = cv2.blur(difference, window).astype(np.float32)
     return np.exp(blurred * np.float32(-1 / PHOTOMETRIC_SCALE))
+
+
+def agreement(there: Flow, back: Flow) -> Alpha:
+    """How nearly one ends where one began, going along ``there`` and then along ``back``: 1 is exactly.
+
+    What a flow invents, or what is hidden in the other picture, has no way back, even where colours are flat and
+    `trust` sees nothing. The test of Sundaram, Brox and Keutzer (ECCV 2010, equation 5), with a soft threshold.
+    """
+    returned = warp(back, there)
+    gap = there + returned
+    moved = (there * there).sum(axis=2) + (returned * returned).sum(axis=2)
+    allowed = RETURN_SHARE * moved + np.float32(RETURN_PX2)
+    return np.exp(-(gap * gap).sum(axis=2) / allowed)
 
 
 @lru_cache(maxsize=1)

@@ -25,14 +25,13 @@ from foremask.vision.appearance import (
     correct,
     verdicts,
 )
-from foremask.vision.carry import Step, carry, flow_between
+from foremask.vision.carry import Move, Step, carry, flow_between
 from foremask.vision.grids import as_alpha, as_levels, resized
 from foremask.vision.motion import FlowFinder, residual, resize_flow, trust, warp
 from foremask.vision.session import Features, Network
 from foremask.vision.tracks import keep_maps
 
-FLOW_AREA_PX = 320 * 180  # grids are given by their area, and have the picture's aspect
-TRACK_AREA_PX = 427 * 240
+TRACK_AREA_PX = 427 * 240  # grids are given by their area, and have the picture's aspect
 WINDOW_FRAMES = 180  # about 0.5 MB each, and 5 MB more for a keyframe while its window is decided
 CONTEXT_FRAMES = 60  # of the window before that are still remembered
 CUT_TRUST = 0.25  # mean trust between neighbours under which the shot changes: docs/adr/0051
@@ -45,7 +44,8 @@ class Tier:
 
     Keyframes are at most ``stride`` apart; between two whose masks disagree by more than ``doubt`` another
     is put, as long as there are no more than ``keyframes_per_frame`` on average. Masks are carried on a grid
-    of ``mask_area_px``; ``reach`` keyframes on each side speak for a frame.
+    of ``mask_area_px`` along flows found on one of ``flow_area_px``; ``reach`` keyframes on each side speak
+    for a frame.
     """
 
     stride: int
@@ -53,10 +53,11 @@ class Tier:
     keyframes_per_frame: float
     reach: int = 1
     mask_area_px: int = 640 * 360
+    flow_area_px: int = 384 * 216
 
 
 TIERS = {
-    Quality.FAST: Tier(stride=6, doubt=0.4, keyframes_per_frame=0.21),
+    Quality.FAST: Tier(stride=6, doubt=0.4, keyframes_per_frame=0.21, flow_area_px=320 * 180),
     Quality.BALANCED: Tier(stride=4, doubt=0.4, keyframes_per_frame=0.3),
     Quality.BEST: Tier(
         stride=2, doubt=0.05, keyframes_per_frame=0.85, reach=2, mask_area_px=960 * 540
@@ -74,7 +75,7 @@ def mask_pictures(
     """
     with ThreadPoolExecutor(THREADS) as threads:
         window: _Window | None = None
-        for moment in _moments(pictures, threads):
+        for moment in _moments(pictures, tier.flow_area_px, threads):
             if window is None or moment.starts_shot:
                 if window is not None:
                     yield from window.finish()
@@ -88,23 +89,25 @@ def mask_pictures(
 
 @dataclass(frozen=True, slots=True)
 class _Moment:
-    """A picture as it comes in, with the flow from it to the one before, and from that one to it."""
+    """A picture as it comes in, with the way from it to the one before, and from that one to it."""
 
     picture: Picture
     step: Step
-    flow_to_here: NDArray[np.float16] | None
+    way_to_here: Move | None
 
     @property
     def starts_shot(self) -> bool:
         return self.step.back is None
 
 
-def _moments(pictures: Iterable[Picture], threads: ThreadPoolExecutor) -> Iterator[_Moment]:
+def _moments(
+    pictures: Iterable[Picture], area_px: int, threads: ThreadPoolExecutor
+) -> Iterator[_Moment]:
     """Flows between neighbours, and the cuts: where neither picture explains the other."""
     find_back, find_ahead = FlowFinder(), FlowFinder()
     before: Step | None = None
     for picture in pictures:
-        small = picture.rgb(*grid_of(picture, FLOW_AREA_PX))
+        small = picture.rgb(*grid_of(picture, area_px))
         grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.uint8)
         step, to_here = Step(grey, None, None), None
         if before is not None:
@@ -115,7 +118,7 @@ def _moments(pictures: Iterable[Picture], threads: ThreadPoolExecutor) -> Iterat
                 trust(grey, before.grey, back).mean(), trust(before.grey, grey, ahead).mean()
             )
             if explained > CUT_TRUST:
-                step, to_here = Step(grey, back.astype(np.float16), None), ahead.astype(np.float16)
+                step, to_here = Step(grey, Move.of(back, ahead), None), Move.of(ahead, back)
         before = step
         yield _Moment(picture, step, to_here)
 
@@ -162,7 +165,7 @@ class _Window:
         frame = len(self._steps)
         if frame:
             last = self._steps[-1]
-            self._steps[-1] = Step(last.grey, last.back, moment.flow_to_here)
+            self._steps[-1] = Step(last.grey, last.back, moment.way_to_here)
         self._steps.append(moment.step)
         self._waiting[frame] = moment.picture
         self._frames_seen += 1
@@ -283,7 +286,8 @@ class _Window:
     def _motion(self, frame: int) -> Alpha:
         """The smaller residual of both directions: what was just uncovered moves in one of them only."""
         step = self._steps[frame]
-        flows = [flow.astype(np.float32) for flow in (step.back, step.ahead) if flow is not None]
+        moves = (step.back, step.ahead)
+        flows = [move.flow.astype(np.float32) for move in moves if move is not None]
         if not flows:
             flows = [np.zeros((*step.grey.shape, 2), np.float32)]
         residuals = [residual(flow) for flow in flows]
