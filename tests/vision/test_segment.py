@@ -80,6 +80,20 @@ def test_a_network_that_blinks_does_not_make_the_mask_blink() -> None:
     assert min(overlap(*pair) for pair in zip(masks, truths, strict=True)) > 0.75
 
 
+def test_the_look_that_is_left_goes_where_the_masks_disagree_most() -> None:
+    """A disc rushes through in six frames, too fast for any flow: between two looks at it comes a third."""
+    still = background(1)
+    pictures, truths = [], []
+    for frame in range(36):
+        truth = disc(40 + 50 * (frame - 15), 90) & (15 <= frame <= 20)
+        rgb = still.copy()
+        rgb[truth] = (210, 40, 40)
+        pictures.append(Still(rgb))
+        truths.append(truth)
+    masks = list(mask_pictures(pictures, SeesRed(), TIERS[Quality.BALANCED]))
+    assert min(overlap(masks[frame], truths[frame]) for frame in (16, 18, 20)) > 0.9
+
+
 def test_nothing_of_one_shot_shows_in_the_next() -> None:
     """Hard cut: a disc on the left of one place, then one on the right of another."""
     first, second = background(1), background(2)

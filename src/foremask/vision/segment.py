@@ -5,6 +5,7 @@ keyframes are chosen (`_Window.add`), wrong parts dropped (`tracks`), the subjec
 corrected by it (`appearance`), and every frame gets the trusted mean of its nearest keyframes (`carry`).
 """
 
+import heapq
 import itertools
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -34,6 +35,7 @@ from foremask.vision.tracks import keep_maps
 TRACK_AREA_PX = 427 * 240  # grids are given by their area, and have the picture's aspect
 WINDOW_FRAMES = 180  # about 0.5 MB each, and 5 MB more for a keyframe while its window is decided
 CONTEXT_FRAMES = 60  # of the window before that are still remembered
+BLOCK_FRAMES = 12  # that wait until it is decided which of them are looked at
 CUT_TRUST = 0.25  # mean trust between neighbours under which the shot changes: docs/adr/0051
 THREADS = 2  # for flow and for carrying; the network has its own
 
@@ -169,13 +171,13 @@ class _Window:
         self._steps.append(moment.step)
         self._waiting[frame] = moment.picture
         self._frames_seen += 1
-        if not self._keyframes or frame - max(self._keyframes) >= self._tier.stride:
-            self._look_at_last()
+        if not self._keyframes or frame - max(self._keyframes) >= BLOCK_FRAMES:
+            self._look_at_block()
 
     def finish(self) -> Iterator[Alpha]:
         """The masks of all frames that are left: the shot ends here."""
         if self._waiting:
-            self._look_at_last()
+            self._look_at_block()
         yield from self._masks(len(self._steps))
 
     def advance(self) -> Iterator[Alpha]:
@@ -192,24 +194,32 @@ class _Window:
         self._waiting = {f - frames: each for f, each in self._waiting.items()}
         self._emitted -= frames
 
-    def _look_at_last(self) -> None:
-        newest = max(self._waiting)
-        before = max(self._keyframes, default=None)
-        self._look_at(newest)
-        if before is not None:
-            self._look_between(before, newest)
+    def _look_at_block(self) -> None:
+        """Look at what waits: in an even rhythm first, then where doubt is greatest, while the tier affords it."""
+        last = max(self._waiting)
+        first = max(self._keyframes, default=last)
+        beats = -(-(last - first) // self._tier.stride)
+        rhythm = [first + round(beat * (last - first) / max(1, beats)) for beat in range(beats + 1)]
+        for frame in rhythm:
+            if frame not in self._keyframes:
+                self._look_at(frame)
+        gaps: list[tuple[float, int, int]] = []
+        for gap in itertools.pairwise(rhythm):
+            self._weigh(gaps, *gap)
+        while gaps and self._keyframes_seen < self._tier.keyframes_per_frame * self._frames_seen:
+            _, before, after = heapq.heappop(gaps)
+            middle = (before + after) // 2
+            self._look_at(middle)
+            self._weigh(gaps, before, middle)
+            self._weigh(gaps, middle, after)
         self._waiting.clear()
 
-    def _look_between(self, first: int, last: int) -> None:
-        """Halve the gap as long as the two masks, carried to its middle, disagree."""
-        spent = self._keyframes_seen / self._frames_seen
-        if last - first < 2 or spent >= self._tier.keyframes_per_frame:
-            return
-        if self._doubt(first, last) > self._tier.doubt:
-            middle = (first + last) // 2
-            self._look_at(middle)
-            self._look_between(first, middle)
-            self._look_between(middle, last)
+    def _weigh(self, gaps: list[tuple[float, int, int]], before: int, after: int) -> None:
+        """Put the gap between two keyframes among those that deserve a look, most doubtful first."""
+        if after - before >= 2:
+            doubt = self._doubt(before, after)
+            if doubt > self._tier.doubt:
+                heapq.heappush(gaps, (-doubt, before, after))
 
     def _look_at(self, frame: int) -> None:
         picture = self._waiting[frame]
