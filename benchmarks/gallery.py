@@ -53,7 +53,14 @@ def ball(canvas: Rgb, x: float, y: float, radius: float, colour: tuple[int, int,
         light = 0.7 + 0.05 * step
         shade = tuple(min(255, round(each * light)) for each in colour)
         off = radius * 0.05 * step
-        cv2.circle(canvas, _spot(x - off, y - off), round((radius - 2 * off) * FINE), shade, -1, cv2.LINE_AA)
+        cv2.circle(
+            canvas,
+            _spot(x - off, y - off),
+            round((radius - 2 * off) * FINE),
+            shade,
+            -1,
+            cv2.LINE_AA,
+        )
 
 
 def kite(canvas: Rgb, moment: float) -> None:
