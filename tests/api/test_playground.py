@@ -533,7 +533,7 @@ def test_an_error_stands_beside_its_field_with_a_way_out(
     expect(error).to_contain_text("FOREMASK_ALLOW_PRIVATE")
     audit(page)
     error.get_by_role("link", name="url_private").click()
-    expect(page.locator("#reason-url_private")).to_be_in_viewport()
+    expect(page.locator("#reason-url_private")).to_be_in_viewport(timeout=WAIT_MS)
     anchors = page.evaluate("[...document.querySelectorAll('tr[id]')].map((row) => row.id)")
     assert {each.removeprefix("reason-") for each in anchors} == REMEDIES.keys()
 
