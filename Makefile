@@ -4,8 +4,9 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup run mask test lint check format docs bench chaos clean
 
-# The first interpreter that really runs and is new enough: a shim on PATH may be neither.
-PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 /usr/bin/python3; do \
+# The first interpreter that really runs and is new enough: a shim on PATH may be neither. What the environment has
+# comes first: with another one uv would make it anew, and `make run` would take from it what `make test` needs.
+PYTHON ?= $(shell for p in .venv/bin/python python3 python3.14 python3.13 python3.12 /usr/bin/python3; do \
   if $$p -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; then command -v $$p; break; fi; done)
 UV_VERSION := 0.13.9
 UV ?= $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
@@ -15,7 +16,7 @@ NPM_EXTRA := $(if $(shell command -v npm 2>/dev/null),,--extra npm)
 CA_BUNDLE := $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem)
 export UV_SYSTEM_CERTS ?= $(if $(CA_BUNDLE),1,0)
 FOREMASK := .venv/bin/foremask
-OUT ?= $(basename $(VIDEO)).mask.mp4
+export VIDEO OUT  # by the environment: a name may have spaces and quotes
 
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -24,14 +25,13 @@ setup: .venv/.ready ## make the environment in .venv and bring in the model
 	@$(FOREMASK) models pull
 
 run: .venv/.ready ## serve the API, a worker and a database on http://127.0.0.1:8000
-	@$(FOREMASK) models pull
 	@exec $(FOREMASK) serve
 
 ifeq ($(MAKECMDGOALS)$(VIDEO),mask)
 $(error Say which clip: make mask VIDEO=clip.mp4)
 endif
 mask: .venv/.ready ## make mask VIDEO=clip.mp4 [OUT=mask.mp4]: mask one file
-	@$(FOREMASK) mask '$(VIDEO)' '$(OUT)'
+	@$(FOREMASK) mask "$$VIDEO" $${OUT:+"$$OUT"}
 
 test: .venv/.dev ## run every test
 	@$(FOREMASK) models pull
@@ -63,7 +63,8 @@ clean: ## remove the environment
 
 .uv/bin/uv:
 	@test -n '$(PYTHON)' || { echo 'foremask needs Python 3.12 or newer, and none was found on PATH. Install python3.12 (or newer) and its venv module, or name one: make PYTHON=/path/to/python3.13 setup'; exit 2; }
-	@$(PYTHON) -m venv .uv && .uv/bin/pip install --quiet uv==$(UV_VERSION)
+	@$(PYTHON) -m venv .uv || { echo 'Python has no venv module: install it (Debian: apt install python3-venv), then say make again'; rm -rf .uv; exit 2; }
+	@.uv/bin/pip install --quiet uv==$(UV_VERSION) || { echo 'uv cannot be had from PyPI: is there a network, and does pip need a proxy or an index of yours? With a uv on PATH this step is not needed'; exit 2; }
 
 .venv/.ready: pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
 	@test -n '$(PYTHON)' || { echo 'foremask needs Python 3.12 or newer, and none was found on PATH. Install python3.12 (or newer), or name one: make PYTHON=/path/to/python3.13 setup'; exit 2; }

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -91,7 +92,9 @@ def test_help_names_every_command_and_loads_nothing_heavy() -> None:
     ("words", "said"),
     [
         (("bogus",), "Unknown command"),
-        (("mask", "clip.mp4"), "OUTPUT"),
+        (("mask",), "INPUT"),
+        (("mask", "no-such-clip.mp4"), "there is no file no-such-clip.mp4"),
+        (("verify", "pyproject.toml", "no-such-mask.mp4"), "there is no file no-such-mask.mp4"),
         (("mask", "no-such-clip.mp4", "out.mp4"), "there is no file no-such-clip.mp4"),
         (("mask", "clip.mp4", "out.avi"), "--preset"),
         (("mask", "clip.mp4", "out.mp4", "--preset", "webm_vp9"), "webm_vp9 writes .webm"),
@@ -133,12 +136,32 @@ def test_an_output_that_is_the_input_is_refused(
 def test_an_output_that_cannot_be_ends_with_6(
     capsys: pytest.CaptureFixture[str], clip: Path
 ) -> None:
-    """A directory that is missing, and a directory in the place of the file."""
+    """A directory that is missing, one in the place of the file, one that takes no file: before any masking."""
     code, error = refused(capsys, "mask", clip, clip.parent / "no" / "out.mp4")
     assert (code, "there is no directory" in error) == (Exit.OUTPUT_FAILED, True)
     (clip.parent / "out.mp4").mkdir()
     code, error = refused(capsys, "mask", clip, clip.parent / "out.mp4")
     assert (code, "is a directory" in error) == (Exit.OUTPUT_FAILED, True)
+    model = clip.with_name("model.onnx")
+    model.write_bytes(b"is not read")
+    code, error = refused(capsys, "mask", clip, "/proc/out.mp4", "--model", model)
+    assert (code, "/proc" in error) == (Exit.OUTPUT_FAILED, True)
+
+
+def test_a_service_that_cannot_be_says_so_before_it_starts(
+    capsys: pytest.CaptureFixture[str], clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A port that another program has, and a data directory that cannot be made: no model is pulled for it."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        for command in ("serve", "api"):
+            code, error = refused(capsys, command, "--port", port)
+            assert (code, f"port {port}" in error) == (Exit.USAGE, True)
+    monkeypatch.setenv("FOREMASK_DATA_DIR", str(clip / "data"))
+    code, error = refused(capsys, "serve", "--port", port)
+    assert (code, "set FOREMASK_DATA_DIR" in error) == (Exit.USAGE, True)
 
 
 def test_a_missing_own_model_ends_with_5(capsys: pytest.CaptureFixture[str], clip: Path) -> None:
@@ -276,6 +299,22 @@ def test_doctor_asks_your_own_database(
     assert "hush" not in said.out + said.err
 
 
+def test_doctor_warns_of_links_that_lead_nowhere(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An API that listens everywhere does not know what callers call it, until it is told."""
+    for settings, verdict in (
+        ({}, "ok"),
+        ({"FOREMASK_HOST": "0.0.0.0"}, "note"),  # noqa: S104  # nothing listens
+        ({"FOREMASK_PUBLIC_URL": "https://masks.example.org"}, "ok"),
+    ):
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        main(["doctor", "--json"])
+        findings = {each["name"]: each for each in json.loads(capsys.readouterr().out)}
+        assert findings["address"]["verdict"] == verdict, settings
+
+
 @pytest.mark.postgres
 def test_a_token_is_shown_once_listed_and_revoked(
     capsys: pytest.CaptureFixture[str], database_url: str, monkeypatch: pytest.MonkeyPatch
@@ -316,6 +355,27 @@ def test_away_from_a_terminal_progress_is_plain_lines(monkeypatch: pytest.Monkey
     ]
 
 
+def test_the_rate_is_of_late_and_none_is_guessed_from_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A slow first frame is soon forgotten; a download that has only begun has no time left to tell."""
+    now_s = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    stream = io.StringIO()
+    with meter("mask", FRAMES, Console(file=stream)) as show:
+        show(0, 1000)
+        for second in range(30, 61):
+            now_s = float(second)
+            show(2 * (second - 30), 1000)
+    assert stream.getvalue().splitlines()[-1] == "mask: 60/1000 frames, 2.0 fps, 7:50 left"
+    stream = io.StringIO()
+    with meter("model", MEGABYTES, Console(file=stream)) as show:
+        show(0, 136_000_000)
+        now_s += 6
+        show(1000, 136_000_000)
+    assert stream.getvalue() == "model: 0.0/136.0 MB\n"
+
+
 def test_on_a_terminal_progress_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     """And a guess that was too low does not end beyond its total."""
     monkeypatch.setenv("TERM", "xterm")
@@ -331,6 +391,10 @@ def test_a_mask_is_made_reported_and_verified(
     capsys: pytest.CaptureFixture[str], clip: Path
 ) -> None:
     """The whole path on the real network: the report agrees with the file, and the file keeps its promises."""
+    assert main(["mask", str(clip), "--quality", "fast"]) == Exit.OK
+    unnamed = clip.with_name("clip.mask.mp4")
+    assert capsys.readouterr().out.startswith(f"{unnamed}: 10 frames")
+    unnamed.unlink()
     target = clip.with_name("mask.webm")
     assert main(["mask", str(clip), str(target), "--quality", "fast", "--json"]) == Exit.OK
     report = json.loads(capsys.readouterr().out)

@@ -180,15 +180,18 @@ def test_compose_hangs_together() -> None:
 
 
 def test_the_image_is_built_of_what_is_there() -> None:
-    """Copied paths exist, extras are declared, uv is the version of the Makefile, and the user is not root."""
+    """Copied paths exist and are sent, extras are declared, uv is the version of the Makefile, and the user is not root."""
     text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
     stages = re.findall(r"^FROM (\S+) AS (\w+)", text, re.MULTILINE)
     names = [name for _, name in stages]
     assert names == ["build", "weights", "slim", "full"]
     for source, _ in stages:
         assert source == "python:${PYTHON}" or source in names
+    sent = (DEPLOY / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
     for copied in re.findall(r"^COPY ((?!--)[^\n]+) \S+$", text, re.MULTILINE):
-        assert all((ROOT / each).exists() for each in copied.split()), copied
+        for each in copied.split():
+            assert (ROOT / each).exists(), each
+            assert f"!{each}" in sent, each
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
         "optional-dependencies"
     ]

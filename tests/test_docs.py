@@ -4,7 +4,9 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,10 +14,11 @@ import pytest
 
 from foremask.cli.app import app, main
 from foremask.errors import BY_REASON
+from foremask.remedies import REMEDIES
 from foremask.settings import _FIELDS
 from tests import synth
 from tests.api.origin import serving
-from tests.pages import DOCS, GENERATED, REMEDIES
+from tests.pages import DOCS, GENERATED
 
 ROOT = DOCS.parent
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), ROOT / "llms.txt"])
@@ -32,6 +35,10 @@ RUN_BY = {
     ("operations.md", "json"): "tests/engine/test_traces.py::documented",
     ("quickstart.md", "sh"): "tests/test_docs.py::test_the_lines_that_call_make_do_what_they_say",
     ("recipes.md", "sh"): "tests/test_recipes.py::folder",
+    (
+        "recipes.md",
+        "html",
+    ): "tests/test_recipes.py::test_a_page_shows_the_subject_over_what_is_behind_it",
     ("webhooks.md", "python"): "tests/api/test_api_docs.py::test_the_python_verification_works",
     (
         "webhooks.md",
@@ -138,8 +145,30 @@ def test_the_lines_that_call_foremask_work(
             assert main(words) == 0, (words, capsys.readouterr())
 
 
-def test_the_lines_that_call_make_do_what_they_say() -> None:
-    """`make -n` prints the command lines that the other tests run; making an environment is CI's first step."""
+def make(folder: Path, *words: str) -> list[str]:
+    """What ``make`` would have run, where ``folder`` has an environment: one line each."""
+    shutil.copy(ROOT / "Makefile", folder)
+    (folder / ".venv" / "bin").mkdir(parents=True, exist_ok=True)
+    for name in (
+        "pyproject.toml",
+        "uv.lock",
+        ".venv/.ready",
+    ):  # in this order: nothing is out of date
+        (folder / name).touch()
+    tell = "import sys; print('foremask', *map(repr, sys.argv[1:]))"
+    done = subprocess.run(  # noqa: S603
+        ["make", f'FOREMASK={sys.executable} -c "{tell}"', *words],  # noqa: S607
+        cwd=folder,
+        env={**os.environ, "MAKEFLAGS": "", "MAKELEVEL": "0"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines()
+
+
+def test_the_lines_that_call_make_do_what_they_say(tmp_path: Path) -> None:
+    """They call the command lines that the other tests run; making an environment is CI's first step."""
     texts = [
         text
         for page in (ROOT / "README.md", DOCS / "quickstart.md")
@@ -149,17 +178,24 @@ def test_the_lines_that_call_make_do_what_they_say() -> None:
     lines = [line for text in texts for line in text.splitlines()]
     called = {line.partition("make ")[2] for line in lines if "make " in line}
     assert called == {"mask VIDEO=clip.mp4", "run"}
-    for words in called:
-        done = subprocess.run(  # noqa: S603
-            ["make", "-n", *words.split()],  # noqa: S607
-            cwd=ROOT,
-            env={**os.environ, "MAKEFLAGS": "", "MAKELEVEL": "0"},
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        wanted = "foremask mask 'clip.mp4' 'clip.mask.mp4'" if "mask" in words else "foremask serve"
-        assert done.stdout.rstrip().endswith(wanted)
+    assert make(tmp_path, "mask", "VIDEO=clip.mp4") == ["foremask 'mask' 'clip.mp4'"]
+    assert make(tmp_path, "run") == ["foremask 'serve'"]
+
+
+def test_make_masks_a_file_of_any_name(tmp_path: Path) -> None:
+    """Spaces and quotes reach the command as they are."""
+    words = ("VIDEO=/a b/it's.mp4", 'OUT=the "mask".mov')
+    (told,) = make(tmp_path, "mask", *words)
+    assert told == """foremask 'mask' "/a b/it's.mp4" 'the "mask".mov'"""
+
+
+def test_make_keeps_to_the_interpreter_that_the_environment_has(tmp_path: Path) -> None:
+    """With another one uv would make it anew, and `make run` would take away what `make test` had installed."""
+    wanted = ("--eval=print: ; @echo $(PYTHON)", "print")
+    assert make(tmp_path, *wanted) != [".venv/bin/python"]
+    (tmp_path / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    assert make(tmp_path, *wanted) == [".venv/bin/python"]
+    assert make(tmp_path, *wanted, "PYTHON=another") == ["another"]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -84,7 +84,7 @@ def test_the_service_example_submits_polls_and_downloads(folder: Path) -> None:
     assert command == "make run"
     api, origin = free_port(), free_port()
     script = second.replace(":8000", f":{api}").replace("9000", str(origin))
-    assert script.count(str(origin)) == 3
+    assert (script.count(str(api)), script.count(str(origin))) == (1, 3)
     data_dir = Path("/tmp") / f"foremask-readme-{api}"  # noqa: S108  # an unprivileged user gets there
     try:
         with serving(exports, api, data_dir):

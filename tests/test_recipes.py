@@ -1,8 +1,8 @@
-"""The FFmpeg commands of docs/recipes.md, run as they stand, on a clip whose mask is known."""
+"""The commands and the pages of docs/recipes.md, run as they stand, on a clip whose mask is known."""
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import cast
 
@@ -13,12 +13,15 @@ import numpy as np
 import pytest
 from av.video.codeccontext import VideoCodecContext
 from numpy.typing import NDArray
+from playwright.sync_api import Browser
 
 from foremask.options import MaskOptions
 from foremask.pictures import Alpha
 from foremask.pipeline import mask_video
 from tests import synth
+from tests.browser import browsing
 from tests.pages import DOCS
+from tests.test_cli import served
 from tests.test_docs import blocks
 
 SPEC = synth.Spec(
@@ -129,3 +132,47 @@ def test_stacked_has_the_clip_above_its_mask(folder: Path) -> None:
     for picture, mask in zip(pictures, masks(), strict=True):
         assert picture.shape == (192, 128, 3)
         assert np.abs(picture[96:, :, 0] / 255 - mask).mean() < 0.02
+
+
+GREEN = (0, 177, 64)
+PAGES = dict(zip(("video", "still", "stacked"), blocks(DOCS / "recipes.md", "html"), strict=True))
+SHOWN = {
+    "video": "document.querySelector('video').currentTime > 0",
+    "still": "document.querySelector('img').complete",
+    "stacked": "document.getElementById('cut').width === 128",
+}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Generator[Browser]:
+    """A Chromium for the pages."""
+    with browsing() as browser:
+        yield browser
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_shows_the_subject_over_what_is_behind_it(
+    folder: Path, browser: Browser, name: str
+) -> None:
+    """Red where the mask is white, the page's own green where it is black, at some moment of the clip."""
+    drawn = list(synth.draw(SPEC))
+    cv2.imwrite(str(folder / "frame.png"), drawn[0][0][..., ::-1])
+    cv2.imwrite(str(folder / "mask.png"), drawn[0][1])
+    head = f"<!doctype html><body style='margin: 0; background: rgb{GREEN}'>"
+    (folder / f"{name}.html").write_text(head + PAGES[name])
+    with served(folder) as site:
+        page = browser.new_page(viewport={"width": 160, "height": 120})
+        page.goto(f"{site}/{name}.html")
+        page.wait_for_function(SHOWN[name])
+        shot = cv2.imdecode(np.frombuffer(page.screenshot(), np.uint8), cv2.IMREAD_COLOR)
+        page.close()
+    assert shot is not None
+    shown = shot[:96, :128, ::-1].astype(int)
+    red = np.abs(shown - (220, 30, 30)).max(axis=2) < 24
+    green = np.abs(shown - GREEN).max(axis=2) < 24
+    brush = np.ones((7, 7))  # what a codec blurs is neither
+    most = max(
+        min(red[cv2.erode(mask, brush) == 255].mean(), green[cv2.dilate(mask, brush) == 0].mean())
+        for _, mask in drawn
+    )
+    assert most > 0.97

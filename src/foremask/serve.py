@@ -49,8 +49,8 @@ def serve(settings: Settings, say: Say) -> None:
             postgres.stop()
 
 
-async def prepare(settings: Settings, say: Say) -> None:
-    """Bring the schema up to date, and see to it that there is a token."""
+async def prepare(settings: Settings, say: Say) -> str:
+    """Bring the schema up to date, and see to it that there is a token; what to open in a browser."""
     if settings.database_url is None:
         raise ServiceUnavailable("there is no database to prepare")
     await migrate(settings.database_url)
@@ -61,7 +61,8 @@ async def prepare(settings: Settings, say: Say) -> None:
             secret, _ = await create_token(database, "bootstrap")
             say(f"Your API token, shown this once: {secret}")
             # A fragment stays in the browser: neither a log nor a proxy sees it.
-            say(f"Try it in a browser that has the token: {settings.base_url}/#token={secret}")
+            return f"{settings.base_url}/#token={secret}"
+    return f"{settings.base_url} (your token, or another by `foremask token create`)"
 
 
 async def _serve(settings: Settings, postgres: EmbeddedPostgres | None, say: Say) -> None:
@@ -69,7 +70,7 @@ async def _serve(settings: Settings, postgres: EmbeddedPostgres | None, say: Say
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
-    await prepare(settings, say)
+    page = await prepare(settings, say)
     environ = environment(settings, os.environ)
     command = (sys.executable, "-m", "foremask")
     members = [Member("api", (*command, "api"), environ)]
@@ -80,7 +81,7 @@ async def _serve(settings: Settings, postgres: EmbeddedPostgres | None, say: Say
     watching = [asyncio.create_task(member.run()) for member in members]
     if postgres is not None:
         watching.append(asyncio.create_task(postgres.watch()))
-    greeting = asyncio.create_task(_greet(settings, say))
+    greeting = asyncio.create_task(_greet(settings, page, say))
     waiting = asyncio.create_task(told.wait())
     try:
         await asyncio.wait({waiting, *watching}, return_when=asyncio.FIRST_COMPLETED)
@@ -95,7 +96,7 @@ async def _serve(settings: Settings, postgres: EmbeddedPostgres | None, say: Say
             raise error
 
 
-async def _greet(settings: Settings, say: Say) -> None:
+async def _greet(settings: Settings, page: str, say: Say) -> None:
     """Say where the service is, as soon as it answers there."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
     deadline = time.monotonic() + READY_S
@@ -106,6 +107,7 @@ async def _greet(settings: Settings, say: Say) -> None:
             await asyncio.sleep(0.05)
             continue
         writer.close()
+        say(f"Try it in a browser: {page}")
         say(f"foremask listens on {settings.base_url}; stop it with Ctrl-C")
         return
 

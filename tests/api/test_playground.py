@@ -26,6 +26,7 @@ from foremask.api.pages import read_pages
 from foremask.jobs.deliveries import sign
 from foremask.jobs.received import is_receiver
 from foremask.jobs.tokens import webhook_key
+from foremask.remedies import REMEDIES
 from foremask.video.verify import verify
 from tests import synth
 from tests.api import origin
@@ -386,6 +387,7 @@ def test_from_a_dropped_clip_to_a_verified_webhook(
         expect(page.locator("#verdict")).to_contain_text(
             re.compile("320 . 240 · 24 fps · 1.0 s · .*vp9 in webm"), timeout=WAIT_MS
         )
+        expect(page.locator("#drop")).to_contain_text("disc.webm")
         page.get_by_text("Fast", exact=True).click()
         page.get_by_text("Webhook", exact=True).click()
         page.get_by_label("Send it to this page").check()
@@ -401,6 +403,7 @@ def test_from_a_dropped_clip_to_a_verified_webhook(
         expect(page.get_by_role("slider", name="Frame")).to_have_attribute(
             "aria-valuetext", re.compile("frame 1 of 24, 15 percent")
         )
+        expect(page.locator("#strip-coverage")).to_have_text("foreground 15 %")
         red, white, black = (220, 30, 30), (255, 255, 255), (0, 0, 0)
         handle = page.get_by_role("slider", name="Wipe between source and mask")
         handle.press("Home")  # all mask: the disc is at the left in the first frame
@@ -420,6 +423,13 @@ def test_from_a_dropped_clip_to_a_verified_webhook(
         handle.press("Home")
         shows(page, (60, 120), red)
         shows(page, (250, 120), (0x1F, 0x7A, 0x4D))
+        page.get_by_label("on", exact=True).select_option("picture")
+        shows(page, (250, 120), (92, 92, 92))  # the checker, until a picture is chosen
+        cv2.imwrite(str(tmp_path / "blue.png"), np.full((90, 160, 3), (200, 60, 20), np.uint8))
+        page.get_by_label("Picture behind the cut-out").set_input_files(tmp_path / "blue.png")
+        shows(page, (60, 120), red)
+        shows(page, (250, 120), (20, 60, 200))
+        page.get_by_label("on", exact=True).select_option("colour")
 
         strip = page.get_by_role("slider", name="Frame")
         strip.press("End")
@@ -431,6 +441,11 @@ def test_from_a_dropped_clip_to_a_verified_webhook(
         page.locator("#play").focus()
         page.keyboard.press(",")
         expect(page.locator("#number")).to_have_value("22")
+        page.evaluate(
+            "document.activeElement.blur()"
+        )  # the keys are the page's, where no field has them
+        page.keyboard.press(".")
+        expect(page.locator("#number")).to_have_value("23")
 
         with page.expect_download() as coming:
             page.get_by_role("link", name=re.compile("Download the mask")).click()
@@ -509,14 +524,35 @@ def test_an_error_stands_beside_its_field_with_a_way_out(
     error = page.locator("#clip-error")
     expect(error).to_contain_text("61", timeout=WAIT_MS)
     expect(error).to_contain_text("ffmpeg")
+    expect(page.locator("#file")).to_have_attribute("aria-invalid", "true")
     expect(page.get_by_role("button", name="Make the mask")).to_be_disabled()
     page.get_by_label("or the URL of one").fill("http://127.0.0.1/clip.mp4")
     page.get_by_role("button", name="Look").click()
     expect(page.locator("#url")).to_have_attribute("aria-invalid", "true")
+    expect(page.locator("#file")).not_to_have_attribute("aria-invalid", "true")
     expect(error).to_contain_text("FOREMASK_ALLOW_PRIVATE")
     audit(page)
     error.get_by_role("link", name="url_private").click()
-    expect(page.locator("#reason-url_private")).to_be_in_viewport()
+    expect(page.locator("#reason-url_private")).to_be_in_viewport(timeout=WAIT_MS)
+    anchors = page.evaluate("[...document.querySelectorAll('tr[id]')].map((row) => row.id)")
+    assert {each.removeprefix("reason-") for each in anchors} == REMEDIES.keys()
+
+
+def test_a_busy_service_takes_an_upload_without_a_verdict(
+    page: Page, service: Running, disc: Path, tmp_path: Path
+) -> None:
+    """The look at the clip took too long: the page says so, and the mask is made all the same."""
+    refusal = {
+        "request_id": "x",
+        "error": {"code": 422, "message": "", "details": "too slow", "reason": "url_unreachable"},
+    }
+    page.route("**/v2/video/probe", lambda route: route.fulfill(status=422, json=refusal))
+    with working(service, tmp_path):
+        drop(page, disc)
+        expect(page.locator("#verdict")).to_contain_text("busy", timeout=WAIT_MS)
+        page.get_by_role("button", name="Make the mask").click()
+        expect(page.locator("#views")).to_be_visible(timeout=WAIT_MS)
+        expect(page.locator("#total")).to_have_text("of 24")
 
 
 def test_a_wrong_token_is_told_at_once(page: Page) -> None:
@@ -538,7 +574,7 @@ def audit(page: Page) -> None:
     page.evaluate(axe_source())
     found = []
     for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)
-        page.wait_for_timeout(300)  # colours fade
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # else colours fade
+        page.wait_for_timeout(300)
         found += page.evaluate("axe.run()")["violations"]
     assert not [(each["id"], each["impact"], each["nodes"][0]["html"][:200]) for each in found]

@@ -15,6 +15,7 @@ from foremask.api import schemas
 from foremask.errors import ForemaskError
 from foremask.jobs.received import RECEIVER_PATH
 from foremask.objects import FILES_PATH, FORM_PATH
+from foremask.remedies import REMEDIES
 
 type Json = dict[str, Any]
 type Reasons = tuple[type[ForemaskError], ...]
@@ -83,6 +84,11 @@ def build() -> Json:
             "description": "Send the URL of a clip, get a video of the same size, frames, timing and "
             "sound in which white is the foreground.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
+        "x-reasons": {
+            reason: {"code": kind.code, "means": kind.__doc__, "remedy": REMEDIES[reason]}
+            for reason, kind in sorted(errors.BY_REASON.items())
+            if reason in REMEDIES
         },
         "security": [{"api_token": []}, {"bearer": []}, {"x_api_key": []}],
         "tags": [

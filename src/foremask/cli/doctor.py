@@ -116,6 +116,17 @@ async def _answers(url: str) -> bool:
         return await database.answers(5.0)
 
 
+def _address(settings: Settings) -> Iterator[Finding]:
+    everywhere = settings.host in ("0.0.0.0", "::")  # noqa: S104  # it is compared
+    links = f"links begin with {settings.base_url}"
+    if everywhere and settings.public_url is None:
+        yield Finding(
+            "address", REMARK, f"{links}: set FOREMASK_PUBLIC_URL to what callers reach it by"
+        )
+    else:
+        yield Finding("address", GOOD, links)
+
+
 def _disk(settings: Settings) -> Iterator[Finding]:
     for name, folder in (("data", settings.data_dir), ("models", settings.model_dir)):
         there = next(each for each in (folder, *folder.parents) if each.exists())
@@ -146,6 +157,7 @@ LOOKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _model,
     _runtime,
     _database,
+    _address,
     _disk,
     _sandbox,
 )

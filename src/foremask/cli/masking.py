@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import msgspec
 from cyclopts import Parameter
@@ -13,7 +14,7 @@ from cyclopts import Parameter
 from foremask.cli import models
 from foremask.cli.exits import Usage, print_json, say, warn
 from foremask.cli.meter import FRAMES, meter
-from foremask.cli.sources import local_file, looked_at
+from foremask.cli.sources import check_there, local_file, looked_at
 from foremask.errors import ForemaskError, OutputFailed
 from foremask.options import Device, Limits, MaskOptions, Preset, Quality
 from foremask.sandbox.remote import RemoteFile
@@ -32,7 +33,7 @@ AsJson = Annotated[bool, Parameter(name="--json", negative="")]
 
 def mask(
     source: Annotated[str, Parameter(name="INPUT")],
-    target: Annotated[Path, Parameter(name="OUTPUT")],
+    target: Annotated[Path | None, Parameter(name="OUTPUT")] = None,
     /,
     *,
     preset: Annotated[Preset | None, Parameter(name_transform=str.lower)] = None,
@@ -46,14 +47,16 @@ def mask(
     Args:
         source: The clip: a file, or an http(s) URL.
         target: The mask video; what was there before is replaced once the new one is whole.
+            Without it, clip.mp4 is masked into clip.mask.mp4 beside it; a URL, into this directory.
         preset: Container and codec; without it, OUTPUT's ending decides: mp4_h264, webm_vp9,
-            mov_h265, mkv_h264 or gif.
+            mov_h265, mkv_h264 or gif. Without either, mp4_h264.
         quality: How much time a mask may take.
         device: Where the network runs; auto takes a GPU when the runtime finds one.
         model: An ONNX model of your own (docs/models.md).
         as_json: Answer with the whole report as JSON.
     """
     settings = read_settings(os.environ)
+    target = target or _beside(source, preset or Preset.MP4_H264)
     chosen = preset or _preset_for(target)
     _check_target(source, target, chosen)
     with local_file(source, settings) as clip:
@@ -126,6 +129,8 @@ def verify(
     """
     from foremask.video.verify import verify as check
 
+    check_there(source)
+    check_there(made)
     kept = check(source, made)
     if as_json:
         print_json(msgspec.to_builtins(kept))
@@ -151,6 +156,8 @@ def sheet(
     """
     from foremask.sheet import contact_sheet
 
+    check_there(source)
+    check_there(made)
     contact_sheet(source, made, target, moments)
     say(str(target))
 
@@ -174,6 +181,13 @@ def _told(clip: dict[str, Any]) -> Iterator[str]:
         yield "the service would accept it"
     else:
         yield f"the service would refuse it: {verdict['details']} [{verdict['reason']}]"
+
+
+def _beside(source: str, preset: Preset) -> Path:
+    """Where the mask goes when nobody says: beside the file, or here for a URL."""
+    if "://" in source:
+        return Path(f"{Path(urlsplit(source).path).stem or 'clip'}.mask{preset.suffix}")
+    return Path(source).with_suffix(f".mask{preset.suffix}")
 
 
 def _preset_for(target: Path) -> Preset:
@@ -205,6 +219,7 @@ def _replacing(target: Path) -> Iterator[Path]:
     """A name beside ``target`` that takes its place at the end, or is gone, come what may."""
     part = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
     try:
+        part.touch()  # what cannot be written is told now, and not after an hour of masking
         yield part
         part.replace(target)
     except OSError as error:

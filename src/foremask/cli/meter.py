@@ -1,6 +1,7 @@
 """Shows how far a long step is: a bar on a terminal, a line now and then elsewhere; home of rich."""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ OnStep = Callable[[int, int | None], None]
 """Hears how much is done and how much there is, or None where that is not known."""
 
 PLAIN_EVERY_S = 5.0
+RATE_OVER_S = 20.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +59,27 @@ def meter(label: str, unit: Unit, console: Console | None = None) -> Iterator[On
 
 
 class _Pace:
-    """Amount, rate and time left, in words; the clock starts with the first amount."""
+    """Amount, rate and time left, in words; the rate is of the last seconds, since a start is often slow."""
 
     def __init__(self, unit: Unit) -> None:
         self._unit = unit
-        self._first: tuple[float, int] | None = None
+        self._lately: deque[tuple[float, int]] = deque()
 
     def tell(self, done: int, total: int | None) -> str:
         now = time.monotonic()
-        if self._first is None:
-            self._first = now, done
-        since, before = self._first
+        self._lately.append((now, done))
+        while now - self._lately[0][0] > RATE_OVER_S and len(self._lately) > 2:
+            self._lately.popleft()
+        since, before = self._lately[0]
         rate = (done - before) / (now - since) if now > since else 0.0
         unit, digits = self._unit, self._unit.digits
         words = [f"{done / unit.scale:.{digits}f}"]
         if total is not None:
             words[0] += f"/{max(done, total) / unit.scale:.{digits}f}"
         words[0] += f" {unit.name}"
-        if rate > 0:
+        if (
+            rate / unit.scale >= 0.05
+        ):  # less is written as nothing, and its time left as a guess of days
             words.append(f"{rate / unit.scale:.1f} {unit.rate}")
             if total is not None and total > done:
                 words.append(f"{_clock((total - done) / rate)} left")

@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import socket
+import tempfile
 from pathlib import Path
 
 from cyclopts import App
@@ -11,9 +13,10 @@ from foremask.cli import models
 from foremask.cli.exits import say
 from foremask.cli.storage import database_url, migrated
 from foremask.engine.schema import migrate as bring_up
+from foremask.errors import SettingsInvalid
 from foremask.jobs import deliveries
 from foremask.serve import serve as run_all
-from foremask.settings import read_settings
+from foremask.settings import Settings, read_settings
 from foremask.telemetry import configure_logs
 from foremask.traces import close_traces, open_traces
 from foremask.worker import QUEUES, run_worker
@@ -37,6 +40,8 @@ def serve(
         workers: How many segments are masked at the same time; FOREMASK_WORKERS, else 1.
     """
     settings = read_settings(os.environ, host=host, port=port, data_dir=data_dir, workers=workers)
+    _check_address(settings)
+    _check_data_dir(settings)
     models.ready(settings)
     configure_logs(settings.log_level, "serve")
     run_all(settings, say)
@@ -50,6 +55,7 @@ def api(*, host: str | None = None, port: int | None = None) -> None:
         port: The port to listen on; FOREMASK_PORT, else 8000.
     """
     settings = read_settings(os.environ, host=host, port=port)
+    _check_address(settings)
     configure_logs(settings.log_level, "api")
     open_traces(settings.otlp_url, "api")
     run(settings)
@@ -71,6 +77,36 @@ def worker(*, queues: str = ",".join(QUEUES), workers: int | None = None) -> Non
     open_traces(settings.otlp_url, "worker")
     run_worker(settings, wanted, settings.workers)
     close_traces()
+
+
+def _check_address(settings: Settings) -> None:
+    """Fail here where the API could not listen: `serve` would start it again and again."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM
+        )[0]
+        with socket.socket(family, kind) as attempt:
+            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            attempt.bind(address)
+    except OSError as error:
+        raise SettingsInvalid(
+            f"the API cannot listen on port {settings.port} of {settings.host}"
+            f" ({error.strerror}): stop what has it, or set another FOREMASK_PORT",
+            param="FOREMASK_PORT",
+        ) from error
+
+
+def _check_data_dir(settings: Settings) -> None:
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=settings.data_dir):
+            pass
+    except OSError as error:
+        raise SettingsInvalid(
+            f"{settings.data_dir} cannot be written to ({error.strerror}): set FOREMASK_DATA_DIR"
+            " to a directory that can be",
+            param="FOREMASK_DATA_DIR",
+        ) from error
 
 
 def migrate() -> None:

@@ -31,13 +31,18 @@ def looked_at[T](named: str, settings: Settings, look: Callable[[Path | RemoteFi
         return look(path)
 
 
+def check_there(path: Path) -> None:
+    """Raise Usage where there is no such file."""
+    if not path.is_file():
+        raise Usage(f"{path} is not a file" if path.exists() else f"there is no file {path}")
+
+
 @contextmanager
 def local_file(named: str, settings: Settings) -> Iterator[Path]:
     """The clip as a file for the length of a block; a URL may bring 1 GiB, as at the service."""
     if "://" not in named:
         path = Path(named)
-        if not path.is_file():
-            raise Usage(f"{named} is not a file" if path.exists() else f"there is no file {named}")
+        check_there(path)
         yield path
         return
     from foremask.outbound.sync import download_file  # httpx2 takes its time to load

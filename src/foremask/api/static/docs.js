@@ -87,18 +87,18 @@ for (const tag of api.tags) {
       if (operation.tags.includes(tag.name)) page.append(fold(method, path, operation));
 }
 
-// Every reason once, with an anchor: the playground's errors lead here.
-const reasons = new Map();
-for (const methods of Object.values(api.paths))
-  for (const operation of Object.values(methods))
-    for (const [status, answer] of Object.entries(operation.responses))
-      for (const [, reason, said] of answer.description.matchAll(/^\* `(\w+)`: (.*)$/gm))
-        reasons.set(reason, `${status}. ${said}`);
+// Text with the little Markdown that remedies have: `code`, and links to pages that are not served here.
+function prose(text) {
+  const parts = text.replace(/\[([^\]]+)\]\([^)]*\)/g, "$1").split("`");
+  return element("span", "", ...parts.map((part, index) => (index % 2 ? code(part) : part)));
+}
+
+// Every reason, with an anchor: the playground's errors lead here.
 const errors = element("section", "", element("h2", "errors"));
 errors.id = "errors";
 errors.append(element("p", "The same words in the answer to a request and in the status of a job."));
-const rows = [...reasons].sort().map(([reason, said]) => {
-  const made = row(code(reason), element("span", said));
+const rows = Object.entries(api["x-reasons"]).map(([reason, { code: status, means, remedy }]) => {
+  const made = row(code(reason), element("span", "", element("p", `${status}. ${means}`), element("p", "", prose(remedy))));
   made.id = `reason-${reason}`;
   return made;
 });

@@ -1,6 +1,6 @@
 // The clip: dropped, chosen, pasted or the sample; uploaded where need be, and what the service says of it.
 import { ask, askJson, clear, explain, submission, upload } from "./api.js";
-import { bytes, find, seconds, show } from "./dom.js";
+import { bytes, find, make, seconds, show } from "./dom.js";
 import { preset } from "./choices.js";
 import { needToken, refuse } from "./token.js";
 
@@ -56,6 +56,10 @@ function begin(blob) {
   attempt = new AbortController();
   Object.assign(clip, { blob, video: "", facts: null });
   clear(find("clip-error"), find("url"));
+  find("file").removeAttribute("aria-invalid");
+  find("file-said").replaceChildren(
+    ...(blob ? [make("strong", { textContent: blob.name }), ` ${bytes(blob.size)}`] : [make("strong", { textContent: "Drop a video here" }), " or choose a file"]),
+  );
   show(find("verdict"), false);
   show(find("upload"), false);
   tell();
@@ -88,7 +92,7 @@ async function takeUrl(url) {
   find("url").value = url;
   await needToken();
   clip.video = url;
-  say("Looking at it …");
+  say("Looking at it …", false);
   if (await probe(signal)) bring(url, signal);
 }
 
@@ -100,7 +104,7 @@ async function bring(url, signal) {
     clip.blob = blob;
     tell();
   } catch (error) {
-    if (error.name !== "AbortError") say(`${find("verdict").textContent} The stage cannot show it: ${error.message}`);
+    if (error.name !== "AbortError") say(`${find("verdict").textContent}. The stage cannot show it: ${error.message}`);
   }
 }
 
@@ -115,8 +119,16 @@ async function probe(signal) {
     tell();
     return true;
   } catch (error) {
-    no(error);
-    return false;
+    // An upload is in the service's own store: if that is too slow to look at it, the service is busy, and a job is accepted.
+    if (error.reason !== "url_unreachable" || atFault() !== "file") {
+      no(error);
+      return false;
+    }
+    clear(find("clip-error"), find("url"));
+    clip.facts = {};
+    say("The service is busy and could not look at it yet. Make the mask all the same: what is wrong with it, if anything, is told then.", false);
+    tell();
+    return true;
   }
 }
 
@@ -127,12 +139,16 @@ function no(error) {
   clip.facts = null;
   if (!ofPreset) clip.video = "";
   show(find("verdict"), false);
-  explain(find(ofPreset ? "preset-error" : "clip-error"), error, ofPreset ? find("preset") : clip.blob ? null : find("url"));
+  explain(find(ofPreset ? "preset-error" : "clip-error"), error, find(ofPreset ? "preset" : atFault()));
   tell();
 }
 
-function say(text) {
+// Where the clip came from: what is wrong with it stands there.
+export const atFault = () => (find("url").value === "" ? "file" : "url");
+
+function say(text, good = true) {
   find("verdict").textContent = text;
+  find("verdict").classList.toggle("yes", good);
   show(find("verdict"));
 }
 
@@ -147,5 +163,5 @@ function describe(facts) {
     `${facts.codec} in ${facts.container}`,
     facts.audio.length ? `sound: ${facts.audio.map((each) => each.codec).join(", ")}` : "no sound",
   ];
-  return `✓ ${said.filter(Boolean).join(" · ")}`;
+  return said.filter(Boolean).join(" · ");
 }

@@ -81,6 +81,10 @@ export class Compositor {
     this.gl.deleteTexture(texture);
   }
 
+  get hasPicture() {
+    return this.picture !== this.blank;
+  }
+
   setPicture(bitmap) {
     if (this.picture === this.blank) this.picture = this.texture();
     this.load(this.picture, bitmap);

@@ -10,9 +10,8 @@ export function make(name, properties = {}, ...children) {
 // A list of facts: pairs of a name and a value; a pair without a value is left out.
 export function listFacts(list, pairs) {
   const rows = pairs.filter(([, value]) => value !== undefined && value !== null && value !== "");
-  list.replaceChildren(...rows.flatMap(([name, value]) => [
-    make("dt", { textContent: name }), make("dd", {}, value instanceof Node ? value : String(value)),
-  ]));
+  list.replaceChildren(...rows.map(([name, value]) => make("div", {},
+    make("dt", { textContent: name }), make("dd", {}, value instanceof Node ? value : String(value)))));
 }
 
 export function show(element, shown = true) {

@@ -1,7 +1,7 @@
 // The playground: clip, choices, job, stage, result, in this order.
 import { askJson, clear, explain, here, submission } from "./api.js";
 import { canShow, preset, quality, setUpChoices } from "./choices.js";
-import { clip, probeAgain, setUpClip } from "./clip.js";
+import { atFault, clip, probeAgain, setUpClip } from "./clip.js";
 import { find, show } from "./dom.js";
 import { follow, setUpJob } from "./job.js";
 import { convert, setUpReport, showReport } from "./report.js";
@@ -67,7 +67,7 @@ async function onClip() {
 async function submit() {
   const body = fields();
   const { facts } = clip;
-  for (const [place, field] of [["form-error"], ["webhook-error", "webhook"], ["preset-error", "preset"], ["clip-error", "url"]])
+  for (const [place, field] of [["form-error"], ["webhook-error", "webhook"], ["preset-error", "preset"], ["clip-error", "url"], ["clip-error", "file"]])
     clear(find(place), field && find(field));
   show(find("report"), false);
   show(find("hooks"), false);
@@ -87,12 +87,12 @@ async function submit() {
   find("go").disabled = !clip.facts;
 }
 
-const PLACES = { video: ["clip-error", "url"], webhook_url: ["webhook-error", "webhook"], output_container_and_codec: ["preset-error", "preset"] };
+const PLACES = { video: ["clip-error"], webhook_url: ["webhook-error", "webhook"], output_container_and_codec: ["preset-error", "preset"] };
 const placeOf = (error) => PLACES[error.param]?.[0] ?? "form-error";
 
 function fieldOf(error) {
   if (error.param === "webhook_url") find("webhook-fold").open = true;
-  const id = PLACES[error.param]?.[1];
+  const id = error.param === "video" ? atFault() : PLACES[error.param]?.[1];
   return id ? find(id) : null;
 }
 

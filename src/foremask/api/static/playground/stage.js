@@ -1,6 +1,6 @@
 // The stage: one canvas for source and mask, its views and wipe, and the transport below it.
 import { Compositor, VIEWS } from "./compositor.js";
-import { find, radios, show } from "./dom.js";
+import { find, percent, radios, show } from "./dom.js";
 import { Pair } from "./pairing.js";
 import { Strip } from "./strip.js";
 
@@ -23,7 +23,9 @@ export function setUpStage() {
   setUpWipe();
   setUpBacking();
   setUpTransport();
-  find("stage").addEventListener("keydown", onKey);
+  document.addEventListener("keydown", (event) => {
+    if (event.target === document.body || find("stage").contains(event.target)) onKey(event);
+  });
 }
 
 // What plays: the source is a blob or null. Whatever mask there was is gone.
@@ -150,6 +152,9 @@ function renderNumber() {
   const at_s = times_s ? times_s[now] : now / fps;
   find("time").textContent = `${Math.floor(at_s / 60)}:${(at_s % 60).toFixed(3).padStart(6, "0")}`;
   strip.moveTo(now, count);
+  const [, coverage, change] = strip.rows?.[now] ?? [0, 0, 0];
+  find("strip-coverage").textContent = `foreground ${percent(coverage)}`;
+  find("strip-flicker").textContent = `change ${percent(change)}`;
 }
 
 // Views
@@ -207,7 +212,8 @@ function renderWipe() {
 function setUpBacking() {
   const kind = find("backing-kind");
   const render = () => {
-    compositor.settings.backing = BACKINGS.indexOf(kind.value);
+    const ready = kind.value !== "picture" || compositor.hasPicture;
+    compositor.settings.backing = ready ? BACKINGS.indexOf(kind.value) : 0; // the checker, until one is chosen
     show(find("backing-colour"), kind.value === "colour");
     show(find("backing-picture"), kind.value === "picture");
     pair.refresh();
@@ -226,7 +232,7 @@ function setUpBacking() {
     } catch {
       note("This browser cannot read this picture.");
     }
-    pair.refresh();
+    render();
   });
 }
 
