@@ -49,7 +49,7 @@ def subject(width: int, height: int, step: int) -> NDArray[np.uint8]:
     outline += 7 * np.sin(37 * angle + step / 3)
     inside = outline - np.hypot(1.25 * across, 0.8 * down)
     soft = 2.4 + 3 * (1 + np.sin(2 * angle))
-    return np.rint(255 * np.clip(0.5 + inside / soft, 0, 1)).astype(np.uint8)
+    return np.asarray(np.rint(255 * np.clip(0.5 + inside / soft, 0, 1)), np.uint8)
 
 
 def measure(draw: Callable[[int, int, int], NDArray[np.uint8]]) -> None:

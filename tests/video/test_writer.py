@@ -62,7 +62,7 @@ def subject(width: int, height: int, step: int) -> NDArray[np.uint8]:
     angle = np.arctan2(down, across)
     outline = 60 + 8 * np.sin(3 * angle + step) + 3 * np.sin(11 * angle - step)
     inside = (outline - np.hypot(across, down)) / (2.5 + 1.5 * np.sin(2 * angle))
-    return np.rint(255 * np.clip(0.5 + inside, 0, 1)).astype(np.uint8)
+    return np.asarray(np.rint(255 * np.clip(0.5 + inside, 0, 1)), np.uint8)
 
 
 WORST = dict.fromkeys(Preset, 1) | dict.fromkeys((Preset.MP4_H264, Preset.MKV_H264), 4)

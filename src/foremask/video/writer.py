@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 from av.bitstream import BitStreamFilterContext
 from av.codec.context import Flags
-from numpy.typing import NDArray
 
 from foremask.errors import Internal
 from foremask.options import Preset
