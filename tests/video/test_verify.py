@@ -1,17 +1,14 @@
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 import pytest
 from av.bitstream import BitStreamFilterContext
 
 from foremask.errors import PromiseBroken
-from foremask.pictures import Rgb
 from foremask.video.verify import verify
 from tests import synth
 from tests.synth import Spec, Tone
@@ -32,18 +29,12 @@ BROKEN = {
 }
 
 
-def greys(spec: Spec, white: int = 255) -> Iterator[Rgb]:
-    """The frames of a mask as somebody else would make it: a white disc on black."""
-    for _, mask in synth.draw(spec):
-        yield np.repeat((mask // 255 * np.uint8(white))[:, :, None], 3, axis=2)
-
-
 @pytest.mark.parametrize("promise", BROKEN)
 def test_the_broken_promise_is_named(tmp_path: Path, promise: str) -> None:
     """One difference, and `verify` says which."""
     source = synth.write(tmp_path / "source.mp4", WHOLE)
     spec = BROKEN[promise]
-    mask = synth.write(tmp_path / "mask.mp4", spec, greys(spec))
+    mask = synth.write(tmp_path / "mask.mp4", spec, synth.greys(spec))
     with pytest.raises(PromiseBroken) as broken:
         verify(source, mask)
     assert broken.value.param == promise
@@ -51,7 +42,7 @@ def test_the_broken_promise_is_named(tmp_path: Path, promise: str) -> None:
 
 def test_a_copy_keeps_every_promise(tmp_path: Path) -> None:
     """Nothing is broken where nothing differs."""
-    source = synth.write(tmp_path / "source.mp4", WHOLE, greys(WHOLE))
+    source = synth.write(tmp_path / "source.mp4", WHOLE, synth.greys(WHOLE))
     mask = tmp_path / "mask.mp4"
     shutil.copyfile(source, mask)
     promises = [check.promise for check in verify(source, mask)]
@@ -82,7 +73,7 @@ def test_a_mask_with_a_colour_is_none(tmp_path: Path) -> None:
 def test_levels_beyond_black_and_white_are_named(tmp_path: Path) -> None:
     """Full-range levels that are tagged limited would come back crushed: luma 0 and 255."""
     source = synth.write(tmp_path / "source.mp4", WHOLE)
-    mask = synth.write(tmp_path / "mask.mp4", replace(WHOLE, full_range=True), greys(WHOLE))
+    mask = synth.write(tmp_path / "mask.mp4", replace(WHOLE, full_range=True), synth.greys(WHOLE))
     retagged = limited(mask, tmp_path / "retagged.mp4")
     with pytest.raises(PromiseBroken, match="luma from 0 to 255; black is 16 and white 235"):
         verify(source, retagged)
