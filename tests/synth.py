@@ -108,6 +108,12 @@ def draw(spec: Spec) -> Iterator[tuple[Rgb, Levels]]:
         yield disc(spec.width, spec.height, index / max(1, len(spec.pts) - 1))
 
 
+def greys(spec: Spec) -> Iterator[Rgb]:
+    """The frames of a mask, as any encoder takes them: the disc is white and all else black."""
+    for _, mask in draw(spec):
+        yield np.repeat(mask[:, :, None], 3, axis=2)
+
+
 def even(frames: int, fps: Fraction, start: int = 0) -> tuple[int, ...]:
     """The pts of a constant frame rate in ``TIME_BASE``."""
     return tuple(start + round(index / fps / TIME_BASE) for index in range(frames))

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -245,12 +246,13 @@ def test_probe_says_what_the_service_would_say(
 def test_verify_names_the_first_promise_that_is_broken(
     capsys: pytest.CaptureFixture[str], clip: Path
 ) -> None:
-    """A clip keeps every promise to itself; one with a frame less does not."""
-    assert main(["verify", str(clip), str(clip)]) == Exit.OK
+    """A grey copy of a clip keeps every promise; one with a frame less does not."""
+    whole = synth.Spec(sound=(synth.Tone(),))
+    less = replace(whole, pts=whole.pts[:-1])
+    copy = synth.write(clip.with_name("copy.mp4"), whole, synth.greys(whole))
+    assert main(["verify", str(clip), str(copy)]) == Exit.OK
     assert "kept: size: 64x48" in capsys.readouterr().out
-    shorter = synth.write(
-        clip.with_name("shorter.mp4"), synth.Spec(pts=synth.Spec().pts[:-1], sound=(synth.Tone(),))
-    )
+    shorter = synth.write(clip.with_name("shorter.mp4"), less, synth.greys(less))
     assert refused(capsys, "verify", clip, shorter)[0] == Exit.PROMISE_BROKEN
 
 

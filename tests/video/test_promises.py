@@ -5,6 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -134,6 +135,20 @@ def test_the_mask_lies_where_the_subject_is(
         expected = orientation.to_upright(truth) if preset is Preset.GIF else truth
         disagree = np.abs(found.astype(int) - expected) > 128
         assert disagree.mean() < 0.02
+
+
+def test_sound_that_is_cut_off_plays_to_its_end(tmp_path: Path) -> None:
+    """A file that ends within a piece of sound: the piece is left out and told of, and the rest decodes."""
+    spec = Spec(sound=(Tone(seconds=0.5),), muxer_options={"movflags": "faststart"})
+    whole = synth.write(tmp_path / "whole.mp4", spec).read_bytes()
+    source = tmp_path / "source.mp4"
+    source.write_bytes(whole[:-20])
+    target = tmp_path / "mask.mp4"
+    report = mask(source, target, Preset.MP4_H264)
+    assert "a piece of sound was left out: it is cut off" in report.warnings
+    verify(source, target)
+    with av.open(str(target)) as opened:
+        assert len(list(opened.decode(audio=0))) > 20
 
 
 @st.composite

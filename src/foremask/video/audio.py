@@ -238,6 +238,9 @@ class Sound:
         def write(packet: AnyPacket | None) -> None:
             if packet is None or not packet.size or packet.dts is packet.pts is None:
                 return
+            if packet.is_corrupt:  # the file was cut off within it, and players would stumble
+                self._warn("a piece of sound was left out: it is cut off")
+                return
             packet.stream = out
             self._mux(packet)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
-from typing import Any, Final
+from typing import Any
 
 import av
 import cv2
@@ -16,7 +16,7 @@ type Plane = NDArray[Any]
 """(H, W) or (H, W, channels), uint8 or uint16."""
 
 # ITU-T H.273 code points, as FFmpeg numbers them.
-FULL_RANGE: Final = 2
+LIMITED_RANGE, FULL_RANGE = 1, 2
 BT709, UNKNOWN, BT470BG, BT601, BT2020_NCL, BT2020_CL = 1, 2, 5, 6, 9, 10
 PQ, HLG = 16, 18
 
@@ -132,20 +132,21 @@ class Frame:
             rgb = _to_rgb(decoded, decoded.width, decoded.height)
             return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
         bits = layout.components[0].bits
-        plane = _plane(decoded, 0)
+        plane = plane_of(decoded, 0)
         if bits == 8:
-            full = _is_full(decoded) or layout.name == "gray"
+            full = is_full(decoded) or layout.name == "gray"
             return np.asarray(plane if full else cv2.LUT(plane, _stretch(8)), np.uint8)
-        scale = 255 / ((1 << bits) - 1) if _is_full(decoded) else 255 / (219 << (bits - 8))
-        offset = 0.0 if _is_full(decoded) else -(16 << (bits - 8)) * scale
+        scale = 255 / ((1 << bits) - 1) if is_full(decoded) else 255 / (219 << (bits - 8))
+        offset = 0.0 if is_full(decoded) else -(16 << (bits - 8)) * scale
         # Positive by construction but for footroom, which the absolute value would fold: clip first.
-        floor = 0 if _is_full(decoded) else 16 << (bits - 8)
+        floor = 0 if is_full(decoded) else 16 << (bits - 8)
         return np.asarray(
             cv2.convertScaleAbs(np.maximum(plane, floor), alpha=scale, beta=offset), np.uint8
         )
 
 
-def _is_full(frame: av.VideoFrame) -> bool:
+def is_full(frame: av.VideoFrame) -> bool:
+    """Whether a frame says that 0 and 255 are its black and white; silence is limited range."""
     return frame.color_range == FULL_RANGE or frame.format.name.startswith("yuvj")
 
 
@@ -161,8 +162,8 @@ def _stretch(bits: int) -> NDArray[np.uint8]:
     return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
 
 
-def _plane(frame: av.VideoFrame, index: int) -> Plane:
-    """A view of one plane without its padding."""
+def plane_of(frame: av.VideoFrame, index: int) -> Plane:
+    """A view of one plane without its padding; writable, where the frame is."""
     plane = frame.planes[index]
     samples = np.frombuffer(plane, np.uint8).reshape(plane.height, abs(plane.line_size))
     if plane.line_size < 0:
@@ -223,7 +224,7 @@ def _matrix_of(frame: av.VideoFrame) -> int:
 
 def _yuv(frame: av.VideoFrame, width: int, height: int) -> Plane:
     """Y, Cb and Cr at one size, as three channels."""
-    planes = [_resize(_plane(frame, index), width, height) for index in range(3)]
+    planes = [_resize(plane_of(frame, index), width, height) for index in range(3)]
     return cv2.merge(planes)
 
 
@@ -232,7 +233,7 @@ def _to_rgb(frame: av.VideoFrame, width: int, height: int) -> Rgb:
     name = layout.name
     bits = layout.components[0].bits
     if name.startswith(("yuv4", "yuva4", "yuvj4")) and not name.endswith("be"):
-        to_rgb = _yuv_to_rgb(_matrix_of(frame), _is_full(frame), bits)
+        to_rgb = _yuv_to_rgb(_matrix_of(frame), is_full(frame), bits)
         rgb = cv2.transform(_yuv(frame, width, height), to_rgb)
         return np.asarray(rgb if bits == 8 else _to_8_bits(rgb, bits), np.uint8)
     if name in ("bgra", "bgr0", "rgba", "rgb0", "rgb24", "bgr24"):
@@ -303,7 +304,7 @@ def _hdr_to_rgb(frame: av.VideoFrame, width: int, height: int) -> Rgb:
     if not frame.format.name.startswith(("yuv4", "yuva4")) or frame.format.components[0].bits < 10:
         return _to_rgb(frame, width, height)
     bits = frame.format.components[0].bits
-    to_rgb = _yuv_to_rgb(_matrix_of(frame), _is_full(frame), bits)
+    to_rgb = _yuv_to_rgb(_matrix_of(frame), is_full(frame), bits)
     signal = np.minimum(cv2.transform(_yuv(frame, width, height), to_rgb), (1 << bits) - 1)
     light = _tone_curve(frame.color_trc)[np.asarray(signal) >> (bits - 10)]
     light = cv2.transform(light, _BT2020_TO_BT709)

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Final
 
 import av
+import numpy as np
 from av.audio.stream import AudioStream
 
 from foremask.errors import PromiseBroken
 from foremask.video.audio import BIBLIOGRAPHIC, AnyPacket
 from foremask.video.demux import Window, open_container, recognise
+from foremask.video.frames import is_full, plane_of
 from foremask.video.probe import Clip, fraction
 from foremask.video.reader import VideoReader
 
@@ -21,6 +23,9 @@ _ROUNDING_S: Final = 1e-6
 _COPIED_S: Final = 0.001
 _COPIED_END_S: Final = 0.02  # Matroska rounds each packet
 _TRANSCODED_S: Final = 0.05  # an encoder's frame at either end
+_BLACK, _WHITE, _NEUTRAL = 16, 235, 128
+_BEYOND: Final = 14  # small lossy pictures overshoot by 9; full range does by 16
+_TINT: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +46,7 @@ class _Sound:
 
 
 def verify(source: Path, mask: Path) -> list[Kept]:
-    """Check size, aspect, rotation, frames, every pts, the last duration and the sound.
+    """Check size, aspect, rotation, frames, levels, every pts, the last duration and the sound.
 
     Raises PromiseBroken for the first that is not kept, with its name as ``param``.
     """
@@ -118,8 +123,12 @@ def _frames(wanted: VideoReader, found: VideoReader) -> Iterator[Kept]:
                 limit=tolerance_s,
                 actual=off_s,
             )
+        said = _odd_levels(ours.decoded)
+        if said:
+            raise PromiseBroken(f"Frame {count} of the mask {said}.", param="levels")
         count += 1
     yield Kept("frames", str(count))
+    yield Kept("levels", "grey")
     yield Kept("pts", f"within {1000 * worst_s:.3f} ms")
     end_s = origin_s + float((found.end_pts or 0) * found.time_base)
     wanted_end_s = float((wanted.end_pts or 0) * wanted.time_base)
@@ -129,6 +138,28 @@ def _frames(wanted: VideoReader, found: VideoReader) -> Iterator[Kept]:
         f"ends at {end_s:.6f} s",
         f"The mask ends at {end_s:.6f} s; the source at {wanted_end_s:.6f} s.",
     )
+
+
+def _odd_levels(decoded: av.VideoFrame) -> str | None:
+    """What keeps players from showing a frame as greys from black to white; None where nothing does.
+
+    Whether a grey should have been white, two files cannot tell.
+    """
+    if decoded.format.name == "bgra":  # of a gif
+        blue, green, red = np.moveaxis(decoded.to_ndarray(), 2, 0)[:3]
+        has_colour = not (np.array_equal(blue, green) and np.array_equal(green, red))
+        return "has a colour" if has_colour else None
+    if is_full(decoded):
+        return "says that its range is full, and not limited"
+    step = 1 << (decoded.format.components[0].bits - 8)
+    luma = plane_of(decoded, 0)
+    darkest, brightest = luma.min() / step, luma.max() / step
+    if darkest < _BLACK - _BEYOND or brightest > _WHITE + _BEYOND:
+        return f"has luma from {darkest:g} to {brightest:g}; black is {_BLACK} and white {_WHITE}"
+    for chroma in (plane_of(decoded, 1), plane_of(decoded, 2)):
+        if max(chroma.max() / step - _NEUTRAL, _NEUTRAL - chroma.min() / step) > _TINT:
+            return "has a colour"
+    return None
 
 
 def _sounds(source: Path, mask: Path, start_s: float) -> Iterator[Kept]:
@@ -173,6 +204,8 @@ def _listen(path: Path) -> Iterator[_Sound]:
         ends: dict[int, Fraction] = {}
         try:
             for packet in opened.demux(tracks) if tracks else ():
+                if packet.is_corrupt:  # cut off: it is left out of a mask
+                    continue
                 index = packet.stream.index
                 if index not in starts:
                     start_s = _first_sample_s(packet)

@@ -10,18 +10,16 @@ import cv2
 import numpy as np
 from av.bitstream import BitStreamFilterContext
 from av.codec.context import Flags
-from numpy.typing import NDArray
 
 from foremask.errors import Internal
 from foremask.options import Preset
 from foremask.pictures import Levels
 from foremask.video import presets
 from foremask.video.audio import AnyPacket
-from foremask.video.frames import FULL_RANGE, Frame
+from foremask.video.frames import BT709, FULL_RANGE, LIMITED_RANGE, Frame, plane_of
 from foremask.video.maskfile import MaskFile, Written
 from foremask.video.probe import Clip
 
-_BT709, _LIMITED = 1, 1
 _TO_LIMITED: Final = np.rint(16 + np.arange(256) * (219 / 255)).astype(np.uint8)
 _TO_LIMITED_10: Final = np.rint(64 + np.arange(256) * (876 / 255)).astype(np.uint16)
 _FINE: Final = Fraction(1, 1_000_000)
@@ -49,6 +47,7 @@ class MaskWriter:
             self._whole = self._file
             self._file = MaskFile(self._part, preset, clip, None, part=True)
         self._format = presets.pixel_format(self._encoder, *self._file.size)
+        self._canvas = _blank(*self._coded, self._format)
         self._crop: BitStreamFilterContext | None = None
         self._origin: Fraction | None = None
         self._last_pts: int | None = None
@@ -91,8 +90,8 @@ class MaskWriter:
         if self._format == "gray":
             codec.color_range = FULL_RANGE
         else:
-            codec.color_range = _LIMITED
-            codec.colorspace = codec.color_trc = codec.color_primaries = _BT709
+            codec.color_range = LIMITED_RANGE
+            codec.colorspace = codec.color_trc = codec.color_primaries = BT709
         if encoder.global_quality is not None:
             codec.qscale = True
             codec.global_quality = encoder.global_quality
@@ -121,7 +120,7 @@ class MaskWriter:
         if self._is_gif:
             late_s = float(pts * time_base - (moment - self._origin))
             presets.check_late(self._file.clip, frame.index, late_s)
-        picture = self._picture(mask)
+        picture = self._drawn(mask)
         picture.pts = pts
         picture.time_base = time_base
         picture.duration = max(1, round((frame.duration or 1) * frame.time_base / time_base))
@@ -140,7 +139,7 @@ class MaskWriter:
         self._whole.take([self._part])
         return self._whole.finish(end_pts, time_base)
 
-    def _picture(self, mask: Levels) -> av.VideoFrame:
+    def _drawn(self, mask: Levels) -> av.VideoFrame:
         turned = np.ascontiguousarray(self._file.turn.to_upright(mask))
         height, width = turned.shape
         if (width, height) != self._file.size:
@@ -149,18 +148,17 @@ class MaskWriter:
         if right or bottom:
             border = cv2.BORDER_REPLICATE
             turned = np.asarray(cv2.copyMakeBorder(turned, 0, bottom, 0, right, border), np.uint8)
-        picture = av.VideoFrame(*self._coded, self._format)
-        luma = _plane(picture, 0)
+        picture = self._canvas
+        picture.make_writable()  # a copy, where the encoder still looks at the last one
+        luma = plane_of(picture, 0)
         if self._format == "gray":
             luma[:] = turned
-            picture.color_range = FULL_RANGE
-            return picture
-        deep = self._format.endswith("10le")
-        cv2.LUT(turned, _TO_LIMITED_10 if deep else _TO_LIMITED, dst=luma)
-        for index in (1, 2):
-            _plane(picture, index).fill(512 if deep else 128)
-        picture.color_range = _LIMITED
-        picture.colorspace = picture.color_trc = picture.color_primaries = _BT709
+        else:
+            cv2.LUT(
+                turned,
+                _TO_LIMITED_10 if picture.format.components[0].bits > 8 else _TO_LIMITED,
+                dst=luma,
+            )
         return picture
 
     def _encode(self, picture: av.VideoFrame | None) -> Iterator[AnyPacket]:
@@ -177,10 +175,14 @@ class MaskWriter:
             yield packet
 
 
-def _plane(picture: av.VideoFrame, index: int) -> NDArray[Any]:
-    """A writable view of one plane, without its padding."""
-    part = picture.planes[index]
-    rows = np.frombuffer(part, np.uint8).reshape(part.height, part.line_size)
-    if picture.format.components[0].bits > 8:
-        rows = rows.view(np.uint16)
-    return rows[:, : part.width]
+def _blank(width: int, height: int, pixel_format: str) -> av.VideoFrame:
+    """A picture without colour, whose brightness is yet to be drawn."""
+    picture = av.VideoFrame(width, height, pixel_format)
+    if pixel_format == "gray":
+        picture.color_range = FULL_RANGE
+        return picture
+    for index in (1, 2):
+        plane_of(picture, index).fill(512 if picture.format.components[0].bits > 8 else 128)
+    picture.color_range = LIMITED_RANGE
+    picture.colorspace = picture.color_trc = picture.color_primaries = BT709
+    return picture
