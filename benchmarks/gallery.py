@@ -40,7 +40,8 @@ def ground(seed: int, low: tuple[int, int, int], high: tuple[int, int, int]) -> 
         patch = rng.random((cells * 9 // 16 + 1, cells)).astype(np.float32)
         depth[..., 0] += cv2.resize(patch, size, interpolation=cv2.INTER_CUBIC) / 4
     depth = np.clip((depth - 0.5) * 2 + 0.5, 0, 1)
-    return np.rint(np.array(low) * (1 - depth) + np.array(high) * depth).astype(np.uint8)
+    mixed = np.rint(np.array(low) * (1 - depth) + np.array(high) * depth)
+    return np.asarray(mixed, np.uint8)
 
 
 def _spot(x: float, y: float) -> tuple[int, int]:
