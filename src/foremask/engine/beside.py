@@ -18,11 +18,13 @@ class Beside:
     ) -> None:
         """Begin a move, as soon as there is room for it."""
         await self._free.acquire()
-        self._group.create_task(self._do(move(*args, **kwargs)))
+        self._group.create_task(self._do(move, *args, **kwargs))
 
-    async def _do(self, moving: Awaitable[object]) -> None:
+    async def _do[**P](
+        self, move: Callable[P, Awaitable[object]], *args: P.args, **kwargs: P.kwargs
+    ) -> None:
         try:
-            await moving
+            await move(*args, **kwargs)  # made here: a task that never begins leaves nothing behind
         finally:
             self._free.release()
 
