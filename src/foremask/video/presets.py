@@ -14,8 +14,7 @@ MEMORY_BYTES: Final = 8 << 30
 HUGE_PIXELS: Final = 33_000_000
 """Above it, pictures are coded one at a time: each copy in flight costs hundreds of megabytes."""
 _LARGEST_HEVC_PIXELS: Final = 35_651_584  # of level 6.2
-_MIN_HEVC_PX: Final = 16
-_LARGE_BLOCK_PX: Final = 64
+_HEVC_BLOCK_PX: Final = 64  # masks are mostly flat: large blocks cost a quarter less
 _GIF_FPS: Final = 100  # it counts in hundredths of a second
 _GIF_LATE_S: Final = 0.01
 _GIF_END_LATE_S: Final = 0.015  # a start and a length, each rounded
@@ -66,7 +65,9 @@ _X265 = Encoder(
     "libx265",
     {
         "preset": "ultrafast",
-        "x265-params": "log-level=none:info=0:bframes=0:lossless=1:no-cutree=1",
+        "x265-params": (
+            f"log-level=none:info=0:bframes=0:lossless=1:no-cutree=1:ctu={_HEVC_BLOCK_PX}"
+        ),
     },
     bytes_per_pixel=56,
     even_420=True,
@@ -111,13 +112,15 @@ RECIPES: Final = {
 
 
 def encoded_size(encoder: Encoder, width: int, height: int) -> tuple[int, int]:
-    """The size that is encoded: x265 takes nothing under 16 pixels, so that is padded and cropped.
+    """The size that is encoded: in HEVC, what is smaller than a block is padded and cropped.
 
-    To whole blocks: else x265 crops too, and the crop of ours takes the place of its own.
+    x265 takes nothing under 16 pixels, and ruins pictures that are one block of 16 or 32. To whole blocks: else
+    x265 crops too, and the crop of ours takes the place of its own.
     """
-    if encoder.name != "libx265" or min(width, height) >= _MIN_HEVC_PX:
+    block = _HEVC_BLOCK_PX
+    if encoder.name != "libx265" or min(width, height) >= block:
         return width, height
-    return -(-width // _MIN_HEVC_PX) * _MIN_HEVC_PX, -(-height // _MIN_HEVC_PX) * _MIN_HEVC_PX
+    return -(-width // block) * block, -(-height // block) * block
 
 
 def pixel_format(encoder: Encoder, width: int, height: int) -> str:
@@ -132,8 +135,6 @@ def pixel_format(encoder: Encoder, width: int, height: int) -> str:
 def encoder_options(encoder: Encoder, width: int, height: int) -> dict[str, str]:
     """The encoder's options for this size: a huge picture must not wait in a queue."""
     options = dict(encoder.options)
-    if encoder.name == "libx265" and min(width, height) >= _LARGE_BLOCK_PX:
-        options["x265-params"] += f":ctu={_LARGE_BLOCK_PX}"  # masks are mostly flat: a quarter less
     if encoder.name == "libx265" and width * height > _LARGEST_HEVC_PIXELS:
         options["x265-params"] += ":allow-non-conformance=1:rc-lookahead=0:frame-threads=1:ref=1"
     if encoder.name == "libx264" and width * height > HUGE_PIXELS:

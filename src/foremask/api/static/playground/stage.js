@@ -7,7 +7,7 @@ import { Strip } from "./strip.js";
 const LABELS = { source: "Source", mask: "Mask", overlay: "Overlay", cutout: "Cut-out" };
 const BACKINGS = ["checker", "colour", "picture"];
 let compositor, pair, strip;
-const frames = { times_s: null, fps: 30, count: 1, first_s: null, now: 0 };
+const frames = { times_s: null, fps: 30, count: 1, first_s: null, now: 0, asked: null };
 const urls = { source: "", mask: "" };
 
 export function setUpStage() {
@@ -87,7 +87,7 @@ function closeAll() {
   pair.close();
   if (urls.source) URL.revokeObjectURL(urls.source);
   Object.assign(urls, { source: "", mask: "" });
-  Object.assign(frames, { times_s: null, count: 1, first_s: null, now: 0 });
+  Object.assign(frames, { times_s: null, count: 1, first_s: null, now: 0, asked: null });
   strip.data = null;
   for (const name of ["frame", "transport", "views", "strip-legend", "wipe"]) show(find(name), false);
   note("");
@@ -112,7 +112,10 @@ function note(text) {
 
 function onShow(time_s) {
   frames.first_s = Math.min(frames.first_s ?? time_s, time_s);
-  frames.now = indexAt(time_s - (frames.times_s ? frames.first_s : 0));
+  const shown = indexAt(time_s - (frames.times_s ? frames.first_s : 0));
+  if (pair.playing) frames.asked = null;
+  if (frames.asked !== null && frames.asked !== shown) return; // of an earlier seek, and late
+  frames.now = shown;
   renderNumber();
 }
 
@@ -141,7 +144,7 @@ function goTo(index) {
   pair.stop();
   renderPlay();
   pair.seek(momentOf(wanted));
-  frames.now = wanted;
+  frames.now = frames.asked = wanted;
   renderNumber();
 }
 
