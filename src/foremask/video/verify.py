@@ -24,7 +24,7 @@ _COPIED_S: Final = 0.001
 _COPIED_END_S: Final = 0.02  # Matroska rounds each packet
 _TRANSCODED_S: Final = 0.05  # an encoder's frame at either end
 _BLACK, _WHITE, _NEUTRAL = 16, 235, 128
-_BEYOND: Final = 8  # lossy coding overshoots by a few; full range does by 16
+_BEYOND: Final = 14  # H.264 overshoots by 9 in small pictures; full range goes on by 16 below black
 _TINT: Final = 2
 
 
