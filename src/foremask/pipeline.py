@@ -1,10 +1,9 @@
 """The whole of masking: decode, see, refine, encode, each in its thread, none far ahead of the next."""
 
-import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
+from foremask.ahead import ahead
 from foremask.errors import Internal
 from foremask.options import Limits, MaskOptions
 from foremask.pictures import Alpha, Levels, Picture, Rgb
@@ -95,10 +95,6 @@ def _silent(_: Progress) -> None:
     """Show no progress."""
 
 
-def _wait() -> None:
-    """Do nothing meanwhile."""
-
-
 def mask_video(
     source: Path,
     target: Path,
@@ -136,19 +132,19 @@ def mask_video(
 
         told = _Told(clip, span, on_frame)
 
-        def ahead[T](items: Iterable[T], size: int, stage: str) -> Iterator[T]:
-            return stack.enter_context(_ahead(items, size, stage, costs, stop))
+        def staged[T](items: Iterable[T], size: int, stage: str) -> Iterator[T]:
+            return stack.enter_context(ahead(items, size, stage, costs, stop))
 
         looked_at = told.looking(analysed)
         shown: Iterable[Picture] = (
             map(_small, looked_at) if clip.pixels > HUGE_PIXELS else looked_at
         )
-        pictures = ahead(shown, depth, "decode for the network")
-        alphas = ahead(masker(pictures), 2 * depth, "see")
-        frames = ahead(encoded, depth, "decode")
+        pictures = staged(shown, depth, "decode for the network")
+        alphas = staged(masker(pictures), 2 * depth, "see")
+        frames = staged(encoded, depth, "decode")
         pairs = _refine(frames, alphas, refiner, span, seen)
         refined = stack.enter_context(
-            _ahead(pairs, min(2, depth), "refine", costs, stop, meanwhile=told.tell)
+            ahead(pairs, min(2, depth), "refine", costs, stop, meanwhile=told.tell)
         )
         stack.callback(stop.set)  # all stages at once, before each is waited for
         started = time.thread_time()
@@ -267,73 +263,6 @@ def _refine(
         yield frame, refiner(alpha, frame)
     if next(alphas, None) is not None:
         raise Internal("the masker answered more masks than there are frames")
-
-
-_END = object()
-
-
-class _StoppedError(Exception):
-    """Nobody reads on: raised into a stage that waits for the one before it."""
-
-
-@contextmanager
-def _ahead[T](
-    items: Iterable[T],
-    size: int,
-    stage: str,
-    costs: dict[str, float],
-    stop: threading.Event,
-    meanwhile: Callable[[], None] = _wait,
-) -> Iterator[Iterator[T]]:
-    """Draw from ``items`` in a thread, at most ``size`` ahead; its errors surface where it is read.
-
-    ``meanwhile`` is called now and then while the reader waits. ``stop`` ends it, and leaving the block
-    sets ``stop`` and waits for the thread. The thread's processor time is noted under ``stage`` in ``costs``.
-    """
-    ready: queue.Queue[object] = queue.Queue(size)
-    failure: list[BaseException] = []
-
-    def put(item: object) -> None:
-        while not stop.is_set():
-            try:
-                ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return
-
-    def work() -> None:
-        try:
-            for item in items:
-                put(item)
-                if stop.is_set():
-                    break
-        except BaseException as error:  # noqa: BLE001  (carried to the reader)
-            failure.append(error)
-        costs[stage] = time.thread_time()
-        put(_END)
-
-    def draw() -> Iterator[T]:
-        while not stop.is_set():
-            try:
-                item = ready.get(timeout=0.1)
-            except queue.Empty:
-                meanwhile()
-                continue
-            if item is _END:
-                break
-            yield item  # type: ignore[misc]
-        else:
-            raise _StoppedError
-        if failure:
-            raise failure[0]
-
-    thread = threading.Thread(target=work, name=f"foremask {stage}", daemon=True)
-    thread.start()
-    try:
-        yield draw()
-    finally:
-        stop.set()
-        thread.join()
 
 
 def _remarks(clip: Clip) -> Iterator[str]:

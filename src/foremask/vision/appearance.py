@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from foremask.pictures import Alpha, Levels, Rgb
 from foremask.vision.grids import as_levels, resized
 from foremask.vision.session import Features
+from foremask.vision.still import Still
 
 GRID = 128  # the classifier's square grid: the finest level of features that it reads
 COMPONENTS = (32, 64, 64)  # principal components kept of each level, finest first
@@ -76,8 +77,9 @@ def _rows(level: NDArray[np.float32], most: int = BASIS_PIXELS) -> NDArray[np.fl
 
 
 def colours(rgb: Rgb) -> NDArray[np.float16]:
-    """(GRID, GRID, 3) of CIE Lab, centred and scaled to about ±2."""
-    lab = cv2.cvtColor(rgb, cv2.COLOR_RGB2Lab).astype(np.float32) / 64 - 2
+    """(GRID, GRID, 3) of CIE Lab, centred and scaled to about ±2, from a picture of any size."""
+    square = Still(rgb).rgb(GRID, GRID)
+    lab = cv2.cvtColor(square, cv2.COLOR_RGB2Lab).astype(np.float32) / 64 - 2
     return lab.astype(np.float16)
 
 

@@ -74,8 +74,11 @@ def compose(first: Flow, then: Flow) -> Flow:
 
 def resize_flow(flow: Flow, width: int, height: int) -> Flow:
     """The same motion on another grid, in that grid's pixels."""
-    scale = np.array([width / flow.shape[1], height / flow.shape[0]], np.float32)
-    return np.asarray(cv2.resize(flow, (width, height)) * scale, np.float32)
+    scale = np.diag([width / flow.shape[1], height / flow.shape[0]])
+    smaller_first = width * height >= flow.shape[0] * flow.shape[1]
+    if smaller_first:
+        return np.asarray(cv2.resize(cv2.transform(flow, scale), (width, height)), np.float32)
+    return np.asarray(cv2.transform(cv2.resize(flow, (width, height)), scale), np.float32)
 
 
 def trust(here: Luma, there: Luma, flow: Flow) -> Alpha:
@@ -93,10 +96,14 @@ def agreement(there: Flow, back: Flow) -> Alpha:
     `trust` sees nothing. The test of Sundaram, Brox and Keutzer (ECCV 2010, equation 5), with a soft threshold.
     """
     returned = warp(back, there)
-    gap = there + returned
-    moved = (there * there).sum(axis=2) + (returned * returned).sum(axis=2)
+    moved = _squared(there) + _squared(returned)
     allowed = RETURN_SHARE * moved + np.float32(RETURN_PX2)
-    return np.exp(-(gap * gap).sum(axis=2) / allowed)
+    return np.exp(-_squared(there + returned) / allowed)
+
+
+def _squared(flow: Flow) -> Alpha:
+    """The squared length of each vector, in squared pixels."""
+    return np.asarray(cv2.transform(cv2.multiply(flow, flow), np.ones((1, 2))), np.float32)
 
 
 @lru_cache(maxsize=1)

@@ -1,7 +1,7 @@
 """Where exactly the subject ends: decided by the colours on both sides of a mask's edge."""
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -29,27 +29,47 @@ def settle(alpha: Alpha, picture: Picture) -> Alpha:
     and B lie apart, measured in their own spread; where they do not, or one side is not near, alpha stays as it
     is, and so do sure cells, always. ``alpha`` is upright, as the picture is. Measured: docs/adr/0054.
     """
-    foreground, background = alpha > SURE, alpha < 1 - SURE
-    undecided = np.nonzero(~(foreground | background))
-    if undecided[0].size == 0:
+    undecided = (alpha <= SURE) & (alpha >= 1 - SURE)
+    if not undecided.any():
         return alpha
     rows, columns = alpha.shape
-    rgb = picture.rgb(columns, rows)
-    inside, outside = _side(foreground, rgb), _side(background, rgb)
+    box = _around(undecided)
+    settled = alpha.copy()
+    settled[box] = _settled(alpha[box], undecided[box], picture.rgb(columns, rows)[box])
+    return settled
+
+
+def _around(cells: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """The box of all that bears on ``cells``, on even cells, as half the grid wants them."""
+    left, top, width, height = cv2.boundingRect(cells.astype(np.uint8))
+
+    def grown(start: int, length: int) -> slice:
+        first = max(0, start - WINDOW_CELLS)
+        return slice(first - first % 2, start + length + WINDOW_CELLS)
+
+    return grown(top, height), grown(left, width)
+
+
+def _settled(alpha: Alpha, undecided: NDArray[np.bool_], rgb: Rgb) -> Alpha:
+    cells = np.nonzero(undecided)
+    rows, columns = (max(1, length // 2) for length in alpha.shape)
+    small = cv2.resize(rgb, (columns, rows), interpolation=cv2.INTER_AREA) * np.float32(1 / 255)
+    inside = _side(alpha > SURE, np.asarray(small, np.float32))
+    outside = _side(alpha < 1 - SURE, np.asarray(small, np.float32))
     near = tuple(
         at * half // full
-        for at, half, full in zip(undecided, inside.share.shape, alpha.shape, strict=True)
+        for at, half, full in zip(cells, (rows, columns), alpha.shape, strict=True)
     )
     across = inside.mean[near] - outside.mean[near]
     distance = (across * across).sum(axis=1)
-    colour = rgb[undecided] * np.float32(1 / 255)
+    colour = rgb[cells] * np.float32(1 / 255)
     along = ((colour - outside.mean[near]) * across).sum(axis=1)
     told = np.clip(along / (distance + np.float32(1e-6)), 0, 1)
     spread = inside.variance[near] + outside.variance[near]
     weight = distance / (distance + np.float32(SPREAD_WEIGHT) * spread + np.float32(LEAST_DISTANCE))
     weight[np.minimum(inside.share[near], outside.share[near]) < LEAST_SHARE] = 0
     settled = alpha.copy()
-    settled[undecided] += weight * (told - alpha[undecided])
+    settled[cells] += weight * (told - alpha[cells])
     return settled
 
 
@@ -62,14 +82,19 @@ class _Side:
     share: NDArray[np.float32]
 
 
-def _side(sure: NDArray[np.bool_], rgb: Rgb) -> _Side:
-    rows, columns = (max(1, length // 2) for length in sure.shape)
-    weight = resized(sure.astype(np.uint8), columns, rows)
-    small = cv2.resize(rgb, (columns, rows), interpolation=cv2.INTER_AREA) * np.float32(1 / 255)
+def _side(sure: NDArray[np.bool_], small: NDArray[np.float32]) -> _Side:
+    """``small`` is the picture on half the grid of ``sure``."""
+    weight = resized(sure.astype(np.uint8), small.shape[1], small.shape[0])
     window = (WINDOW_CELLS // 2, WINDOW_CELLS // 2)
     share = np.asarray(cv2.blur(weight, window), np.float32)
-    counted = share + np.float32(1e-6)
-    mean = cv2.blur(small * weight[..., None], window) / counted[..., None]
-    power = cv2.blur((small * small).sum(axis=2) * weight, window) / counted
-    variance = np.maximum(power - (mean * mean).sum(axis=2), 0)
+    weighted = cv2.multiply(small, cv2.merge([weight] * 3))
+    scale = 1 / (share + np.float32(1e-6))
+    mean = cv2.multiply(cv2.blur(weighted, window), cv2.merge([scale] * 3))
+    power = cv2.blur(_summed(cv2.multiply(weighted, small)), window) * scale
+    variance = np.maximum(power - _summed(cv2.multiply(mean, mean)), 0)
     return _Side(np.asarray(mean, np.float32), np.asarray(variance, np.float32), share)
+
+
+def _summed(colours: NDArray[Any]) -> NDArray[np.float32]:
+    """The sum of the three channels."""
+    return np.asarray(cv2.transform(colours, np.ones((1, 3))), np.float32)

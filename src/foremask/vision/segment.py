@@ -15,11 +15,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from foremask.ahead import ahead
 from foremask.options import Quality
-from foremask.pictures import Alpha, Levels, Picture
+from foremask.pictures import Alpha, Levels, Picture, Rgb
 from foremask.vision.appearance import (
     BASIS_KEYFRAMES,
-    GRID,
     Basis,
     Look,
     colours,
@@ -35,6 +35,7 @@ from foremask.vision.tracks import keep_maps
 TRACK_AREA_PX = 427 * 240  # grids are given by their area, and have the picture's aspect
 WINDOW_FRAMES = 180  # about 0.5 MB each, and 5 MB more for a keyframe while its window is decided
 CONTEXT_FRAMES = 60  # of the window before that are still remembered
+FLOW_AHEAD_FRAMES = 6  # whose flow is found while the network looks at those before them
 BLOCK_FRAMES = 12  # that wait until it is decided which of them are looked at
 CUT_TRUST = 0.25  # mean trust between neighbours under which the shot changes: docs/adr/0051
 THREADS = 2  # for flow and for carrying; the network has its own
@@ -75,9 +76,12 @@ def mask_pictures(
     All pictures have one size. Runs up to `WINDOW_FRAMES` ahead of what it yields. Nothing of one shot
     shows in another.
     """
-    with ThreadPoolExecutor(THREADS) as threads:
+    with (
+        ThreadPoolExecutor(THREADS) as threads,
+        ahead(_moments(pictures, tier.flow_area_px, threads), FLOW_AHEAD_FRAMES, "flow") as moments,
+    ):
         window: _Window | None = None
-        for moment in _moments(pictures, tier.flow_area_px, threads):
+        for moment in moments:
             if window is None or moment.starts_shot:
                 if window is not None:
                     yield from window.finish()
@@ -94,6 +98,7 @@ class _Moment:
     """A picture as it comes in, with the way from it to the one before, and from that one to it."""
 
     picture: Picture
+    small: Rgb  # on the flow grid
     step: Step
     way_to_here: Move | None
 
@@ -122,7 +127,7 @@ def _moments(
             if explained > CUT_TRUST:
                 step, to_here = Step(grey, Move.of(back, ahead), None), Move.of(ahead, back)
         before = step
-        yield _Moment(picture, step, to_here)
+        yield _Moment(picture, small, step, to_here)
 
 
 def grid_of(picture: Picture, area_px: int) -> tuple[int, int]:
@@ -150,9 +155,7 @@ class _Window:
         self._threads = threads
         self._steps: list[Step] = []
         self._keyframes: dict[int, _Keyframe] = {}
-        self._waiting: dict[
-            int, Picture
-        ] = {}  # those since the last keyframe, which may become one
+        self._waiting: dict[int, _Moment] = {}  # since the last keyframe: may become one
         self._basis: Basis | None = None
         self._emitted = 0
         self._frames_seen = 0
@@ -169,7 +172,7 @@ class _Window:
             last = self._steps[-1]
             self._steps[-1] = Step(last.grey, last.back, moment.way_to_here)
         self._steps.append(moment.step)
-        self._waiting[frame] = moment.picture
+        self._waiting[frame] = moment
         self._frames_seen += 1
         if not self._keyframes or frame - max(self._keyframes) >= BLOCK_FRAMES:
             self._look_at_block()
@@ -222,11 +225,11 @@ class _Window:
                 heapq.heappush(gaps, (-doubt, before, after))
 
     def _look_at(self, frame: int) -> None:
-        picture = self._waiting[frame]
-        seen = self._network.see(picture)
-        grid = grid_of(picture, self._tier.mask_area_px)
+        moment = self._waiting[frame]
+        seen = self._network.see(moment.picture)
+        grid = grid_of(moment.picture, self._tier.mask_area_px)
         mask = as_levels(resized(seen.alpha, *grid))
-        key = _Keyframe(mask, colours(picture.rgb(GRID, GRID)), seen.features, [])
+        key = _Keyframe(mask, colours(moment.small), seen.features, [])
         self._keyframes[frame] = key
         self._keyframes_seen += 1
         if self._basis is None and len(self._keyframes) >= BASIS_KEYFRAMES:

@@ -13,6 +13,7 @@ import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
 from openvino import opset13
+from openvino.preprocess import PrePostProcessor
 
 from foremask.errors import ModelUnavailable
 from foremask.options import Device
@@ -80,6 +81,7 @@ class Session:
             self.precision = precision or best_precision(is_isnet=is_isnet)
             if self.precision is Precision.INT8:
                 quantize(network)
+            network = fed_with_pictures(network, self.spec)
             self._compiled = core.compile_model(
                 network,
                 "CPU",
@@ -104,7 +106,7 @@ class Session:
     def see(self, picture: Picture) -> Seen:
         """Stretch ``picture`` to the network's square and segment it."""
         size_px = self.spec.size_px
-        self._request.infer([as_input(picture.rgb(size_px, size_px), self.spec)])
+        self._request.infer([picture.rgb(size_px, size_px)[None]])
         outputs = [np.asarray(tensor.data) for tensor in self._request.output_tensors]
         alpha = as_alpha(outputs[0], self.spec)
         return Seen(alpha, tuple(np.array(each[0], np.float32) for each in outputs[1:]))
@@ -209,6 +211,18 @@ def pruned(network: ov.Model, spec: ModelSpec) -> ov.Model:
     kept = ov.Model([mask, *taps], network.get_parameters())
     kept.reshape([1, 3, spec.size_px, spec.size_px])
     return kept
+
+
+def fed_with_pictures(network: ov.Model, spec: ModelSpec) -> ov.Model:
+    """The same network for (1, H, W, 3) uint8: what `as_input` does, on all its threads."""
+    steps = PrePostProcessor(network)
+    told = steps.input(0)
+    told.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+    told.model().set_layout(ov.Layout("NCHW"))
+    told.preprocess().convert_element_type(ov.Type.f32)
+    told.preprocess().mean([255 * each for each in spec.mean])
+    told.preprocess().scale([255 * each for each in spec.std])
+    return steps.build()
 
 
 def quantize(network: ov.Model) -> None:
