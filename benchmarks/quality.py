@@ -27,7 +27,7 @@ from foremask.vision.outline import settle
 from foremask.vision.refine import refine
 from foremask.vision.segment import TIERS, mask_pictures
 from foremask.vision.session import Precision, Seen, Session
-from foremask.vision.still import Still
+from foremask.vision.still import Mirrored, Still
 
 BASE = "per frame"
 
@@ -44,7 +44,7 @@ class Remembering:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._seen: dict[int, Seen] = {}
+        self._seen: dict[tuple[int, bool], Seen] = {}
         self.asked = 0
 
     @property
@@ -55,10 +55,12 @@ class Remembering:
     def see(self, picture: Picture) -> Seen:
         """As the session's, from memory the second time."""
         self.asked += 1
-        number = picture.number if isinstance(picture, Numbered) else -1
-        if number not in self._seen:
-            self._seen[number] = self._session.see(picture)
-        return self._seen[number]
+        mirrored = isinstance(picture, Mirrored)
+        original = picture.picture if isinstance(picture, Mirrored) else picture
+        number = original.number if isinstance(original, Numbered) else -1
+        if (number, mirrored) not in self._seen:
+            self._seen[number, mirrored] = self._session.see(picture)
+        return self._seen[number, mirrored]
 
 
 @dataclass(frozen=True, slots=True)

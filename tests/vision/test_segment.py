@@ -160,3 +160,54 @@ def test_tiny_pictures_pass(side: int) -> None:
     masks = list(mask_pictures(pictures, SeesRed(), TIERS[Quality.FAST]))
     assert len(masks) == 10
     assert min(float(mask.min()) for mask in masks) > 0.95
+
+
+class WeakOnTheLeft:
+    """Sees red, but on the left half of what it is shown it says so with 0.3 where 0.9 is meant."""
+
+    runtime = "drawn"
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def see(self, picture: Picture) -> Seen:
+        """Judge one picture, and count it."""
+        self.looks += 1
+        rgb = picture.rgb(128, 128).astype(int)
+        red = (rgb[..., 0] > rgb[..., 1] + 60).astype(np.float32) * np.float32(0.9)
+        red[:, :64] /= 3
+        return Seen(red, ())
+
+
+def resting_disc(x: float) -> Still:
+    rgb = background(1).copy()
+    rgb[disc(x, 90)] = (200, 30, 40)
+    return Still(rgb)
+
+
+def test_what_the_network_is_unsure_of_is_looked_at_in_the_mirror_too() -> None:
+    """0.3 and, mirrored, 0.9 make 0.6, which is foreground; `fast` takes the first word for it."""
+    network = WeakOnTheLeft()
+    (mask,) = mask_pictures([resting_disc(80)], network, TIERS[Quality.BALANCED])
+    assert network.looks == 2
+    assert overlap(mask, disc(80, 90)) > 0.9
+    (mask,) = mask_pictures([resting_disc(80)], WeakOnTheLeft(), TIERS[Quality.FAST])
+    assert overlap(mask, disc(80, 90)) < 0.1
+
+
+def test_what_the_network_is_sure_of_is_looked_at_once() -> None:
+    """Black and white leave nothing to ask."""
+    network = SeesRed()
+    list(mask_pictures([resting_disc(80)], network, TIERS[Quality.BEST]))
+    assert network.looks == 1
+
+
+def test_an_error_of_the_pictures_comes_out_of_the_masks() -> None:
+    """They are read in another thread, which must not swallow it."""
+
+    def broken() -> Iterator[Still]:
+        yield from (resting_disc(80) for _ in range(30))
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(mask_pictures(broken(), SeesRed(), TIERS[Quality.FAST]))

@@ -12,6 +12,8 @@ from foremask.vision.grids import as_alpha, as_levels, resized
 from foremask.vision.motion import agreement, compose, resize_flow, trust, warp
 
 LEAST_TRUST = 1e-3  # where nobody is trusted, all are equally
+PARTS_PER_PX = 32  # finer than any flow is right; 16 bits hold a thousand pixels of them
+MOST_PARTS = 32767
 NO_WAY_BACK = (
     0.3  # of the trust is left to a flow whose way back ends elsewhere: the picture may still agree
 )
@@ -21,13 +23,19 @@ NO_WAY_BACK = (
 class Move:
     """The way from a frame to a neighbour, small enough to keep a window of them."""
 
-    flow: NDArray[np.float16]
+    parts: NDArray[np.int16]  # the flow in 1 / PARTS_PER_PX of a pixel
     agreed: Levels
 
     @classmethod
     def of(cls, flow: Flow, back: Flow) -> "Move":
         """From the flow there, and the one back."""
-        return cls(flow.astype(np.float16), as_levels(agreement(flow, back)))
+        parts = np.clip(np.rint(flow * np.float32(PARTS_PER_PX)), -MOST_PARTS, MOST_PARTS)
+        return cls(parts.astype(np.int16), as_levels(agreement(flow, back)))
+
+    @property
+    def flow(self) -> Flow:
+        """In pixels."""
+        return self.parts * np.float32(1 / PARTS_PER_PX)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +57,7 @@ class _Path:
     @classmethod
     def along(cls, move: Move, onward: "_Path | None") -> "_Path":
         """One step, and then the rest of the way."""
-        flow, agreed = move.flow.astype(np.float32), as_alpha(move.agreed)
+        flow, agreed = move.flow, as_alpha(move.agreed)
         if onward is None:
             return cls(flow, agreed)
         return cls(compose(flow, onward.flow), agreed * warp(onward.agreed, flow))
@@ -124,7 +132,7 @@ def flow_between(steps: Sequence[Step], here: int, there: int) -> Flow:
         move = steps[at].back if direction < 0 else steps[at].ahead
         if move is None:
             break
-        onward = move.flow.astype(np.float32)
+        onward = move.flow
         flow = onward if flow is None else compose(flow, onward)
     else:
         if flow is not None:

@@ -17,7 +17,11 @@ WINDOW_CELLS: Final = (
     14  # of the mask's grid: the square in which the colours of both sides are gathered
 )
 LEAST_SHARE: Final = 0.02  # of that square: with fewer sure cells a side is not there
-SPREAD_WEIGHT: Final = 12.0  # how much the sides' own variance counts against their distance
+# Against the squared distance of both sides' colours counts, this many times:
+SPREAD_WEIGHT: Final = 16.0  # the variance of the sides themselves
+STRANGE_WEIGHT: Final = (
+    16.0  # the squared distance from a cell's colour to the line between the two
+)
 LEAST_DISTANCE: Final = 0.01  # squared, of colours in [0, 1]: sides nearer than 0.1 say little
 
 
@@ -26,8 +30,8 @@ def settle(alpha: Alpha, picture: Picture) -> Alpha:
 
     With F and B the mean colours of the sure cells around it, a cell of colour I has alpha (I - B)(F - B) / |F - B|²,
     clipped: the estimate of sampling-based matting (Wang and Cohen, CVPR 2007, section 3). It counts as far as F
-    and B lie apart, measured in their own spread; where they do not, or one side is not near, alpha stays as it
-    is, and so do sure cells, always. ``alpha`` is upright, as the picture is. Measured: docs/adr/0054.
+    and B lie apart, measured in their own spread and in how far I is from any mixture of them; where they do not,
+    or one side is not near, alpha stays as it is, and so do sure cells, always. ``alpha`` is upright, as the picture is. Measured: docs/adr/0054.
     """
     undecided = (alpha <= SURE) & (alpha >= 1 - SURE)
     if not undecided.any():
@@ -63,10 +67,12 @@ def _settled(alpha: Alpha, undecided: NDArray[np.bool_], rgb: Rgb) -> Alpha:
     across = inside.mean[near] - outside.mean[near]
     distance = (across * across).sum(axis=1)
     colour = rgb[cells] * np.float32(1 / 255)
-    along = ((colour - outside.mean[near]) * across).sum(axis=1)
-    told = np.clip(along / (distance + np.float32(1e-6)), 0, 1)
+    beyond = colour - outside.mean[near]
+    told = np.clip((beyond * across).sum(axis=1) / (distance + np.float32(1e-6)), 0, 1)
+    strange = ((beyond - told[:, None] * across) ** 2).sum(axis=1)
     spread = inside.variance[near] + outside.variance[near]
-    weight = distance / (distance + np.float32(SPREAD_WEIGHT) * spread + np.float32(LEAST_DISTANCE))
+    against = np.float32(SPREAD_WEIGHT) * spread + np.float32(STRANGE_WEIGHT) * strange
+    weight = distance / (distance + against + np.float32(LEAST_DISTANCE))
     weight[np.minimum(inside.share[near], outside.share[near]) < LEAST_SHARE] = 0
     settled = alpha.copy()
     settled[cells] += weight * (told - alpha[cells])

@@ -9,6 +9,7 @@ import heapq
 import itertools
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import cv2
@@ -30,13 +31,15 @@ from foremask.vision.carry import Move, Step, carry, flow_between
 from foremask.vision.grids import as_alpha, as_levels, resized
 from foremask.vision.motion import FlowFinder, residual, resize_flow, trust, warp
 from foremask.vision.session import Features, Network
+from foremask.vision.still import Mirrored
 from foremask.vision.tracks import keep_maps
 
 TRACK_AREA_PX = 427 * 240  # grids are given by their area, and have the picture's aspect
 WINDOW_FRAMES = 180  # about 0.5 MB each, and 5 MB more for a keyframe while its window is decided
 CONTEXT_FRAMES = 60  # of the window before that are still remembered
-FLOW_AHEAD_FRAMES = 6  # whose flow is found while the network looks at those before them
+FLOW_AHEAD_FRAMES = 12  # whose flow is found while the network looks at those before them
 BLOCK_FRAMES = 12  # that wait until it is decided which of them are looked at
+NEVER = 1.0  # nothing is more unsure than this
 CUT_TRUST = 0.25  # mean trust between neighbours under which the shot changes: docs/adr/0051
 THREADS = 2  # for flow and for carrying; the network has its own
 
@@ -46,24 +49,39 @@ class Tier:
     """What a quality spends; docs/quality.md has what each setting gives.
 
     Keyframes are at most ``stride`` apart; between two whose masks disagree by more than ``doubt`` another
-    is put, as long as there are no more than ``keyframes_per_frame`` on average. Masks are carried on a grid
-    of ``mask_area_px`` along flows found on one of ``flow_area_px``; ``reach`` keyframes on each side speak
-    for a frame.
+    is put, as long as there are no more than ``keyframes_per_frame`` on average. A keyframe that the network is
+    more than ``unsure`` of is looked at in the mirror too. Masks are carried on a grid of ``mask_area_px`` along
+    flows found on one of ``flow_area_px``, patch by patch in steps of ``flow_stride_px``; ``reach`` keyframes on
+    each side speak for a frame.
     """
 
     stride: int
     doubt: float
     keyframes_per_frame: float
+    unsure: float
     reach: int = 1
     mask_area_px: int = 640 * 360
     flow_area_px: int = 384 * 216
+    flow_stride_px: int = 3
 
 
 TIERS = {
-    Quality.FAST: Tier(stride=6, doubt=0.4, keyframes_per_frame=0.21, flow_area_px=320 * 180),
-    Quality.BALANCED: Tier(stride=4, doubt=0.4, keyframes_per_frame=0.3),
+    Quality.FAST: Tier(
+        stride=6,
+        doubt=0.4,
+        keyframes_per_frame=0.21,
+        unsure=NEVER,
+        flow_area_px=320 * 180,
+        flow_stride_px=4,
+    ),
+    Quality.BALANCED: Tier(stride=4, doubt=0.4, keyframes_per_frame=0.3, unsure=0.08),
     Quality.BEST: Tier(
-        stride=2, doubt=0.05, keyframes_per_frame=0.85, reach=2, mask_area_px=960 * 540
+        stride=2,
+        doubt=0.05,
+        keyframes_per_frame=0.85,
+        unsure=0.05,
+        reach=2,
+        mask_area_px=960 * 540,
     ),
 }
 
@@ -77,8 +95,9 @@ def mask_pictures(
     shows in another.
     """
     with (
+        _opencv_in_one_thread(),
         ThreadPoolExecutor(THREADS) as threads,
-        ahead(_moments(pictures, tier.flow_area_px, threads), FLOW_AHEAD_FRAMES, "flow") as moments,
+        ahead(_moments(pictures, tier, threads), FLOW_AHEAD_FRAMES, "flow") as moments,
     ):
         window: _Window | None = None
         for moment in moments:
@@ -91,6 +110,17 @@ def mask_pictures(
                 yield from window.advance()
         if window is not None:
             yield from window.finish()
+
+
+@contextmanager
+def _opencv_in_one_thread() -> Iterator[None]:
+    """Every core has its stage already: OpenCV's own threads would only wait for each other."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +138,13 @@ class _Moment:
 
 
 def _moments(
-    pictures: Iterable[Picture], area_px: int, threads: ThreadPoolExecutor
+    pictures: Iterable[Picture], tier: Tier, threads: ThreadPoolExecutor
 ) -> Iterator[_Moment]:
     """Flows between neighbours, and the cuts: where neither picture explains the other."""
-    find_back, find_ahead = FlowFinder(), FlowFinder()
+    find_back, find_ahead = FlowFinder(tier.flow_stride_px), FlowFinder(tier.flow_stride_px)
     before: Step | None = None
     for picture in pictures:
-        small = picture.rgb(*grid_of(picture, area_px))
+        small = picture.rgb(*grid_of(picture, tier.flow_area_px))
         grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.uint8)
         step, to_here = Step(grey, None, None), None
         if before is not None:
@@ -134,6 +164,12 @@ def grid_of(picture: Picture, area_px: int) -> tuple[int, int]:
     """Columns and rows of about ``area_px`` in the picture's aspect; never more than the picture has."""
     scale = min(1.0, (area_px / (picture.width * picture.height)) ** 0.5)
     return max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+
+
+def unsureness(alpha: Alpha) -> float:
+    """How far from 0 and 1 a mask stays, as a share of what it picks: from 0, to 1 where it only doubts."""
+    undecided = np.minimum(alpha, 1 - alpha).sum()
+    return float(undecided / (alpha.sum() + 0.001 * alpha.size))
 
 
 @dataclass(slots=True)
@@ -227,8 +263,11 @@ class _Window:
     def _look_at(self, frame: int) -> None:
         moment = self._waiting[frame]
         seen = self._network.see(moment.picture)
-        grid = grid_of(moment.picture, self._tier.mask_area_px)
-        mask = as_levels(resized(seen.alpha, *grid))
+        alpha = seen.alpha
+        if unsureness(alpha) > self._tier.unsure:
+            mirrored = self._network.see(Mirrored(moment.picture))
+            alpha = (alpha + mirrored.alpha[:, ::-1]) * np.float32(0.5)
+        mask = as_levels(resized(alpha, *grid_of(moment.picture, self._tier.mask_area_px)))
         key = _Keyframe(mask, colours(moment.small), seen.features, [])
         self._keyframes[frame] = key
         self._keyframes_seen += 1
@@ -300,7 +339,7 @@ class _Window:
         """The smaller residual of both directions: what was just uncovered moves in one of them only."""
         step = self._steps[frame]
         moves = (step.back, step.ahead)
-        flows = [move.flow.astype(np.float32) for move in moves if move is not None]
+        flows = [move.flow for move in moves if move is not None]
         if not flows:
             flows = [np.zeros((*step.grey.shape, 2), np.float32)]
         residuals = [residual(flow) for flow in flows]

@@ -214,7 +214,7 @@ def pruned(network: ov.Model, spec: ModelSpec) -> ov.Model:
 
 
 def fed_with_pictures(network: ov.Model, spec: ModelSpec) -> ov.Model:
-    """The same network for (1, H, W, 3) uint8: what `as_input` does, on all its threads."""
+    """The same network from (1, H, W, 3) uint8 to float32: what `as_input` does, on all its threads."""
     steps = PrePostProcessor(network)
     told = steps.input(0)
     told.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
@@ -222,6 +222,8 @@ def fed_with_pictures(network: ov.Model, spec: ModelSpec) -> ov.Model:
     told.preprocess().convert_element_type(ov.Type.f32)
     told.preprocess().mean([255 * each for each in spec.mean])
     told.preprocess().scale([255 * each for each in spec.std])
+    for index in range(len(network.outputs)):
+        steps.output(index).tensor().set_element_type(ov.Type.f32)
     return steps.build()
 
 

@@ -1,11 +1,11 @@
-"""A picture that is already an array: a photograph, or a frame drawn by a test."""
+"""Pictures that are no frames of a clip: an array, and another picture in the mirror."""
 
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
-from foremask.pictures import Rgb
+from foremask.pictures import Picture, Rgb
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +31,24 @@ class Still:
         shrinks = width <= self.width and height <= self.height
         how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         return np.asarray(cv2.resize(self.pixels, (width, height), interpolation=how), np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Mirrored:
+    """Another picture with left and right exchanged."""
+
+    picture: Picture
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return self.picture.width
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return self.picture.height
+
+    def rgb(self, width: int, height: int) -> Rgb:
+        """As the other one resamples."""
+        return np.ascontiguousarray(self.picture.rgb(width, height)[:, ::-1])
