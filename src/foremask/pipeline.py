@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
@@ -30,6 +31,9 @@ from foremask.vision.session import network_at
 from foremask.vision.still import Still
 
 _SMALL_PX: Final = 2048
+_ROLL_FRAMES: Final = (
+    12  # seen on each side of a span, so that keyframes speak for its ends: docs/adr/0056
+)
 
 
 class Masker(Protocol):
@@ -135,14 +139,15 @@ def mask_video(
         def staged[T](items: Iterable[T], size: int, stage: str) -> Iterator[T]:
             return stack.enter_context(ahead(items, size, stage, costs, stop))
 
-        looked_at = told.looking(analysed)
+        roll_pts = round(_ROLL_FRAMES / (Fraction(clip.fps or 1) * analysed.time_base))
+        looked_at = told.looking(_near(analysed, span, roll_pts))
         shown: Iterable[Picture] = (
             map(_small, looked_at) if clip.pixels > HUGE_PIXELS else looked_at
         )
         pictures = staged(shown, depth, "decode for the network")
         alphas = staged(masker(pictures), 2 * depth, "see")
         frames = staged(encoded, depth, "decode")
-        pairs = _refine(frames, alphas, refiner, span, seen)
+        pairs = _refine(_near(frames, span, roll_pts), alphas, refiner, span, seen)
         refined = stack.enter_context(
             ahead(pairs, min(2, depth), "refine", costs, stop, meanwhile=told.tell)
         )
@@ -222,6 +227,15 @@ class _Told:
         if done > self.last:
             self.last = done
             self.on_frame(Progress(done, self.clip.expected_frames))
+
+
+def _near(frames: Iterable[Frame], span: Span | None, roll_pts: int) -> Iterator[Frame]:
+    """Those of the span, and a few on each side; what comes later is not even decoded."""
+    for frame in frames:
+        if span is None or span.nears(frame.pts, roll_pts):
+            yield frame
+        elif frame.pts > span.first_pts:
+            break
 
 
 @dataclass(slots=True)

@@ -1,9 +1,11 @@
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from foremask.options import MaskOptions, Preset
+from foremask.pictures import Alpha, Picture
 from foremask.pipeline import mask_video
 from foremask.video.segments import Span, cut, join, plan
 from foremask.video.verify import verify
@@ -99,6 +101,27 @@ def test_what_cannot_be_cut_is_one_span(tmp_path: Path, name: str, spec: Spec) -
     assert spans[0].end_pts is None
     cut(source, spans[0], tmp_path / "copy")
     assert (tmp_path / "copy").read_bytes() == source.read_bytes()
+
+
+def test_a_span_costs_a_masker_little_more_than_its_own_frames(tmp_path: Path) -> None:
+    """Keyframes 30 apart: the middle span of 30 frames is seen with 12 on each side, not with all 90."""
+    spec = Spec(96, 32, pts=synth.even(90, Fraction(30)), b_frames=2, keyframe_every=30)
+    source = synth.write(tmp_path / "a.mp4", spec, (synth.numbered(i) for i in range(90)))
+    spans = plan(source, 1.0)
+    cut(source, spans[1], tmp_path / "piece")
+    seen = 0
+
+    def counting(pictures: Iterable[Picture], /) -> Iterator[Alpha]:
+        nonlocal seen
+        for alpha in synth.bright_is_foreground(pictures):
+            seen += 1
+            yield alpha
+
+    options = MaskOptions(preset=Preset.MP4_H264)
+    report = mask_video(
+        tmp_path / "piece", tmp_path / "part", options, span=spans[1], masker=counting
+    )
+    assert (len(spans), report.frames_out, seen) == (3, 30, 54)
 
 
 def test_a_span_holds_its_start_and_not_its_end() -> None:

@@ -8,9 +8,8 @@ from typing import Any, Protocol
 from foremask.options import Limits
 from foremask.sandbox.pool import OnProgress
 
-SEGMENT_S = (
-    5.0  # long enough that cutting costs little, short enough that a lost worker costs little
-)
+# Long enough that what is seen on both sides costs little, short enough that a lost worker does: docs/adr/0056
+SEGMENT_S = 8.0
 
 
 class MediaRunner(Protocol):

@@ -64,25 +64,27 @@ class VideoReader:
         """
         index, last, damaged, shown = 0, None, 0, 0
         nominal = round(1 / (Fraction(self.clip.fps) * self.time_base)) if self.clip.fps else 1
-        for decoded, pts in self._decoded():
-            if pts is None:
-                pts = 0 if last is None else last + max(1, nominal)
-            if last is not None and pts <= last:
-                pts = last + 1
-            last, shown = pts, decoded.duration
-            damaged += decoded.is_corrupt
-            if (decoded.width, decoded.height) != (self.clip.width, self.clip.height):
-                decoded = self._rescaled(decoded)
-            yield Frame(
-                decoded, index, pts, decoded.duration or None, self.time_base, self.orientation
-            )
-            index += 1
+        try:
+            for decoded, pts in self._decoded():
+                if pts is None:
+                    pts = 0 if last is None else last + max(1, nominal)
+                if last is not None and pts <= last:
+                    pts = last + 1
+                last, shown = pts, decoded.duration
+                damaged += decoded.is_corrupt
+                if (decoded.width, decoded.height) != (self.clip.width, self.clip.height):
+                    decoded = self._rescaled(decoded)
+                yield Frame(
+                    decoded, index, pts, decoded.duration or None, self.time_base, self.orientation
+                )
+                index += 1
+        finally:  # also when nobody reads on
+            if damaged:
+                self.warnings.append(f"{damaged} damaged frames were repaired by the decoder")
         if not index:
             raise NoFrames(
                 "The video track has no frame that can be decoded.", param="video", actual=0
             )
-        if damaged:
-            self.warnings.append(f"{damaged} damaged frames were repaired by the decoder")
         self._note_missing(index, last)
         self.end_pts = self._end(index, last, shown or max(1, nominal))
 

@@ -35,7 +35,12 @@ class Span:
 
     def holds(self, pts: int) -> bool:
         """Whether a frame at ``pts`` belongs to it."""
-        return pts >= self.first_pts and (self.end_pts is None or pts < self.end_pts)
+        return self.nears(pts, 0)
+
+    def nears(self, pts: int, roll_pts: int) -> bool:
+        """Whether a frame at ``pts`` belongs to it, or is not more than ``roll_pts`` sooner or later."""
+        begun = pts >= self.first_pts - roll_pts
+        return begun and (self.end_pts is None or pts < self.end_pts + roll_pts)
 
 
 def plan(path: Path, target_s: float) -> list[Span]:
