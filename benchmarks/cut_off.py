@@ -37,7 +37,7 @@ NET = f"10.231.{os.getpid() % 256}"  # what an earlier run left behind is not in
 HERE, THERE = f"{NET}.1", f"{NET}.2"
 NOBODY = "02:00:00:00:00:01"  # a link address that no interface has
 REFUSED = ("step.stale", "step.lost", "kept=False", "step.unrecorded")
-FRAMES, FPS = 1200, 60  # four segments of 5 s, each of which takes more than 3 s to mask
+FRAMES, FPS = 1200, 60  # three segments, each of which takes more than 3 s to mask
 
 
 class Cable:

@@ -44,7 +44,7 @@ def main() -> None:
         root = Path(folder)
         root.chmod(0o755)
         (root / "clips").mkdir()
-        pts = synth.even(70, Fraction(10))
+        pts = synth.even(100, Fraction(10))
         synth.write(root / "clips" / "clip.mp4", synth.Spec(160, 120, pts, last_duration=3000))
         server = ThreadingHTTPServer(
             ("127.0.0.1", 0), partial(Origin, directory=str(root / "clips"))
