@@ -1,12 +1,10 @@
 """Reads masks back from a canvas of headless Chromium: black must be 0 and white 255, within 2.
 
-``python -m benchmarks.browser [CHROMIUM]``. Masks are drawn, served on loopback, and never leave the machine.
+``python -m benchmarks.browser``. Masks are drawn, served on loopback, and never leave the machine.
 """
 
 import functools
 import json
-import shutil
-import subprocess
 import sys
 import tempfile
 import threading
@@ -17,6 +15,7 @@ from queue import Empty, Queue
 
 import numpy as np
 from tests import synth
+from tests.browser import browsing
 
 from foremask.options import Preset
 from foremask.video.reader import VideoReader
@@ -79,11 +78,8 @@ def draw(folder: Path) -> list[str]:
 
 
 def main() -> int:
-    program = sys.argv[1] if len(sys.argv) > 1 else shutil.which("chromium")
-    if program is None:
-        print("no chromium on PATH; name one", file=sys.stderr)
-        return 2
-    with tempfile.TemporaryDirectory() as name:
+    """Print the table; 1 where black or white came back wrong."""
+    with tempfile.TemporaryDirectory() as name, browsing() as browser:
         folder = Path(name)
         names = draw(folder)
         (folder / "index.html").write_text(PAGE.replace("NAMES", json.dumps(names)))
@@ -91,20 +87,15 @@ def main() -> int:
             ("127.0.0.1", 0), functools.partial(_Server, directory=str(folder))
         )
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        command = [
-            program, "--headless=new", "--no-sandbox", "--disable-gpu", "--mute-audio",
-            f"--user-data-dir={folder / 'profile'}", f"http://127.0.0.1:{server.server_port}/index.html",
-        ]  # fmt: skip
-        browser = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603
         try:
+            browser.new_page().goto(f"http://127.0.0.1:{server.server_port}/index.html")
             found = _Server.answers.get(timeout=TIMEOUT_S)
         except Empty:
             print("the browser did not answer", file=sys.stderr)
             return 2
         finally:
-            browser.terminate()
-            browser.wait(10)
             server.shutdown()
+        print(f"Chromium {browser.version}")
     print("| preset | black | grey (128) | white |\n|---|---|---|---|")
     wrong = 0
     for name in names:
