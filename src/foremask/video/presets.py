@@ -112,15 +112,15 @@ RECIPES: Final = {
 
 
 def encoded_size(encoder: Encoder, width: int, height: int) -> tuple[int, int]:
-    """The size that is encoded: in HEVC, what is smaller than a block is padded and cropped.
+    """The size that is encoded: in HEVC, what is not wider than a block, or lower than one, is padded and cropped.
 
-    x265 takes nothing under 16 pixels, and ruins pictures that are one block of 16 or 32. To whole blocks: else
-    x265 crops too, and the crop of ours takes the place of its own.
+    x265 takes nothing under 16 pixels, and ruins pictures that are a single column of blocks: docs/adr/0015. To whole
+    blocks: else x265 crops too, and the crop of ours takes the place of its own.
     """
     block = _HEVC_BLOCK_PX
-    if encoder.name != "libx265" or min(width, height) >= block:
+    if encoder.name != "libx265" or (width > block and height >= block):
         return width, height
-    return -(-width // block) * block, -(-height // block) * block
+    return max(2, -(-width // block)) * block, -(-height // block) * block
 
 
 def pixel_format(encoder: Encoder, width: int, height: int) -> str:
