@@ -1,0 +1,62 @@
+"""Stages in threads: bounded, in order, and never left behind."""
+
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from foremask.ahead import StoppedError, ahead
+
+
+def test_items_come_in_order_and_their_cost_is_noted() -> None:
+    """A thousand numbers through a queue of two."""
+    costs: dict[str, float] = {}
+    with ahead(range(1000), 2, "count", costs) as numbers:
+        assert list(numbers) == list(range(1000))
+    assert costs["count"] > 0
+
+
+def test_a_stage_is_never_more_than_its_queue_ahead() -> None:
+    """Nobody reads: three wait in the queue, and one in the hand of the thread."""
+    drawn = 0
+
+    def counted() -> Iterator[int]:
+        nonlocal drawn
+        for number in itertools.count():
+            drawn = number + 1
+            yield number
+
+    with ahead(counted(), 3, "count"):
+        time.sleep(0.3)
+        assert drawn == 4
+
+
+def test_an_error_comes_after_what_was_made_before_it() -> None:
+    """Two numbers, then the error, in the reader's thread."""
+
+    def broken() -> Iterator[int]:
+        yield from (1, 2)
+        raise OSError("the disk is gone")
+
+    found: list[int] = []
+    with pytest.raises(OSError, match="the disk is gone"), ahead(broken(), 2, "break") as numbers:
+        found.extend(numbers)
+    assert found == [1, 2]
+
+
+def test_leaving_ends_a_stage_that_would_go_on_for_ever() -> None:
+    """The thread is gone when the block is."""
+    with ahead(itertools.count(), 2, "endless") as numbers:
+        assert next(numbers) == 0
+    assert not any(each.name == "foremask endless" for each in threading.enumerate())
+
+
+def test_a_stage_that_is_stopped_tells_its_reader() -> None:
+    """What is read from another thread must not look like the end."""
+    stop = threading.Event()
+    with ahead(iter([1]), 2, "stopped", stop=stop) as numbers:
+        stop.set()
+        with pytest.raises(StoppedError):
+            next(numbers)
