@@ -14,9 +14,9 @@ export const PRESETS = {
 };
 
 const QUALITIES = [
-  { value: "fast", label: "Fast", means: "The network sees one frame in six, and motion carries the mask between. For a first look." },
-  { value: "balanced", label: "Balanced", means: "It sees one frame in three, and remembers the subject over the clip." },
-  { value: "best", label: "Best", means: "It sees two frames in three: the best edges, in about twice the time." },
+  { value: "fast", label: "Fast", means: "The network sees one frame in five, and motion carries the mask between. For a first look." },
+  { value: "balanced", label: "Balanced", means: "It sees one frame in three, the hard ones twice, and remembers the subject over the clip." },
+  { value: "best", label: "Best", means: "It sees four frames in five, the hard ones twice: the best edges, in about twice the time." },
 ];
 
 const chosen = { quality: "balanced" };
