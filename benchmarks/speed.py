@@ -74,7 +74,11 @@ def peak_mib() -> float:
 def in_process(source: Path, quality: Quality) -> dict[str, Any]:
     """`one_run` in a process of its own."""
     words = [sys.executable, "-m", "benchmarks.speed", "--one", str(source), quality.value]
-    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # as the command line sets it
+    one = {
+        "OPENBLAS_NUM_THREADS": "1",
+        "OPENCV_FOR_THREADS_NUM": "1",
+    }  # as the command line sets them
+    environment = os.environ | one
     done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)  # noqa: S603
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result

@@ -26,14 +26,11 @@ from foremask.video.writer import MaskWriter
 from foremask.vision.models import model_path
 from foremask.vision.outline import settle
 from foremask.vision.refine import refine
-from foremask.vision.segment import TIERS, mask_pictures
+from foremask.vision.segment import BLOCK_FRAMES, TIERS, mask_pictures
 from foremask.vision.session import network_at
 from foremask.vision.still import Still
 
 _SMALL_PX: Final = 2048
-_ROLL_FRAMES: Final = (
-    12  # seen on each side of a span, so that keyframes speak for its ends: docs/adr/0056
-)
 
 
 class Masker(Protocol):
@@ -139,7 +136,8 @@ def mask_video(
         def staged[T](items: Iterable[T], size: int, stage: str) -> Iterator[T]:
             return stack.enter_context(ahead(items, size, stage, costs, stop))
 
-        roll_pts = round(_ROLL_FRAMES / (Fraction(clip.fps or 1) * analysed.time_base))
+        # Keyframes on both sides speak for a span's ends: docs/adr/0056
+        roll_pts = round(BLOCK_FRAMES / (Fraction(clip.fps or 1) * analysed.time_base))
         looked_at = told.looking(_near(analysed, span, roll_pts))
         shown: Iterable[Picture] = (
             map(_small, looked_at) if clip.pixels > HUGE_PIXELS else looked_at

@@ -71,8 +71,9 @@ async def test_nothing_of_our_environment_reaches_the_child(
     assert set(facts["environ"]) <= {
         "LC_CTYPE",
         "OPENBLAS_NUM_THREADS",
+        "OPENCV_FOR_THREADS_NUM",
     }  # the interpreter's own, and ours
-    assert facts["start"] == "OPENBLAS_NUM_THREADS=1\0"
+    assert facts["start"] == "OPENBLAS_NUM_THREADS=1\0OPENCV_FOR_THREADS_NUM=1\0"
     assert facts["fds"] <= 5  # three standard ones, the socket, and the directory being listed
 
 

@@ -89,7 +89,8 @@ async def start(kind: Kind, inward: Path, outward: Path) -> Child:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
-            env={"OPENBLAS_NUM_THREADS": "1"},  # as in __main__; no connection string, no key
+            # As in __main__; no connection string, no key.
+            env={"OPENBLAS_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"},
             cwd=outward,
             pass_fds=[theirs.fileno()],
             start_new_session=True,

@@ -79,10 +79,7 @@ def compose(first: Flow, then: Flow) -> Flow:
 def resize_flow(flow: Flow, width: int, height: int) -> Flow:
     """The same motion on another grid, in that grid's pixels."""
     scale = np.diag([width / flow.shape[1], height / flow.shape[0]])
-    smaller_first = width * height >= flow.shape[0] * flow.shape[1]
-    if smaller_first:
-        return np.asarray(cv2.resize(cv2.transform(flow, scale), (width, height)), np.float32)
-    return np.asarray(cv2.transform(cv2.resize(flow, (width, height)), scale), np.float32)
+    return np.asarray(cv2.resize(cv2.transform(flow, scale), (width, height)), np.float32)
 
 
 def trust(here: Luma, there: Luma, flow: Flow) -> Alpha:

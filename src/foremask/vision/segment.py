@@ -9,7 +9,6 @@ import heapq
 import itertools
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import cv2
@@ -37,8 +36,8 @@ from foremask.vision.tracks import keep_maps
 TRACK_AREA_PX = 427 * 240  # grids are given by their area, and have the picture's aspect
 WINDOW_FRAMES = 180  # about 0.5 MB each, and 5 MB more for a keyframe while its window is decided
 CONTEXT_FRAMES = 60  # of the window before that are still remembered
-FLOW_AHEAD_FRAMES = 12  # whose flow is found while the network looks at those before them
-BLOCK_FRAMES = 12  # that wait until it is decided which of them are looked at
+# That wait until it is decided which of them are looked at; meanwhile the flow of as many more is found.
+BLOCK_FRAMES = 12
 NEVER = 1.0  # nothing is more unsure than this
 CUT_TRUST = 0.25  # mean trust between neighbours under which the shot changes: docs/adr/0051
 THREADS = 2  # for flow and for carrying; the network has its own
@@ -95,9 +94,8 @@ def mask_pictures(
     shows in another.
     """
     with (
-        _opencv_in_one_thread(),
         ThreadPoolExecutor(THREADS) as threads,
-        ahead(_moments(pictures, tier, threads), FLOW_AHEAD_FRAMES, "flow") as moments,
+        ahead(_moments(pictures, tier, threads), BLOCK_FRAMES, "flow") as moments,
     ):
         window: _Window | None = None
         for moment in moments:
@@ -110,17 +108,6 @@ def mask_pictures(
                 yield from window.advance()
         if window is not None:
             yield from window.finish()
-
-
-@contextmanager
-def _opencv_in_one_thread() -> Iterator[None]:
-    """Every core has its stage already: OpenCV's own threads would only wait for each other."""
-    before = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)
 
 
 @dataclass(frozen=True, slots=True)
