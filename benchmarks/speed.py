@@ -23,7 +23,9 @@ import numpy as np
 from benchmarks import machine
 from benchmarks.clips import DATA, Clip, clips_in
 from benchmarks.peers import Peers
+from foremask import own_process
 from foremask.options import MaskOptions, Quality
+from foremask.own_process import ONE_THREAD
 from foremask.vision.models import model_path
 
 
@@ -74,11 +76,7 @@ def peak_mib() -> float:
 def in_process(source: Path, quality: Quality) -> dict[str, Any]:
     """`one_run` in a process of its own."""
     words = [sys.executable, "-m", "benchmarks.speed", "--one", str(source), quality.value]
-    one = {
-        "OPENBLAS_NUM_THREADS": "1",
-        "OPENCV_FOR_THREADS_NUM": "1",
-    }  # as the command line sets them
-    environment = os.environ | one
+    environment = os.environ | ONE_THREAD  # NumPy is loaded before `prepare`
     done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)  # noqa: S603
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
@@ -93,6 +91,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/speed.json"))
     args = parser.parse_args()
     if args.one:
+        own_process.prepare()
         print(json.dumps(one_run(Path(args.one[0]), Quality(args.one[1]))))
         return
     clips = [c for c in clips_in(DATA / "davis") if not args.clips or c.name in args.clips]

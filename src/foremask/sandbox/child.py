@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from foremask import own_process
 from foremask.errors import ForemaskError
 from foremask.sandbox import confine, messages
 from foremask.sandbox.messages import (
@@ -84,6 +85,7 @@ type Operation = Callable[[dict[str, Any], Parent], object]
 def main() -> None:
     """Serve the parent until it closes the socket."""
     confine.die_with(parent_pid=int(sys.argv[2]))
+    own_process.prepare()
     channel = int(sys.argv[1])
     os.closerange(3, channel)  # whatever the parent's parent left open: uvloop hands it on
     os.closerange(channel + 1, os.sysconf("SC_OPEN_MAX"))

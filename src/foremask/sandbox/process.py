@@ -89,8 +89,7 @@ async def start(kind: Kind, inward: Path, outward: Path) -> Child:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
-            # As in __main__; no connection string, no key.
-            env={"OPENBLAS_NUM_THREADS": "1", "OPENCV_FOR_THREADS_NUM": "1"},
+            env={},  # no connection string, no key
             cwd=outward,
             pass_fds=[theirs.fileno()],
             start_new_session=True,

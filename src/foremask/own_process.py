@@ -1,0 +1,32 @@
+"""What every process of ours sets before it loads NumPy and OpenCV; a program that uses us as a library keeps its own ways."""
+
+import ctypes
+import os
+from typing import Final
+
+ONE_THREAD: Final = {
+    # NumPy's matrices here are small, and OpenBLAS's threads spin while they wait: on busy cores one product took
+    # minutes. The network has threads of its own.
+    "OPENBLAS_NUM_THREADS": "1",
+    # Every core has a stage of the pipeline already: OpenCV's threads would wait for each other (docs/adr/0055).
+    "OPENCV_FOR_THREADS_NUM": "1",
+}
+# From <malloc.h>. Masks and frames come and go by the megabyte: given back to the system each time, their pages
+# are made and cleared anew, which took a tenth of all processor time (docs/adr/0057).
+_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
+_KEPT_BYTES: Final = 1 << 30
+_LARGEST_KEPT_BYTES: Final = 32 << 20  # the most that every glibc takes
+
+
+def prepare() -> None:
+    """One thread for each library that would make its own, and memory that is kept until the process ends.
+
+    To be called before NumPy is first imported. Where the C library is not glibc, memory goes as it will.
+    """
+    for name, value in ONE_THREAD.items():
+        os.environ.setdefault(name, value)
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT_BYTES)
+        mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
+        mallopt(_ARENA_MAX, 1)

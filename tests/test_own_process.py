@@ -1,0 +1,34 @@
+"""What a process of ours sets for itself, seen in a fresh interpreter."""
+
+import subprocess
+import sys
+
+PROGRAM = """
+import resource, threading
+from foremask import own_process
+own_process.prepare()
+import cv2, numpy as np
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+def work():
+    for _ in range(50):
+        planes = [np.ones((1080, 1920), np.float32) for _ in range(3)]
+
+work()
+thread = threading.Thread(target=work)
+before = faults()
+thread.start()
+thread.join()
+print(faults() - before, cv2.getNumThreads())
+"""
+
+
+def test_memory_of_frames_is_used_again_and_opencv_has_one_thread() -> None:
+    """150 planes of 2025 pages each, in another thread: hardly a page is made anew."""
+    program = [sys.executable, "-c", PROGRAM]
+    done = subprocess.run(program, capture_output=True, check=True)  # noqa: S603  # our own
+    pages, threads = map(int, done.stdout.split())
+    assert pages < 2 * 2025
+    assert threads == 1
