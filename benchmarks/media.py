@@ -46,10 +46,12 @@ def bright_is_foreground(pictures: Iterable[Picture], /) -> Iterator[Alpha]:
         yield np.divide(rgb[:, :, 1], 255, dtype=np.float32)
 
 
-def stretched(alpha: Alpha, frame: Frame, /) -> Levels:
-    size = frame.decoded.width, frame.decoded.height
-    levels = np.rint(255 * frame.orientation.to_coded(alpha)).astype(np.uint8)
-    return np.asarray(cv2.resize(levels, size, interpolation=cv2.INTER_NEAREST), np.uint8)
+def stretched(pairs: Iterable[tuple[Frame, Alpha]], /) -> Iterator[tuple[Frame, Levels]]:
+    """A refiner that only brings masks to their size."""
+    for frame, alpha in pairs:
+        size = frame.decoded.width, frame.decoded.height
+        levels = np.rint(255 * frame.orientation.to_coded(alpha)).astype(np.uint8)
+        yield frame, np.asarray(cv2.resize(levels, size, interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def one(source: Path, preset: Preset) -> dict[str, object]:

@@ -21,9 +21,10 @@ from benchmarks.peers import Peers
 from benchmarks.scores import Scores, score
 from foremask.options import Quality
 from foremask.pictures import Alpha, Luma, Picture, Rgb
+from foremask.vision.backdrop import REACH_FRAMES
 from foremask.vision.grids import as_alpha
 from foremask.vision.models import model_path
-from foremask.vision.outline import settle
+from foremask.vision.outline import settled
 from foremask.vision.refine import refine
 from foremask.vision.segment import TIERS, mask_pictures
 from foremask.vision.session import Precision, Seen, Session
@@ -82,12 +83,10 @@ def per_frame(pictures: list[Numbered], session: Session) -> list[Alpha]:
 
 def by_tier(pictures: list[Numbered], network: Remembering, tier: Quality) -> list[Alpha]:
     """What foremask gives, before encoding."""
-    lumas = [_luma(each.pixels) for each in pictures]
     alphas = mask_pictures(pictures, network, TIERS[tier])
-    return [
-        as_alpha(refine(settle(alpha, picture), luma))
-        for alpha, picture, luma in zip(alphas, pictures, lumas, strict=True)
-    ]
+    ahead_frames = REACH_FRAMES if TIERS[tier].looks_behind else None
+    pairs = settled(zip(pictures, alphas, strict=True), ahead_frames)
+    return [as_alpha(refine(alpha, _luma(picture.pixels))) for picture, alpha in pairs]
 
 
 def _luma(rgb: Rgb) -> Luma:

@@ -270,11 +270,12 @@ def bright_is_foreground(pictures: Iterable[Picture], /) -> Iterator[Alpha]:
         yield (picture.rgb(picture.width, picture.height)[:, :, 1] > 127).astype(np.float32)
 
 
-def stretched(alpha: Alpha, frame: Frame, /) -> Levels:
-    """A refiner that only brings the mask to its size."""
-    size = frame.decoded.width, frame.decoded.height
-    levels = np.rint(255 * frame.orientation.to_coded(alpha)).astype(np.uint8)
-    return np.asarray(cv2.resize(levels, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+def stretched(pairs: Iterable[tuple[Frame, Alpha]], /) -> Iterator[tuple[Frame, Levels]]:
+    """A refiner that only brings masks to their size."""
+    for frame, alpha in pairs:
+        size = frame.decoded.width, frame.decoded.height
+        levels = np.rint(255 * frame.orientation.to_coded(alpha)).astype(np.uint8)
+        yield frame, np.asarray(cv2.resize(levels, size, interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def decode_grey(path: Path) -> list[NDArray[np.uint8]]:

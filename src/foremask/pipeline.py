@@ -14,7 +14,7 @@ import numpy as np
 
 from foremask.ahead import ahead
 from foremask.errors import Internal
-from foremask.options import Limits, MaskOptions
+from foremask.options import Limits, MaskOptions, Quality
 from foremask.pictures import Alpha, Levels, Picture, Rgb
 from foremask.video.audio import SoundTrack
 from foremask.video.frames import Frame
@@ -23,14 +23,16 @@ from foremask.video.probe import Clip, check_length, probe
 from foremask.video.reader import VideoReader
 from foremask.video.segments import Span
 from foremask.video.writer import MaskWriter
+from foremask.vision.backdrop import REACH_FRAMES
 from foremask.vision.models import model_path
-from foremask.vision.outline import settle
+from foremask.vision.outline import settled
 from foremask.vision.refine import refine
 from foremask.vision.segment import BLOCK_FRAMES, TIERS, mask_pictures
 from foremask.vision.session import network_at
 from foremask.vision.still import Still
 
 _SMALL_PX: Final = 2048
+_WAITING_PIXELS: Final = 64_000_000  # of decoded frames: 100 MB of 8-bit 4:2:0
 
 
 class Masker(Protocol):
@@ -40,15 +42,23 @@ class Masker(Protocol):
 
 
 class Refiner(Protocol):
-    """Brings an upright alpha to the size and the coded orientation of ``frame``."""
+    """Brings upright alphas to the size and the coded orientation of their frames, in order; it may read ahead."""
 
-    def __call__(self, alpha: Alpha, frame: Frame, /) -> Levels: ...  # noqa: D102
+    def __call__(  # noqa: D102
+        self, pairs: Iterable[tuple[Frame, Alpha]], /
+    ) -> Iterator[tuple[Frame, Levels]]: ...
 
 
-def along_edges(alpha: Alpha, frame: Frame) -> Levels:
-    """The `Refiner` that a mask deserves: the outline where the colours meet, then the detail of full size."""
-    settled = frame.orientation.to_coded(settle(alpha, frame))
-    return refine(np.ascontiguousarray(settled), frame.luma())
+def along_edges(
+    pairs: Iterable[tuple[Frame, Alpha]], ahead_frames: int | None = None
+) -> Iterator[tuple[Frame, Levels]]:
+    """The `Refiner` that a mask deserves: the outline where the colours meet, then the detail of full size.
+
+    ``ahead_frames`` as in `settled`.
+    """
+    for frame, alpha in settled(pairs, ahead_frames):
+        coded = np.ascontiguousarray(frame.orientation.to_coded(alpha))
+        yield frame, refine(coded, frame.luma())
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +113,7 @@ def mask_video(
     on_frame: OnFrame = _silent,
     span: Span | None = None,
     masker: Masker | None = None,
-    refiner: Refiner = along_edges,
+    refiner: Refiner | None = None,
 ) -> Report:
     """Write to ``target`` a video in which white is the foreground of ``source``.
 
@@ -120,6 +130,8 @@ def mask_video(
         network = network_at(options.model or model_path(), options.device)
         masker = partial(mask_pictures, network=network, tier=TIERS[options.quality])
         runtime = network.runtime
+    if refiner is None:
+        refiner = partial(along_edges, ahead_frames=_ahead_frames(clip, options.quality))
     costs: dict[str, float] = {}
     stop = threading.Event()
     depth = 1 if clip.pixels > HUGE_PIXELS else 4
@@ -145,9 +157,9 @@ def mask_video(
         pictures = staged(shown, depth, "decode for the network")
         alphas = staged(masker(pictures), 2 * depth, "see")
         frames = staged(encoded, depth, "decode")
-        pairs = _refine(_near(frames, span, roll_pts), alphas, refiner, span, seen)
+        pairs = _paired(_near(frames, span, roll_pts), alphas, span, seen)
         refined = stack.enter_context(
-            ahead(pairs, min(2, depth), "refine", costs, stop, meanwhile=told.tell)
+            ahead(refiner(pairs), min(2, depth), "refine", costs, stop, meanwhile=told.tell)
         )
         stack.callback(stop.set)  # all stages at once, before each is waited for
         started = time.thread_time()
@@ -177,6 +189,13 @@ def mask_video(
         sha256=written.sha256,
         bytes=written.bytes,
     )
+
+
+def _ahead_frames(clip: Clip, quality: Quality) -> int | None:
+    """How many decoded frames may wait for what comes after them; None where the quality does not look behind."""
+    if not TIERS[quality].looks_behind:
+        return None
+    return min(REACH_FRAMES, _WAITING_PIXELS // clip.pixels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,14 +276,10 @@ class _Seen:
         self.last = alpha
 
 
-def _refine(
-    frames: Iterable[Frame],
-    alphas: Iterator[Alpha],
-    refiner: Refiner,
-    span: Span | None,
-    seen: _Seen,
-) -> Iterator[tuple[Frame, Levels]]:
-    """Pair each frame with its mask at full size, in the coded orientation; only those of the span."""
+def _paired(
+    frames: Iterable[Frame], alphas: Iterator[Alpha], span: Span | None, seen: _Seen
+) -> Iterator[tuple[Frame, Alpha]]:
+    """Each frame of the span with its mask."""
     for frame in frames:
         alpha = next(alphas, None)
         if alpha is None:
@@ -272,7 +287,7 @@ def _refine(
         if span is not None and not span.holds(frame.pts):
             continue
         seen.note(alpha, frame.time_s)
-        yield frame, refiner(alpha, frame)
+        yield frame, alpha
     if next(alphas, None) is not None:
         raise Internal("the masker answered more masks than there are frames")
 

@@ -68,6 +68,52 @@ def test_a_network_of_ones_own_runs_as_its_side_car_says(redness: Path, runtime:
     assert session.runtime.startswith(runtime)
 
 
+@pytest.fixture
+def half_size(tmp_path: Path) -> Path:
+    """A network like IS-Net's end: a logit at half the size, enlarged linearly, and its sigmoid."""
+    weights = np.zeros((1, 3, 2, 2), np.float32)
+    weights[0, 0] = 4.0
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["picture", "w"], ["small"], strides=[2, 2]),
+            helper.make_node("Resize", ["small", "", "", "size"], ["large"], mode="linear"),
+            helper.make_node("Sigmoid", ["large"], ["mask"]),
+        ],
+        "half size",
+        [helper.make_tensor_value_info("picture", TensorProto.FLOAT, (1, 3, SIZE_PX, SIZE_PX))],
+        [helper.make_tensor_value_info("mask", TensorProto.FLOAT, (1, 1, SIZE_PX, SIZE_PX))],
+        [
+            helper.make_tensor("w", TensorProto.FLOAT, weights.shape, weights.ravel()),
+            helper.make_tensor("size", TensorProto.INT64, (4,), (1, 1, SIZE_PX, SIZE_PX)),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    path = tmp_path / "half.onnx"
+    onnx.save(model, path)
+    path.with_name("half.onnx.json").write_text(json.dumps({"size_px": SIZE_PX}))
+    return path
+
+
+def test_a_mask_that_we_enlarge_ourselves_is_the_one_of_the_file(half_size: Path) -> None:
+    """What OpenVINO leaves to us, ONNX Runtime does to the letter."""
+    picture = Still(np.random.default_rng(3).integers(0, 256, (SIZE_PX, SIZE_PX, 3), np.uint8))
+    ours = Session(half_size, precision=Precision.F32).see(picture).alpha
+    theirs = OnnxSession(half_size, "CPUExecutionProvider").see(picture).alpha
+    assert np.ptp(ours) > 0.5
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_where_the_sigmoid_is_ours_by_the_side_car_nothing_is_cut_off(half_size: Path) -> None:
+    """Two sigmoids, if somebody wants them."""
+    half_size.with_name("half.onnx.json").write_text(
+        json.dumps({"size_px": SIZE_PX, "sigmoid": True})
+    )
+    black = Still(np.zeros((SIZE_PX, SIZE_PX, 3), np.uint8))
+    seen = Session(half_size, precision=Precision.F32).see(black)
+    once = 1 / (1 + np.exp(-4 * 4 * -0.5))
+    np.testing.assert_allclose(seen.alpha, 1 / (1 + np.exp(-once)), atol=1e-3)
+
+
 def test_a_network_that_is_no_isnet_never_runs_in_8_bits(redness: Path) -> None:
     """The ranges that we ship are IS-Net's."""
     assert Session(redness).precision in {Precision.BF16, Precision.F32}

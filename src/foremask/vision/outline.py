@@ -1,5 +1,6 @@
 """Where exactly the subject ends: decided by the colours on both sides of a mask's edge."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -8,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foremask.pictures import Alpha, Picture, Rgb
+from foremask.vision.backdrop import Backdrop, Behind, with_backdrops
 from foremask.vision.grids import resized
 
 SURE: Final = (
@@ -18,29 +20,48 @@ WINDOW_CELLS: Final = (
 )
 LEAST_SHARE: Final = 0.02  # of that square: with fewer sure cells a side is not there
 # Against the squared distance of both sides' colours counts, this many times:
-SPREAD_WEIGHT: Final = 16.0  # the variance of the sides themselves
+SPREAD_WEIGHT: Final = 8.0  # the variance of the sides themselves
 STRANGE_WEIGHT: Final = (
     16.0  # the squared distance from a cell's colour to the line between the two
 )
+COLOUR_WEIGHT: Final = 2.0  # what makes a colour differ from grey tells more than brightness
+_FROM_GREY: Final = (COLOUR_WEIGHT * np.eye(3) + (1 - COLOUR_WEIGHT) / 3).astype(np.float32)
 LEAST_DISTANCE: Final = 0.01  # squared, of colours in [0, 1]: sides nearer than 0.1 say little
+# An edge in the picture is a little softer than the subject's: colour is coded at half resolution.
+HARDENING: Final = 1.1  # motion blur becomes as much harder; docs/adr/0058
 
 
-def settle(alpha: Alpha, picture: Picture) -> Alpha:
+def settled[P: Picture](
+    pairs: Iterable[tuple[P, Alpha]], ahead_frames: int | None
+) -> Iterator[tuple[P, Alpha]]:
+    """`settle` each alpha, in order; with backdrops that read ``ahead_frames`` ahead, or without any if that is None."""
+    if ahead_frames is None:
+        for picture, alpha in pairs:
+            yield picture, settle(alpha, picture)
+    else:
+        for picture, alpha, backdrop in with_backdrops(pairs, ahead_frames):
+            yield picture, settle(alpha, picture, backdrop)
+
+
+def settle(alpha: Alpha, picture: Picture, backdrop: Backdrop | None = None) -> Alpha:
     """Move the undecided cells of ``alpha`` to where their colour lies between the colours of both sides.
 
     With F and B the mean colours of the sure cells around it, a cell of colour I has alpha (I - B)(F - B) / |F - B|²,
     clipped: the estimate of sampling-based matting (Wang and Cohen, CVPR 2007, section 3). It counts as far as F
     and B lie apart, measured in their own spread and in how far I is from any mixture of them; where they do not,
-    or one side is not near, alpha stays as it is, and so do sure cells, always. ``alpha`` is upright, as the picture is. Measured: docs/adr/0054.
+    or one side is not near, alpha stays as it is, and so do sure cells, always. Where the ``backdrop`` knows what is behind
+    a cell, that is B, instead of a mean. ``alpha`` is upright, as the picture is. Measured: docs/adr/0054, 0058.
     """
     undecided = (alpha <= SURE) & (alpha >= 1 - SURE)
     if not undecided.any():
         return alpha
     rows, columns = alpha.shape
     box = _around(undecided)
-    settled = alpha.copy()
-    settled[box] = _settled(alpha[box], undecided[box], picture.rgb(columns, rows)[box])
-    return settled
+    result = alpha.copy()
+    rgb = picture.rgb(columns, rows) if backdrop is None else backdrop.rgb
+    behind = None if backdrop is None else backdrop.behind(np.nonzero(undecided))
+    result[box] = _settled(alpha[box], undecided[box], rgb[box], behind)
+    return result
 
 
 def _around(cells: NDArray[np.bool_]) -> tuple[slice, slice]:
@@ -54,29 +75,43 @@ def _around(cells: NDArray[np.bool_]) -> tuple[slice, slice]:
     return grown(top, height), grown(left, width)
 
 
-def _settled(alpha: Alpha, undecided: NDArray[np.bool_], rgb: Rgb) -> Alpha:
+def _settled(alpha: Alpha, undecided: NDArray[np.bool_], rgb: Rgb, behind: Behind | None) -> Alpha:
+    """``behind`` is of the undecided cells, row by row."""
     cells = np.nonzero(undecided)
     rows, columns = (max(1, length // 2) for length in alpha.shape)
-    small = cv2.resize(rgb, (columns, rows), interpolation=cv2.INTER_AREA) * np.float32(1 / 255)
-    inside = _side(alpha > SURE, np.asarray(small, np.float32))
-    outside = _side(alpha < 1 - SURE, np.asarray(small, np.float32))
+    small = cv2.resize(rgb, (columns, rows), interpolation=cv2.INTER_AREA)
+    small = _telling(small * np.float32(1 / 255))
+    inside = _side(alpha > SURE, small)
+    outside = _side(alpha < 1 - SURE, small)
     near = tuple(
         at * half // full
         for at, half, full in zip(cells, (rows, columns), alpha.shape, strict=True)
     )
-    across = inside.mean[near] - outside.mean[near]
+    back, back_variance = outside.mean[near], outside.variance[near]
+    share = np.minimum(inside.share[near], outside.share[near])
+    if behind is not None:
+        known = behind.known
+        back[known] = _telling(behind.colour[known])
+        back_variance[known] = behind.variance[known]
+        share[known] = inside.share[near][known]
+    across = inside.mean[near] - back
     distance = (across * across).sum(axis=1)
-    colour = rgb[cells] * np.float32(1 / 255)
-    beyond = colour - outside.mean[near]
-    told = np.clip((beyond * across).sum(axis=1) / (distance + np.float32(1e-6)), 0, 1)
+    beyond = _telling(rgb[cells] * np.float32(1 / 255)) - back
+    told = (beyond * across).sum(axis=1) / (distance + np.float32(1e-6))
+    told = np.clip(0.5 + np.float32(HARDENING) * (told - 0.5), 0, 1)
     strange = ((beyond - told[:, None] * across) ** 2).sum(axis=1)
-    spread = inside.variance[near] + outside.variance[near]
+    spread = inside.variance[near] + back_variance
     against = np.float32(SPREAD_WEIGHT) * spread + np.float32(STRANGE_WEIGHT) * strange
     weight = distance / (distance + against + np.float32(LEAST_DISTANCE))
-    weight[np.minimum(inside.share[near], outside.share[near]) < LEAST_SHARE] = 0
-    settled = alpha.copy()
-    settled[cells] += weight * (told - alpha[cells])
-    return settled
+    weight[share < LEAST_SHARE] = 0
+    result = alpha.copy()
+    result[cells] += weight * (told - alpha[cells])
+    return result
+
+
+def _telling(colours: NDArray[Any]) -> NDArray[np.float32]:
+    """Colours (..., 3) in [0, 1] with what is not grey in them made stronger."""
+    return np.asarray(colours @ _FROM_GREY, np.float32)
 
 
 @dataclass(frozen=True, slots=True)

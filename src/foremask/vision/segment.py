@@ -51,7 +51,7 @@ class Tier:
     is put, as long as there are no more than ``keyframes_per_frame`` on average. A keyframe that the network is
     more than ``unsure`` of is looked at in the mirror too. Masks are carried on a grid of ``mask_area_px`` along
     flows found on one of ``flow_area_px``, patch by patch in steps of ``flow_stride_px``; ``reach`` keyframes on
-    each side speak for a frame.
+    each side speak for a frame. ``looks_behind``: outlines are settled with what is behind them (`backdrop`).
     """
 
     stride: int
@@ -62,6 +62,7 @@ class Tier:
     mask_area_px: int = 640 * 360
     flow_area_px: int = 384 * 216
     flow_stride_px: int = 3
+    looks_behind: bool = False
 
 
 TIERS = {
@@ -70,10 +71,12 @@ TIERS = {
         doubt=0.4,
         keyframes_per_frame=0.21,
         unsure=NEVER,
-        flow_area_px=320 * 180,
+        flow_area_px=256 * 144,
         flow_stride_px=4,
     ),
-    Quality.BALANCED: Tier(stride=4, doubt=0.4, keyframes_per_frame=0.3, unsure=0.08),
+    Quality.BALANCED: Tier(
+        stride=4, doubt=0.4, keyframes_per_frame=0.3, unsure=0.08, looks_behind=True
+    ),
     Quality.BEST: Tier(
         stride=2,
         doubt=0.05,
@@ -81,6 +84,7 @@ TIERS = {
         unsure=0.05,
         reach=2,
         mask_area_px=960 * 540,
+        looks_behind=True,
     ),
 }
 
