@@ -61,6 +61,9 @@ ODD: dict[str, tuple[str, Spec]] = {
     ),
     "Opus in WebM": ("a.webm", Spec(codec="vp9", sound=(Tone("opus", 0.4),))),
     "MP3": ("a.mp4", Spec(sound=(Tone("mp3", 0.4),))),
+    "6 samples of sound in the last packet": (
+        "a.mp4", Spec(sound=(Tone("aac", 16390 / 48000, layout="mono"),))
+    ),
     "FLAC": ("a.mp4", Spec(sound=(Tone("flac", 0.4),))),
     "10 bits": ("a.mp4", Spec(codec="hevc", pixel_format="yuv420p10le")),
     "full range": ("a.mov", Spec(codec="mjpeg", pixel_format="yuvj420p", full_range=True)),

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -117,6 +118,8 @@ class SoundTrack:
     why: str
     language: str | None
 
+
+_MATROSKA_TICK_S: Final = Fraction(1, 1000)
 
 type AnyPacket = Packet[Any]
 Write = Callable[[AnyPacket | None], None]
@@ -242,9 +245,16 @@ class Sound:
                 self._warn("a piece of sound was left out: it is cut off")
                 return
             packet.stream = out
+            self._lengthen(packet)
             self._mux(packet)
 
         return write
+
+    def _lengthen(self, packet: AnyPacket) -> None:
+        """Matroska counts milliseconds, and takes a packet of none for a whole one: the sound would end 20 ms late."""
+        base = fraction(packet.time_base)
+        if self._muxer in ("webm", "matroska") and packet.duration and base:
+            packet.duration = max(packet.duration, ceil(_MATROSKA_TICK_S / base))
 
     def _transcoder(self, track: AudioStream, out: AudioStream) -> Write:
         heard: int | None = None  # the sample that comes next, since the track's zero
