@@ -56,17 +56,7 @@ def ahead[T](
         put(_END)
 
     def draw() -> Iterator[T]:
-        while not stop.is_set():
-            try:
-                item = ready.get(timeout=0.1)
-            except queue.Empty:
-                meanwhile()
-                continue
-            if item is _END:
-                break
-            yield item  # type: ignore[misc]
-        else:
-            raise StoppedError
+        yield from _drawn(ready, stop, meanwhile)
         if failure:
             raise failure[0]
 
@@ -77,3 +67,39 @@ def ahead[T](
     finally:
         stop.set()
         thread.join()
+
+
+def handed_on[T](items: Iterable[T], stop: threading.Event) -> tuple[Iterator[T], Iterator[T]]:
+    """The items for two threads: the second gets what the first has drawn already, and what is between them waits in memory.
+
+    When the first ends or fails, the second ends after what was drawn; setting ``stop`` ends it at once.
+    """
+    waiting: queue.SimpleQueue[object] = queue.SimpleQueue()
+
+    def first() -> Iterator[T]:
+        try:
+            for item in items:
+                waiting.put(item)
+                yield item
+        finally:
+            waiting.put(_END)
+
+    return first(), _drawn(waiting, stop, _wait)
+
+
+def _drawn[T](
+    ready: queue.Queue[object] | queue.SimpleQueue[object],
+    stop: threading.Event,
+    meanwhile: Callable[[], None],
+) -> Iterator[T]:
+    """What comes in, up to the end; raises StoppedError when it is stopped before."""
+    while not stop.is_set():
+        try:
+            item = ready.get(timeout=0.1)
+        except queue.Empty:
+            meanwhile()
+            continue
+        if item is _END:
+            return
+        yield item  # type: ignore[misc]
+    raise StoppedError

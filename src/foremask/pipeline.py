@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from foremask.ahead import ahead
+from foremask.ahead import ahead, handed_on
 from foremask.errors import Internal
 from foremask.options import Limits, MaskOptions, Quality
 from foremask.pictures import Alpha, Levels, Picture, Rgb
@@ -27,11 +27,12 @@ from foremask.vision.backdrop import REACH_FRAMES
 from foremask.vision.models import model_path
 from foremask.vision.outline import settled
 from foremask.vision.refine import refine
-from foremask.vision.segment import BLOCK_FRAMES, TIERS, mask_pictures
+from foremask.vision.segment import BLOCK_FRAMES, LAG_FRAMES, TIERS, mask_pictures
 from foremask.vision.session import network_at
 from foremask.vision.still import Still
 
 _SMALL_PX: Final = 2048
+_WINDOW_BYTES: Final = 700_000_000  # of decoded frames: 8-bit 4:2:0 up to 1080p, docs/adr/0057
 _WAITING_PIXELS: Final = 64_000_000  # of decoded frames: 100 MB of 8-bit 4:2:0
 
 
@@ -137,8 +138,7 @@ def mask_video(
     depth = 1 if clip.pixels > HUGE_PIXELS else 4
     seen = _Seen()
     with ExitStack() as stack:
-        analysed = stack.enter_context(VideoReader(source))
-        encoded = stack.enter_context(VideoReader(source))
+        reader = stack.enter_context(VideoReader(source))
         writer = stack.enter_context(
             MaskWriter(target, options.preset, clip, source, part=span is not None)
         )
@@ -149,15 +149,20 @@ def mask_video(
             return stack.enter_context(ahead(items, size, stage, costs, stop))
 
         # Keyframes on both sides speak for a span's ends: docs/adr/0056
-        roll_pts = round(BLOCK_FRAMES / (Fraction(clip.fps or 1) * analysed.time_base))
-        looked_at = told.looking(_near(analysed, span, roll_pts))
+        roll_pts = round(BLOCK_FRAMES / (Fraction(clip.fps or 1) * reader.time_base))
+        analysed = _near(reader, span, roll_pts)
+        if _can_wait(clip, options.quality):
+            analysed, frames = handed_on(analysed, stop)
+        else:
+            again = stack.enter_context(VideoReader(source))
+            frames = staged(_near(again, span, roll_pts), depth, "decode")
+        looked_at = told.looking(analysed)
         shown: Iterable[Picture] = (
             map(_small, looked_at) if clip.pixels > HUGE_PIXELS else looked_at
         )
         pictures = staged(shown, depth, "decode for the network")
         alphas = staged(masker(pictures), 2 * depth, "see")
-        frames = staged(encoded, depth, "decode")
-        pairs = _paired(_near(frames, span, roll_pts), alphas, span, seen)
+        pairs = _paired(frames, alphas, span, seen)
         refined = stack.enter_context(
             ahead(refiner(pairs), min(2, depth), "refine", costs, stop, meanwhile=told.tell)
         )
@@ -169,10 +174,10 @@ def mask_video(
             _check_time(clip, options.limits, frame)
             told.written += 1
             told.tell()
-        end_pts = span.end_pts if span and span.end_pts is not None else encoded.end_pts
-        written = writer.finish(end_pts, encoded.time_base)
+        end_pts = span.end_pts if span and span.end_pts is not None else reader.end_pts
+        written = writer.finish(end_pts, reader.time_base)
         costs["encode"] = time.thread_time() - started
-    said = (*clip.warnings, *encoded.warnings, *written.sound_warnings, *_remarks(clip))
+    said = (*clip.warnings, *reader.warnings, *written.sound_warnings, *_remarks(clip))
     return Report(
         frames_in=seen.frames,
         frames_out=written.frames_out,
@@ -189,6 +194,11 @@ def mask_video(
         sha256=written.sha256,
         bytes=written.bytes,
     )
+
+
+def _can_wait(clip: Clip, quality: Quality) -> bool:
+    """Whether decoded frames may stay until their masks come, a window later; else they are decoded twice."""
+    return TIERS[quality].keeps_frames and LAG_FRAMES * clip.frame_bytes <= _WINDOW_BYTES
 
 
 def _ahead_frames(clip: Clip, quality: Quality) -> int | None:

@@ -99,6 +99,14 @@ class Clip:
         return Orientation.from_matrix(self.matrix)
 
     @property
+    def frame_bytes(self) -> int:
+        """Of one decoded frame; where the pixel format is not known, of the largest."""
+        if self.pixel_format is None:
+            return 8 * self.pixels
+        layout = av.VideoFormat(self.pixel_format, self.width, self.height)
+        return self.pixels * layout.padded_bits_per_pixel // 8
+
+    @property
     def pixels(self) -> int:
         """Of one frame."""
         return self.width * self.height

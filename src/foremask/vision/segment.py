@@ -38,6 +38,9 @@ WINDOW_FRAMES = 180  # about 0.5 MB each, and 5 MB more for a keyframe while its
 CONTEXT_FRAMES = 60  # of the window before that are still remembered
 # That wait until it is decided which of them are looked at; meanwhile the flow of as many more is found.
 BLOCK_FRAMES = 12
+LAG_FRAMES = (
+    WINDOW_FRAMES + 3 * BLOCK_FRAMES
+)  # at most, between a picture that is drawn and its mask
 NEVER = 1.0  # nothing is more unsure than this
 CUT_TRUST = 0.25  # mean trust between neighbours under which the shot changes: docs/adr/0051
 THREADS = 2  # for flow and for carrying; the network has its own
@@ -52,6 +55,7 @@ class Tier:
     more than ``unsure`` of is looked at in the mirror too. Masks are carried on a grid of ``mask_area_px`` along
     flows found on one of ``flow_area_px``, patch by patch in steps of ``flow_stride_px``; ``reach`` keyframes on
     each side speak for a frame. ``looks_behind``: outlines are settled with what is behind them (`backdrop`).
+    ``keeps_frames``: decoded frames may wait for their masks, as long as they are small enough.
     """
 
     stride: int
@@ -63,6 +67,7 @@ class Tier:
     flow_area_px: int = 384 * 216
     flow_stride_px: int = 3
     looks_behind: bool = False
+    keeps_frames: bool = True
 
 
 TIERS = {
@@ -85,6 +90,7 @@ TIERS = {
         reach=2,
         mask_area_px=960 * 540,
         looks_behind=True,
+        keeps_frames=False,
     ),
 }
 
