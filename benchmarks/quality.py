@@ -60,7 +60,9 @@ class Remembering:
         original = picture.picture if isinstance(picture, Mirrored) else picture
         number = original.number if isinstance(original, Numbered) else -1
         if (number, mirrored) not in self._seen:
-            self._seen[number, mirrored] = self._session.see(picture)
+            seen = self._session.see(picture)
+            kept = () if mirrored else tuple(each.copy() for each in seen.features)
+            self._seen[number, mirrored] = Seen(seen.alpha, kept)
         return self._seen[number, mirrored]
 
 

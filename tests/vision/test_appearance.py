@@ -92,11 +92,11 @@ def test_thin_parts_are_those_that_an_opening_removes() -> None:
 def test_the_basis_keeps_what_tells_places_apart() -> None:
     """Sixty-four channels that carry three independent maps shrink to their scores and lose nothing."""
     rng = np.random.default_rng(2)
-    maps = rng.normal(size=(3, 32, 32))
-    level = np.tensordot(rng.normal(size=(64, 3)), maps, axes=1).astype(np.float32)
+    maps = rng.normal(size=(32, 32, 3))
+    level = (maps @ rng.normal(size=(3, 64))).astype(np.float32)
     basis = Basis.fit([(level,)])
     (projected,) = basis.project((level,))
     assert projected.shape == (32, 32, 32)
     scores = projected.reshape(-1, 32)[:, :3].astype(np.float64)
-    fitted, *_ = np.linalg.lstsq(scores, maps.reshape(3, -1).T, rcond=None)
-    assert np.abs(scores @ fitted - maps.reshape(3, -1).T).max() < 0.2
+    fitted, *_ = np.linalg.lstsq(scores, maps.reshape(-1, 3), rcond=None)
+    assert np.abs(scores @ fitted - maps.reshape(-1, 3)).max() < 0.2

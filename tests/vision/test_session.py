@@ -151,7 +151,7 @@ def test_the_real_network_sees_a_thing_on_a_plain_ground_in_8_bits_as_in_full() 
     path = model_path()
     small, full = Session(path, precision=Precision.INT8), Session(path, precision=Precision.F32)
     seen, exact = small.see(Still(rgb)), full.see(Still(rgb))
-    assert [each.shape for each in seen.features] == [(256, 128, 128), (512, 64, 64), (512, 32, 32)]
+    assert [each.shape for each in seen.features] == [(128, 128, 256), (64, 64, 512), (32, 32, 512)]
     assert np.abs(seen.alpha - exact.alpha).mean() < 0.01
     truth = ball[np.linspace(0, 539, 1024).astype(int)][:, np.linspace(0, 959, 1024).astype(int)]
     mask = seen.alpha > 0.5

@@ -66,14 +66,14 @@ class Basis:
         """Each level as (h, w, components), a tenth of its size: what a window keeps of a keyframe."""
         projected = []
         for level, mean, axes in zip(features, self.means, self.axes, strict=False):
-            rows = level.reshape(level.shape[0], -1).T @ axes - mean @ axes
-            projected.append(rows.reshape(*level.shape[1:], -1).astype(np.float16))
+            rows = level.reshape(-1, level.shape[2]) @ axes - mean @ axes
+            projected.append(rows.reshape(*level.shape[:2], -1).astype(np.float16))
         return projected
 
 
 def _rows(level: NDArray[np.float32], most: int = BASIS_PIXELS) -> NDArray[np.float32]:
-    flat = level.reshape(level.shape[0], -1)
-    return flat[:, :: max(1, flat.shape[1] // most)].T
+    flat = level.reshape(-1, level.shape[2])
+    return flat[:: max(1, len(flat) // most)]
 
 
 def colours(rgb: Rgb) -> NDArray[np.float16]:

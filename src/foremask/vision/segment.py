@@ -261,27 +261,27 @@ class _Window:
         moment = self._waiting[frame]
         seen = self._network.see(moment.picture)
         alpha = seen.alpha
+        features, projected = None, list[NDArray[np.float16]]()
+        if self._basis is None:
+            features = tuple(each.copy() for each in seen.features)  # the next look overwrites them
+        else:
+            projected = self._basis.project(seen.features)
         if unsureness(alpha) > self._tier.unsure:
             mirrored = self._network.see(Mirrored(moment.picture))
             alpha = (alpha + mirrored.alpha[:, ::-1]) * np.float32(0.5)
         mask = as_levels(resized(alpha, *grid_of(moment.picture, self._tier.mask_area_px)))
-        key = _Keyframe(mask, colours(moment.small), seen.features, [])
+        key = _Keyframe(mask, colours(moment.small), features, projected)
         self._keyframes[frame] = key
         self._keyframes_seen += 1
         if self._basis is None and len(self._keyframes) >= BASIS_KEYFRAMES:
             self._settle_basis()
-        elif self._basis is not None:
-            self._project(key)
 
     def _settle_basis(self) -> None:
         kept = [key.features for key in self._keyframes.values() if key.features is not None]
-        self._basis = Basis.fit(kept)
+        basis = self._basis = Basis.fit(kept)
         for key in self._keyframes.values():
-            self._project(key)
-
-    def _project(self, key: _Keyframe) -> None:
-        if self._basis is not None and key.features is not None:
-            key.projected, key.features = self._basis.project(key.features), None
+            if key.features is not None:
+                key.projected, key.features = basis.project(key.features), None
 
     def _doubt(self, first: int, last: int) -> float:
         """Share of the subject on which the masks of two keyframes disagree, carried to the middle."""
@@ -312,15 +312,16 @@ class _Window:
     def _remember(self, frames: list[int]) -> list[Levels]:
         """The keyframes' masks after what the window knows: tracks, look, and tracks again."""
         masks = [self._keyframes[f].mask for f in frames]
-        motions = [self._motion(f) for f in frames]
+        motions = list(self._threads.map(self._motion, frames))
         rows, columns = masks[0].shape
         scale = min(1.0, (TRACK_AREA_PX / (rows * columns)) ** 0.5)
         small = max(1, round(columns * scale)), max(1, round(rows * scale))
         earlier = [frames[0], *frames]
-        back = [
-            resize_flow(flow_between(self._steps, f, before), *small)
-            for before, f in zip(earlier, frames, strict=False)
-        ]
+
+        def way_back(here: int, there: int) -> NDArray[np.float32]:
+            return resize_flow(flow_between(self._steps, here, there), *small)
+
+        back = list(self._threads.map(way_back, frames, earlier))
         masks = _without_strays(masks, motions, back)
         looks = [
             Look(self._keyframes[f].projected, self._keyframes[f].colours, motion)
@@ -329,7 +330,7 @@ class _Window:
         logits = verdicts(looks, masks)
         if logits is None:
             return masks
-        corrected = [correct(*each) for each in zip(masks, logits, strict=True)]
+        corrected = list(self._threads.map(correct, masks, logits))
         return _without_strays(corrected, motions, back)
 
     def _motion(self, frame: int) -> Alpha:
