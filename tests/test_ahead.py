@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from foremask.ahead import StoppedError, ahead
+from foremask.ahead import StoppedError, ahead, handed_on
 
 
 def test_items_come_in_order_and_their_cost_is_noted() -> None:
@@ -60,3 +60,34 @@ def test_a_stage_that_is_stopped_tells_its_reader() -> None:
         stop.set()
         with pytest.raises(StoppedError):
             next(numbers)
+
+
+def test_what_one_thread_has_drawn_another_gets_too() -> None:
+    """All of it, in order, and nothing before the first has it."""
+    first, second = handed_on(range(5), threading.Event())
+    assert [next(first), next(first)] == [0, 1]
+    assert [next(second), next(second)] == [0, 1]
+    assert list(first) == [2, 3, 4]
+    assert list(second) == [2, 3, 4]
+
+
+def test_when_the_first_breaks_the_second_ends_after_what_was_drawn() -> None:
+    """The error is told once, to whoever drew."""
+
+    def broken() -> Iterator[int]:
+        yield 1
+        raise OSError("the disk is gone")
+
+    first, second = handed_on(broken(), threading.Event())
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(first)
+    assert list(second) == [1]
+
+
+def test_the_second_does_not_wait_for_a_first_that_was_stopped() -> None:
+    """Nobody draws any more: waiting would be for ever."""
+    stop = threading.Event()
+    _first, second = handed_on(itertools.count(), stop)
+    stop.set()
+    with pytest.raises(StoppedError):
+        next(second)

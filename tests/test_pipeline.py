@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from foremask import errors
-from foremask.options import Limits, MaskOptions, Preset
+from foremask.options import Limits, MaskOptions, Preset, Quality
 from foremask.pictures import Alpha, Picture
 from foremask.pipeline import Progress, Report, mask_video
+from foremask.video.verify import verify
 from tests import synth
 from tests.synth import Spec, Tone
 
@@ -200,3 +201,16 @@ def test_a_size_that_changes_on_the_way_is_scaled_to_the_first(tmp_path: Path) -
     report = mask(source, tmp_path / "mask.mp4")
     assert report.frames_out == 16
     assert any("changes size" in warning for warning in report.warnings)
+
+
+@pytest.mark.parametrize(("quality", "decodes"), [(Quality.FAST, 1), (Quality.BEST, 2)])
+def test_frames_that_may_wait_for_their_masks_are_decoded_once(
+    tmp_path: Path, quality: Quality, decodes: int
+) -> None:
+    """`best` needs the memory for its keyframes; the masks are the same either way."""
+    source = long_clip(tmp_path, 40)
+    target = tmp_path / "mask.mp4"
+    report = mask(source, target, MaskOptions(quality=quality))
+    assert sum(stage.startswith("decode") for stage in report.stage_cpu_s) == decodes
+    assert report.frames_out == 40
+    verify(source, target)
