@@ -14,6 +14,7 @@ from foremask.options import Limits, MaskOptions, Preset, Quality
 from foremask.pictures import Alpha, Picture
 from foremask.pipeline import Progress, Report, mask_video
 from foremask.video.verify import verify
+from foremask.vision.models import model_path
 from tests import synth
 from tests.synth import Spec, Tone
 
@@ -207,10 +208,38 @@ def test_a_size_that_changes_on_the_way_is_scaled_to_the_first(tmp_path: Path) -
 def test_frames_that_may_wait_for_their_masks_are_decoded_once(
     tmp_path: Path, quality: Quality, decodes: int
 ) -> None:
-    """`best` needs the memory for its keyframes; the masks are the same either way."""
-    source = long_clip(tmp_path, 40)
+    """The real network: `best` needs the memory for its keyframes; no promise is lost either way."""
+    source = long_clip(tmp_path, 12)
     target = tmp_path / "mask.mp4"
-    report = mask(source, target, MaskOptions(quality=quality))
+    options = MaskOptions(quality=quality, model=model_path())
+    report = mask_video(source, target, options)
     assert sum(stage.startswith("decode") for stage in report.stage_cpu_s) == decodes
-    assert report.frames_out == 40
+    assert report.frames_out == 12
     verify(source, target)
+
+
+def test_a_masking_whose_frames_wait_can_be_cancelled(tmp_path: Path) -> None:
+    """At the first progress, with frames in every queue: all threads end, and no file is left."""
+
+    class CancelledError(Exception):
+        pass
+
+    def cancel(_: Progress) -> None:
+        raise CancelledError
+
+    target = tmp_path / "mask.mp4"
+    options = MaskOptions(quality=Quality.FAST, model=model_path())
+    with pytest.raises(CancelledError):
+        mask_video(long_clip(tmp_path), target, options, on_frame=cancel)
+    assert not target.exists()
+    assert not any(each.name.startswith("foremask") for each in threading.enumerate())
+
+
+def test_a_masker_that_needs_no_pictures_holds_nothing_up(tmp_path: Path) -> None:
+    """Masks that are known beforehand: nobody draws what is decoded for the network."""
+
+    def known(_: Iterable[Picture], /) -> Iterator[Alpha]:
+        return (np.full((8, 8), 0.5, np.float32) for _ in range(60))
+
+    report = mask(long_clip(tmp_path), tmp_path / "mask.mp4", masker=known)
+    assert report.frames_out == 60

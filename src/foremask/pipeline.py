@@ -127,6 +127,7 @@ def mask_video(
     clip = probe(source, options.limits)
     check_preset(clip, options.preset)
     runtime = "own masker"
+    can_wait = masker is None and _can_wait(clip, options.quality)  # another's lag is not known
     if masker is None:
         network = network_at(options.model or model_path(), options.device)
         masker = partial(mask_pictures, network=network, tier=TIERS[options.quality])
@@ -151,7 +152,7 @@ def mask_video(
         # Keyframes on both sides speak for a span's ends: docs/adr/0056
         roll_pts = round(BLOCK_FRAMES / (Fraction(clip.fps or 1) * reader.time_base))
         analysed = _near(reader, span, roll_pts)
-        if _can_wait(clip, options.quality):
+        if can_wait:
             analysed, frames = handed_on(analysed, stop)
         else:
             again = stack.enter_context(VideoReader(source))
@@ -287,19 +288,23 @@ class _Seen:
 
 
 def _paired(
-    frames: Iterable[Frame], alphas: Iterator[Alpha], span: Span | None, seen: _Seen
+    frames: Iterator[Frame], alphas: Iterable[Alpha], span: Span | None, seen: _Seen
 ) -> Iterator[tuple[Frame, Alpha]]:
-    """Each frame of the span with its mask."""
-    for frame in frames:
-        alpha = next(alphas, None)
-        if alpha is None:
-            raise Internal(f"the masker ended at frame {frame.index}, before the video")
+    """Each frame of the span with its mask.
+
+    Masks are waited for and not frames: a masker that breaks says so, and then nobody draws frames any more.
+    """
+    for number, alpha in enumerate(alphas):
+        frame = next(frames, None)
+        if frame is None:
+            raise Internal(f"the masker answered mask {number}, and there are {number} frames")
         if span is not None and not span.holds(frame.pts):
             continue
         seen.note(alpha, frame.time_s)
         yield frame, alpha
-    if next(alphas, None) is not None:
-        raise Internal("the masker answered more masks than there are frames")
+    beyond = next(frames, None)
+    if beyond is not None:
+        raise Internal(f"the masker ended at frame {beyond.index}, before the video")
 
 
 def _remarks(clip: Clip) -> Iterator[str]:
