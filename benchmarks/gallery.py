@@ -15,6 +15,7 @@ import numpy as np
 
 from foremask.options import Device, Quality
 from foremask.pictures import Rgb
+from foremask.vision.backdrop import with_backdrops
 from foremask.vision.drawing import row_of, stacked
 from foremask.vision.models import model_path
 from foremask.vision.outline import settle
@@ -124,10 +125,10 @@ def middle_row(paint: Paint, behind: Rgb) -> Rgb:
     pictures = list(frames(paint, behind))
     network = network_at(model_path(), Device.CPU)
     alphas = mask_pictures(pictures, network, TIERS[Quality.BALANCED])
-    alpha = next(itertools.islice(alphas, FRAMES // 2, None))
-    picture = pictures[FRAMES // 2]
+    surrounded = with_backdrops(zip(pictures, alphas, strict=True))
+    picture, alpha, backdrop = next(itertools.islice(surrounded, FRAMES // 2, None))
     luma = np.asarray(cv2.cvtColor(picture.pixels, cv2.COLOR_RGB2GRAY), np.uint8)
-    levels = refine(settle(alpha, picture), luma)
+    levels = refine(settle(alpha, picture, backdrop), luma)
     half = WIDTH // 2, HEIGHT // 2
     mask = np.repeat(cv2.resize(levels, half, interpolation=cv2.INTER_AREA)[..., None], 3, axis=2)
     return row_of(picture.rgb(*half), np.asarray(mask, np.uint8))
