@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import msgspec
 import numpy as np
+from tests.synth import stretched
 
-from benchmarks.media import stretched
 from foremask import pipeline
 from foremask.options import MaskOptions
 from foremask.pictures import Alpha, Picture

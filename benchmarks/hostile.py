@@ -26,7 +26,7 @@ import av
 import msgspec
 from tests import synth
 
-from benchmarks.media import bright_is_foreground, stretched
+from benchmarks.media import bright_is_foreground
 from foremask import pipeline
 from foremask.errors import Failed, ForemaskError
 from foremask.options import Limits, MaskOptions
@@ -53,7 +53,7 @@ def _mask(args: dict[str, Any], parent: Parent) -> pipeline.Report:
         MaskOptions(limits=msgspec.convert(args["limits"], Limits)),
         lambda done: parent.progress(done.frames_done, done.frames_total, done.stage),
         masker=bright_is_foreground,
-        refiner=stretched,
+        refiner=synth.stretched,
     )
 
 

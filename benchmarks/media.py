@@ -18,15 +18,14 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import cv2
 import numpy as np
+from tests.synth import stretched
 
 import foremask
 from foremask.errors import ForemaskError
 from foremask.options import Limits, MaskOptions, Preset
-from foremask.pictures import Alpha, Levels, Picture
+from foremask.pictures import Alpha, Picture
 from foremask.pipeline import mask_video
-from foremask.video.frames import Frame
 from foremask.video.verify import verify
 
 DATA = Path(os.environ.get("FOREMASK_DATA", "../shared/data")) / "media"
@@ -44,14 +43,6 @@ def bright_is_foreground(pictures: Iterable[Picture], /) -> Iterator[Alpha]:
     for picture in pictures:
         rgb = picture.rgb(min(256, picture.width), min(256, picture.height))
         yield np.divide(rgb[:, :, 1], 255, dtype=np.float32)
-
-
-def stretched(pairs: Iterable[tuple[Frame, Alpha]], /) -> Iterator[tuple[Frame, Levels]]:
-    """A refiner that only brings masks to their size."""
-    for frame, alpha in pairs:
-        size = frame.decoded.width, frame.decoded.height
-        levels = np.rint(255 * frame.orientation.to_coded(alpha)).astype(np.uint8)
-        yield frame, np.asarray(cv2.resize(levels, size, interpolation=cv2.INTER_LINEAR), np.uint8)
 
 
 def one(source: Path, preset: Preset) -> dict[str, object]:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tests import synth
 
-from benchmarks.media import bright_is_foreground, stretched
+from benchmarks.media import bright_is_foreground
 from foremask.options import MaskOptions, Preset
 from foremask.pipeline import along_edges, mask_video
 from foremask.video.reader import VideoReader
@@ -100,7 +100,10 @@ def measure_pipeline() -> None:
         frames = 120
         pts = synth.even(frames, Fraction(30))
         source = synth.write(Path(folder) / "a.mp4", synth.Spec(1920, 1080, pts=pts, b_frames=2))
-        for what, refiner in (("reading and writing", stretched), ("and refining", along_edges)):
+        for what, refiner in (
+            ("reading and writing", synth.stretched),
+            ("and refining", along_edges),
+        ):
             started = time.process_time()
             target, options = Path(folder) / "mask.mp4", MaskOptions()
             mask_video(source, target, options, masker=bright_is_foreground, refiner=refiner)

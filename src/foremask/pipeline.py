@@ -33,7 +33,7 @@ from foremask.vision.still import Still
 
 _SMALL_PX: Final = 2048
 _WINDOW_BYTES: Final = 700_000_000  # of decoded frames: 8-bit 4:2:0 up to 1080p, docs/adr/0057
-_WAITING_PIXELS: Final = 64_000_000  # of decoded frames: 100 MB of 8-bit 4:2:0
+_AHEAD_BYTES: Final = 100_000_000  # of them: all that the backdrop reads ahead up to 4 megapixels
 
 
 class Masker(Protocol):
@@ -206,7 +206,7 @@ def _ahead_frames(clip: Clip, quality: Quality) -> int | None:
     """How many decoded frames may wait for what comes after them; None where the quality does not look behind."""
     if not TIERS[quality].looks_behind:
         return None
-    return min(REACH_FRAMES, _WAITING_PIXELS // clip.pixels)
+    return min(REACH_FRAMES, _AHEAD_BYTES // clip.frame_bytes)
 
 
 @dataclass(frozen=True, slots=True)
