@@ -23,7 +23,7 @@ ROOT = DOCS.parent
 DEPLOY = ROOT / "deploy"
 DASHBOARD = DEPLOY / "grafana" / "foremask.json"
 ALERTS = DEPLOY / "prometheus" / "alerts.yaml"
-UNITS = {"seconds", "total", "up", "jobs", "depth", "processes", "slots"}
+UNITS = {"tokens", "bytes", "seconds", "total", "up", "jobs", "depth", "processes", "slots"}
 
 
 def declared() -> dict[str, MetricWrapperBase]:
@@ -99,7 +99,9 @@ def test_every_alert_is_tested_and_says_what_to_do() -> None:
 
 def test_names_and_units_are_what_prometheus_wants() -> None:
     """Counters end in _total, times are seconds, everything has a help text, and a parser reads the page."""
-    metrics._show(Now({"queued": 3}, {"masks": (1, 2.0)}, {("worker", "seccomp"): 1}, 2))
+    metrics._show(
+        Now({"queued": 3}, {"masks": (1, 2.0)}, {"masks": 1}, {("worker", "seccomp"): 1}, 2)
+    )
     text = generate_latest(metrics._Page({})).decode()
     ours = {
         f.name: f for f in text_string_to_metric_families(text) if f.name.startswith("foremask")

@@ -23,6 +23,7 @@ from foremask.errors import (
     UrlRefused,
     UrlScheme,
     UrlStatus,
+    UrlTooSlow,
     UrlUnreachable,
     VideoInvalid,
     WebhookInvalid,
@@ -238,14 +239,24 @@ async def test_a_silent_or_slow_origin_has_an_end(
     origin.answers["/silent"] = says(head(Content_Length=10), pause_s=2)
     origin.answers["/slow"] = says(head(Content_Length=50), *[b"a"] * 50, pause_s=0.05)
     origin.answers["/late"] = says(head(Content_Length=50), *[CLIP[:9000]] * 50, pause_s=0.05)
-    for path, deadline_s, limit in (
-        ("/silent", 9, 0.2),
-        ("/slow", 9, client.MIN_BYTES_PER_S),
-        ("/slow", 0.3, 0.3),
-    ):
+    for path, deadline_s, limit in (("/silent", 9, 0.2), ("/slow", 0.3, 0.3)):
         with pytest.raises(UrlUnreachable) as caught:
             await fetched(outbound, origin.url(path), deadline_s=deadline_s)
         assert caught.value.limit == limit
+
+
+async def test_an_origin_below_the_least_speed_is_too_slow_and_told_both_numbers(
+    origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """20 bytes a second, where 1000 are the least: known after one window, not after the deadline."""
+    monkeypatch.setattr(client, "SPEED_WINDOW_S", 0.4)
+    origin.answers["/slow"] = says(head(Content_Length=500), *[b"a"] * 500, pause_s=0.05)
+    async with Outbound(allow_private=[LOOPBACK], min_bytes_per_s=1000) as outbound:
+        with pytest.raises(UrlTooSlow) as caught:
+            await fetched(outbound, origin.url("/slow"), deadline_s=9)
+    assert (caught.value.code, caught.value.limit) == (422, 1000)
+    assert caught.value.actual is not None
+    assert 0 < caught.value.actual < 30
 
 
 async def test_a_slow_disk_is_not_the_origins_fault(

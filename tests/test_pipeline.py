@@ -185,6 +185,18 @@ def test_limits_hold_while_decoding_where_the_header_is_silent(tmp_path: Path) -
     assert not (tmp_path / "mask.mp4").exists()
 
 
+def test_frames_are_counted_while_decoding_where_the_header_is_silent(tmp_path: Path) -> None:
+    """The 31st frame of a fragmented file is one too many, and the error has both numbers."""
+    spec = Spec(
+        pts=synth.even(60, Fraction(30)),
+        muxer_options={"movflags": "frag_keyframe+empty_moov+default_base_moof"},
+    )
+    source = synth.write(tmp_path / "a.mp4", spec)
+    with pytest.raises(errors.TooManyFrames) as caught:
+        mask(source, tmp_path / "mask.mp4", MaskOptions(limits=Limits(max_frames=30)))
+    assert (caught.value.limit, caught.value.actual) == (30, 31)
+
+
 def test_a_preset_that_cannot_says_so_before_it_starts(tmp_path: Path) -> None:
     """Nothing is decoded for a gif of 240 frames a second."""
     source = synth.write(tmp_path / "a.mp4", Spec(pts=synth.even(48, Fraction(240))))

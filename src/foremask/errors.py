@@ -29,6 +29,7 @@ ForemaskError
 │   ├── UrlNotAllowed         422 url_not_allowed
 │   ├── UrlPrivate            422 url_private
 │   ├── UrlUnreachable        422 url_unreachable
+│   ├── UrlTooSlow            422 url_too_slow
 │   ├── UrlForbidden          422 url_forbidden
 │   ├── UrlStatus             422 url_status
 │   └── NotAVideo             422 not_a_video
@@ -37,6 +38,7 @@ ForemaskError
 │   ├── ResolutionTooLarge    413 resolution_too_large
 │   ├── PresetCannotCarry     422 preset_cannot
 │   ├── DurationTooLong       400 duration_too_long
+│   ├── TooManyFrames         400 too_many_frames
 │   ├── EmptyFile             422 empty_file
 │   ├── NoFrames              422 no_frames
 │   ├── ContainerUnsupported  415 container_unsupported
@@ -47,7 +49,10 @@ ForemaskError
 ├── Busy
 │   ├── RateLimited           429 rate_limited
 │   ├── TooManyJobs           429 too_many_jobs
-│   └── QueueFull             429 queue_full
+│   ├── QueueFull             429 queue_full
+│   ├── StorageQuota          429 storage_quota
+│   ├── Overloaded            503 overloaded
+│   └── StorageFull           503 storage_full
 ├── Ended
 │   └── JobCancelled          410 cancelled
 ├── Failed
@@ -261,6 +266,13 @@ class UrlUnreachable(UrlRefused):
     reason = "url_unreachable"
 
 
+class UrlTooSlow(UrlRefused):
+    """The origin sends fewer bytes a second than the least speed."""
+
+    code = 422
+    reason = "url_too_slow"
+
+
 class UrlForbidden(UrlRefused):
     """The origin answered 401 or 403."""
 
@@ -312,6 +324,13 @@ class DurationTooLong(ClipRefused):
 
     code = 400
     reason = "duration_too_long"
+
+
+class TooManyFrames(ClipRefused):
+    """The clip has more frames than the limit."""
+
+    code = 400
+    reason = "too_many_frames"
 
 
 class EmptyFile(ClipRefused):
@@ -389,6 +408,27 @@ class QueueFull(Busy):
 
     code = 429
     reason = "queue_full"
+
+
+class StorageQuota(Busy):
+    """The token's files take as many bytes as it may store."""
+
+    code = 429
+    reason = "storage_quota"
+
+
+class Overloaded(Busy):
+    """Every place for this work is taken; the request itself is not at fault."""
+
+    code = 503
+    reason = "overloaded"
+
+
+class StorageFull(Busy):
+    """The disk has no more free space than the service keeps in reserve."""
+
+    code = 503
+    reason = "storage_full"
 
 
 class Ended(ForemaskError):

@@ -51,6 +51,16 @@ QUEUE_WAIT = Gauge(
     "How long the one that has waited longest has waited",
     ("queue",),
 )
+QUEUE_TOKENS = Gauge(
+    "foremask_queue_tokens", "Tokens that have a step waiting for a worker", ("queue",)
+)
+STORED = Gauge(
+    "foremask_stored_bytes",
+    "Bytes that count against the tokens' storage quotas: uploads, sources, results",
+)
+DISK_FREE = Gauge(
+    "foremask_disk_free_bytes", "Free space of the local store's disk; nothing with a bucket"
+)
 PROCESSES = Gauge(
     "foremask_processes",
     "Processes that were seen in the last 20 s, by what confines their media children",
@@ -127,6 +137,12 @@ WEBHOOK_SECONDS = Histogram(
     registry=TOGETHER,
     buckets=_QUICK_S,
 )
+HELD_BACK = Counter(
+    "foremask_held_back_total",
+    "Times a limit that shares the service between tokens held one back, by limit",
+    ("limit",),
+    registry=TOGETHER,
+)
 DATABASE_ERRORS = Counter(
     "foremask_database_errors_total",
     "Calls that met a database that did not answer",
@@ -138,12 +154,24 @@ OBJECT_ERRORS = Counter(
     registry=TOGETHER,
 )
 
+HELD_BACK_BY: Final = (
+    "probe",
+    "resolver",
+    "files",
+    "storage_quota",
+    "storage_full",
+    "too_many_frames",
+    "url_too_slow",
+)
+"""Places in turn, by what they are for, and the reasons of errors."""
 CPU_PARTS: Final = frozenset({"decode", "decode for the network", "see", "refine", "encode"})
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})
 
 # A series that is there from the start begins at 0: without that its first count is no increase.
 for _outcome in ("delivered", "pending", "given_up"):
     WEBHOOK_ATTEMPTS.labels(_outcome)
+for _limit in HELD_BACK_BY:
+    HELD_BACK.labels(_limit)
 for _quality in Quality:
     FRAMES.labels(_quality)
     MASKING_SECONDS.labels(_quality)
@@ -153,6 +181,12 @@ def answered(method: str, route: str, status: int, seconds: float) -> None:
     """Count one HTTP answer; ``route`` is the pattern, not the path that was asked for."""
     HTTP_REQUESTS.labels(method if method in _METHODS else "other", route, str(status)).inc()
     HTTP_SECONDS.labels(route).observe(seconds)
+
+
+def refused(reason: str) -> None:
+    """Count an error that keeps one token from using up what all share; any other reason is none."""
+    if reason in HELD_BACK_BY:
+        HELD_BACK.labels(reason).inc()
 
 
 def counted() -> dict[Series, float]:

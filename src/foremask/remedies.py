@@ -30,6 +30,8 @@ REMEDIES = {
     "the operator open your network with `FOREMASK_ALLOW_PRIVATE`.",
     "url_unreachable": "Open the URL from another network: `details` says whether name, connection, TLS, "
     "time or redirects were the matter.",
+    "url_too_slow": "Serve the clip from a faster host, or upload it with `POST /v2/video/upload`; the operator sets "
+    "the least speed with `FOREMASK_MIN_BYTES_PER_SECOND`.",
     "url_forbidden": "Make the file public, or use a signed URL that is valid for long enough.",
     "url_status": "Open the URL in a browser without cookies: the origin does not have the file there.",
     "not_a_video": "Use the address of the file itself, not of the page that shows it.",
@@ -37,6 +39,8 @@ REMEDIES = {
     "resolution_too_large": "Scale the clip down; neither side may be over the limit.",
     "preset_cannot": "Use one of the presets that `details` names.",
     "duration_too_long": "Cut the clip; `foremask mask` on the command line has no limit.",
+    "too_many_frames": "Lower the frame rate: `ffmpeg -i clip.mp4 -r 60 new.mp4`; the operator sets the limit with "
+    "`FOREMASK_MAX_FRAMES`.",
     "empty_file": "Check the upload that made the file: it has no bytes.",
     "no_frames": "Check the export that made the file: its video track is empty.",
     "container_unsupported": "Send mp4, mov, webm, avi or gif. To change the box without touching the "
@@ -50,6 +54,10 @@ REMEDIES = {
     "rate_limited": "Wait for `Retry-After` seconds; the `RateLimit-` headers say how much is left.",
     "too_many_jobs": "Wait until one of your jobs has ended, or cancel one.",
     "queue_full": "Wait for `Retry-After` seconds; the operator may add workers.",
+    "storage_quota": "Wait until jobs with large clips have ended and old uploads and results have expired; the "
+    "operator sets the quota with `FOREMASK_STORAGE_PER_TOKEN`.",
+    "overloaded": "Wait for `Retry-After` seconds and send the same request again.",
+    "storage_full": "Wait for `Retry-After` seconds; the operator makes room, or adds disk space.",
     "cancelled": "Nothing: somebody with your token asked for it.",
     "timed_out": "Try once more; if it happens again, send a shorter or smaller clip, or `fast`.",
     "worker_crashed": "Tell the operator the `request_id`: this clip ends the process that works on it.",

@@ -72,6 +72,17 @@ def _duration_s(text: str) -> int:
     return int(match[1]) * _UNITS_S[match[2]]
 
 
+_UNITS_BYTES = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}
+
+
+def _size(text: str) -> int:
+    """Bytes of ``1000``, ``500M``, ``20G`` or ``2T``; 1K is 1024."""
+    match = re.fullmatch(r"([0-9]{1,12})([KMGT]?)", text.upper())
+    if match is None:
+        raise _Wrong("a number of bytes such as 500M, 20G or 2T")
+    return int(match[1]) << _UNITS_BYTES[match[2]]
+
+
 def _one_of(kind: type[StrEnum]) -> Callable[[str], StrEnum]:
     def read(text: str) -> StrEnum:
         try:
@@ -189,6 +200,47 @@ class Settings:
             "for good.",
             _duration_s,
             shown="`30d`",
+        ),
+    )
+    max_frames: int = field(
+        default=60 * 120,
+        metadata=_told(
+            "The most frames that a clip may have; the default is 60 s at 120 frames a second.",
+            _whole(1, 10_000_000),
+        ),
+    )
+    min_bytes_per_second: int = field(
+        default=32 << 10,
+        metadata=_told(
+            "The least speed of an origin, in bytes a second over 10 s; a slower one is refused with "
+            "`url_too_slow`.",
+            _whole(0, 1 << 40),
+        ),
+    )
+    files_per_token: int = field(
+        default=4,
+        metadata=_told(
+            "How many steps of the queue `files` (fetching, cutting, joining) one token may have under way "
+            "at the same time, on all workers together; each worker does 8 at once.",
+            _whole(1, 10_000),
+        ),
+    )
+    storage_per_token: int | None = field(
+        default=None,
+        metadata=_told(
+            "Bytes of uploads, sources of unfinished jobs and results that one token may have stored: "
+            "`500M`, `20G`; over it, uploads and jobs are refused with `storage_quota`.",
+            _size,
+            shown="a quarter of the disk with a local store, no limit with a bucket",
+        ),
+    )
+    free_reserve: int | None = field(
+        default=None,
+        metadata=_told(
+            "Bytes of the disk that are never filled: with less free space, uploads and jobs are refused with "
+            "`storage_full` and workers wait.",
+            _size,
+            shown="a twentieth of the disk, at most `2G`",
         ),
     )
     sandbox: Sandbox = field(

@@ -28,7 +28,7 @@ from foremask.vision.models import model_path
 
 QUEUES = ("files", "masks", "webhooks")
 """Fetching, cutting and joining; masking; calling back. A host may serve any of them."""
-FILES_AT_ONCE = 4  # most of an ingest is waiting for the origin
+FILES_AT_ONCE = 8  # most of an ingest is waiting for the origin
 FILE_CHILDREN = 1
 WEBHOOKS_AT_ONCE = 16  # a receiver that hangs holds one of these, and no more
 DRAIN_S = 3.0  # for what is nearly done; the rest is given back, and begun at once elsewhere
@@ -60,7 +60,9 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
         MediaPool(
             scratch, slots=slots, sandbox=settings.sandbox, readable=readable, prepare=load
         ) as masks,
-        open_work(settings, Media(masks, files, Limits(), model), scratch) as work,
+        open_work(
+            settings, Media(masks, files, Limits(max_frames=settings.max_frames), model), scratch
+        ) as work,
     ):
         await work_until_told(work, queues, slots, sandbox=str(masks.level))
 
@@ -73,7 +75,9 @@ async def open_work(settings: Settings, media: Media, scratch: Path) -> AsyncIte
     stored_at = settings.objects_url or local_url(settings.data_dir / "objects")
     async with (
         open_database(settings.database_url, patience_s=DATABASE_PATIENCE_S) as database,
-        Outbound(allow_private=settings.allow_private) as outbound,
+        Outbound(
+            allow_private=settings.allow_private, min_bytes_per_s=settings.min_bytes_per_second
+        ) as outbound,
     ):
         objects = await open_objects(stored_at, settings.base_url)
         with tempfile.TemporaryDirectory(prefix="steps-", dir=scratch) as steps:
@@ -85,6 +89,7 @@ async def open_work(settings: Settings, media: Media, scratch: Path) -> AsyncIte
                 scratch=Path(steps),
                 worker=f"{socket.gethostname()}/{os.getpid()}",
                 result_ttl_s=settings.result_ttl_s,
+                files_per_token=settings.files_per_token,
             )
 
 

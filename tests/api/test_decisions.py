@@ -56,6 +56,7 @@ CLIPS = [
     ("http://{origin}/huge.mp4", 413, "file_too_large"),
     ("http://{origin}/wide.mp4", 413, "resolution_too_large"),
     ("http://{origin}/long.mp4", 400, "duration_too_long"),
+    ("http://{origin}/many.mp4", 400, "too_many_frames"),
     ("http://{origin}/empty.mp4", 422, "empty_file"),
     ("http://{origin}/matroska.mkv", 415, "container_unsupported"),
     ("http://{origin}/named-mp4.mp4", 415, "container_unsupported"),

@@ -87,7 +87,9 @@ async def _finish_late(work: Work, job: str) -> None:
     await work.database.all(
         "update steps set status = 'todo' where job = %s and stage = 'segment'", (job,)
     )
-    doing = asyncio.create_task(tasks.do_step(work, StepName(job, "segment")))
+    step = await steps.begin(work.database, StepName(job, "segment"), work.worker)
+    assert step is not None
+    doing = asyncio.create_task(tasks.do_step(work, step))
     async with asyncio.timeout(5):
         while not await work.database.one(  # noqa: ASYNC110
             "update steps set attempt = attempt + 1 where job = %s and status = 'running' returning true",

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from foremask.engine.media import Media
-from foremask.engine.tasks import do_step
+from foremask.engine.tasks import do_next
 from foremask.engine.work import Work
 from foremask.jobs import deliveries, records, steps
 from foremask.jobs.admission import NewJob, admit
@@ -135,7 +135,7 @@ async def test_a_stale_attempt_is_refused(work: Work, caller: Caller, site: Site
     """A worker that was paused past its lease can neither renew, finish nor fail what another has."""
     site.files["/a.mp4"] = stand_in.clip(3)
     request_id = await caller.submit(site.url + "/a.mp4")
-    await do_step(work, StepName(request_id, "ingest"))
+    await do_next(work, StepName(request_id, "ingest"))
     await steps.tend(work.database, 60.0, 60.0)  # somebody was there all the time
     paused = await steps.begin(work.database, StepName(request_id, "segment"), "paused", 0.05)
     assert paused is not None
@@ -339,9 +339,9 @@ async def test_a_lost_source_is_an_error_that_says_so(
     """Somebody emptied the store between two steps."""
     site.files["/a.mp4"] = stand_in.clip(3)
     request_id = await caller.submit(site.url + "/a.mp4")
-    await do_step(work, StepName(request_id, "ingest"))
+    await do_next(work, StepName(request_id, "ingest"))
     await work.objects.delete_under(f"sources/{request_id}")
-    await do_step(work, StepName(request_id, "segment"))
+    await do_next(work, StepName(request_id, "segment"))
     record = await records.read_any(work.database, request_id)
     assert record.error is not None
     assert (record.error.code, record.error.reason) == (500, "object_lost")

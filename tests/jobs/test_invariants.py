@@ -96,9 +96,12 @@ class Service(RuleBasedStateMachine):
             return
         row = rows[pick % len(rows)]
         self.do(self.database.all("delete from procrastinate_jobs where id = %s", (row["id"],)))
-        name = StepName(row["args"]["job"], row["task_name"], row["args"]["number"])
-        step = self.do(steps.begin(self.database, name, "worker", LEASE_S))
+        woken_for = StepName(row["args"]["job"], row["task_name"], row["args"]["number"])
+        step = self.do(
+            steps.claim(self.database, woken_for, "worker", LEASE_S, files_per_token=1000)
+        ).step
         if step is not None:
+            name = step.name
             assert name not in self.holder
             assert name.job not in self.ended
             self.began.append(step)

@@ -182,6 +182,9 @@ def test_limits_are_named_with_both_numbers(tmp_path: Path) -> None:
     with pytest.raises(errors.DurationTooLong) as long:
         probe(path, Limits(max_duration_s=1.5))
     assert (long.value.limit, long.value.actual) == (1.5, 2.0)
+    with pytest.raises(errors.TooManyFrames) as many:
+        probe(path, Limits(max_frames=59))
+    assert (many.value.code, many.value.limit, many.value.actual) == (400, 59, 60)
     with pytest.raises(errors.ResolutionTooLarge):
         probe(path, Limits(max_frame_pixels=60 * 64 * 48 - 1))
 

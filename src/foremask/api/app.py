@@ -106,7 +106,9 @@ async def serve(settings: Settings) -> None:
     stored_at = settings.objects_url or local_url(settings.data_dir / "objects")
     async with (
         open_database(settings.database_url, connections=DATABASE_CONNECTIONS) as database,
-        Outbound(allow_private=settings.allow_private) as outbound,
+        Outbound(
+            allow_private=settings.allow_private, min_bytes_per_s=settings.min_bytes_per_second
+        ) as outbound,
         MediaPool(
             settings.data_dir / "scratch" / "api",
             slots=PROBES_AT_ONCE,
@@ -115,8 +117,11 @@ async def serve(settings: Settings) -> None:
         ) as pool,
     ):
         objects = await open_objects(stored_at, settings.base_url)
-        prober = GuardedProber(outbound, objects, pool, Limits())
-        app = create_app(settings, database, objects, outbound, prober, stopping=stopping)
+        limits = Limits(max_frames=settings.max_frames)
+        prober = GuardedProber(outbound, objects, pool, limits)
+        app = create_app(
+            settings, database, objects, outbound, prober, limits=limits, stopping=stopping
+        )
         log.info("api.started", sandbox=str(pool.level), at=settings.base_url)
         teller = Teller("api", f"{socket.gethostname()}/{os.getpid()}", 0, str(pool.level))
         beside = [

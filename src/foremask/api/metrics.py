@@ -20,7 +20,13 @@ async def page(database: Database) -> tuple[bytes, str]:
         totals, now = await counts.totals(database), await counts.now(database)
     except ServiceUnavailable:
         meters.DATABASE_UP.set(0)
-        for gauge in (meters.JOBS, meters.QUEUE_DEPTH, meters.QUEUE_WAIT, meters.PROCESSES):
+        for gauge in (
+            meters.JOBS,
+            meters.QUEUE_DEPTH,
+            meters.QUEUE_WAIT,
+            meters.QUEUE_TOKENS,
+            meters.PROCESSES,
+        ):
             gauge.clear()
         meters.SLOTS.set(math.nan)
         return generate_latest(meters.HERE), CONTENT_TYPE_LATEST
@@ -35,6 +41,8 @@ def _show(now: Now) -> None:
     for queue, (number, wait_s) in now.waiting.items():
         meters.QUEUE_DEPTH.labels(queue).set(number)
         meters.QUEUE_WAIT.labels(queue).set(wait_s)
+    for queue, number in now.tokens.items():
+        meters.QUEUE_TOKENS.labels(queue).set(number)
     meters.PROCESSES.clear()
     for (kind, sandbox), number in now.processes.items():
         meters.PROCESSES.labels(kind, sandbox).set(number)

@@ -11,6 +11,7 @@ from litestar import Response
 from litestar.exceptions import HTTPException, InternalServerException
 from litestar.types import Scope
 
+from foremask import meters
 from foremask.api.answers import REQUEST_ID, Ask, Call
 from foremask.errors import (
     BadJson,
@@ -69,7 +70,8 @@ def rate_headers(scope: Scope) -> dict[str, str]:
 
 def on_ours(request: Ask, error: ForemaskError) -> Response[bytes]:
     """Something that foremask says no with."""
-    if error.code >= HTTPStatus.INTERNAL_SERVER_ERROR:
+    meters.refused(error.reason)
+    if error.code >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, Busy):
         log.error("http.failed", reason=error.reason, exc_info=error)
     return problem(request.scope, error)
 

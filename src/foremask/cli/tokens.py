@@ -28,6 +28,7 @@ def create(
     burst: AtLeastOne = 60,
     concurrent: AtLeastOne = 100,
     priority: int = 0,
+    share: AtLeastOne = 1,
     quota: AtLeastOne | None = None,
     days: AtLeastOne | None = None,
 ) -> None:
@@ -39,6 +40,7 @@ def create(
         burst: Submissions at once, before the rate counts.
         concurrent: Jobs that may be unfinished at the same time.
         priority: Jobs of a higher priority are taken first.
+        share: Its part of the workers while others of its priority wait too: 2 is twice that of 1.
         quota: Jobs altogether; without it, any number.
         days: The days that it is good for; without it, for ever.
     """
@@ -47,6 +49,7 @@ def create(
         burst=burst,
         concurrent=concurrent,
         priority=priority,
+        share=share,
         quota=quota,
     )
     expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
@@ -82,7 +85,7 @@ def list_(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = F
         say(
             f"{token.prefix}…  {_state(token):<8}  {token.used}/{quota or 'any'} jobs, "
             f"{limits.rate_per_minute} a minute, {limits.concurrent} at once, "
-            f"priority {limits.priority}  {token.name}"
+            f"priority {limits.priority}, share {limits.share}  {token.name}"
         )
 
 

@@ -1,4 +1,4 @@
-"""The engine's tasks: wake-ups of one step or one webhook; every decision is in the database."""
+"""The engine's tasks: wake-ups for a queue of steps or for one webhook; every decision is in the database."""
 
 import asyncio
 import shutil
@@ -40,15 +40,15 @@ def make_app(work: Work, connections: int = 6) -> App:
 
     @app.task(name="ingest", queue="files")
     async def ingest(job: str, number: int) -> None:
-        await do_step(work, StepName(job, "ingest", number))
+        await do_next(work, StepName(job, "ingest", number))
 
     @app.task(name="segment", queue="masks")
     async def segment(job: str, number: int) -> None:
-        await do_step(work, StepName(job, "segment", number))
+        await do_next(work, StepName(job, "segment", number))
 
     @app.task(name="join", queue="files")
     async def join(job: str, number: int) -> None:
-        await do_step(work, StepName(job, "join", number))
+        await do_next(work, StepName(job, "join", number))
 
     @app.task(name="deliver", queue="webhooks")
     async def send(delivery: int) -> None:
@@ -57,11 +57,30 @@ def make_app(work: Work, connections: int = 6) -> App:
     return app
 
 
-async def do_step(work: Work, name: StepName) -> None:
-    """Do the step if it is there to be done, and record how that ended."""
-    step = await steps.begin(work.database, name, work.worker, work.pace.lease_s)
-    if step is None:
+async def do_next(work: Work, woken_for: StepName) -> None:
+    """Do the step whose turn it is in that step's queue, if there is one (docs/adr/0090)."""
+    claimed = await steps.claim(
+        work.database, woken_for, work.worker, work.pace.lease_s, work.files_per_token
+    )
+    meters.HELD_BACK.labels("files").inc(claimed.held_back)
+    if claimed.step is None:
         return
+    began = time.monotonic()
+    try:
+        await do_step(work, claimed.step)
+    finally:
+        seconds = time.monotonic() - began
+        try:
+            await asyncio.shield(
+                steps.ended(work.database, claimed.step, seconds, work.files_per_token)
+            )
+        except ServiceUnavailable:
+            log.warning("step.uncounted", step=str(claimed.step.name))
+
+
+async def do_step(work: Work, step: Step) -> None:
+    """Do the step, and record how that ended."""
+    name = step.name
     scratch = Path(tempfile.mkdtemp(prefix=f"{name.stage}-", dir=work.scratch))
     with (
         structlog.contextvars.bound_contextvars(request_id=name.job, attempt=step.attempt),
@@ -107,6 +126,7 @@ async def _hold(work: Work, step: Step, scratch: Path, span: Span) -> str:
             return "lost"
         if not kept:
             meters.FENCED.inc()
+        meters.refused(known.reason)
         span.note(**{"error.type": known.reason})
         told.warning(
             "step.failed",

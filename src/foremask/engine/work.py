@@ -5,7 +5,7 @@ from pathlib import Path
 
 from foremask.engine.media import Media
 from foremask.jobs.database import Database
-from foremask.jobs.steps import LEASE_S, RENEW_S
+from foremask.jobs.steps import FILES_PER_TOKEN, LEASE_S, RENEW_S
 from foremask.objects import Objects
 from foremask.options import Limits
 from foremask.outbound import Outbound
@@ -41,5 +41,6 @@ class Work:
     scratch: Path
     worker: str
     result_ttl_s: float
+    files_per_token: int = FILES_PER_TOKEN
     limits: Limits = field(default_factory=Limits)
     pace: Pace = field(default_factory=Pace)

@@ -81,10 +81,11 @@ async def totals(database: Database) -> dict[Series, float]:
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """How things are: jobs by status, waiting steps and the longest wait by queue, processes by kind and sandbox."""
+    """How things are: jobs by status, waiting steps, the longest wait and the tokens that wait by queue, processes by kind and sandbox."""
 
     jobs: dict[str, int]
     waiting: dict[str, tuple[int, float]]
+    tokens: dict[str, int]
     processes: dict[tuple[str, str], int]
     slots: int
 
@@ -99,6 +100,10 @@ async def now(database: Database) -> Now:
            union all
            select 'queue', case stage when 'segment' then 'masks' else 'files' end, null, count(*),
                extract(epoch from now() - min(touched_at))::float8
+           from steps where status = 'todo' group by 2
+           union all
+           select 'tokens', case when stage = 'segment' then 'masks' else 'files' end, null,
+               count(distinct token), 0.0
            from steps where status = 'todo' group by 2
            union all
            select 'queue', 'webhooks', null, count(*),
@@ -116,6 +121,8 @@ async def now(database: Database) -> Now:
     return Now(
         jobs={"queued": 0, "running": 0} | {r["name"]: r["n"] for r in rows if r["what"] == "jobs"},
         waiting=idle | {r["name"]: (r["n"], r["wait_s"]) for r in rows if r["what"] == "queue"},
+        tokens={"files": 0, "masks": 0}
+        | {r["name"]: r["n"] for r in rows if r["what"] == "tokens"},
         processes={(r["name"], r["other"]): r["n"] for r in rows if r["what"] == "processes"},
         slots=sum(r["n"] for r in rows if r["what"] == "slots"),
     )

@@ -92,7 +92,8 @@ def error_facts(error: ForemaskError) -> dict[str, object]:
     return facts
 
 
-# A place in the queue is counted up to 1000: reading a status stays cheap.
+# A place in the queue is counted up to 1000 a token: reading a status stays cheap. Tokens take turns, so
+# before a token's n-th job come n of each other token.
 _RECORD = """
     j.id, j.token, j.status, j.stage, j.frames_total, j.preset, j.report, j.error,
     j.created_at, j.started_at, j.masking_at, j.ended_at,
@@ -102,11 +103,15 @@ _RECORD = """
         select sum(s.frames_done)::bigint from steps s where s.job = j.id and s.stage = 'segment'
     ) end as frames_done,
     case when j.status = 'queued' then (
-        select count(*) from (
-            select from jobs q where q.status = 'queued'
-            and (-q.priority, q.seq) < (-j.priority, j.seq)
-            order by -q.priority, q.seq
-            limit 1000) ahead
+        select mine.n + coalesce(sum(theirs.n), 0)::bigint
+        from (select count(*) as n from (
+            select from jobs q where q.status = 'queued' and q.token = j.token and q.seq < j.seq
+            limit 1000) older) mine
+        left join tokens o on o.unfinished > 0 and o.id <> j.token and o.priority >= j.priority
+        left join lateral (select count(*) as n from (
+            select from jobs q where q.status = 'queued' and q.token = o.id
+            limit case when o.priority > j.priority then 1000 else mine.n end) turns) theirs on true
+        group by mine.n
     ) end as ahead
 """
 

@@ -9,13 +9,14 @@ from datetime import datetime
 from typing import Any
 
 from foremask.errors import ForemaskError, TimedOut, WorkerCrashed
-from foremask.jobs.database import Database, json_value
+from foremask.jobs.database import Database, json_value, on_disk
 from foremask.jobs.records import error_facts
 
 LEASE_S = 6.0  # three missed renewals
 RENEW_S = 2.0
 LOST_WAKE_UP_S = 10.0  # a step that nobody began this long after it could have been is woken again
 MAX_CRASHES = 3
+FILES_PER_TOKEN = 4  # half of what one worker does at once
 IN_FLIGHT = 4  # segments of one job at a time: a long clip leaves room for short ones
 
 
@@ -50,12 +51,68 @@ class Step:
 async def begin(
     database: Database, name: StepName, worker: str, lease_s: float = LEASE_S
 ) -> Step | None:
-    """Take the step; None when another worker has it, or it is done, or the job is over."""
+    """Take this very step; None when another worker has it, or it is done, or the job is over."""
     row = await database.one(
         "select * from begin_step(%s, %s, %s, %s, %s)",
         (name.job, name.stage, name.number, worker, lease_s),
     )
     return None if row is None else Step(name=name, **row)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The step whose turn it is, if there is one, and how many tokens were passed over by their limit."""
+
+    step: Step | None
+    held_back: int = 0
+
+
+def queue_of(stage: str) -> str:
+    """The queue in which a stage's steps wait."""
+    return "masks" if stage == "segment" else "files"
+
+
+async def claim(
+    database: Database,
+    woken_for: StepName,
+    worker: str,
+    lease_s: float = LEASE_S,
+    files_per_token: int = FILES_PER_TOKEN,
+) -> Claimed:
+    """Take the step whose turn it is in the queue of ``woken_for``, which need not be that step.
+
+    Tokens take turns by the seconds that each has had of the queue, divided by its share.
+    """
+    row = await database.one(
+        "select * from claim_step(%s, %s, %s, %s, %s, %s, %s)",
+        (
+            queue_of(woken_for.stage),
+            worker,
+            lease_s,
+            files_per_token,
+            woken_for.job,
+            woken_for.stage,
+            woken_for.number,
+        ),
+    )
+    if row is None:
+        return Claimed(None)
+    held_back: int = row.pop("held")
+    job, stage, number = row.pop("job"), row.pop("stage"), row.pop("number")
+    if job is None:
+        return Claimed(None, held_back)
+    await on_disk(database)
+    return Claimed(Step(name=StepName(job, stage, number), **row), held_back)
+
+
+async def ended(
+    database: Database, step: Step, seconds: float, files_per_token: int = FILES_PER_TOKEN
+) -> None:
+    """Count the time that the step took against its token's share, and wake what the token's limit held back."""
+    await database.all(
+        "select step_ended(%s, %s, %s, %s)",
+        (queue_of(step.name.stage), step.token, seconds, files_per_token),
+    )
 
 
 async def renew(database: Database, step: Step, frames_done: int, lease_s: float = LEASE_S) -> bool:

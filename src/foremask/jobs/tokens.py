@@ -22,6 +22,7 @@ class TokenLimits:
     burst: int = 60
     concurrent: int = 100
     priority: int = 0
+    share: int = 1
     quota: int | None = None
 
 
@@ -66,8 +67,8 @@ async def create_token(
     row = await database.one(
         """with made as (
                insert into tokens (id, name, prefix, hash, webhook_key, rate_per_minute, burst,
-                                   concurrent, priority, quota, expires_at)
-               values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+                                   concurrent, priority, share, quota, expires_at)
+               values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
                on conflict (hash) do nothing returning *)
            select * from made union all select * from tokens where hash = %s limit 1""",
         (
@@ -80,6 +81,7 @@ async def create_token(
             limits.burst,
             limits.concurrent,
             limits.priority,
+            limits.share,
             limits.quota,
             expires_at,
             token_hash(secret),

@@ -13,15 +13,15 @@ from typing import Protocol
 
 import httpcore2
 
-from foremask.errors import UrlRefused, UrlUnreachable, VideoInvalid, WebhookInvalid
+from foremask.errors import UrlRefused, UrlTooSlow, UrlUnreachable, VideoInvalid, WebhookInvalid
 from foremask.outbound import answers, urls, wire
 from foremask.outbound.addresses import Network
 from foremask.outbound.answers import Answer
 from foremask.outbound.ranges import RangeReader
 from foremask.outbound.wire import PinnedBackend, Resolve
 
-MIN_BYTES_PER_S = 16 << 10  # 1 GiB at this pace takes 18 h, but who dribbles bytes holds a slot
-SPEED_WINDOW_S = 20.0
+MIN_BYTES_PER_S = 32 << 10  # 20 MB in ten minutes; who sends less holds a place for nothing
+SPEED_WINDOW_S = 10.0
 WRITE_BYTES = 1 << 20
 
 
@@ -46,18 +46,21 @@ class Outbound:
     """The way out; close it with ``async with``.
 
     ``allow_private`` names networks that are reached though they are not public, on any port: for
-    on-premise origins and for tests. ``resolve`` and ``tls`` replace the system's.
+    on-premise origins and for tests. ``min_bytes_per_s`` is the least speed of a download. ``resolve`` and
+    ``tls`` replace the system's.
     """
 
     def __init__(
         self,
         *,
         allow_private: Iterable[Network] = (),
+        min_bytes_per_s: int = MIN_BYTES_PER_S,
         resolve: Resolve | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._threads = ThreadPoolExecutor(16, thread_name_prefix="resolve")
         self._backend = PinnedBackend(tuple(allow_private), resolve or self._ask_system)
+        self._min_bytes_per_s = min_bytes_per_s
         self._tls = tls or httpcore2.default_ssl_context(_trust_env=False)
 
     async def __aenter__(self) -> "Outbound":
@@ -111,8 +114,8 @@ class Outbound:
     ) -> Downloaded:
         """Write the file at ``url`` into ``sink``; ``on_bytes(done, total or None)`` may raise to end it.
 
-        Bytes are counted, whatever the origin declares. Raises UrlUnreachable when the origin falls
-        silent, dribbles, breaks off, or is not done in ``deadline_s``.
+        Bytes are counted, whatever the origin declares. Raises UrlTooSlow when the origin is slower than the
+        least speed, and UrlUnreachable when it falls silent, breaks off, or is not done in ``deadline_s``.
         """
         parsed = urls.parse(url, param)
         async with (
@@ -120,7 +123,7 @@ class Outbound:
             self._connections() as pool,
             wire.get(pool, parsed, param) as answer,
         ):
-            return await _pour(answer, sink, max_bytes, param, on_bytes)
+            return await _pour(answer, sink, max_bytes, self._min_bytes_per_s, param, on_bytes)
 
     async def post(
         self,
@@ -162,6 +165,7 @@ async def _pour(
     answer: Answer,
     sink: Sink,
     max_bytes: int,
+    min_bytes_per_s: int,
     param: str,
     on_bytes: Callable[[int, int | None], None] | None,
 ) -> Downloaded:
@@ -178,7 +182,7 @@ async def _pour(
             held += chunk
             answers.check_size(size, max_bytes, param)
             if waited_s - window[0] >= SPEED_WINDOW_S:
-                _check_speed(size - window[1], waited_s - window[0], param)
+                _check_speed(size - window[1], waited_s - window[0], min_bytes_per_s, param)
                 window = (waited_s, size)
             if len(held) >= WRITE_BYTES:
                 await _write(held, sink, size, param)
@@ -210,11 +214,12 @@ async def deadline(param: str, seconds: float) -> AsyncGenerator[None]:
         ) from error
 
 
-def _check_speed(size: int, seconds: float, param: str) -> None:
-    if size < MIN_BYTES_PER_S * seconds:
-        raise UrlUnreachable(
-            f"The host sent {size} bytes in {seconds:.0f} s, fewer than {MIN_BYTES_PER_S} a second.",
+def _check_speed(size: int, seconds: float, min_bytes_per_s: int, param: str) -> None:
+    if size < min_bytes_per_s * seconds:
+        raise UrlTooSlow(
+            f"The host sent {size / seconds:.0f} bytes a second over {seconds:.0f} s; "
+            f"at least {min_bytes_per_s} are needed.",
             param=param,
-            limit=MIN_BYTES_PER_S,
-            actual=size / seconds,
+            limit=min_bytes_per_s,
+            actual=round(size / seconds),
         )

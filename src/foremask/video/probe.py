@@ -21,6 +21,7 @@ from foremask.errors import (
     FileTooLarge,
     NoFrames,
     ResolutionTooLarge,
+    TooManyFrames,
 )
 from foremask.options import UNLIMITED, Limits
 from foremask.video import ebml
@@ -116,7 +117,7 @@ def probe(source: Path | Source, limits: Limits = UNLIMITED) -> Clip:
     """Read the header of a file or of anything that can read and seek, and refuse what cannot be masked.
 
     Raises the errors of the decision table: EmptyFile, FileTooLarge, ContainerUnsupported, CorruptVideo,
-    EncryptedVideo, NoVideoStream, CodecUnsupported, ResolutionTooLarge, DurationTooLong, NoFrames.
+    EncryptedVideo, NoVideoStream, CodecUnsupported, ResolutionTooLarge, DurationTooLong, TooManyFrames, NoFrames.
     """
     if isinstance(source, Path):
         with source.open("rb") as file:
@@ -190,7 +191,7 @@ def refuse(clip: Clip, limits: Limits) -> None:
 
 
 def check_length(clip: Clip, limits: Limits, duration_s: float | None, frames: int | None) -> None:
-    """Raise DurationTooLong or ResolutionTooLarge where so much of this clip is over the limits."""
+    """Raise DurationTooLong, TooManyFrames or ResolutionTooLarge where so much of this clip is over the limits."""
     frame_s = 1 / clip.fps if clip.fps else 0.0
     if duration_s is not None and duration_s >= limits.max_duration_s + frame_s:
         raise DurationTooLong(
@@ -198,6 +199,13 @@ def check_length(clip: Clip, limits: Limits, duration_s: float | None, frames: i
             param="video",
             limit=limits.max_duration_s,
             actual=round(duration_s, 3),
+        )
+    if frames is not None and frames > limits.max_frames:
+        raise TooManyFrames(
+            f"The video has {frames} frames or more; at most {limits.max_frames} are taken.",
+            param="video",
+            limit=limits.max_frames,
+            actual=frames,
         )
     if frames is not None and frames * clip.pixels > limits.max_frame_pixels:
         raise ResolutionTooLarge(
