@@ -23,6 +23,11 @@ ForemaskError
 │   ├── FormInvalid           400 bad_form
 │   ├── RangeInvalid          416 range_invalid
 │   ├── WebhookInvalid        422 webhook_invalid
+│   ├── PreconditionFailed    412 precondition_failed
+│   ├── HttpInvalid           400 bad_http
+│   ├── TargetTooLong         414 target_too_long
+│   ├── HeadersTooLarge       431 headers_too_large
+│   ├── RequestTooSlow        408 request_too_slow
 │   └── IdempotencyMismatch   422 idempotency_mismatch
 ├── UrlRefused
 │   ├── UrlScheme             422 url_scheme
@@ -54,7 +59,8 @@ ForemaskError
 │   ├── Overloaded            503 overloaded
 │   └── StorageFull           503 storage_full
 ├── Ended
-│   └── JobCancelled          410 cancelled
+│   ├── JobCancelled          410 cancelled
+│   └── ResultExpired         410 result_expired
 ├── Failed
 │   ├── TimedOut              500 timed_out
 │   ├── WorkerCrashed         500 worker_crashed
@@ -232,6 +238,41 @@ class IdempotencyMismatch(BadRequest):
 
     code = 422
     reason = "idempotency_mismatch"
+
+
+class PreconditionFailed(BadRequest):
+    """``If-Match`` or ``If-Unmodified-Since`` names another version of the file."""
+
+    code = 412
+    reason = "precondition_failed"
+
+
+class HttpInvalid(BadRequest):
+    """The bytes on the connection are not an HTTP/1.1 request."""
+
+    code = 400
+    reason = "bad_http"
+
+
+class TargetTooLong(BadRequest):
+    """The request line is over its limit."""
+
+    code = 414
+    reason = "target_too_long"
+
+
+class HeadersTooLarge(BadRequest):
+    """The request's headers are over their limit."""
+
+    code = 431
+    reason = "headers_too_large"
+
+
+class RequestTooSlow(BadRequest):
+    """The request did not arrive in the time that it may take."""
+
+    code = 408
+    reason = "request_too_slow"
 
 
 class UrlRefused(ForemaskError):
@@ -440,6 +481,13 @@ class JobCancelled(Ended):
 
     code = 410
     reason = "cancelled"
+
+
+class ResultExpired(Ended):
+    """The mask was made, and has been deleted at the end of its time."""
+
+    code = 410
+    reason = "result_expired"
 
 
 class Failed(ForemaskError):

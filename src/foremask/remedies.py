@@ -22,6 +22,11 @@ REMEDIES = {
     "field_invalid": "`param` names the field, `details` what it may be.",
     "webhook_invalid": "Use an http(s) URL on port 80 or 443 whose host has public addresses only, or let "
     "the operator open your network with `FOREMASK_ALLOW_PRIVATE`.",
+    "precondition_failed": "Leave the condition out, or ask for the file's present `ETag` first.",
+    "bad_http": "`details` says what cannot be read; the connection is closed after the answer.",
+    "target_too_long": "Shorten path and query; a clip's URL belongs into the JSON body.",
+    "headers_too_large": "Send fewer or shorter headers: cookies of other sites on the same host are the usual reason.",
+    "request_too_slow": "Send the whole request without long pauses; a slow network can upload in a form.",
     "idempotency_mismatch": "Use a new `Idempotency-Key` for a new body; the old key keeps its answer.",
     "url_scheme": "Use an http or https URL.",
     "url_not_allowed": "Leave user name and password out of the URL, and use port 80 or 443; a signed URL "
@@ -59,6 +64,7 @@ REMEDIES = {
     "overloaded": "Wait for `Retry-After` seconds and send the same request again.",
     "storage_full": "Wait for `Retry-After` seconds; the operator makes room, or adds disk space.",
     "cancelled": "Nothing: somebody with your token asked for it.",
+    "result_expired": "Submit the clip again, or let the operator keep results for longer (`FOREMASK_RESULT_TTL`).",
     "timed_out": "Try once more; if it happens again, send a shorter or smaller clip, or `fast`.",
     "worker_crashed": "Tell the operator the `request_id`: this clip ends the process that works on it.",
     "object_lost": "Submit the job again; the operator should look after the object store.",

@@ -103,6 +103,7 @@ def _url(*schemes: str) -> Callable[[str], str]:
 
 
 def _token(text: str) -> str:
+    text = text.strip()  # as the file that it was read from ends
     if not re.fullmatch(r"[!-~]{16,200}", text):
         raise _Wrong("16 to 200 printable ASCII characters without a space")
     return text

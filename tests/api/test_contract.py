@@ -50,7 +50,14 @@ def test_the_document_knows_presets_and_reasons() -> None:
                     assert error["code"]["const"] == int(status)
                     told |= {reason: int(status) for reason in error["reason"]["enum"]}
     anywhere = {"path_unknown", "method_not_allowed"}  # of no operation
-    later = {"cancelled", "timed_out", "worker_crashed", "object_lost"}  # of a job's status
+    anywhere |= {"bad_http", "target_too_long", "headers_too_large", "request_too_slow"}
+    later = {
+        "cancelled",
+        "result_expired",
+        "timed_out",
+        "worker_crashed",
+        "object_lost",
+    }  # of a job's status
     elsewhere = {"settings_invalid", "promise_broken", "model_unavailable", "output_failed"}
     assert set(told) >= set(BY_REASON) - anywhere - later - elsewhere
     assert all(BY_REASON[reason].code == code for reason, code in told.items())

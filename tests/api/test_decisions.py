@@ -33,6 +33,8 @@ def told(
     body = answer.json()
     assert (answer.status_code, body["error"]["reason"]) == (code, reason), body
     assert answer.headers["content-type"] == "application/json"
+    if reason == "request_unknown":
+        assert body.pop("status") == "NOT_FOUND"
     assert set(body) == {"request_id", "error"}
     assert body["request_id"] == answer.headers["x-request-id"]
     error: dict[str, Any] = body["error"]
@@ -219,9 +221,9 @@ def test_an_unknown_path_comes_before_everything(service: Running, path: str) ->
         ("GET", PATH, {"POST"}),
         ("DELETE", "/foreground_mask", {"POST"}),
         ("PUT", "/v2/video/upload", {"POST"}),
-        ("POST", "/v2/status/any", {"GET", "DELETE"}),
-        ("TRACE", "/v2/status/any", {"GET", "DELETE"}),
-        ("POST", "/healthz", {"GET"}),
+        ("POST", "/v2/status/any", {"GET", "HEAD", "DELETE"}),
+        ("TRACE", "/v2/status/any", {"GET", "HEAD", "DELETE"}),
+        ("POST", "/healthz", {"GET", "HEAD"}),
         ("DELETE", "/v2/files/a/b.mp4", {"GET", "HEAD"}),
     ],
 )
@@ -424,8 +426,10 @@ def test_a_record_that_cannot_be_read_is_unknown(
     answer = client.get(made["status_url"])
     assert (answer.status_code, answer.json()) == (
         200,
-        {"request_id": made["request_id"], "status": "UNKNOWN"},
+        {"request_id": made["request_id"], "status": "UNKNOWN", "error": answer.json()["error"]},
     )
+    assert answer.json()["error"]["reason"] == "internal"
+    assert made["request_id"] in answer.json()["error"]["details"]
 
 
 def test_what_is_unforeseen_says_nothing_of_the_inside(

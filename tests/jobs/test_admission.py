@@ -17,7 +17,14 @@ from foremask.errors import (
     TokenInvalid,
     TooManyJobs,
 )
-from foremask.jobs.admission import NewJob, admit, charge_rate, check_token, find_replay
+from foremask.jobs.admission import (
+    NewJob,
+    admit,
+    charge_rate,
+    check_same_body,
+    check_token,
+    find_keyed,
+)
 from foremask.jobs.database import Database, open_database
 from foremask.jobs.tokens import (
     TokenLimits,
@@ -47,7 +54,7 @@ def job(
 
 async def test_fifty_identical_posts_make_one_job(database: Database) -> None:
     """One Idempotency-Key is one job, with one task, whoever wins."""
-    _, token = await create_token(database, "one", TokenLimits(concurrent=100))
+    secret, token = await create_token(database, "one", TokenLimits(concurrent=100))
     asked = [job(token.id, idempotency_key="k", body_hash=b"same") for _ in range(50)]
     admitted = await asyncio.gather(*(admit(database, each) for each in asked))
     assert len({each.request_id for each in admitted}) == 1
@@ -56,17 +63,21 @@ async def test_fifty_identical_posts_make_one_job(database: Database) -> None:
         "select args from procrastinate_jobs where args ->> 'job' = %s", (admitted[0].request_id,)
     )
     assert [row["args"] for row in tasks] == [{"job": admitted[0].request_id, "number": 0}]
-    assert await find_replay(database, token.id, "k", b"same") == admitted[0].request_id
+    keyed = await find_keyed(database, token_hash(secret), "k")
+    assert keyed is not None
+    assert (keyed.request_id, keyed.body_hash) == (admitted[0].request_id, b"same")
 
 
 async def test_a_key_with_another_body_is_refused(database: Database) -> None:
     """The key belongs to the body that it came with."""
-    _, token = await create_token(database, "mismatch")
+    secret, token = await create_token(database, "mismatch")
     await admit(database, job(token.id, idempotency_key="k", body_hash=b"a"))
     with pytest.raises(IdempotencyMismatch):
         await admit(database, job(token.id, idempotency_key="k", body_hash=b"b"))
+    keyed = await find_keyed(database, token_hash(secret), "k")
+    assert keyed is not None
     with pytest.raises(IdempotencyMismatch):
-        await find_replay(database, token.id, "k", b"b")
+        check_same_body(keyed, b"b")
 
 
 async def test_a_repeated_call_admits_the_job_once(database: Database) -> None:

@@ -1,5 +1,7 @@
 import io
+import math
 import struct
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from foremask.options import Limits, Preset
 from foremask.video import boxes, ebml
 from foremask.video.demux import Container, Window, sniff
 from foremask.video.presets import check_preset
-from foremask.video.probe import probe
+from foremask.video.probe import check_length, probe
 from tests import synth
 from tests.synth import Spec, Tone
 
@@ -110,8 +112,11 @@ def test_a_webm_without_duration_is_timed_by_its_last_block(tmp_path: Path) -> N
 
 REFUSED = {
     "nothing": (b"", errors.EmptyFile),
-    "text": (b"Dear Sir or Madam, " * 100, errors.ContainerUnsupported),
+    "text": (b"Dear Sir or Madam, " * 100, errors.NotAVideo),
     "a picture": (b"\xff\xd8\xff\xe0" + bytes(5000), errors.ContainerUnsupported),
+    "text with umlauts": ("Übel, grämlich und öde. ".encode() * 300, errors.NotAVideo),
+    "a concat script": (b"ffconcat version 1.0\nfile a.mp4\n", errors.ContainerUnsupported),
+    "a session description": (b"v=0\no=- 0 0 IN IP4 127.0.0.1\n", errors.ContainerUnsupported),
     "a playlist": (b"#EXTM3U\n#EXTINF:10,\nhttp://example.com/1.ts\n", errors.ContainerUnsupported),
     "a still of a phone": (b"\0\0\0\x18ftypheic" + bytes(100), errors.ContainerUnsupported),
     "mp4 without header": (
@@ -202,9 +207,16 @@ def test_a_gif_that_is_too_large_is_told_so(tmp_path: Path, frames: int) -> None
 
 
 def test_one_frame_more_than_the_limit_is_tolerated(tmp_path: Path) -> None:
-    """A clip may be longer than the limit by less than one frame."""
+    """At any rate, and 1800 frames at 29.97 are a minute, though they last 60.06 s."""
     path = synth.write(tmp_path / "clip.mp4", Spec(pts=synth.even(60, Fraction(30))))
     assert probe(path, Limits(max_duration_s=1.98)).frames == 60
+    clip, limits = probe(path), Limits()
+    for rate in (1, 12, 23.976, 24, 25, 29.97, 30, 50, 59.94, 60, 120, 1000):
+        frames = 60 * math.ceil(rate) + 1
+        given = replace(clip, fps=rate)
+        check_length(given, limits, frames / rate, frames)
+        with pytest.raises(errors.DurationTooLong):
+            check_length(given, limits, (frames + max(2, 0.07 * rate)) / rate, None)
 
 
 def test_a_gif_carries_no_more_than_a_hundred_frames_a_second(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from litestar import Request
+from litestar import HttpMethod, Request, route
 from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
@@ -53,12 +53,17 @@ class Call:
     grant: Grant
 
 
+def readable(*paths: str) -> route:
+    """A route for GET, and for HEAD, of whose answer the server sends the head alone."""
+    return route(list(paths), http_method=[HttpMethod.GET, HttpMethod.HEAD], status_code=200)
+
+
 def json_answer(
     content: object, status_code: int = 200, headers: dict[str, str] | None = None
 ) -> ASGIResponse:
-    """JSON, never to be kept by a cache."""
+    """JSON, never to be kept by a cache; ``content`` that is bytes is JSON already."""
     return ASGIResponse(
-        body=msgspec.json.encode(content),
+        body=content if isinstance(content, bytes) else msgspec.json.encode(content),
         status_code=status_code,
         headers={"Cache-Control": "no-store", **(headers or {})},
         media_type="application/json",

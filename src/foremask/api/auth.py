@@ -3,6 +3,7 @@
 from foremask.api.answers import REQUEST_ID, Ask, Call
 from foremask.errors import TokenInvalid, TokenMissing
 from foremask.jobs import admission
+from foremask.jobs.admission import Keyed
 from foremask.jobs.database import Database
 from foremask.jobs.tokens import token_hash
 
@@ -20,7 +21,8 @@ def read_token(request: Ask) -> bytes:
     tells nothing of a token, for nobody can choose a hash byte by byte.
     """
     headers = request.headers
-    token = headers.get("api_token") or headers.get("x-api-key")
+    # Read from a file or pasted, a token often ends in a newline or a blank.
+    token = (headers.get("api_token") or headers.get("x-api-key") or "").strip()
     if not token:
         scheme, _, credentials = headers.get("authorization", "").partition(" ")
         token = credentials.strip() if scheme.lower() == "bearer" else ""
@@ -36,6 +38,14 @@ async def charge(request: Ask, database: Database) -> Call:
     call = Call(await admission.charge_rate(database, read_token(request)))
     request.scope["state"]["call"] = call
     return call
+
+
+async def find_keyed(request: Ask, database: Database, key: str) -> Keyed | None:
+    """The job that the token's key has made, charging nothing; the answer's headers say what is left."""
+    keyed = await admission.find_keyed(database, read_token(request), key)
+    if keyed is not None:
+        request.scope["state"]["call"] = Call(keyed.grant)
+    return keyed
 
 
 def request_id(request: Ask) -> str:

@@ -1,20 +1,21 @@
 """Stored files over HTTP, to whoever has a signed link: whole, in part, or only the head."""
 
 import re
+from datetime import datetime
 from email.utils import format_datetime, parsedate_to_datetime
 
-from litestar import HttpMethod, route
+from litestar import HttpMethod
 from litestar.params import FromPath
 from litestar.types import ASGIApp
 
-from foremask.api.answers import Ask, Parts, StreamAnswer
-from foremask.errors import ObjectLost, RangeInvalid, RequestUnknown
+from foremask.api.answers import Ask, Parts, StreamAnswer, readable
+from foremask.errors import ObjectLost, PreconditionFailed, RangeInvalid, RequestUnknown
 from foremask.objects import FILES_PATH, Stored, media_type
 
 _RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))")
 
 
-@route(FILES_PATH + "{key:path}", http_method=[HttpMethod.GET, HttpMethod.HEAD], status_code=200)
+@readable(FILES_PATH + "{key:path}")
 async def download(request: Ask, service: Parts, key: FromPath[str]) -> ASGIApp:
     """Send a stored file; the link itself is the permission."""
     key = key.lstrip("/")
@@ -34,6 +35,7 @@ async def download(request: Ask, service: Parts, key: FromPath[str]) -> ASGIApp:
         "ETag": stored.etag,
         "Last-Modified": format_datetime(stored.modified_at, usegmt=True),
     }
+    _check_version(request, stored)
     if _unchanged(request, stored):
         return StreamAnswer(304, headers, None)
     span = _span(request, stored)
@@ -50,19 +52,52 @@ async def download(request: Ask, service: Parts, key: FromPath[str]) -> ASGIApp:
     )
 
 
+def _check_version(request: Ask, stored: Stored) -> None:
+    """Raise PreconditionFailed for another version than If-Match names, or If-Unmodified-Since where it is not there.
+
+    RFC 9110 wants a strong comparison here: a tag that begins with W/ matches nothing.
+    """
+    etags = request.headers.get("if-match")
+    since = _date(request.headers.get("if-unmodified-since"))
+    if etags is not None:
+        same = etags.strip() == "*" or stored.etag in {each.strip() for each in etags.split(",")}
+    else:
+        same = since is None or _second(stored) <= since
+    if not same:
+        raise PreconditionFailed(
+            f"The file is another version than the condition names: its ETag is {stored.etag}.",
+            param="If-Match" if etags is not None else "If-Unmodified-Since",
+        )
+
+
+def _second(stored: Stored) -> datetime:
+    """When the file was stored, as HTTP's dates can say it."""
+    return stored.modified_at.replace(microsecond=0)
+
+
+def _date(text: str | None) -> datetime | None:
+    """The moment that a header names; None for no date, or one without a zone."""
+    try:
+        moment = parsedate_to_datetime(text or "")
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return moment if moment.tzinfo is not None else None
+
+
 def _unchanged(request: Ask, stored: Stored) -> bool:
     """Whether the caller has these very bytes: If-None-Match, which outweighs If-Modified-Since."""
     etags = request.headers.get("if-none-match")
     if etags is not None:
         known = {each.strip().removeprefix("W/") for each in etags.split(",")}
         return "*" in known or stored.etag in known
-    since = request.headers.get("if-modified-since")
-    if since is None:
-        return False
-    try:
-        return stored.modified_at.replace(microsecond=0) <= parsedate_to_datetime(since)
-    except (TypeError, ValueError):  # no date, or one without a zone
-        return False
+    since = _date(request.headers.get("if-modified-since"))
+    return since is not None and _second(stored) <= since
+
+
+def _same_version(request: Ask, stored: Stored) -> bool:
+    """Whether If-Range, where it is there, names this version: by its tag, or by the very date of it."""
+    condition = request.headers.get("if-range")
+    return condition in (None, stored.etag) or _date(condition) == _second(stored)
 
 
 def _span(request: Ask, stored: Stored) -> tuple[int, int] | None:
@@ -72,7 +107,7 @@ def _span(request: Ask, stored: Stored) -> tuple[int, int] | None:
     range of a version that is no more. Raises RangeInvalid.
     """
     match = _RANGE.fullmatch(request.headers.get("range", ""))
-    if match is None or request.headers.get("if-range", stored.etag) != stored.etag:
+    if match is None or not _same_version(request, stored):
         return None
     first, last, suffix = match.groups()
     if suffix is not None:

@@ -3,7 +3,6 @@
 import asyncio
 import re
 import time
-from typing import Any
 
 import structlog
 from litestar import HttpMethod, post, route
@@ -12,32 +11,41 @@ from litestar.response.base import ASGIResponse
 
 from foremask.api import parsing
 from foremask.api.answers import Ask, Call, Parts, Service, json_answer
-from foremask.api.auth import charge, read_token, request_id
+from foremask.api.auth import charge, find_keyed, read_token, request_id
 from foremask.api.probing import BUDGET_S, locate
 from foremask.api.problems import rate_headers
-from foremask.errors import RequestUnknown, UrlUnreachable
+from foremask.errors import Internal, RequestUnknown, UrlUnreachable
 from foremask.jobs import admission, records, wire
 from foremask.jobs.admission import NewJob
 from foremask.jobs.received import receiver_url
-from foremask.jobs.records import Record
+from foremask.jobs.records import Record, error_facts
 from foremask.traces import Span, first_span, span
 
 HOLD_S = 25.0  # the vendor's SDK gives up reading after 30 s
 HOLD_POLL_S = 0.25
-RESULT_LINK_S = 86_400  # each status read gives a fresh one
 _REQUEST_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 log = structlog.get_logger(__name__)
 
 
-@post(["/v2/video/segment/foreground_mask", "/foreground_mask"], status_code=202)
+SUBMIT_PATHS = (
+    "/v2/video/segment/foreground_mask",
+    "/v2/video/edit/foreground_mask",
+    "/v2/video/generate/foreground_mask",
+    "/foreground_mask",
+)
+"""One call: the hosted service's SDK, its collection and its OpenAPI document each name another path."""
+
+
+@post(list(SUBMIT_PATHS), status_code=202)
 async def submit(request: Ask, service: Parts) -> ASGIResponse:
     """Start a job, or say exactly why not."""
     hold_until = time.monotonic() + HOLD_S
     with first_span(request_id(request), "POST foreground_mask") as told:
         made, sync = await _accepted(request, service, told)
     if sync and (record := await _ended(request, service, made, hold_until)):
-        return json_answer(_body(service, record), 200, rate_headers(request.scope))
+        body = wire.status_json(record, service.objects.link)
+        return json_answer(body, 200, rate_headers(request.scope))
     return json_answer(
         {"request_id": made, "status_url": f"{service.settings.base_url}/v2/status/{made}"},
         202,
@@ -47,39 +55,40 @@ async def submit(request: Ask, service: Parts) -> ASGIResponse:
 
 async def _accepted(request: Ask, service: Service, told: Span) -> tuple[str, bool]:
     """The id of the job that the request has made, or its key had before; and whether to wait for its end."""
+    key = parsing.idempotency_key(request)
+    if key is not None and (made := await find_keyed(request, service.database, key)):
+        # The same request again costs neither rate nor quota, whatever has become of the clip since.
+        service.reads.take(read_token(request))
+        asked = parsing.parse_submission(await parsing.read_object(request))
+        admission.check_same_body(made, asked.body_hash)
+        told.note(preset=asked.preset.value, job=made.request_id)
+        return made.request_id, asked.sync
     call = await charge(request, service.database)
-    body = await parsing.read_object(request)
-    asked = parsing.parse_submission(body)
-    key = parsing.parse_idempotency_key(request)
+    asked = parsing.parse_submission(await parsing.read_object(request))
+    parsing.check_idempotency_key(request)
     source = await locate(asked.video, service.objects, service.outbound)
     await _check_webhook(service, call, asked.webhook_url)
-    made = None
-    if key is not None:
-        made = await admission.find_replay(
-            service.database, call.grant.token_id, key, asked.body_hash
+    with span("probe"):
+        clip = await service.prober.probe(source, asked.preset)
+    with span("admit"):
+        admitted = await admission.admit(
+            service.database,
+            NewJob(
+                request_id=request_id(request),
+                token_id=call.grant.token_id,
+                video_url=source.url,
+                source_key=source.key,
+                preset=asked.preset,
+                quality=asked.quality,
+                webhook_url=asked.webhook_url,
+                idempotency_key=key,
+                body_hash=asked.body_hash,
+                clip=clip,
+            ),
         )
-    if made is None:
-        with span("probe"):
-            clip = await service.prober.probe(source, asked.preset)
-        with span("admit"):
-            admitted = await admission.admit(
-                service.database,
-                NewJob(
-                    request_id=request_id(request),
-                    token_id=call.grant.token_id,
-                    video_url=source.url,
-                    source_key=source.key,
-                    preset=asked.preset,
-                    quality=asked.quality,
-                    webhook_url=asked.webhook_url,
-                    idempotency_key=key,
-                    body_hash=asked.body_hash,
-                    clip=clip,
-                ),
-            )
-        made = admitted.request_id
-    told.note(preset=asked.preset.value, job=made if made != request_id(request) else None)
-    return made, asked.sync
+    made_id = admitted.request_id
+    told.note(preset=asked.preset.value, job=made_id if made_id != request_id(request) else None)
+    return made_id, asked.sync
 
 
 @post("/v2/video/probe", status_code=200)
@@ -102,11 +111,15 @@ async def probe(request: Ask, service: Parts) -> ASGIResponse:
     )
 
 
-@route("/v2/status/{job:str}", http_method=[HttpMethod.GET, HttpMethod.DELETE], status_code=200)
+@route(
+    "/v2/status/{job:str}",
+    http_method=[HttpMethod.GET, HttpMethod.HEAD, HttpMethod.DELETE],
+    status_code=200,
+)
 async def status(request: Ask, service: Parts, job: FromPath[str]) -> ASGIResponse:
     """Where a job is, also one that failed; or cancel it, which changes nothing for one that has ended.
 
-    One handler for both: Litestar's own answer to OPTIONS names the methods of one handler only.
+    One handler for all: Litestar's own answer to OPTIONS names the methods of one handler only.
     """
     token = read_token(request)
     service.reads.take(token)
@@ -116,8 +129,9 @@ async def status(request: Ask, service: Parts, job: FromPath[str]) -> ASGIRespon
         record = await act(service.database, token, job)
     except (ValueError, KeyError, TypeError):  # the row is there and makes no sense
         log.exception("job.unreadable", job=job)
-        return json_answer({"request_id": job, "status": "UNKNOWN"})
-    return json_answer(_body(service, record))
+        error = Internal(f"The record of this job cannot be read; report request {job}.")
+        return json_answer({"request_id": job, "status": "UNKNOWN", "error": error_facts(error)})
+    return json_answer(wire.status_json(record, service.objects.link))
 
 
 async def _check_webhook(service: Service, call: Call, url: str | None) -> None:
@@ -145,8 +159,3 @@ async def _ended(request: Ask, service: Service, job: str, hold_until: float) ->
             return None
         await asyncio.sleep(HOLD_POLL_S)
     return None
-
-
-def _body(service: Service, record: Record) -> dict[str, Any]:
-    key = record.result_key
-    return wire.status_body(record, service.objects.link(key, RESULT_LINK_S) if key else None)

@@ -7,11 +7,12 @@ from importlib.metadata import version
 from typing import Any
 
 import msgspec
-from litestar import get
 from litestar.response.base import ASGIResponse
 
 from foremask import errors
 from foremask.api import schemas
+from foremask.api.answers import readable
+from foremask.api.jobs import SUBMIT_PATHS
 from foremask.errors import ForemaskError
 from foremask.jobs.received import RECEIVER_PATH
 from foremask.objects import FILES_PATH, FORM_PATH
@@ -58,7 +59,7 @@ _RATE = {
 }
 
 
-@get("/openapi.json")
+@readable("/openapi.json")
 async def document() -> ASGIResponse:
     """The document, for machines; /docs shows it to people."""
     return ASGIResponse(
@@ -74,7 +75,6 @@ def _encoded() -> bytes:
 def build() -> Json:
     """The whole document."""
     _, components = msgspec.json.schema_components(_SHAPES, ref_template=_REF)
-    submit = _submit("submit")
     return {
         "openapi": "3.1.0",
         "info": {
@@ -97,45 +97,47 @@ def build() -> Json:
             {"name": "playground", "description": "What the page at / needs besides."},
             {"name": "operations", "description": "For whoever runs the service."},
         ],
-        "paths": {
-            "/v2/video/segment/foreground_mask": {"post": submit},
-            "/foreground_mask": {"post": _submit("submit_by_alias")},
-            "/v2/status/{request_id}": {"get": _status(), "delete": _cancel()},
-            "/v2/status/{request_id}/strip": {"get": _strip()},
-            "/v2/status/{request_id}/convert": {"post": _convert()},
-            "/v2/video/probe": {"post": _probe()},
-            "/v2/video/upload": {"post": _upload()},
-            FORM_PATH: {"post": _form()},
-            FILES_PATH + "{key}": {"get": _file("get"), "head": _file("head")},
-            "/v2/playground/masks/{request_id}": {"get": _mask()},
-            RECEIVER_PATH: {"get": _deliveries()},
-            RECEIVER_PATH + "/{token}": {"post": _receive()},
-            "/v2/playground/clip": {"post": _clip()},
-            "/healthz": {"get": _open("healthz", "Alive?", {"200": _json("Yes.", "Health")})},
-            "/readyz": {
-                "get": _open(
-                    "readyz",
-                    "Ready for a job?",
-                    {
-                        "200": _json("Yes.", "Readiness"),
-                        "503": _json("No; the checks say why.", "Readiness"),
-                    },
-                )
-            },
-            "/metrics": {
-                "get": _open(
-                    "metrics", "Counters for Prometheus", {"200": _text("text/plain")}, ALWAYS
-                )
-            },
-            "/openapi.json": {
-                "get": _open(
-                    "openapi", "This document", {"200": _any_json("The OpenAPI document.")}
-                )
-            },
-            "/docs": {
-                "get": _open("docs", "This document for people", {"200": _text("text/html")})
-            },
-        },
+        "paths": _with_heads(
+            {
+                SUBMIT_PATHS[0]: {"post": _submit("submit")},
+                **{path: {"post": _submit(_alias(path))} for path in SUBMIT_PATHS[1:]},
+                "/v2/status/{request_id}": {"get": _status(), "delete": _cancel()},
+                "/v2/status/{request_id}/strip": {"get": _strip()},
+                "/v2/status/{request_id}/convert": {"post": _convert()},
+                "/v2/video/probe": {"post": _probe()},
+                "/v2/video/upload": {"post": _upload()},
+                FORM_PATH: {"post": _form()},
+                FILES_PATH + "{key}": {"get": _file()},
+                "/v2/playground/masks/{request_id}": {"get": _mask()},
+                RECEIVER_PATH: {"get": _deliveries()},
+                RECEIVER_PATH + "/{token}": {"post": _receive()},
+                "/v2/playground/clip": {"post": _clip()},
+                "/healthz": {"get": _open("healthz", "Alive?", {"200": _json("Yes.", "Health")})},
+                "/readyz": {
+                    "get": _open(
+                        "readyz",
+                        "Ready for a job?",
+                        {
+                            "200": _json("Yes.", "Readiness"),
+                            "503": _json("No; the checks say why.", "Readiness"),
+                        },
+                    )
+                },
+                "/metrics": {
+                    "get": _open(
+                        "metrics", "Counters for Prometheus", {"200": _text("text/plain")}, ALWAYS
+                    )
+                },
+                "/openapi.json": {
+                    "get": _open(
+                        "openapi", "This document", {"200": _any_json("The OpenAPI document.")}
+                    )
+                },
+                "/docs": {
+                    "get": _open("docs", "This document for people", {"200": _text("text/html")})
+                },
+            }
+        ),
         "components": {
             "schemas": components,
             "securitySchemes": {
@@ -145,6 +147,28 @@ def build() -> Json:
             },
         },
     }
+
+
+def _alias(path: str) -> str:
+    """The operation id of the same call under another path."""
+    return "submit_by_" + (path.strip("/").removeprefix("v2/video/").partition("/")[0])
+
+
+def _with_heads(paths: Json) -> Json:
+    """The same paths with a HEAD wherever there is a GET: the same answers, without their bodies."""
+    for methods in paths.values():
+        if (told := methods.get("get")) and "head" not in methods:
+            answers = {
+                code: {name: part for name, part in answer.items() if name != "content"}
+                for code, answer in told["responses"].items()
+            }
+            methods["head"] = {
+                **told,
+                "operationId": f"head_{told['operationId']}",
+                "summary": f"{told['summary'].rstrip('?')}: only the headers",
+                "responses": answers,
+            }
+    return paths
 
 
 def _submit(operation_id: str) -> Json:
@@ -386,18 +410,20 @@ def _form() -> Json:
     }
 
 
-def _file(method: str) -> Json:
+def _file() -> Json:
     content: Json = {"video/*": {}, "image/gif": {}, "application/octet-stream": {}}
-    body: Json = {"content": content} if method == "get" else {}
-    refused = _refusals(errors.LinkInvalid, errors.RequestUnknown, errors.RangeInvalid, *ALWAYS)
-    if method == "head":
-        refused = {code: {"description": each["description"]} for code, each in refused.items()}
+    body: Json = {"content": content}
+    refused = _refusals(
+        errors.LinkInvalid,
+        errors.RequestUnknown,
+        errors.PreconditionFailed,
+        errors.RangeInvalid,
+        *ALWAYS,
+    )
     return {
-        "operationId": f"{method}_file",
+        "operationId": "get_file",
         "tags": ["jobs"],
-        "summary": "Fetch a mask by its signed link"
-        if method == "get"
-        else "Only the headers of it",
+        "summary": "Fetch a mask by its signed link",
         "security": [],
         "parameters": [
             {
@@ -409,7 +435,9 @@ def _file(method: str) -> Json:
             {"name": "expires", "in": "query", "required": True, "schema": {"type": "string"}},
             {"name": "signature", "in": "query", "required": True, "schema": {"type": "string"}},
             {"name": "Range", "in": "header", "schema": {"type": "string"}},
+            {"name": "If-Match", "in": "header", "schema": {"type": "string"}},
             {"name": "If-None-Match", "in": "header", "schema": {"type": "string"}},
+            {"name": "If-Range", "in": "header", "schema": {"type": "string"}},
         ],
         "responses": {
             "200": {"description": "The whole file.", **body},

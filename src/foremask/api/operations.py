@@ -2,11 +2,10 @@
 
 import asyncio
 
-from litestar import get
 from litestar.response.base import ASGIResponse
 
 from foremask.api import metrics
-from foremask.api.answers import Parts, Service, json_answer
+from foremask.api.answers import Parts, Service, json_answer, readable
 from foremask.errors import ServiceUnavailable
 from foremask.jobs.database import missing_scripts
 
@@ -14,13 +13,13 @@ ASK_S = 2.0  # a balancer that asks every few seconds wants to know by then
 OK = "ok"
 
 
-@get("/healthz")
+@readable("/healthz")
 async def healthz() -> ASGIResponse:
     """This process answers; it says nothing of what lies behind it."""
     return json_answer({"status": "ok"})
 
 
-@get("/readyz")
+@readable("/readyz")
 async def readyz(service: Parts) -> ASGIResponse:
     """Whether a job sent now would be accepted: the database, its tables and the object store are asked."""
     database, objects = await asyncio.gather(_database(service), _objects(service))
@@ -54,7 +53,7 @@ async def _objects(service: Service) -> str:
     return OK
 
 
-@get("/metrics")
+@readable("/metrics")
 async def metrics_page(service: Parts) -> ASGIResponse:
     """What this process and all of them together have counted, for Prometheus; also without a database."""
     text, media_type = await metrics.page(service.database)

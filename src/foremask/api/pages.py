@@ -7,11 +7,10 @@ from functools import cache
 from importlib import resources
 from pathlib import PurePosixPath
 
-from litestar import get
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 
-from foremask.api.answers import Ask
+from foremask.api.answers import Ask, readable
 from foremask.errors import PathUnknown
 
 POLICY = "; ".join(
@@ -88,14 +87,14 @@ def _page(content: bytes, suffix: str) -> Page:
     return Page(content, packed, TYPES[suffix], etag)
 
 
-@get(["/", "/docs"])
+@readable("/", "/docs")
 async def named(request: Ask) -> ASGIResponse:
     """The playground at ``/`` and the documentation at ``/docs``."""
     docs = request.url.path.startswith("/docs")
     return _find("docs.html" if docs else "index.html").answer(request)
 
 
-@get("/static/{name:path}")
+@readable("/static/{name:path}")
 async def static(request: Ask, name: FromPath[str]) -> ASGIResponse:
     """One file that a page needs."""
     return _find(name.lstrip("/")).answer(request)

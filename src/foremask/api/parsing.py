@@ -22,7 +22,7 @@ from foremask.options import Preset, Quality
 MAX_BODY_BYTES = 1 << 20
 MAX_URL_BYTES = 8 << 10
 MAX_KEY_LENGTH = 255
-_MEDIA_TYPE = re.compile(r"video/[a-z0-9][a-z0-9.+-]{0,63}")
+_MEDIA_TYPE = re.compile(r"video/([a-z0-9][a-z0-9.+-]{0,63})?|image/gif")
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,27 +185,37 @@ def _flag(body: dict[str, Any], name: str) -> bool:
 
 
 def _hash(body: dict[str, Any]) -> bytes:
-    """Tells two bodies apart by what they say; how to wait for the answer is not part of it."""
-    said = {name: value for name, value in body.items() if name != "sync"}
+    """Tells two bodies apart by what they say; null says nothing, nor does how to wait for the answer."""
+    said = {name: value for name, value in body.items() if name != "sync" and value is not None}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).digest()
 
 
 def parse_media_type(body: dict[str, Any]) -> str:
-    """The type of an upload: ``video/*``, or empty when the body does not say."""
+    """The type of an upload: ``video/*`` or ``image/gif``, or empty when the body does not say.
+
+    ``video/`` alone, which clients send for an ending that they do not know, does not say.
+    """
     value = body.get("media_type")
     if value is None:
         return ""
     if not isinstance(value, str) or not _MEDIA_TYPE.fullmatch(value.lower()):
         raise FieldInvalid(
-            "media_type must be a video type, such as video/mp4.", param="media_type"
+            "media_type must be a video type, such as video/mp4, or image/gif.",
+            param="media_type",
         )
-    return value.lower()
+    return value.lower().removesuffix("video/")
 
 
-def parse_idempotency_key(request: Ask) -> str | None:
-    """The header that makes a POST safe to send again."""
+def idempotency_key(request: Ask) -> str | None:
+    """The header that makes a POST safe to send again; None also for one that cannot be a key."""
+    key = request.headers.get("idempotency-key", "")
+    return key if re.fullmatch(rf"[!-~]{{1,{MAX_KEY_LENGTH}}}", key) else None
+
+
+def check_idempotency_key(request: Ask) -> None:
+    """Raise FieldInvalid for a header that cannot be a key."""
     key = request.headers.get("idempotency-key")
-    if key is not None and not re.fullmatch(rf"[!-~]{{1,{MAX_KEY_LENGTH}}}", key):
+    if key is not None and idempotency_key(request) is None:
         raise FieldInvalid(
             f"Idempotency-Key must be 1 to {MAX_KEY_LENGTH} printable ASCII characters "
             "without a space.",
@@ -213,4 +223,3 @@ def parse_idempotency_key(request: Ask) -> str | None:
             limit=MAX_KEY_LENGTH,
             actual=len(key),
         )
-    return key

@@ -6,13 +6,13 @@ from collections.abc import AsyncGenerator
 from typing import IO
 
 import msgspec
-from litestar import get, post
+from litestar import post
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp
 
 from foremask.api import parsing
-from foremask.api.answers import Ask, Parts, Service, StreamAnswer, json_answer
+from foremask.api.answers import Ask, Parts, Service, StreamAnswer, json_answer, readable
 from foremask.api.auth import charge, read_token, request_id
 from foremask.api.jobs import check_id
 from foremask.api.probing import locate
@@ -34,7 +34,7 @@ LINK_S = 86_400
 MAX_STRIP_BYTES = 4 << 20
 
 
-@get("/v2/status/{job:str}/strip")
+@readable("/v2/status/{job:str}/strip")
 async def strip(request: Ask, service: Parts, job: FromPath[str]) -> ASGIResponse:
     """Of each frame of a mask its time, its coverage, and its change since the frame before."""
     record = await _completed(request, service, job)
@@ -72,7 +72,7 @@ async def convert(request: Ask, service: Parts, job: FromPath[str]) -> ASGIRespo
     )
 
 
-@get("/v2/playground/masks/{job:str}")
+@readable("/v2/playground/masks/{job:str}")
 async def mask(request: Ask, service: Parts, job: FromPath[str]) -> ASGIResponse:
     """A link to a mask that this very API serves, wherever the mask is stored: what the page may read."""
     record = await _completed(request, service, job)
@@ -80,7 +80,7 @@ async def mask(request: Ask, service: Parts, job: FromPath[str]) -> ASGIResponse
     return json_answer({"request_id": job, "result": {"url": link}})
 
 
-@get(RECEIVER_PATH)
+@readable(RECEIVER_PATH)
 async def deliveries(request: Ask, service: Parts) -> ASGIResponse:
     """Where this token's callbacks can go to be seen here, and those that came within the hour."""
     token = read_token(request)

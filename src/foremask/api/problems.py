@@ -22,6 +22,7 @@ from foremask.errors import (
     PathUnknown,
     RangeInvalid,
     RateLimited,
+    RequestUnknown,
     ServiceUnavailable,
 )
 from foremask.jobs.records import error_facts
@@ -47,6 +48,8 @@ def problem(scope: Scope, error: ForemaskError, allow: str | None = None) -> Res
     if allow is not None:
         headers["Allow"] = allow
     body = {"request_id": scope[REQUEST_ID], "error": error_facts(error)}  # type: ignore[literal-required]
+    if isinstance(error, RequestUnknown):
+        body["status"] = "NOT_FOUND"  # the hosted service's own word, which its clients require
     return Response(
         msgspec.json.encode(body),
         status_code=error.code,

@@ -64,21 +64,19 @@ class Problem(Struct):
 
     request_id: RequestId
     error: Error
+    status: (
+        Annotated[Literal["NOT_FOUND"], Meta(description="With request_unknown.")] | UnsetType
+    ) = UNSET
 
 
 class Result(Struct):
-    """The mask; the URL is missing when the file is kept no longer."""
+    """The mask; once it is kept no longer, the status is ERROR with 410 result_expired."""
 
-    video_url: Annotated[str, Meta(description="The mask video, by a signed link.")] | UnsetType = (
-        UNSET
-    )
-    mask_url: Annotated[str, Meta(description="The same URL.")] | UnsetType = UNSET
-    report: (
-        Annotated[
-            dict[str, Any], Meta(description="Frames in and out, drift, audio, coverage, checksum.")
-        ]
-        | UnsetType
-    ) = UNSET
+    video_url: Annotated[str, Meta(description="The mask video, by a signed link.")]
+    mask_url: Annotated[str, Meta(description="The same URL.")]
+    report: Annotated[
+        dict[str, Any], Meta(description="Frames in and out, drift, audio, coverage, checksum.")
+    ]
 
 
 class JobStatus(Struct):
@@ -186,7 +184,7 @@ class UploadRequest(Struct):
     """An upload to come."""
 
     media_type: Annotated[
-        Annotated[str, Meta(pattern=r"^video/[a-z0-9][a-z0-9.+-]{0,63}$")] | None,
+        Annotated[str, Meta(pattern=r"^(video/([a-z0-9][a-z0-9.+-]{0,63})?|image/gif)$")] | None,
         Meta(description="The type that the file will be sent as."),
     ] = None
 

@@ -67,10 +67,11 @@ async def receive_upload(request: Ask, service: Parts) -> ASGIResponse:
     fields, content = await _open_form(request)
     upload = service.objects.check_form(fields)
     declared = fields.get("Content-Type", upload.media_type).lower()
-    if not declared.startswith("video/") or (upload.media_type not in ("", declared)):
+    is_clip = declared.startswith("video/") or declared == "image/gif"
+    if not is_clip or upload.media_type not in ("", declared):
         raise FieldInvalid(
             f"The file is sent as {declared[:100] or 'no type'}, and the form is for "
-            f"{upload.media_type or 'video/*'}.",
+            f"{upload.media_type or 'video/* and image/gif'}.",
             param="Content-Type",
         )
     size = request.headers.get("content-length", "")

@@ -3,7 +3,6 @@
 import ipaddress
 import time
 
-import msgspec
 import structlog
 
 from foremask import meters
@@ -12,11 +11,10 @@ from foremask.errors import ForemaskError, UrlForbidden, UrlStatus
 from foremask.jobs import deliveries, records
 from foremask.jobs.deliveries import Delivery, sign
 from foremask.jobs.received import is_receiver
-from foremask.jobs.wire import status_body
+from foremask.jobs.wire import status_json
 from foremask.outbound import Outbound
 from foremask.traces import Span, job_span
 
-LINK_S = 7 * 86400  # the longest that every cloud signs for
 TIMEOUT_S = 10.0
 ANYWHERE = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 
@@ -80,6 +78,5 @@ async def _post(work: Work, url: str, body: bytes, headers: dict[str, str]) -> i
 async def _freeze(work: Work, delivery: Delivery) -> bytes:
     """What every attempt sends: the job as a status read would show it now."""
     record = await records.read_any(work.database, delivery.request_id)
-    link = work.objects.link(record.result_key, LINK_S) if record.result_key else None
-    body = msgspec.json.encode(status_body(record, link))
+    body = status_json(record, work.objects.link)
     return await deliveries.freeze(work.database, delivery.id, body)

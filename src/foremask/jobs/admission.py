@@ -38,6 +38,15 @@ class Grant:
     rate: Rate
 
 
+@dataclass(frozen=True, slots=True)
+class Keyed:
+    """A job that an Idempotency-Key has made, and what the token may still do."""
+
+    request_id: str
+    body_hash: bytes
+    grant: Grant
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewJob:
     """A job as asked for; exactly one of ``video_url`` and ``source_key`` is set.
@@ -105,23 +114,23 @@ async def check_token(database: Database, token_hash: bytes) -> uuid.UUID:
     return token_id
 
 
-async def find_replay(
-    database: Database, token_id: uuid.UUID, idempotency_key: str, body_hash: bytes
-) -> str | None:
-    """The request that this key made before, so that the clip need not be probed again.
+async def find_keyed(database: Database, token_hash: bytes, key: str) -> Keyed | None:
+    """The job that this Idempotency-Key has made, and the token's rate, of which nothing is taken.
 
-    Raises IdempotencyMismatch when it made one of another body.
+    None when there is no such job, or the token is no longer good.
     """
-    row = await database.one(
-        "select id, body_hash from jobs where token = %s and idempotency_key = %s",
-        (token_id, idempotency_key),
-    )
+    row = await database.one("select * from find_keyed(%s, %s)", (token_hash, key))
     if row is None:
         return None
-    if bytes(row["body_hash"]) != body_hash:
+    rate = Rate(row["allowed"], row["remaining"], row["reset_s"])
+    grant = Grant(row["token"], row["priority"], rate)
+    return Keyed(row["request_id"], bytes(row["body_hash"]), grant)
+
+
+def check_same_body(keyed: Keyed, body_hash: bytes) -> None:
+    """Raise IdempotencyMismatch where the key was used for another body."""
+    if keyed.body_hash != body_hash:
         raise _mismatch()
-    request_id: str = row["id"]
-    return request_id
 
 
 async def admit(database: Database, job: NewJob, queue_limit: int = QUEUE_LIMIT) -> Admitted:

@@ -15,6 +15,7 @@ from foremask.errors import (
     CorruptVideo,
     EmptyFile,
     EncryptedVideo,
+    NotAVideo,
     NoVideoStream,
 )
 from foremask.video import boxes, ebml
@@ -47,6 +48,8 @@ _DEMUXER = {
 _NO_OUTSIDE_FILES = {"enable_drefs": "0", "use_absolute_path": "0"}
 _MP4_FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"pnot", b"styp", b"moof"}
 _STILL_BRANDS = {b"heic", b"heix", b"mif1", b"avif", b"avis", b"crx "}
+_LISTS = (b"#EXTM3U", b"ffconcat", b"v=0", b"<MPD", b"<?xml", b"[playlist]")
+"""How playlists, concat scripts and session descriptions begin: they are containers, though of names."""
 _BLOCK_BYTES = 1 << 16
 
 
@@ -140,12 +143,27 @@ def sniff(head: bytes) -> Container | None:
     return None
 
 
+def _is_prose(head: bytes) -> bool:
+    """Whether the file is text that is no list of other files."""
+    if head.lstrip().startswith(_LISTS):
+        return False
+    try:
+        text = head[
+            : head.rfind(b" ") + 1 or len(head)
+        ].decode()  # a blank is no part of a character
+    except UnicodeDecodeError:
+        return False
+    return all(each.isprintable() or each in "\t\n\r\f" for each in text)
+
+
 def recognise(window: Window) -> Container:
     """Tell the container of a file that has one; raises what a caller should be told otherwise."""
     if not window.size:
         raise EmptyFile("The file has no bytes.", param="video", actual=0)
     container = sniff(window.read_at(0, 4096))
     if container is None:
+        if _is_prose(window.read_at(0, 4096)):
+            raise NotAVideo("The file is text, whatever its name says.", param="video")
         raise ContainerUnsupported(
             "The file is none of mp4, mov, webm, avi and gif, whatever its name says.",
             param="video",

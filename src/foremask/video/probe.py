@@ -38,6 +38,8 @@ from foremask.video.frames import FULL_RANGE, HLG, PQ, Orientation
 
 ACCEPTED_CODECS: Final = ("h264", "hevc", "vp9", "av1", "mjpeg", "gif")
 _MAX_HEADER_BYTES: Final = 64 << 20
+NTSC: Final = 1.001  # 1800 frames at 30000/1001 a second are called a minute, and last 60.06 s
+ROUNDING_S: Final = 0.002  # a header counts in milliseconds
 _MAX_FPS: Final = 1000
 _TAGGED_DURATION: Final = re.compile(r"(\d+):(\d\d):(\d\d\.\d+)\0?")
 
@@ -193,7 +195,8 @@ def refuse(clip: Clip, limits: Limits) -> None:
 def check_length(clip: Clip, limits: Limits, duration_s: float | None, frames: int | None) -> None:
     """Raise DurationTooLong, TooManyFrames or ResolutionTooLarge where so much of this clip is over the limits."""
     frame_s = 1 / clip.fps if clip.fps else 0.0
-    if duration_s is not None and duration_s >= limits.max_duration_s + frame_s:
+    longest_s = NTSC * limits.max_duration_s + frame_s + ROUNDING_S
+    if duration_s is not None and duration_s > longest_s:
         raise DurationTooLong(
             f"The video lasts {duration_s:.2f} s; at most {limits.max_duration_s:g} s are taken.",
             param="video",
