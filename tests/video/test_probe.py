@@ -211,7 +211,7 @@ def test_one_frame_more_than_the_limit_is_tolerated(tmp_path: Path) -> None:
     path = synth.write(tmp_path / "clip.mp4", Spec(pts=synth.even(60, Fraction(30))))
     assert probe(path, Limits(max_duration_s=1.98)).frames == 60
     clip, limits = probe(path), Limits()
-    for rate in (1, 12, 23.976, 24, 25, 29.97, 30, 50, 59.94, 60, 120, 1000):
+    for rate in (1, 12, 23.976, 24, 25, 29.97, 30, 50, 59.94, 60):
         frames = 60 * math.ceil(rate) + 1
         given = replace(clip, fps=rate)
         check_length(given, limits, frames / rate, frames)
