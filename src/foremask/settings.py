@@ -144,6 +144,15 @@ class Settings:
             shown="a bundled PostgreSQL under `DATA_DIR`",
         ),
     )
+    postgres_bin: Path | None = field(
+        default=None,
+        metadata=_told(
+            "The directory with `postgres` and `initdb` of another PostgreSQL, 15 or newer, to run instead of the "
+            "bundled one: `/usr/lib/postgresql/17/bin`.",
+            _path,
+            shown="the bundled PostgreSQL's",
+        ),
+    )
     objects_url: str | None = field(
         default=None,
         repr=False,

@@ -17,7 +17,7 @@ def database_url(settings: Settings) -> Iterator[str]:
     if settings.database_url is not None:
         yield settings.database_url
         return
-    server = EmbeddedPostgres(settings.data_dir)
+    server = EmbeddedPostgres(settings.data_dir, settings.postgres_bin)
     try:
         server.start()
     except SettingsInvalid:
