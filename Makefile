@@ -30,8 +30,8 @@ run: .venv/.ready ## serve the API, a worker and a database on http://127.0.0.1:
 ifeq ($(MAKECMDGOALS)$(VIDEO),mask)
 $(error Say which clip: make mask VIDEO=clip.mp4)
 endif
-mask: .venv/.ready ## make mask VIDEO=clip.mp4 [OUT=mask.mp4]: mask one file
-	@$(FOREMASK) mask "$$VIDEO" $${OUT:+"$$OUT"}
+mask: .venv/.ready ## make mask VIDEO=clip.mp4 [OUT=mask.mp4] [FORCE=1]: mask one file
+	@$(FOREMASK) mask "$$VIDEO" $${OUT:+"$$OUT"} $(if $(FORCE),--force)
 
 test: .venv/.dev ## run every test
 	@$(FOREMASK) models pull

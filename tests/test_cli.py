@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -24,8 +25,10 @@ import pytest
 from rich.console import Console
 
 from foremask.cli.app import main
+from foremask.cli.doctor import NEWEST_MINOR
 from foremask.cli.exits import Exit, exit_code
 from foremask.cli.meter import FRAMES, MEGABYTES, meter
+from foremask.embedded import EmbeddedPostgres, bundled_binaries, server_version
 from foremask.errors import BY_REASON, Busy, Denied, Ended, Failed
 from tests import synth
 from tests.origin import gives, listening
@@ -132,6 +135,26 @@ def test_an_output_that_is_the_input_is_refused(
     before = clip.read_bytes()
     assert refused(capsys, "mask", clip, link)[0] == Exit.USAGE
     assert clip.read_bytes() == before
+
+
+def test_what_the_shell_makes_of_a_star_destroys_nothing(
+    capsys: pytest.CaptureFixture[str], clip: Path
+) -> None:
+    """``foremask mask *.mp4`` with two clips, and with three: each is there afterwards as it was."""
+    others = [clip.with_name(name) for name in ("d.mp4", "e.mp4")]
+    for other in others:
+        other.write_bytes(clip.read_bytes())
+    before = clip.read_bytes()
+    code, error = refused(capsys, "mask", clip, others[0])
+    assert (code, "--force" in error) == (Exit.OUTPUT_FAILED, True)
+    code, error = refused(capsys, "mask", clip, *others)
+    assert (code, "3 files are named" in error) == (Exit.USAGE, True)
+    assert all(each.read_bytes() == before for each in (clip, *others))
+    assert sorted(each.name for each in clip.parent.iterdir()) == ["clip.mp4", "d.mp4", "e.mp4"]
+    clip.with_name("clip.mask.mp4").write_text("of yesterday")
+    assert refused(capsys, "mask", clip)[0] == Exit.OUTPUT_FAILED
+    assert refused(capsys, "sheet", clip, others[0], others[1])[0] == Exit.OUTPUT_FAILED
+    assert refused(capsys, "sheet", clip, others[0], clip, "--force")[0] == Exit.OUTPUT_FAILED
 
 
 def test_an_output_that_cannot_be_ends_with_6(
@@ -301,6 +324,47 @@ def test_doctor_asks_your_own_database(
     assert "hush" not in said.out + said.err
 
 
+def test_doctor_says_which_postgresql_and_what_it_lacks(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bundled one's version, and the version with the fixes that it does not have."""
+    binaries = bundled_binaries()
+    major, minor = server_version(binaries)
+    for named in ("", str(binaries)):
+        monkeypatch.setenv("FOREMASK_POSTGRES_BIN", named)
+        main(["doctor", "--json"])
+        database = next(e for e in json.loads(capsys.readouterr().out) if e["name"] == "database")
+        assert f"PostgreSQL {major}.{minor} (" in database["found"]
+        lacks = minor < NEWEST_MINOR[major]
+        assert (database["verdict"] == "note") == lacks
+        assert (f"lacks the fixes of {major}.{NEWEST_MINOR[major]}" in database["found"]) == lacks
+    monkeypatch.setenv("FOREMASK_POSTGRES_BIN", "/no-such-place")
+    assert main(["doctor"]) == Exit.INTERNAL
+    assert "there is no PostgreSQL in /no-such-place" in capsys.readouterr().out
+
+
+@pytest.mark.postgres
+def test_a_second_postgresql_serves_by_its_url(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each that this machine has, Debian's where it is installed: the tables are made, and a token."""
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    for binaries in [bundled_binaries(), *(each.parent for each in installed)]:
+        major, minor = server_version(binaries)
+        with tempfile.TemporaryDirectory(prefix="foremask-test-") as folder:
+            Path(folder).chmod(0o755)
+            server = EmbeddedPostgres(Path(folder), binaries)
+            server.start()
+            try:
+                monkeypatch.setenv("FOREMASK_DATABASE_URL", server.url)
+                assert main(["migrate"]) == Exit.OK
+                assert main(["token", "create"]) == Exit.OK
+                main(["doctor"])
+                assert f"your own PostgreSQL {major}.{minor} answers" in capsys.readouterr().out
+            finally:
+                server.stop()
+
+
 def test_doctor_warns_of_links_that_lead_nowhere(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -418,7 +482,7 @@ def test_an_interrupted_mask_leaves_nothing(
     target = tmp_path / "out.mp4"
     target.write_text("the old one")
     with subprocess.Popen(  # noqa: S603
-        [sys.executable, "-c", AT_A_TERMINAL, "mask", str(long), str(target)],
+        [sys.executable, "-c", AT_A_TERMINAL, "mask", str(long), str(target), "--force"],
         stderr=subprocess.PIPE,
         text=True,
     ) as process:

@@ -230,7 +230,12 @@ def test_what_root_left_behind_is_found(data_dir: Path, monkeypatch: pytest.Monk
     place = data_dir / "for-root"
     monkeypatch.setattr(embedded, "FOR_ROOT", place)
     assert left_over() == []
-    for name in ("objects", "0123456789abcdef", "fedcba9876543210", "postgresql-18-0123456789abcdef"):
+    for name in (
+        "objects",
+        "0123456789abcdef",
+        "fedcba9876543210",
+        "postgresql-18-0123456789abcdef",
+    ):
         (place / name).mkdir(parents=True)
     for name, home in (("0123456789abcdef", "here"), ("fedcba9876543210", "gone")):
         (place / name / embedded.ORIGIN).write_text(f"{data_dir / home}\n")

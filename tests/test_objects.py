@@ -130,6 +130,22 @@ async def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     assert grown_mib < 100
 
 
+async def test_the_signing_key_is_its_owners_alone(tmp_path: Path) -> None:
+    """From its first byte, whatever the umask; one that an earlier version left open is closed."""
+    made = tmp_path / "objects" / "signing-key"
+    umask = os.umask(0)
+    try:
+        await asyncio.gather(*[open_objects(local_url(made.parent), BASE_URL) for _ in range(8)])
+    finally:
+        os.umask(umask)
+    assert (made.stat().st_mode & 0o777, made.stat().st_size) == (0o600, 32)
+    assert [each.name for each in made.parent.iterdir()] == ["signing-key"]
+    made.chmod(0o644)
+    key = made.read_bytes()
+    await open_objects(local_url(made.parent), BASE_URL)
+    assert (made.stat().st_mode & 0o777, made.read_bytes()) == (0o600, key)
+
+
 async def test_a_store_that_does_not_answer_says_so(tmp_path: Path) -> None:
     """Without its address or its credentials, and when its directory is gone."""
     store = await open_objects(local_url(tmp_path / "objects"), BASE_URL)

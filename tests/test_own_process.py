@@ -32,3 +32,15 @@ def test_memory_of_frames_is_used_again_and_opencv_has_one_thread() -> None:
     pages, threads = map(int, done.stdout.split())
     assert pages < 2 * 2025
     assert threads == 1
+
+
+def test_no_two_processes_have_the_same_name() -> None:
+    """Two containers may share a host's name, and both be process 1."""
+    program = "import os; os.getpid = lambda: 1; from foremask.own_process import name; print(name(), name())"
+    asked = [sys.executable, "-c", program]
+    one, other = (
+        subprocess.run(asked, capture_output=True, check=True).stdout.split()  # noqa: S603  # our own
+        for _ in range(2)
+    )
+    assert one[0] == one[1]
+    assert other[0] == other[1] != one[0]

@@ -31,7 +31,9 @@ SOCKET_NAME = ".s.PGSQL.5432"
 SOCKET_PATH_BYTES = 107  # sun_path of unix(7), less its final zero
 FOR_ROOT = Path("/var/lib/foremask")  # where an unprivileged user gets to, whatever the path here
 ORIGIN = "data-directory"  # in a database there: the data directory that it belongs to
-_OURS_THERE = re.compile(r"(postgresql-\d+-)?[0-9a-f]{16}")  # the programs' copies of earlier versions too
+_OURS_THERE = re.compile(
+    r"(postgresql-\d+-)?[0-9a-f]{16}"
+)  # the programs' copies of earlier versions too
 STILL_LEAVING = ("might be running", "still in use")  # the server's words for it
 POLL_S = 0.02
 STOP_S = 30.0
@@ -363,7 +365,9 @@ def server_version(binaries: Path) -> tuple[int, int]:
         ) from error
     found = re.search(r"(\d+)\.(\d+)", said)
     if found is None:
-        raise ServiceUnavailable(f"{binaries / 'postgres'} does not say its version: {said[:200]!r}")
+        raise ServiceUnavailable(
+            f"{binaries / 'postgres'} does not say its version: {said[:200]!r}"
+        )
     return int(found[1]), int(found[2])
 
 

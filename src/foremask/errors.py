@@ -537,7 +537,7 @@ class ModelUnavailable(ForemaskError):
 
 
 class OutputFailed(ForemaskError):
-    """The mask cannot be written where it should go: the disk is full, or the directory is closed."""
+    """The mask cannot be written where it should go: the disk is full, the directory closed, or a file is there already."""
 
     code = 500
     reason = "output_failed"

@@ -85,6 +85,8 @@ async def open_objects(url: str, base_url: str) -> "Objects":
     """
     store = _store(url)
     with _translated(_SIGNING_KEY):
+        if isinstance(store, LocalStore):
+            await asyncio.to_thread(_make_local_key, _root(store) / _SIGNING_KEY)
         try:
             secret = await obstore.get_async(store, _SIGNING_KEY)
         except FileNotFoundError:
@@ -315,6 +317,27 @@ def _root(store: LocalStore) -> Path:
     if store.prefix is None:
         raise ServiceUnavailable("The local store has no directory.")
     return Path(store.prefix)
+
+
+def _make_local_key(path: Path) -> None:
+    """Make the key where there is none; no other user can read it at any time."""
+    if path.exists():
+        path.chmod(0o600)  # earlier versions left it as the umask would have it
+        return
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
+            opened.write(secrets.token_bytes(32))
+            opened.flush()
+            os.fsync(opened.fileno())
+        try:
+            os.link(part, path)
+        except FileExistsError:  # another process was first
+            return
+        except OSError:  # a file system without hard links
+            part.rename(path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _flush(root: Path, key: str) -> None:

@@ -2,6 +2,10 @@
 
 import ctypes
 import os
+import secrets
+import socket
+from collections.abc import Mapping
+from functools import cache
 from typing import Final
 
 ONE_THREAD: Final = {
@@ -11,6 +15,16 @@ ONE_THREAD: Final = {
     # Every core has a stage of the pipeline already: OpenCV's threads would wait for each other (docs/adr/0055).
     "OPENCV_FOR_THREADS_NUM": "1",
 }
+NUMERICS: Final = (
+    # Which kernels are used, and how work is divided among threads: both decide a sum's last digit.
+    *("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS"),
+    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS"),
+    *("NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEATURES"),
+    *("OPENCV_CPU_DISABLE", "OPENCV_IPP", "OPENCV_FOR_THREADS_NUM"),
+    *("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_CPU_ISA_HINTS", "DNNL_CPU_ISA_HINTS"),
+    "GLIBC_TUNABLES",  # which of its exp and sin the C library takes
+)
+"""The variables that decide a mask's last digit: all that a media child inherits (docs/adr/0100)."""
 # From <malloc.h>. Masks and frames come and go by the megabyte: given back to the system each time, their pages
 # are made and cleared anew, which took a tenth of all processor time (docs/adr/0057).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
@@ -30,3 +44,14 @@ def prepare() -> None:
         mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT_BYTES)
         mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
         mallopt(_ARENA_MAX, 1)
+
+
+def numerics(environ: Mapping[str, str]) -> dict[str, str]:
+    """Of ``environ``, what a process computes by: with it, another one computes the same."""
+    return {name: environ[name] for name in NUMERICS if name in environ}
+
+
+@cache
+def name() -> str:
+    """What this process calls itself to others: no two have the same, though hosts and containers may."""
+    return f"{socket.gethostname()}/{os.getpid()}-{secrets.token_hex(3)}"

@@ -15,6 +15,7 @@ import numpy as np
 from foremask.ahead import ahead, handed_on
 from foremask.errors import Internal
 from foremask.options import Limits, MaskOptions, Quality
+from foremask.outputs import check_output, written_whole
 from foremask.pictures import Alpha, Levels, Picture, Rgb
 from foremask.video.audio import SoundTrack
 from foremask.video.frames import Frame
@@ -115,6 +116,8 @@ def mask_video(
     span: Span | None = None,
     masker: Masker | None = None,
     refiner: Refiner | None = None,
+    *,
+    replace: bool = False,
 ) -> Report:
     """Write to ``target`` a video in which white is the foreground of ``source``.
 
@@ -122,10 +125,27 @@ def mask_video(
     ``source`` is what `segments.cut` made for it, and ``target`` becomes a part for `segments.join`.
     ``masker`` and ``refiner`` replace the network and what is done along the edges.
     Raises the errors of `probe` before anything is written, CorruptVideo where the source breaks on the
-    way, PresetCannotCarry where the preset cannot; ``target`` then does not exist.
+    way, PresetCannotCarry where the preset cannot, OutputFailed where ``target`` is ``source`` or is there
+    already and ``replace`` is not set. ``target`` appears when it is whole: until then, and after any error,
+    it is as it was.
     """
+    check_output(target, source, replace=replace)
     clip = probe(source, options.limits)
     check_preset(clip, options.preset)
+    with written_whole(target, replace=replace) as part:
+        return _mask_clip(clip, source, part, options, on_frame, span, masker, refiner)
+
+
+def _mask_clip(
+    clip: Clip,
+    source: Path,
+    target: Path,
+    options: MaskOptions,
+    on_frame: OnFrame,
+    span: Span | None,
+    masker: Masker | None,
+    refiner: Refiner | None,
+) -> Report:
     runtime = "own masker"
     can_wait = masker is None and _can_wait(clip, options.quality)  # another's lag is not known
     if masker is None:

@@ -72,7 +72,7 @@ REMEDIES = {
     "internal": "Tell the operator the `request_id`; the log has the rest.",
     "model_unavailable": "Do what `details` says; [models.md](models.md) has the whole story, and the way "
     "for machines without a network.",
-    "output_failed": "Free space, or choose a directory that may be written to.",
+    "output_failed": "Free space, choose a directory that may be written to or a name that is not taken, or say --force.",
     "settings_invalid": "[settings.md](settings.md) lists all names and their values.",
     "promise_broken": "Keep both files and [report it](../CONTRIBUTING.md): this must not happen with a "
     "mask that foremask made.",

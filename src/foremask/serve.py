@@ -113,7 +113,7 @@ async def _greet(settings: Settings, page: str, say: Say) -> None:
 
 
 def environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """What a process of ours reads the same settings from; flags are in it as variables."""
+    """What a process of ours reads the same settings from; flags are in it as variables, the first token is not."""
     told = dict(environ)
     for each in dataclasses.fields(settings):
         value = getattr(settings, each.name)
@@ -121,6 +121,9 @@ def environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str
             value = ",".join(str(part) for part in value) or None
         if value is not None:
             told[variable(each.name)] = str(value)
+    told.pop(
+        variable("bootstrap_token"), None
+    )  # the database has it; who reads our environment need not
     return told
 
 

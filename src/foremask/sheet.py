@@ -4,6 +4,7 @@ from itertools import islice
 from pathlib import Path
 
 from foremask.errors import NoFrames
+from foremask.outputs import check_output, written_whole
 from foremask.pictures import Rgb
 from foremask.video.probe import probe
 from foremask.video.reader import VideoReader
@@ -12,11 +13,15 @@ from foremask.vision.drawing import as_png, row_of, stacked
 CELL_PX = 480  # the longer side of one picture on the sheet
 
 
-def contact_sheet(source: Path, mask: Path, target: Path, moments: int = 5) -> None:
+def contact_sheet(
+    source: Path, mask: Path, target: Path, moments: int = 5, *, replace: bool = False
+) -> None:
     """Write the PNG ``target``; the moments are spread evenly over the clip, the first frame among them.
 
-    Raises what `probe` and `VideoReader` raise for either video, and NoFrames when they have none in common.
+    Raises what `probe` and `VideoReader` raise for either video, NoFrames when they have none in common, and
+    OutputFailed where ``target`` is one of them, or is there already and ``replace`` is not set.
     """
+    check_output(target, source, mask, replace=replace)
     frames = probe(source).expected_frames or 1
     step = max(1, frames // moments)
     rows: list[Rgb] = []
@@ -27,4 +32,5 @@ def contact_sheet(source: Path, mask: Path, target: Path, moments: int = 5) -> N
             rows.append(row_of(picture.rgb(*size), shown.rgb(*size)))
     if not rows:
         raise NoFrames(f"{source.name} and {mask.name} have no frame in common")
-    target.write_bytes(as_png(stacked(rows)))
+    with written_whole(target, replace=replace) as part:
+        part.write_bytes(as_png(stacked(rows)))

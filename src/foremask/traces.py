@@ -4,8 +4,6 @@ Off, and nothing of OpenTelemetry loaded, until `open_traces` is told where to s
 of the request's: a process needs to know the job and nothing else to go on with its trace (docs/adr/0071).
 """
 
-import os
-import socket
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from foremask import own_process
 from foremask.errors import ForemaskError, SettingsInvalid
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ def open_traces(otlp_url: str | None, process: str) -> None:
         {
             "service.name": "foremask",
             "service.version": version("foremask"),
-            "service.instance.id": f"{socket.gethostname()}/{os.getpid()}",
+            "service.instance.id": own_process.name(),
             "foremask.process": process,
         }
     )

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ from pathlib import Path
 import structlog
 import uvloop
 
+from foremask import own_process
 from foremask.engine.housekeeping import keep_house
 from foremask.engine.lanes import run_lanes
 from foremask.engine.media import Media
@@ -87,7 +87,7 @@ async def open_work(settings: Settings, media: Media, scratch: Path) -> AsyncIte
                 outbound=outbound,
                 media=media,
                 scratch=Path(steps),
-                worker=f"{socket.gethostname()}/{os.getpid()}",
+                worker=own_process.name(),
                 result_ttl_s=settings.result_ttl_s,
                 files_per_token=settings.files_per_token,
             )

@@ -10,7 +10,7 @@ import pytest
 import uvloop
 
 from foremask.errors import SettingsInvalid
-from foremask.own_process import ONE_THREAD
+from foremask.own_process import NUMERICS, ONE_THREAD
 from foremask.sandbox import confine
 from foremask.sandbox.confine import Level
 from foremask.sandbox.pool import MediaPool
@@ -66,12 +66,26 @@ async def test_threads_are_confined_too(pool: MediaPool, tmp_path: Path) -> None
 async def test_nothing_of_our_environment_reaches_the_child(
     pool: MediaPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No variable of ours, and no open file but its own five."""
+    """No variable but those that numerics depend on, and no open file but its own five."""
+    for name in NUMERICS:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("FOREMASK_DATABASE_URL", "postgresql://user:secret@host/name")
     facts = await pool.run("facts", {})
     assert set(facts["environ"]) <= {"LC_CTYPE", *ONE_THREAD}  # the interpreter's own, and ours
     assert facts["start"] == ""
     assert facts["fds"] <= 5  # three standard ones, the socket, and the directory being listed
+
+
+async def test_a_child_computes_by_its_parents_variables(
+    pool: MediaPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which kernel a library takes decides the last digit of a mask: docs/adr/0100."""
+    for name in NUMERICS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    monkeypatch.setenv("LD_PRELOAD_OF_SOMEBODY", "is none of them")
+    facts = await pool.run("facts", {})
+    assert facts["start"].split("\0") == ["OPENBLAS_CORETYPE=Haswell", ""]
 
 
 def test_no_open_file_is_handed_on_by_the_loop_that_workers_use(tmp_path: Path) -> None:

@@ -1,8 +1,12 @@
 """The library's functions, as the service calls them: in a confined child, by plain values."""
 
 import asyncio
+import hashlib
+import os
+import sys
 from collections.abc import AsyncGenerator
 from dataclasses import asdict
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
@@ -137,3 +141,36 @@ async def test_the_network_masks_in_the_sandbox_as_it_does_outside(
     assert report["sha256"] == expected.sha256
     assert told
     assert all(progress.frames_total == 10 for progress in told)
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize(
+    "variable",
+    ["OPENBLAS_CORETYPE=Haswell", "OPENBLAS_L2_SIZE=256", "OPENBLAS_L2_SIZE=2048"],
+)
+async def test_a_mask_is_the_same_inside_and_outside_whatever_kernels_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """The command line and the child have the same environment, as far as numbers go: docs/adr/0100."""
+    monkeypatch.setenv(*variable.split("="))
+    clip = synth.write(tmp_path / "short.mp4", synth.Spec(pts=synth.even(4, Fraction(30))))
+    model, outside, inside = model_path(), tmp_path / "outside.mp4", tmp_path / "job" / "inside.mp4"
+    async with MediaPool(
+        tmp_path / "slots", sandbox=Sandbox.REQUIRE, readable=[model.parent]
+    ) as pool:
+        report = await pool.run(
+            "mask",
+            {
+                "source": str(clip),
+                "target": str(inside),
+                "options": {"quality": "fast", "model": str(model), "limits": LIMITS},
+                "span": None,
+            },
+            read_paths=[clip],
+            scratch=tmp_path / "job",
+        )
+    words = ("-m", "foremask", "mask", str(clip), str(outside), "--quality", "fast")
+    environ = {name: text for name, text in os.environ.items() if not name.startswith("FOREMASK_")}
+    masking = await asyncio.create_subprocess_exec(sys.executable, *words, env=environ)
+    assert await masking.wait() == 0
+    assert report["sha256"] == hashlib.sha256(outside.read_bytes()).hexdigest()

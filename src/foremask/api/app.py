@@ -1,8 +1,6 @@
 """The API process: what it is made of, and how it runs."""
 
 import asyncio
-import os
-import socket
 from types import FrameType
 
 import structlog
@@ -12,6 +10,7 @@ from litestar import Litestar
 from litestar.di import Provide
 from litestar.types import ASGIApp
 
+from foremask import own_process
 from foremask.api import files, jobs, openapi, operations, pages, playground, problems, uploads
 from foremask.api.answers import Service
 from foremask.api.edge import Edge
@@ -123,7 +122,7 @@ async def serve(settings: Settings) -> None:
             settings, database, objects, outbound, prober, limits=limits, stopping=stopping
         )
         log.info("api.started", sandbox=str(pool.level), at=settings.base_url)
-        teller = Teller("api", f"{socket.gethostname()}/{os.getpid()}", 0, str(pool.level))
+        teller = Teller("api", own_process.name(), 0, str(pool.level))
         beside = [
             asyncio.create_task(uploads.keep_sweeping(objects)),
             asyncio.create_task(keep_telling(database, teller)),

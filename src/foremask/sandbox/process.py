@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from foremask import own_process
 from foremask.sandbox import messages
 from foremask.sandbox.confine import Level
 from foremask.sandbox.messages import LENGTH_BYTES, FromChild, FromParent, Ready, Setup
@@ -89,7 +90,7 @@ async def start(kind: Kind, inward: Path, outward: Path) -> Child:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
-            env={},  # no connection string, no key
+            env=own_process.numerics(os.environ),  # no connection string, no key
             cwd=outward,
             pass_fds=[theirs.fileno()],
             start_new_session=True,

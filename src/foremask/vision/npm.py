@@ -54,6 +54,10 @@ def fetch(package: Package, folder: Path, on_bytes: Callable[[int], None]) -> Pa
         process = subprocess.Popen(  # noqa: S603  # fixed words, no shell
             [*npm, "pack", f"{package.name}@{package.version}", "--cache", str(cache), *_FLAGS],
             cwd=folder,
+            # The settings that are npm's and the user's, and none of ours: a password, a token.
+            env={
+                name: text for name, text in os.environ.items() if not name.startswith("FOREMASK_")
+            },
             stdin=subprocess.DEVNULL,
             stdout=out,
             stderr=err,

@@ -1,0 +1,114 @@
+"""A file that is written beside its name and gets it when it is whole; nothing that was there is lost unasked."""
+
+import errno
+import fcntl
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from foremask.errors import OutputFailed
+
+_NO_HARD_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
+
+
+def check_output(target: Path, *sources: Path, replace: bool = False) -> None:
+    """Raise OutputFailed unless ``target`` may be written.
+
+    It must not be one of ``sources``, by any name, hard link or symbolic link. What is there already must
+    be a file, and is only replaced where ``replace`` says so.
+    """
+    for source in sources:
+        if is_same_file(target, source):
+            raise OutputFailed(f"the output is the input: {target} would be lost")
+    try:
+        mode = target.lstat().st_mode
+    except FileNotFoundError:
+        if not target.parent.is_dir():
+            raise OutputFailed(f"there is no directory {target.parent}") from None
+    except OSError as error:
+        raise OutputFailed(f"{target} cannot be written: {error.strerror}") from error
+    else:
+        if target.is_dir():
+            raise OutputFailed(f"{target} is a directory")
+        if not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
+            raise OutputFailed(f"{target} is not a file, and is not replaced by one")
+        if not replace:
+            raise _exists(target)
+    if not os.access(target.parent, os.W_OK):
+        raise OutputFailed(f"{target.parent} may not be written to")
+
+
+def is_same_file(one: Path, other: Path) -> bool:
+    """Whether both are there and are one file, whatever the links that lead to it."""
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
+
+
+@contextmanager
+def written_whole(target: Path, *, replace: bool = False) -> Iterator[Path]:
+    """A hidden name beside ``target`` to write to; it becomes ``target`` when the block ends well.
+
+    Otherwise it is removed. What a killed process left under such a name is removed by the next one
+    that writes ``target``. Raises OutputFailed when the file cannot be written, or when ``target``
+    has come into being meanwhile and ``replace`` does not allow for that.
+    """
+    part = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}")
+    with _translated(target):
+        _remove_abandoned(target)
+        held = part.open("xb")  # what cannot be written is found now, not after an hour
+    try:
+        with held:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield part
+            with _translated(target):
+                _name(part, target, replace=replace)
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+@contextmanager
+def _translated(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputFailed(f"{target} cannot be written: {error.strerror}") from error
+
+
+def _name(part: Path, target: Path, *, replace: bool) -> None:
+    if replace:
+        part.replace(target)
+        return
+    try:
+        os.link(part, target)  # unlike a rename, it never takes the place of a file
+    except FileExistsError:
+        raise _exists(target) from None
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        if os.path.lexists(target):
+            raise _exists(target) from None
+        part.rename(target)
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove the parts of ``target`` that nobody holds: their writers were killed."""
+    begin, end = f".{target.stem}.", f".part{target.suffix}"
+    for left in list(target.parent.iterdir()):
+        unique = left.name.removeprefix(begin).removesuffix(end)
+        if left.name != f"{begin}{unique}{end}" or len(unique) != 8:
+            continue
+        with suppress(OSError), left.open("rb") as opened:
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink()
+            left.with_name(f".{left.name}.part").unlink(missing_ok=True)  # video/writer.py's
+
+
+def _exists(target: Path) -> OutputFailed:
+    return OutputFailed(f"{target} exists already: --force replaces it, or replace=True in Python")
