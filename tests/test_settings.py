@@ -2,6 +2,7 @@
 
 import dataclasses
 import ipaddress
+import os
 from pathlib import Path
 
 import pytest
@@ -120,3 +121,11 @@ def test_relative_xdg_directories_are_ignored() -> None:
     """As the XDG specification asks."""
     assert places.cache_dir({"HOME": "/h", "XDG_CACHE_HOME": "here"}) == Path("/h/.cache/foremask")
     assert places.data_dir({"XDG_DATA_HOME": "/data"}) == Path("/data/foremask")
+
+
+def test_a_user_without_a_home_names_a_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container's user that passwd does not know, and no HOME: settings can be read all the same."""
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    monkeypatch.delenv("HOME", raising=False)
+    assert not places.data_dir({}).exists()
+    assert read_settings({"FOREMASK_DATA_DIR": "/data"}).data_dir == Path("/data")

@@ -18,5 +18,10 @@ def data_dir(environ: Mapping[str, str] = os.environ) -> Path:
 def _home(environ: Mapping[str, str], variable: str, below_home: str) -> Path:
     named = Path(environ.get(variable, ""))
     if not named.is_absolute():  # the XDG specification: a relative path is to be ignored
-        named = Path(environ.get("HOME") or Path.home()) / below_home
+        try:
+            named = Path(environ.get("HOME") or Path.home()) / below_home
+        except (
+            RuntimeError
+        ):  # a container's user without an entry in passwd: what is made there, says so
+            named = Path("/nonexistent") / below_home
     return named / "foremask"

@@ -1,0 +1,409 @@
+"""`make run` and `make mask` for strangers: a fresh clone, a clip over HTTP, its mask, and a stop, in each situation.
+
+``python -m tests.starts [--all] [NAME...]``, as root or where sudo asks for no password. With ``--all``, as CI says it, a
+situation that cannot be made on this machine is a failure; without it, it is reported.
+"""
+
+import argparse
+import http.server
+import json
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from foremask.video.verify import verify
+from tests import synth
+
+ROOT = Path(__file__).parents[1]
+TOKEN = "a-token-of-the-start-script"
+READY_S = 400.0  # packages and weights may have to come from their registries
+MASKED_S = 200.0
+STOPPED_S = 60.0
+PASSED_ON = ("PIP_", "UV_", "NPM_", "npm_", "SSL_", "REQUESTS_", "NODE_", "LANG")
+PROXIES = ("http_proxy", "https_proxy", "no_proxy")
+
+
+class CannotBeMade(Exception):
+    """This machine has no such situation; the text says why."""
+
+
+class Broken(Exception):
+    """The start did not end with a mask; the text says where."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One start: where, as whom, and by which means."""
+
+    clone: Path
+    environ: dict[str, str]
+    python: Path
+    user: int | None = None
+    before: tuple[str, ...] = ()
+    also_mask: bool = False
+    set_up: bool = field(default=False)
+
+
+class Machine:
+    """What the situations share: a working directory, a clip that is served, and caches."""
+
+    def __init__(self, work: Path, clip: Path, clip_url: str) -> None:
+        self.work, self.clip, self.clip_url = work, clip, clip_url
+        self.cleared: list[Path] = []
+        self.models = work / "models"
+        here = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "foremask"
+        if here.is_dir():
+            shutil.copytree(here, self.models, copy_function=_linked)
+        self.models.mkdir(exist_ok=True)
+        self.models.chmod(0o777)
+        found = shutil.which("uv") or str(ROOT / ".uv" / "bin" / "uv")
+        self.uv_cache = subprocess.run(  # noqa: S603  # ours
+            [found, "cache", "dir"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        (work / "bin").mkdir()
+        shutil.copy(found, work / "bin" / "uv")
+        self.interpreters = list(_interpreters())
+        if not self.interpreters:
+            raise Broken("there is no Python 3.12 or newer with its venv module")
+
+    def clone(self, place: Path, user: int | None = None) -> Path:
+        """A fresh clone that belongs to ``user``."""
+        place.parent.mkdir(parents=True, exist_ok=True)
+        _run("git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(place))
+        if user is not None:
+            _run("chown", "-R", f"{user}", str(place))
+        return place
+
+    def home(self, name: str, user: int | None = None) -> Path:
+        """An empty home that nobody else gets to."""
+        place = self.work / name
+        place.mkdir(mode=0o700)
+        if user is not None:
+            os.chown(place, user, -1)
+        self.cleared.append(place)
+        return place
+
+    def environ(
+        self, home: Path | None, *, uv: bool = True, own_cache: bool = False
+    ) -> dict[str, str]:
+        """What a stranger's shell has, with this machine's way to its registries, and the caches."""
+        kept = {
+            name: text
+            for name, text in os.environ.items()
+            if name.startswith(PASSED_ON) or name.lower() in PROXIES
+        }
+        path = os.pathsep.join(
+            part for part in os.environ["PATH"].split(os.pathsep) if ".venv" not in part
+        )
+        kept["PATH"] = f"{self.work / 'bin'}{os.pathsep}{path}" if uv else path
+        if home is not None:
+            kept["HOME"] = str(home)
+            kept["FOREMASK_MODEL_DIR"] = str(self.models)
+        kept["UV_CACHE_DIR"] = str(self.work / "uv-cache") if own_cache else self.uv_cache
+        return kept
+
+    def cache_for(self, user: int) -> None:
+        """A copy of uv's cache in which ``user`` may write; the files stay the same ones."""
+        place = self.work / "uv-cache"
+        if place.exists():
+            return
+        shutil.copytree(self.uv_cache, place, symlinks=True, copy_function=_linked)
+        for folder, _, names in os.walk(place):
+            os.chown(folder, user, -1)
+            for name in names:
+                path = Path(folder, name)
+                if "archive-v0" not in path.parts and not path.is_symlink():
+                    data = path.read_bytes()
+                    path.unlink()  # it is the other cache's too
+                    path.write_bytes(data)
+                    os.chown(path, user, -1)
+
+    def public(self) -> list[Path]:
+        """The interpreters that any user gets to."""
+        return [each for each in self.interpreters if _open_to_all(each)]
+
+
+def _linked(source: str, target: str) -> str:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+    return target
+
+
+def _open_to_all(path: Path) -> bool:
+    whole = path.resolve()
+    return all(each.stat().st_mode & 0o001 for each in (whole, *whole.parents))
+
+
+def _interpreters() -> Iterator[Path]:
+    """One of each Python from 3.12 on, those that every user gets to first."""
+    names = ["python3", *(f"python3.{minor}" for minor in range(12, 20))]
+    folders = ["/usr/bin", "/usr/local/bin", *os.environ["PATH"].split(os.pathsep)]
+    candidates = [Path(folder, name) for folder in folders for name in names]
+    candidates += sorted(Path.home().glob(".pyenv/versions/*/bin/python3"))
+    candidates += sorted(Path("/opt/hostedtoolcache/Python").glob("*/*/bin/python3"))
+    seen: set[str] = set()
+    asked = "import ensurepip, sys, venv; print(sys.version_info >= (3, 12), sys.version_info[:2])"
+    for path in candidates:
+        if ".venv" in path.parts or "shims" in path.parts or not path.exists():
+            continue
+        with suppress(OSError):
+            said = subprocess.run(  # noqa: S603  # an interpreter of this machine
+                [path, "-c", asked], capture_output=True, text=True, check=False
+            ).stdout
+            if said.startswith("True") and said not in seen:
+                seen.add(said)
+                yield path
+
+
+def _run(*words: str, **more: Any) -> None:  # noqa: ANN401  # subprocess.run's
+    done = subprocess.run(words, capture_output=True, text=True, check=False, **more)  # noqa: S603
+    if done.returncode:
+        raise Broken(f"{' '.join(words)}: {(done.stdout + done.stderr)[-1500:]}")
+
+
+def _call(base: str, path: str, body: dict[str, Any] | None = None) -> Any:  # noqa: ANN401  # JSON
+    request = urllib.request.Request(  # noqa: S310  # the service's own address
+        path if "://" in path else f"{base}{path}",
+        None if body is None else json.dumps(body).encode(),
+        {"api_token": TOKEN, "Content-Type": "application/json"},
+    )
+    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+        return json.load(answer)
+
+
+def start(machine: Machine, case: Case) -> None:
+    """Run, submit, wait, compare, stop."""
+    as_user: dict[str, Any] = {}
+    if case.user is not None:
+        as_user = {"user": case.user, "group": case.user, "extra_groups": []}
+    make = (*case.before, "make", "-C", str(case.clone), f"PYTHON={case.python}")
+    if case.set_up:  # by whoever owns the tree; who runs it may not write there
+        _run(*make, "setup", env=machine.environ(machine.home(f"{case.clone.name}-setup")))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    base = f"http://127.0.0.1:{port}"
+    environ = case.environ | {
+        "FOREMASK_PORT": str(port),
+        "FOREMASK_BOOTSTRAP_TOKEN": TOKEN,
+        "FOREMASK_ALLOW_PRIVATE": "127.0.0.0/8",
+    }
+    log = machine.work / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603  # our own Makefile
+            [*make, "run"],
+            env=environ,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            **as_user,
+        )
+        try:
+            _wait_ready(base, process, log)
+            _mask_over_http(machine, base, log)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGINT)  # Ctrl-C at a terminal
+            try:
+                process.wait(STOPPED_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                raise Broken(f"it does not stop within {STOPPED_S:.0f} s") from None
+    with socket.socket() as attempt:
+        if attempt.connect_ex(("127.0.0.1", port)) == 0:
+            raise Broken("it has stopped, and something still listens")
+    if case.also_mask:
+        made = machine.work / "made.mp4"
+        words = (f"VIDEO={machine.clip}", f"OUT={made}")
+        _run(*make, "mask", *words, env=case.environ, **as_user)
+        verify(machine.clip, made)
+        made.unlink()
+
+
+def _wait_ready(base: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + READY_S
+    while True:
+        if process.poll() is not None or time.monotonic() > deadline:
+            said = log.read_text(errors="replace")[-2500:]
+            raise Broken(f"it does not start (exit status {process.poll()}): {said}")
+        try:
+            _call(base, "/readyz")
+        except (OSError, urllib.error.URLError):
+            time.sleep(0.3)
+        else:
+            return
+
+
+def _mask_over_http(machine: Machine, base: str, log: Path) -> None:
+    asked = {"video": machine.clip_url, "quality": "fast"}
+    job = _call(base, "/v2/video/segment/foreground_mask", asked)
+    deadline = time.monotonic() + MASKED_S
+    while (status := _call(base, f"/v2/status/{job['request_id']}"))["status"] != "COMPLETED":
+        if status["status"] == "ERROR" or time.monotonic() > deadline:
+            raise Broken(f"no mask: {status}; {log.read_text(errors='replace')[-2500:]}")
+        time.sleep(0.3)
+    made = machine.work / "mask.mp4"
+    urllib.request.urlretrieve(status["result"]["video_url"], made)  # noqa: S310  # the service's
+    verify(machine.clip, made)  # frames, times, size and sound are the clip's
+    made.unlink()
+
+
+def _nobody() -> int:
+    with suppress(KeyError):
+        return pwd.getpwnam("nobody").pw_uid
+    raise CannotBeMade("there is no user nobody")
+
+
+def _public(machine: Machine) -> Path:
+    if not machine.public():
+        raise CannotBeMade(
+            "every Python from 3.12 on is in a directory that other users do not get to"
+        )
+    return machine.public()[0]
+
+
+def closed_home(machine: Machine, python: Path) -> Case:
+    """Root, the clone in a home of mode 0700, no uv: what a rented machine's first shell is."""
+    home = machine.home("closed home of root")
+    clone = machine.clone(home / "foremask")
+    return Case(clone, machine.environ(home, uv=False), python, also_mask=True)
+
+
+def ordinary_user(machine: Machine, _: Path) -> Case:
+    """A user without rights, in a home of their own."""
+    user, python = _nobody(), _public(machine)
+    machine.cache_for(user)
+    home = machine.home("home of a user", user)
+    clone = machine.clone(home / "foremask", user)
+    environ = machine.environ(home, own_cache=True) | {"UV_LINK_MODE": "copy"}
+    return Case(clone, environ, python, user, also_mask=True)
+
+
+def odd_path(machine: Machine, python: Path) -> Case:
+    """A path with blanks, an umlaut and a quote."""
+    home = machine.home("odd path")
+    return Case(machine.clone(home / "Bücher & 'Filme' neu"), machine.environ(home), python)
+
+
+def read_only_tree(machine: Machine, _: Path) -> Case:
+    """Root has set it up, and a user runs it who cannot write there."""
+    user, python = _nobody(), _public(machine)
+    home = machine.home("home of a reader", user)
+    clone = machine.clone(machine.work / "read-only")
+    return Case(clone, machine.environ(home), python, user, set_up=True)
+
+
+def no_home(machine: Machine, python: Path) -> Case:
+    """HOME is not set, as in a unit or a container; the model is in the cache of the user's entry in passwd."""
+    data = machine.home("data without a home")
+    clone = machine.clone(machine.work / "homeless")
+    environ = machine.environ(None) | {"FOREMASK_DATA_DIR": str(data)}
+    return Case(clone, environ, python)
+
+
+def small_tmp(machine: Machine, python: Path) -> Case:
+    """1 MiB for temporary files, where no program runs."""
+    mount = "mount -t tmpfs -o noexec,size=1m tmpfs /tmp"
+    asked = ("unshare", "-m", "sh", "-c", mount)
+    tried = subprocess.run(asked, capture_output=True, check=False)  # noqa: S603  # fixed words
+    if tried.returncode:
+        raise CannotBeMade(f"no mount namespace: {tried.stderr.decode(errors='replace').strip()}")
+    home = machine.home("home with a small tmp")
+    before = ("unshare", "-m", "sh", "-c", f'{mount} && exec "$@"', "sh")
+    return Case(machine.clone(home / "foremask"), machine.environ(home), python, before=before)
+
+
+SITUATIONS: dict[str, Callable[[Machine, Path], Case]] = {
+    "closed-home": closed_home,
+    "ordinary-user": ordinary_user,
+    "odd-path": odd_path,
+    "read-only-tree": read_only_tree,
+    "no-home": no_home,
+    "small-tmp": small_tmp,
+}
+
+
+@contextmanager
+def _prepared() -> Iterator[Machine]:
+    work = Path(tempfile.mkdtemp(prefix="foremask-starts-", dir="/var/tmp"))  # /tmp is a situation
+    work.chmod(0o755)
+    clip = synth.write(work / "clip.mp4", synth.Spec(sound=(synth.Tone(),)))
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(work)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    machine = None
+    try:
+        machine = Machine(work, clip, f"http://127.0.0.1:{server.server_address[1]}/clip.mp4")
+        yield machine
+    finally:
+        server.shutdown()
+        for home in machine.cleared if machine else []:
+            for link in (home / ".local/share/foremask/postgres", home / "postgres"):
+                if link.is_symlink():  # docs/operations.md: root's database is elsewhere
+                    shutil.rmtree(link.resolve(), ignore_errors=True)
+        with suppress(OSError):
+            Path("/var/lib/foremask").rmdir()
+        shutil.rmtree(work, ignore_errors=True)
+
+
+def main() -> int:
+    """Make every situation, and say of each how it went."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("names", nargs="*", help=", ".join(SITUATIONS))
+    options.add_argument("--all", action="store_true", help="what cannot be made is a failure")
+    asked = options.parse_args()
+    if os.geteuid() != 0:
+        sudo = shutil.which("sudo")
+        check = (sudo or "false", "-n", "true")
+        free = subprocess.run(check, capture_output=True, check=False)  # noqa: S603  # fixed words
+        if free.returncode == 0:
+            words = ["sudo", "-n", "--preserve-env", f"PATH={os.environ['PATH']}", sys.executable]
+            os.execvp("sudo", [*words, "-m", "tests.starts", *sys.argv[1:]])  # noqa: S606, S607
+        print("NOT MADE: no situation, since this is not root and sudo asks for a password")  # noqa: T201
+        return int(asked.all)
+    lost = missing = 0
+    with _prepared() as machine:
+        runs = [(name, SITUATIONS[name]) for name in asked.names or SITUATIONS]
+        pythons = [machine.interpreters[n % len(machine.interpreters)] for n in range(len(runs))]
+        print("Python:", *machine.interpreters, flush=True)  # noqa: T201
+        for (name, make), python in zip(runs, pythons, strict=True):
+            began, outcome = time.monotonic(), "ok"
+            chosen = python
+            try:
+                case = make(machine, python)
+                chosen = case.python
+                start(machine, case)
+            except CannotBeMade as why:
+                missing, outcome = missing + 1, f"NOT MADE: {why}"
+            except Exception as error:  # noqa: BLE001  # the others are tried all the same
+                lost, outcome = lost + 1, f"FAILED: {type(error).__name__}: {error}"
+            took_s = time.monotonic() - began
+            print(f"{name:<15} {took_s:5.0f} s  {chosen}  {outcome}", flush=True)  # noqa: T201
+    print(f"{lost} failed, {missing} could not be made")  # noqa: T201
+    return int(lost > 0 or (missing > 0 and asked.all))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
