@@ -6,8 +6,10 @@ import ipaddress
 import socket
 import ssl
 import sys
+import threading
 from collections.abc import AsyncGenerator, Buffer, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -17,6 +19,7 @@ from foremask.errors import (
     FileTooLarge,
     ForemaskError,
     NotAVideo,
+    Overloaded,
     UrlForbidden,
     UrlNotAllowed,
     UrlPrivate,
@@ -446,6 +449,36 @@ async def test_dns_that_does_not_answer_has_an_end(monkeypatch: pytest.MonkeyPat
     async with Outbound(resolve=never) as outbound:
         with pytest.raises(UrlUnreachable):
             await fetched(outbound, "http://slow.example/")
+
+
+async def test_names_of_a_dead_zone_leave_look_ups_for_others(
+    origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A asks for fifty names that nobody answers for; B's is found at once, and A's lack of places is not its URLs' fault."""
+    monkeypatch.setattr(wire, "RESOLVE_S", 0.3)
+    monkeypatch.setattr(client, "PLACE_S", 0.2)
+    real, over = socket.getaddrinfo, threading.Event()
+
+    def look_up(host: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        if host.endswith(".dead.example"):
+            over.wait(20)
+            raise socket.gaierror
+        return real("127.0.0.1", *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    async with Outbound(allow_private=[LOOPBACK]) as outbound:
+        asked = [
+            asyncio.create_task(outbound.check_url(f"http://{n}.dead.example:81/", owner="a"))
+            for n in range(50)
+        ]
+        await asyncio.sleep(0.05)
+        for _ in range(20):
+            await outbound.check_url(origin.url(host="alive.example"), owner="b")
+        told = await asyncio.gather(*asked, return_exceptions=True)
+        over.set()
+    kinds = [type(each) for each in told]
+    assert kinds.count(UrlUnreachable) == client.LOOK_UPS_PER_OWNER
+    assert kinds.count(Overloaded) == 50 - client.LOOK_UPS_PER_OWNER
 
 
 async def test_an_open_network_opens_its_ports_and_nothing_else(origin: Origin) -> None:

@@ -13,6 +13,7 @@ import hmac
 import os
 import re
 import secrets
+import shutil
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator
@@ -27,7 +28,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store, from_url
 
 from foremask import meters
-from foremask.errors import LinkInvalid, ObjectLost, ServiceUnavailable
+from foremask.errors import LinkInvalid, ObjectLost, ServiceUnavailable, StorageFull
 from foremask.options import MEDIA_TYPES
 
 FILES_PATH = "/v2/files/"
@@ -35,6 +36,8 @@ FORM_PATH = "/v2/uploads"
 BLOCK_BYTES = 1 << 20
 PART_BYTES = 8 << 20  # 10 000 parts is S3's limit: files up to 80 GB
 PARTS_AT_ONCE = 3
+RESERVE_BYTES = 2 << 30
+FULL_RETRY_S = 60.0
 STEP_S = 3600  # links made within the same hour are the same text
 
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
@@ -60,6 +63,20 @@ class Upload:
     max_bytes: int
     media_type: str
     expires_at: int
+
+
+def check_free(directory: Path, size: int, reserve: int | None) -> None:
+    """Raise StorageFull unless the directory's disk has ``size`` bytes more than the reserve."""
+    usage = shutil.disk_usage(directory)
+    kept = min(usage.total // 20, RESERVE_BYTES) if reserve is None else reserve
+    if usage.free - size < kept:
+        error = StorageFull(
+            f"The disk has {usage.free} bytes free; {size} are needed beside the reserve of {kept}. Try again later.",
+            limit=kept,
+            actual=usage.free,
+        )
+        error.retry_after_s = FULL_RETRY_S
+        raise error
 
 
 def local_url(directory: Path) -> str:
@@ -221,6 +238,21 @@ class Objects:
             await self.head(_SIGNING_KEY)
         except ObjectLost:
             raise ServiceUnavailable("The object store has lost its signing key.") from None
+
+    def disk(self) -> tuple[int, int] | None:
+        """Size and free bytes of a local store's disk; None for a bucket."""
+        if not isinstance(self._store, LocalStore):
+            return None
+        usage = shutil.disk_usage(_root(self._store))
+        return usage.total, usage.free
+
+    def check_free(self, size: int, reserve: int | None) -> None:
+        """Raise StorageFull unless a local store's disk has ``size`` bytes more than the reserve.
+
+        None reserves a twentieth of the disk, 2 GiB at most.
+        """
+        if isinstance(self._store, LocalStore):
+            check_free(_root(self._store), size, reserve)
 
     @property
     def is_local(self) -> bool:

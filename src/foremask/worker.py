@@ -89,6 +89,7 @@ async def open_work(settings: Settings, media: Media, scratch: Path) -> AsyncIte
                 scratch=Path(steps),
                 worker=own_process.name(),
                 result_ttl_s=settings.result_ttl_s,
+                free_reserve=settings.free_reserve,
                 files_per_token=settings.files_per_token,
             )
 

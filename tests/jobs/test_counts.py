@@ -1,6 +1,7 @@
 """What processes count is added up once, whoever tells it and however often."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from foremask.api import metrics
 from foremask.jobs import counts
 from foremask.jobs.counts import Teller, keep_telling
 from foremask.jobs.database import Database
+from foremask.objects import local_url, open_objects
 
 pytestmark = pytest.mark.postgres
 
@@ -54,13 +56,14 @@ async def test_a_process_that_stops_tells_its_last(database: Database) -> None:
     assert not (await counts.now(database)).processes
 
 
-async def test_the_page_shows_the_sums_in_order(database: Database) -> None:
+async def test_the_page_shows_the_sums_in_order(database: Database, tmp_path: Path) -> None:
     """Buckets rise; a series that nobody counted is there as 0; what this version does not know is left out."""
     await Teller("worker", "page", 1, "none").tell(database)
     await database.all(
         "insert into counts values ('foremask_of_another_version_total', '{}', 7) on conflict do nothing"
     )
-    text = (await metrics.page(database))[0].decode()
+    objects = await open_objects(local_url(tmp_path), "http://127.0.0.1:1")
+    text = (await metrics.page(database, objects))[0].decode()
     buckets = [
         float(line.rpartition(" ")[2])
         for line in text.splitlines()

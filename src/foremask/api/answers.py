@@ -15,7 +15,7 @@ from litestar.types import Receive, Scope, Send
 
 from foremask.api.probing import Prober
 from foremask.api.throttle import Throttle
-from foremask.jobs.admission import Grant
+from foremask.jobs.admission import NO_LIMIT, Grant
 from foremask.jobs.database import Database
 from foremask.objects import Objects
 from foremask.options import Limits
@@ -40,6 +40,14 @@ class Service:
     limits: Limits
     reads: Throttle
     stopping: asyncio.Event
+
+    @property
+    def storage_limit(self) -> int:
+        """The bytes that one token may have stored."""
+        if (given := self.settings.storage_per_token) is not None:
+            return given
+        disk = self.objects.disk()
+        return NO_LIMIT if disk is None else disk[0] // 4
 
 
 Parts = NamedDependency[SkipValidation[Service]]

@@ -14,7 +14,7 @@ from foremask import own_process
 from foremask.api import files, jobs, openapi, operations, pages, playground, problems, uploads
 from foremask.api.answers import Service
 from foremask.api.edge import Edge
-from foremask.api.probing import GuardedProber, Prober
+from foremask.api.probing import PROBES_AT_ONCE, GuardedProber, Prober
 from foremask.api.throttle import Throttle
 from foremask.errors import SettingsInvalid
 from foremask.jobs.counts import Teller, keep_telling
@@ -31,7 +31,6 @@ READS_PER_SECOND = 2000  # for each token and process; what one API process can 
 READS_BURST = 4000
 STOP_S = 10  # a probe may take eight
 DATABASE_CONNECTIONS = 16
-PROBES_AT_ONCE = 2  # most of a probe is waiting for the origin; the child takes milliseconds
 
 HANDLERS = (
     jobs.submit,
@@ -124,7 +123,7 @@ async def serve(settings: Settings) -> None:
         log.info("api.started", sandbox=str(pool.level), at=settings.base_url)
         teller = Teller("api", own_process.name(), 0, str(pool.level))
         beside = [
-            asyncio.create_task(uploads.keep_sweeping(objects)),
+            asyncio.create_task(uploads.keep_sweeping(objects, database)),
             asyncio.create_task(keep_telling(database, teller)),
         ]
         try:

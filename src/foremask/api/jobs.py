@@ -64,12 +64,14 @@ async def _accepted(request: Ask, service: Service, told: Span) -> tuple[str, bo
         told.note(preset=asked.preset.value, job=made.request_id)
         return made.request_id, asked.sync
     call = await charge(request, service.database)
+    owner = str(call.grant.token_id)
     asked = parsing.parse_submission(await parsing.read_object(request))
     parsing.check_idempotency_key(request)
-    source = await locate(asked.video, service.objects, service.outbound)
+    source = await locate(asked.video, service.objects, service.outbound, owner)
     await _check_webhook(service, call, asked.webhook_url)
     with span("probe"):
-        clip = await service.prober.probe(source, asked.preset)
+        clip = await service.prober.probe(source, asked.preset, owner)
+    service.objects.check_free(2 * (clip or {}).get("size_bytes", 0), service.settings.free_reserve)
     with span("admit"):
         admitted = await admission.admit(
             service.database,
@@ -85,6 +87,7 @@ async def _accepted(request: Ask, service: Service, told: Span) -> tuple[str, bo
                 body_hash=asked.body_hash,
                 clip=clip,
             ),
+            storage_limit=service.storage_limit,
         )
     made_id = admitted.request_id
     told.note(preset=asked.preset.value, job=made_id if made_id != request_id(request) else None)
@@ -96,9 +99,9 @@ async def probe(request: Ask, service: Parts) -> ASGIResponse:
     """Say what a job would be told, and start nothing."""
     call = await charge(request, service.database)
     asked = parsing.parse_submission(await parsing.read_object(request))
-    source = await locate(asked.video, service.objects, service.outbound)
+    source = await locate(asked.video, service.objects, service.outbound, str(call.grant.token_id))
     await _check_webhook(service, call, asked.webhook_url)
-    clip = await service.prober.probe(source, asked.preset)
+    clip = await service.prober.probe_now(source, asked.preset, str(call.grant.token_id))
     if clip is None:
         raise UrlUnreachable(
             f"The origin did not give enough of the clip within {BUDGET_S:.0f} s to tell what it is; "
@@ -138,7 +141,7 @@ async def _check_webhook(service: Service, call: Call, url: str | None) -> None:
     """Refuse a webhook that may not be called; the token's own receiver here always may."""
     own = receiver_url(service.settings.base_url, call.grant.token_id)
     if url is not None and url != own:
-        await service.outbound.check_url(url, "webhook_url")
+        await service.outbound.check_url(url, "webhook_url", str(call.grant.token_id))
 
 
 async def check_id(service: Service, token: bytes, job: str) -> None:

@@ -8,16 +8,20 @@ from prometheus_client.metrics_core import Metric
 
 from foremask import meters
 from foremask.errors import ServiceUnavailable
-from foremask.jobs import counts
+from foremask.jobs import counts, stored
 from foremask.jobs.counts import Now
 from foremask.jobs.database import Database
 from foremask.meters import Series
+from foremask.objects import Objects
 
 
-async def page(database: Database) -> tuple[bytes, str]:
+async def page(database: Database, objects: Objects) -> tuple[bytes, str]:
     """The metrics as text, and their media type; without a database, what this process knows by itself."""
+    disk = objects.disk()
+    meters.DISK_FREE.set(math.nan if disk is None else disk[1])
     try:
         totals, now = await counts.totals(database), await counts.now(database)
+        meters.STORED.set(await stored.total(database))
     except ServiceUnavailable:
         meters.DATABASE_UP.set(0)
         for gauge in (
@@ -29,6 +33,7 @@ async def page(database: Database) -> tuple[bytes, str]:
         ):
             gauge.clear()
         meters.SLOTS.set(math.nan)
+        meters.STORED.set(math.nan)
         return generate_latest(meters.HERE), CONTENT_TYPE_LATEST
     meters.DATABASE_UP.set(1)
     _show(now)

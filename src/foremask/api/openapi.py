@@ -24,7 +24,12 @@ type Reasons = tuple[type[ForemaskError], ...]
 TOKEN: Reasons = (errors.TokenMissing, errors.TokenInvalid)
 CHARGED: Reasons = (*TOKEN, errors.QuotaExhausted, errors.RateLimited)
 BODY: Reasons = (errors.BodyTooLarge, errors.ContentTypeWrong, errors.BadJson)
-ALWAYS: Reasons = (errors.Internal, errors.ServiceUnavailable)
+ALWAYS: Reasons = (
+    errors.Internal,
+    errors.ServiceUnavailable,
+    errors.Overloaded,
+    errors.StorageFull,
+)
 SUBMISSION: Reasons = (
     errors.VideoMissing,
     errors.VideoInvalid,
@@ -34,7 +39,12 @@ SUBMISSION: Reasons = (
     *errors.UrlRefused.__subclasses__(),
     *errors.ClipRefused.__subclasses__(),
 )
-ADMISSION: Reasons = (errors.IdempotencyMismatch, errors.TooManyJobs, errors.QueueFull)
+ADMISSION: Reasons = (
+    errors.IdempotencyMismatch,
+    errors.TooManyJobs,
+    errors.QueueFull,
+    errors.StorageQuota,
+)
 
 _SHAPES = (
     schemas.JobRequest,

@@ -56,5 +56,5 @@ async def _objects(service: Service) -> str:
 @readable("/metrics")
 async def metrics_page(service: Parts) -> ASGIResponse:
     """What this process and all of them together have counted, for Prometheus; also without a database."""
-    text, media_type = await metrics.page(service.database)
+    text, media_type = await metrics.page(service.database, service.objects)
     return ASGIResponse(body=text, media_type=media_type, headers={"Cache-Control": "no-store"})

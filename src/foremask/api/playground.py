@@ -123,10 +123,11 @@ async def receive(request: Ask, service: Parts, token: FromPath[str]) -> ASGIRes
 @post("/v2/playground/clip", status_code=200)
 async def clip(request: Ask, service: Parts) -> ASGIApp:
     """The bytes of a clip that a job would accept, so that the page asks no other host for them."""
-    await charge(request, service.database)
+    call = await charge(request, service.database)
+    owner = str(call.grant.token_id)
     asked = parsing.parse_submission(await parsing.read_object(request))
-    source = await locate(asked.video, service.objects, service.outbound)
-    found = await service.prober.probe(source, asked.preset)
+    source = await locate(asked.video, service.objects, service.outbound, owner)
+    found = await service.prober.probe_now(source, asked.preset, owner)
     if found is None:  # whatever it is, it has not been seen to be a video: it is not passed on
         raise UrlUnreachable(
             "The origin is too slow to show the clip here; a job would be accepted.", param="video"

@@ -3,20 +3,32 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import msgspec
 import structlog
 
 from foremask import meters
-from foremask.errors import BY_REASON, Internal, LinkInvalid, ObjectLost, UrlForbidden, UrlStatus
+from foremask.errors import (
+    BY_REASON,
+    Internal,
+    LinkInvalid,
+    ObjectLost,
+    Overloaded,
+    UrlForbidden,
+    UrlStatus,
+)
+from foremask.fairness import FairSemaphore
 from foremask.objects import Objects
 from foremask.options import Limits, Preset
 from foremask.outbound import MAX_READ_BYTES, Outbound, OutOfReach
 from foremask.sandbox.pool import ChildDied, MediaPool
 
 BUDGET_S = 8.0
+PROBES_AT_ONCE = 4  # most of a probe is waiting for the origin; the child takes milliseconds
+PROBES_PER_OWNER = 2
+PLACE_S = 3.0
 
 type ReadAt = Callable[[int, int], Awaitable[bytes]]
 
@@ -34,8 +46,12 @@ class Source:
 class Prober(Protocol):
     """Looks at a clip and says what it is."""
 
-    async def probe(self, source: Source, preset: Preset) -> dict[str, Any] | None:
+    async def probe(self, source: Source, preset: Preset, owner: str) -> dict[str, Any] | None:
         """The clip's facts; None when the budget does not suffice. Raises the reason to refuse it."""
+        ...
+
+    async def probe_now(self, source: Source, preset: Preset, owner: str) -> dict[str, Any] | None:
+        """As `probe`, but raises Overloaded when the owner gets no place in time."""
         ...
 
 
@@ -48,50 +64,80 @@ class GuardedProber:
     pool: MediaPool
     limits: Limits
     budget_s: float = BUDGET_S
+    places: FairSemaphore = field(
+        default_factory=lambda: FairSemaphore(
+            PROBES_AT_ONCE, PROBES_PER_OWNER, meters.HELD_BACK.labels("probe").inc
+        )
+    )
 
-    async def probe(self, source: Source, preset: Preset) -> dict[str, Any] | None:
+    async def probe(self, source: Source, preset: Preset, owner: str) -> dict[str, Any] | None:
         """The clip's facts; None when the budget does not suffice. Raises the reason to refuse it."""
+        try:
+            return await self.probe_now(source, preset, owner)
+        except Overloaded:
+            return None  # a worker probes it later
+
+    async def probe_now(self, source: Source, preset: Preset, owner: str) -> dict[str, Any] | None:
+        """As `probe`, but raises Overloaded when the owner gets no place in time."""
         outcome, began = "refused", time.monotonic()
         try:
-            clip = await self._judge(source, preset)
+            clip = await self._judge(source, preset, owner)
             outcome = "undecided" if clip is None else "judged"
+        except Overloaded:
+            outcome = "overloaded"
+            raise
+        else:
             return clip
         finally:
             meters.PROBE_SECONDS.labels(outcome).observe(time.monotonic() - began)
 
-    async def _judge(self, source: Source, preset: Preset) -> dict[str, Any] | None:
+    async def _judge(self, source: Source, preset: Preset, owner: str) -> dict[str, Any] | None:
         try:
             async with asyncio.timeout(self.budget_s):
                 if source.key is not None:
-                    return await self._stored(source.key, preset)
-                return await self._remote(source.url or "", preset)
+                    return await self._stored(source.key, preset, owner)
+                return await self._remote(source.url or "", preset, owner)
         except (TimeoutError, OutOfReach):
             return None
         except ChildDied as died:
             log.warning("probe.died", notes=getattr(died, "__notes__", []))
             return None
 
-    async def _remote(self, url: str, preset: Preset) -> dict[str, Any] | None:
-        async with self.outbound.open_range_reader(url, max_bytes=self.limits.max_bytes) as reader:
+    async def _remote(self, url: str, preset: Preset, owner: str) -> dict[str, Any] | None:
+        async with self.outbound.open_range_reader(
+            url, max_bytes=self.limits.max_bytes, owner=owner
+        ) as reader:
             if reader.size is None:
                 return None
-            return await self._ask(reader.size, reader.read_at, preset)
+            return await self._ask(reader.size, reader.read_at, preset, owner)
 
-    async def _stored(self, key: str, preset: Preset) -> dict[str, Any]:
+    async def _stored(self, key: str, preset: Preset, owner: str) -> dict[str, Any]:
         size = (await self.objects.head(key)).size
 
         async def read_at(offset: int, length: int) -> bytes:
             length = min(length, MAX_READ_BYTES, size - offset)
             return await self.objects.read(key, offset, length) if length > 0 <= offset else b""
 
-        return await self._ask(size, read_at, preset)
+        return await self._ask(size, read_at, preset, owner)
 
-    async def _ask(self, size: int, read_at: ReadAt, preset: Preset) -> dict[str, Any]:
+    async def _ask(self, size: int, read_at: ReadAt, preset: Preset, owner: str) -> dict[str, Any]:
         wanted = {"limits": asdict(self.limits), "size": size, "preset": preset.value}
-        told = msgspec.convert(
-            await self.pool.run("look", wanted, read_at=read_at, wall_clock_s=2 * self.budget_s),
-            _Told,
-        )
+        try:
+            async with asyncio.timeout(PLACE_S):
+                await self.places.acquire(owner)
+        except TimeoutError:
+            raise Overloaded(
+                f"The clip could not be looked at within {PLACE_S:g} s: your other clips, or others', are "
+                "being looked at. Send the same request again.",
+                limit=PROBES_PER_OWNER,
+            ) from None
+        try:
+            value = await self.pool.run(
+                "look", wanted, read_at=read_at, wall_clock_s=2 * self.budget_s
+            )
+        finally:
+            self.places.release(owner)
+        told = msgspec.convert(value, _Told)
         if told.refused is None:
             return told.clip
         kind = BY_REASON.get(told.refused, Internal)
@@ -109,10 +155,10 @@ class _Told(msgspec.Struct):
     actual: float | None = None
 
 
-async def locate(video: str, objects: Objects, outbound: Outbound) -> Source:
+async def locate(video: str, objects: Objects, outbound: Outbound, owner: str) -> Source:
     """Where ``video`` points to; the form of the URL, its port and scheme are right afterwards.
 
-    Raises VideoInvalid or UrlRefused.
+    Raises VideoInvalid, UrlRefused or Overloaded.
     """
     try:
         key = objects.key_of(video)
@@ -121,7 +167,7 @@ async def locate(video: str, objects: Objects, outbound: Outbound) -> Source:
             f"{error.details} An upload's file_url is good for one day.", param="video"
         ) from None
     if key is None:
-        await outbound.check_url(video, "video")
+        await outbound.check_url(video, "video", owner)
         return Source(url=video)
     try:
         await objects.head(key)

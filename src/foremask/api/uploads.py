@@ -12,7 +12,7 @@ from litestar import post
 from litestar.response.base import ASGIResponse
 
 from foremask.api import parsing
-from foremask.api.answers import Ask, Parts, json_answer
+from foremask.api.answers import Ask, Parts, Service, json_answer
 from foremask.api.auth import charge, request_id
 from foremask.api.problems import rate_headers
 from foremask.errors import (
@@ -24,6 +24,9 @@ from foremask.errors import (
     ObjectLost,
     ServiceUnavailable,
 )
+from foremask.jobs import stored
+from foremask.jobs.admission import NO_LIMIT
+from foremask.jobs.database import Database
 from foremask.objects import FORM_PATH, Objects, Upload
 from foremask.options import MEDIA_TYPES
 
@@ -33,6 +36,7 @@ KEPT_S = 3 * FILE_S  # a job may be submitted in the last minute of the first da
 SWEEP_S = 3600.0
 MAX_FIELD_BYTES = 4096
 MAX_FIELDS = 32
+RESERVE_BYTES = 32 << 20  # where nobody says how much will come
 MAX_FORM_BYTES = 64 << 10  # what the fields and boundaries may add to the file
 
 log = structlog.get_logger(__name__)
@@ -43,7 +47,8 @@ type _Event = multipart.MultipartSegment | bytearray | bytes | None
 @post("/v2/video/upload", status_code=200)
 async def start_upload(request: Ask, service: Parts) -> ASGIResponse:
     """Give the form by which one file can be uploaded, and the URL under which a job finds it."""
-    await charge(request, service.database)
+    call = await charge(request, service.database)
+    service.objects.check_free(0, service.settings.free_reserve)
     kind = parsing.parse_media_type(await parsing.read_object(request, may_be_empty=True))
     suffixes = [suffix for suffix, known in MEDIA_TYPES.items() if known == kind]
     own = request_id(request)
@@ -53,6 +58,7 @@ async def start_upload(request: Ask, service: Parts) -> ASGIResponse:
         media_type=kind,
         expires_at=int(time.time()) + FORM_S,
     )
+    await stored.new_upload(service.database, upload.key, call.grant.token_id)
     result = {
         "upload_url": service.settings.base_url + FORM_PATH,
         "upload_fields": service.objects.upload_form(upload),
@@ -80,16 +86,49 @@ async def receive_upload(request: Ask, service: Parts) -> ASGIResponse:
     try:
         await service.objects.head(upload.key)
     except ObjectLost:
-        await service.objects.put_stream(upload.key, _counted(content, upload))
+        await _store(service, upload, content, int(size) if size.isdecimal() else 0)
         return ASGIResponse(status_code=204)
     raise LinkInvalid("This form has been used; ask for another to upload again.")
 
 
-async def keep_sweeping(objects: Objects) -> None:
+async def _store(
+    service: Service, upload: Upload, content: AsyncIterator[bytes], declared: int
+) -> None:
+    """Put the file, in the token's quota and with the disk's reserve untouched, or nothing of it."""
+    size = reserved = 0
+
+    async def reserve(more: int) -> None:
+        nonlocal reserved
+        service.objects.check_free(more, service.settings.free_reserve)
+        reserved = size + more
+        await stored.reserve(service.database, upload.key, reserved, service.storage_limit)
+
+    async def counted() -> AsyncGenerator[bytes]:
+        nonlocal size
+        async for block in content:
+            if size + len(block) > upload.max_bytes:
+                raise _too_large(upload, size + len(block))
+            if size + len(block) > reserved:
+                await reserve(max(RESERVE_BYTES, len(block)))
+            size += len(block)
+            yield block
+
+    try:
+        await reserve(declared)
+        await service.objects.put_stream(upload.key, counted())
+    except BaseException:
+        await asyncio.shield(stored.reserve(service.database, upload.key, 0, 0))
+        raise
+    await stored.reserve(service.database, upload.key, size, NO_LIMIT)
+
+
+async def keep_sweeping(objects: Objects, database: Database) -> None:
     """Delete the uploads that nobody can use any more, every hour; runs until cancelled."""
     while True:
         try:
-            await sweep(objects, datetime.now(UTC) - timedelta(seconds=KEPT_S))
+            before = datetime.now(UTC) - timedelta(seconds=KEPT_S)
+            await sweep(objects, before)
+            await stored.forget(database, before - timedelta(seconds=FORM_S))
         except ServiceUnavailable as error:
             log.warning("uploads.not_swept", details=error.details)
         await asyncio.sleep(SWEEP_S)
@@ -162,15 +201,6 @@ async def _file(events: AsyncIterator[_Event]) -> AsyncGenerator[bytes]:
             yield bytes(event)
     if inside:
         raise FormInvalid("The form broke off inside the file.")
-
-
-async def _counted(content: AsyncIterator[bytes], upload: Upload) -> AsyncGenerator[bytes]:
-    size = 0
-    async for block in content:
-        size += len(block)
-        if size > upload.max_bytes:
-            raise _too_large(upload, size)
-        yield block
 
 
 def _too_large(upload: Upload, size: int) -> FileTooLarge:

@@ -16,7 +16,7 @@ from foremask.engine.work import Work
 from foremask.errors import ObjectLost, TimedOut
 from foremask.jobs import steps
 from foremask.jobs.steps import Step
-from foremask.objects import strip_key
+from foremask.objects import check_free, strip_key
 from foremask.options import KEPT, Preset
 from foremask.sandbox.messages import Progress
 from foremask.traces import span
@@ -50,6 +50,9 @@ async def ingest(work: Work, step: Step, scratch: Path, advance: Advance) -> dic
     if step.quality == KEPT:
         return {"clip": step.clip, "source_key": step.source_key, "segments": [{"whole": True}]}
     source = scratch / "source"
+    size = (step.clip or {}).get("size_bytes", 0)
+    check_free(scratch, 2 * size, work.free_reserve)
+    work.objects.check_free(2 * size, work.free_reserve)
     if step.source_key is not None:
         with span("load"):
             await work.objects.get(step.source_key, source)
@@ -61,6 +64,7 @@ async def ingest(work: Work, step: Step, scratch: Path, advance: Advance) -> dic
                 max_bytes=work.limits.max_bytes,
                 deadline_s=min(work.pace.download_s, _left_s(work, step)),
                 on_bytes=lambda _done, _total: advance.move(),
+                owner=str(step.token),
             )
     else:
         raise ObjectLost("the job's source is no longer known")
@@ -162,7 +166,7 @@ async def _store_result(
     key = f"results/{step.name.job}/{attempt}/{step.name.job}{target.suffix}"
     strip = report.pop("strip", None)
     with span("store"):
-        await work.objects.put(key, target)
+        report["bytes"] = (await work.objects.put(key, target)).size
         if strip:
             beside = target.with_name("strip.json")
             beside.write_bytes(msgspec.json.encode(strip))

@@ -19,7 +19,9 @@ from foremask.errors import (
     ForemaskError,
     Internal,
     ObjectLost,
+    Overloaded,
     ServiceUnavailable,
+    StorageFull,
     TimedOut,
     UrlUnreachable,
     WorkerCrashed,
@@ -170,7 +172,7 @@ def _judged(work: Work, step: Step, error: Exception) -> tuple[ForemaskError, st
     outcome, retry_s = "failed", None
     known = error if isinstance(error, ForemaskError) else None
     match error:
-        case ServiceUnavailable() | OSError():
+        case ServiceUnavailable() | Overloaded() | StorageFull() | OSError():
             # A store that is away or a disk that is full is nobody's fault here: until the wall clock.
             outcome, retry_s = "unavailable", work.pace.unavailable_retry_s
             known = known or ServiceUnavailable(f"the worker's disk says: {error}")

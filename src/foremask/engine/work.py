@@ -41,6 +41,7 @@ class Work:
     scratch: Path
     worker: str
     result_ttl_s: float
+    free_reserve: int | None = None
     files_per_token: int = FILES_PER_TOKEN
     limits: Limits = field(default_factory=Limits)
     pace: Pace = field(default_factory=Pace)

@@ -10,6 +10,7 @@ from foremask.errors import (
     QueueFull,
     QuotaExhausted,
     RateLimited,
+    StorageQuota,
     TokenInvalid,
     TooManyJobs,
 )
@@ -18,6 +19,8 @@ from foremask.options import Preset, Quality
 
 QUEUE_LIMIT = 10_000  # a day of 60 s clips on the fastest machine we know
 FULL_RETRY_S = 10.0
+STORED_RETRY_S = 60.0
+NO_LIMIT = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,13 +136,18 @@ def check_same_body(keyed: Keyed, body_hash: bytes) -> None:
         raise _mismatch()
 
 
-async def admit(database: Database, job: NewJob, queue_limit: int = QUEUE_LIMIT) -> Admitted:
+async def admit(
+    database: Database,
+    job: NewJob,
+    queue_limit: int = QUEUE_LIMIT,
+    storage_limit: int = NO_LIMIT,
+) -> Admitted:
     """Accept the job or say why not, in one transaction with its first task.
 
-    Raises TokenInvalid, QuotaExhausted, IdempotencyMismatch, TooManyJobs or QueueFull.
+    Raises TokenInvalid, QuotaExhausted, IdempotencyMismatch, TooManyJobs, StorageQuota or QueueFull.
     """
     row = await database.one(
-        "select * from admit(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        "select * from admit(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
         (
             job.request_id,
             job.token_id,
@@ -152,6 +160,7 @@ async def admit(database: Database, job: NewJob, queue_limit: int = QUEUE_LIMIT)
             job.body_hash,
             json_value(job.clip),
             queue_limit,
+            storage_limit,
         ),
     )
     assert row is not None  # noqa: S101  # the function always answers
@@ -172,6 +181,8 @@ async def admit(database: Database, job: NewJob, queue_limit: int = QUEUE_LIMIT)
                     actual=counted,
                 )
             )
+        case "storage":
+            raise storage_quota(allowed, counted)
         case "queue":
             raise _busy(
                 QueueFull(
@@ -183,6 +194,18 @@ async def admit(database: Database, job: NewJob, queue_limit: int = QUEUE_LIMIT)
         case outcome:
             await on_disk(database)
             return Admitted(row["request_id"], outcome == "replayed")
+
+
+def storage_quota(allowed: int, counted: int) -> StorageQuota:
+    """The token has so many bytes stored, or would have."""
+    error = StorageQuota(
+        f"the token's uploads, sources and results would take {counted} bytes and may take {allowed}; wait until "
+        "jobs have ended and results have expired",
+        limit=allowed,
+        actual=counted,
+    )
+    error.retry_after_s = STORED_RETRY_S
+    return error
 
 
 def _busy(error: Busy) -> Busy:

@@ -1,6 +1,7 @@
 """What the service asks of the outside world: ranged reads, downloads, webhooks."""
 
 import asyncio
+import contextlib
 import functools
 import socket
 import ssl
@@ -13,7 +14,16 @@ from typing import Protocol
 
 import httpcore2
 
-from foremask.errors import UrlRefused, UrlTooSlow, UrlUnreachable, VideoInvalid, WebhookInvalid
+from foremask import meters
+from foremask.errors import (
+    Overloaded,
+    UrlRefused,
+    UrlTooSlow,
+    UrlUnreachable,
+    VideoInvalid,
+    WebhookInvalid,
+)
+from foremask.fairness import FairSemaphore
 from foremask.outbound import answers, urls, wire
 from foremask.outbound.addresses import Network
 from foremask.outbound.answers import Answer
@@ -23,6 +33,9 @@ from foremask.outbound.wire import PinnedBackend, Resolve
 MIN_BYTES_PER_S = 32 << 10  # 20 MB in ten minutes; who sends less holds a place for nothing
 SPEED_WINDOW_S = 10.0
 WRITE_BYTES = 1 << 20
+LOOK_UPS_AT_ONCE = 32  # a name server that keeps silent holds a thread for up to half a minute
+LOOK_UPS_PER_OWNER = 8
+PLACE_S = 2.0
 
 
 class Sink(Protocol):
@@ -58,8 +71,11 @@ class Outbound:
         resolve: Resolve | None = None,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self._threads = ThreadPoolExecutor(16, thread_name_prefix="resolve")
-        self._backend = PinnedBackend(tuple(allow_private), resolve or self._ask_system)
+        self._threads = ThreadPoolExecutor(LOOK_UPS_AT_ONCE, thread_name_prefix="resolve")
+        self._places = FairSemaphore(
+            LOOK_UPS_AT_ONCE, LOOK_UPS_PER_OWNER, meters.HELD_BACK.labels("resolver").inc
+        )
+        self._allow_private, self._resolve = tuple(allow_private), resolve
         self._min_bytes_per_s = min_bytes_per_s
         self._tls = tls or httpcore2.default_ssl_context(_trust_env=False)
 
@@ -69,16 +85,17 @@ class Outbound:
     async def __aexit__(self, *_: object) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def check_url(self, url: str, param: str = "video") -> None:
+    async def check_url(self, url: str, param: str = "video", owner: str = "") -> None:
         """Say no as early as possible: the form of the URL, its port, and where its host lies now.
 
         What passes is checked again at connect time, for a name may move. For ``webhook_url`` every
-        refusal is WebhookInvalid.
+        refusal is WebhookInvalid. Look-ups are shared fairly between owners: raises Overloaded when
+        this one gets no place in time, which says nothing of the URL.
         """
         try:
             parsed = urls.parse(url, param)
             if param == "webhook_url" or urls.port_of(parsed) not in urls.PORTS:
-                await self._backend.checked_addresses(
+                await self._backend(owner).checked_addresses(
                     parsed.raw_host.decode("ascii"), urls.port_of(parsed)
                 )
         except (UrlRefused, VideoInvalid) as refused:
@@ -89,7 +106,13 @@ class Outbound:
 
     @asynccontextmanager
     async def open_range_reader(
-        self, url: str, *, max_bytes: int, budget_bytes: int = 16 << 20, param: str = "video"
+        self,
+        url: str,
+        *,
+        max_bytes: int,
+        budget_bytes: int = 16 << 20,
+        param: str = "video",
+        owner: str = "",
     ) -> AsyncGenerator["RangeReader"]:
         """Open a remote file for reading in pieces, ``budget_bytes`` of it at most.
 
@@ -97,7 +120,7 @@ class Outbound:
         origin declares more than ``max_bytes``. Put a deadline around the whole of it.
         """
         parsed = urls.parse(url, param)
-        async with self._connections() as pool:
+        async with self._connections(owner) as pool:
             reader = RangeReader(pool, parsed, param, budget_bytes)
             await reader.open(max_bytes)
             yield reader
@@ -111,6 +134,7 @@ class Outbound:
         deadline_s: float,
         param: str = "video",
         on_bytes: Callable[[int, int | None], None] | None = None,
+        owner: str = "",
     ) -> Downloaded:
         """Write the file at ``url`` into ``sink``; ``on_bytes(done, total or None)`` may raise to end it.
 
@@ -120,7 +144,7 @@ class Outbound:
         parsed = urls.parse(url, param)
         async with (
             deadline(param, deadline_s),
-            self._connections() as pool,
+            self._connections(owner) as pool,
             wire.get(pool, parsed, param) as answer,
         ):
             return await _pour(answer, sink, max_bytes, self._min_bytes_per_s, param, on_bytes)
@@ -133,6 +157,7 @@ class Outbound:
         *,
         timeout_s: float = 10.0,
         param: str = "webhook_url",
+        owner: str = "",
     ) -> int:
         """Send ``body`` and give the status, a 2xx; no redirect is followed and no answer is read.
 
@@ -142,23 +167,54 @@ class Outbound:
         lines = [(name.encode("ascii"), text.encode("latin-1")) for name, text in headers.items()]
         async with (
             deadline(param, timeout_s),
-            self._connections() as pool,
+            self._connections(owner) as pool,
             wire.send(pool, "POST", parsed, lines, param, content=body) as answer,
         ):
             answers.check_status(answer, param)
             return answer.status
 
-    def _connections(self) -> httpcore2.AsyncConnectionPool:
+    def _connections(self, owner: str) -> httpcore2.AsyncConnectionPool:
         return httpcore2.AsyncConnectionPool(
-            ssl_context=self._tls, max_connections=2, network_backend=self._backend
+            ssl_context=self._tls, max_connections=2, network_backend=self._backend(owner)
         )
 
-    async def _ask_system(self, host: str, port: int) -> Sequence[str]:
-        look_up = functools.partial(
+    def _backend(self, owner: str) -> PinnedBackend:
+        return PinnedBackend(self._allow_private, functools.partial(self._look_up, owner))
+
+    async def _look_up(self, owner: str, host: str, port: int) -> Sequence[str]:
+        """The host's addresses, once it is the owner's turn."""
+        try:
+            async with asyncio.timeout(PLACE_S):
+                await self._places.acquire(owner)
+        except TimeoutError:
+            raise Overloaded(
+                f"No name could be looked up within {PLACE_S:g} s: the places for that are taken. "
+                "Send the same request again.",
+                limit=LOOK_UPS_PER_OWNER,
+            ) from None
+        if self._resolve is None:
+            return await self._ask_system(owner, host, port)
+        try:
+            async with asyncio.timeout(wire.RESOLVE_S):
+                return await self._resolve(host, port)
+        finally:
+            self._places.release(owner)
+
+    async def _ask_system(self, owner: str, host: str, port: int) -> Sequence[str]:
+        """As the system's resolver does; the place is free again when the thread is, and not when we give up."""
+        loop = asyncio.get_running_loop()
+
+        def free(_: object) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self._places.release, owner)
+
+        looking = self._threads.submit(
             socket.getaddrinfo, host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
         )
-        answers = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
-        return list(dict.fromkeys(str(answer[4][0]) for answer in answers))
+        looking.add_done_callback(free)
+        async with asyncio.timeout(wire.RESOLVE_S):
+            found = await asyncio.shield(asyncio.wrap_future(looking))
+        return list(dict.fromkeys(str(answer[4][0]) for answer in found))
 
 
 async def _pour(

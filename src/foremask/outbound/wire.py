@@ -5,7 +5,6 @@ to a checked address. A redirect is a new connection, so it passes there too. No
 environment: no proxy, no netrc.
 """
 
-import asyncio
 import ipaddress
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -40,8 +39,7 @@ class PinnedBackend(httpcore2.AnyIOBackend):
         if port not in urls.PORTS and not self._allow_private:
             raise urls.port_refused(port)
         try:
-            async with asyncio.timeout(RESOLVE_S):
-                texts = await self._resolve(host, port)
+            texts = await self._resolve(host, port)
             addresses = [ipaddress.ip_address(text) for text in texts]
         except (
             OSError,

@@ -1,0 +1,76 @@
+"""Places that tokens take in turns: a semaphore of which nobody can hold all."""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+
+
+class FairSemaphore:
+    """``places`` in all, ``per_owner`` at most for one owner; for one event loop.
+
+    A free place goes to the waiting owner that holds the fewest, and among those to the one that was given a
+    place longest ago. ``on_wait`` is called for each caller that has to wait.
+    """
+
+    def __init__(
+        self, places: int, per_owner: int, on_wait: Callable[[], object] | None = None
+    ) -> None:
+        self._free, self._per_owner, self._on_wait = places, per_owner, on_wait
+        self._held: Counter[str] = Counter()
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # the next owner is first
+
+    @asynccontextmanager
+    async def place(self, owner: str) -> AsyncGenerator[None]:
+        """Wait for a place, and hold it for the length of the block."""
+        await self.acquire(owner)
+        try:
+            yield
+        finally:
+            self.release(owner)
+
+    async def acquire(self, owner: str) -> None:
+        """Wait for a place; who is cancelled meanwhile holds none."""
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(owner, deque()).append(turn)
+        self._hand_out()
+        if not turn.done() and self._on_wait is not None:
+            self._on_wait()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.release(owner)
+            else:
+                self._forget(owner, turn)
+            raise
+
+    def release(self, owner: str) -> None:
+        """Give a place back."""
+        self._free += 1
+        self._held[owner] -= 1
+        if not self._held[owner]:
+            del self._held[owner]
+        self._hand_out()
+
+    def _hand_out(self) -> None:
+        while self._free:
+            ready = [each for each in self._waiting if self._held[each] < self._per_owner]
+            if not ready:
+                return
+            owner = min(ready, key=lambda each: self._held[each])  # the first of equals
+            turns = self._waiting.pop(owner)
+            turn = turns.popleft()
+            if turns:
+                self._waiting[owner] = turns  # behind all others
+            if not turn.done():
+                self._free -= 1
+                self._held[owner] += 1
+                turn.set_result(None)
+
+    def _forget(self, owner: str, turn: asyncio.Future[None]) -> None:
+        turns = self._waiting.get(owner)
+        if turns is not None and turn in turns:
+            turns.remove(turn)
+            if not turns:
+                del self._waiting[owner]
