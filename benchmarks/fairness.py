@@ -1,7 +1,7 @@
 """Does one token wait for another? ``python -m benchmarks.fairness``: loopback, the real server, two tokens.
 
-B submits 20 clips, first alone and then while A has 40 jobs, 4 slow origins, 6 origins that hang while a
-clip is looked at and 200 names of a dead zone under way. API, two workers, their confined children and PostgreSQL are real; the network
+B submits 20 clips, first alone and then while A has 40 jobs and 4 slow origins under way and 26 connections
+that ask for clips at 200 names of a dead zone, and at origins that hang while a clip is looked at. API, two workers, their confined children and PostgreSQL are real; the network
 is replaced by one that takes a fixed time a frame (benchmarks.chaos_operations).
 """
 
@@ -39,7 +39,7 @@ PATH = "/v2/video/segment/foreground_mask"
 CLIPS = 20
 JOBS, SLOW, HANGING, DEAD = 40, 4, 6, 200
 WORKERS = 2
-FRAMES = 25
+FRAMES = 100
 DEADLINE_S = 300.0
 PLENTY = TokenLimits(rate_per_minute=600_000, burst=10_000, concurrent=10_000)
 
@@ -133,16 +133,21 @@ async def measure(root: Path, settings: Settings, database: Database) -> dict[st
         await twenty(client, database, b, video)  # children are started, caches warm
         alone = await twenty(client, database, b, video)
         of_a = Run()
+        under_way = [video] * JOBS + [origin.url("/slow.mp4", host="origin.example")] * SLOW
+        await asyncio.gather(*(submit(client, a, url, of_a) for url in under_way))
+
+        async def again_and_again(urls: list[str]) -> None:
+            while True:
+                for url in urls:
+                    await submit(client, a, url, of_a)
+
+        dead = [f"http://{n}.dead.example/clip.mp4" for n in range(DEAD)]
+        hangs = [origin.url("/hanging.mp4", host="origin.example")]
         busy = [
-            asyncio.create_task(submit(client, a, url, of_a))
-            for url in (
-                *[video] * JOBS,
-                *[origin.url("/slow.mp4", host="origin.example")] * SLOW,
-                *[origin.url("/hanging.mp4", host="origin.example")] * HANGING,
-                *(f"http://{n}.dead.example/clip.mp4" for n in range(DEAD)),
-            )
+            *(asyncio.create_task(again_and_again(dead[n::20])) for n in range(20)),
+            *(asyncio.create_task(again_and_again(hangs)) for _ in range(HANGING)),
         ]
-        await asyncio.sleep(2.0)
+        await asyncio.sleep(5.0)
         beside = await twenty(client, database, b, video)
         of_a_left = await database.one(
             """select count(*) as n from jobs j join tokens t on t.id = j.token

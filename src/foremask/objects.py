@@ -41,6 +41,7 @@ FULL_RETRY_S = 60.0
 STEP_S = 3600  # links made within the same hour are the same text
 
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+_HALF_WRITTEN = re.compile(r"#\d+$")
 _SIGNING_KEY = "signing-key"
 _CHANGED = "The stored file changed while it was read."
 
@@ -218,12 +219,26 @@ class Objects:
                 await obstore.delete_async(self._store, _checked(key))
 
     async def delete_under(self, prefix: str) -> int:
-        """Delete every object below ``prefix``; how many there were."""
+        """Delete every object below ``prefix``; how many there were.
+
+        In a local store the directory goes too, with what a killed process has half written there.
+        """
         count = 0
         async for stored in self.list(prefix):
             await self.delete(stored.key)
             count += 1
+        if isinstance(self._store, LocalStore):
+            left = _root(self._store) / _checked(prefix)
+            await asyncio.to_thread(shutil.rmtree, left, ignore_errors=True)
         return count
+
+    async def delete_half_written(self, prefix: str, before: datetime) -> None:
+        """Delete what killed processes have half written below ``prefix`` in a local store.
+
+        A bucket has a rule of its own for uploads that were never completed: docs/operations.md.
+        """
+        if isinstance(self._store, LocalStore):
+            await asyncio.to_thread(_sweep_tree, _root(self._store) / _checked(prefix), before)
 
     async def list(self, prefix: str) -> AsyncIterator[Stored]:
         """Every object below ``prefix``, in no order."""
@@ -324,7 +339,7 @@ def _store(url: str) -> ObjectStore:
     if url.startswith("file:"):
         root = Path(unquote(urlsplit(url).path))
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return LocalStore(root)
+        return LocalStore(root, automatic_cleanup=True)  # of directories that have become empty
     return from_url(
         url,
         client_options={
@@ -381,6 +396,19 @@ def _flush(root: Path, key: str) -> None:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+
+def _sweep_tree(top: Path, before: datetime) -> None:
+    """Remove old files that obstore had not yet given their names, and directories with nothing in them."""
+    for directory, _, files in os.walk(top, topdown=False):
+        for name in files:
+            path = Path(directory, name)
+            with suppress(OSError):
+                if _HALF_WRITTEN.search(name) and path.stat().st_mtime < before.timestamp():
+                    path.unlink()
+        with suppress(OSError):  # there is something in it, or it is new
+            if Path(directory).stat().st_mtime < before.timestamp():
+                Path(directory).rmdir()
 
 
 def _checked(key: str) -> str:

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from foremask import own_process
 from foremask.engine.housekeeping import keep_house
 from foremask.engine.lanes import run_lanes
 from foremask.engine.media import Media
+from foremask.engine.scratch import own_scratch
 from foremask.engine.work import Work
 from foremask.errors import SettingsInvalid
 from foremask.jobs.counts import Teller, keep_telling
@@ -80,13 +80,13 @@ async def open_work(settings: Settings, media: Media, scratch: Path) -> AsyncIte
         ) as outbound,
     ):
         objects = await open_objects(stored_at, settings.base_url)
-        with tempfile.TemporaryDirectory(prefix="steps-", dir=scratch) as steps:
+        with own_scratch(scratch) as steps:
             yield Work(
                 database=database,
                 objects=objects,
                 outbound=outbound,
                 media=media,
-                scratch=Path(steps),
+                scratch=steps,
                 worker=own_process.name(),
                 result_ttl_s=settings.result_ttl_s,
                 free_reserve=settings.free_reserve,

@@ -128,6 +128,7 @@ async def keep_sweeping(objects: Objects, database: Database) -> None:
         try:
             before = datetime.now(UTC) - timedelta(seconds=KEPT_S)
             await sweep(objects, before)
+            await objects.delete_half_written("uploads", before)
             await stored.forget(database, before - timedelta(seconds=FORM_S))
         except ServiceUnavailable as error:
             log.warning("uploads.not_swept", details=error.details)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 
 import structlog
 
@@ -11,6 +12,7 @@ from foremask.errors import ServiceUnavailable
 from foremask.jobs import retention, steps
 
 ENGINE_S = 60.0
+KINDS = ("sources", "segments", "parts", "results")
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +41,8 @@ async def keep_house(work: Work) -> None:
                 sweep_at = time.monotonic() + work.pace.sweep_s
             if time.monotonic() > engine_at:
                 await retention.drop_dead_engine_rows(work.database)
-                await retention.forget_records(work.database, work.result_ttl_s)
+                for request_id in await retention.forget_records(work.database, work.result_ttl_s):
+                    await _delete(work, request_id, KINDS)
                 engine_at = time.monotonic() + ENGINE_S
         except ServiceUnavailable as error:
             log.warning("house.unavailable", details=error.details)
@@ -47,14 +50,25 @@ async def keep_house(work: Work) -> None:
 
 
 async def sweep(work: Work) -> None:
-    """Delete the sources and segments of ended jobs, and the results whose time is over."""
-    for request_id in await retention.to_sweep(work.database):
-        for kind in ("sources", "segments", "parts"):
-            await work.objects.delete_under(f"{kind}/{request_id}")
+    """Delete what ended jobs no longer need: all but the result, and that when its time is over."""
+    for request_id, result_key in await retention.to_sweep(work.database):
+        if result_key is None:
+            await _delete(work, request_id, KINDS)
+        else:
+            await _delete(work, request_id, ("sources", "segments", "parts"))
+            kept = result_key.rpartition("/")[0] + "/"
+            async for stored in work.objects.list(f"results/{request_id}"):
+                if not stored.key.startswith(kept):  # of an attempt that was lost
+                    await work.objects.delete(stored.key)
         _count(await retention.swept(work.database, request_id))
     for request_id, _ in await retention.to_expire(work.database, work.result_ttl_s):
-        await work.objects.delete_under(f"results/{request_id}")
+        await _delete(work, request_id, KINDS)
         await retention.expired(work.database, request_id)
+
+
+async def _delete(work: Work, request_id: str, kinds: Sequence[str]) -> None:
+    for kind in kinds:
+        await work.objects.delete_under(f"{kind}/{request_id}")
 
 
 def _count(ended: retention.Ended | None) -> None:

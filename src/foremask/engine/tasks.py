@@ -92,6 +92,8 @@ async def do_step(work: Work, step: Step) -> None:
         try:
             outcome = await _hold(work, step, scratch, span)
             span.note(outcome=outcome)
+            if outcome != "done":
+                await _tidy(work, step)
             meters.STEP_SECONDS.labels(name.stage, outcome).observe(time.monotonic() - began)
         finally:
             await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
@@ -143,6 +145,26 @@ async def _hold(work: Work, step: Step, scratch: Path, span: Span) -> str:
     finally:
         await _stop(doing)
         await _stop(keeping)
+
+
+async def _tidy(work: Work, step: Step) -> None:
+    """Delete what an attempt has stored that came to nothing, for its job may have been swept already."""
+    name = step.name
+    places = {
+        "ingest": (f"sources/{name.job}/{step.attempt}", f"segments/{name.job}/{step.attempt}"),
+        "segment": (
+            f"parts/{name.job}/{name.number}/{step.attempt}",
+            f"results/{name.job}/segment-{step.attempt}",
+        ),
+        "join": (f"results/{name.job}/join-{step.attempt}",),
+    }
+    try:
+        # A call that was made again after its answer was lost reads as stale: the record decides.
+        if not await steps.is_done(work.database, step):
+            for place in places[name.stage]:
+                await work.objects.delete_under(place)
+    except ServiceUnavailable as error:
+        log.warning("step.not_tidied", step=str(name), details=error.details)
 
 
 async def _keep(work: Work, step: Step, advance: Advance) -> None:

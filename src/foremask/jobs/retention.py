@@ -9,14 +9,14 @@ FAILED_KEPT_S = 30 * 86400
 ENGINE_DEAD_S = 60.0
 
 
-async def to_sweep(database: Database, most: int = 50) -> list[str]:
-    """Jobs that have ended and whose source and segments are still stored."""
+async def to_sweep(database: Database, most: int = 50) -> list[tuple[str, str | None]]:
+    """Jobs that have ended and whose source and segments are still stored, and their results' keys."""
     rows = await database.all(
-        """select id from jobs where ended_at is not null and swept_at is null
+        """select id, result_key from jobs where ended_at is not null and swept_at is null
            order by ended_at limit %s""",
         (most,),
     )
-    return [row["id"] for row in rows]
+    return [(row["id"], row["result_key"]) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,8 @@ async def expired(database: Database, request_id: str) -> None:
     await database.all("update jobs set expired_at = now() where id = %s", (request_id,))
 
 
-async def forget_records(database: Database, result_ttl_s: float) -> int:
-    """Delete the records of no use: a week after their result, or 30 days after they failed."""
+async def forget_records(database: Database, result_ttl_s: float) -> list[str]:
+    """Delete the records of no use: a week after their result, or 30 days after they failed; their ids."""
     rows = await database.all(
         """delete from jobs where swept_at is not null
            and ((status = 'completed' and expired_at < now() - make_interval(secs => %s))
@@ -71,7 +71,7 @@ async def forget_records(database: Database, result_ttl_s: float) -> int:
            returning id""",
         (RECORD_EXTRA_S, max(FAILED_KEPT_S, result_ttl_s)),
     )
-    return len(rows)
+    return [row["id"] for row in rows]
 
 
 async def drop_dead_engine_rows(database: Database) -> int:

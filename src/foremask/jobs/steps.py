@@ -175,6 +175,16 @@ async def fail(
     return bool(row and row["ours"])
 
 
+async def is_done(database: Database, step: Step) -> bool:
+    """Whether this very attempt is on record as the one that did the step."""
+    row = await database.one(
+        """select 1 as n from attempts where job = %s and stage = %s and number = %s and attempt = %s
+           and outcome = 'done'""",
+        (step.name.job, step.name.stage, step.name.number, step.attempt),
+    )
+    return row is not None
+
+
 async def segment_results(database: Database, request_id: str) -> list[dict[str, Any]]:
     """What each segment's one finished attempt recorded, in the order of the clip."""
     rows = await database.all(
