@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import resource
 import secrets
 import socket
 from collections.abc import Mapping
@@ -55,3 +56,11 @@ def numerics(environ: Mapping[str, str]) -> dict[str, str]:
 def name() -> str:
     """What this process calls itself to others: no two have the same, though hosts and containers may."""
     return f"{socket.gethostname()}/{os.getpid()}-{secrets.token_hex(3)}"
+
+
+def raise_open_files() -> int:
+    """Let this process and its children open as many files as it may; how many that is."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard if hard != resource.RLIM_INFINITY else 1 << 20

@@ -185,6 +185,23 @@ class Settings:
             _whole(1, 256),
         ),
     )
+    connections: int = field(
+        default=2000,
+        metadata=_told(
+            "The most connections at once for each API process; over it the one that has been silent for longest "
+            "is closed. Fewer where the limit of open files asks for it.",
+            _whole(16, 100_000),
+        ),
+    )
+    idle_timeout_s: int = field(
+        default=10,
+        metadata=_told(
+            "How long a connection may be kept without a request. Longer than a proxy in front keeps its own "
+            "(nginx: 60 s): `65s` there.",
+            _duration_s,
+            shown="`10s`",
+        ),
+    )
     allow_private: tuple[Network, ...] = field(
         default=(),
         metadata=_told(

@@ -47,6 +47,13 @@ class _Handler(BaseHTTPRequestHandler):
         elif given := re.fullmatch(r"hop/(\d+)", name):
             left = int(given[1])
             self._send(302, b"", "text/plain", location=f"/hop/{left - 1}" if left else "/good.mp4")
+        elif name == "two-faced.mp4":  # a clip to whoever asks for a range, an inner page to others
+            if "Range" in self.headers:
+                self._file("good.mp4")
+            else:
+                self._send(302, b"", "text/plain", location="/inner")
+        elif name == "inner":
+            self._send(200, b"\x00\x01the inner page's secret", "application/octet-stream")
         elif name.startswith("slow/"):
             time.sleep(SLOW_S)
             self._file(name.removeprefix("slow/"))

@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import IO
 
 import httpx
 import pytest
@@ -172,6 +173,12 @@ class NoVerdict:
         return None
 
     probe_now = probe
+
+    async def probe_file(
+        self, file: IO[bytes], size: int, preset: Preset, owner: str
+    ) -> dict[str, object] | None:
+        """Nor of one that is here."""
+        return None
 
 
 @pytest.mark.postgres

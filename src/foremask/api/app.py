@@ -13,6 +13,7 @@ from litestar.types import ASGIApp
 from foremask import own_process
 from foremask.api import files, jobs, openapi, operations, pages, playground, problems, uploads
 from foremask.api.answers import Service
+from foremask.api.connection import Gate, GatedConfig
 from foremask.api.edge import Edge
 from foremask.api.probing import PROBES_AT_ONCE, GuardedProber, Prober
 from foremask.api.throttle import Throttle
@@ -29,8 +30,10 @@ log = structlog.get_logger(__name__)
 
 READS_PER_SECOND = 2000  # for each token and process; what one API process can answer
 READS_BURST = 4000
+OWN_FILES = 256  # database, origins, store, children, the program itself
 STOP_S = 10  # a probe may take eight
 DATABASE_CONNECTIONS = 16
+DATABASE_CALL_S = 4.0  # callers are answered within 5 s, also when the server has stopped
 
 HANDLERS = (
     jobs.submit,
@@ -103,7 +106,9 @@ async def serve(settings: Settings) -> None:
     stopping = asyncio.Event()
     stored_at = settings.objects_url or local_url(settings.data_dir / "objects")
     async with (
-        open_database(settings.database_url, connections=DATABASE_CONNECTIONS) as database,
+        open_database(
+            settings.database_url, connections=DATABASE_CONNECTIONS, call_s=DATABASE_CALL_S
+        ) as database,
         Outbound(
             allow_private=settings.allow_private, min_bytes_per_s=settings.min_bytes_per_second
         ) as outbound,
@@ -127,7 +132,7 @@ async def serve(settings: Settings) -> None:
             asyncio.create_task(keep_telling(database, teller)),
         ]
         try:
-            await Server(app, settings.host, settings.port, stopping).serve()
+            await Server(app, settings, stopping).serve()
         finally:
             for task in beside:
                 task.cancel()
@@ -137,20 +142,25 @@ async def serve(settings: Settings) -> None:
 class Server(uvicorn.Server):
     """uvicorn, set up for us; a signal also ends the connections that wait for a job."""
 
-    def __init__(self, app: ASGIApp, host: str, port: int, stopping: asyncio.Event) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, stopping: asyncio.Event) -> None:
+        files = own_process.raise_open_files()
+        backlog = min(2048, files // 8)
+        # What is accepted at once is counted afterwards: the backlog must fit under the limit too.
+        limit = max(1, min(settings.connections, files - OWN_FILES - backlog))
+        if limit < settings.connections:
+            log.warning("api.few_files", open_files=files, connections=limit)
         super().__init__(
-            uvicorn.Config(
+            GatedConfig(
                 app,
-                host=host,
-                port=port,
-                http="httptools",
+                Gate(limit, float(settings.idle_timeout_s)),
+                host=settings.host,
+                port=settings.port,
                 ws="none",
                 access_log=False,
                 log_config=None,
                 server_header=False,
-                timeout_keep_alive=65,  # longer than the usual proxy's 60 s: it closes first
                 timeout_graceful_shutdown=STOP_S,
-                backlog=2048,
+                backlog=backlog,
             )
         )
         self._stopping = stopping

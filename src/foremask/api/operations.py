@@ -33,11 +33,10 @@ async def readyz(service: Parts) -> ASGIResponse:
 
 
 async def _database(service: Service) -> str:
-    if not await service.database.answers(ASK_S):
-        return "does not answer"
     try:
-        missing = await missing_scripts(service.database)
-    except ServiceUnavailable:  # it went away between the two questions
+        async with asyncio.timeout(ASK_S):
+            missing = await missing_scripts(service.database)
+    except (ServiceUnavailable, TimeoutError):
         return "does not answer"
     return f"lacks the tables of {missing[0]}: run foremask migrate" if missing else OK
 

@@ -23,7 +23,7 @@ from foremask.jobs.admission import NewJob
 from foremask.jobs.received import MAX_BODY_BYTES, RECEIVER_PATH
 from foremask.jobs.records import Record
 from foremask.objects import strip_key
-from foremask.options import KEPT
+from foremask.options import KEPT, Preset
 from foremask.traces import first_span
 
 SHOWN_BYTES = 128 << 20
@@ -127,16 +127,13 @@ async def clip(request: Ask, service: Parts) -> ASGIApp:
     owner = str(call.grant.token_id)
     asked = parsing.parse_submission(await parsing.read_object(request))
     source = await locate(asked.video, service.objects, service.outbound, owner)
-    found = await service.prober.probe_now(source, asked.preset, owner)
-    if found is None:  # whatever it is, it has not been seen to be a video: it is not passed on
-        raise UrlUnreachable(
-            "The origin is too slow to show the clip here; a job would be accepted.", param="video"
-        )
     folder = service.settings.data_dir / "scratch" / "api"
     file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # closed by whoever streams it
     try:
         async with FETCHES_AT_ONCE:
             size = await _fetch(service, source.url, source.key, file)
+        await _judge(service, file, size, asked.preset, owner)
+        file.seek(0)
     except BaseException:
         file.close()
         raise
@@ -171,6 +168,14 @@ async def _fetch(service: Service, url: str | None, key: str | None, file: IO[by
     size = file.tell()
     file.seek(0)
     return size
+
+
+async def _judge(service: Service, file: IO[bytes], size: int, preset: Preset, owner: str) -> None:
+    """Refuse what is no clip by the very bytes: an origin may give the probe's requests another file than the download's."""
+    if await service.prober.probe_file(file, size, preset, owner) is None:
+        raise UrlUnreachable(
+            "The clip could not be read here in time; a job would be accepted.", param="video"
+        )
 
 
 async def _blocks(file: IO[bytes]) -> AsyncGenerator[bytes]:

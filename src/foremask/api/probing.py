@@ -1,10 +1,11 @@
 """A look at a clip before its job is accepted: ranged reads outside, the parser in a confined child."""
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import IO, Any, Protocol
 
 import msgspec
 import structlog
@@ -54,6 +55,12 @@ class Prober(Protocol):
         """As `probe`, but raises Overloaded when the owner gets no place in time."""
         ...
 
+    async def probe_file(
+        self, file: IO[bytes], size: int, preset: Preset, owner: str
+    ) -> dict[str, Any] | None:
+        """As `probe`, of a file that is here."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class GuardedProber:
@@ -90,6 +97,26 @@ class GuardedProber:
             return clip
         finally:
             meters.PROBE_SECONDS.labels(outcome).observe(time.monotonic() - began)
+
+    async def probe_file(
+        self, file: IO[bytes], size: int, preset: Preset, owner: str
+    ) -> dict[str, Any] | None:
+        """As `probe`, of a file that is here; where it is read, its position is anywhere afterwards."""
+
+        def read(offset: int, length: int) -> bytes:
+            return os.pread(file.fileno(), length, offset) if length > 0 and offset >= 0 else b""
+
+        async def read_at(offset: int, length: int) -> bytes:
+            return await asyncio.to_thread(read, offset, min(length, MAX_READ_BYTES))
+
+        try:
+            async with asyncio.timeout(self.budget_s):
+                return await self._ask(size, read_at, preset, owner)
+        except TimeoutError:
+            return None
+        except ChildDied as died:
+            log.warning("probe.died", notes=getattr(died, "__notes__", []))
+            return None
 
     async def _judge(self, source: Source, preset: Preset, owner: str) -> dict[str, Any] | None:
         try:

@@ -74,7 +74,11 @@ def rate_headers(scope: Scope) -> dict[str, str]:
 def on_ours(request: Ask, error: ForemaskError) -> Response[bytes]:
     """Something that foremask says no with."""
     meters.refused(error.reason)
-    if error.code >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, Busy):
+    if isinstance(
+        error, ServiceUnavailable
+    ):  # of many calls at once: where it was raised says nothing
+        log.warning("http.unavailable", details=error.details)
+    elif error.code >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, Busy):
         log.error("http.failed", reason=error.reason, exc_info=error)
     return problem(request.scope, error)
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import platform
+import resource
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -25,6 +26,7 @@ LEAST_FREE_BYTES = 5 << 30  # a few clips of the largest size that is taken, and
 NEWEST_MINOR = {15: 20, 16: 15, 17: 12, 18: 6}
 """The newest minor version of each PostgreSQL that foremask runs on, as far as was known in November 2026."""
 LEAST_MEMORY_BYTES = 4 << 30
+LEAST_OPEN_FILES = 1024  # of the service itself, and what waits to be accepted
 
 GOOD, REMARK, BAD = "ok", "note", "bad"
 
@@ -163,6 +165,19 @@ def _address(settings: Settings) -> Iterator[Finding]:
         yield Finding("address", GOOD, links)
 
 
+def _files(settings: Settings) -> Iterator[Finding]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = hard >= LEAST_OPEN_FILES + settings.connections
+    found = f"{hard} may be open at once" + (
+        f", raised from {soft} by the service" if soft < hard else ""
+    )
+    if not enough:
+        found += (
+            f": too few for {settings.connections} connections; raise `ulimit -Hn` or LimitNOFILE"
+        )
+    yield Finding("files", GOOD if enough else REMARK, found)
+
+
 def _disk(settings: Settings) -> Iterator[Finding]:
     for name, folder in (("data", settings.data_dir), ("models", settings.model_dir)):
         there = next(each for each in (folder, *folder.parents) if each.exists())
@@ -194,6 +209,7 @@ LOOKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _runtime,
     _database,
     _address,
+    _files,
     _disk,
     _sandbox,
 )
