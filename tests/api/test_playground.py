@@ -197,6 +197,7 @@ def test_a_clip_is_shown_only_when_it_is_one(
     database_url: str, tmp_path: Path, clip_origin: str, drawn: Path
 ) -> None:
     """The bytes of a good clip; of a page, of JSON and of a private address not one."""
+    bootstrap(database_url)
     with running(database_url, tmp_path) as service:
 
         def ask(name: str) -> httpx.Response:
