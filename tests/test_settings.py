@@ -66,7 +66,7 @@ def test_a_flag_wins_over_the_environment_unless_it_is_none() -> None:
         ("FOREMASK_PORT", "٣", "a whole number from 1 to 65535"),
         ("FOREMASK_RESULT_TTL", "a month", "a duration such as"),
         ("FOREMASK_ALLOW_PRIVATE", "10.0.0.1/8", "host bits set"),
-        ("FOREMASK_SANDBOX", "on", "one of require, best-effort, off"),
+        ("FOREMASK_SANDBOX", "on", "one of require, best-effort, even-root, off"),
         ("FOREMASK_PUBLIC_URL", "masks.example.com", "http:// or https://"),
     ],
 )

@@ -17,6 +17,7 @@ from foremask.engine.schema import migrate
 from foremask.errors import ServiceUnavailable
 from foremask.jobs.database import open_database
 from foremask.jobs.tokens import any_token, create_token
+from foremask.sandbox.levels import level_of
 from foremask.settings import Settings, variable
 
 STOP_S = 20.0  # more than the API and the workers take to drain
@@ -37,6 +38,7 @@ def serve(settings: Settings, say: Say) -> None:
     Nothing outlives this process, even when it is killed: whatever it starts ends with it. Call it
     from the main thread.
     """
+    level_of(settings.sandbox)  # what would stop each of the processes stops this one
     postgres = None
     if settings.database_url is None:
         postgres = EmbeddedPostgres(settings.data_dir, settings.postgres_bin)
@@ -107,6 +109,7 @@ async def _greet(settings: Settings, page: str, say: Say) -> None:
             await asyncio.sleep(0.05)
             continue
         writer.close()
+        say(f"Clips are decoded in a sandbox: {level_of(settings.sandbox)}")
         say(f"Try it in a browser: {page}")
         say(f"foremask listens on {settings.base_url}; stop it with Ctrl-C")
         return

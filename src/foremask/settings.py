@@ -28,6 +28,7 @@ class Sandbox(StrEnum):
 
     REQUIRE = "require"
     BEST_EFFORT = "best-effort"
+    EVEN_ROOT = "even-root"
     OFF = "off"
 
 
@@ -274,8 +275,8 @@ class Settings:
         default=Sandbox.BEST_EFFORT,
         metadata=_told(
             "Confinement of the process that reads untrusted files: `require` refuses to work "
-            "without all of it, `best-effort` takes what the kernel has and says so, `off` "
-            "takes none.",
+            "without all of it, `best-effort` takes what the kernel has and says so, but refuses to work as root "
+            "without Landlock, `even-root` does not refuse that either, `off` takes none.",
             _one_of(Sandbox),
         ),
     )

@@ -24,7 +24,7 @@ from foremask.options import Limits
 from foremask.outbound import Outbound
 from foremask.sandbox.pool import MediaPool
 from foremask.settings import Settings
-from foremask.vision.models import model_path
+from foremask.vision.models import model_path, side_car_of
 
 QUEUES = ("files", "masks", "webhooks")
 """Fetching, cutting and joining; masking; calling back. A host may serve any of them."""
@@ -53,7 +53,7 @@ def run_worker(settings: Settings, queues: Sequence[str] = QUEUES, slots: int = 
 async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
     scratch = settings.data_dir / "scratch" / "worker"
     model = model_path(settings.model_dir, settings.model_file) if "masks" in queues else None
-    readable = [model.parent] if model else []  # what is beside it describes it
+    readable = readable_of(model) if model else []
     load = ("load", {"model": str(model)}) if model else None
     async with (
         MediaPool(scratch, slots=FILE_CHILDREN, sandbox=settings.sandbox) as files,
@@ -65,6 +65,11 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
         ) as work,
     ):
         await work_until_told(work, queues, slots, sandbox=str(masks.level))
+
+
+def readable_of(model: Path) -> list[Path]:
+    """What a child that masks may read besides its job: the network and its description, not their directory."""
+    return [model, side_car_of(model)]
 
 
 @asynccontextmanager

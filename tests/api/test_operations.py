@@ -24,6 +24,7 @@ from foremask.jobs.database import open_database, own_scripts
 from foremask.objects import Objects, local_url, open_objects
 from foremask.options import Preset
 from foremask.outbound import Outbound
+from foremask.sandbox import confine
 from foremask.settings import Settings
 from tests.api.conftest import Running, running
 from tests.api.patient import http
@@ -50,7 +51,11 @@ def test_it_says_whether_it_is_alive_and_ready(service: Running) -> None:
     ready = http.get(f"{service.url}/readyz")
     assert (ready.status_code, ready.json()) == (
         200,
-        {"status": "ready", "checks": {"database": "ok", "objects": "ok"}},
+        {
+            "status": "ready",
+            "checks": {"database": "ok", "objects": "ok"},
+            "sandbox": str(confine.available()),
+        },
     )
 
 

@@ -1,9 +1,11 @@
 """What a clip that has taken the child over would try, as operations of a child of its own."""
 
 import ctypes
+import fcntl
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -16,6 +18,14 @@ from foremask.errors import CorruptVideo
 from foremask.sandbox.child import Operation, Parent
 
 PTRACE_ATTACH = 16
+F_SETOWN_EX, FIOASYNC, TIOCSTI = 15, 0x5452, 0x5412
+FS_IOC_SETFLAGS = 0x4008_6602
+UPPER_BITS = 1 << 32
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
+IOCTL = {"x86_64": 16, "aarch64": 29}
+MIGRATE_PAGES = {"x86_64": 256, "aarch64": 238}[os.uname().machine]
+FCHMODAT2, SETXATTRAT, FILE_SETATTR = 452, 463, 469
+AT_FDCWD = -100
 
 
 def _attempts(args: dict[str, Any]) -> dict[str, Callable[[], object]]:
@@ -26,6 +36,14 @@ def _attempts(args: dict[str, Any]) -> dict[str, Callable[[], object]]:
         if getattr(libc, name)(*values) == -1:
             raise OSError(ctypes.get_errno(), name)
 
+    def syscall(number: int, *values: object) -> None:
+        call("syscall", ctypes.c_long(number), *values)
+
+    def open_at(flags: int) -> None:
+        os.close(os.open(outside, flags))
+
+    ioctl = IOCTL[os.uname().machine]
+    flags = (ctypes.c_long * 1)()
     return {
         "read a file outside": lambda: outside.read_bytes(),
         "list a directory outside": lambda: list(outside.parent.iterdir()),
@@ -63,6 +81,49 @@ def _attempts(args: dict[str, Any]) -> dict[str, Callable[[], object]]:
         "make a user namespace": lambda: call("unshare", 0x1000_0000),
         "mount": lambda: call("mount", b"none", os.fsencode(own.parent), b"tmpfs", 0, 0),
         "share memory with others": lambda: call("shmget", 0, 4096, 0o1600),
+        "name its parent as the owner of a file": lambda: fcntl.fcntl(0, fcntl.F_SETOWN, parent),
+        "name it by a group": lambda: fcntl.fcntl(0, F_SETOWN_EX, bytes(8)),
+        "choose the signal for an owner": lambda: fcntl.fcntl(0, fcntl.F_SETSIG, signal.SIGKILL),
+        "ask for signals": lambda: fcntl.fcntl(
+            0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC
+        ),
+        "ask for signals by ioctl": lambda: fcntl.ioctl(1, FIOASYNC, struct.pack("i", 1)),
+        "ask for signals with the upper bits set": lambda: syscall(
+            ioctl, 1, ctypes.c_long(UPPER_BITS | FIOASYNC), struct.pack("i", 1)
+        ),
+        "ask for a lease": lambda: fcntl.fcntl(0, fcntl.F_SETLEASE, fcntl.F_RDLCK),
+        "type into a terminal": lambda: syscall(
+            ioctl, 0, ctypes.c_long(UPPER_BITS | TIOCSTI), b"x"
+        ),
+        "change attributes of what it may read": lambda: fcntl.ioctl(
+            os.open(args["in"], os.O_RDONLY), FS_IOC_SETFLAGS, bytes(flags)
+        ),
+        "shorten what it may read": lambda: os.open(args["in"], os.O_RDONLY | os.O_TRUNC),
+        "shorten a file outside by opening it": lambda: open_at(os.O_RDONLY | os.O_TRUNC),
+        "shorten it without reading": lambda: open_at(3 | os.O_TRUNC),
+        "open it for ioctl": lambda: open_at(3),
+        "change rights by a young call": lambda: syscall(
+            FCHMODAT2, AT_FDCWD, os.fsencode(args["in"]), 0o777, 0
+        ),
+        "change attributes by a young call": lambda: syscall(
+            SETXATTRAT, AT_FDCWD, os.fsencode(args["in"]), 0, b"user.x", bytes(16), 16
+        ),
+        "set attributes by a young call": lambda: syscall(
+            FILE_SETATTR, AT_FDCWD, os.fsencode(args["in"]), bytes(24), 24, 0
+        ),
+        "make a file in memory": lambda: os.memfd_create("x"),
+        "outlive its parent": lambda: call("prctl", PR_SET_PDEATHSIG, 0, 0, 0, 0),
+        "be traced again": lambda: call("prctl", PR_SET_DUMPABLE, 1, 0, 0, 0),
+        "choose its parent's processors": lambda: os.sched_setaffinity(parent, {0}),
+        "choose its parent's scheduler": lambda: os.sched_setscheduler(
+            parent, os.SCHED_BATCH, os.sched_param(0)
+        ),
+        "move its parent's memory": lambda: call("syscall", MIGRATE_PAGES, parent, 1, flags, flags),
+        "see the machine's connections": lambda: Path("/proc/self/net/tcp").read_bytes(),
+        "see them by a thread": lambda: Path(
+            f"/proc/self/task/{os.getpid()}/net/unix"
+        ).read_bytes(),
+        "make a directory": lambda: (own.parent / "deep").mkdir(),
     }
 
 
@@ -153,6 +214,19 @@ def _fill_disk(args: dict[str, Any], _: Parent) -> None:
         file.truncate(1 << 40)
 
 
+def _litter(args: dict[str, Any], parent: Parent) -> None:
+    """Leave many files, and directories in each other."""
+    for number in range(args["files"]):
+        os.close(os.open(f"file-{number}", os.O_CREAT | os.O_WRONLY))
+        if number % 1000 == 0:
+            parent.progress(number, None, "littering")
+    top = os.getcwd()  # noqa: PTH109
+    for _ in range(args["depth"]):
+        os.mkdir("deep", 0o700)  # noqa: PTH102
+        os.chdir("deep")
+    os.chdir(top)
+
+
 def _lie(args: dict[str, Any], _: Parent) -> None:
     os.write(int(sys.argv[1]), bytes.fromhex(args["bytes"]))  # the socket
     time.sleep(60)
@@ -173,4 +247,5 @@ OPERATIONS: dict[str, Operation] = {
     "blunder": _blunder,
     "fill_disk": _fill_disk,
     "lie": _lie,
+    "litter": _litter,
 }

@@ -9,35 +9,59 @@ from pathlib import Path
 import pytest
 import uvloop
 
+from foremask.cli.exits import Exit, exit_code
 from foremask.errors import SettingsInvalid
 from foremask.own_process import NUMERICS, ONE_THREAD
 from foremask.sandbox import confine
 from foremask.sandbox.confine import Level
+from foremask.sandbox.levels import check_level
 from foremask.sandbox.pool import MediaPool
 from foremask.settings import Sandbox
+from foremask.vision.models import side_car_of
+from foremask.worker import readable_of
 from tests.sandbox import misdeeds
 
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
-async def pool(tmp_path: Path) -> AsyncGenerator[MediaPool]:
-    async with MediaPool(
-        tmp_path / "scratch",
-        sandbox=Sandbox.REQUIRE,
+def open_pool(scratch: Path, landlock_at_most: int | None = None) -> MediaPool:
+    return MediaPool(
+        scratch,
+        sandbox=Sandbox.BEST_EFFORT if landlock_at_most == 0 else Sandbox.REQUIRE,
         operations=misdeeds.__name__,
         import_from=[ROOT],
-    ) as opened:
+        landlock_at_most=landlock_at_most,
+    )
+
+
+@pytest.fixture
+async def pool(tmp_path: Path) -> AsyncGenerator[MediaPool]:
+    async with open_pool(tmp_path / "scratch") as opened:
         yield opened
 
 
-async def test_every_misdeed_is_denied(pool: MediaPool, tmp_path: Path) -> None:
-    """Reading, writing, talking, starting, signalling, tracing: each fails in the child."""
+@pytest.mark.parametrize("landlock", [1, 2, 3, 5, None])
+async def test_every_misdeed_is_denied(tmp_path: Path, landlock: int | None) -> None:
+    """Reading, writing, talking, starting, signalling, tracing: each fails in the child, on old kernels too."""
     (tmp_path / "in.mp4").write_bytes(b"the clip")
     outside = tmp_path / "private" / "outside"
     outside.parent.mkdir()
     outside.write_bytes(b"not yours")
-    outcomes = await pool.run(
+    async with open_pool(tmp_path / "scratch", landlock) as pool:
+        outcomes = await _tried(pool, tmp_path, outside)
+    assert len(outcomes) >= 55
+    assert {name: how for name, how in outcomes.items() if how == "allowed"} == {}
+    assert {name: how for name, how in outcomes.items() if how != "PermissionError"} == {
+        "resolve a name": "gaierror"
+    }
+    assert outside.read_bytes() == b"not yours"
+    assert (tmp_path / "in.mp4").read_bytes() == b"the clip"
+    assert sorted(os.listdir(outside.parent)) == ["outside"]  # noqa: PTH208
+    assert (tmp_path / "job" / "out.mp4").read_bytes() == b"mine"
+
+
+async def _tried(pool: MediaPool, tmp_path: Path, outside: Path) -> dict[str, str]:
+    outcomes: dict[str, str] = await pool.run(
         "try_all",
         {
             "in": str(tmp_path / "in.mp4"),
@@ -47,12 +71,7 @@ async def test_every_misdeed_is_denied(pool: MediaPool, tmp_path: Path) -> None:
         read_paths=[tmp_path / "in.mp4"],
         scratch=tmp_path / "job",
     )
-    assert len(outcomes) >= 30
-    assert {name: how for name, how in outcomes.items() if how == "allowed"} == {}
-    assert outside.read_bytes() == b"not yours"
-    assert (tmp_path / "in.mp4").read_bytes() == b"the clip"
-    assert sorted(os.listdir(outside.parent)) == ["outside"]  # noqa: PTH208
-    assert (tmp_path / "job" / "out.mp4").read_bytes() == b"mine"
+    return outcomes
 
 
 async def test_threads_are_confined_too(pool: MediaPool, tmp_path: Path) -> None:
@@ -122,12 +141,54 @@ def test_a_process_with_threads_is_not_called_confined(tmp_path: Path) -> None:
     assert "RuntimeError" in done.stderr
 
 
-async def test_require_refuses_what_cannot_be_confined(tmp_path: Path) -> None:
-    """Where the kernel lacks a part, `require` does not start, and says which part there is."""
-    pool = MediaPool(tmp_path, sandbox=Sandbox.REQUIRE)
-    pool.level = Level(landlock=0, seccomp=True)
-    with pytest.raises(SettingsInvalid, match="seccomp"):
-        await pool.__aenter__()
+@pytest.mark.parametrize("level", [Level(0, True), Level(7, False), Level()])
+def test_require_refuses_less_than_the_least_level(level: Level) -> None:
+    """Below it nothing starts, and the sentence says what is accepted, what there is, and what that leaves open."""
+    with pytest.raises(SettingsInvalid, match=r"Landlock v1 .* gives .* could ") as caught:
+        check_level(Sandbox.REQUIRE, level, is_root=False)
+    assert str(level) in caught.value.details
+    assert exit_code(caught.value) == Exit.USAGE
+    check_level(Sandbox.REQUIRE, Level(landlock=1, seccomp=True), is_root=True)
+
+
+def test_root_without_landlock_is_refused_unless_told_otherwise() -> None:
+    """A child of root's reads root's files; another user, or `even-root`, is let through."""
+    with pytest.raises(SettingsInvalid, match="even-root"):
+        check_level(Sandbox.BEST_EFFORT, Level(0, True), is_root=True)
+    check_level(Sandbox.BEST_EFFORT, Level(0, True), is_root=False)
+    check_level(Sandbox.EVEN_ROOT, Level(), is_root=True)
+    check_level(Sandbox.OFF, Level(), is_root=True)
+
+
+async def test_a_child_below_the_least_level_does_not_work(tmp_path: Path) -> None:
+    """What the child says of itself counts, whatever the machine promised."""
+    pool = MediaPool(tmp_path, sandbox=Sandbox.REQUIRE, landlock_at_most=0)
+    async with pool:
+        with pytest.raises(SettingsInvalid, match="Landlock v1"):
+            await pool.run("facts", {})
+
+
+async def test_of_a_model_of_ones_own_only_the_file_is_read(tmp_path: Path) -> None:
+    """What lies beside it in its directory is not the child's to see."""
+    model, beside = tmp_path / "models" / "own.onnx", tmp_path / "models" / "private.txt"
+    model.parent.mkdir()
+    model.write_bytes(b"weights")
+    beside.write_bytes(b"not yours")
+    side_car_of(model).write_text("{}")
+    seen = {}
+    async with MediaPool(
+        tmp_path / "scratch",
+        readable=readable_of(model),
+        operations=misdeeds.__name__,
+        import_from=[ROOT],
+    ) as pool:
+        for path in (model, side_car_of(model), beside):
+            seen[path.name] = await pool.run("in_a_thread", {"outside": str(path)})
+    assert seen == {
+        "own.onnx": "allowed",
+        "own.onnx.json": "allowed",
+        "private.txt": "PermissionError",
+    }
 
 
 async def test_off_confines_nothing_and_says_so(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A job in a media child: what comes back, and what becomes of a child that does not."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -15,6 +16,8 @@ from foremask.errors import CorruptVideo, Internal, TimedOut, UrlUnreachable
 from foremask.sandbox import messages
 from foremask.sandbox.messages import Progress
 from foremask.sandbox.pool import ChildDied, MediaPool
+from foremask.sandbox.slots import MAX_FILES
+from foremask.settings import Sandbox
 from tests.sandbox import misdeeds
 
 ROOT = Path(__file__).parents[2]
@@ -39,6 +42,11 @@ async def pool(tmp_path: Path) -> AsyncGenerator[MediaPool]:
 
 async def pid(pool: MediaPool, owner: str = "") -> int:
     return int((await pool.run("facts", {}, owner=owner))["pid"])
+
+
+def left_in(scratch: Path) -> list[Path]:
+    """What children have left in their slots."""
+    return list(scratch.glob("slot-*/out/*"))
 
 
 def is_gone(process: int) -> bool:
@@ -227,6 +235,51 @@ async def test_memory_has_an_end(tmp_path: Path, pause_s: float) -> None:
             await pool.run("grow", {"pause_s": pause_s})
     assert caught.value.limit == 256 << 20
     assert "0.2 GiB" in caught.value.details
+
+
+@pytest.mark.parametrize(("files", "depth"), [(200_000, 0), (0, 3_000)])
+async def test_what_a_child_leaves_does_not_stall_the_loop(
+    tmp_path: Path, files: int, depth: int
+) -> None:
+    """Unconfined, it leaves 200 000 files or 3 000 directories in each other: all goes, and the loop goes on."""
+    longest_s = 0.0
+
+    async def tick() -> None:
+        nonlocal longest_s
+        while True:
+            began_s = time.monotonic()
+            await asyncio.sleep(0.01)
+            longest_s = max(longest_s, time.monotonic() - began_s)
+
+    pool = MediaPool(
+        tmp_path, sandbox=Sandbox.OFF, operations=misdeeds.__name__, import_from=[ROOT]
+    )
+    ticking = asyncio.create_task(tick())
+    async with pool:
+        with contextlib.suppress(Internal):
+            await pool.run("litter", {"files": files, "depth": depth})
+        assert await pid(pool) > 0
+        assert left_in(tmp_path) == []
+    ticking.cancel()
+    assert longest_s < 1.5
+
+
+async def test_a_child_that_makes_too_many_files_is_killed(pool: MediaPool, tmp_path: Path) -> None:
+    """Long before it has made a million; the next job finds a new child and an empty directory."""
+    victim = await pid(pool)
+    with pytest.raises(Internal) as caught:
+        await pool.run("litter", {"files": 1_000_000, "depth": 0}, scratch=tmp_path / "job")
+    assert caught.value.limit == MAX_FILES
+    assert is_gone(victim)
+    assert await pid(pool) != victim
+    assert left_in(tmp_path / "scratch") == []
+
+
+async def test_a_child_makes_no_directory(pool: MediaPool) -> None:
+    """What it leaves lies in one directory."""
+    with pytest.raises(Internal) as caught:
+        await pool.run("litter", {"files": 0, "depth": 1})
+    assert "PermissionError" in caught.value.__notes__[0]
 
 
 async def test_a_file_has_a_longest_length(pool: MediaPool, tmp_path: Path) -> None:

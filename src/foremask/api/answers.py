@@ -40,6 +40,7 @@ class Service:
     limits: Limits
     reads: Throttle
     stopping: asyncio.Event
+    sandbox: str
 
     @property
     def storage_limit(self) -> int:

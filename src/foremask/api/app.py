@@ -66,8 +66,12 @@ def create_app(
     *,
     limits: Limits | None = None,
     stopping: asyncio.Event | None = None,
+    sandbox: str = "none",
 ) -> ASGIApp:
-    """The application over parts that are open already; setting ``stopping`` ends the held connections."""
+    """The application over parts that are open already; setting ``stopping`` ends the held connections.
+
+    ``sandbox`` says what confines the process that reads clips' headers.
+    """
     service = Service(
         settings=settings,
         database=database,
@@ -77,6 +81,7 @@ def create_app(
         limits=limits or Limits(),
         reads=Throttle(READS_PER_SECOND, READS_BURST),
         stopping=stopping or asyncio.Event(),
+        sandbox=sandbox,
     )
 
     def give_service() -> Service:
@@ -117,13 +122,22 @@ async def serve(settings: Settings) -> None:
             slots=PROBES_AT_ONCE,
             sandbox=settings.sandbox,
             operations="foremask.sandbox.looking",
+            prepare=("wait", {}),
+            spare_from_bytes=0,  # it is small, and each token's probes begin in a new one
         ) as pool,
     ):
         objects = await open_objects(stored_at, settings.base_url)
         limits = Limits(max_frames=settings.max_frames)
         prober = GuardedProber(outbound, objects, pool, limits)
         app = create_app(
-            settings, database, objects, outbound, prober, limits=limits, stopping=stopping
+            settings,
+            database,
+            objects,
+            outbound,
+            prober,
+            limits=limits,
+            stopping=stopping,
+            sandbox=str(pool.level),
         )
         log.info("api.started", sandbox=str(pool.level), at=settings.base_url)
         teller = Teller("api", own_process.name(), 0, str(pool.level))

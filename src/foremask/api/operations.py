@@ -28,7 +28,12 @@ async def readyz(service: Parts) -> ASGIResponse:
         checks["process"] = "is stopping"
     ready = set(checks.values()) == {OK}
     return json_answer(
-        {"status": "ready" if ready else "unready", "checks": checks}, 200 if ready else 503
+        {
+            "status": "ready" if ready else "unready",
+            "checks": checks,
+            "sandbox": service.sandbox,
+        },
+        200 if ready else 503,
     )
 
 

@@ -160,7 +160,7 @@ class GuardedProber:
             ) from None
         try:
             value = await self.pool.run(
-                "look", wanted, read_at=read_at, wall_clock_s=2 * self.budget_s
+                "look", wanted, read_at=read_at, wall_clock_s=2 * self.budget_s, owner=owner
             )
         finally:
             self.places.release(owner)

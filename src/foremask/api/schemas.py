@@ -214,6 +214,7 @@ class Readiness(Struct):
 
     status: Literal["ready", "unready"]
     checks: dict[str, str]
+    sandbox: str
 
 
 class Health(Struct):

@@ -15,9 +15,10 @@ from cyclopts import Parameter
 
 from foremask.cli.exits import Exit, print_json, say
 from foremask.embedded import bundled_binaries, left_over, server_version
-from foremask.errors import ForemaskError
+from foremask.errors import ForemaskError, SettingsInvalid
 from foremask.jobs.database import open_database
 from foremask.sandbox import confine
+from foremask.sandbox.levels import check_level
 from foremask.settings import Sandbox, Settings, read_settings
 from foremask.vision import models
 
@@ -193,12 +194,17 @@ def _sandbox(settings: Settings) -> Iterator[Finding]:
     level = confine.available()
     if settings.sandbox is Sandbox.OFF:
         yield Finding("sandbox", REMARK, f"off, though this machine has {level}")
-    elif level.full:
+        return
+    try:
+        check_level(settings.sandbox, level)
+    except SettingsInvalid as error:
+        yield Finding("sandbox", BAD, error.details)
+        return
+    if level.full:
         yield Finding("sandbox", GOOD, str(level))
     else:
-        verdict = BAD if settings.sandbox is Sandbox.REQUIRE else REMARK
         yield Finding(
-            "sandbox", verdict, f"{level} only: docs/security.md has what that leaves open"
+            "sandbox", REMARK, f"{level} only: docs/security.md has what that leaves open"
         )
 
 

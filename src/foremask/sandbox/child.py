@@ -99,7 +99,7 @@ def main() -> None:
     level = confine.Level()
     if setup.confined:
         readable = [*map(Path, setup.read), *confine.python_paths()]
-        level = confine.confine(readable, map(Path, setup.write))
+        level = confine.confine(readable, map(Path, setup.write), setup.landlock_at_most)
     operations: dict[str, Operation] = import_module(setup.operations).OPERATIONS
     parent.send(Ready(level.landlock, level.seccomp))
     for job in _jobs(parent):

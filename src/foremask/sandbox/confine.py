@@ -1,7 +1,7 @@
-"""The calling process gives up all that it does not need, for good; the one home of pyseccomp.
+"""The calling process gives up all that it does not need, for good.
 
 Landlock decides which files can be opened, seccomp which system calls can be made, rlimits how much
-can be used. None of them needs root, and none can be undone.
+can be used. None of them needs root, and none can be undone. What an old Landlock leaves open, seccomp closes.
 """
 
 import ctypes
@@ -14,8 +14,9 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import cast
+from typing import Final
+
+from foremask.sandbox.seccomp import Refusals, When, bits_are, is_int, is_not
 
 # From linux/landlock.h, linux/prctl.h, linux/sched.h; the numbers are the same on every architecture
 # that Python runs on.
@@ -23,15 +24,24 @@ _LANDLOCK_CREATE_RULESET, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT_SELF = 444, 445
 _RULESET_VERSION = 1
 _PATH_BENEATH = 1
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
-_REMOVE_DIR, _REMOVE_FILE, _MAKE_DIR, _MAKE_REG = 1 << 4, 1 << 5, 1 << 7, 1 << 8
+_REMOVE_FILE, _MAKE_REG = 1 << 5, 1 << 8
 _TRUNCATE = 1 << 14
 _FILE_RIGHTS_BY_ABI = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # how many bits each version knows
 _READ = _READ_FILE | _READ_DIR
-_WRITE = _READ | _WRITE_FILE | _REMOVE_FILE | _REMOVE_DIR | _MAKE_DIR | _MAKE_REG | _TRUNCATE
+_WRITE = _READ | _WRITE_FILE | _REMOVE_FILE | _MAKE_REG | _TRUNCATE
 _OF_A_FILE = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_GET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 4, 21, 38
+_PR_SET_MM, _PR_SET_CHILD_SUBREAPER, _PR_SCHED_CORE, _PR_SET_PTRACER = 35, 36, 62, 0x5961_6D61
 _CLONE_THREAD = 0x0001_0000
-_TIOCSTI, _TIOCLINUX = 0x5412, 0x541C
+_CLONE_NEW = 0x7E02_0000  # the kinds of namespace that clone makes
+_F_SETFL, _F_SETOWN, _F_SETSIG, _F_SETOWN_EX, _F_SETLEASE, _F_NOTIFY = 4, 8, 10, 15, 1024, 1026
+_FIOASYNC, _FIOSETOWN, _SIOCSPGRP = 0x5452, 0x8901, 0x8902
+_TIOCSCTTY, _TIOCSPGRP, _TIOCSTI, _TIOCLINUX = 0x540E, 0x5410, 0x5412, 0x541C
+_FS_SETFLAGS, _FS_SETFLAGS_32, _FS_SETXATTR = 0x4008_6602, 0x4004_6602, 0x401C_5820
+_FS_ENABLE_VERITY = 0x4080_6685
+_ACCESS_MODE = (
+    0b11  # these bits of open's flags; all of them: neither to read nor to write, for ioctl
+)
 
 # What a decoder, a network and an encoder never call. A hostile clip that takes the process over finds
 # no way to talk, to start anything, to touch another process or to change what a file may be used for.
@@ -65,7 +75,33 @@ _DENIED = (
     *("shmget", "shmat", "shmctl", "msgget", "msgsnd", "msgrcv", "semget", "semop", "mq_open"),
     *("setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setgroups", "capset"),
     *("setfsuid", "setfsgid", "setsid", "setpgid"),
+    *("setxattrat", "removexattrat", "file_setattr", "open_tree_attr", "quotactl_fd"),
+    *("memfd_create", "memfd_secret", "migrate_pages", "move_pages"),
+    *("sched_setscheduler", "sched_setparam", "sched_setattr"),
+    *("mkdir", "mkdirat", "symlink", "symlinkat", "link", "linkat"),
 )
+_DENIED_CONTROLS: Final = {
+    # An owner and a signal: the kernel sends it to any process when the file is ready (Landlock below 6).
+    "fcntl": (_F_SETOWN, _F_SETSIG, _F_SETOWN_EX, _F_SETLEASE, _F_NOTIFY),
+    "ioctl": (
+        *(_FIOASYNC, _FIOSETOWN, _SIOCSPGRP, _TIOCSCTTY, _TIOCSPGRP, _TIOCSTI, _TIOCLINUX),
+        *(_FS_SETFLAGS, _FS_SETFLAGS_32, _FS_SETXATTR, _FS_ENABLE_VERITY),
+    ),
+}
+"""By call, the requests in its second argument that are denied."""
+_DENIED_OPTIONS: Final = (
+    *(_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_MM, _PR_SET_CHILD_SUBREAPER),
+    *(_PR_SCHED_CORE, _PR_SET_PTRACER),
+)
+"""Of prctl: to outlive the parent, to be traced, to group with others on a core."""
+_OF_ITSELF: Final = (
+    *("cgroup", "cmdline", "environ", "maps", "mountinfo", "mounts", "stat", "statm", "status"),
+    *("fd", "limits", "smaps_rollup", "auxv"),
+)
+"""Of /proc/self; not task and net, for both show the network of the machine."""
+
+LEAST_LANDLOCK: Final = 1
+"""The oldest version with which no misdeed of tests/sandbox succeeds: Linux 5.13."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +114,7 @@ class Level:
     @property
     def full(self) -> bool:
         """Whether files, network and other processes are all out of reach."""
-        return self.landlock > 0 and self.seccomp
+        return self.landlock >= LEAST_LANDLOCK and self.seccomp
 
     def __str__(self) -> str:
         held = [f"landlock v{self.landlock}"] * (self.landlock > 0) + ["seccomp"] * self.seccomp
@@ -96,7 +132,7 @@ class Ceilings:
 
 def available() -> Level:
     """The level that this machine can give, without taking it."""
-    return Level(max(_landlock_version(), 0), _seccomp() is not None)
+    return Level(max(_landlock_version(), 0), _refusals() is not None)
 
 
 def die_with(parent_pid: int) -> None:
@@ -121,39 +157,46 @@ def cap(ceilings: Ceilings) -> None:
         resource.setrlimit(kind, (most, most))
 
 
-def confine(read: Iterable[Path], write: Iterable[Path]) -> Level:
+def confine(
+    read: Iterable[Path], write: Iterable[Path], landlock_at_most: int | None = None
+) -> Level:
     """Keep to the files below ``read`` and ``write``, and to system calls that compute.
 
-    Paths that do not exist are left out. Takes what the kernel has; the level says what that was.
-    Call it before anything starts a thread, numpy's import included: Landlock holds for the calling
+    In ``write`` files can be made, directories cannot. Paths that do not exist are left out. Takes what the
+    kernel has, or of Landlock no more than version ``landlock_at_most``; the level says what that was. Call it before anything starts a thread, numpy's import included: Landlock holds for the calling
     thread and for those that it starts, not for its elders.
     """
     if sys.platform != "linux":
         return Level()
     if len(list(Path("/proc/self/task").iterdir())) != 1:
         raise RuntimeError("a process with threads cannot be confined as a whole")
-    seccomp = _seccomp()  # its import looks for a library with a subprocess: not possible later
+    refusals = _refusals()  # it loads a library, which may lie where nothing can be read later
     libc = _libc()
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         return Level()
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-    version = _restrict_files(libc, read, write)
+    version = _restrict_files(libc, read, write, landlock_at_most)
     _drop_capabilities(libc)
-    return Level(version, seccomp is not None and _restrict_calls(seccomp))
+    return Level(version, refusals is not None and _restrict_calls(refusals))
 
 
 def python_paths() -> list[Path]:
     """What the interpreter and its libraries read after they have started."""
     named = [sys.prefix, sys.base_prefix, sys.exec_prefix, *filter(os.path.isabs, sys.path)]
     system = ["/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache"]
-    kernel = ["/proc/self", "/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/sys/devices/system"]
+    itself = [f"/proc/self/{name}" for name in _OF_ITSELF]
+    kernel = ["/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/sys/devices/system"]
     devices = ["/dev/urandom", "/dev/null", "/dev/zero"]
     here = str(Path(__file__).parents[1])
-    return [Path(name) for name in (*named, *system, *kernel, *devices, here)]
+    return [Path(name) for name in (*named, *system, *itself, *kernel, *devices, here)]
 
 
-def _restrict_files(libc: ctypes.CDLL, read: Iterable[Path], write: Iterable[Path]) -> int:
+def _restrict_files(
+    libc: ctypes.CDLL, read: Iterable[Path], write: Iterable[Path], at_most: int | None
+) -> int:
     version = _landlock_version()
+    if at_most is not None:
+        version = min(version, at_most)
     if version < 1:
         return 0
     known = (1 << _FILE_RIGHTS_BY_ABI.get(version, 16)) - 1
@@ -191,29 +234,35 @@ def _allow(libc: ctypes.CDLL, ruleset: int, path: Path, rights: int) -> None:
         os.close(there)
 
 
-def _restrict_calls(pyseccomp: ModuleType) -> bool:
-    refuse = pyseccomp.ERRNO(errno.EPERM)
-    calls = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
-    for name in _DENIED:
-        _add(calls, refuse, name)
-    arg, masked, equal, other = pyseccomp.Arg, pyseccomp.MASKED_EQ, pyseccomp.EQ, pyseccomp.NE
+def _restrict_calls(refusals: Refusals) -> bool:
+    def refuse(call: str, *conditions: When) -> None:
+        refusals.refuse(call, *conditions, error=errno.EPERM)
+
+    for call in _DENIED:
+        refuse(call)
     # A thread is a clone that says so. clone3 hides its flags behind a pointer, so it is "not there",
-    # and the C library falls back to clone.
-    _add(calls, refuse, "clone", arg(0, masked, _CLONE_THREAD, 0))
-    _add(calls, pyseccomp.ERRNO(errno.ENOSYS), "clone3")
-    _add(calls, refuse, "tgkill", arg(0, other, os.getpid()))  # abort() signals ourselves
-    _add(calls, refuse, "prlimit64", arg(0, other, 0))
-    for request in (_TIOCSTI, _TIOCLINUX):
-        _add(calls, refuse, "ioctl", arg(1, equal, request))
-    calls.load()
+    # and the C library falls back to clone; openat2 hides them too.
+    refuse("clone", bits_are(0, _CLONE_THREAD, 0))
+    for kind in (1 << bit for bit in range(32) if _CLONE_NEW >> bit & 1):
+        refuse("clone", bits_are(0, kind, kind))
+    for call in ("clone3", "openat2"):
+        refusals.refuse(call, error=errno.ENOSYS)
+    refuse("tgkill", is_not(0, os.getpid()))  # abort() signals ourselves
+    refuse("prlimit64", is_not(0, 0))
+    # Threads that pin themselves name themselves by 0; any other number may be another process.
+    refuse("sched_setaffinity", is_not(0, 0))
+    for call, requests in _DENIED_CONTROLS.items():
+        for request in requests:
+            refuse(call, is_int(1, request))
+    refuse("fcntl", is_int(1, _F_SETFL), bits_are(2, os.O_ASYNC, os.O_ASYNC))
+    for option in _DENIED_OPTIONS:
+        refuse("prctl", is_int(0, option))
+    # Below version 3 Landlock lets O_TRUNC shorten whatever may be opened for reading, or with no access at all.
+    for call, flags in (("open", 1), ("openat", 2)):
+        refuse(call, bits_are(flags, _ACCESS_MODE | os.O_TRUNC, os.O_RDONLY | os.O_TRUNC))
+        refuse(call, bits_are(flags, _ACCESS_MODE, _ACCESS_MODE))
+    refusals.load()
     return True
-
-
-def _add(calls: object, action: int, name: str, *conditions: object) -> None:
-    try:
-        calls.add_rule(action, name, *conditions)  # type: ignore[attr-defined]
-    except (ValueError, OSError):  # a call that this architecture, or libseccomp, does not know
-        return
 
 
 def _drop_capabilities(libc: ctypes.CDLL) -> None:
@@ -232,15 +281,14 @@ def _landlock_version() -> int:
     )
 
 
-def _seccomp() -> ModuleType | None:
-    """The binding, or None where libseccomp or the kernel's filter is missing."""
+def _refusals() -> Refusals | None:
+    """An empty list to fill, or None where libseccomp or the kernel's filter is missing."""
     if sys.platform != "linux" or _libc().prctl(_PR_GET_SECCOMP, 0, 0, 0, 0) < 0:
         return None
     try:
-        import pyseccomp  # it fails to import where the library is missing
-    except (ImportError, OSError, RuntimeError, AttributeError):
+        return Refusals()
+    except (OSError, AttributeError):  # the library is missing, or is not what its name says
         return None
-    return cast(ModuleType, pyseccomp)
 
 
 def _libc() -> ctypes.CDLL:

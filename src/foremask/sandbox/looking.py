@@ -26,4 +26,8 @@ def _look(args: dict[str, Any], parent: Parent) -> dict[str, object]:
     return {"clip": clip}
 
 
-OPERATIONS: Final[Mapping[str, Operation]] = {"look": _look}
+def _wait(_: dict[str, Any], __: Parent) -> None:
+    """Nothing: what takes time in a new child is done once this is answered."""
+
+
+OPERATIONS: Final[Mapping[str, Operation]] = {"look": _look, "wait": _wait}

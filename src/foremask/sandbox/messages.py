@@ -21,6 +21,7 @@ class Setup(msgspec.Struct, tag=True, frozen=True):
     file_bytes: int
     operations: str
     import_from: list[str]
+    landlock_at_most: int | None = None
 
 
 class Ready(msgspec.Struct, tag=True, frozen=True):

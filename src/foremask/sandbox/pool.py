@@ -25,11 +25,12 @@ from foremask.errors import (
     SettingsInvalid,
     TimedOut,
 )
-from foremask.sandbox import confine, process
+from foremask.sandbox import process
 from foremask.sandbox.confine import Level
+from foremask.sandbox.levels import check_level, level_of
 from foremask.sandbox.messages import Broken, Data, Job, Progress, ReadAt, Refused, Result
 from foremask.sandbox.process import Child, ChildDied, Kind
-from foremask.sandbox.slots import Slot, collect, empty, new_slot, stage, sweep
+from foremask.sandbox.slots import MAX_FILES, Slot, clear, collect, empty, new_slot, stage, sweep
 from foremask.settings import Sandbox
 
 __all__ = ["ChildDied", "MediaPool", "OnProgress"]
@@ -75,30 +76,39 @@ class MediaPool:
         operations: str = "foremask.sandbox.operations",
         import_from: Sequence[Path] = (),
         prepare: tuple[str, dict[str, Any]] | None = None,
+        spare_from_bytes: int = SPARE_FROM_BYTES,
+        landlock_at_most: int | None = None,
     ) -> None:
         self._scratch, self._slots, self._sandbox = scratch, slots, sandbox
         self._stall_s, self._jobs_per_child, self._prepare = stall_s, jobs_per_child, prepare
-        self._memory_bytes = memory_bytes or _share_of_memory(slots)
+        self._spare_from_bytes = spare_from_bytes
+        self._memory_bytes = memory_bytes or share_of_memory(slots)
         confined = sandbox is not Sandbox.OFF
-        self._kind = Kind(confined, self._memory_bytes, operations, readable, import_from)
-        self._free: asyncio.LifoQueue[_Seat] = asyncio.LifoQueue()
+        self._kind = Kind(
+            confined, self._memory_bytes, operations, readable, import_from, landlock_at_most
+        )
+        self._places = asyncio.Semaphore(slots)
+        self._free: list[_Seat] = []  # one for each place, the one that was used last at the end
         self._all: list[_Seat] = []
-        self.level = confine.available() if confined else Level()
+        self._clearing: set[asyncio.Task[None]] = set()
+        self.level = Level()
 
     async def __aenter__(self) -> Self:
-        self._check(self.level)
+        self.level = level_of(self._sandbox)
         tell = log.info if self.level.full else log.warning
         tell("sandbox", wanted=str(self._sandbox), confined_by=str(self.level))
         self._scratch.mkdir(parents=True, exist_ok=True)
-        sweep(self._scratch)
+        await asyncio.to_thread(sweep, self._scratch)
         for _ in range(self._slots):
             seat = _Seat(new_slot(self._scratch))
             self._all.append(seat)
-            self._free.put_nowait(seat)
+            self._free.append(seat)
             self._get_spare(seat)
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._clearing:
+            await asyncio.wait(self._clearing)
         for seat in self._all:
             if seat.spare is not None:
                 seat.spare.cancel()
@@ -107,7 +117,7 @@ class MediaPool:
                     await seat.spare.result().end()
             if seat.child is not None:
                 await seat.child.end()
-            seat.slot.close()
+            await asyncio.to_thread(seat.slot.close)
 
     async def warm(self) -> Level:
         """Start a child in every free slot; the level that they are confined to."""
@@ -138,18 +148,48 @@ class MediaPool:
         advanced for the pool's ``stall_s``; Internal over the memory limit; ChildDied; and whatever
         ``on_progress`` or ``read_at`` raise. In all of these, and when cancelled, the child is killed.
         """
-        seat = await self._free.get()
+        await self._places.acquire()
+        seat = self._take(owner)
         try:
             async with self._borrowed(seat, owner) as child:
                 staged = await asyncio.to_thread(stage, seat.slot, args, list(read_paths), scratch)
-                with process.killed_over(child, self._memory_bytes):
-                    async with _within(wall_clock_s, "The work was not done"):
-                        job = Job(operation, staged.args)
-                        value = await self._converse(child, job, on_progress, read_at)
+                async with _within(wall_clock_s, "The work was not done"):
+                    job = Job(operation, staged.args)
+                    value = await self._converse(child, job, on_progress, read_at)
                 await asyncio.to_thread(collect, seat.slot, scratch)
                 return staged.outside(value)
         finally:
-            self._free.put_nowait(seat)
+            clearing = asyncio.create_task(self._give_back(seat))
+            self._clearing.add(clearing)
+            clearing.add_done_callback(self._clearing.discard)
+
+    def _take(self, owner: str) -> _Seat:
+        """A free seat: best with a child that has served this owner, or nobody; else the one used last."""
+
+        def liking(seat: _Seat) -> int:
+            if seat.child is None:
+                return 1
+            return {owner: 3, None: 2}.get(seat.child.owner, 0)
+
+        chosen = max(reversed(self._free), key=liking)
+        self._free.remove(chosen)
+        return chosen
+
+    async def _give_back(self, seat: _Seat) -> None:
+        """Empty the slot in a thread, for it may take long; then the seat is free."""
+        try:
+            if not await asyncio.to_thread(empty, seat.slot):
+                log.warning("sandbox.mess", slot=str(seat.slot.directory))
+                if seat.child is not None:
+                    child, seat.child = seat.child, None
+                    await child.end()
+                await asyncio.to_thread(clear, seat.slot)
+        except OSError as error:
+            log.warning("sandbox.not_cleared", slot=str(seat.slot.directory), error=str(error))
+        finally:
+            self._get_spare(seat)
+            self._free.append(seat)
+            self._places.release()
 
     @asynccontextmanager
     async def _borrowed(self, seat: _Seat, owner: str) -> AsyncGenerator[Child]:
@@ -171,9 +211,6 @@ class MediaPool:
                 if isinstance(error, ChildDied):
                     error.add_note(log)
             raise
-        finally:
-            empty(seat.slot)
-            self._get_spare(seat)
         if child.jobs >= self._jobs_per_child:
             seat.child = None
             await child.end()
@@ -191,7 +228,7 @@ class MediaPool:
 
     def _get_spare(self, seat: _Seat) -> None:
         """Begin, in the background, on the child that comes after this one."""
-        if self._prepare and seat.spare is None and self._memory_bytes >= SPARE_FROM_BYTES:
+        if self._prepare and seat.spare is None and self._memory_bytes >= self._spare_from_bytes:
             seat.spare = asyncio.create_task(self._prepared(seat, Job(*self._prepare)))
 
     async def _prepared(self, seat: _Seat, job: Job) -> Child:
@@ -205,20 +242,13 @@ class MediaPool:
         return child
 
     async def _start(self, seat: _Seat) -> Child:
-        child = await process.start(self._kind, seat.slot.inward, seat.slot.outward)
+        child = await process.start(self._kind, seat.slot)
         try:
-            self._check(child.level)
+            check_level(self._sandbox, child.level)
         except SettingsInvalid:
             await child.end()
             raise
         return child
-
-    def _check(self, level: Level) -> None:
-        if self._sandbox is Sandbox.REQUIRE and not level.full:
-            raise SettingsInvalid(
-                f"FOREMASK_SANDBOX=require needs Landlock (Linux 5.13) and libseccomp; here is: {level}.",
-                param="FOREMASK_SANDBOX",
-            )
 
     async def _converse(
         self, child: Child, job: Job, on_progress: OnProgress | None, read_at: ReadRemote | None
@@ -263,6 +293,10 @@ class MediaPool:
         except (EOFError, ConnectionError, ValueError) as error:  # DecodeError is a ValueError
             if child.over_memory_bytes:
                 raise self._out_of_memory(child) from error
+            if child.over_files:
+                raise Internal(
+                    f"The clip made its process write more than {MAX_FILES} files.", limit=MAX_FILES
+                ) from error
             raise ChildDied("the media child died, or broke off the conversation") from error
 
     def _out_of_memory(self, child: Child) -> Internal:
@@ -296,8 +330,8 @@ def _error(refused: Refused) -> ForemaskError:
     )
 
 
-def _share_of_memory(slots: int) -> int:
-    """Three quarters of the machine's memory, or of the container's, by slot."""
+def share_of_memory(slots: int) -> int:
+    """What one job may use at most: three quarters of the machine's memory, or of the container's, by slot."""
     most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with contextlib.suppress(OSError, ValueError):  # no control group, or one that says "max"
         most = min(most, int(Path("/sys/fs/cgroup/memory.max").read_text()))

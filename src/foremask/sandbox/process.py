@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from foremask import own_process
-from foremask.sandbox import messages
+from foremask.sandbox import messages, slots
 from foremask.sandbox.confine import Level
 from foremask.sandbox.messages import LENGTH_BYTES, FromChild, FromParent, Ready, Setup
+from foremask.sandbox.slots import Slot
 
 START_S = 60.0  # interpreter and libraries on a cold, busy disk
-WATCH_MEMORY_S = 0.25
+WATCH_S = 0.25
 LOG_BYTES = 8 << 10
 FILE_BYTES = 32 << 30  # the longest file that a child may write
 BEYOND_MEMORY_BYTES = 32 << 30  # stacks, arenas and mapped files take addresses, not memory
@@ -35,11 +36,16 @@ class Kind:
     operations: str
     readable: Sequence[Path]
     import_from: Sequence[Path]
+    landlock_at_most: int | None = None  # to test what an older kernel gives
 
 
 @dataclass(slots=True)
 class Child:
-    """A started child; ``owner`` is whom it has served, None nobody."""
+    """A started child; ``owner`` is whom it has served, None nobody.
+
+    It is killed, and the last two numbers say why, as soon as it uses more memory or has more files in its slot
+    than it may.
+    """
 
     process: asyncio.subprocess.Process
     reader: asyncio.StreamReader
@@ -48,7 +54,9 @@ class Child:
     owner: str | None = None
     level: Level = field(default_factory=Level)
     jobs: int = 0
+    watch: asyncio.Task[None] | None = None
     over_memory_bytes: int = 0
+    over_files: bool = False
 
     async def receive(self) -> FromChild:
         """Its next message; raises EOFError, ConnectionError, or ValueError for nonsense."""
@@ -73,16 +81,18 @@ class Child:
     async def end(self) -> str:
         """Kill it, wait for it, and say how it ended and the last that it wrote to its stderr."""
         self.kill()
+        if self.watch is not None:
+            self.watch.cancel()
         self.writer.close()
         status = await self.process.wait()
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
         return f"{how}\n{(await self.log).decode(errors='replace')}".strip()
 
 
-async def start(kind: Kind, inward: Path, outward: Path) -> Child:
-    """A child that may read ``inward`` and write ``outward``; raises ChildDied with its last words."""
+async def start(kind: Kind, slot: Slot) -> Child:
+    """A child that may read and write in its slot; raises ChildDied with its last words."""
     ours, theirs = socket.socketpair()
-    with theirs:
+    with theirs, _closed_on_error(ours):
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-I", "-B", "-X", "utf8", "-m", "foremask.sandbox.child"),
@@ -91,20 +101,22 @@ async def start(kind: Kind, inward: Path, outward: Path) -> Child:
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             env=own_process.numerics(os.environ),  # no connection string, no key
-            cwd=outward,
+            cwd=slot.outward,
             pass_fds=[theirs.fileno()],
             start_new_session=True,
         )
     reader, writer = await asyncio.open_unix_connection(sock=ours)
     child = Child(process, reader, writer, asyncio.create_task(_last_words(process)))
+    child.watch = asyncio.create_task(_watch(child, kind.memory_bytes, slot))
     setup = Setup(
         confined=kind.confined,
-        read=[str(path) for path in (inward, *kind.readable, *kind.import_from)],
-        write=[str(outward)],
+        read=[str(path) for path in (slot.inward, *kind.readable, *kind.import_from)],
+        write=[str(slot.outward)],
         address_space_bytes=kind.memory_bytes + BEYOND_MEMORY_BYTES,
         file_bytes=FILE_BYTES,
         operations=kind.operations,
         import_from=[str(path) for path in kind.import_from],
+        landlock_at_most=kind.landlock_at_most,
     )
     try:
         async with asyncio.timeout(START_S):
@@ -124,27 +136,30 @@ async def start(kind: Kind, inward: Path, outward: Path) -> Child:
 
 
 @contextmanager
-def killed_over(child: Child, memory_bytes: int) -> Iterator[None]:
-    """Watch the child's memory from outside; what is over the limit is killed."""
-    statm, page = Path(f"/proc/{child.process.pid}/statm"), os.sysconf("SC_PAGE_SIZE")
-
-    async def watch() -> None:
-        while True:
-            await asyncio.sleep(WATCH_MEMORY_S)
-            try:
-                resident = int(statm.read_text().split()[1]) * page  # noqa: ASYNC240  # it is no disk
-            except (OSError, IndexError):  # it ended, or this system has no /proc
-                return
-            if resident > memory_bytes:
-                child.over_memory_bytes = resident
-                child.kill()
-                return
-
-    watching = asyncio.create_task(watch())
+def _closed_on_error(ours: socket.socket) -> Iterator[None]:
+    """Close our end when the start is cancelled before a transport owns it."""
     try:
         yield
-    finally:
-        watching.cancel()
+    except BaseException:
+        ours.close()
+        raise
+
+
+async def _watch(child: Child, memory_bytes: int, slot: Slot) -> None:
+    """Look at the child's memory and files from outside, all its life, and kill it over a limit."""
+    statm, page = Path(f"/proc/{child.process.pid}/statm"), os.sysconf("SC_PAGE_SIZE")
+    while child.is_alive:
+        await asyncio.sleep(WATCH_S)
+        try:
+            resident = int(statm.read_text().split()[1]) * page  # noqa: ASYNC240  # it is no disk
+        except (OSError, IndexError):  # it ended, or this system has no /proc
+            resident = 0
+        if resident > memory_bytes:
+            child.over_memory_bytes = resident
+        child.over_files = slots.has_too_many_files(slot)
+        if child.over_memory_bytes or child.over_files:
+            child.kill()
+            return
 
 
 async def _last_words(process: asyncio.subprocess.Process) -> bytes:

@@ -1,13 +1,17 @@
 """A directory that shows a child one job: what it may read is linked in, what it writes is moved out."""
 
 import fcntl
+import itertools
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+MAX_FILES: Final = 64
+"""A child may have so many files in its slot: an operation writes one or two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +32,8 @@ class Slot:
         return self.directory / "out"
 
     def close(self) -> None:
-        """Remove it."""
-        shutil.rmtree(self.directory, ignore_errors=True)
+        """Remove it; in a thread, for a child may have left a great deal."""
+        remove_tree(self.directory)
         os.close(self.lock)
 
 
@@ -64,14 +68,15 @@ def stage(
 
 
 def collect(slot: Slot, scratch: Path | None) -> None:
-    """Move what the child wrote to the caller's scratch: plain files only."""
+    """Move what the child wrote to the caller's scratch: plain files only, `MAX_FILES` at most."""
     if scratch is None:
         return
-    for file in slot.outward.rglob("*", recurse_symlinks=False):
-        if file.is_file(follow_symlinks=False):
-            target = scratch / file.relative_to(slot.outward)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(file, target)
+    with os.scandir(slot.outward) as entries:
+        written = list(itertools.islice(entries, MAX_FILES))
+    for entry in written:
+        if entry.is_file(follow_symlinks=False):
+            scratch.mkdir(parents=True, exist_ok=True)
+            shutil.move(entry.path, scratch / entry.name)
 
 
 def _renamed(value: Any, names: dict[str, str]) -> Any:  # noqa: ANN401
@@ -90,14 +95,69 @@ def _renamed(value: Any, names: dict[str, str]) -> Any:  # noqa: ANN401
     return value
 
 
-def empty(slot: Slot) -> None:
-    """Leave nothing of a job behind."""
+def has_too_many_files(slot: Slot) -> bool:
+    """Whether the child has made more files than `MAX_FILES`; looks at no more than that."""
+    try:
+        with os.scandir(slot.outward) as entries:
+            return next(itertools.islice(entries, MAX_FILES, None), None) is not None
+    except FileNotFoundError:  # the slot is being closed
+        return False
+
+
+def empty(slot: Slot) -> bool:
+    """Remove the files of a job; False where there is more than an honest child leaves.
+
+    Then the child must have ended before `clear` removes the rest.
+    """
     for directory in (slot.inward, slot.outward):
-        for entry in directory.iterdir():
-            if entry.is_dir(follow_symlinks=False):
-                shutil.rmtree(entry, ignore_errors=True)
-            else:
-                entry.unlink()
+        with os.scandir(directory) as entries:
+            left = list(itertools.islice(entries, MAX_FILES + 1))
+        if len(left) > MAX_FILES or any(entry.is_dir(follow_symlinks=False) for entry in left):
+            return False
+        for entry in left:
+            Path(entry.path).unlink()
+    return True
+
+
+def clear(slot: Slot) -> None:
+    """Leave nothing in the slot, however much there is; call it when nobody writes to it any more."""
+    for directory in (slot.inward, slot.outward):
+        _remove_contents(directory)
+
+
+def remove_tree(directory: Path) -> None:
+    """Remove a directory, however deep and full; nothing when it is not there."""
+    if directory.is_dir():
+        _remove_contents(directory)
+        directory.rmdir()
+
+
+def _remove_contents(top: Path) -> None:
+    """Without recursion, and with short paths: what lies deeper is moved up before its directory goes."""
+    number = itertools.count()
+    while directories := _without_files(top):
+        for directory in directories:
+            for deeper in _without_files(directory):
+                deeper.rename(_free_name(top, number))
+            directory.rmdir()
+
+
+def _without_files(directory: Path) -> list[Path]:
+    """Remove the files of a directory; those in it that are directories are returned, and ours to change."""
+    with os.scandir(directory) as entries:
+        there = list(entries)
+    directories = []
+    for entry in there:
+        if entry.is_dir(follow_symlinks=False):
+            directories.append(Path(entry.path))
+            directories[-1].chmod(0o700)  # who made it may have left itself no right
+        else:
+            Path(entry.path).unlink()
+    return directories
+
+
+def _free_name(top: Path, number: Iterator[int]) -> Path:
+    return next(path for each in number if not (path := top / f"moved-{each}").exists())
 
 
 def new_slot(scratch: Path) -> Slot:
@@ -120,6 +180,6 @@ def sweep(scratch: Path) -> None:
         except BlockingIOError:
             continue
         else:
-            shutil.rmtree(lock.parent, ignore_errors=True)
+            remove_tree(lock.parent)
         finally:
             os.close(handle)

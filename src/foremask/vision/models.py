@@ -103,9 +103,14 @@ def model_path(model_dir: Path | None = None, model_file: Path | None = None) ->
     return path
 
 
+def side_car_of(path: Path) -> Path:
+    """Where the description of a network of one's own is, if it has one."""
+    return path.with_name(path.name + ".json")
+
+
 def spec_of(path: Path) -> ModelSpec:
     """What the side-car ``<file>.json`` says of the network, or IS-Net's ways without one."""
-    side_car = path.with_name(path.name + ".json")
+    side_car = side_car_of(path)
     if not side_car.is_file():
         return ISNET.spec
     try:
