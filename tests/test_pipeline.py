@@ -13,6 +13,7 @@ from foremask import errors
 from foremask.options import Limits, MaskOptions, Preset, Quality
 from foremask.pictures import Alpha, Picture
 from foremask.pipeline import Progress, Report, mask_video
+from foremask.video.probe import probe
 from foremask.video.verify import verify
 from foremask.vision.models import model_path
 from tests import synth
@@ -172,29 +173,35 @@ def test_a_clip_that_breaks_is_refused_with_frame_and_time(tmp_path: Path) -> No
     assert not (tmp_path / "mask.mp4").exists()
 
 
-def test_limits_hold_while_decoding_where_the_header_is_silent(tmp_path: Path) -> None:
-    """A fragmented file declares no frames; the budget of pixels stops it on the way."""
+def live(folder: Path) -> Path:
+    """A live WebM of 120 frames, first 10 a second and then 100: its header and tail let one guess 111."""
+    pts = (*range(0, 2000, 100), *range(2000, 3000, 10))
     spec = Spec(
-        pts=synth.even(60, Fraction(30)),
-        muxer_options={"movflags": "frag_keyframe+empty_moov+default_base_moof"},
+        pts=pts,
+        time_base=Fraction(1, 1000),
+        last_duration=10,
+        codec="vp9",
+        muxer_options={"live": "1"},
     )
-    source = synth.write(tmp_path / "a.mp4", spec)
-    limits = Limits(max_frame_pixels=30 * 64 * 48)
-    with pytest.raises(errors.ResolutionTooLarge):
-        mask(source, tmp_path / "mask.mp4", MaskOptions(limits=limits))
+    source = synth.write(folder / "live.webm", spec)
+    assert probe(source).expected_frames == 111
+    return source
+
+
+def test_limits_hold_while_decoding_where_the_header_is_silent(tmp_path: Path) -> None:
+    """A live WebM declares no frames; the budget of pixels stops it on the way."""
+    limits = Limits(max_frame_pixels=115 * 64 * 48)
+    with pytest.raises(errors.ResolutionTooLarge) as caught:
+        mask(live(tmp_path), tmp_path / "mask.mp4", MaskOptions(limits=limits))
+    assert caught.value.actual == 116 * 64 * 48
     assert not (tmp_path / "mask.mp4").exists()
 
 
 def test_frames_are_counted_while_decoding_where_the_header_is_silent(tmp_path: Path) -> None:
-    """The 31st frame of a fragmented file is one too many, and the error has both numbers."""
-    spec = Spec(
-        pts=synth.even(60, Fraction(30)),
-        muxer_options={"movflags": "frag_keyframe+empty_moov+default_base_moof"},
-    )
-    source = synth.write(tmp_path / "a.mp4", spec)
+    """One frame over the limit is taken, the next is refused, and the error has both numbers."""
     with pytest.raises(errors.TooManyFrames) as caught:
-        mask(source, tmp_path / "mask.mp4", MaskOptions(limits=Limits(max_frames=30)))
-    assert (caught.value.limit, caught.value.actual) == (30, 31)
+        mask(live(tmp_path), tmp_path / "mask.mp4", MaskOptions(limits=Limits(max_frames=115)))
+    assert (caught.value.limit, caught.value.actual) == (115, 117)
 
 
 def test_a_preset_that_cannot_says_so_before_it_starts(tmp_path: Path) -> None:

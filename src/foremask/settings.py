@@ -233,7 +233,7 @@ class Settings:
     max_frames: int = field(
         default=60 * 120,
         metadata=_told(
-            "The most frames that a clip may have; the default is 60 s at 120 frames a second.",
+            "The most frames that a clip may have, with one more tolerated as for the duration; the default is 60 s at 120 frames a second.",
             _whole(1, 10_000_000),
         ),
     )

@@ -96,7 +96,7 @@ DRAWN: dict[str, Callable[[Path], Path]] = {
     "good.mp4": lambda path: write(path, sound=True),
     "one-frame.mp4": lambda path: write(path, frames=1),
     "long.mp4": lambda path: write(path, frames=61 * 2, rate=2),
-    "many.mp4": partial(write, frames=7201, size=(16, 16), rate=1000),
+    "many.mp4": partial(write, frames=7202, size=(16, 16), rate=1000),
     "just-60-s.mp4": lambda path: write(path, frames=60 * 2, rate=2),
     "wide.mp4": lambda path: write(
         path, codec="mjpeg", frames=1, size=(16_016, 16), pixel_format="yuvj420p"

@@ -188,8 +188,8 @@ def test_limits_are_named_with_both_numbers(tmp_path: Path) -> None:
         probe(path, Limits(max_duration_s=1.5))
     assert (long.value.limit, long.value.actual) == (1.5, 2.0)
     with pytest.raises(errors.TooManyFrames) as many:
-        probe(path, Limits(max_frames=59))
-    assert (many.value.code, many.value.limit, many.value.actual) == (400, 59, 60)
+        probe(path, Limits(max_frames=58))
+    assert (many.value.code, many.value.limit, many.value.actual) == (400, 58, 60)
     with pytest.raises(errors.ResolutionTooLarge):
         probe(path, Limits(max_frame_pixels=60 * 64 * 48 - 1))
 
@@ -210,8 +210,9 @@ def test_one_frame_more_than_the_limit_is_tolerated(tmp_path: Path) -> None:
     """At any rate, and 1800 frames at 29.97 are a minute, though they last 60.06 s."""
     path = synth.write(tmp_path / "clip.mp4", Spec(pts=synth.even(60, Fraction(30))))
     assert probe(path, Limits(max_duration_s=1.98)).frames == 60
+    assert probe(path, Limits(max_frames=59)).frames == 60
     clip, limits = probe(path), Limits()
-    for rate in (1, 12, 23.976, 24, 25, 29.97, 30, 50, 59.94, 60):
+    for rate in (1, 12, 23.976, 24, 25, 29.97, 30, 50, 59.94, 60, 119.88, 120):
         frames = 60 * math.ceil(rate) + 1
         given = replace(clip, fps=rate)
         check_length(given, limits, frames / rate, frames)

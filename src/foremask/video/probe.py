@@ -203,7 +203,7 @@ def check_length(clip: Clip, limits: Limits, duration_s: float | None, frames: i
             limit=limits.max_duration_s,
             actual=round(duration_s, 3),
         )
-    if frames is not None and frames > limits.max_frames:
+    if frames is not None and frames > limits.max_frames + 1:  # one more, as for the duration
         raise TooManyFrames(
             f"The video has {frames} frames or more; at most {limits.max_frames} are taken.",
             param="video",
