@@ -29,6 +29,7 @@ class Origin:
     connections: int = 0
     port: int = 0
     scheme: str = "http"
+    writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
     def url(self, path: str = "/clip.mp4", host: str | None = None) -> str:
         """Where ``path`` is, under the address or under another name for it."""
@@ -37,6 +38,7 @@ class Origin:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one connection until it closes."""
         self.connections += 1
+        self.writers.add(writer)
         try:
             while head := await reader.readuntil(b"\r\n\r\n"):
                 first, *lines = head.decode("latin-1").strip().split("\r\n")
@@ -52,6 +54,7 @@ class Origin:
         except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
+            self.writers.discard(writer)
             writer.close()
 
 
@@ -67,7 +70,8 @@ async def listening(
         yield origin
     finally:
         server.close()
-        server.close_clients()
+        for writer in [*origin.writers]:  # Server.close_clients is not in Python 3.12
+            writer.close()
         await server.wait_closed()
 
 
