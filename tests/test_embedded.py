@@ -141,6 +141,24 @@ def test_a_long_path_gets_a_short_socket(data_dir: Path) -> None:
     shutil.rmtree(server.url.partition("host=")[2])
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["Bücher & 'Filme' neu", '50 %20 "half" \\ #1?', "a, b"],
+    ids=["blanks", "marks", "comma"],
+)
+def test_a_directory_of_any_name_serves(data_dir: Path, name: str) -> None:
+    """The path of the socket is part of a URL, and of lists that have commas between their parts."""
+    place = data_dir / name
+    place.mkdir()
+    server = EmbeddedPostgres(place)
+    server.start()
+    try:
+        with psycopg.connect(server.url) as connection:
+            assert connection.execute("select 42").fetchone() == (42,)
+    finally:
+        server.stop()
+
+
 def test_another_major_version_is_refused(data_dir: Path) -> None:
     """A directory of PostgreSQL 17 is left alone, and the message names the way out."""
     server = EmbeddedPostgres(data_dir)

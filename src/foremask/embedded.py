@@ -18,6 +18,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import quote
 
 import structlog
 
@@ -77,7 +78,7 @@ class EmbeddedPostgres:
     @property
     def url(self) -> str:
         """What a client connects to; known once the server has been started."""
-        return f"postgresql://postgres@/postgres?host={self._sockets}"
+        return f"postgresql://postgres@/postgres?host={quote(os.fsencode(self._sockets))}"
 
     @property
     def pid(self) -> int | None:
@@ -153,7 +154,8 @@ class EmbeddedPostgres:
         if self._root.parent == FOR_ROOT:
             (self._root / ORIGIN).write_text(f"{self.data_dir.resolve()}\n")
         self._sockets = self._root / "socket"
-        if len(os.fsencode(self._sockets / SOCKET_NAME)) > SOCKET_PATH_BYTES:
+        listed = "," in str(self._sockets)  # for the server and its clients, two directories
+        if listed or len(os.fsencode(self._sockets / SOCKET_NAME)) > SOCKET_PATH_BYTES:
             digest = hashlib.sha256(os.fsencode(self._root)).hexdigest()[:16]
             self._sockets = Path(f"/tmp/foremask-{digest}")  # noqa: S108  # owner and mode are checked
         for directory in (self._root, self._data, self._sockets):
