@@ -213,6 +213,19 @@ def test_a_preset_that_cannot_says_so_before_it_starts(tmp_path: Path) -> None:
     assert time.monotonic() - started < 5
 
 
+def test_a_clip_whose_frames_need_more_memory_than_there_is_is_refused_before_it_starts(
+    tmp_path: Path,
+) -> None:
+    """With the bytes needed and the bytes there are; nothing is written."""
+    source = synth.write(tmp_path / "a.mp4", Spec())
+    clip = probe(source)
+    limits = Limits(memory_bytes=20 * clip.pixels)
+    with pytest.raises(errors.PresetCannotCarry, match="use one of gif") as refused:
+        mask(source, tmp_path / "mask.mp4", MaskOptions(limits=limits))
+    assert (refused.value.limit, refused.value.actual) == (20 * clip.pixels, 32 * clip.pixels)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
 def test_a_size_that_changes_on_the_way_is_scaled_to_the_first(tmp_path: Path) -> None:
     """All masks have the declared size, and the report says what happened."""
     first = synth.write(tmp_path / "1.avi", Spec(64, 48, **AVI))

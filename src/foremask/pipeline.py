@@ -131,7 +131,7 @@ def mask_video(
     """
     check_output(target, source, replace=replace)
     clip = probe(source, options.limits)
-    check_preset(clip, options.preset)
+    check_preset(clip, options.preset, options.limits.memory_bytes)
     with written_whole(target, replace=replace) as part:
         return _mask_clip(clip, source, part, options, on_frame, span, masker, refiner)
 

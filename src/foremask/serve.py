@@ -17,6 +17,7 @@ from foremask.engine.schema import migrate
 from foremask.errors import ServiceUnavailable
 from foremask.jobs.database import open_database
 from foremask.jobs.tokens import any_token, create_token
+from foremask.memory import share_of_memory
 from foremask.sandbox.levels import level_of
 from foremask.settings import Settings, variable
 
@@ -77,7 +78,7 @@ async def _serve(settings: Settings, postgres: EmbeddedPostgres | None, say: Say
     command = (sys.executable, "-m", "foremask")
     members = [Member("api", (*command, "api"), environ)]
     members += [
-        Member(f"worker-{number}", (*command, "worker"), environ | {"FOREMASK_WORKERS": "1"})
+        Member(f"worker-{number}", (*command, "worker"), environ | share_of_one(settings))
         for number in range(1, settings.workers + 1)
     ]
     watching = [asyncio.create_task(member.run()) for member in members]
@@ -128,6 +129,12 @@ def environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str
         variable("bootstrap_token"), None
     )  # the database has it; who reads our environment need not
     return told
+
+
+def share_of_one(settings: Settings) -> dict[str, str]:
+    """What is said to each worker process alone: it masks one clip at a time, in its part of the memory."""
+    job_memory = settings.job_memory or share_of_memory(settings.workers)
+    return {variable("workers"): "1", variable("job_memory"): str(job_memory)}
 
 
 @dataclass(slots=True)

@@ -245,6 +245,15 @@ class Settings:
             _whole(0, 1 << 40),
         ),
     )
+    job_memory: int | None = field(
+        default=None,
+        metadata=_told(
+            "Bytes of memory that one mask may take: `8G`. A clip whose frames need more in its preset is refused "
+            "with `preset_cannot`. Where API and workers are on different machines, set the same for all.",
+            _size,
+            shown="three quarters of the machine's memory, or of the container's, divided by `FOREMASK_WORKERS`",
+        ),
+    )
     files_per_token: int = field(
         default=4,
         metadata=_told(

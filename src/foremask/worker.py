@@ -19,6 +19,7 @@ from foremask.engine.work import Work
 from foremask.errors import SettingsInvalid
 from foremask.jobs.counts import Teller, keep_telling
 from foremask.jobs.database import open_database
+from foremask.memory import share_of_memory
 from foremask.objects import local_url, open_objects
 from foremask.options import Limits
 from foremask.outbound import Outbound
@@ -55,14 +56,19 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
     model = model_path(settings.model_dir, settings.model_file) if "masks" in queues else None
     readable = readable_of(model) if model else []
     load = ("load", {"model": str(model)}) if model else None
+    job_memory = settings.job_memory or share_of_memory(slots)
+    limits = Limits(max_frames=settings.max_frames, memory_bytes=job_memory)
     async with (
         MediaPool(scratch, slots=FILE_CHILDREN, sandbox=settings.sandbox) as files,
         MediaPool(
-            scratch, slots=slots, sandbox=settings.sandbox, readable=readable, prepare=load
+            scratch,
+            slots=slots,
+            sandbox=settings.sandbox,
+            readable=readable,
+            memory_bytes=job_memory,
+            prepare=load,
         ) as masks,
-        open_work(
-            settings, Media(masks, files, Limits(max_frames=settings.max_frames), model), scratch
-        ) as work,
+        open_work(settings, Media(masks, files, limits, model), scratch) as work,
     ):
         await work_until_told(work, queues, slots, sandbox=str(masks.level))
 

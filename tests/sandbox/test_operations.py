@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from foremask.errors import DurationTooLong, Internal, ServiceUnavailable
+from foremask.errors import DurationTooLong, Internal, PresetCannotCarry, ServiceUnavailable
 from foremask.options import Limits, MaskOptions, Quality
 from foremask.pipeline import mask_video
 from foremask.sandbox.messages import Progress
@@ -65,6 +65,17 @@ async def test_a_limit_is_told_across_the_border(pool: MediaPool, clip: Path) ->
     with pytest.raises(DurationTooLong) as caught:
         await pool.run("probe", {"source": str(clip), "limits": limits}, read_paths=[clip])
     assert (caught.value.limit, caught.value.actual) == (1.0, 3.0)
+
+
+async def test_the_bytes_needed_and_there_are_told_across_the_border(
+    pool: MediaPool, clip: Path
+) -> None:
+    """What a mask may take is said by the parent, for the child sees no more than its own files."""
+    limits = LIMITS | {"memory_bytes": 100_000}
+    args = {"source": str(clip), "limits": limits, "preset": "webm_vp9"}
+    with pytest.raises(PresetCannotCarry, match="need 245760 bytes") as caught:
+        await pool.run("probe", args, read_paths=[clip])
+    assert (caught.value.limit, caught.value.actual) == (100_000, 64 * 48 * 80)
 
 
 async def test_spans_are_planned_and_cut(pool: MediaPool, clip: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import struct
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -13,7 +14,7 @@ from foremask import errors
 from foremask.options import Limits, Preset
 from foremask.video import boxes, ebml
 from foremask.video.demux import Container, Window, sniff
-from foremask.video.presets import check_preset
+from foremask.video.presets import RECIPES, Encoder, check_preset, encoder_options, pixel_format
 from foremask.video.probe import check_length, probe
 from tests import synth
 from tests.synth import Spec, Tone
@@ -226,6 +227,61 @@ def test_a_gif_carries_no_more_than_a_hundred_frames_a_second(tmp_path: Path) ->
     with pytest.raises(errors.PresetCannotCarry, match="mov_proresks"):
         check_preset(clip, Preset.GIF)
     check_preset(clip, Preset.MP4_H264)
+
+
+def test_a_frame_too_large_for_the_memory_is_refused_with_the_bytes_needed_and_there(
+    tmp_path: Path,
+) -> None:
+    """16 000 x 16 000 passes in all nine presets or is told what is missing, and where it passes."""
+    huge = replace(probe(synth.write(tmp_path / "a.mp4", Spec())), width=16_000, height=16_000)
+    for preset in Preset:
+        check_preset(huge, preset, 21 * 10**9)
+    with pytest.raises(errors.PresetCannotCarry) as refused:
+        check_preset(huge, Preset.WEBM_VP9, 15 * 10**9)
+    assert (refused.value.limit, refused.value.actual) == (15_000_000_000, 20_480_000_000)
+    assert "20480000000 bytes" in refused.value.details
+    assert "15000000000" in refused.value.details
+    assert "use one of mp4_h264, mp4_h265, mov_h265, mov_proresks" in refused.value.details
+    assert "vp9" not in refused.value.details.partition("use one of")[2]
+    with pytest.raises(errors.PresetCannotCarry, match="no preset can"):
+        check_preset(huge, Preset.GIF, 4 * 10**9)
+
+
+def test_an_encoders_own_limit_is_named_with_the_presets_that_can(tmp_path: Path) -> None:
+    """x264 takes no side over 16 384, whatever memory there is."""
+    clip = replace(probe(synth.write(tmp_path / "a.mp4", Spec())), width=16_400, height=64)
+    with pytest.raises(errors.PresetCannotCarry, match=r"libx264.*16384.*use one of mp4_h265") as e:
+        check_preset(clip, Preset.MKV_H264)
+    assert (e.value.limit, e.value.actual) == (16_384, 16_400)
+    assert "mp4_h264" not in e.value.details
+
+
+@pytest.mark.parametrize(
+    "preset", [Preset.MP4_H264, Preset.MP4_H265, Preset.WEBM_VP9, Preset.MOV_PRORESKS, Preset.GIF]
+)
+@pytest.mark.parametrize("upright", [False, True])
+def test_every_encoder_takes_the_longest_side(preset: Preset, upright: bool) -> None:
+    """16 000 pixels, which is the limit of the service, and up to its own in the table; x264 no more than that."""
+    encoder = RECIPES[preset].encoder
+    for side_px in (16_000, min(encoder.max_side_px, 16_384)):
+        width, height = (64, side_px) if upright else (side_px, 64)
+        assert _encoded(encoder, width, height)
+    if preset is Preset.MP4_H264:
+        with pytest.raises(av.FFmpegError):
+            _encoded(encoder, *((64, 16_386) if upright else (16_386, 64)))
+
+
+def _encoded(encoder: Encoder, width: int, height: int) -> list[Any]:
+    """The packets of one frame."""
+    codec: Any = av.CodecContext.create(encoder.name, "w")
+    codec.width, codec.height, codec.time_base = width, height, Fraction(1, 25)
+    codec.pix_fmt = pixel_format(encoder, width, height)
+    codec.options = encoder_options(encoder, width, height)
+    frame = av.VideoFrame(width, height, codec.pix_fmt)
+    frame.pts = 0
+    for plane in frame.planes:
+        plane.update(bytes(plane.buffer_size))
+    return [*codec.encode(frame), *codec.encode(None)]
 
 
 def test_a_window_never_gives_more_than_it_was_asked_for() -> None:

@@ -20,6 +20,7 @@ from foremask.api.throttle import Throttle
 from foremask.errors import SettingsInvalid
 from foremask.jobs.counts import Teller, keep_telling
 from foremask.jobs.database import Database, open_database
+from foremask.memory import share_of_memory
 from foremask.objects import Objects, local_url, open_objects
 from foremask.options import Limits
 from foremask.outbound import Outbound
@@ -127,7 +128,10 @@ async def serve(settings: Settings) -> None:
         ) as pool,
     ):
         objects = await open_objects(stored_at, settings.base_url)
-        limits = Limits(max_frames=settings.max_frames)
+        limits = Limits(
+            max_frames=settings.max_frames,
+            memory_bytes=settings.job_memory or share_of_memory(settings.workers),
+        )
         prober = GuardedProber(outbound, objects, pool, limits)
         app = create_app(
             settings,

@@ -130,7 +130,12 @@ class StepMedia:
         self, source: Path, target: Path, preset: str, wall_clock_s: float, on_progress: OnProgress
     ) -> dict[str, Any]:
         """A mask of ours into another preset; returns what was done."""
-        args = {"source": str(source), "target": str(target), "preset": preset}
+        args = {
+            "source": str(source),
+            "target": str(target),
+            "preset": preset,
+            "memory_bytes": self._limits["memory_bytes"],
+        }
         recoded: dict[str, Any] = await self._file(
             "recode", args, [source], wall_clock_s, on_progress
         )

@@ -18,8 +18,9 @@ from foremask.video.probe import probe
 
 def _look(args: dict[str, Any], parent: Parent) -> dict[str, object]:
     try:
-        clip = probe(RemoteFile(parent, args["size"]), msgspec.convert(args["limits"], Limits))
-        check_preset(clip, Preset(args["preset"]))
+        limits = msgspec.convert(args["limits"], Limits)
+        clip = probe(RemoteFile(parent, args["size"]), limits)
+        check_preset(clip, Preset(args["preset"]), limits.memory_bytes)
     except ForemaskError as error:
         facts = {name: getattr(error, name) for name in ("details", "param", "limit", "actual")}
         return {"refused": error.reason, **facts}

@@ -60,13 +60,14 @@ class _Recode(msgspec.Struct):
     source: Path
     target: Path
     preset: Preset
+    memory_bytes: int | None = None
 
 
 def _probe(args: dict[str, Any], parent: Parent) -> Clip:
     wanted = _read(args, _Probe)
     clip = probe(wanted.source or RemoteFile(parent, wanted.size), wanted.limits)
     if wanted.preset is not None:
-        check_preset(clip, wanted.preset)
+        check_preset(clip, wanted.preset, wanted.limits.memory_bytes)
     return clip
 
 
@@ -111,7 +112,7 @@ def _recode(args: dict[str, Any], parent: Parent) -> object:
     def tell(done: int, total: int | None) -> None:
         parent.progress(done, total, "encoding")
 
-    return recode(wanted.source, wanted.target, wanted.preset, tell)
+    return recode(wanted.source, wanted.target, wanted.preset, tell, wanted.memory_bytes)
 
 
 OPERATIONS: Final[Mapping[str, Operation]] = {

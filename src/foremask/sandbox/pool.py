@@ -7,7 +7,6 @@ after another sees, at any time, the files of one.
 
 import asyncio
 import contextlib
-import os
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from foremask.errors import (
     SettingsInvalid,
     TimedOut,
 )
+from foremask.memory import share_of_memory
 from foremask.sandbox import process
 from foremask.sandbox.confine import Level
 from foremask.sandbox.levels import check_level, level_of
@@ -328,11 +328,3 @@ def _error(refused: Refused) -> ForemaskError:
     return kind(
         refused.details[:2000], param=refused.param, limit=refused.limit, actual=refused.actual
     )
-
-
-def share_of_memory(slots: int) -> int:
-    """What one job may use at most: three quarters of the machine's memory, or of the container's, by slot."""
-    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    with contextlib.suppress(OSError, ValueError):  # no control group, or one that says "max"
-        most = min(most, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    return most * 3 // 4 // slots

@@ -5,11 +5,9 @@ from fractions import Fraction
 from typing import Final
 
 from foremask.errors import PresetCannotCarry
+from foremask.memory import available_memory
 from foremask.options import Preset
 from foremask.video.probe import Clip
-
-MEMORY_BYTES: Final = 8 << 30
-"""What one mask may take while it is made: two decoders, the refiner and the encoder."""
 
 HUGE_PIXELS: Final = 33_000_000
 """Above it, pictures are coded one at a time: each copy in flight costs hundreds of megabytes."""
@@ -27,6 +25,7 @@ class Encoder:
     name: str
     options: dict[str, str]
     bytes_per_pixel: int  # of resident memory at 16000 x 16000, both decoders included
+    max_side_px: int  # what the encoder itself takes
     even_420: bool = False  # 4:2:0 for even sizes, 4:4:4 for odd ones
     pixel_format: str = "yuv420p"
     global_quality: int | None = None
@@ -58,6 +57,7 @@ _X264 = Encoder(
     "libx264",
     {"preset": "ultrafast", "crf": "8", "bf": "0", "x264-params": "cabac=1:8x8dct=1"},
     bytes_per_pixel=32,
+    max_side_px=16384,
     even_420=True,
 )
 # Lossless costs half of what good quality does, and no more bytes where a subject moves: docs/adr/0015.
@@ -70,6 +70,7 @@ _X265 = Encoder(
         ),
     },
     bytes_per_pixel=56,
+    max_side_px=65535,
     even_420=True,
 )
 _VP9 = Encoder(
@@ -85,16 +86,24 @@ _VP9 = Encoder(
         "g": "120",
     },
     bytes_per_pixel=80,
+    max_side_px=65535,
 )
 _PRORES = Encoder(
     "prores_ks",
     {"vendor": "apl0"},
     bytes_per_pixel=24,
+    max_side_px=65535,
     pixel_format="yuv422p10le",
     global_quality=2,
 )
 # 256 greys leave no colour for "as before", and looking for it costs an eighth.
-_GIF = Encoder("gif", {"gifflags": "-transdiff"}, bytes_per_pixel=18, pixel_format="gray")
+_GIF = Encoder(
+    "gif",
+    {"gifflags": "-transdiff"},
+    bytes_per_pixel=18,
+    max_side_px=65535,
+    pixel_format="gray",
+)
 _FAST = {"movflags": "+faststart"}
 _CUES = {"cues_to_front": "1"}
 
@@ -142,11 +151,15 @@ def encoder_options(encoder: Encoder, width: int, height: int) -> dict[str, str]
     return options
 
 
-def check_preset(clip: Clip, preset: Preset) -> None:
-    """Raise PresetCannotCarry, naming the presets that can, where this one cannot carry the clip."""
-    trouble = _trouble(clip, preset)
+def check_preset(clip: Clip, preset: Preset, memory_bytes: int | None = None) -> None:
+    """Raise PresetCannotCarry, naming the presets that can, where this one cannot carry the clip.
+
+    ``memory_bytes`` is what the mask may take while it is made; None is what this machine has free.
+    """
+    there = available_memory() if memory_bytes is None else memory_bytes
+    trouble = _trouble(clip, preset, there)
     if trouble is not None:
-        raise _cannot(clip, preset, *trouble)
+        raise _cannot(clip, preset, there, *trouble)
 
 
 def check_late(clip: Clip, frame: int, late_s: float, *, is_end: bool = False) -> None:
@@ -160,11 +173,15 @@ def check_late(clip: Clip, frame: int, late_s: float, *, is_end: bool = False) -
             "it counts in hundredths of a second, and around frame"
             f" {frame} the clip has so many that they would be {1000 * late_s:.0f} ms late"
         )
-        raise _cannot(clip, Preset.GIF, said, most_s, late_s)
+        raise _cannot(clip, Preset.GIF, available_memory(), said, most_s, late_s)
 
 
-def _cannot(clip: Clip, preset: Preset, why: str, limit: float, actual: float) -> PresetCannotCarry:
-    others = [o.value for o in Preset if o is not preset and _trouble(clip, o) is None]
+def _cannot(
+    clip: Clip, preset: Preset, memory_bytes: int, why: str, limit: float, actual: float
+) -> PresetCannotCarry:
+    others = [
+        o.value for o in Preset if o is not preset and _trouble(clip, o, memory_bytes) is None
+    ]
     able = f"use one of {', '.join(others)}" if others else "no preset can"
     return PresetCannotCarry(
         f"{preset.value} cannot carry this clip: {why}; {able}.",
@@ -174,12 +191,22 @@ def _cannot(clip: Clip, preset: Preset, why: str, limit: float, actual: float) -
     )
 
 
-def _trouble(clip: Clip, preset: Preset) -> tuple[str, float, float] | None:
+def _trouble(clip: Clip, preset: Preset, memory_bytes: int) -> tuple[str, float, float] | None:
     encoder = RECIPES[preset].encoder
-    most = MEMORY_BYTES // encoder.bytes_per_pixel
-    if clip.pixels > most:
-        said = f"{clip.width}x{clip.height} is {clip.pixels} pixels, and it takes {most} in the memory it may use"
-        return said, most, clip.pixels
+    side_px = max(clip.width, clip.height)
+    if side_px > encoder.max_side_px:
+        said = (
+            f"its encoder, {encoder.name}, takes no side over {encoder.max_side_px} pixels,"
+            f" and the clip is {clip.width}x{clip.height}"
+        )
+        return said, encoder.max_side_px, side_px
+    needed = clip.pixels * encoder.bytes_per_pixel
+    if needed > memory_bytes:
+        said = (
+            f"frames of {clip.width}x{clip.height} need {needed} bytes of memory, and there are"
+            f" {memory_bytes} for one mask"
+        )
+        return said, memory_bytes, needed
     if preset is Preset.GIF and clip.fps > _GIF_FPS:
         frames = clip.expected_frames or _GIF_FPS
         if frames / _GIF_FPS - frames / clip.fps > _GIF_END_LATE_S:

@@ -11,7 +11,11 @@ from foremask.video.writer import MaskWriter
 
 
 def recode(
-    mask: Path, target: Path, preset: Preset, on_frame: Callable[[int, int | None], None]
+    mask: Path,
+    target: Path,
+    preset: Preset,
+    on_frame: Callable[[int, int | None], None],
+    memory_bytes: int | None = None,
 ) -> Written:
     """Write ``mask`` to ``target`` in ``preset``; ``on_frame`` hears of frames done and in all.
 
@@ -19,7 +23,7 @@ def recode(
     Raises PresetCannotCarry before anything is written, and CorruptVideo.
     """
     with VideoReader(mask) as reader:
-        check_preset(reader.clip, preset)
+        check_preset(reader.clip, preset, memory_bytes)
         with MaskWriter(target, preset, reader.clip, mask) as writer:
             for frame in reader:
                 writer.write(frame.luma(), frame)
