@@ -140,6 +140,32 @@ def test_the_mask_lies_where_the_subject_is(
         assert disagree.mean() < 0.02
 
 
+@pytest.mark.parametrize("preset", Preset)
+def test_an_empty_sound_track_is_kept_or_counted_as_left_out(
+    tmp_path: Path, preset: Preset
+) -> None:
+    """Matroska and WebM hold it; mp4 and mov hold no empty track, and the report and a warning say so."""
+    options = {"movflags": "frag_keyframe+empty_moov"}
+    tones = (Tone("mp3", 0.0, language="deu"), Tone("mp3", 0.3))
+    source = synth.write(tmp_path / "a.mp4", Spec(sound=tones, muxer_options=options))
+    target = tmp_path / f"mask{preset.suffix}"
+    report = mask(source, target, preset)
+    with av.open(str(target)) as opened:
+        held = len(opened.streams.audio)
+    assert len(report.audio) == 2
+    assert held == sum(track.action != "dropped" for track in report.audio)
+    empty = report.audio[0]
+    if preset.suffix in (".mp4", ".mov"):
+        assert (held, empty.action, empty.written_as) == (1, "dropped", None)
+        assert "it is empty" in empty.why
+        assert any("sound track 1 of 2 (mp3) was left out" in said for said in report.warnings)
+    elif preset is not Preset.GIF:
+        action = "transcoded" if preset is Preset.WEBM_VP9 else "kept"
+        assert (held, empty.action) == (2, action)
+        assert not report.warnings
+    verify(source, target)
+
+
 def test_sound_that_is_cut_off_plays_to_its_end(tmp_path: Path) -> None:
     """A file that ends within a piece of sound: the piece is left out and told of, and the rest decodes."""
     spec = Spec(sound=(Tone(seconds=0.5),), muxer_options={"movflags": "faststart"})

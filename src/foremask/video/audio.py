@@ -1,7 +1,7 @@
 """Carries the sound of a clip into its mask: packet by packet where the container can, else transcoded."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -51,6 +51,8 @@ COPIES: Final = {
 """What each muxer takes as it is."""
 
 TRANSCODES_TO: Final = {"mp4": "aac", "mov": "aac", "webm": "libopus", "matroska": "flac"}
+HOLD_NO_EMPTY_TRACK: Final = {"mp4", "mov"}
+"""Muxers of FFmpeg that leave out a track without a packet."""
 _GAP_S: Final = 0.1
 _SILENCE_SAMPLES: Final = 4096
 _LOSSLESS_IN_MOV: Final = {"flac": "alac"}
@@ -135,6 +137,8 @@ class Sound:
         self._output = output
         self._muxer = muxer
         self._writers: dict[int, Write] = {}
+        self._written: dict[int, int] = {}  # place in `tracks`, index in the output
+        self._muxed: set[int] = set()
         self.tracks: list[SoundTrack] = []
         self.warnings: list[str] = []
         try:
@@ -170,10 +174,21 @@ class Sound:
             self._writers[packet.stream.index](packet)  # of a flush packet, only that is set
 
     def finish(self) -> None:
-        """Mux all the rest and empty the encoders."""
+        """Mux all the rest, empty the encoders, and say which tracks the container leaves out for being empty."""
         self.carry_until(None)
         for write in self._writers.values():
             write(None)
+        if self._muxer not in HOLD_NO_EMPTY_TRACK:
+            return
+        for place, index in self._written.items():
+            if index not in self._muxed:
+                why = f"it is empty, and {self._muxer} holds no empty track"
+                track = self.tracks[place]
+                self.tracks[place] = replace(track, action="dropped", written_as=None, why=why)
+                self._warn(
+                    f"sound track {place + 1} of {len(self.tracks)} ({track.codec}) was left out: {why};"
+                    " mkv and webm keep it"
+                )
 
     def _read(self) -> AnyPacket | None:
         try:
@@ -206,6 +221,7 @@ class Sound:
             written = out.codec_context.codec.canonical_name
             why = f"{self._muxer} cannot carry {name}"
             self.tracks.append(SoundTrack(name, written, "transcoded", why, language))
+        self._written[len(self.tracks) - 1] = out.index
         for key in ("language", "title", "handler_name"):
             if key in track.metadata:
                 out.metadata[key] = track.metadata[key]
@@ -232,8 +248,10 @@ class Sound:
 
     def _mux(self, packet: AnyPacket) -> None:
         try:
+            index = packet.stream.index
             with writing():
                 self._output.mux(packet)
+            self._muxed.add(index)
         except av.FFmpegError as error:
             self._warn(f"a piece of sound was left out: {error.strerror}")
 

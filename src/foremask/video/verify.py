@@ -12,7 +12,7 @@ import numpy as np
 from av.audio.stream import AudioStream
 
 from foremask.errors import PromiseBroken
-from foremask.video.audio import BIBLIOGRAPHIC, AnyPacket
+from foremask.video.audio import BIBLIOGRAPHIC, HOLD_NO_EMPTY_TRACK, AnyPacket
 from foremask.video.demux import Window, open_container, recognise
 from foremask.video.frames import is_full, plane_of
 from foremask.video.probe import Clip, fraction
@@ -43,6 +43,7 @@ class _Sound:
     tick_s: float
     start_s: float
     end_s: float
+    empty: bool
 
 
 def verify(source: Path, mask: Path) -> list[Kept]:
@@ -55,7 +56,7 @@ def verify(source: Path, mask: Path) -> list[Kept]:
         checks += _frames(wanted, found)
         start_s = float(Fraction(wanted.clip.start_s))
     if found.clip.container != "gif":
-        checks += _sounds(source, mask, start_s)
+        checks += _sounds(source, mask, start_s, found.clip.container)
     return checks
 
 
@@ -162,8 +163,10 @@ def _odd_levels(decoded: av.VideoFrame) -> str | None:
     return None
 
 
-def _sounds(source: Path, mask: Path, start_s: float) -> Iterator[Kept]:
+def _sounds(source: Path, mask: Path, start_s: float, container: str) -> Iterator[Kept]:
     wanted, found = list(_listen(source)), list(_listen(mask))
+    if container in HOLD_NO_EMPTY_TRACK:
+        wanted = [track for track in wanted if not track.empty]
     yield _check(
         "audio tracks",
         len(wanted) == len(found),
@@ -225,6 +228,7 @@ def _listen(path: Path) -> Iterator[_Sound]:
                 float(fraction(track.time_base) or 0),
                 starts.get(track.index, 0.0),
                 float(ends.get(track.index, 0)),
+                empty=track.index not in ends,
             )
 
 
