@@ -39,7 +39,7 @@ test: .venv/.dev ## run every test
 	.venv/bin/python -m pytest
 
 starts: .venv/.dev ## make run and make mask in fresh clones: root, a user, odd paths, no HOME, a small /tmp
-	.venv/bin/python -m tests.starts $(if $(ALL),--all)
+	.venv/bin/python -m tests.starts $(if $(ALL),--all) $(if $(filter command environment,$(origin PYTHON)),--python '$(PYTHON)') $(ONLY)
 
 lint: .venv/.dev ## format, lint, types and import contracts, changing nothing
 	.venv/bin/ruff format --check

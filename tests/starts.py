@@ -1,11 +1,13 @@
 """`make run` and `make mask` for strangers: a fresh clone, a clip over HTTP, its mask, and a stop, in each situation.
 
-``python -m tests.starts [--all] [NAME...]``, as root or where sudo asks for no password. With ``--all``, as CI says it, a
-situation that cannot be made on this machine is a failure; without it, it is reported.
+``python -m tests.starts [--all] [--python PATH] [NAME...]``, as root or where sudo asks for no password. With ``--all``, as
+CI says it, a situation that cannot be made on this machine is a failure; without it, it is reported. The clones are of the
+last commit. Each situation takes the next of the machine's Pythons, or all take the one that is named.
 """
 
 import argparse
 import http.server
+import itertools
 import json
 import os
 import pwd
@@ -31,9 +33,11 @@ from tests import synth
 
 ROOT = Path(__file__).parents[1]
 TOKEN = "a-token-of-the-start-script"
-READY_S = 400.0  # packages and weights may have to come from their registries
-MASKED_S = 200.0
+READY_S = 600.0  # packages and weights may have to come from their registries
+MASKED_S = 300.0
 STOPPED_S = 60.0
+ANSWER_S = 60.0
+CLIP = synth.Spec(pts=(0, 1_000, 2_000), sound=(synth.Tone(seconds=0.1),))  # 3 frames
 PASSED_ON = ("PIP_", "UV_", "NPM_", "npm_", "SSL_", "REQUESTS_", "NODE_", "LANG")
 PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 
@@ -62,7 +66,7 @@ class Case:
 class Machine:
     """What the situations share: a working directory, a clip that is served, and caches."""
 
-    def __init__(self, work: Path, clip: Path, clip_url: str) -> None:
+    def __init__(self, work: Path, clip: Path, clip_url: str, python: Path | None) -> None:
         self.work, self.clip, self.clip_url = work, clip, clip_url
         self.cleared: list[Path] = []
         self.models = work / "models"
@@ -77,7 +81,9 @@ class Machine:
         ).stdout.strip()
         (work / "bin").mkdir()
         shutil.copy(found, work / "bin" / "uv")
-        self.interpreters = list(_interpreters())
+        found_here = list(_interpreters())
+        self.interpreters = [python] if python else found_here
+        self.public = [each for each in [*self.interpreters, *found_here] if _open_to_all(each)]
         if not self.interpreters:
             raise Broken("there is no Python 3.12 or newer with its venv module")
 
@@ -133,10 +139,6 @@ class Machine:
                     path.write_bytes(data)
                     os.chown(path, user, -1)
 
-    def public(self) -> list[Path]:
-        """The interpreters that any user gets to."""
-        return [each for each in self.interpreters if _open_to_all(each)]
-
 
 def _linked(source: str, target: str) -> str:
     try:
@@ -184,18 +186,24 @@ def _call(base: str, path: str, body: dict[str, Any] | None = None) -> Any:  # n
         None if body is None else json.dumps(body).encode(),
         {"api_token": TOKEN, "Content-Type": "application/json"},
     )
-    with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+    with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:  # noqa: S310
         return json.load(answer)
 
 
-def start(machine: Machine, case: Case) -> None:
-    """Run, submit, wait, compare, stop."""
+def start(machine: Machine, case: Case) -> str:
+    """Run, submit, wait, compare, stop; what took how long."""
+    times = [("", time.monotonic())]
+
+    def took(step: str) -> None:
+        times.append((step, time.monotonic()))
+
     as_user: dict[str, Any] = {}
     if case.user is not None:
         as_user = {"user": case.user, "group": case.user, "extra_groups": []}
     make = (*case.before, "make", "-C", str(case.clone), f"PYTHON={case.python}")
     if case.set_up:  # by whoever owns the tree; who runs it may not write there
         _run(*make, "setup", env=machine.environ(machine.home(f"{case.clone.name}-setup")))
+        took("setup")
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
@@ -218,7 +226,9 @@ def start(machine: Machine, case: Case) -> None:
         )
         try:
             _wait_ready(base, process, log)
+            took("ready")
             _mask_over_http(machine, base, log)
+            took("mask over HTTP")
         finally:
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGINT)  # Ctrl-C at a terminal
@@ -230,12 +240,16 @@ def start(machine: Machine, case: Case) -> None:
     with socket.socket() as attempt:
         if attempt.connect_ex(("127.0.0.1", port)) == 0:
             raise Broken("it has stopped, and something still listens")
+    took("stopped")
     if case.also_mask:
-        made = machine.work / "made.mp4"
+        made = case.clone.parent / "made.mp4"
         words = (f"VIDEO={machine.clip}", f"OUT={made}")
         _run(*make, "mask", *words, env=case.environ, **as_user)
         verify(machine.clip, made)
         made.unlink()
+        took("make mask")
+    pairs = itertools.pairwise(times)
+    return ", ".join(f"{step} {now - before:.0f} s" for (_, before), (step, now) in pairs)
 
 
 def _wait_ready(base: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -272,12 +286,13 @@ def _nobody() -> int:
     raise CannotBeMade("there is no user nobody")
 
 
-def _public(machine: Machine) -> Path:
-    if not machine.public():
+def _public(machine: Machine, python: Path) -> Path:
+    """``python``, or another where only root gets to it."""
+    if not machine.public:
         raise CannotBeMade(
             "every Python from 3.12 on is in a directory that other users do not get to"
         )
-    return machine.public()[0]
+    return python if python in machine.public else machine.public[0]
 
 
 def closed_home(machine: Machine, python: Path) -> Case:
@@ -287,11 +302,11 @@ def closed_home(machine: Machine, python: Path) -> Case:
     return Case(clone, machine.environ(home, uv=False), python, also_mask=True)
 
 
-def ordinary_user(machine: Machine, _: Path) -> Case:
-    """A user without rights, in a home of their own."""
-    user, python = _nobody(), _public(machine)
+def ordinary_user(machine: Machine, python: Path) -> Case:
+    """A user without rights, in a home of their own, whose name has blanks, an umlaut, a quote and a comma."""
+    user, python = _nobody(), _public(machine, python)
     machine.cache_for(user)
-    home = machine.home("home of a user", user)
+    home = machine.home("Jürgen's home, new", user)
     clone = machine.clone(home / "foremask", user)
     environ = machine.environ(home, own_cache=True) | {"UV_LINK_MODE": "copy"}
     return Case(clone, environ, python, user, also_mask=True)
@@ -303,9 +318,9 @@ def odd_path(machine: Machine, python: Path) -> Case:
     return Case(machine.clone(home / "Bücher & 'Filme' neu"), machine.environ(home), python)
 
 
-def read_only_tree(machine: Machine, _: Path) -> Case:
+def read_only_tree(machine: Machine, python: Path) -> Case:
     """Root has set it up, and a user runs it who cannot write there."""
-    user, python = _nobody(), _public(machine)
+    user, python = _nobody(), _public(machine, python)
     home = machine.home("home of a reader", user)
     clone = machine.clone(machine.work / "read-only")
     return Case(clone, machine.environ(home), python, user, set_up=True)
@@ -342,10 +357,10 @@ SITUATIONS: dict[str, Callable[[Machine, Path], Case]] = {
 
 
 @contextmanager
-def _prepared() -> Iterator[Machine]:
+def _prepared(python: Path | None) -> Iterator[Machine]:
     work = Path(tempfile.mkdtemp(prefix="foremask-starts-", dir="/var/tmp"))  # /tmp is a situation
     work.chmod(0o755)
-    clip = synth.write(work / "clip.mp4", synth.Spec(sound=(synth.Tone(),)))
+    clip = synth.write(work / "clip.mp4", CLIP)
 
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: object) -> None:
@@ -355,7 +370,8 @@ def _prepared() -> Iterator[Machine]:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     machine = None
     try:
-        machine = Machine(work, clip, f"http://127.0.0.1:{server.server_address[1]}/clip.mp4")
+        clip_url = f"http://127.0.0.1:{server.server_address[1]}/clip.mp4"
+        machine = Machine(work, clip, clip_url, python)
         yield machine
     finally:
         server.shutdown()
@@ -373,6 +389,7 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("names", nargs="*", help=", ".join(SITUATIONS))
     options.add_argument("--all", action="store_true", help="what cannot be made is a failure")
+    options.add_argument("--python", type=shutil.which, help="the interpreter that make gets")
     asked = options.parse_args()
     if os.geteuid() != 0:
         sudo = shutil.which("sudo")
@@ -384,17 +401,16 @@ def main() -> int:
         print("NOT MADE: no situation, since this is not root and sudo asks for a password")  # noqa: T201
         return int(asked.all)
     lost = missing = 0
-    with _prepared() as machine:
+    with _prepared(asked.python and Path(asked.python).absolute()) as machine:
         runs = [(name, SITUATIONS[name]) for name in asked.names or SITUATIONS]
         pythons = [machine.interpreters[n % len(machine.interpreters)] for n in range(len(runs))]
-        print("Python:", *machine.interpreters, flush=True)  # noqa: T201
         for (name, make), python in zip(runs, pythons, strict=True):
-            began, outcome = time.monotonic(), "ok"
+            began = time.monotonic()
             chosen = python
             try:
                 case = make(machine, python)
                 chosen = case.python
-                start(machine, case)
+                outcome = f"ok ({start(machine, case)})"
             except CannotBeMade as why:
                 missing, outcome = missing + 1, f"NOT MADE: {why}"
             except Exception as error:  # noqa: BLE001  # the others are tried all the same
