@@ -158,6 +158,7 @@ HELD_BACK_BY: Final = (
     "probe",
     "resolver",
     "files",
+    "webhooks",
     "storage_quota",
     "storage_full",
     "too_many_frames",

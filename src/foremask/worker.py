@@ -102,6 +102,7 @@ async def open_work(settings: Settings, media: Media, scratch: Path) -> AsyncIte
                 result_ttl_s=settings.result_ttl_s,
                 free_reserve=settings.free_reserve,
                 files_per_token=settings.files_per_token,
+                webhooks_per_token=settings.webhooks_per_token,
             )
 
 

@@ -45,6 +45,18 @@ class Site:
         self.statuses: list[int] = []
         """What the next POSTs are answered; 204 once these are used up; 0 never answers."""
         self.url = ""
+        self.hanging = set[str]()
+        """Paths whose POSTs are answered after `release`."""
+        self._released = asyncio.Event()
+
+    def release(self) -> None:
+        """Answer what hangs, and hang no more."""
+        self._released.set()
+
+    def posts_to(self, path: str) -> list[bytes]:
+        """The bodies that came to a path."""
+        start = f"POST {path} ".encode()
+        return [body for head, body in self.requests if head.startswith(start)]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one request."""
@@ -57,6 +69,8 @@ class Site:
             self.requests.append((head, body))
             method, path = head.decode().split()[:2]
             if method == "POST":
+                if path in self.hanging:
+                    await self._released.wait()
                 status = self.statuses.pop(0) if self.statuses else 204
                 if status == 0:
                     await asyncio.sleep(60)

@@ -17,7 +17,7 @@ from foremask.jobs.admission import NewJob, admit
 from foremask.jobs.database import Database
 from foremask.jobs.records import Record, Status
 from foremask.jobs.steps import StepName
-from foremask.jobs.tokens import token_hash, webhook_key
+from foremask.jobs.tokens import TokenLimits, create_token, token_hash, webhook_key
 from foremask.options import Limits, Preset
 from tests.engine import stand_in
 from tests.engine.conftest import Caller, Site, another, until, working
@@ -316,6 +316,53 @@ async def test_a_receiver_that_hangs_holds_no_mask_up(
             await caller.ended(request_id)
         later = await caller.ended(await caller.submit(site.url + "/a.mp4"), 5.0)
     assert later.status is Status.COMPLETED
+
+
+async def test_one_tokens_receivers_that_hang_hold_up_no_other_tokens_webhooks(
+    work: Work, caller: Caller, site: Site
+) -> None:
+    """A has eight hanging receivers and a share of two places in four: B's webhook is sent at once, and then all of A's."""
+    site.files["/a.mp4"] = stand_in.clip(3)
+    site.hanging = {"/slow"}
+    secret, token = await create_token(work.database, "b", TokenLimits(concurrent=1000))
+    other = Caller(work.database, secret, token.id)
+    async with working(replace(work, webhooks_per_token=2)):
+        hung = [await caller.submit(site.url + "/a.mp4", site.url + "/slow") for _ in range(8)]
+        for request_id in hung:
+            await caller.ended(request_id)
+        await until(lambda: _posted(site, "/slow", 2))
+        request_id = await other.submit(site.url + "/a.mp4", site.url + "/quick")
+        await other.ended(request_id)
+        await until(lambda: _posted(site, "/quick", 1), 5.0)
+        assert len(site.posts_to("/slow")) == 2
+        site.release()
+        await until(lambda: _posted(site, "/slow", 8))
+        sent = [await deliveries.attempts(work.database, each) for each in hung]
+    assert [len(each) for each in sent] == [1] * 8
+
+
+async def _posted(site: Site, path: str, times: int) -> bool:
+    return len(site.posts_to(path)) >= times
+
+
+async def test_what_the_limit_held_back_is_sent_when_a_worker_died_in_the_middle(
+    work: Work, caller: Caller, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its places are free again once its hold has run out."""
+    monkeypatch.setattr(deliveries, "HELD_S", 0.5)
+    site.files["/a.mp4"] = stand_in.clip(3)
+    jobs = [await caller.submit(site.url + "/a.mp4", site.url + "/hook") for _ in range(3)]
+    for request_id in jobs:
+        for stage in ("ingest", "segment"):
+            await do_next(work, StepName(request_id, stage))
+    rows = await work.database.all("select id from deliveries order by id")
+    first = await deliveries.begin(work.database, rows[-3]["id"], 1)
+    assert first.delivery is not None
+    second = await deliveries.begin(work.database, rows[-2]["id"], 1)
+    assert (second.delivery, second.held_back) == (None, True)
+    await asyncio.sleep(0.6)
+    third = await deliveries.begin(work.database, rows[-2]["id"], 1)
+    assert third.delivery is not None
 
 
 async def test_results_go_when_their_time_is_over(work: Work, caller: Caller, site: Site) -> None:

@@ -23,7 +23,9 @@ log = structlog.get_logger(__name__)
 
 async def deliver(work: Work, delivery_id: int) -> None:
     """Make the delivery's next attempt, if one is due, and record what came of it."""
-    delivery = await deliveries.begin(work.database, delivery_id)
+    begun = await deliveries.begin(work.database, delivery_id, work.webhooks_per_token)
+    meters.HELD_BACK.labels("webhooks").inc(begun.held_back)
+    delivery = begun.delivery
     if delivery is None:
         return
     with (
@@ -60,6 +62,7 @@ async def _attempt(work: Work, delivery: Delivery, span: Span) -> None:
         http_status=status,
         error=problem,
         seconds=seconds,
+        per_token=work.webhooks_per_token,
     )
     meters.WEBHOOK_ATTEMPTS.labels(outcome).inc()
     meters.WEBHOOK_SECONDS.observe(seconds)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from foremask.engine.media import Media
 from foremask.jobs.database import Database
+from foremask.jobs.deliveries import PER_TOKEN
 from foremask.jobs.steps import FILES_PER_TOKEN, LEASE_S, RENEW_S
 from foremask.objects import Objects
 from foremask.options import Limits
@@ -43,5 +44,6 @@ class Work:
     result_ttl_s: float
     free_reserve: int | None = None
     files_per_token: int = FILES_PER_TOKEN
+    webhooks_per_token: int = PER_TOKEN
     limits: Limits = field(default_factory=Limits)
     pace: Pace = field(default_factory=Pace)

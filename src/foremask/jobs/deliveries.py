@@ -11,6 +11,7 @@ from foremask.jobs.database import Database
 SCHEDULE_S = (0, 5, 30, 120, 600, 3600)
 """When each attempt is due, in seconds after the one before; the first follows the job's end."""
 HELD_S = 30.0  # longer than an attempt takes: after this another worker may try
+PER_TOKEN = 4  # a quarter of what one worker sends at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +44,27 @@ def sign(key: bytes, request_id: str, timestamp: str, body: bytes) -> str:
     return "v1=" + base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
 
 
-async def begin(database: Database, delivery: int) -> Delivery | None:
-    """Take the delivery's next attempt; None when it is not due, or done, or another's."""
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The attempt that is ours to make, if there is one; ``held_back``: its token has its number under way."""
+
+    delivery: Delivery | None
+    held_back: bool = False
+
+
+async def begin(database: Database, delivery: int, per_token: int = PER_TOKEN) -> Begun:
+    """Take the delivery's next attempt, unless it is not due, or done, or another's, or its token has enough.
+
+    What is held back is woken by `record`, when one of the token's attempts is over.
+    """
     row = await database.one(
-        """update deliveries d set attempt = d.attempt + 1,
-               next_at = clock_timestamp() + make_interval(secs => %s)
-           from jobs j join tokens t on t.id = j.token
-           where d.id = %s and j.id = d.job and d.status = 'pending'
-           and d.next_at <= clock_timestamp()
-           returning d.id, d.job as request_id, d.url, d.attempt, d.payload, t.webhook_key""",
-        (HELD_S, delivery),
+        "select * from begin_delivery(%s, %s, %s)", (delivery, HELD_S, per_token)
     )
-    return None if row is None else Delivery(**row)
+    if row is None:
+        return Begun(None)
+    if row["id"] is None:
+        return Begun(None, held_back=True)
+    return Begun(Delivery(**row))
 
 
 async def freeze(database: Database, delivery: int, payload: bytes) -> bytes:
@@ -73,8 +83,9 @@ async def record(
     http_status: int | None,
     error: str | None,
     seconds: float,
+    per_token: int = PER_TOKEN,
 ) -> str:
-    """Record what came of the attempt and wake the next one; only 2xx is success.
+    """Record what came of the attempt, wake the next one and what the token's limit held back; only 2xx is success.
 
     Returns the delivery's status: ``delivered``, ``pending`` or ``given_up``.
     """
@@ -86,12 +97,8 @@ async def record(
         """with noted as (
                insert into delivery_attempts (delivery, attempt, http_status, error, seconds)
                values (%(id)s, %(attempt)s, %(http_status)s, %(error)s, %(seconds)s)
-               on conflict do nothing),
-           moved as (
-               update deliveries set status = %(status)s,
-                   next_at = clock_timestamp() + make_interval(secs => %(wait_s)s)
-               where id = %(id)s and attempt = %(attempt)s and status = 'pending' returning id)
-           select wake_delivery(id, %(wait_s)s) from moved where %(status)s = 'pending'""",
+               on conflict do nothing)
+           select delivery_ended(%(id)s, %(attempt)s, %(status)s, %(wait_s)s, %(per_token)s)""",
         {
             "id": delivery.id,
             "attempt": delivery.attempt,
@@ -100,6 +107,7 @@ async def record(
             "seconds": seconds,
             "status": status,
             "wait_s": wait_s,
+            "per_token": per_token,
         },
     )
     return status
