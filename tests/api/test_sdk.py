@@ -19,9 +19,11 @@ from httpx_retries import Retry
 
 from foremask.jobs.deliveries import sign
 from foremask.jobs.tokens import TokenLimits, webhook_key
+from foremask.options import Preset
 from tests.api.conftest import Running
 from tests.api.patient import http
 from tests.api.work import complete, newest_job
+from tests.api.worker import working
 
 pytestmark = [
     pytest.mark.postgres,
@@ -81,6 +83,59 @@ def test_run_holds_the_connection(
     assert done.status == Status.COMPLETED
     assert done.result is not None
     assert http.head(done.result.video_url).status_code == 200
+
+
+def test_nine_presets(service: Running, drawn: Path, tmp_path: Path) -> None:
+    """upload, submit and poll in each: the mask comes in the container that was asked for."""
+    with (
+        working(service, tmp_path),
+        BriaSyncClient(base_url=service.url, api_token=service.token) as client,
+    ):
+        url = client.upload(drawn / "good.mp4", "video/mp4")
+        made = {
+            preset: client.submit(
+                ENDPOINT,
+                {"video": url, "output_container_and_codec": preset.value},
+                raise_for_status=True,
+            )
+            for preset in Preset
+        }
+        for preset, submitted in made.items():
+            done = client.poll(submitted, interval=0.2, timeout=120)
+            assert done.status == Status.COMPLETED, done
+            assert done.result is not None
+            assert done.result.video_url == done.result.mask_url
+            assert done.result.report["frames_out"] == 10
+            answer = http.get(done.result.video_url)
+            assert answer.headers["content-type"] == preset.media_type
+
+
+def test_one_token_neither_reads_nor_cancels_anothers_job(
+    service: Running, clip_origin: str
+) -> None:
+    """Two clients, one job: the other is told 404, as for a request that never was."""
+    other = service.new_token()["api_token"]
+    with (
+        BriaSyncClient(base_url=service.url, api_token=service.token) as owner,
+        BriaSyncClient(base_url=service.url, api_token=other) as stranger,
+    ):
+        made = owner.submit(ENDPOINT, {"video": f"{clip_origin}/good.mp4"}, raise_for_status=True)
+        with pytest.raises(BriaException) as raised:
+            stranger.get(f"status/{made.request_id}", raise_for_status=True)
+        assert raised.value.code == 404
+        assert owner.status(made.request_id) == Status.RUNNING
+
+
+def test_a_text_that_is_named_mp4_is_no_video(sdk: BriaSyncClient, tmp_path: Path) -> None:
+    """It can be uploaded, and submitting it raises 422."""
+    text = tmp_path / "notes.mp4"
+    text.write_text("These are notes and no video.\n" * 50, encoding="utf-8")
+    with sdk:
+        url = sdk.upload(text, "video/mp4")
+        with pytest.raises(BriaException) as raised:
+            sdk.submit(ENDPOINT, {"video": url}, raise_for_status=True)
+    assert raised.value.code == 422
+    assert "text" in str(raised.value.details)
 
 
 def test_upload(sdk: BriaSyncClient, service: Running, drawn: Path) -> None:
