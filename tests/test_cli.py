@@ -205,7 +205,7 @@ def test_a_clip_that_cannot_be_masked_ends_with_3(
     text = tmp_path / "text.mp4"
     text.write_text("not a clip\n" * 100)
     code, error = refused(capsys, "probe", text)
-    assert (code, "container_unsupported" in error) == (Exit.CLIP_REFUSED, True)
+    assert (code, "not_a_video" in error) == (Exit.CLIP_REFUSED, True)
 
 
 def test_an_address_that_may_not_be_fetched_ends_with_4(
@@ -256,10 +256,10 @@ async def test_a_url_is_probed_by_a_few_reads(
 def test_probe_says_what_the_service_would_say(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """A clip of 61 seconds is fine here, and too long there."""
+    """A clip of 62 seconds is fine here, and too long there."""
     long = synth.write(
         tmp_path / "long.mp4",
-        synth.Spec(pts=tuple(range(61)), time_base=Fraction(1), last_duration=1),
+        synth.Spec(pts=tuple(range(62)), time_base=Fraction(1), last_duration=1),
     )
     assert main(["probe", str(long)]) == Exit.OK
     assert "the service would refuse it" in (said := capsys.readouterr().out)

@@ -36,9 +36,9 @@ ForemaskError
 │   ├── UrlUnreachable        422 url_unreachable
 │   ├── UrlTooSlow            422 url_too_slow
 │   ├── UrlForbidden          422 url_forbidden
-│   ├── UrlStatus             422 url_status
-│   └── NotAVideo             422 not_a_video
+│   └── UrlStatus             422 url_status
 ├── ClipRefused
+│   ├── NotAVideo             422 not_a_video
 │   ├── FileTooLarge          413 file_too_large
 │   ├── ResolutionTooLarge    413 resolution_too_large
 │   ├── PresetCannotCarry     422 preset_cannot
@@ -328,15 +328,15 @@ class UrlStatus(UrlRefused):
     reason = "url_status"
 
 
-class NotAVideo(UrlRefused):
-    """The origin sent a page or data instead of a video."""
+class ClipRefused(ForemaskError):
+    """The clip is not one that can be masked."""
+
+
+class NotAVideo(ClipRefused):
+    """A page or other text instead of a video."""
 
     code = 422
     reason = "not_a_video"
-
-
-class ClipRefused(ForemaskError):
-    """The clip is not one that can be masked."""
 
 
 class FileTooLarge(ClipRefused):

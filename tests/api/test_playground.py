@@ -40,7 +40,7 @@ pytestmark = pytest.mark.postgres
 STATIC = Path(__file__).parents[2] / "src/foremask/api/static"
 RECEIVER = "/v2/playground/webhooks"
 SPEC = synth.Spec(320, 240, pts=synth.even(24, Fraction(24)), last_duration=1250, codec="vp9")
-WAIT_MS = 30_000
+WAIT_MS = 120_000
 
 
 @pytest.fixture(scope="module")
