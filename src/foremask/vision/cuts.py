@@ -1,10 +1,11 @@
-"""Where one shot ends and the next begins: changes that stay, on pictures of about 96 × 54.
+"""Where one shot ends and the next begins: changes that stay, on pictures of about 96 by 54 pixels.
 
 A boundary is a cut when no picture of the three before it matches any of the three from it on, while on both sides
 neighbours match each other. So a flash, a strobe or a broken frame is no cut (the pictures around it match), nor is
 a whip pan or confetti (neighbours match badly on both sides too). docs/adr/0062 has the reasons and the numbers.
 """
 
+import itertools
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -22,13 +23,19 @@ GRID_AREA_PX = 96 * 54
 LEAST_SIDE_PX = 16  # the flow matches patches of 8 pixels
 WINDOW_PX = 7  # the structure of a place is what is within this window
 NOISE_LEVELS2 = 4.0  # variance that is no structure, in squared levels of 255
-LEAST_CONTRAST = 1.0  # mean deviation within a window, in levels: a darker or flatter picture shows nothing
-CHROMA_FLOOR = 24.0  # added to the brightness by which chroma is divided: dark pixels have no reliable colour
+LEAST_CONTRAST = (
+    1.0  # mean deviation within a window, in levels: a darker or flatter picture shows nothing
+)
+CHROMA_FLOOR = (
+    24.0  # added to the brightness by which chroma is divided: dark pixels have no reliable colour
+)
 CHROMA_WINDOW_PX = 5
 CHROMA_SCALE = 0.25  # relative chroma at which a place counts 1/e
 RETURN_PX2, RETURN_SHARE = 0.5, 0.05  # as in `motion`, on this grid
-SAME_SHOT = 0.88  # structure that neighbours share, at which nothing else is asked; cuts share 0.75 at most
-CUT_RATIO = 0.5  # a cut matches less than this share of what neighbours do,
+SAME_SHOT = (
+    0.88  # structure that neighbours share, at which nothing else is asked; cuts share 0.75 at most
+)
+CUT_RATIO = 0.56  # a cut matches less than this share of what neighbours do,
 CHANCE = 0.2  # after this much is taken off: docs/adr/0062
 
 
@@ -71,18 +78,18 @@ class CutFinder:
 
     def decide(self) -> bool:
         """Whether a shot starts at the earliest picture that is not yet decided on, by the pictures added so far."""
-        score = self.score()
+        score = self.score(enough=CUT_RATIO)
         view = self._from_here.popleft()
         if view is not None:
             self._shared.pop(view.number, None)
             self._before.append(view)
         return score < CUT_RATIO
 
-    def score(self) -> float:
+    def score(self, enough: float = 1.0) -> float:
         """How well the boundary before the earliest undecided picture is matched: under `CUT_RATIO` it is a cut.
 
         The best match across it by what neighbours on the worse side match, `CHANCE` taken off; infinite where
-        there is nothing to compare with.
+        there is nothing to compare with. A score from ``enough`` on may be higher still: nothing else is compared.
         """
         first = self._from_here[0]
         if first is None or self._shared.get(first.number, 0.0) >= SAME_SHOT:
@@ -98,7 +105,7 @@ class CutFinder:
         for later in after:
             for earlier in reversed(before):
                 best = max(best, self._match(earlier, later))
-                if best >= neighbours:
+                if best >= enough * neighbours:
                     return best / neighbours
         return best / neighbours
 
@@ -107,8 +114,7 @@ class CutFinder:
 
     def _continuity(self, views: list[_View]) -> float:
         """How well neighbours on one side of a boundary match, on average."""
-        pairs = zip(views, views[1:], strict=False)
-        return float(np.mean([self._match(*pair) for pair in pairs]))
+        return float(np.mean([self._match(*pair) for pair in itertools.pairwise(views)]))
 
     def _match(self, earlier: _View, later: _View) -> float:
         """Share of the structure that both pictures have, in the same colours, along a flow that leads back: 0 to 1."""
@@ -175,7 +181,8 @@ def _structure(here: Luma, there: Luma) -> tuple[Alpha, Alpha]:
     one, other = here.astype(np.float32), there.astype(np.float32)
     variances = _variance(one), _variance(other)
     shared = _blurred(one * other) - _blurred(one) * _blurred(other)
-    correlation = np.maximum(shared, 0) / np.sqrt(variances[0] * variances[1] + NOISE_LEVELS2)
+    scale = np.sqrt(variances[0] * variances[1] + np.float32(NOISE_LEVELS2))
+    correlation = np.asarray(np.maximum(shared, 0) / scale, np.float32)
     return correlation, np.sqrt(np.maximum(*variances))
 
 
