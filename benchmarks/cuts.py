@@ -177,7 +177,7 @@ def _join(name: str, one: Callable[[], Shot], other: Callable[[], Shot]) -> Case
     def both() -> Shot:
         return [*one(), *other()]
 
-    return Case(name, both, (len(one()),))
+    return Case(name, both, (JOINED_FRAMES,))
 
 
 def uncut() -> Iterator[Case]:

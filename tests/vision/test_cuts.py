@@ -5,8 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import pytest
 
-from foremask.pictures import Rgb
+from foremask.pictures import Picture, Rgb
 from foremask.vision.cuts import DELAY_FRAMES, starts_of_shots
+from foremask.vision.segment import mask_pictures
+from foremask.vision.session import Seen
+from foremask.vision.still import Still
 from tests import shots
 
 
@@ -18,10 +21,10 @@ def starts(pictures: Sequence[Rgb]) -> list[int]:
 
 UNCUT: dict[str, Callable[[], shots.Shot]] = {
     "an ordinary shot": lambda: shots.walk(1),
-    "foliage, slowly": lambda: shots.foliage_pan(1, 0.7),
-    "foliage": lambda: shots.foliage_pan(2, 2.3),
-    "foliage, fast": lambda: shots.foliage_pan(3, 9.5),
-    "foliage, noisy": lambda: shots.foliage_pan(7, 4.4, deviation=14),
+    "foliage, slowly": lambda: shots.foliage_pan(1, 0.7, 20),
+    "foliage": lambda: shots.foliage_pan(2, 2.3, 20),
+    "foliage, fast": lambda: shots.foliage_pan(3, 9.5, 20),
+    "foliage, noisy": lambda: shots.foliage_pan(7, 4.4, 20, deviation=14),
     "flash": lambda: shots.flash(shots.walk(2), [12, 21], [1.0]),
     "lightning": lambda: shots.flash(shots.walk(3), [8, 11, 20], [0.7, 0.3]),
     "strobe": lambda: shots.strobe(shots.walk(4), 1),
@@ -124,3 +127,25 @@ def test_no_picture_is_no_shot() -> None:
     """And one is one."""
     assert starts([]) == []
     assert starts(shots.walk(98, 1)) == [0]
+
+
+class SeesNothing:
+    """A network that counts how often it is asked, and finds no foreground."""
+
+    runtime = "drawn"
+
+    def __init__(self) -> None:
+        self.looks = 0
+
+    def see(self, picture: Picture) -> Seen:
+        """An empty mask."""
+        self.looks += 1
+        return Seen(np.zeros((32, 32), np.float32), ())
+
+
+def test_a_pan_over_leaves_does_not_ask_the_network_at_every_frame() -> None:
+    """No flow explains leaves well; still the frames share keyframes."""
+    network = SeesNothing()
+    pictures = [Still(picture) for picture in shots.foliage_pan(2, 2.3, 25)]
+    assert len(list(mask_pictures(pictures, network))) == 25
+    assert network.looks <= 8
