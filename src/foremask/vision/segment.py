@@ -27,8 +27,9 @@ from foremask.vision.appearance import (
     verdicts,
 )
 from foremask.vision.carry import Move, Step, carry, flow_between
+from foremask.vision.cuts import DELAY_FRAMES, starts_of_shots
 from foremask.vision.grids import as_alpha, as_levels, resized
-from foremask.vision.motion import FlowFinder, residual, resize_flow, trust, warp
+from foremask.vision.motion import FlowFinder, residual, resize_flow, warp
 from foremask.vision.session import Features, Network
 from foremask.vision.still import Mirrored
 from foremask.vision.tracks import keep_maps
@@ -39,10 +40,9 @@ CONTEXT_FRAMES = 60  # of the window before that are still remembered
 # That wait until it is decided which of them are looked at; meanwhile the flow of as many more is found.
 BLOCK_FRAMES = 12
 LAG_FRAMES = (
-    WINDOW_FRAMES + 3 * BLOCK_FRAMES
+    WINDOW_FRAMES + 3 * BLOCK_FRAMES + DELAY_FRAMES
 )  # at most, between a picture that is drawn and its mask
 NEVER = 1.0  # nothing is more unsure than this
-CUT_TRUST = 0.25  # mean trust between neighbours under which the shot changes: docs/adr/0051
 THREADS = 2  # for flow and for carrying; the network has its own
 
 
@@ -105,7 +105,7 @@ def mask_pictures(
     """
     with (
         ThreadPoolExecutor(THREADS) as threads,
-        ahead(_moments(pictures, tier, threads), BLOCK_FRAMES, "flow") as moments,
+        ahead(_moments_of_shots(pictures, tier, threads), BLOCK_FRAMES, "flow") as moments,
     ):
         window: _Window | None = None
         for moment in moments:
@@ -134,10 +134,25 @@ class _Moment:
         return self.step.back is None
 
 
+def _moments_of_shots(
+    pictures: Iterable[Picture], tier: Tier, threads: ThreadPoolExecutor
+) -> Iterator[_Moment]:
+    """As `_moments`, with no flow from a shot's first picture to the shot before, nor back."""
+    items = (
+        (moment, moment.small, moment.step.back.flow if moment.step.back else None)
+        for moment in _moments(pictures, tier, threads)
+    )
+    for moment, starts in starts_of_shots(items):
+        if starts:
+            yield _Moment(moment.picture, moment.small, Step(moment.step.grey, None, None), None)
+        else:
+            yield moment
+
+
 def _moments(
     pictures: Iterable[Picture], tier: Tier, threads: ThreadPoolExecutor
 ) -> Iterator[_Moment]:
-    """Flows between neighbours, and the cuts: where neither picture explains the other."""
+    """Flows between neighbours, across cuts too."""
     find_back, find_ahead = FlowFinder(tier.flow_stride_px), FlowFinder(tier.flow_stride_px)
     before: Step | None = None
     for picture in pictures:
@@ -148,11 +163,7 @@ def _moments(
             ahead_later = threads.submit(find_ahead, before.grey, grey)
             back = find_back(grey, before.grey)
             ahead = ahead_later.result()
-            explained = max(
-                trust(grey, before.grey, back).mean(), trust(before.grey, grey, ahead).mean()
-            )
-            if explained > CUT_TRUST:
-                step, to_here = Step(grey, Move.of(back, ahead), None), Move.of(ahead, back)
+            step, to_here = Step(grey, Move.of(back, ahead), None), Move.of(ahead, back)
         before = step
         yield _Moment(picture, small, step, to_here)
 
