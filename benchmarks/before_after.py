@@ -21,6 +21,7 @@ from foremask.pictures import Levels, Rgb
 from foremask.vision.drawing import stacked
 
 CELL_PX = 360  # the width of one picture on a sheet
+LABEL_PX = 18
 ROWS = 12  # on a sheet, at most
 APART_FRAMES = 12  # between two of the worst frames
 RED, GREEN, YELLOW = (235, 60, 50), (60, 200, 90), (255, 210, 0)
@@ -140,10 +141,9 @@ def row(found: Found, number: int, rgb: Rgb, before: Levels, after: Levels) -> R
     cells = [marked, *(np.repeat(each[..., None], 3, axis=2) for each in (first, second)), changed]
     labels = [f"{number} {number / found.fps:.2f} s", *_faults(found, number), ""]
     for cell, label in zip(cells, labels, strict=True):
-        for colour, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):
-            cv2.putText(
-                cell, label, (5, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42, colour, width, cv2.LINE_AA
-            )
+        cell[:LABEL_PX, : 8 * len(label)] = 0
+        at, font = (4, LABEL_PX - 5), cv2.FONT_HERSHEY_SIMPLEX
+        cv2.putText(cell, label, at, font, 0.42, (255, 255, 255), 1, cv2.LINE_AA)
     return np.hstack(cells)
 
 

@@ -7,7 +7,9 @@ import numpy as np
 
 from foremask.pictures import Levels, Rgb
 
-WIDTH, HEIGHT, SIDE, FRAMES = 320, 180, 80, 80
+WIDTH, HEIGHT, FRAMES = 240, 136, 80
+TOP, SIDE = 36, 64  # of the square
+PILLAR = slice(110, 150)
 
 
 def texture(seed: int, height: int, width: int, low: int, high: int) -> Rgb:
@@ -27,7 +29,7 @@ class Scene:
 
 
 def walk(
-    start: int = 60,
+    start: int = 40,
     step: int = 1,
     pan: int = 0,
     pillar: bool = False,
@@ -37,7 +39,7 @@ def walk(
     """The square goes ``step`` pixels a frame, the camera ``pan``, and a pillar may stand before it."""
     ground = texture(seed, HEIGHT, WIDTH + abs(pan) * frames + 1, 0, 130)
     square = texture(seed + 1, SIDE, SIDE, 120, 255)
-    post = texture(seed + 2, HEIGHT, 50, 0, 130)
+    post = texture(seed + 2, HEIGHT, PILLAR.stop - PILLAR.start, 0, 130)
     scene = Scene()
     for number in range(frames):
         picture = ground[:, pan * number : pan * number + WIDTH].copy()
@@ -45,11 +47,11 @@ def walk(
         left = start + step * number
         first, last = max(0, left), min(WIDTH, left + SIDE)
         if first < last:
-            picture[50 : 50 + SIDE, first:last] = square[:, first - left : last - left]
-            mask[50 : 50 + SIDE, first:last] = 255
+            picture[TOP : TOP + SIDE, first:last] = square[:, first - left : last - left]
+            mask[TOP : TOP + SIDE, first:last] = 255
         if pillar:
-            picture[:, 150:200] = post
-            mask[:, 150:200] = 0
+            picture[:, PILLAR] = post
+            mask[:, PILLAR] = 0
         scene.frames.append(picture)
         scene.masks.append(mask)
     return scene
@@ -81,7 +83,7 @@ def holed(scene: Scene, greatest: int = 26) -> list[Levels]:
     for number, mask in enumerate(scene.masks):
         holed = mask.copy()
         columns = np.flatnonzero(mask.any(axis=0))
-        middle = int(columns.mean()), 50 + SIDE // 2
+        middle = int(columns.mean()), TOP + SIDE // 2
         cv2.circle(holed, middle, round(greatest * number / len(scene.masks)), 0, -1)
         masks.append(holed)
     return masks
