@@ -1,6 +1,7 @@
 """How good the masks are: every tier against the same network run frame by frame, on the same clips.
 
-``python -m benchmarks.quality [--data FOLDER ...]`` writes JSON and the tables of docs/quality.md;
+``python -m benchmarks.quality [--data FOLDER ...]`` writes JSON and the tables of docs/quality.md. A folder in DAVIS layout
+is scored against its truth and measured for steadiness; of a folder of videos, only steadiness is known.
 ``--rvm`` adds what Robust Video Matting, which knows people only, makes of the same clips.
 """
 
@@ -17,10 +18,12 @@ import numpy as np
 
 from benchmarks import machine
 from benchmarks.clips import DATA, Clip, clips_in
+from benchmarks.footage import Footage, footage_in
 from benchmarks.peers import Peers
 from benchmarks.scores import Scores, score
+from benchmarks.steadiness import Steadiness, steadiness
 from foremask.options import Quality
-from foremask.pictures import Alpha, Luma, Picture, Rgb
+from foremask.pictures import Alpha, Levels, Luma, Picture, Rgb
 from foremask.vision.backdrop import REACH_FRAMES
 from foremask.vision.grids import as_alpha
 from foremask.vision.models import model_path
@@ -31,6 +34,8 @@ from foremask.vision.session import Precision, Seen, Session
 from foremask.vision.still import Mirrored, Still
 
 BASE = "per frame"
+FOLDERS = ("davis", "alpha", "clips")
+TRUTH = "truth"  # measured like a mask: what it has is the error of the measure
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +82,22 @@ class Row:
     cpu_ms: float
 
 
+@dataclass(frozen=True, slots=True)
+class SteadyRow:
+    """How steady one tier is on one clip."""
+
+    clip: str
+    tier: str
+    steady: Steadiness
+
+
 def per_frame(pictures: list[Numbered], session: Session) -> list[Alpha]:
     """What an image tool gives: each frame by itself, enlarged linearly."""
     size = (pictures[0].width, pictures[0].height)
     return [np.asarray(cv2.resize(session.see(each).alpha, size), np.float32) for each in pictures]
 
 
-def by_tier(pictures: list[Numbered], network: Remembering, tier: Quality) -> list[Alpha]:
+def by_tier(pictures: list[Numbered], network: Remembering | Session, tier: Quality) -> list[Alpha]:
     """What foremask gives, before encoding."""
     alphas = mask_pictures(pictures, network, TIERS[tier])
     ahead_frames = REACH_FRAMES if TIERS[tier].looks_behind else None
@@ -95,11 +109,15 @@ def _luma(rgb: Rgb) -> Luma:
     return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def rows_of(clip: Clip, base: Session, fast: Session, tiers: list[Quality]) -> Iterator[Row]:
-    """The base and every tier on one clip."""
+def rows_of(
+    clip: Clip, base: Session, fast: Session, tiers: list[Quality]
+) -> Iterator[Row | SteadyRow]:
+    """The base and every tier on one clip: what is right, then what is steady."""
     pictures = [Numbered(frame, number) for number, frame in enumerate(clip.frames())]
     truths = clip.truths()
-    yield Row(clip.name, BASE, score(per_frame(pictures, base), truths), 1.0, 0.0)
+    masks = per_frame(pictures, base)
+    yield Row(clip.name, BASE, score(masks, truths), 1.0, 0.0)
+    levels = {TRUTH: as_levels(truths), BASE: as_levels(masks)}
     network = Remembering(fast)
     for each in pictures:
         network.see(each)
@@ -109,6 +127,30 @@ def rows_of(clip: Clip, base: Session, fast: Session, tiers: list[Quality]) -> I
         masks = by_tier(pictures, network, tier)
         cpu_ms = 1000 * (time.process_time() - started) / len(pictures)
         yield Row(clip.name, tier, score(masks, truths), network.asked / len(pictures), cpu_ms)
+        levels[tier] = as_levels(masks)
+    yield from steady_rows(clip.name, pictures, levels, 24)
+
+
+def rows_of_footage(clip: Footage, fast: Session, tiers: list[Quality]) -> Iterator[SteadyRow]:
+    """Every tier on a clip without a truth."""
+    pictures = [Numbered(frame, number) for number, frame in enumerate(clip.frames())]
+    levels = {str(tier): as_levels(by_tier(pictures, fast, tier)) for tier in tiers}
+    yield from steady_rows(clip.name, pictures, levels, clip.fps)
+
+
+def as_levels(masks: list[Alpha]) -> list[Levels]:
+    """As masks are written."""
+    return [np.rint(np.clip(each, 0, 1) * 255).astype(np.uint8) for each in masks]
+
+
+def steady_rows(
+    name: str, pictures: list[Numbered], levels: dict[str, list[Levels]], fps: float
+) -> Iterator[SteadyRow]:
+    """All masks of a clip, measured in one pass."""
+    frames = (each.pixels for each in pictures)
+    results = steadiness(frames, *levels.values(), fps=fps)
+    for tier, result in zip(levels, results, strict=True):
+        yield SteadyRow(name, tier, result)
 
 
 def rows_of_rvm(folder: Path) -> list[Row]:
@@ -164,10 +206,28 @@ def by_clip(rows: list[Row]) -> list[str]:
     return lines
 
 
+LEAST_LIVED = 5.0  # percent: of less than this, lives tell nothing
+STEADY = "| clip | | ghost | vanish | appear | jumps | lost 32 | gained 32 | unsettled | flaps | events | followed | lived |"
+
+
+def steady_table(rows: list[SteadyRow]) -> list[str]:
+    """A Markdown table: steadiness, clip by clip; all but jumps, flaps and events are in percent."""
+    lines = [STEADY, "|---" * 13 + "|"]
+    for row in rows:
+        s = row.steady
+        lives = f"{s.unsettled:.1f} | {s.flaps:.1f}" if s.lived >= LEAST_LIVED else "- | -"
+        lines.append(
+            f"| {row.clip} | {row.tier} | {s.ghost:.1f} | {s.vanish:.2f} | {s.appear:.2f} | {s.jumps} "
+            f"| {s.lost[32]:.1f} | {s.gained[32]:.1f} | {lives} | {len(s.events)} "
+            f"| {s.followed:.0f} | {s.lived:.0f} |"
+        )
+    return lines
+
+
 def main() -> None:
     """Score the folders, print the tables, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, nargs="*", default=[DATA / "davis", DATA / "alpha"])
+    parser.add_argument("--data", type=Path, nargs="*", default=[DATA / each for each in FOLDERS])
     parser.add_argument("--tiers", type=Quality, nargs="*", default=list(Quality))
     parser.add_argument("--rvm", action="store_true")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quality.json"))
@@ -177,14 +237,23 @@ def main() -> None:
     results = {}
     for folder in args.data:
         rows: list[Row] = []
-        for clip in clips_in(folder):
+        steady: list[SteadyRow] = []
+        footage = footage_in(folder)
+        for each in footage:
+            steady += rows_of_footage(each, fast, args.tiers)
+            print(f"{each.name:24} measured", flush=True)
+        for clip in [] if footage else clips_in(folder):
             for row in rows_of(clip, base, fast, args.tiers):
+                if isinstance(row, SteadyRow):
+                    steady.append(row)
+                    continue
                 rows.append(row)
                 print(f"{row.clip:24} {row.tier:10} J&F {row.scores.jf:.2f}", flush=True)
-        if args.rvm:
+        if args.rvm and not footage:
             rows += rows_of_rvm(folder)
-        results[folder.name] = [asdict(row) for row in rows]
-        print("\n".join([f"\n### {folder.name}", "", *summary(rows), "", *by_clip(rows), ""]))
+        results[folder.name] = [asdict(row) for row in rows] + [asdict(row) for row in steady]
+        tables = [*summary(rows), "", *by_clip(rows), ""] if rows else []
+        print("\n".join([f"\n### {folder.name}", "", *tables, *steady_table(steady), ""]))
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps({"machine": machine.facts(), "results": results}, indent=1))
 

@@ -1,0 +1,94 @@
+"""Drawn clips of which it is known what stays visible: a textured square before a textured ground."""
+
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+
+from foremask.pictures import Levels, Rgb
+
+WIDTH, HEIGHT, FRAMES = 240, 136, 80
+TOP, SIDE = 36, 64  # of the square
+PILLAR = slice(110, 150)
+
+
+def texture(seed: int, height: int, width: int, low: int, high: int) -> Rgb:
+    """Smooth noise, which flow follows well."""
+    noise = np.random.default_rng(seed).random((height, width, 3)).astype(np.float32)
+    smooth = cv2.GaussianBlur(noise, (0, 0), 2.5)
+    smooth = (smooth - smooth.min()) / (smooth.max() - smooth.min())
+    return np.asarray(low + smooth * (high - low), np.uint8)
+
+
+@dataclass
+class Scene:
+    """Frames, and the right mask of each."""
+
+    frames: list[Rgb] = field(default_factory=list)
+    masks: list[Levels] = field(default_factory=list)
+
+
+def walk(
+    start: int = 40,
+    step: int = 1,
+    pan: int = 0,
+    pillar: bool = False,
+    frames: int = FRAMES,
+    seed: int = 1,
+) -> Scene:
+    """The square goes ``step`` pixels a frame, the camera ``pan``, and a pillar may stand before it."""
+    ground = texture(seed, HEIGHT, WIDTH + abs(pan) * frames + 1, 0, 130)
+    square = texture(seed + 1, SIDE, SIDE, 120, 255)
+    post = texture(seed + 2, HEIGHT, PILLAR.stop - PILLAR.start, 0, 130)
+    scene = Scene()
+    for number in range(frames):
+        picture = ground[:, pan * number : pan * number + WIDTH].copy()
+        mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+        left = start + step * number
+        first, last = max(0, left), min(WIDTH, left + SIDE)
+        if first < last:
+            picture[TOP : TOP + SIDE, first:last] = square[:, first - left : last - left]
+            mask[TOP : TOP + SIDE, first:last] = 255
+        if pillar:
+            picture[:, PILLAR] = post
+            mask[:, PILLAR] = 0
+        scene.frames.append(picture)
+        scene.masks.append(mask)
+    return scene
+
+
+def faded(scene: Scene, first: int = 16, last: int = 48) -> list[Levels]:
+    """The masks go to black from one frame to another, while all stays visible."""
+    shares = np.clip(1 - (np.arange(len(scene.masks)) - first) / (last - first), 0, 1)
+    return [
+        np.rint(mask * share).astype(np.uint8)
+        for mask, share in zip(scene.masks, shares, strict=True)
+    ]
+
+
+def peeled(scene: Scene) -> list[Levels]:
+    """The mask goes back from the left by a pixel a frame to its middle: never soft, and never all at once."""
+    masks = []
+    for number, mask in enumerate(scene.masks):
+        peeled = mask.copy()
+        columns = np.flatnonzero(mask.any(axis=0))
+        peeled[:, columns[0] : columns[0] + min(number, SIDE // 2)] = 0
+        masks.append(peeled)
+    return masks
+
+
+def holed(scene: Scene, greatest: int = 26) -> list[Levels]:
+    """A hole opens in the middle of the square, slowly."""
+    masks = []
+    for number, mask in enumerate(scene.masks):
+        holed = mask.copy()
+        columns = np.flatnonzero(mask.any(axis=0))
+        middle = int(columns.mean()), TOP + SIDE // 2
+        cv2.circle(holed, middle, round(greatest * number / len(scene.masks)), 0, -1)
+        masks.append(holed)
+    return masks
+
+
+def flickering(scene: Scene, every: int = 8) -> list[Levels]:
+    """The mask is empty in every eighth frame, but not in the first."""
+    return [mask * (number % every != 0 or number == 0) for number, mask in enumerate(scene.masks)]

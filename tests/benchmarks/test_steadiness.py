@@ -1,0 +1,194 @@
+"""The measures without a truth, on drawn clips whose faults are known."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from benchmarks.steadiness import Steadiness, sampled, steadiness
+from benchmarks.streams import UnreadableMask, levels_in, masks_of
+
+from foremask.pictures import Levels
+from tests import synth
+from tests.benchmarks import scenes
+
+
+def measured(scene: scenes.Scene, masks: list[Levels], every: int = 1) -> Steadiness:
+    return steadiness(scene.frames, masks, fps=24, every=every)[0]
+
+
+def assert_faultless(result: Steadiness) -> None:
+    assert result.ghost == 0
+    assert result.jumps == 0
+    assert result.events == ()
+    assert max(*result.lost.values(), *result.gained.values()) < 0.5
+    assert result.unsettled < 0.5
+    assert result.flaps < 0.1
+
+
+def test_right_masks_of_a_thing_that_walks_have_no_fault() -> None:
+    """Nearly all of the subject is followed, so nothing is hidden."""
+    scene = scenes.walk()
+    result = measured(scene, scene.masks)
+    assert_faultless(result)
+    assert result.followed > 80
+    assert result.lived > 80
+
+
+def test_right_masks_under_a_pan_have_no_fault() -> None:
+    """The ground moves, the square goes with the camera."""
+    scene = scenes.walk(start=88, step=0, pan=2)
+    assert_faultless(measured(scene, scene.masks))
+
+
+def test_a_thing_that_truly_leaves_is_not_lost() -> None:
+    """The square walks out on the right and is gone at frame 50."""
+    scene = scenes.walk(step=4)
+    assert not scene.masks[-1].any()
+    assert_faultless(measured(scene, scene.masks))
+
+
+def test_a_thing_that_truly_comes_is_not_gained() -> None:
+    """The square walks in from the left."""
+    scene = scenes.walk(start=-64, step=3)
+    assert not scene.masks[0].any()
+    assert_faultless(measured(scene, scene.masks))
+
+
+def test_a_thing_that_is_truly_occluded_is_not_lost() -> None:
+    """The square goes behind a pillar and comes out again."""
+    scene = scenes.walk(start=10, step=2, pillar=True)
+    assert_faultless(measured(scene, scene.masks))
+
+
+def test_a_cut_is_no_fault() -> None:
+    """Another place and another square from frame 40 on."""
+    one, other = scenes.walk(frames=40), scenes.walk(start=140, step=-1, frames=40, seed=9)
+    both = scenes.Scene(one.frames + other.frames, one.masks + other.masks)
+    assert_faultless(measured(both, both.masks))
+
+
+def test_a_slow_fade_is_lost_over_a_long_time_and_not_over_a_short_one() -> None:
+    """From frame 16 to 48: no frame differs much from the next, and all is lost once."""
+    scene = scenes.walk()
+    result = measured(scene, scenes.faded(scene))
+    assert result.vanish == result.lost[1] == 0
+    assert result.lost[4] == 0
+    assert result.lost[32] > 25
+    assert result.gained[32] == 0
+    assert result.unsettled > 60
+    assert result.flaps == pytest.approx(3.0, abs=0.2)  # once in 80 frames at 24 a second
+    (event,) = result.events
+    assert event.kind == "left"
+    assert 36 <= event.first_frame <= event.last_frame <= 39  # where alpha passes 77 of 255
+    assert event.area == pytest.approx(
+        100 * scenes.SIDE**2 / (scenes.WIDTH * scenes.HEIGHT), rel=0.35
+    )
+
+
+def test_a_mask_that_is_peeled_off_is_lost_though_it_never_jumps() -> None:
+    """Hard, smooth and wrong: a pixel of one side is lost each frame, with neither ghosts nor jumps."""
+    scene = scenes.walk()
+    result = measured(scene, scenes.peeled(scene))
+    assert result.ghost == 0
+    assert result.jumps == 0
+    assert result.vanish < 3
+    assert result.lost[32] > 15
+    assert result.lost[32] > 1.4 * result.lost[16]
+    assert result.unsettled > 20
+    assert {event.kind for event in result.events} == {"left"}
+
+
+def test_a_hole_that_opens_slowly_is_lost_where_it_is() -> None:
+    """The largest event lies in the middle of the square, and the square's own outline is no part of it."""
+    scene = scenes.walk(start=88, step=0, pan=1)
+    result = measured(scene, scenes.holed(scene))
+    assert result.vanish < 1
+    assert result.lost[1] < 0.5
+    assert result.lost[32] > 3
+    event = result.events[0]
+    assert event.kind == "left"
+    left, top, right, bottom = event.box
+    assert (left + right) / 2 == pytest.approx(0.5, abs=0.06)
+    assert (top + bottom) / 2 == pytest.approx(0.5, abs=0.06)
+    assert right - left < 0.3
+
+
+def test_a_flicker_jumps_twice_and_flaps_twice_each_time() -> None:
+    """Nine empty frames among 80: 18 jumps, and 18 changes in 80/24 s are 54 in ten seconds."""
+    scene = scenes.walk()
+    result = measured(scene, scenes.flickering(scene))
+    assert result.jumps == 18
+    assert result.vanish == pytest.approx(result.appear, rel=0.1)
+    assert result.vanish == pytest.approx(100 * 9 / 79, rel=0.1)
+    assert result.flaps == pytest.approx(54, rel=0.05)
+    assert {event.kind for event in result.events} == {"left", "entered"}
+
+
+def test_a_place_that_stays_grey_is_a_ghost_and_unsettled() -> None:
+    """Half alpha for half of the time: p is 0.75, so half of the way to wholly unsettled."""
+    scene = scenes.walk()
+    masks = [mask if number % 2 else mask // 2 for number, mask in enumerate(scene.masks)]
+    result = measured(scene, masks)
+    assert result.unsettled == pytest.approx(50, abs=5)
+    assert result.events == ()
+
+
+def test_a_fade_is_found_when_only_every_other_frame_is_looked_at() -> None:
+    """Distances stay those of the source's frames."""
+    scene = scenes.walk()
+    result = measured(scene, scenes.faded(scene), every=2)
+    assert result.frames == 40
+    assert result.lost[32] > 25
+    assert result.flaps == pytest.approx(3.0, abs=0.2)
+    assert 34 <= result.events[0].first_frame <= 40
+
+
+def test_the_worst_frames_are_those_with_the_fault() -> None:
+    """An empty mask at frame 50 is worst there and at its return."""
+    scene = scenes.walk()
+    masks = [mask * (number != 50) for number, mask in enumerate(scene.masks)]
+    worst = np.argsort(measured(scene, masks).badness)[-2:]
+    assert set(worst.tolist()) == {50, 51}
+
+
+def test_masks_measured_together_are_measured_as_each_alone() -> None:
+    """The points do not depend on the masks."""
+    scene = scenes.walk()
+    masks = [scene.masks, scenes.faded(scene), scenes.flickering(scene)]
+    together = steadiness(scene.frames, *masks, fps=24)
+    assert together == [measured(scene, each) for each in masks]
+
+
+def test_where_no_point_is_left_nothing_is_sampled() -> None:
+    """As when no point of a fast clip was followed for long enough to be followed back."""
+    none = np.zeros(0, np.float32)
+    assert sampled(np.zeros((4, 4, 2), np.float32), none, none).shape == (0, 2)
+
+
+def test_an_array_is_a_mask_whatever_its_type(tmp_path: Path) -> None:
+    """Floats are 0 to 1, bytes 0 to 255."""
+    levels = np.stack(scenes.walk(frames=3).masks)
+    shares = levels / 255
+    arrays: list[np.ndarray] = [levels, shares, shares.astype(np.float16), levels > 0]
+    for number, array in enumerate(arrays):
+        path = tmp_path / f"{number}.npy"
+        np.save(path, array)
+        np.testing.assert_array_equal(np.stack(list(masks_of(path))), levels)
+
+
+def test_a_video_is_a_mask(tmp_path: Path) -> None:
+    """The disc that was written is read again, but for the codec."""
+    spec = synth.Spec()
+    path = synth.write(tmp_path / "mask.mkv", spec, synth.greys(spec))
+    for seen, (_, drawn) in zip(masks_of(path), synth.draw(spec), strict=True):
+        assert np.abs(seen.astype(int) - drawn).mean() < 3
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.zeros((2, 4, 4, 3), np.uint8), np.zeros((2, 4, 4), np.int64), np.full((2, 4, 4), 255.0)],
+)
+def test_an_array_that_is_no_mask_is_refused_with_what_is_wrong(array: np.ndarray) -> None:
+    """By its shape, its type, its range."""
+    with pytest.raises(UnreadableMask, match=r"shape|int64|255"):
+        list(levels_in(array))
