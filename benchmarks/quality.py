@@ -30,8 +30,8 @@ from foremask.vision.models import model_path
 from foremask.vision.outline import settled
 from foremask.vision.refine import refine
 from foremask.vision.segment import TIERS, mask_pictures
-from foremask.vision.session import Precision, Seen, Session
-from foremask.vision.still import Mirrored, Still
+from foremask.vision.session import InputSize, Precision, Seen, Session
+from foremask.vision.still import Box, Cropped, Mirrored, Still
 
 BASE = "per frame"
 FOLDERS = ("davis", "alpha", "clips")
@@ -45,30 +45,45 @@ class Numbered(Still):
     number: int = 0
 
 
+type Question = tuple[int, bool, Box | None, InputSize | None]
+
+
 class Remembering:
-    """A session that looks at each picture once, however many tiers ask; counts the asking."""
+    """A session that infers each view of a picture once, however many tiers ask; counts what it is asked.
+
+    ``asked`` is in inferences at the network's own size: one at half of its columns and rows counts a quarter.
+    """
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._seen: dict[tuple[int, bool], Seen] = {}
-        self.asked = 0
+        self._seen: dict[Question, Seen] = {}
+        self.asked = 0.0
 
     @property
     def runtime(self) -> str:
         """The session's."""
         return self._session.runtime
 
-    def see(self, picture: Picture) -> Seen:
+    @property
+    def any_size(self) -> bool:
+        """The session's."""
+        return self._session.any_size
+
+    def see(self, picture: Picture, size: InputSize | None = None) -> Seen:
         """As the session's, from memory the second time."""
-        self.asked += 1
-        mirrored = isinstance(picture, Mirrored)
-        original = picture.picture if isinstance(picture, Mirrored) else picture
+        own_px = self._session.spec.size_px
+        columns, rows = size or (own_px, own_px)
+        self.asked += columns * rows / own_px**2
+        original = picture.picture if isinstance(picture, Mirrored | Cropped) else picture
         number = original.number if isinstance(original, Numbered) else -1
-        if (number, mirrored) not in self._seen:
-            seen = self._session.see(picture)
-            kept = () if mirrored else tuple(each.copy() for each in seen.features)
-            self._seen[number, mirrored] = Seen(seen.alpha, kept)
-        return self._seen[number, mirrored]
+        box = picture.box if isinstance(picture, Cropped) else None
+        question = number, isinstance(picture, Mirrored), box, size
+        if question not in self._seen:
+            seen = self._session.see(picture, size)
+            as_it_is = picture is original and size is None
+            kept = tuple(each.copy() for each in seen.features) if as_it_is else ()
+            self._seen[question] = Seen(seen.alpha, kept)
+        return self._seen[question]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import pytest
 from foremask.pictures import Picture, Rgb
 from foremask.vision.cuts import DELAY_FRAMES, starts_of_shots
 from foremask.vision.segment import mask_pictures
-from foremask.vision.session import Seen
+from foremask.vision.session import InputSize, Seen
 from foremask.vision.still import Still
 from tests import shots
 
@@ -133,11 +133,12 @@ class SeesNothing:
     """A network that counts how often it is asked, and finds no foreground."""
 
     runtime = "drawn"
+    any_size = False
 
     def __init__(self) -> None:
         self.looks = 0
 
-    def see(self, picture: Picture) -> Seen:
+    def see(self, picture: Picture, size: InputSize | None = None) -> Seen:
         """An empty mask."""
         self.looks += 1
         return Seen(np.zeros((32, 32), np.float32), ())

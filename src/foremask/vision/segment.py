@@ -29,11 +29,15 @@ from foremask.vision.appearance import (
 from foremask.vision.carry import Move, Step, carry, flow_between
 from foremask.vision.cuts import DELAY_FRAMES, starts_of_shots
 from foremask.vision.grids import as_alpha, as_levels, resized
-from foremask.vision.motion import FlowFinder, residual, resize_flow, warp
+from foremask.vision.motion import FlowFinder, residual, resize_flow, trust, warp
+from foremask.vision.opinions import View, ask
+from foremask.vision.regions import Link, Scene
 from foremask.vision.session import Features, Network
-from foremask.vision.still import Mirrored
+from foremask.vision.still import Still
 from foremask.vision.tracks import keep_maps
+from foremask.vision.verdict import MEMORY, Judge, compose, decided, judge
 
+WHOLE_VIEWS = (View.STRETCHED, View.MIRRORED)
 TRACK_AREA_PX = 427 * 240  # grids are given by their area, and have the picture's aspect
 WINDOW_FRAMES = 180  # about 0.5 MB each, and 5 MB more for a keyframe while its window is decided
 CONTEXT_FRAMES = 60  # of the window before that are still remembered
@@ -62,6 +66,8 @@ class Tier:
     doubt: float
     keyframes_per_frame: float
     unsure: float
+    views: tuple[View, ...] = ()
+    views_if_unsure: tuple[View, ...] = ()
     reach: int = 1
     mask_area_px: int = 640 * 360
     flow_area_px: int = 384 * 216
@@ -80,13 +86,20 @@ TIERS = {
         flow_stride_px=4,
     ),
     Quality.BALANCED: Tier(
-        stride=4, doubt=0.4, keyframes_per_frame=0.3, unsure=0.08, looks_behind=True
+        stride=6,
+        doubt=0.4,
+        keyframes_per_frame=0.25,
+        unsure=0.08,
+        views_if_unsure=(View.MIRRORED, View.LETTERBOX, View.CROP),
+        looks_behind=True,
     ),
     Quality.BEST: Tier(
-        stride=2,
-        doubt=0.05,
-        keyframes_per_frame=0.85,
+        stride=3,
+        doubt=0.1,
+        keyframes_per_frame=0.5,
         unsure=0.05,
+        views=(View.MIRRORED,),
+        views_if_unsure=(View.LETTERBOX, View.CROP),
         reach=2,
         mask_area_px=960 * 540,
         looks_behind=True,
@@ -96,7 +109,10 @@ TIERS = {
 
 
 def mask_pictures(
-    pictures: Iterable[Picture], network: Network, tier: Tier = TIERS[Quality.BALANCED]
+    pictures: Iterable[Picture],
+    network: Network,
+    tier: Tier = TIERS[Quality.BALANCED],
+    judge: Judge = judge,
 ) -> Iterator[Alpha]:
     """One mask for each picture, in order, on the tier's grid, which is never larger than the picture.
 
@@ -112,7 +128,7 @@ def mask_pictures(
             if window is None or moment.starts_shot:
                 if window is not None:
                     yield from window.finish()
-                window = _Window(network, tier, threads)
+                window = _Window(network, tier, threads, judge)
             window.add(moment)
             if window.is_full:
                 yield from window.advance()
@@ -184,16 +200,26 @@ def unsureness(alpha: Alpha) -> float:
 class _Keyframe:
     """A frame that the network has looked at."""
 
-    mask: Levels
-    colours: NDArray[np.float16]
+    opinions: dict[View, Levels]
+    small: Rgb  # on the flow grid
     features: Features | None  # as they came, until the window has a basis
     projected: list[NDArray[np.float16]]
+
+    def mean(self) -> Levels:
+        """Of the picture as it is and in the mirror: what the other memory of the subject starts from."""
+        pair = [mask for view, mask in self.opinions.items() if view in WHOLE_VIEWS]
+        if len(pair) == 1:
+            return pair[0]
+        return np.asarray(cv2.addWeighted(pair[0], 0.5, pair[1], 0.5, 0), np.uint8)
 
 
 class _Window:
     """The frames of one shot that are being worked on; frame numbers count from the window's start."""
 
-    def __init__(self, network: Network, tier: Tier, threads: ThreadPoolExecutor) -> None:
+    def __init__(
+        self, network: Network, tier: Tier, threads: ThreadPoolExecutor, judge: Judge
+    ) -> None:
+        self._judge = judge
         self._network = network
         self._tier = tier
         self._threads = threads
@@ -270,19 +296,22 @@ class _Window:
 
     def _look_at(self, frame: int) -> None:
         moment = self._waiting[frame]
-        seen = self._network.see(moment.picture)
-        alpha = seen.alpha
+        tier = self._tier
+        grid = grid_of(moment.picture, tier.mask_area_px)
+        opinions = ask(
+            self._network,
+            moment.picture,
+            grid,
+            tier.views,
+            tier.views_if_unsure,
+            lambda alpha: unsureness(alpha) > tier.unsure,
+        )
         features, projected = None, list[NDArray[np.float16]]()
         if self._basis is None:
-            features = tuple(each.copy() for each in seen.features)  # the next look overwrites them
+            features = opinions.features
         else:
-            projected = self._basis.project(seen.features)
-        if unsureness(alpha) > self._tier.unsure:
-            mirrored = self._network.see(Mirrored(moment.picture))
-            alpha = (alpha + mirrored.alpha[:, ::-1]) * np.float32(0.5)
-        mask = as_levels(resized(alpha, *grid_of(moment.picture, self._tier.mask_area_px)))
-        key = _Keyframe(mask, colours(moment.small), features, projected)
-        self._keyframes[frame] = key
+            projected = self._basis.project(opinions.features)
+        self._keyframes[frame] = _Keyframe(opinions.masks, moment.small, features, projected)
         self._keyframes_seen += 1
         if self._basis is None and len(self._keyframes) >= BASIS_KEYFRAMES:
             self._settle_basis()
@@ -300,7 +329,7 @@ class _Window:
         height, width = self._steps[middle].grey.shape
         carried = []
         for frame in (first, last):
-            mask = resized(as_alpha(self._keyframes[frame].mask), width, height)
+            mask = resized(as_alpha(self._keyframes[frame].mean()), width, height)
             carried.append(warp(mask, flow_between(self._steps, middle, frame)))
         either = np.maximum(*carried).sum() + 0.001 * height * width
         return float(np.abs(carried[0] - carried[1]).sum() / either)
@@ -317,32 +346,58 @@ class _Window:
             for some in self._threads.map(
                 lambda gap: carry(gap, self._steps, frames, masks, reach), batch
             ):
-                yield from some
+                yield from map(decided, some)
         self._emitted = upto
 
     def _remember(self, frames: list[int]) -> list[Levels]:
-        """The keyframes' masks after what the window knows: tracks, look, and tracks again."""
-        masks = [self._keyframes[f].mask for f in frames]
+        """The keyframes' masks after what the window knows: tracks, look, and a verdict on each region."""
+        keys = [self._keyframes[f] for f in frames]
+        means = [key.mean() for key in keys]
         motions = list(self._threads.map(self._motion, frames))
-        rows, columns = masks[0].shape
+        rows, columns = means[0].shape
         scale = min(1.0, (TRACK_AREA_PX / (rows * columns)) ** 0.5)
         small = max(1, round(columns * scale)), max(1, round(rows * scale))
-        earlier = [frames[0], *frames]
-
-        def way_back(here: int, there: int) -> NDArray[np.float32]:
-            return resize_flow(flow_between(self._steps, here, there), *small)
-
-        back = list(self._threads.map(way_back, frames, earlier))
-        masks = _without_strays(masks, motions, back)
+        links = self._links(frames, small)
+        nowhere = np.zeros((small[1], small[0], 2), np.float32)
+        back = [each[-1].flow if -1 in each else nowhere for each in links]
+        masks = _without_strays(means, motions, back)
         looks = [
-            Look(self._keyframes[f].projected, self._keyframes[f].colours, motion)
-            for f, motion in zip(frames, motions, strict=True)
+            Look(key.projected, colours(key.small), motion)
+            for key, motion in zip(keys, motions, strict=True)
         ]
         logits = verdicts(looks, masks)
         if logits is None:
             return masks
         corrected = list(self._threads.map(correct, masks, logits))
-        return _without_strays(corrected, motions, back)
+        remembered = _without_strays(corrected, motions, back)
+        scenes = [
+            _scene(key, memory, motion, logit, linked, small)
+            for key, memory, motion, logit, linked in zip(
+                keys, remembered, motions, logits, links, strict=True
+            )
+        ]
+        log_odds = self._judge(scenes)
+        opinions = [
+            [*key.opinions.values(), memory] for key, memory in zip(keys, remembered, strict=True)
+        ]
+        return list(self._threads.map(compose, opinions, log_odds))
+
+    def _links(self, frames: list[int], grid: tuple[int, int]) -> list[dict[int, Link]]:
+        """For each keyframe the flows to the two before and the two after it, on the tracks' grid."""
+
+        def of(index: int) -> dict[int, Link]:
+            found = {}
+            for offset in (-2, -1, 1, 2):
+                if 0 <= index + offset < len(frames):
+                    found[offset] = self._link(frames[index], frames[index + offset], grid)
+            return found
+
+        return list(self._threads.map(of, range(len(frames))))
+
+    def _link(self, here: int, there: int, grid: tuple[int, int]) -> Link:
+        flow = flow_between(self._steps, here, there)
+        trusted = trust(self._steps[here].grey, self._steps[there].grey, flow)
+        return Link(resize_flow(flow, *grid), resized(trusted, *grid))
 
     def _motion(self, frame: int) -> Alpha:
         """The smaller residual of both directions: what was just uncovered moves in one of them only."""
@@ -353,6 +408,25 @@ class _Window:
             flows = [np.zeros((*step.grey.shape, 2), np.float32)]
         residuals = [residual(flow) for flow in flows]
         return np.minimum(residuals[0], residuals[-1])
+
+
+def _scene(
+    key: _Keyframe,
+    memory: Levels,
+    motion: Alpha,
+    logit: Alpha,
+    links: dict[int, Link],
+    grid: tuple[int, int],
+) -> Scene:
+    """What is known of a keyframe, on the tracks' ``grid``."""
+    opinions: list[tuple[str, Levels]] = [*key.opinions.items(), (MEMORY, memory)]
+    return Scene(
+        rgb=Still(key.small).rgb(*grid),
+        opinions={name: resized(mask, *grid) * np.float32(1 / 255) for name, mask in opinions},
+        motion=resized(motion, *grid),
+        logit=resized(logit, *grid),
+        links=links,
+    )
 
 
 def _without_strays(

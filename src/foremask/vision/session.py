@@ -24,6 +24,9 @@ from foremask.vision.models import ModelSpec, spec_of
 type Features = tuple[NDArray[np.float32], ...]
 """Each (h, w, C) float32: what the network's encoder made of the picture, finest first; may be empty."""
 
+type InputSize = tuple[int, int]
+"""Columns and rows of a network's input; IS-Net takes multiples of 32."""
+
 # Outputs of IS-Net's encoder stages 3 to 5, at 1/8, 1/16 and 1/32 of its input, by their ONNX names.
 ISNET_TAPS = ("/stage3/Add", "/stage4/Add", "/stage5/Add")
 WEIGHT_LEVELS = 255  # symmetric 8 bit: -127 to 127
@@ -57,8 +60,16 @@ class Network(Protocol):
         """The path that runs, for the report: for instance ``openvino int8``."""
         ...
 
-    def see(self, picture: Picture) -> Seen:
-        """Segment one picture by itself."""
+    @property
+    def any_size(self) -> bool:
+        """Whether its input may have another size than its own."""
+        ...
+
+    def see(self, picture: Picture, size: InputSize | None = None) -> Seen:
+        """Segment one picture by itself, stretched to ``size`` or, without one, to the network's own.
+
+        A network that has not `any_size` takes its own whatever is asked.
+        """
         ...
 
 
@@ -78,42 +89,64 @@ class Session:
         threads: int = 0,
     ) -> None:
         self.spec = spec_of(path)
-        core = ov.Core()
+        self._threads = threads
+        self._core = ov.Core()
+        self._requests: dict[InputSize, Any] = {}
         try:
-            network = pruned(core.read_model(path), self.spec)
-            is_isnet = _has(network, ISNET_TAPS)
-            self.precision = precision or best_precision(is_isnet=is_isnet)
+            network = pruned(self._core.read_model(path), self.spec)
+            self._is_isnet = _has(network, ISNET_TAPS)
+            self.precision = precision or best_precision(is_isnet=self._is_isnet)
+            if self._is_isnet:
+                scale_by_factors(network)
             if self.precision is Precision.INT8:
                 quantize(network)
             self._ends_small = not self.spec.sigmoid and ended_small(network)
-            network = fed_with_pictures(network, self.spec)
-            self._compiled = core.compile_model(
-                network,
-                "CPU",
-                {
-                    "PERFORMANCE_HINT": "LATENCY",
-                    "INFERENCE_NUM_THREADS": threads,
-                    "INFERENCE_PRECISION_HINT": "f32"
-                    if self.precision is Precision.F32
-                    else cpu_float(),
-                },
-            )
+            self._network = network
+            self._request(self._own_size)
         except (RuntimeError, KeyError) as error:
             reason = str(error).strip().splitlines()[-1][:200]
             raise ModelUnavailable(f"{path.name} is no network that runs here: {reason}") from error
-        self._request = self._compiled.create_infer_request()
+
+    @property
+    def _own_size(self) -> InputSize:
+        return self.spec.size_px, self.spec.size_px
+
+    def _request(self, size: InputSize) -> Any:  # noqa: ANN401  OpenVINO ships no types
+        """The compiled network for inputs of this size: made when it is first asked for, and kept."""
+        if size not in self._requests:
+            network = self._network.clone()
+            network.reshape([1, 3, size[1], size[0]])
+            precision = "f32" if self.precision is Precision.F32 else cpu_float()
+            compiled = self._core.compile_model(
+                fed_with_pictures(network, self.spec),
+                "CPU",
+                {
+                    "PERFORMANCE_HINT": "LATENCY",
+                    "INFERENCE_NUM_THREADS": self._threads,
+                    "INFERENCE_PRECISION_HINT": precision,
+                },
+            )
+            self._requests[size] = compiled.create_infer_request()
+        return self._requests[size]
+
+    @property
+    def any_size(self) -> bool:
+        """True of IS-Net: its resizes are by factors, see `scale_by_factors`."""
+        return self._is_isnet
 
     @property
     def runtime(self) -> str:
         """The library and the arithmetic, for the report."""
         return f"openvino {self.precision}"
 
-    def see(self, picture: Picture) -> Seen:
-        """Stretch ``picture`` to the network's square and segment it."""
-        size_px = self.spec.size_px
-        self._request.infer([picture.rgb(size_px, size_px)[None]])
-        outputs = [np.asarray(tensor.data) for tensor in self._request.output_tensors]
-        mask = resized(outputs[0][0, 0], size_px, size_px) if self._ends_small else outputs[0]
+    def see(self, picture: Picture, size: InputSize | None = None) -> Seen:
+        """Stretch ``picture`` to ``size``, or to the network's square, and segment it."""
+        if size is None or not self._is_isnet:
+            size = self._own_size
+        request = self._request(size)
+        request.infer([picture.rgb(*size)[None]])
+        outputs = [np.asarray(tensor.data) for tensor in request.output_tensors]
+        mask = resized(outputs[0][0, 0], *size) if self._ends_small else outputs[0]
         alpha = as_alpha(mask, sigmoid=self.spec.sigmoid or self._ends_small)
         return Seen(alpha, tuple(each[0] for each in outputs[1:]))
 
@@ -146,12 +179,17 @@ class OnnxSession:
         self._output = self.spec.output or self._session.get_outputs()[0].name
 
     @property
+    def any_size(self) -> bool:
+        """Never: the size is baked into the file."""
+        return False
+
+    @property
     def runtime(self) -> str:
         """The library and where it computes, for the report."""
         return f"onnxruntime {self._provider.removesuffix('ExecutionProvider').lower()}"
 
-    def see(self, picture: Picture) -> Seen:
-        """Stretch ``picture`` to the network's square and segment it."""
+    def see(self, picture: Picture, size: InputSize | None = None) -> Seen:
+        """Stretch ``picture`` to the network's square and segment it; the file's input size is fixed."""
         size_px = self.spec.size_px
         batch = as_input(picture.rgb(size_px, size_px), self.spec)
         name = self._session.get_inputs()[0].name
@@ -217,6 +255,32 @@ def pruned(network: ov.Model, spec: ModelSpec) -> ov.Model:
     kept = ov.Model([mask, *taps], network.get_parameters())
     kept.reshape([1, 3, spec.size_px, spec.size_px])
     return kept
+
+
+def scale_by_factors(network: ov.Model) -> None:
+    """Let every resize of the network double or halve, in place of the sizes that the file has baked in.
+
+    The network then runs at any input size that is a multiple of 32. Expects the file's own size to be set.
+    """
+    axes = opset13.constant(np.array([2, 3], np.int64))
+    for node in network.get_ops():
+        if node.get_type_name() != "Interpolate":
+            continue
+        before, after = node.input(0).get_shape(), node.output(0).shape
+        factors = np.array([after[2] / before[2], after[3] / before[3]], np.float32)
+        how = node.get_attributes()
+        scaled = opset13.interpolate(
+            node.input(0).get_source_output(),
+            opset13.constant(factors),
+            how["mode"],
+            "scales",
+            coordinate_transformation_mode=how["coordinate_transformation_mode"],
+            axes=axes,
+        )
+        scaled.set_friendly_name(node.get_friendly_name())
+        for reader in node.output(0).get_target_inputs():
+            reader.replace_source_output(scaled.output(0))
+    network.validate_nodes_and_infer_types()
 
 
 def ended_small(network: ov.Model) -> bool:

@@ -52,3 +52,42 @@ class Mirrored:
     def rgb(self, width: int, height: int) -> Rgb:
         """As the other one resamples."""
         return np.ascontiguousarray(self.picture.rgb(width, height)[:, ::-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A part of a picture, in shares of its width and height."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cropped:
+    """A part of another picture, with no more detail than is asked for."""
+
+    picture: Picture
+    box: Box
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return max(1, round(self.picture.width * (self.box.right - self.box.left)))
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return max(1, round(self.picture.height * (self.box.bottom - self.box.top)))
+
+    def rgb(self, width: int, height: int) -> Rgb:
+        """As the other one resamples, and then as `Still` does where that one has no more pixels."""
+        scale = min(1.0, max(width / self.width, height / self.height))
+        columns = max(1, round(self.picture.width * scale))
+        rows = max(1, round(self.picture.height * scale))
+        whole = self.picture.rgb(columns, rows)
+        left, top = int(self.box.left * columns), int(self.box.top * rows)
+        right = max(left + 1, round(self.box.right * columns))
+        bottom = max(top + 1, round(self.box.bottom * rows))
+        return Still(np.ascontiguousarray(whole[top:bottom, left:right])).rgb(width, height)
