@@ -190,6 +190,14 @@ def test_the_silent_make_room(few: Running) -> None:
             each.close()
 
 
+def test_a_request_that_is_on_its_way_is_not_taken_for_silence(few: Running) -> None:
+    """Half as many again connect before the first one's request arrives: it is answered."""
+    with contextlib.ExitStack() as crowd:
+        first, *_ = [crowd.enter_context(dial(few)) for _ in range(LIMIT + LIMIT // 2)]
+        first.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert hear(first).startswith(b"HTTP/1.1 200 OK")
+
+
 def test_health_is_answered_though_every_connection_is_at_work(few: Running) -> None:
     """Beyond the limit the watchers are served and others told to come again: 503 with Retry-After."""
     head = (

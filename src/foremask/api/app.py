@@ -170,7 +170,7 @@ class Server(uvicorn.Server):
         super().__init__(
             GatedConfig(
                 app,
-                Gate(limit, float(settings.idle_timeout_s)),
+                Gate(limit, float(settings.idle_timeout_s), min(limit, backlog)),
                 host=settings.host,
                 port=settings.port,
                 ws="none",

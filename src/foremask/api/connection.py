@@ -41,6 +41,7 @@ BODY_BYTES_PER_S = 256
 STALLED_S = 60.0  # a reader of an answer who takes nothing for so long
 LINGER_S = 1.0  # what is still on its way is read, or its reset would overtake the answer
 LINGER_BYTES = 1 << 20
+GRACE_S = 1.0  # before this a connection is not called silent: its request may be on its way
 RESERVE = 32  # connections over the limit, for whoever watches the service
 HEALTH = frozenset({b"/healthz", b"/readyz", b"/metrics"})
 METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
@@ -51,11 +52,23 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Gate:
-    """How many connections there may be. ``waiting`` has those that no request is under way on, the oldest first."""
+    """How many connections there may be; ``burst`` more while all are too young to be called silent.
+
+    ``waiting`` has those that no request is under way on, the oldest first, and when each began to wait.
+    """
 
     limit: int
     idle_s: float
-    waiting: dict["Connection", None] = field(default_factory=dict)
+    burst: int
+    waiting: dict["Connection", float] = field(default_factory=dict)
+
+    def silent(self, now: float, connections: int) -> "Connection | None":
+        """The connection that has to make room for a new one, or None."""
+        oldest = next(iter(self.waiting), None)
+        if oldest is None or connections <= self.limit:
+            return None
+        is_silent = now - self.waiting[oldest] >= GRACE_S
+        return oldest if is_silent or connections > self.limit + self.burst else None
 
 
 class GatedConfig(uvicorn.Config):
@@ -96,15 +109,14 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take it; over the limit, whoever has been silent for longest makes room."""
         super().connection_made(transport)  # type: ignore[arg-type]
-        if len(self.connections) > self._gate.limit:
-            silent = next(iter(self._gate.waiting), None)
-            if silent is not None:
-                silent.leave()
-            elif len(self.connections) > self._gate.limit + RESERVE:
-                self.transport.abort()
-                return
-            else:
-                self._over_limit = True
+        silent = self._gate.silent(self.loop.time(), len(self.connections))
+        if silent is not None:
+            silent.leave()
+        elif len(self.connections) > self._gate.limit + self._gate.burst + RESERVE:
+            self.transport.abort()
+            return
+        elif len(self.connections) > self._gate.limit and not self._gate.waiting:
+            self._over_limit = True
         self._await_request(HEAD_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -121,7 +133,7 @@ class Connection(HttpToolsProtocol):
         self.transport.abort()
 
     def _await_request(self, seconds: float) -> None:
-        self._gate.waiting[self] = None
+        self._gate.waiting[self] = self.loop.time()
         self._heard = False
         self._set_timer(seconds)
 
