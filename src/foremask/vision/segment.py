@@ -86,10 +86,10 @@ TIERS = {
         flow_stride_px=4,
     ),
     Quality.BALANCED: Tier(
-        stride=6,
+        stride=4,
         doubt=0.4,
-        keyframes_per_frame=0.25,
-        unsure=0.08,
+        keyframes_per_frame=0.28,
+        unsure=0.12,
         views_if_unsure=(View.MIRRORED, View.LETTERBOX, View.CROP),
         looks_behind=True,
     ),
