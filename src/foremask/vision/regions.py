@@ -18,7 +18,7 @@ from foremask.vision.motion import warp
 FOREGROUND = 0.5  # alpha from which an opinion counts a pixel as foreground
 SURE, UNLIKELY = 0.8, 0.1  # all opinions above: foreground colours; all below: background colours
 COLOUR_BINS = 16  # of each Lab channel
-COLOUR_SMOOTHING_BINS = 1.0
+COLOUR_SMOOTHING_BINS, COLOUR_REACH_BINS = 1.0, 3
 MOST_COLOUR_EVIDENCE = 4.0  # a log ratio
 MOST_LOGIT = 4.0  # of the clip's classifier
 
@@ -183,12 +183,15 @@ def _histogram(
     for each, there in zip(bins, where, strict=True):
         counts += np.bincount(each[there], minlength=COLOUR_BINS**3)
     cube = counts.reshape(COLOUR_BINS, COLOUR_BINS, COLOUR_BINS)
-    kernel = cv2.getGaussianKernel(7, COLOUR_SMOOTHING_BINS)[:, 0]
+    weights = cv2.getGaussianKernel(2 * COLOUR_REACH_BINS + 1, COLOUR_SMOOTHING_BINS)[:, 0]
     for axis in range(3):
-        moved = np.moveaxis(cube, axis, -1)
-        padded = np.pad(moved, ((0, 0), (0, 0), (3, 3)), "symmetric")
-        windows = np.lib.stride_tricks.sliding_window_view(padded, 7, axis=-1)
-        cube = np.moveaxis(windows @ kernel, -1, axis)
+        along = np.moveaxis(cube, axis, -1)
+        padded = np.pad(
+            along, ((0, 0), (0, 0), (COLOUR_REACH_BINS, COLOUR_REACH_BINS)), "symmetric"
+        )
+        # Sums of slices and no matrix product, whose last digit depends on BLAS's threads: docs/adr/0100
+        shifted = [weight * padded[..., at : at + COLOUR_BINS] for at, weight in enumerate(weights)]
+        cube = np.moveaxis(sum(shifted), -1, axis)
     return np.asarray(cube.ravel() / (cube.sum() + 1e-9))
 
 
