@@ -1,7 +1,6 @@
 """The library's functions, as the service calls them: in a confined child, by plain values."""
 
 import asyncio
-import hashlib
 import os
 import sys
 from collections.abc import AsyncGenerator
@@ -16,7 +15,7 @@ from foremask.options import Limits
 from foremask.sandbox.messages import Progress
 from foremask.sandbox.pool import MediaPool
 from foremask.settings import Sandbox
-from foremask.vision.models import model_path
+from foremask.vision.models import model_path, sha256_of
 from tests import synth
 
 LIMITS = asdict(Limits())
@@ -124,7 +123,7 @@ async def _masked_by_the_command_line(clip: Path, target: Path) -> str:
     environ = {name: text for name, text in os.environ.items() if not name.startswith("FOREMASK_")}
     masking = await asyncio.create_subprocess_exec(sys.executable, *words, env=environ)
     assert await masking.wait() == 0
-    return hashlib.sha256(target.read_bytes()).hexdigest()
+    return await asyncio.to_thread(sha256_of, target)
 
 
 @pytest.mark.weights
