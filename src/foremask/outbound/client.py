@@ -212,8 +212,11 @@ class Outbound:
             socket.getaddrinfo, host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
         )
         looking.add_done_callback(free)
+        found_later = asyncio.wrap_future(looking)
+        # Its error is nobody's once the time is up: asyncio would log a trace of it.
+        found_later.add_done_callback(lambda future: future.cancelled() or future.exception())
         async with asyncio.timeout(wire.RESOLVE_S):
-            found = await asyncio.shield(asyncio.wrap_future(looking))
+            found = await asyncio.shield(found_later)
         return list(dict.fromkeys(str(answer[4][0]) for answer in found))
 
 
