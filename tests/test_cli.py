@@ -353,7 +353,8 @@ def test_a_second_postgresql_serves_by_its_url(
         major, minor = server_version(binaries)
         with tempfile.TemporaryDirectory(prefix="foremask-test-") as folder:
             Path(folder).chmod(0o755)
-            server = EmbeddedPostgres(Path(folder), binaries)
+            own = None if binaries == bundled_binaries() else binaries
+            server = EmbeddedPostgres(Path(folder), own)
             server.start()
             try:
                 monkeypatch.setenv("FOREMASK_DATABASE_URL", server.url)

