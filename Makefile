@@ -67,13 +67,13 @@ format: .venv/.dev ## format the code and apply the safe fixes
 	.venv/bin/ruff check --fix
 
 docs: .venv/.dev ## write the generated pages of docs/ anew
-	.venv/bin/python -m tests.pages
+	.venv/bin/python -m tests.documentation.pages
 
 bench: .venv/.dev ## print quality, speed and the comparison with peers (long)
 	.venv/bin/python -m benchmarks
 
 chaos: .venv/.dev ## kill and pause every part while 200 jobs run, and count what was lost
-	.venv/bin/python -m benchmarks.chaos
+	.venv/bin/python -m benchmarks.endurance.chaos
 
 clean: ## remove the environment
 	rm -rf .venv .uv

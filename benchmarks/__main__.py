@@ -1,6 +1,7 @@
 """``make bench``: quality, then speed beside a peer."""
 
-from benchmarks import quality, speed
+from benchmarks.quality import tiers
+from benchmarks.speed import end_to_end
 
-quality.main()
-speed.main()
+tiers.main()
+end_to_end.main()

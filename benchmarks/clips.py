@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from foremask.pictures import Alpha, Rgb
+from foremask.types import Alpha, Rgb
 
 DATA = Path(os.environ.get("FOREMASK_DATA", "../shared/data"))
 

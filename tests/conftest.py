@@ -10,9 +10,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from foremask.embedded import EmbeddedPostgres
-from foremask.engine.schema import migrate
-from foremask.jobs.database import Database, open_database
+from foremask.service.jobs.database import Database, open_database
+from foremask.service.run.bundled_postgres import EmbeddedPostgres
+from foremask.service.worker.queue_schema import migrate
 
 
 @pytest.fixture(scope="session")

@@ -28,8 +28,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from foremask.video.verify import verify
-from tests import synth
+from foremask.media.verify import verify
+from tests.support import synth
 
 ROOT = Path(__file__).parents[1]
 TOKEN = "a-token-of-the-start-script"
@@ -166,11 +166,11 @@ def _interpreters() -> Iterator[Path]:
         if ".venv" in path.parts or "shims" in path.parts or not path.exists():
             continue
         with suppress(OSError):
-            said = subprocess.run(  # noqa: S603  # an interpreter of this machine
+            message = subprocess.run(  # noqa: S603  # an interpreter of this machine
                 [path, "-c", asked], capture_output=True, text=True, check=False
             ).stdout
-            if said.startswith("True") and said not in seen:
-                seen.add(said)
+            if message.startswith("True") and message not in seen:
+                seen.add(message)
                 yield path
 
 
@@ -256,8 +256,8 @@ def _wait_ready(base: str, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + READY_S
     while True:
         if process.poll() is not None or time.monotonic() > deadline:
-            said = log.read_text(errors="replace")[-2500:]
-            raise Broken(f"it does not start (exit status {process.poll()}): {said}")
+            message = log.read_text(errors="replace")[-2500:]
+            raise Broken(f"it does not start (exit status {process.poll()}): {message}")
         try:
             _call(base, "/readyz")
         except (OSError, urllib.error.URLError):

@@ -1,0 +1,64 @@
+"""Foreground masks for video, as a library: ``from foremask import mask_video``.
+
+The names below are loaded when they are first used, so that importing foremask costs nothing and a program may
+set up its process before NumPy is loaded.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from foremask.errors import ForemaskError
+    from foremask.masking.contact_sheet import contact_sheet
+    from foremask.masking.pipeline import Progress, Report, mask_video
+    from foremask.media.probe import Clip, probe
+    from foremask.media.verify import verify
+    from foremask.options import Device, Limits, MaskOptions, Preset, Quality
+
+__all__ = [
+    "Clip",
+    "Device",
+    "ForemaskError",
+    "Limits",
+    "MaskOptions",
+    "Preset",
+    "Progress",
+    "Quality",
+    "Report",
+    "__version__",
+    "contact_sheet",
+    "mask_video",
+    "probe",
+    "verify",
+]
+
+__version__ = version("foremask")
+
+_HOMES = {
+    "Clip": "media.probe",
+    "Device": "options",
+    "ForemaskError": "errors",
+    "Limits": "options",
+    "MaskOptions": "options",
+    "Preset": "options",
+    "Progress": "masking.pipeline",
+    "Quality": "options",
+    "Report": "masking.pipeline",
+    "contact_sheet": "masking.contact_sheet",
+    "mask_video": "masking.pipeline",
+    "probe": "media.probe",
+    "verify": "media.verify",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'foremask' has no attribute {name!r}")
+    value = getattr(import_module(f"foremask.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -2,13 +2,13 @@
 
 import sys
 
-from foremask import own_process
+from foremask.machine import process_setup
 
 
 def main() -> int:
     """The command line; gives the exit status."""
-    own_process.prepare()
-    from foremask.cli.app import main as command_line  # loads NumPy
+    process_setup.prepare()
+    from foremask.cli.commands import main as command_line  # loads NumPy
 
     return command_line()
 

@@ -41,7 +41,7 @@ ForemaskError
 │   ├── NotAVideo             422 not_a_video
 │   ├── FileTooLarge          413 file_too_large
 │   ├── ResolutionTooLarge    413 resolution_too_large
-│   ├── PresetCannotCarry     422 preset_cannot
+│   ├── PresetUnsuitable     422 preset_cannot
 │   ├── DurationTooLong       400 duration_too_long
 │   ├── TooManyFrames         400 too_many_frames
 │   ├── EmptyFile             422 empty_file
@@ -353,7 +353,7 @@ class ResolutionTooLarge(ClipRefused):
     reason = "resolution_too_large"
 
 
-class PresetCannotCarry(ClipRefused):
+class PresetUnsuitable(ClipRefused):
     """The preset cannot carry this clip; ``details`` names those that can."""
 
     code = 422

@@ -48,7 +48,7 @@ class Quality(StrEnum):
     BEST = "best"
 
 
-KEPT: Final = "kept"
+REENCODE_ONLY: Final = "kept"
 """Stands in place of a quality in a job whose clip is a mask already: it is only encoded anew."""
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
-from foremask.pictures import Levels, Rgb
+from foremask.types import Levels, Rgb
 
 WIDTH, HEIGHT, FRAMES = 240, 136, 80
 TOP, SIDE = 36, 64  # of the square

@@ -5,8 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from benchmarks.quality import before_after
 
-from benchmarks import before_after
 from tests.benchmarks import scenes
 
 

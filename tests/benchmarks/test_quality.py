@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from benchmarks.clips import Clip
-from benchmarks.footage import footage_in
+from benchmarks.quality import tiers
+from benchmarks.quality.footage import footage_in
 
-from benchmarks import quality
-from tests import synth
 from tests.benchmarks import scenes
+from tests.support import synth
 
 
 def test_a_folder_of_videos_is_footage_with_its_own_frame_rate(tmp_path: Path) -> None:
@@ -23,12 +23,12 @@ def test_a_folder_of_videos_is_footage_with_its_own_frame_rate(tmp_path: Path) -
 def test_each_tier_is_measured_beside_the_truth() -> None:
     """The truth has no fault, the faded masks have, and the table says so line by line."""
     scene = scenes.walk(frames=48)
-    pictures = [quality.Numbered(frame, number) for number, frame in enumerate(scene.frames)]
-    levels = {quality.TRUTH: scene.masks, "fast": scenes.faded(scene, 8, 32)}
-    truth, fast = quality.steady_rows("walk", pictures, levels, 24)
+    pictures = [tiers.Numbered(frame, number) for number, frame in enumerate(scene.frames)]
+    levels = {tiers.TRUTH: scene.masks, "fast": scenes.faded(scene, 8, 32)}
+    truth, fast = tiers.steady_rows("walk", pictures, levels, 24)
     assert truth.steady.lost[32] == 0
     assert fast.steady.lost[32] > 25
-    head, _, *lines = quality.steady_table([truth, fast])
+    head, _, *lines = tiers.steady_table([truth, fast])
     assert [line.split(" | ")[1] for line in lines] == ["truth", "fast"]
     assert all(line.count("|") == head.count("|") for line in lines)
 

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-
-from benchmarks import scores
+from benchmarks.quality import scores
 
 
 def square(x: int, size: int = 10, shape: tuple[int, int] = (40, 60)) -> np.ndarray:

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.steadiness import Steadiness, sampled, steadiness
-from benchmarks.streams import UnreadableMask, levels_in, masks_of
+from benchmarks.quality.steadiness import Steadiness, sampled, steadiness
+from benchmarks.quality.streams import UnreadableMask, levels_in, masks_of
 
-from foremask.pictures import Levels
-from tests import synth
+from foremask.types import Levels
 from tests.benchmarks import scenes
+from tests.support import synth
 
 
 def measured(scene: scenes.Scene, masks: list[Levels], every: int = 1) -> Steadiness:

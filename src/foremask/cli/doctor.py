@@ -14,13 +14,13 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from foremask.cli.exits import Exit, print_json, say
-from foremask.embedded import bundled_binaries, left_over, server_version
 from foremask.errors import ForemaskError, SettingsInvalid
-from foremask.jobs.database import open_database
-from foremask.sandbox import confine
-from foremask.sandbox.levels import check_level
-from foremask.settings import Sandbox, Settings, read_settings
-from foremask.vision import models
+from foremask.service.jobs.database import open_database
+from foremask.service.run.bundled_postgres import bundled_binaries, left_over, server_version
+from foremask.service.sandbox import confine
+from foremask.service.sandbox.levels import check_level
+from foremask.service.settings import Sandbox, Settings, read_settings
+from foremask.weights import catalogue
 
 CPU_FEATURES = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 LEAST_FREE_BYTES = 5 << 30  # a few clips of the largest size that is taken, and their masks
@@ -48,7 +48,7 @@ def doctor(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = 
         as_json: Answer with JSON.
     """
     settings = read_settings(os.environ)
-    findings = [finding for look in LOOKS for finding in look(settings)]
+    findings = [finding for check in CHECKS for finding in check(settings)]
     if as_json:
         print_json([asdict(finding) for finding in findings])
     else:
@@ -82,21 +82,21 @@ def _cpu_facts() -> dict[str, str]:
 
 def _model(settings: Settings) -> Iterator[Finding]:
     try:
-        path = models.model_path(settings.model_dir, settings.model_file)
-        spec = models.spec_of(path)
+        path = catalogue.model_path(settings.model_dir, settings.model_file)
+        spec = catalogue.spec_of(path)
     except ForemaskError as error:
         yield Finding("model", BAD, error.details)
         return
     if settings.model_file is not None:
         yield Finding("model", GOOD, f"your own, {path}, {spec.size_px} px")
-    elif models.sha256_of(path) == models.ISNET.sha256:
-        yield Finding("model", GOOD, f"{models.ISNET.name}, checksum right, {path}")
+    elif catalogue.sha256_of(path) == catalogue.ISNET.sha256:
+        yield Finding("model", GOOD, f"{catalogue.ISNET.name}, checksum right, {path}")
     else:
         yield Finding("model", BAD, f"{path} is damaged: remove it, then `foremask models pull`")
 
 
 def _runtime(settings: Settings) -> Iterator[Finding]:
-    from foremask.vision.session import best_precision  # OpenVINO takes a second to load
+    from foremask.vision.network.session import best_precision  # OpenVINO takes a second to load
 
     precision = best_precision(is_isnet=settings.model_file is None)
     yield Finding("runtime", GOOD, f"openvino {precision}")
@@ -130,18 +130,20 @@ def _database(settings: Settings) -> Iterator[Finding]:
         yield _of_version(f"your own PostgreSQL {found[0]}.{found[1]} answers", found)
 
 
-def _of_version(told: str, found: tuple[int, int]) -> Finding:
+def _of_version(server_text: str, found: tuple[int, int]) -> Finding:
     """Whether a server has the fixes that were out when this foremask was."""
     major, minor = found
     newest = NEWEST_MINOR.get(major)
     if major < min(NEWEST_MINOR):
-        return Finding("database", BAD, f"{told}; foremask needs {min(NEWEST_MINOR)} or newer")
+        return Finding(
+            "database", BAD, f"{server_text}; foremask needs {min(NEWEST_MINOR)} or newer"
+        )
     if newest is None or minor >= newest:
-        return Finding("database", GOOD, told)
+        return Finding("database", GOOD, server_text)
     return Finding(
         "database",
         REMARK,
-        f"{told}; it lacks the fixes of {major}.{newest}, security holes among them, and of what is newer. Let"
+        f"{server_text}; it lacks the fixes of {major}.{newest}, security holes among them, and of what is newer. Let"
         " FOREMASK_POSTGRES_BIN name a newer one's programs, or set FOREMASK_DATABASE_URL (docs/operations.md)",
     )
 
@@ -208,7 +210,7 @@ def _sandbox(settings: Settings) -> Iterator[Finding]:
         )
 
 
-LOOKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
+CHECKS: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
     _versions,
     _machine,
     _model,

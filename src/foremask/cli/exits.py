@@ -53,7 +53,7 @@ def exit_code(error: ForemaskError) -> Exit:
     return next((code for kind, code in _BY_KIND if isinstance(error, kind)), Exit.INTERNAL)
 
 
-def tell(error: ForemaskError) -> None:
+def show_error(error: ForemaskError) -> None:
     """One line for people, on standard error."""
     print(f"error: {error.details} [{error.reason}]", file=sys.stderr)  # noqa: T201
 

@@ -3,8 +3,8 @@
 import cv2
 import numpy as np
 
-from foremask.pictures import Alpha, Rgb
-from foremask.vision.grids import resized
+from foremask.types import Alpha, Rgb
+from foremask.vision.resample import resized
 
 TINT = (255, 64, 64)  # of the foreground in an overlay, red
 CHECKER_PX = 12

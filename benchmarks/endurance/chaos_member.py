@@ -1,0 +1,39 @@
+"""One process of the service under attack: ``python -m benchmarks.endurance.chaos_member api|worker``."""
+
+import os
+import sys
+from pathlib import Path
+
+import uvloop
+
+from foremask.options import Limits
+from foremask.service.sandbox.pool import MediaPool
+from foremask.service.settings import Settings, read_settings
+from foremask.service.worker.media_client import Media
+from foremask.service.worker.process import QUEUES, open_work, work_until_stopped
+
+HERE = Path(__file__).parents[2]
+OPERATIONS = "benchmarks.endurance.chaos_operations"
+
+
+async def work(settings: Settings) -> None:
+    """As worker.run_worker, with a network that costs nothing in a real, confined child."""
+    scratch = settings.data_dir / "scratch" / "worker"
+    async with (
+        MediaPool(scratch, sandbox=settings.sandbox) as files,
+        MediaPool(
+            scratch, sandbox=settings.sandbox, operations=OPERATIONS, import_from=[HERE]
+        ) as masks,
+        open_work(settings, Media(masks, files, Limits()), scratch) as means,
+    ):
+        await work_until_stopped(means, QUEUES, 1, sandbox=str(masks.level))
+
+
+if __name__ == "__main__":
+    chosen = read_settings(os.environ)
+    if sys.argv[1] == "api":
+        from foremask.service.api.application import run
+
+        run(chosen)
+    else:
+        uvloop.run(work(chosen))

@@ -1,0 +1,406 @@
+"""Feeds bad and made-up files to the sandboxed probe and masker, and counts how each ends.
+
+``python -m benchmarks.endurance.hostile [--mutations 2000] [--seed 1] [--seconds 100]`` prints a table. With
+``--seconds`` it begins no file later than that, keeps how the others ended, and exits with 3. Nothing may end in a dead
+parent, a hang, or a mask whose report is not true; a file ends refused, with a reason of the error
+tree, or masked, with every frame of it. The network has no part in it: any mask will do.
+"""
+
+import argparse
+import asyncio
+import io
+import json
+import os
+import random
+import struct
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import msgspec
+from tests.support import synth
+
+from benchmarks.quality.promises import bright_is_foreground
+from foremask.errors import Failed, ForemaskError
+from foremask.masking import pipeline
+from foremask.options import Limits, MaskOptions
+from foremask.service.sandbox import operations
+from foremask.service.sandbox.child import Operation, Parent
+from foremask.service.sandbox.pool import ChildDied, MediaPool
+from foremask.service.settings import Sandbox
+
+DATA = Path(os.environ.get("FOREMASK_DATA", "../shared/data")) / "media"
+ROOT = Path(__file__).parents[2]
+WALL_CLOCK_S = 60.0
+STALL_S = 20.0
+MEMORY_BYTES = 3 << 30
+SLOTS = 2
+TO_GO_ON = 3
+KEPT = ROOT / "scratch" / "hostile.jsonl"
+LIMITS = asdict(Limits())
+
+
+def _mask(args: dict[str, Any], parent: Parent) -> pipeline.Report:
+    return pipeline.mask_video(
+        Path(args["source"]),
+        Path(args["target"]),
+        MaskOptions(limits=msgspec.convert(args["limits"], Limits)),
+        lambda done: parent.progress(done.frames_done, done.frames_total, done.stage),
+        masker=bright_is_foreground,
+        refiner=synth.stretched,
+    )
+
+
+OPERATIONS: dict[str, Operation] = {**operations.OPERATIONS, "mask": _mask}
+"""What the children of this benchmark do: the service's operations, with a masker that costs nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One file, and the row of the table that it counts in."""
+
+    row: str
+    name: str
+    data: bytes
+    frames: int | None = None  # that the file had before it was cut
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a case ended: one word, and what is wrong with that, if anything."""
+
+    row: str
+    name: str
+    how: str
+    seconds: float
+    wrong: str = ""
+
+
+# Files
+
+
+def drawn(folder: Path) -> dict[str, bytes]:
+    """A good file of each container and codec that can be written here, a second of a moving disc."""
+    specs = {
+        "mp4 h264": ("a.mp4", synth.Spec(sound=(synth.Tone(),))),
+        "mp4 hevc": ("b.mp4", synth.Spec(codec="hevc")),
+        "mov mjpeg": ("c.mov", synth.Spec(codec="mjpeg", pixel_format="yuvj420p", full_range=True)),
+        "webm vp9": ("d.webm", synth.Spec(codec="vp9", sound=(synth.Tone("opus"),))),
+        "avi mjpeg": ("e.avi", synth.Spec(codec="mjpeg", pixel_format="yuvj420p", full_range=True)),
+        "gif": ("f.gif", synth.Spec(codec="gif", pixel_format="rgb8")),
+    }
+    made = {
+        name: synth.write(folder / file, spec).read_bytes() for name, (file, spec) in specs.items()
+    }
+    return made | {
+        "mp4 av1": (DATA / "derived" / "av1_10bit.mp4").read_bytes(),
+        "mp4 faststart": (DATA / "derived" / "h264_faststart_aac.mp4").read_bytes(),
+        "mp4 fragmented": (DATA / "derived" / "h264_frag_aac.mp4").read_bytes(),
+    }
+
+
+def collected() -> Iterator[Case]:
+    """The development files that are broken, and those of kinds that are not taken."""
+    broken = ("bad_", "invalid", "cursed", "clearkey", "result.webm")
+    for path in sorted(DATA.rglob("*")):
+        if path.is_file() and path.stat().st_size < 4 << 20:
+            row = "broken files" if any(word in path.name for word in broken) else "other files"
+            yield Case(row, str(path.relative_to(DATA)), path.read_bytes())
+
+
+def disguised(good: dict[str, bytes]) -> Iterator[Case]:
+    """Lists of other files, documents and archives, under a clip's name."""
+    elsewhere = "/etc/passwd"
+    texts = {
+        "m3u8": f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile://{elsewhere}\n#EXT-X-ENDLIST\n",
+        "m3u8 over http": "#EXTM3U\n#EXTINF:9,\nhttp://127.0.0.1:1/a.ts\n#EXT-X-ENDLIST\n",
+        "m3u8 after a byte order mark": f"\ufeff#EXTM3U\n#EXTINF:9,\nconcat:{elsewhere}\n",
+        "ffconcat": f"ffconcat version 1.0\nfile '{elsewhere}'\n",
+        "concat script": f"file '{elsewhere}'\nduration 1\n",
+        "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n",
+        "mpd": '<?xml version="1.0"?><MPD><Period><BaseURL>http://127.0.0.1:1/</BaseURL></Period></MPD>',
+        "svg": f'<svg xmlns:x="http://www.w3.org/1999/xlink"><image x:href="file://{elsewhere}"/></svg>',
+        "asx": f'<asx><entry><ref href="file://{elsewhere}"/></entry></asx>',
+        "pls": f"[playlist]\nFile1={elsewhere}\n",
+        "subtitles": "1\n00:00:00,000 --> 00:00:09,000\nhello\n",
+        "ffmetadata": ";FFMETADATA1\ntitle=x\n",
+        "html": "<!doctype html><p>Log in",
+        "json": '{"error": "no"}',
+        "postscript": "%!PS\n/etc/passwd (r) file\n",
+        "shell": "#!/bin/sh\ntouch /tmp/taken\n",
+    }
+    for name, text in texts.items():
+        yield Case("disguises", name, text.encode() + b"\n" * 2000)
+        yield Case(
+            "disguises", f"{name} after a clip's first bytes", good["mp4 h264"][:32] + text.encode()
+        )
+    magic = {
+        "zip": "504b0304",
+        "gzip": "1f8b08",
+        "elf": "7f454c46",
+        "png": "89504e470d0a1a0a",
+        "pdf": "25504446",
+    }
+    for name, first in magic.items():
+        yield Case("disguises", name, bytes.fromhex(first) + bytes(4000))
+    for flags in (
+        b"\0\0\0\0",
+        b"\0\0\0\1",
+    ):  # data elsewhere: a QuickTime file that refers to another
+        away = good["mp4 h264"].replace(b"url \0\0\0\1", b"url " + flags)
+        yield Case("disguises", f"mp4 with a data reference, flags {flags[3]}", away)
+    path = b"file:///etc/passwd\0"
+    reference = struct.pack(">I", 12 + len(path)) + b"url \0\0\0\0" + path
+    yield Case(
+        "disguises",
+        "mp4 that refers to a file",
+        grown(good["mp4 h264"], b"url \0\0\0\1", reference),
+    )
+    alias = (
+        struct.pack(">I", 12 + 150) + b"alis\0\0\0\0" + bytes(20) + b"/etc/passwd".ljust(130, b"\0")
+    )
+    yield Case(
+        "disguises", "mov that refers to an alias", grown(good["mov mjpeg"], b"url \0\0\0\1", alias)
+    )
+
+
+def grown(data: bytes, mark: bytes, box: bytes) -> bytes:
+    """``data`` with the box around ``mark`` replaced; the sizes of the boxes around it are kept true."""
+    at = data.find(mark) - 4
+    if at < 0:
+        return data
+    more = len(box) - int.from_bytes(data[at : at + 4], "big")
+    out = bytearray(data[:at] + box + data[at + int.from_bytes(data[at : at + 4], "big") :])
+    for name in (b"moov", b"trak", b"mdia", b"minf", b"dinf", b"dref"):
+        found = out.find(name) - 4
+        if found >= 0:
+            size = int.from_bytes(out[found : found + 4], "big") + more
+            out[found : found + 4] = size.to_bytes(4, "big")
+    return bytes(out)
+
+
+def bombs() -> Iterator[Case]:
+    """Small gifs that declare a great deal: 16000 px squared 2000 times, and 65535 px squared."""
+    for side, frames in ((16000, 2000), (16000, 1), (65535, 1), (65535, 2000), (4000, 60_000)):
+        head = b"GIF89a" + struct.pack("<HHBBB", side, side, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff"
+        control = b"\x21\xf9\4\4\2\0\0\0"
+        patch = b"\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\2\2\x44\1\0"
+        yield Case("gif bombs", f"{frames} x {side}", head + (control + patch) * frames + b"\x3b")
+        whole = b"\x2c" + struct.pack("<HHHHB", 0, 0, side, side, 0) + b"\2\2\x44\1\0"
+        yield Case(
+            "gif bombs", f"{frames} x {side}, whole", head + (control + whole) * frames + b"\x3b"
+        )
+
+
+def giants(good: dict[str, bytes]) -> Iterator[Case]:
+    """Headers that say 65535, or as much as their field takes, in both directions."""
+    width, height = synth.Spec().width, synth.Spec().height
+    for name, data in good.items():
+        for big in (16001, 32768, 65535):
+            for order in (">HH", "<HH", ">HxxH", "<II", ">II"):
+                small = struct.pack(order, width, height)
+                if small in data:
+                    yield Case(
+                        "65535 headers",
+                        f"{name} {order} {big}",
+                        data.replace(small, struct.pack(order, big, big)),
+                    )
+    ebml = good["webm vp9"]
+    for side in (16001, 65535):
+        wide = ebml.replace(
+            b"\xb0\x82" + struct.pack(">H", width), b"\xb0\x82" + struct.pack(">H", side)
+        )
+        wide = wide.replace(b"\xb0\x81" + bytes([width & 255]), b"\xb0\x81\xff")
+        yield Case("65535 headers", f"webm element {side}", wide)
+    for mark in (b"\xff\xc0\x00\x11\x08", b"\xff\xc1\x00\x11\x08"):  # a JPEG's own header
+        for name in ("mov mjpeg", "avi mjpeg"):
+            at = good[name].find(mark)
+            if at >= 0:
+                put = good[name][: at + 5] + b"\xff\xff\xff\xff" + good[name][at + 9 :]
+                yield Case("65535 headers", f"{name} SOF", put)
+
+
+def truncated(good: dict[str, bytes], dice: random.Random) -> Iterator[Case]:
+    """Each good file, cut at 50 places."""
+    for name, data in good.items():
+        with av.open(io.BytesIO(data), "r") as whole:
+            frames = sum(1 for _ in whole.decode(video=0))
+        for at in sorted(dice.sample(range(1, len(data)), 50)):
+            yield Case(f"truncated {name}", f"at {at} of {len(data)}", data[:at], frames)
+
+
+def mutated(good: dict[str, bytes], dice: random.Random, count: int) -> Iterator[Case]:
+    """Bytes flipped: anywhere, or where the header is, a few or many."""
+    names = list(good)
+    for number in range(count):
+        name = names[number % len(names)]
+        data = bytearray(good[name])
+        first = dice.choice((0, 0, max(0, len(data) - 4096)))
+        last = dice.choice((min(len(data), first + 4096), len(data)))
+        for _ in range(dice.choice((1, 1, 2, 4, 16, 64))):
+            data[dice.randrange(first, last)] = dice.choice((0, 255, 128, dice.randrange(256)))
+        yield Case(f"mutated {name}", f"number {number}", bytes(data))
+
+
+# Endings
+
+
+async def end_of(case: Case, pool: MediaPool, folder: Path) -> Ending:
+    """Probe the bytes as the API does, and mask what passes as a worker does."""
+    began_s = time.monotonic()
+
+    async def read_at(offset: int, size: int) -> bytes:
+        return case.data[offset : offset + size]
+
+    def ended(how: str, wrong: str = "") -> Ending:
+        return Ending(case.row, case.name, how, time.monotonic() - began_s, wrong)
+
+    source, target = folder / f"{abs(hash(case))}.clip", folder / f"{abs(hash(case))}.mp4"
+    try:
+        clip = await pool.run(
+            "probe",
+            {"size": len(case.data), "limits": LIMITS},
+            read_at=read_at,
+            wall_clock_s=WALL_CLOCK_S,
+        )
+        await asyncio.to_thread(source.write_bytes, case.data)
+        report = await pool.run(
+            "mask",
+            {"source": str(source), "target": str(target), "limits": LIMITS},
+            read_paths=[source],
+            scratch=folder,
+            wall_clock_s=WALL_CLOCK_S,
+        )
+        wrong = await asyncio.to_thread(untruth, case, clip, report, target)
+    except Failed as error:
+        if error.limit == MEMORY_BYTES:
+            return ended("over the memory limit")
+        return ended(error.reason, f"{error} {getattr(error, '__notes__', '')}")
+    except ForemaskError as error:
+        return ended(error.reason)
+    except ChildDied as died:
+        return ended("child died", f"{died} {died.__notes__}")
+    finally:
+        source.unlink(missing_ok=True)
+        target.unlink(missing_ok=True)
+    if wrong:
+        return ended("masked untruly", wrong)
+    return ended("masked with a warning" if report["warnings"] else "masked")
+
+
+def untruth(case: Case, clip: dict[str, Any], report: dict[str, Any], target: Path) -> str:
+    """What the report says and the mask does not hold; nothing when all is true."""
+    with av.open(str(target)) as opened:
+        shown = sum(1 for _ in opened.decode(video=0))
+    if shown != report["frames_out"] or report["frames_in"] != report["frames_out"]:
+        return f"{report['frames_in']} in, {report['frames_out']} out, {shown} in the file"
+    declared = case.frames if case.frames is not None else clip["frames"]
+    if declared is not None and shown != declared and not report["warnings"]:
+        return f"{declared} frames were there once, {shown} came, and nothing is said of it"
+    return ""
+
+
+async def run(cases: list[Case], level: list[str], until_s: float) -> list[Ending]:
+    """All cases, as many at a time as there are slots; none is begun after ``until_s``."""
+    waiting, endings = iter(cases), []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        async with MediaPool(
+            folder / "slots",
+            slots=SLOTS,
+            sandbox=Sandbox.REQUIRE,
+            memory_bytes=MEMORY_BYTES,
+            stall_s=STALL_S,
+            operations="benchmarks.endurance.hostile",
+            import_from=[ROOT],
+        ) as pool:
+            level.append(str(await pool.warm()))
+
+            async def work() -> None:
+                for case in waiting:
+                    if time.monotonic() > until_s:
+                        return
+                    endings.append(await end_of(case, pool, folder))
+                    if len(endings) % 100 == 0:
+                        print(f"{len(endings)} of {len(cases)}", file=sys.stderr, flush=True)
+
+            await asyncio.gather(*(work() for _ in range(SLOTS)))
+    return endings
+
+
+def kept() -> dict[tuple[str, str], Ending]:
+    """How the files of the pieces before ended."""
+    if not KEPT.exists():
+        return {}
+    found = [Ending(**json.loads(line)) for line in KEPT.read_text().splitlines()]
+    return {(each.row, each.name): each for each in found}
+
+
+def keep(endings: list[Ending]) -> None:
+    KEPT.parent.mkdir(exist_ok=True)
+    with KEPT.open("a") as file:
+        file.writelines(json.dumps(asdict(each)) + "\n" for each in endings)
+
+
+def main() -> int:
+    """Run everything, print the table and every wrong ending; the exit status says whether there is one."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.endurance.hostile")
+    parser.add_argument("--mutations", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=0)
+    parser.add_argument("--only", default="", help="rows that begin with this")
+    asked = parser.parse_args()
+    if not DATA.is_dir():
+        print(f"{DATA} is not there: set FOREMASK_DATA", file=sys.stderr)
+        return 2
+    dice = random.Random(asked.seed)  # noqa: S311
+    with tempfile.TemporaryDirectory() as name:
+        good = drawn(Path(name))
+    cases = [
+        *collected(),
+        *disguised(good),
+        *bombs(),
+        *giants(good),
+        *truncated(good, dice),
+        *mutated(good, dice, asked.mutations),
+    ]
+    cases = [case for case in cases if case.row.startswith(asked.only)]
+    known = kept() if asked.seconds else {}
+    left = [case for case in cases if (case.row, case.name) not in known]
+    level: list[str] = []
+    began_s = time.monotonic()
+    fresh = asyncio.run(run(left, level, began_s + (asked.seconds or float("inf"))))
+    if asked.seconds:
+        keep(fresh)
+    known |= {(each.row, each.name): each for each in fresh}
+    endings = [known[case.row, case.name] for case in cases if (case.row, case.name) in known]
+    if len(endings) < len(cases):
+        print(f"{len(endings)} of {len(cases)}; go on with the same command")
+        return TO_GO_ON
+    rows: dict[str, Counter[str]] = {}
+    slowest: dict[str, float] = {}
+    for each in endings:
+        rows.setdefault(each.row, Counter())[each.how] += 1
+        slowest[each.row] = max(slowest.get(each.row, 0), each.seconds)
+    print("| files | number | how they ended | slowest, s |\n|---|---|---|---|")
+    for row in sorted(rows):
+        how = ", ".join(f"{count} {word}" for word, count in rows[row].most_common())
+        print(f"| {row} | {rows[row].total()} | {how} | {slowest[row]:.1f} |")
+    wrong = [each for each in endings if each.wrong]
+    died = sum(each.how == "child died" for each in endings)
+    spent_s = sum(each.seconds for each in endings)
+    print(f"\n{len(endings)} files in {spent_s:.0f} s of {SLOTS} children, {level[0]}.")
+    print(f"Dead parents: 0. Dead children: {died}. Wrong endings: {len(wrong)}.")
+    for each in wrong:
+        print(f"- {each.row}, {each.name}: {each.how}, {each.seconds:.1f} s: {each.wrong}")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

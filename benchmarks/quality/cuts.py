@@ -1,0 +1,347 @@
+"""Cuts found and missed: ``python -m benchmarks.quality.cuts`` (needs FOREMASK_DATA).
+
+Shots without a cut (drawn ones, real ones, and real ones with flashes, fades and the like), and pairs of real shots
+joined, hard ones among them. Thresholds are also fitted on half of the clips and checked on the other half.
+"""
+
+import argparse
+import functools
+import itertools
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from tests.support import shots
+from tests.support.shots import HEIGHT, WIDTH, Shot
+
+from benchmarks.clips import DATA, Clip
+from foremask.media.reader import VideoReader
+from foremask.types import Flow, Luma, Rgb
+from foremask.vision.image import ArrayImage
+from foremask.vision.temporal.cuts import CUT_RATIO, DELAY_FRAMES, CutFinder
+from foremask.vision.temporal.flow import FlowEstimator, trust
+from foremask.vision.temporal.windows import grid_of
+
+FLOW_AREA_PX, FLOW_STRIDE_PX = 384 * 216, 3  # as in `balanced` and `best`
+OLD_CUT_TRUST = 0.25  # mean trust at which a boundary was a cut before docs/adr/0062
+MOST_FRAMES = 270  # read of a file
+JOINED_FRAMES = 14  # on each side of a cut
+
+FILES = {
+    "avi": "androidx-media/sample.avi",
+    "bear": "androidx-media/bear-vp9-odd-dimensions.webm",
+    "bedroom": "../clips/bedroom.mp4",
+    "bicycle": "intel-sample-videos/person-bicycle-car-detection.gif",
+    "bird": "androidx-media/bbb_642x642_768kbps_30fps_vp9.webm",
+    "bird-wide": "androidx-media/bbb_800x640_768kbps_30fps_vp9.mp4",
+    "bunny": "moviepy/big_buck_bunny_432_433.webm",
+    "car-detection": "../clips/car-detection.mp4",
+    "chart": "androidx-media/hlg10-color-test.mp4",
+    "coffee": "../clips/coffee.mp4",
+    "cradle": "imageio/newtonscradle.gif",
+    "cups": "../clips/cups.mp4",
+    "face": "androidx-media/bt601.mov",
+    "fade-in": "mediabunny/rotate-buck-bunny.mp4",
+    "fade-in-small": "androidx-media/sample_vvc.mp4",
+    "fire": "moviepy/fire2.mp4",
+    "flower": "../clips/flower.mp4",
+    "friday": "mdn/friday.mp4",
+    "head": "intel-sample-videos/head-pose-face-detection-female.gif",
+    "house": "androidx-media/sample_edit_list.mp4",
+    "logo": "androidx-media/h265_bframes.mp4",
+    "meadow": "androidx-media/bbb_176x144_128kbps_15fps_h263.3gp",
+    "nasa": "torchcodec/nasa_13013.mp4",
+    "night": "androidx-media/sowt-with-video.mov",
+    "pigs": "moviepy/pigs_in_a_polka.gif",
+    "roofs": "androidx-media/hdr10-av1.mp4",
+    "sister": "../clips/sister.mkv",
+    "transparency": "mediabunny/transparency.webm",
+    "walk": "../clips/walk.mkv",
+    "walking": "intel-sample-videos/face-demographics-walking.gif",
+    "wall": "androidx-media/portrait_4k60.mp4",
+    "water": "mdn/stream-of-water.mp4",
+}
+JOINED = """
+dog 10 cups 50; bedroom 40 coffee 100; parkour 20 bmx-trees 30; bmx-trees 10 horsejump-high 20
+dance-twirl 60 parkour 60; drift-straight 30 car-shadow 10; blackswan 5 flower 50; comp-butterfly-grass 20 meadow 0
+comp-dogcat-dune 10 comp-horse-meadow 20; comp-horse-meadow 30 comp-dancer-cut 5; sister 20 face 10; walk 40 face 10
+friday 50 pigs 5; water 20 blackswan 20; roofs 100 car-detection 120; car-detection 150 bicycle 10
+walking 10 head 5; head 5 sister 30; nasa 20 night 30; night 60 nasa 220; bear 10 water 40; cradle 5 chart 0
+house 30 roofs 10; wall 2 house 5; fire 8 parkour 70; parkour 80 fire 2; horsejump-high 30 dog 40
+car-shadow 25 drift-straight 5; bunny 4 meadow 0; avi 60 blackswan 30; transparency 250 nasa 150
+cups 200 comp-runner-mountain 10; bmx-trees 50 comp-butterfly-grass 40
+sister 70 walk 20; parkour 5 parkour 80; bmx-trees 5 bmx-trees 65; dance-twirl 5 dance-twirl 70
+horsejump-high 2 horsejump-high 36; drift-straight 2 drift-straight 36; car-shadow 0 car-shadow 26; dog 2 dog 45
+roofs 5 roofs 110; nasa 60 nasa 150
+"""  # one shot and its first frame, another and its own: the last two lines go back to the same place
+MIRRORED = "water 10 50; dog 10 40; cups 50 130; friday 20 100; blackswan 5 30; dance-twirl 20 60; comp-butterfly-grass 5 40"
+CROPPED = "bedroom 20 100; flower 20 100; parkour 30 60; horsejump-high 5 30; comp-runner-mountain 5 40; walk 5 50; bmx-trees 20 40"
+REAL = (
+    "blackswan bmx-trees car-shadow dance-twirl dog drift-straight horsejump-high parkour comp-butterfly-grass comp-dancer-cut "
+    "comp-dogcat-dune comp-horse-meadow comp-runner-mountain bedroom coffee cups flower sister walk friday water bear face logo "
+    "avi fade-in fade-in-small night wall house roofs meadow chart cradle walking head bicycle bunny fire pigs"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A clip and the frames at which it is cut."""
+
+    name: str
+    images: Callable[[], Shot]
+    cuts: tuple[int, ...] = ()
+
+
+@functools.lru_cache(maxsize=8)
+def pictures_of(name: str) -> tuple[Rgb, ...]:
+    """A given clip on the flow's grid, in its own aspect."""
+    if name in FILES:
+        with VideoReader(DATA / "media" / FILES[name]) as reader:
+            frames = itertools.islice(reader, MOST_FRAMES)
+            return tuple(frame.rgb(*grid_of(frame, FLOW_AREA_PX)) for frame in frames)
+    folder = next(
+        DATA / kind / name for kind in ("davis", "alpha") if (DATA / kind / name).is_dir()
+    )
+    stills = (ArrayImage(image) for image in Clip(folder).frames())
+    return tuple(still.rgb(*grid_of(still, FLOW_AREA_PX)) for still in stills)
+
+
+def part(name: str, first: int, frames: int, step: int = 1) -> Shot:
+    """Some frames of a given clip, cropped to one aspect."""
+    return [cropped(each) for each in pictures_of(name)[first : first + frames * step : step]]
+
+
+def cropped(image: Rgb, x: float = 0.5, y: float = 0.5, size: float = 1.0) -> Rgb:
+    """The largest 16:9 part times ``size``; ``x`` and ``y`` (0 to 1) say which."""
+    height, width = image.shape[:2]
+    scale = size * min(width / WIDTH, height / HEIGHT)
+    columns, rows = int(WIDTH * scale), int(HEIGHT * scale)
+    left, top = int(x * (width - columns)), int(y * (height - rows))
+    return ArrayImage(image[top : top + rows, left : left + columns]).rgb(WIDTH, HEIGHT)
+
+
+def joined() -> Iterator[Case]:
+    """Pairs of shots, one cut each."""
+    for line in JOINED.replace("\n", ";").split(";"):
+        if line.strip():
+            one, start, other, begin = line.split()
+            yield _join(
+                line.strip(),
+                functools.partial(part, one, int(start), JOINED_FRAMES),
+                functools.partial(part, other, int(begin), JOINED_FRAMES),
+            )
+    for line in MIRRORED.split(";"):
+        name, start, begin = line.split()
+        yield _join(
+            f"{name} in the mirror",
+            functools.partial(part, name, int(start), JOINED_FRAMES),
+            functools.partial(_mirrored, name, int(begin)),
+        )
+    for line in CROPPED.split(";"):
+        name, start, begin = line.split()
+        yield _join(
+            f"{name}: two details",
+            functools.partial(_detail, name, int(start), 0.0, 0.0),
+            functools.partial(_detail, name, int(begin), 1.0, 1.0),
+        )
+    for name in ("bedroom", "cups"):
+        yield _join(
+            f"{name}: punched in",
+            functools.partial(part, name, 40, JOINED_FRAMES),
+            functools.partial(_detail, name, 100, 0.5, 0.3, 0.45),
+        )
+    leaves = [
+        functools.partial(shots.foliage_pan, 11 + at, speed, JOINED_FRAMES)
+        for at, speed in enumerate((3.1, 4.5, 8))
+    ]
+    yield _join("leaves > other leaves", leaves[0], leaves[1])
+    yield _join(
+        "leaves > parkour", leaves[2], functools.partial(part, "parkour", 30, JOINED_FRAMES)
+    )
+    for name in ("bird", "bird-wide"):
+        yield Case(f"{name}, as it is", functools.partial(part, name, 0, 30), (6,))
+    yield Case("nasa, as it is", functools.partial(part, "nasa", 180, 45), (22,))
+
+
+def _mirrored(name: str, first: int) -> Shot:
+    return [np.ascontiguousarray(each[:, ::-1]) for each in part(name, first, JOINED_FRAMES)]
+
+
+def _detail(name: str, first: int, x: float, y: float, size: float = 0.5) -> Shot:
+    return [cropped(each, x, y, size) for each in pictures_of(name)[first : first + JOINED_FRAMES]]
+
+
+def _join(name: str, one: Callable[[], Shot], other: Callable[[], Shot]) -> Case:
+    def both() -> Shot:
+        return [*one(), *other()]
+
+    return Case(name, both, (JOINED_FRAMES,))
+
+
+def uncut() -> Iterator[Case]:
+    """Shots that nothing cuts."""
+    for number, speed in enumerate((0.7, 2.3, 5.4, 9.5)):
+        yield Case(f"leaves, {speed} px", functools.partial(shots.foliage_pan, number + 1, speed))
+    yield Case("leaves, noisy", functools.partial(shots.foliage_pan, 7, 4.4, deviation=14))
+    yield Case("no signal", shots.static)
+    made: dict[str, Callable[[], Shot]] = {
+        "flash, dog": lambda: shots.flash(part("dog", 0, 40), [12, 27], [0.85]),
+        "flash, bedroom, two frames": lambda: shots.flash(
+            part("bedroom", 20, 40), [15], [0.9, 0.95]
+        ),
+        "flash, parkour, white": lambda: shots.flash(part("parkour", 0, 40), [10, 22], [1.0]),
+        "flash, cups, decays": lambda: shots.flash(
+            part("cups", 60, 40), [15], [1, 0.8, 0.5, 0.3, 0.1]
+        ),
+        "lightning, blackswan": lambda: shots.flash(
+            part("blackswan", 0, 40), [8, 11, 25], [0.7, 0.3]
+        ),
+        "strobe, cups": lambda: shots.strobe(part("cups", 60, 40), 1),
+        "strobe, dog, every 2": lambda: shots.strobe(part("dog", 0, 40), 2),
+        "strobe, bedroom, every 3": lambda: shots.strobe(part("bedroom", 20, 40), 3),
+        "strobe, dance-twirl, black": lambda: shots.strobe(part("dance-twirl", 0, 40), 2, 0),
+        "fade, dog": lambda: shots.faded(part("dog", 0, 40), 4, 12, 4),
+        "fade, cups, long black": lambda: shots.faded(part("cups", 60, 40), 8, 5, 8),
+        "fade, bedroom, short": lambda: shots.faded(part("bedroom", 20, 40), 10, 3, 2),
+        "fade, parkour": lambda: shots.faded(part("parkour", 40, 50), 5, 12, 6),
+        "fade, blackswan, white": lambda: shots.faded(part("blackswan", 0, 40), 8, 8, 3, to=255),
+        "confetti, bedroom": lambda: shots.confetti(part("bedroom", 20, 40), 350, 9, 14),
+        "confetti, dog, dense": lambda: shots.confetti(part("dog", 0, 40), 700, 12, 25),
+        "shake, blackswan": lambda: shots.shaken(_still("blackswan", 560, 340), 45),
+        "zoom, dune": lambda: shots.zoomed(_still("comp-dogcat-dune", 560, 340), 1.1, 24),
+        "roll, grass": lambda: shots.turned(_still("comp-butterfly-grass", 560, 340), 12),
+        "whip pan, mountain": lambda: shots.whip_pan(
+            _still("comp-runner-mountain", 1400, 260), 120
+        ),
+        "whip pan, mountain, sharp": lambda: shots.whip_pan(
+            _still("comp-runner-mountain", 1400, 260), 70, lasts=10, blurred=False
+        ),
+        "rain, parkour": lambda: shots.rain(part("parkour", 0, 40), 400, 30),
+        "rain, blackswan": lambda: shots.rain(part("blackswan", 0, 40), 250, 25),
+        "noise, cups": lambda: shots.noisy(part("cups", 60, 40), 45),
+        "a bus passes coffee": lambda: shots.passed_by(
+            part("coffee", 0, 40), _still("roofs"), 90, 300
+        ),
+        "a wall passes bedroom": lambda: shots.passed_by(
+            part("bedroom", 20, 40), _still("sister"), 60, 520
+        ),
+        "a train passes dog": lambda: shots.passed_by(part("dog", 0, 40), _still("cups"), 190, 380),
+        "broken frames, cups": lambda: shots.broken(part("cups", 60, 40), [12, 25]),
+        "broken frames, dog, two": lambda: shots.broken(part("dog", 0, 40), [12, 25], lasts=2),
+        "parkour, every 3rd frame": lambda: part("parkour", 0, 34, 3),
+        "bmx-trees, every 3rd frame": lambda: part("bmx-trees", 0, 27, 3),
+        "dance-twirl, every 3rd frame": lambda: part("dance-twirl", 0, 30, 3),
+        "drift-straight, every 2nd frame": lambda: part("drift-straight", 0, 25, 2),
+        "nasa, dissolve": lambda: part("nasa", 90, 100),
+        "transparency, animated": lambda: part("transparency", 215, 85),
+        "car-detection, exposure": lambda: part("car-detection", 20, 110),
+    }
+    yield from (Case(name, images) for name, images in made.items())
+    for name in REAL.split():
+        yield Case(f"{name}, as it is", functools.partial(_as_it_is, name))
+
+
+def _as_it_is(name: str) -> Shot:
+    return list(pictures_of(name)[:60])
+
+
+def _still(name: str, width: int = WIDTH, height: int = HEIGHT) -> Rgb:
+    return ArrayImage(pictures_of(name)[0]).rgb(width, height)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One clip's scores, a boundary each; under `CUT_RATIO` is a cut."""
+
+    case: Case
+    scores: tuple[float, ...]
+    old_cuts: int
+    cpu_ms: float  # a frame, without the flow
+
+    @property
+    def of_cuts(self) -> float:
+        """The highest score of a true cut."""
+        return max(self.scores[cut] for cut in self.case.cuts)
+
+    @property
+    def of_others(self) -> float:
+        """The lowest score where there is none."""
+        return min(score for at, score in enumerate(self.scores) if at not in self.case.cuts)
+
+
+def measure(case: Case) -> Result:
+    """As the masks' own stage runs it: with the flow to the frame before."""
+    finder, timed, find = CutFinder(), CutFinder(), FlowEstimator(FLOW_STRIDE_PX)
+    before: Luma | None = None
+    scores, old_cuts, cpu_s = list[float](), 0, 0.0
+    images = case.images()
+    for number, image in enumerate(images):
+        grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
+        back: Flow | None = None
+        if before is not None:
+            back = find(grey, before)
+            old_cuts += bool(trust(grey, before, back).mean() <= OLD_CUT_TRUST)
+        before = grey
+        finder.add(image, back)
+        began = time.process_time()
+        timed.add(image, back)
+        if number >= DELAY_FRAMES:
+            timed.decide()
+        cpu_s += time.process_time() - began
+        if number >= DELAY_FRAMES:
+            scores.append(finder.score())
+            finder.decide()
+    while len(scores) < len(images):
+        scores.append(finder.score())
+        finder.decide()
+    return Result(case, tuple(scores), old_cuts, 1000 * cpu_s / len(images))
+
+
+def between(results: Iterable[Result]) -> tuple[float, float]:
+    """The worst cut's score and the worst other boundary's: any threshold between them is right everywhere."""
+    some = list(results)
+    return (
+        max(each.of_cuts for each in some if each.case.cuts),
+        min(each.of_others for each in some),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default="", help="clips whose name contains this")
+    only = parser.parse_args().only
+    results = []
+    for case in (*joined(), *uncut()):
+        if only in case.name:
+            result = measure(case)
+            results.append(result)
+            cut = f"{result.of_cuts:6.2f}" if case.cuts else "     -"
+            print(f"{case.name:48} cut {cut} other {result.of_others:6.2f}", end=" ")
+            print(f"old {result.old_cuts:3} cpu-ms {result.cpu_ms:.2f}", flush=True)
+    _summary(results)
+
+
+def _summary(results: list[Result]) -> None:
+    pairs = [each for each in results if each.case.cuts]
+    missed = [each.case.name for each in pairs if each.of_cuts >= CUT_RATIO]
+    false = [each.case.name for each in results if each.of_others < CUT_RATIO]
+    print(
+        f"{len(pairs)} with a cut, missed: {missed}; {len(results) - len(pairs)} without; false in {false}"
+    )
+    print(f"cpu-ms a frame: {np.mean([each.cpu_ms for each in results]):.2f}")
+    if not pairs or len(pairs) == len(results):
+        return
+    print("worst cut {:.2f}, worst other {:.2f}".format(*between(results)))
+    for half in (0, 1):
+        fitted = results[half::2]
+        threshold = float(np.mean(between(fitted)))
+        cut, other = between(results[1 - half :: 2])
+        print(
+            f"fitted on half {half}: {threshold:.2f}; the other half: cut {cut:.2f}, other {other:.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

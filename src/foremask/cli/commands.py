@@ -1,0 +1,101 @@
+"""The command line: which commands there are, and how each of them ends."""
+
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import version
+from types import FrameType
+from typing import Annotated, NoReturn
+
+from cyclopts import App, CycloptsError, Parameter
+
+from foremask.cli import mask_commands, model_commands
+from foremask.cli.exits import Exit, Usage, exit_code, show_error
+from foremask.errors import ForemaskError, Internal
+
+app = App(
+    name="foremask",
+    help="Foreground masks for video: white is the foreground, whatever it is.",
+    version=version("foremask"),
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,
+)
+app.command(mask_commands.mask)
+app.command(mask_commands.probe)
+app.command(mask_commands.verify)
+app.command(mask_commands.sheet)
+app.command(model_commands.app)
+_terminated = threading.Event()
+# What a service needs takes its time to load: each is loaded when it is called.
+LAZY = {
+    "serve": (
+        "service_commands:serve",
+        "Run the whole service on this machine: API, workers, database.",
+    ),
+    "api": ("service_commands:api", "Run an API process only."),
+    "worker": ("service_commands:worker", "Run a worker process only."),
+    "token": ("token_commands:app", "Who may call the API, and how much."),
+    "webhook": ("service_commands:webhook", "The callbacks that jobs owe."),
+    "migrate": ("service_commands:migrate", "Bring the database's tables up to date."),
+    "doctor": ("doctor:doctor", "Say what is here: processor, model, database, disk, sandbox."),
+}
+for _name, (_place, _help) in LAZY.items():
+    app.command(f"foremask.cli.{_place}", name=_name, help=_help)
+
+
+@app.meta.default
+def _launch(
+    *words: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    debug: Annotated[bool, Parameter(negative="")] = False,
+) -> Exit:
+    """Run one command.
+
+    Args:
+        words: The command and what belongs to it.
+        debug: Show the traceback of an error.
+    """
+    try:
+        result = app(words, print_error=False, exit_on_error=False)
+    except CycloptsError as error:
+        show_error(Usage(" ".join(str(error).split())))
+        return Exit.USAGE
+    except ForemaskError as error:
+        if _terminated.is_set():
+            return Exit.TERMINATED
+        if debug:
+            traceback.print_exc()
+        show_error(error)
+        return exit_code(error)
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except BrokenPipeError:  # whoever read our answer has read enough
+        sys.stderr.close()
+        return Exit.OK
+    except Exception as error:  # noqa: BLE001  # the last door: nobody sees a traceback unasked
+        if _terminated.is_set():  # while a library loaded, which made an error of its own of it
+            return Exit.TERMINATED
+        if debug:
+            traceback.print_exc()
+        show_error(Internal(f"{type(error).__name__}: {error}; --debug shows where"))
+        return Exit.INTERNAL
+    return result if isinstance(result, Exit) else Exit.OK
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code; SIGTERM cleans up as Ctrl-C does."""
+    _terminated.clear()
+    before = signal.signal(signal.SIGTERM, _leave)
+    try:
+        code = app.meta(
+            arguments, print_error=False, exit_on_error=False, result_action="return_value"
+        )
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return code if isinstance(code, int) else Exit.OK
+
+
+def _leave(_number: int, _frame: FrameType | None) -> NoReturn:
+    _terminated.set()
+    raise SystemExit(Exit.TERMINATED)

@@ -1,0 +1,68 @@
+"""A clip that is named on the command line: a file as it is, or a URL, brought here or read from afar."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from foremask.cli.exits import Usage
+from foremask.cli.progress_bar import MEGABYTES, progress_bar
+from foremask.errors import OutputFailed
+from foremask.options import Limits
+from foremask.service.sandbox.remote_file import RemoteFile
+from foremask.service.settings import Settings
+
+
+def inspect_clip[T](named: str, settings: Settings, inspect: Callable[[Path | RemoteFile], T]) -> T:
+    """What ``inspect`` says of the clip; of a URL it reads pieces, and all only where they do not suffice."""
+    if "://" in named:
+        from foremask.service.fetch import RangeUnavailable  # httpx2 takes its time to load
+        from foremask.service.fetch.blocking import open_ranges
+
+        try:
+            with open_ranges(
+                named, max_bytes=Limits().max_bytes, allow_private=settings.allow_private
+            ) as ranges:
+                if ranges.size is not None:
+                    return inspect(RemoteFile(ranges, ranges.size))
+        except (
+            RangeUnavailable
+        ):  # a gif without ranges, or a header that is spread over the whole file
+            pass
+    with local_file(named, settings) as path:
+        return inspect(path)
+
+
+def check_there(path: Path) -> None:
+    """Raise Usage where there is no such file."""
+    if not path.is_file():
+        raise Usage(f"{path} is not a file" if path.exists() else f"there is no file {path}")
+
+
+@contextmanager
+def local_file(named: str, settings: Settings) -> Iterator[Path]:
+    """The clip as a file for the length of a block; a URL may bring 1 GiB, as at the service."""
+    if "://" not in named:
+        path = Path(named)
+        check_there(path)
+        yield path
+        return
+    from foremask.service.fetch.blocking import download_file  # httpx2 takes its time to load
+
+    with tempfile.TemporaryDirectory(prefix="foremask-") as folder:
+        path = Path(folder) / "source"
+        try:
+            with progress_bar("download", MEGABYTES) as show:
+                download_file(
+                    named,
+                    path,
+                    max_bytes=Limits().max_bytes,
+                    allow_private=settings.allow_private,
+                    on_bytes=show,
+                )
+        except OSError as error:
+            raise OutputFailed(
+                f"the download cannot be kept in {folder}: {error.strerror}; TMPDIR may name "
+                "another directory"
+            ) from error
+        yield path

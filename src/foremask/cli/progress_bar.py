@@ -1,0 +1,92 @@
+"""Shows how far a long step is: a bar on a terminal, a line now and then elsewhere; home of rich."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
+OnStep = Callable[[int, int | None], None]
+"""Hears how much is done and how much there is, or None where that is not known."""
+
+PLAIN_EVERY_S = 5.0
+RATE_OVER_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """How an amount is written: ``scale`` of it make one ``name``."""
+
+    name: str
+    rate: str
+    scale: float
+    digits: int
+
+
+FRAMES = Unit("frames", "fps", 1, 0)
+MEGABYTES = Unit("MB", "MB/s", 1e6, 1)
+
+
+@contextmanager
+def progress_bar(label: str, unit: Unit, console: Console | None = None) -> Iterator[OnStep]:
+    """Show the progress of a block on standard error."""
+    console = console or Console(stderr=True)
+    pace = _Rate(unit)
+    if not console.is_terminal:
+        last_s = time.monotonic()
+
+        def line(done: int, total: int | None) -> None:
+            nonlocal last_s
+            text = pace.describe(done, total)
+            if time.monotonic() - last_s >= PLAIN_EVERY_S:
+                last_s = time.monotonic()
+                console.print(f"{label}: {text}", highlight=False, soft_wrap=True)
+
+        yield line
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(None))
+    with Progress(*columns, TextColumn("{task.fields[text]}"), console=console) as progress:
+        task = progress.add_task(label, total=None, text="")
+
+        def bar(done: int, total: int | None) -> None:
+            total = None if total is None else max(done, total)
+            progress.update(task, completed=done, total=total, text=pace.describe(done, total))
+
+        yield bar
+
+
+class _Rate:
+    """Amount, rate and time left, in words; the rate is of the last seconds, since a start is often slow."""
+
+    def __init__(self, unit: Unit) -> None:
+        self._unit = unit
+        self._lately: deque[tuple[float, int]] = deque()
+
+    def describe(self, done: int, total: int | None) -> str:
+        now = time.monotonic()
+        self._lately.append((now, done))
+        while now - self._lately[0][0] > RATE_OVER_S and len(self._lately) > 2:
+            self._lately.popleft()
+        since, before = self._lately[0]
+        rate = (done - before) / (now - since) if now > since else 0.0
+        unit, digits = self._unit, self._unit.digits
+        words = [f"{done / unit.scale:.{digits}f}"]
+        if total is not None:
+            words[0] += f"/{max(done, total) / unit.scale:.{digits}f}"
+        words[0] += f" {unit.name}"
+        if (
+            rate / unit.scale >= 0.05
+        ):  # less is written as nothing, and its time left as a guess of days
+            words.append(f"{rate / unit.scale:.1f} {unit.rate}")
+            if total is not None and total > done:
+                words.append(f"{_clock((total - done) / rate)} left")
+        return ", ".join(words)
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,133 @@
+"""``foremask serve``, ``api``, ``worker``, ``migrate`` and ``webhook``: the service and its parts."""
+
+import asyncio
+import os
+import socket
+import tempfile
+from pathlib import Path
+
+from cyclopts import App
+
+from foremask.cli import model_commands
+from foremask.cli.database_access import database_url, migrated
+from foremask.cli.exits import say
+from foremask.errors import SettingsInvalid
+from foremask.service.api.application import run
+from foremask.service.jobs import deliveries
+from foremask.service.observability.logs import configure_logs
+from foremask.service.observability.traces import close_traces, open_traces
+from foremask.service.run.serve import serve as run_all
+from foremask.service.settings import Settings, read_settings
+from foremask.service.worker.process import QUEUES, run_worker
+from foremask.service.worker.queue_schema import migrate as bring_up
+
+webhook = App(name="webhook", help="The callbacks that jobs owe.")
+
+
+def serve(
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    data_dir: Path | None = None,
+    workers: int | None = None,
+) -> None:
+    """Run the whole service on this machine until Ctrl-C: API, workers and database.
+
+    Args:
+        host: The address to listen on; FOREMASK_HOST, else 127.0.0.1.
+        port: The port to listen on; FOREMASK_PORT, else 8000.
+        data_dir: Where the database and the results are; FOREMASK_DATA_DIR.
+        workers: How many segments are masked at the same time; FOREMASK_WORKERS, else 1.
+    """
+    settings = read_settings(os.environ, host=host, port=port, data_dir=data_dir, workers=workers)
+    _check_address(settings)
+    _check_data_dir(settings)
+    model_commands.ready(settings)
+    configure_logs(settings.log_level, "serve")
+    run_all(settings, say)
+
+
+def api(*, host: str | None = None, port: int | None = None) -> None:
+    """Run an API process only; FOREMASK_DATABASE_URL names a migrated database.
+
+    Args:
+        host: The address to listen on; FOREMASK_HOST, else 127.0.0.1.
+        port: The port to listen on; FOREMASK_PORT, else 8000.
+    """
+    settings = read_settings(os.environ, host=host, port=port)
+    _check_address(settings)
+    configure_logs(settings.log_level, "api")
+    open_traces(settings.otlp_url, "api")
+    run(settings)
+    close_traces()
+
+
+def worker(*, queues: str = ",".join(QUEUES), workers: int | None = None) -> None:
+    """Run a worker process only; FOREMASK_DATABASE_URL names a migrated database.
+
+    Args:
+        queues: What it takes work from, by comma.
+        workers: How many segments are masked at the same time; FOREMASK_WORKERS, else 1.
+    """
+    settings = read_settings(os.environ, workers=workers)
+    configure_logs(settings.log_level, "worker")
+    wanted = [each.strip() for each in queues.split(",") if each.strip()]
+    if "masks" in wanted:
+        model_commands.ready(settings)
+    open_traces(settings.otlp_url, "worker")
+    run_worker(settings, wanted, settings.workers)
+    close_traces()
+
+
+def _check_address(settings: Settings) -> None:
+    """Fail here where the API could not listen: `serve` would start it again and again."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM
+        )[0]
+        with socket.socket(family, kind) as attempt:
+            attempt.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            attempt.bind(address)
+    except OSError as error:
+        raise SettingsInvalid(
+            f"the API cannot listen on port {settings.port} of {settings.host}"
+            f" ({error.strerror}): stop what has it, or set another FOREMASK_PORT",
+            param="FOREMASK_PORT",
+        ) from error
+
+
+def _check_data_dir(settings: Settings) -> None:
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=settings.data_dir):
+            pass
+    except OSError as error:
+        raise SettingsInvalid(
+            f"{settings.data_dir} cannot be written to ({error.strerror}): set FOREMASK_DATA_DIR"
+            " to a directory that can be",
+            param="FOREMASK_DATA_DIR",
+        ) from error
+
+
+def migrate() -> None:
+    """Bring the database's tables up to date; `serve` does it by itself."""
+    with database_url(read_settings(os.environ)) as url:
+        applied = asyncio.run(bring_up(url))
+    say(*[f"applied {name}" for name in applied] or ["nothing to do"])
+
+
+@webhook.command
+def redeliver(request_id: str, /) -> None:
+    """Send a job's webhook once more, with the same id and bytes.
+
+    Args:
+        request_id: The job.
+    """
+
+    async def owe(url: str) -> None:
+        async with migrated(url) as database:
+            await deliveries.redeliver(database, request_id)
+
+    with database_url(read_settings(os.environ)) as url:
+        asyncio.run(owe(url))
+    say(f"{request_id}: its webhook is on its way")

@@ -1,0 +1,30 @@
+"""How much memory there is: the machine's, or the container's where that is less."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+_GROUP = Path("/sys/fs/cgroup")
+
+
+def share_of_memory(slots: int) -> int:
+    """What one job may use at most: three quarters of the machine's memory, or of the container's, by slot."""
+    most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with suppress(OSError, ValueError):  # no control group, or one that says "max"
+        most = min(most, int((_GROUP / "memory.max").read_text()))
+    return most * 3 // 4 // slots
+
+
+def available_memory() -> int:
+    """Bytes that a new process can have now without swapping, as the kernel estimates it."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        line_available = next(line for line in lines if line.startswith("MemAvailable:"))
+        free = int(line_available.split()[1]) << 10
+    with suppress(OSError, ValueError, KeyError):
+        most = int((_GROUP / "memory.max").read_text())
+        stat = dict(line.split() for line in (_GROUP / "memory.stat").read_text().splitlines())
+        used = int((_GROUP / "memory.current").read_text()) - int(stat["inactive_file"])
+        free = min(free, max(0, most - used))
+    return free

@@ -1,0 +1,225 @@
+"""Opens a clip with the one demuxer that its first bytes call for."""
+
+from collections import OrderedDict
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import av
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from foremask.errors import (
+    ContainerUnsupported,
+    CorruptVideo,
+    EmptyFile,
+    EncryptedVideo,
+    NotAVideo,
+    NoVideoStream,
+)
+from foremask.media import boxes, ebml
+
+# Any other level makes FFmpeg's threads wait for the GIL to log, and whoever frees a decoder while
+# holding the GIL waits for those threads: docs/adr/0011.
+av.logging.set_level(None)
+
+
+class Container(StrEnum):
+    """The containers that are read, by the suffix that people know them by."""
+
+    MP4 = "mp4"
+    MOV = "mov"
+    WEBM = "webm"
+    MKV = "mkv"
+    AVI = "avi"
+    GIF = "gif"
+
+
+ACCEPTED: Final = (Container.MP4, Container.MOV, Container.WEBM, Container.AVI, Container.GIF)
+_DEMUXER = {
+    Container.MP4: "mov",
+    Container.MOV: "mov",
+    Container.WEBM: "matroska",
+    Container.MKV: "matroska",
+    Container.AVI: "avi",
+    Container.GIF: "gif",
+}
+_NO_OUTSIDE_FILES = {"enable_drefs": "0", "use_absolute_path": "0"}
+_MP4_FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"pnot", b"styp", b"moof"}
+_STILL_BRANDS = {b"heic", b"heix", b"mif1", b"avif", b"avis", b"crx "}
+_LISTS = (b"#EXTM3U", b"ffconcat", b"v=0", b"<MPD", b"<?xml", b"[playlist]")
+"""How playlists, concat scripts and session descriptions begin: they are containers, though of names."""
+_BLOCK_BYTES = 1 << 16
+
+
+class Source(Protocol):
+    """An open file, local or remote. ``read`` may return less than asked for, and none at the end."""
+
+    def read(self, size: int, /) -> bytes: ...  # noqa: D102  (as of any binary file)
+    def seek(self, offset: int, whence: int = 0, /) -> int: ...  # noqa: D102
+
+
+class Window:
+    """A source in aligned blocks, so that a header costs few reads.
+
+    ``read`` never returns more than it was asked for: PyAV copies what it gets unchecked.
+    ``bytes_read`` counts what was fetched; past ``max_bytes`` a read fails with OSError.
+    """
+
+    def __init__(self, source: Source, *, max_bytes: int) -> None:
+        self._source = source
+        self._blocks: OrderedDict[int, bytes] = OrderedDict()
+        self._position = 0
+        self.size = source.seek(0, 2)
+        self.bytes_read = 0
+        self.max_bytes = max_bytes
+
+    def _block(self, index: int) -> bytes:
+        block = self._blocks.get(index)
+        if block is None:
+            if self.bytes_read >= self.max_bytes:
+                raise OSError(f"more than {self.max_bytes} bytes were needed")
+            self._source.seek(index * _BLOCK_BYTES)
+            want = min(_BLOCK_BYTES, self.size - index * _BLOCK_BYTES)
+            pieces = []
+            while want > 0 and (piece := self._source.read(want)[:want]):
+                pieces.append(piece)
+                want -= len(piece)
+            block = b"".join(pieces)
+            self.bytes_read += len(block)
+            self._blocks[index] = block
+            if len(self._blocks) > 64:
+                self._blocks.popitem(last=False)
+        return block
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to ``size`` bytes, from one block; none at the end."""
+        left = max(0, self.size - self._position)
+        size = left if size < 0 else min(size, left)
+        index, offset = divmod(self._position, _BLOCK_BYTES)
+        piece = self._block(index)[offset : offset + size] if size else b""
+        self._position += len(piece)
+        return piece
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Exactly ``size`` bytes, or as many as there are; the position stays."""
+        keep, self._position = self._position, offset
+        pieces = []
+        while size > 0 and (piece := self.read(size)):
+            pieces.append(piece)
+            size -= len(piece)
+        self._position = keep
+        return b"".join(pieces)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As of any binary file."""
+        self._position = offset + (0, self._position, self.size)[whence]
+        return self._position
+
+    def tell(self) -> int:
+        """As of any binary file."""
+        return self._position
+
+    def seekable(self) -> bool:
+        """Always."""
+        return True
+
+
+def sniff(head: bytes) -> Container | None:
+    """Tell the container by the first bytes of the file; None is none of ours."""
+    if head[4:8] in _MP4_FIRST_BOXES:
+        if head[4:8] != b"ftyp":
+            return Container.MOV
+        if head[8:12] in _STILL_BRANDS:
+            return None
+        return Container.MOV if head[8:12] == b"qt  " else Container.MP4
+    if head[:4] == b"\x1aE\xdf\xa3":
+        return Container.WEBM if ebml.doc_type(head) == b"webm" else Container.MKV
+    if head[:4] == b"RIFF" and head[8:12] in (b"AVI ", b"AVIX"):
+        return Container.AVI
+    if head[:6] in (b"GIF87a", b"GIF89a"):
+        return Container.GIF
+    return None
+
+
+def _is_prose(head: bytes) -> bool:
+    """Whether the file is text that is no list of other files."""
+    if head.lstrip().startswith(_LISTS):
+        return False
+    try:
+        text = head[
+            : head.rfind(b" ") + 1 or len(head)
+        ].decode()  # a blank is no part of a character
+    except UnicodeDecodeError:
+        return False
+    return all(each.isprintable() or each in "\t\n\r\f" for each in text)
+
+
+def recognise(window: Window) -> Container:
+    """Tell the container of a file that has one; raises what a caller should be told otherwise."""
+    if not window.size:
+        raise EmptyFile("The file has no bytes.", param="video", actual=0)
+    container = sniff(window.read_at(0, 4096))
+    if container is None:
+        if _is_prose(window.read_at(0, 4096)):
+            raise NotAVideo("The file is text, whatever its name says.", param="video")
+        raise ContainerUnsupported(
+            "The file is none of mp4, mov, webm, avi and gif, whatever its name says.",
+            param="video",
+        )
+    if container in (Container.MP4, Container.MOV):
+        found = boxes.survey(window.read_at, window.size)
+        if found.encrypted:
+            raise EncryptedVideo(
+                "The video is protected by DRM; send it unprotected.", param="video"
+            )
+        if not found.has_header:
+            raise CorruptVideo(
+                "The file has no moov box: it was cut off, or never finished; send it whole.",
+                param="video",
+            )
+    return container
+
+
+def open_container(container: Container, source: Path | Window, **options: str) -> InputContainer:
+    """Open with that demuxer only; nothing but this very file is ever opened."""
+    asked = dict(options)
+    asked["format_whitelist"] = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif"
+    if _DEMUXER[container] == "mov":
+        asked |= _NO_OUTSIDE_FILES
+    target: Any = source
+    if isinstance(source, Path):
+        asked["protocol_whitelist"] = "file"
+        target = f"file:{source}"
+    try:
+        opened: InputContainer = av.open(
+            target,
+            "r",
+            format=_DEMUXER[container],
+            container_options=asked,
+            buffer_size=_BLOCK_BYTES,
+        )
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise CorruptVideo(
+            f"The file looks like {container} but cannot be read: {_reason(error)}.", param="video"
+        ) from error
+    return opened
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error).rstrip(".")
+
+
+def video_stream(opened: InputContainer) -> VideoStream:
+    """The video track that players show: the default one that is no picture of a cover."""
+    stills = Disposition.attached_pic | Disposition.timed_thumbnails
+    tracks = [track for track in opened.streams.video if not track.disposition & stills]
+    for track in tracks:
+        if track.disposition & Disposition.default:
+            return track
+    if not tracks:
+        raise NoVideoStream(
+            "The file has no video track: only sound, or a cover picture.", param="video"
+        )
+    return tracks[0]

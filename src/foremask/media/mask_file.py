@@ -1,0 +1,214 @@
+"""One output file: the packets of the mask with exact durations, and the sound of the source beside them."""
+
+import contextlib
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.video.stream import VideoStream
+
+from foremask.errors import CorruptVideo, Internal
+from foremask.media import ebml
+from foremask.media.audio import AnyPacket, Sound, SoundTrack
+from foremask.media.frames import Orientation
+from foremask.media.presets import RECIPES, Recipe, check_late
+from foremask.media.probe import Clip
+from foremask.media.write_errors import writing
+from foremask.options import Preset
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What was written, in plain values.
+
+    ``duration_drift_ms`` is how much later than that of the source the last frame ends.
+    """
+
+    frames_out: int
+    duration_s: float
+    duration_drift_ms: float
+    audio: tuple[SoundTrack, ...]
+    sound_warnings: tuple[str, ...]
+    sha256: str
+    bytes: int
+
+
+class MaskFile:
+    """A file that takes packets in presentation order.
+
+    ``size``, ``aspect`` and ``matrix`` are those of the picture as it is written: a container that
+    cannot carry a rotation gets it baked in, by ``turn``. A ``part`` is as the source is coded and
+    timed, and has neither sound nor matrix.
+    """
+
+    def __init__(
+        self, target: Path, preset: Preset, clip: Clip, source: Path | None, *, part: bool
+    ) -> None:
+        self._target = target
+        self.recipe: Recipe = RECIPES[preset]
+        self.clip = clip
+        self.time_base = Fraction(*clip.time_base)
+        if self.recipe.time_base is not None and not part:
+            self.time_base = self.recipe.time_base
+        self.size = clip.width, clip.height
+        self.aspect = Fraction(*clip.sample_aspect_ratio)
+        self.turn = Orientation()
+        self.matrix = clip.matrix
+        if not self.recipe.keeps_matrix and not part:
+            self.turn, self.matrix = clip.orientation, None
+            if clip.orientation.transposed:
+                self.size, self.aspect = self.size[::-1], 1 / self.aspect
+        self.is_part = part
+        muxer = part_muxer(self.recipe) if part else self.recipe.muxer
+        nut = muxer == "nut"
+        self.output = av.open(
+            f"file:{target}",
+            "w",
+            format=muxer,
+            container_options={} if nut else muxer_options(self.recipe, self.time_base),
+        )
+        self._source = None if part or not self.recipe.keeps_sound else source
+        self._silenced = clip.audio if self._source is None and not part else ()
+        self._sound: Sound | None = None
+        self._held: AnyPacket | None = None
+        self._first_pts: int | None = None
+        self._frames = 0
+        self.is_finished = False
+
+    def start(self, stream: VideoStream) -> None:
+        """Take the picture's stream, set up but for what the container says, and add the sound's."""
+        stream.time_base = self.time_base
+        if self.matrix and not self.is_part:
+            stream.set_display_matrix(self.matrix)
+        if self._source is not None:
+            self._sound = Sound(self._source, self.output, self.recipe.muxer)
+
+    def take(self, parts: Iterable[Path]) -> None:
+        """Put the packets of finished parts, one part after the other; instead of `start` and `put`."""
+        stream: VideoStream | None = None
+        for part in parts:
+            with av.open(f"file:{part}", "r", format=part_muxer(self.recipe)) as opened:
+                track = opened.streams.video[0]
+                if stream is None:
+                    stream = self._copy_of(track)
+                    self.start(stream)
+                for packet in opened.demux(track):
+                    if packet.pts is not None and packet.size:
+                        base = Fraction(packet.time_base.numerator, packet.time_base.denominator)
+                        packet.pts = packet.dts = round(packet.pts * base / self.time_base)
+                        packet.time_base, packet.stream = self.time_base, stream
+                        self.put(packet)
+
+    def _copy_of(self, track: VideoStream) -> VideoStream:
+        copy = self.output.add_stream_from_template(track, opaque=True)
+        copy.codec_context.sample_aspect_ratio = self.aspect
+        if self.recipe.tag:
+            copy.codec_context.codec_tag = self.recipe.tag
+        return copy
+
+    def put(self, packet: AnyPacket) -> None:
+        """Hold each packet until the next one tells how long it lasts."""
+        if self._held is not None:
+            self._held.duration = _pts(packet) - _pts(self._held)
+            self._mux(self._held)
+        self._held = packet
+
+    def _mux(self, packet: AnyPacket) -> None:
+        if self._first_pts is None:
+            self._first_pts = packet.pts
+        if self._sound is not None:
+            self._sound.mux_until(_pts(packet) * self.time_base)
+        self._frames += 1
+        try:
+            with writing():
+                self.output.mux(packet)
+        except (av.FFmpegError, OSError) as error:
+            raise Internal(f"The mask cannot be written: {error.strerror}.") from error
+
+    def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
+        """Write the rest; ``end_pts``, in ``time_base``, is the end of the last frame (None: as usual)."""
+        if self._held is None:
+            raise Internal("no mask was written")
+        last = _pts(self._held)
+        wanted = (last * self.time_base) + 1 / Fraction(self.clip.fps or 25)
+        if end_pts is not None:
+            wanted = end_pts * time_base
+        end = max(last + 1, round(wanted / self.time_base))
+        if self.recipe.muxer == "gif" and not self.is_part:
+            late_s = float(end * self.time_base - wanted)
+            check_late(self.clip, self._frames, late_s, is_end=True)
+        self._held.duration = end - last
+        self._mux(self._held)
+        if self._sound is not None:
+            self._sound.finish()
+        try:
+            with writing():
+                self.output.close()
+        except av.InvalidDataError as error:  # the picture's header is ours; the sound's is copied
+            raise CorruptVideo(
+                "The sound's own header is broken, and the file cannot be finished with it.",
+                param="video",
+            ) from error
+        self._close_sound()
+        if self.recipe.encoder.name == "libvpx-vp9" and self.aspect != 1 and not self.is_part:
+            ebml.set_aspect(self._target, self.aspect)  # the others have it in their bit stream
+        self.is_finished = True
+        with self._target.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return Written(
+            frames_out=self._frames,
+            duration_s=float((end - (self._first_pts or 0)) * self.time_base),
+            duration_drift_ms=round(1000 * float(end * self.time_base - wanted), 3),
+            audio=self._audio(),
+            sound_warnings=tuple(self._sound.warnings) if self._sound else (),
+            sha256=digest,
+            bytes=self._target.stat().st_size,
+        )
+
+    def abandon(self) -> None:
+        """Close what is open and leave no half-written file behind."""
+        self._close_sound()
+        with contextlib.suppress(av.FFmpegError, OSError):  # it is thrown away anyway
+            self.output.close()
+        self._target.unlink(missing_ok=True)
+
+    def _close_sound(self) -> None:
+        if self._sound is not None:
+            self._sound.close()
+
+    def _audio(self) -> tuple[SoundTrack, ...]:
+        if self._sound is not None:
+            return tuple(self._sound.tracks)
+        why = f"{self.recipe.muxer} has no sound"
+        return tuple(
+            SoundTrack(track.codec, None, "dropped", why, track.language)
+            for track in self._silenced
+        )
+
+
+def _pts(packet: AnyPacket) -> int:
+    return packet.pts or 0
+
+
+def muxer_options(recipe: Recipe, time_base: Fraction) -> dict[str, str]:
+    """The muxer's options; the edit lists of an mp4 must count as finely as its pictures."""
+    options = dict(recipe.muxer_options)
+    if recipe.muxer in ("mp4", "mov"):
+        options["movie_timescale"] = str(movie_timescale(time_base))
+    return options
+
+
+def movie_timescale(time_base: Fraction) -> int:
+    """A clock that edit lists of pictures in ``time_base`` can be counted with exactly."""
+    scale = time_base.denominator
+    while scale < 10_000:
+        scale *= 2
+    return scale
+
+
+def part_muxer(recipe: Recipe) -> str:
+    """The muxer of a part: NUT keeps any time base exactly, but does not know ProRes."""
+    return "mov" if recipe.encoder.name == "prores_ks" else "nut"

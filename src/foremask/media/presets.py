@@ -1,0 +1,215 @@
+"""The nine presets: what is encoded how, and how much memory a pixel costs."""
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Final
+
+from foremask.errors import PresetUnsuitable
+from foremask.machine.memory import available_memory
+from foremask.media.probe import Clip
+from foremask.options import Preset
+
+HUGE_PIXELS: Final = 33_000_000
+"""Above it, pictures are coded one at a time: each copy in flight costs hundreds of megabytes."""
+_LARGEST_HEVC_PIXELS: Final = 35_651_584  # of level 6.2
+_HEVC_BLOCK_PX: Final = 64  # masks are mostly flat: large blocks cost a quarter less
+_GIF_FPS: Final = 100  # it counts in hundredths of a second
+_GIF_LATE_S: Final = 0.01
+_GIF_END_LATE_S: Final = 0.015  # a start and a length, each rounded
+
+
+@dataclass(frozen=True, slots=True)
+class Encoder:
+    """One encoder with the options that make masks exact: docs/media.md has the measurements."""
+
+    name: str
+    options: dict[str, str]
+    bytes_per_pixel: int  # of resident memory at 16000 x 16000, both decoders included
+    max_side_px: int  # what the encoder itself takes
+    even_420: bool = False  # 4:2:0 for even sizes, 4:4:4 for odd ones
+    pixel_format: str = "yuv420p"
+    global_quality: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a preset is written."""
+
+    encoder: Encoder
+    muxer: str
+    tag: str | None = None
+    muxer_options: dict[str, str] = field(default_factory=dict)
+    time_base: Fraction | None = None  # None: that of the source
+
+    @property
+    def keeps_matrix(self) -> bool:
+        """Whether rotation travels as a display matrix; otherwise it is baked into the pixels."""
+        return self.muxer != "gif"
+
+    @property
+    def keeps_sound(self) -> bool:
+        """Whether the container has sound at all."""
+        return self.muxer != "gif"
+
+
+# Profiles that hardware decodes have no lossless H.264: nearly so, it is off by 3 levels at most.
+_X264 = Encoder(
+    "libx264",
+    {"preset": "ultrafast", "crf": "8", "bf": "0", "x264-params": "cabac=1:8x8dct=1"},
+    bytes_per_pixel=32,
+    max_side_px=16384,
+    even_420=True,
+)
+# Lossless costs half of what good quality does, and no more bytes where a subject moves: docs/adr/0015.
+_X265 = Encoder(
+    "libx265",
+    {
+        "preset": "ultrafast",
+        "x265-params": (
+            f"log-level=none:info=0:bframes=0:lossless=1:no-cutree=1:ctu={_HEVC_BLOCK_PX}"
+        ),
+    },
+    bytes_per_pixel=56,
+    max_side_px=65535,
+    even_420=True,
+)
+_VP9 = Encoder(
+    "libvpx-vp9",
+    {
+        "deadline": "realtime",
+        "cpu-used": "5",
+        "row-mt": "1",
+        "lossless": "1",
+        "b": "0",
+        "lag-in-frames": "0",
+        "auto-alt-ref": "0",
+        "g": "120",
+    },
+    bytes_per_pixel=80,
+    max_side_px=65535,
+)
+_PRORES = Encoder(
+    "prores_ks",
+    {"vendor": "apl0"},
+    bytes_per_pixel=24,
+    max_side_px=65535,
+    pixel_format="yuv422p10le",
+    global_quality=2,
+)
+# 256 greys leave no colour for "as before", and looking for it costs an eighth.
+_GIF = Encoder(
+    "gif",
+    {"gifflags": "-transdiff"},
+    bytes_per_pixel=18,
+    max_side_px=65535,
+    pixel_format="gray",
+)
+_FAST = {"movflags": "+faststart"}
+_CUES = {"cues_to_front": "1"}
+
+RECIPES: Final = {
+    Preset.MP4_H264: Recipe(_X264, "mp4", "avc1", _FAST),
+    Preset.MP4_H265: Recipe(_X265, "mp4", "hvc1", _FAST),
+    Preset.WEBM_VP9: Recipe(_VP9, "webm", None, _CUES),
+    Preset.MOV_H265: Recipe(_X265, "mov", "hvc1", _FAST),
+    Preset.MOV_PRORESKS: Recipe(_PRORES, "mov", None, _FAST),
+    Preset.MKV_H264: Recipe(_X264, "matroska", None, _CUES),
+    Preset.MKV_H265: Recipe(_X265, "matroska", None, _CUES),
+    Preset.MKV_VP9: Recipe(_VP9, "matroska", None, _CUES),
+    Preset.GIF: Recipe(_GIF, "gif", None, {"loop": "0"}, Fraction(1, 100)),
+}
+
+
+def encoded_size(encoder: Encoder, width: int, height: int) -> tuple[int, int]:
+    """The size that is encoded: in HEVC, what is not wider than a block, or lower than one, is padded and cropped.
+
+    x265 takes nothing under 16 pixels, and ruins pictures that are a single column of blocks: docs/adr/0015. To whole
+    blocks: else x265 crops too, and the crop of ours takes the place of its own.
+    """
+    block = _HEVC_BLOCK_PX
+    if encoder.name != "libx265" or (width > block and height >= block):
+        return width, height
+    return max(2, -(-width // block)) * block, -(-height // block) * block
+
+
+def pixel_format(encoder: Encoder, width: int, height: int) -> str:
+    """The pixel format that carries this size exactly."""
+    if encoder.even_420 and (width % 2 or height % 2):
+        return "yuv444p"
+    if encoder.name == "prores_ks" and width % 16 == 1:
+        return "yuv444p10le"  # FFmpeg 9 colours the last column of 4:2:2 here
+    return encoder.pixel_format
+
+
+def encoder_options(encoder: Encoder, width: int, height: int) -> dict[str, str]:
+    """The encoder's options for this size: a huge picture must not wait in a queue."""
+    options = dict(encoder.options)
+    if encoder.name == "libx265" and width * height > _LARGEST_HEVC_PIXELS:
+        options["x265-params"] += ":allow-non-conformance=1:rc-lookahead=0:frame-threads=1:ref=1"
+    if encoder.name == "libx264" and width * height > HUGE_PIXELS:
+        options["x264-params"] += ":rc-lookahead=0:sync-lookahead=0:ref=1:mbtree=0:sliced-threads=1"
+    return options
+
+
+def check_preset(clip: Clip, preset: Preset, memory_bytes: int | None = None) -> None:
+    """Raise PresetUnsuitable, naming the presets that can, where this one cannot carry the clip.
+
+    ``memory_bytes`` is what the mask may take while it is made; None is what this machine has free.
+    """
+    there = available_memory() if memory_bytes is None else memory_bytes
+    obstacle = _obstacle(clip, preset, there)
+    if obstacle is not None:
+        raise _cannot(clip, preset, there, *obstacle)
+
+
+def check_late(clip: Clip, frame: int, late_s: float, *, is_end: bool = False) -> None:
+    """Raise PresetUnsuitable where a gif would show a frame, or end, so much too late.
+
+    Headers do not tell how close together the frames of a burst are; this is asked of each.
+    """
+    most_s = _GIF_END_LATE_S if is_end else _GIF_LATE_S
+    if late_s > most_s:
+        reason = (
+            "it counts in hundredths of a second, and around frame"
+            f" {frame} the clip has so many that they would be {1000 * late_s:.0f} ms late"
+        )
+        raise _cannot(clip, Preset.GIF, available_memory(), reason, most_s, late_s)
+
+
+def _cannot(
+    clip: Clip, preset: Preset, memory_bytes: int, why: str, limit: float, actual: float
+) -> PresetUnsuitable:
+    others = [
+        o.value for o in Preset if o is not preset and _obstacle(clip, o, memory_bytes) is None
+    ]
+    able = f"use one of {', '.join(others)}" if others else "no preset can"
+    return PresetUnsuitable(
+        f"{preset.value} cannot carry this clip: {why}; {able}.",
+        param="output_container_and_codec",
+        limit=limit,
+        actual=actual,
+    )
+
+
+def _obstacle(clip: Clip, preset: Preset, memory_bytes: int) -> tuple[str, float, float] | None:
+    encoder = RECIPES[preset].encoder
+    side_px = max(clip.width, clip.height)
+    if side_px > encoder.max_side_px:
+        reason = (
+            f"its encoder, {encoder.name}, takes no side over {encoder.max_side_px} pixels,"
+            f" and the clip is {clip.width}x{clip.height}"
+        )
+        return reason, encoder.max_side_px, side_px
+    needed = clip.pixels * encoder.bytes_per_pixel
+    if needed > memory_bytes:
+        reason = (
+            f"frames of {clip.width}x{clip.height} need {needed} bytes of memory, and there are"
+            f" {memory_bytes} for one mask"
+        )
+        return reason, memory_bytes, needed
+    if preset is Preset.GIF and clip.fps > _GIF_FPS:
+        frames = clip.expected_frames or _GIF_FPS
+        if frames / _GIF_FPS - frames / clip.fps > _GIF_END_LATE_S:
+            reason = f"it shows {_GIF_FPS} frames per second, and the clip has {clip.fps:g}"
+            return reason, _GIF_FPS, clip.fps
+    return None

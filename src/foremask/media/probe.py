@@ -1,0 +1,352 @@
+"""Says what a clip is, from its header alone, and whether it can be masked."""
+
+import re
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Final
+
+import av
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.rational import AVRational
+from av.video.stream import VideoStream
+
+from foremask.errors import (
+    CodecUnsupported,
+    ContainerUnsupported,
+    DurationTooLong,
+    EncryptedVideo,
+    FileTooLarge,
+    NoFrames,
+    ResolutionTooLarge,
+    TooManyFrames,
+)
+from foremask.media import ebml
+from foremask.media.demux import (
+    ACCEPTED,
+    Container,
+    Source,
+    Window,
+    open_container,
+    recognise,
+    video_stream,
+)
+from foremask.media.frames import FULL_RANGE, HLG, PQ, Orientation
+from foremask.options import UNLIMITED, Limits
+
+ACCEPTED_CODECS: Final = ("h264", "hevc", "vp9", "av1", "mjpeg", "gif")
+_MAX_HEADER_BYTES: Final = 64 << 20
+NTSC: Final = 1.001  # 1800 frames at 30000/1001 a second are called a minute, and last 60.06 s
+ROUNDING_S: Final = 0.002  # a header counts in milliseconds
+_MAX_FPS: Final = 1000
+_TAGGED_DURATION: Final = re.compile(r"(\d+):(\d\d):(\d\d\.\d+)\0?")
+
+
+@dataclass(frozen=True, slots=True)
+class AudioTrack:
+    """One sound track, as the header declares it."""
+
+    codec: str
+    channels: int
+    sample_rate_hz: int
+    language: str | None
+    title: str | None
+    start_s: float
+    duration_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """What a clip is. Plain values, so that it crosses process borders.
+
+    ``width`` and ``height`` are those of the coded picture; ``rotation`` degrees clockwise (after
+    mirroring in x, where ``mirrored``) make it stand upright. ``frames`` and ``duration_s`` are what the
+    header declares, None where it is silent.
+    """
+
+    container: str
+    codec: str
+    pixel_format: str | None
+    width: int
+    height: int
+    rotation: int
+    mirrored: bool
+    matrix: tuple[int, ...] | None
+    sample_aspect_ratio: tuple[int, int]
+    fps: float
+    vfr: bool
+    frames: int | None
+    start_s: float
+    duration_s: float | None
+    time_base: tuple[int, int]
+    hdr: str | None
+    full_range: bool
+    interlaced: bool
+    alpha: bool
+    audio: tuple[AudioTrack, ...]
+    size_bytes: int
+    warnings: tuple[str, ...]
+
+    @property
+    def expected_frames(self) -> int | None:
+        """The declared number of frames, or else a guess from duration and rate."""
+        if self.frames is not None or self.duration_s is None or not self.fps:
+            return self.frames
+        return max(1, round(self.duration_s * self.fps))
+
+    @property
+    def orientation(self) -> Orientation:
+        """How the coded picture is turned to stand upright."""
+        return Orientation.from_matrix(self.matrix)
+
+    @property
+    def frame_bytes(self) -> int:
+        """Of one decoded frame; where the pixel format is not known, of the largest."""
+        if self.pixel_format is None:
+            return 8 * self.pixels
+        layout = av.VideoFormat(self.pixel_format, self.width, self.height)
+        return self.pixels * layout.padded_bits_per_pixel // 8
+
+    @property
+    def pixels(self) -> int:
+        """Of one frame."""
+        return self.width * self.height
+
+
+def probe(source: Path | Source, limits: Limits = UNLIMITED) -> Clip:
+    """Read the header of a file or of anything that can read and seek, and refuse what cannot be masked.
+
+    Raises the errors of the decision table: EmptyFile, FileTooLarge, ContainerUnsupported, CorruptVideo,
+    EncryptedVideo, NoVideoStream, CodecUnsupported, ResolutionTooLarge, DurationTooLong, TooManyFrames, NoFrames.
+    """
+    if isinstance(source, Path):
+        with source.open("rb") as file:
+            return _probe(file, limits, source)
+    return _probe(source, limits, None)
+
+
+def describe(path: Path) -> Clip:
+    """What a file is, be it a clip or a mask of ours; raises only where it cannot be read."""
+    with path.open("rb") as file:
+        container = recognise(Window(file, max_bytes=_MAX_HEADER_BYTES))
+    with open_container(container, path) as opened:
+        return clip_of(opened, container, path.stat().st_size)
+
+
+def _probe(source: Source, limits: Limits, path: Path | None) -> Clip:
+    window = Window(source, max_bytes=_MAX_HEADER_BYTES)
+    if window.size > limits.max_bytes:
+        raise FileTooLarge(
+            f"The file has {window.size} bytes; at most {limits.max_bytes} are taken.",
+            param="video",
+            limit=limits.max_bytes,
+            actual=window.size,
+        )
+    container = recognise(window)
+    if container not in ACCEPTED:
+        raise ContainerUnsupported(
+            f"The file is Matroska ({container}); send mp4, mov, webm, avi or gif.", param="video"
+        )
+    if container is Container.GIF:
+        window.max_bytes = max(_MAX_HEADER_BYTES, limits.max_bytes)
+    quick = {} if path else {"probesize": str(1 << 20), "analyzeduration": "0"}
+    with open_container(container, path or window, **quick) as opened:
+        clip = clip_of(opened, container, window.size)
+    if container is Container.GIF and not clip.pixels:  # FFmpeg gives no size that it cannot hold
+        size = window.read_at(6, 4)
+        width, height = (int.from_bytes(size[at : at + 2], "little") for at in (0, 2))
+        clip = replace(clip, width=width, height=height)
+    if clip.duration_s is None and container is Container.WEBM:
+        clip = _with_tail_duration(clip, window)
+    refuse(clip, limits)
+    return clip
+
+
+def _with_tail_duration(clip: Clip, window: Window) -> Clip:
+    ticks = ebml.last_block_ticks(window.read_at, window.size)
+    if ticks is None:
+        return clip
+    frame_s = 1 / clip.fps if clip.fps else 0.0
+    return replace(clip, duration_s=ticks / 1000 + frame_s - clip.start_s)
+
+
+def refuse(clip: Clip, limits: Limits) -> None:
+    """Raise what the decision table has for a clip that cannot be masked, or not within the limits."""
+    if clip.codec not in ACCEPTED_CODECS or (clip.codec == "gif") != (clip.container == "gif"):
+        raise CodecUnsupported(
+            f"The video is {clip.codec} in {clip.container}; send H.264, HEVC, VP9, AV1 or Photo-JPEG"
+            " (or an animated gif).",
+            param="video",
+        )
+    if max(clip.width, clip.height) > limits.max_side_px:
+        raise ResolutionTooLarge(
+            f"The video is {clip.width}x{clip.height}; a side may have {limits.max_side_px} pixels.",
+            param="video",
+            limit=limits.max_side_px,
+            actual=max(clip.width, clip.height),
+        )
+    if not clip.width or not clip.height or clip.frames == 0:
+        raise NoFrames("The video track has no frame.", param="video", actual=0)
+    check_length(clip, limits, clip.duration_s, clip.expected_frames)
+
+
+def check_length(clip: Clip, limits: Limits, duration_s: float | None, frames: int | None) -> None:
+    """Raise DurationTooLong, TooManyFrames or ResolutionTooLarge where so much of this clip is over the limits."""
+    frame_s = 1 / clip.fps if clip.fps else 0.0
+    longest_s = NTSC * limits.max_duration_s + frame_s + ROUNDING_S
+    if duration_s is not None and duration_s > longest_s:
+        raise DurationTooLong(
+            f"The video lasts {duration_s:.2f} s; at most {limits.max_duration_s:g} s are taken.",
+            param="video",
+            limit=limits.max_duration_s,
+            actual=round(duration_s, 3),
+        )
+    if frames is not None and frames > limits.max_frames + 1:  # one more, as for the duration
+        raise TooManyFrames(
+            f"The video has {frames} frames or more; at most {limits.max_frames} are taken.",
+            param="video",
+            limit=limits.max_frames,
+            actual=frames,
+        )
+    if frames is not None and frames * clip.pixels > limits.max_frame_pixels:
+        raise ResolutionTooLarge(
+            f"{frames} frames of {clip.width}x{clip.height} are {frames * clip.pixels} pixels;"
+            f" at most {limits.max_frame_pixels} in all are taken.",
+            param="video",
+            limit=limits.max_frame_pixels,
+            actual=frames * clip.pixels,
+        )
+
+
+def fraction(value: AVRational | Fraction | None) -> Fraction | None:
+    """FFmpeg's rational as ours; None for its 0/0 and n/0."""
+    if value is None or not value.denominator:
+        return None
+    return Fraction(value.numerator, value.denominator)
+
+
+def clip_of(opened: InputContainer, container: Container, size_bytes: int) -> Clip:
+    """Gather the facts of an open file."""
+    track = video_stream(opened)
+    codec = track.codec_context
+    if codec is None:
+        raise CodecUnsupported("The video codec is unknown.", param="video")
+    if "encryption_init_info" in codec.coded_side_data:
+        raise EncryptedVideo("The video is protected by DRM; send it unprotected.", param="video")
+    time_base = fraction(track.time_base) or Fraction(1, 1000)
+    rate = _rate(track)
+    orientation = Orientation.from_matrix(matrix_of(track))
+    aspect = fraction(track.sample_aspect_ratio) or Fraction(1)
+    if aspect <= 0:
+        aspect = Fraction(1)
+    layout = codec.format
+    start = track.start_time or 0
+    duration_s = _duration_s(opened, track, time_base)
+    return Clip(
+        container=container.value,
+        codec=codec.codec.canonical_name,
+        pixel_format=codec.pix_fmt,
+        width=codec.width,
+        height=codec.height,
+        rotation=orientation.rotation,
+        mirrored=orientation.mirrored,
+        matrix=orientation.matrix,
+        sample_aspect_ratio=(aspect.numerator, aspect.denominator),
+        fps=float(rate or 0),
+        vfr=_is_variable(track),
+        frames=_declared_frames(track, container),
+        start_s=float(start * time_base),
+        duration_s=duration_s,
+        time_base=(time_base.numerator, time_base.denominator),
+        hdr={PQ: "pq", HLG: "hlg"}.get(codec.color_trc),
+        full_range=codec.color_range == FULL_RANGE or (codec.pix_fmt or "").startswith("yuvj"),
+        interlaced=codec.field_order > 1,
+        alpha=bool(layout and any(part.is_alpha for part in layout.components))
+        or track.metadata.get("alpha_mode") == "1",
+        audio=tuple(_audio(sound) for sound in opened.streams.audio if sound.codec_context),
+        size_bytes=size_bytes,
+        warnings=_remarks(opened, track),
+    )
+
+
+def matrix_of(track: VideoStream) -> tuple[int, ...] | None:
+    """The display matrix of a track, as nine integers."""
+    data = track.codec_context.coded_side_data.get("display_matrix")
+    if not data:
+        return None
+    return tuple(int.from_bytes(data[at : at + 4], "little", signed=True) for at in range(0, 36, 4))
+
+
+def _rate(track: VideoStream) -> Fraction | None:
+    for rate in (fraction(track.average_rate), fraction(track.guessed_rate)):
+        if rate and 0 < rate <= _MAX_FPS:
+            return rate
+    return None
+
+
+def _declared_frames(track: VideoStream, container: Container) -> int | None:
+    if container in (Container.MP4, Container.MOV):
+        entries = track.index_entries
+        if track.frames and len(entries) == track.frames:
+            return sum(not entry.is_discard for entry in entries)
+    return track.frames or None
+
+
+def _duration_s(opened: InputContainer, track: VideoStream, time_base: Fraction) -> float | None:
+    """How long the track lasts; WebM says so in a tag, or not at all: then the whole file counts."""
+    if track.duration is not None and track.duration > 0:
+        return float(track.duration * time_base)
+    end_s = tagged_end_s(track)
+    if end_s is not None:
+        return float(end_s - (track.start_time or 0) * time_base) or None
+    if opened.duration is not None and opened.duration > 0:
+        return opened.duration / av.time_base
+    return None
+
+
+def tagged_end_s(track: VideoStream) -> Fraction | None:
+    """Where a Matroska track ends, by the tag that FFmpeg and others write."""
+    tagged = _TAGGED_DURATION.fullmatch(track.metadata.get("DURATION", ""))
+    if tagged is None:
+        return None
+    hours, minutes, seconds = tagged.groups()
+    return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
+
+
+def _is_variable(track: VideoStream) -> bool:
+    """Whether the frames are unevenly spaced, by the index where the header has one."""
+    times = sorted(entry.timestamp for entry in track.index_entries)
+    if len(times) > 3 and len(times) >= track.frames > 0:
+        steps = [later - sooner for sooner, later in pairwise(times)]
+        return max(steps) - min(steps) > max(1, 0.05 * sum(steps) / len(steps))
+    average, base = fraction(track.average_rate), fraction(track.base_rate)
+    return bool(average and base and abs(average / base - 1) > Fraction(1, 100))
+
+
+def _audio(sound: AudioStream) -> AudioTrack:
+    codec = sound.codec_context
+    time_base = fraction(sound.time_base) or Fraction(1)
+    return AudioTrack(
+        codec=codec.codec.canonical_name,
+        channels=codec.channels,
+        sample_rate_hz=codec.sample_rate,
+        language=sound.language if sound.language != "und" else None,
+        title=sound.metadata.get("title"),
+        start_s=float((sound.start_time or 0) * time_base),
+        duration_s=float(sound.duration * time_base) if sound.duration else None,
+    )
+
+
+def _remarks(opened: InputContainer, track: VideoStream) -> tuple[str, ...]:
+    remarks = []
+    tracks = len(opened.streams.video)
+    if tracks > 1:
+        remarks.append(
+            f"the file has {tracks} video tracks; number {track.index} is the default one"
+        )
+    others = len(opened.streams.get()) - tracks - len(opened.streams.audio)
+    if others:
+        remarks.append(f"{others} track(s) of data or subtitles are not carried over")
+    return tuple(remarks)

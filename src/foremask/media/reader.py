@@ -1,0 +1,161 @@
+"""Decodes a clip into frames in presentation order, each with its exact pts."""
+
+import heapq
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Self
+
+import av
+from av.codec.context import ThreadType
+
+from foremask.errors import CorruptVideo, NoFrames
+from foremask.media.demux import Container, Window, open_container, recognise, video_stream
+from foremask.media.frames import Frame
+from foremask.media.presets import HUGE_PIXELS
+from foremask.media.probe import Clip, clip_of, tagged_end_s
+from foremask.media.truncation import is_cut_off
+
+
+class VideoReader:
+    """Iterates over the frames of a clip, once; two readers over one file yield the same frames.
+
+    ``warnings`` grows while it reads; ``end_pts``, the end of the last frame, is known after it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        with path.open("rb") as file:
+            container = recognise(Window(file, max_bytes=1 << 40))
+            self._is_cut_off = is_cut_off(file, container)
+        self._container = container
+        self._opened = open_container(container, path)
+        try:
+            self._track = video_stream(self._opened)
+            self.clip: Clip = clip_of(self._opened, container, path.stat().st_size)
+        except BaseException:
+            self._opened.close()
+            raise
+        self.orientation = self.clip.orientation
+        self.time_base = Fraction(*self.clip.time_base)
+        self.warnings: list[str] = []
+        self.end_pts: int | None = None
+        codec = self._track.codec_context
+        if self.clip.pixels > HUGE_PIXELS:
+            codec.thread_type = ThreadType.SLICE
+            codec.thread_count = 1
+        else:
+            codec.thread_type = ThreadType.AUTO
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; iterate no further."""
+        self._opened.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """Yield each frame; raises CorruptVideo, with frame and time, where the file breaks.
+
+        A file that ends early without an error ends here too, with a warning. A pts that is missing or
+        does not rise is set one tick after the last; a frame of another size is scaled to the clip's.
+        """
+        index, last, damaged, shown = 0, None, 0, 0
+        nominal = round(1 / (Fraction(self.clip.fps) * self.time_base)) if self.clip.fps else 1
+        try:
+            for decoded, pts in self._decoded():
+                if pts is None:
+                    pts = 0 if last is None else last + max(1, nominal)
+                if last is not None and pts <= last:
+                    pts = last + 1
+                last, shown = pts, decoded.duration
+                damaged += decoded.is_corrupt
+                if (decoded.width, decoded.height) != (self.clip.width, self.clip.height):
+                    decoded = self._rescaled(decoded)
+                yield Frame(
+                    decoded, index, pts, decoded.duration or None, self.time_base, self.orientation
+                )
+                index += 1
+        finally:  # also when nobody reads on
+            if damaged:
+                self.warnings.append(f"{damaged} damaged frames were repaired by the decoder")
+        if not index:
+            raise NoFrames(
+                "The video track has no frame that can be decoded.", param="video", actual=0
+            )
+        self._note_missing(index, last)
+        self.end_pts = self._end(index, last, shown or max(1, nominal))
+
+    def _end(self, frames: int, last: int | None, shown: int) -> int:
+        """The declared end of the track where all of it is there, else the last frame's own if that is sooner."""
+        last = last or 0
+        declared = self.declared_end_pts
+        if declared is None or declared <= last:
+            return last + shown
+        whole = frames >= (self.clip.frames or 0)
+        return declared if whole else min(declared, last + shown)
+
+    @property
+    def declared_end_pts(self) -> int | None:
+        """Where the header says that the last frame ends; None where it does not speak of the track."""
+        track = self._track
+        if self.clip.frames is not None and track.duration:
+            return (track.start_time or 0) + track.duration
+        tagged = tagged_end_s(track)
+        return None if tagged is None else round(tagged / self.time_base)
+
+    def _decoded(self) -> Iterator[tuple[av.VideoFrame, int | None]]:
+        """Frames and their pts.
+
+        AVI stores the order of decoding only: there the n-th frame shown has the n-th smallest stamp.
+        """
+        done = 0
+        waiting: list[int] = []
+        sorts = self._container is Container.AVI
+        last: int | None = None
+        try:
+            for packet in self._opened.demux(self._track):
+                if sorts and packet.size and packet.dts is not None:
+                    heapq.heappush(waiting, packet.dts)
+                for decoded in packet.decode():
+                    last = heapq.heappop(waiting) if waiting else decoded.pts
+                    yield decoded, last
+                    done += 1
+        except (av.FFmpegError, OSError) as error:
+            time_s = float((last or 0) * self.time_base)
+            raise CorruptVideo(
+                f"The video breaks after frame {done}, at {time_s:.3f} s: {error.strerror}.",
+                param="video",
+                actual=done,
+            ) from error
+
+    def _rescaled(self, decoded: av.VideoFrame) -> av.VideoFrame:
+        remark = "the picture changes size on the way; all frames were scaled to the first size"
+        if remark not in self.warnings:
+            self.warnings.append(remark)
+        scaled = decoded.reformat(self.clip.width, self.clip.height, interpolation="BILINEAR")
+        scaled.color_trc, scaled.color_primaries = decoded.color_trc, decoded.color_primaries
+        scaled.duration = decoded.duration
+        return scaled
+
+    @property
+    def _track_s(self) -> float | None:
+        """The declared duration where it is surely that of the picture and not of a longer sound."""
+        sure = not self.clip.audio or "DURATION" in self._track.metadata
+        return self.clip.duration_s if sure else None
+
+    def _note_missing(self, frames: int, last: int | None) -> None:
+        declared = self.clip.frames
+        if declared is not None and frames < declared:
+            self.warnings.append(f"the file declares {declared} frames and holds {frames}")
+        elif declared is None and self._track_s and self.clip.fps and last is not None:
+            end_s = float(last * self.time_base) + 1 / self.clip.fps
+            missing_s = self.clip.start_s + self._track_s - end_s
+            if missing_s > max(0.5, 2 / self.clip.fps):
+                self.warnings.append(
+                    f"the file declares {self._track_s:.2f} s and ends {missing_s:.2f} s sooner"
+                )
+        if self._is_cut_off and not self.warnings:
+            self.warnings.append("the file was cut off: it ends before its container does")

@@ -1,0 +1,31 @@
+"""A mask of ours into another preset: its levels, frames, times and sound as they are, and no network."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from foremask.media.mask_file import Written
+from foremask.media.presets import check_preset
+from foremask.media.reader import VideoReader
+from foremask.media.writer import MaskWriter
+from foremask.options import Preset
+
+
+def recode(
+    mask: Path,
+    target: Path,
+    preset: Preset,
+    on_frame: Callable[[int, int | None], None],
+    memory_bytes: int | None = None,
+) -> Written:
+    """Write ``mask`` to ``target`` in ``preset``; ``on_frame`` hears of frames done and in all.
+
+    What the first encoding lost stays lost: a gif's times are hundredths of a second, and it has no sound.
+    Raises PresetUnsuitable before anything is written, and CorruptVideo.
+    """
+    with VideoReader(mask) as reader:
+        check_preset(reader.clip, preset, memory_bytes)
+        with MaskWriter(target, preset, reader.clip, mask) as writer:
+            for frame in reader:
+                writer.write(frame.luma(), frame)
+                on_frame(frame.index + 1, reader.clip.expected_frames)
+            return writer.finish(reader.end_pts, reader.time_base)

@@ -1,0 +1,252 @@
+"""Checks every promise that a mask makes about its source, from the two files alone."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import zip_longest
+from pathlib import Path
+from typing import Final
+
+import av
+import numpy as np
+from av.audio.stream import AudioStream
+
+from foremask.errors import PromiseBroken
+from foremask.media.audio import BIBLIOGRAPHIC, HOLD_NO_EMPTY_TRACK, AnyPacket
+from foremask.media.demux import Window, open_container, recognise
+from foremask.media.frames import is_full, plane_of
+from foremask.media.probe import Clip, fraction
+from foremask.media.reader import VideoReader
+
+_TOLERANCE_S: Final = {"mp4": 0, "mov": 0, "webm": 0.001, "mkv": 0.001, "gif": 0.01}
+_ROUNDING_S: Final = 1e-6
+_COPIED_S: Final = 0.001
+_COPIED_END_S: Final = 0.02  # Matroska rounds each packet
+_TRANSCODED_S: Final = 0.05  # an encoder's frame at either end
+_BLACK, _WHITE, _NEUTRAL = 16, 235, 128
+_BEYOND: Final = 14  # H.264 overshoots by 9 in small pictures; full range goes on by 16 below black
+_TINT: Final = 2
+
+
+@dataclass(frozen=True, slots=True)
+class PromiseKept:
+    """A promise that was checked, and what was found."""
+
+    promise: str
+    found: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Sound:
+    codec: str
+    language: str | None
+    tick_s: float
+    start_s: float
+    end_s: float
+    empty: bool
+
+
+def verify(source: Path, mask: Path) -> list[PromiseKept]:
+    """Check size, aspect, rotation, frames, levels, every pts, the last duration and the sound.
+
+    Raises PromiseBroken for the first that is not kept, with its name as ``param``.
+    """
+    with VideoReader(source) as wanted, VideoReader(mask) as found:
+        checks = [_container(found.clip), *_picture(wanted.clip, found.clip)]
+        checks += _frames(wanted, found)
+        start_s = float(Fraction(wanted.clip.start_s))
+    if found.clip.container != "gif":
+        checks += _sounds(source, mask, start_s, found.clip.container)
+    return checks
+
+
+def _check(promise: str, kept: bool, found: str, message: str) -> PromiseKept:
+    if not kept:
+        raise PromiseBroken(message, param=promise)
+    return PromiseKept(promise, found)
+
+
+def _container(found: Clip) -> PromiseKept:
+    known = found.container in _TOLERANCE_S
+    return _check("container", known, found.container, f"No mask is a {found.container} file.")
+
+
+def _picture(wanted: Clip, found: Clip) -> Iterator[PromiseKept]:
+    size, aspect = (wanted.width, wanted.height), Fraction(*wanted.sample_aspect_ratio)
+    orientation = wanted.orientation
+    turn = orientation.rotation, orientation.mirrored
+    if found.container == "gif":
+        if orientation.transposed:
+            size, aspect = size[::-1], 1 / aspect
+        turn = 0, False
+    got = found.width, found.height
+    yield _check(
+        "size",
+        got == size,
+        f"{got[0]}x{got[1]}",
+        f"The mask is {got[0]}x{got[1]}; the source is {size[0]}x{size[1]}.",
+    )
+    got_turn = found.rotation, found.mirrored
+    yield _check(
+        "rotation",
+        got_turn == turn,
+        f"{turn[0]} degrees{', mirrored' if turn[1] else ''}",
+        f"The mask is turned by {got_turn}; the source by {turn}.",
+    )
+    if found.container == "gif":
+        return  # a gif has 8 bits for its aspect, and players ignore them
+    got_aspect = Fraction(*found.sample_aspect_ratio)
+    pixel = Fraction(1, round(found.width * aspect) or 1)  # WebM rounds the display size
+    yield _check(
+        "aspect",
+        abs(got_aspect / aspect - 1) <= max(Fraction(1, 500), pixel),
+        f"{got_aspect}",
+        f"A pixel of the mask is {got_aspect} wide; one of the source {aspect}.",
+    )
+
+
+def _frames(wanted: VideoReader, found: VideoReader) -> Iterator[PromiseKept]:
+    tolerance_s = _TOLERANCE_S[found.clip.container] + _ROUNDING_S
+    count, worst_s = 0, 0.0
+    origin_s = 0.0  # a gif begins at zero, whenever its source did
+    for ours, theirs in zip_longest(found, wanted):
+        if ours is None or theirs is None:
+            more = "source" if ours is None else "mask"
+            raise PromiseBroken(f"The {more} goes on after frame {count}.", param="frames")
+        if not count and found.clip.container == "gif":
+            origin_s = theirs.time_s
+        off_s = abs(origin_s + ours.time_s - theirs.time_s)
+        worst_s = max(worst_s, off_s)
+        if off_s > tolerance_s:
+            raise PromiseBroken(
+                f"Frame {count} is shown at {ours.time_s:.6f} s; in the source at {theirs.time_s:.6f} s.",
+                param="pts",
+                limit=tolerance_s,
+                actual=off_s,
+            )
+        message = _level_fault(ours.decoded)
+        if message:
+            raise PromiseBroken(f"Frame {count} of the mask {message}.", param="levels")
+        count += 1
+    yield PromiseKept("frames", str(count))
+    yield PromiseKept("levels", "grey")
+    yield PromiseKept("pts", f"within {1000 * worst_s:.3f} ms")
+    end_s = origin_s + float((found.end_pts or 0) * found.time_base)
+    wanted_end_s = float((wanted.end_pts or 0) * wanted.time_base)
+    yield _check(
+        "last duration",
+        abs(end_s - wanted_end_s) <= 1.5 * tolerance_s,  # of a start and of a length, each rounded
+        f"ends at {end_s:.6f} s",
+        f"The mask ends at {end_s:.6f} s; the source at {wanted_end_s:.6f} s.",
+    )
+
+
+def _level_fault(decoded: av.VideoFrame) -> str | None:
+    """What keeps players from showing a frame as greys from black to white; None where nothing does.
+
+    Whether a grey should have been white, two files cannot tell.
+    """
+    if decoded.format.name == "bgra":  # of a gif
+        blue, green, red = np.moveaxis(decoded.to_ndarray(), 2, 0)[:3]
+        has_colour = not (np.array_equal(blue, green) and np.array_equal(green, red))
+        return "has a colour" if has_colour else None
+    if is_full(decoded):
+        return "says that its range is full, and not limited"
+    step = 1 << (decoded.format.components[0].bits - 8)
+    luma = plane_of(decoded, 0)
+    darkest, brightest = luma.min() / step, luma.max() / step
+    if darkest < _BLACK - _BEYOND or brightest > _WHITE + _BEYOND:
+        return f"has luma from {darkest:g} to {brightest:g}; black is {_BLACK} and white {_WHITE}"
+    for chroma in (plane_of(decoded, 1), plane_of(decoded, 2)):
+        if max(chroma.max() / step - _NEUTRAL, _NEUTRAL - chroma.min() / step) > _TINT:
+            return "has a colour"
+    return None
+
+
+def _sounds(source: Path, mask: Path, start_s: float, container: str) -> Iterator[PromiseKept]:
+    wanted, found = list(_sound_tracks(source)), list(_sound_tracks(mask))
+    if container in HOLD_NO_EMPTY_TRACK:
+        wanted = [track for track in wanted if not track.empty]
+    yield _check(
+        "audio tracks",
+        len(wanted) == len(found),
+        str(len(found)),
+        f"The mask has {len(found)} sound tracks; the source {len(wanted)}.",
+    )
+    for number, (ours, theirs) in enumerate(zip(found, wanted, strict=True), 1):
+        yield _check(
+            "audio language",
+            ours.language == theirs.language,
+            f"track {number}: {ours.language}",
+            f"Sound track {number} is in {ours.language}; in the source in {theirs.language}.",
+        )
+        copied = ours.codec == theirs.codec
+        tolerance_s = _COPIED_S if copied else _TRANSCODED_S
+        tolerance_s += ours.tick_s / 2 + _ROUNDING_S
+        yield _check(
+            "audio start",
+            abs(ours.start_s - theirs.start_s) <= tolerance_s,
+            f"track {number}: {ours.start_s - start_s:+.4f} s",
+            f"Sound track {number} starts at {ours.start_s:.4f} s; in the source at {theirs.start_s:.4f} s.",
+        )
+        yield _check(
+            "audio end",
+            abs(ours.end_s - theirs.end_s) <= (_COPIED_END_S if copied else 2 * _TRANSCODED_S),
+            f"track {number}: {ours.end_s:.4f} s",
+            f"Sound track {number} ends at {ours.end_s:.4f} s; in the source at {theirs.end_s:.4f} s.",
+        )
+
+
+def _sound_tracks(path: Path) -> Iterator[_Sound]:
+    """Each sound track with the time of its first decoded sample and the end of its last packet."""
+    with path.open("rb") as file:
+        container = recognise(Window(file, max_bytes=1 << 40))
+    with open_container(container, path) as opened:
+        tracks = [track for track in opened.streams.audio if track.codec_context]
+        starts: dict[int, float] = {}
+        ends: dict[int, Fraction] = {}
+        try:
+            for packet in opened.demux(tracks) if tracks else ():
+                if packet.is_corrupt:  # cut off: it is left out of a mask
+                    continue
+                index = packet.stream.index
+                if index not in starts:
+                    start_s = _first_sample_s(packet)
+                    if start_s is not None:
+                        starts[index] = start_s
+                if packet.pts is not None:
+                    base = fraction(packet.time_base) or Fraction(1)
+                    # End to end, where stamps overlap (some AVI), as players hear it.
+                    start = max(packet.pts * base, ends.get(index, packet.pts * base))
+                    ends[index] = start + (packet.duration or 0) * base
+        except av.FFmpegError:
+            pass  # a sound that breaks off ends there, in both files
+        for track in tracks:
+            yield _Sound(
+                track.codec_context.codec.canonical_name,
+                _language(track),
+                float(fraction(track.time_base) or 0),
+                starts.get(track.index, 0.0),
+                float(ends.get(track.index, 0)),
+                empty=track.index not in ends,
+            )
+
+
+def _first_sample_s(packet: AnyPacket) -> float | None:
+    try:
+        frames = packet.decode()
+    except av.FFmpegError:
+        return None
+    for frame in frames:
+        if frame.pts is not None and frame.time_base:
+            return float(
+                frame.pts * Fraction(frame.time_base.numerator, frame.time_base.denominator)
+            )
+    return None
+
+
+def _language(track: AudioStream) -> str | None:
+    language = track.language
+    if language in (None, "und"):
+        return None
+    return BIBLIOGRAPHIC.get(language, language)

@@ -1,0 +1,198 @@
+"""The API process: what it is made of, and how it runs."""
+
+import asyncio
+from types import FrameType
+
+import structlog
+import uvicorn
+import uvloop
+from litestar import Litestar
+from litestar.di import Provide
+from litestar.types import ASGIApp
+
+from foremask.errors import SettingsInvalid
+from foremask.machine import process_setup
+from foremask.machine.memory import share_of_memory
+from foremask.options import Limits
+from foremask.service.api import (
+    downloads,
+    health,
+    job_routes,
+    openapi,
+    pages,
+    playground_routes,
+    problems,
+    uploads,
+)
+from foremask.service.api.connection import Gate, GatedConfig
+from foremask.service.api.middleware import RequestMiddleware
+from foremask.service.api.probing import PROBES_AT_ONCE, GuardedProber, Prober
+from foremask.service.api.read_limit import Throttle
+from foremask.service.api.request_context import Service
+from foremask.service.fetch import Outbound
+from foremask.service.jobs.database import Database, open_database
+from foremask.service.jobs.process_totals import CountReporter, keep_reporting
+from foremask.service.sandbox.pool import MediaPool
+from foremask.service.settings import Settings
+from foremask.service.storage.objects import Objects, local_url, open_objects
+
+log = structlog.get_logger(__name__)
+
+READS_PER_SECOND = 2000  # for each token and process; what one API process can answer
+READS_BURST = 4000
+OWN_FILES = 256  # database, origins, store, children, the program itself
+STOP_S = 10  # a probe may take eight
+DATABASE_CONNECTIONS = 16
+DATABASE_CALL_S = 4.0  # callers are answered within 5 s, also when the server has stopped
+
+HANDLERS = (
+    job_routes.submit,
+    job_routes.probe,
+    job_routes.status,
+    uploads.start_upload,
+    uploads.receive_upload,
+    downloads.download,
+    health.healthz,
+    health.readyz,
+    health.metrics_page,
+    openapi.document,
+    playground_routes.strip,
+    playground_routes.convert,
+    playground_routes.mask,
+    playground_routes.deliveries,
+    playground_routes.receive,
+    playground_routes.clip,
+    pages.named,
+    pages.static,
+)
+
+
+def create_app(
+    settings: Settings,
+    database: Database,
+    objects: Objects,
+    outbound: Outbound,
+    prober: Prober,
+    *,
+    limits: Limits | None = None,
+    stopping: asyncio.Event | None = None,
+    sandbox: str = "none",
+) -> ASGIApp:
+    """The application over parts that are open already; setting ``stopping`` ends the held connections.
+
+    ``sandbox`` says what confines the process that reads clips' headers.
+    """
+    service = Service(
+        settings=settings,
+        database=database,
+        objects=objects,
+        outbound=outbound,
+        prober=prober,
+        limits=limits or Limits(),
+        reads=Throttle(READS_PER_SECOND, READS_BURST),
+        stopping=stopping or asyncio.Event(),
+        sandbox=sandbox,
+    )
+
+    def give_service() -> Service:
+        return service
+
+    app = Litestar(
+        route_handlers=HANDLERS,
+        dependencies={"service": Provide(give_service, sync_to_thread=False)},
+        exception_handlers=problems.HANDLERS,
+        openapi_config=None,  # ours is exact: openapi.py
+        request_max_body_size=None,  # parsing.py counts, and says how many are allowed
+        debug=False,
+        logging_config=None,
+    )
+    return RequestMiddleware(app)
+
+
+def run(settings: Settings) -> None:
+    """Serve until a signal says stop; ``settings.database_url`` names a database that has the schema."""
+    uvloop.run(serve(settings))
+
+
+async def serve(settings: Settings) -> None:
+    """Open the parts, answer, close the parts."""
+    if settings.database_url is None:
+        raise SettingsInvalid("The API needs the URL of a database.", param="FOREMASK_DATABASE_URL")
+    stopping = asyncio.Event()
+    stored_at = settings.objects_url or local_url(settings.data_dir / "objects")
+    async with (
+        open_database(
+            settings.database_url, connections=DATABASE_CONNECTIONS, call_s=DATABASE_CALL_S
+        ) as database,
+        Outbound(
+            allow_private=settings.allow_private, min_bytes_per_s=settings.min_bytes_per_second
+        ) as outbound,
+        MediaPool(
+            settings.data_dir / "scratch" / "api",
+            slots=PROBES_AT_ONCE,
+            sandbox=settings.sandbox,
+            operations="foremask.service.sandbox.probe_child",
+            prepare=("wait", {}),
+            spare_from_bytes=0,  # it is small, and each token's probes begin in a new one
+        ) as pool,
+    ):
+        objects = await open_objects(stored_at, settings.base_url)
+        limits = Limits(
+            max_frames=settings.max_frames,
+            memory_bytes=settings.job_memory or share_of_memory(settings.workers),
+        )
+        prober = GuardedProber(outbound, objects, pool, limits)
+        app = create_app(
+            settings,
+            database,
+            objects,
+            outbound,
+            prober,
+            limits=limits,
+            stopping=stopping,
+            sandbox=str(pool.level),
+        )
+        log.info("api.started", sandbox=str(pool.level), at=settings.base_url)
+        reporter = CountReporter("api", process_setup.name(), 0, str(pool.level))
+        background_tasks = [
+            asyncio.create_task(uploads.keep_sweeping(objects, database)),
+            asyncio.create_task(keep_reporting(database, reporter)),
+        ]
+        try:
+            await Server(app, settings, stopping).serve()
+        finally:
+            for task in background_tasks:
+                task.cancel()
+            await asyncio.wait(background_tasks)
+
+
+class Server(uvicorn.Server):
+    """uvicorn, set up for us; a signal also ends the connections that wait for a job."""
+
+    def __init__(self, app: ASGIApp, settings: Settings, stopping: asyncio.Event) -> None:
+        downloads = process_setup.raise_open_files()
+        backlog = min(2048, downloads // 8)
+        # What is accepted at once is counted afterwards: the backlog must fit under the limit too.
+        limit = max(1, min(settings.connections, downloads - OWN_FILES - backlog))
+        if limit < settings.connections:
+            log.warning("api.few_files", open_files=downloads, connections=limit)
+        super().__init__(
+            GatedConfig(
+                app,
+                Gate(limit, float(settings.idle_timeout_s), min(limit, backlog)),
+                host=settings.host,
+                port=settings.port,
+                ws="none",
+                access_log=False,
+                log_config=None,
+                server_header=False,
+                timeout_graceful_shutdown=STOP_S,
+                backlog=backlog,
+            )
+        )
+        self._stopping = stopping
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A signal has come."""
+        self._stopping.set()
+        super().handle_exit(sig, frame)

@@ -1,0 +1,54 @@
+"""Who is asking: the token of a request, from any of three headers."""
+
+from foremask.errors import TokenInvalid, TokenMissing
+from foremask.service.api.request_context import REQUEST_ID, ApiRequest, Call
+from foremask.service.jobs import admission
+from foremask.service.jobs.admission import Keyed
+from foremask.service.jobs.database import Database
+from foremask.service.jobs.tokens import token_hash
+
+MAX_TOKEN_LENGTH = 512
+REMEDY = (
+    "Send the token in the header api_token, or as 'Authorization: Bearer TOKEN', or in x-api-key "
+    "(some proxies drop headers with an underscore)."
+)
+
+
+def read_token(request: ApiRequest) -> bytes:
+    """The SHA-256 of the request's token: all that is looked up, and all that is stored.
+
+    Raises TokenMissing or TokenInvalid. The database finds the hash by its index: how long that takes
+    tells nothing of a token, for nobody can choose a hash byte by byte.
+    """
+    headers = request.headers
+    # Read from a file or pasted, a token often ends in a newline or a blank.
+    token = (headers.get("api_token") or headers.get("x-api-key") or "").strip()
+    if not token:
+        scheme, _, credentials = headers.get("authorization", "").partition(" ")
+        token = credentials.strip() if scheme.lower() == "bearer" else ""
+    if not token:
+        raise TokenMissing(f"The request carries no token. {REMEDY}", param="api_token")
+    if len(token) > MAX_TOKEN_LENGTH:
+        raise TokenInvalid("The token is unknown, revoked or expired.", param="api_token")
+    return token_hash(token)
+
+
+async def charge(request: ApiRequest, database: Database) -> Call:
+    """Check the token and take one request off its rate; the answer's headers then say what is left."""
+    call = Call(await admission.charge_rate(database, read_token(request)))
+    request.scope["state"]["call"] = call
+    return call
+
+
+async def find_keyed(request: ApiRequest, database: Database, key: str) -> Keyed | None:
+    """The job that the token's key has made, charging nothing; the answer's headers say what is left."""
+    keyed = await admission.find_keyed(database, read_token(request), key)
+    if keyed is not None:
+        request.scope["state"]["call"] = Call(keyed.grant)
+    return keyed
+
+
+def request_id(request: ApiRequest) -> str:
+    """The id that this request goes by, in its answer and in the log."""
+    ours: str = request.scope[REQUEST_ID]  # type: ignore[literal-required]
+    return ours

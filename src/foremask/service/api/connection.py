@@ -1,0 +1,365 @@
+"""One HTTP connection: what it may cost in bytes and time, and our own error where the parser refuses; on uvicorn.
+
+uvicorn's protocol bounds neither the headers, nor the time that they take, nor the number of connections, and
+answers what its parser refuses in plain text: docs/adr/0094.
+"""
+
+import asyncio
+import re
+import uuid
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any
+
+import httptools
+import msgspec
+import structlog
+import uvicorn
+from litestar.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from foremask.errors import (
+    ForemaskError,
+    HeadersTooLarge,
+    HttpInvalid,
+    MethodNotAllowed,
+    RequestTooSlow,
+    ServiceUnavailable,
+    TargetTooLong,
+)
+from foremask.service.jobs.records import error_facts
+from foremask.service.observability.metrics import answered, refused
+
+MAX_TARGET_BYTES = 16 << 10
+MAX_HEAD_BYTES = 64 << 10
+MAX_PIPELINED = 16
+FRAMING_PER_BYTE = 8  # a chunk of one byte costs five more
+HEAD_S = 10.0
+BODY_WINDOW_S = 10.0
+BODY_BYTES_PER_S = 256
+STALLED_S = 60.0  # a reader of an answer who takes nothing for so long
+LINGER_S = 1.0  # what is still on its way is read, or its reset would overtake the answer
+LINGER_BYTES = 1 << 20
+GRACE_S = 1.0  # before this a connection is not called silent: its request may be on its way
+RESERVE = 32  # connections over the limit, for whoever watches the service
+HEALTH = frozenset({b"/healthz", b"/readyz", b"/metrics"})
+METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
+_METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64} [/*h]")
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Gate:
+    """How many connections there may be; ``burst`` more while all are too young to be called silent.
+
+    ``waiting`` has those that no request is under way on, the oldest first, and when each began to wait.
+    """
+
+    limit: int
+    idle_s: float
+    burst: int
+    waiting: dict["Connection", float] = field(default_factory=dict)
+
+    def silent(self, now: float, connections: int) -> "Connection | None":
+        """The connection that has to make room for a new one, or None."""
+        oldest = next(iter(self.waiting), None)
+        if oldest is None or connections <= self.limit:
+            return None
+        is_silent = now - self.waiting[oldest] >= GRACE_S
+        return oldest if is_silent or connections > self.limit + self.burst else None
+
+
+class GatedConfig(uvicorn.Config):
+    """uvicorn's settings, and the gate that its connections share."""
+
+    def __init__(self, app: ASGIApp, gate: Gate, **settings: Any) -> None:  # noqa: ANN401
+        super().__init__(app, http=Connection, **settings)
+        self.gate = gate
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's connection within our bounds."""
+
+    def __init__(
+        self,
+        config: GatedConfig,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self._gate = config.gate
+        self._over_limit = False
+        self._refusal: ForemaskError | None = None
+        self._refused = False
+        self._heard = False
+        self._head_bytes = 0
+        self._framing_bytes = 0
+        self._body_bytes = 0
+        self._window_bytes = 0
+        self._lingered_bytes = 0
+        self._requests = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self._stall: asyncio.TimerHandle | None = None
+
+    # Connections come and go
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take it; over the limit, whoever has been silent for longest makes room."""
+        super().connection_made(transport)  # type: ignore[arg-type]
+        silent = self._gate.silent(self.loop.time(), len(self.connections))
+        if silent is not None:
+            silent.leave()
+        elif len(self.connections) > self._gate.limit + self._gate.burst + RESERVE:
+            self.transport.abort()
+            return
+        elif len(self.connections) > self._gate.limit and not self._gate.waiting:
+            self._over_limit = True
+        self._await_request(HEAD_S)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        self._gate.waiting.pop(self, None)
+        self._set_timer(0.0)
+        self.resume_writing()
+        super().connection_lost(exc)
+
+    def leave(self) -> None:
+        """Close a connection on which nothing is under way."""
+        self._gate.waiting.pop(self, None)
+        self.connections.discard(self)  # its place is free at once; the descriptor follows
+        self.transport.abort()
+
+    def _await_request(self, seconds: float) -> None:
+        self._gate.waiting[self] = self.loop.time()
+        self._heard = False
+        self._set_timer(seconds)
+
+    def _set_timer(self, seconds: float) -> None:
+        """What is awaited must have come within ``seconds``; 0 awaits nothing."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.loop.call_later(seconds, self._late) if seconds else None
+
+    def _late(self) -> None:
+        self._timer = None
+        if self.transport.is_closing():
+            return
+        if self in self._gate.waiting:
+            if self._heard and not self._owes_body():
+                self._refuse(
+                    RequestTooSlow(
+                        f"The headers were not complete after {HEAD_S:g} s.", limit=HEAD_S
+                    )
+                )
+            else:
+                self.transport.close()
+        elif self._owes_body():
+            least = int(BODY_BYTES_PER_S * BODY_WINDOW_S)
+            if self._window_bytes < least and not self.flow.read_paused:
+                self._refuse(
+                    RequestTooSlow(
+                        f"{self._window_bytes} bytes of the body came in {BODY_WINDOW_S:g} s; at least"
+                        f" {least} must.",
+                        limit=least,
+                        actual=self._window_bytes,
+                    )
+                )
+                return
+            self._window_bytes = 0
+            self._set_timer(BODY_WINDOW_S)
+
+    def _last(self) -> RequestResponseCycle | None:
+        """The request that came last; None before the first."""
+        return self.cycle
+
+    def _owes_body(self) -> bool:
+        last = self._last()
+        return last is not None and last.more_body
+
+    def pause_writing(self) -> None:
+        """The reader of the answer is slower than the answer."""
+        super().pause_writing()
+        if self._stall is None:
+            self._stall = self.loop.call_later(STALLED_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The reader goes on."""
+        if self._stall is not None:
+            self._stall.cancel()
+            self._stall = None
+        if self.flow is not None:
+            super().resume_writing()
+
+    # Bytes come in
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and refuse what is no request or too much of one."""
+        if self._refused:
+            self._lingered_bytes += len(data)
+            if self._lingered_bytes > LINGER_BYTES:
+                self.transport.abort()
+            return
+        if self.transport.is_closing():
+            return
+        self._unset_keepalive_if_required()
+        if not self._heard and self in self._gate.waiting:
+            self._heard = True
+            self._set_timer(HEAD_S)
+        self._framing_bytes += len(data)
+        before = self._requests
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            if (
+                self.cycle is not None
+            ):  # we speak nothing else: this request is the connection's last
+                self.cycle.keep_alive = False
+        except httptools.HttpParserError as error:
+            first = data if self._requests == before else b""
+            self._refuse(self._refusal or self._described(error, first))
+            return
+        if self._framing_bytes > MAX_HEAD_BYTES + FRAMING_PER_BYTE * self._body_bytes:
+            self._refuse(self._too_large())
+
+    def _described(self, error: httptools.HttpParserError, data: bytes) -> ForemaskError:
+        if isinstance(error, httptools.HttpParserInvalidMethodError) and _METHOD.match(data):
+            return MethodNotAllowed(f"No path takes this method; there are {METHODS}.")
+        detail = "" if isinstance(error, httptools.HttpParserCallbackError) else f": {error}"
+        return HttpInvalid(f"This is not a request of HTTP/1.1{detail}.")
+
+    def _too_large(self) -> HeadersTooLarge:
+        return HeadersTooLarge(
+            f"The request line and the headers have over {MAX_HEAD_BYTES} bytes in all.",
+            limit=MAX_HEAD_BYTES,
+        )
+
+    def _stop_parsing(self, error: ForemaskError) -> None:
+        self._refusal = error
+        raise error
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._head_bytes = self._body_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the request line."""
+        super().on_url(url)
+        if len(self.url) > MAX_TARGET_BYTES:
+            self._stop_parsing(
+                TargetTooLong(
+                    f"The request line has over {MAX_TARGET_BYTES} bytes; a clip's URL belongs into"
+                    " the JSON body.",
+                    limit=MAX_TARGET_BYTES,
+                )
+            )
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or a trailer."""
+        self._head_bytes += len(name) + len(value) + 4
+        if self._head_bytes + len(self.url) > MAX_HEAD_BYTES:
+            self._stop_parsing(self._too_large())
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The request can be answered."""
+        if self._over_limit and self.url.partition(b"?")[0] not in HEALTH:
+            self._stop_parsing(
+                ServiceUnavailable(
+                    f"There are {self._gate.limit} connections with requests under way, as many as"
+                    " may be; try again in a moment.",
+                    limit=self._gate.limit,
+                )
+            )
+        if len(self.pipeline) >= MAX_PIPELINED:
+            self._stop_parsing(
+                HttpInvalid(
+                    f"Over {MAX_PIPELINED} requests were sent without waiting for an answer.",
+                    limit=MAX_PIPELINED,
+                )
+            )
+        super().on_headers_complete()
+        if self._over_limit:
+            self.cycle.keep_alive = False
+        self._gate.waiting.pop(self, None)
+        self._window_bytes = 0
+        self._set_timer(BODY_WINDOW_S)
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        self._framing_bytes -= len(body)
+        self._body_bytes += len(body)
+        self._window_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is here in whole."""
+        self._framing_bytes = 0
+        self._requests += 1
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """The answer is on its way; what the parser has refused behind the request is answered now."""
+        super().on_response_complete()
+        if self.transport.is_closing():
+            return
+        if self._refusal is not None and not self.pipeline:
+            self._refuse(self._refusal)
+        elif not self.pipeline:
+            self._unset_keepalive_if_required()
+            # An answer that came before the end of the body: the rest must not take for ever.
+            self._await_request(self._gate.idle_s)
+
+    # Saying no
+
+    def _refuse(self, error: ForemaskError) -> None:
+        """Answer and close, but never in the place of another answer that is under way."""
+        cycle = self._last()
+        if cycle is not None and not cycle.response_complete:
+            if cycle.response_started:
+                self.transport.abort()  # half an answer is there already: only its end can say so
+                return
+            if not cycle.more_body or self.pipeline:
+                self._refusal = error  # it comes after those that are under way
+                self._refused = True
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self._refused = True
+        self._gate.waiting.pop(self, None)
+        self._set_timer(0.0)
+        self._unset_keepalive_if_required()
+        self.transport.write(_answer(error, self.server_state.default_headers))
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+        self.loop.call_later(LINGER_S, self.transport.close)
+
+
+def _answer(error: ForemaskError, headers: list[tuple[bytes, bytes]]) -> bytes:
+    """The whole answer, in the shape that every refusal has."""
+    request_id = str(uuid.uuid4())
+    body = msgspec.json.encode({"request_id": request_id, "error": error_facts(error)})
+    answer_headers = [
+        *((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers),
+        ("content-type", "application/json"),
+        ("content-length", str(len(body))),
+        ("cache-control", "no-store"),
+        ("x-content-type-options", "nosniff"),
+        ("x-request-id", request_id),
+        ("connection", "close"),
+    ]
+    if isinstance(error, MethodNotAllowed):
+        answer_headers.append(("allow", METHODS))
+    if isinstance(error, ServiceUnavailable):
+        answer_headers.append(("retry-after", "1"))
+    answered("other", "unknown", error.code, 0.0)
+    refused(error.reason)
+    log.debug("http.refused", request_id=request_id, reason=error.reason, status=error.code)
+    lines = [
+        f"HTTP/1.1 {error.code} {HTTPStatus(error.code).phrase}",
+        *(f"{name}: {value}" for name, value in answer_headers),
+    ]
+    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body

@@ -1,0 +1,133 @@
+"""Stored files over HTTP, to whoever has a signed link: whole, in part, or only the head."""
+
+import re
+from datetime import datetime
+from email.utils import format_datetime, parsedate_to_datetime
+
+from litestar import HttpMethod
+from litestar.params import FromPath
+from litestar.types import ASGIApp
+
+from foremask.errors import ObjectLost, PreconditionFailed, RangeInvalid, RequestUnknown
+from foremask.service.api.request_context import (
+    ApiRequest,
+    ServiceDependency,
+    StreamAnswer,
+    readable,
+)
+from foremask.service.storage.objects import FILES_PATH, Stored, media_type
+
+_RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))")
+
+
+@readable(FILES_PATH + "{key:path}")
+async def download(request: ApiRequest, service: ServiceDependency, key: FromPath[str]) -> ASGIApp:
+    """Send a stored file; the link itself is the permission."""
+    key = key.lstrip("/")
+    query = request.query_params
+    service.objects.check_link(key, query.get("expires", ""), query.get("signature", ""))
+    try:
+        stored = await service.objects.head(key)
+    except ObjectLost:
+        raise RequestUnknown(
+            "This file is not stored, or no longer: results and uploads are kept for a time.",
+        ) from None
+    headers = {
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, max-age=3600",
+        "Content-Disposition": f'attachment; filename="{key.rpartition("/")[2]}"',
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "ETag": stored.etag,
+        "Last-Modified": format_datetime(stored.modified_at, usegmt=True),
+    }
+    _check_version(request, stored)
+    if _unchanged(request, stored):
+        return StreamAnswer(304, headers, None)
+    span = _span(request, stored)
+    start, stop = span or (0, stored.size)
+    headers["Content-Type"] = media_type(key)
+    headers["Content-Length"] = str(stop - start)
+    if span:
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{stored.size}"
+    wanted = request.method == HttpMethod.GET
+    return StreamAnswer(
+        206 if span else 200,
+        headers,
+        service.objects.stream(key, start, stop - start) if wanted else None,
+    )
+
+
+def _check_version(request: ApiRequest, stored: Stored) -> None:
+    """Raise PreconditionFailed for another version than If-Match names, or If-Unmodified-Since where it is not there.
+
+    RFC 9110 wants a strong comparison here: a tag that begins with W/ matches nothing.
+    """
+    etags = request.headers.get("if-match")
+    since = _date(request.headers.get("if-unmodified-since"))
+    if etags is not None:
+        same = etags.strip() == "*" or stored.etag in {each.strip() for each in etags.split(",")}
+    else:
+        same = since is None or _second(stored) <= since
+    if not same:
+        raise PreconditionFailed(
+            f"The file is another version than the condition names: its ETag is {stored.etag}.",
+            param="If-Match" if etags is not None else "If-Unmodified-Since",
+        )
+
+
+def _second(stored: Stored) -> datetime:
+    """When the file was stored, as HTTP's dates can say it."""
+    return stored.modified_at.replace(microsecond=0)
+
+
+def _date(text: str | None) -> datetime | None:
+    """The moment that a header names; None for no date, or one without a zone."""
+    try:
+        moment = parsedate_to_datetime(text or "")
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return moment if moment.tzinfo is not None else None
+
+
+def _unchanged(request: ApiRequest, stored: Stored) -> bool:
+    """Whether the caller has these very bytes: If-None-Match, which outweighs If-Modified-Since."""
+    etags = request.headers.get("if-none-match")
+    if etags is not None:
+        known = {each.strip().removeprefix("W/") for each in etags.split(",")}
+        return "*" in known or stored.etag in known
+    since = _date(request.headers.get("if-modified-since"))
+    return since is not None and _second(stored) <= since
+
+
+def _same_version(request: ApiRequest, stored: Stored) -> bool:
+    """Whether If-Range, where it is there, names this version: by its tag, or by the very date of it."""
+    condition = request.headers.get("if-range")
+    return condition in (None, stored.etag) or _date(condition) == _second(stored)
+
+
+def _span(request: ApiRequest, stored: Stored) -> tuple[int, int] | None:
+    """The bytes asked for, as [start, stop); None for all of them.
+
+    More than one range, or a form that nobody knows, asks for all (RFC 9110 allows it), and so does a
+    range of a version that is no more. Raises RangeInvalid.
+    """
+    match = _RANGE.fullmatch(request.headers.get("range", ""))
+    if match is None or not _same_version(request, stored):
+        return None
+    first, last, suffix = match.groups()
+    if suffix is not None:
+        start, stop = max(0, stored.size - int(suffix)), stored.size
+    else:
+        start = int(first)
+        stop = min(int(last) + 1, stored.size) if last else stored.size
+        if last and int(last) < start:
+            return None  # not a range at all
+    if start >= stop:
+        error = RangeInvalid(
+            f"The file has {stored.size} bytes, and the range begins behind them.",
+            param="Range",
+            limit=stored.size,
+            actual=start,
+        )
+        raise error
+    return start, stop

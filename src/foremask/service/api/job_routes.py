@@ -1,0 +1,176 @@
+"""Jobs over HTTP: submit, read, cancel, and probe without starting any."""
+
+import asyncio
+import re
+import time
+
+import structlog
+from litestar import HttpMethod, post, route
+from litestar.params import FromPath
+from litestar.response.base import ASGIResponse
+
+from foremask.errors import Internal, RequestUnknown, UrlUnreachable
+from foremask.service.api import parsing
+from foremask.service.api.auth import charge, find_keyed, read_token, request_id
+from foremask.service.api.probing import BUDGET_S, locate
+from foremask.service.api.problems import rate_headers
+from foremask.service.api.request_context import (
+    ApiRequest,
+    Call,
+    Service,
+    ServiceDependency,
+    json_answer,
+)
+from foremask.service.jobs import admission, records, wire_format
+from foremask.service.jobs.admission import NewJob
+from foremask.service.jobs.records import Record, error_facts
+from foremask.service.jobs.webhook_inbox import receiver_url
+from foremask.service.observability.traces import Span, first_span, span
+
+HOLD_S = 25.0  # the vendor's SDK gives up reading after 30 s
+HOLD_POLL_S = 0.25
+_REQUEST_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+
+log = structlog.get_logger(__name__)
+
+
+SUBMIT_PATHS = (
+    "/v2/video/segment/foreground_mask",
+    "/v2/video/edit/foreground_mask",
+    "/v2/video/generate/foreground_mask",
+    "/foreground_mask",
+)
+"""One call: the hosted service's SDK, its collection and its OpenAPI document each name another path."""
+
+
+@post(list(SUBMIT_PATHS), status_code=202)
+async def submit(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
+    """Start a job, or say exactly why not."""
+    hold_until = time.monotonic() + HOLD_S
+    with first_span(request_id(request), "POST foreground_mask") as job_trace:
+        made, sync = await _accepted(request, service, job_trace)
+    if sync and (record := await _ended(request, service, made, hold_until)):
+        body = wire_format.status_json(record, service.objects.link)
+        return json_answer(body, 200, rate_headers(request.scope))
+    return json_answer(
+        {"request_id": made, "status_url": f"{service.settings.base_url}/v2/status/{made}"},
+        202,
+        rate_headers(request.scope),
+    )
+
+
+async def _accepted(request: ApiRequest, service: Service, job_trace: Span) -> tuple[str, bool]:
+    """The id of the job that the request has made, or its key had before; and whether to wait for its end."""
+    key = parsing.idempotency_key(request)
+    if key is not None and (made := await find_keyed(request, service.database, key)):
+        # The same request again costs neither rate nor quota, whatever has become of the clip since.
+        service.reads.take(read_token(request))
+        asked = parsing.parse_submission(await parsing.read_object(request))
+        admission.check_same_body(made, asked.body_hash)
+        job_trace.note(preset=asked.preset.value, job=made.request_id)
+        return made.request_id, asked.sync
+    call = await charge(request, service.database)
+    owner = str(call.grant.token_id)
+    asked = parsing.parse_submission(await parsing.read_object(request))
+    parsing.check_idempotency_key(request)
+    source = await locate(asked.video, service.objects, service.outbound, owner)
+    await _check_webhook(service, call, asked.webhook_url)
+    with span("probe"):
+        clip = await service.prober.probe(source, asked.preset, owner)
+    service.objects.check_free(2 * (clip or {}).get("size_bytes", 0), service.settings.free_reserve)
+    with span("admit"):
+        admitted = await admission.admit(
+            service.database,
+            NewJob(
+                request_id=request_id(request),
+                token_id=call.grant.token_id,
+                video_url=source.url,
+                source_key=source.key,
+                preset=asked.preset,
+                quality=asked.quality,
+                webhook_url=asked.webhook_url,
+                idempotency_key=key,
+                body_hash=asked.body_hash,
+                clip=clip,
+            ),
+            storage_limit=service.storage_limit,
+        )
+    made_id = admitted.request_id
+    job_trace.note(
+        preset=asked.preset.value, job=made_id if made_id != request_id(request) else None
+    )
+    return made_id, asked.sync
+
+
+@post("/v2/video/probe", status_code=200)
+async def probe(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
+    """Say what a job would be told, and start nothing."""
+    call = await charge(request, service.database)
+    asked = parsing.parse_submission(await parsing.read_object(request))
+    source = await locate(asked.video, service.objects, service.outbound, str(call.grant.token_id))
+    await _check_webhook(service, call, asked.webhook_url)
+    clip = await service.prober.probe_now(source, asked.preset, str(call.grant.token_id))
+    if clip is None:
+        raise UrlUnreachable(
+            f"The origin did not give enough of the clip within {BUDGET_S:.0f} s to tell what it is; "
+            "a job would be accepted and told later.",
+            param="video",
+            limit=BUDGET_S,
+        )
+    return json_answer(
+        {"request_id": request_id(request), "result": clip}, 200, rate_headers(request.scope)
+    )
+
+
+@route(
+    "/v2/status/{job:str}",
+    http_method=[HttpMethod.GET, HttpMethod.HEAD, HttpMethod.DELETE],
+    status_code=200,
+)
+async def status(
+    request: ApiRequest, service: ServiceDependency, job: FromPath[str]
+) -> ASGIResponse:
+    """Where a job is, also one that failed; or cancel it, which changes nothing for one that has ended.
+
+    One handler for all: Litestar's own answer to OPTIONS names the methods of one handler only.
+    """
+    token = read_token(request)
+    service.reads.take(token)
+    await check_id(service, token, job)
+    act = records.cancel if request.method == HttpMethod.DELETE else records.read
+    try:
+        record = await act(service.database, token, job)
+    except (ValueError, KeyError, TypeError):  # the row is there and makes no sense
+        log.exception("job.unreadable", job=job)
+        error = Internal(f"The record of this job cannot be read; report request {job}.")
+        return json_answer({"request_id": job, "status": "UNKNOWN", "error": error_facts(error)})
+    return json_answer(wire_format.status_json(record, service.objects.link))
+
+
+async def _check_webhook(service: Service, call: Call, url: str | None) -> None:
+    """Refuse a webhook that may not be called; the token's own receiver here always may."""
+    own = receiver_url(service.settings.base_url, call.grant.token_id)
+    if url is not None and url != own:
+        await service.outbound.check_url(url, "webhook_url", str(call.grant.token_id))
+
+
+async def check_id(service: Service, token: bytes, job: str) -> None:
+    """Refuse what cannot be the id of a job, once the token is known to be good."""
+    if not _REQUEST_ID.fullmatch(job):
+        await admission.check_token(service.database, token)
+        raise RequestUnknown("No request of this token has such an id.", param="request_id")
+
+
+async def _ended(
+    request: ApiRequest, service: Service, job: str, hold_until: float
+) -> Record | None:
+    """The job once it has ended; None when that takes longer than the connection can be held."""
+    token = read_token(request)
+    while not service.stopping.is_set():
+        record = await records.read(service.database, token, job)
+        if record.status.ended:
+            return record
+        if time.monotonic() + HOLD_POLL_S > hold_until:
+            return None
+        await asyncio.sleep(HOLD_POLL_S)
+    return None

@@ -1,0 +1,68 @@
+"""The outermost layer: gives each request its id, tidies its path, measures and logs its answer."""
+
+import re
+import time
+import uuid
+
+import structlog
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+
+from foremask.service.api.request_context import REQUEST_ID
+from foremask.service.observability.metrics import answered
+
+log = structlog.get_logger("foremask.http")
+
+_SLASHES = re.compile(r"//+")
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+)
+
+
+class RequestMiddleware:
+    """Wraps the application. A client whose base URL ends in ``/`` asks for ``//v2/…``: that is the same path."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] == ScopeType.HTTP:
+            await self._serve(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _serve(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        scope["path"] = _SLASHES.sub("/", scope["path"])
+        request_id = str(uuid.uuid4())
+        scope[REQUEST_ID] = request_id  # type: ignore[literal-required]
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        started = time.perf_counter()
+        status = 500
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [
+                    *message["headers"],
+                    (b"x-request-id", request_id.encode()),
+                    *_HEADERS,
+                ]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, answer)
+        finally:
+            seconds = time.perf_counter() - started
+            route = scope.get("path_template") or "unknown"
+            answered(scope["method"], route, status, seconds)
+            log.debug(
+                "http.request",
+                method=scope["method"],
+                path=scope["path"],  # never the query: it may hold a signature
+                status=status,
+                seconds=round(seconds, 4),
+            )
+            structlog.contextvars.unbind_contextvars("request_id")

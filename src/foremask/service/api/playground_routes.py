@@ -1,0 +1,211 @@
+"""What the playground needs beyond the API that everybody has: strips, other presets, callbacks, clips to show."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncGenerator
+from typing import IO
+
+import msgspec
+from litestar import post
+from litestar.params import FromPath
+from litestar.response.base import ASGIResponse
+from litestar.types import ASGIApp
+
+from foremask.errors import BodyTooLarge, FileTooLarge, ObjectLost, RequestUnknown, UrlUnreachable
+from foremask.options import REENCODE_ONLY, Preset
+from foremask.service.api import parsing
+from foremask.service.api.auth import charge, read_token, request_id
+from foremask.service.api.job_routes import check_id
+from foremask.service.api.probing import locate
+from foremask.service.api.problems import rate_headers
+from foremask.service.api.request_context import (
+    ApiRequest,
+    Service,
+    ServiceDependency,
+    StreamAnswer,
+    json_answer,
+    readable,
+)
+from foremask.service.jobs import admission, records, webhook_inbox
+from foremask.service.jobs.admission import NewJob
+from foremask.service.jobs.records import Record
+from foremask.service.jobs.webhook_inbox import MAX_BODY_BYTES, RECEIVER_PATH
+from foremask.service.observability.traces import first_span
+from foremask.service.storage.objects import strip_key
+
+SHOWN_BYTES = 128 << 20
+FETCH_S = 60.0
+FETCHES_AT_ONCE = asyncio.Semaphore(2)
+BLOCK_BYTES = 1 << 20
+LINK_S = 86_400
+MAX_STRIP_BYTES = 4 << 20
+
+
+@readable("/v2/status/{job:str}/strip")
+async def strip(
+    request: ApiRequest, service: ServiceDependency, job: FromPath[str]
+) -> ASGIResponse:
+    """Of each frame of a mask its time, its coverage, and its change since the frame before."""
+    record = await _completed(request, service, job)
+    try:
+        rows = await service.objects.read(strip_key(record.result_key or ""), 0, MAX_STRIP_BYTES)
+    except ObjectLost:
+        raise RequestUnknown("This mask has no strip.", param="request_id") from None
+    return json_answer({"request_id": job, "result": {"frames": msgspec.Raw(rows)}})
+
+
+@post("/v2/status/{job:str}/convert", status_code=202)
+async def convert(
+    request: ApiRequest, service: ServiceDependency, job: FromPath[str]
+) -> ASGIResponse:
+    """Start a job that encodes a mask in another preset: from the stored mask, without the network."""
+    with first_span(request_id(request), "POST convert") as span:
+        call = await charge(request, service.database)
+        preset = parsing.parse_preset(await parsing.read_object(request))
+        record = await _completed(request, service, job)
+        admitted = await admission.admit(
+            service.database,
+            NewJob(
+                request_id=request_id(request),
+                token_id=call.grant.token_id,
+                source_key=record.result_key,
+                preset=preset,
+                quality=REENCODE_ONLY,
+                clip={"frames": record.frames_total},
+            ),
+        )
+        span.note(preset=preset.value)
+    made = admitted.request_id
+    return json_answer(
+        {"request_id": made, "status_url": f"{service.settings.base_url}/v2/status/{made}"},
+        202,
+        rate_headers(request.scope),
+    )
+
+
+@readable("/v2/playground/masks/{job:str}")
+async def mask(request: ApiRequest, service: ServiceDependency, job: FromPath[str]) -> ASGIResponse:
+    """A link to a mask that this very API serves, wherever the mask is stored: what the page may read."""
+    record = await _completed(request, service, job)
+    link = service.objects.own_link(record.result_key or "", LINK_S)
+    return json_answer({"request_id": job, "result": {"url": link}})
+
+
+@readable(RECEIVER_PATH)
+async def deliveries(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
+    """Where this token's callbacks can go to be seen here, and those that came within the hour."""
+    token = read_token(request)
+    service.reads.take(token)
+    token_id = await admission.check_token(service.database, token)
+    url = webhook_inbox.receiver_url(service.settings.base_url, token_id)
+    kept = await webhook_inbox.newest(service.database, token_id)
+    callbacks = [
+        {
+            "url": url,
+            "request_id": each.request_id,
+            "timestamp": each.stamp,
+            "signature": each.signature,
+            "body": each.body,
+            "received_at": each.at,
+        }
+        for each in kept
+    ]
+    return json_answer(
+        {"request_id": request_id(request), "result": {"url": url, "deliveries": callbacks}}
+    )
+
+
+@post(RECEIVER_PATH + "/{token:str}", status_code=200)
+async def receive(
+    request: ApiRequest, service: ServiceDependency, token: FromPath[str]
+) -> ASGIResponse:
+    """Take a callback, answered 204; the signature is the permission: only our own words are ever kept."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise BodyTooLarge(
+                f"The callback has over {MAX_BODY_BYTES} bytes.", limit=MAX_BODY_BYTES
+            )
+    names = ("bria-webhook-id", "bria-webhook-timestamp", "bria-webhook-signature")
+    job, stamp, signature = (request.headers.get(name, "") for name in names)
+    await webhook_inbox.keep(service.database, token, job, stamp, signature, bytes(body))
+    return ASGIResponse(status_code=204)
+
+
+@post("/v2/playground/clip", status_code=200)
+async def clip(request: ApiRequest, service: ServiceDependency) -> ASGIApp:
+    """The bytes of a clip that a job would accept, so that the page asks no other host for them."""
+    call = await charge(request, service.database)
+    owner = str(call.grant.token_id)
+    asked = parsing.parse_submission(await parsing.read_object(request))
+    source = await locate(asked.video, service.objects, service.outbound, owner)
+    folder = service.settings.data_dir / "scratch" / "api"
+    file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # closed by whoever streams it
+    try:
+        async with FETCHES_AT_ONCE:
+            size = await _fetch(service, source.url, source.key, file)
+        await _judge(service, file, size, asked.preset, owner)
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    headers = {
+        "Cache-Control": "no-store",
+        "Content-Length": str(size),
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "Content-Type": "application/octet-stream",
+        **rate_headers(request.scope),
+    }
+    return StreamAnswer(200, headers, _blocks(file))
+
+
+async def _fetch(service: Service, url: str | None, key: str | None, file: IO[bytes]) -> int:
+    if key is not None:
+        if (stored := (await service.objects.head(key)).size) > SHOWN_BYTES:
+            raise FileTooLarge(
+                f"The clip has {stored} bytes; at most {SHOWN_BYTES} are shown here.",
+                param="video",
+                limit=SHOWN_BYTES,
+                actual=stored,
+            )
+        async for block in service.objects.stream(key):
+            await asyncio.to_thread(file.write, block)
+    else:
+        await service.outbound.download(
+            url or "",
+            file,
+            max_bytes=min(SHOWN_BYTES, service.limits.max_bytes),
+            deadline_s=FETCH_S,
+        )
+    size = file.tell()
+    file.seek(0)
+    return size
+
+
+async def _judge(service: Service, file: IO[bytes], size: int, preset: Preset, owner: str) -> None:
+    """Refuse what is no clip by the very bytes: an origin may give the probe's requests another file than the download's."""
+    if await service.prober.probe_file(file, size, preset, owner) is None:
+        raise UrlUnreachable(
+            "The clip could not be read here in time; a job would be accepted.", param="video"
+        )
+
+
+async def _blocks(file: IO[bytes]) -> AsyncGenerator[bytes]:
+    with file:
+        while block := await asyncio.to_thread(file.read, BLOCK_BYTES):
+            yield block
+
+
+async def _completed(request: ApiRequest, service: Service, job: str) -> Record:
+    """The job, whose mask is there. Raises RequestUnknown."""
+    token = read_token(request)
+    service.reads.take(token)
+    await check_id(service, token, job)
+    record = await records.read(service.database, token, job)
+    if record.result_key is None:
+        raise RequestUnknown(
+            "This request has no mask: it has not completed, or the mask is kept no longer.",
+            param="request_id",
+        )
+    return record

@@ -1,0 +1,213 @@
+"""A look at a clip before its job is accepted: ranged reads outside, the parser in a confined child."""
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass, field
+from typing import IO, Any, Protocol
+
+import msgspec
+import structlog
+
+from foremask.errors import (
+    BY_REASON,
+    Internal,
+    LinkInvalid,
+    ObjectLost,
+    Overloaded,
+    UrlForbidden,
+    UrlStatus,
+)
+from foremask.options import Limits, Preset
+from foremask.service.fairness import FairSemaphore
+from foremask.service.fetch import MAX_READ_BYTES, Outbound, RangeUnavailable
+from foremask.service.observability import metrics
+from foremask.service.sandbox.pool import ChildDied, MediaPool
+from foremask.service.storage.objects import Objects
+
+BUDGET_S = 8.0
+PROBES_AT_ONCE = 4  # most of a probe is waiting for the origin; the child takes milliseconds
+PROBES_PER_OWNER = 2
+PLACE_S = 3.0
+
+type ReadAt = Callable[[int, int], Awaitable[bytes]]
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the clip is: at a URL of the caller's choice, or in our own store."""
+
+    url: str | None = None
+    key: str | None = None
+
+
+class Prober(Protocol):
+    """Looks at a clip and says what it is."""
+
+    async def probe(self, source: Source, preset: Preset, owner: str) -> dict[str, Any] | None:
+        """The clip's facts; None when the budget does not suffice. Raises the reason to refuse it."""
+        ...
+
+    async def probe_now(self, source: Source, preset: Preset, owner: str) -> dict[str, Any] | None:
+        """As `probe`, but raises Overloaded when the owner gets no place in time."""
+        ...
+
+    async def probe_file(
+        self, file: IO[bytes], size: int, preset: Preset, owner: str
+    ) -> dict[str, Any] | None:
+        """As `probe`, of a file that is here."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class GuardedProber:
+    """The real one. What it cannot tell within ``budget_s`` the worker tells later, in the same words."""
+
+    outbound: Outbound
+    objects: Objects
+    pool: MediaPool
+    limits: Limits
+    budget_s: float = BUDGET_S
+    places: FairSemaphore = field(
+        default_factory=lambda: FairSemaphore(
+            PROBES_AT_ONCE, PROBES_PER_OWNER, metrics.HELD_BACK.labels("probe").inc
+        )
+    )
+
+    async def probe(self, source: Source, preset: Preset, owner: str) -> dict[str, Any] | None:
+        """The clip's facts; None when the budget does not suffice. Raises the reason to refuse it."""
+        try:
+            return await self.probe_now(source, preset, owner)
+        except Overloaded:
+            return None  # a worker probes it later
+
+    async def probe_now(self, source: Source, preset: Preset, owner: str) -> dict[str, Any] | None:
+        """As `probe`, but raises Overloaded when the owner gets no place in time."""
+        outcome, began = "refused", time.monotonic()
+        try:
+            clip = await self._verdict_in_time(source, preset, owner)
+            outcome = "undecided" if clip is None else "judged"
+        except Overloaded:
+            outcome = "overloaded"
+            raise
+        else:
+            return clip
+        finally:
+            metrics.PROBE_SECONDS.labels(outcome).observe(time.monotonic() - began)
+
+    async def probe_file(
+        self, file: IO[bytes], size: int, preset: Preset, owner: str
+    ) -> dict[str, Any] | None:
+        """As `probe`, of a file that is here; where it is read, its position is anywhere afterwards."""
+
+        def read(offset: int, length: int) -> bytes:
+            return os.pread(file.fileno(), length, offset) if length > 0 and offset >= 0 else b""
+
+        async def read_at(offset: int, length: int) -> bytes:
+            return await asyncio.to_thread(read, offset, min(length, MAX_READ_BYTES))
+
+        try:
+            async with asyncio.timeout(self.budget_s):
+                return await self._ask(size, read_at, preset, owner)
+        except TimeoutError:
+            return None
+        except ChildDied as died:
+            log.warning("probe.died", notes=getattr(died, "__notes__", []))
+            return None
+
+    async def _verdict_in_time(
+        self, source: Source, preset: Preset, owner: str
+    ) -> dict[str, Any] | None:
+        try:
+            async with asyncio.timeout(self.budget_s):
+                if source.key is not None:
+                    return await self._stored(source.key, preset, owner)
+                return await self._remote(source.url or "", preset, owner)
+        except (TimeoutError, RangeUnavailable):
+            return None
+        except ChildDied as died:
+            log.warning("probe.died", notes=getattr(died, "__notes__", []))
+            return None
+
+    async def _remote(self, url: str, preset: Preset, owner: str) -> dict[str, Any] | None:
+        async with self.outbound.open_range_reader(
+            url, max_bytes=self.limits.max_bytes, owner=owner
+        ) as reader:
+            if reader.size is None:
+                return None
+            return await self._ask(reader.size, reader.read_at, preset, owner)
+
+    async def _stored(self, key: str, preset: Preset, owner: str) -> dict[str, Any]:
+        size = (await self.objects.head(key)).size
+
+        async def read_at(offset: int, length: int) -> bytes:
+            length = min(length, MAX_READ_BYTES, size - offset)
+            return await self.objects.read(key, offset, length) if length > 0 <= offset else b""
+
+        return await self._ask(size, read_at, preset, owner)
+
+    async def _ask(self, size: int, read_at: ReadAt, preset: Preset, owner: str) -> dict[str, Any]:
+        wanted = {"limits": asdict(self.limits), "size": size, "preset": preset.value}
+        try:
+            async with asyncio.timeout(PLACE_S):
+                await self.places.acquire(owner)
+        except TimeoutError:
+            raise Overloaded(
+                f"The clip could not be looked at within {PLACE_S:g} s: your other clips, or others', are "
+                "being looked at. Send the same request again.",
+                limit=PROBES_PER_OWNER,
+            ) from None
+        try:
+            value = await self.pool.run(
+                "probe", wanted, read_at=read_at, wall_clock_s=2 * self.budget_s, owner=owner
+            )
+        finally:
+            self.places.release(owner)
+        verdict = msgspec.convert(value, _Verdict)
+        if verdict.refused is None:
+            return verdict.clip
+        kind = BY_REASON.get(verdict.refused, Internal)
+        raise kind(
+            verdict.details,
+            param=verdict.param or "video",
+            limit=verdict.limit,
+            actual=verdict.actual,
+        )
+
+
+class _Verdict(msgspec.Struct):
+    """What the child says: of the clip, or why not."""
+
+    clip: dict[str, Any] = {}
+    refused: str | None = None
+    details: str = ""
+    param: str | None = None
+    limit: float | None = None
+    actual: float | None = None
+
+
+async def locate(video: str, objects: Objects, outbound: Outbound, owner: str) -> Source:
+    """Where ``video`` points to; the form of the URL, its port and scheme are right afterwards.
+
+    Raises VideoInvalid, UrlRefused or Overloaded.
+    """
+    try:
+        key = objects.key_of(video)
+    except LinkInvalid as error:
+        raise UrlForbidden(
+            f"{error.details} An upload's file_url is good for one day.", param="video"
+        ) from None
+    if key is None:
+        await outbound.check_url(video, "video", owner)
+        return Source(url=video)
+    try:
+        await objects.head(key)
+    except ObjectLost:
+        raise UrlStatus(
+            "Nothing has been uploaded to this URL, or it has been deleted since; upload it again.",
+            param="video",
+        ) from None
+    return Source(key=key)

@@ -1,0 +1,120 @@
+"""Errors as answers: the one place where an exception becomes a status, a body and headers."""
+
+import math
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import Response
+from litestar.exceptions import HTTPException, InternalServerException
+from litestar.types import Scope
+
+from foremask.errors import (
+    BadJson,
+    Busy,
+    ForemaskError,
+    Internal,
+    MethodNotAllowed,
+    PathUnknown,
+    RangeInvalid,
+    RateLimited,
+    RequestUnknown,
+    ServiceUnavailable,
+)
+from foremask.service.api.request_context import REQUEST_ID, ApiRequest, Call
+from foremask.service.jobs.records import error_facts
+from foremask.service.observability import metrics
+
+log = structlog.get_logger(__name__)
+
+
+def problem(scope: Scope, error: ForemaskError, allow: str | None = None) -> Response[bytes]:
+    """The answer that says no; ``allow`` lists the methods that would have been right."""
+    headers = rate_headers(scope)
+    if isinstance(error, Busy):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    if isinstance(error, RateLimited):
+        headers |= {
+            "RateLimit-Limit": f"{error.limit or 0:.0f}",
+            "RateLimit-Remaining": "0",
+            "RateLimit-Reset": str(math.ceil(error.reset_s)),
+        }
+    if isinstance(error, ServiceUnavailable):
+        headers["Retry-After"] = "1"
+    if isinstance(error, RangeInvalid):
+        headers["Content-Range"] = f"bytes */{error.limit:.0f}"
+    if allow is not None:
+        headers["Allow"] = allow
+    body = {"request_id": scope[REQUEST_ID], "error": error_facts(error)}  # type: ignore[literal-required]
+    if isinstance(error, RequestUnknown):
+        body["status"] = "NOT_FOUND"  # the hosted service's own word, which its clients require
+    return Response(
+        msgspec.json.encode(body),
+        status_code=error.code,
+        headers={"Cache-Control": "no-store", **headers},
+        media_type="application/json",
+    )
+
+
+def rate_headers(scope: Scope) -> dict[str, str]:
+    """What is left of the token's rate, once it has been charged."""
+    call: Call | None = scope["state"].get("call")
+    if call is None:
+        return {}
+    rate = call.grant.rate
+    return {
+        "RateLimit-Limit": str(rate.limit),
+        "RateLimit-Remaining": str(rate.remaining),
+        "RateLimit-Reset": str(math.ceil(rate.reset_s)),
+    }
+
+
+def on_foremask_error(request: ApiRequest, error: ForemaskError) -> Response[bytes]:
+    """Something that foremask says no with."""
+    metrics.refused(error.reason)
+    if isinstance(
+        error, ServiceUnavailable
+    ):  # of many calls at once: where it was raised says nothing
+        log.warning("http.unavailable", details=error.details)
+    elif error.code >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, Busy):
+        log.error("http.failed", reason=error.reason, exc_info=error)
+    return problem(request.scope, error)
+
+
+def on_framework(request: ApiRequest, error: HTTPException) -> Response[bytes]:
+    """What Litestar's router says no with: there is no such path, or not for this method."""
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return problem(
+            request.scope,
+            PathUnknown("There is no such path; /docs lists those that there are."),
+        )
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allow = (error.headers or {}).get("allow", "")
+        method = request.scope["method"]
+        return problem(
+            request.scope,
+            MethodNotAllowed(f"This path does not take {method[:16]}; it takes {allow}."),
+            allow,
+        )
+    if isinstance(error, InternalServerException):  # so it calls a caller who hung up
+        return problem(request.scope, BadJson("The connection broke off inside the body."))
+    return on_crash(request, error)
+
+
+def on_crash(request: ApiRequest, error: Exception) -> Response[bytes]:
+    """Anything unforeseen: the caller gets the request_id, the log gets the rest."""
+    request_id = request.scope[REQUEST_ID]  # type: ignore[literal-required]
+    log.error("http.crashed", request_id=request_id, exc_info=error)
+    return problem(
+        request.scope,
+        Internal(f"Something went wrong here; when you report it, quote request {request_id}."),
+    )
+
+
+HANDLERS: dict[int | type[Exception], Callable[..., Any]] = {
+    ForemaskError: on_foremask_error,
+    HTTPException: on_framework,
+    Exception: on_crash,
+}

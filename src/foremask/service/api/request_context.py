@@ -1,0 +1,99 @@
+"""What every handler shares: the service behind it, the call in front of it, JSON as the answer."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from litestar import HttpMethod, Request, route
+from litestar.datastructures import State
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
+from litestar.response.base import ASGIResponse
+from litestar.types import Receive, Scope, Send
+
+from foremask.options import Limits
+from foremask.service.api.probing import Prober
+from foremask.service.api.read_limit import Throttle
+from foremask.service.fetch import Outbound
+from foremask.service.jobs.admission import NO_LIMIT, Grant
+from foremask.service.jobs.database import Database
+from foremask.service.settings import Settings
+from foremask.service.storage.objects import Objects
+
+ApiRequest = Request[Any, Any, State]
+
+REQUEST_ID = "foremask.request_id"
+"""The key in the ASGI scope under which `RequestMiddleware` keeps the id of this very request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What the handlers work with; one for each process."""
+
+    settings: Settings
+    database: Database
+    objects: Objects
+    outbound: Outbound
+    prober: Prober
+    limits: Limits
+    reads: Throttle
+    stopping: asyncio.Event
+    sandbox: str
+
+    @property
+    def storage_limit(self) -> int:
+        """The bytes that one token may have stored."""
+        if (given := self.settings.storage_per_token) is not None:
+            return given
+        disk = self.objects.disk()
+        return NO_LIMIT if disk is None else disk[0] // 4
+
+
+ServiceDependency = NamedDependency[SkipValidation[Service]]
+"""The service, as a handler's parameter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request whose token was good and whose rate was charged."""
+
+    grant: Grant
+
+
+def readable(*paths: str) -> route:
+    """A route for GET, and for HEAD, of whose answer the server sends the head alone."""
+    return route(list(paths), http_method=[HttpMethod.GET, HttpMethod.HEAD], status_code=200)
+
+
+def json_answer(
+    content: object, status_code: int = 200, headers: dict[str, str] | None = None
+) -> ASGIResponse:
+    """JSON, never to be kept by a cache; ``content`` that is bytes is JSON already."""
+    return ASGIResponse(
+        body=content if isinstance(content, bytes) else msgspec.json.encode(content),
+        status_code=status_code,
+        headers={"Cache-Control": "no-store", **(headers or {})},
+        media_type="application/json",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAnswer:
+    """Bytes of known length that are sent as they come; ``blocks`` is None for HEAD."""
+
+    status_code: int
+    headers: dict[str, str]
+    blocks: AsyncGenerator[bytes] | None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the head, then the blocks; an error half-way breaks the connection, as it must."""
+        head = [
+            (name.lower().encode(), text.encode("latin-1")) for name, text in self.headers.items()
+        ]
+        await send({"type": "http.response.start", "status": self.status_code, "headers": head})
+        if self.blocks is not None:
+            async for block in self.blocks:
+                await send({"type": "http.response.body", "body": block, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})

@@ -1,0 +1,215 @@
+"""Uploads: a signed form to whoever asks with a token, and the receiver of such forms."""
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncGenerator, AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import multipart
+import structlog
+from litestar import post
+from litestar.response.base import ASGIResponse
+
+from foremask.errors import (
+    ContentTypeWrong,
+    FieldInvalid,
+    FileTooLarge,
+    FormInvalid,
+    LinkInvalid,
+    ObjectLost,
+    ServiceUnavailable,
+)
+from foremask.options import MEDIA_TYPES
+from foremask.service.api import parsing
+from foremask.service.api.auth import charge, request_id
+from foremask.service.api.problems import rate_headers
+from foremask.service.api.request_context import ApiRequest, Service, ServiceDependency, json_answer
+from foremask.service.jobs import stored
+from foremask.service.jobs.admission import NO_LIMIT
+from foremask.service.jobs.database import Database
+from foremask.service.storage.objects import FORM_PATH, Objects, Upload
+
+FORM_S = 3600
+FILE_S = 86_400
+KEPT_S = 3 * FILE_S  # a job may be submitted in the last minute of the first day, and then wait
+SWEEP_S = 3600.0
+MAX_FIELD_BYTES = 4096
+MAX_FIELDS = 32
+RESERVE_BYTES = 32 << 20  # where nobody says how much will come
+MAX_FORM_BYTES = 64 << 10  # what the fields and boundaries may add to the file
+
+log = structlog.get_logger(__name__)
+
+type _Event = multipart.MultipartSegment | bytearray | bytes | None
+
+
+@post("/v2/video/upload", status_code=200)
+async def start_upload(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
+    """Give the form by which one file can be uploaded, and the URL under which a job finds it."""
+    call = await charge(request, service.database)
+    service.objects.check_free(0, service.settings.free_reserve)
+    kind = parsing.parse_media_type(await parsing.read_object(request, may_be_empty=True))
+    suffixes = [suffix for suffix, known in MEDIA_TYPES.items() if known == kind]
+    own = request_id(request)
+    upload = Upload(
+        key=f"uploads/{own}/{own}{suffixes[0] if suffixes else ''}",
+        max_bytes=service.limits.max_bytes,
+        media_type=kind,
+        expires_at=int(time.time()) + FORM_S,
+    )
+    await stored.new_upload(service.database, upload.key, call.grant.token_id)
+    result = {
+        "upload_url": service.settings.base_url + FORM_PATH,
+        "upload_fields": service.objects.upload_form(upload),
+        "file_url": service.objects.own_link(upload.key, FILE_S),
+    }
+    return json_answer({"request_id": own, "result": result}, 200, rate_headers(request.scope))
+
+
+@post(FORM_PATH, status_code=200)
+async def receive_upload(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
+    """Store the file of a signed form; answers 204 and nothing else."""
+    fields, content = await _open_form(request)
+    upload = service.objects.check_form(fields)
+    declared = fields.get("Content-Type", upload.media_type).lower()
+    is_clip = declared.startswith("video/") or declared == "image/gif"
+    if not is_clip or upload.media_type not in ("", declared):
+        raise FieldInvalid(
+            f"The file is sent as {declared[:100] or 'no type'}, and the form is for "
+            f"{upload.media_type or 'video/* and image/gif'}.",
+            param="Content-Type",
+        )
+    size = request.headers.get("content-length", "")
+    if re.fullmatch(r"[0-9]{1,18}", size) and int(size) > upload.max_bytes + MAX_FORM_BYTES:
+        raise _too_large(upload, int(size))
+    try:
+        await service.objects.head(upload.key)
+    except ObjectLost:
+        await _store(service, upload, content, int(size) if size.isdecimal() else 0)
+        return ASGIResponse(status_code=204)
+    raise LinkInvalid("This form has been used; ask for another to upload again.")
+
+
+async def _store(
+    service: Service, upload: Upload, content: AsyncIterator[bytes], declared: int
+) -> None:
+    """Put the file, in the token's quota and with the disk's reserve untouched, or nothing of it."""
+    size = reserved = 0
+
+    async def reserve(more: int) -> None:
+        nonlocal reserved
+        service.objects.check_free(more, service.settings.free_reserve)
+        reserved = size + more
+        await stored.reserve(service.database, upload.key, reserved, service.storage_limit)
+
+    async def counted() -> AsyncGenerator[bytes]:
+        nonlocal size
+        async for block in content:
+            if size + len(block) > upload.max_bytes:
+                raise _too_large(upload, size + len(block))
+            if size + len(block) > reserved:
+                await reserve(max(RESERVE_BYTES, len(block)))
+            size += len(block)
+            yield block
+
+    try:
+        await reserve(declared)
+        await service.objects.put_stream(upload.key, counted())
+    except BaseException:
+        await asyncio.shield(stored.reserve(service.database, upload.key, 0, 0))
+        raise
+    await stored.reserve(service.database, upload.key, size, NO_LIMIT)
+
+
+async def keep_sweeping(objects: Objects, database: Database) -> None:
+    """Delete the uploads that nobody can use any more, every hour; runs until cancelled."""
+    while True:
+        try:
+            before = datetime.now(UTC) - timedelta(seconds=KEPT_S)
+            await sweep(objects, before)
+            await objects.delete_half_written("uploads", before)
+            await stored.forget(database, before - timedelta(seconds=FORM_S))
+        except ServiceUnavailable as error:
+            log.warning("uploads.not_swept", details=error.details)
+        await asyncio.sleep(SWEEP_S)
+
+
+async def sweep(objects: Objects, before: datetime) -> int:
+    """Delete every upload that is older than ``before``; how many there were."""
+    old = [stored.key async for stored in objects.list("uploads") if stored.modified_at < before]
+    await objects.delete(*old)
+    return len(old)
+
+
+async def _open_form(request: ApiRequest) -> tuple[dict[str, str], AsyncGenerator[bytes]]:
+    """The form's fields, and the bytes of the file that follows them.
+
+    Raises ContentTypeWrong or FormInvalid; the bytes raise FormInvalid when the form breaks off.
+    """
+    kind, options = multipart.parse_options_header(request.headers.get("content-type", ""))
+    if kind != "multipart/form-data" or not options.get("boundary"):
+        raise ContentTypeWrong("An upload is a form: send 'Content-Type: multipart/form-data'.")
+    try:
+        parser = multipart.PushMultipartParser(
+            options["boundary"], max_segment_count=MAX_FIELDS, max_segment_size=float("inf")
+        )
+    except (multipart.MultipartError, ValueError) as error:
+        raise FormInvalid(f"The form's boundary cannot be: {error}.") from None
+    events = _events(request, parser)
+    fields: dict[str, str] = {}
+    segment: multipart.MultipartSegment | None = None
+    value = bytearray()
+    async for event in events:
+        if isinstance(event, multipart.MultipartSegment):
+            segment = event
+            value.clear()
+            if event.filename is not None or event.name == "file":
+                if event.content_type and "Content-Type" not in fields:
+                    fields["Content-Type"] = event.content_type
+                return fields, _file(events)
+        elif event is None and segment is not None:
+            fields[segment.name] = value.decode("utf-8", "replace")
+        elif event is not None:
+            value += event
+            if len(value) > MAX_FIELD_BYTES:
+                raise FormInvalid(
+                    f"A field before the file has over {MAX_FIELD_BYTES} bytes.",
+                    limit=MAX_FIELD_BYTES,
+                )
+    raise FormInvalid("The form has no file; the part 'file' comes after all fields.")
+
+
+async def _events(
+    request: ApiRequest, parser: multipart.PushMultipartParser
+) -> AsyncGenerator[_Event]:
+    try:
+        async for chunk in request.stream():
+            if chunk and not parser.closed:  # what comes behind the form's end is nothing to us
+                for event in parser.parse(chunk):
+                    yield event
+        for event in parser.parse(b""):
+            yield event
+    except multipart.MultipartError as error:
+        raise FormInvalid(f"The form cannot be read: {error}.") from None
+
+
+async def _file(events: AsyncIterator[_Event]) -> AsyncGenerator[bytes]:
+    """The bytes of the segment that has begun; what follows it is read and ignored."""
+    inside = True
+    async for event in events:
+        if event is None:
+            inside = False
+        elif inside and not isinstance(event, multipart.MultipartSegment):
+            yield bytes(event)
+    if inside:
+        raise FormInvalid("The form broke off inside the file.")
+
+
+def _too_large(upload: Upload, size: int) -> FileTooLarge:
+    return FileTooLarge(
+        f"The file has {size} bytes or more; at most {upload.max_bytes} are taken.",
+        param="file",
+        limit=upload.max_bytes,
+        actual=size,
+    )

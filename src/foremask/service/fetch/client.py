@@ -1,0 +1,286 @@
+"""What the service asks of the outside world: ranged reads, downloads, webhooks."""
+
+import asyncio
+import contextlib
+import functools
+import socket
+import ssl
+import time
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import httpcore2
+
+from foremask.errors import (
+    Overloaded,
+    UrlRefused,
+    UrlTooSlow,
+    UrlUnreachable,
+    VideoInvalid,
+    WebhookInvalid,
+)
+from foremask.service.fairness import FairSemaphore
+from foremask.service.fetch import connections, responses, urls
+from foremask.service.fetch.addresses import Network
+from foremask.service.fetch.connections import PinnedBackend, Resolve
+from foremask.service.fetch.range_reader import RangeReader
+from foremask.service.fetch.responses import Answer
+from foremask.service.observability import metrics
+
+MIN_BYTES_PER_S = 32 << 10  # 20 MB in ten minutes; who sends less holds a place for nothing
+SPEED_WINDOW_S = 10.0
+WRITE_BYTES = 1 << 20
+MAX_RESOLUTIONS = 32  # a name server that keeps silent holds a thread for up to half a minute
+MAX_RESOLUTIONS_PER_OWNER = 8
+PLACE_S = 2.0
+
+
+class Sink(Protocol):
+    """Where a download goes: a binary file."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take all of ``data``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Downloaded:
+    """What came, and what the origin called it."""
+
+    size: int
+    content_type: str
+    etag: str
+
+
+class Outbound:
+    """The way out; close it with ``async with``.
+
+    ``allow_private`` names networks that are reached though they are not public, on any port: for
+    on-premise origins and for tests. ``min_bytes_per_s`` is the least speed of a download. ``resolve`` and
+    ``tls`` replace the system's.
+    """
+
+    def __init__(
+        self,
+        *,
+        allow_private: Iterable[Network] = (),
+        min_bytes_per_s: int = MIN_BYTES_PER_S,
+        resolve: Resolve | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._threads = ThreadPoolExecutor(MAX_RESOLUTIONS, thread_name_prefix="resolve")
+        self._places = FairSemaphore(
+            MAX_RESOLUTIONS, MAX_RESOLUTIONS_PER_OWNER, metrics.HELD_BACK.labels("resolver").inc
+        )
+        self._allow_private, self._resolve = tuple(allow_private), resolve
+        self._min_bytes_per_s = min_bytes_per_s
+        self._tls = tls or httpcore2.default_ssl_context(_trust_env=False)
+
+    async def __aenter__(self) -> "Outbound":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def check_url(self, url: str, param: str = "video", owner: str = "") -> None:
+        """Say no as early as possible: the form of the URL, its port, and where its host lies now.
+
+        What passes is checked again at connect time, for a name may move. For ``webhook_url`` every
+        refusal is WebhookInvalid. Look-ups are shared fairly between owners: raises Overloaded when
+        this one gets no place in time, which says nothing of the URL.
+        """
+        try:
+            parsed = urls.parse(url, param)
+            if param == "webhook_url" or urls.port_of(parsed) not in urls.PORTS:
+                await self._backend(owner).checked_addresses(
+                    parsed.raw_host.decode("ascii"), urls.port_of(parsed)
+                )
+        except (UrlRefused, VideoInvalid) as refused:
+            refused.param = param
+            if param == "webhook_url":
+                raise WebhookInvalid(refused.details, param=param) from refused
+            raise
+
+    @asynccontextmanager
+    async def open_range_reader(
+        self,
+        url: str,
+        *,
+        max_bytes: int,
+        budget_bytes: int = 16 << 20,
+        param: str = "video",
+        owner: str = "",
+    ) -> AsyncGenerator["RangeReader"]:
+        """Open a remote file for reading in pieces, ``budget_bytes`` of it at most.
+
+        Where the origin ignores Range, only the first MiB can be read. Raises FileTooLarge when the
+        origin declares more than ``max_bytes``. Put a deadline around the whole of it.
+        """
+        parsed = urls.parse(url, param)
+        async with self._connections(owner) as pool:
+            reader = RangeReader(pool, parsed, param, budget_bytes)
+            await reader.open(max_bytes)
+            yield reader
+
+    async def download(
+        self,
+        url: str,
+        sink: Sink,
+        *,
+        max_bytes: int,
+        deadline_s: float,
+        param: str = "video",
+        on_bytes: Callable[[int, int | None], None] | None = None,
+        owner: str = "",
+    ) -> Downloaded:
+        """Write the file at ``url`` into ``sink``; ``on_bytes(done, total or None)`` may raise to end it.
+
+        Bytes are counted, whatever the origin declares. Raises UrlTooSlow when the origin is slower than the
+        least speed, and UrlUnreachable when it falls silent, breaks off, or is not done in ``deadline_s``.
+        """
+        parsed = urls.parse(url, param)
+        async with (
+            deadline(param, deadline_s),
+            self._connections(owner) as pool,
+            connections.get(pool, parsed, param) as answer,
+        ):
+            return await _write_body(
+                answer, sink, max_bytes, self._min_bytes_per_s, param, on_bytes
+            )
+
+    async def post(
+        self,
+        url: str,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        timeout_s: float = 10.0,
+        param: str = "webhook_url",
+        owner: str = "",
+    ) -> int:
+        """Send ``body`` and give the status, a 2xx; no redirect is followed and no answer is read.
+
+        Raises UrlForbidden or UrlStatus for any other status, and UrlUnreachable for none.
+        """
+        parsed = urls.parse(url, param)
+        lines = [(name.encode("ascii"), text.encode("latin-1")) for name, text in headers.items()]
+        async with (
+            deadline(param, timeout_s),
+            self._connections(owner) as pool,
+            connections.send(pool, "POST", parsed, lines, param, content=body) as answer,
+        ):
+            responses.check_status(answer, param)
+            return answer.status
+
+    def _connections(self, owner: str) -> httpcore2.AsyncConnectionPool:
+        return httpcore2.AsyncConnectionPool(
+            ssl_context=self._tls, max_connections=2, network_backend=self._backend(owner)
+        )
+
+    def _backend(self, owner: str) -> PinnedBackend:
+        return PinnedBackend(self._allow_private, functools.partial(self._addresses_for, owner))
+
+    async def _addresses_for(self, owner: str, host: str, port: int) -> Sequence[str]:
+        """The host's addresses, once it is the owner's turn."""
+        try:
+            async with asyncio.timeout(PLACE_S):
+                await self._places.acquire(owner)
+        except TimeoutError:
+            raise Overloaded(
+                f"No name could be looked up within {PLACE_S:g} s: the places for that are taken. "
+                "Send the same request again.",
+                limit=MAX_RESOLUTIONS_PER_OWNER,
+            ) from None
+        if self._resolve is None:
+            return await self._resolve_by_system(owner, host, port)
+        try:
+            async with asyncio.timeout(connections.RESOLVE_S):
+                return await self._resolve(host, port)
+        finally:
+            self._places.release(owner)
+
+    async def _resolve_by_system(self, owner: str, host: str, port: int) -> Sequence[str]:
+        """As the system's resolver does; the place is free again when the thread is, and not when we give up."""
+        loop = asyncio.get_running_loop()
+
+        def free(_: object) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(self._places.release, owner)
+
+        resolution = self._threads.submit(
+            socket.getaddrinfo, host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
+        )
+        resolution.add_done_callback(free)
+        found_later = asyncio.wrap_future(resolution)
+        # Its error is nobody's once the time is up: asyncio would log a trace of it.
+        found_later.add_done_callback(lambda future: future.cancelled() or future.exception())
+        async with asyncio.timeout(connections.RESOLVE_S):
+            found = await asyncio.shield(found_later)
+        return list(dict.fromkeys(str(answer[4][0]) for answer in found))
+
+
+async def _write_body(
+    answer: Answer,
+    sink: Sink,
+    max_bytes: int,
+    min_bytes_per_s: int,
+    param: str,
+    on_bytes: Callable[[int, int | None], None] | None,
+) -> Downloaded:
+    """Write the body into ``sink``, counting bytes and time spent waiting for them."""
+    total = answer.length
+    responses.check_size(total, max_bytes, param)
+    size, waited_s, window = 0, 0.0, (0.0, 0)
+    held = bytearray()
+    async with aclosing(answer.chunks()) as chunks:
+        asked_s = time.monotonic()
+        async for chunk in chunks:
+            waited_s += time.monotonic() - asked_s
+            size += len(chunk)
+            held += chunk
+            responses.check_size(size, max_bytes, param)
+            if waited_s - window[0] >= SPEED_WINDOW_S:
+                _check_speed(size - window[1], waited_s - window[0], min_bytes_per_s, param)
+                window = (waited_s, size)
+            if len(held) >= WRITE_BYTES:
+                await _write(held, sink, size, param)
+                if on_bytes is not None:
+                    on_bytes(size, total)
+            asked_s = time.monotonic()
+    await _write(held, sink, size, param)
+    if on_bytes is not None:
+        on_bytes(size, total)
+    return Downloaded(size, answer.header("content-type"), answer.header("etag"))
+
+
+async def _write(held: bytearray, sink: Sink, size: int, param: str) -> None:
+    if size == len(held):  # the first piece
+        responses.check_content(bytes(held[:512]), param)
+    await asyncio.to_thread(sink.write, bytes(held))
+    held.clear()
+
+
+@asynccontextmanager
+async def deadline(param: str, seconds: float) -> AsyncGenerator[None]:
+    """Raise UrlUnreachable where the block takes longer."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise UrlUnreachable(
+            f"The host was not done within {seconds:g} s.", param=param, limit=seconds
+        ) from error
+
+
+def _check_speed(size: int, seconds: float, min_bytes_per_s: int, param: str) -> None:
+    if size < min_bytes_per_s * seconds:
+        raise UrlTooSlow(
+            f"The host sent {size / seconds:.0f} bytes a second over {seconds:.0f} s; "
+            f"at least {min_bytes_per_s} are needed.",
+            param=param,
+            limit=min_bytes_per_s,
+            actual=round(size / seconds),
+        )

@@ -1,0 +1,140 @@
+"""A remote file, read in pieces."""
+
+import re
+
+import httpcore2
+import httpx2
+
+from foremask.errors import UrlStatus, UrlUnreachable
+from foremask.service.fetch import connections, responses
+from foremask.service.fetch.responses import Answer
+
+BLOCK_BYTES = 64 << 10
+MAX_READ_BYTES = 1 << 20
+
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+
+
+class RangeUnavailable(Exception):
+    """The probe wants bytes that cannot be had yet: the whole file decides, once it is here."""
+
+
+class RangeReader:
+    """A remote file, read in blocks that are kept; made by `Outbound.open_range_reader`.
+
+    ``size`` is None where the origin does not say; ``ranged`` is whether it honours Range.
+    """
+
+    def __init__(
+        self, pool: httpcore2.AsyncConnectionPool, url: httpx2.URL, param: str, budget_bytes: int
+    ) -> None:
+        self._pool, self._url, self._param = pool, url, param
+        self._budget_bytes = budget_bytes
+        self._blocks: dict[int, bytes] = {}
+        self._head = b""
+        self._read_until = 0
+        self._ahead_bytes = BLOCK_BYTES
+        self._version = b""
+        self.size: int | None = None
+        self.ranged = False
+        self.etag = ""
+        self.content_type = ""
+        self.bytes_read = 0
+        self.requests = 0
+
+    async def open(self, max_bytes: int) -> None:
+        """Read the first block, and with it what the origin says of the file."""
+        self.requests += 1
+        first = [(b"Range", b"bytes=0-%d" % (BLOCK_BYTES - 1))]
+        async with connections.get(self._pool, self._url, self._param, first) as answer:
+            self._url = answer.url
+            self.etag = answer.header("etag")
+            self.content_type = answer.header("content-type")
+            strong = self.etag if self.etag.startswith('"') else answer.header("last-modified")
+            self._version = strong.encode("latin-1")
+            self.ranged = answer.status == httpx2.codes.PARTIAL_CONTENT
+            self.size = self._whole(answer, 0) if self.ranged else answer.length
+            responses.check_size(self.size, max_bytes, self._param)
+            head = await answer.read(BLOCK_BYTES if self.ranged else MAX_READ_BYTES)
+        responses.check_content(head, self._param)
+        self.bytes_read += len(head)
+        if self.ranged:
+            self._blocks[0] = head
+            self._read_until = BLOCK_BYTES
+        else:
+            self._head = head
+            if len(head) < MAX_READ_BYTES:
+                self.size = len(head)
+
+    async def read_at(self, offset: int, n: int) -> bytes:
+        """At most ``n`` bytes from ``offset`` on, a MiB at most; fewer, or none, only at the end.
+
+        Raises RangeUnavailable over the budget or where the origin ignores Range, and UrlStatus when the
+        file has changed since it was opened.
+        """
+        n = min(n, MAX_READ_BYTES)
+        if self.size is not None:
+            n = min(n, self.size - offset)
+        if n <= 0 or offset < 0:
+            return b""
+        if not self.ranged:
+            if self.size != len(self._head) and offset + n > len(self._head):
+                raise RangeUnavailable
+            return self._head[offset : offset + n]
+        first, last = offset // BLOCK_BYTES, (offset + n - 1) // BLOCK_BYTES
+        missing = [index for index in range(first, last + 1) if index not in self._blocks]
+        if missing:
+            await self._fetch(missing[0] * BLOCK_BYTES, (missing[-1] + 1) * BLOCK_BYTES)
+        data = b"".join(self._blocks[index] for index in range(first, last + 1))
+        start = offset - first * BLOCK_BYTES
+        return data[start : start + n]
+
+    async def _fetch(self, start: int, stop: int) -> None:
+        """Bring the blocks of [start, stop), and twice as many each time when reading straight on."""
+        straight_on = start == self._read_until
+        self._ahead_bytes = (
+            min(2 * self._ahead_bytes, MAX_READ_BYTES) if straight_on else BLOCK_BYTES
+        )
+        if straight_on:
+            stop = max(stop, start + self._ahead_bytes)
+        self._read_until = stop
+        if self.size is not None:
+            stop = min(stop, self.size)
+        if self.bytes_read + stop - start > self._budget_bytes:
+            raise RangeUnavailable
+        self.requests += 1
+        wanted = [(b"Range", b"bytes=%d-%d" % (start, stop - 1))]
+        if self._version:
+            wanted.append((b"If-Range", self._version))
+        async with connections.send(self._pool, "GET", self._url, wanted, self._param) as answer:
+            responses.check_status(answer, self._param)
+            if answer.status != httpx2.codes.PARTIAL_CONTENT:
+                raise self._changed()
+            if self._whole(answer, start) != self.size or answer.header("etag") != self.etag:
+                raise self._changed()
+            data = await answer.read(stop - start)
+        self.bytes_read += len(data)
+        if len(data) < stop - start:
+            raise UrlUnreachable(
+                f"The origin sent {len(data)} of {stop - start} bytes from byte {start} on.",
+                param=self._param,
+            )
+        for at in range(0, len(data), BLOCK_BYTES):
+            self._blocks[(start + at) // BLOCK_BYTES] = data[at : at + BLOCK_BYTES]
+
+    def _whole(self, answer: "Answer", start: int) -> int | None:
+        """The size that a 206 gives for the whole file."""
+        given = _CONTENT_RANGE.fullmatch(answer.header("content-range"))
+        if given is None or int(given[1]) != start or given[3] == "*":
+            raise UrlStatus(
+                "The origin answers a range request with another range than the one asked for.",
+                param=self._param,
+                actual=answer.status,
+            )
+        return int(given[3])
+
+    def _changed(self) -> UrlStatus:
+        return UrlStatus(
+            "The file changed at the origin while it was being read. Send the request again.",
+            param=self._param,
+        )

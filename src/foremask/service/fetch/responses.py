@@ -1,0 +1,147 @@
+"""What a host answered, and whether that can be a video."""
+
+import re
+import ssl
+from collections.abc import AsyncGenerator, Generator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
+
+import httpcore2
+import httpx2
+
+from foremask.errors import (
+    EmptyFile,
+    FileTooLarge,
+    NotAVideo,
+    UrlForbidden,
+    UrlRefused,
+    UrlStatus,
+    UrlUnreachable,
+)
+
+IDLE_S = 15.0  # nothing arrives for this long: the origin is gone
+
+_PAGE = re.compile(rb"<(!doctype html|html|head|body|script|title|!--)", re.IGNORECASE)
+_JSON = re.compile(rb"[{\[]\s*[\"{}\[\]\d]")
+_PAGE_TYPES = frozenset({"text/html", "application/xhtml+xml", "application/json", "text/json"})
+_COMPRESSED = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress"})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The head of a response, and its body as it comes."""
+
+    url: httpx2.URL
+    response: httpcore2.Response
+    param: str
+
+    @property
+    def status(self) -> int:
+        """As HTTP counts."""
+        return self.response.status
+
+    def header(self, name: str) -> str:
+        """The header's text, or an empty one."""
+        wanted = name.encode("ascii")
+        return next(
+            (v.decode("latin-1") for k, v in self.response.headers if k.lower() == wanted), ""
+        )
+
+    @property
+    def length(self) -> int | None:
+        """What the origin declares; it need not be true."""
+        declared = self.header("content-length")
+        return int(declared) if declared.isdecimal() else None
+
+    async def chunks(self) -> AsyncGenerator[bytes]:
+        """The body in pieces of at most 64 KiB; raises UrlUnreachable when it breaks off."""
+        with translated_errors(self.param):
+            async for chunk in self.response.aiter_stream():
+                yield chunk
+
+    async def read(self, n: int) -> bytes:
+        """The first ``n`` bytes of the body, or all of a shorter one; its end frees the connection."""
+        got = bytearray()
+        async with aclosing(self.chunks()) as chunks:
+            async for chunk in chunks:
+                got += chunk
+                if len(got) > n:
+                    break
+        return bytes(got[:n])
+
+
+@contextmanager
+def translated_errors(param: str) -> Generator[None]:
+    """Foreign network errors become ours; none of their text, which has addresses in it."""
+    try:
+        yield
+    except UrlRefused as refused:  # from the backend, which knows no field
+        refused.param = param
+        raise
+    except (httpcore2.ConnectTimeout, httpcore2.ConnectError) as error:
+        if any(isinstance(cause, ssl.SSLError) for cause in _causes(error)):
+            reason = (
+                "No TLS connection could be made; see whether the certificate is for this host."
+            )
+        else:
+            reason = "The host does not accept a connection."
+        raise UrlUnreachable(reason, param=param) from error
+    except httpcore2.TimeoutException as error:
+        raise UrlUnreachable(
+            f"The host fell silent for {IDLE_S:g} s.", param=param, limit=IDLE_S
+        ) from error
+    except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
+        raise UrlUnreachable("The host broke off, or does not speak HTTP.", param=param) from error
+
+
+def _causes(error: BaseException | None) -> Generator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def check_status(answer: Answer, param: str) -> None:
+    """Raise UrlForbidden, UrlStatus or EmptyFile for all but a 2xx."""
+    status = answer.status
+    if 200 <= status < 300:
+        return
+    if status == httpx2.codes.RANGE_NOT_SATISFIABLE and "*/0" in answer.header("content-range"):
+        raise EmptyFile("The file has no bytes.", param=param)
+    kind = UrlForbidden if status in (401, 403) else UrlStatus
+    raise kind(f"The host answered with status {status}.", param=param, actual=status)
+
+
+def check_type(answer: Answer, param: str) -> None:
+    """Raise NotAVideo where the host itself calls it a page, data, or compressed."""
+    media_type = answer.header("content-type").partition(";")[0].strip().lower()
+    if media_type in _PAGE_TYPES or media_type.endswith("+json"):
+        raise NotAVideo(
+            f"The host sent {media_type}. Use the URL of the video file itself.", param=param
+        )
+    coding = answer.header("content-encoding").strip().lower()
+    if coding in _COMPRESSED:
+        raise NotAVideo(
+            f"The host sent the file compressed ({coding}), though not asked to.", param=param
+        )
+
+
+def check_content(head: bytes, param: str) -> None:
+    """Raise NotAVideo where the first bytes are a page's or JSON's, EmptyFile where there are none."""
+    if not head:
+        raise EmptyFile("The file has no bytes.", param=param)
+    text = head[:512].removeprefix(b"\xef\xbb\xbf").lstrip()
+    if _PAGE.match(text) or _JSON.match(text):
+        raise NotAVideo(
+            "The host sent a web page or JSON. Use the URL of the video file itself.", param=param
+        )
+
+
+def check_size(size: int | None, max_bytes: int, param: str) -> None:
+    """Raise FileTooLarge for more than ``max_bytes``; an unknown size passes."""
+    if size is not None and size > max_bytes:
+        raise FileTooLarge(
+            f"The file has {size} bytes or more; the limit is {max_bytes}.",
+            param=param,
+            limit=max_bytes,
+            actual=size,
+        )

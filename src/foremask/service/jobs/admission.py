@@ -1,0 +1,228 @@
+"""Whether a request may start a job: rate, quota, idempotency, caps; the job row and its first wake-up."""
+
+import uuid
+from dataclasses import dataclass, field
+from typing import Literal
+
+from foremask.errors import (
+    Busy,
+    IdempotencyMismatch,
+    QueueFull,
+    QuotaExhausted,
+    RateLimited,
+    StorageQuota,
+    TokenInvalid,
+    TooManyJobs,
+)
+from foremask.options import Preset, Quality
+from foremask.service.jobs.database import Database, json_value, on_disk
+
+QUEUE_LIMIT = 10_000  # a day of 60 s clips on the fastest machine we know
+FULL_RETRY_S = 10.0
+STORED_RETRY_S = 60.0
+NO_LIMIT = 1 << 62
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """What the ``RateLimit-*`` headers say: requests in a burst, those left, seconds until all are back."""
+
+    limit: int
+    remaining: int
+    reset_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A token that was good a moment ago, and what is left of its rate."""
+
+    token_id: uuid.UUID
+    priority: int
+    rate: Rate
+
+
+@dataclass(frozen=True, slots=True)
+class Keyed:
+    """A job that an Idempotency-Key has made, and what the token may still do."""
+
+    request_id: str
+    body_hash: bytes
+    grant: Grant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewJob:
+    """A job as asked for; exactly one of ``video_url`` and ``source_key`` is set.
+
+    ``source_key`` names an upload of ours. ``clip`` is what the probe found, None when the origin
+    was too slow; ``clip["frames"]`` may be None. ``body_hash`` tells two bodies of one key apart.
+    """
+
+    token_id: uuid.UUID
+    preset: Preset
+    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    video_url: str | None = None
+    source_key: str | None = None
+    quality: Quality | Literal["kept"] = Quality.BALANCED  # options.KEPT
+    webhook_url: str | None = None
+    idempotency_key: str | None = None
+    body_hash: bytes | None = None
+    clip: dict[str, object] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """The job's id; ``replayed`` when the Idempotency-Key had made it before."""
+
+    request_id: str
+    replayed: bool
+
+
+async def charge_rate(database: Database, token_hash: bytes) -> Grant:
+    """Check the token and take one request off its rate, exactly, on however many API nodes.
+
+    Raises TokenInvalid, QuotaExhausted or RateLimited; the latter's ``limit``,
+    ``retry_after_s`` and ``reset_s`` are the facts of its headers (``remaining`` is 0).
+    """
+    row = await database.one("select * from charge_rate(%s)", (token_hash,))
+    assert row is not None  # noqa: S101  # the function always answers
+    rate = Rate(row["allowed"], row["remaining"], row["reset_s"])
+    match row["outcome"]:
+        case "invalid":
+            raise _invalid()
+        case "quota":
+            raise _quota(row["allowed"])
+        case "rate":
+            error = RateLimited(
+                f"more requests than the token's rate allows; try again in {row['wait_s']:.1f} s",
+                limit=rate.limit,
+            )
+            error.retry_after_s = row["wait_s"]
+            error.reset_s = rate.reset_s
+            raise error
+        case _:
+            return Grant(row["token"], row["priority"], rate)
+
+
+async def check_token(database: Database, token_hash: bytes) -> uuid.UUID:
+    """The id of a token that may read; raises TokenInvalid."""
+    row = await database.one(
+        """select id from tokens where hash = %s and revoked_at is null
+           and (expires_at is null or expires_at > now())""",
+        (token_hash,),
+    )
+    if row is None:
+        raise _invalid()
+    token_id: uuid.UUID = row["id"]
+    return token_id
+
+
+async def find_keyed(database: Database, token_hash: bytes, key: str) -> Keyed | None:
+    """The job that this Idempotency-Key has made, and the token's rate, of which nothing is taken.
+
+    None when there is no such job, or the token is no longer good.
+    """
+    row = await database.one("select * from find_keyed(%s, %s)", (token_hash, key))
+    if row is None:
+        return None
+    rate = Rate(row["allowed"], row["remaining"], row["reset_s"])
+    grant = Grant(row["token"], row["priority"], rate)
+    return Keyed(row["request_id"], bytes(row["body_hash"]), grant)
+
+
+def check_same_body(keyed: Keyed, body_hash: bytes) -> None:
+    """Raise IdempotencyMismatch where the key was used for another body."""
+    if keyed.body_hash != body_hash:
+        raise _mismatch()
+
+
+async def admit(
+    database: Database,
+    job: NewJob,
+    queue_limit: int = QUEUE_LIMIT,
+    storage_limit: int = NO_LIMIT,
+) -> Admitted:
+    """Accept the job or say why not, in one transaction with its first task.
+
+    Raises TokenInvalid, QuotaExhausted, IdempotencyMismatch, TooManyJobs, StorageQuota or QueueFull.
+    """
+    row = await database.one(
+        "select * from admit(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        (
+            job.request_id,
+            job.token_id,
+            job.video_url,
+            job.source_key,
+            job.preset.value,
+            str(job.quality),
+            job.webhook_url,
+            job.idempotency_key,
+            job.body_hash,
+            json_value(job.clip),
+            queue_limit,
+            storage_limit,
+        ),
+    )
+    assert row is not None  # noqa: S101  # the function always answers
+    allowed, counted = row["allowed"], row["counted"]
+    match row["outcome"]:
+        case "invalid":
+            raise _invalid()
+        case "quota":
+            raise _quota(allowed)
+        case "mismatch":
+            raise _mismatch()
+        case "concurrent":
+            raise _busy(
+                TooManyJobs(
+                    f"{counted} jobs of this token are unfinished and it may have {allowed};"
+                    " wait until one ends",
+                    limit=allowed,
+                    actual=counted,
+                )
+            )
+        case "storage":
+            raise storage_quota(allowed, counted)
+        case "queue":
+            raise _busy(
+                QueueFull(
+                    f"{counted} jobs are unfinished, and the service takes {allowed}; try again later",
+                    limit=allowed,
+                    actual=counted,
+                )
+            )
+        case outcome:
+            await on_disk(database)
+            return Admitted(row["request_id"], outcome == "replayed")
+
+
+def storage_quota(allowed: int, counted: int) -> StorageQuota:
+    """The token has so many bytes stored, or would have."""
+    error = StorageQuota(
+        f"the token's uploads, sources and results would take {counted} bytes and may take {allowed}; wait until "
+        "jobs have ended and results have expired",
+        limit=allowed,
+        actual=counted,
+    )
+    error.retry_after_s = STORED_RETRY_S
+    return error
+
+
+def _busy(error: Busy) -> Busy:
+    error.retry_after_s = FULL_RETRY_S
+    return error
+
+
+def _invalid() -> TokenInvalid:
+    return TokenInvalid("the token is unknown, revoked or expired", param="api_token")
+
+
+def _quota(allowed: int) -> QuotaExhausted:
+    return QuotaExhausted(f"the token's quota of {allowed} jobs is used up", limit=allowed)
+
+
+def _mismatch() -> IdempotencyMismatch:
+    return IdempotencyMismatch(
+        "this Idempotency-Key was used before with another body; use a new key for a new request",
+        param="Idempotency-Key",
+    )

@@ -1,0 +1,227 @@
+"""PostgreSQL as the rest of the service sees it: short calls, each committed by itself."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib import resources
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from foremask.errors import ServiceUnavailable
+from foremask.service.observability import metrics
+
+type Row = dict[str, Any]
+type Params = Sequence[object] | Mapping[str, object]
+
+MIGRATING = 0x666F7265  # "fore": the advisory lock of whoever changes the schema
+KEEPALIVE: dict[str, int] = {
+    "connect_timeout": 5,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 15_000,  # milliseconds
+}
+"""A cut cable says nothing: without these a connection that is dead is believed in for two hours."""
+CALL_S = 10.0  # longer than any call of ours takes on a server that works
+RETRY_EVERY_S = 0.1
+
+
+class Database:
+    """A pool of connections that outlives a restart of the server.
+
+    A call that meets a lost connection is made again for up to ``patience_s`` and then raises
+    ServiceUnavailable. Every call of this package may be repeated: it is fenced, or names what it makes.
+    No call leaves a transaction open, so a process that is paused holds nobody up (docs/adr/0021).
+    """
+
+    def __init__(
+        self, url: str, *, connections: int, patience_s: float, call_s: float = CALL_S
+    ) -> None:
+        self.url = make_conninfo("", **{**KEEPALIVE, **conninfo_to_dict(url)})
+        self.patience_s = patience_s
+        self.call_s = call_s
+        self._left: set[asyncio.Task[list[Row]]] = set()
+        self._pool = AsyncConnectionPool[psycopg.AsyncConnection[Row]](
+            self.url,
+            min_size=1,
+            max_size=connections,
+            timeout=max(patience_s, 1.0),
+            reconnect_timeout=5.0,
+            open=False,
+            kwargs={"autocommit": True, "row_factory": dict_row},
+            reconnect_failed=_reconnect,
+        )
+
+    async def open(self) -> None:
+        """Start connecting; does not wait for the server."""
+        await self._pool.open()
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._pool.close()
+
+    async def one(self, statement: LiteralString, params: Params = ()) -> Row | None:
+        """The first row, if there is one."""
+        rows = await self.all(statement, params)
+        return rows[0] if rows else None
+
+    async def all(self, statement: LiteralString, params: Params = ()) -> list[Row]:
+        """Every row; none for a statement that returns none."""
+        return await self._call(statement, params, self.patience_s)
+
+    async def answers(self, within_s: float = 1.0) -> bool:
+        """Whether the server can be asked now."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._call("select 1", (), 0.0)
+        except (ServiceUnavailable, TimeoutError):
+            return False
+        return True
+
+    async def _call(self, statement: LiteralString, params: Params, patience_s: float) -> list[Row]:
+        loop = asyncio.get_running_loop()
+        last, end = loop.time() + patience_s, loop.time() + self.call_s
+        is_counted = False
+        while True:
+            try:
+                return await self._within(end - loop.time(), statement, params)
+            except (
+                psycopg.OperationalError,
+                psycopg.InterfaceError,
+                PoolTimeout,
+                TimeoutError,
+            ) as error:
+                if not is_counted:
+                    metrics.DATABASE_ERRORS.inc()
+                is_counted = True
+                if loop.time() >= last:
+                    raise ServiceUnavailable(
+                        "the database does not answer; nothing was lost, try again in a moment"
+                    ) from error
+            await asyncio.sleep(RETRY_EVERY_S)
+
+    async def _within(self, seconds: float, statement: LiteralString, params: Params) -> list[Row]:
+        """The rows; TimeoutError at once where they take longer.
+
+        psycopg takes up to 10 s to give up a statement on a server that has stopped: whoever asked does
+        not wait for that, the connection does (docs/adr/0095).
+        """
+        asking = asyncio.create_task(self._ask(statement, params))
+        self._left.add(asking)
+        asking.add_done_callback(self._let_go)
+        try:
+            done, _ = await asyncio.wait({asking}, timeout=max(seconds, RETRY_EVERY_S))
+        except asyncio.CancelledError:
+            asking.cancel()
+            raise
+        if not done:
+            asking.cancel()
+            raise TimeoutError
+        return asking.result()
+
+    async def _ask(self, statement: LiteralString, params: Params) -> list[Row]:
+        async with self._pool.connection() as connection:
+            cursor = await connection.execute(statement, params)
+            return await cursor.fetchall() if cursor.description else []
+
+    def _let_go(self, asking: asyncio.Task[list[Row]]) -> None:
+        self._left.discard(asking)
+        if not asking.cancelled():
+            asking.exception()  # nobody may be left to hear it
+
+
+async def _reconnect(pool: AsyncConnectionPool[Any]) -> None:
+    """The server has been away for long: the next caller starts connecting again."""
+    await pool.check()
+
+
+@asynccontextmanager
+async def open_database(
+    url: str, *, connections: int = 8, patience_s: float = 2.0, call_s: float = CALL_S
+) -> AsyncIterator[Database]:
+    """A database for the length of a block; no call takes longer than ``call_s``."""
+    database = Database(url, connections=connections, patience_s=patience_s, call_s=call_s)
+    await database.open()
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+async def on_disk(database: Database) -> None:
+    """Return when all that was committed before is on the disk; many callers share one wait."""
+    await database.all("select pg_logical_emit_message(true, 'foremask', '')")
+
+
+def json_value(value: object) -> Jsonb | None:
+    """A value for a jsonb column; None is SQL's null."""
+    return None if value is None else Jsonb(value)
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One step of the schema; applied once, known by its name. An empty one is only noted."""
+
+    name: str
+    sql: str
+
+
+def own_scripts() -> Iterator[Script]:
+    """``sql/NNNN_*.sql`` in order."""
+    for path in sorted(
+        (resources.files(__package__) / "sql").iterdir(), key=lambda each: each.name
+    ):
+        if re.fullmatch(r"\d{4}_\w+\.sql", path.name):
+            yield Script(path.name, path.read_text(encoding="utf-8"))
+
+
+async def missing_scripts(database: Database) -> list[str]:
+    """Our scripts that have not been applied; what a later version has added does no harm."""
+    names = [script.name for script in own_scripts()]
+    try:
+        rows = await database.all("select name from schema_scripts")
+    except psycopg.errors.UndefinedTable:
+        return names
+    return sorted(set(names) - {row["name"] for row in rows})
+
+
+async def migrate(
+    url: str, engine_scripts: Callable[[frozenset[str]], Sequence[Script]]
+) -> list[str]:
+    """Bring the schema up to date and return the names of what was applied.
+
+    ``engine_scripts`` is asked for what the engine wants on top of what has been applied. Each
+    script commits with its name; callers on other machines wait for the first.
+    """
+    try:
+        connection = await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=10)
+    except psycopg.OperationalError as error:
+        raise ServiceUnavailable(f"the database cannot be reached: {error}") from error
+    done: list[str] = []
+    async with connection:
+        await connection.execute("select pg_advisory_lock(%s)", (MIGRATING,))
+        await connection.execute(
+            "create table if not exists schema_scripts"
+            " (name text primary key, applied_at timestamptz not null default now())"
+        )
+        cursor = await connection.execute("select name from schema_scripts")
+        applied = frozenset(name for (name,) in await cursor.fetchall())
+        for script in (*engine_scripts(applied), *own_scripts()):
+            if script.name in applied:
+                continue
+            async with connection.transaction():
+                if script.sql:
+                    await connection.execute(script.sql.encode())
+                await connection.execute(
+                    "insert into schema_scripts (name) values (%s)", (script.name,)
+                )
+            if script.sql:
+                done.append(script.name)
+    return done

@@ -1,0 +1,142 @@
+"""Webhooks that are owed: when each is due, what it sends, and what came of every attempt."""
+
+import base64
+import hmac
+from dataclasses import dataclass
+from datetime import datetime
+
+from foremask.errors import RequestUnknown
+from foremask.service.jobs.database import Database
+
+SCHEDULE_S = (0, 5, 30, 120, 600, 3600)
+"""When each attempt is due, in seconds after the one before; the first follows the job's end."""
+HELD_S = 30.0  # longer than an attempt takes: after this another worker may try
+PER_TOKEN = 4  # a quarter of what one worker sends at once
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One attempt that is ours to make. ``payload`` is None in the first: freeze it before sending."""
+
+    id: int
+    request_id: str
+    url: str
+    attempt: int
+    payload: bytes | None
+    webhook_key: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryAttempt:
+    """What came of one attempt."""
+
+    delivery: int
+    attempt: int
+    at: datetime
+    http_status: int | None
+    error: str | None
+    seconds: float
+
+
+def sign(key: bytes, request_id: str, timestamp: str, body: bytes) -> str:
+    """The ``Bria-Webhook-Signature`` of a body."""
+    signed = f"{request_id}.{timestamp}.".encode() + body
+    return "v1=" + base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The attempt that is ours to make, if there is one; ``held_back``: its token has its number under way."""
+
+    delivery: Delivery | None
+    held_back: bool = False
+
+
+async def begin(database: Database, delivery: int, per_token: int = PER_TOKEN) -> Begun:
+    """Take the delivery's next attempt, unless it is not due, or done, or another's, or its token has enough.
+
+    What is held back is woken by `record`, when one of the token's attempts is over.
+    """
+    row = await database.one(
+        "select * from begin_delivery(%s, %s, %s)", (delivery, HELD_S, per_token)
+    )
+    if row is None:
+        return Begun(None)
+    if row["id"] is None:
+        return Begun(None, held_back=True)
+    return Begun(Delivery(**row))
+
+
+async def freeze(database: Database, delivery: int, payload: bytes) -> bytes:
+    """Keep what is sent, so that every attempt sends the same; returns what was kept first."""
+    row = await database.one(
+        "update deliveries set payload = coalesce(payload, %s) where id = %s returning payload",
+        (payload, delivery),
+    )
+    return payload if row is None else bytes(row["payload"])
+
+
+async def record(
+    database: Database,
+    delivery: Delivery,
+    *,
+    http_status: int | None,
+    error: str | None,
+    seconds: float,
+    per_token: int = PER_TOKEN,
+) -> str:
+    """Record what came of the attempt, wake the next one and what the token's limit held back; only 2xx is success.
+
+    Returns the delivery's status: ``delivered``, ``pending`` or ``given_up``.
+    """
+    delivered = http_status is not None and 200 <= http_status < 300
+    last = delivery.attempt >= len(SCHEDULE_S)
+    status = "delivered" if delivered else "given_up" if last else "pending"
+    wait_s = float(SCHEDULE_S[delivery.attempt]) if status == "pending" else 0.0
+    await database.one(
+        """with noted as (
+               insert into delivery_attempts (delivery, attempt, http_status, error, seconds)
+               values (%(id)s, %(attempt)s, %(http_status)s, %(error)s, %(seconds)s)
+               on conflict do nothing)
+           select delivery_ended(%(id)s, %(attempt)s, %(status)s, %(wait_s)s, %(per_token)s)""",
+        {
+            "id": delivery.id,
+            "attempt": delivery.attempt,
+            "http_status": http_status,
+            "error": error,
+            "seconds": seconds,
+            "status": status,
+            "wait_s": wait_s,
+            "per_token": per_token,
+        },
+    )
+    return status
+
+
+async def redeliver(database: Database, request_id: str) -> int:
+    """Owe the job's webhook once more, from the first attempt on, with the same bytes.
+
+    Raises RequestUnknown when the job owes none.
+    """
+    row = await database.one(
+        """select new_delivery(job, url, payload) as id from (
+               select job, url, payload from deliveries where job = %s order by id desc limit 1) last""",
+        (request_id,),
+    )
+    if row is None:
+        raise RequestUnknown(
+            f"request {request_id!r} has no webhook to deliver", param="request_id"
+        )
+    delivery: int = row["id"]
+    return delivery
+
+
+async def attempts(database: Database, request_id: str) -> list[DeliveryAttempt]:
+    """Every attempt at the job's webhooks, in order."""
+    rows = await database.all(
+        """select a.delivery, a.attempt, a.at, a.http_status, a.error, a.seconds
+           from delivery_attempts a join deliveries d on d.id = a.delivery
+           where d.job = %s order by a.delivery, a.attempt""",
+        (request_id,),
+    )
+    return [DeliveryAttempt(**row) for row in rows]

@@ -1,0 +1,128 @@
+"""What all processes have counted together, how long the queues are, and which processes are there."""
+
+import asyncio
+import uuid
+from dataclasses import dataclass, field
+
+import structlog
+
+from foremask.errors import ServiceUnavailable
+from foremask.service.jobs.database import Database, json_value
+from foremask.service.observability import metrics
+from foremask.service.observability.metrics import Series
+
+REPORT_EVERY_S = 5.0
+ALIVE_FOR_S = 20.0  # four missed tellings
+LAST_REPORT_S = 1.0  # a process that stops waits no longer for its last telling
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class CountReporter:
+    """One process, and how much of what it has counted the database knows; ``slots`` masks at once."""
+
+    kind: str
+    name: str
+    slots: int
+    sandbox: str
+    _id: uuid.UUID = field(default_factory=uuid.uuid4)
+    _number: int = 0
+    _reported: dict[Series, float] = field(default_factory=dict)
+
+    async def report(self, database: Database) -> None:
+        """Add what was counted since the last telling; what could not be told is told next time."""
+        counted = metrics.counted()
+        fresh = {
+            series: value - self._reported.get(series, 0.0)
+            for series, value in counted.items()
+            if value > self._reported.get(series, 0.0)
+        }
+        self._number += 1
+        await database.all(
+            "select tell_counts(%s, %s, %s, %s, %s, %s, %s, %s, %s::float8[])",
+            (
+                self._id,
+                self.kind,
+                self.name,
+                self.slots,
+                self.sandbox,
+                self._number,
+                [name for name, _ in fresh],
+                [json_value(dict(labels)) for _, labels in fresh],
+                list(fresh.values()),
+            ),
+        )
+        self._reported = counted
+
+
+async def keep_reporting(database: Database, reporter: CountReporter) -> None:
+    """Tell every few seconds, and once more when cancelled; runs until then."""
+    try:
+        while True:
+            try:
+                await reporter.report(database)
+            except ServiceUnavailable as error:
+                log.warning("counts.unavailable", details=error.details)
+            await asyncio.sleep(REPORT_EVERY_S)
+    finally:
+        try:
+            async with asyncio.timeout(LAST_REPORT_S):
+                await reporter.report(database)
+        except (ServiceUnavailable, TimeoutError):
+            log.warning("counts.lost")
+
+
+async def totals(database: Database) -> dict[Series, float]:
+    """What all processes have counted, up to their last telling."""
+    rows = await database.all("select sample, labels, value from counts")
+    return {(row["sample"], tuple(sorted(row["labels"].items()))): row["value"] for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """How things are: jobs by status, waiting steps, the longest wait and the tokens that wait by queue, processes by kind and sandbox."""
+
+    jobs: dict[str, int]
+    waiting: dict[str, tuple[int, float]]
+    tokens: dict[str, int]
+    processes: dict[tuple[str, str], int]
+    slots: int
+
+
+async def now(database: Database) -> Now:
+    """How things are. Costs what the queue is long, whatever is on record."""
+    rows = await database.all(
+        """select 'jobs' as what, status as name, null as other, count(*) as n, 0.0::float8 as wait_s
+           from jobs where status = 'queued' group by status
+           union all
+           select 'jobs', status, null, count(*), 0.0 from jobs where status = 'running' group by status
+           union all
+           select 'queue', case stage when 'segment' then 'masks' else 'files' end, null, count(*),
+               extract(epoch from now() - min(touched_at))::float8
+           from steps where status = 'todo' group by 2
+           union all
+           select 'tokens', case when stage = 'segment' then 'masks' else 'files' end, null,
+               count(distinct token), 0.0
+           from steps where status = 'todo' group by 2
+           union all
+           select 'queue', 'webhooks', null, count(*),
+               greatest(0, extract(epoch from now() - min(next_at)))::float8
+           from deliveries where status = 'pending' and next_at <= now() having count(*) > 0
+           union all
+           select 'processes', kind, sandbox, count(*), 0.0
+           from processes where seen_at > now() - make_interval(secs => %(seen_s)s) group by kind, sandbox
+           union all
+           select 'slots', '', null, coalesce(sum(slots), 0), 0.0
+           from processes where seen_at > now() - make_interval(secs => %(seen_s)s)""",
+        {"seen_s": ALIVE_FOR_S},
+    )
+    idle = {"files": (0, 0.0), "masks": (0, 0.0), "webhooks": (0, 0.0)}
+    return Now(
+        jobs={"queued": 0, "running": 0} | {r["name"]: r["n"] for r in rows if r["what"] == "jobs"},
+        waiting=idle | {r["name"]: (r["n"], r["wait_s"]) for r in rows if r["what"] == "queue"},
+        tokens={"files": 0, "masks": 0}
+        | {r["name"]: r["n"] for r in rows if r["what"] == "tokens"},
+        processes={(r["name"], r["other"]): r["n"] for r in rows if r["what"] == "processes"},
+        slots=sum(r["n"] for r in rows if r["what"] == "slots"),
+    )

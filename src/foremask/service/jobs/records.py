@@ -1,0 +1,219 @@
+"""What a caller may know of a job, and its cancelling."""
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from foremask.errors import ForemaskError, JobCancelled, RequestUnknown, TokenInvalid
+from foremask.options import Preset
+from foremask.service.jobs.database import Database, Row, json_value
+
+
+class Status(StrEnum):
+    """Where a job is; the wire says it in its own words."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will happen to the job."""
+        return self not in (Status.QUEUED, Status.RUNNING)
+
+
+@dataclass(frozen=True, slots=True)
+class JobError:
+    """An error as it is kept and shown."""
+
+    code: int
+    reason: str
+    message: str
+    details: str
+    param: str | None = None
+    limit: float | None = None
+    actual: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One job. ``progress`` is 0 to 100; ``queue_position`` 1 is the next, and None once it runs.
+
+    ``result_key`` names the mask in the object store, and is None until then and after its time.
+    """
+
+    request_id: str
+    token_id: uuid.UUID
+    status: Status
+    stage: str
+    progress: int
+    frames_done: int
+    frames_total: int | None
+    queue_position: int | None
+    eta_s: float | None
+    preset: Preset
+    result_key: str | None
+    report: dict[str, Any] | None
+    error: JobError | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One worker's go at one step; ``outcome`` is None while it lasts."""
+
+    stage: str
+    number: int
+    attempt: int
+    worker: str | None
+    started_at: datetime
+    ended_at: datetime | None
+    outcome: str | None
+    details: str | None
+
+
+def error_facts(error: ForemaskError) -> dict[str, object]:
+    """An error as its columns hold it."""
+    facts: dict[str, object] = {
+        "code": error.code,
+        "reason": error.reason,
+        "message": error.message,
+        "details": error.details,
+    }
+    for name in ("param", "limit", "actual"):
+        if (value := getattr(error, name)) is not None:
+            facts[name] = value
+    return facts
+
+
+# A place in the queue is counted up to 1000 a token: reading a status stays cheap. Tokens take turns, so
+# before a token's n-th job come n of each other token.
+_RECORD = """
+    j.id, j.token, j.status, j.stage, j.frames_total, j.preset, j.report, j.error,
+    j.created_at, j.started_at, j.masking_at, j.ended_at,
+    case when j.expired_at is null then j.result_key end as result_key,
+    extract(epoch from now() - j.masking_at)::float8 as masking_s,
+    case when j.status = 'running' then (
+        select sum(s.frames_done)::bigint from steps s where s.job = j.id and s.stage = 'segment'
+    ) end as frames_done,
+    case when j.status = 'queued' then (
+        select mine.n + coalesce(sum(theirs.n), 0)::bigint
+        from (select count(*) as n from (
+            select from jobs q where q.status = 'queued' and q.token = j.token and q.seq < j.seq
+            limit 1000) older) mine
+        left join tokens o on o.unfinished > 0 and o.id <> j.token and o.priority >= j.priority
+        left join lateral (select count(*) as n from (
+            select from jobs q where q.status = 'queued' and q.token = o.id
+            limit case when o.priority > j.priority then 1000 else mine.n end) turns) theirs on true
+        group by mine.n
+    ) end as ahead
+"""
+
+
+async def read(database: Database, token_hash: bytes, request_id: str) -> Record:
+    """The job, in one question that also checks the token.
+
+    Raises TokenInvalid, or RequestUnknown for an unknown, expired or another token's job.
+    """
+    row = await database.one(
+        f"""select {_RECORD} from tokens t left join jobs j on j.id = %s and j.token = t.id
+            where t.hash = %s and t.revoked_at is null
+            and (t.expires_at is null or t.expires_at > now())""",  # noqa: S608  # a constant
+        (request_id, token_hash),
+    )
+    if row is None:
+        raise TokenInvalid("the token is unknown, revoked or expired", param="api_token")
+    if row["id"] is None:
+        raise _unknown(request_id)
+    return _record(row)
+
+
+async def read_any(database: Database, request_id: str) -> Record:
+    """The job, whoever's it is: for the engine and the command line. Raises RequestUnknown."""
+    row = await database.one(f"select {_RECORD} from jobs j where j.id = %s", (request_id,))  # noqa: S608
+    if row is None:
+        raise _unknown(request_id)
+    return _record(row)
+
+
+async def cancel(database: Database, token_hash: bytes, request_id: str) -> Record:
+    """Cancel the job if it has not ended, and return what it is now.
+
+    Its worker stops at its next heartbeat. Raises as ``read`` does.
+    """
+    record = await read(database, token_hash, request_id)
+    if not record.status.ended:
+        error = JobCancelled("the job was cancelled by its owner")
+        await database.one(
+            "select cancel_job(%s, %s, %s)",
+            (record.token_id, request_id, json_value(error_facts(error))),
+        )
+        record = await read(database, token_hash, request_id)
+    return record
+
+
+async def history(database: Database, request_id: str) -> list[Attempt]:
+    """Every attempt at every step of the job, in the order in which they began."""
+    rows = await database.all(
+        """select stage, number, attempt, worker, started_at, ended_at, outcome, details
+           from attempts where job = %s order by started_at, stage, number, attempt""",
+        (request_id,),
+    )
+    return [Attempt(**row) for row in rows]
+
+
+def _unknown(request_id: str) -> RequestUnknown:
+    return RequestUnknown(
+        f"no request {request_id[:64]!r} of this token; it never was, or its record has expired",
+        param="request_id",
+    )
+
+
+def _record(row: Row) -> Record:
+    status = Status(row["status"])
+    total: int | None = row["frames_total"]
+    done: int = row["frames_done"] or 0
+    report: dict[str, Any] | None = row["report"]
+    if status is Status.COMPLETED:
+        done = int((report or {}).get("frames_out") or total or 0)
+        total = done
+    elif total is not None:
+        done = min(done, total)  # segments overlap a little
+    eta_s: float | None = None
+    if status is Status.RUNNING and total and done:
+        eta_s = round((total - done) * row["masking_s"] / done, 1)
+    return Record(
+        request_id=row["id"],
+        token_id=row["token"],
+        status=status,
+        stage=row["stage"],
+        progress=_progress(status, row["stage"], done, total),
+        frames_done=done,
+        frames_total=total,
+        queue_position=None if row["ahead"] is None else row["ahead"] + 1,
+        eta_s=eta_s,
+        preset=Preset(row["preset"]),
+        result_key=row["result_key"],
+        report=report,
+        error=JobError(**row["error"]) if row["error"] else None,
+        created_at=row["created_at"],
+        started_at=row["started_at"],
+        ended_at=row["ended_at"],
+    )
+
+
+def _progress(status: Status, stage: str, done: int, total: int | None) -> int:
+    """Percent: masking is from 2 to 97, whatever comes before and after shares the rest."""
+    if status is Status.COMPLETED:
+        return 100
+    if status is not Status.RUNNING:
+        return 0
+    if stage == "segment":
+        return 2 + int(95 * done / total) if total else 2
+    return 98 if stage == "join" else 1

@@ -1,0 +1,87 @@
+"""What is kept no longer: sources at a job's end, results after their time, records after theirs."""
+
+from dataclasses import dataclass
+
+from foremask.service.jobs.database import Database
+
+RECORD_EXTRA_S = 7 * 86400  # a week in which a status read can still say that the result is gone
+FAILED_KEPT_S = 30 * 86400
+ENGINE_DEAD_S = 60.0
+
+
+async def to_sweep(database: Database, most: int = 50) -> list[tuple[str, str | None]]:
+    """Jobs that have ended and whose source and segments are still stored, and their results' keys."""
+    rows = await database.all(
+        """select id, result_key from jobs where ended_at is not null and swept_at is null
+           order by ended_at limit %s""",
+        (most,),
+    )
+    return [(row["id"], row["result_key"]) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a job ended; ``reason`` is empty unless it failed, ``wait_s`` None when it never began."""
+
+    status: str
+    reason: str
+    wait_s: float | None
+    seconds: float
+
+
+async def swept(database: Database, request_id: str) -> Ended | None:
+    """The job's source and segments are deleted. How it ended; None when another swept it first."""
+    row = await database.one(
+        """update jobs set swept_at = now() where id = %s and swept_at is null
+           returning status, coalesce(error ->> 'reason', '') as reason,
+               extract(epoch from started_at - created_at)::float8 as wait_s,
+               extract(epoch from ended_at - created_at)::float8 as seconds""",
+        (request_id,),
+    )
+    return None if row is None else Ended(**row)
+
+
+async def to_expire(
+    database: Database, result_ttl_s: float, most: int = 50
+) -> list[tuple[str, str]]:
+    """Ids and object keys of the results whose time is over; none when ``result_ttl_s`` is 0: kept for good."""
+    if not result_ttl_s:
+        return []
+    rows = await database.all(
+        """select id, result_key from jobs
+           where ended_at < now() - make_interval(secs => %s)
+           and result_key is not null and expired_at is null order by ended_at limit %s""",
+        (result_ttl_s, most),
+    )
+    return [(row["id"], row["result_key"]) for row in rows]
+
+
+async def expired(database: Database, request_id: str) -> None:
+    """The job's result is deleted."""
+    await database.all("update jobs set expired_at = now() where id = %s", (request_id,))
+
+
+async def forget_records(database: Database, result_ttl_s: float) -> list[str]:
+    """Delete the records of no use: a week after their result, or 30 days after they failed; their ids."""
+    rows = await database.all(
+        """delete from jobs where swept_at is not null
+           and ((status = 'completed' and expired_at < now() - make_interval(secs => %s))
+                or (status in ('failed', 'cancelled') and ended_at < now() - make_interval(secs => %s)))
+           and not exists (select from deliveries d where d.job = jobs.id and d.status = 'pending')
+           returning id""",
+        (RECORD_EXTRA_S, max(FAILED_KEPT_S, result_ttl_s)),
+    )
+    return [row["id"] for row in rows]
+
+
+async def drop_dead_engine_rows(database: Database) -> int:
+    """Delete the engine's rows that nobody will finish: our own tables know what is left to do."""
+    rows = await database.all(
+        """delete from procrastinate_jobs p where p.status <> 'todo' and (
+               p.status <> 'doing' or not exists (
+                   select from procrastinate_workers w where w.id = p.worker_id
+                   and w.last_heartbeat > now() - make_interval(secs => %s)))
+           returning id""",
+        (ENGINE_DEAD_S,),
+    )
+    return len(rows)

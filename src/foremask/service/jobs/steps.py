@@ -1,0 +1,232 @@
+"""One worker's hold on one step of a job: claimed, renewed while frames advance, finished or failed.
+
+Every write names the attempt it belongs to and is refused when that attempt has lost its lease.
+"""
+
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from foremask.errors import ForemaskError, TimedOut, WorkerCrashed
+from foremask.service.jobs.database import Database, json_value, on_disk
+from foremask.service.jobs.records import error_facts
+
+LEASE_S = 6.0  # three missed renewals
+RENEW_S = 2.0
+LOST_WAKE_UP_S = 10.0  # a step that nobody began this long after it could have been is woken again
+MAX_CRASHES = 3
+FILES_PER_TOKEN = 4  # half of what one worker does at once
+IN_FLIGHT = 4  # segments of one job at a time: a long clip leaves room for short ones
+
+
+@dataclass(frozen=True, slots=True)
+class StepName:
+    """Which step: ``ingest``, ``join``, or ``segment`` and its number."""
+
+    job: str
+    stage: str
+    number: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.job}/{self.stage}-{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A step that is ours until the lease runs out, with what is needed to do it."""
+
+    name: StepName
+    token: uuid.UUID
+    attempt: int
+    args: dict[str, Any]
+    video_url: str | None
+    source_key: str | None
+    preset: str
+    quality: str
+    clip: dict[str, Any] | None
+    deadline_from: datetime
+
+
+async def begin(
+    database: Database, name: StepName, worker: str, lease_s: float = LEASE_S
+) -> Step | None:
+    """Take this very step; None when another worker has it, or it is done, or the job is over."""
+    row = await database.one(
+        "select * from begin_step(%s, %s, %s, %s, %s)",
+        (name.job, name.stage, name.number, worker, lease_s),
+    )
+    return None if row is None else Step(name=name, **row)
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """The step whose turn it is, if there is one, and how many tokens were passed over by their limit."""
+
+    step: Step | None
+    held_back: int = 0
+
+
+def queue_of(stage: str) -> str:
+    """The queue in which a stage's steps wait."""
+    return "masks" if stage == "segment" else "files"
+
+
+async def claim(
+    database: Database,
+    woken_for: StepName,
+    worker: str,
+    lease_s: float = LEASE_S,
+    files_per_token: int = FILES_PER_TOKEN,
+) -> Claimed:
+    """Take the step whose turn it is in the queue of ``woken_for``, which need not be that step.
+
+    Tokens take turns by the seconds that each has had of the queue, divided by its share.
+    """
+    row = await database.one(
+        "select * from claim_step(%s, %s, %s, %s, %s, %s, %s)",
+        (
+            queue_of(woken_for.stage),
+            worker,
+            lease_s,
+            files_per_token,
+            woken_for.job,
+            woken_for.stage,
+            woken_for.number,
+        ),
+    )
+    if row is None:
+        return Claimed(None)
+    held_back: int = row.pop("held")
+    job, stage, number = row.pop("job"), row.pop("stage"), row.pop("number")
+    if job is None:
+        return Claimed(None, held_back)
+    await on_disk(database)
+    return Claimed(Step(name=StepName(job, stage, number), **row), held_back)
+
+
+async def ended(
+    database: Database, step: Step, seconds: float, files_per_token: int = FILES_PER_TOKEN
+) -> None:
+    """Count the time that the step took against its token's share, and wake what the token's limit held back."""
+    await database.all(
+        "select step_ended(%s, %s, %s, %s)",
+        (queue_of(step.name.stage), step.token, seconds, files_per_token),
+    )
+
+
+async def renew(database: Database, step: Step, frames_done: int, lease_s: float = LEASE_S) -> bool:
+    """Say that frames advance; False when the step is no longer ours, or the job was cancelled."""
+    row = await database.one(
+        """update steps set frames_done = %s, lease_until = clock_timestamp() + make_interval(secs => %s)
+           where job = %s and stage = %s and number = %s and attempt = %s and status = 'running'
+           returning true""",
+        (frames_done, lease_s, step.name.job, step.name.stage, step.name.number, step.attempt),
+    )
+    return row is not None
+
+
+async def finish(database: Database, step: Step, result: dict[str, object]) -> bool:
+    """Record the step's result and wake what follows; False when the attempt is stale.
+
+    ``result`` is of an ingest ``clip``, ``source_key`` and ``segments`` (each one's args); of a
+    segment ``frames`` and ``key``; of the step that makes the whole mask ``result_key`` and ``report``.
+    """
+    row = await database.one(
+        "select finish_step(%s, %s, %s, %s, %s, %s) as ours",
+        (
+            step.name.job,
+            step.name.stage,
+            step.name.number,
+            step.attempt,
+            json_value(result),
+            IN_FLIGHT,
+        ),
+    )
+    return bool(row and row["ours"])
+
+
+async def fail(
+    database: Database,
+    step: Step,
+    error: ForemaskError,
+    *,
+    outcome: str = "failed",
+    retry_s: float | None = None,
+) -> bool:
+    """Record that the attempt did not succeed; False when it is stale.
+
+    Without ``retry_s`` the job ends with ``error``. With it the step is done again so much later,
+    unless ``outcome`` is "crashed" and it was the last of MAX_CRASHES.
+    """
+    row = await database.one(
+        "select fail_step(%s, %s, %s, %s, %s, %s, %s, %s) as ours",
+        (
+            step.name.job,
+            step.name.stage,
+            step.name.number,
+            step.attempt,
+            outcome,
+            json_value(error_facts(error)),
+            retry_s,
+            MAX_CRASHES,
+        ),
+    )
+    return bool(row and row["ours"])
+
+
+async def is_done(database: Database, step: Step) -> bool:
+    """Whether this very attempt is on record as the one that did the step."""
+    row = await database.one(
+        """select 1 as n from attempts where job = %s and stage = %s and number = %s and attempt = %s
+           and outcome = 'done'""",
+        (step.name.job, step.name.stage, step.name.number, step.attempt),
+    )
+    return row is not None
+
+
+async def segment_results(database: Database, request_id: str) -> list[dict[str, Any]]:
+    """What each segment's one finished attempt recorded, in the order of the clip."""
+    rows = await database.all(
+        """select args, result from steps
+           where job = %s and stage = 'segment' and status = 'done' order by number""",
+        (request_id,),
+    )
+    return [row["args"] | row["result"] for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """What one round of looking after found: leases run out, wake-ups lost, jobs over their time."""
+
+    lost: int = 0
+    woken: int = 0
+    timed_out: int = 0
+
+
+async def recover_steps(
+    database: Database, wall_clock_s: float, lease_s: float = LEASE_S
+) -> Recovered:
+    """Give back what dead workers held, wake what nobody woke, end what takes too long.
+
+    Any number of processes may call this at any time; one at a time does it.
+    """
+    crashed = WorkerCrashed(
+        f"the process that worked on this clip died {MAX_CRASHES} times; the clip may be at fault"
+    )
+    timed_out = TimedOut(
+        f"the job was not done after {wall_clock_s:.0f} s, the longest that one may take",
+        limit=wall_clock_s,
+    )
+    row = await database.one(
+        "select * from tend(%s, %s, %s, %s, %s, %s)",
+        (
+            lease_s,
+            LOST_WAKE_UP_S,
+            wall_clock_s,
+            MAX_CRASHES,
+            json_value(error_facts(crashed)),
+            json_value(error_facts(timed_out)),
+        ),
+    )
+    return Recovered(**row) if row else Recovered()

@@ -1,0 +1,33 @@
+"""How many bytes each token has stored: uploads are reserved before they come, jobs count themselves."""
+
+import uuid
+from datetime import datetime
+
+from foremask.service.jobs.admission import storage_quota
+from foremask.service.jobs.database import Database
+
+
+async def new_upload(database: Database, key: str, token_id: uuid.UUID) -> None:
+    """A form has been given out; nothing has come yet."""
+    await database.all(
+        "insert into uploads (key, token) values (%s, %s) on conflict do nothing", (key, token_id)
+    )
+
+
+async def reserve(database: Database, key: str, size: int, limit: int) -> None:
+    """The upload takes, or is about to take, ``size`` bytes. Raises StorageQuota over the token's ``limit``."""
+    row = await database.one("select * from reserve_upload(%s, %s, %s)", (key, size, limit))
+    if row is not None and not row["ok"]:
+        raise storage_quota(limit, row["counted"] + size)
+
+
+async def forget(database: Database, before: datetime) -> int:
+    """Uploads of forms that were made before are no longer stored; how many there were, 1000 at most."""
+    row = await database.one("select forget_uploads(%s) as n", (before,))
+    return row["n"] if row else 0
+
+
+async def total(database: Database) -> int:
+    """Of all tokens."""
+    row = await database.one("select coalesce(sum(stored), 0)::bigint as n from tokens")
+    return row["n"] if row else 0

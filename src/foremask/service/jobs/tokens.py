@@ -1,0 +1,132 @@
+"""API tokens: 256 random bits, shown once; what is kept cannot open a door (docs/adr/0022)."""
+
+import hashlib
+import hmac
+import secrets
+import uuid
+from dataclasses import dataclass
+from datetime import datetime
+
+from foremask.errors import RequestUnknown
+from foremask.service.jobs.database import Database
+
+SIGNING = b"bria-webhook-signing-v1"  # the wire contract's label
+PREFIX_LENGTH = 9  # "fm_" and six characters: 36 of 256 bits, to tell tokens apart by
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenLimits:
+    """What one token may do."""
+
+    rate_per_minute: int = 600
+    burst: int = 60
+    concurrent: int = 100
+    priority: int = 0
+    share: int = 1
+    quota: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token as it can be shown later: everything but itself."""
+
+    id: uuid.UUID
+    name: str
+    prefix: str
+    limits: TokenLimits
+    used: int
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+
+
+def token_hash(secret: str) -> bytes:
+    """What is stored in place of the token, and looked up by."""
+    return hashlib.sha256(secret.encode()).digest()
+
+
+def webhook_key(secret: str) -> bytes:
+    """The key that signs the token's webhooks; the token does not follow from it."""
+    return hmac.digest(secret.encode(), SIGNING, "sha256")
+
+
+async def create_token(
+    database: Database,
+    name: str,
+    limits: TokenLimits | None = None,
+    *,
+    secret: str | None = None,
+    expires_at: datetime | None = None,
+) -> tuple[str, Token]:
+    """Make a token and return its secret, which nobody can read again, and its record.
+
+    With a ``secret`` of the operator's own that exists already, its record is returned unchanged.
+    """
+    limits = limits or TokenLimits()
+    secret = secret or "fm_" + secrets.token_urlsafe(32)
+    row = await database.one(
+        """with made as (
+               insert into tokens (id, name, prefix, hash, webhook_key, rate_per_minute, burst,
+                                   concurrent, priority, share, quota, expires_at)
+               values (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+               on conflict (hash) do nothing returning *)
+           select * from made union all select * from tokens where hash = %s limit 1""",
+        (
+            uuid.uuid4(),
+            name,
+            secret[:PREFIX_LENGTH],
+            token_hash(secret),
+            webhook_key(secret),
+            limits.rate_per_minute,
+            limits.burst,
+            limits.concurrent,
+            limits.priority,
+            limits.share,
+            limits.quota,
+            expires_at,
+            token_hash(secret),
+        ),
+    )
+    assert row is not None  # noqa: S101  # inserted, or there before
+    return secret, _token(row)
+
+
+async def any_token(database: Database) -> bool:
+    """Whether a token was ever made."""
+    return await database.one("select 1 from tokens limit 1") is not None
+
+
+async def list_tokens(database: Database) -> list[Token]:
+    """Every token, the oldest first; revoked ones too."""
+    return [
+        _token(row) for row in await database.all("select * from tokens order by created_at, id")
+    ]
+
+
+async def revoke_token(database: Database, prefix_or_id: str) -> Token:
+    """Close a token's door at once, on every machine.
+
+    Raises RequestUnknown when no token, or more than one, begins so.
+    """
+    rows = await database.all(
+        """update tokens set revoked_at = coalesce(revoked_at, now())
+           where id in (select id from tokens where prefix = %s or id::text = %s)
+           and (select count(*) from tokens where prefix = %s or id::text = %s) = 1
+           returning *""",
+        (prefix_or_id,) * 4,
+    )
+    if not rows:
+        raise RequestUnknown(
+            f"not exactly one token has the prefix or id {prefix_or_id!r};"
+            " `foremask token list` shows them",
+            param="token",
+        )
+    return _token(rows[0])
+
+
+def _token(row: dict[str, object]) -> Token:
+    values: dict[str, object] = {name: row[name] for name in TokenLimits.__slots__}
+    return Token(
+        limits=TokenLimits(**values),  # type: ignore[arg-type]  # columns of the same names
+        **{name: row[name] for name in Token.__slots__ if name != "limits"},  # type: ignore[arg-type]
+    )

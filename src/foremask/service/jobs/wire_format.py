@@ -1,0 +1,73 @@
+"""A job in the words of the wire contract; the API and the webhooks send the same bytes."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from foremask.errors import ResultExpired
+from foremask.service.jobs.records import JobError, Record, Status, error_facts
+
+LINK_S = 7 * 86400  # how long a result's link is good: the longest that every cloud signs for
+
+WORDS = {
+    Status.QUEUED: "IN_PROGRESS",
+    Status.RUNNING: "IN_PROGRESS",
+    Status.COMPLETED: "COMPLETED",
+    Status.FAILED: "ERROR",
+    Status.CANCELLED: "ERROR",
+}
+
+
+def status_json(record: Record, link: Callable[[str, int], str]) -> bytes:
+    """The status body as it is sent; ``link`` makes the URL of a mask that is there, good for so many seconds."""
+    key = record.result_key
+    return msgspec.json.encode(status_body(record, link(key, LINK_S) if key else None))
+
+
+def status_body(record: Record, result_url: str | None) -> dict[str, object]:
+    """The status body; ``result_url`` is where a completed job's mask can be fetched.
+
+    Without it a completed job reads as ERROR 410: a client that is told COMPLETED reads the URL.
+    """
+    expired = record.status is Status.COMPLETED and result_url is None
+    body: dict[str, object] = {
+        "request_id": record.request_id,
+        "status": "ERROR" if expired else WORDS[record.status],
+        "progress": record.progress,
+        "stage": record.stage,
+        "frames_done": record.frames_done,
+    }
+    if record.frames_total is not None:
+        body["frames_total"] = record.frames_total
+    if record.queue_position is not None:
+        body["queue_position"] = record.queue_position
+    if record.eta_s is not None:
+        body["eta_s"] = record.eta_s
+    if expired:
+        body["error"] = error_facts(
+            ResultExpired("The mask was kept for its time and then deleted; submit the clip again.")
+        )
+    elif record.status is Status.COMPLETED:
+        # Public sources of the hosted service use both names: the same URL under each.
+        body["result"] = {
+            "video_url": result_url,
+            "mask_url": result_url,
+            "report": record.report or {},
+        }
+    if record.error is not None:
+        body["error"] = error_body(record.error)
+    return body
+
+
+def error_body(error: JobError) -> dict[str, object]:
+    """The error object: the contract's three, always, and the stable extras that are known."""
+    body: dict[str, object] = {
+        "code": error.code,
+        "message": error.message,
+        "details": error.details,
+        "reason": error.reason,
+    }
+    for name in ("param", "limit", "actual"):
+        if (value := getattr(error, name)) is not None:
+            body[name] = value
+    return body

@@ -1,0 +1,205 @@
+"""What foremask counts: every metric by its name; prometheus_client keeps the numbers of this process.
+
+What a caller can choose freely never becomes a label. docs/operations.md says what each is good for.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+from prometheus_client import (
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
+from prometheus_client.samples import Sample
+
+from foremask.options import Quality
+
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+type Series = tuple[str, tuple[tuple[str, str], ...]]
+"""The name of a sample, and its labels in the order of their names."""
+
+LOCAL: Final = REGISTRY
+"""What one API process counts for itself, and what it reads from the database when it is asked."""
+SHARED: Final = CollectorRegistry()
+"""What every process counts and service/jobs/process_totals.py adds up: docs/adr/0070."""
+
+_QUICK_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
+_SLOW_S = (0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
+
+HTTP_REQUESTS = Counter(
+    "foremask_http_requests_total", "HTTP requests answered", ("method", "route", "status")
+)
+HTTP_SECONDS = Histogram(
+    "foremask_http_request_seconds",
+    "Time from request to the end of the answer",
+    ("route",),
+    buckets=_QUICK_S,
+)
+DATABASE_UP = Gauge(
+    "foremask_database_up",
+    "1 when the database answered this reading; else what it knows is left out",
+)
+JOBS = Gauge("foremask_jobs", "Jobs that have not ended", ("status",))
+QUEUE_DEPTH = Gauge("foremask_queue_depth", "Steps that wait for a worker", ("queue",))
+QUEUE_WAIT = Gauge(
+    "foremask_queue_oldest_wait_seconds",
+    "How long the one that has waited longest has waited",
+    ("queue",),
+)
+QUEUE_TOKENS = Gauge(
+    "foremask_queue_tokens", "Tokens that have a step waiting for a worker", ("queue",)
+)
+STORED = Gauge(
+    "foremask_stored_bytes",
+    "Bytes that count against the tokens' storage quotas: uploads, sources, results",
+)
+DISK_FREE = Gauge(
+    "foremask_disk_free_bytes", "Free space of the local store's disk; nothing with a bucket"
+)
+PROCESSES = Gauge(
+    "foremask_processes",
+    "Processes that were seen in the last 20 s, by what confines their media children",
+    ("kind", "sandbox"),
+)
+SLOTS = Gauge("foremask_mask_slots", "Segments that the workers seen in the last 20 s mask at once")
+
+JOBS_ENDED = Counter(
+    "foremask_jobs_ended_total",
+    "Jobs that have ended and been tidied up",
+    ("status", "reason"),
+    registry=SHARED,
+)
+JOB_WAIT = Histogram(
+    "foremask_job_wait_seconds",
+    "From a job's acceptance to its first step",
+    registry=SHARED,
+    buckets=_SLOW_S,
+)
+JOB_SECONDS = Histogram(
+    "foremask_job_seconds",
+    "From a job's acceptance to its end",
+    ("status",),
+    registry=SHARED,
+    buckets=_SLOW_S,
+)
+PROBE_SECONDS = Histogram(
+    "foremask_probe_seconds",
+    "The look at a clip before its job is accepted",
+    ("outcome",),
+    registry=SHARED,
+    buckets=_QUICK_S,
+)
+STEP_SECONDS = Histogram(
+    "foremask_step_seconds",
+    "One attempt at a step of a job",
+    ("stage", "outcome"),
+    registry=SHARED,
+    buckets=_SLOW_S,
+)
+FRAMES = Counter(
+    "foremask_frames_masked_total", "Frames that were masked", ("quality",), registry=SHARED
+)
+MASKING_SECONDS = Counter(
+    "foremask_masking_seconds_total", "Time that masking took", ("quality",), registry=SHARED
+)
+MASKING_CPU_SECONDS = Counter(
+    "foremask_masking_cpu_seconds_total",
+    "Processor time of masking, by its part",
+    ("part",),
+    registry=SHARED,
+)
+RESCUES = Counter(
+    "foremask_rescues_total",
+    "Steps taken back from a worker that was lost",
+    registry=SHARED,
+)
+WAKE_UPS = Counter(
+    "foremask_lost_wakeups_total",
+    "Steps and webhooks that had to be woken again",
+    registry=SHARED,
+)
+FENCED = Counter(
+    "foremask_fenced_writes_total",
+    "Results refused because their worker had lost the step",
+    registry=SHARED,
+)
+WEBHOOK_ATTEMPTS = Counter(
+    "foremask_webhook_attempts_total", "Webhooks sent, by outcome", ("outcome",), registry=SHARED
+)
+WEBHOOK_SECONDS = Histogram(
+    "foremask_webhook_seconds",
+    "How long receivers took to answer",
+    registry=SHARED,
+    buckets=_QUICK_S,
+)
+HELD_BACK = Counter(
+    "foremask_held_back_total",
+    "Times a limit that shares the service between tokens held one back, by limit",
+    ("limit",),
+    registry=SHARED,
+)
+DATABASE_ERRORS = Counter(
+    "foremask_database_errors_total",
+    "Calls that met a database that did not answer",
+    registry=SHARED,
+)
+OBJECT_ERRORS = Counter(
+    "foremask_object_store_errors_total",
+    "Calls that met an object store that did not answer",
+    registry=SHARED,
+)
+
+HELD_BACK_BY: Final = (
+    "probe",
+    "resolver",
+    "files",
+    "webhooks",
+    "storage_quota",
+    "storage_full",
+    "too_many_frames",
+    "url_too_slow",
+)
+"""Places in turn, by what they are for, and the reasons of errors."""
+CPU_PARTS: Final = frozenset({"decode", "decode for the network", "see", "refine", "encode"})
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})
+
+# A series that is there from the start begins at 0: without that its first count is no increase.
+for _outcome in ("delivered", "pending", "given_up"):
+    WEBHOOK_ATTEMPTS.labels(_outcome)
+for _limit in HELD_BACK_BY:
+    HELD_BACK.labels(_limit)
+for _quality in Quality:
+    FRAMES.labels(_quality)
+    MASKING_SECONDS.labels(_quality)
+
+
+def answered(method: str, route: str, status: int, seconds: float) -> None:
+    """Count one HTTP answer; ``route`` is the pattern, not the path that was asked for."""
+    HTTP_REQUESTS.labels(method if method in _METHODS else "other", route, str(status)).inc()
+    HTTP_SECONDS.labels(route).observe(seconds)
+
+
+def refused(reason: str) -> None:
+    """Count an error that keeps one token from using up what all share; any other reason is none."""
+    if reason in HELD_BACK_BY:
+        HELD_BACK.labels(reason).inc()
+
+
+def counted() -> dict[Series, float]:
+    """What this process has counted for all together, from its start on; none of it ever falls."""
+    return {series(sample): sample.value for sample in _samples()}
+
+
+def series(sample: Sample) -> Series:
+    """The name under which a sample is added up."""
+    return sample.name, tuple(sorted(sample.labels.items()))
+
+
+def _samples() -> Iterator[Sample]:
+    for family in SHARED.collect():
+        yield from family.samples

@@ -1,0 +1,194 @@
+"""The whole service on one machine: database, API and workers, started, watched and stopped together."""
+
+import asyncio
+import ctypes
+import dataclasses
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+import structlog
+
+from foremask.errors import ServiceUnavailable
+from foremask.machine.memory import share_of_memory
+from foremask.service.jobs.database import open_database
+from foremask.service.jobs.tokens import any_token, create_token
+from foremask.service.run.bundled_postgres import EmbeddedPostgres
+from foremask.service.sandbox.levels import level_of
+from foremask.service.settings import Settings, variable
+from foremask.service.worker.queue_schema import migrate
+
+STOP_S = 20.0  # more than the API and the workers take to drain
+READY_S = 60.0
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 10.0
+LIVED_S = 30.0  # whoever lived so long begins with a short pause again
+PR_SET_PDEATHSIG = 1
+
+Say = Callable[[str], None]
+
+log = structlog.get_logger(__name__)
+
+
+def serve(settings: Settings, say: Say) -> None:
+    """Run everything until SIGTERM or Ctrl-C; ``say`` tells the operator what to know, once.
+
+    Nothing outlives this process, even when it is killed: whatever it starts ends with it. Call it
+    from the main thread.
+    """
+    level_of(settings.sandbox)  # what would stop each of the processes stops this one
+    postgres = None
+    if settings.database_url is None:
+        postgres = EmbeddedPostgres(settings.data_dir, settings.postgres_bin)
+        postgres.start()
+        settings = replace(settings, database_url=postgres.url)
+    try:
+        asyncio.run(_serve(settings, postgres, say))
+    finally:
+        if postgres is not None:
+            postgres.stop()
+
+
+async def prepare(settings: Settings, say: Say) -> str:
+    """Bring the schema up to date, and see to it that there is a token; what to open in a browser."""
+    if settings.database_url is None:
+        raise ServiceUnavailable("there is no database to prepare")
+    await migrate(settings.database_url)
+    async with open_database(settings.database_url, connections=1) as database:
+        if settings.bootstrap_token is not None:
+            await create_token(database, "bootstrap", secret=settings.bootstrap_token)
+        elif not await any_token(database):
+            secret, _ = await create_token(database, "bootstrap")
+            say(f"Your API token, shown this once: {secret}")
+            # A fragment stays in the browser: neither a log nor a proxy sees it.
+            return f"{settings.base_url}/#token={secret}"
+    return f"{settings.base_url} (your token, or another by `foremask token create`)"
+
+
+async def _serve(settings: Settings, postgres: EmbeddedPostgres | None, say: Say) -> None:
+    stop_requested = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop_requested.set)
+    page = await prepare(settings, say)
+    environ = environment(settings, os.environ)
+    command = (sys.executable, "-m", "foremask")
+    members = [Member("api", (*command, "api"), environ)]
+    members += [
+        Member(f"worker-{number}", (*command, "worker"), environ | share_of_one(settings))
+        for number in range(1, settings.workers + 1)
+    ]
+    watching = [asyncio.create_task(member.run()) for member in members]
+    if postgres is not None:
+        watching.append(asyncio.create_task(postgres.watch()))
+    greeting = asyncio.create_task(_greet(settings, page, say))
+    waiting = asyncio.create_task(stop_requested.wait())
+    try:
+        await asyncio.wait({waiting, *watching}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+        greeting.cancel()
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
+    for task in watching:
+        if not task.cancelled() and (error := task.exception()):
+            raise error
+
+
+async def _greet(settings: Settings, page: str, say: Say) -> None:
+    """Say where the service is, as soon as it answers there."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
+    deadline = time.monotonic() + READY_S
+    while time.monotonic() < deadline:
+        try:
+            _, writer = await asyncio.open_connection(host, settings.port)
+        except OSError:
+            await asyncio.sleep(0.05)
+            continue
+        writer.close()
+        say(f"Clips are decoded in a sandbox: {level_of(settings.sandbox)}")
+        say(f"Try it in a browser: {page}")
+        say(f"foremask listens on {settings.base_url}; stop it with Ctrl-C")
+        return
+
+
+def environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
+    """What a process of ours reads the same settings from; flags are in it as variables, the first token is not."""
+    variables = dict(environ)
+    for each in dataclasses.fields(settings):
+        value = getattr(settings, each.name)
+        if isinstance(value, tuple):
+            value = ",".join(str(part) for part in value) or None
+        if value is not None:
+            variables[variable(each.name)] = str(value)
+    variables.pop(
+        variable("bootstrap_token"), None
+    )  # the database has it; who reads our environment need not
+    return variables
+
+
+def share_of_one(settings: Settings) -> dict[str, str]:
+    """What is said to each worker process alone: it masks one clip at a time, in its part of the memory."""
+    job_memory = settings.job_memory or share_of_memory(settings.workers)
+    return {variable("workers"): "1", variable("job_memory"): str(job_memory)}
+
+
+@dataclass(slots=True)
+class Member:
+    """One process of the service: started again, after a growing pause, whenever it ends by itself."""
+
+    name: str
+    command: tuple[str, ...]
+    environ: dict[str, str]
+    process: asyncio.subprocess.Process | None = None
+
+    async def run(self) -> None:
+        """Keep it running until cancelled, then stop it in good order."""
+        pause_s = FIRST_PAUSE_S
+        try:
+            while True:
+                began = time.monotonic()
+                self.process = await asyncio.create_subprocess_exec(
+                    *self.command,
+                    env=self.environ,
+                    stdin=asyncio.subprocess.DEVNULL,
+                    process_group=0,  # Ctrl-C is for us to pass on
+                    preexec_fn=_end_with_parent(os.getpid()),
+                )
+                status = await self.process.wait()
+                if time.monotonic() - began > LIVED_S:
+                    pause_s = FIRST_PAUSE_S
+                log.warning("member.ended", name=self.name, status=status, pause_s=pause_s)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+        finally:
+            await self._stop()
+
+    async def _stop(self) -> None:
+        process = self.process
+        if process is None or process.returncode is not None:
+            return
+        process.terminate()
+        try:
+            async with asyncio.timeout(STOP_S):
+                await process.wait()
+        except TimeoutError:
+            log.warning("member.killed", name=self.name)
+            process.kill()
+            await process.wait()
+
+
+def _end_with_parent(parent: int) -> Callable[[], None]:
+    """For the child between fork and exec: SIGKILL when the parent is no more; a lease outlives it."""
+    libc = ctypes.CDLL(None)
+
+    def arrange() -> None:
+        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return arrange

@@ -1,0 +1,295 @@
+"""The calling process gives up all that it does not need, for good.
+
+Landlock decides which files can be opened, seccomp which system calls can be made, rlimits how much
+can be used. None of them needs root, and none can be undone. What an old Landlock leaves open, seccomp closes.
+"""
+
+import ctypes
+import errno
+import os
+import resource
+import signal
+import struct
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from foremask.service.sandbox.seccomp import Refusals, When, bits_are, is_int, is_not
+
+# From linux/landlock.h, linux/prctl.h, linux/sched.h; the numbers are the same on every architecture
+# that Python runs on.
+_LANDLOCK_CREATE_RULESET, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT_SELF = 444, 445, 446
+_RULESET_VERSION = 1
+_PATH_BENEATH = 1
+_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
+_REMOVE_FILE, _MAKE_REG = 1 << 5, 1 << 8
+_TRUNCATE = 1 << 14
+_FILE_RIGHTS_BY_ABI = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # how many bits each version knows
+_READ = _READ_FILE | _READ_DIR
+_WRITE = _READ | _WRITE_FILE | _REMOVE_FILE | _MAKE_REG | _TRUNCATE
+_OF_A_FILE = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_GET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 4, 21, 38
+_PR_SET_MM, _PR_SET_CHILD_SUBREAPER, _PR_SCHED_CORE, _PR_SET_PTRACER = 35, 36, 62, 0x5961_6D61
+_CLONE_THREAD = 0x0001_0000
+_CLONE_NEW = 0x7E02_0000  # the kinds of namespace that clone makes
+_F_SETFL, _F_SETOWN, _F_SETSIG, _F_SETOWN_EX, _F_SETLEASE, _F_NOTIFY = 4, 8, 10, 15, 1024, 1026
+_FIOASYNC, _FIOSETOWN, _SIOCSPGRP = 0x5452, 0x8901, 0x8902
+_TIOCSCTTY, _TIOCSPGRP, _TIOCSTI, _TIOCLINUX = 0x540E, 0x5410, 0x5412, 0x541C
+_FS_SETFLAGS, _FS_SETFLAGS_32, _FS_SETXATTR = 0x4008_6602, 0x4004_6602, 0x401C_5820
+_FS_ENABLE_VERITY = 0x4080_6685
+_ACCESS_MODE = (
+    0b11  # these bits of open's flags; all of them: neither to read nor to write, for ioctl
+)
+
+# What a decoder, a network and an encoder never call. A hostile clip that takes the process over finds
+# no way to talk, to start anything, to touch another process or to change what a file may be used for.
+_DENIED = (
+    *(
+        "socket",
+        "socketpair",
+        "connect",
+        "bind",
+        "listen",
+        "accept",
+        "accept4",
+        "sendmsg",
+        "sendmmsg",
+    ),
+    *("execve", "execveat", "fork", "vfork"),
+    *("ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "process_mrelease"),
+    *("pidfd_open", "pidfd_getfd", "pidfd_send_signal", "kcmp", "perf_event_open"),
+    *("kill", "tkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "setpriority", "ioprio_set"),
+    *("chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "lchown", "fchownat"),
+    *("setxattr", "lsetxattr", "fsetxattr", "removexattr", "lremovexattr", "fremovexattr"),
+    *("utime", "utimes", "futimesat", "utimensat", "truncate", "mknod", "mknodat", "fanotify_init"),
+    *("mount", "umount2", "pivot_root", "chroot", "setns", "unshare", "move_mount", "open_tree"),
+    *("fsopen", "fsconfig", "fsmount", "fspick", "mount_setattr", "swapon", "swapoff", "quotactl"),
+    *("name_to_handle_at", "open_by_handle_at", "inotify_init", "inotify_init1", "personality"),
+    *("bpf", "userfaultfd", "keyctl", "add_key", "request_key", "lookup_dcookie", "syslog", "acct"),
+    *("io_uring_setup", "io_uring_enter", "io_uring_register"),
+    *("init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "reboot"),
+    *("settimeofday", "clock_settime", "clock_adjtime", "adjtimex", "sethostname", "setdomainname"),
+    *("iopl", "ioperm", "modify_ldt", "vhangup", "nfsservctl"),
+    *("shmget", "shmat", "shmctl", "msgget", "msgsnd", "msgrcv", "semget", "semop", "mq_open"),
+    *("setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setgroups", "capset"),
+    *("setfsuid", "setfsgid", "setsid", "setpgid"),
+    *("setxattrat", "removexattrat", "file_setattr", "open_tree_attr", "quotactl_fd"),
+    *("memfd_create", "memfd_secret", "migrate_pages", "move_pages"),
+    *("sched_setscheduler", "sched_setparam", "sched_setattr"),
+    *("mkdir", "mkdirat", "symlink", "symlinkat", "link", "linkat"),
+)
+_DENIED_CONTROLS: Final = {
+    # An owner and a signal: the kernel sends it to any process when the file is ready (Landlock below 6).
+    "fcntl": (_F_SETOWN, _F_SETSIG, _F_SETOWN_EX, _F_SETLEASE, _F_NOTIFY),
+    "ioctl": (
+        *(_FIOASYNC, _FIOSETOWN, _SIOCSPGRP, _TIOCSCTTY, _TIOCSPGRP, _TIOCSTI, _TIOCLINUX),
+        *(_FS_SETFLAGS, _FS_SETFLAGS_32, _FS_SETXATTR, _FS_ENABLE_VERITY),
+    ),
+}
+"""By call, the requests in its second argument that are denied."""
+_DENIED_OPTIONS: Final = (
+    *(_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_MM, _PR_SET_CHILD_SUBREAPER),
+    *(_PR_SCHED_CORE, _PR_SET_PTRACER),
+)
+"""Of prctl: to outlive the parent, to be traced, to group with others on a core."""
+_OF_ITSELF: Final = (
+    *("cgroup", "cmdline", "environ", "maps", "mountinfo", "mounts", "stat", "statm", "status"),
+    *("fd", "limits", "smaps_rollup", "auxv"),
+)
+"""Of /proc/self; not task and net, for both show the network of the machine."""
+
+LEAST_LANDLOCK: Final = 1
+"""The oldest version with which no misdeed of tests/service/sandbox succeeds: Linux 5.13."""
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """How far a process is confined: the Landlock version (0 is none) and whether seccomp holds."""
+
+    landlock: int = 0
+    seccomp: bool = False
+
+    @property
+    def full(self) -> bool:
+        """Whether files, network and other processes are all out of reach."""
+        return self.landlock >= LEAST_LANDLOCK and self.seccomp
+
+    def __str__(self) -> str:
+        held = [f"landlock v{self.landlock}"] * (self.landlock > 0) + ["seccomp"] * self.seccomp
+        return " + ".join(held) or "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Ceilings:
+    """What the kernel lets one process use at most."""
+
+    address_space_bytes: int
+    file_bytes: int
+    open_files: int = 256
+
+
+def available() -> Level:
+    """The level that this machine can give, without taking it."""
+    return Level(max(_landlock_version(), 0), _refusals() is not None)
+
+
+def die_with(parent_pid: int) -> None:
+    """Ask the kernel to kill this process when the thread that started it ends."""
+    if sys.platform != "linux":
+        return
+    _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent_pid:  # it ended before we asked
+        os._exit(1)
+
+
+def cap(ceilings: Ceilings) -> None:
+    """Set the rlimits; a lower limit that is already there stays."""
+    for kind, wanted in (
+        (resource.RLIMIT_AS, ceilings.address_space_bytes),
+        (resource.RLIMIT_FSIZE, ceilings.file_bytes),
+        (resource.RLIMIT_NOFILE, ceilings.open_files),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        hard = resource.getrlimit(kind)[1]
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(kind, (most, most))
+
+
+def confine(
+    read: Iterable[Path], write: Iterable[Path], landlock_at_most: int | None = None
+) -> Level:
+    """Keep to the files below ``read`` and ``write``, and to system calls that compute.
+
+    In ``write`` files can be made, directories cannot. Paths that do not exist are left out. Takes what the
+    kernel has, or of Landlock no more than version ``landlock_at_most``; the level says what that was. Call it before anything starts a thread, numpy's import included: Landlock holds for the calling
+    thread and for those that it starts, not for its elders.
+    """
+    if sys.platform != "linux":
+        return Level()
+    if len(list(Path("/proc/self/task").iterdir())) != 1:
+        raise RuntimeError("a process with threads cannot be confined as a whole")
+    refusals = _refusals()  # it loads a library, which may lie where nothing can be read later
+    libc = _libc()
+    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
+        return Level()
+    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+    version = _restrict_files(libc, read, write, landlock_at_most)
+    _drop_capabilities(libc)
+    return Level(version, refusals is not None and _restrict_calls(refusals))
+
+
+def python_paths() -> list[Path]:
+    """What the interpreter and its libraries read after they have started."""
+    named = [sys.prefix, sys.base_prefix, sys.exec_prefix, *filter(os.path.isabs, sys.path)]
+    system = ["/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache"]
+    itself = [f"/proc/self/{name}" for name in _OF_ITSELF]
+    kernel = ["/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/sys/devices/system"]
+    devices = ["/dev/urandom", "/dev/null", "/dev/zero"]
+    here = str(Path(__file__).parents[2])
+    return [Path(name) for name in (*named, *system, *itself, *kernel, *devices, here)]
+
+
+def _restrict_files(
+    libc: ctypes.CDLL, read: Iterable[Path], write: Iterable[Path], at_most: int | None
+) -> int:
+    version = _landlock_version()
+    if at_most is not None:
+        version = min(version, at_most)
+    if version < 1:
+        return 0
+    known = (1 << _FILE_RIGHTS_BY_ABI.get(version, 16)) - 1
+    # Everything that is handled and not granted is denied: files; TCP from version 4 on; signals and
+    # abstract sockets across the border from version 6 on. The struct grows with the version.
+    attributes = struct.pack("QQQ", known, 3 if version >= 4 else 0, 3 if version >= 6 else 0)
+    size = 8 if version < 4 else 16 if version < 6 else 24
+    ruleset = libc.syscall(
+        _LANDLOCK_CREATE_RULESET, attributes, ctypes.c_size_t(size), ctypes.c_uint32(0)
+    )
+    if ruleset < 0:
+        return 0
+    try:
+        for paths, rights in ((read, _READ), (write, _WRITE)):
+            for path in paths:
+                _allow(libc, ruleset, path, rights & known)
+        if libc.syscall(_LANDLOCK_RESTRICT_SELF, ruleset, ctypes.c_uint32(0)) != 0:
+            return 0
+    finally:
+        os.close(ruleset)
+    return version
+
+
+def _allow(libc: ctypes.CDLL, ruleset: int, path: Path, rights: int) -> None:
+    try:
+        there = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return
+    try:
+        of_it = rights if path.is_dir() else rights & _OF_A_FILE
+        rule = struct.pack("<Qi", of_it, there)
+        if libc.syscall(_LANDLOCK_ADD_RULE, ruleset, _PATH_BENEATH, rule, ctypes.c_uint32(0)) != 0:
+            raise OSError(ctypes.get_errno(), "cannot allow a path in the sandbox", str(path))
+    finally:
+        os.close(there)
+
+
+def _restrict_calls(refusals: Refusals) -> bool:
+    def refuse(call: str, *conditions: When) -> None:
+        refusals.refuse(call, *conditions, error=errno.EPERM)
+
+    for call in _DENIED:
+        refuse(call)
+    # A thread is a clone that says so. clone3 hides its flags behind a pointer, so it is "not there",
+    # and the C library falls back to clone; openat2 hides them too.
+    refuse("clone", bits_are(0, _CLONE_THREAD, 0))
+    for kind in (1 << bit for bit in range(32) if _CLONE_NEW >> bit & 1):
+        refuse("clone", bits_are(0, kind, kind))
+    for call in ("clone3", "openat2"):
+        refusals.refuse(call, error=errno.ENOSYS)
+    refuse("tgkill", is_not(0, os.getpid()))  # abort() signals ourselves
+    refuse("prlimit64", is_not(0, 0))
+    # Threads that pin themselves name themselves by 0; any other number may be another process.
+    refuse("sched_setaffinity", is_not(0, 0))
+    for call, requests in _DENIED_CONTROLS.items():
+        for request in requests:
+            refuse(call, is_int(1, request))
+    refuse("fcntl", is_int(1, _F_SETFL), bits_are(2, os.O_ASYNC, os.O_ASYNC))
+    for option in _DENIED_OPTIONS:
+        refuse("prctl", is_int(0, option))
+    # Below version 3 Landlock lets O_TRUNC shorten whatever may be opened for reading, or with no access at all.
+    for call, flags in (("open", 1), ("openat", 2)):
+        refuse(call, bits_are(flags, _ACCESS_MODE | os.O_TRUNC, os.O_RDONLY | os.O_TRUNC))
+        refuse(call, bits_are(flags, _ACCESS_MODE, _ACCESS_MODE))
+    refusals.load()
+    return True
+
+
+def _drop_capabilities(libc: ctypes.CDLL) -> None:
+    """Root without its powers is a user whose files happen to be root's."""
+    header = struct.pack("Ii", 0x2008_0522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
+    libc.capset(header, bytes(24))
+
+
+def _landlock_version() -> int:
+    if sys.platform != "linux":
+        return 0
+    return int(
+        _libc().syscall(
+            _LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_RULESET_VERSION)
+        )
+    )
+
+
+def _refusals() -> Refusals | None:
+    """An empty list to fill, or None where libseccomp or the kernel's filter is missing."""
+    if sys.platform != "linux" or _libc().prctl(_PR_GET_SECCOMP, 0, 0, 0, 0) < 0:
+        return None
+    try:
+        return Refusals()
+    except (OSError, AttributeError):  # the library is missing, or is not what its name says
+        return None
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)

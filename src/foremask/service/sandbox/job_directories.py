@@ -1,0 +1,188 @@
+"""A directory that shows a child one job: what it may read is linked in, what it writes is moved out."""
+
+import fcntl
+import itertools
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+MAX_FILES: Final = 64
+"""A child may have so many files in its slot: an operation writes one or two."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobDirectory:
+    """Two directories that last as long as we hold their lock."""
+
+    directory: Path
+    lock: int
+
+    @property
+    def readable_dir(self) -> Path:
+        """What the job may read."""
+        return self.directory / "in"
+
+    @property
+    def writable_dir(self) -> Path:
+        """What the job writes."""
+        return self.directory / "out"
+
+    def close(self) -> None:
+        """Remove it; in a thread, for a child may have left a great deal."""
+        remove_tree(self.directory)
+        os.close(self.lock)
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A job's arguments as its child sees them, and the way back."""
+
+    args: dict[str, Any]
+    names: dict[str, str]
+
+    def outside(self, value: object) -> object:
+        """The child's result with its paths as the caller knows them."""
+        back = {inside: outside for outside, inside in self.names.items()}
+        return _renamed(value, back)
+
+
+def stage(
+    job_directory: JobDirectory,
+    args: dict[str, Any],
+    read_paths: Sequence[Path],
+    scratch: Path | None,
+) -> Staged:
+    """Link what the job may read into the slot; copy it where it lies on another disk."""
+    names = {}
+    for number, path in enumerate(read_paths):
+        inside = job_directory.readable_dir / f"{number}-{path.name}"
+        try:
+            os.link(path.resolve(), inside)
+        except OSError:
+            shutil.copyfile(path, inside)
+        names[str(path)] = str(inside)
+    if scratch is not None:
+        names[str(scratch)] = str(job_directory.writable_dir)
+    return Staged(_renamed(args, names), names)
+
+
+def collect(job_directory: JobDirectory, scratch: Path | None) -> None:
+    """Move what the child wrote to the caller's scratch: plain files only, `MAX_FILES` at most."""
+    if scratch is None:
+        return
+    with os.scandir(job_directory.writable_dir) as entries:
+        written = list(itertools.islice(entries, MAX_FILES))
+    for entry in written:
+        if entry.is_file(follow_symlinks=False):
+            scratch.mkdir(parents=True, exist_ok=True)
+            shutil.move(entry.path, scratch / entry.name)
+
+
+def _renamed(value: Any, names: dict[str, str]) -> Any:  # noqa: ANN401
+    """``value`` with every path in it, whole or by its directory, under its other name."""
+    if isinstance(value, dict):
+        return {key: _renamed(each, names) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_renamed(each, names) for each in value]
+    if not isinstance(value, str):
+        return value
+    if value in names:
+        return names[value]
+    for name, other in names.items():
+        if value.startswith(name + os.sep):
+            return other + value[len(name) :]
+    return value
+
+
+def has_too_many_files(job_directory: JobDirectory) -> bool:
+    """Whether the child has made more files than `MAX_FILES`; looks at no more than that."""
+    try:
+        with os.scandir(job_directory.writable_dir) as entries:
+            return next(itertools.islice(entries, MAX_FILES, None), None) is not None
+    except FileNotFoundError:  # the slot is being closed
+        return False
+
+
+def empty(job_directory: JobDirectory) -> bool:
+    """Remove the files of a job; False where there is more than an honest child leaves.
+
+    Then the child must have ended before `clear` removes the rest.
+    """
+    for directory in (job_directory.readable_dir, job_directory.writable_dir):
+        with os.scandir(directory) as entries:
+            left = list(itertools.islice(entries, MAX_FILES + 1))
+        if len(left) > MAX_FILES or any(entry.is_dir(follow_symlinks=False) for entry in left):
+            return False
+        for entry in left:
+            Path(entry.path).unlink()
+    return True
+
+
+def clear(job_directory: JobDirectory) -> None:
+    """Leave nothing in the slot, however much there is; call it when nobody writes to it any more."""
+    for directory in (job_directory.readable_dir, job_directory.writable_dir):
+        _remove_contents(directory)
+
+
+def remove_tree(directory: Path) -> None:
+    """Remove a directory, however deep and full; nothing when it is not there."""
+    if directory.is_dir():
+        _remove_contents(directory)
+        directory.rmdir()
+
+
+def _remove_contents(top: Path) -> None:
+    """Without recursion, and with short paths: what lies deeper is moved up before its directory goes."""
+    number = itertools.count()
+    while directories := _without_files(top):
+        for directory in directories:
+            for deeper in _without_files(directory):
+                deeper.rename(_free_name(top, number))
+            directory.rmdir()
+
+
+def _without_files(directory: Path) -> list[Path]:
+    """Remove the files of a directory; those in it that are directories are returned, and ours to change."""
+    with os.scandir(directory) as entries:
+        there = list(entries)
+    directories = []
+    for entry in there:
+        if entry.is_dir(follow_symlinks=False):
+            directories.append(Path(entry.path))
+            directories[-1].chmod(0o700)  # who made it may have left itself no right
+        else:
+            Path(entry.path).unlink()
+    return directories
+
+
+def _free_name(top: Path, number: Iterator[int]) -> Path:
+    return next(path for each in number if not (path := top / f"moved-{each}").exists())
+
+
+def new_job_directory(scratch: Path) -> JobDirectory:
+    """A slot below ``scratch``."""
+    directory = Path(tempfile.mkdtemp(prefix="slot-", dir=scratch)).resolve()
+    lock = os.open(directory / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    job_directory = JobDirectory(directory, lock)
+    job_directory.readable_dir.mkdir()
+    job_directory.writable_dir.mkdir()
+    return job_directory
+
+
+def sweep(scratch: Path) -> None:
+    """Remove the slots of processes that were killed."""
+    for lock in scratch.glob("slot-*/lock"):
+        handle = os.open(lock, os.O_RDWR | os.O_CLOEXEC)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            continue
+        else:
+            remove_tree(lock.parent)
+        finally:
+            os.close(handle)

@@ -1,0 +1,46 @@
+"""Which confinement is enough to work with; docs/security.md has what each level gives."""
+
+import os
+
+from foremask.errors import SettingsInvalid
+from foremask.service.sandbox import confine
+from foremask.service.sandbox.confine import LEAST_LANDLOCK, Level
+from foremask.service.settings import Sandbox
+
+_NEEDS = f"Landlock v{LEAST_LANDLOCK} (Linux 5.13) and seccomp (libseccomp 2)"
+
+
+def check_level(wanted: Sandbox, level: Level, *, is_root: bool | None = None) -> None:
+    """Raise SettingsInvalid, which says why, where ``level`` is less than ``wanted`` accepts.
+
+    ``is_root`` is whether this process is root; None asks the kernel.
+    """
+    is_root = os.geteuid() == 0 if is_root is None else is_root
+    if wanted is Sandbox.REQUIRE and not level.full:
+        raise SettingsInvalid(
+            f"FOREMASK_SANDBOX=require accepts {_NEEDS} or more, and this machine gives {level}: a clip that "
+            f"takes over its decoder could {_could(level)}. Add what is missing, or accept it with "
+            "FOREMASK_SANDBOX=best-effort.",
+            param="FOREMASK_SANDBOX",
+        )
+    if wanted is Sandbox.BEST_EFFORT and is_root and level.landlock < LEAST_LANDLOCK:
+        raise SettingsInvalid(
+            f"foremask does not decode strangers' clips as root without Landlock, and this machine gives {level}: "
+            "a clip that takes over its decoder could read and change every file of the machine. Run it as another "
+            "user, enable Landlock (Linux 5.13), or accept it with FOREMASK_SANDBOX=even-root.",
+            param="FOREMASK_SANDBOX",
+        )
+
+
+def level_of(wanted: Sandbox) -> Level:
+    """What the children of this machine get when so much is wanted; raises SettingsInvalid as `check_level`."""
+    level = Level() if wanted is Sandbox.OFF else confine.available()
+    check_level(wanted, level)
+    return level
+
+
+def _could(level: Level) -> str:
+    files = level.landlock < LEAST_LANDLOCK
+    could = ["read and change every file that this user can"] * files
+    could += ["connect to your network and signal other processes"] * (not level.seccomp)
+    return ", and ".join(could)

@@ -1,0 +1,83 @@
+"""What every worker does beside its steps, in turns: rescue, reconcile, sweep, expire."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import structlog
+
+from foremask.errors import ServiceUnavailable
+from foremask.service.jobs import retention, steps
+from foremask.service.observability import metrics
+from foremask.service.worker.worker_context import WorkerContext
+
+ENGINE_S = 60.0
+KINDS = ("sources", "segments", "parts", "results")
+
+log = structlog.get_logger(__name__)
+
+
+async def run_maintenance(work: WorkerContext) -> None:
+    """Look after leases, wake-ups and what is kept no longer; runs until cancelled.
+
+    In the worker's own loop and not a task of the engine: a worker whose slots are all taken looks
+    after the others all the same (docs/adr/0020).
+    """
+    sweep_at = engine_at = 0.0
+    while True:
+        try:
+            recovered = await steps.recover_steps(
+                work.database, work.timing.wall_clock_s, work.timing.lease_s
+            )
+            if recovered != steps.Recovered():
+                metrics.RESCUES.inc(recovered.lost)
+                metrics.WAKE_UPS.inc(recovered.woken)
+                log.warning(
+                    "maintenance.recovered",
+                    lost=recovered.lost,
+                    woken=recovered.woken,
+                    timed_out=recovered.timed_out,
+                )
+            if time.monotonic() > sweep_at:
+                await sweep(work)
+                sweep_at = time.monotonic() + work.timing.sweep_every_s
+            if time.monotonic() > engine_at:
+                await retention.drop_dead_engine_rows(work.database)
+                for request_id in await retention.forget_records(work.database, work.result_ttl_s):
+                    await _delete(work, request_id, KINDS)
+                engine_at = time.monotonic() + ENGINE_S
+        except ServiceUnavailable as error:
+            log.warning("maintenance.unavailable", details=error.details)
+        await asyncio.sleep(work.timing.recover_every_s)
+
+
+async def sweep(work: WorkerContext) -> None:
+    """Delete what ended jobs no longer need: all but the result, and that when its time is over."""
+    for request_id, result_key in await retention.to_sweep(work.database):
+        if result_key is None:
+            await _delete(work, request_id, KINDS)
+        else:
+            await _delete(work, request_id, ("sources", "segments", "parts"))
+            kept = result_key.rpartition("/")[0] + "/"
+            async for stored in work.objects.list(f"results/{request_id}"):
+                if not stored.key.startswith(kept):  # of an attempt that was lost
+                    await work.objects.delete(stored.key)
+        _count(await retention.swept(work.database, request_id))
+    for request_id, _ in await retention.to_expire(work.database, work.result_ttl_s):
+        await _delete(work, request_id, KINDS)
+        await retention.expired(work.database, request_id)
+
+
+async def _delete(work: WorkerContext, request_id: str, kinds: Sequence[str]) -> None:
+    for kind in kinds:
+        await work.objects.delete_under(f"{kind}/{request_id}")
+
+
+def _count(ended: retention.Ended | None) -> None:
+    """A job is swept once, whoever does it, so that is where it is counted."""
+    if ended is None:
+        return
+    metrics.JOBS_ENDED.labels(ended.status, ended.reason).inc()
+    metrics.JOB_SECONDS.labels(ended.status).observe(ended.seconds)
+    if ended.wait_s is not None:
+        metrics.JOB_WAIT.observe(ended.wait_s)

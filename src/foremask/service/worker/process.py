@@ -1,0 +1,148 @@
+"""A worker process: takes steps, holds their leases, computes nothing itself."""
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from foremask.errors import SettingsInvalid
+from foremask.machine import process_setup
+from foremask.machine.memory import share_of_memory
+from foremask.options import Limits
+from foremask.service.fetch import Outbound
+from foremask.service.jobs.database import open_database
+from foremask.service.jobs.process_totals import CountReporter, keep_reporting
+from foremask.service.sandbox.pool import MediaPool
+from foremask.service.settings import Settings
+from foremask.service.storage.objects import local_url, open_objects
+from foremask.service.worker.maintenance import run_maintenance
+from foremask.service.worker.media_client import Media
+from foremask.service.worker.queues import serve_queues
+from foremask.service.worker.scratch import own_scratch
+from foremask.service.worker.worker_context import WorkerContext
+from foremask.weights.catalogue import model_path, side_car_of
+
+QUEUES = ("files", "masks", "webhooks")
+"""Fetching, cutting and joining; masking; calling back. A host may serve any of them."""
+FILES_AT_ONCE = 8  # most of an ingest is waiting for the origin
+FILE_CHILDREN = 1
+WEBHOOKS_AT_ONCE = 16  # a receiver that hangs holds one of these, and no more
+DRAIN_S = 3.0  # for what is nearly done; the rest is given back, and begun at once elsewhere
+LEAVE_S = 10.0  # then whatever still waits for an answer is left behind, as after a kill -9
+DATABASE_PATIENCE_S = 60.0
+
+log = structlog.get_logger(__name__)
+
+
+def run_worker(settings: Settings, queues: Sequence[str] = QUEUES, slots: int = 1) -> None:
+    """Work until a signal says stop; ``slots`` is how many segments are masked at a time."""
+    unknown = [queue for queue in queues if queue not in QUEUES]
+    if unknown or not queues:
+        raise SettingsInvalid(
+            f"no such queue: {', '.join(unknown) or 'none was named'};"
+            f" there are {', '.join(QUEUES)}",
+            param="queues",
+        )
+    uvloop.run(_work(settings, queues, slots))
+
+
+async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
+    scratch = settings.data_dir / "scratch" / "worker"
+    model = model_path(settings.model_dir, settings.model_file) if "masks" in queues else None
+    readable = readable_of(model) if model else []
+    load = ("load", {"model": str(model)}) if model else None
+    job_memory = settings.job_memory or share_of_memory(slots)
+    limits = Limits(max_frames=settings.max_frames, memory_bytes=job_memory)
+    async with (
+        MediaPool(scratch, slots=FILE_CHILDREN, sandbox=settings.sandbox) as files,
+        MediaPool(
+            scratch,
+            slots=slots,
+            sandbox=settings.sandbox,
+            readable=readable,
+            memory_bytes=job_memory,
+            prepare=load,
+        ) as masks,
+        open_work(settings, Media(masks, files, limits, model), scratch) as work,
+    ):
+        await work_until_stopped(work, queues, slots, sandbox=str(masks.level))
+
+
+def readable_of(model: Path) -> list[Path]:
+    """What a child that masks may read besides its job: the network and its description, not their directory."""
+    return [model, side_car_of(model)]
+
+
+@asynccontextmanager
+async def open_work(
+    settings: Settings, media: Media, scratch: Path
+) -> AsyncIterator[WorkerContext]:
+    """A worker's means, for the length of a block."""
+    if settings.database_url is None:
+        raise SettingsInvalid("a worker needs the URL of a database", param="FOREMASK_DATABASE_URL")
+    stored_at = settings.objects_url or local_url(settings.data_dir / "objects")
+    async with (
+        open_database(settings.database_url, patience_s=DATABASE_PATIENCE_S) as database,
+        Outbound(
+            allow_private=settings.allow_private, min_bytes_per_s=settings.min_bytes_per_second
+        ) as outbound,
+    ):
+        objects = await open_objects(stored_at, settings.base_url)
+        with own_scratch(scratch) as steps:
+            yield WorkerContext(
+                database=database,
+                objects=objects,
+                outbound=outbound,
+                media=media,
+                scratch=steps,
+                worker=process_setup.name(),
+                result_ttl_s=settings.result_ttl_s,
+                free_reserve=settings.free_reserve,
+                files_per_token=settings.files_per_token,
+                webhooks_per_token=settings.webhooks_per_token,
+            )
+
+
+async def work_until_stopped(
+    work: WorkerContext, queues: Sequence[str], slots: int, sandbox: str
+) -> None:
+    """Serve the queues until SIGTERM or SIGINT, then let what runs end, or give it back.
+
+    ``sandbox`` says what confines the media children, for the metrics.
+    """
+    at_once = {"files": FILES_AT_ONCE, "masks": slots, "webhooks": WEBHOOKS_AT_ONCE}
+    stop_requested = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        stop_requested.set()
+        # The engine takes leave of its database, and waits for ever for one that has been cut off.
+        loop.call_later(LEAVE_S, os._exit, os.EX_TEMPFAIL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    log.info("worker.started", worker=work.worker, queues=list(queues), slots=slots)
+    queues_task = asyncio.create_task(
+        serve_queues(work, {queue: at_once[queue] for queue in queues}, DRAIN_S)
+    )
+    maintenance_task = asyncio.create_task(run_maintenance(work))
+    reporter = CountReporter("worker", work.worker, slots if "masks" in queues else 0, sandbox)
+    reporting = asyncio.create_task(keep_reporting(work.database, reporter))
+    stop_task = asyncio.create_task(stop_requested.wait())
+    await asyncio.wait(
+        {stop_task, maintenance_task, queues_task}, return_when=asyncio.FIRST_COMPLETED
+    )
+    for task in (stop_task, maintenance_task, queues_task):
+        task.cancel()
+    await asyncio.wait({stop_task, maintenance_task, queues_task})
+    reporting.cancel()  # last: it tells how what ran has ended
+    await asyncio.wait({reporting})
+    log.info("worker.stopped", worker=work.worker)
+    for task in (maintenance_task, queues_task):
+        if not task.cancelled() and (error := task.exception()):
+            raise error

@@ -1,0 +1,231 @@
+"""The engine's tasks: wake-ups for a queue of steps or for one webhook; every decision is in the database."""
+
+import asyncio
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import structlog
+from procrastinate import App, PsycopgConnector
+
+from foremask.errors import (
+    Failed,
+    ForemaskError,
+    Internal,
+    ObjectLost,
+    Overloaded,
+    ServiceUnavailable,
+    StorageFull,
+    TimedOut,
+    UrlUnreachable,
+    WorkerCrashed,
+)
+from foremask.service.jobs import steps
+from foremask.service.jobs.steps import Step, StepName
+from foremask.service.observability import metrics
+from foremask.service.observability.traces import Span, job_span
+from foremask.service.sandbox.pool import ChildDied
+from foremask.service.worker.job_stages import STAGES, StepProgress
+from foremask.service.worker.webhook_delivery import deliver
+from foremask.service.worker.worker_context import WorkerContext
+
+log = structlog.get_logger(__name__)
+
+
+def make_app(work: WorkerContext, connections: int = 6) -> App:
+    """The Procrastinate application of one worker process."""
+    app = App(
+        connector=PsycopgConnector(conninfo=work.database.url, min_size=1, max_size=connections)
+    )
+
+    @app.task(name="ingest", queue="files")
+    async def ingest(job: str, number: int) -> None:
+        await do_next(work, StepName(job, "ingest", number))
+
+    @app.task(name="segment", queue="masks")
+    async def segment(job: str, number: int) -> None:
+        await do_next(work, StepName(job, "segment", number))
+
+    @app.task(name="join", queue="files")
+    async def join(job: str, number: int) -> None:
+        await do_next(work, StepName(job, "join", number))
+
+    @app.task(name="deliver", queue="webhooks")
+    async def send(delivery: int) -> None:
+        await deliver(work, delivery)
+
+    return app
+
+
+async def do_next(work: WorkerContext, woken_for: StepName) -> None:
+    """Do the step whose turn it is in that step's queue, if there is one (docs/adr/0090)."""
+    claimed = await steps.claim(
+        work.database, woken_for, work.worker, work.timing.lease_s, work.files_per_token
+    )
+    metrics.HELD_BACK.labels("files").inc(claimed.held_back)
+    if claimed.step is None:
+        return
+    began = time.monotonic()
+    try:
+        await run_step(work, claimed.step)
+    finally:
+        seconds = time.monotonic() - began
+        try:
+            await asyncio.shield(
+                steps.ended(work.database, claimed.step, seconds, work.files_per_token)
+            )
+        except ServiceUnavailable:
+            log.warning("step.uncounted", step=str(claimed.step.name))
+
+
+async def run_step(work: WorkerContext, step: Step) -> None:
+    """Do the step, and record how that ended."""
+    name = step.name
+    scratch = Path(tempfile.mkdtemp(prefix=f"{name.stage}-", dir=work.scratch))
+    with (
+        structlog.contextvars.bound_contextvars(request_id=name.job, attempt=step.attempt),
+        job_span(name.job, name.stage, number=name.number) as span,
+    ):
+        began = time.monotonic()
+        try:
+            outcome = await _run_with_lease(work, step, scratch, span)
+            span.note(outcome=outcome)
+            if outcome != "done":
+                await _tidy(work, step)
+            metrics.STEP_SECONDS.labels(name.stage, outcome).observe(time.monotonic() - began)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
+
+
+async def _run_with_lease(work: WorkerContext, step: Step, scratch: Path, span: Span) -> str:
+    """Work on the step while its lease is kept; the first of the two to end stops the other. How it ended."""
+    step_log = log.bind(step=str(step.name), attempt=step.attempt)
+    advance = StepProgress()
+    doing = asyncio.ensure_future(STAGES[step.name.stage](work, step, scratch, advance))
+    keeping = asyncio.create_task(_renew_lease(work, step, advance))
+    try:
+        await asyncio.wait({doing, keeping}, return_when=asyncio.FIRST_COMPLETED)
+        if not doing.done():
+            await _stop(doing)
+            step_log.info("step.lost", reason=keeping.exception() or "taken away")
+            keeping.result()  # raises when no frame came
+            return "lost"
+        if not await steps.finish(work.database, step, doing.result()):
+            metrics.FENCED.inc()
+            step_log.warning("step.stale")
+            return "stale"
+    except asyncio.CancelledError:
+        await asyncio.shield(_give_back(work, step))
+        raise
+    except Exception as error:  # noqa: BLE001  # the one catch-all: whatever it was is recorded
+        known, outcome, retry_s = _classified(work, step, error)
+        try:
+            kept = await steps.fail(work.database, step, known, outcome=outcome, retry_s=retry_s)
+        except ServiceUnavailable:
+            step_log.warning(
+                "step.unrecorded", error=repr(error)
+            )  # its lease runs out, and says it all
+            return "lost"
+        if not kept:
+            metrics.FENCED.inc()
+        metrics.refused(known.reason)
+        span.note(**{"error.type": known.reason})
+        step_log.warning(
+            "step.failed",
+            kept=kept,
+            error=repr(error),
+            notes=getattr(error, "__notes__", None),  # the child's own words
+            exc_info=not isinstance(error, ForemaskError | ChildDied | OSError),
+        )
+        return outcome
+    else:
+        return "done"
+    finally:
+        await _stop(doing)
+        await _stop(keeping)
+
+
+async def _tidy(work: WorkerContext, step: Step) -> None:
+    """Delete what an attempt has stored that came to nothing, for its job may have been swept already."""
+    name = step.name
+    places = {
+        "ingest": (f"sources/{name.job}/{step.attempt}", f"segments/{name.job}/{step.attempt}"),
+        "segment": (
+            f"parts/{name.job}/{name.number}/{step.attempt}",
+            f"results/{name.job}/segment-{step.attempt}",
+        ),
+        "join": (f"results/{name.job}/join-{step.attempt}",),
+    }
+    try:
+        # A call that was made again after its answer was lost reads as stale: the record decides.
+        if not await steps.is_done(work.database, step):
+            for place in places[name.stage]:
+                await work.objects.delete_under(place)
+    except ServiceUnavailable as error:
+        log.warning("step.not_tidied", step=str(name), details=error.details)
+
+
+async def _renew_lease(work: WorkerContext, step: Step, advance: StepProgress) -> None:
+    """Renew the lease while frames advance; returns when the step is no longer ours.
+
+    Raises WorkerCrashed when nothing has moved for too long.
+    """
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(work.timing.renew_s)
+        idle_s = loop.time() - advance.moved_at
+        if idle_s > work.timing.stall_s:
+            raise WorkerCrashed(
+                f"no frame was finished for {idle_s:.0f} s at frame {advance.frames_done}",
+                limit=work.timing.stall_s,
+                actual=idle_s,
+            )
+        try:
+            if not await steps.renew(work.database, step, advance.frames_done, work.timing.lease_s):
+                return
+        except ServiceUnavailable:
+            continue  # the database is away for everybody; docs/adr/0020
+
+
+def _classified(
+    work: WorkerContext, step: Step, error: Exception
+) -> tuple[ForemaskError, str, float | None]:
+    """What the job's history says of an error, how the attempt ended, and when there is another go, if ever."""
+    outcome, retry_s = "failed", None
+    known = error if isinstance(error, ForemaskError) else None
+    match error:
+        case ServiceUnavailable() | Overloaded() | StorageFull() | OSError():
+            # A store that is away or a disk that is full is nobody's fault here: until the wall clock.
+            outcome, retry_s = "unavailable", work.timing.unavailable_retry_s
+            known = known or ServiceUnavailable(f"the worker's disk says: {error}")
+        case ObjectLost() | TimedOut():
+            pass
+        case UrlUnreachable():
+            outcome, retry_s = "crashed", work.timing.unreachable_retry_s
+        case ChildDied():
+            outcome, retry_s = "crashed", 0.0
+            known = WorkerCrashed(f"the process that worked on this clip died: {error}")
+        case Failed():
+            outcome, retry_s = "crashed", 0.0
+        case ForemaskError():
+            pass
+        case _:
+            outcome, retry_s = "crashed", 0.0
+            known = Internal(f"an unforeseen error; quote the request id {step.name.job}")
+    assert known is not None  # noqa: S101  # each case has made or found one
+    return known, outcome, retry_s
+
+
+async def _give_back(work: WorkerContext, step: Step) -> None:
+    """The worker is stopping: another one begins the step at once, and it counts for nothing."""
+    leaving = ServiceUnavailable("the worker was stopped")
+    await steps.fail(work.database, step, leaving, outcome="given back", retry_s=0.0)
+
+
+async def _stop(task: asyncio.Future[Any]) -> None:
+    """Cancel the task and wait until it is over; what it raises is known already."""
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task})

@@ -1,0 +1,85 @@
+"""Signed webhooks: the status body, POSTed with the wire contract's three headers."""
+
+import ipaddress
+import time
+
+import structlog
+
+from foremask.errors import ForemaskError, UrlForbidden, UrlStatus
+from foremask.service.fetch import Outbound
+from foremask.service.jobs import deliveries, records
+from foremask.service.jobs.deliveries import Delivery, sign
+from foremask.service.jobs.webhook_inbox import is_receiver
+from foremask.service.jobs.wire_format import status_json
+from foremask.service.observability import metrics
+from foremask.service.observability.traces import Span, job_span
+from foremask.service.worker.worker_context import WorkerContext
+
+TIMEOUT_S = 10.0
+ANYWHERE = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
+
+log = structlog.get_logger(__name__)
+
+
+async def deliver(work: WorkerContext, delivery_id: int) -> None:
+    """Make the delivery's next attempt, if one is due, and record what came of it."""
+    begun = await deliveries.begin(work.database, delivery_id, work.webhooks_per_token)
+    metrics.HELD_BACK.labels("webhooks").inc(begun.held_back)
+    delivery = begun.delivery
+    if delivery is None:
+        return
+    with (
+        structlog.contextvars.bound_contextvars(
+            request_id=delivery.request_id, attempt=delivery.attempt
+        ),
+        job_span(delivery.request_id, "webhook") as span,
+    ):
+        await _attempt(work, delivery, span)
+
+
+async def _attempt(work: WorkerContext, delivery: Delivery, span: Span) -> None:
+    body = delivery.payload or await _freeze(work, delivery)
+    timestamp = str(int(time.time()))
+    headers = {
+        "Content-Type": "application/json",
+        "Bria-Webhook-Id": delivery.request_id,
+        "Bria-Webhook-Timestamp": timestamp,
+        "Bria-Webhook-Signature": sign(delivery.webhook_key, delivery.request_id, timestamp, body),
+    }
+    status: int | None = None
+    problem: str | None = None
+    began = time.monotonic()
+    try:
+        status = await _post(work, delivery.url, body, headers)
+    except (UrlForbidden, UrlStatus) as error:
+        status, problem = int(error.actual) if error.actual else None, error.details
+    except ForemaskError as error:
+        problem = error.details
+    seconds = time.monotonic() - began
+    outcome = await deliveries.record(
+        work.database,
+        delivery,
+        http_status=status,
+        error=problem,
+        seconds=seconds,
+        per_token=work.webhooks_per_token,
+    )
+    metrics.WEBHOOK_ATTEMPTS.labels(outcome).inc()
+    metrics.WEBHOOK_SECONDS.observe(seconds)
+    span.note(**{"http.response.status_code": status, "outcome": outcome})
+    log.info("webhook.attempted", http_status=status, outcome=outcome, error=problem)
+
+
+async def _post(work: WorkerContext, url: str, body: bytes, headers: dict[str, str]) -> int:
+    """Send it; our own receiver may be where no caller's URL may lead to, for its host is the operator's."""
+    if not is_receiver(work.objects.base_url, url):
+        return await work.outbound.post(url, body, headers, timeout_s=TIMEOUT_S)
+    async with Outbound(allow_private=ANYWHERE) as internal:
+        return await internal.post(url, body, headers, timeout_s=TIMEOUT_S)
+
+
+async def _freeze(work: WorkerContext, delivery: Delivery) -> bytes:
+    """What every attempt sends: the job as a status read would show it now."""
+    record = await records.read_any(work.database, delivery.request_id)
+    body = status_json(record, work.objects.link)
+    return await deliveries.freeze(work.database, delivery.id, body)

@@ -1,0 +1,39 @@
+"""The shapes and ranges that frames and masks have between the steps."""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+type Rgb = NDArray[np.uint8]
+"""(H, W, 3) uint8, red first, full range, BT.709 or sRGB primaries."""
+
+type Luma = NDArray[np.uint8]
+"""(H, W) uint8, full range: 0 is black and 255 is white."""
+
+type Alpha = NDArray[np.float32]
+"""(H, W) float32 in [0, 1]; 1 is foreground."""
+
+type Levels = NDArray[np.uint8]
+"""(H, W) uint8, a mask as it is written: 0 is background and 255 is foreground."""
+
+type Flow = NDArray[np.float32]
+"""(H, W, 2) float32 in pixels of its own grid: x, then y, of where each pixel is in the other frame."""
+
+
+class Image(Protocol):
+    """A frame as the vision sees it: upright, at any size, however it is stored."""
+
+    @property
+    def width(self) -> int:
+        """Columns of the upright picture."""
+        ...
+
+    @property
+    def height(self) -> int:
+        """Rows of the upright picture."""
+        ...
+
+    def rgb(self, width: int, height: int) -> Rgb:
+        """The whole picture resampled to ``width`` by ``height``; the aspect is the caller's business."""
+        ...

@@ -1,0 +1,93 @@
+"""Pictures that are no frames of a clip: an array, and another picture in the mirror."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from foremask.types import Image, Rgb
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayImage:
+    """Pixels with the face of a `Image`."""
+
+    pixels: Rgb
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return int(self.pixels.shape[1])
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return int(self.pixels.shape[0])
+
+    def rgb(self, width: int, height: int) -> Rgb:
+        """Resampled by area when it shrinks and linearly when it grows."""
+        if (width, height) == (self.width, self.height):
+            return self.pixels
+        shrinks = width <= self.width and height <= self.height
+        how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        return np.asarray(cv2.resize(self.pixels, (width, height), interpolation=how), np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class MirroredImage:
+    """Another picture with left and right exchanged."""
+
+    image: Image
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return self.image.width
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return self.image.height
+
+    def rgb(self, width: int, height: int) -> Rgb:
+        """As the other one resamples."""
+        return np.ascontiguousarray(self.image.rgb(width, height)[:, ::-1])
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A part of a picture, in shares of its width and height."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cropped:
+    """A part of another picture, with no more detail than is asked for."""
+
+    image: Image
+    box: Box
+
+    @property
+    def width(self) -> int:
+        """Columns."""
+        return max(1, round(self.image.width * (self.box.right - self.box.left)))
+
+    @property
+    def height(self) -> int:
+        """Rows."""
+        return max(1, round(self.image.height * (self.box.bottom - self.box.top)))
+
+    def rgb(self, width: int, height: int) -> Rgb:
+        """As the other one resamples, and then as `ArrayImage` does where that one has no more pixels."""
+        scale = min(1.0, max(width / self.width, height / self.height))
+        columns = max(1, round(self.image.width * scale))
+        rows = max(1, round(self.image.height * scale))
+        whole = self.image.rgb(columns, rows)
+        left, top = int(self.box.left * columns), int(self.box.top * rows)
+        right = max(left + 1, round(self.box.right * columns))
+        bottom = max(top + 1, round(self.box.bottom * rows))
+        return ArrayImage(np.ascontiguousarray(whole[top:bottom, left:right])).rgb(width, height)

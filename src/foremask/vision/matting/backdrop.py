@@ -1,0 +1,230 @@
+"""What is behind the subject: the background of a frame as the frames around it show it, the camera's motion undone."""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from foremask.types import Alpha, Image, Luma, Rgb
+
+# On each side; what the subject hides for longer stays unknown. Far ones differ little, so not all are asked.
+NEIGHBOUR_OFFSETS: Final = (1, 2, 4, 8, 16)
+BACKDROP_REACH_FRAMES: Final = NEIGHBOUR_OFFSETS[-1]
+MIN_NEW_SHARE: Final = 0.01  # of the cells in question: a frame that shows fewer is passed over
+MAYBE_SUBJECT: Final = 0.05  # an alpha from which a cell may show some of the subject,
+MARGIN_CELLS: Final = 3  # and so may those as near to it as this
+CORNERS: Final = 200
+MIN_CORNERS: Final = 12  # followed from one frame to the next, and
+MIN_INLIER_SHARE: Final = (
+    0.5  # of those, moving as one plane does: else there is no way between the two
+)
+CORNER_GAP_CELLS: Final = 8
+TRACKING_WINDOW_CELLS: Final = 15  # the side of the square around a corner that is looked for
+OUTLIER_CELLS: Final = 1.0
+SAMPLE_CELLS: Final = 5  # every fifth cell of every fifth row tells how well a neighbour fits,
+SAMPLE_WINDOW: Final = 5  # judged over squares of as many samples
+MAX_RESIDUAL: Final = (
+    0.02  # squared, of colours in [0, 1]: where neighbours fit worse they are not asked
+)
+CODING_VARIANCE: Final = 3e-4  # of the same kind: what coding adds to any colour
+PRIOR_WEIGHT: Final = (
+    0.02  # of a sample: with fewer around it a place is judged as the whole picture is
+)
+REMAP_MAX_COLUMNS: Final = 32_000  # OpenCV's remap takes no longer row
+
+type Cells = tuple[NDArray[np.intp], ...]
+"""Rows and columns."""
+type Homography = NDArray[np.float64]
+"""A homography from (column, row, 1) of one frame to those of another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """Of some cells: the colour behind each in [0, 1], the variance that it has, and where both are ``known``."""
+
+    colour: NDArray[np.float32]
+    variance: NDArray[np.float32]
+    known: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class _View:
+    """A frame on the grid of its mask."""
+
+    rgb: Rgb
+    grey: Luma
+    hidden: NDArray[np.uint8]  # 1 on the subject and near it
+    to_previous: Homography | None  # to the view before, where the background leads there
+
+
+@dataclass(frozen=True, slots=True)
+class Backdrop:
+    """One frame among its neighbours."""
+
+    views: Sequence[_View]
+    here: int
+
+    @property
+    def rgb(self) -> Rgb:
+        """The frame's own picture, on the grid of its mask."""
+        return self.views[self.here].rgb
+
+    def background(self, cells: Cells) -> Background:
+        """The background at ``cells``, each from the nearest frame that shows it there and fits around it."""
+        count = len(cells[0])
+        colour = np.zeros((count, 3), np.float32)
+        variance = np.zeros(count, np.float32)
+        known = np.zeros(count, np.bool_)
+        wanted = np.arange(count)
+        for view, homography in self._neighbours():
+            if not wanted.size:
+                break
+            rows, columns = (each[wanted] for each in cells)
+            x, y, shown = _visible_in(view, homography, columns, rows)
+            if np.count_nonzero(shown) <= MIN_NEW_SHARE * count:
+                continue
+            fit = _residual(self.views[self.here], view, homography)
+            misfit = fit[rows // SAMPLE_CELLS, columns // SAMPLE_CELLS]
+            shown &= misfit < MAX_RESIDUAL
+            found = wanted[shown]
+            colour[found] = _sampled(view.rgb, x[shown], y[shown])
+            variance[found] = misfit[shown] + np.float32(CODING_VARIANCE)
+            known[found] = True
+            wanted = wanted[~shown]
+        return Background(colour, variance, known)
+
+    def _neighbours(self) -> Iterator[tuple[_View, Homography]]:
+        """Nearest first, as far as the ways lead."""
+        back, ahead = np.eye(3), np.eye(3)
+        ends = {-1: False, 1: False}
+        for distance in range(1, 1 + BACKDROP_REACH_FRAMES):
+            for side in (-1, 1):
+                at = self.here + side * distance
+                if ends[side] or not 0 <= at < len(self.views):
+                    continue
+                step = self.views[at + 1 if side < 0 else at].to_previous
+                if step is None:
+                    ends[side] = True
+                elif side < 0:
+                    back = step @ back
+                else:
+                    ahead = np.linalg.inv(step) @ ahead
+                if not ends[side] and distance in NEIGHBOUR_OFFSETS:
+                    yield self.views[at], back if side < 0 else ahead
+
+
+def with_backdrops[P: Image](
+    pairs: Iterable[tuple[P, Alpha]], ahead_frames: int = BACKDROP_REACH_FRAMES
+) -> Iterator[tuple[P, Alpha, Backdrop]]:
+    """Each picture and its upright mask, in order, with its backdrop; reads ``ahead_frames`` ahead.
+
+    Where the camera's way is lost, and so at every cut, no frame sees what is beyond. The way is a homography between corners
+    of the background that are followed from frame to frame (Lucas and Kanade, IJCAI 1981), by random samples (Fischler
+    and Bolles, 1981): right for a camera that turns and zooms, and for one that moves in front of a plane.
+    """
+    views: deque[_View] = deque(maxlen=BACKDROP_REACH_FRAMES + 1 + ahead_frames)
+    waiting: deque[tuple[P, Alpha]] = deque()
+    for image, alpha in pairs:
+        views.append(_view_of(image, alpha, views[-1] if views else None))
+        waiting.append((image, alpha))
+        if len(waiting) > ahead_frames:
+            yield *waiting.popleft(), Backdrop(tuple(views), len(views) - 1 - len(waiting))
+    while waiting:
+        yield *waiting.popleft(), Backdrop(tuple(views), len(views) - 1 - len(waiting))
+
+
+def _view_of(image: Image, alpha: Alpha, before: _View | None) -> _View:
+    rows, columns = alpha.shape
+    rgb = image.rgb(columns, rows)
+    grey = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
+    size = 2 * MARGIN_CELLS + 1
+    hidden = cv2.dilate((alpha > MAYBE_SUBJECT).astype(np.uint8), np.ones((size, size), np.uint8))
+    homography = (
+        None
+        if before is None
+        else _background_homography(grey, np.asarray(hidden, np.uint8), before.grey)
+    )
+    return _View(rgb, grey, np.asarray(hidden, np.uint8), homography)
+
+
+def _background_homography(here: Luma, hidden: NDArray[np.uint8], there: Luma) -> Homography | None:
+    if min(here.shape) < TRACKING_WINDOW_CELLS:
+        return None
+    half = cv2.resize(here, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+    allowed = 1 - cv2.resize(hidden, half.shape[::-1], interpolation=cv2.INTER_NEAREST)
+    found: Any = cv2.goodFeaturesToTrack(half, CORNERS, 0.01, CORNER_GAP_CELLS / 2, mask=allowed)
+    if found is None:  # its types do not say so
+        return None
+    corners = 2 * found + np.float32(0.5)
+    nothing: Any = None
+    tracked, status, _ = cv2.calcOpticalFlowPyrLK(
+        here,
+        there,
+        corners,
+        nothing,
+        winSize=(TRACKING_WINDOW_CELLS, TRACKING_WINDOW_CELLS),
+        maxLevel=4,
+    )
+    followed = np.ravel(status) == 1
+    if np.count_nonzero(followed) < max(MIN_CORNERS, MIN_INLIER_SHARE * len(corners)):
+        return None
+    ends = np.asarray(tracked)[followed]
+    homography, inliers = cv2.findHomography(corners[followed], ends, cv2.RANSAC, OUTLIER_CELLS)
+    if (
+        homography is None
+        or np.mean(inliers) < MIN_INLIER_SHARE
+        or abs(np.linalg.det(homography)) < 1e-6
+    ):
+        return None
+    return np.asarray(homography, np.float64)
+
+
+def _visible_in(
+    view: _View, homography: Homography, columns: NDArray[np.intp], rows: NDArray[np.intp]
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
+    """Where cells of here are in ``view``, and whether it shows background there."""
+    moved = homography @ np.stack([columns, rows, np.ones_like(rows)])
+    x, y = (moved[axis] / moved[2] for axis in (0, 1))
+    height, width = view.grey.shape
+    inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+    x, y = (np.where(inside, each, 0).astype(np.float32) for each in (x, y))
+    is_background = view.hidden[np.rint(y).astype(np.intp), np.rint(x).astype(np.intp)] == 0
+    return x, y, inside & is_background
+
+
+def _residual(here: _View, there: _View, homography: Homography) -> NDArray[np.float32]:
+    """How far the background of ``there``, brought here, is from that of here around each sample: the mean square."""
+    step = np.diag([SAMPLE_CELLS, SAMPLE_CELLS, 1.0])
+    colours_here = here.rgb[::SAMPLE_CELLS, ::SAMPLE_CELLS]
+    size = colours_here.shape[1::-1]
+    linear = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    nearest = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+    colours_there = cv2.warpPerspective(there.rgb, homography @ step, size, flags=linear)
+    outside = cv2.warpPerspective(
+        there.hidden, homography @ step, size, flags=nearest, borderValue=1
+    )
+    both = (
+        (np.asarray(outside, np.uint8) | here.hidden[::SAMPLE_CELLS, ::SAMPLE_CELLS]) == 0
+    ).astype(np.float32)
+    difference = cv2.absdiff(colours_here, colours_there) * np.float32(1 / 255)
+    squared = cv2.transform(difference * difference, np.ones((1, 3))) * both
+    window = (SAMPLE_WINDOW, SAMPLE_WINDOW)
+    overall = squared.sum() / max(1.0, float(both.sum()))
+    return np.asarray(
+        (cv2.blur(squared, window) + np.float32(PRIOR_WEIGHT * overall))
+        / (cv2.blur(both, window) + np.float32(PRIOR_WEIGHT)),
+        np.float32,
+    )
+
+
+def _sampled(rgb: Rgb, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Colours in [0, 1] between cells."""
+    sampled = np.zeros((len(x), 3), np.float32)
+    for start in range(0, len(x), REMAP_MAX_COLUMNS):
+        some = slice(start, start + REMAP_MAX_COLUMNS)
+        sampled[some] = cv2.remap(rgb, x[some][None], y[some][None], cv2.INTER_LINEAR)[0]
+    return sampled * np.float32(1 / 255)

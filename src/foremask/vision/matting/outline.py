@@ -1,0 +1,143 @@
+"""Where exactly the subject ends: decided by the colours on both sides of a mask's edge."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from foremask.types import Alpha, Image, Rgb
+from foremask.vision.matting.backdrop import Backdrop, Background, with_backdrops
+from foremask.vision.resample import resized
+
+SURE: Final = (
+    0.95  # alpha from which a cell shows what the foreground looks like; 0.05 for the background
+)
+WINDOW_CELLS: Final = (
+    14  # of the mask's grid: the square in which the colours of both sides are gathered
+)
+MIN_SURE_SHARE: Final = 0.02  # of that square: with fewer sure cells a side is not there
+# Against the squared distance of both sides' colours counts, this many times:
+SPREAD_WEIGHT: Final = 8.0  # the variance of the sides themselves
+OFF_LINE_WEIGHT: Final = (
+    16.0  # the squared distance from a cell's colour to the line between the two
+)
+COLOUR_WEIGHT: Final = 2.0  # what makes a colour differ from grey tells more than brightness
+_COLOUR_WEIGHTS: Final = (COLOUR_WEIGHT * np.eye(3) + (1 - COLOUR_WEIGHT) / 3).astype(np.float32)
+MIN_DISTANCE: Final = 0.01  # squared, of colours in [0, 1]: sides nearer than 0.1 say little
+# An edge in the picture is a little softer than the subject's: colour is coded at half resolution.
+HARDENING: Final = 1.1  # motion blur becomes as much harder; docs/adr/0058
+
+
+def resolve_outlines[P: Image](
+    pairs: Iterable[tuple[P, Alpha]], ahead_frames: int | None
+) -> Iterator[tuple[P, Alpha]]:
+    """`resolve_outline` each alpha, in order; with backdrops that read ``ahead_frames`` ahead, or without any if that is None."""
+    if ahead_frames is None:
+        for image, alpha in pairs:
+            yield image, resolve_outline(alpha, image)
+    else:
+        for image, alpha, backdrop in with_backdrops(pairs, ahead_frames):
+            yield image, resolve_outline(alpha, image, backdrop)
+
+
+def resolve_outline(alpha: Alpha, image: Image, backdrop: Backdrop | None = None) -> Alpha:
+    """Move the undecided cells of ``alpha`` to where their colour lies between the colours of both sides.
+
+    With F and B the mean colours of the sure cells around it, a cell of colour I has alpha (I - B)(F - B) / |F - B|²,
+    clipped: the estimate of sampling-based matting (Wang and Cohen, CVPR 2007, section 3). It counts as far as F
+    and B lie apart, measured in their own spread and in how far I is from any mixture of them; where they do not,
+    or one side is not near, alpha stays as it is, and so do sure cells, always. Where the ``backdrop`` knows what is behind
+    a cell, that is B, instead of a mean. ``alpha`` is upright, as the picture is. Measured: docs/adr/0054, 0058.
+    """
+    undecided = (alpha <= SURE) & (alpha >= 1 - SURE)
+    if not undecided.any():
+        return alpha
+    rows, columns = alpha.shape
+    box = _around(undecided)
+    result = alpha.copy()
+    rgb = image.rgb(columns, rows) if backdrop is None else backdrop.rgb
+    background = None if backdrop is None else backdrop.background(np.nonzero(undecided))
+    result[box] = _resolved(alpha[box], undecided[box], rgb[box], background)
+    return result
+
+
+def _around(cells: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """The box of all that bears on ``cells``, on even cells, as half the grid wants them."""
+    left, top, width, height = cv2.boundingRect(cells.astype(np.uint8))
+
+    def grown(start: int, length: int) -> slice:
+        first = max(0, start - WINDOW_CELLS)
+        return slice(first - first % 2, start + length + WINDOW_CELLS)
+
+    return grown(top, height), grown(left, width)
+
+
+def _resolved(
+    alpha: Alpha, undecided: NDArray[np.bool_], rgb: Rgb, background: Background | None
+) -> Alpha:
+    """``background`` is of the undecided cells, row by row."""
+    cells = np.nonzero(undecided)
+    rows, columns = (max(1, length // 2) for length in alpha.shape)
+    small = cv2.resize(rgb, (columns, rows), interpolation=cv2.INTER_AREA)
+    small = _weighted_colours(small * np.float32(1 / 255))
+    inside = _side(alpha > SURE, small)
+    outside = _side(alpha < 1 - SURE, small)
+    near = tuple(
+        at * half // full
+        for at, half, full in zip(cells, (rows, columns), alpha.shape, strict=True)
+    )
+    back, back_variance = outside.mean[near], outside.variance[near]
+    share = np.minimum(inside.share[near], outside.share[near])
+    if background is not None:
+        known = background.known
+        back[known] = _weighted_colours(background.colour[known])
+        back_variance[known] = background.variance[known]
+        share[known] = inside.share[near][known]
+    across = inside.mean[near] - back
+    distance = (across * across).sum(axis=1)
+    beyond = _weighted_colours(rgb[cells] * np.float32(1 / 255)) - back
+    estimate = (beyond * across).sum(axis=1) / (distance + np.float32(1e-6))
+    estimate = np.clip(0.5 + np.float32(HARDENING) * (estimate - 0.5), 0, 1)
+    off_line = ((beyond - estimate[:, None] * across) ** 2).sum(axis=1)
+    spread = inside.variance[near] + back_variance
+    against = np.float32(SPREAD_WEIGHT) * spread + np.float32(OFF_LINE_WEIGHT) * off_line
+    weight = distance / (distance + against + np.float32(MIN_DISTANCE))
+    weight[share < MIN_SURE_SHARE] = 0
+    result = alpha.copy()
+    result[cells] += weight * (estimate - alpha[cells])
+    return result
+
+
+def _weighted_colours(colours: NDArray[Any]) -> NDArray[np.float32]:
+    """Colours (..., 3) in [0, 1] with what is not grey in them made stronger."""
+    return np.asarray(colours @ _COLOUR_WEIGHTS, np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """What one side looks like around each cell of half the grid: colour in [0, 1], and share of the window."""
+
+    mean: NDArray[np.float32]
+    variance: NDArray[np.float32]
+    share: NDArray[np.float32]
+
+
+def _side(sure: NDArray[np.bool_], small: NDArray[np.float32]) -> _Side:
+    """``small`` is the picture on half the grid of ``sure``."""
+    weight = resized(sure.astype(np.uint8), small.shape[1], small.shape[0])
+    window = (WINDOW_CELLS // 2, WINDOW_CELLS // 2)
+    share = np.asarray(cv2.blur(weight, window), np.float32)
+    weighted = cv2.multiply(small, cv2.merge([weight] * 3))
+    scale = 1 / (share + np.float32(1e-6))
+    mean = cv2.multiply(cv2.blur(weighted, window), cv2.merge([scale] * 3))
+    power = cv2.blur(_summed(cv2.multiply(weighted, small)), window) * scale
+    variance = np.maximum(power - _summed(cv2.multiply(mean, mean)), 0)
+    return _Side(np.asarray(mean, np.float32), np.asarray(variance, np.float32), share)
+
+
+def _summed(colours: NDArray[Any]) -> NDArray[np.float32]:
+    """The sum of the three channels."""
+    return np.asarray(cv2.transform(colours, np.ones((1, 3))), np.float32)

@@ -1,0 +1,374 @@
+"""The image network, run on one picture at a time: the only home of OpenVINO and ONNX Runtime."""
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Protocol
+
+import foremask.vision.network.telemetry_off  # noqa: F401  # isort: skip  # before OpenVINO: docs/adr/0040
+import numpy as np
+import openvino as ov
+from numpy.typing import NDArray
+from openvino import opset13
+from openvino.preprocess import PrePostProcessor
+
+from foremask.errors import ModelUnavailable
+from foremask.options import Device
+from foremask.types import Alpha, Image
+from foremask.vision.resample import resized
+from foremask.weights.catalogue import ModelSpec, spec_of
+
+type Features = tuple[NDArray[np.float32], ...]
+"""Each (h, w, C) float32: what the network's encoder made of the picture, finest first; may be empty."""
+
+type InputSize = tuple[int, int]
+"""Columns and rows of a network's input; IS-Net takes multiples of 32."""
+
+# Outputs of IS-Net's encoder stages 3 to 5, at 1/8, 1/16 and 1/32 of its input, by their ONNX names.
+ISNET_TAPS = ("/stage3/Add", "/stage4/Add", "/stage5/Add")
+WEIGHT_LEVELS = 255  # symmetric 8 bit: -127 to 127
+ACTIVATION_LEVELS = 256
+
+
+class Precision(StrEnum):
+    """What the network computes in; each needs what the one after it does not."""
+
+    INT8 = "int8"  # pays with VNNI or AMX
+    BF16 = "bf16"  # needs AVX512-BF16 or AMX
+    F32 = "f32"
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkOutput:
+    """What the network says of one picture: its mask at the network's size, and its features.
+
+    The features may be the network's own memory: what they say is lost when it looks again.
+    """
+
+    alpha: Alpha
+    features: Features
+
+
+class Network(Protocol):
+    """Anything that sees: the session below, or a network that a test draws."""
+
+    @property
+    def runtime(self) -> str:
+        """The path that runs, for the report: for instance ``openvino int8``."""
+        ...
+
+    @property
+    def any_size(self) -> bool:
+        """Whether its input may have another size than its own."""
+        ...
+
+    def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
+        """Segment one picture by itself, stretched to ``size`` or, without one, to the network's own.
+
+        A network that has not `any_size` takes its own whatever is asked.
+        """
+        ...
+
+
+class Session:
+    """A network in OpenVINO on the CPU. One thread at a time.
+
+    ``precision`` None takes the fastest that the CPU has and the network allows: int8 needs the
+    table of ranges that we ship for IS-Net, so another network runs in bf16 or f32.
+    Raises ModelUnavailable when the file is no network that can be run.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        precision: Precision | None = None,
+        threads: int = 0,
+    ) -> None:
+        self.spec = spec_of(path)
+        self._threads = threads
+        self._core = ov.Core()
+        self._requests: dict[InputSize, Any] = {}
+        try:
+            network = pruned(self._core.read_model(path), self.spec)
+            self._is_isnet = _has(network, ISNET_TAPS)
+            self.precision = precision or best_precision(is_isnet=self._is_isnet)
+            if self._is_isnet:
+                scale_by_factors(network)
+            if self.precision is Precision.INT8:
+                quantize(network)
+            self._cut_before_enlargement = not self.spec.sigmoid and cut_before_enlargement(network)
+            self._network = network
+            self._request(self._own_size)
+        except (RuntimeError, KeyError) as error:
+            reason = str(error).strip().splitlines()[-1][:200]
+            raise ModelUnavailable(f"{path.name} is no network that runs here: {reason}") from error
+
+    @property
+    def _own_size(self) -> InputSize:
+        return self.spec.size_px, self.spec.size_px
+
+    def _request(self, size: InputSize) -> Any:  # noqa: ANN401  OpenVINO ships no types
+        """The compiled network for inputs of this size: made when it is first asked for, and kept."""
+        if size not in self._requests:
+            network = self._network.clone()
+            network.reshape([1, 3, size[1], size[0]])
+            precision = "f32" if self.precision is Precision.F32 else cpu_float()
+            compiled = self._core.compile_model(
+                with_preprocessing(network, self.spec),
+                "CPU",
+                {
+                    "PERFORMANCE_HINT": "LATENCY",
+                    "INFERENCE_NUM_THREADS": self._threads,
+                    "INFERENCE_PRECISION_HINT": precision,
+                },
+            )
+            self._requests[size] = compiled.create_infer_request()
+        return self._requests[size]
+
+    @property
+    def any_size(self) -> bool:
+        """True of IS-Net: its resizes are by factors, see `scale_by_factors`."""
+        return self._is_isnet
+
+    @property
+    def runtime(self) -> str:
+        """The library and the arithmetic, for the report."""
+        return f"openvino {self.precision}"
+
+    def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
+        """Stretch ``image`` to ``size``, or to the network's square, and segment it."""
+        if size is None or not self._is_isnet:
+            size = self._own_size
+        request = self._request(size)
+        request.infer([image.rgb(*size)[None]])
+        outputs = [np.asarray(tensor.data) for tensor in request.output_tensors]
+        mask = resized(outputs[0][0, 0], *size) if self._cut_before_enlargement else outputs[0]
+        alpha = as_alpha(mask, sigmoid=self.spec.sigmoid or self._cut_before_enlargement)
+        return NetworkOutput(alpha, tuple(each[0] for each in outputs[1:]))
+
+
+class OnnxSession:
+    """A network in ONNX Runtime, for a GPU; its encoder's features stay inside. One thread at a time.
+
+    Raises ModelUnavailable when ONNX Runtime is not installed, has no such provider, or refuses the file.
+    """
+
+    def __init__(self, path: Path, provider: str) -> None:
+        self.spec = spec_of(path)
+        self._provider = provider
+        try:
+            import onnxruntime  # an extra: most machines have no GPU
+        except ImportError as error:
+            raise ModelUnavailable(
+                "--device cuda needs ONNX Runtime: install onnxruntime-gpu beside foremask"
+            ) from error
+        if provider not in onnxruntime.get_available_providers():
+            raise ModelUnavailable(
+                f"ONNX Runtime here has no {provider}: install onnxruntime-gpu, and a driver, or "
+                "use --device cpu"
+            )
+        try:
+            self._session = onnxruntime.InferenceSession(path, providers=[provider])
+        except Exception as error:  # its errors share no base class
+            reason = str(error).strip().splitlines()[-1][:200]
+            raise ModelUnavailable(f"{path.name} is no network that runs here: {reason}") from error
+        self._output = self.spec.output or self._session.get_outputs()[0].name
+
+    @property
+    def any_size(self) -> bool:
+        """Never: the size is baked into the file."""
+        return False
+
+    @property
+    def runtime(self) -> str:
+        """The library and where it computes, for the report."""
+        return f"onnxruntime {self._provider.removesuffix('ExecutionProvider').lower()}"
+
+    def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
+        """Stretch ``image`` to the network's square and segment it; the file's input size is fixed."""
+        size_px = self.spec.size_px
+        batch = as_input(image.rgb(size_px, size_px), self.spec)
+        name = self._session.get_inputs()[0].name
+        (output,) = self._session.run([self._output], {name: batch})
+        return NetworkOutput(as_alpha(output, sigmoid=self.spec.sigmoid), ())
+
+
+@lru_cache(maxsize=1)
+def network_at(path: Path, device: Device) -> Network:
+    """The network in this file, kept warm until another is asked for; see `Session` and `OnnxSession`."""
+    if device is Device.CUDA or (device is Device.AUTO and _has_cuda()):
+        return OnnxSession(path, "CUDAExecutionProvider")
+    return Session(path)
+
+
+def _has_cuda() -> bool:
+    try:
+        import onnxruntime
+    except ImportError:
+        return False
+    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+
+
+def as_input(rgb: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float32]:
+    """(1, 3, H, W) as ``spec`` normalises."""
+    mean = np.asarray(spec.mean, np.float32)
+    scale = 1 / np.asarray(spec.std, np.float32)
+    scaled = (rgb.astype(np.float32) / 255 - mean) * scale
+    return np.ascontiguousarray(scaled.transpose(2, 0, 1)[None])
+
+
+def as_alpha(output: NDArray[Any], *, sigmoid: bool) -> Alpha:
+    """The first channel as (H, W) in [0, 1], never stretched: on noise that would invent a subject."""
+    plane = np.array(output.reshape(-1, *output.shape[-2:])[0], np.float32)
+    if sigmoid:
+        plane = np.float32(0.5) + np.float32(0.5) * np.tanh(np.float32(0.5) * plane)
+    return np.clip(plane, 0, 1)
+
+
+def cpu_float() -> str:
+    """``bf16`` where the CPU multiplies it natively, else ``f32``."""
+    return "bf16" if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+
+
+def best_precision(*, is_isnet: bool) -> Precision:
+    """The fastest arithmetic of this CPU whose masks are as good as makes no matter: docs/adr/0050."""
+    capabilities = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    if is_isnet and "INT8" in capabilities:
+        return Precision.INT8
+    return Precision.BF16 if "BF16" in capabilities else Precision.F32
+
+
+def _has(network: ov.Model, names: tuple[str, ...]) -> bool:
+    there = {node.get_friendly_name() for node in network.get_ops()}
+    return all(name in there for name in names)
+
+
+def pruned(network: ov.Model, spec: ModelSpec) -> ov.Model:
+    """Keep the mask and the encoder's features of all that the file puts out, at a fixed input size."""
+    mask = network.output(spec.output) if spec.output else network.output(0)
+    nodes = {node.get_friendly_name(): node for node in network.get_ops()}
+    taps = [nodes[name].output(0) for name in ISNET_TAPS if name in nodes]
+    kept = ov.Model([mask, *taps], network.get_parameters())
+    kept.reshape([1, 3, spec.size_px, spec.size_px])
+    return kept
+
+
+def scale_by_factors(network: ov.Model) -> None:
+    """Let every resize of the network double or halve, in place of the sizes that the file has baked in.
+
+    The network then runs at any input size that is a multiple of 32. Expects the file's own size to be set.
+    """
+    axes = opset13.constant(np.array([2, 3], np.int64))
+    for node in network.get_ops():
+        if node.get_type_name() != "Interpolate":
+            continue
+        before, after = node.input(0).get_shape(), node.output(0).shape
+        factors = np.array([after[2] / before[2], after[3] / before[3]], np.float32)
+        how = node.get_attributes()
+        scaled = opset13.interpolate(
+            node.input(0).get_source_output(),
+            opset13.constant(factors),
+            how["mode"],
+            "scales",
+            coordinate_transformation_mode=how["coordinate_transformation_mode"],
+            axes=axes,
+        )
+        scaled.set_friendly_name(node.get_friendly_name())
+        for reader in node.output(0).get_target_inputs():
+            reader.replace_source_output(scaled.output(0))
+    network.validate_nodes_and_infer_types()
+
+
+def cut_before_enlargement(network: ov.Model) -> bool:
+    """End the mask in place where all that is left is to enlarge it linearly and to take its sigmoid; tell whether.
+
+    IS-Net's mask is made at half its input's size; a look takes 17 of 253 cpu-ms less where OpenCV enlarges it: docs/adr/0057.
+    """
+    last = network.get_results()[0]
+    sigmoid = _producer_of(last.input(0))
+    if sigmoid.get_type_name() != "Sigmoid":
+        return False
+    enlarger = _producer_of(sigmoid.input(0))
+    if enlarger.get_type_name() != "Interpolate":
+        return False
+    how = enlarger.get_attributes()
+    linearly = (how["mode"], how["coordinate_transformation_mode"]) == ("linear_onnx", "half_pixel")
+    if not linearly or list(enlarger.output(0).shape) != [1, 1, *network.input(0).shape[2:]]:
+        return False
+    last.input(0).replace_source_output(enlarger.input(0).get_source_output())
+    network.validate_nodes_and_infer_types()
+    return True
+
+
+def _producer_of(given: Any) -> Any:  # noqa: ANN401  OpenVINO ships no types
+    """The node that makes what is given, conversions aside."""
+    node = given.get_source_output().get_node()
+    while node.get_type_name() == "Convert":
+        node = node.input(0).get_source_output().get_node()
+    return node
+
+
+def with_preprocessing(network: ov.Model, spec: ModelSpec) -> ov.Model:
+    """The same network from (1, H, W, 3) uint8 to float32: what `as_input` does, on all its threads.
+
+    Features come out as the network has them, channels last: turning and copying them took 14 of 125 ms.
+    """
+    steps = PrePostProcessor(network)
+    network_input = steps.input(0)
+    network_input.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+    network_input.model().set_layout(ov.Layout("NCHW"))
+    network_input.preprocess().convert_element_type(ov.Type.f32)
+    network_input.preprocess().mean([255 * each for each in spec.mean])
+    network_input.preprocess().scale([255 * each for each in spec.std])
+    for index in range(len(network.outputs)):
+        steps.output(index).tensor().set_element_type(ov.Type.f32)
+        if index:
+            steps.output(index).model().set_layout(ov.Layout("NCHW"))
+            steps.output(index).tensor().set_layout(ov.Layout("NHWC"))
+    return steps.build()
+
+
+def quantize(network: ov.Model) -> None:
+    """Turn IS-Net into 8 bit in place, by the ranges of its activations that we ship.
+
+    Weights: symmetric, a scale for each output channel. Activations: one range for each tensor, measured by
+    benchmarks/quality/calibrate.py. OpenVINO turns the fake-quantise pairs into integer kernels.
+    """
+    nodes = {node.get_friendly_name(): node for node in network.get_ops()}
+    table = resources.files("foremask.vision.network").joinpath("isnet_int8.json").read_text()
+    for row in json.loads(table):
+        inputs = [_input(nodes, place) for place in row["into"]]
+        source = inputs[0].get_source_output()
+        number = (
+            source.get_element_type().to_dtype().type
+        )  # the file's own: IS-Net comes in float16
+        ends = [number(row["low"]), number(row["high"])]
+        quantized = opset13.fake_quantize(source, *ends, *ends, ACTIVATION_LEVELS)
+        for each in inputs:
+            each.replace_source_output(quantized.output(0))
+    for node in nodes.values():
+        if node.get_type_name() == "Convolution":
+            _quantize_weights(node)
+
+
+def _input(nodes: dict[str, Any], place: str) -> Any:  # noqa: ANN401  OpenVINO ships no types
+    name, _, port = place.rpartition(":")
+    return nodes[name].input(int(port))
+
+
+def _quantize_weights(convolution: Any) -> None:  # noqa: ANN401  OpenVINO ships no types
+    source = convolution.input(1).get_source_output()
+    constant = source.get_node()
+    while constant.get_type_name() != "Constant":
+        constant = constant.input(0).get_source_output().get_node()
+    weights = np.asarray(constant.data).astype(source.get_element_type().to_dtype())
+    most = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
+    most[most == 0] = 1
+    quantized = opset13.fake_quantize(
+        opset13.constant(weights), -most, most, -most, most, WEIGHT_LEVELS
+    )
+    convolution.input(1).replace_source_output(quantized.output(0))

@@ -1,0 +1,23 @@
+"""Planes moved from one grid to another."""
+
+import cv2
+import numpy as np
+
+from foremask.types import Alpha, Levels, Luma
+
+
+def resized(plane: Alpha | Luma, columns: int, rows: int) -> Alpha:
+    """The plane on a grid of ``columns`` by ``rows``: by area where it shrinks, linearly where it grows."""
+    shrinks = columns <= plane.shape[1] and rows <= plane.shape[0]
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(plane, (columns, rows), interpolation=how), np.float32)
+
+
+def as_alpha(levels: Levels) -> Alpha:
+    """From 0 to 255 to 0 to 1."""
+    return levels * np.float32(1 / 255)
+
+
+def as_levels(alpha: Alpha) -> Levels:
+    """From 0 to 1 to 0 to 255, to the nearest."""
+    return np.rint(alpha * np.float32(255)).astype(np.uint8)

@@ -1,0 +1,290 @@
+"""What the subject of this clip looks like: a small classifier, trained on the clip while it is masked.
+
+The network judges each keyframe alone and now and then picks another thing, a part, or nothing. What it is
+sure of over the whole window teaches a classifier on its own encoder features, and that one's verdict
+corrects the mask where both disagree clearly.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from foremask.types import Alpha, Levels, Rgb
+from foremask.vision.image import ArrayImage
+from foremask.vision.network.session import Features
+from foremask.vision.resample import as_levels, resized
+
+GRID = 128  # the classifier's square grid: the finest level of features that it reads
+COMPONENTS = (32, 64, 64)  # principal components kept of each level, finest first
+BASIS_ANCHORS = 4
+BASIS_PIXELS = 512  # of each: twice as many as the widest level has channels, over four keyframes
+SURE_FOREGROUND = 0.9
+SURE_BACKGROUND = 0.1
+STATIC_SHARE = 0.3  # a sure pixel that moves less than this share of the median teaches nothing
+SAMPLES = (500, 300)  # background and foreground pixels a keyframe
+HIDDEN = 32
+STEPS = 150
+BATCH = 2048
+LEARNING_RATE = 5e-3
+WEIGHT_DECAY = 3e-2
+DROPOUT = 0.2
+LABEL_SMOOTHING = 0.04
+GAIN = 1.5  # how much of the classifier's logit beyond ±1 is added to the network's
+NOTICEABLE = 0.15  # of alpha: smaller changes are left alone
+EDGE_CELLS = 1.4  # of GRID: the mask knows better about what is narrower; docs/adr/0053
+POSITION_WEIGHT = 0.3
+SEED = 20260
+
+type Maps = list[NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """Principal components of each level of features; fitted on a few keyframes, used on all of a window."""
+
+    means: list[NDArray[np.float32]]
+    axes: list[NDArray[np.float32]]
+
+    @classmethod
+    def fit(cls, anchors: Sequence[Features]) -> "Basis":
+        """From the features of some keyframes of one window; a level shorter than asked for stays whole."""
+        means, axes = [], []
+        for level, keep in zip(zip(*anchors, strict=True), COMPONENTS, strict=False):
+            rows = np.concatenate([_rows(each) for each in level])
+            mean = rows.mean(axis=0)
+            spread = rows - mean
+            power, vectors = np.linalg.eigh(spread.T @ spread / len(rows))
+            kept = vectors[:, ::-1][:, :keep] / np.sqrt(power[-1] + 1e-9)
+            means.append(mean.astype(np.float32))
+            axes.append(kept.astype(np.float32))
+        return cls(means, axes)
+
+    def project(self, features: Features) -> list[NDArray[np.float16]]:
+        """Each level as (h, w, components), a tenth of its size: what a window keeps of a keyframe."""
+        projected = []
+        for level, mean, axes in zip(features, self.means, self.axes, strict=False):
+            rows = level.reshape(-1, level.shape[2]) @ axes - mean @ axes
+            projected.append(rows.reshape(*level.shape[:2], -1).astype(np.float16))
+        return projected
+
+
+def _rows(level: NDArray[np.float32], most: int = BASIS_PIXELS) -> NDArray[np.float32]:
+    flat = level.reshape(-1, level.shape[2])
+    return flat[:: max(1, len(flat) // most)]
+
+
+def colours(rgb: Rgb) -> NDArray[np.float16]:
+    """(GRID, GRID, 3) of CIE Lab, centred and scaled to about ±2, from a picture of any size."""
+    square = ArrayImage(rgb).rgb(GRID, GRID)
+    lab = cv2.cvtColor(square, cv2.COLOR_RGB2Lab).astype(np.float32) / 64 - 2
+    return lab.astype(np.float16)
+
+
+def _position() -> NDArray[np.float32]:
+    x, y = np.meshgrid(np.linspace(-1, 1, GRID), np.linspace(-1, 1, GRID))
+    return (np.stack([x, y], axis=-1) * POSITION_WEIGHT).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class AnchorFeatures:
+    """What a window remembers of one keyframe: projected features, colours and motion."""
+
+    features: list[NDArray[np.float16]]
+    colours: NDArray[np.float16]
+    motion: Alpha
+
+    def motion_on_grid(self) -> Alpha:
+        """The motion as (GRID, GRID)."""
+        return resized(self.motion, GRID, GRID)
+
+    def levels(self) -> Maps:
+        """All of it as maps (h, w, channels), each at its own size."""
+        motion = self.motion_on_grid()[..., None]
+        near = np.concatenate([self.colours.astype(np.float32), motion, _position()], axis=-1)
+        return [*(each.astype(np.float32) for each in self.features), near]
+
+
+def subject_logits(
+    anchors: Sequence[AnchorFeatures], masks: Sequence[Levels]
+) -> list[Alpha] | None:
+    """A logit for each keyframe on the classifier's grid, positive for the subject.
+
+    Trained on what ``masks`` (any size) are sure of, so a few keyframes that are wrong are outvoted.
+    None when the masks are sure of nothing, or of one side only.
+    """
+    rng = np.random.default_rng(SEED)
+    small = [resized(mask, GRID, GRID) * np.float32(1 / 255) for mask in masks]
+    samples = _training_samples(anchors, small, rng)
+    if samples is None:
+        return None
+    net = _train(*samples, rng)
+    return [net.predict(anchor.levels()) for anchor in anchors]
+
+
+def correct(mask: Levels, logits: Alpha) -> Levels:
+    """Add to the mask's logit what the verdict is clear about, where that changes more than an edge.
+
+    The verdict's grid is coarser than the mask: it cannot see a line of one pixel, so thin parts are never
+    taken away, and what it says along the subject's outline is less than the mask knows.
+    """
+    cell_px = max(mask.shape) / GRID
+    z = cv2.resize(np.clip(logits, -6, 6), mask.shape[::-1], interpolation=cv2.INTER_CUBIC)
+    change = GAIN * (np.clip(z + 1, -6, 0) + np.clip(z - 1, 0, 6))
+    before = mask * np.float32(1 / 255)
+    change[thin_parts(before, cell_px) & (change < 0)] = 0
+    held = np.clip(before, 0.004, 0.996)
+    after = 1 / (1 + (1 - held) / held * np.exp(-change))
+    wide = _wide(np.abs(after - before) > NOTICEABLE, cell_px)
+    return as_levels(before + wide * (after - before))
+
+
+def _wide(places: NDArray[np.bool_], cell_px: float) -> Alpha:
+    """1 on parts wider than an edge's uncertainty, fading to 0 around them, and 0 on all others."""
+    width_px = round(EDGE_CELLS * cell_px) | 1
+    eroded = cv2.erode(places.astype(np.uint8), _disk(width_px))
+    grown = cv2.dilate(eroded, _disk(width_px + 2)).astype(np.float32)
+    fade_px = round(cell_px) | 1
+    return np.asarray(cv2.blur(grown, (fade_px, fade_px)), np.float32)
+
+
+def _disk(width_px: int) -> NDArray[np.uint8]:
+    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width_px, width_px)), np.uint8)
+
+
+def thin_parts(mask: Alpha, width_px: float) -> NDArray[np.bool_]:
+    """Where a picked part is narrower than ``width_px``: what an opening removes."""
+    disk = _disk(round(width_px) | 1)
+    picked = (mask > 0.4).astype(np.uint8)
+    solid = cv2.dilate(cv2.morphologyEx(picked, cv2.MORPH_OPEN, disk), disk)
+    return np.asarray((picked > 0) & (solid == 0))
+
+
+type _TrainingSamples = tuple[
+    NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], list[int]
+]
+
+
+def _training_samples(
+    anchors: Sequence[AnchorFeatures], masks: Sequence[Alpha], rng: np.random.Generator
+) -> _TrainingSamples | None:
+    """Sampled pixels, their labels and weights (each class sums to 1), and the width of each level."""
+    motions = [anchor.motion_on_grid() for anchor in anchors]
+    static_level = _static_level(motions, masks)
+    rows, labels, weights, widths = [], [], [], []
+    labelled = zip(anchors, motions, masks, _anchor_weights(masks), strict=True)
+    for anchor, motion, mask, weight in labelled:
+        maps = anchor.levels()
+        widths = [each.shape[2] for each in maps]
+        moving = motion >= static_level
+        for label, sure in enumerate((mask < SURE_BACKGROUND, (mask > SURE_FOREGROUND) & moving)):
+            there = np.flatnonzero(sure)
+            if there.size:
+                picked = rng.choice(there, min(there.size, SAMPLES[label]), replace=False)
+                rows.append(_gather(maps, picked))
+                labels.append(np.full(picked.size, label, np.float32))
+                weights.append(np.full(picked.size, weight, np.float32))
+    if not labels:
+        return None
+    y, w = np.concatenate(labels), np.concatenate(weights)
+    if y.min() == y.max():
+        return None
+    for label in (0, 1):
+        w[y == label] /= w[y == label].sum()
+    return np.concatenate(rows), y, w, widths
+
+
+def _static_level(motions: Sequence[Alpha], masks: Sequence[Alpha]) -> float:
+    moved = [motion[mask > SURE_FOREGROUND] for motion, mask in zip(motions, masks, strict=True)]
+    together = np.concatenate(moved)
+    return STATIC_SHARE * float(np.median(together)) if together.size else 0.0
+
+
+def _anchor_weights(masks: Sequence[Alpha]) -> NDArray[np.float64]:
+    """How much each keyframe teaches: sure of itself, and of the usual area among its neighbours."""
+    area = np.array([mask.mean() for mask in masks]) + 1e-4
+    sure = [
+        np.abs(mask[mask > 0.1] - 0.5).mean() * 2 if (mask > 0.1).any() else 0 for mask in masks
+    ]
+    usual = [np.median(area[max(0, k - 12) : k + 13]) for k in range(len(area))]
+    return np.array(sure) * np.exp(-1.5 * np.abs(np.log(area / usual))) + 0.02
+
+
+def _gather(maps: Maps, pixels: NDArray[np.intp]) -> NDArray[np.float32]:
+    """The channels of all levels at pixels of the grid, coarser levels by their nearest cell."""
+    y, x = pixels // GRID, pixels % GRID
+    parts = [each[y * each.shape[0] // GRID, x * each.shape[1] // GRID] for each in maps]
+    return np.concatenate(parts, axis=1)
+
+
+@dataclass(slots=True)
+class _Classifier:
+    """One hidden layer of rectifiers; inputs are normalised inside."""
+
+    mean: NDArray[np.float32]
+    deviation: NDArray[np.float32]
+    widths: list[int]
+    weights: list[NDArray[np.float32]]
+
+    def predict(self, maps: Maps) -> Alpha:
+        """Logits on the grid. The first layer is linear, so each level passes it at its own size."""
+        into, bias, out, last = self.weights
+        scaled = into / self.deviation[:, None]
+        hidden = np.zeros((GRID, GRID, HIDDEN), np.float32) + (bias - self.mean @ scaled)
+        start = 0
+        for each, width in zip(maps, self.widths, strict=True):
+            part = each @ scaled[start : start + width]
+            hidden += part if part.shape[0] == GRID else cv2.resize(part, (GRID, GRID))
+            start += width
+        return np.asarray((np.maximum(hidden, 0) @ out + last)[..., 0], np.float32)
+
+
+def _train(
+    x: NDArray[np.float32],
+    y: NDArray[np.float32],
+    weight: NDArray[np.float32],
+    widths: list[int],
+    rng: np.random.Generator,
+) -> _Classifier:
+    """AdamW (Loshchilov and Hutter, 2019) on the weighted cross entropy of random batches."""
+    mean, deviation = x.mean(axis=0), x.std(axis=0) + np.float32(0.3)
+    x = (x - mean) / deviation
+    target = y * (1 - LABEL_SMOOTHING) + LABEL_SMOOTHING / 2
+    shapes = [(x.shape[1], HIDDEN), (HIDDEN,), (HIDDEN, 1), (1,)]
+    spans = [1 / np.sqrt(n) for n in (x.shape[1], x.shape[1], HIDDEN, HIDDEN)]
+    weights = [
+        rng.uniform(-span, span, shape).astype(np.float32)
+        for span, shape in zip(spans, shapes, strict=True)
+    ]
+    first = [np.zeros_like(each) for each in weights]
+    second = [np.zeros_like(each) for each in weights]
+    for step in range(1, STEPS + 1):
+        batch = rng.integers(0, len(x), BATCH)
+        gradients = _gradients(weights, x[batch], target[batch], weight[batch], rng)
+        for i, gradient in enumerate(gradients):
+            first[i] += np.float32(0.1) * (gradient - first[i])
+            second[i] += np.float32(0.001) * (gradient * gradient - second[i])
+            unbiased = first[i] / np.float32(1 - 0.9**step)
+            size = np.sqrt(second[i] / np.float32(1 - 0.999**step)) + np.float32(1e-8)
+            weights[i] *= np.float32(1 - LEARNING_RATE * WEIGHT_DECAY)
+            weights[i] -= np.float32(LEARNING_RATE) * unbiased / size
+    return _Classifier(mean, deviation, widths, weights)
+
+
+def _gradients(
+    weights: list[NDArray[np.float32]],
+    x: NDArray[np.float32],
+    target: NDArray[np.float32],
+    weight: NDArray[np.float32],
+    rng: np.random.Generator,
+) -> list[NDArray[np.float32]]:
+    into, bias, out, last = weights
+    before = x @ into + bias
+    kept = (rng.random(before.shape, dtype=np.float32) > DROPOUT) / np.float32(1 - DROPOUT)
+    hidden = np.maximum(before, 0) * kept
+    logit = (hidden @ out + last)[:, 0]
+    error = ((1 / (1 + np.exp(-logit)) - target) * weight / weight.sum())[:, None]
+    inner = (error @ out.T) * kept * (before > 0)
+    return [x.T @ inner, inner.sum(axis=0), hidden.T @ error, error.sum(axis=0)]

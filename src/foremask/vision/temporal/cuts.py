@@ -1,0 +1,203 @@
+"""Where one shot ends and the next begins: changes that stay, on pictures of about 96 by 54 pixels.
+
+A boundary is a cut when no picture of the three before it matches any of the three from it on, while on both sides
+neighbours match each other. So a flash, a strobe or a broken frame is no cut (the pictures around it match), nor is
+a whip pan or confetti (neighbours match badly on both sides too). docs/adr/0062 has the reasons and the numbers.
+"""
+
+import itertools
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from foremask.types import Alpha, Flow, Luma, Rgb
+from foremask.vision.temporal.flow import resize_flow, warp
+
+SIDE_FRAMES = 3  # compared on each side of a boundary
+DELAY_FRAMES = SIDE_FRAMES - 1  # pictures that are drawn before a boundary is decided
+GRID_AREA_PX = 96 * 54
+LEAST_SIDE_PX = 16  # the flow matches patches of 8 pixels
+WINDOW_PX = 7  # the structure of a place is what is within this window
+NOISE_LEVELS2 = 4.0  # variance that is no structure, in squared levels of 255
+LEAST_CONTRAST = (
+    1.0  # mean deviation within a window, in levels: a darker or flatter picture shows nothing
+)
+CHROMA_FLOOR = (
+    24.0  # added to the brightness by which chroma is divided: dark pixels have no reliable colour
+)
+CHROMA_WINDOW_PX = 5
+CHROMA_SCALE = 0.25  # relative chroma at which a place counts 1/e
+RETURN_PX2, RETURN_SHARE = 0.5, 0.05  # as in `motion`, on this grid
+SAME_SHOT = (
+    0.88  # structure that neighbours share, at which nothing else is asked; cuts share 0.75 at most
+)
+CUT_RATIO = 0.56  # a cut matches less than this share of what neighbours do,
+CHANCE = 0.2  # after this much is taken off: docs/adr/0062
+
+
+@dataclass(slots=True)
+class _View:
+    """What is kept of a picture to compare it with others."""
+
+    number: int
+    grey: Luma
+    chroma: NDArray[np.float32]  # (H, W, 2): red and blue minus green, by brightness
+    matches: dict[int, float] = field(default_factory=dict)  # by the number of an earlier picture
+
+
+class CutFinder:
+    """Decides on boundaries in order. Not for use by two threads at once."""
+
+    def __init__(self) -> None:
+        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._dis.setFinestScale(0)
+        self._dis.setPatchStride(4)
+        self._dis.setVariationalRefinementIterations(0)
+        self._before: deque[_View] = deque(maxlen=SIDE_FRAMES)
+        self._shared: dict[int, float] = {}  # structure with the picture before, by number
+        self._from_here: deque[_View | None] = deque()  # None: shows nothing
+        self._count = 0
+
+    def add(self, image: Rgb, back: Flow | None) -> None:
+        """Take the next picture in; ``back`` is the flow to the one before, on any grid, where it is known."""
+        view = _view(self._count, image)
+        if view is not None and back is not None:
+            last = self._from_here[-1] if self._from_here else self._last_before()
+            if last is not None and last.number == view.number - 1:
+                rows, columns = view.grey.shape
+                similarity, weight = _structure(
+                    view.grey, warp(last.grey, resize_flow(back, columns, rows))
+                )
+                self._shared[view.number] = _mean(similarity, weight)
+        self._from_here.append(view)
+        self._count += 1
+
+    def decide(self) -> bool:
+        """Whether a shot starts at the earliest picture that is not yet decided on, by the pictures added so far."""
+        score = self.score(enough=CUT_RATIO)
+        view = self._from_here.popleft()
+        if view is not None:
+            self._shared.pop(view.number, None)
+            self._before.append(view)
+        return score < CUT_RATIO
+
+    def score(self, enough: float = 1.0) -> float:
+        """How well the boundary before the earliest undecided picture is matched: under `CUT_RATIO` it is a cut.
+
+        The best match across it by what neighbours on the worse side match, `CHANCE` taken off; infinite where
+        there is nothing to compare with. A score from ``enough`` on may be higher still: nothing else is compared.
+        """
+        first = self._from_here[0]
+        if first is None or self._shared.get(first.number, 0.0) >= SAME_SHOT:
+            return np.inf
+        after = [view for view in list(self._from_here)[:SIDE_FRAMES] if view is not None]
+        before = list(self._before)
+        if min(len(before), len(after)) < 2:
+            return np.inf
+        neighbours = min(self._continuity(before), self._continuity(after)) - CHANCE
+        if neighbours <= 0:
+            return np.inf
+        best = 0.0
+        for later in after:
+            for earlier in reversed(before):
+                best = max(best, self._match(earlier, later))
+                if best >= enough * neighbours:
+                    return best / neighbours
+        return best / neighbours
+
+    def _last_before(self) -> _View | None:
+        return self._before[-1] if self._before else None
+
+    def _continuity(self, views: list[_View]) -> float:
+        """How well neighbours on one side of a boundary match, on average."""
+        return float(np.mean([self._match(*pair) for pair in itertools.pairwise(views)]))
+
+    def _match(self, earlier: _View, later: _View) -> float:
+        """Share of the structure that both pictures have, in the same colours, along a flow that leads back: 0 to 1."""
+        known = later.matches.get(earlier.number)
+        if known is None:
+            back, ahead = self._flow(later, earlier), self._flow(earlier, later)
+            similarity, weight = _structure(later.grey, warp(earlier.grey, back))
+            similarity *= _agreement(back, ahead)
+            similarity *= _same_chroma(later.chroma, warp(earlier.chroma, back))
+            known = later.matches[earlier.number] = _mean(similarity, weight)
+        return known
+
+    def _flow(self, here: _View, there: _View) -> Flow:
+        nothing = np.zeros((*here.grey.shape, 2), np.float32)
+        return np.asarray(self._dis.calc(here.grey, there.grey, nothing), np.float32)
+
+
+def starts_of_shots[Item](
+    items: Iterable[tuple[Item, Rgb, Flow | None]],
+) -> Iterator[tuple[Item, bool]]:
+    """Each item with whether its picture starts a shot; the first one does.
+
+    An item comes with its picture and the flow back to the one before. Runs `DELAY_FRAMES` ahead of what it yields.
+    """
+    finder, waiting = CutFinder(), deque[Item]()
+    first = True
+    for item, image, back in items:
+        finder.add(image, back)
+        waiting.append(item)
+        if len(waiting) > DELAY_FRAMES:
+            yield waiting.popleft(), finder.decide() or first
+            first = False
+    for item in waiting:
+        yield item, finder.decide() or first
+        first = False
+
+
+def _view(number: int, image: Rgb) -> _View | None:
+    """None where the picture is too dark or too flat to show anything."""
+    height, width = image.shape[:2]
+    scale = float((GRID_AREA_PX / (height * width)) ** 0.5)
+    columns, rows = (max(LEAST_SIDE_PX, round(side * scale)) for side in (width, height))
+    small = np.asarray(cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA), np.uint8)
+    grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
+    if float(np.sqrt(_variance(grey.astype(np.float32))).mean()) < LEAST_CONTRAST:
+        return None
+    red, green, blue = cv2.split(small.astype(np.float32))
+    brightness = (red + green + blue) * np.float32(1 / 3) + np.float32(CHROMA_FLOOR)
+    chroma = cv2.merge([(red - green) / brightness, (blue - green) / brightness])
+    return _View(number, grey, np.asarray(chroma, np.float32))
+
+
+def _blurred(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+    return np.asarray(cv2.blur(plane, (WINDOW_PX, WINDOW_PX)), np.float32)
+
+
+def _variance(plane: Alpha) -> Alpha:
+    mean = _blurred(plane)
+    return np.maximum(_blurred(plane * plane) - mean * mean, 0)
+
+
+def _structure(here: Luma, there: Luma) -> tuple[Alpha, Alpha]:
+    """Correlation within windows, whatever the brightness and contrast (0 to 1), and how much there is to see."""
+    one, other = here.astype(np.float32), there.astype(np.float32)
+    variances = _variance(one), _variance(other)
+    shared = _blurred(one * other) - _blurred(one) * _blurred(other)
+    scale = np.sqrt(variances[0] * variances[1] + np.float32(NOISE_LEVELS2))
+    correlation = np.asarray(np.maximum(shared, 0) / scale, np.float32)
+    return correlation, np.sqrt(np.maximum(*variances))
+
+
+def _agreement(there: Flow, back: Flow) -> Alpha:
+    """As `motion.flow_consistency`, more tolerant: a pixel is four of a picture's."""
+    returned = warp(back, there)
+    moved = (there * there + returned * returned).sum(axis=-1)
+    missed = there + returned
+    return np.exp(-(missed * missed).sum(axis=-1) / (RETURN_SHARE * moved + RETURN_PX2))
+
+
+def _same_chroma(here: NDArray[np.float32], there: NDArray[np.float32]) -> Alpha:
+    difference = cv2.blur(here - there, (CHROMA_WINDOW_PX, CHROMA_WINDOW_PX))
+    return np.exp(np.abs(difference).sum(axis=-1) * np.float32(-1 / CHROMA_SCALE))
+
+
+def _mean(similarity: Alpha, weight: Alpha) -> float:
+    return float((similarity * weight).sum() / (weight.sum() + 1e-6))

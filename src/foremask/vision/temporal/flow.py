@@ -1,0 +1,139 @@
+"""What moved between two frames, and what of it is not the camera."""
+
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from foremask.types import Alpha, Flow, Luma
+
+PHOTOMETRIC_SCALE = 4.0  # levels of 255 at which trust falls to 1/e: docs/adr/0051
+PHOTOMETRIC_WINDOW_PX = 3
+CONSISTENCY_PX2, CONSISTENCY_SHARE = (
+    0.5,
+    0.02,
+)  # squared pixels, and of the squared way: docs/adr/0054
+VARIATIONAL_ITERATIONS = 3  # as good as the preset's 5: docs/adr/0055
+RESIDUAL_SIZE = (80, 45)  # columns, rows: camera motion is smooth, so a coarse grid says it all
+ROBUST_ITERATIONS = 8
+
+
+class FlowEstimator:
+    """Dense flow between grey pictures of one size. Not for use by two threads at once.
+
+    Method: DIS, Kroeger et al., ECCV 2016, at the preset ``medium``, refined down to the pictures' own grid:
+    a small grid that is searched to the end gives better masks than a large one that is not (docs/adr/0054).
+    Patches of 8 pixels are matched every ``stride_px``.
+    """
+
+    def __init__(self, stride_px: int = 3) -> None:
+        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+        self._dis.setFinestScale(0)
+        self._dis.setPatchStride(stride_px)
+        self._dis.setVariationalRefinementIterations(VARIATIONAL_ITERATIONS)
+
+    def __call__(self, here: Luma, there: Luma) -> Flow:
+        """For each pixel of ``here``, where it is in ``there``, relative, in pixels."""
+        nothing = np.zeros((*here.shape, 2), np.float32)
+        if min(here.shape) < 16:  # DIS matches patches of 8 pixels on a grid reduced by 4 or more
+            return nothing
+        return np.asarray(self._dis.calc(here, there, nothing), np.float32)
+
+
+@lru_cache(maxsize=8)
+def _pixel_coordinates(width: int, height: int) -> Flow:
+    x, y = np.meshgrid(np.arange(width, dtype=np.float32), np.arange(height, dtype=np.float32))
+    return np.stack([x, y], axis=-1)
+
+
+def _absolute_coordinates(flow: Flow) -> Flow:
+    return flow + _pixel_coordinates(flow.shape[1], flow.shape[0])
+
+
+def warp[Plane: NDArray[np.float32] | NDArray[np.uint8]](plane: Plane, flow: Flow) -> Plane:
+    """Bring ``plane`` of there to here; ``flow`` is here → there. Beyond the edge the edge goes on."""
+    return cv2.remap(  # type: ignore[no-any-return]
+        plane,
+        _absolute_coordinates(flow),
+        None,  # type: ignore[call-overload]
+        cv2.INTER_LINEAR,
+        borderMode=cv2.BORDER_REPLICATE,
+    )
+
+
+def warp_labels(labels: NDArray[np.int32], flow: Flow) -> NDArray[np.int32]:
+    """As `warp`, for whole numbers: the nearest one, and 0 beyond the edge."""
+    moved = cv2.remap(
+        labels.astype(np.float32),
+        _absolute_coordinates(flow),
+        None,  # type: ignore[call-overload]
+        cv2.INTER_NEAREST,
+        borderMode=cv2.BORDER_CONSTANT,
+    )
+    return np.asarray(moved, np.int32)
+
+
+def compose(first: Flow, then: Flow) -> Flow:
+    """Flow a → c from a → b and b → c."""
+    return first + warp(then, first)
+
+
+def resize_flow(flow: Flow, width: int, height: int) -> Flow:
+    """The same motion on another grid, in that grid's pixels."""
+    scale = np.diag([width / flow.shape[1], height / flow.shape[0]])
+    return np.asarray(cv2.resize(cv2.transform(flow, scale), (width, height)), np.float32)
+
+
+def trust(here: Luma, there: Luma, flow: Flow) -> Alpha:
+    """How well ``there``, moved along ``flow``, explains ``here``: exp of minus the blurred difference."""
+    difference = cv2.absdiff(here, warp(there, flow))
+    window = (PHOTOMETRIC_WINDOW_PX, PHOTOMETRIC_WINDOW_PX)
+    blurred = cv2.blur(difference, window).astype(np.float32)
+    return np.exp(blurred * np.float32(-1 / PHOTOMETRIC_SCALE))
+
+
+def flow_consistency(there: Flow, back: Flow) -> Alpha:
+    """How nearly one ends where one began, going along ``there`` and then along ``back``: 1 is exactly.
+
+    What a flow invents, or what is hidden in the other picture, has no way back, even where colours are flat and
+    `trust` sees nothing. The test of Sundaram, Brox and Keutzer (ECCV 2010, equation 5), with a soft threshold.
+    """
+    returned = warp(back, there)
+    moved = _squared_length(there) + _squared_length(returned)
+    allowed = CONSISTENCY_SHARE * moved + np.float32(CONSISTENCY_PX2)
+    return np.exp(-_squared_length(there + returned) / allowed)
+
+
+def _squared_length(flow: Flow) -> Alpha:
+    """The squared length of each vector, in squared pixels."""
+    return np.asarray(cv2.transform(cv2.multiply(flow, flow), np.ones((1, 2))), np.float32)
+
+
+@lru_cache(maxsize=1)
+def _camera_terms() -> NDArray[np.float64]:
+    width, height = RESIDUAL_SIZE
+    x, y = np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1, 1, height))
+    return np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=-1).reshape(-1, 6)
+
+
+def residual(flow: Flow) -> Alpha:
+    """How unlike the camera's each place moves, on a (45, 80) grid: log1p of robust deviations, from 0.
+
+    The camera's motion is a quadratic field, fitted by iterated reweighting with a Cauchy weight, so that
+    the subject, where it is the smaller part, does not bend it.
+    """
+    width, height = RESIDUAL_SIZE
+    terms = _camera_terms()
+    small = cv2.resize(flow, RESIDUAL_SIZE, interpolation=cv2.INTER_AREA).reshape(-1, 2)
+    moved = small.astype(np.float64)
+    weight = np.ones((len(moved), 1))
+    for _ in range(ROBUST_ITERATIONS):
+        weighted = terms * weight
+        model = np.linalg.solve(
+            weighted.T @ weighted + 1e-9 * np.eye(6), weighted.T @ (moved * weight)
+        )
+        distance = np.linalg.norm(moved - terms @ model, axis=1)
+        spread = float(np.median(distance)) + 0.05
+        weight = 1 / np.sqrt(1 + (distance[:, None] / spread) ** 2)
+    return np.log1p(distance / (1.5 * spread + 0.3)).reshape(height, width).astype(np.float32)

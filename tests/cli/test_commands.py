@@ -1,0 +1,540 @@
+"""The command line as a person or a script meets it: its answers, its exit codes, what it leaves behind."""
+
+import asyncio
+import http.server
+import io
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from foremask.cli.commands import main
+from foremask.cli.doctor import NEWEST_MINOR
+from foremask.cli.exits import Exit, exit_code
+from foremask.cli.progress_bar import FRAMES, MEGABYTES, progress_bar
+from foremask.errors import BY_REASON, Busy, Denied, Ended, Failed
+from foremask.service.run.bundled_postgres import EmbeddedPostgres, bundled_binaries, server_version
+from tests.support import synth
+from tests.support.origin import gives, listening
+
+COMMANDS = ("mask", "probe", "verify", "models", "token", "webhook", "migrate", "doctor", "serve")
+
+# A test run in the background hands an ignored Ctrl-C on; a terminal does not.
+AT_A_TERMINAL = """import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from foremask.cli.commands import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """Ten frames of a disc, with sound."""
+    return synth.write(tmp_path / "clip.mp4", synth.Spec(sound=(synth.Tone(),)))
+
+
+@pytest.fixture(autouse=True)
+def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A data directory of the test's own; the pulled model stays where it is."""
+    monkeypatch.setenv("FOREMASK_DATA_DIR", str(tmp_path / "data"))
+
+
+def refused(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
+    """Run a command that says no: its exit code, and its one line of error."""
+    code = main([str(word) for word in words])
+    answer = capsys.readouterr()
+    assert answer.out == ""
+    assert answer.err.startswith("error: ")
+    assert answer.err.count("\n") == 1
+    return code, answer.err
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """A web server on loopback."""
+    handler = partial(http.server.SimpleHTTPRequestHandler, directory=folder)
+    handler.func.log_message = lambda *_: None  # type: ignore[attr-defined]
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_help_names_every_command_and_loads_nothing_heavy() -> None:
+    """``foremask --help`` is there at once: no pixels, no database, no web server."""
+    program = (
+        "import sys; from foremask.cli.commands import main; main(['--help'])\n"
+        "print([name for name in ('numpy', 'av', 'cv2', 'openvino', 'psycopg', 'litestar', 'httpx2')"
+        " if name in sys.modules])"
+    )
+    ran = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert all(re.search(rf"^│ {command} ", ran.stdout, re.MULTILINE) for command in COMMANDS)
+    assert ran.stdout.endswith("[]\n")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("bogus",), "Unknown command"),
+        (("mask",), "INPUT"),
+        (("mask", "no-such-clip.mp4"), "there is no file no-such-clip.mp4"),
+        (("verify", "pyproject.toml", "no-such-mask.mp4"), "there is no file no-such-mask.mp4"),
+        (("mask", "no-such-clip.mp4", "out.mp4"), "there is no file no-such-clip.mp4"),
+        (("mask", "clip.mp4", "out.avi"), "--preset"),
+        (("mask", "clip.mp4", "out.mp4", "--preset", "webm_vp9"), "webm_vp9 writes .webm"),
+        (("mask", "clip.mp4", "out.mp4", "--preset", "mp4"), "mov_proresks"),
+        (("mask", "clip.mp4", "out.mp4", "--quality", "superb"), "balanced"),
+        (("serve", "--port", "99999"), "FOREMASK_PORT"),
+    ],
+)
+def test_a_wrong_command_line_ends_with_2(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
+) -> None:
+    """One line says what is wrong and what would be right."""
+    code, error = refused(capsys, *words)
+    assert code == Exit.USAGE
+    assert message in error
+
+
+def test_an_unknown_setting_ends_with_2(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every command reads the settings, and none overlooks a typing error."""
+    monkeypatch.setenv("FOREMASK_SANDBOXX", "off")
+    code, error = refused(capsys, "models", "list")
+    assert code == Exit.USAGE
+    assert "did you mean FOREMASK_SANDBOX?" in error
+
+
+def test_an_output_that_is_the_input_is_refused(
+    capsys: pytest.CaptureFixture[str], clip: Path
+) -> None:
+    """By whatever name: a link to the clip is the clip."""
+    link = clip.with_name("link.mp4")
+    link.symlink_to(clip)
+    before = clip.read_bytes()
+    assert refused(capsys, "mask", clip, link)[0] == Exit.USAGE
+    assert clip.read_bytes() == before
+
+
+def test_what_the_shell_makes_of_a_star_destroys_nothing(
+    capsys: pytest.CaptureFixture[str], clip: Path
+) -> None:
+    """``foremask mask *.mp4`` with two clips, and with three: each is there afterwards as it was."""
+    others = [clip.with_name(name) for name in ("d.mp4", "e.mp4")]
+    for other in others:
+        other.write_bytes(clip.read_bytes())
+    before = clip.read_bytes()
+    code, error = refused(capsys, "mask", clip, others[0])
+    assert (code, "--force" in error) == (Exit.OUTPUT_FAILED, True)
+    code, error = refused(capsys, "mask", clip, *others)
+    assert (code, "3 files are named" in error) == (Exit.USAGE, True)
+    assert all(each.read_bytes() == before for each in (clip, *others))
+    assert sorted(each.name for each in clip.parent.iterdir()) == ["clip.mp4", "d.mp4", "e.mp4"]
+    clip.with_name("clip.mask.mp4").write_text("of yesterday")
+    assert refused(capsys, "mask", clip)[0] == Exit.OUTPUT_FAILED
+    assert refused(capsys, "sheet", clip, others[0], others[1])[0] == Exit.OUTPUT_FAILED
+    assert refused(capsys, "sheet", clip, others[0], clip, "--force")[0] == Exit.OUTPUT_FAILED
+
+
+def test_an_output_that_cannot_be_ends_with_6(
+    capsys: pytest.CaptureFixture[str], clip: Path
+) -> None:
+    """A directory that is missing, one in the place of the file, one that takes no file: before any masking."""
+    code, error = refused(capsys, "mask", clip, clip.parent / "no" / "out.mp4")
+    assert (code, "there is no directory" in error) == (Exit.OUTPUT_FAILED, True)
+    (clip.parent / "out.mp4").mkdir()
+    code, error = refused(capsys, "mask", clip, clip.parent / "out.mp4")
+    assert (code, "is a directory" in error) == (Exit.OUTPUT_FAILED, True)
+    model = clip.with_name("model.onnx")
+    model.write_bytes(b"is not read")
+    code, error = refused(capsys, "mask", clip, "/proc/out.mp4", "--model", model)
+    assert (code, "/proc" in error) == (Exit.OUTPUT_FAILED, True)
+
+
+def test_a_service_that_cannot_be_says_so_before_it_starts(
+    capsys: pytest.CaptureFixture[str], clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A port that another program has, and a data directory that cannot be made: no model is pulled for it."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        for command in ("serve", "api"):
+            code, error = refused(capsys, command, "--port", port)
+            assert (code, f"port {port}" in error) == (Exit.USAGE, True)
+    monkeypatch.setenv("FOREMASK_DATA_DIR", str(clip / "data"))
+    code, error = refused(capsys, "serve", "--port", port)
+    assert (code, "set FOREMASK_DATA_DIR" in error) == (Exit.USAGE, True)
+
+
+def test_a_missing_own_model_ends_with_5(capsys: pytest.CaptureFixture[str], clip: Path) -> None:
+    """Nothing is written, and nothing is pulled in its place."""
+    code, error = refused(
+        capsys, "mask", clip, clip.with_name("out.mp4"), "--model", clip.with_name("no.onnx")
+    )
+    assert code == Exit.MODEL_UNAVAILABLE
+    assert "no.onnx" in error
+    assert not clip.with_name("out.mp4").exists()
+
+
+def test_a_clip_that_cannot_be_masked_ends_with_3(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A text by the name of a clip; nothing is left beside it."""
+    text = tmp_path / "text.mp4"
+    text.write_text("not a clip\n" * 100)
+    code, error = refused(capsys, "probe", text)
+    assert (code, "not_a_video" in error) == (Exit.CLIP_REFUSED, True)
+
+
+def test_an_address_that_may_not_be_fetched_ends_with_4(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """This machine's own addresses are refused unless FOREMASK_ALLOW_PRIVATE names them."""
+    with served(tmp_path) as url:
+        code, error = refused(capsys, "probe", f"{url}/clip.mp4")
+    assert code == Exit.URL_REFUSED
+    assert "url_" in error
+
+
+def test_a_url_is_brought_here_first(
+    capsys: pytest.CaptureFixture[str], clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same clip by its URL is the same clip."""
+    monkeypatch.setenv("FOREMASK_ALLOW_PRIVATE", "127.0.0.0/8")
+    assert main(["probe", str(clip), "--json"]) == Exit.OK
+    from_file = json.loads(capsys.readouterr().out)
+    with served(clip.parent) as url:
+        assert main(["probe", f"{url}/clip.mp4", "--json"]) == Exit.OK
+    assert json.loads(capsys.readouterr().out) == from_file
+    assert (from_file["width"], from_file["height"], from_file["frames"]) == (64, 48, 10)
+    assert from_file["service"] == "accepted"
+
+
+async def test_a_url_is_probed_by_a_few_reads(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Of a large file little more than its header travels, and the answer is the same."""
+    rng = np.random.default_rng(0)
+    noise = (rng.integers(0, 255, (240, 320, 3)).astype(np.uint8) for _ in range(30))
+    spec = synth.Spec(320, 240, pts=synth.even(30, Fraction(30)))
+    large = synth.write(tmp_path / "clip.mp4", spec, noise)
+    async with listening() as origin:
+        origin.answers["/clip.mp4"] = gives(await asyncio.to_thread(large.read_bytes))
+        asked = [sys.executable, "-m", "foremask", "probe", origin.url(), "--json"]
+        opened = {**os.environ, "FOREMASK_ALLOW_PRIVATE": "127.0.0.0/8"}
+        run = partial(subprocess.run, asked, env=opened, capture_output=True, timeout=60)
+        answer = await asyncio.to_thread(run)
+    assert answer.returncode == Exit.OK
+    assert 0 < len(origin.requests) <= 4
+    assert all("range" in request.headers for request in origin.requests)
+    assert main(["probe", str(large), "--json"]) == Exit.OK
+    assert json.loads(capsys.readouterr().out) == json.loads(answer.stdout)
+
+
+def test_probe_says_what_the_service_would_say(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A clip of 62 seconds is fine here, and too long there."""
+    long = synth.write(
+        tmp_path / "long.mp4",
+        synth.Spec(pts=tuple(range(62)), time_base=Fraction(1), last_duration=1),
+    )
+    assert main(["probe", str(long)]) == Exit.OK
+    assert "the service would refuse it" in (message := capsys.readouterr().out)
+    assert "[duration_too_long]" in message
+
+
+def test_verify_names_the_first_promise_that_is_broken(
+    capsys: pytest.CaptureFixture[str], clip: Path
+) -> None:
+    """A grey copy of a clip keeps every promise; one with a frame less does not."""
+    whole = synth.Spec(sound=(synth.Tone(),))
+    less = replace(whole, pts=whole.pts[:-1])
+    copy = synth.write(clip.with_name("copy.mp4"), whole, synth.greys(whole))
+    assert main(["verify", str(clip), str(copy)]) == Exit.OK
+    assert "kept: size: 64x48" in capsys.readouterr().out
+    shorter = synth.write(clip.with_name("shorter.mp4"), less, synth.greys(less))
+    assert refused(capsys, "verify", clip, shorter)[0] == Exit.PROMISE_BROKEN
+
+
+def test_every_error_has_an_exit_code_of_its_kind() -> None:
+    """Only what no command line can be blamed for ends with 1."""
+    ours = {
+        reason
+        for reason, kind in BY_REASON.items()
+        if issubclass(kind, Denied | Busy | Failed | Ended)
+    }
+    internal = {r for r, kind in BY_REASON.items() if exit_code(kind("x")) is Exit.INTERNAL}
+    assert internal == ours
+
+
+def test_models_list_says_what_is_here(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """In JSON, one row a network."""
+    os.environ["FOREMASK_MODEL_DIR"] = str(tmp_path)
+    try:
+        assert main(["models", "list", "--json"]) == Exit.OK
+    finally:
+        del os.environ["FOREMASK_MODEL_DIR"]
+    (row,) = json.loads(capsys.readouterr().out)
+    assert (row["name"], row["here"], row["used"]) == ("isnet", False, True)
+
+
+def test_doctor_finds_the_missing_model(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Something bad makes the exit code 1, and the finding has the remedy."""
+    monkeypatch.setenv("FOREMASK_MODEL_DIR", str(tmp_path))
+    assert main(["doctor", "--json"]) == Exit.INTERNAL
+    findings = {each["name"]: each for each in json.loads(capsys.readouterr().out)}
+    assert findings["model"]["verdict"] == "bad"
+    assert "foremask models pull" in findings["model"]["found"]
+    assert {"versions", "cpu", "memory", "database", "data", "sandbox"} <= findings.keys()
+
+
+def test_doctor_asks_your_own_database(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that does not answer is bad, and its password is not shown."""
+    monkeypatch.setenv("FOREMASK_DATABASE_URL", "postgresql://someone:hush@127.0.0.1:1/none")
+    assert main(["doctor"]) == Exit.INTERNAL
+    message = capsys.readouterr()
+    assert "does not answer" in message.out
+    assert "hush" not in message.out + message.err
+
+
+def test_doctor_says_which_postgresql_and_what_it_lacks(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bundled one's version, and the version with the fixes that it does not have."""
+    binaries = bundled_binaries()
+    major, minor = server_version(binaries)
+    for named in ("", str(binaries)):
+        monkeypatch.setenv("FOREMASK_POSTGRES_BIN", named)
+        main(["doctor", "--json"])
+        database = next(e for e in json.loads(capsys.readouterr().out) if e["name"] == "database")
+        assert f"PostgreSQL {major}.{minor} (" in database["found"]
+        lacks = minor < NEWEST_MINOR[major]
+        assert (database["verdict"] == "note") == lacks
+        assert (f"lacks the fixes of {major}.{NEWEST_MINOR[major]}" in database["found"]) == lacks
+    monkeypatch.setenv("FOREMASK_POSTGRES_BIN", "/no-such-place")
+    assert main(["doctor"]) == Exit.INTERNAL
+    assert "there is no PostgreSQL in /no-such-place" in capsys.readouterr().out
+
+
+@pytest.mark.postgres
+def test_a_second_postgresql_serves_by_its_url(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each that this machine has, Debian's where it is installed: the tables are made, and a token."""
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    for binaries in [bundled_binaries(), *(each.parent for each in installed)]:
+        major, minor = server_version(binaries)
+        with tempfile.TemporaryDirectory(prefix="foremask-test-") as folder:
+            Path(folder).chmod(0o755)
+            own = None if binaries == bundled_binaries() else binaries
+            server = EmbeddedPostgres(Path(folder), own)
+            server.start()
+            try:
+                monkeypatch.setenv("FOREMASK_DATABASE_URL", server.url)
+                assert main(["migrate"]) == Exit.OK
+                assert main(["token", "create"]) == Exit.OK
+                main(["doctor"])
+                assert f"your own PostgreSQL {major}.{minor} answers" in capsys.readouterr().out
+            finally:
+                server.stop()
+
+
+def test_doctor_warns_of_links_that_lead_nowhere(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An API that listens everywhere does not know what callers call it, until it is told."""
+    for settings, verdict in (
+        ({}, "ok"),
+        ({"FOREMASK_HOST": "0.0.0.0"}, "note"),  # noqa: S104  # nothing listens
+        ({"FOREMASK_PUBLIC_URL": "https://masks.example.org"}, "ok"),
+    ):
+        for name, value in settings.items():
+            monkeypatch.setenv(name, value)
+        main(["doctor", "--json"])
+        findings = {each["name"]: each for each in json.loads(capsys.readouterr().out)}
+        assert findings["address"]["verdict"] == verdict, settings
+
+
+@pytest.mark.postgres
+def test_a_token_is_shown_once_listed_and_revoked(
+    capsys: pytest.CaptureFixture[str], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list has its beginning only; a revoked token stays on it."""
+    monkeypatch.setenv("FOREMASK_DATABASE_URL", database_url)
+    assert main(["token", "create", "studio", "--rate-per-minute", "30", "--days", "2"]) == Exit.OK
+    token = capsys.readouterr().out.strip()
+    assert re.fullmatch(r"fm_[\w-]{43}", token)
+    assert main(["token", "list"]) == Exit.OK
+    listed = capsys.readouterr().out
+    assert token not in listed
+    assert listed.startswith(token[:9])
+    assert "30 a minute" in listed
+    assert main(["token", "revoke", token[:9]]) == Exit.OK
+    capsys.readouterr()
+    assert main(["token", "list", "--json"]) == Exit.OK
+    assert json.loads(capsys.readouterr().out)[0]["revoked_at"] is not None
+    assert refused(capsys, "token", "revoke", "fm_no_one")[0] == Exit.USAGE
+    assert refused(capsys, "webhook", "redeliver", "no-such-job")[0] == Exit.USAGE
+    assert main(["migrate"]) == Exit.OK
+    assert capsys.readouterr().out == "nothing to do\n"
+
+
+def test_away_from_a_terminal_progress_is_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Amount, rate and time left, now and then."""
+    now_s = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    stream = io.StringIO()
+    with progress_bar("mask", FRAMES, Console(file=stream)) as show:
+        for frame in range(31):
+            now_s = frame * 0.5
+            show(frame, 90)
+    assert stream.getvalue().splitlines() == [
+        "mask: 10/90 frames, 2.0 fps, 0:40 left",
+        "mask: 20/90 frames, 2.0 fps, 0:35 left",
+        "mask: 30/90 frames, 2.0 fps, 0:30 left",
+    ]
+
+
+def test_the_rate_is_of_late_and_none_is_guessed_from_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A slow first frame is soon forgotten; a download that has only begun has no time left to tell."""
+    now_s = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    stream = io.StringIO()
+    with progress_bar("mask", FRAMES, Console(file=stream)) as show:
+        show(0, 1000)
+        for second in range(30, 61):
+            now_s = float(second)
+            show(2 * (second - 30), 1000)
+    assert stream.getvalue().splitlines()[-1] == "mask: 60/1000 frames, 2.0 fps, 7:50 left"
+    stream = io.StringIO()
+    with progress_bar("model", MEGABYTES, Console(file=stream)) as show:
+        show(0, 136_000_000)
+        now_s += 6
+        show(1000, 136_000_000)
+    assert stream.getvalue() == "model: 0.0/136.0 MB\n"
+
+
+def test_on_a_terminal_progress_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And a guess that was too low does not end beyond its total."""
+    monkeypatch.setenv("TERM", "xterm")
+    stream = io.StringIO()
+    with progress_bar(
+        "model", MEGABYTES, Console(file=stream, force_terminal=True, width=80)
+    ) as show:
+        show(0, 2_000_000)
+        show(3_000_000, 2_000_000)
+    assert "3.0/3.0 MB" in stream.getvalue()
+
+
+@pytest.mark.weights
+def test_a_mask_is_made_reported_and_verified(
+    capsys: pytest.CaptureFixture[str], clip: Path
+) -> None:
+    """The whole path on the real network: the report agrees with the file, and the file keeps its promises."""
+    assert main(["mask", str(clip), "--quality", "fast"]) == Exit.OK
+    unnamed = clip.with_name("clip.mask.mp4")
+    assert capsys.readouterr().out.startswith(f"{unnamed}: 10 frames")
+    unnamed.unlink()
+    target = clip.with_name("mask.webm")
+    assert main(["mask", str(clip), str(target), "--quality", "fast", "--json"]) == Exit.OK
+    report = json.loads(capsys.readouterr().out)
+    assert (report["frames_in"], report["frames_out"]) == (10, 10)
+    assert report["output"] == str(target)
+    assert main(["verify", str(clip), str(target)]) == Exit.OK
+    assert sorted(each.name for each in clip.parent.iterdir()) == ["clip.mp4", "mask.webm"]
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, Exit.INTERRUPTED), (signal.SIGTERM, Exit.TERMINATED)]
+)
+def test_an_interrupted_mask_leaves_nothing(
+    tmp_path: Path, number: signal.Signals, code: Exit
+) -> None:
+    """Ctrl-C and a polite kill: no half output, the old one untouched, no traceback."""
+    long = synth.write(tmp_path / "long.mp4", synth.Spec(pts=tuple(range(0, 300_000, 1_000))))
+    target = tmp_path / "out.mp4"
+    target.write_text("the old one")
+    with subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", AT_A_TERMINAL, "mask", str(long), str(target), "--force"],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        maps = Path("/proc", str(process.pid), "maps")
+        while "openvino_intel_cpu_plugin" not in maps.read_text():  # the network is being made
+            assert process.poll() is None
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, message = process.communicate(timeout=120)
+    assert process.returncode == code
+    assert "Traceback" not in message
+    assert target.read_text() == "the old one"
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["long.mp4", "out.mp4"]
+
+
+def test_an_unforeseen_error_is_one_line(
+    capsys: pytest.CaptureFixture[str], clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without --debug there is no traceback; with it, there is."""
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr("foremask.media.probe.probe", broken)
+    code, error = refused(capsys, "probe", clip)
+    assert code == Exit.INTERNAL
+    assert error == "error: RuntimeError: out of luck; --debug shows where [internal]\n"
+    assert main(["--debug", "probe", str(clip)]) == Exit.INTERNAL
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_exit_codes_are_the_documented_ones() -> None:
+    """docs/cli.md has a row for each."""
+    page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert {int(row) for row in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)} == set(Exit)
+
+
+def test_a_signal_that_an_import_swallows_still_ends_with_143(
+    capsys: pytest.CaptureFixture[str], clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Libraries in C turn whatever happens while they load into an ImportError."""
+
+    def load(*_: object) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        except SystemExit:
+            raise ImportError("initialization failed") from None
+
+    monkeypatch.setattr("foremask.media.verify.verify", load)
+    assert main(["verify", str(clip), str(clip)]) == Exit.TERMINATED
+    assert capsys.readouterr().err == ""

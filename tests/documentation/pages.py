@@ -1,0 +1,124 @@
+"""The pages of docs/ that are generated: ``make docs`` writes them, test_docs.py holds them fresh."""
+
+from pathlib import Path
+
+import yaml
+from prometheus_client.metrics import MetricWrapperBase
+
+from foremask.errors import BY_REASON
+from foremask.service.api.remedies import REMEDIES
+from foremask.service.observability import metrics
+from foremask.service.settings import markdown_table
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+SETTINGS = """# Settings
+
+Every setting is an environment variable; `foremask serve`, `api` and `worker` take some of them as flags too
+(`--port 9000` wins over `FOREMASK_PORT`). They are read once, when a process starts. An empty variable counts as not
+set, and an unknown `FOREMASK_` name is refused: a typing error never leaves a default silently in force.
+
+{table}"""
+
+ERRORS = """# Errors
+
+Every error of the API has the same shape, in the answer to a request and in the status of a job alike:
+
+```json
+{{
+  "request_id": "…",
+  "error": {{
+    "code": 413,
+    "message": "Request Entity Too Large",
+    "details": "one sentence with the numbers",
+    "reason": "resolution_too_large",
+    "param": "video",
+    "limit": 16000,
+    "actual": 20000
+  }}
+}}
+```
+
+`code` is the HTTP status, `message` its phrase, `details` a sentence for people. `reason` is one stable word, for
+programs: this page has a paragraph on each. `param` names the field at fault, `limit` and `actual` the two numbers that
+clash, where there are any. On the command line the same errors are one line with the reason at its end
+([cli.md](cli.md) has the exit codes). An answer with 429 says in `Retry-After` when to come again.
+
+{entries}"""
+
+
+def settings_page() -> str:
+    """docs/settings.md, from the fields of Settings."""
+    return SETTINGS.format(table=markdown_table())
+
+
+def errors_page() -> str:
+    """docs/errors.md: one heading, and so one anchor, for each reason."""
+    entries = [
+        f"## {reason}\n\n**{kind.code}.** {kind.__doc__}\n\n{REMEDIES[reason]}\n"
+        for reason, kind in BY_REASON.items()
+        if kind.__module__ == "foremask.errors"
+    ]
+    return ERRORS.format(entries="\n".join(entries))
+
+
+METRICS = """# Metrics and alerts
+
+`GET /metrics` of any API process, for Prometheus. What is *together* is added up from all processes, workers too, and is the same on every
+API process: take `max` over instances. What is *here* is of the process that answers: take `sum`. What is *now* is read from
+the database at that moment; while it is away, `foremask_database_up` is 0 and those are left out ([why](adr/0070-counts-meet-in-the-database.md)).
+What callers choose freely is never a label.
+
+[deploy/grafana/foremask.json](../deploy/grafana/foremask.json) is a dashboard of all of them: import it in Grafana and choose your Prometheus.
+
+| metric | kind | labels | what it counts |
+|---|---|---|---|
+{metrics}
+
+## Alerts
+
+[deploy/prometheus/alerts.yaml](../deploy/prometheus/alerts.yaml) has the rules, and
+[alerts_test.yaml](../deploy/prometheus/alerts_test.yaml) shows when they fire. After a change of yours:
+
+<!-- not run by a test: promtool comes with Prometheus, and not from a package index -->
+```sh
+promtool check rules deploy/prometheus/alerts.yaml
+promtool test rules deploy/prometheus/alerts_test.yaml
+curl -s http://127.0.0.1:8000/metrics | promtool check metrics
+```
+
+| alert | what to do |
+|---|---|
+{alerts}
+"""
+
+NOW = ("JOBS", "QUEUE_DEPTH", "QUEUE_WAIT", "PROCESSES", "SLOTS")
+
+
+def metrics_page() -> str:
+    """docs/metrics.md: every metric and every alert, each with what it means."""
+    rows = []
+    for name, each in vars(metrics).items():
+        if isinstance(each, MetricWrapperBase):
+            (family,) = each.describe()
+            ending = "_total" if family.type == "counter" else ""
+            together = each in metrics.SHARED._collector_to_names
+            place = "together" if together else "now" if name in NOW else "here"
+            labels = ", ".join(f"`{label}`" for label in each._labelnames)
+            rows.append(
+                f"| `{family.name}{ending}` | {family.type}, {place} | {labels} | {family.documentation} |"
+            )
+    rules = yaml.safe_load((DOCS.parent / "deploy/prometheus/alerts.yaml").read_text("utf-8"))
+    alerts = [
+        f"| {rule['alert']} ({rule['labels']['severity']}) | {rule['annotations']['remedy']} |"
+        for group in rules["groups"]
+        for rule in group["rules"]
+    ]
+    return METRICS.format(metrics="\n".join(rows), alerts="\n".join(alerts))
+
+
+GENERATED = {"settings.md": settings_page, "errors.md": errors_page, "metrics.md": metrics_page}
+
+if __name__ == "__main__":
+    for name, page in GENERATED.items():
+        (DOCS / name).write_text(page(), encoding="utf-8")

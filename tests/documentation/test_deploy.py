@@ -1,0 +1,223 @@
+"""What is in deploy/ keeps up with the code: metrics, settings, commands and files that it names exist."""
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client import generate_latest
+from prometheus_client.metrics import MetricWrapperBase
+from prometheus_client.parser import text_string_to_metric_families
+
+from foremask.cli.commands import app
+from foremask.service.api import prometheus_page
+from foremask.service.jobs.process_totals import Now
+from foremask.service.observability import metrics
+from foremask.service.settings import _FIELDS, read_settings
+from tests.documentation.pages import DOCS
+
+ROOT = DOCS.parent
+DEPLOY = ROOT / "deploy"
+DASHBOARD = DEPLOY / "grafana" / "foremask.json"
+ALERTS = DEPLOY / "prometheus" / "alerts.yaml"
+UNITS = {"tokens", "bytes", "seconds", "total", "up", "jobs", "depth", "processes", "slots"}
+
+
+def declared() -> dict[str, MetricWrapperBase]:
+    """Every metric of the code, by the name under which it is shown."""
+    found = {}
+    for each in vars(metrics).values():
+        if isinstance(each, MetricWrapperBase):
+            (family,) = each.describe()
+            found[family.name + ("_total" if family.type == "counter" else "")] = each
+    return found
+
+
+def named(text: str) -> set[str]:
+    """The metrics that a text names, histograms without their endings."""
+    names = re.findall(r"\bforemask_[a-z_0-9]+", text)
+    return {re.sub(r"_seconds_(bucket|count|sum)$", "_seconds", name) for name in names}
+
+
+def read(path: Path) -> Any:  # noqa: ANN401
+    """A YAML file."""
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def test_the_dashboard_shows_every_metric_and_no_other() -> None:
+    """And each panel has an expression, a title and the chosen data source."""
+    board = json.loads(DASHBOARD.read_text(encoding="utf-8"))
+    panels = [panel for panel in board["panels"] if panel["type"] != "row"]
+    reported = " ".join(target["expr"] for panel in panels for target in panel["targets"])
+    assert named(reported) == declared().keys()
+    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
+    assert len({panel["title"] for panel in panels}) == len(panels)
+    assert {panel["datasource"]["uid"] for panel in panels} == {"${datasource}"}
+
+
+@pytest.mark.parametrize(
+    "page", [ALERTS, DEPLOY / "prometheus/alerts_test.yaml", *DOCS.glob("*.md")]
+)
+def test_every_metric_that_is_named_exists(page: Path) -> None:
+    """In the alerts, in their test and in the documentation."""
+    wrong = (
+        named(page.read_text(encoding="utf-8"))
+        - declared().keys()
+        - {"foremask_mask", "foremask_http_"}
+    )
+    assert not wrong
+
+
+def test_every_metric_is_documented() -> None:
+    """In docs/metrics.md, with what it counts."""
+    assert named((DOCS / "metrics.md").read_text(encoding="utf-8")) >= declared().keys()
+
+
+def test_every_label_that_is_asked_for_exists() -> None:
+    """A misspelt label matches nothing, and an alert on it never fires."""
+    text = ALERTS.read_text(encoding="utf-8") + DASHBOARD.read_text(encoding="utf-8")
+    for name, braces in re.findall(r"\b(foremask_[a-z_0-9]+)\{([^}]*)\}", text.replace('\\"', '"')):
+        (metric,) = (declared()[each] for each in named(name))
+        labels = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", braces))
+        assert labels <= set(metric._labelnames), (name, labels)
+
+
+def test_every_alert_is_tested_and_says_what_to_do() -> None:
+    """`promtool test rules` proves each to fire; it is Prometheus's own and not run here."""
+    rules = read(ALERTS)["groups"][0]["rules"]
+    tested = (DEPLOY / "prometheus/alerts_test.yaml").read_text(encoding="utf-8")
+    for rule in rules:
+        assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
+        assert rule["annotations"].keys() == {"summary", "remedy"}
+        assert rule["labels"]["severity"] in {"critical", "warning", "info"}
+        _quiet, *firing = re.findall(rf"\b{rule['alert']}\b", tested)
+        assert firing, rule["alert"]
+
+
+def test_names_and_units_are_what_prometheus_wants() -> None:
+    """Counters end in _total, times are seconds, everything has a help text, and a parser reads the page."""
+    prometheus_page._show(
+        Now({"queued": 3}, {"masks": (1, 2.0)}, {"masks": 1}, {("worker", "seccomp"): 1}, 2)
+    )
+    text = generate_latest(prometheus_page._Page({})).decode()
+    ours = {
+        f.name: f for f in text_string_to_metric_families(text) if f.name.startswith("foremask")
+    }
+    assert len(ours) == len(declared())
+    for name, metric in declared().items():
+        family = ours[name.removesuffix("_total")]
+        assert name.rpartition("_")[2] in UNITS, name
+        assert family.documentation
+        assert not set(metric._labelnames) & {
+            "le",
+            "quantile",
+            "instance",
+            "job",
+            "url",
+            "path",
+            "token",
+        }
+
+
+# What starts the service elsewhere: no engine and no systemd run here, so what it names is looked up.
+
+CONTAINERS = [DEPLOY / "Dockerfile", DEPLOY / "compose.yaml"]
+UNITS_OF_SYSTEMD = sorted((DEPLOY / "systemd").glob("*.service"))
+
+
+def compose() -> Any:  # noqa: ANN401
+    """compose.yaml with its variables filled in: a default, or a word."""
+    text = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
+    filled = re.sub(
+        r"\$\{(\w+)(:[?-])?([^}]*)\}", lambda m: m[3] if m[2] == ":-" else f"{m[1].lower()}-x", text
+    )
+    return yaml.safe_load(filled)
+
+
+def understood(words: list[str]) -> None:
+    """Fail unless the command line takes these words; nothing is run."""
+    app.parse_args(words, print_error=False, exit_on_error=False)
+
+
+@pytest.mark.parametrize("path", [*CONTAINERS, *UNITS_OF_SYSTEMD], ids=lambda path: path.name)
+def test_every_setting_that_is_named_exists(path: Path) -> None:
+    """A misspelt one would stop the process at its door."""
+    names = set(re.findall(r"\bFOREMASK_[A-Z_]+", path.read_text(encoding="utf-8")))
+    assert names - {"FOREMASK_TOKEN"} <= set(_FIELDS)
+
+
+def test_the_containers_settings_can_be_read() -> None:
+    """Those of the image, with those of compose.yaml over them."""
+    image = dict(
+        re.findall(
+            r"\b(FOREMASK_\w+)=(\S+)", (DEPLOY / "Dockerfile").read_text().partition("AS slim")[2]
+        )
+    )
+    for service in compose()["services"].values():
+        reported = {
+            n: t for n, t in service.get("environment", {}).items() if n.startswith("FOREMASK_")
+        }
+        reported["FOREMASK_DATABASE_URL"] = reported.get("FOREMASK_DATABASE_URL", "postgresql://x")
+        settings = read_settings(image | reported)
+        assert str(settings.sandbox) == "require"
+        assert settings.host == "0.0.0.0"  # noqa: S104  # the container's own network
+
+
+def test_compose_hangs_together() -> None:
+    """Commands are ours, what is waited for exists, volumes are declared, and nothing of ours is privileged."""
+    file = compose()
+    for name, service in file["services"].items():
+        assert set(service.get("depends_on", ())) <= file["services"].keys(), name
+        volumes = {each.partition(":")[0] for each in service.get("volumes", ())}
+        assert volumes <= file["volumes"].keys(), name
+        assert not service.get("privileged"), name
+        if service["image"] == "foremask":
+            assert (DEPLOY / service["build"]["context"] / service["build"]["dockerfile"]).exists()
+            assert service["cap_drop"] == ["ALL"]
+            understood(service["command"])
+    assert {"api", "files", "masks", "migrate", "postgres", "s3"} <= file["services"].keys()
+
+
+def test_the_image_is_built_of_what_is_there() -> None:
+    """Copied paths exist and are sent, extras are declared, uv is the version of the Makefile, and the user is not root."""
+    text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
+    stages = re.findall(r"^FROM (\S+) AS (\w+)", text, re.MULTILINE)
+    names = [name for _, name in stages]
+    assert names == ["build", "weights", "slim", "full"]
+    for source, _ in stages:
+        assert source == "python:${PYTHON}" or source in names
+    sent = (DEPLOY / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+    for copied in re.findall(r"^COPY ((?!--)[^\n]+) \S+$", text, re.MULTILINE):
+        for each in copied.split():
+            assert (ROOT / each).exists(), each
+            assert f"!{each}" in sent, each
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
+    assert set(re.findall(r"--extra (\w+)", text)) <= extras.keys()
+    (version,) = re.findall(r"^UV_VERSION := (\S+)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert f"uv=={version}" in text
+    assert text.index("USER 10001") < text.index("ENTRYPOINT")
+    understood(json.loads(re.findall(r"^CMD (.+)$", text, re.MULTILINE)[0]))
+
+
+@pytest.mark.parametrize("unit", UNITS_OF_SYSTEMD, ids=lambda unit: unit.name)
+def test_a_unit_starts_what_there_is_and_leaves_the_sandbox_its_calls(unit: Path) -> None:
+    """`systemd-analyze verify` finds nothing either; it is not everywhere."""
+    lines = re.findall(r"^(\w+)=(.*)$", unit.read_text(encoding="utf-8"), re.MULTILINE)
+    reported = dict(lines)
+    for name, command in lines:
+        if name.startswith("Exec"):
+            program, *words = command.replace("%i", "masks").split()
+            assert Path(program).name == "foremask"
+            understood(words)
+    assert "@sandbox" in reported["SystemCallFilter"].split()
+    assert "MemoryDenyWriteExecute" not in reported
+    assert (reported["User"], reported["NoNewPrivileges"], reported["Restart"]) == (
+        "foremask",
+        "yes",
+        "always",
+    )

@@ -1,0 +1,221 @@
+"""The documentation keeps up with the code: pages are fresh, links lead somewhere, examples run."""
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from foremask.cli.commands import app, main
+from foremask.errors import BY_REASON
+from foremask.service.api.remedies import REMEDIES
+from foremask.service.settings import _FIELDS
+from tests.documentation.pages import DOCS, GENERATED
+from tests.service.api.clip_server import serving
+from tests.support import synth
+
+ROOT = DOCS.parent
+PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), ROOT / "llms.txt"])
+NOT_RUN = re.compile(r"<!-- not run by a test: \w[^\n]+ -->\n")
+RUN_BY = {
+    ("README.md", ""): "tests/documentation/test_docs.py::test_the_lines_that_call_foremask_work",
+    (
+        "README.md",
+        "sh",
+    ): "tests/documentation/test_readme.py::test_the_service_example_submits_polls_and_downloads",
+    ("README.md", "python"): "tests/documentation/test_readme.py::test_the_library_example_masks",
+    ("cli.md", "sh"): "tests/documentation/test_docs.py::test_the_lines_that_call_foremask_work",
+    ("http-api.md", "sh"): "tests/service/api/test_api_docs.py::test_every_curl_line_works",
+    ("operations.md", "json"): "tests/service/worker/test_traces.py::documented",
+    (
+        "quickstart.md",
+        "sh",
+    ): "tests/documentation/test_docs.py::test_the_lines_that_call_make_do_what_they_say",
+    ("recipes.md", "sh"): "tests/documentation/test_recipes.py::folder",
+    (
+        "recipes.md",
+        "html",
+    ): "tests/documentation/test_recipes.py::test_a_page_shows_the_subject_over_what_is_behind_it",
+    (
+        "webhooks.md",
+        "python",
+    ): "tests/service/api/test_api_docs.py::test_the_python_verification_works",
+    (
+        "webhooks.md",
+        "javascript",
+    ): "tests/service/api/test_api_docs.py::test_the_javascript_verification_works",
+    ("webhooks.md", "go"): "tests/service/api/test_api_docs.py::test_the_go_verification_works",
+}
+"""By page and language, what runs the code blocks; `text` is a picture, and JSON need only be JSON."""
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The code blocks of a page in one language, but for those that say why they are not run."""
+    return [text for kind, text, marked in all_blocks(page) if kind == language and not marked]
+
+
+def all_blocks(page: Path) -> list[tuple[str, str, bool]]:
+    """Language and text of each code block, and whether it says why it is not run."""
+    text = page.read_text(encoding="utf-8")
+    found = re.finditer(
+        r"(<!--[^\n]*-->\n)?^```([a-z]*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL
+    )
+    return [(each[2], each[3], bool(NOT_RUN.fullmatch(each[1] or ""))) for each in found]
+
+
+def anchors(page: Path) -> set[str]:
+    """What can follow a page's name after ``#``, as GitHub makes it of the headings."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).strip().replace(" ", "-") for each in headings}
+
+
+def links(page: Path) -> Iterator[str]:
+    """The links of a page that stay inside the repository."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not re.match(r"[a-z]+:", link):
+            yield link
+
+
+@pytest.mark.parametrize(("name", "page"), GENERATED.items(), ids=GENERATED)
+def test_a_generated_page_is_fresh(name: str, page: Callable[[], str]) -> None:
+    """``make docs`` would change nothing."""
+    assert (DOCS / name).read_text(encoding="utf-8") == page()
+
+
+def test_every_reason_has_its_anchor() -> None:
+    """An error leads to a paragraph that says what to do."""
+    known = {r for r, kind in BY_REASON.items() if kind.__module__ == "foremask.errors"}
+    assert known <= anchors(DOCS / "errors.md")
+    assert known == REMEDIES.keys()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    """To a file that is there, and to a heading that is in it."""
+    for link in links(page):
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_every_page_is_in_the_index() -> None:
+    """docs/README.md and llms.txt lead to every page; the decision records are a folder."""
+    index = {(DOCS / link.partition("#")[0]).resolve() for link in links(DOCS / "README.md")}
+    reported = (ROOT / "llms.txt").read_text(encoding="utf-8")
+    for page in set(DOCS.glob("*.md")) - {DOCS / "README.md"}:
+        assert page in index, page
+        assert f"(docs/{page.name})" in reported, page
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_code_block_is_run_or_says_why_not(page: Path) -> None:
+    """By the test that RUN_BY names, which is there and reads the page."""
+    for language, text, marked in all_blocks(page):
+        if language == "json":
+            json.loads(text)
+        if language in ("text", "json") or marked:
+            continue
+        file, _, name = RUN_BY[(page.name, language)].partition("::")
+        source = (ROOT / file).read_text(encoding="utf-8")
+        assert re.search(rf"^(async )?def {name}\(", source, re.MULTILINE), name
+        assert page.name in source or page.stem.upper() in source
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "cli.md"], ids=lambda page: page.name)
+def test_the_lines_that_call_foremask_work(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In their order, in a folder that has the clips; example.com is this machine."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FOREMASK_ALLOW_PRIVATE", "127.0.0.0/8")
+    for name in ("clip.mp4", "clip.mov"):
+        synth.write(tmp_path / name, synth.Spec(pts=(0, 1000, 2000)))  # three looks at most
+    lines = [
+        line for kind in ("", "sh") for text in blocks(page, kind) for line in text.splitlines()
+    ]
+    with serving(tmp_path) as site:
+        called = [line.split()[1:] for line in lines if line.startswith("foremask ")]
+        assert called
+        for words in called:
+            words = [word.replace("https://example.com", site) for word in words]
+            assert main(words) == 0, (words, capsys.readouterr())
+
+
+def make(folder: Path, *words: str) -> list[str]:
+    """What ``make`` would have run, where ``folder`` has an environment: one line each."""
+    shutil.copy(ROOT / "Makefile", folder)
+    (folder / ".venv" / "bin").mkdir(parents=True, exist_ok=True)
+    for name in (
+        "pyproject.toml",
+        "uv.lock",
+        ".venv/.ready",
+    ):  # in this order: nothing is out of date
+        (folder / name).touch()
+    tell = "import sys; print('foremask', *map(repr, sys.argv[1:]))"
+    done = subprocess.run(  # noqa: S603
+        ["make", f'FOREMASK={sys.executable} -c "{tell}"', *words],  # noqa: S607
+        cwd=folder,
+        env={**os.environ, "MAKEFLAGS": "", "MAKELEVEL": "0"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.splitlines()
+
+
+def test_the_lines_that_call_make_do_what_they_say(tmp_path: Path) -> None:
+    """They call the command lines that the other tests run; making an environment is CI's first step."""
+    texts = [
+        text
+        for page in (ROOT / "README.md", DOCS / "quickstart.md")
+        for kind in ("", "sh")
+        for text in blocks(page, kind)
+    ]
+    lines = [line for text in texts for line in text.splitlines()]
+    called = {line.partition("make ")[2] for line in lines if "make " in line}
+    assert called == {"mask VIDEO=clip.mp4", "run"}
+    assert make(tmp_path, "mask", "VIDEO=clip.mp4") == ["foremask 'mask' 'clip.mp4'"]
+    assert make(tmp_path, "run") == ["foremask 'serve'"]
+
+
+def test_make_masks_a_file_of_any_name(tmp_path: Path) -> None:
+    """Spaces and quotes reach the command as they are."""
+    words = ("VIDEO=/a b/it's.mp4", 'OUT=the "mask".mov')
+    (reported,) = make(tmp_path, "mask", *words)
+    assert reported == """foremask 'mask' "/a b/it's.mp4" 'the "mask".mov'"""
+
+
+def test_make_keeps_to_the_interpreter_that_the_environment_has(tmp_path: Path) -> None:
+    """With another one uv would make it anew, and `make run` would take away what `make test` had installed."""
+    wanted = ("--eval=print: ; @echo $(PYTHON)", "print")
+    assert make(tmp_path, *wanted) != [".venv/bin/python"]
+    (tmp_path / ".venv" / "bin" / "python").symlink_to(sys.executable)
+    assert make(tmp_path, *wanted) == [".venv/bin/python"]
+    assert make(tmp_path, *wanted, "PYTHON=another") == ["another"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_what_a_page_names_exists(page: Path) -> None:
+    """Files of the repository, our settings, and commands of ours in blocks that are not run."""
+    text = page.read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:src|tests|docs|deploy|benchmarks)/[\w./@-]*)`", text):
+        assert (ROOT / path).exists() or list(ROOT.glob(f"{path}-*.md")), path
+    for name in re.findall(r"python -m\s+(benchmarks[\w.]*)", text):
+        assert importlib.util.find_spec(name), name
+    for name in re.findall(r"\bFOREMASK_[A-Z_]*[A-Z]", text):
+        assert name in _FIELDS, name
+    for _, block, marked in all_blocks(page):
+        for line in block.splitlines():
+            if marked and line.startswith("foremask "):
+                words = line.partition("#")[0].split()[1:]
+                app.parse_args(words, print_error=False, exit_on_error=False)

@@ -1,0 +1,97 @@
+"""The README's examples, taken from the file as they stand, do what it says."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from foremask.media.verify import verify
+from tests.documentation.test_docs import ROOT, blocks
+from tests.support import synth
+
+README = ROOT / "README.md"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A folder with a clip.mp4 that has sound, as the examples want it."""
+    synth.write(tmp_path / "clip.mp4", synth.Spec(width=128, height=96, sound=(synth.Tone(),)))
+    return tmp_path
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def serving(exports: str, port: int, data_dir: Path) -> Iterator[None]:
+    """The service as ``make run`` starts it, with the README's settings, until the block ends."""
+    environ = os.environ | dict(word.split("=", 1) for word in exports.split()[1:])
+    environ |= {"FOREMASK_PORT": str(port), "FOREMASK_DATA_DIR": str(data_dir)}
+    command = [sys.executable, "-m", "foremask", "serve"]
+    with subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL) as process:  # noqa: S603
+        try:
+            until = time.monotonic() + 150
+            while True:
+                try:
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5).close()
+                except OSError:
+                    assert process.poll() is None
+                    assert time.monotonic() < until
+                    time.sleep(0.1)
+                else:
+                    break
+            yield
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+@pytest.mark.weights
+def test_the_library_example_masks(folder: Path) -> None:
+    """Five lines, one mask."""
+    (example,) = blocks(README, "python")
+    ran = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", example],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=300,
+    )
+    assert ran.stdout.startswith("10 frames, ")
+    assert verify(folder / "clip.mp4", folder / "mask.mp4")
+
+
+@pytest.mark.weights
+@pytest.mark.postgres
+def test_the_service_example_submits_polls_and_downloads(folder: Path) -> None:
+    """The two terminals of the README; only the ports are others, so that nobody's are taken."""
+    first, second = blocks(README, "sh")
+    exports, command = first.strip().split("\n")
+    assert command == "make run"
+    api, origin = free_port(), free_port()
+    script = second.replace(":8000", f":{api}").replace("9000", str(origin))
+    assert (script.count(str(api)), script.count(str(origin))) == (1, 3)
+    data_dir = Path("/tmp") / f"foremask-readme-{api}"  # noqa: S108  # an unprivileged user gets there
+    try:
+        with serving(exports, api, data_dir):
+            subprocess.run(  # noqa: S603
+                ["/bin/bash", "-c", f"set -m\n{script}"], cwd=folder, check=True, timeout=300
+            )
+    finally:
+        shutil.rmtree(data_dir, ignore_errors=True)
+    assert "COMPLETED" in (folder / "status.json").read_text()
+    assert verify(folder / "clip.mp4", folder / "mask.mp4")

@@ -1,0 +1,178 @@
+"""The commands and the pages of docs/recipes.md, run as they stand, on a clip whose mask is known."""
+
+import os
+import subprocess
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import cast
+
+import av
+import cv2
+import imageio_ffmpeg
+import numpy as np
+import pytest
+from av.video.codeccontext import VideoCodecContext
+from numpy.typing import NDArray
+from playwright.sync_api import Browser
+
+from foremask.masking.pipeline import mask_video
+from foremask.options import MaskOptions
+from foremask.types import Alpha
+from tests.cli.test_commands import served
+from tests.documentation.pages import DOCS
+from tests.documentation.test_docs import blocks
+from tests.support import synth
+from tests.support.browser import browsing
+
+SPEC = synth.Spec(
+    width=128,
+    height=96,
+    pts=(0, 1000, 2000, 3500, 4000, 6000, 7000, 8000, 9000, 9500),  # not at a constant rate
+    sound=(synth.Tone(),),
+)
+WALL = (40, 200, 120)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where every command of the page has been run."""
+    made = tmp_path_factory.mktemp("recipes")
+    (made / "ffmpeg").symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
+    synth.write(made / "clip.mp4", SPEC)
+    mask_video(made / "clip.mp4", made / "mask.mp4", MaskOptions(), masker=_exact)
+    cv2.imwrite(str(made / "background.png"), np.full((48, 80, 3), WALL[::-1], np.uint8))
+    script = 'set -eu\nffmpeg() { ./ffmpeg -nostdin -v error -y "$@"; }\n'
+    script += "".join(blocks(DOCS / "recipes.md", "sh"))
+    done = subprocess.run(  # noqa: S603
+        ["bash", "-c", script],  # noqa: S607
+        cwd=made,
+        env={"PATH": os.environ["PATH"]},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return made
+
+
+def _exact(pictures: object) -> Iterator[Alpha]:
+    for _, mask in synth.draw(SPEC):
+        yield np.divide(mask, 255, dtype=np.float32)
+
+
+def masks() -> list[NDArray[np.float32]]:
+    """The right mask of each frame."""
+    return [np.divide(mask, 255, dtype=np.float32) for _, mask in synth.draw(SPEC)]
+
+
+def frames(
+    path: Path, form: str, codec: str | None = None
+) -> tuple[list[float], list[NDArray[np.uint8]]]:
+    """The times in seconds and the pictures of a video."""
+    times: list[float] = []
+    pictures: list[NDArray[np.uint8]] = []
+    with av.open(str(path)) as file:
+        stream = file.streams.video[0]
+        decoder = stream.codec_context
+        if codec:
+            decoder = cast(VideoCodecContext, av.CodecContext.create(codec, "r"))
+        for packet in file.demux(stream):
+            if packet.pts is not None and packet.time_base is not None:
+                times.append(float(packet.pts * packet.time_base))
+            decoded = decoder.decode(packet if packet.size else None)
+            pictures += [each.to_ndarray(format=form).astype(np.uint8) for each in decoded]
+    return sorted(times), pictures
+
+
+@pytest.mark.parametrize("name", ["cutout.mov", "cutout.webm"])
+def test_a_cutout_is_transparent_where_the_mask_is_black(folder: Path, name: str) -> None:
+    """Its alpha is the mask, its colours are the clip's, its frames are at the clip's times."""
+    codec = "libvpx-vp9" if name.endswith("webm") else None
+    times, pictures = frames(folder / name, "rgba", codec)
+    wanted, _ = frames(folder / "clip.mp4", "rgb24")
+    assert times == pytest.approx(wanted, abs=0.001)
+    for picture, mask in zip(pictures, masks(), strict=True):
+        assert np.abs(picture[..., 3] / 255 - mask).mean() < 0.01
+        red = picture[mask == 1][:, :3].mean(axis=0)
+        assert red == pytest.approx((220, 30, 30), abs=12)
+
+
+def test_stills_are_as_many_as_frames(folder: Path) -> None:
+    """Ten pictures with alpha."""
+    stills = sorted(folder.glob("cutout-*.png"))
+    assert len(stills) == len(SPEC.pts)
+    for still, mask in zip(stills, masks(), strict=True):
+        picture = cv2.imread(str(still), cv2.IMREAD_UNCHANGED)
+        assert picture is not None
+        assert np.abs(picture[..., 3] / 255 - mask).mean() < 0.01
+
+
+@pytest.mark.parametrize(
+    ("name", "wall"), [("green.mp4", (0, 177, 64)), ("picture.mp4", WALL), ("blurred.mp4", None)]
+)
+def test_another_background_is_behind_the_subject(
+    folder: Path, name: str, wall: tuple[int, int, int] | None
+) -> None:
+    """The disc stays red, the board is gone or out of focus; every frame at its time."""
+    times, pictures = frames(folder / name, "rgb24")
+    wanted, sources = frames(folder / "clip.mp4", "rgb24")
+    assert times == pytest.approx(wanted, abs=0.001)
+    for picture, source, mask in zip(pictures, sources, masks(), strict=True):
+        inside, outside = mask == 1, cv2.dilate(mask, np.ones((9, 9))) == 0
+        assert picture[inside].mean(axis=0) == pytest.approx((220, 30, 30), abs=16)
+        if wall is None:
+            assert picture[outside].std() < 0.5 * source[outside].std()
+        else:
+            assert picture[outside].mean(axis=0) == pytest.approx(wall, abs=6)
+
+
+def test_stacked_has_the_clip_above_its_mask(folder: Path) -> None:
+    """One file, twice as high."""
+    _, pictures = frames(folder / "stacked.mp4", "rgb24")
+    for picture, mask in zip(pictures, masks(), strict=True):
+        assert picture.shape == (192, 128, 3)
+        assert np.abs(picture[96:, :, 0] / 255 - mask).mean() < 0.02
+
+
+GREEN = (0, 177, 64)
+PAGES = dict(zip(("video", "still", "stacked"), blocks(DOCS / "recipes.md", "html"), strict=True))
+SHOWN = {
+    "video": "document.querySelector('video').currentTime > 0",
+    "still": "document.querySelector('img').complete",
+    "stacked": "document.getElementById('cut').width === 128",
+}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Generator[Browser]:
+    """A Chromium for the pages."""
+    with browsing() as browser:
+        yield browser
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_shows_the_subject_over_what_is_behind_it(
+    folder: Path, browser: Browser, name: str
+) -> None:
+    """Red where the mask is white, the page's own green where it is black, at some moment of the clip."""
+    drawn = list(synth.draw(SPEC))
+    cv2.imwrite(str(folder / "frame.png"), drawn[0][0][..., ::-1])
+    cv2.imwrite(str(folder / "mask.png"), drawn[0][1])
+    head = f"<!doctype html><body style='margin: 0; background: rgb{GREEN}'>"
+    (folder / f"{name}.html").write_text(head + PAGES[name])
+    with served(folder) as site:
+        page = browser.new_page(viewport={"width": 160, "height": 120})
+        page.goto(f"{site}/{name}.html")
+        page.wait_for_function(SHOWN[name])
+        shot = cv2.imdecode(np.frombuffer(page.screenshot(), np.uint8), cv2.IMREAD_COLOR)
+        page.close()
+    assert shot is not None
+    shown = shot[:96, :128, ::-1].astype(int)
+    red = np.abs(shown - (220, 30, 30)).max(axis=2) < 24
+    green = np.abs(shown - GREEN).max(axis=2) < 24
+    brush = np.ones((7, 7))  # what a codec blurs is neither
+    most = max(
+        min(red[cv2.erode(mask, brush) == 255].mean(), green[cv2.dilate(mask, brush) == 0].mean())
+        for _, mask in drawn
+    )
+    assert most > 0.97

@@ -1,0 +1,40 @@
+"""The contact sheet shows what the files hold."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from foremask.masking.contact_sheet import CELL_PX, contact_sheet
+from foremask.vision.drawing import GAP_PX, cut_out, overlay
+from tests.support import synth
+
+
+def test_a_sheet_has_a_row_for_each_moment_and_four_pictures_in_each(tmp_path: Path) -> None:
+    """Here a clip serves as its own mask: the first and the second cell are the same picture."""
+    clip = synth.write(tmp_path / "clip.mp4", synth.Spec())
+    contact_sheet(clip, clip, tmp_path / "sheet.png", moments=2)
+    drawn = np.asarray(cv2.imread(str(tmp_path / "sheet.png")))
+    width = (drawn.shape[1] - 3 * GAP_PX) // 4
+    height = (drawn.shape[0] - GAP_PX) // 2
+    assert max(width, height) == CELL_PX
+    np.testing.assert_array_equal(drawn[:, :width], drawn[:, width + GAP_PX : 2 * width + GAP_PX])
+
+
+def test_a_cut_out_keeps_the_foreground_and_shows_the_board_elsewhere() -> None:
+    """White stays white, the rest is one of the board's two greys."""
+    rgb = np.full((24, 24, 3), 255, np.uint8)
+    alpha = np.zeros((24, 24), np.float32)
+    alpha[:, 12:] = 1
+    cut = cut_out(rgb, alpha)
+    assert (cut[:, 12:] == 255).all()
+    assert set(np.unique(cut[:, :12])) == {120, 170}
+
+
+def test_an_overlay_tints_the_foreground_only() -> None:
+    """Half of the tint's red over black."""
+    alpha = np.zeros((4, 4), np.float32)
+    alpha[0] = 1
+    drawn = overlay(np.zeros((4, 4, 3), np.uint8), alpha)
+    assert drawn[0, 0].tolist() == [128, 32, 32]
+    assert not drawn[1:].any()

@@ -1,0 +1,166 @@
+"""Nothing that is there is lost: an output gets its name when it is whole, and never the name of another file unasked."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from foremask import errors
+from foremask.masking.contact_sheet import contact_sheet
+from foremask.masking.outputs import check_output, written_whole
+from foremask.masking.pipeline import Progress, mask_video
+from foremask.options import MaskOptions
+from tests.support import synth
+
+WRITE_AND_HANG = """
+import sys, time
+from pathlib import Path
+from foremask.masking.outputs import written_whole
+with written_whole(Path(sys.argv[1]), replace=True) as part:
+    part.write_text("half")
+    part.with_name(f".{part.name}.part").write_text("half")
+    print("there", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return synth.write(tmp_path / "clip.mp4")
+
+
+def mask(source: Path, target: Path, *, replace: bool = False) -> None:
+    mask_video(
+        source,
+        target,
+        MaskOptions(),
+        masker=synth.red_is_foreground,
+        refiner=synth.stretched,
+        replace=replace,
+    )
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(each.name for each in folder.iterdir())
+
+
+def test_a_file_that_is_there_is_replaced_only_when_asked(clip: Path) -> None:
+    """By the library as by the command line, and the file stays as it was until then."""
+    other = clip.with_name("other.mp4")
+    other.write_text("another clip")
+    with pytest.raises(errors.OutputFailed, match="exists already"):
+        mask(clip, other)
+    assert other.read_text() == "another clip"
+    mask(clip, other, replace=True)
+    assert other.stat().st_size > 100
+    assert names(clip.parent) == ["clip.mp4", "other.mp4"]
+    sheet = clip.with_name("sheet.png")
+    sheet.write_text("a picture")
+    with pytest.raises(errors.OutputFailed, match="exists already"):
+        contact_sheet(clip, other, sheet, 1)
+    assert sheet.read_text() == "a picture"
+    contact_sheet(clip, other, sheet, 1, replace=True)
+    assert sheet.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("kind", ["name", "detour", "symlink", "hard link", "linked directory"])
+def test_an_output_that_is_the_input_is_always_refused(clip: Path, kind: str) -> None:
+    """By any name, and whatever ``replace`` says."""
+    before = clip.read_bytes()
+    target = clip.with_name("link.mp4")
+    if kind == "name":
+        target = clip
+    elif kind == "detour":
+        (clip.parent / "folder").mkdir()
+        target = clip.parent / "folder" / ".." / clip.name
+    elif kind == "symlink":
+        target.symlink_to(clip)
+    elif kind == "hard link":
+        target.hardlink_to(clip)
+    else:
+        (clip.parent / "again").symlink_to(clip.parent)
+        target = clip.parent / "again" / clip.name
+    there = names(clip.parent)
+    for replace in (False, True):
+        with pytest.raises(errors.OutputFailed, match="the output is the input"):
+            mask(clip, target, replace=replace)
+        with pytest.raises(errors.OutputFailed, match="the output is the input"):
+            contact_sheet(clip, clip, target, 1, replace=replace)
+    assert clip.read_bytes() == before
+    assert names(clip.parent) == there
+
+
+def test_an_error_on_the_way_changes_nothing(clip: Path) -> None:
+    """Cancelled in the middle: the old file is whole, and nothing is beside it."""
+
+    def cancel(_: Progress) -> None:
+        raise InterruptedError
+
+    target = clip.with_name("mask.mp4")
+    target.write_text("the old one")
+    with pytest.raises(InterruptedError):
+        mask_video(
+            clip,
+            target,
+            MaskOptions(),
+            cancel,
+            masker=synth.red_is_foreground,
+            refiner=synth.stretched,
+            replace=True,
+        )
+    assert target.read_text() == "the old one"
+    assert names(clip.parent) == ["clip.mp4", "mask.mp4"]
+
+
+def test_a_file_that_came_meanwhile_is_not_lost(tmp_path: Path) -> None:
+    """Two maskings into one name: the first that is whole has it, and the second says so."""
+    target = tmp_path / "mask.mp4"
+
+    def write_both() -> None:
+        with written_whole(target) as late:
+            late.write_text("second")
+            with written_whole(target) as early:
+                early.write_text("first")
+
+    with pytest.raises(errors.OutputFailed, match="exists already"):
+        write_both()
+    assert target.read_text() == "first"
+    assert names(tmp_path) == ["mask.mp4"]
+
+
+def test_what_a_killed_masking_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    """kill -9 leaves a hidden file, which nobody holds; one that is being written is left alone."""
+    target = tmp_path / "mask.mp4"
+    target.write_text("the old one")
+    with subprocess.Popen(  # noqa: S603  # our own code
+        [sys.executable, "-c", WRITE_AND_HANG, target], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        assert len(names(tmp_path)) == 3
+        with written_whole(target, replace=True) as part:
+            part.write_text("new")
+            assert len(names(tmp_path)) == 4
+        os.kill(process.pid, signal.SIGKILL)
+    assert len(names(tmp_path)) == 3
+    with written_whole(target, replace=True) as part:
+        part.write_text("newer")
+    assert names(tmp_path) == ["mask.mp4"]
+    assert target.read_text() == "newer"
+
+
+def test_only_a_file_is_replaced(tmp_path: Path) -> None:
+    """No device, no pipe, no directory; a link that leads nowhere is somebody's too."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    dangling = tmp_path / "dangling"
+    dangling.symlink_to(tmp_path / "nowhere")
+    for target in (Path("/dev/null"), pipe, tmp_path):
+        with pytest.raises(errors.OutputFailed):
+            check_output(target, replace=True)
+    with pytest.raises(errors.OutputFailed, match="exists already"):
+        check_output(dangling)
+    assert not (tmp_path / "nowhere").exists()

@@ -1,0 +1,277 @@
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from foremask import errors
+from foremask.masking.pipeline import Progress, Report, mask_video
+from foremask.media.probe import probe
+from foremask.media.verify import verify
+from foremask.options import Limits, MaskOptions, Preset, Quality
+from foremask.types import Alpha, Image
+from foremask.weights.catalogue import model_path
+from tests.support import synth
+from tests.support.synth import Spec, Tone
+
+AVI: dict[str, Any] = {
+    "codec": "mjpeg",
+    "pixel_format": "yuvj420p",
+    "time_base": Fraction(1, 25),
+    "pts": tuple(range(8)),
+    "last_duration": 1,
+}
+
+
+def mask(source: Path, target: Path, options: MaskOptions | None = None, **more: Any) -> Report:  # noqa: ANN401
+    chosen = {"masker": synth.red_is_foreground, "refiner": synth.stretched} | more
+    return mask_video(source, target, options or MaskOptions(), **chosen)
+
+
+def long_clip(folder: Path, frames: int = 60) -> Path:
+    return synth.write(folder / "long.mp4", Spec(pts=synth.even(frames, Fraction(30)), b_frames=2))
+
+
+def test_the_report_has_the_numbers(tmp_path: Path) -> None:
+    """Frames in and out, duration, drift, sound, coverage and the file's digest."""
+    source = synth.write(tmp_path / "a.mp4", Spec(sound=(Tone(language="eng"),)))
+    report = mask(source, tmp_path / "mask.mp4")
+    assert (report.frames_in, report.frames_out) == (10, 10)
+    assert report.duration_s == pytest.approx(1 / 3)
+    assert report.duration_drift_ms == 0
+    assert [(track.action, track.language) for track in report.audio] == [("kept", "eng")]
+    truth = np.mean([levels.mean() / 255 for _, levels in synth.draw(Spec())])
+    assert report.coverage == pytest.approx(float(truth), abs=0.02)
+    assert 0 < report.flicker < 0.2
+    assert report.warnings == ()
+    assert len(report.sha256) == 64
+
+
+def test_progress_never_goes_back_and_ends_with_all_frames(tmp_path: Path) -> None:
+    """`on_frame` hears of it in the caller's thread."""
+    reported: list[tuple[Progress, int]] = []
+    source = long_clip(tmp_path)
+    mask(
+        source,
+        tmp_path / "mask.mp4",
+        on_frame=lambda progress: reported.append((progress, threading.get_ident())),
+    )
+    done = [progress.frames_done for progress, _ in reported]
+    assert done == sorted(set(done))
+    assert done[-1] == 60
+    assert {progress.frames_total for progress, _ in reported} == {60}
+    assert {thread for _, thread in reported} == {threading.get_ident()}
+
+
+def test_progress_moves_while_nothing_is_written_yet(tmp_path: Path) -> None:
+    """A masker that lags is at work: its leases are renewed by it, and a bar must not stand still."""
+    heard = threading.Event()
+
+    def patient(images: Iterable[Image], /) -> Iterator[Alpha]:
+        masks = list(synth.red_is_foreground(images))
+        assert heard.wait(5), "no progress before the first mask"
+        yield from masks
+
+    def hear(progress: Progress) -> None:
+        if 0 < progress.frames_done < 60:
+            heard.set()
+
+    mask(long_clip(tmp_path), tmp_path / "mask.mp4", masker=patient, on_frame=hear)
+
+
+def test_raising_in_on_frame_cancels_and_leaves_nothing(tmp_path: Path) -> None:
+    """The error comes through, the threads end, and there is no file."""
+
+    def cancel(progress: Progress) -> None:
+        if progress.frames_done >= 5:
+            raise errors.JobCancelled("enough")
+
+    source = long_clip(tmp_path, 300)
+    before = threading.active_count()
+    with pytest.raises(errors.JobCancelled):
+        mask(source, tmp_path / "mask.mp4", on_frame=cancel)
+    assert threading.active_count() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["long.mp4"]
+
+
+def test_a_masker_that_waits_for_the_whole_clip_is_served(tmp_path: Path) -> None:
+    """A masker may lag as far as it likes: the second reader waits."""
+
+    def patient(images: Iterable[Image], /) -> Iterator[Alpha]:
+        yield from list(synth.red_is_foreground(images))
+
+    report = mask(long_clip(tmp_path), tmp_path / "mask.mp4", masker=patient)
+    assert report.frames_out == 60
+
+
+def test_an_error_of_the_masker_comes_through(tmp_path: Path) -> None:
+    """A thread does not swallow it."""
+
+    def broken(images: Iterable[Image], /) -> Iterator[Alpha]:
+        yield from islice(synth.red_is_foreground(images), 3)
+        raise errors.ModelUnavailable("no weights")
+
+    with pytest.raises(errors.ModelUnavailable):
+        mask(long_clip(tmp_path), tmp_path / "mask.mp4", masker=broken)
+    assert not (tmp_path / "mask.mp4").exists()
+
+
+@pytest.mark.parametrize("frames", [3, 200])
+def test_a_masker_must_answer_each_picture_once(tmp_path: Path, frames: int) -> None:
+    """Too few masks or too many are our fault, and said so."""
+
+    def miscounting(images: Iterable[Image], /) -> Iterator[Alpha]:
+        alpha = np.zeros((4, 4), np.float32)
+        yield from (alpha for _ in islice(images, frames))
+        if frames > 60:
+            yield alpha
+
+    with pytest.raises(errors.Internal, match="masker"):
+        mask(long_clip(tmp_path), tmp_path / "mask.mp4", masker=miscounting)
+
+
+def test_pictures_stand_upright_for_the_masker(tmp_path: Path) -> None:
+    """A clip turned by 90 degrees is seen 48 wide and 64 high."""
+    seen = []
+
+    def watching(images: Iterable[Image], /) -> Iterator[Alpha]:
+        for image in images:
+            seen.append((image.width, image.height))
+            yield np.zeros((image.height, image.width), np.float32)
+
+    source = synth.write(tmp_path / "a.mp4", Spec(turn=(90, False)))
+    mask(source, tmp_path / "mask.mp4", masker=watching)
+    assert set(seen) == {(48, 64)}
+
+
+def test_a_clip_cut_off_keeps_what_is_there_and_says_so(tmp_path: Path) -> None:
+    """A WebM that ends early is masked as far as it goes, with a warning."""
+    spec = Spec(codec="vp9", pts=synth.even(90, Fraction(30)), options={"g": "10"})
+    whole = synth.write(tmp_path / "whole.webm", spec)
+    cut = tmp_path / "cut.webm"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    report = mask(cut, tmp_path / "mask.mp4")
+    assert 10 < report.frames_out < 80
+    assert any("sooner" in warning for warning in report.warnings)
+
+
+def test_a_clip_that_breaks_is_refused_with_frame_and_time(tmp_path: Path) -> None:
+    """Noise in the middle of the packets is found where it is."""
+    source = long_clip(tmp_path)
+    data = bytearray(source.read_bytes())
+    start = data.index(b"mdat") + 2000
+    data[start : start + 6000] = b"\xff" * 6000
+    broken = tmp_path / "broken.mp4"
+    broken.write_bytes(data)
+    with pytest.raises(errors.CorruptVideo, match=r"after frame \d+, at \d+\.\d+ s"):
+        mask(broken, tmp_path / "mask.mp4")
+    assert not (tmp_path / "mask.mp4").exists()
+
+
+def live(folder: Path) -> Path:
+    """A live WebM of 120 frames, first 10 a second and then 100: its header and tail let one guess 111."""
+    pts = (*range(0, 2000, 100), *range(2000, 3000, 10))
+    spec = Spec(
+        pts=pts,
+        time_base=Fraction(1, 1000),
+        last_duration=10,
+        codec="vp9",
+        muxer_options={"live": "1"},
+    )
+    source = synth.write(folder / "live.webm", spec)
+    assert probe(source).expected_frames == 111
+    return source
+
+
+def test_limits_hold_while_decoding_where_the_header_is_silent(tmp_path: Path) -> None:
+    """A live WebM declares no frames; the budget of pixels stops it on the way."""
+    limits = Limits(max_frame_pixels=115 * 64 * 48)
+    with pytest.raises(errors.ResolutionTooLarge) as caught:
+        mask(live(tmp_path), tmp_path / "mask.mp4", MaskOptions(limits=limits))
+    assert caught.value.actual == 116 * 64 * 48
+    assert not (tmp_path / "mask.mp4").exists()
+
+
+def test_frames_are_counted_while_decoding_where_the_header_is_silent(tmp_path: Path) -> None:
+    """One frame over the limit is taken, the next is refused, and the error has both numbers."""
+    with pytest.raises(errors.TooManyFrames) as caught:
+        mask(live(tmp_path), tmp_path / "mask.mp4", MaskOptions(limits=Limits(max_frames=115)))
+    assert (caught.value.limit, caught.value.actual) == (115, 117)
+
+
+def test_a_preset_that_cannot_says_so_before_it_starts(tmp_path: Path) -> None:
+    """Nothing is decoded for a gif of 240 frames a second."""
+    source = synth.write(tmp_path / "a.mp4", Spec(pts=synth.even(48, Fraction(240))))
+    started = time.monotonic()
+    with pytest.raises(errors.PresetUnsuitable):
+        mask(source, tmp_path / "mask.gif", MaskOptions(preset=Preset.GIF))
+    assert time.monotonic() - started < 5
+
+
+def test_a_clip_whose_frames_need_more_memory_than_there_is_is_refused_before_it_starts(
+    tmp_path: Path,
+) -> None:
+    """With the bytes needed and the bytes there are; nothing is written."""
+    source = synth.write(tmp_path / "a.mp4", Spec())
+    clip = probe(source)
+    limits = Limits(memory_bytes=20 * clip.pixels)
+    with pytest.raises(errors.PresetUnsuitable, match="use one of gif") as refused:
+        mask(source, tmp_path / "mask.mp4", MaskOptions(limits=limits))
+    assert (refused.value.limit, refused.value.actual) == (20 * clip.pixels, 32 * clip.pixels)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_a_size_that_changes_on_the_way_is_scaled_to_the_first(tmp_path: Path) -> None:
+    """All masks have the declared size, and the report says what happened."""
+    first = synth.write(tmp_path / "1.avi", Spec(64, 48, **AVI))
+    second = synth.write(tmp_path / "2.avi", Spec(80, 60, **AVI))
+    source = synth.concat(tmp_path / "both.avi", [first, second])
+    report = mask(source, tmp_path / "mask.mp4")
+    assert report.frames_out == 16
+    assert any("changes size" in warning for warning in report.warnings)
+
+
+@pytest.mark.parametrize(("quality", "decodes"), [(Quality.FAST, 1), (Quality.BEST, 2)])
+def test_frames_that_may_wait_for_their_masks_are_decoded_once(
+    tmp_path: Path, quality: Quality, decodes: int
+) -> None:
+    """The real network: `best` needs the memory for its keyframes; no promise is lost either way."""
+    source = long_clip(tmp_path, 12)
+    target = tmp_path / "mask.mp4"
+    options = MaskOptions(quality=quality, model=model_path())
+    report = mask_video(source, target, options)
+    assert sum(stage.startswith("decode") for stage in report.stage_cpu_s) == decodes
+    assert report.frames_out == 12
+    verify(source, target)
+
+
+def test_a_masking_whose_frames_wait_can_be_cancelled(tmp_path: Path) -> None:
+    """At the first progress, with frames in every queue: all threads end, and no file is left."""
+
+    class CancelledError(Exception):
+        pass
+
+    def cancel(_: Progress) -> None:
+        raise CancelledError
+
+    target = tmp_path / "mask.mp4"
+    options = MaskOptions(quality=Quality.FAST, model=model_path())
+    with pytest.raises(CancelledError):
+        mask_video(long_clip(tmp_path), target, options, on_frame=cancel)
+    assert not target.exists()
+    assert not any(each.name.startswith("foremask") for each in threading.enumerate())
+
+
+def test_a_masker_that_needs_no_pictures_holds_nothing_up(tmp_path: Path) -> None:
+    """Masks that are known beforehand: nobody draws what is decoded for the network."""
+
+    def known(_: Iterable[Image], /) -> Iterator[Alpha]:
+        return (np.full((8, 8), 0.5, np.float32) for _ in range(60))
+
+    report = mask(long_clip(tmp_path), tmp_path / "mask.mp4", masker=known)
+    assert report.frames_out == 60

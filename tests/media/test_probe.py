@@ -1,0 +1,343 @@
+import io
+import math
+import struct
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from foremask import errors
+from foremask.media import boxes, ebml
+from foremask.media.demux import Container, Window, sniff
+from foremask.media.presets import RECIPES, Encoder, check_preset, encoder_options, pixel_format
+from foremask.media.probe import check_length, probe
+from foremask.options import Limits, Preset
+from tests.support import synth
+from tests.support.synth import Spec, Tone
+
+
+class Stingy(io.BytesIO):
+    """A source that counts what it gives, and never gives more than 10 000 bytes at once."""
+
+    given = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:  # noqa: D102
+        assert size is not None
+        assert size >= 0
+        piece = super().read(min(size, 10_000))
+        self.given += len(piece)
+        return piece
+
+
+def test_a_clip_is_described_in_full(tmp_path: Path) -> None:
+    """Codec, size, rotation, aspect, rate, frames, duration and sound are those it was made with."""
+    path = synth.write(
+        tmp_path / "clip.mov",
+        Spec(
+            pts=synth.even(30, Fraction(30_000, 1001)),
+            last_duration=1001,
+            turn=(270, False),
+            aspect=Fraction(4, 3),
+            sound=(Tone(language="eng"), Tone(codec="pcm_s16le", language="fra", layout="mono")),
+        ),
+    )
+    clip = probe(path)
+    assert (clip.container, clip.codec, clip.pixel_format) == ("mov", "h264", "yuv420p")
+    assert (clip.width, clip.height, clip.rotation, clip.mirrored) == (64, 48, 270, False)
+    assert clip.sample_aspect_ratio == (4, 3)
+    assert clip.fps == pytest.approx(30_000 / 1001)
+    assert (clip.frames, clip.vfr, clip.hdr) == (30, False, None)
+    assert clip.duration_s == pytest.approx(30 * 1001 / 30_000)
+    assert [(a.codec, a.channels, a.language) for a in clip.audio] == [
+        ("aac", 2, "eng"),
+        ("pcm_s16le", 1, "fra"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "spec"),
+    [
+        ("h264.mp4", Spec()),
+        ("hevc.mov", Spec(codec="hevc")),
+        ("vp9.webm", Spec(codec="vp9")),
+        ("mjpeg.mov", Spec(codec="mjpeg", pixel_format="yuvj420p", full_range=True)),
+        ("mjpeg.avi", Spec(codec="mjpeg", pixel_format="yuvj420p", time_base=Fraction(1, 30), pts=tuple(range(9)), last_duration=1)),
+        ("moving.gif", Spec(codec="gif", pts=synth.even(9, Fraction(10)), pixel_format="rgb8")),
+    ],
+)  # fmt: skip
+def test_a_file_and_a_remote_one_are_described_alike(tmp_path: Path, name: str, spec: Spec) -> None:
+    """By path and by ranged reads the same is said, whatever the file is called."""
+    path = synth.write(tmp_path / name, spec)
+    renamed = path.rename(tmp_path / "clip.bin")
+    remote = Stingy(renamed.read_bytes())
+    assert probe(remote) == probe(renamed)
+    assert probe(renamed).codec == spec.codec
+
+
+def test_few_bytes_of_a_large_file_are_read(tmp_path: Path) -> None:
+    """A header at the end of 4 MB is found in under 300 kB."""
+    rng = np.random.default_rng(0)
+    noise = (rng.integers(0, 255, (240, 320, 3)).astype(np.uint8) for _ in range(30))
+    path = synth.write(
+        tmp_path / "big.mp4", Spec(320, 240, pts=synth.even(30, Fraction(30))), noise
+    )
+    assert path.stat().st_size > 2_000_000
+    remote = Stingy(path.read_bytes())
+    assert probe(remote).frames == 30
+    assert remote.given < 300_000
+
+
+def test_variable_frame_rate_is_noticed(tmp_path: Path) -> None:
+    """Uneven steps make a clip VFR; steps that differ by rounding do not."""
+    uneven = synth.write(tmp_path / "a.mp4", Spec(pts=synth.spread(12, (1000, 3000))))
+    even = synth.write(
+        tmp_path / "b.mp4", Spec(pts=synth.even(12, Fraction(30_000, 1001)), last_duration=1001)
+    )
+    assert probe(uneven).vfr
+    assert not probe(even).vfr
+
+
+def test_a_webm_without_duration_is_timed_by_its_last_block(tmp_path: Path) -> None:
+    """A live recording has no duration in its header; the tail tells."""
+    path = synth.write(
+        tmp_path / "live.webm",
+        Spec(codec="vp9", pts=synth.even(60, Fraction(30)), muxer_options={"live": "1"}),
+    )
+    clip = probe(path)
+    assert clip.duration_s == pytest.approx(2.0, abs=0.01)
+
+
+REFUSED = {
+    "nothing": (b"", errors.EmptyFile),
+    "text": (b"Dear Sir or Madam, " * 100, errors.NotAVideo),
+    "a picture": (b"\xff\xd8\xff\xe0" + bytes(5000), errors.ContainerUnsupported),
+    "text with umlauts": ("Übel, grämlich und öde. ".encode() * 300, errors.NotAVideo),
+    "a concat script": (b"ffconcat version 1.0\nfile a.mp4\n", errors.ContainerUnsupported),
+    "a session description": (b"v=0\no=- 0 0 IN IP4 127.0.0.1\n", errors.ContainerUnsupported),
+    "a playlist": (b"#EXTM3U\n#EXTINF:10,\nhttp://example.com/1.ts\n", errors.ContainerUnsupported),
+    "a still of a phone": (b"\0\0\0\x18ftypheic" + bytes(100), errors.ContainerUnsupported),
+    "mp4 without header": (
+        b"\0\0\0\x18ftypisom\0\0\0\0isommp42\0\0\1\0mdat" + bytes(248),
+        errors.CorruptVideo,
+    ),
+    "a broken gif": (b"GIF89a" + bytes(5), errors.CorruptVideo),
+    "a broken webm": (b"\x1aE\xdf\xa3\x84\x42\x82\x81w", errors.ContainerUnsupported),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_is_no_clip_is_refused_for_the_right_reason(tmp_path: Path, what: str) -> None:
+    """Each gets the word of the decision table, by path and by ranged reads."""
+    data, error = REFUSED[what]
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(data)
+    with pytest.raises(error) as near:
+        probe(path)
+    with pytest.raises(error) as far:
+        probe(Stingy(data))
+    assert near.value.param == far.value.param == "video"
+
+
+def test_other_containers_are_refused(tmp_path: Path) -> None:
+    """Matroska and MPEG-TS hold the same codecs, and are not taken."""
+    for name in ("clip.mkv", "clip.ts"):
+        path = synth.write(tmp_path / name)
+        with pytest.raises(errors.ContainerUnsupported):
+            probe(path)
+
+
+def test_other_codecs_are_refused(tmp_path: Path) -> None:
+    """ProRes is written, not read."""
+    path = synth.write(tmp_path / "a.mov", Spec(codec="prores", pixel_format="yuv422p10le"))
+    with pytest.raises(errors.CodecUnsupported, match="prores"):
+        probe(path)
+
+
+def test_sound_alone_is_no_video(tmp_path: Path) -> None:
+    """An mp4 with an audio track only has no video stream."""
+    path = tmp_path / "sound.mp4"
+    with av.open(str(path), "w") as out:
+        tone = synth._Tone(out, Tone())
+        tone.play_until(float("inf"), out)
+    with pytest.raises(errors.NoVideoStream):
+        probe(path)
+
+
+def test_protected_video_is_told_from_broken_video(tmp_path: Path) -> None:
+    """A sample entry called encv means DRM."""
+    path = synth.write(tmp_path / "clip.mp4")
+    path.write_bytes(path.read_bytes().replace(b"avc1", b"encv"))
+    with pytest.raises(errors.EncryptedVideo):
+        probe(path)
+
+
+def test_limits_are_named_with_both_numbers(tmp_path: Path) -> None:
+    """Too many bytes, pixels, seconds: each error carries the limit and the actual number."""
+    path = synth.write(tmp_path / "clip.mp4", Spec(pts=synth.even(60, Fraction(30))))
+    size = path.stat().st_size
+    with pytest.raises(errors.FileTooLarge) as file:
+        probe(path, Limits(max_bytes=size - 1))
+    assert (file.value.limit, file.value.actual) == (size - 1, size)
+    with pytest.raises(errors.ResolutionTooLarge) as side:
+        probe(path, Limits(max_side_px=63))
+    assert (side.value.limit, side.value.actual) == (63, 64)
+    with pytest.raises(errors.DurationTooLong) as long:
+        probe(path, Limits(max_duration_s=1.5))
+    assert (long.value.limit, long.value.actual) == (1.5, 2.0)
+    with pytest.raises(errors.TooManyFrames) as many:
+        probe(path, Limits(max_frames=58))
+    assert (many.value.code, many.value.limit, many.value.actual) == (400, 58, 60)
+    with pytest.raises(errors.ResolutionTooLarge):
+        probe(path, Limits(max_frame_pixels=60 * 64 * 48 - 1))
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_a_gif_that_is_too_large_is_told_so(tmp_path: Path, frames: int) -> None:
+    """FFmpeg gives no size for one of 20000 pixels a side; its header does."""
+    head = b"GIF89a" + struct.pack("<HHBBB", 20_000, 17_000, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff"
+    patch = b"\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\2\2\x44\1\0"
+    path = tmp_path / "large.gif"
+    path.write_bytes(head + patch * frames + b";")
+    with pytest.raises(errors.ResolutionTooLarge) as refused:
+        probe(path)
+    assert (refused.value.limit, refused.value.actual) == (16_000, 20_000)
+
+
+def test_one_frame_more_than_the_limit_is_tolerated(tmp_path: Path) -> None:
+    """At any rate, and 1800 frames at 29.97 are a minute, though they last 60.06 s."""
+    path = synth.write(tmp_path / "clip.mp4", Spec(pts=synth.even(60, Fraction(30))))
+    assert probe(path, Limits(max_duration_s=1.98)).frames == 60
+    assert probe(path, Limits(max_frames=59)).frames == 60
+    clip, limits = probe(path), Limits()
+    for rate in (1, 12, 23.976, 24, 25, 29.97, 30, 50, 59.94, 60, 119.88, 120):
+        frames = 60 * math.ceil(rate) + 1
+        given = replace(clip, fps=rate)
+        check_length(given, limits, frames / rate, frames)
+        with pytest.raises(errors.DurationTooLong):
+            check_length(given, limits, (frames + max(2, 0.07 * rate)) / rate, None)
+
+
+def test_a_gif_carries_no_more_than_a_hundred_frames_a_second(tmp_path: Path) -> None:
+    """The refusal names the presets that can."""
+    clip = probe(synth.write(tmp_path / "fast.mp4", Spec(pts=synth.even(48, Fraction(240)))))
+    with pytest.raises(errors.PresetUnsuitable, match="mov_proresks"):
+        check_preset(clip, Preset.GIF)
+    check_preset(clip, Preset.MP4_H264)
+
+
+def test_a_frame_too_large_for_the_memory_is_refused_with_the_bytes_needed_and_there(
+    tmp_path: Path,
+) -> None:
+    """16 000 x 16 000 passes in all nine presets or is told what is missing, and where it passes."""
+    huge = replace(probe(synth.write(tmp_path / "a.mp4", Spec())), width=16_000, height=16_000)
+    for preset in Preset:
+        check_preset(huge, preset, 21 * 10**9)
+    with pytest.raises(errors.PresetUnsuitable) as refused:
+        check_preset(huge, Preset.WEBM_VP9, 15 * 10**9)
+    assert (refused.value.limit, refused.value.actual) == (15_000_000_000, 20_480_000_000)
+    assert "20480000000 bytes" in refused.value.details
+    assert "15000000000" in refused.value.details
+    assert "use one of mp4_h264, mp4_h265, mov_h265, mov_proresks" in refused.value.details
+    assert "vp9" not in refused.value.details.partition("use one of")[2]
+    with pytest.raises(errors.PresetUnsuitable, match="no preset can"):
+        check_preset(huge, Preset.GIF, 4 * 10**9)
+
+
+def test_an_encoders_own_limit_is_named_with_the_presets_that_can(tmp_path: Path) -> None:
+    """x264 takes no side over 16 384, whatever memory there is."""
+    clip = replace(probe(synth.write(tmp_path / "a.mp4", Spec())), width=16_400, height=64)
+    with pytest.raises(errors.PresetUnsuitable, match=r"libx264.*16384.*use one of mp4_h265") as e:
+        check_preset(clip, Preset.MKV_H264)
+    assert (e.value.limit, e.value.actual) == (16_384, 16_400)
+    assert "mp4_h264" not in e.value.details
+
+
+@pytest.mark.parametrize(
+    "preset", [Preset.MP4_H264, Preset.MP4_H265, Preset.WEBM_VP9, Preset.MOV_PRORESKS, Preset.GIF]
+)
+@pytest.mark.parametrize("upright", [False, True])
+def test_every_encoder_takes_the_longest_side(preset: Preset, upright: bool) -> None:
+    """16 000 pixels, which is the limit of the service, and up to its own in the table; x264 no more than that."""
+    encoder = RECIPES[preset].encoder
+    for side_px in (16_000, min(encoder.max_side_px, 16_384)):
+        width, height = (64, side_px) if upright else (side_px, 64)
+        assert _encoded(encoder, width, height)
+    if preset is Preset.MP4_H264:
+        with pytest.raises(av.FFmpegError):
+            _encoded(encoder, *((64, 16_386) if upright else (16_386, 64)))
+
+
+def _encoded(encoder: Encoder, width: int, height: int) -> list[Any]:
+    """The packets of one frame."""
+    codec: Any = av.CodecContext.create(encoder.name, "w")
+    codec.width, codec.height, codec.time_base = width, height, Fraction(1, 25)
+    codec.pix_fmt = pixel_format(encoder, width, height)
+    codec.options = encoder_options(encoder, width, height)
+    frame = av.VideoFrame(width, height, codec.pix_fmt)
+    frame.pts = 0
+    for plane in frame.planes:
+        plane.update(bytes(plane.buffer_size))
+    return [*codec.encode(frame), *codec.encode(None)]
+
+
+def test_a_window_never_gives_more_than_it_was_asked_for() -> None:
+    """PyAV copies what it gets unchecked, so an eager source must be held back."""
+
+    class Eager(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            return super().read((size or 0) + 100)
+
+    data = bytes(range(256)) * 1000
+    window = Window(Eager(data), max_bytes=1 << 20)
+    assert window.read(7) == data[:7]
+    assert window.read_at(65_530, 20) == data[65_530:65_550]
+    assert len(window.read(100)) == 100
+
+
+def test_a_window_ends_where_its_budget_ends() -> None:
+    """A header that is everywhere does not make a probe read a gigabyte."""
+    window = Window(io.BytesIO(bytes(1 << 20)), max_bytes=200_000)
+    with pytest.raises(OSError, match="200000"):
+        window.read_at(0, 1 << 20)
+
+
+@pytest.mark.parametrize(
+    ("head", "container"),
+    [
+        (b"\0\0\0\x18ftypisom", Container.MP4),
+        (b"\0\0\0\x14ftypqt  ", Container.MOV),
+        (b"\0\0\0\x08wide\0\0\0\0mdat", Container.MOV),
+        (b"\x1aE\xdf\xa3\x9f\x42\x86\x81\x01\x42\x82\x84webm", Container.WEBM),
+        (b"\x1aE\xdf\xa3\x9f\x42\x86\x81\x01\x42\x82\x88matroska", Container.MKV),
+        (b"RIFF\0\0\0\0AVI LIST", Container.AVI),
+        (b"RIFF\0\0\0\0WAVEfmt ", None),
+        (b"GIF89a", Container.GIF),
+        (b"OggS", None),
+        (b"", None),
+    ],
+)
+def test_containers_are_told_by_their_first_bytes(head: bytes, container: Container | None) -> None:
+    """WebM is told from Matroska by its DocType, QuickTime from MP4 by its brand."""
+    assert sniff(head) is container
+
+
+def test_a_hostile_box_tree_ends() -> None:
+    """Boxes of no length, of all length, and one inside the other without end, are walked in no time."""
+    for data in (
+        bytes(4) + b"moov" + bytes(100),
+        b"\0\0\0\x08moov" * 5000,
+        (b"\xff\xff\xff\xffmoov" * 5000),
+        b"\0\0\0\1moov\xff\xff\xff\xff\xff\xff\xff\xff",
+    ):
+        boxes.survey(lambda at, size, data=data: data[at : at + size], len(data))  # type: ignore[misc]
+
+
+def test_a_hostile_matroska_tail_ends() -> None:
+    """Cluster marks in noise are no clusters."""
+    rng = np.random.default_rng(1)
+    data = b"\x1f\x43\xb6\x75".join(rng.bytes(50) for _ in range(2000))
+    ebml.last_block_ticks(lambda at, size: data[at : at + size], len(data))

@@ -1,0 +1,129 @@
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from foremask.masking.pipeline import mask_video
+from foremask.media.segments import Span, cut, join, plan
+from foremask.media.verify import verify
+from foremask.options import MaskOptions, Preset
+from foremask.types import Alpha, Image
+from tests.support import synth
+from tests.support.synth import Spec, Tone
+
+FRAMES = 60
+PTS = synth.even(FRAMES, Fraction(30_000, 1001), start=1001)
+CLIPS: dict[str, tuple[str, Spec]] = {
+    "closed": ("a.mp4", Spec(96, 32, pts=PTS, b_frames=3, sound=(Tone(seconds=2.1),))),
+    "open GOP": ("a.mp4", Spec(96, 32, pts=PTS, b_frames=3, open_gop=True)),
+    "open GOP, HEVC": ("a.mov", Spec(96, 32, pts=PTS, b_frames=3, open_gop=True, codec="hevc")),
+    "VFR": ("a.mp4", Spec(96, 32, pts=synth.spread(FRAMES, (1001, 2002, 501)), b_frames=2)),
+    "VP9": ("a.webm", Spec(96, 32, pts=PTS, codec="vp9", sound=(Tone("opus", 2.0),))),
+    "Photo-JPEG": ("a.mov", Spec(96, 32, pts=PTS, codec="mjpeg", pixel_format="yuvj420p")),
+    "turned": ("a.mp4", Spec(96, 32, pts=PTS, turn=(90, False))),
+}
+
+
+def fan_out(folder: Path, source: Path, preset: Preset) -> tuple[Path, int]:
+    """Mask a clip span by span and join the parts; answers the mask and the number of spans."""
+    parts = []
+    spans = plan(source, 0.5)
+    for number, span in enumerate(spans):
+        piece, part = folder / f"piece{number}", folder / f"part{number}"
+        cut(source, span, piece)
+        mask_video(
+            piece,
+            part,
+            MaskOptions(preset=preset),
+            span=span,
+            masker=synth.bright_is_foreground,
+            refiner=synth.stretched,
+        )
+        parts.append(part)
+    target = folder / f"mask{preset.suffix}"
+    written = join(parts, source, target, preset)
+    assert written.frames_out == FRAMES
+    return target, len(spans)
+
+
+@pytest.mark.parametrize(
+    "preset", [Preset.MP4_H264, Preset.WEBM_VP9, Preset.MOV_PRORESKS, Preset.GIF]
+)
+@pytest.mark.parametrize("kind", CLIPS)
+def test_parts_join_to_the_mask_of_the_whole(tmp_path: Path, kind: str, preset: Preset) -> None:
+    """Every numbered frame is there once, in order, at its time, with the sound of the source."""
+    name, spec = CLIPS[kind]
+    source = synth.write(tmp_path / name, spec, (synth.numbered(i) for i in range(FRAMES)))
+    target, spans = fan_out(tmp_path, source, preset)
+    assert spans > 2
+    verify(source, target)
+    upright = synth.orientation_of(spec)
+    found = [
+        upright.to_coded(grey) if preset is Preset.GIF else grey
+        for grey in synth.decode_grey(target)
+    ]
+    assert [synth.number_of(grey) for grey in found] == list(range(FRAMES))
+
+
+@pytest.mark.parametrize("preset", [Preset.MP4_H265, Preset.MKV_H264])
+def test_other_encoders_join_too(tmp_path: Path, preset: Preset) -> None:
+    """HEVC and Matroska as well."""
+    name, spec = CLIPS["closed"]
+    source = synth.write(tmp_path / name, spec, (synth.numbered(i) for i in range(FRAMES)))
+    target, _ = fan_out(tmp_path, source, preset)
+    verify(source, target)
+    assert [synth.number_of(grey) for grey in synth.decode_grey(target)] == list(range(FRAMES))
+
+
+def test_spans_cover_the_clip_without_gap_or_overlap(tmp_path: Path) -> None:
+    """Each span ends where the next begins, at a keyframe; the last is open."""
+    source = synth.write(tmp_path / "a.mp4", Spec(pts=PTS))
+    spans = plan(source, 0.5)
+    assert [span.end_pts for span in spans[:-1]] == [span.first_pts for span in spans[1:]]
+    assert spans[-1].end_pts is None
+    assert sum(span.holds(pts) for pts in PTS for span in spans) == FRAMES
+
+
+@pytest.mark.parametrize(
+    ("name", "spec"),
+    [
+        ("a.avi", Spec(time_base=Fraction(1, 25), pts=tuple(range(60)), last_duration=1)),
+        ("a.gif", Spec(codec="gif", pixel_format="rgb8", pts=synth.even(60, Fraction(10)))),
+        ("short.mp4", Spec(pts=PTS[:6])),
+    ],
+)
+def test_what_cannot_be_cut_is_one_span(tmp_path: Path, name: str, spec: Spec) -> None:
+    """AVI has no pts, gif no keyframes, and a short clip nothing to gain; the cut is a plain copy."""
+    source = synth.write(tmp_path / name, spec)
+    spans = plan(source, 0.5)
+    assert len(spans) == 1
+    assert spans[0].end_pts is None
+    cut(source, spans[0], tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == source.read_bytes()
+
+
+def test_a_span_costs_a_masker_little_more_than_its_own_frames(tmp_path: Path) -> None:
+    """Keyframes 30 apart: the middle span of 30 frames is seen with 12 on each side, not with all 90."""
+    spec = Spec(96, 32, pts=synth.even(90, Fraction(30)), b_frames=2, keyframe_every=30)
+    source = synth.write(tmp_path / "a.mp4", spec, (synth.numbered(i) for i in range(90)))
+    spans = plan(source, 1.0)
+    cut(source, spans[1], tmp_path / "piece")
+    observed = 0
+
+    def counting(pictures: Iterable[Image], /) -> Iterator[Alpha]:
+        nonlocal observed
+        for alpha in synth.bright_is_foreground(pictures):
+            observed += 1
+            yield alpha
+
+    options = MaskOptions(preset=Preset.MP4_H264)
+    report = mask_video(
+        tmp_path / "piece", tmp_path / "part", options, span=spans[1], masker=counting
+    )
+    assert (len(spans), report.frames_out, observed) == (3, 30, 54)
+
+
+def test_a_span_holds_its_start_and_not_its_end() -> None:
+    """Half open, so that a frame belongs to one span."""
+    assert [Span(10, 20).holds(pts) for pts in (9, 10, 19, 20)] == [False, True, True, False]

@@ -1,0 +1,58 @@
+"""A file that was cut off says so, whatever is left of it decodes."""
+
+import io
+import struct
+from pathlib import Path
+
+import pytest
+
+from foremask.masking.pipeline import mask_video
+from foremask.media.demux import Container
+from foremask.media.reader import VideoReader
+from foremask.media.truncation import is_cut_off
+from foremask.media.verify import verify
+from tests.support import synth
+
+CLIPS = {
+    "mp4": synth.Spec(muxer_options={"movflags": "+faststart"}),
+    "mov": synth.Spec(muxer_options={"movflags": "frag_keyframe+empty_moov"}, keyframe_every=2),
+    "webm": synth.Spec(codec="vp9"),
+    "gif": synth.Spec(codec="gif", pixel_format="rgb8"),
+}
+
+
+@pytest.mark.parametrize("kind", CLIPS)
+def test_a_cut_is_noticed_wherever_it_is(tmp_path: Path, kind: str) -> None:
+    """The whole file is whole; without its last byte, or its second half, it is not."""
+    data = synth.write(tmp_path / f"clip.{kind}", CLIPS[kind]).read_bytes()
+    assert not is_cut_off(io.BytesIO(data), Container(kind))
+    for left in (len(data) - 1, len(data) * 3 // 4, len(data) // 2):
+        assert is_cut_off(io.BytesIO(data[:left]), Container(kind))
+
+
+@pytest.mark.parametrize("kind", CLIPS)
+def test_the_reader_warns_of_a_cut(tmp_path: Path, kind: str) -> None:
+    """What decodes comes, and the reader does not pretend that it is all."""
+    path = synth.write(tmp_path / f"clip.{kind}", CLIPS[kind])
+    with VideoReader(path) as reader:
+        assert sum(1 for _ in reader) == 10
+        assert reader.warnings == []
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
+    with VideoReader(path) as reader:
+        assert sum(1 for _ in reader) < 10
+        assert len(reader.warnings) == 1
+
+
+def test_a_frame_lasts_no_longer_than_its_file(tmp_path: Path) -> None:
+    """Sample times gone mad: what was found is masked, says so, and ends where the header says."""
+    source = synth.write(tmp_path / "a.mp4")
+    data = source.read_bytes()
+    times = struct.pack(">II", 10, 1_000)  # ten frames of a thousand ticks
+    assert data.count(times) == 1
+    source.write_bytes(data.replace(times, struct.pack(">II", 10, 0x7FFF_0000)))
+    target = tmp_path / "mask.mp4"
+    report = mask_video(source, target, masker=synth.red_is_foreground, refiner=synth.stretched)
+    verify(source, target)
+    assert report.frames_out == 1
+    assert report.duration_s == pytest.approx(1 / 3)
+    assert report.warnings == ("the file declares 10 frames and holds 1",)

@@ -1,0 +1,55 @@
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from foremask.errors import OutputFailed
+from foremask.masking.pipeline import mask_video
+from foremask.media.segments import Span, cut
+from foremask.options import MaskOptions, Preset
+from tests.support import synth
+from tests.support.synth import Spec, Tone
+
+
+@contextmanager
+def disk_of(size_bytes: int) -> Iterator[None]:
+    """No file grows longer than so many bytes; the kernel says so as it does of a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def mask(source: Path, target: Path, preset: Preset) -> None:
+    options = MaskOptions(preset=preset)
+    mask_video(source, target, options, masker=synth.red_is_foreground, refiner=synth.stretched)
+
+
+@pytest.mark.parametrize("aspect", [1, 2])
+@pytest.mark.parametrize("preset", Preset)
+def test_a_disk_that_fills_up_leaves_no_mask(tmp_path: Path, preset: Preset, aspect: int) -> None:
+    """At the header, on the way, with the sound, at the last byte: said for what it is, and no crash."""
+    spec = Spec(aspect=Fraction(aspect), sound=(Tone(seconds=0.4),))
+    source = synth.write(tmp_path / "a.mp4", spec)
+    target = tmp_path / f"mask{preset.suffix}"
+    mask(source, target, preset)
+    size_bytes = target.stat().st_size
+    target.unlink()
+    for left in (0, size_bytes // 3, size_bytes - 300, size_bytes - 1):
+        with disk_of(left), pytest.raises(OutputFailed, match="cannot be written"):
+            mask(source, target, preset)
+        assert not target.exists()
+
+
+@pytest.mark.parametrize("span", [Span(0, None), Span(6_000, None)])
+def test_a_disk_that_fills_up_is_no_fault_of_the_clip(tmp_path: Path, span: Span) -> None:
+    """Nor when a span is cut, whether it is copied whole or by packets."""
+    source = synth.write(tmp_path / "a.mp4", Spec(keyframe_every=3))
+    for left in (0, 1000):
+        with disk_of(left), pytest.raises(OutputFailed):
+            cut(source, span, tmp_path / "cut.mp4")

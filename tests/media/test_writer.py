@@ -1,0 +1,200 @@
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from foremask.errors import Internal, PresetUnsuitable
+from foremask.media.mask_file import Written
+from foremask.media.presets import check_preset
+from foremask.media.probe import describe
+from foremask.media.reader import VideoReader
+from foremask.media.writer import MaskWriter
+from foremask.options import Preset
+from tests.support import synth
+from tests.support.synth import Spec
+
+
+def sheet(width: int = 320, height: int = 180) -> NDArray[np.uint8]:
+    """Flat black and white, a ramp, steps and one-pixel lines."""
+    mask = np.zeros((height, width), np.uint8)
+    mask[: height // 3, width // 2 :] = 255
+    mask[height // 3 : 2 * height // 3] = np.linspace(0, 255, width).astype(np.uint8)
+    mask[2 * height // 3 :, ::8] = 255
+    return mask
+
+
+def write(folder: Path, preset: Preset, masks: list[NDArray[np.uint8]]) -> tuple[Path, Written]:
+    height, width = masks[0].shape
+    source = synth.write(
+        folder / "a.mp4",
+        Spec(width, height, pts=synth.even(len(masks), Fraction(30)), pixel_format="yuv444p"),
+    )
+    target = folder / f"mask{preset.suffix}"
+    with VideoReader(source) as reader, MaskWriter(target, preset, reader.clip, None) as writer:
+        for mask, frame in zip(masks, reader, strict=True):
+            writer.write(mask, frame)
+        written = writer.finish(reader.end_pts, reader.time_base)
+    return target, written
+
+
+@pytest.mark.parametrize("preset", Preset)
+def test_grey_levels_come_back(tmp_path: Path, preset: Preset) -> None:
+    """Flat areas within 2 levels of 255, and the mean error of the whole sheet below 0.5."""
+    mask = sheet()
+    target, _ = write(tmp_path, preset, [mask] * 3)
+    found = synth.decode_grey(target)[1].astype(int)
+    height, width = mask.shape
+    top = slice(4, height // 3 - 4)
+    assert found[top, 4 : width // 2 - 4].max() <= 2
+    assert found[top, width // 2 + 4 : -4].min() >= 253
+    assert np.abs(found - mask).mean() < 0.5
+    ramp = found[height // 2].astype(float)
+    assert np.all(np.diff(ramp[2:-2]) >= -2)
+
+
+def subject(width: int, height: int, step: int) -> NDArray[np.uint8]:
+    """A disc with an uneven outline, soft by one to four pixels, somewhere else at each step."""
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    across, down = columns - 90 - 9.3 * step, rows - height / 2 - 4 * np.sin(step)
+    angle = np.arctan2(down, across)
+    outline = 60 + 8 * np.sin(3 * angle + step) + 3 * np.sin(11 * angle - step)
+    inside = (outline - np.hypot(across, down)) / (2.5 + 1.5 * np.sin(2 * angle))
+    return np.asarray(np.rint(255 * np.clip(0.5 + inside, 0, 1)), np.uint8)
+
+
+WORST = dict.fromkeys(Preset, 1) | dict.fromkeys((Preset.MP4_H264, Preset.MKV_H264), 4)
+WORST[Preset.MOV_PRORESKS], WORST[Preset.GIF] = 2, 0
+
+
+@pytest.mark.parametrize("preset", Preset)
+def test_nothing_rings_around_a_subject_that_moves(tmp_path: Path, preset: Preset) -> None:
+    """A keyer sees ringing as dirt: HEVC and VP9 are exact but for limited range, H.264 is within 4 levels."""
+    masks = [subject(640, 360, step) for step in range(12)]
+    target, _ = write(tmp_path, preset, masks)
+    found = synth.decode_grey(target)
+    worst = [
+        int(np.abs(one.astype(int) - mask).max()) for one, mask in zip(found, masks, strict=True)
+    ]
+    assert max(worst) <= WORST[preset]
+
+
+@pytest.mark.parametrize("preset", [p for p in Preset if "h265" in p.value])
+@pytest.mark.parametrize(("width", "height"), [(16, 16), (32, 32), (16, 54), (64, 64), (70, 66)])
+def test_small_hevc_masks_come_back(
+    tmp_path: Path, preset: Preset, width: int, height: int
+) -> None:
+    """Stripes that move: x265 ruins each picture after the first that is one block of 16 or 32."""
+    slant = np.add.outer(np.arange(height), np.arange(width))
+    masks = [np.where((slant + 2 * step) % 23 < 9, 255, 0).astype(np.uint8) for step in range(8)]
+    target, _ = write(tmp_path, preset, masks)
+    for found, mask in zip(synth.decode_grey(target), masks, strict=True):
+        assert np.abs(found.astype(int) - mask).max() <= 2
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(64, 64), (64, 130), (40, 33), (58, 61), (48, 200), (66, 64), (130, 20)]
+)
+def test_hevc_masks_of_one_column_of_blocks_come_back(
+    tmp_path: Path, width: int, height: int
+) -> None:
+    """Noise: x265 ruins every other picture that is no wider than a block of 64, however high."""
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        masks = [255 * rng.integers(0, 2, (height, width), dtype=np.uint8) for _ in range(8)]
+        target, _ = write(tmp_path, Preset.MP4_H265, masks)
+        for found, mask in zip(synth.decode_grey(target), masks, strict=True):
+            assert np.abs(found.astype(int) - mask).max() <= 2
+
+
+@pytest.mark.parametrize("preset", Preset)
+def test_all_grey_levels_are_neutral(tmp_path: Path, preset: Preset) -> None:
+    """Nothing in a mask has a colour."""
+    target, _ = write(tmp_path, preset, [sheet(49, 31)])
+    with av.open(str(target)) as opened:
+        rgb = next(opened.decode(video=0)).to_ndarray(format="rgb24").astype(int)
+    assert (rgb.max(axis=2) - rgb.min(axis=2)).max() <= 2
+
+
+@pytest.mark.parametrize("preset", [p for p in Preset if p is not Preset.GIF])
+def test_masks_are_limited_range_and_say_so(tmp_path: Path, preset: Preset) -> None:
+    """Browsers read limited range exactly; the tags name BT.709."""
+    target, _ = write(tmp_path, preset, [sheet()])
+    with av.open(str(target)) as opened:
+        frame = next(opened.decode(video=0))
+        assert (frame.color_range, frame.colorspace) == (1, 1)
+        step = 4 if frame.format.components[0].bits == 10 else 1
+        kind = np.uint16 if step == 4 else np.uint8
+        luma = np.frombuffer(frame.planes[0], kind)
+        assert abs(int(luma[8 * frame.planes[0].line_size // luma.itemsize + 20]) - 16 * step) <= 1
+
+
+@pytest.mark.parametrize(
+    ("preset", "tag"),
+    [(Preset.MP4_H264, "avc1"), (Preset.MP4_H265, "hvc1"), (Preset.MOV_H265, "hvc1")],
+)
+def test_players_find_the_tags_they_know(tmp_path: Path, preset: Preset, tag: str) -> None:
+    """Apple's players take HEVC as hvc1 only."""
+    target, _ = write(tmp_path, preset, [sheet()])
+    with av.open(str(target)) as opened:
+        assert opened.streams.video[0].codec_context.codec_tag == tag
+
+
+@pytest.mark.parametrize("preset", [Preset.MP4_H264, Preset.MOV_PRORESKS])
+def test_the_header_comes_first(tmp_path: Path, preset: Preset) -> None:
+    """A player can start before the whole mask has arrived."""
+    target, _ = write(tmp_path, preset, [sheet()] * 3)
+    data = target.read_bytes()
+    assert data.index(b"moov") < data.index(b"mdat")
+
+
+def test_what_was_written_is_told(tmp_path: Path) -> None:
+    """Frames, duration and size are those of the file."""
+    target, written = write(tmp_path, Preset.MP4_H264, [sheet()] * 6)
+    assert written.frames_out == 6
+    assert written.duration_s == pytest.approx(0.2)
+    assert written.duration_drift_ms == 0
+    assert written.bytes == target.stat().st_size
+    assert describe(target).frames == 6
+
+
+def test_a_mask_of_another_size_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
+    """Half a mask is none."""
+    source = synth.write(tmp_path / "a.mp4")
+    target = tmp_path / "mask.mp4"
+    with VideoReader(source) as reader:
+        frame = next(iter(reader))
+        wrong = np.zeros((10, 10), np.uint8)
+        with (
+            pytest.raises(Internal, match="10x10"),
+            MaskWriter(target, Preset.MP4_H264, reader.clip, None) as writer,
+        ):
+            writer.write(wrong, frame)
+    assert not target.exists()
+
+
+def black(source: Path, target: Path) -> None:
+    with VideoReader(source) as reader, MaskWriter(target, Preset.GIF, reader.clip, None) as writer:
+        for frame in reader:
+            writer.write(np.zeros((reader.clip.height, reader.clip.width), np.uint8), frame)
+        writer.finish(reader.end_pts, reader.time_base)
+
+
+CROWDED = {
+    "in the middle": (0, 3000, 3030, 3060, 3090, 9000, 12_000),
+    "at the end": (0, 3000, 6000, 6055, 6110),
+}
+
+
+@pytest.mark.parametrize("where", CROWDED)
+def test_a_gif_is_refused_where_it_would_come_late(tmp_path: Path, where: str) -> None:
+    """Frames closer together than hundredths of a second, though the average is low: no mask, and a reason."""
+    spec = Spec(pts=CROWDED[where], last_duration=55)
+    source = synth.write(tmp_path / "a.mp4", spec)
+    target = tmp_path / "mask.gif"
+    check_preset(describe(source), Preset.GIF)
+    with pytest.raises(PresetUnsuitable, match=r"ms late; use one of mp4_h264"):
+        black(source, target)
+    assert not target.exists()

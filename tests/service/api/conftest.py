@@ -1,0 +1,142 @@
+"""The real API in a process of its own, over the real PostgreSQL, and an origin to fetch clips from."""
+
+import asyncio
+import contextlib
+import dataclasses
+import ipaddress
+import multiprocessing
+import socket
+import time
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from foremask.service.api.application import run
+from foremask.service.jobs.database import Database, open_database
+from foremask.service.jobs.tokens import TokenLimits, create_token
+from foremask.service.settings import Settings
+from foremask.service.storage.objects import Objects, local_url, open_objects
+from tests.service.api import clip_server, clips
+
+TOKEN = "a-known-token-for-tests"
+PLENTY = TokenLimits(rate_per_minute=600_000, burst=100_000, concurrent=100_000)
+
+
+@dataclasses.dataclass(frozen=True)
+class Running:
+    """A service to talk to, and what lies behind it."""
+
+    url: str
+    settings: Settings
+    database_url: str
+    token: str = TOKEN
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every call carries."""
+        return {"api_token": self.token}
+
+    @asynccontextmanager
+    async def database(self) -> AsyncGenerator[Database]:
+        """Its database."""
+        async with open_database(self.database_url) as database:
+            yield database
+
+    async def objects(self) -> Objects:
+        """Its object store."""
+        url = self.settings.objects_url or local_url(self.settings.data_dir / "objects")
+        return await open_objects(url, self.settings.base_url)
+
+    def new_token(self, limits: TokenLimits = PLENTY) -> dict[str, str]:
+        """The headers of a token of one's own."""
+
+        async def make() -> str:
+            async with self.database() as database:
+                return (await create_token(database, "test", limits))[0]
+
+        return {"api_token": asyncio.run(make())}
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running(database_url: str, data_dir: Path, **changes: object) -> Generator[Running]:
+    """Start an API process, wait until it is ready, stop it as a signal does."""
+    settings = dataclasses.replace(
+        Settings(
+            data_dir=data_dir,
+            port=free_port(),
+            database_url=database_url,
+            allow_private=(ipaddress.ip_network("127.0.0.0/8"),),
+        ),
+        **changes,  # type: ignore[arg-type]
+    )
+    process = multiprocessing.get_context("spawn").Process(target=run, args=(settings,))
+    process.start()
+    service = Running(settings.base_url, settings, database_url)
+    try:
+        until, answer = time.monotonic() + 90, "no answer"
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                ready = httpx.get(f"{service.url}/readyz")
+                answer = ready.text
+                if ready.status_code == 200:
+                    break
+            assert process.is_alive(), "the API ended"
+            assert time.monotonic() < until, f"the API is not ready: {answer}"
+            time.sleep(0.05)
+        yield service
+    finally:
+        process.terminate()
+        process.join(30)
+        assert process.exitcode is not None, "the API did not stop"
+
+
+def bootstrap(database_url: str) -> None:
+    """Make the known token, with limits that no test meets by accident."""
+
+    async def make() -> None:
+        async with open_database(database_url) as database:
+            await create_token(database, "tests", PLENTY, secret=TOKEN)
+
+    asyncio.run(make())
+
+
+@pytest.fixture(scope="module")
+def service(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
+    """One API process for the tests of a module."""
+    bootstrap(database_url)
+    with running(database_url, tmp_path_factory.mktemp("data")) as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of all clips."""
+    folder = tmp_path_factory.mktemp("clips")
+    for name, draw in clips.DRAWN.items():
+        draw(folder / name)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def clip_origin(drawn: Path) -> Generator[str]:
+    """The address at which the clips are served."""
+    with clip_server.serving(drawn) as address:
+        yield address
+
+
+@pytest.fixture
+def client(service: Running) -> Generator[httpx.Client]:
+    """Speaks to the service, with the token."""
+    with httpx.Client(base_url=service.url, headers=service.headers, timeout=40) as client:
+        yield client

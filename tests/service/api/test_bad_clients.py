@@ -1,0 +1,231 @@
+"""Clients that send what no client should, or too much, or nothing: raw sockets against the real service."""
+
+import contextlib
+import json
+import socket
+import time
+from collections.abc import Generator
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.service.api.conftest import Running, bootstrap, running
+from tests.service.api.patient import http
+
+pytestmark = pytest.mark.postgres
+
+LIMIT = 40
+
+
+@pytest.fixture(scope="module")
+def few(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
+    """A service that takes few connections."""
+    bootstrap(database_url)
+    with running(database_url, tmp_path_factory.mktemp("few"), connections=LIMIT) as service:
+        yield service
+
+
+def dial(service: Running) -> socket.socket:
+    """A connection."""
+    return socket.create_connection(("127.0.0.1", service.settings.port), timeout=30)
+
+
+def hear(raw: socket.socket) -> bytes:
+    """All that the service sends until it closes."""
+    heard = b""
+    with contextlib.suppress(ConnectionError):
+        while block := raw.recv(65_536):
+            heard += block
+    return heard
+
+
+def refused(answer: bytes, code: int, reason: str) -> dict[str, Any]:
+    """Check that the last answer is our refusal and the connection's end; its error."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status, *lines = head.decode().split("\r\n")
+    assert status == f"HTTP/1.1 {code} {HTTPStatus(code).phrase}", answer[:300]
+    headers = {
+        name.lower(): value.strip() for name, _, value in (each.partition(":") for each in lines)
+    }
+    assert (headers["connection"], headers["content-type"]) == ("close", "application/json")
+    reported: dict[str, Any] = json.loads(body)
+    assert reported["request_id"] == headers["x-request-id"]
+    assert (reported["error"]["code"], reported["error"]["reason"]) == (code, reason)
+    assert reported["error"]["message"] == HTTPStatus(code).phrase
+    assert len(reported["error"]["details"]) > 10
+    return reported["error"]  # type: ignore[no-any-return]
+
+
+NONSENSE = {
+    "zeros": (b"\0" * 64, 400, "bad_http"),
+    "another version": (b"GET /healthz HTTP/9.9\r\n\r\n", 400, "bad_http"),
+    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(60), 400, "bad_http"),
+    "unknown method": (
+        b"FROBNICATE /healthz HTTP/1.1\r\nHost: a\r\n\r\n",
+        405,
+        "method_not_allowed",
+    ),
+    "two lengths": (
+        b"POST /v2/video/probe HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+        400,
+        "bad_http",
+    ),
+    "length and chunks": (
+        b"POST /v2/video/probe HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+        "bad_http",
+    ),
+    "a bad header": (b"GET /healthz HTTP/1.1\r\nHost a\r\n\r\n", 400, "bad_http"),
+    "a bare CONNECT": (b"CONNECT example.com:80 HTTP/1.1\r\nHost: a\r\n\r\n", 400, "bad_http"),
+    "an umlaut in the path": ("GET /ä HTTP/1.1\r\nHost: a\r\n\r\n".encode(), 400, "bad_http"),
+    "a long line": (b"GET /" + b"a" * (16 << 10) + b" HTTP/1.1\r\n\r\n", 414, "target_too_long"),
+    "a long header": (
+        b"GET /healthz HTTP/1.1\r\nCookie: " + b"a" * (64 << 10) + b"\r\n\r\n",
+        431,
+        "headers_too_large",
+    ),
+    "many headers": (
+        b"GET /healthz HTTP/1.1\r\n" + b"a: b\r\n" * 12_000 + b"\r\n",
+        431,
+        "headers_too_large",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NONSENSE)
+def test_what_the_parser_refuses_is_answered_as_everything_else(few: Running, name: str) -> None:
+    """JSON, a request_id and the end of the connection, whatever was wrong."""
+    sent, code, reason = NONSENSE[name]
+    with dial(few) as raw:
+        raw.sendall(sent)
+        began = time.monotonic()
+        refused(hear(raw), code, reason)
+        assert time.monotonic() - began < 5
+    assert http.get(f"{few.url}/healthz").status_code == 200
+
+
+def test_a_bad_chunk_is_the_answer_to_its_own_request(few: Running) -> None:
+    """The body breaks while its handler reads it; nobody else's answer is in its place."""
+    head = (
+        f"POST /v2/video/probe HTTP/1.1\r\nHost: a\r\napi_token: {few.token}\r\n"
+        "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    )
+    with dial(few) as raw:
+        raw.sendall(head.encode() + b"1\r\n{\r\n")
+        time.sleep(0.3)
+        raw.sendall(b"zz\r\n}\r\n")
+        refused(hear(raw), 400, "bad_http")
+
+
+def test_nonsense_behind_a_request_is_answered_behind_its_answer(few: Running) -> None:
+    """In one packet: first 200, then 400; and a crowd of requests is no way around it."""
+    with dial(few) as raw:
+        raw.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n\0\0\0\0")
+        first, _, rest = hear(raw).partition(b'{"status":"ok"}')
+        assert first.startswith(b"HTTP/1.1 200 OK")
+        refused(rest, 400, "bad_http")
+    with dial(few) as raw:
+        raw.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n" * 100)
+        heard = hear(raw)
+    assert 1 <= heard.count(b"HTTP/1.1 200 OK") <= 20
+    refused(heard[heard.rindex(b"HTTP/1.1 ") :], 400, "bad_http")
+
+
+def test_headers_that_fit_are_taken(few: Running) -> None:
+    """A line just short of 16 KiB, headers just short of 64 KiB; three requests in one packet."""
+    path = "/healthz?" + "a" * ((16 << 10) - 9)
+    assert httpx.get(few.url + path, headers={"cookie": "b" * 48_000}).status_code == 200
+    with dial(few) as raw:
+        one = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
+        raw.sendall(one + one + one.replace(b"Host: a", b"Host: a\r\nConnection: close"))
+        assert hear(raw).count(b'{"status":"ok"}') == 3
+
+
+@pytest.mark.parametrize("sent", [b"GET /healthz HTTP/1.1\r\nCookie: ", b"GET /", b"POST /v2/video/upload HTTP/1.1\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n1;"], ids=["header", "line", "chunk extension"])  # fmt: skip
+def test_an_endless_line_ends_soon(few: Running, sent: bytes) -> None:
+    """What follows is not read for 16 s, nor kept: after some hundred kilobytes the service has closed."""
+    with dial(few) as raw:
+        raw.sendall(sent)
+        count = 0
+        with contextlib.suppress(ConnectionError):
+            while count < 64 << 20:
+                count += raw.send(b"a" * 65_536)
+        assert count < 32 << 20
+    assert http.get(f"{few.url}/healthz").elapsed.total_seconds() < 1
+
+
+def test_who_dribbles_headers_is_told_after_ten_seconds(few: Running) -> None:
+    """A byte a second keeps no connection; silence alone is closed without a word."""
+    began = time.monotonic()
+    with dial(few) as silent, dial(few) as slow, dial(few) as body:
+        body.sendall(b"POST /v2/uploads HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; "
+                     b"boundary=b\r\nContent-Length: 100000\r\n\r\n--b")  # fmt: skip
+        slow.sendall(b"GET /healthz HTTP/1.1\r\nCookie: ")
+        for _ in range(6):
+            time.sleep(1)
+            slow.sendall(b"c")
+        assert hear(silent) == b""
+        refused(hear(slow), 408, "request_too_slow")
+        refused(hear(body), 408, "request_too_slow")
+    assert 9 < time.monotonic() - began < 20
+
+
+def test_the_silent_make_room(few: Running) -> None:
+    """Three times as many silent connections as there may be: whoever asks something is answered at once."""
+    crowd = [dial(few) for _ in range(3 * LIMIT)]
+    try:
+        for _ in range(5):
+            answer = http.get(f"{few.url}/healthz")
+            assert answer.status_code == 200
+            assert answer.elapsed.total_seconds() < 1
+        reported = http.get(f"{few.url}/v2/status/none", headers=few.headers)
+        assert reported.json()["error"]["reason"] == "request_unknown"
+    finally:
+        for each in crowd:
+            each.close()
+
+
+def test_a_request_that_is_on_its_way_is_not_taken_for_silence(few: Running) -> None:
+    """Half as many again connect before the first one's request arrives: it is answered."""
+    with contextlib.ExitStack() as crowd:
+        first, *_ = [crowd.enter_context(dial(few)) for _ in range(LIMIT + LIMIT // 2)]
+        first.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        assert hear(first).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_health_is_answered_though_every_connection_is_at_work(few: Running) -> None:
+    """Beyond the limit the watchers are served and others told to come again: 503 with Retry-After."""
+    head = (
+        f"POST /v2/video/probe HTTP/1.1\r\nHost: a\r\napi_token: {few.token}\r\n"
+        "Content-Type: application/json\r\nContent-Length: 100000\r\n\r\n{"
+    ).encode()
+    crowd = [dial(few) for _ in range(LIMIT)]
+    try:
+        for each in crowd:
+            each.sendall(head)
+        time.sleep(0.5)
+        for path in ("/healthz", "/readyz"):
+            assert http.get(few.url + path).status_code == 200
+        busy = http.get(f"{few.url}/v2/status/none", headers=few.headers)
+        assert (busy.status_code, busy.json()["error"]["reason"]) == (503, "unavailable")
+        assert busy.headers["retry-after"] == "1"
+    finally:
+        for each in crowd:
+            each.close()
+
+
+def test_an_upgrade_that_nobody_knows_is_ignored(few: Running, tmp_path: Path) -> None:
+    """curl --http2 asks for one: the answer is the usual one, and the connection ends."""
+    with dial(few) as raw:
+        raw.sendall(
+            b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+            b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n\r\n"
+        )
+        heard = hear(raw)
+    assert heard.startswith(b"HTTP/1.1 200 OK")
+    assert heard.endswith(b'{"status":"ok"}')

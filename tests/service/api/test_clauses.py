@@ -1,0 +1,278 @@
+"""The clauses of the wire contract that a client of the hosted service leans on without saying so."""
+
+import asyncio
+import json
+import time
+from datetime import datetime, timedelta
+from email.utils import format_datetime, parsedate_to_datetime
+from http.client import HTTPConnection
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from foremask.service.api.job_routes import SUBMIT_PATHS
+from foremask.service.jobs.tokens import TokenLimits
+from foremask.service.settings import read_settings
+from tests.service.api.conftest import Running
+from tests.service.api.patient import http
+from tests.service.api.test_decisions import PATH, assert_refused
+from tests.service.api.test_files import form, send
+from tests.service.api.work import complete
+from tests.service.api.worker import working
+
+pytestmark = pytest.mark.postgres
+
+RECEIVER = "/v2/playground/webhooks"
+
+
+@pytest.fixture(scope="module")
+def uploaded(service: Running, drawn: Path) -> str:
+    """The file_url of a clip that is good."""
+    given = form(service, media_type="video/mp4")
+    assert send(given, (drawn / "good.mp4").read_bytes()).status_code == 204
+    return str(given["file_url"])
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/foreground_mask",
+        "/v2/video/generate/foreground_mask",
+        "/v2/video/edit/foreground_mask",
+        "/v2/video/segment/foreground_mask",
+    ],
+)
+def test_every_path_of_the_call_is_the_same_call(
+    service: Running, uploaded: str, path: str
+) -> None:
+    """The vendor's SDK, collection and document name different ones; a key made under one is known under all."""
+    assert path in SUBMIT_PATHS
+    headers = {**service.headers, "Idempotency-Key": "any-path"}
+    made = http.post(service.url + path, json={"video": uploaded}, headers=headers)
+    again = http.post(service.url + PATH, json={"video": uploaded}, headers=headers)
+    assert made.status_code == 202
+    assert made.json() == again.json()
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [TokenLimits(rate_per_minute=1, burst=1), TokenLimits(quota=1), TokenLimits(concurrent=1)],
+    ids=["rate", "quota", "concurrent"],
+)
+def test_the_same_request_again_is_answered_by_a_token_that_has_nothing_left(
+    service: Running, uploaded: str, limits: TokenLimits
+) -> None:
+    """An idempotent replay comes before rate and quota; another body under the key is still refused."""
+    headers = {**service.new_token(limits), "Idempotency-Key": "once"}
+    first = http.post(service.url + PATH, json={"video": uploaded}, headers=headers)
+    assert first.status_code == 202
+    for _ in range(3):
+        again = http.post(service.url + PATH, json={"video": uploaded}, headers=headers)
+        assert (again.status_code, again.json()) == (202, first.json())
+        assert int(again.headers["ratelimit-remaining"]) >= 0
+    other = http.post(service.url + PATH, json={"video": "http://a.invalid"}, headers=headers)
+    assert_refused(other, 422, "idempotency_mismatch", "Idempotency-Key")
+    new = http.post(
+        service.url + PATH, json={"video": uploaded}, headers={**headers, "Idempotency-Key": "2"}
+    )
+    assert new.status_code in (403, 429)
+
+
+def test_null_is_absence(service: Running, uploaded: str) -> None:
+    """In each optional field; the body with nulls and the one without are one request to a key."""
+    headers = {**service.headers, "Idempotency-Key": "null"}
+    names = ("output_container_and_codec", "quality", "webhook_url", "sync", "unknown")
+    nulls = {"video": uploaded, **dict.fromkeys(names)}
+    made = http.post(service.url + PATH, json=nulls, headers=headers)
+    assert made.status_code == 202
+    bare = http.post(service.url + PATH, json={"video": uploaded}, headers=headers)
+    assert bare.json() == made.json()
+    form(service, media_type=None)  # type: ignore[arg-type]
+
+
+def test_the_webhook_carries_the_bytes_of_the_status(
+    service: Running, uploaded: str, tmp_path: Path
+) -> None:
+    """Byte for byte what a read of the status gives at that time, with a link that lives as long."""
+    headers = service.new_token()
+    url = http.get(service.url + RECEIVER, headers=headers).json()["result"]["url"]
+    with working(service, tmp_path):
+        body = {"video": uploaded, "webhook_url": url}
+        made = http.post(service.url + PATH, json=body, headers=headers).json()
+        until = time.monotonic() + 60
+        reads: list[str] = []
+        while True:
+            status = http.get(made["status_url"], headers=headers)
+            reads.append(status.text)
+            kept = http.get(service.url + RECEIVER, headers=headers).json()["result"]["deliveries"]
+            if kept:
+                break
+            assert time.monotonic() < until, status.text
+            time.sleep(0.05)
+    reads.append(http.get(made["status_url"], headers=headers).text)  # the hour may have turned
+    assert kept[0]["body"] in reads
+    assert '"COMPLETED"' in kept[0]["body"]
+
+
+def test_an_unreadable_record_and_an_unknown_id_say_so_in_the_hosted_words(
+    service: Running,
+) -> None:
+    """NOT_FOUND stands beside our error, for reading and for cancelling."""
+    for method in ("GET", "DELETE"):
+        answer = http.request(method, f"{service.url}/v2/status/none", headers=service.headers)
+        assert answer.json()["status"] == "NOT_FOUND"
+        assert_refused(answer, 404, "request_unknown")
+
+
+def test_a_result_that_is_gone_is_never_completed(
+    service: Running, uploaded: str, drawn: Path
+) -> None:
+    """ERROR 410, for whoever is told COMPLETED reads the URL."""
+    made = http.post(service.url + PATH, json={"video": uploaded}, headers=service.headers).json()
+    asyncio.run(complete(service, made["request_id"], drawn / "good.mp4"))
+    body = http.get(made["status_url"], headers=service.headers).json()
+    assert (body["status"], body["result"]["video_url"]) == (
+        "COMPLETED",
+        body["result"]["mask_url"],
+    )
+
+    async def expire() -> None:
+        async with service.database() as database:
+            await database.all(
+                "update jobs set expired_at = now() where id = %s", (made["request_id"],)
+            )
+
+    asyncio.run(expire())
+    answer = http.get(made["status_url"], headers=service.headers)
+    body = answer.json()
+    assert (answer.status_code, body["status"]) == (200, "ERROR")
+    assert "result" not in body
+    assert (body["error"]["code"], body["error"]["reason"]) == (410, "result_expired")
+    assert body["error"]["message"] == "Gone"
+
+
+@pytest.mark.parametrize(
+    ("asked", "sent"),
+    [
+        ("video/", "video/mp4"),
+        ("video/", "video/"),
+        ("image/gif", "image/gif"),
+        (None, "image/gif"),
+    ],
+)
+def test_uploads_take_the_types_that_the_vendors_client_sends(
+    service: Running, asked: str | None, sent: str
+) -> None:
+    """``video/`` for an ending that it does not know, ``image/gif`` for a GIF."""
+    body: dict[str, Any] = {} if asked is None else {"media_type": asked}
+    given = form(service, **body)
+    assert send(given, b"GIF89a", sent).status_code == 204
+    fetched = http.get(given["file_url"])
+    assert fetched.content == b"GIF89a"
+    if asked == "image/gif":
+        assert fetched.headers["content-type"] == "image/gif"
+
+
+def test_text_that_is_named_a_clip_is_not_a_video(service: Running) -> None:
+    """422 not_a_video, and not a container of which nobody has heard."""
+    given = form(service)
+    assert send(given, b"Dear all,\nthe clip is attached.\n").status_code == 204
+    body = {"video": given["file_url"]}
+    answer = http.post(service.url + PATH, json=body, headers=service.headers)
+    assert_refused(answer, 422, "not_a_video", "video")
+
+
+def test_a_token_may_end_in_a_blank_or_a_newline(service: Running) -> None:
+    """As the file ends from which it was read: over HTTP, and in the operator's settings."""
+    for name, value in (
+        ("api_token", f"{service.token} "),
+        ("x-api-key", f"\t{service.token}  "),
+        ("Authorization", f"Bearer {service.token} "),
+    ):
+        assert _reason(service, {name: value}) == "request_unknown"
+    assert _reason(service, {"api_token": " "}) == "token_missing"
+    settings = read_settings({"FOREMASK_BOOTSTRAP_TOKEN": f"{service.token}\n"})
+    assert settings.bootstrap_token == service.token
+    with pytest.raises(Exception, match="without a space"):
+        read_settings({"FOREMASK_BOOTSTRAP_TOKEN": f"{service.token} x"})
+
+
+def _reason(service: Running, headers: dict[str, str]) -> str:
+    """What a read of no job is refused with, by a client that sends its headers as they are."""
+    connection = HTTPConnection("127.0.0.1", service.settings.port, timeout=30)
+    connection.request("GET", "/v2/status/none", headers=headers)
+    body = json.loads(connection.getresponse().read())
+    connection.close()
+    return str(body["error"]["reason"])
+
+
+def test_head_is_answered_wherever_get_is(service: Running, uploaded: str, drawn: Path) -> None:
+    """The same status and headers, without the body."""
+    made = http.post(service.url + PATH, json={"video": uploaded}, headers=service.headers).json()
+    asyncio.run(complete(service, made["request_id"], drawn / "good.mp4"))
+    status = made["status_url"]
+    masks = f"{service.url}/v2/playground/masks/{made['request_id']}"
+    paths = ("", "/docs", "/static/docs.js", "/openapi.json", "/healthz", "/readyz", "/metrics")
+    for url in (
+        *(service.url + path for path in paths),
+        status,
+        f"{status}/strip",
+        masks,
+        service.url + RECEIVER,
+        f"{service.url}/v2/status/none",
+    ):
+        get, head = (
+            http.request(method, url, headers=service.headers) for method in ("GET", "HEAD")
+        )
+        assert (head.status_code, head.content) == (get.status_code, b""), url
+        assert head.headers["content-type"] == get.headers["content-type"]
+        if "metrics" not in url:
+            assert head.headers["content-length"] == get.headers["content-length"]
+
+
+@pytest.fixture(scope="module")
+def mask(service: Running, uploaded: str, drawn: Path) -> str:
+    """The link to a mask."""
+    made = http.post(service.url + PATH, json={"video": uploaded}, headers=service.headers).json()
+    asyncio.run(complete(service, made["request_id"], drawn / "good.mp4"))
+    body = http.get(made["status_url"], headers=service.headers).json()
+    return str(body["result"]["video_url"])
+
+
+def test_a_range_may_depend_on_the_date(mask: str) -> None:
+    """If-Range with the file's own date gives the range; with any other, before or after, the whole file."""
+    head = http.head(mask).headers
+    at: datetime = parsedate_to_datetime(head["last-modified"])
+    asked = {"Range": "bytes=0-3"}
+    part = http.get(mask, headers={**asked, "If-Range": head["last-modified"]})
+    assert (part.status_code, len(part.content)) == (206, 4)
+    for other in (
+        format_datetime(at - timedelta(hours=1), usegmt=True),
+        format_datetime(at + timedelta(hours=1), usegmt=True),
+        "yesterday",
+        f"W/{head['etag']}",
+    ):
+        assert http.get(mask, headers={**asked, "If-Range": other}).status_code == 200
+
+
+def test_a_version_may_be_demanded(mask: str) -> None:
+    """If-Match and If-Unmodified-Since: 412 with our error for another version."""
+    head = http.head(mask).headers
+    for right in (
+        {"If-Match": head["etag"]},
+        {"If-Match": f'"other", {head["etag"]}'},
+        {"If-Match": "*"},
+        {"If-Unmodified-Since": head["last-modified"]},
+        {"If-Unmodified-Since": "no date"},
+        {"If-Match": head["etag"], "If-Unmodified-Since": "Mon, 01 Jan 2001 00:00:00 GMT"},
+    ):
+        assert http.get(mask, headers=right).status_code == 200, right
+    for wrong, param in (
+        ({"If-Match": '"other"'}, "If-Match"),
+        ({"If-Match": f"W/{head['etag']}"}, "If-Match"),
+        ({"If-Unmodified-Since": "Mon, 01 Jan 2001 00:00:00 GMT"}, "If-Unmodified-Since"),
+        ({"If-Match": '"other"', "If-None-Match": head["etag"]}, "If-Match"),
+    ):
+        assert_refused(http.get(mask, headers=wrong), 412, "precondition_failed", param)
+        assert http.head(mask, headers=wrong).status_code == 412

@@ -1,0 +1,77 @@
+"""The OpenAPI document: it is what the service does, tried by a machine."""
+
+from typing import Any
+
+import pytest
+from benchmarks.endurance.contract import examine
+from litestar import Litestar
+from litestar.di import Provide
+
+from foremask.errors import BY_REASON
+from foremask.options import Preset
+from foremask.service.api.application import HANDLERS
+from foremask.service.api.openapi import build
+from tests.service.api.conftest import Running
+from tests.service.api.patient import http
+
+PAGES = {"/", "/static/{name}"}
+
+
+def test_every_route_is_described() -> None:
+    """Neither a route without a description nor the other way round."""
+    app = Litestar(HANDLERS, openapi_config=None, dependencies={"service": Provide(_none)})
+    routes = {
+        (each.path_format.replace("{job}", "{request_id}"), method.lower())
+        for each in app.routes
+        for method in getattr(each, "methods", ())
+        if each.path_format not in PAGES and method != "OPTIONS"
+    }
+    assert routes == {
+        (path, method) for path, methods in build()["paths"].items() for method in methods
+    }
+
+
+async def _none() -> None:
+    """No service: nothing is called."""
+
+
+def test_the_document_knows_presets_and_reasons() -> None:
+    """The nine presets, and each reason that HTTP can give, under its own status."""
+    document: dict[str, Any] = build()
+    assert document["openapi"] == "3.1.0"
+    assert set(document["components"]["schemas"]["Preset"]["enum"]) == set(Preset)
+    reported: dict[str, int] = {}
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            for status, answer in operation["responses"].items():
+                schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
+                for part in schema.get("allOf", [])[1:]:
+                    error = part["properties"]["error"]["properties"]
+                    assert error["code"]["const"] == int(status)
+                    reported |= {reason: int(status) for reason in error["reason"]["enum"]}
+    anywhere = {"path_unknown", "method_not_allowed"}  # of no operation
+    anywhere |= {"bad_http", "target_too_long", "headers_too_large", "request_too_slow"}
+    later = {
+        "cancelled",
+        "result_expired",
+        "timed_out",
+        "worker_crashed",
+        "object_lost",
+    }  # of a job's status
+    elsewhere = {"settings_invalid", "promise_broken", "model_unavailable", "output_failed"}
+    assert set(reported) >= set(BY_REASON) - anywhere - later - elsewhere
+    assert all(BY_REASON[reason].code == code for reason, code in reported.items())
+
+
+@pytest.mark.postgres
+def test_a_machine_that_tries_everything_finds_nothing(service: Running) -> None:
+    """schemathesis, every check; ``python -m benchmarks.endurance.contract`` does the same for longer."""
+    examined = examine(service.url, service.token, examples=5, seconds=60)
+    assert examined.passed, examined.report[-6000:]
+    assert examined.cases > 200, examined.report[-3000:]  # 374 in 25 s on two busy cores
+
+
+@pytest.mark.postgres
+def test_the_document_is_served(service: Running) -> None:
+    """As it was built, without a token."""
+    assert http.get(f"{service.url}/openapi.json").json() == build()

@@ -1,0 +1,491 @@
+"""Every row of the contract's decision table, over real HTTP, against the real service."""
+
+import asyncio
+import contextlib
+import json
+import socket
+import uuid
+from collections.abc import Generator
+from http import HTTPStatus
+from typing import Any
+
+import httpx
+import pytest
+
+from foremask.errors import CorruptVideo, ForemaskError, NoFrames, TimedOut
+from foremask.options import Preset
+from foremask.service.jobs import steps
+from foremask.service.jobs.admission import QUEUE_LIMIT
+from foremask.service.jobs.steps import StepName
+from foremask.service.jobs.tokens import TokenLimits, create_token, revoke_token
+from tests.service.api.conftest import Running
+from tests.service.api.patient import http
+
+pytestmark = pytest.mark.postgres
+
+PATH = "/v2/video/segment/foreground_mask"
+
+
+def assert_refused(
+    answer: httpx.Response, code: int, reason: str, param: str | None = None
+) -> dict[str, Any]:
+    """Check that the answer says no in the contract's form, and give its error."""
+    body = answer.json()
+    assert (answer.status_code, body["error"]["reason"]) == (code, reason), body
+    assert answer.headers["content-type"] == "application/json"
+    if reason == "request_unknown":
+        assert body.pop("status") == "NOT_FOUND"
+    assert set(body) == {"request_id", "error"}
+    assert body["request_id"] == answer.headers["x-request-id"]
+    error: dict[str, Any] = body["error"]
+    assert error["code"] == code
+    assert error["message"] == HTTPStatus(code).phrase
+    assert len(error["details"]) > 10
+    assert set(error) <= {"code", "message", "details", "reason", "param", "limit", "actual"}
+    if param is not None:
+        assert error["param"] == param
+    return error
+
+
+# Each row: what is sent as ``video`` (a path at the origin, or a whole URL), and what is answered.
+CLIPS = [
+    ("http://{origin}/status/401", 422, "url_forbidden"),
+    ("http://{origin}/status/403", 422, "url_forbidden"),
+    ("http://{origin}/status/404", 422, "url_status"),
+    ("http://{origin}/status/500", 422, "url_status"),
+    ("http://{origin}/page.mp4", 422, "not_a_video"),
+    ("http://{origin}/data.mp4", 422, "not_a_video"),
+    ("http://{origin}/huge.mp4", 413, "file_too_large"),
+    ("http://{origin}/wide.mp4", 413, "resolution_too_large"),
+    ("http://{origin}/long.mp4", 400, "duration_too_long"),
+    ("http://{origin}/many.mp4", 400, "too_many_frames"),
+    ("http://{origin}/empty.mp4", 422, "empty_file"),
+    ("http://{origin}/matroska.mkv", 415, "container_unsupported"),
+    ("http://{origin}/named-mp4.mp4", 415, "container_unsupported"),
+    ("http://{origin}/flash.flv", 415, "container_unsupported"),
+    ("http://{origin}/stream.ts", 415, "container_unsupported"),
+    ("http://{origin}/playlist.m3u8", 415, "container_unsupported"),
+    ("http://{origin}/mpeg4.mp4", 415, "codec_unsupported"),
+    ("http://{origin}/sound.mp4", 422, "no_video_stream"),
+    ("http://{origin}/no-moov.mp4", 422, "corrupt"),
+    ("http://{origin}/encrypted.mp4", 422, "encrypted"),
+    ("http://{origin}/hop/4", 422, "url_unreachable"),
+    ("http://{origin}/private", 422, "url_private"),
+    ("http://127.0.0.1:1/clip.mp4", 422, "url_unreachable"),
+    ("http://no-such-host.invalid/clip.mp4", 422, "url_unreachable"),
+    ("https://{origin}/good.mp4", 422, "url_unreachable"),
+    ("ftp://example.com/clip.mp4", 422, "url_scheme"),
+    ("file:///etc/passwd", 422, "url_scheme"),
+    ("http://user:secret@example.com/clip.mp4", 422, "url_not_allowed"),
+    ("http://93.184.215.14:22/clip.mp4", 422, "url_not_allowed"),
+    ("http://10.0.0.1/clip.mp4", 422, "url_private"),
+    ("http://169.254.169.254/latest/meta-data", 422, "url_private"),
+    ("http://[::1]/clip.mp4", 422, "url_private"),
+    ("http://[::ffff:10.0.0.1]/clip.mp4", 422, "url_private"),
+]
+
+
+@pytest.mark.parametrize(("video", "code", "reason"), CLIPS, ids=lambda each: str(each)[-40:])
+def test_a_clip_that_cannot_be_masked_is_refused_at_once(
+    client: httpx.Client, clip_origin: str, video: str, code: int, reason: str
+) -> None:
+    """The answer to the POST is the verdict, and it names the field."""
+    url = video.replace("{origin}", clip_origin.removeprefix("http://"))
+    error = assert_refused(client.post(PATH, json={"video": url}), code, reason, "video")
+    assert "10." not in error["details"] or reason != "url_private", "never print the address"
+    assert "secret" not in error["details"]
+
+
+@pytest.mark.parametrize("name", ["good.mp4", "one-frame.mp4", "just-60-s.mp4", "hop/2"], ids=str)
+def test_a_clip_that_can_be_masked_is_accepted(
+    client: httpx.Client, service: Running, clip_origin: str, name: str
+) -> None:
+    """202, and exactly the two keys."""
+    answer = client.post(PATH, json={"video": f"{clip_origin}/{name}", "unknown": [1, {"a": None}]})
+    assert answer.status_code == 202, answer.text
+    body = answer.json()
+    assert body == {
+        "request_id": answer.headers["x-request-id"],
+        "status_url": f"{service.url}/v2/status/{body['request_id']}",
+    }
+    status = client.get(body["status_url"])
+    assert (status.status_code, status.json()["status"]) == (200, "IN_PROGRESS")
+    assert status.json()["request_id"] == body["request_id"]
+
+
+def test_a_slow_origin_is_judged_later(client: httpx.Client, clip_origin: str) -> None:
+    """No verdict within the budget: the job is accepted, and its clip is not known yet."""
+    answer = client.post(PATH, json={"video": f"{clip_origin}/slow/long.mp4"})
+    assert answer.status_code == 202
+    assert 7.5 < answer.elapsed.total_seconds() < 10.5
+    assert "frames_total" not in client.get(answer.json()["status_url"]).json()
+
+
+BODIES: list[tuple[bytes, int, str]] = [
+    (b"", 400, "bad_json"),
+    (b"{", 400, "bad_json"),
+    (b"not json", 400, "bad_json"),
+    (b"[]", 400, "bad_json"),
+    (b'"text"', 400, "bad_json"),
+    (b"null", 400, "bad_json"),
+    (b'{"video": "\xff"}', 400, "bad_json"),
+    (b"\xef\xbb\xbf{}", 400, "bad_json"),
+    (b'{"video": "a", "video": "b"}', 400, "bad_json"),
+    (b'{"x": {"a": 1, "a": 2}}', 400, "bad_json"),
+    (b'{"x": NaN}', 400, "bad_json"),
+    (b'{"x": -Infinity}', 400, "bad_json"),
+    (b'{"x": ' + b"9" * 5000 + b"}", 400, "bad_json"),
+    (b'{"x": ' + b"[" * 100_000, 400, "bad_json"),
+    (b"[" * 500_000, 400, "bad_json"),
+    (b"{}", 422, "video_missing"),
+    (b'{"video": null}', 422, "video_missing"),
+    (b'{"video": 7}', 422, "video_invalid"),
+    (b'{"video": ["http://example.com/a.mp4"]}', 422, "video_invalid"),
+    (b'{"video": ""}', 422, "video_invalid"),
+    (b'{"video": "clip.mp4"}', 422, "video_invalid"),
+    (b'{"video": "http://"}', 422, "video_invalid"),
+    (b'{"video": "http://example.com/a b.mp4"}', 422, "video_invalid"),
+    (b'{"video": "http://example.com/\\u0000.mp4"}', 422, "video_invalid"),
+    (b'{"video": "http://example.com/\\ud800.mp4"}', 422, "video_invalid"),
+    (b'{"video": "http://example.com/' + b"a" * 8200 + b'"}', 422, "video_invalid"),
+    (b'{"video": "GOOD", "output_container_and_codec": "avi"}', 422, "preset_unknown"),
+    (b'{"video": "GOOD", "output_container_and_codec": 5}', 422, "preset_unknown"),
+    (b'{"video": "GOOD", "webhook_url": 5}', 422, "webhook_invalid"),
+    (b'{"video": "GOOD", "webhook_url": "nonsense"}', 422, "webhook_invalid"),
+    (b'{"video": "GOOD", "webhook_url": "ftp://example.com/hook"}', 422, "webhook_invalid"),
+    (b'{"video": "GOOD", "webhook_url": "http://10.0.0.1/hook"}', 422, "webhook_invalid"),
+    (b'{"video": "GOOD", "webhook_url": "http://a.invalid/"}', 422, "webhook_invalid"),
+    (b'{"video": "GOOD", "sync": "yes"}', 422, "field_invalid"),
+]
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "reason"), BODIES, ids=lambda each: repr(each)[2:40] + repr(each)[-16:]
+)
+@pytest.mark.parametrize("path", [PATH, "/v2/video/probe"], ids=["submit", "probe"])
+def test_a_body_that_is_wrong_is_told_what_is_wrong(
+    client: httpx.Client, clip_origin: str, path: str, body: bytes, code: int, reason: str
+) -> None:
+    """Bytes first, then JSON, then fields; the probe says the same as the job."""
+    content = body.replace(b"GOOD", f"{clip_origin}/good.mp4".encode())
+    answer = client.post(path, content=content, headers={"Content-Type": "application/json"})
+    error = assert_refused(answer, code, reason)
+    if reason == "preset_unknown":
+        assert all(preset.value in error["details"] for preset in Preset)
+
+
+def test_a_long_body_is_refused_before_its_type_is_looked_at(client: httpx.Client) -> None:
+    """413 comes before 415, whether the length is declared or counted."""
+    declared = client.post(PATH, content=b" " * ((1 << 20) + 1))
+    assert assert_refused(declared, 413, "body_too_large")["limit"] == 1 << 20
+
+    def chunks() -> Generator[bytes]:
+        for _ in range(20):
+            yield b" " * 65_536
+
+    counted = client.post(PATH, content=chunks(), headers={"Content-Type": "application/json"})
+    assert assert_refused(counted, 413, "body_too_large")["actual"] > 1 << 20
+    at_most = client.post(
+        PATH, content=b"{}" + b" " * ((1 << 20) - 2), headers={"Content-Type": "application/json"}
+    )
+    assert_refused(at_most, 422, "video_missing")
+
+
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/x-www-form-urlencoded", "json"])
+def test_a_body_of_another_type_is_refused_before_it_is_parsed(
+    client: httpx.Client, kind: str | None
+) -> None:
+    """415 comes before 400."""
+    headers = {"Content-Type": kind} if kind else {}
+    assert_refused(client.post(PATH, content=b"{nonsense", headers=headers), 415, "content_type")
+
+
+def test_a_charset_is_allowed(client: httpx.Client) -> None:
+    """A parameter after the type is no other type."""
+    headers = {"Content-Type": 'Application/JSON; charset="utf-8"'}
+    assert_refused(client.post(PATH, content=b"{}", headers=headers), 422, "video_missing")
+
+
+@pytest.mark.parametrize(
+    "path", ["/nothing", "/v2", "/v2/status", "/v2/video/segment", "/%00", "/v2/files"]
+)
+def test_an_unknown_path_comes_before_everything(service: Running, path: str) -> None:
+    """404 without a token, whatever the method and the body."""
+    for method in ("GET", "POST", "DELETE"):
+        assert_refused(http.request(method, service.url + path, content=b"{"), 404, "path_unknown")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", PATH, {"POST"}),
+        ("DELETE", "/foreground_mask", {"POST"}),
+        ("PUT", "/v2/video/upload", {"POST"}),
+        ("POST", "/v2/status/any", {"GET", "HEAD", "DELETE"}),
+        ("TRACE", "/v2/status/any", {"GET", "HEAD", "DELETE"}),
+        ("POST", "/healthz", {"GET", "HEAD"}),
+        ("DELETE", "/v2/files/a/b.mp4", {"GET", "HEAD"}),
+    ],
+)
+def test_a_wrong_method_comes_before_the_token(
+    service: Running, method: str, path: str, allowed: set[str]
+) -> None:
+    """405, and Allow names what would have been right."""
+    answer = http.request(method, service.url + path)
+    assert_refused(answer, 405, "method_not_allowed")
+    assert {each.strip() for each in answer.headers["allow"].split(",")} - {"OPTIONS"} == allowed
+
+
+TOKEN_PATHS = [
+    ("POST", PATH),
+    ("POST", "/foreground_mask"),
+    ("POST", "/v2/video/probe"),
+    ("POST", "/v2/video/upload"),
+    ("GET", "/v2/status/any"),
+    ("DELETE", "/v2/status/any"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), TOKEN_PATHS)
+def test_the_token_comes_before_the_body(service: Running, method: str, path: str) -> None:
+    """403, and never 401, before anything of the body is looked at."""
+    url = service.url + path
+    assert_refused(http.request(method, url, content=b"{"), 403, "token_missing", "api_token")
+    for wrong in ("unknown", "x" * 10_000, "\u00e9"):
+        headers = {b"api_token": wrong.encode()}
+        assert_refused(
+            http.request(method, url, content=b"{", headers=headers), 403, "token_invalid"
+        )
+
+
+def test_a_token_may_come_in_three_headers(service: Running) -> None:
+    """Underscores are lost in some proxies, so there are two other ways."""
+    url = f"{service.url}/v2/status/unknown"
+    for headers in (
+        {"api_token": service.token},
+        {"Authorization": f"Bearer {service.token}"},
+        {"Authorization": f"bearer  {service.token}"},
+        {"x-api-key": service.token},
+    ):
+        assert_refused(http.get(url, headers=headers), 404, "request_unknown")
+    assert_refused(http.get(url, headers={"Authorization": "Basic dDp0"}), 403, "token_missing")
+
+
+async def test_a_revoked_token_is_shut_out_at_once(service: Running) -> None:
+    """Nothing is remembered of a token that was good a moment ago."""
+    async with service.database() as database, httpx.AsyncClient(base_url=service.url) as client:
+        secret, token = await create_token(database, "gone")
+        headers = {"api_token": secret}
+        assert_refused(await client.get("/v2/status/none", headers=headers), 404, "request_unknown")
+        await revoke_token(database, str(token.id))
+        assert_refused(await client.get("/v2/status/none", headers=headers), 403, "token_invalid")
+        assert_refused(await client.post(PATH, headers=headers), 403, "token_invalid")
+
+
+def test_a_token_over_its_quota_is_told_so(service: Running, clip_origin: str) -> None:
+    """403 quota_exhausted, with the quota."""
+    headers = service.new_token(TokenLimits(quota=1))
+    body = {"video": f"{clip_origin}/good.mp4"}
+    assert http.post(service.url + PATH, json=body, headers=headers).status_code == 202
+    answer = http.post(service.url + PATH, json=body, headers=headers)
+    assert assert_refused(answer, 403, "quota_exhausted")["limit"] == 1
+
+
+@pytest.mark.parametrize(
+    "job", ["unknown", str(uuid.uuid4()), "a" * 500, "%00", "%F0%9F%98%80", "a%2Fb"]
+)
+def test_an_unknown_request_is_404(client: httpx.Client, job: str) -> None:
+    """Whatever is sent as an id."""
+    answer = client.get(f"/v2/status/{job}")
+    assert answer.status_code == 404
+    assert answer.json()["error"]["reason"] in ("request_unknown", "path_unknown")
+
+
+def test_the_job_of_another_token_is_unknown(
+    service: Running, client: httpx.Client, clip_origin: str
+) -> None:
+    """Neither readable nor to be cancelled."""
+    made = client.post(PATH, json={"video": f"{clip_origin}/good.mp4"}).json()
+    other = service.new_token()
+    assert_refused(http.get(made["status_url"], headers=other), 404, "request_unknown")
+    assert_refused(http.delete(made["status_url"], headers=other), 404, "request_unknown")
+
+
+def test_a_key_used_for_another_body_is_refused(client: httpx.Client, clip_origin: str) -> None:
+    """The same key and body give the same request, however it is spelled or waited for; another body 422."""
+    headers = {"Idempotency-Key": "order-17"}
+    body = {"video": f"{clip_origin}/good.mp4"}
+    first = client.post(PATH, json=body, headers=headers).json()["request_id"]
+    spelled = json.dumps({"sync": False, **body}, indent=3)
+    again = client.post(
+        "/foreground_mask",
+        content=spelled,
+        headers={**headers, "Content-Type": "application/json"},
+    )
+    assert again.json()["request_id"] == first
+    other = client.post(PATH, json={**body, "output_container_and_codec": "gif"}, headers=headers)
+    assert_refused(other, 422, "idempotency_mismatch", "Idempotency-Key")
+    for wrong in ("", "a b", "x" * 300):
+        answer = client.post(PATH, json=body, headers={"Idempotency-Key": wrong})
+        assert_refused(answer, 422, "field_invalid", "Idempotency-Key")
+
+
+def test_the_rate_is_told_and_kept(service: Running) -> None:
+    """RateLimit-* on every charged answer; over the rate 429 with Retry-After, before the body is read."""
+    headers = service.new_token(TokenLimits(rate_per_minute=6, burst=2))
+    left = []
+    for _ in range(2):
+        answer = http.post(service.url + PATH, content=b"x" * (2 << 20), headers=headers)
+        assert_refused(answer, 413, "body_too_large")
+        assert answer.headers["ratelimit-limit"] == "2"
+        left.append(answer.headers["ratelimit-remaining"])
+    assert left == ["1", "0"]
+    answer = http.post(service.url + PATH, content=b"x" * (2 << 20), headers=headers)
+    assert_refused(answer, 429, "rate_limited")
+    assert 1 <= int(answer.headers["retry-after"]) <= 10
+    assert answer.headers["ratelimit-remaining"] == "0"
+    assert 10 <= int(answer.headers["ratelimit-reset"]) <= 20
+
+
+def test_too_many_unfinished_jobs_are_429(service: Running, clip_origin: str) -> None:
+    """The token's cap, with Retry-After; a cancelled job makes room."""
+    headers = service.new_token(TokenLimits(concurrent=1))
+    body = {"video": f"{clip_origin}/good.mp4"}
+    first = http.post(service.url + PATH, json=body, headers=headers).json()
+    answer = http.post(service.url + PATH, json=body, headers=headers)
+    assert assert_refused(answer, 429, "too_many_jobs")["limit"] == 1
+    assert int(answer.headers["retry-after"]) >= 1
+    assert http.delete(first["status_url"], headers=headers).status_code == 200
+    assert http.post(service.url + PATH, json=body, headers=headers).status_code == 202
+
+
+async def test_a_full_queue_is_429(service: Running, clip_origin: str) -> None:
+    """The service's own cap, whoever asks."""
+    async with service.database() as database, httpx.AsyncClient(timeout=30) as client:
+        _, token = await create_token(database, "filler")
+        count = "update tokens set unfinished = %s where id = %s"
+        await database.all(count, (QUEUE_LIMIT, token.id))
+        try:
+            answer = await client.post(
+                service.url + PATH,
+                json={"video": f"{clip_origin}/good.mp4"},
+                headers=service.headers,
+            )
+        finally:
+            await database.all(count, (0, token.id))
+    assert assert_refused(answer, 429, "queue_full")["limit"] == QUEUE_LIMIT
+
+
+def test_a_clip_that_breaks_mid_way_is_an_error_of_its_job(
+    service: Running, client: httpx.Client, clip_origin: str
+) -> None:
+    """Status ERROR in a 200, with the code and the words that a refusal would have had."""
+    for error in (
+        CorruptVideo("The video breaks off at frame 7 (0.28 s).", param="video", actual=7),
+        NoFrames("The video track has no frame that can be decoded.", actual=0),
+        TimedOut("The job was not done after 3600 s.", limit=3600),
+    ):
+        made = client.post(PATH, json={"video": f"{clip_origin}/good.mp4"}).json()
+        asyncio.run(_fail(service, made["request_id"], error))
+        body = client.get(made["status_url"]).json()
+        assert body["status"] == "ERROR"
+        assert body["error"]["code"] == error.code
+        assert body["error"]["reason"] == error.reason
+        assert body["error"]["details"] == error.details
+        assert body["error"]["message"] == error.message
+
+
+async def _fail(service: Running, job: str, error: ForemaskError) -> None:
+    async with service.database() as database:
+        step = await steps.begin(database, StepName(job, "ingest"), "a worker")
+        assert step is not None
+        await steps.fail(database, step, error)
+
+
+def test_a_cancelled_job_reads_410(client: httpx.Client, clip_origin: str) -> None:
+    """DELETE answers the status; to cancel again changes nothing."""
+    made = client.post(PATH, json={"video": f"{clip_origin}/good.mp4"}).json()
+    for answer in (client.delete(made["status_url"]), client.delete(made["status_url"])):
+        body = answer.json()
+        assert (answer.status_code, body["status"]) == (200, "ERROR")
+        assert (body["error"]["code"], body["error"]["reason"]) == (410, "cancelled")
+    assert client.get(made["status_url"]).json() == body
+
+
+def test_a_record_that_cannot_be_read_is_unknown(
+    service: Running, client: httpx.Client, clip_origin: str
+) -> None:
+    """UNKNOWN is for this case alone."""
+    made = client.post(PATH, json={"video": f"{clip_origin}/good.mp4"}).json()
+
+    async def spoil() -> None:
+        async with service.database() as database:
+            await database.all(
+                "update jobs set preset = 'none' where id = %s", (made["request_id"],)
+            )
+
+    asyncio.run(spoil())
+    answer = client.get(made["status_url"])
+    assert (answer.status_code, answer.json()) == (
+        200,
+        {"request_id": made["request_id"], "status": "UNKNOWN", "error": answer.json()["error"]},
+    )
+    assert answer.json()["error"]["reason"] == "internal"
+    assert made["request_id"] in answer.json()["error"]["details"]
+
+
+def test_what_is_unforeseen_says_nothing_of_the_inside(
+    service: Running, client: httpx.Client
+) -> None:
+    """500 internal with the request's id; no path, no trace."""
+
+    async def rename(old: str, new: str) -> None:
+        async with service.database() as database:
+            await database.all(f"alter function {old} rename to {new}".encode().decode())
+
+    asyncio.run(rename("charge_rate", "charge_rate_away"))
+    try:
+        answer = client.post(PATH, json={"video": "http://example.com/a.mp4"})
+    finally:
+        asyncio.run(rename("charge_rate_away", "charge_rate"))
+    error = assert_refused(answer, 500, "internal")
+    assert answer.json()["request_id"] in error["details"]
+    assert "charge_rate" not in answer.text
+    assert "Traceback" not in answer.text
+
+
+def test_duplicate_slashes_are_one(
+    client: httpx.Client, service: Running, clip_origin: str
+) -> None:
+    """The SDK asks for //v2/… when its base URL ends in a slash, and follows no redirect."""
+    path = "//v2//video/segment/foreground_mask"
+    answer = client.post(service.url + path, json={"video": f"{clip_origin}/good.mp4"})
+    assert answer.status_code == 202
+    assert_refused(client.get(f"{service.url}//v2//status//nothing"), 404, "request_unknown")
+
+
+def test_fifty_identical_posts_make_one_job(service: Running, clip_origin: str) -> None:
+    """Under concurrency the key still names one request."""
+    body = {"video": f"{clip_origin}/good.mp4"}
+    headers = {**service.headers, "Idempotency-Key": "fifty"}
+
+    async def all_at_once() -> list[httpx.Response]:
+        limits = httpx.Limits(max_connections=50)
+        async with httpx.AsyncClient(timeout=60, limits=limits) as client:
+            posts = [client.post(service.url + PATH, json=body, headers=headers) for _ in range(50)]
+            return await asyncio.gather(*posts)
+
+    answers = asyncio.run(all_at_once())
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["request_id"] for answer in answers}) == 1
+
+
+def test_nonsense_on_the_wire_stops_nothing(service: Running) -> None:
+    """Bytes that are no HTTP are answered or dropped, and the next caller is served."""
+    for noise in (b"\x00" * 64, b"GET / HTTP/9.9\r\n\r\n", b"POST /v2/video/probe HTTP/1.1\r\n"):
+        with socket.create_connection(("127.0.0.1", service.settings.port), timeout=5) as raw:
+            raw.sendall(noise)
+            raw.settimeout(0.5)
+            with contextlib.suppress(TimeoutError, ConnectionError):
+                raw.recv(1024)
+    assert http.get(f"{service.url}/healthz").json() == {"status": "ok"}

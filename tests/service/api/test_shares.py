@@ -1,0 +1,96 @@
+"""One token's slow origins hold none of another's requests up."""
+
+import asyncio
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.service.api import clips
+from tests.service.api.conftest import Running, running
+from tests.support.origin import Answer, Request, gives, listening
+
+pytestmark = pytest.mark.postgres
+
+PATH = "/v2/video/segment/foreground_mask"
+
+
+def slow_after_the_first_block(data: bytes) -> Answer:
+    """An origin whose clip's header is at its end, and whose second range never comes."""
+    quick = gives(data)
+
+    async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+        if not request.headers.get("range", "").startswith("bytes=0-"):
+            await asyncio.sleep(30)
+        await quick(request, writer)
+
+    return answer
+
+
+async def test_slow_ranged_origins_of_one_token_leave_probes_for_another(
+    service: Running, tmp_path: Path
+) -> None:
+    """Eight of A's clips hang while they are looked at; B's are judged meanwhile, and A's are accepted."""
+    a, b = await asyncio.to_thread(service.new_token), await asyncio.to_thread(service.new_token)
+    large = clips.write(
+        tmp_path / "large.mp4", codec="mjpeg", frames=30, size=(640, 480), pixel_format="yuvj420p"
+    ).read_bytes()
+    assert len(large) > 100_000
+    async with (
+        listening() as origin,
+        httpx.AsyncClient(base_url=service.url, timeout=40) as client,
+    ):
+        origin.answers["/slow.mp4"] = slow_after_the_first_block(large)
+        origin.answers["/good.mp4"] = gives(large)
+        slow = {"video": origin.url("/slow.mp4")}
+        asked = [asyncio.create_task(client.post(PATH, json=slow, headers=a)) for _ in range(8)]
+        now = asyncio.create_task(client.post("/v2/video/probe", json=slow, headers=a))
+        await asyncio.sleep(1.0)
+        for _ in range(3):
+            answer = await client.post(
+                "/v2/video/probe", json={"video": origin.url("/good.mp4")}, headers=b
+            )
+            assert answer.status_code == 200, answer.text
+            assert answer.elapsed.total_seconds() < 5
+        assert not all(task.done() for task in asked)
+        assert [(await task).status_code for task in asked] == [202] * 8
+        reported = await now
+        assert reported.status_code in (422, 503)
+        if reported.status_code == 503:
+            assert reported.json()["error"]["reason"] == "overloaded"
+            assert int(reported.headers["retry-after"]) >= 1
+
+
+def test_uploads_stop_at_the_tokens_quota_and_at_the_disks_reserve(
+    database_url: str, tmp_path: Path
+) -> None:
+    """The quota is 1000 bytes: a larger file is 429, declared or counted; a disk below its reserve is 503."""
+    with running(database_url, tmp_path / "a", storage_per_token=1000) as service:
+        headers = service.new_token()
+
+        def upload(size: int, *, declared: bool) -> httpx.Response:
+            form = httpx.post(f"{service.url}/v2/video/upload", headers=headers, json={}).json()
+            fields = form["result"]["upload_fields"]
+            sent = httpx.Request(
+                "POST", "http://x", data=fields, files={"file": ("a.mp4", b"x" * size, "video/mp4")}
+            )
+            body = sent.read()
+            kind = {"Content-Type": sent.headers["content-type"]}
+            return httpx.post(
+                form["result"]["upload_url"],
+                content=body if declared else iter([body]),
+                headers=kind,
+            )
+
+        for declared in (True, False):
+            answer = upload(5000, declared=declared)
+            assert answer.status_code == 429, answer.text
+            assert answer.json()["error"]["reason"] == "storage_quota"
+            assert answer.json()["error"]["limit"] == 1000
+            assert int(answer.headers["retry-after"]) >= 1
+        assert not list((tmp_path / "a").rglob("uploads/*/*"))
+    with running(database_url, tmp_path / "b", free_reserve=1 << 60) as service:
+        answer = httpx.post(f"{service.url}/v2/video/upload", headers=headers, json={})
+        assert answer.status_code == 503
+        assert answer.json()["error"]["reason"] == "storage_full"
+        assert int(answer.headers["retry-after"]) >= 1

@@ -1,0 +1,86 @@
+"""A database server that has stopped without saying so: SIGSTOP, as a hung disk or a frozen machine looks."""
+
+import asyncio
+import os
+import signal
+import tempfile
+import time
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from foremask.service.run.bundled_postgres import EmbeddedPostgres
+from foremask.service.worker.queue_schema import migrate
+from tests.service.api.conftest import bootstrap, running
+from tests.service.api.patient import http
+from tests.service.api.test_decisions import PATH, assert_refused
+
+pytestmark = pytest.mark.postgres
+
+
+def family(pid: int) -> list[int]:
+    """The server's process and those that it has made."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *map(int, children)]
+
+
+@contextmanager
+def stopped(pid: int) -> Generator[None]:
+    """Stop the whole server, and let it go on afterwards whatever happens."""
+    halted = family(pid)
+    for each in halted:
+        os.kill(each, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for each in halted:
+            os.kill(each, signal.SIGCONT)
+
+
+def test_a_database_that_has_stopped_is_told_within_seconds(tmp_path: Path) -> None:
+    """/readyz within 3 s, calls within 5 s with 503 and Retry-After, many at once; afterwards all is well."""
+    with tempfile.TemporaryDirectory(prefix="foremask-stop-") as name:
+        root = Path(name)
+        root.chmod(0o755)
+        server = EmbeddedPostgres(root)
+        server.start()
+        try:
+            asyncio.run(migrate(server.url))
+            bootstrap(server.url)
+            with running(server.url, tmp_path) as service:
+                body = {"video": "http://example.com/a.mp4"}
+
+                def ask(number: int) -> httpx.Response:
+                    kind = number % 3
+                    if kind == 0:
+                        return http.get(f"{service.url}/readyz")
+                    if kind == 1:
+                        return http.post(service.url + PATH, json=body, headers=service.headers)
+                    return http.get(f"{service.url}/v2/status/none", headers=service.headers)
+
+                assert server.pid is not None
+                with stopped(server.pid), ThreadPoolExecutor(12) as threads:
+                    for _ in range(2):
+                        for number, answer in enumerate(threads.map(ask, range(12))):
+                            seconds = answer.elapsed.total_seconds()
+                            assert answer.status_code == 503, answer.text
+                            if number % 3 == 0:
+                                assert answer.json()["checks"]["database"] == "does not answer"
+                                assert seconds < 3
+                            else:
+                                assert_refused(answer, 503, "unavailable")
+                                assert int(answer.headers["retry-after"]) >= 1
+                                assert seconds < 5
+                        assert http.get(f"{service.url}/healthz").elapsed.total_seconds() < 1
+                until = time.monotonic() + 30
+                while http.get(f"{service.url}/readyz").status_code != 200:
+                    assert time.monotonic() < until
+                    time.sleep(0.2)
+                answer = http.get(f"{service.url}/v2/status/none", headers=service.headers)
+                assert_refused(answer, 404, "request_unknown")
+        finally:
+            server.stop()

@@ -1,0 +1,90 @@
+"""A worker with everything real but the network: masking is done the easy way, red is the foreground."""
+
+import asyncio
+import threading
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from foremask.masking.pipeline import mask_video
+from foremask.options import Limits, MaskOptions, Preset
+from foremask.service.fetch import Outbound
+from foremask.service.jobs.database import open_database
+from foremask.service.sandbox.messages import Progress
+from foremask.service.sandbox.pool import MediaPool, OnProgress
+from foremask.service.worker.media_client import Media
+from foremask.service.worker.queues import serve_queues
+from foremask.service.worker.worker_context import WorkerContext
+from tests.service.api.conftest import Running
+from tests.support import synth
+
+
+class RedIsForeground:
+    """Masks in this process."""
+
+    async def run(
+        self,
+        operation: str,
+        args: dict[str, Any],
+        *,
+        read_paths: Iterable[Path] = (),
+        scratch: Path | None = None,
+        on_progress: OnProgress | None = None,
+        wall_clock_s: float = 600.0,
+        owner: str = "",
+    ) -> Any:  # noqa: ANN401
+        """As the confined child does it."""
+        assert operation == "mask"
+        options = MaskOptions(preset=Preset(args["options"]["preset"]))
+        report = await asyncio.to_thread(
+            mask_video,
+            Path(args["source"]),
+            Path(args["target"]),
+            options,
+            masker=synth.red_is_foreground,
+            refiner=synth.stretched,
+        )
+        if on_progress is not None:
+            await on_progress(Progress(report.frames_out, report.frames_out, "masking"))
+        return msgspec.to_builtins(report)
+
+
+@contextmanager
+def working(service: Running, scratch: Path) -> Generator[None]:
+    """A worker of the service, in a thread, for the length of a block."""
+    stop_requested = threading.Event()
+    thread = threading.Thread(target=asyncio.run, args=(_work(service, scratch, stop_requested),))
+    thread.start()
+    try:
+        yield
+    finally:
+        stop_requested.set()
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+async def _work(service: Running, scratch: Path, stop_requested: threading.Event) -> None:
+    async with (
+        MediaPool(scratch / "files") as files,
+        open_database(service.database_url) as database,
+        Outbound() as outbound,  # as on a first day: the page's receiver is reached all the same
+    ):
+        work = WorkerContext(
+            database=database,
+            objects=await service.objects(),
+            outbound=outbound,
+            media=Media(RedIsForeground(), files, Limits()),
+            scratch=scratch / "files",
+            worker="test",
+            result_ttl_s=0,
+        )
+        queue_workers = asyncio.create_task(
+            serve_queues(work, {"files": 2, "masks": 1, "webhooks": 2}, 0.0)
+        )
+        while not stop_requested.is_set():  # noqa: ASYNC110  # told from another thread
+            await asyncio.sleep(0.05)
+        queue_workers.cancel()
+        await asyncio.gather(queue_workers, return_exceptions=True)

@@ -1,0 +1,766 @@
+"""The way out: what a good origin gives, what a bad one is called, and what is never connected to."""
+
+import asyncio
+import gc
+import io
+import ipaddress
+import socket
+import ssl
+import sys
+import threading
+from collections.abc import AsyncGenerator, Buffer, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trustme
+
+from foremask.errors import (
+    EmptyFile,
+    FileTooLarge,
+    ForemaskError,
+    NotAVideo,
+    Overloaded,
+    UrlForbidden,
+    UrlNotAllowed,
+    UrlPrivate,
+    UrlRefused,
+    UrlScheme,
+    UrlStatus,
+    UrlTooSlow,
+    UrlUnreachable,
+    VideoInvalid,
+    WebhookInvalid,
+)
+from foremask.service.fetch import Outbound, RangeUnavailable, client, connections, responses, urls
+from foremask.service.fetch.blocking import download_file
+from tests.support.origin import Origin, gives, gives_whole, head, listening, redirects, says
+
+LOOPBACK = ipaddress.ip_network("127.0.0.0/8")
+CLIP = bytes(range(256)) * 4096  # 1 MiB
+GIB = 1 << 30
+
+
+@pytest.fixture
+async def origin() -> AsyncGenerator[Origin]:
+    async with listening() as opened:
+        yield opened
+
+
+@pytest.fixture
+async def outbound() -> AsyncGenerator[Outbound]:
+    async with Outbound(allow_private=[LOOPBACK]) as opened:
+        yield opened
+
+
+async def fetched(
+    outbound: Outbound, url: str, max_bytes: int = GIB, deadline_s: float = 20
+) -> bytes:
+    sink = io.BytesIO()
+    await outbound.download(url, sink, max_bytes=max_bytes, deadline_s=deadline_s)
+    return sink.getvalue()
+
+
+# A file that can be had
+
+
+async def test_a_download_is_the_file(outbound: Outbound, origin: Origin) -> None:
+    """Every byte, the type and the ETag; and nothing was asked for that a server might honour."""
+    origin.answers["/clip.mp4"] = gives(CLIP, Content_Type="video/mp4", ETag='"v1"')
+    sink, reported = io.BytesIO(), []
+    done = await outbound.download(
+        origin.url(),
+        sink,
+        max_bytes=GIB,
+        deadline_s=20,
+        on_bytes=lambda *facts: reported.append(facts),
+    )
+    assert sink.getvalue() == CLIP
+    assert (done.size, done.content_type, done.etag) == (len(CLIP), "video/mp4", '"v1"')
+    assert reported[-1] == (len(CLIP), len(CLIP))
+    assert set(origin.requests[0].headers) == {"host", "user-agent", "accept"}
+
+
+def test_a_file_can_be_had_without_an_event_loop(tmp_path: Path) -> None:
+    """The command line's way: from a URL into a path."""
+
+    async def prepare() -> None:
+        async with listening() as origin:
+            origin.answers["/clip.mp4"] = gives(CLIP)
+            done = await asyncio.to_thread(
+                download_file,
+                origin.url(),
+                tmp_path / "clip.mp4",
+                max_bytes=GIB,
+                allow_private=[LOOPBACK],
+            )
+            assert done.size == len(CLIP)
+
+    asyncio.run(prepare())
+    assert (tmp_path / "clip.mp4").read_bytes() == CLIP
+
+
+async def test_ranges_bring_little_more_than_was_asked_for(
+    outbound: Outbound, origin: Origin
+) -> None:
+    """Head and tail of a MiB: two requests, 128 KiB, over one connection."""
+    origin.answers["/clip.mp4"] = gives(CLIP, ETag='"v1"')
+    async with outbound.open_range_reader(origin.url(), max_bytes=GIB) as reader:
+        assert reader.size == len(CLIP)
+        assert await reader.read_at(0, 100) == CLIP[:100]
+        assert await reader.read_at(len(CLIP) - 100, 1000) == CLIP[-100:]
+        assert await reader.read_at(len(CLIP), 10) == b""
+        assert (reader.requests, reader.bytes_read) == (2, 128 << 10)
+    assert origin.connections == 1
+
+
+async def test_reading_straight_on_takes_longer_strides(outbound: Outbound, origin: Origin) -> None:
+    """4 MiB in pieces of 32 KiB, in under ten requests."""
+    origin.answers["/clip.mp4"] = gives(CLIP * 4)
+    async with outbound.open_range_reader(origin.url(), max_bytes=GIB) as reader:
+        pieces = [await reader.read_at(at, 32 << 10) for at in range(0, 4 << 20, 32 << 10)]
+        assert b"".join(pieces) == CLIP * 4
+        assert reader.requests < 10
+
+
+async def test_the_budget_of_a_probe_is_kept(outbound: Outbound, origin: Origin) -> None:
+    """What needs more than the budget is not known yet; it is not an error of the clip."""
+    origin.answers["/clip.mp4"] = gives(CLIP)
+    async with outbound.open_range_reader(
+        origin.url(), max_bytes=GIB, budget_bytes=150 << 10
+    ) as reader:
+        await reader.read_at(500_000, 100)
+        with pytest.raises(RangeUnavailable):
+            await reader.read_at(900_000, 100)
+
+
+async def test_without_ranges_the_head_can_be_read(outbound: Outbound, origin: Origin) -> None:
+    """The first MiB and the declared size; what lies beyond is out of reach."""
+    origin.answers["/clip.mp4"] = gives_whole(CLIP + b"more")
+    async with outbound.open_range_reader(origin.url(), max_bytes=GIB) as reader:
+        assert (reader.ranged, reader.size) == (False, len(CLIP) + 4)
+        assert await reader.read_at(1000, 5) == CLIP[1000:1005]
+        with pytest.raises(RangeUnavailable):
+            await reader.read_at(len(CLIP), 4)
+
+
+async def test_a_short_file_without_ranges_can_be_read_whole(
+    outbound: Outbound, origin: Origin
+) -> None:
+    """Even where the origin does not say how long it is."""
+    origin.answers["/clip.mp4"] = says(head(Connection="close"), CLIP[:5000])
+    async with outbound.open_range_reader(origin.url(), max_bytes=GIB) as reader:
+        assert reader.size == 5000
+        assert await reader.read_at(4990, 100) == CLIP[4990:5000]
+
+
+async def test_a_redirect_is_followed_three_times(outbound: Outbound, origin: Origin) -> None:
+    """Three hops arrive, relative ones too; the fourth is one too many."""
+    for hop in range(4):
+        origin.answers[f"/{hop}"] = redirects(f"/{hop + 1}", "307 Temporary Redirect")
+    origin.answers["/4"] = gives(CLIP)
+    assert await fetched(outbound, origin.url("/1")) == CLIP
+    with pytest.raises(UrlUnreachable) as caught:
+        await fetched(outbound, origin.url("/0"))
+    assert caught.value.limit == 3
+
+
+# Origins that cannot be used
+
+LIES = {
+    "it answers 401": (says(head("401 No", Content_Length=0)), UrlForbidden),
+    "it answers 403": (says(head("403 No", Content_Length=0)), UrlForbidden),
+    "it answers 404": (says(head("404 No", Content_Length=0)), UrlStatus),
+    "it answers 500": (says(head("500 No", Content_Length=0)), UrlStatus),
+    "it answers 304 unasked": (says(head("304 No", Content_Length=0)), UrlStatus),
+    "it redirects nowhere": (says(head("302 No", Content_Length=0)), UrlStatus),
+    "it redirects to no URL": (redirects("http://["), UrlStatus),
+    "it calls itself HTML": (gives(CLIP, Content_Type="text/html; charset=utf-8"), NotAVideo),
+    "it calls itself JSON": (gives(CLIP, Content_Type="application/problem+json"), NotAVideo),
+    "it is HTML, called a video": (
+        gives(b"\n <!DOCTYPE html><p>Log in", Content_Type="video/mp4"),
+        NotAVideo,
+    ),
+    "it is JSON, called a video": (gives(b'{"error": 1}', Content_Type="video/mp4"), NotAVideo),
+    "it is compressed": (gives(CLIP, Content_Encoding="gzip"), NotAVideo),
+    "it is empty": (gives(b""), EmptyFile),
+    "it is empty and has no length": (says(head(Connection="close")), EmptyFile),
+    "it breaks off": (says(head(Content_Length=len(CLIP)), CLIP[:1000]), UrlUnreachable),
+    "it breaks off in chunks": (
+        says(head(Transfer_Encoding="chunked"), b"10\r\n0123"),
+        UrlUnreachable,
+    ),
+    "it closes at once": (says(), UrlUnreachable),
+    "it speaks no HTTP": (says(b"220 mail.example ESMTP\r\n"), UrlUnreachable),
+    "its head has no end": (says(head()[:-2] + b"X-Long: " + b"a" * 200_000), UrlUnreachable),
+    "it declares too much": (gives(CLIP * 2), FileTooLarge),
+    "it sends too much undeclared": (says(head(Connection="close"), CLIP, CLIP), FileTooLarge),
+    "it sends too much in chunks": (
+        says(head(Transfer_Encoding="chunked"), b"200001\r\n" + CLIP * 2 + b"0\r\n"),
+        FileTooLarge,
+    ),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+async def test_a_bad_origin_has_a_name(outbound: Outbound, origin: Origin, lie: str) -> None:
+    """Each of its ways ends a download in the one right error, which names the field."""
+    origin.answers["/clip.mp4"], kind = LIES[lie]
+    with pytest.raises(ForemaskError) as caught:
+        await fetched(outbound, origin.url(), max_bytes=3 << 19)
+    assert type(caught.value) is kind
+    assert caught.value.param == "video"
+    assert "127.0.0.1" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [lie for lie in LIES if "chunk" not in lie and "undeclared" not in lie and "breaks" not in lie],
+)
+async def test_a_bad_origin_has_the_same_name_in_a_probe(
+    outbound: Outbound, origin: Origin, lie: str
+) -> None:
+    """What the first range shows, it shows in the same words."""
+    origin.answers["/clip.mp4"], kind = LIES[lie]
+    with pytest.raises(ForemaskError) as caught:
+        async with outbound.open_range_reader(origin.url(), max_bytes=3 << 19):
+            pass
+    assert type(caught.value) is kind
+
+
+async def test_more_than_was_declared_is_not_taken(outbound: Outbound, origin: Origin) -> None:
+    """A server that declares 4 bytes and sends a MiB has sent 4."""
+    origin.answers["/clip.mp4"] = says(head(Content_Length=4), CLIP)
+    assert await fetched(outbound, origin.url()) == CLIP[:4]
+
+
+async def test_a_silent_or_slow_origin_has_an_end(
+    outbound: Outbound, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Silence, dribbling and a missed deadline are told apart, and none holds us for long."""
+    monkeypatch.setattr(responses, "IDLE_S", 0.2)
+    monkeypatch.setattr(client, "SPEED_WINDOW_S", 0.4)
+    origin.answers["/silent"] = says(head(Content_Length=10), pause_s=2)
+    origin.answers["/slow"] = says(head(Content_Length=50), *[b"a"] * 50, pause_s=0.05)
+    origin.answers["/late"] = says(head(Content_Length=50), *[CLIP[:9000]] * 50, pause_s=0.05)
+    for path, deadline_s, limit in (("/silent", 9, 0.2), ("/slow", 0.3, 0.3)):
+        with pytest.raises(UrlUnreachable) as caught:
+            await fetched(outbound, origin.url(path), deadline_s=deadline_s)
+        assert caught.value.limit == limit
+
+
+async def test_an_origin_below_the_least_speed_is_too_slow_and_told_both_numbers(
+    origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """20 bytes a second, where 1000 are the least: known after one window, not after the deadline."""
+    monkeypatch.setattr(client, "SPEED_WINDOW_S", 0.4)
+    origin.answers["/slow"] = says(head(Content_Length=500), *[b"a"] * 500, pause_s=0.05)
+    async with Outbound(allow_private=[LOOPBACK], min_bytes_per_s=1000) as outbound:
+        with pytest.raises(UrlTooSlow) as caught:
+            await fetched(outbound, origin.url("/slow"), deadline_s=9)
+    assert (caught.value.code, caught.value.limit) == (422, 1000)
+    assert caught.value.actual is not None
+    assert 0 < caught.value.actual < 30
+
+
+async def test_a_slow_disk_is_not_the_origins_fault(
+    outbound: Outbound, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pace counts the time spent waiting for bytes, and a full disk is an OSError, not a bad URL."""
+    monkeypatch.setattr(client, "SPEED_WINDOW_S", 0.05)
+    origin.answers["/clip.mp4"] = gives(CLIP * 3)
+
+    class Full(io.BytesIO):
+        def write(self, data: Buffer, /) -> int:
+            if self.tell() > 1 << 20:
+                raise OSError(28, "No space left on device")
+            return super().write(data)
+
+    with pytest.raises(OSError, match="No space"):
+        await outbound.download(origin.url(), Full(), max_bytes=GIB, deadline_s=9)
+
+
+@pytest.mark.parametrize("how", ["ETag", "Last_Modified", "size"])
+async def test_a_file_that_changes_between_two_ranges_is_noticed(
+    outbound: Outbound, origin: Origin, how: str
+) -> None:
+    """No clip is put together from two; by ETag, by date, or by the size alone."""
+    first = (
+        {"ETag": '"v1"'} if how == "ETag" else {"Last_Modified": "Mon, 01 Jan 2024 00:00:00 GMT"}
+    )
+    later = (
+        {"ETag": '"v2"'} if how == "ETag" else {"Last_Modified": "Tue, 02 Jan 2024 00:00:00 GMT"}
+    )
+    origin.answers["/clip.mp4"] = gives(CLIP, **({} if how == "size" else first))
+    async with outbound.open_range_reader(origin.url(), max_bytes=GIB) as reader:
+        origin.answers["/clip.mp4"] = (
+            gives(CLIP + b"!") if how == "size" else gives(CLIP[::-1], **later)
+        )
+        with pytest.raises(UrlStatus, match="changed"):
+            await reader.read_at(500_000, 100)
+
+
+async def test_an_origin_that_gives_another_range_is_noticed(
+    outbound: Outbound, origin: Origin
+) -> None:
+    """Bytes from elsewhere in the file are not taken for those asked for."""
+    origin.answers["/clip.mp4"] = gives(CLIP)
+    async with outbound.open_range_reader(origin.url(), max_bytes=GIB) as reader:
+        origin.answers["/clip.mp4"] = says(
+            head("206 Part", Content_Range="bytes 0-65535/1048576", Content_Length=65536), CLIP
+        )
+        with pytest.raises(UrlStatus):
+            await reader.read_at(500_000, 100)
+
+
+# Webhooks
+
+
+async def test_a_webhook_is_delivered_as_it_is(outbound: Outbound, origin: Origin) -> None:
+    """The bytes and the headers arrive, and any 2xx will do."""
+    origin.answers["/hook"] = says(head("204 No Content"))
+    status = await outbound.post(
+        origin.url("/hook"), b'{"a":1}', {"Content-Type": "application/json", "X-Id": "7"}
+    )
+    request = origin.requests[0]
+    assert (status, request.method, request.body) == (204, "POST", b'{"a":1}')
+    assert (request.headers["x-id"], request.headers["content-type"]) == ("7", "application/json")
+
+
+async def test_a_webhook_is_not_redirected(outbound: Outbound, origin: Origin) -> None:
+    """A 302 is a failed delivery; the body goes nowhere else."""
+    origin.answers["/hook"] = redirects("/other")
+    with pytest.raises(UrlStatus) as caught:
+        await outbound.post(origin.url("/hook"), b"{}", {})
+    assert (caught.value.actual, caught.value.param) == (302, "webhook_url")
+    assert len(origin.requests) == 1
+
+
+async def test_a_webhooks_answer_is_not_waited_for(outbound: Outbound, origin: Origin) -> None:
+    """An endless body after a 200 costs nothing; no answer costs the timeout."""
+    origin.answers["/endless"] = says(head(Connection="close"), *[CLIP] * 100, pause_s=0.1)
+    assert await outbound.post(origin.url("/endless"), b"{}", {}, timeout_s=2) == 200
+    origin.answers["/never"] = says(pause_s=1, close=False)
+    origin.answers["/never"] = says(b"", pause_s=5)
+    with pytest.raises(UrlUnreachable):
+        await outbound.post(origin.url("/never"), b"{}", {}, timeout_s=0.3)
+
+
+# Where we do not go
+
+
+@pytest.fixture(scope="module")
+def certificates() -> trustme.CA:
+    return trustme.CA()
+
+
+async def test_tls_is_for_the_host_that_was_named(certificates: trustme.CA) -> None:
+    """The name goes out in SNI and Host, and a certificate for another host is no connection."""
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    certificates.issue_cert("good.example").configure_cert(server)
+    asked: list[str | None] = []
+    server.sni_callback = lambda _, name, __: asked.append(name)
+    client = ssl.create_default_context()
+    certificates.configure_trust(client)
+
+    async def at_loopback(_: str, __: int) -> Sequence[str]:
+        return ["127.0.0.1"]
+
+    async with (
+        listening(tls=server) as origin,
+        Outbound(allow_private=[LOOPBACK], resolve=at_loopback, tls=client) as outbound,
+    ):
+        origin.answers["/clip.mp4"] = gives(CLIP)
+        assert await fetched(outbound, origin.url(host="good.example")) == CLIP
+        assert await fetched(outbound, origin.url(host="good.example.")) == CLIP
+        assert asked == ["good.example", "good.example"]
+        assert origin.requests[0].headers["host"] == f"good.example:{origin.port}"
+        with pytest.raises(UrlUnreachable, match="TLS"):
+            await fetched(outbound, origin.url(host="bad.example"))
+    async with (
+        listening(tls=server) as origin,
+        Outbound(allow_private=[LOOPBACK], resolve=at_loopback) as trusting_the_system,
+    ):
+        with pytest.raises(UrlUnreachable, match="TLS"):
+            await fetched(trusting_the_system, origin.url(host="good.example"))
+        assert origin.requests == []
+
+
+async def test_a_name_may_not_move_between_two_look_ups(origin: Origin) -> None:
+    """DNS rebinding: what was public when it was checked is private when it is connected to."""
+    responses = iter([["93.184.215.14"], ["127.0.0.1"], ["127.0.0.1"]])
+
+    async def moving(_: str, __: int) -> Sequence[str]:
+        return next(responses)
+
+    async with Outbound(resolve=moving) as outbound:
+        await outbound.check_url("http://moving.example/hook", "webhook_url")
+        with pytest.raises(UrlPrivate):
+            await outbound.post("http://moving.example/hook", b"{}", {})
+        with pytest.raises(UrlPrivate):
+            await fetched(outbound, "http://moving.example/clip.mp4")
+    assert origin.connections == 0
+
+
+async def test_a_connection_is_made_to_the_address_that_was_checked(origin: Origin) -> None:
+    """One look-up for a connection, not one for the check and one for the call."""
+    looked_up: list[str] = []
+
+    async def once(host: str, _: int) -> Sequence[str]:
+        looked_up.append(host)
+        return ["127.0.0.1"] if len(looked_up) == 1 else ["10.0.0.1"]
+
+    origin.answers["/clip.mp4"] = gives(CLIP)
+    async with Outbound(allow_private=[LOOPBACK], resolve=once) as outbound:
+        assert await fetched(outbound, origin.url(host="moving.example")) == CLIP
+    assert looked_up == ["moving.example"]
+
+
+async def test_one_private_answer_spoils_all(origin: Origin) -> None:
+    """A name with a public and a private address is not connected to at all."""
+
+    async def both(_: str, __: int) -> Sequence[str]:
+        return ["93.184.215.14", "127.0.0.1"]
+
+    async with Outbound(resolve=both) as outbound:
+        with pytest.raises(UrlPrivate):
+            await fetched(outbound, "http://both.example/")
+    assert origin.connections == 0
+
+
+async def test_the_second_address_is_tried(origin: Origin) -> None:
+    """A host whose first address does not answer is reached at its second."""
+
+    async def two(_: str, __: int) -> Sequence[str]:
+        return ["127.0.0.9", "127.0.0.1"]
+
+    origin.answers["/clip.mp4"] = gives(CLIP)
+    async with Outbound(allow_private=[LOOPBACK], resolve=two) as outbound:
+        assert await fetched(outbound, origin.url(host="two.example")) == CLIP
+
+
+async def test_dns_that_does_not_answer_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name server that keeps silent costs its timeout, and the name is unreachable."""
+    monkeypatch.setattr(connections, "RESOLVE_S", 0.1)
+
+    async def never(_: str, __: int) -> Sequence[str]:
+        await asyncio.sleep(60)
+        return []
+
+    async with Outbound(resolve=never) as outbound:
+        with pytest.raises(UrlUnreachable):
+            await fetched(outbound, "http://slow.example/")
+
+
+async def test_names_of_a_dead_zone_leave_look_ups_for_others(
+    origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A asks for fifty names that nobody answers for; B's is found at once, and A's lack of places is not its URLs' fault."""
+    monkeypatch.setattr(connections, "RESOLVE_S", 0.3)
+    monkeypatch.setattr(client, "PLACE_S", 0.2)
+    real, over = socket.getaddrinfo, threading.Event()
+
+    def look_up(host: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        if host.endswith(".dead.example"):
+            over.wait(20)
+            raise socket.gaierror
+        return real("127.0.0.1", *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    complaints: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, about: complaints.append(about))
+    async with Outbound(allow_private=[LOOPBACK]) as outbound:
+        asked = [
+            asyncio.create_task(outbound.check_url(f"http://{n}.dead.example:81/", owner="a"))
+            for n in range(50)
+        ]
+        await asyncio.sleep(0.05)
+        for _ in range(20):
+            await outbound.check_url(origin.url(host="alive.example"), owner="b")
+        reported = await asyncio.gather(*asked, return_exceptions=True)
+        over.set()
+        await asyncio.sleep(0.2)
+    kinds = [type(each) for each in reported]
+    del reported, asked
+    gc.collect()
+    assert complaints == []  # nobody is left to hear of what the threads find too late
+    assert kinds.count(UrlUnreachable) == client.MAX_RESOLUTIONS_PER_OWNER
+    assert kinds.count(Overloaded) == 50 - client.MAX_RESOLUTIONS_PER_OWNER
+
+
+async def test_an_open_network_opens_its_ports_and_nothing_else(origin: Origin) -> None:
+    """``allow_private`` is for its own addresses: a public host on an odd port is still refused."""
+    origin.answers["/clip.mp4"] = gives(CLIP)
+
+    async def far(_: str, __: int) -> Sequence[str]:
+        return ["93.184.215.14"]
+
+    async with Outbound(allow_private=[LOOPBACK]) as outbound:
+        assert await fetched(outbound, origin.url()) == CLIP
+        with pytest.raises(UrlPrivate):
+            await fetched(outbound, "http://10.0.0.1/")
+    async with Outbound(allow_private=[LOOPBACK], resolve=far) as outbound:
+        with pytest.raises(UrlNotAllowed):
+            await fetched(outbound, "http://far.example:8080/")
+
+
+async def test_the_environments_proxies_are_not_used(
+    outbound: Outbound, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy would connect for us, unchecked."""
+    async with listening() as proxy:
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.port}")
+        origin.answers["/clip.mp4"] = gives(CLIP)
+        assert await fetched(outbound, origin.url()) == CLIP
+        assert proxy.connections == 0
+
+
+NAMES = {  # what our own resolver says in these tests, as a hostile name server would
+    "localhost": ["127.0.0.1", "::1"],
+    "localhost.": ["127.0.0.1"],
+    "localtest.example": ["127.0.0.1"],
+    "127.0.0.1.": ["127.0.0.1"],
+    "127.0.0.1.nip.example": ["127.0.0.1"],
+    "metadata.google.internal": ["169.254.169.254"],
+    "xn--lcalhost-nbh.example": ["127.0.0.1"],
+    "half.example": ["93.184.215.14", "10.0.0.1"],
+    "mapped.example": ["::ffff:127.0.0.1"],
+    "zoned.example": ["fe80::1%lo"],
+    "none.example": [],
+}
+
+PRIVATE = [
+    # IPv4 in all its spellings
+    *("127.0.0.1", "127.1", "127.0.1", "127.255.255.254", "2130706433", "0x7f000001", "0x7f.1"),
+    *("0x7f.0.0.0x1", "017700000001", "0177.1", "0x7F.0x0.0x0.0x1", "127.0.0.1.", "0"),
+    "0.0.0.0",  # noqa: S104
+    *("127\u30020\u30020\u30021", "127\uff610\uff610\uff611", "0x0.0x0", "0.0.0.1"),
+    # what else is not public
+    *("10.0.0.1", "10.255.255.255", "167772161", "172.16.0.1", "172.31.255.255", "192.168.0.1"),
+    *("192.168.1.1", "3232235777", "169.254.169.254", "2852039166", "0xa9fea9fe", "169.254.0.1"),
+    *("100.64.0.1", "100.127.255.254", "100.100.100.200", "192.0.0.192", "192.0.0.9", "192.0.2.1"),
+    *("198.18.0.1", "198.51.100.1", "203.0.113.1", "192.88.99.1", "224.0.0.1", "239.255.255.250"),
+    *("240.0.0.1", "255.255.255.255", "168.63.129.16"),
+    # IPv6
+    *("[::1]", "[0:0:0:0:0:0:0:1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]"),
+    *("[::ffff:169.254.169.254]", "[::ffff:8.8.8.8]", "[::127.0.0.1]", "[::ffff:0:127.0.0.1]"),
+    *("[64:ff9b::127.0.0.1]", "[64:ff9b::a9fe:a9fe]", "[64:ff9b:1::7f00:1]", "[2002:7f00:1::]"),
+    *("[2002:a9fe:a9fe::1]", "[2001:0:53aa:64c::]", "[2001:db8::1]", "[3fff::1]", "[5f00::1]"),
+    *(
+        "[fe80::1]",
+        "[fec0::1]",
+        "[fc00::1]",
+        "[fd00:ec2::254]",
+        "[ff02::1]",
+        "[100::1]",
+        "[4000::1]",
+    ),
+    # names that lead there
+    *("localhost", "LOCALHOST", "localhost.", "localtest.example", "127.0.0.1.nip.example"),
+    *("metadata.google.internal", "l\u043ecalhost.example", "half.example", "mapped.example"),
+    "zoned.example",
+]
+
+REFUSED_FORMS = {
+    "http://user@HOST/": UrlNotAllowed,
+    "http://user:secret@HOST/": UrlNotAllowed,
+    "http://@HOST/": UrlNotAllowed,
+    "http://example.com@HOST/": UrlNotAllowed,
+    "http://example.com:80@HOST/": UrlNotAllowed,
+    "http://example.com\\@HOST/": UrlNotAllowed,
+    "http://1.1.1.1 &@HOST# @3.3.3.3/": UrlNotAllowed,
+    "http://HOST:22/": UrlNotAllowed,
+    "http://HOST:5432/": UrlNotAllowed,
+    "http://HOST:8000/": UrlNotAllowed,
+    "https://HOST:6443/": UrlNotAllowed,
+    "http://HOST:0/": VideoInvalid,
+    "http://HOST:00022/": UrlNotAllowed,
+    "http://HOST:65536/": VideoInvalid,
+    "http://HOST:80:80/": VideoInvalid,
+    "http://HOST:-80/": VideoInvalid,
+    "http://HOST:\uff18\uff10/": UrlPrivate,  # a port in full width is the port
+    "http:///HOST/": VideoInvalid,
+    "http:HOST/": VideoInvalid,
+    "http:/HOST/": VideoInvalid,
+    "//HOST/": VideoInvalid,
+    "HOST/clip.mp4": VideoInvalid,
+    "": VideoInvalid,
+    " http://HOST/": VideoInvalid,
+    "http://HOST\t/": VideoInvalid,
+    "http://HO\nST/": VideoInvalid,
+    "http://HOST\r\nX-Header: 1/": VideoInvalid,
+    "http://HOST\x00.example.com/": VideoInvalid,
+    "http://%31%32%37.0.0.1/": VideoInvalid,
+    "http://HOST%00.example.com/": VideoInvalid,
+    "http://HOST%2f@example.com/": UrlNotAllowed,
+    "http://HOST .example.com/": VideoInvalid,
+    "http://HOST\\.example.com/": VideoInvalid,
+    "http://\uff11\uff12\uff17.0.0.1/": VideoInvalid,
+    "http://①②⑦.⓪.⓪.①/": VideoInvalid,
+    "http://ⓛⓞⓒⓐⓛⓗⓞⓢⓣ/": VideoInvalid,
+    "http://0177.0.0.01/": VideoInvalid,
+    "http://127.0.0.256/": VideoInvalid,
+    "http://[::1/": VideoInvalid,
+    "http://[::1]x/": VideoInvalid,
+    "http://[::1%25lo]/": VideoInvalid,
+    "http://[fe80::1%lo]/": VideoInvalid,
+    "http://[v1.127.0.0.1]/": VideoInvalid,
+    "http://a..b.example/": UrlUnreachable,
+    "http://none.example/": UrlUnreachable,
+    "http://" + "a" * 64 + ".example/": UrlUnreachable,
+    "http://" + "a." * 130 + "example/": VideoInvalid,
+    "http://HOST/" + "a" * 8192: VideoInvalid,
+    "file:///etc/passwd": UrlScheme,
+    "ftp://HOST/": UrlScheme,
+    "gopher://HOST:6379/_INFO": UrlScheme,
+    "unix:///var/run/docker.sock": UrlScheme,
+    "http+unix://%2fvar%2frun%2fdocker.sock/": UrlScheme,
+    "data:video/mp4;base64,AAAA": UrlScheme,
+    "concat:http://HOST/a|http://HOST/b": UrlScheme,
+    "javascript:alert(1)": UrlScheme,
+    "ws://HOST/": UrlScheme,
+    "hTTpx://HOST/": UrlScheme,
+}
+
+
+class Watch:
+    """Hears of every connection that this process makes, on any path, from the interpreter itself."""
+
+    def __init__(self) -> None:
+        self.on = False
+        self.connected: list[object] = []
+        sys.addaudithook(self._hear)
+
+    def _hear(self, event: str, arguments: tuple[object, ...]) -> None:
+        if self.on and event in ("socket.connect", "socket.sendto", "socket.sendmsg"):
+            self.connected.append(arguments[1])
+
+
+_watch = Watch()  # an audit hook cannot be taken away again, so there is one
+
+
+@pytest.fixture
+def no_packet() -> Iterator[None]:
+    """No connection is even begun while the test runs."""
+    _watch.connected.clear()
+    _watch.on = True
+    yield
+    _watch.on = False
+    assert _watch.connected == []
+
+
+@pytest.fixture
+async def strict(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Outbound]:
+    """Nothing private is open; the listener's port counts as a web port, so that it could be reached."""
+    monkeypatch.setattr(urls, "PORTS", (80, 443, origin.port))
+
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        if host in NAMES:
+            return NAMES[host]
+        found = await asyncio.get_running_loop().getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST
+        )
+        return [str(answer[4][0]) for answer in found]
+
+    async with Outbound(resolve=resolve) as opened:
+        yield opened
+
+
+async def refusals(outbound: Outbound, url: str) -> list[ForemaskError]:
+    """How a URL is refused as ``video``, by check, probe and download, and as ``webhook_url``."""
+
+    async def probe() -> None:
+        async with outbound.open_range_reader(url, max_bytes=GIB):
+            pass
+
+    found = []
+    for attempt in (
+        probe,
+        lambda: fetched(outbound, url),
+        lambda: outbound.post(url, b"{}", {}),
+        lambda: outbound.check_url(url, "webhook_url"),
+    ):
+        with pytest.raises(ForemaskError) as caught:
+            await attempt()
+        found.append(caught.value)
+    return found
+
+
+@pytest.mark.usefixtures("no_packet")
+@pytest.mark.parametrize("host", PRIVATE)
+async def test_a_private_address_is_refused_in_every_spelling(
+    strict: Outbound, origin: Origin, host: str
+) -> None:
+    """As video and as webhook, on the web's port and on the listener's; and nothing says where it led."""
+    for url in (f"http://{host}/clip.mp4", f"https://{host}:{origin.port}/clip.mp4"):
+        *direct, checked = await refusals(strict, url)
+        assert [type(error) for error in direct] == [UrlPrivate] * 3
+        assert [error.param for error in direct] == ["video", "video", "webhook_url"]
+        assert (type(checked), checked.param) == (WebhookInvalid, "webhook_url")
+        for error in (*direct, checked):
+            assert not any(part in error.details for part in ("127", "169.254", "10.0", "::", host))
+    assert origin.connections == 0
+
+
+@pytest.mark.usefixtures("no_packet")
+@pytest.mark.parametrize("form", REFUSED_FORMS)
+async def test_a_trick_in_the_url_has_its_own_reason(
+    strict: Outbound, origin: Origin, form: str
+) -> None:
+    """User info, ports, schemes, broken hosts: refused for what they are, before any packet."""
+    url = form.replace("HOST", "127.0.0.1")
+    *direct, checked = await refusals(strict, url)
+    assert {type(error) for error in direct} == {REFUSED_FORMS[form]}
+    assert (type(checked), checked.param) == (WebhookInvalid, "webhook_url")
+    assert origin.connections == 0
+
+
+@pytest.mark.parametrize(
+    ("target", "kind"),
+    [
+        ("http://127.0.0.1:{port}/", UrlPrivate),
+        ("http://localhost:{port}/", UrlPrivate),
+        ("http://2130706433:{port}/", UrlPrivate),
+        ("http://[::ffff:127.0.0.1]:{port}/", UrlPrivate),
+        ("http://169.254.169.254/latest/meta-data/", UrlPrivate),
+        ("//127.0.0.1:{port}/", UrlPrivate),
+        ("http://user@127.0.0.1:{port}/", UrlNotAllowed),
+        ("http://127.0.0.1:22/", UrlNotAllowed),
+        ("file:///etc/passwd", UrlScheme),
+        ("gopher://127.0.0.1:{port}/", UrlScheme),
+        ("http://127.0.0.1:{port}\\@example.com/", UrlRefused),
+    ],
+)
+@pytest.mark.parametrize("hops", [1, 3])
+async def test_a_redirect_is_a_new_address_to_check(
+    monkeypatch: pytest.MonkeyPatch, target: str, kind: type[ForemaskError], hops: int
+) -> None:
+    """A host that may be reached cannot send us to one that may not, at the first hop or the third."""
+    here = ipaddress.ip_network("127.0.0.2/32")
+
+    async def resolve(host: str, port: int) -> Sequence[str]:
+        return NAMES.get(host) or [
+            str(answer[4][0]) for answer in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        ]
+
+    async with (
+        listening("127.0.0.1") as secret,
+        listening("127.0.0.2") as origin,
+        Outbound(allow_private=[here], resolve=resolve) as outbound,
+    ):
+        monkeypatch.setattr(urls, "PORTS", (80, 443, secret.port))
+        for hop in range(1, hops):
+            origin.answers[f"/{hop}"] = redirects(f"/{hop + 1}")
+        origin.answers[f"/{hops}"] = redirects(target.format(port=secret.port))
+        with pytest.raises(kind):
+            await fetched(outbound, origin.url("/1"))
+        with pytest.raises(kind):
+            async with outbound.open_range_reader(origin.url("/1"), max_bytes=GIB):
+                pass
+        assert secret.connections == 0
+
+
+def test_there_are_at_least_sixty_forms() -> None:
+    """What the project promises to refuse."""
+    assert len(set(PRIVATE)) + len(REFUSED_FORMS) >= 120

@@ -1,0 +1,196 @@
+"""Who may start a job: rates, caps and keys, decided by the database however many ask at once."""
+
+import asyncio
+import base64
+import hmac
+import time
+import uuid
+
+import pytest
+
+from foremask.errors import (
+    IdempotencyMismatch,
+    QueueFull,
+    QuotaExhausted,
+    RateLimited,
+    RequestUnknown,
+    TokenInvalid,
+    TooManyJobs,
+)
+from foremask.options import Preset
+from foremask.service.jobs.admission import (
+    NewJob,
+    admit,
+    charge_rate,
+    check_same_body,
+    check_token,
+    find_keyed,
+)
+from foremask.service.jobs.database import Database, open_database
+from foremask.service.jobs.tokens import (
+    TokenLimits,
+    create_token,
+    list_tokens,
+    revoke_token,
+    token_hash,
+    webhook_key,
+)
+
+pytestmark = pytest.mark.postgres
+
+
+def job(
+    token_id: uuid.UUID, *, idempotency_key: str | None = None, body_hash: bytes | None = None
+) -> NewJob:
+    """A job that any service would take."""
+    return NewJob(
+        token_id=token_id,
+        preset=Preset.MP4_H264,
+        video_url="https://example.org/a.mp4",
+        idempotency_key=idempotency_key,
+        body_hash=body_hash,
+    )
+
+
+async def test_fifty_identical_posts_make_one_job(database: Database) -> None:
+    """One Idempotency-Key is one job, with one task, whoever wins."""
+    secret, token = await create_token(database, "one", TokenLimits(concurrent=100))
+    asked = [job(token.id, idempotency_key="k", body_hash=b"same") for _ in range(50)]
+    admitted = await asyncio.gather(*(admit(database, each) for each in asked))
+    assert len({each.request_id for each in admitted}) == 1
+    assert sum(not each.replayed for each in admitted) == 1
+    tasks = await database.all(
+        "select args from procrastinate_jobs where args ->> 'job' = %s", (admitted[0].request_id,)
+    )
+    assert [row["args"] for row in tasks] == [{"job": admitted[0].request_id, "number": 0}]
+    keyed = await find_keyed(database, token_hash(secret), "k")
+    assert keyed is not None
+    assert (keyed.request_id, keyed.body_hash) == (admitted[0].request_id, b"same")
+
+
+async def test_a_key_with_another_body_is_refused(database: Database) -> None:
+    """The key belongs to the body that it came with."""
+    secret, token = await create_token(database, "mismatch")
+    await admit(database, job(token.id, idempotency_key="k", body_hash=b"a"))
+    with pytest.raises(IdempotencyMismatch):
+        await admit(database, job(token.id, idempotency_key="k", body_hash=b"b"))
+    keyed = await find_keyed(database, token_hash(secret), "k")
+    assert keyed is not None
+    with pytest.raises(IdempotencyMismatch):
+        check_same_body(keyed, b"b")
+
+
+async def test_a_repeated_call_admits_the_job_once(database: Database) -> None:
+    """A call whose answer was lost may be made again: the request id says that it is the same."""
+    _, token = await create_token(database, "again")
+    same = job(token.id)
+    assert await admit(database, same) == await admit(database, same)
+    assert (await list_tokens(database))[-1].used == 1
+
+
+async def test_the_rate_is_exact_over_two_nodes(database: Database, database_url: str) -> None:
+    """A burst of 30 and then 100 a second, asked by two pools at once: as many as GCRA says."""
+    secret, _ = await create_token(database, "rate", TokenLimits(rate_per_minute=6000, burst=30))
+    granted = 0
+    refused: list[RateLimited] = []
+    begun = time.monotonic()
+
+    async def ask(node: Database) -> None:
+        nonlocal granted
+        while time.monotonic() - begun < 2.0:
+            try:
+                await charge_rate(node, token_hash(secret))
+                granted += 1
+            except RateLimited as error:
+                refused.append(error)
+            await asyncio.sleep(0.001)
+
+    async with open_database(database_url) as other:
+        await asyncio.gather(*(ask(node) for node in [database, other] * 4))
+    lasted_s = time.monotonic() - begun
+    # Exact from above; below, a machine that stands still for 0.3 s (the burst) loses what it did not ask for.
+    assert 0.9 * (30 + 2.0 * 100) <= granted <= 30 + lasted_s * 100 + 1
+    assert len(refused) > 10
+    assert all(0 < error.retry_after_s <= 0.011 for error in refused)
+    assert all(error.reset_s == pytest.approx(0.3, abs=0.015) for error in refused)
+
+
+async def test_the_rate_counts_down(database: Database) -> None:
+    """The headers' facts: what is left of the burst, and when it is whole again."""
+    secret, _ = await create_token(database, "facts", TokenLimits(rate_per_minute=60, burst=3))
+    rates = [(await charge_rate(database, token_hash(secret))).rate for _ in range(3)]
+    assert [rate.remaining for rate in rates] == [2, 1, 0]
+    assert [round(rate.reset_s) for rate in rates] == [1, 2, 3]
+    with pytest.raises(RateLimited) as refused:
+        await charge_rate(database, token_hash(secret))
+    assert refused.value.retry_after_s == pytest.approx(1.0, abs=0.1)
+
+
+async def test_the_cap_on_unfinished_jobs_holds_under_concurrency(database: Database) -> None:
+    """Forty at once from a token that may have seven."""
+    _, token = await create_token(database, "cap", TokenLimits(concurrent=7))
+    answers = await asyncio.gather(
+        *(admit(database, job(token.id)) for _ in range(40)), return_exceptions=True
+    )
+    refused = [each for each in answers if isinstance(each, TooManyJobs)]
+    assert (len(answers) - len(refused), len(refused)) == (7, 33)
+    assert (refused[0].limit, refused[0].actual) == (7, 7)
+
+
+async def test_a_full_queue_refuses(database: Database) -> None:
+    """The queue's length is the whole service's, not one token's."""
+    _, token = await create_token(database, "queue")
+    await admit(database, job(token.id))
+    with pytest.raises(QueueFull):
+        await admit(database, job(token.id), queue_limit=1)
+
+
+async def test_a_quota_ends(database: Database) -> None:
+    """A token for two jobs makes two."""
+    secret, token = await create_token(database, "quota", TokenLimits(quota=2))
+    for _ in range(2):
+        await admit(database, job(token.id))
+    with pytest.raises(QuotaExhausted):
+        await admit(database, job(token.id))
+    with pytest.raises(QuotaExhausted):
+        await charge_rate(database, token_hash(secret))
+
+
+async def test_a_revoked_token_opens_nothing_at_once(database: Database, database_url: str) -> None:
+    """Revoked on one node, refused on another."""
+    secret, token = await create_token(database, "revoked")
+    async with open_database(database_url) as other:
+        assert await check_token(other, token_hash(secret)) == token.id
+        assert (await revoke_token(database, token.prefix)).revoked_at is not None
+        with pytest.raises(TokenInvalid):
+            await check_token(other, token_hash(secret))
+        with pytest.raises(TokenInvalid):
+            await charge_rate(other, token_hash(secret))
+        with pytest.raises(TokenInvalid):
+            await admit(other, job(token.id))
+    with pytest.raises(RequestUnknown):
+        await revoke_token(database, "fm_nobody")
+
+
+async def test_the_token_itself_is_not_stored(database: Database) -> None:
+    """Neither the secret nor more than its first characters can be read from the database."""
+    secret, token = await create_token(database, "secret")
+    rows = await database.all("select t::text as stored from tokens t where id = %s", (token.id,))
+    assert len(secret) >= 46
+    assert secret not in rows[0]["stored"]
+    assert secret[3:].encode().hex() not in rows[0]["stored"]
+    assert token.prefix == secret[:9]
+
+
+async def test_an_operators_own_token_is_made_once(database: Database) -> None:
+    """FOREMASK_BOOTSTRAP_TOKEN is the same at every start."""
+    made = [await create_token(database, "own", secret="an-operators-own-token") for _ in range(2)]
+    assert made[0] == made[1]
+
+
+def test_the_webhook_key_signs_the_golden_vector() -> None:
+    """Token, id, timestamp, body and signature of the wire contract."""
+    body = b'{"request_id":"req-9f8e7d6c","status":"COMPLETED"}'
+    signed = b"req-9f8e7d6c.1723800000." + body
+    signature = hmac.digest(webhook_key("test-token-abc123"), signed, "sha256")
+    assert base64.b64encode(signature) == b"L49e/+aGg8Xr6F7PT9+bYWJ4ADPN73Pu5ooGltV5MUs="

@@ -1,0 +1,280 @@
+"""Whatever happens to workers, in whatever order: an accepted job ends, once, by the hand that held it."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from foremask.errors import CorruptVideo, WorkerCrashed
+from foremask.options import Preset
+from foremask.service.jobs import records, steps
+from foremask.service.jobs.admission import NewJob, admit
+from foremask.service.jobs.database import Database
+from foremask.service.jobs.records import Status
+from foremask.service.jobs.steps import Step, StepName
+from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash
+
+pytestmark = pytest.mark.postgres
+
+LEASE_S = 1000.0  # only `pause` lets one run out
+DAY_S = 86400.0
+PICK = st.integers(0, 1 << 16)
+
+
+class Service(RuleBasedStateMachine):
+    """Jobs, workers that hold steps or only believe so, and a housekeeper."""
+
+    url = ""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = asyncio.new_event_loop()
+        self.database = Database(self.url, connections=2, patience_s=5.0)
+        self.do(self.database.open())
+        self.secret, token = self.do(
+            create_token(self.database, "any", TokenLimits(concurrent=10_000))
+        )
+        self.token_id = token.id
+        self.jobs: dict[str, int] = {}
+        self.began: list[Step] = []
+        self.holder: dict[StepName, int] = {}
+        self.paused: set[StepName] = set()
+        self.ended: dict[str, records.Record] = {}
+
+    def do[T](self, asked: Coroutine[Any, Any, T]) -> T:
+        """Wait for it."""
+        return self.loop.run_until_complete(asked)
+
+    def record(self, job: str) -> records.Record:
+        """The job as its owner sees it."""
+        return self.do(records.read(self.database, token_hash(self.secret), job))
+
+    def holds(self, step: Step) -> bool:
+        """Whether the step is this attempt's still."""
+        return self.holder.get(step.name) == step.attempt
+
+    def forget(self, job: str) -> None:
+        """Nobody holds anything of a job that is over."""
+        for name in [each for each in self.holder if each.job == job]:
+            del self.holder[name]
+            self.paused.discard(name)
+
+    @rule(segments=st.integers(1, 6), webhook=st.booleans())
+    def submit(self, segments: int, webhook: bool) -> None:
+        """A caller asks."""
+        new = NewJob(
+            token_id=self.token_id,
+            preset=Preset.MP4_H264,
+            video_url="https://example.org/a.mp4",
+            webhook_url="https://example.org/hook" if webhook else None,
+        )
+        self.jobs[self.do(admit(self.database, new)).request_id] = segments
+
+    @precondition(lambda self: self.jobs)
+    @rule(pick=PICK)
+    def begin(self, pick: int) -> None:
+        """A worker takes any wake-up there is; the engine's row is used up."""
+        rows = self.do(
+            self.database.all(
+                """select id, task_name, args from procrastinate_jobs
+                   where status = 'todo' and task_name <> 'deliver' and args ->> 'job' = any(%s)
+                   order by id""",
+                (list(self.jobs),),
+            )
+        )
+        if not rows:
+            return
+        row = rows[pick % len(rows)]
+        self.do(self.database.all("delete from procrastinate_jobs where id = %s", (row["id"],)))
+        woken_for = StepName(row["args"]["job"], row["task_name"], row["args"]["number"])
+        step = self.do(
+            steps.claim(self.database, woken_for, "worker", LEASE_S, files_per_token=1000)
+        ).step
+        if step is not None:
+            name = step.name
+            assert name not in self.holder
+            assert name.job not in self.ended
+            self.began.append(step)
+            self.holder[name] = step.attempt
+
+    @precondition(lambda self: self.began)
+    @rule(pick=PICK)
+    def finish(self, pick: int) -> None:
+        """A worker is done, or wakes from a long sleep and believes so."""
+        step = self.began[pick % len(self.began)]
+        held = self.holds(step)
+        assert self.do(steps.finish(self.database, step, self.result(step))) == held
+        if held:
+            del self.holder[step.name]
+            self.paused.discard(step.name)
+
+    def result(self, step: Step) -> dict[str, object]:
+        """What the stage would have made."""
+        mine = f"{step.name}/{step.attempt}"
+        segments = self.jobs[step.name.job]
+        if step.name.stage == "ingest":
+            whole = [{"whole": True}] if segments == 1 else [{"n": n} for n in range(segments)]
+            return {"clip": {"frames": segments}, "source_key": mine, "segments": whole}
+        if step.name.stage == "segment" and segments > 1:
+            return {"key": mine, "frames": 1}
+        return {"result_key": mine, "report": {"frames_out": segments}, "frames": segments}
+
+    @precondition(lambda self: self.began)
+    @rule(pick=PICK)
+    def renew(self, pick: int) -> None:
+        """A worker says that frames advance."""
+        step = self.began[pick % len(self.began)]
+        held = self.holds(step)
+        assert self.do(steps.renew(self.database, step, 1, LEASE_S)) == held
+        if held:
+            self.paused.discard(step.name)
+
+    @precondition(lambda self: self.began)
+    @rule(pick=PICK, crashed=st.booleans())
+    def fail(self, pick: int, crashed: bool) -> None:
+        """The clip is broken, or its child has crashed."""
+        step = self.began[pick % len(self.began)]
+        held = self.holds(step)
+        reported = steps.fail(
+            self.database,
+            step,
+            WorkerCrashed("crashed") if crashed else CorruptVideo("broken"),
+            outcome="crashed" if crashed else "failed",
+            retry_s=0.0 if crashed else None,
+        )
+        assert self.do(reported) == held
+        if held:
+            del self.holder[step.name]
+            self.paused.discard(step.name)
+
+    @precondition(lambda self: self.holder)
+    @rule(pick=PICK)
+    def pause(self, pick: int) -> None:
+        """A worker is killed, or stopped for longer than its lease."""
+        name = list(self.holder)[pick % len(self.holder)]
+        self.do(
+            self.database.all(
+                """update steps set lease_until = now() - interval '1 second'
+                   where job = %s and stage = %s and number = %s""",
+                (name.job, name.stage, name.number),
+            )
+        )
+        self.paused.add(name)
+
+    @rule()
+    def lose_wake_ups(self) -> None:
+        """Workers have taken wake-ups and died before they did anything."""
+        self.do(self.database.all("delete from procrastinate_jobs"))
+
+    @rule()
+    def recover_steps(self) -> None:
+        """The housekeeper comes by, a while later."""
+        self.do(self.database.all("update steps set touched_at = touched_at - interval '1 minute'"))
+        recovered = self.do(steps.recover_steps(self.database, DAY_S, LEASE_S))
+        assert recovered.lost == len(self.paused)
+        for name in self.paused:
+            self.holder.pop(name, None)
+        self.paused.clear()
+
+    @precondition(lambda self: self.jobs)
+    @rule(pick=PICK)
+    def cancel(self, pick: int) -> None:
+        """The caller has changed their mind."""
+        job = list(self.jobs)[pick % len(self.jobs)]
+        before = self.record(job)
+        after = self.do(records.cancel(self.database, token_hash(self.secret), job))
+        assert after.status is (before.status if before.status.ended else Status.CANCELLED)
+
+    @precondition(lambda self: self.holder)
+    @rule(pick=PICK)
+    def expire(self, pick: int) -> None:
+        """The job has taken longer than any may."""
+        job = list(self.holder)[pick % len(self.holder)].job
+        self.do(
+            self.database.all(
+                "update jobs set started_at = started_at - interval '2 days' where id = %s", (job,)
+            )
+        )
+        self.recover_steps()
+        record = self.record(job)
+        assert record.error is not None
+        assert record.error.reason in ("timed_out", "worker_crashed")
+
+    @invariant()
+    def an_end_is_an_end(self) -> None:
+        """A job that has ended stays as it is, and its result is of an attempt that was done."""
+        for job in self.jobs.keys() - self.ended.keys():
+            record = self.record(job)
+            if record.status.ended:
+                self.ended[job] = record
+                self.forget(job)
+
+    def teardown(self) -> None:
+        """Let everything end: nothing may be left over, and nothing is done twice."""
+        for _ in range(100):
+            self.an_end_is_an_end()
+            if len(self.ended) == len(self.jobs):
+                break
+            self.recover_steps()
+            for _ in range(8):
+                self.begin(0)
+            for step in [each for each in self.began if self.holds(each)]:
+                self.finish(self.began.index(step))
+        assert len(self.ended) == len(self.jobs)
+        (token,) = self.do(
+            self.database.all("select used, unfinished from tokens where id = %s", (self.token_id,))
+        )
+        assert token == {"used": len(self.jobs), "unfinished": 0}
+        for job, record in self.ended.items():
+            assert self.record(job) == record
+        twice = self.do(
+            self.database.all(
+                """select job from attempts where job = any(%s) and outcome = 'done'
+                   group by job, stage, number having count(*) > 1""",
+                (list(self.jobs),),
+            )
+        )
+        assert not twice
+        owed = self.do(
+            self.database.all(
+                """select j.id from jobs j where j.id = any(%s)
+                   and (j.webhook_url is not null)::int <> (
+                       select count(*) from deliveries d where d.job = j.id)""",
+                (list(self.jobs),),
+            )
+        )
+        assert not owed
+        for job, record in self.ended.items():
+            if record.status is Status.COMPLETED:
+                done = {
+                    f"{StepName(job, a.stage, a.number)}/{a.attempt}"
+                    for a in self.do(records.history(self.database, job))
+                    if a.outcome == "done"
+                }
+                assert record.result_key in done
+        self.do(self.database.close())
+        self.loop.close()
+
+
+def test_every_job_ends_once(database_url: str) -> None:
+    """Any order of submit, begin, finish, fail, pause, tend, cancel, expire and lost wake-ups."""
+    Service.url = database_url
+    run_state_machine_as_test(
+        Service,
+        settings=settings(
+            max_examples=15,
+            stateful_step_count=30,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

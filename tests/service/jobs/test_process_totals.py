@@ -1,0 +1,79 @@
+"""What processes count is added up once, whoever tells it and however often."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from foremask.service.api import prometheus_page
+from foremask.service.jobs import process_totals
+from foremask.service.jobs.database import Database
+from foremask.service.jobs.process_totals import CountReporter, keep_reporting
+from foremask.service.observability import metrics
+from foremask.service.storage.objects import local_url, open_objects
+
+pytestmark = pytest.mark.postgres
+
+RESCUES = ("foremask_rescues_total", ())
+
+
+async def test_two_processes_are_one_sum(database: Database) -> None:
+    """Each tells what it has counted since its last telling; both counted the same three here."""
+    one, two = (CountReporter("worker", name, 2, "seccomp") for name in ("one", "two"))
+    await one.report(database)
+    await two.report(database)
+    before = (await process_totals.totals(database)).get(RESCUES, 0.0)
+    metrics.RESCUES.inc(3)
+    for reporter in (one, two, one):
+        await reporter.report(database)
+    assert (await process_totals.totals(database))[RESCUES] == before + 6
+    now = await process_totals.now(database)
+    assert now.processes[("worker", "seccomp")] == 2
+    assert now.slots == 4
+
+
+async def test_a_telling_that_arrives_twice_counts_once(database: Database) -> None:
+    """The connection broke after the commit, and the call was made again."""
+    call = "select tell_counts(%s, 'worker', 'w', 1, 'none', %s, %s, %s::jsonb[], %s::float8[])"
+    process = "6f1e1d0c-0000-4000-8000-000000000001"
+    for number in (1, 1, 2, 1):
+        await database.all(call, (process, number, ["twice_total"], ["{}"], [5.0]))
+    assert (await process_totals.totals(database))[("twice_total", ())] == 10
+
+
+async def test_a_process_that_stops_tells_its_last(database: Database) -> None:
+    """What was counted just before the end is not lost; whoever is gone is not shown for long."""
+    reporting = asyncio.create_task(
+        keep_reporting(database, CountReporter("api", "last", 0, "none"))
+    )
+    async with asyncio.timeout(5):
+        while ("api", "none") not in (await process_totals.now(database)).processes:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    before = (await process_totals.totals(database))[RESCUES]
+    metrics.RESCUES.inc()
+    reporting.cancel()
+    await asyncio.wait({reporting})
+    assert (await process_totals.totals(database))[RESCUES] == before + 1
+    await database.all("update processes set seen_at = now() - interval '21 s'")
+    assert not (await process_totals.now(database)).processes
+
+
+async def test_the_page_shows_the_sums_in_order(database: Database, tmp_path: Path) -> None:
+    """Buckets rise; a series that nobody counted is there as 0; what this version does not know is left out."""
+    await CountReporter("worker", "page", 1, "none").report(database)
+    await database.all(
+        "insert into counts values ('foremask_of_another_version_total', '{}', 7) on conflict do nothing"
+    )
+    objects = await open_objects(local_url(tmp_path), "http://127.0.0.1:1")
+    text = (await prometheus_page.page(database, objects))[0].decode()
+    buckets = [
+        float(line.rpartition(" ")[2])
+        for line in text.splitlines()
+        if line.startswith("foremask_job_wait_seconds_bucket")
+    ]
+    assert len(buckets) == 15
+    assert buckets == sorted(buckets)
+    assert 'foremask_webhook_attempts_total{outcome="given_up"} 0.0' in text
+    assert "another_version" not in text
+    assert "foremask_database_up 1.0" in text
+    assert 'foremask_queue_depth{queue="masks"} 0.0' in text

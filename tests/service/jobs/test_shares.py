@@ -1,0 +1,215 @@
+"""Whose turn it is: tokens share each queue by the time they have had of it, whoever asked first."""
+
+import uuid
+from collections.abc import AsyncIterator
+
+import pytest
+
+from foremask.errors import CorruptVideo
+from foremask.options import Preset
+from foremask.service.jobs import records, steps
+from foremask.service.jobs.admission import NewJob, admit
+from foremask.service.jobs.database import Database
+from foremask.service.jobs.steps import Step, StepName
+from foremask.service.jobs.tokens import TokenLimits, create_token
+
+pytestmark = pytest.mark.postgres
+
+NOBODY = StepName("no such job", "ingest")
+NOBODYS_MASK = StepName("no such job", "segment")
+
+
+class Tokens:
+    """Callers of one test; what they have left unfinished is cancelled after it."""
+
+    def __init__(self, database: Database) -> None:
+        self.database, self.names = database, dict[uuid.UUID, str]()
+
+    async def new(self, name: str, **limits: int) -> uuid.UUID:
+        """Another caller."""
+        _, token = await create_token(self.database, name, TokenLimits(concurrent=10_000, **limits))
+        self.names[token.id] = name
+        return token.id
+
+    async def submit(self, token: uuid.UUID, count: int = 1) -> list[str]:
+        """So many jobs."""
+        return [
+            (
+                await admit(
+                    self.database,
+                    NewJob(
+                        token_id=token, preset=Preset.MP4_H264, video_url="https://example.org/a"
+                    ),
+                )
+            ).request_id
+            for _ in range(count)
+        ]
+
+    async def claim(self, woken_for: StepName = NOBODY, at_most: int = 1000) -> Step | None:
+        """The step whose turn it is."""
+        return (
+            await steps.claim(self.database, woken_for, "worker", 100.0, files_per_token=at_most)
+        ).step
+
+    async def served(self, count: int, seconds: float = 1.0) -> str:
+        """The names of those whose turn it is, one after the other, each step taking so long."""
+        names = ""
+        for _ in range(count):
+            step = await self.claim()
+            assert step is not None
+            names += self.names[step.token]
+            await steps.fail(self.database, step, CorruptVideo("broken"))
+            await steps.ended(self.database, step, seconds)
+        return names
+
+
+@pytest.fixture
+async def tokens(database: Database) -> AsyncIterator[Tokens]:
+    """Nobody waits but whom the test makes."""
+    yield Tokens(database)
+    for row in await database.all("select id, token from jobs where ended_at is null"):
+        await database.all("select cancel_job(%s, %s, null)", (row["token"], row["id"]))
+    await database.all("delete from procrastinate_jobs")
+
+
+async def test_two_hundred_jobs_of_one_token_do_not_stand_before_one_of_another(
+    tokens: Tokens,
+) -> None:
+    """B comes last and is served second at the latest."""
+    a, b = await tokens.new("a"), await tokens.new("b")
+    await tokens.submit(a, 200)
+    assert await tokens.served(3) == "aaa"
+    await tokens.submit(b)
+    assert "b" in await tokens.served(2)
+
+
+async def test_tokens_take_turns(tokens: Tokens) -> None:
+    """Three that wait get a third each, in whatever order they came."""
+    for name in "abc":
+        await tokens.submit(await tokens.new(name), 20)
+    served = await tokens.served(30)
+    assert all(sorted(served[at : at + 3]) == ["a", "b", "c"] for at in range(0, 30, 3))
+
+
+async def test_a_token_with_a_double_share_is_served_twice_as_often(tokens: Tokens) -> None:
+    """Of 30 turns 20 and 10."""
+    await tokens.submit(await tokens.new("a", share=2), 30)
+    await tokens.submit(await tokens.new("b"), 30)
+    assert (await tokens.served(30)).count("a") in (19, 20, 21)
+
+
+async def test_long_steps_count_as_what_they_take(tokens: Tokens) -> None:
+    """A's steps take 10 s and B's one: B is served ten times as often, and has as much time."""
+    a, b = await tokens.new("a"), await tokens.new("b")
+    await tokens.submit(a, 10)
+    await tokens.submit(b, 60)
+    times = {"a": 0.0, "b": 0.0}
+    for _ in range(55):
+        step = await tokens.claim()
+        assert step is not None
+        name = tokens.names[step.token]
+        seconds = 10.0 if name == "a" else 1.0
+        times[name] += seconds
+        await steps.fail(tokens.database, step, CorruptVideo("broken"))
+        await steps.ended(tokens.database, step, seconds)
+    assert abs(times["a"] - times["b"]) <= 11.0
+
+
+async def test_who_was_away_gets_no_arrears(tokens: Tokens) -> None:
+    """A token that comes back has one turn before the others and not all those that it did not use."""
+    a, b = await tokens.new("a"), await tokens.new("b")
+    await tokens.submit(a, 60)
+    await tokens.served(40)
+    await tokens.submit(b, 20)
+    assert (await tokens.served(20)).count("a") >= 9
+
+
+async def test_a_higher_priority_goes_first(tokens: Tokens) -> None:
+    """Shares are among those of the same priority."""
+    await tokens.submit(await tokens.new("a"), 3)
+    await tokens.submit(await tokens.new("b", priority=1), 3)
+    assert await tokens.served(6) == "bbbaaa"
+
+
+async def test_one_token_holds_a_limited_number_of_file_steps(tokens: Tokens) -> None:
+    """Its slow origins leave room for others; when one ends, the next is woken."""
+    a, b = await tokens.new("a"), await tokens.new("b")
+    jobs = await tokens.submit(a, 6)
+    held = [await tokens.claim(StepName(jobs[0], "ingest"), 4) for _ in range(4)]
+    await tokens.database.all("delete from procrastinate_jobs")
+    claimed = await steps.claim(tokens.database, NOBODY, "worker", 100.0, files_per_token=4)
+    assert (claimed.step, claimed.held_back) == (None, 1)
+    await tokens.submit(b)
+    step = await tokens.claim(at_most=4)
+    assert step is not None
+    assert step.token == b
+    await tokens.database.all("delete from procrastinate_jobs")
+    first = held[0]
+    assert first is not None
+    await steps.fail(tokens.database, first, CorruptVideo("broken"))
+    await steps.ended(tokens.database, first, 1.0, files_per_token=4)
+    rows = await tokens.database.all("select args from procrastinate_jobs where status = 'todo'")
+    assert len(rows) == 1
+    assert await tokens.claim(at_most=4) is not None
+
+
+async def test_each_waiting_step_keeps_one_wake_up(tokens: Tokens) -> None:
+    """A wake-up that led to another token's step is there again, for the step that it was made for."""
+    a, b = await tokens.new("a"), await tokens.new("b")
+    first, second = await tokens.submit(a, 2)
+    (third,) = await tokens.submit(b)
+    step = await tokens.claim(StepName(first, "ingest"))
+    assert step is not None
+    assert step.name.job == first
+    await tokens.database.all("delete from procrastinate_jobs where args ->> 'job' = %s", (first,))
+    await tokens.database.all(  # the engine hands out A's second, and it is B's turn
+        "delete from procrastinate_jobs where args ->> 'job' = %s", (second,)
+    )
+    step = await tokens.claim(StepName(second, "ingest"))
+    assert step is not None
+    assert step.name.job == third
+    rows = await tokens.database.all("select args, queueing_lock from procrastinate_jobs")
+    assert [(row["args"]["job"], row["queueing_lock"]) for row in rows] == [
+        (second, f"{second}:ingest:0")
+    ]
+
+
+async def test_a_step_that_waits_for_its_next_attempt_is_not_taken_before_its_time(
+    tokens: Tokens,
+) -> None:
+    """A failed fetch is tried again after its pause, whatever wakes the worker earlier."""
+    await tokens.submit(await tokens.new("a"))
+    step = await tokens.claim()
+    assert step is not None
+    await steps.fail(tokens.database, step, CorruptVideo("x"), outcome="unavailable", retry_s=60.0)
+    assert await tokens.claim() is None
+
+
+async def test_masks_are_shared_apart_from_files(tokens: Tokens) -> None:
+    """Who has fetched much has not masked anything yet."""
+    a, b = await tokens.new("a"), await tokens.new("b")
+    for token in (a, a, a, b):
+        await tokens.submit(token)
+        step = await tokens.claim()
+        assert step is not None
+        found: dict[str, object] = {"clip": {}, "source_key": "x", "segments": [{"whole": True}]}
+        await steps.finish(tokens.database, step, found)
+        await steps.ended(tokens.database, step, 5.0)
+    served = []
+    for _ in range(2):
+        step = await tokens.claim(NOBODYS_MASK)
+        assert step is not None
+        served.append(tokens.names[step.token])
+    assert sorted(served) == ["a", "b"]
+
+
+async def test_a_place_in_the_queue_counts_turns(tokens: Tokens) -> None:
+    """B's first job is next though A has 50 before it; A's last waits for B's too."""
+    a, b = await tokens.new("a"), await tokens.new("b")
+    of_a = await tokens.submit(a, 50)
+    of_b = await tokens.submit(b, 2)
+    places = [
+        (await records.read_any(tokens.database, job)).queue_position
+        for job in (of_b[0], of_b[1], of_a[0], of_a[49])
+    ]
+    assert places == [1, 3, 1, 52]

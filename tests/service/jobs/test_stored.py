@@ -1,0 +1,95 @@
+"""How much one token may store: reserved before it comes, counted while it is there, forgotten with it."""
+
+import uuid
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from foremask.errors import StorageQuota
+from foremask.options import Preset
+from foremask.service.jobs import retention, steps, stored
+from foremask.service.jobs.admission import NewJob, admit
+from foremask.service.jobs.database import Database
+from foremask.service.jobs.steps import StepName
+from foremask.service.jobs.tokens import create_token
+
+pytestmark = pytest.mark.postgres
+
+
+async def bytes_of(database: Database, token: uuid.UUID) -> int:
+    """What counts against the token's quota."""
+    row = await database.one("select stored from tokens where id = %s", (token,))
+    assert row is not None
+    return int(row["stored"])
+
+
+def job(token: uuid.UUID, size: int | None) -> NewJob:
+    """A job whose clip has so many bytes; None: it was not probed."""
+    return NewJob(
+        token_id=token,
+        preset=Preset.MP4_H264,
+        video_url="https://example.org/a.mp4",
+        clip=None if size is None else {"size_bytes": size},
+    )
+
+
+async def test_uploads_over_the_quota_are_refused_and_another_tokens_are_not(
+    database: Database,
+) -> None:
+    """A has 100 bytes, and 60 of them are taken: 41 are too many, 40 are not."""
+    _, a = await create_token(database, "a")
+    _, b = await create_token(database, "b")
+    for key, token in (("uploads/1", a), ("uploads/2", a), ("uploads/3", b)):
+        await stored.new_upload(database, key, token.id)
+    await stored.reserve(database, "uploads/1", 60, 100)
+    with pytest.raises(StorageQuota) as caught:
+        await stored.reserve(database, "uploads/2", 41, 100)
+    assert (caught.value.code, caught.value.limit, caught.value.actual) == (429, 100, 101)
+    assert caught.value.retry_after_s > 1
+    await stored.reserve(database, "uploads/2", 40, 100)
+    await stored.reserve(database, "uploads/3", 100, 100)
+    await stored.reserve(database, "uploads/1", 10, 100)  # less came than was declared
+    assert await bytes_of(database, a.id) == 50
+    assert await stored.forget(database, datetime.now(UTC) + timedelta(days=1)) >= 3
+    assert await bytes_of(database, a.id) == 0
+
+
+async def test_a_jobs_files_count_until_they_are_deleted(database: Database) -> None:
+    """Source and segments until the sweep, the result until it expires."""
+    _, token = await create_token(database, "a")
+    made = (await admit(database, job(token.id, 100), storage_limit=200)).request_id
+    assert await bytes_of(database, token.id) == 200
+    with pytest.raises(StorageQuota):
+        await admit(database, job(token.id, 1), storage_limit=200)
+    unknown = (await admit(database, job(token.id, None), storage_limit=200)).request_id
+    step = await steps.begin(database, StepName(unknown, "ingest"), "worker")
+    assert step is not None
+    clip = {"size_bytes": 30}
+    found: dict[str, object] = {"clip": clip, "source_key": "sources/x", "segments": [{}]}
+    assert await steps.finish(database, step, found)
+    assert await bytes_of(database, token.id) == 260
+    step = await steps.begin(database, StepName(unknown, "segment"), "worker")
+    assert step is not None
+    whole: dict[str, object] = {"result_key": "results/x", "report": {"bytes": 7}}
+    assert await steps.finish(database, step, whole)
+    assert await bytes_of(database, token.id) == 267
+    await retention.swept(database, unknown)
+    assert await bytes_of(database, token.id) == 207
+    await retention.expired(database, unknown)
+    assert await bytes_of(database, token.id) == 200
+    await database.all("select cancel_job(%s, %s, null)", (token.id, made))
+    await retention.swept(database, made)
+    assert await bytes_of(database, token.id) == 0
+
+
+async def test_an_upload_is_not_counted_twice_when_a_job_reads_it(database: Database) -> None:
+    """Only the segments that are cut from it come on top."""
+    _, token = await create_token(database, "a")
+    new = NewJob(
+        token_id=token.id,
+        preset=Preset.MP4_H264,
+        source_key="uploads/1/1.mp4",
+        clip={"size_bytes": 100},
+    )
+    await admit(database, new)
+    assert await bytes_of(database, token.id) == 100

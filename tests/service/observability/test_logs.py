@@ -1,0 +1,72 @@
+"""Logs are one JSON line an event, whoever wrote it."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from foremask.service.observability.logs import configure_logs
+from foremask.service.settings import LogLevel
+
+
+@pytest.fixture
+def lines() -> Iterator[io.StringIO]:
+    """A stream that logs go to; the process's logging is put back afterwards."""
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    stream = io.StringIO()
+    configure_logs(LogLevel.INFO, "worker", stream)
+    yield stream
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def test_a_line_has_its_context(lines: io.StringIO) -> None:
+    """What is bound once, the request's id and the attempt, is on every line that follows."""
+    with structlog.contextvars.bound_contextvars(request_id="r-1", attempt=2):
+        structlog.get_logger("foremask.test").info("segment.done", frames=90)
+    line = json.loads(lines.getvalue())
+    assert line.pop("timestamp").endswith("Z")
+    assert line == {
+        "event": "segment.done",
+        "frames": 90,
+        "request_id": "r-1",
+        "attempt": 2,
+        "level": "info",
+        "logger": "foremask.test",
+        "process": "worker",
+    }
+
+
+def test_a_library_s_line_looks_like_ours(lines: io.StringIO) -> None:
+    """The standard library's loggers end in the same stream, in the same form."""
+    logging.getLogger("uvicorn.error").warning("port %d is taken", 8000)
+    line = json.loads(lines.getvalue())
+    assert (line["event"], line["level"], line["process"]) == (
+        "port 8000 is taken",
+        "warning",
+        "worker",
+    )
+
+
+def test_an_error_carries_its_traceback_as_data(lines: io.StringIO) -> None:
+    """One event stays one line, and no local variable is on it."""
+    token = "hush"
+    try:
+        raise ValueError(len(token))  # noqa: TRY301
+    except ValueError:
+        structlog.get_logger("foremask.test").exception("broke")
+    assert lines.getvalue().count("\n") == 1
+    assert token not in lines.getvalue()
+    assert json.loads(lines.getvalue())["exception"][0]["exc_type"] == "ValueError"
+
+
+def test_what_is_below_the_level_is_not_written(lines: io.StringIO) -> None:
+    """Nor is the libraries' chatter."""
+    structlog.get_logger("foremask.test").debug("detail")
+    logging.getLogger("procrastinate.worker").info("chatter")
+    assert lines.getvalue() == ""

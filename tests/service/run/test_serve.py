@@ -1,0 +1,212 @@
+"""The whole service as one command: it starts, is stopped or killed, leaves nothing, and goes on."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import synth
+
+pytestmark = pytest.mark.postgres
+
+TOKEN = "a-token-for-this-test"
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    """A web server of files."""
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def clip_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where a clip can be had."""
+    folder = tmp_path_factory.mktemp("clips")
+    synth.write(folder / "clip.mp4")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_address[1]}/clip.mp4"
+    server.shutdown()
+    server.socket.close()
+
+
+class Served:
+    """A service under a directory that any user gets to, started by the command line."""
+
+    def __init__(self, root: Path) -> None:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            self.port: int = taken.getsockname()[1]
+        self.root = root
+        self.process: subprocess.Popen[str] | None = None
+        (root / "model.onnx").write_bytes(b"no network is needed here")
+
+    def start(self, **more: str) -> list[str]:
+        """Start it and wait until it says where it listens; what it said."""
+        unwanted = (
+            "FOREMASK_",
+            "PYTHONUNBUFFERED",
+        )  # a journal is no terminal: what is said must not wait
+        reported = {
+            name: text for name, text in os.environ.items() if not name.startswith(unwanted)
+        }
+        reported |= {
+            "FOREMASK_DATA_DIR": str(self.root),
+            "FOREMASK_PORT": str(self.port),
+            "FOREMASK_ALLOW_PRIVATE": "127.0.0.0/8",
+            "FOREMASK_MODEL_FILE": str(self.root / "model.onnx"),
+            **more,
+        }
+        with (self.root / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "foremask", "serve"],
+                env=reported,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+            )
+        assert self.process.stdout is not None
+        message: list[str] = []
+        for line in self.process.stdout:
+            message.append(line)
+            if "listens on" in line:
+                return message
+        raise AssertionError((self.root / "log").read_text()[-2000:])
+
+    def ask(self, path: str, token: str, body: dict[str, Any] | None = None) -> Any:  # noqa: ANN401
+        """One call; its JSON."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}{path}",
+            None if body is None else json.dumps(body).encode(),
+            {"api_token": token, "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
+            return json.load(answer)
+
+    def submit(self, url: str, token: str = TOKEN) -> str:
+        """Ask for a mask; the request's id."""
+        answer = self.ask("/v2/video/segment/foreground_mask", token, {"video": url})
+        return str(answer["request_id"])
+
+    def family(self) -> set[int]:
+        """Every process that belongs to it."""
+        assert self.process is not None
+        found, fresh = set[int](), {self.process.pid}
+        while fresh:
+            found |= fresh
+            fresh = {child for pid in fresh for child in children(pid)} - found
+        return found
+
+    def end(self, number: signal.Signals) -> int:
+        """Send it a signal and wait until it has ended; its exit status."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        status = self.process.wait(30)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        self.process = None
+        return status
+
+
+def children(pid: int) -> set[int]:
+    """The processes that ``pid`` has started."""
+    found = set()
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
+                found.add(int(stat.parent.name))
+    return found
+
+
+def running(pids: set[int]) -> set[int]:
+    """Those that have not ended; what only waits to be reaped has."""
+    left = set()
+    for pid in pids:
+        with suppress(OSError):
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+            if state != "Z":
+                left.add(pid)
+    return left
+
+
+def wait_for(condition: Callable[[], bool], within_s: float) -> None:
+    """Return once it is so; fail when it is not in time."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    """A service that has not been started."""
+    root = Path(tempfile.mkdtemp(prefix="foremask-test-"))
+    root.chmod(0o755)
+    made = Served(root)
+    yield made
+    if made.process is not None:
+        made.end(signal.SIGTERM)
+    shutil.rmtree(root, ignore_errors=True)
+
+
+def test_sigterm_stops_everything_and_the_next_start_goes_on(served: Served, clip_url: str) -> None:
+    """A token is printed at the first start only; the job of before can be read after."""
+    message = served.start()
+    (token,) = [line.split()[-1] for line in message if "API token" in line]
+    assert [line.strip() for line in message if line.strip().endswith(f"/#token={token}")]
+    request_id = served.submit(clip_url, token)
+    family = served.family()
+    assert len(family) > 4
+    assert served.end(signal.SIGTERM) == 0
+    wait_for(lambda: not running(family), 1.0)
+    message = served.start()
+    assert not [line for line in message if "API token" in line or "#token" in line]
+    assert served.ask(f"/v2/status/{request_id}", token)["request_id"] == request_id
+
+
+def test_a_killed_parent_leaves_no_process_and_loses_no_job(served: Served, clip_url: str) -> None:
+    """kill -9 of the parent alone: the others end by themselves, and the next start goes on."""
+    served.start(FOREMASK_BOOTSTRAP_TOKEN=TOKEN, FOREMASK_WORKERS="2")
+    request_id = served.submit(clip_url)
+    family = served.family()
+    assert served.process is not None
+    for pid in family - {served.process.pid}:
+        with suppress(OSError):  # the first token stays with the one process that needed it
+            assert TOKEN.encode() not in Path(f"/proc/{pid}/environ").read_bytes()
+    assert served.end(signal.SIGKILL) == -signal.SIGKILL
+    wait_for(lambda: not running(family), 10.0)
+    served.start(FOREMASK_BOOTSTRAP_TOKEN=TOKEN)
+    assert served.ask(f"/v2/status/{request_id}", TOKEN)["request_id"] == request_id
+
+
+def test_a_killed_member_is_started_again(served: Served) -> None:
+    """kill -9 of every process but the parent: the service answers again."""
+    served.start(FOREMASK_BOOTSTRAP_TOKEN=TOKEN)
+    assert served.process is not None
+    for pid in children(served.process.pid):
+        os.kill(pid, signal.SIGKILL)
+
+    def answers() -> bool:
+        try:
+            return bool(served.ask("/readyz", TOKEN))
+        except OSError:
+            return False
+
+    wait_for(answers, 20.0)

@@ -1,0 +1,251 @@
+"""What a clip that has taken the child over would try, as operations of a child of its own."""
+
+import ctypes
+import fcntl
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from foremask.errors import CorruptVideo
+from foremask.service.sandbox.child import Operation, Parent
+
+PTRACE_ATTACH = 16
+F_SETOWN_EX, FIOASYNC, TIOCSTI = 15, 0x5452, 0x5412
+FS_IOC_SETFLAGS = 0x4008_6602
+UPPER_BITS = 1 << 32
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
+IOCTL = {"x86_64": 16, "aarch64": 29}
+MIGRATE_PAGES = {"x86_64": 256, "aarch64": 238}[os.uname().machine]
+FCHMODAT2, SETXATTRAT, FILE_SETATTR = 452, 463, 469
+AT_FDCWD = -100
+
+
+def _attempts(args: dict[str, Any]) -> dict[str, Callable[[], object]]:
+    own, outside, parent = Path(args["out"]), Path(args["outside"]), os.getppid()
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def call(name: str, *values: object) -> None:
+        if getattr(libc, name)(*values) == -1:
+            raise OSError(ctypes.get_errno(), name)
+
+    def syscall(number: int, *values: object) -> None:
+        call("syscall", ctypes.c_long(number), *values)
+
+    def open_at(flags: int) -> None:
+        os.close(os.open(outside, flags))
+
+    ioctl = IOCTL[os.uname().machine]
+    flags = (ctypes.c_long * 1)()
+    return {
+        "read a file outside": lambda: outside.read_bytes(),
+        "list a directory outside": lambda: list(outside.parent.iterdir()),
+        "read the passwords": lambda: Path("/etc/passwd").read_bytes(),
+        "read the parent's environment": lambda: Path(f"/proc/{parent}/environ").read_bytes(),
+        "read the parent's memory": lambda: Path(f"/proc/{parent}/mem").open("rb"),
+        "read through its own root": lambda: Path("/proc/self/root/etc/passwd").read_bytes(),
+        "write a file outside": lambda: outside.write_bytes(b"taken"),
+        "make a file outside": lambda: (outside.parent / "new").touch(),
+        "make a file where temporary files go": lambda: Path("/var/tmp/fm-new").touch(),  # noqa: S108
+        "shorten a file outside": lambda: os.truncate(outside, 0),
+        "delete a file outside": lambda: outside.unlink(),
+        "move a file out": lambda: own.rename(outside.parent / "moved"),
+        "link a file in": lambda: os.link(outside, own.parent / "linked"),
+        "make a symbolic link": lambda: (own.parent / "link").symlink_to(outside),
+        "change what it may read": lambda: Path(args["in"]).write_bytes(b"changed"),
+        "add to what it may read": lambda: (Path(args["in"]).parent / "new").touch(),
+        "change rights of a file outside": lambda: outside.chmod(0o777),
+        "change times of a file outside": lambda: os.utime(outside),
+        "open a TCP socket": lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM),
+        "open a UDP socket": lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
+        "open an IPv6 socket": lambda: socket.socket(socket.AF_INET6, socket.SOCK_STREAM),
+        "open a unix socket": lambda: socket.socket(socket.AF_UNIX, socket.SOCK_STREAM),
+        "open a raw socket": lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW),
+        "open a netlink socket": lambda: socket.socket(socket.AF_NETLINK, socket.SOCK_RAW),
+        "resolve a name": lambda: socket.getaddrinfo("example.com", 80),
+        "start a program": lambda: subprocess.run([sys.executable, "-c", ""], check=True),
+        "become a program": lambda: os.execv(sys.executable, ["python"]),  # noqa: S606
+        "fork": os.fork,
+        "signal its parent": lambda: os.kill(parent, 0),
+        "signal its parent's thread": lambda: call("tgkill", parent, parent, 0),
+        "signal everybody": lambda: os.kill(-1, 0),
+        "trace its parent": lambda: call("ptrace", PTRACE_ATTACH, parent, 0, 0),
+        "raise a limit of its parent": lambda: call("prlimit", parent, 7, 0, 0),
+        "make a user namespace": lambda: call("unshare", 0x1000_0000),
+        "mount": lambda: call("mount", b"none", os.fsencode(own.parent), b"tmpfs", 0, 0),
+        "share memory with others": lambda: call("shmget", 0, 4096, 0o1600),
+        "name its parent as the owner of a file": lambda: fcntl.fcntl(0, fcntl.F_SETOWN, parent),
+        "name it by a group": lambda: fcntl.fcntl(0, F_SETOWN_EX, bytes(8)),
+        "choose the signal for an owner": lambda: fcntl.fcntl(0, fcntl.F_SETSIG, signal.SIGKILL),
+        "ask for signals": lambda: fcntl.fcntl(
+            0, fcntl.F_SETFL, fcntl.fcntl(0, fcntl.F_GETFL) | os.O_ASYNC
+        ),
+        "ask for signals by ioctl": lambda: fcntl.ioctl(1, FIOASYNC, struct.pack("i", 1)),
+        "ask for signals with the upper bits set": lambda: syscall(
+            ioctl, 1, ctypes.c_long(UPPER_BITS | FIOASYNC), struct.pack("i", 1)
+        ),
+        "ask for a lease": lambda: fcntl.fcntl(0, fcntl.F_SETLEASE, fcntl.F_RDLCK),
+        "type into a terminal": lambda: syscall(
+            ioctl, 0, ctypes.c_long(UPPER_BITS | TIOCSTI), b"x"
+        ),
+        "change attributes of what it may read": lambda: fcntl.ioctl(
+            os.open(args["in"], os.O_RDONLY), FS_IOC_SETFLAGS, bytes(flags)
+        ),
+        "shorten what it may read": lambda: os.open(args["in"], os.O_RDONLY | os.O_TRUNC),
+        "shorten a file outside by opening it": lambda: open_at(os.O_RDONLY | os.O_TRUNC),
+        "shorten it without reading": lambda: open_at(3 | os.O_TRUNC),
+        "open it for ioctl": lambda: open_at(3),
+        "change rights by a young call": lambda: syscall(
+            FCHMODAT2, AT_FDCWD, os.fsencode(args["in"]), 0o777, 0
+        ),
+        "change attributes by a young call": lambda: syscall(
+            SETXATTRAT, AT_FDCWD, os.fsencode(args["in"]), 0, b"user.x", bytes(16), 16
+        ),
+        "set attributes by a young call": lambda: syscall(
+            FILE_SETATTR, AT_FDCWD, os.fsencode(args["in"]), bytes(24), 24, 0
+        ),
+        "make a file in memory": lambda: os.memfd_create("x"),
+        "outlive its parent": lambda: call("prctl", PR_SET_PDEATHSIG, 0, 0, 0, 0),
+        "be traced again": lambda: call("prctl", PR_SET_DUMPABLE, 1, 0, 0, 0),
+        "choose its parent's processors": lambda: os.sched_setaffinity(parent, {0}),
+        "choose its parent's scheduler": lambda: os.sched_setscheduler(
+            parent, os.SCHED_BATCH, os.sched_param(0)
+        ),
+        "move its parent's memory": lambda: call("syscall", MIGRATE_PAGES, parent, 1, flags, flags),
+        "see the machine's connections": lambda: Path("/proc/self/net/tcp").read_bytes(),
+        "see them by a thread": lambda: Path(
+            f"/proc/self/task/{os.getpid()}/net/unix"
+        ).read_bytes(),
+        "make a directory": lambda: (own.parent / "deep").mkdir(),
+    }
+
+
+def _try_all(args: dict[str, Any], _: Parent) -> dict[str, str]:
+    Path(args["out"]).write_bytes(b"mine")
+    return {name: _outcome(attempt) for name, attempt in _attempts(args).items()}
+
+
+def _outcome(attempt: Callable[[], object]) -> str:
+    try:
+        attempt()
+    except OSError as error:
+        return type(error).__name__
+    return "allowed"
+
+
+def _in_a_thread(args: dict[str, Any], _: Parent) -> str:
+    observed: list[str] = []
+    thread = threading.Thread(
+        target=lambda: observed.append(_outcome(Path(args["outside"]).read_bytes))
+    )
+    thread.start()
+    thread.join()
+    return observed[0]
+
+
+def _copy(args: dict[str, Any], parent: Parent) -> dict[str, Any]:
+    data = Path(args["in"]).read_bytes()
+    Path(args["out"]).write_bytes(data)
+    parent.progress(1, 2, "copying")
+    return {"out": args["out"], "in": args["in"], "bytes": len(data)}
+
+
+def _remote(args: dict[str, Any], parent: Parent) -> bytes:
+    return parent.read_at(args["offset"], args["size"])
+
+
+def _facts(_: dict[str, Any], __: Parent) -> dict[str, Any]:
+    return {
+        "pid": os.getpid(),
+        "environ": dict(os.environ),
+        "files": sorted(os.listdir("../in")),  # noqa: PTH208
+        "start": Path("/proc/self/environ").read_bytes().decode(),
+        "fds": len(os.listdir("/proc/self/fd")),  # noqa: PTH208
+    }
+
+
+_calls = iter(range(1, 1000))
+
+
+def _count(_: dict[str, Any], __: Parent) -> int:
+    return next(_calls)
+
+
+def _refuse(_: dict[str, Any], __: Parent) -> None:
+    raise CorruptVideo("The video breaks at frame 7.", param="video", limit=9, actual=7)
+
+
+def _die(_: dict[str, Any], __: Parent) -> None:
+    os.write(2, b"about to die")
+    os.abort()
+
+
+def _hang(_: dict[str, Any], __: Parent) -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+    time.sleep(60)
+
+
+def _dribble(_: dict[str, Any], parent: Parent) -> None:
+    for done in range(100):
+        time.sleep(0.25)
+        parent.progress(done, None, "dribbling")
+
+
+def _grow(args: dict[str, Any], _: Parent) -> None:
+    kept = []
+    while True:
+        kept.append(b"x" * (8 << 20))
+        time.sleep(args["pause_s"])
+
+
+def _blunder(_: dict[str, Any], __: Parent) -> None:
+    raise ZeroDivisionError("a blunder of ours")
+
+
+def _fill_disk(args: dict[str, Any], _: Parent) -> None:
+    with Path(args["out"]).open("wb") as file:
+        file.truncate(1 << 40)
+
+
+def _litter(args: dict[str, Any], parent: Parent) -> None:
+    """Leave many files, and directories in each other."""
+    for number in range(args["files"]):
+        os.close(os.open(f"file-{number}", os.O_CREAT | os.O_WRONLY))
+        if number % 1000 == 0:
+            parent.progress(number, None, "littering")
+    top = os.getcwd()  # noqa: PTH109
+    for _ in range(args["depth"]):
+        os.mkdir("deep", 0o700)  # noqa: PTH102
+        os.chdir("deep")
+    os.chdir(top)
+
+
+def _lie(args: dict[str, Any], _: Parent) -> None:
+    os.write(int(sys.argv[1]), bytes.fromhex(args["bytes"]))  # the socket
+    time.sleep(60)
+
+
+OPERATIONS: dict[str, Operation] = {
+    "try_all": _try_all,
+    "in_a_thread": _in_a_thread,
+    "copy": _copy,
+    "remote": _remote,
+    "facts": _facts,
+    "count": _count,
+    "refuse": _refuse,
+    "die": _die,
+    "hang": _hang,
+    "dribble": _dribble,
+    "grow": _grow,
+    "blunder": _blunder,
+    "fill_disk": _fill_disk,
+    "lie": _lie,
+    "litter": _litter,
+}

@@ -1,0 +1,204 @@
+"""What a child that was taken over can do: nothing but compute, and write where it was told to."""
+
+import os
+import subprocess
+import sys
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from foremask.cli.exits import Exit, exit_code
+from foremask.errors import SettingsInvalid
+from foremask.machine.process_setup import NUMERICS, ONE_THREAD
+from foremask.service.sandbox import confine
+from foremask.service.sandbox.confine import Level
+from foremask.service.sandbox.levels import check_level
+from foremask.service.sandbox.pool import MediaPool
+from foremask.service.settings import Sandbox
+from foremask.service.worker.process import readable_of
+from foremask.weights.catalogue import side_car_of
+from tests.service.sandbox import misdeeds
+
+ROOT = Path(__file__).parents[3]
+
+
+def open_pool(scratch: Path, landlock_at_most: int | None = None) -> MediaPool:
+    return MediaPool(
+        scratch,
+        sandbox=Sandbox.BEST_EFFORT if landlock_at_most == 0 else Sandbox.REQUIRE,
+        operations=misdeeds.__name__,
+        import_from=[ROOT],
+        landlock_at_most=landlock_at_most,
+    )
+
+
+@pytest.fixture
+async def pool(tmp_path: Path) -> AsyncGenerator[MediaPool]:
+    async with open_pool(tmp_path / "scratch") as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("landlock", [1, 2, 3, 5, None])
+async def test_every_misdeed_is_denied(tmp_path: Path, landlock: int | None) -> None:
+    """Reading, writing, talking, starting, signalling, tracing: each fails in the child, on old kernels too."""
+    (tmp_path / "in.mp4").write_bytes(b"the clip")
+    outside = tmp_path / "private" / "outside"
+    outside.parent.mkdir()
+    outside.write_bytes(b"not yours")
+    async with open_pool(tmp_path / "scratch", landlock) as pool:
+        outcomes = await _tried(pool, tmp_path, outside)
+    assert len(outcomes) >= 55
+    assert {name: how for name, how in outcomes.items() if how == "allowed"} == {}
+    assert {name: how for name, how in outcomes.items() if how != "PermissionError"} == {
+        "resolve a name": "gaierror"
+    }
+    assert outside.read_bytes() == b"not yours"
+    assert (tmp_path / "in.mp4").read_bytes() == b"the clip"
+    assert sorted(os.listdir(outside.parent)) == ["outside"]  # noqa: PTH208
+    assert (tmp_path / "job" / "out.mp4").read_bytes() == b"mine"
+
+
+async def _tried(pool: MediaPool, tmp_path: Path, outside: Path) -> dict[str, str]:
+    outcomes: dict[str, str] = await pool.run(
+        "try_all",
+        {
+            "in": str(tmp_path / "in.mp4"),
+            "out": str(tmp_path / "job" / "out.mp4"),
+            "outside": str(outside),
+        },
+        read_paths=[tmp_path / "in.mp4"],
+        scratch=tmp_path / "job",
+    )
+    return outcomes
+
+
+async def test_threads_are_confined_too(pool: MediaPool, tmp_path: Path) -> None:
+    """A thread that the child starts can read no more than the child."""
+    (tmp_path / "outside").write_bytes(b"not yours")
+    assert (
+        await pool.run("in_a_thread", {"outside": str(tmp_path / "outside")}) == "PermissionError"
+    )
+
+
+async def test_nothing_of_our_environment_reaches_the_child(
+    pool: MediaPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No variable but those that numerics depend on, and no open file but its own five."""
+    for name in NUMERICS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("FOREMASK_DATABASE_URL", "postgresql://user:secret@host/name")
+    facts = await pool.run("facts", {})
+    assert set(facts["environ"]) <= {"LC_CTYPE", *ONE_THREAD}  # the interpreter's own, and ours
+    assert facts["start"] == ""
+    assert facts["fds"] <= 5  # three standard ones, the socket, and the directory being listed
+
+
+async def test_a_child_computes_by_its_parents_variables(
+    pool: MediaPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which kernel a library takes decides the last digit of a mask: docs/adr/0100."""
+    for name in NUMERICS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+    monkeypatch.setenv("LD_PRELOAD_OF_SOMEBODY", "is none of them")
+    facts = await pool.run("facts", {})
+    assert facts["start"].split("\0") == ["OPENBLAS_CORETYPE=Haswell", ""]
+
+
+def test_no_open_file_is_handed_on_by_the_loop_that_workers_use(tmp_path: Path) -> None:
+    """uvloop does not close what its process inherited; the child does, before anything else."""
+    (tmp_path / "log").write_text("private")
+    with (tmp_path / "log").open() as inherited:
+        os.set_inheritable(inherited.fileno(), True)
+        assert uvloop.run(_open_files(tmp_path)) <= 5
+
+
+async def _open_files(scratch: Path) -> int:
+    async with MediaPool(scratch, operations=misdeeds.__name__, import_from=[ROOT]) as pool:
+        return int((await pool.run("facts", {}))["fds"])
+
+
+async def test_one_job_does_not_see_the_files_of_another(pool: MediaPool, tmp_path: Path) -> None:
+    """The same warm child finds the directory of its inputs empty once the job is over."""
+    (tmp_path / "in").write_bytes(b"first")
+    args = {"in": str(tmp_path / "in"), "out": str(tmp_path / "job" / "out")}
+    await pool.run("copy", args, read_paths=[tmp_path / "in"], scratch=tmp_path / "job")
+    assert (await pool.run("facts", {}))["files"] == []
+
+
+def test_a_process_with_threads_is_not_called_confined(tmp_path: Path) -> None:
+    """Landlock would not hold for a thread that is already there, so the process refuses."""
+    code = (
+        "import threading, time; from foremask.service.sandbox import confine\n"
+        "threading.Thread(target=time.sleep, args=(5,), daemon=True).start()\n"
+        "confine.confine([], [])"
+    )
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert "RuntimeError" in done.stderr
+
+
+@pytest.mark.parametrize("level", [Level(0, True), Level(7, False), Level()])
+def test_require_refuses_less_than_the_least_level(level: Level) -> None:
+    """Below it nothing starts, and the sentence says what is accepted, what there is, and what that leaves open."""
+    with pytest.raises(SettingsInvalid, match=r"Landlock v1 .* gives .* could ") as caught:
+        check_level(Sandbox.REQUIRE, level, is_root=False)
+    assert str(level) in caught.value.details
+    assert exit_code(caught.value) == Exit.USAGE
+    check_level(Sandbox.REQUIRE, Level(landlock=1, seccomp=True), is_root=True)
+
+
+def test_root_without_landlock_is_refused_unless_told_otherwise() -> None:
+    """A child of root's reads root's files; another user, or `even-root`, is let through."""
+    with pytest.raises(SettingsInvalid, match="even-root"):
+        check_level(Sandbox.BEST_EFFORT, Level(0, True), is_root=True)
+    check_level(Sandbox.BEST_EFFORT, Level(0, True), is_root=False)
+    check_level(Sandbox.EVEN_ROOT, Level(), is_root=True)
+    check_level(Sandbox.OFF, Level(), is_root=True)
+
+
+async def test_a_child_below_the_least_level_does_not_work(tmp_path: Path) -> None:
+    """What the child says of itself counts, whatever the machine promised."""
+    pool = MediaPool(tmp_path, sandbox=Sandbox.REQUIRE, landlock_at_most=0)
+    async with pool:
+        with pytest.raises(SettingsInvalid, match="Landlock v1"):
+            await pool.run("facts", {})
+
+
+async def test_of_a_model_of_ones_own_only_the_file_is_read(tmp_path: Path) -> None:
+    """What lies beside it in its directory is not the child's to see."""
+    model, beside = tmp_path / "models" / "own.onnx", tmp_path / "models" / "private.txt"
+    model.parent.mkdir()
+    model.write_bytes(b"weights")
+    beside.write_bytes(b"not yours")
+    side_car_of(model).write_text("{}")
+    observed = {}
+    async with MediaPool(
+        tmp_path / "scratch",
+        readable=readable_of(model),
+        operations=misdeeds.__name__,
+        import_from=[ROOT],
+    ) as pool:
+        for path in (model, side_car_of(model), beside):
+            observed[path.name] = await pool.run("in_a_thread", {"outside": str(path)})
+    assert observed == {
+        "own.onnx": "allowed",
+        "own.onnx.json": "allowed",
+        "private.txt": "PermissionError",
+    }
+
+
+async def test_off_confines_nothing_and_says_so(tmp_path: Path) -> None:
+    """With `off` the child works, and the level is none."""
+    async with MediaPool(
+        tmp_path, sandbox=Sandbox.OFF, operations=misdeeds.__name__, import_from=[ROOT]
+    ) as pool:
+        assert str(await pool.warm()) == "none"
+
+
+def test_this_machine_can_confine_fully() -> None:
+    """The tests mean something only where Landlock and seccomp are there."""
+    assert confine.available().full

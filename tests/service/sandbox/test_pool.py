@@ -1,0 +1,363 @@
+"""A job in a media child: what comes back, and what becomes of a child that does not."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncGenerator
+from pathlib import Path
+
+import pytest
+
+from foremask.errors import CorruptVideo, Internal, TimedOut, UrlUnreachable
+from foremask.service.sandbox import messages
+from foremask.service.sandbox.job_directories import MAX_FILES
+from foremask.service.sandbox.messages import Progress
+from foremask.service.sandbox.pool import ChildDied, MediaPool
+from foremask.service.settings import Sandbox
+from tests.service.sandbox import misdeeds
+
+ROOT = Path(__file__).parents[3]
+
+
+def open_pool(scratch: Path, **settings: float) -> MediaPool:
+    return MediaPool(
+        scratch,
+        operations=misdeeds.__name__,
+        import_from=[ROOT],
+        memory_bytes=int(settings.pop("memory_bytes", 1 << 30)),
+        stall_s=settings.pop("stall_s", 20.0),
+        jobs_per_child=int(settings.pop("jobs_per_child", 50)),
+    )
+
+
+@pytest.fixture
+async def pool(tmp_path: Path) -> AsyncGenerator[MediaPool]:
+    async with open_pool(tmp_path / "scratch") as opened:
+        yield opened
+
+
+async def pid(pool: MediaPool, owner: str = "") -> int:
+    return int((await pool.run("facts", {}, owner=owner))["pid"])
+
+
+def left_in(scratch: Path) -> list[Path]:
+    """What children have left in their slots."""
+    return list(scratch.glob("slot-*/out/*"))
+
+
+def is_gone(process: int) -> bool:
+    """Whether it no longer runs; a zombie that its new parent has not buried does not."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text()
+    except FileNotFoundError:
+        return True
+    return stat.rpartition(")")[2].split()[0] in "ZX"
+
+
+async def test_paths_are_the_callers_on_both_sides(pool: MediaPool, tmp_path: Path) -> None:
+    """The child sees links of its own; the caller's names go in and come back."""
+    source, out = tmp_path / "a clip.mp4", tmp_path / "job" / "deep" / "mask.mp4"
+    source.write_bytes(b"frames")
+    reported: list[Progress] = []
+
+    async def note(progress: Progress) -> None:
+        reported.append(progress)
+
+    result = await pool.run(
+        "copy",
+        {"in": str(source), "out": str(tmp_path / "job" / "mask.mp4")},
+        read_paths=[source],
+        scratch=tmp_path / "job",
+        on_progress=note,
+    )
+    assert result == {
+        "in": str(source),
+        "out": str(tmp_path / "job" / "mask.mp4"),
+        "bytes": 6,
+    }
+    assert (tmp_path / "job" / "mask.mp4").read_bytes() == b"frames"
+    assert reported == [Progress(1, 2, "copying")]
+    assert not out.exists()
+
+
+async def test_the_child_reads_a_remote_file_through_its_parent(pool: MediaPool) -> None:
+    """Offsets and sizes are asked here, and the bytes go there."""
+
+    async def read_at(offset: int, size: int) -> bytes:
+        return b"0123456789"[offset : offset + size]
+
+    assert await pool.run("remote", {"offset": 3, "size": 4}, read_at=read_at) == b"3456"
+
+
+async def test_what_the_reader_raises_comes_out_of_run(pool: MediaPool) -> None:
+    """An origin that breaks off ends the job in its own error, and the child with it."""
+
+    async def read_at(offset: int, size: int) -> bytes:
+        raise UrlUnreachable(f"broke off at {offset} of {size}")
+
+    before = await pid(pool)
+    with pytest.raises(UrlUnreachable):
+        await pool.run("remote", {"offset": 3, "size": 4}, read_at=read_at)
+    assert is_gone(before)
+
+
+async def test_an_error_of_the_tree_crosses_by_its_reason(pool: MediaPool) -> None:
+    """Kind, sentence, field and numbers arrive as they were raised."""
+    with pytest.raises(CorruptVideo) as caught:
+        await pool.run("refuse", {})
+    error = caught.value
+    assert (error.details, error.param, error.limit, error.actual) == (
+        "The video breaks at frame 7.",
+        "video",
+        9,
+        7,
+    )
+
+
+async def test_a_child_is_warm_until_something_goes_wrong(pool: MediaPool) -> None:
+    """Two good jobs share a child; after an error there is a new one."""
+    first = await pid(pool)
+    assert await pid(pool) == first
+    with pytest.raises(CorruptVideo):
+        await pool.run("refuse", {})
+    assert await pid(pool) != first
+    assert is_gone(first)
+
+
+async def test_a_child_serves_one_owner(pool: MediaPool) -> None:
+    """What one caller's clip may have done to the child is gone before another's is read."""
+    mine = await pid(pool, "mine")
+    assert await pid(pool, "mine") == mine
+    assert await pid(pool, "yours") != mine
+
+
+async def test_the_next_child_is_ready_before_it_is_needed(tmp_path: Path) -> None:
+    """It has done what takes time and served nobody; the one that it follows is gone."""
+    pool = MediaPool(
+        tmp_path / "scratch",
+        operations=misdeeds.__name__,
+        import_from=[ROOT],
+        memory_bytes=4 << 30,
+        prepare=("count", {}),
+    )
+    async with pool:
+        assert await pool.run("count", {}, owner="a") == 2
+        assert await pool.run("count", {}, owner="a") == 3
+        first = await pid(pool, "a")
+        assert await pool.run("count", {}, owner="b") == 2
+        assert is_gone(first)
+        with pytest.raises(CorruptVideo):
+            await pool.run("refuse", {}, owner="b")
+        assert await pool.run("count", {}, owner="b") == 2
+        second = await pid(pool, "b")
+    assert is_gone(second)
+
+
+async def test_a_spare_that_dies_is_not_missed(tmp_path: Path) -> None:
+    """What it was to do is done by a child that is started when it is needed."""
+    pool = MediaPool(
+        tmp_path / "scratch",
+        operations=misdeeds.__name__,
+        import_from=[ROOT],
+        memory_bytes=4 << 30,
+        prepare=("die", {}),
+    )
+    async with pool:
+        assert await pool.run("count", {}, owner="a") == 1
+        assert await pool.run("count", {}, owner="b") == 1
+
+
+async def test_a_child_is_replaced_after_its_share_of_jobs(tmp_path: Path) -> None:
+    """Leaks do not add up."""
+    async with open_pool(tmp_path, jobs_per_child=2) as pool:
+        pids = [await pid(pool) for _ in range(4)]
+    assert pids[0] == pids[1] != pids[2] == pids[3]
+
+
+async def test_a_death_is_told_with_the_last_words(pool: MediaPool) -> None:
+    """ChildDied carries the signal and the end of stderr; the next job finds a new child."""
+    with pytest.raises(ChildDied) as caught:
+        await pool.run("die", {})
+    assert caught.value.__notes__ == ["signal 6\nabout to die"]
+    assert await pid(pool) > 0
+
+
+async def test_a_child_that_was_killed_between_jobs_is_replaced(pool: MediaPool) -> None:
+    """The next job does not notice."""
+    victim = await pid(pool)
+    os.kill(victim, signal.SIGKILL)
+    await asyncio.sleep(0.2)
+    assert await pid(pool) != victim
+
+
+async def test_the_wall_clock_kills(pool: MediaPool) -> None:
+    """A child that computes for too long is killed, whatever signals it blocks."""
+    victim = await pid(pool)
+    began_s = time.monotonic()
+    with pytest.raises(TimedOut) as caught:
+        await pool.run("hang", {}, wall_clock_s=0.5)
+    assert caught.value.limit == 0.5
+    assert time.monotonic() - began_s < 3
+    assert is_gone(victim)
+
+
+async def test_a_stall_kills_while_frames_that_advance_do_not(tmp_path: Path) -> None:
+    """Silence ends the job long before the wall clock; a slow clip that advances goes on."""
+    async with open_pool(tmp_path, stall_s=0.6) as pool:
+        with pytest.raises(TimedOut) as caught:
+            await pool.run("hang", {})
+        assert caught.value.limit == 0.6
+        with pytest.raises(TimedOut) as caught:
+            await pool.run("dribble", {}, wall_clock_s=1.5)
+        assert caught.value.limit == 1.5
+
+
+async def test_cancelling_kills_at_once(pool: MediaPool) -> None:
+    """The child is gone when the cancelled task is."""
+    victim = await pid(pool)
+    job = asyncio.create_task(pool.run("hang", {}))
+    await asyncio.sleep(0.2)
+    job.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await job
+    assert is_gone(victim)
+
+
+@pytest.mark.parametrize("pause_s", [0.02, 0.0])
+async def test_memory_has_an_end(tmp_path: Path, pause_s: float) -> None:
+    """A child that grows over the limit is killed, and the error says how much it may use."""
+    async with open_pool(tmp_path, memory_bytes=256 << 20) as pool:
+        with pytest.raises(Internal) as caught:
+            await pool.run("grow", {"pause_s": pause_s})
+    assert caught.value.limit == 256 << 20
+    assert "0.2 GiB" in caught.value.details
+
+
+@pytest.mark.parametrize(("files", "depth"), [(200_000, 0), (0, 3_000)])
+async def test_what_a_child_leaves_does_not_stall_the_loop(
+    tmp_path: Path, files: int, depth: int
+) -> None:
+    """Unconfined, it leaves 200 000 files or 3 000 directories in each other: all goes, and the loop goes on."""
+    longest_s = 0.0
+
+    async def tick() -> None:
+        nonlocal longest_s
+        while True:
+            began_s = time.monotonic()
+            await asyncio.sleep(0.01)
+            longest_s = max(longest_s, time.monotonic() - began_s)
+
+    pool = MediaPool(
+        tmp_path, sandbox=Sandbox.OFF, operations=misdeeds.__name__, import_from=[ROOT]
+    )
+    ticking = asyncio.create_task(tick())
+    async with pool:
+        with contextlib.suppress(Internal):
+            await pool.run("litter", {"files": files, "depth": depth})
+        assert await pid(pool) > 0
+        assert left_in(tmp_path) == []
+    ticking.cancel()
+    assert longest_s < 1.5
+
+
+async def test_a_child_that_makes_too_many_files_is_killed(pool: MediaPool, tmp_path: Path) -> None:
+    """Long before it has made a million; the next job finds a new child and an empty directory."""
+    victim = await pid(pool)
+    with pytest.raises(Internal) as caught:
+        await pool.run("litter", {"files": 1_000_000, "depth": 0}, scratch=tmp_path / "job")
+    assert caught.value.limit == MAX_FILES
+    assert is_gone(victim)
+    assert await pid(pool) != victim
+    assert left_in(tmp_path / "scratch") == []
+
+
+async def test_a_child_makes_no_directory(pool: MediaPool) -> None:
+    """What it leaves lies in one directory."""
+    with pytest.raises(Internal) as caught:
+        await pool.run("litter", {"files": 0, "depth": 1})
+    assert "PermissionError" in caught.value.__notes__[0]
+
+
+async def test_a_file_has_a_longest_length(pool: MediaPool, tmp_path: Path) -> None:
+    """A child cannot fill the disk with one file."""
+    with pytest.raises(Internal):
+        await pool.run(
+            "fill_disk", {"out": str(tmp_path / "job" / "big")}, scratch=tmp_path / "job"
+        )
+    assert not (tmp_path / "job").exists()
+
+
+async def test_an_unforeseen_error_is_internal_and_its_trace_is_kept_for_us(
+    pool: MediaPool,
+) -> None:
+    """The caller reads no path and no line of code; the log has both."""
+    with pytest.raises(Internal) as caught:
+        await pool.run("blunder", {})
+    assert "misdeeds" not in caught.value.details
+    assert "a blunder of ours" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["ffffffff", "00000003c1c1c1", "00000000", messages.framed(messages.Data(b"x")).hex()],
+    ids=["a message of 4 GiB", "no msgpack", "an empty message", "a word of the parent's"],
+)
+async def test_nonsense_from_a_child_is_its_end(pool: MediaPool, message: str) -> None:
+    """A child that was taken over cannot do more to its parent than die."""
+    with pytest.raises(ChildDied):
+        await pool.run("lie", {"bytes": message})
+
+
+async def test_slots_work_side_by_side(tmp_path: Path) -> None:
+    """Two slots take two jobs at once, each with a child of its own; a third waits."""
+    async with MediaPool(
+        tmp_path, slots=2, operations=misdeeds.__name__, import_from=[ROOT]
+    ) as pool:
+        await pool.warm()
+        hung = asyncio.create_task(pool.run("hang", {}, wall_clock_s=1.0))
+        await asyncio.sleep(0.1)
+        pids = {await pid(pool) for _ in range(3)}
+        assert len(pids) == 1
+        with pytest.raises(TimedOut):
+            await hung
+
+
+def test_no_child_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:
+    """kill -9 of the worker takes the media child along, in the middle of a job; its slot is swept."""
+    worker = subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", WORKER, str(tmp_path), str(ROOT)], stderr=subprocess.PIPE, text=True
+    )
+    with worker:
+        assert worker.stderr is not None
+        child = int(worker.stderr.readline())
+        time.sleep(0.3)  # into the job
+        worker.kill()
+    deadline_s = time.monotonic() + 5
+    while not is_gone(child):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.02)
+    assert len(list(tmp_path.glob("slot-*"))) == 1
+    asyncio.run(_open_and_close(tmp_path))
+    assert list(tmp_path.glob("slot-*")) == []
+
+
+async def _open_and_close(scratch: Path) -> None:
+    async with open_pool(scratch):
+        pass
+
+
+WORKER = """
+import asyncio, sys
+from pathlib import Path
+from foremask.service.sandbox.pool import MediaPool
+async def main():
+    scratch, root = map(Path, sys.argv[1:])
+    async with MediaPool(scratch, operations="tests.service.sandbox.misdeeds", import_from=[root]) as pool:
+        print((await pool.run("facts", {}))["pid"], file=sys.stderr, flush=True)
+        await pool.run("hang", {})
+asyncio.run(main())
+"""

@@ -1,0 +1,227 @@
+"""The object store, local and S3: what is put is what is got, all of it or nothing."""
+
+import asyncio
+import os
+import resource
+import time
+from collections.abc import AsyncIterator, Generator
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+
+from foremask.errors import LinkInvalid, ObjectLost, ServiceUnavailable
+from foremask.service.storage.objects import FILES_PATH, Objects, Upload, local_url, open_objects
+from tests.support.seaweed import s3_server
+
+BASE_URL = "http://127.0.0.1:8000"
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    """The address of a bucket."""
+    with (
+        s3_server(tmp_path_factory.mktemp("s3")) as variables,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        yield "s3://foremask-test/some/prefix"
+
+
+@pytest.fixture(params=["local", "s3"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> Objects:
+    """Each kind of store."""
+    if request.param == "local":
+        return await open_objects(local_url(tmp_path / "objects"), BASE_URL)
+    return await open_objects(request.getfixturevalue("s3"), BASE_URL)
+
+
+async def chunks(*sizes: int) -> AsyncIterator[bytes]:
+    """Bytes of these many each."""
+    for number, size in enumerate(sizes):
+        yield bytes([number % 256]) * size
+
+
+async def test_what_is_put_is_got(store: Objects, tmp_path: Path) -> None:
+    """A file goes in and out unchanged, in ranges too; empty ones as well."""
+    for name, content in {"a.mp4": os.urandom(9 * MIB + 17), "b.gif": b"", "c": b"x"}.items():
+        source, target = tmp_path / "source", tmp_path / "target"
+        source.write_bytes(content)
+        stored = await store.put(f"results/job/{name}", source)
+        assert (stored.key, stored.size) == (f"results/job/{name}", len(content))
+        assert stored.etag.startswith('"')
+        assert stored == await store.head(stored.key)
+        await store.get(stored.key, target)
+        assert target.read_bytes() == content
+        pieces = [block async for block in store.stream(stored.key, 5, 2 * MIB)]
+        assert b"".join(pieces) == content[5 : 5 + 2 * MIB]
+    assert not target.with_name("target.part").exists()
+
+
+async def test_a_stream_is_stored_whole_or_not_at_all(store: Objects) -> None:
+    """What breaks off, or is cancelled, leaves nothing."""
+    await store.put_stream("uploads/whole", chunks(3, 5 * MIB, 0, 7 * MIB))
+    assert (await store.head("uploads/whole")).size == 12 * MIB + 3
+
+    async def breaking() -> AsyncIterator[bytes]:
+        async for chunk in chunks(9 * MIB, 9 * MIB):
+            yield chunk
+        raise LinkInvalid("no more")
+
+    with pytest.raises(LinkInvalid):
+        await store.put_stream("uploads/broken", breaking())
+
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield bytes(MIB)
+            await asyncio.sleep(0.01)
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.5):
+            await store.put_stream("uploads/cancelled", endless())
+    for key in ("uploads/broken", "uploads/cancelled"):
+        with pytest.raises(ObjectLost, match=key):
+            await store.head(key)
+    assert [stored.key async for stored in store.list("uploads")] == ["uploads/whole"]
+    await store.delete("uploads/whole")
+
+
+async def test_what_is_deleted_is_lost(store: Objects, tmp_path: Path) -> None:
+    """Each way of reading says so; deleting again is no error."""
+    for key in ("jobs/1/a", "jobs/1/b/c", "jobs/10/a"):
+        await store.put_stream(key, chunks(1))
+    assert await store.delete_under("jobs/1") == 2
+    assert await store.delete_under("jobs/1") == 0
+    await store.delete("jobs/1/a", "jobs/never")
+    assert (await store.head("jobs/10/a")).size == 1
+    for read in (
+        store.head("jobs/1/a"),
+        store.get("jobs/1/a", tmp_path / "x"),
+        store.read("jobs/1/a", 0, 1),
+    ):
+        with pytest.raises(ObjectLost, match="jobs/1/a is no longer there"):
+            await read
+    assert not (tmp_path / "x").exists()
+    assert not (tmp_path / "x.part").exists()
+    await store.delete("jobs/10/a")
+
+
+@pytest.mark.parametrize(
+    "key", ["", "/etc/passwd", "../secret", "a/../b", "a//b", "a/", ".hidden", "a\nb", "ä"]
+)
+async def test_a_key_that_could_lead_elsewhere_is_refused(tmp_path: Path, key: str) -> None:
+    """Keys are ours to make; this is for the day on which one is not."""
+    store = await open_objects(local_url(tmp_path / "objects"), BASE_URL)
+    with pytest.raises(ValueError, match="not an object key"):
+        await store.head(key)
+
+
+async def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
+    """300 MiB go in and out, and the process stays as it was, give or take the blocks in flight."""
+    store = await open_objects(local_url(tmp_path / "objects"), BASE_URL)
+    before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    await store.put_stream("big", chunks(*[MIB] * 300))
+    await store.get("big", tmp_path / "big")
+    grown_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib) / 1024
+    assert (tmp_path / "big").stat().st_size == 300 * MIB
+    assert grown_mib < 100
+
+
+async def test_the_signing_key_is_its_owners_alone(tmp_path: Path) -> None:
+    """From its first byte, whatever the umask; one that an earlier version left open is closed."""
+    made = tmp_path / "objects" / "signing-key"
+    umask = os.umask(0)
+    try:
+        await asyncio.gather(*[open_objects(local_url(made.parent), BASE_URL) for _ in range(8)])
+    finally:
+        os.umask(umask)
+    assert (made.stat().st_mode & 0o777, made.stat().st_size) == (0o600, 32)
+    assert [each.name for each in made.parent.iterdir()] == ["signing-key"]
+    made.chmod(0o644)
+    key = made.read_bytes()
+    await open_objects(local_url(made.parent), BASE_URL)
+    assert (made.stat().st_mode & 0o777, made.read_bytes()) == (0o600, key)
+
+
+async def test_a_store_that_does_not_answer_says_so(tmp_path: Path) -> None:
+    """Without its address or its credentials, and when its directory is gone."""
+    store = await open_objects(local_url(tmp_path / "objects"), BASE_URL)
+    await store.check()
+    (tmp_path / "objects" / "signing-key").unlink()
+    with pytest.raises(ServiceUnavailable, match="signing key"):
+        await store.check()
+
+
+async def test_all_who_share_a_store_share_its_key(store: Objects, tmp_path: Path) -> None:
+    """A link of one process is good in another."""
+    url = local_url(tmp_path / "objects") if store.is_local else "s3://foremask-test/some/prefix"
+    other = await open_objects(url, BASE_URL)
+    assert other.key_of(store.own_link("uploads/1/1.mp4", 60)) == "uploads/1/1.mp4"
+
+
+async def test_a_link_is_good_for_its_file_and_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is changed in it makes it bad, and so does time."""
+    store = await open_objects(local_url(tmp_path / "objects"), BASE_URL)
+    link = store.link("results/1/mask.mp4", 3600)
+    assert link == store.link("results/1/mask.mp4", 3600), "the same within the hour"
+    assert link.startswith(f"{BASE_URL}{FILES_PATH}results/1/mask.mp4?")
+    assert store.key_of(link) == "results/1/mask.mp4"
+    assert store.key_of("http://example.com/v2/files/results/1/mask.mp4") is None
+    query = {name: values[0] for name, values in parse_qs(urlsplit(link).query).items()}
+    assert 3600 <= int(query["expires"]) - time.time() <= 7200
+    store.check_link("results/1/mask.mp4", **query)
+    for key, changed in [
+        ("results/2/mask.mp4", {}),
+        ("results/1/mask.mp4", {"expires": str(int(query["expires"]) + 1)}),
+        ("results/1/mask.mp4", {"signature": query["signature"][::-1]}),
+        ("results/1/mask.mp4", {"signature": ""}),
+        ("results/1/mask.mp4", {"expires": "soon", "signature": "\u00e9"}),
+    ]:
+        with pytest.raises(LinkInvalid, match="not one that this service has signed"):
+            store.check_link(key, **(query | changed))
+    monkeypatch.setattr(time, "time", lambda: float(query["expires"]) + 1)
+    with pytest.raises(LinkInvalid, match="expired"):
+        store.check_link("results/1/mask.mp4", **query)
+
+
+async def test_a_form_allows_what_it_says(tmp_path: Path) -> None:
+    """Key, size, type and time are all signed; a link's signature is no form's."""
+    store = await open_objects(local_url(tmp_path / "objects"), BASE_URL)
+    upload = Upload("uploads/1/1.mp4", 1 << 30, "video/mp4", int(time.time()) + 60)
+    fields = store.upload_form(upload)
+    assert all(isinstance(value, str) for value in fields.values())
+    assert store.check_form({**fields, "Content-Type": "video/mp4"}) == upload
+    for name, value in {
+        "key": "results/1/mask.mp4",
+        "max_bytes": str(1 << 40),
+        "media_type": "",
+        "expires": str(upload.expires_at + 1),
+        "signature": parse_qs(urlsplit(store.link("uploads/1/1.mp4", 60)).query)["signature"][0],
+    }.items():
+        with pytest.raises(LinkInvalid):
+            store.check_form({**fields, name: value})
+    with pytest.raises(LinkInvalid, match="not one"):
+        store.check_form({})
+    late = store.upload_form(Upload("uploads/1/1.mp4", 1, "", int(time.time()) - 1))
+    with pytest.raises(LinkInvalid, match="expired"):
+        store.check_form(late)
+
+
+async def test_s3_signs_its_own_links(s3: str) -> None:
+    """They are fetched from the cloud itself, in part too, with type and name; forged ones are refused."""
+    store = await open_objects(s3, BASE_URL)
+    await store.put_stream("results/9/9.mp4", chunks(1000))
+    link = store.link("results/9/9.mp4", 60)
+    assert not link.startswith(BASE_URL)
+    async with httpx.AsyncClient() as client:
+        answer = await client.get(link, headers={"Range": "bytes=10-19"})
+        forged = await client.get(link.replace("X-Amz-Signature=", "X-Amz-Signature=0"))
+    assert (answer.status_code, len(answer.content)) == (206, 10)
+    assert answer.headers["content-type"] == "video/mp4"
+    assert answer.headers["content-disposition"] == 'attachment; filename="9.mp4"'
+    assert forged.status_code == 403

@@ -1,0 +1,59 @@
+"""A semaphore of which nobody can hold all, and whose places are given in turns."""
+
+import asyncio
+
+from foremask.service.fairness import FairSemaphore
+
+
+async def _holding(fair: FairSemaphore, owner: str, order: list[str], hold_s: float = 0.0) -> None:
+    async with fair.place(owner):
+        order.append(owner)
+        await asyncio.sleep(hold_s)
+
+
+async def test_one_owner_leaves_places_for_others() -> None:
+    """A holds its two for ever; B gets a place at once."""
+    fair, order = FairSemaphore(4, 2), list[str]()
+    stuck = [asyncio.create_task(_holding(fair, "a", order, 60)) for _ in range(10)]
+    await asyncio.sleep(0.01)
+    assert order == ["a", "a"]
+    await asyncio.wait_for(_holding(fair, "b", order), 1)
+    for task in stuck:
+        task.cancel()
+    await asyncio.gather(*stuck, return_exceptions=True)
+    async with asyncio.timeout(1):  # every place is free again
+        for owner in "abcd":
+            await fair.acquire(owner)
+
+
+async def test_owners_take_turns() -> None:
+    """A's hundred do not stand before B's two."""
+    fair, order = FairSemaphore(1, 1), list[str]()
+    await fair.acquire("x")
+    waiting = [asyncio.create_task(_holding(fair, "a", order)) for _ in range(100)]
+    await asyncio.sleep(0)
+    waiting += [asyncio.create_task(_holding(fair, "b", order)) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    fair.release("x")
+    await asyncio.gather(*waiting)
+    assert order[:4] == ["a", "b", "a", "b"]
+    assert len(order) == 102
+
+
+async def test_who_gives_up_waiting_takes_no_place_along() -> None:
+    """Cancelled while it waits, or in the moment in which its turn comes."""
+    fair, waits = FairSemaphore(1, 1), list[str]()
+    fair = FairSemaphore(1, 1, lambda: waits.append("waited"))
+    for give_first in (False, True):
+        await fair.acquire("x")
+        gone = asyncio.create_task(fair.acquire("a"))
+        await asyncio.sleep(0)
+        if give_first:
+            fair.release("x")
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        if not give_first:
+            fair.release("x")
+        await asyncio.wait_for(fair.acquire("b"), 1)
+        fair.release("b")
+    assert waits == ["waited", "waited"]

@@ -1,0 +1,131 @@
+"""Settings: read once, refused when wrong, documented by themselves."""
+
+import dataclasses
+import ipaddress
+import os
+from pathlib import Path
+
+import pytest
+
+from foremask import paths
+from foremask.errors import SettingsInvalid
+from foremask.service.settings import Sandbox, Settings, read_settings, variable
+
+
+def test_an_empty_environment_gives_the_documented_defaults() -> None:
+    """Nothing has to be set."""
+    settings = read_settings({"HOME": "/home/someone"})
+    assert settings.data_dir == Path("/home/someone/.local/share/foremask")
+    assert settings.model_dir == Path("/home/someone/.cache/foremask")
+    assert settings.result_ttl_s == 30 * 24 * 3600
+    assert settings.allow_private == ()
+    assert settings.base_url == "http://127.0.0.1:8000"
+
+
+def test_every_setting_is_read_from_its_variable() -> None:
+    """One value of each kind arrives parsed."""
+    settings = read_settings(
+        {
+            "FOREMASK_DATA_DIR": "/srv/foremask",
+            "FOREMASK_DATABASE_URL": "postgresql://someone:hush@db/foremask",
+            "FOREMASK_PUBLIC_URL": "https://masks.example.com/",
+            "FOREMASK_ALLOW_PRIVATE": "127.0.0.0/8, fd00::/8",
+            "FOREMASK_RESULT_TTL": "12h",
+            "FOREMASK_SANDBOX": "require",
+            "FOREMASK_PORT": "80",
+            "FOREMASK_MODEL_FILE": "",
+        }
+    )
+    assert settings.data_dir == Path("/srv/foremask")
+    assert settings.base_url == "https://masks.example.com"
+    assert settings.allow_private == (
+        ipaddress.ip_network("127.0.0.0/8"),
+        ipaddress.ip_network("fd00::/8"),
+    )
+    assert settings.result_ttl_s == 12 * 3600
+    assert settings.sandbox is Sandbox.REQUIRE
+    assert settings.port == 80
+    assert settings.model_file is None
+
+
+def test_a_flag_wins_over_the_environment_unless_it_is_none() -> None:
+    """What is typed now beats what was exported earlier."""
+    environ = {"FOREMASK_PORT": "8001", "FOREMASK_HOST": "::1"}
+    settings = read_settings(environ, port=9000, host=None, sandbox="off")
+    assert (settings.port, settings.sandbox) == (9000, Sandbox.OFF)
+    assert settings.base_url == "http://[::1]:9000"
+    with pytest.raises(SettingsInvalid, match="FOREMASK_PORT"):
+        read_settings({}, port=99999)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("FOREMASK_PORT", "http", "a whole number from 1 to 65535"),
+        ("FOREMASK_PORT", "70000", "a whole number from 1 to 65535"),
+        ("FOREMASK_PORT", "٣", "a whole number from 1 to 65535"),
+        ("FOREMASK_RESULT_TTL", "a month", "a duration such as"),
+        ("FOREMASK_ALLOW_PRIVATE", "10.0.0.1/8", "host bits set"),
+        ("FOREMASK_SANDBOX", "on", "one of require, best-effort, even-root, off"),
+        ("FOREMASK_PUBLIC_URL", "masks.example.com", "http:// or https://"),
+    ],
+)
+def test_a_wrong_value_is_refused_with_what_was_expected(
+    name: str, text: str, expected: str
+) -> None:
+    """The error names the variable, the value and what would be right."""
+    with pytest.raises(SettingsInvalid) as refused:
+        read_settings({name: text})
+    assert refused.value.param == name
+    assert repr(text) in refused.value.details
+    assert expected in refused.value.details
+
+
+def test_an_unknown_name_is_refused_with_a_suggestion() -> None:
+    """A typing error does not silently leave the default in force."""
+    with pytest.raises(SettingsInvalid, match="did you mean FOREMASK_DATA_DIR"):
+        read_settings({"FOREMASK_DATADIR": "/srv"})
+    with pytest.raises(SettingsInvalid, match=r"docs/settings\.md"):
+        read_settings({"FOREMASK_ZZZ": "1"})
+
+
+def test_the_development_clips_variable_is_left_alone() -> None:
+    """FOREMASK_DATA belongs to tests and benchmarks."""
+    read_settings({"FOREMASK_DATA": "/anything", "PATH": "/bin"})
+
+
+def test_secrets_show_neither_in_repr_nor_in_errors() -> None:
+    """A log line with the settings in it gives nothing away."""
+    settings = read_settings(
+        {
+            "FOREMASK_DATABASE_URL": "postgresql://someone:hush@db/foremask",
+            "FOREMASK_BOOTSTRAP_TOKEN": "hush-hush-hush-hush",
+        }
+    )
+    assert "hush" not in repr(settings)
+    with pytest.raises(SettingsInvalid) as refused:
+        read_settings({"FOREMASK_BOOTSTRAP_TOKEN": "hush hush"})
+    assert "hush" not in refused.value.details
+
+
+def test_every_default_is_what_its_own_parser_makes_of_it() -> None:
+    """The documented default, typed in, changes nothing."""
+    for known in dataclasses.fields(Settings):
+        if known.metadata["shown"] is None:
+            text = str(known.default)
+            read = read_settings({variable(known.name): text})
+            assert getattr(read, known.name) == known.default
+
+
+def test_relative_xdg_directories_are_ignored() -> None:
+    """As the XDG specification asks."""
+    assert paths.cache_dir({"HOME": "/h", "XDG_CACHE_HOME": "here"}) == Path("/h/.cache/foremask")
+    assert paths.data_dir({"XDG_DATA_HOME": "/data"}) == Path("/data/foremask")
+
+
+def test_a_user_without_a_home_names_a_directory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container's user that passwd does not know, and no HOME: settings can be read all the same."""
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    monkeypatch.delenv("HOME", raising=False)
+    assert not paths.data_dir({}).exists()
+    assert read_settings({"FOREMASK_DATA_DIR": "/data"}).data_dir == Path("/data")

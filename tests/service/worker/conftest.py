@@ -1,0 +1,183 @@
+"""A worker's means over real parts: PostgreSQL, a local object store, a web server of our own."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from ipaddress import ip_network
+from pathlib import Path
+
+import pytest
+
+from foremask.options import Limits, Preset
+from foremask.service.fetch import Outbound
+from foremask.service.jobs import records
+from foremask.service.jobs.admission import NewJob, admit
+from foremask.service.jobs.database import Database
+from foremask.service.jobs.records import Record
+from foremask.service.jobs.tokens import TokenLimits, create_token
+from foremask.service.storage.objects import local_url, open_objects
+from foremask.service.worker.maintenance import run_maintenance
+from foremask.service.worker.media_client import Media
+from foremask.service.worker.queues import serve_queues
+from foremask.service.worker.worker_context import Timing, WorkerContext
+from tests.service.worker.stand_in import TextMedia
+
+LOOPBACK = (ip_network("127.0.0.0/8"),)
+HURRY = Timing(
+    lease_s=1.0,
+    renew_s=0.2,
+    stall_s=1.5,
+    recover_every_s=0.1,
+    sweep_every_s=0.2,
+    unreachable_retry_s=0.1,
+    unavailable_retry_s=0.2,
+)
+
+
+class Site:
+    """A small web server: ``files`` by path, and every request that it got."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.requests: list[tuple[bytes, bytes]] = []
+        self.statuses: list[int] = []
+        """What the next POSTs are answered; 204 once these are used up; 0 never answers."""
+        self.url = ""
+        self.hanging = set[str]()
+        """Paths whose POSTs are answered after `release`."""
+        self._released = asyncio.Event()
+
+    def release(self) -> None:
+        """Answer what hangs, and hang no more."""
+        self._released.set()
+
+    def posts_to(self, path: str) -> list[bytes]:
+        """The bodies that came to a path."""
+        start = f"POST {path} ".encode()
+        return [body for head, body in self.requests if head.startswith(start)]
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one request."""
+        try:
+            head = await reader.readuntil(b"\r\n\r\n")
+            fields = dict(
+                line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line
+            )
+            body = await reader.readexactly(int(fields.get(b"content-length", b"0")))
+            self.requests.append((head, body))
+            method, path = head.decode().split()[:2]
+            if method == "POST":
+                if path in self.hanging:
+                    await self._released.wait()
+                status = self.statuses.pop(0) if self.statuses else 204
+                if status == 0:
+                    await asyncio.sleep(60)
+                writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode())
+            elif path in self.files:
+                content = self.files[path]
+                writer.write(
+                    b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\nConnection: close\r\n"
+                    b"Content-Length: %d\r\n\r\n%s" % (len(content), content)
+                )
+            else:
+                writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+            await writer.drain()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[Site]:
+    """The server, on a port of its own."""
+    made = Site()
+    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
+    made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    yield made
+    server.close()
+
+
+@pytest.fixture
+async def work(database: Database, tmp_path: Path) -> AsyncIterator[WorkerContext]:
+    """One worker's means, in a hurry."""
+    objects = await open_objects(local_url(tmp_path / "objects"), "http://127.0.0.1:1")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    async with Outbound(allow_private=LOOPBACK) as outbound:
+        yield WorkerContext(
+            database=database,
+            objects=objects,
+            outbound=outbound,
+            media=Media(TextMedia(), TextMedia(), Limits()),
+            scratch=scratch,
+            worker="first",
+            result_ttl_s=0,
+            timing=HURRY,
+        )
+
+
+@asynccontextmanager
+async def working(work: WorkerContext, masks: int = 4) -> AsyncIterator[None]:
+    """A worker, in this process, for the length of a block."""
+    at_once = {"files": 4, "masks": masks, "webhooks": 4}
+    running = [
+        asyncio.create_task(serve_queues(work, at_once, 0.0)),
+        asyncio.create_task(run_maintenance(work)),
+    ]
+    try:
+        yield
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+
+class Caller:
+    """Somebody with a token."""
+
+    def __init__(self, database: Database, secret: str, token_id: uuid.UUID) -> None:
+        self.database, self.secret, self.token_id = database, secret, token_id
+
+    async def submit(self, url: str, webhook_url: str | None = None) -> str:
+        """Ask for a mask; the request's id."""
+        new = NewJob(
+            token_id=self.token_id,
+            preset=Preset.MP4_H264,
+            video_url=url,
+            webhook_url=webhook_url,
+        )
+        return (await admit(self.database, new)).request_id
+
+    async def ended(self, request_id: str, within_s: float = 20.0) -> Record:
+        """The job, once it has ended."""
+
+        async def over() -> Record | None:
+            record = await records.read_any(self.database, request_id)
+            return record if record.status.ended else None
+
+        return await until(over, within_s)
+
+
+async def until[T](condition: Callable[[], Awaitable[T | None]], within_s: float = 20.0) -> T:
+    """The first answer that is something; fails when none comes in time."""
+    async with asyncio.timeout(within_s):
+        while True:
+            found = await condition()
+            if found:
+                return found
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def caller(database: Database) -> Caller:
+    """A caller with a token of their own."""
+    secret, token = await create_token(database, "caller", TokenLimits(concurrent=1000))
+    return Caller(database, secret, token.id)
+
+
+def another(work: WorkerContext, name: str) -> WorkerContext:
+    """A second worker with the same means."""
+    return replace(work, worker=name)

@@ -1,0 +1,119 @@
+"""What a worker does is counted, and what is counted is what happened."""
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from foremask.service.jobs import process_totals, steps
+from foremask.service.jobs.steps import StepName
+from foremask.service.observability import metrics
+from foremask.service.observability.metrics import Series
+from foremask.service.worker.worker_context import WorkerContext
+from tests.service.worker import stand_in
+from tests.service.worker.conftest import Caller, Site, until, working
+
+pytestmark = pytest.mark.postgres
+
+
+def sample(name: str, **labels: str) -> Series:
+    """The name of one series."""
+    return f"foremask_{name}", tuple(sorted(labels.items()))
+
+
+@pytest.fixture
+def risen() -> Callable[[Series], float]:
+    """How much a series has risen since the test began."""
+    before = metrics.counted()
+    return lambda series: metrics.counted().get(series, 0.0) - before.get(series, 0.0)
+
+
+async def test_a_job_is_counted_once_in_every_part(
+    work: WorkerContext, caller: Caller, site: Site, risen: Callable[[Series], float]
+) -> None:
+    """Two segments of 10 and 7 frames, a join, a webhook that is refused once, one job completed."""
+    site.files["/a.mp4"] = stand_in.clip(17)
+    site.statuses[:] = [500]
+    async with working(work):
+        record = await caller.ended(await caller.submit(site.url + "/a.mp4", site.url + "/hook"))
+        completed = sample("jobs_ended_total", status="completed", reason="")
+        await until(lambda: _true(risen(completed) == 1))
+    assert record.status.ended
+    assert risen(sample("frames_masked_total", quality="balanced")) == 17
+    for stage, times in (("ingest", 1), ("segment", 2), ("join", 1)):
+        assert risen(sample("step_seconds_count", stage=stage, outcome="done")) == times
+    assert risen(sample("job_wait_seconds_count")) == 1
+    assert risen(sample("job_seconds_count", status="completed")) == 1
+    assert risen(sample("webhook_attempts_total", outcome="pending")) == 1
+    assert risen(sample("webhook_seconds_count")) == 1
+    assert risen(sample("rescues_total")) == 0
+
+
+async def test_a_failed_job_is_counted_by_its_reason(
+    work: WorkerContext, caller: Caller, site: Site, risen: Callable[[Series], float]
+) -> None:
+    """The reason is one of the error tree's, never a caller's words."""
+    site.files["/page.mp4"] = b"<html>"
+    failed = sample("jobs_ended_total", status="failed", reason="not_a_video")
+    async with working(work):
+        await caller.ended(await caller.submit(site.url + "/page.mp4"))
+        await until(lambda: _true(risen(failed) == 1))
+    assert risen(sample("step_seconds_count", stage="ingest", outcome="failed")) == 1
+
+
+async def test_a_lost_step_is_a_rescue_and_its_late_result_a_fenced_write(
+    work: WorkerContext, caller: Caller, site: Site, risen: Callable[[Series], float]
+) -> None:
+    """A worker that slept through its lease finds its result refused; its step is done by another."""
+    site.files["/a.mp4"] = stand_in.clip(3)
+    job = await caller.submit(site.url + "/a.mp4")
+    name = StepName(job, "ingest")
+    held = await steps.begin(work.database, name, "sleeper", lease_s=0.05)
+    assert held is not None
+    await asyncio.sleep(0.1)
+    async with working(work):
+        await caller.ended(job)
+    assert risen(sample("rescues_total")) == 1
+    assert risen(sample("fenced_writes_total")) == 0
+    await _finish_late(work, job)
+    assert risen(sample("fenced_writes_total")) == 1
+
+
+async def _finish_late(work: WorkerContext, job: str) -> None:
+    """As a worker does whose step has meanwhile been done by another."""
+    from foremask.service.worker import tasks
+
+    await work.database.all("update jobs set status = 'running' where id = %s", (job,))
+    await work.database.all(
+        "update steps set status = 'todo' where job = %s and stage = 'segment'", (job,)
+    )
+    step = await steps.begin(work.database, StepName(job, "segment"), work.worker)
+    assert step is not None
+    doing = asyncio.create_task(tasks.run_step(work, step))
+    async with asyncio.timeout(5):
+        while not await work.database.one(  # noqa: ASYNC110
+            "update steps set attempt = attempt + 1 where job = %s and status = 'running' returning true",
+            (job,),
+        ):
+            await asyncio.sleep(0)
+    await doing
+
+
+async def test_waiting_work_is_a_queue_with_a_length(
+    work: WorkerContext, caller: Caller, site: Site
+) -> None:
+    """Three jobs and no worker: three ingests wait in the queue of files."""
+    site.files["/a.mp4"] = stand_in.clip(3)
+    before = await process_totals.now(work.database)
+    for _ in range(3):
+        await caller.submit(site.url + "/a.mp4")
+    await asyncio.sleep(0.1)
+    now = await process_totals.now(work.database)
+    assert now.jobs["queued"] == before.jobs["queued"] + 3
+    depth, wait_s = now.waiting["files"]
+    assert depth == before.waiting["files"][0] + 3
+    assert wait_s >= 0.1
+
+
+async def _true(reported: bool) -> bool:
+    return reported

@@ -1,0 +1,137 @@
+"""A worker host that the network has cut off: its job ends elsewhere, and on its return it is refused."""
+
+import asyncio
+import os
+import sys
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from foremask.service.jobs import records
+from foremask.service.jobs.database import open_database
+from foremask.service.jobs.records import Status
+from foremask.service.worker.worker_context import WorkerContext
+from tests.service.worker import stand_in
+from tests.service.worker.conftest import Caller, Site, another, until, working
+
+pytestmark = pytest.mark.postgres
+
+
+class Cable:
+    """Carries a host's connections to PostgreSQL; cut, it drops nothing and delivers nothing."""
+
+    def __init__(self, real: Path) -> None:
+        self.real, self.whole = real, asyncio.Event()
+        self.whole.set()
+        self.flows: set[asyncio.Task[None]] = set()
+
+    async def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Both directions of one connection."""
+        server_reader, server_writer = await asyncio.open_unix_connection(self.real)
+        for source, sink in ((reader, server_writer), (server_reader, writer)):
+            flow = asyncio.create_task(self.forward(source, sink))
+            self.flows.add(flow)
+            flow.add_done_callback(self.flows.discard)
+
+    async def forward(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+        """One direction, while the cable is whole."""
+        try:
+            while data := await source.read(1 << 16):
+                await self.whole.wait()
+                sink.write(data)
+                await sink.drain()
+        except ConnectionError:
+            pass
+        finally:
+            sink.close()
+            with suppress(ConnectionError):
+                await sink.wait_closed()
+
+
+@pytest.fixture
+async def cable(database_url: str) -> AsyncIterator[tuple[Cable, str]]:
+    """A cable, and the address of the database behind it."""
+    real = database_url.partition("host=")[2]
+    with tempfile.TemporaryDirectory() as directory:
+        made = Cable(Path(real) / ".s.PGSQL.5432")
+        server = await asyncio.start_unix_server(made.connect, f"{directory}/.s.PGSQL.5432")
+        yield made, database_url.replace(real, directory)
+        server.close()
+        for flow in list(made.flows):
+            flow.cancel()
+        await asyncio.gather(*made.flows, return_exceptions=True)
+
+
+async def test_a_cut_off_host_loses_its_step_and_is_refused_when_it_returns(
+    work: WorkerContext, caller: Caller, site: Site, cable: tuple[Cable, str], tmp_path: Path
+) -> None:
+    """It goes on masking, cannot say so, and finds its work done by another."""
+    wire, url = cable
+    site.files["/a.mp4"] = stand_in.clip(8, pause_s=0.25)
+    request_id = await caller.submit(site.url + "/a.mp4")
+    (tmp_path / "far").mkdir()
+    async with AsyncExitStack() as stack:
+        far = await stack.enter_async_context(open_database(url, patience_s=20.0))
+        host = replace(another(work, "far"), database=far, scratch=tmp_path / "far")
+        await stack.enter_async_context(working(host))
+
+        async def masking() -> bool:
+            return (await records.read_any(work.database, request_id)).frames_done > 1
+
+        await until(masking)
+        wire.whole.clear()
+        await stack.enter_async_context(working(another(work, "near")))
+        record = await caller.ended(request_id)
+        wire.whole.set()
+
+        async def let_go() -> bool:
+            return not list((tmp_path / "far").iterdir())
+
+        await until(let_go)
+    assert record.status is Status.COMPLETED
+    assert await records.read_any(work.database, request_id) == record
+    history = await records.history(work.database, request_id)
+    assert [(a.worker, a.outcome) for a in history if a.stage == "segment"] == [
+        ("far", "lost"),
+        ("near", "done"),
+    ]
+
+
+async def test_a_cut_off_worker_stops_when_it_is_told_to(
+    cable: tuple[Cable, str], tmp_path: Path
+) -> None:
+    """It cannot take its leave of the database, and leaves all the same."""
+    wire, url = cable
+    reported = {
+        "FOREMASK_DATABASE_URL": url,
+        "FOREMASK_DATA_DIR": str(tmp_path / "data"),
+        "PYTHONPATH": str(Path.cwd()),
+    }
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable,
+        *("-m", "benchmarks.endurance.chaos_member", "worker"),
+        env=os.environ | reported,
+        stderr=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+    )
+    try:
+
+        async def working() -> bool:
+            return len(wire.flows) >= 6  # each of its lanes listens
+
+        await until(working, 60.0)
+        await asyncio.sleep(1.0)
+        wire.whole.clear()
+        await asyncio.sleep(0.5)
+        worker.terminate()
+        async with asyncio.timeout(15.0):
+            await worker.wait()
+    finally:
+        if worker.returncode is None:
+            worker.kill()
+        await worker.wait()
+        wire.whole.set()

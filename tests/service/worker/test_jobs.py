@@ -1,0 +1,440 @@
+"""Jobs from submission to result, over real parts; only the pictures are text."""
+
+import asyncio
+import base64
+import hmac
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from foremask.options import Limits, Preset
+from foremask.service.jobs import deliveries, records, steps
+from foremask.service.jobs.admission import NewJob, admit
+from foremask.service.jobs.database import Database
+from foremask.service.jobs.records import Record, Status
+from foremask.service.jobs.steps import StepName
+from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash, webhook_key
+from foremask.service.worker.media_client import Media
+from foremask.service.worker.tasks import do_next
+from foremask.service.worker.worker_context import WorkerContext
+from tests.service.worker import stand_in
+from tests.service.worker.conftest import Caller, Site, another, until, working
+
+pytestmark = pytest.mark.postgres
+
+
+async def result(work: WorkerContext, record: Record, tmp_path: Path) -> bytes:
+    """The bytes of a completed job's mask."""
+    assert record.status is Status.COMPLETED, record.error
+    assert record.result_key is not None
+    await work.objects.get(record.result_key, tmp_path / "result")
+    return (tmp_path / "result").read_bytes()
+
+
+async def outcomes(database: Database, request_id: str) -> list[tuple[str, str | None]]:
+    """The job's history, in short."""
+    return [(a.stage, a.outcome) for a in await records.history(database, request_id)]
+
+
+async def test_a_short_clip_is_one_segment(
+    work: WorkerContext, caller: Caller, site: Site, tmp_path: Path
+) -> None:
+    """Ingest, mask, done: no cut and no join."""
+    site.files["/a.mp4"] = stand_in.clip(7)
+    async with working(work):
+        record = await caller.ended(await caller.submit(site.url + "/a.mp4"))
+    assert await result(work, record, tmp_path) == stand_in.mask(7)
+    assert (record.progress, record.frames_done, record.frames_total) == (100, 7, 7)
+    assert await outcomes(work.database, record.request_id) == [
+        ("ingest", "done"),
+        ("segment", "done"),
+    ]
+
+
+async def test_a_long_clip_is_cut_masked_and_joined_once(
+    work: WorkerContext, caller: Caller, site: Site, tmp_path: Path
+) -> None:
+    """Twelve segments, four in flight at most, one join, every frame in its place."""
+    site.files["/a.mp4"] = stand_in.clip(117, pause_s=0.005)
+    async with working(work, masks=8):
+        request_id = await caller.submit(site.url + "/a.mp4")
+        most = 0
+        while not (record := await records.read_any(work.database, request_id)).status.ended:
+            row = await work.database.one(
+                "select count(*) as n from steps where job = %s and stage = 'segment'"
+                " and status in ('todo', 'running')",
+                (request_id,),
+            )
+            assert row is not None
+            most = max(most, row["n"])
+            await asyncio.sleep(0.01)
+    assert await result(work, record, tmp_path) == stand_in.mask(117)
+    assert most == steps.IN_FLIGHT
+    history = await outcomes(work.database, request_id)
+    assert sorted(history) == [("ingest", "done"), ("join", "done")] + [("segment", "done")] * 12
+    assert record.report is not None
+    assert (record.report["frames_out"], record.report["segments"]) == (117, 12)
+
+
+async def test_progress_moves_and_the_queue_has_places(
+    work: WorkerContext, caller: Caller, site: Site
+) -> None:
+    """Two jobs and no worker: places 1 and 2; then frames count up."""
+    site.files["/a.mp4"] = stand_in.clip(9, pause_s=0.1)
+    first, second = [await caller.submit(site.url + "/a.mp4") for _ in range(2)]
+    places = [
+        (await records.read_any(work.database, each)).queue_position for each in (first, second)
+    ]
+    assert places == [1, 2]
+    observed: list[Record] = []
+    async with working(work):
+        while not observed or not observed[-1].status.ended:
+            observed.append(await records.read_any(work.database, first))
+            await asyncio.sleep(0.02)
+    done = [each.frames_done for each in observed]
+    assert done == sorted(done)
+    assert len(set(done)) > 3
+    assert any(each.eta_s is not None and 0 < each.eta_s < 2 for each in observed)
+
+
+async def test_a_refusal_ends_the_job_with_its_own_words(
+    work: WorkerContext, caller: Caller, site: Site
+) -> None:
+    """What POST would have said is said by the status, once, without another attempt."""
+    site.files["/page.mp4"] = b"<html>"
+    async with working(work):
+        page = await caller.ended(await caller.submit(site.url + "/page.mp4"))
+        gone = await caller.ended(await caller.submit(site.url + "/gone.mp4"))
+    assert page.error is not None
+    assert (page.status, page.error.code, page.error.reason) == (Status.FAILED, 422, "not_a_video")
+    assert gone.error is not None
+    assert gone.error.reason == "url_status"
+    assert await outcomes(work.database, page.request_id) == [("ingest", "failed")]
+
+
+async def test_a_poison_clip_is_given_up_and_hurts_no_other(
+    work: WorkerContext, caller: Caller, site: Site, tmp_path: Path
+) -> None:
+    """Three crashes of one segment end its job with worker_crashed; the other job is whole."""
+    site.files["/poison.mp4"] = stand_in.clip(35, die_at=15)
+    site.files["/good.mp4"] = stand_in.clip(35)
+    async with working(work):
+        poison = await caller.submit(site.url + "/poison.mp4")
+        good = await caller.ended(await caller.submit(site.url + "/good.mp4"))
+        ended = await caller.ended(poison)
+    assert await result(work, good, tmp_path) == stand_in.mask(35)
+    assert ended.error is not None
+    assert (ended.error.code, ended.error.reason) == (500, "worker_crashed")
+    crashed = [each for each in await outcomes(work.database, poison) if each[1] == "crashed"]
+    assert crashed == [("segment", "crashed")] * steps.MAX_CRASHES
+
+
+async def test_a_stale_attempt_is_refused(work: WorkerContext, caller: Caller, site: Site) -> None:
+    """A worker that was paused past its lease can neither renew, finish nor fail what another has."""
+    site.files["/a.mp4"] = stand_in.clip(3)
+    request_id = await caller.submit(site.url + "/a.mp4")
+    await do_next(work, StepName(request_id, "ingest"))
+    await steps.recover_steps(work.database, 60.0, 60.0)  # somebody was there all the time
+    paused = await steps.begin(work.database, StepName(request_id, "segment"), "paused", 0.05)
+    assert paused is not None
+    await asyncio.sleep(0.1)
+    assert (await steps.recover_steps(work.database, 60.0, 60.0)).lost == 1
+    second = await steps.begin(work.database, StepName(request_id, "segment"), "second", 60.0)
+    assert second is not None
+    assert second.attempt == paused.attempt + 1
+    stale = {"result_key": "results/stale", "report": {}, "frames": 3}
+    assert not await steps.renew(work.database, paused, 2)
+    assert not await steps.finish(work.database, paused, stale)
+    assert await steps.finish(work.database, second, stale | {"result_key": "results/second"})
+    assert not await steps.finish(work.database, second, stale)
+    record = await records.read_any(work.database, request_id)
+    assert record.result_key == "results/second"
+    assert [each[1] for each in await outcomes(work.database, request_id)] == [
+        "done",
+        "lost",
+        "done",
+    ]
+
+
+async def test_a_lost_wake_up_is_found(work: WorkerContext, caller: Caller, site: Site) -> None:
+    """Every row of the engine deleted: the reconciler wakes the step again."""
+    site.files["/a.mp4"] = stand_in.clip(3)
+    request_id = await caller.submit(site.url + "/a.mp4")
+    await work.database.all("delete from procrastinate_jobs")
+    await work.database.all("update steps set touched_at = now() - interval '1 minute'")
+    async with working(work):
+        assert (await caller.ended(request_id)).status is Status.COMPLETED
+
+
+async def test_no_frame_for_too_long_loses_the_step(
+    work: WorkerContext, caller: Caller, site: Site
+) -> None:
+    """A heartbeat proves the process, not the job: the lease needs frames."""
+    site.files["/a.mp4"] = stand_in.clip(2, pause_s=30.0)
+    async with working(work):
+        record = await caller.ended(await caller.submit(site.url + "/a.mp4"))
+    assert record.error is not None
+    assert record.error.reason == "worker_crashed"
+    assert "no frame was finished" in record.error.details
+
+
+async def test_a_cancelled_job_stops_its_worker(
+    work: WorkerContext, caller: Caller, site: Site
+) -> None:
+    """The status says 410 at once, the worker lets go at its next heartbeat, nothing is kept."""
+    site.files["/a.mp4"] = stand_in.clip(200, pause_s=0.1)
+    async with working(work):
+        request_id = await caller.submit(site.url + "/a.mp4")
+
+        async def masking() -> bool:
+            return (await records.read_any(work.database, request_id)).frames_done > 0
+
+        await until(masking)
+        record = await records.cancel(work.database, token_hash(caller.secret), request_id)
+        assert record.error is not None
+        assert (record.status, record.error.code) == (Status.CANCELLED, 410)
+
+        async def let_go() -> bool:
+            return not list(work.scratch.iterdir())
+
+        await until(let_go, 3.0)
+
+        async def swept() -> bool:
+            return not [each async for each in work.objects.list(f"sources/{request_id}")]
+
+        await until(swept, 3.0)
+
+
+@pytest.mark.parametrize("operation", ["", "probe", "plan", "cut", "mask", "join"])
+async def test_a_job_can_be_cancelled_in_every_stage(
+    work: WorkerContext, caller: Caller, site: Site, operation: str
+) -> None:
+    """Also before anybody has begun: 410 at once, nothing kept, and the next job finds a free worker."""
+    site.files["/a.mp4"] = stand_in.clip(35)
+    media = stand_in.TextMedia(slow=operation)
+    slow = replace(work, media=Media(media, media, Limits()))
+    request_id = await caller.submit(site.url + "/a.mp4")
+    async with working(slow, masks=1):
+        if operation:
+
+            async def in_it() -> bool:
+                return operation in media.doing
+
+            await until(in_it)
+        record = await records.cancel(work.database, token_hash(caller.secret), request_id)
+        assert record.error is not None
+        assert (record.status, record.error.code) == (Status.CANCELLED, 410)
+        media.slow = ""
+        assert (await caller.ended(await caller.submit(site.url + "/a.mp4"))).error is None
+
+        async def nothing_kept() -> bool:
+            kinds = ("sources", "segments", "parts", "results")
+            for kind in kinds:
+                async for _ in work.objects.list(f"{kind}/{request_id}"):
+                    return False
+            return True
+
+        await until(nothing_kept)
+    assert await records.read_any(work.database, request_id) == record
+    assert None not in [each[1] for each in await outcomes(work.database, request_id)]
+
+
+async def test_a_job_over_its_time_ends(work: WorkerContext, caller: Caller, site: Site) -> None:
+    """The wall clock is the job's, whatever its segments do."""
+    site.files["/a.mp4"] = stand_in.clip(400, pause_s=0.05)
+    brief = replace(work, timing=replace(work.timing, wall_clock_s=1.0))
+    async with working(brief):
+        record = await caller.ended(await caller.submit(site.url + "/a.mp4"))
+    assert record.error is not None
+    assert (record.error.code, record.error.reason) == (500, "timed_out")
+
+
+async def test_a_stopped_worker_gives_its_step_back(
+    work: WorkerContext, caller: Caller, site: Site, tmp_path: Path
+) -> None:
+    """SIGTERM in the middle: the next worker begins at once, and it counts as no crash."""
+    site.files["/a.mp4"] = stand_in.clip(5, pause_s=0.2)
+    request_id = await caller.submit(site.url + "/a.mp4")
+    async with working(work):
+
+        async def masking() -> bool:
+            return (await records.read_any(work.database, request_id)).frames_done > 0
+
+        await until(masking)
+    assert ("segment", "given back") in await outcomes(work.database, request_id)
+    async with working(another(work, "second")):
+        record = await caller.ended(request_id)
+    assert await result(work, record, tmp_path) == stand_in.mask(5)
+    row = await work.database.one(
+        "select max(crashes) as n from steps where job = %s", (request_id,)
+    )
+    assert row == {"n": 0}
+
+
+async def test_a_webhook_is_retried_until_it_is_taken(
+    work: WorkerContext, caller: Caller, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Down for two attempts: the third is the same bytes under the same id, signed anew."""
+    monkeypatch.setattr(deliveries, "SCHEDULE_S", (0, 1, 1, 1, 1, 1))
+    site.files["/a.mp4"] = stand_in.clip(3)
+    site.statuses = [503, 302]
+    async with working(work):
+        request_id = await caller.submit(site.url + "/a.mp4", site.url + "/hook")
+        record = await caller.ended(request_id)
+
+        async def delivered() -> bool:
+            return len(await deliveries.attempts(work.database, request_id)) == 3
+
+        await until(delivered)
+    posts = [each for each in site.requests if each[0].startswith(b"POST /hook")]
+    assert [a.http_status for a in await deliveries.attempts(work.database, request_id)] == [
+        503,
+        302,
+        204,
+    ]
+    assert len({body for _, body in posts}) == 1
+    for head, body in posts:
+        sent = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:] if ": " in line)
+        sent = {name.lower(): value for name, value in sent.items()}
+        assert sent["bria-webhook-id"] == request_id
+        signed = f"{request_id}.{sent['bria-webhook-timestamp']}.".encode() + body
+        wanted = hmac.digest(webhook_key(caller.secret), signed, "sha256")
+        assert sent["bria-webhook-signature"] == "v1=" + base64.b64encode(wanted).decode()
+    reported = msgspec.json.decode(posts[0][1])
+    assert (reported["request_id"], reported["status"]) == (request_id, "COMPLETED")
+    assert record.result_key is not None
+    assert record.result_key in reported["result"]["video_url"]
+
+
+async def test_a_receiver_that_hangs_holds_no_mask_up(
+    work: WorkerContext, caller: Caller, site: Site
+) -> None:
+    """While webhooks wait for an answer, the next jobs are done."""
+    site.files["/a.mp4"] = stand_in.clip(3)
+    site.statuses = [0, 0, 0, 0]
+    async with working(work):
+        hung = [await caller.submit(site.url + "/a.mp4", site.url + "/hook") for _ in range(4)]
+        for request_id in hung:
+            await caller.ended(request_id)
+        later = await caller.ended(await caller.submit(site.url + "/a.mp4"), 5.0)
+    assert later.status is Status.COMPLETED
+
+
+async def test_one_tokens_receivers_that_hang_hold_up_no_other_tokens_webhooks(
+    work: WorkerContext, caller: Caller, site: Site
+) -> None:
+    """A has eight hanging receivers and a share of two places in four: B's webhook is sent at once, and then all of A's."""
+    site.files["/a.mp4"] = stand_in.clip(3)
+    site.hanging = {"/slow"}
+    secret, token = await create_token(work.database, "b", TokenLimits(concurrent=1000))
+    other = Caller(work.database, secret, token.id)
+    async with working(replace(work, webhooks_per_token=2)):
+        hung = [await caller.submit(site.url + "/a.mp4", site.url + "/slow") for _ in range(8)]
+        for request_id in hung:
+            await caller.ended(request_id)
+        await until(lambda: _posted(site, "/slow", 2))
+        request_id = await other.submit(site.url + "/a.mp4", site.url + "/quick")
+        await other.ended(request_id)
+        await until(lambda: _posted(site, "/quick", 1), 5.0)
+        assert len(site.posts_to("/slow")) == 2
+        site.release()
+        await until(lambda: _posted(site, "/slow", 8))
+        sent = [await deliveries.attempts(work.database, each) for each in hung]
+    assert [len(each) for each in sent] == [1] * 8
+
+
+async def _posted(site: Site, path: str, times: int) -> bool:
+    return len(site.posts_to(path)) >= times
+
+
+async def test_what_the_limit_held_back_is_sent_when_a_worker_died_in_the_middle(
+    work: WorkerContext, caller: Caller, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its places are free again once its hold has run out."""
+    monkeypatch.setattr(deliveries, "HELD_S", 0.5)
+    site.files["/a.mp4"] = stand_in.clip(3)
+    jobs = [await caller.submit(site.url + "/a.mp4", site.url + "/hook") for _ in range(3)]
+    for request_id in jobs:
+        for stage in ("ingest", "segment"):
+            await do_next(work, StepName(request_id, stage))
+    rows = await work.database.all("select id from deliveries order by id")
+    first = await deliveries.begin(work.database, rows[-3]["id"], 1)
+    assert first.delivery is not None
+    second = await deliveries.begin(work.database, rows[-2]["id"], 1)
+    assert (second.delivery, second.held_back) == (None, True)
+    await asyncio.sleep(0.6)
+    third = await deliveries.begin(work.database, rows[-2]["id"], 1)
+    assert third.delivery is not None
+
+
+async def test_results_go_when_their_time_is_over(
+    work: WorkerContext, caller: Caller, site: Site
+) -> None:
+    """The object is deleted, and the record says so by having no key."""
+    site.files["/a.mp4"] = stand_in.clip(3)
+    brief = replace(work, result_ttl_s=0.5)
+    async with working(brief):
+        request_id = await caller.submit(site.url + "/a.mp4")
+        assert (await caller.ended(request_id)).result_key is not None
+
+        async def gone() -> bool:
+            return (await records.read_any(work.database, request_id)).result_key is None
+
+        await until(gone, 5.0)
+    assert not [each async for each in work.objects.list(f"results/{request_id}")]
+
+
+async def test_a_lost_source_is_an_error_that_says_so(
+    work: WorkerContext, caller: Caller, site: Site
+) -> None:
+    """Somebody emptied the store between two steps."""
+    site.files["/a.mp4"] = stand_in.clip(3)
+    request_id = await caller.submit(site.url + "/a.mp4")
+    await do_next(work, StepName(request_id, "ingest"))
+    await work.objects.delete_under(f"sources/{request_id}")
+    await do_next(work, StepName(request_id, "segment"))
+    record = await records.read_any(work.database, request_id)
+    assert record.error is not None
+    assert (record.error.code, record.error.reason) == (500, "object_lost")
+
+
+async def test_a_store_that_is_away_only_delays(
+    work: WorkerContext, caller: Caller, site: Site, tmp_path: Path
+) -> None:
+    """The object store does not answer for a while: no crash is counted, and the job goes on."""
+    site.files["/a.mp4"] = stand_in.clip(3)
+    (tmp_path / "objects").rename(tmp_path / "elsewhere")
+    (tmp_path / "objects").write_bytes(b"no directory")
+    async with working(work):
+        request_id = await caller.submit(site.url + "/a.mp4")
+
+        async def refused() -> bool:
+            return len(await outcomes(work.database, request_id)) > steps.MAX_CRASHES + 1
+
+        await until(refused)
+        (tmp_path / "objects").unlink()
+        (tmp_path / "elsewhere").rename(tmp_path / "objects")
+        record = await caller.ended(request_id)
+    assert await result(work, record, tmp_path) == stand_in.mask(3)
+    reported = {each for each in await outcomes(work.database, request_id) if each[1] != "done"}
+    assert reported == {("ingest", "unavailable")}
+
+
+async def test_a_clip_that_changed_after_the_probe_is_said_so(
+    work: WorkerContext, caller: Caller, site: Site
+) -> None:
+    """What was fetched counts, and the record carries a warning."""
+    site.files["/a.mp4"] = stand_in.clip(3)
+    new = NewJob(
+        token_id=caller.token_id,
+        preset=Preset.MP4_H264,
+        video_url=site.url + "/a.mp4",
+        clip={"container": "mp4", "codec": "h264", "width": 64, "height": 48, "frames": 10},
+    )
+    async with working(work):
+        record = await caller.ended((await admit(work.database, new)).request_id)
+    assert record.report is not None
+    assert "the file changed after it was probed" in record.report["warnings"]
+    assert (record.frames_done, record.frames_total) == (3, 3)

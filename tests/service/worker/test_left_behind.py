@@ -1,0 +1,164 @@
+"""Nothing is left behind: after many jobs of all endings there are the files and rows that retention keeps, and no other."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from foremask.options import Limits
+from foremask.service.jobs import records, retention, steps
+from foremask.service.jobs.database import Database
+from foremask.service.jobs.records import Status
+from foremask.service.jobs.steps import StepName
+from foremask.service.jobs.tokens import token_hash
+from foremask.service.sandbox.pool import OnProgress
+from foremask.service.worker.media_client import Media
+from foremask.service.worker.scratch import own_scratch
+from foremask.service.worker.worker_context import WorkerContext
+from tests.service.worker import stand_in
+from tests.service.worker.conftest import Caller, Site, until, working
+from tests.service.worker.stand_in import TextMedia
+
+pytestmark = pytest.mark.postgres
+
+EACH = 5
+
+
+class CancelledWhileJoined(TextMedia):
+    """Its callers cancel at the worst moment: the mask is whole, and not yet stored."""
+
+    def __init__(self, caller: Caller, jobs: set[str]) -> None:
+        super().__init__()
+        self.caller, self.jobs, self.now = caller, jobs, ""
+
+    async def _join(self, args: dict[str, Any], on_progress: OnProgress | None) -> dict[str, Any]:
+        joined = await super()._join(args, on_progress)
+        for job in self.jobs:
+            await records.cancel(self.caller.database, token_hash(self.caller.secret), job)
+        return joined
+
+
+def files_below(top: Path) -> set[str]:
+    """Every file and every empty directory, by its path."""
+    return {
+        str(path.relative_to(top))
+        for path in top.rglob("*")
+        if not path.is_dir() or not any(path.iterdir())
+    }
+
+
+async def rows(database: Database) -> dict[str, int]:
+    """How many rows each table has."""
+    tables = await database.all(
+        "select table_name as name from information_schema.tables"
+        " where table_schema = 'public' and table_type = 'BASE TABLE'"
+    )
+    counted = {}
+    for table in tables:
+        row = await database.one(f"select count(*) as n from {table['name']}")  # noqa: S608
+        assert row is not None
+        counted[table["name"]] = row["n"]
+    return counted
+
+
+async def test_after_jobs_of_all_endings_there_is_what_retention_says_and_nothing_else(
+    work: WorkerContext, caller: Caller, site: Site, tmp_path: Path
+) -> None:
+    """Done, failed, cancelled at once, while joined, lost with their worker, expired: five of each and more."""
+    site.files |= {
+        "/short.mp4": stand_in.clip(5),
+        "/long.mp4": stand_in.clip(25),
+        "/page.mp4": b"<html>",
+    }
+    short, long, page = (f"{site.url}/{name}.mp4" for name in ("short", "long", "page"))
+    cancelled = [await caller.submit(short) for _ in range(EACH)]
+    for job in cancelled:
+        await records.cancel(work.database, token_hash(caller.secret), job)
+    lost = [await caller.submit(short) for _ in range(EACH)]
+    for job in lost:  # the worker has stored something, half of something else, and is killed
+        step = await steps.begin(work.database, StepName(job, "ingest"), "killed", lease_s=0.05)
+        assert step is not None
+        (tmp_path / "stray").write_bytes(b"stray")
+        await work.objects.put(f"sources/{job}/1/source", tmp_path / "stray")
+        await work.objects.put(f"results/{job}/segment-9/{job}.mp4", tmp_path / "stray")
+        (tmp_path / f"objects/sources/{job}/1/half#1").write_bytes(b"half")
+    (tmp_path / "stray").unlink()
+    await asyncio.sleep(0.1)
+    joined: set[str] = set()
+    media = CancelledWhileJoined(caller, joined)
+    kept_for_good = replace(work, media=Media(media, media, Limits()))
+    async with working(kept_for_good):
+        done = [await caller.submit(each) for each in [short] * EACH + [long] * EACH]
+        failed = [await caller.submit(page) for _ in range(EACH)]
+        for job in (*done, *failed, *lost):
+            await caller.ended(job, 60)
+        for _ in range(2):
+            job = await caller.submit(long)
+            joined.add(job)
+            assert (await caller.ended(job, 60)).status is Status.CANCELLED
+            joined.clear()
+
+        async def swept() -> bool:
+            return not await retention.to_sweep(work.database)
+
+        await until(swept)
+        await asyncio.sleep(0.5)  # a stale attempt tidies up
+    records_of = [await records.read_any(work.database, job) for job in (*done, *lost)]
+    assert {each.status for each in records_of} == {Status.COMPLETED}
+    kept = {each.result_key for each in records_of}
+    assert files_below(tmp_path / "objects") == {"signing-key"} | kept
+    assert files_below(work.scratch) == set()
+    jobs = 5 * EACH + 2
+    found = await rows(work.database)
+    assert found["jobs"] == jobs
+    for table in ("procrastinate_jobs", "procrastinate_workers", "deliveries", "uploads"):
+        assert found[table] == 0, table
+    row = await work.database.one("select sum(unfinished) as n, sum(stored) as s from tokens")
+    assert row is not None
+    assert row["n"] == 0
+    async with working(replace(work, result_ttl_s=0.001)):
+
+        async def expired() -> bool:
+            return not await retention.to_expire(work.database, 0.001)
+
+        await until(expired)
+        await asyncio.sleep(0.3)
+    assert files_below(tmp_path / "objects") == {"signing-key"}
+    await work.database.all(
+        "update jobs set ended_at = ended_at - interval '90 d', expired_at = expired_at - interval '90 d'"
+    )
+    assert len(await retention.forget_records(work.database, 0.001)) == jobs
+    found = await rows(work.database)
+    for table in ("jobs", "steps", "attempts", "deliveries", "delivery_attempts"):
+        assert found[table] == 0, table
+
+
+def test_what_a_killed_worker_has_left_goes_when_the_next_one_starts(tmp_path: Path) -> None:
+    """The directory of one that lives is left alone."""
+    program = (
+        "import sys, time, pathlib\n"
+        "from foremask.service.worker.scratch import own_scratch\n"
+        "with own_scratch(pathlib.Path(sys.argv[1])) as own:\n"
+        "    (own / 'segment-x').mkdir(); (own / 'segment-x' / 'source').write_bytes(b'1')\n"
+        "    print(own, flush=True); time.sleep(60)\n"
+    )
+    process = subprocess.Popen(  # noqa: S603  # a program of ours
+        (sys.executable, "-c", program, str(tmp_path)), stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    left = Path(process.stdout.readline().strip())
+    with own_scratch(tmp_path) as own:
+        assert {each.name for each in tmp_path.glob("steps-*")} == {own.name, left.name}
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    assert (left / "segment-x" / "source").exists()
+    with own_scratch(tmp_path) as own:
+        assert [each.name for each in tmp_path.glob("steps-*")] == [own.name]
+    assert not list(tmp_path.glob("steps-*"))

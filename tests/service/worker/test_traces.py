@@ -1,0 +1,212 @@
+"""One trace tells a job's whole way, and nothing that is secret."""
+
+import asyncio
+import io
+import json
+import logging
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import structlog
+
+from foremask.service.api.application import create_app
+from foremask.service.observability import metrics
+from foremask.service.observability.logs import configure_logs
+from foremask.service.observability.metrics import Series
+from foremask.service.observability.traces import (
+    close_traces,
+    first_span,
+    job_span,
+    open_traces,
+    span,
+)
+from foremask.service.settings import Settings
+from foremask.service.worker.worker_context import WorkerContext
+from tests.documentation.pages import DOCS
+from tests.documentation.test_docs import blocks
+from tests.service.api.test_decisions import PATH
+from tests.service.api.test_operations import NoVerdict
+from tests.service.worker import stand_in
+from tests.service.worker.conftest import Caller, Site, until, working
+from tests.support.collector import Collector, Sent, collecting
+
+SECRET = "hush-this-is-a-secret"
+PENDING = ("foremask_webhook_attempts_total", (("outcome", "pending"),))
+DELIVERED = ("foremask_webhook_attempts_total", (("outcome", "delivered"),))
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    """Traces are on, and sent here."""
+    with collecting() as made:
+        open_traces(made.url, "test")
+        try:
+            yield made
+        finally:
+            close_traces()
+
+
+def tree(spans: list[Sent]) -> list[tuple[str, str]]:
+    """Each span's name with its parent's, in the order in which they began."""
+    names = {each.span: each.name for each in spans}
+    return [(each.name, names.get(each.parent, "")) for each in spans]
+
+
+@pytest.mark.postgres
+async def test_a_job_is_one_trace_from_post_to_webhook(
+    work: WorkerContext, caller: Caller, site: Site, tmp_path: Path, collector: Collector
+) -> None:
+    """The API and the worker know of each other by the job's id alone."""
+    site.files[f"/a.mp4?signature={SECRET}"] = stand_in.clip(17)
+    site.statuses[:] = [500]
+    settings = Settings(data_dir=tmp_path)
+    app = create_app(settings, work.database, work.objects, work.outbound, NoVerdict())
+    transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url=settings.base_url) as client:
+        answer = await client.post(
+            PATH,
+            json={
+                "video": f"{site.url}/a.mp4?signature={SECRET}",
+                "webhook_url": f"{site.url}/hook?key={SECRET}",
+            },
+            headers={"api_token": caller.secret},
+        )
+    assert answer.status_code == 202, answer.text
+    job = answer.json()["request_id"]
+    before = metrics.counted()[PENDING]
+    async with working(work):
+        await caller.ended(job)
+        await until(lambda: _more_than(before, PENDING))
+    await asyncio.to_thread(close_traces)
+
+    spans = collector.trace()
+    assert {each.trace for each in spans} == {_halves_changed(job)}
+    root = "POST foreground_mask"
+    assert tree(spans)[:6] == [
+        (root, ""),
+        ("probe", root),
+        ("admit", root),
+        ("ingest", root),
+        ("fetch", "ingest"),
+        ("probe", "ingest"),
+    ]
+    concurrent = [("plan", "ingest"), ("store", "ingest"), ("cut", "ingest")]
+    segment = [("segment", root), ("load", "segment"), ("mask", "segment"), ("store", "segment")]
+    ends = [("join", root), ("load", "join"), ("write", "join"), ("store", "join")]
+    later = [*concurrent, *segment, *segment, *ends, ("webhook", root)]
+    assert sorted(tree(spans)[6:]) == sorted(later)
+    assert {each.facts["request_id"] for each in spans} == {job}
+    assert {each.facts.get("attempt") for each in spans} == {None, 1}
+    masks = [each for each in spans if each.name == "mask"]
+    assert sorted(each.facts["frames"] for each in masks) == [7, 10]
+    hook = spans[-1]
+    assert (hook.facts["http.response.status_code"], hook.facts["outcome"]) == (500, "pending")
+    shown = documented()["spans"]
+    assert sorted(tree(spans)) == sorted((each["name"], each["parent"] or "") for each in shown)
+    assert {(each.name, *sorted(each.facts.keys() - {"request_id"})) for each in spans} == {
+        (each["name"], *sorted(each["attributes"])) for each in shown
+    }
+    reported = b"".join(collector.bodies)
+    for hidden in (SECRET, caller.secret, site.url.removeprefix("http://")):
+        assert hidden.encode() not in reported
+
+
+@pytest.mark.postgres
+async def test_a_worker_s_lines_name_the_job_and_the_attempt(
+    work: WorkerContext, caller: Caller, site: Site
+) -> None:
+    """Those of a library and of a module that knows no job as well: both are bound while the step lasts."""
+    stream = io.StringIO()
+    site.files["/page.mp4"] = b"<html>"
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    configure_logs(process="worker", stream=stream)
+    try:
+        job = await caller.submit(site.url + "/page.mp4", site.url + "/hook")
+        before = metrics.counted()[DELIVERED]
+        async with working(work):
+            await until(lambda: _more_than(before, DELIVERED))
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        structlog.reset_defaults()
+    lines = {line["event"]: line for line in map(json.loads, stream.getvalue().splitlines())}
+    for event in ("step.failed", "webhook.attempted"):
+        assert (lines[event]["request_id"], lines[event]["attempt"]) == (job, 1)
+
+
+async def _more_than(before: float, series: Series) -> bool:
+    return metrics.counted()[series] > before
+
+
+def documented() -> dict[str, Any]:
+    """The trace in docs/operations.md; that of a real clip, cut in two as well."""
+    (text,) = blocks(DOCS / "operations.md", "json")
+    trace: dict[str, Any] = json.loads(text)
+    assert trace["trace"] == _halves_changed(trace["request_id"])
+    return trace
+
+
+def _halves_changed(request_id: str) -> str:
+    digits = request_id.replace("-", "")
+    return digits[16:] + digits[:16]
+
+
+def test_an_error_is_told_by_its_reason(collector: Collector) -> None:
+    """A crash is an error of the span; its words, which may hold anything, are not sent."""
+    request_id = str(uuid.uuid4())
+    with pytest.raises(ValueError, match=SECRET), job_span(request_id, "ingest"):
+        raise ValueError(SECRET)
+    close_traces()
+    (sent,) = collector.spans
+    assert (sent.facts["error.type"], sent.failed) == ("ValueError", True)
+    assert SECRET.encode() not in collector.bodies[0]
+
+
+def test_a_sampler_of_a_tenth_keeps_whole_traces(
+    monkeypatch: pytest.MonkeyPatch, collector: Collector
+) -> None:
+    """Of 400 jobs about 40 are kept, and of each kept one every span, whichever process it comes from."""
+    close_traces()
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.1")
+    open_traces(collector.url, "test")
+    for number in range(400):
+        request_id = str(
+            uuid.UUID(int=0x9E3779B97F4A7C15F39CC0605CEDC835 * number % 2**128, version=4)
+        )
+        with first_span(request_id, "first"), span("within"):
+            pass
+        with job_span(request_id, "later"):
+            pass
+    close_traces()
+    names: dict[str, list[str]] = {}
+    for sent in collector.spans:
+        names.setdefault(sent.trace, []).append(sent.name)
+    assert 15 < len(names) < 80
+    assert {tuple(sorted(each)) for each in names.values()} == {("first", "later", "within")}
+
+
+def test_nothing_of_opentelemetry_is_loaded_while_traces_are_off() -> None:
+    """A worker and an API in a fresh interpreter, and spans that nobody wants."""
+    code = """
+import json, sys, uuid
+import foremask.cli.service_commands
+from foremask.service.observability.traces import first_span, job_span, open_traces, span
+open_traces(None, "api")
+with first_span(str(uuid.uuid4()), "a"), span("b") as told:
+    told.note(frames=1)
+with job_span(str(uuid.uuid4()), "c"):
+    pass
+print(json.dumps([each for each in sys.modules if each.startswith(("opentelemetry", "google"))]))
+"""
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout) == []

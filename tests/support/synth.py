@@ -1,0 +1,364 @@
+"""Clips drawn by code, whose right mask is known to the pixel: a red disc moves over a grey board.
+
+`draw` gives frames and masks as arrays; `write` makes a file of them, as odd as a test wants it.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, cast
+
+import av
+import cv2
+import numpy as np
+from av.audio.stream import AudioStream
+from av.bitstream import BitStreamFilterContext
+from av.container import OutputContainer
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+
+from foremask.media.frames import Frame, Orientation
+from foremask.types import Alpha, Image, Levels, Rgb
+
+TIME_BASE = Fraction(1, 30_000)
+CODECS = {
+    "h264": "libx264",
+    "hevc": "libx265",
+    "vp9": "libvpx-vp9",
+    "mjpeg": "mjpeg",
+    "gif": "gif",
+    "prores": "prores_ks",
+}
+QUIET = {
+    "libx264": {"preset": "ultrafast", "crf": "12"},
+    "libx265": {"preset": "ultrafast", "x265-params": "log-level=none:info=0:no-cutree=1"},
+    "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "crf": "12", "b": "0"},
+    "mjpeg": {"qmin": "2", "qmax": "2"},
+}
+MUXERS = {
+    ".mp4": "mp4",
+    ".mov": "mov",
+    ".webm": "webm",
+    ".mkv": "matroska",
+    ".avi": "avi",
+    ".gif": "gif",
+    ".ts": "mpegts",
+}
+TURNS: dict[str, tuple[int, bool]] = {
+    "upright": (0, False),
+    "90": (90, False),
+    "180": (180, False),
+    "270": (270, False),
+    "mirrored": (0, True),
+    "mirrored 90": (90, True),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tone:
+    """A sound track: a sine of ``seconds``, from ``start_s`` on."""
+
+    codec: str = "aac"
+    seconds: float = 1.0
+    start_s: float = 0.0
+    language: str | None = None
+    rate_hz: int = 48_000
+    layout: str = "stereo"
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """A clip. ``pts`` are in ``time_base``; ``turn`` is the rotation that players apply, clockwise."""
+
+    width: int = 64
+    height: int = 48
+    pts: tuple[int, ...] = tuple(range(0, 10_000, 1_000))
+    time_base: Fraction = TIME_BASE
+    last_duration: int = 1_000
+    codec: str = "h264"
+    pixel_format: str = "yuv420p"
+    turn: tuple[int, bool] = (0, False)
+    aspect: Fraction = Fraction(1)
+    b_frames: int = 0
+    keyframe_every: int = 12
+    open_gop: bool = False
+    full_range: bool = False
+    sound: tuple[Tone, ...] = ()
+    options: dict[str, str] = field(default_factory=dict)
+    muxer_options: dict[str, str] = field(default_factory=dict)
+
+
+def disc(width: int, height: int, moment: float) -> tuple[Rgb, Levels]:
+    """The frame at ``moment`` (0 to 1) and its mask: 255 in the disc, 0 outside it."""
+    rows, columns = np.mgrid[:height, :width]
+    radius = max(0.5, min(width, height) / 4)
+    x = radius + moment * max(0.0, width - 2 * radius) - 0.5
+    y = (height - 1) / 2
+    inside = (columns - x) ** 2 + (rows - y) ** 2 <= radius**2
+    board = (64 + 96 * ((columns // 8 + rows // 8) % 2)).astype(np.uint8)
+    picture = np.repeat(board[:, :, None], 3, axis=2)
+    picture[inside] = (220, 30, 30)
+    return picture, np.where(inside, 255, 0).astype(np.uint8)
+
+
+def draw(spec: Spec) -> Iterator[tuple[Rgb, Levels]]:
+    """Every frame of a clip with its mask, in the coded orientation."""
+    for index in range(len(spec.pts)):
+        yield disc(spec.width, spec.height, index / max(1, len(spec.pts) - 1))
+
+
+def greys(spec: Spec) -> Iterator[Rgb]:
+    """The frames of a mask, as any encoder takes them: the disc is white and all else black."""
+    for _, mask in draw(spec):
+        yield np.repeat(mask[:, :, None], 3, axis=2)
+
+
+def even(frames: int, fps: Fraction, start: int = 0) -> tuple[int, ...]:
+    """The pts of a constant frame rate in ``TIME_BASE``."""
+    return tuple(start + round(index / fps / TIME_BASE) for index in range(frames))
+
+
+def numbered(index: int, width: int = 96, height: int = 32) -> Rgb:
+    """A frame that shows its own number as eight blocks, black for 0 and white for 1."""
+    bits = np.array([index >> bit & 1 for bit in range(8)], np.uint8)
+    row = np.repeat(bits * 255, width // 8)
+    return np.repeat(np.repeat(row[None, :, None], height, axis=0), 3, axis=2)
+
+
+def number_of(picture: NDArray[np.uint8]) -> int:
+    """The number that a frame by `numbered` shows; takes a grey or a coloured picture."""
+    grey = picture if picture.ndim == 2 else picture[:, :, 1]
+    height, width = grey.shape
+    blocks = [
+        grey[height // 4 : -height // 4, at : at + width // 8][:, 3:-3].mean() > 127
+        for at in range(0, width, width // 8)
+    ]
+    return sum(int(block) << bit for bit, block in enumerate(blocks))
+
+
+def write(path: Path, spec: Spec = Spec(), pictures: Iterable[Rgb] | None = None) -> Path:
+    """Encode a clip into ``path``, whose suffix names the container; answers the path."""
+    if pictures is None:
+        pictures = (picture for picture, _ in draw(spec))
+    encoder = CODECS[spec.codec]
+    with av.open(
+        str(path), "w", format=MUXERS[path.suffix], container_options=dict(spec.muxer_options)
+    ) as out:
+        rate = Fraction(len(spec.pts), 1) / max(
+            Fraction(1, 1000), (spec.pts[-1] - spec.pts[0] + spec.last_duration) * spec.time_base
+        )
+        video: Any = out.add_stream(encoder, rate=rate.limit_denominator(1001))
+        video.width, video.height, video.pix_fmt = spec.width, spec.height, spec.pixel_format
+        time_base = Fraction(1, 100) if spec.codec == "gif" else spec.time_base
+        video.codec_context.time_base = video.time_base = time_base
+        video.codec_context.sample_aspect_ratio = spec.aspect
+        video.codec_context.gop_size = spec.keyframe_every
+        video.codec_context.max_b_frames = spec.b_frames
+        video.codec_context.color_range = 2 if spec.full_range else 1
+        video.codec_context.options = _options(encoder, spec)
+        degrees, mirrored = spec.turn
+        if degrees or mirrored:
+            video.set_display_matrix(matrix(degrees, mirrored))
+        tones = [_Tone(out, tone) for tone in spec.sound]
+        packets = _encode(video, spec, time_base, pictures)
+        for packet in packets:
+            for tone in tones:
+                tone.play_until(float((packet.dts or 0) * packet.time_base), out)
+            out.mux(packet)
+        for tone in tones:
+            tone.play_until(float("inf"), out)
+    return path
+
+
+def matrix(degrees: int, mirrored: bool) -> list[int]:
+    """The display matrix that mirrors in x and then turns clockwise."""
+    one = 1 << 16
+    x = -one if mirrored else one
+    turned = {0: (x, 0, 0, one), 90: (0, x, -one, 0), 180: (-x, 0, 0, -one), 270: (0, -x, one, 0)}
+    a, b, c, d = turned[degrees]
+    return [a, b, 0, c, d, 0, 0, 0, 1 << 30]
+
+
+def _options(encoder: str, spec: Spec) -> dict[str, str]:
+    options = dict(QUIET.get(encoder, {}))
+    if encoder == "libx265":
+        options["x265-params"] += (
+            f":keyint={spec.keyframe_every}:min-keyint={spec.keyframe_every}"
+            f":open-gop={int(spec.open_gop)}:bframes={spec.b_frames}:scenecut=0"
+        )
+    if encoder == "libx264":
+        options["x264-params"] = (
+            f"keyint={spec.keyframe_every}:min-keyint={spec.keyframe_every}"
+            f":open-gop={int(spec.open_gop)}:bframes={spec.b_frames}:scenecut=0:b-pyramid=none"
+        )
+    return options | spec.options
+
+
+def _encode(
+    video: VideoStream, spec: Spec, time_base: Fraction, pictures: Iterable[Rgb]
+) -> Iterator[Any]:
+    """Packets with exact pts; each lasts until the next one shown, the last ``last_duration``."""
+    last = spec.pts[-1] + spec.last_duration
+    ends = dict(zip(spec.pts, [*spec.pts[1:], last], strict=True))
+    scale = spec.time_base / time_base
+
+    def timed(packets: list[Any]) -> Iterator[Any]:
+        for packet in packets:
+            if not spec.b_frames:
+                pts = min(ends, key=lambda known: abs(known * scale - packet.pts))
+                packet.duration = max(1, round(ends[pts] * scale) - packet.pts)
+            yield packet
+
+    for pts, picture in zip(spec.pts, pictures, strict=True):
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), "rgb24")
+        frame = frame.reformat(
+            format="rgb8" if spec.codec == "gif" else spec.pixel_format,
+            dst_color_range=2 if spec.full_range else 1,
+        )
+        frame.pts, frame.time_base = round(pts * scale), time_base
+        yield from timed(video.encode(frame))
+    yield from timed(video.encode(None))
+
+
+class _Tone:
+    """A sine that is muxed as far as it is asked for."""
+
+    def __init__(self, out: OutputContainer, tone: Tone) -> None:
+        names = {"opus": "libopus", "mp3": "libmp3lame", "vorbis": "libopus"}
+        name = names.get(tone.codec, tone.codec)
+        self._stream = cast("AudioStream", out.add_stream(name, rate=tone.rate_hz))
+        self._stream.codec_context.layout = tone.layout
+        self._stream.codec_context.time_base = Fraction(1, tone.rate_hz)
+        if tone.language:
+            self._stream.metadata["language"] = tone.language
+        self._packets = self._play(tone)
+        self._next: Any = None
+
+    def _play(self, tone: Tone) -> Iterator[Any]:
+        total, first = round(tone.seconds * tone.rate_hz), round(tone.start_s * tone.rate_hz)
+        channels = len(av.AudioLayout(tone.layout).channels)
+        for at in range(0, total, 1024):
+            samples = np.arange(at, min(at + 1024, total))
+            wave = (8_000 * np.sin(2 * np.pi * 440 * samples / tone.rate_hz)).astype(np.int16)
+            interleaved = np.repeat(wave, channels)[None]
+            frame = av.AudioFrame.from_ndarray(interleaved, "s16", tone.layout)
+            frame.sample_rate, frame.pts = tone.rate_hz, first + at
+            frame.time_base = Fraction(1, tone.rate_hz)
+            yield from self._stream.encode(frame)
+        yield from self._stream.encode(None)
+
+    def play_until(self, time_s: float, out: OutputContainer) -> None:
+        while (packet := self._next or next(self._packets, None)) is not None:
+            self._next = None
+            if float((packet.dts or 0) * packet.time_base) > time_s:
+                self._next = packet
+                return
+            out.mux(packet)
+
+
+def red_is_foreground(pictures: Iterable[Image], /) -> Iterator[Alpha]:
+    """A masker that knows what `disc` draws: what is red is foreground, at a quarter of the size or more."""
+    for picture in pictures:
+        rgb = picture.rgb(picture.width, picture.height).astype(np.float32)
+        yield np.clip((rgb[:, :, 0] - rgb[:, :, 1]) / 128, 0, 1)
+
+
+def bright_is_foreground(pictures: Iterable[Image], /) -> Iterator[Alpha]:
+    """A masker for `numbered` frames: what is bright is foreground."""
+    for picture in pictures:
+        yield (picture.rgb(picture.width, picture.height)[:, :, 1] > 127).astype(np.float32)
+
+
+def stretched(pairs: Iterable[tuple[Frame, Alpha]], /) -> Iterator[tuple[Frame, Levels]]:
+    """A refiner that only brings masks to their size."""
+    for frame, alpha in pairs:
+        size = frame.decoded.width, frame.decoded.height
+        levels = np.rint(255 * frame.orientation.to_coded(alpha)).astype(np.uint8)
+        yield frame, np.asarray(cv2.resize(levels, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def decode_grey(path: Path) -> list[NDArray[np.uint8]]:
+    """Every frame of a mask as full-range grey levels, in the coded orientation.
+
+    FFmpeg converts, but for 10 bits: its way from there to RGB is off by a level.
+    """
+    found = []
+    with av.open(str(path)) as opened:
+        for frame in opened.decode(video=0):
+            if frame.format.components[0].bits == 10:
+                plane = frame.planes[0]
+                rows = np.frombuffer(plane, np.uint16).reshape(plane.height, -1)[:, : plane.width]
+                levels = np.clip(np.rint((rows.astype(np.float32) - 64) * (255 / 876)), 0, 255)
+                found.append(levels.astype(np.uint8))
+            else:
+                rgb = frame.reformat(format="rgb24").to_ndarray()
+                found.append(np.asarray(rgb[:, :, 1], np.uint8))
+    return found
+
+
+def shown_at(path: Path) -> list[Fraction]:
+    """The time of every frame, by FFmpeg's own hand."""
+    with av.open(str(path)) as opened:
+        base = opened.streams.video[0].time_base
+        scale = Fraction(base.numerator, base.denominator)
+        return [(frame.pts or 0) * scale for frame in opened.decode(video=0)]
+
+
+def spread(frames: int, steps: Sequence[int]) -> tuple[int, ...]:
+    """A variable frame rate: pts whose steps repeat."""
+    pts = [0]
+    for index in range(frames - 1):
+        pts.append(pts[-1] + steps[index % len(steps)])
+    return tuple(pts)
+
+
+def cropped(path: Path, source: Path, right: int, bottom: int) -> Path:
+    """An HEVC clip (.ts: plain NAL units) less columns and rows, by its header: encoders take 16 at least."""
+    with av.open(str(source)) as opened, av.open(str(path), "w") as out:
+        track: Any = opened.streams.video[0]
+        width, height = track.width - right, track.height - bottom
+        copy: Any = out.add_mux_stream("hevc", rate=track.average_rate, width=width, height=height)
+        copy.time_base = track.time_base
+        crop = BitStreamFilterContext(
+            f"hevc_metadata=crop_right={right}:crop_bottom={bottom}", in_stream=track
+        )
+        packets = [packet for packet in opened.demux(track) if packet.size]
+        for packet in [*packets, None]:
+            for less in crop.filter(packet):
+                less.stream, less.time_base = copy, track.time_base
+                out.mux(less)
+    return path
+
+
+def without_rate(path: Path, source: Path) -> Path:
+    """A WebM whose header says nothing of a frame rate, as browsers record it."""
+    data = source.read_bytes()
+    at = data.index(b"\x23\xe3\x83")  # the default duration
+    length = data[at + 3] & 0x7F
+    void = b"\xec" + bytes((0x80 | (length + 2),)) + bytes(length + 2)
+    path.write_bytes(data[:at] + void + data[at + len(void) :])
+    return path
+
+
+def concat(path: Path, parts: Sequence[Path]) -> Path:
+    """One file with the packets of several, one after the other, whatever their sizes."""
+    with av.open(str(path), "w", format=MUXERS[path.suffix]) as out:
+        copy: VideoStream | None = None
+        at = 0
+        for part in parts:
+            with av.open(str(part)) as opened:
+                track = opened.streams.video[0]
+                copy = copy or out.add_stream_from_template(track, opaque=True)
+                for packet in opened.demux(track):
+                    if packet.size:
+                        packet.pts = packet.dts = at
+                        packet.stream = copy
+                        out.mux(packet)
+                        at += 1
+    return path
+
+
+def orientation_of(spec: Spec) -> Orientation:
+    """How the clip's coded pictures are turned to stand upright."""
+    return Orientation.from_matrix(tuple(matrix(*spec.turn)))

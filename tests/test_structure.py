@@ -1,0 +1,89 @@
+"""The shape of the package: a root that one sees at a glance, one name a file, and the words of the glossary."""
+
+import ast
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SRC = Path(__file__).parents[1] / "src" / "foremask"
+FILES = sorted(SRC.rglob("*.py"))
+
+RETIRED = frozenset(
+    [
+        "look",
+        "looks",
+        "looked",
+        "looking",
+        "see",
+        "sees",
+        "seen",
+        "told",
+        "tells",
+        "teller",
+        "telling",
+        "said",
+        "carry",
+        "carries",
+        "carried",
+        "way",
+        "ways",
+        "beside",
+        "lane",
+        "lanes",
+        "house",
+        "wholeness",
+        "doubt",
+        "unsure",
+        "unsureness",
+        "meters",
+        "handed",
+    ]
+)
+"""Words that once stood for a term of the field: docs/architecture.md has the terms."""
+
+
+def names(tree: ast.Module) -> Iterator[str]:
+    """Every name that a module makes: functions, classes, variables, arguments, attributes."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+                yield node.name
+            case ast.Name(id=name, ctx=ast.Store()) | ast.arg(arg=name) | ast.Attribute(attr=name):
+                yield name
+            case _:
+                pass
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SRC)))
+def test_no_name_uses_a_retired_word(path: Path) -> None:
+    """Neither whole nor as a part between underscores or capitals."""
+    for name in names(ast.parse(path.read_text(encoding="utf-8"))):
+        parts = {part.lower() for part in re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])", name)}
+        assert not parts & RETIRED, name
+
+
+def test_no_two_modules_share_a_name() -> None:
+    """Nor does a module share its name with a folder: a file is found by its name."""
+    places = defaultdict(set)
+    for path in FILES:
+        if path.stem != "__init__":
+            places[path.stem].add(path)
+        for folder in path.relative_to(SRC).parents:
+            if folder.name:
+                places[folder.name].add(SRC / folder)
+    assert not {name: found for name, found in places.items() if len(found) > 1}
+
+
+def test_the_root_has_at_most_seven_modules() -> None:
+    """Everything else is in a room."""
+    assert len(list(SRC.glob("*.py"))) <= 7
+
+
+def test_every_room_has_its_tests() -> None:
+    """``tests/`` mirrors the package."""
+    rooms = {path.parent.relative_to(SRC) for path in FILES} - {Path()}
+    missing = [room for room in rooms if not (SRC.parents[1] / "tests" / room).is_dir()]
+    assert not missing

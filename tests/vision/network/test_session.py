@@ -1,0 +1,162 @@
+"""The network's door: a small network that the test makes, and the real one."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from foremask.errors import ModelUnavailable
+from foremask.options import Device
+from foremask.vision.image import ArrayImage
+from foremask.vision.network.session import OnnxSession, Precision, Session, network_at
+from foremask.weights.catalogue import model_path
+
+SIZE_PX = 64
+
+
+@pytest.fixture
+def redness(tmp_path: Path) -> Path:
+    """A network of one convolution: the logit of red minus half of green and blue."""
+    weights = helper.make_tensor("w", TensorProto.FLOAT, (1, 3, 1, 1), [20.0, -10.0, -10.0])
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["picture", "w"], ["logit"]),
+            helper.make_node("Neg", ["logit"], ["against"]),
+        ],
+        "redness",
+        [helper.make_tensor_value_info("picture", TensorProto.FLOAT, (1, 3, SIZE_PX, SIZE_PX))],
+        [
+            helper.make_tensor_value_info("against", TensorProto.FLOAT, (1, 1, SIZE_PX, SIZE_PX)),
+            helper.make_tensor_value_info("logit", TensorProto.FLOAT, (1, 1, SIZE_PX, SIZE_PX)),
+        ],
+        [weights],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    path = tmp_path / "redness.onnx"
+    onnx.save(model, path)
+    spec = {
+        "size_px": SIZE_PX,
+        "mean": [0, 0, 0],
+        "std": [1, 1, 1],
+        "output": "logit",
+        "sigmoid": True,
+    }
+    path.with_name("redness.onnx.json").write_text(json.dumps(spec))
+    return path
+
+
+def half_red() -> ArrayImage:
+    rgb = np.full((90, 160, 3), 120, np.uint8)
+    rgb[:, 80:] = (250, 10, 10)
+    return ArrayImage(rgb)
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+def test_a_network_of_ones_own_runs_as_its_side_car_says(redness: Path, runtime: str) -> None:
+    """Size, normalisation, output name and sigmoid come from the file beside it."""
+    session = (
+        Session(redness) if runtime == "openvino" else OnnxSession(redness, "CPUExecutionProvider")
+    )
+    output = session.infer(half_red())
+    assert output.alpha.shape == (SIZE_PX, SIZE_PX)
+    assert output.alpha[:, 40:].min() > 0.99
+    np.testing.assert_allclose(output.alpha[:, :24], 0.5, atol=0.02)
+    assert output.features == ()
+    assert session.runtime.startswith(runtime)
+
+
+@pytest.fixture
+def half_size(tmp_path: Path) -> Path:
+    """A network like IS-Net's end: a logit at half the size, enlarged linearly, and its sigmoid."""
+    weights = np.zeros((1, 3, 2, 2), np.float32)
+    weights[0, 0] = 4.0
+    graph = helper.make_graph(
+        [
+            helper.make_node("Conv", ["picture", "w"], ["small"], strides=[2, 2]),
+            helper.make_node("Resize", ["small", "", "", "size"], ["large"], mode="linear"),
+            helper.make_node("Sigmoid", ["large"], ["mask"]),
+        ],
+        "half size",
+        [helper.make_tensor_value_info("picture", TensorProto.FLOAT, (1, 3, SIZE_PX, SIZE_PX))],
+        [helper.make_tensor_value_info("mask", TensorProto.FLOAT, (1, 1, SIZE_PX, SIZE_PX))],
+        [
+            helper.make_tensor("w", TensorProto.FLOAT, weights.shape, weights.ravel()),
+            helper.make_tensor("size", TensorProto.INT64, (4,), (1, 1, SIZE_PX, SIZE_PX)),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    path = tmp_path / "half.onnx"
+    onnx.save(model, path)
+    path.with_name("half.onnx.json").write_text(json.dumps({"size_px": SIZE_PX}))
+    return path
+
+
+def test_a_mask_that_we_enlarge_ourselves_is_the_one_of_the_file(half_size: Path) -> None:
+    """What OpenVINO leaves to us, ONNX Runtime does to the letter."""
+    image = ArrayImage(np.random.default_rng(3).integers(0, 256, (SIZE_PX, SIZE_PX, 3), np.uint8))
+    ours = Session(half_size, precision=Precision.F32).infer(image).alpha
+    theirs = OnnxSession(half_size, "CPUExecutionProvider").infer(image).alpha
+    assert np.ptp(ours) > 0.5
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+
+
+def test_where_the_sigmoid_is_ours_by_the_side_car_nothing_is_cut_off(half_size: Path) -> None:
+    """Two sigmoids, if somebody wants them."""
+    half_size.with_name("half.onnx.json").write_text(
+        json.dumps({"size_px": SIZE_PX, "sigmoid": True})
+    )
+    black = ArrayImage(np.zeros((SIZE_PX, SIZE_PX, 3), np.uint8))
+    output = Session(half_size, precision=Precision.F32).infer(black)
+    once = 1 / (1 + np.exp(-4 * 4 * -0.5))
+    np.testing.assert_allclose(output.alpha, 1 / (1 + np.exp(-once)), atol=1e-3)
+
+
+def test_a_network_that_is_no_isnet_never_runs_in_8_bits(redness: Path) -> None:
+    """The ranges that we ship are IS-Net's."""
+    assert Session(redness).precision in {Precision.BF16, Precision.F32}
+
+
+def test_the_same_file_is_opened_once(redness: Path) -> None:
+    """A warm worker keeps its network."""
+    assert network_at(redness, Device.CPU) is network_at(redness, Device.CPU)
+
+
+def test_a_file_that_is_no_network_is_named(tmp_path: Path) -> None:
+    """Not a traceback of the runtime."""
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"not a network")
+    with pytest.raises(ModelUnavailable, match=r"broken\.onnx"):
+        Session(broken)
+
+
+def test_a_missing_gpu_is_said_with_what_to_do(redness: Path) -> None:
+    """This machine has none."""
+    with pytest.raises(ModelUnavailable, match="--device cpu"):
+        OnnxSession(redness, "CUDAExecutionProvider")
+
+
+@pytest.mark.weights
+def test_the_real_network_sees_a_thing_on_a_plain_ground_in_8_bits_as_in_full() -> None:
+    """A drawn ball on grass: 8 bits differ from floats by less than 1 % of the levels."""
+    rows, columns = np.mgrid[:540, :960]
+    rgb = np.empty((540, 960, 3), np.uint8)
+    rgb[...] = (70, 130, 60)
+    rgb += np.random.default_rng(5).integers(0, 30, (540, 960, 1)).astype(np.uint8)
+    ball = np.hypot(columns - 480, rows - 280) < 130
+    shade = np.clip(250 - 0.6 * np.hypot(columns - 430, rows - 220), 90, 250)
+    rgb[ball] = np.stack([shade, shade * 0.4, shade * 0.2], axis=-1)[ball].astype(np.uint8)
+    path = model_path()
+    small, full = Session(path, precision=Precision.INT8), Session(path, precision=Precision.F32)
+    output, exact = small.infer(ArrayImage(rgb)), full.infer(ArrayImage(rgb))
+    assert [each.shape for each in output.features] == [
+        (128, 128, 256),
+        (64, 64, 512),
+        (32, 32, 512),
+    ]
+    assert np.abs(output.alpha - exact.alpha).mean() < 0.01
+    truth = ball[np.linspace(0, 539, 1024).astype(int)][:, np.linspace(0, 959, 1024).astype(int)]
+    mask = output.alpha > 0.5
+    assert (mask & truth).sum() / (mask | truth).sum() > 0.9

@@ -1,0 +1,82 @@
+"""Flow, warping and camera motion on patterns that move by known amounts."""
+
+import cv2
+import numpy as np
+
+from foremask.vision.temporal import flow as motion
+
+
+def texture(width: int = 160, height: int = 96, seed: int = 1) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    noise = rng.integers(0, 256, (height // 4, width // 4)).astype(np.uint8)
+    return np.asarray(cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def constant_flow(x: float, y: float, width: int = 160, height: int = 96) -> np.ndarray:
+    flow = np.empty((height, width, 2), np.float32)
+    flow[...] = (x, y)
+    return flow
+
+
+def test_flow_points_to_where_a_pixel_is_in_the_other_picture() -> None:
+    """The second picture is the first one moved by 3 pixels to the right and 2 down."""
+    here = texture()
+    there = np.roll(here, (2, 3), axis=(0, 1))
+    flow = motion.FlowEstimator()(here, there)
+    np.testing.assert_allclose(np.median(flow[20:-20, 20:-20], axis=(0, 1)), [3, 2], atol=0.1)
+
+
+def test_a_picture_too_small_for_patches_does_not_move() -> None:
+    """DIS cannot look at fewer than 16 rows or columns; still is the honest guess."""
+    tiny = np.zeros((2, 2), np.uint8)
+    assert not motion.FlowEstimator()(tiny, tiny).any()
+
+
+def test_warp_brings_a_plane_of_there_to_here() -> None:
+    """What lies 5 to the right over there comes 5 to the left."""
+    there = np.zeros((96, 160), np.float32)
+    there[40, 65] = 1
+    moved = motion.warp(there, constant_flow(5, 0))
+    assert moved[40, 60] == 1
+    assert moved.sum() == 1
+
+
+def test_composed_flows_add_up() -> None:
+    """Three right and then four down is three right and four down."""
+    flow = motion.compose(constant_flow(3, 0), constant_flow(0, 4))
+    np.testing.assert_allclose(flow, constant_flow(3, 4))
+
+
+def test_labels_keep_their_numbers_and_nothing_comes_from_outside() -> None:
+    """Labels are names, not levels: none may appear between two of them."""
+    labels = np.full((96, 160), 7, np.int32)
+    moved = motion.warp_labels(labels, constant_flow(10, 0))
+    assert set(np.unique(moved)) == {0, 7}
+    assert (moved[:, -10:] == 0).all()
+
+
+def test_the_right_flow_is_trusted_and_a_wrong_one_is_not() -> None:
+    """Trust is 1 where the moved picture explains this one."""
+    here = texture()
+    there = np.roll(here, 6, axis=1)
+    inside = (slice(20, -20), slice(20, -20))
+    assert motion.trust(here, there, constant_flow(6, 0))[inside].min() > 0.99
+    assert motion.trust(here, there, constant_flow(0, 0))[inside].mean() < 0.2
+
+
+def test_a_way_that_leads_back_agrees_and_another_does_not() -> None:
+    """Six to the right and six to the left is where one was; six to the right and none back is not."""
+    assert motion.flow_consistency(constant_flow(6, 0), constant_flow(-6, 0)).min() == 1
+    assert motion.flow_consistency(constant_flow(6, 0), constant_flow(0, 0)).max() < 1e-6
+
+
+def test_what_the_camera_does_is_no_motion_and_what_a_thing_does_is() -> None:
+    """A zoom and pan over everything, and a patch that goes its own way."""
+    width, height = 160, 90
+    x, y = np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1, 1, height))
+    flow = np.stack([2 + 1.5 * x, 1 + 1.5 * y], axis=-1).astype(np.float32)
+    flow[30:50, 60:90] += (4, -3)
+    moved = motion.residual(flow)
+    assert moved.shape == (45, 80)
+    assert moved[17:23, 32:43].min() > 1.5
+    assert np.median(moved) < 0.1

