@@ -1,8 +1,9 @@
 """`make run` and `make mask` for strangers: a fresh clone, a clip over HTTP, its mask, and a stop, in each situation.
 
-``python -m tests.starts [--all] [--python PATH] [NAME...]``, as root or where sudo asks for no password. With ``--all``, as
-CI says it, a situation that cannot be made on this machine is a failure; without it, it is reported. The clones are of the
-last commit. Each situation takes the next of the machine's Pythons, or all take the one that is named.
+``python -m tests.starts [--all] [--python PATH] [NAME...]``, as root or where sudo asks for no
+password. With ``--all``, as CI says it, a situation that cannot be made on this machine is a
+failure; without it, it is reported. The clones are of the last commit. Each situation takes the
+next of the machine's Pythons, or all take the one that is named.
 """
 
 import argparse

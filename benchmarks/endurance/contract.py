@@ -1,7 +1,7 @@
 """Let schemathesis try everything that the OpenAPI document allows, and much that it does not.
 
-``python -m benchmarks.endurance.contract URL TOKEN [SECONDS]`` examines a running service; give it a token with
-high limits (`foremask token create --rate-per-minute 1000000 --concurrent 1000000`).
+``python -m benchmarks.endurance.contract URL TOKEN [SECONDS]`` examines a running service; give it
+a token with high limits (`foremask token create --rate-per-minute 1000000 --concurrent 1000000`).
 """
 
 import re

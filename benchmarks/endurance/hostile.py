@@ -1,9 +1,10 @@
 """Feeds bad and made-up files to the sandboxed probe and masker, and counts how each ends.
 
-``python -m benchmarks.endurance.hostile [--mutations 2000] [--seed 1] [--seconds 100]`` prints a table. With
-``--seconds`` it begins no file later than that, keeps how the others ended, and exits with 3. Nothing may end in a dead
-parent, a hang, or a mask whose report is not true; a file ends refused, with a reason of the error
-tree, or masked, with every frame of it. The network has no part in it: any mask will do.
+``python -m benchmarks.endurance.hostile [--mutations 2000] [--seed 1] [--seconds 100]`` prints a
+table. With ``--seconds`` it begins no file later than that, keeps how the others ended, and exits
+with 3. Nothing may end in a dead parent, a hang, or a mask whose report is not true; a file ends
+refused, with a reason of the error tree, or masked, with every frame of it. The network has no part
+in it: any mask will do.
 """
 
 import argparse

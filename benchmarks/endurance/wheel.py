@@ -2,7 +2,8 @@
 
     python -m benchmarks.endurance.wheel [--pipx]
 
-Prints what was measured; ends with 1 when something fails. The weights are the machine's, pulled if need be.
+Prints what was measured; ends with 1 when something fails. The weights are the machine's, pulled if
+need be.
 """
 
 import json

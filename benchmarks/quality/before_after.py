@@ -1,9 +1,11 @@
 """A page that shows two sets of masks of the same clips side by side, the worst moments first.
 
-``python -m benchmarks.quality.before_after CLIPS BEFORE AFTER --out FOLDER`` writes ``FOLDER/index.html`` and its contact sheets.
-CLIPS is a folder of videos or of clips in DAVIS layout; BEFORE and AFTER have for each a mask of the same name (without
-its ending; ``clip.mask.mp4`` and ``clip.npy`` are masks of ``clip``). A row of a sheet is one frame: source, before, after,
-difference (red was in the mask and is no longer, green is new). `benchmarks.quality.steadiness` says which frames are worst.
+``python -m benchmarks.quality.before_after CLIPS BEFORE AFTER --out FOLDER`` writes
+``FOLDER/index.html`` and its contact sheets. CLIPS is a folder of videos or of clips in DAVIS
+layout; BEFORE and AFTER have for each a mask of the same name (without its ending;
+``clip.mask.mp4`` and ``clip.npy`` are masks of ``clip``). A row of a sheet is one frame: source,
+before, after, difference (red was in the mask and is no longer, green is new).
+`benchmarks.quality.steadiness` says which frames are worst.
 """
 
 import argparse

@@ -1,7 +1,8 @@
 """Measure the activation ranges of IS-Net for 8 bits and write ``vision/network/isnet_int8.json``.
 
-``python -m benchmarks.quality.calibrate CLIP ...``: needs NNCF, which is no dependency of ours; run it in a throw-away
-environment: ``uv run --with nncf python -m benchmarks.quality.calibrate ...``. Use clips that are no benchmark's.
+``python -m benchmarks.quality.calibrate CLIP ...``: needs NNCF, which is no dependency of ours; run
+it in a throw-away environment: ``uv run --with nncf python -m benchmarks.quality.calibrate ...``.
+Use clips that are no benchmark's.
 """
 
 import argparse

@@ -1,6 +1,7 @@
 """Reads masks back from a canvas of headless Chromium: black must be 0 and white 255, within 2.
 
-``python -m benchmarks.quality.canvas``. Masks are drawn, served on loopback, and never leave the machine.
+``python -m benchmarks.quality.canvas``. Masks are drawn, served on loopback, and never leave the
+machine.
 """
 
 import functools

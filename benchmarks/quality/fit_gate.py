@@ -1,9 +1,10 @@
 """Fit the gate of `foremask.vision.temporal.verdict` on clips with true masks, and say how well it does on clips left out.
 
-``uv run --group fit python -m benchmarks.quality.fit_gate [--data FOLDER ...]`` runs the real network on every fourth frame, cuts
-each into regions, and fits one logistic regression for each set of opinions: verdict.json. Printed for each clip: J of the
-memory alone, and of the gate that was fitted on all other clips. FOLDER has DAVIS's layout; the defaults are the
-sequences and the composites of FOREMASK_DATA.
+``uv run --group fit python -m benchmarks.quality.fit_gate [--data FOLDER ...]`` runs the real
+network on every fourth frame, cuts each into regions, and fits one logistic regression for each set
+of opinions: verdict.json. Printed for each clip: J of the memory alone, and of the gate that was
+fitted on all other clips. FOLDER has DAVIS's layout; the defaults are the sequences and the
+composites of FOREMASK_DATA.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """What masks cannot do yet, to look at: ``python -m benchmarks.quality.gallery`` draws hard scenes and masks them.
 
-Each row of the picture is the middle of one scene: source, mask, overlay, cut-out. Everything is drawn by
-code, so the picture may be shown; docs/quality.md says what is wrong in each row.
+Each row of the picture is the middle of one scene: source, mask, overlay, cut-out. Everything is
+drawn by code, so the picture may be shown; docs/quality.md says what is wrong in each row.
 """
 
 import argparse

@@ -1,9 +1,10 @@
 """Masks every development clip in every preset with a drawn masker, verifies it, and writes the table.
 
-``python -m benchmarks.quality.promises [--seconds 100] [--presets a,b] [NAME…]`` prints what it finds. What was found
-is kept, so that it can be run in pieces: with ``--seconds`` it begins no clip later than that, and exits
-with 3 while clips are left. Found by other code than today's, it is found again. Once everything is there
-the table goes into docs/media.md, between its marks. The network has no part in it.
+``python -m benchmarks.quality.promises [--seconds 100] [--presets a,b] [NAME…]`` prints what it
+finds. What was found is kept, so that it can be run in pieces: with ``--seconds`` it begins no clip
+later than that, and exits with 3 while clips are left. Found by other code than today's, it is
+found again. Once everything is there the table goes into docs/media.md, between its marks. The
+network has no part in it.
 """
 
 import argparse

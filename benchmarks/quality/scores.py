@@ -1,9 +1,9 @@
 """How good a mask is: the field's measures, each a function of arrays with known answers.
 
-J and F follow the DAVIS evaluation (Perazzi et al., CVPR 2016, sections 5.1 and 5.2, and its published code):
-the first and the last frame of a sequence do not count, contours match within 0.008 of the diagonal.
-dtSSD, MAD and MSE follow Erofeev et al., BMVC 2015, section 3, on alpha in [0, 1]; all are x 100 or
-x 1000 as each docstring says.
+J and F follow the DAVIS evaluation (Perazzi et al., CVPR 2016, sections 5.1 and 5.2, and its
+published code): the first and the last frame of a sequence do not count, contours match within
+0.008 of the diagonal. dtSSD, MAD and MSE follow Erofeev et al., BMVC 2015, section 3, on alpha in
+[0, 1]; all are x 100 or x 1000 as each docstring says.
 """
 
 from collections.abc import Sequence
@@ -97,7 +97,8 @@ class Scores:
 def score(masks: Sequence[Alpha], truths: Sequence[Alpha]) -> Scores:
     """Score a whole sequence; both have the same frames and sizes.
 
-    J and F leave the first and the last frame out, as DAVIS does, unless there are fewer than three.
+    J and F leave the first and the last frame out, as DAVIS does, unless there are fewer than
+    three.
     """
     pairs = list(zip(masks, truths, strict=True))
     judged = pairs[1:-1] if len(pairs) > 2 else pairs

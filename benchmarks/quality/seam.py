@@ -1,7 +1,7 @@
 """Does a mask that was made in segments show it, and what does it cost? ``python -m benchmarks.quality.seam CLIP...`` with the real network.
 
-Each clip (a file, or the name of a sequence, which is played to and fro for a quarter of a minute) is masked
-whole, and as the service does it: cut, masked span by span, joined.
+Each clip (a file, or the name of a sequence, which is played to and fro for a quarter of a minute)
+is masked whole, and as the service does it: cut, masked span by span, joined.
 """
 
 import argparse

@@ -1,30 +1,37 @@
 """How steady and how decided masks are, without a truth to compare them with.
 
-``python -m benchmarks.quality.steadiness SOURCE MASK [MASK ...]`` prints one JSON line for each mask. SOURCE is a video or a folder
-in DAVIS layout; MASK is a video, such a folder, or a (T, H, W) array in a .npy file. ``--every N`` looks at every Nth
-frame only, and ``--sparse N`` says that the masks exist for every Nth frame only; numbers compare only at the same step.
+``python -m benchmarks.quality.steadiness SOURCE MASK [MASK ...]`` prints one JSON line for each
+mask. SOURCE is a video or a folder in DAVIS layout; MASK is a video, such a folder, or a (T, H, W)
+array in a .npy file. ``--every N`` looks at every Nth frame only, and ``--sparse N`` says that the
+masks exist for every Nth frame only; numbers compare only at the same step.
 
 What one frame and the next show (as in the first version of this measure):
 
-- ``ghost``: 100 x area that is neither black nor white and far from the outline, over the white area;
-- ``vanish``: 100 x subject of one frame that is background in the next, where optical flow there and back agrees and the
-  colours match, over what could be followed; ``appear`` is the same backwards in time;
+- ``ghost``: 100 x area that is neither black nor white and far from the outline, over the white
+  area;
+- ``vanish``: 100 x subject of one frame that is background in the next, where optical flow there
+  and back agrees and the colours match, over what could be followed; ``appear`` is the same
+  backwards in time;
 - ``jumps``: pairs of frames in which either is over 5.
 
-What shows only over a longer time. Points on a grid are followed through the clip by optical flow; a point ends where the
-flow there and back disagrees, where the colours differ, or at the border: so what is occluded or leaves is no longer
-followed, and only what stays visible is judged. Places near the outline are not judged.
+What shows only over a longer time. Points on a grid are followed through the clip by optical flow;
+a point ends where the flow there and back disagrees, where the colours differ, or at the border: so
+what is occluded or leaves is no longer followed, and only what stays visible is judged. Places near
+the outline are not judged.
 
-- ``lost[d]``: 100 x followed subject of one frame that is background ``d`` frames later; ``gained[d]`` is the same backwards
-  in time. With a slow fade or a hole that opens slowly, they grow with ``d`` while ``vanish`` stays at nothing;
+- ``lost[d]``: 100 x followed subject of one frame that is background ``d`` frames later;
+  ``gained[d]`` is the same backwards in time. With a slow fade or a hole that opens slowly, they
+  grow with ``d`` while ``vanish`` stays at nothing;
 - ``unsettled``: over the points that were followed for a second and were once subject, 100 x (1 - |2 p - 1|), where p is the
   mean alpha over the point's life: 0 when a point is subject for its whole life;
 - ``flaps``: how often such a point enters or leaves the mask in ten seconds;
-- ``events``: connected parts that enter or leave the mask while they are visible, the largest first.
+- ``events``: connected parts that enter or leave the mask while they are visible, the largest
+  first.
 
-``followed`` is the share of the subject that can be followed from one frame to the next, in percent: where it is low, the
-measures are blind, and a low number means little. ``lived`` is the share of the subject whose points were followed for a
-second: what `unsettled` and `flaps` speak of, and nothing where it is under 5. Measured on at most 640 x 360.
+``followed`` is the share of the subject that can be followed from one frame to the next, in
+percent: where it is low, the measures are blind, and a low number means little. ``lived`` is the
+share of the subject whose points were followed for a second: what `unsettled` and `flaps` speak of,
+and nothing where it is under 5. Measured on at most 640 x 360.
 """
 
 import argparse
@@ -77,7 +84,8 @@ EVENT_AREA = 0.001  # of the picture: smaller events are left out
 class Event:
     """A connected part that entered or left the mask while it was visible.
 
-    ``box`` is left, top, right, bottom as shares of the picture; ``area`` is in percent of the picture.
+    ``box`` is left, top, right, bottom as shares of the picture; ``area`` is in percent of the
+    picture.
     """
 
     kind: str
@@ -91,7 +99,8 @@ class Event:
 class Steadiness:
     """The measures of one mask; all but ``frames``, ``jumps`` and ``flaps`` are in percent.
 
-    ``badness`` has for each measured frame the sum of what is wrong with it, to find the worst ones.
+    ``badness`` has for each measured frame the sum of what is wrong with it, to find the worst
+    ones.
     """
 
     frames: int
@@ -173,8 +182,9 @@ class _Flows:
 class _Points:
     """Points on the source that are followed from frame to frame, whatever the masks say.
 
-    ``x``, ``y``: where they are now; ``age``: for how many steps they have been followed; ``weight``: the
-    share of a cell of the grid that each stands for; ``checked``: they have just been followed back.
+    ``x``, ``y``: where they are now; ``age``: for how many steps they have been followed;
+    ``weight``: the share of a cell of the grid that each stands for; ``checked``: they have just
+    been followed back.
     """
 
     def __init__(self, size: tuple[int, int], check_steps: int) -> None:
@@ -351,7 +361,8 @@ class _Judge:
             (0, self._columns), np.int8
         )  # 1 subject, -1 background, 0 not judged
         self._side = np.zeros(0, np.int8)  # the last state that was not 0
-        # Of each point: weight, weight x alpha, weight when changing, greatest level, judged steps, steps
+        # Of each point: weight, weight x alpha, weight when changing, greatest level, judged steps,
+        # steps
         self._life = np.zeros((0, 6), np.float32)
         shape = (points.rows, points.columns)
         join = max(1, round(EVENT_FRAMES / every))
@@ -530,8 +541,8 @@ def steadiness(
 ) -> list[Steadiness]:
     """Measure one or more masks of a clip in one pass; it ends with the shortest of them.
 
-    ``fps`` is the source's. Only frames 0, ``every``, 2 x ``every`` and so on are looked at: give all of
-    them, as for ``every`` = 1. ``fine_flow`` takes twice the time and follows a little more.
+    ``fps`` is the source's. Only frames 0, ``every``, 2 x ``every`` and so on are looked at: give
+    all of them, as for ``every`` = 1. ``fine_flow`` takes twice the time and follows a little more.
     """
     find, judges = _Flows(fine_flow), list[_Judge]()
     points: _Points | None = None

@@ -40,8 +40,8 @@ def frames_of(path: Path) -> Iterator[Rgb]:
 def masks_of(path: Path) -> Iterator[Levels]:
     """The masks of a clip in order.
 
-    ``path`` is a video, a .npy file (see `levels_in`), or a folder in DAVIS layout (``masks/*.png``) or of
-    pictures alone.
+    ``path`` is a video, a .npy file (see `levels_in`), or a folder in DAVIS layout
+    (``masks/*.png``) or of pictures alone.
     """
     if path.suffix == ".npy":
         yield from levels_in(np.load(path, mmap_mode="r"))

@@ -1,8 +1,9 @@
 """How good the masks are: every tier against the same network run frame by frame, on the same clips.
 
-``python -m benchmarks.quality.tiers [--data FOLDER ...]`` writes JSON and the tables of docs/quality.md. A folder in DAVIS layout
-is scored against its truth and measured for steadiness; of a folder of videos, only steadiness is known.
-``--rvm`` adds what Robust Video Matting, which knows people only, makes of the same clips.
+``python -m benchmarks.quality.tiers [--data FOLDER ...]`` writes JSON and the tables of
+docs/quality.md. A folder in DAVIS layout is scored against its truth and measured for steadiness;
+of a folder of videos, only steadiness is known. ``--rvm`` adds what Robust Video Matting, which
+knows people only, makes of the same clips.
 """
 
 import argparse
@@ -51,7 +52,8 @@ type Question = tuple[int, bool, Box | None, InputSize | None]
 class Remembering:
     """A session that infers each view of a picture once, however many tiers ask; counts what it is asked.
 
-    ``asked`` is in inferences at the network's own size: one at half of its columns and rows counts a quarter.
+    ``asked`` is in inferences at the network's own size: one at half of its columns and rows counts
+    a quarter.
     """
 
     def __init__(self, session: Session) -> None:

@@ -1,8 +1,9 @@
 """How fast it is, end to end, beside the tools that people use today.
 
-``python -m benchmarks.speed.end_to_end`` scales the development sequences to ``--height`` rows (1080), masks each with every
-tier, H.264 in and mp4_h264 out, and runs the peers on the same frames in between. Each run is a process of its
-own, so that its memory is its own. Writes JSON and prints a Markdown table.
+``python -m benchmarks.speed.end_to_end`` scales the development sequences to ``--height`` rows
+(1080), masks each with every tier, H.264 in and mp4_h264 out, and runs the peers on the same frames
+in between. Each run is a process of its own, so that its memory is its own. Writes JSON and prints
+a Markdown table.
 """
 
 import argparse

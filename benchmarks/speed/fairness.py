@@ -1,8 +1,9 @@
 """Does one token wait for another? ``python -m benchmarks.speed.fairness``: loopback, the real server, two tokens.
 
-B submits 20 clips, first alone and then while A has 40 jobs and 4 slow origins under way and 26 connections
-that ask for clips at 200 names of a dead zone, and at origins that hang while a clip is looked at. API, two workers, their confined children and PostgreSQL are real; the network
-is replaced by one that takes a fixed time a frame (benchmarks.endurance.chaos_operations).
+B submits 20 clips, first alone and then while A has 40 jobs and 4 slow origins under way and 26
+connections that ask for clips at 200 names of a dead zone, and at origins that hang while a clip is
+looked at. API, two workers, their confined children and PostgreSQL are real; the network is
+replaced by one that takes a fixed time a frame (benchmarks.endurance.chaos_operations).
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """One process of the service in the fairness run: ``python -m benchmarks.speed.fairness_member api|worker``.
 
-As benchmarks.endurance.chaos_member, and names that end in ``.dead.example`` have a name server that keeps silent, and
-``origin.example`` is this machine.
+As benchmarks.endurance.chaos_member, and names that end in ``.dead.example`` have a name server
+that keeps silent, and ``origin.example`` is this machine.
 """
 
 import os

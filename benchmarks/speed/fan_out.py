@@ -1,7 +1,7 @@
 """How well segments spread: a load of one second a segment on one worker and on eight.
 
-The database, the engine, the leases and the object store are real; the seconds are slept, so that the
-number says what the service adds and not how many cores this machine has.
+The database, the engine, the leases and the object store are real; the seconds are slept, so that
+the number says what the service adds and not how many cores this machine has.
 """
 
 import asyncio

@@ -2,7 +2,8 @@
 
     python -m benchmarks.speed.job_trace
 
-Starts a whole service on free ports, with the network, a clip drawn by code and a collector of its own.
+Starts a whole service on free ports, with the network, a clip drawn by code and a collector of its
+own.
 """
 
 import json

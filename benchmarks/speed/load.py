@@ -1,8 +1,8 @@
 """How many callers the API serves: submissions against their limits, status reads, rates over two processes.
 
-``python -m benchmarks.speed.load`` starts a database, two API processes and an origin of its own, all on the
-loopback, and stops them again. The client is a few lines over plain sockets: it shares the cores with
-what it measures, so every number here is a lower bound.
+``python -m benchmarks.speed.load`` starts a database, two API processes and an origin of its own,
+all on the loopback, and stops them again. The client is a few lines over plain sockets: it shares
+the cores with what it measures, so every number here is a lower bound.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """The tools that people use today, each in a throw-away environment: rembg on our weights, and RVM.
 
-rembg runs an image network on each frame by itself; it is given the very weights that foremask runs. RVM
-(Robust Video Matting, Lin et al., WACV 2022) carries a state from frame to frame and knows people only.
-Both run in ONNX Runtime on the processor, as their users have them.
+rembg runs an image network on each frame by itself; it is given the very weights that foremask
+runs. RVM (Robust Video Matting, Lin et al., WACV 2022) carries a state from frame to frame and
+knows people only. Both run in ONNX Runtime on the processor, as their users have them.
 """
 
 import os

@@ -1,7 +1,8 @@
 """The playground on this machine: its weight, how soon it answers, how soon a mask is there; and its pictures.
 
-``python -m benchmarks.speed.playground [FOLDER]`` runs ``make run`` with a database of its own, takes the sample through
-the page in a headless Chromium, and writes screenshots at 360, 1280 and 2560 pixels, light and dark, into FOLDER.
+``python -m benchmarks.speed.playground [FOLDER]`` runs ``make run`` with a database of its own,
+takes the sample through the page in a headless Chromium, and writes screenshots at 360, 1280 and
+2560 pixels, light and dark, into FOLDER.
 """
 
 import os
@@ -93,7 +94,8 @@ def until_ready(url: str) -> None:
 def start(port: int, data_dir: str) -> "subprocess.Popen[Any]":
     """``make run``, as a stranger types it for the second time.
 
-    Where the environment is not up to date it would be made anew first, without what this program needs.
+    Where the environment is not up to date it would be made anew first, without what this program
+    needs.
     """
     if subprocess.run(["make", "-q", ".venv/.ready"], cwd=ROOT, check=False).returncode:  # noqa: S607
         raise SystemExit("not a warm machine: run `make setup` first")

@@ -1,7 +1,7 @@
 """Foreground masks for video, as a library: ``from foremask import mask_video``.
 
-The names below are loaded when they are first used, so that importing foremask costs nothing and a program may
-set up its process before NumPy is loaded.
+The names below are loaded when they are first used, so that importing foremask costs nothing and a
+program may set up its process before NumPy is loaded.
 """
 
 from importlib import import_module

@@ -1,7 +1,7 @@
 """The error tree: every error that a user can meet, with its code and its reason.
 
-``code`` is the HTTP status, ``reason`` one stable word for programs (docs/errors.md has a paragraph on
-each), ``details`` a sentence with the numbers that tells the caller what to do.
+``code`` is the HTTP status, ``reason`` one stable word for programs (docs/errors.md has a paragraph
+on each), ``details`` a sentence with the numbers that tells the caller what to do.
 
 ForemaskError
 ├── Denied

@@ -122,7 +122,8 @@ def test_names_and_units_are_what_prometheus_wants() -> None:
         }
 
 
-# What starts the service elsewhere: no engine and no systemd run here, so what it names is looked up.
+# What starts the service elsewhere: no engine and no systemd run here, so what it names is looked
+# up.
 
 CONTAINERS = [DEPLOY / "Dockerfile", DEPLOY / "compose.yaml"]
 UNITS_OF_SYSTEMD = sorted((DEPLOY / "systemd").glob("*.service"))

@@ -47,7 +47,8 @@ def mask(
 
     Args:
         source: The clip: a file, or an http(s) URL.
-        target: The mask video, which appears when it is whole; a file that is there already is refused.
+        target: The mask video, which appears when it is whole; a file that is there already is
+        refused.
             Without it, clip.mp4 is masked into clip.mask.mp4 beside it; a URL, into this directory.
         preset: Container and codec; without it, OUTPUT's ending decides: mp4_h264, webm_vp9,
             mov_h265, mkv_h264 or gif. Without either, mp4_h264.

@@ -10,10 +10,11 @@ from functools import cache
 from typing import Final
 
 ONE_THREAD: Final = {
-    # NumPy's matrices here are small, and OpenBLAS's threads spin while they wait: on busy cores one product took
-    # minutes. The network has threads of its own.
+    # NumPy's matrices here are small, and OpenBLAS's threads spin while they wait: on busy cores
+    # one product took minutes. The network has threads of its own.
     "OPENBLAS_NUM_THREADS": "1",
-    # Every core has a stage of the pipeline already: OpenCV's threads would wait for each other (docs/adr/0055).
+    # Every core has a stage of the pipeline already: OpenCV's threads would wait for each other
+    # (docs/adr/0055).
     "OPENCV_FOR_THREADS_NUM": "1",
 }
 NUMERICS: Final = (
@@ -26,8 +27,8 @@ NUMERICS: Final = (
     "GLIBC_TUNABLES",  # which of its exp and sin the C library takes
 )
 """The variables that decide a mask's last digit: all that a media child inherits (docs/adr/0100)."""
-# From <malloc.h>. Masks and frames come and go by the megabyte: given back to the system each time, their pages
-# are made and cleared anew, which took a tenth of all processor time (docs/adr/0057).
+# From <malloc.h>. Masks and frames come and go by the megabyte: given back to the system each time,
+# their pages are made and cleared anew, which took a tenth of all processor time (docs/adr/0057).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 _KEPT_BYTES: Final = 1 << 30
 _LARGEST_KEPT_BYTES: Final = 32 << 20  # the most that every glibc takes
@@ -36,7 +37,8 @@ _LARGEST_KEPT_BYTES: Final = 32 << 20  # the most that every glibc takes
 def prepare() -> None:
     """One thread for each library that would make its own, and memory that is kept until the process ends.
 
-    To be called before NumPy is first imported. Where the C library is not glibc, memory goes as it will.
+    To be called before NumPy is first imported. Where the C library is not glibc, memory goes as it
+    will.
     """
     for name, value in ONE_THREAD.items():
         os.environ.setdefault(name, value)

@@ -18,8 +18,9 @@ def contact_sheet(
 ) -> None:
     """Write the PNG ``target``; the moments are spread evenly over the clip, the first frame among them.
 
-    Raises what `probe` and `VideoReader` raise for either video, NoFrames when they have none in common, and
-    OutputFailed where ``target`` is one of them, or is there already and ``replace`` is not set.
+    Raises what `probe` and `VideoReader` raise for either video, NoFrames when they have none in
+    common, and OutputFailed where ``target`` is one of them, or is there already and ``replace`` is
+    not set.
     """
     check_output(target, source, mask, replace=replace)
     frames = probe(source).expected_frames or 1

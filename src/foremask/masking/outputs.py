@@ -18,8 +18,8 @@ _NO_HARD_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLI
 def check_output(target: Path, *sources: Path, replace: bool = False) -> None:
     """Raise OutputFailed unless ``target`` may be written.
 
-    It must not be one of ``sources``, by any name, hard link or symbolic link. What is there already must
-    be a file, and is only replaced where ``replace`` says so.
+    It must not be one of ``sources``, by any name, hard link or symbolic link. What is there
+    already must be a file, and is only replaced where ``replace`` says so.
     """
     for source in sources:
         if is_same_file(target, source):

@@ -67,8 +67,8 @@ def refine_edges(
 class Progress:
     """How far a masking is; ``frames_total`` may be a guess, or None.
 
-    ``frames_done`` counts work: a frame that has been looked at is four fifths done, and the rest when
-    its mask is written, which may be a window of frames later.
+    ``frames_done`` counts work: a frame that has been looked at is four fifths done, and the rest
+    when its mask is written, which may be a window of frames later.
     """
 
     frames_done: int
@@ -80,9 +80,10 @@ class Progress:
 class Report:
     """What a masking did, in plain values.
 
-    ``stage_cpu_s`` has the processor time of each stage's own thread; decoders and encoders have more
-    threads, whose time is not in it. ``flicker`` is the mean change of the masks from frame to frame.
-    ``strip`` has of each frame its time in seconds, its coverage, and its change since the one before.
+    ``stage_cpu_s`` has the processor time of each stage's own thread; decoders and encoders have
+    more threads, whose time is not in it. ``flicker`` is the mean change of the masks from frame to
+    frame. ``strip`` has of each frame its time in seconds, its coverage, and its change since the
+    one before.
     """
 
     frames_in: int
@@ -121,13 +122,13 @@ def mask_video(
 ) -> Report:
     """Write to ``target`` a video in which white is the foreground of ``source``.
 
-    ``on_frame`` is called whenever there is progress, in this thread, and cancels by raising. With a ``span``,
-    ``source`` is what `segments.cut` made for it, and ``target`` becomes a part for `segments.join`.
-    ``masker`` and ``refiner`` replace the network and what is done along the edges.
-    Raises the errors of `probe` before anything is written, CorruptVideo where the source breaks on the
-    way, PresetUnsuitable where the preset cannot, OutputFailed where ``target`` is ``source`` or is there
-    already and ``replace`` is not set. ``target`` appears when it is whole: until then, and after any error,
-    it is as it was.
+    ``on_frame`` is called whenever there is progress, in this thread, and cancels by raising. With
+    a ``span``, ``source`` is what `segments.cut` made for it, and ``target`` becomes a part for
+    `segments.join`. ``masker`` and ``refiner`` replace the network and what is done along the
+    edges. Raises the errors of `probe` before anything is written, CorruptVideo where the source
+    breaks on the way, PresetUnsuitable where the preset cannot, OutputFailed where ``target`` is
+    ``source`` or is there already and ``replace`` is not set. ``target`` appears when it is whole:
+    until then, and after any error, it is as it was.
     """
     check_output(target, source, replace=replace)
     clip = probe(source, options.limits)
@@ -314,7 +315,8 @@ def _paired(
 ) -> Iterator[tuple[Frame, Alpha]]:
     """Each frame of the span with its mask.
 
-    Masks are waited for and not frames: a masker that breaks says so, and then nobody draws frames any more.
+    Masks are waited for and not frames: a masker that breaks says so, and then nobody draws frames
+    any more.
     """
     for number, alpha in enumerate(alphas):
         frame = next(frames, None)

@@ -300,7 +300,8 @@ class Sound:
                     for silence in _silence(frame, heard, at - heard):
                         encode(silence)
                     heard = at
-                # Containers that count coarsely let neighbours overlap: an encoder takes them end to end.
+                # Containers that count coarsely let neighbours overlap: an encoder takes them end
+                # to end.
                 frame.pts, frame.time_base = heard, Fraction(1, frame.sample_rate)
                 heard += frame.samples
                 encode(frame)

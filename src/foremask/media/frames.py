@@ -73,8 +73,8 @@ class Orientation:
 class Frame:
     """One frame of a clip, and a `Image` of it that stands upright.
 
-    ``index`` counts from 0; ``pts`` and ``duration`` are in ``time_base``; the pixels stay where the
-    decoder put them until somebody asks.
+    ``index`` counts from 0; ``pts`` and ``duration`` are in ``time_base``; the pixels stay where
+    the decoder put them until somebody asks.
     """
 
     __slots__ = ("decoded", "duration", "index", "orientation", "pts", "time_base")
@@ -138,7 +138,8 @@ class Frame:
             return np.asarray(plane if full else cv2.LUT(plane, _stretch(8)), np.uint8)
         scale = 255 / ((1 << bits) - 1) if is_full(decoded) else 255 / (219 << (bits - 8))
         offset = 0.0 if is_full(decoded) else -(16 << (bits - 8)) * scale
-        # Positive by construction but for footroom, which the absolute value would fold: clip first.
+        # Positive by construction but for footroom, which the absolute value would fold: clip
+        # first.
         floor = 0 if is_full(decoded) else 16 << (bits - 8)
         return np.asarray(
             cv2.convertScaleAbs(np.maximum(plane, floor), alpha=scale, beta=offset), np.uint8
@@ -286,7 +287,8 @@ def _tone_curve(transfer: int) -> NDArray[np.float32]:
             (np.exp((signal - 0.55991073) / 0.17883277) + 0.28466892) / 12,
         )
         light = (light / 0.26496) ** 1.2
-    # Extended Reinhard: white stays near white and a highlight of 1000 cd/m² is still below clipping.
+    # Extended Reinhard: white stays near white and a highlight of 1000 cd/m² is still below
+    # clipping.
     mapped = light * (1 + light / 4.926**2) / (1 + light) * 1.55
     return np.clip(mapped, 0, 1).astype(np.float32)
 

@@ -60,7 +60,8 @@ _X264 = Encoder(
     max_side_px=16384,
     even_420=True,
 )
-# Lossless costs half of what good quality does, and no more bytes where a subject moves: docs/adr/0015.
+# Lossless costs half of what good quality does, and no more bytes where a subject moves:
+# docs/adr/0015.
 _X265 = Encoder(
     "libx265",
     {
@@ -123,8 +124,9 @@ RECIPES: Final = {
 def encoded_size(encoder: Encoder, width: int, height: int) -> tuple[int, int]:
     """The size that is encoded: in HEVC, what is not wider than a block, or lower than one, is padded and cropped.
 
-    x265 takes nothing under 16 pixels, and ruins pictures that are a single column of blocks: docs/adr/0015. To whole
-    blocks: else x265 crops too, and the crop of ours takes the place of its own.
+    x265 takes nothing under 16 pixels, and ruins pictures that are a single column of blocks:
+    docs/adr/0015. To whole blocks: else x265 crops too, and the crop of ours takes the place of its
+    own.
     """
     block = _HEVC_BLOCK_PX
     if encoder.name != "libx265" or (width > block and height >= block):

@@ -62,8 +62,8 @@ class Clip:
     """What a clip is. Plain values, so that it crosses process borders.
 
     ``width`` and ``height`` are those of the coded picture; ``rotation`` degrees clockwise (after
-    mirroring in x, where ``mirrored``) make it stand upright. ``frames`` and ``duration_s`` are what the
-    header declares, None where it is silent.
+    mirroring in x, where ``mirrored``) make it stand upright. ``frames`` and ``duration_s`` are
+    what the header declares, None where it is silent.
     """
 
     container: str
@@ -118,8 +118,9 @@ class Clip:
 def probe(source: Path | Source, limits: Limits = UNLIMITED) -> Clip:
     """Read the header of a file or of anything that can read and seek, and refuse what cannot be masked.
 
-    Raises the errors of the decision table: EmptyFile, FileTooLarge, ContainerUnsupported, CorruptVideo,
-    EncryptedVideo, NoVideoStream, CodecUnsupported, ResolutionTooLarge, DurationTooLong, TooManyFrames, NoFrames.
+    Raises the errors of the decision table: EmptyFile, FileTooLarge, ContainerUnsupported,
+    CorruptVideo, EncryptedVideo, NoVideoStream, CodecUnsupported, ResolutionTooLarge,
+    DurationTooLong, TooManyFrames, NoFrames.
     """
     if isinstance(source, Path):
         with source.open("rb") as file:

@@ -59,8 +59,9 @@ class VideoReader:
     def __iter__(self) -> Iterator[Frame]:
         """Yield each frame; raises CorruptVideo, with frame and time, where the file breaks.
 
-        A file that ends early without an error ends here too, with a warning. A pts that is missing or
-        does not rise is set one tick after the last; a frame of another size is scaled to the clip's.
+        A file that ends early without an error ends here too, with a warning. A pts that is missing
+        or does not rise is set one tick after the last; a frame of another size is scaled to the
+        clip's.
         """
         index, last, damaged, shown = 0, None, 0, 0
         nominal = round(1 / (Fraction(self.clip.fps) * self.time_base)) if self.clip.fps else 1
@@ -109,7 +110,8 @@ class VideoReader:
     def _decoded(self) -> Iterator[tuple[av.VideoFrame, int | None]]:
         """Frames and their pts.
 
-        AVI stores the order of decoding only: there the n-th frame shown has the n-th smallest stamp.
+        AVI stores the order of decoding only: there the n-th frame shown has the n-th smallest
+        stamp.
         """
         done = 0
         waiting: list[int] = []

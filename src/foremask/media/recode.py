@@ -19,8 +19,8 @@ def recode(
 ) -> Written:
     """Write ``mask`` to ``target`` in ``preset``; ``on_frame`` hears of frames done and in all.
 
-    What the first encoding lost stays lost: a gif's times are hundredths of a second, and it has no sound.
-    Raises PresetUnsuitable before anything is written, and CorruptVideo.
+    What the first encoding lost stays lost: a gif's times are hundredths of a second, and it has no
+    sound. Raises PresetUnsuitable before anything is written, and CorruptVideo.
     """
     with VideoReader(mask) as reader:
         check_preset(reader.clip, preset, memory_bytes)

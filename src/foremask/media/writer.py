@@ -42,8 +42,8 @@ class MaskWriter:
         self._is_gif = self._file.recipe.muxer == "gif" and not part
         self._part = target.with_name(f".{target.name}.part")
         if self._coded != self._file.size and not part:
-            # PyAV gives a rotation only to a stream that has a codec, and cropping needs one that has none:
-            # encode a part first, then make the whole of it.
+            # PyAV gives a rotation only to a stream that has a codec, and cropping needs one that
+            # has none: encode a part first, then make the whole of it.
             self._whole = self._file
             self._file = MaskFile(self._part, preset, clip, None, part=True)
         self._format = presets.pixel_format(self._encoder, *self._file.size)

@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 class FairSemaphore:
     """``places`` in all, ``per_owner`` at most for one owner; for one event loop.
 
-    A free place goes to the waiting owner that holds the fewest, and among those to the one that was given a
-    place longest ago. ``on_wait`` is called for each caller that has to wait.
+    A free place goes to the waiting owner that holds the fewest, and among those to the one that
+    was given a place longest ago. ``on_wait`` is called for each caller that has to wait.
     """
 
     def __init__(

@@ -28,8 +28,9 @@ def prefetch[T](
 ) -> Iterator[Iterator[T]]:
     """Draw from ``items`` in a thread, at most ``size`` ahead; its errors surface where it is read.
 
-    ``meanwhile`` is called now and then while the reader waits. ``stop`` ends it, and leaving the block
-    sets ``stop`` and waits for the thread. The thread's processor time is noted under ``stage`` in ``costs``.
+    ``meanwhile`` is called now and then while the reader waits. ``stop`` ends it, and leaving the
+    block sets ``stop`` and waits for the thread. The thread's processor time is noted under
+    ``stage`` in ``costs``.
     """
     stop = stop or threading.Event()
     ready: queue.Queue[object] = queue.Queue(size)
@@ -72,7 +73,8 @@ def prefetch[T](
 def tee[T](items: Iterable[T], stop: threading.Event) -> tuple[Iterator[T], Iterator[T]]:
     """The items for two threads: the second gets what the first has drawn already, and what is between them waits in memory.
 
-    When the first ends or fails, the second ends after what was drawn; setting ``stop`` ends it at once.
+    When the first ends or fails, the second ends after what was drawn; setting ``stop`` ends it at
+    once.
     """
     waiting: queue.SimpleQueue[object] = queue.SimpleQueue()
 

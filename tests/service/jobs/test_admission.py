@@ -108,7 +108,8 @@ async def test_the_rate_is_exact_over_two_nodes(database: Database, database_url
     async with open_database(database_url) as other:
         await asyncio.gather(*(ask(node) for node in [database, other] * 4))
     lasted_s = time.monotonic() - begun
-    # Exact from above; below, a machine that stands still for 0.3 s (the burst) loses what it did not ask for.
+    # Exact from above; below, a machine that stands still for 0.3 s (the burst) loses what it did
+    # not ask for.
     assert 0.9 * (30 + 2.0 * 100) <= granted <= 30 + lasted_s * 100 + 1
     assert len(refused) > 10
     assert all(0 < error.retry_after_s <= 0.011 for error in refused)

@@ -1,7 +1,7 @@
 """A media process that does the job the easy way: a clip is text, one line to a frame.
 
-The first line is ``clip FRAMES``; masking turns each line ``frame N`` into ``mask N``. A line ``die`` ends
-the process that masks it, as a hostile clip would; ``sleep S`` takes its time.
+The first line is ``clip FRAMES``; masking turns each line ``frame N`` into ``mask N``. A line
+``die`` ends the process that masks it, as a hostile clip would; ``sleep S`` takes its time.
 """
 
 # ruff: noqa: ASYNC240  # a few bytes on a local disk

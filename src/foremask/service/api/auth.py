@@ -17,8 +17,8 @@ REMEDY = (
 def read_token(request: ApiRequest) -> bytes:
     """The SHA-256 of the request's token: all that is looked up, and all that is stored.
 
-    Raises TokenMissing or TokenInvalid. The database finds the hash by its index: how long that takes
-    tells nothing of a token, for nobody can choose a hash byte by byte.
+    Raises TokenMissing or TokenInvalid. The database finds the hash by its index: how long that
+    takes tells nothing of a token, for nobody can choose a hash byte by byte.
     """
     headers = request.headers
     # Read from a file or pasted, a token often ends in a newline or a blank.

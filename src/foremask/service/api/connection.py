@@ -1,7 +1,7 @@
 """One HTTP connection: what it may cost in bytes and time, and our own error where the parser refuses; on uvicorn.
 
-uvicorn's protocol bounds neither the headers, nor the time that they take, nor the number of connections, and
-answers what its parser refuses in plain text: docs/adr/0094.
+uvicorn's protocol bounds neither the headers, nor the time that they take, nor the number of
+connections, and answers what its parser refuses in plain text: docs/adr/0094.
 """
 
 import asyncio
@@ -54,7 +54,8 @@ log = structlog.get_logger(__name__)
 class Gate:
     """How many connections there may be; ``burst`` more while all are too young to be called silent.
 
-    ``waiting`` has those that no request is under way on, the oldest first, and when each began to wait.
+    ``waiting`` has those that no request is under way on, the oldest first, and when each began to
+    wait.
     """
 
     limit: int

@@ -108,8 +108,8 @@ def _same_version(request: ApiRequest, stored: Stored) -> bool:
 def _span(request: ApiRequest, stored: Stored) -> tuple[int, int] | None:
     """The bytes asked for, as [start, stop); None for all of them.
 
-    More than one range, or a form that nobody knows, asks for all (RFC 9110 allows it), and so does a
-    range of a version that is no more. Raises RangeInvalid.
+    More than one range, or a form that nobody knows, asks for all (RFC 9110 allows it), and so does
+    a range of a version that is no more. Raises RangeInvalid.
     """
     match = _RANGE.fullmatch(request.headers.get("range", ""))
     if match is None or not _same_version(request, stored):

@@ -63,7 +63,8 @@ async def _accepted(request: ApiRequest, service: Service, job_trace: Span) -> t
     """The id of the job that the request has made, or its key had before; and whether to wait for its end."""
     key = parsing.idempotency_key(request)
     if key is not None and (made := await find_keyed(request, service.database, key)):
-        # The same request again costs neither rate nor quota, whatever has become of the clip since.
+        # The same request again costs neither rate nor quota, whatever has become of the clip
+        # since.
         service.reads.take(read_token(request))
         asked = parsing.parse_submission(await parsing.read_object(request))
         admission.check_same_body(made, asked.body_hash)

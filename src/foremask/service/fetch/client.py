@@ -59,8 +59,8 @@ class Outbound:
     """The way out; close it with ``async with``.
 
     ``allow_private`` names networks that are reached though they are not public, on any port: for
-    on-premise origins and for tests. ``min_bytes_per_s`` is the least speed of a download. ``resolve`` and
-    ``tls`` replace the system's.
+    on-premise origins and for tests. ``min_bytes_per_s`` is the least speed of a download.
+    ``resolve`` and ``tls`` replace the system's.
     """
 
     def __init__(
@@ -138,8 +138,9 @@ class Outbound:
     ) -> Downloaded:
         """Write the file at ``url`` into ``sink``; ``on_bytes(done, total or None)`` may raise to end it.
 
-        Bytes are counted, whatever the origin declares. Raises UrlTooSlow when the origin is slower than the
-        least speed, and UrlUnreachable when it falls silent, breaks off, or is not done in ``deadline_s``.
+        Bytes are counted, whatever the origin declares. Raises UrlTooSlow when the origin is slower
+        than the least speed, and UrlUnreachable when it falls silent, breaks off, or is not done in
+        ``deadline_s``.
         """
         parsed = urls.parse(url, param)
         async with (

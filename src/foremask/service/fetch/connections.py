@@ -1,8 +1,8 @@
 """Requests over connections to checked addresses; the one place that opens sockets.
 
-One function does, `PinnedBackend.connect_tcp`: it resolves a name once, checks every answer, and connects
-to a checked address. A redirect is a new connection, so it passes there too. Nothing is taken from the
-environment: no proxy, no netrc.
+One function does, `PinnedBackend.connect_tcp`: it resolves a name once, checks every answer, and
+connects to a checked address. A redirect is a new connection, so it passes there too. Nothing is
+taken from the environment: no proxy, no netrc.
 """
 
 import ipaddress

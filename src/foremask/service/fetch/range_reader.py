@@ -69,8 +69,8 @@ class RangeReader:
     async def read_at(self, offset: int, n: int) -> bytes:
         """At most ``n`` bytes from ``offset`` on, a MiB at most; fewer, or none, only at the end.
 
-        Raises RangeUnavailable over the budget or where the origin ignores Range, and UrlStatus when the
-        file has changed since it was opened.
+        Raises RangeUnavailable over the budget or where the origin ignores Range, and UrlStatus
+        when the file has changed since it was opened.
         """
         n = min(n, MAX_READ_BYTES)
         if self.size is not None:

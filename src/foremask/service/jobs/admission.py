@@ -144,7 +144,8 @@ async def admit(
 ) -> Admitted:
     """Accept the job or say why not, in one transaction with its first task.
 
-    Raises TokenInvalid, QuotaExhausted, IdempotencyMismatch, TooManyJobs, StorageQuota or QueueFull.
+    Raises TokenInvalid, QuotaExhausted, IdempotencyMismatch, TooManyJobs, StorageQuota or
+    QueueFull.
     """
     row = await database.one(
         "select * from admit(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",

@@ -37,8 +37,9 @@ class Database:
     """A pool of connections that outlives a restart of the server.
 
     A call that meets a lost connection is made again for up to ``patience_s`` and then raises
-    ServiceUnavailable. Every call of this package may be repeated: it is fenced, or names what it makes.
-    No call leaves a transaction open, so a process that is paused holds nobody up (docs/adr/0021).
+    ServiceUnavailable. Every call of this package may be repeated: it is fenced, or names what it
+    makes. No call leaves a transaction open, so a process that is paused holds nobody up
+    (docs/adr/0021).
     """
 
     def __init__(
@@ -110,8 +111,8 @@ class Database:
     async def _within(self, seconds: float, statement: LiteralString, params: Params) -> list[Row]:
         """The rows; TimeoutError at once where they take longer.
 
-        psycopg takes up to 10 s to give up a statement on a server that has stopped: whoever asked does
-        not wait for that, the connection does (docs/adr/0095).
+        psycopg takes up to 10 s to give up a statement on a server that has stopped: whoever asked
+        does not wait for that, the connection does (docs/adr/0095).
         """
         asking = asyncio.create_task(self._ask(statement, params))
         self._left.add(asking)

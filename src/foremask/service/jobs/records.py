@@ -92,8 +92,8 @@ def error_facts(error: ForemaskError) -> dict[str, object]:
     return facts
 
 
-# A place in the queue is counted up to 1000 a token: reading a status stays cheap. Tokens take turns, so
-# before a token's n-th job come n of each other token.
+# A place in the queue is counted up to 1000 a token: reading a status stays cheap. Tokens take
+# turns, so before a token's n-th job come n of each other token.
 _RECORD = """
     j.id, j.token, j.status, j.stage, j.frames_total, j.preset, j.report, j.error,
     j.created_at, j.started_at, j.masking_at, j.ended_at,

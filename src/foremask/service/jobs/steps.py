@@ -130,7 +130,8 @@ async def finish(database: Database, step: Step, result: dict[str, object]) -> b
     """Record the step's result and wake what follows; False when the attempt is stale.
 
     ``result`` is of an ingest ``clip``, ``source_key`` and ``segments`` (each one's args); of a
-    segment ``frames`` and ``key``; of the step that makes the whole mask ``result_key`` and ``report``.
+    segment ``frames`` and ``key``; of the step that makes the whole mask ``result_key`` and
+    ``report``.
     """
     row = await database.one(
         "select finish_step(%s, %s, %s, %s, %s, %s) as ours",

@@ -1,6 +1,7 @@
 """What foremask counts: every metric by its name; prometheus_client keeps the numbers of this process.
 
-What a caller can choose freely never becomes a label. docs/operations.md says what each is good for.
+What a caller can choose freely never becomes a label. docs/operations.md says what each is good
+for.
 """
 
 from collections.abc import Iterator

@@ -1,7 +1,8 @@
 """One trace a job, from POST to webhook, for whoever collects OTLP; the only home of OpenTelemetry.
 
-Off, and nothing of OpenTelemetry loaded, until `open_traces` is told where to send spans. A trace's id is made
-of the request's: a process needs to know the job and nothing else to go on with its trace (docs/adr/0071).
+Off, and nothing of OpenTelemetry loaded, until `open_traces` is told where to send spans. A trace's
+id is made of the request's: a process needs to know the job and nothing else to go on with its
+trace (docs/adr/0071).
 """
 
 import uuid
@@ -48,8 +49,8 @@ _OFF = Span()
 def open_traces(otlp_url: str | None, process: str) -> None:
     """From now on send this process's spans to the collector at ``otlp_url``; None leaves traces off.
 
-    OpenTelemetry reads its own variables: OTEL_EXPORTER_OTLP_HEADERS, OTEL_TRACES_SAMPLER, OTEL_SERVICE_NAME….
-    Raises SettingsInvalid when its libraries are not installed.
+    OpenTelemetry reads its own variables: OTEL_EXPORTER_OTLP_HEADERS, OTEL_TRACES_SAMPLER,
+    OTEL_SERVICE_NAME…. Raises SettingsInvalid when its libraries are not installed.
     """
     global _provider  # as the log is: one for the process
     if otlp_url is None:

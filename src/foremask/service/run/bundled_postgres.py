@@ -61,8 +61,8 @@ class EmbeddedPostgres:
 
     Start it from the main thread: it stops when the thread that started it ends, even by kill -9.
     As root it runs as an unprivileged user; where that user cannot get to ``data_dir`` the database
-    is kept in /var/lib/foremask, and ``data_dir`` has a link to it. ``binaries`` is the directory with
-    another PostgreSQL's ``postgres`` and ``initdb``; without it, the wheel's are used.
+    is kept in /var/lib/foremask, and ``data_dir`` has a link to it. ``binaries`` is the directory
+    with another PostgreSQL's ``postgres`` and ``initdb``; without it, the wheel's are used.
     """
 
     def __init__(self, data_dir: Path, binaries: Path | None = None) -> None:
@@ -91,8 +91,8 @@ class EmbeddedPostgres:
         """Make the database where there is none, and return when it answers.
 
         Raises SettingsInvalid when another foremask has the directory, or it is of another major
-        version, and ServiceUnavailable when the server cannot run, with the file that is missing, or
-        does not start, with the end of its log.
+        version, and ServiceUnavailable when the server cannot run, with the file that is missing,
+        or does not start, with the end of its log.
         """
         self._prepare()
         self._take()
@@ -183,7 +183,8 @@ class EmbeddedPostgres:
     def _check_programs(self) -> None:
         """See to it that the server's user can run the programs: as they are, or else as a copy.
 
-        A clone in root's closed home, or one that was made with a strict umask, is closed to that user.
+        A clone in root's closed home, or one that was made with a strict umask, is closed to that
+        user.
         """
         self._binaries = self._installed  # the copy of an earlier start went with its stop
         lacking = self._lacking()

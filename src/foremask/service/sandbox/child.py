@@ -1,6 +1,7 @@
 """The process that reads untrusted files: confines itself, then does one operation after another.
 
-Started by pool.py with an environment that has numerics only; imports nothing heavy before it is confined.
+Started by pool.py with an environment that has numerics only; imports nothing heavy before it is
+confined.
 """
 
 import os

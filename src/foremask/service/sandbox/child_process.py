@@ -43,8 +43,8 @@ class Kind:
 class Child:
     """A started child; ``owner`` is whom it has served, None nobody.
 
-    It is killed, and the last two numbers say why, as soon as it uses more memory or has more files in its slot
-    than it may.
+    It is killed, and the last two numbers say why, as soon as it uses more memory or has more files
+    in its slot than it may.
     """
 
     process: asyncio.subprocess.Process

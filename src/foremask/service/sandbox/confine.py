@@ -1,7 +1,8 @@
 """The calling process gives up all that it does not need, for good.
 
 Landlock decides which files can be opened, seccomp which system calls can be made, rlimits how much
-can be used. None of them needs root, and none can be undone. What an old Landlock leaves open, seccomp closes.
+can be used. None of them needs root, and none can be undone. What an old Landlock leaves open,
+seccomp closes.
 """
 
 import ctypes
@@ -18,8 +19,8 @@ from typing import Final
 
 from foremask.service.sandbox.seccomp import Refusals, When, bits_are, is_int, is_not
 
-# From linux/landlock.h, linux/prctl.h, linux/sched.h; the numbers are the same on every architecture
-# that Python runs on.
+# From linux/landlock.h, linux/prctl.h, linux/sched.h; the numbers are the same on every
+# architecture that Python runs on.
 _LANDLOCK_CREATE_RULESET, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT_SELF = 444, 445, 446
 _RULESET_VERSION = 1
 _PATH_BENEATH = 1
@@ -43,8 +44,9 @@ _ACCESS_MODE = (
     0b11  # these bits of open's flags; all of them: neither to read nor to write, for ioctl
 )
 
-# What a decoder, a network and an encoder never call. A hostile clip that takes the process over finds
-# no way to talk, to start anything, to touch another process or to change what a file may be used for.
+# What a decoder, a network and an encoder never call. A hostile clip that takes the process over
+# finds no way to talk, to start anything, to touch another process or to change what a file may be
+# used for.
 _DENIED = (
     *(
         "socket",
@@ -81,7 +83,8 @@ _DENIED = (
     *("mkdir", "mkdirat", "symlink", "symlinkat", "link", "linkat"),
 )
 _DENIED_CONTROLS: Final = {
-    # An owner and a signal: the kernel sends it to any process when the file is ready (Landlock below 6).
+    # An owner and a signal: the kernel sends it to any process when the file is ready (Landlock
+    # below 6).
     "fcntl": (_F_SETOWN, _F_SETSIG, _F_SETOWN_EX, _F_SETLEASE, _F_NOTIFY),
     "ioctl": (
         *(_FIOASYNC, _FIOSETOWN, _SIOCSPGRP, _TIOCSCTTY, _TIOCSPGRP, _TIOCSTI, _TIOCLINUX),
@@ -162,9 +165,10 @@ def confine(
 ) -> Level:
     """Keep to the files below ``read`` and ``write``, and to system calls that compute.
 
-    In ``write`` files can be made, directories cannot. Paths that do not exist are left out. Takes what the
-    kernel has, or of Landlock no more than version ``landlock_at_most``; the level says what that was. Call it before anything starts a thread, numpy's import included: Landlock holds for the calling
-    thread and for those that it starts, not for its elders.
+    In ``write`` files can be made, directories cannot. Paths that do not exist are left out. Takes
+    what the kernel has, or of Landlock no more than version ``landlock_at_most``; the level says
+    what that was. Call it before anything starts a thread, numpy's import included: Landlock holds
+    for the calling thread and for those that it starts, not for its elders.
     """
     if sys.platform != "linux":
         return Level()
@@ -200,8 +204,8 @@ def _restrict_files(
     if version < 1:
         return 0
     known = (1 << _FILE_RIGHTS_BY_ABI.get(version, 16)) - 1
-    # Everything that is handled and not granted is denied: files; TCP from version 4 on; signals and
-    # abstract sockets across the border from version 6 on. The struct grows with the version.
+    # Everything that is handled and not granted is denied: files; TCP from version 4 on; signals
+    # and abstract sockets across the border from version 6 on. The struct grows with the version.
     attributes = struct.pack("QQQ", known, 3 if version >= 4 else 0, 3 if version >= 6 else 0)
     size = 8 if version < 4 else 16 if version < 6 else 24
     ruleset = libc.syscall(
@@ -240,8 +244,8 @@ def _restrict_calls(refusals: Refusals) -> bool:
 
     for call in _DENIED:
         refuse(call)
-    # A thread is a clone that says so. clone3 hides its flags behind a pointer, so it is "not there",
-    # and the C library falls back to clone; openat2 hides them too.
+    # A thread is a clone that says so. clone3 hides its flags behind a pointer, so it is "not
+    # there", and the C library falls back to clone; openat2 hides them too.
     refuse("clone", bits_are(0, _CLONE_THREAD, 0))
     for kind in (1 << bit for bit in range(32) if _CLONE_NEW >> bit & 1):
         refuse("clone", bits_are(0, kind, kind))
@@ -257,7 +261,8 @@ def _restrict_calls(refusals: Refusals) -> bool:
     refuse("fcntl", is_int(1, _F_SETFL), bits_are(2, os.O_ASYNC, os.O_ASYNC))
     for option in _DENIED_OPTIONS:
         refuse("prctl", is_int(0, option))
-    # Below version 3 Landlock lets O_TRUNC shorten whatever may be opened for reading, or with no access at all.
+    # Below version 3 Landlock lets O_TRUNC shorten whatever may be opened for reading, or with no
+    # access at all.
     for call, flags in (("open", 1), ("openat", 2)):
         refuse(call, bits_are(flags, _ACCESS_MODE | os.O_TRUNC, os.O_RDONLY | os.O_TRUNC))
         refuse(call, bits_are(flags, _ACCESS_MODE, _ACCESS_MODE))

@@ -1,8 +1,8 @@
 """Media children for an event loop: one per slot, warm, confined, and killed rather than asked.
 
-A slot has a directory of its own: what a job may read is linked into ``in``, what it writes lands in
-``out`` and is moved to the caller's scratch when the child is done. So a child that serves one job
-after another sees, at any time, the files of one.
+A slot has a directory of its own: what a job may read is linked into ``in``, what it writes lands
+in ``out`` and is moved to the caller's scratch when the child is done. So a child that serves one
+job after another sees, at any time, the files of one.
 """
 
 import asyncio
@@ -65,11 +65,11 @@ class _ChildSlot:
 class MediaPool:
     """``slots`` children at most, under ``scratch``; use it with ``async with``.
 
-    ``readable`` is what every job may read besides its own files: the model. A child is replaced after
-    ``jobs_per_child`` jobs, after any error, and when the job's ``owner`` is another than the last.
-    ``prepare`` is an operation with its arguments that a child does before it has served anybody; with it,
-    and with memory enough, the next child of each slot is ready before it is needed.
-    Raises SettingsInvalid at the start when ``sandbox`` requires what this machine lacks.
+    ``readable`` is what every job may read besides its own files: the model. A child is replaced
+    after ``jobs_per_child`` jobs, after any error, and when the job's ``owner`` is another than the
+    last. ``prepare`` is an operation with its arguments that a child does before it has served
+    anybody; with it, and with memory enough, the next child of each slot is ready before it is
+    needed. Raises SettingsInvalid at the start when ``sandbox`` requires what this machine lacks.
     """
 
     def __init__(
@@ -152,12 +152,13 @@ class MediaPool:
     ) -> Any:  # noqa: ANN401  # each operation has its own result
         """Do ``operation`` in a child and give its result in plain types.
 
-        In ``args`` every path is text: one of ``read_paths``, or one below ``scratch``, where what the
-        child writes is found afterwards. ``read_at`` answers for a file that only this side can reach.
-        Raises the ForemaskError that the child raised (but ServiceUnavailable where the disk did not take
-        what it wrote); TimedOut after ``wall_clock_s``, or when no frame
-        advanced for the pool's ``stall_s``; Internal over the memory limit; ChildDied; and whatever
-        ``on_progress`` or ``read_at`` raise. In all of these, and when cancelled, the child is killed.
+        In ``args`` every path is text: one of ``read_paths``, or one below ``scratch``, where what
+        the child writes is found afterwards. ``read_at`` answers for a file that only this side can
+        reach. Raises the ForemaskError that the child raised (but ServiceUnavailable where the disk
+        did not take what it wrote); TimedOut after ``wall_clock_s``, or when no frame advanced for
+        the pool's ``stall_s``; Internal over the memory limit; ChildDied; and whatever
+        ``on_progress`` or ``read_at`` raise. In all of these, and when cancelled, the child is
+        killed.
         """
         await self._places.acquire()
         child_slot = self._take(owner)

@@ -16,8 +16,8 @@ _NOT_EQUAL, _MASKED_EQUAL = 1, 7
 _UNKNOWN_CALL: Final = -1
 _INT: Final = 0xFFFF_FFFF
 
-# Calls that are younger than the libseccomp of distributions in use. From 424 on a call has the same number on
-# every architecture.
+# Calls that are younger than the libseccomp of distributions in use. From 424 on a call has the
+# same number on every architecture.
 _YOUNG_CALLS: Final = {
     "process_madvise": 440,
     "mount_setattr": 442,

@@ -1,9 +1,9 @@
 """Put, get, list, delete and link stored files; the one home of obstore.
 
-An address names the store: a local directory (``file:///var/lib/foremask/objects``), ``s3://bucket/prefix``,
-``gs://`` or ``az://``, with the credentials of the cloud's own variables. A cloud signs the links to its
-objects itself; a local directory cannot, so our own API serves what `Objects.link` signs. Uploads come
-through our API whatever the store (docs/adr/0030).
+An address names the store: a local directory (``file:///var/lib/foremask/objects``),
+``s3://bucket/prefix``, ``gs://`` or ``az://``, with the credentials of the cloud's own variables. A
+cloud signs the links to its objects itself; a local directory cannot, so our own API serves what
+`Objects.link` signs. Uploads come through our API whatever the store (docs/adr/0030).
 """
 
 import asyncio
@@ -117,8 +117,8 @@ async def open_objects(url: str, base_url: str) -> "Objects":
 class Objects:
     """Immutable files under keys such as ``results/ID/1/ID.mp4``; nothing of theirs is held in memory.
 
-    Every method raises ObjectLost for a key that is not there, and ServiceUnavailable when the store
-    does not answer.
+    Every method raises ObjectLost for a key that is not there, and ServiceUnavailable when the
+    store does not answer.
     """
 
     def __init__(self, store: ObjectStore, base_url: str, signing_key: bytes) -> None:

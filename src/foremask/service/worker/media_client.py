@@ -8,7 +8,8 @@ from typing import Any, Protocol
 from foremask.options import Limits
 from foremask.service.sandbox.pool import OnProgress
 
-# Long enough that what is seen on both sides costs little, short enough that a lost worker does: docs/adr/0056
+# Long enough that what is seen on both sides costs little, short enough that a lost worker does:
+# docs/adr/0056
 SEGMENT_S = 8.0
 
 
@@ -33,8 +34,8 @@ class MediaRunner(Protocol):
 class Media:
     """The six operations, for one step: over files of its scratch, no longer than its time.
 
-    ``masks`` runs what needs the network, which is in ``model``; ``files`` runs the rest: a worker that
-    masks still ingests.
+    ``masks`` runs what needs the network, which is in ``model``; ``files`` runs the rest: a worker
+    that masks still ingests.
     """
 
     def __init__(

@@ -197,7 +197,8 @@ def _classified(
     known = error if isinstance(error, ForemaskError) else None
     match error:
         case ServiceUnavailable() | Overloaded() | StorageFull() | OSError():
-            # A store that is away or a disk that is full is nobody's fault here: until the wall clock.
+            # A store that is away or a disk that is full is nobody's fault here: until the wall
+            # clock.
             outcome, retry_s = "unavailable", work.timing.unavailable_retry_s
             known = known or ServiceUnavailable(f"the worker's disk says: {error}")
         case ObjectLost() | TimedOut():

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from foremask.types import Alpha, Image, Luma, Rgb
 
-# On each side; what the subject hides for longer stays unknown. Far ones differ little, so not all are asked.
+# On each side; what the subject hides for longer stays unknown. Far ones differ little, so not all
+# are asked.
 NEIGHBOUR_OFFSETS: Final = (1, 2, 4, 8, 16)
 BACKDROP_REACH_FRAMES: Final = NEIGHBOUR_OFFSETS[-1]
 MIN_NEW_SHARE: Final = 0.01  # of the cells in question: a frame that shows fewer is passed over
@@ -122,9 +123,10 @@ def with_backdrops[P: Image](
 ) -> Iterator[tuple[P, Alpha, Backdrop]]:
     """Each picture and its upright mask, in order, with its backdrop; reads ``ahead_frames`` ahead.
 
-    Where the camera's way is lost, and so at every cut, no frame sees what is beyond. The way is a homography between corners
-    of the background that are followed from frame to frame (Lucas and Kanade, IJCAI 1981), by random samples (Fischler
-    and Bolles, 1981): right for a camera that turns and zooms, and for one that moves in front of a plane.
+    Where the camera's way is lost, and so at every cut, no frame sees what is beyond. The way is a
+    homography between corners of the background that are followed from frame to frame (Lucas and
+    Kanade, IJCAI 1981), by random samples (Fischler and Bolles, 1981): right for a camera that
+    turns and zooms, and for one that moves in front of a plane.
     """
     views: deque[_View] = deque(maxlen=BACKDROP_REACH_FRAMES + 1 + ahead_frames)
     waiting: deque[tuple[P, Alpha]] = deque()

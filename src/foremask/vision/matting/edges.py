@@ -18,10 +18,11 @@ TILE_CELLS = 40  # of the small grid: tiles that are flat are filled, and only t
 def refine(alpha: Alpha, luma: Luma) -> Levels:
     """Levels at the size of ``luma`` from ``alpha`` on a smaller grid of the same aspect and orientation.
 
-    Method: where luma and alpha change together on the small grid, the luma's detail at full size is
-    carried over: mask = alpha + a * (luma - luma of the small grid), with the slope a of the guided filter
-    (He and Sun, 2015, arXiv:1505.00996). Unlike the filter itself this never blurs the alpha, and where the
-    alpha is constant it stays so, whatever the texture. Needs memory for one tile beside the result.
+    Method: where luma and alpha change together on the small grid, the luma's detail at full size
+    is carried over: mask = alpha + a * (luma - luma of the small grid), with the slope a of the
+    guided filter (He and Sun, 2015, arXiv:1505.00996). Unlike the filter itself this never blurs
+    the alpha, and where the alpha is constant it stays so, whatever the texture. Needs memory for
+    one tile beside the result.
     """
     height, width = luma.shape
     rows, columns = alpha.shape

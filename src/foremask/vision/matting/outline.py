@@ -47,10 +47,11 @@ def resolve_outline(alpha: Alpha, image: Image, backdrop: Backdrop | None = None
     """Move the undecided cells of ``alpha`` to where their colour lies between the colours of both sides.
 
     With F and B the mean colours of the sure cells around it, a cell of colour I has alpha (I - B)(F - B) / |F - B|²,
-    clipped: the estimate of sampling-based matting (Wang and Cohen, CVPR 2007, section 3). It counts as far as F
-    and B lie apart, measured in their own spread and in how far I is from any mixture of them; where they do not,
-    or one side is not near, alpha stays as it is, and so do sure cells, always. Where the ``backdrop`` knows what is behind
-    a cell, that is B, instead of a mean. ``alpha`` is upright, as the picture is. Measured: docs/adr/0054, 0058.
+    clipped: the estimate of sampling-based matting (Wang and Cohen, CVPR 2007, section 3). It
+    counts as far as F and B lie apart, measured in their own spread and in how far I is from any
+    mixture of them; where they do not, or one side is not near, alpha stays as it is, and so do
+    sure cells, always. Where the ``backdrop`` knows what is behind a cell, that is B, instead of a
+    mean. ``alpha`` is upright, as the picture is. Measured: docs/adr/0054, 0058.
     """
     undecided = (alpha <= SURE) & (alpha >= 1 - SURE)
     if not undecided.any():

@@ -46,7 +46,8 @@ def ask(
     """The opinions of ``views``, and of ``if_uncertain`` too where the first is; all on ``grid`` (columns, rows).
 
     The first view is always `View.STRETCHED`. Left out are
-    a crop where there is nothing to crop to, and a letterbox where the network's input cannot change.
+    a crop where there is nothing to crop to, and a letterbox where the network's input cannot
+    change.
     """
     output = network.infer(image)
     features = tuple(each.copy() for each in output.features)  # the next inference overwrites them

@@ -27,7 +27,8 @@ type Features = tuple[NDArray[np.float32], ...]
 type InputSize = tuple[int, int]
 """Columns and rows of a network's input; IS-Net takes multiples of 32."""
 
-# Outputs of IS-Net's encoder stages 3 to 5, at 1/8, 1/16 and 1/32 of its input, by their ONNX names.
+# Outputs of IS-Net's encoder stages 3 to 5, at 1/8, 1/16 and 1/32 of its input, by their ONNX
+# names.
 ISNET_TAPS = ("/stage3/Add", "/stage4/Add", "/stage5/Add")
 WEIGHT_LEVELS = 255  # symmetric 8 bit: -127 to 127
 ACTIVATION_LEVELS = 256
@@ -154,7 +155,8 @@ class Session:
 class OnnxSession:
     """A network in ONNX Runtime, for a GPU; its encoder's features stay inside. One thread at a time.
 
-    Raises ModelUnavailable when ONNX Runtime is not installed, has no such provider, or refuses the file.
+    Raises ModelUnavailable when ONNX Runtime is not installed, has no such provider, or refuses the
+    file.
     """
 
     def __init__(self, path: Path, provider: str) -> None:
@@ -260,7 +262,8 @@ def pruned(network: ov.Model, spec: ModelSpec) -> ov.Model:
 def scale_by_factors(network: ov.Model) -> None:
     """Let every resize of the network double or halve, in place of the sizes that the file has baked in.
 
-    The network then runs at any input size that is a multiple of 32. Expects the file's own size to be set.
+    The network then runs at any input size that is a multiple of 32. Expects the file's own size to
+    be set.
     """
     axes = opset13.constant(np.array([2, 3], np.int64))
     for node in network.get_ops():
@@ -286,7 +289,8 @@ def scale_by_factors(network: ov.Model) -> None:
 def cut_before_enlargement(network: ov.Model) -> bool:
     """End the mask in place where all that is left is to enlarge it linearly and to take its sigmoid; tell whether.
 
-    IS-Net's mask is made at half its input's size; a look takes 17 of 253 cpu-ms less where OpenCV enlarges it: docs/adr/0057.
+    IS-Net's mask is made at half its input's size; a look takes 17 of 253 cpu-ms less where OpenCV
+    enlarges it: docs/adr/0057.
     """
     last = network.get_results()[0]
     sigmoid = _producer_of(last.input(0))
@@ -315,7 +319,8 @@ def _producer_of(given: Any) -> Any:  # noqa: ANN401  OpenVINO ships no types
 def with_preprocessing(network: ov.Model, spec: ModelSpec) -> ov.Model:
     """The same network from (1, H, W, 3) uint8 to float32: what `as_input` does, on all its threads.
 
-    Features come out as the network has them, channels last: turning and copying them took 14 of 125 ms.
+    Features come out as the network has them, channels last: turning and copying them took 14 of
+    125 ms.
     """
     steps = PrePostProcessor(network)
     network_input = steps.input(0)
@@ -335,8 +340,9 @@ def with_preprocessing(network: ov.Model, spec: ModelSpec) -> ov.Model:
 def quantize(network: ov.Model) -> None:
     """Turn IS-Net into 8 bit in place, by the ranges of its activations that we ship.
 
-    Weights: symmetric, a scale for each output channel. Activations: one range for each tensor, measured by
-    benchmarks/quality/calibrate.py. OpenVINO turns the fake-quantise pairs into integer kernels.
+    Weights: symmetric, a scale for each output channel. Activations: one range for each tensor,
+    measured by benchmarks/quality/calibrate.py. OpenVINO turns the fake-quantise pairs into integer
+    kernels.
     """
     nodes = {node.get_friendly_name(): node for node in network.get_ops()}
     table = resources.files("foremask.vision.network").joinpath("isnet_int8.json").read_text()

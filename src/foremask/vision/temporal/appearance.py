@@ -1,8 +1,8 @@
 """What the subject of this clip looks like: a small classifier, trained on the clip while it is masked.
 
-The network judges each keyframe alone and now and then picks another thing, a part, or nothing. What it is
-sure of over the whole window teaches a classifier on its own encoder features, and that one's verdict
-corrects the mask where both disagree clearly.
+The network judges each keyframe alone and now and then picks another thing, a part, or nothing.
+What it is sure of over the whole window teaches a classifier on its own encoder features, and that
+one's verdict corrects the mask where both disagree clearly.
 """
 
 from collections.abc import Sequence
@@ -112,8 +112,8 @@ def subject_logits(
 ) -> list[Alpha] | None:
     """A logit for each keyframe on the classifier's grid, positive for the subject.
 
-    Trained on what ``masks`` (any size) are sure of, so a few keyframes that are wrong are outvoted.
-    None when the masks are sure of nothing, or of one side only.
+    Trained on what ``masks`` (any size) are sure of, so a few keyframes that are wrong are
+    outvoted. None when the masks are sure of nothing, or of one side only.
     """
     rng = np.random.default_rng(SEED)
     small = [resized(mask, GRID, GRID) * np.float32(1 / 255) for mask in masks]
@@ -127,8 +127,8 @@ def subject_logits(
 def correct(mask: Levels, logits: Alpha) -> Levels:
     """Add to the mask's logit what the verdict is clear about, where that changes more than an edge.
 
-    The verdict's grid is coarser than the mask: it cannot see a line of one pixel, so thin parts are never
-    taken away, and what it says along the subject's outline is less than the mask knows.
+    The verdict's grid is coarser than the mask: it cannot see a line of one pixel, so thin parts
+    are never taken away, and what it says along the subject's outline is less than the mask knows.
     """
     cell_px = max(mask.shape) / GRID
     z = cv2.resize(np.clip(logits, -6, 6), mask.shape[::-1], interpolation=cv2.INTER_CUBIC)

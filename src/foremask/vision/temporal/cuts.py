@@ -1,8 +1,9 @@
 """Where one shot ends and the next begins: changes that stay, on pictures of about 96 by 54 pixels.
 
-A boundary is a cut when no picture of the three before it matches any of the three from it on, while on both sides
-neighbours match each other. So a flash, a strobe or a broken frame is no cut (the pictures around it match), nor is
-a whip pan or confetti (neighbours match badly on both sides too). docs/adr/0062 has the reasons and the numbers.
+A boundary is a cut when no picture of the three before it matches any of the three from it on,
+while on both sides neighbours match each other. So a flash, a strobe or a broken frame is no cut
+(the pictures around it match), nor is a whip pan or confetti (neighbours match badly on both sides
+too). docs/adr/0062 has the reasons and the numbers.
 """
 
 import itertools
@@ -88,8 +89,9 @@ class CutFinder:
     def score(self, enough: float = 1.0) -> float:
         """How well the boundary before the earliest undecided picture is matched: under `CUT_RATIO` it is a cut.
 
-        The best match across it by what neighbours on the worse side match, `CHANCE` taken off; infinite where
-        there is nothing to compare with. A score from ``enough`` on may be higher still: nothing else is compared.
+        The best match across it by what neighbours on the worse side match, `CHANCE` taken off;
+        infinite where there is nothing to compare with. A score from ``enough`` on may be higher
+        still: nothing else is compared.
         """
         first = self._from_here[0]
         if first is None or self._shared.get(first.number, 0.0) >= SAME_SHOT:
@@ -137,7 +139,8 @@ def starts_of_shots[Item](
 ) -> Iterator[tuple[Item, bool]]:
     """Each item with whether its picture starts a shot; the first one does.
 
-    An item comes with its picture and the flow back to the one before. Runs `DELAY_FRAMES` ahead of what it yields.
+    An item comes with its picture and the flow back to the one before. Runs `DELAY_FRAMES` ahead of
+    what it yields.
     """
     finder, waiting = CutFinder(), deque[Item]()
     first = True

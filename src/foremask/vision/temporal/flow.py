@@ -22,9 +22,9 @@ ROBUST_ITERATIONS = 8
 class FlowEstimator:
     """Dense flow between grey pictures of one size. Not for use by two threads at once.
 
-    Method: DIS, Kroeger et al., ECCV 2016, at the preset ``medium``, refined down to the pictures' own grid:
-    a small grid that is searched to the end gives better masks than a large one that is not (docs/adr/0054).
-    Patches of 8 pixels are matched every ``stride_px``.
+    Method: DIS, Kroeger et al., ECCV 2016, at the preset ``medium``, refined down to the pictures'
+    own grid: a small grid that is searched to the end gives better masks than a large one that is
+    not (docs/adr/0054). Patches of 8 pixels are matched every ``stride_px``.
     """
 
     def __init__(self, stride_px: int = 3) -> None:
@@ -96,8 +96,9 @@ def trust(here: Luma, there: Luma, flow: Flow) -> Alpha:
 def flow_consistency(there: Flow, back: Flow) -> Alpha:
     """How nearly one ends where one began, going along ``there`` and then along ``back``: 1 is exactly.
 
-    What a flow invents, or what is hidden in the other picture, has no way back, even where colours are flat and
-    `trust` sees nothing. The test of Sundaram, Brox and Keutzer (ECCV 2010, equation 5), with a soft threshold.
+    What a flow invents, or what is hidden in the other picture, has no way back, even where colours
+    are flat and `trust` sees nothing. The test of Sundaram, Brox and Keutzer (ECCV 2010, equation
+    5), with a soft threshold.
     """
     returned = warp(back, there)
     moved = _squared_length(there) + _squared_length(returned)
@@ -120,8 +121,8 @@ def _camera_terms() -> NDArray[np.float64]:
 def residual(flow: Flow) -> Alpha:
     """How unlike the camera's each place moves, on a (45, 80) grid: log1p of robust deviations, from 0.
 
-    The camera's motion is a quadratic field, fitted by iterated reweighting with a Cauchy weight, so that
-    the subject, where it is the smaller part, does not bend it.
+    The camera's motion is a quadratic field, fitted by iterated reweighting with a Cauchy weight,
+    so that the subject, where it is the smaller part, does not bend it.
     """
     width, height = RESIDUAL_SIZE
     terms = _camera_terms()

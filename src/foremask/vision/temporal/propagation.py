@@ -74,9 +74,9 @@ def propagate(
 ) -> list[Alpha]:
     """The masks from keyframe number ``gap`` up to the next one, or to the end of the window after the last.
 
-    Each is the mean of the masks of the ``per_side`` nearest keyframes on each side, moved here and weighted by
-    trust; a keyframe's own mask counts with full trust. ``masks[k]`` is that of frame ``anchors[k]``, on
-    the mask grid. Nothing comes from beyond a cut, since no flow leads there.
+    Each is the mean of the masks of the ``per_side`` nearest keyframes on each side, moved here and
+    weighted by trust; a keyframe's own mask counts with full trust. ``masks[k]`` is that of frame
+    ``anchors[k]``, on the mask grid. Nothing comes from beyond a cut, since no flow leads there.
     """
     first = anchors[gap]
     end = anchors[gap + 1] if gap + 1 < len(anchors) else len(steps)
@@ -96,7 +96,8 @@ def _paths(
 ) -> Iterator[tuple[int, dict[int, _FlowPath]]]:
     """For each of ``frames``, the ways to the last ``per_side`` keyframes that ``frames`` passed before it.
 
-    Each follows from those of the frame before by one more step, so a long gap costs no more than a short one.
+    Each follows from those of the frame before by one more step, so a long gap costs no more than a
+    short one.
     """
     passed: dict[int, _FlowPath | None] = {}  # None: this very frame
     for frame in frames:

@@ -1,8 +1,9 @@
 """Cut an anchor into the regions on which its opinions differ, and measure each region.
 
-An *opinion* is one answer of the network to one anchor: the picture stretched, mirrored, with its aspect kept, or a
-crop of it. Where all opinions say the same nothing has to be decided; where they differ, a whole region is right or
-wrong together. What is measured here is what `verdict` decides by.
+An *opinion* is one answer of the network to one anchor: the picture stretched, mirrored, with its
+aspect kept, or a crop of it. Where all opinions say the same nothing has to be decided; where they
+differ, a whole region is right or wrong together. What is measured here is what `verdict` decides
+by.
 """
 
 from collections.abc import Mapping, Sequence
@@ -86,8 +87,8 @@ class Link:
 class Scene:
     """One anchor and what is known of it, on one grid.
 
-    ``opinions`` by name; one that saw only a part of the picture has the mean of the others elsewhere. ``links`` lead
-    to the anchors so many places before (negative) or after it.
+    ``opinions`` by name; one that saw only a part of the picture has the mean of the others
+    elsewhere. ``links`` lead to the anchors so many places before (negative) or after it.
     """
 
     rgb: Rgb
@@ -104,8 +105,8 @@ class Scene:
 def measure(scenes: Sequence[Scene]) -> list[tuple[Regions, Features]]:
     """The regions of each anchor of a window and their features, all that a `verdict` may use.
 
-    Probabilities are given from 0 to 1, motion and colours relative to the window's own: nothing depends on the size
-    of the picture or the speed of the camera.
+    Probabilities are given from 0 to 1, motion and colours relative to the window's own: nothing
+    depends on the size of the picture or the speed of the camera.
     """
     stacks = [scene.stack() for scene in scenes]
     means = [stack.mean(axis=0) for stack in stacks]
@@ -189,7 +190,8 @@ def _histogram(
         padded = np.pad(
             along, ((0, 0), (0, 0), (COLOUR_REACH_BINS, COLOUR_REACH_BINS)), "symmetric"
         )
-        # Sums of slices and no matrix product, whose last digit depends on BLAS's threads: docs/adr/0100
+        # Sums of slices and no matrix product, whose last digit depends on BLAS's threads:
+        # docs/adr/0100
         shifted = [weight * padded[..., at : at + COLOUR_BINS] for at, weight in enumerate(weights)]
         cube = np.moveaxis(sum(shifted), -1, axis)
     return np.asarray(cube.ravel() / (cube.sum() + 1e-9))

@@ -1,7 +1,8 @@
 """One verdict for each region of an anchor, from a fitted linear gate, kept steady over time.
 
-The gate weighs what `regions` measures; its weights are fitted by ``benchmarks.quality.tiers.fit_gate`` and shipped as
-verdict.json. Why regions and not pixels: docs/adr/0063.
+The gate weighs what `regions` measures; its weights are fitted by
+``benchmarks.quality.tiers.fit_gate`` and shipped as verdict.json. Why regions and not pixels:
+docs/adr/0063.
 """
 
 import json
@@ -59,8 +60,8 @@ def gate_for(opinions: tuple[str, ...]) -> Gate:
 def judge(scenes: Sequence[Scene]) -> list[Alpha]:
     """For each anchor of a window the log odds of the foreground, on the scenes' grid.
 
-    Each anchor's evidence is the same over a whole region; what the anchors around say of a pixel follows the flow, so
-    that a thing which every opinion misses for a while stays what it was.
+    Each anchor's evidence is the same over a whole region; what the anchors around say of a pixel
+    follows the flow, so that a thing which every opinion misses for a while stays what it was.
     """
     planes = [
         regions.spread(gate_for(_asked(scene)).log_odds(features))
@@ -76,8 +77,9 @@ def _asked(scene: Scene) -> tuple[str, ...]:
 def smooth_over_time(planes: Sequence[Alpha], links: Sequence[Mapping[int, Link]]) -> list[Alpha]:
     """Log odds given all anchors: the forward-backward algorithm (Rabiner, 1989, section III) along the flow.
 
-    Two states a pixel. Where the flow is trusted a pixel changes sides with probability `SWITCH`; where it is not,
-    nothing is known of it from its neighbour. ``links[k]`` leads from anchor k to those before (-1) and after (1).
+    Two states a pixel. Where the flow is trusted a pixel changes sides with probability `SWITCH`;
+    where it is not, nothing is known of it from its neighbour. ``links[k]`` leads from anchor k to
+    those before (-1) and after (1).
     """
     scaled = [plane * np.float32(EVIDENCE_SHARE) for plane in planes]
     total = list(scaled)
@@ -104,7 +106,8 @@ def _transition(log_odds: Alpha, trust: Alpha) -> Alpha:
 def compose(opinions: Sequence[Levels], log_odds: Alpha) -> Levels:
     """The mask that follows the verdict, with the outlines of the opinions that agree with it.
 
-    ``opinions`` are on the mask's grid, ``log_odds`` on any. Where no opinion agrees, the verdict itself is the mask.
+    ``opinions`` are on the mask's grid, ``log_odds`` on any. Where no opinion agrees, the verdict
+    itself is the mask.
     """
     rows, columns = opinions[0].shape
     verdict = resized((log_odds > 0).astype(np.float32), columns, rows)
@@ -121,7 +124,8 @@ def compose(opinions: Sequence[Levels], log_odds: Alpha) -> Levels:
 def decided(alpha: Alpha) -> Alpha:
     """Foreground or background everywhere but in a band along the outline, where ``alpha`` may be soft.
 
-    The band is `BAND_SHARE` of the diagonal wide on each side; ``alpha`` counts in full in its inner half.
+    The band is `BAND_SHARE` of the diagonal wide on each side; ``alpha`` counts in full in its
+    inner half.
     """
     rows, columns = alpha.shape
     radius = max(2, round(BAND_SHARE * float(np.hypot(rows, columns))))

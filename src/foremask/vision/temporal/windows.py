@@ -1,8 +1,9 @@
 """From pictures to masks that hold still: look at keyframes, remember the subject, carry it to every frame.
 
-One window of a shot is held at a time, on small grids, so memory does not grow with the clip. Within it:
-keyframes are chosen (`_Window.add`), wrong parts dropped (`tracks`), the subject's look learned and the masks
-corrected by it (`appearance`), and every frame gets the trusted mean of its nearest keyframes (`propagate`).
+One window of a shot is held at a time, on small grids, so memory does not grow with the clip.
+Within it: keyframes are chosen (`_Window.add`), wrong parts dropped (`tracks`), the subject's look
+learned and the masks corrected by it (`appearance`), and every frame gets the trusted mean of its
+nearest keyframes (`propagate`).
 """
 
 import heapq
@@ -41,7 +42,8 @@ WHOLE_VIEWS = (View.STRETCHED, View.MIRRORED)
 TRACK_AREA_PX = 427 * 240  # grids are given by their area, and have the picture's aspect
 WINDOW_FRAMES = 180  # about 0.5 MB each, and 5 MB more for a keyframe while its window is decided
 CONTEXT_FRAMES = 60  # of the window before that are still remembered
-# That wait until it is decided which of them are looked at; meanwhile the flow of as many more is found.
+# That wait until it is decided which of them are looked at; meanwhile the flow of as many more is
+# found.
 BLOCK_FRAMES = 12
 LAG_FRAMES = (
     WINDOW_FRAMES + 3 * BLOCK_FRAMES + DELAY_FRAMES
@@ -54,12 +56,14 @@ THREADS = 2  # for flow and for carrying; the network has its own
 class Tier:
     """What a quality spends; docs/quality.md has what each setting gives.
 
-    Keyframes are at most ``stride`` apart; between two whose masks disagree by more than ``disagreement`` another
-    is put, as long as there are no more than ``anchors_per_frame`` on average. A keyframe that the network is
-    more than ``uncertain_above`` of is looked at in the mirror too. Masks are carried on a grid of ``mask_area_px`` along
-    flows found on one of ``flow_area_px``, patch by patch in steps of ``flow_stride_px``; ``anchors_per_side`` keyframes on
-    each side speak for a frame. ``uses_backdrop``: outlines are settled with what is behind them (`backdrop`).
-    ``keeps_frames``: decoded frames may wait for their masks, as long as they are small enough.
+    Keyframes are at most ``stride`` apart; between two whose masks disagree by more than
+    ``disagreement`` another is put, as long as there are no more than ``anchors_per_frame`` on
+    average. A keyframe that the network is more than ``uncertain_above`` of is looked at in the
+    mirror too. Masks are carried on a grid of ``mask_area_px`` along flows found on one of
+    ``flow_area_px``, patch by patch in steps of ``flow_stride_px``; ``anchors_per_side`` keyframes
+    on each side speak for a frame. ``uses_backdrop``: outlines are settled with what is behind them
+    (`backdrop`). ``keeps_frames``: decoded frames may wait for their masks, as long as they are
+    small enough.
     """
 
     stride: int
@@ -116,8 +120,8 @@ def mask_images(
 ) -> Iterator[Alpha]:
     """One mask for each picture, in order, on the tier's grid, which is never larger than the picture.
 
-    All pictures have one size. Runs up to `WINDOW_FRAMES` ahead of what it yields. Nothing of one shot
-    shows in another.
+    All pictures have one size. Runs up to `WINDOW_FRAMES` ahead of what it yields. Nothing of one
+    shot shows in another.
     """
     with (
         ThreadPoolExecutor(THREADS) as threads,
