@@ -100,7 +100,9 @@ async def twenty(
     }
 
 
-async def measure(root: Path, settings: Settings, database: Database) -> dict[str, Any]:
+async def measure(
+    root: Path, settings: Settings, database: Database, endless: bool
+) -> dict[str, Any]:
     """B alone, then B beside A."""
     clip = synth.write(
         root / "clip.mp4", synth.Spec(pts=synth.even(FRAMES, Fraction(25)))
@@ -111,6 +113,9 @@ async def measure(root: Path, settings: Settings, database: Database) -> dict[st
     async with (
         listening() as origin,
         httpx2.AsyncClient(base_url=settings.base_url, timeout=60, trust_env=False) as client,
+        httpx2.AsyncClient(
+            base_url=settings.base_url, timeout=60, trust_env=False, limits=httpx2.Limits()
+        ) as of_others,  # by default one client has 100 connections, and B would wait for A in it
     ):
 
         async def slow(_: Request, writer: Any) -> None:  # noqa: ANN401
@@ -135,20 +140,24 @@ async def measure(root: Path, settings: Settings, database: Database) -> dict[st
         alone = await twenty(client, database, b, video)
         of_a = Run()
         under_way = [video] * JOBS + [origin.url("/slow.mp4", host="origin.example")] * SLOW
-        await asyncio.gather(*(submit(client, a, url, of_a) for url in under_way))
+        await asyncio.gather(*(submit(of_others, a, url, of_a) for url in under_way))
 
         async def again_and_again(urls: list[str]) -> None:
             while True:
                 for url in urls:
-                    await submit(client, a, url, of_a)
+                    await submit(of_others, a, url, of_a)
+
+        async def under_way_once(url: str) -> None:
+            await submit(of_others, a, url, of_a)
 
         dead = [f"http://{n}.dead.example/clip.mp4" for n in range(DEAD)]
         hangs = [origin.url("/hanging.mp4", host="origin.example")]
         busy = [
-            *(asyncio.create_task(again_and_again(dead[n::20])) for n in range(20)),
+            *(asyncio.create_task(under_way_once(url)) for url in dead if not endless),
+            *(asyncio.create_task(again_and_again(dead[n::20])) for n in range(20) if endless),
             *(asyncio.create_task(again_and_again(hangs)) for _ in range(HANGING)),
         ]
-        await asyncio.sleep(5.0)
+        await asyncio.sleep(1.0)
         beside = await twenty(client, database, b, video)
         of_a_left = await database.one(
             """select count(*) as n from jobs j join tokens t on t.id = j.token
@@ -167,7 +176,7 @@ async def measure(root: Path, settings: Settings, database: Database) -> dict[st
     }
 
 
-async def run(root: Path) -> dict[str, Any]:
+async def run(root: Path, endless: bool) -> dict[str, Any]:
     """Start the service, measure, stop it."""
     postgres = EmbeddedPostgres(root)
     postgres.start()
@@ -193,7 +202,7 @@ async def run(root: Path) -> dict[str, Any]:
         ]
         async with open_database(postgres.url, patience_s=30.0) as database:
             await _ready(settings.base_url)
-            return await measure(root, settings, database)
+            return await measure(root, settings, database, endless)
     finally:
         for task in members:
             task.cancel()
@@ -213,10 +222,14 @@ async def _ready(url: str) -> None:
 
 
 def main() -> int:
-    argparse.ArgumentParser(description=__doc__).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "--endless", action="store_true", help="A asks for the dead names without end"
+    )
+    endless = parser.parse_args().endless
     with tempfile.TemporaryDirectory(prefix="foremask-fair-", ignore_cleanup_errors=True) as root:
         Path(root).chmod(0o755)
-        found = asyncio.run(run(Path(root)))
+        found = asyncio.run(run(Path(root), endless))
     commit = subprocess.run(
         ("git", "rev-parse", "--short", "HEAD"),  # noqa: S607  # whichever git there is
         capture_output=True,

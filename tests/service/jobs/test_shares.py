@@ -1,6 +1,7 @@
 """Whose turn it is: tokens share each queue by the time they have had of it, whoever asked first."""
 
 import uuid
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import pytest
@@ -122,6 +123,41 @@ async def test_who_was_away_gets_no_arrears(tokens: Tokens) -> None:
     await tokens.served(40)
     await tokens.submit(b, 20)
     assert (await tokens.served(20)).count("a") >= 9
+
+
+async def test_who_waited_while_another_was_served_comes_first_for_ten_seconds(
+    tokens: Tokens,
+) -> None:
+    """B has had as much as A, then A has 30 s alone: B makes up for 10 of them, not for all."""
+    a, b = await tokens.new("a"), await tokens.new("b")
+    await tokens.submit(a, 80)
+    await tokens.submit(b, 1)
+    await tokens.served(32)
+    await tokens.submit(b, 40)
+    assert await tokens.served(9) == "b" * 9
+    assert 8 <= (await tokens.served(20)).count("a") <= 12
+
+
+async def test_a_worker_stays_with_its_token_for_some_seconds(tokens: Tokens) -> None:
+    """Two workers, two tokens, steps of a second: changes of token are rare, and shares are equal."""
+    a, b = await tokens.new("a"), await tokens.new("b")
+    await tokens.submit(a, 50)
+    await tokens.submit(b, 50)
+    last: dict[str, uuid.UUID | None] = {"one": None, "two": None}
+    served, changes = Counter[str](), 0
+    for turn in range(60):
+        worker = "one" if turn % 2 else "two"
+        claimed = await steps.claim(
+            tokens.database, NOBODY, worker, 100.0, files_per_token=1000, last=last[worker]
+        )
+        assert claimed.step is not None
+        changes += last[worker] not in (None, claimed.step.token)
+        last[worker] = claimed.step.token
+        served[tokens.names[claimed.step.token]] += 1
+        await steps.fail(tokens.database, claimed.step, CorruptVideo("broken"))
+        await steps.ended(tokens.database, claimed.step, 1.0)
+    assert changes <= 8
+    assert abs(served["a"] - served["b"]) <= 8
 
 
 async def test_a_higher_priority_goes_first(tokens: Tokens) -> None:

@@ -16,6 +16,8 @@ LEASE_S = 6.0  # three missed renewals
 RENEW_S = 2.0
 LOST_WAKE_UP_S = 10.0  # a step that nobody began this long after it could have been is woken again
 MAX_CRASHES = 3
+STAY_S = 5.0  # a change of token costs half a second to start a child, and a network to load
+ARREARS_S = 10.0
 FILES_PER_TOKEN = 4  # half of what one worker does at once
 IN_FLIGHT = 4  # segments of one job at a time: a long clip leaves room for short ones
 
@@ -78,13 +80,15 @@ async def claim(
     worker: str,
     lease_s: float = LEASE_S,
     files_per_token: int = FILES_PER_TOKEN,
+    last: uuid.UUID | None = None,
 ) -> Claimed:
     """Take the step whose turn it is in the queue of ``woken_for``, which need not be that step.
 
-    Tokens take turns by the seconds that each has had of the queue, divided by its share.
+    Tokens take turns by the seconds that each has had of the queue, divided by its share; ``last``,
+    the token that this worker served last, keeps its turn for ``STAY_S``.
     """
     row = await database.one(
-        "select * from claim_step(%s, %s, %s, %s, %s, %s, %s)",
+        "select * from claim_step(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
         (
             queue_of(woken_for.stage),
             worker,
@@ -93,6 +97,9 @@ async def claim(
             woken_for.job,
             woken_for.stage,
             woken_for.number,
+            last,
+            STAY_S,
+            ARREARS_S,
         ),
     )
     if row is None:

@@ -61,12 +61,19 @@ def make_app(work: WorkerContext, connections: int = 6) -> App:
 
 async def do_next(work: WorkerContext, woken_for: StepName) -> None:
     """Do the step whose turn it is in that step's queue, if there is one (docs/adr/0090)."""
+    queue = steps.queue_of(woken_for.stage)
     claimed = await steps.claim(
-        work.database, woken_for, work.worker, work.timing.lease_s, work.files_per_token
+        work.database,
+        woken_for,
+        work.worker,
+        work.timing.lease_s,
+        work.files_per_token,
+        work.last_served.get(queue),
     )
     metrics.HELD_BACK.labels("files").inc(claimed.held_back)
     if claimed.step is None:
         return
+    work.last_served[queue] = claimed.step.token
     began = time.monotonic()
     try:
         await run_step(work, claimed.step)

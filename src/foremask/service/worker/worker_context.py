@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import UUID
 
 from foremask.options import Limits
 from foremask.service.fetch import Outbound
@@ -47,3 +48,5 @@ class WorkerContext:
     webhooks_per_token: int = PER_TOKEN
     limits: Limits = field(default_factory=Limits)
     timing: Timing = field(default_factory=Timing)
+    last_served: dict[str, UUID] = field(default_factory=dict)
+    """For each queue the token of the newest step: a child that has served it is there."""
