@@ -9,8 +9,8 @@ import msgspec
 import numpy as np
 from tests.support.synth import stretched
 
+from foremask.facts import Report, Span
 from foremask.masking import pipeline
-from foremask.media.segments import Span
 from foremask.options import MaskOptions
 from foremask.service.sandbox import operations
 from foremask.service.sandbox.child import Operation, Parent
@@ -27,7 +27,7 @@ def red_is_foreground(images: Iterable[Image], /) -> Iterator[Alpha]:
         yield (rgb[:, :, 0] > 1.5 * rgb[:, :, 1]).astype(np.float32)
 
 
-def _mask(args: dict[str, Any], parent: Parent) -> pipeline.Report:
+def _mask(args: dict[str, Any], parent: Parent) -> Report:
     def on_progress(progress: pipeline.Progress) -> None:
         parent.progress(progress.frames_done, progress.frames_total, progress.stage)
 

@@ -29,6 +29,7 @@ from tests.support import synth
 
 from benchmarks.quality.promises import bright_is_foreground
 from foremask.errors import Failed, ForemaskError
+from foremask.facts import Report
 from foremask.masking import pipeline
 from foremask.options import Limits, MaskOptions
 from foremask.service.sandbox import operations
@@ -47,7 +48,7 @@ KEPT = ROOT / "scratch" / "hostile.jsonl"
 LIMITS = asdict(Limits())
 
 
-def _mask(args: dict[str, Any], parent: Parent) -> pipeline.Report:
+def _mask(args: dict[str, Any], parent: Parent) -> Report:
     return pipeline.mask_video(
         Path(args["source"]),
         Path(args["target"]),

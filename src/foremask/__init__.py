@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from foremask.errors import ForemaskError
+    from foremask.facts import Clip, Report
     from foremask.masking.contact_sheet import contact_sheet
-    from foremask.masking.pipeline import Progress, Report, mask_video
-    from foremask.media.probe import Clip, probe
+    from foremask.masking.pipeline import Progress, mask_video
+    from foremask.media.probe import probe
     from foremask.media.verify import verify
     from foremask.options import Device, Limits, MaskOptions, Preset, Quality
 
@@ -36,7 +37,7 @@ __all__ = [
 __version__ = version("foremask")
 
 _HOMES = {
-    "Clip": "media.probe",
+    "Clip": "facts",
     "Device": "options",
     "ForemaskError": "errors",
     "Limits": "options",
@@ -44,7 +45,7 @@ _HOMES = {
     "Preset": "options",
     "Progress": "masking.pipeline",
     "Quality": "options",
-    "Report": "masking.pipeline",
+    "Report": "facts",
     "contact_sheet": "masking.contact_sheet",
     "mask_video": "masking.pipeline",
     "probe": "media.probe",

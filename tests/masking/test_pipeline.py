@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from foremask import errors
-from foremask.masking.pipeline import Progress, Report, mask_video
+from foremask.facts import Report
+from foremask.masking.pipeline import Progress, mask_video
 from foremask.media.probe import probe
 from foremask.media.verify import verify
 from foremask.options import Limits, MaskOptions, Preset, Quality

@@ -12,7 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from foremask.errors import PresetUnsuitable
-from foremask.masking.pipeline import Report, mask_video
+from foremask.facts import Report
+from foremask.masking.pipeline import mask_video
 from foremask.media.probe import probe
 from foremask.media.verify import verify
 from foremask.options import MaskOptions, Preset

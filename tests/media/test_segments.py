@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from foremask.facts import Span
 from foremask.masking.pipeline import mask_video
-from foremask.media.segments import Span, cut, join, plan
+from foremask.media.segments import cut, join, plan
 from foremask.media.verify import verify
 from foremask.options import MaskOptions, Preset
 from foremask.types import Alpha, Image

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from foremask.errors import OutputFailed
+from foremask.facts import Span
 from foremask.masking.pipeline import mask_video
-from foremask.media.segments import Span, cut
+from foremask.media.segments import cut
 from foremask.options import MaskOptions, Preset
 from tests.support import synth
 from tests.support.synth import Spec, Tone

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from foremask.errors import Internal, PresetUnsuitable
-from foremask.media.mask_file import Written
+from foremask.facts import Written
 from foremask.media.presets import check_preset
 from foremask.media.probe import describe
 from foremask.media.reader import VideoReader

@@ -13,13 +13,12 @@ from typing import Final, Protocol
 import numpy as np
 
 from foremask.errors import Internal
+from foremask.facts import Clip, Report, Span
 from foremask.masking.outputs import check_output, written_whole
-from foremask.media.audio import SoundTrack
 from foremask.media.frames import Frame
 from foremask.media.presets import HUGE_PIXELS, check_preset
-from foremask.media.probe import Clip, check_length, probe
+from foremask.media.probe import check_length, frame_bytes, probe
 from foremask.media.reader import VideoReader
-from foremask.media.segments import Span
 from foremask.media.writer import MaskWriter
 from foremask.options import Limits, MaskOptions, Quality
 from foremask.types import Alpha, Image, Levels, Rgb
@@ -74,32 +73,6 @@ class Progress:
     frames_done: int
     frames_total: int | None
     stage: str = "masking"
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a masking did, in plain values.
-
-    ``stage_cpu_s`` has the processor time of each stage's own thread; decoders and encoders have
-    more threads, whose time is not in it. ``flicker`` is the mean change of the masks from frame to
-    frame. ``strip`` has of each frame its time in seconds, its coverage, and its change since the
-    one before.
-    """
-
-    frames_in: int
-    frames_out: int
-    duration_s: float
-    fps: float
-    duration_drift_ms: float
-    audio: tuple[SoundTrack, ...]
-    warnings: tuple[str, ...]
-    coverage: float
-    flicker: float
-    strip: tuple[tuple[float, float, float], ...]
-    runtime: str
-    stage_cpu_s: dict[str, float]
-    sha256: str
-    bytes: int
 
 
 OnFrame = Callable[[Progress], None]
@@ -222,14 +195,14 @@ def _mask_clip(
 
 def _frames_can_wait(clip: Clip, quality: Quality) -> bool:
     """Whether decoded frames may stay until their masks come, a window later; else they are decoded twice."""
-    return TIERS[quality].keeps_frames and LAG_FRAMES * clip.frame_bytes <= _WINDOW_BYTES
+    return TIERS[quality].keeps_frames and LAG_FRAMES * frame_bytes(clip) <= _WINDOW_BYTES
 
 
 def _ahead_frames(clip: Clip, quality: Quality) -> int | None:
     """How many decoded frames may wait for what comes after them; None where the quality does not look behind."""
     if not TIERS[quality].uses_backdrop:
         return None
-    return min(BACKDROP_REACH_FRAMES, _AHEAD_BYTES // clip.frame_bytes)
+    return min(BACKDROP_REACH_FRAMES, _AHEAD_BYTES // frame_bytes(clip))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Carries the sound of a clip into its mask: packet by packet where the container can, else transcoded."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -14,6 +14,7 @@ from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.stream import Discard
 
+from foremask.facts import SoundTrack
 from foremask.media.demux import Window, open_container, recognise
 from foremask.media.probe import fraction
 from foremask.media.write_errors import writing
@@ -108,17 +109,6 @@ _AAC_RATES_HZ: Final = (
     11025,
     8000,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class SoundTrack:
-    """What became of one sound track: ``kept``, ``transcoded`` or ``dropped``, and why."""
-
-    codec: str
-    written_as: str | None
-    action: str
-    why: str
-    language: str | None
 
 
 _MATROSKA_TICK_S: Final = Fraction(1, 1000)

@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,29 +10,13 @@ import av
 from av.video.stream import VideoStream
 
 from foremask.errors import CorruptVideo, Internal
+from foremask.facts import Clip, SoundTrack, Written
 from foremask.media import ebml
-from foremask.media.audio import AnyPacket, Sound, SoundTrack
+from foremask.media.audio import AnyPacket, Sound
 from foremask.media.frames import Orientation
 from foremask.media.presets import RECIPES, Recipe, check_late
-from foremask.media.probe import Clip
 from foremask.media.write_errors import writing
 from foremask.options import Preset
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What was written, in plain values.
-
-    ``duration_drift_ms`` is how much later than that of the source the last frame ends.
-    """
-
-    frames_out: int
-    duration_s: float
-    duration_drift_ms: float
-    audio: tuple[SoundTrack, ...]
-    sound_warnings: tuple[str, ...]
-    sha256: str
-    bytes: int
 
 
 class MaskFile:
@@ -58,8 +41,8 @@ class MaskFile:
         self.turn = Orientation()
         self.matrix = clip.matrix
         if not self.recipe.keeps_matrix and not part:
-            self.turn, self.matrix = clip.orientation, None
-            if clip.orientation.transposed:
+            self.turn, self.matrix = Orientation.from_matrix(clip.matrix), None
+            if self.turn.transposed:
                 self.size, self.aspect = self.size[::-1], 1 / self.aspect
         self.is_part = part
         muxer = part_muxer(self.recipe) if part else self.recipe.muxer

@@ -5,8 +5,8 @@ from fractions import Fraction
 from typing import Final
 
 from foremask.errors import PresetUnsuitable
+from foremask.facts import Clip
 from foremask.machine.memory import available_memory
-from foremask.media.probe import Clip
 from foremask.options import Preset
 
 HUGE_PIXELS: Final = 33_000_000

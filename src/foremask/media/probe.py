@@ -1,7 +1,7 @@
 """Says what a clip is, from its header alone, and whether it can be masked."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +23,7 @@ from foremask.errors import (
     ResolutionTooLarge,
     TooManyFrames,
 )
+from foremask.facts import AudioTrack, Clip
 from foremask.media import ebml
 from foremask.media.demux import (
     ACCEPTED,
@@ -42,77 +43,6 @@ NTSC: Final = 1.001  # 1800 frames at 30000/1001 a second are called a minute, a
 ROUNDING_S: Final = 0.002  # a header counts in milliseconds
 _MAX_FPS: Final = 1000
 _TAGGED_DURATION: Final = re.compile(r"(\d+):(\d\d):(\d\d\.\d+)\0?")
-
-
-@dataclass(frozen=True, slots=True)
-class AudioTrack:
-    """One sound track, as the header declares it."""
-
-    codec: str
-    channels: int
-    sample_rate_hz: int
-    language: str | None
-    title: str | None
-    start_s: float
-    duration_s: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Clip:
-    """What a clip is. Plain values, so that it crosses process borders.
-
-    ``width`` and ``height`` are those of the coded picture; ``rotation`` degrees clockwise (after
-    mirroring in x, where ``mirrored``) make it stand upright. ``frames`` and ``duration_s`` are
-    what the header declares, None where it is silent.
-    """
-
-    container: str
-    codec: str
-    pixel_format: str | None
-    width: int
-    height: int
-    rotation: int
-    mirrored: bool
-    matrix: tuple[int, ...] | None
-    sample_aspect_ratio: tuple[int, int]
-    fps: float
-    vfr: bool
-    frames: int | None
-    start_s: float
-    duration_s: float | None
-    time_base: tuple[int, int]
-    hdr: str | None
-    full_range: bool
-    interlaced: bool
-    alpha: bool
-    audio: tuple[AudioTrack, ...]
-    size_bytes: int
-    warnings: tuple[str, ...]
-
-    @property
-    def expected_frames(self) -> int | None:
-        """The declared number of frames, or else a guess from duration and rate."""
-        if self.frames is not None or self.duration_s is None or not self.fps:
-            return self.frames
-        return max(1, round(self.duration_s * self.fps))
-
-    @property
-    def orientation(self) -> Orientation:
-        """How the coded picture is turned to stand upright."""
-        return Orientation.from_matrix(self.matrix)
-
-    @property
-    def frame_bytes(self) -> int:
-        """Of one decoded frame; where the pixel format is not known, of the largest."""
-        if self.pixel_format is None:
-            return 8 * self.pixels
-        layout = av.VideoFormat(self.pixel_format, self.width, self.height)
-        return self.pixels * layout.padded_bits_per_pixel // 8
-
-    @property
-    def pixels(self) -> int:
-        """Of one frame."""
-        return self.width * self.height
 
 
 def probe(source: Path | Source, limits: Limits = UNLIMITED) -> Clip:
@@ -171,6 +101,14 @@ def _with_tail_duration(clip: Clip, window: Window) -> Clip:
         return clip
     frame_s = 1 / clip.fps if clip.fps else 0.0
     return replace(clip, duration_s=ticks / 1000 + frame_s - clip.start_s)
+
+
+def frame_bytes(clip: Clip) -> int:
+    """Of one decoded frame; where the pixel format is not known, of the largest."""
+    if clip.pixel_format is None:
+        return 8 * clip.pixels
+    layout = av.VideoFormat(clip.pixel_format, clip.width, clip.height)
+    return clip.pixels * layout.padded_bits_per_pixel // 8
 
 
 def refuse(clip: Clip, limits: Limits) -> None:

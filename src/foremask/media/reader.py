@@ -10,10 +10,11 @@ import av
 from av.codec.context import ThreadType
 
 from foremask.errors import CorruptVideo, NoFrames
+from foremask.facts import Clip
 from foremask.media.demux import Container, Window, open_container, recognise, video_stream
-from foremask.media.frames import Frame
+from foremask.media.frames import Frame, Orientation
 from foremask.media.presets import HUGE_PIXELS
-from foremask.media.probe import Clip, clip_of, tagged_end_s
+from foremask.media.probe import clip_of, tagged_end_s
 from foremask.media.truncation import is_cut_off
 
 
@@ -35,7 +36,7 @@ class VideoReader:
         except BaseException:
             self._opened.close()
             raise
-        self.orientation = self.clip.orientation
+        self.orientation = Orientation.from_matrix(self.clip.matrix)
         self.time_base = Fraction(*self.clip.time_base)
         self.warnings: list[str] = []
         self.end_pts: int | None = None

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from foremask.media.mask_file import Written
+from foremask.facts import Written
 from foremask.media.presets import check_preset
 from foremask.media.reader import VideoReader
 from foremask.media.writer import MaskWriter

@@ -2,7 +2,6 @@
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Final
@@ -10,10 +9,11 @@ from typing import Final
 import av
 
 from foremask.errors import CorruptVideo
+from foremask.facts import Clip, Span, Written
 from foremask.media.demux import Container, Window, open_container, recognise, video_stream
-from foremask.media.frames import Frame
-from foremask.media.mask_file import MaskFile, Written, movie_timescale
-from foremask.media.probe import Clip, describe
+from foremask.media.frames import Frame, Orientation
+from foremask.media.mask_file import MaskFile, movie_timescale
+from foremask.media.probe import describe
 from foremask.media.reader import VideoReader
 from foremask.media.write_errors import writing
 from foremask.media.writer import MaskWriter
@@ -21,26 +21,6 @@ from foremask.options import Preset
 
 _CUTTABLE: Final = (Container.MP4, Container.MOV, Container.WEBM)
 _MUXERS: Final = {"mjpeg": "mov"}  # all else goes into mp4; both keep every pts
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """The frames from ``first_pts`` up to but without ``end_pts``, in the source's time base.
-
-    ``end_pts`` None is the end of the clip.
-    """
-
-    first_pts: int
-    end_pts: int | None
-
-    def holds(self, pts: int) -> bool:
-        """Whether a frame at ``pts`` belongs to it."""
-        return self.is_near(pts, 0)
-
-    def is_near(self, pts: int, roll_pts: int) -> bool:
-        """Whether a frame at ``pts`` belongs to it, or is not more than ``roll_pts`` sooner or later."""
-        begun = pts >= self.first_pts - roll_pts
-        return begun and (self.end_pts is None or pts < self.end_pts + roll_pts)
 
 
 def plan(path: Path, target_s: float) -> list[Span]:
@@ -129,6 +109,7 @@ def join(parts: Sequence[Path], source: Path, target: Path, preset: Preset) -> W
 def _join_gif(parts: Sequence[Path], target: Path, clip: Clip, end_pts: int | None) -> Written:
     """FFmpeg's gif muxer mistimes the first packet of an encoder that was started again."""
     time_base, index = Fraction(*clip.time_base), 0
+    orientation = Orientation.from_matrix(clip.matrix)
     with MaskWriter(target, Preset.GIF, clip, None) as writer:
         for part in parts:
             with av.open(f"file:{part}", "r", format="nut") as opened:
@@ -136,7 +117,7 @@ def _join_gif(parts: Sequence[Path], target: Path, clip: Clip, end_pts: int | No
                     base = decoded.time_base
                     moment = (decoded.pts or 0) * Fraction(base.numerator, base.denominator)
                     pts = round(moment / time_base)
-                    frame = Frame(decoded, index, pts, None, time_base, clip.orientation)
+                    frame = Frame(decoded, index, pts, None, time_base, orientation)
                     writer.write(frame.luma(), frame)
                     index += 1
         return writer.finish(end_pts, time_base)

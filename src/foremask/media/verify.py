@@ -12,10 +12,11 @@ import numpy as np
 from av.audio.stream import AudioStream
 
 from foremask.errors import PromiseBroken
+from foremask.facts import Clip
 from foremask.media.audio import BIBLIOGRAPHIC, HOLD_NO_EMPTY_TRACK, AnyPacket
 from foremask.media.demux import Window, open_container, recognise
-from foremask.media.frames import is_full, plane_of
-from foremask.media.probe import Clip, fraction
+from foremask.media.frames import Orientation, is_full, plane_of
+from foremask.media.probe import fraction
 from foremask.media.reader import VideoReader
 
 _TOLERANCE_S: Final = {"mp4": 0, "mov": 0, "webm": 0.001, "mkv": 0.001, "gif": 0.01}
@@ -73,7 +74,7 @@ def _container(found: Clip) -> PromiseKept:
 
 def _picture(wanted: Clip, found: Clip) -> Iterator[PromiseKept]:
     size, aspect = (wanted.width, wanted.height), Fraction(*wanted.sample_aspect_ratio)
-    orientation = wanted.orientation
+    orientation = Orientation.from_matrix(wanted.matrix)
     turn = orientation.rotation, orientation.mirrored
     if found.container == "gif":
         if orientation.transposed:

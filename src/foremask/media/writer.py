@@ -12,11 +12,11 @@ from av.bitstream import BitStreamFilterContext
 from av.codec.context import Flags
 
 from foremask.errors import Internal
+from foremask.facts import Clip, Written
 from foremask.media import presets
 from foremask.media.audio import AnyPacket
 from foremask.media.frames import BT709, FULL_RANGE, LIMITED_RANGE, Frame, plane_of
-from foremask.media.mask_file import MaskFile, Written
-from foremask.media.probe import Clip
+from foremask.media.mask_file import MaskFile
 from foremask.options import Preset
 from foremask.types import Levels
 

@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import msgspec
 
+from foremask.facts import Clip, Span
 from foremask.media import segments
 from foremask.media.presets import check_preset
-from foremask.media.probe import Clip, probe
+from foremask.media.probe import probe
 from foremask.media.recode import recode
-from foremask.media.segments import Span
 from foremask.options import Device, Limits, MaskOptions, Preset
 from foremask.service.sandbox.child import Operation, Parent
 from foremask.service.sandbox.remote_file import RemoteFile
