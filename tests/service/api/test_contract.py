@@ -9,8 +9,8 @@ from litestar.di import Provide
 
 from foremask.errors import BY_REASON
 from foremask.options import Preset
-from foremask.service.api.application import HANDLERS
 from foremask.service.api.openapi import build
+from foremask.service.api.routes import HANDLERS
 from tests.service.api.conftest import Running
 from tests.service.api.patient import http
 
@@ -21,13 +21,13 @@ def test_every_route_is_described() -> None:
     """Neither a route without a description nor the other way round."""
     app = Litestar(HANDLERS, openapi_config=None, dependencies={"service": Provide(_none)})
     routes = {
-        (each.path_format.replace("{job}", "{request_id}"), method.lower())
+        (each.path_format, method.lower())
         for each in app.routes
         for method in getattr(each, "methods", ())
         if each.path_format not in PAGES and method != "OPTIONS"
     }
     assert routes == {
-        (path, method) for path, methods in build()["paths"].items() for method in methods
+        (path, method) for path, methods in build(HANDLERS)["paths"].items() for method in methods
     }
 
 
@@ -37,7 +37,7 @@ async def _none() -> None:
 
 def test_the_document_knows_presets_and_reasons() -> None:
     """The nine presets, and each reason that HTTP can give, under its own status."""
-    document: dict[str, Any] = build()
+    document: dict[str, Any] = build(HANDLERS)
     assert document["openapi"] == "3.1.0"
     assert set(document["components"]["schemas"]["Preset"]["enum"]) == set(Preset)
     reported: dict[str, int] = {}
@@ -74,4 +74,4 @@ def test_a_machine_that_tries_everything_finds_nothing(service: Running) -> None
 @pytest.mark.postgres
 def test_the_document_is_served(service: Running) -> None:
     """As it was built, without a token."""
-    assert http.get(f"{service.url}/openapi.json").json() == build()
+    assert http.get(f"{service.url}/openapi.json").json() == build(HANDLERS)

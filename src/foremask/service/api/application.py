@@ -14,21 +14,13 @@ from foremask.errors import SettingsInvalid
 from foremask.machine import process_setup
 from foremask.machine.memory import share_of_memory
 from foremask.options import Limits
-from foremask.service.api import (
-    downloads,
-    health,
-    job_routes,
-    openapi,
-    pages,
-    playground_routes,
-    problems,
-    uploads,
-)
+from foremask.service.api import problems, uploads
 from foremask.service.api.connection import Gate, GatedConfig
 from foremask.service.api.middleware import RequestMiddleware
 from foremask.service.api.probing import PROBES_AT_ONCE, GuardedProber, Prober
 from foremask.service.api.read_limit import Throttle
 from foremask.service.api.request_context import Service
+from foremask.service.api.routes import HANDLERS
 from foremask.service.fetch import Outbound
 from foremask.service.jobs.database import Database, open_database
 from foremask.service.jobs.process_totals import CountReporter, keep_reporting
@@ -44,27 +36,6 @@ OWN_FILES = 256  # database, origins, store, children, the program itself
 STOP_S = 10  # a probe may take eight
 DATABASE_CONNECTIONS = 16
 DATABASE_CALL_S = 4.0  # callers are answered within 5 s, also when the server has stopped
-
-HANDLERS = (
-    job_routes.submit,
-    job_routes.probe,
-    job_routes.status,
-    uploads.start_upload,
-    uploads.receive_upload,
-    downloads.download,
-    health.healthz,
-    health.readyz,
-    health.metrics_page,
-    openapi.document,
-    playground_routes.strip,
-    playground_routes.convert,
-    playground_routes.mask,
-    playground_routes.deliveries,
-    playground_routes.receive,
-    playground_routes.clip,
-    pages.named,
-    pages.static,
-)
 
 
 def create_app(

@@ -48,7 +48,7 @@ async def find_keyed(request: ApiRequest, database: Database, key: str) -> Keyed
     return keyed
 
 
-def request_id(request: ApiRequest) -> str:
+def id_of(request: ApiRequest) -> str:
     """The id that this request goes by, in its answer and in the log."""
     ours: str = request.scope[REQUEST_ID]  # type: ignore[literal-required]
     return ours

@@ -11,7 +11,7 @@ from litestar.response.base import ASGIResponse
 
 from foremask.errors import Internal, RequestUnknown, UrlUnreachable
 from foremask.service.api import parsing
-from foremask.service.api.auth import charge, find_keyed, read_token, request_id
+from foremask.service.api.auth import charge, find_keyed, id_of, read_token
 from foremask.service.api.probing import BUDGET_S, locate
 from foremask.service.api.problems import rate_headers
 from foremask.service.api.request_context import (
@@ -47,7 +47,7 @@ SUBMIT_PATHS = (
 async def submit(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
     """Start a job, or say exactly why not."""
     hold_until = time.monotonic() + HOLD_S
-    with first_span(request_id(request), "POST foreground_mask") as job_trace:
+    with first_span(id_of(request), "POST foreground_mask") as job_trace:
         made, sync = await _accepted(request, service, job_trace)
     if sync and (record := await _ended(request, service, made, hold_until)):
         body = wire_format.status_json(record, service.objects.link)
@@ -83,7 +83,7 @@ async def _accepted(request: ApiRequest, service: Service, job_trace: Span) -> t
         admitted = await admission.admit(
             service.database,
             NewJob(
-                request_id=request_id(request),
+                request_id=id_of(request),
                 token_id=call.grant.token_id,
                 video_url=source.url,
                 source_key=source.key,
@@ -97,9 +97,7 @@ async def _accepted(request: ApiRequest, service: Service, job_trace: Span) -> t
             storage_limit=service.storage_limit,
         )
     made_id = admitted.request_id
-    job_trace.note(
-        preset=asked.preset.value, job=made_id if made_id != request_id(request) else None
-    )
+    job_trace.note(preset=asked.preset.value, job=made_id if made_id != id_of(request) else None)
     return made_id, asked.sync
 
 
@@ -119,17 +117,17 @@ async def probe(request: ApiRequest, service: ServiceDependency) -> ASGIResponse
             limit=BUDGET_S,
         )
     return json_answer(
-        {"request_id": request_id(request), "result": clip}, 200, rate_headers(request.scope)
+        {"request_id": id_of(request), "result": clip}, 200, rate_headers(request.scope)
     )
 
 
 @route(
-    "/v2/status/{job:str}",
+    "/v2/status/{request_id:str}",
     http_method=[HttpMethod.GET, HttpMethod.HEAD, HttpMethod.DELETE],
     status_code=200,
 )
 async def status(
-    request: ApiRequest, service: ServiceDependency, job: FromPath[str]
+    request: ApiRequest, service: ServiceDependency, request_id: FromPath[str]
 ) -> ASGIResponse:
     """Where a job is, also one that failed; or cancel it, which changes nothing for one that has ended.
 
@@ -137,14 +135,16 @@ async def status(
     """
     token = read_token(request)
     service.reads.take(token)
-    await check_id(service, token, job)
+    await check_id(service, token, request_id)
     act = records.cancel if request.method == HttpMethod.DELETE else records.read
     try:
-        record = await act(service.database, token, job)
+        record = await act(service.database, token, request_id)
     except (ValueError, KeyError, TypeError):  # the row is there and makes no sense
-        log.exception("job.unreadable", job=job)
-        error = Internal(f"The record of this job cannot be read; report request {job}.")
-        return json_answer({"request_id": job, "status": "UNKNOWN", "error": error_facts(error)})
+        log.exception("job.unreadable", job=request_id)
+        error = Internal(f"The record of this job cannot be read; report request {request_id}.")
+        return json_answer(
+            {"request_id": request_id, "status": "UNKNOWN", "error": error_facts(error)}
+        )
     return json_answer(wire_format.status_json(record, service.objects.link))
 
 

@@ -14,7 +14,7 @@ from litestar.types import ASGIApp
 from foremask.errors import BodyTooLarge, FileTooLarge, ObjectLost, RequestUnknown, UrlUnreachable
 from foremask.options import REENCODE_ONLY, Preset
 from foremask.service.api import parsing
-from foremask.service.api.auth import charge, read_token, request_id
+from foremask.service.api.auth import charge, id_of, read_token
 from foremask.service.api.job_routes import check_id
 from foremask.service.api.probing import locate
 from foremask.service.api.problems import rate_headers
@@ -41,32 +41,32 @@ LINK_S = 86_400
 MAX_STRIP_BYTES = 4 << 20
 
 
-@readable("/v2/status/{job:str}/strip")
+@readable("/v2/status/{request_id:str}/strip")
 async def strip(
-    request: ApiRequest, service: ServiceDependency, job: FromPath[str]
+    request: ApiRequest, service: ServiceDependency, request_id: FromPath[str]
 ) -> ASGIResponse:
     """Of each frame of a mask its time, its coverage, and its change since the frame before."""
-    record = await _completed(request, service, job)
+    record = await _completed(request, service, request_id)
     try:
         rows = await service.objects.read(strip_key(record.result_key or ""), 0, MAX_STRIP_BYTES)
     except ObjectLost:
         raise RequestUnknown("This mask has no strip.", param="request_id") from None
-    return json_answer({"request_id": job, "result": {"frames": msgspec.Raw(rows)}})
+    return json_answer({"request_id": request_id, "result": {"frames": msgspec.Raw(rows)}})
 
 
-@post("/v2/status/{job:str}/convert", status_code=202)
+@post("/v2/status/{request_id:str}/convert", status_code=202)
 async def convert(
-    request: ApiRequest, service: ServiceDependency, job: FromPath[str]
+    request: ApiRequest, service: ServiceDependency, request_id: FromPath[str]
 ) -> ASGIResponse:
     """Start a job that encodes a mask in another preset: from the stored mask, without the network."""
-    with first_span(request_id(request), "POST convert") as span:
+    with first_span(id_of(request), "POST convert") as span:
         call = await charge(request, service.database)
         preset = parsing.parse_preset(await parsing.read_object(request))
-        record = await _completed(request, service, job)
+        record = await _completed(request, service, request_id)
         admitted = await admission.admit(
             service.database,
             NewJob(
-                request_id=request_id(request),
+                request_id=id_of(request),
                 token_id=call.grant.token_id,
                 source_key=record.result_key,
                 preset=preset,
@@ -83,12 +83,14 @@ async def convert(
     )
 
 
-@readable("/v2/playground/masks/{job:str}")
-async def mask(request: ApiRequest, service: ServiceDependency, job: FromPath[str]) -> ASGIResponse:
+@readable("/v2/playground/masks/{request_id:str}")
+async def mask(
+    request: ApiRequest, service: ServiceDependency, request_id: FromPath[str]
+) -> ASGIResponse:
     """A link to a mask that this very API serves, wherever the mask is stored: what the page may read."""
-    record = await _completed(request, service, job)
+    record = await _completed(request, service, request_id)
     link = service.objects.own_link(record.result_key or "", LINK_S)
-    return json_answer({"request_id": job, "result": {"url": link}})
+    return json_answer({"request_id": request_id, "result": {"url": link}})
 
 
 @readable(RECEIVER_PATH)
@@ -111,15 +113,13 @@ async def deliveries(request: ApiRequest, service: ServiceDependency) -> ASGIRes
         for each in kept
     ]
     return json_answer(
-        {"request_id": request_id(request), "result": {"url": url, "deliveries": callbacks}}
+        {"request_id": id_of(request), "result": {"url": url, "deliveries": callbacks}}
     )
 
 
-@post(RECEIVER_PATH + "/{token:str}", status_code=200)
-async def receive(
-    request: ApiRequest, service: ServiceDependency, token: FromPath[str]
-) -> ASGIResponse:
-    """Take a callback, answered 204; the signature is the permission: only our own words are ever kept."""
+@post(RECEIVER_PATH + "/{token:str}", status_code=204)
+async def receive(request: ApiRequest, service: ServiceDependency, token: FromPath[str]) -> None:
+    """Keep a callback that this service has signed; the signature is the permission."""
     body = bytearray()
     async for chunk in request.stream():
         body += chunk
@@ -130,7 +130,6 @@ async def receive(
     names = ("bria-webhook-id", "bria-webhook-timestamp", "bria-webhook-signature")
     job, stamp, signature = (request.headers.get(name, "") for name in names)
     await webhook_inbox.keep(service.database, token, job, stamp, signature, bytes(body))
-    return ASGIResponse(status_code=204)
 
 
 @post("/v2/playground/clip", status_code=200)

@@ -22,7 +22,7 @@ from foremask.errors import (
 )
 from foremask.options import MEDIA_TYPES
 from foremask.service.api import parsing
-from foremask.service.api.auth import charge, request_id
+from foremask.service.api.auth import charge, id_of
 from foremask.service.api.problems import rate_headers
 from foremask.service.api.request_context import ApiRequest, Service, ServiceDependency, json_answer
 from foremask.service.jobs import stored
@@ -51,7 +51,7 @@ async def start_upload(request: ApiRequest, service: ServiceDependency) -> ASGIR
     service.objects.check_free(0, service.settings.free_reserve)
     kind = parsing.parse_media_type(await parsing.read_object(request, may_be_empty=True))
     suffixes = [suffix for suffix, known in MEDIA_TYPES.items() if known == kind]
-    own = request_id(request)
+    own = id_of(request)
     upload = Upload(
         key=f"uploads/{own}/{own}{suffixes[0] if suffixes else ''}",
         max_bytes=service.limits.max_bytes,
@@ -67,9 +67,9 @@ async def start_upload(request: ApiRequest, service: ServiceDependency) -> ASGIR
     return json_answer({"request_id": own, "result": result}, 200, rate_headers(request.scope))
 
 
-@post(FORM_PATH, status_code=200)
-async def receive_upload(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
-    """Store the file of a signed form; answers 204 and nothing else."""
+@post(FORM_PATH, status_code=204)
+async def receive_upload(request: ApiRequest, service: ServiceDependency) -> None:
+    """Store the file of a signed form."""
     fields, content = await _open_form(request)
     upload = service.objects.check_form(fields)
     declared = fields.get("Content-Type", upload.media_type).lower()
@@ -87,8 +87,8 @@ async def receive_upload(request: ApiRequest, service: ServiceDependency) -> ASG
         await service.objects.head(upload.key)
     except ObjectLost:
         await _store(service, upload, content, int(size) if size.isdecimal() else 0)
-        return ASGIResponse(status_code=204)
-    raise LinkInvalid("This form has been used; ask for another to upload again.")
+    else:
+        raise LinkInvalid("This form has been used; ask for another to upload again.")
 
 
 async def _store(

@@ -1,0 +1,322 @@
+"""What the OpenAPI document says of each operation, by method and handler."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from foremask import errors
+from foremask.errors import ForemaskError
+from foremask.service.api.job_routes import SUBMIT_PATHS
+from foremask.service.api.response_docs import (
+    RATE_HEADERS,
+    Json,
+    any_json,
+    integer_headers,
+    json_body,
+    json_response,
+    text,
+)
+
+type Reasons = tuple[type[ForemaskError], ...]
+
+TOKEN: Reasons = (errors.TokenMissing, errors.TokenInvalid)
+CHARGED: Reasons = (*TOKEN, errors.QuotaExhausted, errors.RateLimited)
+BODY: Reasons = (errors.BodyTooLarge, errors.ContentTypeWrong, errors.BadJson)
+ALWAYS: Reasons = (
+    errors.Internal,
+    errors.ServiceUnavailable,
+    errors.Overloaded,
+    errors.StorageFull,
+)
+SUBMISSION: Reasons = (
+    errors.VideoMissing,
+    errors.VideoInvalid,
+    errors.PresetUnknown,
+    errors.FieldInvalid,
+    errors.WebhookInvalid,
+    *errors.UrlRefused.__subclasses__(),
+    *errors.ClipRefused.__subclasses__(),
+)
+ADMISSION: Reasons = (
+    errors.IdempotencyMismatch,
+    errors.TooManyJobs,
+    errors.QueueFull,
+    errors.StorageQuota,
+)
+READ: Reasons = (*TOKEN, errors.RequestUnknown, errors.RateLimited, *ALWAYS)
+
+PAGES = frozenset({"/", "/static/{name:path}"})
+"""Routes that are for people: no operations."""
+
+ALIASES = {
+    path: "submit_by_" + path.strip("/").removeprefix("v2/video/").partition("/")[0]
+    for path in SUBMIT_PATHS[1:]
+}
+"""Operation ids of one call under its other paths."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """What a reader should know of one operation besides its path, method and status.
+
+    ``answer`` is the one under the route's own status; ``refused`` are the errors that it can give.
+    """
+
+    operation_id: str
+    tag: str
+    summary: str
+    answer: Json
+    other_answers: Mapping[int, Json] = field(default_factory=dict)
+    refused: Reasons = ()
+    description: str = ""
+    parameters: tuple[Json, ...] = ()
+    body: Json | None = None
+    needs_token: bool = True
+
+
+def _in_path(name: str, description: str | None = None) -> Json:
+    schema = {"type": "string", "minLength": 1}
+    prose = {"description": description} if description else {}
+    return {"name": name, "in": "path", "required": True, "schema": schema, **prose}
+
+
+def _in_header(name: str) -> Json:
+    return {"name": name, "in": "header", "schema": {"type": "string"}}
+
+
+def _in_query(name: str) -> Json:
+    return {"name": name, "in": "query", "required": True, "schema": {"type": "string"}}
+
+
+_REQUEST_ID = _in_path("request_id")
+_IDEMPOTENCY_KEY: Json = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "Makes the request safe to send again: same key and body, same job.",
+    "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
+}
+_FORM_FIELDS = {name: {"type": "string"} for name in ("key", "expires", "max_bytes", "media_type")}
+_FORM: Json = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": [*_FORM_FIELDS, "signature", "file"],
+                "properties": {
+                    **_FORM_FIELDS,
+                    "signature": {"type": "string"},
+                    "Content-Type": {"type": "string"},
+                    "file": {"type": "string", "contentMediaType": "video/*"},
+                },
+            }
+        }
+    },
+}
+_FILE: Json = {"content": {"video/*": {}, "image/gif": {}, "application/octet-stream": {}}}
+
+OPERATIONS: dict[tuple[str, str], Operation] = {
+    ("POST", "submit"): Operation(
+        operation_id="submit",
+        tag="jobs",
+        summary="Start a job",
+        description="The clip is looked at for up to 8 s before the answer: what is wrong with it is "
+        "the answer. A slower origin gets 202, and the same error later as the job's status.",
+        parameters=(_IDEMPOTENCY_KEY,),
+        body=json_body("JobRequest"),
+        answer=json_response("The job exists.", "Accepted", RATE_HEADERS),
+        other_answers={
+            200: json_response("With sync, the job has ended.", "JobStatus", RATE_HEADERS)
+        },
+        refused=(*CHARGED, *BODY, *SUBMISSION, *ADMISSION, *ALWAYS),
+    ),
+    ("GET", "status"): Operation(
+        operation_id="read_status",
+        tag="jobs",
+        summary="Where a job is",
+        parameters=(_REQUEST_ID,),
+        answer=json_response("Every known job, failed ones too.", "JobStatus"),
+        refused=READ,
+    ),
+    ("DELETE", "status"): Operation(
+        operation_id="cancel",
+        tag="jobs",
+        summary="Cancel a job",
+        description="It then reads as status ERROR, code 410, reason cancelled; one that has ended "
+        "stays as it is.",
+        parameters=(_REQUEST_ID,),
+        answer=json_response("What the job is now.", "JobStatus"),
+        refused=READ,
+    ),
+    ("GET", "strip"): Operation(
+        operation_id="read_strip",
+        tag="jobs",
+        summary="Coverage and change, frame by frame",
+        description="For each frame of a completed job: its time in seconds, how much of it is "
+        "foreground, and how much the mask changed since the frame before, both from 0 to 1.",
+        parameters=(_REQUEST_ID,),
+        answer=json_response("The strip.", "Strip"),
+        refused=READ,
+    ),
+    ("POST", "convert"): Operation(
+        operation_id="convert",
+        tag="jobs",
+        summary="Have a mask in another preset",
+        description="Starts a job that encodes the stored mask again and asks the network nothing: it "
+        "takes seconds. Frames, times and sound are those of the mask that there is.",
+        parameters=(_REQUEST_ID,),
+        body=json_body("ConvertRequest"),
+        answer=json_response("The job exists.", "Accepted", RATE_HEADERS),
+        refused=(
+            *CHARGED,
+            *BODY,
+            errors.PresetUnknown,
+            errors.RequestUnknown,
+            errors.TooManyJobs,
+            errors.QueueFull,
+            *ALWAYS,
+        ),
+    ),
+    ("POST", "probe"): Operation(
+        operation_id="probe",
+        tag="jobs",
+        summary="Ask what a job would be told",
+        description="The same body as a job's; nothing is started.",
+        body=json_body("JobRequest"),
+        answer=json_response("What the clip is.", "Probed", RATE_HEADERS),
+        refused=(*CHARGED, *BODY, *SUBMISSION, *ALWAYS),
+    ),
+    ("POST", "start_upload"): Operation(
+        operation_id="start_upload",
+        tag="uploads",
+        summary="Get a form for an upload",
+        body=json_body("UploadRequest", required=False),
+        answer=json_response("The form.", "UploadStarted", RATE_HEADERS),
+        refused=(*CHARGED, *BODY, errors.FieldInvalid, *ALWAYS),
+    ),
+    ("POST", "receive_upload"): Operation(
+        operation_id="receive_upload",
+        tag="uploads",
+        summary="Upload a file by its form",
+        description="The form's signature is the permission. All fields come before the file.",
+        needs_token=False,
+        body=_FORM,
+        answer={"description": "Stored."},
+        refused=(
+            errors.LinkInvalid,
+            errors.ContentTypeWrong,
+            errors.FormInvalid,
+            errors.FieldInvalid,
+            errors.FileTooLarge,
+            *ALWAYS,
+        ),
+    ),
+    ("GET", "download"): Operation(
+        operation_id="get_file",
+        tag="jobs",
+        summary="Fetch a mask by its signed link",
+        needs_token=False,
+        parameters=(
+            _in_path("key"),
+            _in_query("expires"),
+            _in_query("signature"),
+            *map(_in_header, ("Range", "If-Match", "If-None-Match", "If-Range")),
+        ),
+        answer={"description": "The whole file.", **_FILE},
+        other_answers={
+            206: {"description": "The bytes of the range.", **_FILE},
+            304: {"description": "The caller has it already."},
+        },
+        refused=(
+            errors.LinkInvalid,
+            errors.RequestUnknown,
+            errors.PreconditionFailed,
+            errors.RangeInvalid,
+            *ALWAYS,
+        ),
+    ),
+    ("GET", "mask"): Operation(
+        operation_id="show_mask",
+        tag="playground",
+        summary="A link to a mask at this address",
+        description="Where results lie in a cloud's store, result.video_url leads there; this one "
+        "does not.",
+        parameters=(_REQUEST_ID,),
+        answer=json_response("The link, good for a day.", "MaskLink"),
+        refused=READ,
+    ),
+    ("GET", "deliveries"): Operation(
+        operation_id="read_deliveries",
+        tag="playground",
+        summary="The playground's webhook receiver",
+        description="The URL to send as webhook_url, and the last 20 callbacks of this token that "
+        "came within the hour.",
+        answer=json_response("URL and callbacks.", "ReceiverAnswer"),
+        refused=(*TOKEN, errors.RateLimited, *ALWAYS),
+    ),
+    ("POST", "receive"): Operation(
+        operation_id="receive_callback",
+        tag="playground",
+        summary="Where the service calls itself back",
+        description="Takes only what this service has signed for the token in the last five minutes.",
+        needs_token=False,
+        parameters=(
+            _in_path("token", "The token's id, not the token."),
+            *map(
+                _in_header,
+                ("Bria-Webhook-Id", "Bria-Webhook-Timestamp", "Bria-Webhook-Signature"),
+            ),
+        ),
+        answer={"description": "Kept for an hour."},
+        refused=(errors.LinkInvalid, errors.BodyTooLarge, *ALWAYS),
+    ),
+    ("POST", "clip"): Operation(
+        operation_id="show_clip",
+        tag="playground",
+        summary="The bytes of a clip, for the page to show",
+        description="The clip must be one that a job would accept, of at most 128 MiB.",
+        body=json_body("JobRequest"),
+        answer={
+            "description": "The clip as it is.",
+            "headers": integer_headers(RATE_HEADERS),
+            "content": {"application/octet-stream": {}},
+        },
+        refused=(*CHARGED, *BODY, *SUBMISSION, *ALWAYS),
+    ),
+    ("GET", "healthz"): Operation(
+        operation_id="healthz",
+        tag="operations",
+        summary="Alive?",
+        needs_token=False,
+        answer=json_response("Yes.", "Health"),
+    ),
+    ("GET", "readyz"): Operation(
+        operation_id="readyz",
+        tag="operations",
+        summary="Ready for a job?",
+        needs_token=False,
+        answer=json_response("Yes.", "Readiness"),
+        other_answers={503: json_response("No; the checks say why.", "Readiness")},
+    ),
+    ("GET", "metrics_page"): Operation(
+        operation_id="metrics",
+        tag="operations",
+        summary="Counters for Prometheus",
+        needs_token=False,
+        answer=text("text/plain"),
+        refused=ALWAYS,
+    ),
+    ("GET", "document"): Operation(
+        operation_id="openapi",
+        tag="operations",
+        summary="This document",
+        needs_token=False,
+        answer=any_json("The OpenAPI document."),
+    ),
+    ("GET", "named"): Operation(
+        operation_id="docs",
+        tag="operations",
+        summary="This document for people",
+        needs_token=False,
+        answer=text("text/html"),
+    ),
+}

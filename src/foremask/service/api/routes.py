@@ -1,0 +1,52 @@
+"""The table of the API's routes; one of them serves the document that describes them all."""
+
+from functools import cache
+
+import msgspec
+from litestar.response.base import ASGIResponse
+
+from foremask.service.api import (
+    downloads,
+    health,
+    job_routes,
+    openapi,
+    pages,
+    playground_routes,
+    uploads,
+)
+from foremask.service.api.request_context import readable
+
+
+@readable("/openapi.json")
+async def document() -> ASGIResponse:
+    """The document, for machines; /docs shows it to people."""
+    return ASGIResponse(
+        body=_encoded(), media_type="application/json", headers={"Cache-Control": "no-cache"}
+    )
+
+
+@cache
+def _encoded() -> bytes:
+    return msgspec.json.encode(openapi.build(HANDLERS))
+
+
+HANDLERS = (
+    job_routes.submit,
+    job_routes.probe,
+    job_routes.status,
+    uploads.start_upload,
+    uploads.receive_upload,
+    downloads.download,
+    health.healthz,
+    health.readyz,
+    health.metrics_page,
+    document,
+    playground_routes.strip,
+    playground_routes.convert,
+    playground_routes.mask,
+    playground_routes.deliveries,
+    playground_routes.receive,
+    playground_routes.clip,
+    pages.named,
+    pages.static,
+)
