@@ -82,6 +82,19 @@ class Span:
 
 
 @dataclass(frozen=True, slots=True)
+class SegmentPlan(Span):
+    """A span, and which packets its segment file needs.
+
+    They are those from the keyframe at ``copy_from_pts`` up to but without the keyframe at
+    ``copy_until_pts``. Without the first, the file is the whole clip; without the second, the copy
+    goes on to the end.
+    """
+
+    copy_from_pts: int | None = None
+    copy_until_pts: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SoundTrack:
     """What became of one sound track: ``kept``, ``transcoded`` or ``dropped``, and why."""
 

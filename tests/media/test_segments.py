@@ -128,3 +128,15 @@ def test_a_span_costs_a_masker_little_more_than_its_own_frames(tmp_path: Path) -
 def test_a_span_holds_its_start_and_not_its_end() -> None:
     """Half open, so that a frame belongs to one span."""
     assert [Span(10, 20).holds(pts) for pts in (9, 10, 19, 20)] == [False, True, True, False]
+
+
+def test_a_segment_is_copied_with_a_group_of_pictures_on_either_side(tmp_path: Path) -> None:
+    """From the keyframe before the span up to the one after the span's last group."""
+    spec = Spec(96, 32, pts=synth.even(60, Fraction(30)), keyframe_every=15)
+    source = synth.write(tmp_path / "a.mp4", spec)
+    (_, second, _, last) = plan(source, 0.5)
+    ticks = second.first_pts
+    assert (second.copy_from_pts, second.copy_until_pts) == (0, 3 * ticks)
+    assert (last.copy_from_pts, last.copy_until_pts) == (2 * ticks, None)
+    cut(source, second, tmp_path / "piece")
+    assert len(list(synth.decode_grey(tmp_path / "piece"))) == 45

@@ -15,7 +15,7 @@ from av.packet import Packet
 from av.stream import Discard
 
 from foremask.facts import SoundTrack
-from foremask.media.demux import Window, open_container, recognise
+from foremask.media.demux import open_clip
 from foremask.media.probe import fraction
 from foremask.media.write_errors import writing
 
@@ -121,9 +121,7 @@ class Sound:
     """The sound tracks of a source, muxed into an output step by step with the picture."""
 
     def __init__(self, source: Path, output: OutputContainer, muxer: str) -> None:
-        with source.open("rb") as file:
-            container = recognise(Window(file, max_bytes=1 << 40))
-        self._opened: InputContainer = open_container(container, source)
+        self._opened: InputContainer = open_clip(source).demuxer
         self._output = output
         self._muxer = muxer
         self._writers: dict[int, Write] = {}

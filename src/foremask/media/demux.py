@@ -1,9 +1,11 @@
 """Opens a clip with the one demuxer that its first bytes call for."""
 
+import sys
 from collections import OrderedDict
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
 
 import av
 from av.container import InputContainer
@@ -67,7 +69,7 @@ class Window:
     ``bytes_read`` counts what was fetched; past ``max_bytes`` a read fails with OSError.
     """
 
-    def __init__(self, source: Source, *, max_bytes: int) -> None:
+    def __init__(self, source: Source, *, max_bytes: int = sys.maxsize) -> None:
         self._source = source
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         self._position = 0
@@ -223,3 +225,35 @@ def video_stream(opened: InputContainer) -> VideoStream:
             "The file has no video track: only sound, or a cover picture.", param="video"
         )
     return tracks[0]
+
+
+@dataclass(frozen=True, slots=True)
+class OpenClip:
+    """A clip that is open for demuxing; close it, or use it in a ``with``."""
+
+    container: Container
+    demuxer: InputContainer
+    size_bytes: int
+
+    @property
+    def track(self) -> VideoStream:
+        """As `video_stream`."""
+        return video_stream(self.demuxer)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.demuxer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_clip(path: Path) -> OpenClip:
+    """Open a file of any container that is read; raises as `recognise` and `open_container` do."""
+    with path.open("rb") as file:
+        window = Window(file)
+        container = recognise(window)
+    return OpenClip(container, open_container(container, path), window.size)

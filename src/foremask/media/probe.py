@@ -28,11 +28,12 @@ from foremask.media import ebml
 from foremask.media.demux import (
     ACCEPTED,
     Container,
+    OpenClip,
     Source,
     Window,
+    open_clip,
     open_container,
     recognise,
-    video_stream,
 )
 from foremask.media.frames import FULL_RANGE, HLG, PQ, Orientation
 from foremask.options import UNLIMITED, Limits
@@ -60,10 +61,8 @@ def probe(source: Path | Source, limits: Limits = UNLIMITED) -> Clip:
 
 def describe(path: Path) -> Clip:
     """What a file is, be it a clip or a mask of ours; raises only where it cannot be read."""
-    with path.open("rb") as file:
-        container = recognise(Window(file, max_bytes=_MAX_HEADER_BYTES))
-    with open_container(container, path) as opened:
-        return clip_of(opened, container, path.stat().st_size)
+    with open_clip(path) as opened:
+        return clip_of(opened)
 
 
 def _probe(source: Source, limits: Limits, path: Path | None) -> Clip:
@@ -83,8 +82,8 @@ def _probe(source: Source, limits: Limits, path: Path | None) -> Clip:
     if container is Container.GIF:
         window.max_bytes = max(_MAX_HEADER_BYTES, limits.max_bytes)
     quick = {} if path else {"probesize": str(1 << 20), "analyzeduration": "0"}
-    with open_container(container, path or window, **quick) as opened:
-        clip = clip_of(opened, container, window.size)
+    with open_container(container, path or window, **quick) as demuxer:
+        clip = clip_of(OpenClip(container, demuxer, window.size))
     if container is Container.GIF and not clip.pixels:  # FFmpeg gives no size that it cannot hold
         size = window.read_at(6, 4)
         width, height = (int.from_bytes(size[at : at + 2], "little") for at in (0, 2))
@@ -166,9 +165,9 @@ def fraction(value: AVRational | Fraction | None) -> Fraction | None:
     return Fraction(value.numerator, value.denominator)
 
 
-def clip_of(opened: InputContainer, container: Container, size_bytes: int) -> Clip:
+def clip_of(opened: OpenClip) -> Clip:
     """Gather the facts of an open file."""
-    track = video_stream(opened)
+    track = opened.track
     codec = track.codec_context
     if codec is None:
         raise CodecUnsupported("The video codec is unknown.", param="video")
@@ -182,9 +181,9 @@ def clip_of(opened: InputContainer, container: Container, size_bytes: int) -> Cl
         aspect = Fraction(1)
     layout = codec.format
     start = track.start_time or 0
-    duration_s = _duration_s(opened, track, time_base)
+    duration_s = _duration_s(opened.demuxer, track, time_base)
     return Clip(
-        container=container.value,
+        container=opened.container.value,
         codec=codec.codec.canonical_name,
         pixel_format=codec.pix_fmt,
         width=codec.width,
@@ -195,7 +194,7 @@ def clip_of(opened: InputContainer, container: Container, size_bytes: int) -> Cl
         sample_aspect_ratio=(aspect.numerator, aspect.denominator),
         fps=float(rate or 0),
         vfr=_is_variable(track),
-        frames=_declared_frames(track, container),
+        frames=_declared_frames(track, opened.container),
         start_s=float(start * time_base),
         duration_s=duration_s,
         time_base=(time_base.numerator, time_base.denominator),
@@ -204,9 +203,9 @@ def clip_of(opened: InputContainer, container: Container, size_bytes: int) -> Cl
         interlaced=codec.field_order > 1,
         alpha=bool(layout and any(part.is_alpha for part in layout.components))
         or track.metadata.get("alpha_mode") == "1",
-        audio=tuple(_audio(sound) for sound in opened.streams.audio if sound.codec_context),
-        size_bytes=size_bytes,
-        warnings=_remarks(opened, track),
+        audio=tuple(_audio(sound) for sound in opened.demuxer.streams.audio if sound.codec_context),
+        size_bytes=opened.size_bytes,
+        warnings=_remarks(opened.demuxer, track),
     )
 
 

@@ -11,7 +11,7 @@ from av.codec.context import ThreadType
 
 from foremask.errors import CorruptVideo, NoFrames
 from foremask.facts import Clip
-from foremask.media.demux import Container, Window, open_container, recognise, video_stream
+from foremask.media.demux import Container, open_clip
 from foremask.media.frames import Frame, Orientation
 from foremask.media.presets import HUGE_PIXELS
 from foremask.media.probe import clip_of, tagged_end_s
@@ -25,14 +25,12 @@ class VideoReader:
     """
 
     def __init__(self, path: Path) -> None:
-        with path.open("rb") as file:
-            container = recognise(Window(file, max_bytes=1 << 40))
-            self._is_cut_off = is_cut_off(file, container)
-        self._container = container
-        self._opened = open_container(container, path)
+        self._opened = open_clip(path)
         try:
-            self._track = video_stream(self._opened)
-            self.clip: Clip = clip_of(self._opened, container, path.stat().st_size)
+            with path.open("rb") as file:
+                self._is_cut_off = is_cut_off(file, self._opened.container)
+            self._track = self._opened.track
+            self.clip: Clip = clip_of(self._opened)
         except BaseException:
             self._opened.close()
             raise
@@ -116,10 +114,10 @@ class VideoReader:
         """
         done = 0
         waiting: list[int] = []
-        sorts = self._container is Container.AVI
+        sorts = self._opened.container is Container.AVI
         last: int | None = None
         try:
-            for packet in self._opened.demux(self._track):
+            for packet in self._opened.demuxer.demux(self._track):
                 if sorts and packet.size and packet.dts is not None:
                     heapq.heappush(waiting, packet.dts)
                 for decoded in packet.decode():

@@ -1,19 +1,22 @@
 """Cuts a clip into spans that are masked apart, and joins the masks again, without loss or overlap."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
 import av
+from av.container import OutputContainer
+from av.video.stream import VideoStream
 
 from foremask.errors import CorruptVideo
-from foremask.facts import Clip, Span, Written
-from foremask.media.demux import Container, Window, open_container, recognise, video_stream
+from foremask.facts import Clip, SegmentPlan, Written
+from foremask.media.demux import Container, OpenClip, open_clip
 from foremask.media.frames import Frame, Orientation
 from foremask.media.mask_file import MaskFile, movie_timescale
-from foremask.media.probe import describe
+from foremask.media.probe import clip_of
 from foremask.media.reader import VideoReader
 from foremask.media.write_errors import writing
 from foremask.media.writer import MaskWriter
@@ -23,7 +26,7 @@ _CUTTABLE: Final = (Container.MP4, Container.MOV, Container.WEBM)
 _MUXERS: Final = {"mjpeg": "mov"}  # all else goes into mp4; both keep every pts
 
 
-def plan(path: Path, target_s: float) -> list[Span]:
+def plan(path: Path, target_s: float) -> list[SegmentPlan]:
     """Spans that begin at keyframes, each ``target_s`` long or a little longer.
 
     One span for a clip that cannot be cut exactly: few keyframes, AVI (no pts), gif.
@@ -34,46 +37,37 @@ def plan(path: Path, target_s: float) -> list[Span]:
         for key in keys[1:]:
             if (key - (cuts[-1] if cuts else keys[0])) * time_base >= target_s:
                 cuts.append(key)
-    first = keys[0] if keys else 0
-    starts = [min(0, first), *cuts]
-    ends = [*cuts, None]
-    return [Span(start, end) for start, end in zip(starts, ends, strict=True)]
+    if not cuts:
+        return [SegmentPlan(min([0, *keys[:1]]), None)]
+    starts = [min(0, keys[0]), *cuts]
+    return [_segment(start, end, keys) for start, end in zip(starts, [*cuts, None], strict=True)]
 
 
-def cut(path: Path, span: Span, target: Path) -> None:
-    """Copy the packets that a span needs, with their timestamps, into a file of its own.
+def _segment(first_pts: int, end_pts: int | None, keys: list[int]) -> SegmentPlan:
+    """A span with its packets, and with a group of pictures on either side.
 
-    It begins one group of pictures sooner, so that the masks of the span know what came before, and
-    ends with the group that begins at the span's end, whose first packets may be shown before it.
+    The group before shows the masks of the span what came before. The group that begins at the
+    span's end may have packets that are shown before that end.
     """
-    container, keys, _ = _keyframes(path)
-    before = [key for key in keys if key < span.first_pts]
-    after = [key for key in keys if span.end_pts is not None and key > span.end_pts]
-    if not before and not after and (span.end_pts is None or container not in _CUTTABLE):
+    before = [key for key in keys if key < first_pts]
+    after = [key for key in keys if end_pts is not None and key > end_pts]
+    return SegmentPlan(
+        first_pts, end_pts, before[-1] if before else keys[0], after[0] if after else None
+    )
+
+
+def cut(path: Path, segment: SegmentPlan, target: Path) -> None:
+    """Copy the packets of a segment, with their timestamps, into a file of its own."""
+    start, stop = segment.copy_from_pts, segment.copy_until_pts
+    if start is None:
         with writing():
             shutil.copyfile(path, target)
         return
-    start = before[-1] if before else keys[0]
-    stop = after[0] if after else None
-    clip = describe(path)
-    muxer = _MUXERS.get(clip.codec, "mp4")
-    options = {
-        "movie_timescale": str(movie_timescale(Fraction(*clip.time_base))),
-        "video_track_timescale": str(clip.time_base[1]),  # a span counts in the source's ticks
-    }
-    with (
-        writing(),
-        open_container(container, path) as source,
-        av.open(f"file:{target}", "w", format=muxer, container_options=options) as out,
-    ):
-        track = video_stream(source)
-        copy = out.add_stream_from_template(track, opaque=True)
-        copy.time_base = track.time_base
-        if clip.matrix:
-            copy.set_display_matrix(clip.matrix)
-        source.seek(start, stream=track, backward=True)
+    with open_clip(path) as source, _copied(source, target) as (out, copy):
+        track = source.track
+        source.demuxer.seek(start, stream=track, backward=True)
         try:
-            for packet in source.demux(track):
+            for packet in source.demuxer.demux(track):
                 if packet.pts is None or not packet.size:
                     continue
                 if packet.is_keyframe and stop is not None and packet.pts >= stop:
@@ -83,9 +77,29 @@ def cut(path: Path, span: Span, target: Path) -> None:
                     out.mux(packet)
         except av.FFmpegError as error:
             raise CorruptVideo(
-                f"The video breaks in the span from pts {span.first_pts}: {error.strerror}.",
+                f"The video breaks in the span from pts {segment.first_pts}: {error.strerror}.",
                 param="video",
             ) from error
+
+
+@contextmanager
+def _copied(source: OpenClip, target: Path) -> Iterator[tuple[OutputContainer, VideoStream]]:
+    """A file whose one track is as that of ``source``, and counts in the same ticks."""
+    clip = clip_of(source)
+    options = {
+        "movie_timescale": str(movie_timescale(Fraction(*clip.time_base))),
+        "video_track_timescale": str(clip.time_base[1]),
+    }
+    muxer = _MUXERS.get(clip.codec, "mp4")
+    with (
+        writing(),
+        av.open(f"file:{target}", "w", format=muxer, container_options=options) as out,
+    ):
+        copy = out.add_stream_from_template(source.track, opaque=True)
+        copy.time_base = source.track.time_base
+        if clip.matrix:
+            copy.set_display_matrix(clip.matrix)
+        yield out, copy
 
 
 def join(parts: Sequence[Path], source: Path, target: Path, preset: Preset) -> Written:
@@ -124,14 +138,13 @@ def _join_gif(parts: Sequence[Path], target: Path, clip: Clip, end_pts: int | No
 
 
 def _keyframes(path: Path) -> tuple[Container, list[int], Fraction]:
-    with path.open("rb") as file:
-        container = recognise(Window(file, max_bytes=1 << 40))
-    with open_container(container, path) as opened:
-        track = video_stream(opened)
+    """The pts of all keyframes, in order, and their time base."""
+    with open_clip(path) as opened:
+        track = opened.track
         base = track.time_base
         keys = [
             packet.pts
-            for packet in opened.demux(track)
+            for packet in opened.demuxer.demux(track)
             if packet.is_keyframe and packet.pts is not None and packet.size
         ]
-    return container, sorted(keys), Fraction(base.numerator, base.denominator)
+    return opened.container, sorted(keys), Fraction(base.numerator, base.denominator)

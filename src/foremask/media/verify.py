@@ -14,7 +14,7 @@ from av.audio.stream import AudioStream
 from foremask.errors import PromiseBroken
 from foremask.facts import Clip
 from foremask.media.audio import BIBLIOGRAPHIC, HOLD_NO_EMPTY_TRACK, AnyPacket
-from foremask.media.demux import Window, open_container, recognise
+from foremask.media.demux import open_clip
 from foremask.media.frames import Orientation, is_full, plane_of
 from foremask.media.probe import fraction
 from foremask.media.reader import VideoReader
@@ -200,14 +200,12 @@ def _sounds(source: Path, mask: Path, start_s: float, container: str) -> Iterato
 
 def _sound_tracks(path: Path) -> Iterator[_Sound]:
     """Each sound track with the time of its first decoded sample and the end of its last packet."""
-    with path.open("rb") as file:
-        container = recognise(Window(file, max_bytes=1 << 40))
-    with open_container(container, path) as opened:
-        tracks = [track for track in opened.streams.audio if track.codec_context]
+    with open_clip(path) as clip:
+        tracks = [track for track in clip.demuxer.streams.audio if track.codec_context]
         starts: dict[int, float] = {}
         ends: dict[int, Fraction] = {}
         try:
-            for packet in opened.demux(tracks) if tracks else ():
+            for packet in clip.demuxer.demux(tracks) if tracks else ():
                 if packet.is_corrupt:  # cut off: it is left out of a mask
                     continue
                 index = packet.stream.index

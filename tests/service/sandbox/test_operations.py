@@ -80,9 +80,9 @@ async def test_spans_are_planned_and_cut(pool: MediaPool, clip: Path, tmp_path: 
     """Three spans of a second; each cut is a clip of its own, where the caller wants it."""
     spans = await pool.run("plan", {"source": str(clip), "target_s": 1.0}, read_paths=[clip])
     assert spans == [
-        {"first_pts": 0, "end_pts": 30_000},
-        {"first_pts": 30_000, "end_pts": 60_000},
-        {"first_pts": 60_000, "end_pts": None},
+        {"first_pts": 0, "end_pts": 30_000, "copy_from_pts": 0, "copy_until_pts": 60_000},
+        {"first_pts": 30_000, "end_pts": 60_000, "copy_from_pts": 0, "copy_until_pts": None},
+        {"first_pts": 60_000, "end_pts": None, "copy_from_pts": 30_000, "copy_until_pts": None},
     ]
     target = tmp_path / "job" / "1.mov"
     await pool.run(

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from foremask.facts import Clip, Span
+from foremask.facts import Clip, SegmentPlan, Span
 from foremask.media import segments
 from foremask.media.presets import check_preset
 from foremask.media.probe import probe
@@ -45,7 +45,7 @@ class _Plan(msgspec.Struct):
 
 class _Cut(msgspec.Struct):
     source: Path
-    span: Span
+    span: SegmentPlan
     target: Path
 
 
@@ -93,7 +93,7 @@ def _mask(args: dict[str, Any], parent: Parent) -> object:
     )
 
 
-def _plan(args: dict[str, Any], _: Parent) -> list[Span]:
+def _plan(args: dict[str, Any], _: Parent) -> list[SegmentPlan]:
     wanted = _read(args, _Plan)
     return segments.plan(wanted.source, wanted.target_s)
 
