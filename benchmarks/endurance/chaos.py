@@ -378,7 +378,7 @@ async def _recovery(database: Database, toll: Toll) -> dict[str, Any]:
     )
     took = []
     for row in rows:
-        pid = int(row["worker"].rpartition("/")[2])
+        pid = int(row["worker"].rpartition("/")[2].partition("-")[0])
         hits = [at for at, hit in toll.kills if hit == pid and row["began"] < at < row["ended"]]
         if hits:
             took.append(row["next"] - max(hits))

@@ -6,8 +6,10 @@ import json
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from bria_client import BriaAsyncClient, BriaSyncClient
@@ -24,6 +26,7 @@ from tests.service.api.conftest import Running
 from tests.service.api.patient import http
 from tests.service.api.work import complete, newest_job
 from tests.service.api.worker import working
+from tests.support.origin import gives, listening
 
 pytestmark = [
     pytest.mark.postgres,
@@ -123,7 +126,46 @@ def test_one_token_neither_reads_nor_cancels_anothers_job(
         with pytest.raises(BriaException) as raised:
             stranger.get(f"status/{made.request_id}", raise_for_status=True)
         assert raised.value.code == 404
+        refused = http.delete(made.status_url, headers={"api_token": other})
+        assert refused.status_code == 404
         assert owner.status(made.request_id) == Status.RUNNING
+
+
+async def test_a_webhook_says_what_the_status_says_and_its_links_live_as_long(
+    service: Running, drawn: Path, tmp_path: Path
+) -> None:
+    """The SDK verifies the signature; the body is the status body, and its URL leads to the mask."""
+    async with listening() as inbox:
+        inbox.answers["/hook"] = gives(b"")
+        with working(service, tmp_path, [IPv4Network("127.0.0.0/8")]):
+            async with BriaAsyncClient(base_url=service.url, api_token=service.token) as client:
+                url = await client.upload(drawn / "good.mp4", "video/mp4")
+                body = {"video": url, "webhook_url": inbox.url("/hook")}
+                made = await client.submit(ENDPOINT, body, raise_for_status=True)
+                done = await client.poll(made, interval=0.1, timeout=60)
+            async with asyncio.timeout(20):
+                while not inbox.requests:  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+        hook = inbox.requests[0]
+    verify: Callable[..., bool] = verify_webhook_signature
+    assert verify(
+        hook.body,
+        hook.headers["bria-webhook-id"],
+        hook.headers["bria-webhook-timestamp"],
+        hook.headers["bria-webhook-signature"],
+        service.token,
+    )
+    told = json.loads(hook.body)
+    assert told["request_id"] == made.request_id
+    assert done.result is not None
+    assert _lives_until(told["result"]["video_url"]) == _lives_until(done.result.video_url)
+    answer = await asyncio.to_thread(http.get, told["result"]["video_url"])
+    assert len(answer.content) == int(answer.headers["content-length"]) > 0
+
+
+def _lives_until(url: str) -> int:
+    """When a link of our own store ends, to the minute."""
+    return int(parse_qs(urlsplit(url).query)["expires"][0]) // 60
 
 
 def test_a_text_that_is_named_mp4_is_no_video(sdk: BriaSyncClient, tmp_path: Path) -> None:

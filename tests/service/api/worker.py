@@ -2,8 +2,9 @@
 
 import asyncio
 import threading
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -53,10 +54,13 @@ class RedIsForeground:
 
 
 @contextmanager
-def working(service: Running, scratch: Path) -> Generator[None]:
+def working(
+    service: Running, scratch: Path, allow_private: Sequence[IPv4Network] = ()
+) -> Generator[None]:
     """A worker of the service, in a thread, for the length of a block."""
     stop_requested = threading.Event()
-    thread = threading.Thread(target=asyncio.run, args=(_work(service, scratch, stop_requested),))
+    work = _work(service, scratch, stop_requested, allow_private)
+    thread = threading.Thread(target=asyncio.run, args=(work,))
     thread.start()
     try:
         yield
@@ -66,11 +70,16 @@ def working(service: Running, scratch: Path) -> Generator[None]:
         assert not thread.is_alive()
 
 
-async def _work(service: Running, scratch: Path, stop_requested: threading.Event) -> None:
+async def _work(
+    service: Running,
+    scratch: Path,
+    stop_requested: threading.Event,
+    allow_private: Sequence[IPv4Network],
+) -> None:
     async with (
         MediaPool(scratch / "files") as files,
         open_database(service.database_url) as database,
-        Outbound() as outbound,  # as on a first day: the page's receiver is reached all the same
+        Outbound(allow_private=allow_private) as outbound,  # the page's receiver is always reached
     ):
         work = WorkerContext(
             database=database,
