@@ -10,7 +10,8 @@ import numpy as np
 from tests.support.synth import stretched
 
 from foremask.facts import Report, Span
-from foremask.masking import pipeline
+from foremask.masking.pipeline import mask_video
+from foremask.masking.report import Progress
 from foremask.options import MaskOptions
 from foremask.service.sandbox import operations
 from foremask.service.sandbox.child import Operation, Parent
@@ -28,10 +29,10 @@ def red_is_foreground(images: Iterable[Image], /) -> Iterator[Alpha]:
 
 
 def _mask(args: dict[str, Any], parent: Parent) -> Report:
-    def on_progress(progress: pipeline.Progress) -> None:
+    def on_progress(progress: Progress) -> None:
         parent.progress(progress.frames_done, progress.frames_total, progress.stage)
 
-    return pipeline.mask_video(
+    return mask_video(
         Path(args["source"]),
         Path(args["target"]),
         msgspec.convert(args["options"] | {"model": None}, MaskOptions),

@@ -30,7 +30,7 @@ from tests.support import synth
 from benchmarks.quality.promises import bright_is_foreground
 from foremask.errors import Failed, ForemaskError
 from foremask.facts import Report
-from foremask.masking import pipeline
+from foremask.masking.pipeline import mask_video
 from foremask.options import Limits, MaskOptions
 from foremask.service.sandbox import operations
 from foremask.service.sandbox.child import Operation, Parent
@@ -49,7 +49,7 @@ LIMITS = asdict(Limits())
 
 
 def _mask(args: dict[str, Any], parent: Parent) -> Report:
-    return pipeline.mask_video(
+    return mask_video(
         Path(args["source"]),
         Path(args["target"]),
         MaskOptions(limits=msgspec.convert(args["limits"], Limits)),

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from tests.support import synth
 
 from benchmarks.quality.promises import bright_is_foreground
-from foremask.masking.pipeline import mask_video, refine_edges
+from foremask.masking.pipeline import mask_video
+from foremask.masking.refinement import refine_edges
 from foremask.media.reader import VideoReader
 from foremask.media.verify import verify
 from foremask.media.writer import MaskWriter

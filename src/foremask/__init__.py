@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from foremask.errors import ForemaskError
     from foremask.facts import Clip, Report
     from foremask.masking.contact_sheet import contact_sheet
-    from foremask.masking.pipeline import Progress, mask_video
+    from foremask.masking.pipeline import mask_video
+    from foremask.masking.report import Progress
     from foremask.media.probe import probe
     from foremask.media.verify import verify
     from foremask.options import Device, Limits, MaskOptions, Preset, Quality
@@ -43,7 +44,7 @@ _HOMES = {
     "Limits": "options",
     "MaskOptions": "options",
     "Preset": "options",
-    "Progress": "masking.pipeline",
+    "Progress": "masking.report",
     "Quality": "options",
     "Report": "facts",
     "contact_sheet": "masking.contact_sheet",

@@ -11,7 +11,8 @@ import pytest
 from foremask import errors
 from foremask.masking.contact_sheet import contact_sheet
 from foremask.masking.outputs import check_output, written_whole
-from foremask.masking.pipeline import Progress, mask_video
+from foremask.masking.pipeline import mask_video
+from foremask.masking.report import Progress
 from foremask.options import MaskOptions
 from tests.support import synth
 

@@ -11,7 +11,8 @@ import pytest
 
 from foremask import errors
 from foremask.facts import Report
-from foremask.masking.pipeline import Progress, mask_video
+from foremask.masking.pipeline import mask_video
+from foremask.masking.report import Progress
 from foremask.media.probe import probe
 from foremask.media.verify import verify
 from foremask.options import Limits, MaskOptions, Preset, Quality

@@ -75,7 +75,8 @@ def mask(
             device=device,
             model=model_commands.ready(settings, model),
         )
-        from foremask.masking.pipeline import Progress, mask_video  # numpy, av, cv2: half a second
+        from foremask.masking.pipeline import mask_video  # numpy, av, cv2: half a second
+        from foremask.masking.report import Progress
 
         with progress_bar("mask", FRAMES) as show:
 

@@ -13,8 +13,8 @@ class StoppedError(Exception):
     """Nobody reads on: raised into a stage that waits for the one before it."""
 
 
-def _wait() -> None:
-    """Do nothing meanwhile."""
+def do_nothing() -> None:
+    """Do nothing while a reader waits."""
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def prefetch[T](
     stage: str,
     costs: dict[str, float] | None = None,
     stop: threading.Event | None = None,
-    meanwhile: Callable[[], None] = _wait,
+    meanwhile: Callable[[], None] = do_nothing,
 ) -> Iterator[Iterator[T]]:
     """Draw from ``items`` in a thread, at most ``size`` ahead; its errors surface where it is read.
 
@@ -86,7 +86,7 @@ def tee[T](items: Iterable[T], stop: threading.Event) -> tuple[Iterator[T], Iter
         finally:
             waiting.put(_END)
 
-    return first(), _drawn(waiting, stop, _wait)
+    return first(), _drawn(waiting, stop, do_nothing)
 
 
 def _drawn[T](

@@ -79,18 +79,16 @@ def _load(args: dict[str, Any], _: Parent) -> None:
 
 
 def _mask(args: dict[str, Any], parent: Parent) -> object:
-    from foremask.masking import (
-        pipeline,  # it brings OpenVINO, which a child that only probes need not load
-    )
+    # Here: they bring OpenVINO, which a child that only probes need not load.
+    from foremask.masking.pipeline import mask_video
+    from foremask.masking.report import Progress
 
     wanted = _read(args, _Mask)
 
-    def on_progress(progress: pipeline.Progress) -> None:
+    def on_progress(progress: Progress) -> None:
         parent.progress(progress.frames_done, progress.frames_total, progress.stage)
 
-    return pipeline.mask_video(
-        wanted.source, wanted.target, wanted.options, on_progress, wanted.span
-    )
+    return mask_video(wanted.source, wanted.target, wanted.options, on_progress, wanted.span)
 
 
 def _plan(args: dict[str, Any], _: Parent) -> list[SegmentPlan]:

@@ -1,0 +1,112 @@
+"""What is decided about a masking before its first frame is decoded."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import Final, Protocol
+
+from foremask.facts import Clip, Span
+from foremask.masking.refinement import Refiner, refine_edges
+from foremask.media.frames import Frame
+from foremask.media.presets import HUGE_PIXELS, check_preset
+from foremask.media.probe import check_length, frame_bytes, probe
+from foremask.options import MaskOptions, Quality
+from foremask.types import Alpha, Image
+from foremask.vision.matting.backdrop import BACKDROP_REACH_FRAMES
+from foremask.vision.network.session import network_at
+from foremask.vision.temporal.windows import BLOCK_FRAMES, LAG_FRAMES, TIERS, mask_images
+from foremask.weights.catalogue import model_path
+
+_WINDOW_BYTES: Final = 700_000_000  # of decoded frames: 8-bit 4:2:0 up to 1080p, docs/adr/0057
+_AHEAD_BYTES: Final = 100_000_000  # of them: all that the backdrop reads ahead up to 4 megapixels
+
+
+class Masker(Protocol):
+    """Turns images into upright alphas of any size: one for each, in order; it may lag behind."""
+
+    def __call__(self, images: Iterable[Image], /) -> Iterator[Alpha]: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How one clip is masked.
+
+    With a ``span``, only its frames are written. ``decodes_once``: decoded frames wait in memory
+    for their masks; else a second reader decodes them again.
+    """
+
+    source: Path
+    clip: Clip
+    options: MaskOptions
+    span: Span | None
+    masker: Masker
+    refiner: Refiner
+    runtime: str
+    decodes_once: bool
+
+    @property
+    def is_huge(self) -> bool:
+        """Whether frames are so large that few may wait, and the network gets them smaller."""
+        return self.clip.pixels > HUGE_PIXELS
+
+    @property
+    def queue_frames(self) -> int:
+        """How many frames may wait between two stages."""
+        return 1 if self.is_huge else 4
+
+    @property
+    def roll_pts(self) -> int:
+        """How far around the span frames are analysed: anchors on both sides, docs/adr/0056."""
+        return round(BLOCK_FRAMES / (Fraction(self.clip.fps or 1) * self.time_base))
+
+    @property
+    def time_base(self) -> Fraction:
+        """The unit of every pts, in seconds."""
+        return Fraction(*self.clip.time_base)
+
+    def check_limits(self, frame: Frame) -> None:
+        """Raise TooManyFrames or DurationTooLong where the clip is longer than its header said."""
+        clip, limits = self.clip, self.options.limits
+        check_length(clip, limits, None, frame.index + 1)
+        elapsed_s = frame.time_s - clip.start_s
+        if elapsed_s > limits.max_duration_s:
+            check_length(clip, limits, elapsed_s + 1 / (clip.fps or 1), None)
+
+
+def plan_masking(
+    source: Path,
+    options: MaskOptions,
+    span: Span | None = None,
+    masker: Masker | None = None,
+    refiner: Refiner | None = None,
+) -> Plan:
+    """Probe ``source``, check it against the limits and the preset, and load the network.
+
+    Raises the errors of `probe`, PresetUnsuitable and ModelUnavailable.
+    """
+    clip = probe(source, options.limits)
+    check_preset(clip, options.preset, options.limits.memory_bytes)
+    runtime = "own masker"
+    decodes_once = False  # the lag of a foreign masker is unknown
+    if masker is None:
+        network = network_at(options.model or model_path(), options.device)
+        masker = partial(mask_images, network=network, tier=TIERS[options.quality])
+        runtime = network.runtime
+        decodes_once = _frames_can_wait(clip, options.quality)
+    if refiner is None:
+        refiner = partial(refine_edges, ahead_frames=_ahead_frames(clip, options.quality))
+    return Plan(source, clip, options, span, masker, refiner, runtime, decodes_once)
+
+
+def _frames_can_wait(clip: Clip, quality: Quality) -> bool:
+    """Whether the decoded frames of a whole window fit into memory until their masks come."""
+    return TIERS[quality].keeps_frames and LAG_FRAMES * frame_bytes(clip) <= _WINDOW_BYTES
+
+
+def _ahead_frames(clip: Clip, quality: Quality) -> int | None:
+    """How many decoded frames may wait for later ones; None where no backdrop is estimated."""
+    if not TIERS[quality].uses_backdrop:
+        return None
+    return min(BACKDROP_REACH_FRAMES, _AHEAD_BYTES // frame_bytes(clip))
