@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("av", "numpy", "opencv-contrib-python-headless", "openvino", "foremask")
+PACKAGES = ("av", "numpy", "opencv-python-headless", "openvino", "foremask")
 
 
 def facts() -> dict[str, Any]:
