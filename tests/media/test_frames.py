@@ -6,7 +6,9 @@ import av
 import numpy as np
 import pytest
 
-from foremask.media.frames import FULL_RANGE, Frame, Orientation
+from foremask.media.colour import FULL_RANGE
+from foremask.media.frames import Frame
+from foremask.media.orientation import Orientation
 from foremask.media.reader import VideoReader
 from tests.support import synth
 

@@ -18,7 +18,8 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from foremask.media.frames import Frame, Orientation
+from foremask.media.frames import Frame
+from foremask.media.orientation import Orientation
 from foremask.types import Alpha, Image, Levels, Rgb
 
 TIME_BASE = Fraction(1, 30_000)

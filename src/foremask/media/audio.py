@@ -5,116 +5,29 @@ from dataclasses import replace
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import av
-from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
-from av.packet import Packet
 from av.stream import Discard
 
 from foremask.facts import SoundTrack
 from foremask.media.demux import open_clip
 from foremask.media.probe import fraction
+from foremask.media.sound_codecs import (
+    BIBLIOGRAPHIC,
+    COPIES,
+    HOLD_NO_EMPTY_TRACK,
+    encoder_for,
+    layout_of,
+)
+from foremask.media.transcoding import AnyPacket, Transcoder
 from foremask.media.write_errors import writing
-
-_MP4_COPIES: Final = {"aac", "mp3", "mp2", "ac3", "eac3", "alac", "opus", "flac"}
-_MOV_COPIES: Final = {"aac", "mp3", "mp2", "ac3", "eac3", "alac"} | {
-    f"pcm_{kind}"
-    for kind in [
-        "u8",
-        "s8",
-        "s16le",
-        "s16be",
-        "s24le",
-        "s24be",
-        "s32le",
-        "s32be",
-        "f32le",
-        "f32be",
-        "f64le",
-        "f64be",
-        "alaw",
-        "mulaw",
-    ]
-}
-_MKV_COPIES: Final = {"aac", "mp3", "mp2", "ac3", "eac3", "alac", "opus", "vorbis", "flac"} | {
-    f"pcm_{kind}"
-    for kind in ["u8", "s16le", "s16be", "s24le", "s24be", "s32le", "s32be", "f32le", "f64le"]
-}
-COPIES: Final = {
-    "mp4": _MP4_COPIES,
-    "mov": _MOV_COPIES,
-    "webm": {"opus", "vorbis"},
-    "matroska": _MKV_COPIES,
-}
-"""What each muxer takes as it is."""
-
-TRANSCODES_TO: Final = {"mp4": "aac", "mov": "aac", "webm": "libopus", "matroska": "flac"}
-HOLD_NO_EMPTY_TRACK: Final = {"mp4", "mov"}
-"""Muxers of FFmpeg that leave out a track without a packet."""
-_GAP_S: Final = 0.1
-_SILENCE_SAMPLES: Final = 4096
-_LOSSLESS_IN_MOV: Final = {"flac": "alac"}
-
-BIBLIOGRAPHIC: Final = dict(
-    pair.split("=")
-    for pair in [
-        "deu=ger",
-        "nld=dut",
-        "fra=fre",
-        "zho=chi",
-        "ces=cze",
-        "ell=gre",
-        "ron=rum",
-        "slk=slo",
-        "isl=ice",
-        "sqi=alb",
-        "hye=arm",
-        "eus=baq",
-        "mya=bur",
-        "kat=geo",
-        "mkd=mac",
-        "msa=may",
-        "fas=per",
-        "bod=tib",
-        "cym=wel",
-        "mri=mao",
-    ]
-)
-"""ISO 639-2: the terminological code of a language, and the bibliographic one that QuickTime uses."""
-
-_LAYOUTS: Final = {
-    1: "mono",
-    2: "stereo",
-    3: "2.1",
-    4: "quad",
-    5: "5.0",
-    6: "5.1",
-    7: "6.1",
-    8: "7.1",
-}
-_AAC_RATES_HZ: Final = (
-    96000,
-    88200,
-    64000,
-    48000,
-    44100,
-    32000,
-    24000,
-    22050,
-    16000,
-    12000,
-    11025,
-    8000,
-)
-
 
 _MATROSKA_TICK_S: Final = Fraction(1, 1000)
 
-type AnyPacket = Packet[Any]
-Write = Callable[[AnyPacket | None], None]
+type Write = Callable[[AnyPacket | None], None]
 
 
 class Sound:
@@ -205,7 +118,7 @@ class Sound:
             self.tracks.append(SoundTrack(name, name, "kept", "copied packet by packet", language))
         else:
             out = self._encoder(track)
-            self._writers[track.index] = self._transcoder(track, out)
+            self._writers[track.index] = Transcoder(track, out, self._mux, self._warn).write
             written = out.codec_context.codec.canonical_name
             why = f"{self._muxer} cannot carry {name}"
             self.tracks.append(SoundTrack(name, written, "transcoded", why, language))
@@ -219,16 +132,9 @@ class Sound:
 
     def _encoder(self, track: AudioStream) -> AudioStream:
         codec = track.codec_context
-        name = TRANSCODES_TO[self._muxer]
-        if self._muxer == "mov":
-            name = _LOSSLESS_IN_MOV.get(codec.codec.canonical_name, name)
-        rate_hz = codec.sample_rate
-        if name == "libopus":
-            rate_hz = 48000
-        elif name == "aac":
-            rate_hz = next((rate for rate in _AAC_RATES_HZ if rate <= rate_hz), _AAC_RATES_HZ[-1])
+        name, rate_hz = encoder_for(self._muxer, codec.codec.canonical_name, codec.sample_rate)
         out: Any = self._output.add_stream(name, rate=rate_hz)
-        out.codec_context.layout = _layout(track)
+        out.codec_context.layout = layout_of(track)
         out.codec_context.time_base = Fraction(1, rate_hz)
         if name in ("aac", "libopus"):
             out.codec_context.bit_rate = 96_000 * max(1, out.codec_context.channels)
@@ -257,70 +163,10 @@ class Sound:
         return write
 
     def _lengthen(self, packet: AnyPacket) -> None:
-        """Matroska counts milliseconds, and takes a packet of none for a whole one: the sound would end 20 ms late."""
+        """Give a packet at least a millisecond, the tick of Matroska.
+
+        FFmpeg writes a packet of no length as a whole one: the sound would end 20 ms late.
+        """
         base = fraction(packet.time_base)
         if self._muxer in ("webm", "matroska") and packet.duration and base:
             packet.duration = max(packet.duration, ceil(_MATROSKA_TICK_S / base))
-
-    def _transcoder(self, track: AudioStream, out: AudioStream) -> Write:
-        heard: int | None = None  # the sample that comes next, since the track's zero
-
-        def encode(frame: AudioFrame | None) -> None:
-            for encoded in out.encode(frame):
-                self._mux(encoded)
-
-        def write(packet: AnyPacket | None) -> None:
-            nonlocal heard
-            if packet is None:
-                encode(None)
-                return
-            try:
-                frames = cast("list[AudioFrame]", packet.decode())
-            except av.FFmpegError as error:
-                codec = track.codec_context.codec.canonical_name
-                self._warn(f"a piece of {codec} sound cannot be decoded: {error.strerror}")
-                return
-            for frame in frames:
-                at = _first_sample(frame)
-                if heard is None:
-                    heard = at or 0
-                if at is not None and at - heard > _GAP_S * frame.sample_rate:
-                    for silence in _silence(frame, heard, at - heard):
-                        encode(silence)
-                    heard = at
-                # Containers that count coarsely let neighbours overlap: an encoder takes them end
-                # to end.
-                frame.pts, frame.time_base = heard, Fraction(1, frame.sample_rate)
-                heard += frame.samples
-                encode(frame)
-
-        return write
-
-
-def _first_sample(frame: AudioFrame) -> int | None:
-    base = fraction(frame.time_base) if frame.time_base else None
-    if frame.pts is None or base is None:
-        return None
-    return round(frame.pts * base * frame.sample_rate)
-
-
-def _silence(like: AudioFrame, start: int, samples: int) -> Iterator[AudioFrame]:
-    """Frames of nothing, in the manner of another frame."""
-    for at in range(start, start + samples, _SILENCE_SAMPLES):
-        count = min(_SILENCE_SAMPLES, start + samples - at)
-        frame = av.AudioFrame(like.format.name, like.layout.name, count)
-        for plane in frame.planes:
-            plane.update(bytes(plane.buffer_size))
-        frame.sample_rate, frame.pts = like.sample_rate, at
-        frame.time_base = Fraction(1, like.sample_rate)
-        yield frame
-
-
-def _layout(track: AudioStream) -> str:
-    """A layout that encoders take: containers like AVI know the number of channels only."""
-    codec = track.codec_context
-    if codec.channels > 8:
-        return "stereo"
-    if codec.layout.name in _LAYOUTS.values():
-        return codec.layout.name
-    return _LAYOUTS.get(codec.channels, "stereo")

@@ -25,6 +25,7 @@ from foremask.errors import (
 )
 from foremask.facts import AudioTrack, Clip
 from foremask.media import ebml
+from foremask.media.colour import FULL_RANGE, HLG, PQ
 from foremask.media.demux import (
     ACCEPTED,
     Container,
@@ -35,7 +36,7 @@ from foremask.media.demux import (
     open_container,
     recognise,
 )
-from foremask.media.frames import FULL_RANGE, HLG, PQ, Orientation
+from foremask.media.orientation import Orientation
 from foremask.options import UNLIMITED, Limits
 
 ACCEPTED_CODECS: Final = ("h264", "hevc", "vp9", "av1", "mjpeg", "gif")

@@ -12,7 +12,8 @@ from av.codec.context import ThreadType
 from foremask.errors import CorruptVideo, NoFrames
 from foremask.facts import Clip
 from foremask.media.demux import Container, open_clip
-from foremask.media.frames import Frame, Orientation
+from foremask.media.frames import Frame
+from foremask.media.orientation import Orientation
 from foremask.media.presets import HUGE_PIXELS
 from foremask.media.probe import clip_of, tagged_end_s
 from foremask.media.truncation import is_cut_off

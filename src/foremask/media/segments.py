@@ -14,8 +14,9 @@ from av.video.stream import VideoStream
 from foremask.errors import CorruptVideo
 from foremask.facts import Clip, SegmentPlan, Written
 from foremask.media.demux import Container, OpenClip, open_clip
-from foremask.media.frames import Frame, Orientation
+from foremask.media.frames import Frame
 from foremask.media.mask_file import MaskFile, movie_timescale
+from foremask.media.orientation import Orientation
 from foremask.media.probe import clip_of
 from foremask.media.reader import VideoReader
 from foremask.media.write_errors import writing

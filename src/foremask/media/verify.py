@@ -13,11 +13,14 @@ from av.audio.stream import AudioStream
 
 from foremask.errors import PromiseBroken
 from foremask.facts import Clip
-from foremask.media.audio import BIBLIOGRAPHIC, HOLD_NO_EMPTY_TRACK, AnyPacket
+from foremask.media.colour import is_full
 from foremask.media.demux import open_clip
-from foremask.media.frames import Orientation, is_full, plane_of
+from foremask.media.orientation import Orientation
+from foremask.media.planes import plane_of
 from foremask.media.probe import fraction
 from foremask.media.reader import VideoReader
+from foremask.media.sound_codecs import BIBLIOGRAPHIC, HOLD_NO_EMPTY_TRACK
+from foremask.media.transcoding import AnyPacket
 
 _TOLERANCE_S: Final = {"mp4": 0, "mov": 0, "webm": 0.001, "mkv": 0.001, "gif": 0.01}
 _ROUNDING_S: Final = 1e-6

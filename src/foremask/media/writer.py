@@ -14,9 +14,11 @@ from av.codec.context import Flags
 from foremask.errors import Internal
 from foremask.facts import Clip, Written
 from foremask.media import presets
-from foremask.media.audio import AnyPacket
-from foremask.media.frames import BT709, FULL_RANGE, LIMITED_RANGE, Frame, plane_of
+from foremask.media.colour import BT709, FULL_RANGE, LIMITED_RANGE
+from foremask.media.frames import Frame
 from foremask.media.mask_file import MaskFile
+from foremask.media.planes import plane_of
+from foremask.media.transcoding import AnyPacket
 from foremask.options import Preset
 from foremask.types import Levels
 

@@ -1,0 +1,189 @@
+"""The colours of a decoded frame as 8-bit RGB in BT.709, whatever matrix, range and depth it has."""
+
+from functools import cache
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from foremask.media.planes import Plane, plane_of, resize
+from foremask.types import Luma, Rgb
+
+# ITU-T H.273 code points, as FFmpeg numbers them.
+LIMITED_RANGE, FULL_RANGE = 1, 2
+BT709, UNKNOWN, BT470BG, BT601, BT2020_NCL, BT2020_CL = 1, 2, 5, 6, 9, 10
+PQ, HLG = 16, 18
+
+_KR_KB = {BT709: (0.2126, 0.0722), BT2020_NCL: (0.2627, 0.0593), BT2020_CL: (0.2627, 0.0593)}
+_KR_KB_601 = (0.299, 0.114)
+_BT2020_TO_BT709 = np.array(
+    [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]],
+    np.float32,
+)  # ITU-R BT.2087
+
+
+def to_rgb(frame: av.VideoFrame, width: int, height: int) -> Rgb:
+    """The coded picture at that size; HDR is tone-mapped.
+
+    Planes are resized before the colours are converted, so a large frame costs little.
+    """
+    if frame.color_trc in (PQ, HLG) and _is_yuv(frame.format.name):
+        return _hdr_to_rgb(frame, width, height)
+    return _sdr_to_rgb(frame, width, height)
+
+
+def to_luma(frame: av.VideoFrame) -> Luma:
+    """Full-size brightness in full range; may be the decoder's own memory."""
+    layout = frame.format
+    if not _is_yuv(layout.name):
+        rgb = _sdr_to_rgb(frame, frame.width, frame.height)
+        return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
+    bits = layout.components[0].bits
+    plane = plane_of(frame, 0)
+    if bits == 8:
+        full = is_full(frame) or layout.name == "gray"
+        return np.asarray(plane if full else cv2.LUT(plane, _stretch(8)), np.uint8)
+    scale = 255 / ((1 << bits) - 1) if is_full(frame) else 255 / (219 << (bits - 8))
+    offset = 0.0 if is_full(frame) else -(16 << (bits - 8)) * scale
+    # Positive by construction but for footroom, which the absolute value would fold: clip
+    # first.
+    floor = 0 if is_full(frame) else 16 << (bits - 8)
+    return np.asarray(
+        cv2.convertScaleAbs(np.maximum(plane, floor), alpha=scale, beta=offset), np.uint8
+    )
+
+
+def is_full(frame: av.VideoFrame) -> bool:
+    """Whether a frame says that 0 and 255 are its black and white; silence is limited range."""
+    return frame.color_range == FULL_RANGE or frame.format.name.startswith("yuvj")
+
+
+def _is_yuv(name: str) -> bool:
+    return name.startswith(("yuv", "gray", "nv"))
+
+
+@cache
+def _stretch(bits: int) -> NDArray[np.uint8]:
+    """Limited range to full range, as a table."""
+    low, high = 16 << (bits - 8), 235 << (bits - 8)
+    levels = (np.arange(1 << bits, dtype=np.float32) - low) * (255 / (high - low))
+    return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
+
+
+@cache
+def _yuv_to_rgb(matrix: int, full: bool, bits: int) -> NDArray[np.float32]:
+    """The 3 by 4 matrix that takes Y, Cb, Cr of ``bits`` bits to red, green, blue of as many."""
+    kr, kb = _KR_KB.get(matrix, _KR_KB_601)
+    kg = 1 - kr - kb
+    top = (1 << bits) - 1
+    step = 1 << (bits - 8)
+    luma = 1.0 if full else top / (219 * step)
+    chroma = 1.0 if full else top / (224 * step)
+    turn = np.array(
+        [
+            [luma, 0, chroma * 2 * (1 - kr)],
+            [luma, -chroma * 2 * (1 - kb) * kb / kg, -chroma * 2 * (1 - kr) * kr / kg],
+            [luma, chroma * 2 * (1 - kb), 0],
+        ]
+    )
+    origin = np.array([0 if full else 16 * step, 128 * step, 128 * step])
+    return np.hstack([turn, -(turn @ origin)[:, None]]).astype(np.float32)
+
+
+def _matrix_of(frame: av.VideoFrame) -> int:
+    """The frame's colour matrix; an untagged one is judged by its size, as players do."""
+    if frame.colorspace == UNKNOWN:
+        return BT709 if frame.height >= 720 or frame.width >= 1280 else BT601
+    return frame.colorspace
+
+
+def _yuv(frame: av.VideoFrame, width: int, height: int) -> Plane:
+    """Y, Cb and Cr at one size, as three channels."""
+    planes = [resize(plane_of(frame, index), width, height) for index in range(3)]
+    return cv2.merge(planes)
+
+
+def _sdr_to_rgb(frame: av.VideoFrame, width: int, height: int) -> Rgb:
+    layout = frame.format
+    name = layout.name
+    bits = layout.components[0].bits
+    if name.startswith(("yuv4", "yuva4", "yuvj4")) and not name.endswith("be"):
+        to_rgb = _yuv_to_rgb(_matrix_of(frame), is_full(frame), bits)
+        rgb = cv2.transform(_yuv(frame, width, height), to_rgb)
+        return np.asarray(rgb if bits == 8 else _to_8_bits(rgb, bits), np.uint8)
+    if name in ("bgra", "bgr0", "rgba", "rgb0", "rgb24", "bgr24"):
+        swap = {
+            "bgra": cv2.COLOR_BGRA2RGB,
+            "bgr0": cv2.COLOR_BGRA2RGB,
+            "rgba": cv2.COLOR_RGBA2RGB,
+            "rgb0": cv2.COLOR_RGBA2RGB,
+            "bgr24": cv2.COLOR_BGR2RGB,
+            "rgb24": None,
+        }[name]
+        plane = frame.planes[0]
+        rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+        depth = 3 if name.endswith("24") else 4
+        packed = rows[:, : plane.width * depth].reshape(plane.height, plane.width, depth)
+        resized = resize(packed, width, height)
+        return np.asarray(resized if swap is None else cv2.cvtColor(resized, swap), np.uint8)
+    small = frame.reformat(
+        width,
+        height,
+        "rgb24",
+        src_colorspace=_matrix_of(frame) if _is_yuv(name) else None,
+        interpolation="AREA" if width < frame.width else "BILINEAR",
+        dst_color_range=FULL_RANGE,
+    )
+    return np.asarray(small.to_ndarray(), np.uint8)
+
+
+def _to_8_bits(rgb: NDArray[Any], bits: int) -> Rgb:
+    return np.asarray(
+        cv2.convertScaleAbs(np.minimum(rgb, (1 << bits) - 1), alpha=255 / ((1 << bits) - 1)),
+        np.uint8,
+    )
+
+
+@cache
+def _tone_curve(transfer: int) -> NDArray[np.float32]:
+    """10-bit PQ or HLG signal to scene-referred light: 1 is reference white (203 cd/m², BT.2408)."""
+    signal = np.arange(1024, dtype=np.float64) / 1023
+    if transfer == PQ:  # SMPTE ST 2084
+        power = signal ** (1 / 78.84375)
+        light = (np.maximum(power - 0.8359375, 0) / (18.8515625 - 18.6875 * power)) ** (
+            1 / 0.1593017578125
+        )
+        light *= 10_000 / 203
+    else:  # ARIB STD-B67; 0.75 of the signal is reference white
+        light = np.where(
+            signal <= 0.5,
+            signal**2 / 3,
+            (np.exp((signal - 0.55991073) / 0.17883277) + 0.28466892) / 12,
+        )
+        light = (light / 0.26496) ** 1.2
+    # Extended Reinhard: white stays near white and a highlight of 1000 cd/m² is still below
+    # clipping.
+    mapped = light * (1 + light / 4.926**2) / (1 + light) * 1.55
+    return np.clip(mapped, 0, 1).astype(np.float32)
+
+
+@cache
+def _gamma() -> NDArray[np.uint8]:
+    """Linear light in 4096 steps to 8-bit BT.709."""
+    light = np.linspace(0, 1, 4096)
+    signal = np.where(light < 0.018, 4.5 * light, 1.099 * light**0.45 - 0.099)
+    return np.rint(255 * signal).astype(np.uint8)
+
+
+def _hdr_to_rgb(frame: av.VideoFrame, width: int, height: int) -> Rgb:
+    """PQ or HLG in BT.2020 to 8-bit BT.709, channel by channel: for the network, not for the eye."""
+    if not frame.format.name.startswith(("yuv4", "yuva4")) or frame.format.components[0].bits < 10:
+        return _sdr_to_rgb(frame, width, height)
+    bits = frame.format.components[0].bits
+    to_rgb = _yuv_to_rgb(_matrix_of(frame), is_full(frame), bits)
+    signal = np.minimum(cv2.transform(_yuv(frame, width, height), to_rgb), (1 << bits) - 1)
+    light = _tone_curve(frame.color_trc)[np.asarray(signal) >> (bits - 10)]
+    light = cv2.transform(light, _BT2020_TO_BT709)
+    return _gamma()[(np.clip(light, 0, 1) * 4095).astype(np.uint16)]

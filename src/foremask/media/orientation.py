@@ -1,0 +1,48 @@
+"""How a coded picture is turned to stand upright."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Orientation:
+    """How the coded picture is turned to stand upright: transpose, then flip in x, then in y."""
+
+    transposed: bool = False
+    flipped_x: bool = False
+    flipped_y: bool = False
+    matrix: tuple[int, ...] | None = None
+
+    @classmethod
+    def from_matrix(cls, matrix: tuple[int, ...] | None) -> "Orientation":
+        """Read a display matrix (nine fixed-point numbers); a slanted one counts as the nearest."""
+        if matrix is None:
+            return cls()
+        a, b, _, c, d = matrix[:5]
+        if abs(a) + abs(d) >= abs(b) + abs(c):
+            return cls(False, a < 0, d < 0, matrix)
+        return cls(True, c < 0, b < 0, matrix)
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether left and right are exchanged, besides the rotation."""
+        return self.transposed ^ self.flipped_x ^ self.flipped_y
+
+    @property
+    def rotation(self) -> int:
+        """Degrees clockwise, after the mirroring in x if there is one: 0, 90, 180 or 270."""
+        if self.transposed:
+            return 90 if self.flipped_x else 270
+        return 180 if self.flipped_y else 0
+
+    def to_upright(self, coded: NDArray[Any]) -> NDArray[Any]:
+        """Turn an array from the coded to the upright orientation (a view)."""
+        turned = coded.swapaxes(0, 1) if self.transposed else coded
+        return turned[:: -1 if self.flipped_y else 1, :: -1 if self.flipped_x else 1]
+
+    def to_coded(self, upright: NDArray[Any]) -> NDArray[Any]:
+        """Turn an array from the upright to the coded orientation (a view)."""
+        turned = upright[:: -1 if self.flipped_y else 1, :: -1 if self.flipped_x else 1]
+        return turned.swapaxes(0, 1) if self.transposed else turned

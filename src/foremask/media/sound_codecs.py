@@ -1,0 +1,62 @@
+"""Which sound each container takes as it is, and what any other sound becomes in it."""
+
+from typing import Final
+
+from av.audio.stream import AudioStream
+
+_MP4_COPIES: Final = {"aac", "mp3", "mp2", "ac3", "eac3", "alac", "opus", "flac"}
+_MOV_PCM: Final = "u8 s8 s16le s16be s24le s24be s32le s32be f32le f32be f64le f64be alaw mulaw"
+_MOV_COPIES: Final = {"aac", "mp3", "mp2", "ac3", "eac3", "alac"} | {
+    f"pcm_{kind}" for kind in _MOV_PCM.split()
+}
+_MKV_PCM: Final = "u8 s16le s16be s24le s24be s32le s32be f32le f64le"
+_MKV_COPIES: Final = {"aac", "mp3", "mp2", "ac3", "eac3", "alac", "opus", "vorbis", "flac"} | {
+    f"pcm_{kind}" for kind in _MKV_PCM.split()
+}
+COPIES: Final = {
+    "mp4": _MP4_COPIES,
+    "mov": _MOV_COPIES,
+    "webm": {"opus", "vorbis"},
+    "matroska": _MKV_COPIES,
+}
+"""What each muxer takes as it is."""
+
+TRANSCODES_TO: Final = {"mp4": "aac", "mov": "aac", "webm": "libopus", "matroska": "flac"}
+HOLD_NO_EMPTY_TRACK: Final = {"mp4", "mov"}
+"""Muxers of FFmpeg that leave out a track without a packet."""
+_LOSSLESS_IN_MOV: Final = {"flac": "alac"}
+
+_TERMINOLOGICAL: Final = (
+    "deu=ger nld=dut fra=fre zho=chi ces=cze ell=gre ron=rum slk=slo isl=ice sqi=alb "
+    "hye=arm eus=baq mya=bur kat=geo mkd=mac msa=may fas=per bod=tib cym=wel mri=mao"
+)
+BIBLIOGRAPHIC: Final = dict(pair.split("=") for pair in _TERMINOLOGICAL.split())
+"""ISO 639-2: the terminological code of a language, and the bibliographic one that QuickTime uses."""
+
+_LAYOUTS: Final = ("mono", "stereo", "2.1", "quad", "5.0", "5.1", "6.1", "7.1")
+"""By the number of channels, from one."""
+_AAC_RATES_HZ: Final = (
+    *(96000, 88200, 64000, 48000, 44100, 32000),
+    *(24000, 22050, 16000, 12000, 11025, 8000),
+)
+
+
+def encoder_for(muxer: str, codec: str, rate_hz: int) -> tuple[str, int]:
+    """FFmpeg's encoder for sound that ``muxer`` cannot copy, and the sample rate that it takes."""
+    name = TRANSCODES_TO[muxer]
+    if muxer == "mov":
+        name = _LOSSLESS_IN_MOV.get(codec, name)
+    if name == "libopus":
+        return name, 48000
+    if name == "aac":
+        return name, next((rate for rate in _AAC_RATES_HZ if rate <= rate_hz), _AAC_RATES_HZ[-1])
+    return name, rate_hz
+
+
+def layout_of(track: AudioStream) -> str:
+    """A layout that encoders take: containers like AVI know the number of channels only."""
+    codec = track.codec_context
+    if codec.channels in range(1, len(_LAYOUTS) + 1):
+        known = codec.layout.name in _LAYOUTS
+        return codec.layout.name if known else _LAYOUTS[codec.channels - 1]
+    return "stereo"
