@@ -5,6 +5,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
+from foremask.errors import FieldInvalid
+
 
 class Preset(StrEnum):
     """Container and codec of the mask video; the nine names of the wire contract."""
@@ -90,3 +92,59 @@ class MaskOptions:
     device: Device = Device.AUTO
     limits: Limits = UNLIMITED
     model: Path | None = None  # an ONNX file; None is the pulled one in the user's cache
+
+
+class Despill(StrEnum):
+    """A colour that a screen threw onto the subject, and that is taken out of it."""
+
+    NONE = "none"
+    GREEN = "green"
+    BLUE = "blue"
+
+
+@dataclass(frozen=True, slots=True)
+class Matte:
+    """What is done to the alpha of a cut-out, in the order of the fields; then to its colours.
+
+    ``black`` and ``white`` are the alphas that become 0 and 1, ``gamma`` over 1 makes what lies
+    between them more opaque. Parts of fewer than ``min_part_px`` pixels go. ``grow_px`` moves the
+    outline outwards, and inwards where it is negative, by parts of a pixel too. ``feather_px``
+    softens it. Raises FieldInvalid, with the range, for a value outside of it.
+    """
+
+    invert: bool = False
+    black: float = 0.0
+    white: float = 1.0
+    gamma: float = 1.0
+    min_part_px: int = 0
+    grow_px: float = 0.0
+    feather_px: float = 0.0
+    despill: Despill = Despill.NONE
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in MATTE_RANGES.items():
+            value = getattr(self, name)
+            if not low <= value <= high:  # nan, too
+                raise FieldInvalid(
+                    f"{name} is {value}; it may be from {low:g} to {high:g}.",
+                    param=name,
+                    limit=high if value > high else low,
+                    actual=value,
+                )
+        if self.black >= self.white:
+            raise FieldInvalid(
+                f"black is {self.black} and white is {self.white}; black must be the smaller one.",
+                param="black",
+                limit=self.white,
+                actual=self.black,
+            )
+
+
+MATTE_RANGES: Final = {
+    "black": (0.0, 0.99),
+    "white": (0.01, 1.0),
+    "gamma": (0.1, 10.0),
+    "min_part_px": (0, 1_000_000_000),
+    "grow_px": (-50.0, 50.0),
+    "feather_px": (0.0, 100.0),
+}

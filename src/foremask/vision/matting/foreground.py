@@ -1,0 +1,143 @@
+"""The colours of the foreground: what a cut-out shows where the picture is a mixture of subject and background."""
+
+from functools import cache
+from typing import Any, Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from foremask.types import Levels, Rgb
+
+type Colours = NDArray[np.float32]
+"""(H, W, 3) float32, 0 to 255."""
+
+# By measurement, docs/adr/0113. The small grid has a quarter of the frame's columns and rows.
+SMALL: Final = 4
+SURENESS: Final = 16  # a pixel speaks for its side with alpha to this power
+PRIOR_WEIGHT: Final = 0.03  # of a pixel that is sure: what the next coarser grid says of a cell
+SWEEPS: Final = 4
+SMOOTHNESS: Final = 5e-6  # these two as in Germer et al.: how far neighbours pull each other,
+EDGE_SMOOTHNESS: Final = 0.1  # and how much more where alpha changes between them
+MARGIN_PX: Final = 64  # around the subject: as much of the background speaks for what is behind it
+
+
+@cache
+def _weights(surest: int) -> Levels:
+    """How much a level speaks for the foreground, as a table, where ``surest`` is the highest that there is."""
+    share = np.minimum(np.arange(256) / max(1, surest), 1)
+    return np.rint(255 * share**SURENESS).astype(np.uint8)
+
+
+def foreground_colours(rgb: Rgb, levels: Levels) -> Rgb:
+    """The colours of the foreground of ``rgb``, whose alpha is ``levels``; a new array.
+
+    Where alpha is 1 they are the picture's own. Where it is between 0 and 1, they are such that with
+    a likely background they mix to the picture. Where it is 0 they go on smoothly from the nearest
+    foreground, and are black far from it: nothing of the background is left in them.
+
+    Method: the mixture is solved for both sides as in Germer et al., "Fast Multi-Level Foreground
+    Estimation" (ICPR 2020), but from sure pixels outwards (push and pull over a pyramid), jointly
+    for both sides, and at full size in the band alone.
+    """
+    colours = np.zeros_like(rgb)
+    left, top, width, height = cv2.boundingRect(levels)
+    if width:
+        box = (
+            slice(max(0, top - MARGIN_PX), top + height + MARGIN_PX),
+            slice(max(0, left - MARGIN_PX), left + width + MARGIN_PX),
+        )
+        _solve_box(np.ascontiguousarray(rgb[box]), np.ascontiguousarray(levels[box]), colours[box])
+    return colours
+
+
+def _solve_box(rgb: Rgb, levels: Levels, target: Rgb) -> None:
+    height, width = levels.shape
+    foreground, background = _small_sides(rgb, levels)
+    filled = cv2.resize(_as_rgb(foreground), (width, height))
+    cv2.copyTo(rgb, cv2.inRange(levels, 255, 255), filled)
+    band = np.flatnonzero(cv2.inRange(levels, 1, 254))
+    if band.size:
+        behind = cv2.resize(_as_rgb(background), (width, height))
+        alpha = levels.ravel().take(band)[:, None] * np.float32(1 / 255)
+        beyond = 1 - alpha
+        pixels = filled.reshape(-1, 3)
+        solved = pixels.take(band, axis=0).astype(np.float32)
+        residual = rgb.reshape(-1, 3).take(band, axis=0) - alpha * solved
+        residual -= beyond * behind.reshape(-1, 3).take(band, axis=0)
+        solved += residual * (alpha / (alpha * alpha + beyond * beyond))
+        pixels[band] = cv2.convertScaleAbs(np.maximum(solved, 0))  # rounds, and clips to 255
+    target[:] = filled
+
+
+def _small_sides(rgb: Rgb, levels: Levels) -> tuple[Colours, Colours]:
+    """The colours of both sides on the small grid."""
+    height, width = levels.shape
+    half, size = (-(-width // 2), -(-height // 2)), (-(-width // SMALL), -(-height // SMALL))
+    picture, alpha = _shrunk(rgb, half), _shrunk(levels, half)
+    lowest, highest, _, _ = cv2.minMaxLoc(alpha)
+    foreground = _spread(picture, cv2.LUT(alpha, _weights(int(highest))), size)
+    background = _spread(picture, cv2.LUT(alpha, _weights(255 - int(lowest))[::-1].copy()), size)
+    _solve(foreground, background, _shrunk(picture, size), _shrunk(levels, size))
+    return foreground, background
+
+
+def _shrunk(plane: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
+    """By area; OpenCV drops an axis of length 1."""
+    shrunk = cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
+    return shrunk.reshape(size[1], size[0], *plane.shape[2:])
+
+
+def _spread(picture: NDArray[Any], weight: NDArray[Any], size: tuple[int, int]) -> Colours:
+    """The mean colour of what has weight in each cell; where little has, that of a wider neighbourhood."""
+    sums = cv2.multiply(picture, cv2.merge([weight] * 3), dtype=cv2.CV_16U)
+    pyramid = [tuple(_shrunk(each, size).astype(np.float32) for each in (sums, weight))]
+    while max(size) > 1:
+        size = (-(-size[0] // 2), -(-size[1] // 2))
+        pyramid.append(tuple(_shrunk(each, size) for each in pyramid[-1]))
+    top, weights = pyramid.pop()
+    colours = top / (weights[..., None] + np.float32(1e-6))
+    prior_weight = np.float32(255 * PRIOR_WEIGHT)
+    for level, weights in reversed(pyramid):
+        prior: Any = cv2.resize(colours, weights.shape[::-1]).reshape(level.shape)
+        prior *= prior_weight
+        prior += level
+        scale = cv2.merge([1 / (weights + prior_weight)] * 3)
+        colours = cv2.multiply(prior, scale).reshape(level.shape)
+    return np.asarray(colours, np.float32)
+
+
+def _solve(
+    foreground: Colours, background: Colours, picture: NDArray[Any], levels: NDArray[Any]
+) -> None:
+    """Change both sides in the band so that they mix to ``picture``, and little from cell to cell where alpha changes."""
+    height, width = levels.shape
+    band = np.flatnonzero(cv2.inRange(levels, 1, 254))
+    rows, columns = np.divmod(band, width)
+    alpha = levels.ravel() * np.float32(1 / 255)
+    here = alpha[band]
+    near, pulls = [], []
+    for down, right in ((-1, 0), (1, 0), (0, -1), (0, 1)):
+        adjacent = np.clip(rows + down, 0, height - 1) * width + np.clip(
+            columns + right, 0, width - 1
+        )
+        near.append(adjacent)
+        pulls.append(np.float32(SMOOTHNESS) + EDGE_SMOOTHNESS * np.abs(here - alpha[adjacent]))
+    total = np.sum(pulls, axis=0, dtype=np.float32)[:, None]
+    shares = [pull[:, None] / total for pull in pulls]
+    front, back = here[:, None], 1 - here[:, None]
+    step = 1 / (front * front + back * back + total)
+    wanted = picture.reshape(-1, 3).take(band, axis=0).astype(np.float32)
+    sides = foreground.reshape(-1, 3), background.reshape(-1, 3)
+    for _ in range(SWEEPS):
+        means = [
+            sum(share * side.take(at, axis=0) for share, at in zip(shares, near, strict=True))
+            for side in sides
+        ]
+        residual = (wanted - front * means[0] - back * means[1]) * step
+        for side, mean, part in zip(sides, means, (front, back), strict=True):
+            side[band] = np.clip(mean + part * residual, 0, 255)
+
+
+def _as_rgb(colours: Colours) -> Rgb:
+    return np.asarray(cv2.convertScaleAbs(colours), np.uint8)

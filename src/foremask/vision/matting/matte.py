@@ -1,0 +1,91 @@
+"""What a compositor does to a matte before it is used: points, gamma, small parts, growth, feather; and despill."""
+
+from math import floor
+from typing import Final
+
+import cv2
+import numpy as np
+
+from foremask.options import Despill, Matte
+from foremask.types import Levels, Rgb
+
+_WHITE: Final = 255
+
+
+def inverted(levels: Levels) -> Levels:
+    """Background becomes foreground."""
+    return np.asarray(cv2.bitwise_not(levels), np.uint8)
+
+
+def adjusted(levels: Levels, matte: Matte) -> Levels:
+    """``levels`` after all of ``matte`` but its inversion and its despill, in the order of its fields."""
+    if (matte.black, matte.white, matte.gamma) != (0.0, 1.0, 1.0):
+        levels = with_points(levels, matte.black, matte.white, matte.gamma)
+    if matte.min_part_px:
+        levels = without_small_parts(levels, matte.min_part_px)
+    if matte.grow_px:
+        levels = grown(levels, matte.grow_px)
+    if matte.feather_px:
+        levels = feathered(levels, matte.feather_px)
+    return levels
+
+
+def with_points(levels: Levels, black: float, white: float, gamma: float) -> Levels:
+    """Alpha up to ``black`` becomes 0, from ``white`` on 1; between them, it is raised to 1 / ``gamma``."""
+    alpha = np.clip((np.arange(256) / _WHITE - black) / (white - black), 0, 1) ** (1 / gamma)
+    return np.asarray(cv2.LUT(levels, np.rint(_WHITE * alpha).astype(np.uint8)), np.uint8)
+
+
+def without_small_parts(levels: Levels, min_part_px: int) -> Levels:
+    """Connected parts whose alpha adds up to fewer than ``min_part_px`` whole pixels become background."""
+    count, found = cv2.connectedComponents(cv2.inRange(levels, 1, 255))
+    if count == 1:
+        return levels
+    labels = np.asarray(found, np.intp)
+    size_px = np.bincount(labels.ravel(), levels.ravel(), count) / _WHITE
+    small = size_px < min_part_px
+    small[0] = False
+    return np.where(small[labels], 0, levels).astype(np.uint8) if small.any() else levels
+
+
+def grown(levels: Levels, grow_px: float) -> Levels:
+    """The outline moved outwards by ``grow_px``, or inwards where that is negative; a soft edge keeps its softness.
+
+    The greatest alpha within a disc of that radius; between whole radii, the mixture of both.
+    """
+    if grow_px < 0:
+        return inverted(grown(inverted(levels), -grow_px))
+    whole = floor(grow_px)
+    share = grow_px - whole
+    inner = _greatest(levels, whole)
+    if not share:
+        return inner
+    outer = _greatest(levels, whole + 1)
+    return np.asarray(cv2.addWeighted(inner, 1 - share, outer, share, 0), np.uint8)
+
+
+def _greatest(levels: Levels, radius_px: int) -> Levels:
+    if not radius_px:
+        return levels
+    offsets = np.arange(-radius_px, radius_px + 1)
+    disc = (offsets[:, None] ** 2 + offsets**2 <= radius_px**2).astype(np.uint8)
+    return np.asarray(cv2.dilate(levels, disc), np.uint8)
+
+
+def feathered(levels: Levels, feather_px: float) -> Levels:
+    """A hard edge becomes a ramp: within ``feather_px`` to each side it goes from 98 % to 2 %."""
+    sigma = feather_px / 2
+    border = cv2.BORDER_REPLICATE
+    return np.asarray(cv2.GaussianBlur(levels, (0, 0), sigma, borderType=border), np.uint8)
+
+
+def despilled(colours: Rgb, despill: Despill) -> Rgb:
+    """No pixel is greener (bluer) than it is red or blue (red or green), whichever is more."""
+    if despill is Despill.NONE:
+        return colours
+    red, green, blue = cv2.split(colours)
+    if despill is Despill.GREEN:
+        green = cv2.min(green, cv2.max(red, blue))
+    else:
+        blue = cv2.min(blue, cv2.max(red, green))
+    return np.asarray(cv2.merge([red, green, blue]), np.uint8)

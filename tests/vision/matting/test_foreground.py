@@ -1,0 +1,77 @@
+import cv2
+import numpy as np
+import pytest
+
+from foremask.types import Levels, Rgb
+from foremask.vision.matting.foreground import foreground_colours
+from tests.benchmarks.scenes import texture
+
+HEIGHT, WIDTH = 180, 240
+
+
+def hair(blur_px: int) -> Levels:
+    """A disc with 150 hairs, thinner than a pixel where it pleases them; ``blur_px`` of motion."""
+    drawn = np.zeros((4 * HEIGHT, 4 * WIDTH), np.uint8)
+    centre = np.array([2 * WIDTH, 2 * HEIGHT])
+    cv2.circle(drawn, centre.tolist(), 140, 255, -1)
+    random = np.random.default_rng(3)
+    for angle in random.uniform(0, 2 * np.pi, 150):
+        turns = angle + np.cumsum(random.normal(0, 0.12, 30))
+        steps = 6 * np.stack([np.cos(turns), np.sin(turns)], axis=1)
+        start = centre + 130 * np.array([np.cos(angle), np.sin(angle)])
+        points = (start + np.cumsum(steps, axis=0)).astype(np.int32)
+        cv2.polylines(drawn, [points], False, 255, 3)
+    levels = cv2.resize(drawn, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.blur(levels, (blur_px, 1)), np.uint8)
+
+
+def mixed(foreground: Rgb, background: Rgb, levels: Levels) -> Rgb:
+    alpha = levels[:, :, None] / 255
+    return np.rint(alpha * foreground + (1 - alpha) * background).astype(np.uint8)
+
+
+@pytest.mark.parametrize("blur_px", [1, 15])
+def test_the_band_has_half_the_error_of_the_pictures_own_colours_or_less(blur_px: int) -> None:
+    """Hair, and hair in motion, before a textured ground."""
+    foreground, background = (
+        texture(1, HEIGHT, WIDTH, 120, 255),
+        texture(2, HEIGHT, WIDTH, 0, 130),
+    )
+    levels = hair(blur_px)
+    picture = mixed(foreground, background, levels)
+    band = (levels > 0) & (levels < 255)
+    estimated = foreground_colours(picture, levels)
+
+    def error(colours: Rgb) -> float:
+        return float(np.abs(colours[band].astype(int) - foreground[band]).mean())
+
+    assert error(estimated) < 0.5 * error(picture)
+
+
+def test_what_is_surely_foreground_keeps_its_colours_and_the_picture_is_not_changed() -> None:
+    """To the bit."""
+    picture, levels = texture(4, HEIGHT, WIDTH, 0, 255), hair(9)
+    before = picture.copy()
+    estimated = foreground_colours(picture, levels)
+    assert np.array_equal(estimated[levels == 255], picture[levels == 255])
+    assert np.array_equal(picture, before)
+
+
+def test_nothing_of_the_background_is_left_where_alpha_is_zero() -> None:
+    """A red subject before green: no cell that is not seen is greener than red."""
+    levels = np.zeros((HEIGHT, WIDTH), np.uint8)
+    levels[60:120, 80:160] = 255
+    picture = np.where(levels[:, :, None] > 0, (200, 20, 20), (20, 200, 20)).astype(np.uint8)
+    estimated = foreground_colours(picture, levels)
+    assert (estimated[:, :, 1] <= 24).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 1), (33, 2)])
+@pytest.mark.parametrize("level", [0, 1, 128, 255])
+def test_any_size_and_any_alpha_will_do(size: tuple[int, int], level: int) -> None:
+    """A picture of one pixel, and one that is all band."""
+    picture = np.full((*size, 3), 90, np.uint8)
+    estimated = foreground_colours(picture, np.full(size, level, np.uint8))
+    assert estimated.shape == picture.shape
+    if level:
+        assert np.abs(estimated.astype(int) - 90).max() <= 1
