@@ -1,0 +1,148 @@
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from foremask.facts import SoundTrack
+from foremask.media.audio import Sound
+from foremask.media.sound_codecs import COPIES, encoder_for
+from tests.support import synth
+from tests.support.synth import Spec, Tone
+
+SUFFIX = {"mp4": ".mp4", "mov": ".mov", "webm": ".webm", "matroska": ".mkv"}
+PCM_HZ = 8000
+
+
+def muxed(source: Path, target: Path, muxer: str) -> Sound:
+    """All sound of a clip in a file of its own."""
+    with av.open(str(target), "w", format=muxer) as out:
+        sound = Sound(source, out, muxer)
+        sound.finish()
+        sound.close()
+    return sound
+
+
+def packets(path: Path) -> list[bytes]:
+    with av.open(str(path)) as opened:
+        return [bytes(packet) for packet in opened.demux(audio=0) if packet.size]
+
+
+def loudness(path: Path, moments_s: Sequence[float]) -> list[bool]:
+    """Whether there is sound at each of these moments."""
+    heard: list[tuple[float, np.ndarray]] = []
+    with av.open(str(path)) as opened:
+        for frame in opened.decode(audio=0):
+            samples = frame.to_ndarray().astype(np.float64)
+            full = 1.0 if np.abs(samples).max() <= 2 else 32768.0
+            heard.append((float(frame.time or 0), np.abs(samples / full)))
+    found = []
+    for moment in moments_s:
+        _, near = max(each for each in ((t, s) for t, s in heard) if each[0] <= moment)
+        found.append(bool(near.mean() > 0.02))
+    return found
+
+
+def bursts(path: Path, starts_s: Sequence[float], codec: str = "pcm_s16le") -> Path:
+    """A sound track of 0.4 s of tone from each start on, and no packet between them."""
+    with av.open(str(path), "w", format="matroska") as out:
+        track: Any = out.add_stream(codec, rate=PCM_HZ)
+        track.codec_context.layout = "mono"
+        for start_s in starts_s:
+            for at in range(0, round(0.4 * PCM_HZ), 320):
+                samples = np.arange(at, at + 320)
+                wave = (12_000 * np.sin(samples / 3)).astype(np.int16)[None]
+                frame = av.AudioFrame.from_ndarray(wave, "s16", "mono")
+                frame.sample_rate, frame.time_base = PCM_HZ, Fraction(1, PCM_HZ)
+                frame.pts = round(start_s * PCM_HZ) + at
+                out.mux(track.encode(frame))
+        out.mux(track.encode(None))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "tone", "muxer", "written_as"),
+    [
+        ("a.mp4", Tone("aac"), "mp4", "aac"),
+        ("a.mp4", Tone("aac"), "webm", "opus"),
+        ("a.mp4", Tone("mp3"), "mov", "mp3"),
+        ("a.mp4", Tone("opus"), "mov", "aac"),
+        ("a.webm", Tone("opus"), "webm", "opus"),
+        ("a.mkv", Tone("flac"), "mov", "alac"),
+        ("a.mkv", Tone("flac"), "mp4", "flac"),
+        ("a.mkv", Tone("pcm_s16le"), "mp4", "aac"),
+        ("a.mkv", Tone("pcm_s16le"), "matroska", "pcm_s16le"),
+    ],
+)
+def test_sound_is_copied_where_the_container_can_hold_it(
+    tmp_path: Path, name: str, tone: Tone, muxer: str, written_as: str
+) -> None:
+    """Packet by packet; all else becomes what the container's players know."""
+    codec = "vp9" if name == "a.webm" else "h264"
+    source = synth.write(tmp_path / name, Spec(codec=codec, sound=(tone,)))
+    target = tmp_path / f"sound{SUFFIX[muxer]}"
+    (track,) = muxed(source, target, muxer).tracks
+    copied = track.codec == written_as
+    assert (track.action, track.written_as) == ("kept" if copied else "transcoded", written_as)
+    assert copied == (track.codec in COPIES[muxer])
+    assert (packets(target) == packets(source)) == copied
+
+
+def test_a_gap_becomes_silence_of_the_same_length(tmp_path: Path) -> None:
+    """Two bursts with half a second between them: transcoded, the second one is where it was."""
+    source = bursts(tmp_path / "a.mkv", (0.0, 0.9))
+    target = tmp_path / "sound.webm"
+    muxed(source, target, "webm")
+    moments_s = (0.2, 0.6, 0.75, 1.1)
+    assert loudness(source, (0.2, 1.1)) == [True, True]
+    assert loudness(target, moments_s) == [True, False, False, True]
+
+
+def test_only_what_sounds_before_a_moment_is_muxed(tmp_path: Path) -> None:
+    """Sound goes along with the picture: a second of it, then the rest."""
+    source = synth.write(tmp_path / "a.mp4", Spec(sound=(Tone(seconds=2.0),)))
+    target = tmp_path / "sound.mp4"
+    with av.open(str(target), "w", format="mp4") as out:
+        sound = Sound(source, out, "mp4")
+        sound.mux_until(Fraction(1))
+        sound.close()
+    with av.open(str(target)) as opened:
+        last = max(packet.pts or 0 for packet in opened.demux(audio=0) if packet.size)
+        assert last * opened.streams.audio[0].time_base == pytest.approx(1, abs=0.03)
+
+
+@pytest.mark.parametrize(("muxer", "code"), [("mov", "ger"), ("matroska", "deu"), ("mp4", "deu")])
+def test_a_language_is_written_as_the_container_spells_it(
+    tmp_path: Path, muxer: str, code: str
+) -> None:
+    """QuickTime knows the bibliographic codes of ISO 639-2."""
+    source = synth.write(tmp_path / "a.mp4", Spec(sound=(Tone(language="deu"),)))
+    target = tmp_path / f"sound{SUFFIX[muxer]}"
+    (track,) = muxed(source, target, muxer).tracks
+    assert track == SoundTrack("aac", "aac", "kept", "copied packet by packet", "deu")
+    with av.open(str(target)) as opened:
+        assert opened.streams.audio[0].language == code
+
+
+def test_an_encoder_gets_a_rate_that_it_takes() -> None:
+    """Opus has 48 kHz only; AAC the largest of its rates that is not above the source's."""
+    assert encoder_for("webm", "aac", 22_050) == ("libopus", 48_000)
+    assert encoder_for("mp4", "pcm_s16le", 96_000) == ("aac", 96_000)
+    assert encoder_for("mp4", "pcm_s16le", 37_800) == ("aac", 32_000)
+    assert encoder_for("mp4", "pcm_s16le", 4_000) == ("aac", 8_000)
+    assert encoder_for("mov", "flac", 44_100) == ("alac", 44_100)
+    assert encoder_for("matroska", "wmav2", 44_100) == ("flac", 44_100)
+
+
+def test_a_clip_without_sound_gives_none(tmp_path: Path) -> None:
+    """No track, no warning, and no packet."""
+    source = synth.write(tmp_path / "a.mp4")
+    with av.open(str(tmp_path / "b.mkv"), "w", format="matroska") as out:
+        out.add_stream("pcm_s16le", rate=PCM_HZ)
+        sound = Sound(source, out, "matroska")
+        sound.finish()
+        sound.close()
+    assert (sound.tracks, sound.warnings) == ([], [])

@@ -1,0 +1,97 @@
+import uuid
+
+import pytest
+
+from foremask.options import Preset
+from foremask.service.jobs import retention
+from foremask.service.jobs.admission import NewJob, admit
+from foremask.service.jobs.database import Database
+from foremask.service.jobs.tokens import create_token
+
+pytestmark = pytest.mark.postgres
+
+DAY_S = 86_400
+
+
+async def job(database: Database, ended_s_ago: int | None, status: str = "completed") -> str:
+    """A job of a token of its own that ended so long ago; None: it has not ended."""
+    _, token = await create_token(database, uuid.uuid4().hex)
+    new = NewJob(token_id=token.id, preset=Preset.MP4_H264, video_url="https://example.org/a.mp4")
+    made = (await admit(database, new)).request_id
+    if ended_s_ago is not None:
+        await database.all(
+            """update jobs set status = %s, started_at = created_at,
+                   ended_at = now() - make_interval(secs => %s),
+                   error = case when %s then '{"reason": "corrupt"}'::jsonb end,
+                   result_key = case when %s then 'results/' || id || '/a.mp4' end
+               where id = %s""",
+            (status, ended_s_ago, status == "failed", status == "completed", made),
+        )
+    return made
+
+
+async def known(database: Database, *jobs: str) -> list[bool]:
+    """Whether each job still has its record."""
+    rows = await database.all("select id from jobs where id = any(%s)", (list(jobs),))
+    kept = {row["id"] for row in rows}
+    return [each in kept for each in jobs]
+
+
+async def test_a_job_is_swept_once_and_only_after_its_end(database: Database) -> None:
+    """Whoever comes second learns nothing, so that the end is counted once."""
+    running, failed = await job(database, None), await job(database, 60, "failed")
+    done = await job(database, 50)
+    waiting = dict(await retention.to_sweep(database))
+    assert running not in waiting
+    assert waiting[done] == f"results/{done}/a.mp4"
+    assert waiting[failed] is None
+    ended = await retention.swept(database, failed)
+    assert ended is not None
+    assert (ended.status, ended.reason, ended.wait_s) == ("failed", "corrupt", 0)
+    assert await retention.swept(database, failed) is None
+    assert failed not in dict(await retention.to_sweep(database))
+
+
+async def test_a_result_expires_after_its_time_and_not_before(database: Database) -> None:
+    """A day: the result of two days ago goes, that of an hour ago stays; 0 keeps all for good."""
+    old, young = await job(database, 2 * DAY_S), await job(database, 3600)
+    assert await retention.to_expire(database, 0) == []
+    due = dict(await retention.to_expire(database, DAY_S))
+    assert due[old] == f"results/{old}/a.mp4"
+    assert young not in due
+    await retention.expired(database, old)
+    assert old not in dict(await retention.to_expire(database, DAY_S))
+
+
+async def test_records_stay_a_week_after_their_result(database: Database) -> None:
+    """And 30 days after a failure; for as long as a webhook is owed; and never unswept."""
+    week_old, fresh = await job(database, 20 * DAY_S), await job(database, 20 * DAY_S)
+    owed, unswept = await job(database, 20 * DAY_S), await job(database, 20 * DAY_S)
+    failed_long_ago = await job(database, 31 * DAY_S, "failed")
+    failed_lately = await job(database, 29 * DAY_S, "cancelled")
+    for each in (week_old, fresh, owed, failed_long_ago, failed_lately):
+        await retention.swept(database, each)
+    for each, days in ((week_old, 8), (fresh, 6), (owed, 8), (unswept, 8)):
+        await database.all(
+            "update jobs set expired_at = now() - make_interval(days => %s) where id = %s",
+            (days, each),
+        )
+    await database.all(
+        "insert into deliveries (job, url) values (%s, 'https://example.org')", (owed,)
+    )
+    forgotten = set(await retention.forget_records(database, DAY_S))
+    assert forgotten >= {week_old, failed_long_ago}
+    kept = (fresh, owed, unswept, failed_lately)
+    assert not forgotten & set(kept)
+    assert await known(database, week_old, failed_long_ago, *kept) == [False] * 2 + [True] * 4
+
+
+async def test_rows_of_the_queue_that_nobody_will_finish_are_dropped(database: Database) -> None:
+    """What waits stays; what a worker has that beats no more, and what is done, goes."""
+    job_id = await job(database, None)
+    await database.all("update procrastinate_jobs set status = 'succeeded'")
+    assert await retention.drop_dead_engine_rows(database) >= 1
+    assert await retention.drop_dead_engine_rows(database) == 0
+    other = await job(database, None)
+    assert await retention.drop_dead_engine_rows(database) == 0
+    assert await known(database, job_id, other) == [True, True]
