@@ -9,11 +9,10 @@ import uvloop
 from foremask.options import Limits
 from foremask.service.sandbox.pool import MediaPool
 from foremask.service.settings import Settings, read_settings
-from foremask.service.worker.media_client import Media
 from foremask.service.worker.process import QUEUES, open_work, work_until_stopped
 
 HERE = Path(__file__).parents[2]
-OPERATIONS = "benchmarks.endurance.chaos_operations"
+EXECUTION = "benchmarks.endurance.chaos_operations"
 
 
 async def work(settings: Settings) -> None:
@@ -22,9 +21,9 @@ async def work(settings: Settings) -> None:
     async with (
         MediaPool(scratch, sandbox=settings.sandbox) as files,
         MediaPool(
-            scratch, sandbox=settings.sandbox, operations=OPERATIONS, import_from=[HERE]
+            scratch, sandbox=settings.sandbox, execution=EXECUTION, import_from=[HERE]
         ) as masks,
-        open_work(settings, Media(masks, files, Limits()), scratch) as means,
+        open_work(settings, scratch, masks, files, Limits()) as means,
     ):
         await work_until_stopped(means, QUEUES, 1, sandbox=str(masks.level))
 

@@ -24,16 +24,16 @@ from pathlib import Path
 from typing import Any
 
 import av
-import msgspec
 from tests.support import synth
 
 from benchmarks.quality.promises import bright_is_foreground
 from foremask.errors import Failed, ForemaskError
-from foremask.facts import Report
+from foremask.facts import Clip, Report
 from foremask.masking.pipeline import mask_video
 from foremask.options import Limits, MaskOptions
-from foremask.service.sandbox import operations
-from foremask.service.sandbox.child import Operation, Parent
+from foremask.service.sandbox import probe_execution
+from foremask.service.sandbox.operations import Mask, ProbeRemote, Request
+from foremask.service.sandbox.parent import Operation, Parent
 from foremask.service.sandbox.pool import ChildDied, MediaPool
 from foremask.service.settings import Sandbox
 
@@ -45,22 +45,22 @@ MEMORY_BYTES = 3 << 30
 SLOTS = 2
 TO_GO_ON = 3
 KEPT = ROOT / "scratch" / "hostile.jsonl"
-LIMITS = asdict(Limits())
+LIMITS = Limits()
 
 
-def _mask(args: dict[str, Any], parent: Parent) -> Report:
+def _mask(request: Mask, parent: Parent) -> Report:
     return mask_video(
-        Path(args["source"]),
-        Path(args["target"]),
-        MaskOptions(limits=msgspec.convert(args["limits"], Limits)),
+        request.source,
+        request.target,
+        request.options,
         lambda done: parent.progress(done.frames_done, done.frames_total, done.stage),
         masker=bright_is_foreground,
         refiner=synth.stretched,
     )
 
 
-OPERATIONS: dict[str, Operation] = {**operations.OPERATIONS, "mask": _mask}
-"""What the children of this benchmark do: the service's operations, with a masker that costs nothing."""
+OPERATIONS: dict[type[Request[Any]], Operation] = {**probe_execution.OPERATIONS, Mask: _mask}
+"""The probe of the API's child, and a masker that costs nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,21 +265,15 @@ async def end_of(case: Case, pool: MediaPool, folder: Path) -> Ending:
 
     source, target = folder / f"{abs(hash(case))}.clip", folder / f"{abs(hash(case))}.mp4"
     try:
-        clip = await pool.run(
-            "probe",
-            {"size": len(case.data), "limits": LIMITS},
-            read_at=read_at,
-            wall_clock_s=WALL_CLOCK_S,
+        verdict = await pool.run(
+            ProbeRemote(len(case.data), LIMITS), read_at=read_at, wall_clock_s=WALL_CLOCK_S
         )
+        if verdict.refused is not None:
+            raise verdict.refused.error()
         await asyncio.to_thread(source.write_bytes, case.data)
-        report = await pool.run(
-            "mask",
-            {"source": str(source), "target": str(target), "limits": LIMITS},
-            read_paths=[source],
-            scratch=folder,
-            wall_clock_s=WALL_CLOCK_S,
-        )
-        wrong = await asyncio.to_thread(untruth, case, clip, report, target)
+        options = MaskOptions(limits=LIMITS)
+        report = await pool.run(Mask(source, target, options), wall_clock_s=WALL_CLOCK_S)
+        wrong = await asyncio.to_thread(untruth, case, verdict.clip, report, target)
     except Failed as error:
         if error.limit == MEMORY_BYTES:
             return ended("over the memory limit")
@@ -293,17 +287,17 @@ async def end_of(case: Case, pool: MediaPool, folder: Path) -> Ending:
         target.unlink(missing_ok=True)
     if wrong:
         return ended("masked untruly", wrong)
-    return ended("masked with a warning" if report["warnings"] else "masked")
+    return ended("masked with a warning" if report.warnings else "masked")
 
 
-def untruth(case: Case, clip: dict[str, Any], report: dict[str, Any], target: Path) -> str:
+def untruth(case: Case, clip: Clip | None, report: Report, target: Path) -> str:
     """What the report says and the mask does not hold; nothing when all is true."""
     with av.open(str(target)) as opened:
         shown = sum(1 for _ in opened.decode(video=0))
-    if shown != report["frames_out"] or report["frames_in"] != report["frames_out"]:
-        return f"{report['frames_in']} in, {report['frames_out']} out, {shown} in the file"
-    declared = case.frames if case.frames is not None else clip["frames"]
-    if declared is not None and shown != declared and not report["warnings"]:
+    if shown != report.frames_out or report.frames_in != report.frames_out:
+        return f"{report.frames_in} in, {report.frames_out} out, {shown} in the file"
+    declared = case.frames if case.frames is not None else clip and clip.frames
+    if declared is not None and shown != declared and not report.warnings:
         return f"{declared} frames were there once, {shown} came, and nothing is said of it"
     return ""
 
@@ -319,7 +313,7 @@ async def run(cases: list[Case], level: list[str], until_s: float) -> list[Endin
             sandbox=Sandbox.REQUIRE,
             memory_bytes=MEMORY_BYTES,
             stall_s=STALL_S,
-            operations="benchmarks.endurance.hostile",
+            execution="benchmarks.endurance.hostile",
             import_from=[ROOT],
         ) as pool:
             level.append(str(await pool.warm()))

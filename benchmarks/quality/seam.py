@@ -22,7 +22,7 @@ from benchmarks.quality.scores import FOREGROUND, region_similarity
 from foremask.masking.pipeline import mask_video
 from foremask.media import segments
 from foremask.options import MaskOptions, Preset, Quality
-from foremask.service.worker.media_client import SEGMENT_S
+from foremask.service.worker.job_stages import SEGMENT_S
 from foremask.types import Alpha
 from foremask.vision.network.session import network_at
 from foremask.weights.catalogue import model_path

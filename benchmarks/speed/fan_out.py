@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests.service.worker.stand_in import SEGMENT_FRAMES, TextMedia, clip
 
-from foremask.options import Limits, Preset
+from foremask.options import Preset
 from foremask.service.fetch import Outbound
 from foremask.service.jobs.admission import NewJob, admit
 from foremask.service.jobs.database import open_database
@@ -21,7 +21,6 @@ from foremask.service.jobs.tokens import TokenLimits, create_token
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.storage.objects import local_url, open_objects
 from foremask.service.worker.maintenance import run_maintenance
-from foremask.service.worker.media_client import Media
 from foremask.service.worker.queue_schema import migrate
 from foremask.service.worker.queues import serve_queues
 from foremask.service.worker.worker_context import WorkerContext
@@ -54,7 +53,8 @@ async def measure(workers: int, jobs: int, root: Path, url: str) -> float:
                 database=own,
                 objects=objects,
                 outbound=outbound,
-                media=Media(TextMedia(), TextMedia(), Limits()),
+                masks=TextMedia(),
+                files=TextMedia(),
                 scratch=root,
                 worker=f"worker-{number}",
                 result_ttl_s=0,

@@ -16,6 +16,7 @@ import pytest
 from obstore.store import S3Store
 
 from foremask.errors import RateLimited
+from foremask.facts import Clip
 from foremask.options import Preset
 from foremask.service.api.application import create_app
 from foremask.service.api.probing import Source
@@ -175,7 +176,7 @@ async def ready(
 class NoVerdict:
     """A prober that never knows."""
 
-    async def probe(self, source: Source, preset: Preset, owner: str) -> dict[str, object] | None:
+    async def probe(self, source: Source, preset: Preset, owner: str) -> Clip | None:
         """Nothing is known of any clip."""
         return None
 
@@ -183,7 +184,7 @@ class NoVerdict:
 
     async def probe_file(
         self, file: IO[bytes], size: int, preset: Preset, owner: str
-    ) -> dict[str, object] | None:
+    ) -> Clip | None:
         """Nor of one that is here."""
         return None
 

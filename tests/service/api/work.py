@@ -4,11 +4,12 @@ import asyncio
 from pathlib import Path
 
 from foremask.service.jobs import steps
+from foremask.service.jobs.step_facts import IngestDone, JobClip, JobReport, MaskDone, SegmentArgs
 from foremask.service.jobs.steps import StepName
 from foremask.service.storage.objects import strip_key
 from tests.service.api.conftest import Running
 
-REPORT = {"frames_in": 25, "frames_out": 25, "duration_drift_ms": 0.0}
+REPORT = JobReport(frames_in=25, frames_out=25, duration_drift_ms=0.0)
 
 
 async def complete(service: Running, job: str, mask: Path) -> str:
@@ -22,17 +23,11 @@ async def complete(service: Running, job: str, mask: Path) -> str:
     async with service.database() as database:
         step = await steps.begin(database, StepName(job, "ingest"), "a worker")
         assert step is not None
-        found: dict[str, object] = {
-            "clip": {"frames": 25},
-            "source_key": f"sources/{job}/source",
-            "segments": [{}],
-        }
+        found = IngestDone(JobClip(frames=25), f"sources/{job}/source", (SegmentArgs(),))
         assert await steps.finish(database, step, found)
         step = await steps.begin(database, StepName(job, "segment"), "a worker")
         assert step is not None
-        assert await steps.finish(
-            database, step, {"result_key": key, "report": REPORT, "frames": 25}
-        )
+        assert await steps.finish(database, step, MaskDone(key, 25, REPORT))
     return key
 
 

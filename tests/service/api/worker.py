@@ -2,21 +2,20 @@
 
 import asyncio
 import threading
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any
-
-import msgspec
+from typing import cast
 
 from foremask.masking.pipeline import mask_video
-from foremask.options import Limits, MaskOptions, Preset
+from foremask.options import MaskOptions
 from foremask.service.fetch import Outbound
 from foremask.service.jobs.database import open_database
+from foremask.service.sandbox.conversation import OnProgress
 from foremask.service.sandbox.messages import Progress
-from foremask.service.sandbox.pool import MediaPool, OnProgress
-from foremask.service.worker.media_client import Media
+from foremask.service.sandbox.operations import Mask, Request
+from foremask.service.sandbox.pool import MediaPool
 from foremask.service.worker.queues import serve_queues
 from foremask.service.worker.worker_context import WorkerContext
 from tests.service.api.conftest import Running
@@ -26,31 +25,28 @@ from tests.support import synth
 class RedIsForeground:
     """Masks in this process."""
 
-    async def run(
+    async def run[R](
         self,
-        operation: str,
-        args: dict[str, Any],
+        request: Request[R],
         *,
-        read_paths: Iterable[Path] = (),
-        scratch: Path | None = None,
         on_progress: OnProgress | None = None,
         wall_clock_s: float = 600.0,
         owner: str = "",
-    ) -> Any:  # noqa: ANN401
+    ) -> R:
         """As the confined child does it."""
-        assert operation == "mask"
-        options = MaskOptions(preset=Preset(args["options"]["preset"]))
+        assert isinstance(request, Mask)
+        options = MaskOptions(preset=request.options.preset)
         report = await asyncio.to_thread(
             mask_video,
-            Path(args["source"]),
-            Path(args["target"]),
+            request.source,
+            request.target,
             options,
             masker=synth.red_is_foreground,
             refiner=synth.stretched,
         )
         if on_progress is not None:
             await on_progress(Progress(report.frames_out, report.frames_out, "masking"))
-        return msgspec.to_builtins(report)
+        return cast(R, report)
 
 
 @contextmanager
@@ -85,7 +81,8 @@ async def _work(
             database=database,
             objects=await service.objects(),
             outbound=outbound,
-            media=Media(RedIsForeground(), files, Limits()),
+            masks=RedIsForeground(),
+            files=files,
             scratch=scratch / "files",
             worker="test",
             result_ttl_s=0,

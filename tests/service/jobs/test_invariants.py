@@ -21,6 +21,15 @@ from foremask.service.jobs import records, steps
 from foremask.service.jobs.admission import NewJob, admit
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Status
+from foremask.service.jobs.step_facts import (
+    IngestDone,
+    JobClip,
+    JobReport,
+    MaskDone,
+    PartDone,
+    SegmentArgs,
+    StepDone,
+)
 from foremask.service.jobs.steps import Step, StepName
 from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash
 
@@ -118,16 +127,17 @@ class Service(RuleBasedStateMachine):
             del self.holder[step.name]
             self.paused.discard(step.name)
 
-    def result(self, step: Step) -> dict[str, object]:
+    def result(self, step: Step) -> StepDone:
         """What the stage would have made."""
         mine = f"{step.name}/{step.attempt}"
         segments = self.jobs[step.name.job]
         if step.name.stage == "ingest":
-            whole = [{"whole": True}] if segments == 1 else [{"n": n} for n in range(segments)]
-            return {"clip": {"frames": segments}, "source_key": mine, "segments": whole}
+            args = [SegmentArgs(source_key=str(n)) for n in range(segments)]
+            whole = (SegmentArgs(whole=True),) if segments == 1 else tuple(args)
+            return IngestDone(JobClip(frames=segments), mine, whole)
         if step.name.stage == "segment" and segments > 1:
-            return {"key": mine, "frames": 1}
-        return {"result_key": mine, "report": {"frames_out": segments}, "frames": segments}
+            return PartDone(mine, 1, JobReport(frames_out=1))
+        return MaskDone(mine, segments, JobReport(frames_out=segments))
 
     @precondition(lambda self: self.began)
     @rule(pick=PICK)

@@ -10,6 +10,7 @@ from foremask.options import Preset
 from foremask.service.jobs import retention, steps, stored
 from foremask.service.jobs.admission import NewJob, admit
 from foremask.service.jobs.database import Database
+from foremask.service.jobs.step_facts import IngestDone, JobClip, JobReport, MaskDone, SegmentArgs
 from foremask.service.jobs.steps import StepName
 from foremask.service.jobs.tokens import create_token
 
@@ -29,7 +30,7 @@ def job(token: uuid.UUID, size: int | None) -> NewJob:
         token_id=token,
         preset=Preset.MP4_H264,
         video_url="https://example.org/a.mp4",
-        clip=None if size is None else {"size_bytes": size},
+        clip=None if size is None else JobClip(size_bytes=size),
     )
 
 
@@ -64,13 +65,12 @@ async def test_a_jobs_files_count_until_they_are_deleted(database: Database) -> 
     unknown = (await admit(database, job(token.id, None), storage_limit=200)).request_id
     step = await steps.begin(database, StepName(unknown, "ingest"), "worker")
     assert step is not None
-    clip = {"size_bytes": 30}
-    found: dict[str, object] = {"clip": clip, "source_key": "sources/x", "segments": [{}]}
+    found = IngestDone(JobClip(size_bytes=30), "sources/x", (SegmentArgs(),))
     assert await steps.finish(database, step, found)
     assert await bytes_of(database, token.id) == 260
     step = await steps.begin(database, StepName(unknown, "segment"), "worker")
     assert step is not None
-    whole: dict[str, object] = {"result_key": "results/x", "report": {"bytes": 7}}
+    whole = MaskDone("results/x", 1, JobReport(frames_out=1, bytes=7))
     assert await steps.finish(database, step, whole)
     assert await bytes_of(database, token.id) == 267
     await retention.swept(database, unknown)
@@ -89,7 +89,7 @@ async def test_an_upload_is_not_counted_twice_when_a_job_reads_it(database: Data
         token_id=token.id,
         preset=Preset.MP4_H264,
         source_key="uploads/1/1.mp4",
-        clip={"size_bytes": 100},
+        clip=JobClip(size_bytes=100),
     )
     await admit(database, new)
     assert await bytes_of(database, token.id) == 100

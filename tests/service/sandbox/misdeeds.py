@@ -1,4 +1,4 @@
-"""What a clip that has taken the child over would try, as operations of a child of its own."""
+"""What a clip that has taken over its child would try, as requests of their own."""
 
 import ctypes
 import fcntl
@@ -14,8 +14,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from foremask.errors import CorruptVideo
-from foremask.service.sandbox.child import Operation, Parent
+from foremask.service.sandbox.operations import Input, Output, Request
+from foremask.service.sandbox.parent import Operation, Parent
 
 PTRACE_ATTACH = 16
 F_SETOWN_EX, FIOASYNC, TIOCSTI = 15, 0x5452, 0x5412
@@ -28,8 +31,115 @@ FCHMODAT2, SETXATTRAT, FILE_SETATTR = 452, 463, 469
 AT_FDCWD = -100
 
 
-def _attempts(args: dict[str, Any]) -> dict[str, Callable[[], object]]:
-    own, outside, parent = Path(args["out"]), Path(args["outside"]), os.getppid()
+class TryAll(Request[dict[str, str]], frozen=True):
+    """Try each misdeed; how each ended, by its name."""
+
+    source: Input
+    target: Output
+    outside: Path
+
+
+class InAThread(Request[str], frozen=True):
+    """Read a file outside from another thread; how that ended."""
+
+    outside: Path
+
+
+class Copied(msgspec.Struct, frozen=True):
+    """What the child saw, and how much it copied."""
+
+    source: Path
+    target: Path
+    bytes: int
+
+
+class Copy(Request[Copied], frozen=True):
+    """Copy a file."""
+
+    source: Input
+    target: Output
+
+
+class Remote(Request[bytes], frozen=True):
+    """Read bytes of the remote file."""
+
+    offset: int
+    size: int
+
+
+class ProcessFacts(msgspec.Struct, frozen=True):
+    """What a child is and has."""
+
+    pid: int
+    environ: dict[str, str]
+    files: list[str]
+    start: str
+    fds: int
+
+
+class Facts(Request[ProcessFacts], frozen=True):
+    """Say what the child is and has."""
+
+
+class Count(Request[int], frozen=True):
+    """The number of the request in its child."""
+
+
+class Prepare(Request[None], frozen=True):
+    """As `Count`, for a child that prepares itself."""
+
+
+class Refuse(Request[None], frozen=True):
+    """Raise an error of the tree."""
+
+
+class Die(Request[None], frozen=True):
+    """Abort."""
+
+
+class Hang(Request[None], frozen=True):
+    """Sleep, and ignore signals."""
+
+
+class Dribble(Request[None], frozen=True):
+    """Report progress, and never end."""
+
+
+class Grow(Request[None], frozen=True):
+    """Use more and more memory."""
+
+    pause_s: float
+
+
+class Blunder(Request[None], frozen=True):
+    """Raise an error that nobody foresaw."""
+
+
+class Lie(Request[int], frozen=True):
+    """Answer with text where a number is due."""
+
+
+class FillDisk(Request[None], frozen=True):
+    """Write a file that is too long."""
+
+    target: Output
+
+
+class Litter(Request[None], frozen=True):
+    """Leave many files, and directories in each other."""
+
+    files: int
+    depth: int
+
+
+class Garble(Request[None], frozen=True):
+    """Send bytes that are no message."""
+
+    sent: bytes
+
+
+def _attempts(request: TryAll) -> dict[str, Callable[[], object]]:
+    own, outside, parent = request.target, request.outside, os.getppid()
     libc = ctypes.CDLL(None, use_errno=True)
 
     def call(name: str, *values: object) -> None:
@@ -59,8 +169,8 @@ def _attempts(args: dict[str, Any]) -> dict[str, Callable[[], object]]:
         "move a file out": lambda: own.rename(outside.parent / "moved"),
         "link a file in": lambda: os.link(outside, own.parent / "linked"),
         "make a symbolic link": lambda: (own.parent / "link").symlink_to(outside),
-        "change what it may read": lambda: Path(args["in"]).write_bytes(b"changed"),
-        "add to what it may read": lambda: (Path(args["in"]).parent / "new").touch(),
+        "change what it may read": lambda: request.source.write_bytes(b"changed"),
+        "add to what it may read": lambda: (request.source.parent / "new").touch(),
         "change rights of a file outside": lambda: outside.chmod(0o777),
         "change times of a file outside": lambda: os.utime(outside),
         "open a TCP socket": lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM),
@@ -96,20 +206,20 @@ def _attempts(args: dict[str, Any]) -> dict[str, Callable[[], object]]:
             ioctl, 0, ctypes.c_long(UPPER_BITS | TIOCSTI), b"x"
         ),
         "change attributes of what it may read": lambda: fcntl.ioctl(
-            os.open(args["in"], os.O_RDONLY), FS_IOC_SETFLAGS, bytes(flags)
+            os.open(request.source, os.O_RDONLY), FS_IOC_SETFLAGS, bytes(flags)
         ),
-        "shorten what it may read": lambda: os.open(args["in"], os.O_RDONLY | os.O_TRUNC),
+        "shorten what it may read": lambda: os.open(request.source, os.O_RDONLY | os.O_TRUNC),
         "shorten a file outside by opening it": lambda: open_at(os.O_RDONLY | os.O_TRUNC),
         "shorten it without reading": lambda: open_at(3 | os.O_TRUNC),
         "open it for ioctl": lambda: open_at(3),
         "change rights by a young call": lambda: syscall(
-            FCHMODAT2, AT_FDCWD, os.fsencode(args["in"]), 0o777, 0
+            FCHMODAT2, AT_FDCWD, os.fsencode(request.source), 0o777, 0
         ),
         "change attributes by a young call": lambda: syscall(
-            SETXATTRAT, AT_FDCWD, os.fsencode(args["in"]), 0, b"user.x", bytes(16), 16
+            SETXATTRAT, AT_FDCWD, os.fsencode(request.source), 0, b"user.x", bytes(16), 16
         ),
         "set attributes by a young call": lambda: syscall(
-            FILE_SETATTR, AT_FDCWD, os.fsencode(args["in"]), bytes(24), 24, 0
+            FILE_SETATTR, AT_FDCWD, os.fsencode(request.source), bytes(24), 24, 0
         ),
         "make a file in memory": lambda: os.memfd_create("x"),
         "outlive its parent": lambda: call("prctl", PR_SET_PDEATHSIG, 0, 0, 0, 0),
@@ -127,9 +237,9 @@ def _attempts(args: dict[str, Any]) -> dict[str, Callable[[], object]]:
     }
 
 
-def _try_all(args: dict[str, Any], _: Parent) -> dict[str, str]:
-    Path(args["out"]).write_bytes(b"mine")
-    return {name: _outcome(attempt) for name, attempt in _attempts(args).items()}
+def _try_all(request: TryAll, _: Parent) -> dict[str, str]:
+    request.target.write_bytes(b"mine")
+    return {name: _outcome(attempt) for name, attempt in _attempts(request).items()}
 
 
 def _outcome(attempt: Callable[[], object]) -> str:
@@ -140,112 +250,120 @@ def _outcome(attempt: Callable[[], object]) -> str:
     return "allowed"
 
 
-def _in_a_thread(args: dict[str, Any], _: Parent) -> str:
+def _in_a_thread(request: InAThread, _: Parent) -> str:
     observed: list[str] = []
-    thread = threading.Thread(
-        target=lambda: observed.append(_outcome(Path(args["outside"]).read_bytes))
-    )
+    thread = threading.Thread(target=lambda: observed.append(_outcome(request.outside.read_bytes)))
     thread.start()
     thread.join()
     return observed[0]
 
 
-def _copy(args: dict[str, Any], parent: Parent) -> dict[str, Any]:
-    data = Path(args["in"]).read_bytes()
-    Path(args["out"]).write_bytes(data)
+def _copy(request: Copy, parent: Parent) -> Copied:
+    data = request.source.read_bytes()
+    request.target.write_bytes(data)
+    request.target.with_name("undeclared").write_bytes(data)
     parent.progress(1, 2, "copying")
-    return {"out": args["out"], "in": args["in"], "bytes": len(data)}
+    return Copied(request.source, request.target, len(data))
 
 
-def _remote(args: dict[str, Any], parent: Parent) -> bytes:
-    return parent.read_at(args["offset"], args["size"])
+def _remote(request: Remote, parent: Parent) -> bytes:
+    return parent.read_at(request.offset, request.size)
 
 
-def _facts(_: dict[str, Any], __: Parent) -> dict[str, Any]:
-    return {
-        "pid": os.getpid(),
-        "environ": dict(os.environ),
-        "files": sorted(os.listdir("../in")),  # noqa: PTH208
-        "start": Path("/proc/self/environ").read_bytes().decode(),
-        "fds": len(os.listdir("/proc/self/fd")),  # noqa: PTH208
-    }
+def _facts(_: Facts, __: Parent) -> ProcessFacts:
+    return ProcessFacts(
+        pid=os.getpid(),
+        environ=dict(os.environ),
+        files=sorted(os.listdir("../in")),  # noqa: PTH208
+        start=Path("/proc/self/environ").read_bytes().decode(),
+        fds=len(os.listdir("/proc/self/fd")),  # noqa: PTH208
+    )
 
 
 _calls = iter(range(1, 1000))
 
 
-def _count(_: dict[str, Any], __: Parent) -> int:
+def _count(_: Count, __: Parent) -> int:
     return next(_calls)
 
 
-def _refuse(_: dict[str, Any], __: Parent) -> None:
+def _prepare(_: Prepare, __: Parent) -> None:
+    next(_calls)
+
+
+def _refuse(_: Refuse, __: Parent) -> None:
     raise CorruptVideo("The video breaks at frame 7.", param="video", limit=9, actual=7)
 
 
-def _die(_: dict[str, Any], __: Parent) -> None:
+def _die(_: Die, __: Parent) -> None:
     os.write(2, b"about to die")
     os.abort()
 
 
-def _hang(_: dict[str, Any], __: Parent) -> None:
+def _hang(_: Hang, __: Parent) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     time.sleep(60)
 
 
-def _dribble(_: dict[str, Any], parent: Parent) -> None:
+def _dribble(_: Dribble, parent: Parent) -> None:
     for done in range(100):
         time.sleep(0.25)
         parent.progress(done, None, "dribbling")
 
 
-def _grow(args: dict[str, Any], _: Parent) -> None:
+def _grow(request: Grow, _: Parent) -> None:
     kept = []
     while True:
         kept.append(b"x" * (8 << 20))
-        time.sleep(args["pause_s"])
+        time.sleep(request.pause_s)
 
 
-def _blunder(_: dict[str, Any], __: Parent) -> None:
+def _blunder(_: Blunder, __: Parent) -> None:
     raise ZeroDivisionError("a blunder of ours")
 
 
-def _fill_disk(args: dict[str, Any], _: Parent) -> None:
-    with Path(args["out"]).open("wb") as file:
+def _lie(_: Lie, __: Parent) -> str:
+    return "three"
+
+
+def _fill_disk(request: FillDisk, _: Parent) -> None:
+    with request.target.open("wb") as file:
         file.truncate(1 << 40)
 
 
-def _litter(args: dict[str, Any], parent: Parent) -> None:
-    """Leave many files, and directories in each other."""
-    for number in range(args["files"]):
+def _litter(request: Litter, parent: Parent) -> None:
+    for number in range(request.files):
         os.close(os.open(f"file-{number}", os.O_CREAT | os.O_WRONLY))
         if number % 1000 == 0:
             parent.progress(number, None, "littering")
     top = os.getcwd()  # noqa: PTH109
-    for _ in range(args["depth"]):
+    for _ in range(request.depth):
         os.mkdir("deep", 0o700)  # noqa: PTH102
         os.chdir("deep")
     os.chdir(top)
 
 
-def _lie(args: dict[str, Any], _: Parent) -> None:
-    os.write(int(sys.argv[1]), bytes.fromhex(args["bytes"]))  # the socket
+def _garble(request: Garble, _: Parent) -> None:
+    os.write(int(sys.argv[1]), request.sent)  # the socket
     time.sleep(60)
 
 
-OPERATIONS: dict[str, Operation] = {
-    "try_all": _try_all,
-    "in_a_thread": _in_a_thread,
-    "copy": _copy,
-    "remote": _remote,
-    "facts": _facts,
-    "count": _count,
-    "refuse": _refuse,
-    "die": _die,
-    "hang": _hang,
-    "dribble": _dribble,
-    "grow": _grow,
-    "blunder": _blunder,
-    "fill_disk": _fill_disk,
-    "lie": _lie,
-    "litter": _litter,
+OPERATIONS: dict[type[Request[Any]], Operation] = {
+    TryAll: _try_all,
+    InAThread: _in_a_thread,
+    Copy: _copy,
+    Remote: _remote,
+    Facts: _facts,
+    Count: _count,
+    Prepare: _prepare,
+    Refuse: _refuse,
+    Die: _die,
+    Hang: _hang,
+    Dribble: _dribble,
+    Grow: _grow,
+    Blunder: _blunder,
+    Lie: _lie,
+    FillDisk: _fill_disk,
+    Litter: _litter,
+    Garble: _garble,
 }

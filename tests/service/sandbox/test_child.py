@@ -20,6 +20,7 @@ from foremask.service.settings import Sandbox
 from foremask.service.worker.process import readable_of
 from foremask.weights.catalogue import side_car_of
 from tests.service.sandbox import misdeeds
+from tests.service.sandbox.misdeeds import Copy, Facts, InAThread, TryAll
 
 ROOT = Path(__file__).parents[3]
 
@@ -28,7 +29,7 @@ def open_pool(scratch: Path, landlock_at_most: int | None = None) -> MediaPool:
     return MediaPool(
         scratch,
         sandbox=Sandbox.BEST_EFFORT if landlock_at_most == 0 else Sandbox.REQUIRE,
-        operations=misdeeds.__name__,
+        execution=misdeeds.__name__,
         import_from=[ROOT],
         landlock_at_most=landlock_at_most,
     )
@@ -61,25 +62,13 @@ async def test_every_misdeed_is_denied(tmp_path: Path, landlock: int | None) -> 
 
 
 async def _tried(pool: MediaPool, tmp_path: Path, outside: Path) -> dict[str, str]:
-    outcomes: dict[str, str] = await pool.run(
-        "try_all",
-        {
-            "in": str(tmp_path / "in.mp4"),
-            "out": str(tmp_path / "job" / "out.mp4"),
-            "outside": str(outside),
-        },
-        read_paths=[tmp_path / "in.mp4"],
-        scratch=tmp_path / "job",
-    )
-    return outcomes
+    return await pool.run(TryAll(tmp_path / "in.mp4", tmp_path / "job" / "out.mp4", outside))
 
 
 async def test_threads_are_confined_too(pool: MediaPool, tmp_path: Path) -> None:
     """A thread that the child starts can read no more than the child."""
     (tmp_path / "outside").write_bytes(b"not yours")
-    assert (
-        await pool.run("in_a_thread", {"outside": str(tmp_path / "outside")}) == "PermissionError"
-    )
+    assert await pool.run(InAThread(tmp_path / "outside")) == "PermissionError"
 
 
 async def test_nothing_of_our_environment_reaches_the_child(
@@ -89,10 +78,10 @@ async def test_nothing_of_our_environment_reaches_the_child(
     for name in NUMERICS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("FOREMASK_DATABASE_URL", "postgresql://user:secret@host/name")
-    facts = await pool.run("facts", {})
-    assert set(facts["environ"]) <= {"LC_CTYPE", *ONE_THREAD}  # the interpreter's own, and ours
-    assert facts["start"] == ""
-    assert facts["fds"] <= 5  # three standard ones, the socket, and the directory being listed
+    facts = await pool.run(Facts())
+    assert set(facts.environ) <= {"LC_CTYPE", *ONE_THREAD}  # the interpreter's own, and ours
+    assert facts.start == ""
+    assert facts.fds <= 5  # three standard ones, the socket, and the directory being listed
 
 
 async def test_a_child_computes_by_its_parents_variables(
@@ -103,8 +92,8 @@ async def test_a_child_computes_by_its_parents_variables(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
     monkeypatch.setenv("LD_PRELOAD_OF_SOMEBODY", "is none of them")
-    facts = await pool.run("facts", {})
-    assert facts["start"].split("\0") == ["OPENBLAS_CORETYPE=Haswell", ""]
+    facts = await pool.run(Facts())
+    assert facts.start.split("\0") == ["OPENBLAS_CORETYPE=Haswell", ""]
 
 
 def test_no_open_file_is_handed_on_by_the_loop_that_workers_use(tmp_path: Path) -> None:
@@ -116,16 +105,15 @@ def test_no_open_file_is_handed_on_by_the_loop_that_workers_use(tmp_path: Path) 
 
 
 async def _open_files(scratch: Path) -> int:
-    async with MediaPool(scratch, operations=misdeeds.__name__, import_from=[ROOT]) as pool:
-        return int((await pool.run("facts", {}))["fds"])
+    async with MediaPool(scratch, execution=misdeeds.__name__, import_from=[ROOT]) as pool:
+        return (await pool.run(Facts())).fds
 
 
 async def test_one_job_does_not_see_the_files_of_another(pool: MediaPool, tmp_path: Path) -> None:
     """The same warm child finds the directory of its inputs empty once the job is over."""
     (tmp_path / "in").write_bytes(b"first")
-    args = {"in": str(tmp_path / "in"), "out": str(tmp_path / "job" / "out")}
-    await pool.run("copy", args, read_paths=[tmp_path / "in"], scratch=tmp_path / "job")
-    assert (await pool.run("facts", {}))["files"] == []
+    await pool.run(Copy(tmp_path / "in", tmp_path / "job" / "out"))
+    assert (await pool.run(Facts())).files == []
 
 
 def test_a_process_with_threads_is_not_called_confined(tmp_path: Path) -> None:
@@ -165,7 +153,7 @@ async def test_a_child_below_the_least_level_does_not_work(tmp_path: Path) -> No
     pool = MediaPool(tmp_path, sandbox=Sandbox.REQUIRE, landlock_at_most=0)
     async with pool:
         with pytest.raises(SettingsInvalid, match="Landlock v1"):
-            await pool.run("facts", {})
+            await pool.run(Facts())
 
 
 async def test_of_a_model_of_ones_own_only_the_file_is_read(tmp_path: Path) -> None:
@@ -179,11 +167,11 @@ async def test_of_a_model_of_ones_own_only_the_file_is_read(tmp_path: Path) -> N
     async with MediaPool(
         tmp_path / "scratch",
         readable=readable_of(model),
-        operations=misdeeds.__name__,
+        execution=misdeeds.__name__,
         import_from=[ROOT],
     ) as pool:
         for path in (model, side_car_of(model), beside):
-            observed[path.name] = await pool.run("in_a_thread", {"outside": str(path)})
+            observed[path.name] = await pool.run(InAThread(path))
     assert observed == {
         "own.onnx": "allowed",
         "own.onnx.json": "allowed",
@@ -194,7 +182,7 @@ async def test_of_a_model_of_ones_own_only_the_file_is_read(tmp_path: Path) -> N
 async def test_off_confines_nothing_and_says_so(tmp_path: Path) -> None:
     """With `off` the child works, and the level is none."""
     async with MediaPool(
-        tmp_path, sandbox=Sandbox.OFF, operations=misdeeds.__name__, import_from=[ROOT]
+        tmp_path, sandbox=Sandbox.OFF, execution=misdeeds.__name__, import_from=[ROOT]
     ) as pool:
         assert str(await pool.warm()) == "none"
 

@@ -3,13 +3,14 @@
 import random
 import struct
 from collections.abc import AsyncGenerator
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from foremask.errors import ClipRefused, ForemaskError
 from foremask.options import Limits
+from foremask.service.sandbox import probe_execution
+from foremask.service.sandbox.operations import ProbeRemote
 from foremask.service.sandbox.pool import MediaPool
 from foremask.service.settings import Sandbox
 from tests.support import synth
@@ -41,7 +42,11 @@ FILES = {
 @pytest.fixture
 async def pool(tmp_path: Path) -> AsyncGenerator[MediaPool]:
     async with MediaPool(
-        tmp_path, sandbox=Sandbox.REQUIRE, memory_bytes=2 << 30, stall_s=60
+        tmp_path,
+        sandbox=Sandbox.REQUIRE,
+        memory_bytes=2 << 30,
+        stall_s=60,
+        execution=probe_execution.__name__,
     ) as opened:
         yield opened
 
@@ -53,15 +58,10 @@ async def probed(pool: MediaPool, data: bytes) -> str:
         return data[offset : offset + size]
 
     try:
-        await pool.run(
-            "probe",
-            {"size": len(data), "limits": asdict(Limits())},
-            read_at=read_at,
-            wall_clock_s=60,
-        )
+        verdict = await pool.run(ProbeRemote(len(data), Limits()), read_at=read_at, wall_clock_s=60)
     except ForemaskError as error:
         return error.reason
-    return "taken"
+    return "taken" if verdict.refused is None else verdict.refused.reason
 
 
 @pytest.mark.parametrize("name", FILES)

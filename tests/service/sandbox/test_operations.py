@@ -1,24 +1,38 @@
-"""The library's functions, as the service calls them: in a confined child, by plain values."""
+"""The library's functions, as the service calls them: by typed requests, in a confined child."""
 
 import asyncio
 import os
 import sys
 from collections.abc import AsyncGenerator
-from dataclasses import asdict
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from types import ModuleType
+from typing import get_type_hints
 
 import pytest
 
-from foremask.errors import DurationTooLong, Internal, PresetUnsuitable, ServiceUnavailable
-from foremask.options import Limits
+from foremask.errors import DurationTooLong, PresetUnsuitable, ServiceUnavailable
+from foremask.facts import SegmentPlan, Span
+from foremask.media.probe import probe
+from foremask.options import Limits, MaskOptions, Preset, Quality
+from foremask.service.sandbox import execution, messages, probe_execution
 from foremask.service.sandbox.messages import Progress
+from foremask.service.sandbox.operations import (
+    Cut,
+    Mask,
+    Plan,
+    Probe,
+    ProbeRemote,
+    Verdict,
+    result_type,
+)
 from foremask.service.sandbox.pool import MediaPool
 from foremask.service.settings import Sandbox
 from foremask.weights.catalogue import model_path, sha256_of
 from tests.support import synth
 
-LIMITS = asdict(Limits())
+LIMITS = Limits()
 
 
 @pytest.fixture
@@ -37,31 +51,33 @@ def clip(tmp_path: Path) -> Path:
 
 
 async def test_a_file_is_probed(pool: MediaPool, clip: Path) -> None:
-    """The clip's facts come back as plain values."""
-    facts = await pool.run(
-        "probe", {"source": str(clip), "limits": LIMITS, "preset": "gif"}, read_paths=[clip]
-    )
-    assert (facts["container"], facts["codec"], facts["frames"]) == ("mp4", "h264", 30)
-    assert (facts["width"], facts["height"], facts["time_base"]) == (64, 48, [1, 30_000])
+    """The result is what the library's own probe returns."""
+    facts = await pool.run(Probe(clip, LIMITS, Preset.GIF))
+    assert facts == probe(clip)
+    assert (facts.container, facts.codec, facts.frames) == ("mp4", "h264", 30)
+    assert (facts.width, facts.height, facts.time_base) == (64, 48, (1, 30_000))
 
 
-async def test_a_remote_file_is_probed_by_the_same_words(pool: MediaPool, clip: Path) -> None:
+async def test_a_remote_file_is_probed_as_a_local_one(
+    pool: MediaPool, clip: Path, tmp_path: Path
+) -> None:
     """Bytes that only the parent can reach give the same facts as the file."""
     data = await asyncio.to_thread(clip.read_bytes)
 
     async def read_at(offset: int, size: int) -> bytes:
         return data[offset : offset + size]
 
-    near = await pool.run("probe", {"source": str(clip), "limits": LIMITS}, read_paths=[clip])
-    far = await pool.run("probe", {"size": len(data), "limits": LIMITS}, read_at=read_at)
-    assert far == near
+    near = await pool.run(Probe(clip, LIMITS))
+    async with MediaPool(tmp_path / "probes", execution=probe_execution.__name__) as probes:
+        far = await probes.run(ProbeRemote(len(data), LIMITS), read_at=read_at)
+    assert far == Verdict(near)
 
 
 async def test_a_limit_is_told_across_the_border(pool: MediaPool, clip: Path) -> None:
     """The numbers that clash arrive with the error."""
-    limits = LIMITS | {"max_duration_s": 1.0}
+    limits = replace(LIMITS, max_duration_s=1.0)
     with pytest.raises(DurationTooLong) as caught:
-        await pool.run("probe", {"source": str(clip), "limits": limits}, read_paths=[clip])
+        await pool.run(Probe(clip, limits))
     assert (caught.value.limit, caught.value.actual) == (1.0, 3.0)
 
 
@@ -69,31 +85,23 @@ async def test_the_bytes_needed_and_there_are_told_across_the_border(
     pool: MediaPool, clip: Path
 ) -> None:
     """What a mask may take is said by the parent, for the child sees no more than its own files."""
-    limits = LIMITS | {"memory_bytes": 100_000}
-    args = {"source": str(clip), "limits": limits, "preset": "webm_vp9"}
+    limits = replace(LIMITS, memory_bytes=100_000)
     with pytest.raises(PresetUnsuitable, match="need 245760 bytes") as caught:
-        await pool.run("probe", args, read_paths=[clip])
+        await pool.run(Probe(clip, limits, Preset.WEBM_VP9))
     assert (caught.value.limit, caught.value.actual) == (100_000, 64 * 48 * 80)
 
 
 async def test_spans_are_planned_and_cut(pool: MediaPool, clip: Path, tmp_path: Path) -> None:
     """Three spans of a second; each cut is a clip of its own, where the caller wants it."""
-    spans = await pool.run("plan", {"source": str(clip), "target_s": 1.0}, read_paths=[clip])
-    assert spans == [
-        {"first_pts": 0, "end_pts": 30_000, "copy_from_pts": 0, "copy_until_pts": 60_000},
-        {"first_pts": 30_000, "end_pts": 60_000, "copy_from_pts": 0, "copy_until_pts": None},
-        {"first_pts": 60_000, "end_pts": None, "copy_from_pts": 30_000, "copy_until_pts": None},
-    ]
-    target = tmp_path / "job" / "1.mov"
-    await pool.run(
-        "cut",
-        {"source": str(clip), "span": spans[1], "target": str(target)},
-        read_paths=[clip],
-        scratch=tmp_path / "job",
+    spans = await pool.run(Plan(clip, 1.0))
+    assert spans == (
+        SegmentPlan(0, 30_000, 0, 60_000),
+        SegmentPlan(30_000, 60_000, 0, None),
+        SegmentPlan(60_000, None, 30_000, None),
     )
-    assert (
-        await pool.run("probe", {"source": str(target), "limits": LIMITS}, read_paths=[target])
-    )["codec"] == "h264"
+    target = tmp_path / "job" / "1.mov"
+    await pool.run(Cut(clip, spans[1], target))
+    assert (await pool.run(Probe(target, LIMITS))).codec == "h264"
 
 
 async def test_a_full_disk_is_a_store_that_is_away(
@@ -101,20 +109,26 @@ async def test_a_full_disk_is_a_store_that_is_away(
 ) -> None:
     """Nobody's fault, and worth another go: not a blunder of ours, and not the clip's."""
     monkeypatch.setattr("foremask.service.sandbox.child_process.FILE_BYTES", 1000)
-    args = {
-        "source": str(clip),
-        "span": {"first_pts": 0, "end_pts": None},
-        "target": str(tmp_path / "job" / "cut.mov"),
-    }
+    request = Cut(clip, SegmentPlan(0, None), tmp_path / "job" / "cut.mov")
     async with MediaPool(tmp_path / "slots", sandbox=Sandbox.REQUIRE) as pool:
         with pytest.raises(ServiceUnavailable, match="File too large"):
-            await pool.run("cut", args, read_paths=[clip], scratch=tmp_path / "job")
+            await pool.run(request)
 
 
-async def test_an_unknown_argument_is_our_mistake(pool: MediaPool, clip: Path) -> None:
-    """A misspelt argument is not silently a default."""
-    with pytest.raises(Internal):
-        await pool.run("plan", {"source": str(clip), "target": 1.0}, read_paths=[clip])
+@pytest.mark.parametrize("module", [execution, probe_execution], ids=lambda module: module.__name__)
+def test_each_function_takes_its_request_and_gives_its_result(module: ModuleType) -> None:
+    """What executes a request is typed as the list of operations says."""
+    for kind, execute in module.OPERATIONS.items():
+        hints = get_type_hints(execute)
+        assert (hints["return"], kind in hints.values()) == (result_type(kind), True), kind
+
+
+def test_every_request_crosses_as_it_is() -> None:
+    """Paths, enumerations and limits without an end are the same on the other side."""
+    request = Mask(Path("/a"), Path("/b"), MaskOptions(model=Path("/m")), Span(0, None))
+    decoded = messages.decoder(Mask).decode(messages.encoded(request))
+    assert decoded == request
+    assert decoded.needs_network
 
 
 async def _masked_by_the_command_line(clip: Path, target: Path) -> str:
@@ -142,19 +156,11 @@ async def test_the_network_masks_in_the_sandbox_as_it_does_outside(
         tmp_path / "slots", sandbox=Sandbox.REQUIRE, readable=[model.parent]
     ) as pool:
         report = await pool.run(
-            "mask",
-            {
-                "source": str(clip),
-                "target": str(inside),
-                "options": {"quality": "fast", "model": str(model), "limits": LIMITS},
-                "span": None,
-            },
-            read_paths=[clip],
-            scratch=tmp_path / "job",
+            Mask(clip, inside, MaskOptions(quality=Quality.FAST, model=model, limits=LIMITS)),
             on_progress=note,
         )
-    assert (report["frames_in"], report["frames_out"]) == (10, 10)
-    assert report["sha256"] == await _masked_by_the_command_line(clip, outside)
+    assert (report.frames_in, report.frames_out) == (10, 10)
+    assert report.sha256 == await _masked_by_the_command_line(clip, outside)
     assert reported
     assert all(progress.frames_total == 10 for progress in reported)
 
@@ -175,14 +181,6 @@ async def test_a_mask_is_the_same_inside_and_outside_whatever_kernels_are_asked_
         tmp_path / "slots", sandbox=Sandbox.REQUIRE, readable=[model.parent]
     ) as pool:
         report = await pool.run(
-            "mask",
-            {
-                "source": str(clip),
-                "target": str(inside),
-                "options": {"quality": "fast", "model": str(model), "limits": LIMITS},
-                "span": None,
-            },
-            read_paths=[clip],
-            scratch=tmp_path / "job",
+            Mask(clip, inside, MaskOptions(quality=Quality.FAST, model=model, limits=LIMITS))
         )
-    assert report["sha256"] == await _masked_by_the_command_line(clip, outside)
+    assert report.sha256 == await _masked_by_the_command_line(clip, outside)

@@ -19,6 +19,23 @@ from foremask.service.sandbox.messages import Progress
 from foremask.service.sandbox.pool import ChildDied, MediaPool
 from foremask.service.settings import Sandbox
 from tests.service.sandbox import misdeeds
+from tests.service.sandbox.misdeeds import (
+    Blunder,
+    Copy,
+    Count,
+    Die,
+    Dribble,
+    Facts,
+    FillDisk,
+    Garble,
+    Grow,
+    Hang,
+    Lie,
+    Litter,
+    Prepare,
+    Refuse,
+    Remote,
+)
 
 ROOT = Path(__file__).parents[3]
 
@@ -26,7 +43,7 @@ ROOT = Path(__file__).parents[3]
 def open_pool(scratch: Path, **settings: float) -> MediaPool:
     return MediaPool(
         scratch,
-        operations=misdeeds.__name__,
+        execution=misdeeds.__name__,
         import_from=[ROOT],
         memory_bytes=int(settings.pop("memory_bytes", 1 << 30)),
         stall_s=settings.pop("stall_s", 20.0),
@@ -41,7 +58,7 @@ async def pool(tmp_path: Path) -> AsyncGenerator[MediaPool]:
 
 
 async def pid(pool: MediaPool, owner: str = "") -> int:
-    return int((await pool.run("facts", {}, owner=owner))["pid"])
+    return (await pool.run(Facts(), owner=owner)).pid
 
 
 def left_in(scratch: Path) -> list[Path]:
@@ -59,29 +76,27 @@ def is_gone(process: int) -> bool:
 
 
 async def test_paths_are_the_callers_on_both_sides(pool: MediaPool, tmp_path: Path) -> None:
-    """The child sees links of its own; the caller's names go in and come back."""
-    source, out = tmp_path / "a clip.mp4", tmp_path / "job" / "deep" / "mask.mp4"
+    """The child sees a link of its own, and its output lands where the caller wants it."""
+    source, target = tmp_path / "a clip.mp4", tmp_path / "job" / "mask.mp4"
     source.write_bytes(b"frames")
     reported: list[Progress] = []
 
     async def note(progress: Progress) -> None:
         reported.append(progress)
 
-    result = await pool.run(
-        "copy",
-        {"in": str(source), "out": str(tmp_path / "job" / "mask.mp4")},
-        read_paths=[source],
-        scratch=tmp_path / "job",
-        on_progress=note,
-    )
-    assert result == {
-        "in": str(source),
-        "out": str(tmp_path / "job" / "mask.mp4"),
-        "bytes": 6,
-    }
-    assert (tmp_path / "job" / "mask.mp4").read_bytes() == b"frames"
+    copied = await pool.run(Copy(source, target), on_progress=note)
+    assert (copied.source.name, copied.target.name, copied.bytes) == ("0-a clip.mp4", "mask.mp4", 6)
+    assert copied.source.parent.parent == copied.target.parent.parent != tmp_path
+    assert target.read_bytes() == b"frames"
     assert reported == [Progress(1, 2, "copying")]
-    assert not out.exists()
+
+
+async def test_only_the_outputs_of_a_request_are_collected(pool: MediaPool, tmp_path: Path) -> None:
+    """A child that was taken over cannot replace another file of its job."""
+    source = tmp_path / "clip.mp4"
+    source.write_bytes(b"frames")
+    await pool.run(Copy(source, tmp_path / "job" / "mask.mp4"))
+    assert [path.name for path in (tmp_path / "job").iterdir()] == ["mask.mp4"]
 
 
 async def test_the_child_reads_a_remote_file_through_its_parent(pool: MediaPool) -> None:
@@ -90,7 +105,7 @@ async def test_the_child_reads_a_remote_file_through_its_parent(pool: MediaPool)
     async def read_at(offset: int, size: int) -> bytes:
         return b"0123456789"[offset : offset + size]
 
-    assert await pool.run("remote", {"offset": 3, "size": 4}, read_at=read_at) == b"3456"
+    assert await pool.run(Remote(3, 4), read_at=read_at) == b"3456"
 
 
 async def test_what_the_reader_raises_comes_out_of_run(pool: MediaPool) -> None:
@@ -101,14 +116,14 @@ async def test_what_the_reader_raises_comes_out_of_run(pool: MediaPool) -> None:
 
     before = await pid(pool)
     with pytest.raises(UrlUnreachable):
-        await pool.run("remote", {"offset": 3, "size": 4}, read_at=read_at)
+        await pool.run(Remote(3, 4), read_at=read_at)
     assert is_gone(before)
 
 
 async def test_an_error_of_the_tree_crosses_by_its_reason(pool: MediaPool) -> None:
     """Kind, sentence, field and numbers arrive as they were raised."""
     with pytest.raises(CorruptVideo) as caught:
-        await pool.run("refuse", {})
+        await pool.run(Refuse())
     error = caught.value
     assert (error.details, error.param, error.limit, error.actual) == (
         "The video breaks at frame 7.",
@@ -123,7 +138,7 @@ async def test_a_child_is_warm_until_something_goes_wrong(pool: MediaPool) -> No
     first = await pid(pool)
     assert await pid(pool) == first
     with pytest.raises(CorruptVideo):
-        await pool.run("refuse", {})
+        await pool.run(Refuse())
     assert await pid(pool) != first
     assert is_gone(first)
 
@@ -139,20 +154,20 @@ async def test_the_next_child_is_ready_before_it_is_needed(tmp_path: Path) -> No
     """It has done what takes time and served nobody; the one that it follows is gone."""
     pool = MediaPool(
         tmp_path / "scratch",
-        operations=misdeeds.__name__,
+        execution=misdeeds.__name__,
         import_from=[ROOT],
         memory_bytes=4 << 30,
-        prepare=("count", {}),
+        prepare=Prepare(),
     )
     async with pool:
-        assert await pool.run("count", {}, owner="a") == 2
-        assert await pool.run("count", {}, owner="a") == 3
+        assert await pool.run(Count(), owner="a") == 2
+        assert await pool.run(Count(), owner="a") == 3
         first = await pid(pool, "a")
-        assert await pool.run("count", {}, owner="b") == 2
+        assert await pool.run(Count(), owner="b") == 2
         assert is_gone(first)
         with pytest.raises(CorruptVideo):
-            await pool.run("refuse", {}, owner="b")
-        assert await pool.run("count", {}, owner="b") == 2
+            await pool.run(Refuse(), owner="b")
+        assert await pool.run(Count(), owner="b") == 2
         second = await pid(pool, "b")
     assert is_gone(second)
 
@@ -161,14 +176,14 @@ async def test_a_spare_that_dies_is_not_missed(tmp_path: Path) -> None:
     """What it was to do is done by a child that is started when it is needed."""
     pool = MediaPool(
         tmp_path / "scratch",
-        operations=misdeeds.__name__,
+        execution=misdeeds.__name__,
         import_from=[ROOT],
         memory_bytes=4 << 30,
-        prepare=("die", {}),
+        prepare=Die(),
     )
     async with pool:
-        assert await pool.run("count", {}, owner="a") == 1
-        assert await pool.run("count", {}, owner="b") == 1
+        assert await pool.run(Count(), owner="a") == 1
+        assert await pool.run(Count(), owner="b") == 1
 
 
 async def test_a_child_is_replaced_after_its_share_of_jobs(tmp_path: Path) -> None:
@@ -181,7 +196,7 @@ async def test_a_child_is_replaced_after_its_share_of_jobs(tmp_path: Path) -> No
 async def test_a_death_is_told_with_the_last_words(pool: MediaPool) -> None:
     """ChildDied carries the signal and the end of stderr; the next job finds a new child."""
     with pytest.raises(ChildDied) as caught:
-        await pool.run("die", {})
+        await pool.run(Die())
     assert caught.value.__notes__ == ["signal 6\nabout to die"]
     assert await pid(pool) > 0
 
@@ -199,7 +214,7 @@ async def test_the_wall_clock_kills(pool: MediaPool) -> None:
     victim = await pid(pool)
     began_s = time.monotonic()
     with pytest.raises(TimedOut) as caught:
-        await pool.run("hang", {}, wall_clock_s=0.5)
+        await pool.run(Hang(), wall_clock_s=0.5)
     assert caught.value.limit == 0.5
     assert time.monotonic() - began_s < 3
     assert is_gone(victim)
@@ -209,17 +224,17 @@ async def test_a_stall_kills_while_frames_that_advance_do_not(tmp_path: Path) ->
     """Silence ends the job long before the wall clock; a slow clip that advances goes on."""
     async with open_pool(tmp_path, stall_s=0.6) as pool:
         with pytest.raises(TimedOut) as caught:
-            await pool.run("hang", {})
+            await pool.run(Hang())
         assert caught.value.limit == 0.6
         with pytest.raises(TimedOut) as caught:
-            await pool.run("dribble", {}, wall_clock_s=1.5)
+            await pool.run(Dribble(), wall_clock_s=1.5)
         assert caught.value.limit == 1.5
 
 
 async def test_cancelling_kills_at_once(pool: MediaPool) -> None:
     """The child is gone when the cancelled task is."""
     victim = await pid(pool)
-    job = asyncio.create_task(pool.run("hang", {}))
+    job = asyncio.create_task(pool.run(Hang()))
     await asyncio.sleep(0.2)
     job.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -232,7 +247,7 @@ async def test_memory_has_an_end(tmp_path: Path, pause_s: float) -> None:
     """A child that grows over the limit is killed, and the error says how much it may use."""
     async with open_pool(tmp_path, memory_bytes=256 << 20) as pool:
         with pytest.raises(Internal) as caught:
-            await pool.run("grow", {"pause_s": pause_s})
+            await pool.run(Grow(pause_s))
     assert caught.value.limit == 256 << 20
     assert "0.2 GiB" in caught.value.details
 
@@ -251,13 +266,11 @@ async def test_what_a_child_leaves_does_not_stall_the_loop(
             await asyncio.sleep(0.01)
             longest_s = max(longest_s, time.monotonic() - began_s)
 
-    pool = MediaPool(
-        tmp_path, sandbox=Sandbox.OFF, operations=misdeeds.__name__, import_from=[ROOT]
-    )
+    pool = MediaPool(tmp_path, sandbox=Sandbox.OFF, execution=misdeeds.__name__, import_from=[ROOT])
     ticking = asyncio.create_task(tick())
     async with pool:
         with contextlib.suppress(Internal):
-            await pool.run("litter", {"files": files, "depth": depth})
+            await pool.run(Litter(files, depth))
         assert await pid(pool) > 0
         assert left_in(tmp_path) == []
     ticking.cancel()
@@ -268,7 +281,7 @@ async def test_a_child_that_makes_too_many_files_is_killed(pool: MediaPool, tmp_
     """Long before it has made a million; the next job finds a new child and an empty directory."""
     victim = await pid(pool)
     with pytest.raises(Internal) as caught:
-        await pool.run("litter", {"files": 1_000_000, "depth": 0}, scratch=tmp_path / "job")
+        await pool.run(Litter(1_000_000, 0))
     assert caught.value.limit == MAX_FILES
     assert is_gone(victim)
     assert await pid(pool) != victim
@@ -278,16 +291,14 @@ async def test_a_child_that_makes_too_many_files_is_killed(pool: MediaPool, tmp_
 async def test_a_child_makes_no_directory(pool: MediaPool) -> None:
     """What it leaves lies in one directory."""
     with pytest.raises(Internal) as caught:
-        await pool.run("litter", {"files": 0, "depth": 1})
+        await pool.run(Litter(0, 1))
     assert "PermissionError" in caught.value.__notes__[0]
 
 
 async def test_a_file_has_a_longest_length(pool: MediaPool, tmp_path: Path) -> None:
     """A child cannot fill the disk with one file."""
     with pytest.raises(Internal):
-        await pool.run(
-            "fill_disk", {"out": str(tmp_path / "job" / "big")}, scratch=tmp_path / "job"
-        )
+        await pool.run(FillDisk(tmp_path / "job" / "big"))
     assert not (tmp_path / "job").exists()
 
 
@@ -296,7 +307,7 @@ async def test_an_unforeseen_error_is_internal_and_its_trace_is_kept_for_us(
 ) -> None:
     """The caller reads no path and no line of code; the log has both."""
     with pytest.raises(Internal) as caught:
-        await pool.run("blunder", {})
+        await pool.run(Blunder())
     assert "misdeeds" not in caught.value.details
     assert "a blunder of ours" in caught.value.__notes__[0]
 
@@ -304,21 +315,27 @@ async def test_an_unforeseen_error_is_internal_and_its_trace_is_kept_for_us(
 @pytest.mark.parametrize(
     "message",
     ["ffffffff", "00000003c1c1c1", "00000000", messages.framed(messages.Data(b"x")).hex()],
-    ids=["a message of 4 GiB", "no msgpack", "an empty message", "a word of the parent's"],
+    ids=["a message of 4 GiB", "no msgpack", "an empty message", "a message of the parent's"],
 )
 async def test_nonsense_from_a_child_is_its_end(pool: MediaPool, message: str) -> None:
     """A child that was taken over cannot do more to its parent than die."""
     with pytest.raises(ChildDied):
-        await pool.run("lie", {"bytes": message})
+        await pool.run(Garble(bytes.fromhex(message)))
+
+
+async def test_a_result_of_another_type_is_its_end(pool: MediaPool) -> None:
+    """What a child answers is decoded as the request's result type, or not at all."""
+    with pytest.raises(ChildDied):
+        await pool.run(Lie())
 
 
 async def test_slots_work_side_by_side(tmp_path: Path) -> None:
     """Two slots take two jobs at once, each with a child of its own; a third waits."""
     async with MediaPool(
-        tmp_path, slots=2, operations=misdeeds.__name__, import_from=[ROOT]
+        tmp_path, slots=2, execution=misdeeds.__name__, import_from=[ROOT]
     ) as pool:
         await pool.warm()
-        hung = asyncio.create_task(pool.run("hang", {}, wall_clock_s=1.0))
+        hung = asyncio.create_task(pool.run(Hang(), wall_clock_s=1.0))
         await asyncio.sleep(0.1)
         pids = {await pid(pool) for _ in range(3)}
         assert len(pids) == 1
@@ -353,11 +370,13 @@ async def _open_and_close(scratch: Path) -> None:
 WORKER = """
 import asyncio, sys
 from pathlib import Path
+sys.path.insert(0, sys.argv[2])
+from tests.service.sandbox import misdeeds
 from foremask.service.sandbox.pool import MediaPool
 async def main():
     scratch, root = map(Path, sys.argv[1:])
-    async with MediaPool(scratch, operations="tests.service.sandbox.misdeeds", import_from=[root]) as pool:
-        print((await pool.run("facts", {}))["pid"], file=sys.stderr, flush=True)
-        await pool.run("hang", {})
+    async with MediaPool(scratch, execution=misdeeds.__name__, import_from=[root]) as pool:
+        print((await pool.run(misdeeds.Facts())).pid, file=sys.stderr, flush=True)
+        await pool.run(misdeeds.Hang())
 asyncio.run(main())
 """

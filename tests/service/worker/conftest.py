@@ -1,4 +1,4 @@
-"""A worker's means over real parts: PostgreSQL, a local object store, a web server of our own."""
+"""What a worker works with, over real parts: PostgreSQL, a local object store, a web server of our own."""
 
 import asyncio
 import uuid
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from foremask.options import Limits, Preset
+from foremask.options import Preset
 from foremask.service.fetch import Outbound
 from foremask.service.jobs import records
 from foremask.service.jobs.admission import NewJob, admit
@@ -19,7 +19,6 @@ from foremask.service.jobs.records import Record
 from foremask.service.jobs.tokens import TokenLimits, create_token
 from foremask.service.storage.objects import local_url, open_objects
 from foremask.service.worker.maintenance import run_maintenance
-from foremask.service.worker.media_client import Media
 from foremask.service.worker.queues import serve_queues
 from foremask.service.worker.worker_context import Timing, WorkerContext
 from tests.service.worker.stand_in import TextMedia
@@ -111,7 +110,8 @@ async def work(database: Database, tmp_path: Path) -> AsyncIterator[WorkerContex
             database=database,
             objects=objects,
             outbound=outbound,
-            media=Media(TextMedia(), TextMedia(), Limits()),
+            masks=TextMedia(),
+            files=TextMedia(),
             scratch=scratch,
             worker="first",
             result_ttl_s=0,

@@ -1,21 +1,62 @@
-"""A media process that does the job the easy way: a clip is text, one line to a frame.
+"""A media runner that executes requests the easy way: a clip is text, one line to a frame.
 
 The first line is ``clip FRAMES``; masking turns each line ``frame N`` into ``mask N``. A line
 ``die`` ends the process that masks it, as a hostile clip would; ``sleep S`` takes its time.
 """
 
-# ruff: noqa: ASYNC240  # a few bytes on a local disk
+# a few bytes on a local disk
 
 import asyncio
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
 from foremask.errors import CorruptVideo, NotAVideo
+from foremask.facts import Clip, Report, SegmentPlan, Written
+from foremask.service.sandbox.conversation import OnProgress
 from foremask.service.sandbox.messages import Progress
-from foremask.service.sandbox.pool import ChildDied, OnProgress
+from foremask.service.sandbox.operations import Cut, Join, Mask, Plan, Probe, Request
+from foremask.service.sandbox.pool import ChildDied
 
 SEGMENT_FRAMES = 10
+CLIP = Clip(
+    container="text",
+    codec="lines",
+    pixel_format=None,
+    width=1,
+    height=1,
+    rotation=0,
+    mirrored=False,
+    matrix=None,
+    sample_aspect_ratio=(1, 1),
+    fps=25.0,
+    vfr=False,
+    frames=None,
+    start_s=0.0,
+    duration_s=None,
+    time_base=(1, 25),
+    hdr=None,
+    full_range=False,
+    interlaced=False,
+    alpha=False,
+    audio=(),
+    size_bytes=0,
+    warnings=(),
+)
+REPORT = Report(
+    frames_in=0,
+    frames_out=0,
+    duration_s=0.0,
+    fps=25.0,
+    duration_drift_ms=0.0,
+    audio=(),
+    warnings=(),
+    coverage=0.5,
+    flicker=0.0,
+    strip=(),
+    runtime="text",
+    stage_cpu_s={},
+    sha256="",
+    bytes=0,
+)
 
 
 def clip(frames: int, *, pause_s: float = 0.0, die_at: int | None = None) -> bytes:
@@ -36,57 +77,55 @@ def mask(frames: int) -> bytes:
 
 
 class TextMedia:
-    """Does the five operations in this process; the one named ``slow`` takes a minute."""
+    """Executes requests in this process; those of the kind named ``slow`` take a minute."""
 
     def __init__(self, slow: str = "") -> None:
         self.slow, self.doing = slow, set[str]()
 
-    async def run(
+    async def run[R](
         self,
-        operation: str,
-        args: dict[str, Any],
+        request: Request[R],
         *,
-        read_paths: Iterable[Path] = (),
-        scratch: Path | None = None,
         on_progress: OnProgress | None = None,
         wall_clock_s: float = 600.0,
         owner: str = "",
-    ) -> Any:  # noqa: ANN401
+    ) -> R:
         """As the real one."""
-        self.doing.add(operation)
-        if operation == self.slow:
+        kind = type(request).__name__.lower()
+        self.doing.add(kind)
+        if kind == self.slow:
             await asyncio.sleep(60)
-        return await getattr(self, f"_{operation}")(args, on_progress)
+        result: R = await getattr(self, f"_{kind}")(request, on_progress)
+        return result
 
-    async def _probe(self, args: dict[str, Any], _: OnProgress | None) -> dict[str, Any]:
-        text = Path(args["source"]).read_text()
+    async def _probe(self, request: Probe, _: OnProgress | None) -> Clip:
+        text = request.source.read_text()
         if not text.startswith("clip "):
             raise NotAVideo("this is no clip", param="video")
         frames = int(text.split()[1])
         if text.count("frame ") != frames:
             raise CorruptVideo(f"{text.count('frame ')} of {frames} frames are there")
-        return {"container": "text", "codec": "lines", "width": 1, "height": 1, "frames": frames}
+        return replace(CLIP, frames=frames, size_bytes=len(text))
 
-    async def _plan(self, args: dict[str, Any], _: OnProgress | None) -> list[dict[str, Any]]:
-        frames = Path(args["source"]).read_text().count("frame ")
+    async def _plan(self, request: Plan, _: OnProgress | None) -> tuple[SegmentPlan, ...]:
+        frames = request.source.read_text().count("frame ")
         starts = range(0, frames, SEGMENT_FRAMES)
-        return [{"first_pts": s, "end_pts": min(frames, s + SEGMENT_FRAMES)} for s in starts]
+        return tuple(SegmentPlan(start, min(frames, start + SEGMENT_FRAMES)) for start in starts)
 
-    async def _cut(self, args: dict[str, Any], _: OnProgress | None) -> None:
-        whole, wanted = Path(args["source"]).read_text(), args["span"]
+    async def _cut(self, request: Cut, _: OnProgress | None) -> None:
         kept: list[str] = []
         pending: list[str] = []
-        for line in whole.splitlines()[1:]:
+        for line in request.source.read_text().splitlines()[1:]:
             pending.append(line)
             if line.startswith("frame "):
-                if wanted["first_pts"] <= int(line.split()[1]) < wanted["end_pts"]:
+                if request.span.holds(int(line.split()[1])):
                     kept += pending
                 pending = []
-        Path(args["target"]).write_text("\n".join(["clip 0", *kept]) + "\n")
+        request.target.write_text("\n".join(["clip 0", *kept]) + "\n")
 
-    async def _mask(self, args: dict[str, Any], on_progress: OnProgress | None) -> dict[str, Any]:
+    async def _mask(self, request: Mask, on_progress: OnProgress | None) -> Report:
         masked: list[str] = []
-        for line in Path(args["source"]).read_text().splitlines()[1:]:
+        for line in request.source.read_text().splitlines()[1:]:
             word, _, value = line.partition(" ")
             if word == "die":
                 raise ChildDied("the media child died")
@@ -96,15 +135,11 @@ class TextMedia:
                 masked.append(f"mask {value}\n")
                 if on_progress is not None:
                     await on_progress(Progress(len(masked), None, "masking"))
-        Path(args["target"]).write_text("".join(masked))
-        return {
-            "frames_in": len(masked),
-            "frames_out": len(masked),
-            "coverage": 0.5,
-            "warnings": [],
-        }
+        request.target.write_text("".join(masked))
+        return replace(REPORT, frames_in=len(masked), frames_out=len(masked))
 
-    async def _join(self, args: dict[str, Any], _: OnProgress | None) -> dict[str, Any]:
-        joined = "".join(Path(part).read_text() for part in args["parts"])
-        Path(args["target"]).write_text(joined)
-        return {"bytes": len(joined)}
+    async def _join(self, request: Join, _: OnProgress | None) -> Written:
+        joined = "".join(part.read_text() for part in request.parts)
+        request.target.write_text(joined)
+        frames = joined.count("mask ")
+        return Written(frames, frames / 25, 0.0, (), (), "", len(joined))

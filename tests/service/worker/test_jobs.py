@@ -9,14 +9,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from foremask.options import Limits, Preset
+from foremask.options import Preset
 from foremask.service.jobs import deliveries, records, steps
 from foremask.service.jobs.admission import NewJob, admit
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Record, Status
+from foremask.service.jobs.step_facts import JobClip, JobReport, MaskDone
 from foremask.service.jobs.steps import StepName
 from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash, webhook_key
-from foremask.service.worker.media_client import Media
 from foremask.service.worker.tasks import do_next
 from foremask.service.worker.worker_context import WorkerContext
 from tests.service.worker import stand_in
@@ -75,7 +75,7 @@ async def test_a_long_clip_is_cut_masked_and_joined_once(
     history = await outcomes(work.database, request_id)
     assert sorted(history) == [("ingest", "done"), ("join", "done")] + [("segment", "done")] * 12
     assert record.report is not None
-    assert (record.report["frames_out"], record.report["segments"]) == (117, 12)
+    assert (record.report.frames_out, record.report.segments) == (117, 12)
 
 
 async def test_progress_moves_and_the_queue_has_places(
@@ -144,10 +144,12 @@ async def test_a_stale_attempt_is_refused(work: WorkerContext, caller: Caller, s
     second = await steps.begin(work.database, StepName(request_id, "segment"), "second", 60.0)
     assert second is not None
     assert second.attempt == paused.attempt + 1
-    stale = {"result_key": "results/stale", "report": {}, "frames": 3}
+    stale = MaskDone("results/stale", 3, JobReport(frames_out=3))
     assert not await steps.renew(work.database, paused, 2)
     assert not await steps.finish(work.database, paused, stale)
-    assert await steps.finish(work.database, second, stale | {"result_key": "results/second"})
+    assert await steps.finish(
+        work.database, second, msgspec.structs.replace(stale, result_key="results/second")
+    )
     assert not await steps.finish(work.database, second, stale)
     record = await records.read_any(work.database, request_id)
     assert record.result_key == "results/second"
@@ -214,7 +216,7 @@ async def test_a_job_can_be_cancelled_in_every_stage(
     """Also before anybody has begun: 410 at once, nothing kept, and the next job finds a free worker."""
     site.files["/a.mp4"] = stand_in.clip(35)
     media = stand_in.TextMedia(slow=operation)
-    slow = replace(work, media=Media(media, media, Limits()))
+    slow = replace(work, masks=media, files=media)
     request_id = await caller.submit(site.url + "/a.mp4")
     async with working(slow, masks=1):
         if operation:
@@ -431,10 +433,10 @@ async def test_a_clip_that_changed_after_the_probe_is_said_so(
         token_id=caller.token_id,
         preset=Preset.MP4_H264,
         video_url=site.url + "/a.mp4",
-        clip={"container": "mp4", "codec": "h264", "width": 64, "height": 48, "frames": 10},
+        clip=JobClip(container="mp4", codec="h264", width=64, height=48, frames=10),
     )
     async with working(work):
         record = await caller.ended((await admit(work.database, new)).request_id)
     assert record.report is not None
-    assert "the file changed after it was probed" in record.report["warnings"]
+    assert "the file changed after it was probed" in (record.report.warnings or ())
     assert (record.frames_done, record.frames_total) == (3, 3)

@@ -7,18 +7,17 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from foremask.options import Limits
+from foremask.facts import Written
 from foremask.service.jobs import records, retention, steps
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Status
 from foremask.service.jobs.steps import StepName
 from foremask.service.jobs.tokens import token_hash
-from foremask.service.sandbox.pool import OnProgress
-from foremask.service.worker.media_client import Media
+from foremask.service.sandbox.conversation import OnProgress
+from foremask.service.sandbox.operations import Join
 from foremask.service.worker.scratch import own_scratch
 from foremask.service.worker.worker_context import WorkerContext
 from tests.service.worker import stand_in
@@ -37,8 +36,8 @@ class CancelledWhileJoined(TextMedia):
         super().__init__()
         self.caller, self.jobs, self.now = caller, jobs, ""
 
-    async def _join(self, args: dict[str, Any], on_progress: OnProgress | None) -> dict[str, Any]:
-        joined = await super()._join(args, on_progress)
+    async def _join(self, request: Join, on_progress: OnProgress | None) -> Written:
+        joined = await super()._join(request, on_progress)
         for job in self.jobs:
             await records.cancel(self.caller.database, token_hash(self.caller.secret), job)
         return joined
@@ -92,7 +91,7 @@ async def test_after_jobs_of_all_endings_there_is_what_retention_says_and_nothin
     await asyncio.sleep(0.1)
     joined: set[str] = set()
     media = CancelledWhileJoined(caller, joined)
-    kept_for_good = replace(work, media=Media(media, media, Limits()))
+    kept_for_good = replace(work, masks=media, files=media)
     async with working(kept_for_good):
         done = [await caller.submit(each) for each in [short] * EACH + [long] * EACH]
         failed = [await caller.submit(page) for _ in range(EACH)]

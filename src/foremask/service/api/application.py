@@ -24,6 +24,7 @@ from foremask.service.api.routes import HANDLERS
 from foremask.service.fetch import Outbound
 from foremask.service.jobs.database import Database, open_database
 from foremask.service.jobs.process_totals import CountReporter, keep_reporting
+from foremask.service.sandbox.operations import Wait
 from foremask.service.sandbox.pool import MediaPool
 from foremask.service.settings import Settings
 from foremask.service.storage.objects import Objects, local_url, open_objects
@@ -102,8 +103,8 @@ async def serve(settings: Settings) -> None:
             settings.data_dir / "scratch" / "api",
             slots=PROBES_AT_ONCE,
             sandbox=settings.sandbox,
-            operations="foremask.service.sandbox.probe_child",
-            prepare=("wait", {}),
+            execution="foremask.service.sandbox.probe_execution",
+            prepare=Wait(),
             spare_from_bytes=0,  # it is small, and each token's probes begin in a new one
         ) as pool,
     ):

@@ -78,7 +78,7 @@ async def _accepted(request: ApiRequest, service: Service, job_trace: Span) -> t
     await _check_webhook(service, call, asked.webhook_url)
     with span("probe"):
         clip = await service.prober.probe(source, asked.preset, owner)
-    service.objects.check_free(2 * (clip or {}).get("size_bytes", 0), service.settings.free_reserve)
+    service.objects.check_free(2 * (clip.size_bytes if clip else 0), service.settings.free_reserve)
     with span("admit"):
         admitted = await admission.admit(
             service.database,

@@ -29,6 +29,7 @@ from foremask.service.api.request_context import (
 from foremask.service.jobs import admission, records, webhook_inbox
 from foremask.service.jobs.admission import NewJob
 from foremask.service.jobs.records import Record
+from foremask.service.jobs.step_facts import JobClip
 from foremask.service.jobs.webhook_inbox import MAX_BODY_BYTES, RECEIVER_PATH
 from foremask.service.observability.traces import first_span
 from foremask.service.storage.objects import strip_key
@@ -71,7 +72,7 @@ async def convert(
                 source_key=record.result_key,
                 preset=preset,
                 quality=REENCODE_ONLY,
-                clip={"frames": record.frames_total},
+                clip=JobClip(frames=record.frames_total),
             ),
         )
         span.note(preset=preset.value)

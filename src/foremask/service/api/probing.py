@@ -4,25 +4,24 @@ import asyncio
 import os
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, field
-from typing import IO, Any, Protocol
+from dataclasses import dataclass, field
+from typing import IO, Protocol
 
-import msgspec
 import structlog
 
 from foremask.errors import (
-    BY_REASON,
-    Internal,
     LinkInvalid,
     ObjectLost,
     Overloaded,
     UrlForbidden,
     UrlStatus,
 )
+from foremask.facts import Clip
 from foremask.options import Limits, Preset
 from foremask.service.fairness import FairSemaphore
 from foremask.service.fetch import MAX_READ_BYTES, Outbound, RangeUnavailable
 from foremask.service.observability import metrics
+from foremask.service.sandbox.operations import ProbeRemote
 from foremask.service.sandbox.pool import ChildDied, MediaPool
 from foremask.service.storage.objects import Objects
 
@@ -47,17 +46,17 @@ class Source:
 class Prober(Protocol):
     """Looks at a clip and says what it is."""
 
-    async def probe(self, source: Source, preset: Preset, owner: str) -> dict[str, Any] | None:
+    async def probe(self, source: Source, preset: Preset, owner: str) -> Clip | None:
         """The clip's facts; None when the budget does not suffice. Raises the reason to refuse it."""
         ...
 
-    async def probe_now(self, source: Source, preset: Preset, owner: str) -> dict[str, Any] | None:
+    async def probe_now(self, source: Source, preset: Preset, owner: str) -> Clip | None:
         """As `probe`, but raises Overloaded when the owner gets no place in time."""
         ...
 
     async def probe_file(
         self, file: IO[bytes], size: int, preset: Preset, owner: str
-    ) -> dict[str, Any] | None:
+    ) -> Clip | None:
         """As `probe`, of a file that is here."""
         ...
 
@@ -77,14 +76,14 @@ class GuardedProber:
         )
     )
 
-    async def probe(self, source: Source, preset: Preset, owner: str) -> dict[str, Any] | None:
+    async def probe(self, source: Source, preset: Preset, owner: str) -> Clip | None:
         """The clip's facts; None when the budget does not suffice. Raises the reason to refuse it."""
         try:
             return await self.probe_now(source, preset, owner)
         except Overloaded:
             return None  # a worker probes it later
 
-    async def probe_now(self, source: Source, preset: Preset, owner: str) -> dict[str, Any] | None:
+    async def probe_now(self, source: Source, preset: Preset, owner: str) -> Clip | None:
         """As `probe`, but raises Overloaded when the owner gets no place in time."""
         outcome, began = "refused", time.monotonic()
         try:
@@ -100,7 +99,7 @@ class GuardedProber:
 
     async def probe_file(
         self, file: IO[bytes], size: int, preset: Preset, owner: str
-    ) -> dict[str, Any] | None:
+    ) -> Clip | None:
         """As `probe`, of a file that is here; where it is read, its position is anywhere afterwards."""
 
         def read(offset: int, length: int) -> bytes:
@@ -118,9 +117,7 @@ class GuardedProber:
             log.warning("probe.died", notes=getattr(died, "__notes__", []))
             return None
 
-    async def _verdict_in_time(
-        self, source: Source, preset: Preset, owner: str
-    ) -> dict[str, Any] | None:
+    async def _verdict_in_time(self, source: Source, preset: Preset, owner: str) -> Clip | None:
         try:
             async with asyncio.timeout(self.budget_s):
                 if source.key is not None:
@@ -132,7 +129,7 @@ class GuardedProber:
             log.warning("probe.died", notes=getattr(died, "__notes__", []))
             return None
 
-    async def _remote(self, url: str, preset: Preset, owner: str) -> dict[str, Any] | None:
+    async def _remote(self, url: str, preset: Preset, owner: str) -> Clip | None:
         async with self.outbound.open_range_reader(
             url, max_bytes=self.limits.max_bytes, owner=owner
         ) as reader:
@@ -140,7 +137,7 @@ class GuardedProber:
                 return None
             return await self._ask(reader.size, reader.read_at, preset, owner)
 
-    async def _stored(self, key: str, preset: Preset, owner: str) -> dict[str, Any]:
+    async def _stored(self, key: str, preset: Preset, owner: str) -> Clip:
         size = (await self.objects.head(key)).size
 
         async def read_at(offset: int, length: int) -> bytes:
@@ -149,8 +146,7 @@ class GuardedProber:
 
         return await self._ask(size, read_at, preset, owner)
 
-    async def _ask(self, size: int, read_at: ReadAt, preset: Preset, owner: str) -> dict[str, Any]:
-        wanted = {"limits": asdict(self.limits), "size": size, "preset": preset.value}
+    async def _ask(self, size: int, read_at: ReadAt, preset: Preset, owner: str) -> Clip:
         try:
             async with asyncio.timeout(PLACE_S):
                 await self.places.acquire(owner)
@@ -161,32 +157,19 @@ class GuardedProber:
                 limit=PROBES_PER_OWNER,
             ) from None
         try:
-            value = await self.pool.run(
-                "probe", wanted, read_at=read_at, wall_clock_s=2 * self.budget_s, owner=owner
+            verdict = await self.pool.run(
+                ProbeRemote(size, self.limits, preset),
+                read_at=read_at,
+                wall_clock_s=2 * self.budget_s,
+                owner=owner,
             )
         finally:
             self.places.release(owner)
-        verdict = msgspec.convert(value, _Verdict)
-        if verdict.refused is None:
+        if verdict.clip is not None:
             return verdict.clip
-        kind = BY_REASON.get(verdict.refused, Internal)
-        raise kind(
-            verdict.details,
-            param=verdict.param or "video",
-            limit=verdict.limit,
-            actual=verdict.actual,
-        )
-
-
-class _Verdict(msgspec.Struct):
-    """What the child says: of the clip, or why not."""
-
-    clip: dict[str, Any] = {}
-    refused: str | None = None
-    details: str = ""
-    param: str | None = None
-    limit: float | None = None
-    actual: float | None = None
+        if verdict.refused is not None:
+            raise verdict.refused.error(param="video")
+        raise ChildDied("the media child gave no verdict")
 
 
 async def locate(video: str, objects: Objects, outbound: Outbound, owner: str) -> Source:

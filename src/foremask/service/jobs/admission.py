@@ -16,6 +16,7 @@ from foremask.errors import (
 )
 from foremask.options import Preset, Quality
 from foremask.service.jobs.database import Database, json_value, on_disk
+from foremask.service.jobs.step_facts import StoredClip
 
 QUEUE_LIMIT = 10_000  # a day of 60 s clips on the fastest machine we know
 FULL_RETRY_S = 10.0
@@ -55,7 +56,7 @@ class NewJob:
     """A job as asked for; exactly one of ``video_url`` and ``source_key`` is set.
 
     ``source_key`` names an upload of ours. ``clip`` is what the probe found, None when the origin
-    was too slow; ``clip["frames"]`` may be None. ``body_hash`` tells two bodies of one key apart.
+    was too slow; its ``frames`` may be None. ``body_hash`` tells two bodies of one key apart.
     """
 
     token_id: uuid.UUID
@@ -67,7 +68,7 @@ class NewJob:
     webhook_url: str | None = None
     idempotency_key: str | None = None
     body_hash: bytes | None = None
-    clip: dict[str, object] | None = None
+    clip: StoredClip | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any, LiteralString
 
+import msgspec
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
@@ -162,8 +163,8 @@ async def on_disk(database: Database) -> None:
 
 
 def json_value(value: object) -> Jsonb | None:
-    """A value for a jsonb column; None is SQL's null."""
-    return None if value is None else Jsonb(value)
+    """A value for a jsonb column: plain, a Struct or a dataclass; None is SQL's null."""
+    return None if value is None else Jsonb(msgspec.to_builtins(value))
 
 
 @dataclass(frozen=True, slots=True)

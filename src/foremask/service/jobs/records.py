@@ -4,11 +4,13 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
+
+import msgspec
 
 from foremask.errors import ForemaskError, JobCancelled, RequestUnknown, TokenInvalid
 from foremask.options import Preset
 from foremask.service.jobs.database import Database, Row, json_value
+from foremask.service.jobs.step_facts import JobReport
 
 
 class Status(StrEnum):
@@ -57,7 +59,7 @@ class Record:
     eta_s: float | None
     preset: Preset
     result_key: str | None
-    report: dict[str, Any] | None
+    report: JobReport | None
     error: JobError | None
     created_at: datetime
     started_at: datetime | None
@@ -179,9 +181,9 @@ def _record(row: Row) -> Record:
     status = Status(row["status"])
     total: int | None = row["frames_total"]
     done: int = row["frames_done"] or 0
-    report: dict[str, Any] | None = row["report"]
+    report = None if row["report"] is None else msgspec.convert(row["report"], JobReport)
     if status is Status.COMPLETED:
-        done = int((report or {}).get("frames_out") or total or 0)
+        done = (report.frames_out if report else 0) or total or 0
         total = done
     elif total is not None:
         done = min(done, total)  # segments overlap a little

@@ -6,11 +6,14 @@ Every write names the attempt it belongs to and is refused when that attempt has
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+
+import msgspec
 
 from foremask.errors import ForemaskError, TimedOut, WorkerCrashed
-from foremask.service.jobs.database import Database, json_value, on_disk
+from foremask.options import Preset
+from foremask.service.jobs.database import Database, Row, json_value, on_disk
 from foremask.service.jobs.records import error_facts
+from foremask.service.jobs.step_facts import JobClip, PartDone, SegmentArgs, StepDone
 
 LEASE_S = 6.0  # three missed renewals
 RENEW_S = 2.0
@@ -41,12 +44,12 @@ class Step:
     name: StepName
     token: uuid.UUID
     attempt: int
-    args: dict[str, Any]
+    args: SegmentArgs
     video_url: str | None
     source_key: str | None
-    preset: str
-    quality: str
-    clip: dict[str, Any] | None
+    preset: Preset
+    quality: str  # a Quality, or options.REENCODE_ONLY
+    clip: JobClip | None
     deadline_from: datetime
 
 
@@ -58,7 +61,11 @@ async def begin(
         "select * from begin_step(%s, %s, %s, %s, %s)",
         (name.job, name.stage, name.number, worker, lease_s),
     )
-    return None if row is None else Step(name=name, **row)
+    return None if row is None else _step(name, row)
+
+
+def _step(name: StepName, row: Row) -> Step:
+    return msgspec.convert(row | {"name": name}, Step)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +116,7 @@ async def claim(
     if job is None:
         return Claimed(None, held_back)
     await on_disk(database)
-    return Claimed(Step(name=StepName(job, stage, number), **row), held_back)
+    return Claimed(_step(StepName(job, stage, number), row), held_back)
 
 
 async def ended(
@@ -133,13 +140,8 @@ async def renew(database: Database, step: Step, frames_done: int, lease_s: float
     return row is not None
 
 
-async def finish(database: Database, step: Step, result: dict[str, object]) -> bool:
-    """Record the step's result and wake what follows; False when the attempt is stale.
-
-    ``result`` is of an ingest ``clip``, ``source_key`` and ``segments`` (each one's args); of a
-    segment ``frames`` and ``key``; of the step that makes the whole mask ``result_key`` and
-    ``report``.
-    """
+async def finish(database: Database, step: Step, done: StepDone) -> bool:
+    """Record the step's result and wake what follows; False when the attempt is stale."""
     row = await database.one(
         "select finish_step(%s, %s, %s, %s, %s, %s) as ours",
         (
@@ -147,7 +149,7 @@ async def finish(database: Database, step: Step, result: dict[str, object]) -> b
             step.name.stage,
             step.name.number,
             step.attempt,
-            json_value(result),
+            json_value(done),
             IN_FLIGHT,
         ),
     )
@@ -193,14 +195,14 @@ async def is_done(database: Database, step: Step) -> bool:
     return row is not None
 
 
-async def segment_results(database: Database, request_id: str) -> list[dict[str, Any]]:
-    """What each segment's one finished attempt recorded, in the order of the clip."""
+async def segment_results(database: Database, request_id: str) -> list[PartDone]:
+    """What the finished attempt of each segment recorded, in the order of the clip."""
     rows = await database.all(
-        """select args, result from steps
+        """select result from steps
            where job = %s and stage = 'segment' and status = 'done' order by number""",
         (request_id,),
     )
-    return [row["args"] | row["result"] for row in rows]
+    return [msgspec.convert(row["result"], PartDone) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)

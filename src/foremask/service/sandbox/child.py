@@ -1,86 +1,29 @@
-"""The process that reads untrusted files: confines itself, then does one operation after another.
+"""The process that reads untrusted files: confines itself, then executes one request after another.
 
-Started by pool.py with an environment that has numerics only; imports nothing heavy before it is
-confined.
+pool.py starts it with an environment that has only the variables of numerics. It imports no heavy
+library before it is confined.
 """
 
 import os
 import sys
-import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import reduce
 from importlib import import_module
+from operator import or_
 from pathlib import Path
 from typing import Any, Final
-
-import msgspec
 
 from foremask.errors import ForemaskError
 from foremask.machine import process_setup
 from foremask.service.sandbox import confine, messages
-from foremask.service.sandbox.messages import (
-    LENGTH_BYTES,
-    Broken,
-    Data,
-    FromChild,
-    FromParent,
-    Job,
-    Progress,
-    ReadAt,
-    Ready,
-    Refused,
-    Result,
-    Setup,
-)
+from foremask.service.sandbox.messages import Broken, FromChild, Job, Ready, Refused, Result, Setup
+from foremask.service.sandbox.operations import Request
+from foremask.service.sandbox.parent import Operation, Parent
 
-_NICENESS: Final = 2  # heartbeats and answers come a little before frames
-_PROGRESS_EVERY_S: Final = 0.2
+_NICENESS: Final = 2  # heartbeats and HTTP answers have a little priority over frames
 
-
-class Parent:
-    """The other end of the socket pair."""
-
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._progress_sent_s = 0.0
-
-    def receive(self) -> FromParent | None:
-        """The next message; None when the parent is gone."""
-        length = self._read(LENGTH_BYTES)
-        if len(length) < LENGTH_BYTES:
-            return None
-        return messages.from_parent.decode(self._read(messages.body_bytes(length)))
-
-    def send(self, message: FromChild) -> None:
-        """All of the message, however long the parent takes."""
-        left = memoryview(messages.framed(message))
-        while left:
-            left = left[os.write(self._fd, left) :]
-
-    def progress(self, frames_done: int, frames_total: int | None, stage: str) -> None:
-        """Say how far it is, a few times a second at most."""
-        now_s = time.monotonic()
-        if now_s - self._progress_sent_s >= _PROGRESS_EVERY_S:
-            self._progress_sent_s = now_s
-            self.send(Progress(frames_done, frames_total, stage))
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        """Bytes of the remote file, at most ``size``."""
-        self.send(ReadAt(offset, size))
-        answer = self.receive()
-        if not isinstance(answer, Data):
-            sys.exit(1)
-        return answer.data[:size]
-
-    def _read(self, size: int) -> bytes:
-        got = bytearray()
-        while len(got) < size and (piece := os.read(self._fd, size - len(got))):
-            got += piece
-        return bytes(got)
-
-
-type Operation = Callable[[dict[str, Any], Parent], object]
-"""Takes the arguments of a job, gives what msgspec can encode; raises errors of the error tree."""
+type Execute = Callable[[Job, Parent], object]
 
 
 def main() -> None:
@@ -88,7 +31,7 @@ def main() -> None:
     confine.die_with(parent_pid=int(sys.argv[2]))
     process_setup.prepare()
     channel = int(sys.argv[1])
-    os.closerange(3, channel)  # whatever the parent's parent left open: uvloop hands it on
+    os.closerange(3, channel)  # files that the parent inherited: uvloop passes them on
     os.closerange(channel + 1, os.sysconf("SC_OPEN_MAX"))
     parent = Parent(channel)
     setup = parent.receive()
@@ -101,10 +44,21 @@ def main() -> None:
     if setup.confined:
         readable = [*map(Path, setup.read), *confine.python_paths()]
         level = confine.confine(readable, map(Path, setup.write), setup.landlock_at_most)
-    operations: dict[str, Operation] = import_module(setup.operations).OPERATIONS
+    execute = executor(import_module(setup.execution).OPERATIONS)
     parent.send(Ready(level.landlock, level.seccomp))
     for job in _jobs(parent):
-        parent.send(_done(operations, job, parent))
+        parent.send(_done(execute, job, parent))
+
+
+def executor(operations: Mapping[type[Request[Any]], Operation]) -> Execute:
+    """Decodes a job's request into one of these kinds, and calls its function."""
+    decoder = messages.decoder(reduce(or_, operations))
+
+    def execute(job: Job, parent: Parent) -> object:
+        request = decoder.decode(job.request)
+        return operations[type(request)](request, parent)
+
+    return execute
 
 
 def _jobs(parent: Parent) -> Iterator[Job]:
@@ -112,12 +66,11 @@ def _jobs(parent: Parent) -> Iterator[Job]:
         yield message
 
 
-def _done(operations: dict[str, Operation], job: Job, parent: Parent) -> FromChild:
+def _done(execute: Execute, job: Job, parent: Parent) -> FromChild:
     try:
-        value = operations[job.operation](job.args, parent)
-        return Result(msgspec.to_builtins(value, builtin_types=(bytes,), enc_hook=str))
+        return Result(messages.encoded(execute(job, parent)))
     except ForemaskError as error:
-        return Refused(error.reason, error.details, error.param, error.limit, error.actual)
+        return Refused.of(error)
     except Exception as error:  # noqa: BLE001  # the parent records it and ends this process
         return Broken(type(error).__name__, traceback.format_exc(limit=-12)[-8000:])
 

@@ -24,7 +24,7 @@ BEYOND_MEMORY_BYTES = 32 << 30  # stacks, arenas and mapped files take addresses
 
 
 class ChildDied(Exception):
-    """The media child ended in the middle of a job; another attempt may go better."""
+    """The media child ended during a job; another attempt may succeed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Kind:
 
     confined: bool
     memory_bytes: int
-    operations: str
+    execution: str
     readable: Sequence[Path]
     import_from: Sequence[Path]
     landlock_at_most: int | None = None  # to test what an older kernel gives
@@ -116,7 +116,7 @@ async def start(kind: Kind, directory_slot: JobDirectory) -> Child:
         write=[str(directory_slot.writable_dir)],
         address_space_bytes=kind.memory_bytes + BEYOND_MEMORY_BYTES,
         file_bytes=FILE_BYTES,
-        operations=kind.operations,
+        execution=kind.execution,
         import_from=[str(path) for path in kind.import_from],
         landlock_at_most=kind.landlock_at_most,
     )

@@ -1,14 +1,20 @@
 """A directory that shows a child one job: what it may read is linked in, what it writes is moved out."""
 
+import contextlib
 import fcntl
 import itertools
 import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
+
+import msgspec
+
+from foremask.service.sandbox.operations import Request, fields_of, paths_of
 
 MAX_FILES: Final = 64
 """A child may have so many files in its slot: an operation writes one or two."""
@@ -37,65 +43,46 @@ class JobDirectory:
         os.close(self.lock)
 
 
-@dataclass(frozen=True, slots=True)
-class Staged:
-    """A job's arguments as its child sees them, and the way back."""
+def stage[Q: Request[Any]](job_directory: JobDirectory, request: Q) -> Q:
+    """The request as the child gets it: its inputs are links in the directory, its outputs lie there.
 
-    args: dict[str, Any]
-    names: dict[str, str]
+    An input on another disk is copied.
+    """
+    number = itertools.count()
 
-    def outside(self, value: object) -> object:
-        """The child's result with its paths as the caller knows them."""
-        back = {inside: outside for outside, inside in self.names.items()}
-        return _renamed(value, back)
-
-
-def stage(
-    job_directory: JobDirectory,
-    args: dict[str, Any],
-    read_paths: Sequence[Path],
-    scratch: Path | None,
-) -> Staged:
-    """Link what the job may read into the slot; copy it where it lies on another disk."""
-    names = {}
-    for number, path in enumerate(read_paths):
-        inside = job_directory.readable_dir / f"{number}-{path.name}"
+    def link(path: Path) -> Path:
+        inside = job_directory.readable_dir / f"{next(number)}-{path.name}"
         try:
             os.link(path.resolve(), inside)
         except OSError:
             shutil.copyfile(path, inside)
-        names[str(path)] = str(inside)
-    if scratch is not None:
-        names[str(scratch)] = str(job_directory.writable_dir)
-    return Staged(_renamed(args, names), names)
+        return inside
+
+    def place(path: Path) -> Path:
+        return job_directory.writable_dir / path.name
+
+    changes: dict[str, Path | tuple[Path, ...]] = {}
+    for mark, move in (("input", link), ("output", place)):
+        for name in fields_of(type(request), mark):
+            match getattr(request, name):
+                case Path() as path:
+                    changes[name] = move(path)
+                case None:
+                    pass
+                case paths:
+                    changes[name] = tuple(move(path) for path in paths)
+    return msgspec.structs.replace(request, **changes)
 
 
-def collect(job_directory: JobDirectory, scratch: Path | None) -> None:
-    """Move what the child wrote to the caller's scratch: plain files only, `MAX_FILES` at most."""
-    if scratch is None:
-        return
-    with os.scandir(job_directory.writable_dir) as entries:
-        written = list(itertools.islice(entries, MAX_FILES))
-    for entry in written:
-        if entry.is_file(follow_symlinks=False):
-            scratch.mkdir(parents=True, exist_ok=True)
-            shutil.move(entry.path, scratch / entry.name)
-
-
-def _renamed(value: Any, names: dict[str, str]) -> Any:  # noqa: ANN401
-    """``value`` with every path in it, whole or by its directory, under its other name."""
-    if isinstance(value, dict):
-        return {key: _renamed(each, names) for key, each in value.items()}
-    if isinstance(value, list):
-        return [_renamed(each, names) for each in value]
-    if not isinstance(value, str):
-        return value
-    if value in names:
-        return names[value]
-    for name, other in names.items():
-        if value.startswith(name + os.sep):
-            return other + value[len(name) :]
-    return value
+def collect(job_directory: JobDirectory, request: Request[Any]) -> None:
+    """Move the outputs to where the caller wants them; only plain files, and only those that are there."""
+    for paths in paths_of(request, "output").values():
+        for path in paths:
+            written = job_directory.writable_dir / path.name
+            with contextlib.suppress(FileNotFoundError):
+                if stat.S_ISREG(written.lstat().st_mode):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.move(written, path)
 
 
 def has_too_many_files(job_directory: JobDirectory) -> bool:

@@ -1,25 +1,28 @@
-"""What the media child and its parent say to each other over a socket pair, one frame per message.
+"""The messages between a media child and its parent: each is one frame on a socket pair.
 
-The parent trusts nothing that the child sends: it is decoded into these types, and bounded.
+The parent trusts nothing that the child sends: it decodes it into these types, and bounds its size.
 """
 
-from typing import Any
+from pathlib import Path
+from typing import Self
 
 import msgspec
+
+from foremask.errors import BY_REASON, ForemaskError, Internal
 
 MAX_FRAME_BYTES = 4 << 20
 LENGTH_BYTES = 4
 
 
 class Setup(msgspec.Struct, tag=True, frozen=True):
-    """The first word to a new child: what it may touch, and what it will be asked to do."""
+    """The first message to a new child: what it may read and write, and the module of its operations."""
 
     confined: bool
     read: list[str]
     write: list[str]
     address_space_bytes: int
     file_bytes: int
-    operations: str
+    execution: str
     import_from: list[str]
     landlock_at_most: int | None = None
 
@@ -32,10 +35,9 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
 
 
 class Job(msgspec.Struct, tag=True, frozen=True):
-    """Do one operation."""
+    """Execute a request of operations.py; it is encoded by itself, for its kinds are the child's."""
 
-    operation: str
-    args: dict[str, Any]
+    request: msgspec.Raw
 
 
 class Progress(msgspec.Struct, tag=True, frozen=True):
@@ -60,9 +62,9 @@ class Data(msgspec.Struct, tag=True, frozen=True):
 
 
 class Result(msgspec.Struct, tag=True, frozen=True):
-    """The operation is done; ``value`` is of plain types."""
+    """The operation is done; ``value`` is of the request's result type."""
 
-    value: Any
+    value: msgspec.Raw
 
 
 class Refused(msgspec.Struct, tag=True, frozen=True):
@@ -73,6 +75,19 @@ class Refused(msgspec.Struct, tag=True, frozen=True):
     param: str | None
     limit: float | None
     actual: float | None
+
+    @classmethod
+    def of(cls, error: ForemaskError) -> Self:
+        """The error as it is sent."""
+        return cls(error.reason, error.details, error.param, error.limit, error.actual)
+
+    def error(self, param: str | None = None) -> ForemaskError:
+        """The error as it was raised; ``param`` is the argument where the child names none."""
+        kind = BY_REASON.get(self.reason)
+        if kind is None:
+            return Internal(f"Something unforeseen happened ({self.reason[:40]}).")
+        details = self.details[:2000]
+        return kind(details, param=self.param or param, limit=self.limit, actual=self.actual)
 
 
 class Broken(msgspec.Struct, tag=True, frozen=True):
@@ -85,11 +100,34 @@ class Broken(msgspec.Struct, tag=True, frozen=True):
 type FromParent = Setup | Job | Data
 type FromChild = Ready | Progress | ReadAt | Result | Refused | Broken
 
-_encoder = msgspec.msgpack.Encoder()
+
+def _plain(value: object) -> object:
+    if isinstance(value, Path):
+        return str(value)
+    raise NotImplementedError(f"a {type(value).__name__} does not cross to another process")
+
+
+def _path(kind: type, value: object) -> object:
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    raise NotImplementedError
+
+
+_encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
 from_parent: msgspec.msgpack.Decoder[FromParent] = msgspec.msgpack.Decoder(Setup | Job | Data)
 from_child: msgspec.msgpack.Decoder[FromChild] = msgspec.msgpack.Decoder(
     Ready | Progress | ReadAt | Result | Refused | Broken
 )
+
+
+def encoded(value: object) -> msgspec.Raw:
+    """A request or a result as it is part of a message."""
+    return msgspec.Raw(_encoder.encode(value))
+
+
+def decoder[T](kind: type[T]) -> msgspec.msgpack.Decoder[T]:
+    """Decodes what `encoded` has encoded; raises ValueError for anything else."""
+    return msgspec.msgpack.Decoder(kind, dec_hook=_path)
 
 
 def framed(message: FromParent | FromChild) -> bytes:

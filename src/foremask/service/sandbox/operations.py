@@ -1,140 +1,142 @@
-"""What the media child can be asked to do: the library's functions, with their arguments as plain values.
+"""What a media child can be asked: one Struct for each request, which names the type of its result.
 
-Imported by the child alone, once it is confined.
+Both sides import this module, so it loads no library. What executes a request is in execution.py
+and probe_execution.py, which only a child imports. A new operation is a Struct here and a function
+there.
 """
 
-from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from types import get_original_bases
+from typing import Annotated, Any, ClassVar, get_args, get_type_hints
 
 import msgspec
 
-from foremask.facts import Clip, SegmentPlan, Span
-from foremask.media import segments
-from foremask.media.presets import check_preset
-from foremask.media.probe import probe
-from foremask.media.recode import recode
+from foremask.facts import Clip, Report, SegmentPlan, Span, Written
 from foremask.options import Device, Limits, MaskOptions, Preset
-from foremask.service.sandbox.child import Operation, Parent
-from foremask.service.sandbox.remote_file import RemoteFile
+from foremask.service.sandbox.messages import Refused
+
+Input = Annotated[Path, "input"]
+"""A file that the child may read; the child sees a link of its own."""
+Output = Annotated[Path, "output"]
+"""A file that the child writes; it is there when the operation has succeeded."""
 
 
-class _Probe(msgspec.Struct):
+class Request[R](msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
+    """One operation with its arguments; R is the type of its result.
+
+    Paths of files are `Input`, `Output`, or tuples of them. A field of type Path is passed as it
+    is: the pool's ``readable`` says which paths a child may read besides.
+    """
+
+    needs_network: ClassVar[bool] = False
+    """Whether the child needs the network's file and its share of the memory."""
+
+
+class Probe(Request[Clip], frozen=True):
+    """Read the header of a file; refuse what cannot be masked, or not into ``preset``."""
+
+    source: Input
     limits: Limits
-    source: Path | None = None  # or else the parent has the bytes, ``size`` of them
-    size: int = 0
     preset: Preset | None = None
 
 
-class _Load(msgspec.Struct):
+class Verdict(msgspec.Struct, frozen=True):
+    """What a remote clip is, or why it was refused; the other is None."""
+
+    clip: Clip | None = None
+    refused: Refused | None = None
+
+
+class ProbeRemote(Request[Verdict], frozen=True):
+    """As `Probe`, of a file of ``size`` bytes that the parent reads. A refusal is a result."""
+
+    size: int
+    limits: Limits
+    preset: Preset | None = None
+
+
+class Wait(Request[None], frozen=True):
+    """Nothing: a child that has answered has loaded its libraries."""
+
+
+class Load(Request[None], frozen=True):
+    """Load the network, so that the first mask does not wait for it."""
+
+    needs_network = True
+
     model: Path
     device: Device = Device.AUTO
 
 
-class _Mask(msgspec.Struct):
-    source: Path
-    target: Path
-    options: MaskOptions = MaskOptions()
+class Mask(Request[Report], frozen=True):
+    """Mask a clip, or a span of one."""
+
+    needs_network = True
+
+    source: Input
+    target: Output
+    options: MaskOptions
     span: Span | None = None
 
 
-class _Plan(msgspec.Struct):
-    source: Path
+class Plan(Request[tuple[SegmentPlan, ...]], frozen=True):
+    """Where to cut a clip into spans of about ``target_s``; one span is the whole clip."""
+
+    source: Input
     target_s: float
 
 
-class _Cut(msgspec.Struct):
-    source: Path
+class Cut(Request[None], frozen=True):
+    """Copy a span, and what its decoding needs, into a file of its own."""
+
+    source: Input
     span: SegmentPlan
-    target: Path
+    target: Output
 
 
-class _Join(msgspec.Struct):
-    parts: list[Path]
-    source: Path
-    target: Path
+class Join(Request[Written], frozen=True):
+    """One mask of the parts, in order, with the sound of ``source``."""
+
+    parts: tuple[Input, ...]
+    source: Input
+    target: Output
     preset: Preset
 
 
-class _Recode(msgspec.Struct):
-    source: Path
-    target: Path
+class Recode(Request[Written], frozen=True):
+    """A mask of ours into another preset."""
+
+    source: Input
+    target: Output
     preset: Preset
     memory_bytes: int | None = None
 
 
-def _probe(args: dict[str, Any], parent: Parent) -> Clip:
-    wanted = _read(args, _Probe)
-    clip = probe(wanted.source or RemoteFile(parent, wanted.size), wanted.limits)
-    if wanted.preset is not None:
-        check_preset(clip, wanted.preset, wanted.limits.memory_bytes)
-    return clip
+def result_type[R](kind: type[Request[R]]) -> type[R]:
+    """What a request of this kind is answered with."""
+    (result,) = get_args(get_original_bases(kind)[0])
+    found: type[R] = result
+    return found
 
 
-def _load(args: dict[str, Any], _: Parent) -> None:
-    from foremask.vision.network.session import network_at
-
-    wanted = _read(args, _Load)
-    network_at(wanted.model, wanted.device)
-
-
-def _mask(args: dict[str, Any], parent: Parent) -> object:
-    # Here: they bring OpenVINO, which a child that only probes need not load.
-    from foremask.masking.pipeline import mask_video
-    from foremask.masking.report import Progress
-
-    wanted = _read(args, _Mask)
-
-    def on_progress(progress: Progress) -> None:
-        parent.progress(progress.frames_done, progress.frames_total, progress.stage)
-
-    return mask_video(wanted.source, wanted.target, wanted.options, on_progress, wanted.span)
+@cache
+def fields_of(kind: type[Request[Any]], mark: str) -> tuple[str, ...]:
+    """The names of the fields that are ``input`` or ``output`` paths."""
+    hints = get_type_hints(kind, include_extras=True)
+    return tuple(name for name in kind.__struct_fields__ if _has_mark(hints[name], mark))
 
 
-def _plan(args: dict[str, Any], _: Parent) -> list[SegmentPlan]:
-    wanted = _read(args, _Plan)
-    return segments.plan(wanted.source, wanted.target_s)
+def paths_of(request: Request[Any], mark: str) -> dict[str, tuple[Path, ...]]:
+    """The paths in each of those fields; none where an optional path is None."""
+    found = {name: getattr(request, name) for name in fields_of(type(request), mark)}
+    return {
+        name: (value,) if isinstance(value, Path) else tuple(value or ())
+        for name, value in found.items()
+    }
 
 
-def _cut(args: dict[str, Any], _: Parent) -> None:
-    wanted = _read(args, _Cut)
-    segments.cut(wanted.source, wanted.span, wanted.target)
-
-
-def _join(args: dict[str, Any], _: Parent) -> object:
-    wanted = _read(args, _Join)
-    return segments.join(wanted.parts, wanted.source, wanted.target, wanted.preset)
-
-
-def _recode(args: dict[str, Any], parent: Parent) -> object:
-    wanted = _read(args, _Recode)
-
-    def on_progress(done: int, total: int | None) -> None:
-        parent.progress(done, total, "encoding")
-
-    return recode(wanted.source, wanted.target, wanted.preset, on_progress, wanted.memory_bytes)
-
-
-OPERATIONS: Final[Mapping[str, Operation]] = {
-    "probe": _probe,
-    "load": _load,
-    "mask": _mask,
-    "plan": _plan,
-    "cut": _cut,
-    "join": _join,
-    "recode": _recode,
-}
-
-
-def _read[T: msgspec.Struct](args: dict[str, Any], kind: type[T]) -> T:
-    """The arguments, with paths and enumerations in place; an unknown name is an error."""
-    unknown = args.keys() - {field.name for field in msgspec.structs.fields(kind)}
-    if unknown:
-        raise TypeError(f"no such argument: {', '.join(sorted(unknown))}")
-    return msgspec.convert(args, kind, dec_hook=_path)
-
-
-def _path(kind: type, value: object) -> object:
-    if kind is Path and isinstance(value, str):
-        return Path(value)
-    raise NotImplementedError
+def _has_mark(hint: object, mark: str) -> bool:
+    if mark in getattr(hint, "__metadata__", ()):
+        return True
+    return any(_has_mark(part, mark) for part in get_args(hint))

@@ -1,35 +1,26 @@
-"""Media children for an event loop: one per slot, warm, confined, and killed rather than asked.
+"""Media children for an event loop: each slot has one that is warm and confined; a stop is a kill.
 
-A slot has a directory of its own: what a job may read is linked into ``in``, what it writes lands
-in ``out`` and is moved to the caller's scratch when the child is done. So a child that serves one
-job after another sees, at any time, the files of one.
+A slot has its own directory. The inputs of a job are links in ``in``; its outputs are written to
+``out`` and moved when the child is done. So a child sees only the files of its current job.
 """
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import structlog
 
-from foremask.errors import (
-    BY_REASON,
-    ForemaskError,
-    Internal,
-    OutputFailed,
-    ServiceUnavailable,
-    SettingsInvalid,
-    TimedOut,
-)
+from foremask.errors import ForemaskError, SettingsInvalid
 from foremask.machine.memory import share_of_memory
 from foremask.service.sandbox import child_process
 from foremask.service.sandbox.child_process import Child, ChildDied, Kind
 from foremask.service.sandbox.confine import Level
+from foremask.service.sandbox.conversation import Conversation, OnProgress, ReadRemote, within
 from foremask.service.sandbox.job_directories import (
-    MAX_FILES,
     JobDirectory,
     clear,
     collect,
@@ -39,7 +30,7 @@ from foremask.service.sandbox.job_directories import (
     sweep,
 )
 from foremask.service.sandbox.levels import check_level, level_of
-from foremask.service.sandbox.messages import Broken, Data, Job, Progress, ReadAt, Refused, Result
+from foremask.service.sandbox.operations import Request
 from foremask.service.settings import Sandbox
 
 __all__ = ["ChildDied", "MediaPool", "OnProgress"]
@@ -48,9 +39,6 @@ log = structlog.get_logger(__name__)
 
 SPARE_FROM_BYTES = 4 << 30
 """The share of memory from which on a slot has room for a second child that waits: docs/adr/0080."""
-
-OnProgress = Callable[[Progress], Awaitable[object]]
-ReadRemote = Callable[[int, int], Awaitable[bytes]]
 
 
 @dataclass(slots=True)
@@ -65,11 +53,12 @@ class _ChildSlot:
 class MediaPool:
     """``slots`` children at most, under ``scratch``; use it with ``async with``.
 
-    ``readable`` is what every job may read besides its own files: the model. A child is replaced
-    after ``jobs_per_child`` jobs, after any error, and when the job's ``owner`` is another than the
-    last. ``prepare`` is an operation with its arguments that a child does before it has served
-    anybody; with it, and with memory enough, the next child of each slot is ready before it is
-    needed. Raises SettingsInvalid at the start when ``sandbox`` requires what this machine lacks.
+    ``execution`` is the module whose OPERATIONS execute requests. ``readable`` is what every job
+    may read besides its inputs: the model. A child is replaced after ``jobs_per_child`` jobs, after
+    any error, and when the job's ``owner`` is not the last one. ``prepare`` is a request that a
+    child executes before it serves anybody; with it, and with enough memory, the next child of each
+    slot is ready before it is needed. Raises SettingsInvalid at the start when ``sandbox`` requires
+    what this machine lacks.
     """
 
     def __init__(
@@ -82,9 +71,9 @@ class MediaPool:
         memory_bytes: int | None = None,
         stall_s: float = 300.0,
         jobs_per_child: int = 50,
-        operations: str = "foremask.service.sandbox.operations",
+        execution: str = "foremask.service.sandbox.execution",
         import_from: Sequence[Path] = (),
-        prepare: tuple[str, dict[str, Any]] | None = None,
+        prepare: Request[None] | None = None,
         spare_from_bytes: int = SPARE_FROM_BYTES,
         landlock_at_most: int | None = None,
     ) -> None:
@@ -94,12 +83,10 @@ class MediaPool:
         self._memory_bytes = memory_bytes or share_of_memory(slots)
         confined = sandbox is not Sandbox.OFF
         self._kind = Kind(
-            confined, self._memory_bytes, operations, readable, import_from, landlock_at_most
+            confined, self._memory_bytes, execution, readable, import_from, landlock_at_most
         )
         self._places = asyncio.Semaphore(slots)
-        self._free: list[
-            _ChildSlot
-        ] = []  # one for each place, the one that was used last at the end
+        self._free: list[_ChildSlot] = []  # one for each place; the last is the one used last
         self._all: list[_ChildSlot] = []
         self._clearing: set[asyncio.Task[None]] = set()
         self.level = Level()
@@ -138,47 +125,40 @@ class MediaPool:
                 self.level = child_slot.child.level
         return self.level
 
-    async def run(
+    async def run[R](
         self,
-        operation: str,
-        args: dict[str, Any],
+        request: Request[R],
         *,
-        read_paths: Iterable[Path] = (),
-        scratch: Path | None = None,
         on_progress: OnProgress | None = None,
         read_at: ReadRemote | None = None,
         wall_clock_s: float = 600.0,
         owner: str = "",
-    ) -> Any:  # noqa: ANN401  # each operation has its own result
-        """Do ``operation`` in a child and give its result in plain types.
+    ) -> R:
+        """Execute the request in a child and return its result; then its outputs are there.
 
-        In ``args`` every path is text: one of ``read_paths``, or one below ``scratch``, where what
-        the child writes is found afterwards. ``read_at`` answers for a file that only this side can
-        reach. Raises the ForemaskError that the child raised (but ServiceUnavailable where the disk
-        did not take what it wrote); TimedOut after ``wall_clock_s``, or when no frame advanced for
-        the pool's ``stall_s``; Internal over the memory limit; ChildDied; and whatever
-        ``on_progress`` or ``read_at`` raise. In all of these, and when cancelled, the child is
-        killed.
+        ``read_at`` reads a file that only this side can reach. Raises the ForemaskError that the
+        child raised (but ServiceUnavailable where our disk did not take what it wrote); TimedOut
+        after ``wall_clock_s``, or when no frame advanced for the pool's ``stall_s``; Internal over
+        the memory limit; ChildDied; and whatever ``on_progress`` or ``read_at`` raise. In all of
+        these, and when cancelled, the child is killed.
         """
         await self._places.acquire()
         child_slot = self._take(owner)
         try:
             async with self._borrowed(child_slot, owner) as child:
-                staged = await asyncio.to_thread(
-                    stage, child_slot.job_directory, args, list(read_paths), scratch
-                )
-                async with _within(wall_clock_s, "The work was not done"):
-                    job = Job(operation, staged.args)
-                    value = await self._converse(child, job, on_progress, read_at)
-                await asyncio.to_thread(collect, child_slot.job_directory, scratch)
-                return staged.outside(value)
+                directory = child_slot.job_directory
+                staged = await asyncio.to_thread(stage, directory, request)
+                async with within(wall_clock_s, "The work was not done"):
+                    result = await self._with(child).ask(staged, on_progress, read_at)
+                await asyncio.to_thread(collect, directory, request)
+                return result
         finally:
             clearing = asyncio.create_task(self._give_back(child_slot))
             self._clearing.add(clearing)
             clearing.add_done_callback(self._clearing.discard)
 
     def _take(self, owner: str) -> _ChildSlot:
-        """A free seat: best with a child that has served this owner, or nobody; else the one used last."""
+        """A free slot: best one whose child has served this owner, or nobody; else the last used."""
 
         def liking(child_slot: _ChildSlot) -> int:
             if child_slot.child is None:
@@ -190,7 +170,7 @@ class MediaPool:
         return chosen
 
     async def _give_back(self, child_slot: _ChildSlot) -> None:
-        """Empty the slot in a thread, for it may take long; then the seat is free."""
+        """Empty the slot in a thread, for that may take long; then it is free again."""
         try:
             if not await asyncio.to_thread(empty, child_slot.job_directory):
                 log.warning("sandbox.mess", job_directory=str(child_slot.job_directory.directory))
@@ -211,7 +191,7 @@ class MediaPool:
 
     @asynccontextmanager
     async def _borrowed(self, child_slot: _ChildSlot, owner: str) -> AsyncGenerator[Child]:
-        """The seat's child, replaced if need be, and gone afterwards unless all went well."""
+        """The slot's child, replaced if it has ended or served another owner; killed after an error."""
         child = child_slot.child
         if child is not None and not (child.is_alive and child.owner in (None, owner)):
             child_slot.child = None
@@ -234,10 +214,10 @@ class MediaPool:
             await child.end()
 
     async def _next(self, child_slot: _ChildSlot) -> Child:
-        """The spare, or else a child that is started now."""
+        """The spare child, or else one that is started now."""
         spare, child_slot.spare = child_slot.spare, None
         if spare is not None:
-            with contextlib.suppress(ChildDied, ForemaskError):  # another start will tell why
+            with contextlib.suppress(ChildDied, ForemaskError):  # the next start raises the reason
                 child = await spare
                 if child.is_alive:
                     return child
@@ -245,18 +225,18 @@ class MediaPool:
         return await self._start(child_slot)
 
     def _get_spare(self, child_slot: _ChildSlot) -> None:
-        """Begin, in the background, on the child that comes after this one."""
+        """Start the next child in the background."""
         if (
             self._prepare
             and child_slot.spare is None
             and self._memory_bytes >= self._spare_from_bytes
         ):
-            child_slot.spare = asyncio.create_task(self._prepared(child_slot, Job(*self._prepare)))
+            child_slot.spare = asyncio.create_task(self._prepared(child_slot, self._prepare))
 
-    async def _prepared(self, child_slot: _ChildSlot, job: Job) -> Child:
+    async def _prepared(self, child_slot: _ChildSlot, request: Request[None]) -> Child:
         child = await self._start(child_slot)
         try:
-            await self._converse(child, job, None, None)
+            await self._with(child).ask(request)
         except BaseException:
             child.kill()
             await asyncio.shield(child.end())
@@ -272,81 +252,5 @@ class MediaPool:
             raise
         return child
 
-    async def _converse(
-        self, child: Child, job: Job, on_progress: OnProgress | None, read_at: ReadRemote | None
-    ) -> object:
-        """Send the job and answer the child until it is done."""
-        with self._alive(child):
-            await child.send(job)
-        while True:
-            with self._alive(child):
-                async with _within(self._stall_s, "No frame was done"):
-                    message = await child.receive()
-            match message:
-                case Progress() as progress:
-                    if on_progress is not None:
-                        await on_progress(progress)
-                case ReadAt(offset, size) if read_at is not None:
-                    data = await read_at(offset, size)
-                    with self._alive(child):
-                        await child.send(Data(data))
-                case Result(value):
-                    return value
-                case (
-                    Refused(reason=OutputFailed.reason) as refused
-                ):  # the disk that it writes to is ours
-                    raise ServiceUnavailable(refused.details)
-                case Refused() as refused:
-                    raise _error(refused)
-                case Broken(kind="MemoryError"):
-                    raise self._out_of_memory(child)
-                case Broken(kind, trace):
-                    unforeseen = Internal(f"Something unforeseen happened ({kind[:80]}).")
-                    unforeseen.add_note(trace)
-                    raise unforeseen
-                case other:
-                    raise ChildDied(f"the media child said {type(other).__name__}")
-
-    @contextmanager
-    def _alive(self, child: Child) -> Iterator[None]:
-        """What the wire says of a child that is no longer there, or talks nonsense."""
-        try:
-            yield
-        except (EOFError, ConnectionError, ValueError) as error:  # DecodeError is a ValueError
-            if child.over_memory_bytes:
-                raise self._out_of_memory(child) from error
-            if child.over_files:
-                raise Internal(
-                    f"The clip made its process write more than {MAX_FILES} files.", limit=MAX_FILES
-                ) from error
-            raise ChildDied("the media child died, or broke off the conversation") from error
-
-    def _out_of_memory(self, child: Child) -> Internal:
-        gib = self._memory_bytes / (1 << 30)
-        return Internal(
-            f"The clip needs more memory than the {gib:.1f} GiB that one job may use. "
-            "Send it smaller, or ask for mp4_h264.",
-            limit=self._memory_bytes,
-            actual=child.over_memory_bytes or None,
-        )
-
-
-@asynccontextmanager
-async def _within(seconds: float, problem: str) -> AsyncGenerator[None]:
-    clock = asyncio.timeout(seconds)
-    try:
-        async with clock:
-            yield
-    except TimeoutError as error:
-        if not clock.expired():  # somebody else's
-            raise
-        raise TimedOut(f"{problem} within {seconds:g} s.", limit=seconds) from error
-
-
-def _error(refused: Refused) -> ForemaskError:
-    kind = BY_REASON.get(refused.reason)
-    if kind is None:
-        return Internal(f"Something unforeseen happened ({refused.reason[:40]}).")
-    return kind(
-        refused.details[:2000], param=refused.param, limit=refused.limit, actual=refused.actual
-    )
+    def _with(self, child: Child) -> Conversation:
+        return Conversation(child, self._stall_s, self._memory_bytes)

@@ -1,26 +1,41 @@
-"""What is done in each step of a job: ingest, segment, join; each leaves objects and returns facts."""
+"""The steps of a job: ingest, segment, join. Each stores objects and returns facts."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
+from msgspec import UNSET
 
 from foremask.errors import ObjectLost, TimedOut
-from foremask.options import REENCODE_ONLY, Preset
+from foremask.facts import Clip, Report, SegmentPlan, Span
+from foremask.options import REENCODE_ONLY, MaskOptions, Quality
 from foremask.service.jobs import steps
+from foremask.service.jobs.step_facts import (
+    IngestDone,
+    JobClip,
+    JobReport,
+    MaskDone,
+    PartDone,
+    SegmentArgs,
+    StepDone,
+)
 from foremask.service.jobs.steps import Step
 from foremask.service.observability import metrics
 from foremask.service.observability.traces import span
+from foremask.service.sandbox.conversation import OnProgress
 from foremask.service.sandbox.messages import Progress
+from foremask.service.sandbox.operations import Cut, Join, Mask, Plan, Probe, Recode, Request
 from foremask.service.storage.objects import check_free, strip_key
-from foremask.service.worker.transfers import background_transfers
+from foremask.service.worker.reports import joined_report, report_of
+from foremask.service.worker.transfers import Transfers, background_transfers
 from foremask.service.worker.worker_context import WorkerContext
 
+SEGMENT_S = 8.0
+"""Longer: less is decoded twice at the cuts. Shorter: a lost worker costs less. docs/adr/0056"""
 PROBED_ALIKE = ("container", "codec", "width", "height")
 
 
@@ -32,29 +47,53 @@ class StepProgress:
     moved_at: float = field(default_factory=time.monotonic)
 
     def move(self) -> None:
-        """Something got done."""
+        """Note that something was done."""
         self.moved_at = time.monotonic()
 
     async def note_frames(self, progress: Progress) -> None:
-        """The media process has done so many frames."""
+        """Note how many frames the media child has done."""
         if progress.frames_done != self.frames_done:
             self.frames_done = progress.frames_done
             self.move()
 
 
-Stage = Callable[[WorkerContext, Step, Path, StepProgress], Awaitable[dict[str, object]]]
+Stage = Callable[[WorkerContext, Step, Path, StepProgress], Awaitable[StepDone]]
 
 
 async def ingest(
     work: WorkerContext, step: Step, scratch: Path, advance: StepProgress
-) -> dict[str, object]:
-    """Fetch the clip, judge all of it, store it, and cut it where it is long."""
+) -> IngestDone:
+    """Fetch the clip, check all of it, store it, and cut it where it is long."""
     if step.quality == REENCODE_ONLY:
-        return {"clip": step.clip, "source_key": step.source_key, "segments": [{"whole": True}]}
+        return IngestDone(step.clip, step.source_key, (SegmentArgs(whole=True),))
     source = scratch / "source"
-    size = (step.clip or {}).get("size_bytes", 0)
-    check_free(scratch, 2 * size, work.free_reserve)
-    work.objects.check_free(2 * size, work.free_reserve)
+    await _fetch(work, step, source, advance)
+    advance.move()
+    with span("probe"):
+        clip = await _run(work, step, Probe(source, work.limits, step.preset))
+    advance.move()
+    source_key = step.source_key or f"sources/{step.name.job}/{step.attempt}/source"
+    async with background_transfers() as transfers:
+        if step.source_key is None:
+            await transfers.begin(_store, work, source_key, source)
+        with span("plan"):
+            spans = await _run(work, step, Plan(source, SEGMENT_S))
+        advance.move()
+        segments: tuple[SegmentArgs, ...] = (SegmentArgs(whole=True),)
+        if len(spans) > 1:
+            with span("cut", segments=len(spans)):
+                segments = await _cut(work, step, source, spans, transfers, advance)
+    advance.move()
+    if step.clip is not None and _changed(step.clip, clip):
+        clip = replace(clip, warnings=(*clip.warnings, "the file changed after it was probed"))
+    return IngestDone(clip, source_key, segments)
+
+
+async def _fetch(work: WorkerContext, step: Step, source: Path, advance: StepProgress) -> None:
+    """Bring the clip to ``source``: from our store, or from the caller's URL."""
+    needed = 2 * (step.clip.size_bytes if step.clip else 0)
+    check_free(source.parent, needed, work.free_reserve)
+    work.objects.check_free(needed, work.free_reserve)
     if step.source_key is not None:
         with span("load"):
             await work.objects.get(step.source_key, source)
@@ -70,179 +109,152 @@ async def ingest(
             )
     else:
         raise ObjectLost("the job's source is no longer known")
-    advance.move()
-    media = work.media.for_step(scratch, str(step.token))
-    with span("probe"):
-        clip = await media.probe(source, step.preset, _left_s(work, step))
-    advance.move()
-    prefix = f"{step.name.job}/{step.attempt}"
-    source_key = step.source_key or f"sources/{prefix}/source"
-    async with background_transfers() as transfers:
-        if step.source_key is None:
-            await transfers.begin(_stored, work, source_key, source)
-        with span("plan"):
-            spans = await media.plan(source, _left_s(work, step))
+
+
+async def _cut(
+    work: WorkerContext,
+    step: Step,
+    source: Path,
+    spans: tuple[SegmentPlan, ...],
+    transfers: Transfers,
+    advance: StepProgress,
+) -> tuple[SegmentArgs, ...]:
+    """Cut the spans into files of their own, which are stored in the background."""
+    segments = []
+    for number, part in enumerate(spans):
+        target = source.with_name(f"segment-{number}")
+        await _run(work, step, Cut(source, part, target))
+        key = f"segments/{step.name.job}/{step.attempt}/{number}"
+        await transfers.begin(_store_and_remove, work, key, target)
         advance.move()
-        segments: list[dict[str, object]] = [{"whole": True}]
-        if len(spans) > 1:
-            segments = []
-            with span("cut", segments=len(spans)):
-                for number, part in enumerate(spans):
-                    target = scratch / f"segment-{number}"
-                    await media.cut(source, part, target, _left_s(work, step))
-                    key = f"segments/{prefix}/{number}"
-                    await transfers.begin(_stored_and_removed, work, key, target)
-                    advance.move()
-                    segments.append({"span": part, "source_key": key})
-    advance.move()
-    if _changed(step.clip, clip):
-        clip["warnings"] = [*clip.get("warnings", ()), "the file changed after it was probed"]
-    return {"clip": clip, "source_key": source_key, "segments": segments}
+        segments.append(SegmentArgs(span=Span(part.first_pts, part.end_pts), source_key=key))
+    return tuple(segments)
 
 
 async def segment(
     work: WorkerContext, step: Step, scratch: Path, advance: StepProgress
-) -> dict[str, object]:
+) -> PartDone | MaskDone:
     """Mask a span, or all of a short clip, in which case the mask is the result."""
-    whole = bool(step.args.get("whole"))
-    source, target = scratch / "source", scratch / f"mask{Preset(step.preset).suffix}"
+    whole = step.args.whole
+    source, target = scratch / "source", scratch / f"mask{step.preset.suffix}"
     with span("load"):
-        await work.objects.get(_source_key(step) if whole else step.args["source_key"], source)
+        key = step.source_key if whole else step.args.source_key
+        await work.objects.get(_known(key), source)
     advance.move()
     if step.quality == REENCODE_ONLY:
-        media = work.media.for_step(scratch, str(step.token))
+        recode = Recode(source, target, step.preset, work.limits.memory_bytes)
         with span("recode", preset=step.preset):
-            report = await media.recode(
-                source, target, step.preset, _left_s(work, step), advance.note_frames
-            )
-        return await _store_result(work, step, target, report)
+            written = await _run(work, step, recode, advance.note_frames)
+        return await _store_result(work, step, target, report_of(written))
+    options = MaskOptions(
+        preset=step.preset, quality=Quality(step.quality), limits=work.limits, model=work.model
+    )
     with span("mask", preset=step.preset, quality=step.quality) as masking_span:
         began = time.monotonic()
-        report = await work.media.for_step(scratch, str(step.token)).mask(
-            source,
-            target,
-            preset=step.preset,
-            quality=step.quality,
-            span=None if whole else step.args["span"],
-            wall_clock_s=_left_s(work, step),
-            on_progress=advance.note_frames,
-        )
-        masking_span.note(frames=report["frames_out"])
-    _count(step.quality, report, time.monotonic() - began)
+        request = Mask(source, target, options, None if whole else step.args.span)
+        masked = await _run(work, step, request, advance.note_frames)
+        masking_span.note(frames=masked.frames_out)
+    _count(step.quality, masked, time.monotonic() - began)
     advance.move()
+    report = report_of(masked)
     if whole:
         return await _store_result(work, step, target, report)
     key = f"parts/{step.name.job}/{step.name.number}/{step.attempt}"
     with span("store"):
         await work.objects.put(key, target)
-    return {"key": key, "frames": report["frames_out"], "report": report}
+    return PartDone(key, report.frames_out, report)
 
 
-async def join(
-    work: WorkerContext, step: Step, scratch: Path, advance: StepProgress
-) -> dict[str, object]:
-    """Make one mask of every segment's, with the sound of the source."""
+async def join(work: WorkerContext, step: Step, scratch: Path, advance: StepProgress) -> MaskDone:
+    """Make one mask of the segments' masks, with the sound of the source."""
     results = await steps.segment_results(work.database, step.name.job)
-    suffix = Preset(step.preset).suffix
+    suffix = step.preset.suffix
     source, target = scratch / "source", scratch / f"mask{suffix}"
     parts = []
     with span("load"):
         async with background_transfers() as transfers:
-            await transfers.begin(work.objects.get, _source_key(step), source)
+            await transfers.begin(work.objects.get, _known(step.source_key), source)
             for number, result in enumerate(results):
                 parts.append(scratch / f"part-{number}{suffix}")
-                await transfers.begin(work.objects.get, result["key"], parts[-1])
+                await transfers.begin(work.objects.get, result.key, parts[-1])
                 advance.move()
-    media = work.media.for_step(scratch, str(step.token))
     with span("write"):
-        joined = await media.join(parts, source, target, step.preset, _left_s(work, step))
+        joined = await _run(work, step, Join(tuple(parts), source, target, step.preset))
     advance.move()
-    reports = [result["report"] for result in results]
-    return await _store_result(work, step, target, _summed(reports) | joined)
+    report = joined_report([result.report for result in results], joined)
+    return await _store_result(work, step, target, report)
 
 
 STAGES: dict[str, Stage] = {"ingest": ingest, "segment": segment, "join": join}
 
 
+async def _run[R](
+    work: WorkerContext, step: Step, request: Request[R], on_progress: OnProgress | None = None
+) -> R:
+    """Execute the request in a media child, for the step's token, in what is left of the job's time."""
+    return await work.runner_of(request).run(
+        request, on_progress=on_progress, wall_clock_s=_left_s(work, step), owner=str(step.token)
+    )
+
+
 async def _store_result(
-    work: WorkerContext, step: Step, target: Path, report: dict[str, Any]
-) -> dict[str, object]:
-    # The attempt is in the key: a stale worker that wakes up late writes beside, not over.
+    work: WorkerContext, step: Step, target: Path, report: JobReport
+) -> MaskDone:
+    # The attempt is in the key: a stale worker never overwrites the result of another attempt.
     attempt = f"{step.name.stage}-{step.attempt}"
     key = f"results/{step.name.job}/{attempt}/{step.name.job}{target.suffix}"
-    strip = report.pop("strip", None)
     with span("store"):
-        report["bytes"] = (await work.objects.put(key, target)).size
-        if strip:
+        size = (await work.objects.put(key, target)).size
+        if report.strip:
             strip_file = target.with_name("strip.json")
-            strip_file.write_bytes(msgspec.json.encode(strip))
+            strip_file.write_bytes(msgspec.json.encode(report.strip))
             await work.objects.put(strip_key(key), strip_file)
-    warnings = [*(step.clip or {}).get("warnings", ()), *report.get("warnings", ())]
-    report["warnings"] = list(dict.fromkeys(warnings))
-    return {"result_key": key, "report": report, "frames": report["frames_out"]}
+    warnings = [*(step.clip.warnings if step.clip else ()), *(report.warnings or ())]
+    report = msgspec.structs.replace(
+        report, strip=UNSET, bytes=size, warnings=tuple(dict.fromkeys(warnings))
+    )
+    return MaskDone(key, report.frames_out, report)
 
 
-async def _stored(work: WorkerContext, key: str, path: Path) -> None:
+async def _store(work: WorkerContext, key: str, path: Path) -> None:
     with span("store"):
         await work.objects.put(key, path)
 
 
-async def _stored_and_removed(work: WorkerContext, key: str, path: Path) -> None:
-    """Store the file, and make room for the next."""
+async def _store_and_remove(work: WorkerContext, key: str, path: Path) -> None:
+    """Store the file, and free its space for the next."""
     await work.objects.put(key, path)
     await asyncio.to_thread(path.unlink)
 
 
-def _count(quality: str, report: dict[str, Any], seconds: float) -> None:
-    """Add a masking to the metrics; the report is a child's, so its words are looked up first."""
-    metrics.FRAMES.labels(quality).inc(max(0, int(report["frames_out"])))
+def _count(quality: str, report: Report, seconds: float) -> None:
+    """Add a masking to the metrics; a child wrote the report, so unknown stages are left out."""
+    metrics.FRAMES.labels(quality).inc(max(0, report.frames_out))
     metrics.MASKING_SECONDS.labels(quality).inc(seconds)
-    for part, cost_s in report.get("stage_cpu_s", {}).items():
+    for part, cost_s in report.stage_cpu_s.items():
         if part in metrics.CPU_PARTS:
-            metrics.MASKING_CPU_SECONDS.labels(part).inc(max(0.0, float(cost_s)))
+            metrics.MASKING_CPU_SECONDS.labels(part).inc(max(0.0, cost_s))
 
 
-def _summed(reports: list[dict[str, Any]]) -> dict[str, Any]:
-    """What the parts' reports say together: sums, and means over frames."""
-    frames = sum(report["frames_out"] for report in reports)
-    summed: dict[str, Any] = dict(reports[0])
-    for name in ("frames_in", "frames_out"):
-        summed[name] = sum(report[name] for report in reports)
-    for name in ("coverage", "flicker"):
-        if all(name in report for report in reports):
-            weighed = sum(report[name] * report["frames_out"] for report in reports)
-            summed[name] = weighed / max(1, frames)
-    if all("stage_cpu_s" in report for report in reports):
-        stages = {stage for report in reports for stage in report["stage_cpu_s"]}
-        summed["stage_cpu_s"] = {
-            stage: sum(report["stage_cpu_s"].get(stage, 0.0) for report in reports)
-            for stage in sorted(stages)
-        }
-    summed["strip"] = [row for report in reports for row in report.get("strip", ())]
-    warnings = [each for report in reports for each in report.get("warnings", ())]
-    summed["warnings"] = list(dict.fromkeys(warnings))
-    summed["segments"] = len(reports)
-    return summed
-
-
-def _source_key(step: Step) -> str:
-    if step.source_key is None:
+def _known(key: str | None) -> str:
+    if key is None:
         raise ObjectLost("the job's source is no longer stored")
-    return step.source_key
+    return key
 
 
 def _left_s(work: WorkerContext, step: Step) -> float:
     """What is left of the job's time. Raises TimedOut when that is nothing."""
     used_s = (datetime.now(UTC) - step.deadline_from).total_seconds()
-    if used_s >= work.timing.wall_clock_s:
+    limit_s = work.timing.wall_clock_s
+    if used_s >= limit_s:
         raise TimedOut(
-            f"the job was not done after {work.timing.wall_clock_s:.0f} s, the longest that one may take",
-            limit=work.timing.wall_clock_s,
+            f"the job was not done after {limit_s:.0f} s, the longest that one may take",
+            limit=limit_s,
             actual=used_s,
         )
-    return work.timing.wall_clock_s - used_s
+    return limit_s - used_s
 
 
-def _changed(probed: dict[str, Any] | None, found: dict[str, Any]) -> bool:
-    """Whether the origin sent another file than the one that was probed at POST."""
-    return probed is not None and any(probed.get(name) != found.get(name) for name in PROBED_ALIKE)
+def _changed(probed: JobClip, found: Clip) -> bool:
+    """Whether the origin sent another file than the one that was probed when the job was accepted."""
+    return any(getattr(probed, name) != getattr(found, name) for name in PROBED_ALIKE)

@@ -17,14 +17,14 @@ from foremask.options import Limits
 from foremask.service.fetch import Outbound
 from foremask.service.jobs.database import open_database
 from foremask.service.jobs.process_totals import CountReporter, keep_reporting
+from foremask.service.sandbox.operations import Load
 from foremask.service.sandbox.pool import MediaPool
 from foremask.service.settings import Settings
 from foremask.service.storage.objects import local_url, open_objects
 from foremask.service.worker.maintenance import run_maintenance
-from foremask.service.worker.media_client import Media
 from foremask.service.worker.queues import serve_queues
 from foremask.service.worker.scratch import own_scratch
-from foremask.service.worker.worker_context import WorkerContext
+from foremask.service.worker.worker_context import MediaRunner, WorkerContext
 from foremask.weights.catalogue import model_path, side_car_of
 
 QUEUES = ("files", "masks", "webhooks")
@@ -55,7 +55,7 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
     scratch = settings.data_dir / "scratch" / "worker"
     model = model_path(settings.model_dir, settings.model_file) if "masks" in queues else None
     readable = readable_of(model) if model else []
-    load = ("load", {"model": str(model)}) if model else None
+    load = Load(model) if model else None
     job_memory = settings.job_memory or share_of_memory(slots)
     limits = Limits(max_frames=settings.max_frames, memory_bytes=job_memory)
     async with (
@@ -68,7 +68,7 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
             memory_bytes=job_memory,
             prepare=load,
         ) as masks,
-        open_work(settings, Media(masks, files, limits, model), scratch) as work,
+        open_work(settings, scratch, masks, files, limits, model) as work,
     ):
         await work_until_stopped(work, queues, slots, sandbox=str(masks.level))
 
@@ -80,9 +80,14 @@ def readable_of(model: Path) -> list[Path]:
 
 @asynccontextmanager
 async def open_work(
-    settings: Settings, media: Media, scratch: Path
+    settings: Settings,
+    scratch: Path,
+    masks: MediaRunner,
+    files: MediaRunner,
+    limits: Limits,
+    model: Path | None = None,
 ) -> AsyncIterator[WorkerContext]:
-    """A worker's means, for the length of a block."""
+    """What a worker works with, open during the block."""
     if settings.database_url is None:
         raise SettingsInvalid("a worker needs the URL of a database", param="FOREMASK_DATABASE_URL")
     stored_at = settings.objects_url or local_url(settings.data_dir / "objects")
@@ -98,7 +103,10 @@ async def open_work(
                 database=database,
                 objects=objects,
                 outbound=outbound,
-                media=media,
+                masks=masks,
+                files=files,
+                limits=limits,
+                model=model,
                 scratch=steps,
                 worker=process_setup.name(),
                 result_ttl_s=settings.result_ttl_s,

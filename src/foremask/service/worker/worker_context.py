@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 from uuid import UUID
 
 from foremask.options import Limits
@@ -9,22 +10,22 @@ from foremask.service.fetch import Outbound
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.deliveries import PER_TOKEN
 from foremask.service.jobs.steps import FILES_PER_TOKEN, LEASE_S, RENEW_S
+from foremask.service.sandbox.conversation import OnProgress
+from foremask.service.sandbox.operations import Request
 from foremask.service.storage.objects import Objects
-from foremask.service.worker.media_client import Media
+
+STALL_S = 360.0  # longer than the media pool waits for a frame: it also sees a stalled transfer
+WALL_CLOCK_S = 4 * 3600.0  # a minute of 4K in the best quality takes two cores an hour or two
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """Times in seconds; tests are in a hurry."""
+    """The worker's leases, deadlines and intervals in seconds; tests use short ones."""
 
     lease_s: float = LEASE_S
     renew_s: float = RENEW_S
-    stall_s: float = (
-        360.0  # longer than the media pool waits for a frame: this one sees what it does not
-    )
-    wall_clock_s: float = (
-        4 * 3600.0
-    )  # a minute of 4K in the best quality on two cores takes one or two
+    stall_s: float = STALL_S
+    wall_clock_s: float = WALL_CLOCK_S
     download_s: float = 600.0
     unavailable_retry_s: float = 5.0
     unreachable_retry_s: float = 2.0
@@ -32,17 +33,38 @@ class Timing:
     sweep_every_s: float = 5.0
 
 
+class MediaRunner(Protocol):
+    """Executes requests outside of this process: a `MediaPool`, or a stand-in in tests."""
+
+    async def run[R](
+        self,
+        request: Request[R],
+        *,
+        on_progress: OnProgress | None = None,
+        wall_clock_s: float = 600.0,
+        owner: str = "",
+    ) -> R:
+        """Execute the request and return its result; its outputs are there then."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerContext:
-    """One worker process's means."""
+    """What the steps of one worker process use.
+
+    ``masks`` executes what needs the network, which is in the file ``model``; ``files`` executes
+    the rest, so a worker that masks still ingests.
+    """
 
     database: Database
     objects: Objects
     outbound: Outbound
-    media: Media
+    masks: MediaRunner
+    files: MediaRunner
     scratch: Path
     worker: str
     result_ttl_s: float
+    model: Path | None = None
     free_reserve: int | None = None
     files_per_token: int = FILES_PER_TOKEN
     webhooks_per_token: int = PER_TOKEN
@@ -50,3 +72,7 @@ class WorkerContext:
     timing: Timing = field(default_factory=Timing)
     last_served: dict[str, UUID] = field(default_factory=dict)
     """For each queue the token of the newest step: a child that has served it is there."""
+
+    def runner_of(self, request: Request[Any]) -> MediaRunner:
+        """Which of the two executes the request."""
+        return self.masks if request.needs_network else self.files

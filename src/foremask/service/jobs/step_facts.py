@@ -1,0 +1,86 @@
+"""What a job's rows hold as JSON: its clip, the arguments and results of its steps, its report.
+
+Fields that a row lacks keep their defaults, and fields that it has besides are ignored, so rows of
+other versions can be read.
+"""
+
+import msgspec
+from msgspec import UNSET, UnsetType
+
+from foremask.facts import Clip, SoundTrack, Span
+
+
+class JobClip(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What the steps of a job need to know of its clip."""
+
+    container: str | None = None
+    codec: str | None = None
+    width: int | None = None
+    height: int | None = None
+    frames: int | None = None
+    size_bytes: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+type StoredClip = Clip | JobClip
+"""What is written to a row; it is read as a `JobClip`."""
+
+
+class JobReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What was done for a job, as its caller reads it; docs/api.md describes the fields.
+
+    A field that nobody has set is absent from the JSON. ``strip`` is only in the reports of parts:
+    of each frame its time in seconds, its coverage, and its change since the previous frame.
+    """
+
+    frames_out: int
+    frames_in: int | UnsetType = UNSET
+    duration_s: float | UnsetType = UNSET
+    fps: float | UnsetType = UNSET
+    duration_drift_ms: float | UnsetType = UNSET
+    audio: tuple[SoundTrack, ...] | UnsetType = UNSET
+    sound_warnings: tuple[str, ...] | UnsetType = UNSET
+    warnings: tuple[str, ...] | UnsetType = UNSET
+    coverage: float | UnsetType = UNSET
+    flicker: float | UnsetType = UNSET
+    strip: tuple[tuple[float, float, float], ...] | UnsetType = UNSET
+    runtime: str | UnsetType = UNSET
+    stage_cpu_s: dict[str, float] | UnsetType = UNSET
+    segments: int | UnsetType = UNSET
+    sha256: str | UnsetType = UNSET
+    bytes: int | UnsetType = UNSET
+
+
+class SegmentArgs(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a segment step masks: the whole source, or a span that was cut into its own file."""
+
+    whole: bool = False
+    span: Span | None = None
+    source_key: str | None = None
+
+
+class IngestDone(msgspec.Struct, frozen=True):
+    """The clip is known and stored, and these segments are to be masked."""
+
+    clip: StoredClip | None
+    source_key: str | None
+    segments: tuple[SegmentArgs, ...]
+
+
+class PartDone(msgspec.Struct, frozen=True):
+    """A segment is masked; its part is stored."""
+
+    key: str
+    frames: int
+    report: JobReport
+
+
+class MaskDone(msgspec.Struct, frozen=True):
+    """The whole mask is stored."""
+
+    result_key: str
+    frames: int
+    report: JobReport
+
+
+type StepDone = IngestDone | PartDone | MaskDone

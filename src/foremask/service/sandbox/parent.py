@@ -1,0 +1,65 @@
+"""The parent as its child sees it: the other end of the socket pair."""
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from foremask.service.sandbox import messages
+from foremask.service.sandbox.messages import (
+    LENGTH_BYTES,
+    Data,
+    FromChild,
+    FromParent,
+    Progress,
+    ReadAt,
+)
+
+_PROGRESS_EVERY_S: Final = 0.2
+
+
+class Parent:
+    """Sends and receives messages, and reads the files that only the parent can reach."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._progress_sent_s = 0.0
+
+    def receive(self) -> FromParent | None:
+        """The next message; None when the parent is gone."""
+        length = self._read(LENGTH_BYTES)
+        if len(length) < LENGTH_BYTES:
+            return None
+        return messages.from_parent.decode(self._read(messages.body_bytes(length)))
+
+    def send(self, message: FromChild) -> None:
+        """Send the whole message, however slowly the parent takes it."""
+        left = memoryview(messages.framed(message))
+        while left:
+            left = left[os.write(self._fd, left) :]
+
+    def progress(self, frames_done: int, frames_total: int | None, stage: str) -> None:
+        """Report the progress, a few times a second at most."""
+        now_s = time.monotonic()
+        if now_s - self._progress_sent_s >= _PROGRESS_EVERY_S:
+            self._progress_sent_s = now_s
+            self.send(Progress(frames_done, frames_total, stage))
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """At most ``size`` bytes of the remote file."""
+        self.send(ReadAt(offset, size))
+        answer = self.receive()
+        if not isinstance(answer, Data):
+            sys.exit(1)
+        return answer.data[:size]
+
+    def _read(self, size: int) -> bytes:
+        got = bytearray()
+        while len(got) < size and (piece := os.read(self._fd, size - len(got))):
+            got += piece
+        return bytes(got)
+
+
+type Operation = Callable[[Any, Parent], object]
+"""Executes one kind of request; returns its result, or raises a ForemaskError."""

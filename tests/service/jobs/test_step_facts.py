@@ -1,0 +1,90 @@
+"""The JSON of a job's rows: what 0.1.0 wrote is read, and what is written has the same names."""
+
+import json
+
+import msgspec
+
+from foremask.facts import SoundTrack, Span
+from foremask.service.jobs.step_facts import (
+    IngestDone,
+    JobClip,
+    JobReport,
+    MaskDone,
+    PartDone,
+    SegmentArgs,
+)
+from tests.service.worker.stand_in import CLIP
+
+CLIP_ROW = """{"container": "mp4", "codec": "h264", "pixel_format": "yuv420p", "width": 64, "height": 48,
+    "rotation": 90, "mirrored": false, "matrix": [0, 65536, 0, -65536, 0, 0, 3145728, 0, 1073741824],
+    "sample_aspect_ratio": [1, 1], "fps": 29.97, "vfr": false, "frames": 25, "start_s": 0.0,
+    "duration_s": 1.0, "time_base": [1, 30000], "hdr": null, "full_range": false, "interlaced": false,
+    "alpha": false, "audio": [], "size_bytes": 1234, "warnings": ["the file has 2 video tracks"]}"""
+REPORT_ROW = """{"frames_in": 25, "frames_out": 25, "duration_s": 1.0, "fps": 25.0, "duration_drift_ms": 0.0,
+    "audio": [{"codec": "aac", "written_as": "aac", "action": "kept", "why": "", "language": null}],
+    "warnings": [], "coverage": 0.25, "flicker": 0.01, "runtime": "openvino 2026.3 CPU",
+    "stage_cpu_s": {"decode": 0.1, "see": 2.5}, "sha256": "ab", "bytes": 99}"""
+JOINED_ROW = """{"frames_in": 50, "frames_out": 50, "duration_s": 2.0, "fps": 25.0, "duration_drift_ms": 0.0,
+    "audio": [], "sound_warnings": ["no sound"], "warnings": [], "coverage": 0.25, "flicker": 0.01,
+    "runtime": "openvino 2026.3 CPU", "stage_cpu_s": {}, "sha256": "ab", "bytes": 99, "segments": 2}"""
+PART_ROW = """{"key": "parts/J/0/1", "frames": 25, "report": {"frames_in": 25, "frames_out": 25,
+    "strip": [[0.0, 0.25, 0.0], [0.04, 0.25, 0.01]]}}"""
+
+
+def test_a_clip_of_an_older_row_is_read() -> None:
+    """Whatever more it says is ignored; a job that only encodes again knows no more than its frames."""
+    clip = msgspec.convert(json.loads(CLIP_ROW), JobClip)
+    assert (clip.container, clip.codec, clip.width, clip.height) == ("mp4", "h264", 64, 48)
+    assert (clip.frames, clip.size_bytes) == (25, 1234)
+    assert clip.warnings == ("the file has 2 video tracks",)
+    assert msgspec.convert({"frames": None}, JobClip) == JobClip()
+
+
+def test_a_report_of_an_older_row_is_shown_as_it_was() -> None:
+    """No field is lost, none is added, and numbers stay what they are."""
+    for row in (REPORT_ROW, JOINED_ROW, '{"frames_out": 7}'):
+        report = msgspec.convert(json.loads(row), JobReport)
+        assert json.loads(msgspec.json.encode(report)) == json.loads(row)
+    report = msgspec.convert(json.loads(REPORT_ROW), JobReport)
+    assert report.audio == (SoundTrack("aac", "aac", "kept", "", None),)
+
+
+def test_the_arguments_of_an_older_segment_are_read() -> None:
+    """Of a whole clip, of a span, and of the last span, which has no end."""
+    rows = {
+        '{"whole": true}': SegmentArgs(whole=True),
+        '{"span": {"first_pts": 0, "end_pts": 30000}, "source_key": "segments/J/1/0"}': SegmentArgs(
+            span=Span(0, 30000), source_key="segments/J/1/0"
+        ),
+        '{"span": {"first_pts": 30000, "end_pts": null}, "source_key": "segments/J/1/1"}': SegmentArgs(
+            span=Span(30000, None), source_key="segments/J/1/1"
+        ),
+        "{}": SegmentArgs(),
+    }
+    for row, args in rows.items():
+        assert msgspec.convert(json.loads(row), SegmentArgs) == args
+        assert json.loads(msgspec.json.encode(args)) == json.loads(row)
+
+
+def test_the_result_of_an_older_segment_is_read() -> None:
+    """The strip of a part stays with it until the parts are joined."""
+    part = msgspec.convert(json.loads(PART_ROW), PartDone)
+    assert (part.key, part.frames, part.report.frames_in) == ("parts/J/0/1", 25, 25)
+    assert part.report.strip == ((0.0, 0.25, 0.0), (0.04, 0.25, 0.01))
+    assert json.loads(msgspec.json.encode(part)) == json.loads(PART_ROW)
+
+
+def test_what_the_sql_reads_is_written_under_its_names() -> None:
+    """`finish_step` and the byte counts read these keys of the columns."""
+    ingest = msgspec.to_builtins(IngestDone(CLIP, "sources/J/1/source", (SegmentArgs(whole=True),)))
+    assert ingest["clip"].keys() == set(CLIP.__slots__)
+    assert (ingest["source_key"], list(ingest["segments"])) == (
+        "sources/J/1/source",
+        [{"whole": True}],
+    )
+    done = msgspec.to_builtins(MaskDone("results/J", 7, JobReport(frames_out=7, bytes=99)))
+    assert done == {
+        "result_key": "results/J",
+        "frames": 7,
+        "report": {"frames_out": 7, "bytes": 99},
+    }
