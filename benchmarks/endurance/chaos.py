@@ -34,7 +34,7 @@ from foremask.service.jobs.database import Database, open_database
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.run.serve import Member, environment, prepare
 from foremask.service.settings import Settings
-from foremask.service.storage.objects import local_url
+from foremask.service.storage.local_directory import local_url
 
 TOKEN = "a-token-for-the-chaos-run"  # noqa: S105  # lives for one run
 WORKERS = 3

@@ -34,7 +34,7 @@ from foremask.service.jobs.tokens import TokenLimits, create_token
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.run.serve import Member, environment, prepare
 from foremask.service.settings import Settings
-from foremask.service.storage.objects import local_url
+from foremask.service.storage.local_directory import local_url
 
 PATH = "/v2/video/segment/foreground_mask"
 CLIPS = 20

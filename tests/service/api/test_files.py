@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from foremask.service.api.uploads import sweep
-from foremask.service.storage.objects import Upload
+from foremask.service.storage.signing import Upload
 from tests.service.api.conftest import Running, bootstrap, running
 from tests.service.api.patient import http
 from tests.service.api.test_decisions import PATH, assert_refused
@@ -235,12 +235,12 @@ def test_an_upload_keeps_to_its_form(uploads: Running) -> None:
     objects = asyncio.run(uploads.objects())
     small = Upload("uploads/small/small.mp4", 100_000, "", int(time.time()) + 60)
     url = f"{uploads.url}/v2/uploads"
-    fitted = {"upload_url": url, "upload_fields": objects.upload_form(small)}
+    fitted = {"upload_url": url, "upload_fields": objects.signer.upload_form(small)}
     assert assert_refused(send(fitted, b"x" * 100_001), 413, "file_too_large")["limit"] == 100_000
     assert_refused(send(fitted, b"x" * 300_000), 413, "file_too_large")
     late = dataclasses.replace(small, expires_at=int(time.time()) - 1)
     assert_refused(
-        send({"upload_url": url, "upload_fields": objects.upload_form(late)}, b"x"),
+        send({"upload_url": url, "upload_fields": objects.signer.upload_form(late)}, b"x"),
         403,
         "link_invalid",
     )

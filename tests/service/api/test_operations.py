@@ -26,7 +26,8 @@ from foremask.service.jobs.database import open_database, own_scripts
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.sandbox import confine
 from foremask.service.settings import Settings
-from foremask.service.storage.objects import Objects, local_url, open_objects
+from foremask.service.storage.local_directory import local_url
+from foremask.service.storage.objects import Objects, open_objects
 from tests.service.api.conftest import Running, running
 from tests.service.api.patient import http
 from tests.service.api.test_decisions import PATH, assert_refused
@@ -138,7 +139,7 @@ async def test_a_store_that_does_not_answer_is_told_soon(tmp_path: Path) -> None
         secret_access_key="any",
         client_options={"allow_http": True},
     )
-    objects = Objects(silent, settings.base_url, local._signing_key)
+    objects = Objects(silent, local.signer)
     nowhere = f"postgresql://nobody@/none?host={tmp_path}"
     began = time.monotonic()
     async with ready(nowhere, tmp_path, objects) as checks:

@@ -6,7 +6,7 @@ from pathlib import Path
 from foremask.service.jobs import steps
 from foremask.service.jobs.step_facts import IngestDone, JobClip, JobReport, MaskDone, SegmentArgs
 from foremask.service.jobs.steps import StepName
-from foremask.service.storage.objects import strip_key
+from foremask.service.storage.keys import strip_key
 from tests.service.api.conftest import Running
 
 REPORT = JobReport(frames_in=25, frames_out=25, duration_drift_ms=0.0)

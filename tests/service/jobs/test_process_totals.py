@@ -10,7 +10,8 @@ from foremask.service.jobs import process_totals
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.process_totals import CountReporter, keep_reporting
 from foremask.service.observability import metrics
-from foremask.service.storage.objects import local_url, open_objects
+from foremask.service.storage.local_directory import local_url
+from foremask.service.storage.objects import open_objects
 
 pytestmark = pytest.mark.postgres
 

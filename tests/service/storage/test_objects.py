@@ -12,7 +12,9 @@ import httpx
 import pytest
 
 from foremask.errors import LinkInvalid, ObjectLost, ServiceUnavailable
-from foremask.service.storage.objects import FILES_PATH, Objects, Upload, local_url, open_objects
+from foremask.service.storage.local_directory import local_url
+from foremask.service.storage.objects import Objects, open_objects
+from foremask.service.storage.signing import FILES_PATH, Upload
 from tests.support.seaweed import s3_server
 
 BASE_URL = "http://127.0.0.1:8000"
@@ -159,7 +161,7 @@ async def test_all_who_share_a_store_share_its_key(store: Objects, tmp_path: Pat
     """A link of one process is good in another."""
     url = local_url(tmp_path / "objects") if store.is_local else "s3://foremask-test/some/prefix"
     other = await open_objects(url, BASE_URL)
-    assert other.key_of(store.own_link("uploads/1/1.mp4", 60)) == "uploads/1/1.mp4"
+    assert other.signer.key_of(store.signer.link("uploads/1/1.mp4", 60)) == "uploads/1/1.mp4"
 
 
 async def test_a_link_is_good_for_its_file_and_its_time(
@@ -170,11 +172,11 @@ async def test_a_link_is_good_for_its_file_and_its_time(
     link = store.link("results/1/mask.mp4", 3600)
     assert link == store.link("results/1/mask.mp4", 3600), "the same within the hour"
     assert link.startswith(f"{BASE_URL}{FILES_PATH}results/1/mask.mp4?")
-    assert store.key_of(link) == "results/1/mask.mp4"
-    assert store.key_of("http://example.com/v2/files/results/1/mask.mp4") is None
+    assert store.signer.key_of(link) == "results/1/mask.mp4"
+    assert store.signer.key_of("http://example.com/v2/files/results/1/mask.mp4") is None
     query = {name: values[0] for name, values in parse_qs(urlsplit(link).query).items()}
     assert 3600 <= int(query["expires"]) - time.time() <= 7200
-    store.check_link("results/1/mask.mp4", **query)
+    store.signer.check_link("results/1/mask.mp4", **query)
     for key, changed in [
         ("results/2/mask.mp4", {}),
         ("results/1/mask.mp4", {"expires": str(int(query["expires"]) + 1)}),
@@ -183,19 +185,19 @@ async def test_a_link_is_good_for_its_file_and_its_time(
         ("results/1/mask.mp4", {"expires": "soon", "signature": "\u00e9"}),
     ]:
         with pytest.raises(LinkInvalid, match="not one that this service has signed"):
-            store.check_link(key, **(query | changed))
+            store.signer.check_link(key, **(query | changed))
     monkeypatch.setattr(time, "time", lambda: float(query["expires"]) + 1)
     with pytest.raises(LinkInvalid, match="expired"):
-        store.check_link("results/1/mask.mp4", **query)
+        store.signer.check_link("results/1/mask.mp4", **query)
 
 
 async def test_a_form_allows_what_it_says(tmp_path: Path) -> None:
     """Key, size, type and time are all signed; a link's signature is no form's."""
     store = await open_objects(local_url(tmp_path / "objects"), BASE_URL)
     upload = Upload("uploads/1/1.mp4", 1 << 30, "video/mp4", int(time.time()) + 60)
-    fields = store.upload_form(upload)
+    fields = store.signer.upload_form(upload)
     assert all(isinstance(value, str) for value in fields.values())
-    assert store.check_form({**fields, "Content-Type": "video/mp4"}) == upload
+    assert store.signer.check_form({**fields, "Content-Type": "video/mp4"}) == upload
     for name, value in {
         "key": "results/1/mask.mp4",
         "max_bytes": str(1 << 40),
@@ -204,12 +206,12 @@ async def test_a_form_allows_what_it_says(tmp_path: Path) -> None:
         "signature": parse_qs(urlsplit(store.link("uploads/1/1.mp4", 60)).query)["signature"][0],
     }.items():
         with pytest.raises(LinkInvalid):
-            store.check_form({**fields, name: value})
+            store.signer.check_form({**fields, name: value})
     with pytest.raises(LinkInvalid, match="not one"):
-        store.check_form({})
-    late = store.upload_form(Upload("uploads/1/1.mp4", 1, "", int(time.time()) - 1))
+        store.signer.check_form({})
+    late = store.signer.upload_form(Upload("uploads/1/1.mp4", 1, "", int(time.time()) - 1))
     with pytest.raises(LinkInvalid, match="expired"):
-        store.check_form(late)
+        store.signer.check_form(late)
 
 
 async def test_s3_signs_its_own_links(s3: str) -> None:

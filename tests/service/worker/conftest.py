@@ -17,7 +17,8 @@ from foremask.service.jobs.admission import NewJob, admit
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Record
 from foremask.service.jobs.tokens import TokenLimits, create_token
-from foremask.service.storage.objects import local_url, open_objects
+from foremask.service.storage.local_directory import local_url
+from foremask.service.storage.objects import open_objects
 from foremask.service.worker.maintenance import run_maintenance
 from foremask.service.worker.queues import serve_queues
 from foremask.service.worker.worker_context import Timing, WorkerContext

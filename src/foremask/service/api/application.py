@@ -27,7 +27,8 @@ from foremask.service.jobs.process_totals import CountReporter, keep_reporting
 from foremask.service.sandbox.operations import Wait
 from foremask.service.sandbox.pool import MediaPool
 from foremask.service.settings import Settings
-from foremask.service.storage.objects import Objects, local_url, open_objects
+from foremask.service.storage.local_directory import local_url
+from foremask.service.storage.objects import Objects, open_objects
 
 log = structlog.get_logger(__name__)
 

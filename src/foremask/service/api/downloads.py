@@ -15,7 +15,9 @@ from foremask.service.api.request_context import (
     StreamAnswer,
     readable,
 )
-from foremask.service.storage.objects import FILES_PATH, Stored, media_type
+from foremask.service.storage.keys import media_type
+from foremask.service.storage.objects import Stored
+from foremask.service.storage.signing import FILES_PATH
 
 _RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))")
 
@@ -25,7 +27,7 @@ async def download(request: ApiRequest, service: ServiceDependency, key: FromPat
     """Send a stored file; the link itself is the permission."""
     key = key.lstrip("/")
     query = request.query_params
-    service.objects.check_link(key, query.get("expires", ""), query.get("signature", ""))
+    service.objects.signer.check_link(key, query.get("expires", ""), query.get("signature", ""))
     try:
         stored = await service.objects.head(key)
     except ObjectLost:

@@ -32,7 +32,7 @@ from foremask.service.jobs.records import Record
 from foremask.service.jobs.step_facts import JobClip
 from foremask.service.jobs.webhook_inbox import MAX_BODY_BYTES, RECEIVER_PATH
 from foremask.service.observability.traces import first_span
-from foremask.service.storage.objects import strip_key
+from foremask.service.storage.keys import strip_key
 
 SHOWN_BYTES = 128 << 20
 FETCH_S = 60.0
@@ -90,7 +90,7 @@ async def mask(
 ) -> ASGIResponse:
     """A link to a mask that this very API serves, wherever the mask is stored: what the page may read."""
     record = await _completed(request, service, request_id)
-    link = service.objects.own_link(record.result_key or "", LINK_S)
+    link = service.objects.signer.link(record.result_key or "", LINK_S)
     return json_answer({"request_id": request_id, "result": {"url": link}})
 
 

@@ -178,7 +178,7 @@ async def locate(video: str, objects: Objects, outbound: Outbound, owner: str) -
     Raises VideoInvalid, UrlRefused or Overloaded.
     """
     try:
-        key = objects.key_of(video)
+        key = objects.signer.key_of(video)
     except LinkInvalid as error:
         raise UrlForbidden(
             f"{error.details} An upload's file_url is good for one day.", param="video"

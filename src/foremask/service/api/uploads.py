@@ -28,7 +28,8 @@ from foremask.service.api.request_context import ApiRequest, Service, ServiceDep
 from foremask.service.jobs import stored
 from foremask.service.jobs.admission import NO_LIMIT
 from foremask.service.jobs.database import Database
-from foremask.service.storage.objects import FORM_PATH, Objects, Upload
+from foremask.service.storage.objects import Objects
+from foremask.service.storage.signing import FORM_PATH, Upload
 
 FORM_S = 3600
 FILE_S = 86_400
@@ -61,8 +62,8 @@ async def start_upload(request: ApiRequest, service: ServiceDependency) -> ASGIR
     await stored.new_upload(service.database, upload.key, call.grant.token_id)
     result = {
         "upload_url": service.settings.base_url + FORM_PATH,
-        "upload_fields": service.objects.upload_form(upload),
-        "file_url": service.objects.own_link(upload.key, FILE_S),
+        "upload_fields": service.objects.signer.upload_form(upload),
+        "file_url": service.objects.signer.link(upload.key, FILE_S),
     }
     return json_answer({"request_id": own, "result": result}, 200, rate_headers(request.scope))
 
@@ -71,7 +72,7 @@ async def start_upload(request: ApiRequest, service: ServiceDependency) -> ASGIR
 async def receive_upload(request: ApiRequest, service: ServiceDependency) -> None:
     """Store the file of a signed form."""
     fields, content = await _open_form(request)
-    upload = service.objects.check_form(fields)
+    upload = service.objects.signer.check_form(fields)
     declared = fields.get("Content-Type", upload.media_type).lower()
     is_clip = declared.startswith("video/") or declared == "image/gif"
     if not is_clip or upload.media_type not in ("", declared):

@@ -1,47 +1,36 @@
-"""Put, get, list, delete and link stored files; the one home of obstore.
+"""Store, read, list and delete files by key; the one home of obstore.
 
 An address names the store: a local directory (``file:///var/lib/foremask/objects``),
 ``s3://bucket/prefix``, ``gs://`` or ``az://``, with the credentials of the cloud's own variables. A
-cloud signs the links to its objects itself; a local directory cannot, so our own API serves what
-`Objects.link` signs. Uploads come through our API whatever the store (docs/adr/0030).
+cloud signs the links to its objects itself; for a local directory signing.py does, and our API
+serves them. Uploads come through our API whatever the store (docs/adr/0030).
 """
 
 import asyncio
-import base64
-import hashlib
-import hmac
-import os
-import re
 import secrets
 import shutil
-import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store, from_url
 
-from foremask.errors import LinkInvalid, ObjectLost, ServiceUnavailable, StorageFull
-from foremask.options import MEDIA_TYPES
+from foremask.errors import ObjectLost, ServiceUnavailable
 from foremask.service.observability import metrics
+from foremask.service.storage.keys import checked_key, media_type
+from foremask.service.storage.local_directory import check_free, flush, make_local_key, sweep_tree
+from foremask.service.storage.signing import Signer
 
-FILES_PATH = "/v2/files/"
-FORM_PATH = "/v2/uploads"
 BLOCK_BYTES = 1 << 20
 PART_BYTES = 8 << 20  # 10 000 parts is S3's limit: files up to 80 GB
 PARTS_AT_ONCE = 3
-RESERVE_BYTES = 2 << 30
-FULL_RETRY_S = 60.0
-STEP_S = 3600  # links made within the same hour are the same text
 
-_KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
-_HALF_WRITTEN = re.compile(r"#\d+$")
 _SIGNING_KEY = "signing-key"
 _CHANGED = "The stored file changed while it was read."
 
@@ -56,75 +45,35 @@ class Stored:
     modified_at: datetime
 
 
-@dataclass(frozen=True, slots=True)
-class Upload:
-    """What a form may put: where, how much, of what type, until when."""
-
-    key: str
-    max_bytes: int
-    media_type: str
-    expires_at: int
-
-
-def check_free(directory: Path, size: int, reserve: int | None) -> None:
-    """Raise StorageFull unless the directory's disk has ``size`` bytes more than the reserve."""
-    usage = shutil.disk_usage(directory)
-    kept = min(usage.total // 20, RESERVE_BYTES) if reserve is None else reserve
-    if usage.free - size < kept:
-        error = StorageFull(
-            f"The disk has {usage.free} bytes free; {size} are needed beside the reserve of {kept}. Try again later.",
-            limit=kept,
-            actual=usage.free,
-        )
-        error.retry_after_s = FULL_RETRY_S
-        raise error
-
-
-def local_url(directory: Path) -> str:
-    """The address of a store in a local directory."""
-    return directory.absolute().as_uri()
-
-
-def media_type(key: str) -> str:
-    """What a web server says of an object: told by the ending of its key."""
-    return MEDIA_TYPES.get(Path(key).suffix, "application/octet-stream")
-
-
-def strip_key(result_key: str) -> str:
-    """Where the strip of a mask is: beside it, and gone with it."""
-    return result_key.rpartition("/")[0] + "/strip.json"
-
-
 async def open_objects(url: str, base_url: str) -> "Objects":
     """The store at ``url``; ``base_url`` is where callers reach our API, without a slash at its end.
 
-    The key that signs links is kept in the store itself, so that all who share one share the other.
+    The key that signs links is kept in the store, so all processes that share it share the key.
     Raises ServiceUnavailable when the store does not answer.
     """
     store = _store(url)
     with _translated(_SIGNING_KEY):
         if isinstance(store, LocalStore):
-            await asyncio.to_thread(_make_local_key, _root(store) / _SIGNING_KEY)
+            await asyncio.to_thread(make_local_key, _root(store) / _SIGNING_KEY)
         try:
             secret = await obstore.get_async(store, _SIGNING_KEY)
         except FileNotFoundError:
             with suppress(AlreadyExistsError):  # another process was first
                 await obstore.put_async(store, _SIGNING_KEY, secrets.token_bytes(32), mode="create")
             secret = await obstore.get_async(store, _SIGNING_KEY)
-        return Objects(store, base_url, bytes(await secret.bytes_async()))
+        return Objects(store, Signer(base_url, bytes(await secret.bytes_async())))
 
 
 class Objects:
-    """Immutable files under keys such as ``results/ID/1/ID.mp4``; nothing of theirs is held in memory.
+    """Immutable files under keys such as ``results/ID/1/ID.mp4``; none is ever held in memory.
 
     Every method raises ObjectLost for a key that is not there, and ServiceUnavailable when the
     store does not answer.
     """
 
-    def __init__(self, store: ObjectStore, base_url: str, signing_key: bytes) -> None:
+    def __init__(self, store: ObjectStore, signer: Signer) -> None:
         self._store = store
-        self.base_url = base_url
-        self._signing_key = signing_key
+        self.signer = signer
 
     async def put(self, key: str, path: Path) -> Stored:
         """Store the file at ``path``: all of it at once, or nothing."""
@@ -139,14 +88,14 @@ class Objects:
         with _translated(key):
             await obstore.put_async(
                 self._store,
-                _checked(key),
+                checked_key(key),
                 content,
                 attributes=described or None,
                 chunk_size=PART_BYTES,
                 max_concurrency=PARTS_AT_ONCE,
             )
         if isinstance(self._store, LocalStore):
-            await asyncio.to_thread(_flush, _root(self._store), key)
+            await asyncio.to_thread(flush, _root(self._store), key)
         return await self.head(key)
 
     async def get(self, key: str, path: Path) -> None:
@@ -202,21 +151,21 @@ class Objects:
         """``length`` bytes from ``offset``, which lies inside the object; fewer at its end."""
         with _translated(key):
             block = await obstore.get_range_async(
-                self._store, _checked(key), start=offset, length=length
+                self._store, checked_key(key), start=offset, length=length
             )
         return bytes(block)
 
     async def head(self, key: str) -> Stored:
         """Size, ETag and age of an object."""
         with _translated(key):
-            meta = await obstore.head_async(self._store, _checked(key))
+            meta = await obstore.head_async(self._store, checked_key(key))
         return _stored(meta)
 
     async def delete(self, *keys: str) -> None:
         """Delete these objects; one that is not there is as good as deleted."""
         for key in keys:
             with _translated(key), suppress(FileNotFoundError):
-                await obstore.delete_async(self._store, _checked(key))
+                await obstore.delete_async(self._store, checked_key(key))
 
     async def delete_under(self, prefix: str) -> int:
         """Delete every object below ``prefix``; how many there were.
@@ -228,7 +177,7 @@ class Objects:
             await self.delete(stored.key)
             count += 1
         if isinstance(self._store, LocalStore):
-            left = _root(self._store) / _checked(prefix)
+            left = _root(self._store) / checked_key(prefix)
             await asyncio.to_thread(shutil.rmtree, left, ignore_errors=True)
         return count
 
@@ -238,12 +187,12 @@ class Objects:
         A bucket has a rule of its own for uploads that were never completed: docs/operations.md.
         """
         if isinstance(self._store, LocalStore):
-            await asyncio.to_thread(_sweep_tree, _root(self._store) / _checked(prefix), before)
+            await asyncio.to_thread(sweep_tree, _root(self._store) / checked_key(prefix), before)
 
     async def list(self, prefix: str) -> AsyncIterator[Stored]:
         """Every object below ``prefix``, in no order."""
         with _translated(prefix):
-            async for batch in obstore.list(self._store, prefix=_checked(prefix)):
+            async for batch in obstore.list(self._store, prefix=checked_key(prefix)):
                 for meta in batch:
                     yield _stored(meta)
 
@@ -280,59 +229,8 @@ class Objects:
         A cloud's link takes GET only; ours takes HEAD too.
         """
         if isinstance(self._store, S3Store | GCSStore | AzureStore):
-            return obstore.sign(self._store, "GET", _checked(key), timedelta(seconds=expires_s))
-        return self.own_link(key, expires_s)
-
-    def own_link(self, key: str, expires_s: int) -> str:
-        """As `link`, served by our own API whatever the store."""
-        expires_at = -(-(time.time() + expires_s) // STEP_S) * STEP_S
-        query = {"expires": f"{expires_at:.0f}"}
-        query["signature"] = self._signature("GET", key, query["expires"])
-        return f"{self.base_url}{FILES_PATH}{quote(_checked(key))}?{urlencode(query)}"
-
-    def check_link(self, key: str, expires: str, signature: str) -> None:
-        """Raise LinkInvalid unless `own_link` made this link and it has not expired."""
-        self._check(signature, expires, "GET", key, expires)
-
-    def key_of(self, url: str) -> str | None:
-        """The key behind one of our own links; None for any other URL.
-
-        Raises LinkInvalid when it looks like ours and its signature or age is wrong.
-        """
-        if not url.startswith(self.base_url + FILES_PATH):
-            return None
-        parts = urlsplit(url)
-        key = unquote(url.removeprefix(self.base_url + FILES_PATH).partition("?")[0])
-        query = dict(parse_qsl(parts.query))
-        self.check_link(key, query.get("expires", ""), query.get("signature", ""))
-        return key
-
-    def upload_form(self, upload: Upload) -> dict[str, str]:
-        """The fields that a form must carry to make this upload."""
-        fields = {
-            "key": _checked(upload.key),
-            "expires": str(upload.expires_at),
-            "max_bytes": str(upload.max_bytes),
-            "media_type": upload.media_type,
-        }
-        return {**fields, "signature": self._signature("POST", *fields.values())}
-
-    def check_form(self, fields: dict[str, str]) -> Upload:
-        """What the fields allow. Raises LinkInvalid unless `upload_form` made them and they are fresh."""
-        values = [fields.get(name, "") for name in ("key", "expires", "max_bytes", "media_type")]
-        self._check(fields.get("signature", ""), values[1], "POST", *values)
-        return Upload(values[0], int(values[2]), values[3], int(values[1]))
-
-    def _signature(self, *parts: str) -> str:
-        message = "\n".join(("foremask-link-v1", *parts)).encode()
-        digest = hmac.digest(self._signing_key, message, hashlib.sha256)
-        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
-
-    def _check(self, signature: str, expires: str, *parts: str) -> None:
-        if not hmac.compare_digest(self._signature(*parts).encode(), signature.encode()):
-            raise LinkInvalid("The link is not one that this service has signed.")
-        if int(expires) < time.time():  # signed by us, so it is a number
-            raise LinkInvalid("The link has expired; ask for a fresh one.")
+            return obstore.sign(self._store, "GET", checked_key(key), timedelta(seconds=expires_s))
+        return self.signer.link(key, expires_s)
 
 
 def _store(url: str) -> ObjectStore:
@@ -364,57 +262,6 @@ def _root(store: LocalStore) -> Path:
     if store.prefix is None:
         raise ServiceUnavailable("The local store has no directory.")
     return Path(store.prefix)
-
-
-def _make_local_key(path: Path) -> None:
-    """Make the key where there is none; no other user can read it at any time."""
-    if path.exists():
-        path.chmod(0o600)  # earlier versions left it as the umask would have it
-        return
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
-            opened.write(secrets.token_bytes(32))
-            opened.flush()
-            os.fsync(opened.fileno())
-        try:
-            os.link(part, path)
-        except FileExistsError:  # another process was first
-            return
-        except OSError:  # a file system without hard links
-            part.rename(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _flush(root: Path, key: str) -> None:
-    """Bring the file and the names that lead to it on to the disk: a finished job survives a power cut."""
-    path = root / key
-    for each in (path, path.parent, path.parent.parent):
-        fd = os.open(each, os.O_RDONLY)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-
-
-def _sweep_tree(top: Path, before: datetime) -> None:
-    """Remove old files that obstore had not yet given their names, and directories with nothing in them."""
-    for directory, _, files in os.walk(top, topdown=False):
-        for name in files:
-            path = Path(directory, name)
-            with suppress(OSError):
-                if _HALF_WRITTEN.search(name) and path.stat().st_mtime < before.timestamp():
-                    path.unlink()
-        with suppress(OSError):  # there is something in it, or it is new
-            if Path(directory).stat().st_mtime < before.timestamp():
-                Path(directory).rmdir()
-
-
-def _checked(key: str) -> str:
-    if not _KEY.fullmatch(key):
-        raise ValueError(f"not an object key: {key!r}")
-    return key
 
 
 def _stored(meta: "obstore.ObjectMeta") -> Stored:

@@ -29,7 +29,8 @@ from foremask.service.observability.traces import span
 from foremask.service.sandbox.conversation import OnProgress
 from foremask.service.sandbox.messages import Progress
 from foremask.service.sandbox.operations import Cut, Join, Mask, Plan, Probe, Recode, Request
-from foremask.service.storage.objects import check_free, strip_key
+from foremask.service.storage.keys import strip_key
+from foremask.service.storage.local_directory import check_free
 from foremask.service.worker.reports import joined_report, report_of
 from foremask.service.worker.transfers import Transfers, background_transfers
 from foremask.service.worker.worker_context import WorkerContext

@@ -20,7 +20,8 @@ from foremask.service.jobs.process_totals import CountReporter, keep_reporting
 from foremask.service.sandbox.operations import Load
 from foremask.service.sandbox.pool import MediaPool
 from foremask.service.settings import Settings
-from foremask.service.storage.objects import local_url, open_objects
+from foremask.service.storage.local_directory import local_url
+from foremask.service.storage.objects import open_objects
 from foremask.service.worker.maintenance import run_maintenance
 from foremask.service.worker.queues import serve_queues
 from foremask.service.worker.scratch import own_scratch

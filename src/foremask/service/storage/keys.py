@@ -1,0 +1,25 @@
+"""Keys of stored objects: what one may be, and what its name says."""
+
+import re
+from pathlib import Path
+
+from foremask.options import MEDIA_TYPES
+
+_KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+
+
+def checked_key(key: str) -> str:
+    """The key; raises ValueError for text that is none."""
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"not an object key: {key!r}")
+    return key
+
+
+def media_type(key: str) -> str:
+    """What a web server says of an object: it follows from the suffix of its key."""
+    return MEDIA_TYPES.get(Path(key).suffix, "application/octet-stream")
+
+
+def strip_key(result_key: str) -> str:
+    """Where the strip of a mask is stored: in the mask's directory, so both are deleted together."""
+    return result_key.rpartition("/")[0] + "/strip.json"

@@ -1,0 +1,80 @@
+"""The directory of a local store: what obstore leaves to us, and how much room its disk has."""
+
+import os
+import re
+import secrets
+import shutil
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+from foremask.errors import StorageFull
+
+RESERVE_BYTES = 2 << 30
+FULL_RETRY_S = 60.0
+
+_HALF_WRITTEN = re.compile(r"#\d+$")
+
+
+def check_free(directory: Path, size: int, reserve: int | None) -> None:
+    """Raise StorageFull unless the directory's disk has ``size`` bytes more than the reserve."""
+    usage = shutil.disk_usage(directory)
+    kept = min(usage.total // 20, RESERVE_BYTES) if reserve is None else reserve
+    if usage.free - size < kept:
+        error = StorageFull(
+            f"The disk has {usage.free} bytes free; {size} are needed beside the reserve of {kept}. Try again later.",
+            limit=kept,
+            actual=usage.free,
+        )
+        error.retry_after_s = FULL_RETRY_S
+        raise error
+
+
+def local_url(directory: Path) -> str:
+    """The address of a store in a local directory."""
+    return directory.absolute().as_uri()
+
+
+def make_local_key(path: Path) -> None:
+    """Make the key where there is none; no other user can read it at any time."""
+    if path.exists():
+        path.chmod(0o600)  # earlier versions left it as the umask would have it
+        return
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
+            opened.write(secrets.token_bytes(32))
+            opened.flush()
+            os.fsync(opened.fileno())
+        try:
+            os.link(part, path)
+        except FileExistsError:  # another process was first
+            return
+        except OSError:  # a file system without hard links
+            part.rename(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def flush(root: Path, key: str) -> None:
+    """Bring the file and the names that lead to it on to the disk: a finished job survives a power cut."""
+    path = root / key
+    for each in (path, path.parent, path.parent.parent):
+        fd = os.open(each, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def sweep_tree(top: Path, before: datetime) -> None:
+    """Remove old files that obstore had not yet given their names, and directories with nothing in them."""
+    for directory, _, files in os.walk(top, topdown=False):
+        for name in files:
+            path = Path(directory, name)
+            with suppress(OSError):
+                if _HALF_WRITTEN.search(name) and path.stat().st_mtime < before.timestamp():
+                    path.unlink()
+        with suppress(OSError):  # there is something in it, or it is new
+            if Path(directory).stat().st_mtime < before.timestamp():
+                Path(directory).rmdir()

@@ -1,0 +1,87 @@
+"""Links and upload forms that our own API serves: signed with HMAC, and good for a limited time."""
+
+import base64
+import hashlib
+import hmac
+import time
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
+
+from foremask.errors import LinkInvalid
+from foremask.service.storage.keys import checked_key
+
+FILES_PATH = "/v2/files/"
+FORM_PATH = "/v2/uploads"
+STEP_S = 3600  # links made within the same hour are the same text
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What a form allows to store: where, how much, of what type, until when."""
+
+    key: str
+    max_bytes: int
+    media_type: str
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """``base_url`` is where callers reach our API; all its processes share the key."""
+
+    base_url: str
+    _signing_key: bytes
+
+    def link(self, key: str, expires_s: int) -> str:
+        """A URL of our own API that reads the object, for at least ``expires_s`` seconds."""
+        expires_at = -(-(time.time() + expires_s) // STEP_S) * STEP_S
+        query = {"expires": f"{expires_at:.0f}"}
+        query["signature"] = self._signature("GET", key, query["expires"])
+        return f"{self.base_url}{FILES_PATH}{quote(checked_key(key))}?{urlencode(query)}"
+
+    def check_link(self, key: str, expires: str, signature: str) -> None:
+        """Raise LinkInvalid unless `link` made this link and it has not expired."""
+        self._check(signature, expires, "GET", key, expires)
+
+    def key_of(self, url: str) -> str | None:
+        """The key behind one of our own links; None for any other URL.
+
+        Raises LinkInvalid when it looks like ours and its signature or age is wrong.
+        """
+        if not url.startswith(self.base_url + FILES_PATH):
+            return None
+        parts = urlsplit(url)
+        key = unquote(url.removeprefix(self.base_url + FILES_PATH).partition("?")[0])
+        query = dict(parse_qsl(parts.query))
+        self.check_link(key, query.get("expires", ""), query.get("signature", ""))
+        return key
+
+    def upload_form(self, upload: Upload) -> dict[str, str]:
+        """The fields that a form needs to make this upload."""
+        fields = {
+            "key": checked_key(upload.key),
+            "expires": str(upload.expires_at),
+            "max_bytes": str(upload.max_bytes),
+            "media_type": upload.media_type,
+        }
+        return {**fields, "signature": self._signature("POST", *fields.values())}
+
+    def check_form(self, fields: dict[str, str]) -> Upload:
+        """What the fields allow.
+
+        Raises LinkInvalid unless `upload_form` made them and they have not expired.
+        """
+        values = [fields.get(name, "") for name in ("key", "expires", "max_bytes", "media_type")]
+        self._check(fields.get("signature", ""), values[1], "POST", *values)
+        return Upload(values[0], int(values[2]), values[3], int(values[1]))
+
+    def _signature(self, *parts: str) -> str:
+        message = "\n".join(("foremask-link-v1", *parts)).encode()
+        digest = hmac.digest(self._signing_key, message, hashlib.sha256)
+        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+    def _check(self, signature: str, expires: str, *parts: str) -> None:
+        if not hmac.compare_digest(self._signature(*parts).encode(), signature.encode()):
+            raise LinkInvalid("The link is not one that this service has signed.")
+        if int(expires) < time.time():  # signed by us, so it is a number
+            raise LinkInvalid("The link has expired; ask for a fresh one.")
