@@ -25,6 +25,7 @@ from foremask.service.observability.traces import (
     job_span,
     open_traces,
     span,
+    valid_traceparent,
 )
 from foremask.service.settings import Settings
 from foremask.service.worker.worker_context import WorkerContext
@@ -156,6 +157,53 @@ def documented() -> dict[str, Any]:
 def _halves_changed(request_id: str) -> str:
     digits = request_id.replace("-", "")
     return digits[16:] + digits[:16]
+
+
+TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+
+@pytest.mark.parametrize(
+    ("header", "is_valid"),
+    [
+        (f"00-{TRACE}-{PARENT}-01", True),
+        (f"00-{TRACE}-{PARENT}-00", True),
+        (f"01-{TRACE}-{PARENT}-01-of-later-versions", True),
+        (f"00-{TRACE}-{PARENT}-01-more", False),
+        (f"ff-{TRACE}-{PARENT}-01", False),
+        (f"00-{'0' * 32}-{PARENT}-01", False),
+        (f"00-{TRACE}-{'0' * 16}-01", False),
+        (f"00-{TRACE.upper()}-{PARENT}-01", False),
+        (f"00-{TRACE}-{PARENT}", False),
+        ("", False),
+        (None, False),
+    ],
+)
+def test_a_traceparent_is_valid_as_w3c_says(header: str | None, is_valid: bool) -> None:
+    """What is invalid is ignored, and never an error of the request."""
+    assert valid_traceparent(header) == (header if is_valid else None)
+
+
+@pytest.mark.postgres
+async def test_a_job_joins_the_trace_of_its_caller(
+    work: WorkerContext, caller: Caller, site: Site, tmp_path: Path, collector: Collector
+) -> None:
+    """The request's span is a child of the caller's, and the worker's are in the same trace."""
+    site.files["/a.mp4"] = stand_in.clip(3)
+    settings = Settings(data_dir=tmp_path)
+    app = create_app(settings, work.database, work.objects, work.outbound, NoVerdict())
+    transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
+    headers = {"api_token": caller.secret, "traceparent": f"00-{TRACE}-{PARENT}-00"}
+    async with httpx.AsyncClient(transport=transport, base_url=settings.base_url) as client:
+        answer = await client.post(PATH, json={"video": f"{site.url}/a.mp4"}, headers=headers)
+    assert answer.status_code == 202, answer.text
+    async with working(work):
+        await caller.ended(answer.json()["request_id"])
+    await asyncio.to_thread(close_traces)
+    spans = collector.trace()
+    assert {each.trace for each in spans} == {TRACE}
+    first = spans[0]
+    assert (first.name, first.parent) == ("POST foreground_mask", PARENT)
+    assert {each.parent for each in spans if each.name in ("ingest", "segment")} == {first.span}
 
 
 def test_an_error_is_told_by_its_reason(collector: Collector) -> None:

@@ -25,7 +25,7 @@ from foremask.service.jobs import admission, records, wire_format
 from foremask.service.jobs.admission import NewJob
 from foremask.service.jobs.records import Record, error_facts
 from foremask.service.jobs.webhook_inbox import receiver_url
-from foremask.service.observability.traces import Span, first_span, span
+from foremask.service.observability.traces import Span, first_span, span, valid_traceparent
 
 HOLD_S = 25.0  # the vendor's SDK gives up reading after 30 s
 HOLD_POLL_S = 0.25
@@ -47,7 +47,8 @@ SUBMIT_PATHS = (
 async def submit(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
     """Start a job, or say exactly why not."""
     hold_until = time.monotonic() + HOLD_S
-    with first_span(id_of(request), "POST foreground_mask") as job_trace:
+    traceparent = valid_traceparent(request.headers.get("traceparent"))
+    with first_span(id_of(request), "POST foreground_mask", traceparent) as job_trace:
         made, sync = await _accepted(request, service, job_trace)
     if sync and (record := await _ended(request, service, made, hold_until)):
         body = wire_format.status_json(record, service.objects.link)
@@ -93,6 +94,7 @@ async def _accepted(request: ApiRequest, service: Service, job_trace: Span) -> t
                 idempotency_key=key,
                 body_hash=asked.body_hash,
                 clip=clip,
+                traceparent=valid_traceparent(request.headers.get("traceparent")),
             ),
             storage_limit=service.storage_limit,
         )

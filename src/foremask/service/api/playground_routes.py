@@ -31,7 +31,7 @@ from foremask.service.jobs.admission import NewJob
 from foremask.service.jobs.records import Record
 from foremask.service.jobs.step_facts import JobClip
 from foremask.service.jobs.webhook_inbox import MAX_BODY_BYTES, RECEIVER_PATH
-from foremask.service.observability.traces import first_span
+from foremask.service.observability.traces import first_span, valid_traceparent
 from foremask.service.storage.keys import strip_key
 
 SHOWN_BYTES = 128 << 20
@@ -60,7 +60,8 @@ async def convert(
     request: ApiRequest, service: ServiceDependency, request_id: FromPath[str]
 ) -> ASGIResponse:
     """Start a job that encodes a mask in another preset: from the stored mask, without the network."""
-    with first_span(id_of(request), "POST convert") as span:
+    traceparent = valid_traceparent(request.headers.get("traceparent"))
+    with first_span(id_of(request), "POST convert", traceparent) as span:
         call = await charge(request, service.database)
         preset = parsing.parse_preset(await parsing.read_object(request))
         record = await _completed(request, service, request_id)
@@ -73,6 +74,7 @@ async def convert(
                 preset=preset,
                 quality=REENCODE_ONLY,
                 clip=JobClip(frames=record.frames_total),
+                traceparent=traceparent,
             ),
         )
         span.note(preset=preset.value)

@@ -56,7 +56,7 @@ class NewJob:
     """A job as asked for; exactly one of ``video_url`` and ``source_key`` is set.
 
     ``source_key`` names an upload of ours. ``clip`` is what the probe found, None when the origin
-    was too slow; its ``frames`` may be None. ``body_hash`` tells two bodies of one key apart.
+    was too slow; its ``frames`` may be None. ``body_hash`` tells two bodies of one key apart. ``traceparent`` is the caller's valid W3C header.
     """
 
     token_id: uuid.UUID
@@ -69,6 +69,7 @@ class NewJob:
     idempotency_key: str | None = None
     body_hash: bytes | None = None
     clip: StoredClip | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +150,7 @@ async def admit(
     QueueFull.
     """
     row = await database.one(
-        "select * from admit(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        "select * from admit(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
         (
             job.request_id,
             job.token_id,
@@ -163,6 +164,7 @@ async def admit(
             json_value(job.clip),
             queue_limit,
             storage_limit,
+            job.traceparent,
         ),
     )
     assert row is not None  # noqa: S101  # the function always answers

@@ -144,6 +144,12 @@ async def read_any(database: Database, request_id: str) -> Record:
     return _record(row)
 
 
+async def traceparent_of(database: Database, request_id: str) -> str | None:
+    """The trace that the job's caller has begun; None for none, and for a job that is gone."""
+    row = await database.one("select traceparent from jobs where id = %s", (request_id,))
+    return None if row is None else row["traceparent"]
+
+
 async def cancel(database: Database, token_hash: bytes, request_id: str) -> Record:
     """Cancel the job if it has not ended, and return what it is now.
 

@@ -1,10 +1,11 @@
-"""One trace a job, from POST to webhook, for whoever collects OTLP; the only home of OpenTelemetry.
+"""One trace a job, from POST to webhook, sent by OTLP; the only home of OpenTelemetry.
 
-Off, and nothing of OpenTelemetry loaded, until `open_traces` is told where to send spans. A trace's
-id is made of the request's: a process needs to know the job and nothing else to go on with its
-trace (docs/adr/0071).
+Traces are off, and OpenTelemetry is not loaded, until `open_traces` gets the address of a
+collector. A trace has the id that the caller's ``traceparent`` names, or else one that is made of
+the request id (docs/adr/0105).
 """
 
+import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,18 +28,19 @@ type Fact = str | int | float | bool | None
 
 _provider: "TracerProvider | None" = None
 _begin: ContextVar[tuple[int, int] | None] = ContextVar("begin", default=None)
-"""The ids of the span that begins a trace, while it is made."""
+"""The trace and span ids of a request's first span, while it is made."""
 _HALF = (1 << 64) - 1
+_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
 
 
 class Span:
-    """What is told of a piece of work: nothing, while traces are off."""
+    """A span to which facts can be added; it ignores them while traces are off."""
 
     def __init__(self, real: "trace.Span | None" = None) -> None:
         self._real = real
 
     def note(self, **facts: Fact) -> None:
-        """Add facts that are known later; a fact that is None is none."""
+        """Add attributes; one that is None is left out."""
         if self._real is not None:
             self._real.set_attributes({k: v for k, v in facts.items() if v is not None})
 
@@ -47,7 +49,7 @@ _OFF = Span()
 
 
 def open_traces(otlp_url: str | None, process: str) -> None:
-    """From now on send this process's spans to the collector at ``otlp_url``; None leaves traces off.
+    """Send this process's spans to the collector at ``otlp_url``; None leaves traces off.
 
     OpenTelemetry reads its own variables: OTEL_EXPORTER_OTLP_HEADERS, OTEL_TRACES_SAMPLER,
     OTEL_SERVICE_NAME…. Raises SettingsInvalid when its libraries are not installed.
@@ -89,34 +91,58 @@ def close_traces() -> None:
         _provider = None
 
 
+def is_on() -> bool:
+    """Whether spans are sent."""
+    return _provider is not None
+
+
+def valid_traceparent(header: str | None) -> str | None:
+    """The W3C header when it is valid, else None: what is invalid is ignored, as the standard says."""
+    found = _TRACEPARENT.fullmatch(header or "")
+    if found is None:
+        return None
+    version, trace_id, span_id, more = found.groups()
+    is_known = version != "ff" and (version != "00" or more is None)
+    return header if is_known and int(trace_id, 16) and int(span_id, 16) else None
+
+
 @contextmanager
-def first_span(request_id: str, name: str, **facts: Fact) -> Iterator[Span]:
-    """The span that begins the trace of a request, and of the job that it makes."""
+def first_span(
+    request_id: str, name: str, traceparent: str | None = None, **facts: Fact
+) -> Iterator[Span]:
+    """The first span of a request and of the job that it makes; ``traceparent`` is a valid header."""
     if _provider is None:
         yield _OFF
         return
     from opentelemetry.context import Context
     from opentelemetry.trace import SpanKind
 
-    begun = _begin.set(_ids_of(request_id))
-    with _span(name, facts, Context(), SpanKind.SERVER) as span:
+    trace_id, span_id = _ids_of(request_id, traceparent)
+    context = Context()
+    if traceparent is not None:
+        context = _remote(_provider, trace_id, int(traceparent.split("-")[2], 16))
+    begun = _begin.set((trace_id, span_id))
+    with _span(name, facts, context, SpanKind.SERVER) as span:
         _begin.reset(begun)
         yield span
 
 
 @contextmanager
-def job_span(request_id: str, name: str, **facts: Fact) -> Iterator[Span]:
-    """A span of a job's trace, in whatever process and however much later."""
+def job_span(
+    request_id: str, name: str, traceparent: str | None = None, **facts: Fact
+) -> Iterator[Span]:
+    """A child of the job's first span, in any process at any later time."""
     if _provider is None:
         yield _OFF
         return
-    with _span(name, facts, _first_of(_provider, request_id)) as span:
+    context = _remote(_provider, *_ids_of(request_id, traceparent))
+    with _span(name, facts, context) as span:
         yield span
 
 
 @contextmanager
 def span(name: str, **facts: Fact) -> Iterator[Span]:
-    """A part of the span that is open here; outside of one, nothing."""
+    """A child of the span that is open here; without one, nothing."""
     if _provider is None:
         yield _OFF
         return
@@ -136,16 +162,19 @@ def _span(
     context: "Context | None" = None,
     kind: "trace.SpanKind | None" = None,
 ) -> Iterator[Span]:
-    """A span that has what a log line here has: what is bound to the context. An error is told by its reason alone."""
+    """A span with the attributes that a log line has here: those bound to the context.
+
+    Of an error it has only the reason.
+    """
     from opentelemetry import trace
 
-    assert _provider is not None  # noqa: S101  # each caller has looked
+    assert _provider is not None  # noqa: S101  # each caller has checked
     tracer = _provider.get_tracer("foremask", version("foremask"))
     with tracer.start_as_current_span(
         name,
         context,
         kind or trace.SpanKind.INTERNAL,
-        record_exception=False,  # its words may hold an address
+        record_exception=False,  # its message may hold an address
         set_status_on_exception=False,
     ) as real:
         made = Span(real)
@@ -160,17 +189,26 @@ def _span(
             raise
 
 
-def _ids_of(request_id: str) -> tuple[int, int]:
-    """The ids of a request's trace and of its first span. The id's halves change places: samplers want chance at the end."""
+def _ids_of(request_id: str, traceparent: str | None) -> tuple[int, int]:
+    """The ids of the request's trace and of its first span.
+
+    A derived trace id is the request id with its halves exchanged: samplers expect randomness at
+    the end.
+    """
     whole = uuid.UUID(request_id).int
+    if traceparent is not None:
+        return int(traceparent.split("-")[1], 16), whole >> 64
     return (whole & _HALF) << 64 | whole >> 64, whole >> 64
 
 
-def _first_of(provider: "TracerProvider", request_id: str) -> "Context":
-    """The context in which the request's first span is the parent."""
+def _remote(provider: "TracerProvider", trace_id: int, span_id: int) -> "Context":
+    """The context whose parent is a span of another process.
+
+    Our sampler decides by the trace's id alone: each process decides the same, and no caller's flag
+    does.
+    """
     from opentelemetry import trace
 
-    trace_id, span_id = _ids_of(request_id)
     kept = provider.sampler.should_sample(None, trace_id, "").decision.is_sampled()  # type: ignore[no-untyped-call]
     flags = trace.TraceFlags(trace.TraceFlags.SAMPLED if kept else trace.TraceFlags.DEFAULT)
     return trace.set_span_in_context(
@@ -184,7 +222,7 @@ def _ids() -> "IdGenerator":
     from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 
     class Ids(RandomIdGenerator):
-        """As told where a trace begins; by chance elsewhere."""
+        """A request's first span has the ids that were made for it; all others are random."""
 
         def generate_trace_id(self) -> int:
             ids = _begin.get()

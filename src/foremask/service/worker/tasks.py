@@ -91,9 +91,10 @@ async def run_step(work: WorkerContext, step: Step) -> None:
     """Do the step, and record how that ended."""
     name = step.name
     scratch = Path(tempfile.mkdtemp(prefix=f"{name.stage}-", dir=work.scratch))
+    traceparent = await work.traceparent_of(name.job)
     with (
         structlog.contextvars.bound_contextvars(request_id=name.job, attempt=step.attempt),
-        job_span(name.job, name.stage, number=name.number) as span,
+        job_span(name.job, name.stage, traceparent, number=name.number) as span,
     ):
         began = time.monotonic()
         try:

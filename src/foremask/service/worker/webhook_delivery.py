@@ -28,11 +28,12 @@ async def deliver(work: WorkerContext, delivery_id: int) -> None:
     delivery = begun.delivery
     if delivery is None:
         return
+    traceparent = await work.traceparent_of(delivery.request_id)
     with (
         structlog.contextvars.bound_contextvars(
             request_id=delivery.request_id, attempt=delivery.attempt
         ),
-        job_span(delivery.request_id, "webhook") as span,
+        job_span(delivery.request_id, "webhook", traceparent) as span,
     ):
         await _attempt(work, delivery, span)
 

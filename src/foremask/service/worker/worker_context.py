@@ -5,11 +5,14 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
+from foremask.errors import ServiceUnavailable
 from foremask.options import Limits
 from foremask.service.fetch import Outbound
+from foremask.service.jobs import records
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.deliveries import PER_TOKEN
 from foremask.service.jobs.steps import FILES_PER_TOKEN, LEASE_S, RENEW_S
+from foremask.service.observability import traces
 from foremask.service.sandbox.conversation import OnProgress
 from foremask.service.sandbox.operations import Request
 from foremask.service.storage.objects import Objects
@@ -72,6 +75,15 @@ class WorkerContext:
     timing: Timing = field(default_factory=Timing)
     last_served: dict[str, UUID] = field(default_factory=dict)
     """For each queue the token of the newest step: a child that has served it is there."""
+
+    async def traceparent_of(self, request_id: str) -> str | None:
+        """The trace that the job's caller has begun; asked only while traces are on."""
+        if not traces.is_on():
+            return None
+        try:
+            return await records.traceparent_of(self.database, request_id)
+        except ServiceUnavailable:
+            return None  # a trace is worth no failed step
 
     def runner_of(self, request: Request[Any]) -> MediaRunner:
         """Which of the two executes the request."""
