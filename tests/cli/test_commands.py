@@ -29,7 +29,8 @@ from foremask.cli.doctor import NEWEST_MINOR
 from foremask.cli.exits import Exit, exit_code
 from foremask.cli.progress_bar import FRAMES, MEGABYTES, progress_bar
 from foremask.errors import BY_REASON, Busy, Denied, Ended, Failed
-from foremask.service.run.bundled_postgres import EmbeddedPostgres, bundled_binaries, server_version
+from foremask.service.run.bundled_postgres import EmbeddedPostgres
+from foremask.service.run.postgres_programs import bundled_binaries, server_version
 from tests.support import synth
 from tests.support.origin import gives, listening
 

@@ -16,7 +16,8 @@ from cyclopts import Parameter
 from foremask.cli.exits import Exit, print_json, say
 from foremask.errors import ForemaskError, SettingsInvalid
 from foremask.service.jobs.database import open_database
-from foremask.service.run.bundled_postgres import bundled_binaries, left_over, server_version
+from foremask.service.run.postgres_home import left_over
+from foremask.service.run.postgres_programs import bundled_binaries, server_version
 from foremask.service.sandbox import confine
 from foremask.service.sandbox.levels import check_level
 from foremask.service.settings import Sandbox, Settings, read_settings

@@ -17,13 +17,10 @@ import pytest
 
 from foremask.errors import ServiceUnavailable, SettingsInvalid
 from foremask.service.jobs.database import open_database
-from foremask.service.run import bundled_postgres
-from foremask.service.run.bundled_postgres import (
-    EmbeddedPostgres,
-    bundled_binaries,
-    left_over,
-    server_version,
-)
+from foremask.service.run import postgres_home
+from foremask.service.run.bundled_postgres import EmbeddedPostgres
+from foremask.service.run.postgres_home import left_over
+from foremask.service.run.postgres_programs import bundled_binaries, server_version
 
 pytestmark = pytest.mark.postgres
 
@@ -251,7 +248,7 @@ def test_an_initdb_that_was_killed_is_done_again(data_dir: Path) -> None:
 def test_what_root_left_behind_is_found(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A database away from its data directory is left over when that is gone, and nothing else there is."""
     place = data_dir / "for-root"
-    monkeypatch.setattr(bundled_postgres, "FOR_ROOT", place)
+    monkeypatch.setattr(postgres_home, "FOR_ROOT", place)
     assert left_over() == []
     for name in (
         "objects",
@@ -261,7 +258,7 @@ def test_what_root_left_behind_is_found(data_dir: Path, monkeypatch: pytest.Monk
     ):
         (place / name).mkdir(parents=True)
     for name, home in (("0123456789abcdef", "here"), ("fedcba9876543210", "gone")):
-        (place / name / bundled_postgres.ORIGIN).write_text(f"{data_dir / home}\n")
+        (place / name / postgres_home.ORIGIN).write_text(f"{data_dir / home}\n")
     (data_dir / "here").mkdir()
     (data_dir / "here" / "postgres").symlink_to(place / "0123456789abcdef")
     found = [each.name for each in left_over()]
