@@ -32,7 +32,7 @@ ifeq ($(MAKECMDGOALS)$(VIDEO),mask)
 $(error Say which clip: make mask VIDEO=clip.mp4)
 endif
 mask: .venv/.ready ## make mask VIDEO=clip.mp4 [OUT=mask.mp4] [FORCE=1]: mask one file
-	@$(FOREMASK) mask "$$VIDEO" $${OUT:+"$$OUT"} $(if $(FORCE),--force)
+	@$(FOREMASK) mask "$$VIDEO" $${OUT:+-o "$$OUT"} $(if $(FORCE),--force)
 
 test: .venv/.dev ## run every test
 	@$(FOREMASK) models pull

@@ -59,7 +59,7 @@ def main() -> int:
         for words in (("--help",), ("--version",), ("models", "list"), ("doctor", "--json")):
             print(f"foremask {' '.join(words)}: {_run(foremask, *words):.2f} s")
         clip, mask = place / SAMPLE, place / "mask.mp4"
-        report = json.loads(_output(foremask, "mask", str(clip), str(mask), "--json"))
+        report = json.loads(_output(foremask, "mask", str(clip), "-o", str(mask), "--json"))
         print(f"foremask mask: {report['frames_out']} frames in {report['seconds']} s")
         _run(foremask, "verify", str(clip), str(mask))
         _serves(foremask, place)

@@ -42,6 +42,16 @@ MEDIA_TYPES = {
 }
 
 
+PRESET_OF_SUFFIX = {
+    ".mp4": Preset.MP4_H264,
+    ".webm": Preset.WEBM_VP9,
+    ".mov": Preset.MOV_H265,
+    ".mkv": Preset.MKV_H264,
+    ".gif": Preset.GIF,
+}
+"""The preset that a file name asks for by its ending."""
+
+
 class Quality(StrEnum):
     """How much time a mask may take; docs/quality.md has what each gives."""
 

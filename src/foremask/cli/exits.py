@@ -53,9 +53,10 @@ def exit_code(error: ForemaskError) -> Exit:
     return next((code for kind, code in _BY_KIND if isinstance(error, kind)), Exit.INTERNAL)
 
 
-def show_error(error: ForemaskError) -> None:
-    """One line for people, on standard error."""
-    print(f"error: {error.details} [{error.reason}]", file=sys.stderr)  # noqa: T201
+def show_error(error: ForemaskError, *, of: str | None = None) -> None:
+    """One line for people, on standard error; ``of`` names the clip, where there are several."""
+    named = f"{of}: " if of else ""
+    print(f"error: {named}{error.details} [{error.reason}]", file=sys.stderr)  # noqa: T201
 
 
 def print_json(value: object) -> None:

@@ -40,7 +40,7 @@ def check_there(path: Path) -> None:
 
 
 @contextmanager
-def local_file(named: str, settings: Settings) -> Iterator[Path]:
+def local_file(named: str, settings: Settings, *, shows: bool = True) -> Iterator[Path]:
     """The clip as a file for the length of a block; a URL may bring 1 GiB, as at the service."""
     if "://" not in named:
         path = Path(named)
@@ -52,7 +52,7 @@ def local_file(named: str, settings: Settings) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="foremask-") as folder:
         path = Path(folder) / "source"
         try:
-            with progress_bar("download", MEGABYTES) as show:
+            with progress_bar("download", MEGABYTES, shows=shows) as show:
                 download_file(
                     named,
                     path,

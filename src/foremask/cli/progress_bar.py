@@ -31,8 +31,13 @@ MEGABYTES = Unit("MB", "MB/s", 1e6, 1)
 
 
 @contextmanager
-def progress_bar(label: str, unit: Unit, console: Console | None = None) -> Iterator[OnStep]:
-    """Show the progress of a block on standard error."""
+def progress_bar(
+    label: str, unit: Unit, console: Console | None = None, *, shows: bool = True
+) -> Iterator[OnStep]:
+    """Show the progress of a block on standard error, if it ``shows`` at all."""
+    if not shows:
+        yield lambda _done, _total: None
+        return
     console = console or Console(stderr=True)
     pace = _Rate(unit)
     if not console.is_terminal:

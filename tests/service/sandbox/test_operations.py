@@ -133,7 +133,7 @@ def test_every_request_crosses_as_it_is() -> None:
 
 async def _masked_by_the_command_line(clip: Path, target: Path) -> str:
     """The checksum of what ``foremask mask`` makes: it sets BLAS's threads as the child does."""
-    words = ("-m", "foremask", "mask", str(clip), str(target), "--quality", "fast")
+    words = ("-m", "foremask", "mask", str(clip), "-o", str(target), "--quality", "fast")
     environ = {name: text for name, text in os.environ.items() if not name.startswith("FOREMASK_")}
     masking = await asyncio.create_subprocess_exec(sys.executable, *words, env=environ)
     assert await masking.wait() == 0

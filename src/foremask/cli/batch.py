@@ -1,0 +1,187 @@
+"""Runs the jobs of one `foremask mask`: what becomes of each, and the summary."""
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from foremask.cli.exits import Exit, exit_code, say, show_error, warn
+from foremask.cli.inputs import local_file
+from foremask.cli.progress_bar import FRAMES, progress_bar
+from foremask.cli.targets import Job, make_folder
+from foremask.errors import ForemaskError, Internal, OutputFailed
+from foremask.facts import Report
+from foremask.masking.outputs import check_output
+from foremask.options import MaskOptions
+from foremask.service.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Tone:
+    """How much is said, and in which form."""
+
+    as_json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+
+
+@dataclass(slots=True)
+class Batch:
+    """Jobs that are masked one after the other by one loaded network.
+
+    ``replace``: a target that is there is replaced. ``skip_existing``: one that is whole is kept.
+    ``find_model`` brings the weights, before the first mask and not before the first check.
+    """
+
+    jobs: Sequence[Job]
+    output: str | None
+    options: MaskOptions
+    settings: Settings
+    tone: Tone
+    replace: bool
+    skip_existing: bool
+    fail_fast: bool
+    find_model: Callable[[], Path]
+    failures: list[tuple[Job, ForemaskError]] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    _model: Path | None = None
+
+    def run(self) -> Exit:
+        """Mask all; gives the exit code: of the only job its own, of several 1 if one failed."""
+        try:
+            for number, job in enumerate(self.jobs, 1):
+                self._run_job(job, number)
+                if self.failures and self.fail_fast:
+                    break
+        except BaseException:
+            self._summarise("stopped")
+            raise
+        self._summarise("done")
+        if not self.failures:
+            return Exit.OK
+        return exit_code(self.failures[0][1]) if len(self.jobs) == 1 else Exit.INTERNAL
+
+    def _run_job(self, job: Job, number: int) -> None:
+        label = (
+            "mask" if len(self.jobs) == 1 else f"{number}/{len(self.jobs)} {job.source.path.name}"
+        )
+        try:
+            facts = self._outcome(job, label)
+        except ForemaskError as error:
+            self._failed(job, error)
+        except Exception as error:
+            if len(self.jobs) == 1:
+                raise
+            # One clip's bug must not end a night's batch.
+            self._failed(job, Internal(f"{type(error).__name__}: {error}"))
+        else:
+            self._answer(job, facts)
+
+    def _outcome(self, job: Job, label: str) -> dict[str, Any]:
+        """Mask one clip; gives what is to be told of it."""
+        if not self.skip_existing or not job.target.exists():
+            self._check(job)
+        with local_file(job.source.named, self.settings, shows=not self.tone.quiet) as clip:
+            if self.skip_existing and job.target.exists():
+                fault = _fault_of(clip, job.target)
+                if fault is None:
+                    return {"outcome": "skipped"}
+                if not self.replace:
+                    raise OutputFailed(
+                        f"{job.target} exists already and is no whole mask of {job.source.named}"
+                        f" ({fault}): --force replaces it"
+                    )
+                self._check(job)
+            return self._mask(job, clip, label)
+
+    def _check(self, job: Job) -> None:
+        make_folder(job.target, self.output)
+        source = () if job.source.is_url else (job.source.path,)
+        check_output(job.target, *source, replace=self.replace)
+
+    def _mask(self, job: Job, clip: Path, label: str) -> dict[str, Any]:
+        if self._model is None:
+            self._model = self.find_model()
+        options = replace(self.options, preset=job.preset, model=self._model)
+        from foremask.masking.pipeline import mask_video  # numpy, av, cv2: half a second
+        from foremask.masking.report import Progress
+
+        with progress_bar(label, FRAMES, shows=not self.tone.quiet) as show:
+
+            def on_frame(progress: Progress) -> None:
+                show(progress.frames_done, progress.frames_total)
+
+            started_s = time.monotonic()
+            report = mask_video(clip, job.target, options, on_frame, replace=self.replace)
+            took_s = time.monotonic() - started_s
+        facts = {"outcome": "masked", "seconds": round(took_s, 2), **msgspec.to_builtins(report)}
+        del facts["strip"]  # a row for each frame
+        if not self.tone.as_json and not self.tone.quiet:
+            self._describe(job, report, took_s)
+        return facts
+
+    def _describe(self, job: Job, report: Report, took_s: float) -> None:
+        for remark in report.warnings:
+            warn(remark if len(self.jobs) == 1 else f"{job.source.named}: {remark}")
+        say(
+            f"{job.target}: {report.frames_out} frames, {report.duration_s:.2f} s, {job.preset}; "
+            f"made in {took_s:.1f} s ({report.frames_out / took_s:.1f} fps)"
+        )
+        if self.tone.verbose:
+            costs = ", ".join(f"{stage} {cost:.1f} s" for stage, cost in report.stage_cpu_s.items())
+            sound = ", ".join(f"{track.codec} {track.action}" for track in report.audio) or "none"
+            say(
+                f"  foreground {report.coverage:.1%}, flicker {report.flicker:.4f}, sound: {sound}",
+                f"  {report.runtime}; processor time: {costs}",
+                f"  {report.bytes} bytes, sha256 {report.sha256}",
+            )
+
+    def _answer(self, job: Job, facts: dict[str, Any]) -> None:
+        self.counts[facts["outcome"]] += 1
+        if self.tone.as_json:
+            self._answer_json(job, facts)
+        elif facts["outcome"] == "skipped" and not self.tone.quiet:
+            say(f"{job.target}: is there already, and whole")
+
+    def _answer_json(self, job: Job, facts: dict[str, Any]) -> None:
+        named = {"input": job.source.named, "output": str(job.target)}
+        say(json.dumps(named | facts, ensure_ascii=False))
+
+    def _failed(self, job: Job, error: ForemaskError) -> None:
+        self.failures.append((job, error))
+        self.counts["failed"] += 1
+        show_error(error, of=job.source.named if len(self.jobs) > 1 else None)
+        if self.tone.as_json:
+            facts = {"reason": error.reason, "details": error.details}
+            self._answer_json(job, {"outcome": "failed", "error": facts})
+
+    def _summarise(self, how: str) -> None:
+        """One line on standard error, and the failures again, where several clips were named."""
+        if len(self.jobs) == 1 or (self.tone.quiet and not self.failures):
+            return
+        counts = dict(self.counts)
+        counts["not begun"] = len(self.jobs) - sum(counts.values())
+        if how == "stopped" and counts["not begun"]:
+            counts["not begun"] -= 1
+            counts["broken off"] = 1
+        text = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+        lines = [f"{how}: {text or 'nothing to do'}"]
+        lines += [f"  failed: {job.source.named} [{error.reason}]" for job, error in self.failures]
+        print(*lines, sep="\n", file=sys.stderr)  # noqa: T201
+
+
+def _fault_of(clip: Path, made: Path) -> str | None:
+    """Why ``made`` is no whole mask of ``clip``; None where it is."""
+    from foremask.media.verify import verify
+
+    try:
+        verify(clip, made)
+    except ForemaskError as error:
+        return error.details
+    return None

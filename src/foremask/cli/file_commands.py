@@ -1,0 +1,117 @@
+"""``foremask probe``, ``verify`` and ``sheet``: what clips and masks are, on this machine's files."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from cyclopts import Parameter
+
+from foremask.cli.exits import print_json, say
+from foremask.cli.inputs import check_there, inspect_clip
+from foremask.errors import ForemaskError
+from foremask.options import Limits
+from foremask.service.sandbox.remote_file import RemoteFile
+from foremask.service.settings import read_settings
+
+AsJson = Annotated[bool, Parameter(name="--json", negative="")]
+
+
+def probe(source: Annotated[str, Parameter(name="INPUT")], /, *, as_json: AsJson = False) -> None:
+    """Say what a clip is, and what the service would say of it.
+
+    Args:
+        source: The clip: a file, or an http(s) URL.
+        as_json: Answer with JSON.
+    """
+    from foremask.media.probe import probe as probe_clip
+
+    def inspect(at: Path | RemoteFile) -> dict[str, Any]:
+        facts: dict[str, Any] = msgspec.to_builtins(probe_clip(at))
+        try:
+            probe_clip(at, Limits())
+        except ForemaskError as refused:
+            facts["service"] = {"code": refused.code, "reason": refused.reason}
+            facts["service"] |= {"message": refused.message, "details": refused.details}
+        else:
+            facts["service"] = "accepted"
+        return facts
+
+    clip = inspect_clip(source, read_settings(os.environ), inspect)
+    if as_json:
+        print_json(clip)
+        return
+    say(*_described(clip))
+
+
+def verify(
+    source: Annotated[Path, Parameter(name="SOURCE")],
+    made: Annotated[Path, Parameter(name="MASK")],
+    /,
+    *,
+    as_json: AsJson = False,
+) -> None:
+    """Check every promise that a mask makes to its source, from the two files alone.
+
+    Args:
+        source: The clip.
+        made: The mask video that was made of it.
+        as_json: Answer with JSON.
+    """
+    from foremask.media.verify import verify as check
+
+    check_there(source)
+    check_there(made)
+    kept = check(source, made)
+    if as_json:
+        print_json(msgspec.to_builtins(kept))
+    else:
+        say(*(f"kept: {each.promise}: {each.found}" for each in kept))
+
+
+def sheet(
+    source: Annotated[Path, Parameter(name="INPUT")],
+    made: Annotated[Path, Parameter(name="MASK")],
+    target: Annotated[Path, Parameter(name="OUT")],
+    /,
+    *,
+    moments: int = 5,
+    force: Annotated[bool, Parameter(negative="")] = False,
+) -> None:
+    """Draw a contact sheet: source, mask, overlay and cut-out, side by side, at several moments.
+
+    Args:
+        source: The clip.
+        made: The mask video that was made of it.
+        target: The PNG to write.
+        moments: How many rows.
+        force: Replace an OUT that is there already.
+    """
+    from foremask.masking.contact_sheet import contact_sheet
+
+    check_there(source)
+    check_there(made)
+    contact_sheet(source, made, target, moments, replace=force)
+    say(str(target))
+
+
+def _described(clip: dict[str, Any]) -> Iterator[str]:
+    """What a clip is, for people; ``--json`` has the rest."""
+    summary = [clip["container"], clip["codec"], f"{clip['width']}x{clip['height']}"]
+    if clip["rotation"] or clip["mirrored"]:
+        summary.append(f"turned by {clip['rotation']}°" + ", mirrored" * clip["mirrored"])
+    summary.append(f"{clip['fps']:.6g} fps" + " on average" * clip["vfr"])
+    if clip["frames"] is not None:
+        summary.append(f"{clip['frames']} frames")
+    if clip["duration_s"] is not None:
+        summary.append(f"{clip['duration_s']:.3f} s")
+    yield ", ".join(summary)
+    for track in clip["audio"]:
+        yield f"audio: {track['codec']}, {track['channels']} channels, {track['sample_rate_hz']} Hz"
+    yield from (f"warning: {remark}" for remark in clip["warnings"])
+    verdict = clip["service"]
+    if verdict == "accepted":
+        yield "the service would accept it"
+    else:
+        yield f"the service would refuse it: {verdict['details']} [{verdict['reason']}]"

@@ -1,0 +1,110 @@
+"""``foremask mask``: masks of files, folders, globs and URLs, one after the other."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+from foremask.cli import model_commands
+from foremask.cli.batch import Batch, Tone
+from foremask.cli.exits import Exit, Usage, warn
+from foremask.cli.sources import find_sources
+from foremask.cli.targets import plan_jobs
+from foremask.options import Device, MaskOptions, Preset, Quality
+from foremask.service.settings import read_settings
+
+Flag = Parameter(negative="", show_default=False)
+
+EXAMPLES = """Make mask videos: white is the foreground.
+
+  foremask mask clip.mp4                            clip.mask.mp4 beside it
+  foremask mask clip.mov -o mask.webm               one file, by its ending
+  foremask mask footage/ -r -o masks/ --skip-existing
+"""
+
+
+def mask(
+    words: Annotated[
+        tuple[str, ...],
+        Parameter(name="INPUT", allow_leading_hyphen=True, show_default=False),  # for "-"
+    ] = (),
+    /,
+    *,
+    output: Annotated[str | None, Parameter(name=("--output", "-o"))] = None,
+    quality: Quality = Quality.BALANCED,
+    preset: Annotated[
+        Preset | None, Parameter(name_transform=str.lower, show_choices=False)
+    ] = None,
+    recursive: Annotated[bool, Flag, Parameter(name=("--recursive", "-r"))] = False,
+    force: Annotated[bool, Flag, Parameter(name=("--force", "-f"))] = False,
+    skip_existing: Annotated[bool, Flag] = False,
+    fail_fast: Annotated[bool, Flag] = False,
+    device: Device = Device.AUTO,
+    model: Path | None = None,
+    as_json: Annotated[bool, Flag, Parameter(name="--json")] = False,
+    quiet: Annotated[bool, Flag, Parameter(name=("--quiet", "-q"))] = False,
+    verbose: Annotated[bool, Flag, Parameter(name=("--verbose", "-v"))] = False,
+) -> Exit:
+    """Make mask videos: white is the foreground.
+
+    Args:
+        words: Files, folders, globs, http(s) URLs; - reads a list from standard input.
+        output: A file, a folder/, or a template such as "{stem}.mask{ext}"; {dir} and {name} too.
+        quality: How much time a mask may take.
+        preset: Container and codec (docs/media.md); without it, OUTPUT's ending decides, or mp4_h264.
+        recursive: Look into the folders of a folder.
+        force: Replace an OUTPUT that is there already.
+        skip_existing: Skip a clip whose mask is there already and whole.
+        fail_fast: Stop at the first clip that fails.
+        device: Where the network runs; auto takes a GPU where the runtime finds one.
+        model: An ONNX model of your own (docs/models.md).
+        as_json: Answer with one line of JSON for each INPUT.
+        quiet: Show errors only.
+        verbose: Show what each mask is made of and what it cost.
+    """
+    settings = read_settings(os.environ)
+    if quiet and verbose:
+        raise Usage("--quiet and --verbose cannot both be")
+    if not words:
+        raise Usage("INPUT is missing: name a clip, a folder or a URL")
+    for word in words:
+        if word.startswith("-") and word != "-" and not Path(word).exists():
+            raise Usage(f"there is no option {word}; `foremask mask --help` has them all")
+    try:
+        sources = find_sources(words, recursive=recursive)
+    except Usage as error:
+        raise _with_hint(error, words, output) from None
+    jobs, left_out = plan_jobs(sources, output, preset)
+    for source in left_out:
+        if not quiet:
+            warn(f"{source.named} is the mask of another INPUT and is not masked itself")
+    tone = Tone(as_json=as_json, quiet=quiet, verbose=verbose)
+    options = MaskOptions(quality=quality, device=device)
+    batch = Batch(
+        jobs,
+        output,
+        options,
+        settings,
+        tone,
+        replace=force,
+        skip_existing=skip_existing,
+        fail_fast=fail_fast,
+        find_model=lambda: model_commands.ready(settings, model),
+    )
+    return batch.run()
+
+
+def _with_hint(error: Usage, words: tuple[str, ...], output: str | None) -> Usage:
+    """Two names of which the second is not there are the old ``mask IN OUT``."""
+    is_old = len(words) == 2 and output is None and "://" not in words[1]
+    if not is_old or Path(words[1]).exists() or not ("://" in words[0] or Path(words[0]).exists()):
+        return error
+    return Usage(
+        f"{error.details}; to write the mask there: foremask mask {words[0]} -o {words[1]}"
+    )
+
+
+def add_to(app: App) -> None:
+    """Make it a command of ``app``, with its examples first."""
+    app.command(mask, help=EXAMPLES, help_format="plaintext")

@@ -1,0 +1,266 @@
+"""``foremask mask`` over a folder of footage: what it makes, what it says, and that it destroys nothing."""
+
+import asyncio
+import hashlib
+import io
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from foremask.cli.commands import main
+from foremask.cli.exits import Exit
+from foremask.cli.sources import find_sources
+from foremask.media.verify import verify
+from tests.support import networks, synth
+from tests.support.origin import gives, listening
+
+THREE_FRAMES = synth.Spec(pts=(0, 1000, 2000))
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four clips, one of them hidden deeper, a mask of the first, a text named mp4, and notes."""
+    folder = tmp_path_factory.mktemp("footage")
+    for name in ("clip 9.mp4", "clip 10.mov", "deep/clip 9.mp4", ".hidden.mp4"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        synth.write(folder / name, THREE_FRAMES)
+    synth.write(folder / "clip 9.mask.mp4", THREE_FRAMES, synth.greys(THREE_FRAMES))
+    (folder / "text.webm").write_text("not a clip\n" * 100)
+    (folder / "notes.txt").write_text("of the day")
+    networks.redness(folder)
+    return folder
+
+
+@pytest.fixture
+def here(footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the footage, which is the current directory."""
+    shutil.copytree(footage, tmp_path / "footage")
+    monkeypatch.chdir(tmp_path / "footage")
+    monkeypatch.setenv("FOREMASK_MODEL_FILE", str(footage / "redness.onnx"))
+    return tmp_path / "footage"
+
+
+def checksums(folder: Path) -> dict[str, str]:
+    """Of every file below a folder."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+ALL = ("./clip 9.mp4", "./clip 10.mov")
+
+MAKES: list[tuple[tuple[str, ...], int, set[str]]] = [
+    # one clip
+    (("clip 10.mov",), 0, {"clip 10.mask.mp4"}),
+    (("clip 10.mov", "-o", "m.webm"), 0, {"m.webm"}),
+    (("clip 10.mov", "--output", "m.mkv"), 0, {"m.mkv"}),
+    (("clip 10.mov", "-o", "m.gif", "--quiet"), 0, {"m.gif"}),
+    (("clip 10.mov", "--preset", "mov_proresks"), 0, {"clip 10.mask.mov"}),
+    (("clip 10.mov", "-o", "new/"), 0, {"new/clip 10.mask.mp4"}),
+    (("clip 10.mov", "-o", "deep"), 0, {"deep/clip 10.mask.mp4"}),
+    (("clip 10.mov", "-o", "a/b/{name}{ext}"), 0, {"a/b/clip 10.mov.mp4"}),
+    (("clip 9.mp4", "--force"), 0, set()),
+    (("clip 9.mp4", "--skip-existing"), 0, set()),
+    # several
+    (("deep/clip 9.mp4", "clip 10.mov"), 0, {"deep/clip 9.mask.mp4", "clip 10.mask.mp4"}),
+    (("clip 10.mov", "./clip 10.mov"), 0, {"clip 10.mask.mp4"}),
+    (("clip 10.mov", "clip 9.mp4", "--skip-existing"), 0, {"clip 10.mask.mp4"}),
+    (("clip *.mp4", "clip 10.mov", "--skip-existing"), 0, {"clip 10.mask.mp4"}),
+    (("deep",), 0, {"deep/clip 9.mask.mp4"}),
+    ((".", "-r", "-o", "masks/", "--quality", "fast"), 1,
+     {"masks/clip 9.mask.mp4", "masks/clip 10.mask.mp4", "masks/deep/clip 9.mask.mp4"}),
+    (("**/clip*", "-o", "{dir}/{name}.mask.webm"), 0,
+     {"clip 9.mp4.mask.webm", "clip 10.mov.mask.webm", "deep/clip 9.mp4.mask.webm"}),
+    # the rest is masked where one fails
+    (("text.webm", "clip 10.mov"), 1, {"clip 10.mask.mp4"}),
+    (("clip 9.mp4", "clip 10.mov"), 1, {"clip 10.mask.mp4"}),
+    (("text.webm", "clip 10.mov", "--fail-fast"), 1, set()),
+    # the shell's star, with the masks of last time
+    (("clip 10.mov", "clip 9.mask.mp4", "clip 9.mp4", "--skip-existing"), 0, {"clip 10.mask.mp4"}),
+]  # fmt: skip
+
+REFUSED: list[tuple[tuple[str, ...], int, str]] = [
+    (("clip 9.mp4",), 6, "exists already"),
+    (("clip 10.mov", "-o", "clip 9.mp4"), 6, "--force"),
+    (("clip 10.mov", "-o", "clip 10.mov"), 2, "OUTPUT is INPUT"),
+    (("clip 10.mov", "-o", "clip 10.mov", "--force"), 2, "OUTPUT is INPUT"),
+    (("clip 10.mov", "-o", "link.mov", "--force"), 2, "OUTPUT is INPUT"),
+    (("clip 10.mov", "out.mp4"), 2, "foremask mask clip 10.mov -o out.mp4"),
+    (("clip 9.mp4", "clip 10.mov", "-o", "one.mp4"), 2, "2 clips are named, and one OUTPUT"),
+    (("clip 9.mp4", "deep/clip 9.mp4", "-o", "masks/"), 2, "both be masked into"),
+    (("clip 10.mov", "clip 9.mp4", "-o", "clip 9.mp4", "--force"), 2, "one OUTPUT"),
+    (("clip 10.mov", "deep/clip 9.mp4", "-o", "deep/{stem}.mp4", "--force"), 2, "OUTPUT is INPUT"),
+    (("clip 9.mp4", "deep/clip 9.mp4", "-o", "deep/../deep/{name}", "--force"), 2, "both"),
+    (("clip 9.mp4", "-o", "{stem}.{bogus}"), 2, "{stem}, {name}, {dir}, {ext}"),
+    (("clip 9.mp4", "-o", "{stem"), 2, "cannot be read"),
+    (("clip 9.mp4", "-o", "m.avi"), 2, "--preset"),
+    (("clip 9.mp4", "-o", "m.mp4", "--preset", "webm_vp9"), 2, "webm_vp9 writes .webm"),
+    (("clip 9.mp4", "-o", "no/m.mp4"), 6, "there is no directory no"),
+    (("clip 9.mp4", "-o", "/proc/m.mp4"), 6, "/proc"),
+    (("text.webm", "-o", "m.mp4"), 3, "[not_a_video]"),
+    (("clip 9.mp4", "-o", "m.mp4", "--model", "no.onnx"), 5, "no.onnx"),
+    (("no*.mp4",), 2, "no file matches no*.mp4"),
+    (("empty",), 2, "there is no clip in empty; --recursive"),
+    (("nothing.mp4",), 2, "there is no file nothing.mp4"),
+    (("--quiet", "--verbose", "clip 9.mp4"), 2, "cannot both be"),
+    (("clip 9.mp4", "--qualty=fast"), 2, "there is no option --qualty=fast"),
+    ((), 2, "INPUT is missing"),
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "made"),
+    MAKES,
+    ids=lambda each: " ".join(each) if isinstance(each, tuple) else None,
+)
+def test_what_is_made_is_whole_and_nothing_else_changes(
+    here: Path, words: tuple[str, ...], code: int, made: set[str]
+) -> None:
+    """Every file that was there has the checksum that it had, but for a mask that --force replaces."""
+    before = checksums(here)
+    assert main(["mask", *words]) == code
+    after = checksums(here)
+    assert after.keys() - before.keys() == made
+    changed = {name for name in before if after[name] != before[name]}
+    assert changed == ({"clip 9.mask.mp4"} if "--force" in words else set())
+    for name in made:
+        verify(here / "clip 9.mp4", here / name)  # all clips are alike
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    REFUSED,
+    ids=lambda each: " ".join(each) if isinstance(each, tuple) else None,
+)
+def test_what_is_refused_says_why_and_changes_nothing(
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, ...],
+    code: int,
+    message: str,
+) -> None:
+    """One line, on standard error."""
+    (here / "link.mov").symlink_to("clip 10.mov")
+    (here / "empty").mkdir()
+    before = checksums(here)
+    assert main(["mask", *words]) == code
+    answer = capsys.readouterr()
+    assert answer.out == ""
+    assert answer.err.startswith("error: ")
+    assert answer.err.count("\n") == 1
+    assert message in answer.err
+    assert checksums(here) == before
+
+
+def test_json_is_one_line_for_each_input_and_the_summary_names_the_failures(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Masked, skipped and failed; people read the rest on standard error."""
+    words = ("clip 10.mov", "clip 9.mp4", "text.webm", "--skip-existing", "--json")
+    assert main(["mask", *words]) == Exit.INTERNAL
+    answer = capsys.readouterr()
+    lines = [json.loads(line) for line in answer.out.splitlines()]
+    assert [line["outcome"] for line in lines] == ["masked", "skipped", "failed"]
+    assert [line["input"] for line in lines] == list(words[:3])
+    assert (lines[0]["frames_out"], lines[0]["output"]) == (3, "clip 10.mask.mp4")
+    assert lines[2]["error"]["reason"] == "not_a_video"
+    assert answer.err.splitlines()[-2:] == [
+        "done: 1 masked, 1 skipped, 1 failed",
+        "  failed: text.webm [not_a_video]",
+    ]
+
+
+def test_a_mask_that_is_not_whole_is_not_skipped(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It stays as it is until --force says otherwise."""
+    made = here / "clip 9.mask.mp4"
+    synth.write(made, synth.Spec(pts=(0, 1000)), synth.greys(synth.Spec(pts=(0, 1000))))
+    before = made.read_bytes()
+    assert main(["mask", "clip 9.mp4", "--skip-existing"]) == Exit.OUTPUT_FAILED
+    assert (
+        "no whole mask of clip 9.mp4 (The source goes on after frame 2.)" in capsys.readouterr().err
+    )
+    assert made.read_bytes() == before
+    assert main(["mask", "clip 9.mp4", "--skip-existing", "--force"]) == Exit.OK
+    verify(here / "clip 9.mp4", made)
+
+
+def test_names_are_read_from_a_list(here: Path) -> None:
+    """One a line, or with NUL between them; a star in a name is a star."""
+    odd = here / "a*b\n.mp4"
+    shutil.copy("clip 9.mp4", odd)
+    lines = find_sources(["-"], recursive=False, listed=["clip 9.mp4\n", "\n", "clip 10.mov"])
+    assert [source.named for source in lines] == ["clip 9.mp4", "clip 10.mov"]
+    (found,) = find_sources(["-"], recursive=False, listed=[f"{odd}\0"])
+    assert found.named == str(odd)
+
+
+def test_a_list_on_standard_input_is_masked(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As `find -print0 | foremask mask -` sends it."""
+    monkeypatch.setattr(sys, "stdin", io.StringIO("clip 10.mov\0deep/clip 9.mp4\0"))
+    assert main(["mask", "-", "-v"]) == Exit.OK
+    answer = capsys.readouterr()
+    assert answer.out.count("sha256") == 2
+    assert answer.err.endswith("done: 2 masked\n")
+    assert (here / "deep/clip 9.mask.mp4").exists()
+
+
+def test_quiet_says_nothing_where_all_goes_well(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Neither progress nor a summary."""
+    assert main(["mask", "clip 10.mov", "deep/clip 9.mp4", "-q"]) == Exit.OK
+    answer = capsys.readouterr()
+    assert (answer.out, answer.err) == ("", "")
+    assert (here / "clip 10.mask.mp4").exists()
+
+
+def test_clips_of_a_folder_come_in_the_order_that_people_count(here: Path) -> None:
+    """9 before 10; masks and hidden files are left out."""
+    found = find_sources(["."], recursive=True)
+    assert [source.named for source in found] == [
+        "clip 9.mp4",
+        "clip 10.mov",
+        "deep/clip 9.mp4",
+        "text.webm",
+    ]
+    assert [str(source.below) for source in found] == [".", ".", "deep", "."]
+    assert here.is_dir()
+
+
+async def test_a_url_is_masked_into_the_current_directory(
+    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the name that its path ends in."""
+    async with listening() as origin:
+        origin.answers["/far.mp4"] = gives((here / "clip 9.mp4").read_bytes())
+        words = [sys.executable, "-m", "foremask", "mask", f"{origin.url('/far.mp4')}?v=1", "-q"]
+        opened = {**os.environ, "FOREMASK_ALLOW_PRIVATE": "127.0.0.0/8"}
+        process = await asyncio.create_subprocess_exec(*words, env=opened, cwd=tmp_path)
+        assert await process.wait() == Exit.OK
+    verify(here / "clip 9.mp4", tmp_path / "far.mask.mp4")
+
+
+def test_help_fits_one_screen_with_three_examples_on_top(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At 80 columns and 40 lines, without colours where NO_COLOR says so."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    main(["mask", "--help"])
+    shown = capsys.readouterr().out
+    assert shown.count("\n") <= 40
+    assert "\x1b" not in shown
+    examples = [
+        line for line in shown.splitlines()[:8] if line.strip().startswith("foremask mask ")
+    ]
+    assert len(examples) == 3
