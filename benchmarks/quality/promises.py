@@ -65,7 +65,7 @@ def one(source: Path, preset: Preset) -> dict[str, object]:
             message["audio"] = " ".join(f"{t.codec}→{t.written_as or 'none'}" for t in report.audio)
             message["warnings"] = list(report.warnings)
         except ForemaskError as error:
-            message = {"verdict": error.reason, "code": error.code, "details": error.details}
+            message = {"verdict": error.reason, "details": error.details}
             message["param"] = error.param
         except Exception as error:  # noqa: BLE001  (that none gets here is what is measured)
             message = {"verdict": "CRASH", "details": repr(error)}

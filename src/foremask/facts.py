@@ -1,4 +1,4 @@
-"""What is known of a clip, a span of it, and a mask: plain values that cross process borders, and no library."""
+"""Facts of a clip, a span and a mask: plain values that cross process borders."""
 
 from dataclasses import dataclass
 
@@ -76,7 +76,7 @@ class Span:
         return self.is_near(pts, 0)
 
     def is_near(self, pts: int, roll_pts: int) -> bool:
-        """Whether a frame at ``pts`` belongs to it, or is at most ``roll_pts`` before or after it."""
+        """Whether a frame at ``pts`` is in the span, or at most ``roll_pts`` away from it."""
         begun = pts >= self.first_pts - roll_pts
         return begun and (self.end_pts is None or pts < self.end_pts + roll_pts)
 

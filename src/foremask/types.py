@@ -18,11 +18,11 @@ type Levels = NDArray[np.uint8]
 """(H, W) uint8, a mask as it is written: 0 is background and 255 is foreground."""
 
 type Flow = NDArray[np.float32]
-"""(H, W, 2) float32 in pixels of its own grid: x, then y, of where each pixel is in the other frame."""
+"""(H, W, 2) float32, x then y: the displacement of each pixel to the other frame, in pixels."""
 
 
 class Image(Protocol):
-    """A frame as the vision sees it: upright, at any size, however it is stored."""
+    """An upright picture that can be resampled to any size, however it is stored."""
 
     @property
     def width(self) -> int:
@@ -35,5 +35,5 @@ class Image(Protocol):
         ...
 
     def rgb(self, width: int, height: int) -> Rgb:
-        """The whole picture resampled to ``width`` by ``height``; the aspect is the caller's business."""
+        """The whole image resampled to ``width`` by ``height``, whatever its aspect."""
         ...

@@ -1,4 +1,4 @@
-"""The command line as a person or a script meets it: its answers, its exit codes, what it leaves behind."""
+"""The command line: its answers, its exit codes, the files that it leaves."""
 
 import asyncio
 import http.server
@@ -28,9 +28,11 @@ from foremask.cli.commands import main
 from foremask.cli.doctor import NEWEST_MINOR
 from foremask.cli.exits import Exit, exit_code
 from foremask.cli.progress_bar import FRAMES, MEGABYTES, progress_bar
-from foremask.errors import BY_REASON, Busy, Denied, Ended, Failed
+from foremask.cli.remedies import remedy_for, show_error
+from foremask.errors import CodecUnsupported, Failed, all_reasons
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.run.postgres_programs import bundled_binaries, server_version
+from foremask.service.service_errors import Busy, Denied, Ended
 from tests.support import synth
 from tests.support.origin import gives, listening
 
@@ -57,7 +59,7 @@ def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
-    """Run a command that says no: its exit code, and its one line of error."""
+    """Run a command that fails: its exit code, and its one line of error."""
     code = main([str(word) for word in words])
     answer = capsys.readouterr()
     assert answer.out == ""
@@ -83,7 +85,8 @@ def test_help_names_every_command_and_loads_nothing_heavy() -> None:
     """``foremask --help`` is there at once: no pixels, no database, no web server."""
     program = (
         "import sys; from foremask.cli.commands import main; main(['--help'])\n"
-        "print([name for name in ('numpy', 'av', 'cv2', 'openvino', 'psycopg', 'litestar', 'httpx2')"
+        "print([name for name in ('numpy', 'av', 'cv2', 'openvino', 'psycopg', "
+        "'litestar', 'httpx2')"
         " if name in sys.modules])"
     )
     ran = subprocess.run(  # noqa: S603
@@ -128,7 +131,7 @@ def test_an_unknown_setting_ends_with_2(
 def test_a_service_that_cannot_be_says_so_before_it_starts(
     capsys: pytest.CaptureFixture[str], clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A port that another program has, and a data directory that cannot be made: no model is pulled for it."""
+    """A port in use, a data directory that cannot be made: refused before a model is pulled."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -236,11 +239,21 @@ def test_every_error_has_an_exit_code_of_its_kind() -> None:
     """Only what no command line can be blamed for ends with 1."""
     ours = {
         reason
-        for reason, kind in BY_REASON.items()
+        for reason, kind in all_reasons().items()
         if issubclass(kind, Denied | Busy | Failed | Ended)
     }
-    internal = {r for r, kind in BY_REASON.items() if exit_code(kind("x")) is Exit.INTERNAL}
+    internal = {r for r, kind in all_reasons().items() if exit_code(kind("x")) is Exit.INTERNAL}
     assert internal == ours
+
+
+def test_every_error_has_a_remedy_and_it_is_in_the_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """A class that only the service raises has that of its kind."""
+    assert [kind for kind in all_reasons().values() if not remedy_for(kind("x"))] == []
+    show_error(CodecUnsupported("The codec is cinepak"))
+    assert capsys.readouterr().err == (
+        "error: The codec is cinepak. Encode it anew: "
+        "ffmpeg -i clip.mov -c:v libx264 -crf 16 clip.mp4 [codec_unsupported]\n"
+    )
 
 
 def test_models_list_says_what_is_here(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -300,7 +313,7 @@ def test_doctor_says_which_postgresql_and_what_it_lacks(
 def test_a_second_postgresql_serves_by_its_url(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each that this machine has, Debian's where it is installed: the tables are made, and a token."""
+    """Each that this machine has, for instance Debian's: makes the tables, and a token."""
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     for binaries in [bundled_binaries(), *(each.parent for each in installed)]:
         major, minor = server_version(binaries)
@@ -378,7 +391,7 @@ def test_away_from_a_terminal_progress_is_plain_lines(monkeypatch: pytest.Monkey
 def test_the_rate_is_of_late_and_none_is_guessed_from_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A slow first frame is soon forgotten; a download that has only begun has no time left to tell."""
+    """A slow first frame is soon forgotten; a download that has just begun shows no time left."""
     now_s = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now_s)
     stream = io.StringIO()
@@ -412,7 +425,7 @@ def test_on_a_terminal_progress_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_mask_is_made_reported_and_verified(
     capsys: pytest.CaptureFixture[str], clip: Path
 ) -> None:
-    """The whole path on the real network: the report agrees with the file, and the file keeps its promises."""
+    """The real network: the report agrees with the file, and the file keeps its promises."""
     assert main(["mask", str(clip), "--quality", "fast"]) == Exit.OK
     unnamed = clip.with_name("clip.mask.mp4")
     assert capsys.readouterr().out.startswith(f"{unnamed}: 10 frames")
@@ -465,7 +478,7 @@ def test_an_unforeseen_error_is_one_line(
     monkeypatch.setattr("foremask.media.probe.probe", broken)
     code, error = refused(capsys, "probe", clip)
     assert code == Exit.INTERNAL
-    assert error == "error: RuntimeError: out of luck; --debug shows where [internal]\n"
+    assert error.startswith("error: RuntimeError: out of luck. --debug shows where")
     assert main(["--debug", "probe", str(clip)]) == Exit.INTERNAL
     assert "Traceback" in capsys.readouterr().err
 

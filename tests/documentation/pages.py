@@ -5,8 +5,7 @@ from pathlib import Path
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
-from foremask.errors import BY_REASON
-from foremask.service.api.remedies import REMEDIES
+from foremask.service.error_table import ERROR_TABLE
 from foremask.service.observability import metrics
 from foremask.service.settings import markdown_table
 
@@ -55,9 +54,8 @@ def settings_page() -> str:
 def errors_page() -> str:
     """docs/errors.md: one heading, and so one anchor, for each reason."""
     entries = [
-        f"## {reason}\n\n**{kind.code}.** {kind.__doc__}\n\n{REMEDIES[reason]}\n"
-        for reason, kind in BY_REASON.items()
-        if kind.__module__ == "foremask.errors"
+        f"## {kind.reason}\n\n**{row.status}.** {kind.__doc__}\n\n{row.remedy}\n"
+        for kind, row in ERROR_TABLE.items()
     ]
     return ERRORS.format(entries="\n".join(entries))
 

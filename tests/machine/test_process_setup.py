@@ -36,7 +36,10 @@ def test_memory_of_frames_is_used_again_and_opencv_has_one_thread() -> None:
 
 def test_no_two_processes_have_the_same_name() -> None:
     """Two containers may share a host's name, and both be process 1."""
-    program = "import os; os.getpid = lambda: 1; from foremask.machine.process_setup import name; print(name(), name())"
+    program = (
+        "import os; os.getpid = lambda: 1; "
+        "from foremask.machine.process_setup import name; print(name(), name())"
+    )
     asked = [sys.executable, "-c", program]
     one, other = (
         subprocess.run(asked, capture_output=True, check=True).stdout.split()  # noqa: S603  # our own

@@ -1,4 +1,4 @@
-"""The floor below which no mask of a drawn scene may fall: through file, network, refinement and file again."""
+"""A floor for the accuracy of masks of a drawn scene, from file to file."""
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""Nothing that is there is lost: an output gets its name when it is whole, and never the name of another file unasked."""
+"""Outputs appear when they are complete and replace other files only when asked."""
 
 import os
 import signal
@@ -49,7 +49,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_a_file_that_is_there_is_replaced_only_when_asked(clip: Path) -> None:
-    """By the library as by the command line, and the file stays as it was until then."""
+    """By the library and the command line; the file is unchanged until then."""
     other = clip.with_name("other.mp4")
     other.write_text("another clip")
     with pytest.raises(errors.OutputFailed, match="exists already"):
@@ -95,7 +95,7 @@ def test_an_output_that_is_the_input_is_always_refused(clip: Path, kind: str) ->
 
 
 def test_an_error_on_the_way_changes_nothing(clip: Path) -> None:
-    """Cancelled in the middle: the old file is whole, and nothing is beside it."""
+    """Cancelled in the middle: the old file is unchanged, and there is no other."""
 
     def cancel(_: Progress) -> None:
         raise InterruptedError

@@ -16,6 +16,7 @@ from foremask.masking.report import Progress
 from foremask.media.probe import probe
 from foremask.media.verify import verify
 from foremask.options import Limits, MaskOptions, Preset, Quality
+from foremask.service import service_errors
 from foremask.types import Alpha, Image
 from foremask.weights.catalogue import model_path
 from tests.support import synth
@@ -71,7 +72,7 @@ def test_progress_never_goes_back_and_ends_with_all_frames(tmp_path: Path) -> No
 
 
 def test_progress_moves_while_nothing_is_written_yet(tmp_path: Path) -> None:
-    """A masker that lags is at work: its leases are renewed by it, and a bar must not stand still."""
+    """Progress is reported while a masker lags: leases and progress bars depend on it."""
     heard = threading.Event()
 
     def patient(images: Iterable[Image], /) -> Iterator[Alpha]:
@@ -91,11 +92,11 @@ def test_raising_in_on_frame_cancels_and_leaves_nothing(tmp_path: Path) -> None:
 
     def cancel(progress: Progress) -> None:
         if progress.frames_done >= 5:
-            raise errors.JobCancelled("enough")
+            raise service_errors.JobCancelled("enough")
 
     source = long_clip(tmp_path, 300)
     before = threading.active_count()
-    with pytest.raises(errors.JobCancelled):
+    with pytest.raises(service_errors.JobCancelled):
         mask(source, tmp_path / "mask.mp4", on_frame=cancel)
     assert threading.active_count() == before
     assert [path.name for path in tmp_path.iterdir()] == ["long.mp4"]
@@ -176,7 +177,7 @@ def test_a_clip_that_breaks_is_refused_with_frame_and_time(tmp_path: Path) -> No
 
 
 def live(folder: Path) -> Path:
-    """A live WebM of 120 frames, first 10 a second and then 100: its header and tail let one guess 111."""
+    """A live WebM of 120 frames, first at 10 then at 100 fps: header and tail suggest 111."""
     pts = (*range(0, 2000, 100), *range(2000, 3000, 10))
     spec = Spec(
         pts=pts,
@@ -242,7 +243,7 @@ def test_a_size_that_changes_on_the_way_is_scaled_to_the_first(tmp_path: Path) -
 def test_frames_that_may_wait_for_their_masks_are_decoded_once(
     tmp_path: Path, quality: Quality, decodes: int
 ) -> None:
-    """The real network: `best` needs the memory for its keyframes; no promise is lost either way."""
+    """The real network: `best` needs the memory for anchors; both keep every promise."""
     source = long_clip(tmp_path, 12)
     target = tmp_path / "mask.mp4"
     options = MaskOptions(quality=quality, model=model_path())

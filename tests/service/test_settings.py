@@ -12,9 +12,14 @@ from foremask.errors import SettingsInvalid
 from foremask.service.settings import Sandbox, Settings, read_settings, variable
 
 
-def test_an_empty_environment_gives_the_documented_defaults() -> None:
-    """Nothing has to be set."""
-    settings = read_settings({"HOME": "/home/someone"})
+def test_an_empty_environment_gives_the_documented_defaults(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing has to be set; the directories are those of the process's user."""
+    monkeypatch.setenv("HOME", "/home/someone")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    settings = read_settings({})
     assert settings.data_dir == Path("/home/someone/.local/share/foremask")
     assert settings.model_dir == Path("/home/someone/.cache/foremask")
     assert settings.result_ttl_s == 30 * 24 * 3600
@@ -117,15 +122,19 @@ def test_every_default_is_what_its_own_parser_makes_of_it() -> None:
             assert getattr(read, known.name) == known.default
 
 
-def test_relative_xdg_directories_are_ignored() -> None:
+def test_relative_xdg_directories_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
     """As the XDG specification asks."""
-    assert paths.cache_dir({"HOME": "/h", "XDG_CACHE_HOME": "here"}) == Path("/h/.cache/foremask")
-    assert paths.data_dir({"XDG_DATA_HOME": "/data"}) == Path("/data/foremask")
+    monkeypatch.setenv("HOME", "/h")
+    monkeypatch.setenv("XDG_CACHE_HOME", "here")
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    assert paths.cache_dir() == Path("/h/.cache/foremask")
+    assert paths.data_dir() == Path("/data/foremask")
 
 
 def test_a_user_without_a_home_names_a_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     """A container's user that passwd does not know, and no HOME: settings can be read all the same."""
     monkeypatch.setattr(os, "getuid", lambda: 54321)
     monkeypatch.delenv("HOME", raising=False)
-    assert not paths.data_dir({}).exists()
+    monkeypatch.delenv("XDG_DATA_HOME", raising=False)
+    assert not paths.data_dir().exists()
     assert read_settings({"FOREMASK_DATA_DIR": "/data"}).data_dir == Path("/data")

@@ -3,7 +3,7 @@
 import itertools
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 
@@ -65,32 +65,76 @@ def test_a_stage_that_is_stopped_tells_its_reader() -> None:
             next(numbers)
 
 
-def test_what_one_thread_has_drawn_another_gets_too() -> None:
+def tee_numbers(
+    numbers: Iterable[int], stop: threading.Event | None = None, max_bytes: int = 1000
+) -> tuple[Iterator[int], Iterator[int]]:
+    """A tee of items of ten bytes each."""
+    return tee(numbers, stop or threading.Event(), max_bytes, lambda _: 10)
+
+
+def test_the_second_reader_gets_what_the_first_has_drawn() -> None:
     """All of it, in order, and nothing before the first has it."""
-    first, second = tee(range(5), threading.Event())
+    first, second = tee_numbers(range(5))
     assert [next(first), next(first)] == [0, 1]
     assert [next(second), next(second)] == [0, 1]
     assert list(first) == [2, 3, 4]
     assert list(second) == [2, 3, 4]
 
 
-def test_when_the_first_breaks_the_second_ends_after_what_was_drawn() -> None:
-    """The error is told once, to whoever drew."""
+def test_what_waits_between_two_readers_is_bounded_in_bytes() -> None:
+    """Four items of ten bytes fit into 45: the first reader draws a fifth and waits with it."""
+    drawn = 0
+
+    def counted() -> Iterator[int]:
+        nonlocal drawn
+        for number in range(1000):
+            drawn = number + 1
+            yield number
+
+    first, second = tee_numbers(counted(), max_bytes=45)
+    with prefetch(first, 1000, "first") as numbers:
+        time.sleep(0.3)
+        assert drawn == 5
+        assert list(itertools.islice(second, 10)) == list(range(10))
+        time.sleep(0.3)
+        assert drawn == 15
+        assert list(second) == list(range(10, 1000))
+        assert list(numbers) == list(range(1000))
+
+
+def test_an_item_larger_than_the_bound_passes_alone() -> None:
+    """Else both readers would wait for ever."""
+    first, second = tee_numbers(range(3), max_bytes=1)
+    assert list(zip(first, second, strict=True)) == [(0, 0), (1, 1), (2, 2)]
+
+
+def test_a_first_reader_that_waits_for_room_can_be_stopped() -> None:
+    """The second reader is gone: its thread must not be waited for."""
+    stop = threading.Event()
+    first, _second = tee_numbers(itertools.count(), stop, max_bytes=10)
+    assert next(first) == 0
+    threading.Timer(0.05, stop.set).start()
+    with pytest.raises(StoppedError):
+        next(first)
+
+
+def test_when_the_first_fails_the_second_ends_after_what_was_drawn() -> None:
+    """The error is raised once, in the first reader."""
 
     def broken() -> Iterator[int]:
         yield 1
         raise OSError("the disk is gone")
 
-    first, second = tee(broken(), threading.Event())
+    first, second = tee_numbers(broken())
     with pytest.raises(OSError, match="the disk is gone"):
         list(first)
     assert list(second) == [1]
 
 
-def test_the_second_does_not_wait_for_a_first_that_was_stopped() -> None:
-    """Nobody draws any more: waiting would be for ever."""
+def test_stopping_ends_a_second_reader_that_waits() -> None:
+    """The first reader draws no more: waiting would be for ever."""
     stop = threading.Event()
-    _first, second = tee(itertools.count(), stop)
+    _first, second = tee_numbers(itertools.count(), stop)
     stop.set()
     with pytest.raises(StoppedError):
         next(second)

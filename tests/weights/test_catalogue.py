@@ -86,7 +86,8 @@ class FakeNpm:
         """What happens on ``npm pack``."""
         npm_file = self.folder / "npm"
         npm_file.write_text(
-            f'#!/bin/sh\n[ "$1" = --version ] && exit 0\necho "$@" >> {self.folder}/calls\n{script}\n'
+            '#!/bin/sh\n[ "$1" = --version ] && exit 0\n'
+            f'echo "$@" >> {self.folder}/calls\n{script}\n'
         )
         npm_file.chmod(npm_file.stat().st_mode | stat.S_IXUSR)
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 
-from foremask.cli.exits import Exit, exit_code, say, show_error, warn
+from foremask.cli.exits import Exit, exit_code, say, warn
 from foremask.cli.inputs import local_file
 from foremask.cli.progress_bar import FRAMES, progress_bar
+from foremask.cli.remedies import show_error
 from foremask.cli.targets import Job, make_folder
 from foremask.errors import ForemaskError, Internal, OutputFailed
 from foremask.facts import Report

@@ -12,7 +12,8 @@ from typing import Annotated, NoReturn
 from cyclopts import App, CycloptsError, Parameter
 
 from foremask.cli import file_commands, mask_command, model_commands
-from foremask.cli.exits import Exit, Usage, exit_code, show_error
+from foremask.cli.exits import Exit, Usage, exit_code
+from foremask.cli.remedies import show_error
 from foremask.errors import ForemaskError, Internal
 
 app = App(
@@ -78,7 +79,7 @@ def _launch(
             return Exit.TERMINATED
         if debug:
             traceback.print_exc()
-        show_error(Internal(f"{type(error).__name__}: {error}; --debug shows where"))
+        show_error(Internal(f"{type(error).__name__}: {error}"))
         return Exit.INTERNAL
     return result if isinstance(result, Exit) else Exit.OK
 

@@ -1,4 +1,4 @@
-"""The database as a command reaches it: the operator's, a running service's, or one started for this."""
+"""Finds a database for a command: the operator's, a running service's, or one started for it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator

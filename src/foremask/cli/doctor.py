@@ -26,7 +26,7 @@ from foremask.weights import catalogue
 CPU_FEATURES = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 LEAST_FREE_BYTES = 5 << 30  # a few clips of the largest size that is taken, and their masks
 NEWEST_MINOR = {15: 20, 16: 15, 17: 12, 18: 6}
-"""The newest minor version of each PostgreSQL that foremask runs on, as far as was known in November 2026."""
+"""The newest minor version of each supported PostgreSQL, as of November 2026."""
 LEAST_MEMORY_BYTES = 4 << 30
 LEAST_OPEN_FILES = 1024  # of the service itself, and what waits to be accepted
 
@@ -119,7 +119,8 @@ def _database(settings: Settings) -> Iterator[Finding]:
             yield Finding(
                 "database",
                 REMARK,
-                f"{place} belongs to no data directory that is here: if you miss none, `rm -r {place}`",
+                f"{place} belongs to no data directory that is here: "
+                f"if you miss none, `rm -r {place}`",
             )
         return
     number = asyncio.run(_version_of(settings.database_url))
@@ -144,8 +145,9 @@ def _of_version(server_text: str, found: tuple[int, int]) -> Finding:
     return Finding(
         "database",
         REMARK,
-        f"{server_text}; it lacks the fixes of {major}.{newest}, security holes among them, and of what is newer. Let"
-        " FOREMASK_POSTGRES_BIN name a newer one's programs, or set FOREMASK_DATABASE_URL (docs/operations.md)",
+        f"{server_text}; it lacks the fixes of {major}.{newest}, security holes "
+        "among them, and of what is newer. Let FOREMASK_POSTGRES_BIN name a newer one's programs, "
+        "or set FOREMASK_DATABASE_URL (docs/operations.md)",
     )
 
 

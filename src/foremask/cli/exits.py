@@ -1,19 +1,19 @@
-"""What the process's exit code says, and how an error is told: docs/cli.md."""
+"""The exit codes of docs/cli.md, and the two streams that a command writes to."""
 
 import json
 import sys
 from enum import IntEnum
 
 from foremask.errors import (
-    BadRequest,
     ClipRefused,
+    FieldInvalid,
     ForemaskError,
     ModelUnavailable,
     OutputFailed,
     PromiseBroken,
     SettingsInvalid,
-    UrlRefused,
 )
+from foremask.service.service_errors import BadRequest, UrlRefused
 
 
 class Exit(IntEnum):
@@ -33,6 +33,7 @@ class Exit(IntEnum):
 
 _BY_KIND: tuple[tuple[type[ForemaskError], Exit], ...] = (
     (BadRequest, Exit.USAGE),
+    (FieldInvalid, Exit.USAGE),
     (SettingsInvalid, Exit.USAGE),
     (ClipRefused, Exit.CLIP_REFUSED),
     (UrlRefused, Exit.URL_REFUSED),
@@ -53,22 +54,16 @@ def exit_code(error: ForemaskError) -> Exit:
     return next((code for kind, code in _BY_KIND if isinstance(error, kind)), Exit.INTERNAL)
 
 
-def show_error(error: ForemaskError, *, of: str | None = None) -> None:
-    """One line for people, on standard error; ``of`` names the clip, where there are several."""
-    named = f"{of}: " if of else ""
-    print(f"error: {named}{error.details} [{error.reason}]", file=sys.stderr)  # noqa: T201
-
-
 def print_json(value: object) -> None:
-    """What ``--json`` answers with, on standard output; an error goes to standard error as ever."""
+    """Print the answer of ``--json`` on standard output."""
     print(json.dumps(value, indent=2, ensure_ascii=False))  # noqa: T201
 
 
 def say(*lines: str) -> None:
-    """What a command answers with, on standard output, at once: `serve` goes on for months after its token."""
+    """Print an answer on standard output and flush it: `serve` runs on for months."""
     print(*lines, sep="\n", flush=True)  # noqa: T201
 
 
 def warn(line: str) -> None:
-    """A remark beside the answer, on standard error."""
+    """Print a warning on standard error."""
     print(f"warning: {line}", file=sys.stderr)  # noqa: T201

@@ -12,6 +12,7 @@ from foremask.cli.exits import print_json, say
 from foremask.cli.inputs import check_there, inspect_clip
 from foremask.errors import ForemaskError
 from foremask.options import Limits
+from foremask.service.error_table import error_facts
 from foremask.service.sandbox.remote_file import RemoteFile
 from foremask.service.settings import read_settings
 
@@ -32,8 +33,8 @@ def probe(source: Annotated[str, Parameter(name="INPUT")], /, *, as_json: AsJson
         try:
             probe_clip(at, Limits())
         except ForemaskError as refused:
-            facts["service"] = {"code": refused.code, "reason": refused.reason}
-            facts["service"] |= {"message": refused.message, "details": refused.details}
+            shown = ("code", "reason", "message", "details")
+            facts["service"] = {name: error_facts(refused)[name] for name in shown}
         else:
             facts["service"] = "accepted"
         return facts

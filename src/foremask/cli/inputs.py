@@ -1,4 +1,4 @@
-"""A clip that is named on the command line: a file as it is, or a URL, brought here or read from afar."""
+"""Clips named on the command line: files, and URLs that are downloaded or read in ranges."""
 
 import tempfile
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from foremask.service.settings import Settings
 
 
 def inspect_clip[T](named: str, settings: Settings, inspect: Callable[[Path | RemoteFile], T]) -> T:
-    """What ``inspect`` says of the clip; of a URL it reads pieces, and all only where they do not suffice."""
+    """Call ``inspect`` with the clip; a URL is read in ranges, and downloaded where that fails."""
     if "://" in named:
         from foremask.service.fetch import RangeUnavailable  # httpx2 takes its time to load
         from foremask.service.fetch.blocking import open_ranges

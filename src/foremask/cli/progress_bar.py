@@ -1,4 +1,4 @@
-"""Shows how far a long step is: a bar on a terminal, a line now and then elsewhere; home of rich."""
+"""Progress of a long step: a bar on a terminal, a line every 5 s elsewhere; home of rich."""
 
 import time
 from collections import deque
@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 OnStep = Callable[[int, int | None], None]
-"""Hears how much is done and how much there is, or None where that is not known."""
+"""Called with the amount done and the total, or None where that is unknown."""
 
 PLAIN_EVERY_S = 5.0
 RATE_OVER_S = 20.0
@@ -64,7 +64,7 @@ def progress_bar(
 
 
 class _Rate:
-    """Amount, rate and time left, in words; the rate is of the last seconds, since a start is often slow."""
+    """Amount, rate and time left as text; the rate is that of the last 20 s."""
 
     def __init__(self, unit: Unit) -> None:
         self._unit = unit

@@ -1,4 +1,4 @@
-"""``foremask serve``, ``api``, ``worker``, ``migrate`` and ``webhook``: the service and its parts."""
+"""``foremask serve``, ``api``, ``worker``, ``migrate``, ``webhook``: the service's processes."""
 
 import asyncio
 import os

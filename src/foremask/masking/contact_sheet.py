@@ -16,11 +16,10 @@ CELL_PX = 480  # the longer side of one picture on the sheet
 def contact_sheet(
     source: Path, mask: Path, target: Path, moments: int = 5, *, replace: bool = False
 ) -> None:
-    """Write the PNG ``target``; the moments are spread evenly over the clip, the first frame among them.
+    """Write the PNG ``target``; the moments are spread evenly and begin with the first frame.
 
-    Raises what `probe` and `VideoReader` raise for either video, NoFrames when they have none in
-    common, and OutputFailed where ``target`` is one of them, or is there already and ``replace`` is
-    not set.
+    Raises what `probe` and `VideoReader` raise for either video, NoFrames where they have none in
+    common, and OutputFailed where ``target`` is one of them, or exists and ``replace`` is not set.
     """
     check_output(target, source, mask, replace=replace)
     frames = probe(source).expected_frames or 1

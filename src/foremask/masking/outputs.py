@@ -1,4 +1,4 @@
-"""A file that is written beside its name and gets it when it is whole; nothing that was there is lost unasked."""
+"""Output files: written under a hidden name, renamed when complete; none is replaced unasked."""
 
 import errno
 import fcntl
@@ -43,7 +43,7 @@ def check_output(target: Path, *sources: Path, replace: bool = False) -> None:
 
 
 def is_same_file(one: Path, other: Path) -> bool:
-    """Whether both are there and are one file, whatever the links that lead to it."""
+    """Whether both exist and are one file, through any links."""
     try:
         return one.samefile(other)
     except OSError:
@@ -52,11 +52,11 @@ def is_same_file(one: Path, other: Path) -> bool:
 
 @contextmanager
 def written_whole(target: Path, *, replace: bool = False) -> Iterator[Path]:
-    """A hidden name beside ``target`` to write to; it becomes ``target`` when the block ends well.
+    """A hidden file beside ``target``; it is renamed to ``target`` when the block succeeds.
 
-    Otherwise it is removed. What a killed process left under such a name is removed by the next one
-    that writes ``target``. Raises OutputFailed when the file cannot be written, or when ``target``
-    has come into being meanwhile and ``replace`` does not allow for that.
+    Otherwise it is removed. Hidden files of killed processes are removed by the next writer of
+    ``target``. Raises OutputFailed when the file cannot be written, or when ``target`` has been
+    made meanwhile and ``replace`` is not set.
     """
     part = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}")
     with _translated(target):
@@ -98,7 +98,7 @@ def _name(part: Path, target: Path, *, replace: bool) -> None:
 
 
 def _remove_abandoned(target: Path) -> None:
-    """Remove the parts of ``target`` that nobody holds: their writers were killed."""
+    """Remove hidden files of ``target`` that no process has locked: their writers were killed."""
     begin, end = f".{target.stem}.", f".part{target.suffix}"
     for left in list(target.parent.iterdir()):
         unique = left.name.removeprefix(begin).removesuffix(end)
@@ -107,8 +107,8 @@ def _remove_abandoned(target: Path) -> None:
         with suppress(OSError), left.open("rb") as opened:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             left.unlink()
-            left.with_name(f".{left.name}.part").unlink(missing_ok=True)  # video/writer.py's
+            left.with_name(f".{left.name}.part").unlink(missing_ok=True)  # media/writer.py's
 
 
 def _exists(target: Path) -> OutputFailed:
-    return OutputFailed(f"{target} exists already: --force replaces it, or replace=True in Python")
+    return OutputFailed(f"{target} exists already, and replace is not set")

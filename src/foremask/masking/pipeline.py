@@ -8,7 +8,7 @@ from typing import Protocol
 
 from foremask.facts import Report, Span, Written
 from foremask.masking.outputs import check_output, written_whole
-from foremask.masking.plan import Masker, Plan, plan_masking
+from foremask.masking.plan import Masker, Plan, checked_clip, plan_masking
 from foremask.masking.refinement import Refiner
 from foremask.masking.report import OnFrame, Progress, report_of
 from foremask.masking.stages import Stages
@@ -57,14 +57,15 @@ def mask_video(
     a ``span``, ``source`` is what `segments.cut` made for it, and ``target`` becomes a part for
     `segments.join`. ``masker`` and ``refiner`` replace the network and the refinement of edges.
 
-    Raises the errors of `probe` and ModelUnavailable before anything is written, CorruptVideo where
-    the source breaks later, PresetUnsuitable where the preset cannot carry it, OutputFailed where
-    ``target`` is ``source``, or exists and ``replace`` is not set. ``target`` appears when it is
-    whole: until then, and after any error, it is as it was.
+    Raises the errors of `probe` before anything is written, PresetUnsuitable where the preset
+    cannot carry the clip, ModelUnavailable without weights, CorruptVideo where the source breaks
+    later, OutputFailed where ``target`` is ``source``, or exists and ``replace`` is not set.
+    ``target`` appears when it is complete: until then, and after any error, it is unchanged.
     """
     check_output(target, source, replace=replace)
-    plan = plan_masking(source, options, span, masker, refiner)
+    clip = checked_clip(source, options)
     with written_whole(target, replace=replace) as part:
+        plan = plan_masking(source, clip, options, span, masker, refiner)
         return _run(plan, part, on_frame)
 
 

@@ -19,7 +19,11 @@ from foremask.vision.network.session import network_at
 from foremask.vision.temporal.windows import BLOCK_FRAMES, LAG_FRAMES, TIERS, mask_images
 from foremask.weights.catalogue import model_path
 
-_WINDOW_BYTES: Final = 700_000_000  # of decoded frames: 8-bit 4:2:0 up to 1080p, docs/adr/0057
+WINDOW_BYTES: Final = 700_000_000
+"""How much decoded frames may take that wait for their masks: 8-bit 4:2:0 up to 1080p.
+
+docs/adr/0057; the tee between the two readers of frames holds it.
+"""
 _AHEAD_BYTES: Final = 100_000_000  # of them: all that the backdrop reads ahead up to 4 megapixels
 
 
@@ -75,19 +79,25 @@ class Plan:
             check_length(clip, limits, elapsed_s + 1 / (clip.fps or 1), None)
 
 
+def checked_clip(source: Path, options: MaskOptions) -> Clip:
+    """Probe ``source`` and check it against the limits and the preset.
+
+    Raises the errors of `probe`, and PresetUnsuitable.
+    """
+    clip = probe(source, options.limits)
+    check_preset(clip, options.preset, options.limits.memory_bytes)
+    return clip
+
+
 def plan_masking(
     source: Path,
+    clip: Clip,
     options: MaskOptions,
     span: Span | None = None,
     masker: Masker | None = None,
     refiner: Refiner | None = None,
 ) -> Plan:
-    """Probe ``source``, check it against the limits and the preset, and load the network.
-
-    Raises the errors of `probe`, PresetUnsuitable and ModelUnavailable.
-    """
-    clip = probe(source, options.limits)
-    check_preset(clip, options.preset, options.limits.memory_bytes)
+    """Load the network and decide how frames travel. Raises ModelUnavailable."""
     runtime = "own masker"
     decodes_once = False  # the lag of a foreign masker is unknown
     if masker is None:
@@ -101,8 +111,11 @@ def plan_masking(
 
 
 def _frames_can_wait(clip: Clip, quality: Quality) -> bool:
-    """Whether the decoded frames of a whole window fit into memory until their masks come."""
-    return TIERS[quality].keeps_frames and LAG_FRAMES * frame_bytes(clip) <= _WINDOW_BYTES
+    """Whether the tee can hold all frames that the network needs before its first mask.
+
+    If it could not, both readers would wait for each other for ever.
+    """
+    return TIERS[quality].keeps_frames and LAG_FRAMES * frame_bytes(clip) <= WINDOW_BYTES
 
 
 def _ahead_frames(clip: Clip, quality: Quality) -> int | None:

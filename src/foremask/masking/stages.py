@@ -8,9 +8,10 @@ from typing import Final, Self
 
 from foremask.errors import Internal
 from foremask.facts import Span
-from foremask.masking.plan import Plan
+from foremask.masking.plan import WINDOW_BYTES, Plan
 from foremask.masking.report import OnFrame, ProgressCounter, Statistics
 from foremask.media.frames import Frame
+from foremask.media.probe import frame_bytes
 from foremask.media.reader import VideoReader
 from foremask.types import Alpha, Image, Levels, Rgb
 from foremask.vision.image import ArrayImage
@@ -56,7 +57,7 @@ class Stages:
         counted = self.progress.counting(analysed)
         shown: Iterable[Image] = map(_small, counted) if plan.is_huge else counted
         images = self._ahead(shown, queue_frames, "decode for the network")
-        alphas = self._ahead(plan.masker(images), 2 * queue_frames, "see")
+        alphas = self._ahead(plan.masker(images), 2 * queue_frames, "infer")
         pairs = _paired(frames, alphas, plan.span, self.statistics)
         refined = plan.refiner(pairs)
         return self._ahead(refined, min(2, queue_frames), "refine", self.progress.report)
@@ -65,7 +66,8 @@ class Stages:
         """The decoded frames twice: for the network, and to be paired with their masks."""
         analysed = self._around_span(self._reader)
         if self._plan.decodes_once:
-            return tee(analysed, self._stop)
+            size = frame_bytes(self._plan.clip)
+            return tee(analysed, self._stop, WINDOW_BYTES, lambda _: size)
         again = self._stack.enter_context(VideoReader(self._plan.source))
         return analysed, self._ahead(self._around_span(again), self._plan.queue_frames, "decode")
 

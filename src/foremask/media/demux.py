@@ -161,25 +161,21 @@ def _is_prose(head: bytes) -> bool:
 def recognise(window: Window) -> Container:
     """Tell the container of a file that has one; raises what a caller should be told otherwise."""
     if not window.size:
-        raise EmptyFile("The file has no bytes.", param="video", actual=0)
+        raise EmptyFile("The file has no bytes.", actual=0)
     container = sniff(window.read_at(0, 4096))
     if container is None:
         if _is_prose(window.read_at(0, 4096)):
-            raise NotAVideo("The file is text, whatever its name says.", param="video")
+            raise NotAVideo("The file is text, whatever its name says.")
         raise ContainerUnsupported(
             "The file is none of mp4, mov, webm, avi and gif, whatever its name says.",
-            param="video",
         )
     if container in (Container.MP4, Container.MOV):
         found = boxes.survey(window.read_at, window.size)
         if found.encrypted:
-            raise EncryptedVideo(
-                "The video is protected by DRM; send it unprotected.", param="video"
-            )
+            raise EncryptedVideo("The video is protected by DRM; send it unprotected.")
         if not found.has_header:
             raise CorruptVideo(
                 "The file has no moov box: it was cut off, or never finished; send it whole.",
-                param="video",
             )
     return container
 
@@ -204,7 +200,7 @@ def open_container(container: Container, source: Path | Window, **options: str) 
         )
     except (av.FFmpegError, OSError, ValueError) as error:
         raise CorruptVideo(
-            f"The file looks like {container} but cannot be read: {_reason(error)}.", param="video"
+            f"The file looks like {container} but cannot be read: {_reason(error)}."
         ) from error
     return opened
 
@@ -221,9 +217,7 @@ def video_stream(opened: InputContainer) -> VideoStream:
         if track.disposition & Disposition.default:
             return track
     if not tracks:
-        raise NoVideoStream(
-            "The file has no video track: only sound, or a cover picture.", param="video"
-        )
+        raise NoVideoStream("The file has no video track: only sound, or a cover picture.")
     return tracks[0]
 
 

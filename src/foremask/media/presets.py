@@ -187,7 +187,6 @@ def _cannot(
     able = f"use one of {', '.join(others)}" if others else "no preset can"
     return PresetUnsuitable(
         f"{preset.value} cannot carry this clip: {why}; {able}.",
-        param="output_container_and_codec",
         limit=limit,
         actual=actual,
     )

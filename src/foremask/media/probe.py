@@ -71,14 +71,13 @@ def _probe(source: Source, limits: Limits, path: Path | None) -> Clip:
     if window.size > limits.max_bytes:
         raise FileTooLarge(
             f"The file has {window.size} bytes; at most {limits.max_bytes} are taken.",
-            param="video",
             limit=limits.max_bytes,
             actual=window.size,
         )
     container = recognise(window)
     if container not in ACCEPTED:
         raise ContainerUnsupported(
-            f"The file is Matroska ({container}); send mp4, mov, webm, avi or gif.", param="video"
+            f"The file is Matroska ({container}); send mp4, mov, webm, avi or gif."
         )
     if container is Container.GIF:
         window.max_bytes = max(_MAX_HEADER_BYTES, limits.max_bytes)
@@ -117,17 +116,15 @@ def refuse(clip: Clip, limits: Limits) -> None:
         raise CodecUnsupported(
             f"The video is {clip.codec} in {clip.container}; send H.264, HEVC, VP9, AV1 or Photo-JPEG"
             " (or an animated gif).",
-            param="video",
         )
     if max(clip.width, clip.height) > limits.max_side_px:
         raise ResolutionTooLarge(
             f"The video is {clip.width}x{clip.height}; a side may have {limits.max_side_px} pixels.",
-            param="video",
             limit=limits.max_side_px,
             actual=max(clip.width, clip.height),
         )
     if not clip.width or not clip.height or clip.frames == 0:
-        raise NoFrames("The video track has no frame.", param="video", actual=0)
+        raise NoFrames("The video track has no frame.", actual=0)
     check_length(clip, limits, clip.duration_s, clip.expected_frames)
 
 
@@ -138,14 +135,12 @@ def check_length(clip: Clip, limits: Limits, duration_s: float | None, frames: i
     if duration_s is not None and duration_s > longest_s:
         raise DurationTooLong(
             f"The video lasts {duration_s:.2f} s; at most {limits.max_duration_s:g} s are taken.",
-            param="video",
             limit=limits.max_duration_s,
             actual=round(duration_s, 3),
         )
     if frames is not None and frames > limits.max_frames + 1:  # one more, as for the duration
         raise TooManyFrames(
             f"The video has {frames} frames or more; at most {limits.max_frames} are taken.",
-            param="video",
             limit=limits.max_frames,
             actual=frames,
         )
@@ -153,7 +148,6 @@ def check_length(clip: Clip, limits: Limits, duration_s: float | None, frames: i
         raise ResolutionTooLarge(
             f"{frames} frames of {clip.width}x{clip.height} are {frames * clip.pixels} pixels;"
             f" at most {limits.max_frame_pixels} in all are taken.",
-            param="video",
             limit=limits.max_frame_pixels,
             actual=frames * clip.pixels,
         )
@@ -171,9 +165,9 @@ def clip_of(opened: OpenClip) -> Clip:
     track = opened.track
     codec = track.codec_context
     if codec is None:
-        raise CodecUnsupported("The video codec is unknown.", param="video")
+        raise CodecUnsupported("The video codec is unknown.")
     if "encryption_init_info" in codec.coded_side_data:
-        raise EncryptedVideo("The video is protected by DRM; send it unprotected.", param="video")
+        raise EncryptedVideo("The video is protected by DRM; send it unprotected.")
     time_base = fraction(track.time_base) or Fraction(1, 1000)
     rate = _rate(track)
     orientation = Orientation.from_matrix(matrix_of(track))

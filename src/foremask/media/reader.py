@@ -83,9 +83,7 @@ class VideoReader:
             if damaged:
                 self.warnings.append(f"{damaged} damaged frames were repaired by the decoder")
         if not index:
-            raise NoFrames(
-                "The video track has no frame that can be decoded.", param="video", actual=0
-            )
+            raise NoFrames("The video track has no frame that can be decoded.", actual=0)
         self._note_missing(index, last)
         self.end_pts = self._end(index, last, shown or max(1, nominal))
 
@@ -129,7 +127,6 @@ class VideoReader:
             time_s = float((last or 0) * self.time_base)
             raise CorruptVideo(
                 f"The video breaks after frame {done}, at {time_s:.3f} s: {error.strerror}.",
-                param="video",
                 actual=done,
             ) from error
 

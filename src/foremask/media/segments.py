@@ -79,7 +79,6 @@ def cut(path: Path, segment: SegmentPlan, target: Path) -> None:
         except av.FFmpegError as error:
             raise CorruptVideo(
                 f"The video breaks in the span from pts {segment.first_pts}: {error.strerror}.",
-                param="video",
             ) from error
 
 

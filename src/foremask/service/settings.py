@@ -354,10 +354,7 @@ def read_settings(environ: Mapping[str, str], **flags: object) -> Settings:
     An empty variable counts as not set; a flag must keep the rules of its variable.
     Raises SettingsInvalid for an unknown ``FOREMASK_*`` name or a value that cannot be.
     """
-    values: dict[str, object] = {
-        "data_dir": paths.data_dir(environ),
-        "model_dir": paths.cache_dir(environ),
-    }
+    values: dict[str, object] = {}
     for name, text in sorted(environ.items()):
         if name.startswith(PREFIX) and name not in NOT_OURS:
             known = _FIELDS.get(name) or _refuse(name)

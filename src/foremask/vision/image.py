@@ -82,7 +82,7 @@ class Cropped:
         return max(1, round(self.image.height * (self.box.bottom - self.box.top)))
 
     def rgb(self, width: int, height: int) -> Rgb:
-        """As the other one resamples, and then as `ArrayImage` does where that one has no more pixels."""
+        """Resample the image and cut out the box; enlarge it where the image is too small."""
         scale = min(1.0, max(width / self.width, height / self.height))
         columns = max(1, round(self.image.width * scale))
         rows = max(1, round(self.image.height * scale))

@@ -1,8 +1,9 @@
-"""Work that runs ahead: each stage in a thread of its own, never far before the one that reads from it."""
+"""Stages in threads, and one stream for two threads; what waits between them is bounded."""
 
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
@@ -10,7 +11,7 @@ _END = object()
 
 
 class StoppedError(Exception):
-    """Nobody reads on: raised into a stage that waits for the one before it."""
+    """Raised in a reader whose stage was stopped, and in a tee whose other reader has stopped."""
 
 
 def do_nothing() -> None:
@@ -26,82 +27,132 @@ def prefetch[T](
     stop: threading.Event | None = None,
     meanwhile: Callable[[], None] = do_nothing,
 ) -> Iterator[Iterator[T]]:
-    """Draw from ``items`` in a thread, at most ``size`` ahead; its errors surface where it is read.
+    """Draw from ``items`` in a thread, at most ``size`` ahead; its errors surface in the reader.
 
-    ``meanwhile`` is called now and then while the reader waits. ``stop`` ends it, and leaving the
-    block sets ``stop`` and waits for the thread. The thread's processor time is noted under
-    ``stage`` in ``costs``.
+    ``meanwhile`` is called about ten times a second while the reader waits. Setting ``stop`` ends
+    the stage; leaving the block sets it and waits for the thread. ``costs`` gets, under ``stage``,
+    the processor time of this thread alone, without that of helpers that ``items`` starts.
     """
-    stop = stop or threading.Event()
-    ready: queue.Queue[object] = queue.Queue(size)
-    failure: list[BaseException] = []
+    running = _Stage(items, size, stop or threading.Event())
+    thread = threading.Thread(
+        target=running.work, args=(stage, costs), name=f"foremask {stage}", daemon=True
+    )
+    thread.start()
+    try:
+        yield running.read(meanwhile)
+    finally:
+        running.stop.set()
+        thread.join()
 
-    def put(item: object) -> None:
-        while not stop.is_set():
+
+class _Stage[T]:
+    """A queue between a thread that draws from ``items`` and its reader."""
+
+    def __init__(self, items: Iterable[T], size: int, stop: threading.Event) -> None:
+        self.stop = stop
+        self._items = items
+        self._ready: queue.Queue[object] = queue.Queue(size)
+        self._failure: BaseException | None = None
+
+    def work(self, stage: str, costs: dict[str, float] | None) -> None:
+        try:
+            for item in self._items:
+                self._put(item)
+                if self.stop.is_set():
+                    break
+        except BaseException as error:  # noqa: BLE001  (raised in the reader)
+            self._failure = error
+        if costs is not None:
+            costs[stage] = time.thread_time()
+        self._put(_END)
+
+    def _put(self, item: object) -> None:
+        while not self.stop.is_set():
             try:
-                ready.put(item, timeout=0.1)
+                self._ready.put(item, timeout=0.1)
             except queue.Full:
                 continue
             return
 
-    def work() -> None:
-        try:
-            for item in items:
-                put(item)
-                if stop.is_set():
-                    break
-        except BaseException as error:  # noqa: BLE001  (carried to the reader)
-            failure.append(error)
-        if costs is not None:
-            costs[stage] = time.thread_time()
-        put(_END)
-
-    def draw() -> Iterator[T]:
-        yield from _drawn(ready, stop, meanwhile)
-        if failure:
-            raise failure[0]
-
-    thread = threading.Thread(target=work, name=f"foremask {stage}", daemon=True)
-    thread.start()
-    try:
-        yield draw()
-    finally:
-        stop.set()
-        thread.join()
+    def read(self, meanwhile: Callable[[], None]) -> Iterator[T]:
+        while not self.stop.is_set():
+            try:
+                item = self._ready.get(timeout=0.1)
+            except queue.Empty:
+                meanwhile()
+                continue
+            if item is _END:
+                if self._failure is not None:
+                    raise self._failure
+                return
+            yield item  # type: ignore[misc]
+        raise StoppedError
 
 
-def tee[T](items: Iterable[T], stop: threading.Event) -> tuple[Iterator[T], Iterator[T]]:
-    """The items for two threads: the second gets what the first has drawn already, and what is between them waits in memory.
+def tee[T](
+    items: Iterable[T], stop: threading.Event, max_bytes: int, size_of: Callable[[T], int]
+) -> tuple[Iterator[T], Iterator[T]]:
+    """The items for two threads: the second gets what the first has drawn.
 
-    When the first ends or fails, the second ends after what was drawn; setting ``stop`` ends it at
-    once.
+    At most ``max_bytes`` wait between them, and at least one item: the first waits for the second
+    before it draws more. When the first ends or fails, the second ends after what was drawn;
+    setting ``stop`` ends both.
     """
-    waiting: queue.SimpleQueue[object] = queue.SimpleQueue()
+    waiting = _Waiting[T](stop, max_bytes)
 
     def first() -> Iterator[T]:
         try:
             for item in items:
-                waiting.put(item)
+                waiting.put(item, size_of(item))
                 yield item
         finally:
-            waiting.put(_END)
+            waiting.end()
 
-    return first(), _drawn(waiting, stop, do_nothing)
+    return first(), waiting.read()
 
 
-def _drawn[T](
-    ready: queue.Queue[object] | queue.SimpleQueue[object],
-    stop: threading.Event,
-    meanwhile: Callable[[], None],
-) -> Iterator[T]:
-    """What comes in, up to the end; raises StoppedError when it is stopped before."""
-    while not stop.is_set():
-        try:
-            item = ready.get(timeout=0.1)
-        except queue.Empty:
-            meanwhile()
-            continue
-        if item is _END:
-            return
-        yield item  # type: ignore[misc]
-    raise StoppedError
+class _Waiting[T]:
+    """What one reader of a tee has drawn and the other has not."""
+
+    def __init__(self, stop: threading.Event, max_bytes: int) -> None:
+        self._stop = stop
+        self._max_bytes = max_bytes
+        self._items: deque[tuple[T, int]] = deque()
+        self._bytes = 0
+        self._ended = False
+        self._changed = threading.Condition()
+
+    def put(self, item: T, size_bytes: int) -> None:
+        with self._changed:
+            while self._items and self._bytes + size_bytes > self._max_bytes:
+                self._wait()
+            self._items.append((item, size_bytes))
+            self._bytes += size_bytes
+            self._changed.notify_all()
+
+    def end(self) -> None:
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def read(self) -> Iterator[T]:
+        while (item := self._next()) is not _END:
+            yield item  # type: ignore[misc]
+
+    def _next(self) -> object:
+        with self._changed:
+            while not self._items:
+                if self._ended and not self._stop.is_set():
+                    return _END
+                self._wait()
+            if self._stop.is_set():
+                raise StoppedError
+            item, size_bytes = self._items.popleft()
+            self._bytes -= size_bytes
+            self._changed.notify_all()
+            return item
+
+    def _wait(self) -> None:
+        if self._stop.is_set():
+            raise StoppedError
+        self._changed.wait(0.1)

@@ -7,7 +7,7 @@ from foremask.types import Alpha, Levels, Luma
 
 
 def resized(plane: Alpha | Luma, columns: int, rows: int) -> Alpha:
-    """The plane on a grid of ``columns`` by ``rows``: by area where it shrinks, linearly where it grows."""
+    """``plane`` resized to ``columns`` by ``rows``: by area to shrink, linearly to enlarge."""
     shrinks = columns <= plane.shape[1] and rows <= plane.shape[0]
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(plane, (columns, rows), interpolation=how), np.float32)

@@ -15,7 +15,6 @@ import httpx
 import pytest
 from obstore.store import S3Store
 
-from foremask.errors import RateLimited
 from foremask.facts import Clip
 from foremask.options import Preset
 from foremask.service.api.application import create_app
@@ -25,6 +24,7 @@ from foremask.service.fetch import Outbound
 from foremask.service.jobs.database import open_database, own_scripts
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.sandbox import confine
+from foremask.service.service_errors import RateLimited
 from foremask.service.settings import Settings
 from foremask.service.storage.local_directory import local_url
 from foremask.service.storage.objects import Objects, open_objects

@@ -24,7 +24,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from foremask.media.verify import verify
 from foremask.service.api.pages import read_pages
-from foremask.service.api.remedies import REMEDIES
+from foremask.service.error_table import ERROR_TABLE
 from foremask.service.jobs.deliveries import sign
 from foremask.service.jobs.tokens import webhook_key
 from foremask.service.jobs.webhook_inbox import is_receiver
@@ -539,7 +539,9 @@ def test_an_error_stands_beside_its_field_with_a_way_out(
     error.get_by_role("link", name="url_private").click()
     expect(page.locator("#reason-url_private")).to_be_in_viewport(timeout=WAIT_MS)
     anchors = page.evaluate("[...document.querySelectorAll('tr[id]')].map((row) => row.id)")
-    assert {each.removeprefix("reason-") for each in anchors} == REMEDIES.keys()
+    assert {each.removeprefix("reason-") for each in anchors} == {
+        kind.reason for kind in ERROR_TABLE
+    }
 
 
 def test_a_busy_service_takes_an_upload_without_a_verdict(

@@ -12,7 +12,7 @@ from typing import get_type_hints
 
 import pytest
 
-from foremask.errors import DurationTooLong, PresetUnsuitable, ServiceUnavailable
+from foremask.errors import DurationTooLong, PresetUnsuitable
 from foremask.facts import SegmentPlan, Span
 from foremask.media.probe import probe
 from foremask.options import Limits, MaskOptions, Preset, Quality
@@ -28,6 +28,7 @@ from foremask.service.sandbox.operations import (
     result_type,
 )
 from foremask.service.sandbox.pool import MediaPool
+from foremask.service.service_errors import ServiceUnavailable
 from foremask.service.settings import Sandbox
 from foremask.weights.catalogue import model_path, sha256_of
 from tests.support import synth

@@ -26,7 +26,7 @@ def ground(seed: int) -> NDArray[np.float32]:
 
 
 def bare(number: int, seed: int = 5) -> NDArray[np.float32]:
-    """The ground of frame ``number``: the camera pans by 1.5 pixels and turns by half a degree a frame."""
+    """The background of frame ``number``: the camera pans 1.5 pixels and turns 0.5° a frame."""
     turn = cv2.getRotationMatrix2D((WIDTH / 2, HEIGHT / 2), 0.5 * number, 1.0)
     turn[:, 2] += np.array([-40 - 1.5 * number, -40])
     return np.clip(cv2.warpAffine(ground(seed), turn, (WIDTH, HEIGHT)), 0, 255)
@@ -53,7 +53,7 @@ def backdrops(pairs: Iterator[tuple[ArrayImage, Alpha]]) -> list[Backdrop]:
 
 
 def test_what_the_subject_hides_is_taken_from_frames_that_show_it() -> None:
-    """The whole disc, in the middle of the clip: all of it is seen before or after, within a few levels."""
+    """All of it is visible before or after: the disc in mid-clip is right within a few levels."""
     cells = np.nonzero(disc(6) > 0)
     background = backdrops(clip())[6].background(cells)
     truth = bare(6)[cells] / 255
@@ -71,7 +71,7 @@ def test_a_subject_that_never_leaves_hides_what_is_behind_it() -> None:
 
 
 def test_nothing_is_seen_across_a_cut() -> None:
-    """Two shots of three frames; the disc is elsewhere in the second, and the ground another one."""
+    """Two shots of three frames; in the second the disc and the background differ."""
     shots = [(number, 5) for number in range(3)] + [(number, 77) for number in range(9, 12)]
     pairs = ((ArrayImage(shown(*each)), disc(each[0])) for each in shots)
     second = backdrops(pairs)[3]
@@ -94,7 +94,7 @@ def test_a_ground_that_is_another_in_each_frame_is_not_believed() -> None:
 
 
 def test_an_outline_over_a_colourful_ground_is_found_by_what_is_behind_it() -> None:
-    """The mask's edge is eight pixels too soft; means of the colours around cannot tell where it is, the backdrop can."""
+    """An edge eight pixels too soft is located with the backdrop, not by mean colours."""
     blurred = np.asarray(cv2.blur(disc(6), (9, 9)), np.float32)
     images = [ArrayImage(shown(number)) for number in range(12)]
     pairs = (

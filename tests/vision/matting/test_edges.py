@@ -26,7 +26,7 @@ def test_flat_areas_are_exactly_black_and_white_whatever_the_texture() -> None:
 
 
 def test_an_edge_of_the_picture_sharpens_the_mask() -> None:
-    """A disc seen at a quarter of the size: with the picture's help the error falls by a third or more."""
+    """A disc at a quarter of the size: the luma's detail cuts the error by a third or more."""
     truth = disc(720, 1280, 200.3)
     luma = np.rint(40 + 170 * truth).astype(np.uint8)
     alpha = resized(truth, 320, 180)
@@ -36,7 +36,7 @@ def test_an_edge_of_the_picture_sharpens_the_mask() -> None:
 
 
 def test_soft_parts_stay_soft() -> None:
-    """A ramp over half of the picture keeps its middle level, within the stretch of the flat ends."""
+    """A ramp over half of the image keeps its middle level, within the stretch of its ends."""
     alpha = np.tile(np.linspace(0, 1, 160, dtype=np.float32), (90, 1))
     levels = refine(alpha, np.full((360, 640), 128, np.uint8))
     assert levels[180, 320] == pytest.approx(128, abs=2)

@@ -33,7 +33,7 @@ def noise(seed: int) -> Rgb:
 
 
 def test_a_blurred_outline_goes_back_to_where_the_colours_meet() -> None:
-    """The network's edge is eight pixels wide and the picture's is one: nine tenths of the error go."""
+    """An edge eight pixels wide over one of one pixel: nine tenths of the error go."""
     truth, blurred = disc(1), disc(8)
     resolved = resolve_outline(blurred, painted(truth, plain(200, 60, 40), plain(30, 90, 120)))
     assert np.abs(resolved - truth).mean() < 0.1 * np.abs(blurred - truth).mean()

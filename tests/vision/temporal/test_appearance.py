@@ -80,7 +80,7 @@ def test_a_clear_verdict_takes_away_and_adds_but_spares_thin_parts() -> None:
 
 
 def test_what_the_verdict_says_along_an_edge_is_less_than_the_mask_knows() -> None:
-    """The verdict sees the subject one cell too wide: the outline stays where the network put it."""
+    """Logits one cell too wide leave the outline where the network has it."""
     mask = np.zeros((512, 512), np.uint8)
     mask[100:400, 100:400] = 255
     verdict = np.full((GRID, GRID), -5, np.float32)
@@ -100,7 +100,7 @@ def test_thin_parts_are_those_that_an_opening_removes() -> None:
 
 
 def test_the_basis_keeps_what_tells_places_apart() -> None:
-    """Sixty-four channels that carry three independent maps shrink to their scores and lose nothing."""
+    """Sixty-four mixtures of three independent maps are projected without loss."""
     rng = np.random.default_rng(2)
     maps = rng.normal(size=(32, 32, 3))
     level = (maps @ rng.normal(size=(3, 64))).astype(np.float32)

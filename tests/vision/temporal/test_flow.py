@@ -65,7 +65,7 @@ def test_the_right_flow_is_trusted_and_a_wrong_one_is_not() -> None:
 
 
 def test_a_way_that_leads_back_agrees_and_another_does_not() -> None:
-    """Six to the right and six to the left is where one was; six to the right and none back is not."""
+    """Six right and six left cancel out; six right and none back do not."""
     assert motion.flow_consistency(constant_flow(6, 0), constant_flow(-6, 0)).min() == 1
     assert motion.flow_consistency(constant_flow(6, 0), constant_flow(0, 0)).max() < 1e-6
 

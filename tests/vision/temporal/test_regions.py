@@ -56,7 +56,7 @@ def test_a_hole_in_the_subject_is_enclosed_and_the_ground_is_not_all() -> None:
 
 
 def test_the_clips_own_colours_speak_for_what_looks_like_the_subject() -> None:
-    """Red is learned from where both opinions agree, and speaks for a red place of which one is not sure."""
+    """Red is learned where both opinions agree and is evidence where one is unsure."""
     sure = box(5, 15, 5, 15)
     wide = sure + box(5, 15, 15, 20)
     first = scene(sure, wide)
@@ -68,7 +68,7 @@ def test_the_clips_own_colours_speak_for_what_looks_like_the_subject() -> None:
 
 
 def test_neighbours_speak_only_as_far_as_the_flow_is_trusted() -> None:
-    """The anchor after this one has the box: with full trust that is half a vote, without trust none."""
+    """The next anchor has the box: evidence of 0.5 with full trust, 0 without."""
     still = np.zeros((ROWS, COLUMNS, 2), np.float32)
     for trust, votes in ((1.0, 0.5), (0.0, 0.0)):
         link = Link(still, np.full((ROWS, COLUMNS), trust, np.float32))

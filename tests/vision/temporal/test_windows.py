@@ -23,7 +23,7 @@ WIDTH, HEIGHT = 320, 180
 
 
 class RedNetwork:
-    """What is red is foreground, judged at 128 pixels; it is blind on the looks named in ``blind``."""
+    """Red is foreground, at 128 pixels; the inferences numbered in ``blind`` find nothing."""
 
     runtime = "drawn"
     any_size = False
@@ -91,7 +91,7 @@ def test_a_network_that_blinks_does_not_make_the_mask_blink() -> None:
 
 
 def test_the_look_that_is_left_goes_where_the_masks_disagree_most() -> None:
-    """A disc rushes through in six frames, too fast for any flow: between two looks at it comes a third."""
+    """A disc passes in six frames, too fast for flow: an anchor is added between two."""
     still = background(1)
     images, truths = [], []
     for frame in range(36):

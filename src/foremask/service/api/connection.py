@@ -19,8 +19,10 @@ from litestar.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from foremask.errors import (
-    ForemaskError,
+from foremask.errors import ForemaskError
+from foremask.service.error_table import error_facts, status_of
+from foremask.service.observability.metrics import answered, refused
+from foremask.service.service_errors import (
     HeadersTooLarge,
     HttpInvalid,
     MethodNotAllowed,
@@ -28,8 +30,6 @@ from foremask.errors import (
     ServiceUnavailable,
     TargetTooLong,
 )
-from foremask.service.jobs.records import error_facts
-from foremask.service.observability.metrics import answered, refused
 
 MAX_TARGET_BYTES = 16 << 10
 MAX_HEAD_BYTES = 64 << 10
@@ -356,11 +356,12 @@ def _answer(error: ForemaskError, headers: list[tuple[bytes, bytes]]) -> bytes:
         answer_headers.append(("allow", METHODS))
     if isinstance(error, ServiceUnavailable):
         answer_headers.append(("retry-after", "1"))
-    answered("other", "unknown", error.code, 0.0)
+    status = status_of(type(error))
+    answered("other", "unknown", status, 0.0)
     refused(error.reason)
-    log.debug("http.refused", request_id=request_id, reason=error.reason, status=error.code)
+    log.debug("http.refused", request_id=request_id, reason=error.reason, status=status)
     lines = [
-        f"HTTP/1.1 {error.code} {HTTPStatus(error.code).phrase}",
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
         *(f"{name}: {value}" for name, value in answer_headers),
     ]
     return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body

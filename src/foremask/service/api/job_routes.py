@@ -9,7 +9,7 @@ from litestar import HttpMethod, post, route
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 
-from foremask.errors import Internal, RequestUnknown, UrlUnreachable
+from foremask.errors import Internal
 from foremask.service.api import parsing
 from foremask.service.api.auth import charge, find_keyed, id_of, read_token
 from foremask.service.api.probing import BUDGET_S, locate
@@ -21,11 +21,13 @@ from foremask.service.api.request_context import (
     ServiceDependency,
     json_answer,
 )
+from foremask.service.error_table import error_facts
 from foremask.service.jobs import admission, records, wire_format
 from foremask.service.jobs.admission import NewJob
-from foremask.service.jobs.records import Record, error_facts
+from foremask.service.jobs.records import Record
 from foremask.service.jobs.webhook_inbox import receiver_url
 from foremask.service.observability.traces import Span, first_span, span, valid_traceparent
+from foremask.service.service_errors import RequestUnknown, UrlUnreachable
 
 HOLD_S = 25.0  # the vendor's SDK gives up reading after 30 s
 HOLD_POLL_S = 0.25

@@ -7,10 +7,9 @@ from importlib.metadata import version
 import msgspec
 from litestar.handlers import HTTPRouteHandler
 
-from foremask import errors
 from foremask.service.api.operation_docs import ALIASES, OPERATIONS, PAGES, Operation
-from foremask.service.api.remedies import REMEDIES
 from foremask.service.api.response_docs import REF, SHAPES, Json, bodiless, refusals
+from foremask.service.error_table import ERROR_TABLE
 
 _INFO = {
     "title": "foremask",
@@ -41,9 +40,8 @@ def build(handlers: Iterable[HTTPRouteHandler]) -> Json:
         "openapi": "3.1.0",
         "info": _INFO,
         "x-reasons": {
-            reason: {"code": kind.code, "means": kind.__doc__, "remedy": REMEDIES[reason]}
-            for reason, kind in sorted(errors.BY_REASON.items())
-            if reason in REMEDIES
+            kind.reason: {"code": row.status, "means": kind.__doc__, "remedy": row.remedy}
+            for kind, row in sorted(ERROR_TABLE.items(), key=lambda each: each[0].reason)
         },
         "security": [{name: []} for name in _TOKEN_HEADERS],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],

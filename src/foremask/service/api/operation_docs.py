@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from foremask import errors
 from foremask.errors import ForemaskError
+from foremask.service import service_errors
 from foremask.service.api.job_routes import SUBMIT_PATHS
 from foremask.service.api.response_docs import (
     RATE_HEADERS,
@@ -18,31 +19,35 @@ from foremask.service.api.response_docs import (
 
 type Reasons = tuple[type[ForemaskError], ...]
 
-TOKEN: Reasons = (errors.TokenMissing, errors.TokenInvalid)
-CHARGED: Reasons = (*TOKEN, errors.QuotaExhausted, errors.RateLimited)
-BODY: Reasons = (errors.BodyTooLarge, errors.ContentTypeWrong, errors.BadJson)
+TOKEN: Reasons = (service_errors.TokenMissing, service_errors.TokenInvalid)
+CHARGED: Reasons = (*TOKEN, service_errors.QuotaExhausted, service_errors.RateLimited)
+BODY: Reasons = (
+    service_errors.BodyTooLarge,
+    service_errors.ContentTypeWrong,
+    service_errors.BadJson,
+)
 ALWAYS: Reasons = (
     errors.Internal,
-    errors.ServiceUnavailable,
-    errors.Overloaded,
-    errors.StorageFull,
+    service_errors.ServiceUnavailable,
+    service_errors.Overloaded,
+    service_errors.StorageFull,
 )
 SUBMISSION: Reasons = (
-    errors.VideoMissing,
-    errors.VideoInvalid,
-    errors.PresetUnknown,
+    service_errors.VideoMissing,
+    service_errors.VideoInvalid,
+    service_errors.PresetUnknown,
     errors.FieldInvalid,
-    errors.WebhookInvalid,
-    *errors.UrlRefused.__subclasses__(),
+    service_errors.WebhookInvalid,
+    *service_errors.UrlRefused.__subclasses__(),
     *errors.ClipRefused.__subclasses__(),
 )
 ADMISSION: Reasons = (
-    errors.IdempotencyMismatch,
-    errors.TooManyJobs,
-    errors.QueueFull,
-    errors.StorageQuota,
+    service_errors.IdempotencyMismatch,
+    service_errors.TooManyJobs,
+    service_errors.QueueFull,
+    service_errors.StorageQuota,
 )
-READ: Reasons = (*TOKEN, errors.RequestUnknown, errors.RateLimited, *ALWAYS)
+READ: Reasons = (*TOKEN, service_errors.RequestUnknown, service_errors.RateLimited, *ALWAYS)
 
 PAGES = frozenset({"/", "/static/{name:path}"})
 """Routes that are for people: no operations."""
@@ -169,10 +174,10 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         refused=(
             *CHARGED,
             *BODY,
-            errors.PresetUnknown,
-            errors.RequestUnknown,
-            errors.TooManyJobs,
-            errors.QueueFull,
+            service_errors.PresetUnknown,
+            service_errors.RequestUnknown,
+            service_errors.TooManyJobs,
+            service_errors.QueueFull,
             *ALWAYS,
         ),
     ),
@@ -202,9 +207,9 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         body=_FORM,
         answer={"description": "Stored."},
         refused=(
-            errors.LinkInvalid,
-            errors.ContentTypeWrong,
-            errors.FormInvalid,
+            service_errors.LinkInvalid,
+            service_errors.ContentTypeWrong,
+            service_errors.FormInvalid,
             errors.FieldInvalid,
             errors.FileTooLarge,
             *ALWAYS,
@@ -227,10 +232,10 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             304: {"description": "The caller has it already."},
         },
         refused=(
-            errors.LinkInvalid,
-            errors.RequestUnknown,
-            errors.PreconditionFailed,
-            errors.RangeInvalid,
+            service_errors.LinkInvalid,
+            service_errors.RequestUnknown,
+            service_errors.PreconditionFailed,
+            service_errors.RangeInvalid,
             *ALWAYS,
         ),
     ),
@@ -251,7 +256,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         description="The URL to send as webhook_url, and the last 20 callbacks of this token that "
         "came within the hour.",
         answer=json_response("URL and callbacks.", "ReceiverAnswer"),
-        refused=(*TOKEN, errors.RateLimited, *ALWAYS),
+        refused=(*TOKEN, service_errors.RateLimited, *ALWAYS),
     ),
     ("POST", "receive"): Operation(
         operation_id="receive_callback",
@@ -267,7 +272,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             ),
         ),
         answer={"description": "Kept for an hour."},
-        refused=(errors.LinkInvalid, errors.BodyTooLarge, *ALWAYS),
+        refused=(service_errors.LinkInvalid, service_errors.BodyTooLarge, *ALWAYS),
     ),
     ("POST", "clip"): Operation(
         operation_id="show_clip",

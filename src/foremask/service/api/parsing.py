@@ -6,18 +6,18 @@ import re
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from foremask.errors import (
+from foremask.errors import FieldInvalid
+from foremask.options import Preset, Quality
+from foremask.service.api.request_context import ApiRequest
+from foremask.service.service_errors import (
     BadJson,
     BodyTooLarge,
     ContentTypeWrong,
-    FieldInvalid,
     PresetUnknown,
     VideoInvalid,
     VideoMissing,
     WebhookInvalid,
 )
-from foremask.options import Preset, Quality
-from foremask.service.api.request_context import ApiRequest
 
 MAX_BODY_BYTES = 1 << 20
 MAX_URL_BYTES = 8 << 10

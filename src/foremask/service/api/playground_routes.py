@@ -11,7 +11,7 @@ from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp
 
-from foremask.errors import BodyTooLarge, FileTooLarge, ObjectLost, RequestUnknown, UrlUnreachable
+from foremask.errors import FileTooLarge
 from foremask.options import REENCODE_ONLY, Preset
 from foremask.service.api import parsing
 from foremask.service.api.auth import charge, id_of, read_token
@@ -32,6 +32,7 @@ from foremask.service.jobs.records import Record
 from foremask.service.jobs.step_facts import JobClip
 from foremask.service.jobs.webhook_inbox import MAX_BODY_BYTES, RECEIVER_PATH
 from foremask.service.observability.traces import first_span, valid_traceparent
+from foremask.service.service_errors import BodyTooLarge, ObjectLost, RequestUnknown, UrlUnreachable
 from foremask.service.storage.keys import strip_key
 
 SHOWN_BYTES = 128 << 20

@@ -9,13 +9,6 @@ from typing import IO, Protocol
 
 import structlog
 
-from foremask.errors import (
-    LinkInvalid,
-    ObjectLost,
-    Overloaded,
-    UrlForbidden,
-    UrlStatus,
-)
 from foremask.facts import Clip
 from foremask.options import Limits, Preset
 from foremask.service.fairness import FairSemaphore
@@ -23,6 +16,13 @@ from foremask.service.fetch import MAX_READ_BYTES, Outbound, RangeUnavailable
 from foremask.service.observability import metrics
 from foremask.service.sandbox.operations import ProbeRemote
 from foremask.service.sandbox.pool import ChildDied, MediaPool
+from foremask.service.service_errors import (
+    LinkInvalid,
+    ObjectLost,
+    Overloaded,
+    UrlForbidden,
+    UrlStatus,
+)
 from foremask.service.storage.objects import Objects
 
 BUDGET_S = 8.0

@@ -11,11 +11,13 @@ from litestar import Response
 from litestar.exceptions import HTTPException, InternalServerException
 from litestar.types import Scope
 
-from foremask.errors import (
+from foremask.errors import ForemaskError, Internal
+from foremask.service.api.request_context import REQUEST_ID, ApiRequest, Call
+from foremask.service.error_table import error_facts, status_of
+from foremask.service.observability import metrics
+from foremask.service.service_errors import (
     BadJson,
     Busy,
-    ForemaskError,
-    Internal,
     MethodNotAllowed,
     PathUnknown,
     RangeInvalid,
@@ -23,9 +25,6 @@ from foremask.errors import (
     RequestUnknown,
     ServiceUnavailable,
 )
-from foremask.service.api.request_context import REQUEST_ID, ApiRequest, Call
-from foremask.service.jobs.records import error_facts
-from foremask.service.observability import metrics
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +51,7 @@ def problem(scope: Scope, error: ForemaskError, allow: str | None = None) -> Res
         body["status"] = "NOT_FOUND"  # the hosted service's own word, which its clients require
     return Response(
         msgspec.json.encode(body),
-        status_code=error.code,
+        status_code=status_of(type(error)),
         headers={"Cache-Control": "no-store", **headers},
         media_type="application/json",
     )
@@ -78,7 +77,7 @@ def on_foremask_error(request: ApiRequest, error: ForemaskError) -> Response[byt
         error, ServiceUnavailable
     ):  # of many calls at once: where it was raised says nothing
         log.warning("http.unavailable", details=error.details)
-    elif error.code >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, Busy):
+    elif status_of(type(error)) >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, Busy):
         log.error("http.failed", reason=error.reason, exc_info=error)
     return problem(request.scope, error)
 

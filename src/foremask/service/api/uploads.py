@@ -11,15 +11,7 @@ import structlog
 from litestar import post
 from litestar.response.base import ASGIResponse
 
-from foremask.errors import (
-    ContentTypeWrong,
-    FieldInvalid,
-    FileTooLarge,
-    FormInvalid,
-    LinkInvalid,
-    ObjectLost,
-    ServiceUnavailable,
-)
+from foremask.errors import FieldInvalid, FileTooLarge
 from foremask.options import MEDIA_TYPES
 from foremask.service.api import parsing
 from foremask.service.api.auth import charge, id_of
@@ -28,6 +20,13 @@ from foremask.service.api.request_context import ApiRequest, Service, ServiceDep
 from foremask.service.jobs import stored
 from foremask.service.jobs.admission import NO_LIMIT
 from foremask.service.jobs.database import Database
+from foremask.service.service_errors import (
+    ContentTypeWrong,
+    FormInvalid,
+    LinkInvalid,
+    ObjectLost,
+    ServiceUnavailable,
+)
 from foremask.service.storage.objects import Objects
 from foremask.service.storage.signing import FORM_PATH, Upload
 

@@ -14,14 +14,6 @@ from typing import Protocol
 
 import httpcore2
 
-from foremask.errors import (
-    Overloaded,
-    UrlRefused,
-    UrlTooSlow,
-    UrlUnreachable,
-    VideoInvalid,
-    WebhookInvalid,
-)
 from foremask.service.fairness import FairSemaphore
 from foremask.service.fetch import connections, responses, urls
 from foremask.service.fetch.addresses import Network
@@ -29,6 +21,14 @@ from foremask.service.fetch.connections import PinnedBackend, Resolve
 from foremask.service.fetch.range_reader import RangeReader
 from foremask.service.fetch.responses import Answer
 from foremask.service.observability import metrics
+from foremask.service.service_errors import (
+    Overloaded,
+    UrlRefused,
+    UrlTooSlow,
+    UrlUnreachable,
+    VideoInvalid,
+    WebhookInvalid,
+)
 
 MIN_BYTES_PER_S = 32 << 10  # 20 MB in ten minutes; who sends less holds a place for nothing
 SPEED_WINDOW_S = 10.0

@@ -4,7 +4,10 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Literal
 
-from foremask.errors import (
+from foremask.options import Preset, Quality
+from foremask.service.jobs.database import Database, json_value, on_disk
+from foremask.service.jobs.step_facts import StoredClip
+from foremask.service.service_errors import (
     Busy,
     IdempotencyMismatch,
     QueueFull,
@@ -14,9 +17,6 @@ from foremask.errors import (
     TokenInvalid,
     TooManyJobs,
 )
-from foremask.options import Preset, Quality
-from foremask.service.jobs.database import Database, json_value, on_disk
-from foremask.service.jobs.step_facts import StoredClip
 
 QUEUE_LIMIT = 10_000  # a day of 60 s clips on the fastest machine we know
 FULL_RETRY_S = 10.0

@@ -7,10 +7,11 @@ from enum import StrEnum
 
 import msgspec
 
-from foremask.errors import ForemaskError, JobCancelled, RequestUnknown, TokenInvalid
 from foremask.options import Preset
+from foremask.service.error_table import error_facts
 from foremask.service.jobs.database import Database, Row, json_value
 from foremask.service.jobs.step_facts import JobReport
+from foremask.service.service_errors import JobCancelled, RequestUnknown, TokenInvalid
 
 
 class Status(StrEnum):
@@ -78,20 +79,6 @@ class Attempt:
     ended_at: datetime | None
     outcome: str | None
     details: str | None
-
-
-def error_facts(error: ForemaskError) -> dict[str, object]:
-    """An error as its columns hold it."""
-    facts: dict[str, object] = {
-        "code": error.code,
-        "reason": error.reason,
-        "message": error.message,
-        "details": error.details,
-    }
-    for name in ("param", "limit", "actual"):
-        if (value := getattr(error, name)) is not None:
-            facts[name] = value
-    return facts
 
 
 # A place in the queue is counted up to 1000 a token: reading a status stays cheap. Tokens take

@@ -9,11 +9,12 @@ from datetime import datetime
 
 import msgspec
 
-from foremask.errors import ForemaskError, TimedOut, WorkerCrashed
+from foremask.errors import ForemaskError
 from foremask.options import Preset
+from foremask.service.error_table import error_facts
 from foremask.service.jobs.database import Database, Row, json_value, on_disk
-from foremask.service.jobs.records import error_facts
 from foremask.service.jobs.step_facts import JobClip, PartDone, SegmentArgs, StepDone
+from foremask.service.service_errors import TimedOut, WorkerCrashed
 
 LEASE_S = 6.0  # three missed renewals
 RENEW_S = 2.0

@@ -7,9 +7,9 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime
 
-from foremask.errors import LinkInvalid
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.deliveries import sign
+from foremask.service.service_errors import LinkInvalid
 
 RECEIVER_PATH = "/v2/playground/webhooks"
 MAX_ENTRIES = 20

@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from foremask.errors import ResultExpired
-from foremask.service.jobs.records import JobError, Record, Status, error_facts
+from foremask.service.error_table import error_facts
+from foremask.service.jobs.records import JobError, Record, Status
+from foremask.service.service_errors import ResultExpired
 
 LINK_S = 7 * 86400  # how long a result's link is good: the longest that every cloud signs for
 

@@ -166,7 +166,7 @@ HELD_BACK_BY: Final = (
     "url_too_slow",
 )
 """Places in turn, by what they are for, and the reasons of errors."""
-CPU_PARTS: Final = frozenset({"decode", "decode for the network", "see", "refine", "encode"})
+CPU_PARTS: Final = frozenset({"decode", "decode for the network", "infer", "refine", "encode"})
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})
 
 # A series that is there from the start begins at 0: without that its first count is no increase.

@@ -8,7 +8,8 @@ from typing import Self
 
 import msgspec
 
-from foremask.errors import BY_REASON, ForemaskError, Internal
+from foremask.errors import ForemaskError, Internal, by_reason
+from foremask.service.error_table import param_of
 
 MAX_FRAME_BYTES = 4 << 20
 LENGTH_BYTES = 4
@@ -83,11 +84,13 @@ class Refused(msgspec.Struct, tag=True, frozen=True):
 
     def error(self, param: str | None = None) -> ForemaskError:
         """The error as it was raised; ``param`` is the argument where the child names none."""
-        kind = BY_REASON.get(self.reason)
+        kind = by_reason(self.reason)
         if kind is None:
             return Internal(f"Something unforeseen happened ({self.reason[:40]}).")
         details = self.details[:2000]
-        return kind(details, param=self.param or param, limit=self.limit, actual=self.actual)
+        error = kind(details, param=self.param, limit=self.limit, actual=self.actual)
+        error.param = param_of(error) or param
+        return error
 
 
 class Broken(msgspec.Struct, tag=True, frozen=True):

@@ -10,7 +10,6 @@ from pathlib import Path
 import msgspec
 from msgspec import UNSET
 
-from foremask.errors import ObjectLost, TimedOut
 from foremask.facts import Clip, Report, SegmentPlan, Span
 from foremask.options import REENCODE_ONLY, MaskOptions, Quality
 from foremask.service.jobs import steps
@@ -29,6 +28,7 @@ from foremask.service.observability.traces import span
 from foremask.service.sandbox.conversation import OnProgress
 from foremask.service.sandbox.messages import Progress
 from foremask.service.sandbox.operations import Cut, Join, Mask, Plan, Probe, Recode, Request
+from foremask.service.service_errors import ObjectLost, TimedOut
 from foremask.service.storage.keys import strip_key
 from foremask.service.storage.local_directory import check_free
 from foremask.service.worker.reports import joined_report, report_of

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import structlog
 
-from foremask.errors import ServiceUnavailable
 from foremask.service.jobs import retention, steps
 from foremask.service.observability import metrics
+from foremask.service.service_errors import ServiceUnavailable
 from foremask.service.worker.worker_context import WorkerContext
 
 ENGINE_S = 60.0

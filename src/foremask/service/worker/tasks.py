@@ -10,10 +10,13 @@ from typing import Any
 import structlog
 from procrastinate import App, PsycopgConnector
 
-from foremask.errors import (
-    Failed,
-    ForemaskError,
-    Internal,
+from foremask.errors import Failed, ForemaskError, Internal
+from foremask.service.jobs import steps
+from foremask.service.jobs.steps import Step, StepName
+from foremask.service.observability import metrics
+from foremask.service.observability.traces import Span, job_span
+from foremask.service.sandbox.pool import ChildDied
+from foremask.service.service_errors import (
     ObjectLost,
     Overloaded,
     ServiceUnavailable,
@@ -22,11 +25,6 @@ from foremask.errors import (
     UrlUnreachable,
     WorkerCrashed,
 )
-from foremask.service.jobs import steps
-from foremask.service.jobs.steps import Step, StepName
-from foremask.service.observability import metrics
-from foremask.service.observability.traces import Span, job_span
-from foremask.service.sandbox.pool import ChildDied
 from foremask.service.worker.job_stages import STAGES, StepProgress
 from foremask.service.worker.webhook_delivery import deliver
 from foremask.service.worker.worker_context import WorkerContext

@@ -5,7 +5,7 @@ import time
 
 import structlog
 
-from foremask.errors import ForemaskError, UrlForbidden, UrlStatus
+from foremask.errors import ForemaskError
 from foremask.service.fetch import Outbound
 from foremask.service.jobs import deliveries, records
 from foremask.service.jobs.deliveries import Delivery, sign
@@ -13,6 +13,7 @@ from foremask.service.jobs.webhook_inbox import is_receiver
 from foremask.service.jobs.wire_format import status_json
 from foremask.service.observability import metrics
 from foremask.service.observability.traces import Span, job_span
+from foremask.service.service_errors import UrlForbidden, UrlStatus
 from foremask.service.worker.worker_context import WorkerContext
 
 TIMEOUT_S = 10.0

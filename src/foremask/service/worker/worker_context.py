@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
-from foremask.errors import ServiceUnavailable
 from foremask.options import Limits
 from foremask.service.fetch import Outbound
 from foremask.service.jobs import records
@@ -15,6 +14,7 @@ from foremask.service.jobs.steps import FILES_PER_TOKEN, LEASE_S, RENEW_S
 from foremask.service.observability import traces
 from foremask.service.sandbox.conversation import OnProgress
 from foremask.service.sandbox.operations import Request
+from foremask.service.service_errors import ServiceUnavailable
 from foremask.service.storage.objects import Objects
 
 STALL_S = 360.0  # longer than the media pool waits for a frame: it also sees a stalled transfer

@@ -1,4 +1,4 @@
-"""What is behind the subject: the background of a frame as the frames around it show it, the camera's motion undone."""
+"""Recovers the background behind the subject from nearby frames, along the camera's motion."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -45,7 +45,7 @@ type Homography = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """Of some cells: the colour behind each in [0, 1], the variance that it has, and where both are ``known``."""
+    """The colour in [0, 1] behind some cells, its variance, and where both are ``known``."""
 
     colour: NDArray[np.float32]
     variance: NDArray[np.float32]
@@ -75,7 +75,7 @@ class Backdrop:
         return self.views[self.here].rgb
 
     def background(self, cells: Cells) -> Background:
-        """The background at ``cells``, each from the nearest frame that shows it there and fits around it."""
+        """The background at ``cells``, from the nearest frame that shows it and matches there."""
         count = len(cells[0])
         colour = np.zeros((count, 3), np.float32)
         variance = np.zeros(count, np.float32)
@@ -199,7 +199,7 @@ def _visible_in(
 
 
 def _residual(here: _View, there: _View, homography: Homography) -> NDArray[np.float32]:
-    """How far the background of ``there``, brought here, is from that of here around each sample: the mean square."""
+    """Mean squared difference of both backgrounds around each sample, ``there`` warped here."""
     step = np.diag([SAMPLE_CELLS, SAMPLE_CELLS, 1.0])
     colours_here = here.rgb[::SAMPLE_CELLS, ::SAMPLE_CELLS]
     size = colours_here.shape[1::-1]

@@ -16,10 +16,10 @@ TILE_CELLS = 40  # of the small grid: tiles that are flat are filled, and only t
 
 
 def refine(alpha: Alpha, luma: Luma) -> Levels:
-    """Levels at the size of ``luma`` from ``alpha`` on a smaller grid of the same aspect and orientation.
+    """Levels at the size of ``luma`` from ``alpha`` on a smaller grid, in the same orientation.
 
     Method: where luma and alpha change together on the small grid, the luma's detail at full size
-    is carried over: mask = alpha + a * (luma - luma of the small grid), with the slope a of the
+    is transferred: mask = alpha + a * (luma - luma of the small grid), with the slope a of the
     guided filter (He and Sun, 2015, arXiv:1505.00996). Unlike the filter itself this never blurs
     the alpha, and where the alpha is constant it stays so, whatever the texture. Needs memory for
     one tile beside the result.
@@ -74,7 +74,7 @@ def _tiles(rows: int, columns: int, height: int, width: int) -> Iterator[tuple[_
 
 
 def _enlarged(plane: Alpha, pixels: _Box, height: int, width: int) -> Alpha:
-    """The part of ``plane``, resized linearly to ``width`` by ``height``, that lies in ``pixels``."""
+    """The ``pixels`` of ``plane`` as if it were resized linearly to ``width`` by ``height``."""
     down, across = pixels
     scale_y, scale_x = plane.shape[0] / height, plane.shape[1] / width
     # The inverse map of cv2.warpAffine: where the centre of each pixel lies on the small grid.

@@ -34,7 +34,10 @@ HARDENING: Final = 1.1  # motion blur becomes as much harder; docs/adr/0058
 def resolve_outlines[P: Image](
     pairs: Iterable[tuple[P, Alpha]], ahead_frames: int | None
 ) -> Iterator[tuple[P, Alpha]]:
-    """`resolve_outline` each alpha, in order; with backdrops that read ``ahead_frames`` ahead, or without any if that is None."""
+    """`resolve_outline` each alpha, in order.
+
+    Backdrops read ``ahead_frames`` ahead; None resolves without a backdrop.
+    """
     if ahead_frames is None:
         for image, alpha in pairs:
             yield image, resolve_outline(alpha, image)
@@ -44,14 +47,14 @@ def resolve_outlines[P: Image](
 
 
 def resolve_outline(alpha: Alpha, image: Image, backdrop: Backdrop | None = None) -> Alpha:
-    """Move the undecided cells of ``alpha`` to where their colour lies between the colours of both sides.
+    """Set undecided cells of ``alpha`` by their colour, between the colours of both sides.
 
-    With F and B the mean colours of the sure cells around it, a cell of colour I has alpha (I - B)(F - B) / |F - B|²,
-    clipped: the estimate of sampling-based matting (Wang and Cohen, CVPR 2007, section 3). It
-    counts as far as F and B lie apart, measured in their own spread and in how far I is from any
-    mixture of them; where they do not, or one side is not near, alpha stays as it is, and so do
-    sure cells, always. Where the ``backdrop`` knows what is behind a cell, that is B, instead of a
-    mean. ``alpha`` is upright, as the picture is. Measured: docs/adr/0054, 0058.
+    With F and B the mean colours of the sure cells around it, a cell of colour I has alpha
+    (I - B)(F - B) / |F - B|², clipped: the estimate of sampling-based matting (Wang and Cohen,
+    CVPR 2007, section 3). Its weight grows with the distance of F and B, relative to their spread
+    and to the distance of I from any mixture of them. Without a distinct F and B nearby alpha stays
+    as it is; sure cells always do. Where the ``backdrop`` knows the colour behind a cell, B is that
+    colour. ``alpha`` is upright, as the image is. Measured: docs/adr/0054, 0058.
     """
     undecided = (alpha <= SURE) & (alpha >= 1 - SURE)
     if not undecided.any():
@@ -119,7 +122,7 @@ def _weighted_colours(colours: NDArray[Any]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """What one side looks like around each cell of half the grid: colour in [0, 1], and share of the window."""
+    """One side's colour in [0, 1] and share of the window, around each cell of half the grid."""
 
     mean: NDArray[np.float32]
     variance: NDArray[np.float32]

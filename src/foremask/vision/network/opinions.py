@@ -1,4 +1,4 @@
-"""Ask the network about one picture in several ways: each answer is an opinion that makes other mistakes."""
+"""Opinions: the network's answers to several versions of one image, each with other mistakes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ class View(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Opinions:
-    """What the network said of one picture: a mask on the tier's grid for each view, and the features of the first."""
+    """A mask on the tier's grid for each view of one image, and the features of the first."""
 
     masks: dict[View, Levels]
     features: Features
@@ -43,11 +43,10 @@ def ask(
     if_uncertain: Sequence[View],
     uncertain: Callable[[Alpha], bool],
 ) -> Opinions:
-    """The opinions of ``views``, and of ``if_uncertain`` too where the first is; all on ``grid`` (columns, rows).
+    """Infer ``views``, and ``if_uncertain`` too where the first is; masks are on ``grid``.
 
-    The first view is always `View.STRETCHED`. Left out are
-    a crop where there is nothing to crop to, and a letterbox where the network's input cannot
-    change.
+    ``grid`` is columns, rows. The first view is always `View.STRETCHED`. A crop is left out where
+    the mask is empty or fills the image, a letterbox where the network's input size is fixed.
     """
     output = network.infer(image)
     features = tuple(each.copy() for each in output.features)  # the next inference overwrites them

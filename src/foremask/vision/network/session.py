@@ -22,7 +22,7 @@ from foremask.vision.resample import resized
 from foremask.weights.catalogue import ModelSpec, spec_of
 
 type Features = tuple[NDArray[np.float32], ...]
-"""Each (h, w, C) float32: what the network's encoder made of the picture, finest first; may be empty."""
+"""Features of the network's encoder, each (h, w, C) float32, finest first; may be empty."""
 
 type InputSize = tuple[int, int]
 """Columns and rows of a network's input; IS-Net takes multiples of 32."""
@@ -67,9 +67,9 @@ class Network(Protocol):
         ...
 
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
-        """Segment one picture by itself, stretched to ``size`` or, without one, to the network's own.
+        """Segment one image, stretched to ``size`` or, without one, to the network's own size.
 
-        A network that has not `any_size` takes its own whatever is asked.
+        A network without `any_size` ignores ``size``.
         """
         ...
 
@@ -113,7 +113,7 @@ class Session:
         return self.spec.size_px, self.spec.size_px
 
     def _request(self, size: InputSize) -> Any:  # noqa: ANN401  OpenVINO ships no types
-        """The compiled network for inputs of this size: made when it is first asked for, and kept."""
+        """The network compiled for inputs of this size: on first use, then kept."""
         if size not in self._requests:
             network = self._network.clone()
             network.reshape([1, 3, size[1], size[0]])
@@ -153,7 +153,7 @@ class Session:
 
 
 class OnnxSession:
-    """A network in ONNX Runtime, for a GPU; its encoder's features stay inside. One thread at a time.
+    """A network in ONNX Runtime, for a GPU, without encoder features. One thread at a time.
 
     Raises ModelUnavailable when ONNX Runtime is not installed, has no such provider, or refuses the
     file.
@@ -191,7 +191,7 @@ class OnnxSession:
         return f"onnxruntime {self._provider.removesuffix('ExecutionProvider').lower()}"
 
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
-        """Stretch ``image`` to the network's square and segment it; the file's input size is fixed."""
+        """Stretch ``image`` to the network's square and segment it; ``size`` is ignored."""
         size_px = self.spec.size_px
         batch = as_input(image.rgb(size_px, size_px), self.spec)
         name = self._session.get_inputs()[0].name
@@ -201,7 +201,7 @@ class OnnxSession:
 
 @lru_cache(maxsize=1)
 def network_at(path: Path, device: Device) -> Network:
-    """The network in this file, kept warm until another is asked for; see `Session` and `OnnxSession`."""
+    """The network in this file, cached until another is loaded: a `Session` or `OnnxSession`."""
     if device is Device.CUDA or (device is Device.AUTO and _has_cuda()):
         return OnnxSession(path, "CUDAExecutionProvider")
     return Session(path)
@@ -224,7 +224,10 @@ def as_input(rgb: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float32]:
 
 
 def as_alpha(output: NDArray[Any], *, sigmoid: bool) -> Alpha:
-    """The first channel as (H, W) in [0, 1], never stretched: on noise that would invent a subject."""
+    """The first channel as (H, W), clipped to [0, 1].
+
+    It is never normalised to the full range: on noise that would invent a subject.
+    """
     plane = np.array(output.reshape(-1, *output.shape[-2:])[0], np.float32)
     if sigmoid:
         plane = np.float32(0.5) + np.float32(0.5) * np.tanh(np.float32(0.5) * plane)
@@ -237,7 +240,7 @@ def cpu_float() -> str:
 
 
 def best_precision(*, is_isnet: bool) -> Precision:
-    """The fastest arithmetic of this CPU whose masks are as good as makes no matter: docs/adr/0050."""
+    """The fastest arithmetic of this CPU whose masks are good enough: docs/adr/0050."""
     capabilities = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     if is_isnet and "INT8" in capabilities:
         return Precision.INT8
@@ -250,7 +253,7 @@ def _has(network: ov.Model, names: tuple[str, ...]) -> bool:
 
 
 def pruned(network: ov.Model, spec: ModelSpec) -> ov.Model:
-    """Keep the mask and the encoder's features of all that the file puts out, at a fixed input size."""
+    """Drop all outputs but the mask and the encoder's features, and fix the input size."""
     mask = network.output(spec.output) if spec.output else network.output(0)
     nodes = {node.get_friendly_name(): node for node in network.get_ops()}
     taps = [nodes[name].output(0) for name in ISNET_TAPS if name in nodes]
@@ -260,10 +263,10 @@ def pruned(network: ov.Model, spec: ModelSpec) -> ov.Model:
 
 
 def scale_by_factors(network: ov.Model) -> None:
-    """Let every resize of the network double or halve, in place of the sizes that the file has baked in.
+    """Replace the fixed sizes in the network's resizes by factors.
 
-    The network then runs at any input size that is a multiple of 32. Expects the file's own size to
-    be set.
+    The network then runs at any input size that is a multiple of 32. The file's own size must be
+    set before.
     """
     axes = opset13.constant(np.array([2, 3], np.int64))
     for node in network.get_ops():
@@ -287,10 +290,10 @@ def scale_by_factors(network: ov.Model) -> None:
 
 
 def cut_before_enlargement(network: ov.Model) -> bool:
-    """End the mask in place where all that is left is to enlarge it linearly and to take its sigmoid; tell whether.
+    """Remove a final linear enlargement and sigmoid in place; whether the network had them.
 
-    IS-Net's mask is made at half its input's size; a look takes 17 of 253 cpu-ms less where OpenCV
-    enlarges it: docs/adr/0057.
+    IS-Net's mask has half its input's size; with OpenCV's enlargement inference takes 17 of 253
+    cpu-ms less: docs/adr/0057.
     """
     last = network.get_results()[0]
     sigmoid = _producer_of(last.input(0))
@@ -309,7 +312,7 @@ def cut_before_enlargement(network: ov.Model) -> bool:
 
 
 def _producer_of(given: Any) -> Any:  # noqa: ANN401  OpenVINO ships no types
-    """The node that makes what is given, conversions aside."""
+    """The node that produces ``given``, skipping type conversions."""
     node = given.get_source_output().get_node()
     while node.get_type_name() == "Convert":
         node = node.input(0).get_source_output().get_node()
@@ -317,7 +320,7 @@ def _producer_of(given: Any) -> Any:  # noqa: ANN401  OpenVINO ships no types
 
 
 def with_preprocessing(network: ov.Model, spec: ModelSpec) -> ov.Model:
-    """The same network from (1, H, W, 3) uint8 to float32: what `as_input` does, on all its threads.
+    """The same network with the preprocessing of `as_input` inside, from (1, H, W, 3) uint8.
 
     Features come out as the network has them, channels last: turning and copying them took 14 of
     125 ms.

@@ -1,4 +1,4 @@
-"""Keeps OpenVINO and ONNX Runtime from calling their makers, as both do: import it before either."""
+"""Turns off the telemetry of OpenVINO and ONNX Runtime: import it before either."""
 
 import os
 import sys

@@ -1,8 +1,8 @@
-"""What the subject of this clip looks like: a small classifier, trained on the clip while it is masked.
+"""The subject's appearance: a small classifier, trained on the clip while it is masked.
 
-The network judges each keyframe alone and now and then picks another thing, a part, or nothing.
-What it is sure of over the whole window teaches a classifier on its own encoder features, and that
-one's verdict corrects the mask where both disagree clearly.
+The network judges each anchor alone and sometimes picks another object, a part, or nothing. Pixels
+that it is sure of, over the whole window, train a classifier on its encoder features. The
+classifier corrects the mask where both disagree clearly.
 """
 
 from collections.abc import Sequence
@@ -43,14 +43,14 @@ type Maps = list[NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """Principal components of each level of features; fitted on a few keyframes, used on all of a window."""
+    """Principal components of each feature level, fitted on a few anchors of a window."""
 
     means: list[NDArray[np.float32]]
     axes: list[NDArray[np.float32]]
 
     @classmethod
     def fit(cls, anchors: Sequence[Features]) -> "Basis":
-        """From the features of some keyframes of one window; a level shorter than asked for stays whole."""
+        """Fit to some anchors; a level with fewer channels than components keeps all of them."""
         means, axes = [], []
         for level, keep in zip(zip(*anchors, strict=True), COMPONENTS, strict=False):
             rows = np.concatenate([_rows(each) for each in level])
@@ -63,7 +63,7 @@ class Basis:
         return cls(means, axes)
 
     def project(self, features: Features) -> list[NDArray[np.float16]]:
-        """Each level as (h, w, components), a tenth of its size: what a window keeps of a keyframe."""
+        """Each level as (h, w, components), a tenth of its size: a window keeps only these."""
         projected = []
         for level, mean, axes in zip(features, self.means, self.axes, strict=False):
             rows = level.reshape(-1, level.shape[2]) @ axes - mean @ axes
@@ -125,10 +125,10 @@ def subject_logits(
 
 
 def correct(mask: Levels, logits: Alpha) -> Levels:
-    """Add to the mask's logit what the verdict is clear about, where that changes more than an edge.
+    """Add the classifier's clear logits to the mask's, where that changes more than an edge.
 
-    The verdict's grid is coarser than the mask: it cannot see a line of one pixel, so thin parts
-    are never taken away, and what it says along the subject's outline is less than the mask knows.
+    The classifier's grid is coarser than the mask and misses lines of one pixel: thin parts are
+    never removed, and the outline stays as the mask has it.
     """
     cell_px = max(mask.shape) / GRID
     z = cv2.resize(np.clip(logits, -6, 6), mask.shape[::-1], interpolation=cv2.INTER_CUBIC)
@@ -170,7 +170,7 @@ type _TrainingSamples = tuple[
 def _training_samples(
     anchors: Sequence[AnchorFeatures], masks: Sequence[Alpha], rng: np.random.Generator
 ) -> _TrainingSamples | None:
-    """Sampled pixels, their labels and weights (each class sums to 1), and the width of each level."""
+    """Sampled pixels with labels, weights (each class sums to 1), and the width of each level."""
     motions = [anchor.motion_on_grid() for anchor in anchors]
     static_level = _static_level(motions, masks)
     rows, labels, weights, widths = [], [], [], []
@@ -203,7 +203,7 @@ def _static_level(motions: Sequence[Alpha], masks: Sequence[Alpha]) -> float:
 
 
 def _anchor_weights(masks: Sequence[Alpha]) -> NDArray[np.float64]:
-    """How much each keyframe teaches: sure of itself, and of the usual area among its neighbours."""
+    """The weight of each anchor in training: high for a sure mask of about its neighbours' area."""
     area = np.array([mask.mean() for mask in masks]) + 1e-4
     sure = [
         np.abs(mask[mask > 0.1] - 0.5).mean() * 2 if (mask > 0.1).any() else 0 for mask in masks
@@ -229,7 +229,7 @@ class _Classifier:
     weights: list[NDArray[np.float32]]
 
     def predict(self, maps: Maps) -> Alpha:
-        """Logits on the grid. The first layer is linear, so each level passes it at its own size."""
+        """Logits on the grid; each level passes the first, linear layer at its own resolution."""
         into, bias, out, last = self.weights
         scaled = into / self.deviation[:, None]
         hidden = np.zeros((GRID, GRID, HIDDEN), np.float32) + (bias - self.mean @ scaled)

@@ -64,7 +64,7 @@ class CutFinder:
         self._count = 0
 
     def add(self, image: Rgb, back: Flow | None) -> None:
-        """Take the next picture in; ``back`` is the flow to the one before, on any grid, where it is known."""
+        """Add the next frame; ``back`` is the flow to the previous one, on any grid, or None."""
         view = _view(self._count, image)
         if view is not None and back is not None:
             last = self._from_here[-1] if self._from_here else self._last_before()
@@ -78,7 +78,7 @@ class CutFinder:
         self._count += 1
 
     def decide(self) -> bool:
-        """Whether a shot starts at the earliest picture that is not yet decided on, by the pictures added so far."""
+        """Whether a shot starts at the earliest undecided frame, by the frames added so far."""
         score = self.score(enough=CUT_RATIO)
         view = self._from_here.popleft()
         if view is not None:
@@ -87,11 +87,11 @@ class CutFinder:
         return score < CUT_RATIO
 
     def score(self, enough: float = 1.0) -> float:
-        """How well the boundary before the earliest undecided picture is matched: under `CUT_RATIO` it is a cut.
+        """How well frames match across the boundary before the earliest undecided frame.
 
-        The best match across it by what neighbours on the worse side match, `CHANCE` taken off;
-        infinite where there is nothing to compare with. A score from ``enough`` on may be higher
-        still: nothing else is compared.
+        Below `CUT_RATIO` it is a cut. The score is the best match across, divided by the match of
+        neighbours on the worse side less `CHANCE`; infinite without frames to compare. The search
+        ends at a score of ``enough``.
         """
         first = self._from_here[0]
         if first is None or self._shared.get(first.number, 0.0) >= SAME_SHOT:
@@ -119,7 +119,7 @@ class CutFinder:
         return float(np.mean([self._match(*pair) for pair in itertools.pairwise(views)]))
 
     def _match(self, earlier: _View, later: _View) -> float:
-        """Share of the structure that both pictures have, in the same colours, along a flow that leads back: 0 to 1."""
+        """The share of structure that both show in the same colours, along consistent flow."""
         known = later.matches.get(earlier.number)
         if known is None:
             back, ahead = self._flow(later, earlier), self._flow(earlier, later)
@@ -180,7 +180,7 @@ def _variance(plane: Alpha) -> Alpha:
 
 
 def _structure(here: Luma, there: Luma) -> tuple[Alpha, Alpha]:
-    """Correlation within windows, whatever the brightness and contrast (0 to 1), and how much there is to see."""
+    """Windowed correlation (0 to 1), invariant to brightness and contrast, and its weight."""
     one, other = here.astype(np.float32), there.astype(np.float32)
     variances = _variance(one), _variance(other)
     shared = _blurred(one * other) - _blurred(one) * _blurred(other)

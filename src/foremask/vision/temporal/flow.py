@@ -52,7 +52,7 @@ def _absolute_coordinates(flow: Flow) -> Flow:
 
 
 def warp[Plane: NDArray[np.float32] | NDArray[np.uint8]](plane: Plane, flow: Flow) -> Plane:
-    """Bring ``plane`` of there to here; ``flow`` is here → there. Beyond the edge the edge goes on."""
+    """Move ``plane`` from there to here; ``flow`` is here → there. Edges are replicated."""
     return cv2.remap(  # type: ignore[no-any-return]
         plane,
         _absolute_coordinates(flow),
@@ -86,7 +86,7 @@ def resize_flow(flow: Flow, width: int, height: int) -> Flow:
 
 
 def trust(here: Luma, there: Luma, flow: Flow) -> Alpha:
-    """How well ``there``, moved along ``flow``, explains ``here``: exp of minus the blurred difference."""
+    """How well ``there``, warped along ``flow``, explains ``here``: exp(-blurred difference)."""
     difference = cv2.absdiff(here, warp(there, flow))
     window = (PHOTOMETRIC_WINDOW_PX, PHOTOMETRIC_WINDOW_PX)
     blurred = cv2.blur(difference, window).astype(np.float32)
@@ -94,11 +94,11 @@ def trust(here: Luma, there: Luma, flow: Flow) -> Alpha:
 
 
 def flow_consistency(there: Flow, back: Flow) -> Alpha:
-    """How nearly one ends where one began, going along ``there`` and then along ``back``: 1 is exactly.
+    """How nearly ``there`` and ``back`` cancel out: 1 where they do exactly.
 
-    What a flow invents, or what is hidden in the other picture, has no way back, even where colours
-    are flat and `trust` sees nothing. The test of Sundaram, Brox and Keutzer (ECCV 2010, equation
-    5), with a soft threshold.
+    The forward-backward check fails for wrong flow and at occlusions, also in flat areas, where
+    `trust` cannot tell. The test of Sundaram, Brox and Keutzer (ECCV 2010, equation 5), with a soft
+    threshold.
     """
     returned = warp(back, there)
     moved = _squared_length(there) + _squared_length(returned)
@@ -119,7 +119,7 @@ def _camera_terms() -> NDArray[np.float64]:
 
 
 def residual(flow: Flow) -> Alpha:
-    """How unlike the camera's each place moves, on a (45, 80) grid: log1p of robust deviations, from 0.
+    """How far each place's motion is from the camera's, on a (45, 80) grid, as log1p.
 
     The camera's motion is a quadratic field, fitted by iterated reweighting with a Cauchy weight,
     so that the subject, where it is the smaller part, does not bend it.

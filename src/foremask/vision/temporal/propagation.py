@@ -1,4 +1,4 @@
-"""Bring the masks of keyframes to every frame, and steady them on the way."""
+"""Propagates the masks of anchors to every frame, as a mean that steadies them."""
 
 import itertools
 from collections.abc import Iterator, Sequence
@@ -11,17 +11,17 @@ from foremask.types import Alpha, Flow, Levels, Luma
 from foremask.vision.resample import as_alpha, as_levels, resized
 from foremask.vision.temporal.flow import compose, flow_consistency, resize_flow, trust, warp
 
-MIN_TRUST = 1e-3  # where nobody is trusted, all are equally
+MIN_TRUST = 1e-3  # where no anchor is trusted, all count equally
 FIXED_POINT_PER_PX = 32  # finer than any flow is right; 16 bits hold a thousand pixels of them
 MAX_FIXED_POINT = 32767
 INCONSISTENT_FLOW_TRUST = (
-    0.3  # of the trust is left to a flow whose way back ends elsewhere: the picture may still agree
+    0.3  # of the trust is kept where the consistency check fails: the colours may still agree
 )
 
 
 @dataclass(frozen=True, slots=True)
 class PackedFlow:
-    """The way from a frame to a neighbour, small enough to keep a window of them."""
+    """The flow from a frame to a neighbour, small enough to keep a window of them."""
 
     packed: NDArray[np.int16]  # the flow in 1 / FIXED_POINT_PER_PX of a pixel
     consistency: Levels
@@ -42,23 +42,23 @@ class PackedFlow:
 
 @dataclass(frozen=True, slots=True)
 class FrameFlow:
-    """One frame of a window: its grey picture and the ways to its neighbours, on the flow grid."""
+    """One frame of a window: its luma and the flows to its neighbours, on the flow grid."""
 
     grey: Luma
-    to_previous: PackedFlow | None  # to the frame before; None on a shot's first
-    to_next: PackedFlow | None  # to the frame after; None on a shot's last
+    to_previous: PackedFlow | None  # None on the first frame of a shot
+    to_next: PackedFlow | None  # None on the last frame of a shot
 
 
 @dataclass(frozen=True, slots=True)
 class _FlowPath:
-    """The way from one frame to a keyframe: where each pixel is there, and how far all its steps agree."""
+    """Flows composed from one frame to an anchor, and the consistency of all steps."""
 
     flow: Flow
     consistency: Alpha
 
     @classmethod
     def along(cls, flow_step: PackedFlow, rest: "_FlowPath | None") -> "_FlowPath":
-        """One step, and then the rest of the way."""
+        """One step, then the rest of the path."""
         flow, consistency = flow_step.flow, as_alpha(flow_step.consistency)
         if rest is None:
             return cls(flow, consistency)
@@ -72,11 +72,11 @@ def propagate(
     masks: Sequence[Levels],
     per_side: int,
 ) -> list[Alpha]:
-    """The masks from keyframe number ``gap`` up to the next one, or to the end of the window after the last.
+    """The masks from anchor number ``gap`` up to the next one, or to the end of the window.
 
-    Each is the mean of the masks of the ``per_side`` nearest keyframes on each side, moved here and
-    weighted by trust; a keyframe's own mask counts with full trust. ``masks[k]`` is that of frame
-    ``anchors[k]``, on the mask grid. Nothing comes from beyond a cut, since no flow leads there.
+    Each is the mean of the masks of the ``per_side`` nearest anchors on each side, warped here and
+    weighted by trust; an anchor's own mask counts with full trust. ``masks[k]`` is that of frame
+    ``anchors[k]``, on the mask grid. Masks never cross a cut: no flow does.
     """
     first = anchors[gap]
     end = anchors[gap + 1] if gap + 1 < len(anchors) else len(steps)
@@ -94,10 +94,10 @@ def propagate(
 def _paths(
     steps: Sequence[FrameFlow], anchors: Sequence[int], frames: range, per_side: int
 ) -> Iterator[tuple[int, dict[int, _FlowPath]]]:
-    """For each of ``frames``, the ways to the last ``per_side`` keyframes that ``frames`` passed before it.
+    """For each of ``frames``, the flow paths to the ``per_side`` anchors passed last.
 
-    Each follows from those of the frame before by one more step, so a long gap costs no more than a
-    short one.
+    Each path extends one of the previous frame by one step, so long gaps cost no more a frame than
+    short ones.
     """
     passed: dict[int, _FlowPath | None] = {}  # None: this very frame
     for frame in frames:
@@ -114,7 +114,7 @@ def _paths(
 def _mean(
     frame: int, masks: dict[int, Levels], paths: dict[int, _FlowPath], steps: Sequence[FrameFlow]
 ) -> Alpha:
-    """The trusted mean of what the keyframes in ``paths`` say of ``frame``, and of its own mask if it has one."""
+    """The mean of the masks propagated along ``paths``, by trust, and of the frame's own mask."""
     height, width = next(iter(masks.values())).shape
     total = np.zeros((height, width), np.float32)
     weight = np.full((height, width), 1e-6, np.float32)
@@ -131,7 +131,7 @@ def _mean(
 
 
 def flow_between(steps: Sequence[FrameFlow], here: int, there: int) -> Flow:
-    """The flow from one frame to an earlier or later one of the same shot; none at all beyond a cut."""
+    """The flow from one frame to another of the same shot; all zero across a cut."""
     flow: Flow | None = None
     direction = -1 if there < here else 1
     for at in range(here, there, direction):

@@ -77,7 +77,7 @@ class Regions:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """The flow from one anchor to another, and how far it is trusted; 0 where it leaves the picture."""
+    """The flow from one anchor to another, and its trust: 0 where the flow leaves the frame."""
 
     flow: Flow
     trust: Alpha
@@ -144,7 +144,7 @@ def _of_opinions(regions: Regions, scene: Scene, stack: NDArray[np.float32]) -> 
 
 
 def _of_neighbours(regions: Regions, scene: Scene, index: int, means: Sequence[Alpha]) -> Features:
-    """What the anchors around say of a region, moved here: -0.5 to 0.5, 0 where no flow is trusted."""
+    """A region's evidence from nearby anchors, warped here: -0.5 to 0.5, 0 without trusted flow."""
     evidence = {}
     for offset in (-2, -1, 1, 2):
         link = scene.links.get(offset)
@@ -179,7 +179,7 @@ def _colour_evidence(images: Sequence[Rgb], stacks: Sequence[NDArray[np.float32]
 def _histogram(
     bins: Sequence[NDArray[np.int32]], where: Sequence[NDArray[np.bool_]]
 ) -> NDArray[np.float64]:
-    """Shares of the colours at ``where``, blurred over neighbouring bins; they sum to 1, or to 0 where there is none."""
+    """The colour histogram at ``where``, blurred over bins; sums to 1, or to 0 if empty."""
     counts = np.zeros(COLOUR_BINS**3)
     for each, there in zip(bins, where, strict=True):
         counts += np.bincount(each[there], minlength=COLOUR_BINS**3)

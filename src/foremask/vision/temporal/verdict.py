@@ -75,11 +75,11 @@ def _asked(scene: Scene) -> tuple[str, ...]:
 
 
 def smooth_over_time(planes: Sequence[Alpha], links: Sequence[Mapping[int, Link]]) -> list[Alpha]:
-    """Log odds given all anchors: the forward-backward algorithm (Rabiner, 1989, section III) along the flow.
+    """Log odds given all anchors: forward-backward algorithm along the flow.
 
-    Two states a pixel. Where the flow is trusted a pixel changes sides with probability `SWITCH`;
-    where it is not, nothing is known of it from its neighbour. ``links[k]`` leads from anchor k to
-    those before (-1) and after (1).
+    Two states a pixel (Rabiner, 1989, section III). Where the flow is trusted a pixel changes
+    sides with probability `SWITCH`; elsewhere its neighbour is no evidence. ``links[k]`` leads from
+    anchor k to those before (-1) and after (1).
     """
     scaled = [plane * np.float32(EVIDENCE_SHARE) for plane in planes]
     total = list(scaled)
@@ -122,7 +122,7 @@ def compose(opinions: Sequence[Levels], log_odds: Alpha) -> Levels:
 
 
 def decided(alpha: Alpha) -> Alpha:
-    """Foreground or background everywhere but in a band along the outline, where ``alpha`` may be soft.
+    """Round ``alpha`` to 0 or 1, except in a band along the outline, where it may be soft.
 
     The band is `BAND_SHARE` of the diagonal wide on each side; ``alpha`` counts in full in its
     inner half.

@@ -1,9 +1,9 @@
-"""From pictures to masks that hold still: look at keyframes, remember the subject, carry it to every frame.
+"""Steady masks for a stream of images: infer anchors, correct them, propagate them to all frames.
 
-One window of a shot is held at a time, on small grids, so memory does not grow with the clip.
-Within it: keyframes are chosen (`_Window.add`), wrong parts dropped (`tracks`), the subject's look
-learned and the masks corrected by it (`appearance`), and every frame gets the trusted mean of its
-nearest keyframes (`propagate`).
+One window of a shot is held at a time, on small grids, so memory does not grow with the clip. In
+it, anchors are chosen (`_Window.add`), stray parts dropped (`tracks`), the subject's appearance
+learned and the masks corrected by it (`appearance`), and each frame gets the mean of its nearest
+anchors, weighted by trust (`propagate`).
 """
 
 import heapq
@@ -40,30 +40,28 @@ from foremask.vision.temporal.verdict import MEMORY, Judge, compose, decided, ju
 
 WHOLE_VIEWS = (View.STRETCHED, View.MIRRORED)
 TRACK_AREA_PX = 427 * 240  # grids are given by their area, and have the picture's aspect
-WINDOW_FRAMES = 180  # about 0.5 MB each, and 5 MB more for a keyframe while its window is decided
-CONTEXT_FRAMES = 60  # of the window before that are still remembered
-# That wait until it is decided which of them are looked at; meanwhile the flow of as many more is
-# found.
+WINDOW_FRAMES = 180  # about 0.5 MB each, and 5 MB more for an anchor while its window is in work
+CONTEXT_FRAMES = 60  # of the previous window that are kept as context
+# Frames that wait until their anchors are chosen; flow of as many more is estimated meanwhile.
 BLOCK_FRAMES = 12
 LAG_FRAMES = (
     WINDOW_FRAMES + 3 * BLOCK_FRAMES + DELAY_FRAMES
-)  # at most, between a picture that is drawn and its mask
-NEVER = 1.0  # nothing is more unsure than this
-THREADS = 2  # for flow and for carrying; the network has its own
+)  # at most, between an image that is read and its mask
+NEVER = 1.0  # above every uncertainty
+THREADS = 2  # for flow and propagation; the network has its own
 
 
 @dataclass(frozen=True, slots=True)
 class Tier:
     """What a quality spends; docs/quality.md has what each setting gives.
 
-    Keyframes are at most ``stride`` apart; between two whose masks disagree by more than
-    ``disagreement`` another is put, as long as there are no more than ``anchors_per_frame`` on
-    average. A keyframe that the network is more than ``uncertain_above`` of is looked at in the
-    mirror too. Masks are carried on a grid of ``mask_area_px`` along flows found on one of
-    ``flow_area_px``, patch by patch in steps of ``flow_stride_px``; ``anchors_per_side`` keyframes
-    on each side speak for a frame. ``uses_backdrop``: outlines are settled with what is behind them
-    (`backdrop`). ``keeps_frames``: decoded frames may wait for their masks, as long as they are
-    small enough.
+    Anchors are at most ``stride`` apart; between two whose masks disagree by more than
+    ``disagreement`` another is inferred, up to ``anchors_per_frame`` on average. Every anchor gets
+    the opinions of ``views``, one with an uncertainty above ``uncertain_above`` also those of
+    ``views_if_uncertain``. Masks are propagated on a grid of ``mask_area_px`` along flows estimated
+    on one of ``flow_area_px``, with patches ``flow_stride_px`` apart, from ``anchors_per_side``
+    anchors on each side. ``uses_backdrop``: outlines use the background behind them (`backdrop`).
+    ``keeps_frames``: decoded frames may wait for their masks where memory allows.
     """
 
     stride: int
@@ -118,10 +116,10 @@ def mask_images(
     tier: Tier = TIERS[Quality.BALANCED],
     judge: Judge = judge,
 ) -> Iterator[Alpha]:
-    """One mask for each picture, in order, on the tier's grid, which is never larger than the picture.
+    """One mask for each image, in order, on the tier's grid, which is never larger than the image.
 
-    All pictures have one size. Runs up to `WINDOW_FRAMES` ahead of what it yields. Nothing of one
-    shot shows in another.
+    All images have one size. The first mask comes at most `LAG_FRAMES` after its image. Masks never
+    mix frames of two shots.
     """
     with (
         ThreadPoolExecutor(THREADS) as threads,
@@ -142,7 +140,7 @@ def mask_images(
 
 @dataclass(frozen=True, slots=True)
 class _IncomingFrame:
-    """A picture as it comes in, with the way from it to the one before, and from that one to it."""
+    """An image with the flow to the previous one, and from the previous one to it."""
 
     image: Image
     small: Rgb  # on the flow grid
@@ -157,7 +155,7 @@ class _IncomingFrame:
 def _with_shots(
     images: Iterable[Image], tier: Tier, threads: ThreadPoolExecutor
 ) -> Iterator[_IncomingFrame]:
-    """As `_with_flow`, with no flow from a shot's first picture to the shot before, nor back."""
+    """As `_with_flow`, without flow across cuts."""
     items = (
         (
             incoming,
@@ -204,20 +202,20 @@ def _with_flow(
 
 
 def grid_of(image: Image, area_px: int) -> tuple[int, int]:
-    """Columns and rows of about ``area_px`` in the picture's aspect; never more than the picture has."""
+    """Columns and rows of about ``area_px`` in the image's aspect; never more than it has."""
     scale = min(1.0, (area_px / (image.width * image.height)) ** 0.5)
     return max(1, round(image.width * scale)), max(1, round(image.height * scale))
 
 
 def uncertainty(alpha: Alpha) -> float:
-    """How far from 0 and 1 a mask stays, as a share of what it picks: from 0, to 1 where it only doubts."""
+    """How undecided a mask is, relative to its area: 0 for a binary mask, 1 at most."""
     undecided = np.minimum(alpha, 1 - alpha).sum()
     return float(undecided / (alpha.sum() + 0.001 * alpha.size))
 
 
 @dataclass(slots=True)
 class _Anchor:
-    """A frame that the network has looked at."""
+    """A frame that the network has segmented."""
 
     opinions: dict[View, Levels]
     small: Rgb  # on the flow grid
@@ -225,7 +223,7 @@ class _Anchor:
     projected: list[NDArray[np.float16]]
 
     def mean(self) -> Levels:
-        """Of the picture as it is and in the mirror: what the other memory of the subject starts from."""
+        """The mean of the stretched and the mirrored opinion: the classifier is trained on it."""
         pair = [mask for view, mask in self.opinions.items() if view in WHOLE_VIEWS]
         if len(pair) == 1:
             return pair[0]
@@ -233,7 +231,7 @@ class _Anchor:
 
 
 class _Window:
-    """The frames of one shot that are being worked on; frame numbers count from the window's start."""
+    """The frames of one shot that are in work; frame numbers count from the window's start."""
 
     def __init__(
         self, network: Network, tier: Tier, threads: ThreadPoolExecutor, judge: Judge
@@ -244,7 +242,7 @@ class _Window:
         self._threads = threads
         self._frame_flows: list[FrameFlow] = []
         self._anchors: dict[int, _Anchor] = {}
-        self._waiting: dict[int, _IncomingFrame] = {}  # since the last keyframe: may become one
+        self._waiting: dict[int, _IncomingFrame] = {}  # since the last anchor: may become one
         self._basis: Basis | None = None
         self._emitted = 0
         self._frame_count = 0
@@ -255,7 +253,7 @@ class _Window:
         return len(self._frame_flows) >= WINDOW_FRAMES
 
     def add(self, incoming: _IncomingFrame) -> None:
-        """Take a picture in; look at it if it is time for a keyframe, and then between if need be."""
+        """Add a frame; every `BLOCK_FRAMES`, choose anchors among those that wait."""
         frame = len(self._frame_flows)
         if frame:
             last = self._frame_flows[-1]
@@ -275,7 +273,7 @@ class _Window:
         yield from self._masks(len(self._frame_flows))
 
     def advance(self) -> Iterator[Alpha]:
-        """The masks of all frames that have keyframes enough after them; keeps some as memory."""
+        """The masks of all frames with enough anchors after them; some frames stay as context."""
         decided_until = max(self._anchors) - 2 * self._tier.stride
         upto = max(frame for frame in self._anchors if frame <= decided_until)
         yield from self._masks(upto)
@@ -291,7 +289,7 @@ class _Window:
         self._emitted -= frames
 
     def _infer_block(self) -> None:
-        """Look at what waits: in an even rhythm first, then where doubt is greatest, while the tier affords it."""
+        """Infer waiting frames: evenly spaced, then where masks disagree, as the tier allows."""
         last = max(self._waiting)
         first = max(self._anchors, default=last)
         intervals = -(-(last - first) // self._tier.stride)
@@ -314,7 +312,7 @@ class _Window:
         self._waiting.clear()
 
     def _queue_gap(self, gaps: list[tuple[float, int, int]], before: int, after: int) -> None:
-        """Put the gap between two keyframes among those that deserve a look, most doubtful first."""
+        """Queue the gap between two anchors for inference, largest disagreement first."""
         if after - before >= 2:
             disagreement = self._disagreement(before, after)
             if disagreement > self._tier.disagreement:
@@ -350,7 +348,7 @@ class _Window:
                 anchor.projected, anchor.features = basis.project(anchor.features), None
 
     def _disagreement(self, first: int, last: int) -> float:
-        """Share of the subject on which the masks of two keyframes disagree, carried to the middle."""
+        """The share of the subject on which two anchors disagree in the frame between them."""
         middle = (first + last) // 2
         height, width = self._frame_flows[middle].grey.shape
         propagated = []
@@ -361,7 +359,7 @@ class _Window:
         return float(np.abs(propagated[0] - propagated[1]).sum() / either)
 
     def _masks(self, upto: int) -> Iterator[Alpha]:
-        """Decide on the subject over the whole window, then carry it to each frame before keyframe ``upto``."""
+        """Correct the anchors over the window, then propagate them to frames before ``upto``."""
         frames = sorted(self._anchors)
         if self._basis is None:
             self._fit_basis()
@@ -377,7 +375,7 @@ class _Window:
         self._emitted = upto
 
     def _corrected_masks(self, frames: list[int]) -> list[Levels]:
-        """The keyframes' masks after what the window knows: tracks, look, and a verdict on each region."""
+        """The masks of anchors, corrected by tracks, appearance, and a verdict on each region."""
         keys = [self._anchors[f] for f in frames]
         means = [anchor.mean() for anchor in keys]
         motions = list(self._threads.map(self._motion, frames))
@@ -411,7 +409,7 @@ class _Window:
         return list(self._threads.map(compose, opinions, log_odds))
 
     def _links(self, frames: list[int], grid: tuple[int, int]) -> list[dict[int, Link]]:
-        """For each keyframe the flows to the two before and the two after it, on the tracks' grid."""
+        """For each anchor the flows to the two before and the two after it, on the tracks' grid."""
 
         def of(index: int) -> dict[int, Link]:
             found = {}
@@ -428,7 +426,7 @@ class _Window:
         return Link(resize_flow(flow, *grid), resized(trusted, *grid))
 
     def _motion(self, frame: int) -> Alpha:
-        """The smaller residual of both directions: what was just uncovered moves in one of them only."""
+        """The smaller residual of both directions: uncovered areas move in one of them only."""
         frame_flow = self._frame_flows[frame]
         moves = (frame_flow.to_previous, frame_flow.to_next)
         flows = [move.flow for move in moves if move is not None]
@@ -446,7 +444,7 @@ def _scene(
     links: dict[int, Link],
     grid: tuple[int, int],
 ) -> Scene:
-    """What is known of a keyframe, on the tracks' ``grid``."""
+    """An anchor with its opinions, motion, appearance and links, on the tracks' ``grid``."""
     opinions: list[tuple[str, Levels]] = [*anchor.opinions.items(), (MEMORY, memory)]
     return Scene(
         rgb=ArrayImage(anchor.small).rgb(*grid),

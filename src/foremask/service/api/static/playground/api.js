@@ -75,13 +75,13 @@ const WAYS_OUT = {
   webhook_invalid: "For a receiver of your own network, the operator sets FOREMASK_ALLOW_PRIVATE.",
   duration_too_long: "Cut it, say the first minute: ffmpeg -i clip.mp4 -t 60 -c copy short.mp4",
   container_unsupported: "Most files change container without loss: ffmpeg -i clip.mkv -c copy clip.mp4",
-  codec_unsupported: "Encode it anew: ffmpeg -i clip.mov -c:v libx264 -crf 12 clip.mp4",
+  codec_unsupported: "Encode it anew: ffmpeg -i clip.mov -c:v libx264 -crf 16 clip.mp4",
   not_a_video: "Paste the address of the video file itself, not of the page that plays it.",
   token_invalid: "Look for missing characters; foremask token create makes a new one.",
   url_unreachable: "Or download the clip and drop the file here.",
   url_forbidden: "Download the clip and drop the file here, or use a signed link.",
   too_many_jobs: "Wait until one ends, or cancel one.",
-  corrupt: "If it plays elsewhere, write it anew: ffmpeg -i clip.mp4 -c:v libx264 -crf 12 whole.mp4",
+  corrupt: "If it plays elsewhere, write it anew: ffmpeg -i clip.mp4 -c:v libx264 -crf 16 whole.mp4",
 };
 
 export function explain(place, error, field) {
