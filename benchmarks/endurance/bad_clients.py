@@ -1,7 +1,8 @@
-"""A crowd of silent and dribbling connections, and raw nonsense, against a running service on this machine.
+"""Silent, dribbling and nonsense connections against a running service on this machine.
 
-``python -m benchmarks.endurance.bad_clients PORT PID [SECONDS]``: PID is the API process, whose memory is read. 2000 silent and 500
-dribbling connections are kept for SECONDS (60), each opened anew when it is closed; then 5000 requests of nonsense.
+``python -m benchmarks.endurance.bad_clients PORT PID [SECONDS]``: PID is the API process, whose
+memory is read. 2000 silent and 500 dribbling connections are kept for SECONDS (60), each opened
+again when it is closed; then 5000 nonsense requests are sent.
 """
 
 import asyncio
@@ -16,11 +17,13 @@ from pathlib import Path
 SILENT, DRIBBLING, REQUESTS, AT_ONCE = 2000, 500, 5000, 32
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 PIECES = (
-    b"GET ", b"POST ", b"HEAD ", b"BREW ", b"/healthz", b"/v2/video/probe", b"//v2/status/%00", b"*", b" HTTP/1.1\r\n",
-    b" HTTP/2.0\r\n", b"\r\n", b"\n", b"\0", b"Host: a\r\n", b"Content-Length: 5\r\n", b"Content-Length: -1\r\n",
-    b"Transfer-Encoding: chunked\r\n", b"Transfer-Encoding: xchunked\r\n", b"5\r\nhello\r\n", b"zz\r\n", b"0\r\n\r\n", b"{}",
-    b"Content-Type: application/json\r\n", b"api_token: x\r\n", b"Expect: 100-continue\r\n", b"Upgrade: h2c\r\nConnection: upgrade\r\n",
-    b"\xff\xfe", b"Range: bytes=9-1\r\n", b": \r\n", b"a" * 20_000, b"b: " + b"c" * 70_000 + b"\r\n",
+    b"GET ", b"POST ", b"HEAD ", b"BREW ", b"/healthz", b"/v2/video/probe", b"//v2/status/%00",
+    b"*", b" HTTP/1.1\r\n", b" HTTP/2.0\r\n", b"\r\n", b"\n", b"\0", b"Host: a\r\n",
+    b"Content-Length: 5\r\n", b"Content-Length: -1\r\n", b"Transfer-Encoding: chunked\r\n",
+    b"Transfer-Encoding: xchunked\r\n", b"5\r\nhello\r\n", b"zz\r\n", b"0\r\n\r\n", b"{}",
+    b"Content-Type: application/json\r\n", b"api_token: x\r\n", b"Expect: 100-continue\r\n",
+    b"Upgrade: h2c\r\nConnection: upgrade\r\n", b"\xff\xfe", b"Range: bytes=9-1\r\n", b": \r\n",
+    b"a" * 20_000, b"b: " + b"c" * 70_000 + b"\r\n",
 )  # fmt: skip
 
 
@@ -91,9 +94,13 @@ async def crowd(port: int, pid: int, seconds: float) -> None:
     cuts = statistics.quantiles(waits, n=100)
     half = len(memory) // 2
     print(
-        f"/healthz {len(waits)} reads: median {cuts[49]:.1f} ms, p99 {cuts[98]:.1f} ms, most {max(waits):.1f} ms"
+        f"/healthz {len(waits)} reads: median {cuts[49]:.1f} ms, p99 {cuts[98]:.1f} ms,"
+        f" most {max(waits):.1f} ms"
     )
-    print(f"memory {before:.0f} MiB before, {max(memory[:half]):.0f} at most in the first half, {max(memory[half:]):.0f} in the second")  # fmt: skip
+    first, second = max(memory[:half]), max(memory[half:])
+    print(
+        f"memory {before:.0f} MiB before, {first:.0f} MiB in the first half, {second:.0f} in the second"
+    )
 
 
 async def fuzz(port: int, pid: int) -> None:
@@ -113,7 +120,8 @@ async def fuzz(port: int, pid: int) -> None:
     )
     await healthy(port)
     print(
-        f"{REQUESTS} raw requests: {dict(sorted(reported.items()))}, {len(wrong)} wrong, memory {memory_mib(pid):.0f} MiB"
+        f"{REQUESTS} raw requests: {dict(sorted(reported.items()))}, {len(wrong)} wrong,"
+        f" memory {memory_mib(pid):.0f} MiB"
     )
     if wrong:
         print(*wrong[:5], sep="\n")

@@ -1,4 +1,4 @@
-"""One process of the service under attack: ``python -m benchmarks.endurance.chaos_member api|worker``."""
+"""A process of the attacked service: ``python -m benchmarks.endurance.chaos_member api|worker``."""
 
 import os
 import sys

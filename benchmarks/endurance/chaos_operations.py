@@ -1,4 +1,4 @@
-"""The media child's operations with a network that costs nothing: red is foreground, at a fixed pace."""
+"""Executes requests with a network that costs nothing: red is foreground, at a fixed pace."""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping

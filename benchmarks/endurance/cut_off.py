@@ -1,4 +1,6 @@
-"""Cut a worker host's cable while it masks, and put it back: ``python -m benchmarks.endurance.cut_off`` (Linux, as root).
+"""Cuts a worker host's network while it masks (Linux, as root).
+
+``python -m benchmarks.endurance.cut_off``
 
 The host is a network namespace of its own. PostgreSQL (over TCP), S3 and the API are where its
 cable leads to; cut, it carries nothing and says nothing, as a pulled one does. Only the network

@@ -88,7 +88,7 @@ class Ending:
 
 
 def drawn(folder: Path) -> dict[str, bytes]:
-    """A good file of each container and codec that can be written here, a second of a moving disc."""
+    """A valid file of each container and codec that can be written here: one second of a disc."""
     specs = {
         "mp4 h264": ("a.mp4", synth.Spec(sound=(synth.Tone(),))),
         "mp4 hevc": ("b.mp4", synth.Spec(codec="hevc")),
@@ -173,7 +173,7 @@ def disguised(good: dict[str, bytes]) -> Iterator[Case]:
 
 
 def grown(data: bytes, mark: bytes, box: bytes) -> bytes:
-    """``data`` with the box around ``mark`` replaced; the sizes of the boxes around it are kept true."""
+    """``data`` with the box around ``mark`` replaced; the sizes of its parent boxes stay right."""
     at = data.find(mark) - 4
     if at < 0:
         return data
@@ -345,7 +345,7 @@ def keep(endings: list[Ending]) -> None:
 
 
 def main() -> int:
-    """Run everything, print the table and every wrong ending; the exit status says whether there is one."""
+    """Run everything, print the table and every wrong ending; exit with 1 where there is one."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.endurance.hostile")
     parser.add_argument("--mutations", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)

@@ -1,4 +1,4 @@
-"""Build the wheel, install it as a tool into an empty environment, and see that it masks and serves there.
+"""Builds the wheel, installs it into an empty environment, and checks that it masks and serves.
 
     python -m benchmarks.endurance.wheel [--pipx]
 

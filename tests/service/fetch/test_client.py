@@ -1,4 +1,4 @@
-"""The way out: what a good origin gives, what a bad one is called, and what is never connected to."""
+"""Outgoing HTTP: what a good origin gives, how bad ones fail, and what is never connected to."""
 
 import asyncio
 import gc
@@ -249,7 +249,7 @@ async def test_a_silent_or_slow_origin_has_an_end(
 async def test_an_origin_below_the_least_speed_is_too_slow_and_told_both_numbers(
     origin: Origin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """20 bytes a second, where 1000 are the least: known after one window, not after the deadline."""
+    """20 bytes a second, where 1000 are the least, fail after one window, not at the deadline."""
     monkeypatch.setattr(client, "SPEED_WINDOW_S", 0.4)
     origin.answers["/slow"] = says(head(Content_Length=500), *[b"a"] * 500, pause_s=0.05)
     async with Outbound(allow_private=[LOOPBACK], min_bytes_per_s=1000) as outbound:
@@ -263,7 +263,7 @@ async def test_an_origin_below_the_least_speed_is_too_slow_and_told_both_numbers
 async def test_a_slow_disk_is_not_the_origins_fault(
     outbound: Outbound, origin: Origin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The pace counts the time spent waiting for bytes, and a full disk is an OSError, not a bad URL."""
+    """The rate counts only the time of waiting for bytes; a full disk is an OSError."""
     monkeypatch.setattr(client, "SPEED_WINDOW_S", 0.05)
     origin.answers["/clip.mp4"] = gives(CLIP * 3)
 
@@ -452,7 +452,7 @@ async def test_dns_that_does_not_answer_has_an_end(monkeypatch: pytest.MonkeyPat
 async def test_names_of_a_dead_zone_leave_look_ups_for_others(
     origin: Origin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A asks for fifty names that nobody answers for; B's is found at once, and A's lack of places is not its URLs' fault."""
+    """A asks for fifty names that time out; B's is found at once, and A's wait is no bad URL."""
     monkeypatch.setattr(connections, "RESOLVE_S", 0.3)
     monkeypatch.setattr(client, "PLACE_S", 0.2)
     real, over = socket.getaddrinfo, threading.Event()
@@ -622,7 +622,7 @@ REFUSED_FORMS = {
 
 
 class Watch:
-    """Hears of every connection that this process makes, on any path, from the interpreter itself."""
+    """Records every connection that this process makes, as the audit hook reports it."""
 
     def __init__(self) -> None:
         self.on = False
@@ -649,7 +649,7 @@ def no_packet() -> Iterator[None]:
 
 @pytest.fixture
 async def strict(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Outbound]:
-    """Nothing private is open; the listener's port counts as a web port, so that it could be reached."""
+    """No private address is allowed; the listener's port counts as a web port."""
     monkeypatch.setattr(urls, "PORTS", (80, 443, origin.port))
 
     async def resolve(host: str, port: int) -> Sequence[str]:
@@ -689,7 +689,7 @@ async def refusals(outbound: Outbound, url: str) -> list[ForemaskError]:
 async def test_a_private_address_is_refused_in_every_spelling(
     strict: Outbound, origin: Origin, host: str
 ) -> None:
-    """As video and as webhook, on the web's port and on the listener's; and nothing says where it led."""
+    """As video and as webhook, on a web port and the listener's; no answer names the address."""
     for url in (f"http://{host}/clip.mp4", f"https://{host}:{origin.port}/clip.mp4"):
         *direct, checked = await refusals(strict, url)
         assert [type(error) for error in direct] == [UrlPrivate] * 3
@@ -733,7 +733,7 @@ async def test_a_trick_in_the_url_has_its_own_reason(
 async def test_a_redirect_is_a_new_address_to_check(
     monkeypatch: pytest.MonkeyPatch, target: str, kind: type[ForemaskError], hops: int
 ) -> None:
-    """A host that may be reached cannot send us to one that may not, at the first hop or the third."""
+    """An allowed host cannot redirect us to a forbidden one, at the first hop or the third."""
     here = ipaddress.ip_network("127.0.0.2/32")
 
     async def resolve(host: str, port: int) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""Whatever happens to workers, in whatever order: an accepted job ends, once, by the hand that held it."""
+"""Whatever happens to workers, in whatever order: an accepted job ends exactly once."""
 
 import asyncio
 from collections.abc import Coroutine

@@ -60,10 +60,11 @@ async def test_a_process_that_stops_tells_its_last(database: Database) -> None:
 
 
 async def test_the_page_shows_the_sums_in_order(database: Database, tmp_path: Path) -> None:
-    """Buckets rise; a series that nobody counted is there as 0; what this version does not know is left out."""
+    """Buckets rise; a series without counts is 0; series of other versions are left out."""
     await CountReporter("worker", "page", 1, "none").report(database)
     await database.all(
-        "insert into counts values ('foremask_of_another_version_total', '{}', 7) on conflict do nothing"
+        "insert into counts values ('foremask_of_another_version_total', '{}', 7)"
+        " on conflict do nothing"
     )
     objects = await open_objects(local_url(tmp_path), "http://127.0.0.1:1")
     text = (await prometheus_page.page(database, objects))[0].decode()

@@ -1,4 +1,4 @@
-"""Whose turn it is: tokens share each queue by the time they have had of it, whoever asked first."""
+"""Whose turn it is: tokens share each queue by the time that each has had of it."""
 
 import uuid
 from collections import Counter
@@ -118,7 +118,7 @@ async def test_long_steps_count_as_what_they_take(tokens: Tokens) -> None:
 
 
 async def test_who_was_away_gets_no_arrears(tokens: Tokens) -> None:
-    """A token that comes back has one turn before the others and not all those that it did not use."""
+    """A token that returns gets one turn before the others, not all that it did not use."""
     a, b = await tokens.new("a"), await tokens.new("b")
     await tokens.submit(a, 60)
     await tokens.served(40)
@@ -140,7 +140,7 @@ async def test_who_waited_while_another_was_served_comes_first_for_ten_seconds(
 
 
 async def test_a_worker_stays_with_its_token_for_some_seconds(tokens: Tokens) -> None:
-    """Two workers, two tokens, steps of a second: changes of token are rare, and shares are equal."""
+    """Two workers, two tokens, steps of a second: few changes of token, and equal shares."""
     a, b = await tokens.new("a"), await tokens.new("b")
     await tokens.submit(a, 50)
     await tokens.submit(b, 50)
@@ -191,7 +191,7 @@ async def test_one_token_holds_a_limited_number_of_file_steps(tokens: Tokens) ->
 
 
 async def test_each_waiting_step_keeps_one_wake_up(tokens: Tokens) -> None:
-    """A wake-up that led to another token's step is there again, for the step that it was made for."""
+    """A wake-up that led to another token's step is restored for the step it was made for."""
     a, b = await tokens.new("a"), await tokens.new("b")
     first, second = await tokens.submit(a, 2)
     (third,) = await tokens.submit(b)

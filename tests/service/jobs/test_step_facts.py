@@ -15,24 +15,30 @@ from foremask.service.jobs.step_facts import (
 )
 from tests.service.worker.stand_in import CLIP
 
-CLIP_ROW = """{"container": "mp4", "codec": "h264", "pixel_format": "yuv420p", "width": 64, "height": 48,
-    "rotation": 90, "mirrored": false, "matrix": [0, 65536, 0, -65536, 0, 0, 3145728, 0, 1073741824],
+CLIP_ROW = """{"container": "mp4", "codec": "h264", "pixel_format": "yuv420p",
+    "width": 64, "height": 48,
+    "rotation": 90, "mirrored": false,
+    "matrix": [0, 65536, 0, -65536, 0, 0, 3145728, 0, 1073741824],
     "sample_aspect_ratio": [1, 1], "fps": 29.97, "vfr": false, "frames": 25, "start_s": 0.0,
-    "duration_s": 1.0, "time_base": [1, 30000], "hdr": null, "full_range": false, "interlaced": false,
+    "duration_s": 1.0, "time_base": [1, 30000], "hdr": null, "full_range": false,
+    "interlaced": false,
     "alpha": false, "audio": [], "size_bytes": 1234, "warnings": ["the file has 2 video tracks"]}"""
-REPORT_ROW = """{"frames_in": 25, "frames_out": 25, "duration_s": 1.0, "fps": 25.0, "duration_drift_ms": 0.0,
+REPORT_ROW = """{"frames_in": 25, "frames_out": 25, "duration_s": 1.0, "fps": 25.0,
+    "duration_drift_ms": 0.0,
     "audio": [{"codec": "aac", "written_as": "aac", "action": "kept", "why": "", "language": null}],
     "warnings": [], "coverage": 0.25, "flicker": 0.01, "runtime": "openvino 2026.3 CPU",
     "stage_cpu_s": {"decode": 0.1, "see": 2.5}, "sha256": "ab", "bytes": 99}"""
-JOINED_ROW = """{"frames_in": 50, "frames_out": 50, "duration_s": 2.0, "fps": 25.0, "duration_drift_ms": 0.0,
+JOINED_ROW = """{"frames_in": 50, "frames_out": 50, "duration_s": 2.0, "fps": 25.0,
+    "duration_drift_ms": 0.0,
     "audio": [], "sound_warnings": ["no sound"], "warnings": [], "coverage": 0.25, "flicker": 0.01,
-    "runtime": "openvino 2026.3 CPU", "stage_cpu_s": {}, "sha256": "ab", "bytes": 99, "segments": 2}"""
+    "runtime": "openvino 2026.3 CPU", "stage_cpu_s": {}, "sha256": "ab", "bytes": 99,
+    "segments": 2}"""
 PART_ROW = """{"key": "parts/J/0/1", "frames": 25, "report": {"frames_in": 25, "frames_out": 25,
     "strip": [[0.0, 0.25, 0.0], [0.04, 0.25, 0.01]]}}"""
 
 
 def test_a_clip_of_an_older_row_is_read() -> None:
-    """Whatever more it says is ignored; a job that only encodes again knows no more than its frames."""
+    """Further fields are ignored; of a job that only encodes again the frames are known."""
     clip = msgspec.convert(json.loads(CLIP_ROW), JobClip)
     assert (clip.container, clip.codec, clip.width, clip.height) == ("mp4", "h264", 64, 48)
     assert (clip.frames, clip.size_bytes) == (25, 1234)
@@ -56,8 +62,8 @@ def test_the_arguments_of_an_older_segment_are_read() -> None:
         '{"span": {"first_pts": 0, "end_pts": 30000}, "source_key": "segments/J/1/0"}': SegmentArgs(
             span=Span(0, 30000), source_key="segments/J/1/0"
         ),
-        '{"span": {"first_pts": 30000, "end_pts": null}, "source_key": "segments/J/1/1"}': SegmentArgs(
-            span=Span(30000, None), source_key="segments/J/1/1"
+        '{"span": {"first_pts": 30000, "end_pts": null}, "source_key": "segments/J/1"}': (
+            SegmentArgs(span=Span(30000, None), source_key="segments/J/1")
         ),
         "{}": SegmentArgs(),
     }

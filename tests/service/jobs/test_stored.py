@@ -1,4 +1,4 @@
-"""How much one token may store: reserved before it comes, counted while it is there, forgotten with it."""
+"""How much one token may store: bytes are reserved, then counted until they are deleted."""
 
 import uuid
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""The bundled PostgreSQL: it starts, survives kill -9, leaves nothing behind, and belongs to one."""
+"""The bundled PostgreSQL: it starts, survives kill -9, leaves nothing behind, has one owner."""
 
 import asyncio
 import os
@@ -103,7 +103,7 @@ def test_rows_outlive_a_stop(data_dir: Path) -> None:
 
 
 async def test_a_killed_server_is_back_at_once(data_dir: Path) -> None:
-    """kill -9 of the server while callers ask: committed rows stay, and a call just takes longer."""
+    """kill -9 of the server during calls: committed rows stay, and a call only takes longer."""
     server = EmbeddedPostgres(data_dir)
     server.start()
     watching = asyncio.create_task(server.watch())
@@ -150,7 +150,7 @@ def test_a_long_path_gets_a_short_socket(data_dir: Path) -> None:
     ids=["blanks", "marks", "comma"],
 )
 def test_a_directory_of_any_name_serves(data_dir: Path, name: str) -> None:
-    """The path of the socket is part of a URL, and of lists that have commas between their parts."""
+    """The socket's path is part of a URL, and of lists that are separated by commas."""
     place = data_dir / name
     place.mkdir()
     server = EmbeddedPostgres(place)
@@ -204,7 +204,7 @@ def test_nothing_outlives_a_killed_parent(data_dir: Path) -> None:
 
 
 def test_a_wheel_that_only_its_owner_gets_to_serves_too(data_dir: Path, packages: Path) -> None:
-    """Root's clone below /root, 0700: the server runs as another user, with its libraries, and leaves no copy."""
+    """Root's clone below /root, 0700: the server runs as another user and leaves no copy behind."""
     packages.chmod(0o700)
     ran = served_once(packages, data_dir)
     assert (ran.returncode, ran.stdout.startswith("18.")) == (0, True), ran.stderr
@@ -214,7 +214,7 @@ def test_a_wheel_that_only_its_owner_gets_to_serves_too(data_dir: Path, packages
 def test_a_wheel_whose_files_only_its_owner_reads_serves_too(
     data_dir: Path, packages: Path
 ) -> None:
-    """Installed with umask 077: the directories can be passed by nobody else, nor the files be read."""
+    """Installed with umask 077: no other user can pass the directories or read the files."""
     for path in (packages, *packages.rglob("*")):
         if not path.is_symlink():
             path.chmod(path.stat().st_mode & 0o700)
@@ -247,7 +247,7 @@ def test_an_initdb_that_was_killed_is_done_again(data_dir: Path) -> None:
 
 
 def test_what_root_left_behind_is_found(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A database away from its data directory is left over when that is gone, and nothing else there is."""
+    """A database apart from its data directory is left over when that is gone; nothing else is."""
     place = data_dir / "for-root"
     monkeypatch.setattr(postgres_home, "FOR_ROOT", place)
     assert left_over() == []
@@ -267,7 +267,7 @@ def test_what_root_left_behind_is_found(data_dir: Path, monkeypatch: pytest.Monk
 
 
 def test_another_postgresql_serves_where_it_is_named(data_dir: Path) -> None:
-    """Each that this machine has: Debian's where it is installed, and the bundled one, which may need a copy."""
+    """Each version that this machine has: Debian's where installed, and the bundled one."""
     installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
     for number, binaries in enumerate([bundled_binaries(), *(each.parent for each in installed)]):
         own = None if binaries == bundled_binaries() else binaries

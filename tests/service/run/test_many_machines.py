@@ -1,4 +1,4 @@
-"""Two API hosts and three workers that share a PostgreSQL over TCP and an S3 server, and nothing else."""
+"""Two API hosts and three workers share only a PostgreSQL over TCP and an S3 server."""
 
 import asyncio
 import shutil
@@ -104,7 +104,7 @@ def pid_of(worker: str) -> int:
 def test_hosts_that_share_two_urls_are_one_service(
     hosts: Hosts, apis: list[httpx.Client], clips: str, tmp_path: Path
 ) -> None:
-    """Asked here and read there, masked by whoever is free; a worker dies, and every result is whole."""
+    """Submitted on one host, read on the other; a worker dies, and every result is whole."""
     workers = [hosts.start(f"worker-{number}", *WORKER) for number in range(3)]
     jobs: dict[str, str] = {}
     for number, name in enumerate(["long.mp4", "short.mp4"] * 3):

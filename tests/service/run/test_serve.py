@@ -1,4 +1,4 @@
-"""The whole service as one command: it starts, is stopped or killed, leaves nothing, and goes on."""
+"""The whole service as one command: it starts, stops or is killed, cleans up, and resumes."""
 
 import json
 import os

@@ -43,7 +43,7 @@ async def pool(tmp_path: Path) -> AsyncGenerator[MediaPool]:
 
 @pytest.mark.parametrize("landlock", [1, 2, 3, 5, None])
 async def test_every_misdeed_is_denied(tmp_path: Path, landlock: int | None) -> None:
-    """Reading, writing, talking, starting, signalling, tracing: each fails in the child, on old kernels too."""
+    """Reading, writing, connecting, starting, signalling, tracing: all fail, on old kernels too."""
     (tmp_path / "in.mp4").write_bytes(b"the clip")
     outside = tmp_path / "private" / "outside"
     outside.parent.mkdir()
@@ -131,7 +131,7 @@ def test_a_process_with_threads_is_not_called_confined(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("level", [Level(0, True), Level(7, False), Level()])
 def test_require_refuses_less_than_the_least_level(level: Level) -> None:
-    """Below it nothing starts, and the sentence says what is accepted, what there is, and what that leaves open."""
+    """Below it nothing starts; the error says what is required, what is there and the risk."""
     with pytest.raises(SettingsInvalid, match=r"Landlock v1 .* gives .* could ") as caught:
         check_level(Sandbox.REQUIRE, level, is_root=False)
     assert str(level) in caught.value.details

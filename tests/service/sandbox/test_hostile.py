@@ -1,4 +1,4 @@
-"""Hostile files end in the right reason, through the confined probe; benchmarks/endurance/hostile.py has thousands."""
+"""Hostile files are refused for the right reason; benchmarks/endurance/hostile.py has thousands."""
 
 import random
 import struct
@@ -66,13 +66,13 @@ async def probed(pool: MediaPool, data: bytes) -> str:
 
 @pytest.mark.parametrize("name", FILES)
 async def test_a_made_up_file_is_refused_for_what_it_is(pool: MediaPool, name: str) -> None:
-    """Lists of other files are never opened; what declares too much is refused before it is decoded."""
+    """Playlists are never followed; a file that declares too much is refused before decoding."""
     data, reason = FILES[name]
     assert await probed(pool, data) == reason
 
 
 async def test_mutated_clips_are_taken_or_refused(pool: MediaPool, tmp_path: Path) -> None:
-    """Bytes flipped in the header, 12 times: each probe ends, in a reason of a clip that cannot be."""
+    """Bytes of the header are flipped, 12 times: each probe ends as for a clip that is refused."""
     dice = random.Random(7)  # noqa: S311
     whole = synth.write(tmp_path / "clip.mp4").read_bytes()
     reasons = {kind.reason for kind in ClipRefused.__subclasses__()} | {"taken"}

@@ -257,7 +257,7 @@ async def test_memory_has_an_end(tmp_path: Path, pause_s: float) -> None:
 async def test_what_a_child_leaves_does_not_stall_the_loop(
     tmp_path: Path, files: int, depth: int
 ) -> None:
-    """Unconfined, it leaves 200 000 files or 3 000 directories in each other: all goes, and the loop goes on."""
+    """An unconfined child leaves 200 000 files or 3 000 nested directories: all are removed."""
     longest_s = 0.0
 
     async def tick() -> None:
@@ -345,7 +345,7 @@ async def test_slots_work_side_by_side(tmp_path: Path) -> None:
 
 
 def test_no_child_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:
-    """kill -9 of the worker takes the media child along, in the middle of a job; its slot is swept."""
+    """kill -9 of the worker ends its child during a job; the next start removes its slot."""
     worker = subprocess.Popen(  # noqa: S603
         [sys.executable, "-c", WORKER, str(tmp_path), str(ROOT)], stderr=subprocess.PIPE, text=True
     )

@@ -215,7 +215,7 @@ async def test_a_form_allows_what_it_says(tmp_path: Path) -> None:
 
 
 async def test_s3_signs_its_own_links(s3: str) -> None:
-    """They are fetched from the cloud itself, in part too, with type and name; forged ones are refused."""
+    """The cloud itself serves them, also ranges, with type and name; forged ones are refused."""
     store = await open_objects(s3, BASE_URL)
     await store.put_stream("results/9/9.mp4", chunks(1000))
     link = store.link("results/9/9.mp4", 60)

@@ -1,4 +1,4 @@
-"""What a worker works with, over real parts: PostgreSQL, a local object store, a web server of our own."""
+"""A worker's context over real parts: PostgreSQL, a local object store, a web server of ours."""
 
 import asyncio
 import uuid

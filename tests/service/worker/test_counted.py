@@ -31,7 +31,7 @@ def risen() -> Callable[[Series], float]:
 async def test_a_job_is_counted_once_in_every_part(
     work: WorkerContext, caller: Caller, site: Site, risen: Callable[[Series], float]
 ) -> None:
-    """Two segments of 10 and 7 frames, a join, a webhook that is refused once, one job completed."""
+    """Two segments of 10 and 7 frames, a join, a webhook that fails once, one completed job."""
     site.files["/a.mp4"] = stand_in.clip(17)
     site.statuses[:] = [500]
     async with working(work):
@@ -64,7 +64,7 @@ async def test_a_failed_job_is_counted_by_its_reason(
 async def test_a_lost_step_is_a_rescue_and_its_late_result_a_fenced_write(
     work: WorkerContext, caller: Caller, site: Site, risen: Callable[[Series], float]
 ) -> None:
-    """A worker that slept through its lease finds its result refused; its step is done by another."""
+    """A worker that outlived its lease has its result refused; another worker does its step."""
     site.files["/a.mp4"] = stand_in.clip(3)
     job = await caller.submit(site.url + "/a.mp4")
     name = StepName(job, "ingest")
@@ -92,7 +92,8 @@ async def _finish_late(work: WorkerContext, job: str) -> None:
     doing = asyncio.create_task(tasks.run_step(work, step))
     async with asyncio.timeout(5):
         while not await work.database.one(  # noqa: ASYNC110
-            "update steps set attempt = attempt + 1 where job = %s and status = 'running' returning true",
+            "update steps set attempt = attempt + 1 where job = %s and status = 'running'"
+            " returning true",
             (job,),
         ):
             await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""A worker host that the network has cut off: its job ends elsewhere, and on its return it is refused."""
+"""A worker host loses its network: its job ends elsewhere, and its late result is refused."""
 
 import asyncio
 import os

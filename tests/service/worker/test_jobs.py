@@ -132,7 +132,7 @@ async def test_a_poison_clip_is_given_up_and_hurts_no_other(
 
 
 async def test_a_stale_attempt_is_refused(work: WorkerContext, caller: Caller, site: Site) -> None:
-    """A worker that was paused past its lease can neither renew, finish nor fail what another has."""
+    """A worker whose lease has expired can neither renew, finish nor fail another's step."""
     site.files["/a.mp4"] = stand_in.clip(3)
     request_id = await caller.submit(site.url + "/a.mp4")
     await do_next(work, StepName(request_id, "ingest"))
@@ -213,7 +213,7 @@ async def test_a_cancelled_job_stops_its_worker(
 async def test_a_job_can_be_cancelled_in_every_stage(
     work: WorkerContext, caller: Caller, site: Site, operation: str
 ) -> None:
-    """Also before anybody has begun: 410 at once, nothing kept, and the next job finds a free worker."""
+    """Also before it has begun: 410 at once, nothing is kept, and a worker is free again."""
     site.files["/a.mp4"] = stand_in.clip(35)
     media = stand_in.TextMedia(slow=operation)
     slow = replace(work, masks=media, files=media)
@@ -327,7 +327,7 @@ async def test_a_receiver_that_hangs_holds_no_mask_up(
 async def test_one_tokens_receivers_that_hang_hold_up_no_other_tokens_webhooks(
     work: WorkerContext, caller: Caller, site: Site
 ) -> None:
-    """A has eight hanging receivers and a share of two places in four: B's webhook is sent at once, and then all of A's."""
+    """A has eight hanging receivers and two places of four: B's webhook is sent at once."""
     site.files["/a.mp4"] = stand_in.clip(3)
     site.hanging = {"/slow"}
     secret, token = await create_token(work.database, "b", TokenLimits(concurrent=1000))

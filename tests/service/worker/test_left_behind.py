@@ -1,4 +1,4 @@
-"""Nothing is left behind: after many jobs of all endings there are the files and rows that retention keeps, and no other."""
+"""After jobs of all endings only the files and rows are left that retention keeps."""
 
 import asyncio
 import os
@@ -69,7 +69,7 @@ async def rows(database: Database) -> dict[str, int]:
 async def test_after_jobs_of_all_endings_there_is_what_retention_says_and_nothing_else(
     work: WorkerContext, caller: Caller, site: Site, tmp_path: Path
 ) -> None:
-    """Done, failed, cancelled at once, while joined, lost with their worker, expired: five of each and more."""
+    """Done, failed, cancelled at once or while joined, lost with their worker: five of each."""
     site.files |= {
         "/short.mp4": stand_in.clip(5),
         "/long.mp4": stand_in.clip(25),
@@ -130,7 +130,8 @@ async def test_after_jobs_of_all_endings_there_is_what_retention_says_and_nothin
         await asyncio.sleep(0.3)
     assert files_below(tmp_path / "objects") == {"signing-key"}
     await work.database.all(
-        "update jobs set ended_at = ended_at - interval '90 d', expired_at = expired_at - interval '90 d'"
+        "update jobs set ended_at = ended_at - interval '90 d',"
+        " expired_at = expired_at - interval '90 d'"
     )
     assert len(await retention.forget_records(work.database, 0.001)) == jobs
     found = await rows(work.database)

@@ -122,7 +122,7 @@ async def test_a_job_is_one_trace_from_post_to_webhook(
 async def test_a_worker_s_lines_name_the_job_and_the_attempt(
     work: WorkerContext, caller: Caller, site: Site
 ) -> None:
-    """Those of a library and of a module that knows no job as well: both are bound while the step lasts."""
+    """So do those of libraries and of modules that know no job: both are bound during the step."""
     stream = io.StringIO()
     site.files["/page.mp4"] = b"<html>"
     root = logging.getLogger()
@@ -220,7 +220,7 @@ def test_an_error_is_told_by_its_reason(collector: Collector) -> None:
 def test_a_sampler_of_a_tenth_keeps_whole_traces(
     monkeypatch: pytest.MonkeyPatch, collector: Collector
 ) -> None:
-    """Of 400 jobs about 40 are kept, and of each kept one every span, whichever process it comes from."""
+    """Of 400 jobs about 40 are kept, each with every span, whichever process has sent it."""
     close_traces()
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
     monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.1")

@@ -136,7 +136,7 @@ class Outbound:
         on_bytes: Callable[[int, int | None], None] | None = None,
         owner: str = "",
     ) -> Downloaded:
-        """Write the file at ``url`` into ``sink``; ``on_bytes(done, total or None)`` may raise to end it.
+        """Write the file at ``url`` into ``sink``; ``on_bytes(done, total or None)`` may raise.
 
         Bytes are counted, whatever the origin declares. Raises UrlTooSlow when the origin is slower
         than the least speed, and UrlUnreachable when it falls silent, breaks off, or is not done in
@@ -204,7 +204,7 @@ class Outbound:
             self._places.release(owner)
 
     async def _resolve_by_system(self, owner: str, host: str, port: int) -> Sequence[str]:
-        """As the system's resolver does; the place is free again when the thread is, and not when we give up."""
+        """As the system's resolver does; its place is free again only when its thread has ended."""
         loop = asyncio.get_running_loop()
 
         def free(_: object) -> None:

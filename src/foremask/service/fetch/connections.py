@@ -18,7 +18,7 @@ from foremask.service.fetch.responses import Answer
 from foremask.service.service_errors import UrlNotAllowed, UrlPrivate, UrlUnreachable
 
 type Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-"""A host name and a port to its addresses, as text, best first; raises OSError where there is none."""
+"""Resolves a host name and a port to addresses, best first; raises OSError where there is none."""
 
 MAX_REDIRECTS = 3
 RESOLVE_S = 5.0
@@ -65,7 +65,7 @@ class PinnedBackend(httpcore2.AnyIOBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        """Connect to the first of the host's addresses that answers; the resolver's best two are tried."""
+        """Connect to the first of the host's two best addresses that answers."""
         failed: Exception = httpcore2.ConnectError()
         for address in (await self.checked_addresses(host, port))[:2]:
             try:

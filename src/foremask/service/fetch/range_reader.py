@@ -90,7 +90,7 @@ class RangeReader:
         return data[start : start + n]
 
     async def _fetch(self, start: int, stop: int) -> None:
-        """Bring the blocks of [start, stop), and twice as many each time when reading straight on."""
+        """Fetch the blocks of [start, stop), and twice as many in each further sequential read."""
         straight_on = start == self._read_until
         self._ahead_bytes = (
             min(2 * self._ahead_bytes, MAX_READ_BYTES) if straight_on else BLOCK_BYTES

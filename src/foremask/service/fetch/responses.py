@@ -53,7 +53,7 @@ class Answer:
                 yield chunk
 
     async def read(self, n: int) -> bytes:
-        """The first ``n`` bytes of the body, or all of a shorter one; its end frees the connection."""
+        """The first ``n`` bytes of the body; the end of a shorter one frees the connection."""
         got = bytearray()
         async with aclosing(self.chunks()) as chunks:
             async for chunk in chunks:
@@ -119,7 +119,7 @@ def check_type(answer: Answer, param: str) -> None:
 
 
 def check_content(head: bytes, param: str) -> None:
-    """Raise NotAVideo where the first bytes are a page's or JSON's, EmptyFile where there are none."""
+    """Raise NotAVideo where the first bytes are HTML or JSON, EmptyFile where there are none."""
     if not head:
         raise EmptyFile("The file has no bytes.", param=param)
     text = head[:512].removeprefix(b"\xef\xbb\xbf").lstrip()

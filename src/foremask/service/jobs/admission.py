@@ -1,4 +1,4 @@
-"""Whether a request may start a job: rate, quota, idempotency, caps; the job row and its first wake-up."""
+"""Decides whether a request may start a job: rate, quota, idempotency, caps; then queues it."""
 
 import uuid
 from dataclasses import dataclass, field
@@ -26,7 +26,7 @@ NO_LIMIT = 1 << 62
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """What the ``RateLimit-*`` headers say: requests in a burst, those left, seconds until all are back."""
+    """The ``RateLimit-*`` headers: burst, requests left, seconds until the burst is full again."""
 
     limit: int
     remaining: int
@@ -56,7 +56,8 @@ class NewJob:
     """A job as asked for; exactly one of ``video_url`` and ``source_key`` is set.
 
     ``source_key`` names an upload of ours. ``clip`` is what the probe found, None when the origin
-    was too slow; its ``frames`` may be None. ``body_hash`` tells two bodies of one key apart. ``traceparent`` is the caller's valid W3C header.
+    was too slow; its ``frames`` may be None. ``body_hash`` tells two bodies of one key apart.
+    ``traceparent`` is the caller's valid W3C header.
     """
 
     token_id: uuid.UUID
@@ -190,7 +191,8 @@ async def admit(
         case "queue":
             raise _busy(
                 QueueFull(
-                    f"{counted} jobs are unfinished, and the service takes {allowed}; try again later",
+                    f"{counted} jobs are unfinished, and the service takes {allowed};"
+                    " try again later",
                     limit=allowed,
                     actual=counted,
                 )
@@ -203,7 +205,8 @@ async def admit(
 def storage_quota(allowed: int, counted: int) -> StorageQuota:
     """The token has so many bytes stored, or would have."""
     error = StorageQuota(
-        f"the token's uploads, sources and results would take {counted} bytes and may take {allowed}; wait until "
+        f"the token's uploads, sources and results would take {counted} bytes"
+        f" and may take {allowed}; wait until "
         "jobs have ended and results have expired",
         limit=allowed,
         actual=counted,

@@ -29,7 +29,7 @@ KEEPALIVE: dict[str, int] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,  # milliseconds
 }
-"""A cut cable says nothing: without these a connection that is dead is believed in for two hours."""
+"""Without these a connection whose cable was cut is believed alive for two hours."""
 CALL_S = 10.0  # longer than any call of ours takes on a server that works
 RETRY_EVERY_S = 0.1
 

@@ -16,7 +16,7 @@ PER_TOKEN = 4  # a quarter of what one worker sends at once
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One attempt that is ours to make. ``payload`` is None in the first: freeze it before sending."""
+    """One attempt that is ours to make; the first has no ``payload`` yet and must freeze one."""
 
     id: int
     request_id: str
@@ -46,14 +46,14 @@ def sign(key: bytes, request_id: str, timestamp: str, body: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """The attempt that is ours to make, if there is one; ``held_back``: its token has its number under way."""
+    """The attempt that is ours, if any; ``held_back``: its token has as many as it may."""
 
     delivery: Delivery | None
     held_back: bool = False
 
 
 async def begin(database: Database, delivery: int, per_token: int = PER_TOKEN) -> Begun:
-    """Take the delivery's next attempt, unless it is not due, or done, or another's, or its token has enough.
+    """Take the delivery's next attempt if it is due, nobody has it, and its token has room.
 
     What is held back is woken by `record`, when one of the token's attempts is over.
     """
@@ -85,9 +85,9 @@ async def record(
     seconds: float,
     per_token: int = PER_TOKEN,
 ) -> str:
-    """Record what came of the attempt, wake the next one and what the token's limit held back; only 2xx is success.
+    """Record the attempt's result; wake the next attempt and what the token's limit held back.
 
-    Returns the delivery's status: ``delivered``, ``pending`` or ``given_up``.
+    Only 2xx is success. Returns the delivery's status: ``delivered``, ``pending`` or ``given_up``.
     """
     delivered = http_status is not None and 200 <= http_status < 300
     last = delivery.attempt >= len(SCHEDULE_S)
@@ -120,7 +120,8 @@ async def redeliver(database: Database, request_id: str) -> int:
     """
     row = await database.one(
         """select new_delivery(job, url, payload) as id from (
-               select job, url, payload from deliveries where job = %s order by id desc limit 1) last""",
+               select job, url, payload from deliveries where job = %s
+               order by id desc limit 1) last""",
         (request_id,),
     )
     if row is None:

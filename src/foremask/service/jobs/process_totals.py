@@ -1,4 +1,4 @@
-"""What all processes have counted together, how long the queues are, and which processes are there."""
+"""What all processes have counted, how long the queues are, and which processes are alive."""
 
 import asyncio
 import uuid
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class CountReporter:
-    """One process, and how much of what it has counted the database knows; ``slots`` masks at once."""
+    """The counts of one process that the database has; ``slots`` is how many it masks at once."""
 
     kind: str
     name: str
@@ -81,7 +81,11 @@ async def totals(database: Database) -> dict[Series, float]:
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """How things are: jobs by status, waiting steps, the longest wait and the tokens that wait by queue, processes by kind and sandbox."""
+    """The service at this moment: what is unfinished, what waits, and which processes are alive.
+
+    ``jobs`` are by status. ``waiting`` steps with the longest wait, and ``tokens`` that wait, are
+    by queue. ``processes`` are by kind and sandbox.
+    """
 
     jobs: dict[str, int]
     waiting: dict[str, tuple[int, float]]
@@ -91,12 +95,14 @@ class Now:
 
 
 async def now(database: Database) -> Now:
-    """How things are. Costs what the queue is long, whatever is on record."""
+    """The service at this moment. The cost grows with the queues, not with the records."""
     rows = await database.all(
-        """select 'jobs' as what, status as name, null as other, count(*) as n, 0.0::float8 as wait_s
+        """select 'jobs' as what, status as name, null as other, count(*) as n,
+            0.0::float8 as wait_s
            from jobs where status = 'queued' group by status
            union all
-           select 'jobs', status, null, count(*), 0.0 from jobs where status = 'running' group by status
+           select 'jobs', status, null, count(*), 0.0
+           from jobs where status = 'running' group by status
            union all
            select 'queue', case stage when 'segment' then 'masks' else 'files' end, null, count(*),
                extract(epoch from now() - min(touched_at))::float8
@@ -111,7 +117,8 @@ async def now(database: Database) -> Now:
            from deliveries where status = 'pending' and next_at <= now() having count(*) > 0
            union all
            select 'processes', kind, sandbox, count(*), 0.0
-           from processes where seen_at > now() - make_interval(secs => %(seen_s)s) group by kind, sandbox
+           from processes where seen_at > now() - make_interval(secs => %(seen_s)s)
+           group by kind, sandbox
            union all
            select 'slots', '', null, coalesce(sum(slots), 0), 0.0
            from processes where seen_at > now() - make_interval(secs => %(seen_s)s)""",

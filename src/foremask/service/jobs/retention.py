@@ -1,4 +1,4 @@
-"""What is kept no longer: sources at a job's end, results after their time, records after theirs."""
+"""What is deleted: sources when a job ends, results after their time, records after theirs."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ ENGINE_DEAD_S = 60.0
 
 
 async def to_sweep(database: Database, most: int = 50) -> list[tuple[str, str | None]]:
-    """Jobs that have ended and whose source and segments are still stored, and their results' keys."""
+    """Ended jobs whose source and segments are still stored, and the keys of their results."""
     rows = await database.all(
         """select id, result_key from jobs where ended_at is not null and swept_at is null
            order by ended_at limit %s""",
@@ -21,7 +21,7 @@ async def to_sweep(database: Database, most: int = 50) -> list[tuple[str, str | 
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a job ended; ``reason`` is empty unless it failed, ``wait_s`` None when it never began."""
+    """How a job ended; ``reason`` is empty unless it failed, ``wait_s`` None if it never began."""
 
     status: str
     reason: str
@@ -44,7 +44,7 @@ async def swept(database: Database, request_id: str) -> Ended | None:
 async def to_expire(
     database: Database, result_ttl_s: float, most: int = 50
 ) -> list[tuple[str, str]]:
-    """Ids and object keys of the results whose time is over; none when ``result_ttl_s`` is 0: kept for good."""
+    """Ids and object keys of the results that have expired; none where ``result_ttl_s`` is 0."""
     if not result_ttl_s:
         return []
     rows = await database.all(
@@ -62,11 +62,12 @@ async def expired(database: Database, request_id: str) -> None:
 
 
 async def forget_records(database: Database, result_ttl_s: float) -> list[str]:
-    """Delete the records of no use: a week after their result, or 30 days after they failed; their ids."""
+    """Delete records a week after their result expired, or 30 days after they failed; their ids."""
     rows = await database.all(
         """delete from jobs where swept_at is not null
            and ((status = 'completed' and expired_at < now() - make_interval(secs => %s))
-                or (status in ('failed', 'cancelled') and ended_at < now() - make_interval(secs => %s)))
+                or (status in ('failed', 'cancelled')
+                    and ended_at < now() - make_interval(secs => %s)))
            and not exists (select from deliveries d where d.job = jobs.id and d.status = 'pending')
            returning id""",
         (RECORD_EXTRA_S, max(FAILED_KEPT_S, result_ttl_s)),

@@ -1,4 +1,4 @@
-"""One worker's hold on one step of a job: claimed, renewed while frames advance, finished or failed.
+"""A worker's lease on a step of a job: claimed, renewed while frames advance, finished or failed.
 
 Every write names the attempt it belongs to and is refused when that attempt has lost its lease.
 """
@@ -71,7 +71,7 @@ def _step(name: StepName, row: Row) -> Step:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """The step whose turn it is, if there is one, and how many tokens were passed over by their limit."""
+    """The claimed step, if any, and how many tokens were passed over because of their limit."""
 
     step: Step | None
     held_back: int = 0
@@ -123,7 +123,7 @@ async def claim(
 async def ended(
     database: Database, step: Step, seconds: float, files_per_token: int = FILES_PER_TOKEN
 ) -> None:
-    """Count the time that the step took against its token's share, and wake what the token's limit held back."""
+    """Count the step's seconds against its token's share, and wake what its limit held back."""
     await database.all(
         "select step_ended(%s, %s, %s, %s)",
         (queue_of(step.name.stage), step.token, seconds, files_per_token),
@@ -133,7 +133,8 @@ async def ended(
 async def renew(database: Database, step: Step, frames_done: int, lease_s: float = LEASE_S) -> bool:
     """Say that frames advance; False when the step is no longer ours, or the job was cancelled."""
     row = await database.one(
-        """update steps set frames_done = %s, lease_until = clock_timestamp() + make_interval(secs => %s)
+        """update steps set frames_done = %s,
+               lease_until = clock_timestamp() + make_interval(secs => %s)
            where job = %s and stage = %s and number = %s and attempt = %s and status = 'running'
            returning true""",
         (frames_done, lease_s, step.name.job, step.name.stage, step.name.number, step.attempt),
@@ -189,7 +190,8 @@ async def fail(
 async def is_done(database: Database, step: Step) -> bool:
     """Whether this very attempt is on record as the one that did the step."""
     row = await database.one(
-        """select 1 as n from attempts where job = %s and stage = %s and number = %s and attempt = %s
+        """select 1 as n from attempts where job = %s and stage = %s and number = %s
+           and attempt = %s
            and outcome = 'done'""",
         (step.name.job, step.name.stage, step.name.number, step.attempt),
     )
@@ -208,7 +210,7 @@ async def segment_results(database: Database, request_id: str) -> list[PartDone]
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What one round of looking after found: leases run out, wake-ups lost, jobs over their time."""
+    """What one round has repaired: expired leases, lost wake-ups, jobs over their time."""
 
     lost: int = 0
     woken: int = 0

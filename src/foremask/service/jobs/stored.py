@@ -1,4 +1,4 @@
-"""How many bytes each token has stored: uploads are reserved before they come, jobs count themselves."""
+"""The bytes that each token has stored; uploads are reserved before they come."""
 
 import uuid
 from datetime import datetime
@@ -15,14 +15,14 @@ async def new_upload(database: Database, key: str, token_id: uuid.UUID) -> None:
 
 
 async def reserve(database: Database, key: str, size: int, limit: int) -> None:
-    """The upload takes, or is about to take, ``size`` bytes. Raises StorageQuota over the token's ``limit``."""
+    """Count ``size`` bytes for the upload. Raises StorageQuota over the token's ``limit``."""
     row = await database.one("select * from reserve_upload(%s, %s, %s)", (key, size, limit))
     if row is not None and not row["ok"]:
         raise storage_quota(limit, row["counted"] + size)
 
 
 async def forget(database: Database, before: datetime) -> int:
-    """Uploads of forms that were made before are no longer stored; how many there were, 1000 at most."""
+    """Forget the uploads of forms older than ``before``; how many they were, at most 1000."""
     row = await database.one("select forget_uploads(%s) as n", (before,))
     return row["n"] if row else 0
 

@@ -1,4 +1,4 @@
-"""Callbacks to the playground's own receiver, kept for a while: for each token, and only what its key has signed."""
+"""The playground's webhook receiver: it keeps each token's newest signed callbacks."""
 
 import hmac
 import re
@@ -35,7 +35,7 @@ def receiver_url(base_url: str, token_id: uuid.UUID) -> str:
 
 
 def is_receiver(base_url: str, url: str) -> bool:
-    """Whether ``url`` is one that `receiver_url` makes: the host is the operator's choice, not a caller's."""
+    """Whether `receiver_url` makes this ``url``; then the operator chose its host, not a caller."""
     head, _, name = url.rpartition("/")
     return head == base_url + RECEIVER_PATH and _token_id(name) is not None
 

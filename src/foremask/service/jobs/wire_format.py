@@ -20,7 +20,7 @@ WORDS = {
 
 
 def status_json(record: Record, link: Callable[[str, int], str]) -> bytes:
-    """The status body as it is sent; ``link`` makes the URL of a mask that is there, good for so many seconds."""
+    """The status body as it is sent; ``link`` makes a URL of a key, good for so many seconds."""
     key = record.result_key
     return msgspec.json.encode(status_body(record, link(key, LINK_S) if key else None))
 

@@ -1,4 +1,4 @@
-"""Structured logs: one line an event, ours and the libraries' alike; JSON, or for eyes on a terminal."""
+"""Structured logs, ours and the libraries': one line an event, JSON or for a terminal."""
 
 import logging
 import sys

@@ -1,4 +1,4 @@
-"""What foremask counts: every metric by its name; prometheus_client keeps the numbers of this process.
+"""Every metric by its name; prometheus_client keeps the numbers of this process.
 
 What a caller can choose freely never becomes a label. docs/operations.md says what each is good
 for.
@@ -186,7 +186,7 @@ def answered(method: str, route: str, status: int, seconds: float) -> None:
 
 
 def refused(reason: str) -> None:
-    """Count an error that keeps one token from using up what all share; any other reason is none."""
+    """Count an error that is a limit shared between tokens; ignore every other reason."""
     if reason in HELD_BACK_BY:
         HELD_BACK.labels(reason).inc()
 

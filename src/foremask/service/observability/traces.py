@@ -98,7 +98,7 @@ def is_on() -> bool:
 
 
 def valid_traceparent(header: str | None) -> str | None:
-    """The W3C header when it is valid, else None: what is invalid is ignored, as the standard says."""
+    """The W3C header if it is valid, else None: the standard says to ignore an invalid one."""
     found = _TRACEPARENT.fullmatch(header or "")
     if found is None:
         return None
@@ -111,7 +111,7 @@ def valid_traceparent(header: str | None) -> str | None:
 def first_span(
     request_id: str, name: str, traceparent: str | None = None, **facts: Fact
 ) -> Iterator[Span]:
-    """The first span of a request and of the job that it makes; ``traceparent`` is a valid header."""
+    """The first span of a request and its job; ``traceparent`` is a valid header."""
     if _provider is None:
         yield _OFF
         return

@@ -181,7 +181,7 @@ class EmbeddedPostgres:
             )
 
     def _launch(self, timeout_s: float) -> None:
-        """Start the server; tries again while what its killed forerunner left is still going away."""
+        """Start the server; try again while a killed predecessor still holds its files."""
         deadline = time.monotonic() + timeout_s
         log_path = self._home.root / "log"
         while True:

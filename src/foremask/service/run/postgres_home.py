@@ -91,7 +91,7 @@ def _move_out(root: Path) -> None:
 
 
 def left_over() -> list[Path]:
-    """What is in /var/lib/foremask and belongs to no data directory any more; whoever runs this may remove it.
+    """The databases in /var/lib/foremask without a data directory; the operator may remove them.
 
     We do not: a data directory that is not there may be on a disk that is not mounted.
     """

@@ -1,4 +1,4 @@
-"""The server's programs: found in their wheel (its one home), and copied where its user cannot run them."""
+"""The server's programs: found in their wheel (its one home), copied where they cannot be run."""
 
 import hashlib
 import importlib.util
@@ -21,14 +21,14 @@ PROGRAMS = ("postgres", "initdb")
 
 @dataclass(frozen=True, slots=True)
 class Programs:
-    """The programs in ``installed``, for the database in ``home``; ``bundled``: they are the wheel's."""
+    """The programs in ``installed`` for one database; ``bundled`` when they are the wheel's."""
 
     installed: Path
     home: Home
     bundled: bool
 
     def runnable(self) -> Path:
-        """The directory whose programs the server's user can run: the installed one, or else a copy.
+        """The directory of programs that the server's user can run: the installed one, or a copy.
 
         A clone in root's closed home, or one that was made with a strict umask, is closed to that
         user. Raises ServiceUnavailable, which says what is missing.
@@ -101,7 +101,7 @@ class Programs:
         return copy / self.installed.relative_to(packages)
 
     def _copies(self) -> Path:
-        """Where copies are: initdb passes its own path to a shell, which expands some characters."""
+        """Where copies are made: initdb passes its own path to a shell, which expands it."""
         root = self.home.root
         if not self.home.run_as or not set(str(root)) & set(SHELLS_OWN):
             return root
@@ -112,7 +112,7 @@ class Programs:
 
 
 def bundled_binaries() -> Path:
-    """Where the wheel has the server; found without importing it, which starts much that we do not use."""
+    """The directory of the wheel's programs; importing the wheel would start code of its own."""
     spec = importlib.util.find_spec(WHEEL)
     if spec is None or not spec.submodule_search_locations:
         raise ServiceUnavailable(
@@ -122,7 +122,7 @@ def bundled_binaries() -> Path:
 
 
 def server_version(binaries: Path) -> tuple[int, int]:
-    """Major and minor version of the server in ``binaries``; raises ServiceUnavailable where none answers."""
+    """Major and minor version of the programs; raises ServiceUnavailable where there are none."""
     try:
         logged = subprocess.run(  # noqa: S603  # the operator's own binary, our own arguments
             [binaries / "postgres", "--version"], check=False, capture_output=True, text=True

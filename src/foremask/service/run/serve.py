@@ -1,4 +1,4 @@
-"""The whole service on one machine: database, API and workers, started, watched and stopped together."""
+"""The whole service on one machine: starts, watches and stops database, API and workers."""
 
 import asyncio
 import ctypes
@@ -53,7 +53,7 @@ def serve(settings: Settings, say: Say) -> None:
 
 
 async def prepare(settings: Settings, say: Say) -> str:
-    """Bring the schema up to date, and see to it that there is a token; what to open in a browser."""
+    """Bring the schema up to date, make the first token, and return the address for a browser."""
     if settings.database_url is None:
         raise ServiceUnavailable("there is no database to prepare")
     await migrate(settings.database_url)
@@ -117,7 +117,7 @@ async def _greet(settings: Settings, page: str, say: Say) -> None:
 
 
 def environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """What a process of ours reads the same settings from; flags are in it as variables, the first token is not."""
+    """The variables from which a child process reads the same settings, without the first token."""
     variables = dict(environ)
     for each in dataclasses.fields(settings):
         value = getattr(settings, each.name)
@@ -132,14 +132,14 @@ def environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str
 
 
 def share_of_one(settings: Settings) -> dict[str, str]:
-    """What is said to each worker process alone: it masks one clip at a time, in its part of the memory."""
+    """The variables of one worker process: it masks one clip at a time, in its memory share."""
     job_memory = settings.job_memory or share_of_memory(settings.workers)
     return {variable("workers"): "1", variable("job_memory"): str(job_memory)}
 
 
 @dataclass(slots=True)
 class Member:
-    """One process of the service: started again, after a growing pause, whenever it ends by itself."""
+    """One process of the service; it is restarted, after a growing pause, whenever it ends."""
 
     name: str
     command: tuple[str, ...]
@@ -183,7 +183,7 @@ class Member:
 
 
 def _end_with_parent(parent: int) -> Callable[[], None]:
-    """For the child between fork and exec: SIGKILL when the parent is no more; a lease outlives it."""
+    """Between fork and exec: ask for SIGKILL when the parent dies; its lease outlives it."""
     libc = ctypes.CDLL(None)
 
     def arrange() -> None:

@@ -1,4 +1,4 @@
-"""One job as a conversation with a child: the request, progress and reads, the result or an error."""
+"""One job as messages with a child: a request, then progress and reads, then a result or error."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator

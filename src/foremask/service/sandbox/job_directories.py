@@ -1,4 +1,4 @@
-"""A directory that shows a child one job: what it may read is linked in, what it writes is moved out."""
+"""The directory of a child's current job: inputs are links in it, outputs are moved out of it."""
 
 import contextlib
 import fcntl
@@ -44,7 +44,7 @@ class JobDirectory:
 
 
 def stage[Q: Request[Any]](job_directory: JobDirectory, request: Q) -> Q:
-    """The request as the child gets it: its inputs are links in the directory, its outputs lie there.
+    """The request as the child gets it: inputs are links in the directory, outputs lie in it.
 
     An input on another disk is copied.
     """
@@ -75,7 +75,7 @@ def stage[Q: Request[Any]](job_directory: JobDirectory, request: Q) -> Q:
 
 
 def collect(job_directory: JobDirectory, request: Request[Any]) -> None:
-    """Move the outputs to where the caller wants them; only plain files, and only those that are there."""
+    """Move the outputs that exist to where the caller wants them; only plain files."""
     for paths in paths_of(request, "output").values():
         for path in paths:
             written = job_directory.writable_dir / path.name
@@ -110,7 +110,7 @@ def empty(job_directory: JobDirectory) -> bool:
 
 
 def clear(job_directory: JobDirectory) -> None:
-    """Leave nothing in the slot, however much there is; call it when nobody writes to it any more."""
+    """Empty the directory, however full it is; nobody may still write to it."""
     for directory in (job_directory.readable_dir, job_directory.writable_dir):
         _remove_contents(directory)
 
@@ -123,7 +123,7 @@ def remove_tree(directory: Path) -> None:
 
 
 def _remove_contents(top: Path) -> None:
-    """Without recursion, and with short paths: what lies deeper is moved up before its directory goes."""
+    """Empty ``top`` without recursion or long paths: deep directories are moved up first."""
     number = itertools.count()
     while directories := _without_files(top):
         for directory in directories:
@@ -133,7 +133,7 @@ def _remove_contents(top: Path) -> None:
 
 
 def _without_files(directory: Path) -> list[Path]:
-    """Remove the files of a directory; those in it that are directories are returned, and ours to change."""
+    """Remove the files of a directory; return its subdirectories, which we can now change."""
     with os.scandir(directory) as entries:
         there = list(entries)
     directories = []

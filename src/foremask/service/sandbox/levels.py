@@ -18,22 +18,25 @@ def check_level(wanted: Sandbox, level: Level, *, is_root: bool | None = None) -
     is_root = os.geteuid() == 0 if is_root is None else is_root
     if wanted is Sandbox.REQUIRE and not level.full:
         raise SettingsInvalid(
-            f"FOREMASK_SANDBOX=require accepts {_NEEDS} or more, and this machine gives {level}: a clip that "
+            f"FOREMASK_SANDBOX=require accepts {_NEEDS} or more,"
+            f" and this machine gives {level}: a clip that "
             f"takes over its decoder could {_could(level)}. Add what is missing, or accept it with "
             "FOREMASK_SANDBOX=best-effort.",
             param="FOREMASK_SANDBOX",
         )
     if wanted is Sandbox.BEST_EFFORT and is_root and level.landlock < LEAST_LANDLOCK:
         raise SettingsInvalid(
-            f"foremask does not decode strangers' clips as root without Landlock, and this machine gives {level}: "
-            "a clip that takes over its decoder could read and change every file of the machine. Run it as another "
+            "foremask does not decode strangers' clips as root without Landlock,"
+            f" and this machine gives {level}: "
+            "a clip that takes over its decoder could read and change every file of the machine."
+            " Run it as another "
             "user, enable Landlock (Linux 5.13), or accept it with FOREMASK_SANDBOX=even-root.",
             param="FOREMASK_SANDBOX",
         )
 
 
 def level_of(wanted: Sandbox) -> Level:
-    """What the children of this machine get when so much is wanted; raises SettingsInvalid as `check_level`."""
+    """The level that children get on this machine; raises SettingsInvalid as `check_level` does."""
     level = Level() if wanted is Sandbox.OFF else confine.available()
     check_level(wanted, level)
     return level

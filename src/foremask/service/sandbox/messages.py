@@ -16,7 +16,7 @@ LENGTH_BYTES = 4
 
 
 class Setup(msgspec.Struct, tag=True, frozen=True):
-    """The first message to a new child: what it may read and write, and the module of its operations."""
+    """The first message to a new child: its files, its limits, and the module of its operations."""
 
     confined: bool
     read: list[str]
@@ -36,7 +36,7 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
 
 
 class Job(msgspec.Struct, tag=True, frozen=True):
-    """Execute a request of operations.py; it is encoded by itself, for its kinds are the child's."""
+    """Execute a request, which is encoded by itself: only the child knows all of its kinds."""
 
     request: msgspec.Raw
 

@@ -38,7 +38,7 @@ __all__ = ["ChildDied", "MediaPool", "OnProgress"]
 log = structlog.get_logger(__name__)
 
 SPARE_FROM_BYTES = 4 << 30
-"""The share of memory from which on a slot has room for a second child that waits: docs/adr/0080."""
+"""A slot with this share of memory has room for a second child that waits: docs/adr/0080."""
 
 
 @dataclass(slots=True)
@@ -158,7 +158,7 @@ class MediaPool:
             clearing.add_done_callback(self._clearing.discard)
 
     def _take(self, owner: str) -> _ChildSlot:
-        """A free slot: best one whose child has served this owner, or nobody; else the last used."""
+        """A free slot, preferably one whose child has served this owner or nobody."""
 
         def liking(child_slot: _ChildSlot) -> int:
             if child_slot.child is None:
@@ -191,7 +191,7 @@ class MediaPool:
 
     @asynccontextmanager
     async def _borrowed(self, child_slot: _ChildSlot, owner: str) -> AsyncGenerator[Child]:
-        """The slot's child, replaced if it has ended or served another owner; killed after an error."""
+        """The slot's child; replaced if it ended or served another owner, killed on an error."""
         child = child_slot.child
         if child is not None and not (child.is_alive and child.owner in (None, owner)):
             child_slot.child = None

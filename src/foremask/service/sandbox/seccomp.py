@@ -1,4 +1,4 @@
-"""A list of system calls that the kernel refuses; the one home of libseccomp, which is called through ctypes.
+"""A filter that refuses system calls; the one home of libseccomp, called through ctypes.
 
 Only what a list of refusals needs is bound: docs/adr/0092 says why no package is used.
 """
@@ -53,7 +53,7 @@ class When:
 
 
 def is_int(argument: int, value: int) -> When:
-    """The argument, of which the kernel reads 32 bits, is ``value``, whatever is in the upper 32."""
+    """The lower 32 bits of the argument are ``value``; the kernel ignores the upper 32."""
     return When(argument, _MASKED_EQUAL, _INT, value & _INT)
 
 
@@ -88,7 +88,7 @@ class Refusals:
             raise OSError("libseccomp cannot begin a filter")
 
     def refuse(self, call: str, *conditions: When, error: int) -> None:
-        """Let ``call`` fail with ``error`` when all conditions hold; nothing where there is no such call here."""
+        """Let ``call`` fail with ``error`` when all conditions hold; ignore a call unknown here."""
         number = self._library.seccomp_syscall_resolve_name(call.encode())
         if number == _UNKNOWN_CALL:
             number = _YOUNG_CALLS.get(call, _UNKNOWN_CALL)

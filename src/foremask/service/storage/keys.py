@@ -21,5 +21,5 @@ def media_type(key: str) -> str:
 
 
 def strip_key(result_key: str) -> str:
-    """Where the strip of a mask is stored: in the mask's directory, so both are deleted together."""
+    """The key of a mask's strip: in the mask's directory, so both are deleted together."""
     return result_key.rpartition("/")[0] + "/strip.json"

@@ -22,7 +22,8 @@ def check_free(directory: Path, size: int, reserve: int | None) -> None:
     kept = min(usage.total // 20, RESERVE_BYTES) if reserve is None else reserve
     if usage.free - size < kept:
         error = StorageFull(
-            f"The disk has {usage.free} bytes free; {size} are needed beside the reserve of {kept}. Try again later.",
+            f"The disk has {usage.free} bytes free; {size} are needed beside the reserve of {kept}."
+            " Try again later.",
             limit=kept,
             actual=usage.free,
         )
@@ -57,7 +58,7 @@ def make_local_key(path: Path) -> None:
 
 
 def flush(root: Path, key: str) -> None:
-    """Bring the file and the names that lead to it on to the disk: a finished job survives a power cut."""
+    """Flush the file and its two directories to disk: a finished job survives a power cut."""
     path = root / key
     for each in (path, path.parent, path.parent.parent):
         fd = os.open(each, os.O_RDONLY)
@@ -68,7 +69,7 @@ def flush(root: Path, key: str) -> None:
 
 
 def sweep_tree(top: Path, before: datetime) -> None:
-    """Remove old files that obstore had not yet given their names, and directories with nothing in them."""
+    """Remove old files that obstore has not finished, and old empty directories."""
     for directory, _, files in os.walk(top, topdown=False):
         for name in files:
             path = Path(directory, name)

@@ -46,7 +46,7 @@ class Stored:
 
 
 async def open_objects(url: str, base_url: str) -> "Objects":
-    """The store at ``url``; ``base_url`` is where callers reach our API, without a slash at its end.
+    """The store at ``url``; ``base_url`` is where callers reach our API, without a final slash.
 
     The key that signs links is kept in the store, so all processes that share it share the key.
     Raises ServiceUnavailable when the store does not answer.
@@ -128,7 +128,7 @@ class Objects:
     async def _blocks(
         self, key: str, offset: int, stop: int, block_bytes: int, at_once: int
     ) -> AsyncGenerator[bytes]:
-        """The bytes from ``offset`` to ``stop`` in order, ``at_once`` blocks of them asked for ahead."""
+        """The bytes from ``offset`` to ``stop`` in order; ``at_once`` blocks are read ahead."""
         asked: deque[tuple[int, asyncio.Task[bytes]]] = deque()
         try:
             while offset < stop or asked:
@@ -224,7 +224,7 @@ class Objects:
         return isinstance(self._store, LocalStore)
 
     def link(self, key: str, expires_s: int) -> str:
-        """A URL that reads the object, for at least ``expires_s`` seconds (a cloud gives at most a week).
+        """A URL that reads the object for at least ``expires_s`` seconds (a cloud allows a week).
 
         A cloud's link takes GET only; ours takes HEAD too.
         """

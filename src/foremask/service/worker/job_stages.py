@@ -192,7 +192,7 @@ STAGES: dict[str, Stage] = {"ingest": ingest, "segment": segment, "join": join}
 async def _run[R](
     work: WorkerContext, step: Step, request: Request[R], on_progress: OnProgress | None = None
 ) -> R:
-    """Execute the request in a media child, for the step's token, in what is left of the job's time."""
+    """Execute the request in a media child, for the step's token, within the job's time."""
     return await work.runner_of(request).run(
         request, on_progress=on_progress, wall_clock_s=_left_s(work, step), owner=str(step.token)
     )
@@ -257,5 +257,5 @@ def _left_s(work: WorkerContext, step: Step) -> float:
 
 
 def _changed(probed: JobClip, found: Clip) -> bool:
-    """Whether the origin sent another file than the one that was probed when the job was accepted."""
+    """Whether the origin sent another file than the one that was probed before."""
     return any(getattr(probed, name) != getattr(found, name) for name in PROBED_ALIKE)

@@ -75,7 +75,7 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
 
 
 def readable_of(model: Path) -> list[Path]:
-    """What a child that masks may read besides its job: the network and its description, not their directory."""
+    """The files that a masking child may read besides its job: the network and its description."""
     return [model, side_car_of(model)]
 
 

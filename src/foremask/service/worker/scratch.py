@@ -1,4 +1,4 @@
-"""A worker's own directory for its steps' files; what killed workers have left goes when another starts."""
+"""A worker's own directory for its steps' files; a start removes those of killed workers."""
 
 import fcntl
 import os
@@ -13,7 +13,7 @@ LOCK = ".lock"
 
 @contextmanager
 def own_scratch(parent: Path) -> Generator[Path]:
-    """A directory below ``parent`` for the length of the block; those whose processes are gone are removed."""
+    """A directory below ``parent`` during the block; those of ended processes are removed."""
     parent.mkdir(parents=True, exist_ok=True)
     gate = os.open(parent / ".steps", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:

@@ -1,4 +1,4 @@
-"""The engine's tasks: wake-ups for a queue of steps or for one webhook; every decision is in the database."""
+"""The engine's tasks: each wakes a queue of steps or one webhook; the database decides."""
 
 import asyncio
 import shutil
@@ -106,7 +106,7 @@ async def run_step(work: WorkerContext, step: Step) -> None:
 
 
 async def _run_with_lease(work: WorkerContext, step: Step, scratch: Path, span: Span) -> str:
-    """Work on the step while its lease is kept; the first of the two to end stops the other. How it ended."""
+    """Do the step while its lease is kept; whichever ends first stops the other. The outcome."""
     step_log = log.bind(step=str(step.name), attempt=step.attempt)
     advance = StepProgress()
     doing = asyncio.ensure_future(STAGES[step.name.stage](work, step, scratch, advance))
@@ -154,7 +154,7 @@ async def _run_with_lease(work: WorkerContext, step: Step, scratch: Path, span: 
 
 
 async def _tidy(work: WorkerContext, step: Step) -> None:
-    """Delete what an attempt has stored that came to nothing, for its job may have been swept already."""
+    """Delete what an unsuccessful attempt has stored: its job may have been swept already."""
     name = step.name
     places = {
         "ingest": (f"sources/{name.job}/{step.attempt}", f"segments/{name.job}/{step.attempt}"),
@@ -198,7 +198,7 @@ async def _renew_lease(work: WorkerContext, step: Step, advance: StepProgress) -
 def _classified(
     work: WorkerContext, step: Step, error: Exception
 ) -> tuple[ForemaskError, str, float | None]:
-    """What the job's history says of an error, how the attempt ended, and when there is another go, if ever."""
+    """The error as the job records it, the attempt's outcome, and the pause before a retry."""
     outcome, retry_s = "failed", None
     known = error if isinstance(error, ForemaskError) else None
     match error:

@@ -73,7 +73,7 @@ async def _attempt(work: WorkerContext, delivery: Delivery, span: Span) -> None:
 
 
 async def _post(work: WorkerContext, url: str, body: bytes, headers: dict[str, str]) -> int:
-    """Send it; our own receiver may be where no caller's URL may lead to, for its host is the operator's."""
+    """Send it; our own receiver may be at a private address: the operator chose its host."""
     if not is_receiver(work.objects.signer.base_url, url):
         return await work.outbound.post(url, body, headers, timeout_s=TIMEOUT_S)
     async with Outbound(allow_private=ANYWHERE) as internal:
