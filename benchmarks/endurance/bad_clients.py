@@ -98,9 +98,7 @@ async def crowd(port: int, pid: int, seconds: float) -> None:
         f" most {max(waits):.1f} ms"
     )
     first, second = max(memory[:half]), max(memory[half:])
-    print(
-        f"memory {before:.0f} MiB before, {first:.0f} MiB in the first half, {second:.0f} in the second"
-    )
+    print(f"memory in MiB: {before:.0f} before, {first:.0f} in the first half, {second:.0f} later")
 
 
 async def fuzz(port: int, pid: int) -> None:
