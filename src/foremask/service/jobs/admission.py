@@ -4,6 +4,7 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Literal
 
+from foremask.errors import ForemaskError
 from foremask.options import Preset, Quality
 from foremask.service.jobs.database import Database, json_value, on_disk
 from foremask.service.jobs.step_facts import StoredClip
@@ -169,16 +170,24 @@ async def admit(
         ),
     )
     assert row is not None  # noqa: S101  # the function always answers
-    allowed, counted = row["allowed"], row["counted"]
-    match row["outcome"]:
+    refusal = _refusal(row["outcome"], row["allowed"], row["counted"])
+    if refusal is not None:
+        raise refusal
+    await on_disk(database)
+    return Admitted(row["request_id"], row["outcome"] == "replayed")
+
+
+def _refusal(outcome: str, allowed: int, counted: int) -> ForemaskError | None:
+    """The error of an outcome that starts no job; None when the job was made, or replayed."""
+    match outcome:
         case "invalid":
-            raise _invalid()
+            return _invalid()
         case "quota":
-            raise _quota(allowed)
+            return _quota(allowed)
         case "mismatch":
-            raise _mismatch()
+            return _mismatch()
         case "concurrent":
-            raise _busy(
+            return _busy(
                 TooManyJobs(
                     f"{counted} jobs of this token are unfinished and it may have {allowed};"
                     " wait until one ends",
@@ -187,9 +196,9 @@ async def admit(
                 )
             )
         case "storage":
-            raise storage_quota(allowed, counted)
+            return storage_quota(allowed, counted)
         case "queue":
-            raise _busy(
+            return _busy(
                 QueueFull(
                     f"{counted} jobs are unfinished, and the service takes {allowed};"
                     " try again later",
@@ -197,9 +206,8 @@ async def admit(
                     actual=counted,
                 )
             )
-        case outcome:
-            await on_disk(database)
-            return Admitted(row["request_id"], outcome == "replayed")
+        case _:
+            return None
 
 
 def storage_quota(allowed: int, counted: int) -> StorageQuota:
