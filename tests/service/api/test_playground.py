@@ -41,6 +41,7 @@ STATIC = Path(__file__).parents[3] / "src/foremask/service/api/static"
 RECEIVER = "/v2/playground/webhooks"
 SPEC = synth.Spec(320, 240, pts=synth.even(24, Fraction(24)), last_duration=1250, codec="vp9")
 WAIT_MS = 120_000
+PATIENCE = 20
 
 
 @pytest.fixture(scope="module")
@@ -484,22 +485,25 @@ def test_source_and_mask_are_of_the_same_moment(
         expect(page.locator("#strip-legend")).to_be_visible(timeout=WAIT_MS)
     handle = page.get_by_role("slider", name="Wipe between source and mask")
     numbers = (1, 2, 9, 16, 23 if name == "late.mp4" else 24)  # Chromium ends a late one too soon
-    middles = []
     for number in numbers:
         page.locator("#number").fill(str(number))
         page.locator("#number").press("Enter")
-        page.wait_for_timeout(400)
-        handle.press("Home")
-        page.wait_for_timeout(100)
-        white = pixels(page)[:, :, 0] > 127
-        handle.press("End")
-        page.wait_for_timeout(100)
-        shown = pixels(page).astype(int)
-        red = shown[:, :, 0] - shown[:, :, 1] > 80
-        assert (white & red).sum() / (white | red).sum() > 0.95, number
-        middles.append(float(np.argwhere(red).mean(axis=0)[0 if name == "turned.mp4" else 1]))
-    expected = [60 + 200 * (number - 1) / 23 for number in numbers]
-    assert middles == pytest.approx(expected, abs=3)
+        expected = pytest.approx(60 + 200 * (number - 1) / 23, abs=3)
+        for _ in range(PATIENCE):  # a busy machine shows the frame late
+            page.wait_for_timeout(100)
+            handle.press("Home")
+            page.wait_for_timeout(100)
+            white = pixels(page)[:, :, 0] > 127
+            handle.press("End")
+            page.wait_for_timeout(100)
+            shown = pixels(page).astype(int)
+            red = shown[:, :, 0] - shown[:, :, 1] > 80
+            overlap = (white & red).sum() / max(1, (white | red).sum())
+            middle = np.argwhere(red).mean(axis=0)[0 if name == "turned.mp4" else 1]
+            if overlap > 0.95 and middle == expected:
+                break
+        assert overlap > 0.95, number
+        assert middle == expected, number
 
 
 def test_a_pasted_url_is_shown_without_asking_its_host(

@@ -79,7 +79,7 @@ page.replaceChildren(
   element("p", api.info.description),
   element("p", "Send your token in the header api_token (or Authorization: Bearer, or x-api-key). "),
 );
-page.lastChild.append(Object.assign(element("a", "openapi.json"), { href: "/openapi.json" }));
+page.lastElementChild.append(Object.assign(element("a", "openapi.json"), { href: "/openapi.json" }));
 for (const tag of api.tags) {
   page.append(element("h2", tag.name), element("p", tag.description));
   for (const [path, methods] of Object.entries(api.paths))

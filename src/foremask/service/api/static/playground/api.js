@@ -85,6 +85,7 @@ const WAYS_OUT = {
 };
 
 export function explain(place, error, field) {
+  /** @type {Node[]} */
   const said = [document.createTextNode(error.message)];
   if (WAYS_OUT[error.reason]) said.push(Object.assign(document.createElement("span"), { className: "out", textContent: WAYS_OUT[error.reason] }));
   if (error.reason) {

@@ -21,7 +21,7 @@ export function setUpClip(onChange) {
       drop.classList.add("over");
     });
   for (const name of ["dragleave", "drop"])
-    document.addEventListener(name, (event) => {
+    document.addEventListener(name, (/** @type {DragEvent} */ event) => {
       event.preventDefault();
       if (name === "drop" || event.relatedTarget === null) drop.classList.remove("over");
     });

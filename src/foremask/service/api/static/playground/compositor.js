@@ -40,7 +40,10 @@ export class Compositor {
   constructor(canvas) {
     const gl = canvas.getContext("webgl2", { alpha: false, preserveDrawingBuffer: true });
     if (!gl) throw new Error("This browser has no WebGL, which the stage draws with.");
-    Object.assign(this, { canvas, gl, settings: { view: 1, backing: 0, wipe: 0.5, colour: [0.12, 0.48, 0.3] }, pictureAspect: 1 });
+    this.canvas = canvas;
+    this.gl = gl;
+    this.settings = { view: 1, backing: 0, wipe: 0.5, colour: [0.12, 0.48, 0.3] };
+    this.pictureAspect = 1;
     const program = gl.createProgram();
     for (const [kind, text] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]]) {
       const shader = gl.createShader(kind);

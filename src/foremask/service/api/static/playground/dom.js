@@ -1,4 +1,5 @@
 // Finding and making elements, and how numbers read.
+/** @returns {any} An element of index.html, which knows its kind. */
 export const find = (id) => document.getElementById(id);
 
 export function make(name, properties = {}, ...children) {

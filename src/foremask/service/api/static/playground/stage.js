@@ -58,7 +58,7 @@ export async function showMask(url, facts, report) {
   show(find("views"));
   for (const input of find("view-choice").querySelectorAll("input")) input.disabled = !both && input.value !== "mask";
   find("wipe-on").disabled = !both;
-  choose(document.querySelector("[name=view]:checked").value);
+  choose(/** @type {HTMLInputElement} */ (document.querySelector("[name=view]:checked")).value);
   pair.jump(0);
   pair.play().then(renderPlay);
 }

@@ -1,7 +1,12 @@
 // The strip under the stage: how much is foreground and how much changes, frame by frame; a place to jump to.
 export class Strip {
   constructor(element, onJump, onToggle) {
-    Object.assign(this, { element, onJump, canvas: element.querySelector("canvas"), rows: null, now: 0, count: 1, stale: true });
+    this.element = element;
+    this.canvas = element.querySelector("canvas");
+    this.rows = null;
+    this.now = 0;
+    this.count = 1;
+    this.stale = true;
     const jump = (event) => {
       const box = element.getBoundingClientRect();
       onJump(Math.floor(((event.clientX - box.left) / box.width) * this.count));
