@@ -1,4 +1,7 @@
-"""What several areas' tests share: one PostgreSQL server for the session, one database for a module."""
+"""What several areas' tests share.
+
+One PostgreSQL server for the session, one database for a module.
+"""
 
 import asyncio
 import shutil

@@ -1,4 +1,6 @@
-"""`make run` and `make mask` for strangers: a fresh clone, a clip over HTTP, its mask, and a stop, in each situation.
+"""`make run` and `make mask` for strangers.
+
+A fresh clone, a clip over HTTP, its mask, and a stop, in each situation.
 
 ``python -m tests.starts [--all] [--python PATH] [NAME...]``, as root or where sudo asks for no
 password. With ``--all``, as CI says it, a situation that cannot be made on this machine is a
@@ -108,7 +110,7 @@ class Machine:
     def environ(
         self, home: Path | None, *, uv: bool = True, own_cache: bool = False
     ) -> dict[str, str]:
-        """What a stranger's shell has, with this machine's way to its registries, and the caches."""
+        """A stranger's shell, with this machine's registries and caches."""
         kept = {
             name: text
             for name, text in os.environ.items()
@@ -304,7 +306,7 @@ def closed_home(machine: Machine, python: Path) -> Case:
 
 
 def ordinary_user(machine: Machine, python: Path) -> Case:
-    """A user without rights, in a home of their own, whose name has blanks, an umlaut, a quote and a comma."""
+    """A user without rights whose home's name has blanks, an umlaut, a quote and a comma."""
     user, python = _nobody(), _public(machine, python)
     machine.cache_for(user)
     home = machine.home("Jürgen's home, new", user)
@@ -328,7 +330,10 @@ def read_only_tree(machine: Machine, python: Path) -> Case:
 
 
 def no_home(machine: Machine, python: Path) -> Case:
-    """HOME is not set, as in a unit or a container; the model is in the cache of the user's entry in passwd."""
+    """HOME is not set, as in a unit or a container.
+
+    The model is in the cache of the user's entry in passwd.
+    """
     data = machine.home("data without a home")
     clone = machine.clone(machine.work / "homeless")
     environ = machine.environ(None) | {"FOREMASK_DATA_DIR": str(data)}
@@ -399,7 +404,7 @@ def main() -> int:
         if free.returncode == 0:
             words = ["sudo", "-n", "--preserve-env", f"PATH={os.environ['PATH']}", sys.executable]
             os.execvp("sudo", [*words, "-m", "tests.starts", *sys.argv[1:]])  # noqa: S606, S607
-        print("NOT MADE: no situation, since this is not root and sudo asks for a password")  # noqa: T201
+        print("NOT MADE: no situation: no root, and sudo asks for a password")  # noqa: T201
         return int(asked.all)
     lost = missing = 0
     with _prepared(asked.python and Path(asked.python).absolute()) as machine:

@@ -1,4 +1,7 @@
-"""Drawn clips of which it is known what stays visible: a textured square before a textured ground."""
+"""Drawn clips of which it is known what stays visible.
+
+A textured square before a textured ground.
+"""
 
 from dataclasses import dataclass, field
 
@@ -36,7 +39,7 @@ def walk(
     frames: int = FRAMES,
     seed: int = 1,
 ) -> Scene:
-    """The square goes ``step`` pixels a frame, the camera ``pan``, and a pillar may stand before it."""
+    """The square goes ``step`` pixels a frame, the camera ``pan``; a pillar may stand before it."""
     ground = texture(seed, HEIGHT, WIDTH + abs(pan) * frames + 1, 0, 130)
     square = texture(seed + 1, SIDE, SIDE, 120, 255)
     post = texture(seed + 2, HEIGHT, PILLAR.stop - PILLAR.start, 0, 130)
@@ -67,7 +70,10 @@ def faded(scene: Scene, first: int = 16, last: int = 48) -> list[Levels]:
 
 
 def peeled(scene: Scene) -> list[Levels]:
-    """The mask goes back from the left by a pixel a frame to its middle: never soft, and never all at once."""
+    """The mask goes back from the left by a pixel a frame to its middle.
+
+    Never soft, and never all at once.
+    """
     masks = []
     for number, mask in enumerate(scene.masks):
         peeled = mask.copy()

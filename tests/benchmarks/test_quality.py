@@ -1,4 +1,7 @@
-"""The part of the quality benchmark that needs no network: steadiness, of clips with and without a truth."""
+"""The part of the quality benchmark that needs no network.
+
+Steadiness, of clips with and without a truth.
+"""
 
 from pathlib import Path
 

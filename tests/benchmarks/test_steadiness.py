@@ -86,7 +86,10 @@ def test_a_slow_fade_is_lost_over_a_long_time_and_not_over_a_short_one() -> None
 
 
 def test_a_mask_that_is_peeled_off_is_lost_though_it_never_jumps() -> None:
-    """Hard, smooth and wrong: a pixel of one side is lost each frame, with neither ghosts nor jumps."""
+    """Hard, smooth and wrong.
+
+    A pixel of one side is lost each frame, with neither ghosts nor jumps.
+    """
     scene = scenes.walk()
     result = measured(scene, scenes.peeled(scene))
     assert result.ghost == 0
@@ -99,7 +102,7 @@ def test_a_mask_that_is_peeled_off_is_lost_though_it_never_jumps() -> None:
 
 
 def test_a_hole_that_opens_slowly_is_lost_where_it_is() -> None:
-    """The largest event lies in the middle of the square, and the square's own outline is no part of it."""
+    """The largest event lies in the middle of the square, without the square's own outline."""
     scene = scenes.walk(start=88, step=0, pan=1)
     result = measured(scene, scenes.holed(scene))
     assert result.vanish < 1

@@ -1,4 +1,7 @@
-"""The pages of docs/ that are generated: ``make docs`` writes them, test_docs.py holds them fresh."""
+"""The pages of docs/ that are generated.
+
+``make docs`` writes them, test_docs.py holds them fresh.
+"""
 
 from pathlib import Path
 

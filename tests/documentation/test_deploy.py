@@ -1,4 +1,7 @@
-"""What is in deploy/ keeps up with the code: metrics, settings, commands and files that it names exist."""
+"""What is in deploy/ keeps up with the code.
+
+Metrics, settings, commands and files that it names exist.
+"""
 
 import json
 import re
@@ -98,7 +101,7 @@ def test_every_alert_is_tested_and_says_what_to_do() -> None:
 
 
 def test_names_and_units_are_what_prometheus_wants() -> None:
-    """Counters end in _total, times are seconds, everything has a help text, and a parser reads the page."""
+    """Counters end in _total, times are seconds, all have a help text, and a parser reads it."""
     prometheus_page._show(
         Now({"queued": 3}, {"masks": (1, 2.0)}, {"masks": 1}, {("worker", "seccomp"): 1}, 2)
     )
@@ -168,7 +171,7 @@ def test_the_containers_settings_can_be_read() -> None:
 
 
 def test_compose_hangs_together() -> None:
-    """Commands are ours, what is waited for exists, volumes are declared, and nothing of ours is privileged."""
+    """Commands are ours, what is waited for exists, volumes are declared, nothing is privileged."""
     file = compose()
     for name, service in file["services"].items():
         assert set(service.get("depends_on", ())) <= file["services"].keys(), name
@@ -183,7 +186,7 @@ def test_compose_hangs_together() -> None:
 
 
 def test_the_image_is_built_of_what_is_there() -> None:
-    """Copied paths exist and are sent, extras are declared, uv is the version of the Makefile, and the user is not root."""
+    """Copied paths exist and are sent, extras are declared, uv is the Makefile's, no user is root."""
     text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
     stages = re.findall(r"^FROM (\S+) AS (\w+)", text, re.MULTILINE)
     names = [name for _, name in stages]

@@ -52,7 +52,10 @@ RUN_BY = {
     ): "tests/service/api/test_api_docs.py::test_the_javascript_verification_works",
     ("webhooks.md", "go"): "tests/service/api/test_api_docs.py::test_the_go_verification_works",
 }
-"""By page and language, what runs the code blocks; `text` is a picture, and JSON need only be JSON."""
+"""By page and language, what runs the code blocks.
+
+`text` is a picture, and JSON need only be JSON.
+"""
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -173,7 +176,10 @@ def make(folder: Path, *words: str) -> list[str]:
 
 
 def test_the_lines_that_call_make_do_what_they_say(tmp_path: Path) -> None:
-    """They call the command lines that the other tests run; making an environment is CI's first step."""
+    """They call the command lines that the other tests run.
+
+    Making an environment is CI's first step.
+    """
     texts = [
         text
         for page in (ROOT / "README.md", DOCS / "quickstart.md")
@@ -195,7 +201,7 @@ def test_make_masks_a_file_of_any_name(tmp_path: Path) -> None:
 
 
 def test_make_keeps_to_the_interpreter_that_the_environment_has(tmp_path: Path) -> None:
-    """With another one uv would make it anew, and `make run` would take away what `make test` had installed."""
+    """With another, `make run` would remake it without what `make test` had installed."""
     wanted = ("--eval=print: ; @echo $(PYTHON)", "print")
     assert make(tmp_path, *wanted) != [".venv/bin/python"]
     (tmp_path / ".venv" / "bin" / "python").symlink_to(sys.executable)

@@ -1,4 +1,4 @@
-"""The commands and the pages of docs/recipes.md, run as they stand, on a clip whose mask is known."""
+"""The commands and pages of docs/recipes.md, run as they stand on a clip whose mask is known."""
 
 import os
 import subprocess
@@ -154,7 +154,7 @@ def browser() -> Generator[Browser]:
 def test_a_page_shows_the_subject_over_what_is_behind_it(
     folder: Path, browser: Browser, name: str
 ) -> None:
-    """Red where the mask is white, the page's own green where it is black, at some moment of the clip."""
+    """At some moment, red where the mask is white and the page's own green where it is black."""
     drawn = list(synth.draw(SPEC))
     cv2.imwrite(str(folder / "frame.png"), drawn[0][0][..., ::-1])
     cv2.imwrite(str(folder / "mask.png"), drawn[0][1])

@@ -34,7 +34,7 @@ class Stingy(io.BytesIO):
 
 
 def test_a_clip_is_described_in_full(tmp_path: Path) -> None:
-    """Codec, size, rotation, aspect, rate, frames, duration and sound are those it was made with."""
+    """Codec, size, rotation, aspect, rate, frames, duration and sound are as they were made."""
     path = synth.write(
         tmp_path / "clip.mov",
         Spec(
@@ -65,7 +65,10 @@ def test_a_clip_is_described_in_full(tmp_path: Path) -> None:
         ("hevc.mov", Spec(codec="hevc")),
         ("vp9.webm", Spec(codec="vp9")),
         ("mjpeg.mov", Spec(codec="mjpeg", pixel_format="yuvj420p", full_range=True)),
-        ("mjpeg.avi", Spec(codec="mjpeg", pixel_format="yuvj420p", time_base=Fraction(1, 30), pts=tuple(range(9)), last_duration=1)),
+        ("mjpeg.avi", Spec(
+            codec="mjpeg", pixel_format="yuvj420p",
+            time_base=Fraction(1, 30), pts=tuple(range(9)), last_duration=1,
+        )),
         ("moving.gif", Spec(codec="gif", pts=synth.even(9, Fraction(10)), pixel_format="rgb8")),
     ],
 )  # fmt: skip
@@ -231,7 +234,7 @@ def test_a_gif_carries_no_more_than_a_hundred_frames_a_second(tmp_path: Path) ->
 def test_a_frame_too_large_for_the_memory_is_refused_with_the_bytes_needed_and_there(
     tmp_path: Path,
 ) -> None:
-    """16 000 x 16 000 passes in all nine presets or is told what is missing, and where it passes."""
+    """16 000 x 16 000 passes in all nine presets, or the error says what is missing and where it passes."""
     huge = replace(probe(synth.write(tmp_path / "a.mp4", Spec())), width=16_000, height=16_000)
     for preset in Preset:
         check_preset(huge, preset, 21 * 10**9)
@@ -260,7 +263,10 @@ def test_an_encoders_own_limit_is_named_with_the_presets_that_can(tmp_path: Path
 )
 @pytest.mark.parametrize("upright", [False, True])
 def test_every_encoder_takes_the_longest_side(preset: Preset, upright: bool) -> None:
-    """16 000 pixels, which is the limit of the service, and up to its own in the table; x264 no more than that."""
+    """16 000 pixels, which is the limit of the service, and up to its own in the table.
+
+    X264 no more than that.
+    """
     encoder = RECIPES[preset].encoder
     for side_px in (16_000, min(encoder.max_side_px, 16_384)):
         width, height = (64, side_px) if upright else (side_px, 64)
@@ -325,7 +331,7 @@ def test_containers_are_told_by_their_first_bytes(head: bytes, container: Contai
 
 
 def test_a_hostile_box_tree_ends() -> None:
-    """Boxes of no length, of all length, and one inside the other without end, are walked in no time."""
+    """Boxes of no length, of all length, and nested without end do not hold up the walk."""
     for data in (
         bytes(4) + b"moov" + bytes(100),
         b"\0\0\0\x08moov" * 5000,

@@ -1,4 +1,7 @@
-"""Clips of every kind keep their promises in every preset; the odd ones by name, the rest drawn at random."""
+"""Clips of every kind keep their promises in every preset.
+
+The odd ones by name, the rest drawn at random.
+"""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -114,7 +117,7 @@ ODDER: dict[str, tuple[Callable[[Path], Path], tuple[int, int], int]] = {
 @pytest.mark.parametrize("preset", Preset)
 @pytest.mark.parametrize("what", ODDER)
 def test_odder_clips_keep_every_promise(tmp_path: Path, what: str, preset: Preset) -> None:
-    """A size below what encoders take, a rate above what browsers show, a header that says nothing."""
+    """A size below encoders' least, a rate above browsers' most, a header that says nothing."""
     made, size, frames = ODDER[what]
     source, target = made(tmp_path), tmp_path / f"mask{preset.suffix}"
     clip = probe(source)
@@ -145,7 +148,10 @@ def test_the_mask_lies_where_the_subject_is(
 def test_an_empty_sound_track_is_kept_or_counted_as_left_out(
     tmp_path: Path, preset: Preset
 ) -> None:
-    """Matroska and WebM hold it; mp4 and mov hold no empty track, and the report and a warning say so."""
+    """Matroska and WebM hold it.
+
+    Mp4 and mov hold no empty track, and the report and a warning say so.
+    """
     options = {"movflags": "frag_keyframe+empty_moov"}
     tones = (Tone("mp3", 0.0, language="deu"), Tone("mp3", 0.3))
     source = synth.write(tmp_path / "a.mp4", Spec(sound=tones, muxer_options=options))
@@ -170,7 +176,10 @@ def test_an_empty_sound_track_is_kept_or_counted_as_left_out(
 
 
 def test_sound_that_is_cut_off_plays_to_its_end(tmp_path: Path) -> None:
-    """A file that ends within a piece of sound: the piece is left out and told of, and the rest decodes."""
+    """A file that ends within a piece of sound.
+
+    The piece is left out and told of, and the rest decodes.
+    """
     spec = Spec(sound=(Tone(seconds=0.5),), muxer_options={"movflags": "faststart"})
     whole = synth.write(tmp_path / "whole.mp4", spec).read_bytes()
     source = tmp_path / "source.mp4"
@@ -228,7 +237,7 @@ def clips(draw: Any) -> tuple[str, Spec]:  # noqa: ANN401  (hypothesis has no pu
 def test_random_clips_keep_every_promise(
     tmp_path_factory: pytest.TempPathFactory, clip: tuple[str, Spec], preset: Preset
 ) -> None:
-    """Whatever is drawn, the mask keeps its promises, or the preset says beforehand that it cannot."""
+    """Whatever is drawn, the mask keeps its promises, or the preset refuses beforehand."""
     folder = tmp_path_factory.mktemp("random")
     name, spec = clip
     source = synth.write(folder / name, spec)

@@ -33,7 +33,10 @@ def mask(source: Path, target: Path, preset: Preset) -> None:
 @pytest.mark.parametrize("aspect", [1, 2])
 @pytest.mark.parametrize("preset", Preset)
 def test_a_disk_that_fills_up_leaves_no_mask(tmp_path: Path, preset: Preset, aspect: int) -> None:
-    """At the header, on the way, with the sound, at the last byte: said for what it is, and no crash."""
+    """At the header, on the way, with the sound, at the last byte.
+
+    Said for what it is, and no crash.
+    """
     spec = Spec(aspect=Fraction(aspect), sound=(Tone(seconds=0.4),))
     source = synth.write(tmp_path / "a.mp4", spec)
     target = tmp_path / f"mask{preset.suffix}"

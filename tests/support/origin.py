@@ -1,4 +1,4 @@
-"""A web server on loopback that does what a test tells it to, byte by byte, and counts connections."""
+"""A web server on loopback that follows a test byte by byte, and counts connections."""
 
 import asyncio
 import ssl

@@ -34,7 +34,10 @@ def _ports(host: str, count: int) -> list[int]:
 
 @contextmanager
 def s3_server(folder: Path, host: str = "127.0.0.1") -> Generator[dict[str, str]]:
-    """Run the server over ``folder``, at ``host``; gives the variables by which a client finds it."""
+    """Run the server over ``folder``, at ``host``.
+
+    Gives the variables by which a client finds it.
+    """
     identity = {
         "name": "tests",
         "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],

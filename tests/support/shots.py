@@ -1,4 +1,6 @@
-"""Shots drawn by code, and what happens in real ones that is no cut: flashes, fades, whip pans, crowds of confetti.
+"""Shots drawn by code, and what happens in real ones that is no cut.
+
+Flashes, fades, whip pans, crowds of confetti.
 
 A shot is a list of pictures of one size; whatever changes one gives a new list.
 """
@@ -48,7 +50,10 @@ def leaves(
 
 
 def place(seed: int, width: int = 560, height: int = 340) -> Rgb:
-    """A still of some place: ground and sky in their own colours, forms before them, texture on all."""
+    """A still of some place.
+
+    Ground and sky in their own colours, forms before them, texture on all.
+    """
     rng = np.random.default_rng(seed)
     picture = np.empty((height, width, 3), np.uint8)
     horizon = int(height * rng.uniform(0.3, 0.7))
@@ -68,7 +73,7 @@ def place(seed: int, width: int = 560, height: int = 340) -> Rgb:
 
 
 def view(still: Rgb, x: float, y: float, zoom: float = 1.0, degrees: float = 0.0) -> Rgb:
-    """What a camera at ``x``, ``y`` sees of a larger still, turned and enlarged about its middle."""
+    """What a camera at ``x``, ``y`` sees of a larger still, turned and enlarged in its middle."""
     matrix = cv2.invertAffineTransform(
         cv2.getRotationMatrix2D((WIDTH / 2, HEIGHT / 2), degrees, zoom)
     )
@@ -240,7 +245,10 @@ def passed_by(
 def broken(
     shot: Sequence[Rgb], at: Sequence[int], share: float = 1.0, lasts: int = 1, seed: int = 1
 ) -> Shot:
-    """A decoder's errors: from each frame of ``at`` on, blocks of 16 pixels are of one colour that belongs elsewhere."""
+    """A decoder's errors.
+
+    From each frame of ``at`` on, blocks of 16 pixels are of one colour that belongs elsewhere.
+    """
     rng = np.random.default_rng(seed)
     seen = list(shot)
     for frame in [first + more for first in at for more in range(lasts)]:

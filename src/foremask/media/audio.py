@@ -1,4 +1,7 @@
-"""Carries the sound of a clip into its mask: packet by packet where the container can, else transcoded."""
+"""Carries the sound of a clip into its mask.
+
+Packet by packet where the container can, else transcoded.
+"""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -75,7 +78,7 @@ class Sound:
             self._writers[packet.stream.index](packet)  # of a flush packet, only that is set
 
     def finish(self) -> None:
-        """Mux all the rest, empty the encoders, and say which tracks the container leaves out for being empty."""
+        """Mux the rest, flush the encoders, and report empty tracks that the container drops."""
         self.mux_until(None)
         for write in self._writers.values():
             write(None)
@@ -87,8 +90,8 @@ class Sound:
                 track = self.tracks[place]
                 self.tracks[place] = replace(track, action="dropped", written_as=None, why=why)
                 self._warn(
-                    f"sound track {place + 1} of {len(self.tracks)} ({track.codec}) was left out: {why};"
-                    " mkv and webm keep it"
+                    f"sound track {place + 1} of {len(self.tracks)} ({track.codec})"
+                    f" was left out: {why}; mkv and webm keep it"
                 )
 
     def _read(self) -> AnyPacket | None:

@@ -1,4 +1,4 @@
-"""The colours of a decoded frame as 8-bit RGB in BT.709, whatever matrix, range and depth it has."""
+"""Converts a decoded frame of any matrix, range and depth to 8-bit RGB in BT.709."""
 
 from functools import cache
 from typing import Any
@@ -148,7 +148,10 @@ def _to_8_bits(rgb: NDArray[Any], bits: int) -> Rgb:
 
 @cache
 def _tone_curve(transfer: int) -> NDArray[np.float32]:
-    """10-bit PQ or HLG signal to scene-referred light: 1 is reference white (203 cd/m², BT.2408)."""
+    """10-bit PQ or HLG signal to scene-referred light.
+
+    1 is reference white (203 cd/m², BT.2408).
+    """
     signal = np.arange(1024, dtype=np.float64) / 1023
     if transfer == PQ:  # SMPTE ST 2084
         power = signal ** (1 / 78.84375)
@@ -178,7 +181,10 @@ def _gamma() -> NDArray[np.uint8]:
 
 
 def _hdr_to_rgb(frame: av.VideoFrame, width: int, height: int) -> Rgb:
-    """PQ or HLG in BT.2020 to 8-bit BT.709, channel by channel: for the network, not for the eye."""
+    """PQ or HLG in BT.2020 to 8-bit BT.709, channel by channel.
+
+    For the network, not for the eye.
+    """
     if not frame.format.name.startswith(("yuv4", "yuva4")) or frame.format.components[0].bits < 10:
         return _sdr_to_rgb(frame, width, height)
     bits = frame.format.components[0].bits

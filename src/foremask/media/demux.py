@@ -51,12 +51,18 @@ _NO_OUTSIDE_FILES = {"enable_drefs": "0", "use_absolute_path": "0"}
 _MP4_FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"pnot", b"styp", b"moof"}
 _STILL_BRANDS = {b"heic", b"heix", b"mif1", b"avif", b"avis", b"crx "}
 _LISTS = (b"#EXTM3U", b"ffconcat", b"v=0", b"<MPD", b"<?xml", b"[playlist]")
-"""How playlists, concat scripts and session descriptions begin: they are containers, though of names."""
+"""How playlists, concat scripts and session descriptions begin.
+
+They are containers, though of names.
+"""
 _BLOCK_BYTES = 1 << 16
 
 
 class Source(Protocol):
-    """An open file, local or remote. ``read`` may return less than asked for, and none at the end."""
+    """An open file, local or remote.
+
+    ``read`` may return less than asked for, and none at the end.
+    """
 
     def read(self, size: int, /) -> bytes: ...  # noqa: D102  (as of any binary file)
     def seek(self, offset: int, whence: int = 0, /) -> int: ...  # noqa: D102

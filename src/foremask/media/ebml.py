@@ -88,7 +88,7 @@ def _cluster_ticks(data: bytes, at: int) -> Iterator[int]:
 
 
 def set_aspect(path: Path, aspect: Fraction) -> None:
-    """Write the display size that the pixel ``aspect`` asks for into a finished VP9 file of FFmpeg's.
+    """Write the display size for a pixel ``aspect`` into a VP9 file that FFmpeg has finished.
 
     FFmpeg takes it from a field that PyAV cannot set. The eleven bytes go where FFmpeg left a void
     of just that size behind the video element: docs/adr/0010.

@@ -1,4 +1,4 @@
-"""One output file: the packets of the mask with exact durations, and the sound of the source beside them."""
+"""Muxes the packets of a mask, with exact durations, and the sound of its source into one file."""
 
 import contextlib
 import hashlib
@@ -63,7 +63,7 @@ class MaskFile:
         self.is_finished = False
 
     def start(self, stream: VideoStream) -> None:
-        """Take the picture's stream, set up but for what the container says, and add the sound's."""
+        """Take the video stream, set what the container says of it, and add the sound streams."""
         stream.time_base = self.time_base
         if self.matrix and not self.is_part:
             stream.set_display_matrix(self.matrix)
@@ -71,7 +71,10 @@ class MaskFile:
             self._sound = Sound(self._source, self.output, self.recipe.muxer)
 
     def take(self, parts: Iterable[Path]) -> None:
-        """Put the packets of finished parts, one part after the other; instead of `start` and `put`."""
+        """Put the packets of finished parts, one part after the other.
+
+        Instead of `start` and `put`.
+        """
         stream: VideoStream | None = None
         for part in parts:
             with av.open(f"file:{part}", "r", format=part_muxer(self.recipe)) as opened:
@@ -113,7 +116,10 @@ class MaskFile:
             raise Internal(f"The mask cannot be written: {error.strerror}.") from error
 
     def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
-        """Write the rest; ``end_pts``, in ``time_base``, is the end of the last frame (None: as usual)."""
+        """Write the rest.
+
+        ``end_pts``, in ``time_base``, is the end of the last frame (None: as usual).
+        """
         if self._held is None:
             raise Internal("no mask was written")
         last = _pts(self._held)

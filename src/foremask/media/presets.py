@@ -122,7 +122,9 @@ RECIPES: Final = {
 
 
 def encoded_size(encoder: Encoder, width: int, height: int) -> tuple[int, int]:
-    """The size that is encoded: in HEVC, what is not wider than a block, or lower than one, is padded and cropped.
+    """The size that is encoded.
+
+    In HEVC, what is not wider than a block, or lower than one, is padded and cropped.
 
     x265 takes nothing under 16 pixels, and ruins pictures that are a single column of blocks:
     docs/adr/0015. To whole blocks: else x265 crops too, and the crop of ours takes the place of its

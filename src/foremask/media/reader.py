@@ -88,7 +88,7 @@ class VideoReader:
         self.end_pts = self._end(index, last, shown or max(1, nominal))
 
     def _end(self, frames: int, last: int | None, shown: int) -> int:
-        """The declared end of the track where all of it is there, else the last frame's own if that is sooner."""
+        """The declared end of a complete track, else the last frame's own end if that is sooner."""
         last = last or 0
         declared = self.declared_end_pts
         if declared is None or declared <= last:
@@ -98,7 +98,10 @@ class VideoReader:
 
     @property
     def declared_end_pts(self) -> int | None:
-        """Where the header says that the last frame ends; None where it does not speak of the track."""
+        """Where the header says that the last frame ends.
+
+        None where it does not speak of the track.
+        """
         track = self._track
         if self.clip.frames is not None and track.duration:
             return (track.start_time or 0) + track.duration
@@ -141,7 +144,7 @@ class VideoReader:
 
     @property
     def _track_s(self) -> float | None:
-        """The declared duration where it is surely that of the picture and not of a longer sound."""
+        """The declared duration where it is that of the picture and not of a longer sound."""
         sure = not self.clip.audio or "DURATION" in self._track.metadata
         return self.clip.duration_s if sure else None
 

@@ -1,4 +1,7 @@
-"""A mask of ours into another preset: its levels, frames, times and sound as they are, and no network."""
+"""A mask of ours into another preset.
+
+Its levels, frames, times and sound as they are, and no network.
+"""
 
 from collections.abc import Callable
 from pathlib import Path

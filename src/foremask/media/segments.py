@@ -1,4 +1,4 @@
-"""Cuts a clip into spans that are masked apart, and joins the masks again, without loss or overlap."""
+"""Cuts a clip into segments without loss or overlap, and joins their masks again."""
 
 import shutil
 from collections.abc import Iterator, Sequence

@@ -31,7 +31,7 @@ _TERMINOLOGICAL: Final = (
     "hye=arm eus=baq mya=bur kat=geo mkd=mac msa=may fas=per bod=tib cym=wel mri=mao"
 )
 BIBLIOGRAPHIC: Final = dict(pair.split("=") for pair in _TERMINOLOGICAL.split())
-"""ISO 639-2: the terminological code of a language, and the bibliographic one that QuickTime uses."""
+"""The bibliographic code of a language, which QuickTime uses, by its terminological one (ISO 639-2)."""
 
 _LAYOUTS: Final = ("mono", "stereo", "2.1", "quad", "5.0", "5.1", "6.1", "7.1")
 """By the number of channels, from one."""

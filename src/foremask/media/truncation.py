@@ -1,4 +1,7 @@
-"""Says whether a file goes on for as long as its container declares; a cut one decodes without an error."""
+"""Says whether a file goes on for as long as its container declares.
+
+A cut one decodes without an error.
+"""
 
 from typing import BinaryIO, Final
 

@@ -123,7 +123,8 @@ def _frames(wanted: VideoReader, found: VideoReader) -> Iterator[PromiseKept]:
         worst_s = max(worst_s, off_s)
         if off_s > tolerance_s:
             raise PromiseBroken(
-                f"Frame {count} is shown at {ours.time_s:.6f} s; in the source at {theirs.time_s:.6f} s.",
+                f"Frame {count} is shown at {ours.time_s:.6f} s;"
+                f" in the source at {theirs.time_s:.6f} s.",
                 param="pts",
                 limit=tolerance_s,
                 actual=off_s,
@@ -146,7 +147,9 @@ def _frames(wanted: VideoReader, found: VideoReader) -> Iterator[PromiseKept]:
 
 
 def _level_fault(decoded: av.VideoFrame) -> str | None:
-    """What keeps players from showing a frame as greys from black to white; None where nothing does.
+    """What keeps players from showing a frame as greys from black to white.
+
+    None where nothing does.
 
     Whether a grey should have been white, two files cannot tell.
     """
@@ -191,13 +194,15 @@ def _sounds(source: Path, mask: Path, start_s: float, container: str) -> Iterato
             "audio start",
             abs(ours.start_s - theirs.start_s) <= tolerance_s,
             f"track {number}: {ours.start_s - start_s:+.4f} s",
-            f"Sound track {number} starts at {ours.start_s:.4f} s; in the source at {theirs.start_s:.4f} s.",
+            f"Sound track {number} starts at {ours.start_s:.4f} s;"
+            f" in the source at {theirs.start_s:.4f} s.",
         )
         yield _check(
             "audio end",
             abs(ours.end_s - theirs.end_s) <= (_COPIED_END_S if copied else 2 * _TRANSCODED_S),
             f"track {number}: {ours.end_s:.4f} s",
-            f"Sound track {number} ends at {ours.end_s:.4f} s; in the source at {theirs.end_s:.4f} s.",
+            f"Sound track {number} ends at {ours.end_s:.4f} s;"
+            f" in the source at {theirs.end_s:.4f} s.",
         )
 
 

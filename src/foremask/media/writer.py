@@ -130,7 +130,10 @@ class MaskWriter:
             self._file.put(packet)
 
     def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
-        """Write the rest; ``end_pts``, in ``time_base``, is the end of the last frame (None: as usual)."""
+        """Write the rest.
+
+        ``end_pts``, in ``time_base``, is the end of the last frame (None: as usual).
+        """
         for packet in self._encode(None):
             self._file.put(packet)
         if end_pts is not None and self._origin:

@@ -148,8 +148,8 @@ class Settings:
     postgres_bin: Path | None = field(
         default=None,
         metadata=_documented(
-            "The directory with `postgres` and `initdb` of another PostgreSQL, 15 or newer, to run instead of the "
-            "bundled one: `/usr/lib/postgresql/17/bin`.",
+            "The directory with `postgres` and `initdb` of another PostgreSQL, 15 or newer, to "
+            "run instead of the bundled one: `/usr/lib/postgresql/17/bin`.",
             _path,
             shown="the bundled PostgreSQL's",
         ),
@@ -189,16 +189,16 @@ class Settings:
     connections: int = field(
         default=2000,
         metadata=_documented(
-            "The most connections at once for each API process; over it the one that has been silent for longest "
-            "is closed. Fewer where the limit of open files asks for it.",
+            "The most connections at once for each API process; over it the one that has been "
+            "silent for longest is closed. Fewer where the limit of open files asks for it.",
             _whole(16, 100_000),
         ),
     )
     idle_timeout_s: int = field(
         default=10,
         metadata=_documented(
-            "How long a connection may be kept without a request. Longer than a proxy in front keeps its own "
-            "(nginx: 60 s): `65s` there.",
+            "How long a connection may be kept without a request. Longer than a proxy in front "
+            "keeps its own (nginx: 60 s): `65s` there.",
             _duration_s,
             shown="`10s`",
         ),
@@ -233,23 +233,25 @@ class Settings:
     max_frames: int = field(
         default=60 * 120,
         metadata=_documented(
-            "The most frames that a clip may have, with one more tolerated as for the duration; the default is 60 s at 120 frames a second.",
+            "The most frames that a clip may have, with one more tolerated as for the duration; "
+            "the default is 60 s at 120 frames a second.",
             _whole(1, 10_000_000),
         ),
     )
     min_bytes_per_second: int = field(
         default=32 << 10,
         metadata=_documented(
-            "The least speed of an origin, in bytes a second over 10 s; a slower one is refused with "
-            "`url_too_slow`.",
+            "The least speed of an origin, in bytes a second over 10 s; a slower one is refused "
+            "with `url_too_slow`.",
             _whole(0, 1 << 40),
         ),
     )
     job_memory: int | None = field(
         default=None,
         metadata=_documented(
-            "Bytes of memory that one mask may take: `8G`. A clip whose frames need more in its preset is refused "
-            "with `preset_cannot`. Where API and workers are on different machines, set the same for all.",
+            "Bytes of memory that one mask may take: `8G`. A clip whose frames need more in its "
+            "preset is refused with `preset_cannot`. Where API and workers are on different "
+            "machines, set the same for all.",
             _size,
             shown="three quarters of the machine's memory, or of the container's, divided by `FOREMASK_WORKERS`",
         ),
@@ -257,24 +259,25 @@ class Settings:
     files_per_token: int = field(
         default=4,
         metadata=_documented(
-            "How many steps of the queue `files` (fetching, cutting, joining) one token may have under way "
-            "at the same time, on all workers together; each worker does 8 at once.",
+            "How many steps of the queue `files` (fetching, cutting, joining) one token may have "
+            "under way at the same time, on all workers together; each worker does 8 at once.",
             _whole(1, 10_000),
         ),
     )
     webhooks_per_token: int = field(
         default=4,
         metadata=_documented(
-            "How many webhooks of one token may be under way at the same time, on all workers together; each "
-            "worker sends 16 at once, and a receiver that hangs holds one of them for 10 s.",
+            "How many webhooks of one token may be under way at the same time, on all workers "
+            "together; each worker sends 16 at once, and a receiver that hangs holds one of them "
+            "for 10 s.",
             _whole(1, 10_000),
         ),
     )
     storage_per_token: int | None = field(
         default=None,
         metadata=_documented(
-            "Bytes of uploads, sources of unfinished jobs and results that one token may have stored: "
-            "`500M`, `20G`; over it, uploads and jobs are refused with `storage_quota`.",
+            "Bytes of uploads, sources of unfinished jobs and results that one token may have "
+            "stored: `500M`, `20G`; over it, uploads and jobs are refused with `storage_quota`.",
             _size,
             shown="a quarter of the disk with a local store, no limit with a bucket",
         ),
@@ -282,8 +285,8 @@ class Settings:
     free_reserve: int | None = field(
         default=None,
         metadata=_documented(
-            "Bytes of the disk that are never filled: with less free space, uploads and jobs are refused with "
-            "`storage_full` and workers wait.",
+            "Bytes of the disk that are never filled: with less free space, uploads and jobs are "
+            "refused with `storage_full` and workers wait.",
             _size,
             shown="a twentieth of the disk, at most `2G`",
         ),
@@ -292,8 +295,9 @@ class Settings:
         default=Sandbox.BEST_EFFORT,
         metadata=_documented(
             "Confinement of the process that reads untrusted files: `require` refuses to work "
-            "without all of it, `best-effort` takes what the kernel has and says so, but refuses to work as root "
-            "without Landlock, `even-root` does not refuse that either, `off` takes none.",
+            "without all of it, `best-effort` takes what the kernel has and says so, but refuses "
+            "to work as root without Landlock, `even-root` does not refuse that either, `off` "
+            "takes none.",
             _one_of(Sandbox),
         ),
     )
@@ -317,8 +321,8 @@ class Settings:
         default=None,
         repr=False,
         metadata=_documented(
-            "An OpenTelemetry collector that takes OTLP over HTTP, `http://127.0.0.1:4318`: each job's trace is "
-            "sent there. Needs `foremask[otel]`; docs/operations.md.",
+            "An OpenTelemetry collector that takes OTLP over HTTP, `http://127.0.0.1:4318`: each "
+            "job's trace is sent there. Needs `foremask[otel]`; docs/operations.md.",
             _url("http", "https"),
             shown="no traces",
         ),
@@ -341,7 +345,10 @@ class Settings:
 
 
 def variable(name: str) -> str:
-    """The environment variable of a field: ``RESULT_TTL`` says in its value what ``_s`` says here."""
+    """The environment variable of a field.
+
+    ``RESULT_TTL`` says in its value what ``_s`` says here.
+    """
     return PREFIX + name.removesuffix("_s").upper()
 
 

@@ -1,4 +1,7 @@
-"""A web server as callers have them: files with ranges, and each way in which an origin can disappoint."""
+"""A web server as callers have them.
+
+Files with ranges, and each way in which an origin can disappoint.
+"""
 
 import re
 import threading

@@ -1,4 +1,4 @@
-"""The real API in a process of its own, over the real PostgreSQL, and an origin to fetch clips from."""
+"""The real API in a process of its own over the real PostgreSQL, and an origin of clips."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,7 @@
-"""An HTTP client that waits for as long as the service may take: a probe has 8 s, and CI machines are slow."""
+"""An HTTP client that waits for as long as the service may take.
+
+A probe has 8 s, and CI machines are slow.
+"""
 
 import httpx
 

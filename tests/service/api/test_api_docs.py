@@ -38,7 +38,10 @@ def code(page: str, language: str) -> list[str]:
 def test_every_curl_line_works(
     service: Running, clip_origin: str, drawn: Path, tmp_path: Path
 ) -> None:
-    """In their order, in one shell, against a running service; none is answered with what is not written."""
+    """In their order, in one shell, against a running service.
+
+    None is answered with what is not written.
+    """
     made = http.post(
         service.url + PATH, json={"video": f"{clip_origin}/good.mp4"}, headers=service.headers
     ).json()

@@ -1,4 +1,7 @@
-"""Clients that send what no client should, or too much, or nothing: raw sockets against the real service."""
+"""Clients that send what no client should, or too much, or nothing.
+
+Raw sockets against the real service.
+"""
 
 import contextlib
 import json
@@ -146,7 +149,10 @@ def test_headers_that_fit_are_taken(few: Running) -> None:
 @pytest.mark.parametrize("sent", [b"GET /healthz HTTP/1.1\r\nCookie: ", b"GET /", b"POST /v2/video/upload HTTP/1.1\r\n"
     b"Transfer-Encoding: chunked\r\n\r\n1;"], ids=["header", "line", "chunk extension"])  # fmt: skip
 def test_an_endless_line_ends_soon(few: Running, sent: bytes) -> None:
-    """What follows is not read for 16 s, nor kept: after some hundred kilobytes the service has closed."""
+    """What follows is not read for 16 s, nor kept.
+
+    After some hundred kilobytes the service has closed.
+    """
     with dial(few) as raw:
         raw.sendall(sent)
         count = 0
@@ -174,7 +180,10 @@ def test_who_dribbles_headers_is_told_after_ten_seconds(few: Running) -> None:
 
 
 def test_the_silent_make_room(few: Running) -> None:
-    """Three times as many silent connections as there may be: whoever asks something is answered at once."""
+    """Three times as many silent connections as there may be.
+
+    Whoever asks something is answered at once.
+    """
     crowd = [dial(few) for _ in range(3 * LIMIT)]
     try:
         for _ in range(5):
@@ -196,7 +205,10 @@ def test_a_request_that_is_on_its_way_is_not_taken_for_silence(few: Running) -> 
 
 
 def test_health_is_answered_though_every_connection_is_at_work(few: Running) -> None:
-    """Beyond the limit the watchers are served and others told to come again: 503 with Retry-After."""
+    """Beyond the limit the watchers are served and others told to come again.
+
+    503 with Retry-After.
+    """
     head = (
         f"POST /v2/video/probe HTTP/1.1\r\nHost: a\r\napi_token: {few.token}\r\n"
         "Content-Type: application/json\r\nContent-Length: 100000\r\n\r\n{"

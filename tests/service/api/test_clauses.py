@@ -1,4 +1,4 @@
-"""The clauses of the wire contract that a client of the hosted service leans on without saying so."""
+"""The clauses of the wire contract that clients of the hosted service silently rely on."""
 
 import asyncio
 import json
@@ -46,7 +46,10 @@ def uploaded(service: Running, drawn: Path) -> str:
 def test_every_path_of_the_call_is_the_same_call(
     service: Running, uploaded: str, path: str
 ) -> None:
-    """The vendor's SDK, collection and document name different ones; a key made under one is known under all."""
+    """The vendor's SDK, collection and document name different ones.
+
+    A key made under one is known under all.
+    """
     assert path in SUBMIT_PATHS
     headers = {**service.headers, "Idempotency-Key": "any-path"}
     made = http.post(service.url + path, json={"video": uploaded}, headers=headers)
@@ -63,7 +66,10 @@ def test_every_path_of_the_call_is_the_same_call(
 def test_the_same_request_again_is_answered_by_a_token_that_has_nothing_left(
     service: Running, uploaded: str, limits: TokenLimits
 ) -> None:
-    """An idempotent replay comes before rate and quota; another body under the key is still refused."""
+    """An idempotent replay comes before rate and quota.
+
+    Another body under the key is still refused.
+    """
     headers = {**service.new_token(limits), "Idempotency-Key": "once"}
     first = http.post(service.url + PATH, json={"video": uploaded}, headers=headers)
     assert first.status_code == 202
@@ -94,7 +100,7 @@ def test_null_is_absence(service: Running, uploaded: str) -> None:
 def test_the_webhook_carries_the_bytes_of_the_status(
     service: Running, uploaded: str, tmp_path: Path
 ) -> None:
-    """Byte for byte what a read of the status gives at that time, with a link that lives as long."""
+    """Byte for byte what a status read gives at that time, with a link that lives as long."""
     headers = service.new_token()
     url = http.get(service.url + RECEIVER, headers=headers).json()["result"]["url"]
     with working(service, tmp_path):
@@ -241,7 +247,10 @@ def mask(service: Running, uploaded: str, drawn: Path) -> str:
 
 
 def test_a_range_may_depend_on_the_date(mask: str) -> None:
-    """If-Range with the file's own date gives the range; with any other, before or after, the whole file."""
+    """If-Range with the file's own date gives the range.
+
+    With any other, before or after, the whole file.
+    """
     head = http.head(mask).headers
     at: datetime = parsedate_to_datetime(head["last-modified"])
     asked = {"Range": "bytes=0-3"}

@@ -66,7 +66,10 @@ def test_the_document_knows_presets_and_reasons() -> None:
 
 @pytest.mark.postgres
 def test_a_machine_that_tries_everything_finds_nothing(service: Running) -> None:
-    """schemathesis, every check; ``python -m benchmarks.endurance.contract`` does the same for longer."""
+    """schemathesis, every check.
+
+    ``python -m benchmarks.endurance.contract`` does the same for longer.
+    """
     examined = examine(service.url, service.token, examples=5, seconds=60)
     assert examined.passed, examined.report[-6000:]
     assert examined.cases > 200, examined.report[-3000:]  # 374 in 25 s on two busy cores

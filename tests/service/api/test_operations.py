@@ -75,7 +75,10 @@ def test_ready_tells_the_truth(service: Running, tmp_path_factory: pytest.TempPa
 
 
 async def test_without_a_database_it_says_try_again(tmp_path: Path) -> None:
-    """503 unavailable with Retry-After for each call; not ready; alive; and its own counts can be read."""
+    """503 unavailable with Retry-After for each call; not ready; alive.
+
+    And its own counts can be read.
+    """
     settings = Settings(data_dir=tmp_path)
     objects = await open_objects(local_url(tmp_path / "objects"), settings.base_url)
     nowhere = f"postgresql://nobody@/none?host={tmp_path}"
@@ -121,7 +124,10 @@ async def test_a_database_without_our_tables_is_not_ready(
 
 
 async def test_a_store_that_does_not_answer_is_told_soon(tmp_path: Path) -> None:
-    """A bucket whose server takes connections and says nothing: 503 after 2 s, not after its retries."""
+    """A bucket whose server takes connections and says nothing.
+
+    503 after 2 s, not after its retries.
+    """
     over = asyncio.Event()
 
     async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -154,7 +160,10 @@ async def test_a_store_that_does_not_answer_is_told_soon(tmp_path: Path) -> None
 async def ready(
     url: str, data_dir: Path, objects: Objects | None = None
 ) -> AsyncIterator[Callable[[], Awaitable[dict[str, str]]]]:
-    """An application over this database and store; asks it whether it is ready, and checks that the status agrees."""
+    """An application over this database and store.
+
+    Asks it whether it is ready, and checks that the status agrees.
+    """
     settings = Settings(data_dir=data_dir)
     objects = objects or await open_objects(local_url(data_dir / "objects"), settings.base_url)
     async with Outbound() as outbound, open_database(url, patience_s=0.0) as database:

@@ -1,4 +1,7 @@
-"""The playground at ``/``: what it is made of, what it may ask of the API, and a person's way through it."""
+"""The playground at ``/``.
+
+What it is made of, what it may ask of the API, and a person's way through it.
+"""
 
 import base64
 import dataclasses
@@ -62,7 +65,10 @@ def disc(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_page_comes_from_here_and_goes_nowhere_else(service: Running) -> None:
-    """Each file that it names is there; none names another server, and the policy would allow none."""
+    """Each file that it names is there.
+
+    None names another server, and the policy would allow none.
+    """
     page = http.get(service.url)
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert "unsafe" not in page.headers["content-security-policy"]
@@ -127,7 +133,10 @@ def callback(
 
 
 def test_the_receiver_keeps_only_what_the_service_has_signed(service: Running) -> None:
-    """Another body, an old stamp, another token's address or none: refused; and it is no open store."""
+    """Another body, an old stamp, another token's address or none: refused.
+
+    And it is no open store.
+    """
     assert callback(service).status_code == 204
     assert_refused(callback(service, sent="other words"), 403, "link_invalid")
     assert_refused(callback(service, stamp=str(int(time.time()) - 600)), 403, "link_invalid")
@@ -320,14 +329,20 @@ def finished(service: Running, request_id: str) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def browser(service: Running) -> Generator[Browser]:
-    """One Chromium for the module; after the service, whose start needs an event loop of its own."""
+    """One Chromium for the module.
+
+    After the service, whose start needs an event loop of its own.
+    """
     with browsing() as browser:
         yield browser
 
 
 @pytest.fixture
 def page(browser: Browser, service: Running) -> Generator[Page]:
-    """The playground as somebody opens it; nothing may go wrong in it, and nothing may leave its origin."""
+    """The playground as somebody opens it.
+
+    Nothing may go wrong in it, and nothing may leave its origin.
+    """
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
     asked: list[str] = []
@@ -386,7 +401,10 @@ def shows(page: Page, at: tuple[int, int], colour: tuple[int, int, int]) -> None
 def test_from_a_dropped_clip_to_a_verified_webhook(
     page: Page, service: Running, disc: Path, tmp_path: Path
 ) -> None:
-    """Drop, verdict, mask, wipe, cut-out, another format, download; every colour where it must be."""
+    """Drop, verdict, mask, wipe, cut-out, another format, download.
+
+    Every colour where it must be.
+    """
     with working(service, tmp_path):
         drop(page, disc)
         expect(page.locator("#verdict")).to_contain_text(
@@ -527,7 +545,10 @@ def test_a_pasted_url_is_shown_without_asking_its_host(
 def test_an_error_stands_beside_its_field_with_a_way_out(
     page: Page, service: Running, drawn: Path
 ) -> None:
-    """A clip of 61 s: the sentence, what to do, and a link to the reason, which is explained there."""
+    """A clip of 61 s.
+
+    The sentence, what to do, and a link to the reason, which is explained there.
+    """
     drop(page, drawn / "long.mp4")
     error = page.locator("#clip-error")
     expect(error).to_contain_text("61", timeout=WAIT_MS)
@@ -566,7 +587,10 @@ def test_a_busy_service_takes_an_upload_without_a_verdict(
 
 
 def test_a_wrong_token_is_told_at_once(page: Page) -> None:
-    """Beside its field; the right one closes the card, and is gone with the tab unless it is to be kept."""
+    """Beside its field.
+
+    The right one closes the card, and is gone with the tab unless it is to be kept.
+    """
     page.get_by_role("button", name="Token").click()
     page.get_by_role("button", name="Forget it").click()
     page.get_by_label("API token").fill("wrong")

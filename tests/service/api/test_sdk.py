@@ -58,7 +58,10 @@ async def finish_next(service: Running, mask: Path) -> None:
 def test_submit_and_poll(
     sdk: BriaSyncClient, service: Running, clip_origin: str, drawn: Path
 ) -> None:
-    """submit, then poll until the mask is there; its URL is under both names and leads to the file."""
+    """submit, then poll until the mask is there.
+
+    Its URL is under both names and leads to the file.
+    """
     with sdk:
         made = sdk.submit(ENDPOINT, {"video": f"{clip_origin}/good.mp4"}, raise_for_status=True)
         assert made.in_progress
@@ -134,7 +137,10 @@ def test_one_token_neither_reads_nor_cancels_anothers_job(
 async def test_a_webhook_says_what_the_status_says_and_its_links_live_as_long(
     service: Running, drawn: Path, tmp_path: Path
 ) -> None:
-    """The SDK verifies the signature; the body is the status body, and its URL leads to the mask."""
+    """The SDK verifies the signature.
+
+    The body is the status body, and its URL leads to the mask.
+    """
     async with listening() as inbox:
         inbox.answers["/hook"] = gives(b"")
         with working(service, tmp_path, [IPv4Network("127.0.0.0/8")]):

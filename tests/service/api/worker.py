@@ -1,4 +1,7 @@
-"""A worker with everything real but the network: masking is done the easy way, red is the foreground."""
+"""A worker with everything real but the network.
+
+Masking is done the easy way, red is the foreground.
+"""
 
 import asyncio
 import threading

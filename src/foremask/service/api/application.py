@@ -51,7 +51,9 @@ def create_app(
     stopping: asyncio.Event | None = None,
     sandbox: str = "none",
 ) -> ASGIApp:
-    """The application over parts that are open already; setting ``stopping`` ends the held connections.
+    """The application over parts that are open already.
+
+    Setting ``stopping`` ends the held connections.
 
     ``sandbox`` says what confines the process that reads clips' headers.
     """
@@ -83,7 +85,10 @@ def create_app(
 
 
 def run(settings: Settings) -> None:
-    """Serve until a signal says stop; ``settings.database_url`` names a database that has the schema."""
+    """Serve until a signal says stop.
+
+    ``settings.database_url`` names a database that has the schema.
+    """
     uvloop.run(serve(settings))
 
 

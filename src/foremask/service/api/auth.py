@@ -34,14 +34,20 @@ def read_token(request: ApiRequest) -> bytes:
 
 
 async def charge(request: ApiRequest, database: Database) -> Call:
-    """Check the token and take one request off its rate; the answer's headers then say what is left."""
+    """Check the token and take one request off its rate.
+
+    The answer's headers then say what is left.
+    """
     call = Call(await admission.charge_rate(database, read_token(request)))
     request.scope["state"]["call"] = call
     return call
 
 
 async def find_keyed(request: ApiRequest, database: Database, key: str) -> Keyed | None:
-    """The job that the token's key has made, charging nothing; the answer's headers say what is left."""
+    """The job that the token's key has made, charging nothing.
+
+    The answer's headers say what is left.
+    """
     keyed = await admission.find_keyed(database, read_token(request), key)
     if keyed is not None:
         request.scope["state"]["call"] = Call(keyed.grant)

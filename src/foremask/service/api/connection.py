@@ -1,4 +1,6 @@
-"""One HTTP connection: what it may cost in bytes and time, and our own error where the parser refuses; on uvicorn.
+"""Bounds what one HTTP connection costs in bytes and time, on uvicorn.
+
+What the parser refuses is answered with our own error.
 
 uvicorn's protocol bounds neither the headers, nor the time that they take, nor the number of
 connections, and answers what its parser refuses in plain text: docs/adr/0094.
@@ -52,7 +54,9 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Gate:
-    """How many connections there may be; ``burst`` more while all are too young to be called silent.
+    """How many connections there may be.
+
+    ``burst`` more while all are too young to be called silent.
 
     ``waiting`` has those that no request is under way on, the oldest first, and when each began to
     wait.
@@ -303,7 +307,10 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """The answer is on its way; what the parser has refused behind the request is answered now."""
+        """The answer is on its way.
+
+        What the parser has refused behind the request is answered now.
+        """
         super().on_response_complete()
         if self.transport.is_closing():
             return

@@ -65,7 +65,9 @@ async def download(request: ApiRequest, service: ServiceDependency, key: FromPat
 
 
 def _check_version(request: ApiRequest, stored: Stored) -> None:
-    """Raise PreconditionFailed for another version than If-Match names, or If-Unmodified-Since where it is not there.
+    """Raise PreconditionFailed for another version than If-Match names.
+
+    Without If-Match, If-Unmodified-Since counts.
 
     RFC 9110 wants a strong comparison here: a tag that begins with W/ matches nothing.
     """
@@ -107,7 +109,10 @@ def _unchanged(request: ApiRequest, stored: Stored) -> bool:
 
 
 def _same_version(request: ApiRequest, stored: Stored) -> bool:
-    """Whether If-Range, where it is there, names this version: by its tag, or by the very date of it."""
+    """Whether If-Range, where it is there, names this version.
+
+    By its tag, or by the very date of it.
+    """
     condition = request.headers.get("if-range")
     return condition in (None, stored.etag) or _date(condition) == _second(stored)
 

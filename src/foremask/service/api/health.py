@@ -21,7 +21,10 @@ async def healthz() -> ASGIResponse:
 
 @readable("/readyz")
 async def readyz(service: ServiceDependency) -> ASGIResponse:
-    """Whether a job sent now would be accepted: the database, its tables and the object store are asked."""
+    """Whether a job sent now would be accepted.
+
+    The database, its tables and the object store are asked.
+    """
     database, objects = await asyncio.gather(_database(service), _objects(service))
     checks = {"database": database, "objects": objects}
     if service.stopping.is_set():
@@ -59,6 +62,9 @@ async def _objects(service: Service) -> str:
 
 @readable("/metrics")
 async def metrics_page(service: ServiceDependency) -> ASGIResponse:
-    """What this process and all of them together have counted, for Prometheus; also without a database."""
+    """What this process and all of them together have counted, for Prometheus.
+
+    Also without a database.
+    """
     text, media_type = await prometheus_page.page(service.database, service.objects)
     return ASGIResponse(body=text, media_type=media_type, headers={"Cache-Control": "no-store"})

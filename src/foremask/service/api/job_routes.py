@@ -42,7 +42,7 @@ SUBMIT_PATHS = (
     "/v2/video/generate/foreground_mask",
     "/foreground_mask",
 )
-"""One call: the hosted service's SDK, its collection and its OpenAPI document each name another path."""
+"""Paths of the same call: the hosted service's SDK, collection and OpenAPI document differ."""
 
 
 @post(list(SUBMIT_PATHS), status_code=202)
@@ -63,7 +63,10 @@ async def submit(request: ApiRequest, service: ServiceDependency) -> ASGIRespons
 
 
 async def _accepted(request: ApiRequest, service: Service, job_trace: Span) -> tuple[str, bool]:
-    """The id of the job that the request has made, or its key had before; and whether to wait for its end."""
+    """The id of the job that this request, or an earlier one under its key, has made.
+
+    The second value says whether to wait for its end.
+    """
     key = parsing.idempotency_key(request)
     if key is not None and (made := await find_keyed(request, service.database, key)):
         # The same request again costs neither rate nor quota, whatever has become of the clip
@@ -133,7 +136,9 @@ async def probe(request: ApiRequest, service: ServiceDependency) -> ASGIResponse
 async def status(
     request: ApiRequest, service: ServiceDependency, request_id: FromPath[str]
 ) -> ASGIResponse:
-    """Where a job is, also one that failed; or cancel it, which changes nothing for one that has ended.
+    """Read the status of a job, or cancel it.
+
+    A cancel changes nothing for a job that has ended.
 
     One handler for all: Litestar's own answer to OPTIONS names the methods of one handler only.
     """

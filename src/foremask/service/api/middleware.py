@@ -21,7 +21,10 @@ _HEADERS = (
 
 
 class RequestMiddleware:
-    """Wraps the application. A client whose base URL ends in ``/`` asks for ``//v2/…``: that is the same path."""
+    """Wraps the application.
+
+    A client whose base URL ends in ``/`` asks for ``//v2/…``: that is the same path.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,4 +1,7 @@
-"""The OpenAPI 3.1 document: what `operation_docs` says of each route, under its path, method and status."""
+"""The OpenAPI 3.1 document.
+
+What `operation_docs` says of each route, under its path, method and status.
+"""
 
 import re
 from collections.abc import Iterable
@@ -66,7 +69,10 @@ def _paths(handlers: Iterable[HTTPRouteHandler]) -> Json:
 
 
 def _operation(operation: Operation, alias: str | None, status: int) -> Json:
-    """One operation, under its own id or that of its alias; ``status`` is that of its usual answer."""
+    """One operation, under its own id or that of its alias.
+
+    ``status`` is that of its usual answer.
+    """
     answers = {status: operation.answer, **operation.other_answers}
     described: Json = {
         "operationId": alias or operation.operation_id,

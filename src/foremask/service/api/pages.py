@@ -1,4 +1,7 @@
-"""The pages for people: playground, documentation, and what they need; nothing from anybody else's server."""
+"""The pages for people: playground, documentation, and what they need.
+
+Nothing from anybody else's server.
+"""
 
 import gzip
 import hashlib

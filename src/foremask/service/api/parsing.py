@@ -27,7 +27,10 @@ _MEDIA_TYPE = re.compile(r"video/([a-z0-9][a-z0-9.+-]{0,63})?|image/gif")
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A job as asked for; the URLs are strings whose form has yet to be checked by the guarded client."""
+    """A job as asked for.
+
+    The URLs are strings whose form has yet to be checked by the guarded client.
+    """
 
     video: str
     preset: Preset
@@ -185,7 +188,10 @@ def _flag(body: dict[str, Any], name: str) -> bool:
 
 
 def _hash(body: dict[str, Any]) -> bytes:
-    """Tells two bodies apart by what they say; null says nothing, nor does how to wait for the answer."""
+    """Tells two bodies apart by what they say.
+
+    Null says nothing, nor does how to wait for the answer.
+    """
     fields = {name: value for name, value in body.items() if name != "sync" and value is not None}
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).digest()
 

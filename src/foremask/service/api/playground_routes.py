@@ -1,4 +1,7 @@
-"""What the playground needs beyond the API that everybody has: strips, other presets, callbacks, clips to show."""
+"""What the playground needs beyond the API that everybody has.
+
+Strips, other presets, callbacks, clips to show.
+"""
 
 import asyncio
 import tempfile
@@ -60,7 +63,10 @@ async def strip(
 async def convert(
     request: ApiRequest, service: ServiceDependency, request_id: FromPath[str]
 ) -> ASGIResponse:
-    """Start a job that encodes a mask in another preset: from the stored mask, without the network."""
+    """Start a job that encodes a mask in another preset.
+
+    From the stored mask, without the network.
+    """
     traceparent = valid_traceparent(request.headers.get("traceparent"))
     with first_span(id_of(request), "POST convert", traceparent) as span:
         call = await charge(request, service.database)
@@ -91,7 +97,10 @@ async def convert(
 async def mask(
     request: ApiRequest, service: ServiceDependency, request_id: FromPath[str]
 ) -> ASGIResponse:
-    """A link to a mask that this very API serves, wherever the mask is stored: what the page may read."""
+    """A link to a mask that this very API serves, wherever the mask is stored.
+
+    What the page may read.
+    """
     record = await _completed(request, service, request_id)
     link = service.objects.signer.link(record.result_key or "", LINK_S)
     return json_answer({"request_id": request_id, "result": {"url": link}})
@@ -187,7 +196,10 @@ async def _fetch(service: Service, url: str | None, key: str | None, file: IO[by
 
 
 async def _judge(service: Service, file: IO[bytes], size: int, preset: Preset, owner: str) -> None:
-    """Refuse what is no clip by the very bytes: an origin may give the probe's requests another file than the download's."""
+    """Refuse what is no clip by the very bytes.
+
+    An origin may give the probe's requests another file than the download's.
+    """
     if await service.prober.probe_file(file, size, preset, owner) is None:
         raise UrlUnreachable(
             "The clip could not be read here in time; a job would be accepted.", param="video"

@@ -1,4 +1,7 @@
-"""A look at a clip before its job is accepted: ranged reads outside, the parser in a confined child."""
+"""A look at a clip before its job is accepted.
+
+Ranged reads outside, the parser in a confined child.
+"""
 
 import asyncio
 import os
@@ -47,7 +50,10 @@ class Prober(Protocol):
     """Looks at a clip and says what it is."""
 
     async def probe(self, source: Source, preset: Preset, owner: str) -> Clip | None:
-        """The clip's facts; None when the budget does not suffice. Raises the reason to refuse it."""
+        """The clip's facts; None when the budget does not suffice.
+
+        Raises the reason to refuse it.
+        """
         ...
 
     async def probe_now(self, source: Source, preset: Preset, owner: str) -> Clip | None:
@@ -63,7 +69,10 @@ class Prober(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GuardedProber:
-    """The real one. What it cannot tell within ``budget_s`` the worker tells later, in the same words."""
+    """The real one.
+
+    What it cannot tell within ``budget_s`` the worker tells later, in the same words.
+    """
 
     outbound: Outbound
     objects: Objects
@@ -77,7 +86,10 @@ class GuardedProber:
     )
 
     async def probe(self, source: Source, preset: Preset, owner: str) -> Clip | None:
-        """The clip's facts; None when the budget does not suffice. Raises the reason to refuse it."""
+        """The clip's facts; None when the budget does not suffice.
+
+        Raises the reason to refuse it.
+        """
         try:
             return await self.probe_now(source, preset, owner)
         except Overloaded:
@@ -100,7 +112,10 @@ class GuardedProber:
     async def probe_file(
         self, file: IO[bytes], size: int, preset: Preset, owner: str
     ) -> Clip | None:
-        """As `probe`, of a file that is here; where it is read, its position is anywhere afterwards."""
+        """As `probe`, of a file that is here.
+
+        Where it is read, its position is anywhere afterwards.
+        """
 
         def read(offset: int, length: int) -> bytes:
             return os.pread(file.fileno(), length, offset) if length > 0 and offset >= 0 else b""

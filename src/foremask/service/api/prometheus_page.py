@@ -1,4 +1,4 @@
-"""The page on which Prometheus reads what this process, and all processes together, have counted."""
+"""The metrics page: what this process and all processes together have counted, for Prometheus."""
 
 import math
 from collections.abc import Iterator
@@ -16,7 +16,10 @@ from foremask.service.storage.objects import Objects
 
 
 async def page(database: Database, objects: Objects) -> tuple[bytes, str]:
-    """The metrics as text, and their media type; without a database, what this process knows by itself."""
+    """The metrics as text, and their media type.
+
+    Without a database, what this process knows by itself.
+    """
     disk = objects.disk()
     metrics.DISK_FREE.set(math.nan if disk is None else disk[1])
     try:

@@ -94,7 +94,7 @@ async def receive_upload(request: ApiRequest, service: ServiceDependency) -> Non
 async def _store(
     service: Service, upload: Upload, content: AsyncIterator[bytes], declared: int
 ) -> None:
-    """Put the file, in the token's quota and with the disk's reserve untouched, or nothing of it."""
+    """Put the whole file, within the token's quota and the disk's reserve, or nothing of it."""
     size = reserved = 0
 
     async def reserve(more: int) -> None:
