@@ -186,7 +186,7 @@ def test_compose_hangs_together() -> None:
 
 
 def test_the_image_is_built_of_what_is_there() -> None:
-    """Copied paths exist and are sent, extras are declared, uv is the Makefile's, no user is root."""
+    """Copied paths exist and are sent, extras are declared, uv is the Makefile's, none is root."""
     text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
     stages = re.findall(r"^FROM (\S+) AS (\w+)", text, re.MULTILINE)
     names = [name for _, name in stages]

@@ -22,6 +22,10 @@ from tests.support import synth
 
 ROOT = DOCS.parent
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), ROOT / "llms.txt"])
+MARKDOWN = sorted(
+    {*PAGES, ROOT / "benchmarks" / "README.md", *(ROOT / ".github").rglob("*.md")}
+    - {ROOT / "llms.txt"}
+)
 NOT_RUN = re.compile(r"<!-- not run by a test: \w[^\n]+ -->\n")
 RUN_BY = {
     ("README.md", ""): "tests/documentation/test_docs.py::test_the_lines_that_call_foremask_work",
@@ -106,6 +110,14 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         target = (page.parent / path).resolve() if path else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), link
+
+
+@pytest.mark.parametrize("page", MARKDOWN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_lines_of_prose_are_under_120_columns(page: Path) -> None:
+    """Tables and code blocks apart, so that a change of a sentence is a small diff."""
+    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+    long = [line for line in text.splitlines() if len(line) >= 120 and not line.startswith("|")]
+    assert not long
 
 
 def test_every_page_is_in_the_index() -> None:

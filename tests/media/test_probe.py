@@ -234,7 +234,7 @@ def test_a_gif_carries_no_more_than_a_hundred_frames_a_second(tmp_path: Path) ->
 def test_a_frame_too_large_for_the_memory_is_refused_with_the_bytes_needed_and_there(
     tmp_path: Path,
 ) -> None:
-    """16 000 x 16 000 passes in all nine presets, or the error says what is missing and where it passes."""
+    """16 000 x 16 000 passes in a preset, or the error says what is missing and where it passes."""
     huge = replace(probe(synth.write(tmp_path / "a.mp4", Spec())), width=16_000, height=16_000)
     for preset in Preset:
         check_preset(huge, preset, 21 * 10**9)

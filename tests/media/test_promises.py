@@ -54,11 +54,17 @@ ODD: dict[str, tuple[str, Spec]] = {
     "no duration": ("a.webm", Spec(codec="vp9", muxer_options={"live": "1"})),
     "AVI, B-frames": ("a.avi", Spec(b_frames=2, sound=(Tone("pcm_s16le", 0.48),), **AVI)),
     "AVI, PCM of 24 bits": ("a.avi", Spec(sound=(Tone("pcm_s24le", 0.48),), **AVI)),
-    "moving gif": ("a.gif", Spec(codec="gif", pixel_format="rgb8", pts=synth.even(9, Fraction(10)))),
+    "moving gif": (
+        "a.gif",
+        Spec(codec="gif", pixel_format="rgb8", pts=synth.even(9, Fraction(10))),
+    ),
     "5.1": ("a.mp4", Spec(sound=(Tone(layout="5.1", seconds=0.4),))),
     "two languages": ("a.mp4", Spec(sound=(Tone(language="deu"), Tone(language="eng")))),
     "sound is longer": ("a.mp4", Spec(sound=(Tone(seconds=2.5),))),
-    "sound is shorter": ("a.mp4", Spec(pts=synth.even(60, Fraction(30)), sound=(Tone(seconds=0.5),))),
+    "sound is shorter": (
+        "a.mp4",
+        Spec(pts=synth.even(60, Fraction(30)), sound=(Tone(seconds=0.5),)),
+    ),
     "sound after 2 s": (
         "a.mp4",
         Spec(pts=synth.even(90, Fraction(30)), sound=(Tone(seconds=0.5, start_s=2.0),)),
@@ -71,7 +77,8 @@ ODD: dict[str, tuple[str, Spec]] = {
     "FLAC": ("a.mp4", Spec(sound=(Tone("flac", 0.4),))),
     "10 bits": ("a.mp4", Spec(codec="hevc", pixel_format="yuv420p10le")),
     "full range": ("a.mov", Spec(codec="mjpeg", pixel_format="yuvj420p", full_range=True)),
-} | {f"turned: {name}": ("a.mov", Spec(turn=turn)) for name, turn in synth.TURNS.items()}  # fmt: skip
+    **{f"turned: {name}": ("a.mov", Spec(turn=turn)) for name, turn in synth.TURNS.items()},
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("preset", Preset)

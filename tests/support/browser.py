@@ -45,7 +45,8 @@ const { createBrotliDecompress } = require("node:zlib");
 const { pipeline } = require("node:stream/promises");
 (async () => {
   for (const name of process.argv.slice(1))
-    await pipeline(createReadStream(name), createBrotliDecompress(), createWriteStream(name.slice(0, -3)));
+    await pipeline(
+      createReadStream(name), createBrotliDecompress(), createWriteStream(name.slice(0, -3)));
 })();
 """
 

@@ -31,7 +31,7 @@ _TERMINOLOGICAL: Final = (
     "hye=arm eus=baq mya=bur kat=geo mkd=mac msa=may fas=per bod=tib cym=wel mri=mao"
 )
 BIBLIOGRAPHIC: Final = dict(pair.split("=") for pair in _TERMINOLOGICAL.split())
-"""The bibliographic code of a language, which QuickTime uses, by its terminological one (ISO 639-2)."""
+"""ISO 639-2: the bibliographic code of a language, for QuickTime, by its terminological one."""
 
 _LAYOUTS: Final = ("mono", "stereo", "2.1", "quad", "5.0", "5.1", "6.1", "7.1")
 """By the number of channels, from one."""

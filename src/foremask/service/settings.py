@@ -253,7 +253,8 @@ class Settings:
             "preset is refused with `preset_cannot`. Where API and workers are on different "
             "machines, set the same for all.",
             _size,
-            shown="three quarters of the machine's memory, or of the container's, divided by `FOREMASK_WORKERS`",
+            shown="three quarters of the machine's memory, or of the container's, "
+            "divided by `FOREMASK_WORKERS`",
         ),
     )
     files_per_token: int = field(

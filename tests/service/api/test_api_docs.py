@@ -113,7 +113,8 @@ def test_the_javascript_verification_works(tmp_path: Path) -> None:
         f"""import {{ isGenuine }} from "./webhook.mjs";
         const headers = {lowered}, body = Buffer.from({json.dumps(BODY.decode())}), now = {AT};
         console.log(JSON.stringify([
-          isGenuine(body, headers, "{TOKEN}", now + 299), isGenuine(body, headers, "{TOKEN}", now + 301),
+          isGenuine(body, headers, "{TOKEN}", now + 299),
+          isGenuine(body, headers, "{TOKEN}", now + 301),
           isGenuine(body, headers, "{TOKEN}"), isGenuine(Buffer.from("x"), headers, "{TOKEN}", now),
           isGenuine(body, headers, "another", now),
         ]));"""

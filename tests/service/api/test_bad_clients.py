@@ -72,7 +72,8 @@ NONSENSE = {
         "method_not_allowed",
     ),
     "two lengths": (
-        b"POST /v2/video/probe HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
+        b"POST /v2/video/probe HTTP/1.1\r\nHost: a\r\n"
+        b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
         400,
         "bad_http",
     ),
@@ -146,8 +147,15 @@ def test_headers_that_fit_are_taken(few: Running) -> None:
         assert hear(raw).count(b'{"status":"ok"}') == 3
 
 
-@pytest.mark.parametrize("sent", [b"GET /healthz HTTP/1.1\r\nCookie: ", b"GET /", b"POST /v2/video/upload HTTP/1.1\r\n"
-    b"Transfer-Encoding: chunked\r\n\r\n1;"], ids=["header", "line", "chunk extension"])  # fmt: skip
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"GET /healthz HTTP/1.1\r\nCookie: ",
+        b"GET /",
+        b"POST /v2/video/upload HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;",
+    ],
+    ids=["header", "line", "chunk extension"],
+)
 def test_an_endless_line_ends_soon(few: Running, sent: bytes) -> None:
     """What follows is not read for 16 s, nor kept.
 

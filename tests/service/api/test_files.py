@@ -59,8 +59,8 @@ def test_a_mask_is_downloaded_by_its_link_alone(mask_url: str, drawn: Path) -> N
 
 @pytest.mark.parametrize(
     ("asked", "start", "stop"),
-    [("bytes=0-0", 0, 1), ("bytes=10-19", 10, 20), ("bytes=100-", 100, None), ("bytes=-7", -7, None),
-     ("bytes=5-999999999", 5, None), ("bytes=-999999999", 0, None)],
+    [("bytes=0-0", 0, 1), ("bytes=10-19", 10, 20), ("bytes=100-", 100, None),
+     ("bytes=-7", -7, None), ("bytes=5-999999999", 5, None), ("bytes=-999999999", 0, None)],
 )  # fmt: skip
 def test_a_range_is_answered_with_these_bytes(
     mask_url: str, drawn: Path, asked: str, start: int, stop: int | None
@@ -253,16 +253,19 @@ def test_an_upload_keeps_to_its_form(uploads: Running) -> None:
     assert send(fitted, b"x" * 100_000).status_code == 204
 
 
+FIELD = b'--a-boundary\r\nContent-Disposition: form-data; name="key"\r\n\r\n'
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
         (b"", "bad_form"),
         (b"no form", "bad_form"),
         (b"--a-boundary--\r\n", "bad_form"),
-        (b'--a-boundary\r\nContent-Disposition: form-data; name="key"\r\n\r\nvalue', "bad_form"),
-        (b'--a-boundary\r\nContent-Disposition: form-data; name="key"\r\n\r\n' + b"x" * 9000, "bad_form"),
-        (b"--a-boundary\r\nContent-Disposition: nonsense\r\n\r\nvalue\r\n--a-boundary--\r\n", "bad_form"),
-        (b'--a-boundary\r\nContent-Disposition: form-data; name="key"\r\n\r\nv\r\n' * 40, "bad_form"),
+        (FIELD + b"value", "bad_form"),
+        (FIELD + b"x" * 9000, "bad_form"),
+        (b"--a-boundary\r\nContent-Disposition: none\r\n\r\nv\r\n--a-boundary--\r\n", "bad_form"),
+        ((FIELD + b"v\r\n") * 40, "bad_form"),
         (
             b'--a-boundary\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx'
             b"\r\n--a-boundary--\r\n",

@@ -370,7 +370,8 @@ def drop(page: Page, path: Path) -> None:
         """([name, packed]) => {
             const bytes = Uint8Array.from(atob(packed), (each) => each.charCodeAt(0));
             const transfer = new DataTransfer();
-            transfer.items.add(new File([bytes], name, { type: name.endsWith("webm") ? "video/webm" : "video/mp4" }));
+            const type = name.endsWith("webm") ? "video/webm" : "video/mp4";
+            transfer.items.add(new File([bytes], name, { type }));
             return transfer;
         }""",
         [path.name, packed],

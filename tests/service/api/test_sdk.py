@@ -231,8 +231,8 @@ def test_a_wrong_token_and_an_unknown_request(service: Running) -> None:
         unknown: BriaResponse = client.get("status/unknown")
         assert unknown.error is not None
         assert unknown.error.code == 404
-        # "status": "NOT_FOUND" is what the vendor's document requires; this SDK knows no such word, and
-        # then names the request that was asked for.
+        # The vendor's document requires the status NOT_FOUND; this SDK knows no such word, and then
+        # names the request that was asked for.
         assert unknown.request_id == "unknown"
         with pytest.raises(BriaException) as raised:
             client.get("status/unknown", raise_for_status=True)

@@ -166,8 +166,8 @@ class Connection(HttpToolsProtocol):
             if self._window_bytes < least and not self.flow.read_paused:
                 self._refuse(
                     RequestTooSlow(
-                        f"{self._window_bytes} bytes of the body came in {BODY_WINDOW_S:g} s; at least"
-                        f" {least} must.",
+                        f"{self._window_bytes} bytes of the body came in {BODY_WINDOW_S:g} s;"
+                        f" at least {least} must.",
                         limit=least,
                         actual=self._window_bytes,
                     )

@@ -118,8 +118,8 @@ async def probe(request: ApiRequest, service: ServiceDependency) -> ASGIResponse
     clip = await service.prober.probe_now(source, asked.preset, str(call.grant.token_id))
     if clip is None:
         raise UrlUnreachable(
-            f"The origin did not give enough of the clip within {BUDGET_S:.0f} s to tell what it is; "
-            "a job would be accepted and told later.",
+            f"The origin did not give enough of the clip within {BUDGET_S:.0f} s to tell what it"
+            " is; a job would be accepted and told later.",
             param="video",
             limit=BUDGET_S,
         )

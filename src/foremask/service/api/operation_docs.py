@@ -124,8 +124,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         operation_id="submit",
         tag="jobs",
         summary="Start a job",
-        description="The clip is looked at for up to 8 s before the answer: what is wrong with it is "
-        "the answer. A slower origin gets 202, and the same error later as the job's status.",
+        description="The clip is looked at for up to 8 s before the answer: what is wrong with it "
+        "is the answer. A slower origin gets 202, and the same error later as the job's status.",
         parameters=(_IDEMPOTENCY_KEY,),
         body=json_body("JobRequest"),
         answer=json_response("The job exists.", "Accepted", RATE_HEADERS),
@@ -166,8 +166,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         operation_id="convert",
         tag="jobs",
         summary="Have a mask in another preset",
-        description="Starts a job that encodes the stored mask again and asks the network nothing: it "
-        "takes seconds. Frames, times and sound are those of the mask that there is.",
+        description="Starts a job that encodes the stored mask again and asks the network nothing: "
+        "it takes seconds. Frames, times and sound are those of the mask that there is.",
         parameters=(_REQUEST_ID,),
         body=json_body("ConvertRequest"),
         answer=json_response("The job exists.", "Accepted", RATE_HEADERS),
@@ -262,7 +262,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         operation_id="receive_callback",
         tag="playground",
         summary="Where the service calls itself back",
-        description="Takes only what this service has signed for the token in the last five minutes.",
+        description="Takes only what this service has signed for the token in the last five "
+        "minutes.",
         needs_token=False,
         parameters=(
             _in_path("token", "The token's id, not the token."),

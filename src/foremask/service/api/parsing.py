@@ -51,7 +51,8 @@ async def read_object(request: ApiRequest, *, may_be_empty: bool = False) -> dic
     declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if declared != "application/json":
         raise ContentTypeWrong(
-            f"The body is declared as {declared[:100] or 'nothing'}; send 'Content-Type: application/json'."
+            f"The body is declared as {declared[:100] or 'nothing'};"
+            " send 'Content-Type: application/json'."
         )
     return parse_object(raw)
 

@@ -167,8 +167,8 @@ class GuardedProber:
                 await self.places.acquire(owner)
         except TimeoutError:
             raise Overloaded(
-                f"The clip could not be looked at within {PLACE_S:g} s: your other clips, or others', are "
-                "being looked at. Send the same request again.",
+                f"The clip could not be probed within {PLACE_S:g} s: your other clips, or others',"
+                " are being probed. Send the same request again.",
                 limit=PROBES_PER_OWNER,
             ) from None
         try:

@@ -35,7 +35,8 @@ class JobRequest(Struct):
     sync: Annotated[
         bool | None,
         Meta(
-            description="Hold the connection for up to 25 s: 200 with the finished status, else 202."
+            description="Hold the connection for up to 25 s: "
+            "200 with the finished status, else 202."
         ),
     ] = None
 
