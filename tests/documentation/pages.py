@@ -4,6 +4,7 @@
 """
 
 from pathlib import Path
+from textwrap import fill
 
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
@@ -16,15 +17,16 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 SETTINGS = """# Settings
 
-Every setting is an environment variable; `foremask serve`, `api` and `worker` take some of them as flags too
-(`--port 9000` wins over `FOREMASK_PORT`). They are read once, when a process starts. An empty variable counts as not
-set, and an unknown `FOREMASK_` name is refused: a typing error never leaves a default silently in force.
+Every setting is an environment variable; `foremask serve`, `api` and `worker` take some of them as
+flags too (`--port 9000` wins over `FOREMASK_PORT`). They are read once, when a process starts. An
+empty variable counts as not set, and an unknown `FOREMASK_` name is refused: a typing error never
+leaves a default silently in force.
 
 {table}"""
 
 ERRORS = """# Errors
 
-Every error of the API has the same shape, in the answer to a request and in the status of a job alike:
+Every error of the API has the same shape, in the answer to a request and in the status of a job:
 
 ```json
 {{
@@ -41,10 +43,11 @@ Every error of the API has the same shape, in the answer to a request and in the
 }}
 ```
 
-`code` is the HTTP status, `message` its phrase, `details` a sentence for people. `reason` is one stable word, for
-programs: this page has a paragraph on each. `param` names the field at fault, `limit` and `actual` the two numbers that
-clash, where there are any. On the command line the same errors are one line with the reason at its end
-([cli.md](cli.md) has the exit codes). An answer with 429 says in `Retry-After` when to come again.
+`code` is the HTTP status, `message` its phrase, `details` a sentence for people. `reason` is one
+stable word, for programs: this page has a paragraph on each. `param` names the field at fault,
+`limit` and `actual` the two numbers that clash, where there are any. On the command line the same
+errors are one line with the reason at its end ([cli.md](cli.md) has the exit codes). An answer with
+429 says in `Retry-After` when to come again.
 
 {entries}"""
 
@@ -54,10 +57,15 @@ def settings_page() -> str:
     return SETTINGS.format(table=markdown_table())
 
 
+def _wrapped(paragraph: str) -> str:
+    return fill(paragraph, 100, break_long_words=False, break_on_hyphens=False)
+
+
 def errors_page() -> str:
     """docs/errors.md: one heading, and so one anchor, for each reason."""
     entries = [
-        f"## {kind.reason}\n\n**{row.status}.** {kind.__doc__}\n\n{row.remedy}\n"
+        f"## {kind.reason}\n\n{_wrapped(f'**{row.status}.** {kind.__doc__}')}"
+        f"\n\n{_wrapped(row.remedy)}\n"
         for kind, row in ERROR_TABLE.items()
     ]
     return ERRORS.format(entries="\n".join(entries))
@@ -65,12 +73,14 @@ def errors_page() -> str:
 
 METRICS = """# Metrics and alerts
 
-`GET /metrics` of any API process, for Prometheus. What is *together* is added up from all processes, workers too, and is the same on every
-API process: take `max` over instances. What is *here* is of the process that answers: take `sum`. What is *now* is read from
-the database at that moment; while it is away, `foremask_database_up` is 0 and those are left out ([why](adr/0070-counts-meet-in-the-database.md)).
-What callers choose freely is never a label.
+`GET /metrics` of any API process, for Prometheus. What is *together* is added up from all
+processes, workers too, and is the same on every API process: take `max` over instances. What is
+*here* is of the process that answers: take `sum`. What is *now* is read from the database at that
+moment; while it is away, `foremask_database_up` is 0 and those are left out
+([why](adr/0070-counts-meet-in-the-database.md)). What callers choose freely is never a label.
 
-[deploy/grafana/foremask.json](../deploy/grafana/foremask.json) is a dashboard of all of them: import it in Grafana and choose your Prometheus.
+[deploy/grafana/foremask.json](../deploy/grafana/foremask.json) is a dashboard of all of them:
+import it in Grafana and choose your Prometheus.
 
 | metric | kind | labels | what it counts |
 |---|---|---|---|
@@ -79,7 +89,7 @@ What callers choose freely is never a label.
 ## Alerts
 
 [deploy/prometheus/alerts.yaml](../deploy/prometheus/alerts.yaml) has the rules, and
-[alerts_test.yaml](../deploy/prometheus/alerts_test.yaml) shows when they fire. After a change of yours:
+[alerts_test.yaml](../deploy/prometheus/alerts_test.yaml) shows when they fire. After a change:
 
 <!-- not run by a test: promtool comes with Prometheus, and not from a package index -->
 ```sh
@@ -106,9 +116,8 @@ def metrics_page() -> str:
             together = each in metrics.SHARED._collector_to_names
             place = "together" if together else "now" if name in NOW else "here"
             labels = ", ".join(f"`{label}`" for label in each._labelnames)
-            rows.append(
-                f"| `{family.name}{ending}` | {family.type}, {place} | {labels} | {family.documentation} |"
-            )
+            cells = (f"`{family.name}{ending}`", f"{family.type}, {place}", labels)
+            rows.append(f"| {' | '.join(cells)} | {family.documentation} |")
     rules = yaml.safe_load((DOCS.parent / "deploy/prometheus/alerts.yaml").read_text("utf-8"))
     alerts = [
         f"| {rule['alert']} ({rule['labels']['severity']}) | {rule['annotations']['remedy']} |"

@@ -48,7 +48,7 @@ _TAGGED_DURATION: Final = re.compile(r"(\d+):(\d\d):(\d\d\.\d+)\0?")
 
 
 def probe(source: Path | Source, limits: Limits = UNLIMITED) -> Clip:
-    """Read the header of a file or of anything that can read and seek, and refuse what cannot be masked.
+    """Read the header of a file, or of a `Source`, and refuse what cannot be masked.
 
     Raises the errors of the decision table: EmptyFile, FileTooLarge, ContainerUnsupported,
     CorruptVideo, EncryptedVideo, NoVideoStream, CodecUnsupported, ResolutionTooLarge,
@@ -111,15 +111,16 @@ def frame_bytes(clip: Clip) -> int:
 
 
 def refuse(clip: Clip, limits: Limits) -> None:
-    """Raise what the decision table has for a clip that cannot be masked, or not within the limits."""
+    """Raise the decision table's error for a clip that cannot be masked within the limits."""
     if clip.codec not in ACCEPTED_CODECS or (clip.codec == "gif") != (clip.container == "gif"):
         raise CodecUnsupported(
-            f"The video is {clip.codec} in {clip.container}; send H.264, HEVC, VP9, AV1 or Photo-JPEG"
-            " (or an animated gif).",
+            f"The video is {clip.codec} in {clip.container};"
+            " send H.264, HEVC, VP9, AV1 or Photo-JPEG (or an animated gif).",
         )
     if max(clip.width, clip.height) > limits.max_side_px:
         raise ResolutionTooLarge(
-            f"The video is {clip.width}x{clip.height}; a side may have {limits.max_side_px} pixels.",
+            f"The video is {clip.width}x{clip.height};"
+            f" a side may have {limits.max_side_px} pixels.",
             limit=limits.max_side_px,
             actual=max(clip.width, clip.height),
         )
@@ -129,7 +130,7 @@ def refuse(clip: Clip, limits: Limits) -> None:
 
 
 def check_length(clip: Clip, limits: Limits, duration_s: float | None, frames: int | None) -> None:
-    """Raise DurationTooLong, TooManyFrames or ResolutionTooLarge where so much of this clip is over the limits."""
+    """Raise DurationTooLong, TooManyFrames or ResolutionTooLarge for so much of this clip."""
     frame_s = 1 / clip.fps if clip.fps else 0.0
     longest_s = NTSC * limits.max_duration_s + frame_s + ROUNDING_S
     if duration_s is not None and duration_s > longest_s:
@@ -228,7 +229,10 @@ def _declared_frames(track: VideoStream, container: Container) -> int | None:
 
 
 def _duration_s(opened: InputContainer, track: VideoStream, time_base: Fraction) -> float | None:
-    """How long the track lasts; WebM says so in a tag, or not at all: then the whole file counts."""
+    """How long the track lasts.
+
+    WebM says so in a tag, or not at all: then the whole file counts.
+    """
     if track.duration is not None and track.duration > 0:
         return float(track.duration * time_base)
     end_s = tagged_end_s(track)
