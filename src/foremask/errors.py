@@ -158,7 +158,7 @@ class ModelUnavailable(ForemaskError):
 
 
 class OutputFailed(ForemaskError):
-    """The mask cannot be written where it should go: the disk is full, the directory closed, or a file is there already."""
+    """The mask cannot be written: a full disk, a closed directory, a file that is there already."""
 
     reason = "output_failed"
 

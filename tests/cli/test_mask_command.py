@@ -1,4 +1,7 @@
-"""``foremask mask`` over a folder of footage: what it makes, what it says, and that it destroys nothing."""
+"""``foremask mask`` over a folder of footage.
+
+What it makes, what it says, and that it destroys nothing.
+"""
 
 import asyncio
 import hashlib
@@ -122,7 +125,7 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
 def test_what_is_made_is_whole_and_nothing_else_changes(
     here: Path, words: tuple[str, ...], code: int, made: set[str]
 ) -> None:
-    """Every file that was there has the checksum that it had, but for a mask that --force replaces."""
+    """Every file has the checksum that it had, but for a mask that --force replaces."""
     before = checksums(here)
     assert main(["mask", *words]) == code
     after = checksums(here)

@@ -1,4 +1,4 @@
-"""``foremask probe``, ``verify`` and ``sheet``: what clips and masks are, on this machine's files."""
+"""``foremask probe``, ``verify`` and ``sheet``: what files of this machine are."""
 
 import os
 from collections.abc import Iterator

@@ -52,7 +52,7 @@ def mask(
         words: Files, folders, globs, http(s) URLs; - reads a list from standard input.
         output: A file, a folder/, or a template such as "{stem}.mask{ext}"; {dir} and {name} too.
         quality: How much time a mask may take.
-        preset: Container and codec (docs/media.md); without it, OUTPUT's ending decides, or mp4_h264.
+        preset: Container and codec (docs/media.md); else by OUTPUT's ending, or mp4_h264.
         recursive: Look into the folders of a folder.
         force: Replace an OUTPUT that is there already.
         skip_existing: Skip a clip whose mask is there already and whole.

@@ -1,4 +1,7 @@
-"""Which clips the words of a command line name: files, folders, globs, URLs, a list on standard input."""
+"""Which clips the words of a command line name.
+
+Files, folders, globs, URLs, a list on standard input.
+"""
 
 import glob
 import re
@@ -22,8 +25,8 @@ MASK_STEM = re.compile(r".+\.mask$")
 class ClipSource:
     """One thing to mask.
 
-    ``below`` is the folder that it was found in, relative to the folder that was named. ``is_found``
-    says that a folder or a glob brought it, and not its own name.
+    ``below`` is the folder that it was found in, relative to the folder that was named.
+    ``is_found`` says that a folder or a glob brought it, and not its own name.
     """
 
     named: str
@@ -100,7 +103,8 @@ def _in_folder(folder: Path, *, recursive: bool) -> Iterator[ClipSource]:
 
 
 def _matching(pattern: str, *, recursive: bool) -> Iterator[ClipSource]:
-    names = glob.glob(pattern, recursive=recursive or "**" in pattern)  # noqa: PTH207  # of any folder
+    deep = recursive or "**" in pattern
+    names = glob.glob(pattern, recursive=deep)  # noqa: PTH207  # of any folder
     found = [Path(name) for name in names]
     clips = [path for path in found if _is_wanted(path, Path())]
     if not clips:
@@ -125,7 +129,10 @@ def natural_order(path: Path) -> list[tuple[int, str]]:
 
 
 def file_identity(path: Path) -> tuple[int, int] | None:
-    """Device and inode of the file that ``path`` leads to, whatever the links; None where there is none."""
+    """Device and inode of the file that ``path`` leads to, whatever the links.
+
+    None where there is none.
+    """
     try:
         status = path.stat()
     except OSError:

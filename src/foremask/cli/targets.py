@@ -1,4 +1,7 @@
-"""Where the mask of each clip goes, and which preset writes it: decided for all before the first is masked."""
+"""Where the mask of each clip goes, and which preset writes it.
+
+Decided for all before the first is masked.
+"""
 
 import string
 from collections.abc import Sequence
@@ -34,7 +37,8 @@ def plan_jobs(
         other = by_target.setdefault(job.target.absolute(), job)
         if other is not job:
             raise Usage(
-                f"{other.source.named} and {job.source.named} would both be masked into {job.target}:"
+                f"{other.source.named} and {job.source.named} would both be masked into"
+                f" {job.target}:"
                 ' tell them apart by a template, -o "{dir}/{name}.mask{ext}"'
             )
     sources_by_file = {
@@ -70,7 +74,8 @@ def _job(
         target = Path(output) / source.below / mask_name
     elif number_of_sources > 1:
         raise Usage(
-            f"{number_of_sources} clips are named, and one OUTPUT: let it be a folder, -o {output}/,"
+            f"{number_of_sources} clips are named, and one OUTPUT:"
+            f" let it be a folder, -o {output}/,"
             ' or a template, -o "{stem}.mask{ext}"'
         )
     else:
@@ -109,7 +114,10 @@ def _preset_of(target: Path, preset: Preset | None) -> Preset:
 
 
 def make_folder(target: Path, output: str | None) -> None:
-    """Make the folder that OUTPUT asks for, where it names one; a plain file's folder must be there."""
+    """Make the folder that OUTPUT asks for, where it names one.
+
+    A plain file's folder must be there.
+    """
     if output is None or not (output.endswith("/") or "{" in output or Path(output).is_dir()):
         return
     try:

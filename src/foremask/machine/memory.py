@@ -8,7 +8,10 @@ _GROUP = Path("/sys/fs/cgroup")
 
 
 def share_of_memory(slots: int) -> int:
-    """What one job may use at most: three quarters of the machine's memory, or of the container's, by slot."""
+    """What one job may use at most.
+
+    Three quarters of the machine's memory, or of the container's, by slot.
+    """
     most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with suppress(OSError, ValueError):  # no control group, or one that says "max"
         most = min(most, int((_GROUP / "memory.max").read_text()))

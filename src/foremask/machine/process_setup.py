@@ -1,4 +1,7 @@
-"""What every process of ours sets before it loads NumPy and OpenCV; a program that uses us as a library keeps its own ways."""
+"""What every process of ours sets before it loads NumPy and OpenCV.
+
+A program that uses us as a library keeps its own ways.
+"""
 
 import ctypes
 import os
@@ -26,7 +29,7 @@ NUMERICS: Final = (
     *("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_CPU_ISA_HINTS", "DNNL_CPU_ISA_HINTS"),
     "GLIBC_TUNABLES",  # which of its exp and sin the C library takes
 )
-"""The variables that decide a mask's last digit: all that a media child inherits (docs/adr/0100)."""
+"""Variables that decide a mask's last digit; a media child inherits no others (docs/adr/0100)."""
 # From <malloc.h>. Masks and frames come and go by the megabyte: given back to the system each time,
 # their pages are made and cleared anew, which took a tenth of all processor time (docs/adr/0057).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
@@ -35,7 +38,7 @@ _LARGEST_KEPT_BYTES: Final = 32 << 20  # the most that every glibc takes
 
 
 def prepare() -> None:
-    """One thread for each library that would make its own, and memory that is kept until the process ends.
+    """Give each library one thread, and keep freed memory until the process ends.
 
     To be called before NumPy is first imported. Where the C library is not glibc, memory goes as it
     will.
@@ -56,7 +59,10 @@ def numerics(environ: Mapping[str, str]) -> dict[str, str]:
 
 @cache
 def name() -> str:
-    """What this process calls itself to others: no two have the same, though hosts and containers may."""
+    """What this process calls itself to others.
+
+    No two have the same, though hosts and containers may.
+    """
     return f"{socket.gethostname()}/{os.getpid()}-{secrets.token_hex(3)}"
 
 

@@ -65,8 +65,8 @@ ISNET = Model(
         sha512="iRXZpPd7YirbJ4eOZ3SlvbdJkAc/LxVjzWLMHOezmRrVThPJPdPc+Y2kHEAVFEVvpDIuvBDyOfTTFBSJT2QR5w==",
     ),
     resource="/models/medium",
-    licence="package: AGPL-3.0; the package's notice gives MIT for the model; upstream puts its code "
-    "under Apache-2.0 and says nothing of the weights",
+    licence="package: AGPL-3.0; the package's notice gives MIT for the model; upstream puts its "
+    "code under Apache-2.0 and says nothing of the weights",
 )
 
 CATALOG = {model.name: model for model in (ISNET,)}

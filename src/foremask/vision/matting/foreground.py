@@ -1,4 +1,4 @@
-"""The colours of the foreground: what a cut-out shows where the picture is a mixture of subject and background."""
+"""The colours of the foreground, where the picture is a mixture of subject and background."""
 
 from functools import cache
 from typing import Any, Final
@@ -24,7 +24,7 @@ MARGIN_PX: Final = 64  # around the subject: as much of the background speaks fo
 
 @cache
 def _weights(surest: int) -> Levels:
-    """How much a level speaks for the foreground, as a table, where ``surest`` is the highest that there is."""
+    """How much a level speaks for the foreground, as a table; ``surest`` is the highest level."""
     share = np.minimum(np.arange(256) / max(1, surest), 1)
     return np.rint(255 * share**SURENESS).astype(np.uint8)
 
@@ -32,8 +32,8 @@ def _weights(surest: int) -> Levels:
 def foreground_colours(rgb: Rgb, levels: Levels) -> Rgb:
     """The colours of the foreground of ``rgb``, whose alpha is ``levels``; a new array.
 
-    Where alpha is 1 they are the picture's own. Where it is between 0 and 1, they are such that with
-    a likely background they mix to the picture. Where it is 0 they go on smoothly from the nearest
+    Where alpha is 1 they are the picture's own. Where it is between 0 and 1, they are such that
+    with a likely background they mix to the picture. Where it is 0 they go on smoothly from the nearest
     foreground, and are black far from it: nothing of the background is left in them.
 
     Method: the mixture is solved for both sides as in Germer et al., "Fast Multi-Level Foreground
@@ -89,7 +89,7 @@ def _shrunk(plane: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
 
 
 def _spread(picture: NDArray[Any], weight: NDArray[Any], size: tuple[int, int]) -> Colours:
-    """The mean colour of what has weight in each cell; where little has, that of a wider neighbourhood."""
+    """The weighted mean colour of each cell; with little weight, of a wider neighbourhood."""
     sums = cv2.multiply(picture, cv2.merge([weight] * 3), dtype=cv2.CV_16U)
     pyramid = [tuple(_shrunk(each, size).astype(np.float32) for each in (sums, weight))]
     while max(size) > 1:
@@ -110,7 +110,7 @@ def _spread(picture: NDArray[Any], weight: NDArray[Any], size: tuple[int, int]) 
 def _solve(
     foreground: Colours, background: Colours, picture: NDArray[Any], levels: NDArray[Any]
 ) -> None:
-    """Change both sides in the band so that they mix to ``picture``, and little from cell to cell where alpha changes."""
+    """Change both sides in the band so that they mix to ``picture`` and stay smooth."""
     height, width = levels.shape
     band = np.flatnonzero(cv2.inRange(levels, 1, 254))
     rows, columns = np.divmod(band, width)

@@ -1,4 +1,4 @@
-"""What a compositor does to a matte before it is used: points, gamma, small parts, growth, feather; and despill."""
+"""What a compositor does to a matte: points, gamma, small parts, growth, feather, despill."""
 
 from math import floor
 from typing import Final
@@ -18,7 +18,7 @@ def inverted(levels: Levels) -> Levels:
 
 
 def adjusted(levels: Levels, matte: Matte) -> Levels:
-    """``levels`` after all of ``matte`` but its inversion and its despill, in the order of its fields."""
+    """``levels`` after the fields of ``matte`` in order, without inversion and despill."""
     if (matte.black, matte.white, matte.gamma) != (0.0, 1.0, 1.0):
         levels = with_points(levels, matte.black, matte.white, matte.gamma)
     if matte.min_part_px:
@@ -31,13 +31,13 @@ def adjusted(levels: Levels, matte: Matte) -> Levels:
 
 
 def with_points(levels: Levels, black: float, white: float, gamma: float) -> Levels:
-    """Alpha up to ``black`` becomes 0, from ``white`` on 1; between them, it is raised to 1 / ``gamma``."""
+    """Alpha up to ``black`` becomes 0, from ``white`` on 1; between, it is raised to 1 / gamma."""
     alpha = np.clip((np.arange(256) / _WHITE - black) / (white - black), 0, 1) ** (1 / gamma)
     return np.asarray(cv2.LUT(levels, np.rint(_WHITE * alpha).astype(np.uint8)), np.uint8)
 
 
 def without_small_parts(levels: Levels, min_part_px: int) -> Levels:
-    """Connected parts whose alpha adds up to fewer than ``min_part_px`` whole pixels become background."""
+    """Connected parts of less than ``min_part_px`` whole pixels of alpha become background."""
     count, found = cv2.connectedComponents(cv2.inRange(levels, 1, 255))
     if count == 1:
         return levels
@@ -49,9 +49,9 @@ def without_small_parts(levels: Levels, min_part_px: int) -> Levels:
 
 
 def grown(levels: Levels, grow_px: float) -> Levels:
-    """The outline moved outwards by ``grow_px``, or inwards where that is negative; a soft edge keeps its softness.
+    """The outline moved outwards by ``grow_px``, or inwards where that is negative.
 
-    The greatest alpha within a disc of that radius; between whole radii, the mixture of both.
+    A soft edge keeps its softness.     The greatest alpha within a disc of that radius; between whole radii, the mixture of both.
     """
     if grow_px < 0:
         return inverted(grown(inverted(levels), -grow_px))
