@@ -33,8 +33,8 @@ def foreground_colours(rgb: Rgb, levels: Levels) -> Rgb:
     """The colours of the foreground of ``rgb``, whose alpha is ``levels``; a new array.
 
     Where alpha is 1 they are the picture's own. Where it is between 0 and 1, they are such that
-    with a likely background they mix to the picture. Where it is 0 they go on smoothly from the nearest
-    foreground, and are black far from it: nothing of the background is left in them.
+    with a likely background they mix to the picture. Where it is 0 they go on smoothly from the
+    nearest foreground, and are black far from it: nothing of the background is left in them.
 
     Method: the mixture is solved for both sides as in Germer et al., "Fast Multi-Level Foreground
     Estimation" (ICPR 2020), but from sure pixels outwards (push and pull over a pyramid), jointly

@@ -51,7 +51,8 @@ def without_small_parts(levels: Levels, min_part_px: int) -> Levels:
 def grown(levels: Levels, grow_px: float) -> Levels:
     """The outline moved outwards by ``grow_px``, or inwards where that is negative.
 
-    A soft edge keeps its softness.     The greatest alpha within a disc of that radius; between whole radii, the mixture of both.
+    A soft edge keeps its softness. It is the greatest alpha within a disc of that radius; between
+    whole radii, the mixture of both.
     """
     if grow_px < 0:
         return inverted(grown(inverted(levels), -grow_px))
