@@ -45,7 +45,10 @@ RETIRED = frozenset(
 """Words that once stood for a term of the field: docs/architecture.md has the terms."""
 
 
-LONG = {"cli/mask_command.py: mask": "its options, each described for --help"}
+LONG = {
+    "cli/mask_command.py: mask": "its options, each described for --help",
+    "cli/cutout_command.py: cutout": "the same",
+}
 
 
 def names(tree: ast.Module) -> Iterator[str]:

@@ -12,24 +12,40 @@ if TYPE_CHECKING:
     from foremask.errors import ForemaskError
     from foremask.facts import Clip, Report
     from foremask.masking.contact_sheet import contact_sheet
+    from foremask.masking.cut_out import cut_out
     from foremask.masking.pipeline import mask_video
     from foremask.masking.report import Progress
     from foremask.media.probe import probe
     from foremask.media.verify import verify
-    from foremask.options import Device, Limits, MaskOptions, Preset, Quality
+    from foremask.options import (
+        AlphaFormat,
+        Background,
+        CutOutOptions,
+        Device,
+        Limits,
+        MaskOptions,
+        Matte,
+        Preset,
+        Quality,
+    )
 
 __all__ = [
+    "AlphaFormat",
+    "Background",
     "Clip",
+    "CutOutOptions",
     "Device",
     "ForemaskError",
     "Limits",
     "MaskOptions",
+    "Matte",
     "Preset",
     "Progress",
     "Quality",
     "Report",
     "__version__",
     "contact_sheet",
+    "cut_out",
     "mask_video",
     "probe",
     "verify",
@@ -38,6 +54,11 @@ __all__ = [
 __version__ = version("foremask")
 
 _HOMES = {
+    "cut_out": "masking.cut_out",
+    "Matte": "options",
+    "CutOutOptions": "options",
+    "Background": "options",
+    "AlphaFormat": "options",
     "Clip": "facts",
     "Device": "options",
     "ForemaskError": "errors",

@@ -145,3 +145,4 @@ class Report:
     stage_cpu_s: dict[str, float]
     sha256: str
     bytes: int
+    kind: str = "mask"  # or cutout, or composite

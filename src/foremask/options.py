@@ -32,6 +32,18 @@ class Preset(StrEnum):
         return MEDIA_TYPES[self.suffix]
 
 
+class AlphaFormat(StrEnum):
+    """What a cut-out may be written as: each has straight alpha, GIF of one bit."""
+
+    WEBM_VP9 = "webm_vp9"
+    MKV_VP9 = "mkv_vp9"
+    MOV_PRORESKS = "mov_proresks"
+    GIF = "gif"
+    APNG = "apng"
+    PNG_ZIP = "png_zip"
+    PNG_FILES = "png_files"
+
+
 MEDIA_TYPES = {
     ".mp4": "video/mp4",
     ".webm": "video/webm",
@@ -158,3 +170,122 @@ MATTE_RANGES: Final = {
     "grow_px": (-50.0, 50.0),
     "feather_px": (0.0, 100.0),
 }
+
+
+class ResultKind(StrEnum):
+    """What is made of a clip: its mask, its subject on nothing, or its subject on a background."""
+
+    MASK = "mask"
+    CUTOUT = "cutout"
+    COMPOSITE = "composite"
+
+
+class BackgroundKind(StrEnum):
+    """What is behind the subject."""
+
+    COLOUR = "colour"
+    FILE = "file"
+    BLUR = "blur"
+    ORIGINAL = "original"
+
+
+@dataclass(frozen=True, slots=True)
+class Background:
+    """What is put behind the subject.
+
+    ``amount`` is the radius of a blur in pixels, or the brightness that is left of the original, 0
+    to 1. A ``file`` is a picture or a video; it covers the frame, about its centre.
+    """
+
+    kind: BackgroundKind
+    colour: tuple[int, int, int] = (0, 0, 0)
+    file: Path | None = None
+    amount: float = 0.0
+
+    @classmethod
+    def parse(cls, text: str) -> "Background | None":
+        """Read what a user names a background by; None is none: transparent.
+
+        ``transparent``, a colour by name or as ``#rrggbb``, ``blur`` or ``blur:RADIUS``,
+        ``original`` or ``original:BRIGHTNESS``, or else the path of a file. Raises FieldInvalid.
+        """
+        word, _, amount = text.strip().lower().partition(":")
+        if word == "transparent" and not amount:
+            return None
+        if word in COLOURS and not amount:
+            return cls(BackgroundKind.COLOUR, COLOURS[word])
+        if word.startswith("#"):
+            return cls(BackgroundKind.COLOUR, _colour(text.strip()))
+        if word == "blur":
+            return cls(BackgroundKind.BLUR, amount=_amount(text, amount, 24.0, (1.0, 200.0)))
+        if word == "original":
+            return cls(BackgroundKind.ORIGINAL, amount=_amount(text, amount, 0.35, (0.0, 1.0)))
+        path = Path(text)
+        if not path.is_file():
+            raise FieldInvalid(
+                f"The background {text!r} is no file, and none of transparent,"
+                f" {', '.join(COLOURS)}, #rrggbb, blur, blur:RADIUS_PX,"
+                " original and original:BRIGHTNESS.",
+                param="background",
+            )
+        return cls(BackgroundKind.FILE, file=path)
+
+
+COLOURS: Final = {
+    "black": (0, 0, 0),
+    "white": (255, 255, 255),
+    "gray": (128, 128, 128),
+    "grey": (128, 128, 128),
+    "red": (255, 0, 0),
+    "green": (0, 128, 0),
+    "blue": (0, 0, 255),
+    "yellow": (255, 255, 0),
+    "cyan": (0, 255, 255),
+    "magenta": (255, 0, 255),
+    "orange": (255, 165, 0),
+    "broadcast_green": (0, 177, 64),
+    "chroma_green": (0, 255, 0),
+    "blue_screen": (0, 0, 255),
+}
+"""Backgrounds by name: CSS's colours, and the three usual screens."""
+
+
+def _colour(text: str) -> tuple[int, int, int]:
+    digits = text[1:]
+    if len(digits) == 3:
+        digits = "".join(2 * digit for digit in digits)
+    if len(digits) != 6 or not set(digits.lower()) <= set("0123456789abcdef"):
+        raise FieldInvalid(f"{text} is no colour: write it as #rrggbb.", param="background")
+    red, green, blue = bytes.fromhex(digits)
+    return red, green, blue
+
+
+def _amount(text: str, amount: str, usual: float, ends: tuple[float, float]) -> float:
+    try:
+        value = float(amount) if amount else usual
+    except ValueError:
+        value = float("nan")
+    if not ends[0] <= value <= ends[1]:
+        raise FieldInvalid(
+            f"{text!r} is no background: its number may be from {ends[0]:g} to {ends[1]:g}.",
+            param="background",
+            limit=ends[1] if value > ends[1] else ends[0],
+            actual=value,
+        )
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class CutOutOptions:
+    """One cut-out, as asked for: on nothing where ``background`` is None, else over it.
+
+    ``preset`` None is chosen by what the target's name ends in.
+    """
+
+    preset: Preset | AlphaFormat | None = None
+    background: Background | None = None
+    matte: Matte = Matte()
+    quality: Quality = Quality.BALANCED
+    device: Device = Device.AUTO
+    limits: Limits = UNLIMITED
+    model: Path | None = None  # as in MaskOptions

@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
-from foremask.cli import file_commands, mask_command, model_commands
+from foremask.cli import cutout_command, file_commands, mask_command, model_commands
 from foremask.cli.exits import Exit, Usage, exit_code
 from foremask.cli.remedies import show_error
 from foremask.errors import ForemaskError, Internal
@@ -24,6 +24,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 mask_command.add_to(app)
+app.command(cutout_command.cutout)
 app.command(file_commands.probe)
 app.command(file_commands.verify)
 app.command(file_commands.sheet)

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from foremask.cli.exits import print_json, say
 from foremask.cli.inputs import check_there, inspect_clip
 from foremask.errors import ForemaskError
-from foremask.options import Limits
+from foremask.options import Limits, ResultKind
 from foremask.service.error_table import error_facts
 from foremask.service.sandbox.remote_file import RemoteFile
 from foremask.service.settings import read_settings
@@ -51,20 +51,23 @@ def verify(
     made: Annotated[Path, Parameter(name="MASK")],
     /,
     *,
+    kind: ResultKind = ResultKind.MASK,
     as_json: AsJson = False,
 ) -> None:
     """Check every promise that a mask makes to its source, from the two files alone.
 
     Args:
         source: The clip.
-        made: The mask video that was made of it.
+        made: The video that was made of it.
+        kind: What it is: a mask, a cut-out (each frame has alpha) or a composite. Sequences of PNGs
+            and APNGs are not checked.
         as_json: Answer with JSON.
     """
     from foremask.media.verify import verify as check
 
     check_there(source)
     check_there(made)
-    kept = check(source, made)
+    kept = check(source, made, kind)
     if as_json:
         print_json(msgspec.to_builtins(kept))
     else:

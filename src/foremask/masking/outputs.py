@@ -4,8 +4,9 @@ import errno
 import fcntl
 import os
 import secrets
+import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -112,3 +113,52 @@ def _remove_abandoned(target: Path) -> None:
 
 def _exists(target: Path) -> OutputFailed:
     return OutputFailed(f"{target} exists already, and replace is not set")
+
+
+def check_directory(target: Path, ours: Callable[[str], bool], *, replace: bool = False) -> None:
+    """Raise OutputFailed unless ``target`` may become a directory of files.
+
+    It may be an empty one already; ``replace`` allows for one that has only files that are ``ours``
+    by their names.
+    """
+    try:
+        names = [each.name for each in target.iterdir()]
+    except FileNotFoundError:
+        if not target.parent.is_dir():
+            raise OutputFailed(f"there is no directory {target.parent}") from None
+        names = []
+    except NotADirectoryError:
+        raise OutputFailed(f"{target} is not a directory") from None
+    except OSError as error:
+        raise OutputFailed(f"{target} cannot be read: {error.strerror}") from error
+    foreign = [name for name in names if not ours(name)]
+    if foreign:
+        raise OutputFailed(
+            f"{target} has other files ({sorted(foreign)[0]}): name a directory of its own"
+        )
+    if names and not replace:
+        raise _exists(target)
+    if not os.access(target.absolute().parent, os.W_OK):
+        raise OutputFailed(f"{target.absolute().parent} may not be written to")
+
+
+@contextmanager
+def directory_written_whole(target: Path) -> Iterator[Path]:
+    """A hidden directory beside ``target``; it becomes ``target`` when the block ends well.
+
+    Otherwise it is removed. What `check_directory` allowed to be replaced is removed then.
+    """
+    target = target.absolute()
+    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    with _translated(target):
+        part.mkdir()
+    try:
+        yield part
+        with _translated(target):
+            if target.exists():
+                for each in target.iterdir():  # `check_directory` has seen that they are ours
+                    each.unlink()
+                target.rmdir()
+            part.rename(target)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

@@ -36,7 +36,7 @@ def open_writer(plan: Plan, target: Path) -> AbstractContextManager[FrameWriter]
     return MaskWriter(target, plan.options.preset, plan.clip, plan.source, part=part)
 
 
-def _no_progress(_: Progress) -> None:
+def no_progress(_: Progress) -> None:
     """Show no progress."""
 
 
@@ -44,7 +44,7 @@ def mask_video(
     source: Path,
     target: Path,
     options: MaskOptions = MaskOptions(),  # noqa: B008  (frozen)
-    on_frame: OnFrame = _no_progress,
+    on_frame: OnFrame = no_progress,
     span: Span | None = None,
     masker: Masker | None = None,
     refiner: Refiner | None = None,
@@ -66,11 +66,13 @@ def mask_video(
     clip = checked_clip(source, options)
     with written_whole(target, replace=replace) as part:
         plan = plan_masking(source, clip, options, span, masker, refiner)
-        return _run(plan, part, on_frame)
+        with open_writer(plan, part) as writer:
+            return run_plan(plan, writer, on_frame)
 
 
-def _run(plan: Plan, target: Path, on_frame: OnFrame) -> Report:
-    with open_writer(plan, target) as writer, Stages(plan, on_frame) as stages:
+def run_plan(plan: Plan, writer: FrameWriter, on_frame: OnFrame) -> Report:
+    """Mask the clip of ``plan`` into ``writer``."""
+    with Stages(plan, on_frame) as stages:
         masked_frames = stages.masked_frames()
         started = time.thread_time()
         for frame, levels in masked_frames:

@@ -14,10 +14,9 @@ from foremask.facts import Clip, SoundTrack, Written
 from foremask.media import ebml
 from foremask.media.audio import Sound
 from foremask.media.orientation import Orientation
-from foremask.media.presets import RECIPES, Recipe, check_late
+from foremask.media.presets import Recipe, check_late
 from foremask.media.transcoding import AnyPacket
 from foremask.media.write_errors import writing
-from foremask.options import Preset
 
 
 class MaskFile:
@@ -29,10 +28,10 @@ class MaskFile:
     """
 
     def __init__(
-        self, target: Path, preset: Preset, clip: Clip, source: Path | None, *, part: bool
+        self, target: Path, recipe: Recipe, clip: Clip, source: Path | None, *, part: bool
     ) -> None:
         self._target = target
-        self.recipe: Recipe = RECIPES[preset]
+        self.recipe = recipe
         self.clip = clip
         self.time_base = Fraction(*clip.time_base)
         if self.recipe.time_base is not None and not part:

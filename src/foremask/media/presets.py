@@ -18,6 +18,10 @@ _GIF_LATE_S: Final = 0.01
 _GIF_END_LATE_S: Final = 0.015  # a start and a length, each rounded
 
 
+SILENT_MUXERS: Final = ("gif", "apng")
+"""They begin at zero, and have neither sound nor rotation."""
+
+
 @dataclass(frozen=True, slots=True)
 class Encoder:
     """One encoder with the options that make masks exact: docs/media.md has the measurements."""
@@ -39,17 +43,18 @@ class Recipe:
     muxer: str
     tag: str | None = None
     muxer_options: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, str] = field(default_factory=dict)  # of the video track
     time_base: Fraction | None = None  # None: that of the source
 
     @property
     def keeps_matrix(self) -> bool:
         """Whether rotation travels as a display matrix; otherwise it is baked into the pixels."""
-        return self.muxer != "gif"
+        return self.muxer not in SILENT_MUXERS
 
     @property
     def keeps_sound(self) -> bool:
         """Whether the container has sound at all."""
-        return self.muxer != "gif"
+        return self.muxer not in SILENT_MUXERS
 
 
 # Profiles that hardware decodes have no lossless H.264: nearly so, it is off by 3 levels at most.
@@ -117,7 +122,7 @@ RECIPES: Final = {
     Preset.MKV_H264: Recipe(_X264, "matroska", None, _CUES),
     Preset.MKV_H265: Recipe(_X265, "matroska", None, _CUES),
     Preset.MKV_VP9: Recipe(_VP9, "matroska", None, _CUES),
-    Preset.GIF: Recipe(_GIF, "gif", None, {"loop": "0"}, Fraction(1, 100)),
+    Preset.GIF: Recipe(_GIF, "gif", None, {"loop": "0"}, time_base=Fraction(1, 100)),
 }
 
 
@@ -140,7 +145,7 @@ def pixel_format(encoder: Encoder, width: int, height: int) -> str:
     """The pixel format that carries this size exactly."""
     if encoder.even_420 and (width % 2 or height % 2):
         return "yuv444p"
-    if encoder.name == "prores_ks" and width % 16 == 1:
+    if encoder.pixel_format == "yuv422p10le" and width % 16 == 1:
         return "yuv444p10le"  # FFmpeg 9 colours the last column of 4:2:2 here
     return encoder.pixel_format
 

@@ -198,7 +198,7 @@ def clip_of(opened: OpenClip) -> Clip:
         full_range=codec.color_range == FULL_RANGE or (codec.pix_fmt or "").startswith("yuvj"),
         interlaced=codec.field_order > 1,
         alpha=bool(layout and any(part.is_alpha for part in layout.components))
-        or track.metadata.get("alpha_mode") == "1",
+        or "1" in (track.metadata.get("ALPHA_MODE"), track.metadata.get("alpha_mode")),
         audio=tuple(_audio(sound) for sound in opened.demuxer.streams.audio if sound.codec_context),
         size_bytes=opened.size_bytes,
         warnings=_remarks(opened.demuxer, track),

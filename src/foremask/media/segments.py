@@ -17,6 +17,7 @@ from foremask.media.demux import Container, OpenClip, open_clip
 from foremask.media.frames import Frame
 from foremask.media.mask_file import MaskFile, movie_timescale
 from foremask.media.orientation import Orientation
+from foremask.media.presets import RECIPES
 from foremask.media.probe import clip_of
 from foremask.media.reader import VideoReader
 from foremask.media.write_errors import writing
@@ -111,7 +112,7 @@ def join(parts: Sequence[Path], source: Path, target: Path, preset: Preset) -> W
         clip, end_pts, time_base = reader.clip, reader.declared_end_pts, reader.time_base
     if preset is Preset.GIF:
         return _join_gif(parts, target, clip, end_pts)
-    file = MaskFile(target, preset, clip, source, part=False)
+    file = MaskFile(target, RECIPES[preset], clip, source, part=False)
     try:
         file.take(parts)
         return file.finish(end_pts, time_base)

@@ -1,15 +1,16 @@
 """Checks every promise that a mask makes about its source, from the two files alone."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import zip_longest
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import av
 import numpy as np
 from av.audio.stream import AudioStream
+from av.packet import Packet
 
 from foremask.errors import PromiseBroken
 from foremask.facts import Clip
@@ -21,8 +22,11 @@ from foremask.media.probe import fraction
 from foremask.media.reader import VideoReader
 from foremask.media.sound_codecs import BIBLIOGRAPHIC, HOLD_NO_EMPTY_TRACK
 from foremask.media.transcoding import AnyPacket
+from foremask.options import ResultKind
 
 _TOLERANCE_S: Final = {"mp4": 0, "mov": 0, "webm": 0.001, "mkv": 0.001, "gif": 0.01}
+_VP9_INTER: Final = 0b100  # in the first byte of a frame of profile 0
+BLOCK_ADDITIONAL: Final = "matroska_block_additional"
 _ROUNDING_S: Final = 1e-6
 _COPIED_S: Final = 0.001
 _COPIED_END_S: Final = 0.02  # Matroska rounds each packet
@@ -50,14 +54,18 @@ class _Sound:
     empty: bool
 
 
-def verify(source: Path, mask: Path) -> list[PromiseKept]:
+def verify(source: Path, mask: Path, kind: ResultKind = ResultKind.MASK) -> list[PromiseKept]:
     """Check size, aspect, rotation, frames, levels, every pts, the last duration and the sound.
 
-    Raises PromiseBroken for the first that is not kept, with its name as ``param``.
+    Of a cut-out the alpha is checked instead of the levels: that each frame has one. Raises
+    PromiseBroken for the first that is not kept, with its name as ``param``.
     """
     with VideoReader(source) as wanted, VideoReader(mask) as found:
         checks = [_container(found.clip), *_picture(wanted.clip, found.clip)]
-        checks += _frames(wanted, found)
+        fault = _LEVEL_FAULTS[kind]
+        checks += _frames(wanted, found, fault)
+        if kind is ResultKind.CUTOUT and found.clip.codec == "vp9":
+            checks.append(_alpha_blocks(mask))
         start_s = float(Fraction(wanted.clip.start_s))
     if found.clip.container != "gif":
         checks += _sounds(source, mask, start_s, found.clip.container)
@@ -109,7 +117,9 @@ def _picture(wanted: Clip, found: Clip) -> Iterator[PromiseKept]:
     )
 
 
-def _frames(wanted: VideoReader, found: VideoReader) -> Iterator[PromiseKept]:
+def _frames(
+    wanted: VideoReader, found: VideoReader, fault: Callable[[av.VideoFrame], str | None]
+) -> Iterator[PromiseKept]:
     tolerance_s = _TOLERANCE_S[found.clip.container] + _ROUNDING_S
     count, worst_s = 0, 0.0
     origin_s = 0.0  # a gif begins at zero, whenever its source did
@@ -129,12 +139,13 @@ def _frames(wanted: VideoReader, found: VideoReader) -> Iterator[PromiseKept]:
                 limit=tolerance_s,
                 actual=off_s,
             )
-        message = _level_fault(ours.decoded)
+        message = fault(ours.decoded)
         if message:
             raise PromiseBroken(f"Frame {count} of the mask {message}.", param="levels")
         count += 1
     yield PromiseKept("frames", str(count))
-    yield PromiseKept("levels", "grey")
+    if fault is _level_fault:
+        yield PromiseKept("levels", "grey")
     yield PromiseKept("pts", f"within {1000 * worst_s:.3f} ms")
     end_s = origin_s + float((found.end_pts or 0) * found.time_base)
     wanted_end_s = float((wanted.end_pts or 0) * wanted.time_base)
@@ -168,6 +179,53 @@ def _level_fault(decoded: av.VideoFrame) -> str | None:
         if max(chroma.max() / step - _NEUTRAL, _NEUTRAL - chroma.min() / step) > _TINT:
             return "has a colour"
     return None
+
+
+def _alpha_fault(decoded: av.VideoFrame) -> str | None:
+    """What keeps a frame from being transparent; VP9 has its alpha elsewhere: `_alpha_blocks`."""
+    is_vp9 = decoded.format.name == "yuv420p"
+    has_alpha = any(component.is_alpha for component in decoded.format.components)
+    return None if is_vp9 or has_alpha else f"has no alpha: it is {decoded.format.name}"
+
+
+def _no_fault(_: av.VideoFrame) -> None:
+    """Any picture will do."""
+
+
+_LEVEL_FAULTS: Final[dict[ResultKind, Callable[[av.VideoFrame], str | None]]] = {
+    ResultKind.MASK: _level_fault,
+    ResultKind.CUTOUT: _alpha_fault,
+    ResultKind.COMPOSITE: _no_fault,
+}
+
+
+def _alpha_blocks(made: Path) -> PromiseKept:
+    """Each packet of a VP9 cut-out has alpha of its size, and each keyframe a keyframe of alpha."""
+    decoder: Any = av.CodecContext.create("vp9", "r")
+    count, lowest, highest = 0, 255, 0
+    with open_clip(made) as opened:
+        size = opened.track.codec_context.width, opened.track.codec_context.height
+        for packet in opened.demuxer.demux(opened.track):
+            if not packet.size:
+                continue
+            if not packet.has_sidedata(BLOCK_ADDITIONAL):
+                raise PromiseBroken(f"Frame {count} has no alpha.", param="alpha")
+            data = bytes(packet.get_sidedata(BLOCK_ADDITIONAL))[8:]
+            if packet.is_keyframe and data[0] & _VP9_INTER:
+                raise PromiseBroken(
+                    f"Frame {count} is a keyframe, and its alpha is not.", param="alpha"
+                )
+            block = Packet(data)
+            for alpha in decoder.decode(block):
+                if (alpha.width, alpha.height) != size:
+                    raise PromiseBroken(
+                        f"The alpha of frame {count} is {alpha.width}x{alpha.height}.",
+                        param="alpha",
+                    )
+                plane = plane_of(alpha, 0)
+                lowest, highest = min(lowest, int(plane.min())), max(highest, int(plane.max()))
+            count += 1
+    return PromiseKept("alpha", f"{count} frames, from {lowest} to {highest}")
 
 
 def _sounds(source: Path, mask: Path, start_s: float, container: str) -> Iterator[PromiseKept]:

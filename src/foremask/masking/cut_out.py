@@ -1,0 +1,257 @@
+"""Cuts the subject out of a clip: onto nothing, or onto another background."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Final, Protocol
+
+import numpy as np
+
+from foremask.errors import FieldInvalid, Internal
+from foremask.facts import Clip, Report, Written
+from foremask.masking.outputs import (
+    check_directory,
+    check_output,
+    directory_written_whole,
+    is_same_file,
+    written_whole,
+)
+from foremask.masking.pipeline import no_progress, run_plan
+from foremask.masking.plan import Masker, checked_clip, plan_masking
+from foremask.masking.refinement import Refiner
+from foremask.masking.report import OnFrame
+from foremask.media import png_sequence
+from foremask.media.background_files import PICTURES, background_video, read_picture
+from foremask.media.colour_presets import check_format, stand_in, with_alpha
+from foremask.media.colour_writer import ColourWriter
+from foremask.media.frames import Frame
+from foremask.media.png_sequence import PngSequenceWriter
+from foremask.options import (
+    AlphaFormat,
+    Background,
+    BackgroundKind,
+    CutOutOptions,
+    MaskOptions,
+    Matte,
+    Preset,
+    ResultKind,
+)
+from foremask.types import Levels, Rgb
+from foremask.vision.matting import matte as tools
+from foremask.vision.matting.composite import blurred_background, covering, dimmed, over
+from foremask.vision.matting.foreground import foreground_colours
+
+type Form = Preset | AlphaFormat
+Behind = Callable[[Frame, Rgb, Levels], Rgb]
+"""The background of an upright frame, from its own picture and alpha."""
+
+_BY_SUFFIX: Final[dict[str, tuple[Form, Form]]] = {
+    # what a name ends in: transparent, over a background
+    ".webm": (AlphaFormat.WEBM_VP9, Preset.WEBM_VP9),
+    ".mkv": (AlphaFormat.MKV_VP9, Preset.MKV_H264),
+    ".mov": (AlphaFormat.MOV_PRORESKS, Preset.MOV_H265),
+    ".gif": (AlphaFormat.GIF, Preset.GIF),
+    ".apng": (AlphaFormat.APNG, AlphaFormat.APNG),
+    ".zip": (AlphaFormat.PNG_ZIP, AlphaFormat.PNG_ZIP),
+    ".png": (AlphaFormat.PNG_FILES, AlphaFormat.PNG_FILES),
+    ".mp4": (Preset.MP4_H264, Preset.MP4_H264),
+}
+_SUFFIXES: Final[dict[str, str]] = {AlphaFormat.APNG: ".apng", AlphaFormat.PNG_ZIP: ".zip"}
+
+
+class PictureWriter(Protocol):
+    """Where finished pictures go."""
+
+    def write(self, colours: Rgb, levels: Levels | None, frame: Frame) -> None:
+        """Take the next picture, in the coded orientation."""
+        ...
+
+    def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
+        """Write the rest."""
+        ...
+
+
+def form_for(target: Path, options: CutOutOptions) -> Form:
+    """What ``target`` is written as.
+
+    Raises PresetUnsuitable for a transparent cut-out in what has no alpha, FieldInvalid where
+    neither the preset nor the name's ending tells, or where they contradict each other.
+    """
+    transparent, suffix = options.background is None, target.suffix.lower()
+    if options.preset is None:
+        if suffix not in _BY_SUFFIX:
+            raise FieldInvalid(
+                f"the preset does not follow from {target.name!r}: let it end in"
+                f" {', '.join(_BY_SUFFIX)} (pictures: a number as in %04d.png), or name a preset.",
+                param="preset",
+            )
+        form = _BY_SUFFIX[suffix][0 if transparent else 1]
+    elif transparent or options.preset not in list(Preset):
+        form = with_alpha(options.preset)
+    else:
+        form = Preset(options.preset)
+    if transparent and isinstance(form, Preset):
+        form = with_alpha(form)
+    if form is AlphaFormat.PNG_FILES:
+        if not png_sequence.is_pattern(target.name):
+            raise FieldInvalid(
+                f"{target.name} is one picture; name them with a number: frames/%04d.png.",
+                param="target",
+            )
+    elif suffix in _BY_SUFFIX and suffix != _suffix_of(form):
+        raise FieldInvalid(
+            f"{target.name} ends in {suffix}, and {form} writes {_suffix_of(form)}.", param="target"
+        )
+    return form
+
+
+def _suffix_of(form: Form) -> str:
+    return _SUFFIXES.get(form) or f".{form.split('_', maxsplit=1)[0]}"
+
+
+def check_target(
+    source: Path, target: Path, options: CutOutOptions, *, replace: bool = False
+) -> Form:
+    """Raise what `cut_out` would before it begins, as far as names tell; answers as `form_for`."""
+    form = form_for(target, options)
+    behind = options.background.file if options.background is not None else None
+    if behind is not None and is_same_file(target, behind):
+        raise FieldInvalid(
+            f"The background is the output: {target} would be lost", param="background"
+        )
+    if form is AlphaFormat.PNG_FILES:
+        check_directory(target.parent, _is_ours(target.name), replace=replace)
+    else:
+        check_output(target, source, replace=replace)
+    return form
+
+
+def cut_out(
+    source: Path,
+    target: Path,
+    options: CutOutOptions = CutOutOptions(),  # noqa: B008  (frozen)
+    on_frame: OnFrame = no_progress,
+    masker: Masker | None = None,
+    refiner: Refiner | None = None,
+    *,
+    replace: bool = False,
+) -> Report:
+    """Write to ``target`` the subject of ``source`` on nothing, or on ``options.background``.
+
+    Alpha is straight. Size, frames, times and sound are those of the source, as for `mask_video`,
+    whose errors, hooks and rules for files that are there already hold here too. A ``target`` like
+    ``frames/%04d.png`` makes that directory, which must be empty or new. Besides, raises
+    PresetUnsuitable where the preset has no alpha and no background is named, and FieldInvalid for
+    a background that cannot be read.
+    """
+    form = check_target(source, target, options, replace=replace)
+    background = options.background
+    asked = MaskOptions(
+        stand_in(form), options.quality, options.device, options.limits, options.model
+    )
+    clip = checked_clip(source, asked)
+    check_format(clip, form, options.limits.memory_bytes)
+    with ExitStack() as stack:
+        behind = stack.enter_context(_opened_background(background))
+        if form is AlphaFormat.PNG_FILES:
+            part = stack.enter_context(directory_written_whole(target.parent))
+        else:
+            part = stack.enter_context(written_whole(target, replace=replace))
+        with _picture_writer(part, target.name, form, clip, source) as writer:
+            plan = plan_masking(source, clip, asked, None, masker, refiner)
+            report = run_plan(plan, CutOutWriter(writer, options.matte, behind), on_frame)
+    kind = ResultKind.CUTOUT if background is None else ResultKind.COMPOSITE
+    return _named(report, kind, clip)
+
+
+def _named(report: Report, kind: ResultKind, clip: Clip) -> Report:
+    warnings = report.warnings
+    if clip.hdr:
+        remark = f"the source is HDR ({clip.hdr}); the {kind} is tone-mapped to BT.709"
+        warnings = (*(each for each in warnings if "HDR" not in each), remark)
+    return dataclasses.replace(report, kind=kind.value, warnings=warnings)
+
+
+def _is_ours(pattern: str) -> Callable[[str], bool]:
+    names = png_sequence.numbering(pattern)
+    return lambda name: name == png_sequence.TABLE or names.fullmatch(name) is not None
+
+
+@contextmanager
+def _picture_writer(
+    part: Path, name: str, form: Form, clip: Clip, source: Path
+) -> Iterator[PictureWriter]:
+    if form in (AlphaFormat.PNG_FILES, AlphaFormat.PNG_ZIP) and isinstance(form, AlphaFormat):
+        into_zip = form is AlphaFormat.PNG_ZIP
+        pattern = png_sequence.DEFAULT_PATTERN if into_zip else name
+        with PngSequenceWriter(part, clip, pattern, into_zip=into_zip) as pictures:
+            yield pictures
+    else:
+        with ColourWriter(part, form, clip, source) as video:
+            yield video
+
+
+class CutOutWriter:
+    """A `FrameWriter` that cuts each frame out and hands it on."""
+
+    def __init__(self, writer: PictureWriter, matte: Matte, behind: Behind | None) -> None:
+        self._writer, self._matte, self._behind = writer, matte, behind
+
+    def write(self, mask: Levels, frame: Frame) -> None:
+        """Take the next frame; ``mask`` has its size and its coded orientation."""
+        turn = frame.orientation
+        levels = np.ascontiguousarray(turn.to_upright(mask))
+        if self._matte.invert:
+            levels = tools.inverted(levels)
+        picture = frame.rgb(frame.width, frame.height)
+        colours = tools.despilled(foreground_colours(picture, levels), self._matte.despill)
+        shown: Levels | None = tools.adjusted(levels, self._matte)
+        if self._behind is not None and shown is not None:
+            colours, shown = over(colours, self._behind(frame, picture, levels), shown), None
+        coded = None if shown is None else turn.to_coded(shown)
+        self._writer.write(turn.to_coded(colours), coded, frame)
+
+    def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
+        """Write the rest; ``end_pts``, in ``time_base``, is where the last frame ends."""
+        return self._writer.finish(end_pts, time_base)
+
+
+@contextmanager
+def _opened_background(background: Background | None) -> Iterator[Behind | None]:
+    if background is None:
+        yield None
+    elif background.kind is BackgroundKind.COLOUR:
+        yield lambda _, picture, __: np.full_like(picture, background.colour)
+    elif background.kind is BackgroundKind.BLUR:
+        yield lambda _, picture, levels: blurred_background(picture, levels, background.amount)
+    elif background.kind is BackgroundKind.ORIGINAL:
+        yield lambda _, picture, __: dimmed(picture, background.amount)
+    elif background.file is None:
+        raise Internal("a background from a file has no file")
+    elif background.file.suffix.lower() in PICTURES:
+        yield _still(read_picture(background.file))
+    else:
+        with background_video(background.file) as video:
+            first: list[Fraction] = []
+
+            def moving(frame: Frame, picture: Rgb, _: Levels) -> Rgb:
+                now = frame.pts * frame.time_base
+                first[:] = first or [now]
+                shown = video.at(now - first[0])
+                height, width = picture.shape[:2]
+                return covering(shown.rgb(shown.width, shown.height), width, height)
+
+            yield moving
+
+
+def _still(background: Rgb) -> Behind:
+    fitted: list[Rgb] = []
+
+    def behind(_: Frame, picture: Rgb, __: Levels) -> Rgb:
+        height, width = picture.shape[:2]
+        fitted[:] = fitted or [covering(background, width, height)]
+        return fitted[0]
+
+    return behind

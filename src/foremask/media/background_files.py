@@ -1,0 +1,105 @@
+"""Reads a background from a file: a picture, or a video that begins anew where it ends."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+
+from foremask.errors import ClipRefused, FieldInvalid
+from foremask.media.frames import Frame
+from foremask.media.reader import VideoReader
+from foremask.types import Rgb
+
+PICTURES: Final = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
+
+
+def read_picture(path: Path) -> Rgb:
+    """The upright picture in a file; raises FieldInvalid where there is none."""
+    picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR_RGB)
+    if picture is None:
+        raise FieldInvalid(f"The background {path.name} is no picture.", param="background")
+    return np.asarray(picture, np.uint8)
+
+
+class BackgroundVideo:
+    """The frames of a video by the time that has passed; close it, or use it in a ``with``."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._reader = self._opened()
+        self._frames: Iterator[Frame] = iter(self._reader)
+        self._shown = self._first = self._next_frame()
+        self._ahead: Frame | None = self._next_frame_or_none()
+        self._round_start = Fraction(0)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._reader.close()
+
+    def at(self, elapsed: Fraction) -> Frame:
+        """The frame that is shown ``elapsed`` seconds after the start; times must not go back."""
+        while True:
+            end = self._end()
+            due = elapsed - self._round_start
+            if self._ahead is not None:
+                if due < self._since_start(self._ahead):
+                    return self._shown
+                self._shown, self._ahead = self._ahead, self._next_frame_or_none()
+            elif due < end:
+                return self._shown
+            else:
+                self._round_start += end
+                self._reader.close()
+                self._reader = self._opened()
+                self._frames = iter(self._reader)
+                self._shown = self._first = self._next_frame()
+                self._ahead = self._next_frame_or_none()
+
+    def _since_start(self, frame: Frame) -> Fraction:
+        return (frame.pts - self._first.pts) * frame.time_base
+
+    def _end(self) -> Fraction:
+        """How long a round lasts; known when its last frame is shown."""
+        base, end_pts = self._reader.time_base, self._reader.end_pts
+        last = self._since_start(self._shown)
+        if end_pts is None:
+            return last + base
+        return max((end_pts - self._first.pts) * base, last + base)
+
+    def _opened(self) -> VideoReader:
+        try:
+            return VideoReader(self._path)
+        except ClipRefused as error:
+            raise self._named(error) from error
+
+    def _named(self, error: ClipRefused) -> ClipRefused:
+        details = f"The background {self._path.name}: {error.details}"
+        return type(error)(details, param="background", limit=error.limit, actual=error.actual)
+
+    def _next_frame(self) -> Frame:
+        frame = self._next_frame_or_none()
+        if frame is None:
+            raise FieldInvalid(
+                f"The background {self._path.name} has no frame.", param="background"
+            )
+        return frame
+
+    def _next_frame_or_none(self) -> Frame | None:
+        try:
+            return next(self._frames, None)
+        except ClipRefused as error:
+            raise self._named(error) from error
+
+
+@contextmanager
+def background_video(path: Path) -> Iterator[BackgroundVideo]:
+    """Open a video for the length of a block."""
+    video = BackgroundVideo(path)
+    try:
+        yield video
+    finally:
+        video.close()

@@ -1,0 +1,105 @@
+"""How pictures in colour are encoded: with an alpha of their own, or opaque."""
+
+from dataclasses import replace
+from fractions import Fraction
+from typing import Final
+
+from foremask.errors import PresetUnsuitable
+from foremask.facts import Clip
+from foremask.machine.memory import available_memory
+from foremask.media.presets import RECIPES, Encoder, Recipe, check_preset
+from foremask.options import AlphaFormat, Preset
+
+
+def _with_options(encoder: Encoder, options: dict[str, str]) -> Encoder:
+    return replace(encoder, options=options)
+
+
+_X264: Final = _with_options(
+    RECIPES[Preset.MP4_H264].encoder,
+    {"preset": "veryfast", "crf": "17", "bf": "0", "x264-params": "cabac=1:8x8dct=1"},
+)
+_X265: Final = _with_options(
+    RECIPES[Preset.MP4_H265].encoder,
+    {
+        "preset": "ultrafast",
+        "crf": "17",
+        "x265-params": "log-level=none:info=0:bframes=0:no-cutree=1",
+    },
+)
+_REALTIME: Final = {
+    "deadline": "realtime",
+    "cpu-used": "5",
+    "row-mt": "1",
+    "b": "0",
+    "lag-in-frames": "0",
+    "auto-alt-ref": "0",
+    "g": "120",
+    "keyint_min": "120",  # colours and alpha have their keyframes at the same frames
+}
+_VP9: Final = _with_options(RECIPES[Preset.WEBM_VP9].encoder, _REALTIME | {"crf": "18"})
+_PRORES: Final = RECIPES[Preset.MOV_PRORESKS].encoder
+_PRORES_4444: Final = replace(
+    _PRORES,
+    options={"vendor": "apl0", "profile": "4444", "alpha_bits": "16"},
+    pixel_format="yuva444p10le",
+    bytes_per_pixel=48,
+)
+_GIF: Final = replace(
+    RECIPES[Preset.GIF].encoder, options={"gifflags": "-transdiff-offsetting"}, pixel_format="pal8"
+)
+_APNG: Final = Encoder(
+    "apng", {"pred": "mixed"}, bytes_per_pixel=32, max_side_px=65535, pixel_format="rgba"
+)
+
+ALPHA_OF_VP9: Final = _with_options(_VP9, _REALTIME | {"lossless": "1"})
+"""The encoder of the alpha that accompanies VP9: its levels are exact."""
+
+OPAQUE: Final = {
+    preset: replace(recipe, encoder=colour)
+    for preset, recipe in RECIPES.items()
+    for colour in (_X264, _X265, _VP9, _PRORES, _GIF)
+    if colour.name == recipe.encoder.name
+}
+_ALPHA_MODE: Final = {"alpha_mode": "1"}
+ALPHA: Final = {
+    AlphaFormat.WEBM_VP9: replace(OPAQUE[Preset.WEBM_VP9], metadata=_ALPHA_MODE),
+    AlphaFormat.MKV_VP9: replace(OPAQUE[Preset.MKV_VP9], metadata=_ALPHA_MODE),
+    AlphaFormat.MOV_PRORESKS: Recipe(
+        _PRORES_4444, "mov", None, RECIPES[Preset.MOV_PRORESKS].muxer_options
+    ),
+    AlphaFormat.GIF: OPAQUE[Preset.GIF],
+    AlphaFormat.APNG: Recipe(_APNG, "apng", None, {"plays": "0"}, time_base=Fraction(1, 1000)),
+}
+"""Files with alpha that FFmpeg writes; sequences of PNGs are in `png_sequence`."""
+
+_PICTURE_BYTES_PER_PIXEL: Final = 32  # of the picture, its colours, its alpha and its background
+_LIKE: Final = {
+    AlphaFormat.WEBM_VP9: Preset.WEBM_VP9,
+    AlphaFormat.MKV_VP9: Preset.MKV_VP9,
+    AlphaFormat.GIF: Preset.GIF,
+}
+
+
+def stand_in(form: Preset | AlphaFormat) -> Preset:
+    """The preset of masks that can carry the clips that ``form`` can, and needs as much memory."""
+    return form if isinstance(form, Preset) else _LIKE.get(form, Preset.MOV_PRORESKS)
+
+
+def check_format(clip: Clip, form: Preset | AlphaFormat, memory_bytes: int | None = None) -> None:
+    """Raise PresetUnsuitable where ``form`` or the memory cannot carry the clip's pictures."""
+    there = available_memory() if memory_bytes is None else memory_bytes
+    check_preset(clip, stand_in(form), there - _PICTURE_BYTES_PER_PIXEL * clip.pixels)
+
+
+def with_alpha(name: str) -> AlphaFormat:
+    """The format of that name; raises PresetUnsuitable where it has no alpha."""
+    try:
+        return AlphaFormat(name)
+    except ValueError:
+        known = ", ".join(AlphaFormat)
+        why = "FFmpeg's x265 writes no alpha" if name.endswith("h265") else "it carries no alpha"
+        raise PresetUnsuitable(
+            f"{name} cannot be transparent: {why}; use one of {known}, or name a background.",
+            param="output_container_and_codec",
+        ) from None

@@ -1,0 +1,182 @@
+"""Encodes pictures in colour, opaque or with straight alpha, into a video."""
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Final, Self
+
+import av
+import cv2
+import numpy as np
+from av.filter import Graph
+from av.packet import PacketSideData
+
+from foremask.errors import Internal
+from foremask.facts import Clip, Written
+from foremask.media.colour import BT709, FULL_RANGE, LIMITED_RANGE
+from foremask.media.colour_presets import ALPHA, ALPHA_OF_VP9, OPAQUE
+from foremask.media.frames import Frame
+from foremask.media.planes import plane_of
+from foremask.media.transcoding import AnyPacket
+from foremask.media.video_writer import VideoWriter
+from foremask.options import AlphaFormat, Preset
+from foremask.types import Levels, Rgb
+
+_TO_10_BITS: Final = np.rint(np.arange(256) * (1023 / 255)).astype(np.uint16)
+_BLOCK_ADDITIONAL: Final = "matroska_block_additional"
+_HALF: Final = 128  # of a gif's one bit: what is more opaque is opaque
+
+
+class ColourWriter:
+    """Writes one video in colour; as a context manager it leaves no half-written file behind.
+
+    ``form`` with alpha makes a cut-out, any other an opaque video. Pictures come in the coded
+    orientation, with the frames that they belong to; ``source`` is where the sound comes from.
+    """
+
+    def __init__(
+        self, target: Path, form: Preset | AlphaFormat, clip: Clip, source: Path | None
+    ) -> None:
+        recipe = ALPHA[form] if isinstance(form, AlphaFormat) else OPAQUE[form]
+        has_block = isinstance(form, AlphaFormat) and recipe.encoder.name == ALPHA_OF_VP9.name
+        attach = self._attach if has_block else None
+        self._is_opaque = isinstance(form, Preset)
+        self._blocks: list[PacketSideData] = []
+        self._video = VideoWriter(target, recipe, clip, source, attach=attach)
+        self._alpha = _AlphaEncoder(*self._video.coded) if has_block else None
+        self._palette = _palette_graph(*self._video.coded) if recipe.muxer == "gif" else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._video.close()
+
+    def write(self, colours: Rgb, levels: Levels | None, frame: Frame) -> None:
+        """Encode a picture at the time of ``frame``; ``levels`` is its alpha, None if opaque."""
+        turn, size = self._video.turn, self._video.size
+        colours = np.ascontiguousarray(turn.to_upright(colours))
+        if colours.shape[1::-1] != size:
+            raise Internal(f"a picture of {colours.shape[1::-1]} came for a video of {size}")
+        if levels is None or self._is_opaque:
+            self._video.put(self._picture(self._padded(colours), None), frame)
+            return
+        levels = self._padded(np.ascontiguousarray(turn.to_upright(levels)))
+        if self._alpha is not None:
+            self._blocks += self._alpha.encode(levels)
+        self._video.put(self._picture(self._padded(colours), levels), frame)
+
+    def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
+        """Write the rest.
+
+        ``end_pts``, in ``time_base``, is the end of the last frame (None: as usual).
+        """
+        written = self._video.finish(end_pts, time_base)
+        if self._blocks:
+            raise Internal(f"{len(self._blocks)} frames of alpha have no picture")
+        return written
+
+    def _padded(self, plane: Any) -> Any:  # noqa: ANN401  (colours or levels)
+        width, height = self._video.size
+        right, bottom = self._video.coded[0] - width, self._video.coded[1] - height
+        if not right and not bottom:
+            return plane
+        return cv2.copyMakeBorder(plane, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+
+    def _picture(self, colours: Rgb, levels: Levels | None) -> av.VideoFrame:
+        form = self._video.format
+        if form == "rgba" or self._palette is not None:
+            alpha = np.full(colours.shape[:2], 255, np.uint8) if levels is None else levels
+            merged = np.asarray(cv2.merge([*cv2.split(colours), alpha]), np.uint8)
+            rgba = av.VideoFrame.from_ndarray(merged, "rgba")
+            return rgba if self._palette is None else _through(self._palette, rgba)
+        if form == "yuva444p10le":
+            opaque = _in_yuv(colours, "yuv444p10le")
+            return _with_alpha_plane(opaque, levels)
+        return _in_yuv(colours, form)
+
+    def _attach(self, packet: AnyPacket) -> None:
+        if not self._blocks:
+            raise Internal("a picture has no alpha")
+        packet.set_sidedata(self._blocks.pop(0), True)
+
+
+class _AlphaEncoder:
+    """Alpha as libvpx encodes it beside a picture: a VP9 stream of its own, without loss.
+
+    Encoded with the colours it would be as lossy as they are. So it is encoded beside grey, and its
+    part of each packet is taken.
+    """
+
+    def __init__(self, width: int, height: int) -> None:
+        codec: Any = av.CodecContext.create(ALPHA_OF_VP9.name, "w")
+        codec.width, codec.height, codec.pix_fmt = width, height, "yuva420p"
+        codec.time_base = Fraction(1, 25)
+        codec.options = ALPHA_OF_VP9.options
+        self._codec = codec
+        self._canvas = av.VideoFrame(width, height, "yuva420p")
+        for index in range(3):
+            plane_of(self._canvas, index).fill(128)
+        self._frames = 0
+
+    def encode(self, levels: Levels) -> list[PacketSideData]:
+        """What goes with the packet of one frame; one for each, at once."""
+        picture = self._canvas
+        picture.make_writable()
+        plane_of(picture, 3)[:] = levels
+        picture.pts, picture.time_base = self._frames, self._codec.time_base
+        self._frames += 1
+        return [
+            PacketSideData.from_packet(packet, _BLOCK_ADDITIONAL)
+            for packet in self._codec.encode(picture)
+        ]
+
+
+def _in_yuv(colours: Rgb, form: str) -> av.VideoFrame:
+    """BT.709, limited range, as the file says."""
+    picture = av.VideoFrame.from_ndarray(colours, "rgb24").reformat(
+        format=form,
+        dst_colorspace=BT709,
+        src_color_range=FULL_RANGE,
+        dst_color_range=LIMITED_RANGE,
+        interpolation="BICUBIC",
+    )
+    picture.color_range = LIMITED_RANGE
+    picture.colorspace = picture.color_trc = picture.color_primaries = BT709
+    return picture
+
+
+def _with_alpha_plane(opaque: av.VideoFrame, levels: Levels | None) -> av.VideoFrame:
+    """The same picture in 10 bits, with alpha."""
+    picture = av.VideoFrame(opaque.width, opaque.height, "yuva444p10le")
+    for index in range(3):
+        plane_of(picture, index)[:] = plane_of(opaque, index)
+    if levels is None:
+        plane_of(picture, 3).fill(1023)
+    else:
+        cv2.LUT(levels, _TO_10_BITS, dst=plane_of(picture, 3))
+    picture.color_range = LIMITED_RANGE
+    picture.colorspace = picture.color_trc = picture.color_primaries = BT709
+    return picture
+
+
+def _palette_graph(width: int, height: int) -> Graph:
+    """A palette of 255 colours and nothing for each picture by itself."""
+    graph = Graph()
+    form, time_base = av.VideoFormat("rgba"), Fraction(1, 100)
+    source = graph.add_buffer(width=width, height=height, format=form, time_base=time_base)
+    split = graph.add("split", "2")
+    palette = graph.add("palettegen", "stats_mode=single:reserve_transparent=1")
+    mapped = graph.add("paletteuse", f"new=1:dither=bayer:bayer_scale=4:alpha_threshold={_HALF}")
+    sink = graph.add("buffersink")
+    source.link_to(split)
+    split.link_to(palette, 0, 0)
+    split.link_to(mapped, 1, 0)
+    palette.link_to(mapped, 0, 1)
+    mapped.link_to(sink)
+    graph.configure()
+    return graph
+
+
+def _through(graph: Graph, picture: av.VideoFrame) -> av.VideoFrame:
+    graph.vpush(picture)
+    return graph.vpull()

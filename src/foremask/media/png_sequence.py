@@ -1,0 +1,132 @@
+"""Writes numbered PNGs with straight alpha, into a directory or a zip, with a table of times."""
+
+import csv
+import hashlib
+import io
+import re
+import zipfile
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Final, Self
+
+import cv2
+import numpy as np
+
+from foremask.errors import Internal
+from foremask.facts import Clip, SoundTrack, Written
+from foremask.media.frames import Frame
+from foremask.media.write_errors import writing
+from foremask.types import Levels, Rgb
+
+TABLE: Final = "frames.csv"
+DEFAULT_PATTERN: Final = "%05d.png"
+_NUMBER: Final = re.compile(r"%0?(\d*)d")
+_FAST: Final = (cv2.IMWRITE_PNG_COMPRESSION, 3)
+
+
+def is_pattern(name: str) -> bool:
+    """Whether a file name is numbered PNGs: ``%04d.png``, with one number."""
+    return name.lower().endswith(".png") and len(_NUMBER.findall(name)) == 1
+
+
+def numbered(pattern: str, number: int) -> str:
+    """The name of one picture of a sequence."""
+
+    def digits(found: re.Match[str]) -> str:
+        return f"{number:0{int(found[1] or 0)}d}"
+
+    return _NUMBER.sub(digits, pattern, count=1)
+
+
+def numbering(pattern: str) -> re.Pattern[str]:
+    """What the names of a sequence look like."""
+    before, after = _NUMBER.sub("\0", pattern, count=1).split("\0")
+    return re.compile(rf"{re.escape(before)}\d+{re.escape(after)}")
+
+
+class PngSequenceWriter:
+    """Writes a sequence; as a context manager it leaves no open file behind.
+
+    ``target`` is a directory that is there, or a zip that is not, as ``into_zip`` says. Pictures
+    are numbered from 1 and stand upright: a PNG has no rotation. ``frames.csv`` has the time and
+    the duration of each, for a PNG has none either.
+    """
+
+    def __init__(self, target: Path, clip: Clip, pattern: str, *, into_zip: bool) -> None:
+        self._target, self._clip, self._pattern = target, clip, pattern
+        self._zip = None
+        if into_zip:
+            with writing():
+                self._zip = zipfile.ZipFile(target, "w", zipfile.ZIP_STORED)
+        self._digest: Any = hashlib.sha256()
+        self._bytes = 0
+        self._moments: list[Fraction] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._zip is not None:
+            self._zip.close()
+
+    def write(self, colours: Rgb, levels: Levels | None, frame: Frame) -> None:
+        """Add a picture; ``levels`` is its alpha, None where it is opaque."""
+        red, green, blue = cv2.split(np.ascontiguousarray(frame.orientation.to_upright(colours)))
+        channels = [blue, green, red]
+        if levels is not None:
+            channels.append(np.ascontiguousarray(frame.orientation.to_upright(levels)))
+        done, encoded = cv2.imencode(".png", cv2.merge(channels), _FAST)
+        if not done:
+            raise Internal("OpenCV does not write a PNG")
+        self._moments.append(frame.pts * frame.time_base)
+        self._add(numbered(self._pattern, len(self._moments)), encoded.tobytes())
+
+    def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
+        """Write the table.
+
+        ``end_pts``, in ``time_base``, is the end of the last frame (None: as usual).
+        """
+        if not self._moments:
+            raise Internal("no picture was written")
+        end = self._moments[-1] + 1 / Fraction(self._clip.fps or 25)
+        if end_pts is not None:
+            end = end_pts * time_base
+        self._add(TABLE, self._table(end))
+        sha256 = self._digest.hexdigest()
+        if self._zip is not None:
+            with writing():
+                self._zip.close()
+            self._bytes = self._target.stat().st_size
+            with self._target.open("rb") as file:
+                sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        return Written(
+            frames_out=len(self._moments),
+            duration_s=float(end - self._moments[0]),
+            duration_drift_ms=0.0,
+            audio=tuple(
+                SoundTrack(track.codec, None, "dropped", "pictures have no sound", track.language)
+                for track in self._clip.audio
+            ),
+            sound_warnings=(),
+            sha256=sha256,
+            bytes=self._bytes,
+        )
+
+    def _table(self, end: Fraction) -> bytes:
+        text = io.StringIO()
+        rows = csv.writer(text)
+        rows.writerow(["file", "time_s", "duration_s"])
+        ends = [*self._moments[1:], end]
+        for number, (start, stop) in enumerate(zip(self._moments, ends, strict=True), 1):
+            name = numbered(self._pattern, number)
+            rows.writerow([name, f"{float(start):.6f}", f"{float(stop - start):.6f}"])
+        return text.getvalue().encode()
+
+    def _add(self, name: str, data: bytes) -> None:
+        self._digest.update(data)
+        self._bytes += len(data)
+        with writing():
+            if self._zip is not None:
+                self._zip.writestr(name, data)
+            else:
+                (self._target / name).write_bytes(data)

@@ -1,0 +1,169 @@
+"""Encodes pictures into a video with the size, the times and the sound of its source."""
+
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Final, Self
+
+import av
+from av.bitstream import BitStreamFilterContext
+from av.codec.context import Flags
+
+from foremask.facts import Clip, Written
+from foremask.media import presets
+from foremask.media.colour import BT709, FULL_RANGE, LIMITED_RANGE
+from foremask.media.frames import Frame
+from foremask.media.mask_file import MaskFile
+from foremask.media.presets import Recipe
+from foremask.media.transcoding import AnyPacket
+
+_FINE: Final = Fraction(1, 1_000_000)
+
+
+class VideoWriter:
+    """Writes one video; as a context manager it leaves no half-written file behind.
+
+    ``source`` is where the sound comes from. A ``part`` is silent, to be joined with others.
+    Pictures must have the size ``coded`` and the pixel format ``format``; ``size`` is the part of
+    them that is shown. ``attach`` may add to each packet of a picture before it is written.
+    """
+
+    def __init__(
+        self,
+        target: Path,
+        recipe: Recipe,
+        clip: Clip,
+        source: Path | None,
+        *,
+        part: bool = False,
+        attach: Callable[[AnyPacket], None] | None = None,
+    ) -> None:
+        self._attach = attach
+        self._file = MaskFile(target, recipe, clip, source, part=part)
+        self._encoder = self._file.recipe.encoder
+        self.coded = presets.encoded_size(self._encoder, *self._file.size)
+        self._whole: MaskFile | None = None
+        muxer = self._file.recipe.muxer
+        self._is_gif = muxer == "gif" and not part
+        self._from_zero = muxer in presets.SILENT_MUXERS and not part
+        self._part = target.with_name(f".{target.name}.part")
+        if self.coded != self._file.size and not part:
+            # PyAV gives a rotation only to a stream that has a codec, and cropping needs one that
+            # has none: encode a part first, then make the whole of it.
+            self._whole = self._file
+            self._file = MaskFile(self._part, recipe, clip, None, part=True)
+        self.format = presets.pixel_format(self._encoder, *self._file.size)
+        self.size = self._file.size
+        self.turn = self._file.turn
+        self._crop: BitStreamFilterContext | None = None
+        self._origin: Fraction | None = None
+        self._last_pts: int | None = None
+        try:
+            self._codec, self._stream = self._open(clip)
+            self._file.start(self._stream)
+        except BaseException:
+            self._abandon()
+            raise
+
+    def _abandon(self) -> None:
+        self._file.abandon()
+        if self._whole is not None:
+            self._whole.abandon()
+
+    def _open(self, clip: Clip) -> tuple[Any, Any]:
+        file, encoder = self._file, self._encoder
+        rate = Fraction(clip.fps).limit_denominator(1001) or Fraction(25)
+        padded = self.coded != file.size
+        if padded:
+            codec: Any = av.CodecContext.create(encoder.name, "w")
+            codec.framerate = rate
+            width, height = file.size
+            stream: Any = file.output.add_mux_stream("hevc", rate=rate, width=width, height=height)
+            right, bottom = self.coded[0] - width, self.coded[1] - height
+            self._crop = BitStreamFilterContext(
+                f"hevc_metadata=crop_right={right}:crop_bottom={bottom}", in_stream=stream
+            )
+        else:
+            stream = file.output.add_stream(encoder.name, rate=rate)
+            codec = stream.codec_context
+            if file.recipe.tag and not file.is_part:
+                codec.codec_tag = file.recipe.tag
+        codec.width, codec.height = self.coded
+        codec.pix_fmt = self.format
+        codec.time_base = file.time_base
+        codec.options = presets.encoder_options(encoder, *self.coded)
+        codec.sample_aspect_ratio = file.aspect
+        codec.flags |= Flags.frame_duration
+        if self.format == "gray":
+            codec.color_range = FULL_RANGE
+        elif self.format.startswith("yuv"):
+            codec.color_range = LIMITED_RANGE
+            codec.colorspace = codec.color_trc = codec.color_primaries = BT709
+        if encoder.global_quality is not None:
+            codec.qscale = True
+            codec.global_quality = encoder.global_quality
+        if clip.pixels > presets.HUGE_PIXELS:
+            codec.thread_count = 1
+        stream.metadata.update(file.recipe.metadata)
+        return codec, stream
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file, and remove it where it is not finished."""
+        if not (self._whole or self._file).is_finished:
+            self._abandon()
+        self._part.unlink(missing_ok=True)
+
+    def put(self, picture: av.VideoFrame, frame: Frame) -> None:
+        """Encode ``picture`` at the time of ``frame``."""
+        time_base = self._file.time_base
+        moment = frame.pts * frame.time_base
+        if self._origin is None:  # a gif begins at zero, whenever its source does
+            self._origin = moment if self._from_zero else Fraction(0)
+        pts = round((moment - self._origin) / time_base)
+        if self._last_pts is not None and pts <= self._last_pts:
+            pts = self._last_pts + 1  # where the container counts more coarsely
+        self._last_pts = pts
+        if self._is_gif:
+            late_s = float(pts * time_base - (moment - self._origin))
+            presets.check_late(self._file.clip, frame.index, late_s)
+        picture.pts = pts
+        picture.time_base = time_base
+        picture.duration = max(1, round((frame.duration or 1) * frame.time_base / time_base))
+        for packet in self._encode(picture):
+            self._file.put(packet)
+
+    def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
+        """Write the rest.
+
+        ``end_pts``, in ``time_base``, is the end of the last frame (None: as usual).
+        """
+        for packet in self._encode(None):
+            self._file.put(packet)
+        if end_pts is not None and self._origin:
+            end_pts, time_base = round(end_pts * time_base / _FINE - self._origin / _FINE), _FINE
+        written = self._file.finish(end_pts, time_base)
+        if self._whole is None:
+            return written
+        self._whole.take([self._part])
+        return self._whole.finish(end_pts, time_base)
+
+    def _encode(self, picture: av.VideoFrame | None) -> Iterator[AnyPacket]:
+        encoded = self._codec.encode(picture)
+        if self._crop is not None:
+            encoded = [
+                cropped
+                for packet in ([*encoded, None] if picture is None else encoded)
+                for cropped in self._crop.filter(packet)
+            ]
+        for packet in encoded:
+            packet.stream = self._stream
+            packet.time_base = self._file.time_base
+            if self._attach is not None:
+                self._attach(packet)
+            yield packet

@@ -1,0 +1,223 @@
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from foremask import errors
+from foremask.facts import Report
+from foremask.masking.cut_out import cut_out, form_for
+from foremask.media.background_files import background_video
+from foremask.media.reader import VideoReader
+from foremask.media.verify import verify
+from foremask.options import AlphaFormat, Background, CutOutOptions, Matte, Preset, ResultKind
+from tests.support import synth
+from tests.support.synth import Spec, Tone
+
+RED = np.array([220, 30, 30])
+
+
+def cut(source: Path, target: Path, background: str = "transparent", **more: Any) -> Report:  # noqa: ANN401
+    options = CutOutOptions(background=Background.parse(background), **more)
+    return cut_out(source, target, options, masker=synth.red_is_foreground, refiner=synth.stretched)
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    return synth.write(tmp_path / "clip.mp4", Spec(sound=(Tone(language="eng"),)))
+
+
+def first_png(folder: Path) -> NDArray[np.uint8]:
+    picture = cv2.imread(str(folder / "001.png"), cv2.IMREAD_UNCHANGED)
+    assert picture is not None
+    return np.asarray(picture, np.uint8)
+
+
+def test_the_subject_stands_alone_and_its_edge_has_its_own_colour(
+    clip: Path, tmp_path: Path
+) -> None:
+    """The disc is red up to its edge; the board is not in the file."""
+    report = cut(clip, tmp_path / "pngs/%03d.png")
+    assert (report.kind, report.frames_out) == ("cutout", 10)
+    bgra = first_png(tmp_path / "pngs")
+    rgb, alpha = bgra[:, :, 2::-1].astype(int), bgra[:, :, 3]
+    truth = synth.disc(64, 48, 0)[1]
+    assert np.mean(np.abs(alpha.astype(int) - truth)) < 8
+    assert np.abs(rgb - RED)[alpha > 128].mean() < 16
+    assert (rgb[:, :, 0] >= rgb[:, :, 1])[alpha == 0].all()
+    assert len(list((tmp_path / "pngs").iterdir())) == 11
+
+
+def test_a_webm_cut_out_keeps_frames_times_and_sound(clip: Path, tmp_path: Path) -> None:
+    """As a mask does."""
+    report = cut(clip, tmp_path / "cut.webm")
+    assert (report.frames_in, report.frames_out, report.kind) == (10, 10, "cutout")
+    assert [track.language for track in report.audio] == ["eng"]
+    verify(clip, tmp_path / "cut.webm", ResultKind.CUTOUT)
+
+
+def shown(path: Path) -> list[NDArray[np.uint8]]:
+    with VideoReader(path) as reader:
+        return [frame.rgb(frame.width, frame.height) for frame in reader]
+
+
+@pytest.mark.parametrize(
+    ("background", "colour"),
+    [("#123456", (18, 52, 86)), ("broadcast_green", (0, 177, 64)), ("white", (255, 255, 255))],
+)
+def test_a_colour_is_behind_the_subject(
+    clip: Path, tmp_path: Path, background: str, colour: tuple[int, int, int]
+) -> None:
+    """At a corner that the disc never reaches; the disc is still red."""
+    report = cut(clip, tmp_path / "made.mp4", background)
+    assert report.kind == "composite"
+    for number, picture in enumerate(shown(tmp_path / "made.mp4")):
+        assert np.abs(picture[2, 2].astype(int) - colour).max() <= 4
+        mask = synth.disc(64, 48, number / 9)[1]
+        inside = cv2.erode(mask, np.ones((5, 5), np.uint8)) > 0
+        assert np.abs(picture[inside].astype(int) - RED).mean() < 12
+    verify(clip, tmp_path / "made.mp4", ResultKind.COMPOSITE)
+
+
+def test_a_picture_covers_the_frame_about_its_centre(clip: Path, tmp_path: Path) -> None:
+    """Twice as wide as the clip: its outer quarters are not seen."""
+    picture = np.zeros((48, 128, 3), np.uint8)
+    picture[:, 32:96] = (200, 100, 0)  # blue first
+    cv2.imwrite(str(tmp_path / "behind.png"), picture)
+    cut(clip, tmp_path / "made.mp4", str(tmp_path / "behind.png"))
+    corners = shown(tmp_path / "made.mp4")[0][[2, 2, 45], [2, 61, 61]]
+    assert np.abs(corners.astype(int) - (0, 100, 200)).max() <= 4
+
+
+def test_a_video_loops_behind_the_subject(tmp_path: Path) -> None:
+    """Ten frames before three that come again and again, and whose rate is another."""
+    clip = synth.write(tmp_path / "clip.mp4", Spec(96, 32, pts=synth.even(10, Fraction(30))))
+    numbers = [synth.numbered(number) for number in (1, 2, 4)]
+    behind = Spec(96, 32, pts=synth.even(3, Fraction(15)), last_duration=2_000)
+    synth.write(tmp_path / "behind.mp4", behind, numbers)
+    with background_video(tmp_path / "behind.mp4") as video:
+        seen = [synth.number_of(video.at(Fraction(number, 30)).rgb(96, 32)) for number in range(14)]
+    assert seen == [1, 1, 2, 2, 4, 4, 1, 1, 2, 2, 4, 4, 1, 1]
+    report = cut(clip, tmp_path / "made.mp4", str(tmp_path / "behind.mp4"))
+    assert report.frames_out == 10
+
+
+def test_a_background_that_breaks_ends_it_and_leaves_nothing(tmp_path: Path) -> None:
+    """The error names the background, and the frame where it breaks."""
+    spec = Spec(pts=synth.even(60, Fraction(30)), b_frames=2)
+    clip = synth.write(tmp_path / "clip.mp4", spec)
+    data = bytearray(clip.read_bytes())
+    start = data.index(b"mdat") + 2000
+    data[start : start + 6000] = b"\xff" * 6000
+    behind = tmp_path / "behind.mp4"
+    behind.write_bytes(data)
+    with pytest.raises(
+        errors.CorruptVideo, match=r"background behind\.mp4: .* after frame \d+"
+    ) as refused:
+        cut(clip, tmp_path / "made.mp4", str(behind))
+    assert refused.value.param == "background"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["behind.mp4", "clip.mp4"]
+
+
+@pytest.mark.parametrize("background", ["blur", "blur:8", "original:0.5"])
+def test_the_clip_itself_may_be_behind(clip: Path, tmp_path: Path, background: str) -> None:
+    """Out of focus, the subject's red does not glow; dimmed, the board is half as bright."""
+    cut(clip, tmp_path / "made.mp4", background)
+    corner = shown(tmp_path / "made.mp4")[0][:6, 56:].astype(int)
+    if background == "original:0.5":
+        assert corner.mean() == pytest.approx(synth.disc(64, 48, 0)[0][:6, 56:].mean() / 2, abs=4)
+    else:
+        assert np.ptp(corner.mean(axis=2)) < 96
+        assert (corner[:, :, 0] - corner[:, :, 1]).max() < 12
+
+
+def test_inverted_the_background_is_kept(clip: Path, tmp_path: Path) -> None:
+    """And the disc is the hole."""
+    cut(clip, tmp_path / "pngs/%03d.png", matte=Matte(invert=True))
+    alpha = first_png(tmp_path / "pngs")[:, :, 3]
+    assert (alpha[2, 40:] == 255).all()
+    assert alpha[24, 12] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "background", "preset", "form"),
+    [
+        ("a.webm", "transparent", None, AlphaFormat.WEBM_VP9),
+        ("a.mov", "transparent", None, AlphaFormat.MOV_PRORESKS),
+        ("a.mov", "white", None, Preset.MOV_H265),
+        ("a.mov", "white", "mov_proresks", Preset.MOV_PRORESKS),
+        ("a.mp4", "blur", None, Preset.MP4_H264),
+        ("a.zip", "transparent", None, AlphaFormat.PNG_ZIP),
+        ("a_%04d.png", "blur", None, AlphaFormat.PNG_FILES),
+    ],
+)
+def test_the_ending_picks_the_preset(
+    name: str, background: str, preset: str | None, form: AlphaFormat | Preset
+) -> None:
+    """Another one with a background than without."""
+    chosen = None if preset is None else Preset(preset)
+    options = CutOutOptions(preset=chosen, background=Background.parse(background))
+    found = form_for(Path(name), options)
+    assert (found, type(found)) == (form, type(form))
+
+
+@pytest.mark.parametrize(
+    ("name", "preset", "match"),
+    [
+        ("a.mp4", None, "use one of webm_vp9, mkv_vp9, mov_proresks"),
+        ("a.mov", Preset.MOV_H265, "x265 writes no alpha"),
+        ("a.txt", None, "the preset does not follow"),
+        ("a.png", None, r"%04d\.png"),
+        ("a.webm", AlphaFormat.MOV_PRORESKS, r"writes \.mov"),
+    ],
+)
+def test_what_cannot_be_transparent_is_refused_before_anything_is_read(
+    tmp_path: Path, name: str, preset: Preset | AlphaFormat | None, match: str
+) -> None:
+    """With what can be."""
+    with pytest.raises(errors.ForemaskError, match=match):
+        cut_out(tmp_path / "not there.mp4", tmp_path / name, CutOutOptions(preset=preset))
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("#12", "#rrggbb"),
+        ("blur:0", "from 1 to 200"),
+        ("original:x", "from 0 to 1"),
+        ("nowhere.png", "is no file"),
+    ],
+)
+def test_a_background_that_is_none_is_refused(text: str, match: str) -> None:
+    """With what there is."""
+    with pytest.raises(errors.FieldInvalid, match=match) as refused:
+        Background.parse(text)
+    assert refused.value.param == "background"
+
+
+def test_no_directory_of_others_is_touched(clip: Path, tmp_path: Path) -> None:
+    """Not even with replace; one of ours is replaced only then."""
+    folder = tmp_path / "pngs"
+    folder.mkdir()
+    (folder / "holiday.jpg").touch()
+    with pytest.raises(errors.OutputFailed, match=r"holiday\.jpg"):
+        cut(clip, folder / "%03d.png")
+    (folder / "holiday.jpg").unlink()
+    cut(clip, folder / "%03d.png")
+    with pytest.raises(errors.OutputFailed, match="exists already"):
+        cut(clip, folder / "%03d.png")
+    names = [sorted(path.name for path in each.iterdir()) for each in (tmp_path, folder)]
+    assert names[0] == ["clip.mp4", "pngs"]
+    assert len(names[1]) == 11
+
+
+def test_matte_tools_reach_the_file(clip: Path, tmp_path: Path) -> None:
+    """Grown by three pixels, the disc is 30 high instead of 24."""
+    heights_px = []
+    for grow_px in (0.0, 3.0):
+        cut(clip, tmp_path / f"grown{grow_px}/%03d.png", matte=Matte(grow_px=grow_px))
+        heights_px.append(first_png(tmp_path / f"grown{grow_px}")[:, 12, 3].sum() / 255)
+    assert heights_px[1] - heights_px[0] == pytest.approx(6, abs=0.2)

@@ -1,0 +1,210 @@
+import zipfile
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from foremask.errors import PresetUnsuitable, PromiseBroken
+from foremask.media.colour_presets import with_alpha
+from foremask.media.colour_writer import ColourWriter
+from foremask.media.png_sequence import PngSequenceWriter, numbered
+from foremask.media.probe import describe
+from foremask.media.reader import VideoReader
+from foremask.media.verify import verify
+from foremask.options import AlphaFormat, Preset, ResultKind
+from foremask.types import Levels
+from tests.support import synth
+from tests.support.synth import Spec, Tone
+
+SPEC = Spec(pts=synth.spread(9, (1_200, 3_000)), sound=(Tone(language="eng"),))
+SUFFIXES = {
+    AlphaFormat.WEBM_VP9: ".webm",
+    AlphaFormat.MKV_VP9: ".mkv",
+    AlphaFormat.MOV_PRORESKS: ".mov",
+    AlphaFormat.GIF: ".gif",
+    AlphaFormat.APNG: ".apng",
+}
+
+
+def ramps(width: int, height: int) -> list[Levels]:
+    """Every level from 0 to 255, another way in each frame."""
+    row = np.linspace(0, 255, width).astype(np.uint8)
+    return [np.roll(np.tile(row, (height, 1)), 7 * number, 1) for number in range(len(SPEC.pts))]
+
+
+def cut(folder: Path, form: AlphaFormat | Preset, spec: Spec = SPEC, suffix: str = "") -> Path:
+    source = synth.write(folder / "source.mp4", spec)
+    target = folder / f"made{suffix or (SUFFIXES[form] if isinstance(form, AlphaFormat) else '')}"
+    with VideoReader(source) as reader, ColourWriter(target, form, reader.clip, source) as writer:
+        for frame, levels in zip(reader, ramps(spec.width, spec.height), strict=True):
+            upright = frame.rgb(frame.width, frame.height)
+            writer.write(frame.orientation.to_coded(upright), levels, frame)
+        writer.finish(reader.end_pts, reader.time_base)
+    return target
+
+
+def alphas(path: Path) -> Iterator[NDArray[np.float64]]:
+    """Alpha as FFmpeg's decoders have it, 0 to 255; of VP9, as libvpx has it."""
+    with av.open(str(path)) as opened:
+        track = opened.streams.video[0]
+        decoder: Any = track.codec_context
+        if decoder.codec.canonical_name == "vp9":
+            decoder = av.CodecContext.create("libvpx-vp9", "r")
+        for packet in opened.demux(track):
+            if not packet.size and decoder is not track.codec_context:
+                continue
+            for frame in decoder.decode(packet):
+                yield alpha_of(frame)
+
+
+def alpha_of(frame: av.VideoFrame) -> NDArray[np.float64]:
+    if frame.format.name in ("rgba", "bgra"):
+        return frame.to_ndarray()[:, :, 3].astype(np.float64)
+    bits = frame.format.components[3].bits
+    plane = frame.planes[3]
+    samples = np.frombuffer(plane, np.uint8 if bits == 8 else np.uint16)
+    rows = samples.reshape(plane.height, -1)[:, : plane.width].astype(np.float64)
+    return rows * (255 / ((1 << bits) - 1))
+
+
+@pytest.mark.parametrize("form", [form for form in SUFFIXES if form is not AlphaFormat.GIF])
+def test_alpha_comes_back_as_it_was_written(tmp_path: Path, form: AlphaFormat) -> None:
+    """Every level, to the bit; ProRes within a fifth of one."""
+    found = list(alphas(cut(tmp_path, form)))
+    assert len(found) == 9
+    for alpha, levels in zip(found, ramps(64, 48), strict=True):
+        assert np.abs(alpha - levels).max() < (0.2 if form is AlphaFormat.MOV_PRORESKS else 1e-6)
+
+
+def test_a_gif_has_one_bit_of_it(tmp_path: Path) -> None:
+    """What is more than half opaque is opaque."""
+    for alpha, levels in zip(alphas(cut(tmp_path, AlphaFormat.GIF)), ramps(64, 48), strict=True):
+        assert np.array_equal(alpha, np.where(levels >= 128, 255, 0))
+
+
+@pytest.mark.parametrize("form", [AlphaFormat.WEBM_VP9, AlphaFormat.MOV_PRORESKS])
+def test_times_sound_and_the_word_of_alpha_are_in_the_file(
+    tmp_path: Path, form: AlphaFormat
+) -> None:
+    """A variable frame rate, a track of sound, and a header that says that there is alpha."""
+    made = cut(tmp_path, form)
+    clip = describe(made)
+    assert clip.alpha
+    assert [track.language for track in clip.audio] == ["eng"]
+    shown = synth.shown_at(made)
+    wanted = [pts * SPEC.time_base for pts in SPEC.pts]
+    assert max(abs(ours - theirs) for ours, theirs in zip(shown, wanted, strict=True)) < 0.001
+
+
+def test_colours_and_alpha_of_a_webm_have_their_keyframes_together(tmp_path: Path) -> None:
+    """Else a browser that seeks shows the one without the other."""
+    spec = Spec(pts=synth.even(130, Fraction(30)))
+    source = synth.write(tmp_path / "source.mp4", spec)
+    target = tmp_path / "made.webm"
+    form = AlphaFormat.WEBM_VP9
+    with VideoReader(source) as reader, ColourWriter(target, form, reader.clip, source) as writer:
+        for frame in reader:
+            flash = frame.index % 50 > 25
+            levels = np.full((48, 64), 255 if flash else 0, np.uint8)
+            writer.write(frame.rgb(64, 48), levels, frame)
+        writer.finish(reader.end_pts, reader.time_base)
+    with av.open(str(target)) as opened:
+        packets = [packet for packet in opened.demux(video=0) if packet.size]
+    assert len(packets) == 130
+    for number, packet in enumerate(packets):
+        block = bytes(packet.get_sidedata("matroska_block_additional"))[8:]
+        alpha_is_key = not block[0] & 0b100  # VP9's frame type, in a frame of profile 0
+        assert packet.is_keyframe == alpha_is_key == (number % 120 == 0)
+
+
+@pytest.mark.parametrize(
+    ("preset", "suffix"),
+    [(Preset.MP4_H264, ".mp4"), (Preset.MP4_H265, ".mp4"), (Preset.WEBM_VP9, ".webm")],
+)
+def test_an_opaque_video_has_the_colours_of_its_pictures(
+    tmp_path: Path, preset: Preset, suffix: str
+) -> None:
+    """Within what coding at half resolution of colour costs; HEVC as narrow as a block, too."""
+    made = cut(tmp_path, preset, suffix=suffix)
+    with VideoReader(tmp_path / "source.mp4") as wanted, VideoReader(made) as found:
+        for theirs, ours in zip(wanted, found, strict=True):
+            difference = np.abs(ours.rgb(64, 48).astype(int) - theirs.rgb(64, 48))
+            assert difference.mean() < 4
+        assert not found.clip.alpha
+
+
+def test_a_turned_clip_keeps_its_matrix_and_an_animation_is_turned(tmp_path: Path) -> None:
+    """ProRes has a rotation, a gif has none."""
+    turned = Spec(turn=(90, False), pts=SPEC.pts)
+    assert describe(cut(tmp_path, AlphaFormat.MOV_PRORESKS, turned)).rotation == 90
+    gif = describe(cut(tmp_path, AlphaFormat.GIF, turned))
+    assert (gif.width, gif.height, gif.rotation) == (48, 64, 0)
+
+
+def test_numbered_pngs_have_straight_alpha_and_a_table_of_times(tmp_path: Path) -> None:
+    """In a zip that has one entry for each frame."""
+    source = synth.write(tmp_path / "source.mp4", SPEC)
+    target = tmp_path / "made.zip"
+    with (
+        VideoReader(source) as reader,
+        PngSequenceWriter(target, reader.clip, "%03d.png", into_zip=True) as writer,
+    ):
+        pictures = []
+        for frame, levels in zip(reader, ramps(64, 48), strict=True):
+            pictures.append(frame.rgb(64, 48))
+            writer.write(pictures[-1], levels, frame)
+        written = writer.finish(reader.end_pts, reader.time_base)
+    assert (written.frames_out, written.audio[0].action) == (9, "dropped")
+    with zipfile.ZipFile(target) as archive:
+        names = [f"{number:03d}.png" for number in range(1, 10)]
+        assert archive.namelist() == [*names, "frames.csv"]
+        table = archive.read("frames.csv").decode().splitlines()
+        assert table[:3] == [
+            "file,time_s,duration_s",
+            "001.png,0.000000,0.040000",
+            "002.png,0.040000,0.100000",
+        ]
+        for name, picture, levels in zip(names, pictures, ramps(64, 48), strict=True):
+            data = np.frombuffer(archive.read(name), np.uint8)
+            bgra = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+            assert bgra is not None
+            assert np.array_equal(bgra[:, :, 3], levels)
+            assert np.array_equal(bgra[:, :, 2::-1], picture)
+
+
+def test_a_pattern_counts_with_as_many_digits_as_it_says() -> None:
+    """As printf does."""
+    assert numbered("a_%04d.png", 7) == "a_0007.png"
+    assert numbered("%d.png", 12) == "12.png"
+
+
+@pytest.mark.parametrize("name", ["mp4_h265", "mov_h265", "mkv_h264"])
+def test_a_preset_without_alpha_is_refused_with_those_that_have_it(name: str) -> None:
+    """HEVC's error says why."""
+    with pytest.raises(PresetUnsuitable, match="webm_vp9, mkv_vp9, mov_proresks") as refused:
+        with_alpha(name)
+    assert ("x265" in refused.value.details) == name.endswith("h265")
+
+
+@pytest.mark.parametrize("form", [form for form in SUFFIXES if form is not AlphaFormat.APNG])
+def test_a_cut_out_keeps_its_promises(tmp_path: Path, form: AlphaFormat) -> None:
+    """Size, frames, times, sound, and alpha in each frame."""
+    made = cut(tmp_path, form)
+    promises = [kept.promise for kept in verify(tmp_path / "source.mp4", made, ResultKind.CUTOUT)]
+    assert {"frames", "pts", "last duration"} <= set(promises)
+    assert ("alpha" in promises) == (describe(made).codec == "vp9")
+    with pytest.raises(PromiseBroken, match=r"colour|alpha"):
+        verify(tmp_path / "source.mp4", made)
+
+
+def test_a_video_without_alpha_is_no_cut_out(tmp_path: Path) -> None:
+    """Verify says of which frame."""
+    made = cut(tmp_path, Preset.WEBM_VP9, suffix=".webm")
+    with pytest.raises(PromiseBroken, match="Frame 0 has no alpha"):
+        verify(tmp_path / "source.mp4", made, ResultKind.CUTOUT)
