@@ -101,7 +101,7 @@ async def test_without_a_database_it_says_try_again(tmp_path: Path) -> None:
             assert (await client.get("/healthz")).status_code == 200
             text = (await client.get("/metrics")).text
             assert "foremask_database_up 0.0" in text
-            assert 'route="/v2/status/{job}",status="503"' in text
+            assert 'route="/v2/status/{request_id}",status="503"' in text
             assert "foremask_jobs{" not in text
 
 
@@ -208,7 +208,7 @@ def test_the_metrics_count_answers_and_jobs(service: Running, clip_origin: str) 
     assert 'foremask_jobs{status="queued"}' in text
     assert 'foremask_processes{kind="api",sandbox="' in text
     assert f'method="POST",route="{PATH}",status="202"' in text
-    assert 'route="/v2/status/{job}",status="403"' in text
+    assert 'route="/v2/status/{request_id}",status="403"' in text
     assert "random" not in text
 
 
