@@ -213,11 +213,9 @@ async def test_a_child_that_was_killed_between_jobs_is_replaced(pool: MediaPool)
 async def test_the_wall_clock_kills(pool: MediaPool) -> None:
     """A child that computes for too long is killed, whatever signals it blocks."""
     victim = await pid(pool)
-    began_s = time.monotonic()
     with pytest.raises(TimedOut) as caught:
         await pool.run(Hang(), wall_clock_s=0.5)
     assert caught.value.limit == 0.5
-    assert time.monotonic() - began_s < 3
     assert is_gone(victim)
 
 
