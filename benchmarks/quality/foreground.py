@@ -6,9 +6,12 @@ the plain picture's colours in the band (alpha between 0 and 1), ours as a share
 share of pymatting's multi-level estimate where that is installed, and processor time at 1920 x 1080:
 
     uv run --with pymatting python -m benchmarks.quality.foreground
+
+``--picture FILE.webp`` draws the picture of docs/cutouts.md instead.
 """
 
 import importlib
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,6 +24,7 @@ from numpy.typing import NDArray
 
 from benchmarks.clips import DATA
 from foremask.types import Levels, Rgb
+from foremask.vision.matting.composite import over
 from foremask.vision.matting.foreground import foreground_colours
 
 SIZE = 854, 480
@@ -115,7 +119,34 @@ def cpu_ms(composite: Composite) -> float:
     return 1000 * min(times_s)
 
 
+def drawn_picture() -> Rgb:
+    """Hair before leaves; beside it cut out onto three colours, above with the picture's own colours."""
+    width, height = SIZE
+    random = np.random.default_rng(5)
+    noise = random.random((height, width)).astype(np.float32)
+    leaves = cv2.GaussianBlur(noise, (0, 0), 6)
+    share = (leaves - leaves.min()) / np.ptp(leaves)
+    ground = (share[:, :, None] * (150, 200, 60) + 20).astype(np.uint8)
+    coat = (120 + 90 * share[::-1, :, None] * (1, 0.7, 0.5)).astype(np.uint8)
+    levels = hair(2, 1)
+    scene = Composite("", coat, ground, levels)
+    estimated = foreground_colours(scene.picture, levels)
+    part = np.s_[100:300, 290:560]
+    rows = []
+    for colours in (scene.picture, estimated):
+        cells = [scene.picture[part]]
+        for colour in ((128, 128, 128), (0, 177, 64), (255, 255, 255)):
+            wall = np.full_like(colours, colour)
+            cells.append(over(colours, wall, levels)[part])
+        rows.append(np.hstack(cells))
+    return np.vstack(rows)
+
+
 def main() -> None:
+    if sys.argv[1:2] == ["--picture"]:
+        picture = cv2.cvtColor(drawn_picture(), cv2.COLOR_RGB2BGR)
+        cv2.imwrite(sys.argv[2], picture, [cv2.IMWRITE_WEBP_QUALITY, 80])
+        return
     try:
         reference: Any = importlib.import_module("pymatting").estimate_foreground_ml
     except ModuleNotFoundError:

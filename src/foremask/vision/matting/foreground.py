@@ -19,6 +19,7 @@ PRIOR_WEIGHT: Final = 0.03  # of a pixel that is sure: what the next coarser gri
 SWEEPS: Final = 4
 SMOOTHNESS: Final = 5e-6  # these two as in Germer et al.: how far neighbours pull each other,
 EDGE_SMOOTHNESS: Final = 0.1  # and how much more where alpha changes between them
+ALIGN_PX: Final = 32
 MARGIN_PX: Final = 64  # around the subject: as much of the background speaks for what is behind it
 
 
@@ -44,11 +45,18 @@ def foreground_colours(rgb: Rgb, levels: Levels) -> Rgb:
     left, top, width, height = cv2.boundingRect(levels)
     if width:
         box = (
-            slice(max(0, top - MARGIN_PX), top + height + MARGIN_PX),
-            slice(max(0, left - MARGIN_PX), left + width + MARGIN_PX),
+            _with_margin(top, height, levels.shape[0]),
+            _with_margin(left, width, levels.shape[1]),
         )
         _solve_box(np.ascontiguousarray(rgb[box]), np.ascontiguousarray(levels[box]), colours[box])
     return colours
+
+
+def _with_margin(start: int, length: int, whole: int) -> slice:
+    """With the margin, to multiples of `ALIGN_PX` where there are so many: these shrink quickly."""
+    first = max(0, start - MARGIN_PX) // ALIGN_PX * ALIGN_PX
+    last = min(whole, -(-(start + length + MARGIN_PX) // ALIGN_PX) * ALIGN_PX)
+    return slice(first, last)
 
 
 def _solve_box(rgb: Rgb, levels: Levels, target: Rgb) -> None:
