@@ -1,84 +1,123 @@
-"""Foreground masks for video, as a library: ``from foremask import mask_video``.
+"""Foreground masks for video, as a library: docs/python.md has recipes.
 
 The names below are loaded when they are first used, so that importing foremask costs nothing and a
 program may set up its process before NumPy is loaded.
 """
 
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from foremask.errors import ForemaskError
+    from foremask.errors import (
+        ClipRefused,
+        FieldInvalid,
+        ForemaskError,
+        ModelUnavailable,
+        OutputFailed,
+        PromiseBroken,
+    )
     from foremask.facts import Clip, Report
-    from foremask.masking.contact_sheet import contact_sheet
     from foremask.masking.cut_out import cut_out
-    from foremask.masking.pipeline import mask_video
+    from foremask.masking.library import (
+        FileReport,
+        Masker,
+        contact_sheet,
+        mask_frames,
+        mask_image,
+        mask_video,
+        probe,
+        read_frames,
+        read_masks,
+        verify,
+    )
     from foremask.masking.report import Progress
-    from foremask.media.probe import probe
-    from foremask.media.verify import verify
+    from foremask.media.verify import PromiseKept
     from foremask.options import (
         AlphaFormat,
         Background,
         CutOutOptions,
         Device,
-        Limits,
-        MaskOptions,
         Matte,
         Preset,
         Quality,
     )
 
+    __version__: str
+
+_HOMES = {
+    "AlphaFormat": "options",
+    "Background": "options",
+    "Clip": "facts",
+    "ClipRefused": "errors",
+    "CutOutOptions": "options",
+    "Device": "options",
+    "FieldInvalid": "errors",
+    "FileReport": "masking.library",
+    "ForemaskError": "errors",
+    "Masker": "masking.library",
+    "Matte": "options",
+    "ModelUnavailable": "errors",
+    "OutputFailed": "errors",
+    "Preset": "options",
+    "Progress": "masking.report",
+    "PromiseBroken": "errors",
+    "PromiseKept": "media.verify",
+    "Quality": "options",
+    "Report": "facts",
+    "contact_sheet": "masking.library",
+    "cut_out": "masking.cut_out",
+    "mask_frames": "masking.library",
+    "mask_image": "masking.library",
+    "mask_video": "masking.library",
+    "probe": "masking.library",
+    "read_frames": "masking.library",
+    "read_masks": "masking.library",
+    "verify": "masking.library",
+}
+
 __all__ = [
     "AlphaFormat",
     "Background",
     "Clip",
+    "ClipRefused",
     "CutOutOptions",
     "Device",
+    "FieldInvalid",
+    "FileReport",
     "ForemaskError",
-    "Limits",
-    "MaskOptions",
+    "Masker",
     "Matte",
+    "ModelUnavailable",
+    "OutputFailed",
     "Preset",
     "Progress",
+    "PromiseBroken",
+    "PromiseKept",
     "Quality",
     "Report",
     "__version__",
     "contact_sheet",
     "cut_out",
+    "mask_frames",
+    "mask_image",
     "mask_video",
     "probe",
+    "read_frames",
+    "read_masks",
     "verify",
 ]
 
-__version__ = version("foremask")
-
-_HOMES = {
-    "cut_out": "masking.cut_out",
-    "Matte": "options",
-    "CutOutOptions": "options",
-    "Background": "options",
-    "AlphaFormat": "options",
-    "Clip": "facts",
-    "Device": "options",
-    "ForemaskError": "errors",
-    "Limits": "options",
-    "MaskOptions": "options",
-    "Preset": "options",
-    "Progress": "masking.report",
-    "Quality": "options",
-    "Report": "facts",
-    "contact_sheet": "masking.contact_sheet",
-    "mask_video": "masking.pipeline",
-    "probe": "media.probe",
-    "verify": "media.verify",
-}
-
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    value: object
+    if name == "__version__":
+        from importlib.metadata import version  # loads the email package
+
+        value = version("foremask")
+    elif name in _HOMES:
+        value = getattr(import_module(f"foremask.{_HOMES[name]}"), name)
+    else:
         raise AttributeError(f"module 'foremask' has no attribute {name!r}")
-    value = getattr(import_module(f"foremask.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
 

@@ -94,6 +94,7 @@ class Limits:
     max_frames: int = 60 * 120  # and one frame: 60 s at 120 fps
     max_frame_pixels: int = 60 * 240 * 3840 * 2160  # frames x pixels: 60 s of 4K at 240 fps
     memory_bytes: int | None = None  # what one mask may take; None: what this machine has free
+    any_format: bool = False  # every container and codec that FFmpeg reads here, not the contract's
 
 
 UNLIMITED = Limits(
@@ -102,7 +103,19 @@ UNLIMITED = Limits(
     max_duration_s=float("inf"),
     max_frames=1 << 62,
     max_frame_pixels=1 << 62,
+    any_format=True,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Excerpt:
+    """The part of a clip that is wanted, in seconds from its first frame, without ``end_s`` itself.
+
+    Times of what is made of it count from the start. ``end_s`` None is the end of the clip.
+    """
+
+    start_s: float = 0.0
+    end_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +127,7 @@ class MaskOptions:
     device: Device = Device.AUTO
     limits: Limits = UNLIMITED
     model: Path | None = None  # an ONNX file; None is the pulled one in the user's cache
+    excerpt: Excerpt | None = None  # the part of the clip that is wanted; None is all of it
 
 
 class Despill(StrEnum):

@@ -3,23 +3,28 @@
 What it makes, what it says, and that it destroys nothing.
 """
 
-import asyncio
 import hashlib
 import io
 import json
-import os
 import shutil
+import signal
+import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 
+import cv2
 import pytest
 
 from foremask.cli.commands import main
 from foremask.cli.exits import Exit
 from foremask.cli.sources import find_sources
+from foremask.masking.stills import verify_picture
+from foremask.media.probe import probe
 from foremask.media.verify import verify
+from foremask.types import Rgb
+from tests.cli.test_commands import AT_A_TERMINAL, served
 from tests.support import networks, synth
-from tests.support.origin import gives, listening
 
 THREE_FRAMES = synth.Spec(pts=(0, 1000, 2000))
 
@@ -34,8 +39,17 @@ def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     synth.write(folder / "clip 9.mask.mp4", THREE_FRAMES, synth.greys(THREE_FRAMES))
     (folder / "text.webm").write_text("not a clip\n" * 100)
     (folder / "notes.txt").write_text("of the day")
-    networks.redness(folder)
+    for number in range(8, 12):
+        save(folder / "frames" / f"{number:03}.png", synth.disc(64, 48, number / 12)[0])
+    save(folder / "frames" / "deeper" / "9.jpg", synth.disc(64, 48, 0.5)[0])
+    networks.redness(folder, bias=-5.0)
     return folder
+
+
+def save(path: Path, picture: Rgb) -> None:
+    """Write a picture, and the folder for it."""
+    path.parent.mkdir(exist_ok=True)
+    cv2.imwrite(str(path), picture[:, :, ::-1])
 
 
 @pytest.fixture
@@ -56,8 +70,6 @@ def checksums(folder: Path) -> dict[str, str]:
     }
 
 
-ALL = ("./clip 9.mp4", "./clip 10.mov")
-
 MAKES: list[tuple[tuple[str, ...], int, set[str]]] = [
     # one clip
     (("clip 10.mov",), 0, {"clip 10.mask.mp4"}),
@@ -76,10 +88,19 @@ MAKES: list[tuple[tuple[str, ...], int, set[str]]] = [
     (("clip 10.mov", "clip 9.mp4", "--skip-existing"), 0, {"clip 10.mask.mp4"}),
     (("clip *.mp4", "clip 10.mov", "--skip-existing"), 0, {"clip 10.mask.mp4"}),
     (("deep",), 0, {"deep/clip 9.mask.mp4"}),
-    ((".", "-r", "-o", "masks/", "--quality", "fast"), 1,
-     {"masks/clip 9.mask.mp4", "masks/clip 10.mask.mp4", "masks/deep/clip 9.mask.mp4"}),
+    ((".", "-r", "-o", "masks/", "--quality", "fast", "--fps", "25"), 1,
+     {"masks/frames.mask.mp4", "masks/frames/deeper.mask.mp4", "masks/clip 9.mask.mp4",
+      "masks/clip 10.mask.mp4", "masks/deep/clip 9.mask.mp4"}),
     (("**/clip*", "-o", "{dir}/{name}.mask.webm"), 0,
      {"clip 9.mp4.mask.webm", "clip 10.mov.mask.webm", "deep/clip 9.mp4.mask.webm"}),
+    # pictures: one by one, or as a clip
+    (("frames/008.png",), 0, {"frames/008.mask.png"}),
+    (("frames/deeper/9.jpg", "-o", "m.png"), 0, {"m.png"}),
+    (("frames", "-o", "masks/"), 0, {f"masks/{n:03}.mask.png" for n in range(8, 12)}),
+    (("frames", "--fps", "24"), 0, {"frames.mask.mp4"}),
+    (("frames", "--fps", "24000/1001", "-r"), 0, {"frames.mask.mp4", "frames/deeper.mask.mp4"}),
+    (("frames/%03d.png", "-o", "m.mkv"), 0, {"m.mkv"}),
+    (("clip 10.mov", "frames/008.png"), 0, {"clip 10.mask.mp4", "frames/008.mask.png"}),
     # the rest is masked where one fails
     (("text.webm", "clip 10.mov"), 1, {"clip 10.mask.mp4"}),
     (("clip 9.mp4", "clip 10.mov"), 1, {"clip 10.mask.mp4"}),
@@ -112,6 +133,16 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     (("empty",), 2, "there is no clip in empty; --recursive"),
     (("nothing.mp4",), 2, "there is no file nothing.mp4"),
     (("--quiet", "--verbose", "clip 9.mp4"), 2, "cannot both be"),
+    (("frames/%02d.jpg",), 2, "no file matches"),
+    (("gaps/%d.png",), 2, "goes from 1 to 3, and 2 is missing"),
+    (("frames/008.png", "-o", "m.mp4"), 2, "the mask of a picture is a PNG"),
+    (("clip 9.mp4", "-o", "m.png"), 2, "the preset does not follow"),
+    (("frames", "-o", "frames/008.png", "--fps", "25", "--force"), 2, "the preset does not"),
+    (("clip 9.mp4", "--start", "later"), 2, "a time is written as"),
+    (("clip 9.mp4", "--start", "0:02", "--end", "1.5"), 2, "--end 1.5 is not after --start 0:02"),
+    (("clip 10.mov", "--start", "1:00:00"), 3, "from 3600 s on"),
+    (("frames", "--fps", "0"), 2, "--fps is a rate"),
+    (("frames", "--fps", "24/0"), 2, "--fps is a rate"),
     (("clip 9.mp4", "--qualty=fast"), 2, "there is no option --qualty=fast"),
     ((), 2, "INPUT is missing"),
 ]
@@ -133,7 +164,10 @@ def test_what_is_made_is_whole_and_nothing_else_changes(
     changed = {name for name in before if after[name] != before[name]}
     assert changed == ({"clip 9.mask.mp4"} if "--force" in words else set())
     for name in made:
-        verify(here / "clip 9.mp4", here / name)  # all clips are alike
+        if name.endswith(".png"):
+            verify_picture(here / "frames/008.png", here / name)  # all pictures have one size
+        elif "frames" not in " ".join((*words, name)):
+            verify(here / "clip 9.mp4", here / name)  # all clips are alike
 
 
 @pytest.mark.parametrize(
@@ -151,6 +185,9 @@ def test_what_is_refused_says_why_and_changes_nothing(
     """One line, on standard error."""
     (here / "link.mov").symlink_to("clip 10.mov")
     (here / "empty").mkdir()
+    (here / "gaps").mkdir()
+    for number in (1, 3):
+        shutil.copy(here / "frames" / "008.png", here / "gaps" / f"{number}.png")
     before = checksums(here)
     assert main(["mask", *words]) == code
     answer = capsys.readouterr()
@@ -227,6 +264,51 @@ def test_quiet_says_nothing_where_all_goes_well(
     assert (here / "clip 10.mask.mp4").exists()
 
 
+def test_ctrl_c_between_clips_keeps_what_is_done_and_says_so(here: Path) -> None:
+    """The first mask is whole, of the second there is nothing, the third is not begun."""
+    synth.write(here / "long.mp4", synth.Spec(pts=tuple(range(0, 600_000, 1_000))))
+    before = checksums(here)
+    words = ["mask", "clip 10.mov", "long.mp4", "deep/clip 9.mp4"]
+    with subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", AT_A_TERMINAL, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("clip 10.mask.mp4: 3 frames")
+        while not list(here.glob(".long.mask.*")):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, message = process.communicate(timeout=120)
+    assert process.returncode == Exit.INTERRUPTED
+    assert message.endswith("stopped: 1 masked, 1 not begun, 1 broken off\n")
+    assert checksums(here).keys() - before.keys() == {"clip 10.mask.mp4"}
+    verify(here / "clip 10.mov", here / "clip 10.mask.mp4")
+
+
+def test_a_part_of_a_clip_is_masked(here: Path) -> None:
+    """The second of three frames; its time counts from the start."""
+    words = ("--start", "0:00.02", "--end", "0.05", "-o", "m.mp4", "-q")
+    assert main(["mask", "clip 10.mov", *words]) == Exit.OK
+    assert synth.shown_at(here / "m.mp4") == [Fraction(1, 30) - Fraction("0.02")]
+
+
+def test_a_sheet_and_a_comparison_find_the_mask_and_stay_beside_the_clip(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A second time is refused, and so is a clip that has no mask."""
+    for command, made in (("sheet", "clip 9.sheet.png"), ("compare", "clip 9.compare.mp4")):
+        before = checksums(here)
+        assert main([command, "clip 9.mp4"]) == Exit.OK
+        assert checksums(here).keys() - before.keys() == {made}
+        assert main([command, "clip 9.mp4"]) == Exit.OUTPUT_FAILED
+        assert main([command, "clip 9.mp4", "-o", "clip 9.mp4", "--force"]) == Exit.OUTPUT_FAILED
+        assert main([command, "clip 10.mov"]) == Exit.USAGE
+        assert "foremask mask clip 10.mov" in capsys.readouterr().err
+    assert len(find_sources(["."])) == 3
+
+
 def test_clips_of_a_folder_come_in_the_order_that_people_count(here: Path) -> None:
     """9 before 10; masks and hidden files are left out."""
     found = find_sources(["."], recursive=True)
@@ -234,23 +316,32 @@ def test_clips_of_a_folder_come_in_the_order_that_people_count(here: Path) -> No
         "clip 9.mp4",
         "clip 10.mov",
         "deep/clip 9.mp4",
+        *(f"frames/{name}" for name in ("008.png", "009.png", "010.png", "011.png")),
+        "frames/deeper/9.jpg",
         "text.webm",
     ]
-    assert [str(source.below) for source in found] == [".", ".", "deep", "."]
+    assert str(found[2].below) == "deep"
     assert here.is_dir()
 
 
-async def test_a_url_is_masked_into_the_current_directory(
-    here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_pictures_that_are_a_clip_have_its_rate(here: Path) -> None:
+    """24000/1001 frames a second, to the tick."""
+    assert main(["mask", "frames/%03d.png", "-o", "m.mp4", "--fps", "24000/1001", "-q"]) == Exit.OK
+    clip = probe(here / "m.mp4")
+    assert clip.frames == 4
+    assert clip.duration_s == pytest.approx(4 * 1001 / 24000)
+
+
+def test_a_url_is_masked_into_the_current_directory(
+    here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the name that its path ends in."""
-    async with listening() as origin:
-        origin.answers["/far.mp4"] = gives((here / "clip 9.mp4").read_bytes())
-        words = [sys.executable, "-m", "foremask", "mask", f"{origin.url('/far.mp4')}?v=1", "-q"]
-        opened = {**os.environ, "FOREMASK_ALLOW_PRIVATE": "127.0.0.0/8"}
-        process = await asyncio.create_subprocess_exec(*words, env=opened, cwd=tmp_path)
-        assert await process.wait() == Exit.OK
-    verify(here / "clip 9.mp4", tmp_path / "far.mask.mp4")
+    monkeypatch.setenv("FOREMASK_ALLOW_PRIVATE", "127.0.0.0/8")
+    monkeypatch.chdir(here / "deep")
+    with served(here) as url:
+        assert main(["mask", f"{url}/clip%209.mp4?v=1", "-q"]) == Exit.OK
+    (made,) = (here / "deep").glob("*.mask.mp4")
+    verify(here / "clip 9.mp4", made)
 
 
 def test_help_fits_one_screen_with_three_examples_on_top(

@@ -139,24 +139,24 @@ def test_what_is_no_clip_is_refused_for_the_right_reason(tmp_path: Path, what: s
     path = tmp_path / "clip.mp4"
     path.write_bytes(data)
     with pytest.raises(error):
-        probe(path)
+        probe(path, Limits())
     with pytest.raises(error):
-        probe(Stingy(data))
+        probe(Stingy(data), Limits())
 
 
 def test_other_containers_are_refused(tmp_path: Path) -> None:
-    """Matroska and MPEG-TS hold the same codecs, and are not taken."""
+    """Matroska and MPEG-TS hold the same codecs, and the service does not take them."""
     for name in ("clip.mkv", "clip.ts"):
         path = synth.write(tmp_path / name)
         with pytest.raises(errors.ContainerUnsupported):
-            probe(path)
+            probe(path, Limits())
 
 
 def test_other_codecs_are_refused(tmp_path: Path) -> None:
-    """ProRes is written, not read."""
+    """ProRes is written by the service, and not read."""
     path = synth.write(tmp_path / "a.mov", Spec(codec="prores", pixel_format="yuv422p10le"))
     with pytest.raises(errors.CodecUnsupported, match="prores"):
-        probe(path)
+        probe(path, Limits())
 
 
 def test_sound_alone_is_no_video(tmp_path: Path) -> None:

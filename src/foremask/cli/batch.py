@@ -6,13 +6,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from foremask.cli.exits import Exit, exit_code, say, warn
-from foremask.cli.inputs import local_file
+from foremask.cli.inputs import local_clip
 from foremask.cli.progress_bar import FRAMES, progress_bar
 from foremask.cli.remedies import show_error
 from foremask.cli.targets import Job, make_folder
@@ -36,13 +37,15 @@ class Tone:
 class Batch:
     """Jobs that are masked one after the other by one loaded network.
 
-    ``replace``: a target that is there is replaced. ``skip_existing``: one that is whole is kept.
+    ``fps`` is that of pictures which are a clip. ``replace``: a target that is there is replaced.
+    ``skip_existing``: one that is whole is kept.
     ``find_model`` brings the weights, before the first mask and not before the first check.
     """
 
     jobs: Sequence[Job]
     output: str | None
     options: MaskOptions
+    fps: Fraction
     settings: Settings
     tone: Tone
     replace: bool
@@ -88,9 +91,10 @@ class Batch:
         """Mask one clip; gives what is to be told of it."""
         if not self.skip_existing or not job.target.exists():
             self._check(job)
-        with local_file(job.source.named, self.settings, shows=not self.tone.quiet) as clip:
+        shows = not self.tone.quiet
+        with local_clip(job.source, self.settings, self.fps, shows=shows) as clip:
             if self.skip_existing and job.target.exists():
-                fault = _fault_of(clip, job.target)
+                fault = _fault_of(clip, job)
                 if fault is None:
                     return {"outcome": "skipped"}
                 if not self.replace:
@@ -103,37 +107,46 @@ class Batch:
 
     def _check(self, job: Job) -> None:
         make_folder(job.target, self.output)
-        source = () if job.source.is_url else (job.source.path,)
-        check_output(job.target, *source, replace=self.replace)
+        check_output(job.target, *job.source.files, replace=self.replace)
 
     def _mask(self, job: Job, clip: Path, label: str) -> dict[str, Any]:
         if self._model is None:
             self._model = self.find_model()
-        options = replace(self.options, preset=job.preset, model=self._model)
-        from foremask.masking.pipeline import mask_video  # numpy, av, cv2: half a second
-        from foremask.masking.report import Progress
-
-        with progress_bar(label, FRAMES, shows=not self.tone.quiet) as show:
-
-            def on_frame(progress: Progress) -> None:
-                show(progress.frames_done, progress.frames_total)
-
-            started_s = time.monotonic()
-            report = mask_video(clip, job.target, options, on_frame, replace=self.replace)
-            took_s = time.monotonic() - started_s
+        started_s = time.monotonic()
+        report = self._made(job, clip, label, replace(self.options, model=self._model))
+        took_s = time.monotonic() - started_s
         facts = {"outcome": "masked", "seconds": round(took_s, 2), **msgspec.to_builtins(report)}
         del facts["strip"]  # a row for each frame
         if not self.tone.as_json and not self.tone.quiet:
             self._describe(job, report, took_s)
         return facts
 
+    def _made(self, job: Job, clip: Path, label: str, options: MaskOptions) -> Report:
+        if job.preset is None:
+            from foremask.masking.stills import mask_picture
+
+            return mask_picture(clip, job.target, options, replace=self.replace)
+        from foremask.masking.pipeline import mask_video  # numpy, av, cv2: half a second
+        from foremask.masking.report import Progress
+
+        options = replace(options, preset=job.preset)
+        with progress_bar(label, FRAMES, shows=not self.tone.quiet) as show:
+
+            def on_frame(progress: Progress) -> None:
+                show(progress.frames_done, progress.frames_total)
+
+            return mask_video(clip, job.target, options, on_frame, replace=self.replace)
+
     def _describe(self, job: Job, report: Report, took_s: float) -> None:
         for remark in report.warnings:
             warn(remark if len(self.jobs) == 1 else f"{job.source.named}: {remark}")
-        say(
-            f"{job.target}: {report.frames_out} frames, {report.duration_s:.2f} s, {job.preset}; "
-            f"made in {took_s:.1f} s ({report.frames_out / took_s:.1f} fps)"
-        )
+        if job.preset is None:
+            say(f"{job.target}: a picture; made in {took_s:.1f} s")
+        else:
+            say(
+                f"{job.target}: {report.frames_out} frames, {report.duration_s:.2f} s,"
+                f" {job.preset}; made in {took_s:.1f} s ({report.frames_out / took_s:.1f} fps)"
+            )
         if self.tone.verbose:
             costs = ", ".join(f"{stage} {cost:.1f} s" for stage, cost in report.stage_cpu_s.items())
             sound = ", ".join(f"{track.codec} {track.action}" for track in report.audio) or "none"
@@ -177,12 +190,16 @@ class Batch:
         print(*lines, sep="\n", file=sys.stderr)  # noqa: T201
 
 
-def _fault_of(clip: Path, made: Path) -> str | None:
-    """Why ``made`` is no whole mask of ``clip``; None where it is."""
+def _fault_of(clip: Path, job: Job) -> str | None:
+    """Why the job's target is no whole mask of ``clip``; None where it is."""
+    from foremask.masking.stills import verify_picture
     from foremask.media.verify import verify
 
     try:
-        verify(clip, made)
+        if job.preset is None:
+            verify_picture(clip, job.target)
+        else:
+            verify(clip, job.target)
     except ForemaskError as error:
         return error.details
     return None

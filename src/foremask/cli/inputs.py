@@ -3,10 +3,12 @@
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 
 from foremask.cli.exits import Usage
-from foremask.cli.progress_bar import MEGABYTES, progress_bar
+from foremask.cli.progress_bar import MEGABYTES, PICTURES, progress_bar
+from foremask.cli.sources import ClipSource
 from foremask.errors import OutputFailed
 from foremask.options import Limits
 from foremask.service.sandbox.remote_file import RemoteFile
@@ -37,6 +39,25 @@ def check_there(path: Path) -> None:
     """Raise Usage where there is no such file."""
     if not path.is_file():
         raise Usage(f"{path} is not a file" if path.exists() else f"there is no file {path}")
+
+
+@contextmanager
+def local_clip(
+    source: ClipSource, settings: Settings, fps: Fraction, *, shows: bool = True
+) -> Iterator[Path]:
+    """As `local_file`; pictures that are a clip are put into one file, at ``fps``."""
+    if not source.pictures:
+        with local_file(source.named, settings, shows=shows) as path:
+            yield path
+        return
+    from foremask.media.pictures import pack_pictures  # av takes its time to load
+
+    with tempfile.TemporaryDirectory(prefix="foremask-") as folder:
+        path = Path(folder) / "source.mov"
+        total = len(source.pictures)
+        with progress_bar("read", PICTURES, shows=shows) as show:
+            pack_pictures(source.pictures, fps, path, lambda done: show(done, total))
+        yield path
 
 
 @contextmanager

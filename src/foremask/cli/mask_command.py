@@ -1,8 +1,10 @@
 """``foremask mask``: masks of files, folders, globs and URLs, one after the other."""
 
 import os
+import re
+from fractions import Fraction
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from cyclopts import App, Parameter
 
@@ -11,9 +13,11 @@ from foremask.cli.batch import Batch, Tone
 from foremask.cli.exits import Exit, Usage, warn
 from foremask.cli.sources import find_sources
 from foremask.cli.targets import plan_jobs
-from foremask.options import Device, MaskOptions, Preset, Quality
+from foremask.options import Device, Excerpt, MaskOptions, Preset, Quality
 from foremask.service.settings import read_settings
 
+DEFAULT_FPS: Final = "25"
+MAX_FPS: Final = 1000
 Flag = Parameter(negative="", show_default=False)
 
 EXAMPLES = """Make mask videos: white is the foreground.
@@ -40,6 +44,9 @@ def mask(
     force: Annotated[bool, Flag, Parameter(name=("--force", "-f"))] = False,
     skip_existing: Annotated[bool, Flag] = False,
     fail_fast: Annotated[bool, Flag] = False,
+    start: str | None = None,
+    end: str | None = None,
+    fps: str | None = None,
     device: Device = Device.AUTO,
     model: Path | None = None,
     as_json: Annotated[bool, Flag, Parameter(name="--json")] = False,
@@ -57,6 +64,9 @@ def mask(
         force: Replace an OUTPUT that is there already.
         skip_existing: Skip a clip whose mask is there already and whole.
         fail_fast: Stop at the first clip that fails.
+        start: Begin there: seconds from the first frame, or 1:02.5.
+        end: End before there.
+        fps: Of pictures that are a clip (frames/%04d.png, or a folder of them): 25, 30000/1001.
         device: Where the network runs; auto takes a GPU where the runtime finds one.
         model: An ONNX model of your own (docs/models.md).
         as_json: Answer with one line of JSON for each INPUT.
@@ -68,11 +78,12 @@ def mask(
         raise Usage("--quiet and --verbose cannot both be")
     if not words:
         raise Usage("INPUT is missing: name a clip, a folder or a URL")
+    rate = _rate(fps or DEFAULT_FPS)
     for word in words:
         if word.startswith("-") and word != "-" and not Path(word).exists():
             raise Usage(f"there is no option {word}; `foremask mask --help` has them all")
     try:
-        sources = find_sources(words, recursive=recursive)
+        sources = find_sources(words, recursive=recursive, joined=fps is not None)
     except Usage as error:
         raise _with_hint(error, words, output) from None
     jobs, left_out = plan_jobs(sources, output, preset)
@@ -80,11 +91,15 @@ def mask(
         if not quiet:
             warn(f"{source.named} is the mask of another INPUT and is not masked itself")
     tone = Tone(as_json=as_json, quiet=quiet, verbose=verbose)
-    options = MaskOptions(quality=quality, device=device)
+    excerpt = _excerpt(start, end)
+    if excerpt is not None and skip_existing:
+        raise Usage("--skip-existing checks whole clips only: leave out --start and --end")
+    options = MaskOptions(quality=quality, device=device, excerpt=excerpt)
     batch = Batch(
         jobs,
         output,
         options,
+        rate,
         settings,
         tone,
         replace=force,
@@ -93,6 +108,35 @@ def mask(
         find_model=lambda: model_commands.ready(settings, model),
     )
     return batch.run()
+
+
+def _excerpt(start: str | None, end: str | None) -> Excerpt | None:
+    if start is None and end is None:
+        return None
+    start_s, end_s = _seconds(start or "0"), None if end is None else _seconds(end)
+    if end_s is not None and end_s <= start_s:
+        raise Usage(f"--end {end} is not after --start {start or 0}")
+    return Excerpt(start_s, end_s)
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d*)?|\.\d+)", text)
+    if match is None:
+        raise Usage(f"a time is written as 12.5, 1:02.5 or 1:00:02.5, and not {text!r}")
+    hours, minutes, seconds = match.groups()
+    return 3600 * int(hours or 0) + 60 * int(minutes or 0) + float(seconds)
+
+
+def _rate(text: str) -> Fraction:
+    try:
+        rate = Fraction(text)
+    except (ValueError, ZeroDivisionError):
+        rate = Fraction(0)
+    if not 0 < rate <= MAX_FPS:
+        raise Usage(
+            f"--fps is a rate up to {MAX_FPS}, as 25, 23.976 or 30000/1001, and not {text!r}"
+        )
+    return rate.limit_denominator(1_000_000)
 
 
 def _with_hint(error: Usage, words: tuple[str, ...], output: str | None) -> Usage:

@@ -27,6 +27,7 @@ class Unit:
 
 
 FRAMES = Unit("frames", "fps", 1, 0)
+PICTURES = Unit("pictures", "a second", 1, 0)
 MEGABYTES = Unit("MB", "MB/s", 1e6, 1)
 
 

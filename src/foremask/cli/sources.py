@@ -1,6 +1,6 @@
-"""Which clips the words of a command line name.
+"""What the words of a command line name: clips, pictures, pictures that are a clip, URLs.
 
-Files, folders, globs, URLs, a list on standard input.
+Words are files, folders, globs, and ``-`` for a list on standard input.
 """
 
 import glob
@@ -9,29 +9,75 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
+from typing import Final
+from urllib.parse import unquote, urlsplit
 
 from foremask.cli.exits import Usage
 
-CLIP_SUFFIXES = frozenset({
-    *(".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi", ".gif", ".3gp", ".3g2"),
-})  # fmt: skip
-"""What is taken from a folder; a file that is named is taken whatever its ending."""
-MASK_STEM = re.compile(r".+\.mask$")
-"""How a mask is named by default; folders and globs leave such files out."""
+CLIP_SUFFIXES: Final = frozenset(
+    [
+        ".mp4",
+        ".m4v",
+        ".mov",
+        ".webm",
+        ".mkv",
+        ".avi",
+        ".gif",
+        ".3gp",
+        ".3g2",
+        ".ts",
+        ".m2ts",
+        ".mts",
+        ".mxf",
+        ".flv",
+        ".f4v",
+        ".mpg",
+        ".mpeg",
+        ".vob",
+        ".y4m",
+        ".dv",
+        ".wmv",
+        ".asf",
+        ".ogv",
+        ".nut",
+        ".ivf",
+        ".apng",
+    ]
+)
+PICTURE_SUFFIXES: Final = frozenset(
+    [
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".webp",
+        ".avif",
+        ".tif",
+        ".tiff",
+        ".bmp",
+        ".exr",
+        ".dpx",
+        ".jxl",
+        ".qoi",
+    ]
+)
+"""Both: what is taken from a folder. A named file is a clip unless it ends like a picture."""
+_MADE_STEM: Final = re.compile(r".+\.(mask|compare|sheet)$")
+"""How what is made of a clip is named; folders and globs leave such files out."""
+_NUMBERED: Final = re.compile(r"(.*?)%0?(\d*)d(.*)")
 
 
 @dataclass(frozen=True, slots=True)
 class ClipSource:
     """One thing to mask.
 
-    ``below`` is the folder that it was found in, relative to the folder that was named.
-    ``is_found`` says that a folder or a glob brought it, and not its own name.
+    ``path`` is the file; of a URL its name, and of pictures that are a clip what a file of them
+    would be called. ``below`` is the folder that it was found in, relative to the named one.
     """
 
     named: str
+    path: Path
     below: Path = Path()
-    is_found: bool = False
+    pictures: tuple[Path, ...] = ()
 
     @property
     def is_url(self) -> bool:
@@ -39,93 +85,42 @@ class ClipSource:
         return "://" in self.named
 
     @property
-    def path(self) -> Path:
-        """The file; for a URL, what the file would be called."""
+    def is_picture(self) -> bool:
+        """Whether it is a single picture, whose mask is a picture too."""
+        return not self.pictures and self.path.suffix.lower() in PICTURE_SUFFIXES
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files of this machine that it consists of."""
         if self.is_url:
-            return Path(Path(urlsplit(self.named).path).name or "clip")
-        return Path(self.named)
+            return ()
+        return self.pictures or (self.path,)
 
 
 def find_sources(
-    words: Sequence[str], *, recursive: bool, listed: Iterable[str] | None = None
+    words: Sequence[str],
+    *,
+    recursive: bool = False,
+    joined: bool = False,
+    listed: Iterable[str] | None = None,
 ) -> list[ClipSource]:
-    """All clips that ``words`` name, each once, in order; ``-`` reads names from ``listed``.
+    """All that ``words`` name, each once, in order; ``-`` reads names from ``listed``.
 
-    Raises Usage where a word names nothing: nothing has been masked then.
+    ``joined``: the pictures of a folder are one clip. Raises Usage where a word names nothing:
+    nothing has been masked then.
     """
     sources: dict[object, ClipSource] = {}
     for word in words:
         if word == "-":
             found = [_named(line) for line in _lines(sys.stdin if listed is None else listed)]
         else:
-            found = list(_expanded(word, recursive=recursive))
+            found = list(_expanded(word, recursive=recursive, joined=joined))
         for source in found:
-            identity = source.named if source.is_url else file_identity(source.path)
-            sources.setdefault(identity, source)
+            files = tuple(file_identity(path) for path in source.files)
+            sources.setdefault(files or source.named, source)
     if not sources:
         raise Usage("no INPUT is named; `foremask mask --help` has examples")
     return list(sources.values())
-
-
-def _expanded(word: str, *, recursive: bool) -> Iterator[ClipSource]:
-    path = Path(word)
-    if "://" not in word and path.is_dir():
-        yield from _in_folder(path, recursive=recursive)
-    elif "://" not in word and not path.exists() and glob.has_magic(word):
-        yield from _matching(word, recursive=recursive)
-    else:
-        yield _named(word)
-
-
-def _named(word: str) -> ClipSource:
-    source = ClipSource(word)
-    if not source.is_url and not source.path.is_file():
-        raise Usage(f"{word} is not a file" if source.path.exists() else f"there is no file {word}")
-    return source
-
-
-def _lines(listed: Iterable[str]) -> list[str]:
-    """One name a line, or separated by NUL, as `find -print0` writes them."""
-    text = "".join(listed)
-    return [line for line in text.split("\0" if "\0" in text else "\n") if line.strip()]
-
-
-def _in_folder(folder: Path, *, recursive: bool) -> Iterator[ClipSource]:
-    found = folder.rglob("*") if recursive else folder.iterdir()
-    clips = [
-        path for path in found if _is_wanted(path, folder) and path.suffix.lower() in CLIP_SUFFIXES
-    ]
-    if not clips:
-        deeper = "" if recursive else "; --recursive looks into its folders"
-        raise Usage(f"there is no clip in {folder}{deeper}")
-    for path in sorted(clips, key=natural_order):
-        yield ClipSource(str(path), path.relative_to(folder).parent, is_found=True)
-
-
-def _matching(pattern: str, *, recursive: bool) -> Iterator[ClipSource]:
-    deep = recursive or "**" in pattern
-    names = glob.glob(pattern, recursive=deep)  # noqa: PTH207  # of any folder
-    found = [Path(name) for name in names]
-    clips = [path for path in found if _is_wanted(path, Path())]
-    if not clips:
-        raise Usage(f"no file matches {pattern}")
-    for path in sorted(clips, key=natural_order):
-        yield ClipSource(str(path), is_found=True)
-
-
-def _is_wanted(path: Path, folder: Path) -> bool:
-    """Whether it is a file that is not hidden, and no mask of ours."""
-    inside = path.relative_to(folder) if path.is_relative_to(folder) else path
-    hidden = any(part.startswith(".") and part not in (".", "..") for part in inside.parts)
-    return path.is_file() and not hidden and not MASK_STEM.match(path.stem)
-
-
-def natural_order(path: Path) -> list[tuple[int, str]]:
-    """A key by which clip 9 comes before clip 10."""
-    return [
-        (int(piece), "") if piece.isdigit() else (-1, piece.casefold())
-        for piece in re.split(r"(\d+)", str(path))
-    ]
 
 
 def file_identity(path: Path) -> tuple[int, int] | None:
@@ -138,3 +133,102 @@ def file_identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
+
+
+def _expanded(word: str, *, recursive: bool, joined: bool) -> Iterator[ClipSource]:
+    path = Path(word)
+    if "://" in word or path.is_file():
+        yield _named(word)
+    elif path.is_dir():
+        yield from _in_folder(path, recursive=recursive, joined=joined)
+    elif _NUMBERED.fullmatch(path.name):
+        yield _numbered(path)
+    elif glob.has_magic(word):
+        yield from _matching(word, recursive=recursive)
+    else:
+        yield _named(word)
+
+
+def _named(word: str) -> ClipSource:
+    if "://" in word:
+        return ClipSource(word, Path(Path(unquote(urlsplit(word).path)).name or "clip"))
+    path = Path(word)
+    if not path.is_file():
+        raise Usage(f"{word} is not a file" if path.exists() else f"there is no file {word}")
+    return ClipSource(word, path)
+
+
+def _lines(listed: Iterable[str]) -> list[str]:
+    """One name a line, or separated by NUL, as `find -print0` writes them."""
+    text = "".join(listed)
+    return [line for line in text.split("\0" if "\0" in text else "\n") if line.strip()]
+
+
+def _in_folder(folder: Path, *, recursive: bool, joined: bool) -> Iterator[ClipSource]:
+    paths = folder.rglob("*") if recursive else folder.iterdir()
+    wanted = sorted((path for path in paths if _is_wanted(path, folder)), key=_natural_order)
+    pictures: dict[Path, list[Path]] = {}
+    found = []
+    for path in wanted:
+        suffix = path.suffix.lower()
+        if suffix in PICTURE_SUFFIXES and joined:
+            pictures.setdefault(path.parent, []).append(path)
+        elif suffix in CLIP_SUFFIXES | PICTURE_SUFFIXES:
+            found.append(ClipSource(str(path), path, path.relative_to(folder).parent))
+    for place, files in pictures.items():
+        called = place if place.name else place.absolute()
+        below = Path() if place == folder else place.relative_to(folder).parent
+        found.append(ClipSource(f"{place}/", called, below, tuple(files)))
+    if not found:
+        deeper = "" if recursive else "; --recursive looks into its folders"
+        raise Usage(f"there is no clip in {folder}{deeper}")
+    yield from found
+
+
+def _numbered(pattern: Path) -> ClipSource:
+    """The pictures that a name with ``%04d`` stands for; none may be missing."""
+    parsed = _NUMBERED.fullmatch(pattern.name)
+    assert parsed is not None  # noqa: S101  # whoever calls has asked
+    before, digits, after = parsed.groups()
+    name = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
+    by_number: dict[int, Path] = {}
+    for path in pattern.parent.iterdir() if pattern.parent.is_dir() else ():
+        match = name.fullmatch(path.name)
+        if match and len(match[1]) >= int(digits or 1) and path.is_file():
+            by_number[int(match[1])] = path
+    if not by_number:
+        raise Usage(f"no file matches {pattern}")
+    first, last = min(by_number), max(by_number)
+    gap = next((number for number in range(first, last) if number not in by_number), None)
+    if gap is not None:
+        raise Usage(f"{pattern} goes from {first} to {last}, and {gap} is missing")
+    parent = pattern.parent.name
+    called = before.rstrip("-_. ") or parent or "frames"
+    pictures = tuple(by_number[number] for number in sorted(by_number))
+    return ClipSource(str(pattern), pattern.with_name(called), pictures=pictures)
+
+
+def _matching(pattern: str, *, recursive: bool) -> Iterator[ClipSource]:
+    deep = recursive or "**" in pattern
+    names = glob.glob(pattern, recursive=deep)  # noqa: PTH207  # of any folder
+    found = [Path(name) for name in names]
+    wanted = [path for path in found if _is_wanted(path, Path())]
+    if not wanted:
+        raise Usage(f"no file matches {pattern}")
+    for path in sorted(wanted, key=_natural_order):
+        yield ClipSource(str(path), path)
+
+
+def _is_wanted(path: Path, folder: Path) -> bool:
+    """Whether it is a file that is not hidden, and nothing of ours."""
+    inside = path.relative_to(folder) if path.is_relative_to(folder) else path
+    hidden = any(part.startswith(".") and part not in (".", "..") for part in inside.parts)
+    return path.is_file() and not hidden and not _MADE_STEM.match(path.stem)
+
+
+def _natural_order(path: Path) -> list[tuple[int, str]]:
+    """A key by which clip 9 comes before clip 10."""
+    return [
+        (int(piece), "") if piece.isdigit() else (-1, piece.casefold())
+        for piece in re.split(r"(\d+)", str(path))
+    ]

@@ -7,20 +7,23 @@ import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from foremask.cli.exits import Usage
 from foremask.cli.sources import ClipSource, file_identity
 from foremask.errors import OutputFailed
 from foremask.options import PRESET_OF_SUFFIX, Preset
 
+PNG: Final = ".png"
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One mask to make."""
+    """One mask to make; without a ``preset`` it is a picture's, and a PNG."""
 
     source: ClipSource
     target: Path
-    preset: Preset
+    preset: Preset | None
 
 
 def plan_jobs(
@@ -41,9 +44,7 @@ def plan_jobs(
                 f" {job.target}:"
                 ' tell them apart by a template, -o "{dir}/{name}.mask{ext}"'
             )
-    sources_by_file = {
-        file_identity(source.path): source for source in sources if not source.is_url
-    }
+    sources_by_file = {file_identity(path): source for source in sources for path in source.files}
     left_out = []
     for job in jobs:
         replaced = sources_by_file.get(file_identity(job.target))
@@ -63,7 +64,7 @@ def plan_jobs(
 def _job(
     source: ClipSource, number_of_sources: int, output: str | None, preset: Preset | None
 ) -> Job:
-    suffix = (preset or Preset.MP4_H264).suffix
+    suffix = PNG if source.is_picture else (preset or Preset.MP4_H264).suffix
     path = source.path
     mask_name = f"{path.stem}.mask{suffix}"
     if output is None:
@@ -80,7 +81,11 @@ def _job(
         )
     else:
         target = Path(output)
-    return Job(source, target, _preset_of(target, preset))
+    if not source.is_picture:
+        return Job(source, target, _preset_of(target, preset))
+    if target.suffix.lower() != PNG:
+        raise Usage(f"the mask of a picture is a PNG: let {target.name!r} end in {PNG}")
+    return Job(source, target, None)
 
 
 def _filled(template: str, source: ClipSource, suffix: str) -> str:

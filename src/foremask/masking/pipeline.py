@@ -33,7 +33,10 @@ class FrameWriter(Protocol):
 def open_writer(plan: Plan, target: Path) -> AbstractContextManager[FrameWriter]:
     """The writer that ``plan`` asks for; it writes to ``target``."""
     part = plan.span is not None
-    return MaskWriter(target, plan.options.preset, plan.clip, plan.source, part=part)
+    options = plan.options
+    return MaskWriter(
+        target, options.preset, plan.clip, plan.source, part=part, excerpt=options.excerpt
+    )
 
 
 def no_progress(_: Progress) -> None:

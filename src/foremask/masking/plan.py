@@ -1,7 +1,7 @@
 """What is decided about a masking before its first frame is decoded."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from foremask.masking.refinement import Refiner, refine_edges
 from foremask.media.frames import Frame
 from foremask.media.presets import HUGE_PIXELS, check_preset
 from foremask.media.probe import check_length, frame_bytes, probe
-from foremask.options import MaskOptions, Quality
+from foremask.options import Excerpt, MaskOptions, Quality
 from foremask.types import Alpha, Image
 from foremask.vision.matting.backdrop import BACKDROP_REACH_FRAMES
 from foremask.vision.network.session import network_at
@@ -106,8 +106,19 @@ def plan_masking(
         runtime = network.runtime
         decodes_once = _frames_can_wait(clip, options.quality)
     if refiner is None:
-        refiner = partial(refine_edges, ahead_frames=_ahead_frames(clip, options.quality))
+        refiner = partial(
+            refine_edges, ahead_frames=ahead_frames(frame_bytes(clip), options.quality)
+        )
+    if options.excerpt is not None:
+        clip = _shortened(clip, options.excerpt)
     return Plan(source, clip, options, span, masker, refiner, runtime, decodes_once)
+
+
+def _shortened(clip: Clip, excerpt: Excerpt) -> Clip:
+    """The clip with the length of its excerpt, as far as the header speaks of one."""
+    ends_s = [end for end in (clip.duration_s, excerpt.end_s) if end is not None]
+    duration_s = max(0.0, min(ends_s) - excerpt.start_s) if ends_s else None
+    return replace(clip, frames=None, duration_s=duration_s)
 
 
 def _frames_can_wait(clip: Clip, quality: Quality) -> bool:
@@ -118,8 +129,8 @@ def _frames_can_wait(clip: Clip, quality: Quality) -> bool:
     return TIERS[quality].keeps_frames and LAG_FRAMES * frame_bytes(clip) <= WINDOW_BYTES
 
 
-def _ahead_frames(clip: Clip, quality: Quality) -> int | None:
+def ahead_frames(bytes_per_frame: int, quality: Quality) -> int | None:
     """How many decoded frames may wait for later ones; None where no backdrop is estimated."""
     if not TIERS[quality].uses_backdrop:
         return None
-    return min(BACKDROP_REACH_FRAMES, _AHEAD_BYTES // frame_bytes(clip))
+    return min(BACKDROP_REACH_FRAMES, _AHEAD_BYTES // bytes_per_frame)

@@ -27,7 +27,7 @@ class Stages:
         self._plan = plan
         self._stop = threading.Event()
         self._stack = ExitStack()
-        self._reader = self._stack.enter_context(VideoReader(plan.source))
+        self._reader = self._stack.enter_context(VideoReader(plan.source, plan.options.excerpt))
         self.cpu_s: dict[str, float] = {}
         self.statistics = Statistics()
         self.progress = ProgressCounter(plan.clip, plan.span, on_frame)
@@ -68,7 +68,9 @@ class Stages:
         if self._plan.decodes_once:
             size = frame_bytes(self._plan.clip)
             return tee(analysed, self._stop, WINDOW_BYTES, lambda _: size)
-        again = self._stack.enter_context(VideoReader(self._plan.source))
+        again = self._stack.enter_context(
+            VideoReader(self._plan.source, self._plan.options.excerpt)
+        )
         return analysed, self._ahead(self._around_span(again), self._plan.queue_frames, "decode")
 
     def _around_span(self, frames: Iterable[Frame]) -> Iterator[Frame]:

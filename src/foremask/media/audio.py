@@ -27,6 +27,7 @@ from foremask.media.sound_codecs import (
 )
 from foremask.media.transcoding import AnyPacket, Transcoder
 from foremask.media.write_errors import writing
+from foremask.options import Excerpt
 
 _MATROSKA_TICK_S: Final = Fraction(1, 1000)
 
@@ -34,9 +35,22 @@ type Write = Callable[[AnyPacket | None], None]
 
 
 class Sound:
-    """The sound tracks of a source, muxed into an output step by step with the picture."""
+    """The sound tracks of a source, muxed into an output step by step with the picture.
 
-    def __init__(self, source: Path, output: OutputContainer, muxer: str) -> None:
+    Of an ``excerpt`` what begins to sound in it, timed from zero; the picture's first frame is at
+    ``origin_s`` in the source.
+    """
+
+    def __init__(
+        self,
+        source: Path,
+        output: OutputContainer,
+        muxer: str,
+        excerpt: Excerpt | None = None,
+        origin_s: float = 0.0,
+    ) -> None:
+        self._excerpt = excerpt
+        self._origin_s = origin_s
         self._opened: InputContainer = open_clip(source).demuxer
         self._output = output
         self._muxer = muxer
@@ -55,7 +69,8 @@ class Sound:
         for stream in self._opened.streams.get():
             if stream.index not in self._writers:
                 stream.discard = Discard.all
-        self._packets: Iterator[AnyPacket] = self._opened.demux(chosen) if chosen else iter(())
+        packets = self._opened.demux(chosen) if chosen else iter(())
+        self._packets: Iterator[AnyPacket] = self._wanted(packets)
         self._next: AnyPacket | None = None
 
     def close(self) -> None:
@@ -101,6 +116,24 @@ class Sound:
             self._packets = iter(())
             self._warn(f"the sound breaks off: {error.strerror}")
             return None
+
+    def _wanted(self, packets: Iterator[AnyPacket]) -> Iterator[AnyPacket]:
+        """The packets of the excerpt, moved to where it begins."""
+        if self._excerpt is None:
+            yield from packets
+            return
+        start_s = self._origin_s + self._excerpt.start_s
+        end_s = None if self._excerpt.end_s is None else self._origin_s + self._excerpt.end_s
+        for packet in packets:
+            if packet.pts is not None:
+                base = Fraction(packet.time_base.numerator, packet.time_base.denominator)
+                begins_s = float(packet.pts * base)
+                if begins_s < start_s or (end_s is not None and begins_s >= end_s):
+                    continue
+                moved = round(Fraction(start_s).limit_denominator(1_000_000) / base)
+                packet.pts -= moved
+                packet.dts = None if packet.dts is None else packet.dts - moved
+            yield packet
 
     def _warn(self, remark: str) -> None:
         if remark not in self.warnings:

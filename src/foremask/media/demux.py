@@ -36,6 +36,8 @@ class Container(StrEnum):
     MKV = "mkv"
     AVI = "avi"
     GIF = "gif"
+    OTHER = "other"
+    """Any other that FFmpeg tells by its content: on one's own machine only."""
 
 
 ACCEPTED: Final = (Container.MP4, Container.MOV, Container.WEBM, Container.AVI, Container.GIF)
@@ -47,6 +49,27 @@ _DEMUXER = {
     Container.AVI: "avi",
     Container.GIF: "gif",
 }
+_OTHER_DEMUXERS: Final = ",".join(
+    [
+        *(
+            "mpegts",
+            "mpeg",
+            "mpegvideo",
+            "flv",
+            "live_flv",
+            "mxf",
+            "gxf",
+            "lxf",
+            "dv",
+            "asf",
+            "wtv",
+        ),
+        *("ogg", "nut", "ivf", "nsv", "rm", "yuv4mpegpipe", "apng", "m4v", "h263", "h264", "hevc"),
+        *("vvc", "obu", "av1", "dirac", "dnxhd", "vc1"),
+    ]
+)
+"""Demuxers that read one file and open no other: no playlists, no scripts, no patterns."""
+_OUR_DEMUXERS: Final = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif"
 _NO_OUTSIDE_FILES = {"enable_drefs": "0", "use_absolute_path": "0"}
 _MP4_FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"pnot", b"styp", b"moof"}
 _STILL_BRANDS = {b"heic", b"heix", b"mif1", b"avif", b"avis", b"crx "}
@@ -55,6 +78,7 @@ _LISTS = (b"#EXTM3U", b"ffconcat", b"v=0", b"<MPD", b"<?xml", b"[playlist]")
 
 They are containers, though of names.
 """
+_Y4M: Final = b"YUV4MPEG2 "
 _BLOCK_BYTES = 1 << 16
 
 
@@ -151,9 +175,14 @@ def sniff(head: bytes) -> Container | None:
     return None
 
 
+def _is_list(head: bytes) -> bool:
+    """Whether the file names other files."""
+    return head.lstrip().startswith(_LISTS)
+
+
 def _is_prose(head: bytes) -> bool:
     """Whether the file is text that is no list of other files."""
-    if head.lstrip().startswith(_LISTS):
+    if _is_list(head) or head.startswith(_Y4M):
         return False
     try:
         text = head[
@@ -164,13 +193,19 @@ def _is_prose(head: bytes) -> bool:
     return all(each.isprintable() or each in "\t\n\r\f" for each in text)
 
 
-def recognise(window: Window) -> Container:
-    """Tell the container of a file that has one; raises what a caller should be told otherwise."""
+def recognise(window: Window, *, any_format: bool = False) -> Container:
+    """Tell the container of a file that has one; raises what a caller should be told otherwise.
+
+    With ``any_format``, what is none of ours may be `Container.OTHER`.
+    """
     if not window.size:
         raise EmptyFile("The file has no bytes.", actual=0)
-    container = sniff(window.read_at(0, 4096))
+    head = window.read_at(0, 4096)
+    container = sniff(head)
     if container is None:
-        if _is_prose(window.read_at(0, 4096)):
+        if any_format and not (_is_prose(head) or _is_list(head)):
+            return Container.OTHER
+        if _is_prose(head):
             raise NotAVideo("The file is text, whatever its name says.")
         raise ContainerUnsupported(
             "The file is none of mp4, mov, webm, avi and gif, whatever its name says.",
@@ -188,9 +223,11 @@ def recognise(window: Window) -> Container:
 
 def open_container(container: Container, source: Path | Window, **options: str) -> InputContainer:
     """Open with that demuxer only; nothing but this very file is ever opened."""
+    is_other = container is Container.OTHER
+    demuxer = None if is_other else _DEMUXER[container]
     asked = dict(options)
-    asked["format_whitelist"] = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif"
-    if _DEMUXER[container] == "mov":
+    asked["format_whitelist"] = _OTHER_DEMUXERS if is_other else _OUR_DEMUXERS
+    if demuxer == "mov":
         asked |= _NO_OUTSIDE_FILES
     target: Any = source
     if isinstance(source, Path):
@@ -200,11 +237,15 @@ def open_container(container: Container, source: Path | Window, **options: str) 
         opened: InputContainer = av.open(
             target,
             "r",
-            format=_DEMUXER[container],
+            format=demuxer,
             container_options=asked,
             buffer_size=_BLOCK_BYTES,
         )
     except (av.FFmpegError, OSError, ValueError) as error:
+        if is_other:
+            raise ContainerUnsupported(
+                "The file is no video that FFmpeg reads here, whatever its name says."
+            ) from error
         raise CorruptVideo(
             f"The file looks like {container} but cannot be read: {_reason(error)}."
         ) from error
@@ -236,6 +277,13 @@ class OpenClip:
     size_bytes: int
 
     @property
+    def container_name(self) -> str:
+        """What people call the container; of another than ours, FFmpeg's name."""
+        if self.container is Container.OTHER:
+            return self.demuxer.format.name.split(",")[0]
+        return self.container.value
+
+    @property
     def track(self) -> VideoStream:
         """As `video_stream`."""
         return video_stream(self.demuxer)
@@ -252,8 +300,11 @@ class OpenClip:
 
 
 def open_clip(path: Path) -> OpenClip:
-    """Open a file of any container that is read; raises as `recognise` and `open_container` do."""
+    """Open a file of any container that FFmpeg reads; raises as `open_container` does.
+
+    What may be masked at all is for `probe.probe` to say, before.
+    """
     with path.open("rb") as file:
         window = Window(file)
-        container = recognise(window)
+        container = recognise(window, any_format=True)
     return OpenClip(container, open_container(container, path), window.size)

@@ -64,3 +64,17 @@ class Frame:
     def luma(self) -> Luma:
         """Full-size brightness in the coded orientation; may be the decoder's own memory."""
         return colour.to_luma(self.decoded)
+
+
+def frame_of(pixels: Rgb, index: int) -> Frame:
+    """A frame that was never coded, as decoders give it: 4:2:0, full range.
+
+    Its pts is ``index``.
+    """
+    drawn = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24")
+    full = colour.FULL_RANGE
+    decoded = drawn.reformat(
+        format="yuv420p", dst_colorspace=colour.BT709, src_color_range=full, dst_color_range=full
+    )
+    decoded.color_range, decoded.colorspace = full, colour.BT709
+    return Frame(decoded, index, index, 1, Fraction(1), Orientation())

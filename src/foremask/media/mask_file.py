@@ -17,6 +17,7 @@ from foremask.media.orientation import Orientation
 from foremask.media.presets import Recipe, check_late
 from foremask.media.transcoding import AnyPacket
 from foremask.media.write_errors import writing
+from foremask.options import Excerpt
 
 
 class MaskFile:
@@ -24,11 +25,18 @@ class MaskFile:
 
     ``size``, ``aspect`` and ``matrix`` are those of the picture as it is written: a container that
     cannot carry a rotation gets it baked in, by ``turn``. A ``part`` is as the source is coded and
-    timed, and has neither sound nor matrix.
+    timed, and has neither sound nor matrix. The sound of an ``excerpt`` is timed from zero.
     """
 
     def __init__(
-        self, target: Path, recipe: Recipe, clip: Clip, source: Path | None, *, part: bool
+        self,
+        target: Path,
+        recipe: Recipe,
+        clip: Clip,
+        source: Path | None,
+        *,
+        part: bool,
+        excerpt: Excerpt | None = None,
     ) -> None:
         self._target = target
         self.recipe = recipe
@@ -56,6 +64,7 @@ class MaskFile:
         self._source = None if part or not self.recipe.keeps_sound else source
         self._silenced = clip.audio if self._source is None and not part else ()
         self._sound: Sound | None = None
+        self._excerpt = excerpt
         self._held: AnyPacket | None = None
         self._first_pts: int | None = None
         self._frames = 0
@@ -67,7 +76,9 @@ class MaskFile:
         if self.matrix and not self.is_part:
             stream.set_display_matrix(self.matrix)
         if self._source is not None:
-            self._sound = Sound(self._source, self.output, self.recipe.muxer)
+            self._sound = Sound(
+                self._source, self.output, self.recipe.muxer, self._excerpt, self.clip.start_s
+            )
 
     def take(self, parts: Iterable[Path]) -> None:
         """Put the packets of finished parts, one part after the other.

@@ -74,8 +74,8 @@ def _probe(source: Source, limits: Limits, path: Path | None) -> Clip:
             limit=limits.max_bytes,
             actual=window.size,
         )
-    container = recognise(window)
-    if container not in ACCEPTED:
+    container = recognise(window, any_format=limits.any_format)
+    if container not in ACCEPTED and not limits.any_format:
         raise ContainerUnsupported(
             f"The file is Matroska ({container}); send mp4, mov, webm, avi or gif."
         )
@@ -112,7 +112,8 @@ def frame_bytes(clip: Clip) -> int:
 
 def refuse(clip: Clip, limits: Limits) -> None:
     """Raise the decision table's error for a clip that cannot be masked within the limits."""
-    if clip.codec not in ACCEPTED_CODECS or (clip.codec == "gif") != (clip.container == "gif"):
+    is_ours = clip.codec in ACCEPTED_CODECS and (clip.codec == "gif") == (clip.container == "gif")
+    if not is_ours and not limits.any_format:
         raise CodecUnsupported(
             f"The video is {clip.codec} in {clip.container};"
             " send H.264, HEVC, VP9, AV1 or Photo-JPEG (or an animated gif).",
@@ -179,7 +180,7 @@ def clip_of(opened: OpenClip) -> Clip:
     start = track.start_time or 0
     duration_s = _duration_s(opened.demuxer, track, time_base)
     return Clip(
-        container=opened.container.value,
+        container=opened.container_name,
         codec=codec.codec.canonical_name,
         pixel_format=codec.pix_fmt,
         width=codec.width,

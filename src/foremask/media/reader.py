@@ -3,29 +3,35 @@
 import heapq
 from collections.abc import Iterator
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 import av
 from av.codec.context import ThreadType
 
 from foremask.errors import CorruptVideo, NoFrames
-from foremask.facts import Clip
+from foremask.facts import Clip, Span
 from foremask.media.demux import Container, open_clip
 from foremask.media.frames import Frame
 from foremask.media.orientation import Orientation
 from foremask.media.presets import HUGE_PIXELS
 from foremask.media.probe import clip_of, tagged_end_s
 from foremask.media.truncation import is_cut_off
+from foremask.options import Excerpt
+
+_SEEK_MARGIN_S: Final = 1  # a container's index may speak of decoding times, which are earlier
+_SEEKABLE: Final = (Container.MP4, Container.MOV, Container.WEBM, Container.MKV)
 
 
 class VideoReader:
     """Iterates over the frames of a clip, once; two readers over one file yield the same frames.
 
     ``warnings`` grows while it reads; ``end_pts``, the end of the last frame, is known after it.
+    Of an ``excerpt``, it yields the frames, timed from zero.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, excerpt: Excerpt | None = None) -> None:
         self._opened = open_clip(path)
         try:
             with path.open("rb") as file:
@@ -35,6 +41,7 @@ class VideoReader:
         except BaseException:
             self._opened.close()
             raise
+        self._span = None if excerpt is None else _span_of(excerpt, self.clip)
         self.orientation = Orientation.from_matrix(self.clip.matrix)
         self.time_base = Fraction(*self.clip.time_base)
         self.warnings: list[str] = []
@@ -64,6 +71,9 @@ class VideoReader:
         clip's.
         """
         index, last, damaged, shown = 0, None, 0, 0
+        span = self._span
+        if span is not None:
+            self._seek(span.first_pts)
         nominal = round(1 / (Fraction(self.clip.fps) * self.time_base)) if self.clip.fps else 1
         try:
             for decoded, pts in self._decoded():
@@ -72,6 +82,12 @@ class VideoReader:
                 if last is not None and pts <= last:
                     pts = last + 1
                 last, shown = pts, decoded.duration
+                if span is not None:
+                    if pts < span.first_pts:
+                        continue
+                    if not span.holds(pts):
+                        break
+                    pts -= span.first_pts
                 damaged += decoded.is_corrupt
                 if (decoded.width, decoded.height) != (self.clip.width, self.clip.height):
                     decoded = self._rescaled(decoded)
@@ -82,10 +98,31 @@ class VideoReader:
         finally:  # also when nobody reads on
             if damaged:
                 self.warnings.append(f"{damaged} damaged frames were repaired by the decoder")
+        if span is not None:
+            self._end_excerpt(span, index, last or 0, shown or max(1, nominal))
+            return
         if not index:
             raise NoFrames("The video track has no frame that can be decoded.", actual=0)
         self._note_missing(index, last)
         self.end_pts = self._end(index, last, shown or max(1, nominal))
+
+    def _seek(self, first_pts: int) -> None:
+        """Go to a keyframe well before ``first_pts``, where the container has a sure index."""
+        before_pts = first_pts - round(_SEEK_MARGIN_S / self.time_base)
+        if self._opened.container in _SEEKABLE and before_pts > (self._track.start_time or 0):
+            self._opened.demuxer.seek(before_pts, stream=self._track, backward=True)
+
+    def _end_excerpt(self, span: Span, frames: int, last: int, shown: int) -> None:
+        """Set where the last frame ends, counted from zero as the frames are."""
+        if not frames:
+            start_s = float(
+                (span.first_pts - round(self.clip.start_s / self.time_base)) * self.time_base
+            )
+            raise NoFrames(f"No frame is shown from {start_s:g} s on.", param="start", actual=0)
+        end = self.declared_end_pts or last + shown
+        if span.end_pts is not None:
+            end = min(end, span.end_pts)
+        self.end_pts = end - span.first_pts
 
     def _end(self, frames: int, last: int | None, shown: int) -> int:
         """The declared end of a complete track, else the last frame's own end if that is sooner."""
@@ -161,3 +198,15 @@ class VideoReader:
                 )
         if self._is_cut_off and not self.warnings:
             self.warnings.append("the file was cut off: it ends before its container does")
+
+
+def _span_of(excerpt: Excerpt, clip: Clip) -> Span:
+    """The frames of ``clip`` that an excerpt has."""
+    time_base = Fraction(*clip.time_base)
+    origin = round(Fraction(clip.start_s) / time_base)
+
+    def first_from(moment_s: float) -> int:
+        return origin + ceil(Fraction(moment_s).limit_denominator(1_000_000) / time_base)
+
+    end_s = excerpt.end_s
+    return Span(first_from(excerpt.start_s), None if end_s is None else first_from(end_s))

@@ -16,7 +16,7 @@ _UNKNOWN_SIZE_BITS: Final = 7
 def is_cut_off(file: BinaryIO, container: Container) -> bool:
     """Whether the file ends inside a box of MP4, inside WebM's segment, or before gif's last byte.
 
-    AVI is not asked: its sizes are often wrong, and its header counts frames.
+    AVI is not asked: its sizes are often wrong, and its header counts frames. Nor are the others.
     """
     size = file.seek(0, 2)
     match container:
@@ -27,7 +27,7 @@ def is_cut_off(file: BinaryIO, container: Container) -> bool:
         case Container.GIF:
             file.seek(max(0, size - _TAIL_BYTES))
             return not file.read().rstrip(b"\0").endswith(b";")
-        case Container.AVI:
+        case Container.AVI | Container.OTHER:
             return False
 
 

@@ -16,6 +16,7 @@ from foremask.media.frames import Frame
 from foremask.media.mask_file import MaskFile
 from foremask.media.presets import Recipe
 from foremask.media.transcoding import AnyPacket
+from foremask.options import Excerpt
 
 _FINE: Final = Fraction(1, 1_000_000)
 
@@ -23,7 +24,8 @@ _FINE: Final = Fraction(1, 1_000_000)
 class VideoWriter:
     """Writes one video; as a context manager it leaves no half-written file behind.
 
-    ``source`` is where the sound comes from. A ``part`` is silent, to be joined with others.
+    ``source`` is where the sound comes from, that of an ``excerpt`` from zero on. A ``part`` is
+    silent, to be joined with others.
     Pictures must have the size ``coded`` and the pixel format ``format``; ``size`` is the part of
     them that is shown. ``attach`` may add to each packet of a picture before it is written.
     """
@@ -36,10 +38,11 @@ class VideoWriter:
         source: Path | None,
         *,
         part: bool = False,
+        excerpt: Excerpt | None = None,
         attach: Callable[[AnyPacket], None] | None = None,
     ) -> None:
         self._attach = attach
-        self._file = MaskFile(target, recipe, clip, source, part=part)
+        self._file = MaskFile(target, recipe, clip, source, part=part, excerpt=excerpt)
         self._encoder = self._file.recipe.encoder
         self.coded = presets.encoded_size(self._encoder, *self._file.size)
         self._whole: MaskFile | None = None

@@ -15,7 +15,7 @@ from foremask.media.frames import Frame
 from foremask.media.planes import plane_of
 from foremask.media.presets import RECIPES
 from foremask.media.video_writer import VideoWriter
-from foremask.options import Preset
+from foremask.options import Excerpt, Preset
 from foremask.types import Levels
 
 _TO_LIMITED: Final = np.rint(16 + np.arange(256) * (219 / 255)).astype(np.uint8)
@@ -25,14 +25,22 @@ _TO_LIMITED_10: Final = np.rint(64 + np.arange(256) * (876 / 255)).astype(np.uin
 class MaskWriter:
     """Writes one mask video; as a context manager it leaves no half-written file behind.
 
-    ``source`` is where the sound comes from. A ``part`` is silent, to be joined with others.
+    ``source`` is where the sound comes from, that of an ``excerpt`` from zero on. A ``part`` is
+    silent, to be joined with others.
     Masks are handed over in the coded orientation, with the frames that they belong to.
     """
 
     def __init__(
-        self, target: Path, preset: Preset, clip: Clip, source: Path | None, *, part: bool = False
+        self,
+        target: Path,
+        preset: Preset,
+        clip: Clip,
+        source: Path | None,
+        *,
+        part: bool = False,
+        excerpt: Excerpt | None = None,
     ) -> None:
-        self._video = VideoWriter(target, RECIPES[preset], clip, source, part=part)
+        self._video = VideoWriter(target, RECIPES[preset], clip, source, part=part, excerpt=excerpt)
         self._canvas = _blank(*self._video.coded, self._video.format)
 
     def __enter__(self) -> Self:

@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from foremask.types import Alpha, Rgb
+from foremask.types import Alpha, Levels, Rgb
 from foremask.vision.resample import resized
 
 TINT = (255, 64, 64)  # of the foreground in an overlay, red
@@ -43,4 +43,10 @@ def stacked(rows: list[Rgb]) -> Rgb:
 def as_png(rgb: Rgb) -> bytes:
     """The picture as a PNG file."""
     _, encoded = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+    return encoded.tobytes()
+
+
+def grey_png(levels: Levels) -> bytes:
+    """A mask as a PNG file of one channel."""
+    _, encoded = cv2.imencode(".png", levels)
     return encoded.tobytes()

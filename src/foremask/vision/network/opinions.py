@@ -49,7 +49,6 @@ def ask(
     the mask is empty or fills the image, a letterbox where the network's input size is fixed.
     """
     output = network.infer(image)
-    features = tuple(each.copy() for each in output.features)  # the next inference overwrites them
     masks = {View.STRETCHED: resized(output.alpha, *grid)}
     wanted = [*views, *if_uncertain] if uncertain(output.alpha) else views
     for view in wanted:
@@ -62,7 +61,7 @@ def ask(
             crop = _crop(network, image, masks)
             if crop is not None:
                 masks[view] = crop
-    return Opinions({view: as_levels(mask) for view, mask in masks.items()}, features)
+    return Opinions({view: as_levels(mask) for view, mask in masks.items()}, output.features)
 
 
 def letterbox(image: Image) -> InputSize:

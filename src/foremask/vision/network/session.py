@@ -1,6 +1,7 @@
 """The image network, run on one picture at a time: the only home of OpenVINO and ONNX Runtime."""
 
 import json
+import threading
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -44,10 +45,7 @@ class Precision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NetworkOutput:
-    """What the network says of one picture: its mask at the network's size, and its features.
-
-    The features may be the network's own memory: what they say is lost when it looks again.
-    """
+    """What the network says of one picture: its mask at the network's size, and its features."""
 
     alpha: Alpha
     features: Features
@@ -75,7 +73,7 @@ class Network(Protocol):
 
 
 class Session:
-    """A network in OpenVINO on the CPU. One thread at a time.
+    """A network in OpenVINO on the CPU; threads take turns, inference by inference.
 
     ``precision`` None takes the fastest that the CPU has and the network allows: int8 needs the
     table of ranges that we ship for IS-Net, so another network runs in bf16 or f32.
@@ -93,6 +91,7 @@ class Session:
         self._threads = threads
         self._core = ov.Core()
         self._requests: dict[InputSize, Any] = {}
+        self._busy = threading.Lock()
         try:
             network = pruned(self._core.read_model(path), self.spec)
             self._is_isnet = _has(network, ISNET_TAPS)
@@ -144,16 +143,18 @@ class Session:
         """Stretch ``image`` to ``size``, or to the network's square, and segment it."""
         if size is None or not self._is_isnet:
             size = self._own_size
-        request = self._request(size)
-        request.infer([image.rgb(*size)[None]])
-        outputs = [np.asarray(tensor.data) for tensor in request.output_tensors]
+        pixels = image.rgb(*size)[None]
+        with self._busy:  # the next inference overwrites what this one put out
+            request = self._request(size)
+            request.infer([pixels])
+            outputs = [np.array(tensor.data) for tensor in request.output_tensors]
         mask = resized(outputs[0][0, 0], *size) if self._cut_before_enlargement else outputs[0]
         alpha = as_alpha(mask, sigmoid=self.spec.sigmoid or self._cut_before_enlargement)
         return NetworkOutput(alpha, tuple(each[0] for each in outputs[1:]))
 
 
 class OnnxSession:
-    """A network in ONNX Runtime, for a GPU, without encoder features. One thread at a time.
+    """A network in ONNX Runtime, for a GPU, without encoder features. Threads may share it.
 
     Raises ModelUnavailable when ONNX Runtime is not installed, has no such provider, or refuses the
     file.

@@ -1,0 +1,70 @@
+"""Masks of pictures that are arrays and no file: a stream in, a stream out."""
+
+import threading
+from collections.abc import Generator, Iterable, Iterator
+from itertools import chain
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from foremask.errors import FieldInvalid
+from foremask.masking.plan import ahead_frames
+from foremask.masking.refinement import refine_edges
+from foremask.media.frames import Frame, frame_of
+from foremask.options import MaskOptions
+from foremask.types import Alpha, Rgb
+from foremask.vision.network.session import network_at
+from foremask.vision.prefetch import tee
+from foremask.vision.temporal.windows import LAG_FRAMES, TIERS, mask_images
+from foremask.weights.catalogue import model_path
+
+_MOST_WAITING: Final = 2 * LAG_FRAMES  # frames: more than are ever decided together
+
+
+def mask_arrays(arrays: Iterable[ArrayLike], options: MaskOptions) -> Generator[Alpha, None, None]:
+    """One alpha for each array, in order, of its size.
+
+    Masks come up to `LAG_FRAMES` later than their arrays, which wait as 4:2:0: 1.5 bytes a pixel.
+    ``arrays`` is drawn from in another thread. Raises FieldInvalid where an array is no RGB
+    picture, or has another size than the first, and ModelUnavailable.
+    """
+    pictures = iter(arrays)
+    first = next(pictures, None)
+    if first is None:
+        return
+    height, width = _checked(first, 0, None).shape[:2]
+    network = network_at(options.model or model_path(), options.device)
+    stop = threading.Event()
+    frames = _frames(chain([first], pictures), (height, width))
+    shown, waiting = tee(frames, stop, _MOST_WAITING, lambda _: 1)
+    masks = mask_images(shown, network, TIERS[options.quality])
+    pairs = ((next(waiting), alpha) for alpha in masks)
+    ahead = ahead_frames(3 * height * width // 2, options.quality)
+    try:
+        for _, levels in refine_edges(pairs, ahead):
+            yield levels.astype(np.float32) / np.float32(255)
+    finally:
+        stop.set()
+
+
+def _frames(arrays: Iterable[ArrayLike], shape: tuple[int, int]) -> Iterator[Frame]:
+    for index, array in enumerate(arrays):
+        yield frame_of(_checked(array, index, shape), index)
+
+
+def _checked(array: object, index: int, shape: tuple[int, int] | None) -> Rgb:
+    pixels = np.asarray(array)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        raise FieldInvalid(
+            f"frame {index} is {pixels.dtype} of shape {pixels.shape}; a frame is uint8 of shape"
+            " (height, width, 3), red first",
+            param="frames",
+        )
+    if shape is not None and pixels.shape[:2] != shape:
+        raise FieldInvalid(
+            f"frame {index} is {pixels.shape[1]}x{pixels.shape[0]}, and the first is"
+            f" {shape[1]}x{shape[0]}: all frames of a clip have one size",
+            param="frames",
+        )
+    return np.asarray(pixels, np.uint8)

@@ -1,0 +1,280 @@
+"""What `foremask` offers to Python programs: masks of files, pictures and arrays."""
+
+from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass, fields
+from os import PathLike
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from foremask.errors import FieldInvalid
+from foremask.facts import Clip, Report
+from foremask.masking import arrays, pipeline, stills
+from foremask.masking import contact_sheet as sheets
+from foremask.masking.report import Progress
+from foremask.media import probe as probing
+from foremask.media import verify as verifying
+from foremask.media.pictures import read_picture
+from foremask.media.reader import VideoReader
+from foremask.media.verify import PromiseKept
+from foremask.options import PRESET_OF_SUFFIX, Device, Excerpt, MaskOptions, Preset, Quality
+from foremask.types import Alpha, Rgb
+from foremask.vision.network.session import network_at
+from foremask.weights.catalogue import model_path
+
+type FilePath = str | PathLike[str]
+type QualityName = Quality | Literal["fast", "balanced", "best"]
+type DeviceName = Device | Literal["auto", "cpu", "cuda"]
+type PresetName = (
+    Preset
+    | Literal[
+        "mp4_h264",
+        "mp4_h265",
+        "webm_vp9",
+        "mov_h265",
+        "mov_proresks",
+        "mkv_h264",
+        "mkv_h265",
+        "mkv_vp9",
+        "gif",
+    ]
+)
+type OnProgress = Callable[[Progress], object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileReport(Report):
+    """A report, and the file that it is about."""
+
+    target: Path
+
+
+def mask_video(
+    source: FilePath,
+    target: FilePath | None = None,
+    *,
+    quality: QualityName = "balanced",
+    preset: PresetName | None = None,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    device: DeviceName = "auto",
+    model: FilePath | None = None,
+    on_progress: OnProgress | None = None,
+    replace: bool = False,
+) -> FileReport:
+    """Write the mask video of a file; white is the foreground.
+
+    Without ``target``, clip.mov is masked into clip.mask.mp4 beside it; the report has the name.
+    Without ``preset``, the target's ending decides: .mp4, .webm, .mov, .mkv or .gif. ``start_s``
+    and ``end_s``, in seconds from the first frame, ask for a part of it; times count from the
+    start. ``on_progress`` is called in the caller's thread, and cancels by raising. ``target``
+    appears when it is whole.
+
+    Raises FileNotFoundError; FieldInvalid for an argument that cannot be;
+    ClipRefused for a clip that cannot be masked; ModelUnavailable where the weights are not here;
+    OutputFailed where ``target`` is ``source``, or exists and ``replace`` is not set.
+    """
+    return Masker(quality=quality, device=device, model=model, preload=False).mask_video(
+        source,
+        target,
+        preset=preset,
+        start_s=start_s,
+        end_s=end_s,
+        on_progress=on_progress,
+        replace=replace,
+    )
+
+
+def mask_frames(
+    frames: Iterable[ArrayLike],
+    *,
+    quality: QualityName = "balanced",
+    device: DeviceName = "auto",
+    model: FilePath | None = None,
+) -> Generator[Alpha, None, None]:
+    """One float32 alpha for each frame of a clip that is no file, in order, of the frame's size.
+
+    A frame is uint8 of shape (height, width, 3), red first; all have one size. Masks lag behind by
+    up to 220 frames, since a frame is decided together with what comes after it; those wait in
+    memory at 1.5 bytes a pixel. ``frames`` is drawn from in another thread, and never ends early:
+    close the iterator to stop. Raises FieldInvalid where a frame is none, and ModelUnavailable.
+    """
+    return Masker(quality=quality, device=device, model=model, preload=False).mask_frames(frames)
+
+
+def mask_image(
+    image: ArrayLike | FilePath,
+    *,
+    quality: QualityName = "balanced",
+    device: DeviceName = "auto",
+    model: FilePath | None = None,
+) -> Alpha:
+    """The float32 alpha of one picture: an array as for `mask_frames`, or a picture file.
+
+    A file is turned as viewers turn it. Raises what `mask_frames` raises, FileNotFoundError, and
+    ClipRefused where the file is no picture.
+    """
+    return Masker(quality=quality, device=device, model=model, preload=False).mask_image(image)
+
+
+def probe(source: FilePath) -> Clip:
+    """What a clip is, from its header; raises ClipRefused where it cannot be masked."""
+    return probing.probe(Path(source))
+
+
+def verify(source: FilePath, mask: FilePath) -> list[PromiseKept]:
+    """Check every promise of a mask from the two files alone.
+
+    Raises PromiseBroken for the first that is not kept.
+    """
+    return verifying.verify(Path(source), Path(mask))
+
+
+def read_frames(source: FilePath) -> Iterator[tuple[int, Rgb]]:
+    """Each frame of a clip: its pts and its upright picture.
+
+    The pts count in ``probe(source).time_base`` seconds. HDR is tone-mapped. Raises ClipRefused,
+    also later, where the file breaks.
+    """
+    with VideoReader(Path(source)) as reader:
+        for frame in reader:
+            yield frame.pts, frame.rgb(frame.width, frame.height)
+
+
+def read_masks(mask: FilePath) -> Iterator[tuple[int, Alpha]]:
+    """Each frame of a mask video: its pts, and its upright alpha, 1 where the mask is white."""
+    with VideoReader(Path(mask)) as reader:
+        for frame in reader:
+            levels = frame.orientation.to_upright(frame.luma())
+            yield frame.pts, levels.astype(np.float32) / np.float32(255)
+
+
+def contact_sheet(
+    source: FilePath,
+    mask: FilePath,
+    target: FilePath,
+    *,
+    moments: int = 5,
+    replace: bool = False,
+) -> None:
+    """Write a PNG of source, mask, overlay and cut-out at several moments of a clip."""
+    sheets.contact_sheet(Path(source), Path(mask), Path(target), moments, replace=replace)
+
+
+class Masker:
+    """Masks with one quality and one network, which is loaded when the Masker is made.
+
+    Threads may share it: their inferences take turns. A process keeps one network at a time, so two
+    Maskers with different models load them in turn.
+    """
+
+    def __init__(
+        self,
+        *,
+        quality: QualityName = "balanced",
+        device: DeviceName = "auto",
+        model: FilePath | None = None,
+        preload: bool = True,
+    ) -> None:
+        self._options = MaskOptions(
+            quality=_member(Quality, quality, "quality"),
+            device=_member(Device, device, "device"),
+            model=None if model is None else Path(model),
+        )
+        if preload:
+            network_at(self._options.model or model_path(), self._options.device)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Free the network's memory; a Masker that is used again loads it again."""
+        network_at.cache_clear()
+
+    def mask_video(
+        self,
+        source: FilePath,
+        target: FilePath | None = None,
+        *,
+        preset: PresetName | None = None,
+        start_s: float = 0.0,
+        end_s: float | None = None,
+        on_progress: OnProgress | None = None,
+        replace: bool = False,
+    ) -> FileReport:
+        """As the function of this name."""
+        chosen = None if preset is None else _preset(preset)
+        path = Path(source)
+        suffix = (chosen or Preset.MP4_H264).suffix
+        made = path.with_name(f"{path.stem}.mask{suffix}") if target is None else Path(target)
+        options = MaskOptions(
+            preset=chosen or _preset_for(made),
+            quality=self._options.quality,
+            device=self._options.device,
+            model=self._options.model,
+            excerpt=_excerpt(start_s, end_s),
+        )
+
+        def on_frame(progress: Progress) -> None:
+            if on_progress is not None:
+                on_progress(progress)
+
+        report = pipeline.mask_video(path, made, options, on_frame, replace=replace)
+        facts: dict[str, Any] = {each.name: getattr(report, each.name) for each in fields(report)}
+        return FileReport(**facts, target=made)
+
+    def mask_frames(self, frames: Iterable[ArrayLike]) -> Generator[Alpha, None, None]:
+        """As the function of this name."""
+        return arrays.mask_arrays(frames, self._options)
+
+    def mask_image(self, image: ArrayLike | FilePath) -> Alpha:
+        """As the function of this name."""
+        if isinstance(image, str | PathLike):
+            levels = stills.mask_frame(read_picture(Path(image)), self._options)
+            return levels.astype(np.float32) / np.float32(255)
+        (alpha,) = arrays.mask_arrays([image], self._options)
+        return alpha
+
+
+def _member[E: (Quality, Device)](kind: type[E], value: str, name: str) -> E:
+    try:
+        return kind(value)
+    except ValueError:
+        known = ", ".join(each.value for each in kind)
+        raise FieldInvalid(f"{name} is one of {known}, not {value!r}", param=name) from None
+
+
+def _excerpt(start_s: float, end_s: float | None) -> Excerpt | None:
+    if not start_s and end_s is None:
+        return None
+    if start_s < 0 or (end_s is not None and end_s <= start_s):
+        raise FieldInvalid(
+            f"the excerpt from {start_s:g} s to {end_s} s is empty, or begins before the clip",
+            param="start_s",
+        )
+    return Excerpt(start_s, end_s)
+
+
+def _preset(value: str) -> Preset:
+    try:
+        return Preset(value)
+    except ValueError:
+        known = ", ".join(each.value for each in Preset)
+        raise FieldInvalid(f"preset is one of {known}, not {value!r}", param="preset") from None
+
+
+def _preset_for(target: Path) -> Preset:
+    preset = PRESET_OF_SUFFIX.get(target.suffix.lower())
+    if preset is None:
+        known = ", ".join(PRESET_OF_SUFFIX)
+        raise FieldInvalid(
+            f"the preset does not follow from {target.name!r}: let the target end in {known}, or"
+            " name a preset",
+            param="preset",
+        )
+    return preset

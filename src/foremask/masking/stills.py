@@ -1,0 +1,76 @@
+"""The mask of a single picture: a grey PNG that stands upright."""
+
+import hashlib
+import time
+from pathlib import Path
+
+import numpy as np
+
+from foremask.errors import PromiseBroken
+from foremask.facts import Report
+from foremask.masking.outputs import check_output, written_whole
+from foremask.masking.refinement import refine_edges
+from foremask.media.frames import Frame
+from foremask.media.pictures import read_picture
+from foremask.options import MaskOptions
+from foremask.types import Levels
+from foremask.vision.drawing import grey_png
+from foremask.vision.network.session import network_at
+from foremask.vision.temporal.windows import TIERS, mask_images
+from foremask.weights.catalogue import model_path
+
+
+def mask_frame(frame: Frame, options: MaskOptions) -> Levels:
+    """The upright mask of a frame that has no neighbours; raises ModelUnavailable."""
+    network = network_at(options.model or model_path(), options.device)
+    (alpha,) = mask_images([frame], network, TIERS[options.quality])
+    ((_, levels),) = refine_edges([(frame, alpha)])
+    return np.ascontiguousarray(frame.orientation.to_upright(levels))
+
+
+def mask_picture(
+    source: Path, target: Path, options: MaskOptions, *, replace: bool = False
+) -> Report:
+    """Write to ``target`` a PNG in which white is the foreground of the picture ``source``.
+
+    It has the size that viewers show: what a camera says of its orientation is applied. Raises
+    CorruptVideo where ``source`` is no picture, ModelUnavailable, and OutputFailed as `mask_video`.
+    """
+    check_output(target, source, replace=replace)
+    frame = read_picture(source)
+    started = time.thread_time()
+    levels = mask_frame(frame, options)
+    png = grey_png(levels)
+    with written_whole(target, replace=replace) as part:
+        part.write_bytes(png)
+    coverage = float(levels.mean()) / 255
+    return Report(
+        frames_in=1,
+        frames_out=1,
+        duration_s=0.0,
+        fps=0.0,
+        duration_drift_ms=0.0,
+        audio=(),
+        warnings=(),
+        coverage=coverage,
+        flicker=0.0,
+        strip=((0.0, round(coverage, 4), 0.0),),
+        runtime=network_at(options.model or model_path(), options.device).runtime,
+        stage_cpu_s={"mask": round(time.thread_time() - started, 3)},
+        sha256=hashlib.sha256(png).hexdigest(),
+        bytes=len(png),
+    )
+
+
+def verify_picture(source: Path, mask: Path) -> None:
+    """Raise PromiseBroken unless ``mask`` is a picture of the size of ``source``.
+
+    Raises CorruptVideo where one of them is none.
+    """
+    wanted, found = read_picture(source), read_picture(mask)
+    sizes = [(each.width, each.height) for each in (wanted, found)]
+    if sizes[0] != sizes[1]:
+        raise PromiseBroken(
+            f"The mask is {sizes[1][0]}x{sizes[1][1]}; the source is {sizes[0][0]}x{sizes[0][1]}.",
+            param="size",
+        )

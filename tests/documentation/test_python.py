@@ -1,0 +1,42 @@
+"""The recipes of docs/python.md, run in their order as they stand."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+
+import foremask
+from tests.documentation.pages import DOCS
+from tests.documentation.test_docs import blocks
+from tests.support import synth
+
+
+@pytest.mark.weights
+def test_every_recipe_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The real network, on two frames; python.md says which files are there."""
+    spec = synth.Spec(width=160, height=96, pts=(0, 1000))
+    synth.write(tmp_path / "clip.mp4", spec)
+    (tmp_path / "holiday").mkdir()
+    shutil.copy(tmp_path / "clip.mp4", tmp_path / "holiday" / "beach.mp4")
+    (tmp_path / "holiday" / "broken.mp4").write_text("no clip")
+    cv2.imwrite(str(tmp_path / "photo.jpg"), synth.disc(160, 96, 0.5)[0][:, :, ::-1])
+    monkeypatch.chdir(tmp_path)
+    recipes = blocks(DOCS / "python.md", "python")
+    assert len(recipes) >= 9
+    names: dict[str, Any] = {}
+    for recipe in recipes:
+        exec(compile(recipe, "python.md", "exec"), names)  # noqa: S102  # the page's own words
+    shown = capsys.readouterr().out
+    assert shown.startswith("clip.mask.mp4 ")
+    assert "broken.mp4: The file is text, whatever its name says. [not_a_video]" in shown
+    assert (tmp_path / "holiday" / "beach.mask.mov").exists()
+    assert names["picture"].shape == (96, 160, 3)
+    assert len(names["coverage"]) == 2
+    mask = cv2.imread("photo.mask.png", cv2.IMREAD_GRAYSCALE)
+    assert mask is not None
+    assert mask.shape == names["alpha"].shape == (96, 160)
+    assert foremask.verify("clip.mp4", "clip.mask.mp4")

@@ -1,0 +1,110 @@
+"""A part of a clip: its frames and its sound, from zero on, wherever keyframes are."""
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import pytest
+
+from foremask import errors
+from foremask.masking.pipeline import mask_video
+from foremask.media.probe import probe
+from foremask.media.reader import VideoReader
+from foremask.options import Excerpt, MaskOptions, Preset
+from tests.support import synth
+from tests.support.synth import Spec, Tone
+
+FRAMES = 90
+
+
+def numbered_clip(path: Path, **more: Any) -> Path:  # noqa: ANN401
+    """Three seconds at 30 a second; each frame shows its number, and a tone plays."""
+    spec = Spec(96, 32, pts=synth.even(FRAMES, Fraction(30)), sound=(Tone(seconds=3),), **more)
+    return synth.write(path, spec, (synth.numbered(index) for index in range(FRAMES)))
+
+
+def numbers(path: Path) -> list[int]:
+    return [synth.number_of(levels) for levels in synth.decode_grey(path)]
+
+
+@pytest.mark.parametrize(
+    "preset", [Preset.MP4_H264, Preset.MKV_H264, Preset.MOV_PRORESKS, Preset.GIF]
+)
+@pytest.mark.parametrize(
+    ("start_s", "end_s", "first", "end"),
+    [(1.5, 2.0, 45, 60), (0.0, 0.1, 0, 3), (2.9, None, 87, 90)],
+)
+def test_an_excerpt_has_its_frames_and_begins_at_zero(
+    tmp_path: Path, preset: Preset, start_s: float, end_s: float | None, first: int, end: int
+) -> None:
+    """With B-frames, and keyframes that are elsewhere; the frame at the end is not in it."""
+    source = numbered_clip(tmp_path / "a.mp4", b_frames=2, keyframe_every=40)
+    target = tmp_path / f"mask{preset.suffix}"
+    report = mask_video(
+        source,
+        target,
+        MaskOptions(preset=preset, excerpt=Excerpt(start_s, end_s)),
+        masker=synth.bright_is_foreground,
+        refiner=synth.stretched,
+    )
+    assert numbers(target) == list(range(first, end))
+    assert report.frames_out == end - first
+    tolerance_s = 0.0101 if preset is Preset.GIF else 0.0011
+    assert report.duration_s == pytest.approx((end - first) / 30, abs=tolerance_s)
+    for index, time in enumerate(synth.shown_at(target)):
+        assert float(time) == pytest.approx(index / 30, abs=tolerance_s)
+
+
+@pytest.mark.parametrize("preset", [Preset.MP4_H264, Preset.MKV_H264, Preset.WEBM_VP9])
+def test_the_sound_of_an_excerpt_is_what_is_heard_in_it(tmp_path: Path, preset: Preset) -> None:
+    """Copied or transcoded: it begins within a packet of the start, and ends by the end."""
+    source = numbered_clip(tmp_path / "a.mp4")
+    target = tmp_path / f"mask{preset.suffix}"
+    mask_video(
+        source,
+        target,
+        MaskOptions(preset=preset, excerpt=Excerpt(1.0, 2.0)),
+        masker=synth.bright_is_foreground,
+        refiner=synth.stretched,
+    )
+    with av.open(str(target)) as opened:
+        track = opened.streams.audio[0]
+        packets = [
+            packet for packet in opened.demux(track) if packet.size and packet.pts is not None
+        ]
+        base = track.time_base or Fraction(1)
+        begins_s = float((packets[0].pts or 0) * base)
+        ends_s = float(((packets[-1].pts or 0) + (packets[-1].duration or 0)) * base)
+    assert -0.03 <= begins_s <= 0.03
+    assert 0.95 <= ends_s <= 1.05
+
+
+@pytest.mark.parametrize("suffix", [".webm", ".mkv", ".avi", ".ts"])
+def test_containers_without_an_index_are_read_from_the_beginning(
+    tmp_path: Path, suffix: str
+) -> None:
+    """And the others from a keyframe before the start: the frames are the same."""
+    spec = Spec(96, 32, pts=synth.even(FRAMES, Fraction(30)))
+    if suffix == ".webm":
+        spec = replace(spec, codec="vp9")
+    if suffix == ".avi":
+        ticks = {"pts": tuple(range(FRAMES)), "time_base": Fraction(1, 30), "last_duration": 1}
+        spec = Spec(96, 32, codec="mjpeg", pixel_format="yuvj420p", **ticks)  # type: ignore[arg-type]
+    pictures = (synth.numbered(index) for index in range(FRAMES))
+    source = synth.write(tmp_path / f"a{suffix}", spec, pictures)
+    with VideoReader(source, Excerpt(2.0, 2.2)) as reader:
+        found = [synth.number_of(frame.luma()) for frame in reader]
+    assert found == [60, 61, 62, 63, 64, 65]
+
+
+def test_an_excerpt_behind_the_end_is_refused(tmp_path: Path) -> None:
+    """With the time that was asked for."""
+    source = numbered_clip(tmp_path / "a.mp4")
+    with (
+        pytest.raises(errors.NoFrames, match=r"from 7\.5 s on"),
+        VideoReader(source, Excerpt(7.5)) as reader,
+    ):
+        list(reader)
+    assert probe(source).duration_s == pytest.approx(3)

@@ -1,0 +1,83 @@
+"""Pictures: one by one as they are shown, and many as the frames of a clip."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from foremask import errors
+from foremask.media.pictures import pack_pictures, read_picture
+from foremask.media.reader import VideoReader
+from foremask.types import Rgb
+from tests.support import synth
+
+
+def save(path: Path, picture: Rgb) -> Path:
+    cv2.imwrite(str(path), picture[:, :, ::-1])
+    return path
+
+
+def with_orientation(path: Path, number: int) -> Path:
+    """A JPEG that says how it is to be turned, as cameras do."""
+    data = path.read_bytes()
+    entry = b"\x12\x01\x03\0\x01\0\0\0" + number.to_bytes(4, "little")
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0" + entry + bytes(4)
+    path.write_bytes(data[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2) + exif + data[2:])
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".bmp", ".avif"])
+def test_a_picture_is_read_as_it_is_shown(tmp_path: Path, suffix: str) -> None:
+    """Its pixels, whatever it is stored as."""
+    drawn, _ = synth.disc(160, 96, 0.5)
+    frame = read_picture(save(tmp_path / f"a{suffix}", drawn))
+    assert (frame.width, frame.height) == (160, 96)
+    assert np.abs(frame.rgb(160, 96).astype(int) - drawn).mean() < 6
+    assert frame.rgb(160, 96)[48, 80].astype(int) == pytest.approx((220, 30, 30), abs=12)
+
+
+def test_a_photograph_stands_upright(tmp_path: Path) -> None:
+    """Its orientation is applied, as viewers apply it."""
+    drawn = np.zeros((48, 64, 3), np.uint8)
+    drawn[:24] = 255  # the upper half, which a turn to the right makes the right one
+    frame = read_picture(with_orientation(save(tmp_path / "a.jpg", drawn), 6))
+    assert (frame.width, frame.height) == (48, 64)
+    shown = frame.rgb(48, 64)
+    assert shown[:, 30:].min() > 250
+    assert shown[:, :18].max() < 5
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
+def test_pictures_become_the_frames_of_a_clip(tmp_path: Path, suffix: str) -> None:
+    """In their order, each for one tick of the rate: exact, at 29.97 too."""
+    pictures = [save(tmp_path / f"{index}{suffix}", synth.numbered(index)) for index in range(5)]
+    rate, heard = Fraction(30_000, 1001), list[int]()
+    pack_pictures(pictures, rate, tmp_path / "clip.mov", heard.append)
+    with VideoReader(tmp_path / "clip.mov") as reader:
+        frames = [(frame.pts * reader.time_base, frame.luma()) for frame in reader]
+        assert (reader.end_pts or 0) * reader.time_base == 5 / rate
+    assert [time for time, _ in frames] == [index / rate for index in range(5)]
+    assert [synth.number_of(luma) for _, luma in frames] == [0, 1, 2, 3, 4]
+    assert heard == [1, 2, 3, 4, 5]
+
+
+def test_pictures_of_two_sizes_are_no_clip(tmp_path: Path) -> None:
+    """The error names the picture, and both sizes."""
+    one = save(tmp_path / "1.png", synth.disc(64, 48, 0)[0])
+    two = save(tmp_path / "2.png", synth.disc(32, 48, 0)[0])
+    with pytest.raises(errors.CorruptVideo, match=r"2\.png is 32x48, .* 64x48"):
+        pack_pictures([one, two], Fraction(25), tmp_path / "clip.mov", lambda _: None)
+
+
+def test_what_is_no_picture_says_so(tmp_path: Path) -> None:
+    """A text, and half a picture."""
+    text = tmp_path / "text.png"
+    text.write_text("not a picture\n" * 100)
+    with pytest.raises(errors.CorruptVideo, match="no picture"):
+        read_picture(text)
+    half = save(tmp_path / "half.png", synth.disc(64, 48, 0)[0])
+    half.write_bytes(half.read_bytes()[:40])
+    with pytest.raises(errors.CorruptVideo, match=r"half\.png"):
+        read_picture(half)
