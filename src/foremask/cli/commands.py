@@ -28,6 +28,7 @@ app.command(cutout_command.cutout)
 app.command(file_commands.probe)
 app.command(file_commands.verify)
 app.command(file_commands.sheet)
+app.command(file_commands.compare)
 app.command(model_commands.app)
 _terminated = threading.Event()
 # What a service needs takes its time to load: each is loaded when it is called.

@@ -1,4 +1,4 @@
-"""``foremask probe``, ``verify`` and ``sheet``: what files of this machine are."""
+"""``foremask probe``, ``verify``, ``sheet``, ``compare``: what clips and masks are."""
 
 import os
 from collections.abc import Iterator
@@ -8,14 +8,16 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
-from foremask.cli.exits import print_json, say
+from foremask.cli.exits import Usage, print_json, say
 from foremask.cli.inputs import check_there, inspect_clip
+from foremask.cli.progress_bar import FRAMES, progress_bar
 from foremask.errors import ForemaskError
-from foremask.options import Limits, ResultKind
+from foremask.options import PRESET_OF_SUFFIX, Limits, ResultKind
 from foremask.service.error_table import error_facts
 from foremask.service.sandbox.remote_file import RemoteFile
 from foremask.service.settings import read_settings
 
+Force = Annotated[bool, Parameter(negative="")]
 AsJson = Annotated[bool, Parameter(name="--json", negative="")]
 
 
@@ -76,28 +78,66 @@ def verify(
 
 def sheet(
     source: Annotated[Path, Parameter(name="INPUT")],
-    made: Annotated[Path, Parameter(name="MASK")],
-    target: Annotated[Path, Parameter(name="OUT")],
+    made: Annotated[Path | None, Parameter(name="MASK")] = None,
     /,
     *,
+    output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None,
     moments: int = 5,
-    force: Annotated[bool, Parameter(negative="")] = False,
+    force: Force = False,
 ) -> None:
     """Draw a contact sheet: source, mask, overlay and cut-out, side by side, at several moments.
 
     Args:
         source: The clip.
-        made: The mask video that was made of it.
-        target: The PNG to write.
+        made: Its mask video; without it, clip.mask.mp4 (or another ending) beside it.
+        output: The PNG to write; without it, clip.sheet.png beside the clip.
         moments: How many rows.
-        force: Replace an OUT that is there already.
+        force: Replace an OUTPUT that is there already.
     """
     from foremask.masking.contact_sheet import contact_sheet
 
-    check_there(source)
-    check_there(made)
+    made = _mask_of(source, made)
+    target = output or source.with_name(f"{source.stem}.sheet.png")
     contact_sheet(source, made, target, moments, replace=force)
     say(str(target))
+
+
+def compare(
+    source: Annotated[Path, Parameter(name="INPUT")],
+    made: Annotated[Path | None, Parameter(name="MASK")] = None,
+    /,
+    *,
+    output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None,
+    force: Force = False,
+) -> None:
+    """Make a video of source, mask and cut-out, side by side, with the sound of the source.
+
+    Args:
+        source: The clip.
+        made: Its mask video; without it, clip.mask.mp4 (or another ending) beside it.
+        output: An mp4, mov or mkv; without it, clip.compare.mp4 beside the clip.
+        force: Replace an OUTPUT that is there already.
+    """
+    from foremask.masking import comparison
+
+    made = _mask_of(source, made)
+    target = output or source.with_name(f"{source.stem}.compare.mp4")
+    with progress_bar("compare", FRAMES) as show:
+        comparison.compare(source, made, target, show, replace=force)
+    say(str(target))
+
+
+def _mask_of(source: Path, made: Path | None) -> Path:
+    """The mask that is named, or the one that is beside the clip."""
+    check_there(source)
+    if made is not None:
+        check_there(made)
+        return made
+    likely = [source.with_name(f"{source.stem}.mask{suffix}") for suffix in PRESET_OF_SUFFIX]
+    for path in likely:
+        if path.is_file():
+            return path
+    raise Usage(f"there is no {likely[0]}: name the mask, or make it with foremask mask {source}")
 
 
 def _described(clip: dict[str, Any]) -> Iterator[str]:

@@ -61,7 +61,7 @@ PICTURE_SUFFIXES: Final = frozenset(
     ]
 )
 """Both: what is taken from a folder. A named file is a clip unless it ends like a picture."""
-_MADE_STEM: Final = re.compile(r".+\.(mask|compare|sheet)$")
+_MADE_STEM: Final = re.compile(r".+\.(mask|cutout|compare|sheet)$")
 """How what is made of a clip is named; folders and globs leave such files out."""
 _NUMBERED: Final = re.compile(r"(.*?)%0?(\d*)d(.*)")
 

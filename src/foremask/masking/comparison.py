@@ -1,0 +1,64 @@
+"""A video for people to judge a mask by: source, mask and cut-out side by side."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from foremask.errors import FieldInvalid, NoFrames
+from foremask.masking.outputs import check_output, written_whole
+from foremask.media.picture_writer import PRESET_OF_MUXER, PictureWriter
+from foremask.media.reader import VideoReader
+from foremask.types import Rgb
+from foremask.vision.drawing import cut_out
+from foremask.vision.resample import resized
+
+CELL_PX = 640  # the longer side of one of the three pictures, at most
+
+
+def compare(
+    source: Path,
+    mask: Path,
+    target: Path,
+    on_frame: Callable[[int, int | None], None],
+    *,
+    replace: bool = False,
+) -> None:
+    """Write ``target``, an mp4, mov or mkv, with the frames, times and sound of ``source``.
+
+    Raises what `VideoReader` raises for either video, NoFrames when they have none in common,
+    FieldInvalid for another ending, and OutputFailed as `check_output`.
+    """
+    suffix = target.suffix.lower()
+    if suffix not in PRESET_OF_MUXER:
+        raise FieldInvalid(f"{target.name!r} ends in none of {', '.join(PRESET_OF_MUXER)}")
+    check_output(target, source, mask, replace=replace)
+    with (
+        VideoReader(source) as frames,
+        VideoReader(mask) as masks,
+        written_whole(target, replace=replace) as part,
+    ):
+        clip = frames.clip
+        turned = frames.orientation.transposed
+        width, height = (clip.height, clip.width) if turned else (clip.width, clip.height)
+        scale = min(1.0, CELL_PX / max(width, height))
+        cell = _even(width * scale), _even(height * scale)
+        done = 0
+        whole = 3 * cell[0], cell[1]
+        with PictureWriter(part, suffix, whole, frames.time_base, clip.fps, source) as writer:
+            for frame, shown in zip(frames, masks, strict=False):
+                writer.write(_row(frame.rgb(*cell), shown.rgb(*cell)), frame.pts)
+                done += 1
+                on_frame(done, clip.expected_frames)
+            if not done:
+                raise NoFrames(f"{source.name} and {mask.name} have no frame in common")
+            writer.finish()
+
+
+def _even(length: float) -> int:
+    return max(2, 2 * round(length / 2))
+
+
+def _row(rgb: Rgb, mask: Rgb) -> Rgb:
+    alpha = resized(mask[..., 1], rgb.shape[1], rgb.shape[0]) / np.float32(255)
+    return np.hstack([rgb, mask, cut_out(rgb, alpha)])
