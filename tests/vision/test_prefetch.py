@@ -18,6 +18,24 @@ def test_items_come_in_order_and_their_cost_is_noted() -> None:
     assert costs["count"] > 0
 
 
+def test_ctrl_c_while_a_thread_starts_leaves_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread runs by then: what it reads is not closed under its hands."""
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        raise KeyboardInterrupt
+
+    def slow() -> Iterator[int]:
+        yield 1
+        time.sleep(0.3)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt), prefetch(slow(), 2, "slow"):
+        pass
+    assert not any(thread.name == "foremask slow" for thread in threading.enumerate())
+
+
 def test_a_stage_is_never_more_than_its_queue_ahead() -> None:
     """Nobody reads: three wait in the queue, and one in the hand of the thread."""
     drawn = 0

@@ -37,12 +37,28 @@ def prefetch[T](
     thread = threading.Thread(
         target=running.work, args=(stage, costs), name=f"foremask {stage}", daemon=True
     )
-    thread.start()
     try:
+        _start(thread, running.begun)
         yield running.read(meanwhile)
     finally:
         running.stop.set()
-        thread.join()
+        if running.begun.is_set():
+            thread.join()
+
+
+def _start(thread: threading.Thread, begun: threading.Event) -> None:
+    """Start ``thread``, which sets ``begun``; where Ctrl-C comes meanwhile, wait until it runs.
+
+    It runs all the same then, and what it reads must not be closed before it is joined.
+    """
+    try:
+        thread.start()
+    except Exception:
+        raise  # there is no thread
+    except BaseException:
+        begun.wait()
+        raise
+    begun.wait()
 
 
 class _Stage[T]:
@@ -50,11 +66,13 @@ class _Stage[T]:
 
     def __init__(self, items: Iterable[T], size: int, stop: threading.Event) -> None:
         self.stop = stop
+        self.begun = threading.Event()
         self._items = items
         self._ready: queue.Queue[object] = queue.Queue(size)
         self._failure: BaseException | None = None
 
     def work(self, stage: str, costs: dict[str, float] | None) -> None:
+        self.begun.set()
         try:
             for item in self._items:
                 self._put(item)
