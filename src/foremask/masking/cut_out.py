@@ -1,7 +1,7 @@
 """Cuts the subject out of a clip: onto nothing, or onto another background."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -19,7 +19,7 @@ from foremask.masking.outputs import (
     written_whole,
 )
 from foremask.masking.pipeline import no_progress, run_plan
-from foremask.masking.plan import Masker, checked_clip, plan_masking
+from foremask.masking.plan import Masker, ahead_frames, checked_clip, plan_masking
 from foremask.masking.refinement import Refiner
 from foremask.masking.report import OnFrame
 from foremask.media import png_sequence
@@ -28,6 +28,7 @@ from foremask.media.colour_presets import check_format, stand_in, with_alpha
 from foremask.media.colour_writer import ColourWriter
 from foremask.media.frames import Frame
 from foremask.media.png_sequence import PngSequenceWriter
+from foremask.media.probe import frame_bytes
 from foremask.options import (
     AlphaFormat,
     Background,
@@ -36,15 +37,19 @@ from foremask.options import (
     MaskOptions,
     Matte,
     Preset,
+    Quality,
     ResultKind,
 )
-from foremask.types import Levels, Rgb
+from foremask.types import Alpha, Levels, Rgb
 from foremask.vision.matting import matte as tools
+from foremask.vision.matting.backdrop import with_backdrops
 from foremask.vision.matting.composite import blurred_background, covering, dimmed, over
-from foremask.vision.matting.foreground import foreground_colours
+from foremask.vision.matting.edges import refine
+from foremask.vision.matting.foreground import Behind, behind_edges, foreground_colours
+from foremask.vision.matting.outline import resolve_outline
 
 type Form = Preset | AlphaFormat
-Behind = Callable[[Frame, Rgb, Levels], Rgb]
+DrawBackground = Callable[[Frame, Rgb, Levels], Rgb]
 """The background of an upright frame, from its own picture and alpha."""
 
 _BY_SUFFIX: Final[dict[str, tuple[Form, Form]]] = {
@@ -154,16 +159,24 @@ def cut_out(
     clip = checked_clip(source, asked)
     check_format(clip, form, options.limits.memory_bytes)
     with ExitStack() as stack:
-        behind = stack.enter_context(_opened_background(background))
+        drawn = stack.enter_context(_opened_background(background))
         if form is AlphaFormat.PNG_FILES:
             part = stack.enter_context(directory_written_whole(target.parent))
         else:
             part = stack.enter_context(written_whole(target, replace=replace))
         with _picture_writer(part, target.name, form, clip, source) as writer:
-            plan = plan_masking(source, clip, asked, None, masker, refiner)
-            report = run_plan(plan, CutOutWriter(writer, options.matte, behind), on_frame)
+            edges = _edge_refiner(clip, options) if refiner is None else None
+            plan = plan_masking(source, clip, asked, None, masker, refiner or edges)
+            cutter = CutOutWriter(writer, options.matte, drawn, edges)
+            report = run_plan(plan, cutter, on_frame)
     kind = ResultKind.CUTOUT if background is None else ResultKind.COMPOSITE
     return _named(report, kind, clip)
+
+
+def _edge_refiner(clip: Clip, options: CutOutOptions) -> "EdgeRefiner | None":
+    """None but in the best quality: it takes as long again as the colours themselves."""
+    ahead = ahead_frames(frame_bytes(clip), options.quality)
+    return None if ahead is None or options.quality is not Quality.BEST else EdgeRefiner(ahead)
 
 
 def _named(report: Report, kind: ResultKind, clip: Clip) -> Report:
@@ -193,11 +206,38 @@ def _picture_writer(
             yield video
 
 
-class CutOutWriter:
-    """A `FrameWriter` that cuts each frame out and hands it on."""
+class EdgeRefiner:
+    """`refine_edges`, and what is behind the soft edges of each frame until `take` asks for it."""
 
-    def __init__(self, writer: PictureWriter, matte: Matte, behind: Behind | None) -> None:
-        self._writer, self._matte, self._behind = writer, matte, behind
+    def __init__(self, ahead_frames: int) -> None:
+        self._ahead_frames = ahead_frames
+        self._found: dict[int, Behind] = {}
+
+    def __call__(self, pairs: Iterable[tuple[Frame, Alpha]], /) -> Iterator[tuple[Frame, Levels]]:
+        """As any `Refiner`."""
+        for frame, alpha, backdrop in with_backdrops(pairs, self._ahead_frames):
+            resolved = resolve_outline(alpha, frame, backdrop)
+            self._found[frame.index] = behind_edges(resolved, backdrop)
+            coded = np.ascontiguousarray(frame.orientation.to_coded(resolved))
+            yield frame, refine(coded, frame.luma())
+
+    def take(self, frame: Frame) -> Behind | None:
+        """What is behind the edges of ``frame``; once."""
+        return self._found.pop(frame.index, None)
+
+
+class CutOutWriter:
+    """A `FrameWriter` that cuts each frame out and passes it to another writer."""
+
+    def __init__(
+        self,
+        writer: PictureWriter,
+        matte: Matte,
+        background: DrawBackground | None,
+        edges: EdgeRefiner | None = None,
+    ) -> None:
+        self._writer, self._matte, self._background = writer, matte, background
+        self._edges = edges
 
     def write(self, mask: Levels, frame: Frame) -> None:
         """Take the next frame; ``mask`` has its size and its coded orientation."""
@@ -206,10 +246,13 @@ class CutOutWriter:
         if self._matte.invert:
             levels = tools.inverted(levels)
         picture = frame.rgb(frame.width, frame.height)
-        colours = tools.despilled(foreground_colours(picture, levels), self._matte.despill)
+        behind = None if self._edges is None else self._edges.take(frame)
+        colours = foreground_colours(picture, levels, None if self._matte.invert else behind)
+        colours = tools.despilled(colours, self._matte.despill)
         shown: Levels | None = tools.adjusted(levels, self._matte)
-        if self._behind is not None and shown is not None:
-            colours, shown = over(colours, self._behind(frame, picture, levels), shown), None
+        if self._background is not None and shown is not None:
+            drawn = self._background(frame, picture, levels)
+            colours, shown = over(colours, drawn, shown), None
         coded = None if shown is None else turn.to_coded(shown)
         self._writer.write(turn.to_coded(colours), coded, frame)
 
@@ -219,7 +262,7 @@ class CutOutWriter:
 
 
 @contextmanager
-def _opened_background(background: Background | None) -> Iterator[Behind | None]:
+def _opened_background(background: Background | None) -> Iterator[DrawBackground | None]:
     if background is None:
         yield None
     elif background.kind is BackgroundKind.COLOUR:
@@ -246,7 +289,7 @@ def _opened_background(background: Background | None) -> Iterator[Behind | None]
             yield moving
 
 
-def _still(background: Rgb) -> Behind:
+def _still(background: Rgb) -> DrawBackground:
     fitted: list[Rgb] = []
 
     def behind(_: Frame, picture: Rgb, __: Levels) -> Rgb:

@@ -1,5 +1,6 @@
 """The colours of the foreground, where the picture is a mixture of subject and background."""
 
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
@@ -7,7 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from foremask.types import Levels, Rgb
+from foremask.types import Alpha, Levels, Rgb
+from foremask.vision.matting.backdrop import REMAP_MAX_COLUMNS, Backdrop
 
 type Colours = NDArray[np.float32]
 """(H, W, 3) float32, 0 to 255."""
@@ -19,6 +21,9 @@ PRIOR_WEIGHT: Final = 0.03  # of a pixel that is sure: what the next coarser gri
 SWEEPS: Final = 4
 SMOOTHNESS: Final = 5e-6  # these two as in Germer et al.: how far neighbours pull each other,
 EDGE_SMOOTHNESS: Final = 0.1  # and how much more where alpha changes between them
+SOFT_ALPHA: Final = 0.004
+MIN_KNOWN: Final = 230  # of 255, between cells: there the background counts as known
+DAMPING: Final = 0.2  # of that solution: alpha and background are not exact
 ALIGN_PX: Final = 32
 MARGIN_PX: Final = 64  # around the subject: as much of the background speaks for what is behind it
 
@@ -30,7 +35,27 @@ def _weights(surest: int) -> Levels:
     return np.rint(255 * share**SURENESS).astype(np.uint8)
 
 
-def foreground_colours(rgb: Rgb, levels: Levels) -> Rgb:
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """What is behind the soft edges of a frame, on a smaller grid; ``known`` is 255 or 0."""
+
+    colours: Rgb
+    known: Levels
+
+
+def behind_edges(alpha: Alpha, backdrop: Backdrop) -> Behind:
+    """What other frames show behind the soft cells of ``alpha``, and next to them."""
+    soft = ((alpha > SOFT_ALPHA) & (alpha < 1 - SOFT_ALPHA)).astype(np.uint8)
+    cells = np.nonzero(cv2.dilate(soft, np.ones((3, 3), np.uint8)))
+    found = backdrop.background(cells)
+    colours = np.zeros((*alpha.shape, 3), np.uint8)
+    known = np.zeros(alpha.shape, np.uint8)
+    colours[cells] = np.rint(255 * found.colour) * found.known[:, None]
+    known[cells] = 255 * found.known
+    return Behind(colours, known)
+
+
+def foreground_colours(rgb: Rgb, levels: Levels, behind: Behind | None = None) -> Rgb:
     """The colours of the foreground of ``rgb``, whose alpha is ``levels``; a new array.
 
     Where alpha is 1 they are the picture's own. Where it is between 0 and 1, they are such that
@@ -39,7 +64,8 @@ def foreground_colours(rgb: Rgb, levels: Levels) -> Rgb:
 
     Method: the mixture is solved for both sides as in Germer et al., "Fast Multi-Level Foreground
     Estimation" (ICPR 2020), but from sure pixels outwards (push and pull over a pyramid), jointly
-    for both sides, and at full size in the band alone.
+    for both sides, and at full size in the band alone. Where ``behind`` knows the background, the
+    mixture is solved for the foreground alone.
     """
     colours = np.zeros_like(rgb)
     left, top, width, height = cv2.boundingRect(levels)
@@ -49,7 +75,47 @@ def foreground_colours(rgb: Rgb, levels: Levels) -> Rgb:
             _with_margin(left, width, levels.shape[1]),
         )
         _solve_box(np.ascontiguousarray(rgb[box]), np.ascontiguousarray(levels[box]), colours[box])
+        if behind is not None:
+            _solve_before(behind, rgb, levels, box, colours)
     return colours
+
+
+def _solve_before(
+    behind: Behind, rgb: Rgb, levels: Levels, box: tuple[slice, slice], target: Rgb
+) -> None:
+    """Change ``target`` in the band, all of which is in ``box``, where the background is known."""
+    height, width = levels.shape
+    rows, columns = np.nonzero(cv2.inRange(np.ascontiguousarray(levels[box]), 1, 254))
+    rows, columns = rows + box[0].start, columns + box[1].start
+    x, y = ((columns + 0.5) / width, (rows + 0.5) / height)
+    there = _sampled(np.dstack([behind.colours, behind.known]), x, y)
+    known = there[:, 3] >= MIN_KNOWN
+    colours = there[known, :3] * (255 / there[known, 3:])  # unknown cells are black
+    band = (rows * width + columns)[known]
+    alpha = levels.ravel().take(band)[:, None] * np.float32(1 / 255)
+    pixels = target.reshape(-1, 3)
+    solved = pixels.take(band, axis=0).astype(np.float32)
+    residual = rgb.reshape(-1, 3).take(band, axis=0) - alpha * solved - (1 - alpha) * colours
+    solved += residual * (alpha / (alpha * alpha + np.float32(DAMPING)))
+    pixels[band] = cv2.convertScaleAbs(np.maximum(solved, 0)).reshape(solved.shape)
+
+
+def _sampled(plane: NDArray[Any], x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float32]:
+    """Of ``plane`` at places in shares of its width and height, between cells linearly."""
+    rows, columns = plane.shape[:2]
+    map_x = (x * columns - 0.5).astype(np.float32)
+    map_y = (y * rows - 0.5).astype(np.float32)
+    found = np.empty((len(x), plane.shape[2]), np.float32)
+    for start in range(0, len(x), REMAP_MAX_COLUMNS):
+        some = slice(start, start + REMAP_MAX_COLUMNS)
+        found[some] = cv2.remap(
+            plane,
+            map_x[some][None],
+            map_y[some][None],
+            cv2.INTER_LINEAR,
+            borderMode=cv2.BORDER_REPLICATE,
+        )[0]
+    return found
 
 
 def _with_margin(start: int, length: int, whole: int) -> slice:
