@@ -344,6 +344,30 @@ def test_a_url_is_masked_into_the_current_directory(
     verify(here / "clip 9.mp4", made)
 
 
+def test_a_shell_completes_commands_options_choices_and_files(here: Path) -> None:
+    """The script as bash runs it; INPUT and OUTPUT are files."""
+    script = subprocess.run(
+        [sys.executable, "-m", "foremask", "completion", "bash"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    asked = (
+        'ask() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _foremask; echo "${COMPREPLY[@]}"; }'
+    )
+    lines = ["foremask ma", "foremask mask --qual", "foremask mask --quality be"]
+    lines += ["foremask mask notes", "foremask mask notes.txt -o no"]
+    calls = "\n".join(f"ask {line}" for line in lines)
+    ran = subprocess.run(  # noqa: S603
+        ["bash", "-c", f"{script}\n{asked}\n{calls}"],  # noqa: S607
+        cwd=here,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.splitlines() == ["mask", "--quality", "best", "notes.txt", "notes.txt"]
+
+
 def test_help_fits_one_screen_with_three_examples_on_top(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,12 +7,12 @@ import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Literal, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
 from foremask.cli import cutout_command, file_commands, mask_command, model_commands
-from foremask.cli.exits import Exit, Usage, exit_code
+from foremask.cli.exits import Exit, Usage, exit_code, say
 from foremask.cli.remedies import show_error
 from foremask.errors import ForemaskError, Internal
 
@@ -46,6 +46,16 @@ LAZY = {
 }
 for _name, (_place, _help) in LAZY.items():
     app.command(f"foremask.cli.{_place}", name=_name, help=_help)
+
+
+@app.command
+def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
+    """Print the completion script of a shell: eval "$(foremask completion bash)".
+
+    Args:
+        shell: Which one; for zsh the script is a file `_foremask` below fpath.
+    """
+    say(app.generate_completion(prog_name="foremask", shell=shell))
 
 
 @app.meta.default

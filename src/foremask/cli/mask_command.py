@@ -29,13 +29,13 @@ EXAMPLES = """Make mask videos: white is the foreground.
 
 
 def mask(
-    words: Annotated[
-        tuple[str, ...],
+    inputs: Annotated[
+        tuple[str | Path, ...],
         Parameter(name="INPUT", allow_leading_hyphen=True, show_default=False),  # for "-"
     ] = (),
     /,
     *,
-    output: Annotated[str | None, Parameter(name=("--output", "-o"))] = None,
+    out: Annotated[str | Path | None, Parameter(name=("--output", "-o"))] = None,
     quality: Quality = Quality.BALANCED,
     preset: Annotated[
         Preset | None, Parameter(name_transform=str.lower, show_choices=False)
@@ -56,8 +56,8 @@ def mask(
     """Make mask videos: white is the foreground.
 
     Args:
-        words: Files, folders, globs, http(s) URLs; - reads a list from standard input.
-        output: A file, a folder/, or a template such as "{stem}.mask{ext}"; {dir} and {name} too.
+        inputs: Files, folders, globs, http(s) URLs; - reads a list from standard input.
+        out: A file, a folder/, or a template such as "{stem}.mask{ext}"; {dir} and {name} too.
         quality: How much time a mask may take.
         preset: Container and codec (docs/media.md); else by OUTPUT's ending, or mp4_h264.
         recursive: Look into the folders of a folder.
@@ -73,6 +73,9 @@ def mask(
         quiet: Show errors only.
         verbose: Show what each mask is made of and what it cost.
     """
+    # Text always, since a path would lose the slashes of a URL: `Path` is for shell completion.
+    words = tuple(map(str, inputs))
+    output = None if out is None else str(out)
     settings = read_settings(os.environ)
     if quiet and verbose:
         raise Usage("--quiet and --verbose cannot both be")
