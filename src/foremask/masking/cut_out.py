@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from fractions import Fraction
+from os import PathLike
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -134,8 +135,8 @@ def check_target(
 
 
 def cut_out(
-    source: Path,
-    target: Path,
+    source: str | PathLike[str],
+    target: str | PathLike[str],
     options: CutOutOptions = CutOutOptions(),  # noqa: B008  (frozen)
     on_frame: OnFrame = no_progress,
     masker: Masker | None = None,
@@ -151,6 +152,7 @@ def cut_out(
     PresetUnsuitable where the preset has no alpha and no background is named, and FieldInvalid for
     a background that cannot be read.
     """
+    source, target = Path(source), Path(target)
     form = check_target(source, target, options, replace=replace)
     background = options.background
     asked = MaskOptions(

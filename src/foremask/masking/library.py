@@ -19,7 +19,15 @@ from foremask.media import verify as verifying
 from foremask.media.pictures import read_picture
 from foremask.media.reader import VideoReader
 from foremask.media.verify import PromiseKept
-from foremask.options import PRESET_OF_SUFFIX, Device, Excerpt, MaskOptions, Preset, Quality
+from foremask.options import (
+    PRESET_OF_SUFFIX,
+    Device,
+    Excerpt,
+    MaskOptions,
+    Preset,
+    Quality,
+    ResultKind,
+)
 from foremask.types import Alpha, Rgb
 from foremask.vision.network.session import network_at
 from foremask.weights.catalogue import model_path
@@ -41,6 +49,7 @@ type PresetName = (
         "gif",
     ]
 )
+type KindName = Literal["mask", "cutout", "composite"]
 type OnProgress = Callable[[Progress], object]
 
 
@@ -124,12 +133,14 @@ def probe(source: FilePath) -> Clip:
     return probing.probe(Path(source))
 
 
-def verify(source: FilePath, mask: FilePath) -> list[PromiseKept]:
-    """Check every promise of a mask from the two files alone.
+def verify(
+    source: FilePath, made: FilePath, kind: ResultKind | KindName = "mask"
+) -> list[PromiseKept]:
+    """Check every promise of a mask, or of another ``kind``, from the two files alone.
 
     Raises PromiseBroken for the first that is not kept.
     """
-    return verifying.verify(Path(source), Path(mask))
+    return verifying.verify(Path(source), Path(made), _member(ResultKind, kind, "kind"))
 
 
 def read_frames(source: FilePath) -> Iterator[tuple[int, Rgb]]:
@@ -241,7 +252,7 @@ class Masker:
         return alpha
 
 
-def _member[E: (Quality, Device)](kind: type[E], value: str, name: str) -> E:
+def _member[E: (Quality, Device, ResultKind)](kind: type[E], value: str, name: str) -> E:
     try:
         return kind(value)
     except ValueError:
