@@ -1,4 +1,4 @@
-"""The API process: what it is made of, and how it runs."""
+"""Builds the API's application and runs it."""
 
 import asyncio
 from types import FrameType

@@ -1,4 +1,4 @@
-"""Stored files over HTTP, to whoever has a signed link: whole, in part, or only the head."""
+"""Stored files over HTTP for holders of a signed link: whole, a range, or the header only."""
 
 import re
 from datetime import datetime

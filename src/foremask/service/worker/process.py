@@ -1,4 +1,4 @@
-"""A worker process: takes steps, holds their leases, computes nothing itself."""
+"""A worker process: claims steps, renews their leases, and masks in child processes."""
 
 import asyncio
 import os
