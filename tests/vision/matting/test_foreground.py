@@ -101,3 +101,14 @@ def test_any_size_and_any_alpha_will_do(size: tuple[int, int], level: int) -> No
     assert estimated.shape == picture.shape
     if level:
         assert np.abs(estimated.astype(int) - 90).max() <= 1
+
+
+@pytest.mark.parametrize("known_level", [0, 255])
+def test_a_hard_mask_has_no_band_and_keeps_the_colours_of_the_picture(known_level: int) -> None:
+    """Also where the background is known: there is nothing to solve."""
+    picture = texture(3, 64, 96, 20, 230)
+    levels = np.zeros(picture.shape[:2], np.uint8)
+    levels[20:50, 30:70] = 255
+    behind = Behind(np.zeros((8, 12, 3), np.uint8), np.full((8, 12), known_level, np.uint8))
+    found = foreground_colours(picture, levels, behind)
+    assert np.array_equal(found[levels == 255], picture[levels == 255])

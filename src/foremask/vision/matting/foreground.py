@@ -92,6 +92,8 @@ def _solve_before(
     known = there[:, 3] >= MIN_KNOWN
     colours = there[known, :3] * (255 / there[known, 3:])  # unknown cells are black
     band = (rows * width + columns)[known]
+    if not band.size:
+        return
     alpha = levels.ravel().take(band)[:, None] * np.float32(1 / 255)
     pixels = target.reshape(-1, 3)
     solved = pixels.take(band, axis=0).astype(np.float32)
