@@ -36,7 +36,10 @@ from foremask.service.service_errors import Busy, Denied, Ended
 from tests.support import synth
 from tests.support.origin import gives, listening
 
-COMMANDS = ("mask", "probe", "verify", "models", "token", "webhook", "migrate", "doctor", "serve")
+COMMANDS = (
+    *("mask", "probe", "verify", "models", "token", "webhook", "migrate", "doctor", "serve"),
+    *("submit", "status", "cancel"),
+)
 
 # A test run in the background hands an ignored Ctrl-C on; a terminal does not.
 AT_A_TERMINAL = """import signal, sys

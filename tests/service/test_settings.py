@@ -95,8 +95,9 @@ def test_an_unknown_name_is_refused_with_a_suggestion() -> None:
 
 
 def test_the_development_clips_variable_is_left_alone() -> None:
-    """FOREMASK_DATA belongs to tests and benchmarks."""
+    """FOREMASK_DATA belongs to tests and benchmarks, two more to `foremask submit`."""
     read_settings({"FOREMASK_DATA": "/anything", "PATH": "/bin"})
+    read_settings({"FOREMASK_SERVER": "https://masks.example", "FOREMASK_TOKEN": "a-token"})
 
 
 def test_secrets_show_neither_in_repr_nor_in_errors() -> None:

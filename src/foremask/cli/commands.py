@@ -42,6 +42,12 @@ LAZY = {
     "token": ("token_commands:app", "Who may call the API, and how much."),
     "webhook": ("service_commands:webhook", "The callbacks that jobs owe."),
     "migrate": ("service_commands:migrate", "Bring the database's tables up to date."),
+    "submit": (
+        "remote_commands:submit",
+        "Have a clip masked by a foremask on another machine.",
+    ),
+    "status": ("remote_commands:status", "Say how far a job of another foremask is."),
+    "cancel": ("remote_commands:cancel", "Cancel a job of another foremask."),
     "doctor": ("doctor:doctor", "Say what is here: processor, model, database, disk, sandbox."),
 }
 for _name, (_place, _help) in LAZY.items():

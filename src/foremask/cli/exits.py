@@ -6,6 +6,7 @@ from enum import IntEnum
 
 from foremask.errors import (
     ClipRefused,
+    Failed,
     FieldInvalid,
     ForemaskError,
     ModelUnavailable,
@@ -47,6 +48,12 @@ class Usage(BadRequest):
     """The command line asks for something that cannot be."""
 
     reason = "usage"
+
+
+class ServerUnreachable(Failed):
+    """A server that was named does not answer, or what answers is no foremask."""
+
+    reason = "server_unreachable"
 
 
 def exit_code(error: ForemaskError) -> Exit:

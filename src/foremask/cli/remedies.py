@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from typing import Final
 
 from foremask import errors
-from foremask.cli.exits import Usage
+from foremask.cli.exits import ServerUnreachable, Usage
 from foremask.errors import ForemaskError
 from foremask.service import service_errors
 from foremask.service.error_table import X264_OPTIONS
 
 CLI_REMEDIES: Final[Mapping[type[ForemaskError], str]] = {
     Usage: "`foremask COMMAND --help` has the usage.",
+    ServerUnreachable: "Check FOREMASK_SERVER or --server, and whether the service runs there.",
     errors.FieldInvalid: "`foremask COMMAND --help` has the usage.",
     errors.NotAVideo: "Name the video file itself, not a page that shows it.",
     errors.FileTooLarge: "Download the clip and name the file: files have no limit.",

@@ -17,8 +17,8 @@ from foremask import paths
 from foremask.errors import SettingsInvalid
 
 PREFIX = "FOREMASK_"
-NOT_OURS = frozenset({"FOREMASK_DATA"})
-"""Known and left alone: the development clips of the tests and benchmarks."""
+NOT_OURS = frozenset({"FOREMASK_DATA", "FOREMASK_SERVER", "FOREMASK_TOKEN"})
+"""Known and left alone: the development clips, and what `foremask submit` reads."""
 
 type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 

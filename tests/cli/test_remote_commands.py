@@ -1,0 +1,155 @@
+"""``foremask submit``, ``status`` and ``cancel`` against the real API."""
+
+import json
+import signal
+import threading
+from pathlib import Path
+
+import httpx
+import pytest
+
+from foremask.cli.commands import main
+from foremask.cli.exits import Exit
+from tests.service.api.conftest import Running, clip_origin, drawn, free_port, service
+from tests.service.api.worker import working
+
+__all__ = ["clip_origin", "drawn", "service"]  # fixtures
+
+pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, service: Running, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, with server and token in the environment."""
+    monkeypatch.setenv("FOREMASK_SERVER", f"{service.url}/")
+    monkeypatch.setenv("FOREMASK_TOKEN", f"{service.token}\n")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+def submitted(capsys: pytest.CaptureFixture[str], clip_origin: str) -> str:
+    """The ID of a job that nobody works on."""
+    assert main(["submit", f"{clip_origin}/good.mp4"]) == Exit.OK
+    return capsys.readouterr().out.strip()
+
+
+def test_a_file_is_uploaded_and_its_mask_comes_back(
+    service: Running,
+    drawn: Path,
+    here: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The mask keeps its promises; a second time nothing is replaced and nothing is sent."""
+    clip = drawn / "good.mp4"
+    with working(service, tmp_path):
+        assert main(["submit", str(clip), "-o", "mask.webm"]) == Exit.OK
+        told = capsys.readouterr()
+        job = told.err.splitlines()[0].removeprefix("job ")
+        assert told.out.endswith("mask.webm\n")  # after what the worker logs
+        assert service.token not in told.err
+        assert [path.name for path in here.iterdir()] == ["mask.webm"]
+        assert main(["verify", str(clip), "mask.webm"]) == Exit.OK
+        capsys.readouterr()
+        assert main(["status", job, "-o", "again.webm"]) == Exit.OK
+        mask = (here / "mask.webm").read_bytes()
+        assert (here / "again.webm").read_bytes() == mask
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    words = ["submit", str(clip), "-o", "mask.webm", "--server", nowhere]
+    assert main(words) == Exit.OUTPUT_FAILED  # and not that nobody answers
+    assert "exists already" in capsys.readouterr().err
+    assert (here / "mask.webm").read_bytes() == mask
+
+
+def test_a_job_is_read_and_cancelled(clip_origin: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Then it reads as an error, and a second cancelling changes nothing."""
+    job = submitted(capsys, clip_origin)
+    assert main(["status", job]) == Exit.OK
+    assert capsys.readouterr().out.startswith("IN_PROGRESS: ")
+    assert main(["cancel", job]) == Exit.OK
+    assert capsys.readouterr().out == f"{job} is cancelled\n"
+    assert main(["status", job, "--json"]) == Exit.INTERNAL
+    assert json.loads(capsys.readouterr().out)["error"]["reason"] == "cancelled"
+
+
+def test_a_job_that_fails_ends_the_waiting_with_its_sentence(
+    service: Running, clip_origin: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One line with the server's details and reason; no file is left."""
+    job = submitted(capsys, clip_origin)
+    url, headers = f"{service.url}/v2/status/{job}", service.headers
+    ending = threading.Timer(0.5, lambda: httpx.delete(url, headers=headers, timeout=40))
+    ending.start()
+    assert main(["status", job, "-o", "mask.mp4"]) == Exit.INTERNAL
+    ending.join()
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert last.endswith(" [cancelled]")
+    assert list(here.iterdir()) == []
+
+
+def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(
+    clip_origin: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With 130, and the line to run."""
+    job = submitted(capsys, clip_origin)
+    main_thread = threading.main_thread().ident or 0
+    threading.Timer(0.5, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert main(["status", job, "-o", "my mask.mp4"]) == Exit.INTERRUPTED
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert f"`foremask status {job} -o 'my mask.mp4'`" in capsys.readouterr().err
+    assert main(["status", job]) == Exit.OK
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["submit", "URL/long.mp4"], Exit.CLIP_REFUSED, "60 s"),
+        (["submit", "URL/status/403"], Exit.URL_REFUSED, "[url_forbidden]"),
+        (
+            ["submit", "URL/good.mp4", "--token", "not-a-good-token"],
+            Exit.INTERNAL,
+            "[token_invalid]",
+        ),
+        (["submit", "URL/good.mp4", "--token", "not a good\ntoken"], Exit.USAGE, "printable ASCII"),
+        (["status", "unknown"], Exit.USAGE, "[request_unknown]"),
+        (["status", "../healthz"], Exit.USAGE, "is no job's ID"),
+        (["submit", "no-such.mp4"], Exit.USAGE, "there is no file no-such.mp4"),
+        (["status", "unknown", "--server", "ftp://host"], Exit.USAGE, "http:// or https://"),
+        (["status", "unknown", "--server", "URL"], Exit.INTERNAL, "not as a foremask does"),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    clip_origin: str,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    code: Exit,
+    said: str,
+) -> None:
+    """With the exit code of its kind, and never with the token."""
+    assert main([word.replace("URL", clip_origin) for word in words]) == code
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert "not-a-good" not in error
+    assert "not a good" not in error
+
+
+def test_a_server_that_is_not_there(
+    clip_origin: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is named without its password, with what to check; so is one that nobody named."""
+    monkeypatch.setenv("FOREMASK_SERVER", f"http://someone:hush@127.0.0.1:{free_port()}")
+    assert main(["submit", f"{clip_origin}/good.mp4"]) == Exit.INTERNAL
+    error = capsys.readouterr().err
+    assert "http://127.0.0.1:" in error
+    assert "Check FOREMASK_SERVER" in error
+    assert "hush" not in error
+    monkeypatch.delenv("FOREMASK_SERVER")
+    assert main(["cancel", "a-job"]) == Exit.USAGE
+    assert "set FOREMASK_SERVER" in capsys.readouterr().err
