@@ -15,6 +15,7 @@ from foremask.cli.exits import Usage, print_json, say, warn
 from foremask.cli.file_commands import AsJson
 from foremask.cli.inputs import local_file
 from foremask.cli.progress_bar import FRAMES, progress_bar
+from foremask.facts import Report
 from foremask.options import (
     AlphaFormat,
     Background,
@@ -105,9 +106,13 @@ def cutout(
             started_s = time.monotonic()
             report = cut_out(clip, target, options, on_frame, replace=force)
             took_s = time.monotonic() - started_s
-    facts = {"output": str(target), "seconds": round(took_s, 2), **msgspec.to_builtins(report)}
-    del facts["strip"]  # a row for each frame
+    _show(report, target, took_s, as_json=as_json)
+
+
+def _show(report: Report, target: Path, took_s: float, *, as_json: bool) -> None:
     if as_json:
+        facts = {"output": str(target), "seconds": round(took_s, 2), **msgspec.to_builtins(report)}
+        del facts["strip"]  # a row for each frame
         print_json(facts)
         return
     for remark in report.warnings:

@@ -79,12 +79,8 @@ def mask(
     settings = read_settings(os.environ)
     if quiet and verbose:
         raise Usage("--quiet and --verbose cannot both be")
-    if not words:
-        raise Usage("INPUT is missing: name a clip, a folder or a URL")
+    _check_words(words)
     rate = _rate(fps or DEFAULT_FPS)
-    for word in words:
-        if word.startswith("-") and word != "-" and not Path(word).exists():
-            raise Usage(f"there is no option {word}; `foremask mask --help` has them all")
     try:
         sources = find_sources(words, recursive=recursive, joined=fps is not None)
     except Usage as error:
@@ -111,6 +107,14 @@ def mask(
         find_model=lambda: model_commands.ready(settings, model),
     )
     return batch.run()
+
+
+def _check_words(words: tuple[str, ...]) -> None:
+    if not words:
+        raise Usage("INPUT is missing: name a clip, a folder or a URL")
+    for word in words:
+        if word.startswith("-") and word != "-" and not Path(word).exists():
+            raise Usage(f"there is no option {word}; `foremask mask --help` has them all")
 
 
 def _excerpt(start: str | None, end: str | None) -> Excerpt | None:
