@@ -1,7 +1,8 @@
 """Let schemathesis try everything that the OpenAPI document allows, and much that it does not.
 
-``python -m benchmarks.endurance.contract URL TOKEN [SECONDS]`` examines a running service; give it
-a token with high limits (`foremask token create --rate-per-minute 1000000 --concurrent 1000000`).
+``python -m benchmarks.endurance.contract URL TOKEN [SECONDS [EXAMPLES]]`` examines a running
+service; give it a token with high limits
+(`foremask token create --rate-per-minute 1000000 --concurrent 1000000`).
 """
 
 import re
@@ -51,7 +52,8 @@ def main() -> None:
     """Examine the service named on the command line."""
     url, token, *rest = sys.argv[1:]
     seconds = int(rest[0]) if rest else 600
-    examined = examine(url, token, examples=100, seconds=seconds)
+    examples = int(rest[1]) if rest[1:] else 100
+    examined = examine(url, token, examples=examples, seconds=seconds)
     print(examined.report)
     print(f"{examined.cases} cases, {'no failure' if examined.passed else 'FAILED'}")
     sys.exit(not examined.passed)
