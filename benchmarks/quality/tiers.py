@@ -95,7 +95,7 @@ class Row:
     clip: str
     tier: str
     scores: Scores
-    anchors_per_frame: float
+    inferences_per_frame: float
     cpu_ms: float
 
 
@@ -189,7 +189,7 @@ def mean(rows: list[Row]) -> dict[str, float]:
 def summary(rows: list[Row]) -> list[str]:
     """A Markdown table: tiers by measures, and ratios to the base."""
     lines = [
-        "| | J | F | J&F | J recall | MAD | MSE | dtSSD | dtSSD ratio | keyframes a frame |",
+        "| | J | F | J&F | J recall | MAD | MSE | dtSSD | dtSSD ratio | inferences a frame |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     tiers = list(dict.fromkeys(row.tier for row in rows))
@@ -197,11 +197,11 @@ def summary(rows: list[Row]) -> list[str]:
     for tier in tiers:
         mine = [row for row in rows if row.tier == tier]
         m = mean(mine)
-        keyframes = np.mean([row.anchors_per_frame for row in mine])
+        inferences = np.mean([row.inferences_per_frame for row in mine])
         lines.append(
             f"| {tier} | {m['j']:.1f} | {m['f']:.1f} | {m['jf']:.2f} ({m['jf'] - base['jf']:+.2f}) "
             f"| {m['j_recall']:.1f} | {m['mae']:.1f} | {m['mse']:.1f} | {m['dtssd']:.2f} "
-            f"| {m['dtssd'] / base['dtssd']:.2f} | {keyframes:.2f} |"
+            f"| {m['dtssd'] / base['dtssd']:.2f} | {inferences:.2f} |"
         )
     return lines
 

@@ -163,6 +163,10 @@ class OutputFailed(ForemaskError):
     reason = "output_failed"
 
 
+class OutputExists(OutputFailed):
+    """There is a file already, and it was not asked to be replaced."""
+
+
 class SettingsInvalid(ForemaskError):
     """A setting is unknown, or has a value that it cannot have."""
 

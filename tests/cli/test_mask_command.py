@@ -110,7 +110,7 @@ MAKES: list[tuple[tuple[str, ...], int, set[str]]] = [
 ]  # fmt: skip
 
 REFUSED: list[tuple[tuple[str, ...], int, str]] = [
-    (("clip 9.mp4",), 6, "exists already"),
+    (("clip 9.mp4",), 6, "exists already. Choose another OUTPUT; --force replaces the file."),
     (("clip 10.mov", "-o", "clip 9.mp4"), 6, "--force"),
     (("clip 10.mov", "-o", "clip 10.mov"), 2, "OUTPUT is INPUT"),
     (("clip 10.mov", "-o", "clip 10.mov", "--force"), 2, "OUTPUT is INPUT"),

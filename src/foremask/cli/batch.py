@@ -17,7 +17,7 @@ from foremask.cli.inputs import local_clip
 from foremask.cli.progress_bar import FRAMES, progress_bar
 from foremask.cli.remedies import show_error
 from foremask.cli.targets import Job, make_folder
-from foremask.errors import ForemaskError, Internal, OutputFailed
+from foremask.errors import ForemaskError, Internal, OutputExists
 from foremask.facts import Report
 from foremask.masking.outputs import check_output
 from foremask.options import MaskOptions
@@ -98,9 +98,9 @@ class Batch:
                 if fault is None:
                     return {"outcome": "skipped"}
                 if not self.replace:
-                    raise OutputFailed(
+                    raise OutputExists(
                         f"{job.target} exists already and is no whole mask of {job.source.named}"
-                        f" ({fault}): --force replaces it"
+                        f" ({fault})"
                     )
                 self._check(job)
             return self._mask(job, clip, label)

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from foremask.errors import OutputFailed
+from foremask.errors import OutputExists, OutputFailed
 
 _NO_HARD_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
 
@@ -111,8 +111,8 @@ def _remove_abandoned(target: Path) -> None:
             left.with_name(f".{left.name}.part").unlink(missing_ok=True)  # media/writer.py's
 
 
-def _exists(target: Path) -> OutputFailed:
-    return OutputFailed(f"{target} exists already, and replace is not set")
+def _exists(target: Path) -> OutputExists:
+    return OutputExists(f"{target} exists already")
 
 
 def check_directory(target: Path, ours: Callable[[str], bool], *, replace: bool = False) -> None:

@@ -20,11 +20,11 @@ from foremask.vision.resample import as_levels, resized
 GRID = 128  # the classifier's square grid: the finest level of features that it reads
 COMPONENTS = (32, 64, 64)  # principal components kept of each level, finest first
 BASIS_ANCHORS = 4
-BASIS_PIXELS = 512  # of each: twice as many as the widest level has channels, over four keyframes
+BASIS_PIXELS = 512  # of each: twice as many as the widest level has channels, over four anchors
 SURE_FOREGROUND = 0.9
 SURE_BACKGROUND = 0.1
 STATIC_SHARE = 0.3  # a sure pixel that moves less than this share of the median teaches nothing
-SAMPLES = (500, 300)  # background and foreground pixels a keyframe
+SAMPLES = (500, 300)  # background and foreground pixels an anchor
 HIDDEN = 32
 STEPS = 150
 BATCH = 2048
@@ -90,7 +90,7 @@ def _position() -> NDArray[np.float32]:
 
 @dataclass(frozen=True, slots=True)
 class AnchorFeatures:
-    """What a window remembers of one keyframe: projected features, colours and motion."""
+    """What a window remembers of one anchor: projected features, colours and motion."""
 
     features: list[NDArray[np.float16]]
     colours: NDArray[np.float16]
@@ -110,9 +110,9 @@ class AnchorFeatures:
 def subject_logits(
     anchors: Sequence[AnchorFeatures], masks: Sequence[Levels]
 ) -> list[Alpha] | None:
-    """A logit for each keyframe on the classifier's grid, positive for the subject.
+    """A logit for each anchor on the classifier's grid, positive for the subject.
 
-    Trained on what ``masks`` (any size) are sure of, so a few keyframes that are wrong are
+    Trained on what ``masks`` (any size) are sure of, so a few anchors that are wrong are
     outvoted. None when the masks are sure of nothing, or of one side only.
     """
     rng = np.random.default_rng(SEED)

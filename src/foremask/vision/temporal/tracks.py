@@ -19,22 +19,20 @@ from foremask.vision.temporal.flow import compose, warp_labels
 PICKED = 0.4  # alpha from which a pixel belongs to a component
 MIN_AREA = 0.0003  # of the picture: smaller components are neither linked nor judged
 LINK_IOU = 0.25
-LINK_ANCHORS = 4  # keyframes: a component may vanish for three and be the same one again
+LINK_ANCHORS = 4  # anchors: a component may vanish for three and be the same one again
 # Where the best track moves, others are dropped if their motion is under this share of its motion;
 # measured on eight sequences wrong tracks stay under 0.3 and right ones over 0.7: docs/adr/0051.
 STATIC_SHARE = 0.35
 STATIC_SHARE_IF_LASTING = (
-    0.2  # for a track in half of the keyframes, or half as large as the best one
+    0.2  # for a track in half of the anchors, or half as large as the best one
 )
-STATIC_SHARE_IF_SHORT = 0.5  # for a track in fewer than three keyframes
-MOVING = (
-    0.5  # the best track's motion, in `motion.residual`, from which there is anything to compare
-)
+STATIC_SHARE_IF_SHORT = 0.5  # for a track in fewer than three anchors
+MOVING = 0.5  # the best track's motion, in `flow.residual`, from which there is anything to compare
 
 
 @dataclass(slots=True)
 class Component:
-    """A connected part of one keyframe's mask."""
+    """A connected part of one anchor's mask."""
 
     anchor: int
     label: int
@@ -59,17 +57,17 @@ class Track:
 
     @property
     def motion(self) -> float:
-        """Mean of `motion.residual` over the track's pixels."""
+        """Mean of `flow.residual` over the track's pixels."""
         return self.moved / self.area
 
 
 def keep_maps(
     masks: Sequence[Alpha], motions: Sequence[Alpha], back: Sequence[Flow]
 ) -> list[Alpha]:
-    """For each keyframe, what to multiply its mask with: 0 on dropped tracks, 1 elsewhere.
+    """For each anchor, what to multiply its mask with: 0 on dropped tracks, 1 elsewhere.
 
-    ``back[k]`` is the flow from keyframe k to k - 1 on the masks' grid; ``back[0]`` is not read.
-    A keyframe is never emptied.
+    ``back[k]`` is the flow from anchor k to k - 1 on the masks' grid; ``back[0]`` is not read.
+    An anchor is never emptied.
     """
     labels, parts = _components(masks, motions)
     _link(labels, parts, back)

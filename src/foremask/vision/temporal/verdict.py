@@ -1,7 +1,7 @@
 """One verdict for each region of an anchor, from a fitted linear gate, kept steady over time.
 
 The gate weighs what `regions` measures; its weights are fitted by
-``benchmarks.quality.tiers.fit_gate`` and shipped as verdict.json. Why regions and not pixels:
+``benchmarks.quality.fit_gate`` and shipped as verdict.json. Why regions and not pixels:
 docs/adr/0063.
 """
 
