@@ -15,8 +15,8 @@ export const PRESETS = {
 
 const QUALITIES = [
   { value: "fast", label: "Fast", means: "The network sees one frame in five, and motion carries the mask between. For a first look." },
-  { value: "balanced", label: "Balanced", means: "It sees one frame in three, the hard ones twice, and remembers the subject over the clip." },
-  { value: "best", label: "Best", means: "It sees four frames in five, the hard ones twice: the best edges, in about twice the time." },
+  { value: "balanced", label: "Balanced", means: "It sees one frame in four, the hard ones in four ways, and remembers the subject over the clip." },
+  { value: "best", label: "Best", means: "It sees up to every second frame, each in the mirror too, the hard ones in four ways: the best edges, slowly." },
 ];
 
 const chosen = { quality: "balanced" };
