@@ -61,6 +61,7 @@ async function onClip() {
   shown = clip.blob;
   if (!done) for (const id of ["report", "hooks"]) show(find(id), false);
   await showSource(clip.blob, clip.facts);
+  if (shown === clip.blob) describe(clip.facts); // they may have come while the clip was loaded
   if (done) await showMask(...done); // the clip of a URL came after its mask
 }
 
