@@ -1,7 +1,8 @@
 """Does a mask that was made in segments show it, and what does it cost? ``python -m benchmarks.quality.seam CLIP...`` with the real network.
 
 Each clip (a file, or the name of a sequence, which is played to and fro for a quarter of a minute)
-is masked whole, and as the service does it: cut, masked span by span, joined.
+is masked whole, and as the service does it: cut, masked span by span, joined. ``--pieces 2 4`` cuts
+into that many, at the keyframes that come next.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from benchmarks.machine import facts
 from benchmarks.quality.scores import FOREGROUND, region_similarity
 from foremask.masking.pipeline import mask_video
 from foremask.media import segments
+from foremask.media.probe import probe
 from foremask.options import MaskOptions, Preset, Quality
 from foremask.service.worker.job_stages import SEGMENT_S
 from foremask.types import Alpha
@@ -57,15 +59,28 @@ def masks(path: Path) -> Iterator[tuple[float, Alpha]]:
             )
 
 
-def measure(clip: Path, folder: Path, quality: Quality) -> dict[str, Any]:
-    """What the two masks have in common, frame by frame."""
+def measure(
+    clip: Path, folder: Path, quality: Quality, pieces: list[int]
+) -> Iterator[dict[str, Any]]:
+    """What the whole's mask and each cut one's have in common, frame by frame."""
     options = MaskOptions(preset=Preset.MP4_H264, quality=quality)
-    whole, joined = folder / "whole.mp4", folder / "joined.mp4"
+    whole = folder / "whole.mp4"
     network_at(model_path(), options.device)  # loaded before the clock starts
     began = time.monotonic()
     mask_video(clip, whole, options)
-    whole_s, began = time.monotonic() - began, time.monotonic()
-    parts, spans = [], segments.plan(clip, SEGMENT_S)
+    whole_s = time.monotonic() - began
+    duration_s = probe(clip).duration_s
+    for target_s in [duration_s / number for number in pieces] or [SEGMENT_S]:
+        with tempfile.TemporaryDirectory(dir=folder) as directory:
+            cut = _measure_cut(clip, Path(directory), options, whole, target_s)
+        yield {"clip": clip.name, "seconds for the whole": round(whole_s, 1), **cut}
+
+
+def _measure_cut(
+    clip: Path, folder: Path, options: MaskOptions, whole: Path, target_s: float
+) -> dict[str, Any]:
+    joined, began = folder / "joined.mp4", time.monotonic()
+    parts, spans = [], segments.plan(clip, target_s)
     for number, span in enumerate(spans):
         piece, part = folder / f"piece-{number}", folder / f"part-{number}.mp4"
         segments.cut(clip, span, piece)
@@ -86,10 +101,8 @@ def measure(clip: Path, folder: Path, quality: Quality) -> dict[str, Any]:
     crossing = [step for step, seam in zip(steps, at_seam[1:], strict=True) if seam]
     inside = [step for step, seam in zip(steps, at_seam[1:], strict=True) if not seam]
     return {
-        "clip": clip.name,
         "frames": len(js),
         "segments": len(spans),
-        "seconds for the whole": round(whole_s, 1),
         "seconds in segments, one after the other": round(joined_s, 1),
         "J between the two": round(100 * float(np.mean(js)), 2),
         "the worst frame's": round(100 * min(js), 2),
@@ -107,13 +120,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("clips", nargs="+", help="files, or names of sequences")
     parser.add_argument("--quality", type=Quality, default=Quality.FAST)
+    parser.add_argument("--pieces", type=int, nargs="*", default=[], help="into how many")
     asked = parser.parse_args()
     reported = []
     for name in asked.clips:
         with tempfile.TemporaryDirectory(prefix="foremask-seam-") as directory:
             folder = Path(directory)
             clip = Path(name) if Path(name).is_file() else played(name, folder / f"{name}.mp4")
-            reported.append(measure(clip, folder, asked.quality))
+            reported += measure(clip, folder, asked.quality, asked.pieces)
     print(json.dumps({"quality": asked.quality, "clips": reported, "machine": facts()}, indent=2))
 
 
