@@ -13,14 +13,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from foremask.options import Device, Quality
+from foremask.options import Device, Quality, Runtime
 from foremask.types import Rgb
 from foremask.vision.drawing import row_of, stacked
 from foremask.vision.image import ArrayImage
 from foremask.vision.matting.backdrop import with_backdrops
 from foremask.vision.matting.edges import refine
 from foremask.vision.matting.outline import resolve_outline
-from foremask.vision.network.session import network_at
+from foremask.vision.network.devices import network_at
 from foremask.vision.temporal.windows import TIERS, mask_images
 from foremask.weights.catalogue import model_path
 
@@ -125,7 +125,7 @@ def frames(paint: Paint, background: Rgb) -> Iterator[ArrayImage]:
 def middle_row(paint: Paint, background: Rgb) -> Rgb:
     """The middle frame and what is made of it."""
     images = list(frames(paint, background))
-    network = network_at(model_path(), Device.CPU)
+    network = network_at(model_path(), Device(Runtime.CPU))
     alphas = mask_images(images, network, TIERS[Quality.BALANCED])
     surrounded = with_backdrops(zip(images, alphas, strict=True))
     image, alpha, backdrop = next(itertools.islice(surrounded, FRAMES // 2, None))

@@ -26,7 +26,7 @@ from foremask.media.probe import probe
 from foremask.options import MaskOptions, Preset, Quality
 from foremask.service.worker.job_stages import SEGMENT_S
 from foremask.types import Alpha
-from foremask.vision.network.session import network_at
+from foremask.vision.network.devices import network_at
 from foremask.weights.catalogue import model_path
 
 FPS, LENGTH_S = 24, 15
@@ -69,7 +69,7 @@ def measure(
     began = time.monotonic()
     mask_video(clip, whole, options)
     whole_s = time.monotonic() - began
-    duration_s = probe(clip).duration_s
+    duration_s = probe(clip).duration_s or LENGTH_S
     for target_s in [duration_s / number for number in pieces] or [SEGMENT_S]:
         with tempfile.TemporaryDirectory(dir=folder) as directory:
             cut = _measure_cut(clip, Path(directory), options, whole, target_s)
@@ -122,7 +122,7 @@ def main() -> None:
     parser.add_argument("--quality", type=Quality, default=Quality.FAST)
     parser.add_argument("--pieces", type=int, nargs="*", default=[], help="into how many")
     asked = parser.parse_args()
-    reported = []
+    reported: list[dict[str, Any]] = []
     for name in asked.clips:
         with tempfile.TemporaryDirectory(prefix="foremask-seam-") as directory:
             folder = Path(directory)

@@ -29,7 +29,7 @@ from foremask.vision.image import ArrayImage, Box, Cropped, MirroredImage
 from foremask.vision.matting.backdrop import BACKDROP_REACH_FRAMES
 from foremask.vision.matting.edges import refine
 from foremask.vision.matting.outline import resolve_outlines
-from foremask.vision.network.session import InputSize, NetworkOutput, Precision, Session
+from foremask.vision.network.session import InputSize, Network, NetworkOutput, Precision, Session
 from foremask.vision.resample import as_alpha
 from foremask.vision.temporal.windows import TIERS, mask_images
 from foremask.weights.catalogue import model_path
@@ -114,7 +114,7 @@ def per_frame(images: list[Numbered], session: Session) -> list[Alpha]:
     return [np.asarray(cv2.resize(session.infer(each).alpha, size), np.float32) for each in images]
 
 
-def by_tier(images: list[Numbered], network: Remembering | Session, tier: Quality) -> list[Alpha]:
+def by_tier(images: list[Numbered], network: Network, tier: Quality) -> list[Alpha]:
     """What foremask gives, before encoding."""
     alphas = mask_images(images, network, TIERS[tier])
     ahead_frames = BACKDROP_REACH_FRAMES if TIERS[tier].uses_backdrop else None

@@ -49,9 +49,9 @@ def one_run(source: Path, quality: Quality) -> dict[str, Any]:
     """Mask one file in this process; the network is loaded before the clock starts."""
     from foremask.masking.pipeline import mask_video
     from foremask.options import Device
-    from foremask.vision.network.session import network_at
+    from foremask.vision.network.devices import network_at
 
-    network_at(model_path(), Device.AUTO)
+    network_at(model_path(), Device())
     before_mib = peak_mib()
     started, cpu = time.monotonic(), time.process_time()
     with tempfile.TemporaryDirectory() as folder:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from foremask.errors import (
         ClipRefused,
+        DeviceUnavailable,
         FieldInvalid,
         ForemaskError,
         ModelUnavailable,
@@ -51,6 +52,7 @@ _HOMES = {
     "ClipRefused": "errors",
     "CutOutOptions": "options",
     "Device": "options",
+    "DeviceUnavailable": "errors",
     "FieldInvalid": "errors",
     "FileReport": "masking.library",
     "ForemaskError": "errors",
@@ -82,6 +84,7 @@ __all__ = [
     "ClipRefused",
     "CutOutOptions",
     "Device",
+    "DeviceUnavailable",
     "FieldInvalid",
     "FileReport",
     "ForemaskError",

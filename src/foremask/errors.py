@@ -157,6 +157,12 @@ class ModelUnavailable(ForemaskError):
     reason = "model_unavailable"
 
 
+class DeviceUnavailable(ForemaskError):
+    """The network was to run on a device that is not here; ``details`` names those that are."""
+
+    reason = "device_unavailable"
+
+
 class OutputFailed(ForemaskError):
     """The mask cannot be written: a full disk, a closed directory, a file that is there already."""
 

@@ -1,5 +1,6 @@
 """What a caller may ask for: presets, quality, and the limits that a clip must keep."""
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -76,12 +77,59 @@ REENCODE_ONLY: Final = "kept"
 """Stands in place of a quality in a job whose clip is a mask already: it is only encoded anew."""
 
 
-class Device(StrEnum):
-    """Where the network runs; ``auto`` takes a GPU when the runtime finds one."""
+class Runtime(StrEnum):
+    """What runs the network: the part of a device before the colon."""
 
-    AUTO = "auto"
-    CPU = "cpu"
+    AUTO = "auto"  # CUDA where there is a GPU, else the processor
+    CPU = "cpu"  # OpenVINO on the processor
+    OPENVINO = "openvino"
+    ONNXRUNTIME = "onnxruntime"  # on the processor
     CUDA = "cuda"
+    TENSORRT = "tensorrt"
+
+
+DEVICE_GRAMMAR: Final = "auto, cpu, cuda[:N], tensorrt[:N], openvino:GPU|NPU|AUTO or onnxruntime"
+_UNITS: Final = {
+    Runtime.OPENVINO: r"(CPU|AUTO|(GPU|NPU)(\.\d{1,2})?)",
+    Runtime.CUDA: r"\d{1,2}",
+    Runtime.TENSORRT: r"\d{1,2}",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """Where the network runs: a runtime, and which of its units; ``""`` is its first."""
+
+    runtime: Runtime = Runtime.AUTO
+    unit: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> "Device":
+        """What ``text`` names by `DEVICE_GRAMMAR`, in either case. Raises FieldInvalid."""
+        name, colon, unit = text.strip().partition(":")
+        try:
+            runtime = Runtime(name.lower())
+        except ValueError:
+            raise _no_device(text) from None
+        unit = unit.upper()
+        if colon and not re.fullmatch(_UNITS.get(runtime, "(?!)"), unit):
+            raise _no_device(text)
+        if runtime is Runtime.OPENVINO and unit in ("", "CPU"):
+            runtime, unit = Runtime.CPU, ""
+        return cls(runtime, unit)
+
+    @property
+    def on_gpu(self) -> bool:
+        """Whether it is one of NVIDIA's."""
+        return self.runtime in (Runtime.CUDA, Runtime.TENSORRT)
+
+    def __str__(self) -> str:
+        """As `parse` reads it."""
+        return f"{self.runtime}:{self.unit}" if self.unit else str(self.runtime)
+
+
+def _no_device(text: str) -> FieldInvalid:
+    return FieldInvalid(f"device is one of {DEVICE_GRAMMAR}, not {text!r}", param="device")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +172,7 @@ class MaskOptions:
 
     preset: Preset = Preset.MP4_H264
     quality: Quality = Quality.BALANCED
-    device: Device = Device.AUTO
+    device: Device = Device()
     limits: Limits = UNLIMITED
     model: Path | None = None  # an ONNX file; None is the pulled one in the user's cache
     excerpt: Excerpt | None = None  # the part of the clip that is wanted; None is all of it
@@ -300,6 +348,6 @@ class CutOutOptions:
     background: Background | None = None
     matte: Matte = Matte()
     quality: Quality = Quality.BALANCED
-    device: Device = Device.AUTO
+    device: Device = Device()
     limits: Limits = UNLIMITED
     model: Path | None = None  # as in MaskOptions

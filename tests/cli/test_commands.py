@@ -280,6 +280,7 @@ def test_doctor_finds_the_missing_model(
     assert findings["model"]["verdict"] == "bad"
     assert "foremask models pull" in findings["model"]["found"]
     assert {"versions", "cpu", "memory", "database", "data", "sandbox"} <= findings.keys()
+    assert findings["devices"]["found"].startswith("cpu, ")
 
 
 def test_doctor_asks_your_own_database(

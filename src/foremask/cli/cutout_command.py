@@ -37,7 +37,7 @@ def cutout(
     background: str = "transparent",
     preset: Annotated[str | None, Parameter(name_transform=str.lower)] = None,
     quality: Quality = Quality.BALANCED,
-    device: Device = Device.AUTO,
+    device: str = "auto",
     model: Path | None = None,
     invert: Annotated[bool, Parameter(negative="")] = False,
     black: float = 0.0,
@@ -65,7 +65,7 @@ def cutout(
         preset: webm_vp9, mkv_vp9, mov_proresks, gif, apng, png_zip or png_files; with a background,
             any preset of `foremask mask`, too.
         quality: How much time it may take.
-        device: Where the network runs; auto takes a GPU when the runtime finds one.
+        device: Where the network runs: as for `foremask mask`.
         model: An ONNX model of your own (docs/models.md).
         invert: Keep the background and cut away the subject.
         black: Alpha up to this becomes 0; 0 to 0.99.
@@ -89,7 +89,7 @@ def cutout(
         background=Background.parse(background),
         matte=Matte(invert, black, white, gamma, min_part, grow, feather, despill),
         quality=quality,
-        device=device,
+        device=Device.parse(device),
     )
     target = output or _default_target(source)
     from foremask.masking.cut_out import check_target, cut_out  # numpy, av, cv2: half a second

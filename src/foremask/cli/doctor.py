@@ -15,6 +15,7 @@ from cyclopts import Parameter
 
 from foremask.cli.exits import Exit, print_json, say
 from foremask.errors import ForemaskError, SettingsInvalid
+from foremask.options import Device, Runtime
 from foremask.service.jobs.database import open_database
 from foremask.service.run.postgres_home import left_over
 from foremask.service.run.postgres_programs import bundled_binaries, server_version
@@ -97,10 +98,14 @@ def _model(settings: Settings) -> Iterator[Finding]:
 
 
 def _runtime(settings: Settings) -> Iterator[Finding]:
-    from foremask.vision.network.session import best_precision  # OpenVINO takes a second to load
+    from foremask.vision.network.devices import devices  # OpenVINO takes a second to load
+    from foremask.vision.network.session import best_precision
 
+    found = devices()
     precision = best_precision(is_isnet=settings.model_file is None)
-    yield Finding("runtime", GOOD, f"openvino {precision}")
+    auto = "onnxruntime cuda f16, else " if Device(Runtime.CUDA) in found else ""
+    yield Finding("runtime", GOOD, f"{auto}openvino CPU {precision}")
+    yield Finding("devices", GOOD, ", ".join(map(str, found)))
 
 
 def _database(settings: Settings) -> Iterator[Finding]:

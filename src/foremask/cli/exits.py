@@ -6,6 +6,7 @@ from enum import IntEnum
 
 from foremask.errors import (
     ClipRefused,
+    DeviceUnavailable,
     Failed,
     FieldInvalid,
     ForemaskError,
@@ -39,6 +40,7 @@ _BY_KIND: tuple[tuple[type[ForemaskError], Exit], ...] = (
     (ClipRefused, Exit.CLIP_REFUSED),
     (UrlRefused, Exit.URL_REFUSED),
     (ModelUnavailable, Exit.MODEL_UNAVAILABLE),
+    (DeviceUnavailable, Exit.MODEL_UNAVAILABLE),
     (OutputFailed, Exit.OUTPUT_FAILED),
     (PromiseBroken, Exit.PROMISE_BROKEN),
 )

@@ -47,7 +47,7 @@ def mask(
     start: str | None = None,
     end: str | None = None,
     fps: str | None = None,
-    device: Device = Device.AUTO,
+    device: str = "auto",
     model: Path | None = None,
     as_json: Annotated[bool, Flag, Parameter(name="--json")] = False,
     quiet: Annotated[bool, Flag, Parameter(name=("--quiet", "-q"))] = False,
@@ -67,7 +67,8 @@ def mask(
         start: Begin there: seconds from the first frame, or 1:02.5.
         end: End before there.
         fps: Of pictures that are a clip (frames/%04d.png, or a folder of them): 25, 30000/1001.
-        device: Where the network runs; auto takes a GPU where the runtime finds one.
+        device: Where the network runs: auto, cpu, cuda[:N], tensorrt[:N], openvino:GPU|NPU|AUTO
+            or onnxruntime. auto takes an NVIDIA GPU where there is one.
         model: An ONNX model of your own (docs/models.md).
         as_json: Answer with one line of JSON for each INPUT.
         quiet: Show errors only.
@@ -93,7 +94,7 @@ def mask(
     excerpt = _excerpt(start, end)
     if excerpt is not None and skip_existing:
         raise Usage("--skip-existing checks whole clips only: leave out --start and --end")
-    options = MaskOptions(quality=quality, device=device, excerpt=excerpt)
+    options = MaskOptions(quality=quality, device=Device.parse(device), excerpt=excerpt)
     batch = Batch(
         jobs,
         output,

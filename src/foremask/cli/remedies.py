@@ -28,6 +28,7 @@ CLI_REMEDIES: Final[Mapping[type[ForemaskError], str]] = {
     errors.CorruptVideo: "Many are mended by: ffmpeg -i clip.mp4 -c copy new.mp4",
     errors.EncryptedVideo: "Use a copy without DRM.",
     errors.ModelUnavailable: "docs/models.md has the ways to get the weights.",
+    errors.DeviceUnavailable: "`foremask doctor` lists the devices.",
     errors.OutputExists: "Choose another OUTPUT; --force replaces the file.",
     errors.OutputFailed: "Choose another OUTPUT, or make room for it.",
     errors.SettingsInvalid: "docs/settings.md lists all settings.",

@@ -14,7 +14,7 @@ from foremask.masking.refinement import refine_edges
 from foremask.media.frames import Frame, frame_of
 from foremask.options import MaskOptions
 from foremask.types import Alpha, Rgb
-from foremask.vision.network.session import network_at
+from foremask.vision.network.devices import network_at
 from foremask.vision.prefetch import tee
 from foremask.vision.temporal.windows import LAG_FRAMES, TIERS, mask_images
 from foremask.weights.catalogue import model_path

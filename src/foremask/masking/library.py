@@ -29,12 +29,11 @@ from foremask.options import (
     ResultKind,
 )
 from foremask.types import Alpha, Rgb
-from foremask.vision.network.session import network_at
+from foremask.vision.network.devices import network_at
 from foremask.weights.catalogue import model_path
 
 type FilePath = str | PathLike[str]
 type QualityName = Quality | Literal["fast", "balanced", "best"]
-type DeviceName = Device | Literal["auto", "cpu", "cuda"]
 type PresetName = (
     Preset
     | Literal[
@@ -68,7 +67,7 @@ def mask_video(
     preset: PresetName | None = None,
     start_s: float = 0.0,
     end_s: float | None = None,
-    device: DeviceName = "auto",
+    device: Device | str = "auto",
     model: FilePath | None = None,
     on_progress: OnProgress | None = None,
     replace: bool = False,
@@ -100,7 +99,7 @@ def mask_frames(
     frames: Iterable[ArrayLike],
     *,
     quality: QualityName = "balanced",
-    device: DeviceName = "auto",
+    device: Device | str = "auto",
     model: FilePath | None = None,
 ) -> Generator[Alpha, None, None]:
     """One float32 alpha for each frame of a clip that is no file, in order, of the frame's size.
@@ -117,7 +116,7 @@ def mask_image(
     image: ArrayLike | FilePath,
     *,
     quality: QualityName = "balanced",
-    device: DeviceName = "auto",
+    device: Device | str = "auto",
     model: FilePath | None = None,
 ) -> Alpha:
     """The float32 alpha of one picture: an array as for `mask_frames`, or a picture file.
@@ -185,13 +184,13 @@ class Masker:
         self,
         *,
         quality: QualityName = "balanced",
-        device: DeviceName = "auto",
+        device: Device | str = "auto",
         model: FilePath | None = None,
         preload: bool = True,
     ) -> None:
         self._options = MaskOptions(
             quality=_member(Quality, quality, "quality"),
-            device=_member(Device, device, "device"),
+            device=device if isinstance(device, Device) else Device.parse(device),
             model=None if model is None else Path(model),
         )
         if preload:
@@ -252,7 +251,7 @@ class Masker:
         return alpha
 
 
-def _member[E: (Quality, Device, ResultKind)](kind: type[E], value: str, name: str) -> E:
+def _member[E: (Quality, ResultKind)](kind: type[E], value: str, name: str) -> E:
     try:
         return kind(value)
     except ValueError:

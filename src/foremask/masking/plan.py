@@ -15,7 +15,7 @@ from foremask.media.probe import check_length, frame_bytes, probe
 from foremask.options import Excerpt, MaskOptions, Quality
 from foremask.types import Alpha, Image
 from foremask.vision.matting.backdrop import BACKDROP_REACH_FRAMES
-from foremask.vision.network.session import network_at
+from foremask.vision.network.devices import network_at
 from foremask.vision.temporal.windows import BLOCK_FRAMES, LAG_FRAMES, TIERS, mask_images
 from foremask.weights.catalogue import model_path
 

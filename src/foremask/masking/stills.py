@@ -15,7 +15,7 @@ from foremask.media.pictures import read_picture
 from foremask.options import MaskOptions
 from foremask.types import Levels
 from foremask.vision.drawing import grey_png
-from foremask.vision.network.session import network_at
+from foremask.vision.network.devices import network_at
 from foremask.vision.temporal.windows import TIERS, mask_images
 from foremask.weights.catalogue import model_path
 

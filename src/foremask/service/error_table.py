@@ -288,6 +288,11 @@ ERROR_TABLE: Final[Mapping[type[ForemaskError], Answer]] = {
         "Do what `details` says; [models.md](models.md) has the whole story, and the way for "
         "machines without a network.",
     ),
+    errors.DeviceUnavailable: Answer(
+        503,
+        "`details` names the devices that are here; [deployment.md](deployment.md#gpus) has what "
+        "a GPU needs.",
+    ),
     errors.OutputFailed: Answer(
         500,
         "Free space, choose a directory that may be written to or a name that is not taken, "

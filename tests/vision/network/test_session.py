@@ -9,12 +9,16 @@ import pytest
 from onnx import TensorProto, helper
 
 from foremask.errors import ModelUnavailable
-from foremask.options import Device
+from foremask.options import Device, Runtime
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.session import OnnxSession, Precision, Session, network_at
+from foremask.vision.network.devices import network_at
+from foremask.vision.network.onnx_session import OnnxSession
+from foremask.vision.network.session import Precision, Session
 from foremask.weights.catalogue import model_path
 from tests.support import networks
 from tests.support.networks import SIZE_PX
+
+CPU, ONNX_CPU = Device(Runtime.CPU), Device(Runtime.ONNXRUNTIME)
 
 
 @pytest.fixture
@@ -32,9 +36,7 @@ def half_red() -> ArrayImage:
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
 def test_a_network_of_ones_own_runs_as_its_side_car_says(redness: Path, runtime: str) -> None:
     """Size, normalisation, output name and sigmoid come from the file beside it."""
-    session = (
-        Session(redness) if runtime == "openvino" else OnnxSession(redness, "CPUExecutionProvider")
-    )
+    session = Session(redness) if runtime == "openvino" else OnnxSession(redness, ONNX_CPU)
     output = session.infer(half_red())
     assert output.alpha.shape == (SIZE_PX, SIZE_PX)
     assert output.alpha[:, 40:].min() > 0.99
@@ -73,7 +75,7 @@ def test_a_mask_that_we_enlarge_ourselves_is_the_one_of_the_file(half_size: Path
     """What OpenVINO leaves to us, ONNX Runtime does to the letter."""
     image = ArrayImage(np.random.default_rng(3).integers(0, 256, (SIZE_PX, SIZE_PX, 3), np.uint8))
     ours = Session(half_size, precision=Precision.F32).infer(image).alpha
-    theirs = OnnxSession(half_size, "CPUExecutionProvider").infer(image).alpha
+    theirs = OnnxSession(half_size, ONNX_CPU).infer(image).alpha
     assert np.ptp(ours) > 0.5
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
 
@@ -96,7 +98,7 @@ def test_a_network_that_is_no_isnet_never_runs_in_8_bits(redness: Path) -> None:
 
 def test_the_same_file_is_opened_once(redness: Path) -> None:
     """A warm worker keeps its network."""
-    assert network_at(redness, Device.CPU) is network_at(redness, Device.CPU)
+    assert network_at(redness, CPU) is network_at(redness, CPU)
 
 
 def test_a_file_that_is_no_network_is_named(tmp_path: Path) -> None:
@@ -105,12 +107,6 @@ def test_a_file_that_is_no_network_is_named(tmp_path: Path) -> None:
     broken.write_bytes(b"not a network")
     with pytest.raises(ModelUnavailable, match=r"broken\.onnx"):
         Session(broken)
-
-
-def test_a_missing_gpu_is_said_with_what_to_do(redness: Path) -> None:
-    """This machine has none."""
-    with pytest.raises(ModelUnavailable, match="--device cpu"):
-        OnnxSession(redness, "CUDAExecutionProvider")
 
 
 @pytest.mark.weights

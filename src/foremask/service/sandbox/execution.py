@@ -32,7 +32,7 @@ def _probe(request: Probe, _: Parent) -> Clip:
 
 
 def _load(request: Load, _: Parent) -> None:
-    from foremask.vision.network.session import network_at
+    from foremask.vision.network.devices import network_at
 
     network_at(request.model, request.device)
 

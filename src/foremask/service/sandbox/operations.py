@@ -66,7 +66,7 @@ class Load(Request[None], frozen=True):
     needs_network = True
 
     model: Path
-    device: Device = Device.AUTO
+    device: Device = Device()
 
 
 class Mask(Request[Report], frozen=True):

@@ -1,10 +1,9 @@
-"""The image network, run on one picture at a time: the only home of OpenVINO and ONNX Runtime."""
+"""The image network in OpenVINO, run on one picture at a time, and what every network offers."""
 
 import json
 import threading
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol
@@ -16,8 +15,7 @@ from numpy.typing import NDArray
 from openvino import opset13
 from openvino.preprocess import PrePostProcessor
 
-from foremask.errors import ModelUnavailable
-from foremask.options import Device
+from foremask.errors import DeviceUnavailable, ModelUnavailable
 from foremask.types import Alpha, Image
 from foremask.vision.resample import resized
 from foremask.weights.catalogue import ModelSpec, spec_of
@@ -36,10 +34,11 @@ ACTIVATION_LEVELS = 256
 
 
 class Precision(StrEnum):
-    """What the network computes in; each needs what the one after it does not."""
+    """What the network computes in."""
 
     INT8 = "int8"  # pays with VNNI or AMX
     BF16 = "bf16"  # needs AVX512-BF16 or AMX
+    F16 = "f16"  # of GPUs
     F32 = "f32"
 
 
@@ -56,7 +55,7 @@ class Network(Protocol):
 
     @property
     def runtime(self) -> str:
-        """The path that runs, for the report: for instance ``openvino int8``."""
+        """The path that runs, for the report: for instance ``openvino CPU int8``."""
         ...
 
     @property
@@ -73,29 +72,34 @@ class Network(Protocol):
 
 
 class Session:
-    """A network in OpenVINO on the CPU; threads take turns, inference by inference.
+    """A network in OpenVINO; threads take turns, inference by inference.
 
-    ``precision`` None takes the fastest that the CPU has and the network allows: int8 needs the
-    table of ranges that we ship for IS-Net, so another network runs in bf16 or f32.
-    Raises ModelUnavailable when the file is no network that can be run.
+    ``unit`` is OpenVINO's name of the device, for instance ``CPU``, ``GPU.1`` or ``AUTO``.
+    ``precision`` None takes the fastest that it has and the network allows: int8 needs the table of
+    ranges that we ship for IS-Net, so another network runs in 16 bit or f32.
+    Raises DeviceUnavailable, and ModelUnavailable when the file is no network that can be run.
     """
 
     def __init__(
         self,
         path: Path,
         *,
+        unit: str = "CPU",
         precision: Precision | None = None,
         threads: int = 0,
     ) -> None:
         self.spec = spec_of(path)
+        self._unit = unit
         self._threads = threads
         self._core = ov.Core()
+        if unit not in units():
+            raise DeviceUnavailable(f"OpenVINO finds no {unit}")
         self._requests: dict[InputSize, Any] = {}
         self._busy = threading.Lock()
         try:
             network = pruned(self._core.read_model(path), self.spec)
             self._is_isnet = _has(network, ISNET_TAPS)
-            self.precision = precision or best_precision(is_isnet=self._is_isnet)
+            self.precision = precision or best_precision(unit, is_isnet=self._is_isnet)
             if self._is_isnet:
                 scale_by_factors(network)
             if self.precision is Precision.INT8:
@@ -116,16 +120,18 @@ class Session:
         if size not in self._requests:
             network = self._network.clone()
             network.reshape([1, 3, size[1], size[0]])
-            precision = "f32" if self.precision is Precision.F32 else cpu_float()
+            how: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+            if self._unit == "CPU":
+                how["INFERENCE_NUM_THREADS"] = self._threads
+                how["INFERENCE_PRECISION_HINT"] = (
+                    "f32" if self.precision is Precision.F32 else cpu_float()
+                )
             compiled = self._core.compile_model(
-                with_preprocessing(network, self.spec),
-                "CPU",
-                {
-                    "PERFORMANCE_HINT": "LATENCY",
-                    "INFERENCE_NUM_THREADS": self._threads,
-                    "INFERENCE_PRECISION_HINT": precision,
-                },
+                with_preprocessing(network, self.spec), self._unit, how
             )
+            self._ran_on = self._unit
+            if self._unit == "AUTO":
+                self._ran_on = "/".join(compiled.get_property("EXECUTION_DEVICES"))
             self._requests[size] = compiled.create_infer_request()
         return self._requests[size]
 
@@ -136,8 +142,8 @@ class Session:
 
     @property
     def runtime(self) -> str:
-        """The library and the arithmetic, for the report."""
-        return f"openvino {self.precision}"
+        """The library, the unit and the arithmetic, for the report."""
+        return f"openvino {self._ran_on} {self.precision}"
 
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
         """Stretch ``image`` to ``size``, or to the network's square, and segment it."""
@@ -151,69 +157,6 @@ class Session:
         mask = resized(outputs[0][0, 0], *size) if self._cut_before_enlargement else outputs[0]
         alpha = as_alpha(mask, sigmoid=self.spec.sigmoid or self._cut_before_enlargement)
         return NetworkOutput(alpha, tuple(each[0] for each in outputs[1:]))
-
-
-class OnnxSession:
-    """A network in ONNX Runtime, for a GPU, without encoder features. Threads may share it.
-
-    Raises ModelUnavailable when ONNX Runtime is not installed, has no such provider, or refuses the
-    file.
-    """
-
-    def __init__(self, path: Path, provider: str) -> None:
-        self.spec = spec_of(path)
-        self._provider = provider
-        try:
-            import onnxruntime  # an extra: most machines have no GPU
-        except ImportError as error:
-            raise ModelUnavailable(
-                "--device cuda needs ONNX Runtime: install onnxruntime-gpu beside foremask"
-            ) from error
-        if provider not in onnxruntime.get_available_providers():
-            raise ModelUnavailable(
-                f"ONNX Runtime here has no {provider}: install onnxruntime-gpu, and a driver, or "
-                "use --device cpu"
-            )
-        try:
-            self._session = onnxruntime.InferenceSession(path, providers=[provider])
-        except Exception as error:  # its errors share no base class
-            reason = str(error).strip().splitlines()[-1][:200]
-            raise ModelUnavailable(f"{path.name} is no network that runs here: {reason}") from error
-        self._output = self.spec.output or self._session.get_outputs()[0].name
-
-    @property
-    def any_size(self) -> bool:
-        """Never: the size is baked into the file."""
-        return False
-
-    @property
-    def runtime(self) -> str:
-        """The library and where it computes, for the report."""
-        return f"onnxruntime {self._provider.removesuffix('ExecutionProvider').lower()}"
-
-    def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
-        """Stretch ``image`` to the network's square and segment it; ``size`` is ignored."""
-        size_px = self.spec.size_px
-        batch = as_input(image.rgb(size_px, size_px), self.spec)
-        name = self._session.get_inputs()[0].name
-        (output,) = self._session.run([self._output], {name: batch})
-        return NetworkOutput(as_alpha(output, sigmoid=self.spec.sigmoid), ())
-
-
-@lru_cache(maxsize=1)
-def network_at(path: Path, device: Device) -> Network:
-    """The network in this file, cached until another is loaded: a `Session` or `OnnxSession`."""
-    if device is Device.CUDA or (device is Device.AUTO and _has_cuda()):
-        return OnnxSession(path, "CUDAExecutionProvider")
-    return Session(path)
-
-
-def _has_cuda() -> bool:
-    try:
-        import onnxruntime
-    except ImportError:
-        return False
-    return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
 def as_input(rgb: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float32]:
@@ -235,16 +178,27 @@ def as_alpha(output: NDArray[Any], *, sigmoid: bool) -> Alpha:
     return np.clip(plane, 0, 1)
 
 
+def units() -> list[str]:
+    """OpenVINO's names of the devices that are here; ``AUTO`` chooses among them."""
+    found = [str(each) for each in ov.Core().available_devices]
+    # One device of a kind is named without its number, and has it all the same.
+    numbered = [f"{each}.0" for each in found if each in ("GPU", "NPU")]
+    kinds = dict.fromkeys(each.partition(".")[0] for each in found)
+    return [*dict.fromkeys([*kinds, *found, *numbered]), "AUTO"]
+
+
 def cpu_float() -> str:
     """``bf16`` where the CPU multiplies it natively, else ``f32``."""
     return "bf16" if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
 
 
-def best_precision(*, is_isnet: bool) -> Precision:
-    """The fastest arithmetic of this CPU whose masks are good enough: docs/adr/0050."""
-    capabilities = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+def best_precision(unit: str = "CPU", *, is_isnet: bool) -> Precision:
+    """The fastest arithmetic of this unit whose masks are good enough: docs/adr/0050."""
+    capabilities = ov.Core().get_property(unit, "OPTIMIZATION_CAPABILITIES")
     if is_isnet and "INT8" in capabilities:
         return Precision.INT8
+    if unit.startswith(("GPU", "NPU")):
+        return Precision.F16
     return Precision.BF16 if "BF16" in capabilities else Precision.F32
 
 

@@ -1,0 +1,68 @@
+"""Which devices are here, and the network on one of them."""
+
+from contextlib import suppress
+from functools import lru_cache
+from pathlib import Path
+
+from foremask.errors import DeviceUnavailable
+from foremask.options import Device, Runtime
+from foremask.vision.network.onnx_session import OnnxSession
+from foremask.vision.network.session import Network, Session, units
+
+
+@lru_cache(maxsize=1)
+def network_at(path: Path, device: Device) -> Network:
+    """The network in this file, cached until another is loaded: a `Session` or `OnnxSession`.
+
+    Raises DeviceUnavailable where ``device`` is not here, and ModelUnavailable. ``auto`` takes the
+    processor where CUDA cannot be used.
+    """
+    try:
+        match device.runtime:
+            case Runtime.CPU:
+                return Session(path)
+            case Runtime.OPENVINO:
+                return Session(path, unit=device.unit)
+            case Runtime.AUTO:
+                return _fastest(path)
+            case _:
+                return OnnxSession(path, device)
+    except DeviceUnavailable as error:
+        here = ", ".join(map(str, devices()))
+        raise DeviceUnavailable(
+            f"--device {device} cannot run here: {error.details}. Here are: {here}", param="device"
+        ) from error
+
+
+def _fastest(path: Path) -> Network:
+    cuda = Device(Runtime.CUDA)
+    if cuda in devices():
+        with suppress(DeviceUnavailable):  # a card without a driver that fits
+            return OnnxSession(path, cuda)
+    return Session(path)
+
+
+def devices() -> list[Device]:
+    """All devices on which the network could run here, as far as that is known without trying."""
+    found = [Device(Runtime.CPU)]
+    names = [each for each in units() if each != "CPU" and "." not in each]
+    found += [Device(Runtime.OPENVINO, each) for each in names]
+    try:
+        import onnxruntime
+    except ImportError:
+        return found
+    found.append(Device(Runtime.ONNXRUNTIME))
+    if nvidia_cards():
+        providers = onnxruntime.get_available_providers()
+        for runtime, provider in (
+            (Runtime.CUDA, "CUDAExecutionProvider"),
+            (Runtime.TENSORRT, "TensorrtExecutionProvider"),
+        ):
+            if provider in providers:
+                found.append(Device(runtime))
+    return found
+
+
+def nvidia_cards() -> list[Path]:
+    """The device files of NVIDIA's cards on this machine."""
+    return [path for path in Path("/dev").glob("nvidia[0-9]*") if path.name[6:].isdigit()]

@@ -1,0 +1,241 @@
+"""The image network in ONNX Runtime: on an NVIDIA GPU, or on the processor."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import foremask.vision.network.telemetry_off  # noqa: F401  # isort: skip  # before ONNX Runtime: docs/adr/0040
+import numpy as np
+from numpy.typing import NDArray
+
+from foremask import paths
+from foremask.errors import DeviceUnavailable, ModelUnavailable
+from foremask.options import Device, Runtime
+from foremask.types import Image
+from foremask.vision.network.session import (
+    ISNET_TAPS,
+    InputSize,
+    NetworkOutput,
+    Precision,
+    as_alpha,
+    as_input,
+)
+from foremask.weights.catalogue import ModelSpec, spec_of
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, ModelProto, TensorProto  # an extra
+
+INSTALL = {
+    Runtime.ONNXRUNTIME: "pip install 'foremask[onnxruntime]'",
+    Runtime.CUDA: "pip install 'foremask[cuda]'",
+    Runtime.TENSORRT: "pip install 'foremask[cuda]' tensorrt",
+}
+PICTURE = "picture"  # the name of the input that takes (batch, height, width, 3) uint8
+SMALLEST_INPUT, LARGEST_INPUT = "1x64x64x3", "1x1024x1024x3"  # TensorRT plans for this range
+
+
+class OnnxSession:
+    """A network in ONNX Runtime; threads may share it.
+
+    IS-Net gives the features that it gives in OpenVINO, and takes any input size. It computes in
+    16 bit on a GPU and in 32 bit on the processor. Raises DeviceUnavailable where ``device`` is
+    not here, ModelUnavailable when ONNX Runtime refuses the file.
+    """
+
+    def __init__(self, path: Path, device: Device) -> None:
+        self.spec = spec_of(path)
+        self._device = device
+        try:
+            import onnx  # an extra: most machines have no GPU
+            import onnxruntime
+        except ImportError as error:
+            raise DeviceUnavailable(
+                f"{device} needs ONNX Runtime: {INSTALL[device.runtime]}"
+            ) from error
+        providers = _providers(device)
+        wanted = providers[0][0]
+        if wanted not in onnxruntime.get_available_providers():
+            raise DeviceUnavailable(
+                f"the ONNX Runtime that is installed has no {wanted}: {INSTALL[device.runtime]}"
+            )
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3  # it warns of each shape that it cannot infer
+        try:
+            network = onnx.load(path, load_external_data=False)
+            self._is_isnet = _has_taps(network)
+            file: bytes | str = str(path)
+            self.precision = Precision.F32
+            if self._is_isnet:
+                if device.on_gpu:
+                    self.precision = Precision.F16
+                file = adapted(network, self.spec, self.precision).SerializeToString()
+        except Exception as error:  # their errors share no base class
+            raise _no_network(path, error) from error
+        try:
+            self._session = onnxruntime.InferenceSession(file, options, providers=providers)
+        except Exception as error:
+            if device.on_gpu:
+                raise DeviceUnavailable(f"ONNX Runtime cannot use it: {_reason(error)}") from error
+            raise _no_network(path, error) from error
+        if wanted not in self._session.get_providers():  # it falls back without an error
+            raise DeviceUnavailable("ONNX Runtime cannot use it: is there a card, and a driver?")
+        outputs = [each.name for each in self._session.get_outputs()]
+        self._outputs = outputs if self._is_isnet else [self.spec.output or outputs[0]]
+
+    @property
+    def any_size(self) -> bool:
+        """True of IS-Net: see `adapted`."""
+        return self._is_isnet
+
+    @property
+    def runtime(self) -> str:
+        """The library, where it computes, and in what, for the report."""
+        where = str(self._device) if self._device.on_gpu else "cpu"
+        return f"onnxruntime {where} {self.precision}"
+
+    def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
+        """Stretch ``image`` to ``size``, or to the network's square, and segment it."""
+        if size is None or not self._is_isnet:
+            size = (self.spec.size_px, self.spec.size_px)
+        pixels = image.rgb(*size)
+        batch = pixels[None] if self._is_isnet else as_input(pixels, self.spec)
+        name = self._session.get_inputs()[0].name
+        mask, *features = self.run({name: batch})
+        return NetworkOutput(
+            as_alpha(mask, sigmoid=self.spec.sigmoid), tuple(each[0] for each in features)
+        )
+
+    def run(self, batch: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
+        """The masks and the features, each (batch, ...), of a batch as the file takes it."""
+        outputs: list[NDArray[np.float32]] = self._session.run(self._outputs, batch)
+        return outputs
+
+
+def _no_network(path: Path, error: Exception) -> ModelUnavailable:
+    return ModelUnavailable(f"{path.name} is no network that runs here: {_reason(error)}")
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]
+
+
+def _providers(device: Device) -> list[tuple[str, dict[str, Any]]]:
+    """ONNX Runtime's providers for this device, with their options, best first."""
+    number = int(device.unit or 0)
+    cuda = (
+        "CUDAExecutionProvider",
+        {
+            "device_id": number,
+            "cudnn_conv_algo_search": "HEURISTIC",  # each input size would search for seconds
+            "arena_extend_strategy": "kSameAsRequested",  # else memory grows by powers of two
+        },
+    )
+    match device.runtime:
+        case Runtime.CUDA:
+            return [cuda]
+        case Runtime.TENSORRT:
+            cache = paths.cache_dir() / "tensorrt"  # building an engine takes minutes
+            engine = {
+                "device_id": number,
+                "trt_fp16_enable": True,
+                "trt_engine_cache_enable": True,
+                "trt_engine_cache_path": str(cache),
+                "trt_profile_min_shapes": f"{PICTURE}:{SMALLEST_INPUT}",
+                "trt_profile_opt_shapes": f"{PICTURE}:{LARGEST_INPUT}",
+                "trt_profile_max_shapes": f"{PICTURE}:{LARGEST_INPUT}",
+            }
+            return [("TensorrtExecutionProvider", engine), cuda]
+        case _:
+            return [("CPUExecutionProvider", {})]
+
+
+def _has_taps(network: "ModelProto") -> bool:
+    there = {node.name for node in network.graph.node}
+    return all(name in there for name in ISNET_TAPS)
+
+
+def adapted(network: "ModelProto", spec: ModelSpec, precision: Precision) -> "ModelProto":
+    """IS-Net as the session runs it: pixels in, the mask and the encoder's features out.
+
+    It takes (batch, height, width, 3) uint8 whose sides are multiples of 64, and normalises them
+    itself. Features are (batch, h, w, channels) float32. ``precision`` is F16, as the file has it,
+    or F32. ``network`` is changed.
+    """
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = network.graph
+    _scale_by_factors(network)
+    if precision is Precision.F32:
+        _widen(network)
+    mask = next(each for each in graph.output if spec.output in (None, each.name)).name
+    entry = graph.input[0].name
+    before = [
+        helper.make_node("Cast", [PICTURE], ["picture_f32"], to=TensorProto.FLOAT),
+        helper.make_node("Transpose", ["picture_f32"], ["picture_nchw"], perm=[0, 3, 1, 2]),
+        helper.make_node("Sub", ["picture_nchw", "picture_mean"], ["picture_centred"]),
+        helper.make_node("Mul", ["picture_centred", "picture_scale"], [entry]),
+    ]
+    nodes = {node.name: node for node in graph.node}
+    after, names = [], []
+    for level, tap in enumerate(ISNET_TAPS):
+        turned, name = f"turned_{level}", f"features_{level}"
+        after += [
+            helper.make_node("Transpose", [nodes[tap].output[0]], [turned], perm=[0, 2, 3, 1]),
+            helper.make_node("Cast", [turned], [name], to=TensorProto.FLOAT),
+        ]
+        names.append(name)
+    ordered = [*before, *graph.node, *after]
+    del graph.node[:], graph.input[:], graph.output[:], graph.value_info[:]
+    graph.node.extend(ordered)
+    graph.initializer.extend(
+        numpy_helper.from_array(np.array(value, np.float32).reshape(1, 3, 1, 1), name)
+        for name, value in (
+            ("picture_mean", [255 * each for each in spec.mean]),
+            ("picture_scale", [1 / (255 * each) for each in spec.std]),
+        )
+    )
+    sides: list[str | int | None] = ["batch", "height", "width", 3]
+    graph.input.append(helper.make_tensor_value_info(PICTURE, TensorProto.UINT8, sides))
+    graph.output.extend(
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in (mask, *names)
+    )
+    return network
+
+
+def _scale_by_factors(network: "ModelProto") -> None:
+    """Replace the fixed sizes in the network's resizes by factors, in place."""
+    from onnx import numpy_helper, shape_inference
+
+    known = shape_inference.infer_shapes(network, data_prop=True).graph
+    shapes = {
+        value.name: [side.dim_value for side in value.type.tensor_type.shape.dim]
+        for value in (*known.value_info, *known.output)
+    }
+    for node in network.graph.node:
+        if node.op_type != "Resize" or len(node.input) < 4 or not node.input[3]:
+            continue
+        before, after = shapes[node.input[0]], shapes[node.output[0]]
+        factors = np.array([1, 1, after[2] / before[2], after[3] / before[3]], np.float32)
+        name = f"{node.name}_factors"
+        network.graph.initializer.append(numpy_helper.from_array(factors, name))
+        node.input[:] = [node.input[0], "", name]
+
+
+def _widen(network: "ModelProto") -> None:
+    """Turn 16-bit floats into 32-bit ones, in place: the processor has no 16-bit kernels."""
+    from onnx import TensorProto, numpy_helper
+
+    for tensor in _tensors(network.graph):
+        if tensor.data_type == TensorProto.FLOAT16:
+            wide = numpy_helper.to_array(tensor).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(wide, tensor.name))
+    for node in network.graph.node:
+        for attribute in node.attribute:
+            if attribute.name == "to" and attribute.i == TensorProto.FLOAT16:
+                attribute.i = TensorProto.FLOAT
+
+
+def _tensors(graph: "GraphProto") -> "Iterator[TensorProto]":
+    yield from graph.initializer
+    for node in graph.node:
+        yield from (each.t for each in node.attribute if each.HasField("t"))

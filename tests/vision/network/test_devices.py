@@ -1,0 +1,183 @@
+"""Which devices there are, how they are named, and that the masks of all of them are the same."""
+
+from collections.abc import Iterator
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from foremask.errors import DeviceUnavailable, FieldInvalid
+from foremask.options import Device, Quality, Runtime
+from foremask.types import Image
+from foremask.vision.image import ArrayImage
+from foremask.vision.network.devices import devices, network_at
+from foremask.vision.network.onnx_session import PICTURE, OnnxSession, adapted
+from foremask.vision.network.session import (
+    ISNET_TAPS,
+    InputSize,
+    Network,
+    NetworkOutput,
+    Precision,
+    Session,
+    cpu_float,
+)
+from foremask.vision.temporal.windows import TIERS, mask_images
+from foremask.weights.catalogue import ISNET, model_path
+from tests.support import networks
+from tests.support.shots import HEIGHT, WIDTH, place, view
+from tests.vision.temporal.test_windows import moving_disc
+
+LEAST_J = 0.97
+
+
+@pytest.mark.parametrize(
+    ("text", "device"),
+    [
+        ("auto", Device()),
+        ("cpu", Device(Runtime.CPU)),
+        ("openvino", Device(Runtime.CPU)),
+        ("openvino:cpu", Device(Runtime.CPU)),
+        ("openvino:GPU", Device(Runtime.OPENVINO, "GPU")),
+        ("OpenVINO:gpu.1", Device(Runtime.OPENVINO, "GPU.1")),
+        ("openvino:AUTO", Device(Runtime.OPENVINO, "AUTO")),
+        ("onnxruntime", Device(Runtime.ONNXRUNTIME)),
+        ("cuda", Device(Runtime.CUDA)),
+        ("cuda:1", Device(Runtime.CUDA, "1")),
+        ("tensorrt:0", Device(Runtime.TENSORRT, "0")),
+    ],
+)
+def test_a_device_is_a_runtime_and_a_unit(text: str, device: Device) -> None:
+    """One grammar for OpenVINO's names and for ONNX Runtime's providers."""
+    assert Device.parse(text) == device
+    assert Device.parse(str(device)) == device
+
+
+@pytest.mark.parametrize("text", ["", "gpu", "cuda:x", "cuda:", "cpu:0", "openvino:TPU", "auto:0"])
+def test_what_is_no_device_is_refused_with_the_grammar(text: str) -> None:
+    """Before anything is loaded."""
+    with pytest.raises(FieldInvalid, match=r"cuda\[:N\]"):
+        Device.parse(text)
+
+
+@pytest.mark.parametrize("text", ["cuda", "tensorrt:1", "openvino:NPU"])
+def test_a_device_that_is_not_here_is_said_with_those_that_are(tmp_path: Path, text: str) -> None:
+    """The machines of CI have processors only."""
+    if Device.parse(text.removesuffix(":1")) in devices():
+        pytest.skip(f"this machine has {text}")
+    with pytest.raises(DeviceUnavailable, match=rf"{text}.*Here are: cpu, .*onnxruntime"):
+        network_at(networks.redness(tmp_path), Device.parse(text))
+
+
+def test_openvino_chooses_and_the_report_says_what(tmp_path: Path) -> None:
+    """AUTO takes what is here."""
+    network = network_at(networks.redness(tmp_path), Device.parse("openvino:AUTO"))
+    assert network.runtime.startswith("openvino ")
+    assert network.runtime.split()[1] in {"CPU", "GPU", "NPU"}
+
+
+def small_isnet(size_px: int = 64) -> onnx.ModelProto:
+    """Layers named as IS-Net's, of 16-bit floats, with a resize to a fixed size at the end."""
+    weights = np.zeros((1, 3, 2, 2), np.float16)
+    weights[0, 0] = 1
+    taps = [
+        helper.make_node("Conv", ["half", "w"], ["t3"], name=ISNET_TAPS[0], strides=[2, 2]),
+        helper.make_node("MaxPool", ["t3"], ["t4"], name=ISNET_TAPS[1], kernel_shape=[2, 2]),
+        helper.make_node("Neg", ["t3"], ["t5"], name=ISNET_TAPS[2]),
+    ]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Cast", ["input"], ["half"], to=TensorProto.FLOAT16),
+            *taps,
+            helper.make_node("Cast", ["t3"], ["wide"], to=TensorProto.FLOAT),
+            helper.make_node("Resize", ["wide", "", "", "size"], ["large"], mode="linear"),
+            helper.make_node("Sigmoid", ["large"], ["output"]),
+        ],
+        "small",
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, (1, 3, size_px, size_px))],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, (1, 1, size_px, size_px))],
+        [
+            helper.make_tensor("w", TensorProto.FLOAT16, weights.shape, weights.ravel()),
+            helper.make_tensor("size", TensorProto.INT64, (4,), (1, 1, size_px, size_px)),
+        ],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+@pytest.mark.parametrize("precision", [Precision.F16, Precision.F32])
+def test_the_adapted_network_takes_pictures_of_any_size_in_batches(precision: Precision) -> None:
+    """A batch of two gives what its pictures give one by one, features channels last."""
+    import onnxruntime
+
+    adapted_network = adapted(small_isnet(), ISNET.spec, precision)
+    session = onnxruntime.InferenceSession(
+        adapted_network.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    pictures = np.random.default_rng(1).integers(0, 256, (2, 64, 128, 3), np.uint8)
+    mask, *features = session.run(None, {PICTURE: pictures})
+    assert mask.shape == (2, 1, 64, 128)
+    assert [each.shape for each in features] == [(2, 32, 64, 1), (2, 31, 63, 1), (2, 32, 64, 1)]
+    assert {each.dtype for each in features} == {np.dtype(np.float32)}
+    red = pictures[0, :2, :2, 0].astype(float).sum() / 255 - 2  # four pixels, each minus a half
+    assert features[0][0, 0, 0, 0] == pytest.approx(red, abs=2e-3)
+    (alone, *_) = session.run(None, {PICTURE: pictures[1:]})
+    np.testing.assert_allclose(mask[1:], alone, atol=1e-3)
+
+
+class Noting:
+    """A network that notes the features that it handed out."""
+
+    any_size = True
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self.runtime = network.runtime
+        self.features: list[list[tuple[int, ...]]] = []
+
+    def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
+        """As the network."""
+        output = self._network.infer(image, size)
+        self.features.append([each.shape for each in output.features])
+        return output
+
+
+def ball_over_a_place(frames: int) -> Iterator[ArrayImage]:
+    """A shaded ball rolls over drawn things, which a camera passes."""
+    still = place(4)
+    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
+    for t in range(frames):
+        rgb = view(still, 20 + 2 * t, 10)
+        x, y = 90 + 9 * t, 120 - 2 * t
+        ball = np.hypot(columns - x, rows - y) < 46
+        shade = np.clip(255 - 2.2 * np.hypot(columns - x + 14, rows - y + 14), 60, 255)
+        rgb[ball] = np.stack([shade, shade * 0.35, shade * 0.15], -1)[ball].astype(np.uint8)
+        yield ArrayImage(rgb)
+
+
+@pytest.mark.weights
+def test_all_runtimes_make_the_same_masks_with_the_same_memory() -> None:
+    """Two drawn scenes: J of each two runtimes is over 0.97, and all hand out features."""
+    path = model_path()
+    sessions: list[Network] = [
+        Session(path, precision=Precision.INT8),
+        Session(path, precision=Precision(cpu_float())),
+        OnnxSession(path, Device(Runtime.ONNXRUNTIME)),
+    ]
+    scenes = [[image for image, _ in moving_disc(7)], list(ball_over_a_place(7))]
+    for scene in scenes:
+        masks = {}
+        for session in sessions:
+            network = Noting(session)
+            alphas = mask_images(scene, network, TIERS[Quality.FAST])
+            masks[network.runtime] = np.stack([alpha > 0.5 for alpha in alphas])
+            assert network.features
+            assert all(
+                shapes == [(128, 128, 256), (64, 64, 512), (32, 32, 512)]
+                for shapes in network.features
+            )
+        for one, other in combinations(masks, 2):
+            both = (masks[one] & masks[other]).sum(axis=(1, 2))
+            either = (masks[one] | masks[other]).sum(axis=(1, 2))
+            assert (both / either).min() >= LEAST_J, (one, other)
