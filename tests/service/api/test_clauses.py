@@ -218,13 +218,14 @@ def test_head_is_answered_wherever_get_is(service: Running, uploaded: str, drawn
     made = http.post(service.url + PATH, json={"video": uploaded}, headers=service.headers).json()
     asyncio.run(complete(service, made["request_id"], drawn / "good.mp4"))
     status = made["status_url"]
-    masks = f"{service.url}/v2/playground/masks/{made['request_id']}"
+    listed = f"{service.url}/v2/jobs/{made['request_id']}"
     paths = ("", "/docs", "/static/docs.js", "/openapi.json", "/healthz", "/readyz", "/metrics")
     for url in (
         *(service.url + path for path in paths),
         status,
         f"{status}/strip",
-        masks,
+        listed,
+        f"{service.url}/v2/jobs",
         service.url + RECEIVER,
         f"{service.url}/v2/status/none",
     ):

@@ -92,6 +92,11 @@ def _in_query(name: str) -> Json:
     return {"name": name, "in": "query", "required": True, "schema": {"type": "string"}}
 
 
+def _optional(name: str, schema: Json, description: str = "") -> Json:
+    prose = {"description": description} if description else {}
+    return {"name": name, "in": "query", "schema": schema, **prose}
+
+
 _REQUEST_ID = _in_path("request_id")
 _IDEMPOTENCY_KEY: Json = {
     "name": "Idempotency-Key",
@@ -140,6 +145,37 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         summary="Where a job is",
         parameters=(_REQUEST_ID,),
         answer=json_response("Every known job, failed ones too.", "JobStatus"),
+        refused=READ,
+    ),
+    ("GET", "jobs"): Operation(
+        operation_id="list_jobs",
+        tag="jobs",
+        summary="The jobs of this token",
+        description="The newest first, a page at a time.",
+        parameters=(
+            _optional("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}),
+            _optional(
+                "before",
+                {"type": "string", "minLength": 1},
+                "The next of the page before: jobs that are older than this one.",
+            ),
+            _optional(
+                "conversions",
+                {"type": "boolean", "default": True},
+                "Whether to list jobs that only encoded a mask in another preset.",
+            ),
+        ),
+        answer=json_response("A page of jobs.", "JobList"),
+        refused=(*READ, errors.FieldInvalid),
+    ),
+    ("GET", "job"): Operation(
+        operation_id="read_job",
+        tag="jobs",
+        summary="One job of the list",
+        description="As the list has it, and with source_url while the clip is still stored. Both "
+        "links lead to this address, good for a day, wherever the files lie.",
+        parameters=(_REQUEST_ID,),
+        answer=json_response("The job.", "ListedJob"),
         refused=READ,
     ),
     ("DELETE", "status"): Operation(
@@ -238,16 +274,6 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             service_errors.RangeInvalid,
             *ALWAYS,
         ),
-    ),
-    ("GET", "mask"): Operation(
-        operation_id="show_mask",
-        tag="playground",
-        summary="A link to a mask at this address",
-        description="Where results lie in a cloud's store, result.video_url leads there; this one "
-        "does not.",
-        parameters=(_REQUEST_ID,),
-        answer=json_response("The link, good for a day.", "MaskLink"),
-        refused=READ,
     ),
     ("GET", "deliveries"): Operation(
         operation_id="read_deliveries",

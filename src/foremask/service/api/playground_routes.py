@@ -42,7 +42,6 @@ SHOWN_BYTES = 128 << 20
 FETCH_S = 60.0
 FETCHES_AT_ONCE = asyncio.Semaphore(2)
 BLOCK_BYTES = 1 << 20
-LINK_S = 86_400
 MAX_STRIP_BYTES = 4 << 20
 
 
@@ -91,19 +90,6 @@ async def convert(
         202,
         rate_headers(request.scope),
     )
-
-
-@readable("/v2/playground/masks/{request_id:str}")
-async def mask(
-    request: ApiRequest, service: ServiceDependency, request_id: FromPath[str]
-) -> ASGIResponse:
-    """A link to a mask that this very API serves, wherever the mask is stored.
-
-    What the page may read.
-    """
-    record = await _completed(request, service, request_id)
-    link = service.objects.signer.link(record.result_key or "", LINK_S)
-    return json_answer({"request_id": request_id, "result": {"url": link}})
 
 
 @readable(RECEIVER_PATH)

@@ -97,6 +97,57 @@ class JobStatus(Struct):
     error: Error | UnsetType = UNSET
 
 
+class Links(Struct):
+    """The mask of a job in a list."""
+
+    video_url: Annotated[str, Meta(description="The mask video, by a signed link.")]
+    mask_url: Annotated[str, Meta(description="The same URL.")]
+
+
+class ListedJob(Struct):
+    """A job of a list: its status without the report, and what it was asked for."""
+
+    request_id: RequestId
+    status: Literal["IN_PROGRESS", "COMPLETED", "ERROR"]
+    output_container_and_codec: Preset
+    created_at: str
+    ended_at: str | UnsetType = UNSET
+    name: (
+        Annotated[str, Meta(description="The clip's file name, where it is known.")] | UnsetType
+    ) = UNSET
+    quality: (
+        Annotated[Quality, Meta(description="Absent where only the encoding was asked for.")]
+        | UnsetType
+    ) = UNSET
+    progress: Annotated[int, Meta(ge=0, le=100, description="Percent.")] | UnsetType = UNSET
+    stage: Annotated[str, Meta(description="What is being done.")] | UnsetType = UNSET
+    frames_done: Count | UnsetType = UNSET
+    frames_total: Count | UnsetType = UNSET
+    queue_position: Annotated[int, Meta(ge=1, description="1 is next.")] | UnsetType = UNSET
+    eta_s: Annotated[float, Meta(ge=0)] | UnsetType = UNSET
+    result: Links | UnsetType = UNSET
+    source_url: Annotated[str, Meta(description="The clip, while it is stored.")] | UnsetType = (
+        UNSET
+    )
+    error: Error | UnsetType = UNSET
+
+
+class JobPage(Struct):
+    """Some jobs, the newest first."""
+
+    jobs: list[ListedJob]
+    next: Annotated[
+        str | None, Meta(description="What to send as before for the page that follows.")
+    ]
+
+
+class JobList(Struct):
+    """The jobs of a token."""
+
+    request_id: RequestId
+    result: JobPage
+
+
 class ConvertRequest(Struct):
     """A mask in another preset."""
 
@@ -119,19 +170,6 @@ class Strip(Struct):
 
     request_id: RequestId
     result: StripFrames
-
-
-class Link(Struct):
-    """Where a file is."""
-
-    url: str
-
-
-class MaskLink(Struct):
-    """Where a mask is, at this address."""
-
-    request_id: RequestId
-    result: Link
 
 
 class Callback(Struct):

@@ -36,6 +36,7 @@ KEPT_S = 3 * FILE_S  # a job may be submitted in the last minute of the first da
 SWEEP_S = 3600.0
 MAX_FIELD_BYTES = 4096
 MAX_FIELDS = 32
+MAX_NAME_LENGTH = 200
 RESERVE_BYTES = 32 << 20  # where nobody says how much will come
 MAX_FORM_BYTES = 64 << 10  # what the fields and boundaries may add to the file
 
@@ -70,7 +71,7 @@ async def start_upload(request: ApiRequest, service: ServiceDependency) -> ASGIR
 @post(FORM_PATH, status_code=204)
 async def receive_upload(request: ApiRequest, service: ServiceDependency) -> None:
     """Store the file of a signed form."""
-    fields, content = await _open_form(request)
+    fields, name, content = await _open_form(request)
     upload = service.objects.signer.check_form(fields)
     declared = fields.get("Content-Type", upload.media_type).lower()
     is_clip = declared.startswith("video/") or declared == "image/gif"
@@ -87,6 +88,7 @@ async def receive_upload(request: ApiRequest, service: ServiceDependency) -> Non
         await service.objects.head(upload.key)
     except ObjectLost:
         await _store(service, upload, content, int(size) if size.isdecimal() else 0)
+        await stored.name_upload(service.database, upload.key, name)
     else:
         raise LinkInvalid("This form has been used; ask for another to upload again.")
 
@@ -142,8 +144,10 @@ async def sweep(objects: Objects, before: datetime) -> int:
     return len(old)
 
 
-async def _open_form(request: ApiRequest) -> tuple[dict[str, str], AsyncGenerator[bytes]]:
-    """The form's fields, and the bytes of the file that follows them.
+async def _open_form(
+    request: ApiRequest,
+) -> tuple[dict[str, str], str | None, AsyncGenerator[bytes]]:
+    """The form's fields, the name of the file that follows them, and its bytes.
 
     Raises ContentTypeWrong or FormInvalid; the bytes raise FormInvalid when the form breaks off.
     """
@@ -167,7 +171,7 @@ async def _open_form(request: ApiRequest) -> tuple[dict[str, str], AsyncGenerato
             if event.filename is not None or event.name == "file":
                 if event.content_type and "Content-Type" not in fields:
                     fields["Content-Type"] = event.content_type
-                return fields, _file(events)
+                return fields, _file_name(event.filename), _file(events)
         elif event is None and segment is not None:
             fields[segment.name] = value.decode("utf-8", "replace")
         elif event is not None:
@@ -178,6 +182,12 @@ async def _open_form(request: ApiRequest) -> tuple[dict[str, str], AsyncGenerato
                     limit=MAX_FIELD_BYTES,
                 )
     raise FormInvalid("The form has no file; the part 'file' comes after all fields.")
+
+
+def _file_name(sent: str | None) -> str | None:
+    """The name without directories, and without what no list can show; None for no name."""
+    last = re.split(r"[/\\]", sent or "")[-1]
+    return "".join(each for each in last if each.isprintable())[:MAX_NAME_LENGTH] or None
 
 
 async def _events(

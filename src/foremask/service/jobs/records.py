@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
-from foremask.options import Preset
+from foremask.options import REENCODE_ONLY, Preset
 from foremask.service.error_table import error_facts
 from foremask.service.jobs.database import Database, Row, json_value
 from foremask.service.jobs.step_facts import JobReport
@@ -47,6 +47,9 @@ class Record:
     """One job. ``progress`` is 0 to 100; ``queue_position`` 1 is the next, and None once it runs.
 
     ``result_key`` names the mask in the object store, and is None until then and after its time.
+    ``name`` is the file name of the clip, where it is known; ``source_key`` is of the clip itself,
+    which need not be stored any more.
+    ``name`` is what the caller knows the clip by, where that is known.
     """
 
     request_id: str
@@ -65,6 +68,9 @@ class Record:
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    quality: str
+    name: str | None
+    source_key: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +91,7 @@ class Attempt:
 # turns, so before a token's n-th job come n of each other token.
 _RECORD = """
     j.id, j.token, j.status, j.stage, j.frames_total, j.preset, j.report, j.error,
-    j.created_at, j.started_at, j.masking_at, j.ended_at,
+    j.created_at, j.started_at, j.masking_at, j.ended_at, j.quality, j.name, j.source_key,
     case when j.expired_at is null then j.result_key end as result_key,
     extract(epoch from now() - j.masking_at)::float8 as masking_s,
     case when j.status = 'running' then (
@@ -117,10 +123,44 @@ async def read(database: Database, token_hash: bytes, request_id: str) -> Record
         (request_id, token_hash),
     )
     if row is None:
-        raise TokenInvalid("the token is unknown, revoked or expired", param="api_token")
+        raise _no_token()
     if row["id"] is None:
         raise _unknown(request_id)
     return _record(row)
+
+
+async def of_token(
+    database: Database,
+    token_hash: bytes,
+    *,
+    limit: int,
+    before: str | None = None,
+    conversions: bool = True,
+) -> list[Record]:
+    """The token's jobs, the newest first, at most ``limit``; older ones than the job ``before``.
+
+    Without ``conversions`` only those that masked a clip. Raises TokenInvalid, or RequestUnknown
+    where the token has no job ``before``.
+    """
+    token = await database.one(
+        """select t.id, (select seq from jobs where id = %s and token = t.id) as before
+           from tokens t where t.hash = %s and t.revoked_at is null
+           and (t.expires_at is null or t.expires_at > now())""",
+        (before, token_hash),
+    )
+    if token is None:
+        raise _no_token()
+    if before is not None and token["before"] is None:
+        raise RequestUnknown(
+            f"no request {before[:64]!r} of this token to go on behind", param="before"
+        )
+    rows = await database.all(
+        f"""select {_RECORD} from jobs j where j.token = %s
+            and j.seq < coalesce(%s, 1::bigint << 62) and (%s or j.quality <> %s)
+            order by j.seq desc limit %s""",  # noqa: S608  # a constant
+        (token["id"], token["before"], conversions, REENCODE_ONLY, limit),
+    )
+    return [_record(row) for row in rows]
 
 
 async def read_any(database: Database, request_id: str) -> Record:
@@ -163,6 +203,10 @@ async def history(database: Database, request_id: str) -> list[Attempt]:
     return [Attempt(**row) for row in rows]
 
 
+def _no_token() -> TokenInvalid:
+    return TokenInvalid("the token is unknown, revoked or expired", param="api_token")
+
+
 def _unknown(request_id: str) -> RequestUnknown:
     return RequestUnknown(
         f"no request {request_id[:64]!r} of this token; it never was, or its record has expired",
@@ -200,6 +244,9 @@ def _record(row: Row) -> Record:
         created_at=row["created_at"],
         started_at=row["started_at"],
         ended_at=row["ended_at"],
+        quality=row["quality"],
+        name=row["name"],
+        source_key=row["source_key"],
     )
 
 

@@ -14,6 +14,11 @@ async def new_upload(database: Database, key: str, token_id: uuid.UUID) -> None:
     )
 
 
+async def name_upload(database: Database, key: str, name: str | None) -> None:
+    """The uploaded file is called so where it comes from; jobs made of it have that name."""
+    await database.all("update uploads set name = %s where key = %s", (name, key))
+
+
 async def reserve(database: Database, key: str, size: int, limit: int) -> None:
     """Count ``size`` bytes for the upload. Raises StorageQuota over the token's ``limit``."""
     row = await database.one("select * from reserve_upload(%s, %s, %s)", (key, size, limit))

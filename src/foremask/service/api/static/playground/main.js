@@ -100,7 +100,7 @@ function fieldOf(error) {
 // A link, at this address, to the mask in a format that this browser plays.
 async function playable(id, made) {
   const shownBy = canShow(made) ? id : await convert(canShow("mp4_h264") ? "mp4_h264" : "webm_vp9");
-  return here((await askJson("GET", `/v2/playground/masks/${shownBy}`)).result.url);
+  return here((await askJson("GET", `/v2/jobs/${shownBy}`)).result.video_url);
 }
 
 async function finish(status, made, facts) {

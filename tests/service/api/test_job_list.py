@@ -1,0 +1,100 @@
+"""The list of a token's jobs, and one job of it."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from tests.service.api.conftest import Running
+from tests.service.api.patient import http
+from tests.service.api.test_decisions import PATH, assert_refused
+from tests.service.api.test_files import form
+from tests.service.api.work import complete
+
+pytestmark = pytest.mark.postgres
+
+
+def named_upload(service: Running, headers: dict[str, str], path: Path, name: str) -> str:
+    """The file_url of an upload under that name."""
+    body = {"media_type": "video/mp4"}
+    given = http.post(f"{service.url}/v2/video/upload", json=body, headers=headers).json()["result"]
+    sent = http.post(
+        given["upload_url"],
+        data=given["upload_fields"],
+        files={"file": (name, path.read_bytes(), "video/mp4")},
+    )
+    assert sent.status_code == 204
+    return str(given["file_url"])
+
+
+def test_the_jobs_of_a_token_come_newest_first_with_their_names(
+    service: Running, clip_origin: str, drawn: Path
+) -> None:
+    """In pages, another token's never; a name is the upload's, or the file's at the URL's end."""
+    assert form(service)
+    headers = service.new_token()
+    uploaded = named_upload(
+        service, headers, drawn / "good.mp4", "C:\\clips\\Zo\u00eb's\u202e cat.mp4"
+    )
+    made = []
+    for video in (uploaded, f"{clip_origin}/good.mp4#secret", uploaded):
+        body = {"video": video, "quality": "fast", "output_container_and_codec": "webm_vp9"}
+        answer = http.post(service.url + PATH, json=body, headers=headers)
+        made.append(str(answer.json()["request_id"]))
+    asyncio.run(complete(service, made[0], drawn / "good.mp4"))
+    http.delete(f"{service.url}/v2/status/{made[1]}", headers=headers)
+    converted = http.post(
+        f"{service.url}/v2/status/{made[0]}/convert", json={}, headers=headers
+    ).json()["request_id"]
+
+    def page(query: str = "") -> tuple[list[dict[str, object]], str | None]:
+        answer = http.get(f"{service.url}/v2/jobs{query}", headers=headers)
+        assert answer.status_code == 200, answer.text
+        result = answer.json()["result"]
+        return result["jobs"], result["next"]
+
+    jobs, following = page()
+    assert following is None
+    assert [each["request_id"] for each in jobs] == [converted, *reversed(made)]
+    assert [each.get("name") for each in jobs] == ["Zo\u00eb's cat.mp4"] * 2 + [
+        "good.mp4",
+        "Zo\u00eb's cat.mp4",
+    ]
+    assert [each["status"] for each in jobs] == ["IN_PROGRESS"] * 2 + ["ERROR", "COMPLETED"]
+    assert [each.get("quality") for each in jobs] == [None, "fast", "fast", "fast"]
+    assert jobs[3]["output_container_and_codec"] == "webm_vp9"
+    assert jobs[2]["error"]["reason"] == "cancelled"  # type: ignore[index]
+    assert "secret" not in str(jobs)
+
+    first, following = page("?limit=2&conversions=false")
+    assert [each["request_id"] for each in first] == [made[2], made[1]]
+    rest, end = page(f"?limit=2&conversions=false&before={following}")
+    assert ([each["request_id"] for each in rest], end) == ([made[0]], None)
+
+    finished, waiting = (
+        http.get(f"{service.url}/v2/jobs/{each}", headers=headers).json()
+        for each in (made[0], made[2])
+    )
+    for link in (finished["result"]["video_url"], waiting["source_url"]):
+        assert link.startswith(f"{service.url}/v2/files/")
+        assert http.get(link).content == (drawn / "good.mp4").read_bytes()
+    gone = http.get(f"{service.url}/v2/jobs/{made[1]}", headers=headers).json()
+    assert "source_url" not in gone
+
+    other = service.new_token()
+    theirs = http.get(f"{service.url}/v2/jobs", headers=other).json()["result"]
+    assert theirs == {"jobs": [], "next": None}
+    for answer in (
+        http.get(f"{service.url}/v2/jobs/{made[0]}", headers=other),
+        http.get(f"{service.url}/v2/jobs?before={made[0]}", headers=other),
+    ):
+        assert_refused(answer, 404, "request_unknown")
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "limit=", "conversions=1"])
+def test_a_page_that_cannot_be_is_refused(service: Running, query: str) -> None:
+    """With the field and its range."""
+    answer = http.get(f"{service.url}/v2/jobs?{query}", headers=service.headers)
+    assert_refused(answer, 422, "field_invalid")
+    assert answer.json()["error"]["param"] == query.partition("=")[0]
+    assert_refused(http.get(f"{service.url}/v2/jobs"), 403, "token_missing")
