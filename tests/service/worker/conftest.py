@@ -106,6 +106,7 @@ async def work(database: Database, tmp_path: Path) -> AsyncIterator[WorkerContex
     objects = await open_objects(local_url(tmp_path / "objects"), "http://127.0.0.1:1")
     scratch = tmp_path / "scratch"
     scratch.mkdir()
+    await announce_slots(database, 100)
     async with Outbound(allow_private=LOOPBACK) as outbound:
         yield WorkerContext(
             database=database,
@@ -118,6 +119,16 @@ async def work(database: Database, tmp_path: Path) -> AsyncIterator[WorkerContex
             result_ttl_s=0,
             timing=HURRY,
         )
+
+
+async def announce_slots(database: Database, slots: int) -> None:
+    """From now on the workers that are alive have so many slots together."""
+    await database.all("delete from processes")
+    await database.all(
+        "insert into processes (id, kind, name, slots, sandbox, seen_at)"
+        " values (%s, 'worker', 'others', %s, 'off', now() + interval '1 hour')",
+        (uuid.uuid4(), slots),
+    )
 
 
 @asynccontextmanager

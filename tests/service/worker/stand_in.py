@@ -7,6 +7,7 @@ The first line is ``clip FRAMES``; masking turns each line ``frame N`` into ``ma
 # a few bytes on a local disk
 
 import asyncio
+import math
 from dataclasses import replace
 
 from foremask.errors import CorruptVideo, NotAVideo
@@ -15,6 +16,7 @@ from foremask.service.sandbox.conversation import OnProgress
 from foremask.service.sandbox.messages import Progress
 from foremask.service.sandbox.operations import Cut, Join, Mask, Plan, Probe, Request
 from foremask.service.sandbox.pool import ChildDied
+from foremask.service.worker.job_stages import SEGMENT_S
 
 SEGMENT_FRAMES = 10
 CLIP = Clip(
@@ -105,12 +107,15 @@ class TextMedia:
         frames = int(text.split()[1])
         if text.count("frame ") != frames:
             raise CorruptVideo(f"{text.count('frame ')} of {frames} frames are there")
-        return replace(CLIP, frames=frames, size_bytes=len(text))
+        duration_s = frames * SEGMENT_S / SEGMENT_FRAMES
+        return replace(CLIP, frames=frames, duration_s=duration_s, size_bytes=len(text))
 
     async def _plan(self, request: Plan, _: OnProgress | None) -> tuple[SegmentPlan, ...]:
         frames = request.source.read_text().count("frame ")
-        starts = range(0, frames, SEGMENT_FRAMES)
-        return tuple(SegmentPlan(start, min(frames, start + SEGMENT_FRAMES)) for start in starts)
+        length = math.ceil(request.target_s * SEGMENT_FRAMES / SEGMENT_S)
+        return tuple(
+            SegmentPlan(start, min(frames, start + length)) for start in range(0, frames, length)
+        )
 
     async def _cut(self, request: Cut, _: OnProgress | None) -> None:
         kept: list[str] = []

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec import UNSET
 
 from foremask.options import Preset
 from foremask.service.jobs import deliveries, records, steps
@@ -20,7 +21,7 @@ from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash, 
 from foremask.service.worker.tasks import do_next
 from foremask.service.worker.worker_context import WorkerContext
 from tests.service.worker import stand_in
-from tests.service.worker.conftest import Caller, Site, another, until, working
+from tests.service.worker.conftest import Caller, Site, announce_slots, another, until, working
 
 pytestmark = pytest.mark.postgres
 
@@ -51,6 +52,32 @@ async def test_a_short_clip_is_one_segment(
         ("ingest", "done"),
         ("segment", "done"),
     ]
+
+
+@pytest.mark.parametrize(("slots", "segments"), [(0, UNSET), (1, UNSET), (2, 2), (100, 12)])
+async def test_a_clip_is_cut_only_where_more_than_one_slot_is_free(
+    work: WorkerContext, caller: Caller, site: Site, slots: int, segments: object
+) -> None:
+    """One slot, or a worker that has not announced itself yet: whole. Never more than slots."""
+    await announce_slots(work.database, slots)
+    site.files["/a.mp4"] = stand_in.clip(117)
+    async with working(work):
+        record = await caller.ended(await caller.submit(site.url + "/a.mp4"), 60)
+    assert record.report is not None
+    assert (record.report.frames_out, record.report.segments) == (117, segments)
+
+
+async def test_slots_that_others_wait_for_are_not_free(
+    work: WorkerContext, caller: Caller, site: Site
+) -> None:
+    """Two slots and one job that waits to be masked: the second clip stays whole."""
+    await announce_slots(work.database, 2)
+    site.files["/a.mp4"] = stand_in.clip(5)
+    request_id = await caller.submit(site.url + "/a.mp4")
+    await do_next(work, StepName(request_id, "ingest"))
+    assert await steps.free_slots(work.database) == 1
+    await records.cancel(work.database, token_hash(caller.secret), request_id)
+    assert await steps.free_slots(work.database) == 2
 
 
 async def test_a_long_clip_is_cut_masked_and_joined_once(

@@ -13,6 +13,7 @@ from foremask.errors import ForemaskError
 from foremask.options import Preset
 from foremask.service.error_table import error_facts
 from foremask.service.jobs.database import Database, Row, json_value, on_disk
+from foremask.service.jobs.process_totals import ALIVE_FOR_S
 from foremask.service.jobs.step_facts import JobClip, PartDone, SegmentArgs, StepDone
 from foremask.service.service_errors import TimedOut, WorkerCrashed
 
@@ -118,6 +119,18 @@ async def claim(
         return Claimed(None, held_back)
     await on_disk(database)
     return Claimed(_step(StepName(job, stage, number), row), held_back)
+
+
+async def free_slots(database: Database) -> int:
+    """How many segments the workers that are alive could begin now; what waits comes first."""
+    row = await database.one(
+        """select (select coalesce(sum(slots), 0) from processes
+                where kind = 'worker' and seen_at > now() - make_interval(secs => %s))
+            - (select count(*) from steps
+                where stage = 'segment' and status in ('todo', 'running')) as free""",
+        (ALIVE_FOR_S,),
+    )
+    return max(0, int(row["free"])) if row else 0
 
 
 async def ended(

@@ -64,7 +64,7 @@ Stage = Callable[[WorkerContext, Step, Path, StepProgress], Awaitable[StepDone]]
 async def ingest(
     work: WorkerContext, step: Step, scratch: Path, advance: StepProgress
 ) -> IngestDone:
-    """Fetch the clip, check all of it, store it, and cut it where it is long."""
+    """Fetch the clip, check all of it, store it, and cut it where more than one slot is free."""
     if step.quality == REENCODE_ONLY:
         return IngestDone(step.clip, step.source_key, (SegmentArgs(whole=True),))
     source = scratch / "source"
@@ -77,8 +77,7 @@ async def ingest(
     async with background_transfers() as transfers:
         if step.source_key is None:
             await transfers.begin(_store, work, source_key, source)
-        with span("plan"):
-            spans = await _run(work, step, Plan(source, SEGMENT_S))
+        spans = await _plan(work, step, source, clip)
         advance.move()
         segments: tuple[SegmentArgs, ...] = (SegmentArgs(whole=True),)
         if len(spans) > 1:
@@ -110,6 +109,23 @@ async def _fetch(work: WorkerContext, step: Step, source: Path, advance: StepPro
             )
     else:
         raise ObjectLost("the job's source is no longer known")
+
+
+async def _plan(
+    work: WorkerContext, step: Step, source: Path, clip: Clip
+) -> tuple[SegmentPlan, ...]:
+    """The spans to cut: no more than there are free slots, none shorter than `SEGMENT_S`.
+
+    With fewer than two free slots the clip stays whole: a cut would gain no time, and each segment
+    decides for itself what the subject is.
+    """
+    with span("plan") as plan_span:
+        free = await steps.free_slots(work.database)
+        plan_span.note(free_slots=free)
+        if free < 2:
+            return ()
+        target_s = max(SEGMENT_S, (clip.duration_s or 0.0) / free)
+        return await _run(work, step, Plan(source, target_s))
 
 
 async def _cut(
