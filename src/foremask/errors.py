@@ -63,6 +63,23 @@ class ClipRefused(ForemaskError):
     """The clip is not one that can be masked."""
 
 
+class BackgroundInvalid(ForemaskError):
+    """What was to be put behind the subject is no picture and no video that is taken."""
+
+    reason = "background_invalid"
+
+    @classmethod
+    def of(cls, error: ForemaskError) -> "BackgroundInvalid":
+        """What would have been said of the clip, said of the background."""
+        return cls(
+            f"The background cannot be used: {error.details}"
+            " Send jpg, png, webp, gif, mp4, mov, webm or avi.",
+            param="background_url",
+            limit=error.limit,
+            actual=error.actual,
+        )
+
+
 class NotAVideo(ClipRefused):
     """A page or other text instead of a video."""
 

@@ -1,12 +1,13 @@
 """What a caller may ask for: presets, quality, and the limits that a clip must keep."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from foremask.errors import FieldInvalid
+from foremask.errors import FieldInvalid, PresetUnsuitable
 
 
 class Preset(StrEnum):
@@ -44,6 +45,15 @@ class AlphaFormat(StrEnum):
     PNG_ZIP = "png_zip"
     PNG_FILES = "png_files"
 
+    @property
+    def suffix(self) -> str:
+        """File name ending, with its dot."""
+        return ".zip" if self is AlphaFormat.PNG_ZIP else "." + self.split("_", maxsplit=1)[0]
+
+
+type Form = Preset | AlphaFormat
+"""What a result is written as: a cut-out as an `AlphaFormat`, a mask as a `Preset`."""
+
 
 MEDIA_TYPES = {
     ".mp4": "video/mp4",
@@ -52,6 +62,8 @@ MEDIA_TYPES = {
     ".mkv": "video/x-matroska",
     ".gif": "image/gif",
     ".avi": "video/x-msvideo",
+    ".apng": "image/apng",
+    ".zip": "application/zip",
 }
 
 
@@ -166,18 +178,6 @@ class Excerpt:
     end_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class MaskOptions:
-    """One masking, as asked for."""
-
-    preset: Preset = Preset.MP4_H264
-    quality: Quality = Quality.BALANCED
-    device: Device = Device()
-    limits: Limits = UNLIMITED
-    model: Path | None = None  # an ONNX file; None is the pulled one in the user's cache
-    excerpt: Excerpt | None = None  # the part of the clip that is wanted; None is all of it
-
-
 class Despill(StrEnum):
     """A colour that a screen threw onto the subject, and that is taken out of it."""
 
@@ -234,12 +234,50 @@ MATTE_RANGES: Final = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class MaskOptions:
+    """One masking, as asked for."""
+
+    preset: Preset = Preset.MP4_H264
+    quality: Quality = Quality.BALANCED
+    device: Device = Device()
+    limits: Limits = UNLIMITED
+    model: Path | None = None  # an ONNX file; None is the pulled one in the user's cache
+    excerpt: Excerpt | None = None  # the part of the clip that is wanted; None is all of it
+    matte: Matte = Matte()  # what is done to the finished mask; it has no colours to despill
+
+
 class ResultKind(StrEnum):
     """What is made of a clip: its mask, its subject on nothing, or its subject on a background."""
 
     MASK = "mask"
     CUTOUT = "cutout"
     COMPOSITE = "composite"
+
+
+def form_of(name: str, kind: ResultKind) -> Form:
+    """The form that ``name`` means for a result of that kind; raises ValueError for none."""
+    if kind is ResultKind.CUTOUT:
+        return AlphaFormat(name)
+    is_preset = kind is ResultKind.MASK or name in list(Preset)
+    return Preset(name) if is_preset else AlphaFormat(name)
+
+
+def is_joinable(form: Form) -> bool:
+    """Whether parts of a cut-out or a composite can be joined packet by packet."""
+    return form.suffix not in (".gif", ".apng", ".zip", ".png")
+
+
+def with_alpha(name: str, known: Sequence[AlphaFormat] = tuple(AlphaFormat)) -> AlphaFormat:
+    """The format of that name; raises PresetUnsuitable where it has no alpha, with the known."""
+    if name in known:
+        return AlphaFormat(name)
+    why = "FFmpeg's x265 writes no alpha" if name.endswith("h265") else "it carries no alpha"
+    raise PresetUnsuitable(
+        f"{name} cannot be transparent: {why}; use one of {', '.join(known)},"
+        " or name a background.",
+        param="output_container_and_codec",
+    )
 
 
 class BackgroundKind(StrEnum):
@@ -264,6 +302,14 @@ class Background:
     file: Path | None = None
     amount: float = 0.0
 
+    @staticmethod
+    def is_named(text: str) -> bool:
+        """Whether ``text`` names a background that is no file."""
+        word, _, amount = text.strip().lower().partition(":")
+        if word in COLOURS or word == "transparent":
+            return not amount
+        return word in ("blur", "original") or word.startswith("#")
+
     @classmethod
     def parse(cls, text: str) -> "Background | None":
         """Read what a user names a background by; None is none: transparent.
@@ -283,7 +329,7 @@ class Background:
         if word == "original":
             return cls(BackgroundKind.ORIGINAL, amount=_amount(text, amount, 0.35, (0.0, 1.0)))
         path = Path(text)
-        if not path.is_file():
+        if cls.is_named(text) or not path.is_file():
             raise FieldInvalid(
                 f"The background {text!r} is no file, and none of transparent,"
                 f" {', '.join(COLOURS)}, #rrggbb, blur, blur:RADIUS_PX,"
@@ -351,3 +397,18 @@ class CutOutOptions:
     device: Device = Device()
     limits: Limits = UNLIMITED
     model: Path | None = None  # as in MaskOptions
+    keep_sound: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ResultOptions:
+    """What a job makes of a clip.
+
+    ``background`` is text for `Background.parse`; None is no background, or the one in a file.
+    """
+
+    kind: ResultKind = ResultKind.MASK
+    background: str | None = None
+    matte: Matte = Matte()
+    auto_zoom: bool = False
+    keep_sound: bool = True

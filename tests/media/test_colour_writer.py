@@ -1,5 +1,6 @@
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,12 @@ import pytest
 from numpy.typing import NDArray
 
 from foremask.errors import PresetUnsuitable, PromiseBroken
-from foremask.media.colour_presets import with_alpha
 from foremask.media.colour_writer import ColourWriter
 from foremask.media.png_sequence import PngSequenceWriter, numbered
 from foremask.media.probe import describe
 from foremask.media.reader import VideoReader
 from foremask.media.verify import verify
-from foremask.options import AlphaFormat, Preset, ResultKind
+from foremask.options import AlphaFormat, Preset, ResultKind, with_alpha
 from foremask.types import Levels
 from tests.support import synth
 from tests.support.synth import Spec, Tone
@@ -201,6 +201,39 @@ def test_a_cut_out_keeps_its_promises(tmp_path: Path, form: AlphaFormat) -> None
     assert ("alpha" in promises) == (describe(made).codec == "vp9")
     with pytest.raises(PromiseBroken, match=r"colour|alpha"):
         verify(tmp_path / "source.mp4", made)
+
+
+@pytest.mark.parametrize("form", [AlphaFormat.APNG, AlphaFormat.PNG_ZIP, AlphaFormat.PNG_FILES])
+def test_pictures_keep_their_promises(tmp_path: Path, form: AlphaFormat) -> None:
+    """Frames, every time, the end, alpha; without one of them, verify says so."""
+    source, target = tmp_path / "source.mp4", tmp_path / "made"
+    if form is AlphaFormat.APNG:
+        target = cut(tmp_path, form)
+    else:
+        target.mkdir() if form is AlphaFormat.PNG_FILES else None
+        sequence(synth.write(source, SPEC), target, into_zip=form is AlphaFormat.PNG_ZIP)
+    found = {kept.promise: kept.found for kept in verify(source, target, ResultKind.CUTOUT)}
+    assert found["frames"] == "9"
+    assert found["container"] == form
+    assert found.keys() >= {"pts", "alpha", "last duration"}
+    with pytest.raises(PromiseBroken, match="No mask"):
+        verify(source, target)
+    synth.write(source, replace(SPEC, pts=(*SPEC.pts[:-2], SPEC.pts[-1])))
+    with pytest.raises(PromiseBroken, match="is shown at"):
+        verify(source, target, ResultKind.CUTOUT)
+    synth.write(source, replace(SPEC, pts=SPEC.pts[:-1]))
+    with pytest.raises(PromiseBroken, match="mask goes on after frame 8"):
+        verify(source, target, ResultKind.CUTOUT)
+
+
+def sequence(source: Path, target: Path, *, into_zip: bool) -> None:
+    with (
+        VideoReader(source) as reader,
+        PngSequenceWriter(target, reader.clip, "%03d.png", into_zip=into_zip) as writer,
+    ):
+        for frame, levels in zip(reader, ramps(64, 48), strict=True):
+            writer.write(frame.rgb(64, 48), levels, frame)
+        writer.finish(reader.end_pts, reader.time_base)
 
 
 def test_a_video_without_alpha_is_no_cut_out(tmp_path: Path) -> None:

@@ -61,14 +61,15 @@ def verify(
     Args:
         source: The clip.
         made: The video that was made of it.
-        kind: What it is: a mask, a cut-out (each frame has alpha) or a composite. Sequences of PNGs
-            and APNGs are not checked.
+        kind: What it is: a mask, a cut-out (each frame has alpha) or a composite. Of numbered PNGs,
+            name the directory.
         as_json: Answer with JSON.
     """
     from foremask.media.verify import verify as check
 
     check_there(source)
-    check_there(made)
+    if not made.is_dir():
+        check_there(made)
     kept = check(source, made, kind)
     if as_json:
         print_json(msgspec.to_builtins(kept))

@@ -14,6 +14,7 @@ CLI_REMEDIES: Final[Mapping[type[ForemaskError], str]] = {
     Usage: "`foremask COMMAND --help` has the usage.",
     ServerUnreachable: "Check FOREMASK_SERVER or --server, and whether the service runs there.",
     errors.FieldInvalid: "`foremask COMMAND --help` has the usage.",
+    errors.BackgroundInvalid: "Name a picture or a video that can be opened elsewhere, too.",
     errors.NotAVideo: "Name the video file itself, not a page that shows it.",
     errors.FileTooLarge: "Download the clip and name the file: files have no limit.",
     errors.ResolutionTooLarge: "Scale it down: ffmpeg -i clip.mp4 -vf scale=3840:-2 small.mp4",

@@ -11,7 +11,7 @@ from typing import Final, Protocol
 import numpy as np
 
 from foremask.errors import FieldInvalid, Internal
-from foremask.facts import Clip, Report, Written
+from foremask.facts import Clip, Report, Span, Written
 from foremask.masking.outputs import (
     check_directory,
     check_output,
@@ -24,8 +24,8 @@ from foremask.masking.plan import Masker, ahead_frames, checked_clip, plan_maski
 from foremask.masking.refinement import Refiner
 from foremask.masking.report import OnFrame
 from foremask.media import png_sequence
-from foremask.media.background_files import PICTURES, background_video, read_picture
-from foremask.media.colour_presets import check_format, stand_in, with_alpha
+from foremask.media.background_files import background_video, is_picture, read_picture
+from foremask.media.colour_presets import check_format, stand_in
 from foremask.media.colour_writer import ColourWriter
 from foremask.media.frames import Frame
 from foremask.media.png_sequence import PngSequenceWriter
@@ -35,11 +35,13 @@ from foremask.options import (
     Background,
     BackgroundKind,
     CutOutOptions,
+    Form,
     MaskOptions,
     Matte,
     Preset,
     Quality,
     ResultKind,
+    with_alpha,
 )
 from foremask.types import Alpha, Levels, Rgb
 from foremask.vision.matting import matte as tools
@@ -49,7 +51,6 @@ from foremask.vision.matting.edges import refine
 from foremask.vision.matting.foreground import Behind, behind_edges, foreground_colours
 from foremask.vision.matting.outline import resolve_outline
 
-type Form = Preset | AlphaFormat
 DrawBackground = Callable[[Frame, Rgb, Levels], Rgb]
 """The background of an upright frame, from its own picture and alpha."""
 
@@ -64,7 +65,6 @@ _BY_SUFFIX: Final[dict[str, tuple[Form, Form]]] = {
     ".png": (AlphaFormat.PNG_FILES, AlphaFormat.PNG_FILES),
     ".mp4": (Preset.MP4_H264, Preset.MP4_H264),
 }
-_SUFFIXES: Final[dict[str, str]] = {AlphaFormat.APNG: ".apng", AlphaFormat.PNG_ZIP: ".zip"}
 
 
 class PictureWriter(Protocol):
@@ -106,15 +106,11 @@ def form_for(target: Path, options: CutOutOptions) -> Form:
                 f"{target.name} is one picture; name them with a number: frames/%04d.png.",
                 param="target",
             )
-    elif suffix in _BY_SUFFIX and suffix != _suffix_of(form):
+    elif suffix in _BY_SUFFIX and suffix != form.suffix:
         raise FieldInvalid(
-            f"{target.name} ends in {suffix}, and {form} writes {_suffix_of(form)}.", param="target"
+            f"{target.name} ends in {suffix}, and {form} writes {form.suffix}.", param="target"
         )
     return form
-
-
-def _suffix_of(form: Form) -> str:
-    return _SUFFIXES.get(form) or f".{form.split('_', maxsplit=1)[0]}"
 
 
 def check_target(
@@ -143,6 +139,8 @@ def cut_out(
     refiner: Refiner | None = None,
     *,
     replace: bool = False,
+    span: Span | None = None,
+    clip_start_s: float | None = None,
 ) -> Report:
     """Write to ``target`` the subject of ``source`` on nothing, or on ``options.background``.
 
@@ -151,6 +149,9 @@ def cut_out(
     ``frames/%04d.png`` makes that directory, which must be empty or new. Besides, raises
     PresetUnsuitable where the preset has no alpha and no background is named, and FieldInvalid for
     a background that cannot be read.
+
+    With a ``span``, ``source`` is what `segments.cut` made of a clip that starts at
+    ``clip_start_s``, and ``target`` becomes a part for `segments.join`.
     """
     source, target = Path(source), Path(target)
     form = check_target(source, target, options, replace=replace)
@@ -161,18 +162,20 @@ def cut_out(
     clip = checked_clip(source, asked)
     check_format(clip, form, options.limits.memory_bytes)
     with ExitStack() as stack:
-        drawn = stack.enter_context(_opened_background(background))
+        start_s = clip.start_s if clip_start_s is None else clip_start_s
+        drawn = stack.enter_context(opened_background(background, start_s))
         if form is AlphaFormat.PNG_FILES:
             part = stack.enter_context(directory_written_whole(target.parent))
         else:
             part = stack.enter_context(written_whole(target, replace=replace))
-        with _picture_writer(part, target.name, form, clip, source) as writer:
+        sound = source if options.keep_sound else None
+        is_part = span is not None
+        with picture_writer(part, target.name, form, clip, sound, part=is_part) as writer:
             edges = _edge_refiner(clip, options) if refiner is None else None
-            plan = plan_masking(source, clip, asked, None, masker, refiner or edges)
+            plan = plan_masking(source, clip, asked, span, masker, refiner or edges)
             cutter = CutOutWriter(writer, options.matte, drawn, edges)
             report = run_plan(plan, cutter, on_frame)
-    kind = ResultKind.CUTOUT if background is None else ResultKind.COMPOSITE
-    return _named(report, kind, clip)
+    return named(report, background, clip)
 
 
 def _edge_refiner(clip: Clip, options: CutOutOptions) -> "EdgeRefiner | None":
@@ -181,7 +184,9 @@ def _edge_refiner(clip: Clip, options: CutOutOptions) -> "EdgeRefiner | None":
     return None if ahead is None or options.quality is not Quality.BEST else EdgeRefiner(ahead)
 
 
-def _named(report: Report, kind: ResultKind, clip: Clip) -> Report:
+def named(report: Report, background: Background | None, clip: Clip) -> Report:
+    """The report of a cut-out or a composite, which says so."""
+    kind = ResultKind.CUTOUT if background is None else ResultKind.COMPOSITE
     warnings = report.warnings
     if clip.hdr:
         remark = f"the source is HDR ({clip.hdr}); the {kind} is tone-mapped to BT.709"
@@ -195,16 +200,17 @@ def _is_ours(pattern: str) -> Callable[[str], bool]:
 
 
 @contextmanager
-def _picture_writer(
-    part: Path, name: str, form: Form, clip: Clip, source: Path
+def picture_writer(
+    target: Path, name: str, form: Form, clip: Clip, sound: Path | None, *, part: bool = False
 ) -> Iterator[PictureWriter]:
+    """Opens the writer of ``form``; ``name`` is that of a picture in a directory of them."""
     if form in (AlphaFormat.PNG_FILES, AlphaFormat.PNG_ZIP) and isinstance(form, AlphaFormat):
         into_zip = form is AlphaFormat.PNG_ZIP
         pattern = png_sequence.DEFAULT_PATTERN if into_zip else name
-        with PngSequenceWriter(part, clip, pattern, into_zip=into_zip) as pictures:
+        with PngSequenceWriter(target, clip, pattern, into_zip=into_zip) as pictures:
             yield pictures
     else:
-        with ColourWriter(part, form, clip, source) as video:
+        with ColourWriter(target, form, clip, sound, part=part) as video:
             yield video
 
 
@@ -245,15 +251,14 @@ class CutOutWriter:
         """Take the next frame; ``mask`` has its size and its coded orientation."""
         turn = frame.orientation
         levels = np.ascontiguousarray(turn.to_upright(mask))
-        if self._matte.invert:
-            levels = tools.inverted(levels)
+        kept = tools.inverted(levels) if self._matte.invert else levels
         picture = frame.rgb(frame.width, frame.height)
         behind = None if self._edges is None else self._edges.take(frame)
-        colours = foreground_colours(picture, levels, None if self._matte.invert else behind)
+        colours = foreground_colours(picture, kept, None if self._matte.invert else behind)
         colours = tools.despilled(colours, self._matte.despill)
         shown: Levels | None = tools.adjusted(levels, self._matte)
         if self._background is not None and shown is not None:
-            drawn = self._background(frame, picture, levels)
+            drawn = self._background(frame, picture, kept)
             colours, shown = over(colours, drawn, shown), None
         coded = None if shown is None else turn.to_coded(shown)
         self._writer.write(turn.to_coded(colours), coded, frame)
@@ -264,7 +269,10 @@ class CutOutWriter:
 
 
 @contextmanager
-def _opened_background(background: Background | None) -> Iterator[DrawBackground | None]:
+def opened_background(
+    background: Background | None, clip_start_s: float
+) -> Iterator[DrawBackground | None]:
+    """Opens what is drawn behind each frame; a video begins with the clip."""
     if background is None:
         yield None
     elif background.kind is BackgroundKind.COLOUR:
@@ -275,16 +283,14 @@ def _opened_background(background: Background | None) -> Iterator[DrawBackground
         yield lambda _, picture, __: dimmed(picture, background.amount)
     elif background.file is None:
         raise Internal("a background from a file has no file")
-    elif background.file.suffix.lower() in PICTURES:
+    elif is_picture(background.file):
         yield _still(read_picture(background.file))
     else:
         with background_video(background.file) as video:
-            first: list[Fraction] = []
 
             def moving(frame: Frame, picture: Rgb, _: Levels) -> Rgb:
-                now = frame.pts * frame.time_base
-                first[:] = first or [now]
-                shown = video.at(now - first[0])
+                start_pts = round(Fraction(clip_start_s) / frame.time_base)
+                shown = video.at((frame.pts - start_pts) * frame.time_base)
                 height, width = picture.shape[:2]
                 return covering(shown.rgb(shown.width, shown.height), width, height)
 

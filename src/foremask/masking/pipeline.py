@@ -4,7 +4,7 @@ import time
 from contextlib import AbstractContextManager
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from foremask.facts import Report, Span, Written
 from foremask.masking.outputs import check_output, written_whole
@@ -14,8 +14,9 @@ from foremask.masking.report import OnFrame, Progress, report_of
 from foremask.masking.stages import Stages
 from foremask.media.frames import Frame
 from foremask.media.writer import MaskWriter
-from foremask.options import MaskOptions
+from foremask.options import MaskOptions, Matte
 from foremask.types import Levels
+from foremask.vision.matting.matte import adjusted
 
 
 class FrameWriter(Protocol):
@@ -34,9 +35,31 @@ def open_writer(plan: Plan, target: Path) -> AbstractContextManager[FrameWriter]
     """The writer that ``plan`` asks for; it writes to ``target``."""
     part = plan.span is not None
     options = plan.options
-    return MaskWriter(
+    writer = MaskWriter(
         target, options.preset, plan.clip, plan.source, part=part, excerpt=options.excerpt
     )
+    return writer if options.matte == Matte() else _AdjustingWriter(writer, options.matte)
+
+
+class _AdjustingWriter:
+    """Passes masks to another writer, worked on as a ``matte`` says."""
+
+    def __init__(self, writer: MaskWriter, matte: Matte) -> None:
+        self._writer, self._matte = writer, matte
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._writer.__exit__(*error)
+
+    def write(self, mask: Levels, frame: Frame) -> None:
+        """Take the next frame."""
+        self._writer.write(adjusted(mask, self._matte), frame)
+
+    def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
+        """Write the rest."""
+        return self._writer.finish(end_pts, time_base)
 
 
 def no_progress(_: Progress) -> None:

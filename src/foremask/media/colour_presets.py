@@ -4,11 +4,10 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Final
 
-from foremask.errors import PresetUnsuitable
 from foremask.facts import Clip
 from foremask.machine.memory import available_memory
 from foremask.media.presets import RECIPES, Encoder, Recipe, check_preset
-from foremask.options import AlphaFormat, Preset
+from foremask.options import AlphaFormat, Form, Preset, ResultKind
 
 
 def _with_options(encoder: Encoder, options: dict[str, str]) -> Encoder:
@@ -73,6 +72,12 @@ ALPHA: Final = {
 }
 """Files with alpha that FFmpeg writes; sequences of PNGs are in `png_sequence`."""
 
+
+def recipe_of(form: Form) -> Recipe:
+    """How ``form`` is written in colour; sequences of PNGs have none."""
+    return ALPHA[form] if isinstance(form, AlphaFormat) else OPAQUE[form]
+
+
 _PICTURE_BYTES_PER_PIXEL: Final = 32  # of the picture, its colours, its alpha and its background
 _LIKE: Final = {
     AlphaFormat.WEBM_VP9: Preset.WEBM_VP9,
@@ -81,25 +86,20 @@ _LIKE: Final = {
 }
 
 
-def stand_in(form: Preset | AlphaFormat) -> Preset:
+def stand_in(form: Form) -> Preset:
     """The preset of masks that can carry the clips that ``form`` can, and needs as much memory."""
     return form if isinstance(form, Preset) else _LIKE.get(form, Preset.MOV_PRORESKS)
 
 
-def check_format(clip: Clip, form: Preset | AlphaFormat, memory_bytes: int | None = None) -> None:
+def check_format(clip: Clip, form: Form, memory_bytes: int | None = None) -> None:
     """Raise PresetUnsuitable where ``form`` or the memory cannot carry the clip's pictures."""
     there = available_memory() if memory_bytes is None else memory_bytes
     check_preset(clip, stand_in(form), there - _PICTURE_BYTES_PER_PIXEL * clip.pixels)
 
 
-def with_alpha(name: str) -> AlphaFormat:
-    """The format of that name; raises PresetUnsuitable where it has no alpha."""
-    try:
-        return AlphaFormat(name)
-    except ValueError:
-        known = ", ".join(AlphaFormat)
-        why = "FFmpeg's x265 writes no alpha" if name.endswith("h265") else "it carries no alpha"
-        raise PresetUnsuitable(
-            f"{name} cannot be transparent: {why}; use one of {known}, or name a background.",
-            param="output_container_and_codec",
-        ) from None
+def check_result(clip: Clip, form: Form, kind: ResultKind, memory_bytes: int | None) -> None:
+    """Raise PresetUnsuitable where ``form`` cannot carry a result of that kind of the clip."""
+    if kind is ResultKind.MASK:
+        check_preset(clip, Preset(form), memory_bytes)
+    else:
+        check_format(clip, form, memory_bytes)

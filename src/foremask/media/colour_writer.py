@@ -13,12 +13,12 @@ from av.packet import PacketSideData
 from foremask.errors import Internal
 from foremask.facts import Clip, Written
 from foremask.media.colour import BT709, FULL_RANGE, LIMITED_RANGE
-from foremask.media.colour_presets import ALPHA, ALPHA_OF_VP9, OPAQUE
+from foremask.media.colour_presets import ALPHA_OF_VP9, recipe_of
 from foremask.media.frames import Frame
 from foremask.media.planes import plane_of
 from foremask.media.transcoding import AnyPacket
 from foremask.media.video_writer import VideoWriter
-from foremask.options import AlphaFormat, Preset
+from foremask.options import AlphaFormat, Form, Preset
 from foremask.types import Levels, Rgb
 
 _TO_10_BITS: Final = np.rint(np.arange(256) * (1023 / 255)).astype(np.uint16)
@@ -31,17 +31,24 @@ class ColourWriter:
 
     ``form`` with alpha makes a cut-out, any other an opaque video. Pictures come in the coded
     orientation, with the frames that they belong to; ``source`` is where the sound comes from.
+    A ``part`` is silent, to be joined with others.
     """
 
     def __init__(
-        self, target: Path, form: Preset | AlphaFormat, clip: Clip, source: Path | None
+        self,
+        target: Path,
+        form: Form,
+        clip: Clip,
+        source: Path | None,
+        *,
+        part: bool = False,
     ) -> None:
-        recipe = ALPHA[form] if isinstance(form, AlphaFormat) else OPAQUE[form]
+        recipe = recipe_of(form)
         has_block = isinstance(form, AlphaFormat) and recipe.encoder.name == ALPHA_OF_VP9.name
         attach = self._attach if has_block else None
         self._is_opaque = isinstance(form, Preset)
         self._blocks: list[PacketSideData] = []
-        self._video = VideoWriter(target, recipe, clip, source, attach=attach)
+        self._video = VideoWriter(target, recipe, clip, source, part=part, attach=attach)
         self._alpha = _AlphaEncoder(*self._video.coded) if has_block else None
         self._palette = _palette_graph(*self._video.coded) if recipe.muxer == "gif" else None
 

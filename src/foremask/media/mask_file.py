@@ -12,6 +12,7 @@ from av.video.stream import VideoStream
 from foremask.errors import CorruptVideo, Internal
 from foremask.facts import Clip, SoundTrack, Written
 from foremask.media import ebml
+from foremask.media.apng_chunks import set_last_delay
 from foremask.media.audio import Sound
 from foremask.media.orientation import Orientation
 from foremask.media.presets import Recipe, check_late
@@ -54,13 +55,9 @@ class MaskFile:
                 self.size, self.aspect = self.size[::-1], 1 / self.aspect
         self.is_part = part
         muxer = part_muxer(self.recipe) if part else self.recipe.muxer
-        nut = muxer == "nut"
-        self.output = av.open(
-            f"file:{target}",
-            "w",
-            format=muxer,
-            container_options={} if nut else muxer_options(self.recipe, self.time_base),
-        )
+        plain = muxer in ("nut", "matroska") and part
+        options = {} if plain else muxer_options(self.recipe, self.time_base)
+        self.output = av.open(f"file:{target}", "w", format=muxer, container_options=options)
         self._source = None if part or not self.recipe.keeps_sound else source
         self._silenced = clip.audio if self._source is None and not part else ()
         self._sound: Sound | None = None
@@ -104,6 +101,7 @@ class MaskFile:
         copy.codec_context.sample_aspect_ratio = self.aspect
         if self.recipe.tag:
             copy.codec_context.codec_tag = self.recipe.tag
+        copy.metadata.update(self.recipe.metadata)
         return copy
 
     def put(self, packet: AnyPacket) -> None:
@@ -154,6 +152,8 @@ class MaskFile:
         self._close_sound()
         if self.recipe.encoder.name == "libvpx-vp9" and self.aspect != 1 and not self.is_part:
             ebml.set_aspect(self._target, self.aspect)  # the others have it in their bit stream
+        if self.recipe.muxer == "apng":
+            set_last_delay(self._target, (end - last) * self.time_base)
         self.is_finished = True
         with self._target.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -181,7 +181,8 @@ class MaskFile:
     def _audio(self) -> tuple[SoundTrack, ...]:
         if self._sound is not None:
             return tuple(self._sound.tracks)
-        why = f"{self.recipe.muxer} has no sound"
+        kept = self.recipe.keeps_sound
+        why = "it was asked for without" if kept else f"{self.recipe.muxer} has no sound"
         return tuple(
             SoundTrack(track.codec, None, "dropped", why, track.language)
             for track in self._silenced
@@ -209,5 +210,11 @@ def movie_timescale(time_base: Fraction) -> int:
 
 
 def part_muxer(recipe: Recipe) -> str:
-    """The muxer of a part: NUT keeps any time base exactly, but does not know ProRes."""
-    return "mov" if recipe.encoder.name == "prores_ks" else "nut"
+    """The muxer of a part: NUT keeps any time base exactly.
+
+    But it knows neither ProRes nor the alpha of VP9. Matroska counts in milliseconds, as the whole
+    file will do, too.
+    """
+    if recipe.encoder.name == "prores_ks":
+        return "mov"
+    return "matroska" if recipe.metadata.get("alpha_mode") else "nut"

@@ -11,6 +11,7 @@ from foremask.media.presets import check_preset
 from foremask.media.reader import VideoReader
 from foremask.media.writer import MaskWriter
 from foremask.options import Preset
+from foremask.types import Levels
 
 
 def recode(
@@ -19,8 +20,11 @@ def recode(
     preset: Preset,
     on_frame: Callable[[int, int | None], None],
     memory_bytes: int | None = None,
+    change: Callable[[Levels], Levels] | None = None,
 ) -> Written:
     """Write ``mask`` to ``target`` in ``preset``; ``on_frame`` hears of frames done and in all.
+
+    ``change`` works on each mask.
 
     What the first encoding lost stays lost: a gif's times are hundredths of a second, and it has no
     sound. Raises PresetUnsuitable before anything is written, and CorruptVideo.
@@ -29,6 +33,7 @@ def recode(
         check_preset(reader.clip, preset, memory_bytes)
         with MaskWriter(target, preset, reader.clip, mask) as writer:
             for frame in reader:
-                writer.write(frame.luma(), frame)
+                levels = frame.luma()
+                writer.write(levels if change is None else change(levels), frame)
                 on_frame(frame.index + 1, reader.clip.expected_frames)
             return writer.finish(reader.end_pts, reader.time_base)

@@ -13,6 +13,7 @@ from av.video.stream import VideoStream
 
 from foremask.errors import CorruptVideo
 from foremask.facts import Clip, SegmentPlan, Written
+from foremask.media.colour_presets import recipe_of
 from foremask.media.demux import Container, OpenClip, open_clip
 from foremask.media.frames import Frame
 from foremask.media.mask_file import MaskFile, movie_timescale
@@ -22,7 +23,7 @@ from foremask.media.probe import clip_of
 from foremask.media.reader import VideoReader
 from foremask.media.write_errors import writing
 from foremask.media.writer import MaskWriter
-from foremask.options import Preset
+from foremask.options import Form, Preset, ResultKind
 
 _CUTTABLE: Final = (Container.MP4, Container.MOV, Container.WEBM)
 _MUXERS: Final = {"mjpeg": "mov"}  # all else goes into mp4; both keep every pts
@@ -103,16 +104,29 @@ def _copied(source: OpenClip, target: Path) -> Iterator[tuple[OutputContainer, V
         yield out, copy
 
 
-def join(parts: Sequence[Path], source: Path, target: Path, preset: Preset) -> Written:
+def join(
+    parts: Sequence[Path],
+    source: Path,
+    target: Path,
+    form: Form,
+    kind: ResultKind = ResultKind.MASK,
+    *,
+    keep_sound: bool = True,
+) -> Written:
     """Put the parts together in order, with the sound of the source.
 
-    Packet by packet, but for a gif: its parts are encoded again, without loss.
+    Packet by packet, but for the gif of a mask: its parts are encoded again, without loss. Of
+    cut-outs and composites, ``form`` must be joinable: `options.is_joinable`.
     """
     with VideoReader(source) as reader:
         clip, end_pts, time_base = reader.clip, reader.declared_end_pts, reader.time_base
-    if preset is Preset.GIF:
-        return _join_gif(parts, target, clip, end_pts)
-    file = MaskFile(target, RECIPES[preset], clip, source, part=False)
+    if kind is ResultKind.MASK and isinstance(form, Preset):
+        if form is Preset.GIF:
+            return _join_gif(parts, target, clip, end_pts)
+        recipe = RECIPES[form]
+    else:
+        recipe = recipe_of(form)
+    file = MaskFile(target, recipe, clip, source if keep_sound else None, part=False)
     try:
         file.take(parts)
         return file.finish(end_pts, time_base)

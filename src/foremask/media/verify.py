@@ -16,7 +16,9 @@ from foremask.errors import PromiseBroken
 from foremask.facts import Clip
 from foremask.media.colour import is_full
 from foremask.media.demux import open_clip
+from foremask.media.frames import Frame
 from foremask.media.orientation import Orientation
+from foremask.media.picture_files import PictureFile, Shown, picture_file
 from foremask.media.planes import plane_of
 from foremask.media.probe import fraction
 from foremask.media.reader import VideoReader
@@ -24,7 +26,10 @@ from foremask.media.sound_codecs import BIBLIOGRAPHIC, HOLD_NO_EMPTY_TRACK
 from foremask.media.transcoding import AnyPacket
 from foremask.options import ResultKind
 
-_TOLERANCE_S: Final = {"mp4": 0, "mov": 0, "webm": 0.001, "mkv": 0.001, "gif": 0.01}
+_TOLERANCE_S: Final = {
+    "mp4": 0, "mov": 0, "webm": 0.001, "mkv": 0.001, "gif": 0.01, "apng": 0.001, "png_zip": 0,
+    "png_files": 0,
+}  # fmt: skip
 _VP9_INTER: Final = 0b100  # in the first byte of a frame of profile 0
 BLOCK_ADDITIONAL: Final = "matroska_block_additional"
 _ROUNDING_S: Final = 1e-6
@@ -57,9 +62,13 @@ class _Sound:
 def verify(source: Path, mask: Path, kind: ResultKind = ResultKind.MASK) -> list[PromiseKept]:
     """Check size, aspect, rotation, frames, levels, every pts, the last duration and the sound.
 
-    Of a cut-out the alpha is checked instead of the levels: that each frame has one. Raises
+    Of a cut-out the alpha is checked instead of the levels: that each frame has one. APNGs and
+    numbered PNGs, which have neither rotation nor sound, are checked for the rest. Raises
     PromiseBroken for the first that is not kept, with its name as ``param``.
     """
+    pictures = picture_file(mask)
+    if pictures is not None:
+        return list(_of_pictures(source, pictures, kind))
     with VideoReader(source) as wanted, VideoReader(mask) as found:
         checks = [_container(found.clip), *_picture(wanted.clip, found.clip)]
         fault = _LEVEL_FAULTS[kind]
@@ -70,6 +79,56 @@ def verify(source: Path, mask: Path, kind: ResultKind = ResultKind.MASK) -> list
     if found.clip.container != "gif":
         checks += _sounds(source, mask, start_s, found.clip.container)
     return checks
+
+
+def _of_pictures(source: Path, pictures: PictureFile, kind: ResultKind) -> Iterator[PromiseKept]:
+    """Size, frames, every time, the last duration and the alpha of upright pictures."""
+    yield PromiseKept("container", pictures.form)
+    tolerance_s = _TOLERANCE_S[pictures.form] + _ROUNDING_S
+    count, worst_s, origin_s, end_s = 0, 0.0, 0.0, 0.0
+    with VideoReader(source) as wanted:
+        for ours, theirs in zip_longest(pictures, wanted):
+            if ours is None or theirs is None:
+                more = "source" if ours is None else "mask"
+                raise PromiseBroken(f"The {more} goes on after frame {count}.", param="frames")
+            if not count and pictures.form == "apng":
+                origin_s = theirs.time_s
+            _check_picture(ours, theirs, count, kind)
+            off_s = abs(origin_s + ours.time_s - theirs.time_s)
+            if off_s > tolerance_s:
+                raise PromiseBroken(
+                    f"Frame {count} is shown at {ours.time_s:.6f} s;"
+                    f" in the source at {theirs.time_s:.6f} s.",
+                    param="pts",
+                    limit=tolerance_s,
+                    actual=off_s,
+                )
+            worst_s, end_s = max(worst_s, off_s), origin_s + ours.end_s
+            count += 1
+        wanted_end_s = float((wanted.end_pts or 0) * wanted.time_base)
+    yield PromiseKept("frames", str(count))
+    yield PromiseKept("pts", f"within {1000 * worst_s:.3f} ms")
+    if kind is ResultKind.CUTOUT:
+        yield PromiseKept("alpha", f"{count} frames")
+    yield _check(
+        "last duration",
+        abs(end_s - wanted_end_s) <= 1.5 * tolerance_s,
+        f"ends at {end_s:.6f} s",
+        f"The mask ends at {end_s:.6f} s; the source at {wanted_end_s:.6f} s.",
+    )
+
+
+def _check_picture(ours: Shown, theirs: Frame, number: int, kind: ResultKind) -> None:
+    if (ours.width, ours.height) != (theirs.width, theirs.height):
+        raise PromiseBroken(
+            f"Frame {number} is {ours.width}x{ours.height}; in the source it is"
+            f" {theirs.width}x{theirs.height}.",
+            param="size",
+        )
+    if kind is ResultKind.CUTOUT and not ours.has_alpha:
+        raise PromiseBroken(f"Frame {number} has no alpha.", param="alpha")
+    if kind is ResultKind.MASK:
+        raise PromiseBroken("No mask is a file of pictures.", param="container")
 
 
 def _check(promise: str, kept: bool, found: str, message: str) -> PromiseKept:

@@ -160,6 +160,12 @@ ERROR_TABLE: Final[Mapping[type[ForemaskError], Answer]] = {
         422,
         "Open the URL in a browser without cookies: the origin does not have the file there.",
     ),
+    errors.BackgroundInvalid: Answer(
+        422,
+        "Send the URL of a jpg, png, webp, gif, mp4, mov, webm or avi that a job would take as its "
+        "clip, too; `details` says what is wrong with this one.",
+        param="background_url",
+    ),
     errors.NotAVideo: Answer(
         422,
         "Use the address of the file itself, not of the page that shows it.",

@@ -59,6 +59,7 @@ def test_the_document_knows_presets_and_reasons() -> None:
         "object_lost",
     }  # of a job's status
     elsewhere = {"settings_invalid", "promise_broken", "model_unavailable", "output_failed"}
+    elsewhere |= {"device_unavailable"}
     statuses = {kind.reason: row.status for kind, row in ERROR_TABLE.items()}
     assert reported.keys() >= statuses.keys() - anywhere - later - elsewhere
     assert reported.items() <= statuses.items()

@@ -16,10 +16,10 @@ import pytest
 from obstore.store import S3Store
 
 from foremask.facts import Clip
-from foremask.options import Preset
 from foremask.service.api.application import create_app
 from foremask.service.api.probing import Source
 from foremask.service.api.read_limit import Throttle
+from foremask.service.api.result_fields import Wanted
 from foremask.service.fetch import Outbound
 from foremask.service.jobs.database import open_database, own_scripts
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
@@ -184,14 +184,17 @@ async def ready(
 class NoVerdict:
     """A prober that never knows."""
 
-    async def probe(self, source: Source, preset: Preset, owner: str) -> Clip | None:
+    async def probe(self, source: Source, wanted: Wanted, owner: str) -> Clip | None:
         """Nothing is known of any clip."""
         return None
 
     probe_now = probe
 
+    async def probe_background(self, source: Source, owner: str) -> None:
+        """Nor of any background."""
+
     async def probe_file(
-        self, file: IO[bytes], size: int, preset: Preset, owner: str
+        self, file: IO[bytes], size: int, wanted: Wanted, owner: str
     ) -> Clip | None:
         """Nor of one that is here."""
         return None

@@ -4,7 +4,7 @@ import asyncio
 from pathlib import Path
 
 from foremask.service.jobs import steps
-from foremask.service.jobs.step_facts import IngestDone, JobClip, JobReport, MaskDone, SegmentArgs
+from foremask.service.jobs.step_facts import IngestDone, JobClip, JobReport, MaskDone, StepArgs
 from foremask.service.jobs.steps import StepName
 from foremask.service.storage.keys import strip_key
 from tests.service.api.conftest import Running
@@ -23,7 +23,7 @@ async def complete(service: Running, job: str, mask: Path) -> str:
     async with service.database() as database:
         step = await steps.begin(database, StepName(job, "ingest"), "a worker")
         assert step is not None
-        found = IngestDone(JobClip(frames=25), f"sources/{job}/source", (SegmentArgs(),))
+        found = IngestDone(JobClip(frames=25), f"sources/{job}/source", (StepArgs(),))
         assert await steps.finish(database, step, found)
         step = await steps.begin(database, StepName(job, "segment"), "a worker")
         assert step is not None

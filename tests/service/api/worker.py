@@ -11,13 +11,16 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import cast
 
+from foremask.facts import Report
+from foremask.masking.cut_out import cut_out
 from foremask.masking.pipeline import mask_video
-from foremask.options import MaskOptions
+from foremask.options import Limits, MaskOptions
 from foremask.service.fetch import Outbound
 from foremask.service.jobs.database import open_database
 from foremask.service.sandbox.conversation import OnProgress
+from foremask.service.sandbox.execution import named_background, options_of
 from foremask.service.sandbox.messages import Progress
-from foremask.service.sandbox.operations import Mask, Request
+from foremask.service.sandbox.operations import CutOut, Mask, Request
 from foremask.service.sandbox.pool import MediaPool
 from foremask.service.worker.queues import serve_queues
 from foremask.service.worker.worker_context import WorkerContext
@@ -37,19 +40,33 @@ class RedIsForeground:
         owner: str = "",
     ) -> R:
         """As the confined child does it."""
-        assert isinstance(request, Mask)
-        options = MaskOptions(preset=request.options.preset)
-        report = await asyncio.to_thread(
-            mask_video,
-            request.source,
-            request.target,
-            options,
-            masker=synth.red_is_foreground,
-            refiner=synth.stretched,
-        )
+        assert isinstance(request, Mask | CutOut)
+        report = await asyncio.to_thread(_masked, request)
         if on_progress is not None:
             await on_progress(Progress(report.frames_out, report.frames_out, "masking"))
         return cast(R, report)
+
+
+def _masked(request: Mask | CutOut) -> Report:
+    if isinstance(request, Mask):
+        return mask_video(
+            request.source,
+            request.target,
+            MaskOptions(preset=request.options.preset, matte=request.options.matte),
+            span=request.span,
+            masker=synth.red_is_foreground,
+            refiner=synth.stretched,
+        )
+    with named_background():
+        return cut_out(
+            request.source,
+            request.target,
+            options_of(request.preset, request.result, request.background, Limits()),
+            span=request.span,
+            clip_start_s=request.clip_start_s,
+            masker=synth.red_is_foreground,
+            refiner=synth.stretched,
+        )
 
 
 @contextmanager

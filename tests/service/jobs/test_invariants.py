@@ -27,7 +27,7 @@ from foremask.service.jobs.step_facts import (
     JobReport,
     MaskDone,
     PartDone,
-    SegmentArgs,
+    StepArgs,
     StepDone,
 )
 from foremask.service.jobs.steps import Step, StepName
@@ -133,8 +133,8 @@ class Service(RuleBasedStateMachine):
         mine = f"{step.name}/{step.attempt}"
         segments = self.jobs[step.name.job]
         if step.name.stage == "ingest":
-            args = [SegmentArgs(source_key=str(n)) for n in range(segments)]
-            whole = (SegmentArgs(whole=True),) if segments == 1 else tuple(args)
+            args = [StepArgs(source_key=str(n)) for n in range(segments)]
+            whole = (StepArgs(whole=True),) if segments == 1 else tuple(args)
             return IngestDone(JobClip(frames=segments), mine, whole)
         if step.name.stage == "segment" and segments > 1:
             return PartDone(mine, 1, JobReport(frames_out=1))

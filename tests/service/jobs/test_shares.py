@@ -11,7 +11,7 @@ from foremask.options import Preset
 from foremask.service.jobs import records, steps
 from foremask.service.jobs.admission import NewJob, admit
 from foremask.service.jobs.database import Database
-from foremask.service.jobs.step_facts import IngestDone, JobClip, SegmentArgs
+from foremask.service.jobs.step_facts import IngestDone, JobClip, StepArgs
 from foremask.service.jobs.steps import Step, StepName
 from foremask.service.jobs.tokens import TokenLimits, create_token
 
@@ -229,7 +229,7 @@ async def test_masks_are_shared_apart_from_files(tokens: Tokens) -> None:
         await tokens.submit(token)
         step = await tokens.claim()
         assert step is not None
-        found = IngestDone(JobClip(), "x", (SegmentArgs(whole=True),))
+        found = IngestDone(JobClip(), "x", (StepArgs(whole=True),))
         await steps.finish(tokens.database, step, found)
         await steps.ended(tokens.database, step, 5.0)
     served = []

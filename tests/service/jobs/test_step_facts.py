@@ -11,7 +11,7 @@ from foremask.service.jobs.step_facts import (
     JobReport,
     MaskDone,
     PartDone,
-    SegmentArgs,
+    StepArgs,
 )
 from tests.service.worker.stand_in import CLIP
 
@@ -58,17 +58,17 @@ def test_a_report_of_an_older_row_is_shown_as_it_was() -> None:
 def test_the_arguments_of_an_older_segment_are_read() -> None:
     """Of a whole clip, of a span, and of the last span, which has no end."""
     rows = {
-        '{"whole": true}': SegmentArgs(whole=True),
-        '{"span": {"first_pts": 0, "end_pts": 30000}, "source_key": "segments/J/1/0"}': SegmentArgs(
+        '{"whole": true}': StepArgs(whole=True),
+        '{"span": {"first_pts": 0, "end_pts": 30000}, "source_key": "segments/J/1/0"}': StepArgs(
             span=Span(0, 30000), source_key="segments/J/1/0"
         ),
         '{"span": {"first_pts": 30000, "end_pts": null}, "source_key": "segments/J/1"}': (
-            SegmentArgs(span=Span(30000, None), source_key="segments/J/1")
+            StepArgs(span=Span(30000, None), source_key="segments/J/1")
         ),
-        "{}": SegmentArgs(),
+        "{}": StepArgs(),
     }
     for row, args in rows.items():
-        assert msgspec.convert(json.loads(row), SegmentArgs) == args
+        assert msgspec.convert(json.loads(row), StepArgs) == args
         assert json.loads(msgspec.json.encode(args)) == json.loads(row)
 
 
@@ -82,7 +82,7 @@ def test_the_result_of_an_older_segment_is_read() -> None:
 
 def test_what_the_sql_reads_is_written_under_its_names() -> None:
     """`finish_step` and the byte counts read these keys of the columns."""
-    ingest = msgspec.to_builtins(IngestDone(CLIP, "sources/J/1/source", (SegmentArgs(whole=True),)))
+    ingest = msgspec.to_builtins(IngestDone(CLIP, "sources/J/1/source", (StepArgs(whole=True),)))
     assert ingest["clip"].keys() == set(CLIP.__slots__)
     assert (ingest["source_key"], list(ingest["segments"])) == (
         "sources/J/1/source",

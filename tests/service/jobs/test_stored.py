@@ -9,7 +9,7 @@ from foremask.options import Preset
 from foremask.service.jobs import retention, steps, stored
 from foremask.service.jobs.admission import NewJob, admit
 from foremask.service.jobs.database import Database
-from foremask.service.jobs.step_facts import IngestDone, JobClip, JobReport, MaskDone, SegmentArgs
+from foremask.service.jobs.step_facts import IngestDone, JobClip, JobReport, MaskDone, StepArgs
 from foremask.service.jobs.steps import StepName
 from foremask.service.jobs.tokens import create_token
 from foremask.service.service_errors import StorageQuota
@@ -65,7 +65,7 @@ async def test_a_jobs_files_count_until_they_are_deleted(database: Database) -> 
     unknown = (await admit(database, job(token.id, None), storage_limit=200)).request_id
     step = await steps.begin(database, StepName(unknown, "ingest"), "worker")
     assert step is not None
-    found = IngestDone(JobClip(size_bytes=30), "sources/x", (SegmentArgs(),))
+    found = IngestDone(JobClip(size_bytes=30), "sources/x", (StepArgs(),))
     assert await steps.finish(database, step, found)
     assert await bytes_of(database, token.id) == 260
     step = await steps.begin(database, StepName(unknown, "segment"), "worker")

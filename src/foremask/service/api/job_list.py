@@ -72,7 +72,7 @@ def _entry(record: Record, link: str | None) -> dict[str, object]:
     """A job's status with what a list shows besides, without its report."""
     body = wire_format.status_body(record, link)
     if link is not None and "result" in body:
-        body["result"] = {"video_url": link, "mask_url": link}
+        body["result"] = wire_format.links(record, link)
     facts = {
         "name": record.name,
         "quality": None if record.quality == REENCODE_ONLY else record.quality,

@@ -8,9 +8,10 @@ import structlog
 from litestar import HttpMethod, post, route
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
+from msgspec.structs import replace
 
-from foremask.errors import Internal
-from foremask.service.api import parsing
+from foremask.errors import BackgroundInvalid, Internal
+from foremask.service.api import parsing, result_fields
 from foremask.service.api.auth import charge, find_keyed, id_of, read_token
 from foremask.service.api.probing import BUDGET_S, locate
 from foremask.service.api.problems import rate_headers
@@ -21,13 +22,15 @@ from foremask.service.api.request_context import (
     ServiceDependency,
     json_answer,
 )
+from foremask.service.api.result_fields import ReadWanted
 from foremask.service.error_table import error_facts
 from foremask.service.jobs import admission, records, wire_format
 from foremask.service.jobs.admission import NewJob
 from foremask.service.jobs.records import Record
+from foremask.service.jobs.step_facts import JobResult
 from foremask.service.jobs.webhook_inbox import receiver_url
 from foremask.service.observability.traces import Span, first_span, span, valid_traceparent
-from foremask.service.service_errors import RequestUnknown, UrlUnreachable
+from foremask.service.service_errors import RequestUnknown, UrlUnreachable, VideoInvalid
 
 HOLD_S = 25.0  # the vendor's SDK gives up reading after 30 s
 HOLD_POLL_S = 0.25
@@ -48,10 +51,32 @@ SUBMIT_PATHS = (
 @post(list(SUBMIT_PATHS), status_code=202)
 async def submit(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
     """Start a job, or say exactly why not."""
+    return await _submit(request, service, result_fields.foreground_mask)
+
+
+@post("/v2/video/edit/remove_background", status_code=202)
+async def remove_background(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
+    """Start a job that cuts the subject out, onto nothing or onto a colour."""
+    return await _submit(request, service, result_fields.remove_background)
+
+
+@post("/v2/video/edit/green_screen", status_code=202)
+async def green_screen(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
+    """Start a job that puts the subject before a green or blue screen."""
+    return await _submit(request, service, result_fields.green_screen)
+
+
+@post("/v2/video/edit/replace_background", status_code=202)
+async def replace_background(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
+    """Start a job that puts the subject before a picture or a video."""
+    return await _submit(request, service, result_fields.replace_background)
+
+
+async def _submit(request: ApiRequest, service: Service, read_wanted: ReadWanted) -> ASGIResponse:
     hold_until = time.monotonic() + HOLD_S
     traceparent = valid_traceparent(request.headers.get("traceparent"))
-    with first_span(id_of(request), "POST foreground_mask", traceparent) as job_trace:
-        made, sync = await _accepted(request, service, job_trace)
+    with first_span(id_of(request), f"POST {read_wanted.__name__}", traceparent) as job_trace:
+        made, sync = await _accepted(request, service, read_wanted, job_trace)
     if sync and (record := await _ended(request, service, made, hold_until)):
         body = wire_format.status_json(record, service.objects.link)
         return json_answer(body, 200, rate_headers(request.scope))
@@ -62,7 +87,9 @@ async def submit(request: ApiRequest, service: ServiceDependency) -> ASGIRespons
     )
 
 
-async def _accepted(request: ApiRequest, service: Service, job_trace: Span) -> tuple[str, bool]:
+async def _accepted(
+    request: ApiRequest, service: Service, read_wanted: ReadWanted, job_trace: Span
+) -> tuple[str, bool]:
     """The id of the job that this request, or an earlier one under its key, has made.
 
     The second value says whether to wait for its end.
@@ -72,18 +99,19 @@ async def _accepted(request: ApiRequest, service: Service, job_trace: Span) -> t
         # The same request again costs neither rate nor quota, whatever has become of the clip
         # since.
         service.reads.take(read_token(request))
-        asked = parsing.parse_submission(await parsing.read_object(request))
+        asked = parsing.parse_submission(await parsing.read_object(request), read_wanted)
         admission.check_same_body(made, asked.body_hash)
-        job_trace.note(preset=asked.preset.value, job=made.request_id)
+        job_trace.note(preset=asked.wanted.form.value, job=made.request_id)
         return made.request_id, asked.sync
     call = await charge(request, service.database)
     owner = str(call.grant.token_id)
-    asked = parsing.parse_submission(await parsing.read_object(request))
+    asked = parsing.parse_submission(await parsing.read_object(request), read_wanted)
     parsing.check_idempotency_key(request)
     source = await locate(asked.video, service.objects, service.outbound, owner)
     await _check_webhook(service, call, asked.webhook_url)
     with span("probe"):
-        clip = await service.prober.probe(source, asked.preset, owner)
+        clip = await service.prober.probe(source, asked.wanted, owner)
+    result = await checked_background(service, asked.wanted.result, owner)
     service.objects.check_free(2 * (clip.size_bytes if clip else 0), service.settings.free_reserve)
     with span("admit"):
         admitted = await admission.admit(
@@ -93,8 +121,9 @@ async def _accepted(request: ApiRequest, service: Service, job_trace: Span) -> t
                 token_id=call.grant.token_id,
                 video_url=source.url,
                 source_key=source.key,
-                preset=asked.preset,
+                preset=asked.wanted.form,
                 quality=asked.quality,
+                result=result,
                 webhook_url=asked.webhook_url,
                 idempotency_key=key,
                 body_hash=asked.body_hash,
@@ -104,7 +133,9 @@ async def _accepted(request: ApiRequest, service: Service, job_trace: Span) -> t
             storage_limit=service.storage_limit,
         )
     made_id = admitted.request_id
-    job_trace.note(preset=asked.preset.value, job=made_id if made_id != id_of(request) else None)
+    job_trace.note(
+        preset=asked.wanted.form.value, job=made_id if made_id != id_of(request) else None
+    )
     return made_id, asked.sync
 
 
@@ -115,7 +146,7 @@ async def probe(request: ApiRequest, service: ServiceDependency) -> ASGIResponse
     asked = parsing.parse_submission(await parsing.read_object(request))
     source = await locate(asked.video, service.objects, service.outbound, str(call.grant.token_id))
     await _check_webhook(service, call, asked.webhook_url)
-    clip = await service.prober.probe_now(source, asked.preset, str(call.grant.token_id))
+    clip = await service.prober.probe_now(source, asked.wanted, str(call.grant.token_id))
     if clip is None:
         raise UrlUnreachable(
             f"The origin did not give enough of the clip within {BUDGET_S:.0f} s to tell what it"
@@ -155,6 +186,25 @@ async def status(
             {"request_id": request_id, "status": "UNKNOWN", "error": error_facts(error)}
         )
     return json_answer(wire_format.status_json(record, service.objects.link))
+
+
+async def checked_background(
+    service: Service, result: JobResult | None, owner: str
+) -> JobResult | None:
+    """``result``, whose background is one that can be used as far as is known in time.
+
+    Raises BackgroundInvalid, UrlRefused or Overloaded; a background that was uploaded gets its key.
+    """
+    if result is None or result.background_url is None:
+        return result
+    param = "background_url"
+    try:
+        found = await locate(result.background_url, service.objects, service.outbound, owner, param)
+    except VideoInvalid as error:
+        raise BackgroundInvalid(error.details, param=param) from error
+    with span("probe background"):
+        await service.prober.probe_background(found, owner)
+    return replace(result, background_url=found.url, background_key=found.key)
 
 
 async def _check_webhook(service: Service, call: Call, url: str | None) -> None:

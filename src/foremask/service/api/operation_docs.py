@@ -116,13 +116,41 @@ _FORM: Json = {
                     **_FORM_FIELDS,
                     "signature": {"type": "string"},
                     "Content-Type": {"type": "string"},
-                    "file": {"type": "string", "contentMediaType": "video/*"},
+                    "file": {"type": "string", "contentMediaType": "video/*, image/*"},
                 },
             }
         }
     },
 }
-_FILE: Json = {"content": {"video/*": {}, "image/gif": {}, "application/octet-stream": {}}}
+_FILE: Json = {
+    "content": {
+        "video/*": {},
+        "image/gif": {},
+        "image/apng": {},
+        "application/zip": {},
+        "application/octet-stream": {},
+    }
+}
+
+
+def _sibling(
+    name: str, body: str, summary: str, description: str = "", more: Reasons = ()
+) -> Operation:
+    """A call that starts a job as `submit` does, and makes something else than a mask."""
+    return Operation(
+        operation_id=name,
+        tag="jobs",
+        summary=summary,
+        description=description + "Status, errors, webhooks and limits are those of a mask's job.",
+        parameters=(_IDEMPOTENCY_KEY,),
+        body=json_body(body),
+        answer=json_response("The job exists.", "Accepted", RATE_HEADERS),
+        other_answers={
+            200: json_response("With sync, the job has ended.", "JobStatus", RATE_HEADERS)
+        },
+        refused=(*CHARGED, *BODY, *SUBMISSION, *more, *ADMISSION, *ALWAYS),
+    )
+
 
 OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "submit"): Operation(
@@ -138,6 +166,22 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             200: json_response("With sync, the job has ended.", "JobStatus", RATE_HEADERS)
         },
         refused=(*CHARGED, *BODY, *SUBMISSION, *ADMISSION, *ALWAYS),
+    ),
+    ("POST", "remove_background"): _sibling(
+        "remove_background",
+        "RemoveBackgroundRequest",
+        "Cut the subject out",
+        "Onto nothing, with straight alpha, or onto a colour. ",
+    ),
+    ("POST", "green_screen"): _sibling(
+        "green_screen", "GreenScreenRequest", "Put the subject before a green or blue screen"
+    ),
+    ("POST", "replace_background"): _sibling(
+        "replace_background",
+        "ReplaceBackgroundRequest",
+        "Put the subject before a picture or a video",
+        "One of background_url and background is required. ",
+        (errors.BackgroundInvalid,),
     ),
     ("GET", "status"): Operation(
         operation_id="read_status",
@@ -201,19 +245,22 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "convert"): Operation(
         operation_id="convert",
         tag="jobs",
-        summary="Have a mask in another preset",
-        description="Starts a job that encodes the stored mask again and asks the network nothing: "
-        "it takes seconds. Frames, times and sound are those of the mask that there is.",
+        summary="Make something else of a mask",
+        description="Starts a job that works on the stored mask and does not run the network: it "
+        "takes seconds. A mask in another preset, or worked on with the matte tools; or its clip "
+        "cut out by it.",
         parameters=(_REQUEST_ID,),
         body=json_body("ConvertRequest"),
         answer=json_response("The job exists.", "Accepted", RATE_HEADERS),
         refused=(
             *CHARGED,
             *BODY,
-            service_errors.PresetUnknown,
+            *SUBMISSION,
+            errors.BackgroundInvalid,
             service_errors.RequestUnknown,
             service_errors.TooManyJobs,
             service_errors.QueueFull,
+            service_errors.StorageQuota,
             *ALWAYS,
         ),
     ),
@@ -254,7 +301,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "download"): Operation(
         operation_id="get_file",
         tag="jobs",
-        summary="Fetch a mask by its signed link",
+        summary="Fetch a result by its signed link",
         needs_token=False,
         parameters=(
             _in_path("key"),

@@ -7,22 +7,23 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from foremask.errors import FieldInvalid
-from foremask.options import Preset, Quality
+from foremask.options import Quality
+from foremask.service.api import result_fields
+from foremask.service.api.fields import MAX_URL_BYTES, flag, is_clean
 from foremask.service.api.request_context import ApiRequest
+from foremask.service.api.result_fields import ReadWanted, Wanted
 from foremask.service.service_errors import (
     BadJson,
     BodyTooLarge,
     ContentTypeWrong,
-    PresetUnknown,
     VideoInvalid,
     VideoMissing,
     WebhookInvalid,
 )
 
 MAX_BODY_BYTES = 1 << 20
-MAX_URL_BYTES = 8 << 10
 MAX_KEY_LENGTH = 255
-_MEDIA_TYPE = re.compile(r"video/([a-z0-9][a-z0-9.+-]{0,63})?|image/gif")
+_MEDIA_TYPE = re.compile(r"video/([a-z0-9][a-z0-9.+-]{0,63})?|image/(gif|jpeg|png|webp)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +34,7 @@ class Submission:
     """
 
     video: str
-    preset: Preset
+    wanted: Wanted
     quality: Quality
     webhook_url: str | None
     sync: bool
@@ -110,8 +111,26 @@ def _no_number(word: str) -> NoReturn:
     raise BadJson(f"The body is not JSON: {word} is no number.")
 
 
-def parse_submission(body: dict[str, Any]) -> Submission:
-    """What a job's body asks for; fields that nobody knows are ignored."""
+def parse_submission(
+    body: dict[str, Any], read_wanted: ReadWanted = result_fields.foreground_mask
+) -> Submission:
+    """What a job's body asks for; fields that nobody knows are ignored.
+
+    ``read_wanted`` is that of the call: which fields say what is made.
+    """
+    video = parse_video(body)
+    return Submission(
+        video=video,
+        wanted=read_wanted(body),
+        quality=_quality(body.get("quality")),
+        webhook_url=_webhook(body.get("webhook_url")),
+        sync=flag(body, "sync"),
+        body_hash=_hash(body, read_wanted),
+    )
+
+
+def parse_video(body: dict[str, Any]) -> str:
+    """The URL of the clip. Raises VideoMissing or VideoInvalid."""
     video = body.get("video")
     if video is None:
         raise VideoMissing(
@@ -127,33 +146,9 @@ def parse_submission(body: dict[str, Any]) -> Submission:
             limit=MAX_URL_BYTES,
             actual=size,
         )
-    if not _clean(video):
+    if not is_clean(video):
         raise VideoInvalid("The field 'video' is not a URL.", param="video")
-    return Submission(
-        video=video,
-        preset=parse_preset(body),
-        quality=_quality(body.get("quality")),
-        webhook_url=_webhook(body.get("webhook_url")),
-        sync=_flag(body, "sync"),
-        body_hash=_hash(body),
-    )
-
-
-def _clean(url: str) -> bool:
-    return bool(url) and not re.search(r"[\x00-\x20\x7f\ud800-\udfff]", url)
-
-
-def parse_preset(body: dict[str, Any]) -> Preset:
-    """The container and codec that a body asks for. Raises PresetUnknown."""
-    name = body.get("output_container_and_codec")
-    if name is None:
-        return Preset.MP4_H264
-    if isinstance(name, str) and name in list(Preset):
-        return Preset(name)
-    raise PresetUnknown(
-        "output_container_and_codec must be one of " + ", ".join(Preset) + ".",
-        param="output_container_and_codec",
-    )
+    return video
 
 
 def _quality(name: object) -> Quality:
@@ -167,7 +162,7 @@ def _quality(name: object) -> Quality:
 def _webhook(url: object) -> str | None:
     if url is None:
         return None
-    if not isinstance(url, str) or not _clean(url):
+    if not isinstance(url, str) or not is_clean(url):
         raise WebhookInvalid("webhook_url must be an http(s) URL.", param="webhook_url")
     if (size := len(url)) > MAX_URL_BYTES:
         raise WebhookInvalid(
@@ -179,26 +174,20 @@ def _webhook(url: object) -> str | None:
     return url
 
 
-def _flag(body: dict[str, Any], name: str) -> bool:
-    value = body.get(name)
-    if value is None:
-        return False
-    if not isinstance(value, bool):
-        raise FieldInvalid(f"The field '{name}' must be true or false.", param=name)
-    return value
-
-
-def _hash(body: dict[str, Any]) -> bytes:
-    """Tells two bodies apart by what they say.
+def _hash(body: dict[str, Any], read_wanted: ReadWanted) -> bytes:
+    """Tells two bodies apart by what they say, and to which call.
 
     Null says nothing, nor does how to wait for the answer.
     """
     fields = {name: value for name, value in body.items() if name != "sync" and value is not None}
-    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).digest()
+    text = json.dumps(fields, sort_keys=True)
+    if read_wanted is not result_fields.foreground_mask:
+        text = f"{read_wanted.__name__} {text}"
+    return hashlib.sha256(text.encode()).digest()
 
 
 def parse_media_type(body: dict[str, Any]) -> str:
-    """The type of an upload: ``video/*`` or ``image/gif``, or empty when the body does not say.
+    """The type of an upload: ``video/*`` or a picture's, or empty when the body does not say.
 
     ``video/`` alone, which clients send for an ending that they do not know, does not say.
     """
@@ -207,7 +196,8 @@ def parse_media_type(body: dict[str, Any]) -> str:
         return ""
     if not isinstance(value, str) or not _MEDIA_TYPE.fullmatch(value.lower()):
         raise FieldInvalid(
-            "media_type must be a video type, such as video/mp4, or image/gif.",
+            "media_type must be a video type, such as video/mp4, or image/gif; for a background,"
+            " image/jpeg, image/png or image/webp.",
             param="media_type",
         )
     return value.lower().removesuffix("video/")

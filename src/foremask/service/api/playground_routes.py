@@ -6,20 +6,22 @@ Strips, other presets, callbacks, clips to show.
 import asyncio
 import tempfile
 from collections.abc import AsyncGenerator
-from typing import IO
+from contextlib import suppress
+from typing import IO, Any
 
 import msgspec
 from litestar import post
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp
+from msgspec.structs import replace
 
-from foremask.errors import FileTooLarge
-from foremask.options import REENCODE_ONLY, Preset
-from foremask.service.api import parsing
+from foremask.errors import FieldInvalid, FileTooLarge
+from foremask.options import REENCODE_ONLY, ResultKind
+from foremask.service.api import parsing, result_fields
 from foremask.service.api.auth import charge, id_of, read_token
-from foremask.service.api.job_routes import check_id
-from foremask.service.api.probing import locate
+from foremask.service.api.job_routes import check_id, checked_background
+from foremask.service.api.probing import Source, locate
 from foremask.service.api.problems import rate_headers
 from foremask.service.api.request_context import (
     ApiRequest,
@@ -29,13 +31,20 @@ from foremask.service.api.request_context import (
     json_answer,
     readable,
 )
+from foremask.service.api.result_fields import Wanted
 from foremask.service.jobs import admission, records, webhook_inbox
 from foremask.service.jobs.admission import NewJob
 from foremask.service.jobs.records import Record
 from foremask.service.jobs.step_facts import JobClip
 from foremask.service.jobs.webhook_inbox import MAX_BODY_BYTES, RECEIVER_PATH
 from foremask.service.observability.traces import first_span, valid_traceparent
-from foremask.service.service_errors import BodyTooLarge, ObjectLost, RequestUnknown, UrlUnreachable
+from foremask.service.service_errors import (
+    BodyTooLarge,
+    ObjectLost,
+    RequestUnknown,
+    UrlUnreachable,
+    VideoMissing,
+)
 from foremask.service.storage.keys import strip_key
 
 SHOWN_BYTES = 128 << 20
@@ -62,33 +71,68 @@ async def strip(
 async def convert(
     request: ApiRequest, service: ServiceDependency, request_id: FromPath[str]
 ) -> ASGIResponse:
-    """Start a job that encodes a mask in another preset.
+    """Start a job that makes something else of a mask, or of its clip with it.
 
     From the stored mask, without the network.
     """
     traceparent = valid_traceparent(request.headers.get("traceparent"))
     with first_span(id_of(request), "POST convert", traceparent) as span:
         call = await charge(request, service.database)
-        preset = parsing.parse_preset(await parsing.read_object(request))
+        owner = str(call.grant.token_id)
+        body = await parsing.read_object(request)
+        wanted = result_fields.converted(body)
         record = await _completed(request, service, request_id)
+        _check_is_mask(record)
+        result, clip_url = wanted.result, None
+        if result is not None and wanted.kind is not ResultKind.MASK:
+            source = await _clip_of(service, record, body, owner)
+            await service.prober.probe(source, wanted, owner)
+            clip_url, result = source.url, replace(result, clip_key=source.key)
+        result = await checked_background(service, result, owner)
         admitted = await admission.admit(
             service.database,
             NewJob(
                 request_id=id_of(request),
                 token_id=call.grant.token_id,
+                video_url=clip_url,
                 source_key=record.result_key,
-                preset=preset,
+                preset=wanted.form,
                 quality=REENCODE_ONLY,
+                result=result,
                 clip=JobClip(frames=record.frames_total),
                 traceparent=traceparent,
             ),
         )
-        span.note(preset=preset.value)
+        span.note(preset=wanted.form.value)
     made = admitted.request_id
     return json_answer(
         {"request_id": made, "status_url": f"{service.settings.base_url}/v2/status/{made}"},
         202,
         rate_headers(request.scope),
+    )
+
+
+def _check_is_mask(record: Record) -> None:
+    if record.kind is not ResultKind.MASK:
+        raise FieldInvalid(
+            f"This request has made a {record.kind}, and its mask is not stored; submit the clip to"
+            " /v2/video/segment/foreground_mask, and convert that.",
+            param="request_id",
+        )
+
+
+async def _clip_of(service: Service, record: Record, body: dict[str, Any], owner: str) -> Source:
+    """The clip of a mask: at the URL in ``video``, or the upload that it was made from."""
+    if body.get("video") is not None:
+        video = parsing.parse_video(body)
+        return await locate(video, service.objects, service.outbound, owner)
+    if record.source_key is not None and record.source_key.startswith("uploads/"):
+        with suppress(ObjectLost):
+            await service.objects.head(record.source_key)
+            return Source(key=record.source_key)
+    raise VideoMissing(
+        "The clip of this mask is no longer stored: send its URL in the field 'video'.",
+        param="video",
     )
 
 
@@ -143,7 +187,7 @@ async def clip(request: ApiRequest, service: ServiceDependency) -> ASGIApp:
     try:
         async with FETCHES_AT_ONCE:
             size = await _fetch(service, source.url, source.key, file)
-        await _judge(service, file, size, asked.preset, owner)
+        await _judge(service, file, size, asked.wanted, owner)
         file.seek(0)
     except BaseException:
         file.close()
@@ -181,12 +225,12 @@ async def _fetch(service: Service, url: str | None, key: str | None, file: IO[by
     return size
 
 
-async def _judge(service: Service, file: IO[bytes], size: int, preset: Preset, owner: str) -> None:
+async def _judge(service: Service, file: IO[bytes], size: int, wanted: Wanted, owner: str) -> None:
     """Refuse what is no clip by the very bytes.
 
     An origin may give the probe's requests another file than the download's.
     """
-    if await service.prober.probe_file(file, size, preset, owner) is None:
+    if await service.prober.probe_file(file, size, wanted, owner) is None:
         raise UrlUnreachable(
             "The clip could not be read here in time; a job would be accepted.", param="video"
         )

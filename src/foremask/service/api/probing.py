@@ -12,12 +12,14 @@ from typing import IO, Protocol
 
 import structlog
 
+from foremask.errors import BackgroundInvalid, ClipRefused
 from foremask.facts import Clip
-from foremask.options import Limits, Preset
+from foremask.options import Limits
+from foremask.service.api.result_fields import Wanted
 from foremask.service.fairness import FairSemaphore
 from foremask.service.fetch import MAX_READ_BYTES, Outbound, RangeUnavailable
 from foremask.service.observability import metrics
-from foremask.service.sandbox.operations import ProbeRemote
+from foremask.service.sandbox.operations import ProbeRemote, ProbeRemoteBackground, Request
 from foremask.service.sandbox.pool import ChildDied, MediaPool
 from foremask.service.service_errors import (
     LinkInvalid,
@@ -34,6 +36,8 @@ PROBES_PER_OWNER = 2
 PLACE_S = 3.0
 
 type ReadAt = Callable[[int, int], Awaitable[bytes]]
+type Ask[T] = Callable[[int, ReadAt], Awaitable[T]]
+"""Asks a child of a file of that size, whose bytes the other reads."""
 
 log = structlog.get_logger(__name__)
 
@@ -49,19 +53,23 @@ class Source:
 class Prober(Protocol):
     """Looks at a clip and says what it is."""
 
-    async def probe(self, source: Source, preset: Preset, owner: str) -> Clip | None:
+    async def probe(self, source: Source, wanted: Wanted, owner: str) -> Clip | None:
         """The clip's facts; None when the budget does not suffice.
 
         Raises the reason to refuse it.
         """
         ...
 
-    async def probe_now(self, source: Source, preset: Preset, owner: str) -> Clip | None:
+    async def probe_now(self, source: Source, wanted: Wanted, owner: str) -> Clip | None:
         """As `probe`, but raises Overloaded when the owner gets no place in time."""
         ...
 
+    async def probe_background(self, source: Source, owner: str) -> None:
+        """Raise the reason to refuse a background, where it is found within the budget."""
+        ...
+
     async def probe_file(
-        self, file: IO[bytes], size: int, preset: Preset, owner: str
+        self, file: IO[bytes], size: int, wanted: Wanted, owner: str
     ) -> Clip | None:
         """As `probe`, of a file that is here."""
         ...
@@ -85,21 +93,25 @@ class GuardedProber:
         )
     )
 
-    async def probe(self, source: Source, preset: Preset, owner: str) -> Clip | None:
+    async def probe(self, source: Source, wanted: Wanted, owner: str) -> Clip | None:
         """The clip's facts; None when the budget does not suffice.
 
         Raises the reason to refuse it.
         """
         try:
-            return await self.probe_now(source, preset, owner)
+            return await self.probe_now(source, wanted, owner)
         except Overloaded:
             return None  # a worker probes it later
 
-    async def probe_now(self, source: Source, preset: Preset, owner: str) -> Clip | None:
+    async def probe_now(self, source: Source, wanted: Wanted, owner: str) -> Clip | None:
         """As `probe`, but raises Overloaded when the owner gets no place in time."""
         outcome, began = "refused", time.monotonic()
+
+        async def ask(size: int, read_at: ReadAt) -> Clip:
+            return await self._ask(size, read_at, wanted, owner)
+
         try:
-            clip = await self._verdict_in_time(source, preset, owner)
+            clip = await self._in_time(source, "video", owner, ask)
             outcome = "undecided" if clip is None else "judged"
         except Overloaded:
             outcome = "overloaded"
@@ -109,8 +121,23 @@ class GuardedProber:
         finally:
             metrics.PROBE_SECONDS.labels(outcome).observe(time.monotonic() - began)
 
+    async def probe_background(self, source: Source, owner: str) -> None:
+        """Raise the reason to refuse a background, where it is found within the budget."""
+
+        async def ask(size: int, read_at: ReadAt) -> None:
+            request = ProbeRemoteBackground(size, self.limits)
+            if (refused := await self._run(request, read_at, owner)) is not None:
+                raise refused.error(param="background_url")
+
+        try:
+            await self._in_time(source, "background_url", owner, ask)
+        except ClipRefused as error:
+            raise BackgroundInvalid.of(error) from error
+        except Overloaded:
+            return  # a worker probes it later
+
     async def probe_file(
-        self, file: IO[bytes], size: int, preset: Preset, owner: str
+        self, file: IO[bytes], size: int, wanted: Wanted, owner: str
     ) -> Clip | None:
         """As `probe`, of a file that is here.
 
@@ -125,43 +152,53 @@ class GuardedProber:
 
         try:
             async with asyncio.timeout(self.budget_s):
-                return await self._ask(size, read_at, preset, owner)
+                return await self._ask(size, read_at, wanted, owner)
         except TimeoutError:
             return None
         except ChildDied as died:
             log.warning("probe.died", notes=getattr(died, "__notes__", []))
             return None
 
-    async def _verdict_in_time(self, source: Source, preset: Preset, owner: str) -> Clip | None:
+    async def _in_time[T](self, source: Source, param: str, owner: str, ask: Ask[T]) -> T | None:
+        """What ``ask`` says of the file; None when the budget does not suffice."""
         try:
             async with asyncio.timeout(self.budget_s):
                 if source.key is not None:
-                    return await self._stored(source.key, preset, owner)
-                return await self._remote(source.url or "", preset, owner)
+                    return await self._stored(source.key, ask)
+                return await self._remote(source.url or "", param, owner, ask)
         except (TimeoutError, RangeUnavailable):
             return None
         except ChildDied as died:
             log.warning("probe.died", notes=getattr(died, "__notes__", []))
             return None
 
-    async def _remote(self, url: str, preset: Preset, owner: str) -> Clip | None:
+    async def _remote[T](self, url: str, param: str, owner: str, ask: Ask[T]) -> T | None:
         async with self.outbound.open_range_reader(
-            url, max_bytes=self.limits.max_bytes, owner=owner
+            url, max_bytes=self.limits.max_bytes, param=param, owner=owner
         ) as reader:
             if reader.size is None:
                 return None
-            return await self._ask(reader.size, reader.read_at, preset, owner)
+            return await ask(reader.size, reader.read_at)
 
-    async def _stored(self, key: str, preset: Preset, owner: str) -> Clip:
+    async def _stored[T](self, key: str, ask: Ask[T]) -> T:
         size = (await self.objects.head(key)).size
 
         async def read_at(offset: int, length: int) -> bytes:
             length = min(length, MAX_READ_BYTES, size - offset)
             return await self.objects.read(key, offset, length) if length > 0 <= offset else b""
 
-        return await self._ask(size, read_at, preset, owner)
+        return await ask(size, read_at)
 
-    async def _ask(self, size: int, read_at: ReadAt, preset: Preset, owner: str) -> Clip:
+    async def _ask(self, size: int, read_at: ReadAt, wanted: Wanted, owner: str) -> Clip:
+        request = ProbeRemote(size, self.limits, wanted.form, wanted.kind)
+        verdict = await self._run(request, read_at, owner)
+        if verdict.clip is not None:
+            return verdict.clip
+        if verdict.refused is not None:
+            raise verdict.refused.error(param="video")
+        raise ChildDied("the media child gave no verdict")
+
+    async def _run[R](self, request: Request[R], read_at: ReadAt, owner: str) -> R:
         try:
             async with asyncio.timeout(PLACE_S):
                 await self.places.acquire(owner)
@@ -172,40 +209,34 @@ class GuardedProber:
                 limit=PROBES_PER_OWNER,
             ) from None
         try:
-            verdict = await self.pool.run(
-                ProbeRemote(size, self.limits, preset),
-                read_at=read_at,
-                wall_clock_s=2 * self.budget_s,
-                owner=owner,
+            return await self.pool.run(
+                request, read_at=read_at, wall_clock_s=2 * self.budget_s, owner=owner
             )
         finally:
             self.places.release(owner)
-        if verdict.clip is not None:
-            return verdict.clip
-        if verdict.refused is not None:
-            raise verdict.refused.error(param="video")
-        raise ChildDied("the media child gave no verdict")
 
 
-async def locate(video: str, objects: Objects, outbound: Outbound, owner: str) -> Source:
-    """Where ``video`` points to; the form of the URL, its port and scheme are right afterwards.
+async def locate(
+    url: str, objects: Objects, outbound: Outbound, owner: str, param: str = "video"
+) -> Source:
+    """Where ``url`` points to; its form, its port and its scheme are right afterwards.
 
     Raises VideoInvalid, UrlRefused or Overloaded.
     """
     try:
-        key = objects.signer.key_of(video)
+        key = objects.signer.key_of(url)
     except LinkInvalid as error:
         raise UrlForbidden(
-            f"{error.details} An upload's file_url is good for one day.", param="video"
+            f"{error.details} An upload's file_url is good for one day.", param=param
         ) from None
     if key is None:
-        await outbound.check_url(video, "video", owner)
-        return Source(url=video)
+        await outbound.check_url(url, param, owner)
+        return Source(url=url)
     try:
         await objects.head(key)
     except ObjectLost:
         raise UrlStatus(
             "Nothing has been uploaded to this URL, or it has been deleted since; upload it again.",
-            param="video",
+            param=param,
         ) from None
     return Source(key=key)

@@ -14,6 +14,9 @@ type Json = dict[str, Any]
 REF = "#/components/schemas/{name}"
 SHAPES = (
     schemas.JobRequest,
+    schemas.RemoveBackgroundRequest,
+    schemas.GreenScreenRequest,
+    schemas.ReplaceBackgroundRequest,
     schemas.Accepted,
     schemas.JobStatus,
     schemas.JobList,

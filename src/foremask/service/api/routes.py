@@ -33,6 +33,9 @@ def _encoded() -> bytes:
 
 HANDLERS = (
     job_routes.submit,
+    job_routes.remove_background,
+    job_routes.green_screen,
+    job_routes.replace_background,
     job_routes.probe,
     job_routes.status,
     job_list.jobs,

@@ -4,8 +4,14 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from foremask.options import Preset, Quality
-from foremask.service.api.parsing import MAX_URL_BYTES
+from foremask.options import Despill, Preset, Quality, ResultKind
+from foremask.service.api.fields import MAX_URL_BYTES
+from foremask.service.api.result_fields import (
+    ALPHA_FORMATS,
+    BACKGROUND_COLORS,
+    FORMS,
+    GREEN_SHADES,
+)
 
 Url = Annotated[
     str, Meta(pattern=r"^[Hh][Tt][Tt][Pp][Ss]?://[^\x00-\x20\x7f]+$", max_length=MAX_URL_BYTES)
@@ -16,15 +22,44 @@ RequestId = Annotated[
 Count = Annotated[int, Meta(ge=0)]
 
 
-class JobRequest(Struct):
-    """A job; fields that are not listed here are ignored."""
+class MatteFields(Struct, kw_only=True):
+    """What is done to the finished mask, in this order: docs/cutouts.md."""
+
+    invert: Annotated[
+        bool | None, Meta(description="Keep the background, and cut the subject away.")
+    ] = None
+    black: Annotated[
+        Annotated[float, Meta(ge=0, le=0.99)] | None,
+        Meta(description="Alpha up to this becomes 0."),
+    ] = None
+    white: Annotated[
+        Annotated[float, Meta(ge=0.01, le=1)] | None,
+        Meta(description="Alpha from this on becomes 1; more than black."),
+    ] = None
+    gamma: Annotated[
+        Annotated[float, Meta(ge=0.1, le=10)] | None,
+        Meta(description="Over 1, soft edges become more opaque."),
+    ] = None
+    min_part_px: Annotated[
+        Annotated[int, Meta(ge=0, le=1_000_000_000)] | None,
+        Meta(description="Parts of fewer pixels are left out."),
+    ] = None
+    grow_px: Annotated[
+        Annotated[float, Meta(ge=-50, le=50)] | None,
+        Meta(description="Moves the outline outwards, and inwards below 0."),
+    ] = None
+    feather_px: Annotated[
+        Annotated[float, Meta(ge=0, le=100)] | None,
+        Meta(description="Softens the outline over so many pixels to each side."),
+    ] = None
+
+
+class JobFields(MatteFields, kw_only=True):
+    """What every call that starts a job takes; fields that are not listed are ignored."""
 
     video: Annotated[
         Url, Meta(description="The clip: an http(s) URL, or the file_url of an upload.")
     ]
-    output_container_and_codec: Annotated[
-        Preset | None, Meta(description="Container and codec of the mask video.")
-    ] = Preset.MP4_H264
     quality: Annotated[
         Quality | None, Meta(description="How much time the mask may take: docs/quality.md.")
     ] = Quality.BALANCED
@@ -39,6 +74,88 @@ class JobRequest(Struct):
             "200 with the finished status, else 202."
         ),
     ] = None
+
+
+class JobRequest(JobFields, kw_only=True):
+    """A mask; fields that are not listed here are ignored."""
+
+    output_container_and_codec: Annotated[
+        Preset | None, Meta(description="Container and codec of the mask video.")
+    ] = Preset.MP4_H264
+
+
+DespillField = Annotated[
+    Despill | None,
+    Meta(description="Takes the green or the blue of a screen out of the subject."),
+]
+SoundField = Annotated[bool | None, Meta(description="Whether the result has the clip's sound.")]
+ZoomField = Annotated[
+    bool | None,
+    Meta(description="Crop all frames alike, as closely as the subject allows."),
+]
+ResultForm = Annotated[
+    Literal[FORMS] | None,  # type: ignore[valid-type]
+    Meta(
+        description="Container and codec of the result. Transparent are "
+        + ", ".join(ALPHA_FORMATS)
+        + "."
+    ),
+]
+BackgroundUrl = Annotated[
+    Url | None,
+    Meta(
+        description="A picture (jpg, png, webp) or a video (mp4, mov, webm, avi, gif; 60 s at"
+        " most): an http(s) URL, or the file_url of an upload. It covers the frame about its"
+        " centre; a video begins anew where it ends."
+    ),
+]
+BackgroundName = Annotated[
+    str | None,
+    Meta(
+        description="Instead of a file: a colour as in CSS or as #rrggbb, broadcast_green,"
+        " chroma_green, blue_screen, blur, blur:RADIUS_PX, original or original:BRIGHTNESS."
+    ),
+]
+
+
+class RemoveBackgroundRequest(JobFields, kw_only=True):
+    """A cut-out; fields that are not listed here are ignored."""
+
+    background_color: Annotated[
+        Literal[BACKGROUND_COLORS] | None,  # type: ignore[valid-type]
+        Meta(
+            description="Without it: Transparent where the preset has alpha, else Black. Colours"
+            " are those of CSS."
+        ),
+    ] = None
+    output_container_and_codec: ResultForm = "webm_vp9"
+    auto_zoom: ZoomField = False
+    preserve_audio: SoundField = True
+    despill: DespillField = Despill.NONE
+
+
+class GreenScreenRequest(JobFields, kw_only=True):
+    """The subject before a screen; fields that are not listed here are ignored."""
+
+    green_shade: Annotated[
+        Literal[GREEN_SHADES] | None,  # type: ignore[valid-type]
+        Meta(description="#00B140, #00FF00 or #0000FF."),
+    ] = "broadcast_green"
+    output_container_and_codec: ResultForm = "mp4_h264"
+    auto_zoom: ZoomField = False
+    preserve_audio: SoundField = True
+    despill: DespillField = Despill.NONE
+
+
+class ReplaceBackgroundRequest(JobFields, kw_only=True):
+    """The subject before something else: either field says what."""
+
+    background_url: BackgroundUrl = None
+    background: BackgroundName = None
+    output_container_and_codec: ResultForm = "webm_vp9"
+    auto_zoom: ZoomField = False
+    preserve_audio: SoundField = True
+    despill: DespillField = Despill.NONE
 
 
 class Accepted(Struct):
@@ -71,13 +188,14 @@ class Problem(Struct):
 
 
 class Result(Struct):
-    """The mask; once it is kept no longer, the status is ERROR with 410 result_expired."""
+    """What was made; once it is kept no longer, the status is ERROR with 410 result_expired."""
 
-    video_url: Annotated[str, Meta(description="The mask video, by a signed link.")]
-    mask_url: Annotated[str, Meta(description="The same URL.")]
+    video_url: Annotated[str, Meta(description="The video or the file, by a signed link.")]
+    kind: Annotated[ResultKind, Meta(description="What it is.")]
     report: Annotated[
         dict[str, Any], Meta(description="Frames in and out, drift, audio, coverage, checksum.")
     ]
+    mask_url: Annotated[str, Meta(description="Of a mask, the same URL.")] | UnsetType = UNSET
 
 
 class JobStatus(Struct):
@@ -98,10 +216,11 @@ class JobStatus(Struct):
 
 
 class Links(Struct):
-    """The mask of a job in a list."""
+    """The result of a job in a list."""
 
-    video_url: Annotated[str, Meta(description="The mask video, by a signed link.")]
-    mask_url: Annotated[str, Meta(description="The same URL.")]
+    video_url: Annotated[str, Meta(description="The video or the file, by a signed link.")]
+    kind: Annotated[ResultKind, Meta(description="What it is.")]
+    mask_url: Annotated[str, Meta(description="Of a mask, the same URL.")] | UnsetType = UNSET
 
 
 class ListedJob(Struct):
@@ -109,7 +228,7 @@ class ListedJob(Struct):
 
     request_id: RequestId
     status: Literal["IN_PROGRESS", "COMPLETED", "ERROR"]
-    output_container_and_codec: Preset
+    output_container_and_codec: Literal[FORMS]  # type: ignore[valid-type]
     created_at: str
     ended_at: str | UnsetType = UNSET
     name: (
@@ -148,12 +267,29 @@ class JobList(Struct):
     result: JobPage
 
 
-class ConvertRequest(Struct):
-    """A mask in another preset."""
+class ConvertRequest(MatteFields, kw_only=True):
+    """What is made of a stored mask: another mask, or a cut-out or a composite of its clip."""
 
+    kind: Annotated[ResultKind | None, Meta(description="What is made.")] = ResultKind.MASK
     output_container_and_codec: Annotated[
-        Preset | None, Meta(description="Container and codec of the mask video.")
-    ] = Preset.MP4_H264
+        Literal[FORMS] | None,  # type: ignore[valid-type]
+        Meta(
+            description="Container and codec. Without it, mp4_h264 for a mask, else webm_vp9."
+            " A cutout can be " + ", ".join(ALPHA_FORMATS) + "; a mask, one of the nine presets."
+        ),
+    ] = None
+    video: Annotated[
+        Url | None,
+        Meta(
+            description="The clip of the mask, for a cutout or a composite. Not needed where it"
+            " was uploaded here and is still kept."
+        ),
+    ] = None
+    background_url: BackgroundUrl = None
+    background: BackgroundName = None
+    auto_zoom: ZoomField = False
+    preserve_audio: SoundField = True
+    despill: DespillField = Despill.NONE
 
 
 class StripFrames(Struct):
@@ -223,7 +359,11 @@ class UploadRequest(Struct):
     """An upload to come."""
 
     media_type: Annotated[
-        Annotated[str, Meta(pattern=r"^(video/([a-z0-9][a-z0-9.+-]{0,63})?|image/gif)$")] | None,
+        Annotated[
+            str,
+            Meta(pattern=r"^(video/([a-z0-9][a-z0-9.+-]{0,63})?|image/(gif|jpeg|png|webp))$"),
+        ]
+        | None,
         Meta(description="The type that the file will be sent as."),
     ] = None
 

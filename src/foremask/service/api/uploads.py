@@ -38,6 +38,7 @@ MAX_FIELD_BYTES = 4096
 MAX_FIELDS = 32
 MAX_NAME_LENGTH = 200
 RESERVE_BYTES = 32 << 20  # where nobody says how much will come
+PICTURES = ("image/gif", "image/jpeg", "image/png", "image/webp")
 MAX_FORM_BYTES = 64 << 10  # what the fields and boundaries may add to the file
 
 log = structlog.get_logger(__name__)
@@ -74,11 +75,11 @@ async def receive_upload(request: ApiRequest, service: ServiceDependency) -> Non
     fields, name, content = await _open_form(request)
     upload = service.objects.signer.check_form(fields)
     declared = fields.get("Content-Type", upload.media_type).lower()
-    is_clip = declared.startswith("video/") or declared == "image/gif"
-    if not is_clip or upload.media_type not in ("", declared):
+    is_known = declared.startswith("video/") or declared in PICTURES
+    if not is_known or upload.media_type not in ("", declared):
         raise FieldInvalid(
             f"The file is sent as {declared[:100] or 'no type'}, and the form is for "
-            f"{upload.media_type or 'video/* and image/gif'}.",
+            f"{upload.media_type or f'video/* and {", ".join(PICTURES)}'}.",
             param="Content-Type",
         )
     size = request.headers.get("content-length", "")

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from foremask.errors import ForemaskError
-from foremask.options import Preset, Quality
+from foremask.options import Form, Quality
 from foremask.service.jobs.database import Database, json_value, on_disk
-from foremask.service.jobs.step_facts import StoredClip
+from foremask.service.jobs.step_facts import JobResult, StoredClip
 from foremask.service.service_errors import (
     Busy,
     IdempotencyMismatch,
@@ -62,7 +62,7 @@ class NewJob:
     """
 
     token_id: uuid.UUID
-    preset: Preset
+    preset: Form
     request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     video_url: str | None = None
     source_key: str | None = None
@@ -72,6 +72,7 @@ class NewJob:
     body_hash: bytes | None = None
     clip: StoredClip | None = None
     traceparent: str | None = None
+    result: JobResult | None = None  # None is a plain mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +153,7 @@ async def admit(
     QueueFull.
     """
     row = await database.one(
-        "select * from admit(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        "select * from admit(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
         (
             job.request_id,
             job.token_id,
@@ -167,6 +168,7 @@ async def admit(
             queue_limit,
             storage_limit,
             job.traceparent,
+            json_value(job.result),
         ),
     )
     assert row is not None  # noqa: S101  # the function always answers

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 import msgspec
 
-from foremask.options import REENCODE_ONLY, Preset
+from foremask.options import REENCODE_ONLY, Form, ResultKind, form_of
 from foremask.service.error_table import error_facts
 from foremask.service.jobs.database import Database, Row, json_value
 from foremask.service.jobs.step_facts import JobReport
@@ -46,10 +46,9 @@ class JobError:
 class Record:
     """One job. ``progress`` is 0 to 100; ``queue_position`` 1 is the next, and None once it runs.
 
-    ``result_key`` names the mask in the object store, and is None until then and after its time.
+    ``result_key`` names the result in the object store, and is None until then and after its time.
     ``name`` is the file name of the clip, where it is known; ``source_key`` is of the clip itself,
     which need not be stored any more.
-    ``name`` is what the caller knows the clip by, where that is known.
     """
 
     request_id: str
@@ -61,7 +60,8 @@ class Record:
     frames_total: int | None
     queue_position: int | None
     eta_s: float | None
-    preset: Preset
+    kind: ResultKind
+    preset: Form
     result_key: str | None
     report: JobReport | None
     error: JobError | None
@@ -91,6 +91,7 @@ class Attempt:
 # turns, so before a token's n-th job come n of each other token.
 _RECORD = """
     j.id, j.token, j.status, j.stage, j.frames_total, j.preset, j.report, j.error,
+    j.result -> 'options' ->> 'kind' as kind,
     j.created_at, j.started_at, j.masking_at, j.ended_at, j.quality, j.name, j.source_key,
     case when j.expired_at is null then j.result_key end as result_key,
     extract(epoch from now() - j.masking_at)::float8 as masking_s,
@@ -224,6 +225,7 @@ def _record(row: Row) -> Record:
         total = done
     elif total is not None:
         done = min(done, total)  # segments overlap a little
+    kind = ResultKind(row["kind"] or ResultKind.MASK)
     eta_s: float | None = None
     if status is Status.RUNNING and total and done:
         eta_s = round((total - done) * row["masking_s"] / done, 1)
@@ -237,7 +239,8 @@ def _record(row: Row) -> Record:
         frames_total=total,
         queue_position=None if row["ahead"] is None else row["ahead"] + 1,
         eta_s=eta_s,
-        preset=Preset(row["preset"]),
+        kind=kind,
+        preset=form_of(row["preset"], kind),
         result_key=row["result_key"],
         report=report,
         error=JobError(**row["error"]) if row["error"] else None,

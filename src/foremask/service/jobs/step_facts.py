@@ -4,10 +4,13 @@ Fields that a row lacks keep their defaults, and fields that it has besides are 
 other versions can be read.
 """
 
+from typing import Final
+
 import msgspec
 from msgspec import UNSET, UnsetType
 
 from foremask.facts import Clip, SoundTrack, Span
+from foremask.options import ResultOptions
 
 
 class JobClip(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -44,6 +47,7 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True):
     coverage: float | UnsetType = UNSET
     flicker: float | UnsetType = UNSET
     strip: tuple[tuple[float, float, float], ...] | UnsetType = UNSET
+    kind: str | UnsetType = UNSET
     runtime: str | UnsetType = UNSET
     stage_cpu_s: dict[str, float] | UnsetType = UNSET
     segments: int | UnsetType = UNSET
@@ -51,12 +55,40 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int | UnsetType = UNSET
 
 
-class SegmentArgs(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a segment step masks: the whole source, or a span that was cut into its own file."""
+class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a job makes of its clip, and where the background comes from: a URL, or an upload.
+
+    ``clip_key`` is the clip of a job that works on a stored mask, where it is an upload.
+    """
+
+    options: ResultOptions = ResultOptions()
+    background_url: str | None = None
+    background_key: str | None = None
+    clip_key: str | None = None
+
+    @property
+    def has_background_file(self) -> bool:
+        """Whether a picture or a video is put behind the subject."""
+        return self.background_url is not None or self.background_key is not None
+
+
+PLAIN_MASK: Final = JobResult()
+
+
+class StepArgs(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a step works on.
+
+    A segment step masks the whole source, or a span that was cut into its own file, of a clip that
+    starts at ``clip_start_s``. ``background_key`` is the stored background. ``result`` is that of
+    the job.
+    """
 
     whole: bool = False
     span: Span | None = None
     source_key: str | None = None
+    background_key: str | None = None
+    clip_start_s: float | None = None
+    result: JobResult = PLAIN_MASK
 
 
 class IngestDone(msgspec.Struct, frozen=True):
@@ -64,7 +96,7 @@ class IngestDone(msgspec.Struct, frozen=True):
 
     clip: StoredClip | None
     source_key: str | None
-    segments: tuple[SegmentArgs, ...]
+    segments: tuple[StepArgs, ...]
 
 
 class PartDone(msgspec.Struct, frozen=True):

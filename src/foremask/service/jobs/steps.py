@@ -10,11 +10,11 @@ from datetime import datetime
 import msgspec
 
 from foremask.errors import ForemaskError
-from foremask.options import Preset
+from foremask.options import Form, ResultOptions, form_of
 from foremask.service.error_table import error_facts
 from foremask.service.jobs.database import Database, Row, json_value, on_disk
 from foremask.service.jobs.process_totals import ALIVE_FOR_S
-from foremask.service.jobs.step_facts import JobClip, PartDone, SegmentArgs, StepDone
+from foremask.service.jobs.step_facts import JobClip, PartDone, StepArgs, StepDone
 from foremask.service.service_errors import TimedOut, WorkerCrashed
 
 LEASE_S = 6.0  # three missed renewals
@@ -46,13 +46,23 @@ class Step:
     name: StepName
     token: uuid.UUID
     attempt: int
-    args: SegmentArgs
+    args: StepArgs
     video_url: str | None
     source_key: str | None
-    preset: Preset
+    preset: str  # a Form's name
     quality: str  # a Quality, or options.REENCODE_ONLY
     clip: JobClip | None
     deadline_from: datetime
+
+    @property
+    def options(self) -> ResultOptions:
+        """What the job makes of its clip."""
+        return self.args.result.options
+
+    @property
+    def form(self) -> Form:
+        """What the result is written as."""
+        return form_of(self.preset, self.options.kind)
 
 
 async def begin(
@@ -219,6 +229,16 @@ async def segment_results(database: Database, request_id: str) -> list[PartDone]
         (request_id,),
     )
     return [msgspec.convert(row["result"], PartDone) for row in rows]
+
+
+async def background_key(database: Database, request_id: str) -> str | None:
+    """Where ingest has stored the background; None where there is none."""
+    row = await database.one(
+        """select args ->> 'background_key' as key from steps
+           where job = %s and stage = 'segment' and number = 0""",
+        (request_id,),
+    )
+    return row["key"] if row else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from foremask.options import ResultKind
 from foremask.service.error_table import error_facts
 from foremask.service.jobs.records import JobError, Record, Status
 from foremask.service.service_errors import ResultExpired
@@ -26,7 +27,7 @@ def status_json(record: Record, link: Callable[[str, int], str]) -> bytes:
 
 
 def status_body(record: Record, result_url: str | None) -> dict[str, object]:
-    """The status body; ``result_url`` is where a completed job's mask can be fetched.
+    """The status body; ``result_url`` is where what a completed job made can be fetched.
 
     Without it a completed job reads as ERROR 410: a client that is told COMPLETED reads the URL.
     """
@@ -46,18 +47,22 @@ def status_body(record: Record, result_url: str | None) -> dict[str, object]:
         body["eta_s"] = record.eta_s
     if expired:
         body["error"] = error_facts(
-            ResultExpired("The mask was kept for its time and then deleted; submit the clip again.")
+            ResultExpired("The result was kept for its time, and is deleted; submit it again.")
         )
     elif record.status is Status.COMPLETED:
-        # Public sources of the hosted service use both names: the same URL under each.
-        body["result"] = {
-            "video_url": result_url,
-            "mask_url": result_url,
-            "report": record.report or {},
-        }
+        body["result"] = {**links(record, result_url or ""), "report": record.report or {}}
     if record.error is not None:
         body["error"] = error_body(record.error)
     return body
+
+
+def links(record: Record, url: str) -> dict[str, object]:
+    """Where the result is and what it is.
+
+    Public sources of the hosted service use two names for a mask: the same URL is under each.
+    """
+    as_mask = {"mask_url": url} if record.kind is ResultKind.MASK else {}
+    return {"video_url": url, **as_mask, "kind": record.kind.value}
 
 
 def error_body(error: JobError) -> dict[str, object]:

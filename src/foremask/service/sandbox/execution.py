@@ -3,32 +3,59 @@
 Only a child imports this module, after it is confined.
 """
 
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
+from foremask.errors import ForemaskError
 from foremask.facts import Clip, Report, SegmentPlan, Written
 from foremask.media import segments
-from foremask.media.presets import check_preset
+from foremask.media.background_files import check_background
+from foremask.media.colour_presets import check_result
 from foremask.media.probe import probe
 from foremask.media.recode import recode
+from foremask.options import (
+    Background,
+    BackgroundKind,
+    CutOutOptions,
+    Limits,
+    Matte,
+    ResultOptions,
+    form_of,
+)
 from foremask.service.sandbox.operations import (
     Cut,
+    CutOut,
+    CutOutByMask,
     Join,
     Load,
     Mask,
     Plan,
     Probe,
+    ProbeBackground,
     Recode,
     Request,
 )
 from foremask.service.sandbox.parent import Operation, Parent
 
+if TYPE_CHECKING:
+    from foremask.masking.report import OnFrame, Progress
+
 
 def _probe(request: Probe, _: Parent) -> Clip:
     clip = probe(request.source, request.limits)
     if request.preset is not None:
-        check_preset(clip, request.preset, request.limits.memory_bytes)
+        form = form_of(request.preset, request.kind)
+        check_result(clip, form, request.kind, request.limits.memory_bytes)
     return clip
+
+
+def _probe_background(request: ProbeBackground, _: Parent) -> None:
+    with request.source.open("rb") as file:
+        check_background(file, request.limits)
 
 
 def _load(request: Load, _: Parent) -> None:
@@ -38,14 +65,79 @@ def _load(request: Load, _: Parent) -> None:
 
 
 def _mask(request: Mask, parent: Parent) -> Report:
-    # They load OpenVINO, which a child that only probes does not need.
+    # It loads OpenVINO, which a child that only probes does not need.
     from foremask.masking.pipeline import mask_video
-    from foremask.masking.report import Progress
 
-    def on_progress(progress: Progress) -> None:
+    on_progress = _reporting(parent)
+    return mask_video(request.source, request.target, request.options, on_progress, request.span)
+
+
+def _cut_out(request: CutOut, parent: Parent) -> Report:
+    from foremask.masking.cut_out import cut_out
+
+    found = request.options
+    options = options_of(request.preset, request.result, request.background, found.limits)
+    options = replace(options, quality=found.quality, device=found.device, model=found.model)
+    with named_background():
+        return cut_out(
+            request.source,
+            request.target,
+            options,
+            _reporting(parent),
+            span=request.span,
+            clip_start_s=request.clip_start_s,
+        )
+
+
+def _cut_out_by_mask(request: CutOutByMask, parent: Parent) -> Report:
+    from foremask.masking.cut_out_by_mask import cut_out_by_mask
+
+    options = options_of(request.preset, request.result, request.background, request.limits)
+    with named_background():
+        return cut_out_by_mask(
+            request.source,
+            request.mask,
+            request.target,
+            options,
+            _reporting(parent),
+            auto_zoom=request.result.auto_zoom,
+        )
+
+
+def options_of(
+    preset: str, result: ResultOptions, file: Path | None, limits: Limits
+) -> CutOutOptions:
+    """What is asked for, as the library takes it; ``file`` is the background's."""
+    behind = None
+    if file is not None:
+        behind = Background(BackgroundKind.FILE, file=file)
+    elif result.background is not None:
+        behind = Background.parse(result.background)
+    return CutOutOptions(
+        preset=form_of(preset, result.kind),
+        background=behind,
+        matte=result.matte,
+        limits=limits,
+        keep_sound=result.keep_sound,
+    )
+
+
+def _reporting(parent: Parent) -> "OnFrame":
+    def on_progress(progress: "Progress") -> None:
         parent.progress(progress.frames_done, progress.frames_total, progress.stage)
 
-    return mask_video(request.source, request.target, request.options, on_progress, request.span)
+    return on_progress
+
+
+@contextmanager
+def named_background() -> Iterator[None]:
+    """Errors of the background name the field in which callers have sent it."""
+    try:
+        yield
+    except ForemaskError as error:
+        if error.param == "background":
+            error.param = "background_url"
+        raise
 
 
 def _plan(request: Plan, _: Parent) -> tuple[SegmentPlan, ...]:
@@ -57,18 +149,36 @@ def _cut(request: Cut, _: Parent) -> None:
 
 
 def _join(request: Join, _: Parent) -> Written:
-    return segments.join(request.parts, request.source, request.target, request.preset)
+    form = form_of(request.preset, request.kind)
+    return segments.join(
+        request.parts,
+        request.source,
+        request.target,
+        form,
+        request.kind,
+        keep_sound=request.keep_sound,
+    )
 
 
 def _recode(request: Recode, parent: Parent) -> Written:
     def on_frame(done: int, total: int | None) -> None:
         parent.progress(done, total, "encoding")
 
-    return recode(request.source, request.target, request.preset, on_frame, request.memory_bytes)
+    change = None
+    if request.matte != Matte():
+        from foremask.vision.matting.matte import adjusted
+
+        change = partial(adjusted, matte=request.matte)
+    return recode(
+        request.source, request.target, request.preset, on_frame, request.memory_bytes, change
+    )
 
 
 OPERATIONS: Final[Mapping[type[Request[Any]], Operation]] = {
     Probe: _probe,
+    ProbeBackground: _probe_background,
+    CutOut: _cut_out,
+    CutOutByMask: _cut_out_by_mask,
     Load: _load,
     Mask: _mask,
     Plan: _plan,

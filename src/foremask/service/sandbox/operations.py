@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, get_args, get_type_hints
 import msgspec
 
 from foremask.facts import Clip, Report, SegmentPlan, Span, Written
-from foremask.options import Device, Limits, MaskOptions, Preset
+from foremask.options import Device, Limits, MaskOptions, Matte, Preset, ResultKind, ResultOptions
 from foremask.service.sandbox.messages import Refused
 
 Input = Annotated[Path, "input"]
@@ -34,11 +34,15 @@ class Request[R](msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=Tr
 
 
 class Probe(Request[Clip], frozen=True):
-    """Read the header of a file; refuse what cannot be masked, or not into ``preset``."""
+    """Read the header of a file; refuse what cannot be masked, or not into ``preset``.
+
+    ``preset`` names a form of results of that ``kind``.
+    """
 
     source: Input
     limits: Limits
-    preset: Preset | None = None
+    preset: str | None = None
+    kind: ResultKind = ResultKind.MASK
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -53,7 +57,22 @@ class ProbeRemote(Request[Verdict], frozen=True):
 
     size: int
     limits: Limits
-    preset: Preset | None = None
+    preset: str | None = None
+    kind: ResultKind = ResultKind.MASK
+
+
+class ProbeBackground(Request[None], frozen=True):
+    """Refuse what cannot be put behind a subject."""
+
+    source: Input
+    limits: Limits
+
+
+class ProbeRemoteBackground(Request[Refused | None], frozen=True):
+    """As `ProbeBackground`, of a file of ``size`` bytes that the parent reads."""
+
+    size: int
+    limits: Limits
 
 
 class Wait(Request[None], frozen=True):
@@ -80,6 +99,37 @@ class Mask(Request[Report], frozen=True):
     span: Span | None = None
 
 
+class CutOut(Request[Report], frozen=True):
+    """Cut the subject out of a clip, or of a span of one; ``background`` is put behind it.
+
+    ``options`` says how masks are found; its preset has no part in it. ``clip_start_s`` is that of
+    the whole clip.
+    """
+
+    needs_network = True
+
+    source: Input
+    target: Output
+    preset: str
+    options: MaskOptions
+    result: ResultOptions
+    background: Input | None = None
+    span: Span | None = None
+    clip_start_s: float | None = None
+
+
+class CutOutByMask(Request[Report], frozen=True):
+    """Cut the subject out of a clip by a mask of it."""
+
+    source: Input
+    mask: Input
+    target: Output
+    preset: str
+    limits: Limits
+    result: ResultOptions
+    background: Input | None = None
+
+
 class Plan(Request[tuple[SegmentPlan, ...]], frozen=True):
     """Where to cut a clip into spans of about ``target_s``; one span is the whole clip."""
 
@@ -96,21 +146,24 @@ class Cut(Request[None], frozen=True):
 
 
 class Join(Request[Written], frozen=True):
-    """One mask of the parts, in order, with the sound of ``source``."""
+    """One mask of the parts, or one cut-out, in order, with the sound of ``source``."""
 
     parts: tuple[Input, ...]
     source: Input
     target: Output
-    preset: Preset
+    preset: str
+    kind: ResultKind = ResultKind.MASK
+    keep_sound: bool = True
 
 
 class Recode(Request[Written], frozen=True):
-    """A mask of ours into another preset."""
+    """A mask of ours into another preset, worked on as ``matte`` says."""
 
     source: Input
     target: Output
     preset: Preset
     memory_bytes: int | None = None
+    matte: Matte = Matte()
 
 
 def result_type[R](kind: type[Request[R]]) -> type[R]:

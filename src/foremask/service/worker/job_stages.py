@@ -10,8 +10,17 @@ from pathlib import Path
 import msgspec
 from msgspec import UNSET
 
+from foremask.errors import BackgroundInvalid, ClipRefused
 from foremask.facts import Clip, Report, SegmentPlan, Span
-from foremask.options import REENCODE_ONLY, MaskOptions, Quality
+from foremask.options import (
+    REENCODE_ONLY,
+    MaskOptions,
+    Preset,
+    Quality,
+    ResultKind,
+    form_of,
+    is_joinable,
+)
 from foremask.service.jobs import steps
 from foremask.service.jobs.step_facts import (
     IngestDone,
@@ -19,7 +28,7 @@ from foremask.service.jobs.step_facts import (
     JobReport,
     MaskDone,
     PartDone,
-    SegmentArgs,
+    StepArgs,
     StepDone,
 )
 from foremask.service.jobs.steps import Step
@@ -27,7 +36,18 @@ from foremask.service.observability import metrics
 from foremask.service.observability.traces import span
 from foremask.service.sandbox.conversation import OnProgress
 from foremask.service.sandbox.messages import Progress
-from foremask.service.sandbox.operations import Cut, Join, Mask, Plan, Probe, Recode, Request
+from foremask.service.sandbox.operations import (
+    Cut,
+    CutOut,
+    CutOutByMask,
+    Join,
+    Mask,
+    Plan,
+    Probe,
+    ProbeBackground,
+    Recode,
+    Request,
+)
 from foremask.service.service_errors import ObjectLost, TimedOut
 from foremask.service.storage.keys import strip_key
 from foremask.service.storage.local_directory import check_free
@@ -37,6 +57,8 @@ from foremask.service.worker.worker_context import WorkerContext
 
 SEGMENT_S = 8.0
 """Longer: less is decoded twice at the cuts. Shorter: a lost worker costs less. docs/adr/0056"""
+EXACT_MASK = Preset.MKV_VP9
+"""Lossless: what is cut out by it is as if it had never been a file."""
 PROBED_ALIKE = ("container", "codec", "width", "height")
 
 
@@ -65,48 +87,55 @@ async def ingest(
     work: WorkerContext, step: Step, scratch: Path, advance: StepProgress
 ) -> IngestDone:
     """Fetch the clip, check all of it, store it, and cut it where more than one slot is free."""
-    if step.quality == REENCODE_ONLY:
-        return IngestDone(step.clip, step.source_key, (SegmentArgs(whole=True),))
+    by_stored_mask = step.quality == REENCODE_ONLY
+    if by_stored_mask and step.options.kind is ResultKind.MASK:
+        return IngestDone(step.clip, step.source_key, (StepArgs(whole=True),))
     source = scratch / "source"
-    await _fetch(work, step, source, advance)
+    clip_key = step.args.result.clip_key if by_stored_mask else step.source_key
+    await _fetch(work, step, clip_key, source, advance)
     advance.move()
     with span("probe"):
-        clip = await _run(work, step, Probe(source, work.limits, step.preset))
+        clip = await _run(work, step, Probe(source, work.limits, step.preset, step.options.kind))
     advance.move()
-    source_key = step.source_key or f"sources/{step.name.job}/{step.attempt}/source"
+    source_key = clip_key or f"sources/{step.name.job}/{step.attempt}/source"
     async with background_transfers() as transfers:
-        if step.source_key is None:
+        if clip_key is None:
             await transfers.begin(_store, work, source_key, source)
+        background_key = await _background(work, step, scratch, transfers, advance)
+        if by_stored_mask:
+            whole = StepArgs(whole=True, source_key=source_key, background_key=background_key)
+            return IngestDone(step.clip, step.source_key, (whole,))
         spans = await _plan(work, step, source, clip)
         advance.move()
-        segments: tuple[SegmentArgs, ...] = (SegmentArgs(whole=True),)
+        segments: tuple[StepArgs, ...] = (StepArgs(whole=True),)
         if len(spans) > 1:
             with span("cut", segments=len(spans)):
                 segments = await _cut(work, step, source, spans, transfers, advance)
     advance.move()
     if step.clip is not None and _changed(step.clip, clip):
         clip = replace(clip, warnings=(*clip.warnings, "the file changed after it was probed"))
+    if step.options.kind is not ResultKind.MASK:
+        segments = tuple(
+            msgspec.structs.replace(
+                each, background_key=background_key, clip_start_s=float(clip.start_s)
+            )
+            for each in segments
+        )
     return IngestDone(clip, source_key, segments)
 
 
-async def _fetch(work: WorkerContext, step: Step, source: Path, advance: StepProgress) -> None:
+async def _fetch(
+    work: WorkerContext, step: Step, key: str | None, source: Path, advance: StepProgress
+) -> None:
     """Bring the clip to ``source``: from our store, or from the caller's URL."""
     needed = 2 * (step.clip.size_bytes if step.clip else 0)
     check_free(source.parent, needed, work.free_reserve)
     work.objects.check_free(needed, work.free_reserve)
-    if step.source_key is not None:
+    if key is not None:
         with span("load"):
-            await work.objects.get(step.source_key, source)
+            await work.objects.get(key, source)
     elif step.video_url is not None:
-        with span("fetch"), source.open("wb") as file:
-            await work.outbound.download(
-                step.video_url,
-                file,
-                max_bytes=work.limits.max_bytes,
-                deadline_s=min(work.timing.download_s, _left_s(work, step)),
-                on_bytes=lambda _done, _total: advance.move(),
-                owner=str(step.token),
-            )
+        await _download(work, step, step.video_url, "video", source, advance)
     else:
         raise ObjectLost("the job's source is no longer known")
 
@@ -128,6 +157,46 @@ async def _plan(
         return await _run(work, step, Plan(source, target_s))
 
 
+async def _download(
+    work: WorkerContext, step: Step, url: str, param: str, target: Path, advance: StepProgress
+) -> None:
+    with span("fetch"), target.open("wb") as file:
+        await work.outbound.download(
+            url,
+            file,
+            max_bytes=work.limits.max_bytes,
+            deadline_s=min(work.timing.download_s, _left_s(work, step)),
+            param=param,
+            on_bytes=lambda _done, _total: advance.move(),
+            owner=str(step.token),
+        )
+
+
+async def _background(
+    work: WorkerContext, step: Step, scratch: Path, transfers: Transfers, advance: StepProgress
+) -> str | None:
+    """Bring the background here, check it and store it; its key, None where there is none."""
+    asked, target = step.args.result, scratch / "background"
+    if asked.background_key is not None:
+        with span("load"):
+            await work.objects.get(asked.background_key, target)
+    elif asked.background_url is not None:
+        try:
+            await _download(work, step, asked.background_url, "background_url", target, advance)
+        except ClipRefused as error:
+            raise BackgroundInvalid.of(error) from error
+    else:
+        return None
+    advance.move()
+    with span("probe"):
+        await _run(work, step, ProbeBackground(target, work.limits))
+    if asked.background_key is not None:
+        return asked.background_key
+    key = f"sources/{step.name.job}/{step.attempt}/background"
+    await transfers.begin(_store, work, key, target)
+    return key
+
+
 async def _cut(
     work: WorkerContext,
     step: Step,
@@ -135,7 +204,7 @@ async def _cut(
     spans: tuple[SegmentPlan, ...],
     transfers: Transfers,
     advance: StepProgress,
-) -> tuple[SegmentArgs, ...]:
+) -> tuple[StepArgs, ...]:
     """Cut the spans into files of their own, which are stored in the background."""
     segments = []
     for number, part in enumerate(spans):
@@ -144,49 +213,115 @@ async def _cut(
         key = f"segments/{step.name.job}/{step.attempt}/{number}"
         await transfers.begin(_store_and_remove, work, key, target)
         advance.move()
-        segments.append(SegmentArgs(span=Span(part.first_pts, part.end_pts), source_key=key))
+        segments.append(StepArgs(span=Span(part.first_pts, part.end_pts), source_key=key))
     return tuple(segments)
 
 
 async def segment(
     work: WorkerContext, step: Step, scratch: Path, advance: StepProgress
 ) -> PartDone | MaskDone:
-    """Mask a span, or all of a short clip, in which case the mask is the result."""
-    whole = step.args.whole
-    source, target = scratch / "source", scratch / f"mask{step.preset.suffix}"
+    """Mask a span, or all of a short clip, in which case what is made is the result."""
+    whole, source = step.args.whole, scratch / "source"
+    target = scratch / f"{step.options.kind}{step.form.suffix}"
     with span("load"):
         key = step.source_key if whole else step.args.source_key
         await work.objects.get(_known(key), source)
+        background = await _loaded_background(work, step.args.background_key, scratch)
     advance.move()
     if step.quality == REENCODE_ONLY:
-        recode = Recode(source, target, step.preset, work.limits.memory_bytes)
-        with span("recode", preset=step.preset):
-            written = await _run(work, step, recode, advance.note_frames)
-        return await _store_result(work, step, target, report_of(written))
-    options = MaskOptions(
-        preset=step.preset, quality=Quality(step.quality), limits=work.limits, model=work.model
-    )
+        return await _of_stored_mask(work, step, source, background, target, advance)
+    request = _request(work, step, source, background, target)
     with span("mask", preset=step.preset, quality=step.quality) as masking_span:
         began = time.monotonic()
-        request = Mask(source, target, options, None if whole else step.args.span)
         masked = await _run(work, step, request, advance.note_frames)
         masking_span.note(frames=masked.frames_out)
     _count(step.quality, masked, time.monotonic() - began)
     advance.move()
     report = report_of(masked)
-    if whole:
-        return await _store_result(work, step, target, report)
-    key = f"parts/{step.name.job}/{step.name.number}/{step.attempt}"
-    with span("store"):
-        await work.objects.put(key, target)
-    return PartDone(key, report.frames_out, report)
+    if not whole:
+        key = f"parts/{step.name.job}/{step.name.number}/{step.attempt}"
+        with span("store"):
+            await work.objects.put(key, request.target)
+        return PartDone(key, report.frames_out, report)
+    if request.target != target:
+        made = await _by_mask(work, step, source, request.target, background, target, advance)
+        report = msgspec.structs.replace(made, stage_cpu_s=report.stage_cpu_s)
+    return await _store_result(work, step, target, report)
+
+
+def _request(
+    work: WorkerContext, step: Step, source: Path, background: Path | None, target: Path
+) -> Mask | CutOut:
+    """What makes the result of the span, or a mask from which it is made in the end."""
+    form, result, whole = step.form, step.options, step.args.whole
+    found = MaskOptions(quality=Quality(step.quality), limits=work.limits, model=work.model)
+    span = None if whole else step.args.span
+    if result.kind is ResultKind.MASK and isinstance(form, Preset):
+        return Mask(source, target, replace(found, preset=form, matte=result.matte), span)
+    if result.auto_zoom or not (whole or is_joinable(form)):
+        exact = target.with_name(f"mask{EXACT_MASK.suffix}")
+        return Mask(source, exact, replace(found, preset=EXACT_MASK), span)
+    start_s = step.args.clip_start_s
+    return CutOut(source, target, step.preset, found, result, background, span, start_s)
+
+
+async def _of_stored_mask(
+    work: WorkerContext,
+    step: Step,
+    mask: Path,
+    background: Path | None,
+    target: Path,
+    advance: StepProgress,
+) -> MaskDone:
+    """Encode a mask of ours again, or cut the clip out by it."""
+    if step.options.kind is ResultKind.MASK:
+        memory_bytes = work.limits.memory_bytes
+        matte = step.options.matte
+        recode = Recode(mask, target, Preset(step.preset), memory_bytes, matte)
+        with span("recode", preset=step.preset):
+            written = await _run(work, step, recode, advance.note_frames)
+        return await _store_result(work, step, target, report_of(written))
+    source = mask.with_name("clip")
+    with span("load"):
+        await work.objects.get(_known(step.args.source_key), source)
+    report = await _by_mask(work, step, source, mask, background, target, advance)
+    return await _store_result(work, step, target, report)
+
+
+async def _by_mask(
+    work: WorkerContext,
+    step: Step,
+    source: Path,
+    mask: Path,
+    background: Path | None,
+    target: Path,
+    advance: StepProgress,
+) -> JobReport:
+    request = CutOutByMask(source, mask, target, step.preset, work.limits, step.options, background)
+    with span("cut out", preset=step.preset):
+        made = await _run(work, step, request, advance.note_frames)
+    advance.move()
+    return report_of(made)
+
+
+async def _loaded_background(work: WorkerContext, key: str | None, scratch: Path) -> Path | None:
+    if key is None:
+        return None
+    await work.objects.get(key, scratch / "background")
+    return scratch / "background"
 
 
 async def join(work: WorkerContext, step: Step, scratch: Path, advance: StepProgress) -> MaskDone:
-    """Make one mask of the segments' masks, with the sound of the source."""
+    """Make one result of the segments' parts, with the sound of the source."""
     results = await steps.segment_results(work.database, step.name.job)
-    suffix = step.preset.suffix
-    source, target = scratch / "source", scratch / f"mask{suffix}"
+    kind, name = step.options.kind, step.preset
+    target = scratch / f"{kind}{step.form.suffix}"
+    in_parts = kind is ResultKind.MASK or (is_joinable(step.form) and not step.options.auto_zoom)
+    if not in_parts:
+        kind, name = ResultKind.MASK, EXACT_MASK.value
+    suffix = form_of(name, kind).suffix
+    joined_file = target if in_parts else scratch / f"mask{suffix}"
+    source = scratch / "source"
     parts = []
     with span("load"):
         async with background_transfers() as transfers:
@@ -195,10 +330,19 @@ async def join(work: WorkerContext, step: Step, scratch: Path, advance: StepProg
                 parts.append(scratch / f"part-{number}{suffix}")
                 await transfers.begin(work.objects.get, result.key, parts[-1])
                 advance.move()
+    keep_sound = step.options.keep_sound
     with span("write"):
-        joined = await _run(work, step, Join(tuple(parts), source, target, step.preset))
+        request = Join(tuple(parts), source, joined_file, name, kind, keep_sound)
+        joined = await _run(work, step, request)
     advance.move()
     report = joined_report([result.report for result in results], joined)
+    if not in_parts:
+        key = await steps.background_key(work.database, step.name.job)
+        background = await _loaded_background(work, key, scratch)
+        made = await _by_mask(work, step, source, joined_file, background, target, advance)
+        report = msgspec.structs.replace(
+            made, segments=len(parts), stage_cpu_s=report.stage_cpu_s, runtime=report.runtime
+        )
     return await _store_result(work, step, target, report)
 
 

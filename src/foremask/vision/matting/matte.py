@@ -18,7 +18,9 @@ def inverted(levels: Levels) -> Levels:
 
 
 def adjusted(levels: Levels, matte: Matte) -> Levels:
-    """``levels`` after the fields of ``matte`` in order, without inversion and despill."""
+    """``levels`` after the fields of ``matte`` in order, without despill."""
+    if matte.invert:
+        levels = inverted(levels)
     if (matte.black, matte.white, matte.gamma) != (0.0, 1.0, 1.0):
         levels = with_points(levels, matte.black, matte.white, matte.gamma)
     if matte.min_part_px:

@@ -1,0 +1,101 @@
+"""Reads what was written as pictures: an APNG, or numbered PNGs with their table of times."""
+
+import csv
+import io
+import zipfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+import av
+import cv2
+import numpy as np
+
+from foremask.errors import CorruptVideo
+from foremask.media.png_sequence import TABLE, is_pattern
+
+_PNG: Final = b"\x89PNG\r\n\x1a\n"
+_ZIP: Final = b"PK\x03\x04"
+_UNREADABLE: Final = (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One picture, and when it is shown."""
+
+    width: int
+    height: int
+    has_alpha: bool
+    time_s: float
+    end_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFile:
+    """What ``path`` is: apng, png_zip or png_files. Only an APNG's times begin at zero."""
+
+    form: str
+    path: Path
+
+    def __iter__(self) -> Iterator[Shown]:
+        """Yield each picture in order; raises CorruptVideo where one cannot be read."""
+        if self.form == "apng":
+            yield from _animated(self.path)
+        elif self.form == "png_files":
+            yield from _numbered(lambda name: (self.path / name).read_bytes())
+        else:
+            try:
+                with zipfile.ZipFile(self.path) as archive:
+                    yield from _numbered(archive.read)
+            except zipfile.BadZipFile as error:
+                raise CorruptVideo(f"{self.path.name} is no zip that can be read.") from error
+
+
+def picture_file(path: Path) -> PictureFile | None:
+    """The pictures at ``path``; None where it is something else.
+
+    A directory, or a pattern in one such as ``frames/%04d.png``, is numbered files.
+    """
+    if is_pattern(path.name):
+        path = path.parent
+    if path.is_dir():
+        return PictureFile("png_files", path)
+    with path.open("rb") as file:
+        head = file.read(len(_PNG))
+    if head == _PNG:
+        return PictureFile("apng", path)
+    return PictureFile("png_zip", path) if head.startswith(_ZIP) else None
+
+
+def _animated(path: Path) -> Iterator[Shown]:
+    try:
+        with av.open(f"file:{path}", "r", format="apng") as opened:
+            for frame in opened.decode(video=0):
+                base = Fraction(frame.time_base.numerator, frame.time_base.denominator)
+                start = (frame.pts or 0) * base
+                end = start + (frame.duration or 0) * base
+                has_alpha = any(component.is_alpha for component in frame.format.components)
+                yield Shown(frame.width, frame.height, has_alpha, float(start), float(end))
+    except av.FFmpegError as error:
+        raise CorruptVideo(f"{path.name} cannot be decoded: {error.strerror}.") from error
+
+
+def _numbered(read: Callable[[str], bytes]) -> Iterator[Shown]:
+    try:
+        rows = list(csv.DictReader(io.StringIO(read(TABLE).decode())))
+    except _UNREADABLE as error:
+        raise CorruptVideo(f"There is no {TABLE} beside the pictures.") from error
+    for row in rows:
+        name = row.get("file") or ""
+        try:
+            start_s = float(row["time_s"])
+            end_s = start_s + float(row["duration_s"])
+            picture = cv2.imdecode(np.frombuffer(read(name), np.uint8), cv2.IMREAD_UNCHANGED)
+        except (*_UNREADABLE, cv2.error) as error:
+            raise CorruptVideo(f"{TABLE} names {name!r}, which cannot be read.") from error
+        if picture is None:
+            raise CorruptVideo(f"{name} is no PNG that can be decoded.")
+        height, width = picture.shape[:2]
+        yield Shown(width, height, picture.ndim == 3 and picture.shape[2] == 4, start_s, end_s)

@@ -1,0 +1,436 @@
+"""Cut-outs over HTTP, from the call to the file, with everything real but the network."""
+
+import asyncio
+import io
+import time
+import zipfile
+import zlib
+from collections.abc import Generator
+from fractions import Fraction
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import httpx
+import numpy as np
+import pytest
+from bria_client import BriaSyncClient
+from bria_client.toolkit.models import Status
+from numpy.typing import NDArray
+
+from foremask.media.probe import describe
+from foremask.media.reader import VideoReader
+from foremask.media.verify import verify
+from foremask.options import COLOURS, ResultKind
+from foremask.service.api.result_fields import BACKGROUND_COLORS, GREEN_SHADES
+from foremask.service.worker import job_stages
+from tests.service.api import clip_server, clips
+from tests.service.api.conftest import Running
+from tests.service.api.test_decisions import assert_refused
+from tests.service.api.worker import working
+from tests.service.worker.conftest import announce_slots
+from tests.support import synth
+from tests.support.synth import Spec, Tone
+
+pytestmark = [pytest.mark.postgres, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+
+REMOVE, SCREEN, REPLACE = (
+    f"/v2/video/edit/{name}" for name in ("remove_background", "green_screen", "replace_background")
+)
+MASK = "/v2/video/segment/foreground_mask"
+URL, INVALID = "background_url", "background_invalid"
+RED = (220, 30, 30)
+LOOPBACK = [IPv4Network("127.0.0.0/8")]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A clip of a red disc, and what can be put behind it, or cannot."""
+    folder = tmp_path_factory.mktemp("clips")
+    synth.write(folder / "clip.mp4", Spec(sound=(Tone(language="eng"),)))
+    blue = np.zeros((48, 64, 3), np.uint8)
+    blue[:] = (200, 100, 0)  # blue first
+    for name in ("behind.png", "behind.jpg", "behind.webp"):
+        cv2.imwrite(str(folder / name), blue)
+    behind = Spec(pts=synth.even(3, Fraction(15)))
+    synth.write(folder / "behind.mp4", behind, [np.full((48, 64, 3), (0, 100, 200), np.uint8)] * 3)
+    clips.write(folder / "long.mp4", frames=61 * 2, rate=2)
+    clips.write(folder / "behind.mkv")
+    (folder / "half.png").write_bytes((folder / "behind.png").read_bytes()[:60])
+    (folder / "huge.png").write_bytes(_with_size(folder / "behind.png", 60_000, 60_000))
+    data = bytearray(
+        synth.write(
+            folder / "broken.mp4", Spec(pts=synth.even(60, Fraction(30)), b_frames=2)
+        ).read_bytes()
+    )
+    start = data.index(b"mdat") + 2000
+    data[start : start + 6000] = b"\xff" * 6000
+    (folder / "broken.mp4").write_bytes(data)
+    spec = Spec(96, 32, pts=synth.even(60, Fraction(30)), keyframe_every=12)
+    synth.write(folder / "minute.mp4", spec)
+    return folder
+
+
+def _with_size(png: Path, width: int, height: int) -> bytes:
+    data = png.read_bytes()
+    head = b"IHDR" + width.to_bytes(4, "big") + height.to_bytes(4, "big") + data[24:29]
+    return data[:12] + head + zlib.crc32(head).to_bytes(4, "big") + data[33:]
+
+
+@pytest.fixture(scope="module")
+def origin(files: Path) -> Generator[str]:
+    """Where they are served."""
+    with clip_server.serving(files) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def worker(service: Running, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
+    """The service, with a worker, and slots enough for clips to be cut."""
+
+    async def announce() -> None:
+        async with service.database() as database:
+            await announce_slots(database, 100)
+
+    asyncio.run(announce())
+    with working(service, tmp_path_factory.mktemp("scratch"), LOOPBACK):
+        yield service
+
+
+def finished(service: Running, answer: httpx.Response) -> dict[str, Any]:
+    """The status of a job once it has ended."""
+    assert answer.status_code == 202, answer.text
+    assert set(answer.json()) == {"request_id", "status_url"}
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        status: dict[str, Any] = httpx.get(
+            answer.json()["status_url"], headers=service.headers
+        ).json()
+        if status["status"] != "IN_PROGRESS":
+            return status
+        time.sleep(0.05)
+    raise AssertionError(status)
+
+
+def made(service: Running, answer: httpx.Response, target: Path) -> Path:
+    """The file of a completed job."""
+    status = finished(service, answer)
+    assert status["status"] == "COMPLETED", status
+    file = httpx.get(status["result"]["video_url"])
+    target.write_bytes(file.content)
+    return target
+
+
+def corner(path: Path) -> NDArray[np.int64]:
+    """Of the first picture, where the disc never is."""
+    with VideoReader(path) as reader:
+        frame = next(iter(reader))
+        return np.asarray(frame.rgb(frame.width, frame.height)[2, 2], np.int64)
+
+
+def middle(path: Path) -> NDArray[np.int64]:
+    """Of the first picture, inside of the disc."""
+    with VideoReader(path) as reader:
+        frame = next(iter(reader))
+        return np.asarray(frame.rgb(frame.width, frame.height)[24, 12], np.int64)
+
+
+def test_a_cut_out_comes_as_webm_with_alpha_sound_and_every_frame(
+    worker: Running, client: httpx.Client, origin: str, files: Path, tmp_path: Path
+) -> None:
+    """The call without a preset; its result is named for what it is."""
+    answer = client.post(REMOVE, json={"video": f"{origin}/clip.mp4"})
+    status = finished(worker, answer)
+    assert status["status"] == "COMPLETED", status
+    result = status["result"]
+    assert result["kind"] == result["report"]["kind"] == "cutout"
+    assert "mask_url" not in result
+    assert result["video_url"].partition("?")[0].endswith(".webm")
+    target = made(worker, answer, tmp_path / "cut.webm")
+    verify(files / "clip.mp4", target, ResultKind.CUTOUT)
+    assert [track.language for track in describe(target).audio] == ["eng"]
+
+
+@pytest.mark.parametrize(
+    ("name", "media_type"),
+    [
+        ("mkv_vp9", "video/x-matroska"),
+        ("mov_proresks", "video/quicktime"),
+        ("gif", "image/gif"),
+        ("apng", "image/apng"),
+        ("png_zip", "application/zip"),
+    ],
+)
+def test_each_preset_with_alpha_is_transparent(
+    worker: Running, client: httpx.Client, origin: str, tmp_path: Path, name: str, media_type: str
+) -> None:
+    """By default, and as the file's own header says."""
+    body = {"video": f"{origin}/clip.mp4", "output_container_and_codec": name}
+    answer = client.post(REMOVE, json=body)
+    target = made(worker, answer, tmp_path / "cut")
+    link = client.get(answer.json()["status_url"]).json()["result"]["video_url"]
+    assert httpx.head(link).headers["content-type"] == media_type
+    if name == "png_zip":
+        with zipfile.ZipFile(io.BytesIO(target.read_bytes())) as archive:
+            assert len(archive.namelist()) == 11
+    elif name in ("mkv_vp9", "mov_proresks"):
+        assert describe(target).alpha
+
+
+def test_the_sdk_gets_each_colour_and_each_shade(
+    worker: Running, files: Path, tmp_path: Path
+) -> None:
+    """Behind a disc that is still red; a preset without alpha is black where no colour is named."""
+    wanted: set[tuple[str, str, str | None]]
+    wanted = {("remove_background", "background_color", each) for each in BACKGROUND_COLORS[1:]}
+    wanted |= {("green_screen", "green_shade", each) for each in GREEN_SHADES}
+    wanted |= {("remove_background", "webhook_url", None)}
+    with BriaSyncClient(base_url=worker.url, api_token=worker.token) as client:
+        url = client.upload(files / "clip.mp4", "video/mp4")
+        jobs = {
+            (call, value): client.submit(
+                f"video/edit/{call}",
+                {"video": url, field: value, "output_container_and_codec": "mp4_h264"},
+                raise_for_status=True,
+            )
+            for call, field, value in wanted
+        }
+        for (_, value), job in jobs.items():
+            done = client.poll(job, interval=0.2, timeout=120)
+            assert done.status == Status.COMPLETED, done
+            assert done.result is not None
+            target = tmp_path / "made.mp4"
+            target.write_bytes(httpx.get(done.result.video_url).content)
+            colour = COLOURS[(value or "black").lower()]
+            assert np.abs(corner(target) - colour).max() <= 4, value
+            assert np.abs(middle(target) - RED).max() <= 30, value
+        verify(files / "clip.mp4", target, ResultKind.COMPOSITE)
+
+
+@pytest.mark.parametrize("name", ["behind.png", "behind.jpg", "behind.webp", "behind.mp4"])
+def test_a_file_is_behind_the_subject(
+    worker: Running, client: httpx.Client, origin: str, tmp_path: Path, name: str
+) -> None:
+    """By its content: the origin calls each of them a video."""
+    body = {"video": f"{origin}/clip.mp4", "background_url": f"{origin}/{name}"}
+    target = made(worker, client.post(REPLACE, json=body), tmp_path / "made.webm")
+    assert np.abs(corner(target) - (0, 100, 200)).max() <= 6
+    assert np.abs(middle(target) - RED).max() <= 30
+
+
+def test_an_uploaded_picture_and_a_named_background_are_behind_it_too(
+    worker: Running, files: Path, client: httpx.Client, origin: str, tmp_path: Path
+) -> None:
+    """A picture is uploaded as one; without sound where none is wanted."""
+    form = client.post("/v2/video/upload", json={"media_type": "image/png"}).json()["result"]
+    sent = httpx.post(
+        form["upload_url"],
+        data=form["upload_fields"],
+        files={"file": ("a.png", (files / "behind.png").read_bytes(), "image/png")},
+    )
+    assert sent.status_code == 204
+    body: dict[str, Any] = {"video": f"{origin}/clip.mp4", "preserve_audio": False}
+    uploaded = body | {"background_url": form["file_url"]}
+    target = made(worker, client.post(REPLACE, json=uploaded), tmp_path / "made.webm")
+    assert np.abs(corner(target) - (0, 100, 200)).max() <= 6
+    assert not describe(target).audio
+    named = body | {"background": "#123456", "output_container_and_codec": "mp4_h264"}
+    target = made(worker, client.post(REPLACE, json=named), tmp_path / "made.mp4")
+    assert np.abs(corner(target) - (0x12, 0x34, 0x56)).max() <= 4
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "reason", "param"),
+    [
+        (REMOVE, {"background_color": "Pink"}, "field_invalid", "background_color"),
+        (REMOVE, {"background_color": "#fff"}, "field_invalid", "background_color"),
+        (REMOVE, {"auto_zoom": "yes"}, "field_invalid", "auto_zoom"),
+        (REMOVE, {"preserve_audio": 1}, "field_invalid", "preserve_audio"),
+        (REMOVE, {"output_container_and_codec": "png_files"}, "preset_unknown", None),
+        (SCREEN, {"green_shade": "green"}, "field_invalid", "green_shade"),
+        (REPLACE, {}, "field_invalid", URL),
+        (REPLACE, {URL: 5}, "field_invalid", URL),
+        (REPLACE, {URL: "ftp://a.example/a.png"}, "url_scheme", URL),
+        (REPLACE, {URL: "http://"}, INVALID, URL),
+        (REPLACE, {URL: "http://10.1.2.3/a.png"}, "url_private", URL),
+        (REPLACE, {URL: "ORIGIN/none.png"}, "url_status", URL),
+        (REPLACE, {URL: "ORIGIN/page.mp4"}, INVALID, URL),
+        (REPLACE, {URL: "ORIGIN/long.mp4"}, INVALID, URL),
+        (REPLACE, {URL: "ORIGIN/behind.mkv"}, INVALID, URL),
+        (REPLACE, {URL: "ORIGIN/half.png"}, INVALID, URL),
+        (REPLACE, {URL: "ORIGIN/huge.png"}, INVALID, URL),
+        (REPLACE, {"background": "/etc/passwd"}, "field_invalid", "background"),
+        (REPLACE, {"background": "blur:0"}, "field_invalid", "background"),
+        (REPLACE, {"background": "transparent"}, "field_invalid", "background"),
+        (REPLACE, {"background": "blur", URL: "ORIGIN/behind.png"}, "field_invalid", "background"),
+        (MASK, {"grow_px": 51}, "field_invalid", "grow_px"),
+        (MASK, {"despill": "green"}, "field_invalid", "despill"),
+        (SCREEN, {"feather_px": "2"}, "field_invalid", "feather_px"),
+        (SCREEN, {"min_part_px": 1.5}, "field_invalid", "min_part_px"),
+        (SCREEN, {"black": 0.5, "white": 0.4}, "field_invalid", "black"),
+        (SCREEN, {"despill": "red"}, "field_invalid", "despill"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_at_once(
+    client: httpx.Client,
+    origin: str,
+    path: str,
+    body: dict[str, Any],
+    reason: str,
+    param: str | None,
+) -> None:
+    """With the field, and with what it may be; nothing is started."""
+    given = {
+        name: value.replace("ORIGIN", origin) if isinstance(value, str) else value
+        for name, value in body.items()
+    }
+    answer = client.post(path, json={"video": f"{origin}/clip.mp4"} | given)
+    error = assert_refused(answer, 422, reason)
+    assert error["param"] == param or param is None
+    if reason == "field_invalid" and param in ("grow_px", "feather_px", "min_part_px"):
+        assert "from" in error["details"]
+
+
+@pytest.mark.parametrize("name", ["mp4_h264", "mov_h265", "mkv_h265"])
+def test_transparent_without_alpha_is_refused_with_the_list(
+    client: httpx.Client, origin: str, name: str
+) -> None:
+    """Of what has it."""
+    body = {"video": f"{origin}/clip.mp4", "output_container_and_codec": name}
+    answer = client.post(REMOVE, json=body | {"background_color": "Transparent"})
+    error = assert_refused(answer, 422, "preset_cannot")
+    assert error["param"] == "output_container_and_codec"
+    assert "webm_vp9, mkv_vp9, mov_proresks, gif, apng, png_zip" in error["details"]
+    assert ("x265" in error["details"]) == name.endswith("h265")
+
+
+def test_a_key_is_for_one_call(client: httpx.Client, origin: str) -> None:
+    """The same body to another call is another request."""
+    body = {"video": f"{origin}/clip.mp4"}
+    key = {"Idempotency-Key": "a-cut-out"}
+    first, again = (client.post(REMOVE, json=body, headers=key) for _ in range(2))
+    assert first.json()["request_id"] == again.json()["request_id"]
+    other = client.post(SCREEN, json=body, headers=key)
+    assert_refused(other, 422, "idempotency_mismatch")
+
+
+def test_a_background_that_breaks_ends_the_job_with_the_frame(
+    worker: Running, client: httpx.Client, origin: str
+) -> None:
+    """Its header is good, so the call is accepted."""
+    body = {"video": f"{origin}/minute.mp4", "background_url": f"{origin}/broken.mp4"}
+    status = finished(worker, client.post(REPLACE, json=body))
+    assert status["status"] == "ERROR", status
+    error = status["error"]
+    assert (error["code"], error["reason"], error["param"]) == (422, "corrupt", "background_url")
+    assert "after frame" in error["details"]
+
+
+def test_zoomed_in_the_subject_fills_the_picture(
+    worker: Running, client: httpx.Client, origin: str, tmp_path: Path
+) -> None:
+    """One crop for all frames: as high as the disc, as wide as its path."""
+    body = {"video": f"{origin}/clip.mp4", "auto_zoom": True}
+    clip = describe(made(worker, client.post(REMOVE, json=body), tmp_path / "made.webm"))
+    assert (clip.width, clip.frames or 10) == (64, 10)
+    assert 24 <= clip.height <= 32
+
+
+def test_a_stored_mask_becomes_all_kinds_without_the_network(
+    worker: Running, client: httpx.Client, files: Path, origin: str, tmp_path: Path
+) -> None:
+    """With the upload that it was made from, or the clip's URL; the matte tools work on it."""
+    with BriaSyncClient(base_url=worker.url, api_token=worker.token) as sdk:
+        url = sdk.upload(files / "clip.mp4", "video/mp4")
+    uploaded, linked = (
+        client.post(MASK, json={"video": each, "output_container_and_codec": "mkv_vp9"})
+        for each in (url, f"{origin}/clip.mp4")
+    )
+    for each in (uploaded, linked):
+        assert finished(worker, each)["status"] == "COMPLETED"
+    convert, other = (f"{each.json()['status_url']}/convert" for each in (uploaded, linked))
+    cut = made(worker, client.post(convert, json={"kind": "cutout"}), tmp_path / "cut.webm")
+    verify(files / "clip.mp4", cut, ResultKind.CUTOUT)
+    body: dict[str, Any] = {"kind": "composite", "background_url": f"{origin}/behind.png"}
+    target = made(worker, client.post(convert, json=body), tmp_path / "made.webm")
+    assert np.abs(corner(target) - (0, 100, 200)).max() <= 6
+    body = {"invert": True, "output_container_and_codec": "mp4_h264"}
+    inverted = made(worker, client.post(other, json=body), tmp_path / "inverted.mp4")
+    assert corner(inverted).min() > 250
+    assert middle(inverted).max() < 5
+    assert_refused(client.post(other, json={"kind": "cutout"}), 422, "video_missing")
+    body = {"kind": "cutout", "video": f"{origin}/clip.mp4"}
+    assert describe(made(worker, client.post(other, json=body), tmp_path / "cut.webm")).alpha
+    wrong = client.post(other, json={"kind": "cutout", "video": f"{origin}/minute.mp4"})
+    status = finished(worker, wrong)
+    assert (status["error"]["reason"], status["error"]["param"]) == ("field_invalid", "video")
+    assert_refused(client.post(other, json={"kind": "composite"}), 422, "field_invalid")
+    cutout = client.post(convert, json={"kind": "cutout"})
+    assert finished(worker, cutout)["status"] == "COMPLETED"
+    again = client.post(f"{cutout.json()['status_url']}/convert", json={})
+    assert_refused(again, 422, "field_invalid")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (MASK, {"output_container_and_codec": "mkv_vp9", "grow_px": 2}),
+        (REMOVE, {"output_container_and_codec": "webm_vp9"}),
+        (REMOVE, {"output_container_and_codec": "mov_proresks"}),
+        (REMOVE, {"output_container_and_codec": "png_zip"}),
+        (REMOVE, {"auto_zoom": True}),
+        (REPLACE, {URL: "ORIGIN/behind.mp4", "output_container_and_codec": "mp4_h264"}),
+    ],
+)  # fmt: skip
+def test_in_segments_and_joined_is_as_if_whole(
+    worker: Running,
+    client: httpx.Client,
+    origin: str,
+    files: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    body: dict[str, Any],
+) -> None:
+    """For each kind, and each way in which its parts are joined."""
+    given = {"video": f"{origin}/minute.mp4"} | {
+        name: value.replace("ORIGIN", origin) if isinstance(value, str) else value
+        for name, value in body.items()
+    }
+    pictures, reports = [], []
+    for segment_s in (8.0, 0.5):
+        monkeypatch.setattr(job_stages, "SEGMENT_S", segment_s)
+        answer = client.post(path, json=given)
+        pictures.append(shown(made(worker, answer, tmp_path / "made")))
+        status = client.get(answer.json()["status_url"]).json()
+        reports.append(status["result"]["report"])
+    assert [report.get("segments", 1) for report in reports] == [1, 3]
+    assert reports[0]["frames_out"] == reports[1]["frames_out"] == 60
+    assert reports[0]["duration_s"] == reports[1]["duration_s"]
+    whole, joined = pictures
+    assert len(whole) == len(joined) == 60
+    for ours, theirs in zip(joined, whole, strict=True):
+        difference = np.abs(ours.astype(int) - theirs)
+        assert difference[..., 3].max() <= 1
+        assert difference[..., :3].mean() < 2
+
+
+def shown(path: Path) -> list[NDArray[np.uint8]]:
+    """Every picture, with its alpha: of a zip, and of any video that FFmpeg's libraries read."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            data = [archive.read(each) for each in archive.namelist() if each.endswith(".png")]
+        decoded = [cv2.imdecode(np.frombuffer(each, np.uint8), -1) for each in data]
+        return [np.asarray(each, np.uint8) for each in decoded if each is not None]
+    found = []
+    with av.open(str(path)) as opened:
+        track = opened.streams.video[0]
+        decoder: Any = track.codec_context
+        if decoder.codec.canonical_name == "vp9":
+            decoder = av.CodecContext.create("libvpx-vp9", "r")
+        for packet in opened.demux(track):
+            if packet.size or decoder is track.codec_context:
+                found += [each.to_ndarray(format="rgba") for each in decoder.decode(packet)]
+    return found
