@@ -24,7 +24,7 @@ from benchmarks.clips import DATA, Clip, clips_in
 from foremask.options import Quality
 from foremask.types import Alpha
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.opinions import View
+from foremask.vision.network.opinions import NEVER, View
 from foremask.vision.network.session import Session
 from foremask.vision.temporal.regions import Regions, Scene, measure
 from foremask.vision.temporal.verdict import MEMORY, Gate, smooth_over_time
@@ -34,12 +34,10 @@ from foremask.weights.catalogue import model_path
 EVERY_FRAMES = 4
 LEAST_REGION_PX, MOST_REGION_PX = 12, 4000  # smaller ones teach nothing; larger ones teach no more
 REGULARISATION = 0.1  # scikit-learn's C
+ALWAYS = -1.0  # under every uncertainty
 SETS = (
     (View.STRETCHED,),
     (View.STRETCHED, View.MIRRORED),
-    (View.STRETCHED, View.MIRRORED, View.CROP),
-    (View.STRETCHED, View.MIRRORED, View.LETTERBOX),
-    (View.STRETCHED, View.MIRRORED, View.LETTERBOX, View.CROP),
 )
 
 
@@ -58,8 +56,7 @@ def scenes_of(clip: Clip, session: Session, views: tuple[View, ...]) -> list[Sce
         TIERS[Quality.BALANCED],
         stride=EVERY_FRAMES,
         anchors_per_frame=0,
-        views=views[1:],
-        views_if_uncertain=(),
+        mirrored_above=ALWAYS if View.MIRRORED in views else NEVER,
     )
     seen: list[Scene] = []
 

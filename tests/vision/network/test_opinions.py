@@ -1,10 +1,11 @@
 """What the network is asked of one picture, and how it is shown."""
 
 import numpy as np
+import pytest
 
-from foremask.types import Alpha, Image
+from foremask.types import Image
 from foremask.vision.image import ArrayImage, Box, Cropped
-from foremask.vision.network.opinions import CROP_PX, View, ask, letterbox
+from foremask.vision.network.opinions import NEVER, View, ask, uncertainty
 from foremask.vision.network.session import InputSize, NetworkOutput
 
 GRID = (64, 36)
@@ -32,21 +33,10 @@ def red_on_the_right() -> ArrayImage:
     return ArrayImage(rgb)
 
 
-def never(_: Alpha) -> bool:
-    return False
-
-
-def always(_: Alpha) -> bool:
-    return True
-
-
-ALL = (View.MIRRORED, View.LETTERBOX, View.CROP)
-
-
-def test_every_view_finds_the_thing_where_it_is() -> None:
-    """Mirrored, cropped, with its aspect kept: all come back to the place in the picture."""
-    opinions = ask(RedNetwork(), red_on_the_right(), GRID, ALL, (), never)
-    assert list(opinions.masks) == [View.STRETCHED, *ALL]
+def test_both_views_find_the_thing_where_it_is() -> None:
+    """The mask of the mirror image is turned back."""
+    opinions = ask(RedNetwork(), red_on_the_right(), GRID, mirrored_above=-1)
+    assert list(opinions.masks) == [View.STRETCHED, View.MIRRORED]
     truth = np.zeros((36, 64), np.bool_)
     truth[12:24, 44:56] = True
     for mask in opinions.masks.values():
@@ -54,43 +44,19 @@ def test_every_view_finds_the_thing_where_it_is() -> None:
         assert ((mask > 127) != truth).sum() <= 24  # less than half of the outline
 
 
-def test_more_is_asked_only_where_the_first_answer_is_unsure() -> None:
-    """One inference, or four."""
-    for uncertain, asked in ((never, 1), (always, 4)):
+def test_the_mirror_image_is_asked_only_where_the_first_answer_is_unsure() -> None:
+    """One inference, or two."""
+    for mirrored_above, asked in ((NEVER, 1), (-1, 2)):
         network = RedNetwork()
-        ask(network, red_on_the_right(), GRID, (), ALL, uncertain)
+        ask(network, red_on_the_right(), GRID, mirrored_above)
         assert len(network.sizes) == asked
 
 
-def test_the_crop_is_shown_small_and_the_letterbox_in_its_aspect() -> None:
-    """16 : 9 at 1024 columns is 576 rows."""
-    network = RedNetwork()
-    ask(network, red_on_the_right(), GRID, ALL, (), never)
-    assert network.sizes == [None, None, (1024, 576), (CROP_PX, CROP_PX)]
-
-
-def test_where_nothing_is_found_nothing_is_cropped_to() -> None:
-    """An empty picture: the crop is left out."""
-    empty = ArrayImage(np.full((180, 320, 3), 90, np.uint8))
-    opinions = ask(RedNetwork(), empty, GRID, ALL, (), never)
-    assert View.CROP not in opinions.masks
-
-
-def test_a_network_of_one_size_is_not_shown_a_letterbox() -> None:
-    """It would only see the stretched picture again."""
-    network = RedNetwork()
-    network.any_size = False
-    opinions = ask(network, red_on_the_right(), GRID, ALL, (), never)
-    assert View.LETTERBOX not in opinions.masks
-
-
-def test_a_letterbox_fits_the_networks_own_halving() -> None:
-    """Multiples of 64, whatever the aspect."""
-    for width, height in ((1920, 1080), (1080, 1920), (1920, 200), (333, 777)):
-        columns, rows = letterbox(ArrayImage(np.zeros((height, width, 3), np.uint8)))
-        assert columns % 64 == rows % 64 == 0
-        assert max(columns, rows) == 1024
-        assert min(columns, rows) >= 64
+def test_an_uncertainty_is_the_undecided_share_of_the_mask() -> None:
+    """Half of 100 pixels at 0.9 and the rest black: 50 x 0.1 of 50 x 0.9 (and 0.1)."""
+    alpha = np.zeros((10, 10), np.float32)
+    alpha[:5] = 0.9
+    assert uncertainty(alpha) == pytest.approx(5 / 45.1)
 
 
 def test_a_cropped_picture_is_the_part_of_the_picture() -> None:

@@ -43,9 +43,6 @@ def test_a_gate_adds_its_weighted_features_and_stays_within_its_bound() -> None:
     [
         ("stretched",),
         ("stretched", "mirrored"),
-        ("stretched", "mirrored", "crop"),
-        ("stretched", "mirrored", "letterbox"),
-        ("stretched", "mirrored", "letterbox", "crop"),
     ],
 )
 def test_there_is_a_gate_for_every_set_of_opinions_that_a_tier_asks_for(

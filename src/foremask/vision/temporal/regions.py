@@ -110,8 +110,8 @@ def measure(scenes: Sequence[Scene]) -> list[tuple[Regions, Features]]:
     """
     stacks = [scene.stack() for scene in scenes]
     means = [stack.mean(axis=0) for stack in stacks]
-    colour = _colour_evidence([scene.rgb for scene in scenes], stacks)
-    usual = _usual_motion([scene.motion for scene in scenes], means)
+    colour = colour_evidence([scene.rgb for scene in scenes], stacks)
+    usual = usual_motion([scene.motion for scene in scenes], means)
     flow_consistency = _agreement(stacks, means)
     measured = []
     for index, scene in enumerate(scenes):
@@ -161,7 +161,7 @@ def _of_neighbours(regions: Regions, scene: Scene, index: int, means: Sequence[A
     }
 
 
-def _colour_evidence(images: Sequence[Rgb], stacks: Sequence[NDArray[np.float32]]) -> list[Alpha]:
+def colour_evidence(images: Sequence[Rgb], stacks: Sequence[NDArray[np.float32]]) -> list[Alpha]:
     """The log ratio of the window's own colours, learned where all opinions are sure."""
     lab = [cv2.cvtColor(rgb, cv2.COLOR_RGB2Lab) // (256 // COLOUR_BINS) for rgb in images]
     weights = np.array([COLOUR_BINS**2, COLOUR_BINS, 1])
@@ -197,7 +197,7 @@ def _histogram(
     return np.asarray(cube.ravel() / (cube.sum() + 1e-9))
 
 
-def _usual_motion(motions: Sequence[Alpha], means: Sequence[Alpha]) -> float:
+def usual_motion(motions: Sequence[Alpha], means: Sequence[Alpha]) -> float:
     """The median motion of what the opinions pick, over the window."""
     medians = [
         float(np.median(motion[mean > SURE - 0.1]))
@@ -212,7 +212,11 @@ def _agreement(stacks: Sequence[NDArray[np.float32]], means: Sequence[Alpha]) ->
     overlaps = []
     for stack, mean in zip(stacks, means, strict=True):
         together = mean > FOREGROUND
-        for opinion in stack > FOREGROUND:
-            union = int((opinion | together).sum())
-            overlaps.append((opinion & together).sum() / union if union else 1.0)
+        overlaps += [intersection_over_union(one, together) for one in stack > FOREGROUND]
     return float(np.mean(overlaps))
+
+
+def intersection_over_union(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """1 where both are equal, also where both are empty."""
+    union = int((one | other).sum())
+    return int((one & other).sum()) / union if union else 1.0

@@ -10,7 +10,7 @@ import heapq
 import itertools
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from foremask.options import Quality
 from foremask.types import Alpha, Image, Levels, Rgb
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.opinions import View, ask
+from foremask.vision.network.opinions import NEVER, View, ask
 from foremask.vision.network.session import Features, Network
 from foremask.vision.prefetch import prefetch
 from foremask.vision.resample import as_alpha, as_levels, resized
@@ -31,6 +31,14 @@ from foremask.vision.temporal.appearance import (
     correct,
     subject_logits,
 )
+from foremask.vision.temporal.closer import (
+    CLOSER,
+    MASK,
+    CloserJudge,
+    CloserMask,
+    infer_closer,
+    judge_closer,
+)
 from foremask.vision.temporal.cuts import DELAY_FRAMES, starts_of_shots
 from foremask.vision.temporal.flow import FlowEstimator, residual, resize_flow, trust, warp
 from foremask.vision.temporal.propagation import FrameFlow, PackedFlow, flow_between, propagate
@@ -38,7 +46,6 @@ from foremask.vision.temporal.regions import Link, Scene
 from foremask.vision.temporal.tracks import keep_maps
 from foremask.vision.temporal.verdict import MEMORY, Judge, compose, decided, judge
 
-WHOLE_VIEWS = (View.STRETCHED, View.MIRRORED)
 TRACK_AREA_PX = 427 * 240  # grids are given by their area, and have the picture's aspect
 WINDOW_FRAMES = 180  # about 0.5 MB each, and 5 MB more for an anchor while its window is in work
 CONTEXT_FRAMES = 60  # of the previous window that are kept as context
@@ -47,7 +54,7 @@ BLOCK_FRAMES = 12
 LAG_FRAMES = (
     WINDOW_FRAMES + 3 * BLOCK_FRAMES + DELAY_FRAMES
 )  # at most, between an image that is read and its mask
-NEVER = 1.0  # above every uncertainty
+PICTURE_AREA_PX = 1280 * 720  # of an anchor, kept until the network has looked closer
 THREADS = 2  # for flow and propagation; the network has its own
 
 
@@ -56,20 +63,18 @@ class Tier:
     """What a quality spends; docs/quality.md has what each setting gives.
 
     Anchors are at most ``stride`` apart; between two whose masks disagree by more than
-    ``disagreement`` another is inferred, up to ``anchors_per_frame`` on average. Every anchor gets
-    the opinions of ``views``, one with an uncertainty above ``uncertain_above`` also those of
-    ``views_if_uncertain``. Masks are propagated on a grid of ``mask_area_px`` along flows estimated
-    on one of ``flow_area_px``, with patches ``flow_stride_px`` apart, from ``anchors_per_side``
-    anchors on each side. ``uses_backdrop``: outlines use the background behind them (`backdrop`).
-    ``keeps_frames``: decoded frames may wait for their masks where memory allows.
+    ``disagreement`` another is inferred, up to ``anchors_per_frame`` on average. An anchor with an
+    uncertainty above ``mirrored_above`` is inferred in the mirror too. Masks are propagated on a
+    grid of ``mask_area_px`` along flows estimated on one of ``flow_area_px``, with patches
+    ``flow_stride_px`` apart, from ``anchors_per_side`` anchors on each side. ``uses_backdrop``:
+    outlines use the background behind them (`backdrop`). ``keeps_frames``: decoded frames may wait
+    for their masks where memory allows.
     """
 
     stride: int
     disagreement: float
     anchors_per_frame: float
-    uncertain_above: float
-    views: tuple[View, ...] = ()
-    views_if_uncertain: tuple[View, ...] = ()
+    mirrored_above: float = NEVER
     anchors_per_side: int = 1
     mask_area_px: int = 640 * 360
     flow_area_px: int = 384 * 216
@@ -80,10 +85,9 @@ class Tier:
 
 TIERS = {
     Quality.FAST: Tier(
-        stride=6,
+        stride=8,
         disagreement=0.4,
-        anchors_per_frame=0.21,
-        uncertain_above=NEVER,
+        anchors_per_frame=0.15,
         flow_area_px=256 * 144,
         flow_stride_px=4,
     ),
@@ -91,17 +95,13 @@ TIERS = {
         stride=4,
         disagreement=0.4,
         anchors_per_frame=0.28,
-        uncertain_above=0.12,
-        views_if_uncertain=(View.MIRRORED, View.LETTERBOX, View.CROP),
         uses_backdrop=True,
     ),
     Quality.BEST: Tier(
         stride=3,
         disagreement=0.1,
         anchors_per_frame=0.5,
-        uncertain_above=0.05,
-        views=(View.MIRRORED,),
-        views_if_uncertain=(View.LETTERBOX, View.CROP),
+        mirrored_above=0.05,
         anchors_per_side=2,
         mask_area_px=960 * 540,
         uses_backdrop=True,
@@ -115,6 +115,7 @@ def mask_images(
     network: Network,
     tier: Tier = TIERS[Quality.BALANCED],
     judge: Judge = judge,
+    judge_closer: CloserJudge = judge_closer,
 ) -> Iterator[Alpha]:
     """One mask for each image, in order, on the tier's grid, which is never larger than the image.
 
@@ -130,7 +131,7 @@ def mask_images(
             if window is None or incoming.starts_shot:
                 if window is not None:
                     yield from window.finish()
-                window = _Window(network, tier, threads, judge)
+                window = _Window(network, tier, threads, judge, judge_closer)
             window.add(incoming)
             if window.is_full:
                 yield from window.advance()
@@ -207,12 +208,6 @@ def grid_of(image: Image, area_px: int) -> tuple[int, int]:
     return max(1, round(image.width * scale)), max(1, round(image.height * scale))
 
 
-def uncertainty(alpha: Alpha) -> float:
-    """How undecided a mask is, relative to its area: 0 for a binary mask, 1 at most."""
-    undecided = np.minimum(alpha, 1 - alpha).sum()
-    return float(undecided / (alpha.sum() + 0.001 * alpha.size))
-
-
 @dataclass(slots=True)
 class _Anchor:
     """A frame that the network has segmented."""
@@ -221,22 +216,31 @@ class _Anchor:
     small: Rgb  # on the flow grid
     features: Features | None  # as they came, until the window has a basis
     projected: list[NDArray[np.float16]]
+    picture: Image | None  # until the network has looked closer
+    closer: CloserMask | None = None
 
     def mean(self) -> Levels:
         """The mean of the stretched and the mirrored opinion: the classifier is trained on it."""
-        pair = [mask for view, mask in self.opinions.items() if view in WHOLE_VIEWS]
-        if len(pair) == 1:
-            return pair[0]
-        return np.asarray(cv2.addWeighted(pair[0], 0.5, pair[1], 0.5, 0), np.uint8)
+        stretched = self.opinions[View.STRETCHED]
+        if View.MIRRORED not in self.opinions:
+            return stretched
+        mean = cv2.addWeighted(stretched, 0.5, self.opinions[View.MIRRORED], 0.5, 0)
+        return np.asarray(mean, np.uint8)
 
 
 class _Window:
     """The frames of one shot that are in work; frame numbers count from the window's start."""
 
     def __init__(
-        self, network: Network, tier: Tier, threads: ThreadPoolExecutor, judge: Judge
+        self,
+        network: Network,
+        tier: Tier,
+        threads: ThreadPoolExecutor,
+        judge: Judge,
+        judge_closer: CloserJudge,
     ) -> None:
         self._judge = judge
+        self._judge_closer = judge_closer
         self._network = network
         self._tier = tier
         self._threads = threads
@@ -322,20 +326,16 @@ class _Window:
         incoming = self._waiting[frame]
         tier = self._tier
         grid = grid_of(incoming.image, tier.mask_area_px)
-        opinions = ask(
-            self._network,
-            incoming.image,
-            grid,
-            tier.views,
-            tier.views_if_uncertain,
-            lambda alpha: uncertainty(alpha) > tier.uncertain_above,
-        )
+        opinions = ask(self._network, incoming.image, grid, tier.mirrored_above)
         features, projected = None, list[NDArray[np.float16]]()
         if self._basis is None:
             features = opinions.features
         else:
             projected = self._basis.project(opinions.features)
-        self._anchors[frame] = _Anchor(opinions.masks, incoming.small, features, projected)
+        picture = incoming.image.rgb(*grid_of(incoming.image, PICTURE_AREA_PX))
+        self._anchors[frame] = _Anchor(
+            opinions.masks, incoming.small, features, projected, ArrayImage(picture)
+        )
         self._anchor_count += 1
         if self._basis is None and len(self._anchors) >= BASIS_ANCHORS:
             self._fit_basis()
@@ -406,7 +406,40 @@ class _Window:
             [*anchor.opinions.values(), memory]
             for anchor, memory in zip(keys, remembered, strict=True)
         ]
-        return list(self._threads.map(compose, opinions, log_odds))
+        masks = list(self._threads.map(compose, opinions, log_odds))
+        return self._corrected_closer(keys, masks, scenes, log_odds)
+
+    def _corrected_closer(
+        self,
+        anchors: list[_Anchor],
+        masks: list[Levels],
+        scenes: list[Scene],
+        log_odds: list[Alpha],
+    ) -> list[Levels]:
+        """The masks, corrected by a closer look at each anchor."""
+        for anchor, mask in zip(anchors, masks, strict=True):
+            if anchor.picture is not None:
+                anchor.closer = infer_closer(self._network, anchor.picture, mask)
+                anchor.picture = None
+        closer_masks = [
+            mask if anchor.closer is None else anchor.closer.over(mask)
+            for anchor, mask in zip(anchors, masks, strict=True)
+        ]
+        rows, columns = scenes[0].motion.shape
+        pairs = [
+            replace(
+                scene,
+                opinions={
+                    name: resized(levels, columns, rows) * np.float32(1 / 255)
+                    for name, levels in ((MASK, mask), (CLOSER, closer))
+                },
+            )
+            for scene, mask, closer in zip(scenes, masks, closer_masks, strict=True)
+        ]
+        closer_log_odds = self._judge_closer(pairs, log_odds)
+        return list(
+            self._threads.map(compose, zip(masks, closer_masks, strict=True), closer_log_odds)
+        )
 
     def _links(self, frames: list[int], grid: tuple[int, int]) -> list[dict[int, Link]]:
         """For each anchor the flows to the two before and the two after it, on the tracks' grid."""
