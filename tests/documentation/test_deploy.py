@@ -155,18 +155,17 @@ def test_every_setting_that_is_named_exists(path: Path) -> None:
 
 def test_the_containers_settings_can_be_read() -> None:
     """Those of the image, with those of compose.yaml over them."""
-    image = dict(
-        re.findall(
-            r"\b(FOREMASK_\w+)=(\S+)", (DEPLOY / "Dockerfile").read_text().partition("AS slim")[2]
-        )
-    )
-    for service in compose()["services"].values():
+    slim = (DEPLOY / "Dockerfile").read_text().partition("AS slim")[2].partition("\nFROM ")[0]
+    image = dict(re.findall(r"\b(FOREMASK_\w+)=(\S+)", slim))
+    for name, service in compose()["services"].items():
         reported = {
             n: t for n, t in service.get("environment", {}).items() if n.startswith("FOREMASK_")
         }
         reported["FOREMASK_DATABASE_URL"] = reported.get("FOREMASK_DATABASE_URL", "postgresql://x")
         settings = read_settings(image | reported)
-        assert str(settings.sandbox) == "require"
+        on_gpu = name == "masks-gpu"
+        assert str(settings.sandbox) == ("off" if on_gpu else "require")
+        assert str(settings.device) == ("cuda" if on_gpu else "auto")
         assert settings.host == "0.0.0.0"  # noqa: S104  # the container's own network
 
 
@@ -178,7 +177,7 @@ def test_compose_hangs_together() -> None:
         volumes = {each.partition(":")[0] for each in service.get("volumes", ())}
         assert volumes <= file["volumes"].keys(), name
         assert not service.get("privileged"), name
-        if service["image"] == "foremask":
+        if service["image"].startswith("foremask"):
             assert (DEPLOY / service["build"]["context"] / service["build"]["dockerfile"]).exists()
             assert service["cap_drop"] == ["ALL"]
             understood(service["command"])
@@ -190,7 +189,7 @@ def test_the_image_is_built_of_what_is_there() -> None:
     text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
     stages = re.findall(r"^FROM (\S+) AS (\w+)", text, re.MULTILINE)
     names = [name for _, name in stages]
-    assert names == ["build", "weights", "slim", "full"]
+    assert names == ["build", "weights", "slim", "with_cuda", "cuda", "full"]
     for source, _ in stages:
         assert source == "python:${PYTHON}" or source in names
     sent = (DEPLOY / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()

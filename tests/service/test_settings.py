@@ -9,6 +9,7 @@ import pytest
 
 from foremask import paths
 from foremask.errors import SettingsInvalid
+from foremask.options import Device, Runtime
 from foremask.service.settings import Sandbox, Settings, read_settings, variable
 
 
@@ -39,6 +40,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
             "FOREMASK_SANDBOX": "require",
             "FOREMASK_PORT": "80",
             "FOREMASK_MODEL_FILE": "",
+            "FOREMASK_DEVICE": "openvino:gpu.1",
         }
     )
     assert settings.data_dir == Path("/srv/foremask")
@@ -51,6 +53,7 @@ def test_every_setting_is_read_from_its_variable() -> None:
     assert settings.sandbox is Sandbox.REQUIRE
     assert settings.port == 80
     assert settings.model_file is None
+    assert settings.device == Device(Runtime.OPENVINO, "GPU.1")
 
 
 def test_a_flag_wins_over_the_environment_unless_it_is_none() -> None:

@@ -14,7 +14,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from foremask import paths
-from foremask.errors import SettingsInvalid
+from foremask.errors import FieldInvalid, SettingsInvalid
+from foremask.options import DEVICE_GRAMMAR, Device
 
 PREFIX = "FOREMASK_"
 NOT_OURS = frozenset({"FOREMASK_DATA", "FOREMASK_SERVER", "FOREMASK_TOKEN"})
@@ -115,6 +116,13 @@ def _networks(text: str) -> tuple[Network, ...]:
         return tuple(ipaddress.ip_network(part.strip()) for part in text.split(","))
     except ValueError as error:
         raise _Wrong(f"networks such as 127.0.0.0/8,10.0.0.0/8 ({error})") from None
+
+
+def _device(text: str) -> Device:
+    try:
+        return Device.parse(text)
+    except FieldInvalid:
+        raise _Wrong(f"one of {DEVICE_GRAMMAR}") from None
 
 
 def _documented(
@@ -300,6 +308,15 @@ class Settings:
             "to work as root without Landlock, `even-root` does not refuse that either, `off` "
             "takes none.",
             _one_of(Sandbox),
+        ),
+    )
+    device: Device = field(
+        default=Device(),
+        metadata=_documented(
+            "Where workers run the network: `auto`, `cpu`, `openvino:GPU`, `onnxruntime`, `cuda:1` "
+            "and so on, docs/deployment.md. A GPU needs `FOREMASK_SANDBOX=off`.",
+            _device,
+            shown="`auto`",
         ),
     )
     model_dir: Path = field(

@@ -254,7 +254,9 @@ def _request(
 ) -> Mask | CutOut:
     """What makes the result of the span, or a mask from which it is made in the end."""
     form, result, whole = step.form, step.options, step.args.whole
-    found = MaskOptions(quality=Quality(step.quality), limits=work.limits, model=work.model)
+    found = MaskOptions(
+        quality=Quality(step.quality), device=work.device, limits=work.limits, model=work.model
+    )
     span = None if whole else step.args.span
     if result.kind is ResultKind.MASK and isinstance(form, Preset):
         return Mask(source, target, replace(found, preset=form, matte=result.matte), span)

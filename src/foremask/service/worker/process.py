@@ -13,13 +13,13 @@ import uvloop
 from foremask.errors import SettingsInvalid
 from foremask.machine import process_setup
 from foremask.machine.memory import share_of_memory
-from foremask.options import Limits
+from foremask.options import Device, Limits
 from foremask.service.fetch import Outbound
 from foremask.service.jobs.database import open_database
 from foremask.service.jobs.process_totals import CountReporter, keep_reporting
 from foremask.service.sandbox.operations import Load
 from foremask.service.sandbox.pool import MediaPool
-from foremask.service.settings import Settings
+from foremask.service.settings import Sandbox, Settings
 from foremask.service.storage.local_directory import local_url
 from foremask.service.storage.objects import open_objects
 from foremask.service.worker.maintenance import run_maintenance
@@ -36,6 +36,7 @@ WEBHOOKS_AT_ONCE = 16  # a receiver that hangs holds one of these, and no more
 DRAIN_S = 3.0  # for what is nearly done; the rest is given back, and begun at once elsewhere
 LEAVE_S = 10.0  # then whatever still waits for an answer is left behind, as after a kill -9
 DATABASE_PATIENCE_S = 60.0
+GPU_ADDRESSES_BYTES = 1 << 42  # CUDA reserves addresses, not memory, for all that it may map
 
 log = structlog.get_logger(__name__)
 
@@ -56,7 +57,8 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
     scratch = settings.data_dir / "scratch" / "worker"
     model = model_path(settings.model_dir, settings.model_file) if "masks" in queues else None
     readable = readable_of(model) if model else []
-    load = Load(model) if model else None
+    _check_device(settings)
+    load = Load(model, settings.device) if model else None
     job_memory = settings.job_memory or share_of_memory(slots)
     limits = Limits(max_frames=settings.max_frames, memory_bytes=job_memory)
     async with (
@@ -66,12 +68,27 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
             slots=slots,
             sandbox=settings.sandbox,
             readable=readable,
-            memory_bytes=job_memory,
+            memory_bytes=job_memory + (GPU_ADDRESSES_BYTES if _is_gpu(settings.device) else 0),
             prepare=load,
         ) as masks,
         open_work(settings, scratch, masks, files, limits, model) as work,
     ):
         await work_until_stopped(work, queues, slots, sandbox=str(masks.level))
+
+
+def _is_gpu(device: Device) -> bool:
+    return device.on_gpu or device.unit.startswith(("GPU", "NPU"))
+
+
+def _check_device(settings: Settings) -> None:
+    """Raise SettingsInvalid where the sandbox would keep the network from its device."""
+    if _is_gpu(settings.device) and settings.sandbox is not Sandbox.OFF:
+        raise SettingsInvalid(
+            f"FOREMASK_DEVICE={settings.device} needs FOREMASK_SANDBOX=off: a confined child gets "
+            "to no device files. Do that only where the worker is confined otherwise, in a "
+            "container of its own, or FOREMASK_DEVICE=cpu.",
+            param="FOREMASK_DEVICE",
+        )
 
 
 def readable_of(model: Path) -> list[Path]:
@@ -108,6 +125,7 @@ async def open_work(
                 files=files,
                 limits=limits,
                 model=model,
+                device=settings.device,
                 scratch=steps,
                 worker=process_setup.name(),
                 result_ttl_s=settings.result_ttl_s,

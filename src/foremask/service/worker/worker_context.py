@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
-from foremask.options import Limits
+from foremask.options import Device, Limits
 from foremask.service.fetch import Outbound
 from foremask.service.jobs import records
 from foremask.service.jobs.database import Database
@@ -68,6 +68,7 @@ class WorkerContext:
     worker: str
     result_ttl_s: float
     model: Path | None = None
+    device: Device = field(default_factory=Device)
     free_reserve: int | None = None
     files_per_token: int = FILES_PER_TOKEN
     webhooks_per_token: int = PER_TOKEN

@@ -1,6 +1,8 @@
 """The image network in ONNX Runtime: on an NVIDIA GPU, or on the processor."""
 
+import sys
 from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +54,9 @@ class OnnxSession:
             raise DeviceUnavailable(
                 f"{device} needs ONNX Runtime: {INSTALL[device.runtime]}"
             ) from error
+        if device.on_gpu:
+            with redirect_stdout(sys.stderr):  # it prints what it does not find
+                onnxruntime.preload_dlls()  # CUDA and cuDNN from their wheels
         providers = _providers(device)
         wanted = providers[0][0]
         if wanted not in onnxruntime.get_available_providers():
