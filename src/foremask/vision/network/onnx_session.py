@@ -47,45 +47,28 @@ class OnnxSession:
     def __init__(self, path: Path, device: Device) -> None:
         self.spec = spec_of(path)
         self._device = device
-        try:
-            import onnx  # an extra: most machines have no GPU
-            import onnxruntime
-        except ImportError as error:
-            raise DeviceUnavailable(
-                f"{device} needs ONNX Runtime: {INSTALL[device.runtime]}"
-            ) from error
-        if device.on_gpu:
-            with redirect_stdout(sys.stderr):  # it prints what it does not find
-                onnxruntime.preload_dlls()  # CUDA and cuDNN from their wheels
         providers = _providers(device)
-        wanted = providers[0][0]
-        if wanted not in onnxruntime.get_available_providers():
-            raise DeviceUnavailable(
-                f"the ONNX Runtime that is installed has no {wanted}: {INSTALL[device.runtime]}"
-            )
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # it warns of each shape that it cannot infer
+        _check_provider(device, providers[0][0])
+        file = self._file(path)
+        self._session = _opened(path, file, device, providers)
+        outputs = [each.name for each in self._session.get_outputs()]
+        self._outputs = outputs if self._is_isnet else [self.spec.output or outputs[0]]
+
+    def _file(self, path: Path) -> bytes | str:
+        """What is run: IS-Net as `adapted`, any other network as it is."""
+        import onnx
+
+        self.precision = Precision.F32
         try:
             network = onnx.load(path, load_external_data=False)
             self._is_isnet = _has_taps(network)
-            file: bytes | str = str(path)
-            self.precision = Precision.F32
-            if self._is_isnet:
-                if device.on_gpu:
-                    self.precision = Precision.F16
-                file = adapted(network, self.spec, self.precision).SerializeToString()
-        except Exception as error:  # their errors share no base class
+            if not self._is_isnet:
+                return str(path)
+            if self._device.on_gpu:
+                self.precision = Precision.F16
+            return bytes(adapted(network, self.spec, self.precision).SerializeToString())
+        except Exception as error:  # its errors share no base class
             raise _no_network(path, error) from error
-        try:
-            self._session = onnxruntime.InferenceSession(file, options, providers=providers)
-        except Exception as error:
-            if device.on_gpu:
-                raise DeviceUnavailable(f"ONNX Runtime cannot use it: {_reason(error)}") from error
-            raise _no_network(path, error) from error
-        if wanted not in self._session.get_providers():  # it falls back without an error
-            raise DeviceUnavailable("ONNX Runtime cannot use it: is there a card, and a driver?")
-        outputs = [each.name for each in self._session.get_outputs()]
-        self._outputs = outputs if self._is_isnet else [self.spec.output or outputs[0]]
 
     @property
     def any_size(self) -> bool:
@@ -114,6 +97,42 @@ class OnnxSession:
         """The masks and the features, each (batch, ...), of a batch as the file takes it."""
         outputs: list[NDArray[np.float32]] = self._session.run(self._outputs, batch)
         return outputs
+
+
+def _check_provider(device: Device, wanted: str) -> None:
+    """Raise DeviceUnavailable where ONNX Runtime is not installed, or has no such provider."""
+    try:
+        import onnx  # noqa: F401  # both are extras: most machines have no GPU
+        import onnxruntime
+    except ImportError as error:
+        raise DeviceUnavailable(
+            f"{device} needs ONNX Runtime: {INSTALL[device.runtime]}"
+        ) from error
+    if wanted not in onnxruntime.get_available_providers():
+        raise DeviceUnavailable(
+            f"the ONNX Runtime that is installed has no {wanted}: {INSTALL[device.runtime]}"
+        )
+
+
+def _opened(
+    path: Path, file: bytes | str, device: Device, providers: list[tuple[str, dict[str, Any]]]
+) -> Any:  # noqa: ANN401  ONNX Runtime ships no types
+    import onnxruntime
+
+    if device.on_gpu:
+        with redirect_stdout(sys.stderr):  # it prints what it does not find
+            onnxruntime.preload_dlls()  # CUDA and cuDNN from their wheels
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # it warns of each shape that it cannot infer
+    try:
+        session = onnxruntime.InferenceSession(file, options, providers=providers)
+    except Exception as error:  # its errors share no base class
+        if device.on_gpu:
+            raise DeviceUnavailable(f"ONNX Runtime cannot use it: {_reason(error)}") from error
+        raise _no_network(path, error) from error
+    if providers[0][0] not in session.get_providers():  # it falls back without an error
+        raise DeviceUnavailable("ONNX Runtime cannot use it: is there a card, and a driver?")
+    return session
 
 
 def _no_network(path: Path, error: Exception) -> ModelUnavailable:
