@@ -15,14 +15,25 @@ import pytest
 from foremask.errors import DurationTooLong, PresetUnsuitable
 from foremask.facts import SegmentPlan, Span
 from foremask.media.probe import probe
-from foremask.options import Limits, MaskOptions, Preset, Quality
+from foremask.media.verify import verify
+from foremask.options import (
+    Limits,
+    MaskOptions,
+    Matte,
+    Preset,
+    Quality,
+    ResultKind,
+    ResultOptions,
+)
 from foremask.service.sandbox import execution, messages, probe_execution
 from foremask.service.sandbox.messages import Progress
 from foremask.service.sandbox.operations import (
     Cut,
+    CutOut,
     Mask,
     Plan,
     Probe,
+    ProbeBackground,
     ProbeRemote,
     Verdict,
     result_type,
@@ -185,3 +196,20 @@ async def test_a_mask_is_the_same_inside_and_outside_whatever_kernels_are_asked_
             Mask(clip, inside, MaskOptions(quality=Quality.FAST, model=model, limits=LIMITS))
         )
     assert report.sha256 == await _masked_by_the_command_line(clip, outside)
+
+
+@pytest.mark.weights
+async def test_a_cut_out_over_a_video_is_made_in_the_sandbox(tmp_path: Path) -> None:
+    """The network, the clip's colours and a background of a stranger's, under all the rules."""
+    clip = synth.write(tmp_path / "short.mp4", synth.Spec(pts=synth.even(4, Fraction(30))))
+    behind = synth.write(tmp_path / "behind.mp4", synth.Spec(pts=synth.even(2, Fraction(15))))
+    model, target = model_path(), tmp_path / "job" / "made.webm"
+    result = ResultOptions(kind=ResultKind.COMPOSITE, matte=Matte(feather_px=2.0))
+    options = MaskOptions(quality=Quality.BEST, model=model, limits=LIMITS)
+    async with MediaPool(
+        tmp_path / "slots", sandbox=Sandbox.REQUIRE, readable=[model.parent]
+    ) as pool:
+        await pool.run(ProbeBackground(behind, LIMITS))
+        report = await pool.run(CutOut(clip, target, "webm_vp9", options, result, behind))
+    assert (report.kind, report.frames_out) == ("composite", 4)
+    verify(clip, target, ResultKind.COMPOSITE)
