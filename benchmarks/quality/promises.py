@@ -5,6 +5,9 @@ finds. What was found is kept, so that it can be run in pieces: with ``--seconds
 later than that, and exits with 3 while clips are left. Found by other code than today's, it is
 found again. Once everything is there the table goes into docs/media.md, between its marks. The
 network has no part in it.
+
+With ``--cutouts`` it makes cut-outs instead, in each format with alpha that has sound or times of
+its own, and prints how many kept their promises.
 """
 
 import argparse
@@ -16,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -24,9 +28,11 @@ from tests.support.synth import stretched
 
 import foremask
 from foremask.errors import ForemaskError
+from foremask.facts import Report
+from foremask.masking.cut_out import cut_out
 from foremask.masking.pipeline import mask_video
 from foremask.media.verify import verify
-from foremask.options import Limits, MaskOptions, Preset
+from foremask.options import AlphaFormat, CutOutOptions, Limits, MaskOptions, Preset, ResultKind
 from foremask.types import Alpha, Image
 
 DATA = Path(os.environ.get("FOREMASK_DATA", "../shared/data")) / "media"
@@ -35,8 +41,19 @@ BEGIN, END = "<!-- table: python -m benchmarks.quality.promises -->", "<!-- end 
 BAD = ("CRASH", "HANG", "DIED", "promise_broken")
 KEPT = PAGE.parent.parent / "scratch" / "media.jsonl"
 CODE = Path(foremask.__file__).parent
-TIMEOUT_S = 170
+TIMEOUT_S = 600
 TO_GO_ON = 3
+CUTOUT = "cutout:"
+CUTOUTS = [
+    CUTOUT + form
+    for form in (
+        AlphaFormat.WEBM_VP9,
+        AlphaFormat.MKV_VP9,
+        AlphaFormat.MOV_PRORESKS,
+        AlphaFormat.GIF,
+        AlphaFormat.APNG,
+    )
+]
 
 
 def bright_is_foreground(images: Iterable[Image], /) -> Iterator[Alpha]:
@@ -46,20 +63,34 @@ def bright_is_foreground(images: Iterable[Image], /) -> Iterator[Alpha]:
         yield np.divide(rgb[:, :, 1], 255, dtype=np.float32)
 
 
-def one(source: Path, preset: Preset) -> dict[str, object]:
-    """Mask and verify one clip in one preset; never raises."""
+def made(source: Path, folder: Path, name: str) -> tuple[Path, Report, ResultKind]:
+    """The mask or the cut-out that ``name`` stands for."""
+    limits = Limits()
+    if name.startswith(CUTOUT):
+        form = AlphaFormat(name.removeprefix(CUTOUT))
+        target = folder / f"cutout{form.suffix}"
+        options = CutOutOptions(preset=form, limits=limits)
+        report = cut_out(source, target, options, masker=bright_is_foreground, refiner=stretched)
+        return target, report, ResultKind.CUTOUT
+    preset = Preset(name)
+    target = folder / f"mask{preset.suffix}"
+    report = mask_video(
+        source,
+        target,
+        MaskOptions(preset=preset, limits=limits),
+        masker=bright_is_foreground,
+        refiner=stretched,
+    )
+    return target, report, ResultKind.MASK
+
+
+def one(source: Path, name: str) -> dict[str, object]:
+    """Make and verify one result of one clip; never raises."""
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / f"mask{preset.suffix}"
         try:
-            report = mask_video(
-                source,
-                target,
-                MaskOptions(preset=preset, limits=Limits()),
-                masker=bright_is_foreground,
-                refiner=stretched,
-            )
-            kept = verify(source, target)
+            target, report, kind = made(source, Path(folder), name)
+            kept = verify(source, target, kind)
             pts = next(check.found for check in kept if check.promise == "pts")
             message = {"verdict": "kept", "frames": report.frames_out, "pts": pts}
             message["audio"] = " ".join(f"{t.codec}→{t.written_as or 'none'}" for t in report.audio)
@@ -74,10 +105,10 @@ def one(source: Path, preset: Preset) -> dict[str, object]:
     return message
 
 
-def in_child(source: Path, presets: list[Preset]) -> dict[str, dict[str, object]]:
+def in_child(source: Path, presets: list[str]) -> dict[str, dict[str, object]]:
     """All presets of one clip in a process of its own, bounded in time."""
     command = [sys.executable, "-m", "benchmarks.quality.promises", "--child", str(source)]
-    command += [preset.value for preset in presets]
+    command += presets
     try:
         ran = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)  # noqa: S603
     except subprocess.TimeoutExpired as late:
@@ -89,13 +120,13 @@ def in_child(source: Path, presets: list[Preset]) -> dict[str, dict[str, object]
         name, message = json.loads(line)
         found[name] = message
     for preset in presets:
-        found.setdefault(preset.value, {"verdict": "HANG" if hung else "DIED"})
+        found.setdefault(preset, {"verdict": "HANG" if hung else "DIED"})
     return found
 
 
 def code() -> str:
     """Names the code that what is found was found by."""
-    files = [*sorted((CODE / "video").glob("*.py")), CODE / "pipeline.py"]
+    files = [*sorted((CODE / "media").glob("*.py")), CODE / "masking" / "pipeline.py"]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:12]
 
 
@@ -147,14 +178,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--child", action="store_true")
     parser.add_argument("--presets", default=",".join(Preset))
+    parser.add_argument("--cutouts", action="store_true")
     parser.add_argument("--seconds", type=float, default=0)
     parser.add_argument("names", nargs="*")
     asked = parser.parse_args()
     if asked.child:
         for preset in asked.names[1:]:
-            print(json.dumps([preset, one(Path(asked.names[0]), Preset(preset))]), flush=True)
+            print(json.dumps([preset, one(Path(asked.names[0]), preset)]), flush=True)
         return 0
-    presets = [Preset(name) for name in asked.presets.split(",")]
+    presets = (
+        CUTOUTS if asked.cutouts else [Preset(name).value for name in asked.presets.split(",")]
+    )
     clips = sorted(path for path in DATA.rglob("*") if path.is_file())
     if not clips:
         print(f"no clips in {DATA}; set FOREMASK_DATA", file=sys.stderr)
@@ -183,6 +217,13 @@ def main() -> int:
         message["verdict"] in BAD for found in results.values() for message in found.values()
     )
     print(f"{len(results)} clips, {broken} broken, code {code()}")
+    if asked.cutouts:
+        for name in CUTOUTS:
+            verdicts = Counter(
+                str(each[name]["verdict"]) for each in results.values() if name in each
+            )
+            print(f"{name:24} " + ", ".join(f"{n} {word}" for word, n in verdicts.most_common()))
+        return 1 if broken else 0
     whole = [
         [p for p in Preset if p not in results.get(str(c.relative_to(DATA)), {})] for c in clips
     ]
