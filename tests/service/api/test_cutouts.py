@@ -319,13 +319,24 @@ def test_a_key_is_for_one_call(client: httpx.Client, origin: str) -> None:
 def test_a_background_that_breaks_ends_the_job_with_the_frame(
     worker: Running, client: httpx.Client, origin: str
 ) -> None:
-    """Its header is good, so the call is accepted."""
+    """Its header is good, so the call is accepted; where it came from is forgotten at the end."""
     body = {"video": f"{origin}/minute.mp4", "background_url": f"{origin}/broken.mp4"}
-    status = finished(worker, client.post(REPLACE, json=body))
+    answer = client.post(REPLACE, json=body)
+    status = finished(worker, answer)
     assert status["status"] == "ERROR", status
     error = status["error"]
     assert (error["code"], error["reason"], error["param"]) == (422, "corrupt", "background_url")
     assert "after frame" in error["details"]
+    assert asyncio.run(kept(worker, answer.json()["request_id"])) == "composite"
+
+
+async def kept(service: Running, job: str) -> str:
+    """What a job's row still says of what was made: its kind, and no URL."""
+    async with service.database() as database:
+        row = await database.one("select result from jobs where id = %s", (job,))
+    assert row is not None
+    assert "background_url" not in row["result"]
+    return str(row["result"]["options"]["kind"])
 
 
 def test_zoomed_in_the_subject_fills_the_picture(

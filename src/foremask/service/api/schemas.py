@@ -27,31 +27,31 @@ class MatteFields(Struct, kw_only=True):
 
     invert: Annotated[
         bool | None, Meta(description="Keep the background, and cut the subject away.")
-    ] = None
+    ] = False
     black: Annotated[
         Annotated[float, Meta(ge=0, le=0.99)] | None,
         Meta(description="Alpha up to this becomes 0."),
-    ] = None
+    ] = 0.0
     white: Annotated[
         Annotated[float, Meta(ge=0.01, le=1)] | None,
         Meta(description="Alpha from this on becomes 1; more than black."),
-    ] = None
+    ] = 1.0
     gamma: Annotated[
         Annotated[float, Meta(ge=0.1, le=10)] | None,
         Meta(description="Over 1, soft edges become more opaque."),
-    ] = None
+    ] = 1.0
     min_part_px: Annotated[
         Annotated[int, Meta(ge=0, le=1_000_000_000)] | None,
         Meta(description="Parts of fewer pixels are left out."),
-    ] = None
+    ] = 0
     grow_px: Annotated[
         Annotated[float, Meta(ge=-50, le=50)] | None,
         Meta(description="Moves the outline outwards, and inwards below 0."),
-    ] = None
+    ] = 0.0
     feather_px: Annotated[
         Annotated[float, Meta(ge=0, le=100)] | None,
         Meta(description="Softens the outline over so many pixels to each side."),
-    ] = None
+    ] = 0.0
 
 
 class JobFields(MatteFields, kw_only=True):
