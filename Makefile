@@ -2,7 +2,7 @@
 # The environment lives in .venv, uv (from PyPI, if the machine has none) in .uv, the model in the user's cache.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run mask test starts audit sbom lint check format docs bench chaos clean
+.PHONY: help setup run mask test starts audit sbom lint check format docs site bench chaos clean
 
 # The first interpreter that really runs and is new enough: a shim on PATH may be neither. What the environment has
 # comes first: with another one uv would make it anew, and `make run` would take from it what `make test` needs.
@@ -73,6 +73,9 @@ format: .venv/.dev ## format the code and apply the safe fixes
 
 docs: .venv/.dev ## write the generated pages of docs/ anew
 	.venv/bin/python -m tests.documentation.pages
+
+site: .venv/.dev ## build the documentation as a web site, for /docs/ or for hosting: make site [SITE=folder]
+	.venv/bin/python -m tests.documentation.site $(SITE)
 
 bench: .venv/.dev ## print quality, speed and the comparison with peers (long)
 	.venv/bin/python -m benchmarks

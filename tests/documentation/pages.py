@@ -12,15 +12,16 @@ from prometheus_client.metrics import MetricWrapperBase
 from foremask.service.error_table import ERROR_TABLE
 from foremask.service.observability import metrics
 from foremask.service.settings import markdown_table
+from tests.documentation import reference
 
 DOCS = Path(__file__).parents[2] / "docs"
 
 SETTINGS = """# Settings
 
-Every setting is an environment variable; `foremask serve`, `api` and `worker` take some of them as
-flags too (`--port 9000` wins over `FOREMASK_PORT`). They are read once, when a process starts. An
-empty variable counts as not set, and an unknown `FOREMASK_` name is refused: a typing error never
-leaves a default silently in force.
+Every setting is an environment variable. `foremask serve`, `api` and `worker` take some of them as
+flags too: `--port 9000` wins over `FOREMASK_PORT`. A process reads them once, when it starts. An
+empty variable counts as not set. An unknown `FOREMASK_` name is refused, so that a typing error
+cannot leave a default in force.
 
 {table}"""
 
@@ -43,11 +44,11 @@ Every error of the API has the same shape, in the answer to a request and in the
 }}
 ```
 
-`code` is the HTTP status, `message` its phrase, `details` a sentence for people. `reason` is one
-stable word, for programs: this page has a paragraph on each. `param` names the field at fault,
-`limit` and `actual` the two numbers that clash, where there are any. On the command line the same
-errors are one line with the reason at its end ([cli.md](cli.md) has the exit codes). An answer with
-429 says in `Retry-After` when to come again.
+`code` is the HTTP status, `message` its phrase, and `details` a sentence for people. `reason` is a
+stable word for programs: this page has a paragraph on each. `param` names the field at fault.
+`limit` and `actual` are the two numbers that clash, where there are any. An answer with 429 says in
+`Retry-After` when to try again. The command line prints an error as one line with the reason at its
+end ([cli.md](cli.md) has the exit codes).
 
 {entries}"""
 
@@ -73,11 +74,16 @@ def errors_page() -> str:
 
 METRICS = """# Metrics and alerts
 
-`GET /metrics` of any API process, for Prometheus. What is *together* is added up from all
-processes, workers too, and is the same on every API process: take `max` over instances. What is
-*here* is of the process that answers: take `sum`. What is *now* is read from the database at that
-moment; while it is away, `foremask_database_up` is 0 and those are left out
-([why](adr/0070-counts-meet-in-the-database.md)). What callers choose freely is never a label.
+Prometheus reads `GET /metrics` of any API process. There are three kinds of metrics
+([why](adr/0070-counts-meet-in-the-database.md)):
+
+- *together*: added up from all processes, workers too. Every API process shows the same number:
+  take `max` over instances.
+- *here*: counted in the process that answers. Take `sum` over instances.
+- *now*: read from the database at that moment. While the database does not answer,
+  `foremask_database_up` is 0 and these are absent.
+
+No label has a value that callers choose freely.
 
 [deploy/grafana/foremask.json](../deploy/grafana/foremask.json) is a dashboard of all of them:
 import it in Grafana and choose your Prometheus.
@@ -127,7 +133,13 @@ def metrics_page() -> str:
     return METRICS.format(metrics="\n".join(rows), alerts="\n".join(alerts))
 
 
-GENERATED = {"settings.md": settings_page, "errors.md": errors_page, "metrics.md": metrics_page}
+GENERATED = {
+    "settings.md": settings_page,
+    "errors.md": errors_page,
+    "metrics.md": metrics_page,
+    "cli-reference.md": reference.commands_page,
+    "python-reference.md": reference.python_page,
+}
 
 if __name__ == "__main__":
     for name, page in GENERATED.items():

@@ -20,8 +20,8 @@ X264_OPTIONS: Final = "-c:v libx264 -crf 16"
 class Answer:
     """How the API answers with an error.
 
-    ``remedy`` is a sentence or two of Markdown, for docs/errors.md and the page at /docs. ``param``
-    is the field at fault where the error itself names none: of the library's errors.
+    ``remedy`` is a sentence or two of Markdown, for docs/errors.md and the page at /reference.
+    ``param`` is the field at fault where the error itself names none: of the library's errors.
     """
 
     status: int

@@ -219,7 +219,16 @@ def test_head_is_answered_wherever_get_is(service: Running, uploaded: str, drawn
     asyncio.run(complete(service, made["request_id"], drawn / "good.mp4"))
     status = made["status_url"]
     listed = f"{service.url}/v2/jobs/{made['request_id']}"
-    paths = ("", "/docs", "/static/docs.js", "/openapi.json", "/healthz", "/readyz", "/metrics")
+    paths = (
+        "",
+        "/reference",
+        "/static/reference.js",
+        "/docs",
+        "/openapi.json",
+        "/healthz",
+        "/readyz",
+        "/metrics",
+    )
     for url in (
         *(service.url + path for path in paths),
         status,

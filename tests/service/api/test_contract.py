@@ -14,7 +14,7 @@ from foremask.service.error_table import ERROR_TABLE
 from tests.service.api.conftest import Running
 from tests.service.api.patient import http
 
-PAGES = {"/", "/static/{name}"}
+PAGES = {"/", "/reference", "/static/{name}", "/docs", "/docs/{name}"}
 
 
 def test_every_route_is_described() -> None:

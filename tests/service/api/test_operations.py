@@ -216,26 +216,6 @@ def test_the_metrics_count_answers_and_jobs(service: Running, clip_origin: str) 
 
 
 @pytest.mark.postgres
-def test_the_docs_page_needs_no_other_server(service: Running) -> None:
-    """Every address in it is our own, and the policy would allow no other."""
-    page = http.get(f"{service.url}/docs")
-    assert page.status_code == 200
-    assert page.headers["content-type"] == "text/html; charset=utf-8"
-    policy = page.headers["content-security-policy"]
-    assert "default-src 'none'" in policy
-    assert "script-src 'self'" in policy
-    assert "unsafe" not in policy
-    for name in ("docs.js", "docs.css"):
-        assert f"/static/{name}" in page.text
-        file = http.get(f"{service.url}/static/{name}")
-        assert file.status_code == 200
-        assert "http" not in file.text.replace("http-", "")
-    assert "https://" not in page.text
-    assert http.get(f"{service.url}/static/../app.py").status_code == 404
-    assert http.get(f"{service.url}/static/none.js").json()["error"]["reason"] == "path_unknown"
-
-
-@pytest.mark.postgres
 def test_sync_gives_up_before_the_client_does(service: Running, clip_origin: str) -> None:
     """Held for 25 s, then 202 as usual."""
     body = {"video": f"{clip_origin}/good.mp4", "sync": True}

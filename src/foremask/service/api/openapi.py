@@ -10,6 +10,7 @@ from importlib.metadata import version
 import msgspec
 from litestar.handlers import HTTPRouteHandler
 
+from foremask.service.api.answer_examples import example_components
 from foremask.service.api.operation_docs import ALIASES, OPERATIONS, PAGES, Operation
 from foremask.service.api.response_docs import REF, SHAPES, Json, bodiless, refusals
 from foremask.service.error_table import ERROR_TABLE
@@ -18,10 +19,13 @@ _INFO = {
     "title": "foremask",
     "version": version("foremask"),
     "summary": "Foreground masks for video.",
-    "description": "Send the URL of a clip, get a video of the same size, frames, timing and "
-    "sound in which white is the foreground.",
     "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
 }
+_ABOUT = """Send the URL of a clip. The service makes a video of the same size, frames, timing
+and sound, in which white is the foreground.
+
+Press *Authorize* and enter your token; *Try it out* then sends real requests to this service.
+A refused request has the same body everywhere. `reason` is a stable word for programs."""
 _TAGS = {
     "jobs": "Submit a clip, follow the job, fetch the mask.",
     "uploads": "For a clip that no server has.",
@@ -41,7 +45,7 @@ def build(handlers: Iterable[HTTPRouteHandler]) -> Json:
     _, components = msgspec.json.schema_components(SHAPES, ref_template=REF)
     return {
         "openapi": "3.1.0",
-        "info": _INFO,
+        "info": _INFO | {"description": f"{_ABOUT}\n\n{_errors()}"},
         "x-reasons": {
             kind.reason: {"code": row.status, "means": kind.__doc__, "remedy": row.remedy}
             for kind, row in sorted(ERROR_TABLE.items(), key=lambda each: each[0].reason)
@@ -49,8 +53,36 @@ def build(handlers: Iterable[HTTPRouteHandler]) -> Json:
         "security": [{name: []} for name in _TOKEN_HEADERS],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": _paths(handlers),
-        "components": {"schemas": components, "securitySchemes": _TOKEN_HEADERS},
+        "components": {
+            "schemas": components,
+            "examples": example_components(),
+            "securitySchemes": _TOKEN_HEADERS,
+        },
     }
+
+
+def _errors() -> str:
+    """Every reason in a table that is folded; each has an anchor, to which the playground links."""
+    rows = [
+        f'| <span id="reason-{kind.reason}">`{kind.reason}`</span> | {row.status} '
+        f"| {_one_line(kind.__doc__)} | {_one_line(row.remedy)} |"
+        for kind, row in ERROR_TABLE.items()
+    ]
+    return "\n".join(
+        [
+            '<details id="errors"><summary>All errors</summary>',
+            "",
+            "| reason | status | what it means | what to do |",
+            "|---|---|---|---|",
+            *rows,
+            "",
+            "</details>",
+        ]
+    )
+
+
+def _one_line(prose: str | None) -> str:
+    return " ".join((prose or "").split()).replace("|", "\\|")
 
 
 def _paths(handlers: Iterable[HTTPRouteHandler]) -> Json:

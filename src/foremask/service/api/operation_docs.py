@@ -49,7 +49,7 @@ ADMISSION: Reasons = (
 )
 READ: Reasons = (*TOKEN, service_errors.RequestUnknown, service_errors.RateLimited, *ALWAYS)
 
-PAGES = frozenset({"/", "/static/{name:path}"})
+PAGES = frozenset({"/", "/reference", "/static/{name:path}", "/docs", "/docs/{name:path}"})
 """Routes that are for people: no operations."""
 
 ALIASES = {
@@ -157,8 +157,9 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         operation_id="submit",
         tag="jobs",
         summary="Start a job",
-        description="The clip is looked at for up to 8 s before the answer: what is wrong with it "
-        "is the answer. A slower origin gets 202, and the same error later as the job's status.",
+        description="The service probes the clip for up to 8 s before it answers, and refuses a "
+        "clip that it cannot mask. Where the origin is slower, the answer is 202, and the job's "
+        "status reports the same error later.",
         parameters=(_IDEMPOTENCY_KEY,),
         body=json_body("JobRequest"),
         answer=json_response("The job exists.", "Accepted", RATE_HEADERS),
@@ -186,16 +187,16 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "status"): Operation(
         operation_id="read_status",
         tag="jobs",
-        summary="Where a job is",
+        summary="Read the status of a job",
         parameters=(_REQUEST_ID,),
-        answer=json_response("Every known job, failed ones too.", "JobStatus"),
+        answer=json_response("The job is known; it may have failed.", "JobStatus"),
         refused=READ,
     ),
     ("GET", "jobs"): Operation(
         operation_id="list_jobs",
         tag="jobs",
-        summary="The jobs of this token",
-        description="The newest first, a page at a time.",
+        summary="List the jobs of this token",
+        description="Returns the newest jobs first, a page at a time.",
         parameters=(
             _optional("limit", {"type": "integer", "minimum": 1, "maximum": 100, "default": 20}),
             _optional(
@@ -215,9 +216,9 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "job"): Operation(
         operation_id="read_job",
         tag="jobs",
-        summary="One job of the list",
-        description="As the list has it, and with source_url while the clip is still stored. Both "
-        "links lead to this address, good for a day, wherever the files lie.",
+        summary="Read one job of the list",
+        description="Returns the entry of the list, with source_url while the clip is stored. Both "
+        "links lead to this service and are good for a day.",
         parameters=(_REQUEST_ID,),
         answer=json_response("The job.", "ListedJob"),
         refused=READ,
@@ -226,16 +227,16 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         operation_id="cancel",
         tag="jobs",
         summary="Cancel a job",
-        description="It then reads as status ERROR, code 410, reason cancelled; one that has ended "
-        "stays as it is.",
+        description="The job's status becomes ERROR with code 410 and reason cancelled. A job that "
+        "has ended stays as it is.",
         parameters=(_REQUEST_ID,),
-        answer=json_response("What the job is now.", "JobStatus"),
+        answer=json_response("The status of the job.", "JobStatus"),
         refused=READ,
     ),
     ("GET", "strip"): Operation(
         operation_id="read_strip",
         tag="jobs",
-        summary="Coverage and change, frame by frame",
+        summary="Read coverage and change of each frame",
         description="For each frame of a completed job: its time in seconds, how much of it is "
         "foreground, and how much the mask changed since the frame before, both from 0 to 1.",
         parameters=(_REQUEST_ID,),
@@ -267,10 +268,11 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "probe"): Operation(
         operation_id="probe",
         tag="jobs",
-        summary="Ask what a job would be told",
-        description="The same body as a job's; nothing is started.",
+        summary="Check a clip without starting a job",
+        description="Takes the same body as a job. The answer has the facts of the clip, or the "
+        "error that a job would get.",
         body=json_body("JobRequest"),
-        answer=json_response("What the clip is.", "Probed", RATE_HEADERS),
+        answer=json_response("The facts of the clip.", "Probed", RATE_HEADERS),
         refused=(*CHARGED, *BODY, *SUBMISSION, *ALWAYS),
     ),
     ("POST", "start_upload"): Operation(
@@ -285,7 +287,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         operation_id="receive_upload",
         tag="uploads",
         summary="Upload a file by its form",
-        description="The form's signature is the permission. All fields come before the file.",
+        description="The form's signature is the permission: no token is needed. Send all fields "
+        "before the file.",
         needs_token=False,
         body=_FORM,
         answer={"description": "Stored."},
@@ -312,7 +315,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         answer={"description": "The whole file.", **_FILE},
         other_answers={
             206: {"description": "The bytes of the range.", **_FILE},
-            304: {"description": "The caller has it already."},
+            304: {"description": "The caller's copy is current."},
         },
         refused=(
             service_errors.LinkInvalid,
@@ -325,18 +328,18 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "deliveries"): Operation(
         operation_id="read_deliveries",
         tag="playground",
-        summary="The playground's webhook receiver",
-        description="The URL to send as webhook_url, and the last 20 callbacks of this token that "
-        "came within the hour.",
+        summary="Read the playground's webhook receiver",
+        description="Returns the URL to send as webhook_url, and the last 20 callbacks for this "
+        "token within the last hour.",
         answer=json_response("URL and callbacks.", "ReceiverAnswer"),
         refused=(*TOKEN, service_errors.RateLimited, *ALWAYS),
     ),
     ("POST", "receive"): Operation(
         operation_id="receive_callback",
         tag="playground",
-        summary="Where the service calls itself back",
-        description="Takes only what this service has signed for the token in the last five "
-        "minutes.",
+        summary="Receive a callback for the playground",
+        description="Accepts only callbacks that this service signed for the token in the last "
+        "five minutes.",
         needs_token=False,
         parameters=(
             _in_path("token", "The token's id, not the token."),
@@ -351,8 +354,9 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "clip"): Operation(
         operation_id="show_clip",
         tag="playground",
-        summary="The bytes of a clip, for the page to show",
-        description="The clip must be one that a job would accept, of at most 128 MiB.",
+        summary="Download a clip through the service",
+        description="The playground shows clips with it. A job must accept the clip, which "
+        "may have at most 128 MiB.",
         body=json_body("JobRequest"),
         answer={
             "description": "The clip as it is.",
@@ -364,22 +368,24 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "healthz"): Operation(
         operation_id="healthz",
         tag="operations",
-        summary="Alive?",
+        summary="Check that the process answers",
         needs_token=False,
-        answer=json_response("Yes.", "Health"),
+        answer=json_response("The process answers.", "Health"),
     ),
     ("GET", "readyz"): Operation(
         operation_id="readyz",
         tag="operations",
-        summary="Ready for a job?",
+        summary="Check that the service can accept a job",
         needs_token=False,
-        answer=json_response("Yes.", "Readiness"),
-        other_answers={503: json_response("No; the checks say why.", "Readiness")},
+        answer=json_response("The service is ready.", "Readiness"),
+        other_answers={
+            503: json_response("The service is not ready; the checks say why.", "Readiness")
+        },
     ),
     ("GET", "metrics_page"): Operation(
         operation_id="metrics",
         tag="operations",
-        summary="Counters for Prometheus",
+        summary="Read the metrics for Prometheus",
         needs_token=False,
         answer=text("text/plain"),
         refused=ALWAYS,
@@ -387,15 +393,8 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("GET", "document"): Operation(
         operation_id="openapi",
         tag="operations",
-        summary="This document",
+        summary="Read this document",
         needs_token=False,
         answer=any_json("The OpenAPI document."),
-    ),
-    ("GET", "named"): Operation(
-        operation_id="docs",
-        tag="operations",
-        summary="This document for people",
-        needs_token=False,
-        answer=text("text/html"),
     ),
 }

@@ -87,7 +87,7 @@ def on_framework(request: ApiRequest, error: HTTPException) -> Response[bytes]:
     if error.status_code == HTTPStatus.NOT_FOUND:
         return problem(
             request.scope,
-            PathUnknown("There is no such path; /docs lists those that there are."),
+            PathUnknown("There is no such path; /reference lists those that there are."),
         )
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allow = (error.headers or {}).get("allow", "")

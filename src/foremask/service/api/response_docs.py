@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Any
 
 from foremask.errors import ForemaskError
-from foremask.service.api import schemas
+from foremask.service.api import answer_examples, schemas
 from foremask.service.error_table import status_of
 
 type Json = dict[str, Any]
@@ -42,15 +42,19 @@ def json_body(name: str, *, required: bool = True) -> Json:
     """A request body in the shape ``name``."""
     return {
         "required": required,
-        "content": {"application/json": {"schema": {"$ref": REF.format(name=name)}}},
+        "content": {"application/json": _shape(name)},
     }
+
+
+def _shape(name: str) -> Json:
+    return {"schema": {"$ref": REF.format(name=name)}, **answer_examples.of_shape(name)}
 
 
 def json_response(description: str, name: str, headers: dict[str, str] | None = None) -> Json:
     """An answer in the shape ``name``."""
     answer = {
         "description": description,
-        "content": {"application/json": {"schema": {"$ref": REF.format(name=name)}}},
+        "content": {"application/json": _shape(name)},
     }
     return answer | ({"headers": integer_headers(headers)} if headers else {})
 
@@ -110,7 +114,8 @@ def _refusal(code: int, kinds: list[type[ForemaskError]]) -> Json:
                         {"$ref": REF.format(name="Problem")},
                         {"properties": {"error": error}},
                     ]
-                }
+                },
+                **answer_examples.of_reasons(*(kind.reason for kind in kinds)),
             }
         },
     }

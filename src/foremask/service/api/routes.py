@@ -20,7 +20,7 @@ from foremask.service.api.request_context import readable
 
 @readable("/openapi.json")
 async def document() -> ASGIResponse:
-    """The document, for machines; /docs shows it to people."""
+    """The document, for machines; /reference shows it to people."""
     return ASGIResponse(
         body=_encoded(), media_type="application/json", headers={"Cache-Control": "no-cache"}
     )
@@ -54,4 +54,6 @@ HANDLERS = (
     playground_routes.clip,
     pages.named,
     pages.static,
+    pages.documentation,
+    pages.documentation_page,
 )

@@ -90,7 +90,7 @@ export function explain(place, error, field) {
   if (WAYS_OUT[error.reason]) said.push(Object.assign(document.createElement("span"), { className: "out", textContent: WAYS_OUT[error.reason] }));
   if (error.reason) {
     const link = document.createElement("a");
-    link.href = `/docs#reason-${error.reason}`;
+    link.href = `/reference#reason-${error.reason}`;
     link.textContent = error.reason;
     link.title = "What this reason means";
     said.push(link);

@@ -1,0 +1,145 @@
+"""The reference pages that are made from the program: commands, and the public names of Python."""
+
+import enum
+import inspect
+import re
+from collections.abc import Iterator
+from textwrap import dedent, fill
+
+import foremask
+from foremask.cli.commands import app
+
+COMMANDS = """# Commands
+
+Every command and option, as `foremask COMMAND --help` shows them. [The command line](cli.md)
+explains how they work together, and has the exit codes.
+
+"""
+PYTHON = """# Python reference
+
+Every public name of the package, with its docstring. [The Python guide](python.md) has recipes that
+run.
+
+"""
+_WIDTH = 100
+
+
+def commands_page() -> str:
+    """docs/cli-reference.md, from the command line's own help."""
+    text = app.generate_docs()
+    text = re.sub(r" -m [\w.]+", "", text[text.index("## foremask mask") :])
+    text = re.sub(r"^#(#+)", r"\1", text, flags=re.MULTILINE)
+    text = re.sub(r"^# ", "## ", text, flags=re.MULTILINE)
+    text = text.replace("```console", "```text")
+    text = re.sub(r"^\* `--debug`: Show the traceback of an error.*\n", "", text, flags=re.M)
+    text = re.sub(r"^\*\*Parameters\*\*:\n\n(?!\*)", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^((?:foremask [^\n]*\n)+)", r"```text\n\1```\n", text, flags=re.MULTILINE)
+    text = re.sub(r"```text\n```text\n(.*?)```\n```", r"```text\n\1```", text, flags=re.DOTALL)
+    text = re.sub(r"\*\*\[required\]\*\*", "(required)", text)
+    text = re.sub(r"\*\[(choices|default|env): ([^\]]*)\]\*", r"(\1: \2)", text)
+    text = "\n".join(_entries(text))
+    return COMMANDS + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+
+
+def _entries(text: str) -> Iterator[str]:
+    """Lines of the page; entries of lists are one paragraph each, wrapped, and in code are kept."""
+    entry: list[str] = []
+    in_code = False
+    for line in [*text.splitlines(), ""]:
+        if not in_code and entry and line.startswith("    "):
+            entry.append(line.strip())
+            continue
+        if entry:
+            joined = " ".join(entry).replace("<", "&lt;")
+            yield fill(joined, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
+            entry = []
+        if line.startswith("```"):
+            in_code = not in_code
+        if not in_code and line.startswith("* "):
+            entry = [line]
+        else:
+            yield line
+
+
+def python_page() -> str:
+    """docs/python-reference.md, from the docstrings of `foremask.__all__`."""
+    public = [name for name in foremask.__all__ if not name.startswith("__")]
+    functions = [name for name in public if inspect.isfunction(getattr(foremask, name))]
+    others = [name for name in public if inspect.isclass(getattr(foremask, name))]
+    failures = [name for name in others if issubclass(getattr(foremask, name), Exception)]
+    classes = [name for name in others if name not in failures]
+    parts = ["## Functions\n", *map(_function, functions)]
+    parts += ["## Classes\n", *map(_class, classes), "## Errors\n", *map(_class, failures)]
+    return PYTHON + "\n".join(parts).rstrip() + "\n"
+
+
+def _function(name: str) -> str:
+    function = getattr(foremask, name)
+    return f"### {name}\n\n{_signature(name, function)}\n\n{_prose(function)}\n"
+
+
+def _class(name: str) -> str:
+    kind = getattr(foremask, name)
+    text = f"### {name}\n\n"
+    if issubclass(kind, enum.Enum):
+        values = ", ".join(f"`{each.value}`" for each in kind)
+        return f"{text}{_prose(kind)}\n\n{fill(f'Values: {values}.', _WIDTH)}\n"
+    if not issubclass(kind, Exception):
+        text += f"{_signature(name, kind)}\n\n"
+    text += f"{_prose(kind)}\n"
+    for member, value in vars(kind).items():
+        if member.startswith("_") or not (doc := inspect.getdoc(value)):
+            continue
+        if inspect.isfunction(value):
+            text += f"\n{_signature(f'{name}.{member}', value)}\n\n{_prose(value)}\n"
+        elif isinstance(value, property | classmethod):
+            line = f"`{name}.{member}`: {_code(doc)}"
+            text += f"\n{fill(line, _WIDTH, break_on_hyphens=False)}\n"
+    return text
+
+
+def _signature(name: str, called: object) -> str:
+    """The call as a block of code, one parameter a line where it is long."""
+    assert callable(called)
+    found = inspect.signature(called)
+    shown = [_parameter(each) for each in found.parameters.values() if each.name != "self"]
+    kinds = [each.kind for each in found.parameters.values() if each.name != "self"]
+    if inspect.Parameter.KEYWORD_ONLY in kinds:
+        shown.insert(kinds.index(inspect.Parameter.KEYWORD_ONLY), "*")
+    returned = found.return_annotation
+    arrow = f" -> {_plain(returned)}" if returned not in (inspect.Signature.empty, None) else ""
+    line = f"{name}({', '.join(shown)}){arrow}"
+    if len(line) > 90:
+        line = f"{name}(\n    " + ",\n    ".join(shown) + f",\n){arrow}"
+    return f"```text\n{line}\n```"
+
+
+def _parameter(parameter: inspect.Parameter) -> str:
+    text = parameter.name
+    if parameter.annotation is not inspect.Parameter.empty:
+        text += f": {_plain(parameter.annotation)}"
+    default = parameter.default
+    if default is inspect.Parameter.empty:
+        return text
+    if isinstance(default, enum.Enum):
+        return f"{text} = {type(default).__name__}.{default.name}"
+    plain = isinstance(default, str | int | float | bool | tuple | None)
+    if plain:
+        return f"{text} = {default!r}"
+    return (
+        f"{text} = ..." if inspect.isfunction(default) else f"{text} = {type(default).__name__}()"
+    )
+
+
+def _plain(annotation: object) -> str:
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    return re.sub(r"\b(?:foremask|numpy|collections|typing|pathlib)(?:\.\w+)*\.(?=\w)", "", text)
+
+
+def _prose(documented: object) -> str:
+    paragraphs = dedent(inspect.getdoc(documented) or "").split("\n\n")
+    return "\n\n".join(fill(_code(each), _WIDTH, break_on_hyphens=False) for each in paragraphs)
+
+
+def _code(text: str) -> str:
+    return " ".join(text.split()).replace("``", "`")

@@ -1,0 +1,75 @@
+"""The documentation as a site: it builds without a broken link, and a browser shows it offline."""
+
+from pathlib import Path
+from threading import Thread
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+import pytest
+from playwright.sync_api import ConsoleMessage
+
+from foremask.service.api.pages import read_folder
+from tests.documentation.pages import DOCS
+from tests.documentation.site import build
+from tests.support.browser import browsing
+
+
+class _Silent(WSGIRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Say nothing."""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site, built; a link that leads nowhere fails."""
+    target = tmp_path_factory.mktemp("site") / "site"
+    build(target)
+    return target
+
+
+def test_every_page_is_there_as_html_and_as_markdown(site: Path) -> None:
+    """And llms.txt names them by the addresses that they have on the site."""
+    index = (site / "llms.txt").read_text(encoding="utf-8")
+    for page in DOCS.glob("*.md"):
+        name = "index.html" if page.name == "README.md" else f"{page.stem}.html"
+        assert (site / name).is_file(), page.name
+        assert (site / page.name).is_file(), page.name
+        assert f"({page.name})" in index, page.name
+
+
+def test_search_finds_a_page_under_the_strict_policy(site: Path) -> None:
+    """No complaint in the console, and no request to another server."""
+    found = read_folder(site)
+
+    def answer(environ: dict[str, str], start_response: object) -> list[bytes]:
+        assert callable(start_response)
+        page = found[environ["PATH_INFO"].lstrip("/")]
+        headers = [("Content-Type", page.media_type), ("Content-Security-Policy", page.policy)]
+        start_response("200 OK", headers)
+        return [page.content]
+
+    server = make_server("127.0.0.1", 0, answer, WSGIServer, _Silent)
+    Thread(target=server.serve_forever, daemon=True).start()
+    complaints: list[str] = []
+    asked: list[str] = []
+
+    def hear(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            complaints.append(message.text)
+
+    address = f"http://127.0.0.1:{server.server_port}/"
+    try:
+        with browsing() as browser:
+            page = browser.new_page()
+            page.on("console", hear)
+            page.on("request", lambda request: asked.append(request.url))
+            page.goto(f"{address}index.html")
+            page.keyboard.press("Control+k")
+            page.get_by_role("combobox").or_(page.get_by_placeholder("Search")).first.fill(
+                "idempotency"
+            )
+            page.get_by_text("Send a request again safely").first.wait_for(timeout=60_000)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert not complaints
+    assert all(url.startswith((address, "data:", "blob:")) for url in asked)
