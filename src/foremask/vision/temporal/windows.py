@@ -85,9 +85,9 @@ class Tier:
 
 TIERS = {
     Quality.FAST: Tier(
-        stride=8,
+        stride=6,
         disagreement=0.4,
-        anchors_per_frame=0.15,
+        anchors_per_frame=0.17,
         flow_area_px=256 * 144,
         flow_stride_px=4,
     ),
@@ -95,6 +95,7 @@ TIERS = {
         stride=4,
         disagreement=0.4,
         anchors_per_frame=0.28,
+        mirrored_above=0.12,
         uses_backdrop=True,
     ),
     Quality.BEST: Tier(
