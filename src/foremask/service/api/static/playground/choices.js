@@ -14,9 +14,9 @@ export const PRESETS = {
 };
 
 const QUALITIES = [
-  { value: "fast", label: "Fast", means: "The network sees one frame in five, and motion carries the mask between. For a first look." },
-  { value: "balanced", label: "Balanced", means: "It sees one frame in four, the hard ones in four ways, and remembers the subject over the clip." },
-  { value: "best", label: "Best", means: "It sees up to every second frame, each in the mirror too, the hard ones in four ways: the best edges, slowly." },
+  { value: "fast", label: "Fast", means: "The network sees one frame in six, and looks closer at the subject there. For a first look." },
+  { value: "balanced", label: "Balanced", means: "It sees one frame in four, looks closer at the subject there, and remembers it over the clip." },
+  { value: "best", label: "Best", means: "It sees up to every second frame, closer, and in the mirror where it is unsure: the best edges, slowly." },
 ];
 
 const chosen = { quality: "balanced" };
