@@ -151,7 +151,8 @@ async def _plan(
     with span("plan") as plan_span:
         free = await steps.free_slots(work.database)
         plan_span.note(free_slots=free)
-        if free < 2:
+        in_matroska = step.options.kind is ResultKind.CUTOUT  # so are parts of VP9 with alpha
+        if free < 2 or (in_matroska and clip.start_s < 0):  # it counts from zero
             return ()
         target_s = max(SEGMENT_S, (clip.duration_s or 0.0) / free)
         return await _run(work, step, Plan(source, target_s))
