@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from foremask import errors
 from foremask.facts import Report
 from foremask.masking.cut_out import cut_out, form_for
+from foremask.media import segments
 from foremask.media.background_files import background_video
 from foremask.media.reader import VideoReader
 from foremask.media.verify import verify
@@ -212,6 +213,53 @@ def test_no_directory_of_others_is_touched(clip: Path, tmp_path: Path) -> None:
     names = [sorted(path.name for path in each.iterdir()) for each in (tmp_path, folder)]
     assert names[0] == ["clip.mp4", "pngs"]
     assert len(names[1]) == 11
+
+
+TURNED = Spec(
+    162,
+    98,
+    pts=synth.spread(60, (1001, 2002, 501)),
+    b_frames=3,
+    turn=(90, False),
+    aspect=Fraction(4, 3),
+    sound=(Tone(seconds=2.1, language="eng"),),
+)
+
+
+@pytest.mark.parametrize(
+    ("form", "background"),
+    [
+        (AlphaFormat.WEBM_VP9, None),
+        (AlphaFormat.MOV_PRORESKS, None),
+        (Preset.MP4_H265, "white"),
+        (Preset.MKV_H264, "blur"),
+    ],
+)
+def test_parts_of_a_clip_join_to_what_the_whole_would_be(
+    tmp_path: Path, form: AlphaFormat | Preset, background: str | None
+) -> None:
+    """Turned, with pixels that are not square and a variable frame rate: every promise is kept."""
+    clip = synth.write(tmp_path / "clip.mp4", TURNED)
+    kind = ResultKind.CUTOUT if background is None else ResultKind.COMPOSITE
+    behind = None if background is None else Background.parse(background)
+    parts = []
+    for number, span in enumerate(segments.plan(clip, 0.5)):
+        piece, part = tmp_path / f"piece{number}", tmp_path / f"part{number}"
+        segments.cut(clip, span, piece)
+        cut_out(
+            piece,
+            part,
+            CutOutOptions(preset=form, background=behind),
+            masker=synth.red_is_foreground,
+            refiner=synth.stretched,
+            span=span,
+            clip_start_s=0.0,
+        )
+        parts.append(part)
+    assert len(parts) > 2
+    target = tmp_path / f"joined{form.suffix}"
+    segments.join(parts, clip, target, form, kind)
+    verify(clip, target, kind)
 
 
 def test_matte_tools_reach_the_file(clip: Path, tmp_path: Path) -> None:
