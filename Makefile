@@ -2,7 +2,7 @@
 # The environment lives in .venv, uv (from PyPI, if the machine has none) in .uv, the model in the user's cache.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run mask test starts audit sbom lint check format docs site bench chaos clean
+.PHONY: help setup run mask test wheel starts audit sbom lint check format docs site bench chaos clean
 
 # The first interpreter that really runs and is new enough: a shim on PATH may be neither. What the environment has
 # comes first: with another one uv would make it anew, and `make run` would take from it what `make test` needs.
@@ -41,6 +41,9 @@ test: .venv/.dev ## run every test
 	@$(FOREMASK) models pull
 	.venv/bin/python -m pytest
 
+wheel: .venv/.dev ## install the wheel where nothing else is, and mask with it [SERVER=1: and serve]
+	@PATH="$(CURDIR)/.uv/bin:$$PATH" .venv/bin/python -m benchmarks.endurance.wheel $(if $(SERVER),--server)
+
 starts: .venv/.dev ## make run and make mask in fresh clones: root, a user, odd paths, no HOME, a small /tmp
 	.venv/bin/python -m tests.starts $(if $(ALL),--all) $(if $(filter command environment,$(origin PYTHON)),--python '$(PYTHON)') $(ONLY)
 
@@ -56,15 +59,15 @@ check: lint test ## everything that must be green
 
 # Advisory: a hole that was found last night must not stop today's fix, and some networks have no such service.
 audit: .venv/.dev ## ask for known holes in what the lock names; never fails
-	@mkdir -p dist && $(UV) export --quiet --frozen --all-extras --no-dev --no-emit-project --output-file dist/audited.txt
+	@mkdir -p dist && $(UV) export --quiet --frozen --all-extras --no-extra cuda --no-dev --no-emit-project --output-file dist/audited.txt
 	@$(UV) tool run pip-audit==$(PIP_AUDIT_VERSION) --requirement dist/audited.txt --disable-pip --require-hashes --timeout 15 --progress-spinner off \
 	  || echo 'AUDIT: holes were found, or not every package could be asked for (see above); this is advice, and no failure'
 
 sbom: .venv/.dev ## write CycloneDX bills of materials of the wheel and of the whole lock to dist/sbom
 	@rm -rf dist/sbom && mkdir -p dist/sbom
 	@$(UV) build --quiet --wheel --out-dir dist/sbom
-	@$(UV) export --quiet --frozen --no-dev --all-extras --format cyclonedx1.5 --output-file dist/sbom/wheel.cdx.json
-	@$(UV) export --quiet --frozen --all-groups --all-extras --format cyclonedx1.5 --output-file dist/sbom/lock.cdx.json
+	@$(UV) export --quiet --frozen --no-dev --all-extras --no-extra cuda --format cyclonedx1.5 --output-file dist/sbom/wheel.cdx.json
+	@$(UV) export --quiet --frozen --all-groups --all-extras --no-extra cuda --format cyclonedx1.5 --output-file dist/sbom/lock.cdx.json
 	@cd dist/sbom && sha256sum *.whl *.json > SHA256SUMS && cat SHA256SUMS
 
 format: .venv/.dev ## format the code and apply the safe fixes
@@ -97,10 +100,10 @@ $(JS)/.ready: tools/js/package.json tools/js/package-lock.json | .venv/.dev
 
 .venv/.ready: pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
 	@test -n '$(PYTHON)' || { echo 'foremask needs Python 3.12 or newer, and none was found on PATH. Install python3.12 (or newer), or name one: make PYTHON=/path/to/python3.13 setup'; exit 2; }
-	@$(UV) sync --frozen --no-dev $(NPM_EXTRA) --python '$(PYTHON)' --inexact
+	@$(UV) sync --frozen --no-dev --extra server $(NPM_EXTRA) --python '$(PYTHON)' --inexact
 	@touch $@
 
 .venv/.dev: pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
 	@test -n '$(PYTHON)' || { echo 'foremask needs Python 3.12 or newer, and none was found on PATH. Install python3.12 (or newer), or name one: make PYTHON=/path/to/python3.13 setup'; exit 2; }
-	@$(UV) sync --frozen $(NPM_EXTRA) --python '$(PYTHON)' --inexact
+	@$(UV) sync --frozen --extra server $(NPM_EXTRA) --python '$(PYTHON)' --inexact
 	@touch $@ .venv/.ready

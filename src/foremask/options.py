@@ -244,6 +244,7 @@ class MaskOptions:
     limits: Limits = UNLIMITED
     model: Path | None = None  # an ONNX file; None is the pulled one in the user's cache
     excerpt: Excerpt | None = None  # the part of the clip that is wanted; None is all of it
+    max_side_px: int | None = None  # frames that are larger are made smaller before all else
     matte: Matte = Matte()  # what is done to the finished mask; it has no colours to despill
 
 

@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 import time
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,21 +26,38 @@ import pytest
 from rich.console import Console
 
 from foremask.cli.commands import main
-from foremask.cli.doctor import NEWEST_MINOR
 from foremask.cli.exits import Exit, exit_code
 from foremask.cli.progress_bar import FRAMES, MEGABYTES, progress_bar
 from foremask.cli.remedies import remedy_for, show_error
+from foremask.cli.server_extra import PACKAGES
+from foremask.cli.service_checks import NEWEST_MINOR
 from foremask.errors import CodecUnsupported, Failed, all_reasons
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.run.postgres_programs import bundled_binaries, server_version
 from foremask.service.service_errors import Busy, Denied, Ended
-from tests.support import synth
+from tests.support import networks, synth
 from tests.support.origin import gives, listening
 
 COMMANDS = (
     *("mask", "probe", "verify", "models", "token", "webhook", "migrate", "doctor", "serve"),
     *("submit", "status", "cancel"),
 )
+
+WITHOUT_THE_EXTRA = """import json, sys
+from foremask.cli.server_extra import PACKAGES
+
+class Hiding:
+    def __init__(self, finder):
+        self.finder = finder
+    def find_spec(self, name, *more):
+        return None if name.split(".")[0] in PACKAGES else self.finder.find_spec(name, *more)
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+
+sys.meta_path = [Hiding(finder) for finder in sys.meta_path]
+from foremask.cli.commands import main
+print([int(main(words)) for words in json.loads(sys.argv[1])])
+"""
 
 # A test run in the background hands an ignored Ctrl-C on; a terminal does not.
 AT_A_TERMINAL = """import signal, sys
@@ -97,6 +115,40 @@ def test_help_names_every_command_and_loads_nothing_heavy() -> None:
     )
     assert all(re.search(rf"^│ {command} ", ran.stdout, re.MULTILINE) for command in COMMANDS)
     assert ran.stdout.endswith("[]\n")
+
+
+def test_without_the_server_extra_files_are_masked_and_the_service_says_what_is_missing(
+    clip: Path,
+) -> None:
+    """As `pip install foremask` leaves it: none of the extra's packages can be found."""
+    networks.redness(clip.parent, bias=-5.0)
+    words = [["mask", str(clip)], ["verify", str(clip), str(clip.with_suffix(".mask.mp4"))]]
+    words += [["probe", str(clip)], ["completion", "bash"], ["doctor"], ["submit", str(clip)]]
+    words += [["serve"], ["token", "list"], ["worker", "--help"]]
+    ran = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", WITHOUT_THE_EXTRA, json.dumps(words)],
+        env={**os.environ, "FOREMASK_MODEL_FILE": str(clip.parent / "redness.onnx")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.endswith("[0, 0, 0, 0, 0, 2, 2, 2, 2]\n"), ran
+    assert "pip install 'foremask[server]' adds it" in ran.stdout
+    errors = [line for line in ran.stderr.splitlines() if line.startswith("error: ")]
+    assert "set FOREMASK_SERVER" in errors[0]
+    assert errors[1:] == [
+        f"error: `foremask {command}` is of the service, which needs litestar."
+        " Install it: pip install 'foremask[server]' [extra_missing]"
+        for command in ("serve", "token", "worker")
+    ]
+
+
+def test_the_extra_is_what_the_service_imports() -> None:
+    """The names that are imported, for the names that are installed."""
+    project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
+    installed = project["optional-dependencies"]["server"]
+    named = {re.split(r"[\[<>=]", each)[0].replace("-", "_") for each in installed}
+    assert set(PACKAGES) == named | {"psycopg_pool"}
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from fractions import Fraction
 from pathlib import Path
 
@@ -82,6 +83,7 @@ MAKES: list[tuple[tuple[str, ...], int, set[str]]] = [
     (("clip 10.mov", "-o", "a/b/{name}{ext}"), 0, {"a/b/clip 10.mov.mp4"}),
     (("clip 9.mp4", "--force"), 0, set()),
     (("clip 9.mp4", "--skip-existing"), 0, set()),
+    (("clip 10.mov", "--max-size", "64", "--threads", "1"), 0, {"clip 10.mask.mp4"}),
     # several
     (("deep/clip 9.mp4", "clip 10.mov"), 0, {"deep/clip 9.mask.mp4", "clip 10.mask.mp4"}),
     (("clip 10.mov", "./clip 10.mov"), 0, {"clip 10.mask.mp4"}),
@@ -145,6 +147,14 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     (("frames", "--fps", "24/0"), 2, "--fps is a rate"),
     (("clip 9.mp4", "--qualty=fast"), 2, "there is no option --qualty=fast"),
     ((), 2, "INPUT is missing"),
+    (("clip 9.mp4", "--threads", "0"), 2, "--threads is 1 or more"),
+    (("clip 9.mp4", "--max-size", "8"), 2, "--max-size is 16 pixels or more"),
+    (("clip 9.mp4", "--max-size", "32", "--skip-existing"), 2, "checks whole masks"),
+    (("--watch", ".", "clip 9.mp4"), 2, "--watch takes neither INPUT nor"),
+    (("--watch", "notes.txt"), 2, "notes.txt is no folder that can be watched"),
+    (("--watch", "deep", "-o", "one.mp4"), 2, "2 clips are named, and one OUTPUT"),
+    (("--watch", "deep", "-o", "{dir}/{stem}-matte{ext}"), 2, "would be watched and masked itself"),
+    (("--watch", ".", "-r", "-o", "masks/{name}{ext}"), 2, "choose an OUTPUT outside"),
 ]
 
 
@@ -196,6 +206,77 @@ def test_what_is_refused_says_why_and_changes_nothing(
     assert answer.err.count("\n") == 1
     assert message in answer.err
     assert checksums(here) == before
+
+
+OTHERS: list[tuple[tuple[str, ...], int, set[str]]] = [
+    (("probe", "clip 9.mp4", "--json"), 0, set()),
+    (("probe", "text.webm"), 3, set()),
+    (("verify", "clip 9.mp4", "clip 9.mask.mp4"), 0, set()),
+    (("verify", "clip 9.mp4", "text.webm"), 3, set()),
+    (("sheet", "clip 9.mp4", "--moments", "2"), 0, {"clip 9.sheet.png"}),
+    (("sheet", "clip 9.mp4", "-o", "clip 9.mask.mp4"), 6, set()),
+    (("compare", "clip 9.mp4", "clip 9.mask.mp4", "-o", "deep/c.mkv"), 0, {"deep/c.mkv"}),
+    (("compare", "clip 9.mp4", "-o", "clip 9.mp4", "--force"), 6, set()),
+    (("cutout", "clip 10.mov"), 0, {"clip 10.cutout.webm"}),
+    (("cutout", "clip 10.mov", "-o", "clip 9.mp4", "--background", "blur"), 6, set()),
+    (("cutout", "clip 10.mov", "clip 9.mp4"), 2, set()),
+    (("submit", "frames", "-o", "m.mp4"), 2, set()),
+    (("models", "list"), 0, set()),
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "made"),
+    OTHERS,
+    ids=lambda each: " ".join(each) if isinstance(each, tuple) else None,
+)
+def test_the_other_commands_change_no_file_that_is_there(
+    here: Path, words: tuple[str, ...], code: int, made: set[str]
+) -> None:
+    """The footage keeps its checksums, whatever a command ends with."""
+    before = checksums(here)
+    assert main([*words]) == code
+    after = checksums(here)
+    assert after.keys() - before.keys() == made
+    assert {name: after[name] for name in before} == before
+
+
+def test_a_watched_folder_is_masked_as_clips_come_and_only_when_they_are_whole(here: Path) -> None:
+    """One is there already; one grows while it is watched, and is masked when it no longer does."""
+    (here / "in").mkdir()
+    shutil.copy("clip 10.mov", "in/first.mov")
+    clip = (here / "clip 9.mp4").read_bytes()
+    words = ["mask", "--watch", "in", "-o", "out/"]
+    with subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", AT_A_TERMINAL, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("out/first.mask.mp4: 3 frames")
+        with (here / "in" / "second.mp4").open("wb") as growing:
+            for at in range(0, len(clip), 1 + len(clip) // 5):
+                growing.write(clip[at : at + 1 + len(clip) // 5])
+                growing.flush()
+                time.sleep(0.6)
+                assert not list(here.glob("out/*second*"))
+        assert process.stdout.readline().startswith("out/second.mask.mp4: 3 frames")
+        process.send_signal(signal.SIGINT)
+        _, message = process.communicate(timeout=60)
+    assert (process.returncode, message.splitlines()[-1]) == (130, "stopped: 2 masked")
+    verify(here / "clip 9.mp4", here / "out" / "second.mask.mp4")
+
+
+def test_a_smaller_mask_has_the_shape_and_the_times_of_the_clip(here: Path) -> None:
+    """Half as wide, half as high, turned as before; a clip that is small enough stays as it is."""
+    turned = synth.Spec(width=128, height=96, pts=(0, 1000, 2500), turn=(90, False))
+    synth.write(here / "turned.mov", turned)
+    words = ("turned.mov", "--max-size", "64", "-o", "m.mp4", "-q")
+    assert main(["mask", *words]) == Exit.OK
+    whole, small = probe(here / "turned.mov"), probe(here / "m.mp4")
+    assert (small.width, small.height, small.rotation) == (64, 48, whole.rotation)
+    assert synth.shown_at(here / "m.mp4") == synth.shown_at(here / "turned.mov")
 
 
 def test_json_is_one_line_for_each_input_and_the_summary_names_the_failures(

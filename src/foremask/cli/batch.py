@@ -4,7 +4,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from foremask.cli.exits import Exit, exit_code, say, warn
+from foremask.cli.forecast import Forecast
 from foremask.cli.inputs import local_clip
 from foremask.cli.progress_bar import FRAMES, progress_bar
 from foremask.cli.remedies import show_error
@@ -37,12 +38,12 @@ class Tone:
 class Batch:
     """Jobs that are masked one after the other by one loaded network.
 
-    ``fps`` is that of pictures which are a clip. ``replace``: a target that is there is replaced.
-    ``skip_existing``: one that is whole is kept.
+    ``jobs`` of a folder that is watched have no end. ``fps`` is that of pictures which are a clip.
+    ``replace``: a target that is there is replaced. ``skip_existing``: one that is whole is kept.
     ``find_model`` brings the weights, before the first mask and not before the first check.
     """
 
-    jobs: Sequence[Job]
+    jobs: Iterable[Job]
     output: str | None
     options: MaskOptions
     fps: Fraction
@@ -55,12 +56,23 @@ class Batch:
     failures: list[tuple[Job, ForemaskError]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     _model: Path | None = None
+    _running: bool = False
+    _forecast: Forecast | None = None
+
+    @property
+    def _total(self) -> int | None:
+        """How many jobs there are; None of a folder that is watched."""
+        return len(self.jobs) if isinstance(self.jobs, Sequence) else None
 
     def run(self) -> Exit:
         """Mask all; gives the exit code: of the only job its own, of several 1 if one failed."""
+        if isinstance(self.jobs, Sequence) and len(self.jobs) > 1 and not self.tone.quiet:
+            self._forecast = Forecast(self.jobs) if self.options.excerpt is None else None
         try:
             for number, job in enumerate(self.jobs, 1):
+                self._running = True
                 self._run_job(job, number)
+                self._running = False
                 if self.failures and self.fail_fast:
                     break
         except BaseException:
@@ -69,23 +81,30 @@ class Batch:
         self._summarise("done")
         if not self.failures:
             return Exit.OK
-        return exit_code(self.failures[0][1]) if len(self.jobs) == 1 else Exit.INTERNAL
+        return exit_code(self.failures[0][1]) if self._total == 1 else Exit.INTERNAL
 
     def _run_job(self, job: Job, number: int) -> None:
-        label = (
-            "mask" if len(self.jobs) == 1 else f"{number}/{len(self.jobs)} {job.source.path.name}"
-        )
+        name = job.source.path.name
+        label = f"{number}/{self._total} {name}" if self._total else name
+        if self._total == 1:
+            label = "mask"
+        if self._forecast is not None:
+            self._forecast.begin()
+        masked = False
         try:
             facts = self._outcome(job, label)
         except ForemaskError as error:
             self._failed(job, error)
         except Exception as error:
-            if len(self.jobs) == 1:
+            if self._total == 1:
                 raise
             # One clip's bug must not end a night's batch.
             self._failed(job, Internal(f"{type(error).__name__}: {error}"))
         else:
             self._answer(job, facts)
+            masked = facts["outcome"] == "masked"
+        if self._forecast is not None:
+            self._forecast.end(masked=masked)
 
     def _outcome(self, job: Job, label: str) -> dict[str, Any]:
         """Mask one clip; gives what is to be told of it."""
@@ -130,7 +149,9 @@ class Batch:
         from foremask.masking.report import Progress
 
         options = replace(options, preset=job.preset)
-        with progress_bar(label, FRAMES, shows=not self.tone.quiet) as show:
+        left_of_all_s = None if self._forecast is None else self._forecast.left_s
+        shows = not self.tone.quiet
+        with progress_bar(label, FRAMES, shows=shows, left_of_all_s=left_of_all_s) as show:
 
             def on_frame(progress: Progress) -> None:
                 show(progress.frames_done, progress.frames_total)
@@ -139,7 +160,7 @@ class Batch:
 
     def _describe(self, job: Job, report: Report, took_s: float) -> None:
         for remark in report.warnings:
-            warn(remark if len(self.jobs) == 1 else f"{job.source.named}: {remark}")
+            warn(remark if self._total == 1 else f"{job.source.named}: {remark}")
         if job.preset is None:
             say(f"{job.target}: a picture; made in {took_s:.1f} s")
         else:
@@ -170,20 +191,20 @@ class Batch:
     def _failed(self, job: Job, error: ForemaskError) -> None:
         self.failures.append((job, error))
         self.counts["failed"] += 1
-        show_error(error, of=job.source.named if len(self.jobs) > 1 else None)
+        show_error(error, of=None if self._total == 1 else job.source.named)
         if self.tone.as_json:
             facts = {"reason": error.reason, "details": error.details}
             self._answer_json(job, {"outcome": "failed", "error": facts})
 
     def _summarise(self, how: str) -> None:
         """One line on standard error, and the failures again, where several clips were named."""
-        if len(self.jobs) == 1 or (self.tone.quiet and not self.failures):
+        if self._total == 1 or (self.tone.quiet and not self.failures):
             return
         counts = dict(self.counts)
-        counts["not begun"] = len(self.jobs) - sum(counts.values())
-        if how == "stopped" and counts["not begun"]:
-            counts["not begun"] -= 1
-            counts["broken off"] = 1
+        broken_off = int(how == "stopped" and self._running)
+        if self._total is not None:
+            counts["not begun"] = max(0, self._total - sum(counts.values()) - broken_off)
+        counts["broken off"] = broken_off
         text = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
         lines = [f"{how}: {text or 'nothing to do'}"]
         lines += [f"  failed: {job.source.named} [{error.reason}]" for job, error in self.failures]

@@ -12,10 +12,12 @@ from typing import Annotated, Literal, NoReturn
 from cyclopts import App, CycloptsError, Parameter
 
 from foremask.cli import cutout_command, file_commands, mask_command, model_commands
-from foremask.cli.exits import Exit, Usage, exit_code, say
+from foremask.cli.exits import Exit, ExtraMissing, Usage, exit_code, say
 from foremask.cli.remedies import show_error
+from foremask.cli.server_extra import missing_package
 from foremask.errors import ForemaskError, Internal
 
+SERVICE_GROUP = "The service, which the server extra brings"
 app = App(
     name="foremask",
     help="Foreground masks for video: white is the foreground, whatever it is.",
@@ -31,8 +33,8 @@ app.command(file_commands.sheet)
 app.command(file_commands.compare)
 app.command(model_commands.app)
 _terminated = threading.Event()
-# What a service needs takes its time to load: each is loaded when it is called.
-LAZY = {
+# Loaded when they are called. Those of the service need the packages of foremask[server].
+SERVICE = {
     "serve": (
         "service_commands:serve",
         "Run the whole service on this machine: API, workers, database.",
@@ -40,8 +42,12 @@ LAZY = {
     "api": ("service_commands:api", "Run an API process only."),
     "worker": ("service_commands:worker", "Run a worker process only."),
     "token": ("token_commands:app", "Who may call the API, and how much."),
+    "jobs": ("job_commands:jobs", "List the service's jobs, the newest first."),
+    "job": ("job_commands:job", "Say what happened to a job, or follow it until it has ended."),
     "webhook": ("service_commands:webhook", "The callbacks that jobs owe."),
     "migrate": ("service_commands:migrate", "Bring the database's tables up to date."),
+}
+LAZY = {
     "submit": (
         "remote_commands:submit",
         "Have a clip masked by a foremask on another machine.",
@@ -52,6 +58,8 @@ LAZY = {
 }
 for _name, (_place, _help) in LAZY.items():
     app.command(f"foremask.cli.{_place}", name=_name, help=_help)
+for _name, (_place, _help) in SERVICE.items():
+    app.command(f"foremask.cli.{_place}", name=_name, help=_help, group=SERVICE_GROUP)
 
 
 @app.command
@@ -61,6 +69,9 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
     Args:
         shell: Which one; for zsh the script is a file `_foremask` below fpath.
     """
+    if missing_package() is not None:
+        for name in SERVICE:
+            del app[name]
     say(app.generate_completion(prog_name="foremask", shell=shell))
 
 
@@ -102,14 +113,25 @@ def _launch(
     return result if isinstance(result, Exit) else Exit.OK
 
 
+def _extra_missing(words: Sequence[str]) -> ExtraMissing | None:
+    """The error of a command whose packages are not here; its help needs them too."""
+    command = next((word for word in words if not word.startswith("-")), "")
+    package = missing_package() if command in SERVICE else None
+    if package is None:
+        return None
+    return ExtraMissing(f"`foremask {command}` is of the service, which needs {package}")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; SIGTERM cleans up as Ctrl-C does."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if (missing := _extra_missing(words)) is not None:
+        show_error(missing)
+        return exit_code(missing)
     _terminated.clear()
     before = signal.signal(signal.SIGTERM, _leave)
     try:
-        code = app.meta(
-            arguments, print_error=False, exit_on_error=False, result_action="return_value"
-        )
+        code = app.meta(words, print_error=False, exit_on_error=False, result_action="return_value")
     finally:
         signal.signal(signal.SIGTERM, before)
     return code if isinstance(code, int) else Exit.OK

@@ -52,6 +52,12 @@ class Usage(BadRequest):
     reason = "usage"
 
 
+class ExtraMissing(BadRequest):
+    """The command is of the service, and the packages of ``foremask[server]`` are not here."""
+
+    reason = "extra_missing"
+
+
 class ServerUnreachable(Failed):
     """A server that was named does not answer, or what answers is no foremask."""
 

@@ -2,6 +2,8 @@
 
 import os
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Final
@@ -12,13 +14,17 @@ from foremask.cli import model_commands
 from foremask.cli.batch import Batch, Tone
 from foremask.cli.exits import Exit, Usage, warn
 from foremask.cli.sources import find_sources
-from foremask.cli.targets import plan_jobs
+from foremask.cli.targets import Job, plan_jobs
+from foremask.cli.watching import watched_jobs
+from foremask.machine import process_setup
 from foremask.options import Device, Excerpt, MaskOptions, Preset, Quality
 from foremask.service.settings import read_settings
 
 DEFAULT_FPS: Final = "25"
 MAX_FPS: Final = 1000
+MIN_SIDE_PX: Final = 16
 Flag = Parameter(negative="", show_default=False)
+Words = Parameter(name="INPUT", allow_leading_hyphen=True, show_default=False)  # for "-"
 
 EXAMPLES = """Make mask videos: white is the foreground.
 
@@ -29,10 +35,7 @@ EXAMPLES = """Make mask videos: white is the foreground.
 
 
 def mask(
-    inputs: Annotated[
-        tuple[str | Path, ...],
-        Parameter(name="INPUT", allow_leading_hyphen=True, show_default=False),  # for "-"
-    ] = (),
+    inputs: Annotated[tuple[str | Path, ...], Words] = (),
     /,
     *,
     out: Annotated[str | Path | None, Parameter(name=("--output", "-o"))] = None,
@@ -41,12 +44,15 @@ def mask(
         Preset | None, Parameter(name_transform=str.lower, show_choices=False)
     ] = None,
     recursive: Annotated[bool, Flag, Parameter(name=("--recursive", "-r"))] = False,
+    watch: Annotated[Path | None, Parameter(show_default=False)] = None,
     force: Annotated[bool, Flag, Parameter(name=("--force", "-f"))] = False,
     skip_existing: Annotated[bool, Flag] = False,
     fail_fast: Annotated[bool, Flag] = False,
     start: str | None = None,
     end: str | None = None,
     fps: str | None = None,
+    max_size: int | None = None,
+    threads: int | None = None,
     device: str = "auto",
     model: Path | None = None,
     as_json: Annotated[bool, Flag, Parameter(name="--json")] = False,
@@ -56,19 +62,21 @@ def mask(
     """Make mask videos: white is the foreground.
 
     Args:
-        inputs: Files, folders, globs, http(s) URLs; - reads a list from standard input.
-        out: A file, a folder/, or a template such as "{stem}.mask{ext}"; {dir} and {name} too.
+        inputs: Files, folders, globs, URLs; - reads a list from standard input.
+        out: A file, a folder/, or a template (docs/cli.md).
         quality: How much time a mask may take.
-        preset: Container and codec (docs/media.md); else by OUTPUT's ending, or mp4_h264.
+        preset: One of docs/media.md; else by OUTPUT's ending.
         recursive: Look into the folders of a folder.
+        watch: Mask what comes into this folder, until Ctrl-C.
         force: Replace an OUTPUT that is there already.
         skip_existing: Skip a clip whose mask is there already and whole.
         fail_fast: Stop at the first clip that fails.
         start: Begin there: seconds from the first frame, or 1:02.5.
         end: End before there.
-        fps: Of pictures that are a clip (frames/%04d.png, or a folder of them): 25, 30000/1001.
-        device: Where the network runs: auto, cpu, cuda[:N], tensorrt[:N], openvino:GPU|NPU|AUTO
-            or onnxruntime. auto takes an NVIDIA GPU where there is one.
+        fps: Of pictures that are a clip: 25, 30000/1001.
+        max_size: The longer side of the mask, in pixels at most.
+        threads: The most processor cores that are used.
+        device: Where the network runs: auto, cpu, cuda... (docs/deployment.md).
         model: An ONNX model of your own (docs/models.md).
         as_json: Answer with one line of JSON for each INPUT.
         quiet: Show errors only.
@@ -78,24 +86,26 @@ def mask(
     words = tuple(map(str, inputs))
     output = None if out is None else str(out)
     settings = read_settings(os.environ)
-    if quiet and verbose:
-        raise Usage("--quiet and --verbose cannot both be")
-    _check_words(words)
+    tone = _tone(as_json=as_json, quiet=quiet, verbose=verbose)
     rate = _rate(fps or DEFAULT_FPS)
-    try:
-        sources = find_sources(words, recursive=recursive, joined=fps is not None)
-    except Usage as error:
-        raise _with_hint(error, words, output) from None
-    jobs, left_out = plan_jobs(sources, output, preset)
-    for source in left_out:
-        if not quiet:
-            warn(f"{source.named} is the mask of another INPUT and is not masked itself")
-    tone = Tone(as_json=as_json, quiet=quiet, verbose=verbose)
-    excerpt = _excerpt(start, end)
-    if excerpt is not None and skip_existing:
-        raise Usage("--skip-existing checks whole clips only: leave out --start and --end")
-    options = MaskOptions(quality=quality, device=Device.parse(device), excerpt=excerpt)
-    batch = Batch(
+    search = Search(recursive=recursive, joined=fps is not None)
+    jobs: Iterable[Job]
+    if watch is None:
+        jobs = _jobs(words, output, preset, search, quiet=quiet)
+    elif words or fps or skip_existing:
+        raise Usage("--watch takes neither INPUT nor --fps nor --skip-existing")
+    else:
+        jobs = watched_jobs(watch, output, preset, recursive=recursive, replace=force)
+    options = MaskOptions(
+        quality=quality,
+        device=Device.parse(device),
+        excerpt=_excerpt(start, end),
+        max_side_px=_checked_size(max_size),
+    )
+    if skip_existing and (options.excerpt or max_size):
+        raise Usage("--skip-existing checks whole masks: leave out --start, --end and --max-size")
+    _limit_cores(threads)
+    return Batch(
         jobs,
         output,
         options,
@@ -106,16 +116,60 @@ def mask(
         skip_existing=skip_existing,
         fail_fast=fail_fast,
         find_model=lambda: model_commands.ready(settings, model),
-    )
-    return batch.run()
+    ).run()
 
 
-def _check_words(words: tuple[str, ...]) -> None:
+def _tone(*, as_json: bool, quiet: bool, verbose: bool) -> Tone:
+    if quiet and verbose:
+        raise Usage("--quiet and --verbose cannot both be")
+    return Tone(as_json=as_json, quiet=quiet, verbose=verbose)
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """How folders are read; ``joined``: the pictures of one are a clip."""
+
+    recursive: bool
+    joined: bool
+
+
+def _jobs(
+    words: tuple[str, ...],
+    output: str | None,
+    preset: Preset | None,
+    search: Search,
+    *,
+    quiet: bool,
+) -> list[Job]:
+    """A job for each clip that is named."""
     if not words:
         raise Usage("INPUT is missing: name a clip, a folder or a URL")
     for word in words:
         if word.startswith("-") and word != "-" and not Path(word).exists():
             raise Usage(f"there is no option {word}; `foremask mask --help` has them all")
+    try:
+        sources = find_sources(words, recursive=search.recursive, joined=search.joined)
+    except Usage as error:
+        raise _with_hint(error, words, output) from None
+    jobs, left_out = plan_jobs(sources, output, preset)
+    for source in left_out:
+        if not quiet:
+            warn(f"{source.named} is the mask of another INPUT and is not masked itself")
+    return jobs
+
+
+def _checked_size(max_size: int | None) -> int | None:
+    if max_size is not None and max_size < MIN_SIDE_PX:
+        raise Usage(f"--max-size is {MIN_SIDE_PX} pixels or more, and not {max_size}")
+    return max_size
+
+
+def _limit_cores(threads: int | None) -> None:
+    if threads is None:
+        return
+    if threads < 1:
+        raise Usage(f"--threads is 1 or more, and not {threads}")
+    process_setup.limit_cores(threads)
 
 
 def _excerpt(start: str | None, end: str | None) -> Excerpt | None:

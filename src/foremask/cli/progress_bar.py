@@ -11,6 +11,8 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 OnStep = Callable[[int, int | None], None]
 """Called with the amount done and the total, or None where that is unknown."""
+LeftOfAll = Callable[[int, int | None], float | None]
+"""Called as `OnStep` is; gives seconds, or None where they are not known."""
 
 PLAIN_EVERY_S = 5.0
 RATE_OVER_S = 20.0
@@ -33,14 +35,22 @@ MEGABYTES = Unit("MB", "MB/s", 1e6, 1)
 
 @contextmanager
 def progress_bar(
-    label: str, unit: Unit, console: Console | None = None, *, shows: bool = True
+    label: str,
+    unit: Unit,
+    console: Console | None = None,
+    *,
+    shows: bool = True,
+    left_of_all_s: LeftOfAll | None = None,
 ) -> Iterator[OnStep]:
-    """Show the progress of a block on standard error, if it ``shows`` at all."""
+    """Show the progress of a block on standard error, if it ``shows`` at all.
+
+    ``left_of_all_s`` gives the seconds until the last of several is done.
+    """
     if not shows:
         yield lambda _done, _total: None
         return
     console = console or Console(stderr=True)
-    pace = _Rate(unit)
+    pace = _Rate(unit, left_of_all_s)
     if not console.is_terminal:
         last_s = time.monotonic()
 
@@ -54,7 +64,8 @@ def progress_bar(
         yield line
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(None))
-    with Progress(*columns, TextColumn("{task.fields[text]}"), console=console) as progress:
+    text = TextColumn("{task.fields[text]}")
+    with Progress(*columns, text, console=console, transient=True) as progress:
         task = progress.add_task(label, total=None, text="")
 
         def bar(done: int, total: int | None) -> None:
@@ -67,8 +78,9 @@ def progress_bar(
 class _Rate:
     """Amount, rate and time left as text; the rate is that of the last 20 s."""
 
-    def __init__(self, unit: Unit) -> None:
+    def __init__(self, unit: Unit, left_of_all_s: LeftOfAll | None) -> None:
         self._unit = unit
+        self._left_of_all_s = left_of_all_s
         self._lately: deque[tuple[float, int]] = deque()
 
     def describe(self, done: int, total: int | None) -> str:
@@ -89,6 +101,8 @@ class _Rate:
             words.append(f"{rate / unit.scale:.1f} {unit.rate}")
             if total is not None and total > done:
                 words.append(f"{_clock((total - done) / rate)} left")
+        if self._left_of_all_s and (left_s := self._left_of_all_s(done, total)) is not None:
+            words.append(f"all {_clock(left_s)}")
         return ", ".join(words)
 
 

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from typing import Final
 
 from foremask import errors
-from foremask.cli.exits import ServerUnreachable, Usage
+from foremask.cli.exits import ExtraMissing, ServerUnreachable, Usage
 from foremask.errors import ForemaskError
 from foremask.service import service_errors
 from foremask.service.error_table import X264_OPTIONS
 
 CLI_REMEDIES: Final[Mapping[type[ForemaskError], str]] = {
     Usage: "`foremask COMMAND --help` has the usage.",
+    ExtraMissing: "Install it: pip install 'foremask[server]'",
     ServerUnreachable: "Check FOREMASK_SERVER or --server, and whether the service runs there.",
     errors.FieldInvalid: "`foremask COMMAND --help` has the usage.",
     errors.BackgroundInvalid: "Name a picture or a video that can be opened elsewhere, too.",

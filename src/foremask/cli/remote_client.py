@@ -1,8 +1,10 @@
 """The calls to a foremask on another machine; the client's home of httpx2."""
 
+import hashlib
 import io
 import json
 import re
+import uuid
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,8 +58,12 @@ class RemoteClient:
         self._client.close()
 
     def submit(self, fields: Mapping[str, str]) -> str:
-        """Make a job; its id."""
-        body = self._call("POST", "/v2/video/segment/foreground_mask", fields)
+        """Make a job; its id. Where the answer is lost, it is asked for again: one job is made."""
+        path, key = "/v2/video/segment/foreground_mask", str(uuid.uuid4())
+        try:
+            body = self._call("POST", path, fields, key)
+        except ServerUnreachable:
+            body = self._call("POST", path, fields, key)
         return str(_value(body, "request_id"))
 
     def status(self, job: str) -> Body:
@@ -83,9 +89,12 @@ class RemoteClient:
                 raise _refusal(answer)
         return str(form["file_url"])
 
-    def download(self, url: str, target: Path, on_bytes: OnBytes) -> None:
-        """Write what is at a result's link into ``target``."""
-        done = 0
+    def download(self, url: str, target: Path, sha256: str | None, on_bytes: OnBytes) -> None:
+        """Write what is at a result's link into ``target``.
+
+        Raises OutputFailed where its checksum is not ``sha256``; None is not compared.
+        """
+        done, digest = 0, hashlib.sha256()
         with _translated(url), self._client.stream("GET", url) as answer:
             if answer.status_code != 200:
                 answer.read()
@@ -96,16 +105,23 @@ class RemoteClient:
                 with target.open("wb") as sink:
                     for block in answer.iter_raw():
                         sink.write(block)
+                        digest.update(block)
                         done += len(block)
                         on_bytes(done, total)
             except OSError as error:
                 raise OutputFailed(f"the mask cannot be written: {error.strerror}") from error
-
-    def _call(self, method: str, path: str, fields: Mapping[str, str] | None = None) -> Body:
-        with _translated(self._base):
-            answer = self._client.request(
-                method, self._base + path, headers=self._headers, json=fields
+        if sha256 is not None and sha256 != digest.hexdigest():
+            raise OutputFailed(
+                f"the mask came damaged: of its {done} bytes the SHA-256 is"
+                f" {digest.hexdigest()[:16]}…, and the server says {sha256[:16]}…"
             )
+
+    def _call(
+        self, method: str, path: str, fields: Mapping[str, str] | None = None, key: str = ""
+    ) -> Body:
+        headers = self._headers | ({"idempotency-key": key} if key else {})
+        with _translated(self._base):
+            answer = self._client.request(method, self._base + path, headers=headers, json=fields)
         if answer.status_code not in (200, 202):
             raise _refusal(answer)
         return _object(answer)

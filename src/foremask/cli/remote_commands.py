@@ -188,7 +188,9 @@ def _finish(
                 written_whole(target, replace=replace) as part,
                 progress_bar("download", MEGABYTES) as show,
             ):
-                client.download(body["result"]["mask_url"], part, show)
+                result = body["result"]
+                sha256 = (result.get("report") or {}).get("sha256")
+                client.download(result["mask_url"], part, sha256, show)
     _tell(body, _described(body) if target is None else str(target), as_json=as_json)
     return _code_of(body)
 

@@ -164,9 +164,28 @@ def _lines(listed: Iterable[str]) -> list[str]:
     return [line for line in text.split("\0" if "\0" in text else "\n") if line.strip()]
 
 
-def _in_folder(folder: Path, *, recursive: bool, joined: bool) -> Iterator[ClipSource]:
+def is_made(path: Path) -> bool:
+    """Whether it is named as what is made of a clip, which folders and globs leave out."""
+    return _MADE_STEM.match(path.stem) is not None
+
+
+def clips_in(folder: Path, *, recursive: bool) -> list[ClipSource]:
+    """The clips and single pictures that are in ``folder`` now, in order; there may be none."""
+    suffixes = CLIP_SUFFIXES | PICTURE_SUFFIXES
+    return [
+        ClipSource(str(path), path, path.relative_to(folder).parent)
+        for path in _wanted_in(folder, recursive=recursive)
+        if path.suffix.lower() in suffixes
+    ]
+
+
+def _wanted_in(folder: Path, *, recursive: bool) -> list[Path]:
     paths = folder.rglob("*") if recursive else folder.iterdir()
-    wanted = sorted((path for path in paths if _is_wanted(path, folder)), key=_natural_order)
+    return sorted((path for path in paths if _is_wanted(path, folder)), key=_natural_order)
+
+
+def _in_folder(folder: Path, *, recursive: bool, joined: bool) -> Iterator[ClipSource]:
+    wanted = _wanted_in(folder, recursive=recursive)
     pictures: dict[Path, list[Path]] = {}
     found = []
     for path in wanted:
@@ -223,7 +242,7 @@ def _is_wanted(path: Path, folder: Path) -> bool:
     """Whether it is a file that is not hidden, and nothing of ours."""
     inside = path.relative_to(folder) if path.is_relative_to(folder) else path
     hidden = any(part.startswith(".") and part not in (".", "..") for part in inside.parts)
-    return path.is_file() and not hidden and not _MADE_STEM.match(path.stem)
+    return path.is_file() and not hidden and not is_made(path)
 
 
 def _natural_order(path: Path) -> list[tuple[int, str]]:

@@ -44,10 +44,12 @@ def plan_jobs(
                 f" {job.target}:"
                 ' tell them apart by a template, -o "{dir}/{name}.mask{ext}"'
             )
-    sources_by_file = {file_identity(path): source for source in sources for path in source.files}
+    files = [(file_identity(path), source) for source in sources for path in source.files]
+    sources_by_file = {identity: source for identity, source in files if identity is not None}
     left_out = []
     for job in jobs:
-        replaced = sources_by_file.get(file_identity(job.target))
+        identity = file_identity(job.target)
+        replaced = None if identity is None else sources_by_file.get(identity)
         if replaced is None:
             continue
         if replaced is job.source:

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Generator, Iterable, Iterator
 from itertools import chain
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike
 from foremask.errors import FieldInvalid
 from foremask.masking.plan import ahead_frames
 from foremask.masking.refinement import refine_edges
+from foremask.masking.tensors import Tensor, as_array, as_tensor, library_of
 from foremask.media.frames import Frame, frame_of
 from foremask.options import MaskOptions
-from foremask.types import Alpha, Rgb
+from foremask.types import Rgb
 from foremask.vision.network.devices import network_at
 from foremask.vision.prefetch import tee
 from foremask.vision.temporal.windows import LAG_FRAMES, TIERS, mask_images
@@ -22,8 +23,10 @@ from foremask.weights.catalogue import model_path
 _MOST_WAITING: Final = 2 * LAG_FRAMES  # frames: more than are ever decided together
 
 
-def mask_arrays(arrays: Iterable[ArrayLike], options: MaskOptions) -> Generator[Alpha, None, None]:
-    """One alpha for each array, in order, of its size.
+def mask_arrays(
+    arrays: Iterable[ArrayLike | Tensor], options: MaskOptions
+) -> Generator[Any, None, None]:
+    """One alpha for each array, in order, of its size; of the first array's library.
 
     Masks come up to `LAG_FRAMES` later than their arrays, which wait as 4:2:0: 1.5 bytes a pixel.
     ``arrays`` is drawn from in another thread. Raises FieldInvalid where an array is no RGB
@@ -33,6 +36,7 @@ def mask_arrays(arrays: Iterable[ArrayLike], options: MaskOptions) -> Generator[
     first = next(pictures, None)
     if first is None:
         return
+    library = library_of(first)
     height, width = _checked(first, 0, None).shape[:2]
     network = network_at(options.model or model_path(), options.device)
     stop = threading.Event()
@@ -43,18 +47,18 @@ def mask_arrays(arrays: Iterable[ArrayLike], options: MaskOptions) -> Generator[
     ahead = ahead_frames(3 * height * width // 2, options.quality)
     try:
         for _, levels in refine_edges(pairs, ahead):
-            yield levels.astype(np.float32) / np.float32(255)
+            yield as_tensor(levels.astype(np.float32) / np.float32(255), library)
     finally:
         stop.set()
 
 
-def _frames(arrays: Iterable[ArrayLike], shape: tuple[int, int]) -> Iterator[Frame]:
+def _frames(arrays: Iterable[ArrayLike | Tensor], shape: tuple[int, int]) -> Iterator[Frame]:
     for index, array in enumerate(arrays):
         yield frame_of(_checked(array, index, shape), index)
 
 
 def _checked(array: object, index: int, shape: tuple[int, int] | None) -> Rgb:
-    pixels = np.asarray(array)
+    pixels = as_array(array, index)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise FieldInvalid(
             f"frame {index} is {pixels.dtype} of shape {pixels.shape}; a frame is uint8 of shape"

@@ -1,19 +1,20 @@
 """What `foremask` offers to Python programs: masks of files, pictures and arrays."""
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, overload
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 
 from foremask.errors import FieldInvalid
 from foremask.facts import Clip, Report
 from foremask.masking import arrays, pipeline, stills
 from foremask.masking import contact_sheet as sheets
 from foremask.masking.report import Progress
+from foremask.masking.tensors import Tensor
 from foremask.media import probe as probing
 from foremask.media import verify as verifying
 from foremask.media.pictures import read_picture
@@ -32,6 +33,7 @@ from foremask.types import Alpha, Rgb
 from foremask.vision.network.devices import network_at
 from foremask.weights.catalogue import model_path
 
+type Array = NDArray[Any] | Sequence[Any]
 type FilePath = str | PathLike[str]
 type QualityName = Quality | Literal["fast", "balanced", "best"]
 type PresetName = (
@@ -95,16 +97,34 @@ def mask_video(
     )
 
 
+@overload
 def mask_frames(
-    frames: Iterable[ArrayLike],
+    frames: Iterable[Array],
     *,
     quality: QualityName = "balanced",
     device: Device | str = "auto",
     model: FilePath | None = None,
-) -> Generator[Alpha, None, None]:
+) -> Generator[Alpha, None, None]: ...
+@overload
+def mask_frames[T: Tensor](
+    frames: Iterable[T],
+    *,
+    quality: QualityName = "balanced",
+    device: Device | str = "auto",
+    model: FilePath | None = None,
+) -> Generator[T, None, None]: ...
+def mask_frames(
+    frames: Iterable[Any],  # what the two above take
+    *,
+    quality: QualityName = "balanced",
+    device: Device | str = "auto",
+    model: FilePath | None = None,
+) -> Generator[Any, None, None]:
     """One float32 alpha for each frame of a clip that is no file, in order, of the frame's size.
 
-    A frame is uint8 of shape (height, width, 3), red first; all have one size. Masks lag behind by
+    A frame is uint8 of shape (height, width, 3), red first; all have one size. Tensors of another
+    library that shares memory by DLPack, in the processor's memory, may also have their channels
+    first; where it has a ``from_dlpack``, as PyTorch does, alphas are its tensors. Masks lag by
     up to 220 frames, since a frame is decided together with what comes after it; those wait in
     memory at 1.5 bytes a pixel. ``frames`` is drawn from in another thread, and never ends early:
     close the iterator to stop. Raises FieldInvalid where a frame is none, and ModelUnavailable.
@@ -112,14 +132,30 @@ def mask_frames(
     return Masker(quality=quality, device=device, model=model, preload=False).mask_frames(frames)
 
 
+@overload
 def mask_image(
-    image: ArrayLike | FilePath,
+    image: Array | FilePath,
     *,
     quality: QualityName = "balanced",
     device: Device | str = "auto",
     model: FilePath | None = None,
-) -> Alpha:
-    """The float32 alpha of one picture: an array as for `mask_frames`, or a picture file.
+) -> Alpha: ...
+@overload
+def mask_image[T: Tensor](
+    image: T,
+    *,
+    quality: QualityName = "balanced",
+    device: Device | str = "auto",
+    model: FilePath | None = None,
+) -> T: ...
+def mask_image(
+    image: Any,  # what the two above take
+    *,
+    quality: QualityName = "balanced",
+    device: Device | str = "auto",
+    model: FilePath | None = None,
+) -> Any:
+    """The float32 alpha of one picture: an array or a tensor as for `mask_frames`, or a file.
 
     A file is turned as viewers turn it. Raises what `mask_frames` raises, FileNotFoundError, and
     ClipRefused where the file is no picture.
@@ -238,11 +274,19 @@ class Masker:
         facts: dict[str, Any] = {each.name: getattr(report, each.name) for each in fields(report)}
         return FileReport(**facts, target=made)
 
-    def mask_frames(self, frames: Iterable[ArrayLike]) -> Generator[Alpha, None, None]:
+    @overload
+    def mask_frames(self, frames: Iterable[Array]) -> Generator[Alpha, None, None]: ...
+    @overload
+    def mask_frames[T: Tensor](self, frames: Iterable[T]) -> Generator[T, None, None]: ...
+    def mask_frames(self, frames: Iterable[Any]) -> Generator[Any, None, None]:
         """As the function of this name."""
         return arrays.mask_arrays(frames, self._options)
 
-    def mask_image(self, image: ArrayLike | FilePath) -> Alpha:
+    @overload
+    def mask_image(self, image: Array | FilePath) -> Alpha: ...
+    @overload
+    def mask_image[T: Tensor](self, image: T) -> T: ...
+    def mask_image(self, image: Any) -> Any:
         """As the function of this name."""
         if isinstance(image, str | PathLike):
             levels = stills.mask_frame(read_picture(Path(image)), self._options)

@@ -12,6 +12,7 @@ from foremask.masking.refinement import Refiner, refine_edges
 from foremask.media.frames import Frame
 from foremask.media.presets import HUGE_PIXELS, check_preset
 from foremask.media.probe import check_length, frame_bytes, probe
+from foremask.media.reader import scaled_to
 from foremask.options import Excerpt, MaskOptions, Quality
 from foremask.types import Alpha, Image
 from foremask.vision.matting.backdrop import BACKDROP_REACH_FRAMES
@@ -84,7 +85,7 @@ def checked_clip(source: Path, options: MaskOptions) -> Clip:
 
     Raises the errors of `probe`, and PresetUnsuitable.
     """
-    clip = probe(source, options.limits)
+    clip = scaled_to(probe(source, options.limits), options.max_side_px)
     check_preset(clip, options.preset, options.limits.memory_bytes)
     return clip
 

@@ -27,7 +27,7 @@ class Stages:
         self._plan = plan
         self._stop = threading.Event()
         self._stack = ExitStack()
-        self._reader = self._stack.enter_context(VideoReader(plan.source, plan.options.excerpt))
+        self._reader = self._stack.enter_context(self._opened())
         self.cpu_s: dict[str, float] = {}
         self.statistics = Statistics()
         self.progress = ProgressCounter(plan.clip, plan.span, on_frame)
@@ -68,10 +68,12 @@ class Stages:
         if self._plan.decodes_once:
             size = frame_bytes(self._plan.clip)
             return tee(analysed, self._stop, WINDOW_BYTES, lambda _: size)
-        again = self._stack.enter_context(
-            VideoReader(self._plan.source, self._plan.options.excerpt)
-        )
+        again = self._stack.enter_context(self._opened())
         return analysed, self._ahead(self._around_span(again), self._plan.queue_frames, "decode")
+
+    def _opened(self) -> VideoReader:
+        options = self._plan.options
+        return VideoReader(self._plan.source, options.excerpt, options.max_side_px)
 
     def _around_span(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """The frames of the span and a few on each side; later ones are not decoded."""

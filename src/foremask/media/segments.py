@@ -19,7 +19,7 @@ from foremask.media.frames import Frame
 from foremask.media.mask_file import MaskFile, movie_timescale
 from foremask.media.orientation import Orientation
 from foremask.media.presets import RECIPES
-from foremask.media.probe import clip_of
+from foremask.media.probe import ACCEPTED_CODECS, clip_of
 from foremask.media.reader import VideoReader
 from foremask.media.write_errors import writing
 from foremask.media.writer import MaskWriter
@@ -32,11 +32,12 @@ _MUXERS: Final = {"mjpeg": "mov"}  # all else goes into mp4; both keep every pts
 def plan(path: Path, target_s: float) -> list[SegmentPlan]:
     """Spans that begin at keyframes, each ``target_s`` long or a little longer.
 
-    One span for a clip that cannot be cut exactly: few keyframes, AVI (no pts), gif.
+    One span for a clip that cannot be cut exactly: few keyframes, AVI (no pts), gif,
+    codecs beyond the contract's.
     """
-    container, keys, time_base = _keyframes(path)
+    can_cut, keys, time_base = _keyframes(path)
     cuts: list[int] = []
-    if container in _CUTTABLE:
+    if can_cut:
         for key in keys[1:]:
             if (key - (cuts[-1] if cuts else keys[0])) * time_base >= target_s:
                 cuts.append(key)
@@ -152,8 +153,8 @@ def _join_gif(parts: Sequence[Path], target: Path, clip: Clip, end_pts: int | No
         return writer.finish(end_pts, time_base)
 
 
-def _keyframes(path: Path) -> tuple[Container, list[int], Fraction]:
-    """The pts of all keyframes, in order, and their time base."""
+def _keyframes(path: Path) -> tuple[bool, list[int], Fraction]:
+    """Whether the clip can be cut at keyframes; the pts of all, in order, and their time base."""
     with open_clip(path) as opened:
         track = opened.track
         base = track.time_base
@@ -162,4 +163,5 @@ def _keyframes(path: Path) -> tuple[Container, list[int], Fraction]:
             for packet in opened.demuxer.demux(track)
             if packet.is_keyframe and packet.pts is not None and packet.size
         ]
-    return opened.container, sorted(keys), Fraction(base.numerator, base.denominator)
+        can_cut = opened.container in _CUTTABLE and clip_of(opened).codec in ACCEPTED_CODECS
+    return can_cut, sorted(keys), Fraction(base.numerator, base.denominator)

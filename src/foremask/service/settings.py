@@ -33,6 +33,13 @@ class Sandbox(StrEnum):
     OFF = "off"
 
 
+class Inputs(StrEnum):
+    """Which containers and codecs the API takes; docs/media.md."""
+
+    CONTRACT = "contract"
+    ALL = "all"
+
+
 class LogLevel(StrEnum):
     """The least serious log line that is written."""
 
@@ -236,6 +243,14 @@ class Settings:
             "for good.",
             _duration_s,
             shown="`30d`",
+        ),
+    )
+    inputs: Inputs = field(
+        default=Inputs.CONTRACT,
+        metadata=_documented(
+            "What the API takes: `contract`, the containers and codecs of the hosted service, or "
+            "`all` that FFmpeg reads here. Set the same for API and workers.",
+            _one_of(Inputs),
         ),
     )
     max_frames: int = field(

@@ -24,9 +24,10 @@ from foremask.service.api.routes import HANDLERS
 from foremask.service.fetch import Outbound
 from foremask.service.jobs.database import Database, open_database
 from foremask.service.jobs.process_totals import CountReporter, keep_reporting
+from foremask.service.observability import metrics
 from foremask.service.sandbox.operations import Wait
 from foremask.service.sandbox.pool import MediaPool
-from foremask.service.settings import Settings
+from foremask.service.settings import Inputs, Settings
 from foremask.service.storage.local_directory import local_url
 from foremask.service.storage.objects import Objects, open_objects
 
@@ -103,7 +104,9 @@ async def serve(settings: Settings) -> None:
             settings.database_url, connections=DATABASE_CONNECTIONS, call_s=DATABASE_CALL_S
         ) as database,
         Outbound(
-            allow_private=settings.allow_private, min_bytes_per_s=settings.min_bytes_per_second
+            allow_private=settings.allow_private,
+            min_bytes_per_s=settings.min_bytes_per_second,
+            on_wait=metrics.HELD_BACK.labels("resolver").inc,
         ) as outbound,
         MediaPool(
             settings.data_dir / "scratch" / "api",
@@ -118,6 +121,7 @@ async def serve(settings: Settings) -> None:
         limits = Limits(
             max_frames=settings.max_frames,
             memory_bytes=settings.job_memory or share_of_memory(settings.workers),
+            any_format=settings.inputs is Inputs.ALL,
         )
         prober = GuardedProber(outbound, objects, pool, limits)
         app = create_app(

@@ -20,7 +20,6 @@ from foremask.service.fetch.addresses import Network
 from foremask.service.fetch.connections import PinnedBackend, Resolve
 from foremask.service.fetch.range_reader import RangeReader
 from foremask.service.fetch.responses import Answer
-from foremask.service.observability import metrics
 from foremask.service.service_errors import (
     Overloaded,
     UrlRefused,
@@ -60,7 +59,8 @@ class Outbound:
 
     ``allow_private`` names networks that are reached though they are not public, on any port: for
     on-premise origins and for tests. ``min_bytes_per_s`` is the least speed of a download.
-    ``resolve`` and ``tls`` replace the system's.
+    ``resolve`` and ``tls`` replace the system's. ``on_wait`` is called for each name look-up that
+    has to wait for others.
     """
 
     def __init__(
@@ -70,11 +70,10 @@ class Outbound:
         min_bytes_per_s: int = MIN_BYTES_PER_S,
         resolve: Resolve | None = None,
         tls: ssl.SSLContext | None = None,
+        on_wait: Callable[[], object] | None = None,
     ) -> None:
         self._threads = ThreadPoolExecutor(MAX_RESOLUTIONS, thread_name_prefix="resolve")
-        self._places = FairSemaphore(
-            MAX_RESOLUTIONS, MAX_RESOLUTIONS_PER_OWNER, metrics.HELD_BACK.labels("resolver").inc
-        )
+        self._places = FairSemaphore(MAX_RESOLUTIONS, MAX_RESOLUTIONS_PER_OWNER, on_wait)
         self._allow_private, self._resolve = tuple(allow_private), resolve
         self._min_bytes_per_s = min_bytes_per_s
         self._tls = tls or httpcore2.default_ssl_context(_trust_env=False)

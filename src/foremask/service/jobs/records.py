@@ -172,6 +172,16 @@ async def read_any(database: Database, request_id: str) -> Record:
     return _record(row)
 
 
+async def latest(database: Database, most: int, *, unfinished: bool) -> list[Record]:
+    """The newest jobs of all tokens, the newest first: for the command line."""
+    waiting = "where j.status in ('queued', 'running')" if unfinished else ""
+    rows = await database.all(
+        f"select {_RECORD} from jobs j {waiting} order by j.created_at desc limit %s",  # noqa: S608
+        (most,),
+    )
+    return [_record(row) for row in rows]
+
+
 async def traceparent_of(database: Database, request_id: str) -> str | None:
     """The trace that the job's caller has begun; None for none, and for a job that is gone."""
     row = await database.one("select traceparent from jobs where id = %s", (request_id,))

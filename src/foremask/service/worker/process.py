@@ -17,9 +17,10 @@ from foremask.options import Device, Limits
 from foremask.service.fetch import Outbound
 from foremask.service.jobs.database import open_database
 from foremask.service.jobs.process_totals import CountReporter, keep_reporting
+from foremask.service.observability import metrics
 from foremask.service.sandbox.operations import Load
 from foremask.service.sandbox.pool import MediaPool
-from foremask.service.settings import Sandbox, Settings
+from foremask.service.settings import Inputs, Sandbox, Settings
 from foremask.service.storage.local_directory import local_url
 from foremask.service.storage.objects import open_objects
 from foremask.service.worker.maintenance import run_maintenance
@@ -60,7 +61,11 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
     _check_device(settings)
     load = Load(model, settings.device) if model else None
     job_memory = settings.job_memory or share_of_memory(slots)
-    limits = Limits(max_frames=settings.max_frames, memory_bytes=job_memory)
+    limits = Limits(
+        max_frames=settings.max_frames,
+        memory_bytes=job_memory,
+        any_format=settings.inputs is Inputs.ALL,
+    )
     async with (
         MediaPool(scratch, slots=FILE_CHILDREN, sandbox=settings.sandbox) as files,
         MediaPool(
@@ -112,7 +117,9 @@ async def open_work(
     async with (
         open_database(settings.database_url, patience_s=DATABASE_PATIENCE_S) as database,
         Outbound(
-            allow_private=settings.allow_private, min_bytes_per_s=settings.min_bytes_per_second
+            allow_private=settings.allow_private,
+            min_bytes_per_s=settings.min_bytes_per_second,
+            on_wait=metrics.HELD_BACK.labels("resolver").inc,
         ) as outbound,
     ):
         objects = await open_objects(stored_at, settings.base_url)

@@ -1,0 +1,20 @@
+"""What ``foremask doctor`` finds."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from foremask.service.settings import Settings
+
+GOOD, REMARK, BAD = "ok", "note", "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was checked; ``verdict`` is ``ok``, ``note`` or ``bad``."""
+
+    name: str
+    verdict: str
+    found: str
+
+
+type Check = Callable[[Settings], Iterator[Finding]]
