@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         PromiseBroken,
     )
     from foremask.facts import Clip, Report
+    from foremask.hints.kinds import Box, Hint, Paint, Point
     from foremask.masking.cut_out import cut_out
     from foremask.masking.library import (
         FileReport,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "AlphaFormat": "options",
     "Background": "options",
+    "Box": "hints.kinds",
     "Clip": "facts",
     "ClipRefused": "errors",
     "CutOutOptions": "options",
@@ -56,10 +58,13 @@ _HOMES = {
     "FieldInvalid": "errors",
     "FileReport": "masking.library",
     "ForemaskError": "errors",
+    "Hint": "hints.kinds",
     "Masker": "masking.library",
     "Matte": "options",
     "ModelUnavailable": "errors",
     "OutputFailed": "errors",
+    "Paint": "hints.kinds",
+    "Point": "hints.kinds",
     "Preset": "options",
     "Progress": "masking.report",
     "PromiseBroken": "errors",
@@ -80,6 +85,7 @@ _HOMES = {
 __all__ = [
     "AlphaFormat",
     "Background",
+    "Box",
     "Clip",
     "ClipRefused",
     "CutOutOptions",
@@ -88,10 +94,13 @@ __all__ = [
     "FieldInvalid",
     "FileReport",
     "ForemaskError",
+    "Hint",
     "Masker",
     "Matte",
     "ModelUnavailable",
     "OutputFailed",
+    "Paint",
+    "Point",
     "Preset",
     "Progress",
     "PromiseBroken",

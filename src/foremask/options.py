@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from foremask.errors import FieldInvalid, PresetUnsuitable
+from foremask.hints.kinds import Hint
 
 
 class Preset(StrEnum):
@@ -246,6 +247,7 @@ class MaskOptions:
     excerpt: Excerpt | None = None  # the part of the clip that is wanted; None is all of it
     max_side_px: int | None = None  # frames that are larger are made smaller before all else
     matte: Matte = Matte()  # what is done to the finished mask; it has no colours to despill
+    hints: tuple[Hint, ...] = ()  # what a person says of the subject
 
 
 class ResultKind(StrEnum):
@@ -399,6 +401,7 @@ class CutOutOptions:
     limits: Limits = UNLIMITED
     model: Path | None = None  # as in MaskOptions
     keep_sound: bool = True
+    hints: tuple[Hint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 from foremask.cli import model_commands
 from foremask.cli.exits import Usage, print_json, say, warn
 from foremask.cli.file_commands import AsJson
+from foremask.cli.hint_options import HintOptions, hints_of
 from foremask.cli.inputs import local_file
 from foremask.cli.progress_bar import FRAMES, progress_bar
 from foremask.facts import Report
@@ -47,6 +48,7 @@ def cutout(
     grow: float = 0.0,
     feather: float = 0.0,
     despill: Despill = Despill.NONE,
+    hinted: HintOptions | None = None,
     force: Annotated[bool, Parameter(negative="")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -75,6 +77,7 @@ def cutout(
         grow: Moves the outline outwards by so many pixels, and inwards below 0; -50 to 50.
         feather: Softens the outline over so many pixels to each side; 0 to 100.
         despill: Takes the green or the blue of a screen out of the subject.
+        hinted: What is the subject.
         force: Replace what is there already.
         as_json: Answer with the whole report as JSON.
     """
@@ -90,6 +93,7 @@ def cutout(
         matte=Matte(invert, black, white, gamma, min_part, grow, feather, despill),
         quality=quality,
         device=Device.parse(device),
+        hints=hints_of(hinted),
     )
     target = output or _default_target(source)
     from foremask.masking.cut_out import check_target, cut_out  # numpy, av, cv2: half a second

@@ -13,6 +13,7 @@ from cyclopts import App, Parameter
 from foremask.cli import model_commands
 from foremask.cli.batch import Batch, Tone
 from foremask.cli.exits import Exit, Usage, warn
+from foremask.cli.hint_options import HintOptions, hints_of
 from foremask.cli.sources import find_sources
 from foremask.cli.targets import Job, plan_jobs
 from foremask.cli.watching import watched_jobs
@@ -30,6 +31,7 @@ EXAMPLES = """Make mask videos: white is the foreground.
 
   foremask mask clip.mp4                            clip.mask.mp4 beside it
   foremask mask clip.mov -o mask.webm               one file, by its ending
+  foremask mask clip.mp4 --point 640,360@12         that thing, and no other
   foremask mask footage/ -r -o masks/ --skip-existing
 """
 
@@ -55,6 +57,7 @@ def mask(
     threads: int | None = None,
     device: str = "auto",
     model: Path | None = None,
+    hinted: HintOptions | None = None,
     as_json: Annotated[bool, Flag, Parameter(name="--json")] = False,
     quiet: Annotated[bool, Flag, Parameter(name=("--quiet", "-q"))] = False,
     verbose: Annotated[bool, Flag, Parameter(name=("--verbose", "-v"))] = False,
@@ -78,19 +81,18 @@ def mask(
         threads: The most processor cores that are used.
         device: Where the network runs: auto, cpu, cuda... (docs/deployment.md).
         model: An ONNX model of your own (docs/models.md).
+        hinted: What is the subject.
         as_json: Answer with one line of JSON for each INPUT.
         quiet: Show errors only.
         verbose: Show what each mask is made of and what it cost.
     """
     # Text always, since a path would lose the slashes of a URL: `Path` is for shell completion.
-    words = tuple(map(str, inputs))
-    output = None if out is None else str(out)
+    words, output = tuple(map(str, inputs)), None if out is None else str(out)
     settings = read_settings(os.environ)
-    tone = _tone(as_json=as_json, quiet=quiet, verbose=verbose)
     rate = _rate(fps or DEFAULT_FPS)
-    search = Search(recursive=recursive, joined=fps is not None)
     jobs: Iterable[Job]
     if watch is None:
+        search = Search(recursive=recursive, joined=fps is not None)
         jobs = _jobs(words, output, preset, search, quiet=quiet)
     elif words or fps or skip_existing:
         raise Usage("--watch takes neither INPUT nor --fps nor --skip-existing")
@@ -101,6 +103,7 @@ def mask(
         device=Device.parse(device),
         excerpt=_excerpt(start, end),
         max_side_px=_checked_size(max_size),
+        hints=hints_of(hinted, jobs, may_be_many=skip_existing),
     )
     if skip_existing and (options.excerpt or max_size):
         raise Usage("--skip-existing checks whole masks: leave out --start, --end and --max-size")
@@ -111,7 +114,7 @@ def mask(
         options,
         rate,
         settings,
-        tone,
+        _tone(as_json=as_json, quiet=quiet, verbose=verbose),
         replace=force,
         skip_existing=skip_existing,
         fail_fast=fail_fast,

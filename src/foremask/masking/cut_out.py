@@ -157,7 +157,12 @@ def cut_out(
     form = check_target(source, target, options, replace=replace)
     background = options.background
     asked = MaskOptions(
-        stand_in(form), options.quality, options.device, options.limits, options.model
+        stand_in(form),
+        options.quality,
+        options.device,
+        options.limits,
+        options.model,
+        hints=options.hints,
     )
     clip = checked_clip(source, asked)
     check_format(clip, form, options.limits.memory_bytes)

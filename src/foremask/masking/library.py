@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from foremask.errors import FieldInvalid
 from foremask.facts import Clip, Report
+from foremask.hints.kinds import Hint
 from foremask.masking import arrays, pipeline, stills
 from foremask.masking import contact_sheet as sheets
 from foremask.masking.report import Progress
@@ -69,6 +70,7 @@ def mask_video(
     preset: PresetName | None = None,
     start_s: float = 0.0,
     end_s: float | None = None,
+    hints: Sequence[Hint] = (),
     device: Device | str = "auto",
     model: FilePath | None = None,
     on_progress: OnProgress | None = None,
@@ -79,8 +81,9 @@ def mask_video(
     Without ``target``, clip.mov is masked into clip.mask.mp4 beside it; the report has the name.
     Without ``preset``, the target's ending decides: .mp4, .webm, .mov, .mkv or .gif. ``start_s``
     and ``end_s``, in seconds from the first frame, ask for a part of it; times count from the
-    start. ``on_progress`` is called in the caller's thread, and cancels by raising. ``target``
-    appears when it is whole.
+    start. ``hints`` say which thing is the subject, or is not (docs/hints.md); their frames and
+    times count from the start too. ``on_progress`` is called in the caller's thread, and cancels by
+    raising. ``target`` appears when it is whole.
 
     Raises FileNotFoundError; FieldInvalid for an argument that cannot be;
     ClipRefused for a clip that cannot be masked; ModelUnavailable where the weights are not here;
@@ -92,6 +95,7 @@ def mask_video(
         preset=preset,
         start_s=start_s,
         end_s=end_s,
+        hints=hints,
         on_progress=on_progress,
         replace=replace,
     )
@@ -250,6 +254,7 @@ class Masker:
         preset: PresetName | None = None,
         start_s: float = 0.0,
         end_s: float | None = None,
+        hints: Sequence[Hint] = (),
         on_progress: OnProgress | None = None,
         replace: bool = False,
     ) -> FileReport:
@@ -264,6 +269,7 @@ class Masker:
             device=self._options.device,
             model=self._options.model,
             excerpt=_excerpt(start_s, end_s),
+            hints=tuple(hints),
         )
 
         def on_frame(progress: Progress) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from foremask.facts import Clip, Span
+from foremask.hints.kinds import check_hints
+from foremask.masking.hinting import guidance_for, remarks
 from foremask.masking.refinement import Refiner, refine_edges
 from foremask.media.frames import Frame
 from foremask.media.presets import HUGE_PIXELS, check_preset
@@ -83,10 +85,11 @@ class Plan:
 def checked_clip(source: Path, options: MaskOptions) -> Clip:
     """Probe ``source`` and check it against the limits and the preset.
 
-    Raises the errors of `probe`, and PresetUnsuitable.
+    Raises the errors of `probe`, PresetUnsuitable, and FieldInvalid for a hint that cannot be.
     """
     clip = scaled_to(probe(source, options.limits), options.max_side_px)
     check_preset(clip, options.preset, options.limits.memory_bytes)
+    check_hints(options.hints, clip)
     return clip
 
 
@@ -103,7 +106,12 @@ def plan_masking(
     decodes_once = False  # the lag of a foreign masker is unknown
     if masker is None:
         network = network_at(options.model or model_path(), options.device)
-        masker = partial(mask_images, network=network, tier=TIERS[options.quality])
+        guidance = guidance_for(source, options, network)
+        masker = partial(
+            mask_images, network=network, tier=TIERS[options.quality], guidance=guidance
+        )
+        if guidance is not None:
+            clip = replace(clip, warnings=(*clip.warnings, *remarks(guidance)))
         runtime = network.runtime
         decodes_once = _frames_can_wait(clip, options.quality)
     if refiner is None:

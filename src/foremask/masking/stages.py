@@ -3,21 +3,18 @@
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Final, Self
+from typing import Self
 
 from foremask.errors import Internal
 from foremask.facts import Span
+from foremask.masking.hinting import reduced
 from foremask.masking.plan import WINDOW_BYTES, Plan
 from foremask.masking.report import OnFrame, ProgressCounter, Statistics
 from foremask.media.frames import Frame
 from foremask.media.probe import frame_bytes
 from foremask.media.reader import VideoReader
-from foremask.types import Alpha, Image, Levels, Rgb
-from foremask.vision.image import ArrayImage
+from foremask.types import Alpha, Image, Levels
 from foremask.vision.prefetch import do_nothing, prefetch, tee
-
-_SMALL_PX: Final = 2048
 
 
 class Stages:
@@ -55,7 +52,7 @@ class Stages:
         plan, queue_frames = self._plan, self._plan.queue_frames
         analysed, frames = self._decoded()
         counted = self.progress.counting(analysed)
-        shown: Iterable[Image] = map(_small, counted) if plan.is_huge else counted
+        shown: Iterable[Image] = map(reduced, counted) if plan.is_huge else counted
         images = self._ahead(shown, queue_frames, "decode for the network")
         alphas = self._ahead(plan.masker(images), 2 * queue_frames, "infer")
         pairs = _paired(frames, alphas, plan.span, self.statistics)
@@ -94,24 +91,6 @@ class Stages:
         return self._stack.enter_context(
             prefetch(items, size, stage, self.cpu_s, self._stop, meanwhile)
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _SmallImage:
-    """A huge frame, reduced to a size of which many can wait; no network needs more."""
-
-    width: int
-    height: int
-    pixels: Rgb
-
-    def rgb(self, width: int, height: int) -> Rgb:
-        return ArrayImage(self.pixels).rgb(width, height)
-
-
-def _small(frame: Frame) -> _SmallImage:
-    scale = min(1.0, _SMALL_PX / max(frame.width, frame.height))
-    size = max(1, round(frame.width * scale)), max(1, round(frame.height * scale))
-    return _SmallImage(frame.width, frame.height, frame.rgb(*size))
 
 
 def _paired(

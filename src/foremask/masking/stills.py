@@ -8,6 +8,8 @@ import numpy as np
 
 from foremask.errors import PromiseBroken
 from foremask.facts import Report
+from foremask.hints.kinds import check_hints
+from foremask.masking.hinting import guidance_of_frame
 from foremask.masking.outputs import check_output, written_whole
 from foremask.masking.refinement import refine_edges
 from foremask.media.frames import Frame
@@ -21,9 +23,16 @@ from foremask.weights.catalogue import model_path
 
 
 def mask_frame(frame: Frame, options: MaskOptions) -> Levels:
-    """The upright mask of a frame that has no neighbours; raises ModelUnavailable."""
+    """The upright mask of a frame that has no neighbours; all hints are on it.
+
+    Raises ModelUnavailable.
+    """
     network = network_at(options.model or model_path(), options.device)
-    (alpha,) = mask_images([frame], network, TIERS[options.quality])
+    guidance = None
+    if options.hints:
+        check_hints(options.hints, size_px=(frame.width, frame.height))
+        guidance = guidance_of_frame(frame, options.hints, network, options.quality)
+    (alpha,) = mask_images([frame], network, TIERS[options.quality], guidance=guidance)
     ((_, levels),) = refine_edges([(frame, alpha)])
     return np.ascontiguousarray(frame.orientation.to_upright(levels))
 

@@ -27,6 +27,9 @@ from foremask.service.worker.worker_context import WorkerContext
 from tests.service.api.conftest import Running
 from tests.support import synth
 
+REQUESTS: list[Mask | CutOut] = []
+"""What the masker was asked, the latest last."""
+
 
 class RedIsForeground:
     """Masks in this process."""
@@ -41,6 +44,7 @@ class RedIsForeground:
     ) -> R:
         """As the confined child does it."""
         assert isinstance(request, Mask | CutOut)
+        REQUESTS.append(request)
         report = await asyncio.to_thread(_masked, request)
         if on_progress is not None:
             await on_progress(Progress(report.frames_out, report.frames_out, "masking"))
@@ -52,7 +56,11 @@ def _masked(request: Mask | CutOut) -> Report:
         return mask_video(
             request.source,
             request.target,
-            MaskOptions(preset=request.options.preset, matte=request.options.matte),
+            MaskOptions(
+                preset=request.options.preset,
+                matte=request.options.matte,
+                hints=request.options.hints,
+            ),
             span=request.span,
             masker=synth.red_is_foreground,
             refiner=synth.stretched,

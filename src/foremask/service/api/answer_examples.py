@@ -94,18 +94,26 @@ EXAMPLES: Final[dict[str, dict[str, tuple[str, Json]]]] = {
             {"video": "https://example.com/clip.mp4", "background": "blur:30"},
         ),
     },
-    "ConvertRequest": {
-        "prores": ("ProRes", {"output_container_and_codec": "mov_proresks"}),
-        "softer": ("A mask with a softer outline", {"feather_px": 2}),
-        "cutout": (
-            "The clip cut out, half a pixel tighter",
-            {"kind": "cutout", "video": "https://example.com/clip.mp4", "grow_px": -0.5},
-        ),
-        "composite": (
-            "The clip before white, from an upload that is still kept",
-            {"kind": "composite", "background": "white"},
-        ),
+    "MaskByKeyPointsRequest": {
+        "points": (
+            "This thing, and not that one",
+            {
+                "video": "https://example.com/clip.mp4",
+                "key_points": [
+                    {"x": 640, "y": 360, "type": "positive"},
+                    {"x": 900, "y": 420, "type": "negative"},
+                ],
+                "frame_index": 12,
+            },
+        )
     },
+    "RefineRequest": {
+        "point": (
+            "One point on a later frame",
+            {"hints": [{"type": "point", "x": 640, "y": 360, "frame": 48}]},
+        )
+    },
+    "ConvertRequest": {"prores": ("ProRes", {"output_container_and_codec": "mov_proresks"})},
     "UploadRequest": {"mp4": ("An MP4 file", {"media_type": "video/mp4"})},
     "Accepted": {
         "accepted": (

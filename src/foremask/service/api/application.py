@@ -17,6 +17,7 @@ from foremask.options import Limits
 from foremask.service.api import problems, uploads
 from foremask.service.api.connection import Gate, GatedConfig
 from foremask.service.api.middleware import RequestMiddleware
+from foremask.service.api.previewing import ChildPreviewer, Previewer
 from foremask.service.api.probing import PROBES_AT_ONCE, GuardedProber, Prober
 from foremask.service.api.read_limit import Throttle
 from foremask.service.api.request_context import Service
@@ -30,6 +31,7 @@ from foremask.service.sandbox.pool import MediaPool
 from foremask.service.settings import Inputs, Settings
 from foremask.service.storage.local_directory import local_url
 from foremask.service.storage.objects import Objects, open_objects
+from foremask.weights.catalogue import model_path
 
 log = structlog.get_logger(__name__)
 
@@ -51,6 +53,7 @@ def create_app(
     limits: Limits | None = None,
     stopping: asyncio.Event | None = None,
     sandbox: str = "none",
+    previewer: Previewer | None = None,
 ) -> ASGIApp:
     """The application over parts that are open already.
 
@@ -68,6 +71,7 @@ def create_app(
         reads=Throttle(READS_PER_SECOND, READS_BURST),
         stopping=stopping or asyncio.Event(),
         sandbox=sandbox,
+        previewer=previewer,
     )
 
     def give_service() -> Service:
@@ -116,6 +120,11 @@ async def serve(settings: Settings) -> None:
             prepare=Wait(),
             spare_from_bytes=0,  # it is small, and each token's probes begin in a new one
         ) as pool,
+        ChildPreviewer(
+            settings.data_dir / "scratch" / "api-preview",
+            settings.sandbox,
+            lambda: model_path(settings.model_dir, settings.model_file),
+        ) as previewer,
     ):
         objects = await open_objects(stored_at, settings.base_url)
         limits = Limits(
@@ -133,6 +142,7 @@ async def serve(settings: Settings) -> None:
             limits=limits,
             stopping=stopping,
             sandbox=str(pool.level),
+            previewer=previewer,
         )
         log.info("api.started", sandbox=str(pool.level), at=settings.base_url)
         reporter = CountReporter("api", process_setup.name(), 0, str(pool.level))

@@ -11,7 +11,7 @@ from litestar.response.base import ASGIResponse
 from msgspec.structs import replace
 
 from foremask.errors import BackgroundInvalid, Internal
-from foremask.service.api import parsing, result_fields
+from foremask.service.api import hint_fields, parsing, result_fields
 from foremask.service.api.auth import charge, find_keyed, id_of, read_token
 from foremask.service.api.probing import BUDGET_S, locate
 from foremask.service.api.problems import rate_headers
@@ -72,6 +72,12 @@ async def replace_background(request: ApiRequest, service: ServiceDependency) ->
     return await _submit(request, service, result_fields.replace_background)
 
 
+@post("/v2/video/segment/mask_by_key_points", status_code=202)
+async def mask_by_key_points(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
+    """Start a job that masks the thing at some points of one frame, in all frames."""
+    return await _submit(request, service, hint_fields.mask_by_key_points)
+
+
 async def _submit(request: ApiRequest, service: Service, read_wanted: ReadWanted) -> ASGIResponse:
     hold_until = time.monotonic() + HOLD_S
     traceparent = valid_traceparent(request.headers.get("traceparent"))
@@ -111,6 +117,8 @@ async def _accepted(
     await _check_webhook(service, call, asked.webhook_url)
     with span("probe"):
         clip = await service.prober.probe(source, asked.wanted, owner)
+    by_points = read_wanted is hint_fields.mask_by_key_points
+    hint_fields.check_on_clip(asked.wanted, clip, key_points=by_points)
     result = await checked_background(service, asked.wanted.result, owner)
     service.objects.check_free(2 * (clip.size_bytes if clip else 0), service.settings.free_reserve)
     with span("admit"):
@@ -154,6 +162,7 @@ async def probe(request: ApiRequest, service: ServiceDependency) -> ASGIResponse
             param="video",
             limit=BUDGET_S,
         )
+    hint_fields.check_on_clip(asked.wanted, clip)
     return json_answer(
         {"request_id": id_of(request), "result": clip}, 200, rate_headers(request.scope)
     )

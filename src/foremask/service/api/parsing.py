@@ -10,6 +10,7 @@ from foremask.errors import FieldInvalid
 from foremask.options import Quality
 from foremask.service.api import result_fields
 from foremask.service.api.fields import MAX_URL_BYTES, flag, is_clean
+from foremask.service.api.hint_fields import add_hints
 from foremask.service.api.request_context import ApiRequest
 from foremask.service.api.result_fields import ReadWanted, Wanted
 from foremask.service.service_errors import (
@@ -121,8 +122,8 @@ def parse_submission(
     video = parse_video(body)
     return Submission(
         video=video,
-        wanted=read_wanted(body),
-        quality=_quality(body.get("quality")),
+        wanted=add_hints(read_wanted(body), body),
+        quality=parse_quality(body.get("quality")),
         webhook_url=_webhook(body.get("webhook_url")),
         sync=flag(body, "sync"),
         body_hash=_hash(body, read_wanted),
@@ -151,7 +152,8 @@ def parse_video(body: dict[str, Any]) -> str:
     return video
 
 
-def _quality(name: object) -> Quality:
+def parse_quality(name: object) -> Quality:
+    """The quality that a body asks for. Raises FieldInvalid."""
     if name is None:
         return Quality.BALANCED
     if isinstance(name, str) and name in list(Quality):

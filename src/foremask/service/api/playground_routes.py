@@ -59,7 +59,7 @@ async def strip(
     request: ApiRequest, service: ServiceDependency, request_id: FromPath[str]
 ) -> ASGIResponse:
     """Of each frame of a mask its time, its coverage, and its change since the frame before."""
-    record = await _completed(request, service, request_id)
+    record = await completed(request, service, request_id)
     try:
         rows = await service.objects.read(strip_key(record.result_key or ""), 0, MAX_STRIP_BYTES)
     except ObjectLost:
@@ -81,11 +81,11 @@ async def convert(
         owner = str(call.grant.token_id)
         body = await parsing.read_object(request)
         wanted = result_fields.converted(body)
-        record = await _completed(request, service, request_id)
+        record = await completed(request, service, request_id)
         _check_is_mask(record)
         result, clip_url = wanted.result, None
         if result is not None and wanted.kind is not ResultKind.MASK:
-            source = await _clip_of(service, record, body, owner)
+            source = await clip_of(service, record, body, owner)
             await service.prober.probe(source, wanted, owner)
             clip_url, result = source.url, replace(result, clip_key=source.key)
         result = await checked_background(service, result, owner)
@@ -121,7 +121,7 @@ def _check_is_mask(record: Record) -> None:
         )
 
 
-async def _clip_of(service: Service, record: Record, body: dict[str, Any], owner: str) -> Source:
+async def clip_of(service: Service, record: Record, body: dict[str, Any], owner: str) -> Source:
     """The clip of a mask: at the URL in ``video``, or the upload that it was made from."""
     if body.get("video") is not None:
         video = parsing.parse_video(body)
@@ -242,7 +242,7 @@ async def _blocks(file: IO[bytes]) -> AsyncGenerator[bytes]:
             yield block
 
 
-async def _completed(request: ApiRequest, service: Service, job: str) -> Record:
+async def completed(request: ApiRequest, service: Service, job: str) -> Record:
     """The job, whose mask is there. Raises RequestUnknown."""
     token = read_token(request)
     service.reads.take(token)

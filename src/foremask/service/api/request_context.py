@@ -14,6 +14,7 @@ from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Scope, Send
 
 from foremask.options import Limits
+from foremask.service.api.previewing import Previewer
 from foremask.service.api.probing import Prober
 from foremask.service.api.read_limit import Throttle
 from foremask.service.fetch import Outbound
@@ -41,6 +42,7 @@ class Service:
     reads: Throttle
     stopping: asyncio.Event
     sandbox: str
+    previewer: Previewer | None = None
 
     @property
     def storage_limit(self) -> int:

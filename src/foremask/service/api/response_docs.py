@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Any
 
 from foremask.errors import ForemaskError
-from foremask.service.api import answer_examples, schemas
+from foremask.service.api import answer_examples, hint_schemas, schemas
 from foremask.service.error_table import status_of
 
 type Json = dict[str, Any]
@@ -17,6 +17,10 @@ SHAPES = (
     schemas.RemoveBackgroundRequest,
     schemas.GreenScreenRequest,
     schemas.ReplaceBackgroundRequest,
+    schemas.MaskByKeyPointsRequest,
+    hint_schemas.RefineRequest,
+    hint_schemas.PreviewRequest,
+    hint_schemas.Preview,
     schemas.Accepted,
     schemas.JobStatus,
     schemas.JobList,

@@ -8,6 +8,7 @@ from litestar.response.base import ASGIResponse
 from foremask.service.api import (
     downloads,
     health,
+    hint_routes,
     job_list,
     job_routes,
     openapi,
@@ -36,6 +37,9 @@ HANDLERS = (
     job_routes.remove_background,
     job_routes.green_screen,
     job_routes.replace_background,
+    job_routes.mask_by_key_points,
+    hint_routes.refine,
+    hint_routes.preview,
     job_routes.probe,
     job_routes.status,
     job_list.jobs,

@@ -6,6 +6,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from foremask.options import Despill, Preset, Quality, ResultKind
 from foremask.service.api.fields import MAX_URL_BYTES
+from foremask.service.api.hint_schemas import FrameNumber, HintsField, KeyPoints
 from foremask.service.api.result_fields import (
     ALPHA_FORMATS,
     BACKGROUND_COLORS,
@@ -63,6 +64,7 @@ class JobFields(MatteFields, kw_only=True):
     quality: Annotated[
         Quality | None, Meta(description="How much time the mask may take: docs/quality.md.")
     ] = Quality.BALANCED
+    hints: HintsField = None
     webhook_url: Annotated[
         Url | None,
         Meta(description="Where the finished status is POSTed to, signed: docs/webhooks.md."),
@@ -82,6 +84,16 @@ class JobRequest(JobFields, kw_only=True):
     output_container_and_codec: Annotated[
         Preset | None, Meta(description="Container and codec of the mask video.")
     ] = Preset.MP4_H264
+
+
+class MaskByKeyPointsRequest(JobRequest, kw_only=True):
+    """A mask of the thing at some points; fields that are not listed here are ignored."""
+
+    key_points: Annotated[KeyPoints, Meta(description="Pixels of the upright picture.")]
+    frame_index: Annotated[FrameNumber | None, Meta(description="The frame they are on.")] = 0
+    auto_trim: Annotated[bool | None, Meta(description="Ignored: all of the clip is masked.")] = (
+        None
+    )
 
 
 DespillField = Annotated[

@@ -10,7 +10,7 @@ import msgspec
 from foremask.options import REENCODE_ONLY, Form, ResultKind, form_of
 from foremask.service.error_table import error_facts
 from foremask.service.jobs.database import Database, Row, json_value
-from foremask.service.jobs.step_facts import JobReport
+from foremask.service.jobs.step_facts import JobReport, JobResult
 from foremask.service.service_errors import JobCancelled, RequestUnknown, TokenInvalid
 
 
@@ -180,6 +180,12 @@ async def latest(database: Database, most: int, *, unfinished: bool) -> list[Rec
         (most,),
     )
     return [_record(row) for row in rows]
+
+
+async def result_of(database: Database, request_id: str) -> JobResult:
+    """What a job makes of its clip; a background's URL is forgotten when the job has ended."""
+    row = await database.one("select result from jobs where id = %s", (request_id,))
+    return msgspec.convert((row or {}).get("result") or {}, JobResult)
 
 
 async def traceparent_of(database: Database, request_id: str) -> str | None:

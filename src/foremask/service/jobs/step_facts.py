@@ -10,6 +10,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from foremask.facts import Clip, SoundTrack, Span
+from foremask.hints.kinds import Hint
 from foremask.options import ResultOptions
 
 
@@ -58,13 +59,15 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True):
 class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a job makes of its clip, and where the background comes from: a URL, or an upload.
 
-    ``clip_key`` is the clip of a job that works on a stored mask, where it is an upload.
+    ``clip_key`` is the clip of a job that works on a stored mask, where it is an upload. ``hints``
+    say what the subject is.
     """
 
     options: ResultOptions = ResultOptions()
     background_url: str | None = None
     background_key: str | None = None
     clip_key: str | None = None
+    hints: tuple[Hint, ...] = ()
 
     @property
     def has_background_file(self) -> bool:

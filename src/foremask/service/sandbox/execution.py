@@ -33,6 +33,8 @@ from foremask.service.sandbox.operations import (
     Join,
     Load,
     Mask,
+    MaskPicture,
+    PictureMask,
     Plan,
     Probe,
     ProbeBackground,
@@ -72,12 +74,28 @@ def _mask(request: Mask, parent: Parent) -> Report:
     return mask_video(request.source, request.target, request.options, on_progress, request.span)
 
 
+def _mask_picture(request: MaskPicture, _: Parent) -> PictureMask:
+    from foremask.masking.stills import mask_frame
+    from foremask.media.pictures import read_picture
+    from foremask.vision.drawing import grey_png
+
+    levels = mask_frame(read_picture(request.source), request.options)
+    height, width = levels.shape
+    return PictureMask(grey_png(levels), width, height)
+
+
 def _cut_out(request: CutOut, parent: Parent) -> Report:
     from foremask.masking.cut_out import cut_out
 
     found = request.options
     options = options_of(request.preset, request.result, request.background, found.limits)
-    options = replace(options, quality=found.quality, device=found.device, model=found.model)
+    options = replace(
+        options,
+        quality=found.quality,
+        device=found.device,
+        model=found.model,
+        hints=found.hints,
+    )
     with named_background():
         return cut_out(
             request.source,
@@ -181,6 +199,7 @@ OPERATIONS: Final[Mapping[type[Request[Any]], Operation]] = {
     CutOutByMask: _cut_out_by_mask,
     Load: _load,
     Mask: _mask,
+    MaskPicture: _mask_picture,
     Plan: _plan,
     Cut: _cut,
     Join: _join,

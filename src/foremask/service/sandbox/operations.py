@@ -99,6 +99,23 @@ class Mask(Request[Report], frozen=True):
     span: Span | None = None
 
 
+class PictureMask(msgspec.Struct, frozen=True):
+    """The mask of a picture, upright, as PNG."""
+
+    png: bytes
+    width: int
+    height: int
+
+
+class MaskPicture(Request[PictureMask], frozen=True):
+    """Mask one picture; all hints are on it."""
+
+    needs_network = True
+
+    source: Input
+    options: MaskOptions
+
+
 class CutOut(Request[Report], frozen=True):
     """Cut the subject out of a clip, or of a span of one; ``background`` is put behind it.
 

@@ -146,8 +146,10 @@ async def _plan(
     """The spans to cut: no more than there are free slots, none shorter than `SEGMENT_S`.
 
     With fewer than two free slots the clip stays whole: a cut would gain no time, and each segment
-    decides for itself what the subject is.
+    decides for itself what the subject is. With hints it does, too: they act on the whole clip.
     """
+    if step.args.result.hints:
+        return ()
     with span("plan") as plan_span:
         free = await steps.free_slots(work.database)
         plan_span.note(free_slots=free)
@@ -178,9 +180,6 @@ async def _background(
 ) -> str | None:
     """Bring the background here, check it and store it; its key, None where there is none."""
     asked, target = step.args.result, scratch / "background"
-    if asked.has_background_file:
-        check_free(scratch, 0, work.free_reserve)
-        work.objects.check_free(0, work.free_reserve)
     if asked.background_key is not None:
         with span("load"):
             await work.objects.get(asked.background_key, target)
@@ -249,9 +248,7 @@ async def segment(
         return PartDone(key, report.frames_out, report)
     if request.target != target:
         made = await _by_mask(work, step, source, request.target, background, target, advance)
-        report = msgspec.structs.replace(
-            made, stage_cpu_s=report.stage_cpu_s, runtime=report.runtime
-        )
+        report = msgspec.structs.replace(made, stage_cpu_s=report.stage_cpu_s)
     return await _store_result(work, step, target, report)
 
 
@@ -261,7 +258,11 @@ def _request(
     """What makes the result of the span, or a mask from which it is made in the end."""
     form, result, whole = step.form, step.options, step.args.whole
     found = MaskOptions(
-        quality=Quality(step.quality), device=work.device, limits=work.limits, model=work.model
+        quality=Quality(step.quality),
+        device=work.device,
+        limits=work.limits,
+        model=work.model,
+        hints=step.args.result.hints,
     )
     span = None if whole else step.args.span
     if result.kind is ResultKind.MASK and isinstance(form, Preset):

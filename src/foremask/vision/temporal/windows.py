@@ -8,7 +8,7 @@ anchors, weighted by trust (`propagate`).
 
 import heapq
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from foremask.options import Quality
 from foremask.types import Alpha, Image, Levels, Rgb
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.opinions import NEVER, View, ask
+from foremask.vision.network.opinions import NEVER, Opinions, View, ask
 from foremask.vision.network.session import Features, Network
 from foremask.vision.prefetch import prefetch
 from foremask.vision.resample import as_alpha, as_levels, resized
@@ -41,6 +41,8 @@ from foremask.vision.temporal.closer import (
 )
 from foremask.vision.temporal.cuts import DELAY_FRAMES, starts_of_shots
 from foremask.vision.temporal.flow import FlowEstimator, residual, resize_flow, trust, warp
+from foremask.vision.temporal.guidance import Guidance, WindowHints
+from foremask.vision.temporal.lesson import Lesson, Mark, lesson_of
 from foremask.vision.temporal.propagation import FrameFlow, PackedFlow, flow_between, propagate
 from foremask.vision.temporal.regions import Link, Scene
 from foremask.vision.temporal.tracks import keep_maps
@@ -117,11 +119,12 @@ def mask_images(
     tier: Tier = TIERS[Quality.BALANCED],
     judge: Judge = judge,
     judge_closer: CloserJudge = judge_closer,
+    guidance: Guidance | None = None,
 ) -> Iterator[Alpha]:
     """One mask for each image, in order, on the tier's grid, which is never larger than the image.
 
     All images have one size. The first mask comes at most `LAG_FRAMES` after its image. Masks never
-    mix frames of two shots.
+    mix frames of two shots. ``guidance`` is what a person has said of some of the images.
     """
     with (
         ThreadPoolExecutor(THREADS) as threads,
@@ -132,7 +135,7 @@ def mask_images(
             if window is None or incoming.starts_shot:
                 if window is not None:
                     yield from window.finish()
-                window = _Window(network, tier, threads, judge, judge_closer)
+                window = _Window(network, tier, threads, judge, judge_closer, guidance)
             window.add(incoming)
             if window.is_full:
                 yield from window.advance()
@@ -203,6 +206,25 @@ def _with_flow(
         yield _IncomingFrame(image, small, frame_flow, to_here)
 
 
+def learn(
+    hinted: Iterable[tuple[Hashable, Image, Sequence[Mark]]],
+    network: Network,
+    tier: Tier,
+    key_of: Callable[[Image], Hashable],
+) -> Guidance:
+    """Infer the hinted images and settle what each mark claims; ``key_of`` finds them again."""
+    lessons: dict[Hashable, Lesson] = {}
+    for key, image, marks in hinted:
+        grid = grid_of(image, tier.mask_area_px)
+        lessons[key] = lesson_of(image, marks, network, grid, _tracks_grid(*grid))
+    return Guidance(lessons, key_of)
+
+
+def _tracks_grid(columns: int, rows: int) -> tuple[int, int]:
+    scale = min(1.0, (TRACK_AREA_PX / (rows * columns)) ** 0.5)
+    return max(1, round(columns * scale)), max(1, round(rows * scale))
+
+
 def grid_of(image: Image, area_px: int) -> tuple[int, int]:
     """Columns and rows of about ``area_px`` in the image's aspect; never more than it has."""
     scale = min(1.0, (area_px / (image.width * image.height)) ** 0.5)
@@ -219,6 +241,7 @@ class _Anchor:
     projected: list[NDArray[np.float16]]
     picture: Image | None  # until the network has looked closer
     closer: CloserMask | None = None
+    lesson: Lesson | None = None  # what a person said of it
 
     def mean(self) -> Levels:
         """The mean of the stretched and the mirrored opinion: the classifier is trained on it."""
@@ -239,9 +262,11 @@ class _Window:
         threads: ThreadPoolExecutor,
         judge: Judge,
         judge_closer: CloserJudge,
+        guidance: Guidance | None,
     ) -> None:
         self._judge = judge
         self._judge_closer = judge_closer
+        self._guidance = guidance
         self._network = network
         self._tier = tier
         self._threads = threads
@@ -302,6 +327,7 @@ class _Window:
             first + round(interval * (last - first) / max(1, intervals))
             for interval in range(intervals + 1)
         ]
+        regular = sorted({*regular, *self._hinted(first, last)})
         for frame in regular:
             if frame not in self._anchors:
                 self._infer(frame)
@@ -316,6 +342,13 @@ class _Window:
             self._queue_gap(gaps, middle, after)
         self._waiting.clear()
 
+    def _hinted(self, first: int, last: int) -> Iterator[int]:
+        """The waiting frames of which a person has said something."""
+        if self._guidance is not None:
+            for frame, incoming in self._waiting.items():
+                if first <= frame <= last and self._guidance.lesson(incoming.image) is not None:
+                    yield frame
+
     def _queue_gap(self, gaps: list[tuple[float, int, int]], before: int, after: int) -> None:
         """Queue the gap between two anchors for inference, largest disagreement first."""
         if after - before >= 2:
@@ -327,7 +360,12 @@ class _Window:
         incoming = self._waiting[frame]
         tier = self._tier
         grid = grid_of(incoming.image, tier.mask_area_px)
-        opinions = ask(self._network, incoming.image, grid, tier.mirrored_above)
+        lesson = None if self._guidance is None else self._guidance.lesson(incoming.image)
+        opinions = (
+            ask(self._network, incoming.image, grid, tier.mirrored_above)
+            if lesson is None
+            else Opinions(lesson.opinions, lesson.features)
+        )
         features, projected = None, list[NDArray[np.float16]]()
         if self._basis is None:
             features = opinions.features
@@ -335,7 +373,12 @@ class _Window:
             projected = self._basis.project(opinions.features)
         picture = incoming.image.rgb(*grid_of(incoming.image, PICTURE_AREA_PX))
         self._anchors[frame] = _Anchor(
-            opinions.masks, incoming.small, features, projected, ArrayImage(picture)
+            opinions.masks,
+            incoming.small,
+            features,
+            projected,
+            ArrayImage(picture),
+            lesson=lesson,
         )
         self._anchor_count += 1
         if self._basis is None and len(self._anchors) >= BASIS_ANCHORS:
@@ -381,17 +424,18 @@ class _Window:
         means = [anchor.mean() for anchor in keys]
         motions = list(self._threads.map(self._motion, frames))
         rows, columns = means[0].shape
-        scale = min(1.0, (TRACK_AREA_PX / (rows * columns)) ** 0.5)
-        small = max(1, round(columns * scale)), max(1, round(rows * scale))
+        small = _tracks_grid(columns, rows)
         links = self._links(frames, small)
         nowhere = np.zeros((small[1], small[0], 2), np.float32)
         back = [each[-1].flow if -1 in each else nowhere for each in links]
-        masks = _without_stray_tracks(means, motions, back)
+        hints = WindowHints(self._guidance, [anchor.lesson for anchor in keys], links, small)
+        opinions = [list(anchor.opinions.values()) for anchor in keys]
+        masks = _without_stray_tracks(hints.cleaned(means, opinions), motions, back)
         anchor_features = [
             AnchorFeatures(anchor.projected, colours(anchor.small), motion)
             for anchor, motion in zip(keys, motions, strict=True)
         ]
-        logits = subject_logits(anchor_features, masks)
+        logits = subject_logits(anchor_features, masks, hints.pixels, self._basis)
         if logits is None:
             return masks
         corrected = list(self._threads.map(correct, masks, logits))
@@ -402,13 +446,13 @@ class _Window:
                 keys, remembered, motions, logits, links, strict=True
             )
         ]
-        log_odds = self._judge(scenes)
+        log_odds = hints.applied(self._judge(scenes), scenes)
         opinions = [
-            [*anchor.opinions.values(), memory]
+            [*anchor.opinions.values(), memory, *(anchor.lesson.closer if anchor.lesson else ())]
             for anchor, memory in zip(keys, remembered, strict=True)
         ]
         masks = list(self._threads.map(compose, opinions, log_odds))
-        return self._corrected_closer(keys, masks, scenes, log_odds)
+        return self._corrected_closer(keys, masks, scenes, log_odds, hints)
 
     def _corrected_closer(
         self,
@@ -416,6 +460,7 @@ class _Window:
         masks: list[Levels],
         scenes: list[Scene],
         log_odds: list[Alpha],
+        hints: WindowHints,
     ) -> list[Levels]:
         """The masks, corrected by a closer look at each anchor."""
         for anchor, mask in zip(anchors, masks, strict=True):
@@ -437,7 +482,7 @@ class _Window:
             )
             for scene, mask, closer in zip(scenes, masks, closer_masks, strict=True)
         ]
-        closer_log_odds = self._judge_closer(pairs, log_odds)
+        closer_log_odds = hints.applied_again(self._judge_closer(pairs, log_odds))
         return list(
             self._threads.map(compose, zip(masks, closer_masks, strict=True), closer_log_odds)
         )

@@ -1,0 +1,66 @@
+"""The options by which a shell's user says what is the subject, for `mask` and `cutout`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from foremask.cli.exits import Usage
+from foremask.errors import FieldInvalid
+from foremask.hints.hint_json import hints_of_file
+from foremask.hints.hint_words import parse_box, parse_paint, parse_point
+from foremask.hints.kinds import Hint, check_hints
+
+Words = Parameter(negative="", show_default=False)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class HintOptions:
+    """What is the subject (docs/hints.md).
+
+    Parameters
+    ----------
+    point
+        This is the subject: x,y or x,y@MOMENT in pixels of the upright picture. MOMENT is a frame
+        (12) or a time (0.5s, 00:01.5); without it, the first frame.
+    against
+        This is not the subject, written as --point.
+    box
+        The subject is in this box: x,y,width,height@MOMENT.
+    paint
+        A rough mask of the picture's size, mask.png@MOMENT: white is the subject, black is not.
+    hints
+        A JSON file of hints.
+    """
+
+    point: Annotated[list[str] | None, Words] = None
+    against: Annotated[list[str] | None, Words, Parameter(name="--not")] = None
+    box: Annotated[list[str] | None, Words] = None
+    paint: Annotated[list[str] | None, Words] = None
+    hints: Annotated[Path | None, Words] = None
+
+    def parsed(self) -> tuple[Hint, ...]:
+        """All of them, those of the file first. Raises Usage."""
+        try:
+            hints: list[Hint] = [] if self.hints is None else list(hints_of_file(self.hints))
+            hints += [parse_paint(each) for each in self.paint or ()]
+            hints += [parse_box(each) for each in self.box or ()]
+            hints += [parse_point(each) for each in self.point or ()]
+            hints += [parse_point(each, negative=True) for each in self.against or ()]
+            check_hints(hints)
+        except FieldInvalid as error:
+            raise Usage(error.details) from None
+        return tuple(hints)
+
+
+def hints_of(
+    options: HintOptions | None, clips: object = None, *, may_be_many: bool = False
+) -> tuple[Hint, ...]:
+    """The hints of a command; raises Usage where they are of more than the one clip of a list."""
+    hints = () if options is None else options.parsed()
+    is_one = clips is None or (isinstance(clips, list) and len(clips) == 1)
+    if hints and (may_be_many or not is_one):
+        raise Usage("hints are of one clip: name one INPUT, and leave out --skip-existing")
+    return hints

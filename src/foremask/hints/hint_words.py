@@ -1,0 +1,61 @@
+"""Hints as words of the command line: a place, and after an @ the moment."""
+
+import re
+from pathlib import Path
+from typing import Any, Final, NoReturn
+
+import msgspec
+
+from foremask.errors import FieldInvalid
+from foremask.hints.kinds import Box, Paint, Point
+
+_TIME: Final = re.compile(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d*)?|\.\d+)")
+
+
+def parse_point(text: str, *, negative: bool = False) -> Point:
+    """Read ``x,y`` or ``x,y@frame``. A moment is ``12`` (a frame), ``0.5s`` or ``00:01.5``."""
+    place, moment = _parted(text)
+    x, y = _numbers(text, place, 2, "x,y@frame, as 640,360@12")
+    return Point(x=x, y=y, negative=negative, **moment)
+
+
+def parse_box(text: str, *, negative: bool = False) -> Box:
+    """Read ``x,y,width,height`` and a moment as `parse_point` does."""
+    place, moment = _parted(text)
+    x, y, width, height = _numbers(text, place, 4, "x,y,width,height@frame, as 40,60,200,300@12")
+    return Box(x=x, y=y, width=width, height=height, negative=negative, **moment)
+
+
+def parse_paint(text: str) -> Paint:
+    """Read ``mask.png`` or ``mask.png@frame``."""
+    place, moment = (text, {}) if Path(text).is_file() else _parted(text)
+    return msgspec.structs.replace(Paint.read(place), **moment)
+
+
+def _parted(text: str) -> tuple[str, dict[str, Any]]:
+    place, at, moment = text.rpartition("@")
+    if not at:
+        return text, {}
+    moment = moment.strip()
+    if re.fullmatch(r"\d{1,12}", moment):
+        return place, {"frame": int(moment)}
+    match = _TIME.fullmatch(moment.removesuffix("s"))
+    if match is None or not (moment.endswith("s") or ":" in moment):
+        raise FieldInvalid(
+            f"the moment of {text!r} is written as 12 (a frame), 0.5s or 00:01.5", param="hints"
+        )
+    hours, minutes, seconds = match.groups()
+    return place, {"time_s": 3600 * int(hours or 0) + 60 * int(minutes or 0) + float(seconds)}
+
+
+def _numbers(text: str, place: str, count: int, example: str) -> list[float]:
+    def no(_: str) -> NoReturn:
+        raise FieldInvalid(f"{text!r} is no hint: write {example}", param="hints")
+
+    parts = place.split(",")
+    if len(parts) != count:
+        no(place)
+    try:
+        return [float(part) for part in parts]
+    except ValueError:
+        no(place)

@@ -1,0 +1,174 @@
+"""What a person says about a clip's subject: points, boxes and paint on some of its frames.
+
+Coordinates are pixels of the upright picture, from its upper left corner. A hint is on one frame,
+by its number or its time, both counted from the first frame that is masked.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from foremask.errors import FieldInvalid
+from foremask.facts import Clip
+
+MOST_HINTS: Final = 64
+MOST_PIXELS: Final = 16_000  # a coordinate; no clip has a longer side
+MOST_FRAMES: Final = 1_000_000_000
+MOST_SECONDS: Final = 1_000_000_000.0
+MOST_PAINT_BYTES: Final = 512 << 10
+_PNG_HEAD: Final = b"\x89PNG\r\n\x1a\n"
+
+
+class _OnFrame(msgspec.Struct, frozen=True, kw_only=True):
+    """Where in time a hint is: ``time_s`` where it is given, else ``frame``.
+
+    A time means the frame that is shown then. ``negative``: this is not the subject.
+    """
+
+    frame: int = 0
+    time_s: float | None = None
+    negative: bool = False
+
+
+class Point(_OnFrame, frozen=True, tag_field="type", tag="point"):
+    """The thing at this pixel."""
+
+    x: float
+    y: float
+
+
+class Box(_OnFrame, frozen=True, tag_field="type", tag="box"):
+    """The thing inside this rectangle: ``x`` and ``y`` are its upper left corner."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+class Paint(_OnFrame, frozen=True, tag_field="type", tag="paint"):
+    """A rough mask: a PNG of the picture's size, white on the subject and black beside it.
+
+    Grey, and what is transparent, says nothing. ``negative`` exchanges white and black.
+    """
+
+    png: bytes
+
+    @classmethod
+    def read(
+        cls,
+        path: str | Path,
+        frame: int = 0,
+        time_s: float | None = None,
+        *,
+        negative: bool = False,
+    ) -> "Paint":
+        """From a file. Raises FieldInvalid where it cannot be read."""
+        try:
+            png = Path(path).read_bytes()
+        except OSError as error:
+            raise FieldInvalid(
+                f"the paint {path} cannot be read: {error.strerror}", param="paint"
+            ) from error
+        return cls(png=png, frame=frame, time_s=time_s, negative=negative)
+
+    @property
+    def size_px(self) -> tuple[int, int] | None:
+        """Columns and rows by the file's head; None where it is no PNG."""
+        if self.png[:8] != _PNG_HEAD or self.png[12:16] != b"IHDR" or len(self.png) < 33:
+            return None
+        return int.from_bytes(self.png[16:20], "big"), int.from_bytes(self.png[20:24], "big")
+
+
+type Hint = Point | Box | Paint
+
+
+def check_hints(
+    hints: Sequence[Hint],
+    clip: Clip | None = None,
+    name: str = "hints",
+    size_px: tuple[int, int] | None = None,
+) -> None:
+    """Raise FieldInvalid, with ``hints[3].x``, value and range, for what cannot be.
+
+    Without a ``clip``, or the ``size_px`` of a picture, only what holds for all is checked.
+    """
+    if len(hints) > MOST_HINTS:
+        raise FieldInvalid(
+            f"{len(hints)} hints were given, and at most {MOST_HINTS} are taken.",
+            param=name,
+            limit=MOST_HINTS,
+            actual=len(hints),
+        )
+    size_px = size_px if clip is None else upright_size(clip)
+    width, height = size_px or (MOST_PIXELS, MOST_PIXELS)
+    frames = (MOST_FRAMES if clip is None else clip.frames) or MOST_FRAMES
+    duration_s = (None if clip is None else clip.duration_s) or MOST_SECONDS
+    for number, hint in enumerate(hints):
+        where = f"{name}[{number}]"
+        if hint.time_s is None:
+            check_range(f"{where}.frame", hint.frame, 0, frames - 1)
+        else:
+            check_range(f"{where}.time_s", hint.time_s, 0.0, duration_s)
+        if isinstance(hint, Paint):
+            _check_paint(where, hint, size_px)
+            continue
+        check_range(f"{where}.x", hint.x, 0, width - 1)
+        check_range(f"{where}.y", hint.y, 0, height - 1)
+        if isinstance(hint, Box):
+            check_range(f"{where}.width", hint.width, 1, width - hint.x)
+            check_range(f"{where}.height", hint.height, 1, height - hint.y)
+
+
+def upright_size(clip: Clip) -> tuple[int, int]:
+    """Columns and rows of the clip's pictures as they are shown."""
+    return (clip.height, clip.width) if clip.rotation % 180 else (clip.width, clip.height)
+
+
+def check_range(param: str, value: float, low: float, high: float) -> None:
+    """Raise FieldInvalid, naming ``param``, unless the value is between the two."""
+    if not low <= value <= high:  # nan, too
+        raise FieldInvalid(
+            f"{param} is {value:g}; it may be from {low:g} to {high:g}.",
+            param=param,
+            limit=high if value > high else low,
+            actual=value if math.isfinite(value) else None,
+        )
+
+
+def _check_paint(where: str, paint: Paint, size: tuple[int, int] | None) -> None:
+    found = paint.size_px
+    if found is None:
+        raise FieldInvalid(f"{where}.png is no PNG picture.", param=f"{where}.png")
+    if len(paint.png) > MOST_PAINT_BYTES:
+        raise FieldInvalid(
+            f"{where}.png has {len(paint.png)} bytes and may have {MOST_PAINT_BYTES}.",
+            param=f"{where}.png",
+            limit=MOST_PAINT_BYTES,
+            actual=len(paint.png),
+        )
+    for side, wanted in zip(found, size or found, strict=True):
+        if side != wanted or not 1 <= side <= MOST_PIXELS:
+            columns, rows = size or (MOST_PIXELS, MOST_PIXELS)
+            raise FieldInvalid(
+                f"{where}.png is {found[0]}x{found[1]}; the clip's upright picture is"
+                f" {columns}x{rows}.",
+                param=f"{where}.png",
+                limit=wanted,
+                actual=side,
+            )
+
+
+def frame_beyond(hints: Sequence[Hint], number: int, frames: int) -> FieldInvalid:
+    """The error for a hint whose frame the clip turned out not to have."""
+    hint = hints[number]
+    name, value = ("frame", hint.frame) if hint.time_s is None else ("time_s", hint.time_s)
+    return FieldInvalid(
+        f"hints[{number}].{name} is {value:g}, and the clip ends with frame {frames - 1}.",
+        param=f"hints[{number}].{name}",
+        limit=frames - 1 if hint.time_s is None else None,
+        actual=value,
+    )

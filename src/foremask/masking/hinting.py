@@ -1,0 +1,144 @@
+"""Looks at the frames that hints are on, before the clip is masked."""
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Protocol
+
+from foremask.errors import FieldInvalid
+from foremask.hints.kinds import Box, Hint, Paint, frame_beyond
+from foremask.media.frames import Frame
+from foremask.media.presets import HUGE_PIXELS
+from foremask.media.reader import VideoReader
+from foremask.options import Excerpt, MaskOptions, Quality
+from foremask.types import Image, Rgb
+from foremask.vision.image import ArrayImage
+from foremask.vision.network.session import Network
+from foremask.vision.temporal.guidance import Guidance
+from foremask.vision.temporal.lesson import Mark, read_paint
+from foremask.vision.temporal.windows import TIERS, learn
+
+_SMALL_PX: Final = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class ReducedImage:
+    """A huge frame, reduced to a size of which many can wait; no network needs more."""
+
+    width: int
+    height: int
+    pts: int
+    pixels: Rgb
+
+    def rgb(self, width: int, height: int) -> Rgb:
+        """As any image."""
+        return ArrayImage(self.pixels).rgb(width, height)
+
+
+def reduced(frame: Frame) -> ReducedImage:
+    """The frame with no side over 2048 pixels."""
+    scale = min(1.0, _SMALL_PX / max(frame.width, frame.height))
+    size = max(1, round(frame.width * scale)), max(1, round(frame.height * scale))
+    return ReducedImage(frame.width, frame.height, frame.pts, frame.rgb(*size))
+
+
+def guidance_for(source: Path, options: MaskOptions, network: Network) -> Guidance | None:
+    """What the hints of ``options`` teach; None where there are none.
+
+    Raises FieldInvalid for a hint beyond the end of the clip, and the errors of `VideoReader`.
+    """
+    hints = options.hints
+    if not hints:
+        return None
+    hinted = (
+        (frame.pts, _shown(frame), marks)
+        for frame, marks in _hinted_frames(source, options.excerpt, hints)
+    )
+    return learn(hinted, network, TIERS[options.quality], _pts)
+
+
+def guidance_of_frame(
+    frame: Frame, hints: Sequence[Hint], network: Network, quality: Quality
+) -> Guidance:
+    """What hints teach that are all on this frame, whatever moment they name."""
+    marks = [_mark(number, hint, frame) for number, hint in enumerate(hints)]
+    return learn([(frame.pts, _shown(frame), marks)], network, TIERS[quality], _pts)
+
+
+def remarks(guidance: Guidance) -> tuple[str, ...]:
+    """What a report says of hints that contradict each other."""
+    return tuple(
+        f"hints[{later}] contradicts hints[{earlier}]: the later one counts"
+        for lesson in guidance.lessons.values()
+        for earlier, later in lesson.contradicted
+    )
+
+
+class _Timed(Protocol):
+    @property
+    def pts(self) -> int: ...
+
+
+def _pts(image: Image | _Timed) -> Hashable:
+    return getattr(image, "pts", None)
+
+
+def _shown(frame: Frame) -> Image:
+    return reduced(frame) if frame.width * frame.height > HUGE_PIXELS else frame
+
+
+def _hinted_frames(
+    source: Path, excerpt: Excerpt | None, hints: Sequence[Hint]
+) -> Iterator[tuple[Frame, list[Mark]]]:
+    """Each frame that a hint is on, in order, with its marks."""
+    waiting = dict(enumerate(hints))
+    with VideoReader(source, excerpt) as reader:
+        for frame, next_s, index in _with_ends(reader):
+            here = [
+                number
+                for number, hint in waiting.items()
+                if (hint.frame == index if hint.time_s is None else hint.time_s < next_s)
+            ]
+            if here:
+                yield frame, [_mark(number, waiting.pop(number), frame) for number in here]
+            if not waiting:
+                return
+    number = min(waiting)
+    raise frame_beyond(hints, number, index + 1)
+
+
+def _with_ends(reader: VideoReader) -> Iterator[tuple[Frame, float, int]]:
+    """Each frame, the time at which the next one is shown, and its number; times from zero."""
+    before: Frame | None = None
+    first_s = 0.0
+    for frame in reader:
+        if before is None:
+            first_s = frame.time_s
+        else:
+            yield before, frame.time_s - first_s, before.index
+        before = frame
+    if before is not None:
+        length_s = float((before.duration or 1) * before.time_base)
+        yield before, before.time_s - first_s + length_s + 1e-6, before.index
+
+
+def _mark(number: int, hint: Hint, frame: Frame) -> Mark:
+    width, height = frame.width, frame.height
+    if isinstance(hint, Paint):
+        levels = read_paint(hint.png)
+        if levels is None or levels.shape != (height, width):
+            raise FieldInvalid(
+                f"hints[{number}].png is no picture of {width}x{height}.",
+                param=f"hints[{number}].png",
+            )
+        return Mark(number, not hint.negative, levels=levels)
+    if isinstance(hint, Box):
+        return Mark(
+            number,
+            not hint.negative,
+            hint.x / width,
+            hint.y / height,
+            hint.width / width,
+            hint.height / height,
+        )
+    return Mark(number, not hint.negative, (hint.x + 0.5) / width, (hint.y + 0.5) / height)

@@ -1,0 +1,194 @@
+"""What a person says of some frames, and what it decides in all frames of a clip.
+
+Claims are brought along the flow between anchors as log odds of what is the subject, region by
+region, and their pixels teach the classifier of every window. Source: docs/adr/0130.
+"""
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from foremask.types import Alpha, Image, Levels
+from foremask.vision.resample import resized
+from foremask.vision.temporal.appearance import HintedPixels
+from foremask.vision.temporal.flow import warp
+from foremask.vision.temporal.lesson import Lesson
+from foremask.vision.temporal.regions import FOREGROUND, Link, Regions, Scene
+from foremask.vision.temporal.things import sides
+
+CLAIM = 14.0  # log odds on a hinted frame
+SWITCH = 0.002  # chance that a pixel becomes another thing between two anchors, with full trust
+MOST_PROPAGATED = 6.0  # log odds of a region that keeps its pixels
+CLEAR = 2.0  # log odds from which a mask is changed before the classifier learns from it
+HELD = 4.0  # mean log odds in a region from which it is decided as a whole
+DECISIVE = 2.0  # weight of a hint's log odds against the network's
+TAUGHT = 0.25  # log odds of a region for each logit of the classifier, an anchor
+MOST_TAUGHT = 3.0  # logits
+OUTLINE_PX = 2  # of the tracks' grid: how far the flow may be wrong at an outline
+
+
+@dataclass(frozen=True, slots=True)
+class Guidance:
+    """What all hinted frames of a clip teach; ``key_of`` tells which image is which lesson's."""
+
+    lessons: Mapping[Hashable, Lesson]
+    key_of: Callable[[Image], Hashable]
+
+    def lesson(self, image: Image) -> Lesson | None:
+        """The lesson of this image, if it is a hinted one."""
+        return self.lessons.get(self.key_of(image))
+
+    @property
+    def only_hinted(self) -> bool:
+        """Whether what no hint reaches is not the subject."""
+        lessons = self.lessons.values()
+        return any(each.confirms for each in lessons) and not any(each.corrects for each in lessons)
+
+    @property
+    def pixels(self) -> list[HintedPixels]:
+        """What teaches the classifier of every window."""
+        return [each.pixels for each in self.lessons.values()]
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """The regions of one anchor, and which of them any opinion takes for foreground."""
+
+    regions: Regions
+    found: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, opinions: Sequence[Alpha]) -> "_Parts":
+        regions = Regions.of(opinions)
+        return cls(regions, regions.mean(np.max(opinions, axis=0)) > FOREGROUND)
+
+
+def propagated(
+    claims: Sequence[Alpha], links: Sequence[Mapping[int, Link]], parts: Sequence[_Parts]
+) -> list[Alpha]:
+    """For each anchor the log odds of the subject, from evidence on any of them.
+
+    As `verdict.smooth_over_time`, but a region that its pixels agree on is carried as a whole, so
+    that it loses nothing where flow is not trusted at its outline.
+    """
+    total = [each.copy() for each in claims]
+    for order, offset in ((range(len(claims)), -1), (range(len(claims) - 1, -1, -1), 1)):
+        message: Alpha | None = None
+        for index in order:
+            link = links[index].get(offset)
+            if message is None or link is None:
+                message = claims[index]
+                continue
+            arrived = _agreed(warp(message, link.flow), link.trust, parts[index])
+            total[index] = total[index] + arrived
+            message = claims[index] + arrived
+    return total
+
+
+def _agreed(log_odds: Alpha, trust: Alpha, parts: _Parts) -> Alpha:
+    """What arrives: by pixel as trust allows; one value where most of a region says the same."""
+    switch = np.float32(0.5) - np.float32(0.5 - SWITCH) * trust
+    odds = np.exp(np.clip(log_odds, -12, 12))
+    pixels = np.log(((1 - switch) * odds + switch) / (switch * odds + 1 - switch))
+    regions = parts.regions
+    weights = regions.mean(trust)
+    values = regions.mean(np.clip(log_odds, -MOST_PROPAGATED, MOST_PROPAGATED) * trust)
+    values /= np.maximum(weights, 1e-3)
+    supported = (weights > 0.05) & (np.abs(values) > HELD) & parts.found
+    whole = regions.spread(np.where(supported, values, 0).astype(np.float32))
+    return np.where(regions.spread(supported.astype(np.float32)) > 0, whole, pixels)
+
+
+class WindowHints:
+    """What hints change in one window; without a guidance, nothing."""
+
+    def __init__(
+        self,
+        guidance: Guidance | None,
+        lessons: Sequence[Lesson | None],
+        links: Sequence[Mapping[int, Link]],
+        grid: tuple[int, int],
+    ) -> None:
+        self._guidance, self._lessons = guidance, lessons
+        self._links, self._grid = links, grid
+        self._hinted: list[Alpha] = []
+
+    @property
+    def pixels(self) -> list[HintedPixels]:
+        """What teaches the classifier."""
+        return [] if self._guidance is None else self._guidance.pixels
+
+    def cleaned(
+        self, masks: Sequence[Levels], opinions: Sequence[Sequence[Levels]]
+    ) -> list[Levels]:
+        """Masks without what hints deny and with what they claim: the classifier learns of them."""
+        if not any(lesson is not None for lesson in self._lessons):
+            return list(masks)
+        parts = [
+            _Parts.of([resized(each, *self._grid) * np.float32(1 / 255) for each in some])
+            for some in opinions
+        ]
+        nothing = np.zeros(self._grid[::-1], np.float32)
+        evidence = [
+            nothing if lesson is None else np.float32(CLAIM) * lesson.taught
+            for lesson in self._lessons
+        ]
+        result = []
+        for mask, hint in zip(masks, propagated(evidence, self._links, parts), strict=True):
+            stated = resized(hint, *mask.shape[::-1])
+            kept = np.where(stated < -CLEAR, 0, mask)
+            result.append(np.where(stated > CLEAR, 255, kept).astype(np.uint8))
+        return result
+
+    def applied(self, log_odds: Sequence[Alpha], scenes: Sequence[Scene]) -> list[Alpha]:
+        """The verdicts after hints."""
+        if self._guidance is None:
+            return list(log_odds)
+        only_hinted = self._guidance.only_hinted
+        parts = [_Parts.of(list(scene.opinions.values())) for scene in scenes]
+        evidence = [
+            _evidence(scene, part, lesson)
+            for scene, part, lesson in zip(scenes, parts, self._lessons, strict=True)
+        ]
+        if only_hinted:
+            picked = [verdict > 0 for verdict in log_odds]
+            claims = [None if lesson is None else lesson.claims for lesson in self._lessons]
+            for index, side in enumerate(sides(picked, claims, self._links)):
+                followed = np.where(side != 0, np.float32(CLAIM) * side, evidence[index])
+                evidence[index] = followed.astype(np.float32)
+        self._hinted = propagated(evidence, self._links, parts)
+        return self.applied_again(log_odds)
+
+    def applied_again(self, log_odds: Sequence[Alpha]) -> list[Alpha]:
+        """Later verdicts after the same hints."""
+        if self._guidance is None:
+            return list(log_odds)
+        results = []
+        for verdict, hint in zip(log_odds, self._hinted, strict=True):
+            if self._guidance.only_hinted:
+                unreached = np.minimum(verdict, np.float32(-1))
+                verdict = np.where(hint < -CLEAR, unreached, verdict).astype(np.float32)
+            stated = np.where((hint > 0) & _outline(verdict, hint), 0, hint)
+            results.append((verdict + np.float32(DECISIVE) * stated).astype(np.float32))
+        return results
+
+
+def _evidence(scene: Scene, part: _Parts, lesson: Lesson | None) -> Alpha:
+    """Log odds by the classifier, region by region, and by the hints on this very anchor."""
+    logit = part.regions.mean(np.clip(scene.logit, -MOST_TAUGHT, MOST_TAUGHT))
+    stated = np.float32(TAUGHT) * logit
+    plane = part.regions.spread(np.where(part.found, stated, 0).astype(np.float32))
+    if lesson is None:
+        return plane
+    claims = lesson.claims
+    return np.where(claims != 0, np.float32(CLAIM) * claims, plane).astype(np.float32)
+
+
+def _outline(verdict: Alpha, hint: Alpha) -> NDArray[np.bool_]:
+    """Just outside of what is found and meant: there the network knows better than the flow."""
+    inside = (verdict > 0) & (hint > 0)
+    reach = np.ones((2 * OUTLINE_PX + 1, 2 * OUTLINE_PX + 1), np.uint8)
+    return np.asarray((cv2.dilate(inside.astype(np.uint8), reach) > 0) & (verdict <= 0))

@@ -1,0 +1,396 @@
+"""What a person says of one frame: each hint claims the region that it lies in.
+
+A hinted frame is inferred in every way, and closer round its hints. Source: docs/adr/0130.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from foremask.types import Alpha, Image, Levels, Rgb
+from foremask.vision.image import ArrayImage, Box, Cropped
+from foremask.vision.network.opinions import View, ask
+from foremask.vision.network.session import Features, Network
+from foremask.vision.resample import as_alpha, as_levels, resized
+from foremask.vision.temporal.appearance import GRID, HintedPixels, colours
+from foremask.vision.temporal.regions import FOREGROUND, Labels, Regions
+
+CLOSER_PX = 512  # a window's side, as the network gets it
+ALWAYS = -1.0  # below every uncertainty
+CLOSER_SHARES = (0.2, 0.4)  # of the picture's larger side: windows round a point
+BOX_MARGIN_SHARE = 0.15  # of the larger side of a box
+AGREED = 0.75  # of the opinions that have a thing there
+MOST_SHARE = 0.6  # of all that is found: a larger part is the main thing
+MAIN_SHARE = 0.35  # of all that is found: no negative point takes more of the largest thing
+CUT_SHARE = 0.12  # of the diagonal: how far from its seed a colour cut goes
+CUT_LEAST_PX = 20
+LEAK_SHARE = 0.3  # of a cut's window border: what reaches more of it has no outline
+SEED_SHARE = 0.008  # of the diagonal: what surely belongs to a point, around it
+DISTINCT = (
+    0.5  # squared distance of two things' mean closer, in their variance, to tell them apart by
+)
+SAMPLES = 400  # pixels that one hinted frame teaches, of each side
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """One hint on one frame, in shares of the picture's width and height.
+
+    A point has no size; ``levels`` is a paint, 0 to 255 with 128 for silence, in any size.
+    """
+
+    number: int
+    positive: bool
+    x: float = 0.0
+    y: float = 0.0
+    width: float = 0.0
+    height: float = 0.0
+    levels: Levels | None = None
+
+    @property
+    def has_size(self) -> bool:
+        """Whether it is more than a point."""
+        return self.is_box or self.levels is not None
+
+    @property
+    def is_box(self) -> bool:
+        """Whether it is a rectangle."""
+        return self.width > 0
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What one hinted frame teaches.
+
+    ``claims`` is 1 on what is the subject by its hints, -1 on what is not, 0 elsewhere, on the
+    tracks' grid; ``taught`` is without what is denied and looks like the subject. ``opinions`` are
+    those of an anchor, ``closer`` the ones of parts of the picture besides. ``confirms``: its
+    positive hints lie on what the network finds by itself, so the other things that it finds are
+    not meant. ``corrects``: a hint mends a thing, so its parts may be in several places.
+    """
+
+    opinions: dict[View, Levels]
+    closer: list[Levels]
+    features: Features
+    claims: Alpha
+    taught: Alpha
+    pixels: HintedPixels
+    confirms: bool
+    corrects: bool
+    contradicted: list[tuple[int, int]] = field(default_factory=list)
+
+
+def read_paint(png: bytes) -> Levels | None:
+    """The levels of a paint: 255 on the subject, 0 beside it, 128 where it says nothing.
+
+    None where the bytes are no picture that can be read.
+    """
+    try:
+        pixels = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
+    if pixels is None or pixels.dtype != np.uint8:
+        return None
+    if pixels.ndim == 2:
+        return np.asarray(pixels, np.uint8)
+    grey = np.asarray(cv2.cvtColor(pixels[..., :3], cv2.COLOR_BGR2GRAY), np.uint8)
+    if pixels.shape[2] == 4:
+        grey[pixels[..., 3] < 128] = 128
+    return grey
+
+
+def lesson_of(
+    image: Image,
+    marks: Sequence[Mark],
+    network: Network,
+    grid: tuple[int, int],
+    small: tuple[int, int],
+) -> Lesson:
+    """Infer one hinted frame from all sides and settle the claims of its marks, in their order."""
+    opinions = ask(network, image, grid, ALWAYS)
+    features = tuple(each.copy() for each in opinions.features)
+    base = [resized(each, *small) * np.float32(1 / 255) for each in opinions.masks.values()]
+    mean = np.mean(base, axis=0, dtype=np.float32)
+    full_mean = np.mean([as_alpha(each) for each in opinions.masks.values()], axis=0)
+    closer = [
+        _closer_view(network, image, window, full_mean)
+        for mark in marks
+        if mark.levels is None
+        for window in _windows(mark, image)
+    ]
+    stack = [*base, *(resized(each, *small) for each in closer)]
+    rgb = ArrayImage(image.rgb(*small)).rgb(*small)
+    settled = _Claims(rgb, stack, mean, features)
+    for mark in marks:
+        settled.add(mark)
+    claims = taught = settled.plane()
+    confirms = settled.confirms()
+    if confirms:
+        claims = _others_denied(claims, settled.picked)
+        if settled.differ(claims):
+            taught = claims
+    return Lesson(
+        opinions=opinions.masks,
+        closer=[as_levels(each) for each in closer],
+        features=features,
+        claims=claims,
+        taught=taught,
+        pixels=_pixels(taught, features, image),
+        confirms=confirms,
+        corrects=settled.corrects(),
+        contradicted=settled.contradicted,
+    )
+
+
+def _windows(mark: Mark, image: Image) -> list[Box]:
+    """Where to look closer: round a point at two scales, round a box with a margin."""
+    longer = max(image.width, image.height)
+    if mark.is_box:
+        margin = BOX_MARGIN_SHARE * max(mark.width * image.width, mark.height * image.height)
+        across, down = margin / image.width, margin / image.height
+        return [
+            Box(
+                max(0.0, mark.x - across),
+                max(0.0, mark.y - down),
+                min(1.0, mark.x + mark.width + across),
+                min(1.0, mark.y + mark.height + down),
+            )
+        ]
+    boxes = []
+    for share in CLOSER_SHARES:
+        width, height = (min(1.0, share * longer / side) for side in (image.width, image.height))
+        left = min(max(0.0, mark.x - width / 2), 1 - width)
+        top = min(max(0.0, mark.y - height / 2), 1 - height)
+        boxes.append(Box(left, top, left + width, top + height))
+    return boxes
+
+
+def _closer_view(network: Network, image: Image, window: Box, mean: Alpha) -> Alpha:
+    """The network on a part of the picture; ``mean`` elsewhere, on its grid."""
+    rows, columns = mean.shape
+    top, bottom = int(window.top * rows), min(rows, int(np.ceil(window.bottom * rows)))
+    left, right = int(window.left * columns), min(columns, int(np.ceil(window.right * columns)))
+    on_grid = Box(left / columns, top / rows, right / columns, bottom / rows)
+    alpha = network.infer(Cropped(image, on_grid), (CLOSER_PX, CLOSER_PX)).alpha
+    result = mean.astype(np.float32)
+    result[top:bottom, left:right] = resized(alpha, right - left, bottom - top)
+    return result
+
+
+class _Claims:
+    """The regions that marks claim on one frame; where two overlap, each keeps what is like it."""
+
+    def __init__(self, rgb: Rgb, stack: list[Alpha], mean: Alpha, features: Features) -> None:
+        self.contradicted: list[tuple[int, int]] = []
+        self._rgb, self._stack, self._mean = rgb, stack, mean
+        self.picked = np.asarray(mean > FOREGROUND)
+        self._described = _described(rgb, features)
+        rows, columns = mean.shape
+        self._diagonal = float(np.hypot(rows, columns))
+        self._made: list[tuple[Mark, NDArray[np.bool_], NDArray[np.bool_], Alpha]] = []
+
+    def add(self, mark: Mark) -> None:
+        """Claim what ``mark`` lies in."""
+        seed = self._seed(mark)
+        if not seed.any():
+            return
+        extent = seed if mark.levels is not None else self._extent(mark, seed)
+        likeness = self._distance(seed, mark)
+        for other, other_seed, _, _ in self._made:
+            shared = (other_seed & seed).sum() > 0.5 * min(seed.sum(), other_seed.sum())
+            if other.positive != mark.positive and shared and mark.levels is None:
+                self.contradicted.append((other.number, mark.number))
+        self._made.append((mark, seed, extent | seed, likeness))
+
+    def plane(self) -> Alpha:
+        """1 where the subject is claimed, -1 where it is denied; the latest seed has its pixels."""
+        nearest = np.full(self._mean.shape, np.inf, np.float32)
+        claims = np.zeros(self._mean.shape, np.float32)
+        for mark, _, extent, likeness in self._made:
+            closer = extent & (likeness <= nearest)
+            claims[closer] = 1 if mark.positive else -1
+            nearest[closer] = likeness[closer]
+        for mark, seed, _, _ in self._made:
+            if mark.is_box:
+                continue
+            claims[seed] = 1 if mark.positive else -1
+        return claims
+
+    def confirms(self) -> bool:
+        """Whether there are positive marks, each on something that is found anyway."""
+        on_found = [
+            (seed & self.picked).sum() > (0 if mark.has_size else 0.5 * seed.sum())
+            for mark, seed, _, _ in self._made
+            if mark.positive
+        ]
+        return bool(on_found) and all(on_found)
+
+    def corrects(self) -> bool:
+        """Whether a mark mends what is found: takes a part of it away, or adds to it."""
+        return any(
+            self.is_main(seed) if not mark.positive else not (seed & self.picked).any()
+            for mark, seed, _, _ in self._made
+        )
+
+    def differ(self, claims: Alpha) -> bool:
+        """Whether what is claimed closer other than what is denied."""
+        ours, theirs = self._described[claims > 0], self._described[claims < 0]
+        if not len(ours) or not len(theirs):
+            return True
+        spread = (ours.var(axis=0) + theirs.var(axis=0)) / 2 + np.float32(0.05)
+        apart = np.square(ours.mean(axis=0) - theirs.mean(axis=0)) / spread
+        return bool(apart.max() > DISTINCT)
+
+    def _seed(self, mark: Mark) -> NDArray[np.bool_]:
+        rows, columns = self._mean.shape
+        if mark.levels is not None:
+            painted = cv2.resize(mark.levels, (columns, rows), interpolation=cv2.INTER_AREA)
+            return np.asarray(painted > 191 if mark.positive else painted < 64)
+        seed = np.zeros((rows, columns), np.uint8)
+        if mark.is_box:
+            left, top = round(mark.x * columns), round(mark.y * rows)
+            right = max(left + 1, round((mark.x + mark.width) * columns))
+            bottom = max(top + 1, round((mark.y + mark.height) * rows))
+            seed[top:bottom, left:right] = 1
+            if not mark.positive:
+                return seed > 0
+            votes = np.mean([each > FOREGROUND for each in self._stack], axis=0) >= 1 / 3
+            return np.asarray((seed > 0) & votes if (votes & (seed > 0)).any() else seed > 0)
+        centre = self._centre(mark)
+        cv2.circle(seed, centre, max(1, round(SEED_SHARE * self._diagonal)), 1, -1)
+        labels = self._regions()
+        return np.asarray((seed > 0) & (labels == labels[centre[1], centre[0]]))
+
+    def _centre(self, mark: Mark) -> tuple[int, int]:
+        rows, columns = self._mean.shape
+        return min(columns - 1, int(mark.x * columns)), min(rows - 1, int(mark.y * rows))
+
+    def _regions(self) -> Labels:
+        return Regions.of(self._stack).labels
+
+    def _extent(self, mark: Mark, seed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """What belongs to the mark: parts on which the opinions that have a thing there agree.
+
+        A part of the largest thing found is not denied as a whole, since the click that keeps out
+        something in front of the subject must not take the subject with it.
+        """
+        if mark.is_box:
+            return seed
+        column, row = self._centre(mark)
+        holding = [_part(each > FOREGROUND, column, row) for each in self._stack]
+        agreeing = [each for each in holding if each is not None]
+        if not agreeing:
+            return self._cut(seed, column, row, positive=mark.positive)
+        labels = self._regions()
+        region = np.asarray(labels == labels[row, column])
+        if mark.positive:
+            return np.asarray((np.mean(agreeing, axis=0) >= 0.5) | region)
+        extent = region
+        if len(agreeing) < len(self._stack):
+            denied = [
+                each <= FOREGROUND
+                for each, part in zip(self._stack, holding, strict=True)
+                if part is None
+            ]
+            agreed = np.mean(agreeing, axis=0) > AGREED
+            extent = np.asarray((agreed & (np.mean(denied, axis=0) > 0.5)) | region)
+        if self.is_main(seed) and (extent & self.picked).sum() > MAIN_SHARE * self.picked.sum():
+            return self._cut(seed, column, row, positive=False)
+        return extent
+
+    def is_main(self, seed: NDArray[np.bool_]) -> bool:
+        """Whether a seed lies on what is most of all that is found."""
+        _, labels = cv2.connectedComponents(self.picked.astype(np.uint8), connectivity=4)
+        here = labels[seed & self.picked]
+        if not here.size:
+            return False
+        part = labels == int(np.bincount(np.ravel(here)).argmax())
+        return bool(part.sum() > MOST_SHARE * self.picked.sum())
+
+    def _cut(
+        self, seed: NDArray[np.bool_], column: int, row: int, *, positive: bool
+    ) -> NDArray[np.bool_]:
+        """Near the seed, what the colours put on its side: GrabCut (Rother et al., 2004)."""
+        reach = round(CUT_SHARE * self._diagonal)
+        top, left = max(0, row - reach), max(0, column - reach)
+        window = np.s_[top : row + reach + 1, left : column + reach + 1]
+        inside, named = self.picked[window], seed[window]
+        sides = np.where(inside, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
+        sides[named] = cv2.GC_FGD if positive else cv2.GC_BGD
+        both = np.isin(sides, (cv2.GC_FGD, cv2.GC_PR_FGD))
+        if min(both.sum(), (~both).sum()) < CUT_LEAST_PX:
+            return seed
+        models = [np.zeros((1, 65)), np.zeros((1, 65))]
+        picture = np.ascontiguousarray(self._rgb[window])
+        cv2.setRNGSeed(0)
+        cv2.grabCut(picture, sides, (0, 0, 1, 1), *models, 3, cv2.GC_INIT_WITH_MASK)  # type: ignore[call-overload]
+        ours = np.isin(sides, (cv2.GC_FGD, cv2.GC_PR_FGD))
+        change = (ours & ~inside) if positive else (~ours & inside)
+        part = _part(change | named, column - left, row - top)
+        border = np.ones(named.shape, bool)
+        border[1:-1, 1:-1] = False
+        if part is None or (part & border).sum() > LEAK_SHARE * border.sum():
+            return seed
+        result = np.zeros(seed.shape, bool)
+        result[window] = part
+        if not positive and result.sum() > MAIN_SHARE * self.picked.sum():
+            return seed
+        return result
+
+    def _distance(self, seed: NDArray[np.bool_], mark: Mark) -> Alpha:
+        """How unlike each pixel is to the seed, in colours, features and place."""
+        means = self._described[seed].mean(axis=0)
+        unlike = np.square(self._described - means).mean(axis=2)
+        if mark.is_box or mark.levels is not None:
+            return np.asarray(unlike, np.float32)
+        away = cv2.distanceTransform((~seed).astype(np.uint8), cv2.DIST_L2, 3) / self._diagonal
+        return np.asarray(unlike + 20 * away, np.float32)
+
+
+def _part(places: NDArray[np.bool_], column: int, row: int) -> NDArray[np.bool_] | None:
+    """The connected part that holds this pixel; None where it is in none."""
+    if not places[row, column]:
+        return None
+    _, labels = cv2.connectedComponents(places.astype(np.uint8), connectivity=4)
+    return np.asarray(labels == labels[row, column])
+
+
+def _described(rgb: Rgb, features: Features) -> NDArray[np.float32]:
+    """Colours and finest features of each pixel, scaled to a variance of one."""
+    rows, columns = rgb.shape[:2]
+    blurred = cv2.GaussianBlur(rgb, (0, 0), 1.0)
+    lab = cv2.cvtColor(blurred, cv2.COLOR_RGB2Lab).astype(np.float32)
+    described = [np.asarray((lab - lab.mean(axis=(0, 1))) / (lab.std(axis=(0, 1)) + 4), np.float32)]
+    for level in features[:1]:
+        flat = level.reshape(-1, level.shape[2])
+        spread = flat - flat.mean(axis=0)
+        power, vectors = np.linalg.eigh(spread.T @ spread / len(flat))
+        kept = vectors[:, ::-1][:, :6] / np.sqrt(power[::-1][:6] + 1e-6)
+        projected = (spread @ kept).reshape(*level.shape[:2], -1).astype(np.float32)
+        described.append(np.asarray(cv2.resize(projected, (columns, rows)), np.float32))
+    return np.concatenate(described, axis=2).astype(np.float32)
+
+
+def _others_denied(claims: Alpha, picked: NDArray[np.bool_]) -> Alpha:
+    """Deny the other things that the network finds: parts without a claim."""
+    _, labels = cv2.connectedComponents(picked.astype(np.uint8), connectivity=4)
+    claimed = np.unique(labels[claims > 0])
+    others = picked & ~np.isin(labels, claimed) & (claims == 0)
+    return np.where(others, np.float32(-1), claims)
+
+
+def _pixels(claims: Alpha, features: Features, image: Image) -> HintedPixels:
+    """Some of the claimed pixels, on the classifier's grid, with what describes them."""
+    small = cv2.resize(claims, (GRID, GRID), interpolation=cv2.INTER_AREA)
+    rng = np.random.default_rng(0)
+    chosen, labels = [], []
+    for label, there in enumerate((small < -0.6, small > 0.6)):
+        found = np.flatnonzero(there)
+        picked = rng.choice(found, min(found.size, SAMPLES), replace=False) if found.size else found
+        chosen.append(picked)
+        labels.append(np.full(picked.size, label, np.float32))
+    picture = colours(image.rgb(GRID, GRID))
+    return HintedPixels.of(np.concatenate(chosen), np.concatenate(labels), features, picture)

@@ -1,0 +1,289 @@
+"""Which thing is which over a window: parts of masks, followed through crossings and occlusions.
+
+`tracks` judges what is picked; here two equal things stay two. A part that holds one thing is that
+thing. Where several are in one part, each pixel goes to the thing that the flow brings it from, and
+else to the thing that is expected there: things go on as they went before they met. A thing that is
+not seen goes on as well, and takes the part that appears where it is expected.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from foremask.types import Alpha
+from foremask.vision.temporal.flow import warp_labels
+from foremask.vision.temporal.regions import Link
+
+LEAST_SHARE = 0.0004  # of the picture: smaller parts are not told apart
+OVERLAP = 0.15  # of a thing's pixels that the flow brings into a part: then it is in the part
+EXPECTED = 0.35  # of a hidden thing's expected place that a part covers: then it appears there
+INSIDE = 0.6  # or of the part that is inside of the expected place
+TRUSTED = 0.35  # flow trust from which a pixel is the thing that it comes from
+STRANGER_SHARE = 0.25  # of the subject's area
+HIDDEN_ANCHORS = 20  # a thing that is not seen for longer is forgotten
+WHOLE = 0.92  # of a thing's last area: with less it is going behind something
+PARTLY_ANCHORS = 12  # after which the smaller area is the thing's own
+SPEED_KEPT = 0.6  # of a thing's speed so far, against what it does now
+
+type Things = NDArray[np.int32]
+"""(H, W): the number of the thing that each pixel belongs to; 0 is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Thing:
+    """What is known of a thing at one anchor; ``shape`` was seen when it was last by itself."""
+
+    side: int  # 1 the subject, -1 not, 0 unknown
+    shape: NDArray[np.bool_]
+    x: float
+    y: float
+    shape_x: float
+    shape_y: float
+    speed_x: float = 0.0
+    speed_y: float = 0.0
+    hidden: int = 0
+    partly: int = 0  # anchors for which less of it is seen than before
+    alone: bool = True
+
+    def expected(self) -> NDArray[np.bool_]:
+        """The shape where the thing should be by now."""
+        shift = np.array([[1, 0, self.x - self.shape_x], [0, 1, self.y - self.shape_y]], np.float32)
+        size = self.shape.shape[::-1]
+        moved = cv2.warpAffine(self.shape.astype(np.uint8), shift, size, flags=cv2.INTER_NEAREST)
+        return np.asarray(moved > 0)
+
+    def moved(self) -> "_Thing":
+        """One anchor later, as it went so far."""
+        return replace(self, x=self.x + self.speed_x, y=self.y + self.speed_y)
+
+
+def sides(
+    picked: Sequence[NDArray[np.bool_]],
+    claims: Sequence[Alpha | None],
+    links: Sequence[Mapping[int, Link]],
+) -> list[Alpha]:
+    """For each anchor 1 on things that claims take in, -1 on those that they keep out, else 0.
+
+    ``claims[k]`` is 1, -1 or 0 a pixel; None on an anchor of which nothing is said. An anchor
+    follows the nearest one with claims on each side, the nearer first.
+    """
+    count = len(picked)
+    forward = _followed(picked, claims, links, range(count), -1)
+    backward = _followed(picked, claims, links, range(count - 1, -1, -1), 1)
+    stated = [k for k, claim in enumerate(claims) if claim is not None]
+    results = []
+    for k in range(count):
+        before = min((k - each for each in stated if each <= k), default=count)
+        after = min((each - k for each in stated if each >= k), default=count)
+        near, far = (forward[k], backward[k]) if before <= after else (backward[k], forward[k])
+        results.append(_without_strangers(np.where(near != 0, near, far), picked[k]))
+    return results
+
+
+def _without_strangers(side: Alpha, picked: NDArray[np.bool_]) -> Alpha:
+    """Where the subject is visible, large parts that nothing reaches are other things."""
+    ours = int((side > 0).sum())
+    result = side.astype(np.float32)
+    for part in _parts(picked & (side == 0)) if ours else ():
+        if part.sum() > STRANGER_SHARE * ours:
+            result[part] = -1
+    return result
+
+
+def _followed(
+    picked: Sequence[NDArray[np.bool_]],
+    claims: Sequence[Alpha | None],
+    links: Sequence[Mapping[int, Link]],
+    order: range,
+    offset: int,
+) -> list[Alpha]:
+    planes = [np.zeros(each.shape, np.float32) for each in picked]
+    things: dict[int, _Thing] = {}
+    placed: Things | None = None
+    for k in order:
+        claim, link = claims[k], links[k].get(offset)
+        if claim is not None:
+            things, placed = _begun(picked[k], claim, things, placed, link)
+        elif placed is None or link is None or not things:
+            continue
+        else:
+            things, placed = _step(picked[k], things, placed, link)
+        for number, thing in things.items():
+            if thing.side:
+                planes[k][placed == number] = thing.side
+    return planes
+
+
+def _begun(
+    picked: NDArray[np.bool_],
+    claim: Alpha,
+    before: dict[int, _Thing],
+    placed: Things | None,
+    link: Link | None,
+) -> tuple[dict[int, _Thing], Things]:
+    """The things of an anchor with claims; a part that is claimed for both sides is two."""
+    things: dict[int, _Thing] = {}
+    numbers = np.zeros(picked.shape, np.int32)
+    came = None
+    if placed is not None and link is not None:
+        came = warp_labels(placed, link.flow)
+    for part in _parts(picked | (claim > 0)):
+        sides_here = [side for side in (1, -1) if (part & (claim == side)).sum() > 8]
+        if len(sides_here) == 2:
+            split = [part & (claim == side) for side in sides_here]
+            rest = part & (claim == 0)
+            split[0] |= rest & _nearer(split[0], split[1])
+            split[1] |= rest & ~split[0]
+        else:
+            split = [part]
+            if not sides_here:
+                sides_here = [0]
+        for side, place in zip(sides_here, split, strict=True):
+            thing = _new(place, side)
+            if came is not None:
+                thing = _as_before(thing, came, place, before)
+            number = len(things) + 1
+            things[number] = thing
+            numbers[place] = number
+    return things, numbers
+
+
+def _as_before(
+    thing: _Thing, came: Things, place: NDArray[np.bool_], before: dict[int, _Thing]
+) -> _Thing:
+    """With the speed, and without a claim the side, of what the flow brings here."""
+    found = np.bincount(came[place])
+    if found.size > 1 and found[1:].max() > 0.3 * place.sum():
+        old = before.get(1 + int(found[1:].argmax()))
+        if old is not None:
+            side = thing.side or old.side
+            return replace(thing, side=side, speed_x=old.speed_x, speed_y=old.speed_y)
+    return thing
+
+
+def _new(place: NDArray[np.bool_], side: int) -> _Thing:
+    x, y = _middle(place)
+    return _Thing(side, place, x, y, x, y)
+
+
+def _middle(place: NDArray[np.bool_]) -> tuple[float, float]:
+    rows, columns = np.nonzero(place)
+    return float(columns.mean()), float(rows.mean())
+
+
+def _parts(picked: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(picked.astype(np.uint8))
+    least = LEAST_SHARE * picked.size
+    return [
+        np.asarray(labels == label)
+        for label in range(1, count)
+        if stats[label, cv2.CC_STAT_AREA] >= least
+    ]
+
+
+def _nearer(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    distances = [
+        cv2.distanceTransform((~each).astype(np.uint8), cv2.DIST_L2, 3) for each in (one, other)
+    ]
+    return np.asarray(distances[0] <= distances[1])
+
+
+def _step(
+    picked: NDArray[np.bool_], before: dict[int, _Thing], placed: Things, link: Link
+) -> tuple[dict[int, _Thing], Things]:
+    """The things one anchor further."""
+    came = warp_labels(placed, link.flow)
+    moved = {number: thing.moved() for number, thing in before.items()}
+    numbers = np.zeros(picked.shape, np.int32)
+    alone: set[int] = set()
+    nobodys = []
+    for part in _parts(picked):
+        there = _owners(part, moved, came)
+        if len(there) == 1:
+            numbers[part] = there[0]
+            alone.add(there[0])
+        elif there:
+            numbers[part] = _divided(part, there, moved, came, link)[part]
+        else:
+            nobodys.append(part)
+    things: dict[int, _Thing] = {}
+    for number, thing in moved.items():
+        place = np.asarray(numbers == number)
+        if int(place.sum()) > LEAST_SHARE * picked.size:
+            things[number] = _updated(before[number], thing, place, by_itself=number in alone)
+        elif thing.hidden < HIDDEN_ANCHORS:
+            things[number] = replace(thing, hidden=thing.hidden + 1, alone=False)
+    for part in nobodys:
+        number = max([0, *things, *before]) + 1
+        things[number] = _new(part, 0)
+        numbers[part] = number
+    return things, numbers
+
+
+def _owners(part: NDArray[np.bool_], moved: Mapping[int, _Thing], came: Things) -> list[int]:
+    """The things that the flow brings into a part, and those that are expected there."""
+    there = []
+    for number, thing in moved.items():
+        size = max(1, int((came == number).sum()))
+        if (came[part] == number).sum() > OVERLAP * size:
+            there.append(number)
+        elif thing.hidden or not thing.alone:
+            place = thing.expected()
+            shared = int((place & part).sum())
+            if shared > min(EXPECTED * max(1, int(place.sum())), INSIDE * int(part.sum())):
+                there.append(number)
+    return there
+
+
+def _updated(before: _Thing, moved: _Thing, place: NDArray[np.bool_], *, by_itself: bool) -> _Thing:
+    """A thing where it is now; among others, or half hidden, it goes on as it went."""
+    kept_area = int(place.sum()) / max(1, int(moved.shape.sum()))
+    if not by_itself:
+        return replace(moved, hidden=0, partly=0, alone=False)
+    if kept_area <= WHOLE and moved.partly < PARTLY_ANCHORS:
+        return replace(moved, hidden=0, partly=moved.partly + 1, alone=False)
+    x, y = _middle(place)
+    now = replace(
+        moved, x=x, y=y, shape=place, shape_x=x, shape_y=y, hidden=0, partly=0, alone=True
+    )
+    if not before.alone:
+        return now
+    kept = 0.0 if before.speed_x == before.speed_y == 0 else SPEED_KEPT
+    return replace(
+        now,
+        speed_x=kept * before.speed_x + (1 - kept) * (x - before.x),
+        speed_y=kept * before.speed_y + (1 - kept) * (y - before.y),
+    )
+
+
+def _divided(
+    part: NDArray[np.bool_],
+    there: list[int],
+    moved: Mapping[int, _Thing],
+    came: Things,
+    link: Link,
+) -> Things:
+    """Which of several things each pixel of a part belongs to."""
+    numbers = np.zeros(part.shape, np.int32)
+    expected = {number: moved[number].expected() for number in there}
+    claimed = sum(each.astype(np.int32) for each in expected.values())
+    for number, place in expected.items():
+        numbers[place & (claimed == 1)] = number
+    brought = np.isin(came, there) & (link.trust > TRUSTED)
+    sure = brought & ((claimed != 1) | (numbers == came))
+    numbers[sure] = came[sure]
+    left = part & (numbers == 0)
+    if left.any():
+        distances = np.stack(
+            [
+                cv2.distanceTransform((numbers != n).astype(np.uint8), cv2.DIST_L2, 3)
+                if (numbers == n).any()
+                else np.full(part.shape, 1e9, np.float32)
+                for n in there
+            ]
+        )
+        numbers[left] = np.array(there, np.int32)[distances.argmin(axis=0)][left]
+    return np.where(part, numbers, 0).astype(np.int32)

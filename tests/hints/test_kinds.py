@@ -1,0 +1,154 @@
+"""What a person may say of a subject: words of the shell, JSON, and what is refused."""
+
+import base64
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from foremask.errors import FieldInvalid
+from foremask.hints.hint_json import hints_of_file, hints_of_json, hints_of_key_points
+from foremask.hints.hint_words import parse_box, parse_paint, parse_point
+from foremask.hints.kinds import MOST_HINTS, Box, Hint, Paint, Point, check_hints
+from foremask.media.probe import probe
+from tests.support import synth
+
+PNG = cv2.imencode(".png", np.zeros((48, 64), np.uint8))[1].tobytes()
+PNG_TEXT = base64.b64encode(PNG).decode()
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("640,360", Point(640, 360)),
+        ("640,360@12", Point(640, 360, frame=12)),
+        ("640,360@0.5s", Point(640, 360, time_s=0.5)),
+        ("640.5,360@00:01.5", Point(640.5, 360, time_s=1.5)),
+        ("1,2@1:00:02", Point(1, 2, time_s=3602)),
+    ],
+)
+def test_a_point_is_written_as_a_place_and_a_moment(text: str, hint: Point) -> None:
+    """A whole number is a frame; what ends in s or has a colon is a time."""
+    assert parse_point(text) == hint
+
+
+def test_boxes_and_paints_have_the_same_moments(tmp_path: Path) -> None:
+    """A name with an @ in it is still a file."""
+    path = tmp_path / "a@2.png"
+    path.write_bytes(PNG)
+    assert parse_box("1,2,30,40@2s", negative=True) == Box(1, 2, 30, 40, time_s=2, negative=True)
+    assert parse_paint(f"{path}@7") == Paint(PNG, frame=7)
+    assert parse_paint(str(path)) == Paint(PNG)
+
+
+@pytest.mark.parametrize("text", ["", "1", "1,2,3", "a,b", "1,2@", "1,2@x", "1,2@1.5", "1,2@-1"])
+def test_what_is_no_point_is_said_to_be_none(text: str) -> None:
+    """Never another error."""
+    with pytest.raises(FieldInvalid):
+        parse_point(text)
+
+
+def test_json_has_the_same_words(tmp_path: Path) -> None:
+    """On the wire and in a file, where a paint may be a file beside it."""
+    (tmp_path / "mask.png").write_bytes(PNG)
+    rows = [
+        {"type": "point", "x": 1, "y": 2.5, "frame": 3, "negative": True, "more": "ignored"},
+        {"type": "box", "x": 1, "y": 2, "width": 3, "height": 4, "time_s": 0.5},
+        {"type": "paint", "file": "mask.png"},
+    ]
+    (tmp_path / "hints.json").write_text(json.dumps({"hints": rows}))
+    expected: tuple[Hint, ...] = (
+        Point(1, 2.5, frame=3, negative=True),
+        Box(1, 2, 3, 4, time_s=0.5),
+        Paint(PNG),
+    )
+    assert hints_of_file(tmp_path / "hints.json") == expected
+    rows[2] = {"type": "paint", "png": PNG_TEXT}
+    assert hints_of_json(rows) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "param", "limit", "actual"),
+    [
+        ({}, "hints", None, None),
+        ([7], "hints[0]", None, None),
+        ([{"type": "line"}], "hints[0].type", None, None),
+        ([{"type": "point", "x": 1}], "hints[0].y", None, None),
+        ([{"type": "point", "x": True, "y": 2}], "hints[0].x", None, None),
+        (
+            [{"type": "point", "x": 1, "y": 2}, {"type": "point", "x": -1, "y": 2}],
+            "hints[1].x",
+            0,
+            -1,
+        ),
+        ([{"type": "point", "x": 1, "y": 10**400}], "hints[0].y", None, None),
+        ([{"type": "point", "x": 1, "y": 2, "frame": -1}], "hints[0].frame", 0, -1),
+        ([{"type": "point", "x": 1, "y": 2, "frame": 1.5}], "hints[0].frame", None, None),
+        (
+            [{"type": "point", "x": 1, "y": 2, "frame": 1, "time_s": 1}],
+            "hints[0].time_s",
+            None,
+            None,
+        ),
+        ([{"type": "point", "x": 1, "y": 2, "negative": 1}], "hints[0].negative", None, None),
+        ([{"type": "box", "x": 1, "y": 2, "width": 0, "height": 4}], "hints[0].width", 1, 0),
+        ([{"type": "paint", "png": "?"}], "hints[0].png", None, None),
+        ([{"type": "paint", "png": ""}], "hints[0].png", None, None),
+        ([{"type": "point", "x": 1, "y": 2}] * 65, "hints", MOST_HINTS, 65),
+    ],
+)
+def test_a_refusal_names_the_element_the_value_and_the_range(
+    value: object, param: str, limit: float | None, actual: float | None
+) -> None:
+    """Before any clip is known."""
+    with pytest.raises(FieldInvalid) as refused:
+        hints_of_json(value)
+    error = refused.value
+    assert (error.param, error.limit, error.actual) == (param, limit, actual)
+
+
+@pytest.mark.parametrize(
+    ("hint", "param", "limit"),
+    [
+        (Point(48, 10), "hints[1].x", 47),
+        (Point(10, 64), "hints[1].y", 63),
+        (Point(1, 1, frame=10), "hints[1].frame", 9),
+        (Point(1, 1, time_s=9.0), "hints[1].time_s", None),
+        (Box(40, 1, 9, 9), "hints[1].width", 8),
+        (Paint(PNG), "hints[1].png", 48),
+    ],
+)
+def test_hints_must_fit_the_upright_picture_and_the_length(
+    tmp_path: Path, hint: Hint, param: str, limit: float | None
+) -> None:
+    """A clip of 64x48 that players turn by 90 degrees is 48x64."""
+    clip = probe(synth.write(tmp_path / "clip.mp4", synth.Spec(turn=synth.TURNS["90"])))
+    check_hints([Point(47, 63, frame=9)], clip)
+    with pytest.raises(FieldInvalid) as refused:
+        check_hints([Point(0, 0), hint], clip)
+    assert refused.value.param == param
+    assert limit is None or refused.value.limit == limit
+
+
+def test_key_points_are_points_on_one_frame() -> None:
+    """The hosted service's words; what is wrong is named in them."""
+    points = [{"x": 1, "y": 2, "type": "positive"}, {"x": 3, "y": 4, "type": "negative"}]
+    assert hints_of_key_points(points, 5) == (
+        Point(1, 2, frame=5),
+        Point(3, 4, frame=5, negative=True),
+    )
+    for bad, param in (
+        (None, "key_points"),
+        ([], "key_points"),
+        ([{"x": 1.5, "y": 2}], "key_points[0].x"),
+        ([{"x": 1, "y": 2, "type": "maybe"}], "key_points[0].type"),
+        ([{"x": 1, "y": 99_999}], "key_points[0].y"),
+    ):
+        with pytest.raises(FieldInvalid) as refused:
+            hints_of_key_points(bad, None)
+        assert refused.value.param == param
+    with pytest.raises(FieldInvalid) as refused:
+        hints_of_key_points(points, "one")
+    assert refused.value.param == "frame_index"

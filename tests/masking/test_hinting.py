@@ -1,0 +1,99 @@
+"""Hints over a file: two red discs, of which one is meant."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import foremask
+from foremask import Box, FieldInvalid, Paint, Point
+from foremask.types import Rgb
+from tests.support import networks, synth
+
+WIDTH, HEIGHT, FRAMES = 192, 96, 20
+SPEC = synth.Spec(WIDTH, HEIGHT, pts=tuple(range(0, 1000 * FRAMES, 1000)))
+
+
+def picture(moment: int) -> Rgb:
+    """A disc in the left half and one in the right half, on grey."""
+    rgb = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
+    rgb[::7] = 130
+    for x in (40 + moment, 130 + moment):
+        cv2.circle(rgb, (x, 48), 22, (220, 30, 30), -1)
+    return rgb
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The clip as a file."""
+    path = tmp_path_factory.mktemp("hints") / "clip.mp4"
+    return synth.write(path, SPEC, (picture(moment) for moment in range(FRAMES)))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that takes red for foreground."""
+    return networks.redness(tmp_path_factory.mktemp("model"), bias=-5)
+
+
+def shares(mask: Path) -> tuple[float, float]:
+    """How much of the left and of the right disc is in the mask, over all frames."""
+    found = []
+    for moment, alpha in enumerate(alpha for _, alpha in foremask.read_masks(mask)):
+        found.append([alpha[30:66, x - 15 : x + 15].mean() for x in (40 + moment, 130 + moment)])
+    left, right = np.mean(found, axis=0)
+    return float(left), float(right)
+
+
+def paint() -> bytes:
+    """White over the left disc of the first frame; grey elsewhere."""
+    levels = np.full((HEIGHT, WIDTH), 128, np.uint8)
+    cv2.circle(levels, (40, 48), 18, 255, -1)
+    return cv2.imencode(".png", levels)[1].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("hint", "left", "right"),
+    [
+        (Point(40, 48), True, False),
+        (Point(149, 48, frame=19), False, True),
+        (Point(139, 48, time_s=0.31, negative=True), True, False),
+        (Box(15, 20, 50, 60), True, False),
+        (Paint(paint()), True, False),
+    ],
+)
+def test_one_hint_decides_which_disc_it_is(
+    clip: Path, model: Path, tmp_path: Path, hint: foremask.Hint, left: bool, right: bool
+) -> None:
+    """In all frames, from the frame that it is on in both directions."""
+    report = foremask.mask_video(clip, tmp_path / "mask.mp4", model=model, hints=[hint])
+    found = shares(report.target)
+    assert [share > 0.95 for share in found] == [left, right], found
+    assert [share < 0.03 for share in found] == [not left, not right], found
+    foremask.verify(clip, report.target)
+
+
+def test_the_latest_of_two_contradicting_hints_counts_and_the_report_says_so(
+    clip: Path, model: Path, tmp_path: Path
+) -> None:
+    """First not the right one, then the right one after all."""
+    hints = [Point(130, 48, negative=True), Point(130, 48)]
+    report = foremask.mask_video(clip, tmp_path / "mask.mp4", model=model, hints=hints)
+    assert shares(report.target)[1] > 0.95
+    assert "hints[1] contradicts hints[0]: the later one counts" in report.warnings
+
+
+def test_a_hint_beyond_the_end_is_refused_before_anything_is_written(
+    clip: Path, model: Path, tmp_path: Path
+) -> None:
+    """Also where only decoding tells: in a part of the clip."""
+    for hint, param in ((Point(1, 1, frame=20), "hints[0].frame"), (Point(192, 1), "hints[0].x")):
+        with pytest.raises(FieldInvalid) as refused:
+            foremask.mask_video(clip, tmp_path / "mask.mp4", model=model, hints=[hint])
+        assert refused.value.param == param
+    with pytest.raises(FieldInvalid, match=r"hints\[0\].frame is 15, and the clip ends with frame"):
+        foremask.mask_video(
+            clip, tmp_path / "mask.mp4", model=model, end_s=0.3, hints=[Point(1, 1, frame=15)]
+        )
+    assert not list(tmp_path.iterdir())

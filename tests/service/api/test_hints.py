@@ -1,0 +1,169 @@
+"""Hints over HTTP: key points, hints on all masking calls, refine, a picture's mask at once."""
+
+import base64
+import random
+from collections.abc import Generator
+from typing import Any
+
+import cv2
+import httpx
+import numpy as np
+import pytest
+from bria_client import BriaSyncClient
+
+from foremask.hints.kinds import Point
+from tests.service.api import clip_server
+from tests.service.api.conftest import Running, bootstrap, running
+from tests.service.api.test_cutouts import LOOPBACK, finished
+from tests.service.api.test_decisions import assert_refused
+from tests.service.api.worker import REQUESTS, working
+from tests.support import networks, synth
+
+pytestmark = [pytest.mark.postgres, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+
+MASK, POINTS = (f"/v2/video/segment/{name}" for name in ("foreground_mask", "mask_by_key_points"))
+REMOVE, PREVIEW = "/v2/video/edit/remove_background", "/v2/video/segment/preview"
+FIELD = (422, "field_invalid")
+
+
+@pytest.fixture(scope="module")
+def service(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
+    """One API process, whose previews are by a network that takes red for foreground."""
+    bootstrap(database_url)
+    model = networks.redness(tmp_path_factory.mktemp("model"), bias=-5)
+    with running(database_url, tmp_path_factory.mktemp("data"), model_file=model) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
+    """A red disc, 64x48, ten frames, at an origin."""
+    folder = tmp_path_factory.mktemp("clips")
+    synth.write(folder / "clip.mp4")
+    with clip_server.serving(folder) as origin:
+        yield f"{origin}/clip.mp4"
+
+
+@pytest.fixture(scope="module")
+def worker(service: Running, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
+    """The service, with a worker."""
+    with working(service, tmp_path_factory.mktemp("scratch"), LOOPBACK):
+        yield service
+
+
+def post(service: Running, path: str, **body: object) -> httpx.Response:
+    """A call with the usual token."""
+    return httpx.post(service.url + path, json=body, headers=service.headers, timeout=120)
+
+
+def test_a_job_by_key_points_is_refined_with_more_hints(worker: Running, clip: str) -> None:
+    """The points reach the masker, then the points and the new hint."""
+    points = [{"x": 5, "y": 24, "type": "positive"}, {"x": 60, "y": 2, "type": "negative"}]
+    answer = post(worker, POINTS, video=clip, key_points=points, frame_index=9, auto_trim=True)
+    status = finished(worker, answer)
+    assert status["status"] == "COMPLETED", status
+    assert status["result"]["mask_url"] == status["result"]["video_url"]
+    asked = [Point(5, 24, frame=9), Point(60, 2, frame=9, negative=True)]
+    assert list(REQUESTS[-1].options.hints) == asked
+    more = {"type": "point", "x": 1, "y": 1, "time_s": 0.1}
+    path = f"/v2/status/{status['request_id']}/refine"
+    assert_refused(post(worker, path, hints=[more]), 422, "video_missing", "video")
+    assert_refused(post(worker, path, video=clip), *FIELD, "hints")
+    refined = finished(worker, post(worker, path, video=clip, hints=[more]))
+    assert refined["status"] == "COMPLETED", refined
+    assert list(REQUESTS[-1].options.hints) == [*asked, Point(1, 1, time_s=0.1)]
+
+
+def test_the_sdk_sends_key_points(worker: Running, clip: str) -> None:
+    """As it sends any other body."""
+    body = {"video": clip, "key_points": [{"x": 5, "y": 24, "type": "positive"}], "frame_index": 0}
+    with BriaSyncClient(base_url=worker.url, api_token=worker.token) as client:
+        submitted = client.submit(POINTS.removeprefix("/v2/"), body, raise_for_status=True)
+    assert submitted.request_id
+
+
+def test_cut_outs_take_hints_too(worker: Running, clip: str) -> None:
+    """In the same array."""
+    hint = {"type": "box", "x": 0, "y": 8, "width": 30, "height": 30}
+    status = finished(worker, post(worker, REMOVE, video=clip, hints=[hint]))
+    assert status["status"] == "COMPLETED", status
+    assert len(REQUESTS[-1].options.hints) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"hints": {}}, "hints"),
+        ({"hints": [{"type": "point", "x": 64, "y": 0}]}, "hints[0].x"),
+        ({"hints": [{"type": "point", "x": 0, "y": 48}]}, "hints[0].y"),
+        ({"hints": [{"type": "point", "x": 0, "y": 0, "frame": 10}]}, "hints[0].frame"),
+        ({"hints": [{"type": "point", "x": 0, "y": 0}] * 65}, "hints"),
+        ({"hints": [{"type": "box", "x": 60, "y": 0, "width": 9, "height": 9}]}, "hints[0].width"),
+        ({"key_points": [{"x": 64, "y": 0}]}, "key_points[0].x"),
+        ({"key_points": [{"x": 0, "y": 0}], "frame_index": 10}, "frame_index"),
+        ({"key_points": []}, "key_points"),
+        ({}, "key_points"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_the_field_and_starts_nothing(
+    service: Running, clip: str, body: dict[str, Any], param: str
+) -> None:
+    """The clip is probed first, so its own size and length count."""
+    path = MASK if "hints" in body else POINTS
+    error = assert_refused(post(service, path, video=clip, **body), *FIELD, param)
+    if param.endswith((".x", ".y", ".frame", ".width")):
+        assert {"limit", "actual"} <= set(error)
+
+
+def test_hints_of_any_kind_of_nonsense_never_end_in_a_500(service: Running) -> None:
+    """A seeded fuzz of the fields, without a clip that could be read."""
+    rng = random.Random(7)  # noqa: S311  (a seeded fuzz)
+    values: list[Any] = [
+        None,
+        True,
+        -1,
+        0,
+        1,
+        1.5,
+        2.0,
+        1e308,
+        10**40,
+        "",
+        "point",
+        "box",
+        "paint",
+        [],
+        {},
+    ]
+    names = ["type", "x", "y", "width", "height", "frame", "time_s", "negative", "png"]
+    with httpx.Client(headers=service.headers) as client:
+        for _ in range(300):
+            hints = [
+                {rng.choice(names): rng.choice(values) for _ in range(rng.randint(0, 6))}
+                | {"type": rng.choice(["point", "box", "paint", "x"])}
+                for _ in range(rng.randint(0, 3))
+            ]
+            body = {"video": "ftp://nowhere", "hints": rng.choice([hints, *values])}
+            answer = client.post(service.url + MASK, json=body)
+            assert answer.status_code == 422, (body, answer.text)
+
+
+def test_a_preview_is_the_mask_of_one_picture(service: Running) -> None:
+    """Of two red discs the one that the point is on; a picture that is none is refused."""
+    picture = np.full((96, 192, 3), 90, np.uint8)
+    for x in (40, 140):
+        cv2.circle(picture, (x, 48), 22, (30, 30, 220), -1)  # blue first
+    text = base64.b64encode(cv2.imencode(".png", picture)[1].tobytes()).decode()
+    hint = {"type": "point", "x": 140, "y": 48, "frame": 77}
+    answer = post(service, PREVIEW, picture=text, hints=[hint])
+    assert answer.status_code == 200, answer.text
+    result = answer.json()["result"]
+    mask = cv2.imdecode(np.frombuffer(base64.b64decode(result["mask"]), np.uint8), 0)
+    assert mask is not None
+    assert mask.shape == (result["height"], result["width"]) == (96, 192)
+    assert mask[48, 140] > 250
+    assert mask[48, 40] < 5
+    assert_refused(post(service, PREVIEW, picture="AAAA"), *FIELD, "picture")
+    assert_refused(post(service, PREVIEW, hints=[hint]), *FIELD, "picture")
+    outside = [{"type": "point", "x": 192, "y": 48}]
+    assert_refused(post(service, PREVIEW, picture=text, hints=outside), *FIELD, "hints[0].x")

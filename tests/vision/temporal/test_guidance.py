@@ -1,0 +1,97 @@
+"""What a click decides: two equal things, drawn, of which a person points at one."""
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+import pytest
+
+from foremask.options import Quality
+from foremask.types import Image
+from foremask.vision.image import ArrayImage
+from foremask.vision.network.session import InputSize, NetworkOutput
+from foremask.vision.temporal.lesson import Mark
+from foremask.vision.temporal.windows import TIERS, learn, mask_images
+from tests.vision.temporal.test_windows import HEIGHT, WIDTH, background, disc
+
+type Scene = Callable[[int], tuple[np.ndarray, np.ndarray, np.ndarray]]
+
+TIER = TIERS[Quality.BALANCED]
+FRAMES = 72
+RADIUS = 34
+
+
+class RedNetwork:
+    """Red is foreground, nearly as finely as the pictures are drawn."""
+
+    runtime = "drawn"
+    any_size = False
+
+    def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
+        """Judge one picture."""
+        rgb = image.rgb(256, 256).astype(int)
+        return NetworkOutput((rgb[..., 0] > rgb[..., 1] + 60).astype(np.float32), ())
+
+
+def painted(rgb: np.ndarray, truth: np.ndarray, shift: int) -> None:
+    """A red thing with a texture that moves with it; all things have the same."""
+    texture = background(77) // 4
+    rgb[truth] = np.array([200, 30, 40], np.uint8) + np.roll(texture, shift, axis=1)[truth] // 2
+
+
+def crossing(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two equal discs pass each other; the first is in front."""
+    rgb = background(1)
+    a, b = disc(50 + 3 * t, 84, RADIUS), disc(270 - 3 * t, 98, RADIUS)
+    painted(rgb, b, 270 - 3 * t)
+    painted(rgb, a, 50 + 3 * t)
+    return rgb, a, b & ~a
+
+
+def occlusion(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two equal discs go to the right, one above the other, and behind a post."""
+    rgb = background(1)
+    post = np.zeros((HEIGHT, WIDTH), bool)
+    post[:, 150:186] = True
+    a, b = disc(50 + 3 * t, 42, RADIUS), disc(50 + 3 * t, 132, RADIUS)
+    for thing in (a, b):
+        painted(rgb, thing, 50 + 3 * t)
+    rgb[post] = background(5)[post] // 2
+    return rgb, a & ~post, b & ~post
+
+
+def masked(scene: Scene, clicks: Sequence[tuple[int, float, float, bool]]) -> tuple[float, float]:
+    """J on the first thing, and the share of the second one that is in the mask."""
+    drawn = [scene(t) for t in range(FRAMES)]
+    images = [ArrayImage(rgb) for rgb, _, _ in drawn]
+    place = {id(image): number for number, image in enumerate(images)}
+
+    def key(image: Image) -> int | None:
+        return place.get(id(image))
+
+    by_frame: dict[int, list[Mark]] = {}
+    for number, (frame, x, y, positive) in enumerate(clicks):
+        mark = Mark(number, positive, x / WIDTH, y / HEIGHT)
+        by_frame.setdefault(frame, []).append(mark)
+    hinted = [(frame, images[frame], marks) for frame, marks in by_frame.items()]
+    guidance = learn(hinted, RedNetwork(), TIER, key) if hinted else None
+    joint = union = wrong = other = 0.0
+    for alpha, (_, a, b) in zip(
+        mask_images(images, RedNetwork(), TIER, guidance=guidance), drawn, strict=True
+    ):
+        mask = cv2.resize(alpha, (WIDTH, HEIGHT)) > 0.5
+        joint += float((mask & a).sum())
+        union += float((mask | a).sum())
+        wrong += float((mask & b).sum())
+        other += float(b.sum())
+    return 100 * joint / union, 100 * wrong / other
+
+
+@pytest.mark.parametrize("scene", [crossing, occlusion])
+@pytest.mark.parametrize("frame", [0, FRAMES - 1])
+def test_a_click_on_one_of_two_equal_things_takes_that_one_only(scene: Scene, frame: int) -> None:
+    """Through a crossing and behind a post, from either end of the clip."""
+    y = 84 if scene is crossing else 42
+    j, other = masked(scene, [(frame, 50 + 3 * frame, y, True)])
+    assert j >= 97
+    assert other <= 3
