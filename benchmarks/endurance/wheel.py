@@ -28,7 +28,7 @@ SAMPLE = "foremask/service/api/static/sample.webm"
 TOKEN = "a-token-for-the-wheel"  # noqa: S105
 PATIENCE_S = 600.0
 SITE: Final = "foremask/service/api/site/"
-WHEEL_BYTES: Final = 1_000_000
+WHEEL_BYTES: Final = 1 << 20
 PLAIN = {
     name: text
     for name, text in os.environ.items()

@@ -1,8 +1,11 @@
 """``foremask submit``, ``status`` and ``cancel`` against the real API."""
 
+import http.server
 import json
 import signal
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -23,6 +26,7 @@ def here(tmp_path: Path, service: Running, monkeypatch: pytest.MonkeyPatch) -> P
     """An empty folder, with server and token in the environment."""
     monkeypatch.setenv("FOREMASK_SERVER", f"{service.url}/")
     monkeypatch.setenv("FOREMASK_TOKEN", f"{service.token}\n")
+    monkeypatch.setenv("FOREMASK_DATABASE_URL", service.database_url)
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     return tmp_path / "here"
@@ -55,6 +59,18 @@ def test_a_file_is_uploaded_and_its_mask_comes_back(
         assert main(["status", job, "-o", "again.webm"]) == Exit.OK
         mask = (here / "mask.webm").read_bytes()
         assert (here / "again.webm").read_bytes() == mask
+        capsys.readouterr()
+        assert main(["job", job, "--follow"]) == Exit.OK
+        lines = [line.partition("  ")[2] for line in capsys.readouterr().out.splitlines()]
+        assert lines[0] == "created"
+        assert lines[1] == "ingest 0, attempt 1: begun by test"
+        assert any(line.startswith("segment 0, attempt 1: done after ") for line in lines)
+        assert lines[-1] == f"{job}  completed  10 frames, webm_vp9"
+        (stored,) = (service.settings.data_dir / "objects" / "results" / job).rglob("*.webm")
+        stored.write_bytes(bytes([mask[0] ^ 1]) + mask[1:])
+        assert main(["status", job, "-o", "damaged.webm"]) == Exit.OUTPUT_FAILED
+        assert "the mask came damaged" in capsys.readouterr().err
+        assert not (here / "damaged.webm").exists()
     nowhere = f"http://127.0.0.1:{free_port()}"
     words = ["submit", str(clip), "-o", "mask.webm", "--server", nowhere]
     assert main(words) == Exit.OUTPUT_FAILED  # and not that nobody answers
@@ -71,6 +87,57 @@ def test_a_job_is_read_and_cancelled(clip_origin: str, capsys: pytest.CaptureFix
     assert capsys.readouterr().out == f"{job} is cancelled\n"
     assert main(["status", job, "--json"]) == Exit.INTERNAL
     assert json.loads(capsys.readouterr().out)["error"]["reason"] == "cancelled"
+    assert main(["job", job, "--follow"]) == Exit.INTERNAL  # it has no mask
+    assert "[cancelled]" in capsys.readouterr().out
+    assert main(["jobs", "--last", "1"]) == Exit.OK
+    assert f"  {job}  cancelled  " in capsys.readouterr().out
+    assert main(["job", "no-such-job"]) == Exit.USAGE
+
+
+def test_an_answer_that_is_lost_makes_no_second_job(
+    service: Running, clip_origin: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The call is made again under its Idempotency-Key."""
+    assert main(["jobs", "--json", "--last", "9999"]) == Exit.OK
+    before = {each["request_id"] for each in json.loads(capsys.readouterr().out)}
+    with losing_the_first_answer(service) as url:
+        assert main(["submit", f"{clip_origin}/good.mp4", "--server", url]) == Exit.OK
+    job = capsys.readouterr().out.strip()
+    assert main(["jobs", "--json", "--last", "9999"]) == Exit.OK
+    after = {each["request_id"] for each in json.loads(capsys.readouterr().out)}
+    assert after - before == {job}
+
+
+@contextmanager
+def losing_the_first_answer(service: Running) -> Generator[str]:
+    """A proxy that hangs up on its first caller, after the service has answered."""
+    keys: list[str] = []
+
+    class Proxy(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            content = self.rfile.read(int(self.headers["content-length"]))
+            keys.append(self.headers["idempotency-key"])
+            headers = service.headers | {"idempotency-key": keys[-1]}
+            headers["content-type"] = "application/json"
+            answer = httpx.post(service.url + self.path, content=content, headers=headers)
+            if len(keys) > 1:
+                self.send_response(answer.status_code)
+                self.send_header("content-length", str(len(answer.content)))
+                self.end_headers()
+                self.wfile.write(answer.content)
+            self.close_connection = True
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+    assert len(keys) == 2
+    assert keys[0] == keys[1]
 
 
 def test_a_job_that_fails_ends_the_waiting_with_its_sentence(

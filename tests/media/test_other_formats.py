@@ -55,7 +55,10 @@ def draw(path: Path, muxer: str, codec: str, pixel_format: str) -> Path:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_it_is_masked_here_and_refused_by_the_service(tmp_path: Path, name: str) -> None:
-    """The mask keeps every promise, the time of each frame among them."""
+    """The mask keeps every promise, the time of each frame among them.
+
+    A service with FOREMASK_INPUTS=all takes it, as it reads headers: piece by piece.
+    """
     source = draw(tmp_path / name, *FORMATS[name])
     target = tmp_path / "mask.mkv"
     report = mask_video(
@@ -70,6 +73,9 @@ def test_it_is_masked_here_and_refused_by_the_service(tmp_path: Path, name: str)
     verify(source, target)
     with pytest.raises((errors.ContainerUnsupported, errors.CodecUnsupported)):
         probe(source, Limits())
+    with source.open("rb") as file:
+        opened, whole = probe(file, Limits(any_format=True)), probe(source)
+    assert (opened.codec, opened.width, opened.fps) == (whole.codec, whole.width, whole.fps)
 
 
 @pytest.mark.parametrize(

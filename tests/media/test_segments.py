@@ -92,10 +92,11 @@ def test_spans_cover_the_clip_without_gap_or_overlap(tmp_path: Path) -> None:
         ("a.avi", Spec(time_base=Fraction(1, 25), pts=tuple(range(60)), last_duration=1)),
         ("a.gif", Spec(codec="gif", pixel_format="rgb8", pts=synth.even(60, Fraction(10)))),
         ("short.mp4", Spec(pts=PTS[:6])),
+        ("prores.mov", Spec(codec="prores", pixel_format="yuv422p10le", pts=PTS)),
     ],
 )
 def test_what_cannot_be_cut_is_one_span(tmp_path: Path, name: str, spec: Spec) -> None:
-    """AVI has no pts, gif no keyframes, and a short clip nothing to gain.
+    """AVI has no pts, gif no keyframes, a short clip nothing to gain; MP4 holds no ProRes.
 
     The cut is a plain copy.
     """
