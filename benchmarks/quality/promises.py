@@ -141,6 +141,11 @@ def kept() -> dict[str, dict[str, dict[str, object]]]:
     return found
 
 
+def _bytes(path: Path) -> int:
+    """The small ones come first: most is known early."""
+    return path.stat().st_size
+
+
 def keep(name: str, found: dict[str, dict[str, object]]) -> None:
     KEPT.parent.mkdir(exist_ok=True)
     with KEPT.open("a") as file:
@@ -189,7 +194,7 @@ def main() -> int:
     presets = (
         CUTOUTS if asked.cutouts else [Preset(name).value for name in asked.presets.split(",")]
     )
-    clips = sorted(path for path in DATA.rglob("*") if path.is_file())
+    clips = sorted((path for path in DATA.rglob("*") if path.is_file()), key=_bytes)
     if not clips:
         print(f"no clips in {DATA}; set FOREMASK_DATA", file=sys.stderr)
         return 2

@@ -17,19 +17,21 @@ from foremask.errors import CorruptVideo
 from foremask.media.png_sequence import TABLE, is_pattern
 
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
+_ANIMATION: Final = b"acTL"  # FFmpeg writes one frame as a plain PNG
+_HEAD_BYTES: Final = 4096
 _ZIP: Final = b"PK\x03\x04"
 _UNREADABLE: Final = (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One picture, and when it is shown."""
+    """One picture, and when it is shown; a still, the APNG of a single frame, has no end."""
 
     width: int
     height: int
     has_alpha: bool
     time_s: float
-    end_s: float
+    end_s: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,14 +72,18 @@ def picture_file(path: Path) -> PictureFile | None:
 
 
 def _animated(path: Path) -> Iterator[Shown]:
+    with path.open("rb") as file:
+        is_still = _ANIMATION not in file.read(_HEAD_BYTES)
+    form = "png_pipe" if is_still else "apng"
     try:
-        with av.open(f"file:{path}", "r", format="apng") as opened:
+        with av.open(f"file:{path}", "r", format=form) as opened:
             for frame in opened.decode(video=0):
                 base = Fraction(frame.time_base.numerator, frame.time_base.denominator)
                 start = (frame.pts or 0) * base
                 end = start + (frame.duration or 0) * base
                 has_alpha = any(component.is_alpha for component in frame.format.components)
-                yield Shown(frame.width, frame.height, has_alpha, float(start), float(end))
+                times = (0.0, None) if is_still else (float(start), float(end))
+                yield Shown(frame.width, frame.height, has_alpha, *times)
     except av.FFmpegError as error:
         raise CorruptVideo(f"{path.name} cannot be decoded: {error.strerror}.") from error
 

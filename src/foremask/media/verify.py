@@ -85,7 +85,8 @@ def _of_pictures(source: Path, pictures: PictureFile, kind: ResultKind) -> Itera
     """Size, frames, every time, the last duration and the alpha of upright pictures."""
     yield PromiseKept("container", pictures.form)
     tolerance_s = _TOLERANCE_S[pictures.form] + _ROUNDING_S
-    count, worst_s, origin_s, end_s = 0, 0.0, 0.0, 0.0
+    count, worst_s, origin_s = 0, 0.0, 0.0
+    end_s: float | None = None
     with VideoReader(source) as wanted:
         for ours, theirs in zip_longest(pictures, wanted):
             if ours is None or theirs is None:
@@ -103,19 +104,21 @@ def _of_pictures(source: Path, pictures: PictureFile, kind: ResultKind) -> Itera
                     limit=tolerance_s,
                     actual=off_s,
                 )
-            worst_s, end_s = max(worst_s, off_s), origin_s + ours.end_s
+            worst_s = max(worst_s, off_s)
+            end_s = None if ours.end_s is None else origin_s + ours.end_s
             count += 1
         wanted_end_s = float((wanted.end_pts or 0) * wanted.time_base)
     yield PromiseKept("frames", str(count))
     yield PromiseKept("pts", f"within {1000 * worst_s:.3f} ms")
     if kind is ResultKind.CUTOUT:
         yield PromiseKept("alpha", f"{count} frames")
-    yield _check(
-        "last duration",
-        abs(end_s - wanted_end_s) <= 1.5 * tolerance_s,
-        f"ends at {end_s:.6f} s",
-        f"The mask ends at {end_s:.6f} s; the source at {wanted_end_s:.6f} s.",
-    )
+    if end_s is not None:
+        yield _check(
+            "last duration",
+            abs(end_s - wanted_end_s) <= 1.5 * tolerance_s,
+            f"ends at {end_s:.6f} s",
+            f"The mask ends at {end_s:.6f} s; the source at {wanted_end_s:.6f} s.",
+        )
 
 
 def _check_picture(ours: Shown, theirs: Frame, number: int, kind: ResultKind) -> None:

@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import ConsoleMessage
 
 from foremask.service.api import answer_examples, pages, schemas
+from foremask.service.api.response_docs import SHAPES
 from foremask.service.error_table import ERROR_TABLE
 from tests.service.api.conftest import Running
 from tests.service.api.patient import http
@@ -30,11 +31,11 @@ def test_swagger_ui_is_the_release_that_was_chosen() -> None:
 
 def test_every_example_has_the_shape_that_it_shows() -> None:
     """And each reason has one, with its own status."""
-    for shape, named in answer_examples.EXAMPLES.items():
+    shapes = {each.__name__: each for each in SHAPES}
+    for name, named in answer_examples.EXAMPLES.items():
         for _, value in named.values():
-            msgspec.convert(value, getattr(schemas, shape))
-            known = {each.name for each in msgspec.structs.fields(getattr(schemas, shape))}
-            assert value.keys() <= known
+            msgspec.convert(value, shapes[name])
+            assert value.keys() <= {each.name for each in msgspec.structs.fields(shapes[name])}
     components = answer_examples.example_components()
     for kind, row in ERROR_TABLE.items():
         problem = msgspec.convert(components[kind.reason]["value"], schemas.Problem)

@@ -113,7 +113,18 @@ EXAMPLES: Final[dict[str, dict[str, tuple[str, Json]]]] = {
             {"hints": [{"type": "point", "x": 640, "y": 360, "frame": 48}]},
         )
     },
-    "ConvertRequest": {"prores": ("ProRes", {"output_container_and_codec": "mov_proresks"})},
+    "ConvertRequest": {
+        "prores": ("ProRes", {"output_container_and_codec": "mov_proresks"}),
+        "softer": ("A mask with a softer outline", {"feather_px": 2}),
+        "cutout": (
+            "The clip cut out, half a pixel tighter",
+            {"kind": "cutout", "video": "https://example.com/clip.mp4", "grow_px": -0.5},
+        ),
+        "composite": (
+            "The clip before white, from an upload that is still kept",
+            {"kind": "composite", "background": "white"},
+        ),
+    },
     "UploadRequest": {"mp4": ("An MP4 file", {"media_type": "video/mp4"})},
     "Accepted": {
         "accepted": (

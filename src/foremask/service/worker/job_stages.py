@@ -180,6 +180,9 @@ async def _background(
 ) -> str | None:
     """Bring the background here, check it and store it; its key, None where there is none."""
     asked, target = step.args.result, scratch / "background"
+    if asked.has_background_file:
+        check_free(scratch, 0, work.free_reserve)
+        work.objects.check_free(0, work.free_reserve)
     if asked.background_key is not None:
         with span("load"):
             await work.objects.get(asked.background_key, target)
@@ -248,7 +251,9 @@ async def segment(
         return PartDone(key, report.frames_out, report)
     if request.target != target:
         made = await _by_mask(work, step, source, request.target, background, target, advance)
-        report = msgspec.structs.replace(made, stage_cpu_s=report.stage_cpu_s)
+        report = msgspec.structs.replace(
+            made, stage_cpu_s=report.stage_cpu_s, runtime=report.runtime
+        )
     return await _store_result(work, step, target, report)
 
 
