@@ -60,9 +60,11 @@ def occlusion(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return rgb, a & ~post, b & ~post
 
 
-def masked(scene: Scene, clicks: Sequence[tuple[int, float, float, bool]]) -> tuple[float, float]:
+def masked(
+    scene: Scene, clicks: Sequence[tuple[int, float, float, bool]], frames: int = FRAMES
+) -> tuple[float, float]:
     """J on the first thing, and the share of the second one that is in the mask."""
-    drawn = [scene(t) for t in range(FRAMES)]
+    drawn = [scene(t) for t in range(frames)]
     images = [ArrayImage(rgb) for rgb, _, _ in drawn]
     place = {id(image): number for number, image in enumerate(images)}
 
@@ -94,4 +96,21 @@ def test_a_click_on_one_of_two_equal_things_takes_that_one_only(scene: Scene, fr
     y = 84 if scene is crossing else 42
     j, other = masked(scene, [(frame, 50 + 3 * frame, y, True)])
     assert j >= 97
+    assert other <= 3
+
+
+def apart(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two equal discs sway, one on each side."""
+    rgb = background(1)
+    sway = round(12 * np.sin(t / 9))
+    a, b = disc(80 + sway, 84, RADIUS), disc(240 + sway, 98, RADIUS)
+    painted(rgb, a, 80 + sway)
+    painted(rgb, b, 240 + sway)
+    return rgb, a, b
+
+
+def test_a_hint_holds_beyond_its_window() -> None:
+    """A window is decided 180 frames at a time; the next one takes over what hints have decided."""
+    j, other = masked(apart, [(0, 80, 84, True)], frames=200)
+    assert j >= 96
     assert other <= 3

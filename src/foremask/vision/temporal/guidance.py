@@ -103,18 +103,27 @@ def _agreed(log_odds: Alpha, trust: Alpha, parts: _Parts) -> Alpha:
 
 
 class WindowHints:
-    """What hints change in one window; without a guidance, nothing."""
+    """What hints change in one window; without a guidance, nothing.
+
+    ``first_hinted`` has the log odds by which the window before decided this one's first anchor:
+    so hints act on the whole shot.
+    """
 
     def __init__(
         self,
         guidance: Guidance | None,
         lessons: Sequence[Lesson | None],
+        first_hinted: Alpha | None,
         links: Sequence[Mapping[int, Link]],
         grid: tuple[int, int],
     ) -> None:
         self._guidance, self._lessons = guidance, lessons
         self._links, self._grid = links, grid
-        self._hinted: list[Alpha] = []
+        self._claims = [None if lesson is None else lesson.claims for lesson in lessons]
+        if self._claims[0] is None and first_hinted is not None:
+            sure = np.abs(first_hinted) > HELD
+            self._claims[0] = np.where(sure, np.sign(first_hinted), 0).astype(np.float32)
+        self.planes: list[Alpha] = []
 
     @property
     def pixels(self) -> list[HintedPixels]:
@@ -150,16 +159,15 @@ class WindowHints:
         only_hinted = self._guidance.only_hinted
         parts = [_Parts.of(list(scene.opinions.values())) for scene in scenes]
         evidence = [
-            _evidence(scene, part, lesson)
-            for scene, part, lesson in zip(scenes, parts, self._lessons, strict=True)
+            _evidence(scene, part, claims)
+            for scene, part, claims in zip(scenes, parts, self._claims, strict=True)
         ]
         if only_hinted:
             picked = [verdict > 0 for verdict in log_odds]
-            claims = [None if lesson is None else lesson.claims for lesson in self._lessons]
-            for index, side in enumerate(sides(picked, claims, self._links)):
+            for index, side in enumerate(sides(picked, self._claims, self._links)):
                 followed = np.where(side != 0, np.float32(CLAIM) * side, evidence[index])
                 evidence[index] = followed.astype(np.float32)
-        self._hinted = propagated(evidence, self._links, parts)
+        self.planes = propagated(evidence, self._links, parts)
         return self.applied_again(log_odds)
 
     def applied_again(self, log_odds: Sequence[Alpha]) -> list[Alpha]:
@@ -167,7 +175,7 @@ class WindowHints:
         if self._guidance is None:
             return list(log_odds)
         results = []
-        for verdict, hint in zip(log_odds, self._hinted, strict=True):
+        for verdict, hint in zip(log_odds, self.planes, strict=True):
             if self._guidance.only_hinted:
                 unreached = np.minimum(verdict, np.float32(-1))
                 verdict = np.where(hint < -CLEAR, unreached, verdict).astype(np.float32)
@@ -176,14 +184,13 @@ class WindowHints:
         return results
 
 
-def _evidence(scene: Scene, part: _Parts, lesson: Lesson | None) -> Alpha:
+def _evidence(scene: Scene, part: _Parts, claims: Alpha | None) -> Alpha:
     """Log odds by the classifier, region by region, and by the hints on this very anchor."""
     logit = part.regions.mean(np.clip(scene.logit, -MOST_TAUGHT, MOST_TAUGHT))
     stated = np.float32(TAUGHT) * logit
     plane = part.regions.spread(np.where(part.found, stated, 0).astype(np.float32))
-    if lesson is None:
+    if claims is None:
         return plane
-    claims = lesson.claims
     return np.where(claims != 0, np.float32(CLAIM) * claims, plane).astype(np.float32)
 
 

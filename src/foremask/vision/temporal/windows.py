@@ -242,6 +242,7 @@ class _Anchor:
     picture: Image | None  # until the network has looked closer
     closer: CloserMask | None = None
     lesson: Lesson | None = None  # what a person said of it
+    hinted: Alpha | None = None  # log odds by all hints of the window that decided it last
 
     def mean(self) -> Levels:
         """The mean of the stretched and the mirrored opinion: the classifier is trained on it."""
@@ -428,7 +429,8 @@ class _Window:
         links = self._links(frames, small)
         nowhere = np.zeros((small[1], small[0], 2), np.float32)
         back = [each[-1].flow if -1 in each else nowhere for each in links]
-        hints = WindowHints(self._guidance, [anchor.lesson for anchor in keys], links, small)
+        lessons = [anchor.lesson for anchor in keys]
+        hints = WindowHints(self._guidance, lessons, keys[0].hinted, links, small)
         opinions = [list(anchor.opinions.values()) for anchor in keys]
         masks = _without_stray_tracks(hints.cleaned(means, opinions), motions, back)
         anchor_features = [
@@ -463,6 +465,8 @@ class _Window:
         hints: WindowHints,
     ) -> list[Levels]:
         """The masks, corrected by a closer look at each anchor."""
+        for anchor, plane in zip(anchors, hints.planes, strict=False):  # there may be none
+            anchor.hinted = plane
         for anchor, mask in zip(anchors, masks, strict=True):
             if anchor.picture is not None:
                 anchor.closer = infer_closer(self._network, anchor.picture, mask)
