@@ -24,7 +24,8 @@ from typing import Any, Final
 from tests.support import synth
 
 ROOT = Path(__file__).parents[2]
-SAMPLE = "foremask/service/api/static/sample.webm"
+SAMPLES: Final = "foremask/service/api/static/samples/"
+SAMPLE: Final = SAMPLES + "thing.webm"
 TOKEN = "a-token-for-the-wheel"  # noqa: S105
 PATIENCE_S = 600.0
 SITE: Final = "foremask/service/api/site/"
@@ -57,10 +58,17 @@ def main() -> int:
         with zipfile.ZipFile(wheel) as archive:
             names = archive.namelist()
             archive.extract(SAMPLE, place)
-            pages = sum(each.compress_size for each in archive.infolist() if SITE in each.filename)
+            pages = sum(
+                each.compress_size
+                for each in archive.infolist()
+                if each.filename.startswith((SITE, SAMPLES))
+            )
         strays = [name for name in names if not name.startswith(("foremask/", "foremask-"))]
         size = wheel.stat().st_size - pages
-        print(f"wheel: {size / 1e3:.0f} kB, documentation: {pages / 1e3:.0f} kB, strays: {strays}")
+        print(
+            f"wheel: {size / 1e3:.0f} kB, documentation and samples: {pages / 1e3:.0f} kB,"
+            f" strays: {strays}"
+        )
         foremask = _installed(uv, str(wheel), place / "plain")
         uvx = (uv, "tool", "run", "--quiet", "--python", sys.executable)
         version = _output(*uvx, "--from", str(wheel), "foremask", "--version")
@@ -150,7 +158,8 @@ def _serves(foremask: str, place: Path) -> None:
             print(f"foremask serve: answers after {time.monotonic() - began:.1f} s")
             began = time.monotonic()
             made = _ask(
-                f"{site}/v2/video/segment/foreground_mask", {"video": f"{site}/static/sample.webm"}
+                f"{site}/v2/video/segment/foreground_mask",
+                {"video": f"{site}/static/samples/thing.webm"},
             )
             until = time.monotonic() + PATIENCE_S
             while (reported := _ask(made["status_url"]))["status"] == "IN_PROGRESS":

@@ -6,7 +6,6 @@ takes the sample through the page in a headless Chromium, and writes screenshots
 """
 
 import os
-import re
 import signal
 import socket
 import statistics
@@ -60,10 +59,8 @@ def ready_ms(browser: Browser, url: str) -> float:
 
 def mask_sample(page: Page) -> None:
     """As a person does it, from the sample to the first frame of the mask."""
-    page.get_by_role("button", name=re.compile("Take the sample")).click()
-    expect(page.locator("#verdict")).to_be_visible(timeout=WAIT_MS)
-    page.get_by_role("button", name="Make the mask").click()
-    expect(page.locator("#views")).to_be_visible(timeout=WAIT_MS)
+    page.get_by_role("button", name="Mask this clip here").click()
+    expect(page.locator("#result")).to_be_visible(timeout=WAIT_MS)
 
 
 def image(page: Page, folder: Path, name: str) -> None:
@@ -141,7 +138,7 @@ def main(folder: Path | None) -> None:
                 page.locator("#number").fill("31")
                 page.locator("#number").press("Enter")
                 image(page, folder, "wipe")
-                page.get_by_text("Cut-out", exact=True).click()
+                page.get_by_role("radio", name="Cut-out").check()
                 image(page, folder, "cutout")
                 fresh = browser.new_page()
                 fresh.goto(url)

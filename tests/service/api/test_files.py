@@ -8,6 +8,7 @@ from collections.abc import Generator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -55,6 +56,23 @@ def test_a_mask_is_downloaded_by_its_link_alone(mask_url: str, drawn: Path) -> N
     }.items():
         assert (answer.headers[name], head.headers[name]) == (value, value)
     assert answer.headers["content-disposition"].endswith('.mp4"')
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("my clip.mask.mp4", "filename=\"my clip.mask.mp4\"; filename*=UTF-8''my%20clip.mask.mp4"),
+        ("Zo\u00eb.mp4", "filename=\"Zo_.mp4\"; filename*=UTF-8''Zo%C3%AB.mp4"),
+        ("mask.exe", None), ("../mask.mp4", None), ('a".mp4', None), ("a\r\nb.mp4", None),
+    ],
+)  # fmt: skip
+def test_a_download_is_named_as_the_link_wants_it(
+    mask_url: str, name: str, told: str | None
+) -> None:
+    """With the suffix that the file has, and no more than a name; else as it is stored."""
+    usual = http.head(mask_url).headers["content-disposition"]
+    asked = http.head(f"{mask_url}&{urlencode({'name': name})}").headers["content-disposition"]
+    assert asked == (f"attachment; {told}" if told else usual)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import re
 from datetime import datetime
 from email.utils import format_datetime, parsedate_to_datetime
+from urllib.parse import quote
 
 from litestar import HttpMethod
 from litestar.params import FromPath
@@ -24,6 +25,7 @@ from foremask.service.storage.keys import media_type
 from foremask.service.storage.objects import Stored
 from foremask.service.storage.signing import FILES_PATH
 
+MAX_NAME_LENGTH = 200
 _RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))")
 
 
@@ -42,7 +44,7 @@ async def download(request: ApiRequest, service: ServiceDependency, key: FromPat
     headers = {
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, max-age=3600",
-        "Content-Disposition": f'attachment; filename="{key.rpartition("/")[2]}"',
+        "Content-Disposition": _disposition(key.rpartition("/")[2], query.get("name", "")),
         "Content-Security-Policy": "sandbox; default-src 'none'",
         "ETag": stored.etag,
         "Last-Modified": format_datetime(stored.modified_at, usegmt=True),
@@ -62,6 +64,19 @@ async def download(request: ApiRequest, service: ServiceDependency, key: FromPat
         headers,
         service.objects.stream(key, start, stop - start) if wanted else None,
     )
+
+
+def _disposition(stored: str, wanted: str) -> str:
+    """How a browser is to name the file: as ``wanted`` where that has the suffix of the stored one.
+
+    The plain form is for old clients, which know ASCII alone; RFC 6266 has both.
+    """
+    wanted = wanted[:MAX_NAME_LENGTH]
+    suffix = stored[stored.rfind(".") :]
+    if not wanted.isprintable() or set(wanted) & set('/\\"') or not wanted.endswith(suffix):
+        return f'attachment; filename="{stored}"'
+    plain = wanted.encode("ascii", "replace").decode().replace("?", "_")
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(wanted, safe='')}"
 
 
 def _check_version(request: ApiRequest, stored: Stored) -> None:

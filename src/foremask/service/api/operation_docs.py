@@ -345,6 +345,11 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             _in_path("key"),
             _in_query("expires"),
             _in_query("signature"),
+            _optional(
+                "name",
+                {"type": "string"},
+                "What a browser saves the file as; its suffix must be the file's own.",
+            ),
             *map(_in_header, ("Range", "If-Match", "If-None-Match", "If-Range")),
         ),
         answer={"description": "The whole file.", **_FILE},

@@ -1,4 +1,5 @@
 // Calls to the service that served this page, and its refusals.
+import { find, show } from "./dom.js";
 import { token } from "./token.js";
 
 export class Refusal extends Error {
@@ -17,7 +18,7 @@ const AWAY = { code: 0, reason: "", details: "The service does not answer. Is it
 // Whatever host a link of the service names, it is this one: the page may be open under another name.
 export function here(link) {
   const url = new URL(link, location.href);
-  return /^\/v2\/(files|uploads|status)\b/.test(url.pathname) ? url.pathname + url.search : url.href;
+  return /^\/v2\/(files|uploads|status|jobs)\b/.test(url.pathname) ? url.pathname + url.search : url.href;
 }
 
 export async function ask(method, path, body, signal) {
@@ -28,11 +29,23 @@ export async function ask(method, path, body, signal) {
     answer = await fetch(path, { method, headers, signal, body: body && JSON.stringify(body) });
   } catch (error) {
     if (error.name === "AbortError") throw error;
+    sayOffline(true);
     throw new Refusal(AWAY);
   }
+  sayOffline(false);
   if (answer.ok) return answer;
   const told = await answer.json().catch(() => ({}));
   throw new Refusal(told.error ?? { ...AWAY, code: answer.status, details: `The service answered ${answer.status}.` }, told.request_id);
+}
+
+// Above everything while calls do not arrive; whatever runs on the service goes on.
+export function sayOffline(away) {
+  const line = find("offline");
+  if (line.hidden !== away) return;
+  line.textContent = navigator.onLine
+    ? "The service does not answer. Your jobs are kept; this page tries again by itself."
+    : "This computer is offline. Your jobs go on; this page tries again by itself.";
+  show(line, away);
 }
 
 export async function askJson(method, path, body, signal) {
@@ -44,11 +57,11 @@ export const submission = (fields) =>
 
 // Sends the file by a form of the service's; answers the URL by which a job finds it.
 export async function upload(file, onProgress, signal) {
-  const media = file.type.startsWith("video/") ? file.type.split(";")[0].toLowerCase() : "video/unknown";
+  const media = /^(video|image)\//.test(file.type) ? file.type.split(";")[0].toLowerCase() : "video/unknown";
   const { result } = await askJson("POST", "/v2/video/upload", { media_type: media }, signal);
   const form = new FormData();
   for (const [name, value] of Object.entries(result.upload_fields)) form.append(name, value);
-  form.append("file", new Blob([file], { type: media }), "clip");
+  form.append("file", new Blob([file], { type: media }), file.name ?? "clip");
   await send(here(result.upload_url), form, onProgress, signal);
   return result.file_url;
 }
@@ -58,7 +71,7 @@ function send(path, form, onProgress, signal) {
     const request = new XMLHttpRequest(); // fetch does not tell how much has been sent
     request.open("POST", path);
     request.responseType = "json";
-    request.upload.onprogress = (event) => onProgress(event.loaded / event.total);
+    request.upload.onprogress = (event) => onProgress(event.loaded, event.total);
     request.onload = () => (request.status === 204 ? resolve() : reject(new Refusal(request.response?.error ?? AWAY)));
     request.onerror = () => reject(new Refusal(AWAY));
     signal.addEventListener("abort", () => {
@@ -81,6 +94,8 @@ const WAYS_OUT = {
   url_unreachable: "Or download the clip and drop the file here.",
   url_forbidden: "Download the clip and drop the file here, or use a signed link.",
   too_many_jobs: "Wait until one ends, or cancel one.",
+  cancelled: "The clip can be masked again at any time.",
+  result_expired: "Give the clip again to have a new mask.",
   corrupt: "If it plays elsewhere, write it anew: ffmpeg -i clip.mp4 -c:v libx264 -crf 16 whole.mp4",
 };
 

@@ -13,18 +13,33 @@ export const PRESETS = {
   gif: { label: "GIF", plays: "", means: "256 greys without loss, times within 10 ms, no sound. Large." },
 };
 
-const QUALITIES = [
+// Cut-outs by what one does with them.
+export const USES = [
+  { label: "the web", form: "webm_vp9", means: "WebM with alpha" },
+  { label: "Resolve, Premiere", form: "mov_proresks", means: "ProRes 4444 with alpha" },
+  { label: "After Effects", form: "mov_proresks", means: "ProRes 4444 with straight alpha" },
+  { label: "PNG frames", form: "png_zip", means: "numbered PNGs in a zip" },
+];
+
+export const QUALITIES = [
   { value: "fast", label: "Fast", means: "The network sees one frame in six, and looks closer at the subject there. For a first look." },
   { value: "balanced", label: "Balanced", means: "It sees one frame in four, looks closer at the subject there, and remembers it over the clip." },
   { value: "best", label: "Best", means: "It sees up to every second frame, closer, and in the mirror where it is unsure: the best edges, slowly." },
 ];
 
 const chosen = { quality: "balanced" };
+export const qualityLabel = (name) => QUALITIES.find(({ value }) => value === name)?.label ?? "";
 export const quality = () => chosen.quality;
+export function chooseQuality(value) {
+  chosen.quality = value;
+  find(`quality-${value}`).checked = true;
+  explainQuality();
+}
+
 export const preset = () => find("preset").value;
 
 export function canShow(name) {
-  const { plays } = PRESETS[name];
+  const { plays } = PRESETS[name] ?? { plays: "" };
   return plays !== "" && document.createElement("video").canPlayType(plays) !== "";
 }
 

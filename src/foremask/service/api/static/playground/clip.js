@@ -6,13 +6,16 @@ import { needToken, refuse } from "./token.js";
 
 const MAX_BYTES = 2 ** 30;
 
-// `video` is what a job is sent, `blob` what the stage plays; `facts` come with the verdict.
-export const clip = { video: "", blob: null, facts: null };
+// `video` is what a job is sent, `blob` what the player plays (or a URL of this service); `facts` come with the verdict.
+// `busy` while it is on its way: then a job can be ordered already.
+export const clip = { video: "", blob: null, facts: null, name: "", busy: false };
 let attempt = new AbortController();
 let tell = () => {};
 
-export function setUpClip(onChange) {
+// `onPicture(file)` gets a picture that was dropped.
+export function setUpClip(onChange, onPicture) {
   tell = onChange;
+  addEventListener("beforeunload", (event) => find("upload").hidden || event.preventDefault());
   const drop = find("drop");
   find("file").addEventListener("change", () => find("file").files[0] && takeFile(find("file").files[0]));
   for (const name of ["dragenter", "dragover"])
@@ -28,7 +31,8 @@ export function setUpClip(onChange) {
   document.addEventListener("drop", (event) => {
     const [file] = event.dataTransfer.files;
     const url = event.dataTransfer.getData("text/uri-list");
-    if (file) takeFile(file);
+    if (file?.type.startsWith("image/") && file.type !== "image/gif") onPicture(file);
+    else if (file) takeFile(file);
     else if (url) takeUrl(url);
   });
   find("look").addEventListener("click", () => takeUrl(find("url").value.trim()));
@@ -38,7 +42,6 @@ export function setUpClip(onChange) {
     takeUrl(find("url").value.trim());
   });
   find("url").addEventListener("paste", () => setTimeout(() => takeUrl(find("url").value.trim())));
-  find("sample").addEventListener("click", takeSample);
 }
 
 // The preset is part of the verdict: not each can carry each clip.
@@ -46,37 +49,54 @@ export function probeAgain() {
   if (clip.video) probe(attempt.signal);
 }
 
-async function takeSample() {
-  const blob = await (await fetch("/static/sample.webm")).blob();
-  takeFile(new File([blob], "balloon.webm", { type: "video/webm" }));
-}
-
-function begin(blob) {
+// The clip of a job that is opened again: nothing has to be sent.
+export function restore(source, name, facts) {
   attempt.abort();
   attempt = new AbortController();
-  Object.assign(clip, { blob, video: "", facts: null });
+  find("url").value = "";
+  Object.assign(clip, { video: source, blob: source || null, facts, name, busy: false });
+  for (const id of ["clip-error", "verdict", "upload"]) show(find(id), false);
+  sayFile(name ? { name } : null);
+  tell();
+}
+
+// No clip: the form is as at first.
+export function forgetClip() {
+  begin(null, "");
+}
+
+function begin(blob, name) {
+  attempt.abort();
+  attempt = new AbortController();
+  Object.assign(clip, { blob, video: "", facts: null, name, busy: name !== "" });
   clear(find("clip-error"), find("url"));
   find("file").removeAttribute("aria-invalid");
-  find("file-said").replaceChildren(
-    ...(blob ? [make("strong", { textContent: blob.name }), ` ${bytes(blob.size)}`] : [make("strong", { textContent: "Drop a video here" }), " or choose a file"]),
-  );
+  sayFile(blob);
+  find("url").value = "";
+  find("file").value = "";
   show(find("verdict"), false);
   show(find("upload"), false);
   tell();
   return attempt.signal;
 }
 
-async function takeFile(file) {
-  const signal = begin(file);
-  find("url").value = "";
+function sayFile(file) {
+  find("file-said").replaceChildren(
+    ...(file ? [make("strong", { textContent: file.name }), file.size ? ` ${bytes(file.size)}` : ""] : [make("strong", { textContent: "Drop a video here" }), " or choose a file"]),
+  );
+}
+
+export async function takeFile(file) {
+  const signal = begin(file, file.name);
   if (file.size > MAX_BYTES)
     return no({ reason: "file_too_large", message: `The file has ${bytes(file.size)}; at most 1 GiB is taken.` });
   await needToken();
   try {
     show(find("upload"));
-    clip.video = await upload(file, (share) => {
-      find("upload-bar").value = share;
-      find("upload-said").textContent = share < 1 ? `Uploading: ${Math.floor(100 * share)} % of ${bytes(file.size)}` : "Reading it …";
+    const began = performance.now();
+    clip.video = await upload(file, (sent, total) => {
+      find("upload-bar").value = sent / total;
+      find("upload-said").textContent = sent < total ? uploadSaid(sent, total, (performance.now() - began) / 1000) : "Reading it …";
     }, signal);
     await probe(signal);
   } catch (error) {
@@ -86,9 +106,14 @@ async function takeFile(file) {
   }
 }
 
+function uploadSaid(sent, total, elapsed_s) {
+  const left_s = (elapsed_s * (total - sent)) / Math.max(1, sent);
+  return `Uploading: ${bytes(sent)} of ${bytes(total)}${elapsed_s > 0.7 ? `, about ${seconds(left_s)} left` : ""}`;
+}
+
 async function takeUrl(url) {
   if (!url) return;
-  const signal = begin(null);
+  const signal = begin(null, nameIn(url));
   find("url").value = url;
   await needToken();
   clip.video = url;
@@ -96,15 +121,24 @@ async function takeUrl(url) {
   if (await probe(signal)) bring(url, signal);
 }
 
+function nameIn(url) {
+  const path = url.split(/[?#]/)[0];
+  try {
+    return decodeURIComponent(path.split("/").at(-1)) || "clip";
+  } catch {
+    return "clip";
+  }
+}
+
 // The clip of a URL, through the service: no other host hears of this page.
-async function bring(url, signal) {
+export async function bring(url, signal = attempt.signal) {
   try {
     const blob = await (await ask("POST", "/v2/playground/clip", { video: url }, signal)).blob();
     if (signal.aborted) return;
     clip.blob = blob;
     tell();
   } catch (error) {
-    if (error.name !== "AbortError") say(`${find("verdict").textContent}. The stage cannot show it: ${error.message}`);
+    if (error.name !== "AbortError") say(`${find("verdict").textContent}. The player cannot show it: ${error.message}`);
   }
 }
 
@@ -114,7 +148,7 @@ async function probe(signal) {
     const { result } = await askJson("POST", "/v2/video/probe", wanted, signal);
     clear(find("clip-error"), find("url"));
     clear(find("preset-error"), find("preset"));
-    clip.facts = result;
+    Object.assign(clip, { facts: result, busy: false });
     say(describe(result));
     tell();
     return true;
@@ -125,7 +159,7 @@ async function probe(signal) {
       return false;
     }
     clear(find("clip-error"), find("url"));
-    clip.facts = {};
+    Object.assign(clip, { facts: {}, busy: false });
     say("The service is busy and could not look at it yet. Make the mask all the same: what is wrong with it, if anything, is told then.", false);
     tell();
     return true;
@@ -134,9 +168,13 @@ async function probe(signal) {
 
 function no(error) {
   if (error.name === "AbortError") return;
-  if (error.reason?.startsWith("token_")) return refuse(error);
+  if (error.reason?.startsWith("token_")) {
+    clip.busy = false;
+    tell();
+    return refuse(error);
+  }
   const ofPreset = error.reason === "preset_cannot" || error.param === "output_container_and_codec";
-  clip.facts = null;
+  Object.assign(clip, { facts: null, busy: false });
   if (!ofPreset) clip.video = "";
   show(find("verdict"), false);
   explain(find(ofPreset ? "preset-error" : "clip-error"), error, find(ofPreset ? "preset" : atFault()));

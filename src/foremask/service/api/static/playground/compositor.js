@@ -1,5 +1,13 @@
 // Draws one frame from the source's and the mask's textures: the only home of WebGL.
-export const VIEWS = ["source", "mask", "overlay", "cutout"];
+export const VIEWS = ["source", "mask", "cutout", "overlay"];
+export const BACKINGS = ["checker", "colour", "picture", "blur", "original"];
+
+// What is done to a mask before it is used, in the order of the service: src/foremask/options.py, Matte.
+export const NEUTRAL = { invert: false, black: 0, white: 1, gamma: 1, grow_px: 0, feather_px: 0, despill: "none" };
+export const DIMMED = 0.35;
+export const BLUR_PX = 24;
+const BLUR_GRID = 4; // a blurred background is computed at a quarter of the size
+const DESPILLS = ["none", "green", "blue"];
 
 const VERTEX = `#version 300 es
 out vec2 at;
@@ -8,58 +16,151 @@ void main() {
   gl_Position = vec4(at * 2.0 - 1.0, 0.0, 1.0);
 }`;
 
-const FRAGMENT = `#version 300 es
+const HEAD = `#version 300 es
 precision highp float;
-uniform sampler2D source, mask, picture;
-uniform int view, backing;
+in vec2 at;
+out vec4 shown;
+`;
+
+const POINTS = `${HEAD}
+uniform sampler2D mask;
+uniform float invert, black, white, gamma;
+void main() {
+  float alpha = abs(invert - texture(mask, at).r);
+  shown = vec4(vec3(pow(clamp((alpha - black) / (white - black), 0.0, 1.0), 1.0 / gamma)), 1.0);
+}`;
+
+// The greatest alpha within a disc, mixed between whole radii; a negative radius grows the background.
+const GROW = `${HEAD}
+uniform sampler2D mask;
+uniform vec2 pixel;
+uniform float grow;
+void main() {
+  float inverted = grow < 0.0 ? 1.0 : 0.0, radius = floor(abs(grow));
+  float inner = 0.0, outer = 0.0;
+  for (float y = -11.0; y <= 11.0; y++) {
+    if (abs(y) > radius + 1.0) continue;
+    for (float x = -11.0; x <= 11.0; x++) {
+      float far = x * x + y * y;
+      if (far > (radius + 1.0) * (radius + 1.0)) continue;
+      float alpha = abs(inverted - texture(mask, at + vec2(x, y) * pixel).r);
+      outer = max(outer, alpha);
+      if (far <= radius * radius) inner = max(inner, alpha);
+    }
+  }
+  shown = vec4(vec3(abs(inverted - mix(inner, outer, abs(grow) - radius))), 1.0);
+}`;
+
+const BLUR = `${HEAD}
+uniform sampler2D mask;
+uniform vec2 pixel;
+uniform float sigma;
+void main() {
+  vec4 sum = vec4(0.0);
+  float total = 0.0;
+  for (float step = -40.0; step <= 40.0; step++) {
+    if (abs(step) > 3.0 * sigma + 1.0) continue;
+    float weight = exp(-0.5 * step * step / (sigma * sigma));
+    sum += weight * texture(mask, at + step * pixel);
+    total += weight;
+  }
+  shown = sum / total;
+}`;
+
+// The background alone, weighted by how much of it shows: its subject does not glow when it is blurred.
+const BEHIND = `${HEAD}
+uniform sampler2D source, mask;
+void main() {
+  float weight = max(1.0 - texture(mask, at).r, 0.004);
+  shown = vec4(texture(source, at).rgb * weight, weight);
+}`;
+
+const SHOW = `${HEAD}
+uniform sampler2D source, mask, picture, behind;
+uniform int view, backing, despill;
 uniform float wipe;
 uniform vec3 colour;
 uniform vec2 size, cover;
-in vec2 at;
-out vec4 shown;
 void main() {
   vec2 place = vec2(at.x, 1.0 - at.y);
   vec3 below = texture(source, place).rgb;
   float alpha = texture(mask, place).r;
   vec3 seen = below;
   if (view == 1) seen = vec3(alpha);
-  if (view == 2) seen = mix(below, vec3(1.0, 0.16, 0.24), 0.55 * alpha);
-  if (view == 3) {
+  if (view == 2) {
     vec2 cell = floor(at * size / 16.0);
-    vec3 behind = vec3(mod(cell.x + cell.y, 2.0) < 1.0 ? 0.36 : 0.5);
-    if (backing == 1) behind = colour;
-    if (backing == 2) behind = texture(picture, (place - 0.5) * cover + 0.5).rgb;
-    seen = mix(behind, below, alpha);
+    vec3 back = vec3(mod(cell.x + cell.y, 2.0) < 1.0 ? 0.36 : 0.5);
+    if (backing == 1) back = colour;
+    if (backing == 2) back = texture(picture, (place - 0.5) * cover + 0.5).rgb;
+    if (backing == 3) { vec4 sum = texture(behind, place); back = sum.rgb / sum.a; }
+    if (backing == 4) back = below * ${DIMMED};
+    vec3 front = below;
+    if (despill == 1) front.g = min(front.g, max(front.r, front.b));
+    if (despill == 2) front.b = min(front.b, max(front.r, front.g));
+    seen = mix(back, front, alpha);
   }
+  if (view == 3) seen = mix(below, vec3(1.0, 0.16, 0.24), 0.55 * alpha);
   shown = vec4(at.x < wipe ? below : seen, 1.0);
 }`;
 
-const UNITS = { source: 0, mask: 1, picture: 2 };
+const UNITS = { source: 0, mask: 1, picture: 2, behind: 4 }; // 3 is where textures are made
+
+class Pass {
+  constructor(gl, text) {
+    this.gl = gl;
+    this.program = gl.createProgram();
+    for (const [kind, lines] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, text]]) {
+      const shader = gl.createShader(kind);
+      gl.shaderSource(shader, lines);
+      gl.compileShader(shader);
+      gl.attachShader(this.program, shader);
+    }
+    gl.linkProgram(this.program);
+    if (!gl.getProgramParameter(this.program, gl.LINK_STATUS)) throw new Error(gl.getProgramInfoLog(this.program));
+    this.places = {};
+    for (let index = 0; index < gl.getProgramParameter(this.program, gl.ACTIVE_UNIFORMS); index++) {
+      const { name } = gl.getActiveUniform(this.program, index);
+      this.places[name] = gl.getUniformLocation(this.program, name);
+    }
+    gl.useProgram(this.program);
+    for (const [name, unit] of Object.entries(UNITS)) if (this.places[name]) gl.uniform1i(this.places[name], unit);
+  }
+
+  // `numbers`: whole ones of `ints`, all others as floats, vectors as arrays. `target` null is the canvas.
+  run(target, /** @type {number[]} */ [width, height], textures, numbers, ints = {}) {
+    const { gl, places } = this;
+    gl.useProgram(this.program);
+    gl.bindFramebuffer(gl.FRAMEBUFFER, target?.frame ?? null);
+    for (const [name, texture] of Object.entries(textures)) {
+      gl.activeTexture(gl.TEXTURE0 + UNITS[name]);
+      gl.bindTexture(gl.TEXTURE_2D, texture);
+    }
+    for (const [name, value] of Object.entries(numbers)) {
+      if (!Array.isArray(value)) gl.uniform1f(places[name], value);
+      else if (value.length === 2) gl.uniform2fv(places[name], value);
+      else gl.uniform3fv(places[name], value);
+    }
+    for (const [name, value] of Object.entries(ints)) gl.uniform1i(places[name], value);
+    gl.viewport(0, 0, width, height);
+    gl.drawArrays(gl.TRIANGLES, 0, 3);
+  }
+}
 
 export class Compositor {
   constructor(canvas) {
     const gl = canvas.getContext("webgl2", { alpha: false, preserveDrawingBuffer: true });
-    if (!gl) throw new Error("This browser has no WebGL, which the stage draws with.");
+    if (!gl) throw new Error("This browser has no WebGL, which the player draws with.");
     this.canvas = canvas;
     this.gl = gl;
-    this.settings = { view: 1, backing: 0, wipe: 0.5, colour: [0.12, 0.48, 0.3] };
+    this.settings = { view: 1, backing: 0, wipe: 0.5, colour: [0.12, 0.48, 0.3], matte: { ...NEUTRAL } };
     this.pictureAspect = 1;
-    const program = gl.createProgram();
-    for (const [kind, text] of [[gl.VERTEX_SHADER, VERTEX], [gl.FRAGMENT_SHADER, FRAGMENT]]) {
-      const shader = gl.createShader(kind);
-      gl.shaderSource(shader, text);
-      gl.compileShader(shader);
-      gl.attachShader(program, shader);
-    }
-    gl.linkProgram(program);
-    if (!gl.getProgramParameter(program, gl.LINK_STATUS)) throw new Error(gl.getProgramInfoLog(program));
-    gl.useProgram(program);
-    const names = ["source", "mask", "picture", "view", "backing", "wipe", "colour", "size", "cover"];
-    this.places = Object.fromEntries(names.map((name) => [name, gl.getUniformLocation(program, name)]));
-    for (const [name, unit] of Object.entries(UNITS)) gl.uniform1i(this.places[name], unit);
+    this.passes = Object.fromEntries(
+      Object.entries({ points: POINTS, grow: GROW, blur: BLUR, behind: BEHIND, show: SHOW }).map(([name, text]) => [name, new Pass(gl, text)]),
+    );
     this.blank = this.texture();
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, 1, 1, 0, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array([0, 0, 0, 255]));
     this.picture = this.blank;
+    this.targets = {};
   }
 
   texture() {
@@ -70,6 +171,23 @@ export class Compositor {
     for (const axis of [gl.TEXTURE_WRAP_S, gl.TEXTURE_WRAP_T]) gl.texParameteri(gl.TEXTURE_2D, axis, gl.CLAMP_TO_EDGE);
     for (const filter of [gl.TEXTURE_MIN_FILTER, gl.TEXTURE_MAG_FILTER]) gl.texParameteri(gl.TEXTURE_2D, filter, gl.LINEAR);
     return made;
+  }
+
+  // A texture that a pass draws into, kept for its name until another size is wanted.
+  target(name, width, height) {
+    const { gl } = this;
+    const kept = this.targets[name];
+    if (kept?.width === width && kept.height === height) return kept;
+    if (kept) {
+      gl.deleteTexture(kept.texture);
+      gl.deleteFramebuffer(kept.frame);
+    }
+    const texture = this.texture();
+    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, width, height, 0, gl.RGBA, gl.UNSIGNED_BYTE, null);
+    const frame = gl.createFramebuffer();
+    gl.bindFramebuffer(gl.FRAMEBUFFER, frame);
+    gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, texture, 0);
+    return (this.targets[name] = { texture, frame, width, height });
   }
 
   // Copies what a video or picture shows now into a texture.
@@ -88,10 +206,10 @@ export class Compositor {
     return this.picture !== this.blank;
   }
 
-  setPicture(bitmap) {
+  setPicture(pixels) {
     if (this.picture === this.blank) this.picture = this.texture();
-    this.load(this.picture, bitmap);
-    this.pictureAspect = bitmap.width / bitmap.height;
+    this.load(this.picture, pixels);
+    this.pictureAspect = pixels.width / pixels.height;
   }
 
   setSize(width, height) {
@@ -101,22 +219,61 @@ export class Compositor {
     this.canvas.height = Math.round(height * scale);
   }
 
+  // The mask after the matte tools; at their neutral values it is the mask itself.
+  matted(mask) {
+    const { width, height } = this.canvas;
+    const { matte } = this.settings;
+    const size = [width, height];
+    const pixel = [1 / width, 1 / height];
+    const through = (name, pass, numbers) => {
+      const made = this.target(name, width, height);
+      this.passes[pass].run(made, size, { mask }, numbers);
+      mask = made.texture;
+    };
+    if (matte.invert || matte.black > 0 || matte.white < 1 || matte.gamma !== 1)
+      through("points", "points", { invert: Number(matte.invert), black: matte.black, white: matte.white, gamma: matte.gamma });
+    if (matte.grow_px) through("grown", "grow", { pixel, grow: matte.grow_px });
+    if (matte.feather_px) this.blur(size, matte.feather_px / 2, through);
+    return mask;
+  }
+
+  blur(/** @type {number[]} */ [width, height], sigma, through) {
+    through("across", "blur", { pixel: [1 / width, 0], sigma });
+    through("down", "blur", { pixel: [0, 1 / height], sigma });
+  }
+
+  // What is behind the subject, out of focus, times how much of it shows.
+  blurredBehind(source, mask) {
+    const size = [this.canvas.width, this.canvas.height].map((side) => Math.max(1, Math.floor(side / BLUR_GRID)));
+    const [width, height] = size;
+    let made = this.target("behind", width, height);
+    this.passes.behind.run(made, size, { source, mask }, {});
+    this.blur(size, BLUR_PX / 2 / BLUR_GRID, (name, pass, numbers) => {
+      const next = this.target(`behind-${name}`, width, height);
+      this.passes[pass].run(next, size, { mask: made.texture }, numbers);
+      made = next;
+    });
+    return made.texture;
+  }
+
   // `source` or `mask` may be null: there is none.
   draw(source, mask) {
-    const { gl, places, settings, canvas } = this;
-    const bound = { source: source ?? this.blank, mask: mask ?? this.blank, picture: this.picture };
-    for (const [name, unit] of Object.entries(UNITS)) {
-      gl.activeTexture(gl.TEXTURE0 + unit);
-      gl.bindTexture(gl.TEXTURE_2D, bound[name]);
-    }
+    const { settings, canvas } = this;
+    const alpha = mask ? this.matted(mask) : this.blank;
+    const view = mask ? (source ? settings.view : 1) : 0;
+    const blurred = source && view === 2 && settings.backing === 3 ? this.blurredBehind(source, alpha) : this.blank;
     const aspect = canvas.width / canvas.height / this.pictureAspect; // as CSS's object-fit: cover
-    gl.uniform2f(places.cover, Math.min(1, aspect), Math.min(1, 1 / aspect));
-    gl.uniform2f(places.size, canvas.width, canvas.height);
-    gl.uniform1i(places.view, mask ? (source ? settings.view : 1) : 0);
-    gl.uniform1i(places.backing, settings.backing);
-    gl.uniform1f(places.wipe, mask && source ? settings.wipe : 0);
-    gl.uniform3fv(places.colour, settings.colour);
-    gl.viewport(0, 0, canvas.width, canvas.height);
-    gl.drawArrays(gl.TRIANGLES, 0, 3);
+    this.passes.show.run(
+      null,
+      [canvas.width, canvas.height],
+      { source: source ?? this.blank, mask: alpha, picture: this.picture, behind: blurred },
+      {
+        cover: [Math.min(1, aspect), Math.min(1, 1 / aspect)],
+        size: [canvas.width, canvas.height],
+        wipe: mask && source ? settings.wipe : 0,
+        colour: settings.colour,
+      },
+      { view, backing: settings.backing, despill: DESPILLS.indexOf(settings.matte.despill) },
+    );
   }
 }

@@ -19,6 +19,9 @@ export function show(element, shown = true) {
   element.hidden = !shown;
 }
 
+// Whether nothing may move by itself.
+export const prefersStill = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+
 export function bytes(count) {
   for (const unit of ["B", "kB", "MB"]) {
     if (count < 1000) return `${count < 10 && unit !== "B" ? count.toFixed(1) : Math.round(count)} ${unit}`;

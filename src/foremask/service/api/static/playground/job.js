@@ -1,30 +1,40 @@
 // One job, from its submission to its end: the card that says where it is.
-import { askJson, clear, explain } from "./api.js";
+import { askJson, clear, explain, sayOffline } from "./api.js";
 import { find, listFacts, seconds, show } from "./dom.js";
 
 const POLL_MS = 400;
-const STAGES = { queued: "Waiting", ingest: "Reading the clip", segment: "Masking", join: "Joining the parts" };
+const STAGES = { queued: "Waiting for its turn", ingest: "Reading the clip", segment: "Masking", join: "Joining the parts" };
+const ENDS = { cancelled: "Cancelled", result_expired: "Expired" };
 let current = "";
 
-export function setUpJob() {
+// `onAgain` and `onNew` are the buttons below a job that has failed.
+export function setUpJob(onAgain, onNew) {
   find("job-cancel").addEventListener("click", async () => {
     find("job-cancel").disabled = true;
     await askJson("DELETE", `/v2/status/${current}`).catch(() => {});
   });
+  find("job-again").addEventListener("click", onAgain);
+  find("job-new").addEventListener("click", onNew);
+}
+
+// Stops following: another job or clip is shown.
+export function leave() {
+  current = "";
+  show(find("job"), false);
 }
 
 // Follows the job until it ends or another one is followed; answers its last status, or null. `expected` is about
-// how many frames there are, for a clip whose header does not say.
-export async function follow(requestId, expected) {
+// how many frames there are, for a clip whose header does not say; `again` whether its clip can be masked anew.
+export async function follow(requestId, name, expected, again) {
   current = requestId;
   const began = performance.now();
   const pace = { from: null, frames: 0 };
   clear(find("job-error"));
-  show(find("job"));
-  show(find("job-bar"));
-  show(find("job-cancel"));
+  find("job-name").textContent = name;
+  for (const id of ["job-again", "job-new", "job-hint"]) show(find(id), false);
+  for (const id of ["job", "job-bar", "job-cancel"]) show(find(id));
   find("job-cancel").disabled = false;
-  if (find("job").offsetTop > innerHeight) find("stage").scrollIntoView({ block: "start" }); // a narrow screen
+  say("Sent");
   let misses = 0;
   while (current === requestId) {
     let status;
@@ -34,16 +44,17 @@ export async function follow(requestId, expected) {
     } catch (error) {
       misses += 1;
       if (error.code !== 0 && error.code < 500 && error.code !== 429) {
-        end("Lost");
+        if (current !== requestId) return null;
+        end("Not found", again);
         explain(find("job-error"), error);
         return null;
       }
-      say("The service does not answer; trying again");
+      sayOffline(true);
       await pause(Math.min(5000, POLL_MS * 2 ** misses));
       continue;
     }
     if (current !== requestId) return null;
-    render(status, (performance.now() - began) / 1000, pace, expected);
+    render(status, (performance.now() - began) / 1000, pace, expected, again);
     if (status.status !== "IN_PROGRESS") return status;
     await pause(POLL_MS);
   }
@@ -56,33 +67,39 @@ function say(text) {
   if (find("job-title").textContent !== text) find("job-title").textContent = text; // spoken once
 }
 
-function end(title) {
+function end(title, again) {
   say(title);
   show(find("job-cancel"), false);
   show(find("job-bar"), false);
+  show(find("job-again"), again);
+  show(find("job-new"));
 }
 
-function render(status, elapsed_s, pace, expected) {
-  const guessed = !status.frames_total && status.status === "IN_PROGRESS";
+function render(status, elapsed_s, pace, expected, again) {
+  const running = status.status === "IN_PROGRESS";
+  const guessed = !status.frames_total && running;
   const total = status.frames_total ?? expected;
   const bar = find("job-bar");
-  if (status.stage === "queued" && status.status === "IN_PROGRESS") bar.removeAttribute("value");
+  const waiting = status.stage === "queued" && running;
+  if (waiting) bar.removeAttribute("value");
   else bar.value = guessed && total ? Math.min(97, (97 * status.frames_done) / total) : (status.progress ?? 0);
   const now = performance.now();
   if (status.frames_done && pace.from === null) Object.assign(pace, { from: now, frames: status.frames_done });
   const fps = pace.from !== null && now > pace.from + 500 ? (status.frames_done - pace.frames) / ((now - pace.from) / 1000) : 0;
   const left_s = status.eta_s ?? (fps > 0 && total ? Math.max(0, total - status.frames_done) / fps : undefined);
-  if (status.status === "COMPLETED") end(`Done in ${seconds(elapsed_s)}`);
+  if (status.status === "COMPLETED") end("Done", false);
   else if (status.status === "ERROR") {
-    end(status.error?.reason === "cancelled" ? "Cancelled" : "Failed");
+    end(ENDS[status.error?.reason] ?? "Failed", again);
     if (status.error) explain(find("job-error"), { ...status.error, message: status.error.details });
   } else say(STAGES[status.stage] ?? status.stage ?? "Working");
+  find("job-hint").textContent = "You may close this page: the mask will be in the list of recent jobs.";
+  show(find("job-hint"), running);
   listFacts(find("job-facts"), [
     ["Place in the queue", status.queue_position],
-    ["Frames", total ? `${status.frames_done} of ${guessed ? "about " : ""}${total}` : status.frames_done || ""],
-    ["Speed", fps > 0 ? `${fps.toFixed(1)} fps` : ""],
-    ["To go", left_s === undefined || status.status !== "IN_PROGRESS" ? "" : seconds(left_s)],
-    ["So far", status.status === "IN_PROGRESS" ? seconds(elapsed_s) : ""],
-    ["Request", status.request_id],
+    ["Frames", !waiting && total ? `${status.frames_done ?? 0} of ${guessed ? "about " : ""}${total}` : ""],
+    ["Speed", running && fps > 0 ? `${fps.toFixed(1)} frames/s` : ""],
+    ["Time left", left_s === undefined || !running ? "" : `about ${seconds(left_s)}`],
+    ["So far", running ? seconds(elapsed_s) : ""],
+    ["Request", running ? "" : status.request_id],
   ]);
 }

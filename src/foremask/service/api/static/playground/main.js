@@ -1,26 +1,41 @@
-// The playground: clip, choices, job, stage, result, in this order.
+// The playground: samples, clip, job, player, result, in this order.
 import { askJson, clear, explain, here, submission } from "./api.js";
-import { canShow, preset, quality, setUpChoices } from "./choices.js";
-import { atFault, clip, probeAgain, setUpClip } from "./clip.js";
-import { find, show } from "./dom.js";
-import { follow, setUpJob } from "./job.js";
-import { convert, setUpReport, showReport } from "./report.js";
+import { canShow, chooseQuality, preset, quality, setUpChoices } from "./choices.js";
+import { atFault, bring, clip, forgetClip, probeAgain, restore, setUpClip, takeFile } from "./clip.js";
+import { find, prefersStill, seconds, show } from "./dom.js";
+import { follow, leave, setUpJob } from "./job.js";
+import { setUpMatte, resetMatte } from "./matte.js";
+import { clipUrl, keepClipUrl, keepThumbnail } from "./memory.js";
+import { linkTo, renewRecent, setUpRecent } from "./recent.js";
+import { convert, renderSeen, setUpResult, showResult } from "./result.js";
+import { hideSamples, sampleShown, setUpSamples, showSamples } from "./samples.js";
 import { setUpSnippets, showFields } from "./snippets.js";
-import { describe, setUpStage, showMask, showSource, showStrip } from "./stage.js";
-import { refuse, setUpToken } from "./token.js";
+import { describe, dropPicture, setMatte, setUpStage, showMask, showSource, showStrip, takeThumbnail } from "./stage.js";
+import { needToken, refuse, setUpToken } from "./token.js";
 import { awaitDelivery, receiverUrl } from "./webhooks.js";
 
-let shown = null; // the blob on the stage
+let shown = null; // what the player plays: a blob or a URL
 let wanted = preset();
 let ownReceiver = "";
 let done = null; // the last mask that was shown, as `showMask` was called
+let ordered = false; // the mask is to be made as soon as the clip is there
+let current = ""; // the job that is shown
 
 setUpChoices(onForm);
-setUpClip(onClip);
-setUpJob();
-setUpReport();
+setUpClip(onClip, dropPicture);
+setUpJob(() => submit(), startAnew);
+setUpMatte((matte) => {
+  setMatte(matte);
+  renderSeen();
+});
+setUpResult(tryAgain, startAnew);
 setUpSnippets();
-setUpStage();
+setUpStage(renderSeen);
+setUpRecent((id) => open(id, true));
+setUpSamples((file) => {
+  ordered = true;
+  takeFile(file);
+});
 find("webhook").addEventListener("input", onForm);
 find("webhook-here").addEventListener("change", async () => {
   onForm();
@@ -29,12 +44,27 @@ find("webhook-here").addEventListener("change", async () => {
 });
 find("job-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  submit();
+  if (clip.facts) submit();
+  else ordered = true;
+  onForm();
+});
+document.addEventListener("token", () => renewRecent());
+addEventListener("popstate", () => {
+  const id = jobInAddress();
+  if (id) open(id, false);
+  else startAnew(false);
 });
 onForm();
-await setUpToken();
+const began = setUpToken();
+if (jobInAddress()) open(jobInAddress(), false);
+else showSamples();
+await began;
 document.documentElement.dataset.ready = "yes";
 performance.mark("ready");
+
+function jobInAddress() {
+  return new URLSearchParams(location.search).get("job");
+}
 
 function fields() {
   return submission({
@@ -47,52 +77,143 @@ function fields() {
 
 function onForm() {
   find("webhook").disabled = find("webhook-here").checked;
-  find("go").disabled = !clip.facts;
+  find("go").disabled = !clip.facts && !clip.busy;
+  find("go").textContent = ordered && clip.busy ? "Starts when the clip is there" : "Make the mask";
   showFields(fields());
   if (wanted === preset()) return;
   wanted = preset();
   probeAgain();
 }
 
+// Which card the panel shows; the others go.
+function panel(name) {
+  for (const id of ["job-form", "job", "result"]) show(find(id), id === name);
+  document.documentElement.dataset.panel = name;
+}
+
 async function onClip() {
+  if (!clip.busy && !clip.facts) ordered = false;
   onForm();
+  if (clip.name) hideSamples();
   if (clip.video === "") done = null;
+  if (ordered && clip.facts) {
+    ordered = false;
+    submit();
+  }
   if (shown === clip.blob && clip.blob) return describe(clip.facts);
+  if (sampleShown()) return;
   shown = clip.blob;
-  if (!done) for (const id of ["report", "hooks"]) show(find(id), false);
-  await showSource(clip.blob, clip.facts);
+  if (!done) show(find("hooks"), false);
+  if (clip.busy) panel("job-form"); // a clip that was dropped while a result was shown
+  await showSource(clip.blob, clip.facts, clip.name);
   if (shown === clip.blob) describe(clip.facts); // they may have come while the clip was loaded
   if (done) await showMask(...done); // the clip of a URL came after its mask
 }
 
+// Back to the form, without a clip.
+function startAnew(remember = true) {
+  current = "";
+  leave();
+  done = null;
+  ordered = false;
+  show(find("hooks"), false);
+  panel("job-form");
+  if (remember && jobInAddress()) history.pushState(null, "", "/");
+  shown = null;
+  forgetClip();
+  showSamples();
+  find("job-form-title").focus();
+}
+
+function tryAgain(value) {
+  chooseQuality(value);
+  submit();
+}
+
 async function submit() {
   const body = fields();
-  const { facts } = clip;
+  const { facts, name } = clip;
   for (const [place, field] of [["form-error"], ["webhook-error", "webhook"], ["preset-error", "preset"], ["clip-error", "url"], ["clip-error", "file"]])
     clear(find(place), field && find(field));
-  show(find("report"), false);
   show(find("hooks"), false);
   find("go").disabled = true;
   try {
     const calls = find("webhook-here").checked;
     if (calls) body.webhook_url = await receiverUrl();
     const { request_id: id } = await askJson("POST", "/v2/video/segment/foreground_mask", body);
-    find("go").disabled = false;
-    const status = await follow(id, facts.frames ?? Math.round(facts.duration_s * facts.fps));
-    if (calls && status) awaitDelivery(id).catch(() => {});
-    if (status?.status === "COMPLETED") await finish(status, body.output_container_and_codec, facts);
+    if (!here(clip.video).startsWith("/v2/files/")) keepClipUrl(id, clip.video);
+    const picture = takeThumbnail();
+    if (picture) keepThumbnail(id, picture);
+    history.pushState(null, "", linkTo(id));
+    if (calls) awaitCall(id);
+    await watch(id, { name, preset: body.output_container_and_codec, quality: body.quality, facts });
   } catch (error) {
+    panel("job-form");
     if (error.reason?.startsWith("token_")) refuse(error);
     else explain(find(placeOf(error)), error, fieldOf(error));
   }
-  find("go").disabled = !clip.facts;
+  onForm();
+}
+
+// The webhook comes after the job's end.
+async function awaitCall(id) {
+  await new Promise((resolve) => document.addEventListener("ended", resolve, { once: true }));
+  if (current === id) awaitDelivery(id).catch(() => {});
+}
+
+// Follows a job to its end and shows what it made.
+async function watch(id, { name, preset: made, quality: asked, facts }) {
+  current = id;
+  panel("job");
+  find("job-title").focus();
+  renewRecent();
+  const began_ms = performance.now();
+  const expected = facts?.frames ?? (facts?.duration_s ? Math.round(facts.duration_s * facts.fps) : undefined);
+  const status = await follow(id, name, expected, Boolean(clip.video));
+  if (!status || current !== id) return;
+  document.dispatchEvent(new Event("ended"));
+  if (status.status === "COMPLETED") await finish(status, { name, preset: made, quality: asked, facts, took_s: (performance.now() - began_ms) / 1000 });
+  renewRecent();
+}
+
+// A job of the list, or of the address.
+async function open(id, remember) {
+  if (remember) history.pushState(null, "", linkTo(id));
+  hideSamples();
+  leave();
+  current = id;
+  done = shown = null;
+  panel("job");
+  find("job-title").textContent = "Opening";
+  show(find("job-bar"), false);
+  find("job-facts").replaceChildren();
+  await needToken();
+  let job;
+  try {
+    job = await askJson("GET", `/v2/jobs/${encodeURIComponent(id)}`);
+  } catch (error) {
+    if (error.reason?.startsWith("token_")) return refuse(error);
+    return follow(id, "", undefined, false); // says what is wrong, or waits for the service
+  }
+  if (current !== id) return;
+  const url = clipUrl(id);
+  const facts = job.frames_total ? { frames: job.frames_total } : {};
+  restore(job.source_url ? here(job.source_url) : "", job.name ?? "", facts);
+  if (job.source_url) clip.video = job.source_url;
+  else if (url) {
+    clip.video = url;
+    bring(url).catch(() => {});
+  }
+  current = id;
+  if (job.quality) chooseQuality(job.quality);
+  await watch(id, { name: job.name ?? "", preset: job.output_container_and_codec, quality: job.quality, facts });
 }
 
 const PLACES = { video: ["clip-error"], webhook_url: ["webhook-error", "webhook"], output_container_and_codec: ["preset-error", "preset"] };
 const placeOf = (error) => PLACES[error.param]?.[0] ?? "form-error";
 
 function fieldOf(error) {
-  if (error.param === "webhook_url") find("webhook-fold").open = true;
+  if (error.param === "webhook_url" || error.param === "output_container_and_codec") find("options-fold").open = true;
   const id = error.param === "video" ? atFault() : PLACES[error.param]?.[1];
   return id ? find(id) : null;
 }
@@ -103,11 +224,36 @@ async function playable(id, made) {
   return here((await askJson("GET", `/v2/jobs/${shownBy}`)).result.video_url);
 }
 
-async function finish(status, made, facts) {
-  const { report } = status.result;
-  showReport(status, made);
-  askJson("GET", `/v2/status/${status.request_id}/strip`).then(({ result }) => showStrip(result.frames)).catch(() => {});
-  const url = await playable(status.request_id, made).catch(() => "");
-  done = [url, facts, report];
+async function finish(status, { name, preset: made, quality: asked, facts, took_s }) {
+  const { report, kind } = status.result;
+  const id = status.request_id;
+  resetMatte();
+  showResult(status, {
+    name,
+    preset: made,
+    quality: asked,
+    video: clipUrl(id),
+    can: Boolean(clip.video),
+    said: took_s > 1.5 ? `Done in ${seconds(took_s)}` : "Done",
+  });
+  panel("result");
+  find("result-title").focus({ preventScroll: true });
+  if (kind && kind !== "mask") return showOther(id, name);
+  askJson("GET", `/v2/status/${id}/strip`).then(({ result }) => current === id && showStrip(result.frames)).catch(() => {});
+  const url = await playable(id, made).catch(() => "");
+  if (current !== id) return;
+  done = [url, facts, report, !prefersStill()];
   await showMask(...done);
+  if (innerWidth < 960) find("stage").scrollIntoView({ block: "start" });
+  setTimeout(() => {
+    const picture = current === id && takeThumbnail();
+    if (picture) keepThumbnail(id, picture);
+    renewRecent();
+  }, 800);
+}
+
+// A cut-out or a composite that another program has ordered: the player shows it as a clip.
+async function showOther(id, name) {
+  const { result } = await askJson("GET", `/v2/jobs/${id}`);
+  if (current === id) await showSource(here(result.video_url), null, name);
 }

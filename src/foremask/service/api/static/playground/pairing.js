@@ -2,6 +2,7 @@
 const KEPT = 4; // textures of each video; more than one lags behind the other by
 const NUDGE_S = 0.03;
 const JUMP_S = 0.3;
+const MISSED_MS = 250;
 
 class Track {
   constructor(compositor, onFrame) {
@@ -10,10 +11,17 @@ class Track {
     this.frames = []; // { time_s, texture }, the newest last
     this.onFrame = onFrame;
     this.seeking = false;
+    this.kept = 0;
     this.video.addEventListener("seeking", () => (this.seeking = true));
     this.video.addEventListener("seeked", () => {
       this.seeking = false;
       onFrame();
+      const { kept } = this;
+      setTimeout(() => {
+        if (this.kept !== kept || this.seeking || !this.video.paused || !this.loaded) return;
+        this.keep(this.video.currentTime); // a busy browser may not tell of the frame that it sought
+        onFrame();
+      }, MISSED_MS);
     });
     const next = (_, { mediaTime }) => {
       this.keep(mediaTime);
@@ -27,6 +35,7 @@ class Track {
     const texture = this.frames.length < KEPT ? this.compositor.texture() : this.frames.shift().texture;
     this.compositor.load(texture, this.video);
     this.frames.push({ time_s, texture });
+    this.kept += 1;
   }
 
   get loaded() {

@@ -1,16 +1,20 @@
 // The stage: one canvas for source and mask, its views and wipe, and the transport below it.
+import { currentBacking, setUpBacking, takePicture } from "./backing.js";
 import { Compositor, VIEWS } from "./compositor.js";
 import { find, percent, radios, show } from "./dom.js";
 import { Pair } from "./pairing.js";
 import { Strip } from "./strip.js";
 
-const LABELS = { source: "Source", mask: "Mask", overlay: "Overlay", cutout: "Cut-out" };
-const BACKINGS = ["checker", "colour", "picture"];
+const LABELS = { source: "Source", mask: "Mask", cutout: "Cut-out", overlay: "Overlay" };
 let compositor, pair, strip;
+let toldOfView = () => {};
 const frames = { times_s: null, fps: 30, count: 1, first_s: null, now: 0, asked: null };
 const urls = { source: "", mask: "" };
+let titled = "The clip";
 
-export function setUpStage() {
+// `onView()` is called when another view or background is chosen.
+export function setUpStage(onView) {
+  toldOfView = onView;
   try {
     compositor = new Compositor(find("canvas"));
   } catch (error) {
@@ -21,19 +25,53 @@ export function setUpStage() {
   strip = new Strip(find("strip"), goTo, togglePlay);
   radios(find("view-choice"), "view", VIEWS.map((value) => ({ value, label: LABELS[value] })), "mask", choose);
   setUpWipe();
-  setUpBacking();
+  setUpBacking(compositor, () => {
+    pair.refresh();
+    toldOfView();
+  }, note);
   setUpTransport();
   document.addEventListener("keydown", (event) => {
     if (event.target === document.body || find("stage").contains(event.target)) onKey(event);
   });
 }
 
-// What plays: the source is a blob or null. Whatever mask there was is gone.
-export async function showSource(blob, facts) {
+// What is seen: `view` and, behind a cut-out, the backing.
+export const seen = () => ({ view: compositor ? VIEWS[compositor.settings.view] : "mask", backing: currentBacking() });
+
+export const dropPicture = (file) => {
+  if (!pair || find("views").hidden) return;
+  chooseView("cutout");
+  return takePicture(file);
+};
+
+export function chooseView(view) {
+  find(`view-${view}`).checked = true;
+  choose(view);
+}
+
+export function setMatte(matte) {
+  if (!pair) return;
+  compositor.settings.matte = matte;
+  pair.refresh();
+}
+
+// A small picture of what the canvas shows, as a data URL; null where there is none.
+export function takeThumbnail() {
+  const { width, height } = find("canvas");
+  if (find("frame").hidden || !width) return null;
+  const scale = 240 / Math.max(width, height);
+  const small = Object.assign(document.createElement("canvas"), { width: Math.round(width * scale), height: Math.round(height * scale) });
+  small.getContext("2d").drawImage(find("canvas"), 0, 0, small.width, small.height);
+  return small.toDataURL("image/webp", 0.7);
+}
+
+// What plays: the source is a blob, a URL or null. Whatever mask there was is gone.
+export async function showSource(source, facts, name = "The clip") {
   if (!pair) return;
   closeAll();
-  if (!blob) return show(find("empty"));
-  urls.source = URL.createObjectURL(blob);
+  titled = name;
+  if (!source) return show(find("empty"));
+  urls.source = typeof source === "string" ? source : URL.createObjectURL(source);
   try {
     await open(pair.source, urls.source);
   } catch {
@@ -42,7 +80,7 @@ export async function showSource(blob, facts) {
   describe(facts);
 }
 
-export async function showMask(url, facts, report) {
+export async function showMask(url, facts, report, playing = true) {
   if (!pair) return;
   describe(facts, report);
   if (!url) return note("This browser cannot play this format: download the mask, or make it in another one.");
@@ -60,7 +98,8 @@ export async function showMask(url, facts, report) {
   find("wipe-on").disabled = !both;
   choose(/** @type {HTMLInputElement} */ (document.querySelector("[name=view]:checked")).value);
   pair.jump(0);
-  pair.play().then(renderPlay);
+  if (playing) pair.play().then(renderPlay);
+  fit();
 }
 
 // Each frame's time, coverage and change, where the service has told them.
@@ -76,7 +115,7 @@ async function open(track, url) {
   const video = await track.open(url);
   if (track === pair.leader) compositor.setSize(video.videoWidth, video.videoHeight);
   pair.refresh(); // its first frame may have been drawn at another size
-  find("canvas").setAttribute("aria-label", `The clip, ${video.videoWidth} by ${video.videoHeight} pixels`);
+  find("canvas").setAttribute("aria-label", `${titled}, ${video.videoWidth} by ${video.videoHeight} pixels`);
   show(find("empty"), false);
   show(find("frame"));
   show(find("transport"));
@@ -85,7 +124,8 @@ async function open(track, url) {
 
 function closeAll() {
   pair.close();
-  if (urls.source) URL.revokeObjectURL(urls.source);
+  renderPlay();
+  if (urls.source.startsWith("blob:")) URL.revokeObjectURL(urls.source);
   Object.assign(urls, { source: "", mask: "" });
   Object.assign(frames, { times_s: null, count: 1, first_s: null, now: 0, asked: null });
   strip.data = null;
@@ -141,6 +181,7 @@ function momentOf(index) {
 
 function goTo(index) {
   const wanted = Math.min(frames.count - 1, Math.max(0, index));
+  if (wanted === frames.asked && !pair.playing) return;
   pair.stop();
   renderPlay();
   pair.seek(momentOf(wanted));
@@ -166,6 +207,8 @@ function choose(view) {
   compositor.settings.view = VIEWS.indexOf(view);
   show(find("backing"), view === "cutout");
   renderWipe();
+  fit();
+  toldOfView();
 }
 
 function setUpWipe() {
@@ -194,9 +237,14 @@ function setUpWipe() {
   compositor.settings.position = 0.5;
 }
 
-function setWipe(position) {
+export const wipePosition = () => compositor?.settings.position ?? 0.5;
+
+// `now`: the caller is inside an animation frame, and the picture is to move with the handle.
+export function setWipe(position, now = false) {
+  if (!pair) return;
   compositor.settings.position = Math.min(1, Math.max(0, position));
   renderWipe();
+  if (now) pair.draw();
 }
 
 function renderWipe() {
@@ -212,41 +260,19 @@ function renderWipe() {
   pair.refresh();
 }
 
-function setUpBacking() {
-  const kind = find("backing-kind");
-  const render = () => {
-    const ready = kind.value !== "picture" || compositor.hasPicture;
-    compositor.settings.backing = ready ? BACKINGS.indexOf(kind.value) : 0; // the checker, until one is chosen
-    show(find("backing-colour"), kind.value === "colour");
-    show(find("backing-picture"), kind.value === "picture");
-    pair.refresh();
-  };
-  kind.addEventListener("change", render);
-  find("backing-colour").addEventListener("input", () => {
-    compositor.settings.colour = find("backing-colour").value.match(/[0-9a-f]{2}/gi).map((each) => parseInt(each, 16) / 255);
-    pair.refresh();
-  });
-  find("backing-picture").addEventListener("change", async () => {
-    const [file] = find("backing-picture").files;
-    if (!file) return;
-    try {
-      compositor.setPicture(await createImageBitmap(file));
-      note("");
-    } catch {
-      note("This browser cannot read this picture.");
-    }
-    render();
-  });
-}
-
 // Transport
 
 function setUpTransport() {
   find("play").addEventListener("click", togglePlay);
   find("back").addEventListener("click", () => goTo(frames.now - 1));
   find("forward").addEventListener("click", () => goTo(frames.now + 1));
-  find("number").addEventListener("change", () => goTo(parseInt(find("number").value, 10) - 1 || 0));
-  find("number").addEventListener("keydown", (event) => event.key === "Enter" && find("number").blur());
+  const goToNumber = () => goTo(parseInt(find("number").value, 10) - 1 || 0);
+  find("number").addEventListener("change", goToNumber);
+  find("number").addEventListener("keydown", (event) => {
+    if (event.key !== "Enter") return;
+    goToNumber(); // also to the number that is there already: no change is told of
+    find("number").blur();
+  });
   toggle("loop", (on) => (pair.looping = on));
   toggle("sound", (on) => (pair.source.video.muted = !on));
   toggle("zoom", (on) => {
@@ -258,6 +284,7 @@ function setUpTransport() {
   for (const { video } of [pair.source, pair.mask])
     for (const name of ["play", "pause", "ended"]) video.addEventListener(name, renderPlay);
   new ResizeObserver(fit).observe(find("screen"));
+  addEventListener("resize", fit);
 }
 
 function toggle(id, act) {
@@ -273,13 +300,18 @@ function fit() {
   const { width, height } = find("canvas");
   const screen = find("screen");
   const exact = screen.classList.contains("exact");
-  const scale = exact ? 1 / devicePixelRatio : Math.min(screen.clientWidth / width, maxHeight() / height);
+  const scale = exact ? 1 / devicePixelRatio : Math.min(screen.clientWidth / width, Math.max(200, room()) / height);
   find("frame").style.width = `${width * scale}px`;
   find("frame").style.height = `${height * scale}px`;
   find("canvas").classList.toggle("pixels", exact || scale * devicePixelRatio > 2);
 }
 
-const maxHeight = () => Math.max(220, 0.68 * innerHeight);
+// Beside the panel the player fills the window and nothing of it needs scrolling; above it, it leaves room.
+function room() {
+  if (innerWidth < 960) return 0.6 * innerHeight;
+  const above = find("screen").getBoundingClientRect().top + scrollY;
+  return innerHeight - above - find("transport").offsetHeight - 24;
+}
 
 function togglePlay() {
   if (pair.playing) pair.pause();

@@ -73,9 +73,9 @@ export class Strip {
       const edge = (index) => Math.round(index * step);
       const gap = step > 5 ? Math.round(devicePixelRatio) : 0;
       const bar = (index, foot, tall) => pen.fillRect(edge(index), foot - tall, Math.max(1, edge(index + 1) - edge(index) - gap), tall);
-      pen.fillStyle = colour("--coverage");
+      pen.fillStyle = colour("--edge");
       rows.forEach(([, coverage], index) => bar(index, half, (half - 4) * (coverage / most)));
-      pen.fillStyle = colour("--flicker");
+      pen.fillStyle = colour("--warn");
       rows.forEach(([, , change], index) => bar(index, height, (height - half - 4) * (change / jumpiest)));
     }
     pen.fillStyle = colour("--ink");

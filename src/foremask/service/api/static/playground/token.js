@@ -1,5 +1,6 @@
 // The token: from the address's fragment, from what the user types; kept where the user says.
 import { find, show } from "./dom.js";
+import { forgetAll } from "./memory.js";
 import { askJson, clear, explain } from "./api.js";
 
 const KEY = "foremask-token";
@@ -18,7 +19,7 @@ export function needToken() {
 export async function setUpToken() {
   const given = new URLSearchParams(location.hash.slice(1)).get("token");
   if (given) {
-    history.replaceState(null, "", location.pathname); // it stays out of the history and of bookmarks
+    history.replaceState(null, "", location.pathname + location.search); // it stays out of the history and of bookmarks
     hold(given, false);
   }
   find("token-show").addEventListener("click", () => open(find("token-form").hidden));
@@ -84,6 +85,7 @@ function forget() {
   held = "";
   sessionStorage.removeItem(KEY);
   localStorage.removeItem(KEY);
+  forgetAll();
   find("token-keep").checked = false;
   render();
   open();
@@ -94,6 +96,7 @@ function render() {
   find("token-held").textContent = held
     ? `In use: ${held.slice(0, 6)}… ${kept ? "It stays in this browser until you forget it." : "It goes when this tab closes."}`
     : "";
+  show(find("token-held"), Boolean(held));
   show(find("token-forget"), Boolean(held));
   find("token-show").textContent = held ? "Token ✓" : "Token";
   document.dispatchEvent(new Event("token"));
