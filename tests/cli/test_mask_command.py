@@ -3,9 +3,11 @@
 What it makes, what it says, and that it destroys nothing.
 """
 
+import contextlib
 import hashlib
 import io
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -239,6 +241,77 @@ def test_the_other_commands_change_no_file_that_is_there(
     after = checksums(here)
     assert after.keys() - before.keys() == made
     assert {name: after[name] for name in before} == before
+
+
+BROKEN_OFF: list[tuple[str, ...]] = [
+    ("mask", "long.mp4"),
+    ("mask", "long.mp4", "-o", "m.webm"),
+    ("mask", "long.mp4", "-o", "m.gif", "--quiet"),
+    ("mask", "long.mp4", "-o", "out/{name}.mov", "--preset", "mov_proresks", "--json"),
+    ("mask", "long.mp4", "-o", "clip 9.mask.mp4", "--force"),
+    ("mask", "long.mp4", "clip 10.mov", "-o", "both/"),
+    ("cutout", "long.mp4", "-o", "c.webm"),
+    ("cutout", "long.mp4", "-o", "c.mp4", "--background", "#00ff00"),
+    ("compare", "long.mp4", "long.mp4", "-o", "compared.mp4"),
+    ("compare", "long.mp4", "long.mp4", "-o", "compared.mov"),
+]
+
+
+# Loads the libraries once: ten interpreters that each load them took longer than all the rest.
+ALL_AT_ONCE = """import json, os, signal, sys
+import foremask.masking.comparison, foremask.masking.cut_out, foremask.masking.pipeline
+from foremask.cli.commands import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+processes = []
+for words in json.loads(sys.argv[1]):
+    processes.append(os.fork())
+    if not processes[-1]:
+        os._exit(main(words))
+print(json.dumps(processes), flush=True)
+print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(each, 0)[1]) for each in processes]))
+"""
+
+
+def test_ten_commands_that_are_broken_off_leave_the_footage_as_it_was(here: Path) -> None:
+    """Ctrl-C for one half, kill -9 for the other, while each writes; all run at the same time.
+
+    What kill -9 leaves is hidden, and no OUTPUT; Ctrl-C leaves nothing.
+    """
+    synth.write(here / "long.mp4", synth.Spec(pts=tuple(range(0, 900_000, 1_000))))
+    before = checksums(here)
+    with subprocess.Popen(  # noqa: S603
+        [sys.executable, "-c", ALL_AT_ONCE, json.dumps(BROKEN_OFF)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as driver:
+        assert driver.stdout is not None
+        waiting = dict(enumerate(json.loads(driver.stdout.readline())))
+        while waiting:
+            for number, process in list(waiting.items()):
+                if _writes(process, here):
+                    os.kill(process, signal.SIGINT if number % 2 else signal.SIGKILL)
+                    del waiting[number]
+            assert driver.poll() is None
+            time.sleep(0.01)
+        codes = json.loads(driver.stdout.readlines()[-1])
+    assert codes == [-signal.SIGKILL, Exit.INTERRUPTED] * 5
+    after = checksums(here)
+    assert {name: after[name] for name in before} == before
+    left = {Path(name).name for name in after.keys() - before.keys()}
+    assert all(name.startswith(".") for name in left), left
+    assert len(left) <= 5
+
+
+def _writes(pid: int, folder: Path) -> bool:
+    """Whether a process has a file below ``folder`` open that it has begun to write."""
+    with contextlib.suppress(OSError):
+        for opened in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                path = opened.readlink()
+                if path.is_relative_to(folder) and path.name.startswith("."):
+                    return path.stat().st_size > 0
+    return False
 
 
 def test_a_watched_folder_is_masked_as_clips_come_and_only_when_they_are_whole(here: Path) -> None:
