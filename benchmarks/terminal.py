@@ -78,9 +78,9 @@ def main() -> int:
 
 def _draw_clips(folder: Path) -> None:
     (folder / "footage").mkdir()
-    for name, frames in (("beach.mp4", 300), ("dance.mov", 400), ("harbour.webm", 300)):
+    for name, frames in (("beach.mp4", 120), ("dance.mov", 240), ("harbour.webm", 120)):
         codec = "vp9" if name.endswith("webm") else "h264"
-        spec = synth.Spec(640, 360, pts=tuple(range(0, 1000 * frames, 1000)), codec=codec)
+        spec = synth.Spec(320, 180, pts=tuple(range(0, 1000 * frames, 1000)), codec=codec)
         synth.write(folder / "footage" / name, spec)
     (folder / "notes.mp4").write_text("of the day\n" * 100)
     networks.redness(folder, bias=-5.0)

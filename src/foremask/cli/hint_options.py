@@ -23,14 +23,13 @@ class HintOptions:
     Parameters
     ----------
     point
-        This is the subject: x,y or x,y@MOMENT in pixels of the upright picture. MOMENT is a frame
-        (12) or a time (0.5s, 00:01.5); without it, the first frame.
+        This is the subject: x,y@MOMENT; a frame, or 0.5s.
     against
         This is not the subject, written as --point.
     box
         The subject is in this box: x,y,width,height@MOMENT.
     paint
-        A rough mask of the picture's size, mask.png@MOMENT: white is the subject, black is not.
+        A rough mask, mask.png@MOMENT (docs/hints.md).
     hints
         A JSON file of hints.
     """

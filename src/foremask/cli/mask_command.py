@@ -30,8 +30,7 @@ Words = Parameter(name="INPUT", allow_leading_hyphen=True, show_default=False)  
 EXAMPLES = """Make mask videos: white is the foreground.
 
   foremask mask clip.mp4                            clip.mask.mp4 beside it
-  foremask mask clip.mov -o mask.webm               one file, by its ending
-  foremask mask clip.mp4 --point 640,360@12         that thing, and no other
+  foremask mask clip.mov -o mask.webm --point 640,360@12
   foremask mask footage/ -r -o masks/ --skip-existing
 """
 
