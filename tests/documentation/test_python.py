@@ -1,10 +1,13 @@
 """The recipes of docs/python.md, run in their order as they stand."""
 
+import ast
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 
 import foremask
@@ -40,3 +43,18 @@ def test_every_recipe_works(
     assert mask is not None
     assert mask.shape == names["alpha"].shape == (96, 160)
     assert foremask.verify("clip.mp4", "clip.mask.mp4")
+    shown_png = run_notebook(DOCS / "notebook.ipynb")._repr_png_()
+    picture = cv2.imdecode(np.frombuffer(shown_png, np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None
+    assert picture.shape == (96, 3 * 160, 3)
+
+
+def run_notebook(path: Path) -> Any:  # noqa: ANN401  # what the last cell shows
+    """Run the cells in their order, as a kernel does."""
+    names: dict[str, Any] = {}
+    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    *body, last = ast.parse("\n".join(sources)).body
+    assert isinstance(last, ast.Expr)
+    exec(compile(ast.Module(body, []), path.name, "exec"), names)  # noqa: S102
+    return eval(compile(ast.Expression(last.value), path.name, "eval"), names)  # noqa: S307
