@@ -62,11 +62,11 @@ def test_search_finds_a_page_under_the_strict_policy(site: Path) -> None:
             page = browser.new_page()
             page.on("console", hear)
             page.on("request", lambda request: asked.append(request.url))
-            page.goto(f"{address}index.html")
+            page.goto(f"{address}index.html", wait_until="networkidle")
             page.keyboard.press("Control+k")
-            page.get_by_role("combobox").or_(page.get_by_placeholder("Search")).first.fill(
-                "idempotency"
-            )
+            words = page.get_by_role("combobox").or_(page.get_by_placeholder("Search")).first
+            words.wait_for(timeout=60_000)
+            words.fill("idempotency")
             page.get_by_text("Send a request again safely").first.wait_for(timeout=60_000)
     finally:
         server.shutdown()

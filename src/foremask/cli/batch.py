@@ -58,6 +58,7 @@ class Batch:
     _model: Path | None = None
     _running: bool = False
     _forecast: Forecast | None = None
+    _last: tuple[Report, float] | None = None  # of the mask that was made last, and its seconds
 
     @property
     def _total(self) -> int | None:
@@ -72,7 +73,6 @@ class Batch:
             for number, job in enumerate(self.jobs, 1):
                 self._running = True
                 self._run_job(job, number)
-                self._running = False
                 if self.failures and self.fail_fast:
                     break
         except BaseException:
@@ -136,8 +136,7 @@ class Batch:
         took_s = time.monotonic() - started_s
         facts = {"outcome": "masked", "seconds": round(took_s, 2), **msgspec.to_builtins(report)}
         del facts["strip"]  # a row for each frame
-        if not self.tone.as_json and not self.tone.quiet:
-            self._describe(job, report, took_s)
+        self._last = report, took_s
         return facts
 
     def _made(self, job: Job, clip: Path, label: str, options: MaskOptions) -> Report:
@@ -178,11 +177,19 @@ class Batch:
             )
 
     def _answer(self, job: Job, facts: dict[str, Any]) -> None:
-        self.counts[facts["outcome"]] += 1
+        self._count(facts["outcome"])  # first: who reads the line may stop the batch at once
         if self.tone.as_json:
             self._answer_json(job, facts)
-        elif facts["outcome"] == "skipped" and not self.tone.quiet:
+        elif self.tone.quiet:
+            return
+        elif facts["outcome"] == "skipped":
             say(f"{job.target}: is there already, and whole")
+        elif self._last is not None:
+            self._describe(job, *self._last)
+
+    def _count(self, outcome: str) -> None:
+        self.counts[outcome] += 1
+        self._running = False
 
     def _answer_json(self, job: Job, facts: dict[str, Any]) -> None:
         named = {"input": job.source.named, "output": str(job.target)}
@@ -190,7 +197,7 @@ class Batch:
 
     def _failed(self, job: Job, error: ForemaskError) -> None:
         self.failures.append((job, error))
-        self.counts["failed"] += 1
+        self._count("failed")
         show_error(error, of=None if self._total == 1 else job.source.named)
         if self.tone.as_json:
             facts = {"reason": error.reason, "details": error.details}

@@ -5,6 +5,7 @@ import sys
 from enum import IntEnum
 
 from foremask.errors import (
+    BackgroundInvalid,
     ClipRefused,
     DeviceUnavailable,
     Failed,
@@ -38,6 +39,7 @@ _BY_KIND: tuple[tuple[type[ForemaskError], Exit], ...] = (
     (FieldInvalid, Exit.USAGE),
     (SettingsInvalid, Exit.USAGE),
     (ClipRefused, Exit.CLIP_REFUSED),
+    (BackgroundInvalid, Exit.CLIP_REFUSED),
     (UrlRefused, Exit.URL_REFUSED),
     (ModelUnavailable, Exit.MODEL_UNAVAILABLE),
     (DeviceUnavailable, Exit.MODEL_UNAVAILABLE),
