@@ -245,12 +245,12 @@ def test_the_other_commands_change_no_file_that_is_there(
 
 BROKEN_OFF: list[tuple[str, ...]] = [
     ("mask", "long.mp4"),
-    ("mask", "long.mp4", "-o", "m.webm"),
+    ("mask", "long.mp4", "-o", "m.mov"),
     ("mask", "long.mp4", "-o", "m.gif", "--quiet"),
     ("mask", "long.mp4", "-o", "out/{name}.mov", "--preset", "mov_proresks", "--json"),
     ("mask", "long.mp4", "-o", "clip 9.mask.mp4", "--force"),
     ("mask", "long.mp4", "clip 10.mov", "-o", "both/"),
-    ("cutout", "long.mp4", "-o", "c.webm"),
+    ("cutout", "long.mp4", "-o", "c.mov"),
     ("cutout", "long.mp4", "-o", "c.mp4", "--background", "#00ff00"),
     ("compare", "long.mp4", "long.mp4", "-o", "compared.mp4"),
     ("compare", "long.mp4", "long.mp4", "-o", "compared.mov"),
