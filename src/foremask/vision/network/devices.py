@@ -36,7 +36,9 @@ def network_at(path: Path, device: Device) -> Network:
 
 def _fastest(path: Path) -> Network:
     cuda = Device(Runtime.CUDA)
-    if cuda in devices():
+    # Without a card nothing is loaded to look for one: ONNX Runtime's import takes its time, and
+    # swallows a signal that arrives meanwhile.
+    if nvidia_cards() and cuda in devices():
         with suppress(DeviceUnavailable):  # a card without a driver that fits
             return OnnxSession(path, cuda)
     return Session(path)
