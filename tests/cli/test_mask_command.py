@@ -246,7 +246,7 @@ def test_the_other_commands_change_no_file_that_is_there(
 BROKEN_OFF: list[tuple[str, ...]] = [
     ("mask", "long.mp4"),
     ("mask", "long.mp4", "-o", "m.mov"),
-    ("mask", "long.mp4", "-o", "m.gif", "--quiet"),
+    ("mask", "long.mp4", "-o", "m.mp4", "--quiet"),
     ("mask", "long.mp4", "-o", "out/{name}.mov", "--preset", "mov_proresks", "--json"),
     ("mask", "long.mp4", "-o", "clip 9.mask.mp4", "--force"),
     ("mask", "long.mp4", "clip 10.mov", "-o", "both/"),
