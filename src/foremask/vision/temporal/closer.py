@@ -70,10 +70,26 @@ def infer_closer(network: Network, image: Image, mask: Levels) -> CloserMask | N
     margin = MARGIN_SHARE * max(width, height) + MARGIN_OF_WIDTH * columns
     across = slice(max(0, round(left - margin)), min(columns, round(left + width + margin)))
     down = slice(max(0, round(top - margin)), min(rows, round(top + height + margin)))
+    alpha = infer_part(network, image, (rows, columns), down, across, SIZE_PX)
+    return CloserMask(down, across, as_levels(alpha))
+
+
+def infer_part(
+    network: Network,
+    image: Image,
+    grid: tuple[int, int],
+    down: slice,
+    across: slice,
+    size_px: int,
+) -> Alpha:
+    """Infer the part of ``image`` that ``down`` and ``across`` cut from a grid of rows, columns.
+
+    It is shown at ``size_px`` squared; the mask has the part's size on the grid.
+    """
+    rows, columns = grid
     box = Box(across.start / columns, down.start / rows, across.stop / columns, down.stop / rows)
-    alpha = network.infer(Cropped(image, box), (SIZE_PX, SIZE_PX)).alpha
-    on_grid = resized(alpha, across.stop - across.start, down.stop - down.start)
-    return CloserMask(down, across, as_levels(on_grid))
+    alpha = network.infer(Cropped(image, box), (size_px, size_px)).alpha
+    return resized(alpha, across.stop - across.start, down.stop - down.start)
 
 
 def judge_closer(scenes: Sequence[Scene], log_odds: Sequence[Alpha]) -> list[Alpha]:

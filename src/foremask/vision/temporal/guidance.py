@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from foremask.types import Alpha, Image, Levels
 from foremask.vision.resample import resized
 from foremask.vision.temporal.appearance import HintedPixels
-from foremask.vision.temporal.flow import warp
 from foremask.vision.temporal.lesson import Lesson
 from foremask.vision.temporal.regions import FOREGROUND, Link, Regions, Scene
 from foremask.vision.temporal.things import sides
+from foremask.vision.temporal.verdict import forward_backward, transition
 
 CLAIM = 14.0  # log odds on a hinted frame
 SWITCH = 0.002  # chance that a pixel becomes another thing between two anchors, with full trust
@@ -71,28 +71,17 @@ def propagated(
 ) -> list[Alpha]:
     """For each anchor the log odds of the subject, from evidence on any of them.
 
-    As `verdict.smooth_over_time`, but a region that its pixels agree on is carried as a whole, so
-    that it loses nothing where flow is not trusted at its outline.
+    A region that its pixels agree on is propagated as a whole, so that it loses nothing where flow
+    is not trusted at its outline.
     """
-    total = [each.copy() for each in claims]
-    for order, offset in ((range(len(claims)), -1), (range(len(claims) - 1, -1, -1), 1)):
-        message: Alpha | None = None
-        for index in order:
-            link = links[index].get(offset)
-            if message is None or link is None:
-                message = claims[index]
-                continue
-            arrived = _agreed(warp(message, link.flow), link.trust, parts[index])
-            total[index] = total[index] + arrived
-            message = claims[index] + arrived
-    return total
+    return forward_backward(
+        claims, links, lambda moved, trust, index: _agreed(moved, trust, parts[index])
+    )
 
 
 def _agreed(log_odds: Alpha, trust: Alpha, parts: _Parts) -> Alpha:
     """What arrives: by pixel as trust allows; one value where most of a region says the same."""
-    switch = np.float32(0.5) - np.float32(0.5 - SWITCH) * trust
-    odds = np.exp(np.clip(log_odds, -12, 12))
-    pixels = np.log(((1 - switch) * odds + switch) / (switch * odds + 1 - switch))
+    pixels = transition(log_odds, trust, SWITCH)
     regions = parts.regions
     weights = regions.mean(trust)
     values = regions.mean(np.clip(log_odds, -MOST_PROPAGATED, MOST_PROPAGATED) * trust)

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foremask.types import Alpha, Image, Levels, Rgb
-from foremask.vision.image import ArrayImage, Box, Cropped
+from foremask.vision.image import ArrayImage, Box
 from foremask.vision.network.opinions import View, ask
 from foremask.vision.network.session import Features, Network
 from foremask.vision.resample import as_alpha, as_levels, resized
 from foremask.vision.temporal.appearance import GRID, HintedPixels, colours
+from foremask.vision.temporal.closer import infer_part
 from foremask.vision.temporal.regions import FOREGROUND, Labels, Regions
 
 CLOSER_PX = 512  # a window's side, as the network gets it
@@ -29,9 +30,7 @@ CUT_SHARE = 0.12  # of the diagonal: how far from its seed a colour cut goes
 CUT_LEAST_PX = 20
 LEAK_SHARE = 0.3  # of a cut's window border: what reaches more of it has no outline
 SEED_SHARE = 0.008  # of the diagonal: what surely belongs to a point, around it
-DISTINCT = (
-    0.5  # squared distance of two things' mean closer, in their variance, to tell them apart by
-)
+DISTINCT = 0.5  # squared distance of two means, in variances, from which things are unlike
 SAMPLES = 400  # pixels that one hinted frame teaches, of each side
 
 
@@ -173,10 +172,9 @@ def _closer_view(network: Network, image: Image, window: Box, mean: Alpha) -> Al
     rows, columns = mean.shape
     top, bottom = int(window.top * rows), min(rows, int(np.ceil(window.bottom * rows)))
     left, right = int(window.left * columns), min(columns, int(np.ceil(window.right * columns)))
-    on_grid = Box(left / columns, top / rows, right / columns, bottom / rows)
-    alpha = network.infer(Cropped(image, on_grid), (CLOSER_PX, CLOSER_PX)).alpha
+    down, across = slice(top, bottom), slice(left, right)
     result = mean.astype(np.float32)
-    result[top:bottom, left:right] = resized(alpha, right - left, bottom - top)
+    result[down, across] = infer_part(network, image, mean.shape, down, across, CLOSER_PX)
     return result
 
 
@@ -236,7 +234,7 @@ class _Claims:
         )
 
     def differ(self, claims: Alpha) -> bool:
-        """Whether what is claimed closer other than what is denied."""
+        """Whether what is claimed looks unlike what is denied."""
         ours, theirs = self._described[claims > 0], self._described[claims < 0]
         if not len(ours) or not len(theirs):
             return True

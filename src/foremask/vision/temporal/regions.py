@@ -1,9 +1,8 @@
 """Cut an anchor into the regions on which its opinions differ, and measure each region.
 
-An *opinion* is one answer of the network to one anchor: the picture stretched, mirrored, with its
-aspect kept, or a crop of it. Where all opinions say the same nothing has to be decided; where they
-differ, a whole region is right or wrong together. What is measured here is what `verdict` decides
-by.
+An *opinion* is one answer of the network to one anchor: the picture stretched, mirrored, or a crop
+of it. Where all opinions say the same nothing has to be decided; where they differ, a whole region
+is right or wrong together. What is measured here is what `verdict` decides by.
 """
 
 from collections.abc import Mapping, Sequence
@@ -87,8 +86,8 @@ class Link:
 class Scene:
     """One anchor and what is known of it, on one grid.
 
-    ``opinions`` by name; one that saw only a part of the picture has the mean of the others
-    elsewhere. ``links`` lead to the anchors so many places before (negative) or after it.
+    ``opinions`` by name; a crop's has the mask elsewhere. ``links`` lead to the anchors so many
+    places before (negative) or after it.
     """
 
     rgb: Rgb

@@ -82,23 +82,40 @@ def smooth_over_time(planes: Sequence[Alpha], links: Sequence[Mapping[int, Link]
     anchor k to those before (-1) and after (1).
     """
     scaled = [plane * np.float32(EVIDENCE_SHARE) for plane in planes]
-    total = list(scaled)
-    for order, offset in ((range(len(planes)), -1), (range(len(planes) - 1, -1, -1), 1)):
+
+    def arrive(moved: Alpha, trust: Alpha, _: int) -> Alpha:
+        return transition(moved, trust, SWITCH)
+
+    return forward_backward(scaled, links, arrive)
+
+
+def forward_backward(
+    evidence: Sequence[Alpha],
+    links: Sequence[Mapping[int, Link]],
+    arrive: Callable[[Alpha, Alpha, int], Alpha],
+) -> list[Alpha]:
+    """Each anchor's log odds, and what arrives along the flow from those before and after it.
+
+    ``arrive(moved, trust, k)`` says what of a neighbour's log odds, moved along the flow to anchor
+    k, counts there.
+    """
+    total = list(evidence)
+    for order, offset in ((range(len(evidence)), -1), (range(len(evidence) - 1, -1, -1), 1)):
         message: Alpha | None = None
         for index in order:
             link = links[index].get(offset)
             if message is None or link is None:
-                message = scaled[index]
+                message = evidence[index]
                 continue
-            arrived = _transition(warp(message, link.flow), link.trust)
+            arrived = arrive(warp(message, link.flow), link.trust, index)
             total[index] = total[index] + arrived
-            message = scaled[index] + arrived
+            message = evidence[index] + arrived
     return total
 
 
-def _transition(log_odds: Alpha, trust: Alpha) -> Alpha:
-    """Log odds after a chance to change sides that falls with trust from a half to `SWITCH`."""
-    switch = np.float32(0.5) - np.float32(0.5 - SWITCH) * trust
+def transition(log_odds: Alpha, trust: Alpha, least_switch: float) -> Alpha:
+    """Log odds after a chance to change sides: 0.5 without trust, ``least_switch`` with full."""
+    switch = np.float32(0.5) - np.float32(0.5 - least_switch) * trust
     odds = np.exp(np.clip(log_odds, -12, 12))
     return np.log(((1 - switch) * odds + switch) / (switch * odds + 1 - switch))
 
