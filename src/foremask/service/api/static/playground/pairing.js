@@ -8,7 +8,7 @@ class Track {
   constructor(compositor, onFrame) {
     this.video = Object.assign(document.createElement("video"), { muted: true, playsInline: true, preload: "auto" });
     this.compositor = compositor;
-    this.frames = []; // { time_s, texture }, the newest last
+    this.frames = []; // { time_s, texture, reported }, the newest last
     this.onFrame = onFrame;
     this.seeking = false;
     this.kept = 0;
@@ -19,22 +19,23 @@ class Track {
       const { kept } = this;
       setTimeout(() => {
         if (this.kept !== kept || this.seeking || !this.video.paused || !this.loaded) return;
-        this.keep(this.video.currentTime); // a busy browser may not tell of the frame that it sought
+        this.keep(this.video.currentTime, false); // a busy browser may not report the frame that it sought
         onFrame();
       }, MISSED_MS);
     });
     const next = (_, { mediaTime }) => {
-      this.keep(mediaTime);
+      this.keep(mediaTime, true);
       this.video.requestVideoFrameCallback(next);
       onFrame();
     };
     this.video.requestVideoFrameCallback(next);
   }
 
-  keep(time_s) {
+  // `reported`: the browser gave the frame's own time; else `time_s` is any moment inside the frame.
+  keep(time_s, reported) {
     const texture = this.frames.length < KEPT ? this.compositor.texture() : this.frames.shift().texture;
     this.compositor.load(texture, this.video);
-    this.frames.push({ time_s, texture });
+    this.frames.push({ time_s, texture, reported });
     this.kept += 1;
   }
 
@@ -62,7 +63,7 @@ class Track {
 }
 
 export class Pair {
-  // `onShow(time_s)` hears of every frame that is drawn.
+  // `onShow(time_s, reported)` hears of every frame that is drawn.
   constructor(compositor, onShow) {
     this.compositor = compositor;
     this.onShow = onShow;
@@ -106,7 +107,7 @@ export class Pair {
     const fresh = found && (found.time_s !== this.shown?.time_s || found.source !== this.shown.source || found.mask !== this.shown.mask);
     if (fresh) this.shown = found;
     if (this.shown && (fresh || this.stale)) this.compositor.draw(this.shown.source, this.shown.mask);
-    if (fresh) this.onShow(found.time_s);
+    if (fresh) this.onShow(found.time_s, found.reported);
     this.stale = false;
     this.keepInStep();
     if (this.wanted_s !== null && this.tracks.every((track) => !track.seeking)) this.seek(this.wanted_s);
@@ -117,16 +118,16 @@ export class Pair {
     const { source, mask } = this;
     if (!source.loaded || !mask.loaded) {
       const last = this.leader.frames.at(-1);
-      return last && { time_s: last.time_s, source: source.loaded ? last.texture : null, mask: mask.loaded ? last.texture : null };
+      return last && { ...last, source: source.loaded ? last.texture : null, mask: mask.loaded ? last.texture : null };
     }
     for (const ours of source.frames.toReversed())
       for (const theirs of mask.frames.toReversed())
         if (Math.abs(ours.time_s - theirs.time_s) <= this.tolerance_s)
-          return { time_s: ours.time_s, source: ours.texture, mask: theirs.texture };
+          return { ...ours, source: ours.texture, mask: theirs.texture };
     const [ours, theirs] = [source.frames.at(-1), mask.frames.at(-1)];
     const atRest = this.tracks.every((track) => track.video.paused && !track.seeking);
     if (!ours || !theirs || !atRest || this.playing) return null;
-    return { time_s: ours.time_s, source: ours.texture, mask: theirs.texture };
+    return { ...ours, source: ours.texture, mask: theirs.texture };
   }
 
   // The mask follows the source: a little faster or slower, or by a jump.

@@ -104,7 +104,9 @@ export async function showMask(url, facts, report, playing = true) {
 
 // Each frame's time, coverage and change, where the service has told them.
 export function showStrip(rows) {
-  frames.times_s = rows.map(([time_s]) => time_s - rows[0][0]);
+  const first_s = rows[0][0];
+  frames.times_s = rows.map(([time_s]) => time_s - first_s);
+  startAt(first_s); // a browser that counts from the clip's first frame reports less, and is believed
   frames.count = rows.length;
   strip.data = rows;
   show(find("strip-legend"));
@@ -150,8 +152,12 @@ function note(text) {
 
 // Frames and times
 
-function onShow(time_s) {
+function startAt(time_s) {
   frames.first_s = Math.min(frames.first_s ?? time_s, time_s);
+}
+
+function onShow(time_s, reported) {
+  if (reported) startAt(time_s);
   const shown = indexAt(time_s - (frames.times_s ? frames.first_s : 0));
   if (pair.playing) frames.asked = null;
   if (frames.asked !== null && frames.asked !== shown) return; // of an earlier seek, and late
