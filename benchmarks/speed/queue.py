@@ -27,7 +27,7 @@ from uuid import UUID
 from tests.service.worker.stand_in import CLIP, REPORT
 
 from benchmarks.machine import facts
-from foremask.facts import Clip, Report, SegmentPlan, Written
+from foremask.facts import SEGMENT_GRID, Clip, Report, SegmentPlan, Written
 from foremask.options import Limits, Preset
 from foremask.service.fetch import Outbound
 from foremask.service.jobs.admission import NewJob, admit
@@ -78,7 +78,7 @@ class Sleeping:
             case Probe():
                 result = self._clip(float(request.source.read_text()))
             case Plan():
-                result = self._plan(float(request.source.read_text()), request.target_s)
+                result = self._plan(float(request.source.read_text()), request.most)
             case Cut():
                 ticks = (request.span.end_pts or 0) - request.span.first_pts
                 request.target.write_text(str(ticks / TICKS))
@@ -96,8 +96,8 @@ class Sleeping:
     def _clip(self, duration_s: float) -> Clip:
         return replace(CLIP, frames=round(25 * duration_s), duration_s=duration_s, size_bytes=9)
 
-    def _plan(self, duration_s: float, target_s: float) -> tuple[SegmentPlan, ...]:
-        pieces = max(1, math.floor(duration_s / target_s))
+    def _plan(self, duration_s: float, most: int) -> tuple[SegmentPlan, ...]:
+        pieces = max(1, min(most, math.floor(25 * duration_s / SEGMENT_GRID.least_frames)))
         ends = [round(TICKS * duration_s * number / pieces) for number in range(pieces + 1)]
         return tuple(SegmentPlan(*pair) for pair in pairwise(ends))
 

@@ -1,6 +1,7 @@
 """Facts of a clip, a span and a mask: plain values that cross process borders."""
 
 from dataclasses import dataclass
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,20 +66,40 @@ class Clip:
 class Span:
     """The frames from ``first_pts`` up to but without ``end_pts``, in the source's time base.
 
-    ``end_pts`` None is the end of the clip.
+    ``end_pts`` None is the end of the clip. ``shown_from_pts`` and ``shown_until_pts`` bound what
+    the masker sees in addition, on either side; None is all that there is.
     """
 
     first_pts: int
     end_pts: int | None
+    shown_from_pts: int | None = None
+    shown_until_pts: int | None = None
 
     def holds(self, pts: int) -> bool:
         """Whether a frame at ``pts`` belongs to it."""
-        return self.is_near(pts, 0)
+        return pts >= self.first_pts and (self.end_pts is None or pts < self.end_pts)
 
-    def is_near(self, pts: int, roll_pts: int) -> bool:
-        """Whether a frame at ``pts`` is in the span, or at most ``roll_pts`` away from it."""
-        begun = pts >= self.first_pts - roll_pts
-        return begun and (self.end_pts is None or pts < self.end_pts + roll_pts)
+    def shows(self, pts: int) -> bool:
+        """Whether the masker sees a frame at ``pts``."""
+        begun = self.shown_from_pts is None or pts >= self.shown_from_pts
+        return begun and (self.shown_until_pts is None or pts < self.shown_until_pts)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentGrid:
+    """Where a clip may be cut, in frames.
+
+    Segments begin at multiples of ``window_frames``, are at least ``least_frames`` long, and see
+    ``context_frames`` of their neighbours on each side.
+    """
+
+    window_frames: int
+    context_frames: int
+    least_frames: int
+
+
+# docs/adr/0157
+SEGMENT_GRID: Final = SegmentGrid(window_frames=144, context_frames=27, least_frames=288)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 
 from foremask import errors
-from foremask.facts import Report
+from foremask.facts import Report, SegmentGrid
 from foremask.masking.cut_out import cut_out, form_for
 from foremask.media import segments
 from foremask.media.background_files import background_video
@@ -243,7 +243,7 @@ def test_parts_of_a_clip_join_to_what_the_whole_would_be(
     kind = ResultKind.CUTOUT if background is None else ResultKind.COMPOSITE
     behind = None if background is None else Background.parse(background)
     parts = []
-    for number, span in enumerate(segments.plan(clip, 0.5)):
+    for number, span in enumerate(segments.plan(clip, 4, SegmentGrid(14, 9, 14))):
         piece, part = tmp_path / f"piece{number}", tmp_path / f"part{number}"
         segments.cut(clip, span, piece)
         cut_out(

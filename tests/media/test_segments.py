@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from foremask.facts import Span
+from foremask.facts import SegmentGrid, Span
 from foremask.masking.pipeline import mask_video
 from foremask.media.segments import cut, join, plan
 from foremask.media.verify import verify
@@ -14,6 +14,7 @@ from tests.support import synth
 from tests.support.synth import Spec, Tone
 
 FRAMES = 60
+GRID = SegmentGrid(window_frames=14, context_frames=9, least_frames=14)
 PTS = synth.even(FRAMES, Fraction(30_000, 1001), start=1001)
 CLIPS: dict[str, tuple[str, Spec]] = {
     "closed": ("a.mp4", Spec(96, 32, pts=PTS, b_frames=3, sound=(Tone(seconds=2.1),))),
@@ -29,7 +30,7 @@ CLIPS: dict[str, tuple[str, Spec]] = {
 def fan_out(folder: Path, source: Path, preset: Preset) -> tuple[Path, int]:
     """Mask a clip span by span and join the parts; answers the mask and the number of spans."""
     parts = []
-    spans = plan(source, 0.5)
+    spans = plan(source, 4, GRID)
     for number, span in enumerate(spans):
         piece, part = folder / f"piece{number}", folder / f"part{number}"
         cut(source, span, piece)
@@ -78,9 +79,9 @@ def test_other_encoders_join_too(tmp_path: Path, preset: Preset) -> None:
 
 
 def test_spans_cover_the_clip_without_gap_or_overlap(tmp_path: Path) -> None:
-    """Each span ends where the next begins, at a keyframe; the last is open."""
+    """Each span ends where the next begins, at a multiple of 14 frames; the last is open."""
     source = synth.write(tmp_path / "a.mp4", Spec(pts=PTS))
-    spans = plan(source, 0.5)
+    spans = plan(source, 4, GRID)
     assert [span.end_pts for span in spans[:-1]] == [span.first_pts for span in spans[1:]]
     assert spans[-1].end_pts is None
     assert sum(span.holds(pts) for pts in PTS for span in spans) == FRAMES
@@ -92,6 +93,7 @@ def test_spans_cover_the_clip_without_gap_or_overlap(tmp_path: Path) -> None:
         ("a.avi", Spec(time_base=Fraction(1, 25), pts=tuple(range(60)), last_duration=1)),
         ("a.gif", Spec(codec="gif", pixel_format="rgb8", pts=synth.even(60, Fraction(10)))),
         ("short.mp4", Spec(pts=PTS[:6])),
+        ("few keyframes.mp4", Spec(pts=PTS, keyframe_every=20)),
         ("prores.mov", Spec(codec="prores", pixel_format="yuv422p10le", pts=PTS)),
     ],
 )
@@ -101,7 +103,7 @@ def test_what_cannot_be_cut_is_one_span(tmp_path: Path, name: str, spec: Spec) -
     The cut is a plain copy.
     """
     source = synth.write(tmp_path / name, spec)
-    spans = plan(source, 0.5)
+    spans = plan(source, 4, GRID)
     assert len(spans) == 1
     assert spans[0].end_pts is None
     cut(source, spans[0], tmp_path / "copy")
@@ -115,7 +117,7 @@ def test_a_span_costs_a_masker_little_more_than_its_own_frames(tmp_path: Path) -
     """
     spec = Spec(96, 32, pts=synth.even(90, Fraction(30)), b_frames=2, keyframe_every=30)
     source = synth.write(tmp_path / "a.mp4", spec, (synth.numbered(i) for i in range(90)))
-    spans = plan(source, 1.0)
+    spans = plan(source, 3, SegmentGrid(10, 12, 30))
     cut(source, spans[1], tmp_path / "piece")
     observed = 0
 
@@ -138,12 +140,22 @@ def test_a_span_holds_its_start_and_not_its_end() -> None:
 
 
 def test_a_segment_is_copied_with_a_group_of_pictures_on_either_side(tmp_path: Path) -> None:
-    """From the keyframe before the span up to the one after the span's last group."""
+    """From the keyframe before what is shown, to the end of the group that begins after it."""
     spec = Spec(96, 32, pts=synth.even(60, Fraction(30)), keyframe_every=15)
     source = synth.write(tmp_path / "a.mp4", spec)
-    (_, second, _, last) = plan(source, 0.5)
-    ticks = second.first_pts
-    assert (second.copy_from_pts, second.copy_until_pts) == (0, 3 * ticks)
-    assert (last.copy_from_pts, last.copy_until_pts) == (2 * ticks, None)
+    (_, second, *_, last) = plan(source, 6, SegmentGrid(10, 4, 20))
+    frames = [
+        pts and pts * 20 // second.first_pts
+        for pts in (
+            second.shown_from_pts,
+            second.shown_until_pts,
+            second.copy_from_pts,
+            second.copy_until_pts,
+            last.first_pts,
+            last.copy_from_pts,
+            last.copy_until_pts,
+        )
+    ]
+    assert frames == [16, 44, 15, None, 40, 30, None]
     cut(source, second, tmp_path / "piece")
     assert len(list(synth.decode_grey(tmp_path / "piece"))) == 45

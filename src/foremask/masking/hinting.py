@@ -1,6 +1,6 @@
 """Looks at the frames that hints are on, before the clip is masked."""
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -54,7 +54,7 @@ def guidance_for(source: Path, options: MaskOptions, network: Network) -> Guidan
         (frame.pts, _shown(frame), marks)
         for frame, marks in _hinted_frames(source, options.excerpt, hints)
     )
-    return learn(hinted, network, TIERS[options.quality], _pts)
+    return learn(hinted, network, TIERS[options.quality], pts_of)
 
 
 def guidance_of_frame(
@@ -62,7 +62,7 @@ def guidance_of_frame(
 ) -> Guidance:
     """What hints teach that are all on this frame, whatever moment they name."""
     marks = [_mark(number, hint, frame) for number, hint in enumerate(hints)]
-    return learn([(frame.pts, _shown(frame), marks)], network, TIERS[quality], _pts)
+    return learn([(frame.pts, _shown(frame), marks)], network, TIERS[quality], pts_of)
 
 
 def remarks(guidance: Guidance) -> tuple[str, ...]:
@@ -79,8 +79,9 @@ class _Timed(Protocol):
     def pts(self) -> int: ...
 
 
-def _pts(image: Image | _Timed) -> Hashable:
-    return getattr(image, "pts", None)
+def pts_of(image: Image | _Timed) -> int:
+    """The pts of a frame; of an image without, 0."""
+    return getattr(image, "pts", 0)
 
 
 def _shown(frame: Frame) -> Image:

@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from foremask.facts import Clip, Span
 from foremask.hints.kinds import check_hints
-from foremask.masking.hinting import guidance_for, remarks
+from foremask.masking.hinting import guidance_for, pts_of, remarks
 from foremask.masking.refinement import Refiner, refine_edges
 from foremask.media.frames import Frame
 from foremask.media.presets import HUGE_PIXELS, check_preset
@@ -19,7 +19,7 @@ from foremask.options import Excerpt, MaskOptions, Quality
 from foremask.types import Alpha, Image
 from foremask.vision.matting.backdrop import BACKDROP_REACH_FRAMES
 from foremask.vision.network.devices import network_at
-from foremask.vision.temporal.windows import BLOCK_FRAMES, LAG_FRAMES, TIERS, mask_images
+from foremask.vision.temporal.windows import LAG_FRAMES, TIERS, mask_images
 from foremask.weights.catalogue import model_path
 
 WINDOW_BYTES: Final = 700_000_000
@@ -64,11 +64,6 @@ class Plan:
         return 1 if self.is_huge else 4
 
     @property
-    def roll_pts(self) -> int:
-        """How far around the span frames are analysed: anchors on both sides, docs/adr/0056."""
-        return round(BLOCK_FRAMES / (Fraction(self.clip.fps or 1) * self.time_base))
-
-    @property
     def time_base(self) -> Fraction:
         """The unit of every pts, in seconds."""
         return Fraction(*self.clip.time_base)
@@ -110,6 +105,8 @@ def plan_masking(
         masker = partial(
             mask_images, network=network, tier=TIERS[options.quality], guidance=guidance
         )
+        if span is not None:
+            masker = partial(masker, is_wanted=lambda image: span.holds(pts_of(image)))
         if guidance is not None:
             clip = replace(clip, warnings=(*clip.warnings, *remarks(guidance)))
         runtime = network.runtime

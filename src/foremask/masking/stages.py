@@ -73,10 +73,10 @@ class Stages:
         return VideoReader(self._plan.source, options.excerpt, options.max_side_px)
 
     def _around_span(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        """The frames of the span and a few on each side; later ones are not decoded."""
-        span, roll_pts = self._plan.span, self._plan.roll_pts
+        """The frames of the span and its context on each side; later ones are not decoded."""
+        span = self._plan.span
         for frame in frames:
-            if span is None or span.is_near(frame.pts, roll_pts):
+            if span is None or span.shows(frame.pts):
                 yield frame
             elif frame.pts > span.first_pts:
                 break

@@ -1,9 +1,11 @@
 """Cuts a clip into segments without loss or overlap, and joins their masks again."""
 
 import shutil
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +14,7 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from foremask.errors import CorruptVideo
-from foremask.facts import Clip, SegmentPlan, Written
+from foremask.facts import SEGMENT_GRID, Clip, SegmentGrid, SegmentPlan, Written
 from foremask.media.colour_presets import recipe_of
 from foremask.media.demux import Container, OpenClip, open_clip
 from foremask.media.frames import Frame
@@ -29,34 +31,49 @@ _CUTTABLE: Final = (Container.MP4, Container.MOV, Container.WEBM)
 _MUXERS: Final = {"mjpeg": "mov"}  # all else goes into mp4; both keep every pts
 
 
-def plan(path: Path, target_s: float) -> list[SegmentPlan]:
-    """Spans that begin at keyframes, each ``target_s`` long or a little longer.
+def plan(path: Path, most: int, grid: SegmentGrid = SEGMENT_GRID) -> list[SegmentPlan]:
+    """At most ``most`` spans, of as many windows of ``grid`` as one another, or of one more.
 
-    One span for a clip that cannot be cut exactly: few keyframes, AVI (no pts), gif,
-    codecs beyond the contract's.
+    One span for a clip that cannot be cut exactly (AVI has no pts, gif, codecs beyond the
+    contract's), or whose keyframes are further apart than a segment is long at least: to decode
+    what comes before would cost more than is gained.
     """
-    can_cut, keys, time_base = _keyframes(path)
-    cuts: list[int] = []
-    if can_cut:
-        for key in keys[1:]:
-            if (key - (cuts[-1] if cuts else keys[0])) * time_base >= target_s:
-                cuts.append(key)
-    if not cuts:
+    can_cut, shown, keys = _timestamps(path)
+    groups = [bisect_left(shown, key) for key in keys]
+    gaps = [after - before for before, after in pairwise([*groups, len(shown)])]
+    can_cut = can_cut and max(gaps, default=0) <= grid.least_frames and bool(keys)
+    windows = len(shown) // grid.window_frames if can_cut else 0
+    number = min(most, windows * grid.window_frames // grid.least_frames)
+    if number < 2:
         return [SegmentPlan(min([0, *keys[:1]]), None)]
-    starts = [min(0, keys[0]), *cuts]
-    return [_segment(start, end, keys) for start, end in zip(starts, [*cuts, None], strict=True)]
+    each, more = divmod(windows, number)
+    starts = [grid.window_frames * (each * k + min(k, more)) for k in range(number)]
+    return [
+        _segment(start, end, shown, keys, grid.context_frames)
+        for start, end in zip(starts, [*starts[1:], len(shown)], strict=True)
+    ]
 
 
-def _segment(first_pts: int, end_pts: int | None, keys: list[int]) -> SegmentPlan:
-    """A span with its packets, and with a group of pictures on either side.
+def _segment(
+    start: int, end: int, shown: list[int], keys: list[int], context_frames: int
+) -> SegmentPlan:
+    """The frames from number ``start`` up to ``end``, and the packets that their decoding needs.
 
-    The group before shows the masks of the span what came before. The group that begins at the
-    span's end may have packets that are shown before that end.
+    A group of pictures may have frames that are shown before its keyframe: so the copy goes on to
+    the end of the group that begins after all that is shown.
     """
-    before = [key for key in keys if key < first_pts]
-    after = [key for key in keys if end_pts is not None and key > end_pts]
+    shown_from = shown[max(0, start - context_frames)]
+    before = [key for key in keys if key <= shown_from]
+    limits = [None if k >= len(shown) else shown[k] for k in (end, end + context_frames)]
+    end_pts, shown_until = limits
+    after = [] if shown_until is None else [key for key in keys if key >= shown_until]
     return SegmentPlan(
-        first_pts, end_pts, before[-1] if before else keys[0], after[0] if after else None
+        shown[start] if start else min(0, shown[0]),
+        end_pts,
+        shown_from if start else None,
+        shown_until,
+        before[-1] if before else keys[0],
+        after[1] if len(after) > 1 else None,
     )
 
 
@@ -153,15 +170,16 @@ def _join_gif(parts: Sequence[Path], target: Path, clip: Clip, end_pts: int | No
         return writer.finish(end_pts, time_base)
 
 
-def _keyframes(path: Path) -> tuple[bool, list[int], Fraction]:
-    """Whether the clip can be cut at keyframes; the pts of all, in order, and their time base."""
+def _timestamps(path: Path) -> tuple[bool, list[int], list[int]]:
+    """Whether the clip can be cut exactly; the pts of its frames, and those of keyframes."""
     with open_clip(path) as opened:
         track = opened.track
-        base = track.time_base
-        keys = [
-            packet.pts
-            for packet in opened.demuxer.demux(track)
-            if packet.is_keyframe and packet.pts is not None and packet.size
-        ]
+        shown, keys = list[int](), list[int]()
+        for packet in opened.demuxer.demux(track):
+            if packet.pts is not None and packet.size:
+                if not packet.is_discard:
+                    shown.append(packet.pts)
+                if packet.is_keyframe:
+                    keys.append(packet.pts)
         can_cut = opened.container in _CUTTABLE and clip_of(opened).codec in ACCEPTED_CODECS
-    return can_cut, sorted(keys), Fraction(base.numerator, base.denominator)
+    return can_cut, sorted(shown), sorted(keys)

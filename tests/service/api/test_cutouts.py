@@ -20,6 +20,7 @@ from bria_client import BriaSyncClient
 from bria_client.toolkit.models import Status
 from numpy.typing import NDArray
 
+from foremask.facts import SEGMENT_GRID, SegmentGrid
 from foremask.media.probe import describe
 from foremask.media.reader import VideoReader
 from foremask.media.verify import verify
@@ -411,8 +412,8 @@ def test_in_segments_and_joined_is_as_if_whole(
         for name, value in body.items()
     }
     pictures, reports = [], []
-    for segment_s in (8.0, 0.5):
-        monkeypatch.setattr(job_stages, "SEGMENT_S", segment_s)
+    for grid in (SEGMENT_GRID, SegmentGrid(20, 12, 20)):
+        monkeypatch.setattr(job_stages, "SEGMENT_GRID", grid)
         answer = client.post(path, json=given)
         pictures.append(shown(made(worker, answer, tmp_path / "made")))
         status = client.get(answer.json()["status_url"]).json()

@@ -13,7 +13,7 @@ from typing import get_type_hints
 import pytest
 
 from foremask.errors import DurationTooLong, PresetUnsuitable
-from foremask.facts import SegmentPlan, Span
+from foremask.facts import SegmentGrid, SegmentPlan, Span
 from foremask.media.probe import probe
 from foremask.media.verify import verify
 from foremask.options import (
@@ -105,11 +105,11 @@ async def test_the_bytes_needed_and_there_are_told_across_the_border(
 
 async def test_spans_are_planned_and_cut(pool: MediaPool, clip: Path, tmp_path: Path) -> None:
     """Three spans of a second; each cut is a clip of its own, where the caller wants it."""
-    spans = await pool.run(Plan(clip, 1.0))
+    spans = await pool.run(Plan(clip, 3, SegmentGrid(10, 3, 10)))
     assert spans == (
-        SegmentPlan(0, 30_000, 0, 60_000),
-        SegmentPlan(30_000, 60_000, 0, None),
-        SegmentPlan(60_000, None, 30_000, None),
+        SegmentPlan(0, 30_000, None, 39_000, 0, None),
+        SegmentPlan(30_000, 60_000, 21_000, 69_000, 0, None),
+        SegmentPlan(60_000, None, 51_000, None, 30_000, None),
     )
     target = tmp_path / "job" / "1.mov"
     await pool.run(Cut(clip, spans[1], target))

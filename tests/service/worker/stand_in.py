@@ -16,9 +16,8 @@ from foremask.service.sandbox.conversation import OnProgress
 from foremask.service.sandbox.messages import Progress
 from foremask.service.sandbox.operations import Cut, Join, Mask, Plan, Probe, Request
 from foremask.service.sandbox.pool import ChildDied
-from foremask.service.worker.job_stages import SEGMENT_S
 
-SEGMENT_FRAMES = 10
+SEGMENT_FRAMES, SEGMENT_S = 10, 8.0
 CLIP = Clip(
     container="text",
     codec="lines",
@@ -112,7 +111,7 @@ class TextMedia:
 
     async def _plan(self, request: Plan, _: OnProgress | None) -> tuple[SegmentPlan, ...]:
         frames = request.source.read_text().count("frame ")
-        length = math.ceil(request.target_s * SEGMENT_FRAMES / SEGMENT_S)
+        length = max(SEGMENT_FRAMES, math.ceil(frames / request.most))
         return tuple(
             SegmentPlan(start, min(frames, start + length)) for start in range(0, frames, length)
         )

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import cv2
 import numpy as np
@@ -11,8 +12,9 @@ from foremask.options import Quality
 from foremask.types import Image
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.session import InputSize, NetworkOutput
+from foremask.vision.temporal import windows
 from foremask.vision.temporal.windows import (
-    CONTEXT_FRAMES,
+    LAG_FRAMES,
     TIERS,
     WINDOW_FRAMES,
     grid_of,
@@ -149,7 +151,7 @@ def test_a_long_shot_passes_through_windows_without_a_missing_frame() -> None:
 
     lags = [len(read) - shown for shown, _ in enumerate(mask_images(images(), RedNetwork()), 1)]
     assert len(lags) == frames
-    assert max(lags) <= WINDOW_FRAMES + CONTEXT_FRAMES
+    assert max(lags) <= LAG_FRAMES
 
 
 @pytest.mark.parametrize(
@@ -224,3 +226,46 @@ def test_an_error_of_the_pictures_comes_out_of_the_masks() -> None:
 
     with pytest.raises(OSError, match="the disk is gone"):
         list(mask_images(broken(), RedNetwork(), TIERS[Quality.FAST]))
+
+
+class Unsure(RedNetwork):
+    """Sees red, in another way on each picture; the same for the same picture."""
+
+    def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
+        """Judge one picture."""
+        rgb = image.rgb(128, 128).astype(np.float32)
+        rng = np.random.default_rng(int(rgb.sum()))
+        alpha = np.clip((rgb[..., 0] - rgb[..., 1]) / 100, 0, 1).astype(np.float32)
+        x, y = rng.integers(0, 100, 2)
+        alpha[y : y + 28, x : x + 28] *= np.float32(rng.random())
+        features = cv2.resize(rgb, (64, 64)) * np.float32(1 / 255)
+        return NetworkOutput(alpha, (features,))
+
+
+def small(image: ArrayImage) -> ArrayImage:
+    return ArrayImage(image.rgb(96, 54))
+
+
+@pytest.mark.parametrize(
+    ("quality", "cut_at"),
+    [(Quality.FAST, 68), (Quality.BALANCED, 40), (Quality.BALANCED, None), (Quality.BEST, 31)],
+)
+def test_a_clip_that_is_cut_has_the_masks_of_the_whole_one(
+    monkeypatch: pytest.MonkeyPatch, quality: Quality, cut_at: int | None
+) -> None:
+    """To the last bit, of any segments of whole windows, also where another shot starts near."""
+    monkeypatch.setattr(windows, "WINDOW_FRAMES", 36)
+    monkeypatch.setattr(windows, "CONTEXT_FRAMES", 12)
+    shots = [small(image) for image, _ in moving_disc(80)]
+    if cut_at is not None:
+        shots[cut_at:] = [small(image) for image, _ in moving_disc(80, seed=5)][cut_at:]
+    whole = list(mask_images(shots, Unsure(), TIERS[quality]))
+    for first, end in ((0, 36), (36, 80)):
+        shown = shots[max(0, first - 15) : end + 15]
+        own = {id(image) for image in shots[first:end]}
+        is_wanted = partial(lambda own, image: id(image) in own, own)
+        masks = list(mask_images(shown, Unsure(), TIERS[quality], is_wanted=is_wanted))
+        assert len(masks) == len(shown)
+        before = min(first, 15)
+        for mask, same in zip(masks[before:], whole[first:end], strict=False):
+            np.testing.assert_array_equal(mask, same)

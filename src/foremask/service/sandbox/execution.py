@@ -159,7 +159,7 @@ def named_background() -> Iterator[None]:
 
 
 def _plan(request: Plan, _: Parent) -> tuple[SegmentPlan, ...]:
-    return tuple(segments.plan(request.source, request.target_s))
+    return tuple(segments.plan(request.source, request.most, request.grid))
 
 
 def _cut(request: Cut, _: Parent) -> None:

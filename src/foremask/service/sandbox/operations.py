@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, get_args, get_type_hints
 
 import msgspec
 
-from foremask.facts import Clip, Report, SegmentPlan, Span, Written
+from foremask.facts import SEGMENT_GRID, Clip, Report, SegmentGrid, SegmentPlan, Span, Written
 from foremask.options import Device, Limits, MaskOptions, Matte, Preset, ResultKind, ResultOptions
 from foremask.service.sandbox.messages import Refused
 
@@ -148,10 +148,11 @@ class CutOutByMask(Request[Report], frozen=True):
 
 
 class Plan(Request[tuple[SegmentPlan, ...]], frozen=True):
-    """Where to cut a clip into spans of about ``target_s``; one span is the whole clip."""
+    """Where to cut a clip, into how many spans at most; one span is the whole clip."""
 
     source: Input
-    target_s: float
+    most: int
+    grid: SegmentGrid = SEGMENT_GRID
 
 
 class Cut(Request[None], frozen=True):

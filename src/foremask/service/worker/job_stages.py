@@ -11,7 +11,7 @@ import msgspec
 from msgspec import UNSET
 
 from foremask.errors import BackgroundInvalid, ClipRefused
-from foremask.facts import Clip, Report, SegmentPlan, Span
+from foremask.facts import SEGMENT_GRID, Clip, Report, SegmentPlan, Span
 from foremask.options import (
     REENCODE_ONLY,
     MaskOptions,
@@ -55,8 +55,6 @@ from foremask.service.worker.reports import joined_report, report_of
 from foremask.service.worker.transfers import Transfers, background_transfers
 from foremask.service.worker.worker_context import WorkerContext
 
-SEGMENT_S = 8.0
-"""Longer: less is decoded twice at the cuts. Shorter: a lost worker costs less. docs/adr/0056"""
 EXACT_MASK = Preset.MKV_VP9
 """Lossless: what is cut out by it is as if it had never been a file."""
 PROBED_ALIKE = ("container", "codec", "width", "height")
@@ -143,10 +141,10 @@ async def _fetch(
 async def _plan(
     work: WorkerContext, step: Step, source: Path, clip: Clip
 ) -> tuple[SegmentPlan, ...]:
-    """The spans to cut: no more than there are free slots, none shorter than `SEGMENT_S`.
+    """The spans to cut: no more than there are free slots, on `SEGMENT_GRID`.
 
-    With fewer than two free slots the clip stays whole: a cut would gain no time, and each segment
-    decides for itself what the subject is. With hints it does, too: they act on the whole clip.
+    With fewer than two free slots the clip stays whole: a cut would gain no time, and the context
+    of segments is inferred twice. With hints it does, too: they act on the whole clip.
     """
     if step.args.result.hints:
         return ()
@@ -156,8 +154,7 @@ async def _plan(
         in_matroska = step.options.kind is ResultKind.CUTOUT  # so are parts of VP9 with alpha
         if free < 2 or (in_matroska and clip.start_s < 0):  # it counts from zero
             return ()
-        target_s = max(SEGMENT_S, (clip.duration_s or 0.0) / free)
-        return await _run(work, step, Plan(source, target_s))
+        return await _run(work, step, Plan(source, free, SEGMENT_GRID))
 
 
 async def _download(
@@ -219,7 +216,8 @@ async def _cut(
         key = f"segments/{step.name.job}/{step.attempt}/{number}"
         await transfers.begin(_store_and_remove, work, key, target)
         advance.move()
-        segments.append(StepArgs(span=Span(part.first_pts, part.end_pts), source_key=key))
+        shown = Span(part.first_pts, part.end_pts, part.shown_from_pts, part.shown_until_pts)
+        segments.append(StepArgs(span=shown, source_key=key))
     return tuple(segments)
 
 

@@ -1,9 +1,11 @@
 """Steady masks for a stream of images: infer anchors, correct them, propagate them to all frames.
 
-One window of a shot is held at a time, on small grids, so memory does not grow with the clip. In
-it, anchors are chosen (`_Window.add`), stray parts dropped (`tracks`), the subject's appearance
-learned and the masks corrected by it (`appearance`), and each frame gets the mean of its nearest
-anchors, weighted by trust (`propagate`).
+Anchors are chosen and inferred block by block (`_Blocks`). A window of a shot is decided together,
+from its own frames and `CONTEXT_FRAMES` on each side: stray parts are dropped (`tracks`), the
+subject's appearance is learned and the masks corrected by it (`appearance`), and each frame gets
+the mean of its nearest anchors, weighted by trust (`propagate`). Windows lie on a grid that counts
+from the clip's start, and share nothing else: so a clip that is cut at the grid is masked like the
+whole one. docs/adr/0157
 """
 
 import heapq
@@ -16,6 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from foremask.facts import SEGMENT_GRID
 from foremask.options import Quality
 from foremask.types import Alpha, Image, Levels, Rgb
 from foremask.vision.image import ArrayImage
@@ -35,11 +38,10 @@ from foremask.vision.temporal.closer import (
     CLOSER,
     MASK,
     CloserJudge,
-    CloserMask,
     infer_closer,
     judge_closer,
 )
-from foremask.vision.temporal.cuts import DELAY_FRAMES, starts_of_shots
+from foremask.vision.temporal.cuts import DELAY_FRAMES, SIDE_FRAMES, starts_of_shots
 from foremask.vision.temporal.flow import FlowEstimator, residual, resize_flow, trust, warp
 from foremask.vision.temporal.guidance import Guidance, WindowHints
 from foremask.vision.temporal.lesson import Lesson, Mark, lesson_of
@@ -49,12 +51,13 @@ from foremask.vision.temporal.tracks import keep_maps
 from foremask.vision.temporal.verdict import MEMORY, Judge, compose, decided, judge
 
 TRACK_AREA_PX = 427 * 240  # grids are given by their area, and have the picture's aspect
-WINDOW_FRAMES = 180  # about 0.5 MB each, and 5 MB more for an anchor while its window is in work
-CONTEXT_FRAMES = 60  # of the previous window that are kept as context
-# Frames that wait until their anchors are chosen; flow of as many more is estimated meanwhile.
+# Frames whose anchors are chosen together; flow of as many more is estimated meanwhile. Blocks lie
+# on a grid, of which windows and their context are multiples.
 BLOCK_FRAMES = 12
+WINDOW_FRAMES = SEGMENT_GRID.window_frames
+CONTEXT_FRAMES = SEGMENT_GRID.context_frames - SIDE_FRAMES  # by these cuts are found
 LAG_FRAMES = (
-    WINDOW_FRAMES + 3 * BLOCK_FRAMES + DELAY_FRAMES
+    WINDOW_FRAMES + CONTEXT_FRAMES + 3 * BLOCK_FRAMES + DELAY_FRAMES
 )  # at most, between an image that is read and its mask
 PICTURE_AREA_PX = 1280 * 720  # of an anchor, kept until the network has looked closer
 THREADS = 2  # for flow and propagation; the network has its own
@@ -120,27 +123,75 @@ def mask_images(
     judge: Judge = judge,
     judge_closer: CloserJudge = judge_closer,
     guidance: Guidance | None = None,
+    is_wanted: Callable[[Image], bool] = lambda _: True,
 ) -> Iterator[Alpha]:
     """One mask for each image, in order, on the tier's grid, which is never larger than the image.
 
     All images have one size. The first mask comes at most `LAG_FRAMES` after its image. Masks never
     mix frames of two shots. ``guidance`` is what a person has said of some of the images.
+
+    The images for which ``is_wanted`` follow each other. Those before and after them are context,
+    and their masks are empty. A span that begins and ends on `SEGMENT_GRID`, and is shown with the
+    context that it names, gets the masks that it has in the whole clip.
     """
     with (
         ThreadPoolExecutor(THREADS) as threads,
-        prefetch(_with_shots(images, tier, threads), BLOCK_FRAMES, "flow") as arriving,
+        prefetch(
+            _with_shots(_placed(images, is_wanted), tier, threads), BLOCK_FRAMES, "flow"
+        ) as arriving,
     ):
-        window: _Window | None = None
+        tools = _Tools(network, tier, threads, judge, judge_closer, guidance)
+        shot: _Shot | None = None
+        end: int | None = None  # of the wanted images
+        after = 0
         for incoming in arriving:
-            if window is None or incoming.starts_shot:
-                if window is not None:
-                    yield from window.finish()
-                window = _Window(network, tier, threads, judge, judge_closer, guidance)
-            window.add(incoming)
-            if window.is_full:
-                yield from window.advance()
-        if window is not None:
-            yield from window.finish()
+            number = incoming.number
+            if number < 0:
+                yield _empty_mask(incoming.image, tier)
+            elif not incoming.is_wanted:
+                after += 1
+                end = number if end is None else end
+            if number < -CONTEXT_FRAMES or (end is not None and number > end + CONTEXT_FRAMES):
+                continue
+            if shot is None or incoming.starts_shot:
+                if shot is not None:
+                    yield from shot.finish(end, is_last=False)
+                shot = _Shot(tools, incoming)
+            else:
+                yield from shot.add(incoming, end)
+        if shot is not None:
+            yield from shot.finish(end, is_last=True)
+        if after:
+            yield from itertools.repeat(_empty_mask(incoming.image, tier), after)
+
+
+def _empty_mask(image: Image, tier: Tier) -> Alpha:
+    return np.zeros(grid_of(image, tier.mask_area_px)[::-1], np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class _PlacedImage:
+    """An image and its number, counted from the first wanted one."""
+
+    image: Image
+    number: int
+    is_wanted: bool
+
+
+def _placed(images: Iterable[Image], is_wanted: Callable[[Image], bool]) -> Iterator[_PlacedImage]:
+    before: list[Image] = []
+    number = 0
+    for image in images:
+        wanted = is_wanted(image)
+        if not wanted and not number:
+            before.append(image)
+            continue
+        while before:
+            yield _PlacedImage(before.pop(0), -len(before) - 1, is_wanted=False)
+        yield _PlacedImage(image, number, wanted)
+        number += 1
+    for index, image in enumerate(before):
+        yield _PlacedImage(image, index - len(before), is_wanted=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +199,8 @@ class _IncomingFrame:
     """An image with the flow to the previous one, and from the previous one to it."""
 
     image: Image
+    number: int
+    is_wanted: bool
     small: Rgb  # on the flow grid
     frame_flow: FrameFlow
     flow_from_previous: PackedFlow | None
@@ -158,7 +211,7 @@ class _IncomingFrame:
 
 
 def _with_shots(
-    images: Iterable[Image], tier: Tier, threads: ThreadPoolExecutor
+    images: Iterable[_PlacedImage], tier: Tier, threads: ThreadPoolExecutor
 ) -> Iterator[_IncomingFrame]:
     """As `_with_flow`, without flow across cuts."""
     items = (
@@ -171,18 +224,14 @@ def _with_shots(
     )
     for incoming, starts in starts_of_shots(items):
         if starts:
-            yield _IncomingFrame(
-                incoming.image,
-                incoming.small,
-                FrameFlow(incoming.frame_flow.grey, None, None),
-                None,
-            )
+            alone = FrameFlow(incoming.frame_flow.grey, None, None)
+            yield replace(incoming, frame_flow=alone, flow_from_previous=None)
         else:
             yield incoming
 
 
 def _with_flow(
-    images: Iterable[Image], tier: Tier, threads: ThreadPoolExecutor
+    images: Iterable[_PlacedImage], tier: Tier, threads: ThreadPoolExecutor
 ) -> Iterator[_IncomingFrame]:
     """Flows between neighbours, across cuts too."""
     estimate_back, estimate_forward = (
@@ -190,7 +239,8 @@ def _with_flow(
         FlowEstimator(tier.flow_stride_px),
     )
     before: FrameFlow | None = None
-    for image in images:
+    for placed in images:
+        image = placed.image
         small = image.rgb(*grid_of(image, tier.flow_area_px))
         grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.uint8)
         frame_flow, to_here = FrameFlow(grey, None, None), None
@@ -203,7 +253,7 @@ def _with_flow(
                 PackedFlow.of(forward, back),
             )
         before = frame_flow
-        yield _IncomingFrame(image, small, frame_flow, to_here)
+        yield _IncomingFrame(image, placed.number, placed.is_wanted, small, frame_flow, to_here)
 
 
 def learn(
@@ -237,11 +287,8 @@ class _Anchor:
 
     opinions: dict[View, Levels]
     small: Rgb  # on the flow grid
-    features: Features | None  # as they came, until the window has a basis
-    projected: list[NDArray[np.float16]]
-    picture: Image | None  # until the network has looked closer
-    closer: CloserMask | None = None
-    lesson: Lesson | None = None  # what a person said of it
+    picture: ArrayImage  # for a closer look
+    lesson: Lesson | None  # what a person said of it
     hinted: Alpha | None = None  # log odds by all hints of the window that decided it last
 
     def mean(self) -> Levels:
@@ -253,85 +300,87 @@ class _Anchor:
         return np.asarray(mean, np.uint8)
 
 
-class _Window:
-    """The frames of one shot that are in work; frame numbers count from the window's start."""
+@dataclass(slots=True)
+class _Block:
+    """Frames that follow each other, from one anchor to another; the first ends a block too."""
 
-    def __init__(
-        self,
-        network: Network,
-        tier: Tier,
-        threads: ThreadPoolExecutor,
-        judge: Judge,
-        judge_closer: CloserJudge,
-        guidance: Guidance | None,
-    ) -> None:
-        self._judge = judge
-        self._judge_closer = judge_closer
-        self._guidance = guidance
-        self._network = network
-        self._tier = tier
-        self._threads = threads
-        self._frame_flows: list[FrameFlow] = []
-        self._anchors: dict[int, _Anchor] = {}
-        self._waiting: dict[int, _IncomingFrame] = {}  # since the last anchor: may become one
-        self._basis: Basis | None = None
-        self._emitted = 0
-        self._frame_count = 0
-        self._anchor_count = 0
+    first: int
+    frame_flows: list[FrameFlow]
+    anchors: dict[int, _Anchor]  # in the order in which they were inferred
+    features: dict[int, Features]  # of each anchor
 
     @property
-    def is_full(self) -> bool:
-        return len(self._frame_flows) >= WINDOW_FRAMES
+    def last(self) -> int:
+        """The number of the last frame."""
+        return self.first + len(self.frame_flows) - 1
 
-    def add(self, incoming: _IncomingFrame) -> None:
-        """Add a frame; every `BLOCK_FRAMES`, choose anchors among those that wait."""
-        frame = len(self._frame_flows)
-        if frame:
-            last = self._frame_flows[-1]
-            self._frame_flows[-1] = FrameFlow(
-                last.grey, last.to_previous, incoming.flow_from_previous
-            )
-        self._frame_flows.append(incoming.frame_flow)
-        self._waiting[frame] = incoming
-        self._frame_count += 1
-        if not self._anchors or frame - max(self._anchors) >= BLOCK_FRAMES:
-            self._infer_block()
-
-    def finish(self) -> Iterator[Alpha]:
-        """The masks of all frames that are left: the shot ends here."""
-        if self._waiting:
-            self._infer_block()
-        yield from self._masks(len(self._frame_flows))
-
-    def advance(self) -> Iterator[Alpha]:
-        """The masks of all frames with enough anchors after them; some frames stay as context."""
-        decided_until = max(self._anchors) - 2 * self._tier.stride
-        upto = max(frame for frame in self._anchors if frame <= decided_until)
-        yield from self._masks(upto)
-        self._drop_frames(max(0, upto - CONTEXT_FRAMES))
-
-    def _drop_frames(self, frames: int) -> None:
-        self._frame_flows = self._frame_flows[frames:]
-        self._frame_flows[0] = FrameFlow(
-            self._frame_flows[0].grey, None, self._frame_flows[0].to_next
+    def end(self) -> "_Block":
+        """The last frame alone."""
+        return _Block(
+            self.last,
+            self.frame_flows[-1:],
+            {self.last: self.anchors[self.last]},
+            {self.last: self.features[self.last]},
         )
-        self._anchors = {f - frames: each for f, each in self._anchors.items() if f >= frames}
-        self._waiting = {f - frames: each for f, each in self._waiting.items()}
-        self._emitted -= frames
+
+
+class _Blocks:
+    """Chooses and infers the anchors of a shot, a block at a time.
+
+    A block ends where `BLOCK_FRAMES` divides the frame's number, or with the shot. What anchors
+    there are depends on nothing before the context of the window that they are in.
+    """
+
+    def __init__(
+        self, network: Network, tier: Tier, guidance: Guidance | None, first: _IncomingFrame
+    ) -> None:
+        self._network = network
+        self._tier = tier
+        self._guidance = guidance
+        self._block = _Block(first.number, [first.frame_flow], {}, {})
+        self._waiting = {first.number: first}
+        self._frame_count = 1
+        self._anchor_count = 0
+        self._infer(first.number)
+
+    @property
+    def start(self) -> _Block:
+        """The first frame alone."""
+        return self._block.end()
+
+    def add(self, incoming: _IncomingFrame) -> _Block | None:
+        """Add a frame; the block that it ends."""
+        last = self._block.frame_flows[-1]
+        self._block.frame_flows[-1] = replace(last, to_next=incoming.flow_from_previous)
+        self._block.frame_flows.append(incoming.frame_flow)
+        self._waiting[incoming.number] = incoming
+        self._frame_count += 1
+        return None if incoming.number % BLOCK_FRAMES else self._finished()
+
+    def finish(self) -> _Block | None:
+        """The frames that still wait, if any do: the shot ends here."""
+        return self._finished() if len(self._block.frame_flows) > 1 else None
+
+    def _finished(self) -> _Block:
+        self._infer_block()
+        block = self._block
+        self._block = block.end()
+        self._waiting.clear()
+        if block.last % WINDOW_FRAMES in (0, WINDOW_FRAMES - CONTEXT_FRAMES):
+            self._frame_count = self._anchor_count = 1  # as if the shot began here
+        return block
 
     def _infer_block(self) -> None:
         """Infer waiting frames: evenly spaced, then where masks disagree, as the tier allows."""
-        last = max(self._waiting)
-        first = max(self._anchors, default=last)
+        first, last = self._block.first, self._block.last
         intervals = -(-(last - first) // self._tier.stride)
         regular = [
-            first + round(interval * (last - first) / max(1, intervals))
+            first + round(interval * (last - first) / intervals)
             for interval in range(intervals + 1)
         ]
-        regular = sorted({*regular, *self._hinted(first, last)})
-        for frame in regular:
-            if frame not in self._anchors:
-                self._infer(frame)
+        regular = sorted({*regular, *self._hinted()})
+        for frame in regular[1:]:
+            self._infer(frame)
         gaps: list[tuple[float, int, int]] = []
         for gap in itertools.pairwise(regular):
             self._queue_gap(gaps, *gap)
@@ -341,13 +390,12 @@ class _Window:
             self._infer(middle)
             self._queue_gap(gaps, before, middle)
             self._queue_gap(gaps, middle, after)
-        self._waiting.clear()
 
-    def _hinted(self, first: int, last: int) -> Iterator[int]:
+    def _hinted(self) -> Iterator[int]:
         """The waiting frames of which a person has said something."""
         if self._guidance is not None:
             for frame, incoming in self._waiting.items():
-                if first <= frame <= last and self._guidance.lesson(incoming.image) is not None:
+                if self._guidance.lesson(incoming.image) is not None:
                     yield frame
 
     def _queue_gap(self, gaps: list[tuple[float, int, int]], before: int, after: int) -> None:
@@ -356,6 +404,19 @@ class _Window:
             disagreement = self._disagreement(before, after)
             if disagreement > self._tier.disagreement:
                 heapq.heappush(gaps, (-disagreement, before, after))
+
+    def _disagreement(self, first: int, last: int) -> float:
+        """The share of the subject on which two anchors disagree in the frame between them."""
+        middle = (first + last) // 2
+        start = self._block.first
+        steps = self._block.frame_flows
+        height, width = steps[middle - start].grey.shape
+        propagated = []
+        for frame in (first, last):
+            mask = resized(as_alpha(self._block.anchors[frame].mean()), width, height)
+            propagated.append(warp(mask, flow_between(steps, middle - start, frame - start)))
+        either = np.maximum(*propagated).sum() + 0.001 * height * width
+        return float(np.abs(propagated[0] - propagated[1]).sum() / either)
 
     def _infer(self, frame: int) -> None:
         incoming = self._waiting[frame]
@@ -367,57 +428,158 @@ class _Window:
             if lesson is None
             else Opinions(lesson.opinions, lesson.features)
         )
-        features, projected = None, list[NDArray[np.float16]]()
-        if self._basis is None:
-            features = opinions.features
-        else:
-            projected = self._basis.project(opinions.features)
-        picture = incoming.image.rgb(*grid_of(incoming.image, PICTURE_AREA_PX))
-        self._anchors[frame] = _Anchor(
-            opinions.masks,
-            incoming.small,
-            features,
-            projected,
-            ArrayImage(picture),
-            lesson=lesson,
-        )
+        picture = ArrayImage(incoming.image.rgb(*grid_of(incoming.image, PICTURE_AREA_PX)))
+        self._block.anchors[frame] = _Anchor(opinions.masks, incoming.small, picture, lesson)
+        self._block.features[frame] = opinions.features
         self._anchor_count += 1
-        if self._basis is None and len(self._anchors) >= BASIS_ANCHORS:
-            self._fit_basis()
+
+
+class _Shot:
+    """The windows of one shot that are in work: two, where one's end is the next one's context."""
+
+    def __init__(self, tools: "_Tools", first: _IncomingFrame) -> None:
+        self._tools = tools
+        self._blocks = _Blocks(tools.network, tools.tier, tools.guidance, first)
+        self._windows: list[_Window] = []
+        here = first.number // WINDOW_FRAMES
+        self._open(here, self._blocks.start)
+        if first.number >= (here + 1) * WINDOW_FRAMES - CONTEXT_FRAMES:
+            self._open(here + 1, self._blocks.start)
+
+    def add(self, incoming: _IncomingFrame, end: int | None) -> Iterator[Alpha]:
+        """Add a frame; the masks of a window whose last frame it is, up to frame ``end``."""
+        block = self._blocks.add(incoming)
+        if block is None:
+            return
+        self._take(block)
+        at = block.last
+        if at % WINDOW_FRAMES == WINDOW_FRAMES - CONTEXT_FRAMES:
+            self._open(at // WINDOW_FRAMES + 1, block.end())
+        if self._windows and self._windows[0].own.stop + CONTEXT_FRAMES == at:
+            yield from self._windows.pop(0).masks(end)
+
+    def finish(self, end: int | None, *, is_last: bool) -> Iterator[Alpha]:
+        """The masks of all frames that are left, up to ``end``: the shot ends here.
+
+        In the last shot the end of a window goes to the window before, which has seen all of it.
+        """
+        block = self._blocks.finish()
+        if block is not None:
+            self._take(block)
+        if is_last and len(self._windows) > 1:
+            first = self._windows[0]
+            first.own = range(first.own.start, self._windows.pop().own.stop)
+        for window in self._windows:
+            yield from window.masks(end)
+
+    def _take(self, block: _Block) -> None:
+        for window in self._windows:
+            window.take(block)
+
+    def _open(self, number: int, start: _Block) -> None:
+        if number >= 0:
+            first = max(start.first, number * WINDOW_FRAMES)
+            own = range(first, (number + 1) * WINDOW_FRAMES)
+            self._windows.append(_Window(self._tools, own, start))
+
+
+@dataclass(frozen=True, slots=True)
+class _Tools:
+    """What every window works with."""
+
+    network: Network
+    tier: Tier
+    threads: ThreadPoolExecutor
+    judge: Judge
+    judge_closer: CloserJudge
+    guidance: Guidance | None
+
+
+class _Window:
+    """Frames of one shot that are decided together, from these and from their context.
+
+    ``own`` are the numbers of the frames that get their masks here. Within, frames are counted from
+    the start of the context.
+    """
+
+    def __init__(self, tools: _Tools, own: range, start: _Block) -> None:
+        self.own = own
+        self._tools = tools
+        self._network = tools.network
+        self._tier = tools.tier
+        self._threads = tools.threads
+        self._guidance = tools.guidance
+        self._first = start.first
+        self._frame_flows = [replace(start.frame_flows[0], to_previous=None)]
+        self._anchors: dict[int, _Anchor] = {}
+        self._features: dict[int, Features] = {}  # as they came, until there is a basis
+        self._projected: dict[int, list[NDArray[np.float16]]] = {}
+        self._basis: Basis | None = None
+        self._take_anchors(start)
+
+    def take(self, block: _Block) -> None:
+        """Add a block that begins with the last frame of this window."""
+        first = replace(self._frame_flows[-1], to_next=block.frame_flows[0].to_next)
+        self._frame_flows[-1:] = [first, *block.frame_flows[1:]]
+        self._take_anchors(block)
+
+    def _take_anchors(self, block: _Block) -> None:
+        for number, anchor in block.anchors.items():
+            frame = number - self._first
+            if frame in self._anchors:
+                continue
+            self._anchors[frame] = anchor
+            if self._basis is not None:
+                self._projected[frame] = self._basis.project(block.features[number])
+                continue
+            self._features[frame] = block.features[number]
+            if len(self._features) >= BASIS_ANCHORS:
+                self._fit_basis()
 
     def _fit_basis(self) -> None:
-        kept = [anchor.features for anchor in self._anchors.values() if anchor.features is not None]
-        basis = self._basis = Basis.fit(kept)
-        for anchor in self._anchors.values():
-            if anchor.features is not None:
-                anchor.projected, anchor.features = basis.project(anchor.features), None
+        basis = self._basis = Basis.fit(list(self._features.values()))
+        for frame, features in self._features.items():
+            self._projected[frame] = basis.project(features)
+        self._features.clear()
 
-    def _disagreement(self, first: int, last: int) -> float:
-        """The share of the subject on which two anchors disagree in the frame between them."""
-        middle = (first + last) // 2
-        height, width = self._frame_flows[middle].grey.shape
-        propagated = []
-        for frame in (first, last):
-            mask = resized(as_alpha(self._anchors[frame].mean()), width, height)
-            propagated.append(warp(mask, flow_between(self._frame_flows, middle, frame)))
-        either = np.maximum(*propagated).sum() + 0.001 * height * width
-        return float(np.abs(propagated[0] - propagated[1]).sum() / either)
-
-    def _masks(self, upto: int) -> Iterator[Alpha]:
-        """Correct the anchors over the window, then propagate them to frames before ``upto``."""
+    def masks(self, end: int | None) -> Iterator[Alpha]:
+        """The masks of its own frames, up to frame ``end`` of the clip."""
+        first = self.own.start - self._first
+        stop = min(self.own.stop if end is None else min(end, self.own.stop), self._last + 1)
+        stop -= self._first
+        if stop <= first:
+            return
         frames = sorted(self._anchors)
         if self._basis is None:
             self._fit_basis()
         masks = self._corrected_masks(frames)
-        anchors_per_side = self._tier.anchors_per_side
-        gaps = [gap for gap, frame in enumerate(frames) if self._emitted <= frame < upto]
+        per_side = self._tier.anchors_per_side
+        gaps = [
+            gap
+            for gap, (frame, after) in enumerate(itertools.pairwise([*frames, stop]))
+            if frame < stop and after > first
+        ]
+        at = frames[gaps[0]]
         for batch in itertools.batched(gaps, 2 * THREADS):
             for some in self._threads.map(
-                lambda gap: propagate(gap, self._frame_flows, frames, masks, anchors_per_side),
-                batch,
+                lambda gap: propagate(gap, self._frame_flows, frames, masks, per_side), batch
             ):
-                yield from map(decided, some)
-        self._emitted = upto
+                for alpha in some:
+                    if first <= at < stop:
+                        yield decided(alpha)
+                    at += 1
+
+    @property
+    def _last(self) -> int:
+        return self._first + len(self._frame_flows) - 1
+
+    def _looked_at_closer(self, frames: list[int]) -> set[int]:
+        """The anchors, of those at ``frames``, of which the masks of its own frames are made."""
+        beyond = self._tier.anchors_per_side - 1
+        own = range(self.own.start - self._first, self.own.stop - self._first)
+        before = max((n for n, frame in enumerate(frames) if frame <= own.start), default=0)
+        after = next((n for n, frame in enumerate(frames) if frame >= own.stop), len(frames))
+        return set(frames[max(0, before - beyond) : after + 1 + beyond])
 
     def _corrected_masks(self, frames: list[int]) -> list[Levels]:
         """The masks of anchors, corrected by tracks, appearance, and a verdict on each region."""
@@ -434,8 +596,8 @@ class _Window:
         opinions = [list(anchor.opinions.values()) for anchor in keys]
         masks = _without_stray_tracks(hints.cleaned(means, opinions), motions, back)
         anchor_features = [
-            AnchorFeatures(anchor.projected, colours(anchor.small), motion)
-            for anchor, motion in zip(keys, motions, strict=True)
+            AnchorFeatures(self._projected[frame], colours(anchor.small), motion)
+            for frame, anchor, motion in zip(frames, keys, motions, strict=True)
         ]
         logits = subject_logits(anchor_features, masks, hints.pixels, self._basis)
         if logits is None:
@@ -448,33 +610,32 @@ class _Window:
                 keys, remembered, motions, logits, links, strict=True
             )
         ]
-        log_odds = hints.applied(self._judge(scenes), scenes)
+        log_odds = hints.applied(self._tools.judge(scenes), scenes)
         opinions = [
             [*anchor.opinions.values(), memory, *(anchor.lesson.closer if anchor.lesson else ())]
             for anchor, memory in zip(keys, remembered, strict=True)
         ]
         masks = list(self._threads.map(compose, opinions, log_odds))
-        return self._corrected_closer(keys, masks, scenes, log_odds, hints)
+        return self._corrected_closer(frames, masks, scenes, log_odds, hints)
 
     def _corrected_closer(
         self,
-        anchors: list[_Anchor],
+        frames: list[int],
         masks: list[Levels],
         scenes: list[Scene],
         log_odds: list[Alpha],
         hints: WindowHints,
     ) -> list[Levels]:
-        """The masks, corrected by a closer look at each anchor."""
-        for anchor, plane in zip(anchors, hints.planes, strict=False):  # there may be none
-            anchor.hinted = plane
-        for anchor, mask in zip(anchors, masks, strict=True):
-            if anchor.picture is not None:
-                anchor.closer = infer_closer(self._network, anchor.picture, mask)
-                anchor.picture = None
-        closer_masks = [
-            mask if anchor.closer is None else anchor.closer.over(mask)
-            for anchor, mask in zip(anchors, masks, strict=True)
-        ]
+        """The masks, corrected by a closer look at those anchors that count for its own frames."""
+        for frame, plane in zip(frames, hints.planes, strict=False):  # there may be none
+            self._anchors[frame].hinted = plane
+        looked_at = self._looked_at_closer(frames)
+        closer_masks = list[Levels]()
+        for frame, mask in zip(frames, masks, strict=True):
+            closer = None
+            if frame in looked_at:
+                closer = infer_closer(self._network, self._anchors[frame].picture, mask)
+            closer_masks.append(mask if closer is None else closer.over(mask))
         rows, columns = scenes[0].motion.shape
         pairs = [
             replace(
@@ -486,7 +647,7 @@ class _Window:
             )
             for scene, mask, closer in zip(scenes, masks, closer_masks, strict=True)
         ]
-        closer_log_odds = hints.applied_again(self._judge_closer(pairs, log_odds))
+        closer_log_odds = hints.applied_again(self._tools.judge_closer(pairs, log_odds))
         return list(
             self._threads.map(compose, zip(masks, closer_masks, strict=True), closer_log_odds)
         )
