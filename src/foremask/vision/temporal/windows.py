@@ -573,7 +573,7 @@ class _Window:
     def _last(self) -> int:
         return self._first + len(self._frame_flows) - 1
 
-    def _looked_at_closer(self, frames: list[int]) -> set[int]:
+    def _closer_anchors(self, frames: list[int]) -> set[int]:
         """The anchors, of those at ``frames``, of which the masks of its own frames are made."""
         beyond = self._tier.anchors_per_side - 1
         own = range(self.own.start - self._first, self.own.stop - self._first)
@@ -629,11 +629,11 @@ class _Window:
         """The masks, corrected by a closer look at those anchors that count for its own frames."""
         for frame, plane in zip(frames, hints.planes, strict=False):  # there may be none
             self._anchors[frame].hinted = plane
-        looked_at = self._looked_at_closer(frames)
+        inferred = self._closer_anchors(frames)
         closer_masks = list[Levels]()
         for frame, mask in zip(frames, masks, strict=True):
             closer = None
-            if frame in looked_at:
+            if frame in inferred:
                 closer = infer_closer(self._network, self._anchors[frame].picture, mask)
             closer_masks.append(mask if closer is None else closer.over(mask))
         rows, columns = scenes[0].motion.shape
