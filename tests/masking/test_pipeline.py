@@ -17,6 +17,7 @@ from foremask.media.verify import verify
 from foremask.options import Limits, MaskOptions, Preset, Quality
 from foremask.service import service_errors
 from foremask.types import Alpha, Image
+from foremask.vision.resample import resized
 from foremask.weights.catalogue import model_path
 from tests.support import synth
 from tests.support.synth import Spec, Tone
@@ -68,6 +69,11 @@ def test_progress_never_goes_back_and_ends_with_all_frames(tmp_path: Path) -> No
     assert done[-1] == 60
     assert {progress.frames_total for progress, _ in reported} == {60}
     assert {thread for _, thread in reported} == {threading.get_ident()}
+    newest = reported[-1][0].newest
+    assert newest is not None
+    spec = Spec(pts=synth.even(60, Fraction(30)), b_frames=2)
+    last = [levels for _, levels in synth.draw(spec)][-1] / np.float32(255)
+    assert float(np.abs(resized(newest, last.shape[1], last.shape[0]) - last).mean()) < 0.02
 
 
 def test_progress_moves_while_nothing_is_written_yet(tmp_path: Path) -> None:

@@ -15,12 +15,14 @@ class Progress:
     """How far a masking is; ``frames_total`` may be an estimate, or None.
 
     ``frames_done`` counts work: inference is four fifths of a frame, writing its mask is the rest
-    and may follow a window of frames later.
+    and may follow a window of frames later. ``newest`` is the mask of the newest frame that has
+    one, upright and of the network's size, before its edges are refined; read it, don't change it.
     """
 
     frames_done: int
     frames_total: int | None
     stage: str = "masking"
+    newest: Alpha | None = field(default=None, repr=False, compare=False)
 
 
 OnFrame = Callable[[Progress], None]
@@ -33,6 +35,7 @@ class ProgressCounter:
     clip: Clip
     span: Span | None
     on_frame: OnFrame
+    statistics: "Statistics"
     inferred: int = 0
     written: int = 0
     last: int = 0
@@ -53,7 +56,8 @@ class ProgressCounter:
         done = (4 * self.inferred + self.written) // 5
         if done > self.last:
             self.last = done
-            self.on_frame(Progress(done, self.clip.expected_frames))
+            newest = self.statistics.last
+            self.on_frame(Progress(done, self.clip.expected_frames, newest=newest))
 
 
 @dataclass(slots=True)

@@ -27,7 +27,7 @@ class Stages:
         self._reader = self._stack.enter_context(self._opened())
         self.cpu_s: dict[str, float] = {}
         self.statistics = Statistics()
-        self.progress = ProgressCounter(plan.clip, plan.span, on_frame)
+        self.progress = ProgressCounter(plan.clip, plan.span, on_frame, self.statistics)
 
     def __enter__(self) -> Self:
         return self

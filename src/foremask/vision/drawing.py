@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from foremask.types import Alpha, Levels, Rgb
-from foremask.vision.resample import resized
+from foremask.vision.resample import as_levels, resized
 
 TINT = (255, 64, 64)  # of the foreground in an overlay, red
 CHECKER_PX = 12
@@ -44,6 +44,14 @@ def as_png(rgb: Rgb) -> bytes:
     """The picture as a PNG file."""
     _, encoded = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
     return encoded.tobytes()
+
+
+def small_png(alpha: Alpha, most_px: int) -> bytes:
+    """A mask as a PNG file of one channel whose sides have at most ``most_px``."""
+    rows, columns = alpha.shape
+    scale = min(1.0, most_px / max(rows, columns))
+    small = resized(alpha, max(1, round(columns * scale)), max(1, round(rows * scale)))
+    return grey_png(as_levels(small))
 
 
 def grey_png(levels: Levels) -> bytes:

@@ -1,10 +1,15 @@
 """The list of a token's jobs, and one job of it."""
 
 import asyncio
+import base64
 from pathlib import Path
 
 import pytest
 
+from foremask.service.jobs import steps
+from foremask.service.jobs.steps import StepName
+from foremask.service.sandbox.messages import Progress
+from foremask.service.worker.job_stages import MAX_NEWEST_BYTES, PNG_HEAD, StepProgress
 from tests.service.api.conftest import Running
 from tests.service.api.patient import http
 from tests.service.api.test_decisions import PATH, assert_refused
@@ -98,3 +103,46 @@ def test_a_page_that_cannot_be_is_refused(service: Running, query: str) -> None:
     assert_refused(answer, 422, "field_invalid")
     assert answer.json()["error"]["param"] == query.partition("=")[0]
     assert_refused(http.get(f"{service.url}/v2/jobs"), 403, "token_missing")
+
+
+def test_the_newest_mask_of_a_job_under_way_is_its_tokens(
+    service: Running, clip_origin: str
+) -> None:
+    """Null before the first and after the end; never another token's, and never anything large."""
+    headers = service.new_token()
+    body = {"video": f"{clip_origin}/good.mp4"}
+    job = http.post(service.url + PATH, json=body, headers=headers).json()["request_id"]
+    path = f"{service.url}/v2/status/{job}/newest_mask"
+
+    def shown() -> object:
+        return http.get(path, headers=headers).json()["result"]["mask"]
+
+    async def work(pictures: list[bytes | None]) -> None:
+        async with service.database() as database:
+            step = await steps.begin(database, StepName(job, "ingest"), "a worker")
+            assert step is not None
+            for picture in pictures:
+                assert await steps.renew(database, step, 1, newest_png=picture)
+
+    assert shown() is None
+    asyncio.run(work([b"one", b"two", None]))
+    assert shown() == base64.b64encode(b"two").decode()
+    assert_refused(http.get(path, headers=service.new_token()), 404, "request_unknown")
+    assert http.delete(f"{service.url}/v2/status/{job}", headers=headers).status_code == 200
+    assert shown() is None
+
+    async def left() -> object:
+        async with service.database() as database:
+            return await database.one("select 1 as one from newest_masks where job = %s", (job,))
+
+    assert asyncio.run(left()) is None
+
+
+async def test_a_childs_picture_is_bounded() -> None:
+    """The child reads untrusted files: what is too large or no PNG is left out."""
+    advance = StepProgress()
+    png = PNG_HEAD + bytes(100)
+    for picture in (png, b"<svg>", PNG_HEAD + bytes(MAX_NEWEST_BYTES), b""):
+        await advance.note_frames(Progress(1, 2, "masking", picture))
+    assert advance.take_newest() == png
+    assert advance.take_newest() is None

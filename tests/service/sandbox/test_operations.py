@@ -10,6 +10,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import get_type_hints
 
+import cv2
+import numpy as np
 import pytest
 
 from foremask.errors import DurationTooLong, PresetUnsuitable
@@ -175,6 +177,12 @@ async def test_the_network_masks_in_the_sandbox_as_it_does_outside(
     assert report.sha256 == await _masked_by_the_command_line(clip, outside)
     assert reported
     assert all(progress.frames_total == 10 for progress in reported)
+    pictures = [progress.newest_png for progress in reported if progress.newest_png]
+    newest = cv2.imdecode(np.frombuffer(pictures[-1], np.uint8), cv2.IMREAD_UNCHANGED)
+    assert newest is not None
+    assert newest.ndim == 2
+    assert max(newest.shape) <= 320
+    assert newest.max() > 200 > 50 > newest.min()
 
 
 @pytest.mark.weights

@@ -12,6 +12,9 @@ _FAILED_ID: Final = "5c2a8f7b1e3d4a6c8b9f0a1b2c3d4e5f"
 _HOST: Final = "https://masks.example.com"
 _UPLOADED: Final = f"{_HOST}/v2/files/uploads/6c1d.mp4?expires=1764201600&signature=c2ln"
 _MASK: Final = f"{_HOST}/v2/files/results/{_ID}.mp4?expires=1764115200&signature=M2Yx"
+_PNG: Final = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mP4DwABAQEAG7buVgAAAABJRU5ErkJggg=="
+)
 _AUDIO: Final = {"codec": "aac", "channels": 2, "sample_rate": 48000}
 _REPORT: Final[Json] = {
     "frames_in": 240,
@@ -179,6 +182,10 @@ EXAMPLES: Final[dict[str, dict[str, tuple[str, Json]]]] = {
                 "result": {"frames": [[0, 0.31, 0], [0.0417, 0.312, 0.004], [0.0833, 0.31, 0.003]]},
             },
         )
+    },
+    "NewestMask": {
+        "working": ("A job that is being masked", {"request_id": _ID, "result": {"mask": _PNG}}),
+        "early": ("No frame has a mask yet", {"request_id": _ID, "result": {"mask": None}}),
     },
     "ListedJob": {"completed": ("A job that is done", _LISTED)},
     "JobList": {

@@ -243,6 +243,16 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         answer=json_response("The strip.", "Strip"),
         refused=READ,
     ),
+    ("GET", "newest_mask"): Operation(
+        operation_id="read_newest_mask",
+        tag="jobs",
+        summary="See the newest mask of a job under way",
+        description="A small picture of the newest frame's mask, before its edges are refined; "
+        "null before the first one and when the job has ended. It is renewed every two seconds.",
+        parameters=(_REQUEST_ID,),
+        answer=json_response("The picture, or null.", "NewestMask"),
+        refused=READ,
+    ),
     ("POST", "convert"): Operation(
         operation_id="convert",
         tag="jobs",

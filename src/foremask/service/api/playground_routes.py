@@ -4,6 +4,7 @@ Strips, other presets, callbacks, clips to show.
 """
 
 import asyncio
+import base64
 import tempfile
 from collections.abc import AsyncGenerator
 from contextlib import suppress
@@ -65,6 +66,22 @@ async def strip(
     except ObjectLost:
         raise RequestUnknown("This mask has no strip.", param="request_id") from None
     return json_answer({"request_id": request_id, "result": {"frames": msgspec.Raw(rows)}})
+
+
+@readable("/v2/status/{request_id:str}/newest_mask")
+async def newest_mask(
+    request: ApiRequest, service: ServiceDependency, request_id: FromPath[str]
+) -> ASGIResponse:
+    """A small picture of the newest mask of a job under way."""
+    token = read_token(request)
+    service.reads.take(token)
+    await check_id(service, token, request_id)
+    record = await records.read(service.database, token, request_id)
+    png = None
+    if not record.status.ended:
+        png = await records.newest_mask(service.database, record.request_id)
+    mask = None if png is None else base64.b64encode(png).decode()
+    return json_answer({"request_id": request_id, "result": {"mask": mask}})
 
 
 @post("/v2/status/{request_id:str}/convert", status_code=202)

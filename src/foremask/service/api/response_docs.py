@@ -27,6 +27,7 @@ SHAPES = (
     schemas.ListedJob,
     schemas.Problem,
     schemas.Strip,
+    schemas.NewestMask,
     schemas.ConvertRequest,
     schemas.ReceiverAnswer,
     schemas.Probed,

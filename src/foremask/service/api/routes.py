@@ -52,6 +52,7 @@ HANDLERS = (
     health.metrics_page,
     document,
     playground_routes.strip,
+    playground_routes.newest_mask,
     playground_routes.convert,
     playground_routes.deliveries,
     playground_routes.receive,

@@ -320,6 +320,19 @@ class Strip(Struct):
     result: StripFrames
 
 
+class NewestMaskPicture(Struct):
+    """What a job under way has masked last."""
+
+    mask: Annotated[str | None, Meta(description="A grey PNG in base64; white is the foreground.")]
+
+
+class NewestMask(Struct):
+    """A small picture of the newest mask."""
+
+    request_id: RequestId
+    result: NewestMaskPicture
+
+
 class Callback(Struct):
     """One callback as it came."""
 

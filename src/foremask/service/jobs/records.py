@@ -188,6 +188,12 @@ async def result_of(database: Database, request_id: str) -> JobResult:
     return msgspec.convert((row or {}).get("result") or {}, JobResult)
 
 
+async def newest_mask(database: Database, request_id: str) -> bytes | None:
+    """A small PNG of the newest mask of a job under way; None where there is none yet."""
+    row = await database.one("select png from newest_masks where job = %s", (request_id,))
+    return None if row is None else row["png"]
+
+
 async def traceparent_of(database: Database, request_id: str) -> str | None:
     """The trace that the job's caller has begun; None for none, and for a job that is gone."""
     row = await database.one("select traceparent from jobs where id = %s", (request_id,))

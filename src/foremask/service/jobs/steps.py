@@ -153,14 +153,38 @@ async def ended(
     )
 
 
-async def renew(database: Database, step: Step, frames_done: int, lease_s: float = LEASE_S) -> bool:
-    """Say that frames advance; False when the step is no longer ours, or the job was cancelled."""
+async def renew(
+    database: Database,
+    step: Step,
+    frames_done: int,
+    lease_s: float = LEASE_S,
+    newest_png: bytes | None = None,
+) -> bool:
+    """Say that frames advance; False when the step is no longer ours, or the job was cancelled.
+
+    ``newest_png`` is a picture of the newest mask, where there is another than before.
+    """
     row = await database.one(
-        """update steps set frames_done = %s,
-               lease_until = clock_timestamp() + make_interval(secs => %s)
-           where job = %s and stage = %s and number = %s and attempt = %s and status = 'running'
-           returning true""",
-        (frames_done, lease_s, step.name.job, step.name.stage, step.name.number, step.attempt),
+        """with ours as (
+               update steps set frames_done = %s,
+                   lease_until = clock_timestamp() + make_interval(secs => %s)
+               where job = %s and stage = %s and number = %s and attempt = %s and status = 'running'
+               returning job),
+           shown as (
+               insert into newest_masks (job, png)
+               select job, %s::bytea from ours where %s::bytea is not null
+               on conflict (job) do update set png = excluded.png)
+           select true from ours""",
+        (
+            frames_done,
+            lease_s,
+            step.name.job,
+            step.name.stage,
+            step.name.number,
+            step.attempt,
+            newest_png,
+            newest_png,
+        ),
     )
     return row is not None
 

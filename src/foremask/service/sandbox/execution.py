@@ -43,6 +43,8 @@ from foremask.service.sandbox.operations import (
 )
 from foremask.service.sandbox.parent import Operation, Parent
 
+NEWEST_PX: Final = 320
+
 if TYPE_CHECKING:
     from foremask.masking.report import OnFrame, Progress
 
@@ -141,8 +143,12 @@ def options_of(
 
 
 def _reporting(parent: Parent) -> "OnFrame":
+    from foremask.vision.drawing import small_png
+
     def on_progress(progress: "Progress") -> None:
-        parent.progress(progress.frames_done, progress.frames_total, progress.stage)
+        newest = progress.newest
+        draw = None if newest is None else partial(small_png, newest, NEWEST_PX)
+        parent.progress(progress.frames_done, progress.frames_total, progress.stage, draw)
 
     return on_progress
 

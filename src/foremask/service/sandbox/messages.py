@@ -42,11 +42,15 @@ class Job(msgspec.Struct, tag=True, frozen=True):
 
 
 class Progress(msgspec.Struct, tag=True, frozen=True):
-    """A frame is done; ``frames_total`` may be a guess, or None."""
+    """A frame is done; ``frames_total`` may be a guess, or None.
+
+    ``newest_png`` is, now and then, a small picture of the newest mask; else it is empty.
+    """
 
     frames_done: int
     frames_total: int | None
     stage: str
+    newest_png: bytes = b""
 
 
 class ReadAt(msgspec.Struct, tag=True, frozen=True):

@@ -17,6 +17,7 @@ from foremask.service.sandbox.messages import (
 )
 
 _PROGRESS_EVERY_S: Final = 0.2
+_PICTURE_EVERY_S: Final = 1.5
 
 
 class Parent:
@@ -25,6 +26,7 @@ class Parent:
     def __init__(self, fd: int) -> None:
         self._fd = fd
         self._progress_sent_s = 0.0
+        self._picture_sent_s = 0.0
 
     def receive(self) -> FromParent | None:
         """The next message; None when the parent is gone."""
@@ -39,12 +41,23 @@ class Parent:
         while left:
             left = left[os.write(self._fd, left) :]
 
-    def progress(self, frames_done: int, frames_total: int | None, stage: str) -> None:
-        """Report the progress, a few times a second at most."""
+    def progress(
+        self,
+        frames_done: int,
+        frames_total: int | None,
+        stage: str,
+        draw_newest: Callable[[], bytes] | None = None,
+    ) -> None:
+        """Report the progress, a few times a second at most; less often with a picture."""
         now_s = time.monotonic()
-        if now_s - self._progress_sent_s >= _PROGRESS_EVERY_S:
-            self._progress_sent_s = now_s
-            self.send(Progress(frames_done, frames_total, stage))
+        if now_s - self._progress_sent_s < _PROGRESS_EVERY_S:
+            return
+        self._progress_sent_s = now_s
+        png = b""
+        if draw_newest is not None and now_s - self._picture_sent_s >= _PICTURE_EVERY_S:
+            self._picture_sent_s = now_s
+            png = draw_newest()
+        self.send(Progress(frames_done, frames_total, stage, png))
 
     def read_at(self, offset: int, size: int) -> bytes:
         """At most ``size`` bytes of the remote file."""

@@ -57,6 +57,8 @@ from foremask.service.worker.worker_context import WorkerContext
 
 EXACT_MASK = Preset.MKV_VP9
 """Lossless: what is cut out by it is as if it had never been a file."""
+PNG_HEAD = b"\x89PNG\r\n\x1a\n"
+MAX_NEWEST_BYTES = 32 << 10
 PROBED_ALIKE = ("container", "codec", "width", "height")
 
 
@@ -66,6 +68,7 @@ class StepProgress:
 
     frames_done: int = 0
     moved_at: float = field(default_factory=time.monotonic)
+    newest_png: bytes | None = None
 
     def move(self) -> None:
         """Note that something was done."""
@@ -76,6 +79,14 @@ class StepProgress:
         if progress.frames_done != self.frames_done:
             self.frames_done = progress.frames_done
             self.move()
+        png = progress.newest_png
+        if png.startswith(PNG_HEAD) and len(png) <= MAX_NEWEST_BYTES:
+            self.newest_png = png
+
+    def take_newest(self) -> bytes | None:
+        """The picture of the newest mask, if it has not been taken yet."""
+        png, self.newest_png = self.newest_png, None
+        return png
 
 
 Stage = Callable[[WorkerContext, Step, Path, StepProgress], Awaitable[StepDone]]

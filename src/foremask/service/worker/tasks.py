@@ -189,7 +189,13 @@ async def _renew_lease(work: WorkerContext, step: Step, advance: StepProgress) -
                 actual=idle_s,
             )
         try:
-            if not await steps.renew(work.database, step, advance.frames_done, work.timing.lease_s):
+            if not await steps.renew(
+                work.database,
+                step,
+                advance.frames_done,
+                work.timing.lease_s,
+                advance.take_newest(),
+            ):
                 return
         except ServiceUnavailable:
             continue  # the database is away for everybody; docs/adr/0020

@@ -53,7 +53,7 @@ export async function askJson(method, path, body, signal) {
 }
 
 export const submission = (fields) =>
-  Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined && value !== ""));
+  Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined && value !== "" && !(Array.isArray(value) && !value.length)));
 
 // Sends the file by a form of the service's; answers the URL by which a job finds it.
 export async function upload(file, onProgress, signal) {

@@ -3,6 +3,7 @@ import { askJson, clear, explain, sayOffline } from "./api.js";
 import { find, listFacts, seconds, show } from "./dom.js";
 
 const POLL_MS = 400;
+const NEWEST_MS = 2000; // as often as the service has another
 const STAGES = { queued: "Waiting for its turn", ingest: "Reading the clip", segment: "Masking", join: "Joining the parts" };
 const ENDS = { cancelled: "Cancelled", result_expired: "Expired" };
 let current = "";
@@ -29,6 +30,8 @@ export async function follow(requestId, name, expected, again) {
   current = requestId;
   const began = performance.now();
   const pace = { from: null, frames: 0 };
+  let seen = began;
+  show(find("job-newest"), false);
   clear(find("job-error"));
   find("job-name").textContent = name;
   for (const id of ["job-again", "job-new", "job-hint"]) show(find(id), false);
@@ -56,9 +59,21 @@ export async function follow(requestId, name, expected, again) {
     if (current !== requestId) return null;
     render(status, (performance.now() - began) / 1000, pace, expected, again);
     if (status.status !== "IN_PROGRESS") return status;
+    if (status.stage === "segment" && performance.now() - seen > NEWEST_MS) {
+      seen = performance.now();
+      showNewest(requestId).catch(() => {});
+    }
     await pause(POLL_MS);
   }
   return null;
+}
+
+// The newest mask, while the clip is masked.
+async function showNewest(requestId) {
+  const { result } = await askJson("GET", `/v2/status/${requestId}/newest_mask`);
+  if (current !== requestId || !result.mask) return;
+  find("job-newest").src = `data:image/png;base64,${result.mask}`;
+  show(find("job-newest"));
 }
 
 const pause = (time_ms) => new Promise((resolve) => setTimeout(resolve, time_ms));
@@ -71,6 +86,7 @@ function end(title, again) {
   say(title);
   show(find("job-cancel"), false);
   show(find("job-bar"), false);
+  show(find("job-newest"), false);
   show(find("job-again"), again);
   show(find("job-new"));
 }

@@ -3,14 +3,15 @@ import { askJson, clear, explain, here, submission } from "./api.js";
 import { canShow, chooseQuality, preset, quality, setUpChoices } from "./choices.js";
 import { atFault, bring, clip, forgetClip, probeAgain, restore, setUpClip, takeFile } from "./clip.js";
 import { find, prefersStill, seconds, show } from "./dom.js";
+import { hintFields, marksBecame, offerMarks, setUpHints, showMarksOf } from "./hints.js";
 import { follow, leave, setUpJob } from "./job.js";
-import { setUpMatte, resetMatte } from "./matte.js";
+import { matteFields, setUpMatte, resetMatte } from "./matte.js";
 import { clipUrl, keepClipUrl, keepThumbnail } from "./memory.js";
 import { linkTo, renewRecent, setUpRecent } from "./recent.js";
 import { convert, renderSeen, setUpResult, showResult } from "./result.js";
 import { hideSamples, sampleShown, setUpSamples, showSamples } from "./samples.js";
 import { setUpSnippets, showFields } from "./snippets.js";
-import { describe, dropPicture, setMatte, setUpStage, showMask, showSource, showStrip, takeThumbnail } from "./stage.js";
+import { describe, dropPicture, seen, setMatte, setUpStage, showMask, showSource, showStrip, takeThumbnail } from "./stage.js";
 import { needToken, refuse, setUpToken } from "./token.js";
 import { awaitDelivery, receiverUrl } from "./webhooks.js";
 
@@ -20,17 +21,19 @@ let ownReceiver = "";
 let done = null; // the last mask that was shown, as `showMask` was called
 let ordered = false; // the mask is to be made as soon as the clip is there
 let current = ""; // the job that is shown
+const made = { preset: "", quality: "" }; // as that job was asked to
 
 setUpChoices(onForm);
 setUpClip(onClip, dropPicture);
 setUpJob(() => submit(), startAnew);
 setUpMatte((matte) => {
   setMatte(matte);
-  renderSeen();
+  onSeen();
 });
+setUpHints(correct, onForm);
 setUpResult(tryAgain, startAnew);
 setUpSnippets();
-setUpStage(renderSeen);
+setUpStage(onSeen);
 setUpRecent((id) => open(id, true));
 setUpSamples((file) => {
   ordered = true;
@@ -72,14 +75,20 @@ function fields() {
     output_container_and_codec: preset(),
     quality: quality(),
     webhook_url: find("webhook").disabled ? ownReceiver : find("webhook").value.trim(),
+    hints: hintFields(),
   });
+}
+
+function onSeen() {
+  renderSeen();
+  onForm();
 }
 
 function onForm() {
   find("webhook").disabled = find("webhook-here").checked;
   find("go").disabled = !clip.facts && !clip.busy;
   find("go").textContent = ordered && clip.busy ? "Starts when the clip is there" : "Make the mask";
-  showFields(fields());
+  showFields(fields(), seen(), matteFields());
   if (wanted === preset()) return;
   wanted = preset();
   probeAgain();
@@ -89,13 +98,22 @@ function onForm() {
 function panel(name) {
   for (const id of ["job-form", "job", "result"]) show(find(id), id === name);
   document.documentElement.dataset.panel = name;
+  renderMarks();
+}
+
+function renderMarks() {
+  const marksFrames = clip.facts && !clip.facts.vfr; // at varying times a frame's number is known by its mask only
+  offerMarks(!sampleShown() && Boolean(clip.video) && Boolean(done ? done[0] : marksFrames), Boolean(done && !find("result").hidden));
 }
 
 async function onClip() {
   if (!clip.busy && !clip.facts) ordered = false;
   onForm();
   if (clip.name) hideSamples();
-  if (clip.video === "") done = null;
+  if (clip.video === "") {
+    done = null;
+    showMarksOf("");
+  }
   if (ordered && clip.facts) {
     ordered = false;
     submit();
@@ -108,6 +126,7 @@ async function onClip() {
   await showSource(clip.blob, clip.facts, clip.name);
   if (shown === clip.blob) describe(clip.facts); // they may have come while the clip was loaded
   if (done) await showMask(...done); // the clip of a URL came after its mask
+  renderMarks();
 }
 
 // Back to the form, without a clip.
@@ -142,9 +161,7 @@ async function submit() {
     if (calls) body.webhook_url = await receiverUrl();
     const { request_id: id } = await askJson("POST", "/v2/video/segment/foreground_mask", body);
     if (!here(clip.video).startsWith("/v2/files/")) keepClipUrl(id, clip.video);
-    const picture = takeThumbnail();
-    if (picture) keepThumbnail(id, picture);
-    history.pushState(null, "", linkTo(id));
+    remember(id);
     if (calls) awaitCall(id);
     await watch(id, { name, preset: body.output_container_and_codec, quality: body.quality, facts });
   } catch (error) {
@@ -155,6 +172,24 @@ async function submit() {
   onForm();
 }
 
+// A job was started: its picture and marks for later, and its address.
+function remember(id) {
+  const picture = takeThumbnail();
+  if (picture) keepThumbnail(id, picture);
+  marksBecame(id);
+  history.pushState(null, "", linkTo(id));
+}
+
+// Marks act on the whole clip: a job that goes on from the one that is shown, or one that begins anew.
+async function correct(hints, anew) {
+  if (anew) return submit();
+  const video = clipUrl(current);
+  const { request_id: id } = await askJson("POST", `/v2/status/${current}/refine`, submission({ hints, video }));
+  if (video) keepClipUrl(id, video);
+  remember(id);
+  await watch(id, { name: clip.name, ...made, facts: clip.facts });
+}
+
 // The webhook comes after the job's end.
 async function awaitCall(id) {
   await new Promise((resolve) => document.addEventListener("ended", resolve, { once: true }));
@@ -162,8 +197,9 @@ async function awaitCall(id) {
 }
 
 // Follows a job to its end and shows what it made.
-async function watch(id, { name, preset: made, quality: asked, facts }) {
+async function watch(id, { name, preset: form, quality: asked, facts }) {
   current = id;
+  Object.assign(made, { preset: form, quality: asked });
   panel("job");
   find("job-title").focus();
   renewRecent();
@@ -172,7 +208,7 @@ async function watch(id, { name, preset: made, quality: asked, facts }) {
   const status = await follow(id, name, expected, Boolean(clip.video));
   if (!status || current !== id) return;
   document.dispatchEvent(new Event("ended"));
-  if (status.status === "COMPLETED") await finish(status, { name, preset: made, quality: asked, facts, took_s: (performance.now() - began_ms) / 1000 });
+  if (status.status === "COMPLETED") await finish(status, { name, preset: form, quality: asked, facts, took_s: (performance.now() - began_ms) / 1000 });
   renewRecent();
 }
 
@@ -205,6 +241,7 @@ async function open(id, remember) {
     bring(url).catch(() => {});
   }
   current = id;
+  showMarksOf(id);
   if (job.quality) chooseQuality(job.quality);
   await watch(id, { name: job.name ?? "", preset: job.output_container_and_codec, quality: job.quality, facts });
 }
@@ -219,18 +256,18 @@ function fieldOf(error) {
 }
 
 // A link, at this address, to the mask in a format that this browser plays.
-async function playable(id, made) {
-  const shownBy = canShow(made) ? id : await convert(canShow("mp4_h264") ? "mp4_h264" : "webm_vp9");
+async function playable(id, form) {
+  const shownBy = canShow(form) ? id : await convert(canShow("mp4_h264") ? "mp4_h264" : "webm_vp9");
   return here((await askJson("GET", `/v2/jobs/${shownBy}`)).result.video_url);
 }
 
-async function finish(status, { name, preset: made, quality: asked, facts, took_s }) {
+async function finish(status, { name, preset: form, quality: asked, facts, took_s }) {
   const { report, kind } = status.result;
   const id = status.request_id;
   resetMatte();
   showResult(status, {
     name,
-    preset: made,
+    preset: form,
     quality: asked,
     video: clipUrl(id),
     can: Boolean(clip.video),
@@ -240,10 +277,11 @@ async function finish(status, { name, preset: made, quality: asked, facts, took_
   find("result-title").focus({ preventScroll: true });
   if (kind && kind !== "mask") return showOther(id, name);
   askJson("GET", `/v2/status/${id}/strip`).then(({ result }) => current === id && showStrip(result.frames)).catch(() => {});
-  const url = await playable(id, made).catch(() => "");
+  const url = await playable(id, form).catch(() => "");
   if (current !== id) return;
   done = [url, facts, report, !prefersStill()];
   await showMask(...done);
+  renderMarks();
   if (innerWidth < 960) find("stage").scrollIntoView({ block: "start" });
   setTimeout(() => {
     const picture = current === id && takeThumbnail();

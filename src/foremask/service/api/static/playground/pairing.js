@@ -75,6 +75,8 @@ export class Pair {
     this.planned = false;
     this.looping = true;
     this.playing = false; // as asked for; a video that has ended says that it is paused
+    /** @type {(time_s: number) => WebGLTexture | null} */
+    this.insteadOfMask = () => null;
     for (const track of [this.source, this.mask])
       track.video.addEventListener("ended", () => this.leader === track && this.atEnd());
   }
@@ -102,11 +104,15 @@ export class Pair {
     this.plan();
   }
 
+  redraw() {
+    this.compositor.draw(this.shown.source, this.insteadOfMask(this.shown.time_s) ?? this.shown.mask);
+  }
+
   draw() {
     const found = this.match();
     const fresh = found && (found.time_s !== this.shown?.time_s || found.source !== this.shown.source || found.mask !== this.shown.mask);
     if (fresh) this.shown = found;
-    if (this.shown && (fresh || this.stale)) this.compositor.draw(this.shown.source, this.shown.mask);
+    if (this.shown && (fresh || this.stale)) this.redraw();
     if (fresh) this.onShow(found.time_s, found.reported);
     this.stale = false;
     this.keepInStep();

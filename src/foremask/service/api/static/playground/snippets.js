@@ -1,10 +1,10 @@
-// The tabs with the form as a program.
+// The tabs with what is chosen on the page, as a program.
 import { find, make } from "./dom.js";
-import { PROGRAMS } from "./programs.js";
+import { callOf, PROGRAMS } from "./programs.js";
 
 const LANGUAGES = { curl: "curl", python: "Python", javascript: "JavaScript" };
 let chosen = "curl";
-let fields = {};
+let call = callOf({});
 
 export function setUpSnippets() {
   for (const [value, label] of Object.entries(LANGUAGES)) {
@@ -43,9 +43,14 @@ export function setUpSnippets() {
   choose(chosen);
 }
 
-export function showFields(body) {
-  fields = { ...body, video: body.video ?? "https://example.com/clip.mp4" };
-  find("code-text").textContent = PROGRAMS[chosen](location.origin, fields);
+// The form's `body`; and a cut-out where the player shows one: `seen` as the stage tells, with the matte's fields.
+export function showFields(body, seen, matte) {
+  call = callOf(body, seen, matte);
+  render();
+}
+
+function render() {
+  find("code-text").textContent = PROGRAMS[chosen](location.origin, call);
 }
 
 function choose(value) {
@@ -55,5 +60,5 @@ function choose(value) {
     find(`code-tab-${each}`).tabIndex = each === value ? 0 : -1;
   }
   find("code-panel").setAttribute("aria-labelledby", `code-tab-${value}`);
-  showFields(fields);
+  render();
 }

@@ -5,11 +5,15 @@ import { find, percent, radios, show } from "./dom.js";
 import { Pair } from "./pairing.js";
 import { Strip } from "./strip.js";
 
+const REACHED_MS = 4000; // a busy browser seeks slowly
+const MOST_SENT = 900_000; // characters; the service takes a body of 1 MiB
 const LABELS = { source: "Source", mask: "Mask", cutout: "Cut-out", overlay: "Overlay" };
 let compositor, pair, strip;
 let toldOfView = () => {};
 const frames = { times_s: null, fps: 30, count: 1, first_s: null, now: 0, asked: null };
 const urls = { source: "", mask: "" };
+const previews = new Map(); // by frame, textures that are shown instead of the mask
+const marking = { on: false, view: "mask", wipe: true, tell: () => {} };
 let titled = "The clip";
 
 // `onView()` is called when another view or background is chosen.
@@ -22,6 +26,7 @@ export function setUpStage(onView) {
     return;
   }
   pair = new Pair(compositor, onShow);
+  pair.insteadOfMask = (time_s) => previews.get(frameAt(time_s)) ?? null;
   strip = new Strip(find("strip"), goTo, togglePlay);
   radios(find("view-choice"), "view", VIEWS.map((value) => ({ value, label: LABELS[value] })), "mask", choose);
   setUpWipe();
@@ -87,6 +92,7 @@ export async function showMask(url, facts, report, playing = true) {
   try {
     const at_s = pair.source.loaded ? pair.source.video.currentTime : 0;
     await open(pair.mask, url);
+    setPreview(); // the mask is made with the marks now
     if (pair.source.loaded) pair.mask.video.currentTime = at_s;
   } catch {
     return note("This browser cannot play this mask: download it, or make it in another format.");
@@ -125,6 +131,7 @@ async function open(track, url) {
 }
 
 function closeAll() {
+  setPreview();
   pair.close();
   renderPlay();
   if (urls.source.startsWith("blob:")) URL.revokeObjectURL(urls.source);
@@ -158,12 +165,14 @@ function startAt(time_s) {
 
 function onShow(time_s, reported) {
   if (reported) startAt(time_s);
-  const shown = indexAt(time_s - (frames.times_s ? frames.first_s : 0));
+  const shown = frameAt(time_s);
   if (pair.playing) frames.asked = null;
   if (frames.asked !== null && frames.asked !== shown) return; // of an earlier seek, and late
   frames.now = shown;
   renderNumber();
 }
+
+const frameAt = (time_s) => indexAt(time_s - (frames.times_s ? (frames.first_s ?? time_s) : 0));
 
 function indexAt(time_s) {
   const { times_s, fps, count } = frames;
@@ -185,7 +194,7 @@ function momentOf(index) {
   return (first_s ?? 0) + (times_s[index] + next_s) / 2;
 }
 
-function goTo(index) {
+export function goTo(index) {
   const wanted = Math.min(frames.count - 1, Math.max(0, index));
   if (wanted === frames.asked && !pair.playing) return;
   pair.stop();
@@ -202,9 +211,71 @@ function renderNumber() {
   const at_s = times_s ? times_s[now] : now / fps;
   find("time").textContent = `${Math.floor(at_s / 60)}:${(at_s % 60).toFixed(3).padStart(6, "0")}`;
   strip.moveTo(now, count);
+  if (marking.on) marking.tell();
   const [, coverage, change] = strip.rows?.[now] ?? [0, 0, 0];
   find("strip-coverage").textContent = `foreground ${percent(coverage)}`;
   find("strip-flicker").textContent = `change ${percent(change)}`;
+}
+
+// Marks and previews
+
+export const canMark = () => Boolean(pair?.source.loaded);
+export const shownFrame = () => frames.now;
+
+export function pauseHere() {
+  if (pair.playing) togglePlay();
+}
+
+// While marks are made, the foreground is tinted, and the pointer moves no wipe. `onFrame()` is called at each frame.
+export function setMarking(on, onFrame) {
+  if (!pair || on === marking.on) return;
+  if (on) {
+    Object.assign(marking, { view: VIEWS[compositor.settings.view], wipe: find("wipe-on").checked, tell: onFrame });
+    pauseHere();
+  }
+  marking.on = on;
+  find("wipe-on").checked = !on && marking.wipe;
+  if (find("views").hidden) compositor.settings.view = VIEWS.indexOf(on ? "overlay" : marking.view);
+  else chooseView(on ? "overlay" : marking.view);
+  renderWipe();
+  fit();
+}
+
+// Waits until the canvas shows the frame; false where it does not come.
+export async function reached(index) {
+  const until_ms = performance.now() + REACHED_MS;
+  while (!pair.shown || frameAt(pair.shown.time_s) !== index) {
+    if (performance.now() > until_ms) return false;
+    await new Promise((resolve) => setTimeout(resolve, 30));
+  }
+  return true;
+}
+
+// The frame that is shown as a data URL, at most so large; `scale` leads from the clip's pixels to the picture's.
+export function takeFrame(most_px) {
+  const { width, height } = find("canvas");
+  const scale = Math.min(1, most_px / Math.max(width, height));
+  const copy = Object.assign(document.createElement("canvas"), { width: Math.round(width * scale), height: Math.round(height * scale) });
+  compositor.draw(pair.shown.source, null);
+  copy.getContext("2d").drawImage(find("canvas"), 0, 0, copy.width, copy.height);
+  pair.redraw();
+  const url = copy.toDataURL("image/jpeg", 0.92);
+  return { url: url.length < MOST_SENT ? url : copy.toDataURL("image/jpeg", 0.6), scale };
+}
+
+// A picture that is shown instead of a frame's mask, or null to take it away; without a frame, all go.
+export function setPreview(index = null, picture = null) {
+  if (!pair) return;
+  for (const each of index === null ? [...previews.keys()] : [index]) {
+    if (previews.has(each)) compositor.drop(previews.get(each));
+    previews.delete(each);
+  }
+  if (picture) {
+    const texture = compositor.texture();
+    compositor.load(texture, picture);
+    previews.set(index, texture);
+  }
+  pair.refresh();
 }
 
 // Views
@@ -341,6 +412,7 @@ function onKey(event) {
     m: () => find("sound").click(),
     z: () => find("zoom").click(),
     w: () => find("wipe-on").click(),
+    h: () => find("mark").hidden || find("mark").click(),
   };
   if (!event.target.matches("button, input")) keys[" "] = togglePlay;
   const act = keys[event.key.toLowerCase()];

@@ -1,0 +1,150 @@
+"""Marks on the playground: which thing is the subject, by pointer and by keys, seen at once, applied to the clip."""
+
+from collections.abc import Generator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from foremask.hints.kinds import Box, Point
+from tests.service.api.conftest import Running, bootstrap, running
+from tests.service.api.test_playground import SPEC, WAIT_MS, audit, browser, drop, page, pixels
+from tests.service.api.worker import REQUESTS, working
+from tests.support import networks, synth
+
+__all__ = ["browser", "page"]  # fixtures, over the service of this module
+pytestmark = pytest.mark.postgres
+
+
+@pytest.fixture(scope="module")
+def service(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
+    """Its previews are by a network that takes red for foreground."""
+    bootstrap(database_url)
+    model = networks.redness(tmp_path_factory.mktemp("model"), bias=-5)
+    data = tmp_path_factory.mktemp("data")
+    with running(database_url, data, allow_private=(), model_file=model) as service:
+        yield service
+
+
+def at(page: Page, x: int, y: int) -> tuple[float, float]:
+    """Where a pixel of the clip is in the window."""
+    box = page.locator("#marks").bounding_box()
+    assert box is not None
+    scale = box["width"] / SPEC.width
+    return box["x"] + (x + 0.5) * scale, box["y"] + (y + 0.5) * scale
+
+
+def go_to(page: Page, number: int) -> None:
+    """Show a frame, counted from 1."""
+    page.locator("#number").fill(str(number))
+    page.locator("#number").press("Enter")
+
+
+def test_a_subject_is_marked_on_frames_and_the_clip_follows(
+    page: Page, service: Running, tmp_path: Path
+) -> None:
+    """This, not this, a box, keys, undo: the preview shows each; all of them reach the masker once."""
+    clip = synth.write(tmp_path / "disc.webm", SPEC)  # its middle goes from x = 60 to 260
+    said = page.locator("#mark-said")
+    with working(service, tmp_path):
+        drop(page, clip)
+        expect(page.locator("#verdict")).to_contain_text("vp9", timeout=WAIT_MS)
+        page.get_by_role("button", name="Make the mask").click()
+        expect(page.locator("#strip-legend")).to_be_visible(timeout=WAIT_MS)
+        expect(page.locator("#views")).to_be_visible(timeout=WAIT_MS)
+        assert REQUESTS[-1].options.hints == ()
+
+        go_to(page, 1)
+        page.get_by_role("button", name="Mark the subject").click()
+        expect(page.get_by_role("button", name="Apply to the clip")).to_be_disabled()
+        page.mouse.click(*at(page, 60, 120))
+        expect(said).to_contain_text(
+            "This, point at 60, 120, frame 1: in the mask; 15 %", timeout=WAIT_MS
+        )
+        tinted = pixels(page)[120, 60].astype(int)
+        assert tinted[0] > 225, tinted  # red, with more red over it
+        page.mouse.click(*at(page, 250, 40), button="right")
+        expect(said).to_contain_text("Not this, point at 250, 40, frame 1: not in the mask", timeout=WAIT_MS)
+
+        go_to(page, 24)
+        page.mouse.move(*at(page, 200, 60))
+        page.mouse.down()
+        page.mouse.move(*at(page, 280, 140), steps=3)
+        page.mouse.move(*at(page, 319, 180), steps=3)
+        page.mouse.up()
+        expect(said).to_contain_text("This, box at 200, 60, frame 24: in the mask", timeout=WAIT_MS)
+
+        board = page.get_by_role("application")
+        board.press("ArrowUp")
+        board.press("Shift+ArrowLeft")
+        expect(said).to_have_text("159, 110 of 320 by 240")
+        board.press("Alt+Enter")
+        expect(said).to_contain_text("Not this, point at 159, 110, frame 24: not in the mask", timeout=WAIT_MS)
+        board.press("Enter")
+        expect(page.locator("#mark-list button")).to_have_count(5)
+        board.press("Backspace")
+        expect(page.locator("#mark-list button")).to_have_count(4)
+        expect(page.locator("#marks .point")).to_have_count(1)
+        audit(page)
+        page.locator("#mark-list button").first.click()
+        expect(page.locator("#number")).to_have_value("1")
+        expect(page.locator("#marks .point")).to_have_count(2)
+
+        before = page.url
+        page.get_by_role("button", name="Apply to the clip").click()
+        expect(page.locator("#result-name")).to_contain_text("disc.webm", timeout=WAIT_MS)
+        page.wait_for_url(lambda url: url != before, timeout=WAIT_MS)
+        expect(page.locator("#result")).to_be_visible(timeout=WAIT_MS)
+        marked = [
+            Point(60, 120, frame=0),
+            Point(250, 40, frame=0, negative=True),
+            Box(x=200, y=60, width=120, height=121, frame=23),
+            Point(159, 110, frame=23, negative=True),
+        ]
+        assert list(REQUESTS[-1].options.hints) == marked
+        expect(page.locator("#code-text")).to_contain_text('"hints":[{"type":"point","x":60')
+
+        expect(page.get_by_role("button", name="Apply to the clip")).to_be_disabled()
+        go_to(page, 12)
+        page.get_by_text("Not this", exact=True).click()
+        page.mouse.click(*at(page, 20, 20))
+        expect(said).to_contain_text("Not this, point at 20, 20, frame 12: not in the mask", timeout=WAIT_MS)
+        before = page.url
+        page.get_by_role("button", name="Apply to the clip").click()
+        page.wait_for_url(lambda url: url != before, timeout=WAIT_MS)
+        expect(page.locator("#result")).to_be_visible(timeout=WAIT_MS)
+        marked.append(Point(20, 20, frame=11, negative=True))
+        assert list(REQUESTS[-1].options.hints) == marked
+
+        page.reload()  # the marks stay; without one of them the clip is masked anew
+        expect(page.locator("#result")).to_be_visible(timeout=WAIT_MS)
+        page.get_by_role("button", name="Mark the subject").click()
+        expect(page.locator("#mark-list button")).to_have_count(5)
+        page.get_by_role("button", name="Undo").click()
+        before = page.url
+        page.get_by_role("button", name="Apply to the clip").click()
+        page.wait_for_url(lambda url: url != before, timeout=WAIT_MS)
+        expect(page.locator("#result")).to_be_visible(timeout=WAIT_MS)
+        assert list(REQUESTS[-1].options.hints) == marked[:-1]
+
+
+def test_marks_before_the_mask_go_with_it(page: Page, service: Running, tmp_path: Path) -> None:
+    """The first mask is made with them; a preview that the service refuses is told of."""
+    clip = synth.write(tmp_path / "disc.webm", SPEC)
+    refusal = {
+        "request_id": "x",
+        "error": {"code": 503, "message": "", "details": "others are", "reason": "overloaded"},
+    }
+    page.route("**/preview", lambda route: route.fulfill(status=503, json=refusal))
+    with working(service, tmp_path):
+        drop(page, clip)
+        expect(page.locator("#verdict")).to_contain_text("vp9", timeout=WAIT_MS)
+        page.get_by_role("button", name="Mark the subject").click()
+        expect(page.get_by_role("button", name="Apply to the clip")).to_be_hidden()
+        page.keyboard.down("Alt")
+        page.mouse.click(*at(page, 60, 120))
+        page.keyboard.up("Alt")
+        expect(page.locator("#mark-error")).to_contain_text("others are", timeout=WAIT_MS)
+        page.get_by_role("button", name="Make the mask").click()
+        expect(page.locator("#result")).to_be_visible(timeout=WAIT_MS)
+        assert list(REQUESTS[-1].options.hints) == [Point(60, 120, frame=0, negative=True)]
