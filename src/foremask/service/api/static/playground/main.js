@@ -118,6 +118,7 @@ async function onClip() {
     ordered = false;
     submit();
   }
+  renderMarks();
   if (shown === clip.blob && clip.blob) return describe(clip.facts);
   if (sampleShown()) return;
   shown = clip.blob;
