@@ -1,7 +1,8 @@
 """Makes the clips of the page's first screen, masks them, and measures the masks against the exact alpha.
 
-``python -m benchmarks.quality.samples [FOLDER]`` draws the scenes of `drawn_scenes`; with a folder it
-takes those rendered scenes instead that are whole there: ``NAME/frames/*.png`` and ``NAME/alpha/*.png``.
+``python -m benchmarks.quality.samples FOLDER`` takes what `benchmarks.scenes.render` has rendered.
+It writes clips, masks and scores into the page, and each exact alpha into ``benchmarks/scenes/alpha``
+for the test of those scores.
 """
 
 import sys
@@ -14,13 +15,15 @@ import av
 import cv2
 import numpy as np
 
-from benchmarks.quality.drawn_scenes import FPS, SCENES
+from benchmarks.scenes.score import alpha_of, frames_of
 from foremask.masking.pipeline import mask_video
 from foremask.options import MaskOptions, Preset, Quality
 from foremask.types import Levels, Rgb
+from foremask.vision.resample import as_levels
 
 STATIC: Final = Path(__file__).parents[2] / "src/foremask/service/api/static"
-RENDERED_FPS: Final = 16
+EXACT: Final = Path(__file__).parents[1] / "scenes/alpha"
+LABELS: Final = {"person": "Person", "animal": "Animal", "thing": "Thing"}
 HALF: Final = 128
 
 
@@ -49,24 +52,22 @@ def masks_of(path: Path) -> Iterator[Levels]:
             yield np.asarray(frame.to_ndarray(format="gray"), np.uint8)
 
 
-def rendered(folder: Path) -> list[tuple[Rgb, Levels]]:
-    """The frames and alphas of a scene that was rendered."""
+def rendered(folder: Path) -> tuple[list[tuple[Rgb, Levels]], int]:
+    """The frames and alphas of a scene that was rendered, and how many of them a second has."""
+    paths, fps = frames_of(folder)
     pairs = []
-    for path in sorted((folder / "frames").glob("*.png")):
+    for path in paths:
         picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
-        alpha = cv2.imread(str(folder / "alpha" / path.name), cv2.IMREAD_UNCHANGED)
-        assert picture is not None and alpha is not None  # noqa: PT018, S101  # both are there
-        levels = alpha[..., 3]
-        levels = levels if levels.dtype == np.uint8 else np.rint(levels / 257).astype(np.uint8)
-        pairs.append((np.asarray(picture[:, :, ::-1], np.uint8), np.asarray(levels, np.uint8)))
-    return pairs
+        assert picture is not None  # noqa: S101  # it was rendered
+        pairs.append((np.asarray(picture[:, :, ::-1], np.uint8), as_levels(alpha_of(path))))
+    return pairs, fps
 
 
 def make(name: str, pairs: list[tuple[Rgb, Levels]], fps: int) -> dict[str, float]:
     """Write the clip and its mask; the mask's scores: intersection over union, mean difference."""
     clip, mask = (STATIC / "samples" / f"{name}{end}.webm" for end in ("", "-mask"))
     clip.parent.mkdir(exist_ok=True)
-    write(clip, (rgb for rgb, _ in pairs), fps, 36)
+    write(clip, (rgb for rgb, _ in pairs), fps, 26)
     whole = mask.with_name("whole.webm")
     mask_video(clip, whole, MaskOptions(preset=Preset.WEBM_VP9, quality=Quality.BALANCED))
     found = list(masks_of(whole))
@@ -82,15 +83,17 @@ def make(name: str, pairs: list[tuple[Rgb, Levels]], fps: int) -> dict[str, floa
     return {"iou": round(both / either, 4), "mad": round(float(mad), 5)}
 
 
-def main(folder: Path | None) -> None:
+def main(folder: Path) -> None:
     """All three; then the module of their scores."""
     lines = []
-    for name, scene in SCENES.items():
-        found = rendered(folder / name) if folder else []
-        pairs, fps = (found, RENDERED_FPS) if found else (list(scene.frames()), FPS)
+    EXACT.mkdir(exist_ok=True)
+    for name, label in LABELS.items():
+        pairs, fps = rendered(folder / name)
         scores = make(name, pairs, fps)
+        exact = (np.repeat(levels[..., None], 3, 2) for _, levels in pairs)
+        write(EXACT / f"{name}.webm", exact, fps, 20)
         lines.append(
-            f'  {{ name: "{name}", label: "{scene.label}", fps: {fps}, frames: {len(pairs)},'
+            f'  {{ name: "{name}", label: "{label}", fps: {fps}, frames: {len(pairs)},'
             f" iou: {scores['iou']}, mad: {scores['mad']} }},"
         )
     said = "// Written by benchmarks/quality/samples.py: the first screen's clips, and their masks' scores."
@@ -99,4 +102,4 @@ def main(folder: Path | None) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else None)
+    main(Path(sys.argv[1]))

@@ -4,6 +4,7 @@
 not run: the script answers for the service, so that each state stays until it is photographed.
 """
 
+import base64
 import json
 import math
 import sys
@@ -12,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 from playwright.sync_api import Browser, Page, Route
@@ -22,7 +24,7 @@ SIZES = ((1280, 800), (360, 740))
 SCHEMES = ("light", "dark")
 JOB = "3f0c9d52-7f5e-4a77-9a30-5b0d8c0e7a11"
 CLIP, MASK = "/static/samples/person.webm", "/static/samples/person-mask.webm"
-FRAMES, FPS = 48, 24
+FRAMES, FPS = 16, 8
 REPORT = {
     "frames_in": FRAMES, "frames_out": FRAMES, "duration_s": FRAMES / FPS, "duration_drift_ms": 0.0,
     "audio": [], "coverage": 0.09, "flicker": 0.006, "bytes": 118_000, "fps": FPS,
@@ -79,6 +81,13 @@ def strip() -> Answer:
     return {"request_id": JOB, "result": {"frames": rows}}
 
 
+def picture(number: int = 9) -> str:
+    """A frame of the mask as the service sends pictures."""
+    with av.open(str(STATIC / "samples/person-mask.webm")) as clip:
+        frame = [each.to_ndarray(format="gray") for each in clip.decode(video=0)][number]
+    return base64.b64encode(cv2.imencode(".png", frame)[1].tobytes()).decode()
+
+
 class Acted:
     """A page for which this script answers what a job's status would."""
 
@@ -89,6 +98,9 @@ class Acted:
         self._answer("**/v2/jobs?*", list_of_jobs())
         self._answer(f"**/v2/jobs/{JOB}", {**one, "request_id": JOB, "frames_total": FRAMES})
         self._answer(f"**/v2/status/{JOB}/strip", strip())
+        mask = {"request_id": JOB, "result": {"mask": picture()}}
+        for path in (f"**/v2/status/{JOB}/newest_mask", "**/v2/video/segment/preview"):
+            self._answer(path, mask)
         page.route(f"**/v2/status/{JOB}", self._told)
 
     def _answer(self, path: str, body: Answer) -> None:
@@ -134,6 +146,31 @@ def cut_out(kind: str) -> Act:
         still(page, 10, 0)
 
     return act
+
+
+def _masking(page: Page) -> None:
+    """Wait for the newest mask."""
+    page.wait_for_selector("#job-newest:not([hidden])")
+
+
+def _marks(page: Page) -> None:
+    """A mark on the subject, one beside it, and a box."""
+    still(page, 10, 0)
+    page.locator("#mark").click()
+    page.locator("#stage").scroll_into_view_if_needed()
+    board = page.locator("#marks").bounding_box()
+    assert board is not None  # noqa: S101  # it has just been shown
+    left, top, width, height = (board[name] for name in ("x", "y", "width", "height"))
+    page.mouse.click(left + 0.51 * width, top + 0.42 * height)
+    page.mouse.click(left + 0.88 * width, top + 0.6 * height, button="right")
+    page.mouse.move(left + 0.3 * width, top + 0.08 * height)
+    page.mouse.down()
+    page.mouse.move(left + 0.62 * width, top + 0.96 * height, steps=5)
+    page.mouse.up()
+    page.wait_for_function(
+        "document.getElementById('mark-said').textContent.includes('foreground')"
+    )
+    page.wait_for_timeout(800)
 
 
 def _empty(acted: Acted, url: str, token: str) -> None:
@@ -185,8 +222,9 @@ STATES: dict[str, Callable[[Acted, str, str], None]] = {
     "token": _with_token,
     "uploading": _uploading,
     "queued": shown(QUEUED),
-    "working": shown(MASKING),
+    "working": shown(MASKING, _masking),
     "done": shown(COMPLETED, lambda page: still(page, 10)),
+    "marks": shown(COMPLETED, _marks),
     "cutout": shown(COMPLETED, cut_out("Picture")),
     "blur": shown(COMPLETED, cut_out("Blur")),
     "failed": shown(CORRUPT),

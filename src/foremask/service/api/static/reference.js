@@ -24,4 +24,11 @@ SwaggerUIBundle({
   defaultModelsExpandDepth: 0,
   displayRequestDuration: true,
   presets: [SwaggerUIBundle.presets.apis],
+  onComplete: () => {
+    // Below the page's h1 they are the second level, whatever Swagger UI calls them.
+    for (const each of reference.querySelectorAll("h3.opblock-tag, .models > h4")) {
+      each.setAttribute("role", "heading");
+      each.setAttribute("aria-level", "2");
+    }
+  },
 });
