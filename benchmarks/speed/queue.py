@@ -42,7 +42,11 @@ from foremask.service.sandbox.operations import Cut, Join, Mask, Plan, Probe, Re
 from foremask.service.storage.local_directory import local_url
 from foremask.service.storage.objects import open_objects
 from foremask.service.worker.maintenance import run_maintenance
-from foremask.service.worker.process import DATABASE_PATIENCE_S, FILES_AT_ONCE
+from foremask.service.worker.process import (
+    DATABASE_CONNECTIONS,
+    DATABASE_PATIENCE_S,
+    FILES_AT_ONCE,
+)
 from foremask.service.worker.queue_schema import migrate
 from foremask.service.worker.queues import serve_queues
 from foremask.service.worker.worker_context import WorkerContext
@@ -122,7 +126,7 @@ async def play_workers(url: str, root: Path, first: int, count: int, slept: floa
         outbound = await stack.enter_async_context(Outbound())
         for number in range(first, first + count):
             database = await stack.enter_async_context(
-                open_database(url, patience_s=DATABASE_PATIENCE_S)
+                open_database(url, connections=DATABASE_CONNECTIONS, patience_s=DATABASE_PATIENCE_S)
             )
             work = WorkerContext(
                 database=database,

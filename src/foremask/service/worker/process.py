@@ -37,6 +37,7 @@ WEBHOOKS_AT_ONCE = 16  # a receiver that hangs holds one of these, and no more
 DRAIN_S = 3.0  # for what is nearly done; the rest is given back, and begun at once elsewhere
 LEAVE_S = 10.0  # then whatever still waits for an answer is left behind, as after a kill -9
 DATABASE_PATIENCE_S = 60.0
+DATABASE_CONNECTIONS = 3  # every statement is short
 GPU_ADDRESSES_BYTES = 1 << 42  # CUDA reserves addresses, not memory, for all that it may map
 
 log = structlog.get_logger(__name__)
@@ -115,7 +116,11 @@ async def open_work(
         raise SettingsInvalid("a worker needs the URL of a database", param="FOREMASK_DATABASE_URL")
     stored_at = settings.objects_url or local_url(settings.data_dir / "objects")
     async with (
-        open_database(settings.database_url, patience_s=DATABASE_PATIENCE_S) as database,
+        open_database(
+            settings.database_url,
+            connections=DATABASE_CONNECTIONS,
+            patience_s=DATABASE_PATIENCE_S,
+        ) as database,
         Outbound(
             allow_private=settings.allow_private,
             min_bytes_per_s=settings.min_bytes_per_second,

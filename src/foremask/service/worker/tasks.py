@@ -29,10 +29,12 @@ from foremask.service.worker.job_stages import STAGES, StepProgress
 from foremask.service.worker.webhook_delivery import deliver
 from foremask.service.worker.worker_context import WorkerContext
 
+ENGINE_CONNECTIONS = 2  # every call of the engine is short; each queue has one more, which listens
+
 log = structlog.get_logger(__name__)
 
 
-def make_app(work: WorkerContext, connections: int = 6) -> App:
+def make_app(work: WorkerContext, connections: int = ENGINE_CONNECTIONS) -> App:
     """The Procrastinate application of one worker process."""
     app = App(
         connector=PsycopgConnector(conninfo=work.database.url, min_size=1, max_size=connections)
