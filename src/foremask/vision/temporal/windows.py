@@ -22,7 +22,7 @@ from foremask.facts import SEGMENT_GRID
 from foremask.options import Quality
 from foremask.types import Alpha, Image, Levels, Rgb
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.opinions import NEVER, Opinions, View, ask
+from foremask.vision.network.opinions import NEVER, Opinions, View, ask, uncertainty
 from foremask.vision.network.session import Features, Network
 from foremask.vision.prefetch import prefetch
 from foremask.vision.resample import as_alpha, as_levels, resized
@@ -60,6 +60,7 @@ LAG_FRAMES = (
     WINDOW_FRAMES + CONTEXT_FRAMES + 3 * BLOCK_FRAMES + DELAY_FRAMES
 )  # at most, between an image that is read and its mask
 PICTURE_AREA_PX = 1280 * 720  # of an anchor, kept until the network has looked closer
+HINTED_STRIDE = 4  # at most: hinted things are followed from anchor to anchor
 THREADS = 2  # for flow and propagation; the network has its own
 
 
@@ -69,7 +70,8 @@ class Tier:
 
     Anchors are at most ``stride`` apart; between two whose masks disagree by more than
     ``disagreement`` another is inferred, up to ``anchors_per_frame`` on average. An anchor with an
-    uncertainty above ``mirrored_above`` is inferred in the mirror too. Masks are propagated on a
+    uncertainty above ``mirrored_above`` is inferred in the mirror too. The network looks closer at
+    an anchor whose decided mask has more than ``closer_above``. Masks are propagated on a
     grid of ``mask_area_px`` along flows estimated on one of ``flow_area_px``, with patches
     ``flow_stride_px`` apart, from ``anchors_per_side`` anchors on each side. ``uses_backdrop``:
     outlines use the background behind them (`backdrop`). ``keeps_frames``: decoded frames may wait
@@ -80,6 +82,7 @@ class Tier:
     disagreement: float
     anchors_per_frame: float
     mirrored_above: float = NEVER
+    closer_above: float = 0.0
     anchors_per_side: int = 1
     mask_area_px: int = 640 * 360
     flow_area_px: int = 384 * 216
@@ -90,9 +93,10 @@ class Tier:
 
 TIERS = {
     Quality.FAST: Tier(
-        stride=6,
-        disagreement=0.4,
+        stride=12,
+        disagreement=0.2,
         anchors_per_frame=0.17,
+        closer_above=0.06,
         flow_area_px=256 * 144,
         flow_stride_px=4,
     ),
@@ -101,6 +105,7 @@ TIERS = {
         disagreement=0.4,
         anchors_per_frame=0.28,
         mirrored_above=0.12,
+        closer_above=0.04,
         uses_backdrop=True,
     ),
     Quality.BEST: Tier(
@@ -335,7 +340,8 @@ class _Blocks:
         self, network: Network, tier: Tier, guidance: Guidance | None, first: _IncomingFrame
     ) -> None:
         self._network = network
-        self._tier = tier
+        stride = tier.stride if guidance is None else min(tier.stride, HINTED_STRIDE)
+        self._tier = replace(tier, stride=stride)
         self._guidance = guidance
         self._block = _Block(first.number, [first.frame_flow], {}, {})
         self._waiting = {first.number: first}
@@ -633,7 +639,8 @@ class _Window:
         closer_masks = list[Levels]()
         for frame, mask in zip(frames, masks, strict=True):
             closer = None
-            if frame in inferred:
+            unsure = uncertainty(as_alpha(mask)) > self._tier.closer_above
+            if unsure and frame in inferred:
                 closer = infer_closer(self._network, self._anchors[frame].picture, mask)
             closer_masks.append(mask if closer is None else closer.over(mask))
         rows, columns = scenes[0].motion.shape
