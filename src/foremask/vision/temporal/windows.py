@@ -639,8 +639,8 @@ class _Window:
         closer_masks = list[Levels]()
         for frame, mask in zip(frames, masks, strict=True):
             closer = None
-            unsure = uncertainty(as_alpha(mask)) > self._tier.closer_above
-            if unsure and frame in inferred:
+            undecided = uncertainty(as_alpha(mask)) > self._tier.closer_above
+            if undecided and frame in inferred:
                 closer = infer_closer(self._network, self._anchors[frame].picture, mask)
             closer_masks.append(mask if closer is None else closer.over(mask))
         rows, columns = scenes[0].motion.shape
