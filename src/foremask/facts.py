@@ -99,7 +99,7 @@ class SegmentGrid:
 
 
 # docs/adr/0157
-SEGMENT_GRID: Final = SegmentGrid(window_frames=144, context_frames=27, least_frames=288)
+SEGMENT_GRID: Final = SegmentGrid(window_frames=144, context_frames=27, least_frames=432)
 
 
 @dataclass(frozen=True, slots=True)
