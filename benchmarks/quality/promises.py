@@ -52,6 +52,7 @@ CUTOUTS = [
         AlphaFormat.MOV_PRORESKS,
         AlphaFormat.GIF,
         AlphaFormat.APNG,
+        AlphaFormat.WEBP,
     )
 ]
 
@@ -106,11 +107,13 @@ def one(source: Path, name: str) -> dict[str, object]:
 
 
 def in_child(source: Path, presets: list[str]) -> dict[str, dict[str, object]]:
-    """All presets of one clip in a process of its own, bounded in time."""
+    """All presets of one clip in a process of its own, each bounded in time."""
     command = [sys.executable, "-m", "benchmarks.quality.promises", "--child", str(source)]
     command += presets
     try:
-        ran = subprocess.run(command, capture_output=True, timeout=TIMEOUT_S, check=False)  # noqa: S603
+        ran = subprocess.run(  # noqa: S603
+            command, capture_output=True, timeout=TIMEOUT_S * len(presets), check=False
+        )
     except subprocess.TimeoutExpired as late:
         ran_out, hung = late.stdout or b"", True
     else:
