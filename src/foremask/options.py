@@ -43,6 +43,7 @@ class AlphaFormat(StrEnum):
     MOV_PRORESKS = "mov_proresks"
     GIF = "gif"
     APNG = "apng"
+    WEBP = "webp"
     PNG_ZIP = "png_zip"
     PNG_FILES = "png_files"
 
@@ -64,6 +65,7 @@ MEDIA_TYPES = {
     ".gif": "image/gif",
     ".avi": "video/x-msvideo",
     ".apng": "image/apng",
+    ".webp": "image/webp",
     ".zip": "application/zip",
 }
 
@@ -268,7 +270,7 @@ def form_of(name: str, kind: ResultKind) -> Form:
 
 def is_joinable(form: Form) -> bool:
     """Whether parts of a cut-out or a composite can be joined packet by packet."""
-    return form.suffix not in (".gif", ".apng", ".zip", ".png")
+    return form.suffix not in (".gif", ".apng", ".webp", ".zip", ".png")
 
 
 def with_alpha(name: str, known: Sequence[AlphaFormat] = tuple(AlphaFormat)) -> AlphaFormat:

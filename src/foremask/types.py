@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 type Rgb = NDArray[np.uint8]
 """(H, W, 3) uint8, red first, full range, BT.709 or sRGB primaries."""
 
+type DeepRgb = NDArray[np.uint16]
+"""As `Rgb`, with 16 bits: 65535 is white."""
+
 type Luma = NDArray[np.uint8]
 """(H, W) uint8, full range: 0 is black and 255 is white."""
 

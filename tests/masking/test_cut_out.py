@@ -1,7 +1,9 @@
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -12,9 +14,11 @@ from foremask.facts import Report, SegmentGrid
 from foremask.masking.cut_out import cut_out, form_for
 from foremask.media import segments
 from foremask.media.background_files import background_video
+from foremask.media.planes import plane_of
 from foremask.media.reader import VideoReader
 from foremask.media.verify import verify
 from foremask.options import AlphaFormat, Background, CutOutOptions, Matte, Preset, ResultKind
+from foremask.types import Alpha, Image
 from tests.support import synth
 from tests.support.synth import Spec, Tone
 
@@ -31,10 +35,10 @@ def clip(tmp_path: Path) -> Path:
     return synth.write(tmp_path / "clip.mp4", Spec(sound=(Tone(language="eng"),)))
 
 
-def first_png(folder: Path) -> NDArray[np.uint8]:
+def first_png(folder: Path) -> NDArray[Any]:
     picture = cv2.imread(str(folder / "001.png"), cv2.IMREAD_UNCHANGED)
     assert picture is not None
-    return np.asarray(picture, np.uint8)
+    return np.asarray(picture)
 
 
 def test_the_subject_stands_alone_and_its_edge_has_its_own_colour(
@@ -269,3 +273,44 @@ def test_matte_tools_reach_the_file(clip: Path, tmp_path: Path) -> None:
         cut(clip, tmp_path / f"grown{grow_px}/%03d.png", matte=Matte(grow_px=grow_px))
         heights_px.append(first_png(tmp_path / f"grown{grow_px}")[:, 12, 3].sum() / 255)
     assert heights_px[1] - heights_px[0] == pytest.approx(6, abs=0.2)
+
+
+@pytest.mark.parametrize("background", ["transparent", "black"])
+def test_pngs_of_a_clip_with_10_bits_have_16(tmp_path: Path, background: str) -> None:
+    """Each of 877 greys is another colour, and white is white; of 8 bits they stay 8."""
+    ramp = np.tile(np.arange(64, 941), (16, 1)).astype(np.uint16)
+    clip = _grey(tmp_path / "deep.mkv", ramp, "yuv444p10le")
+    options = CutOutOptions(background=Background.parse(background))
+
+    def masker(images: Iterable[Image], /) -> Iterator[Alpha]:
+        for _ in images:
+            yield np.repeat(np.array([[1, 0.5, 0, 0]], np.float32), 4, axis=0)
+
+    cut_out(clip, tmp_path / "deep/%03d.png", options, masker=masker, refiner=synth.stretched)
+    found = first_png(tmp_path / "deep")
+    assert found.dtype == np.uint16
+    wanted = np.rint((ramp - 64.0) * 65535 / 876)
+    opaque = np.s_[:, :100]
+    assert np.abs(found[opaque][:, :, :3] - wanted[opaque][..., None]).max() <= 1
+    assert found.shape[2] == (4 if background == "transparent" else 3)
+    if background == "transparent":
+        assert set(np.unique(found[:, :, 3] % 257)) == {0}
+        assert (found[opaque][:, :, 3] == 65535).all()
+        assert not found[:, 700:, :3].any()
+    shallow = _grey(tmp_path / "shallow.mkv", (ramp >> 2).astype(np.uint8), "yuv444p")
+    cut_out(shallow, tmp_path / "8/%03d.png", options, masker=masker, refiner=synth.stretched)
+    assert first_png(tmp_path / "8").dtype == np.uint8
+
+
+def _grey(path: Path, luma: NDArray[Any], pixel_format: str) -> Path:
+    """One frame without loss."""
+    with av.open(str(path), "w") as out:
+        stream: Any = out.add_stream("ffv1", rate=25)
+        stream.height, stream.width, stream.pix_fmt = *luma.shape, pixel_format
+        frame = av.VideoFrame(stream.width, stream.height, pixel_format)
+        neutral = 128 if luma.dtype == np.uint8 else 512
+        for index, value in enumerate((luma, neutral, neutral)):
+            plane_of(frame, index)[:] = value
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path

@@ -12,11 +12,14 @@ import pytest
 from numpy.typing import NDArray
 
 from foremask.errors import PresetUnsuitable, PromiseBroken
+from foremask.facts import Clip
 from foremask.media.colour_writer import ColourWriter
+from foremask.media.picture_files import picture_file
 from foremask.media.png_sequence import PngSequenceWriter, numbered
 from foremask.media.probe import describe
 from foremask.media.reader import VideoReader
 from foremask.media.verify import verify
+from foremask.media.webp_writer import WebpWriter
 from foremask.options import AlphaFormat, Preset, ResultKind, with_alpha
 from foremask.types import Levels
 from tests.support import synth
@@ -29,7 +32,9 @@ SUFFIXES = {
     AlphaFormat.MOV_PRORESKS: ".mov",
     AlphaFormat.GIF: ".gif",
     AlphaFormat.APNG: ".apng",
+    AlphaFormat.WEBP: ".webp",
 }
+PICTURES = AlphaFormat.APNG, AlphaFormat.WEBP, AlphaFormat.PNG_ZIP, AlphaFormat.PNG_FILES
 
 
 def ramps(width: int, height: int) -> list[Levels]:
@@ -41,12 +46,20 @@ def ramps(width: int, height: int) -> list[Levels]:
 def cut(folder: Path, form: AlphaFormat | Preset, spec: Spec = SPEC, suffix: str = "") -> Path:
     source = synth.write(folder / "source.mp4", spec)
     target = folder / f"made{suffix or (SUFFIXES[form] if isinstance(form, AlphaFormat) else '')}"
-    with VideoReader(source) as reader, ColourWriter(target, form, reader.clip, source) as writer:
+    with VideoReader(source) as reader, writer_of(target, form, reader.clip, source) as writer:
         for frame, levels in zip(reader, ramps(spec.width, spec.height), strict=False):
             upright = frame.rgb(frame.width, frame.height)
             writer.write(frame.orientation.to_coded(upright), levels, frame)
         writer.finish(reader.end_pts, reader.time_base)
     return target
+
+
+def writer_of(
+    target: Path, form: AlphaFormat | Preset, clip: Clip, source: Path
+) -> ColourWriter | WebpWriter:
+    if form is AlphaFormat.WEBP:
+        return WebpWriter(target, clip)
+    return ColourWriter(target, form, clip, source)
 
 
 def alphas(path: Path) -> Iterator[NDArray[np.float64]]:
@@ -192,7 +205,7 @@ def test_a_preset_without_alpha_is_refused_with_those_that_have_it(name: str) ->
     assert ("x265" in refused.value.details) == name.endswith("h265")
 
 
-@pytest.mark.parametrize("form", [form for form in SUFFIXES if form is not AlphaFormat.APNG])
+@pytest.mark.parametrize("form", [form for form in SUFFIXES if form not in PICTURES])
 def test_a_cut_out_keeps_its_promises(tmp_path: Path, form: AlphaFormat) -> None:
     """Size, frames, times, sound, and alpha in each frame."""
     made = cut(tmp_path, form)
@@ -203,11 +216,11 @@ def test_a_cut_out_keeps_its_promises(tmp_path: Path, form: AlphaFormat) -> None
         verify(tmp_path / "source.mp4", made)
 
 
-@pytest.mark.parametrize("form", [AlphaFormat.APNG, AlphaFormat.PNG_ZIP, AlphaFormat.PNG_FILES])
+@pytest.mark.parametrize("form", PICTURES)
 def test_pictures_keep_their_promises(tmp_path: Path, form: AlphaFormat) -> None:
     """Frames, every time, the end, alpha; without one of them, verify says so."""
     source, target = tmp_path / "source.mp4", tmp_path / "made"
-    if form is AlphaFormat.APNG:
+    if form in SUFFIXES:
         target = cut(tmp_path, form)
     else:
         target.mkdir() if form is AlphaFormat.PNG_FILES else None
@@ -232,6 +245,27 @@ def test_one_frame_as_apng_is_a_still(tmp_path: Path) -> None:
     found = {kept.promise for kept in verify(tmp_path / "source.mp4", made, ResultKind.CUTOUT)}
     assert "alpha" in found
     assert "last duration" not in found
+
+
+def test_a_webp_has_every_frame_with_its_time_and_its_alpha(tmp_path: Path) -> None:
+    """Equal frames stay apart, and one that browsers show for longer has its own time."""
+    source, target = tmp_path / "source.mp4", tmp_path / "made.webp"
+    synth.write(source, Spec(pts=(300, 600, 2_100, 2_220, 30_000), sound=(Tone(),)))
+    same = ramps(64, 48)[0]
+    with VideoReader(source) as reader, WebpWriter(target, reader.clip) as writer:
+        for frame in reader:
+            writer.write(np.full((48, 64, 3), (200, 60, 30), np.uint8), same, frame)
+        written = writer.finish(reader.end_pts, reader.time_base)
+    assert (written.frames_out, written.bytes) == (5, target.stat().st_size)
+    assert [track.action for track in written.audio] == ["dropped"]
+    picture = picture_file(target)
+    assert picture is not None
+    assert [round(1000 * shown.time_s) for shown in picture] == [0, 10, 60, 64, 990]
+    for alpha in alphas(target):
+        np.testing.assert_array_equal(alpha, same)
+    still = cv2.imread(str(target), cv2.IMREAD_UNCHANGED)  # libwebp's own demuxer
+    assert still is not None
+    assert np.abs(still[same == 255][:, 2::-1].astype(int) - (200, 60, 30)).max() <= 4
 
 
 def sequence(source: Path, target: Path, *, into_zip: bool) -> None:

@@ -57,15 +57,15 @@ def cutout(
     Args:
         source: The clip: a file, or an http(s) URL.
         more: Nothing: a second file is refused.
-        output: What is made; its ending picks the preset: .webm, .mkv, .mov, .gif, .apng, .zip (of
-            PNGs) or frames/%04d.png; with a background, .mp4 too. A file that is there already is
-            refused. Without it, clip.mp4 is cut out into clip.cutout.webm beside it; a URL, into
-            this directory.
+        output: What is made; its ending picks the preset: .webm, .mkv, .mov, .gif, .apng, .webp,
+            .zip (of PNGs) or frames/%04d.png; with a background, .mp4 too. A file that is there
+            already is refused. Without it, clip.mp4 is cut out into clip.cutout.webm beside it; a
+            URL, into this directory.
         background: transparent; a colour by name or as #rrggbb; broadcast_green, chroma_green or
             blue_screen; blur or blur:RADIUS; original or original:BRIGHTNESS; or a picture or a
             video, which covers the frame, loops and is cut to its length.
-        preset: webm_vp9, mkv_vp9, mov_proresks, gif, apng, png_zip or png_files; with a background,
-            any preset of `foremask mask`, too.
+        preset: webm_vp9, mkv_vp9, mov_proresks, gif, apng, webp, png_zip or png_files; with a
+            background, any preset of `foremask mask`, too.
         quality: How much time it may take.
         device: Where the network runs: as for `foremask mask`.
         model: An ONNX model of your own (docs/models.md).

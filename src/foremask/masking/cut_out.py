@@ -19,17 +19,24 @@ from foremask.masking.outputs import (
     is_same_file,
     written_whole,
 )
-from foremask.masking.pipeline import no_progress, run_plan
+from foremask.masking.pipeline import FrameWriter, no_progress, run_plan
 from foremask.masking.plan import Masker, ahead_frames, checked_clip, plan_masking
 from foremask.masking.refinement import Refiner
 from foremask.masking.report import OnFrame
 from foremask.media import png_sequence
 from foremask.media.background_files import background_video, is_picture, read_picture
-from foremask.media.colour_presets import check_format, stand_in
+from foremask.media.colour_presets import (
+    KEPT_MASK,
+    check_format,
+    has_memory_for_mask,
+    stand_in,
+)
 from foremask.media.colour_writer import ColourWriter
 from foremask.media.frames import Frame
 from foremask.media.png_sequence import PngSequenceWriter
 from foremask.media.probe import frame_bytes
+from foremask.media.webp_writer import WebpWriter
+from foremask.media.writer import MaskWriter
 from foremask.options import (
     AlphaFormat,
     Background,
@@ -43,10 +50,16 @@ from foremask.options import (
     ResultKind,
     with_alpha,
 )
-from foremask.types import Alpha, Levels, Rgb
+from foremask.types import Alpha, DeepRgb, Levels, Rgb
 from foremask.vision.matting import matte as tools
 from foremask.vision.matting.backdrop import with_backdrops
-from foremask.vision.matting.composite import blurred_background, covering, dimmed, over
+from foremask.vision.matting.composite import (
+    blurred_background,
+    covering,
+    deepened,
+    dimmed,
+    over,
+)
 from foremask.vision.matting.edges import refine
 from foremask.vision.matting.foreground import Behind, behind_edges, foreground_colours
 from foremask.vision.matting.outline import resolve_outline
@@ -61,6 +74,7 @@ _BY_SUFFIX: Final[dict[str, tuple[Form, Form]]] = {
     ".mov": (AlphaFormat.MOV_PRORESKS, Preset.MOV_H265),
     ".gif": (AlphaFormat.GIF, Preset.GIF),
     ".apng": (AlphaFormat.APNG, AlphaFormat.APNG),
+    ".webp": (AlphaFormat.WEBP, AlphaFormat.WEBP),
     ".zip": (AlphaFormat.PNG_ZIP, AlphaFormat.PNG_ZIP),
     ".png": (AlphaFormat.PNG_FILES, AlphaFormat.PNG_FILES),
     ".mp4": (Preset.MP4_H264, Preset.MP4_H264),
@@ -70,8 +84,8 @@ _BY_SUFFIX: Final[dict[str, tuple[Form, Form]]] = {
 class PictureWriter(Protocol):
     """Where finished pictures go."""
 
-    def write(self, colours: Rgb, levels: Levels | None, frame: Frame) -> None:
-        """Take the next picture, in the coded orientation."""
+    def write(self, colours: Rgb | DeepRgb, levels: Levels | None, frame: Frame) -> None:
+        """Take the next picture, in the coded orientation; 16 bits only where it takes them."""
         ...
 
     def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
@@ -141,6 +155,7 @@ def cut_out(
     replace: bool = False,
     span: Span | None = None,
     clip_start_s: float | None = None,
+    mask_target: Path | None = None,
 ) -> Report:
     """Write to ``target`` the subject of ``source`` on nothing, or on ``options.background``.
 
@@ -151,19 +166,13 @@ def cut_out(
     a background that cannot be read.
 
     With a ``span``, ``source`` is what `segments.cut` made of a clip that starts at
-    ``clip_start_s``, and ``target`` becomes a part for `segments.join`.
+    ``clip_start_s``, and ``target`` becomes a part for `segments.join`. The mask itself, with the
+    sound, goes to ``mask_target``, where there is memory for one more encoder.
     """
     source, target = Path(source), Path(target)
     form = check_target(source, target, options, replace=replace)
     background = options.background
-    asked = MaskOptions(
-        stand_in(form),
-        options.quality,
-        options.device,
-        options.limits,
-        options.model,
-        hints=options.hints,
-    )
+    asked = _mask_options(form, options)
     clip = checked_clip(source, asked)
     check_format(clip, form, options.limits.memory_bytes)
     with ExitStack() as stack:
@@ -178,9 +187,25 @@ def cut_out(
         with picture_writer(part, target.name, form, clip, sound, part=is_part) as writer:
             edges = _edge_refiner(clip, options) if refiner is None else None
             plan = plan_masking(source, clip, asked, span, masker, refiner or edges)
-            cutter = CutOutWriter(writer, options.matte, drawn, edges)
+            deep = isinstance(writer, PngSequenceWriter)
+            cutter: FrameWriter = CutOutWriter(writer, options.matte, drawn, edges, deep=deep)
+            if mask_target and has_memory_for_mask(clip, form, options.limits.memory_bytes):
+                masks = _mask_writer(mask_target, clip, None if is_part else source)
+                cutter = _WithMask(cutter, stack.enter_context(masks))
             report = run_plan(plan, cutter, on_frame)
     return named(report, background, clip)
+
+
+def _mask_options(form: Form, options: CutOutOptions) -> MaskOptions:
+    """How the mask is found."""
+    return MaskOptions(
+        stand_in(form),
+        options.quality,
+        options.device,
+        options.limits,
+        options.model,
+        hints=options.hints,
+    )
 
 
 def _edge_refiner(clip: Clip, options: CutOutOptions) -> "EdgeRefiner | None":
@@ -214,6 +239,9 @@ def picture_writer(
         pattern = png_sequence.DEFAULT_PATTERN if into_zip else name
         with PngSequenceWriter(target, clip, pattern, into_zip=into_zip) as pictures:
             yield pictures
+    elif form is AlphaFormat.WEBP:
+        with WebpWriter(target, clip) as animation:
+            yield animation
     else:
         with ColourWriter(target, form, clip, sound, part=part) as video:
             yield video
@@ -240,7 +268,10 @@ class EdgeRefiner:
 
 
 class CutOutWriter:
-    """A `FrameWriter` that cuts each frame out and passes it to another writer."""
+    """A `FrameWriter` that cuts each frame out and passes it to another writer.
+
+    Where that writer is ``deep``, frames of more than 8 bits keep them.
+    """
 
     def __init__(
         self,
@@ -248,9 +279,11 @@ class CutOutWriter:
         matte: Matte,
         background: DrawBackground | None,
         edges: EdgeRefiner | None = None,
+        *,
+        deep: bool = False,
     ) -> None:
         self._writer, self._matte, self._background = writer, matte, background
-        self._edges = edges
+        self._edges, self._deep = edges, deep
 
     def write(self, mask: Levels, frame: Frame) -> None:
         """Take the next frame; ``mask`` has its size and its coded orientation."""
@@ -262,15 +295,47 @@ class CutOutWriter:
         colours = foreground_colours(picture, kept, None if self._matte.invert else behind)
         colours = tools.despilled(colours, self._matte.despill)
         shown: Levels | None = tools.adjusted(levels, self._matte)
+        share: Levels = np.full_like(levels, 255)
         if self._background is not None and shown is not None:
             drawn = self._background(frame, picture, kept)
-            colours, shown = over(colours, drawn, shown), None
+            share, colours, shown = shown, over(colours, drawn, shown), None
+        finished: Rgb | DeepRgb = colours
+        if self._deep and frame.is_deep:
+            share = np.where(kept, share, 0)  # elsewhere nothing of the picture is left
+            finished = deepened(colours, picture, frame.deep_rgb(), share)
         coded = None if shown is None else turn.to_coded(shown)
-        self._writer.write(turn.to_coded(colours), coded, frame)
+        self._writer.write(turn.to_coded(finished), coded, frame)
 
     def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
         """Write the rest; ``end_pts``, in ``time_base``, is where the last frame ends."""
         return self._writer.finish(end_pts, time_base)
+
+
+@contextmanager
+def _mask_writer(target: Path, clip: Clip, source: Path | None) -> Iterator[MaskWriter]:
+    """Writes a mask to be kept; a part of one where there is no ``source`` of its sound."""
+    with (
+        written_whole(target) as part,
+        MaskWriter(part, KEPT_MASK, clip, source, part=source is None) as masks,
+    ):
+        yield masks
+
+
+class _WithMask:
+    """Passes each frame to two writers: of the cut-out, and of the mask that it is made by."""
+
+    def __init__(self, cutter: FrameWriter, masks: FrameWriter) -> None:
+        self._cutter, self._masks = cutter, masks
+
+    def write(self, mask: Levels, frame: Frame) -> None:
+        """Take the next frame."""
+        self._masks.write(mask, frame)
+        self._cutter.write(mask, frame)
+
+    def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
+        """Write the rest of both; what was written of the cut-out."""
+        self._masks.finish(end_pts, time_base)
+        return self._cutter.finish(end_pts, time_base)
 
 
 @contextmanager

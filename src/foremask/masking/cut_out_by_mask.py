@@ -26,9 +26,10 @@ from foremask.masking.pipeline import no_progress
 from foremask.masking.report import OnFrame, Progress, Statistics, report_of
 from foremask.media.colour_presets import check_format
 from foremask.media.frames import Frame
+from foremask.media.png_sequence import PngSequenceWriter
 from foremask.media.reader import VideoReader
 from foremask.options import CutOutOptions, Matte
-from foremask.types import Levels, Rgb
+from foremask.types import DeepRgb, Levels, Rgb
 from foremask.vision.matting.matte import adjusted
 
 _SUBJECT: Final = 6  # of 255: fainter pixels are not zoomed in on
@@ -64,7 +65,10 @@ def cut_out_by_mask(
         shown = clip if box is None else _cropped(clip, box)
         writer = stack.enter_context(picture_writer(part, target.name, form, shown, sound))
         cutter = CutOutWriter(
-            writer if box is None else _CroppingWriter(writer, box), options.matte, drawn
+            writer if box is None else _CroppingWriter(writer, box),
+            options.matte,
+            drawn,
+            deep=isinstance(writer, PngSequenceWriter),
         )
         statistics = Statistics()
         for frame, levels in _masked_frames(reader, mask):
@@ -135,7 +139,7 @@ class _CroppingWriter:
     def __init__(self, writer: PictureWriter, box: Box) -> None:
         self._writer, self._box = writer, box
 
-    def write(self, colours: Rgb, levels: Levels | None, frame: Frame) -> None:
+    def write(self, colours: Rgb | DeepRgb, levels: Levels | None, frame: Frame) -> None:
         """Take the next picture."""
         cropped = None if levels is None else levels[self._box]
         self._writer.write(colours[self._box], cropped, frame)

@@ -1,4 +1,4 @@
-"""Converts a decoded frame of any matrix, range and depth to 8-bit RGB in BT.709."""
+"""Converts a decoded frame of any matrix, range and depth to 8-bit or 16-bit RGB in BT.709."""
 
 from functools import cache
 from typing import Any
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foremask.media.planes import Plane, plane_of, resize
-from foremask.types import Luma, Rgb
+from foremask.types import DeepRgb, Luma, Rgb
 
 # ITU-T H.273 code points, as FFmpeg numbers them.
 LIMITED_RANGE, FULL_RANGE = 1, 2
@@ -32,6 +32,29 @@ def to_rgb(frame: av.VideoFrame, width: int, height: int) -> Rgb:
     if frame.color_trc in (PQ, HLG) and _is_yuv(frame.format.name):
         return _hdr_to_rgb(frame, width, height)
     return _sdr_to_rgb(frame, width, height)
+
+
+def bits_of(frame: av.VideoFrame) -> int:
+    """Of one colour."""
+    return frame.format.components[0].bits
+
+
+def to_deep_rgb(frame: av.VideoFrame) -> DeepRgb:
+    """As `to_rgb` at full size, in 16 bits."""
+    bits, name = bits_of(frame), frame.format.name
+    if frame.color_trc in (PQ, HLG) and _has_deep_planes(name, bits):
+        return _deep_gamma()[(_light(frame, frame.width, frame.height) * 65535).astype(np.uint16)]
+    if _has_planes(name):
+        scale = np.float32(65535 / ((1 << bits) - 1))
+        to_rgb = scale * _yuv_to_rgb(_matrix_of(frame), is_full(frame), bits)
+        planes = _yuv(frame, frame.width, frame.height).astype(np.uint16, copy=False)
+        return np.asarray(cv2.transform(planes, to_rgb), np.uint16)
+    deep = frame.reformat(
+        format="rgb48le",
+        src_colorspace=_matrix_of(frame) if _is_yuv(name) else None,
+        dst_color_range=FULL_RANGE,
+    )
+    return np.asarray(deep.to_ndarray(), np.uint16)
 
 
 def to_luma(frame: av.VideoFrame) -> Luma:
@@ -62,6 +85,15 @@ def is_full(frame: av.VideoFrame) -> bool:
 
 def _is_yuv(name: str) -> bool:
     return name.startswith(("yuv", "gray", "nv"))
+
+
+def _has_planes(name: str) -> bool:
+    """Whether Y, Cb and Cr are planes of their own, that NumPy reads."""
+    return name.startswith(("yuv4", "yuva4", "yuvj4")) and not name.endswith("be")
+
+
+def _has_deep_planes(name: str, bits: int) -> bool:
+    return name.startswith(("yuv4", "yuva4")) and bits >= 10
 
 
 @cache
@@ -109,7 +141,7 @@ def _sdr_to_rgb(frame: av.VideoFrame, width: int, height: int) -> Rgb:
     layout = frame.format
     name = layout.name
     bits = layout.components[0].bits
-    if name.startswith(("yuv4", "yuva4", "yuvj4")) and not name.endswith("be"):
+    if _has_planes(name):
         to_rgb = _yuv_to_rgb(_matrix_of(frame), is_full(frame), bits)
         rgb = cv2.transform(_yuv(frame, width, height), to_rgb)
         return np.asarray(rgb if bits == 8 else _to_8_bits(rgb, bits), np.uint8)
@@ -175,9 +207,19 @@ def _tone_curve(transfer: int) -> NDArray[np.float32]:
 @cache
 def _gamma() -> NDArray[np.uint8]:
     """Linear light in 4096 steps to 8-bit BT.709."""
-    light = np.linspace(0, 1, 4096)
-    signal = np.where(light < 0.018, 4.5 * light, 1.099 * light**0.45 - 0.099)
-    return np.rint(255 * signal).astype(np.uint8)
+    return np.rint(255 * _signal(4096)).astype(np.uint8)
+
+
+@cache
+def _deep_gamma() -> NDArray[np.uint16]:
+    """Linear light in 65536 steps to 16-bit BT.709."""
+    return np.rint(65535 * _signal(65536)).astype(np.uint16)
+
+
+def _signal(steps: int) -> NDArray[np.float64]:
+    """The transfer function of BT.709, 0 to 1."""
+    light = np.linspace(0, 1, steps)
+    return np.where(light < 0.018, 4.5 * light, 1.099 * light**0.45 - 0.099)
 
 
 def _hdr_to_rgb(frame: av.VideoFrame, width: int, height: int) -> Rgb:
@@ -185,11 +227,15 @@ def _hdr_to_rgb(frame: av.VideoFrame, width: int, height: int) -> Rgb:
 
     For the network, not for the eye.
     """
-    if not frame.format.name.startswith(("yuv4", "yuva4")) or frame.format.components[0].bits < 10:
+    if not _has_deep_planes(frame.format.name, bits_of(frame)):
         return _sdr_to_rgb(frame, width, height)
-    bits = frame.format.components[0].bits
+    return _gamma()[(_light(frame, width, height) * 4095).astype(np.uint16)]
+
+
+def _light(frame: av.VideoFrame, width: int, height: int) -> NDArray[np.float32]:
+    """Linear light in BT.709, tone-mapped from PQ or HLG, 0 to 1."""
+    bits = bits_of(frame)
     to_rgb = _yuv_to_rgb(_matrix_of(frame), is_full(frame), bits)
     signal = np.minimum(cv2.transform(_yuv(frame, width, height), to_rgb), (1 << bits) - 1)
     light = _tone_curve(frame.color_trc)[np.asarray(signal) >> (bits - 10)]
-    light = cv2.transform(light, _BT2020_TO_BT709)
-    return _gamma()[(np.clip(light, 0, 1) * 4095).astype(np.uint16)]
+    return np.asarray(np.clip(cv2.transform(light, _BT2020_TO_BT709), 0, 1), np.float32)

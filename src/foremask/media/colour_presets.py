@@ -97,6 +97,18 @@ def check_format(clip: Clip, form: Form, memory_bytes: int | None = None) -> Non
     check_preset(clip, stand_in(form), there - _PICTURE_BYTES_PER_PIXEL * clip.pixels)
 
 
+KEPT_MASK: Final = Preset.MKV_VP9
+"""What the mask of a cut-out is kept as: lossless, so that other cut-outs can be made by it."""
+
+
+def has_memory_for_mask(clip: Clip, form: Form, memory_bytes: int | None = None) -> bool:
+    """Whether the mask can be written beside pictures of ``form``."""
+    there = available_memory() if memory_bytes is None else memory_bytes
+    each = (RECIPES[stand_in(form)].encoder, RECIPES[KEPT_MASK].encoder)
+    per_pixel = _PICTURE_BYTES_PER_PIXEL + sum(encoder.bytes_per_pixel for encoder in each)
+    return per_pixel * clip.pixels <= there and max(clip.width, clip.height) <= each[1].max_side_px
+
+
 def check_result(clip: Clip, form: Form, kind: ResultKind, memory_bytes: int | None) -> None:
     """Raise PresetUnsuitable where ``form`` cannot carry a result of that kind of the clip."""
     if kind is ResultKind.MASK:

@@ -19,7 +19,7 @@ from foremask.media.planes import plane_of
 from foremask.media.transcoding import AnyPacket
 from foremask.media.video_writer import VideoWriter
 from foremask.options import AlphaFormat, Form, Preset
-from foremask.types import Levels, Rgb
+from foremask.types import DeepRgb, Levels, Rgb
 
 _TO_10_BITS: Final = np.rint(np.arange(256) * (1023 / 255)).astype(np.uint16)
 _BLOCK_ADDITIONAL: Final = "matroska_block_additional"
@@ -58,7 +58,7 @@ class ColourWriter:
     def __exit__(self, *_: object) -> None:
         self._video.close()
 
-    def write(self, colours: Rgb, levels: Levels | None, frame: Frame) -> None:
+    def write(self, colours: Rgb | DeepRgb, levels: Levels | None, frame: Frame) -> None:
         """Encode a picture at the time of ``frame``; ``levels`` is its alpha, None if opaque."""
         turn, size = self._video.turn, self._video.size
         colours = np.ascontiguousarray(turn.to_upright(colours))

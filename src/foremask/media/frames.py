@@ -7,7 +7,7 @@ import numpy as np
 
 from foremask.media import colour
 from foremask.media.orientation import Orientation
-from foremask.types import Luma, Rgb
+from foremask.types import DeepRgb, Luma, Rgb
 
 
 class Frame:
@@ -59,6 +59,16 @@ class Frame:
         """
         coded = (height, width) if self.orientation.transposed else (width, height)
         picture = colour.to_rgb(self.decoded, *coded)
+        return np.ascontiguousarray(self.orientation.to_upright(picture))
+
+    @property
+    def is_deep(self) -> bool:
+        """Whether it has more than 8 bits a colour."""
+        return colour.bits_of(self.decoded) > 8
+
+    def deep_rgb(self) -> DeepRgb:
+        """As `rgb` at full size, with all the bits that the frame has."""
+        picture = colour.to_deep_rgb(self.decoded)
         return np.ascontiguousarray(self.orientation.to_upright(picture))
 
     def luma(self) -> Luma:

@@ -1,4 +1,4 @@
-"""Reads what was written as pictures: an APNG, or numbered PNGs with their table of times."""
+"""Reads what was written as pictures: an APNG, a WebP, or numbered PNGs and their times."""
 
 import csv
 import io
@@ -19,6 +19,9 @@ from foremask.media.png_sequence import TABLE, is_pattern
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _ANIMATION: Final = b"acTL"  # FFmpeg writes one frame as a plain PNG
 _HEAD_BYTES: Final = 4096
+_RIFF: Final = b"RIFF"
+_WEBP_FLAGS_AT: Final = 20  # of the extended format; the kind of file is in bytes 8 to 11
+_HAS_ALPHA: Final = 0x10
 _ZIP: Final = b"PK\x03\x04"
 _UNREADABLE: Final = (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile)
 
@@ -36,7 +39,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class PictureFile:
-    """What ``path`` is: apng, png_zip or png_files. Only an APNG's times begin at zero."""
+    """What ``path`` is: apng, webp, png_zip or png_files. Times of the first two begin at zero."""
 
     form: str
     path: Path
@@ -45,6 +48,8 @@ class PictureFile:
         """Yield each picture in order; raises CorruptVideo where one cannot be read."""
         if self.form == "apng":
             yield from _animated(self.path)
+        elif self.form == "webp":
+            yield from _webp(self.path)
         elif self.form == "png_files":
             yield from _numbered(lambda name: (self.path / name).read_bytes())
         else:
@@ -68,6 +73,8 @@ def picture_file(path: Path) -> PictureFile | None:
         head = file.read(len(_PNG))
     if head == _PNG:
         return PictureFile("apng", path)
+    if head.startswith(_RIFF) and _head_of(path)[8:12] == b"WEBP":
+        return PictureFile("webp", path)
     return PictureFile("png_zip", path) if head.startswith(_ZIP) else None
 
 
@@ -84,6 +91,27 @@ def _animated(path: Path) -> Iterator[Shown]:
                 has_alpha = any(component.is_alpha for component in frame.format.components)
                 times = (0.0, None) if is_still else (float(start), float(end))
                 yield Shown(frame.width, frame.height, has_alpha, *times)
+    except av.FFmpegError as error:
+        raise CorruptVideo(f"{path.name} cannot be decoded: {error.strerror}.") from error
+
+
+def _head_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_WEBP_FLAGS_AT + 1)
+
+
+def _webp(path: Path) -> Iterator[Shown]:
+    """Frames, and their own durations: FFmpeg shows short frames longer, as browsers do."""
+    head = _head_of(path)
+    has_alpha = head[12:16] == b"VP8X" and bool(head[_WEBP_FLAGS_AT] & _HAS_ALPHA)
+    start = Fraction(0)
+    try:
+        with av.open(f"file:{path}", "r", format="webp_anim") as opened:
+            base = Fraction(1, 1000)
+            for frame in opened.decode(video=0):
+                end = start + (frame.duration or 0) * base
+                yield Shown(frame.width, frame.height, has_alpha, float(start), float(end))
+                start = end
     except av.FFmpegError as error:
         raise CorruptVideo(f"{path.name} cannot be decoded: {error.strerror}.") from error
 

@@ -16,7 +16,7 @@ from foremask.errors import Internal
 from foremask.facts import Clip, SoundTrack, Written
 from foremask.media.frames import Frame
 from foremask.media.write_errors import writing
-from foremask.types import Levels, Rgb
+from foremask.types import DeepRgb, Levels, Rgb
 
 TABLE: Final = "frames.csv"
 DEFAULT_PATTERN: Final = "%05d.png"
@@ -48,7 +48,8 @@ class PngSequenceWriter:
     """Writes a sequence; as a context manager it leaves no open file behind.
 
     ``target`` is a directory that is there, or a zip that is not, as ``into_zip`` says. Pictures
-    are numbered from 1 and stand upright: a PNG has no rotation. ``frames.csv`` has the time and
+    are numbered from 1 and stand upright: a PNG has no rotation. They have 16 bits where their
+    colours have. ``frames.csv`` has the time and
     the duration of each, for a PNG has none either.
     """
 
@@ -69,12 +70,13 @@ class PngSequenceWriter:
         if self._zip is not None:
             self._zip.close()
 
-    def write(self, colours: Rgb, levels: Levels | None, frame: Frame) -> None:
+    def write(self, colours: Rgb | DeepRgb, levels: Levels | None, frame: Frame) -> None:
         """Add a picture; ``levels`` is its alpha, None where it is opaque."""
         red, green, blue = cv2.split(np.ascontiguousarray(frame.orientation.to_upright(colours)))
         channels = [blue, green, red]
         if levels is not None:
-            channels.append(np.ascontiguousarray(frame.orientation.to_upright(levels)))
+            alpha = np.ascontiguousarray(frame.orientation.to_upright(levels))
+            channels.append(alpha if colours.dtype == np.uint8 else alpha * np.uint16(257))
         done, encoded = cv2.imencode(".png", cv2.merge(channels), _FAST)
         if not done:
             raise Internal("OpenCV does not write a PNG")

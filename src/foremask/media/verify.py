@@ -27,8 +27,8 @@ from foremask.media.transcoding import AnyPacket
 from foremask.options import ResultKind
 
 _TOLERANCE_S: Final = {
-    "mp4": 0, "mov": 0, "webm": 0.001, "mkv": 0.001, "gif": 0.01, "apng": 0.001, "png_zip": 0,
-    "png_files": 0,
+    "mp4": 0, "mov": 0, "webm": 0.001, "mkv": 0.001, "gif": 0.01, "apng": 0.001, "webp": 0.001,
+    "png_zip": 0, "png_files": 0,
 }  # fmt: skip
 _VP9_INTER: Final = 0b100  # in the first byte of a frame of profile 0
 BLOCK_ADDITIONAL: Final = "matroska_block_additional"
@@ -62,8 +62,8 @@ class _Sound:
 def verify(source: Path, mask: Path, kind: ResultKind = ResultKind.MASK) -> list[PromiseKept]:
     """Check size, aspect, rotation, frames, levels, every pts, the last duration and the sound.
 
-    Of a cut-out the alpha is checked instead of the levels: that each frame has one. APNGs and
-    numbered PNGs, which have neither rotation nor sound, are checked for the rest. Raises
+    Of a cut-out the alpha is checked instead of the levels: that each frame has one. APNGs, WebPs
+    and numbered PNGs, which have neither rotation nor sound, are checked for the rest. Raises
     PromiseBroken for the first that is not kept, with its name as ``param``.
     """
     pictures = picture_file(mask)
@@ -92,7 +92,7 @@ def _of_pictures(source: Path, pictures: PictureFile, kind: ResultKind) -> Itera
             if ours is None or theirs is None:
                 more = "source" if ours is None else "mask"
                 raise PromiseBroken(f"The {more} goes on after frame {count}.", param="frames")
-            if not count and pictures.form == "apng":
+            if not count and pictures.form in ("apng", "webp"):
                 origin_s = theirs.time_s
             _check_picture(ours, theirs, count, kind)
             off_s = abs(origin_s + ours.time_s - theirs.time_s)

@@ -26,6 +26,7 @@ from foremask.media.reader import VideoReader
 from foremask.media.verify import verify
 from foremask.options import COLOURS, ResultKind
 from foremask.service.api.result_fields import BACKGROUND_COLORS, GREEN_SHADES
+from foremask.service.jobs import retention
 from foremask.service.worker import job_stages
 from tests.service.api import clip_server, clips
 from tests.service.api.conftest import Running
@@ -161,6 +162,7 @@ def test_a_cut_out_comes_as_webm_with_alpha_sound_and_every_frame(
         ("mov_proresks", "video/quicktime"),
         ("gif", "image/gif"),
         ("apng", "image/apng"),
+        ("webp", "image/webp"),
         ("png_zip", "application/zip"),
     ],
 )
@@ -303,7 +305,7 @@ def test_transparent_without_alpha_is_refused_with_the_list(
     answer = client.post(REMOVE, json=body | {"background_color": "Transparent"})
     error = assert_refused(answer, 422, "preset_cannot")
     assert error["param"] == "output_container_and_codec"
-    assert "webm_vp9, mkv_vp9, mov_proresks, gif, apng, png_zip" in error["details"]
+    assert "webm_vp9, mkv_vp9, mov_proresks, gif, apng, webp, png_zip" in error["details"]
     assert ("x265" in error["details"]) == name.endswith("h265")
 
 
@@ -379,10 +381,88 @@ def test_a_stored_mask_becomes_all_kinds_without_the_network(
     status = finished(worker, wrong)
     assert (status["error"]["reason"], status["error"]["param"]) == ("field_invalid", "video")
     assert_refused(client.post(other, json={"kind": "composite"}), 422, "field_invalid")
-    cutout = client.post(convert, json={"kind": "cutout"})
-    assert finished(worker, cutout)["status"] == "COMPLETED"
-    again = client.post(f"{cutout.json()['status_url']}/convert", json={})
-    assert_refused(again, 422, "field_invalid")
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "segments"),
+    [
+        (REMOVE, {"grow_px": 2}, 1),
+        (REMOVE, {}, 3),
+        (REMOVE, {"output_container_and_codec": "gif", "preserve_audio": False}, 3),
+        (REMOVE, {"auto_zoom": True}, 1),
+        (SCREEN, {}, 3),
+        (REPLACE, {"background": "blur"}, 1),
+    ],
+)
+def test_a_finished_cut_out_becomes_every_other_kind(
+    worker: Running,
+    client: httpx.Client,
+    files: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    body: dict[str, Any],
+    segments: int,
+) -> None:
+    """By the mask that is stored beside it, before any matte tool; so does what becomes of it."""
+    grid = SEGMENT_GRID if segments == 1 else SegmentGrid(20, 12, 20)
+    monkeypatch.setattr(job_stages, "SEGMENT_GRID", grid)
+    with BriaSyncClient(base_url=worker.url, api_token=worker.token) as sdk:
+        url = sdk.upload(files / "minute.mp4", "video/mp4")
+    wanted = client.post(MASK, json={"video": url, "output_container_and_codec": "mkv_vp9"})
+    plain = levels(made(worker, wanted, tmp_path / "plain.mkv"))
+    first = client.post(path, json={"video": url} | body)
+    report = finished(worker, first)["result"]["report"]
+    assert report.get("segments", 1) == segments
+    assert report["mask_bytes"] > 0
+    assert "mask_url" not in client.get(first.json()["status_url"]).json()["result"]
+    convert = f"{first.json()['status_url']}/convert"
+    answer = client.post(convert, json={"output_container_and_codec": "mkv_vp9"})
+    mask = made(worker, answer, tmp_path / "mask.mkv")
+    assert "source_url" not in client.get(f"/v2/jobs/{answer.json()['request_id']}").json()
+    verify(files / "minute.mp4", mask)
+    assert describe(mask).audio == describe(tmp_path / "plain.mkv").audio
+    for ours, theirs in zip(levels(mask), plain, strict=True):
+        assert np.abs(ours - theirs).max() <= 1
+    second = client.post(convert, json={"kind": "composite", "background": "red"})
+    assert finished(worker, second)["result"]["kind"] == "composite"
+    convert = f"{second.json()['status_url']}/convert"
+    answer = client.post(convert, json={"kind": "cutout"})
+    cut = made(worker, answer, tmp_path / "cut.webm")
+    verify(files / "minute.mp4", cut, ResultKind.CUTOUT)
+
+
+def levels(path: Path) -> list[NDArray[np.int64]]:
+    """Of every frame of a mask."""
+    with VideoReader(path) as reader:
+        return [np.asarray(frame.luma(), np.int64) for frame in reader]
+
+
+async def test_a_mask_beside_a_cut_out_is_counted_and_goes_with_it(
+    worker: Running, client: httpx.Client, files: Path, origin: str
+) -> None:
+    """It is no result, has no link, and takes part of the token's quota until both expire."""
+    body = {"video": f"{origin}/clip.mp4", URL: f"{origin}/behind.png"}
+    answer = await asyncio.to_thread(client.post, REPLACE, json=body)
+    status = await asyncio.to_thread(finished, worker, answer)
+    job, report = answer.json()["request_id"], status["result"]["report"]
+    objects = await worker.objects()
+    async with worker.database() as database:
+
+        async def stored() -> int:
+            row = await database.one("select stored from jobs where id = %s", (job,))
+            assert row is not None
+            return int(row["stored"])
+
+        before = await stored()
+        clip, behind = ((files / name).stat().st_size for name in ("clip.mp4", "behind.png"))
+        assert before == 2 * clip + behind + report["bytes"] + report["mask_bytes"]
+        sizes = {Path(each.key).name: each.size async for each in objects.list(f"results/{job}")}
+        assert sizes["mask"] == report["mask_bytes"]
+        await retention.swept(database, job)
+        assert await stored() == report["bytes"] + report["mask_bytes"]
+        await retention.expired(database, job)
+        assert await stored() == 0
 
 
 @pytest.mark.parametrize(

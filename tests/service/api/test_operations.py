@@ -190,8 +190,9 @@ class NoVerdict:
 
     probe_now = probe
 
-    async def probe_background(self, source: Source, owner: str) -> None:
+    async def probe_background(self, source: Source, owner: str) -> int | None:
         """Nor of any background."""
+        return None
 
     async def probe_file(
         self, file: IO[bytes], size: int, wanted: Wanted, owner: str

@@ -72,6 +72,7 @@ def _masked(request: Mask | CutOut) -> Report:
             options_of(request.preset, request.result, request.background, Limits()),
             span=request.span,
             clip_start_s=request.clip_start_s,
+            mask_target=request.mask_target,
             masker=synth.red_is_foreground,
             refiner=synth.stretched,
         )

@@ -84,13 +84,16 @@ def test_what_the_sql_reads_is_written_under_its_names() -> None:
     """`finish_step` and the byte counts read these keys of the columns."""
     ingest = msgspec.to_builtins(IngestDone(CLIP, "sources/J/1/source", (StepArgs(whole=True),)))
     assert ingest["clip"].keys() == set(CLIP.__slots__)
+    assert ingest["fetched_bytes"] == 0
     assert (ingest["source_key"], list(ingest["segments"])) == (
         "sources/J/1/source",
         [{"whole": True}],
     )
-    done = msgspec.to_builtins(MaskDone("results/J", 7, JobReport(frames_out=7, bytes=99)))
+    done = msgspec.to_builtins(
+        MaskDone("results/J", 7, JobReport(frames_out=7, bytes=99, mask_bytes=5))
+    )
     assert done == {
         "result_key": "results/J",
         "frames": 7,
-        "report": {"frames_out": 7, "bytes": 99},
+        "report": {"frames_out": 7, "bytes": 99, "mask_bytes": 5},
     }

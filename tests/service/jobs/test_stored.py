@@ -1,6 +1,7 @@
 """How much one token may store: bytes are reserved, then counted until they are deleted."""
 
 import uuid
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -93,3 +94,31 @@ async def test_an_upload_is_not_counted_twice_when_a_job_reads_it(database: Data
     )
     await admit(database, new)
     assert await bytes_of(database, token.id) == 100
+
+
+async def test_a_background_counts_when_it_is_known_and_exactly_once_it_is_here(
+    database: Database,
+) -> None:
+    """Two clips' worth and 40 are over 239; a background that was never probed counts later."""
+    _, token = await create_token(database, "a")
+    new = replace(job(token.id, 100), fetched_bytes=40)
+    with pytest.raises(StorageQuota) as caught:
+        await admit(database, new, storage_limit=239)
+    assert (caught.value.limit, caught.value.actual) == (239, 240)
+    assert await bytes_of(database, token.id) == 0
+    made = (await admit(database, new, storage_limit=240)).request_id
+    assert await bytes_of(database, token.id) == 240
+    step = await steps.begin(database, StepName(made, "ingest"), "worker")
+    assert step is not None
+    found = IngestDone(JobClip(size_bytes=100), "sources/x", (StepArgs(),), fetched_bytes=41)
+    assert await steps.finish(database, step, found)
+    assert await bytes_of(database, token.id) == 241
+    step = await steps.begin(database, StepName(made, "segment"), "worker")
+    assert step is not None
+    whole = MaskDone("results/x", 1, JobReport(frames_out=1, bytes=7, mask_bytes=3))
+    assert await steps.finish(database, step, whole)
+    assert await bytes_of(database, token.id) == 251
+    await retention.swept(database, made)
+    assert await bytes_of(database, token.id) == 10
+    await retention.expired(database, made)
+    assert await bytes_of(database, token.id) == 0

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from foremask.options import Preset
+from foremask.options import AlphaFormat, Preset, ResultKind, ResultOptions
 from foremask.service.fetch import Outbound
 from foremask.service.jobs import records
 from foremask.service.jobs.admission import NewJob, admit
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Record
+from foremask.service.jobs.step_facts import JobResult
 from foremask.service.jobs.tokens import TokenLimits, create_token
 from foremask.service.storage.local_directory import local_url
 from foremask.service.storage.objects import open_objects
@@ -153,13 +154,16 @@ class Caller:
     def __init__(self, database: Database, secret: str, token_id: uuid.UUID) -> None:
         self.database, self.secret, self.token_id = database, secret, token_id
 
-    async def submit(self, url: str, webhook_url: str | None = None) -> str:
-        """Ask for a mask; the request's id."""
+    async def submit(
+        self, url: str, webhook_url: str | None = None, kind: ResultKind = ResultKind.MASK
+    ) -> str:
+        """Ask for a mask, or a cut-out; the request's id."""
         new = NewJob(
             token_id=self.token_id,
-            preset=Preset.MP4_H264,
+            preset=Preset.MP4_H264 if kind is ResultKind.MASK else AlphaFormat.WEBM_VP9,
             video_url=url,
             webhook_url=webhook_url,
+            result=None if kind is ResultKind.MASK else JobResult(ResultOptions(kind)),
         )
         return (await admit(self.database, new)).request_id
 

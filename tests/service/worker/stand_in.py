@@ -14,7 +14,7 @@ from foremask.errors import CorruptVideo, NotAVideo
 from foremask.facts import Clip, Report, SegmentPlan, Written
 from foremask.service.sandbox.conversation import OnProgress
 from foremask.service.sandbox.messages import Progress
-from foremask.service.sandbox.operations import Cut, Join, Mask, Plan, Probe, Request
+from foremask.service.sandbox.operations import Cut, CutOut, Join, Mask, Plan, Probe, Request
 from foremask.service.sandbox.pool import ChildDied
 
 SEGMENT_FRAMES, SEGMENT_S = 10, 8.0
@@ -141,6 +141,12 @@ class TextMedia:
                     await on_progress(Progress(len(masked), None, "masking"))
         request.target.write_text("".join(masked))
         return replace(REPORT, frames_in=len(masked), frames_out=len(masked))
+
+    async def _cutout(self, request: CutOut, on_progress: OnProgress | None) -> Report:
+        mask = Mask(request.source, request.mask_target or request.target, request.options)
+        report = await self._mask(mask, on_progress)
+        request.target.write_bytes(mask.target.read_bytes())
+        return report
 
     async def _join(self, request: Join, _: OnProgress | None) -> Written:
         joined = "".join(part.read_text() for part in request.parts)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from foremask.facts import Written
+from foremask.options import ResultKind
 from foremask.service.jobs import records, retention, steps
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Status
@@ -18,6 +19,7 @@ from foremask.service.jobs.steps import StepName
 from foremask.service.jobs.tokens import token_hash
 from foremask.service.sandbox.conversation import OnProgress
 from foremask.service.sandbox.operations import Join
+from foremask.service.storage.keys import mask_key
 from foremask.service.worker.scratch import own_scratch
 from foremask.service.worker.worker_context import WorkerContext
 from tests.service.worker import stand_in
@@ -27,6 +29,7 @@ from tests.service.worker.stand_in import TextMedia
 pytestmark = pytest.mark.postgres
 
 EACH = 5
+KINDS = ResultKind.MASK, ResultKind.CUTOUT
 
 
 class CancelledWhileJoined(TextMedia):
@@ -79,7 +82,7 @@ async def test_after_jobs_of_all_endings_there_is_what_retention_says_and_nothin
     cancelled = [await caller.submit(short) for _ in range(EACH)]
     for job in cancelled:
         await records.cancel(work.database, token_hash(caller.secret), job)
-    lost = [await caller.submit(short) for _ in range(EACH)]
+    lost = [await caller.submit(short, kind=KINDS[n % 2]) for n in range(EACH)]
     for job in lost:  # the worker has stored something, half of something else, and is killed
         step = await steps.begin(work.database, StepName(job, "ingest"), "killed", lease_s=0.05)
         assert step is not None
@@ -94,11 +97,12 @@ async def test_after_jobs_of_all_endings_there_is_what_retention_says_and_nothin
     kept_for_good = replace(work, masks=media, files=media)
     async with working(kept_for_good):
         done = [await caller.submit(each) for each in [short] * EACH + [long] * EACH]
+        done += [await caller.submit(each, kind=ResultKind.CUTOUT) for each in (short, long)]
         failed = [await caller.submit(page) for _ in range(EACH)]
         for job in (*done, *failed, *lost):
             await caller.ended(job, 60)
-        for _ in range(2):
-            job = await caller.submit(long)
+        for kind in KINDS:
+            job = await caller.submit(long, kind=kind)
             joined.add(job)
             assert (await caller.ended(job, 60)).status is Status.CANCELLED
             joined.clear()
@@ -110,10 +114,13 @@ async def test_after_jobs_of_all_endings_there_is_what_retention_says_and_nothin
         await asyncio.sleep(0.5)  # a stale attempt tidies up
     records_of = [await records.read_any(work.database, job) for job in (*done, *lost)]
     assert {each.status for each in records_of} == {Status.COMPLETED}
-    kept = {each.result_key for each in records_of}
+    kept = {each.result_key or "" for each in records_of}
+    cut_out = [each for each in records_of if each.kind is ResultKind.CUTOUT]
+    assert all(each.report and each.report.mask_bytes for each in cut_out)
+    kept |= {mask_key(each.result_key or "") for each in cut_out}
     assert files_below(tmp_path / "objects") == {"signing-key"} | kept
     assert files_below(work.scratch) == set()
-    jobs = 5 * EACH + 2
+    jobs = 5 * EACH + 4
     found = await rows(work.database)
     assert found["jobs"] == jobs
     for table in ("procrastinate_jobs", "procrastinate_workers", "deliveries", "uploads"):

@@ -20,6 +20,7 @@ from foremask.service.api.request_context import (
 from foremask.service.jobs import records, wire_format
 from foremask.service.jobs.records import Record
 from foremask.service.service_errors import ObjectLost
+from foremask.service.storage.keys import is_kept_mask
 
 PAGE = 20
 MAX_PAGE = 100
@@ -61,7 +62,7 @@ async def job(
     record = await records.read(service.database, token, request_id)
     here = service.objects.signer.link
     entry = _entry(record, here(record.result_key, LINK_S) if record.result_key else None)
-    if record.source_key is not None:
+    if record.source_key is not None and not is_kept_mask(record.source_key):
         with suppress(ObjectLost):
             await service.objects.head(record.source_key)
             entry["source_url"] = here(record.source_key, LINK_S)

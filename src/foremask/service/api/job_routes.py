@@ -119,7 +119,7 @@ async def _accepted(
         clip = await service.prober.probe(source, asked.wanted, owner)
     by_points = read_wanted is hint_fields.mask_by_key_points
     hint_fields.check_on_clip(asked.wanted, clip, key_points=by_points)
-    result = await checked_background(service, asked.wanted.result, owner)
+    result, fetched_bytes = await checked_background(service, asked.wanted.result, owner)
     service.objects.check_free(2 * (clip.size_bytes if clip else 0), service.settings.free_reserve)
     with span("admit"):
         admitted = await admission.admit(
@@ -137,6 +137,7 @@ async def _accepted(
                 body_hash=asked.body_hash,
                 clip=clip,
                 traceparent=valid_traceparent(request.headers.get("traceparent")),
+                fetched_bytes=fetched_bytes,
             ),
             storage_limit=service.storage_limit,
         )
@@ -199,21 +200,23 @@ async def status(
 
 async def checked_background(
     service: Service, result: JobResult | None, owner: str
-) -> JobResult | None:
+) -> tuple[JobResult | None, int]:
     """``result``, whose background is one that can be used as far as is known in time.
 
-    Raises BackgroundInvalid, UrlRefused or Overloaded; a background that was uploaded gets its key.
+    The second value is how many bytes are to be fetched for it. Raises BackgroundInvalid,
+    UrlRefused or Overloaded; a background that was uploaded gets its key.
     """
     if result is None or result.background_url is None:
-        return result
+        return result, 0
     param = "background_url"
     try:
         found = await locate(result.background_url, service.objects, service.outbound, owner, param)
     except VideoInvalid as error:
         raise BackgroundInvalid(error.details, param=param) from error
     with span("probe background"):
-        await service.prober.probe_background(found, owner)
-    return replace(result, background_url=found.url, background_key=found.key)
+        size = await service.prober.probe_background(found, owner)
+    result = replace(result, background_url=found.url, background_key=found.key)
+    return result, 0 if found.key is not None else size or 0
 
 
 async def _check_webhook(service: Service, call: Call, url: str | None) -> None:

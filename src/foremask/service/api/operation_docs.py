@@ -127,6 +127,7 @@ _FILE: Json = {
         "video/*": {},
         "image/gif": {},
         "image/apng": {},
+        "image/webp": {},
         "application/zip": {},
         "application/octet-stream": {},
     }
@@ -256,10 +257,10 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
     ("POST", "convert"): Operation(
         operation_id="convert",
         tag="jobs",
-        summary="Make something else of a mask",
+        summary="Make something else of a mask or a cut-out",
         description="Starts a job that works on the stored mask and does not run the network: it "
         "takes seconds. A mask in another preset, or worked on with the matte tools; or its clip "
-        "cut out by it.",
+        "cut out by it. The mask of a cut-out is stored beside it, before any matte tool.",
         parameters=(_REQUEST_ID,),
         body=json_body("ConvertRequest"),
         answer=json_response("The job exists.", "Accepted", RATE_HEADERS),

@@ -46,7 +46,7 @@ from foremask.service.service_errors import (
     UrlUnreachable,
     VideoMissing,
 )
-from foremask.service.storage.keys import strip_key
+from foremask.service.storage.keys import mask_key, strip_key
 
 SHOWN_BYTES = 128 << 20
 FETCH_S = 60.0
@@ -99,26 +99,30 @@ async def convert(
         body = await parsing.read_object(request)
         wanted = result_fields.converted(body)
         record = await completed(request, service, request_id)
-        _check_is_mask(record)
-        result, clip_url = wanted.result, None
+        mask = _stored_mask(record)
+        result, clip_url, fetched_bytes = wanted.result, None, 0
         if result is not None and wanted.kind is not ResultKind.MASK:
             source = await clip_of(service, record, body, owner)
-            await service.prober.probe(source, wanted, owner)
+            clip = await service.prober.probe(source, wanted, owner)
             clip_url, result = source.url, replace(result, clip_key=source.key)
-        result = await checked_background(service, result, owner)
+            if clip is not None and source.key is None:
+                fetched_bytes += clip.size_bytes
+        result, background_bytes = await checked_background(service, result, owner)
         admitted = await admission.admit(
             service.database,
             NewJob(
                 request_id=id_of(request),
                 token_id=call.grant.token_id,
                 video_url=clip_url,
-                source_key=record.result_key,
+                source_key=mask,
                 preset=wanted.form,
                 quality=REENCODE_ONLY,
                 result=result,
                 clip=JobClip(frames=record.frames_total),
                 traceparent=traceparent,
+                fetched_bytes=fetched_bytes + background_bytes,
             ),
+            storage_limit=service.storage_limit,
         )
         span.note(preset=wanted.form.value)
     made = admitted.request_id
@@ -129,13 +133,19 @@ async def convert(
     )
 
 
-def _check_is_mask(record: Record) -> None:
-    if record.kind is not ResultKind.MASK:
+def _stored_mask(record: Record) -> str:
+    """The key of the mask: the result itself, or what is stored beside it."""
+    result_key = record.result_key or ""
+    if record.kind is ResultKind.MASK:
+        return result_key
+    if record.report is None or not record.report.mask_bytes:
         raise FieldInvalid(
-            f"This request has made a {record.kind}, and its mask is not stored; submit the clip to"
+            f"This request has made a {record.kind}, and its mask is not stored: its frames are too"
+            " large, or an earlier version made it. Submit the clip to"
             " /v2/video/segment/foreground_mask, and convert that.",
             param="request_id",
         )
+    return mask_key(result_key)
 
 
 async def clip_of(service: Service, record: Record, body: dict[str, Any], owner: str) -> Source:
@@ -143,10 +153,12 @@ async def clip_of(service: Service, record: Record, body: dict[str, Any], owner:
     if body.get("video") is not None:
         video = parsing.parse_video(body)
         return await locate(video, service.objects, service.outbound, owner)
-    if record.source_key is not None and record.source_key.startswith("uploads/"):
+    result = await records.result_of(service.database, record.request_id)
+    key = result.clip_key or record.source_key  # of a mask that was converted before
+    if key is not None and key.startswith("uploads/"):
         with suppress(ObjectLost):
-            await service.objects.head(record.source_key)
-            return Source(key=record.source_key)
+            await service.objects.head(key)
+            return Source(key=key)
     raise VideoMissing(
         "The clip of this mask is no longer stored: send its URL in the field 'video'.",
         param="video",

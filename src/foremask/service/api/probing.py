@@ -64,8 +64,11 @@ class Prober(Protocol):
         """As `probe`, but raises Overloaded when the owner gets no place in time."""
         ...
 
-    async def probe_background(self, source: Source, owner: str) -> None:
-        """Raise the reason to refuse a background, where it is found within the budget."""
+    async def probe_background(self, source: Source, owner: str) -> int | None:
+        """The bytes of a background, None when the budget does not suffice.
+
+        Raises the reason to refuse it.
+        """
         ...
 
     async def probe_file(
@@ -121,20 +124,24 @@ class GuardedProber:
         finally:
             metrics.PROBE_SECONDS.labels(outcome).observe(time.monotonic() - began)
 
-    async def probe_background(self, source: Source, owner: str) -> None:
-        """Raise the reason to refuse a background, where it is found within the budget."""
+    async def probe_background(self, source: Source, owner: str) -> int | None:
+        """The bytes of a background, None when the budget does not suffice.
 
-        async def ask(size: int, read_at: ReadAt) -> None:
+        Raises the reason to refuse it.
+        """
+
+        async def ask(size: int, read_at: ReadAt) -> int:
             request = ProbeRemoteBackground(size, self.limits)
             if (refused := await self._run(request, read_at, owner)) is not None:
                 raise refused.error(param="background_url")
+            return size
 
         try:
-            await self._in_time(source, "background_url", owner, ask)
+            return await self._in_time(source, "background_url", owner, ask)
         except ClipRefused as error:
             raise BackgroundInvalid.of(error) from error
         except Overloaded:
-            return  # a worker probes it later
+            return None  # a worker probes it later
 
     async def probe_file(
         self, file: IO[bytes], size: int, wanted: Wanted, owner: str

@@ -73,6 +73,7 @@ class NewJob:
     clip: StoredClip | None = None
     traceparent: str | None = None
     result: JobResult | None = None  # None is a plain mask
+    fetched_bytes: int = 0  # as far as is known: a background, the clip of a stored mask
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,7 @@ async def admit(
     QueueFull.
     """
     row = await database.one(
-        "select * from admit(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
+        "select * from admit(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
         (
             job.request_id,
             job.token_id,
@@ -169,6 +170,7 @@ async def admit(
             storage_limit,
             job.traceparent,
             json_value(job.result),
+            job.fetched_bytes,
         ),
     )
     assert row is not None  # noqa: S101  # the function always answers

@@ -35,6 +35,7 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True):
 
     A field that nobody has set is absent from the JSON. ``strip`` is only in the reports of parts:
     of each frame its time in seconds, its coverage, and its change since the previous frame.
+    ``mask_bytes`` is the size of the mask that is stored beside a cut-out or a composite.
     """
 
     frames_out: int
@@ -54,6 +55,7 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True):
     segments: int | UnsetType = UNSET
     sha256: str | UnsetType = UNSET
     bytes: int | UnsetType = UNSET
+    mask_bytes: int | UnsetType = UNSET
 
 
 class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -95,19 +97,24 @@ class StepArgs(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class IngestDone(msgspec.Struct, frozen=True):
-    """The clip is known and stored, and these segments are to be masked."""
+    """The clip is known and stored, and these segments are to be masked.
+
+    ``fetched_bytes`` are stored besides: a background, and the clip of a stored mask.
+    """
 
     clip: StoredClip | None
     source_key: str | None
     segments: tuple[StepArgs, ...]
+    fetched_bytes: int = 0
 
 
-class PartDone(msgspec.Struct, frozen=True):
-    """A segment is masked; its part is stored."""
+class PartDone(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A segment is masked; its part is stored, and that of a cut-out's mask."""
 
     key: str
     frames: int
     report: JobReport
+    mask_key: str | None = None
 
 
 class MaskDone(msgspec.Struct, frozen=True):

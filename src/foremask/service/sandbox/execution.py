@@ -106,6 +106,7 @@ def _cut_out(request: CutOut, parent: Parent) -> Report:
             _reporting(parent),
             span=request.span,
             clip_start_s=request.clip_start_s,
+            mask_target=request.mask_target,
         )
 
 

@@ -120,7 +120,7 @@ class CutOut(Request[Report], frozen=True):
     """Cut the subject out of a clip, or of a span of one; ``background`` is put behind it.
 
     ``options`` says how masks are found; its preset has no part in it. ``clip_start_s`` is that of
-    the whole clip.
+    the whole clip. The mask goes to ``mask_target``, where there is memory for another encoder.
     """
 
     needs_network = True
@@ -133,6 +133,7 @@ class CutOut(Request[Report], frozen=True):
     background: Input | None = None
     span: Span | None = None
     clip_start_s: float | None = None
+    mask_target: Output | None = None
 
 
 class CutOutByMask(Request[Report], frozen=True):

@@ -7,6 +7,8 @@ from foremask.options import MEDIA_TYPES
 
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 
+_KEPT_MASK = "/mask"
+
 
 def checked_key(key: str) -> str:
     """The key; raises ValueError for text that is none."""
@@ -23,3 +25,13 @@ def media_type(key: str) -> str:
 def strip_key(result_key: str) -> str:
     """The key of a mask's strip: in the mask's directory, so both are deleted together."""
     return result_key.rpartition("/")[0] + "/strip.json"
+
+
+def mask_key(result_key: str) -> str:
+    """The key of the mask that a cut-out was made by: kept, and deleted, with the cut-out."""
+    return result_key.rpartition("/")[0] + _KEPT_MASK
+
+
+def is_kept_mask(key: str) -> bool:
+    """Whether it is the key of a mask beside a cut-out, to which nobody gets a link."""
+    return key.startswith("results/") and key.endswith(_KEPT_MASK)

@@ -49,7 +49,7 @@ from foremask.service.sandbox.operations import (
     Request,
 )
 from foremask.service.service_errors import ObjectLost, TimedOut
-from foremask.service.storage.keys import strip_key
+from foremask.service.storage.keys import mask_key, strip_key
 from foremask.service.storage.local_directory import check_free
 from foremask.service.worker.reports import joined_report, report_of
 from foremask.service.worker.transfers import Transfers, background_transfers
@@ -59,6 +59,7 @@ EXACT_MASK = Preset.MKV_VP9
 """Lossless: what is cut out by it is as if it had never been a file."""
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 MAX_NEWEST_BYTES = 32 << 10
+KEPT_MASK_NAME = f"mask{EXACT_MASK.suffix}"
 PROBED_ALIKE = ("container", "codec", "width", "height")
 
 
@@ -97,6 +98,7 @@ async def ingest(
 ) -> IngestDone:
     """Fetch the clip, check all of it, store it, and cut it where more than one slot is free."""
     by_stored_mask = step.quality == REENCODE_ONLY
+    fetched_bytes = 0
     if by_stored_mask and step.options.kind is ResultKind.MASK:
         return IngestDone(step.clip, step.source_key, (StepArgs(whole=True),))
     source = scratch / "source"
@@ -110,10 +112,14 @@ async def ingest(
     async with background_transfers() as transfers:
         if clip_key is None:
             await transfers.begin(_store, work, source_key, source)
+            if by_stored_mask:
+                fetched_bytes += clip.size_bytes
         background_key = await _background(work, step, scratch, transfers, advance)
+        if background_key is not None and background_key != step.args.result.background_key:
+            fetched_bytes += (scratch / "background").stat().st_size
         if by_stored_mask:
             whole = StepArgs(whole=True, source_key=source_key, background_key=background_key)
-            return IngestDone(step.clip, step.source_key, (whole,))
+            return IngestDone(step.clip, step.source_key, (whole,), fetched_bytes)
         spans = await _plan(work, step, source, clip)
         advance.move()
         segments: tuple[StepArgs, ...] = (StepArgs(whole=True),)
@@ -130,7 +136,7 @@ async def ingest(
             )
             for each in segments
         )
-    return IngestDone(clip, source_key, segments)
+    return IngestDone(clip, source_key, segments, fetched_bytes)
 
 
 async def _fetch(
@@ -237,6 +243,7 @@ async def segment(
 ) -> PartDone | MaskDone:
     """Mask a span, or all of a short clip, in which case what is made is the result."""
     whole, source = step.args.whole, scratch / "source"
+    mask = scratch / KEPT_MASK_NAME
     target = scratch / f"{step.options.kind}{step.form.suffix}"
     with span("load"):
         key = step.source_key if whole else step.args.source_key
@@ -254,16 +261,20 @@ async def segment(
     advance.move()
     report = report_of(masked)
     if not whole:
-        key = f"parts/{step.name.job}/{step.name.number}/{step.attempt}"
+        place = f"parts/{step.name.job}/{step.name.number}/{step.attempt}"
+        key, mask_key = f"{place}/part", None
         with span("store"):
             await work.objects.put(key, request.target)
-        return PartDone(key, report.frames_out, report)
+            if request.target != mask and mask.exists():
+                mask_key = f"{place}/mask"
+                await work.objects.put(mask_key, mask)
+        return PartDone(key, report.frames_out, report, mask_key)
     if request.target != target:
         made = await _by_mask(work, step, source, request.target, background, target, advance)
         report = msgspec.structs.replace(
             made, stage_cpu_s=report.stage_cpu_s, runtime=report.runtime
         )
-    return await _store_result(work, step, target, report)
+    return await _store_result(work, step, target, report, mask)
 
 
 def _request(
@@ -281,11 +292,11 @@ def _request(
     span = None if whole else step.args.span
     if result.kind is ResultKind.MASK and isinstance(form, Preset):
         return Mask(source, target, replace(found, preset=form, matte=result.matte), span)
+    mask = target.with_name(KEPT_MASK_NAME)
     if result.auto_zoom or not (whole or is_joinable(form)):
-        exact = target.with_name(f"mask{EXACT_MASK.suffix}")
-        return Mask(source, exact, replace(found, preset=EXACT_MASK), span)
+        return Mask(source, mask, replace(found, preset=EXACT_MASK), span)
     start_s = step.args.clip_start_s
-    return CutOut(source, target, step.preset, found, result, background, span, start_s)
+    return CutOut(source, target, step.preset, found, result, background, span, start_s, mask)
 
 
 async def _of_stored_mask(
@@ -308,7 +319,7 @@ async def _of_stored_mask(
     with span("load"):
         await work.objects.get(_known(step.args.source_key), source)
     report = await _by_mask(work, step, source, mask, background, target, advance)
-    return await _store_result(work, step, target, report)
+    return await _store_result(work, step, target, report, mask)
 
 
 async def _by_mask(
@@ -337,26 +348,31 @@ async def _loaded_background(work: WorkerContext, key: str | None, scratch: Path
 async def join(work: WorkerContext, step: Step, scratch: Path, advance: StepProgress) -> MaskDone:
     """Make one result of the segments' parts, with the sound of the source."""
     results = await steps.segment_results(work.database, step.name.job)
-    kind, name = step.options.kind, step.preset
+    kind, name, mask = step.options.kind, step.preset, scratch / KEPT_MASK_NAME
     target = scratch / f"{kind}{step.form.suffix}"
     in_parts = kind is ResultKind.MASK or (is_joinable(step.form) and not step.options.auto_zoom)
     if not in_parts:
         kind, name = ResultKind.MASK, EXACT_MASK.value
     suffix = form_of(name, kind).suffix
-    joined_file = target if in_parts else scratch / f"mask{suffix}"
+    joined_file = target if in_parts else mask
     source = scratch / "source"
-    parts = []
+    parts, mask_parts = [], []
     with span("load"):
         async with background_transfers() as transfers:
             await transfers.begin(work.objects.get, _known(step.source_key), source)
             for number, result in enumerate(results):
                 parts.append(scratch / f"part-{number}{suffix}")
                 await transfers.begin(work.objects.get, result.key, parts[-1])
+                if result.mask_key is not None:
+                    mask_parts.append(scratch / f"mask-{number}{mask.suffix}")
+                    await transfers.begin(work.objects.get, result.mask_key, mask_parts[-1])
                 advance.move()
-    keep_sound = step.options.keep_sound
+    keep_sound = step.options.keep_sound or not in_parts
     with span("write"):
         request = Join(tuple(parts), source, joined_file, name, kind, keep_sound)
         joined = await _run(work, step, request)
+        if len(mask_parts) == len(parts):
+            await _run(work, step, Join(tuple(mask_parts), source, mask, EXACT_MASK))
     advance.move()
     report = joined_report([result.report for result in results], joined)
     if not in_parts:
@@ -366,7 +382,7 @@ async def join(work: WorkerContext, step: Step, scratch: Path, advance: StepProg
         report = msgspec.structs.replace(
             made, segments=len(parts), stage_cpu_s=report.stage_cpu_s, runtime=report.runtime
         )
-    return await _store_result(work, step, target, report)
+    return await _store_result(work, step, target, report, mask)
 
 
 STAGES: dict[str, Stage] = {"ingest": ingest, "segment": segment, "join": join}
@@ -382,8 +398,9 @@ async def _run[R](
 
 
 async def _store_result(
-    work: WorkerContext, step: Step, target: Path, report: JobReport
+    work: WorkerContext, step: Step, target: Path, report: JobReport, mask: Path | None = None
 ) -> MaskDone:
+    """Store the result, and beside it the mask that it was cut out by, where there is one."""
     # The attempt is in the key: a stale worker never overwrites the result of another attempt.
     attempt = f"{step.name.stage}-{step.attempt}"
     key = f"results/{step.name.job}/{attempt}/{step.name.job}{target.suffix}"
@@ -393,6 +410,9 @@ async def _store_result(
             strip_file = target.with_name("strip.json")
             strip_file.write_bytes(msgspec.json.encode(report.strip))
             await work.objects.put(strip_key(key), strip_file)
+        if mask is not None and await asyncio.to_thread(mask.exists):
+            stored = await work.objects.put(mask_key(key), mask)
+            report = msgspec.structs.replace(report, mask_bytes=stored.size)
     warnings = [*(step.clip.warnings if step.clip else ()), *(report.warnings or ())]
     report = msgspec.structs.replace(
         report, strip=UNSET, bytes=size, warnings=tuple(dict.fromkeys(warnings))

@@ -5,7 +5,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from foremask.types import Levels, Rgb
+from foremask.types import DeepRgb, Levels, Rgb
 
 _BLUR_GRID: Final = 4  # a blurred background is computed on a grid of a quarter of the size
 _LEAST_WEIGHT: Final = 1e-3
@@ -16,6 +16,18 @@ def over(colours: Rgb, background: Rgb, levels: Levels) -> Rgb:
     front = cv2.multiply(colours, cv2.merge([levels] * 3), scale=1 / 255)
     back = cv2.multiply(background, cv2.merge([cv2.bitwise_not(levels)] * 3), scale=1 / 255)
     return np.asarray(cv2.add(front, back), np.uint8)
+
+
+def deepened(colours: Rgb, picture: Rgb, deep: DeepRgb, share: Levels) -> DeepRgb:
+    """``colours``, made of ``picture``, with the finer steps of ``deep``: the same in 16 bits.
+
+    ``share``, 0 to 255, says how much of a pixel of ``picture`` is in that of ``colours``. Where
+    that is all of it, unchanged, they are those of ``deep``.
+    """
+    finer = deep.astype(np.float32) - np.float32(257) * picture
+    finer *= (share * np.float32(1 / 255))[..., None]
+    finer += np.float32(257) * colours
+    return np.clip(np.rint(finer, out=finer), 0, 65535).astype(np.uint16)
 
 
 def covering(picture: Rgb, width: int, height: int) -> Rgb:
