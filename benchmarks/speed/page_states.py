@@ -16,7 +16,7 @@ from typing import Any
 import av
 import cv2
 import numpy as np
-from playwright.sync_api import Browser, Page, Route
+from playwright.sync_api import Browser, Page, Route, expect
 from tests.support.browser import axe_source, browsing
 
 STATIC = Path(__file__).parents[2] / "src/foremask/service/api/static"
@@ -64,9 +64,9 @@ def list_of_jobs() -> Answer:
     """Four, in each state that a job can be in."""
     link = "/static/samples/{}-mask.webm"
     jobs = [
-        listed("walk.mp4", "IN_PROGRESS", 0, progress=42),
-        listed("dog.mov", "COMPLETED", 60, result={"video_url": link.format("animal")}),
-        listed("balloon.webm", "COMPLETED", 180, result={"video_url": link.format("thing")}),
+        listed("dance.mp4", "IN_PROGRESS", 0, progress=42),
+        listed("fox.mov", "COMPLETED", 60, result={"video_url": link.format("animal")}),
+        listed("car.webm", "COMPLETED", 180, result={"video_url": link.format("thing")}),
         listed("old.avi", "ERROR", 300, error={"reason": "cancelled"}),
     ]
     return {"request_id": "x", "result": {"jobs": jobs, "next": "old.avi"}}
@@ -94,7 +94,7 @@ class Acted:
     def __init__(self, page: Page) -> None:
         self.page = page
         self.status: Answer | None = None
-        one = listed("walk.mp4", "COMPLETED", 0, result={"video_url": MASK}, source_url=CLIP)
+        one = listed("dance.mp4", "COMPLETED", 0, result={"video_url": MASK}, source_url=CLIP)
         self._answer("**/v2/jobs?*", list_of_jobs())
         self._answer(f"**/v2/jobs/{JOB}", {**one, "request_id": JOB, "frames_total": FRAMES})
         self._answer(f"**/v2/status/{JOB}/strip", strip())
@@ -128,6 +128,7 @@ def shown(status: Answer | None, then: Act = lambda _: None) -> Callable[[Acted,
 
 def still(page: Page, number: int, position: int = 50) -> None:
     """Stop at a frame, the wipe at so many percent."""
+    expect(page.locator("#views")).to_be_visible(timeout=30_000)
     page.locator("#number").fill(str(number))
     page.locator("#number").press("Enter")
     if page.locator("#wipe").is_visible():
@@ -167,9 +168,7 @@ def _marks(page: Page) -> None:
     page.mouse.down()
     page.mouse.move(left + 0.62 * width, top + 0.96 * height, steps=5)
     page.mouse.up()
-    page.wait_for_function(
-        "document.getElementById('mark-said').textContent.includes('foreground')"
-    )
+    expect(page.locator("#mark-said")).to_contain_text("of the frame", timeout=60_000)
     page.wait_for_timeout(800)
 
 
@@ -208,8 +207,8 @@ def _token_refused(acted: Acted, url: str, token: str) -> None:
 
 
 QUEUED = running(stage="queued", queue_position=3)
-MASKING = running(stage="segment", frames_done=21, frames_total=48, progress=43, eta_s=9.4)
-CORRUPT = failed(422, "corrupt", "The clip breaks off at frame 19 of 48.")
+MASKING = running(stage="segment", frames_done=7, frames_total=16, progress=43, eta_s=9.4)
+CORRUPT = failed(422, "corrupt", "The clip breaks off at frame 7 of 16.")
 CANCELLED = failed(410, "cancelled", "The job was cancelled by its owner.")
 EXPIRED = failed(
     410,

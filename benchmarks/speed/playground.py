@@ -26,7 +26,7 @@ from tests.support.browser import browsing
 ROOT = Path(__file__).parents[2]
 TOKEN = "a-token-of-this-benchmark"  # noqa: S105
 WIDTHS = {360: 740, 1280: 900, 2560: 1440}
-LOADS = 7
+LOADS = 10
 WAIT_MS = 120_000
 
 
@@ -128,13 +128,14 @@ def main(folder: Path | None) -> None:
             mask_sample(page)
             shown_s = time.monotonic() - began
             print(f"make run to the page: {served_s:.1f} s; to the sample's mask: {shown_s:.1f} s")
+            if page.locator("#play.playing").count():
+                page.locator("#play").click()  # a player without a graphics card takes a core
             wire_kb, whole_kb, files = weigh(browser, url)
             print(f"weight: {wire_kb:.1f} kB in {files} files ({whole_kb:.1f} kB unpacked)")
             took = sorted(ready_ms(browser, url) for _ in range(LOADS))
             print(f"ready after {statistics.median(took):.0f} ms ({took[0]:.0f} to {took[-1]:.0f})")
             if folder is not None:
                 folder.mkdir(parents=True, exist_ok=True)
-                page.locator("#play").click()
                 page.locator("#number").fill("31")
                 page.locator("#number").press("Enter")
                 image(page, folder, "wipe")

@@ -136,6 +136,42 @@ def test_the_samples_masks_are_as_far_from_the_exact_ones_as_the_page_says() -> 
     assert sum(path.stat().st_size for path in files) < 600_000
 
 
+def test_a_sample_comes_by_ranges_so_that_a_browser_can_seek_in_it(service: Running) -> None:
+    """Single ranges; whatever else is asked for, and of another version, is the whole file."""
+    url = f"{service.url}/static/samples/thing.webm"
+    whole = http.get(url)
+    size = len(whole.content)
+    assert whole.headers["accept-ranges"] == "bytes"
+    for asked, first, last in (("0-9", 0, 9), ("100-", 100, size - 1), ("5-99999999", 5, size - 1)):
+        part = http.get(url, headers={"Range": f"bytes={asked}", "If-Range": whole.headers["etag"]})
+        assert part.status_code == 206
+        assert part.headers["content-range"] == f"bytes {first}-{last}/{size}"
+        assert part.content == whole.content[first : last + 1]
+    for odd in ({"Range": "bytes=9-3"}, {"Range": f"bytes={size}-"}, {"Range": "bytes=0-1,4-5"}):
+        assert http.get(url, headers=odd).content == whole.content
+    other = {"Range": "bytes=0-9", "If-Range": '"another"'}
+    assert (
+        http.get(url, headers=other).status_code,
+        len(http.get(url, headers=other).content),
+    ) == (
+        200,
+        size,
+    )
+
+
+def test_the_first_screen_goes_to_any_frame_of_a_sample(page: Page) -> None:
+    """Another frame is another picture."""
+    expect(page.locator("#views")).to_be_visible(timeout=WAIT_MS)
+    page.get_by_role("radio", name="Source").check()
+    first = pixels(page)
+    page.locator("#number").fill("5")
+    page.locator("#number").press("Enter")
+    until = time.monotonic() + 30
+    while np.abs(pixels(page).astype(int) - first).mean() < 2:
+        assert time.monotonic() < until
+        page.wait_for_timeout(100)
+
+
 # What it may ask
 
 

@@ -52,6 +52,7 @@ TYPES = {
 SMALLER_BY_GZIP = frozenset({".html", ".css", ".js", ".svg", ".json", ".md", ".txt", ".xml"})
 STYLE_HASHES = "style-hashes.txt"
 """Names the styles that the documentation's own script adds to a page: SHA-256 in base64."""
+_RANGE = re.compile(r"bytes=([0-9]{1,9})-([0-9]{1,9})?")
 _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
 
@@ -80,9 +81,25 @@ class Page:
         }
         if self.etag in request.headers.get("if-none-match", ""):
             return ASGIResponse(status_code=304, headers=headers)
+        if self.media_type.startswith("video/"):
+            return self._part(request, {**headers, "Accept-Ranges": "bytes"})
         if self.packed is not None and "gzip" in request.headers.get("accept-encoding", ""):
             return ASGIResponse(body=self.packed, headers={**headers, "Content-Encoding": "gzip"})
         return ASGIResponse(body=self.content, headers=headers)
+
+    def _part(self, request: ApiRequest, headers: dict[str, str]) -> ASGIResponse:
+        """The range that is asked for: a browser seeks only in what comes by ranges."""
+        size = len(self.content)
+        asked = _RANGE.fullmatch(request.headers.get("range", ""))
+        same = request.headers.get("if-range", self.etag) == self.etag
+        if asked is None or not same or int(asked[1]) >= size:
+            return ASGIResponse(body=self.content, headers=headers)
+        first = int(asked[1])
+        last = min(size - 1, int(asked[2])) if asked[2] else size - 1
+        if last < first:
+            return ASGIResponse(body=self.content, headers=headers)
+        headers["Content-Range"] = f"bytes {first}-{last}/{size}"
+        return ASGIResponse(body=self.content[first : last + 1], status_code=206, headers=headers)
 
 
 @cache

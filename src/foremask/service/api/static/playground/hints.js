@@ -189,7 +189,9 @@ async function preview(frame) {
   const { signal } = asked;
   const [last] = marks.filter((mark) => mark.frame === frame).slice(-1);
   say(`${nameOf(last)}: looking …`);
-  if (!(await reached(frame)) || signal.aborted) return;
+  const there = await reached(frame);
+  if (signal.aborted) return;
+  if (!there) return say(`Frame ${frame + 1} does not show. The mark is kept; its preview comes with another mark there.`);
   const picture = takeFrame(PICTURE_PX);
   const scaled = (value) => value * picture.scale;
   const hints = marks.filter((mark) => mark.frame === frame).map((mark) => {
@@ -203,9 +205,9 @@ async function preview(frame) {
     const image = Object.assign(new Image(), { src: `data:image/png;base64,${result.mask}` });
     await image.decode();
     if (signal.aborted) return;
-    const { share, there } = measure(image, scaled(last.x + (last.width ?? 0) / 2), scaled(last.y + (last.height ?? 0) / 2));
+    const { share, white } = measure(image, scaled(last.x + (last.width ?? 0) / 2), scaled(last.y + (last.height ?? 0) / 2));
     setPreview(frame, image);
-    say(`${nameOf(last)}, frame ${frame + 1}: ${there ? "in the mask" : "not in the mask"}; ${percent(share)} of the frame is foreground.`);
+    say(`${nameOf(last)}, frame ${frame + 1}: ${white ? "in the mask" : "not in the mask"}; ${percent(share)} of the frame is foreground.`);
   } catch (error) {
     if (error.name === "AbortError") return;
     say(`${nameOf(last)}, frame ${frame + 1}.`);
@@ -223,8 +225,8 @@ function measure(image, x, y) {
   const { data } = pen.getImageData(0, 0, width, height);
   let sum = 0;
   for (let at = 0; at < data.length; at += 4) sum += data[at];
-  const there = data[4 * (Math.min(height - 1, Math.floor(y)) * width + Math.min(width - 1, Math.floor(x)))] > COVERS;
-  return { share: sum / 255 / (width * height), there };
+  const white = data[4 * (Math.min(height - 1, Math.floor(y)) * width + Math.min(width - 1, Math.floor(x)))] > COVERS;
+  return { share: sum / 255 / (width * height), white };
 }
 
 async function sendAll() {

@@ -15,6 +15,8 @@ import { describe, dropPicture, seen, setMatte, setUpStage, showMask, showSource
 import { needToken, refuse, setUpToken } from "./token.js";
 import { awaitDelivery, receiverUrl } from "./webhooks.js";
 
+const SETTLED_MS = 2500; // a first picture that takes longer is not waited for
+
 let shown = null; // what the player plays: a blob or a URL
 let wanted = preset();
 let ownReceiver = "";
@@ -59,8 +61,8 @@ addEventListener("popstate", () => {
 });
 onForm();
 const began = setUpToken();
-if (jobInAddress()) open(jobInAddress(), false);
-else showSamples();
+const first = jobInAddress() ? open(jobInAddress(), false) : showSamples();
+Promise.race([first, new Promise((resolve) => setTimeout(resolve, SETTLED_MS))]).finally(() => (document.documentElement.dataset.settled = "yes"));
 await began;
 document.documentElement.dataset.ready = "yes";
 performance.mark("ready");

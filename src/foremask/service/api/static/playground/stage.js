@@ -15,6 +15,7 @@ const urls = { source: "", mask: "" };
 const previews = new Map(); // by frame, textures that are shown instead of the mask
 const marking = { on: false, view: "mask", wipe: true, tell: () => {} };
 let titled = "The clip";
+let shownWidth_px = 0;
 
 // `onView()` is called when another view or background is chosen.
 export function setUpStage(onView) {
@@ -103,7 +104,7 @@ export async function showMask(url, facts, report, playing = true) {
   for (const input of find("view-choice").querySelectorAll("input")) input.disabled = !both && input.value !== "mask";
   find("wipe-on").disabled = !both;
   choose(/** @type {HTMLInputElement} */ (document.querySelector("[name=view]:checked")).value);
-  pair.jump(0);
+  pair.jump(frames.asked === null ? 0 : momentOf(frames.asked)); // somebody may have gone to a frame meanwhile
   if (playing) pair.play().then(renderPlay);
   fit();
 }
@@ -330,11 +331,16 @@ function renderWipe() {
   settings.wipe = on ? settings.position : 0;
   const handle = find("wipe");
   show(handle, on);
-  handle.style.left = `${100 * settings.position}%`;
+  placeHandle();
   const share = Math.round(100 * settings.position);
   handle.setAttribute("aria-valuenow", share);
   handle.setAttribute("aria-valuetext", `${share} percent source`);
   pair.refresh();
+}
+
+// By a translation: a handle whose layout changes at each frame would count as a page that shifts.
+function placeHandle() {
+  find("wipe").style.translate = `${Math.round(10 * compositor.settings.position * shownWidth_px) / 10}px`;
 }
 
 // Transport
@@ -378,7 +384,9 @@ function fit() {
   const screen = find("screen");
   const exact = screen.classList.contains("exact");
   const scale = exact ? 1 / devicePixelRatio : Math.min(screen.clientWidth / width, Math.max(200, room()) / height);
-  find("frame").style.width = `${width * scale}px`;
+  shownWidth_px = width * scale;
+  find("frame").style.width = `${shownWidth_px}px`;
+  placeHandle();
   find("frame").style.height = `${height * scale}px`;
   find("canvas").classList.toggle("pixels", exact || scale * devicePixelRatio > 2);
 }
