@@ -4,12 +4,13 @@
 each clip without hints, takes the frame with the lowest J, in it the largest connected wrong place,
 and clicks at the point of it that is farthest from its border: in where the subject is missing, out
 where it is too much. The clip is masked again with all clicks so far. Printed: J&F after each
-number of clicks. ``--cache FOLDER`` keeps what the network has answered.
+number of clicks. ``--keep FOLDER`` gets the masks and what the network said: a second call goes on
+where the first one ended.
 """
 
 import argparse
-import hashlib
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,46 +23,39 @@ from benchmarks.quality.scores import FOREGROUND, Binary, region_similarity, sco
 from benchmarks.quality.tiers import Numbered, _luma
 from foremask.options import Quality
 from foremask.types import Alpha, Image
-from foremask.vision.image import Cropped, MirroredImage
 from foremask.vision.matting.backdrop import BACKDROP_REACH_FRAMES
 from foremask.vision.matting.edges import refine
 from foremask.vision.matting.outline import resolve_outlines
-from foremask.vision.network.session import InputSize, NetworkOutput, Session
-from foremask.vision.resample import as_alpha
+from foremask.vision.network.session import InputSize, Network, NetworkOutput, Session
+from foremask.vision.resample import as_alpha, as_levels
 from foremask.vision.temporal.lesson import Mark
+from foremask.vision.temporal.network_cache import NetworkCache, open_file_store
 from foremask.vision.temporal.windows import TIERS, learn, mask_images
 from foremask.weights.catalogue import model_path
 
 CLICKS = (0, 1, 2, 4, 8)
+MOST_BYTES = 2 << 30
 
 
-class Kept:
-    """A session whose answers are kept in files, so that a second run infers nothing twice."""
+class Counting:
+    """A session that counts its inferences."""
 
     any_size = True
 
-    def __init__(self, session: Session, folder: Path, clip: str) -> None:
-        """Answers about the clip of this name are in a folder of their own."""
-        self._session, self._folder = session, folder / clip
-        self._folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, session: Session) -> None:
+        self._session = session
         self.runtime = session.runtime
+        self.asked = 0
 
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
         """As the session's."""
-        original = image.image if isinstance(image, MirroredImage | Cropped) else image
-        number = original.number if isinstance(original, Numbered) else -1
-        box = image.box if isinstance(image, Cropped) else None
-        asked = repr((number, isinstance(image, MirroredImage), box, size))
-        path = self._folder / (hashlib.sha256(asked.encode()).hexdigest()[:24] + ".npz")
-        if not path.exists():
-            output = self._session.infer(image, size)
-            plain = image is original and size is None
-            levels = output.features if plain else ()
-            kept = [each.astype(np.float16) for each in (output.alpha, *levels)]
-            np.savez(path, *kept)
-        with np.load(path) as stored:
-            alpha, *features = (stored[name].astype(np.float32) for name in stored.files)
-            return NetworkOutput(alpha, tuple(features))
+        self.asked += 1
+        return self._session.infer(image, size)
+
+
+def number_of(image: Image) -> int | None:
+    """Which frame of its clip an image is."""
+    return image.number if isinstance(image, Numbered) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +101,11 @@ def _click(frame: int, picked: Binary, right: Binary) -> Click | None:
 
 
 def masks_of(
-    images: list[Numbered], network: Kept, quality: Quality, clicks: Sequence[Click]
+    images: list[Numbered],
+    network: Network,
+    quality: Quality,
+    clicks: Sequence[Click],
+    cache: NetworkCache | None = None,
 ) -> list[Alpha]:
     """What foremask gives with these clicks, before encoding."""
     tier = TIERS[quality]
@@ -122,39 +120,62 @@ def masks_of(
             ((frame, images[frame], marks) for frame, marks in by_frame.items()),
             network,
             tier,
-            lambda image: image.number if isinstance(image, Numbered) else None,
+            number_of,
+            cache,
         )
-    alphas = mask_images(images, network, tier, guidance=guidance)
+    alphas = mask_images(images, network, tier, guidance=guidance, cache=cache)
     ahead_frames = BACKDROP_REACH_FRAMES if tier.uses_backdrop else None
     pairs = resolve_outlines(zip(images, alphas, strict=True), ahead_frames)
     return [as_alpha(refine(alpha, _luma(image.pixels))) for image, alpha in pairs]
 
 
-def curve(
-    clip: Clip, network: Kept, quality: Quality, clicks: int, dump: Path | None
-) -> list[float]:
-    """J&F of a clip after each click, from none on; the masks go to ``dump``."""
+def curve(clip: Clip, session: Session, quality: Quality, clicks: int, folder: Path) -> list[float]:
+    """J&F of a clip after each click, from none on.
+
+    The masks go to ``folder``, and what the network said; what is there is not made again.
+    """
     images = [Numbered(frame, number) for number, frame in enumerate(clip.frames())]
     truths = clip.truths()
     made: list[Click] = []
     found: list[float] = []
     while True:
-        masks = masks_of(images, network, quality, made)
+        network = Counting(session)
+        began = time.process_time()
+        masks = _masks_in(folder, clip, images, network, quality, made)
         scores = score(masks, truths)
         found.append(scores.jf)
         print(
             f"{clip.name:16} {len(made)} J {scores.j:6.2f} F {scores.f:6.2f} J&F {scores.jf:6.2f}"
-            f" worst {scores.j_worst:5.1f} {made[-1] if made else ''}",
+            f" worst {scores.j_worst:5.1f} {network.asked} inferences"
+            f" {time.process_time() - began:.1f} cpu-s {made[-1] if made else ''}",
             flush=True,
         )
-        if dump is not None:
-            levels = np.stack([np.rint(mask * 255).astype(np.uint8) for mask in masks])
-            told = json.dumps([asdict(each) for each in made])
-            np.savez_compressed(dump / f"{clip.name}-{len(made)}.npz", masks=levels, clicks=told)
         click = next_click(masks, truths, made) if len(made) < clicks else None
         if click is None:
             return found + found[-1:] * (clicks - len(made))
         made.append(click)
+
+
+def _masks_in(
+    folder: Path,
+    clip: Clip,
+    images: list[Numbered],
+    network: Counting,
+    quality: Quality,
+    clicks: Sequence[Click],
+) -> list[Alpha]:
+    kept = folder / f"{clip.name}-{len(clicks)}.npz"
+    told = json.dumps([asdict(each) for each in clicks])
+    if kept.exists():
+        with np.load(kept) as stored:
+            if str(stored["clicks"]) == told:
+                return [as_alpha(levels) for levels in stored["masks"]]
+    identity = {"clip": clip.name, "quality": quality.value, "runtime": network.runtime}
+    with open_file_store(folder / f"{clip.name}.zip", identity, MOST_BYTES) as store:
+        masks = masks_of(images, network, quality, clicks, NetworkCache(store))
+    levels = np.stack([as_levels(mask) for mask in masks])
+    np.savez_compressed(kept, masks=levels, clicks=told)
+    return [as_alpha(each) for each in levels]
 
 
 def main() -> None:
@@ -164,15 +185,15 @@ def main() -> None:
     parser.add_argument("--clips", nargs="*", default=[])
     parser.add_argument("--clicks", type=int, nargs="*", default=list(CLICKS))
     parser.add_argument("--quality", type=Quality, default=Quality.BALANCED)
-    parser.add_argument("--cache", type=Path, required=True)
-    parser.add_argument("--dump", type=Path)
+    parser.add_argument("--keep", type=Path, required=True)
     args = parser.parse_args()
+    args.keep.mkdir(parents=True, exist_ok=True)
     session = Session(model_path(None))
     curves = {}
     for clip in clips_in(args.data):
         if not args.clips or clip.name in args.clips:
-            network = Kept(session, args.cache, clip.name)
-            curves[clip.name] = curve(clip, network, args.quality, max(args.clicks), args.dump)
+            most = max(args.clicks)
+            curves[clip.name] = curve(clip, session, args.quality, most, args.keep)
     for count in args.clicks:
         print(f"{count} clicks: {np.mean([each[count] for each in curves.values()]):.2f}")
 

@@ -237,6 +237,9 @@ MATTE_RANGES: Final = {
 }
 
 
+CACHE_BYTES: Final = 2 << 30
+
+
 @dataclass(frozen=True, slots=True)
 class MaskOptions:
     """One masking, as asked for."""
@@ -250,6 +253,8 @@ class MaskOptions:
     max_side_px: int | None = None  # frames that are larger are made smaller before all else
     matte: Matte = Matte()  # what is done to the finished mask; it has no colours to despill
     hints: tuple[Hint, ...] = ()  # what a person says of the subject
+    cache: Path | None = None  # keeps what the network said, for a later run with more hints
+    cache_bytes: int = CACHE_BYTES  # that it may take
 
 
 class ResultKind(StrEnum):
@@ -404,6 +409,8 @@ class CutOutOptions:
     model: Path | None = None  # as in MaskOptions
     keep_sound: bool = True
     hints: tuple[Hint, ...] = ()
+    cache: Path | None = None  # as in MaskOptions
+    cache_bytes: int = CACHE_BYTES
 
 
 @dataclass(frozen=True, slots=True)

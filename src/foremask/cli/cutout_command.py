@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from foremask.cli import model_commands
 from foremask.cli.exits import Usage, print_json, say, warn
 from foremask.cli.file_commands import AsJson
-from foremask.cli.hint_options import HintOptions, hints_of
+from foremask.cli.hint_options import HintOptions, cache_of, hints_of
 from foremask.cli.inputs import local_file
 from foremask.cli.progress_bar import FRAMES, progress_bar
 from foremask.facts import Report
@@ -94,6 +94,7 @@ def cutout(
         quality=quality,
         device=Device.parse(device),
         hints=hints_of(hinted),
+        cache=cache_of(hinted),
     )
     target = output or _default_target(source)
     from foremask.masking.cut_out import check_target, cut_out  # numpy, av, cv2: half a second

@@ -13,7 +13,7 @@ from cyclopts import App, Parameter
 from foremask.cli import model_commands
 from foremask.cli.batch import Batch, Tone
 from foremask.cli.exits import Exit, Usage, warn
-from foremask.cli.hint_options import HintOptions, hints_of
+from foremask.cli.hint_options import HintOptions, cache_of, hints_of
 from foremask.cli.sources import find_sources
 from foremask.cli.targets import Job, plan_jobs
 from foremask.cli.watching import watched_jobs
@@ -88,7 +88,6 @@ def mask(
     # Text always, since a path would lose the slashes of a URL: `Path` is for shell completion.
     words, output = tuple(map(str, inputs)), None if out is None else str(out)
     settings = read_settings(os.environ)
-    rate = _rate(fps or DEFAULT_FPS)
     jobs: Iterable[Job]
     if watch is None:
         search = Search(recursive=recursive, joined=fps is not None)
@@ -103,6 +102,7 @@ def mask(
         excerpt=_excerpt(start, end),
         max_side_px=_checked_size(max_size),
         hints=hints_of(hinted, jobs, may_be_many=skip_existing),
+        cache=cache_of(hinted),
     )
     if skip_existing and (options.excerpt or max_size):
         raise Usage("--skip-existing checks whole masks: leave out --start, --end and --max-size")
@@ -111,7 +111,7 @@ def mask(
         jobs,
         output,
         options,
-        rate,
+        _rate(fps or DEFAULT_FPS),
         settings,
         _tone(as_json=as_json, quiet=quiet, verbose=verbose),
         replace=force,

@@ -12,6 +12,7 @@ import numpy as np
 
 from foremask.errors import FieldInvalid, Internal
 from foremask.facts import Clip, Report, Span, Written
+from foremask.masking.network_caching import opened_cache
 from foremask.masking.outputs import (
     check_directory,
     check_output,
@@ -183,10 +184,11 @@ def cut_out(
         else:
             part = stack.enter_context(written_whole(target, replace=replace))
         sound = source if options.keep_sound else None
+        cache = stack.enter_context(opened_cache(source, asked, span))
         is_part = span is not None
         with picture_writer(part, target.name, form, clip, sound, part=is_part) as writer:
             edges = _edge_refiner(clip, options) if refiner is None else None
-            plan = plan_masking(source, clip, asked, span, masker, refiner or edges)
+            plan = plan_masking(source, clip, asked, span, masker, refiner or edges, cache)
             deep = isinstance(writer, PngSequenceWriter)
             cutter: FrameWriter = CutOutWriter(writer, options.matte, drawn, edges, deep=deep)
             if mask_target and has_memory_for_mask(clip, form, options.limits.memory_bytes):
@@ -205,6 +207,8 @@ def _mask_options(form: Form, options: CutOutOptions) -> MaskOptions:
         options.limits,
         options.model,
         hints=options.hints,
+        cache=options.cache,
+        cache_bytes=options.cache_bytes,
     )
 
 

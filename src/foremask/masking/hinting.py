@@ -16,6 +16,7 @@ from foremask.vision.image import ArrayImage
 from foremask.vision.network.session import Network
 from foremask.vision.temporal.guidance import Guidance
 from foremask.vision.temporal.lesson import Mark, read_paint
+from foremask.vision.temporal.network_cache import NetworkCache
 from foremask.vision.temporal.windows import TIERS, learn
 
 _SMALL_PX: Final = 2048
@@ -42,7 +43,9 @@ def reduced(frame: Frame) -> ReducedImage:
     return ReducedImage(frame.width, frame.height, frame.pts, frame.rgb(*size))
 
 
-def guidance_for(source: Path, options: MaskOptions, network: Network) -> Guidance | None:
+def guidance_for(
+    source: Path, options: MaskOptions, network: Network, cache: NetworkCache | None = None
+) -> Guidance | None:
     """What the hints of ``options`` teach; None where there are none.
 
     Raises FieldInvalid for a hint beyond the end of the clip, and the errors of `VideoReader`.
@@ -54,7 +57,7 @@ def guidance_for(source: Path, options: MaskOptions, network: Network) -> Guidan
         (frame.pts, _shown(frame), marks)
         for frame, marks in _hinted_frames(source, options.excerpt, hints)
     )
-    return learn(hinted, network, TIERS[options.quality], pts_of)
+    return learn(hinted, network, TIERS[options.quality], pts_of, cache)
 
 
 def guidance_of_frame(

@@ -71,6 +71,7 @@ def mask_video(
     start_s: float = 0.0,
     end_s: float | None = None,
     hints: Sequence[Hint] = (),
+    cache: FilePath | None = None,
     device: Device | str = "auto",
     model: FilePath | None = None,
     on_progress: OnProgress | None = None,
@@ -82,8 +83,9 @@ def mask_video(
     Without ``preset``, the target's ending decides: .mp4, .webm, .mov, .mkv or .gif. ``start_s``
     and ``end_s``, in seconds from the first frame, ask for a part of it; times count from the
     start. ``hints`` say which thing is the subject, or is not (docs/hints.md); their frames and
-    times count from the start too. ``on_progress`` is called in the caller's thread, and cancels by
-    raising. ``target`` appears when it is whole.
+    times count from the start too. ``cache`` is a file that keeps what the network said, so that a
+    later call with more hints takes a fraction of the time. ``on_progress`` is called in the
+    caller's thread, and cancels by raising. ``target`` appears when it is whole.
 
     Raises FileNotFoundError; FieldInvalid for an argument that cannot be;
     ClipRefused for a clip that cannot be masked; ModelUnavailable where the weights are not here;
@@ -96,6 +98,7 @@ def mask_video(
         start_s=start_s,
         end_s=end_s,
         hints=hints,
+        cache=cache,
         on_progress=on_progress,
         replace=replace,
     )
@@ -255,6 +258,7 @@ class Masker:
         start_s: float = 0.0,
         end_s: float | None = None,
         hints: Sequence[Hint] = (),
+        cache: FilePath | None = None,
         on_progress: OnProgress | None = None,
         replace: bool = False,
     ) -> FileReport:
@@ -270,6 +274,7 @@ class Masker:
             model=self._options.model,
             excerpt=_excerpt(start_s, end_s),
             hints=tuple(hints),
+            cache=None if cache is None else Path(cache),
         )
 
         def on_frame(progress: Progress) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from foremask.facts import Report, Span, Written
+from foremask.masking.network_caching import opened_cache
 from foremask.masking.outputs import check_output, written_whole
 from foremask.masking.plan import Masker, Plan, checked_clip, plan_masking
 from foremask.masking.refinement import Refiner
@@ -90,8 +91,11 @@ def mask_video(
     """
     check_output(target, source, replace=replace)
     clip = checked_clip(source, options)
-    with written_whole(target, replace=replace) as part:
-        plan = plan_masking(source, clip, options, span, masker, refiner)
+    with (
+        written_whole(target, replace=replace) as part,
+        opened_cache(source, options, span) as cache,
+    ):
+        plan = plan_masking(source, clip, options, span, masker, refiner, cache)
         with open_writer(plan, part) as writer:
             return run_plan(plan, writer, on_frame)
 

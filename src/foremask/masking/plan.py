@@ -19,6 +19,7 @@ from foremask.options import Excerpt, MaskOptions, Quality
 from foremask.types import Alpha, Image
 from foremask.vision.matting.backdrop import BACKDROP_REACH_FRAMES
 from foremask.vision.network.devices import network_at
+from foremask.vision.temporal.network_cache import NetworkCache
 from foremask.vision.temporal.windows import LAG_FRAMES, TIERS, mask_images
 from foremask.weights.catalogue import model_path
 
@@ -95,15 +96,23 @@ def plan_masking(
     span: Span | None = None,
     masker: Masker | None = None,
     refiner: Refiner | None = None,
+    cache: NetworkCache | None = None,
 ) -> Plan:
-    """Load the network and decide how frames travel. Raises ModelUnavailable."""
+    """Load the network and decide how frames travel. Raises ModelUnavailable.
+
+    ``cache`` must stay open until the plan has run.
+    """
     runtime = "own masker"
     decodes_once = False  # the lag of a foreign masker is unknown
     if masker is None:
         network = network_at(options.model or model_path(), options.device)
-        guidance = guidance_for(source, options, network)
+        guidance = guidance_for(source, options, network, cache)
         masker = partial(
-            mask_images, network=network, tier=TIERS[options.quality], guidance=guidance
+            mask_images,
+            network=network,
+            tier=TIERS[options.quality],
+            guidance=guidance,
+            cache=cache,
         )
         if span is not None:
             masker = partial(masker, is_wanted=lambda image: span.holds(pts_of(image)))

@@ -3,6 +3,7 @@
 import hashlib
 import time
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -15,26 +16,80 @@ from foremask.masking.refinement import refine_edges
 from foremask.media.frames import Frame
 from foremask.media.pictures import read_picture
 from foremask.options import MaskOptions
-from foremask.types import Levels
+from foremask.types import Image, Levels
 from foremask.vision.drawing import grey_png
+from foremask.vision.image import Box, Cropped, MirroredImage
 from foremask.vision.network.devices import network_at
+from foremask.vision.network.session import InputSize, Network, NetworkOutput
+from foremask.vision.temporal.network_cache import MemoryStore, NetworkCache
 from foremask.vision.temporal.windows import TIERS, mask_images
 from foremask.weights.catalogue import model_path
 
 
-def mask_frame(frame: Frame, options: MaskOptions) -> Levels:
+class OnePicture:
+    """A network that is asked about one picture only, and infers each view of it once."""
+
+    def __init__(self, frame: Frame, network: Network) -> None:
+        self.frame, self._network = frame, network
+        self.cache = NetworkCache(MemoryStore())
+        self._outputs: dict[tuple[type[Image], Box | None, InputSize | None], NetworkOutput] = {}
+
+    @property
+    def runtime(self) -> str:
+        """The network's."""
+        return self._network.runtime
+
+    @property
+    def any_size(self) -> bool:
+        """The network's."""
+        return self._network.any_size
+
+    def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
+        """As the network."""
+        box = image.box if isinstance(image, Cropped) else None
+        asked = type(image), box, size
+        if asked not in self._outputs:
+            output = self._network.infer(image, size)
+            kept = () if isinstance(image, Cropped | MirroredImage) else output.features
+            self._outputs[asked] = NetworkOutput(output.alpha, kept)
+        return self._outputs[asked]
+
+
+def mask_frame(frame: Frame, options: MaskOptions, picture: OnePicture | None = None) -> Levels:
     """The upright mask of a frame that has no neighbours; all hints are on it.
 
-    Raises ModelUnavailable.
+    ``picture`` has what was inferred of this frame before. Raises ModelUnavailable.
     """
-    network = network_at(options.model or model_path(), options.device)
+    network = picture or OnePicture(
+        frame, network_at(options.model or model_path(), options.device)
+    )
     guidance = None
     if options.hints:
         check_hints(options.hints, size_px=(frame.width, frame.height))
         guidance = guidance_of_frame(frame, options.hints, network, options.quality)
-    (alpha,) = mask_images([frame], network, TIERS[options.quality], guidance=guidance)
+    (alpha,) = mask_images(
+        [frame], network, TIERS[options.quality], guidance=guidance, cache=network.cache
+    )
     ((_, levels),) = refine_edges([(frame, alpha)])
     return np.ascontiguousarray(frame.orientation.to_upright(levels))
+
+
+_LAST: Final[dict[tuple[str, str], OnePicture]] = {}
+
+
+def last_picture(source: Path, options: MaskOptions) -> OnePicture:
+    """The picture in the file, with what was inferred of it, where it is the one asked for last.
+
+    Raises CorruptVideo where it is none, and ModelUnavailable.
+    """
+    model = options.model or model_path()
+    digest = hashlib.blake2b(source.read_bytes()).hexdigest()
+    asked = digest, f"{model} {options.device} {options.quality}"
+    if asked not in _LAST:
+        picture = OnePicture(read_picture(source), network_at(model, options.device))
+        _LAST.clear()
+        _LAST[asked] = picture
+    return _LAST[asked]
 
 
 def mask_picture(

@@ -306,6 +306,15 @@ class Settings:
             shown="a quarter of the disk with a local store, no limit with a bucket",
         ),
     )
+    network_bytes: int = field(
+        default=256 << 20,
+        metadata=_documented(
+            "Bytes that may be kept with each result of what the network said, so that `refine` "
+            "takes a fraction of the time: about `0.5M` a frame; `0` keeps nothing.",
+            _size,
+            shown="`256M`",
+        ),
+    )
     free_reserve: int | None = field(
         default=None,
         metadata=_documented(

@@ -16,7 +16,7 @@ from tests.service.api import clip_server
 from tests.service.api.conftest import Running, bootstrap, running
 from tests.service.api.test_cutouts import LOOPBACK, finished
 from tests.service.api.test_decisions import assert_refused
-from tests.service.api.worker import REQUESTS, working
+from tests.service.api.worker import KEPT, REQUESTS, working
 from tests.support import networks, synth
 
 pytestmark = [pytest.mark.postgres, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -57,7 +57,7 @@ def post(service: Running, path: str, **body: object) -> httpx.Response:
 
 
 def test_a_job_by_key_points_is_refined_with_more_hints(worker: Running, clip: str) -> None:
-    """The points reach the masker, then the points and the new hint."""
+    """The points reach the masker, then the points and the new hint, and what was known."""
     points = [{"x": 5, "y": 24, "type": "positive"}, {"x": 60, "y": 2, "type": "negative"}]
     answer = post(worker, POINTS, video=clip, key_points=points, frame_index=9, auto_trim=True)
     status = finished(worker, answer)
@@ -65,6 +65,7 @@ def test_a_job_by_key_points_is_refined_with_more_hints(worker: Running, clip: s
     assert status["result"]["mask_url"] == status["result"]["video_url"]
     asked = [Point(5, 24, frame=9), Point(60, 2, frame=9, negative=True)]
     assert list(REQUESTS[-1].options.hints) == asked
+    assert KEPT[-1] == b"said. "
     more = {"type": "point", "x": 1, "y": 1, "time_s": 0.1}
     path = f"/v2/status/{status['request_id']}/refine"
     assert_refused(post(worker, path, hints=[more]), 422, "video_missing", "video")
@@ -72,6 +73,7 @@ def test_a_job_by_key_points_is_refined_with_more_hints(worker: Running, clip: s
     refined = finished(worker, post(worker, path, video=clip, hints=[more]))
     assert refined["status"] == "COMPLETED", refined
     assert list(REQUESTS[-1].options.hints) == [*asked, Point(1, 1, time_s=0.1)]
+    assert KEPT[-1] == b"said. said. "  # what the network said for the first is known
 
 
 def test_the_sdk_sends_key_points(worker: Running, clip: str) -> None:

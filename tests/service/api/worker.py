@@ -29,6 +29,8 @@ from tests.support import synth
 
 REQUESTS: list[Mask | CutOut] = []
 """What the masker was asked, the latest last."""
+KEPT: list[bytes] = []
+"""What it has kept for later jobs."""
 
 
 class RedIsForeground:
@@ -45,6 +47,10 @@ class RedIsForeground:
         """As the confined child does it."""
         assert isinstance(request, Mask | CutOut)
         REQUESTS.append(request)
+        if request.kept is not None:
+            known = b"" if request.known is None else request.known.read_bytes()
+            KEPT.append(known + b"said. ")
+            request.kept.write_bytes(KEPT[-1])
         report = await asyncio.to_thread(_masked, request)
         if on_progress is not None:
             await on_progress(Progress(report.frames_out, report.frames_out, "masking"))
@@ -115,6 +121,7 @@ async def _work(
             scratch=scratch / "files",
             worker="test",
             result_ttl_s=0,
+            network_bytes=1 << 20,
         )
         queue_workers = asyncio.create_task(
             serve_queues(work, {"files": 2, "masks": 1, "webhooks": 2}, 0.0)

@@ -7,6 +7,7 @@ from typing import Any
 from litestar import post
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
+from msgspec import structs
 
 from foremask.errors import CorruptVideo, FieldInvalid
 from foremask.hints.hint_json import hints_of_json
@@ -23,6 +24,7 @@ from foremask.service.jobs.admission import NewJob
 from foremask.service.jobs.step_facts import JobResult
 from foremask.service.observability.traces import first_span, valid_traceparent
 from foremask.service.service_errors import ServiceUnavailable
+from foremask.service.storage.keys import network_key
 
 
 @post("/v2/status/{request_id:str}/refine", status_code=202)
@@ -41,6 +43,7 @@ async def refine(
         record = await completed(request, service, request_id)
         before = await records.result_of(service.database, request_id)
         _check_can_be_made_again(record.quality, before)
+        before = structs.replace(before, network_key=network_key(record.result_key or ""))
         wanted = with_hints(Wanted(record.preset, before), hints)
         source = await clip_of(service, record, body, owner)
         clip = await service.prober.probe(source, wanted, owner)

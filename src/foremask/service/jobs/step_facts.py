@@ -62,7 +62,7 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a job makes of its clip, and where the background comes from: a URL, or an upload.
 
     ``clip_key`` is the clip of a job that works on a stored mask, where it is an upload. ``hints``
-    say what the subject is.
+    say what the subject is. ``network_key`` is what the network said of the clip in an earlier job.
     """
 
     options: ResultOptions = ResultOptions()
@@ -70,6 +70,7 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
     background_key: str | None = None
     clip_key: str | None = None
     hints: tuple[Hint, ...] = ()
+    network_key: str | None = None
 
     @property
     def has_background_file(self) -> bool:

@@ -3,6 +3,7 @@
 Only a child imports this module, after it is confined.
 """
 
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -73,15 +74,25 @@ def _mask(request: Mask, parent: Parent) -> Report:
     from foremask.masking.pipeline import mask_video
 
     on_progress = _reporting(parent)
-    return mask_video(request.source, request.target, request.options, on_progress, request.span)
+    options = replace(request.options, cache=_cache(request))
+    return mask_video(request.source, request.target, options, on_progress, request.span)
+
+
+def _cache(request: Mask | CutOut) -> Path | None:
+    """The file that is kept; what is known already is in it."""
+    from foremask.vision.temporal.network_cache import is_store
+
+    if request.known is not None and request.kept is not None and is_store(request.known):
+        shutil.copyfile(request.known, request.kept)
+    return request.kept
 
 
 def _mask_picture(request: MaskPicture, _: Parent) -> PictureMask:
-    from foremask.masking.stills import mask_frame
-    from foremask.media.pictures import read_picture
+    from foremask.masking.stills import last_picture, mask_frame
     from foremask.vision.drawing import grey_png
 
-    levels = mask_frame(read_picture(request.source), request.options)
+    picture = last_picture(request.source, request.options)
+    levels = mask_frame(picture.frame, request.options, picture)
     height, width = levels.shape
     return PictureMask(grey_png(levels), width, height)
 
@@ -97,6 +108,8 @@ def _cut_out(request: CutOut, parent: Parent) -> Report:
         device=found.device,
         model=found.model,
         hints=found.hints,
+        cache=_cache(request),
+        cache_bytes=found.cache_bytes,
     )
     with named_background():
         return cut_out(

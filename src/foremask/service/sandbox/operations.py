@@ -89,7 +89,10 @@ class Load(Request[None], frozen=True):
 
 
 class Mask(Request[Report], frozen=True):
-    """Mask a clip, or a span of one."""
+    """Mask a clip, or a span of one.
+
+    ``known`` is what the network said in an earlier job, ``kept`` gets what it said up to this one.
+    """
 
     needs_network = True
 
@@ -97,6 +100,8 @@ class Mask(Request[Report], frozen=True):
     target: Output
     options: MaskOptions
     span: Span | None = None
+    known: Input | None = None
+    kept: Output | None = None
 
 
 class PictureMask(msgspec.Struct, frozen=True):
@@ -121,6 +126,7 @@ class CutOut(Request[Report], frozen=True):
 
     ``options`` says how masks are found; its preset has no part in it. ``clip_start_s`` is that of
     the whole clip. The mask goes to ``mask_target``, where there is memory for another encoder.
+    ``known`` and ``kept`` as in `Mask`.
     """
 
     needs_network = True
@@ -134,6 +140,8 @@ class CutOut(Request[Report], frozen=True):
     span: Span | None = None
     clip_start_s: float | None = None
     mask_target: Output | None = None
+    known: Input | None = None
+    kept: Output | None = None
 
 
 class CutOutByMask(Request[Report], frozen=True):

@@ -22,6 +22,11 @@ def media_type(key: str) -> str:
     return MEDIA_TYPES.get(Path(key).suffix, "application/octet-stream")
 
 
+def network_key(result_key: str) -> str:
+    """The key of what the network said for a result: in its directory, as the strip."""
+    return result_key.rpartition("/")[0] + "/network.zip"
+
+
 def strip_key(result_key: str) -> str:
     """The key of a mask's strip: in the mask's directory, so both are deleted together."""
     return result_key.rpartition("/")[0] + "/strip.json"

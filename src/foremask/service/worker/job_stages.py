@@ -49,7 +49,7 @@ from foremask.service.sandbox.operations import (
     Request,
 )
 from foremask.service.service_errors import ObjectLost, TimedOut
-from foremask.service.storage.keys import mask_key, strip_key
+from foremask.service.storage.keys import mask_key, network_key, strip_key
 from foremask.service.storage.local_directory import check_free
 from foremask.service.worker.reports import joined_report, report_of
 from foremask.service.worker.transfers import Transfers, background_transfers
@@ -253,6 +253,8 @@ async def segment(
     if step.quality == REENCODE_ONLY:
         return await _of_stored_mask(work, step, source, background, target, advance)
     request = _request(work, step, source, background, target)
+    if whole and work.network_bytes:
+        request = await _with_network(work, step, request, scratch)
     with span("mask", preset=step.preset, quality=step.quality) as masking_span:
         began = time.monotonic()
         masked = await _run(work, step, request, advance.note_frames)
@@ -274,7 +276,20 @@ async def segment(
         report = msgspec.structs.replace(
             made, stage_cpu_s=report.stage_cpu_s, runtime=report.runtime
         )
-    return await _store_result(work, step, target, report, mask)
+    return await _store_result(work, step, target, report, mask, request.kept)
+
+
+async def _with_network(
+    work: WorkerContext, step: Step, request: Mask | CutOut, scratch: Path
+) -> Mask | CutOut:
+    """The request, with what the network said in an earlier job, where that is still stored."""
+    known: Path | None = scratch / "known"
+    with span("load"):
+        try:
+            await work.objects.get(_known(step.args.result.network_key), scratch / "known")
+        except ObjectLost:
+            known = None
+    return msgspec.structs.replace(request, known=known, kept=scratch / "network.zip")
 
 
 def _request(
@@ -288,6 +303,7 @@ def _request(
         limits=work.limits,
         model=work.model,
         hints=step.args.result.hints,
+        cache_bytes=work.network_bytes,
     )
     span = None if whole else step.args.span
     if result.kind is ResultKind.MASK and isinstance(form, Preset):
@@ -398,7 +414,12 @@ async def _run[R](
 
 
 async def _store_result(
-    work: WorkerContext, step: Step, target: Path, report: JobReport, mask: Path | None = None
+    work: WorkerContext,
+    step: Step,
+    target: Path,
+    report: JobReport,
+    mask: Path | None = None,
+    kept: Path | None = None,
 ) -> MaskDone:
     """Store the result, and beside it the mask that it was cut out by, where there is one."""
     # The attempt is in the key: a stale worker never overwrites the result of another attempt.
@@ -413,6 +434,8 @@ async def _store_result(
         if mask is not None and await asyncio.to_thread(mask.exists):
             stored = await work.objects.put(mask_key(key), mask)
             report = msgspec.structs.replace(report, mask_bytes=stored.size)
+        if kept is not None and await asyncio.to_thread(kept.exists):
+            await work.objects.put(network_key(key), kept)
     warnings = [*(step.clip.warnings if step.clip else ()), *(report.warnings or ())]
     report = msgspec.structs.replace(
         report, strip=UNSET, bytes=size, warnings=tuple(dict.fromkeys(warnings))

@@ -142,6 +142,7 @@ async def open_work(
                 worker=process_setup.name(),
                 result_ttl_s=settings.result_ttl_s,
                 free_reserve=settings.free_reserve,
+                network_bytes=settings.network_bytes,
                 files_per_token=settings.files_per_token,
                 webhooks_per_token=settings.webhooks_per_token,
             )

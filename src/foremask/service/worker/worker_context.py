@@ -70,6 +70,7 @@ class WorkerContext:
     model: Path | None = None
     device: Device = field(default_factory=Device)
     free_reserve: int | None = None
+    network_bytes: int = 0
     files_per_token: int = FILES_PER_TOKEN
     webhooks_per_token: int = PER_TOKEN
     limits: Limits = field(default_factory=Limits)

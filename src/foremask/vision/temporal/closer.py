@@ -62,6 +62,16 @@ def infer_closer(network: Network, image: Image, mask: Levels) -> CloserMask | N
 
     None where the mask is all but empty.
     """
+    box = closer_box(mask)
+    return None if box is None else infer_box(network, image, (mask.shape[0], mask.shape[1]), box)
+
+
+type CropBox = tuple[slice, slice]
+"""Rows and columns of a mask's grid."""
+
+
+def closer_box(mask: Levels) -> CropBox | None:
+    """The crop round ``mask``; None where it is all but empty."""
     rows, columns = mask.shape
     picked = (mask > 127).astype(np.uint8)
     if picked.sum() < LEAST_SUBJECT_SHARE * picked.size:
@@ -70,8 +80,12 @@ def infer_closer(network: Network, image: Image, mask: Levels) -> CloserMask | N
     margin = MARGIN_SHARE * max(width, height) + MARGIN_OF_WIDTH * columns
     across = slice(max(0, round(left - margin)), min(columns, round(left + width + margin)))
     down = slice(max(0, round(top - margin)), min(rows, round(top + height + margin)))
-    alpha = infer_part(network, image, (rows, columns), down, across, SIZE_PX)
-    return CloserMask(down, across, as_levels(alpha))
+    return down, across
+
+
+def infer_box(network: Network, image: Image, grid: tuple[int, int], box: CropBox) -> CloserMask:
+    """Infer the part of ``image`` in a box of a grid of rows, columns."""
+    return CloserMask(*box, as_levels(infer_part(network, image, grid, *box, SIZE_PX)))
 
 
 def infer_part(

@@ -12,23 +12,21 @@ from numpy.typing import NDArray
 
 from foremask.types import Alpha, Image, Levels, Rgb
 from foremask.vision.image import ArrayImage, Box
-from foremask.vision.network.opinions import View, ask
-from foremask.vision.network.session import Features, Network
+from foremask.vision.network.opinions import View
+from foremask.vision.network.session import Features
 from foremask.vision.resample import as_alpha, as_levels, resized
 from foremask.vision.temporal.appearance import GRID, HintedPixels, colours
-from foremask.vision.temporal.closer import infer_part
+from foremask.vision.temporal.network_cache import KeptAnswers
 from foremask.vision.temporal.regions import FOREGROUND, Labels, Regions
 
 CLOSER_PX = 512  # a window's side, as the network gets it
-ALWAYS = -1.0  # below every uncertainty
 CLOSER_SHARES = (0.2, 0.4)  # of the picture's larger side: windows round a point
 BOX_MARGIN_SHARE = 0.15  # of the larger side of a box
 AGREED = 0.75  # of the opinions that have a thing there
 MOST_SHARE = 0.6  # of all that is found: a larger part is the main thing
 MAIN_SHARE = 0.35  # of all that is found: no negative point takes more of the largest thing
-CUT_SHARE = 0.12  # of the diagonal: how far from its seed a colour cut goes
+CUT_SHARE = 0.04  # of the diagonal: how far from its seed a colour cut goes, docs/adr/0156
 CUT_LEAST_PX = 20
-LEAK_SHARE = 0.3  # of a cut's window border: what reaches more of it has no outline
 SEED_SHARE = 0.008  # of the diagonal: what surely belongs to a point, around it
 DISTINCT = 0.5  # squared distance of two means, in variances, from which things are unlike
 SAMPLES = 400  # pixels that one hinted frame teaches, of each side
@@ -104,13 +102,13 @@ def read_paint(png: bytes) -> Levels | None:
 def lesson_of(
     image: Image,
     marks: Sequence[Mark],
-    network: Network,
+    network: KeptAnswers,
     grid: tuple[int, int],
     small: tuple[int, int],
 ) -> Lesson:
     """Infer one hinted frame from all sides and settle the claims of its marks, in their order."""
-    opinions = ask(network, image, grid, ALWAYS)
-    features = tuple(each.copy() for each in opinions.features)
+    opinions = network.ask(image, grid)
+    features = opinions.features
     base = [resized(each, *small) * np.float32(1 / 255) for each in opinions.masks.values()]
     mean = np.mean(base, axis=0, dtype=np.float32)
     full_mean = np.mean([as_alpha(each) for each in opinions.masks.values()], axis=0)
@@ -120,7 +118,7 @@ def lesson_of(
         if mark.levels is None
         for window in _windows(mark, image)
     ]
-    stack = [*base, *(resized(each, *small) for each in closer)]
+    stack = [*base, *(resized(each, *small) * np.float32(1 / 255) for each in closer)]
     rgb = ArrayImage(image.rgb(*small)).rgb(*small)
     settled = _Claims(rgb, stack, mean, features)
     for mark in marks:
@@ -133,7 +131,7 @@ def lesson_of(
             taught = claims
     return Lesson(
         opinions=opinions.masks,
-        closer=[as_levels(each) for each in closer],
+        closer=closer,
         features=features,
         claims=claims,
         taught=taught,
@@ -167,14 +165,14 @@ def _windows(mark: Mark, image: Image) -> list[Box]:
     return boxes
 
 
-def _closer_view(network: Network, image: Image, window: Box, mean: Alpha) -> Alpha:
+def _closer_view(network: KeptAnswers, image: Image, window: Box, mean: Alpha) -> Levels:
     """The network on a part of the picture; ``mean`` elsewhere, on its grid."""
     rows, columns = mean.shape
     top, bottom = int(window.top * rows), min(rows, int(np.ceil(window.bottom * rows)))
     left, right = int(window.left * columns), min(columns, int(np.ceil(window.right * columns)))
     down, across = slice(top, bottom), slice(left, right)
-    result = mean.astype(np.float32)
-    result[down, across] = infer_part(network, image, mean.shape, down, across, CLOSER_PX)
+    result = as_levels(mean.astype(np.float32))
+    result[down, across] = network.infer_part(image, (rows, columns), (down, across), CLOSER_PX)
     return result
 
 
@@ -311,7 +309,10 @@ class _Claims:
     def _cut(
         self, seed: NDArray[np.bool_], column: int, row: int, *, positive: bool
     ) -> NDArray[np.bool_]:
-        """Near the seed, what the colours put on its side: GrabCut (Rother et al., 2004)."""
+        """What the colours put on the seed's side: GrabCut (Rother et al., 2004).
+
+        The seed alone where that does not end near it.
+        """
         reach = round(CUT_SHARE * self._diagonal)
         top, left = max(0, row - reach), max(0, column - reach)
         window = np.s_[top : row + reach + 1, left : column + reach + 1]
@@ -330,7 +331,7 @@ class _Claims:
         part = _part(change | named, column - left, row - top)
         border = np.ones(named.shape, bool)
         border[1:-1, 1:-1] = False
-        if part is None or (part & border).sum() > LEAK_SHARE * border.sum():
+        if part is None or (part & border).any():  # it has no outline
             return seed
         result = np.zeros(seed.shape, bool)
         result[window] = part

@@ -12,7 +12,7 @@ import heapq
 import itertools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -22,7 +22,7 @@ from foremask.facts import SEGMENT_GRID
 from foremask.options import Quality
 from foremask.types import Alpha, Image, Levels, Rgb
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.opinions import NEVER, Opinions, View, ask, uncertainty
+from foremask.vision.network.opinions import NEVER, View, ask, uncertainty
 from foremask.vision.network.session import Features, Network
 from foremask.vision.prefetch import prefetch
 from foremask.vision.resample import as_alpha, as_levels, resized
@@ -38,6 +38,7 @@ from foremask.vision.temporal.closer import (
     CLOSER,
     MASK,
     CloserJudge,
+    CloserMask,
     infer_closer,
     judge_closer,
 )
@@ -45,6 +46,12 @@ from foremask.vision.temporal.cuts import DELAY_FRAMES, SIDE_FRAMES, starts_of_s
 from foremask.vision.temporal.flow import FlowEstimator, residual, resize_flow, trust, warp
 from foremask.vision.temporal.guidance import Guidance, WindowHints
 from foremask.vision.temporal.lesson import Lesson, Mark, lesson_of
+from foremask.vision.temporal.network_cache import (
+    KeptAnswers,
+    NetworkCache,
+    NoStore,
+    infer_closer_kept,
+)
 from foremask.vision.temporal.propagation import FrameFlow, PackedFlow, flow_between, propagate
 from foremask.vision.temporal.regions import Link, Scene
 from foremask.vision.temporal.tracks import keep_maps
@@ -129,6 +136,7 @@ def mask_images(
     judge_closer: CloserJudge = judge_closer,
     guidance: Guidance | None = None,
     is_wanted: Callable[[Image], bool] = lambda _: True,
+    cache: NetworkCache | None = None,
 ) -> Iterator[Alpha]:
     """One mask for each image, in order, on the tier's grid, which is never larger than the image.
 
@@ -138,14 +146,18 @@ def mask_images(
     The images for which ``is_wanted`` follow each other. Those before and after them are context,
     and their masks are empty. A span that begins and ends on `SEGMENT_GRID`, and is shown with the
     context that it names, gets the masks that it has in the whole clip.
+
+    ``cache`` has what the network said in an earlier run over the same images, or gets what it says
+    in this one; masks are the same with and without it.
     """
+    cache = cache or (None if guidance is None else NetworkCache(NoStore()))
     with (
         ThreadPoolExecutor(THREADS) as threads,
         prefetch(
             _with_shots(_placed(images, is_wanted), tier, threads), BLOCK_FRAMES, "flow"
         ) as arriving,
     ):
-        tools = _Tools(network, tier, threads, judge, judge_closer, guidance)
+        tools = _Tools(network, tier, threads, judge, judge_closer, guidance, cache)
         shot: _Shot | None = None
         end: int | None = None  # of the wanted images
         after = 0
@@ -161,7 +173,7 @@ def mask_images(
             if shot is None or incoming.starts_shot:
                 if shot is not None:
                     yield from shot.finish(end, is_last=False)
-                shot = _Shot(tools, incoming)
+                shot = _Shot.of(tools, incoming)
             else:
                 yield from shot.add(incoming, end)
         if shot is not None:
@@ -209,10 +221,18 @@ class _IncomingFrame:
     small: Rgb  # on the flow grid
     frame_flow: FrameFlow
     flow_from_previous: PackedFlow | None
+    pictures: list[ArrayImage] = field(default_factory=list)  # one, once it was asked for
 
     @property
     def starts_shot(self) -> bool:
         return self.frame_flow.to_previous is None
+
+    def picture(self) -> ArrayImage:
+        """What the network may look at more closely."""
+        if not self.pictures:
+            grid = grid_of(self.image, PICTURE_AREA_PX)
+            self.pictures.append(ArrayImage(self.image.rgb(*grid)))
+        return self.pictures[0]
 
 
 def _with_shots(
@@ -266,12 +286,15 @@ def learn(
     network: Network,
     tier: Tier,
     key_of: Callable[[Image], Hashable],
+    cache: NetworkCache | None = None,
 ) -> Guidance:
     """Infer the hinted images and settle what each mark claims; ``key_of`` finds them again."""
+    cache = cache or NetworkCache(NoStore())
     lessons: dict[Hashable, Lesson] = {}
     for key, image, marks in hinted:
         grid = grid_of(image, tier.mask_area_px)
-        lessons[key] = lesson_of(image, marks, network, grid, _tracks_grid(*grid))
+        kept = KeptAnswers(cache, f"{key}", network)
+        lessons[key] = lesson_of(image, marks, kept, grid, _tracks_grid(*grid))
     return Guidance(lessons, key_of)
 
 
@@ -288,21 +311,36 @@ def grid_of(image: Image, area_px: int) -> tuple[int, int]:
 
 @dataclass(slots=True)
 class _Anchor:
-    """A frame that the network has segmented."""
+    """A frame that the network has segmented.
 
-    opinions: dict[View, Levels]
+    ``shown`` are its opinions without hints: none where it is an anchor for its hints only.
+    """
+
+    shown: dict[View, Levels]
     small: Rgb  # on the flow grid
     picture: ArrayImage  # for a closer look
-    lesson: Lesson | None  # what a person said of it
+    lesson: Lesson | None = None  # what a person said of it
     hinted: Alpha | None = None  # log odds by all hints of the window that decided it last
 
+    @property
+    def opinions(self) -> dict[View, Levels]:
+        """What the network says of it: in every way, where hints are on it."""
+        return self.shown if self.lesson is None else self.lesson.opinions
+
     def mean(self) -> Levels:
-        """The mean of the stretched and the mirrored opinion: the classifier is trained on it."""
-        stretched = self.opinions[View.STRETCHED]
-        if View.MIRRORED not in self.opinions:
-            return stretched
-        mean = cv2.addWeighted(stretched, 0.5, self.opinions[View.MIRRORED], 0.5, 0)
-        return np.asarray(mean, np.uint8)
+        """The mean of its opinions: the classifier is trained on it."""
+        return _mean(self.opinions)
+
+    def mean_without_hints(self) -> Levels:
+        """Anchors are chosen by it, so that hints do not change the choice."""
+        return _mean(self.shown)
+
+
+def _mean(opinions: dict[View, Levels]) -> Levels:
+    stretched = opinions[View.STRETCHED]
+    if View.MIRRORED not in opinions:
+        return stretched
+    return np.asarray(cv2.addWeighted(stretched, 0.5, opinions[View.MIRRORED], 0.5, 0), np.uint8)
 
 
 @dataclass(slots=True)
@@ -312,7 +350,7 @@ class _Block:
     first: int
     frame_flows: list[FrameFlow]
     anchors: dict[int, _Anchor]  # in the order in which they were inferred
-    features: dict[int, Features]  # of each anchor
+    features: dict[int, Features]  # of each anchor that was inferred now
 
     @property
     def last(self) -> int:
@@ -325,7 +363,7 @@ class _Block:
             self.last,
             self.frame_flows[-1:],
             {self.last: self.anchors[self.last]},
-            {self.last: self.features[self.last]},
+            {number: each for number, each in self.features.items() if number == self.last},
         )
 
 
@@ -336,18 +374,15 @@ class _Blocks:
     there are depends on nothing before the context of the window that they are in.
     """
 
-    def __init__(
-        self, network: Network, tier: Tier, guidance: Guidance | None, first: _IncomingFrame
-    ) -> None:
-        self._network = network
-        stride = tier.stride if guidance is None else min(tier.stride, HINTED_STRIDE)
-        self._tier = replace(tier, stride=stride)
-        self._guidance = guidance
+    def __init__(self, tools: "_Tools", first: _IncomingFrame) -> None:
+        self._tools = tools
+        self._tier = tools.tier
         self._block = _Block(first.number, [first.frame_flow], {}, {})
         self._waiting = {first.number: first}
         self._frame_count = 1
         self._anchor_count = 0
         self._infer(first.number)
+        self._add_for_hints()
 
     @property
     def start(self) -> _Block:
@@ -384,7 +419,6 @@ class _Blocks:
             first + round(interval * (last - first) / intervals)
             for interval in range(intervals + 1)
         ]
-        regular = sorted({*regular, *self._hinted()})
         for frame in regular[1:]:
             self._infer(frame)
         gaps: list[tuple[float, int, int]] = []
@@ -396,13 +430,30 @@ class _Blocks:
             self._infer(middle)
             self._queue_gap(gaps, before, middle)
             self._queue_gap(gaps, middle, after)
+        self._add_for_hints()
 
-    def _hinted(self) -> Iterator[int]:
-        """The waiting frames of which a person has said something."""
-        if self._guidance is not None:
-            for frame, incoming in self._waiting.items():
-                if self._guidance.lesson(incoming.image) is not None:
-                    yield frame
+    def _add_for_hints(self) -> None:
+        """Anchors besides those of a run without hints.
+
+        They are the frames of which a person has said something, and some where others are far
+        apart.
+        """
+        if self._tools.guidance is None:
+            return
+        count = self._anchor_count
+        for before, after in itertools.pairwise(sorted(self._block.anchors)):
+            steps = -(-(after - before) // HINTED_STRIDE)
+            for step in range(1, steps):
+                self._infer(before + round(step * (after - before) / steps), is_extra=True)
+        self._anchor_count = count
+        for frame, incoming in self._waiting.items():
+            lesson = self._tools.guidance.lesson(incoming.image)
+            if lesson is None:
+                continue
+            if frame not in self._block.anchors:
+                self._block.anchors[frame] = _Anchor({}, incoming.small, incoming.picture())
+                self._block.features[frame] = lesson.features
+            self._block.anchors[frame].lesson = lesson
 
     def _queue_gap(self, gaps: list[tuple[float, int, int]], before: int, after: int) -> None:
         """Queue the gap between two anchors for inference, largest disagreement first."""
@@ -419,41 +470,59 @@ class _Blocks:
         height, width = steps[middle - start].grey.shape
         propagated = []
         for frame in (first, last):
-            mask = resized(as_alpha(self._block.anchors[frame].mean()), width, height)
+            mean = self._block.anchors[frame].mean_without_hints()
+            mask = resized(as_alpha(mean), width, height)
             propagated.append(warp(mask, flow_between(steps, middle - start, frame - start)))
         either = np.maximum(*propagated).sum() + 0.001 * height * width
         return float(np.abs(propagated[0] - propagated[1]).sum() / either)
 
-    def _infer(self, frame: int) -> None:
+    def _infer(self, frame: int, *, is_extra: bool = False) -> None:
         incoming = self._waiting[frame]
-        tier = self._tier
-        grid = grid_of(incoming.image, tier.mask_area_px)
-        lesson = None if self._guidance is None else self._guidance.lesson(incoming.image)
-        opinions = (
-            ask(self._network, incoming.image, grid, tier.mirrored_above)
-            if lesson is None
-            else Opinions(lesson.opinions, lesson.features)
-        )
-        picture = ArrayImage(incoming.image.rgb(*grid_of(incoming.image, PICTURE_AREA_PX)))
-        self._block.anchors[frame] = _Anchor(opinions.masks, incoming.small, picture, lesson)
-        self._block.features[frame] = opinions.features
+        cache = self._tools.cache
+        if cache is not None and self._tools.reads and not is_extra:
+            shown = cache.opinions(f"{frame}")
+            cache.forget(f"{frame}")
+        else:
+            grid = grid_of(incoming.image, self._tier.mask_area_px)
+            asked = ask(self._tools.network, incoming.image, grid, self._tier.mirrored_above)
+            shown = asked.masks
+            self._block.features[frame] = asked.features
+            if cache is not None and not is_extra:
+                cache.keep_opinions(f"{frame}", shown)
+        self._block.anchors[frame] = _Anchor(shown, incoming.small, incoming.picture())
         self._anchor_count += 1
 
 
 class _Shot:
-    """The windows of one shot that are in work: two, where one's end is the next one's context."""
+    """The windows of one shot that are in work: two, where one's end is the next one's context.
 
-    def __init__(self, tools: "_Tools", first: _IncomingFrame) -> None:
+    ``plain`` is the same shot without hints, from which a shot with hints starts.
+    """
+
+    def __init__(
+        self, tools: "_Tools", first: _IncomingFrame, plain: "_Shot | None" = None
+    ) -> None:
         self._tools = tools
-        self._blocks = _Blocks(tools.network, tools.tier, tools.guidance, first)
+        self._plain = plain
+        self._blocks = _Blocks(tools, first)
         self._windows: list[_Window] = []
         here = first.number // WINDOW_FRAMES
         self._open(here, self._blocks.start)
         if first.number >= (here + 1) * WINDOW_FRAMES - CONTEXT_FRAMES:
             self._open(here + 1, self._blocks.start)
 
+    @classmethod
+    def of(cls, tools: "_Tools", first: _IncomingFrame) -> "_Shot":
+        """With the same shot without hints, where that has to be inferred first."""
+        if tools.guidance is None or tools.is_known:
+            return cls(tools, first)
+        return cls(tools, first, cls(replace(tools, guidance=None, makes_masks=False), first))
+
     def add(self, incoming: _IncomingFrame, end: int | None) -> Iterator[Alpha]:
         """Add a frame; the masks of a window whose last frame it is, up to frame ``end``."""
+        if self._plain is not None:
+            for _ in self._plain.add(incoming, end):
+                pass  # it makes none
         block = self._blocks.add(incoming)
         if block is None:
             return
@@ -469,6 +538,9 @@ class _Shot:
 
         In the last shot the end of a window goes to the window before, which has seen all of it.
         """
+        if self._plain is not None:
+            for _ in self._plain.finish(end, is_last=is_last):
+                pass
         block = self._blocks.finish()
         if block is not None:
             self._take(block)
@@ -477,6 +549,8 @@ class _Shot:
             first.own = range(first.own.start, self._windows.pop().own.stop)
         for window in self._windows:
             yield from window.masks(end)
+        if is_last and self._tools.cache is not None:
+            self._tools.cache.finish()
 
     def _take(self, block: _Block) -> None:
         for window in self._windows:
@@ -499,6 +573,18 @@ class _Tools:
     judge: Judge
     judge_closer: CloserJudge
     guidance: Guidance | None
+    cache: NetworkCache | None
+    makes_masks: bool = True  # and not only decides anchors
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the cache has all that the network says without hints."""
+        return self.cache is not None and self.cache.is_complete
+
+    @property
+    def reads(self) -> bool:
+        """Whether that is read from the cache; else it is put in."""
+        return self.guidance is not None or self.is_known
 
 
 class _Window:
@@ -516,6 +602,7 @@ class _Window:
         self._threads = tools.threads
         self._guidance = tools.guidance
         self._first = start.first
+        self._name = f"{start.first}:{own.start}"  # in the cache
         self._frame_flows = [replace(start.frame_flows[0], to_previous=None)]
         self._anchors: dict[int, _Anchor] = {}
         self._features: dict[int, Features] = {}  # as they came, until there is a basis
@@ -535,6 +622,10 @@ class _Window:
             if frame in self._anchors:
                 continue
             self._anchors[frame] = anchor
+            if self._tools.reads:
+                if number in block.features:
+                    self._features[frame] = block.features[number]
+                continue
             if self._basis is not None:
                 self._projected[frame] = self._basis.project(block.features[number])
                 continue
@@ -556,9 +647,12 @@ class _Window:
         if stop <= first:
             return
         frames = sorted(self._anchors)
-        if self._basis is None:
-            self._fit_basis()
+        self._complete_features()
         masks = self._corrected_masks(frames)
+        if self._tools.reads and self._tools.cache is not None:
+            self._tools.cache.forget(self._name)
+        if not self._tools.makes_masks:
+            return
         per_side = self._tier.anchors_per_side
         gaps = [
             gap
@@ -574,6 +668,34 @@ class _Window:
                     if first <= at < stop:
                         yield decided(alpha)
                     at += 1
+
+    def _complete_features(self) -> None:
+        """The basis, and the features of all anchors in it: from the cache, or into it."""
+        cache = self._tools.cache
+        if cache is not None and self._tools.reads:
+            self._basis = cache.basis(self._name)
+            for frame in self._anchors:
+                if frame in self._features:
+                    self._projected[frame] = self._basis.project(self._features[frame])
+                else:
+                    self._projected[frame] = cache.levels(self._name, f"features {frame}")
+            self._features.clear()
+            return
+        if self._basis is None:
+            self._fit_basis()
+        if cache is not None and self._basis is not None:
+            cache.keep_basis(self._name, self._basis)
+            for frame, levels in self._projected.items():
+                cache.keep_levels(self._name, f"features {frame}", levels)
+
+    def _infer_closer(self, frame: int, mask: Levels) -> CloserMask | None:
+        picture, cache = self._anchors[frame].picture, self._tools.cache
+        if cache is None:
+            return infer_closer(self._network, picture, mask)
+        place = cache, f"{self._name}/closer {frame}"
+        return infer_closer_kept(
+            self._network, picture, mask, *place, hinted=self._guidance is not None
+        )
 
     @property
     def _last(self) -> int:
@@ -641,7 +763,7 @@ class _Window:
             closer = None
             undecided = uncertainty(as_alpha(mask)) > self._tier.closer_above
             if undecided and frame in inferred:
-                closer = infer_closer(self._network, self._anchors[frame].picture, mask)
+                closer = self._infer_closer(frame, mask)
             closer_masks.append(mask if closer is None else closer.over(mask))
         rows, columns = scenes[0].motion.shape
         pairs = [

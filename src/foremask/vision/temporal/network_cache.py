@@ -1,0 +1,343 @@
+"""What the network has said of a clip, kept for a later run over the same clip.
+
+A run with hints starts from what the network says without them: which frames are anchors, their
+opinions and features, and the crop of each closer look. That is read from here, so hints cost no
+inference where they change nothing. Masks are the same with and without it: docs/adr/0155.
+"""
+
+import io
+import json
+import shutil
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from foremask.types import Image, Levels
+from foremask.vision.network.opinions import Opinions, View, ask
+from foremask.vision.network.session import Network
+from foremask.vision.resample import as_levels
+from foremask.vision.temporal.appearance import Basis
+from foremask.vision.temporal.closer import (
+    CloserMask,
+    CropBox,
+    closer_box,
+    infer_box,
+    infer_part,
+)
+
+VERSION: Final = 1
+ALWAYS: Final = -1.0  # below every uncertainty
+LEAST_MARGIN: Final = 0.5  # of the margin that a mask's own crop would have
+MOST_AREA: Final = 1.7  # of its own crop
+ROUNDED_SHARE: Final = 1 / 32  # of the width
+_IDENTITY: Final = "identity.json"
+_COMPLETE: Final = "complete"
+
+type Planes = NDArray[Any]
+
+
+class NotACacheError(Exception):
+    """A file that was to be a store is another one."""
+
+
+class Store(Protocol):
+    """Arrays by name."""
+
+    def get(self, name: str) -> Planes | None:
+        """None where there is none of this name."""
+        ...
+
+    def put(self, name: str, planes: Planes) -> bool:
+        """Keep an array; whether there was room. One that is there already stays."""
+        ...
+
+
+class MemoryStore:
+    """Arrays in memory."""
+
+    def __init__(self) -> None:
+        self._arrays: dict[str, Planes] = {}
+
+    def get(self, name: str) -> Planes | None:
+        """As of any store."""
+        return self._arrays.get(name)
+
+    def put(self, name: str, planes: Planes) -> bool:
+        """As of any store."""
+        self._arrays.setdefault(name, planes)
+        return True
+
+
+class NoStore:
+    """Keeps nothing."""
+
+    def get(self, name: str) -> Planes | None:
+        """As of any store."""
+        return None
+
+    def put(self, name: str, planes: Planes) -> bool:
+        """As of any store."""
+        return False
+
+
+class FileStore:
+    """Arrays in a ZIP file, which `open_file_store` opens."""
+
+    def __init__(self, archive: zipfile.ZipFile, most_bytes: int) -> None:
+        self._archive, self._most_bytes = archive, most_bytes
+        self._names = set(archive.namelist())
+        self._bytes = sum(each.compress_size for each in archive.infolist())
+
+    def get(self, name: str) -> Planes | None:
+        """As of any store."""
+        if name not in self._names:
+            return None
+        try:
+            with self._archive.open(name) as file:
+                return np.asarray(np.load(io.BytesIO(file.read()), allow_pickle=False))
+        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError):
+            raise NotACacheError(f"the kept network results are damaged at {name}") from None
+
+    def put(self, name: str, planes: Planes) -> bool:
+        """As of any store; masks are compressed, features are not worth it."""
+        if name in self._names:
+            return True
+        buffer = io.BytesIO()
+        np.save(buffer, planes, allow_pickle=False)
+        written = buffer.getbuffer()
+        if self._bytes + len(written) > self._most_bytes:
+            return False
+        how = zipfile.ZIP_DEFLATED if planes.dtype == np.uint8 else zipfile.ZIP_STORED
+        self._archive.writestr(name, written, how, compresslevel=1)
+        self._names.add(name)
+        self._bytes += self._archive.getinfo(name).compress_size
+        return True
+
+
+@contextmanager
+def open_file_store(
+    path: Path, identity: Mapping[str, object], most_bytes: int
+) -> Iterator[FileStore]:
+    """The store in the file at ``path``, made anew where its identity is another one.
+
+    The file is replaced when the block ends without an error, and all was kept: it may take
+    ``most_bytes``. Raises
+    NotACacheError where there is a file that is no such store.
+    """
+    wanted = json.dumps({"version": VERSION, **identity}, sort_keys=True, default=str)
+    part = path.with_name(f".{path.name}.part")
+    try:
+        mode: Literal["a", "w"] = "w"
+        if path.exists() and _identity_of(path) == wanted:
+            shutil.copyfile(path, part)
+            mode = "a"
+        with zipfile.ZipFile(part, mode) as archive:
+            if mode == "w":
+                archive.writestr(_IDENTITY, wanted)
+            store = FileStore(archive, most_bytes)
+            yield store
+            is_complete = store.get(_COMPLETE) is not None
+        if is_complete:
+            part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def is_store(path: Path) -> bool:
+    """Whether the file is one that `open_file_store` has made."""
+    try:
+        return bool(_identity_of(path))
+    except NotACacheError:
+        return False
+
+
+def _identity_of(path: Path) -> str:
+    if path.stat().st_size == 0:
+        return ""
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(_IDENTITY) as file:
+            return file.read().decode()
+    except (zipfile.BadZipFile, KeyError, OSError, UnicodeDecodeError, zlib.error) as error:
+        raise NotACacheError(f"{path.name} is no file of kept network results") from error
+
+
+class NetworkCache:
+    """What the network has said of a clip's images.
+
+    A name is ``group/what``: the group is the number of a frame, or a window. What this run has put
+    in is found whether the store had room or not.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._recent: dict[str, Planes] = {}
+        self._is_full = False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether a run without hints has put in all that it was told."""
+        return self._store.get(_COMPLETE) is not None
+
+    def finish(self) -> None:
+        """A run without hints has ended."""
+        if not self._is_full:
+            self._store.put(_COMPLETE, np.ones(1, np.uint8))
+
+    def forget(self, group: str) -> None:
+        """What had no room, of a group that nobody asks for again."""
+        self._recent = {
+            name: planes
+            for name, planes in self._recent.items()
+            if not name.startswith(f"{group}/")
+        }
+
+    def get(self, name: str) -> Planes | None:
+        """An array by its name."""
+        found = self._recent.get(name)
+        return self._store.get(name) if found is None else found
+
+    def put(self, name: str, planes: Planes) -> None:
+        """Keep an array."""
+        self._is_full = self._is_full or not self._store.put(name, planes)
+        if self._is_full:
+            self._recent[name] = planes
+
+    def opinions(self, group: str) -> dict[View, Levels]:
+        """The opinions of an image; none where they were not kept."""
+        found = {view: self.get(f"{group}/{view}") for view in View}
+        return {view: mask for view, mask in found.items() if mask is not None}
+
+    def keep_opinions(self, group: str, opinions: dict[View, Levels]) -> None:
+        """Keep an image's opinions."""
+        for view, mask in opinions.items():
+            self.put(f"{group}/{view}", mask)
+
+    def levels(self, group: str, what: str) -> list[Planes]:
+        """An array for each level of features. Raises KeyError where they were not kept."""
+        count = self.get(f"{group}/{what}")
+        if count is None:
+            raise KeyError(f"{group}/{what}")
+        found = [self.get(f"{group}/{what} {number}") for number in range(int(count[0]))]
+        return [each for each in found if each is not None]
+
+    def keep_levels(self, group: str, what: str, levels: Sequence[Planes]) -> None:
+        """Keep an array for each level of features."""
+        self.put(f"{group}/{what}", np.array([len(levels)]))
+        for number, level in enumerate(levels):
+            self.put(f"{group}/{what} {number}", level)
+
+    def basis(self, window: str) -> Basis:
+        """The basis of a window's features."""
+        return Basis(self.levels(window, "means"), self.levels(window, "axes"))
+
+    def keep_basis(self, window: str, basis: Basis) -> None:
+        """Keep a window's basis."""
+        self.keep_levels(window, "means", basis.means)
+        self.keep_levels(window, "axes", basis.axes)
+
+
+@dataclass(frozen=True, slots=True)
+class KeptAnswers:
+    """The network on one hinted image, which is inferred once for all runs."""
+
+    cache: NetworkCache
+    key: str
+    network: Network
+
+    def ask(self, image: Image, grid: tuple[int, int]) -> Opinions:
+        """The image and its mirror image, with its features in 16 bit."""
+        group = f"hinted {self.key}"
+        masks = self.cache.opinions(group)
+        try:
+            levels = self.cache.levels(group, "features")
+        except KeyError:
+            masks = {}
+        if len(masks) < len(View):
+            asked = ask(self.network, image, grid, ALWAYS)
+            masks, levels = asked.masks, [each.astype(np.float16) for each in asked.features]
+            self.cache.keep_opinions(group, masks)
+            self.cache.keep_levels(group, "features", levels)
+            self.cache.forget(group)
+        return Opinions(masks, tuple(each.astype(np.float32) for each in levels))
+
+    def infer_part(self, image: Image, grid: tuple[int, int], box: CropBox, size_px: int) -> Levels:
+        """A part of the image, as `closer.infer_part` cuts it out."""
+        name = f"hinted {self.key}/part {_box_name(box)}"
+        mask = self.cache.get(name)
+        if mask is None:
+            mask = as_levels(infer_part(self.network, image, grid, *box, size_px))
+            self.cache.put(name, mask)
+        return mask
+
+
+def infer_closer_kept(
+    network: Network,
+    image: Image,
+    mask: Levels,
+    cache: NetworkCache,
+    place: str,
+    *,
+    hinted: bool,
+) -> CloserMask | None:
+    """As `closer.infer_closer`; with hints the crop that was inferred without, where that serves.
+
+    It serves where it shows all of the mask with a margin, and not much more.
+    """
+    box = closer_box(mask)
+    if box is None:
+        return None
+    usual = cache.get(f"{place} box")
+    if usual is not None:
+        plain = slice(int(usual[0]), int(usual[1])), slice(int(usual[2]), int(usual[3]))
+        box = plain if box == plain or (hinted and _serves(plain, box, mask)) else box
+        hinted = hinted and box != plain
+    if hinted:
+        box = _rounded(box, mask.shape)
+    name = f"{place} {_box_name(box)}"
+    found = cache.get(name)
+    if found is not None:
+        return CloserMask(box[0], box[1], found)
+    made = infer_box(network, image, (mask.shape[0], mask.shape[1]), box)
+    cache.put(name, made.mask)
+    if not hinted:
+        down, across = box
+        ends = [down.start, down.stop, across.start, across.stop]
+        cache.put(f"{place} box", np.array(ends, np.int32))
+    return made
+
+
+def _serves(kept: CropBox, own: CropBox, mask: Levels) -> bool:
+    """Whether a crop shows the mask about as well as its own crop would."""
+    left, top, width, height = cv2.boundingRect((mask > 127).astype(np.uint8))
+    area = 1
+    for there, mine, first, length in zip(kept, own, (top, left), (height, width), strict=True):
+        before, after = first - there.start, there.stop - first - length
+        if before < LEAST_MARGIN * (first - mine.start):
+            return False
+        if after < LEAST_MARGIN * (mine.stop - first - length):
+            return False
+        area *= there.stop - there.start
+    own_area = (own[0].stop - own[0].start) * (own[1].stop - own[1].start)
+    return bool(area <= MOST_AREA * own_area)
+
+
+def _rounded(box: CropBox, shape: tuple[int, ...]) -> CropBox:
+    """Outwards to a coarse grid: what changes by a pixel is the same crop."""
+    step = max(1, round(ROUNDED_SHARE * shape[1]))
+    down, across = (
+        slice(each.start // step * step, min(side, -(-each.stop // step) * step))
+        for each, side in zip(box, shape, strict=True)
+    )
+    return down, across
+
+
+def _box_name(box: CropBox) -> str:
+    return "-".join(f"{end}" for each in box for end in (each.start, each.stop))

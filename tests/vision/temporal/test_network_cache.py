@@ -1,0 +1,106 @@
+"""What the network said of a clip serves later runs over it, and changes no mask."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from foremask.options import Quality
+from foremask.types import Alpha, Image
+from foremask.vision.image import ArrayImage
+from foremask.vision.network.session import InputSize, NetworkOutput
+from foremask.vision.temporal import appearance, windows
+from foremask.vision.temporal.lesson import Mark
+from foremask.vision.temporal.network_cache import (
+    MemoryStore,
+    NetworkCache,
+    NotACacheError,
+    Store,
+    open_file_store,
+)
+from foremask.vision.temporal.windows import TIERS, learn, mask_images
+from tests.vision.temporal.test_guidance import apart
+
+TIER = replace(
+    TIERS[Quality.BALANCED], mask_area_px=160 * 90, flow_area_px=160 * 90, mirrored_above=0.0
+)
+IMAGES = [ArrayImage(ArrayImage(apart(t)[0]).rgb(160, 90)) for t in range(30)]
+PLACES = {id(image): number for number, image in enumerate(IMAGES)}
+CLICK = {7: [Mark(0, True, 80 / 320, 84 / 180)]}  # 7 is no anchor
+CLICKS = {**CLICK, 14: [Mark(1, False, 240 / 320, 98 / 180)]}
+
+
+class Network:
+    """Red is foreground; it counts what it is asked, and has features."""
+
+    runtime = "drawn"
+    any_size = True
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
+        """Judge one picture."""
+        self.asked += 1
+        rgb = image.rgb(64, 64).astype(np.float32) / np.float32(255)
+        red = np.clip((rgb[..., 0] - rgb[..., 1]) * np.float32(2.5), 0, 1)
+        levels = [np.repeat(rgb[::n, ::n], 3, axis=2).astype(np.float32) for n in (1, 2, 4)]
+        return NetworkOutput(red.astype(np.float32), tuple(levels))
+
+
+def key_of(image: Image) -> int:
+    return PLACES[id(image)]
+
+
+def masks(
+    marks: Mapping[int, Sequence[Mark]], network: Network, store: Store | None = None
+) -> list[Alpha]:
+    """The masks of the drawn clip."""
+    cache = None if store is None else NetworkCache(store)
+    guidance = None
+    if marks:
+        hinted = [(frame, IMAGES[frame], each) for frame, each in marks.items()]
+        guidance = learn(hinted, network, TIER, key_of, cache)
+    return list(mask_images(IMAGES, network, TIER, guidance=guidance, cache=cache))
+
+
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows of a few frames, and a classifier that is soon trained."""
+    monkeypatch.setattr(windows, "WINDOW_FRAMES", 24)
+    monkeypatch.setattr(windows, "CONTEXT_FRAMES", 12)
+    monkeypatch.setattr(appearance, "STEPS", 8)
+
+
+def test_masks_are_the_same_with_and_without_what_is_kept() -> None:
+    """Without hints, with one, and with more, over several windows; and then little is inferred."""
+    store, first = MemoryStore(), Network()
+    plain = masks({}, first, store)
+    np.testing.assert_array_equal(plain, masks({}, Network()))
+    hinted = masks(CLICK, Network())
+    assert not np.array_equal(hinted, plain)
+    refined = Network()
+    np.testing.assert_array_equal(hinted, masks(CLICK, refined, store))
+    assert refined.asked < 0.6 * first.asked  # half is gone: it looks closer again
+    np.testing.assert_array_equal(masks(CLICKS, Network()), masks(CLICKS, Network(), store))
+
+
+def test_a_file_that_is_full_or_of_another_clip_changes_no_mask(tmp_path: Path) -> None:
+    """What has no room is inferred again; another identity begins anew."""
+    path, hinted = tmp_path / "kept", masks(CLICK, Network())
+    plain = Network()
+    for clip, most_bytes in (("a", 300_000), ("b", 1 << 30)):
+        with open_file_store(path, {"clip": clip}, most_bytes) as store:
+            masks({}, plain, store)
+            assert (store.get("complete") is None) == (clip == "a")
+        for _ in range(2 if clip == "b" else 1):
+            network = Network()
+            with open_file_store(path, {"clip": clip}, most_bytes) as store:
+                np.testing.assert_array_equal(hinted, masks(CLICK, network, store))
+        assert (network.asked == 0) == (clip == "b")
+    path.write_bytes(b"mine")
+    with pytest.raises(NotACacheError), open_file_store(path, {}, 1):
+        pass
+    assert path.read_bytes() == b"mine"
