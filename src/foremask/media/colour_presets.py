@@ -97,8 +97,8 @@ def check_format(clip: Clip, form: Form, memory_bytes: int | None = None) -> Non
     check_preset(clip, stand_in(form), there - _PICTURE_BYTES_PER_PIXEL * clip.pixels)
 
 
-KEPT_MASK: Final = Preset.MKV_VP9
-"""What the mask of a cut-out is kept as: lossless, so that other cut-outs can be made by it."""
+KEPT_MASK: Final = Preset.MOV_H265
+"""What the mask of a cut-out is kept as: levels and times are exact, so all can be made of it."""
 
 
 def has_memory_for_mask(clip: Clip, form: Form, memory_bytes: int | None = None) -> bool:

@@ -55,8 +55,8 @@ from foremask.service.worker.reports import joined_report, report_of
 from foremask.service.worker.transfers import Transfers, background_transfers
 from foremask.service.worker.worker_context import WorkerContext
 
-EXACT_MASK = Preset.MKV_VP9
-"""Lossless: what is cut out by it is as if it had never been a file."""
+EXACT_MASK = Preset.MOV_H265
+"""Lossless, with exact times: what is made of it is as if it had never been a file."""
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 MAX_NEWEST_BYTES = 32 << 10
 KEPT_MASK_NAME = f"mask{EXACT_MASK.suffix}"
