@@ -9,6 +9,7 @@ import pytest
 
 from foremask.masking.pipeline import mask_video
 from foremask.masking.plan import Masker
+from foremask.masking.report import Progress
 from foremask.options import MaskOptions, Preset, Quality
 from foremask.types import Alpha, Image
 from foremask.vision.temporal.windows import TIERS, mask_images
@@ -52,3 +53,18 @@ def test_masks_of_a_moving_disc_do_not_get_worse(tmp_path: Path, quality: Qualit
 def test_the_network_finds_the_disc(tmp_path: Path) -> None:
     """The real network in the tier that runs it least: J 0.98, where 0.989 was measured."""
     assert np.mean(regions(tmp_path, 9, Quality.FAST, None)) >= 0.98
+
+
+@pytest.mark.weights
+def test_the_newest_mask_of_the_network_comes_before_the_first_decided_one(tmp_path: Path) -> None:
+    """Thirty frames are read before the first mask; from the first anchor on there is a picture."""
+    scene = [image.pixels for image, _ in moving_disc(30)]
+    spec = synth.Spec(WIDTH, HEIGHT, pts=synth.even(30, Fraction(25)))
+    source = synth.write(tmp_path / "clip.mp4", spec, scene)
+    reported: list[Progress] = []
+    options = MaskOptions(preset=Preset.MP4_H264, quality=Quality.FAST)
+    mask_video(source, tmp_path / "mask.mp4", options, on_frame=reported.append)
+    nothing_written = [each for each in reported if each.frames_done < 24]
+    newest = nothing_written[-1].newest
+    assert newest is not None
+    assert 0.02 < newest.mean() < 0.5

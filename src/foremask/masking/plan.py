@@ -16,7 +16,7 @@ from foremask.media.presets import HUGE_PIXELS, check_preset
 from foremask.media.probe import check_length, frame_bytes, probe
 from foremask.media.reader import scaled_to
 from foremask.options import Excerpt, MaskOptions, Quality
-from foremask.types import Alpha, Image
+from foremask.types import Alpha, Image, Levels
 from foremask.vision.matting.backdrop import BACKDROP_REACH_FRAMES
 from foremask.vision.network.devices import network_at
 from foremask.vision.temporal.network_cache import NetworkCache
@@ -37,6 +37,17 @@ class Masker(Protocol):
     def __call__(self, images: Iterable[Image], /) -> Iterator[Alpha]: ...  # noqa: D102
 
 
+@dataclass(slots=True)
+class LatestAnchor:
+    """The network's mask of the newest frame that it was asked of; None before the first."""
+
+    mask: Levels | None = None
+
+    def put(self, mask: Levels) -> None:
+        """Replace it."""
+        self.mask = mask
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """How one clip is masked.
@@ -53,6 +64,7 @@ class Plan:
     refiner: Refiner
     runtime: str
     decodes_once: bool
+    latest_anchor: LatestAnchor
 
     @property
     def is_huge(self) -> bool:
@@ -103,6 +115,7 @@ def plan_masking(
     ``cache`` must stay open until the plan has run.
     """
     runtime = "own masker"
+    latest_anchor = LatestAnchor()
     decodes_once = False  # the lag of a foreign masker is unknown
     if masker is None:
         network = network_at(options.model or model_path(), options.device)
@@ -113,6 +126,7 @@ def plan_masking(
             tier=TIERS[options.quality],
             guidance=guidance,
             cache=cache,
+            on_anchor=latest_anchor.put,
         )
         if span is not None:
             masker = partial(masker, is_wanted=lambda image: span.holds(pts_of(image)))
@@ -126,7 +140,7 @@ def plan_masking(
         )
     if options.excerpt is not None:
         clip = _shortened(clip, options.excerpt)
-    return Plan(source, clip, options, span, masker, refiner, runtime, decodes_once)
+    return Plan(source, clip, options, span, masker, refiner, runtime, decodes_once, latest_anchor)
 
 
 def _shortened(clip: Clip, excerpt: Excerpt) -> Clip:

@@ -15,8 +15,8 @@ class Progress:
     """How far a masking is; ``frames_total`` may be an estimate, or None.
 
     ``frames_done`` counts work: inference is four fifths of a frame, writing its mask is the rest
-    and may follow a window of frames later. ``newest`` is the mask of the newest frame that has
-    one, upright and of the network's size, before its edges are refined; read it, don't change it.
+    and may follow a window of frames later. ``newest`` is the network's mask of the newest frame
+    that it was asked of, upright and small, before the clip decides; read it, don't change it.
     """
 
     frames_done: int
@@ -35,7 +35,7 @@ class ProgressCounter:
     clip: Clip
     span: Span | None
     on_frame: OnFrame
-    statistics: "Statistics"
+    newest: Callable[[], Alpha | None]
     inferred: int = 0
     written: int = 0
     last: int = 0
@@ -56,8 +56,7 @@ class ProgressCounter:
         done = (4 * self.inferred + self.written) // 5
         if done > self.last:
             self.last = done
-            newest = self.statistics.last
-            self.on_frame(Progress(done, self.clip.expected_frames, newest=newest))
+            self.on_frame(Progress(done, self.clip.expected_frames, newest=self.newest()))
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from foremask.media.probe import frame_bytes
 from foremask.media.reader import VideoReader
 from foremask.types import Alpha, Image, Levels
 from foremask.vision.prefetch import do_nothing, prefetch, tee
+from foremask.vision.resample import as_alpha
 
 
 class Stages:
@@ -27,7 +28,7 @@ class Stages:
         self._reader = self._stack.enter_context(self._opened())
         self.cpu_s: dict[str, float] = {}
         self.statistics = Statistics()
-        self.progress = ProgressCounter(plan.clip, plan.span, on_frame, self.statistics)
+        self.progress = ProgressCounter(plan.clip, plan.span, on_frame, self._newest)
 
     def __enter__(self) -> Self:
         return self
@@ -35,6 +36,10 @@ class Stages:
     def __exit__(self, *_: object) -> None:
         self._stop.set()  # all stages at once, before each is waited for
         self._stack.close()
+
+    def _newest(self) -> Alpha | None:
+        anchor = self._plan.latest_anchor.mask
+        return self.statistics.last if anchor is None else as_alpha(anchor)
 
     @property
     def warnings(self) -> list[str]:

@@ -137,6 +137,7 @@ def mask_images(
     guidance: Guidance | None = None,
     is_wanted: Callable[[Image], bool] = lambda _: True,
     cache: NetworkCache | None = None,
+    on_anchor: Callable[[Levels], None] = lambda _: None,
 ) -> Iterator[Alpha]:
     """One mask for each image, in order, on the tier's grid, which is never larger than the image.
 
@@ -148,7 +149,8 @@ def mask_images(
     context that it names, gets the masks that it has in the whole clip.
 
     ``cache`` has what the network said in an earlier run over the same images, or gets what it says
-    in this one; masks are the same with and without it.
+    in this one; masks are the same with and without it. ``on_anchor`` gets the network's mask of
+    each anchor, long before the frame's own mask is decided.
     """
     cache = cache or (None if guidance is None else NetworkCache(NoStore()))
     with (
@@ -157,7 +159,7 @@ def mask_images(
             _with_shots(_placed(images, is_wanted), tier, threads), BLOCK_FRAMES, "flow"
         ) as arriving,
     ):
-        tools = _Tools(network, tier, threads, judge, judge_closer, guidance, cache)
+        tools = _Tools(network, tier, threads, judge, judge_closer, guidance, cache, on_anchor)
         shot: _Shot | None = None
         end: int | None = None  # of the wanted images
         after = 0
@@ -489,7 +491,8 @@ class _Blocks:
             self._block.features[frame] = asked.features
             if cache is not None and not is_extra:
                 cache.keep_opinions(f"{frame}", shown)
-        self._block.anchors[frame] = _Anchor(shown, incoming.small, incoming.picture())
+        anchor = self._block.anchors[frame] = _Anchor(shown, incoming.small, incoming.picture())
+        self._tools.on_anchor(anchor.mean_without_hints())
         self._anchor_count += 1
 
 
@@ -574,6 +577,7 @@ class _Tools:
     judge_closer: CloserJudge
     guidance: Guidance | None
     cache: NetworkCache | None
+    on_anchor: Callable[[Levels], None]
     makes_masks: bool = True  # and not only decides anchors
 
     @property
