@@ -63,6 +63,20 @@ async def test_a_result_expires_after_its_time_and_not_before(database: Database
     assert old not in dict(await retention.to_expire(database, DAY_S))
 
 
+async def test_what_the_network_said_goes_after_a_day(database: Database) -> None:
+    """Of a job that ended two days ago; not of one of an hour ago, and not twice."""
+    old, young = await job(database, 2 * DAY_S), await job(database, 3600)
+    without = await job(database, 2 * DAY_S)
+    await database.all(
+        """update jobs set report = '{"network_bytes": 9}' where id = any(%s)""", ([old, young],)
+    )
+    due = dict(await retention.networks_to_drop(database))
+    assert due[old] == f"results/{old}/a.mp4"
+    assert not {young, without} & set(due)
+    await retention.network_dropped(database, old)
+    assert old not in dict(await retention.networks_to_drop(database))
+
+
 async def test_records_stay_a_week_after_their_result(database: Database) -> None:
     """And 30 days after a failure; for as long as a webhook is owed; and never unswept."""
     week_old, fresh = await job(database, 20 * DAY_S), await job(database, 20 * DAY_S)

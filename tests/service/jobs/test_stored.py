@@ -71,10 +71,12 @@ async def test_a_jobs_files_count_until_they_are_deleted(database: Database) -> 
     assert await bytes_of(database, token.id) == 260
     step = await steps.begin(database, StepName(unknown, "segment"), "worker")
     assert step is not None
-    whole = MaskDone("results/x", 1, JobReport(frames_out=1, bytes=7))
+    whole = MaskDone("results/x", 1, JobReport(frames_out=1, bytes=7, network_bytes=50))
     assert await steps.finish(database, step, whole)
-    assert await bytes_of(database, token.id) == 267
+    assert await bytes_of(database, token.id) == 317
     await retention.swept(database, unknown)
+    assert await bytes_of(database, token.id) == 257
+    await retention.network_dropped(database, unknown)
     assert await bytes_of(database, token.id) == 207
     await retention.expired(database, unknown)
     assert await bytes_of(database, token.id) == 200

@@ -7,6 +7,7 @@ from foremask.service.jobs.database import Database
 RECORD_EXTRA_S = 7 * 86400  # a week in which a status read can still say that the result is gone
 FAILED_KEPT_S = 30 * 86400
 ENGINE_DEAD_S = 60.0
+NETWORK_KEPT_S = 86400  # half a megabyte a frame: long enough for a person to say what is wrong
 
 
 async def to_sweep(database: Database, most: int = 50) -> list[tuple[str, str | None]]:
@@ -59,6 +60,24 @@ async def to_expire(
 async def expired(database: Database, request_id: str) -> None:
     """The job's result is deleted."""
     await database.all("update jobs set expired_at = now() where id = %s", (request_id,))
+
+
+async def networks_to_drop(database: Database, most: int = 50) -> list[tuple[str, str]]:
+    """Ids and object keys of the results beside which the network's words are kept too long."""
+    rows = await database.all(
+        """select id, result_key from jobs where report ? 'network_bytes'
+           and ended_at < now() - make_interval(secs => %s) and expired_at is null
+           order by ended_at limit %s""",
+        (NETWORK_KEPT_S, most),
+    )
+    return [(row["id"], row["result_key"]) for row in rows]
+
+
+async def network_dropped(database: Database, request_id: str) -> None:
+    """They are deleted, and count no longer."""
+    await database.all(
+        "update jobs set report = report - 'network_bytes' where id = %s", (request_id,)
+    )
 
 
 async def forget_records(database: Database, result_ttl_s: float) -> list[str]:

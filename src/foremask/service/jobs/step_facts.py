@@ -35,7 +35,8 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True):
 
     A field that nobody has set is absent from the JSON. ``strip`` is only in the reports of parts:
     of each frame its time in seconds, its coverage, and its change since the previous frame.
-    ``mask_bytes`` is the size of the mask that is stored beside a cut-out or a composite.
+    ``mask_bytes`` is the size of the mask that is stored beside a cut-out or a composite,
+    ``network_bytes`` that of what the network said, for as long as it is kept.
     """
 
     frames_out: int
@@ -56,6 +57,7 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True):
     sha256: str | UnsetType = UNSET
     bytes: int | UnsetType = UNSET
     mask_bytes: int | UnsetType = UNSET
+    network_bytes: int | UnsetType = UNSET
 
 
 class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -435,7 +435,8 @@ async def _store_result(
             stored = await work.objects.put(mask_key(key), mask)
             report = msgspec.structs.replace(report, mask_bytes=stored.size)
         if kept is not None and await asyncio.to_thread(kept.exists):
-            await work.objects.put(network_key(key), kept)
+            stored = await work.objects.put(network_key(key), kept)
+            report = msgspec.structs.replace(report, network_bytes=stored.size)
     warnings = [*(step.clip.warnings if step.clip else ()), *(report.warnings or ())]
     report = msgspec.structs.replace(
         report, strip=UNSET, bytes=size, warnings=tuple(dict.fromkeys(warnings))

@@ -9,6 +9,7 @@ import structlog
 from foremask.service.jobs import retention, steps
 from foremask.service.observability import metrics
 from foremask.service.service_errors import ServiceUnavailable
+from foremask.service.storage.keys import network_key
 from foremask.service.worker.worker_context import WorkerContext
 
 ENGINE_S = 60.0
@@ -63,6 +64,9 @@ async def sweep(work: WorkerContext) -> None:
                 if not stored.key.startswith(kept):  # of an attempt that was lost
                     await work.objects.delete(stored.key)
         _count(await retention.swept(work.database, request_id))
+    for request_id, result_key in await retention.networks_to_drop(work.database):
+        await work.objects.delete(network_key(result_key))
+        await retention.network_dropped(work.database, request_id)
     for request_id, _ in await retention.to_expire(work.database, work.result_ttl_s):
         await _delete(work, request_id, KINDS)
         await retention.expired(work.database, request_id)

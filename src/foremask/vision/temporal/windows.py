@@ -160,28 +160,32 @@ def mask_images(
         ) as arriving,
     ):
         tools = _Tools(network, tier, threads, judge, judge_closer, guidance, cache, on_anchor)
-        shot: _Shot | None = None
-        end: int | None = None  # of the wanted images
-        after = 0
-        for incoming in arriving:
-            number = incoming.number
-            if number < 0:
-                yield _empty_mask(incoming.image, tier)
-            elif not incoming.is_wanted:
-                after += 1
-                end = number if end is None else end
-            if number < -CONTEXT_FRAMES or (end is not None and number > end + CONTEXT_FRAMES):
-                continue
-            if shot is None or incoming.starts_shot:
-                if shot is not None:
-                    yield from shot.finish(end, is_last=False)
-                shot = _Shot.of(tools, incoming)
-            else:
-                yield from shot.add(incoming, end)
-        if shot is not None:
-            yield from shot.finish(end, is_last=True)
-        if after:
-            yield from itertools.repeat(_empty_mask(incoming.image, tier), after)
+        yield from _masks_of_shots(arriving, tools)
+
+
+def _masks_of_shots(arriving: Iterable["_IncomingFrame"], tools: "_Tools") -> Iterator[Alpha]:
+    shot: _Shot | None = None
+    end: int | None = None  # of the wanted images
+    after = 0
+    for incoming in arriving:
+        number = incoming.number
+        if number < 0:
+            yield _empty_mask(incoming.image, tools.tier)
+        elif not incoming.is_wanted:
+            after += 1
+            end = number if end is None else end
+        if number < -CONTEXT_FRAMES or (end is not None and number > end + CONTEXT_FRAMES):
+            continue
+        if shot is None or incoming.starts_shot:
+            if shot is not None:
+                yield from shot.finish(end, is_last=False)
+            shot = _Shot.of(tools, incoming)
+        else:
+            yield from shot.add(incoming, end)
+    if shot is not None:
+        yield from shot.finish(end, is_last=True)
+    if after:
+        yield from itertools.repeat(_empty_mask(incoming.image, tools.tier), after)
 
 
 def _empty_mask(image: Image, tier: Tier) -> Alpha:
