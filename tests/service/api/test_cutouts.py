@@ -456,11 +456,12 @@ async def test_a_mask_beside_a_cut_out_is_counted_and_goes_with_it(
 
         before = await stored()
         clip, behind = ((files / name).stat().st_size for name in ("clip.mp4", "behind.png"))
-        assert before == 2 * clip + behind + report["bytes"] + report["mask_bytes"]
+        beside = report["mask_bytes"] + report.get("network_bytes", 0)
+        assert before == 2 * clip + behind + report["bytes"] + beside
         sizes = {Path(each.key).name: each.size async for each in objects.list(f"results/{job}")}
         assert sizes["mask"] == report["mask_bytes"]
         await retention.swept(database, job)
-        assert await stored() == report["bytes"] + report["mask_bytes"]
+        assert await stored() == report["bytes"] + beside
         await retention.expired(database, job)
         assert await stored() == 0
 

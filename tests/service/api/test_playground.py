@@ -159,19 +159,6 @@ def test_a_sample_comes_by_ranges_so_that_a_browser_can_seek_in_it(service: Runn
     )
 
 
-def test_the_first_screen_goes_to_any_frame_of_a_sample(page: Page) -> None:
-    """Another frame is another picture."""
-    expect(page.locator("#views")).to_be_visible(timeout=WAIT_MS)
-    page.get_by_role("radio", name="Source").check()
-    first = pixels(page)
-    page.locator("#number").fill("5")
-    page.locator("#number").press("Enter")
-    until = time.monotonic() + 30
-    while np.abs(pixels(page).astype(int) - first).mean() < 2:
-        assert time.monotonic() < until
-        page.wait_for_timeout(100)
-
-
 # What it may ask
 
 
@@ -622,6 +609,19 @@ def come_back(page: Page, browser: Browser, service: Running) -> None:
     expect(other.locator("#recent-list video")).not_to_have_count(0)
     assert other.url.startswith(f"{service.url}/?job=")
     other.close()
+
+
+def test_the_first_screen_goes_to_any_frame_of_a_sample(page: Page) -> None:
+    """Another frame is another picture."""
+    expect(page.locator("#views")).to_be_visible(timeout=WAIT_MS)
+    page.get_by_role("radio", name="Source").check()
+    first = pixels(page)
+    page.locator("#number").fill("5")
+    page.locator("#number").press("Enter")
+    until = time.monotonic() + 30
+    while np.abs(pixels(page).astype(int) - first).mean() < 2:
+        assert time.monotonic() < until
+        page.wait_for_timeout(100)
 
 
 @pytest.mark.parametrize(
