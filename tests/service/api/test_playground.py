@@ -469,6 +469,29 @@ def shows(page: Page, at: tuple[int, int], colour: tuple[int, int, int]) -> None
         page.wait_for_timeout(100)
 
 
+def drawn_anew(page: Page, at: tuple[int, int], before: tuple[int, int, int]) -> np.ndarray:
+    """Wait until the stage shows another colour there than before; that colour."""
+    until = time.monotonic() + 10
+    while True:
+        found = np.asarray(pixels(page)[at[1], at[0]], int)
+        if np.abs(found - before).max() > 24:
+            return found
+        assert time.monotonic() < until, f"still {before} at {at}"
+        page.wait_for_timeout(100)
+
+
+def at_rest(page: Page) -> np.ndarray:
+    """What the stage shows when it has stopped to change."""
+    before, until = pixels(page), time.monotonic() + 10
+    while True:
+        page.wait_for_timeout(300)
+        now = pixels(page)
+        if np.array_equal(before, now):
+            return np.asarray(now)
+        assert time.monotonic() < until, "the stage goes on changing"
+        before = now
+
+
 def test_from_a_dropped_clip_to_a_link_that_opens_elsewhere(
     page: Page, browser: Browser, service: Running, disc: Path, tmp_path: Path
 ) -> None:
@@ -534,7 +557,8 @@ def test_from_a_dropped_clip_to_a_link_that_opens_elsewhere(
         shows(page, (60, 120), red)
         shows(page, (250, 120), (20, 60, 200))
         page.get_by_role("radio", name="Blur").check()
-        red_there, green, blue = (int(each) for each in pixels(page)[120, 300])  # far from the disc
+        blurred = drawn_anew(page, (300, 120), (20, 60, 200))  # far from the disc
+        red_there, green, blue = (int(each) for each in blurred)
         shows(page, (250, 120), (red_there, green, blue))  # beside it: no red glows
         page.get_by_role("radio", name="Colour").check()
 
@@ -559,8 +583,7 @@ def test_from_a_dropped_clip_to_a_link_that_opens_elsewhere(
             feather.press("ArrowRight")  # 2 px
         strip.press("End")
         shows(page, (250, 120), red)
-        page.wait_for_timeout(300)
-        canvas = pixels(page).astype(int)
+        canvas = at_rest(page).astype(int)
         with page.expect_download(timeout=WAIT_MS) as coming:
             page.get_by_role("button", name="Download what I see").click()
         assert coming.value.suggested_filename == "disc.composite.mp4"
