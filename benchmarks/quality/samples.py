@@ -1,7 +1,7 @@
 """Makes the clips of the page's first screen, masks them, and measures the masks against the exact alpha.
 
 ``python -m benchmarks.quality.samples FOLDER`` takes what `benchmarks.scenes.render` has rendered.
-It writes clips, masks and scores into the page, and each exact alpha into ``benchmarks/scenes/alpha``
+It writes clips, masks and scores into the page, and exact alphas into ``benchmarks/scenes/alpha``
 for the test of those scores.
 """
 

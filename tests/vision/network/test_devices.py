@@ -173,7 +173,7 @@ def test_all_runtimes_make_the_same_masks_with_the_same_memory() -> None:
         masks[network.runtime] = np.stack([alpha > 0.5 for alpha in alphas])
         assert network.features
         assert all(
-            shapes == [(96, 96, 256), (48, 48, 512), (24, 24, 512)] for shapes in network.features
+            shapes == [(128, 128, 256), (64, 64, 512), (32, 32, 512)] for shapes in network.features
         )
     for one, other in combinations(masks, 2):
         both = (masks[one] & masks[other]).sum(axis=(1, 2))

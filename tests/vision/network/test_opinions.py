@@ -52,14 +52,6 @@ def test_the_mirror_image_is_asked_only_where_the_first_answer_is_unsure() -> No
         assert len(network.sizes) == asked
 
 
-@pytest.mark.parametrize(("width", "height", "size"), [(400, 300, (768, 768)), (300, 426, None)])
-def test_a_small_picture_is_shown_smaller(width: int, height: int, size: InputSize | None) -> None:
-    """Up to 400 pixels; larger ones at the network's own size."""
-    network = RedNetwork()
-    ask(network, ArrayImage(np.zeros((height, width, 3), np.uint8)), GRID, mirrored_above=-1)
-    assert network.sizes == [size, size]
-
-
 def test_an_uncertainty_is_the_undecided_share_of_the_mask() -> None:
     """Half of 100 pixels at 0.9 and the rest black: 50 x 0.1 of 50 x 0.9 (and 0.1)."""
     alpha = np.zeros((10, 10), np.float32)

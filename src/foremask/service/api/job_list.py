@@ -10,7 +10,7 @@ from litestar.response.base import ASGIResponse
 from foremask.errors import FieldInvalid
 from foremask.options import REENCODE_ONLY
 from foremask.service.api.auth import id_of, read_token
-from foremask.service.api.job_routes import check_id
+from foremask.service.api.job_routes import job_of
 from foremask.service.api.request_context import (
     ApiRequest,
     ServiceDependency,
@@ -56,10 +56,7 @@ async def job(
     request: ApiRequest, service: ServiceDependency, request_id: FromPath[str]
 ) -> ASGIResponse:
     """One job as the list has it; its clip and its mask by links to this very API."""
-    token = read_token(request)
-    service.reads.take(token)
-    await check_id(service, token, request_id)
-    record = await records.read(service.database, token, request_id)
+    record = await job_of(request, service, request_id)
     here = service.objects.signer.link
     entry = _entry(record, here(record.result_key, LINK_S) if record.result_key else None)
     if record.source_key is not None and not is_kept_mask(record.source_key):

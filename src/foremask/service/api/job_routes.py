@@ -233,6 +233,14 @@ async def check_id(service: Service, token: bytes, job: str) -> None:
         raise RequestUnknown("No request of this token has such an id.", param="request_id")
 
 
+async def job_of(request: ApiRequest, service: Service, job: str) -> Record:
+    """The token's job of this id; the read counts against its rate. Raises RequestUnknown."""
+    token = read_token(request)
+    service.reads.take(token)
+    await check_id(service, token, job)
+    return await records.read(service.database, token, job)
+
+
 async def _ended(
     request: ApiRequest, service: Service, job: str, hold_until: float
 ) -> Record | None:

@@ -21,7 +21,7 @@ from foremask.errors import FieldInvalid, FileTooLarge
 from foremask.options import REENCODE_ONLY, ResultKind
 from foremask.service.api import parsing, result_fields
 from foremask.service.api.auth import charge, id_of, read_token
-from foremask.service.api.job_routes import check_id, checked_background
+from foremask.service.api.job_routes import checked_background, job_of
 from foremask.service.api.probing import Source, locate
 from foremask.service.api.problems import rate_headers
 from foremask.service.api.request_context import (
@@ -73,10 +73,7 @@ async def newest_mask(
     request: ApiRequest, service: ServiceDependency, request_id: FromPath[str]
 ) -> ASGIResponse:
     """A small picture of the newest mask of a job under way."""
-    token = read_token(request)
-    service.reads.take(token)
-    await check_id(service, token, request_id)
-    record = await records.read(service.database, token, request_id)
+    record = await job_of(request, service, request_id)
     png = None
     if not record.status.ended:
         png = await records.newest_mask(service.database, record.request_id)
@@ -273,10 +270,7 @@ async def _blocks(file: IO[bytes]) -> AsyncGenerator[bytes]:
 
 async def completed(request: ApiRequest, service: Service, job: str) -> Record:
     """The job, whose mask is there. Raises RequestUnknown."""
-    token = read_token(request)
-    service.reads.take(token)
-    await check_id(service, token, job)
-    record = await records.read(service.database, token, job)
+    record = await job_of(request, service, job)
     if record.result_key is None:
         raise RequestUnknown(
             "This request has no mask: it has not completed, or the mask is kept no longer.",

@@ -7,12 +7,10 @@ import numpy as np
 
 from foremask.types import Alpha, Image, Levels
 from foremask.vision.image import MirroredImage
-from foremask.vision.network.session import Features, InputSize, Network
+from foremask.vision.network.session import Features, Network
 from foremask.vision.resample import as_levels, resized
 
 NEVER = 1.0  # above every uncertainty
-SMALL_PICTURE_PX = 400  # the longer side
-SMALL_INPUT_PX = 768
 
 
 class View(StrEnum):
@@ -35,23 +33,12 @@ def ask(network: Network, image: Image, grid: tuple[int, int], mirrored_above: f
 
     Masks are on ``grid``: columns, rows.
     """
-    size = input_size(image)
-    output = network.infer(image, size)
+    output = network.infer(image)
     masks = {View.STRETCHED: resized(output.alpha, *grid)}
     if uncertainty(output.alpha) > mirrored_above:
-        alpha = network.infer(MirroredImage(image), size).alpha
+        alpha = network.infer(MirroredImage(image)).alpha
         masks[View.MIRRORED] = resized(np.ascontiguousarray(alpha[:, ::-1]), *grid)
     return Opinions({view: as_levels(mask) for view, mask in masks.items()}, output.features)
-
-
-def input_size(image: Image) -> InputSize | None:
-    """The size at which the network sees a small picture; None, its own, for all others.
-
-    On clips 320 pixels wide 768 squared gives the masks of 1024 squared in half of the time; less
-    gives worse ones: docs/adr/0161.
-    """
-    small = max(image.width, image.height) <= SMALL_PICTURE_PX
-    return (SMALL_INPUT_PX, SMALL_INPUT_PX) if small else None
 
 
 def uncertainty(alpha: Alpha) -> float:

@@ -128,9 +128,8 @@ def open_file_store(
 ) -> Iterator[FileStore]:
     """The store in the file at ``path``, made anew where its identity is another one.
 
-    The file is replaced when the block ends without an error, and all was kept: it may take
-    ``most_bytes``. Raises
-    NotACacheError where there is a file that is no such store.
+    The file is replaced when the block ends without an error, and only if everything has found
+    room in ``most_bytes``. Raises NotACacheError where there is a file that is no such store.
     """
     wanted = json.dumps({"version": VERSION, **identity}, sort_keys=True, default=str)
     part = path.with_name(f".{path.name}.part")
