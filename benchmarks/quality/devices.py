@@ -2,12 +2,14 @@
 
 ``python -m benchmarks.quality.devices [CLIP...] --device cpu onnxruntime cuda`` masks each clip (a
 name of a DAVIS sequence, or a video file) on each device, and compares the finished masks in pairs.
-``cpu`` runs in int8 and in the processor's floats. Where the truth is known, J&F is given too.
+``cpu`` runs in int8, in bf16 where the processor has it, and in f32, or in ``--numerics``. Where the
+truth is known, J&F is given too. Each clip's line is printed when it is done. ``--keep FOLDER`` writes its masks there.
 ``--batches 1 4 8`` times the network alone, for ONNX Runtime.
 """
 
 import argparse
 import json
+import sys
 import time
 from dataclasses import dataclass
 from itertools import combinations
@@ -34,6 +36,7 @@ from foremask.vision.network.session import (
     Session,
     cpu_float,
 )
+from foremask.vision.resample import as_levels
 from foremask.weights.catalogue import model_path
 
 TIMED = 20  # runs of the network for each batch
@@ -68,15 +71,12 @@ class Timed:
         return output
 
 
-def networks_on(devices: list[Device]) -> list[Network]:
-    """One network for each device; two for the processor."""
+def networks_on(devices: list[Device], numerics: list[Precision]) -> list[Network]:
+    """One network for each device; of OpenVINO on the processor, one for each of ``numerics``."""
     found: list[Network] = []
     for device in devices:
         if device.runtime is Runtime.CPU:
-            found += [
-                Session(model_path()),
-                Session(model_path(), precision=Precision(cpu_float())),
-            ]
+            found += [Session(model_path(), precision=each) for each in numerics]
         else:
             network_at.cache_clear()
             found.append(network_at(model_path(), device))
@@ -94,7 +94,9 @@ def frames_of(name: str, most: int) -> tuple[list[Numbered], list[Alpha]]:
     return [Numbered(frame, number) for number, frame in enumerate(frames)], truths
 
 
-def compared(name: str, networks: list[Network], quality: Quality, most: int) -> dict[str, Any]:
+def compared(
+    name: str, networks: list[Network], quality: Quality, most: int, keep: Path | None = None
+) -> dict[str, Any]:
     """One clip: J of each pair of masks, and what each mask scores and costs."""
     images, truths = frames_of(name, most)
     masks: dict[str, list[Alpha]] = {}
@@ -109,6 +111,10 @@ def compared(name: str, networks: list[Network], quality: Quality, most: int) ->
         if truths:
             row["J&F"] = round(score(masks[timed.runtime], truths).jf, 2)
         each[timed.runtime] = row
+    if keep is not None:
+        kept = {runtime: np.stack([as_levels(a) for a in each]) for runtime, each in masks.items()}
+        for runtime, levels in kept.items():
+            np.save(keep / f"{Path(name).stem}-{quality}-{runtime.replace(' ', '-')}.npy", levels)
     pairs = {}
     for one, other in combinations(masks, 2):
         js = [
@@ -118,6 +124,7 @@ def compared(name: str, networks: list[Network], quality: Quality, most: int) ->
         pairs[f"{one} and {other}"] = {
             "J": round(100 * float(np.mean(js)), 2),
             "worst frame": round(100 * min(js), 2),
+            "its number": int(np.argmin(js)),
         }
     return {"clip": name, "frames": len(images), "pairs": pairs, "each": each}
 
@@ -150,10 +157,16 @@ def main() -> None:
     )
     parser.add_argument("--quality", type=Quality, default=Quality.FAST)
     parser.add_argument("--frames", type=int, default=10_000, help="at most, of each clip")
+    every = list(dict.fromkeys([Precision.INT8, Precision(cpu_float()), Precision.F32]))
+    parser.add_argument("--numerics", type=Precision, nargs="*", default=every, help="of cpu")
+    parser.add_argument("--keep", type=Path, help="a folder for the masks")
     parser.add_argument("--batches", type=int, nargs="*", default=[])
     asked = parser.parse_args()
-    networks = networks_on(asked.devices)
-    reported = [compared(each, networks, asked.quality, asked.frames) for each in asked.clips]
+    networks = networks_on(asked.devices, asked.numerics)
+    reported = []
+    for each in asked.clips:
+        reported.append(compared(each, networks, asked.quality, asked.frames, asked.keep))
+        print(json.dumps(reported[-1]), file=sys.stderr, flush=True)
     print(
         json.dumps(
             {

@@ -1,118 +1,260 @@
-"""Does a mask that was made in segments show it, and what does it cost? ``python -m benchmarks.quality.seam CLIP...`` with the real network.
+"""Does a mask show where its clip was cut, or where a window ends, and what does a cut cost?
 
-Each clip (a file, or the name of a sequence, which is played to and fro for a quarter of a minute)
-is masked whole, and as the service does it: cut, masked span by span, joined. ``--pieces 2 4`` cuts
-into at most that many, of whole windows.
+``python -m benchmarks.quality.seam CLIP...`` with the real network. Each clip (a file, or the name
+of a sequence, which is played to and fro for ``--frames``) is masked whole, and as the service does
+it: cut, masked span by span, joined. ``--pieces 2 4`` cuts into at most that many. ``--window 48``
+makes windows, and with them the shortest segments, smaller than the service's, so that short clips
+can be cut. The network is asked once for each picture that it is shown: what it costs to ask again
+is counted, and not spent.
+
+A step is how much the mask's error changes from one frame to the next, MAD x 1000; without a
+truth, how much the mask changes. Its ratio is to the mean of the six steps before it and after it.
 """
 
 import argparse
+import hashlib
 import json
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 
 from benchmarks.clips import DATA, Clip
 from benchmarks.machine import facts
 from benchmarks.quality.scores import FOREGROUND, region_similarity
+from foremask.facts import SEGMENT_GRID, SegmentGrid, Span
+from foremask.masking.hinting import pts_of
 from foremask.masking.pipeline import mask_video
 from foremask.media import segments
-from foremask.options import MaskOptions, Preset, Quality
-from foremask.types import Alpha
+from foremask.options import Device, MaskOptions, Preset, Quality
+from foremask.types import Alpha, Image
+from foremask.vision.image import ArrayImage
 from foremask.vision.network.devices import network_at
+from foremask.vision.network.session import InputSize, Network, NetworkOutput
+from foremask.vision.temporal import windows
+from foremask.vision.temporal.windows import TIERS, mask_images
 from foremask.weights.catalogue import model_path
 
-FPS, LENGTH_S = 24, 15
+FPS = 24
+FOLDERS = ("davis", "alpha")
+NEIGHBOURS = 6
+OWN_PX = 1024
+TIMED = 5
 
 
-def played(name: str, target: Path) -> Path:
-    """A sequence, to and fro, as a clip with a keyframe a second."""
-    frames = list(Clip(DATA / "davis" / name).frames())
-    round_trip = [*frames, *frames[-2:0:-1]]
-    with av.open(str(target), "w") as container:
-        stream = container.add_stream(
-            "libx264", rate=FPS, options={"crf": "16", "preset": "veryfast"}
-        )
-        stream.height, stream.width = (2 * (each // 2) for each in frames[0].shape[:2])
-        stream.pix_fmt, stream.gop_size = "yuv420p", FPS
-        for index in range(FPS * LENGTH_S):
-            image = round_trip[index % len(round_trip)]
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode(None))
-    return target
+@dataclass(slots=True)
+class Remembering:
+    """A network that infers each picture once; ``asked`` counts, a smaller input by its area."""
+
+    network: Network
+    asked: float = 0.0
+    inferred: float = 0.0
+    outputs: dict[bytes, NetworkOutput] = field(default_factory=dict)
+
+    @property
+    def runtime(self) -> str:
+        """The network's."""
+        return self.network.runtime
+
+    @property
+    def any_size(self) -> bool:
+        """The network's."""
+        return self.network.any_size
+
+    def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
+        """As the network, from memory the second time."""
+        columns, rows = size or (OWN_PX, OWN_PX)
+        share = columns * rows / OWN_PX**2
+        self.asked += share
+        key = hashlib.blake2b(image.rgb(columns, rows).tobytes(), digest_size=16).digest()
+        if key not in self.outputs:
+            self.inferred += share
+            self.outputs[key] = self.network.infer(image, size)
+        return self.outputs[key]
 
 
-def masks(path: Path) -> Iterator[tuple[float, Alpha]]:
-    """Each frame's time and mask."""
-    with av.open(str(path)) as container:
-        for frame in container.decode(video=0):
-            yield (
-                float(frame.time or 0),
-                frame.to_ndarray(format="gray").astype(np.float32) / np.float32(255),
-            )
-
-
-def measure(
-    clip: Path, folder: Path, quality: Quality, pieces: list[int]
-) -> Iterator[dict[str, Any]]:
-    """What the whole's mask and each cut one's have in common, frame by frame."""
-    options = MaskOptions(preset=Preset.MP4_H264, quality=quality)
-    whole = folder / "whole.mp4"
-    network_at(model_path(), options.device)  # loaded before the clock starts
+def inference_cpu_s(network: Network) -> float:
+    """Processor seconds of one inference at the network's own size."""
+    image = ArrayImage(np.random.default_rng(1).integers(0, 256, (216, 384, 3), np.uint8))
+    network.infer(image)
     began = time.process_time()
-    mask_video(clip, whole, options)
-    whole_s = time.process_time() - began
-    for number in pieces:
-        with tempfile.TemporaryDirectory(dir=folder) as directory:
-            cut = _measure_cut(clip, Path(directory), options, whole, number)
-        yield {"clip": clip.name, "cpu-s for the whole": round(whole_s, 1), **cut}
+    for _ in range(TIMED):
+        network.infer(image)
+    return (time.process_time() - began) / TIMED
 
 
-def _measure_cut(
-    clip: Path, folder: Path, options: MaskOptions, whole: Path, number: int
-) -> dict[str, Any]:
-    joined, began = folder / "joined.mp4", time.process_time()
-    parts, spans = [], segments.plan(clip, number)
-    for index, span in enumerate(spans):
-        piece, part = folder / f"piece-{index}", folder / f"part-{index}.mp4"
-        segments.cut(clip, span, piece)
-        mask_video(piece, part, options, span=span)
-        parts.append(part)
-    segments.join(parts, clip, joined, options.preset)
-    joined_s = time.process_time() - began
-    with av.open(str(clip)) as opened:
-        base = opened.streams.video[0].time_base
-    seams = [float(span.first_pts * base) for span in spans[1:]] if base else []
-    js, errors, at_seam = [], [], []
-    equal = 0
-    for (moment, one), (same, other) in zip(masks(whole), masks(joined), strict=True):
-        assert abs(moment - same) < 1e-3  # noqa: S101
-        js.append(region_similarity(one >= FOREGROUND, other >= FOREGROUND))
-        errors.append(other - one)
-        equal += int(np.array_equal(one, other))
-        at_seam.append(any(abs(moment - seam) < 0.5 / FPS for seam in seams))
-    steps = [100 * float(np.sqrt(np.mean((b - a) ** 2))) for a, b in pairwise(errors)]
-    crossing = [step for step, seam in zip(steps, at_seam[1:], strict=True) if seam]
-    inside = [step for step, seam in zip(steps, at_seam[1:], strict=True) if not seam]
+def folder_of(name: str) -> Path | None:
+    """Where a sequence lies."""
+    found = [DATA / each / name for each in FOLDERS if (DATA / each / name).is_dir()]
+    return found[0] if found else None
+
+
+def to_and_fro[T](items: list[T], frames: int) -> Iterator[T]:
+    """So many, forwards and backwards."""
+    round_trip = [*items, *items[-2:0:-1]]
+    for index in range(frames):
+        yield round_trip[index % len(round_trip)]
+
+
+def played(folder: Path, target: Path, frames: int, rows: int) -> list[Alpha]:
+    """A sequence, to and fro, as a clip with a keyframe a second; its truth."""
+    clip = Clip(folder)
+    first = next(clip.frames())
+    grid = 2 * round(first.shape[1] * rows / first.shape[0] / 2), rows
+    images = [cv2.resize(each, grid, interpolation=cv2.INTER_AREA) for each in clip.frames()]
+    truths = [cv2.resize(each, grid, interpolation=cv2.INTER_AREA) for each in clip.truths()]
+    with av.open(str(target), "w") as container:
+        options = {"crf": "16", "preset": "veryfast"}
+        stream = container.add_stream("libx264", rate=FPS, options=options)
+        stream.width, stream.height = grid
+        stream.pix_fmt, stream.gop_size = "yuv420p", FPS
+        for image in to_and_fro(images, frames):
+            rgb = np.asarray(image, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
+        container.mux(stream.encode(None))
+    return [np.asarray(each, np.float32) for each in to_and_fro(truths, frames)]
+
+
+def masks(path: Path) -> list[Alpha]:
+    """Each frame's mask."""
+    with av.open(str(path)) as container:
+        return [
+            frame.to_ndarray(format="gray").astype(np.float32) / np.float32(255)
+            for frame in container.decode(video=0)
+        ]
+
+
+@dataclass(slots=True)
+class Measurement:
+    """One clip, masked whole and in segments."""
+
+    clip: Path
+    folder: Path
+    quality: Quality
+    grid: SegmentGrid
+    network: Remembering
+    inference_s: float
+
+    def masked(self, source: Path, target: Path, span: Span | None = None) -> None:
+        """A clip's mask, or that of a span, by a network that remembers."""
+        masker = partial(mask_images, network=self.network, tier=TIERS[self.quality])
+        if span is not None:
+            masker = partial(masker, is_wanted=lambda image: span.holds(pts_of(image)))
+        options = MaskOptions(preset=Preset.MP4_H264, quality=self.quality)
+        mask_video(source, target, options, span=span, masker=masker)
+
+    def whole(self) -> tuple[list[Alpha], dict[str, float]]:
+        """The whole clip's masks, and what they cost."""
+        target = self.folder / "whole.mp4"
+        cost = self._cost(lambda: self.masked(self.clip, target))
+        return masks(target), cost
+
+    def in_segments(self, number: int) -> tuple[list[Alpha], list[int], dict[str, float]]:
+        """The masks in at most ``number`` segments, the first frame of each, and what they cost."""
+        spans = segments.plan(self.clip, number, self.grid)
+        with tempfile.TemporaryDirectory(dir=self.folder) as directory:
+            folder = Path(directory)
+            joined = folder / "joined.mp4"
+
+            def cut_and_join() -> None:
+                parts = []
+                for index, span in enumerate(spans):
+                    piece, part = folder / f"piece-{index}", folder / f"part-{index}.mp4"
+                    segments.cut(self.clip, span, piece)
+                    self.masked(piece, part, span)
+                    parts.append(part)
+                segments.join(parts, self.clip, joined, Preset.MP4_H264)
+
+            cost = self._cost(cut_and_join)
+            found = masks(joined)
+        with av.open(str(self.clip)) as opened:
+            shown = sorted(p.pts for p in opened.demux(video=0) if p.pts is not None and p.size)
+        return found, [shown.index(max(each.first_pts, shown[0])) for each in spans], cost
+
+    def _cost(self, run: Any) -> dict[str, float]:  # noqa: ANN401
+        before, began = (self.network.asked, self.network.inferred), time.process_time()
+        run()
+        spent_s = time.process_time() - began
+        asked, inferred = self.network.asked - before[0], self.network.inferred - before[1]
+        rest_s = spent_s - inferred * self.inference_s
+        return {
+            "inferences": round(asked, 1),
+            "cpu-s of the rest": round(rest_s, 1),
+            "cpu-s": round(rest_s + asked * self.inference_s, 1),
+        }
+
+
+def steps_of(found: list[Alpha], truths: list[Alpha]) -> list[float]:
+    """The step into each frame; 0 for the first."""
+    errors = [m - t for m, t in zip(found, truths, strict=True)] if truths else found
+    return [
+        0.0,
+        *(1000 * float(np.abs(b - a).mean()) for a, b in pairwise(errors)),
+    ]
+
+
+def compare_steps(steps: list[float], bounds: list[int]) -> dict[str, Any]:
+    """The steps into the frames ``bounds``, beside those of frames around them."""
+    ratios = {}
+    for at in range(1 + NEIGHBOURS, len(steps) - NEIGHBOURS):
+        around = [*steps[at - NEIGHBOURS : at], *steps[at + 1 : at + 1 + NEIGHBOURS]]
+        ratios[at] = steps[at] / max(float(np.mean(around)), 1e-3)
+    here = [ratios[at] for at in bounds if at in ratios]
+    block = windows.BLOCK_FRAMES
+    elsewhere = [ratio for at, ratio in ratios.items() if at not in bounds]
+    at_blocks = [ratio for at, ratio in ratios.items() if at not in bounds and at % block == 0]
     return {
-        "frames": len(js),
-        "segments": len(spans),
-        "cpu-s in segments": round(joined_s, 1),
-        "J between the two": round(100 * float(np.mean(js)), 2),
-        "the worst frame's": round(100 * min(js), 2),
-        "dtSSD over the seams": [round(step, 2) for step in crossing],
-        "dtSSD elsewhere, mean": round(float(np.mean(inside)), 2),
-        "dtSSD elsewhere, 95th of 100": round(float(np.percentile(inside, 95)), 2),
-        "frames without any difference": equal,
-        "J of each second": [
-            round(100 * float(np.mean(js[at : at + FPS])), 1) for at in range(0, len(js), FPS)
-        ],
+        "steps": [round(steps[at], 2) for at in bounds],
+        "mean of all": round(float(np.mean(steps[1:])), 2),
+        "ratios": [round(each, 2) for each in here],
+        "ratio elsewhere, mean": round(float(np.mean(elsewhere)), 2),
+        "ratio elsewhere, 95th of 100": round(float(np.percentile(elsewhere, 95)), 2),
+        "ratio at other blocks' ends, mean": round(float(np.mean(at_blocks)), 2),
     }
+
+
+def measure(measurement: Measurement, truths: list[Alpha], pieces: list[int]) -> dict[str, Any]:
+    """What the whole's mask and each cut one's have in common, and their steps."""
+    whole, cost = measurement.whole()
+    length = measurement.grid.window_frames
+    bounds = list(range(length, len(whole) - windows.CONTEXT_FRAMES, length))
+    found: dict[str, Any] = {
+        "clip": measurement.clip.stem,
+        "frames": len(whole),
+        "window": length,
+        "whole": cost,
+        "at windows' ends": compare_steps(steps_of(whole, truths), bounds),
+        "cut": [],
+    }
+    for number in pieces:
+        joined, starts, cut_cost = measurement.in_segments(number)
+        js = [
+            region_similarity(one >= FOREGROUND, other >= FOREGROUND)
+            for one, other in zip(whole, joined, strict=True)
+        ]
+        equal = [bool(np.array_equal(*pair)) for pair in zip(whole, joined, strict=True)]
+        row = {
+            "segments": len(starts),
+            "first frames": starts,
+            **cut_cost,
+            "cost above the whole, %": round(100 * (cut_cost["cpu-s"] / cost["cpu-s"] - 1), 1),
+            "J between the two": round(100 * float(np.mean(js)), 3),
+            "the worst frame's": round(100 * min(js), 2),
+            "frames without any difference": sum(equal),
+        }
+        if not all(equal):
+            row["at seams"] = compare_steps(steps_of(joined, truths), starts[1:])
+        found["cut"].append(row)
+    return found
 
 
 def main() -> None:
@@ -121,14 +263,30 @@ def main() -> None:
     parser.add_argument("clips", nargs="+", help="files, or names of sequences")
     parser.add_argument("--quality", type=Quality, default=Quality.FAST)
     parser.add_argument("--pieces", type=int, nargs="*", default=[2], help="into how many")
+    parser.add_argument("--window", type=int, default=SEGMENT_GRID.window_frames, help="frames")
+    parser.add_argument("--least", type=int, help="frames of a segment; three windows without")
+    parser.add_argument("--frames", type=int, default=864, help="of a sequence")
+    parser.add_argument("--rows", type=int, default=480, help="of a sequence's pictures")
     asked = parser.parse_args()
-    reported: list[dict[str, Any]] = []
+    grid = SegmentGrid(asked.window, SEGMENT_GRID.context_frames, asked.least or 3 * asked.window)
+    windows.WINDOW_FRAMES = grid.window_frames
+    network = network_at(model_path(), Device())
+    inference_s = inference_cpu_s(network)
+    reported = []
     for name in asked.clips:
         with tempfile.TemporaryDirectory(prefix="foremask-seam-") as directory:
-            folder = Path(directory)
-            clip = Path(name) if Path(name).is_file() else played(name, folder / f"{name}.mp4")
-            reported += measure(clip, folder, asked.quality, asked.pieces)
-    print(json.dumps({"quality": asked.quality, "clips": reported, "machine": facts()}, indent=2))
+            folder, sequence = Path(directory), folder_of(name)
+            clip, truths = Path(name), list[Alpha]()
+            if sequence is not None:
+                clip = folder / f"{name}.mp4"
+                truths = played(sequence, clip, asked.frames, asked.rows)
+            measurement = Measurement(
+                clip, folder, asked.quality, grid, Remembering(network), inference_s
+            )
+            reported.append(measure(measurement, truths, asked.pieces))
+        print(json.dumps(reported[-1]), file=sys.stderr, flush=True)
+    found = {"quality": asked.quality, "cpu-s an inference": round(inference_s, 3)}
+    print(json.dumps({**found, "clips": reported, "machine": facts()}, indent=2))
 
 
 if __name__ == "__main__":
