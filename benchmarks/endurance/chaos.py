@@ -23,12 +23,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_network
+from itertools import accumulate, count
 from pathlib import Path
 from typing import Any
 
 import av
 from tests.support import synth
 
+from foremask.facts import SEGMENT_GRID
 from foremask.service.jobs import process_totals, records
 from foremask.service.jobs.database import Database, open_database
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
@@ -38,8 +40,10 @@ from foremask.service.storage.local_directory import local_url
 
 TOKEN = "a-token-for-the-chaos-run"  # noqa: S105  # lives for one run
 WORKERS = 3
-DEADLINE_S = 420.0
-SHORT, LONG = 25, 220  # frames, at 10 fps: the long one is cut into segments
+DEADLINE_S = 600.0
+FPS = 25
+SHORT, LONG = 25, 2 * SEGMENT_GRID.least_frames + FPS  # frames: the long one can be cut in two
+ARRIVAL_S = 1.2  # mean between two jobs: hands must be free now and then, or no clip is cut
 EXPECTED = {"short": None, "long": None, "gone": "url_status", "cut": "corrupt"}
 """Kinds of jobs, and the reason with which each must end; None is COMPLETED."""
 
@@ -223,7 +227,7 @@ class Quiet(SimpleHTTPRequestHandler):
 def draw_clips(folder: Path) -> None:
     """A short clip, a long one that is cut, and one that breaks off."""
     for name, frames in (("short", SHORT), ("long", LONG)):
-        step = round(1 / (10 * synth.TIME_BASE))
+        step = round(1 / (FPS * synth.TIME_BASE))
         spec = synth.Spec(pts=tuple(range(0, frames * step, step)), last_duration=step)
         synth.write(folder / f"{name}.mp4", spec)
     whole = (folder / "long.mp4").read_bytes()
@@ -292,14 +296,14 @@ async def _measure(
     kinds = chance.choices(["short", "long", "gone", "cut"], [70, 24, 3, 3], k=jobs)
     began = time.monotonic()
     raging = asyncio.create_task(monkey.rage())
-    waiting = asyncio.Semaphore(16)
+    moments = accumulate(chance.expovariate(1 / ARRIVAL_S) for _ in kinds)
 
-    async def submit(number: int, kind: str) -> str:
-        async with waiting:
-            await asyncio.sleep(chance.uniform(0, 0.2))
-            return await client.submit(f"{site}/{kind}.mp4", f"job-{number}")
+    async def submit(number: int, kind: str, moment_s: float) -> str:
+        await asyncio.sleep(moment_s)
+        return await client.submit(f"{site}/{kind}.mp4", f"job-{number}")
 
-    ids = await asyncio.gather(*(submit(number, kind) for number, kind in enumerate(kinds)))
+    coming = zip(count(), kinds, moments, strict=False)
+    ids = await asyncio.gather(*(submit(*job) for job in coming))
     accepted = {each: kind for each, kind in zip(ids, kinds, strict=True) if ":" not in each}
     refused = [(each, kind) for each, kind in zip(ids, kinds, strict=True) if ":" in each]
     while time.monotonic() - began < DEADLINE_S:
@@ -352,6 +356,12 @@ async def _judge(
     unknown = await database.one(
         "select count(*) as n from jobs where not id = any(%s)", (list(accepted),)
     )
+    long = [request_id for request_id, kind in accepted.items() if kind == "long"]
+    cut = await database.all(
+        """select segments, count(*) as n from (select count(*) as segments from steps
+           where stage = 'segment' and job = any(%s) group by job) as of_job group by segments""",
+        (long,),
+    )
     outcomes = await database.all("select outcome, count(*) as n from attempts group by outcome")
     return {
         "accepted": len(accepted),
@@ -362,6 +372,7 @@ async def _judge(
         "results that do not decode to every frame": broken,
         "wrong reasons": wrong,
         "ends": dict(ends),
+        "long clips by segments": {str(row["segments"]): row["n"] for row in cut},
         "attempts": {str(row["outcome"]): row["n"] for row in outcomes},
     }
 

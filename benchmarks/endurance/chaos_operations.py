@@ -16,7 +16,7 @@ from foremask.service.sandbox.operations import Mask, Request
 from foremask.service.sandbox.parent import Operation, Parent
 from foremask.types import Alpha, Image
 
-FRAME_S = 0.01
+FRAME_S = 0.005
 
 
 def red_is_foreground(images: Iterable[Image], /) -> Iterator[Alpha]:

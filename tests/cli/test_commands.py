@@ -32,6 +32,7 @@ from foremask.cli.remedies import remedy_for, show_error
 from foremask.cli.server_extra import PACKAGES
 from foremask.cli.service_checks import NEWEST_MINOR
 from foremask.errors import CodecUnsupported, Failed, all_reasons
+from foremask.machine.nvidia import nvidia_cards
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.run.postgres_programs import bundled_binaries, server_version
 from foremask.service.service_errors import Busy, Denied, Ended
@@ -333,6 +334,31 @@ def test_doctor_finds_the_missing_model(
     assert "foremask models pull" in findings["model"]["found"]
     assert {"versions", "cpu", "memory", "database", "data", "sandbox"} <= findings.keys()
     assert findings["devices"]["found"].startswith("cpu, ")
+
+
+def test_doctor_says_why_workers_cannot_have_their_device(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU that is not here, and a sandbox that would hide it; the processor is fine."""
+    if nvidia_cards():
+        pytest.skip("this machine has a card")
+    for device, sandbox, bad in (
+        ("cuda", "best-effort", ["runtime", "device"]),
+        ("cuda", "off", ["runtime"]),
+        ("cpu", "best-effort", []),
+    ):
+        monkeypatch.setenv("FOREMASK_DEVICE", device)
+        monkeypatch.setenv("FOREMASK_SANDBOX", sandbox)
+        main(["doctor", "--json"])
+        findings = json.loads(capsys.readouterr().out)
+        ours = [each for each in findings if each["name"] in ("runtime", "device")]
+        assert [each["name"] for each in ours if each["verdict"] == "bad"] == bad, device
+        for each in ours:
+            assert (
+                each["verdict"] == "ok"
+                or "FOREMASK_" in each["found"]
+                or "Here are: cpu" in (each["found"])
+            )
 
 
 def test_doctor_asks_your_own_database(

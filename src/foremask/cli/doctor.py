@@ -15,7 +15,8 @@ from foremask.cli.exits import Exit, print_json, say
 from foremask.cli.findings import BAD, GOOD, REMARK, Check, Finding
 from foremask.cli.server_extra import missing_package
 from foremask.errors import ForemaskError
-from foremask.options import Device, Runtime
+from foremask.machine.nvidia import nvidia_cards
+from foremask.options import Runtime
 from foremask.service.settings import Settings, read_settings
 from foremask.weights import catalogue
 
@@ -79,14 +80,21 @@ def _model(settings: Settings) -> Iterator[Finding]:
 
 
 def _runtime(settings: Settings) -> Iterator[Finding]:
-    from foremask.vision.network.devices import devices  # OpenVINO takes a second to load
+    """What runs: a card is tried, since only that tells whether its driver fits."""
+    from foremask.vision.network.devices import devices, network_at  # OpenVINO takes a second
     from foremask.vision.network.session import best_precision
 
-    found = devices()
-    precision = best_precision(is_isnet=settings.model_file is None)
-    auto = "onnxruntime cuda f16, else " if Device(Runtime.CUDA) in found else ""
-    yield Finding("runtime", GOOD, f"{auto}openvino CPU {precision}")
-    yield Finding("devices", GOOD, ", ".join(map(str, found)))
+    yield Finding("devices", GOOD, ", ".join(map(str, devices())))
+    runtime = settings.device.runtime
+    if runtime is Runtime.CPU or (runtime is Runtime.AUTO and not nvidia_cards()):
+        precision = best_precision(is_isnet=settings.model_file is None)
+        yield Finding("runtime", GOOD, f"openvino CPU {precision}")
+        return
+    try:
+        model = catalogue.model_path(settings.model_dir, settings.model_file)
+        yield Finding("runtime", GOOD, network_at(model, settings.device).runtime)
+    except ForemaskError as error:
+        yield Finding("runtime", BAD, error.details)
 
 
 def _disk(settings: Settings) -> Iterator[Finding]:

@@ -7,12 +7,15 @@ from typing import Final
 
 from foremask.cli.findings import BAD, GOOD, REMARK, Check, Finding
 from foremask.errors import ForemaskError, SettingsInvalid
+from foremask.machine.nvidia import nvidia_cards
+from foremask.options import Runtime
 from foremask.service.jobs.database import open_database
 from foremask.service.run.postgres_home import left_over
 from foremask.service.run.postgres_programs import bundled_binaries, server_version
 from foremask.service.sandbox import confine
 from foremask.service.sandbox.levels import check_level
 from foremask.service.settings import Sandbox, Settings
+from foremask.service.worker.process import check_device
 
 NEWEST_MINOR = {15: 20, 16: 15, 17: 12, 18: 6}
 """The newest minor version of each supported PostgreSQL, as of November 2026."""
@@ -118,4 +121,20 @@ def _sandbox(settings: Settings) -> Iterator[Finding]:
         )
 
 
-CHECKS: Final[tuple[Check, ...]] = (_database, _address, _files, _sandbox)
+def _device(settings: Settings) -> Iterator[Finding]:
+    try:
+        check_device(settings)
+    except SettingsInvalid as error:
+        yield Finding("device", BAD, error.details)
+        return
+    takes_card = settings.device.runtime is Runtime.AUTO and nvidia_cards()
+    if takes_card and settings.sandbox is not Sandbox.OFF:
+        yield Finding(
+            "device",
+            REMARK,
+            "confined workers use the processor, since the sandbox hides the card: "
+            "docs/deployment.md has how a worker gets one",
+        )
+
+
+CHECKS: Final[tuple[Check, ...]] = (_database, _address, _files, _sandbox, _device)

@@ -13,7 +13,8 @@ import uvloop
 from foremask.errors import SettingsInvalid
 from foremask.machine import process_setup
 from foremask.machine.memory import share_of_memory
-from foremask.options import Device, Limits
+from foremask.machine.nvidia import nvidia_cards
+from foremask.options import Device, Limits, Runtime
 from foremask.service.fetch import Outbound
 from foremask.service.jobs.database import open_database
 from foremask.service.jobs.process_totals import CountReporter, keep_reporting
@@ -59,7 +60,7 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
     scratch = settings.data_dir / "scratch" / "worker"
     model = model_path(settings.model_dir, settings.model_file) if "masks" in queues else None
     readable = readable_of(model) if model else []
-    _check_device(settings)
+    check_device(settings)
     load = Load(model, settings.device) if model else None
     job_memory = settings.job_memory or share_of_memory(slots)
     limits = Limits(
@@ -74,7 +75,7 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
             slots=slots,
             sandbox=settings.sandbox,
             readable=readable,
-            memory_bytes=job_memory + (GPU_ADDRESSES_BYTES if _is_gpu(settings.device) else 0),
+            memory_bytes=job_memory + (GPU_ADDRESSES_BYTES if _may_use_gpu(settings) else 0),
             prepare=load,
         ) as masks,
         open_work(settings, scratch, masks, files, limits, model) as work,
@@ -86,7 +87,13 @@ def _is_gpu(device: Device) -> bool:
     return device.on_gpu or device.unit.startswith(("GPU", "NPU"))
 
 
-def _check_device(settings: Settings) -> None:
+def _may_use_gpu(settings: Settings) -> bool:
+    """Whether a masking child may have a card: `auto` takes one that a sandbox does not hide."""
+    takes_card = settings.device.runtime is Runtime.AUTO and settings.sandbox is Sandbox.OFF
+    return _is_gpu(settings.device) or (takes_card and bool(nvidia_cards()))
+
+
+def check_device(settings: Settings) -> None:
     """Raise SettingsInvalid where the sandbox would keep the network from its device."""
     if _is_gpu(settings.device) and settings.sandbox is not Sandbox.OFF:
         raise SettingsInvalid(

@@ -5,6 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from foremask.errors import DeviceUnavailable
+from foremask.machine.nvidia import nvidia_cards
 from foremask.options import Device, Runtime
 from foremask.vision.network.onnx_session import OnnxSession
 from foremask.vision.network.session import Network, Session, units
@@ -30,7 +31,7 @@ def network_at(path: Path, device: Device) -> Network:
     except DeviceUnavailable as error:
         here = ", ".join(map(str, devices()))
         raise DeviceUnavailable(
-            f"--device {device} cannot run here: {error.details}. Here are: {here}", param="device"
+            f"{device} cannot run here: {error.details}. Here are: {here}", param="device"
         ) from error
 
 
@@ -63,8 +64,3 @@ def devices() -> list[Device]:
             if provider in providers:
                 found.append(Device(runtime))
     return found
-
-
-def nvidia_cards() -> list[Path]:
-    """The device files of NVIDIA's cards on this machine."""
-    return [path for path in Path("/dev").glob("nvidia[0-9]*") if path.name[6:].isdigit()]

@@ -110,7 +110,8 @@ def _check_provider(device: Device, wanted: str) -> None:
         ) from error
     if wanted not in onnxruntime.get_available_providers():
         raise DeviceUnavailable(
-            f"the ONNX Runtime that is installed has no {wanted}: {INSTALL[device.runtime]}"
+            f"the ONNX Runtime that is installed has no {wanted}: "
+            f"pip uninstall onnxruntime, then {INSTALL[device.runtime]}"
         )
 
 
