@@ -99,8 +99,9 @@ class Service:
 class Monkey:
     """Does one thing after another to the service; the generator decides what."""
 
-    def __init__(self, service: Service, chance: random.Random) -> None:
+    def __init__(self, service: Service, chance: random.Random, every_s: float) -> None:
         self.service, self.chance, self.toll = service, chance, Toll()
+        self.every_s = every_s
 
     async def rage(self) -> None:
         """Strike until cancelled."""
@@ -115,7 +116,7 @@ class Monkey:
             (1, self.pause_postgres),
         ]
         while True:
-            await asyncio.sleep(self.chance.uniform(0.5, 2.0))
+            await asyncio.sleep(self.every_s * self.chance.uniform(0.4, 1.6))
             (strike,) = self.chance.choices(
                 [each for _, each in strikes], [weight for weight, _ in strikes]
             )
@@ -246,7 +247,7 @@ def frames_in(path: Path) -> int:
         return sum(1 for _ in container.decode(video=0))
 
 
-async def run(jobs: int, seed: int, root: Path) -> dict[str, Any]:
+async def run(jobs: int, seed: int, every_s: float, root: Path) -> dict[str, Any]:
     """The whole of it; what came of it, in numbers."""
     chance = random.Random(seed)  # noqa: S311  # a repeatable run
     clips = root / "clips"
@@ -273,7 +274,7 @@ async def run(jobs: int, seed: int, root: Path) -> dict[str, Any]:
         service = Service(settings, postgres)
         watching = [asyncio.create_task(each.run()) for each in (service.api, *service.workers)]
         watching.append(asyncio.create_task(postgres.watch()))
-        monkey = Monkey(service, chance)
+        monkey = Monkey(service, chance, every_s)
         try:
             return await _measure(jobs, chance, site, settings, database, monkey)
         finally:
@@ -407,10 +408,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--seed", type=int, default=7)
+    parser.add_argument(
+        "--every",
+        type=float,
+        default=1.25,
+        help="mean seconds between strikes; more on slow machines",
+    )
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="foremask-chaos-", ignore_cleanup_errors=True) as root:
         Path(root).chmod(0o755)
-        found = asyncio.run(run(wanted.jobs, wanted.seed, Path(root)))
+        found = asyncio.run(run(wanted.jobs, wanted.seed, wanted.every, Path(root)))
     print(json.dumps(found, indent=2))
     clean = not found["lost"] and not found["joined or finished twice"]
     return 0 if clean and not found["wrong reasons"] and found["accepted"] else 1

@@ -13,9 +13,8 @@ from foremask.service.jobs.database import open_database
 from foremask.service.run.postgres_home import left_over
 from foremask.service.run.postgres_programs import bundled_binaries, server_version
 from foremask.service.sandbox import confine
-from foremask.service.sandbox.levels import check_level
+from foremask.service.sandbox.levels import check_device, check_level
 from foremask.service.settings import Sandbox, Settings
-from foremask.service.worker.process import check_device
 
 NEWEST_MINOR = {15: 20, 16: 15, 17: 12, 18: 6}
 """The newest minor version of each supported PostgreSQL, as of November 2026."""
@@ -123,7 +122,7 @@ def _sandbox(settings: Settings) -> Iterator[Finding]:
 
 def _device(settings: Settings) -> Iterator[Finding]:
     try:
-        check_device(settings)
+        check_device(settings.device, settings.sandbox)
     except SettingsInvalid as error:
         yield Finding("device", BAD, error.details)
         return

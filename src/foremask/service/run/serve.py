@@ -16,7 +16,7 @@ from foremask.machine.memory import share_of_memory
 from foremask.service.jobs.database import open_database
 from foremask.service.jobs.tokens import any_token, create_token
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
-from foremask.service.sandbox.levels import level_of
+from foremask.service.sandbox.levels import check_device, level_of
 from foremask.service.service_errors import ServiceUnavailable
 from foremask.service.settings import Settings, variable
 from foremask.service.worker.queue_schema import migrate
@@ -40,6 +40,7 @@ def serve(settings: Settings, say: Say) -> None:
     from the main thread.
     """
     level_of(settings.sandbox)  # what would stop each of the processes stops this one
+    check_device(settings.device, settings.sandbox)
     postgres = None
     if settings.database_url is None:
         postgres = EmbeddedPostgres(settings.data_dir, settings.postgres_bin)

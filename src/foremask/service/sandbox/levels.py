@@ -3,6 +3,7 @@
 import os
 
 from foremask.errors import SettingsInvalid
+from foremask.options import Device
 from foremask.service.sandbox import confine
 from foremask.service.sandbox.confine import LEAST_LANDLOCK, Level
 from foremask.service.settings import Sandbox
@@ -40,6 +41,22 @@ def level_of(wanted: Sandbox) -> Level:
     level = Level() if wanted is Sandbox.OFF else confine.available()
     check_level(wanted, level)
     return level
+
+
+def is_gpu(device: Device) -> bool:
+    """Whether it is a named one; `auto` is not."""
+    return device.on_gpu or device.unit.startswith(("GPU", "NPU"))
+
+
+def check_device(device: Device, wanted: Sandbox) -> None:
+    """Raise SettingsInvalid where the sandbox would keep the network from its device."""
+    if is_gpu(device) and wanted is not Sandbox.OFF:
+        raise SettingsInvalid(
+            f"FOREMASK_DEVICE={device} needs FOREMASK_SANDBOX=off: a confined child gets to no "
+            "device files. Do that only where the worker is confined otherwise, in a container of "
+            "its own, or FOREMASK_DEVICE=cpu.",
+            param="FOREMASK_DEVICE",
+        )
 
 
 def _could(level: Level) -> str:

@@ -14,11 +14,12 @@ from foremask.errors import SettingsInvalid
 from foremask.machine import process_setup
 from foremask.machine.memory import share_of_memory
 from foremask.machine.nvidia import nvidia_cards
-from foremask.options import Device, Limits, Runtime
+from foremask.options import Limits, Runtime
 from foremask.service.fetch import Outbound
 from foremask.service.jobs.database import open_database
 from foremask.service.jobs.process_totals import CountReporter, keep_reporting
 from foremask.service.observability import metrics
+from foremask.service.sandbox.levels import check_device, is_gpu
 from foremask.service.sandbox.operations import Load
 from foremask.service.sandbox.pool import MediaPool
 from foremask.service.settings import Inputs, Sandbox, Settings
@@ -60,7 +61,7 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
     scratch = settings.data_dir / "scratch" / "worker"
     model = model_path(settings.model_dir, settings.model_file) if "masks" in queues else None
     readable = readable_of(model) if model else []
-    check_device(settings)
+    check_device(settings.device, settings.sandbox)
     load = Load(model, settings.device) if model else None
     job_memory = settings.job_memory or share_of_memory(slots)
     limits = Limits(
@@ -80,28 +81,15 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
         ) as masks,
         open_work(settings, scratch, masks, files, limits, model) as work,
     ):
+        if load is not None and settings.device.runtime not in (Runtime.AUTO, Runtime.CPU):
+            await masks.run(load)  # a worker that cannot mask would claim every job, and fail it
         await work_until_stopped(work, queues, slots, sandbox=str(masks.level))
-
-
-def _is_gpu(device: Device) -> bool:
-    return device.on_gpu or device.unit.startswith(("GPU", "NPU"))
 
 
 def _may_use_gpu(settings: Settings) -> bool:
     """Whether a masking child may have a card: `auto` takes one that a sandbox does not hide."""
     takes_card = settings.device.runtime is Runtime.AUTO and settings.sandbox is Sandbox.OFF
-    return _is_gpu(settings.device) or (takes_card and bool(nvidia_cards()))
-
-
-def check_device(settings: Settings) -> None:
-    """Raise SettingsInvalid where the sandbox would keep the network from its device."""
-    if _is_gpu(settings.device) and settings.sandbox is not Sandbox.OFF:
-        raise SettingsInvalid(
-            f"FOREMASK_DEVICE={settings.device} needs FOREMASK_SANDBOX=off: a confined child gets "
-            "to no device files. Do that only where the worker is confined otherwise, in a "
-            "container of its own, or FOREMASK_DEVICE=cpu.",
-            param="FOREMASK_DEVICE",
-        )
+    return is_gpu(settings.device) or (takes_card and bool(nvidia_cards()))
 
 
 def readable_of(model: Path) -> list[Path]:
