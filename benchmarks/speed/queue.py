@@ -148,6 +148,22 @@ async def play_workers(url: str, root: Path, first: int, count: int, slept: floa
                 tasks.create_task(keep_reporting(work.database, reporter))
 
 
+def cpu_s(*roots: int) -> float:
+    """Processor seconds of these processes and of their children, also of those that have ended."""
+    ticks = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            number = int(stat.parent.name)
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if number in roots:
+            ticks += sum(map(int, fields[11:15]))
+        elif int(fields[1]) in roots:
+            ticks += sum(map(int, fields[11:13]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 @dataclass(frozen=True, slots=True)
 class Load:
     """How PostgreSQL is used at a moment."""
@@ -155,9 +171,11 @@ class Load:
     transactions: int
     connections: int
     at_s: float
+    server_cpu_s: float
+    players_cpu_s: float
 
     @classmethod
-    async def now(cls, database: Database) -> "Load":
+    async def now(cls, database: Database, server: int, players: list[int]) -> "Load":
         """Transactions so far: each of our statements is one."""
         row = await database.one(
             """select (select xact_commit + xact_rollback from pg_stat_database
@@ -166,7 +184,13 @@ class Load:
                    as connections"""
         )
         assert row is not None  # noqa: S101
-        return cls(row["transactions"], row["connections"], time.monotonic())
+        return cls(
+            row["transactions"],
+            row["connections"],
+            time.monotonic(),
+            cpu_s(server),
+            cpu_s(*players),
+        )
 
     def rate_since(self, before: "Load") -> float:
         """Transactions a second."""
@@ -183,10 +207,15 @@ def arrivals(jobs: int, workers: int, mean_work_s: float, rng: random.Random) ->
 
 
 async def measure(
-    workers: int, jobs: int, faster: float, work_per_clip_s: float, root: Path, url: str
+    workers: int,
+    jobs: int,
+    faster: float,
+    work_per_clip_s: float,
+    root: Path,
+    server: EmbeddedPostgres,
 ) -> dict[str, Any]:
     """One number of workers: start them, watch them idle, send the jobs, wait for the last."""
-    slept = work_per_clip_s / faster
+    slept, url = work_per_clip_s / faster, server.url
     command = [sys.executable, "-m", "benchmarks.speed.queue", "--play", url, str(root), str(slept)]
     players = [
         subprocess.Popen(  # noqa: S603, ASYNC220
@@ -194,25 +223,27 @@ async def measure(
         )
         for first in range(0, workers, PER_PROCESS)
     ]
+    processes = server.pid or 0, [player.pid for player in players]
     try:
         async with open_database(url, connections=8, patience_s=DATABASE_PATIENCE_S) as database:
             _, token = await create_token(database, f"queue {workers}", PLENTY)
             await _all_announced(database, workers)
-            idle = await Load.now(database)
+            idle = await Load.now(database, *processes)
             await asyncio.sleep(IDLE_S)
-            begun = await Load.now(database)
+            begun = await Load.now(database, *processes)
             sent, worked_s = await _send(database, root, token.id, workers, jobs, slept)
             while await database.one(  # noqa: ASYNC110
                 "select 1 as n from jobs where ended_at is null limit 1"
             ):
                 await asyncio.sleep(0.2)
-            ended = await Load.now(database)
+            ended = await Load.now(database, *processes)
             rows = await _times(database, sent)
     finally:
         for player in players:
             player.kill()
             player.wait()
     idle_rate = begun.rate_since(idle)
+    idle_cores = (begun.server_cpu_s - idle.server_cpu_s) / (begun.at_s - idle.at_s)
     took_s = ended.at_s - begun.at_s
     of_jobs = ended.transactions - begun.transactions - idle_rate * took_s
     waits, added = [r["wait_s"] for r in rows], [r["all_s"] - sent[r["id"]] for r in rows]
@@ -230,6 +261,13 @@ async def measure(
         "idle statements a second a worker": round(idle_rate / workers, 2),
         "statements a job": round(of_jobs / jobs, 1),
         "statements a second": round(ended.rate_since(begun)),
+        "cores that PostgreSQL takes, idle and at work": [
+            round(idle_cores, 2),
+            round((ended.server_cpu_s - begun.server_cpu_s) / took_s, 2),
+        ],
+        "cores that the workers take, without masks": round(
+            (ended.players_cpu_s - begun.players_cpu_s) / took_s, 2
+        ),
     }
 
 
@@ -299,7 +337,7 @@ async def run(asked: argparse.Namespace, root: Path) -> None:
             await migrate(server.url)
             results.append(
                 await measure(
-                    workers, asked.jobs[place], asked.faster[place], asked.work, folder, server.url
+                    workers, asked.jobs[place], asked.faster[place], asked.work, folder, server
                 )
             )
             print(json.dumps(results[-1]), file=sys.stderr, flush=True)

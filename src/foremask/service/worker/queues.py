@@ -10,6 +10,8 @@ from foremask.service.worker.tasks import make_app
 from foremask.service.worker.worker_context import WorkerContext
 
 RESTART_S = 1.0
+POLL_S = 3.0  # notifications come at once; this finds what they miss, and every idle worker pays it
+HEARTBEAT_S = 5.0  # leases are ours; the engine forgets a worker after 30 s
 
 log = structlog.get_logger(__name__)
 
@@ -33,8 +35,8 @@ async def _serve_queue(app: App, queue: str, at_once: int, drain_s: float) -> No
                 queues=[queue],
                 name=queue,
                 concurrency=at_once,
-                fetch_job_polling_interval=1.0,
-                update_heartbeat_interval=2.0,
+                fetch_job_polling_interval=POLL_S,
+                update_heartbeat_interval=HEARTBEAT_S,
                 delete_jobs="always",
                 shutdown_graceful_timeout=drain_s,
                 install_signal_handlers=False,
