@@ -5,7 +5,8 @@ each clip without hints, takes the frame with the lowest J, in it the largest co
 and clicks at the point of it that is farthest from its border: in where the subject is missing, out
 where it is too much. The clip is masked again with all clicks so far. Printed: J&F after each
 number of clicks. ``--keep FOLDER`` gets the masks and what the network said: a second call goes on
-where the first one ended.
+where the first one ended. ``--gates FOLDER`` has, for each clip, the gate that was fitted without
+it: see `benchmarks.quality.fit_correction`.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from foremask.vision.matting.edges import refine
 from foremask.vision.matting.outline import resolve_outlines
 from foremask.vision.network.session import InputSize, Network, NetworkOutput, Session
 from foremask.vision.resample import as_alpha, as_levels
+from foremask.vision.temporal.correction import Gate
 from foremask.vision.temporal.lesson import Mark
 from foremask.vision.temporal.network_cache import NetworkCache, open_file_store
 from foremask.vision.temporal.windows import TIERS, learn, mask_images
@@ -106,6 +108,7 @@ def masks_of(
     quality: Quality,
     clicks: Sequence[Click],
     cache: NetworkCache | None = None,
+    gate: Gate | None = None,
 ) -> list[Alpha]:
     """What foremask gives with these clicks, before encoding."""
     tier = TIERS[quality]
@@ -122,6 +125,7 @@ def masks_of(
             tier,
             number_of,
             cache,
+            gate,
         )
     alphas = mask_images(images, network, tier, guidance=guidance, cache=cache)
     ahead_frames = BACKDROP_REACH_FRAMES if tier.uses_backdrop else None
@@ -129,7 +133,14 @@ def masks_of(
     return [as_alpha(refine(alpha, _luma(image.pixels))) for image, alpha in pairs]
 
 
-def curve(clip: Clip, session: Session, quality: Quality, clicks: int, folder: Path) -> list[float]:
+def curve(
+    clip: Clip,
+    session: Session,
+    quality: Quality,
+    clicks: int,
+    folder: Path,
+    gate: Gate | None = None,
+) -> list[float]:
     """J&F of a clip after each click, from none on.
 
     The masks go to ``folder``, and what the network said; what is there is not made again.
@@ -141,7 +152,7 @@ def curve(clip: Clip, session: Session, quality: Quality, clicks: int, folder: P
     while True:
         network = Counting(session)
         began = time.process_time()
-        masks = _masks_in(folder, clip, images, network, quality, made)
+        masks = _masks_in(folder, clip, images, network, quality, made, gate)
         scores = score(masks, truths)
         found.append(scores.jf)
         print(
@@ -163,6 +174,7 @@ def _masks_in(
     network: Counting,
     quality: Quality,
     clicks: Sequence[Click],
+    gate: Gate | None,
 ) -> list[Alpha]:
     kept = folder / f"{clip.name}-{len(clicks)}.npz"
     told = json.dumps([asdict(each) for each in clicks])
@@ -172,7 +184,7 @@ def _masks_in(
                 return [as_alpha(levels) for levels in stored["masks"]]
     identity = {"clip": clip.name, "quality": quality.value, "runtime": network.runtime}
     with open_file_store(folder / f"{clip.name}.zip", identity, MOST_BYTES) as store:
-        masks = masks_of(images, network, quality, clicks, NetworkCache(store))
+        masks = masks_of(images, network, quality, clicks, NetworkCache(store), gate)
     levels = np.stack([as_levels(mask) for mask in masks])
     np.savez_compressed(kept, masks=levels, clicks=told)
     return [as_alpha(each) for each in levels]
@@ -186,6 +198,7 @@ def main() -> None:
     parser.add_argument("--clicks", type=int, nargs="*", default=list(CLICKS))
     parser.add_argument("--quality", type=Quality, default=Quality.BALANCED)
     parser.add_argument("--keep", type=Path, required=True)
+    parser.add_argument("--gates", type=Path)
     args = parser.parse_args()
     args.keep.mkdir(parents=True, exist_ok=True)
     session = Session(model_path(None))
@@ -193,7 +206,8 @@ def main() -> None:
     for clip in clips_in(args.data):
         if not args.clips or clip.name in args.clips:
             most = max(args.clicks)
-            curves[clip.name] = curve(clip, session, args.quality, most, args.keep)
+            gate = args.gates and Gate.read((args.gates / f"{clip.name}.json").read_text())
+            curves[clip.name] = curve(clip, session, args.quality, most, args.keep, gate)
     for count in args.clicks:
         print(f"{count} clicks: {np.mean([each[count] for each in curves.values()]):.2f}")
 

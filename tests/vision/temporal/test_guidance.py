@@ -60,10 +60,10 @@ def occlusion(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return rgb, a & ~post, b & ~post
 
 
-def masked(
-    scene: Scene, clicks: Sequence[tuple[int, float, float, bool]], frames: int = FRAMES
-) -> tuple[float, float]:
-    """J on the first thing, and the share of the second one that is in the mask."""
+def masks_of(
+    scene: Scene, clicks: Sequence[tuple[int, float, float, bool]], frames: int
+) -> list[np.ndarray]:
+    """The masks at the size of the pictures."""
     drawn = [scene(t) for t in range(frames)]
     images = [ArrayImage(rgb) for rgb, _, _ in drawn]
     place = {id(image): number for number, image in enumerate(images)}
@@ -77,11 +77,19 @@ def masked(
         by_frame.setdefault(frame, []).append(mark)
     hinted = [(frame, images[frame], marks) for frame, marks in by_frame.items()]
     guidance = learn(hinted, RedNetwork(), TIER, key) if hinted else None
+    return [
+        cv2.resize(alpha, (WIDTH, HEIGHT)) > 0.5
+        for alpha in mask_images(images, RedNetwork(), TIER, guidance=guidance)
+    ]
+
+
+def masked(
+    scene: Scene, clicks: Sequence[tuple[int, float, float, bool]], frames: int = FRAMES
+) -> tuple[float, float]:
+    """J on the first thing, and the share of the second one that is in the mask."""
     joint = union = wrong = other = 0.0
-    for alpha, (_, a, b) in zip(
-        mask_images(images, RedNetwork(), TIER, guidance=guidance), drawn, strict=True
-    ):
-        mask = cv2.resize(alpha, (WIDTH, HEIGHT)) > 0.5
+    for t, mask in enumerate(masks_of(scene, clicks, frames)):
+        _, a, b = scene(t)
         joint += float((mask & a).sum())
         union += float((mask | a).sum())
         wrong += float((mask & b).sum())
@@ -114,3 +122,41 @@ def test_a_hint_holds_beyond_its_window() -> None:
     j, other = masked(apart, [(0, 80, 84, True)], frames=200)
     assert j >= 96
     assert other <= 3
+
+
+def horse(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A long thing behind a post, with a blue head that the network does not find."""
+    rgb = background(1)
+    across, down = np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT))
+    middle = 150 + t
+    body = ((across - middle) / 80) ** 2 + ((down - 90) / 34) ** 2 < 1
+    head = disc(middle + 84, 78, 14)
+    post = np.zeros((HEIGHT, WIDTH), bool)
+    post[:, 100:108] = True
+    painted(rgb, body, middle)
+    rgb[head] = np.array([20, 30, 150], np.uint8) + np.roll(background(77) // 4, t, axis=1)[head]
+    rgb[post] = background(5)[post] // 2
+    return rgb, (body | head) & ~post, head & ~body
+
+
+def test_a_point_on_the_only_thing_takes_no_part_of_it_away() -> None:
+    """A post cuts a part of it off: that is no other thing."""
+    plain = masks_of(horse, [], 24)
+    after = masks_of(horse, [(0, 160, 90, True)], 24)
+    for before, now in zip(plain, after, strict=True):
+        assert (before ^ now).sum() < 0.01 * before.sum()
+
+
+def test_a_second_point_mends_its_place_and_nothing_else() -> None:
+    """The head is missing: the point on it brings it in, and the cut-off part stays."""
+    frame = 8
+    after = masks_of(horse, [(0, 160, 90, True), (frame, 150 + frame + 84, 78, True)], 24)
+    plain = masks_of(horse, [], 24)
+    for t, (before, now) in enumerate(zip(plain, after, strict=True)):
+        _, whole, head = horse(t)
+        far = ~cv2.dilate(head.astype(np.uint8), np.ones((31, 31), np.uint8)).astype(bool)
+        assert ((before ^ now) & far).sum() < 0.005 * before.sum()
+        assert (now & head).sum() >= (before & head).sum()
+        if abs(t - frame) <= 4:
+            assert (now & head).sum() > 0.4 * head.sum()
+            assert (now & ~whole).sum() < (before & ~whole).sum() + 0.1 * head.sum()

@@ -5,7 +5,7 @@ region, and their pixels teach the classifier of every window. Source: docs/adr/
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from foremask.types import Alpha, Image, Levels
 from foremask.vision.resample import resized
 from foremask.vision.temporal.appearance import HintedPixels
-from foremask.vision.temporal.lesson import Lesson
+from foremask.vision.temporal.correction import Click, Gate, Shown, fitted_gate, place_of
+from foremask.vision.temporal.lesson import Correction, Lesson
 from foremask.vision.temporal.regions import FOREGROUND, Link, Regions, Scene
 from foremask.vision.temporal.things import sides
 from foremask.vision.temporal.verdict import forward_backward, transition
@@ -27,15 +28,25 @@ HELD = 4.0  # mean log odds in a region from which it is decided as a whole
 DECISIVE = 2.0  # weight of a hint's log odds against the network's
 TAUGHT = 0.25  # log odds of a region for each logit of the classifier, an anchor
 MOST_TAUGHT = 3.0  # logits
+FADING = 0.9  # of a correction's log odds is kept from one anchor to the next
+FOLLOWED = 0.3  # mean trust around a pixel from which a correction is brought there
+TRUST_PX = 5  # over which that mean is
+SPOKEN = 0.05  # log odds from which a correction says anything
+SURE = 2.0, 6.0  # log odds of what was decided, at least and at most
 OUTLINE_PX = 2  # of the tracks' grid: how far the flow may be wrong at an outline
 
 
 @dataclass(frozen=True, slots=True)
 class Guidance:
-    """What all hinted frames of a clip teach; ``key_of`` tells which image is which lesson's."""
+    """What all hinted frames of a clip teach; ``key_of`` tells which image is which lesson's.
+
+    ``gate`` says how far a correction reaches; ``on_shown`` gets what is corrected, a window.
+    """
 
     lessons: Mapping[Hashable, Lesson]
     key_of: Callable[[Image], Hashable]
+    gate: Gate = field(default_factory=fitted_gate)
+    on_shown: Callable[[Sequence[Shown]], None] = lambda _: None
 
     def lesson(self, image: Image) -> Lesson | None:
         """The lesson of this image, if it is a hinted one."""
@@ -43,9 +54,13 @@ class Guidance:
 
     @property
     def only_hinted(self) -> bool:
-        """Whether what no hint reaches is not the subject."""
-        lessons = self.lessons.values()
-        return any(each.confirms for each in lessons) and not any(each.corrects for each in lessons)
+        """Whether a thing was chosen, and what no hint reaches is not the subject."""
+        return any(each.confirms for each in self.lessons.values())
+
+    @property
+    def names_things(self) -> bool:
+        """Whether hints say more than that a mask is wrong in places."""
+        return any(each.claims.any() for each in self.lessons.values())
 
     @property
     def pixels(self) -> list[HintedPixels]:
@@ -188,3 +203,72 @@ def _outline(verdict: Alpha, hint: Alpha) -> NDArray[np.bool_]:
     inside = (verdict > 0) & (hint > 0)
     reach = np.ones((2 * OUTLINE_PX + 1, 2 * OUTLINE_PX + 1), np.uint8)
     return np.asarray((cv2.dilate(inside.astype(np.uint8), reach) > 0) & (verdict <= 0))
+
+
+class WindowCorrections:
+    """What points change that mend a mask: near them, and where the flow leads from there.
+
+    What no correction reaches stays as it was, to the byte. ``first`` has the log odds by which
+    the window before has corrected this one's first anchor.
+    """
+
+    def __init__(
+        self,
+        guidance: Guidance,
+        lessons: Sequence[Lesson | None],
+        first: Alpha | None,
+        links: Sequence[Mapping[int, Link]],
+    ) -> None:
+        self._gate, self._on_shown = guidance.gate, guidance.on_shown
+        self._made = [[] if lesson is None else lesson.corrections for lesson in lessons]
+        self._first, self._links = first, links
+        self.planes: list[Alpha] = []
+
+    @property
+    def any(self) -> bool:
+        """Whether there are some."""
+        return self._first is not None or any(self._made)
+
+    def applied(self, shown: Sequence[Shown]) -> list[Alpha]:
+        """The log odds of the masks that are shown, after corrections."""
+        self._on_shown(shown)
+        evidence = [
+            self._settled(frame, made) for frame, made in zip(shown, self._made, strict=True)
+        ]
+        if self._first is not None:
+            sure = (np.abs(self._first) > HELD) & (evidence[0] == 0)
+            evidence[0][sure] = CLAIM * np.sign(self._first[sure])
+        self.planes = forward_backward(evidence, self._links, _followed)
+        return [
+            _decided(frame) + np.float32(DECISIVE) * plane
+            for frame, plane in zip(shown, self.planes, strict=True)
+        ]
+
+    def _settled(self, shown: Shown, corrections: Sequence[Correction]) -> Alpha:
+        """The evidence of one anchor: each correction counts on what those before have left."""
+        evidence = np.zeros(shown.mask.shape, np.float32)
+        mask = shown.mask.copy()
+        for each in corrections:
+            place = place_of(
+                Click(each.row, each.column, each.positive), replace(shown, mask=mask), self._gate
+            )
+            evidence[place] = CLAIM if each.positive else -CLAIM
+            mask[place] = float(each.positive)
+        return evidence
+
+    def reached(self, index: int) -> NDArray[np.bool_]:
+        """Where an anchor may change."""
+        return np.asarray(np.abs(self.planes[index]) > SPOKEN)
+
+
+def _followed(moved: Alpha, trust: Alpha, _: int) -> Alpha:
+    trusted = cv2.blur(trust, (TRUST_PX, TRUST_PX)) > FOLLOWED
+    return np.where(trusted, np.float32(FADING) * moved, 0).astype(np.float32)
+
+
+def _decided(shown: Shown) -> Alpha:
+    """The log odds of a mask, on the side that it is on."""
+    least, most = SURE
+    inside = np.clip(shown.log_odds, least, most)
+    outside = np.clip(shown.log_odds, -most, -least)
+    return np.where(shown.mask > FOREGROUND, inside, outside).astype(np.float32)

@@ -24,9 +24,7 @@ CLOSER_SHARES = (0.2, 0.4)  # of the picture's larger side: windows round a poin
 BOX_MARGIN_SHARE = 0.15  # of the larger side of a box
 AGREED = 0.75  # of the opinions that have a thing there
 MOST_SHARE = 0.6  # of all that is found: a larger part is the main thing
-MAIN_SHARE = 0.05  # of all that is found: what a negative point takes of the largest thing at most
-CUT_SHARE = 0.04  # of the diagonal: how far from its seed a colour cut goes, docs/adr/0156
-CUT_LEAST_PX = 20
+OTHER_SHARE = 0.25  # of what a point lies on: another thing, to be chosen from, is as large
 SEED_SHARE = 0.008  # of the diagonal: what surely belongs to a point, around it
 DISTINCT = 0.5  # squared distance of two means, in variances, from which things are unlike
 SAMPLES = 400  # pixels that one hinted frame teaches, of each side
@@ -59,14 +57,27 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
+class Correction:
+    """A point that mends a mask, on the tracks' grid; ``extent`` is what the opinions have there.
+
+    How far it reaches depends on the mask, which is decided later: see `correction`.
+    """
+
+    row: int
+    column: int
+    positive: bool
+    extent: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
 class Lesson:
     """What one hinted frame teaches.
 
     ``claims`` is 1 on what is the subject by its hints, -1 on what is not, 0 elsewhere, on the
     tracks' grid; ``taught`` is without what is denied and looks like the subject. ``opinions`` are
     those of an anchor, ``closer`` the ones of parts of the picture besides. ``confirms``: its
-    positive hints lie on what the network finds by itself, so the other things that it finds are
-    not meant. ``corrects``: a hint mends a thing, so its parts may be in several places.
+    positive hints choose among the things that the network finds, so the others are not meant.
+    ``corrections`` are the points that choose nothing: no claim is theirs.
     """
 
     opinions: dict[View, Levels]
@@ -76,7 +87,7 @@ class Lesson:
     taught: Alpha
     pixels: HintedPixels
     confirms: bool
-    corrects: bool
+    corrections: list[Correction]
     contradicted: list[tuple[int, int]] = field(default_factory=list)
 
 
@@ -120,11 +131,11 @@ def lesson_of(
     ]
     stack = [*base, *(resized(each, *small) * np.float32(1 / 255) for each in closer)]
     rgb = ArrayImage(image.rgb(*small)).rgb(*small)
-    settled = _Claims(rgb, stack, mean, features)
+    settled = _Claims(rgb, stack, mean, np.min(base, axis=0), features)
     for mark in marks:
         settled.add(mark)
-    claims = taught = settled.plane()
     confirms = settled.confirms()
+    claims = taught = settled.plane(chooses=confirms)
     if confirms:
         claims = _others_denied(claims, settled.picked)
         if settled.differ(claims):
@@ -135,9 +146,9 @@ def lesson_of(
         features=features,
         claims=claims,
         taught=taught,
-        pixels=_pixels(taught, features, image),
+        pixels=_pixels(settled.with_seeds(taught), features, image),
         confirms=confirms,
-        corrects=settled.corrects(),
+        corrections=settled.corrections(chooses=confirms),
         contradicted=settled.contradicted,
     )
 
@@ -179,9 +190,11 @@ def _closer_view(network: KeptAnswers, image: Image, window: Box, mean: Alpha) -
 class _Claims:
     """The regions that marks claim on one frame; where two overlap, each keeps what is like it."""
 
-    def __init__(self, rgb: Rgb, stack: list[Alpha], mean: Alpha, features: Features) -> None:
+    def __init__(
+        self, rgb: Rgb, stack: list[Alpha], mean: Alpha, least: Alpha, features: Features
+    ) -> None:
         self.contradicted: list[tuple[int, int]] = []
-        self._rgb, self._stack, self._mean = rgb, stack, mean
+        self._stack, self._mean, self._least = stack, mean, least
         self.picked = np.asarray(mean > FOREGROUND)
         self._described = _described(rgb, features)
         rows, columns = mean.shape
@@ -201,35 +214,68 @@ class _Claims:
                 self.contradicted.append((other.number, mark.number))
         self._made.append((mark, seed, extent | seed, likeness))
 
-    def plane(self) -> Alpha:
-        """1 where the subject is claimed, -1 where it is denied; the latest seed has its pixels."""
+    def plane(self, *, chooses: bool) -> Alpha:
+        """1 where the subject is claimed, -1 where it is denied; the latest seed has its pixels.
+
+        Without what a correction is about.
+        """
         nearest = np.full(self._mean.shape, np.inf, np.float32)
         claims = np.zeros(self._mean.shape, np.float32)
-        for mark, _, extent, likeness in self._made:
+        made = [each for each in self._made if not self._mends(each[0], each[1], chooses=chooses)]
+        for mark, _, extent, likeness in made:
             closer = extent & (likeness <= nearest)
             claims[closer] = 1 if mark.positive else -1
             nearest[closer] = likeness[closer]
-        for mark, seed, _, _ in self._made:
-            if mark.is_box:
-                continue
-            claims[seed] = 1 if mark.positive else -1
+        for mark, seed, _, _ in made:
+            if not mark.is_box:
+                claims[seed] = 1 if mark.positive else -1
         return claims
 
-    def confirms(self) -> bool:
-        """Whether there are positive marks, each on something that is found anyway."""
-        on_found = [
-            (seed & self.picked).sum() > (0 if mark.has_size else 0.5 * seed.sum())
-            for mark, seed, _, _ in self._made
-            if mark.positive
-        ]
-        return bool(on_found) and all(on_found)
+    def with_seeds(self, claims: Alpha) -> Alpha:
+        """And the pixels that are surely of a point."""
+        result = claims.copy()
+        for mark, seed, _, _ in self._made:
+            if not mark.has_size:
+                result[seed] = 1 if mark.positive else -1
+        return result
 
-    def corrects(self) -> bool:
-        """Whether a mark mends what is found: takes a part of it away, or adds to it."""
-        return any(
-            self.is_main(seed) if not mark.positive else not (seed & self.picked).any()
-            for mark, seed, _, _ in self._made
+    def corrections(self, *, chooses: bool) -> list[Correction]:
+        """The points that choose nothing, in their order."""
+        return [
+            Correction(*self._centre(mark)[::-1], mark.positive, extent)
+            for mark, seed, extent, _ in self._made
+            if self._mends(mark, seed, chooses=chooses)
+        ]
+
+    def confirms(self) -> bool:
+        """Whether positive marks choose among several things: each is on one that is found.
+
+        A point is, where every opinion of the whole picture has the thing. A part that is smaller
+        than a quarter of what is marked is no other thing: it may belong to it.
+        """
+        positive = [(mark, seed) for mark, seed, _, _ in self._made if mark.positive]
+        if not positive or not all(self._is_on_found(*each) for each in positive):
+            return False
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(
+            self.picked.astype(np.uint8), connectivity=4
         )
+        areas = stats[:, cv2.CC_STAT_AREA]
+        marked = np.unique(np.concatenate([labels[seed & self.picked] for _, seed in positive]))
+        others = np.setdiff1d(np.arange(1, len(areas)), marked)
+        return bool(others.size and areas[others].max() > OTHER_SHARE * areas[marked].sum())
+
+    def _is_on_found(self, mark: Mark, seed: NDArray[np.bool_]) -> bool:
+        if mark.has_size:
+            return bool((seed & self.picked).any())
+        return bool((self._least[seed] > FOREGROUND).all())
+
+    def _mends(self, mark: Mark, seed: NDArray[np.bool_], *, chooses: bool) -> bool:
+        """Whether a mark corrects what is found, rather than naming a thing of it."""
+        if mark.has_size:
+            return False
+        if mark.positive:
+            return not (chooses and self._is_on_found(mark, seed))
+        return self.is_main(seed) or not (seed & self.picked).any()
 
     def differ(self, claims: Alpha) -> bool:
         """Whether what is claimed looks unlike what is denied."""
@@ -268,18 +314,14 @@ class _Claims:
         return Regions.of(self._stack).labels
 
     def _extent(self, mark: Mark, seed: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """What belongs to the mark: parts on which the opinions that have a thing there agree.
-
-        A part of the largest thing found is not denied as a whole, since the click that keeps out
-        something in front of the subject must not take the subject with it.
-        """
+        """What belongs to the mark: parts on which the opinions that have a thing there agree."""
         if mark.is_box:
             return seed
         column, row = self._centre(mark)
         holding = [_part(each > FOREGROUND, column, row) for each in self._stack]
         agreeing = [each for each in holding if each is not None]
         if not agreeing:
-            return self._cut(seed, column, row, positive=mark.positive)
+            return seed
         labels = self._regions()
         region = np.asarray(labels == labels[row, column])
         if mark.positive:
@@ -293,8 +335,6 @@ class _Claims:
             ]
             agreed = np.mean(agreeing, axis=0) > AGREED
             extent = np.asarray((agreed & (np.mean(denied, axis=0) > 0.5)) | region)
-        if self.is_main(seed) and (extent & self.picked).sum() > MAIN_SHARE * self.picked.sum():
-            return self._cut(seed, column, row, positive=False)
         return extent
 
     def is_main(self, seed: NDArray[np.bool_]) -> bool:
@@ -305,39 +345,6 @@ class _Claims:
             return False
         part = labels == int(np.bincount(np.ravel(here)).argmax())
         return bool(part.sum() > MOST_SHARE * self.picked.sum())
-
-    def _cut(
-        self, seed: NDArray[np.bool_], column: int, row: int, *, positive: bool
-    ) -> NDArray[np.bool_]:
-        """What the colours put on the seed's side: GrabCut (Rother et al., 2004).
-
-        The seed alone where that does not end near it.
-        """
-        reach = round(CUT_SHARE * self._diagonal)
-        top, left = max(0, row - reach), max(0, column - reach)
-        window = np.s_[top : row + reach + 1, left : column + reach + 1]
-        inside, named = self.picked[window], seed[window]
-        sides = np.where(inside, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-        sides[named] = cv2.GC_FGD if positive else cv2.GC_BGD
-        both = np.isin(sides, (cv2.GC_FGD, cv2.GC_PR_FGD))
-        if min(both.sum(), (~both).sum()) < CUT_LEAST_PX:
-            return seed
-        models = [np.zeros((1, 65)), np.zeros((1, 65))]
-        picture = np.ascontiguousarray(self._rgb[window])
-        cv2.setRNGSeed(0)
-        cv2.grabCut(picture, sides, (0, 0, 1, 1), *models, 3, cv2.GC_INIT_WITH_MASK)  # type: ignore[call-overload]
-        ours = np.isin(sides, (cv2.GC_FGD, cv2.GC_PR_FGD))
-        change = (ours & ~inside) if positive else (~ours & inside)
-        part = _part(change | named, column - left, row - top)
-        border = np.ones(named.shape, bool)
-        border[1:-1, 1:-1] = False
-        if part is None or (part & border).any():  # it has no outline
-            return seed
-        result = np.zeros(seed.shape, bool)
-        result[window] = part
-        if not positive and result.sum() > MAIN_SHARE * self.picked.sum():
-            return seed
-        return result
 
     def _distance(self, seed: NDArray[np.bool_], mark: Mark) -> Alpha:
         """How unlike each pixel is to the seed, in colours, features and place."""

@@ -42,9 +42,10 @@ from foremask.vision.temporal.closer import (
     infer_closer,
     judge_closer,
 )
+from foremask.vision.temporal.correction import Gate, Shown, fitted_gate
 from foremask.vision.temporal.cuts import DELAY_FRAMES, SIDE_FRAMES, starts_of_shots
 from foremask.vision.temporal.flow import FlowEstimator, residual, resize_flow, trust, warp
-from foremask.vision.temporal.guidance import Guidance, WindowHints
+from foremask.vision.temporal.guidance import Guidance, WindowCorrections, WindowHints
 from foremask.vision.temporal.lesson import Lesson, Mark, lesson_of
 from foremask.vision.temporal.network_cache import (
     KeptAnswers,
@@ -293,15 +294,19 @@ def learn(
     tier: Tier,
     key_of: Callable[[Image], Hashable],
     cache: NetworkCache | None = None,
+    gate: Gate | None = None,
 ) -> Guidance:
-    """Infer the hinted images and settle what each mark claims; ``key_of`` finds them again."""
+    """Infer the hinted images and settle what each mark claims; ``key_of`` finds them again.
+
+    ``gate`` says how far a correction reaches; without one it is the fitted one.
+    """
     cache = cache or NetworkCache(NoStore())
     lessons: dict[Hashable, Lesson] = {}
     for key, image, marks in hinted:
         grid = grid_of(image, tier.mask_area_px)
         kept = KeptAnswers(cache, f"{key}", network)
         lessons[key] = lesson_of(image, marks, kept, grid, _tracks_grid(*grid))
-    return Guidance(lessons, key_of)
+    return Guidance(lessons, key_of, gate or fitted_gate())
 
 
 def _tracks_grid(columns: int, rows: int) -> tuple[int, int]:
@@ -327,6 +332,7 @@ class _Anchor:
     picture: ArrayImage  # for a closer look
     lesson: Lesson | None = None  # what a person said of it
     hinted: Alpha | None = None  # log odds by all hints of the window that decided it last
+    corrected: Alpha | None = None  # and those of its corrections
 
     @property
     def opinions(self) -> dict[View, Levels]:
@@ -595,6 +601,19 @@ class _Tools:
         return self.guidance is not None or self.is_known
 
 
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    """The masks of a window's anchors, and what they were decided by.
+
+    ``closer`` has what the network says closer, and the mask where nobody looked closer.
+    """
+
+    masks: list[Levels]
+    scenes: list[Scene]
+    log_odds: list[Alpha]
+    closer: list[Levels]
+
+
 class _Window:
     """Frames of one shot that are decided together, from these and from their context.
 
@@ -718,17 +737,27 @@ class _Window:
         return set(frames[max(0, before - beyond) : after + 1 + beyond])
 
     def _corrected_masks(self, frames: list[int]) -> list[Levels]:
-        """The masks of anchors, corrected by tracks, appearance, and a verdict on each region."""
+        """The masks of anchors, corrected by tracks, appearance, verdicts on regions, and hints."""
+        keys = [self._anchors[f] for f in frames]
+        grid = _tracks_grid(*keys[0].mean().shape[::-1])
+        links = self._links(frames, grid)
+        lessons = [anchor.lesson for anchor in keys]
+        named = self._guidance if self._guidance and self._guidance.names_things else None
+        hints = WindowHints(named, lessons, keys[0].hinted, links, grid)
+        decided = self._decided(frames, links, hints)
+        if self._guidance is None:
+            return decided.masks
+        return self._with_corrections(keys, decided, links)
+
+    def _decided(
+        self, frames: list[int], links: list[dict[int, Link]], hints: WindowHints
+    ) -> "_Decided":
         keys = [self._anchors[f] for f in frames]
         means = [anchor.mean() for anchor in keys]
         motions = list(self._threads.map(self._motion, frames))
-        rows, columns = means[0].shape
-        small = _tracks_grid(columns, rows)
-        links = self._links(frames, small)
+        small = _tracks_grid(*means[0].shape[::-1])
         nowhere = np.zeros((small[1], small[0], 2), np.float32)
         back = [each[-1].flow if -1 in each else nowhere for each in links]
-        lessons = [anchor.lesson for anchor in keys]
-        hints = WindowHints(self._guidance, lessons, keys[0].hinted, links, small)
         opinions = [list(anchor.opinions.values()) for anchor in keys]
         masks = _without_stray_tracks(hints.cleaned(means, opinions), motions, back)
         anchor_features = [
@@ -736,32 +765,33 @@ class _Window:
             for frame, anchor, motion in zip(frames, keys, motions, strict=True)
         ]
         logits = subject_logits(anchor_features, masks, hints.pixels, self._basis)
-        if logits is None:
-            return masks
-        corrected = list(self._threads.map(correct, masks, logits))
-        remembered = _without_stray_tracks(corrected, motions, back)
+        remembered = masks
+        if logits is not None:
+            corrected = list(self._threads.map(correct, masks, logits))
+            remembered = _without_stray_tracks(corrected, motions, back)
+        planes = logits or [np.zeros(small[::-1], np.float32)] * len(keys)
         scenes = [
-            _scene(anchor, memory, motion, logit, linked, small)
-            for anchor, memory, motion, logit, linked in zip(
-                keys, remembered, motions, logits, links, strict=True
-            )
+            _scene(*each, small)
+            for each in zip(keys, remembered, motions, planes, links, strict=True)
         ]
+        if logits is None:
+            return _Decided(masks, scenes, planes, masks)
         log_odds = hints.applied(self._tools.judge(scenes), scenes)
         opinions = [
             [*anchor.opinions.values(), memory, *(anchor.lesson.closer if anchor.lesson else ())]
             for anchor, memory in zip(keys, remembered, strict=True)
         ]
         masks = list(self._threads.map(compose, opinions, log_odds))
-        return self._corrected_closer(frames, masks, scenes, log_odds, hints)
+        return self._decided_closer(frames, masks, scenes, log_odds, hints)
 
-    def _corrected_closer(
+    def _decided_closer(
         self,
         frames: list[int],
         masks: list[Levels],
         scenes: list[Scene],
         log_odds: list[Alpha],
         hints: WindowHints,
-    ) -> list[Levels]:
+    ) -> "_Decided":
         """The masks, corrected by a closer look at those anchors that count for its own frames."""
         for frame, plane in zip(frames, hints.planes, strict=False):  # there may be none
             self._anchors[frame].hinted = plane
@@ -785,9 +815,53 @@ class _Window:
             for scene, mask, closer in zip(scenes, masks, closer_masks, strict=True)
         ]
         closer_log_odds = hints.applied_again(self._tools.judge_closer(pairs, log_odds))
-        return list(
+        decided = list(
             self._threads.map(compose, zip(masks, closer_masks, strict=True), closer_log_odds)
         )
+        return _Decided(decided, scenes, closer_log_odds, closer_masks)
+
+    def _with_corrections(
+        self, keys: list[_Anchor], decided: "_Decided", links: list[dict[int, Link]]
+    ) -> list[Levels]:
+        """The masks after the points that mend them; what none reaches stays as it is."""
+        if self._guidance is None:
+            return decided.masks
+        lessons = [anchor.lesson for anchor in keys]
+        corrections = WindowCorrections(self._guidance, lessons, keys[0].corrected, links)
+        if not corrections.any:
+            return decided.masks
+        rows, columns = decided.scenes[0].motion.shape
+        shown = []
+        for k, (scene, anchor) in enumerate(zip(decided.scenes, keys, strict=True)):
+            further = [decided.closer[k], *(anchor.lesson.closer if anchor.lesson else ())]
+            small = [resized(each, columns, rows) * np.float32(1 / 255) for each in further]
+            before = resized(decided.masks[k], columns, rows) * np.float32(1 / 255)
+            shown.append(
+                Shown(
+                    scene.rgb,
+                    before,
+                    [*scene.opinions.values(), before, *small],
+                    scene.logit,
+                    decided.log_odds[k],
+                    self._projected[self._number_of(anchor)],
+                )
+            )
+        log_odds = corrections.applied(shown)
+        masks = []
+        for k, (anchor, mask) in enumerate(zip(keys, decided.masks, strict=True)):
+            anchor.corrected = corrections.planes[k]
+            reached = corrections.reached(k)
+            if not reached.any():
+                masks.append(mask)
+                continue
+            also = [*anchor.opinions.values(), mask, decided.closer[k]]
+            also += anchor.lesson.closer if anchor.lesson else []
+            where = resized(reached.astype(np.float32), *mask.shape[::-1]) > 0
+            masks.append(np.where(where, compose(also, log_odds[k]), mask))
+        return masks
+
+    def _number_of(self, anchor: _Anchor) -> int:
+        return next(frame for frame, each in self._anchors.items() if each is anchor)
 
     def _links(self, frames: list[int], grid: tuple[int, int]) -> list[dict[int, Link]]:
         """For each anchor the flows to the two before and the two after it, on the tracks' grid."""
