@@ -11,7 +11,13 @@ from typing import Annotated, Literal, NoReturn
 
 from cyclopts import App, CycloptsError, Parameter
 
-from foremask.cli import cutout_command, file_commands, mask_command, model_commands
+from foremask.cli import (
+    cutout_command,
+    file_commands,
+    mask_command,
+    model_commands,
+    tracks_command,
+)
 from foremask.cli.exits import Exit, ExtraMissing, Usage, exit_code, say
 from foremask.cli.remedies import show_error
 from foremask.cli.server_extra import missing_package
@@ -27,6 +33,7 @@ app = App(
 )
 mask_command.add_to(app)
 app.command(cutout_command.cutout)
+app.command(tracks_command.tracks)
 app.command(file_commands.probe)
 app.command(file_commands.verify)
 app.command(file_commands.sheet)

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from foremask.cli.exits import Usage
 from foremask.errors import FieldInvalid
 from foremask.hints.hint_json import hints_of_file
-from foremask.hints.hint_words import parse_box, parse_paint, parse_point
+from foremask.hints.hint_words import parse_box, parse_paint, parse_point, parse_thing
 from foremask.hints.kinds import Hint, check_hints
 
 Words = Parameter(negative="", show_default=False)
@@ -28,6 +28,8 @@ class HintOptions:
         This is not the subject, written as --point.
     box
         The subject is in this box: x,y,width,height@MOMENT.
+    thing
+        This thing is the subject: NUMBER@FILE of foremask tracks.
     paint
         A rough mask, mask.png@MOMENT (docs/hints.md).
     hints
@@ -39,6 +41,7 @@ class HintOptions:
     point: Annotated[list[str] | None, Words] = None
     against: Annotated[list[str] | None, Words, Parameter(name="--not")] = None
     box: Annotated[list[str] | None, Words] = None
+    thing: Annotated[list[str] | None, Words] = None
     paint: Annotated[list[str] | None, Words] = None
     hints: Annotated[Path | None, Words] = None
     cache: Annotated[Path | None, Words] = None
@@ -49,6 +52,7 @@ class HintOptions:
             hints: list[Hint] = [] if self.hints is None else list(hints_of_file(self.hints))
             hints += [parse_paint(each) for each in self.paint or ()]
             hints += [parse_box(each) for each in self.box or ()]
+            hints += [parse_thing(each) for each in self.thing or ()]
             hints += [parse_point(each) for each in self.point or ()]
             hints += [parse_point(each, negative=True) for each in self.against or ()]
             check_hints(hints)

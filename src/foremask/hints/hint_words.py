@@ -32,6 +32,36 @@ def parse_paint(text: str) -> Paint:
     return msgspec.structs.replace(Paint.read(place), **moment)
 
 
+def parse_thing(text: str) -> Point:
+    """Read ``NUMBER@FILE``: a thing by its number in what ``foremask tracks --json`` said."""
+    number, at, name = text.partition("@")
+    if not at or not number.isdigit():
+        raise FieldInvalid(f"{text!r} is no thing: write NUMBER@tracks.json", param="hints")
+    try:
+        listed = msgspec.json.decode(Path(name).read_bytes(), type=_Listed)
+    except OSError as error:
+        raise FieldInvalid(f"{name} cannot be read: {error.strerror}", param="hints") from None
+    except msgspec.MsgspecError:
+        raise FieldInvalid(
+            f"{name} is not what foremask tracks --json prints", param="hints"
+        ) from None
+    hints = {each.number: each.hint for each in listed.things}
+    if int(number) not in hints:
+        raise FieldInvalid(
+            f"{name} has no thing {number}; it has {len(hints)}", param="hints", limit=len(hints)
+        )
+    return hints[int(number)]
+
+
+class _Thing(msgspec.Struct):
+    number: int
+    hint: Point
+
+
+class _Listed(msgspec.Struct):
+    things: list[_Thing]
+
+
 def _parted(text: str) -> tuple[str, dict[str, Any]]:
     place, at, moment = text.rpartition("@")
     if not at:

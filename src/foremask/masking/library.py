@@ -16,6 +16,7 @@ from foremask.masking import arrays, pipeline, stills
 from foremask.masking import contact_sheet as sheets
 from foremask.masking.report import Progress
 from foremask.masking.tensors import Tensor
+from foremask.masking.thing_list import Thing, things_of
 from foremask.media import probe as probing
 from foremask.media import verify as verifying
 from foremask.media.pictures import read_picture
@@ -202,6 +203,28 @@ def read_masks(mask: FilePath) -> Iterator[tuple[int, Alpha]]:
         for frame in reader:
             levels = frame.orientation.to_upright(frame.luma())
             yield frame.pts, levels.astype(np.float32) / np.float32(255)
+
+
+def find_things(
+    source: FilePath,
+    *,
+    quality: QualityName = "balanced",
+    cache: FilePath | None = None,
+    device: Device | str = "auto",
+    model: FilePath | None = None,
+) -> list[Thing]:
+    """List the things of a clip, the largest first, with the point that means each as a hint.
+
+    The clip is masked for it, and nothing is written but the ``cache``, which later hints read.
+    Raises what `mask_video` raises before it writes.
+    """
+    options = MaskOptions(
+        quality=_member(Quality, quality, "quality"),
+        device=device if isinstance(device, Device) else Device.parse(device),
+        model=None if model is None else Path(model),
+        cache=None if cache is None else Path(cache),
+    )
+    return things_of(Path(source), options)
 
 
 def contact_sheet(

@@ -1,6 +1,6 @@
 """What is decided about a masking before its first frame is decoded."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
@@ -20,7 +20,7 @@ from foremask.types import Alpha, Image, Levels
 from foremask.vision.matting.backdrop import BACKDROP_REACH_FRAMES
 from foremask.vision.network.devices import network_at
 from foremask.vision.temporal.network_cache import NetworkCache
-from foremask.vision.temporal.windows import LAG_FRAMES, TIERS, mask_images
+from foremask.vision.temporal.windows import LAG_FRAMES, TIERS, PlacedThings, mask_images
 from foremask.weights.catalogue import model_path
 
 WINDOW_BYTES: Final = 700_000_000
@@ -109,10 +109,11 @@ def plan_masking(
     masker: Masker | None = None,
     refiner: Refiner | None = None,
     cache: NetworkCache | None = None,
+    on_things: Callable[[list[PlacedThings]], None] | None = None,
 ) -> Plan:
     """Load the network and decide how frames travel. Raises ModelUnavailable.
 
-    ``cache`` must stay open until the plan has run.
+    ``cache`` must stay open until the plan has run. ``on_things`` gets what is found, by windows.
     """
     runtime = "own masker"
     latest_anchor = LatestAnchor()
@@ -127,6 +128,7 @@ def plan_masking(
             guidance=guidance,
             cache=cache,
             on_anchor=latest_anchor.put,
+            on_things=on_things,
         )
         if span is not None:
             masker = partial(masker, is_wanted=lambda image: span.holds(pts_of(image)))

@@ -1,5 +1,8 @@
 """Pictures that show people a mask: side by side, laid over, cut out."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import cv2
 import numpy as np
 
@@ -10,6 +13,39 @@ TINT = (255, 64, 64)  # of the foreground in an overlay, red
 CHECKER_PX = 12
 CHECKER = (120, 170)
 GAP_PX = 4
+COLOURS = (
+    (230, 60, 60),
+    (60, 140, 240),
+    (60, 190, 90),
+    (240, 190, 40),
+    (170, 90, 220),
+    (40, 200, 200),
+    (240, 120, 180),
+    (150, 120, 80),
+)
+
+
+class LabelledBox(NamedTuple):
+    """A rectangle of a picture; boxes of one ``number`` have one colour."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    label: str
+    number: int
+
+
+def boxed(rgb: Rgb, boxes: Sequence[LabelledBox]) -> Rgb:
+    """The picture with boxes round things, and what they are called."""
+    picture = rgb.copy()
+    for left, top, right, bottom, label, number in boxes:
+        colour = COLOURS[(number - 1) % len(COLOURS)]
+        cv2.rectangle(picture, (left, top), (right, bottom), colour, 2)
+        place = left + 4, max(16, top + 18)
+        cv2.putText(picture, label, place, cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0), 4)
+        cv2.putText(picture, label, place, cv2.FONT_HERSHEY_SIMPLEX, 0.6, colour, 2)
+    return picture
 
 
 def overlay(rgb: Rgb, alpha: Alpha) -> Rgb:

@@ -26,6 +26,7 @@ STRANGER_SHARE = 0.25  # of the subject's area
 HIDDEN_ANCHORS = 20  # a thing that is not seen for longer is forgotten
 WHOLE = 0.92  # of a thing's last area: with less it is going behind something
 PARTLY_ANCHORS = 12  # after which the smaller area is the thing's own
+APART_PX = 4  # of the tracks' grid: things that are nearer touch each other
 SPEED_KEPT = 0.6  # of a thing's speed so far, against what it does now
 
 type Things = NDArray[np.int32]
@@ -80,6 +81,36 @@ def sides(
         after = min((each - k for each in stated if each >= k), default=count)
         near, far = (forward[k], backward[k]) if before <= after else (backward[k], forward[k])
         results.append(_without_strangers(np.where(near != 0, near, far), picked[k]))
+    return results
+
+
+def follow(
+    picked: Sequence[NDArray[np.bool_]], links: Sequence[Mapping[int, Link]]
+) -> list[Things]:
+    """For each anchor which thing each picked pixel belongs to; a number is one thing's for ever.
+
+    Parts that are too small to be told apart belong to none.
+    """
+    unique: dict[int, int] = {}
+    things: dict[int, _Thing] = {}
+    placed: Things | None = None
+    count = 0
+    results = []
+    for plane, link in zip(picked, links, strict=True):
+        back, before = link.get(-1), things
+        if placed is None or back is None:
+            unique.clear()
+            things, placed = _begun(plane, np.zeros(plane.shape, np.float32), {}, None, None)
+        else:
+            things, placed = _step(plane, things, placed, back)
+        for number in things:
+            if number not in before or number not in unique:
+                count += 1
+                unique[number] = count
+        table = np.zeros(max([0, *things]) + 1, np.int32)
+        for number in things:
+            table[number] = unique[number]
+        results.append(table[placed])
     return results
 
 
@@ -287,3 +318,24 @@ def _divided(
         )
         numbers[left] = np.array(there, np.int32)[distances.argmin(axis=0)][left]
     return np.where(part, numbers, 0).astype(np.int32)
+
+
+def box_of(place: NDArray[np.bool_]) -> tuple[int, int, int, int]:
+    """Left, top, width and height."""
+    left, top, width, height = cv2.boundingRect(place.astype(np.uint8))
+    return int(left), int(top), int(width), int(height)
+
+
+def middle_of(place: NDArray[np.bool_]) -> tuple[int, int]:
+    """Row and column of the pixel that is farthest from its border."""
+    padded = np.pad(place.astype(np.uint8), 1)
+    depth = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1]
+    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+    return int(row), int(column)
+
+
+def is_apart(placed: Things, number: int) -> bool:
+    """Whether a thing touches no other one."""
+    here = (placed == number).astype(np.uint8)
+    around = cv2.dilate(here, np.ones((2 * APART_PX + 1, 2 * APART_PX + 1), np.uint8)) > 0
+    return not bool((around & (placed > 0) & (placed != number)).any())

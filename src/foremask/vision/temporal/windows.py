@@ -55,6 +55,7 @@ from foremask.vision.temporal.network_cache import (
 )
 from foremask.vision.temporal.propagation import FrameFlow, PackedFlow, flow_between, propagate
 from foremask.vision.temporal.regions import Link, Scene
+from foremask.vision.temporal.things import Things, follow
 from foremask.vision.temporal.tracks import keep_maps
 from foremask.vision.temporal.verdict import MEMORY, Judge, compose, decided, judge
 
@@ -70,6 +71,15 @@ LAG_FRAMES = (
 PICTURE_AREA_PX = 1280 * 720  # of an anchor, kept until the network has looked closer
 HINTED_STRIDE = 4  # at most: hinted things are followed from anchor to anchor
 THREADS = 2  # for flow and propagation; the network has its own
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedThings:
+    """The things of one frame, and what of them is in its mask, on the tracks' grid."""
+
+    frame: int
+    things: Things
+    inside: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +149,7 @@ def mask_images(
     is_wanted: Callable[[Image], bool] = lambda _: True,
     cache: NetworkCache | None = None,
     on_anchor: Callable[[Levels], None] = lambda _: None,
+    on_things: Callable[[list[PlacedThings]], None] | None = None,
 ) -> Iterator[Alpha]:
     """One mask for each image, in order, on the tier's grid, which is never larger than the image.
 
@@ -151,7 +162,8 @@ def mask_images(
 
     ``cache`` has what the network said in an earlier run over the same images, or gets what it says
     in this one; masks are the same with and without it. ``on_anchor`` gets the network's mask of
-    each anchor, long before the frame's own mask is decided.
+    each anchor, long before the frame's own mask is decided. ``on_things`` gets the things of each
+    window, those of the network that are not in the mask too.
     """
     cache = cache or (None if guidance is None else NetworkCache(NoStore()))
     with (
@@ -160,7 +172,9 @@ def mask_images(
             _with_shots(_placed(images, is_wanted), tier, threads), BLOCK_FRAMES, "flow"
         ) as arriving,
     ):
-        tools = _Tools(network, tier, threads, judge, judge_closer, guidance, cache, on_anchor)
+        tools = _Tools(
+            network, tier, threads, judge, judge_closer, guidance, cache, on_anchor, on_things
+        )
         yield from _masks_of_shots(arriving, tools)
 
 
@@ -588,6 +602,7 @@ class _Tools:
     guidance: Guidance | None
     cache: NetworkCache | None
     on_anchor: Callable[[Levels], None]
+    on_things: Callable[[list[PlacedThings]], None] | None = None
     makes_masks: bool = True  # and not only decides anchors
 
     @property
@@ -680,6 +695,8 @@ class _Window:
             self._tools.cache.forget(self._name)
         if not self._tools.makes_masks:
             return
+        if self._tools.on_things is not None:
+            self._tools.on_things(self._things(frames, masks))
         per_side = self._tier.anchors_per_side
         gaps = [
             gap
@@ -695,6 +712,18 @@ class _Window:
                     if first <= at < stop:
                         yield decided(alpha)
                     at += 1
+
+    def _things(self, frames: list[int], masks: list[Levels]) -> list[PlacedThings]:
+        """What is in a mask, or is found by the network, followed from anchor to anchor."""
+        grid = _tracks_grid(*masks[0].shape[::-1])
+        inside = [resized(mask, *grid) > 127 for mask in masks]
+        found = [resized(self._anchors[frame].mean(), *grid) > 127 for frame in frames]
+        picked = [np.asarray(a | b) for a, b in zip(inside, found, strict=True)]
+        placed = follow(picked, self._links(frames, grid))
+        return [
+            PlacedThings(self._first + frame, numbers, mask)
+            for frame, numbers, mask in zip(frames, placed, inside, strict=True)
+        ]
 
     def _complete_features(self) -> None:
         """The basis, and the features of all anchors in it: from the cache, or into it."""

@@ -1,0 +1,73 @@
+"""``foremask tracks``: the things that are found in a clip, and a mask of each."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from cyclopts import Parameter
+
+from foremask.cli import model_commands
+from foremask.cli.exits import print_json, say
+from foremask.cli.inputs import check_there
+from foremask.options import Device, MaskOptions, Quality
+from foremask.service.settings import read_settings
+
+Flag = Parameter(negative="", show_default=False)
+
+
+def tracks(
+    source: Annotated[Path, Parameter(name="INPUT")],
+    /,
+    *,
+    output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None,
+    masks: Annotated[Path | None, Parameter(show_default=False)] = None,
+    quality: Quality = Quality.BALANCED,
+    cache: Annotated[Path | None, Parameter(show_default=False)] = None,
+    device: str = "auto",
+    model: Path | None = None,
+    force: Annotated[bool, Flag, Parameter(name=("--force", "-f"))] = False,
+    as_json: Annotated[bool, Flag, Parameter(name="--json")] = False,
+) -> None:
+    """List the things that are found in a clip, and the point that means each of them.
+
+    Args:
+        source: The clip.
+        output: A PNG that shows them, each with its number.
+        masks: A folder for one mask video of each thing.
+        quality: How much time the masks may take.
+        cache: Keeps what the network said, for hints later.
+        device: Where the network runs: auto, cpu, cuda... (docs/deployment.md).
+        model: An ONNX model of your own (docs/models.md).
+        force: Replace files that are there already.
+        as_json: Answer with JSON, which --thing of foremask mask reads.
+    """
+    from foremask.masking import thing_list
+    from foremask.masking.outputs import check_output
+
+    check_there(source)
+    if output is not None:
+        check_output(output, source, replace=force)
+    options = MaskOptions(
+        quality=quality,
+        device=Device.parse(device),
+        cache=cache,
+        model=model_commands.ready(read_settings(os.environ), model),
+    )
+    things = thing_list.things_of(source, options)
+    if output is not None:
+        thing_list.things_picture(source, things, output, replace=force)
+    made = []
+    if masks is not None:
+        made = thing_list.masks_of_things(source, things, masks, options, replace=force)
+    if as_json:
+        print_json({"things": msgspec.to_builtins(things), "masks": [str(each) for each in made]})
+        return
+    for thing in things:
+        say(
+            f"{thing.number}: frames {thing.first_frame} to {thing.last_frame},"
+            f" {100 * thing.coverage:.1f} % of the picture,"
+            f" {'in' if thing.in_mask else 'not in'} the mask,"
+            f" --point {thing.hint.x:g},{thing.hint.y:g}@{thing.hint.frame}"
+        )
+    say(*(str(each) for each in (*([output] if output else ()), *made)))

@@ -1,0 +1,232 @@
+"""The things of a clip: what is found in it, when and where, and whether it is in the mask."""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from foremask.errors import NoFrames
+from foremask.hints.kinds import MOST_HINTS, Point, upright_size
+from foremask.masking.hinting import reduced
+from foremask.masking.network_caching import opened_cache
+from foremask.masking.outputs import check_output, written_whole
+from foremask.masking.pipeline import mask_video
+from foremask.masking.plan import checked_clip, plan_masking
+from foremask.media.presets import HUGE_PIXELS
+from foremask.media.reader import VideoReader
+from foremask.options import MaskOptions
+from foremask.types import Image, Rgb
+from foremask.vision.drawing import LabelledBox, as_png, boxed, stacked
+from foremask.vision.temporal.things import box_of, is_apart, middle_of
+from foremask.vision.temporal.windows import PlacedThings
+
+LEAST_ANCHORS: Final = 2  # a thing that is found on one frame only is none
+SAME_SHARE: Final = 0.5  # intersection over union of one thing in two windows
+IN_MASK_SHARE: Final = 0.5  # of a thing's pixels
+CELL_PX: Final = 640
+MOST_ROWS: Final = 6
+
+
+class ThingBox(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a thing is on one frame, in pixels of the upright picture."""
+
+    frame: int
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+class Thing(msgspec.Struct, frozen=True, kw_only=True):
+    """A thing; ``coverage`` is its mean share of the picture, ``hint`` the point that means it."""
+
+    number: int
+    first_frame: int
+    last_frame: int
+    coverage: float
+    in_mask: bool
+    boxes: list[ThingBox]
+    hint: Point
+
+
+@dataclass(slots=True)
+class _Found:
+    """All things so far; things of a window that overlap those of the one before are the same."""
+
+    placed: dict[int, NDArray[np.int32]] = field(default_factory=dict)
+    inside: dict[int, NDArray[np.bool_]] = field(default_factory=dict)
+    count: int = 0
+
+    def add(self, window: list[PlacedThings]) -> None:
+        """Count the things of one more window in."""
+        numbers = self._known(window)
+        for each in window:
+            if each.frame in self.placed:
+                continue
+            table = np.zeros(int(each.things.max()) + 1, np.int32)
+            for label in np.unique(each.things[each.things > 0]):
+                if int(label) not in numbers:
+                    self.count += 1
+                    numbers[int(label)] = self.count
+                table[label] = numbers[int(label)]
+            self.placed[each.frame] = table[each.things]
+            self.inside[each.frame] = each.inside
+
+    def _known(self, window: list[PlacedThings]) -> dict[int, int]:
+        numbers: dict[int, int] = {}
+        for each in window:
+            before = self.placed.get(each.frame)
+            if before is None:
+                continue
+            for label in np.unique(each.things[each.things > 0]):
+                here = each.things == label
+                usual = np.bincount(before[here])
+                number = int(usual[1:].argmax()) + 1 if usual[1:].any() else 0
+                there = before == number
+                if number and (here & there).sum() > SAME_SHARE * (here | there).sum():
+                    numbers[int(label)] = number
+        return numbers
+
+
+def things_of(source: Path, options: MaskOptions) -> list[Thing]:
+    """What is found in the clip, the largest first; all of it is masked, and nothing written.
+
+    Raises what `mask_video` raises before it writes.
+    """
+    clip = checked_clip(source, options)
+    found = _Found()
+    with opened_cache(source, options) as cache, VideoReader(source, options.excerpt) as reader:
+        plan = plan_masking(source, clip, options, cache=cache, on_things=found.add)
+        for _ in plan.masker(_images(reader)):
+            pass
+    if not found.placed:
+        raise NoFrames(f"{source.name} has no frames")
+    return _listed(found, upright_size(clip))
+
+
+def masks_of_things(
+    source: Path, things: list[Thing], folder: Path, options: MaskOptions, *, replace: bool = False
+) -> list[Path]:
+    """Write a mask video for each thing, ``thing-3.mp4``; the network is asked once for all.
+
+    Raises OutputFailed as `mask_video`.
+    """
+    targets = [folder / f"thing-{thing.number}{options.preset.suffix}" for thing in things]
+    folder.mkdir(parents=True, exist_ok=True)
+    for target in targets:
+        check_output(target, source, replace=replace)
+    with TemporaryDirectory() as kept:
+        options = dataclasses.replace(options, cache=options.cache or Path(kept) / "network")
+        for thing, target in zip(things, targets, strict=True):
+            others = [
+                msgspec.structs.replace(each.hint, negative=True)
+                for each in things
+                if each is not thing
+            ]
+            hints = (*others[: MOST_HINTS - 1], thing.hint)
+            alone = dataclasses.replace(options, hints=hints)
+            mask_video(source, target, alone, replace=replace)
+    return targets
+
+
+def things_picture(
+    source: Path, things: list[Thing], target: Path, *, replace: bool = False
+) -> None:
+    """Write a PNG of the frames on which things are largest, each in a box with its number.
+
+    A number in brackets is a thing that is not in the mask.
+    """
+    check_output(target, source, replace=replace)
+    wanted = {thing.hint.frame for thing in things[:MOST_ROWS]}
+    rows: list[Rgb] = []
+    with VideoReader(source) as reader:
+        for frame in reader:
+            if frame.index in wanted or not rows:
+                scale = CELL_PX / max(frame.width, frame.height)
+                size = max(1, round(frame.width * scale)), max(1, round(frame.height * scale))
+                rows.append(_drawn(frame.rgb(*size), things, frame.index, scale))
+            if frame.index >= max(wanted, default=0):
+                break
+    with written_whole(target, replace=replace) as part:
+        part.write_bytes(as_png(stacked(rows)))
+
+
+def _drawn(rgb: Rgb, things: list[Thing], frame: int, scale: float) -> Rgb:
+    boxes = [
+        LabelledBox(
+            round(box.x * scale),
+            round(box.y * scale),
+            round((box.x + box.width) * scale),
+            round((box.y + box.height) * scale),
+            f"{thing.number}" if thing.in_mask else f"({thing.number})",
+            thing.number,
+        )
+        for thing in things
+        for box in thing.boxes
+        if box.frame == frame
+    ]
+    return boxed(rgb, boxes)
+
+
+def _images(reader: VideoReader) -> Iterator[Image]:
+    for frame in reader:
+        yield reduced(frame) if frame.width * frame.height > HUGE_PIXELS else frame
+
+
+def _listed(found: _Found, size: tuple[int, int]) -> list[Thing]:
+    """The things that last, by their area over all frames; numbers are their places in the list."""
+    areas: dict[int, dict[int, int]] = {}
+    for frame, placed in sorted(found.placed.items()):
+        for number, area in enumerate(np.bincount(placed.ravel())):
+            if number and area:
+                areas.setdefault(number, {})[frame] = int(area)
+    least = min(LEAST_ANCHORS, len(found.placed))
+    lasting = {number: some for number, some in areas.items() if len(some) >= least}
+    order = sorted(lasting, key=lambda number: -sum(lasting[number].values()))
+    return [
+        _thing(place, number, lasting[number], found, size)
+        for place, number in enumerate(order, start=1)
+    ]
+
+
+def _thing(
+    place: int, number: int, areas: dict[int, int], found: _Found, size: tuple[int, int]
+) -> Thing:
+    rows, columns = next(iter(found.placed.values())).shape
+    across, down = size[0] / columns, size[1] / rows
+    boxes, inside = [], 0
+    for frame in areas:
+        here = found.placed[frame] == number
+        inside += int((here & found.inside[frame]).sum())
+        x, y, width, height = box_of(here)
+        boxes.append(
+            ThingBox(
+                frame=frame,
+                x=round(x * across),
+                y=round(y * down),
+                width=round(width * across),
+                height=round(height * down),
+            )
+        )
+    alone = [frame for frame in areas if is_apart(found.placed[frame], number)]
+    largest = max(alone or areas, key=lambda frame: areas[frame])
+    row, column = middle_of(found.placed[largest] == number)
+    return Thing(
+        number=place,
+        first_frame=min(areas),
+        last_frame=max(areas),
+        coverage=round(sum(areas.values()) / (len(areas) * rows * columns), 4),
+        in_mask=inside > IN_MASK_SHARE * sum(areas.values()),
+        boxes=boxes,
+        hint=Point(
+            x=round((column + 0.5) * across - 0.5, 1),
+            y=round((row + 0.5) * down - 0.5, 1),
+            frame=largest,
+        ),
+    )

@@ -1,0 +1,90 @@
+"""`foremask tracks`: two discs are two things, and each gets a mask of its own."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+import foremask
+from foremask.cli.commands import main
+from foremask.cli.exits import Usage
+from foremask.cli.hint_options import HintOptions
+from foremask.types import Rgb
+from tests.support import networks, synth
+
+WIDTH, HEIGHT, FRAMES = 192, 96, 24
+SPEC = synth.Spec(WIDTH, HEIGHT, pts=tuple(range(0, 1000 * FRAMES, 1000)))
+
+
+def places(moment: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The middle of the large disc, which goes to the right, and of the small one."""
+    return (40 + moment, 40), (150 - moment, 54)
+
+
+def picture(moment: int) -> Rgb:
+    """Two red discs on grey."""
+    rgb = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
+    rgb[::7] = 130
+    for radius, middle in zip((18, 14), places(moment), strict=True):
+        cv2.circle(rgb, middle, radius, (220, 30, 30), -1)
+    return rgb
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The clip as a file."""
+    path = tmp_path_factory.mktemp("tracks") / "clip.mp4"
+    return synth.write(path, SPEC, (picture(moment) for moment in range(FRAMES)))
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that takes red for foreground."""
+    return networks.redness(tmp_path_factory.mktemp("model"), bias=-5)
+
+
+def test_two_discs_are_two_things_with_a_mask_each(
+    clip: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Numbered by size; a number is a hint of `foremask mask`."""
+    shown, folder = tmp_path / "tracks.png", tmp_path / "things"
+    words = [str(clip), "--json", "-o", str(shown), "--masks", str(folder), "--model", str(model)]
+    assert main(["tracks", *words]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    things = listed["things"]
+    assert [thing["number"] for thing in things] == [1, 2]
+    for thing, disc in zip(things, (0, 1), strict=True):
+        assert (thing["first_frame"], thing["last_frame"]) == (0, FRAMES - 1)
+        assert thing["in_mask"]
+        first = thing["boxes"][0]
+        middle = first["x"] + first["width"] / 2, first["y"] + first["height"] / 2
+        assert np.hypot(*(np.array(middle) - places(0)[disc])) < 6
+    drawn = cv2.imread(str(shown))
+    assert drawn is not None
+    assert drawn.shape[1] == 640
+    for disc, path in enumerate(listed["masks"]):
+        for moment, (_, alpha) in enumerate(foremask.read_masks(Path(path))):
+            inside = [alpha[y - 4 : y + 5, x - 4 : x + 5].mean() for x, y in places(moment)]
+            assert inside[disc] > 0.9, (disc, moment, inside)
+            assert inside[1 - disc] < 0.1, (disc, moment, inside)
+    assert [thing.hint.x for thing in foremask.find_things(clip, model=model)] == [
+        thing["hint"]["x"] for thing in things
+    ]
+    kept = tmp_path / "tracks.json"
+    kept.write_text(json.dumps(listed))
+    (hint,) = HintOptions(thing=[f"2@{kept}"]).parsed()
+    assert isinstance(hint, foremask.Point)
+    assert {"x": hint.x, "y": hint.y, "frame": hint.frame}.items() <= things[1]["hint"].items()
+    for wrong in ("3@" + str(kept), "2", "x@y", f"1@{clip}"):
+        with pytest.raises(Usage):
+            HintOptions(thing=[wrong]).parsed()
+
+
+def test_nothing_that_is_there_is_replaced(clip: Path, model: Path, tmp_path: Path) -> None:
+    """Before anything is masked."""
+    there = tmp_path / "tracks.png"
+    there.write_bytes(b"mine")
+    assert main(["tracks", str(clip), "-o", str(there), "--model", str(model)]) != 0
+    assert there.read_bytes() == b"mine"
