@@ -99,9 +99,8 @@ class Service:
 class Monkey:
     """Does one thing after another to the service; the generator decides what."""
 
-    def __init__(self, service: Service, chance: random.Random, every_s: float) -> None:
-        self.service, self.chance, self.toll = service, chance, Toll()
-        self.every_s = every_s
+    def __init__(self, service: Service, chance: random.Random, slow: float) -> None:
+        self.service, self.chance, self.toll, self.slow = service, chance, Toll(), slow
 
     async def rage(self) -> None:
         """Strike until cancelled."""
@@ -116,7 +115,7 @@ class Monkey:
             (1, self.pause_postgres),
         ]
         while True:
-            await asyncio.sleep(self.every_s * self.chance.uniform(0.4, 1.6))
+            await asyncio.sleep(self.slow * self.chance.uniform(0.5, 2.0))
             (strike,) = self.chance.choices(
                 [each for _, each in strikes], [weight for weight, _ in strikes]
             )
@@ -247,7 +246,7 @@ def frames_in(path: Path) -> int:
         return sum(1 for _ in container.decode(video=0))
 
 
-async def run(jobs: int, seed: int, every_s: float, root: Path) -> dict[str, Any]:
+async def run(jobs: int, seed: int, slow: float, root: Path) -> dict[str, Any]:
     """The whole of it; what came of it, in numbers."""
     chance = random.Random(seed)  # noqa: S311  # a repeatable run
     clips = root / "clips"
@@ -274,7 +273,7 @@ async def run(jobs: int, seed: int, every_s: float, root: Path) -> dict[str, Any
         service = Service(settings, postgres)
         watching = [asyncio.create_task(each.run()) for each in (service.api, *service.workers)]
         watching.append(asyncio.create_task(postgres.watch()))
-        monkey = Monkey(service, chance, every_s)
+        monkey = Monkey(service, chance, slow)
         try:
             return await _measure(jobs, chance, site, settings, database, monkey)
         finally:
@@ -297,7 +296,7 @@ async def _measure(
     kinds = chance.choices(["short", "long", "gone", "cut"], [70, 24, 3, 3], k=jobs)
     began = time.monotonic()
     raging = asyncio.create_task(monkey.rage())
-    moments = accumulate(chance.expovariate(1 / ARRIVAL_S) for _ in kinds)
+    moments = accumulate(chance.expovariate(1 / (monkey.slow * ARRIVAL_S)) for _ in kinds)
 
     async def submit(number: int, kind: str, moment_s: float) -> str:
         await asyncio.sleep(moment_s)
@@ -307,7 +306,7 @@ async def _measure(
     ids = await asyncio.gather(*(submit(*job) for job in coming))
     accepted = {each: kind for each, kind in zip(ids, kinds, strict=True) if ":" not in each}
     refused = [(each, kind) for each, kind in zip(ids, kinds, strict=True) if ":" in each]
-    while time.monotonic() - began < DEADLINE_S:
+    while time.monotonic() - began < monkey.slow * DEADLINE_S:
         reported = (await process_totals.now(database)).jobs
         if reported["queued"] + reported["running"] == 0:
             break
@@ -409,15 +408,15 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument(
-        "--every",
+        "--slow",
         type=float,
-        default=1.25,
-        help="mean seconds between strikes; more on slow machines",
+        default=1.0,
+        help="times between strikes and jobs, so many times as long",
     )
     wanted = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="foremask-chaos-", ignore_cleanup_errors=True) as root:
         Path(root).chmod(0o755)
-        found = asyncio.run(run(wanted.jobs, wanted.seed, wanted.every, Path(root)))
+        found = asyncio.run(run(wanted.jobs, wanted.seed, wanted.slow, Path(root)))
     print(json.dumps(found, indent=2))
     clean = not found["lost"] and not found["joined or finished twice"]
     return 0 if clean and not found["wrong reasons"] and found["accepted"] else 1
