@@ -5,6 +5,7 @@ A hinted frame is inferred in every way, and closer round its hints. Source: doc
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import cv2
 import numpy as np
@@ -196,10 +197,14 @@ class _Claims:
         self.contradicted: list[tuple[int, int]] = []
         self._stack, self._mean, self._least = stack, mean, least
         self.picked = np.asarray(mean > FOREGROUND)
-        self._described = _described(rgb, features)
+        self._rgb, self._features = rgb, features
         rows, columns = mean.shape
         self._diagonal = float(np.hypot(rows, columns))
-        self._made: list[tuple[Mark, NDArray[np.bool_], NDArray[np.bool_], Alpha]] = []
+        self._made: list[tuple[Mark, NDArray[np.bool_], NDArray[np.bool_]]] = []
+
+    @cached_property
+    def _described(self) -> NDArray[np.float32]:
+        return _described(self._rgb, self._features)
 
     def add(self, mark: Mark) -> None:
         """Claim what ``mark`` lies in."""
@@ -207,12 +212,11 @@ class _Claims:
         if not seed.any():
             return
         extent = seed if mark.levels is not None else self._extent(mark, seed)
-        likeness = self._distance(seed, mark)
-        for other, other_seed, _, _ in self._made:
+        for other, other_seed, _ in self._made:
             shared = (other_seed & seed).sum() > 0.5 * min(seed.sum(), other_seed.sum())
             if other.positive != mark.positive and shared and mark.levels is None:
                 self.contradicted.append((other.number, mark.number))
-        self._made.append((mark, seed, extent | seed, likeness))
+        self._made.append((mark, seed, extent | seed))
 
     def plane(self, *, chooses: bool) -> Alpha:
         """1 where the subject is claimed, -1 where it is denied; the latest seed has its pixels.
@@ -222,11 +226,12 @@ class _Claims:
         nearest = np.full(self._mean.shape, np.inf, np.float32)
         claims = np.zeros(self._mean.shape, np.float32)
         made = [each for each in self._made if not self._mends(each[0], each[1], chooses=chooses)]
-        for mark, _, extent, likeness in made:
+        for mark, seed, extent in made:
+            likeness = nearest if len(made) == 1 else self._distance(seed, mark)
             closer = extent & (likeness <= nearest)
             claims[closer] = 1 if mark.positive else -1
             nearest[closer] = likeness[closer]
-        for mark, seed, _, _ in made:
+        for mark, seed, _ in made:
             if not mark.is_box:
                 claims[seed] = 1 if mark.positive else -1
         return claims
@@ -234,7 +239,7 @@ class _Claims:
     def with_seeds(self, claims: Alpha) -> Alpha:
         """And the pixels that are surely of a point."""
         result = claims.copy()
-        for mark, seed, _, _ in self._made:
+        for mark, seed, _ in self._made:
             if not mark.has_size:
                 result[seed] = 1 if mark.positive else -1
         return result
@@ -243,7 +248,7 @@ class _Claims:
         """The points that choose nothing, in their order."""
         return [
             Correction(*self._centre(mark)[::-1], mark.positive, extent)
-            for mark, seed, extent, _ in self._made
+            for mark, seed, extent in self._made
             if self._mends(mark, seed, chooses=chooses)
         ]
 
@@ -253,7 +258,7 @@ class _Claims:
         A point is, where every opinion of the whole picture has the thing. A part that is smaller
         than a quarter of what is marked is no other thing: it may belong to it.
         """
-        positive = [(mark, seed) for mark, seed, _, _ in self._made if mark.positive]
+        positive = [(mark, seed) for mark, seed, _ in self._made if mark.positive]
         if not positive or not all(self._is_on_found(*each) for each in positive):
             return False
         _, labels, stats, _ = cv2.connectedComponentsWithStats(
