@@ -12,6 +12,10 @@ def texture(width: int = 160, height: int = 96, seed: int = 1) -> np.ndarray:
     return np.asarray(cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
+def grey(rgb: np.ndarray) -> np.ndarray:
+    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
+
+
 def constant_flow(x: float, y: float, width: int = 160, height: int = 96) -> np.ndarray:
     flow = np.empty((height, width, 2), np.float32)
     flow[...] = (x, y)
@@ -53,6 +57,21 @@ def test_labels_keep_their_numbers_and_nothing_comes_from_outside() -> None:
     moved = motion.warp_labels(labels, constant_flow(10, 0))
     assert set(np.unique(moved)) == {0, 7}
     assert (moved[:, -10:] == 0).all()
+
+
+def test_texture_that_is_half_a_pixel_off_is_the_same_thing_and_another_colour_is_not() -> None:
+    """Grey lace, moved without flow; then a red place where green of the same luma was."""
+    still = constant_flow(0, 0)
+    noise = np.random.default_rng(3).integers(100, 156, (96, 160)).astype(np.uint8)
+    here = np.repeat(noise[..., None], 3, axis=2)
+    there = np.asarray(cv2.GaussianBlur(here, (3, 1), 0), np.uint8)
+    trusted = motion.trust(here[..., 0], there[..., 0], still)
+    assert np.median(trusted) < 0.3
+    assert np.median(motion.continuity(here, there, still, trusted)) > 0.6
+    red, green = (np.full((96, 160, 3), rgb, np.uint8) for rgb in ((200, 40, 40), (20, 136, 20)))
+    trusted = motion.trust(grey(red), grey(green), still)
+    assert trusted.min() > 0.7
+    assert motion.continuity(red, green, still, trusted).max() < 0.01
 
 
 def test_the_right_flow_is_trusted_and_a_wrong_one_is_not() -> None:

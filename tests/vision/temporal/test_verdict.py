@@ -22,9 +22,9 @@ def plane(value: float) -> np.ndarray:
     return np.full(SHAPE, value, np.float32)
 
 
-def chain(count: int, trust: float) -> list[dict[int, Link]]:
+def chain(count: int, continuity: float, trust: float = 0.0) -> list[dict[int, Link]]:
     """Links between neighbours that do not move."""
-    link = Link(np.zeros((*SHAPE, 2), np.float32), plane(trust))
+    link = Link(np.zeros((*SHAPE, 2), np.float32), plane(trust), plane(continuity))
     return [
         {offset: link for offset in (-1, 1) if 0 <= index + offset < count}
         for index in range(count)
@@ -76,7 +76,7 @@ def test_one_anchor_that_says_otherwise_is_outvoted_by_those_around_it() -> None
     assert min(each.min() for each in smooth_over_time(planes, chain(9, 1.0))) > 0
 
 
-def test_where_no_flow_is_trusted_each_anchor_decides_alone() -> None:
+def test_where_anchors_show_different_things_each_decides_alone() -> None:
     """The same nine: the one keeps its own opinion."""
     planes = [plane(5)] * 4 + [plane(-5)] + [plane(5)] * 4
     smoothed = smooth_over_time(planes, chain(9, 0.0))

@@ -6,10 +6,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from foremask.types import Alpha, Flow, Luma
+from foremask.types import Alpha, Flow, Luma, Rgb
 
 PHOTOMETRIC_SCALE = 4.0  # levels of 255 at which trust falls to 1/e: docs/adr/0051
 PHOTOMETRIC_WINDOW_PX = 3
+CHROMA_SCALE = 10.0  # levels of a and b of Lab, together, at which continuity falls to 1/e
+CONTINUITY_EXPONENT = 0.25  # of trust: texture that moves by half a pixel has a trust of 0.1
 CONSISTENCY_PX2, CONSISTENCY_SHARE = (
     0.5,
     0.02,
@@ -91,6 +93,22 @@ def trust(here: Luma, there: Luma, flow: Flow) -> Alpha:
     window = (PHOTOMETRIC_WINDOW_PX, PHOTOMETRIC_WINDOW_PX)
     blurred = cv2.blur(difference, window).astype(np.float32)
     return np.exp(blurred * np.float32(-1 / PHOTOMETRIC_SCALE))
+
+
+def continuity(here: Rgb, there: Rgb, flow: Flow, trusted: Alpha) -> Alpha:
+    """How surely ``there``, warped along ``flow``, shows the same thing as ``here``.
+
+    ``trusted`` is `trust` of the same pictures. Texture that moves by less than a pixel changes in
+    luma and hardly in colour; another thing mostly has other colours. docs/adr/0168
+    """
+    difference = cv2.absdiff(_chroma(here), warp(_chroma(there), flow))
+    window = (PHOTOMETRIC_WINDOW_PX, PHOTOMETRIC_WINDOW_PX)
+    blurred = cv2.blur(difference, window).sum(axis=2, dtype=np.float32)
+    return trusted**CONTINUITY_EXPONENT * np.exp(blurred * np.float32(-1 / CHROMA_SCALE))
+
+
+def _chroma(rgb: Rgb) -> NDArray[np.uint8]:
+    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2Lab)[..., 1:], np.uint8, order="C")
 
 
 def flow_consistency(there: Flow, back: Flow) -> Alpha:

@@ -76,10 +76,11 @@ class Regions:
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """The flow from one anchor to another, and its trust: 0 where the flow leaves the frame."""
+    """The flow from one anchor to another, its trust, and `flow.continuity` along it."""
 
     flow: Flow
     trust: Alpha
+    continuity: Alpha
 
 
 @dataclass(frozen=True, slots=True)

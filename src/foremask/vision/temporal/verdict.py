@@ -7,7 +7,7 @@ docs/adr/0063.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib import resources
 
@@ -77,16 +77,20 @@ def _asked(scene: Scene) -> tuple[str, ...]:
 def smooth_over_time(planes: Sequence[Alpha], links: Sequence[Mapping[int, Link]]) -> list[Alpha]:
     """Log odds given all anchors: forward-backward algorithm along the flow.
 
-    Two states a pixel (Rabiner, 1989, section III). Where the flow is trusted a pixel changes
-    sides with probability `SWITCH`; elsewhere its neighbour is no evidence. ``links[k]`` leads from
-    anchor k to those before (-1) and after (1).
+    Two states a pixel (Rabiner, 1989, section III). Where both anchors show the same thing, by
+    `Link.continuity`, a pixel changes sides with probability `SWITCH`; elsewhere its neighbour is
+    no evidence. ``links[k]`` leads from anchor k to those before (-1) and after (1).
     """
     scaled = [plane * np.float32(EVIDENCE_SHARE) for plane in planes]
 
-    def arrive(moved: Alpha, trust: Alpha, _: int) -> Alpha:
-        return transition(moved, trust, SWITCH)
+    def arrive(moved: Alpha, continuity: Alpha, _: int) -> Alpha:
+        return transition(moved, continuity, SWITCH)
 
-    return forward_backward(scaled, links, arrive)
+    return forward_backward(scaled, [_by_continuity(each) for each in links], arrive)
+
+
+def _by_continuity(links: Mapping[int, Link]) -> dict[int, Link]:
+    return {offset: replace(link, trust=link.continuity) for offset, link in links.items()}
 
 
 def forward_backward(

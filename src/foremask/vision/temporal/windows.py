@@ -44,7 +44,14 @@ from foremask.vision.temporal.closer import (
 )
 from foremask.vision.temporal.correction import Gate, Shown, fitted_gate
 from foremask.vision.temporal.cuts import DELAY_FRAMES, SIDE_FRAMES, starts_of_shots
-from foremask.vision.temporal.flow import FlowEstimator, residual, resize_flow, trust, warp
+from foremask.vision.temporal.flow import (
+    FlowEstimator,
+    continuity,
+    residual,
+    resize_flow,
+    trust,
+    warp,
+)
 from foremask.vision.temporal.guidance import Guidance, WindowCorrections, WindowHints
 from foremask.vision.temporal.lesson import Lesson, Mark, lesson_of
 from foremask.vision.temporal.network_cache import (
@@ -907,7 +914,9 @@ class _Window:
     def _link(self, here: int, there: int, grid: tuple[int, int]) -> Link:
         flow = flow_between(self._frame_flows, here, there)
         trusted = trust(self._frame_flows[here].grey, self._frame_flows[there].grey, flow)
-        return Link(resize_flow(flow, *grid), resized(trusted, *grid))
+        pictures = self._anchors[here].small, self._anchors[there].small
+        held = continuity(*pictures, flow, trusted)
+        return Link(resize_flow(flow, *grid), resized(trusted, *grid), resized(held, *grid))
 
     def _motion(self, frame: int) -> Alpha:
         """The smaller residual of both directions: uncovered areas move in one of them only."""
