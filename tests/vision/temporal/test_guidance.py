@@ -160,3 +160,12 @@ def test_a_second_point_mends_its_place_and_nothing_else() -> None:
         if abs(t - frame) <= 4:
             assert (now & head).sum() > 0.4 * head.sum()
             assert (now & ~whole).sum() < (before & ~whole).sum() + 0.1 * head.sum()
+
+
+def test_who_has_begun_to_correct_chooses_no_more() -> None:
+    """A point on one of two discs after a correction: the other disc stays in the mask."""
+    clicks = [(4, 160, 30, True), (0, 80, 84, True)]
+    for t, mask in enumerate(masks_of(apart, clicks, 12)):
+        _, a, b = apart(t)
+        assert (mask & a).sum() > 0.95 * a.sum()
+        assert (mask & b).sum() > 0.95 * b.sum()

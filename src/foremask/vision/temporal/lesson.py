@@ -3,8 +3,8 @@
 A hinted frame is inferred in every way, and closer round its hints. Source: docs/adr/0130.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import cv2
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from foremask.types import Alpha, Image, Levels, Rgb
 from foremask.vision.image import ArrayImage, Box
-from foremask.vision.network.opinions import View
+from foremask.vision.network.opinions import Opinions, View
 from foremask.vision.network.session import Features
 from foremask.vision.resample import as_alpha, as_levels, resized
 from foremask.vision.temporal.appearance import GRID, HintedPixels, colours
@@ -64,6 +64,7 @@ class Correction:
     How far it reaches depends on the mask, which is decided later: see `correction`.
     """
 
+    number: int  # of its hint
     row: int
     column: int
     positive: bool
@@ -78,7 +79,8 @@ class Lesson:
     tracks' grid; ``taught`` is without what is denied and looks like the subject. ``opinions`` are
     those of an anchor, ``closer`` the ones of parts of the picture besides. ``confirms``: its
     positive hints choose among the things that the network finds, so the others are not meant.
-    ``corrections`` are the points that choose nothing: no claim is theirs.
+    ``corrections`` are the points that choose nothing: no claim is theirs. ``chosen_by`` is the
+    first hint that chooses, and ``otherwise`` the lesson if it may not.
     """
 
     opinions: dict[View, Levels]
@@ -90,6 +92,8 @@ class Lesson:
     confirms: bool
     corrections: list[Correction]
     contradicted: list[tuple[int, int]] = field(default_factory=list)
+    chosen_by: int = 0
+    otherwise: "Lesson | None" = None
 
 
 def read_paint(png: bytes) -> Levels | None:
@@ -135,23 +139,48 @@ def lesson_of(
     settled = _Claims(rgb, stack, mean, np.min(base, axis=0), features)
     for mark in marks:
         settled.add(mark)
-    confirms = settled.confirms()
-    claims = taught = settled.plane(chooses=confirms)
-    if confirms:
+
+    if not settled.confirms():
+        return _made(settled, opinions, closer, image, chooses=False)
+    chosen_by = min(mark.number for mark in marks if mark.positive)
+    return replace(
+        _made(settled, opinions, closer, image, chooses=True),
+        chosen_by=chosen_by,
+        otherwise=_made(settled, opinions, closer, image, chooses=False),
+    )
+
+
+def _made(
+    settled: "_Claims", opinions: Opinions, closer: list[Levels], image: Image, *, chooses: bool
+) -> Lesson:
+    claims = taught = settled.plane(chooses=chooses)
+    if chooses:
         claims = _others_denied(claims, settled.picked)
         if settled.differ(claims):
             taught = claims
     return Lesson(
         opinions=opinions.masks,
         closer=closer,
-        features=features,
+        features=opinions.features,
         claims=claims,
         taught=taught,
-        pixels=_pixels(settled.with_seeds(taught), features, image),
-        confirms=confirms,
-        corrections=settled.corrections(chooses=confirms),
+        pixels=_pixels(settled.with_seeds(taught), opinions.features, image),
+        confirms=chooses,
+        corrections=settled.corrections(chooses=chooses),
         contradicted=settled.contradicted,
     )
+
+
+def without_late_choices(lessons: Mapping[Hashable, Lesson]) -> dict[Hashable, Lesson]:
+    """Who has begun to correct chooses no more: later points correct, and nothing is denied."""
+    numbers = [each.number for lesson in lessons.values() for each in lesson.corrections]
+    first = min(numbers, default=0)
+    return {
+        key: lesson.otherwise
+        if lesson.otherwise is not None and numbers and first < lesson.chosen_by
+        else lesson
+        for key, lesson in lessons.items()
+    }
 
 
 def _windows(mark: Mark, image: Image) -> list[Box]:
@@ -247,7 +276,7 @@ class _Claims:
     def corrections(self, *, chooses: bool) -> list[Correction]:
         """The points that choose nothing, in their order."""
         return [
-            Correction(*self._centre(mark)[::-1], mark.positive, extent)
+            Correction(mark.number, *self._centre(mark)[::-1], mark.positive, extent)
             for mark, seed, extent in self._made
             if self._mends(mark, seed, chooses=chooses)
         ]

@@ -53,7 +53,7 @@ from foremask.vision.temporal.flow import (
     warp,
 )
 from foremask.vision.temporal.guidance import Guidance, WindowCorrections, WindowHints
-from foremask.vision.temporal.lesson import Lesson, Mark, lesson_of
+from foremask.vision.temporal.lesson import Lesson, Mark, lesson_of, without_late_choices
 from foremask.vision.temporal.network_cache import (
     KeptAnswers,
     NetworkCache,
@@ -327,7 +327,7 @@ def learn(
         grid = grid_of(image, tier.mask_area_px)
         kept = KeptAnswers(cache, f"{key}", network)
         lessons[key] = lesson_of(image, marks, kept, grid, _tracks_grid(*grid))
-    return Guidance(lessons, key_of, gate or fitted_gate())
+    return Guidance(without_late_choices(lessons), key_of, gate or fitted_gate())
 
 
 def _tracks_grid(columns: int, rows: int) -> tuple[int, int]:
