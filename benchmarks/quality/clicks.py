@@ -32,7 +32,8 @@ from foremask.vision.resample import as_alpha, as_levels
 from foremask.vision.temporal.correction import Gate
 from foremask.vision.temporal.lesson import Mark
 from foremask.vision.temporal.network_cache import NetworkCache, open_file_store
-from foremask.vision.temporal.windows import TIERS, learn, mask_images
+from foremask.vision.temporal.tier import TIERS
+from foremask.vision.temporal.windows import learn, mask_images
 from foremask.weights.catalogue import model_path
 
 CLICKS = (0, 1, 2, 4, 8)

@@ -22,7 +22,7 @@ from foremask.types import Flow, Luma, Rgb
 from foremask.vision.image import ArrayImage
 from foremask.vision.temporal.cuts import CUT_RATIO, DELAY_FRAMES, CutFinder
 from foremask.vision.temporal.flow import FlowEstimator, trust
-from foremask.vision.temporal.windows import grid_of
+from foremask.vision.temporal.tier import grid_of
 
 FLOW_AREA_PX, FLOW_STRIDE_PX = 384 * 216, 3  # as in `balanced` and `best`
 OLD_CUT_TRUST = 0.25  # mean trust at which a boundary was a cut before docs/adr/0062

@@ -26,8 +26,9 @@ from foremask.vision.network.opinions import NEVER
 from foremask.vision.network.session import Session
 from foremask.vision.temporal.closer import CLOSER, MASK, measure_closer
 from foremask.vision.temporal.regions import Features, Regions, Scene
+from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.verdict import smooth_over_time
-from foremask.vision.temporal.windows import TIERS, WINDOW_FRAMES, mask_images
+from foremask.vision.temporal.windows import WINDOW_FRAMES, mask_images
 from foremask.weights.catalogue import model_path
 
 SETTINGS = {"alone": NEVER, "mirrored": ALWAYS}

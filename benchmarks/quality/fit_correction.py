@@ -25,7 +25,8 @@ from foremask.vision.network.session import Session
 from foremask.vision.temporal.correction import CLEAR, UNUSUAL, Click, Gate, Shown, measure
 from foremask.vision.temporal.lesson import Mark
 from foremask.vision.temporal.regions import FOREGROUND
-from foremask.vision.temporal.windows import TIERS, learn, mask_images
+from foremask.vision.temporal.tier import TIERS
+from foremask.vision.temporal.windows import learn, mask_images
 from foremask.weights.catalogue import model_path
 
 LEAST_PX = 40  # of a wrong place

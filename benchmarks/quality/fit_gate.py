@@ -27,8 +27,9 @@ from foremask.vision.image import ArrayImage
 from foremask.vision.network.opinions import NEVER, View
 from foremask.vision.network.session import Session
 from foremask.vision.temporal.regions import Regions, Scene, measure
+from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.verdict import MEMORY, Gate, smooth_over_time
-from foremask.vision.temporal.windows import TIERS, WINDOW_FRAMES, mask_images
+from foremask.vision.temporal.windows import WINDOW_FRAMES, mask_images
 from foremask.weights.catalogue import model_path
 
 EVERY_FRAMES = 4

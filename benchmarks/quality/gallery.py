@@ -21,7 +21,8 @@ from foremask.vision.matting.backdrop import with_backdrops
 from foremask.vision.matting.edges import refine
 from foremask.vision.matting.outline import resolve_outline
 from foremask.vision.network.devices import network_at
-from foremask.vision.temporal.windows import TIERS, mask_images
+from foremask.vision.temporal.tier import TIERS
+from foremask.vision.temporal.windows import mask_images
 from foremask.weights.catalogue import model_path
 
 IMAGE_FILE = Path(__file__).parents[2] / "docs/pictures/limits.webp"

@@ -41,7 +41,9 @@ from foremask.vision.image import ArrayImage
 from foremask.vision.network.devices import network_at
 from foremask.vision.network.session import InputSize, Network, NetworkOutput
 from foremask.vision.temporal import windows
-from foremask.vision.temporal.windows import TIERS, mask_images
+from foremask.vision.temporal.blocks import BLOCK_FRAMES
+from foremask.vision.temporal.tier import TIERS
+from foremask.vision.temporal.windows import mask_images
 from foremask.weights.catalogue import model_path
 
 FPS = 24
@@ -209,7 +211,7 @@ def compare_steps(steps: list[float], bounds: list[int]) -> dict[str, Any]:
         around = [*steps[at - NEIGHBOURS : at], *steps[at + 1 : at + 1 + NEIGHBOURS]]
         ratios[at] = steps[at] / max(float(np.mean(around)), 1e-3)
     here = [ratios[at] for at in bounds if at in ratios]
-    block = windows.BLOCK_FRAMES
+    block = BLOCK_FRAMES
     elsewhere = [ratio for at, ratio in ratios.items() if at not in bounds]
     at_blocks = [ratio for at, ratio in ratios.items() if at not in bounds and at % block == 0]
     return {

@@ -31,7 +31,8 @@ from foremask.vision.matting.edges import refine
 from foremask.vision.matting.outline import resolve_outlines
 from foremask.vision.network.session import InputSize, Network, NetworkOutput, Precision, Session
 from foremask.vision.resample import as_alpha
-from foremask.vision.temporal.windows import TIERS, mask_images
+from foremask.vision.temporal.tier import TIERS
+from foremask.vision.temporal.windows import mask_images
 from foremask.weights.catalogue import model_path
 
 BASE = "per frame"

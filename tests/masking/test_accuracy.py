@@ -12,7 +12,8 @@ from foremask.masking.plan import Masker
 from foremask.masking.report import Progress
 from foremask.options import MaskOptions, Preset, Quality
 from foremask.types import Alpha, Image
-from foremask.vision.temporal.windows import TIERS, mask_images
+from foremask.vision.temporal.tier import TIERS
+from foremask.vision.temporal.windows import mask_images
 from tests.support import synth
 from tests.vision.temporal.test_windows import HEIGHT, WIDTH, RedNetwork, moving_disc
 

@@ -17,7 +17,8 @@ from foremask.options import MaskOptions
 from foremask.types import Rgb
 from foremask.vision.network.devices import network_at
 from foremask.vision.prefetch import tee
-from foremask.vision.temporal.windows import LAG_FRAMES, TIERS, mask_images
+from foremask.vision.temporal.tier import TIERS
+from foremask.vision.temporal.windows import LAG_FRAMES, mask_images
 from foremask.weights.catalogue import model_path
 
 _MOST_WAITING: Final = 2 * LAG_FRAMES  # frames: more than are ever decided together

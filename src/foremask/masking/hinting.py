@@ -17,7 +17,8 @@ from foremask.vision.network.session import Network
 from foremask.vision.temporal.guidance import Guidance
 from foremask.vision.temporal.lesson import Mark, read_paint
 from foremask.vision.temporal.network_cache import NetworkCache
-from foremask.vision.temporal.windows import TIERS, learn
+from foremask.vision.temporal.tier import TIERS
+from foremask.vision.temporal.windows import learn
 
 _SMALL_PX: Final = 2048
 

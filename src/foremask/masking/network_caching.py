@@ -12,7 +12,7 @@ from foremask.facts import Span
 from foremask.options import MaskOptions
 from foremask.vision.network.devices import network_at
 from foremask.vision.temporal.network_cache import NetworkCache, NotACacheError, open_file_store
-from foremask.vision.temporal.windows import TIERS
+from foremask.vision.temporal.tier import TIERS
 from foremask.weights.catalogue import model_path, spec_of
 
 

@@ -20,7 +20,9 @@ from foremask.types import Alpha, Image, Levels
 from foremask.vision.matting.backdrop import BACKDROP_REACH_FRAMES
 from foremask.vision.network.devices import network_at
 from foremask.vision.temporal.network_cache import NetworkCache
-from foremask.vision.temporal.windows import LAG_FRAMES, TIERS, PlacedThings, mask_images
+from foremask.vision.temporal.things import PlacedThings
+from foremask.vision.temporal.tier import TIERS
+from foremask.vision.temporal.windows import LAG_FRAMES, mask_images
 from foremask.weights.catalogue import model_path
 
 WINDOW_BYTES: Final = 700_000_000

@@ -22,7 +22,8 @@ from foremask.vision.image import Box, Cropped, MirroredImage
 from foremask.vision.network.devices import network_at
 from foremask.vision.network.session import InputSize, Network, NetworkOutput
 from foremask.vision.temporal.network_cache import MemoryStore, NetworkCache
-from foremask.vision.temporal.windows import TIERS, mask_images
+from foremask.vision.temporal.tier import TIERS
+from foremask.vision.temporal.windows import mask_images
 from foremask.weights.catalogue import model_path
 
 

@@ -23,8 +23,7 @@ from foremask.media.reader import VideoReader
 from foremask.options import MaskOptions
 from foremask.types import Image, Rgb
 from foremask.vision.drawing import LabelledBox, as_png, boxed, stacked
-from foremask.vision.temporal.things import box_of, is_apart, middle_of
-from foremask.vision.temporal.windows import PlacedThings
+from foremask.vision.temporal.things import PlacedThings, box_of, is_apart, middle_of
 
 LEAST_ANCHORS: Final = 2  # a thing that is found on one frame only is none
 SAME_SHARE: Final = 0.5  # intersection over union of one thing in two windows

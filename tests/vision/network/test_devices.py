@@ -24,7 +24,8 @@ from foremask.vision.network.session import (
     Session,
     cpu_float,
 )
-from foremask.vision.temporal.windows import TIERS, mask_images
+from foremask.vision.temporal.tier import TIERS
+from foremask.vision.temporal.windows import mask_images
 from foremask.weights.catalogue import ISNET, model_path
 from tests.support import networks
 from tests.support.shots import HEIGHT, WIDTH, place, view

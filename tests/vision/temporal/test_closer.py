@@ -11,7 +11,8 @@ from foremask.vision.image import ArrayImage, Cropped
 from foremask.vision.network.session import InputSize, NetworkOutput
 from foremask.vision.temporal.closer import CLOSER, MASK, infer_closer, judge_closer
 from foremask.vision.temporal.regions import Link, Scene
-from foremask.vision.temporal.windows import TIERS, mask_images
+from foremask.vision.temporal.tier import TIERS
+from foremask.vision.temporal.windows import mask_images
 
 ROWS, COLUMNS = 90, 160
 

@@ -11,7 +11,8 @@ from foremask.types import Image
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.session import InputSize, NetworkOutput
 from foremask.vision.temporal.lesson import Mark
-from foremask.vision.temporal.windows import TIERS, learn, mask_images
+from foremask.vision.temporal.tier import TIERS
+from foremask.vision.temporal.windows import learn, mask_images
 from tests.vision.temporal.test_windows import HEIGHT, WIDTH, background, disc
 
 type Scene = Callable[[int], tuple[np.ndarray, np.ndarray, np.ndarray]]

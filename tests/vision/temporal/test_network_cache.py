@@ -20,7 +20,8 @@ from foremask.vision.temporal.network_cache import (
     Store,
     open_file_store,
 )
-from foremask.vision.temporal.windows import TIERS, learn, mask_images
+from foremask.vision.temporal.tier import TIERS
+from foremask.vision.temporal.windows import learn, mask_images
 from tests.vision.temporal.test_guidance import apart
 
 TIER = replace(

@@ -13,13 +13,8 @@ from foremask.types import Image
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.session import InputSize, NetworkOutput
 from foremask.vision.temporal import windows
-from foremask.vision.temporal.windows import (
-    LAG_FRAMES,
-    TIERS,
-    WINDOW_FRAMES,
-    grid_of,
-    mask_images,
-)
+from foremask.vision.temporal.tier import TIERS, grid_of
+from foremask.vision.temporal.windows import LAG_FRAMES, WINDOW_FRAMES, mask_images
 
 WIDTH, HEIGHT = 320, 180
 

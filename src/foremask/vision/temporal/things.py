@@ -34,6 +34,15 @@ type Things = NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
+class PlacedThings:
+    """The things of one frame, and what of them is in its mask, on the tracks' grid."""
+
+    frame: int
+    things: Things
+    inside: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
 class _Thing:
     """What is known of a thing at one anchor; ``shape`` was seen when it was last by itself."""
 

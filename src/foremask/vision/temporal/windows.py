@@ -1,6 +1,6 @@
 """Steady masks for a stream of images: infer anchors, correct them, propagate them to all frames.
 
-Anchors are chosen and inferred block by block (`_Blocks`). A window of a shot is decided together,
+Anchors are chosen and inferred block by block (`Blocks`). A window of a shot is decided together,
 from its own frames and `CONTEXT_FRAMES` on each side: stray parts are dropped (`tracks`), the
 subject's appearance is learned and the masks corrected by it (`appearance`), and each frame gets
 the mean of its nearest anchors, weighted by trust (`propagate`). Windows lie on a grid that counts
@@ -8,21 +8,19 @@ from the clip's start, and share nothing else: so a clip that is cut at the grid
 whole one. docs/adr/0157
 """
 
-import heapq
 import itertools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from foremask.facts import SEGMENT_GRID
 from foremask.options import Quality
-from foremask.types import Alpha, Image, Levels, Rgb
+from foremask.types import Alpha, Image, Levels
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.opinions import NEVER, View, ask, uncertainty
+from foremask.vision.network.opinions import uncertainty
 from foremask.vision.network.session import Features, Network
 from foremask.vision.prefetch import prefetch
 from foremask.vision.resample import as_alpha, as_levels, resized
@@ -34,6 +32,7 @@ from foremask.vision.temporal.appearance import (
     correct,
     subject_logits,
 )
+from foremask.vision.temporal.blocks import BLOCK_FRAMES, Anchor, Block, Blocks, Tools
 from foremask.vision.temporal.closer import (
     CLOSER,
     MASK,
@@ -43,16 +42,15 @@ from foremask.vision.temporal.closer import (
     judge_closer,
 )
 from foremask.vision.temporal.correction import Gate, Shown, fitted_gate
-from foremask.vision.temporal.cuts import DELAY_FRAMES, SIDE_FRAMES, starts_of_shots
+from foremask.vision.temporal.cuts import DELAY_FRAMES, SIDE_FRAMES
 from foremask.vision.temporal.flow import (
-    FlowEstimator,
     continuity,
     residual,
     resize_flow,
     trust,
-    warp,
 )
 from foremask.vision.temporal.guidance import Guidance, WindowCorrections, WindowHints
+from foremask.vision.temporal.incoming import IncomingFrame, placed_images, with_shots
 from foremask.vision.temporal.lesson import Lesson, Mark, lesson_of, without_late_choices
 from foremask.vision.temporal.network_cache import (
     KeptAnswers,
@@ -60,90 +58,19 @@ from foremask.vision.temporal.network_cache import (
     NoStore,
     infer_closer_kept,
 )
-from foremask.vision.temporal.propagation import FrameFlow, PackedFlow, flow_between, propagate
+from foremask.vision.temporal.propagation import flow_between, propagate
 from foremask.vision.temporal.regions import Link, Scene
-from foremask.vision.temporal.things import Things, follow
+from foremask.vision.temporal.things import PlacedThings, follow
+from foremask.vision.temporal.tier import TIERS, Tier, grid_of, tracks_grid
 from foremask.vision.temporal.tracks import keep_maps
 from foremask.vision.temporal.verdict import MEMORY, Judge, compose, decided, judge
 
-TRACK_AREA_PX = 427 * 240  # grids are given by their area, and have the picture's aspect
-# Frames whose anchors are chosen together; flow of as many more is estimated meanwhile. Blocks lie
-# on a grid, of which windows and their context are multiples.
-BLOCK_FRAMES = 12
 WINDOW_FRAMES = SEGMENT_GRID.window_frames
 CONTEXT_FRAMES = SEGMENT_GRID.context_frames - SIDE_FRAMES  # by these cuts are found
 LAG_FRAMES = (
     WINDOW_FRAMES + CONTEXT_FRAMES + 3 * BLOCK_FRAMES + DELAY_FRAMES
 )  # at most, between an image that is read and its mask
-PICTURE_AREA_PX = 1280 * 720  # of an anchor, kept until the network has looked closer
-HINTED_STRIDE = 4  # at most: hinted things are followed from anchor to anchor
 THREADS = 2  # for flow and propagation; the network has its own
-
-
-@dataclass(frozen=True, slots=True)
-class PlacedThings:
-    """The things of one frame, and what of them is in its mask, on the tracks' grid."""
-
-    frame: int
-    things: Things
-    inside: NDArray[np.bool_]
-
-
-@dataclass(frozen=True, slots=True)
-class Tier:
-    """What a quality spends; docs/quality.md has what each setting gives.
-
-    Anchors are at most ``stride`` apart; between two whose masks disagree by more than
-    ``disagreement`` another is inferred, up to ``anchors_per_frame`` on average. An anchor with an
-    uncertainty above ``mirrored_above`` is inferred in the mirror too. The network looks closer at
-    an anchor whose decided mask has more than ``closer_above``. Masks are propagated on a
-    grid of ``mask_area_px`` along flows estimated on one of ``flow_area_px``, with patches
-    ``flow_stride_px`` apart, from ``anchors_per_side`` anchors on each side. ``uses_backdrop``:
-    outlines use the background behind them (`backdrop`). ``keeps_frames``: decoded frames may wait
-    for their masks where memory allows.
-    """
-
-    stride: int
-    disagreement: float
-    anchors_per_frame: float
-    mirrored_above: float = NEVER
-    closer_above: float = 0.0
-    anchors_per_side: int = 1
-    mask_area_px: int = 640 * 360
-    flow_area_px: int = 384 * 216
-    flow_stride_px: int = 3
-    uses_backdrop: bool = False
-    keeps_frames: bool = True
-
-
-TIERS = {
-    Quality.FAST: Tier(
-        stride=12,
-        disagreement=0.2,
-        anchors_per_frame=0.17,
-        closer_above=0.06,
-        flow_area_px=256 * 144,
-        flow_stride_px=4,
-    ),
-    Quality.BALANCED: Tier(
-        stride=4,
-        disagreement=0.4,
-        anchors_per_frame=0.28,
-        mirrored_above=0.12,
-        closer_above=0.04,
-        uses_backdrop=True,
-    ),
-    Quality.BEST: Tier(
-        stride=3,
-        disagreement=0.1,
-        anchors_per_frame=0.5,
-        mirrored_above=0.05,
-        anchors_per_side=2,
-        mask_area_px=960 * 540,
-        uses_backdrop=True,
-        keeps_frames=False,
-    ),
-}
 
 
 def mask_images(
@@ -176,16 +103,16 @@ def mask_images(
     with (
         ThreadPoolExecutor(THREADS) as threads,
         prefetch(
-            _with_shots(_placed(images, is_wanted), tier, threads), BLOCK_FRAMES, "flow"
+            with_shots(placed_images(images, is_wanted), tier, threads), BLOCK_FRAMES, "flow"
         ) as arriving,
     ):
-        tools = _Tools(
+        tools = Tools(
             network, tier, threads, judge, judge_closer, guidance, cache, on_anchor, on_things
         )
         yield from _masks_of_shots(arriving, tools)
 
 
-def _masks_of_shots(arriving: Iterable["_IncomingFrame"], tools: "_Tools") -> Iterator[Alpha]:
+def _masks_of_shots(arriving: Iterable["IncomingFrame"], tools: "Tools") -> Iterator[Alpha]:
     shot: _Shot | None = None
     end: int | None = None  # of the wanted images
     after = 0
@@ -214,101 +141,6 @@ def _empty_mask(image: Image, tier: Tier) -> Alpha:
     return np.zeros(grid_of(image, tier.mask_area_px)[::-1], np.float32)
 
 
-@dataclass(frozen=True, slots=True)
-class _PlacedImage:
-    """An image and its number, counted from the first wanted one."""
-
-    image: Image
-    number: int
-    is_wanted: bool
-
-
-def _placed(images: Iterable[Image], is_wanted: Callable[[Image], bool]) -> Iterator[_PlacedImage]:
-    before: list[Image] = []
-    number = 0
-    for image in images:
-        wanted = is_wanted(image)
-        if not wanted and not number:
-            before.append(image)
-            continue
-        while before:
-            yield _PlacedImage(before.pop(0), -len(before) - 1, is_wanted=False)
-        yield _PlacedImage(image, number, wanted)
-        number += 1
-    for index, image in enumerate(before):
-        yield _PlacedImage(image, index - len(before), is_wanted=False)
-
-
-@dataclass(frozen=True, slots=True)
-class _IncomingFrame:
-    """An image with the flow to the previous one, and from the previous one to it."""
-
-    image: Image
-    number: int
-    is_wanted: bool
-    small: Rgb  # on the flow grid
-    frame_flow: FrameFlow
-    flow_from_previous: PackedFlow | None
-    pictures: list[ArrayImage] = field(default_factory=list)  # one, once it was asked for
-
-    @property
-    def starts_shot(self) -> bool:
-        return self.frame_flow.to_previous is None
-
-    def picture(self) -> ArrayImage:
-        """What the network may look at more closely."""
-        if not self.pictures:
-            grid = grid_of(self.image, PICTURE_AREA_PX)
-            self.pictures.append(ArrayImage(self.image.rgb(*grid)))
-        return self.pictures[0]
-
-
-def _with_shots(
-    images: Iterable[_PlacedImage], tier: Tier, threads: ThreadPoolExecutor
-) -> Iterator[_IncomingFrame]:
-    """As `_with_flow`, without flow across cuts."""
-    items = (
-        (
-            incoming,
-            incoming.small,
-            incoming.frame_flow.to_previous.flow if incoming.frame_flow.to_previous else None,
-        )
-        for incoming in _with_flow(images, tier, threads)
-    )
-    for incoming, starts in starts_of_shots(items):
-        if starts:
-            alone = FrameFlow(incoming.frame_flow.grey, None, None)
-            yield replace(incoming, frame_flow=alone, flow_from_previous=None)
-        else:
-            yield incoming
-
-
-def _with_flow(
-    images: Iterable[_PlacedImage], tier: Tier, threads: ThreadPoolExecutor
-) -> Iterator[_IncomingFrame]:
-    """Flows between neighbours, across cuts too."""
-    estimate_back, estimate_forward = (
-        FlowEstimator(tier.flow_stride_px),
-        FlowEstimator(tier.flow_stride_px),
-    )
-    before: FrameFlow | None = None
-    for placed in images:
-        image = placed.image
-        small = image.rgb(*grid_of(image, tier.flow_area_px))
-        grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.uint8)
-        frame_flow, to_here = FrameFlow(grey, None, None), None
-        if before is not None:
-            forward_later = threads.submit(estimate_forward, before.grey, grey)
-            back = estimate_back(grey, before.grey)
-            forward = forward_later.result()
-            frame_flow, to_here = (
-                FrameFlow(grey, PackedFlow.of(back, forward), None),
-                PackedFlow.of(forward, back),
-            )
-        before = frame_flow
-        yield _IncomingFrame(image, placed.number, placed.is_wanted, small, frame_flow, to_here)
-
-
 def learn(
     hinted: Iterable[tuple[Hashable, Image, Sequence[Mark]]],
     network: Network,
@@ -326,205 +158,8 @@ def learn(
     for key, image, marks in hinted:
         grid = grid_of(image, tier.mask_area_px)
         kept = KeptAnswers(cache, f"{key}", network)
-        lessons[key] = lesson_of(image, marks, kept, grid, _tracks_grid(*grid))
+        lessons[key] = lesson_of(image, marks, kept, grid, tracks_grid(*grid))
     return Guidance(without_late_choices(lessons), key_of, gate or fitted_gate())
-
-
-def _tracks_grid(columns: int, rows: int) -> tuple[int, int]:
-    scale = min(1.0, (TRACK_AREA_PX / (rows * columns)) ** 0.5)
-    return max(1, round(columns * scale)), max(1, round(rows * scale))
-
-
-def grid_of(image: Image, area_px: int) -> tuple[int, int]:
-    """Columns and rows of about ``area_px`` in the image's aspect; never more than it has."""
-    scale = min(1.0, (area_px / (image.width * image.height)) ** 0.5)
-    return max(1, round(image.width * scale)), max(1, round(image.height * scale))
-
-
-@dataclass(slots=True)
-class _Anchor:
-    """A frame that the network has segmented.
-
-    ``shown`` are its opinions without hints: none where it is an anchor for its hints only.
-    """
-
-    shown: dict[View, Levels]
-    small: Rgb  # on the flow grid
-    picture: ArrayImage  # for a closer look
-    lesson: Lesson | None = None  # what a person said of it
-    hinted: Alpha | None = None  # log odds by all hints of the window that decided it last
-    corrected: Alpha | None = None  # and those of its corrections
-
-    @property
-    def opinions(self) -> dict[View, Levels]:
-        """What the network says of it: in every way, where hints are on it."""
-        return self.shown if self.lesson is None else self.lesson.opinions
-
-    def mean(self) -> Levels:
-        """The mean of its opinions: the classifier is trained on it."""
-        return _mean(self.opinions)
-
-    def mean_without_hints(self) -> Levels:
-        """Anchors are chosen by it, so that hints do not change the choice."""
-        return _mean(self.shown)
-
-
-def _mean(opinions: dict[View, Levels]) -> Levels:
-    stretched = opinions[View.STRETCHED]
-    if View.MIRRORED not in opinions:
-        return stretched
-    return np.asarray(cv2.addWeighted(stretched, 0.5, opinions[View.MIRRORED], 0.5, 0), np.uint8)
-
-
-@dataclass(slots=True)
-class _Block:
-    """Frames that follow each other, from one anchor to another; the first ends a block too."""
-
-    first: int
-    frame_flows: list[FrameFlow]
-    anchors: dict[int, _Anchor]  # in the order in which they were inferred
-    features: dict[int, Features]  # of each anchor that was inferred now
-
-    @property
-    def last(self) -> int:
-        """The number of the last frame."""
-        return self.first + len(self.frame_flows) - 1
-
-    def end(self) -> "_Block":
-        """The last frame alone."""
-        return _Block(
-            self.last,
-            self.frame_flows[-1:],
-            {self.last: self.anchors[self.last]},
-            {number: each for number, each in self.features.items() if number == self.last},
-        )
-
-
-class _Blocks:
-    """Chooses and infers the anchors of a shot, a block at a time.
-
-    A block ends where `BLOCK_FRAMES` divides the frame's number, or with the shot. What anchors
-    there are depends on nothing before the context of the window that they are in.
-    """
-
-    def __init__(self, tools: "_Tools", first: _IncomingFrame) -> None:
-        self._tools = tools
-        self._tier = tools.tier
-        self._block = _Block(first.number, [first.frame_flow], {}, {})
-        self._waiting = {first.number: first}
-        self._frame_count = 1
-        self._anchor_count = 0
-        self._infer(first.number)
-        self._add_for_hints()
-
-    @property
-    def start(self) -> _Block:
-        """The first frame alone."""
-        return self._block.end()
-
-    def add(self, incoming: _IncomingFrame) -> _Block | None:
-        """Add a frame; the block that it ends."""
-        last = self._block.frame_flows[-1]
-        self._block.frame_flows[-1] = replace(last, to_next=incoming.flow_from_previous)
-        self._block.frame_flows.append(incoming.frame_flow)
-        self._waiting[incoming.number] = incoming
-        self._frame_count += 1
-        return None if incoming.number % BLOCK_FRAMES else self._finished()
-
-    def finish(self) -> _Block | None:
-        """The frames that still wait, if any do: the shot ends here."""
-        return self._finished() if len(self._block.frame_flows) > 1 else None
-
-    def _finished(self) -> _Block:
-        self._infer_block()
-        block = self._block
-        self._block = block.end()
-        self._waiting.clear()
-        if block.last % WINDOW_FRAMES in (0, WINDOW_FRAMES - CONTEXT_FRAMES):
-            self._frame_count = self._anchor_count = 1  # as if the shot began here
-        return block
-
-    def _infer_block(self) -> None:
-        """Infer waiting frames: evenly spaced, then where masks disagree, as the tier allows."""
-        first, last = self._block.first, self._block.last
-        intervals = -(-(last - first) // self._tier.stride)
-        regular = [
-            first + round(interval * (last - first) / intervals)
-            for interval in range(intervals + 1)
-        ]
-        for frame in regular[1:]:
-            self._infer(frame)
-        gaps: list[tuple[float, int, int]] = []
-        for gap in itertools.pairwise(regular):
-            self._queue_gap(gaps, *gap)
-        while gaps and self._anchor_count < self._tier.anchors_per_frame * self._frame_count:
-            _, before, after = heapq.heappop(gaps)
-            middle = (before + after) // 2
-            self._infer(middle)
-            self._queue_gap(gaps, before, middle)
-            self._queue_gap(gaps, middle, after)
-        self._add_for_hints()
-
-    def _add_for_hints(self) -> None:
-        """Anchors besides those of a run without hints.
-
-        They are the frames of which a person has said something, and some where others are far
-        apart.
-        """
-        if self._tools.guidance is None:
-            return
-        count = self._anchor_count
-        for before, after in itertools.pairwise(sorted(self._block.anchors)):
-            steps = -(-(after - before) // HINTED_STRIDE)
-            for step in range(1, steps):
-                self._infer(before + round(step * (after - before) / steps), is_extra=True)
-        self._anchor_count = count
-        for frame, incoming in self._waiting.items():
-            lesson = self._tools.guidance.lesson(incoming.image)
-            if lesson is None:
-                continue
-            if frame not in self._block.anchors:
-                self._block.anchors[frame] = _Anchor({}, incoming.small, incoming.picture())
-                self._block.features[frame] = lesson.features
-            self._block.anchors[frame].lesson = lesson
-
-    def _queue_gap(self, gaps: list[tuple[float, int, int]], before: int, after: int) -> None:
-        """Queue the gap between two anchors for inference, largest disagreement first."""
-        if after - before >= 2:
-            disagreement = self._disagreement(before, after)
-            if disagreement > self._tier.disagreement:
-                heapq.heappush(gaps, (-disagreement, before, after))
-
-    def _disagreement(self, first: int, last: int) -> float:
-        """The share of the subject on which two anchors disagree in the frame between them."""
-        middle = (first + last) // 2
-        start = self._block.first
-        steps = self._block.frame_flows
-        height, width = steps[middle - start].grey.shape
-        propagated = []
-        for frame in (first, last):
-            mean = self._block.anchors[frame].mean_without_hints()
-            mask = resized(as_alpha(mean), width, height)
-            propagated.append(warp(mask, flow_between(steps, middle - start, frame - start)))
-        either = np.maximum(*propagated).sum() + 0.001 * height * width
-        return float(np.abs(propagated[0] - propagated[1]).sum() / either)
-
-    def _infer(self, frame: int, *, is_extra: bool = False) -> None:
-        incoming = self._waiting[frame]
-        cache = self._tools.cache
-        if cache is not None and self._tools.reads and not is_extra:
-            shown = cache.opinions(f"{frame}")
-            cache.forget(f"{frame}")
-        else:
-            grid = grid_of(incoming.image, self._tier.mask_area_px)
-            asked = ask(self._tools.network, incoming.image, grid, self._tier.mirrored_above)
-            shown = asked.masks
-            self._block.features[frame] = asked.features
-            if cache is not None and not is_extra:
-                cache.keep_opinions(f"{frame}", shown)
-        anchor = self._block.anchors[frame] = _Anchor(shown, incoming.small, incoming.picture())
-        self._tools.on_anchor(anchor.mean_without_hints())
-        self._anchor_count += 1
 
 
 class _Shot:
@@ -533,12 +168,10 @@ class _Shot:
     ``plain`` is the same shot without hints, from which a shot with hints starts.
     """
 
-    def __init__(
-        self, tools: "_Tools", first: _IncomingFrame, plain: "_Shot | None" = None
-    ) -> None:
+    def __init__(self, tools: "Tools", first: IncomingFrame, plain: "_Shot | None" = None) -> None:
         self._tools = tools
         self._plain = plain
-        self._blocks = _Blocks(tools, first)
+        self._blocks = Blocks(tools, first)
         self._windows: list[_Window] = []
         here = first.number // WINDOW_FRAMES
         self._open(here, self._blocks.start)
@@ -546,13 +179,13 @@ class _Shot:
             self._open(here + 1, self._blocks.start)
 
     @classmethod
-    def of(cls, tools: "_Tools", first: _IncomingFrame) -> "_Shot":
+    def of(cls, tools: "Tools", first: IncomingFrame) -> "_Shot":
         """With the same shot without hints, where that has to be inferred first."""
         if tools.guidance is None or tools.is_known:
             return cls(tools, first)
         return cls(tools, first, cls(replace(tools, guidance=None, makes_masks=False), first))
 
-    def add(self, incoming: _IncomingFrame, end: int | None) -> Iterator[Alpha]:
+    def add(self, incoming: IncomingFrame, end: int | None) -> Iterator[Alpha]:
         """Add a frame; the masks of a window whose last frame it is, up to frame ``end``."""
         if self._plain is not None:
             for _ in self._plain.add(incoming, end):
@@ -562,6 +195,8 @@ class _Shot:
             return
         self._take(block)
         at = block.last
+        if at % WINDOW_FRAMES in (0, WINDOW_FRAMES - CONTEXT_FRAMES):
+            self._blocks.restart_budget()
         if at % WINDOW_FRAMES == WINDOW_FRAMES - CONTEXT_FRAMES:
             self._open(at // WINDOW_FRAMES + 1, block.end())
         if self._windows and self._windows[0].own.stop + CONTEXT_FRAMES == at:
@@ -586,41 +221,15 @@ class _Shot:
         if is_last and self._tools.cache is not None:
             self._tools.cache.finish()
 
-    def _take(self, block: _Block) -> None:
+    def _take(self, block: Block) -> None:
         for window in self._windows:
             window.take(block)
 
-    def _open(self, number: int, start: _Block) -> None:
+    def _open(self, number: int, start: Block) -> None:
         if number >= 0:
             first = max(start.first, number * WINDOW_FRAMES)
             own = range(first, (number + 1) * WINDOW_FRAMES)
             self._windows.append(_Window(self._tools, own, start))
-
-
-@dataclass(frozen=True, slots=True)
-class _Tools:
-    """What every window works with."""
-
-    network: Network
-    tier: Tier
-    threads: ThreadPoolExecutor
-    judge: Judge
-    judge_closer: CloserJudge
-    guidance: Guidance | None
-    cache: NetworkCache | None
-    on_anchor: Callable[[Levels], None]
-    on_things: Callable[[list[PlacedThings]], None] | None = None
-    makes_masks: bool = True  # and not only decides anchors
-
-    @property
-    def is_known(self) -> bool:
-        """Whether the cache has all that the network says without hints."""
-        return self.cache is not None and self.cache.is_complete
-
-    @property
-    def reads(self) -> bool:
-        """Whether that is read from the cache; else it is put in."""
-        return self.guidance is not None or self.is_known
 
 
 @dataclass(frozen=True, slots=True)
@@ -643,7 +252,7 @@ class _Window:
     the start of the context.
     """
 
-    def __init__(self, tools: _Tools, own: range, start: _Block) -> None:
+    def __init__(self, tools: Tools, own: range, start: Block) -> None:
         self.own = own
         self._tools = tools
         self._network = tools.network
@@ -653,19 +262,19 @@ class _Window:
         self._first = start.first
         self._name = f"{start.first}:{own.start}"  # in the cache
         self._frame_flows = [replace(start.frame_flows[0], to_previous=None)]
-        self._anchors: dict[int, _Anchor] = {}
+        self._anchors: dict[int, Anchor] = {}
         self._features: dict[int, Features] = {}  # as they came, until there is a basis
         self._projected: dict[int, list[NDArray[np.float16]]] = {}
         self._basis: Basis | None = None
         self._take_anchors(start)
 
-    def take(self, block: _Block) -> None:
+    def take(self, block: Block) -> None:
         """Add a block that begins with the last frame of this window."""
         first = replace(self._frame_flows[-1], to_next=block.frame_flows[0].to_next)
         self._frame_flows[-1:] = [first, *block.frame_flows[1:]]
         self._take_anchors(block)
 
-    def _take_anchors(self, block: _Block) -> None:
+    def _take_anchors(self, block: Block) -> None:
         for number, anchor in block.anchors.items():
             frame = number - self._first
             if frame in self._anchors:
@@ -722,7 +331,7 @@ class _Window:
 
     def _things(self, frames: list[int], masks: list[Levels]) -> list[PlacedThings]:
         """What is in a mask, or is found by the network, followed from anchor to anchor."""
-        grid = _tracks_grid(*masks[0].shape[::-1])
+        grid = tracks_grid(*masks[0].shape[::-1])
         inside = [resized(mask, *grid) > 127 for mask in masks]
         found = [resized(self._anchors[frame].mean(), *grid) > 127 for frame in frames]
         picked = [np.asarray(a | b) for a, b in zip(inside, found, strict=True)]
@@ -775,7 +384,7 @@ class _Window:
     def _corrected_masks(self, frames: list[int]) -> list[Levels]:
         """The masks of anchors, corrected by tracks, appearance, verdicts on regions, and hints."""
         keys = [self._anchors[f] for f in frames]
-        grid = _tracks_grid(*keys[0].mean().shape[::-1])
+        grid = tracks_grid(*keys[0].mean().shape[::-1])
         links = self._links(frames, grid)
         lessons = [anchor.lesson for anchor in keys]
         named = self._guidance if self._guidance and self._guidance.names_things else None
@@ -791,7 +400,7 @@ class _Window:
         keys = [self._anchors[f] for f in frames]
         means = [anchor.mean() for anchor in keys]
         motions = list(self._threads.map(self._motion, frames))
-        small = _tracks_grid(*means[0].shape[::-1])
+        small = tracks_grid(*means[0].shape[::-1])
         nowhere = np.zeros((small[1], small[0], 2), np.float32)
         back = [each[-1].flow if -1 in each else nowhere for each in links]
         opinions = [list(anchor.opinions.values()) for anchor in keys]
@@ -857,7 +466,7 @@ class _Window:
         return _Decided(decided, scenes, closer_log_odds, closer_masks)
 
     def _with_corrections(
-        self, keys: list[_Anchor], decided: "_Decided", links: list[dict[int, Link]]
+        self, keys: list[Anchor], decided: "_Decided", links: list[dict[int, Link]]
     ) -> list[Levels]:
         """The masks after the points that mend them; what none reaches stays as it is."""
         if self._guidance is None:
@@ -896,7 +505,7 @@ class _Window:
             masks.append(np.where(where, compose(also, log_odds[k]), mask))
         return masks
 
-    def _number_of(self, anchor: _Anchor) -> int:
+    def _number_of(self, anchor: Anchor) -> int:
         return next(frame for frame, each in self._anchors.items() if each is anchor)
 
     def _links(self, frames: list[int], grid: tuple[int, int]) -> list[dict[int, Link]]:
@@ -930,7 +539,7 @@ class _Window:
 
 
 def _scene(
-    anchor: _Anchor,
+    anchor: Anchor,
     memory: Levels,
     motion: Alpha,
     logit: Alpha,

@@ -1,0 +1,245 @@
+"""Which frames of a shot are anchors, and what the network says of them, a block at a time."""
+
+import heapq
+import itertools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import cv2
+import numpy as np
+
+from foremask.types import Alpha, Levels, Rgb
+from foremask.vision.image import ArrayImage
+from foremask.vision.network.opinions import View, ask
+from foremask.vision.network.session import Features, Network
+from foremask.vision.resample import as_alpha, resized
+from foremask.vision.temporal.closer import CloserJudge
+from foremask.vision.temporal.flow import warp
+from foremask.vision.temporal.guidance import Guidance
+from foremask.vision.temporal.incoming import IncomingFrame
+from foremask.vision.temporal.lesson import Lesson
+from foremask.vision.temporal.network_cache import NetworkCache
+from foremask.vision.temporal.propagation import FrameFlow, flow_between
+from foremask.vision.temporal.things import PlacedThings
+from foremask.vision.temporal.tier import Tier, grid_of
+from foremask.vision.temporal.verdict import Judge
+
+# Frames whose anchors are chosen together; flow of as many more is estimated meanwhile. Blocks lie
+# on a grid, of which windows and their context are multiples.
+BLOCK_FRAMES = 12
+HINTED_STRIDE = 4  # at most: hinted things are followed from anchor to anchor
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What every window works with."""
+
+    network: Network
+    tier: Tier
+    threads: ThreadPoolExecutor
+    judge: Judge
+    judge_closer: CloserJudge
+    guidance: Guidance | None
+    cache: NetworkCache | None
+    on_anchor: Callable[[Levels], None]
+    on_things: Callable[[list[PlacedThings]], None] | None = None
+    makes_masks: bool = True  # and not only decides anchors
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the cache has all that the network says without hints."""
+        return self.cache is not None and self.cache.is_complete
+
+    @property
+    def reads(self) -> bool:
+        """Whether that is read from the cache; else it is put in."""
+        return self.guidance is not None or self.is_known
+
+
+@dataclass(slots=True)
+class Anchor:
+    """A frame that the network has segmented.
+
+    ``shown`` are its opinions without hints: none where it is an anchor for its hints only.
+    """
+
+    shown: dict[View, Levels]
+    small: Rgb  # on the flow grid
+    picture: ArrayImage  # for a closer look
+    lesson: Lesson | None = None  # what a person said of it
+    hinted: Alpha | None = None  # log odds by all hints of the window that decided it last
+    corrected: Alpha | None = None  # and those of its corrections
+
+    @property
+    def opinions(self) -> dict[View, Levels]:
+        """What the network says of it: in every way, where hints are on it."""
+        return self.shown if self.lesson is None else self.lesson.opinions
+
+    def mean(self) -> Levels:
+        """The mean of its opinions: the classifier is trained on it."""
+        return _mean(self.opinions)
+
+    def mean_without_hints(self) -> Levels:
+        """Anchors are chosen by it, so that hints do not change the choice."""
+        return _mean(self.shown)
+
+
+def _mean(opinions: dict[View, Levels]) -> Levels:
+    stretched = opinions[View.STRETCHED]
+    if View.MIRRORED not in opinions:
+        return stretched
+    return np.asarray(cv2.addWeighted(stretched, 0.5, opinions[View.MIRRORED], 0.5, 0), np.uint8)
+
+
+@dataclass(slots=True)
+class Block:
+    """Frames that follow each other, from one anchor to another; the first ends a block too."""
+
+    first: int
+    frame_flows: list[FrameFlow]
+    anchors: dict[int, Anchor]  # in the order in which they were inferred
+    features: dict[int, Features]  # of each anchor that was inferred now
+
+    @property
+    def last(self) -> int:
+        """The number of the last frame."""
+        return self.first + len(self.frame_flows) - 1
+
+    def end(self) -> "Block":
+        """The last frame alone."""
+        return Block(
+            self.last,
+            self.frame_flows[-1:],
+            {self.last: self.anchors[self.last]},
+            {number: each for number, each in self.features.items() if number == self.last},
+        )
+
+
+class Blocks:
+    """Chooses and infers the anchors of a shot, a block at a time.
+
+    A block ends where `BLOCK_FRAMES` divides the frame's number, or with the shot. What anchors
+    there are depends on nothing before the context of the window that they are in.
+    """
+
+    def __init__(self, tools: "Tools", first: IncomingFrame) -> None:
+        self._tools = tools
+        self._tier = tools.tier
+        self._block = Block(first.number, [first.frame_flow], {}, {})
+        self._waiting = {first.number: first}
+        self._frame_count = 1
+        self._anchor_count = 0
+        self._infer(first.number)
+        self._add_for_hints()
+
+    @property
+    def start(self) -> Block:
+        """The first frame alone."""
+        return self._block.end()
+
+    def add(self, incoming: IncomingFrame) -> Block | None:
+        """Add a frame; the block that it ends."""
+        last = self._block.frame_flows[-1]
+        self._block.frame_flows[-1] = replace(last, to_next=incoming.flow_from_previous)
+        self._block.frame_flows.append(incoming.frame_flow)
+        self._waiting[incoming.number] = incoming
+        self._frame_count += 1
+        return None if incoming.number % BLOCK_FRAMES else self._finished()
+
+    def restart_budget(self) -> None:
+        """Count anchors and frames as if the shot began with the last frame of the block."""
+        self._frame_count = self._anchor_count = 1
+
+    def finish(self) -> Block | None:
+        """The frames that still wait, if any do: the shot ends here."""
+        return self._finished() if len(self._block.frame_flows) > 1 else None
+
+    def _finished(self) -> Block:
+        self._infer_block()
+        block = self._block
+        self._block = block.end()
+        self._waiting.clear()
+        return block
+
+    def _infer_block(self) -> None:
+        """Infer waiting frames: evenly spaced, then where masks disagree, as the tier allows."""
+        first, last = self._block.first, self._block.last
+        intervals = -(-(last - first) // self._tier.stride)
+        regular = [
+            first + round(interval * (last - first) / intervals)
+            for interval in range(intervals + 1)
+        ]
+        for frame in regular[1:]:
+            self._infer(frame)
+        gaps: list[tuple[float, int, int]] = []
+        for gap in itertools.pairwise(regular):
+            self._queue_gap(gaps, *gap)
+        while gaps and self._anchor_count < self._tier.anchors_per_frame * self._frame_count:
+            _, before, after = heapq.heappop(gaps)
+            middle = (before + after) // 2
+            self._infer(middle)
+            self._queue_gap(gaps, before, middle)
+            self._queue_gap(gaps, middle, after)
+        self._add_for_hints()
+
+    def _add_for_hints(self) -> None:
+        """Anchors besides those of a run without hints.
+
+        They are the frames of which a person has said something, and some where others are far
+        apart.
+        """
+        if self._tools.guidance is None:
+            return
+        count = self._anchor_count
+        for before, after in itertools.pairwise(sorted(self._block.anchors)):
+            steps = -(-(after - before) // HINTED_STRIDE)
+            for step in range(1, steps):
+                self._infer(before + round(step * (after - before) / steps), is_extra=True)
+        self._anchor_count = count
+        for frame, incoming in self._waiting.items():
+            lesson = self._tools.guidance.lesson(incoming.image)
+            if lesson is None:
+                continue
+            if frame not in self._block.anchors:
+                self._block.anchors[frame] = Anchor({}, incoming.small, incoming.picture())
+                self._block.features[frame] = lesson.features
+            self._block.anchors[frame].lesson = lesson
+
+    def _queue_gap(self, gaps: list[tuple[float, int, int]], before: int, after: int) -> None:
+        """Queue the gap between two anchors for inference, largest disagreement first."""
+        if after - before >= 2:
+            disagreement = self._disagreement(before, after)
+            if disagreement > self._tier.disagreement:
+                heapq.heappush(gaps, (-disagreement, before, after))
+
+    def _disagreement(self, first: int, last: int) -> float:
+        """The share of the subject on which two anchors disagree in the frame between them."""
+        middle = (first + last) // 2
+        start = self._block.first
+        steps = self._block.frame_flows
+        height, width = steps[middle - start].grey.shape
+        propagated = []
+        for frame in (first, last):
+            mean = self._block.anchors[frame].mean_without_hints()
+            mask = resized(as_alpha(mean), width, height)
+            propagated.append(warp(mask, flow_between(steps, middle - start, frame - start)))
+        either = np.maximum(*propagated).sum() + 0.001 * height * width
+        return float(np.abs(propagated[0] - propagated[1]).sum() / either)
+
+    def _infer(self, frame: int, *, is_extra: bool = False) -> None:
+        incoming = self._waiting[frame]
+        cache = self._tools.cache
+        if cache is not None and self._tools.reads and not is_extra:
+            shown = cache.opinions(f"{frame}")
+            cache.forget(f"{frame}")
+        else:
+            grid = grid_of(incoming.image, self._tier.mask_area_px)
+            asked = ask(self._tools.network, incoming.image, grid, self._tier.mirrored_above)
+            shown = asked.masks
+            self._block.features[frame] = asked.features
+            if cache is not None and not is_extra:
+                cache.keep_opinions(f"{frame}", shown)
+        anchor = self._block.anchors[frame] = Anchor(shown, incoming.small, incoming.picture())
+        self._tools.on_anchor(anchor.mean_without_hints())
+        self._anchor_count += 1

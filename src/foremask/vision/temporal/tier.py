@@ -1,0 +1,78 @@
+"""What each quality spends, and the grids that follow from a picture's size."""
+
+from dataclasses import dataclass
+
+from foremask.options import Quality
+from foremask.types import Image
+from foremask.vision.network.opinions import NEVER
+
+TRACK_AREA_PX = 427 * 240  # grids are given by their area, and have the picture's aspect
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """What a quality spends; docs/quality.md has what each setting gives.
+
+    Anchors are at most ``stride`` apart; between two whose masks disagree by more than
+    ``disagreement`` another is inferred, up to ``anchors_per_frame`` on average. An anchor with an
+    uncertainty above ``mirrored_above`` is inferred in the mirror too. The network looks closer at
+    an anchor whose decided mask has more than ``closer_above``. Masks are propagated on a
+    grid of ``mask_area_px`` along flows estimated on one of ``flow_area_px``, with patches
+    ``flow_stride_px`` apart, from ``anchors_per_side`` anchors on each side. ``uses_backdrop``:
+    outlines use the background behind them (`backdrop`). ``keeps_frames``: decoded frames may wait
+    for their masks where memory allows.
+    """
+
+    stride: int
+    disagreement: float
+    anchors_per_frame: float
+    mirrored_above: float = NEVER
+    closer_above: float = 0.0
+    anchors_per_side: int = 1
+    mask_area_px: int = 640 * 360
+    flow_area_px: int = 384 * 216
+    flow_stride_px: int = 3
+    uses_backdrop: bool = False
+    keeps_frames: bool = True
+
+
+TIERS = {
+    Quality.FAST: Tier(
+        stride=12,
+        disagreement=0.2,
+        anchors_per_frame=0.17,
+        closer_above=0.06,
+        flow_area_px=256 * 144,
+        flow_stride_px=4,
+    ),
+    Quality.BALANCED: Tier(
+        stride=4,
+        disagreement=0.4,
+        anchors_per_frame=0.28,
+        mirrored_above=0.12,
+        closer_above=0.04,
+        uses_backdrop=True,
+    ),
+    Quality.BEST: Tier(
+        stride=3,
+        disagreement=0.1,
+        anchors_per_frame=0.5,
+        mirrored_above=0.05,
+        anchors_per_side=2,
+        mask_area_px=960 * 540,
+        uses_backdrop=True,
+        keeps_frames=False,
+    ),
+}
+
+
+def tracks_grid(columns: int, rows: int) -> tuple[int, int]:
+    """The grid on which tracks and regions of such a mask are told apart."""
+    scale = min(1.0, (TRACK_AREA_PX / (rows * columns)) ** 0.5)
+    return max(1, round(columns * scale)), max(1, round(rows * scale))
+
+
+def grid_of(image: Image, area_px: int) -> tuple[int, int]:
+    """Columns and rows of about ``area_px`` in the image's aspect; never more than it has."""
+    scale = min(1.0, (area_px / (image.width * image.height)) ** 0.5)
+    return max(1, round(image.width * scale)), max(1, round(image.height * scale))
