@@ -66,7 +66,7 @@ def test_two_discs_are_two_things_with_a_mask_each(
     assert drawn.shape[1] == 640
     for disc, path in enumerate(listed["masks"]):
         for moment, (_, alpha) in enumerate(foremask.read_masks(Path(path))):
-            inside = [alpha[y - 4 : y + 5, x - 4 : x + 5].mean() for x, y in places(moment)]
+            inside = [alpha[y - 9 : y + 10, x - 9 : x + 10].mean() for x, y in places(moment)]
             assert inside[disc] > 0.9, (disc, moment, inside)
             assert inside[1 - disc] < 0.1, (disc, moment, inside)
     assert [thing.hint.x for thing in foremask.find_things(clip, model=model)] == [

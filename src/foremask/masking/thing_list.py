@@ -128,7 +128,7 @@ def masks_of_things(
                 for each in things
                 if each is not thing
             ]
-            hints = (*others[: MOST_HINTS - 1], thing.hint)
+            hints = (thing.hint, *others[: MOST_HINTS - 1])  # first it is chosen
             alone = dataclasses.replace(options, hints=hints)
             mask_video(source, target, alone, replace=replace)
     return targets
