@@ -29,7 +29,7 @@ class HintOptions:
     box
         The subject is in this box: x,y,width,height@MOMENT.
     thing
-        This thing is the subject: NUMBER@FILE of foremask tracks.
+        A thing of foremask tracks, NUMBER@FILE of its JSON.
     paint
         A rough mask, mask.png@MOMENT (docs/hints.md).
     hints

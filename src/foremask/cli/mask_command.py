@@ -78,7 +78,7 @@ def mask(
         fps: Of pictures that are a clip: 25, 30000/1001.
         max_size: The longer side of the mask, in pixels at most.
         threads: The most processor cores that are used.
-        device: Where the network runs: auto, cpu, cuda... (docs/deployment.md).
+        device: Where the network runs: auto, cpu...
         model: An ONNX model of your own (docs/models.md).
         hinted: What is the subject.
         as_json: Answer with one line of JSON for each INPUT.

@@ -37,7 +37,7 @@ def tracks(
         masks: A folder for one mask video of each thing.
         quality: How much time the masks may take.
         cache: Keeps what the network said, for hints later.
-        device: Where the network runs: auto, cpu, cuda... (docs/deployment.md).
+        device: Where the network runs: auto, cpu...
         model: An ONNX model of your own (docs/models.md).
         force: Replace files that are there already.
         as_json: Answer with JSON, which --thing of foremask mask reads.
