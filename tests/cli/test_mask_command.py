@@ -275,7 +275,8 @@ print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(each, 0)[1]) for each in 
 def test_ten_commands_that_are_broken_off_leave_the_footage_as_it_was(here: Path) -> None:
     """Ctrl-C for one half, kill -9 for the other, while each writes; all run at the same time.
 
-    What kill -9 leaves is hidden, and no OUTPUT; Ctrl-C leaves nothing.
+    What kill -9 leaves is hidden, and no OUTPUT: of each command a file, or two where a QuickTime
+    file is finished from another; Ctrl-C leaves nothing.
     """
     synth.write(here / "long.mp4", synth.Spec(pts=tuple(range(0, 900_000, 1_000))))
     before = checksums(here)
@@ -300,7 +301,7 @@ def test_ten_commands_that_are_broken_off_leave_the_footage_as_it_was(here: Path
     assert {name: after[name] for name in before} == before
     left = {Path(name).name for name in after.keys() - before.keys()}
     assert all(name.startswith(".") for name in left), left
-    assert len(left) <= 5
+    assert len(left) <= 2 * codes.count(-signal.SIGKILL)
 
 
 def _writes(pid: int, folder: Path) -> bool:
