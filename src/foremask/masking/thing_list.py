@@ -55,32 +55,47 @@ class Thing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(slots=True)
-class _Found:
-    """All things so far; things of a window that overlap those of the one before are the same."""
+class _Track:
+    """A thing so far: where it was, and the best frame to point at it."""
 
-    placed: dict[int, NDArray[np.int32]] = field(default_factory=dict)
-    inside: dict[int, NDArray[np.bool_]] = field(default_factory=dict)
-    count: int = 0
+    boxes: list[ThingBox] = field(default_factory=list)
+    area: int = 0  # over all frames, on the tracks' grid
+    inside: int = 0  # of it, in the mask
+    best: tuple[bool, int] = (False, 0)  # whether it touches nothing there, and its area
+    hint: Point | None = None
+
+
+@dataclass(slots=True)
+class _Found:
+    """All things so far; things of a window that overlap those of the one before are the same.
+
+    Planes are kept of the last window only, so memory does not grow with the clip.
+    """
+
+    size: tuple[int, int]  # of the upright picture
+    tracks: dict[int, _Track] = field(default_factory=dict)
+    last: dict[int, NDArray[np.int32]] = field(default_factory=dict)
+    grid_px: int = 0
+    frames: int = 0
 
     def add(self, window: list[PlacedThings]) -> None:
         """Count the things of one more window in."""
         numbers = self._known(window)
+        before, self.last = self.last, {}
         for each in window:
-            if each.frame in self.placed:
-                continue
             table = np.zeros(int(each.things.max()) + 1, np.int32)
             for label in np.unique(each.things[each.things > 0]):
-                if int(label) not in numbers:
-                    self.count += 1
-                    numbers[int(label)] = self.count
-                table[label] = numbers[int(label)]
-            self.placed[each.frame] = table[each.things]
-            self.inside[each.frame] = each.inside
+                number = numbers.setdefault(int(label), len(self.tracks) + 1)
+                self.tracks.setdefault(number, _Track())
+                table[label] = number
+            placed = self.last[each.frame] = table[each.things]
+            if each.frame not in before:
+                self._count(each.frame, placed, each.inside)
 
     def _known(self, window: list[PlacedThings]) -> dict[int, int]:
         numbers: dict[int, int] = {}
         for each in window:
-            before = self.placed.get(each.frame)
+            before = self.last.get(each.frame)
             if before is None:
                 continue
             for label in np.unique(each.things[each.things > 0]):
@@ -92,6 +107,34 @@ class _Found:
                     numbers[int(label)] = number
         return numbers
 
+    def _count(self, frame: int, placed: NDArray[np.int32], inside: NDArray[np.bool_]) -> None:
+        rows, columns = placed.shape
+        self.grid_px, self.frames = placed.size, self.frames + 1
+        across, down = self.size[0] / columns, self.size[1] / rows
+        for number in np.unique(placed[placed > 0]):
+            here, track = placed == number, self.tracks[int(number)]
+            area = int(here.sum())
+            track.area += area
+            track.inside += int((here & inside).sum())
+            x, y, width, height = box_of(here)
+            track.boxes.append(
+                ThingBox(
+                    frame=frame,
+                    x=round(x * across),
+                    y=round(y * down),
+                    width=round(width * across),
+                    height=round(height * down),
+                )
+            )
+            if (is_apart(placed, int(number)), area) > track.best:
+                track.best = is_apart(placed, int(number)), area
+                row, column = middle_of(here)
+                track.hint = Point(
+                    x=round((column + 0.5) * across - 0.5, 1),
+                    y=round((row + 0.5) * down - 0.5, 1),
+                    frame=frame,
+                )
+
 
 def things_of(source: Path, options: MaskOptions) -> list[Thing]:
     """What is found in the clip, the largest first; all of it is masked, and nothing written.
@@ -99,14 +142,14 @@ def things_of(source: Path, options: MaskOptions) -> list[Thing]:
     Raises what `mask_video` raises before it writes.
     """
     clip = checked_clip(source, options)
-    found = _Found()
+    found = _Found(upright_size(clip))
     with opened_cache(source, options) as cache, VideoReader(source, options.excerpt) as reader:
         plan = plan_masking(source, clip, options, cache=cache, on_things=found.add)
         for _ in plan.masker(_images(reader)):
             pass
-    if not found.placed:
+    if not found.frames:
         raise NoFrames(f"{source.name} has no frames")
-    return _listed(found, upright_size(clip))
+    return _listed(found)
 
 
 def masks_of_things(
@@ -178,54 +221,21 @@ def _images(reader: VideoReader) -> Iterator[Image]:
         yield reduced(frame) if frame.width * frame.height > HUGE_PIXELS else frame
 
 
-def _listed(found: _Found, size: tuple[int, int]) -> list[Thing]:
+def _listed(found: _Found) -> list[Thing]:
     """The things that last, by their area over all frames; numbers are their places in the list."""
-    areas: dict[int, dict[int, int]] = {}
-    for frame, placed in sorted(found.placed.items()):
-        for number, area in enumerate(np.bincount(placed.ravel())):
-            if number and area:
-                areas.setdefault(number, {})[frame] = int(area)
-    least = min(LEAST_ANCHORS, len(found.placed))
-    lasting = {number: some for number, some in areas.items() if len(some) >= least}
-    order = sorted(lasting, key=lambda number: -sum(lasting[number].values()))
+    least = min(LEAST_ANCHORS, found.frames)
+    lasting = [track for track in found.tracks.values() if len(track.boxes) >= least]
+    order = sorted(lasting, key=lambda track: -track.area)
     return [
-        _thing(place, number, lasting[number], found, size)
-        for place, number in enumerate(order, start=1)
-    ]
-
-
-def _thing(
-    place: int, number: int, areas: dict[int, int], found: _Found, size: tuple[int, int]
-) -> Thing:
-    rows, columns = next(iter(found.placed.values())).shape
-    across, down = size[0] / columns, size[1] / rows
-    boxes, inside = [], 0
-    for frame in areas:
-        here = found.placed[frame] == number
-        inside += int((here & found.inside[frame]).sum())
-        x, y, width, height = box_of(here)
-        boxes.append(
-            ThingBox(
-                frame=frame,
-                x=round(x * across),
-                y=round(y * down),
-                width=round(width * across),
-                height=round(height * down),
-            )
+        Thing(
+            number=place,
+            first_frame=track.boxes[0].frame,
+            last_frame=track.boxes[-1].frame,
+            coverage=round(track.area / (len(track.boxes) * found.grid_px), 4),
+            in_mask=track.inside > IN_MASK_SHARE * track.area,
+            boxes=track.boxes,
+            hint=track.hint,
         )
-    alone = [frame for frame in areas if is_apart(found.placed[frame], number)]
-    largest = max(alone or areas, key=lambda frame: areas[frame])
-    row, column = middle_of(found.placed[largest] == number)
-    return Thing(
-        number=place,
-        first_frame=min(areas),
-        last_frame=max(areas),
-        coverage=round(sum(areas.values()) / (len(areas) * rows * columns), 4),
-        in_mask=inside > IN_MASK_SHARE * sum(areas.values()),
-        boxes=boxes,
-        hint=Point(
-            x=round((column + 0.5) * across - 0.5, 1),
-            y=round((row + 0.5) * down - 0.5, 1),
-            frame=largest,
-        ),
-    )
+        for place, track in enumerate(order, start=1)
+        if track.hint is not None
+    ]
