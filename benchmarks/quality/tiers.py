@@ -78,7 +78,10 @@ class Remembering:
         columns, rows = size or (own_px, own_px)
         self.asked += columns * rows / own_px**2
         original = image.image if isinstance(image, MirroredImage | Cropped) else image
-        number = original.number if isinstance(original, Numbered) else -1
+        if isinstance(original, Numbered):
+            number = original.number
+        else:  # an anchor's picture, of which a crop is inferred
+            number = hash(original.rgb(64, 64).tobytes())
         box = image.box if isinstance(image, Cropped) else None
         question = number, isinstance(image, MirroredImage), box, size
         if question not in self._outputs:
