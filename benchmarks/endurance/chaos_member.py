@@ -1,4 +1,4 @@
-"""A process of the attacked service: ``python -m benchmarks.endurance.chaos_member api|worker``."""
+"""A process of the attacked service: ``chaos_member api`` or ``chaos_member worker [SLOTS]``."""
 
 import os
 import sys
@@ -15,17 +15,21 @@ HERE = Path(__file__).parents[2]
 EXECUTION = "benchmarks.endurance.chaos_operations"
 
 
-async def work(settings: Settings) -> None:
+async def work(settings: Settings, slots: int = 1) -> None:
     """As worker.run_worker, with a network that costs nothing in a real, confined child."""
     scratch = settings.data_dir / "scratch" / "worker"
     async with (
         MediaPool(scratch, sandbox=settings.sandbox) as files,
         MediaPool(
-            scratch, sandbox=settings.sandbox, execution=EXECUTION, import_from=[HERE]
+            scratch,
+            slots=slots,
+            sandbox=settings.sandbox,
+            execution=EXECUTION,
+            import_from=[HERE],
         ) as masks,
         open_work(settings, scratch, masks, files, Limits()) as means,
     ):
-        await work_until_stopped(means, QUEUES, 1, sandbox=str(masks.level))
+        await work_until_stopped(means, QUEUES, slots, sandbox=str(masks.level))
 
 
 if __name__ == "__main__":
@@ -35,4 +39,4 @@ if __name__ == "__main__":
 
         run(chosen)
     else:
-        uvloop.run(work(chosen))
+        uvloop.run(work(chosen, *map(int, sys.argv[2:])))

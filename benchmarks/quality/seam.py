@@ -4,21 +4,20 @@
 of a sequence, which is played to and fro for ``--frames``) is masked whole, and as the service does
 it: cut, masked span by span, joined. ``--pieces 2 4`` cuts into at most that many. ``--window 48``
 makes windows, and with them the shortest segments, smaller than the service's, so that short clips
-can be cut. The network is asked once for each picture that it is shown: what it costs to ask again
-is counted, and not spent.
+can be cut. ``--cost`` says how much more a cut costs. The network is asked once for each picture
+that it is shown: what it costs to ask again is counted, and not spent.
 
 A step is how much the mask's error changes from one frame to the next, MAD x 1000; without a
 truth, how much the mask changes. Its ratio is to the mean of the six steps before it and after it.
 """
 
 import argparse
-import hashlib
 import json
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -31,15 +30,15 @@ import numpy as np
 from benchmarks.clips import DATA, Clip
 from benchmarks.machine import facts
 from benchmarks.quality.scores import FOREGROUND, region_similarity
+from benchmarks.quality.tiers import Remembering
 from foremask.facts import SEGMENT_GRID, SegmentGrid, Span
 from foremask.masking.hinting import pts_of
 from foremask.masking.pipeline import mask_video
 from foremask.media import segments
-from foremask.options import Device, MaskOptions, Preset, Quality
-from foremask.types import Alpha, Image
+from foremask.options import MaskOptions, Preset, Quality
+from foremask.types import Alpha
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.devices import network_at
-from foremask.vision.network.session import InputSize, Network, NetworkOutput
+from foremask.vision.network.session import Session
 from foremask.vision.temporal import windows
 from foremask.vision.temporal.blocks import BLOCK_FRAMES
 from foremask.vision.temporal.tier import TIERS
@@ -49,42 +48,10 @@ from foremask.weights.catalogue import model_path
 FPS = 24
 FOLDERS = ("davis", "alpha")
 NEIGHBOURS = 6
-OWN_PX = 1024
 TIMED = 5
 
 
-@dataclass(slots=True)
-class Remembering:
-    """A network that infers each picture once; ``asked`` counts, a smaller input by its area."""
-
-    network: Network
-    asked: float = 0.0
-    inferred: float = 0.0
-    outputs: dict[bytes, NetworkOutput] = field(default_factory=dict)
-
-    @property
-    def runtime(self) -> str:
-        """The network's."""
-        return self.network.runtime
-
-    @property
-    def any_size(self) -> bool:
-        """The network's."""
-        return self.network.any_size
-
-    def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
-        """As the network, from memory the second time."""
-        columns, rows = size or (OWN_PX, OWN_PX)
-        share = columns * rows / OWN_PX**2
-        self.asked += share
-        key = hashlib.blake2b(image.rgb(columns, rows).tobytes(), digest_size=16).digest()
-        if key not in self.outputs:
-            self.inferred += share
-            self.outputs[key] = self.network.infer(image, size)
-        return self.outputs[key]
-
-
-def inference_cpu_s(network: Network) -> float:
+def inference_cpu_s(network: Session) -> float:
     """Processor seconds of one inference at the network's own size."""
     image = ArrayImage(np.random.default_rng(1).integers(0, 256, (216, 384, 3), np.uint8))
     network.infer(image)
@@ -108,14 +75,17 @@ def to_and_fro[T](items: list[T], frames: int) -> Iterator[T]:
 
 
 def played(folder: Path, target: Path, frames: int, rows: int) -> list[Alpha]:
-    """A sequence, to and fro, as a clip with a keyframe a second; its truth."""
+    """A sequence, to and fro, as a clip with a keyframe a second; its truth.
+
+    Without loss: so a frame that comes again is a picture that the network has seen.
+    """
     clip = Clip(folder)
     first = next(clip.frames())
     grid = 2 * round(first.shape[1] * rows / first.shape[0] / 2), rows
     images = [cv2.resize(each, grid, interpolation=cv2.INTER_AREA) for each in clip.frames()]
     truths = [cv2.resize(each, grid, interpolation=cv2.INTER_AREA) for each in clip.truths()]
     with av.open(str(target), "w") as container:
-        options = {"crf": "16", "preset": "veryfast"}
+        options = {"qp": "0", "preset": "veryfast"}
         stream = container.add_stream("libx264", rate=FPS, options=options)
         stream.width, stream.height = grid
         stream.pix_fmt, stream.gop_size = "yuv420p", FPS
@@ -145,6 +115,7 @@ class Measurement:
     grid: SegmentGrid
     network: Remembering
     inference_s: float
+    counts_cost: bool = True
 
     def masked(self, source: Path, target: Path, span: Span | None = None) -> None:
         """A clip's mask, or that of a span, by a network that remembers."""
@@ -155,9 +126,10 @@ class Measurement:
         mask_video(source, target, options, span=span, masker=masker)
 
     def whole(self) -> tuple[list[Alpha], dict[str, float]]:
-        """The whole clip's masks, and what they cost."""
-        target = self.folder / "whole.mp4"
-        cost = self._cost(lambda: self.masked(self.clip, target))
+        """The whole clip's masks, and what they cost: by a second run, which infers nothing."""
+        target, again = self.folder / "whole.mp4", self.folder / "again.mp4"
+        self.masked(self.clip, target)
+        cost = self._cost(lambda: self.masked(self.clip, again)) if self.counts_cost else {}
         return masks(target), cost
 
     def in_segments(self, number: int) -> tuple[list[Alpha], list[int], dict[str, float]]:
@@ -193,6 +165,11 @@ class Measurement:
             "cpu-s of the rest": round(rest_s, 1),
             "cpu-s": round(rest_s + asked * self.inference_s, 1),
         }
+
+
+def _beside(cut: dict[str, float], whole: dict[str, float]) -> dict[str, Any]:
+    """What a cut clip cost, and how much more than the whole one, in percent."""
+    return {**cut, "above the whole, %": {k: round(100 * (cut[k] / whole[k] - 1), 1) for k in cut}}
 
 
 def steps_of(found: list[Alpha], truths: list[Alpha]) -> list[float]:
@@ -247,8 +224,7 @@ def measure(measurement: Measurement, truths: list[Alpha], pieces: list[int]) ->
         row = {
             "segments": len(starts),
             "first frames": starts,
-            **cut_cost,
-            "cost above the whole, %": round(100 * (cut_cost["cpu-s"] / cost["cpu-s"] - 1), 1),
+            **(_beside(cut_cost, cost) if cost else {}),
             "J between the two": round(100 * float(np.mean(js)), 3),
             "the worst frame's": round(100 * min(js), 2),
             "frames without any difference": sum(equal),
@@ -269,10 +245,11 @@ def main() -> None:
     parser.add_argument("--least", type=int, help="frames of a segment; three windows without")
     parser.add_argument("--frames", type=int, default=864, help="of a sequence")
     parser.add_argument("--rows", type=int, default=480, help="of a sequence's pictures")
+    parser.add_argument("--cost", action="store_true", help="mask the whole a second time")
     asked = parser.parse_args()
     grid = SegmentGrid(asked.window, SEGMENT_GRID.context_frames, asked.least or 3 * asked.window)
     windows.WINDOW_FRAMES = grid.window_frames
-    network = network_at(model_path(), Device())
+    network = Session(model_path())
     inference_s = inference_cpu_s(network)
     reported = []
     for name in asked.clips:
@@ -283,7 +260,7 @@ def main() -> None:
                 clip = folder / f"{name}.mp4"
                 truths = played(sequence, clip, asked.frames, asked.rows)
             measurement = Measurement(
-                clip, folder, asked.quality, grid, Remembering(network), inference_s
+                clip, folder, asked.quality, grid, Remembering(network), inference_s, asked.cost
             )
             reported.append(measure(measurement, truths, asked.pieces))
         print(json.dumps(reported[-1]), file=sys.stderr, flush=True)

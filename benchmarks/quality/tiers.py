@@ -51,16 +51,16 @@ type Question = tuple[int, bool, Box | None, InputSize | None]
 
 
 class Remembering:
-    """A session that infers each view of a picture once, however many tiers ask; counts what it is asked.
+    """A session that infers each view of a picture once, however many tiers ask.
 
-    ``asked`` is in inferences at the network's own size: one at half of its columns and rows counts
-    a quarter.
+    It counts what it is ``asked`` and what it has ``inferred``, in inferences at the network's own
+    size: one at half of its columns and rows counts a quarter.
     """
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._outputs: dict[Question, NetworkOutput] = {}
-        self.asked = 0.0
+        self.asked = self.inferred = 0.0
 
     @property
     def runtime(self) -> str:
@@ -76,7 +76,8 @@ class Remembering:
         """As the session's, from memory the second time."""
         own_px = self._session.spec.size_px
         columns, rows = size or (own_px, own_px)
-        self.asked += columns * rows / own_px**2
+        share = columns * rows / own_px**2
+        self.asked += share
         original = image.image if isinstance(image, MirroredImage | Cropped) else image
         if isinstance(original, Numbered):
             number = original.number
@@ -85,6 +86,7 @@ class Remembering:
         box = image.box if isinstance(image, Cropped) else None
         question = number, isinstance(image, MirroredImage), box, size
         if question not in self._outputs:
+            self.inferred += share
             output = self._session.infer(image, size)
             as_it_is = image is original and size is None
             kept = tuple(each.copy() for each in output.features) if as_it_is else ()
