@@ -247,6 +247,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=480, help="of a sequence's pictures")
     parser.add_argument("--cost", action="store_true", help="mask the whole a second time")
     asked = parser.parse_args()
+    if asked.window < 2 * windows.CONTEXT_FRAMES:
+        parser.error(f"a window has at least {2 * windows.CONTEXT_FRAMES} frames")
     grid = SegmentGrid(asked.window, SEGMENT_GRID.context_frames, asked.least or 3 * asked.window)
     windows.WINDOW_FRAMES = grid.window_frames
     network = Session(model_path())
