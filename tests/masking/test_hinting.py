@@ -37,6 +37,23 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return networks.redness(tmp_path_factory.mktemp("model"), bias=-5)
 
 
+@pytest.mark.parametrize("negative", [False, True])
+def test_a_choice_late_in_a_long_clip_holds_from_its_first_frame(
+    model: Path, tmp_path: Path, negative: bool
+) -> None:
+    """The hint is on the last frame, and the first ones are decided in another window."""
+    frames = 180
+    spec = synth.Spec(WIDTH, HEIGHT, pts=tuple(range(0, 1000 * frames, 1000)))
+    moments = [round(10 + 10 * np.sin(frame / 15)) for frame in range(frames)]
+    clip = synth.write(tmp_path / "clip.mp4", spec, (picture(moment) for moment in moments))
+    hint = Point(40 + moments[-1], 48, frame=frames - 1, negative=negative)
+    report = foremask.mask_video(clip, tmp_path / "mask.mp4", model=model, hints=[hint])
+    for moment, (_, alpha) in zip(moments, foremask.read_masks(report.target), strict=True):
+        left, right = (alpha[30:66, x - 15 : x + 15].mean() for x in (40 + moment, 130 + moment))
+        assert (left < 0.1) == negative
+        assert (right > 0.9) == negative
+
+
 def shares(mask: Path) -> tuple[float, float]:
     """How much of the left and of the right disc is in the mask, over all frames."""
     found = []

@@ -1,7 +1,7 @@
 """Looks at the frames that hints are on, before the clip is masked."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -17,6 +17,7 @@ from foremask.vision.network.session import Network
 from foremask.vision.temporal.guidance import Guidance
 from foremask.vision.temporal.lesson import Mark, read_paint
 from foremask.vision.temporal.network_cache import NetworkCache
+from foremask.vision.temporal.scout import REACH_FRAMES, scouted
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import learn
 
@@ -54,11 +55,25 @@ def guidance_for(
     hints = options.hints
     if not hints:
         return None
-    hinted = (
-        (frame.pts, _shown(frame), marks)
-        for frame, marks in _hinted_frames(source, options.excerpt, hints)
-    )
-    return learn(hinted, network, TIERS[options.quality], pts_of, cache)
+    numbers: dict[int, int] = {}
+
+    def hinted() -> Iterator[tuple[int, Image, list[Mark]]]:
+        for frame, marks in _hinted_frames(source, options.excerpt, hints):
+            numbers[frame.pts] = frame.index
+            yield frame.pts, _shown(frame), marks
+
+    tier = TIERS[options.quality]
+    guidance = learn(hinted(), network, tier, pts_of, cache)
+    late = {
+        numbers[pts]: lesson
+        for pts in numbers
+        if (lesson := guidance.lessons[pts]).followed is not None and numbers[pts] >= REACH_FRAMES
+    }
+    if not late:
+        return guidance
+    with VideoReader(source, options.excerpt) as reader:
+        images = (_shown(frame) for frame in reader)
+        return replace(guidance, brought=scouted(images, network, tier, late, cache))
 
 
 def guidance_of_frame(

@@ -118,6 +118,71 @@ def apart(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return rgb, a, b
 
 
+@pytest.mark.parametrize("scene", [crossing, occlusion])
+def test_a_point_out_on_one_of_two_equal_things_takes_all_of_it_away(scene: Scene) -> None:
+    """Through a crossing and behind a post; the other one stays whole."""
+    y = 84 if scene is crossing else 42
+    kept = total = left = gone = 0.0
+    for t, mask in enumerate(masks_of(scene, [(0, 50, y, False)], FRAMES)):
+        _, a, b = scene(t)
+        kept, total = kept + (mask & b).sum(), total + b.sum()
+        left, gone = left + (mask & a).sum(), gone + a.sum()
+    assert kept >= 0.97 * total
+    assert left <= 0.03 * gone
+
+
+def unequal(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A large disc and a small one sway."""
+    rgb = background(1)
+    sway = round(12 * np.sin(t / 9))
+    a, b = disc(100 + sway, 90, 46), disc(255 - sway, 100, 24)
+    painted(rgb, a, 100 + sway)
+    painted(rgb, b, 255 - sway)
+    return rgb, a, b
+
+
+def stuck(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """An orange blob clings to a disc; the network takes both for one thing."""
+    rgb = background(1)
+    x = 150 + round(20 * np.sin(t / 9))
+    a = disc(x, 90, 46)
+    b = disc(x + 52, 80, 16) & ~a
+    painted(rgb, a, x)
+    rgb[b] = np.array([220, 120, 20], np.uint8) + np.roll(background(78) // 4, x, axis=1)[b] // 2
+    return rgb, a, b
+
+
+@pytest.mark.parametrize(
+    ("scene", "x", "y", "keeps_a", "keeps_b"),
+    [(unequal, 106, 90, False, True), (stuck, 160, 90, False, False)],
+)
+def test_a_point_out_in_the_middle_of_a_thing_means_all_of_it(
+    scene: Scene, x: float, y: float, keeps_a: bool, keeps_b: bool
+) -> None:
+    """The main thing of two, and the only one: no ring of it is left."""
+    for t, mask in enumerate(masks_of(scene, [(5, x, y, False)], 14)):
+        _, a, b = scene(t)
+        for there, keeps in ((a, keeps_a), (b, keeps_b)):
+            share = (mask & there).sum() / there.sum()
+            assert share >= 0.97 if keeps else share <= 0.01
+
+
+def test_a_point_out_on_what_clings_to_a_thing_takes_that_only() -> None:
+    """Of the blob more than half, and of the disc nothing."""
+    for t, mask in enumerate(masks_of(stuck, [(5, 160 + 54, 80, False)], 14)):
+        _, a, b = stuck(t)
+        assert (mask & a).sum() >= 0.98 * a.sum()
+        assert (mask & b).sum() <= 0.45 * b.sum()
+
+
+def test_a_point_out_after_a_point_in_on_the_same_thing_is_a_correction() -> None:
+    """Who has said that it is the subject does not mean all of it now."""
+    clicks = [(5, 160, 60, True), (5, 160, 90, False)]
+    for t, mask in enumerate(masks_of(stuck, clicks, 14)):
+        _, a, _ = stuck(t)
+        assert (mask & a).sum() >= 0.7 * a.sum()
+
+
 def test_a_hint_holds_beyond_its_window() -> None:
     """A window is decided 180 frames at a time; the next one takes over what hints have decided."""
     j, other = masked(apart, [(0, 80, 84, True)], frames=200)

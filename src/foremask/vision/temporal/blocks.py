@@ -16,7 +16,7 @@ from foremask.vision.network.session import Features, Network
 from foremask.vision.resample import as_alpha, resized
 from foremask.vision.temporal.closer import CloserJudge
 from foremask.vision.temporal.flow import warp
-from foremask.vision.temporal.guidance import Guidance
+from foremask.vision.temporal.guidance import Guidance, Hinted
 from foremask.vision.temporal.incoming import IncomingFrame
 from foremask.vision.temporal.lesson import Lesson
 from foremask.vision.temporal.network_cache import NetworkCache
@@ -68,7 +68,7 @@ class Anchor:
     small: Rgb  # on the flow grid
     picture: ArrayImage  # for a closer look
     lesson: Lesson | None = None  # what a person said of it
-    hinted: Alpha | None = None  # log odds by all hints of the window that decided it last
+    hinted: Hinted | None = None  # by all hints of the window that decided it last
     corrected: Alpha | None = None  # and those of its corrections
 
     @property

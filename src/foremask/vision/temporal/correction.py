@@ -28,6 +28,9 @@ CLEAR = 0.5  # logit from which a pixel belongs to the click,
 WITHIN = 1.5  # or as far below the click's own
 MOST_TAKEN = 0.15  # of the mask: for more, a click out must be clearer,
 MOST_CLEAR = 4.0  # up to this logit
+PLAIN, PATH = 2, 4  # the features of colour, and of colour along the path
+LIKE = 0.3  # a click out takes what is of its colour by both, and connected to its place,
+UNCLEAR = -1.0  # unless its logit is lower
 MOST = 60.0  # of a feature
 UNUSUAL = 3.0  # deviations: nothing beyond was seen when the gate was fitted
 MOST_LOGIT, MOST_LOG_ODDS = 4.0, 6.0
@@ -106,12 +109,22 @@ def place_of(click: Click, shown: Shown, gate: Gate) -> NDArray[np.bool_]:
     most = MOST_TAKEN * float((shown.mask > FOREGROUND).sum())
     clear = min(CLEAR, float(logits[row, column]) - WITHIN)
     while True:
-        changed = ((logits > clear) | seed).astype(np.uint8)
-        _, labels = cv2.connectedComponents(changed, connectivity=4)
-        place[window] = labels == labels[row, column]
-        if click.positive or place.sum() <= most or clear > MOST_CLEAR:
+        changed = (logits > clear) | seed
+        place[window] = _round(changed, row, column)
+        if click.positive:
+            return place
+        if place.sum() <= most or clear > MOST_CLEAR:
+            alike = (features[..., PLAIN] < LIKE) & (features[..., PATH] < LIKE)
+            alike &= logits > UNCLEAR
+            place[window] = _round(changed | alike, row, column)
             return place
         clear += 0.5
+
+
+def _round(places: NDArray[np.bool_], row: int, column: int) -> NDArray[np.bool_]:
+    """The connected place round a pixel."""
+    _, labels = cv2.connectedComponents(places.astype(np.uint8), connectivity=4)
+    return np.asarray(labels == labels[row, column])
 
 
 def measure(click: Click, shown: Shown) -> tuple[NDArray[np.float32], NDArray[np.bool_], Window]:

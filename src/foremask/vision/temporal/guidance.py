@@ -17,7 +17,7 @@ from foremask.vision.temporal.appearance import HintedPixels
 from foremask.vision.temporal.correction import Click, Gate, Shown, fitted_gate, place_of
 from foremask.vision.temporal.lesson import Correction, Lesson
 from foremask.vision.temporal.regions import FOREGROUND, Link, Regions, Scene
-from foremask.vision.temporal.things import sides
+from foremask.vision.temporal.things import NEITHER, rest_of_parts, sides
 from foremask.vision.temporal.verdict import forward_backward, transition
 
 CLAIM = 14.0  # log odds on a hinted frame
@@ -41,16 +41,30 @@ class Guidance:
     """What all hinted frames of a clip teach; ``key_of`` tells which image is which lesson's.
 
     ``gate`` says how far a correction reaches; ``on_shown`` gets what is corrected, a window.
+    ``brought`` has, by the number of an earlier frame, 255 on what is chosen and 0 on what is out.
     """
 
     lessons: Mapping[Hashable, Lesson]
     key_of: Callable[[Image], Hashable]
     gate: Gate = field(default_factory=fitted_gate)
     on_shown: Callable[[Sequence[Shown]], None] = lambda _: None
+    brought: Mapping[int, Levels] = field(default_factory=dict)
 
     def lesson(self, image: Image) -> Lesson | None:
         """The lesson of this image, if it is a hinted one."""
         return self.lessons.get(self.key_of(image))
+
+    def brought_to(self, frame: int, grid: tuple[int, int]) -> Alpha | None:
+        """1 on what hints on later frames choose, -1 on what they ban, else `NEITHER`.
+
+        None where nobody knows.
+        """
+        levels = self.brought.get(frame)
+        if levels is None:
+            return None
+        large = cv2.resize(levels, grid, interpolation=cv2.INTER_NEAREST)
+        side = (large > 191).astype(np.float32) - (large < 64).astype(np.float32)
+        return np.where(side == 0, np.float32(NEITHER), side)
 
     @property
     def only_hinted(self) -> bool:
@@ -63,9 +77,23 @@ class Guidance:
         return any(each.claims.any() for each in self.lessons.values())
 
     @property
+    def teaches_bans(self) -> bool:
+        """Whether things are out as a whole, and none of them looks like another one."""
+        banned = [each for each in self.lessons.values() if each.followed is not None]
+        return not self.only_hinted and all((each.taught < 0).any() for each in banned)
+
+    @property
     def pixels(self) -> list[HintedPixels]:
         """What teaches the classifier of every window."""
         return [each.pixels for each in self.lessons.values()]
+
+
+@dataclass(frozen=True, slots=True)
+class Hinted:
+    """How hints decided an anchor: log odds, and 1 or -1 on things that they choose or ban."""
+
+    log_odds: Alpha
+    side: Alpha
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,25 +137,37 @@ def _agreed(log_odds: Alpha, trust: Alpha, parts: _Parts) -> Alpha:
 class WindowHints:
     """What hints change in one window; without a guidance, nothing.
 
-    ``first_hinted`` has the log odds by which the window before decided this one's first anchor:
-    so hints act on the whole shot.
+    ``first`` is how the window before decided this one's first anchor, and ``brought`` has for each
+    anchor what a hint in a later window says of it: so hints act on the whole shot.
     """
 
     def __init__(
         self,
         guidance: Guidance | None,
         lessons: Sequence[Lesson | None],
-        first_hinted: Alpha | None,
+        first: Hinted | None,
+        brought: Sequence[Alpha | None],
         links: Sequence[Mapping[int, Link]],
         grid: tuple[int, int],
     ) -> None:
         self._guidance, self._lessons = guidance, lessons
         self._links, self._grid = links, grid
         self._claims = [None if lesson is None else lesson.claims for lesson in lessons]
-        if self._claims[0] is None and first_hinted is not None:
-            sure = np.abs(first_hinted) > HELD
-            self._claims[0] = np.where(sure, np.sign(first_hinted), 0).astype(np.float32)
-        self.planes: list[Alpha] = []
+        self._followed = [None if lesson is None else lesson.followed for lesson in lessons]
+        if not any(each is not None for each in self._followed):
+            self._followed = list(brought)
+        if first is not None and self._claims[0] is None:
+            sure = np.abs(first.log_odds) > HELD
+            self._claims[0] = np.where(sure, np.sign(first.log_odds), 0).astype(np.float32)
+        if first is not None and self._followed[0] is None:
+            self._followed[0] = first.side
+        self._sides: list[Alpha] = []
+        self._log_odds: list[Alpha] = []
+
+    @property
+    def hinted(self) -> list[Hinted]:
+        """How each anchor was decided; none where no hint acts."""
+        return [Hinted(*each) for each in zip(self._log_odds, self._sides, strict=True)]
 
     @property
     def pixels(self) -> list[HintedPixels]:
@@ -138,8 +178,9 @@ class WindowHints:
         self, masks: Sequence[Levels], opinions: Sequence[Sequence[Levels]]
     ) -> list[Levels]:
         """Masks without what hints deny and with what they claim: the classifier learns of them."""
+        masks = self._without_banned(masks)
         if not any(lesson is not None for lesson in self._lessons):
-            return list(masks)
+            return masks
         parts = [
             _Parts.of([resized(each, *self._grid) * np.float32(1 / 255) for each in some])
             for some in opinions
@@ -156,22 +197,41 @@ class WindowHints:
             result.append(np.where(stated > CLEAR, 255, kept).astype(np.uint8))
         return result
 
+    def _without_banned(self, masks: Sequence[Levels]) -> list[Levels]:
+        """Masks without things that are out as a whole, where others look unlike these."""
+        if self._guidance is None or not self._guidance.teaches_bans or not self._is_followed:
+            return list(masks)
+        picked = [resized(each, *self._grid) > 127 for each in masks]
+        reach = np.ones((2 * OUTLINE_PX + 1, 2 * OUTLINE_PX + 1), np.uint8)
+        result = []
+        for mask, side in zip(masks, sides(picked, self._followed, self._links), strict=True):
+            out = cv2.dilate((side < 0).astype(np.uint8), reach)
+            kept = cv2.resize(out, mask.shape[::-1], interpolation=cv2.INTER_NEAREST) == 0
+            result.append(np.where(kept, mask, 0).astype(np.uint8))
+        return result
+
+    @property
+    def _is_followed(self) -> bool:
+        return any(each is not None for each in self._followed)
+
     def applied(self, log_odds: Sequence[Alpha], scenes: Sequence[Scene]) -> list[Alpha]:
         """The verdicts after hints."""
         if self._guidance is None:
             return list(log_odds)
-        only_hinted = self._guidance.only_hinted
         parts = [_Parts.of(list(scene.opinions.values())) for scene in scenes]
         evidence = [
             _evidence(scene, part, claims)
             for scene, part, claims in zip(scenes, parts, self._claims, strict=True)
         ]
-        if only_hinted:
+        self._sides = [np.zeros(verdict.shape, np.float32) for verdict in log_odds]
+        if self._is_followed:
             picked = [verdict > 0 for verdict in log_odds]
-            for index, side in enumerate(sides(picked, self._claims, self._links)):
+            self._sides = sides(picked, self._followed, self._links)
+            for index, side in enumerate(self._sides):
+                evidence[index][rest_of_parts(picked[index], side)] = CLAIM
                 followed = np.where(side != 0, np.float32(CLAIM) * side, evidence[index])
                 evidence[index] = followed.astype(np.float32)
-        self.planes = propagated(evidence, self._links, parts)
+        self._log_odds = propagated(evidence, self._links, parts)
         return self.applied_again(log_odds)
 
     def applied_again(self, log_odds: Sequence[Alpha]) -> list[Alpha]:
@@ -179,7 +239,7 @@ class WindowHints:
         if self._guidance is None:
             return list(log_odds)
         results = []
-        for verdict, hint in zip(log_odds, self.planes, strict=True):
+        for verdict, hint in zip(log_odds, self._log_odds, strict=True):
             if self._guidance.only_hinted:
                 unreached = np.minimum(verdict, np.float32(-1))
                 verdict = np.where(hint < -CLEAR, unreached, verdict).astype(np.float32)

@@ -28,6 +28,8 @@ MOST_SHARE = 0.6  # of all that is found: a larger part is the main thing
 OTHER_SHARE = 0.25  # of what a point lies on: another thing, to be chosen from, is as large
 SEED_SHARE = 0.008  # of the diagonal: what surely belongs to a point, around it
 DISTINCT = 0.5  # squared distance of two means, in variances, from which things are unlike
+CERTAIN = 0.95  # of both opinions of the picture, where a point out means a whole thing
+MIDDLE = 0.65  # of a thing's largest distance from its border: a point this deep means all of it
 SAMPLES = 400  # pixels that one hinted frame teaches, of each side
 
 
@@ -80,7 +82,9 @@ class Lesson:
     those of an anchor, ``closer`` the ones of parts of the picture besides. ``confirms``: its
     positive hints choose among the things that the network finds, so the others are not meant.
     ``corrections`` are the points that choose nothing: no claim is theirs. ``chosen_by`` is the
-    first hint that chooses, and ``otherwise`` the lesson if it may not.
+    first hint that chooses, and ``otherwise`` the lesson if it may not. ``followed`` is 1 on things
+    that are chosen and -1 on those that are out as a whole: both are followed over the clip; None
+    where there are none.
     """
 
     opinions: dict[View, Levels]
@@ -91,6 +95,7 @@ class Lesson:
     pixels: HintedPixels
     confirms: bool
     corrections: list[Correction]
+    followed: Alpha | None = None
     contradicted: list[tuple[int, int]] = field(default_factory=list)
     chosen_by: int = 0
     otherwise: "Lesson | None" = None
@@ -154,10 +159,13 @@ def _made(
     settled: "_Claims", opinions: Opinions, closer: list[Levels], image: Image, *, chooses: bool
 ) -> Lesson:
     claims = taught = settled.plane(chooses=chooses)
+    followed = settled.banned()
     if chooses:
-        claims = _others_denied(claims, settled.picked)
+        claims = followed = _others_denied(claims, settled.picked)
         if settled.differ(claims):
             taught = claims
+    elif followed is not None and not settled.differ(_others_kept(followed, settled.picked)):
+        taught = np.where(followed < 0, np.float32(0), claims)
     return Lesson(
         opinions=opinions.masks,
         closer=closer,
@@ -167,6 +175,7 @@ def _made(
         pixels=_pixels(settled.with_seeds(taught), opinions.features, image),
         confirms=chooses,
         corrections=settled.corrections(chooses=chooses),
+        followed=followed,
         contradicted=settled.contradicted,
     )
 
@@ -257,6 +266,7 @@ class _Claims:
         made = [each for each in self._made if not self._mends(each[0], each[1], chooses=chooses)]
         for mark, seed, extent in made:
             likeness = nearest if len(made) == 1 else self._distance(seed, mark)
+            extent = extent | self._whole(mark) if self._bans(mark) else extent
             closer = extent & (likeness <= nearest)
             claims[closer] = 1 if mark.positive else -1
             nearest[closer] = likeness[closer]
@@ -266,10 +276,10 @@ class _Claims:
         return claims
 
     def with_seeds(self, claims: Alpha) -> Alpha:
-        """And the pixels that are surely of a point."""
+        """And the pixels that are surely of a point; not of what is out and looks like the rest."""
         result = claims.copy()
         for mark, seed, _ in self._made:
-            if not mark.has_size:
+            if not mark.has_size and not (self._bans(mark) and not claims[seed].any()):
                 result[seed] = 1 if mark.positive else -1
         return result
 
@@ -309,7 +319,40 @@ class _Claims:
             return False
         if mark.positive:
             return not (chooses and self._is_on_found(mark, seed))
+        if self._bans(mark):
+            return False
         return self.is_main(seed) or not (seed & self.picked).any()
+
+    def banned(self) -> Alpha | None:
+        """-1 on what points out mean as a whole; None where none does."""
+        places = [self._whole(mark) for mark, _, _ in self._made if self._bans(mark)]
+        if not places:
+            return None
+        return np.where(np.any(places, axis=0), np.float32(-1), np.float32(0))
+
+    def _bans(self, mark: Mark) -> bool:
+        """Whether a point out means all of the thing that it lies in, and not a place of it.
+
+        It is in the middle of what the network is sure of, and no point in is on the same thing.
+        """
+        if mark.has_size or mark.positive:
+            return False
+        column, row = self._centre(mark)
+        part = _part(self.picked, column, row)
+        if part is None or self._least[row, column] < CERTAIN:
+            return False
+        others = [seed for other, seed, _ in self._made if other.positive]
+        if any((seed & part).any() for seed in others):
+            return False
+        depth = cv2.distanceTransform(np.pad(part.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+        return bool(depth[row, column] > MIDDLE * depth.max())
+
+    def _whole(self, mark: Mark) -> NDArray[np.bool_]:
+        """The part that holds a point, as far as the opinions that have it agree."""
+        column, row = self._centre(mark)
+        holding = [_part(each > FOREGROUND, column, row) for each in self._stack]
+        agreeing = [each for each in holding if each is not None]
+        return np.asarray(np.mean(agreeing, axis=0) >= 0.5)
 
     def differ(self, claims: Alpha) -> bool:
         """Whether what is claimed looks unlike what is denied."""
@@ -420,6 +463,11 @@ def _others_denied(claims: Alpha, picked: NDArray[np.bool_]) -> Alpha:
     claimed = np.unique(labels[claims > 0])
     others = picked & ~np.isin(labels, claimed) & (claims == 0)
     return np.where(others, np.float32(-1), claims)
+
+
+def _others_kept(banned: Alpha, picked: NDArray[np.bool_]) -> Alpha:
+    """What is out, and 1 on everything else that the network finds."""
+    return np.where((banned == 0) & picked, np.float32(1), banned)
 
 
 def _pixels(claims: Alpha, features: Features, image: Image) -> HintedPixels:

@@ -22,6 +22,8 @@ OVERLAP = 0.15  # of a thing's pixels that the flow brings into a part: then it 
 EXPECTED = 0.35  # of a hidden thing's expected place that a part covers: then it appears there
 INSIDE = 0.6  # or of the part that is inside of the expected place
 TRUSTED = 0.35  # flow trust from which a pixel is the thing that it comes from
+NEITHER = 2
+REST_SHARE = 0.1  # of a part that a thing is out of: what is left is another thing
 STRANGER_SHARE = 0.25  # of the subject's area
 HIDDEN_ANCHORS = 20  # a thing that is not seen for longer is forgotten
 WHOLE = 0.92  # of a thing's last area: with less it is going behind something
@@ -77,20 +79,50 @@ def sides(
 ) -> list[Alpha]:
     """For each anchor 1 on things that claims take in, -1 on those that they keep out, else 0.
 
-    ``claims[k]`` is 1, -1 or 0 a pixel; None on an anchor of which nothing is said. An anchor
+    ``claims[k]`` is 1, -1 or 0 a pixel, or `NEITHER` on what is known to be a thing of no side;
+    None on an anchor of which nothing is said. An anchor
     follows the nearest one with claims on each side, the nearer first.
     """
     count = len(picked)
     forward = _followed(picked, claims, links, range(count), -1)
     backward = _followed(picked, claims, links, range(count - 1, -1, -1), 1)
     stated = [k for k, claim in enumerate(claims) if claim is not None]
+    chooses = any(claim is not None and (claim == 1).any() for claim in claims)
     results = []
     for k in range(count):
         before = min((k - each for each in stated if each <= k), default=count)
         after = min((each - k for each in stated if each >= k), default=count)
         near, far = (forward[k], backward[k]) if before <= after else (backward[k], forward[k])
-        results.append(_without_strangers(np.where(near != 0, near, far), picked[k]))
+        unknown = near == 0 if chooses else np.full(near.shape, not near.any())
+        results.append(_without_strangers(np.where(unknown, far, near), picked[k]))
     return results
+
+
+def traced_back(
+    picked: Sequence[NDArray[np.bool_]],
+    claims: Sequence[Alpha | None],
+    links: Sequence[Mapping[int, Link]],
+) -> list[Alpha]:
+    """As `sides`, of anchors before claims only; links lead to the next anchor."""
+    return _followed(picked, claims, links, range(len(picked) - 1, -1, -1), 1)
+
+
+def is_separate(picked: NDArray[np.bool_], side: Alpha) -> bool:
+    """Whether something is on a side, and no part is on two."""
+    if not side.any():
+        return False
+    return all(side[part].min() == side[part].max() for part in _parts(picked))
+
+
+def rest_of_parts(picked: NDArray[np.bool_], side: Alpha) -> NDArray[np.bool_]:
+    """What is in one part with a thing that is out, and is not that thing."""
+    rest = np.zeros(picked.shape, bool)
+    for part in _parts(picked):
+        banned = part & (side < 0)
+        left = part & (side == 0)
+        if banned.any() and left.sum() > REST_SHARE * part.sum():
+            rest |= left
+    return rest
 
 
 def follow(
@@ -170,7 +202,7 @@ def _begun(
     came = None
     if placed is not None and link is not None:
         came = warp_labels(placed, link.flow)
-    for part in _parts(picked | (claim > 0)):
+    for part in _parts(picked | (claim == 1)):
         sides_here = [side for side in (1, -1) if (part & (claim == side)).sum() > 8]
         if len(sides_here) == 2:
             split = [part & (claim == side) for side in sides_here]
@@ -183,7 +215,7 @@ def _begun(
                 sides_here = [0]
         for side, place in zip(sides_here, split, strict=True):
             thing = _new(place, side)
-            if came is not None:
+            if came is not None and not (claim[place] == NEITHER).any():
                 thing = _as_before(thing, came, place, before)
             number = len(things) + 1
             things[number] = thing

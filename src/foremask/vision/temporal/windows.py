@@ -141,6 +141,11 @@ def _empty_mask(image: Image, tier: Tier) -> Alpha:
     return np.zeros(grid_of(image, tier.mask_area_px)[::-1], np.float32)
 
 
+def begins_budget(frame: int) -> bool:
+    """Whether anchors and frames are counted anew from this frame on: so windows are alike."""
+    return frame % WINDOW_FRAMES in (0, WINDOW_FRAMES - CONTEXT_FRAMES)
+
+
 def learn(
     hinted: Iterable[tuple[Hashable, Image, Sequence[Mark]]],
     network: Network,
@@ -195,7 +200,7 @@ class _Shot:
             return
         self._take(block)
         at = block.last
-        if at % WINDOW_FRAMES in (0, WINDOW_FRAMES - CONTEXT_FRAMES):
+        if begins_budget(at):
             self._blocks.restart_budget()
         if at % WINDOW_FRAMES == WINDOW_FRAMES - CONTEXT_FRAMES:
             self._open(at // WINDOW_FRAMES + 1, block.end())
@@ -388,7 +393,11 @@ class _Window:
         links = self._links(frames, grid)
         lessons = [anchor.lesson for anchor in keys]
         named = self._guidance if self._guidance and self._guidance.names_things else None
-        hints = WindowHints(named, lessons, keys[0].hinted, links, grid)
+        brought = [
+            None if named is None else named.brought_to(self._first + frame, grid)
+            for frame in frames
+        ]
+        hints = WindowHints(named, lessons, keys[0].hinted, brought, links, grid)
         decided = self._decided(frames, links, hints)
         if self._guidance is None:
             return decided.masks
@@ -438,8 +447,8 @@ class _Window:
         hints: WindowHints,
     ) -> "_Decided":
         """The masks, corrected by a closer look at those anchors that count for its own frames."""
-        for frame, plane in zip(frames, hints.planes, strict=False):  # there may be none
-            self._anchors[frame].hinted = plane
+        for frame, hinted in zip(frames, hints.hinted, strict=False):  # there may be none
+            self._anchors[frame].hinted = hinted
         inferred = self._closer_anchors(frames)
         closer_masks = list[Levels]()
         for frame, mask in zip(frames, masks, strict=True):
