@@ -16,6 +16,7 @@ from foremask.vision.resample import resized
 from foremask.vision.temporal.appearance import HintedPixels
 from foremask.vision.temporal.correction import Click, Gate, Shown, fitted_gate, place_of
 from foremask.vision.temporal.lesson import Correction, Lesson
+from foremask.vision.temporal.regain import regained
 from foremask.vision.temporal.regions import FOREGROUND, Link, Regions, Scene
 from foremask.vision.temporal.things import NEITHER, rest_of_parts, sides
 from foremask.vision.temporal.verdict import forward_backward, transition
@@ -295,6 +296,7 @@ class WindowCorrections:
         evidence = [
             self._settled(frame, made) for frame, made in zip(shown, self._made, strict=True)
         ]
+        self._regain(evidence, shown)
         if self._first is not None:
             sure = (np.abs(self._first) > HELD) & (evidence[0] == 0)
             evidence[0][sure] = CLAIM * np.sign(self._first[sure])
@@ -303,6 +305,17 @@ class WindowCorrections:
             _decided(frame) + np.float32(DECISIVE) * plane
             for frame, plane in zip(shown, self.planes, strict=True)
         ]
+
+    def _regain(self, evidence: Sequence[Alpha], shown: Sequence[Shown]) -> None:
+        """Add what corrections bring back that the mask has right on an anchor nearby."""
+        for index, made in enumerate(self._made):
+            for each in made:
+                click = Click(each.row, each.column, each.positive)
+                if (shown[index].mask[each.row, each.column] > FOREGROUND) == each.positive:
+                    continue
+                for at, place in regained(click, index, shown, self._links):
+                    value = CLAIM if each.positive else -CLAIM
+                    evidence[at][place & (evidence[at] == 0)] = value
 
     def _settled(self, shown: Shown, corrections: Sequence[Correction]) -> Alpha:
         """The evidence of one anchor: each correction counts on what those before have left."""
