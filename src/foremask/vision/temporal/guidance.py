@@ -296,26 +296,36 @@ class WindowCorrections:
         evidence = [
             self._settled(frame, made) for frame, made in zip(shown, self._made, strict=True)
         ]
-        self._regain(evidence, shown)
+        back = self._regained(evidence, shown)
         if self._first is not None:
             sure = (np.abs(self._first) > HELD) & (evidence[0] == 0)
             evidence[0][sure] = CLAIM * np.sign(self._first[sure])
         self.planes = forward_backward(evidence, self._links, _followed)
+        for plane, stated, brought in zip(self.planes, evidence, back, strict=True):
+            plane += np.where(stated == 0, brought, 0)
         return [
             _decided(frame) + np.float32(DECISIVE) * plane
             for frame, plane in zip(shown, self.planes, strict=True)
         ]
 
-    def _regain(self, evidence: Sequence[Alpha], shown: Sequence[Shown]) -> None:
-        """Add what corrections bring back that the mask has right on an anchor nearby."""
+    def _regained(self, evidence: Sequence[Alpha], shown: Sequence[Shown]) -> list[Alpha]:
+        """For each anchor what corrections on others bring back, which is not brought further.
+
+        What they bring back on their own anchor is added to ``evidence``.
+        """
+        back = [np.zeros(each.shape, np.float32) for each in evidence]
         for index, made in enumerate(self._made):
             for each in made:
                 click = Click(each.row, each.column, each.positive)
                 if (shown[index].mask[each.row, each.column] > FOREGROUND) == each.positive:
                     continue
+                value = CLAIM if each.positive else -CLAIM
                 for at, place in regained(click, index, shown, self._links):
-                    value = CLAIM if each.positive else -CLAIM
-                    evidence[at][place & (evidence[at] == 0)] = value
+                    if at == index:
+                        evidence[at][place & (evidence[at] == 0)] = value
+                    else:
+                        back[at][place] = value
+        return back
 
     def _settled(self, shown: Shown, corrections: Sequence[Correction]) -> Alpha:
         """The evidence of one anchor: each correction counts on what those before have left."""
