@@ -22,9 +22,11 @@ def plane(value: float) -> np.ndarray:
     return np.full(SHAPE, value, np.float32)
 
 
-def chain(count: int, continuity: float, trust: float = 0.0) -> list[dict[int, Link]]:
-    """Links between neighbours that do not move."""
-    link = Link(np.zeros((*SHAPE, 2), np.float32), plane(trust), plane(continuity))
+def chain(
+    count: int, continuity: float, trust: float = 0.0, frames: int = 4
+) -> list[dict[int, Link]]:
+    """Links between neighbours, so many frames apart, that do not move."""
+    link = Link(np.zeros((*SHAPE, 2), np.float32), plane(trust), plane(continuity), frames)
     return [
         {offset: link for offset in (-1, 1) if 0 <= index + offset < count}
         for index in range(count)
@@ -74,6 +76,13 @@ def test_one_anchor_that_says_otherwise_is_outvoted_by_those_around_it() -> None
         plane(5),
     ]
     assert min(each.min() for each in smooth_over_time(planes, chain(9, 1.0))) > 0
+
+
+def test_what_two_anchors_say_counts_less_the_closer_they_are() -> None:
+    """Two of log odds 5: alone each adds 0.2 of it, and one frame apart 0.05."""
+    for frames, most in ((1, 0.5), (2, 1.0), (4, 2.0), (12, 2.0)):
+        total = smooth_over_time([plane(5)] * 2, chain(2, 1.0, frames=frames))[0].max()
+        assert 0.9 * most < total <= most
 
 
 def test_where_anchors_show_different_things_each_decides_alone() -> None:

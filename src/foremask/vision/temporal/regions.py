@@ -81,6 +81,7 @@ class Link:
     flow: Flow
     trust: Alpha
     continuity: Alpha
+    frames: int  # from the one to the other
 
 
 @dataclass(frozen=True, slots=True)

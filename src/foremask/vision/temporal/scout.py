@@ -51,15 +51,16 @@ class _Step:
     def bytes(self) -> int:
         return len(self.flow) + len(self.trusted) + self.picked.nbytes
 
-    def link(self) -> Mapping[int, Link]:
-        """To the next anchor; none from the last one of a shot."""
-        if not self.flow:
+    def link(self, to: "_Step | None") -> Mapping[int, Link]:
+        """To the next anchor, ``to``; none from the last one of a shot."""
+        if to is None or not self.flow:
             return {}
         rows, columns = self.picked.shape
         packed = np.frombuffer(zlib.decompress(self.flow), np.int16).reshape(rows, columns, 2)
         levels = np.frombuffer(zlib.decompress(self.trusted), np.uint8).reshape(rows, columns)
         trusted = as_alpha(levels)
-        return {1: Link(packed * np.float32(1 / FIXED_POINT_PER_PX), trusted, trusted)}
+        flow = packed * np.float32(1 / FIXED_POINT_PER_PX)
+        return {1: Link(flow, trusted, trusted, to.number - self.number)}
 
 
 class _Links(Sequence[Mapping[int, Link]]):
@@ -72,7 +73,8 @@ class _Links(Sequence[Mapping[int, Link]]):
         return len(self._steps)
 
     def __getitem__(self, index: int) -> Mapping[int, Link]:  # type: ignore[override]
-        return self._steps[index].link()
+        after = self._steps[index + 1] if index + 1 < len(self._steps) else None
+        return self._steps[index].link(after)
 
 
 class Scout:

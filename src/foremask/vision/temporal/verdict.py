@@ -25,9 +25,10 @@ type Judge = Callable[[Sequence[Scene]], list[Alpha]]
 
 MEMORY = "memory"  # the opinion of the clip's tracks and classifier
 MOST_LOG_ODDS = 6.0  # of one region of one anchor
-EVIDENCE_SHARE = (
-    0.2  # anchors repeat each other's mistakes: each counts as a fifth of an independent one
-)
+# Anchors repeat each other's mistakes, the more the closer they are: of an independent one each
+# counts 0.05 for each frame between it and the next, and 0.2 at most. docs/adr/0170
+EVIDENCE_SHARE_PER_FRAME = 0.05
+MOST_EVIDENCE_SHARE = 0.2
 SWITCH = 0.005  # chance that what is followed with full trust changes sides between two anchors
 SHARPNESS = 12.0  # an opinion that says the opposite of the verdict keeps e^-12 of its weight,
 BAND_SHARE = 0.007
@@ -81,12 +82,21 @@ def smooth_over_time(planes: Sequence[Alpha], links: Sequence[Mapping[int, Link]
     `Link.continuity`, a pixel changes sides with probability `SWITCH`; elsewhere its neighbour is
     no evidence. ``links[k]`` leads from anchor k to those before (-1) and after (1).
     """
-    scaled = [plane * np.float32(EVIDENCE_SHARE) for plane in planes]
+    scaled = [plane * _evidence_share(each) for plane, each in zip(planes, links, strict=True)]
 
     def arrive(moved: Alpha, continuity: Alpha, _: int) -> Alpha:
         return transition(moved, continuity, SWITCH)
 
     return forward_backward(scaled, [_by_continuity(each) for each in links], arrive)
+
+
+def _evidence_share(links: Mapping[int, Link]) -> np.float32:
+    """How much an anchor counts that has these links to those beside it."""
+    spacings = [links[offset].frames for offset in (-1, 1) if offset in links]
+    if not spacings:
+        return np.float32(MOST_EVIDENCE_SHARE)
+    share = EVIDENCE_SHARE_PER_FRAME * sum(spacings) / len(spacings)
+    return np.float32(min(MOST_EVIDENCE_SHARE, share))
 
 
 def _by_continuity(links: Mapping[int, Link]) -> dict[int, Link]:

@@ -534,7 +534,8 @@ class _Window:
         trusted = trust(self._frame_flows[here].grey, self._frame_flows[there].grey, flow)
         pictures = self._anchors[here].small, self._anchors[there].small
         held = continuity(*pictures, flow, trusted)
-        return Link(resize_flow(flow, *grid), resized(trusted, *grid), resized(held, *grid))
+        planes = resized(trusted, *grid), resized(held, *grid)
+        return Link(resize_flow(flow, *grid), *planes, abs(there - here))
 
     def _motion(self, frame: int) -> Alpha:
         """The smaller residual of both directions: uncovered areas move in one of them only."""
