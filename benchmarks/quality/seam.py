@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -250,6 +250,8 @@ def main() -> None:
     if asked.window < 2 * windows.CONTEXT_FRAMES:
         parser.error(f"a window has at least {2 * windows.CONTEXT_FRAMES} frames")
     grid = SegmentGrid(asked.window, SEGMENT_GRID.context_frames, asked.least or 3 * asked.window)
+    if grid == replace(SEGMENT_GRID, frames_per_cut=grid.frames_per_cut):
+        grid = SEGMENT_GRID
     windows.WINDOW_FRAMES = grid.window_frames
     network = Session(model_path())
     inference_s = inference_cpu_s(network)

@@ -101,7 +101,9 @@ class Sleeping:
         return replace(CLIP, frames=round(25 * duration_s), duration_s=duration_s, size_bytes=9)
 
     def _plan(self, duration_s: float, most: int) -> tuple[SegmentPlan, ...]:
-        pieces = max(1, min(most, math.floor(25 * duration_s / SEGMENT_GRID.least_frames)))
+        frames, grid = round(25 * duration_s), SEGMENT_GRID
+        pieces = min(most, frames // grid.least_frames, 1 + frames // grid.frames_per_cut)
+        pieces = max(1, pieces)
         ends = [round(TICKS * duration_s * number / pieces) for number in range(pieces + 1)]
         return tuple(SegmentPlan(*pair) for pair in pairwise(ends))
 

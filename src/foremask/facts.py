@@ -90,16 +90,20 @@ class SegmentGrid:
     """Where a clip may be cut, in frames.
 
     Segments begin at multiples of ``window_frames``, are at least ``least_frames`` long, and see
-    ``context_frames`` of their neighbours on each side.
+    ``context_frames`` of their neighbours on each side. For each cut a clip has at least
+    ``frames_per_cut``, so that context costs little beside it.
     """
 
     window_frames: int
     context_frames: int
     least_frames: int
+    frames_per_cut: int = 1
 
 
-# docs/adr/0157
-SEGMENT_GRID: Final = SegmentGrid(window_frames=144, context_frames=27, least_frames=432)
+# docs/adr/0157, and 0167 for the frames of a cut
+SEGMENT_GRID: Final = SegmentGrid(
+    window_frames=144, context_frames=27, least_frames=432, frames_per_cut=720
+)
 
 
 @dataclass(frozen=True, slots=True)

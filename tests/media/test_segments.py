@@ -1,4 +1,5 @@
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -66,6 +67,13 @@ def test_parts_join_to_the_mask_of_the_whole(tmp_path: Path, kind: str, preset: 
         for grey in synth.decode_grey(target)
     ]
     assert [synth.number_of(grey) for grey in found] == list(range(FRAMES))
+
+
+def test_a_clip_is_cut_once_for_so_many_of_its_frames(tmp_path: Path) -> None:
+    """Context costs little beside what is masked, however many slots are free."""
+    source = synth.write(tmp_path / "a.mp4", Spec(96, 32, pts=PTS))
+    numbers = [len(plan(source, 9, replace(GRID, frames_per_cut=n))) for n in (1, 20, 30, 31, 61)]
+    assert numbers == [4, 4, 3, 2, 1]
 
 
 @pytest.mark.parametrize("preset", [Preset.MP4_H265, Preset.MKV_H264])

@@ -43,6 +43,7 @@ def plan(path: Path, most: int, grid: SegmentGrid = SEGMENT_GRID) -> list[Segmen
     gaps = [after - before for before, after in pairwise([*groups, len(shown)])]
     can_cut = can_cut and max(gaps, default=0) <= grid.least_frames and bool(keys)
     windows = len(shown) // grid.window_frames if can_cut else 0
+    most = min(most, 1 + len(shown) // grid.frames_per_cut)
     number = min(most, windows * grid.window_frames // grid.least_frames)
     if number < 2:
         return [SegmentPlan(min([0, *keys[:1]]), None)]

@@ -54,11 +54,14 @@ async def test_a_short_clip_is_one_segment(
     ]
 
 
-@pytest.mark.parametrize(("slots", "segments"), [(0, UNSET), (1, UNSET), (2, 2), (100, 12)])
+@pytest.mark.parametrize(("slots", "segments"), [(0, UNSET), (1, UNSET), (2, 2), (7, 4), (100, 12)])
 async def test_a_clip_is_cut_only_where_more_than_one_slot_is_free(
     work: WorkerContext, caller: Caller, site: Site, slots: int, segments: object
 ) -> None:
-    """One slot, or a worker that has not announced itself yet: whole. Never more than slots."""
+    """One slot, or a worker that has not announced itself yet: whole. Never more than slots.
+
+    Seven segments would be a round of four and one of three: four take as long.
+    """
     await announce_slots(work.database, slots)
     site.files["/a.mp4"] = stand_in.clip(117)
     async with working(work):

@@ -171,7 +171,11 @@ async def _plan(
         in_matroska = step.options.kind is ResultKind.CUTOUT  # so are parts of VP9 with alpha
         if free < 2 or (in_matroska and clip.start_s < 0):  # it counts from zero
             return ()
-        return await _run(work, step, Plan(source, free, SEGMENT_GRID))
+        spans = await _run(work, step, Plan(source, free, SEGMENT_GRID))
+        left_over = len(spans) % steps.IN_FLIGHT
+        if len(spans) > steps.IN_FLIGHT and left_over:  # a round for them alone would take longer
+            spans = await _run(work, step, Plan(source, len(spans) - left_over, SEGMENT_GRID))
+        return spans
 
 
 async def _download(
