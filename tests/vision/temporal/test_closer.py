@@ -77,7 +77,8 @@ def test_nothing_is_looked_at_where_the_mask_is_empty() -> None:
 def scene(mask: np.ndarray, closer: np.ndarray, truth: np.ndarray, neighbours: int) -> list[Scene]:
     """Anchors that do not move, all alike; the classifier and the colours know the subject."""
     still = np.zeros((ROWS, COLUMNS, 2), np.float32)
-    link = Link(still, *[np.ones((ROWS, COLUMNS), np.float32)] * 2, 4)
+    full = np.ones((ROWS, COLUMNS), np.float32)
+    link = Link(still, full, full, 4)
     count = neighbours + 1
     return [
         Scene(

@@ -31,7 +31,7 @@ def links(anchor: int) -> dict[int, Link]:
     full = np.ones((HEIGHT, WIDTH), np.float32)
     flow = np.zeros((HEIGHT, WIDTH, 2), np.float32)
     return {
-        offset: Link(flow + np.array([offset * STEP_PX, 0], np.float32), full, full)
+        offset: Link(flow + np.array([offset * STEP_PX, 0], np.float32), full, full, 4)
         for offset in (-1, 1)
         if 0 <= anchor + offset < ANCHORS
     }

@@ -71,7 +71,8 @@ def test_neighbours_speak_only_as_far_as_the_flow_is_trusted() -> None:
     """The next anchor has the box: evidence of 0.5 with full trust, 0 without."""
     still = np.zeros((ROWS, COLUMNS, 2), np.float32)
     for trust, votes in ((1.0, 0.5), (0.0, 0.0)):
-        link = Link(still, *[np.full((ROWS, COLUMNS), trust, np.float32)] * 2, 4)
+        full = np.full((ROWS, COLUMNS), trust, np.float32)
+        link = Link(still, full, full, 4)
         here = scene(np.zeros((ROWS, COLUMNS), np.float32), box(5, 10, 5, 15), links={1: link})
         after = scene(box(5, 10, 5, 15), box(5, 10, 5, 15))
         (regions, features), _ = measure([here, after])
