@@ -235,3 +235,13 @@ def test_who_has_begun_to_correct_chooses_no_more() -> None:
         _, a, b = apart(t)
         assert (mask & a).sum() > 0.95 * a.sum()
         assert (mask & b).sum() > 0.95 * b.sum()
+
+
+def test_without_hints_no_bit_of_a_mask_changes() -> None:
+    """Nobody has said anything: the masks are those of a run that cannot be told anything."""
+    images = [ArrayImage(crossing(t)[0]) for t in range(30)]
+    silent = learn([], RedNetwork(), TIER, id)
+    plain = mask_images(images, RedNetwork(), TIER)
+    told_nothing = mask_images(images, RedNetwork(), TIER, guidance=silent)
+    for before, after in zip(plain, told_nothing, strict=True):
+        np.testing.assert_array_equal(before, after)
