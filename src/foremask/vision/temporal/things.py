@@ -22,7 +22,7 @@ OVERLAP = 0.15  # of a thing's pixels that the flow brings into a part: then it 
 EXPECTED = 0.35  # of a hidden thing's expected place that a part covers: then it appears there
 INSIDE = 0.6  # or of the part that is inside of the expected place
 TRUSTED = 0.35  # flow trust from which a pixel is the thing that it comes from
-NEITHER = 2
+NEITHER = 2  # a claim: a thing, but neither in nor out
 REST_SHARE = 0.1  # of a part that a thing is out of: what is left is another thing
 STRANGER_SHARE = 0.25  # of the subject's area
 HIDDEN_ANCHORS = 20  # a thing that is not seen for longer is forgotten
@@ -79,9 +79,8 @@ def sides(
 ) -> list[Alpha]:
     """For each anchor 1 on things that claims take in, -1 on those that they keep out, else 0.
 
-    ``claims[k]`` is 1, -1 or 0 a pixel, or `NEITHER` on what is known to be a thing of no side;
-    None on an anchor of which nothing is said. An anchor
-    follows the nearest one with claims on each side, the nearer first.
+    ``claims[k]`` is 1, -1 or 0 a pixel, or `NEITHER`; None on an anchor of which nothing is said.
+    An anchor follows the nearest one with claims before and after it, the nearer first.
     """
     count = len(picked)
     forward = _followed(picked, claims, links, range(count), -1)
