@@ -14,7 +14,8 @@ import numpy as np
 import openvino as ov
 
 from foremask.media.reader import VideoReader
-from foremask.vision.network.session import as_input, pruned
+from foremask.vision.network.graph import pruned
+from foremask.vision.network.session import as_input
 from foremask.weights.catalogue import ISNET, model_path
 
 TABLE = Path("src/foremask/vision/network/isnet_int8.json")

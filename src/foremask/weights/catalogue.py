@@ -108,6 +108,12 @@ def side_car_of(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
+def compiled_dir_of(path: Path) -> Path | None:
+    """Where compiled forms of these weights are kept; None for a network of one's own."""
+    pulled = any(path.name == each.file_name and is_whole(path, each) for each in CATALOG.values())
+    return path.parent / "compiled" if pulled else None
+
+
 def spec_of(path: Path) -> ModelSpec:
     """What the side-car ``<file>.json`` says of the network, or IS-Net's ways without one."""
     side_car = side_car_of(path)

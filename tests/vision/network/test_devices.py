@@ -14,9 +14,9 @@ from foremask.options import Device, Quality, Runtime
 from foremask.types import Image
 from foremask.vision.image import ArrayImage, Cropped
 from foremask.vision.network.devices import devices, network_at
+from foremask.vision.network.graph import ISNET_TAPS
 from foremask.vision.network.onnx_session import PICTURE, OnnxSession, adapted
 from foremask.vision.network.session import (
-    ISNET_TAPS,
     InputSize,
     Network,
     NetworkOutput,

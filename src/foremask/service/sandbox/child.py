@@ -20,6 +20,7 @@ from foremask.service.sandbox import confine, messages
 from foremask.service.sandbox.messages import Broken, FromChild, Job, Ready, Refused, Result, Setup
 from foremask.service.sandbox.operations import Request
 from foremask.service.sandbox.parent import Operation, Parent
+from foremask.vision.network import compiled_networks
 
 _NICENESS: Final = 2  # heartbeats and HTTP answers have a little priority over frames
 
@@ -44,6 +45,7 @@ def main() -> None:
     if setup.confined:
         readable = [*map(Path, setup.read), *confine.python_paths()]
         level = confine.confine(readable, map(Path, setup.write), setup.landlock_at_most)
+    compiled_networks.only_read()  # a clip may take this process over; the next one must not run it
     execute = executor(import_module(setup.execution).OPERATIONS)
     parent.send(Ready(level.landlock, level.seccomp))
     for job in _jobs(parent):

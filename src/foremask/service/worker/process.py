@@ -25,11 +25,12 @@ from foremask.service.sandbox.pool import MediaPool
 from foremask.service.settings import Inputs, Sandbox, Settings
 from foremask.service.storage.local_directory import local_url
 from foremask.service.storage.objects import open_objects
+from foremask.service.worker.compilation import compile_ahead
 from foremask.service.worker.maintenance import run_maintenance
 from foremask.service.worker.queues import serve_queues
 from foremask.service.worker.scratch import own_scratch
 from foremask.service.worker.worker_context import MediaRunner, WorkerContext
-from foremask.weights.catalogue import model_path, side_car_of
+from foremask.weights.catalogue import compiled_dir_of, model_path, side_car_of
 
 QUEUES = ("files", "masks", "webhooks")
 """Fetching, cutting and joining; masking; calling back. A host may serve any of them."""
@@ -63,6 +64,8 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
     readable = readable_of(model) if model else []
     check_device(settings.device, settings.sandbox)
     load = Load(model, settings.device) if model else None
+    if model and settings.device.runtime in (Runtime.AUTO, Runtime.CPU):
+        await compile_ahead(model)
     job_memory = settings.job_memory or share_of_memory(slots)
     limits = Limits(
         max_frames=settings.max_frames,
@@ -93,8 +96,9 @@ def _may_use_gpu(settings: Settings) -> bool:
 
 
 def readable_of(model: Path) -> list[Path]:
-    """The files that a masking child may read besides its job: the network and its description."""
-    return [model, side_car_of(model)]
+    """What a masking child may read besides its job: the network, as a file and compiled."""
+    compiled = compiled_dir_of(model)
+    return [model, side_car_of(model), *([compiled] if compiled else [])]
 
 
 @asynccontextmanager

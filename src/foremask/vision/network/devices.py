@@ -9,6 +9,7 @@ from foremask.machine.nvidia import nvidia_cards
 from foremask.options import Device, Runtime
 from foremask.vision.network.onnx_session import OnnxSession
 from foremask.vision.network.session import Network, Session, units
+from foremask.weights.catalogue import compiled_dir_of
 
 
 @lru_cache(maxsize=1)
@@ -21,7 +22,7 @@ def network_at(path: Path, device: Device) -> Network:
     try:
         match device.runtime:
             case Runtime.CPU:
-                return Session(path)
+                return _on_processor(path)
             case Runtime.OPENVINO:
                 return Session(path, unit=device.unit)
             case Runtime.AUTO:
@@ -42,7 +43,11 @@ def _fastest(path: Path) -> Network:
     if nvidia_cards() and cuda in devices():
         with suppress(DeviceUnavailable):  # a card without a driver that fits
             return OnnxSession(path, cuda)
-    return Session(path)
+    return _on_processor(path)
+
+
+def _on_processor(path: Path) -> Session:
+    return Session(path, kept_in=compiled_dir_of(path))
 
 
 def devices() -> list[Device]:

@@ -14,8 +14,8 @@ from foremask import paths
 from foremask.errors import DeviceUnavailable, ModelUnavailable
 from foremask.options import Device, Runtime
 from foremask.types import Image
+from foremask.vision.network.graph import ISNET_TAPS
 from foremask.vision.network.session import (
-    ISNET_TAPS,
     InputSize,
     NetworkOutput,
     Precision,

@@ -1,10 +1,8 @@
 """The image network in OpenVINO, run on one picture at a time, and what every network offers."""
 
-import json
 import threading
 from dataclasses import dataclass
 from enum import StrEnum
-from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,11 +10,18 @@ import foremask.vision.network.telemetry_off  # noqa: F401  # isort: skip  # bef
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
-from openvino import opset13
-from openvino.preprocess import PrePostProcessor
 
 from foremask.errors import DeviceUnavailable, ModelUnavailable
 from foremask.types import Alpha, Image
+from foremask.vision.network.compiled_networks import SIZES_PX, CompiledNetworks, Facts
+from foremask.vision.network.graph import (
+    cut_before_enlargement,
+    is_isnet,
+    pruned,
+    quantize,
+    scale_by_factors,
+    with_preprocessing,
+)
 from foremask.vision.resample import resized
 from foremask.weights.catalogue import ModelSpec, spec_of
 
@@ -25,12 +30,6 @@ type Features = tuple[NDArray[np.float32], ...]
 
 type InputSize = tuple[int, int]
 """Columns and rows of a network's input; IS-Net takes multiples of 32."""
-
-# Outputs of IS-Net's encoder stages 3 to 5, at 1/8, 1/16 and 1/32 of its input, by their ONNX
-# names.
-ISNET_TAPS = ("/stage3/Add", "/stage4/Add", "/stage5/Add")
-WEIGHT_LEVELS = 255  # symmetric 8 bit: -127 to 127
-ACTIVATION_LEVELS = 256
 
 
 class Precision(StrEnum):
@@ -76,7 +75,8 @@ class Session:
 
     ``unit`` is OpenVINO's name of the device, for instance ``CPU``, ``GPU.1`` or ``AUTO``.
     ``precision`` None takes the fastest that it has and the network allows: int8 needs the table of
-    ranges that we ship for IS-Net, so another network runs in 16 bit or f32.
+    ranges that we ship for IS-Net, so another network runs in 16 bit or f32. ``kept_in`` is the
+    directory where the processor's compiled networks are kept, for the next process.
     Raises DeviceUnavailable, and ModelUnavailable when the file is no network that can be run.
     """
 
@@ -87,25 +87,23 @@ class Session:
         unit: str = "CPU",
         precision: Precision | None = None,
         threads: int = 0,
+        kept_in: Path | None = None,
     ) -> None:
         self.spec = spec_of(path)
+        self._path = path
         self._unit = unit
+        self._asked_precision = precision
         self._threads = threads
         self._core = ov.Core()
         if unit not in units():
             raise DeviceUnavailable(f"OpenVINO finds no {unit}")
+        self._kept = None
+        if kept_in is not None and unit == "CPU":
+            self._kept = CompiledNetworks(kept_in, path, precision, threads)
+        self._network: ov.Model | None = None
         self._requests: dict[InputSize, Any] = {}
         self._busy = threading.Lock()
         try:
-            network = pruned(self._core.read_model(path), self.spec)
-            self._is_isnet = _has(network, ISNET_TAPS)
-            self.precision = precision or best_precision(unit, is_isnet=self._is_isnet)
-            if self._is_isnet:
-                scale_by_factors(network)
-            if self.precision is Precision.INT8:
-                quantize(network)
-            self._cut_before_enlargement = not self.spec.sigmoid and cut_before_enlargement(network)
-            self._network = network
             self._request(self._own_size)
         except (RuntimeError, KeyError) as error:
             reason = str(error).strip().splitlines()[-1][:200]
@@ -118,27 +116,70 @@ class Session:
     def _request(self, size: InputSize) -> Any:  # noqa: ANN401  OpenVINO ships no types
         """The network compiled for inputs of this size: on first use, then kept."""
         if size not in self._requests:
-            network = self._network.clone()
-            network.reshape([1, 3, size[1], size[0]])
-            how: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
-            if self._unit == "CPU":
-                how["INFERENCE_NUM_THREADS"] = self._threads
-                how["INFERENCE_PRECISION_HINT"] = (
-                    "f32" if self.precision is Precision.F32 else cpu_float()
-                )
-            compiled = self._core.compile_model(
-                with_preprocessing(network, self.spec), self._unit, how
-            )
+            compiled = self._imported(size) or self._compiled(size)
             self._ran_on = self._unit
             if self._unit == "AUTO":
                 self._ran_on = "/".join(compiled.get_property("EXECUTION_DEVICES"))
             self._requests[size] = compiled.create_infer_request()
         return self._requests[size]
 
+    def _imported(self, size: InputSize) -> Any:  # noqa: ANN401  OpenVINO ships no types
+        """The compiled network that another process has kept, or None."""
+        kept = self._kept.read(size) if self._kept else None
+        if kept is None:
+            return None
+        facts, blob = kept
+        if facts.capabilities != _capabilities(self._unit):
+            return None
+        precision = Precision(facts.precision)
+        try:
+            compiled = self._core.import_model(blob, self._unit, self._properties(precision))
+        except (RuntimeError, ValueError):  # OpenVINO does not take it: compile as without it
+            return None
+        self._facts = facts
+        return compiled
+
+    def _compiled(self, size: InputSize) -> Any:  # noqa: ANN401  OpenVINO ships no types
+        """The network compiled here, from its weights; kept if it may be."""
+        if self._network is None:
+            self._network, self._facts = self._transformed()
+        network = self._network.clone()
+        network.reshape([1, 3, size[1], size[0]])
+        compiled = self._core.compile_model(
+            with_preprocessing(network, self.spec), self._unit, self._properties(self.precision)
+        )
+        if self._kept and self._kept.can_keep():
+            self._kept.keep(size, self._facts, compiled.export_model().getbuffer())
+        return compiled
+
+    def _transformed(self) -> tuple[ov.Model, Facts]:
+        """The network of the file as it is compiled, but for its input size."""
+        network = pruned(self._core.read_model(self._path), self.spec)
+        of_isnet = is_isnet(network)
+        precision = self._asked_precision or best_precision(self._unit, is_isnet=of_isnet)
+        if of_isnet:
+            scale_by_factors(network)
+        if precision is Precision.INT8:
+            quantize(network)
+        is_cut = not self.spec.sigmoid and cut_before_enlargement(network)
+        return network, Facts(of_isnet, is_cut, precision, _capabilities(self._unit))
+
+    def _properties(self, precision: Precision) -> dict[str, Any]:
+        how: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+        if self._unit == "CPU":
+            how["INFERENCE_NUM_THREADS"] = self._threads
+            how["INFERENCE_PRECISION_HINT"] = "f32" if precision is Precision.F32 else cpu_float()
+        return how
+
+    @property
+    def precision(self) -> Precision:
+        """What the network computes in."""
+        return Precision(self._facts.precision)
+
     @property
     def any_size(self) -> bool:
         """True of IS-Net: its resizes are by factors, see `scale_by_factors`."""
-        return self._is_isnet
+        return self._facts.is_isnet
 
     @property
     def runtime(self) -> str:
@@ -147,15 +188,16 @@ class Session:
 
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
         """Stretch ``image`` to ``size``, or to the network's square, and segment it."""
-        if size is None or not self._is_isnet:
+        if size is None or not self._facts.is_isnet:
             size = self._own_size
         pixels = image.rgb(*size)[None]
         with self._busy:  # the next inference overwrites what this one put out
             request = self._request(size)
             request.infer([pixels])
             outputs = [np.array(tensor.data) for tensor in request.output_tensors]
-        mask = resized(outputs[0][0, 0], *size) if self._cut_before_enlargement else outputs[0]
-        alpha = as_alpha(mask, sigmoid=self.spec.sigmoid or self._cut_before_enlargement)
+        is_cut = self._facts.enlargement_is_cut
+        mask = resized(outputs[0][0, 0], *size) if is_cut else outputs[0]
+        alpha = as_alpha(mask, sigmoid=self.spec.sigmoid or is_cut)
         return NetworkOutput(alpha, tuple(each[0] for each in outputs[1:]))
 
 
@@ -189,12 +231,12 @@ def units() -> list[str]:
 
 def cpu_float() -> str:
     """``bf16`` where the CPU multiplies it natively, else ``f32``."""
-    return "bf16" if "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES") else "f32"
+    return "bf16" if "BF16" in _capabilities("CPU") else "f32"
 
 
 def best_precision(unit: str = "CPU", *, is_isnet: bool) -> Precision:
     """The fastest arithmetic of this unit whose masks are good enough: docs/adr/0050."""
-    capabilities = ov.Core().get_property(unit, "OPTIMIZATION_CAPABILITIES")
+    capabilities = _capabilities(unit)
     if is_isnet and "INT8" in capabilities:
         return Precision.INT8
     if unit.startswith(("GPU", "NPU")):
@@ -202,137 +244,22 @@ def best_precision(unit: str = "CPU", *, is_isnet: bool) -> Precision:
     return Precision.BF16 if "BF16" in capabilities else Precision.F32
 
 
-def _has(network: ov.Model, names: tuple[str, ...]) -> bool:
-    there = {node.get_friendly_name() for node in network.get_ops()}
-    return all(name in there for name in names)
+def _capabilities(unit: str) -> tuple[str, ...]:
+    return tuple(ov.Core().get_property(unit, "OPTIMIZATION_CAPABILITIES"))
 
 
-def pruned(network: ov.Model, spec: ModelSpec) -> ov.Model:
-    """Drop all outputs but the mask and the encoder's features, and fix the input size."""
-    mask = network.output(spec.output) if spec.output else network.output(0)
-    nodes = {node.get_friendly_name(): node for node in network.get_ops()}
-    taps = [nodes[name].output(0) for name in ISNET_TAPS if name in nodes]
-    kept = ov.Model([mask, *taps], network.get_parameters())
-    kept.reshape([1, 3, spec.size_px, spec.size_px])
-    return kept
+def compile_ahead(path: Path, kept_in: Path) -> None:
+    """Compile and keep what is missing, for processes that must not, or need not, do it.
 
-
-def scale_by_factors(network: ov.Model) -> None:
-    """Replace the fixed sizes in the network's resizes by factors.
-
-    The network then runs at any input size that is a multiple of 32. The file's own size must be
-    set before.
+    Processes that do this at the same time take turns, so that the work is done once. Raises as
+    `Session`.
     """
-    axes = opset13.constant(np.array([2, 3], np.int64))
-    for node in network.get_ops():
-        if node.get_type_name() != "Interpolate":
-            continue
-        before, after = node.input(0).get_shape(), node.output(0).shape
-        factors = np.array([after[2] / before[2], after[3] / before[3]], np.float32)
-        how = node.get_attributes()
-        scaled = opset13.interpolate(
-            node.input(0).get_source_output(),
-            opset13.constant(factors),
-            how["mode"],
-            "scales",
-            coordinate_transformation_mode=how["coordinate_transformation_mode"],
-            axes=axes,
-        )
-        scaled.set_friendly_name(node.get_friendly_name())
-        for reader in node.output(0).get_target_inputs():
-            reader.replace_source_output(scaled.output(0))
-    network.validate_nodes_and_infer_types()
-
-
-def cut_before_enlargement(network: ov.Model) -> bool:
-    """Remove a final linear enlargement and sigmoid in place; whether the network had them.
-
-    IS-Net's mask has half its input's size; with OpenCV's enlargement inference takes 17 of 253
-    cpu-ms less: docs/adr/0057.
-    """
-    last = network.get_results()[0]
-    sigmoid = _producer_of(last.input(0))
-    if sigmoid.get_type_name() != "Sigmoid":
-        return False
-    enlarger = _producer_of(sigmoid.input(0))
-    if enlarger.get_type_name() != "Interpolate":
-        return False
-    how = enlarger.get_attributes()
-    linearly = (how["mode"], how["coordinate_transformation_mode"]) == ("linear_onnx", "half_pixel")
-    if not linearly or list(enlarger.output(0).shape) != [1, 1, *network.input(0).shape[2:]]:
-        return False
-    last.input(0).replace_source_output(enlarger.input(0).get_source_output())
-    network.validate_nodes_and_infer_types()
-    return True
-
-
-def _producer_of(given: Any) -> Any:  # noqa: ANN401  OpenVINO ships no types
-    """The node that produces ``given``, skipping type conversions."""
-    node = given.get_source_output().get_node()
-    while node.get_type_name() == "Convert":
-        node = node.input(0).get_source_output().get_node()
-    return node
-
-
-def with_preprocessing(network: ov.Model, spec: ModelSpec) -> ov.Model:
-    """The same network with the preprocessing of `as_input` inside, from (1, H, W, 3) uint8.
-
-    Features come out as the network has them, channels last: turning and copying them took 14 of
-    125 ms.
-    """
-    steps = PrePostProcessor(network)
-    network_input = steps.input(0)
-    network_input.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
-    network_input.model().set_layout(ov.Layout("NCHW"))
-    network_input.preprocess().convert_element_type(ov.Type.f32)
-    network_input.preprocess().mean([255 * each for each in spec.mean])
-    network_input.preprocess().scale([255 * each for each in spec.std])
-    for index in range(len(network.outputs)):
-        steps.output(index).tensor().set_element_type(ov.Type.f32)
-        if index:
-            steps.output(index).model().set_layout(ov.Layout("NCHW"))
-            steps.output(index).tensor().set_layout(ov.Layout("NHWC"))
-    return steps.build()
-
-
-def quantize(network: ov.Model) -> None:
-    """Turn IS-Net into 8 bit in place, by the ranges of its activations that we ship.
-
-    Weights: symmetric, a scale for each output channel. Activations: one range for each tensor,
-    measured by benchmarks/quality/calibrate.py. OpenVINO turns the fake-quantise pairs into integer
-    kernels.
-    """
-    nodes = {node.get_friendly_name(): node for node in network.get_ops()}
-    table = resources.files("foremask.vision.network").joinpath("isnet_int8.json").read_text()
-    for row in json.loads(table):
-        inputs = [_input(nodes, place) for place in row["into"]]
-        source = inputs[0].get_source_output()
-        number = (
-            source.get_element_type().to_dtype().type
-        )  # the file's own: IS-Net comes in float16
-        ends = [number(row["low"]), number(row["high"])]
-        quantized = opset13.fake_quantize(source, *ends, *ends, ACTIVATION_LEVELS)
-        for each in inputs:
-            each.replace_source_output(quantized.output(0))
-    for node in nodes.values():
-        if node.get_type_name() == "Convolution":
-            _quantize_weights(node)
-
-
-def _input(nodes: dict[str, Any], place: str) -> Any:  # noqa: ANN401  OpenVINO ships no types
-    name, _, port = place.rpartition(":")
-    return nodes[name].input(int(port))
-
-
-def _quantize_weights(convolution: Any) -> None:  # noqa: ANN401  OpenVINO ships no types
-    source = convolution.input(1).get_source_output()
-    constant = source.get_node()
-    while constant.get_type_name() != "Constant":
-        constant = constant.input(0).get_source_output().get_node()
-    weights = np.asarray(constant.data).astype(source.get_element_type().to_dtype())
-    most = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
-    most[most == 0] = 1
-    quantized = opset13.fake_quantize(
-        opset13.constant(weights), -most, most, -most, most, WEIGHT_LEVELS
-    )
-    convolution.input(1).replace_source_output(quantized.output(0))
+    networks = CompiledNetworks(kept_in, path)
+    if not networks.can_keep():
+        return
+    with networks.alone():
+        if not networks.missing():
+            return
+        session = Session(path, kept_in=kept_in)
+        for size in SIZES_PX:
+            session._request((size, size))

@@ -1,0 +1,64 @@
+"""The network is compiled before the children that mask start, by a process that opens no clips.
+
+They only read what it keeps: docs/adr/0171.
+"""
+
+import asyncio
+import os
+import sys
+import time
+from pathlib import Path
+
+import structlog
+
+from foremask.machine import process_setup
+from foremask.service.sandbox import confine
+from foremask.vision.network.compiled_networks import CompiledNetworks
+from foremask.weights.catalogue import compiled_dir_of
+
+COMPILE_S = 120.0  # it takes 6 s on two cores; several workers take turns
+
+log = structlog.get_logger(__name__)
+
+
+async def compile_ahead(model: Path) -> None:
+    """Have a process compile what is missing, where it can be kept; a failure is only logged."""
+    directory = compiled_dir_of(model)
+    if directory is None:
+        return
+    networks = CompiledNetworks(directory, model)
+    if not networks.can_keep() or not await asyncio.to_thread(networks.missing):
+        return
+    began = time.monotonic()
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "foremask.service.worker.compilation"),
+        *(str(model), str(directory), str(os.getpid())),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(COMPILE_S):
+            _, errors = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        _, errors = await process.communicate()
+    took_s = round(time.monotonic() - began, 1)
+    if process.returncode == 0:
+        log.info("network.compiled", took_s=took_s, directory=str(directory))
+    else:
+        last = errors.decode(errors="replace").strip()[-500:]
+        log.warning("network.not_compiled", status=process.returncode, took_s=took_s, error=last)
+
+
+def main() -> None:
+    """Compile the weights of the first argument into the directory of the second."""
+    confine.die_with(parent_pid=int(sys.argv[3]))
+    process_setup.prepare()
+    from foremask.vision.network.session import compile_ahead as compile_here  # loads OpenVINO
+
+    compile_here(Path(sys.argv[1]), Path(sys.argv[2]))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,213 @@
+"""Compiled networks on the disk: found by what they were made from, read when whole, kept.
+
+To import one takes a fifth of the time that compiling takes: docs/adr/0171. Nothing here loads
+OpenVINO, so a process can ask what is missing at no cost.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import os
+import secrets
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from foremask.errors import ModelUnavailable
+from foremask.weights.catalogue import spec_of
+
+SIZES_PX: Final = (1024, 768)  # IS-Net's own input, and that of a closer look
+KEPT_FILES: Final = 4  # 45 MB each: two sizes, of two versions or of two machines that share them
+ABANDONED_AFTER_S: Final = 600
+_SOURCES: Final = ("session.py", "graph.py", "isnet_int8.json")
+_HEADER_BYTES: Final = 64 << 10
+# Lines of /proc/cpuinfo that say which instructions there are; others change from core to core.
+_CPU_FACTS: Final = frozenset(
+    [
+        *("vendor_id", "cpu family", "model", "model name", "stepping", "flags"),
+        *("Features", "CPU implementer", "CPU architecture", "CPU variant", "CPU part"),
+    ]
+)
+_KERNEL_CHOICE: Final = ("ONEDNN_", "DNNL_")
+"""Variables that begin so decide which instructions OpenVINO uses."""
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """What a session knows of a network once it has read its weights."""
+
+    is_isnet: bool
+    enlargement_is_cut: bool
+    precision: str
+    capabilities: tuple[str, ...]
+    """OpenVINO's, of the processor that the network was compiled for."""
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """All that decides what a compiled network is; a file's name is the hash of it."""
+
+    openvino: str
+    sources: str
+    weights: str
+    weights_bytes: int
+    weights_changed_ns: int
+    spec: str
+    precision: str | None
+    threads: int
+    cores: int
+    cpu: str
+    variables: tuple[str, ...]
+    size: tuple[int, int]
+
+
+class _Header(msgspec.Struct, frozen=True):
+    """The first line of a file; the compiled network follows."""
+
+    origin: Origin
+    facts: Facts
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledNetworks:
+    """The compiled forms of one file of weights, for this machine and this version.
+
+    Only processes that no clip can have taken over keep anything: see `only_read`.
+    """
+
+    directory: Path
+    weights: Path
+    precision: str | None = None
+    threads: int = 0
+
+    def read(self, size: tuple[int, int]) -> tuple[Facts, bytes] | None:
+        """The network compiled for this input size; None where it is missing or damaged."""
+        origin = self._origin(size)
+        if origin is None:
+            return None
+        try:
+            with self._path(origin).open("rb") as file:
+                header = msgspec.json.decode(file.readline(_HEADER_BYTES), type=_Header)
+                blob = file.read()
+        except (OSError, msgspec.MsgspecError):
+            return None
+        whole = header.origin == origin and hashlib.sha256(blob).hexdigest() == header.sha256
+        return (header.facts, blob) if whole else None
+
+    def keep(self, size: tuple[int, int], facts: Facts, blob: memoryview) -> None:
+        """Write the file and remove the oldest; where that cannot be done, nothing changes."""
+        origin = self._origin(size)
+        if origin is None or not _may_keep:
+            return
+        header = _Header(origin, facts, hashlib.sha256(blob).hexdigest())
+        with contextlib.suppress(OSError):
+            self.directory.mkdir(exist_ok=True)
+            part = self.directory / f".{secrets.token_hex(8)}.part"
+            try:
+                # Who may read the weights may read this: another user's service, for instance.
+                created = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+                with os.fdopen(created, "wb") as file:
+                    file.write(msgspec.json.encode(header) + b"\n")
+                    file.write(blob)
+                part.replace(self._path(origin))
+            finally:
+                part.unlink(missing_ok=True)
+            self._remove_oldest()
+
+    def missing(self) -> list[int]:
+        """The sizes of `SIZES_PX` that are not here, or damaged."""
+        return [size for size in SIZES_PX if self.read((size, size)) is None]
+
+    def can_keep(self) -> bool:
+        """Whether this process may write here."""
+        place = self.directory if self.directory.exists() else self.directory.parent
+        return _may_keep and os.access(place, os.W_OK | os.X_OK)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Wait until no other process is in this block; where nothing can be written, at once."""
+        with contextlib.ExitStack() as stack:
+            with contextlib.suppress(OSError):
+                self.directory.mkdir(exist_ok=True)
+                lock = stack.enter_context((self.directory / ".lock").open("w"))
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _path(self, origin: Origin) -> Path:
+        name = hashlib.sha256(msgspec.json.encode(origin)).hexdigest()[:32]
+        return self.directory / f"{name}.compiled"
+
+    def _origin(self, size: tuple[int, int]) -> Origin | None:
+        """None where something of it cannot be known: then nothing is kept."""
+        try:
+            weights = self.weights.stat()
+            return Origin(
+                openvino=metadata.version("openvino"),
+                sources=_sources(),
+                weights=self.weights.name,
+                weights_bytes=weights.st_size,
+                weights_changed_ns=weights.st_mtime_ns,
+                spec=repr(spec_of(self.weights)),
+                precision=self.precision,
+                threads=self.threads,
+                cores=len(os.sched_getaffinity(0)),
+                cpu=_cpu(),
+                variables=_variables(),
+                size=size,
+            )
+        except (OSError, ModelUnavailable, metadata.PackageNotFoundError):
+            return None
+
+    def _remove_oldest(self) -> None:
+        def age(path: Path) -> float:
+            return now - path.stat().st_mtime
+
+        now = time.time()
+        for path in sorted(self.directory.glob("*.compiled"), key=age)[KEPT_FILES:]:
+            path.unlink(missing_ok=True)
+        for part in self.directory.glob(".*.part"):  # of processes that were killed
+            if age(part) > ABANDONED_AFTER_S:
+                part.unlink(missing_ok=True)
+
+
+_may_keep = True
+
+
+def only_read() -> None:
+    """Keep nothing in this process: it opens clips that strangers made, and may be theirs."""
+    global _may_keep
+    _may_keep = False
+
+
+@cache
+def _sources() -> str:
+    """A hash of the code that changes a network and compiles it."""
+    here = resources.files("foremask.vision.network")
+    return hashlib.sha256(
+        b"".join(here.joinpath(each).read_bytes() for each in _SOURCES)
+    ).hexdigest()
+
+
+@cache
+def _cpu() -> str:
+    """Which processor this is and what it can do, hashed where it is long."""
+    facts = []
+    with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            name, _, value = line.partition(":")
+            if not name.strip():
+                break
+            if name.strip() in _CPU_FACTS:
+                facts.append(f"{name.strip()}={value.strip()}")
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()
+
+
+def _variables() -> tuple[str, ...]:
+    """The environment that decides what is compiled; OpenVINO reads it without asking us."""
+    chosen = [name for name in os.environ if name.startswith(_KERNEL_CHOICE)]
+    return tuple(f"{name}={os.environ[name]}" for name in sorted(chosen))

@@ -1,0 +1,156 @@
+"""What is changed in a network's graph before OpenVINO compiles it."""
+
+import json
+from importlib import resources
+from typing import Any
+
+import foremask.vision.network.telemetry_off  # noqa: F401  # isort: skip  # before OpenVINO: docs/adr/0040
+import numpy as np
+import openvino as ov
+from openvino import opset13
+from openvino.preprocess import PrePostProcessor
+
+from foremask.weights.catalogue import ModelSpec
+
+# Outputs of IS-Net's encoder stages 3 to 5, at 1/8, 1/16 and 1/32 of its input, by their ONNX
+# names.
+ISNET_TAPS = ("/stage3/Add", "/stage4/Add", "/stage5/Add")
+WEIGHT_LEVELS = 255  # symmetric 8 bit: -127 to 127
+ACTIVATION_LEVELS = 256
+
+
+def is_isnet(network: ov.Model) -> bool:
+    """Whether the network has IS-Net's features by their names."""
+    there = {node.get_friendly_name() for node in network.get_ops()}
+    return all(name in there for name in ISNET_TAPS)
+
+
+def pruned(network: ov.Model, spec: ModelSpec) -> ov.Model:
+    """Drop all outputs but the mask and the encoder's features, and fix the input size."""
+    mask = network.output(spec.output) if spec.output else network.output(0)
+    nodes = {node.get_friendly_name(): node for node in network.get_ops()}
+    taps = [nodes[name].output(0) for name in ISNET_TAPS if name in nodes]
+    kept = ov.Model([mask, *taps], network.get_parameters())
+    kept.reshape([1, 3, spec.size_px, spec.size_px])
+    return kept
+
+
+def scale_by_factors(network: ov.Model) -> None:
+    """Replace the fixed sizes in the network's resizes by factors.
+
+    The network then runs at any input size that is a multiple of 32. The file's own size must be
+    set before.
+    """
+    axes = opset13.constant(np.array([2, 3], np.int64))
+    for node in network.get_ops():
+        if node.get_type_name() != "Interpolate":
+            continue
+        before, after = node.input(0).get_shape(), node.output(0).shape
+        factors = np.array([after[2] / before[2], after[3] / before[3]], np.float32)
+        how = node.get_attributes()
+        scaled = opset13.interpolate(
+            node.input(0).get_source_output(),
+            opset13.constant(factors),
+            how["mode"],
+            "scales",
+            coordinate_transformation_mode=how["coordinate_transformation_mode"],
+            axes=axes,
+        )
+        scaled.set_friendly_name(node.get_friendly_name())
+        for reader in node.output(0).get_target_inputs():
+            reader.replace_source_output(scaled.output(0))
+    network.validate_nodes_and_infer_types()
+
+
+def cut_before_enlargement(network: ov.Model) -> bool:
+    """Remove a final linear enlargement and sigmoid in place; whether the network had them.
+
+    IS-Net's mask has half its input's size; with OpenCV's enlargement inference takes 17 of 253
+    cpu-ms less: docs/adr/0057.
+    """
+    last = network.get_results()[0]
+    sigmoid = _producer_of(last.input(0))
+    if sigmoid.get_type_name() != "Sigmoid":
+        return False
+    enlarger = _producer_of(sigmoid.input(0))
+    if enlarger.get_type_name() != "Interpolate":
+        return False
+    how = enlarger.get_attributes()
+    linearly = (how["mode"], how["coordinate_transformation_mode"]) == ("linear_onnx", "half_pixel")
+    if not linearly or list(enlarger.output(0).shape) != [1, 1, *network.input(0).shape[2:]]:
+        return False
+    last.input(0).replace_source_output(enlarger.input(0).get_source_output())
+    network.validate_nodes_and_infer_types()
+    return True
+
+
+def _producer_of(given: Any) -> Any:  # noqa: ANN401  OpenVINO ships no types
+    """The node that produces ``given``, skipping type conversions."""
+    node = given.get_source_output().get_node()
+    while node.get_type_name() == "Convert":
+        node = node.input(0).get_source_output().get_node()
+    return node
+
+
+def with_preprocessing(network: ov.Model, spec: ModelSpec) -> ov.Model:
+    """The same network with the preprocessing of session.as_input inside, from (1, H, W, 3) uint8.
+
+    Features come out as the network has them, channels last: turning and copying them took 14 of
+    125 ms.
+    """
+    steps = PrePostProcessor(network)
+    network_input = steps.input(0)
+    network_input.tensor().set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
+    network_input.model().set_layout(ov.Layout("NCHW"))
+    network_input.preprocess().convert_element_type(ov.Type.f32)
+    network_input.preprocess().mean([255 * each for each in spec.mean])
+    network_input.preprocess().scale([255 * each for each in spec.std])
+    for index in range(len(network.outputs)):
+        steps.output(index).tensor().set_element_type(ov.Type.f32)
+        if index:
+            steps.output(index).model().set_layout(ov.Layout("NCHW"))
+            steps.output(index).tensor().set_layout(ov.Layout("NHWC"))
+    return steps.build()
+
+
+def quantize(network: ov.Model) -> None:
+    """Turn IS-Net into 8 bit in place, by the ranges of its activations that we ship.
+
+    Weights: symmetric, a scale for each output channel. Activations: one range for each tensor,
+    measured by benchmarks/quality/calibrate.py. OpenVINO turns the fake-quantise pairs into integer
+    kernels.
+    """
+    nodes = {node.get_friendly_name(): node for node in network.get_ops()}
+    table = resources.files("foremask.vision.network").joinpath("isnet_int8.json").read_text()
+    for row in json.loads(table):
+        inputs = [_input(nodes, place) for place in row["into"]]
+        source = inputs[0].get_source_output()
+        number = (
+            source.get_element_type().to_dtype().type
+        )  # the file's own: IS-Net comes in float16
+        ends = [number(row["low"]), number(row["high"])]
+        quantized = opset13.fake_quantize(source, *ends, *ends, ACTIVATION_LEVELS)
+        for each in inputs:
+            each.replace_source_output(quantized.output(0))
+    for node in nodes.values():
+        if node.get_type_name() == "Convolution":
+            _quantize_weights(node)
+
+
+def _input(nodes: dict[str, Any], place: str) -> Any:  # noqa: ANN401  OpenVINO ships no types
+    name, _, port = place.rpartition(":")
+    return nodes[name].input(int(port))
+
+
+def _quantize_weights(convolution: Any) -> None:  # noqa: ANN401  OpenVINO ships no types
+    source = convolution.input(1).get_source_output()
+    constant = source.get_node()
+    while constant.get_type_name() != "Constant":
+        constant = constant.input(0).get_source_output().get_node()
+    weights = np.asarray(constant.data).astype(source.get_element_type().to_dtype())
+    most = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
+    most[most == 0] = 1
+    quantized = opset13.fake_quantize(
+        opset13.constant(weights), -most, most, -most, most, WEIGHT_LEVELS
+    )
+    convolution.input(1).replace_source_output(quantized.output(0))
