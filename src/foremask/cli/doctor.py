@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 from foremask.cli.exits import Exit, print_json, say
 from foremask.cli.findings import BAD, GOOD, REMARK, Check, Finding
+from foremask.cli.model_commands import compiled_networks
 from foremask.cli.server_extra import missing_package
 from foremask.errors import ForemaskError
 from foremask.machine.nvidia import nvidia_cards
@@ -79,6 +80,25 @@ def _model(settings: Settings) -> Iterator[Finding]:
         yield Finding("model", BAD, f"{path} is damaged: remove it, then `foremask models pull`")
 
 
+def _compiled(settings: Settings) -> Iterator[Finding]:
+    """Whether a process imports the network, or compiles it in several seconds."""
+    networks = compiled_networks(settings.model_dir / catalogue.ISNET.file_name)
+    on_processor = settings.device.runtime in (Runtime.AUTO, Runtime.CPU)
+    if settings.model_file is not None or networks is None or not on_processor:
+        return
+    kept = f"{networks.kept_bytes() / 1e6:.0f} MB in {networks.directory}"
+    missing = " and ".join(f"{size} px" for size in networks.missing())
+    if not missing:
+        yield Finding("compiled", GOOD, f"the network is kept compiled, {kept}")
+    else:
+        yield Finding(
+            "compiled",
+            REMARK,
+            f"not kept for this processor: {missing}, so each process compiles it; "
+            f"`foremask models pull` keeps it ({kept})",
+        )
+
+
 def _runtime(settings: Settings) -> Iterator[Finding]:
     """What runs: a card is tried, since only that tells whether its driver fits."""
     from foremask.vision.network.devices import devices, network_at  # OpenVINO takes a second
@@ -123,4 +143,6 @@ def _service(settings: Settings) -> Iterator[Finding]:
         yield from check(settings)
 
 
-CHECKS: Final[tuple[Check, ...]] = (_versions, _machine, _model, _runtime, _disk, _service)
+CHECKS: Final[tuple[Check, ...]] = (
+    *(_versions, _machine, _model, _compiled, _runtime, _disk, _service),
+)

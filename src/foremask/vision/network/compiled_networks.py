@@ -123,6 +123,12 @@ class CompiledNetworks:
         """The sizes of `SIZES_PX` that are not here, or damaged."""
         return [size for size in SIZES_PX if self.read((size, size)) is None]
 
+    def kept_bytes(self) -> int:
+        """How much of the disk all files here take: those of other versions and machines too."""
+        with contextlib.suppress(OSError):
+            return sum(path.stat().st_size for path in self.directory.glob("*.compiled"))
+        return 0
+
     def can_keep(self) -> bool:
         """Whether this process may write here."""
         place = self.directory if self.directory.exists() else self.directory.parent
