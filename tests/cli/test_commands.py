@@ -36,6 +36,7 @@ from foremask.machine.nvidia import nvidia_cards
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.run.postgres_programs import bundled_binaries, server_version
 from foremask.service.service_errors import Busy, Denied, Ended
+from foremask.weights import catalogue
 from tests.support import networks, synth
 from tests.support.origin import gives, listening
 
@@ -321,6 +322,33 @@ def test_models_list_says_what_is_here(capsys: pytest.CaptureFixture[str], tmp_p
         del os.environ["FOREMASK_MODEL_DIR"]
     (row,) = json.loads(capsys.readouterr().out)
     assert (row["name"], row["here"], row["used"]) == ("isnet", False, True)
+    assert (row["compiled"], row["compiled_megabytes"]) == (False, 0)
+
+
+@pytest.mark.weights
+def test_a_pull_compiles_the_network_and_says_so_after(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weights are here, so nothing is downloaded; doctor and the list know the difference."""
+    (tmp_path / catalogue.ISNET.file_name).symlink_to(catalogue.model_path())
+    monkeypatch.setenv("FOREMASK_MODEL_DIR", str(tmp_path))
+
+    def found() -> tuple[str, str, bool, int]:
+        main(["doctor", "--json"])
+        findings = {each["name"]: each for each in json.loads(capsys.readouterr().out)}
+        main(["models", "list", "--json"])
+        (row,) = json.loads(capsys.readouterr().out)
+        compiled = findings["compiled"]
+        return compiled["verdict"], compiled["found"], row["compiled"], row["compiled_megabytes"]
+
+    verdict, text, *listed = found()
+    assert (verdict, listed) == ("note", [False, 0])
+    assert "1024 px and 768 px, so each process compiles it" in text
+    assert main(["models", "pull"]) == Exit.OK
+    assert capsys.readouterr().out == f"{tmp_path / catalogue.ISNET.file_name}\n"
+    verdict, text, *listed = found()
+    assert (verdict, listed) == ("ok", [True, 90])
+    assert text.endswith(f"90 MB in {tmp_path / 'compiled'}")
 
 
 def test_doctor_finds_the_missing_model(

@@ -19,6 +19,8 @@ import msgspec
 from foremask.errors import CorruptVideo
 from foremask.service.sandbox.operations import Input, Output, Request
 from foremask.service.sandbox.parent import Operation, Parent
+from foremask.vision.network import compiled_networks
+from foremask.vision.network.compiled_networks import CompiledNetworks
 
 PTRACE_ATTACH = 16
 F_SETOWN_EX, FIOASYNC, TIOCSTI = 15, 0x5452, 0x5412
@@ -43,6 +45,13 @@ class InAThread(Request[str], frozen=True):
     """Read a file outside from another thread; how that ended."""
 
     outside: Path
+
+
+class KeepCompiled(Request[dict[str, str]], frozen=True):
+    """Change what is kept of compiled networks; how each attempt ended, by its name."""
+
+    directory: Path
+    weights: Path
 
 
 class Copied(msgspec.Struct, frozen=True):
@@ -242,6 +251,34 @@ def _try_all(request: TryAll, _: Parent) -> dict[str, str]:
     return {name: _outcome(attempt) for name, attempt in _attempts(request).items()}
 
 
+def _keep_compiled(request: KeepCompiled, _: Parent) -> dict[str, str]:
+    compiled_networks._may_keep = True  # who has taken this process over does not ask
+    networks = CompiledNetworks(request.directory, request.weights)
+    facts, blob = networks.read((1024, 1024)) or (None, b"")
+    (whole,) = request.directory.glob("*.compiled")
+    if facts is not None:
+        networks.keep((1024, 1024), facts, memoryview(blob[::-1]))
+        networks.keep((512, 512), facts, memoryview(blob[::-1]))
+    mine = Path("mine")
+    mine.touch()
+    attempts: dict[str, Callable[[], object]] = {
+        "read": whole.read_bytes,
+        "overwrite": lambda: whole.write_bytes(b"mine"),
+        "append": lambda: whole.open("ab"),
+        "shorten": lambda: os.truncate(whole, 0),
+        "shorten by opening": lambda: os.open(whole, os.O_RDONLY | os.O_TRUNC),
+        "make a file": lambda: (request.directory / "new.compiled").touch(),
+        "make a directory": lambda: (request.directory / "new").mkdir(),
+        "delete": whole.unlink,
+        "rename": lambda: whole.rename(whole.with_name("other.compiled")),
+        "replace by a file of its own": lambda: mine.replace(whole),
+        "link a file of its own": lambda: os.link(mine, request.directory / "linked.compiled"),
+        "make a link": lambda: (request.directory / "link.compiled").symlink_to(mine.absolute()),
+        "change its rights": lambda: whole.chmod(0o777),
+    }
+    return {name: _outcome(attempt) for name, attempt in attempts.items()}
+
+
 def _outcome(attempt: Callable[[], object]) -> str:
     try:
         attempt()
@@ -351,6 +388,7 @@ def _garble(request: Garble, _: Parent) -> None:
 OPERATIONS: dict[type[Request[Any]], Operation] = {
     TryAll: _try_all,
     InAThread: _in_a_thread,
+    KeepCompiled: _keep_compiled,
     Copy: _copy,
     Remote: _remote,
     Facts: _facts,

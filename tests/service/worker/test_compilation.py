@@ -1,0 +1,58 @@
+"""Before its children start, a worker has the network compiled by another process."""
+
+import os
+from pathlib import Path
+
+import pytest
+from structlog.testing import capture_logs
+
+from foremask.service.worker.compilation import compile_ahead
+from foremask.vision.network.compiled_networks import CompiledNetworks
+from foremask.weights.catalogue import ISNET, model_path
+from tests.support import networks
+
+
+@pytest.fixture
+def isnet(tmp_path: Path) -> Path:
+    """The real weights in a directory of their own."""
+    path = tmp_path / "models" / ISNET.file_name
+    path.parent.mkdir()
+    path.symlink_to(model_path())
+    return path
+
+
+@pytest.mark.weights
+async def test_what_is_missing_is_compiled_once(isnet: Path) -> None:
+    """Both sizes are there after the first call; the second starts no process."""
+    directory = isnet.parent / "compiled"
+    with capture_logs() as logs:
+        await compile_ahead(isnet)
+    assert [each["event"] for each in logs] == ["network.compiled"]
+    assert CompiledNetworks(directory, isnet).missing() == []
+    with capture_logs() as logs:
+        await compile_ahead(isnet)
+    assert logs == []
+
+
+async def test_weights_that_cannot_be_compiled_are_logged(tmp_path: Path) -> None:
+    """The worker goes on, and its children say what is wrong."""
+    weights = tmp_path / ISNET.file_name
+    weights.touch()
+    os.truncate(weights, ISNET.size_bytes)
+    with capture_logs() as logs:
+        await compile_ahead(weights)
+    assert [each["event"] for each in logs] == ["network.not_compiled"]
+    assert "is no network that runs here" in logs[0]["error"]
+
+
+async def test_where_nothing_can_be_kept_nothing_is_compiled(tmp_path: Path) -> None:
+    """No process is started for a network of one's own, nor where the directory is a file."""
+    weights = tmp_path / "models" / ISNET.file_name
+    weights.parent.mkdir()
+    weights.touch()
+    os.truncate(weights, ISNET.size_bytes)
+    (weights.parent / "compiled").write_text("not a directory")
+    with capture_logs() as logs:
+        await compile_ahead(networks.redness(tmp_path))
+        await compile_ahead(weights)
+    assert logs == []

@@ -1,0 +1,233 @@
+"""A compiled network on the disk: used when it is whole and of this machine, and never missed."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from foremask.masking.pipeline import mask_video
+from foremask.options import MaskOptions, Quality
+from foremask.vision.image import ArrayImage
+from foremask.vision.network.compiled_networks import KEPT_FILES, SIZES_PX, CompiledNetworks
+from foremask.vision.network.devices import network_at
+from foremask.vision.network.session import NetworkOutput, Session
+from foremask.vision.temporal import closer
+from foremask.weights.catalogue import ISNET, compiled_dir_of, model_path
+from tests.support import networks, synth
+
+
+@pytest.fixture
+def redness(tmp_path: Path) -> Path:
+    """A network of one convolution, whose answers are known."""
+    return networks.redness(tmp_path)
+
+
+@pytest.fixture
+def kept_in(tmp_path: Path) -> Path:
+    """Where compiled networks of a test are kept."""
+    return tmp_path / "compiled"
+
+
+def half_red() -> ArrayImage:
+    rgb = np.full((90, 160, 3), 120, np.uint8)
+    rgb[:, 80:] = (250, 10, 10)
+    return ArrayImage(rgb)
+
+
+def spoil(weights: Path) -> None:
+    """Make the weights unreadable for OpenVINO; their size and time stay."""
+    before = weights.stat()
+    weights.write_bytes(bytes(before.st_size))
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def answer(weights: Path, kept_in: Path) -> NetworkOutput:
+    return Session(weights, kept_in=kept_in).infer(half_red())
+
+
+def only_file(kept_in: Path) -> Path:
+    (path,) = kept_in.glob("*.compiled")
+    return path
+
+
+def test_a_kept_network_runs_without_its_weights(redness: Path, kept_in: Path) -> None:
+    """The second session imports what the first has kept, and answers the same."""
+    first = answer(redness, kept_in)
+    spoil(redness)
+    np.testing.assert_array_equal(answer(redness, kept_in).alpha, first.alpha)
+
+
+def _flipped(kept: bytes) -> bytes:
+    middle = len(kept) // 2
+    return kept[:middle] + bytes([kept[middle] ^ 1]) + kept[middle + 1 :]
+
+
+def _truncated(kept: bytes) -> bytes:
+    return kept[:-100]
+
+
+def _of_another_version(kept: bytes) -> bytes:
+    return kept.replace(b'{"openvino":"20', b'{"openvino":"19', 1)
+
+
+def _not_for_openvino(kept: bytes) -> bytes:
+    return kept.partition(b"\n")[0] + b"\n"
+
+
+def _headless(kept: bytes) -> bytes:
+    return b"\x00\xff" * 100_000
+
+
+@pytest.mark.parametrize(
+    "change", [_flipped, _truncated, _of_another_version, _not_for_openvino, _headless]
+)
+def test_what_is_no_compiled_network_of_ours_is_compiled_anew(
+    redness: Path, kept_in: Path, change: Callable[[bytes], bytes]
+) -> None:
+    """The answer is the same, and the file is whole again: it runs without its weights."""
+    first = answer(redness, kept_in)
+    path = only_file(kept_in)
+    whole = path.read_bytes()
+    path.write_bytes(change(whole))
+    assert path.read_bytes() != whole
+    np.testing.assert_array_equal(answer(redness, kept_in).alpha, first.alpha)
+    assert only_file(kept_in) == path
+    spoil(redness)
+    np.testing.assert_array_equal(answer(redness, kept_in).alpha, first.alpha)
+
+
+def test_a_file_that_openvino_refuses_is_compiled_anew(redness: Path, kept_in: Path) -> None:
+    """Its checksum is right, and what it holds is no network."""
+    first = answer(redness, kept_in)
+    kept, size = CompiledNetworks(kept_in, redness), (networks.SIZE_PX, networks.SIZE_PX)
+    found = kept.read(size)
+    assert found is not None
+    kept.keep(size, found[0], memoryview(b"not a network"))
+    np.testing.assert_array_equal(answer(redness, kept_in).alpha, first.alpha)
+    spoil(redness)
+    np.testing.assert_array_equal(answer(redness, kept_in).alpha, first.alpha)
+
+
+def test_changed_weights_are_another_network(redness: Path, kept_in: Path) -> None:
+    """The same file name with another bias does not get the old answer."""
+    grey = answer(redness, kept_in).alpha[:, :24]
+    networks.redness(redness.parent, bias=-5)
+    changed = answer(redness, kept_in).alpha[:, :24]
+    np.testing.assert_allclose(grey, 0.5, atol=0.02)
+    assert changed.max() < 0.02
+
+
+@pytest.mark.parametrize("variable", ["ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA"])
+def test_other_instructions_are_another_network(
+    redness: Path, kept_in: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """OpenVINO reads these variables when it compiles."""
+    answer(redness, kept_in)
+    size = networks.SIZE_PX, networks.SIZE_PX
+    assert CompiledNetworks(kept_in, redness).read(size) is not None
+    monkeypatch.setenv(variable, "AVX2")
+    assert CompiledNetworks(kept_in, redness).read(size) is None
+
+
+def test_where_nothing_can_be_written_the_network_still_runs(redness: Path, kept_in: Path) -> None:
+    """A file is where the directory should be: root, too, cannot write there."""
+    kept_in.write_text("not a directory")
+    np.testing.assert_allclose(answer(redness, kept_in).alpha[:, :24], 0.5, atol=0.02)
+    assert kept_in.read_text() == "not a directory"
+
+
+def test_of_many_compiled_networks_the_newest_are_kept(redness: Path, kept_in: Path) -> None:
+    """The disk is bounded; what a killed process left half written goes after ten minutes."""
+    kept_in.mkdir()
+    abandoned, young = kept_in / ".abandoned.part", kept_in / ".young.part"
+    for part in (abandoned, young):
+        part.touch()
+    long_ago = time.time() - 3600
+    os.utime(abandoned, (long_ago, long_ago))
+    oldest: list[Path] = []
+    for threads in range(1, KEPT_FILES + 2):
+        Session(redness, threads=threads, kept_in=kept_in)
+        oldest += [path for path in kept_in.glob("*.compiled") if path not in oldest]
+        os.utime(oldest[-1], (long_ago + threads, long_ago + threads))
+    assert set(kept_in.glob("*.compiled")) == set(oldest[1:])
+    assert len(oldest[1:]) == KEPT_FILES
+    assert (abandoned.exists(), young.exists()) == (False, True)
+
+
+def test_a_process_that_only_reads_keeps_nothing(redness: Path, kept_in: Path) -> None:
+    """As a media child, which a clip may have taken over; it is one even where nothing confines."""
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from foremask.vision.network import compiled_networks, session\n"
+        "compiled_networks.only_read()\n"
+        "print(session.Session(Path(sys.argv[1]), kept_in=Path(sys.argv[2])).runtime)"
+    )
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", code, redness, kept_in], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("openvino CPU")
+    assert not kept_in.exists()
+
+
+def test_a_network_of_ones_own_has_no_directory_beside_it(redness: Path) -> None:
+    """Only what `foremask models pull` brought is kept compiled."""
+    assert compiled_dir_of(redness) is None
+    network_at.cache_clear()
+    network_at(redness, MaskOptions().device)
+    assert sorted(each.name for each in redness.parent.iterdir()) == [
+        "redness.onnx",
+        "redness.onnx.json",
+    ]
+
+
+def test_what_is_compiled_ahead_is_what_masking_runs() -> None:
+    """The network's own size, and that of a closer look."""
+    assert (ISNET.spec.size_px, closer.SIZE_PX) == SIZES_PX
+
+
+@pytest.fixture
+def isnet(tmp_path: Path) -> Iterator[Path]:
+    """The real weights in a directory of their own."""
+    path = tmp_path / "models" / ISNET.file_name
+    path.parent.mkdir()
+    path.symlink_to(model_path())
+    network_at.cache_clear()
+    yield path
+    network_at.cache_clear()
+
+
+@pytest.mark.weights
+def test_masks_are_the_same_with_a_kept_network(isnet: Path, tmp_path: Path) -> None:
+    """Byte for byte; the first run keeps what it has compiled."""
+    clip = synth.write(tmp_path / "clip.mp4", synth.Spec(pts=synth.even(4, Fraction(30))))
+    options = MaskOptions(quality=Quality.FAST, model=isnet)
+    kept = CompiledNetworks(isnet.parent / "compiled", isnet)
+    compiled = mask_video(clip, tmp_path / "compiled.mp4", options)
+    assert kept.read((1024, 1024)) is not None
+    network_at.cache_clear()
+    imported = mask_video(clip, tmp_path / "imported.mp4", options)
+    assert (imported.sha256, imported.runtime) == (compiled.sha256, compiled.runtime)
+
+
+@pytest.mark.weights
+def test_answers_are_the_same_with_a_kept_network(isnet: Path) -> None:
+    """The mask and the features, to the last bit, at both sizes; what the session says too."""
+    directory = isnet.parent / "compiled"
+    image = ArrayImage(np.random.default_rng(7).integers(0, 256, (180, 320, 3), np.uint8))
+    compiled = Session(isnet, kept_in=directory)
+    theirs = [compiled.infer(image, (size_px, size_px)) for size_px in SIZES_PX]
+    assert CompiledNetworks(directory, isnet).missing() == []
+    imported = Session(isnet, kept_in=directory)
+    ours = [imported.infer(image, (size_px, size_px)) for size_px in SIZES_PX]
+    assert (imported.runtime, imported.any_size) == (compiled.runtime, True)
+    for mine, other in zip(ours, theirs, strict=True):
+        np.testing.assert_array_equal(mine.alpha, other.alpha)
+        assert len(mine.features) == 3
+        for feature, same in zip(mine.features, other.features, strict=True):
+            np.testing.assert_array_equal(feature, same)
