@@ -76,7 +76,11 @@ def _of_another_version(kept: bytes) -> bytes:
     return kept.replace(b'{"openvino":"20', b'{"openvino":"19', 1)
 
 
-def _not_for_openvino(kept: bytes) -> bytes:
+def _with_other_facts(kept: bytes) -> bytes:
+    return kept.replace(b'"enlargement_is_cut":false', b'"enlargement_is_cut":true', 1)
+
+
+def _empty(kept: bytes) -> bytes:
     return kept.partition(b"\n")[0] + b"\n"
 
 
@@ -85,7 +89,11 @@ def _headless(kept: bytes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "change", [_flipped, _truncated, _of_another_version, _not_for_openvino, _headless]
+    "change",
+    [
+        *(_flipped, _truncated, _of_another_version, _with_other_facts),
+        *(_empty, _headless),
+    ],
 )
 def test_what_is_no_compiled_network_of_ours_is_compiled_anew(
     redness: Path, kept_in: Path, change: Callable[[bytes], bytes]

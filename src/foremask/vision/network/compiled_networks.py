@@ -96,7 +96,7 @@ class CompiledNetworks:
                 blob = file.read()
         except (OSError, msgspec.MsgspecError):
             return None
-        whole = header.origin == origin and hashlib.sha256(blob).hexdigest() == header.sha256
+        whole = header.origin == origin and header.sha256 == _checksum(header.facts, blob)
         return (header.facts, blob) if whole else None
 
     def keep(self, size: tuple[int, int], facts: Facts, blob: memoryview) -> None:
@@ -104,7 +104,7 @@ class CompiledNetworks:
         origin = self._origin(size)
         if origin is None or not _may_keep:
             return
-        header = _Header(origin, facts, hashlib.sha256(blob).hexdigest())
+        header = _Header(origin, facts, _checksum(facts, blob))
         with contextlib.suppress(OSError):
             self.directory.mkdir(exist_ok=True)
             part = self.directory / f".{secrets.token_hex(8)}.part"
@@ -179,6 +179,12 @@ class CompiledNetworks:
         for part in self.directory.glob(".*.part"):  # of processes that were killed
             if age(part) > ABANDONED_AFTER_S:
                 part.unlink(missing_ok=True)
+
+
+def _checksum(facts: Facts, blob: bytes | memoryview) -> str:
+    checksum = hashlib.sha256(msgspec.json.encode(facts))
+    checksum.update(blob)
+    return checksum.hexdigest()
 
 
 _may_keep = True

@@ -1,6 +1,7 @@
 """The image network in OpenVINO, run on one picture at a time, and what every network offers."""
 
 import threading
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -103,11 +104,7 @@ class Session:
         self._network: ov.Model | None = None
         self._requests: dict[InputSize, Any] = {}
         self._busy = threading.Lock()
-        try:
-            self._request(self._own_size)
-        except (RuntimeError, KeyError) as error:
-            reason = str(error).strip().splitlines()[-1][:200]
-            raise ModelUnavailable(f"{path.name} is no network that runs here: {reason}") from error
+        self._request(self._own_size)
 
     @property
     def _own_size(self) -> InputSize:
@@ -116,7 +113,13 @@ class Session:
     def _request(self, size: InputSize) -> Any:  # noqa: ANN401  OpenVINO ships no types
         """The network compiled for inputs of this size: on first use, then kept."""
         if size not in self._requests:
-            compiled = self._imported(size) or self._compiled(size)
+            try:
+                compiled = self._imported(size) or self._compiled(size)
+            except (RuntimeError, KeyError) as error:
+                reason = str(error).strip().splitlines()[-1][:200]
+                raise ModelUnavailable(
+                    f"{self._path.name} is no network that runs here: {reason}"
+                ) from error
             self._ran_on = self._unit
             if self._unit == "AUTO":
                 self._ran_on = "/".join(compiled.get_property("EXECUTION_DEVICES"))
@@ -131,9 +134,9 @@ class Session:
         facts, blob = kept
         if facts.capabilities != _capabilities(self._unit):
             return None
-        precision = Precision(facts.precision)
+        how = self._properties(Precision(facts.precision))
         try:
-            compiled = self._core.import_model(blob, self._unit, self._properties(precision))
+            compiled = self._core.import_model(blob, self._unit, how)
         except (RuntimeError, ValueError):  # OpenVINO does not take it: compile as without it
             return None
         self._facts = facts
@@ -149,7 +152,8 @@ class Session:
             with_preprocessing(network, self.spec), self._unit, self._properties(self.precision)
         )
         if self._kept and self._kept.can_keep():
-            self._kept.keep(size, self._facts, compiled.export_model().getbuffer())
+            with suppress(RuntimeError):  # one that cannot be exported is compiled each time
+                self._kept.keep(size, self._facts, compiled.export_model().getbuffer())
         return compiled
 
     def _transformed(self) -> tuple[ov.Model, Facts]:
