@@ -42,7 +42,6 @@ TIERS = {
         disagreement=0.2,
         anchors_per_frame=0.17,
         closer_above=0.06,
-        flow_area_px=256 * 144,
         flow_stride_px=4,
     ),
     Quality.BALANCED: Tier(
@@ -61,6 +60,8 @@ TIERS = {
         closer_above=0.03,
         anchors_per_side=2,
         mask_area_px=960 * 540,
+        flow_area_px=512 * 288,
+        flow_stride_px=4,
         uses_backdrop=True,
         keeps_frames=False,
     ),
