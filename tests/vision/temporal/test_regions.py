@@ -1,5 +1,7 @@
 """How an anchor is cut into regions, and what is measured of each."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from foremask.vision.temporal.regions import Link, Regions, Scene, measure
@@ -53,6 +55,27 @@ def test_a_hole_in_the_subject_is_enclosed_and_the_ground_is_not_all() -> None:
     shares = regions.spread(regions.enclosed(subject > 0.5))
     assert shares[9, 9] == 1
     assert regions.enclosed(np.zeros((ROWS, COLUMNS), np.bool_)).max() == 0
+
+
+def test_what_all_opinions_miss_is_a_region_where_the_classifier_is_sure_of_it() -> None:
+    """A second box that only the classifier knows: decided apart from the background around it."""
+    seen, missed = box(4, 12, 4, 12), box(4, 12, 18, 26)
+    for logit, apart in ((3.0, True), (1.0, False)):
+        one = replace(scene(seen, seen), logit=logit * missed)
+        ((regions, features),) = measure([one])
+        labels = regions.labels
+        assert (labels[8, 22] != labels[18, 15]) == apart
+        side = regions.spread(features["classifier sign"])[8, 22]
+        assert (side > 0.9) == apart
+
+
+def test_a_doubt_of_the_classifier_cuts_no_hole_into_what_all_opinions_see() -> None:
+    """Half of a box that it half doubts stays with the other half; what it denies does not."""
+    seen, doubted = box(4, 14, 4, 24), box(4, 14, 14, 24)
+    for logit, apart in ((-2.0, False), (-3.0, True)):
+        one = replace(scene(seen, seen), logit=logit * doubted)
+        ((regions, _),) = measure([one])
+        assert (regions.labels[9, 8] != regions.labels[9, 20]) == apart
 
 
 def test_the_clips_own_colours_speak_for_what_looks_like_the_subject() -> None:

@@ -1,8 +1,10 @@
-"""Cut an anchor into the regions on which its opinions differ, and measure each region.
+"""Cut an anchor into regions that are right or wrong together, and measure each region.
 
 An *opinion* is one answer of the network to one anchor: the picture stretched, mirrored, or a crop
-of it. Where all opinions say the same nothing has to be decided; where they differ, a whole region
-is right or wrong together. What is measured here is what `verdict` decides by.
+of it. A region ends where an opinion changes sides. Where all opinions agree and the clip's
+classifier is sure of the opposite is a region of its own too, so that a thing which every opinion
+misses is not a part of the background around it (docs/adr/0173). What is measured here is what
+`verdict` decides by.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +23,9 @@ COLOUR_BINS = 16  # of each Lab channel
 COLOUR_SMOOTHING_BINS, COLOUR_REACH_BINS = 1.0, 3
 MOST_COLOUR_EVIDENCE = 4.0  # a log ratio
 MOST_LOGIT = 4.0  # of the clip's classifier
+SUBJECT_LOGIT, BACKGROUND_LOGIT = 1.25, -2.5  # beyond these the classifier is sure: docs/adr/0173
+SMOOTHING_PX = 5  # of the places where it is: it works on a coarse grid
+MOST_MOTION = 2.0  # relative to the subject's, where it is multiplied
 
 type Labels = NDArray[np.int32]
 """(H, W): the number of the region that each pixel is in, from 0."""
@@ -116,7 +121,7 @@ def measure(scenes: Sequence[Scene]) -> list[tuple[Regions, Features]]:
     flow_consistency = _agreement(stacks, means)
     measured = []
     for index, scene in enumerate(scenes):
-        regions = Regions.of(list(scene.opinions.values()))
+        regions = Regions.of([*scene.opinions.values(), _contradicted(scene, stacks[index])])
         features = _of_opinions(regions, scene, stacks[index])
         features |= _of_neighbours(regions, scene, index, means)
         features["colour"] = regions.mean(colour[index])
@@ -130,8 +135,31 @@ def measure(scenes: Sequence[Scene]) -> list[tuple[Regions, Features]]:
         features["enclosed"] = regions.enclosed(means[index] > FOREGROUND)
         features["enclosed by sure"] = regions.enclosed(stacks[index].min(axis=0) > FOREGROUND)
         features["disagreement"] = np.full(len(regions.sizes), 1 - flow_consistency, np.float32)
+        features |= _with_classifier(features)
         measured.append((regions, features))
     return measured
+
+
+def _contradicted(scene: Scene, stack: NDArray[np.float32]) -> Alpha:
+    """1 where all opinions agree and the clip's classifier is sure of the opposite, else 0."""
+    nowhere, everywhere = stack.max(axis=0) <= FOREGROUND, stack.min(axis=0) > FOREGROUND
+    sure = nowhere & (scene.logit > SUBJECT_LOGIT) | everywhere & (scene.logit < BACKGROUND_LOGIT)
+    smooth = cv2.medianBlur(sure.astype(np.uint8), SMOOTHING_PX)
+    return np.asarray(smooth, np.float32)
+
+
+def _with_classifier(features: Features) -> Features:
+    """What the classifier's side counts depends on the rest: a linear gate gets the products."""
+    others = {
+        "mean": features["mean"] - np.float32(0.5),
+        "next": features["next"],
+        "colour": features["colour"],
+        "motion": np.clip(features["motion"], -MOST_MOTION, MOST_MOTION),
+        "log share": features["log share"],
+        "enclosed": features["enclosed"] - np.float32(0.5),
+    }
+    side = features["classifier sign"]
+    return {f"classifier and {name}": side * other for name, other in others.items()}
 
 
 def _of_opinions(regions: Regions, scene: Scene, stack: NDArray[np.float32]) -> Features:
