@@ -16,7 +16,7 @@ CONSISTENCY_PX2, CONSISTENCY_SHARE = (
     0.5,
     0.02,
 )  # squared pixels, and of the squared way: docs/adr/0054
-VARIATIONAL_ITERATIONS = 1  # as good as the preset's 5: docs/adr/0172
+VARIATIONAL_ITERATIONS = 3  # as good as the preset's 5: docs/adr/0055
 RESIDUAL_SIZE = (80, 45)  # columns, rows: camera motion is smooth, so a coarse grid says it all
 ROBUST_ITERATIONS = 8
 
