@@ -61,7 +61,7 @@ def test_what_all_opinions_miss_is_a_region_where_the_classifier_is_sure_of_it()
     """A second box that only the classifier knows: decided apart from the background around it."""
     seen, missed = box(4, 12, 4, 12), box(4, 12, 18, 26)
     for logit, apart in ((3.0, True), (1.0, False)):
-        one = replace(scene(seen, seen), logit=logit * missed)
+        one = replace(scene(seen, seen), logit=np.float32(logit) * missed)
         ((regions, features),) = measure([one])
         labels = regions.labels
         assert (labels[8, 22] != labels[18, 15]) == apart
@@ -73,7 +73,7 @@ def test_a_doubt_of_the_classifier_cuts_no_hole_into_what_all_opinions_see() -> 
     """Half of a box that it half doubts stays with the other half; what it denies does not."""
     seen, doubted = box(4, 14, 4, 24), box(4, 14, 14, 24)
     for logit, apart in ((-2.0, False), (-3.0, True)):
-        one = replace(scene(seen, seen), logit=logit * doubted)
+        one = replace(scene(seen, seen), logit=np.float32(logit) * doubted)
         ((regions, _),) = measure([one])
         assert (regions.labels[9, 8] != regions.labels[9, 20]) == apart
 
