@@ -144,5 +144,11 @@ def _service(settings: Settings) -> Iterator[Finding]:
 
 
 CHECKS: Final[tuple[Check, ...]] = (
-    *(_versions, _machine, _model, _compiled, _runtime, _disk, _service),
+    _versions,
+    _machine,
+    _model,
+    _compiled,
+    _runtime,
+    _disk,
+    _service,
 )
