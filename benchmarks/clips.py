@@ -1,45 +1,119 @@
-"""Folders in DAVIS layout: ``<name>/frames/*.jpg`` and ``<name>/masks/*.png``."""
+"""Reads clips and masks: a video, a (T, H, W[, 3]) array in a .npy file, or a folder of pictures.
+
+A folder in DAVIS layout has ``frames/*.jpg`` and, where the truth is known, ``masks/*.png``.
+"""
 
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from foremask.types import Alpha, Rgb
+from foremask.types import Alpha, Levels, Rgb
 
 DATA = Path(os.environ.get("FOREMASK_DATA", "../shared/data"))
+DEFAULT_FPS = 24.0  # of arrays and folders, which have no frame rate: that of DAVIS
+VIDEOS = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".gif", ".m4v", ".ts")
+MOST_FRAMES = 300  # of a video, since all are held in memory
+
+
+class UnreadableMask(ValueError):
+    """An array that is no mask: its shape or its range says so."""
+
+
+def frames_of(path: Path) -> Iterator[Rgb]:
+    """The frames of a clip in order, in the coded orientation."""
+    if path.suffix == ".npy":
+        yield from np.load(path, mmap_mode="r")
+    elif path.is_dir():
+        for image in _images(path, "frames"):
+            yield np.asarray(cv2.imread(str(image), cv2.IMREAD_COLOR_RGB), np.uint8)
+    else:
+        with av.open(str(path)) as container:
+            for frame in container.decode(video=0):
+                yield np.asarray(frame.to_ndarray(format="rgb24"), np.uint8)
+
+
+def masks_of(path: Path) -> Iterator[Levels]:
+    """The masks of a clip in order; of a video its green plane, of an array see `levels_in`."""
+    if path.suffix == ".npy":
+        yield from levels_in(np.load(path, mmap_mode="r"))
+    elif path.is_dir():
+        for image in _images(path, "masks"):
+            yield np.asarray(cv2.imread(str(image), cv2.IMREAD_GRAYSCALE), np.uint8)
+    else:
+        for rgb in frames_of(path):
+            yield np.ascontiguousarray(rgb[..., 1])
+
+
+def levels_in(array: NDArray[np.generic]) -> Iterator[Levels]:
+    """The masks of a (T, H, W) array of bool, of uint8 in 0..255, or of float in 0..1.
+
+    Raises UnreadableMask for another shape, type or range.
+    """
+    if array.ndim != 3:
+        raise UnreadableMask(f"a mask has the shape (T, H, W), and this one {array.shape}")
+    if array.dtype.kind not in "bf" and array.dtype != np.uint8:
+        raise UnreadableMask(f"a mask is bool, uint8 or float, and this one {array.dtype}")
+    for number, plane in enumerate(array):
+        if plane.dtype == np.uint8:
+            yield np.asarray(plane)
+            continue
+        alpha = np.asarray(plane, np.float32)
+        low, high = float(alpha.min()), float(alpha.max())
+        if not (low >= -0.01 and high <= 1.01):
+            raise UnreadableMask(
+                f"mask {number} has values from {low:.3g} to {high:.3g}: not 0 to 1"
+            )
+        yield np.rint(np.clip(alpha, 0, 1) * 255).astype(np.uint8)
+
+
+def frames_per_second(path: Path) -> float:
+    """The average frame rate of a video; 24 for what has none."""
+    if path.is_dir() or path.suffix == ".npy":
+        return DEFAULT_FPS
+    with av.open(str(path)) as container:
+        rate = container.streams.video[0].average_rate
+    return float(rate) if rate else DEFAULT_FPS
+
+
+def _images(folder: Path, kind: str) -> list[Path]:
+    inside = folder / kind if (folder / kind).is_dir() else folder
+    return sorted(each for each in inside.iterdir() if each.suffix in (".jpg", ".png", ".webp"))
 
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """One sequence with its truth."""
+    """A sequence in DAVIS layout, or a video, of which the truth is not known."""
 
-    folder: Path
+    path: Path
 
     @property
     def name(self) -> str:
-        """The folder's name."""
-        return self.folder.name
+        """The folder's or the file's name without its ending."""
+        return self.path.stem
 
     def frames(self) -> Iterator[Rgb]:
-        """All frames in order."""
-        for path in sorted(self.folder.glob("frames/*.jpg")):
-            bgr = np.asarray(cv2.imread(str(path)), np.uint8)
-            yield np.ascontiguousarray(bgr[..., ::-1])
+        """All frames in order; of a video the first `MOST_FRAMES`."""
+        found = frames_of(self.path)
+        return found if self.path.is_dir() else islice(found, MOST_FRAMES)
 
     def truths(self) -> list[Alpha]:
-        """All true masks in order."""
-        paths = sorted(self.folder.glob("masks/*.png"))
-        planes = [cv2.imread(str(path), cv2.IMREAD_GRAYSCALE) for path in paths]
-        return [np.asarray(plane, np.float32) / np.float32(255) for plane in planes]
+        """All true masks in order; none of a video."""
+        if not (self.path / "masks").is_dir():
+            return []
+        return [np.asarray(levels, np.float32) / np.float32(255) for levels in masks_of(self.path)]
 
 
 def clips_in(folder: Path) -> list[Clip]:
-    """All sequences of a folder, by name; an error when there is none."""
-    found = [Clip(path.parent) for path in sorted(folder.glob("*/frames"))]
+    """All sequences and videos of a folder, by name; an error when there is none."""
+    found = [Clip(path.parent) for path in folder.glob("*/frames")]
+    found += [Clip(path) for path in folder.glob("*.*") if path.suffix in VIDEOS]
     if not found:
-        raise SystemExit(f"{folder} has no <name>/frames: set FOREMASK_DATA or --data")
-    return found
+        raise SystemExit(f"{folder} has no <name>/frames and no video: set FOREMASK_DATA or --data")
+    return sorted(found, key=lambda clip: clip.name)

@@ -35,6 +35,7 @@ and nothing where it is under 5. Measured on at most 640 x 360.
 """
 
 import argparse
+import itertools
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -44,7 +45,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.quality.streams import every_nth, frames_of, frames_per_second, masks_of
+from benchmarks.clips import frames_of, frames_per_second, masks_of
 from foremask.types import Flow, Levels, Luma, Rgb
 
 Floats = NDArray[np.float32]
@@ -584,7 +585,7 @@ def main() -> None:
     args = parser.parse_args()
     cv2.setNumThreads(args.threads)
     fps = (args.fps or frames_per_second(args.source)) / args.sparse
-    source = every_nth(frames_of(args.source), args.sparse)
+    source = itertools.islice(frames_of(args.source), 0, None, args.sparse)
     masks = [masks_of(path) for path in args.masks]
     results = steadiness(source, *masks, fps=fps, every=args.every, fine_flow=args.fine_flow)
     for path, result in zip(args.masks, results, strict=True):

@@ -18,8 +18,7 @@ import cv2
 import numpy as np
 
 from benchmarks import machine
-from benchmarks.clips import DATA, Clip, clips_in
-from benchmarks.quality.footage import Footage, footage_in
+from benchmarks.clips import DATA, Clip, clips_in, frames_per_second
 from benchmarks.quality.scores import Scores, score
 from benchmarks.quality.steadiness import Steadiness, steadiness
 from benchmarks.speed.peers import Peers
@@ -30,7 +29,7 @@ from foremask.vision.matting.backdrop import BACKDROP_REACH_FRAMES
 from foremask.vision.matting.edges import refine
 from foremask.vision.matting.outline import resolve_outlines
 from foremask.vision.network.session import InputSize, Network, NetworkOutput, Precision, Session
-from foremask.vision.resample import as_alpha
+from foremask.vision.resample import as_alpha, as_levels
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import mask_images
 from foremask.weights.catalogue import model_path
@@ -135,35 +134,26 @@ def _luma(rgb: Rgb) -> Luma:
 def rows_of(
     clip: Clip, base: Session, fast: Session, tiers: list[Quality]
 ) -> Iterator[Row | SteadyRow]:
-    """The base and every tier on one clip: what is right, then what is steady."""
+    """Every tier on one clip: what is right, where the truth is known, then what is steady."""
     images = [Numbered(frame, number) for number, frame in enumerate(clip.frames())]
     truths = clip.truths()
-    masks = per_frame(images, base)
-    yield Row(clip.name, BASE, score(masks, truths), 1.0, 0.0)
-    levels = {TRUTH: as_levels(truths), BASE: as_levels(masks)}
     network = Remembering(fast)
-    for each in images:
-        network.infer(each)
+    masks: dict[str, list[Alpha]] = {}
+    if truths:
+        masks = {TRUTH: truths, BASE: per_frame(images, base)}
+        yield Row(clip.name, BASE, score(masks[BASE], truths), 1.0, 0.0)
+        for each in images:
+            network.infer(each)
     for tier in tiers:
         network.asked = 0
         started = time.process_time()
-        masks = by_tier(images, network, tier)
+        masks[tier] = by_tier(images, network, tier)
         cpu_ms = 1000 * (time.process_time() - started) / len(images)
-        yield Row(clip.name, tier, score(masks, truths), network.asked / len(images), cpu_ms)
-        levels[tier] = as_levels(masks)
-    yield from steady_rows(clip.name, images, levels, 24)
-
-
-def rows_of_footage(clip: Footage, fast: Session, tiers: list[Quality]) -> Iterator[SteadyRow]:
-    """Every tier on a clip without a truth."""
-    images = [Numbered(frame, number) for number, frame in enumerate(clip.frames())]
-    levels = {str(tier): as_levels(by_tier(images, fast, tier)) for tier in tiers}
-    yield from steady_rows(clip.name, images, levels, clip.fps)
-
-
-def as_levels(masks: list[Alpha]) -> list[Levels]:
-    """As masks are written."""
-    return [np.rint(np.clip(each, 0, 1) * 255).astype(np.uint8) for each in masks]
+        if truths:
+            found = score(masks[tier], truths)
+            yield Row(clip.name, tier, found, network.asked / len(images), cpu_ms)
+    levels = {tier: [as_levels(alpha) for alpha in alphas] for tier, alphas in masks.items()}
+    yield from steady_rows(clip.name, images, levels, frames_per_second(clip.path))
 
 
 def steady_rows(
@@ -261,18 +251,14 @@ def main() -> None:
     for folder in args.data:
         rows: list[Row] = []
         steady: list[SteadyRow] = []
-        footage = footage_in(folder)
-        for each in footage:
-            steady += rows_of_footage(each, fast, args.tiers)
-            print(f"{each.name:24} measured", flush=True)
-        for clip in [] if footage else clips_in(folder):
+        for clip in clips_in(folder):
             for row in rows_of(clip, base, fast, args.tiers):
                 if isinstance(row, SteadyRow):
                     steady.append(row)
                     continue
                 rows.append(row)
                 print(f"{row.clip:24} {row.tier:10} J&F {row.scores.jf:.2f}", flush=True)
-        if args.rvm and not footage:
+        if args.rvm and rows:
             rows += rows_of_rvm(folder)
         results[folder.name] = [asdict(row) for row in rows] + [asdict(row) for row in steady]
         tables = [*summary(rows), "", *by_clip(rows), ""] if rows else []

@@ -5,22 +5,23 @@ Steadiness, of clips with and without a truth.
 
 from pathlib import Path
 
-from benchmarks.clips import Clip
+from benchmarks.clips import clips_in, frames_per_second
 from benchmarks.quality import tiers
-from benchmarks.quality.footage import footage_in
 
 from tests.benchmarks import scenes
 from tests.support import synth
 
 
-def test_a_folder_of_videos_is_footage_with_its_own_frame_rate(tmp_path: Path) -> None:
-    """Ten frames a thirtieth of a second apart; what is no video is left alone."""
+def test_a_folder_has_sequences_with_a_truth_and_videos_without(tmp_path: Path) -> None:
+    """A video has ten frames a thirtieth of a second apart; what is neither is left alone."""
     synth.write(tmp_path / "disc.mp4", synth.Spec())
     (tmp_path / "notes.jpg").write_bytes(b"no video")
-    (clip,) = footage_in(tmp_path)
-    assert clip.name == "disc"
-    assert round(clip.fps) == 30
-    assert len(list(clip.frames())) == 10
+    (tmp_path / "swan" / "frames").mkdir(parents=True)
+    disc, swan = clips_in(tmp_path)
+    assert (disc.name, swan.name) == ("disc", "swan")
+    assert round(frames_per_second(disc.path)) == 30
+    assert len(list(disc.frames())) == 10
+    assert disc.truths() == []
 
 
 def test_each_tier_is_measured_beside_the_truth() -> None:
@@ -34,10 +35,3 @@ def test_each_tier_is_measured_beside_the_truth() -> None:
     head, _, *lines = tiers.steady_table([truth, fast])
     assert [line.split(" | ")[1] for line in lines] == ["truth", "fast"]
     assert all(line.count("|") == head.count("|") for line in lines)
-
-
-def test_a_clip_in_davis_layout_is_no_footage(tmp_path: Path) -> None:
-    """So it is scored against its truth."""
-    (tmp_path / "swan" / "frames").mkdir(parents=True)
-    assert footage_in(tmp_path) == []
-    assert Clip(tmp_path / "swan").name == "swan"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks.clips import UnreadableMask, levels_in, masks_of
 from benchmarks.quality.steadiness import Steadiness, sampled, steadiness
-from benchmarks.quality.streams import UnreadableMask, levels_in, masks_of
 
 from foremask.types import Levels
 from tests.benchmarks import scenes
