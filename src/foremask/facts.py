@@ -100,7 +100,7 @@ class SegmentGrid:
     frames_per_cut: int = 1
 
 
-# docs/adr/0157, and 0167 for the frames of a cut
+# docs/adr/0157
 SEGMENT_GRID: Final = SegmentGrid(
     window_frames=144, context_frames=27, least_frames=432, frames_per_cut=720
 )

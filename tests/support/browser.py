@@ -1,4 +1,4 @@
-"""A Chromium for tests and benchmarks: the system's, or one that npm carries (docs/adr/0060)."""
+"""A Chromium for tests and benchmarks: the system's, or one that npm carries (docs/adr/0109)."""
 
 import base64
 import hashlib

@@ -17,7 +17,7 @@ ONE_THREAD: Final = {
     # one product took minutes. The network has threads of its own.
     "OPENBLAS_NUM_THREADS": "1",
     # Every core has a stage of the pipeline already: OpenCV's threads would wait for each other
-    # (docs/adr/0055).
+    # (docs/masks.md).
     "OPENCV_FOR_THREADS_NUM": "1",
 }
 NUMERICS: Final = (
@@ -29,7 +29,7 @@ NUMERICS: Final = (
     *("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_CPU_ISA_HINTS", "DNNL_CPU_ISA_HINTS"),
     "GLIBC_TUNABLES",  # which of its exp and sin the C library takes
 )
-"""Variables that decide a mask's last digit; a media child inherits no others (docs/adr/0100)."""
+"""Variables that decide a mask's last digit; a media child inherits no others (docs/adr/0041)."""
 # From <malloc.h>. Masks and frames come and go by the megabyte: given back to the system each time,
 # their pages are made and cleared anew, which took a tenth of all processor time (docs/adr/0057).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8

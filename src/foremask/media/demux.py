@@ -23,7 +23,7 @@ from foremask.errors import (
 from foremask.media import boxes, ebml
 
 # Any other level makes FFmpeg's threads wait for the GIL to log, and whoever frees a decoder while
-# holding the GIL waits for those threads: docs/adr/0011.
+# holding the GIL waits for those threads: docs/adr/0010.
 av.logging.set_level(None)
 
 

@@ -87,7 +87,7 @@ async def test_nothing_of_our_environment_reaches_the_child(
 async def test_a_child_computes_by_its_parents_variables(
     pool: MediaPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Which kernel a library takes decides the last digit of a mask: docs/adr/0100."""
+    """Which kernel a library takes decides the last digit of a mask: docs/adr/0041."""
     for name in NUMERICS:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")

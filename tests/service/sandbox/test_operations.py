@@ -193,7 +193,7 @@ async def test_the_network_masks_in_the_sandbox_as_it_does_outside(
 async def test_a_mask_is_the_same_inside_and_outside_whatever_kernels_are_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
-    """The command line and the child have the same numerics variables: docs/adr/0100."""
+    """The command line and the child have the same numerics variables: docs/adr/0041."""
     monkeypatch.setenv(*variable.split("="))
     clip = synth.write(tmp_path / "short.mp4", synth.Spec(pts=synth.even(4, Fraction(30))))
     model, outside, inside = model_path(), tmp_path / "outside.mp4", tmp_path / "job" / "inside.mp4"

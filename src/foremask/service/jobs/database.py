@@ -113,7 +113,7 @@ class Database:
         """The rows; TimeoutError at once where they take longer.
 
         psycopg takes up to 10 s to give up a statement on a server that has stopped: whoever asked
-        does not wait for that, the connection does (docs/adr/0095).
+        does not wait for that, the connection does (docs/adr/0021).
         """
         asking = asyncio.create_task(self._ask(statement, params))
         self._left.add(asking)

@@ -2,7 +2,7 @@
 
 Traces are off, and OpenTelemetry is not loaded, until `open_traces` gets the address of a
 collector. A trace has the id that the caller's ``traceparent`` names, or else one that is made of
-the request id (docs/adr/0105).
+the request id (docs/adr/0070).
 """
 
 import re

@@ -1,6 +1,6 @@
 """The bundled PostgreSQL as a process: set up, started, restarted when it dies, stopped.
 
-Only the wheel's binaries are used, not its life-cycle code: docs/adr/0023.
+Only the wheel's binaries are used, not its life-cycle code: docs/adr/0002.
 """
 
 import asyncio

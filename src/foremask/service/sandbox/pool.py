@@ -38,7 +38,7 @@ __all__ = ["ChildDied", "MediaPool", "OnProgress"]
 log = structlog.get_logger(__name__)
 
 SPARE_FROM_BYTES = 4 << 30
-"""A slot with this share of memory has room for a second child that waits: docs/adr/0080."""
+"""A slot with this share of memory has room for a second child that waits: docs/adr/0041."""
 
 
 @dataclass(slots=True)

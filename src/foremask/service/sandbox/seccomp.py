@@ -1,6 +1,6 @@
 """A filter that refuses system calls; the one home of libseccomp, called through ctypes.
 
-Only what a list of refusals needs is bound: docs/adr/0092 says why no package is used.
+Only what a list of refusals needs is bound: docs/adr/0042 says why no package is used.
 """
 
 import ctypes
