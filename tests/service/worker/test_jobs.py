@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from msgspec import UNSET
 
+from foremask.facts import Report
 from foremask.options import Preset
 from foremask.service.jobs import deliveries, records, steps
 from foremask.service.jobs.admission import NewJob, admit
@@ -18,8 +19,11 @@ from foremask.service.jobs.records import Record, Status
 from foremask.service.jobs.step_facts import JobClip, JobReport, MaskDone
 from foremask.service.jobs.steps import StepName
 from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash, webhook_key
+from foremask.service.sandbox.conversation import OnProgress
+from foremask.service.sandbox.operations import Mask
 from foremask.service.worker.tasks import do_next
 from foremask.service.worker.worker_context import WorkerContext
+from tests.media.test_write_errors import disk_of
 from tests.service.worker import stand_in
 from tests.service.worker.conftest import Caller, Site, announce_slots, another, until, working
 
@@ -68,6 +72,42 @@ async def test_a_clip_is_cut_only_where_more_than_one_slot_is_free(
         record = await caller.ended(await caller.submit(site.url + "/a.mp4"), 60)
     assert record.report is not None
     assert (record.report.frames_out, record.report.segments) == (117, segments)
+
+
+class KeepingMedia(stand_in.TextMedia):
+    """Keeps a megabyte of network results beside each mask."""
+
+    def __init__(self, results: Path) -> None:
+        super().__init__()
+        self._results = results
+
+    async def _mask(self, request: Mask, on_progress: OnProgress | None) -> Report:
+        assert request.kept is not None
+        request.kept.hardlink_to(self._results)
+        return await super()._mask(request, on_progress)
+
+
+async def test_a_disk_without_room_for_network_results_fails_no_job(
+    work: WorkerContext,
+    caller: Caller,
+    site: Site,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """They only save time: the first attempt ends well, without them, and the log says so."""
+    results = tmp_path / "results"
+    results.write_bytes(bytes(1 << 20))
+    work = replace(work, masks=KeepingMedia(results), network_bytes=1 << 30)
+    site.files["/a.mp4"] = stand_in.clip(7)
+    with disk_of(100_000):
+        async with working(work):
+            record = await caller.ended(await caller.submit(site.url + "/a.mp4"))
+    assert await result(work, record, tmp_path) == stand_in.mask(7)
+    assert record.report is not None
+    assert record.report.network_bytes is UNSET
+    history = await outcomes(work.database, record.request_id)
+    assert history == [("ingest", "done"), ("segment", "done")]
+    assert capsys.readouterr().out.count("step.network_results_not_kept") == 1
 
 
 async def test_slots_that_others_wait_for_are_not_free(

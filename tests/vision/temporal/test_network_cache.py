@@ -1,6 +1,9 @@
 """What the network said of a clip serves later runs over it, and changes no mask."""
 
-from collections.abc import Mapping, Sequence
+import io
+import tracemalloc
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +25,7 @@ from foremask.vision.temporal.network_cache import (
 )
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import learn, mask_images
+from tests.media.test_write_errors import disk_of
 from tests.vision.temporal.test_guidance import apart
 
 TIER = replace(
@@ -101,7 +105,68 @@ def test_a_file_that_is_full_or_of_another_clip_changes_no_mask(tmp_path: Path) 
             with open_file_store(path, {"clip": clip}, most_bytes) as store:
                 np.testing.assert_array_equal(hinted, masks(CLICK, network, store))
         assert (network.asked == 0) == (clip == "b")
-    path.write_bytes(b"mine")
-    with pytest.raises(NotACacheError), open_file_store(path, {}, 1):
-        pass
-    assert path.read_bytes() == b"mine"
+
+
+def test_a_disk_that_is_full_costs_no_mask_and_is_logged_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """From the first byte, on the way, and at the directory at the file's end."""
+    path, plain, hinted = tmp_path / "kept", masks({}, Network()), masks(CLICK, Network())
+    with open_file_store(path, {}, 1 << 30) as store:
+        masks({}, Network(), store)
+    size_bytes = path.stat().st_size
+    path.unlink()
+    for left in (0, size_bytes // 2, size_bytes - 10):
+        caplog.clear()
+        with disk_of(left), open_file_store(path, {}, 1 << 30) as store:
+            np.testing.assert_array_equal(plain, masks({}, Network(), store))
+        assert [record.message for record in caplog.records] == [
+            "the network results are not kept: File too large"
+        ]
+        assert list(tmp_path.iterdir()) == []
+    with open_file_store(path, {}, 1 << 30) as store:
+        masks({}, Network(), store)
+    for left in (size_bytes // 2, size_bytes):  # the copy of what is known, and what is new
+        with disk_of(left), open_file_store(path, {}, 1 << 30) as store:
+            np.testing.assert_array_equal(hinted, masks(CLICK, Network(), store))
+        assert path.stat().st_size == size_bytes
+
+
+def bomb(path: Path, name: str) -> None:
+    """An entry that is small in the file and would fill the memory."""
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive, archive.open(name, "w") as at:
+        for _ in range(65):
+            at.write(bytes(1 << 20))
+
+
+def lie(path: Path, name: str) -> None:
+    """An array whose header speaks of more bytes than there are."""
+    head = io.BytesIO()
+    shape = {"descr": "|u1", "fortran_order": False, "shape": (1 << 40,)}
+    np.lib.format.write_array_header_1_0(head, shape)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(name, head.getvalue())
+
+
+def damage(path: Path, name: str) -> None:
+    """Bytes of the file are others."""
+    content = path.read_bytes()
+    path.write_bytes(content.replace(name.encode(), b"\0" * len(name), 1))
+
+
+@pytest.mark.parametrize("spoil", [bomb, lie, damage])
+def test_a_file_that_is_no_store_is_refused_in_little_memory(
+    tmp_path: Path, spoil: Callable[[Path, str], None]
+) -> None:
+    """And stays as it is."""
+    path = tmp_path / "kept"
+    with open_file_store(path, {}, 1 << 30) as store:
+        masks({}, Network(), store)
+    spoil(path, "0/extra" if spoil is not damage else "0/mirrored")
+    before = path.read_bytes()
+    tracemalloc.start()
+    with pytest.raises(NotACacheError), open_file_store(path, {}, 1 << 30) as store:
+        store.get("0/extra")
+    assert tracemalloc.get_traced_memory()[1] < 16 << 20
+    tracemalloc.stop()
+    assert path.read_bytes() == before

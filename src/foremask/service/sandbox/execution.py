@@ -82,9 +82,13 @@ def _cache(request: Mask | CutOut) -> Path | None:
     """The file that is kept; what is known already is in it."""
     from foremask.vision.temporal.network_cache import is_store
 
-    if request.known is not None and request.kept is not None and is_store(request.known):
-        shutil.copyfile(request.known, request.kept)
-    return request.kept
+    known, kept = request.known, request.kept
+    if known is not None and kept is not None and is_store(known):
+        try:
+            shutil.copyfile(known, kept)
+        except OSError:
+            kept.unlink(missing_ok=True)  # half a file is none; it only saves time
+    return kept
 
 
 def _mask_picture(request: MaskPicture, _: Parent) -> PictureMask:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
+import structlog
 from msgspec import UNSET
 
 from foremask.errors import BackgroundInvalid, ClipRefused
@@ -48,13 +49,14 @@ from foremask.service.sandbox.operations import (
     Recode,
     Request,
 )
-from foremask.service.service_errors import ObjectLost, TimedOut
+from foremask.service.service_errors import ObjectLost, ServiceUnavailable, TimedOut
 from foremask.service.storage.keys import mask_key, network_key, strip_key
 from foremask.service.storage.local_directory import check_free
 from foremask.service.worker.reports import joined_report, report_of
 from foremask.service.worker.transfers import Transfers, background_transfers
 from foremask.service.worker.worker_context import WorkerContext
 
+log = structlog.get_logger(__name__)
 EXACT_MASK = Preset.MOV_H265
 """Lossless, with exact times: what is made of it is as if it had never been a file."""
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
@@ -291,7 +293,7 @@ async def _with_network(
     with span("load"):
         try:
             await work.objects.get(_known(step.args.result.network_key), scratch / "known")
-        except ObjectLost:
+        except (ObjectLost, ServiceUnavailable, OSError):  # it only saves time
             known = None
     return msgspec.structs.replace(request, known=known, kept=scratch / "network.zip")
 
@@ -438,9 +440,12 @@ async def _store_result(
         if mask is not None and await asyncio.to_thread(mask.exists):
             stored = await work.objects.put(mask_key(key), mask)
             report = msgspec.structs.replace(report, mask_bytes=stored.size)
-        if kept is not None and await asyncio.to_thread(kept.exists):
-            stored = await work.objects.put(network_key(key), kept)
-            report = msgspec.structs.replace(report, network_bytes=stored.size)
+        if kept is not None:
+            try:
+                stored = await work.objects.put(network_key(key), kept)
+                report = msgspec.structs.replace(report, network_bytes=stored.size)
+            except (ObjectLost, ServiceUnavailable) as error:  # too large, or no room on a disk
+                log.warning("step.network_results_not_kept", reason=str(error.__cause__))
     warnings = [*(step.clip.warnings if step.clip else ()), *(report.warnings or ())]
     report = msgspec.structs.replace(
         report, strip=UNSET, bytes=size, warnings=tuple(dict.fromkeys(warnings))

@@ -7,14 +7,15 @@ inference where they change nothing. Masks are the same with and without it: doc
 
 import io
 import json
+import logging
 import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 import cv2
 import numpy as np
@@ -40,6 +41,10 @@ MOST_AREA: Final = 1.7  # of its own crop
 ROUNDED_SHARE: Final = 1 / 32  # of the width
 _IDENTITY: Final = "identity.json"
 _COMPLETE: Final = "complete"
+_MOST_IDENTITY_BYTES: Final = 64 << 10
+MOST_ARRAY_BYTES: Final = 64 << 20  # the largest, features of 512x512 in 64 planes, has 32 MiB
+
+log = logging.getLogger(__name__)
 
 type Planes = NDArray[Any]
 
@@ -89,21 +94,44 @@ class NoStore:
 
 
 class FileStore:
-    """Arrays in a ZIP file, which `open_file_store` opens."""
+    """Arrays in a ZIP file, which `open_file_store` opens.
 
-    def __init__(self, archive: zipfile.ZipFile, most_bytes: int) -> None:
-        self._archive, self._most_bytes = archive, most_bytes
-        self._names = set(archive.namelist())
-        self._bytes = sum(each.compress_size for each in archive.infolist())
+    It is optional: where the disk takes no more, that is logged once, and nothing more is kept.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._archive: zipfile.ZipFile | None = None
+        self._most_bytes = most_bytes
+        self._names: set[str] = set()
+        self._bytes = 0
+        self.has_failed = False
+
+    def open(self, path: Path, identity: str, known: Path | None) -> None:
+        """Begin the file at ``path``, with all that is in the store ``known``."""
+        with self._left_out_where_it_fails():
+            if known is not None:
+                shutil.copyfile(known, path)
+            archive = self._archive = zipfile.ZipFile(path, "w" if known is None else "a")
+            if known is None:
+                archive.writestr(_IDENTITY, identity)
+            self._names = set(archive.namelist())
+            self._bytes = sum(each.compress_size for each in archive.infolist())
+
+    def close(self) -> None:
+        """Write the directory of the file; later calls do nothing."""
+        if self._archive is not None:
+            archive, self._archive = self._archive, None
+            with self._left_out_where_it_fails():
+                archive.close()
 
     def get(self, name: str) -> Planes | None:
         """As of any store."""
-        if name not in self._names:
+        if name not in self._names or self._archive is None:
             return None
         try:
             with self._archive.open(name) as file:
-                return np.asarray(np.load(io.BytesIO(file.read()), allow_pickle=False))
-        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError):
+                return _array_of(file.read(MOST_ARRAY_BYTES + 1))
+        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError):
             raise NotACacheError(f"the kept network results are damaged at {name}") from None
 
     def put(self, name: str, planes: Planes) -> bool:
@@ -112,14 +140,36 @@ class FileStore:
             return True
         buffer = io.BytesIO()
         np.save(buffer, planes, allow_pickle=False)
-        written = buffer.getbuffer()
-        if self._bytes + len(written) > self._most_bytes:
+        written = buffer.getvalue()
+        room_bytes = min(MOST_ARRAY_BYTES, self._most_bytes - self._bytes)
+        if self.has_failed or self._archive is None or len(written) > room_bytes:
             return False
         how = zipfile.ZIP_DEFLATED if planes.dtype == np.uint8 else zipfile.ZIP_STORED
-        self._archive.writestr(name, written, how, compresslevel=1)
-        self._names.add(name)
-        self._bytes += self._archive.getinfo(name).compress_size
-        return True
+        with self._left_out_where_it_fails():
+            self._archive.writestr(name, written, how, compresslevel=1)
+            self._names.add(name)
+            self._bytes += self._archive.getinfo(name).compress_size
+        return not self.has_failed
+
+    @contextmanager
+    def _left_out_where_it_fails(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if not self.has_failed:
+                log.warning("the network results are not kept: %s", error.strerror)
+            self.has_failed = True
+
+
+def _array_of(data: bytes) -> Planes:
+    """The array in an .npy file, whose header may lie; ValueError where it does."""
+    if len(data) > MOST_ARRAY_BYTES:
+        raise ValueError(f"an array has more than {MOST_ARRAY_BYTES} bytes")
+    file = io.BytesIO(data)
+    np.lib.format.read_magic(file)
+    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+    flat: Planes = np.frombuffer(bytearray(data), dtype, offset=file.tell())  # to be written to
+    return flat.reshape(shape, order="F" if is_fortran else "C")
 
 
 @contextmanager
@@ -129,29 +179,28 @@ def open_file_store(
     """The store in the file at ``path``, made anew where its identity is another one.
 
     The file is replaced when the block ends without an error, and only if everything has found
-    room in ``most_bytes``. Raises NotACacheError where there is a file that is no such store.
+    room in ``most_bytes`` and on the disk. Raises NotACacheError where there is a file that is no
+    such store.
     """
     wanted = json.dumps({"version": VERSION, **identity}, sort_keys=True, default=str)
     part = path.with_name(f".{path.name}.part")
+    is_known = path.exists() and _identity_of(path) == wanted
+    store = FileStore(most_bytes)
     try:
-        mode: Literal["a", "w"] = "w"
-        if path.exists() and _identity_of(path) == wanted:
-            shutil.copyfile(path, part)
-            mode = "a"
-        with zipfile.ZipFile(part, mode) as archive:
-            if mode == "w":
-                archive.writestr(_IDENTITY, wanted)
-            store = FileStore(archive, most_bytes)
-            yield store
-            is_complete = store.get(_COMPLETE) is not None
-        if is_complete:
+        store.open(part, wanted, path if is_known else None)
+        yield store
+        is_complete = store.get(_COMPLETE) is not None
+        store.close()
+        if is_complete and not store.has_failed:
             part.replace(path)
     finally:
-        part.unlink(missing_ok=True)
+        store.close()
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def is_store(path: Path) -> bool:
-    """Whether the file is one that `open_file_store` has made."""
+    """Whether the file is one that `open_file_store` has made, undamaged."""
     try:
         return bool(_identity_of(path))
     except NotACacheError:
@@ -163,9 +212,12 @@ def _identity_of(path: Path) -> str:
         return ""
     try:
         with zipfile.ZipFile(path) as archive, archive.open(_IDENTITY) as file:
-            return file.read().decode()
-    except (zipfile.BadZipFile, KeyError, OSError, UnicodeDecodeError, zlib.error) as error:
+            sizes = [each.file_size for each in archive.infolist()]
+            if max(sizes) <= MOST_ARRAY_BYTES and archive.testzip() is None:
+                return file.read(_MOST_IDENTITY_BYTES).decode()
+    except (zipfile.BadZipFile, KeyError, OSError, ValueError, zlib.error) as error:
         raise NotACacheError(f"{path.name} is no file of kept network results") from error
+    raise NotACacheError(f"{path.name} is damaged, or no file of kept network results")
 
 
 class NetworkCache:
