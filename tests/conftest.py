@@ -1,13 +1,15 @@
-"""What several areas' tests share.
+"""What several rooms' tests share: PostgreSQL, markers that follow from fixtures, no skips in CI.
 
-One PostgreSQL server for the session, one database for a module.
+One PostgreSQL server a session (with ``pytest -n``: a process), one database a module, copied from
+a template that was migrated once.
 """
 
 import asyncio
+import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 import psycopg
@@ -16,6 +18,28 @@ import pytest
 from foremask.service.jobs.database import Database, open_database
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.worker.queue_schema import migrate
+
+MARKED_BY_FIXTURE = {"postgres": "postgres", "browser": "browser"}
+"""A test that uses the fixture has the marker."""
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark a test by the fixtures that it uses, directly or not."""
+    for fixture, marker in MARKED_BY_FIXTURE.items():
+        if fixture in getattr(item, "fixturenames", ()):
+            item.add_marker(marker)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """In CI a test that is skipped has failed: nobody reads what was left out there."""
+    report = yield
+    if os.environ.get("CI") and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, and CI is set: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -30,17 +54,29 @@ def postgres() -> Iterator[EmbeddedPostgres]:
     shutil.rmtree(root, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def template(postgres: EmbeddedPostgres) -> str:
+    """The name of a migrated database that nobody is connected to."""
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute("create database template_foremask")
+    asyncio.run(migrate(url_of(postgres, "template_foremask")))
+    return "template_foremask"
+
+
 @pytest.fixture(scope="module")
-def database_url(postgres: EmbeddedPostgres) -> str:
+def database_url(postgres: EmbeddedPostgres, template: str) -> str:
     """A migrated database that only this module uses."""
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute(f"create database {name}".encode())
+        connection.execute(f"create database {name} template {template}".encode())
         # Tests kill processes, not the machine: no commit needs to wait for the disk.
         connection.execute(f"alter database {name} set synchronous_commit = off".encode())
-    url = postgres.url.replace("/postgres?", f"/{name}?")
-    asyncio.run(migrate(url))
-    return url
+    return url_of(postgres, name)
+
+
+def url_of(postgres: EmbeddedPostgres, name: str) -> str:
+    """Where a database of the server is."""
+    return postgres.url.replace("/postgres?", f"/{name}?")
 
 
 @pytest.fixture
