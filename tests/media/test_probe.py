@@ -7,15 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import av
+import msgspec
 import numpy as np
 import pytest
 
 from foremask import errors
+from foremask.facts import Clip
+from foremask.masking.pipeline import mask_video
 from foremask.media import boxes, ebml
 from foremask.media.demux import Container, Window, sniff
 from foremask.media.presets import RECIPES, Encoder, check_preset, encoder_options, pixel_format
 from foremask.media.probe import check_length, probe
-from foremask.options import Limits, Preset
+from foremask.media.verify import verify
+from foremask.options import Limits, MaskOptions, Preset
 from tests.support import synth
 from tests.support.synth import Spec, Tone
 
@@ -56,6 +60,30 @@ def test_a_clip_is_described_in_full(tmp_path: Path) -> None:
         ("aac", 2, "eng"),
         ("pcm_s16le", 1, "fra"),
     ]
+
+
+def test_text_of_a_file_is_short_and_is_text(tmp_path: Path) -> None:
+    """Latin-1, three megabytes, a language that is none: JSON can hold it, and a mask is made."""
+    tones = (
+        Tone(title="Caf\udce9"),  # as Python writes the byte E9, which is no UTF-8
+        Tone(title=3_000_000 * "ä"),
+        Tone(language=1000 * "\udcff"),
+    )
+    clip = probe(synth.write(tmp_path / "clip.mkv", Spec(sound=tones)))
+    assert [track.title for track in clip.audio] == ["Caf\ufffd", 256 * "ä", None]
+    assert clip.audio[2].language == 256 * "\ufffd"
+    assert msgspec.json.decode(msgspec.json.encode(clip), type=Clip) == clip
+    source, target = tmp_path / "clip.mkv", tmp_path / "mask.mkv"
+    report = mask_video(
+        source,
+        target,
+        MaskOptions(Preset.MKV_H264),
+        masker=synth.red_is_foreground,
+        refiner=synth.stretched,
+    )
+    assert [track.language for track in report.audio] == [None, None, 256 * "\ufffd"]
+    verify(source, target)
+    assert [track.title for track in probe(target).audio] == [track.title for track in clip.audio]
 
 
 @pytest.mark.parametrize(

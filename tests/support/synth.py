@@ -64,6 +64,7 @@ class Tone:
     seconds: float = 1.0
     start_s: float = 0.0
     language: str | None = None
+    title: str | None = None
     rate_hz: int = 48_000
     layout: str = "stereo"
 
@@ -236,6 +237,8 @@ class _Tone:
         self._stream.codec_context.time_base = Fraction(1, tone.rate_hz)
         if tone.language:
             self._stream.metadata["language"] = tone.language
+        if tone.title:
+            self._stream.metadata["title"] = tone.title
         self._packets = self._play(tone)
         self._next: Any = None
 

@@ -17,7 +17,7 @@ from av.stream import Discard
 
 from foremask.facts import SoundTrack
 from foremask.media.demux import open_clip
-from foremask.media.probe import fraction
+from foremask.media.probe import MAX_TEXT, fraction, language_of
 from foremask.media.sound_codecs import (
     BIBLIOGRAPHIC,
     COPIES,
@@ -141,7 +141,7 @@ class Sound:
 
     def _add(self, track: AudioStream) -> None:
         codec = track.codec_context
-        language = track.language if track.language != "und" else None
+        language = language_of(track)
         if not codec or not codec.sample_rate:
             self.tracks.append(
                 SoundTrack("unknown", None, "dropped", "FFmpeg knows no decoder for it", language)
@@ -161,7 +161,7 @@ class Sound:
         self._written[len(self.tracks) - 1] = out.index
         for key in ("language", "title", "handler_name"):
             if key in track.metadata:
-                out.metadata[key] = track.metadata[key]
+                out.metadata[key] = track.metadata[key][:MAX_TEXT]
         if self._muxer == "mov" and language:
             out.metadata["language"] = BIBLIOGRAPHIC.get(language, language)
         out.disposition = track.disposition

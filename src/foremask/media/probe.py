@@ -44,6 +44,7 @@ _MAX_HEADER_BYTES: Final = 64 << 20
 NTSC: Final = 1.001  # 1800 frames at 30000/1001 a second are called a minute, and last 60.06 s
 ROUNDING_S: Final = 0.002  # a header counts in milliseconds
 _MAX_FPS: Final = 1000
+MAX_TEXT: Final = 256  # characters of a title or a language
 _TAGGED_DURATION: Final = re.compile(r"(\d+):(\d\d):(\d\d\.\d+)\0?")
 
 
@@ -263,6 +264,18 @@ def _is_variable(track: VideoStream) -> bool:
     return bool(average and base and abs(average / base - 1) > Fraction(1, 100))
 
 
+def language_of(sound: AudioStream) -> str | None:
+    """The language that a track declares; None for none and for ``und``."""
+    return None if sound.language == "und" else text_of(sound.language)
+
+
+def text_of(value: str | None) -> str | None:
+    """Text of a file: FFmpeg passes on any bytes, as surrogates, and any number of them."""
+    if value is None:
+        return None
+    return value[:MAX_TEXT].encode(errors="surrogateescape").decode(errors="replace")
+
+
 def _audio(sound: AudioStream) -> AudioTrack:
     codec = sound.codec_context
     time_base = fraction(sound.time_base) or Fraction(1)
@@ -270,8 +283,8 @@ def _audio(sound: AudioStream) -> AudioTrack:
         codec=codec.codec.canonical_name,
         channels=codec.channels,
         sample_rate_hz=codec.sample_rate,
-        language=sound.language if sound.language != "und" else None,
-        title=sound.metadata.get("title"),
+        language=language_of(sound),
+        title=text_of(sound.metadata.get("title")),
         start_s=float((sound.start_time or 0) * time_base),
         duration_s=float(sound.duration * time_base) if sound.duration else None,
     )

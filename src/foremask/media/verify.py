@@ -20,7 +20,7 @@ from foremask.media.frames import Frame
 from foremask.media.orientation import Orientation
 from foremask.media.picture_files import PictureFile, Shown, picture_file
 from foremask.media.planes import plane_of
-from foremask.media.probe import fraction
+from foremask.media.probe import fraction, language_of
 from foremask.media.reader import VideoReader
 from foremask.media.sound_codecs import BIBLIOGRAPHIC, HOLD_NO_EMPTY_TRACK
 from foremask.media.transcoding import AnyPacket
@@ -373,7 +373,5 @@ def _first_sample_s(packet: AnyPacket) -> float | None:
 
 
 def _language(track: AudioStream) -> str | None:
-    language = track.language
-    if language in (None, "und"):
-        return None
-    return BIBLIOGRAPHIC.get(language, language)
+    language = language_of(track)
+    return None if language is None else BIBLIOGRAPHIC.get(language, language)
