@@ -1,5 +1,7 @@
 """Pictures: one by one as they are shown, and many as the frames of a clip."""
 
+import resource
+import zlib
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,8 +10,10 @@ import numpy as np
 import pytest
 
 from foremask import errors
+from foremask.media.background_files import check_background
 from foremask.media.pictures import pack_pictures, read_picture
 from foremask.media.reader import VideoReader
+from foremask.options import Limits
 from foremask.types import Rgb
 from tests.support import synth
 
@@ -81,3 +85,52 @@ def test_what_is_no_picture_says_so(tmp_path: Path) -> None:
     half.write_bytes(half.read_bytes()[:40])
     with pytest.raises(errors.CorruptVideo, match=r"half\.png"):
         read_picture(half)
+
+
+def declared(path: Path, width: int, height: int) -> Path:
+    """A PNG, a JPEG or a WebP of little content that says to be so large."""
+    save(path, np.zeros((16, 16, 3), np.uint8))
+    data = bytearray(path.read_bytes())
+    match path.suffix:
+        case ".png":
+            data[16:24] = width.to_bytes(4) + height.to_bytes(4)
+            data[29:33] = zlib.crc32(data[12:29]).to_bytes(4)
+        case ".jpg":
+            at = data.index(b"\xff\xc0") + 5
+            data[at : at + 4] = height.to_bytes(2) + width.to_bytes(2)
+        case _:
+            at = data.index(b"VP8L") + 9  # 14 bits each, and a bit for alpha
+            data[at : at + 4] = (width - 1 | height - 1 << 14).to_bytes(4, "little")
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "height"),
+    [
+        ("a.png", 10_200, 10_200),
+        ("a.jpg", 10_200, 10_200),
+        ("a.webp", 10_200, 10_200),
+        ("a.png", 60_000, 64),
+        ("a.jpg", 60_000, 64),
+    ],
+)
+def test_a_callers_picture_that_is_too_large_is_refused_before_it_is_decoded(
+    tmp_path: Path, name: str, width: int, height: int
+) -> None:
+    """By its pixels and by its side, with the numbers, as a background and alone."""
+    path = declared(tmp_path / name, width, height)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with path.open("rb") as file, pytest.raises(errors.BackgroundInvalid, match=r"16000|100000000"):
+        check_background(file, Limits())
+    with pytest.raises(errors.ClipRefused, match=r"16000|100000000"):
+        read_picture(path, Limits())
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 << 10
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".bmp", ".avif"])
+def test_a_caller_sends_no_format_of_an_own_machine(tmp_path: Path, suffix: str) -> None:
+    """Only what is documented is decoded: PNG, JPEG, WebP."""
+    path = save(tmp_path / f"a{suffix}", synth.disc(64, 48, 0)[0])
+    with pytest.raises(errors.CorruptVideo, match="no picture that is read here"):
+        read_picture(path, Limits())

@@ -25,7 +25,7 @@ from foremask.masking.plan import Masker, ahead_frames, checked_clip, plan_maski
 from foremask.masking.refinement import Refiner
 from foremask.masking.report import OnFrame
 from foremask.media import png_sequence
-from foremask.media.background_files import background_video, is_picture, read_picture
+from foremask.media.background_files import background_video, is_picture, read_background
 from foremask.media.colour_presets import (
     KEPT_MASK,
     check_format,
@@ -358,7 +358,7 @@ def opened_background(
     elif background.file is None:
         raise Internal("a background from a file has no file")
     elif is_picture(background.file):
-        yield _still(read_picture(background.file))
+        yield _still(read_background(background.file))
     else:
         with background_video(background.file) as video:
 

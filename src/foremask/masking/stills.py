@@ -87,7 +87,9 @@ def last_picture(source: Path, options: MaskOptions) -> OnePicture:
     digest = hashlib.blake2b(source.read_bytes()).hexdigest()
     asked = digest, f"{model} {options.device} {options.quality}"
     if asked not in _LAST:
-        picture = OnePicture(read_picture(source), network_at(model, options.device))
+        picture = OnePicture(
+            read_picture(source, options.limits), network_at(model, options.device)
+        )
         _LAST.clear()
         _LAST[asked] = picture
     return _LAST[asked]

@@ -6,37 +6,25 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
-import av
 import cv2
 import numpy as np
 
 from foremask.errors import BackgroundInvalid, ClipRefused, FieldInvalid
 from foremask.media.demux import Source
 from foremask.media.frames import Frame
+from foremask.media.pictures import HEAD_BYTES, check_picture, picture_demuxer
 from foremask.media.probe import probe
 from foremask.media.reader import VideoReader
 from foremask.options import Limits
 from foremask.types import Rgb
 
-_HEAD_BYTES: Final = 12
-_MAX_PICTURE_BYTES: Final = 64 << 20
-_MAX_PICTURE_PIXELS: Final = 100_000_000
-_DEMUXERS: Final = {b"\x89PNG\r\n\x1a\n": "png_pipe", b"\xff\xd8\xff": "jpeg_pipe"}
-_OTHER_PICTURES: Final = (b"BM", b"II*\0", b"MM\0*")  # of one's own: OpenCV reads bmp and tiff, too
-
-
-def _demuxer_of(head: bytes) -> str | None:
-    """That of a picture that callers of the service may send: jpg, png or webp."""
-    if head[:4] == b"RIFF" and head[8:] == b"WEBP":
-        return "webp_pipe"
-    return next((name for start, name in _DEMUXERS.items() if head.startswith(start)), None)
+_READ_BY_OPENCV: Final = ("png_pipe", "jpeg_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe")
 
 
 def is_picture(path: Path) -> bool:
     """Whether the file begins as a picture does."""
     with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
-    return _demuxer_of(head) is not None or head.startswith(_OTHER_PICTURES)
+        return picture_demuxer(file.read(HEAD_BYTES)) in _READ_BY_OPENCV
 
 
 def check_background(file: Source, limits: Limits) -> None:
@@ -45,40 +33,17 @@ def check_background(file: Source, limits: Limits) -> None:
     A picture is decoded, of a video the header is read.
     """
     file.seek(0)
-    demuxer = _demuxer_of(file.read(_HEAD_BYTES))
-    if demuxer is not None:
-        _check_picture(file, demuxer)
-        return
+    is_video = picture_demuxer(file.read(HEAD_BYTES)) is None
     try:
-        probe(file, limits)
+        if is_video:
+            probe(file, limits)
+        else:
+            check_picture(file, limits)
     except ClipRefused as error:
         raise BackgroundInvalid.of(error) from error
 
 
-def _check_picture(file: Source, demuxer: str) -> None:
-    size = file.seek(0, 2)
-    if size > _MAX_PICTURE_BYTES:
-        raise BackgroundInvalid(
-            f"The background picture has {size} bytes; at most {_MAX_PICTURE_BYTES} are taken.",
-            param="background_url",
-            limit=_MAX_PICTURE_BYTES,
-            actual=size,
-        )
-    file.seek(0)
-    bound = {"max_pixels": str(_MAX_PICTURE_PIXELS)}
-    try:
-        with av.open(file, "r", format=demuxer, options=bound) as opened:
-            next(opened.decode(video=0))
-    except (av.FFmpegError, StopIteration, IndexError, ValueError) as error:
-        raise BackgroundInvalid(
-            "The background picture cannot be decoded, or has more than"
-            f" {_MAX_PICTURE_PIXELS} pixels.",
-            param="background_url",
-            limit=_MAX_PICTURE_PIXELS,
-        ) from error
-
-
-def read_picture(path: Path) -> Rgb:
+def read_background(path: Path) -> Rgb:
     """The upright picture in a file; raises FieldInvalid where there is none."""
     picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR_RGB)
     if picture is None:

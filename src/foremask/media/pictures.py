@@ -9,15 +9,16 @@ import av
 from av.container import InputContainer
 from av.sidedata.sidedata import Type
 
-from foremask.errors import CorruptVideo
+from foremask.errors import CorruptVideo, FileTooLarge, ResolutionTooLarge
+from foremask.media.demux import Source
 from foremask.media.frames import Frame
 from foremask.media.orientation import Orientation
 from foremask.media.write_errors import writing
+from foremask.options import UNLIMITED, Limits
 
 _DEMUXER_OF_HEAD: Final = {
     b"\x89PNG\r\n\x1a\n": "png_pipe",
     b"\xff\xd8\xff": "jpeg_pipe",
-    b"RIFF": "webp_pipe",
     b"II*\0": "tiff_pipe",
     b"MM\0*": "tiff_pipe",
     b"BM": "bmp_pipe",
@@ -31,12 +32,39 @@ _DEMUXER_OF_HEAD: Final = {
 """By the first bytes. FFmpeg's own recognition may take image2, which reads other files too."""
 _AVIF_BRANDS: Final = (b"avif", b"avis")
 _COPIED: Final = ("png", "mjpeg", "tiff")  # what a mov holds as it is
+_FROM_CALLERS: Final = ("png_pipe", "jpeg_pipe", "webp_pipe")
+HEAD_BYTES: Final = 12
+MAX_PICTURE_BYTES: Final = 64 << 20
+MAX_PICTURE_PIXELS: Final = 100_000_000
 
 
-def read_picture(path: Path) -> Frame:
-    """The picture, oriented as viewers show it; raises CorruptVideo where it is none."""
-    with _opened(path) as file:
-        return _decoded(file, path, 0)
+def picture_demuxer(head: bytes) -> str | None:
+    """FFmpeg's demuxer for a picture that begins with these `HEAD_BYTES`; None where it is none."""
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "webp_pipe"
+    if head[4:8] == b"ftyp" and head[8:12] in _AVIF_BRANDS:
+        return "mov"
+    return next((name for begin, name in _DEMUXER_OF_HEAD.items() if head.startswith(begin)), None)
+
+
+def read_picture(path: Path, limits: Limits = UNLIMITED) -> Frame:
+    """The picture, oriented as viewers show it.
+
+    Raises CorruptVideo where it is none, and what `check_picture` raises.
+    """
+    with path.open("rb") as file, _opened(file, path.name, limits) as opened:
+        return _decoded(opened, path.name, 0)
+
+
+def check_picture(file: Source, limits: Limits) -> None:
+    """Decode a picture, within ``limits``.
+
+    Unless those take any format, it is a PNG, a JPEG or a WebP of at most `MAX_PICTURE_BYTES` and
+    `MAX_PICTURE_PIXELS`, which are asked before it is decoded. Raises CorruptVideo, FileTooLarge or
+    ResolutionTooLarge.
+    """
+    with _opened(file, "The picture", limits) as opened:
+        _decoded(opened, "The picture", 0)
 
 
 def pack_pictures(
@@ -47,7 +75,7 @@ def pack_pictures(
     They are copied where it can hold them, else coded as PNG. All must have the size of the first.
     Raises CorruptVideo where one has not, or is no picture.
     """
-    with _opened(pictures[0]) as first:
+    with pictures[0].open("rb") as head, _opened(head, str(pictures[0])) as first:
         track = first.streams.video[0]
         codec, size = track.codec_context.name, (track.width, track.height)
         copies = codec in _COPIED
@@ -81,7 +109,7 @@ def _packets(
     encoder: Any | None,  # noqa: ANN401  (a stream)
 ) -> Iterable[Any]:
     """Of one picture: its own, or those of ``encoder``."""
-    with _opened(path) as file:
+    with path.open("rb") as content, _opened(content, str(path)) as file:
         track = file.streams.video[0]
         size = track.width, track.height
         if size != wanted[1]:
@@ -91,7 +119,7 @@ def _packets(
                 actual=number,
             )
         if encoder is not None:
-            frame = _decoded(file, path, number).decoded.reformat(format="rgb24")
+            frame = _decoded(file, path.name, number).decoded.reformat(format="rgb24")
             frame.pts = number
             return list(encoder.encode(frame))
         if track.codec_context.name != wanted[0]:
@@ -103,32 +131,58 @@ def _packets(
         return [av.Packet(bytes(packet)) for packet in file.demux(track) if packet.size][:1]
 
 
-def _opened(path: Path) -> InputContainer:
-    with path.open("rb") as picture:  # what is not there is Python's own error
-        head = picture.read(12)
-    demuxer = "mov" if head[4:8] == b"ftyp" and head[8:12] in _AVIF_BRANDS else None
-    for begin, name in _DEMUXER_OF_HEAD.items():
-        if head.startswith(begin):
-            demuxer = name
-    if demuxer is None:
-        raise CorruptVideo(f"{path.name} is no picture that is read here.")
-    try:
-        file = av.open(
-            f"file:{path}", "r", format=demuxer, container_options={"protocol_whitelist": "file"}
+def _opened(file: Source, name: str, limits: Limits = UNLIMITED) -> InputContainer:
+    file.seek(0)
+    demuxer = picture_demuxer(file.read(HEAD_BYTES))
+    is_limited = not limits.any_format
+    if demuxer is None or (is_limited and demuxer not in _FROM_CALLERS):
+        raise CorruptVideo(f"{name} is no picture that is read here.")
+    if is_limited and (size := file.seek(0, 2)) > MAX_PICTURE_BYTES:
+        raise FileTooLarge(
+            f"{name} has {size} bytes; at most {MAX_PICTURE_BYTES} are taken.",
+            limit=MAX_PICTURE_BYTES,
+            actual=size,
         )
+    file.seek(0)
+    bound = {"max_pixels": str(MAX_PICTURE_PIXELS)} if is_limited else {}
+    try:
+        opened: InputContainer = av.open(file, "r", format=demuxer, options=bound)
     except (av.FFmpegError, ValueError) as error:
-        raise CorruptVideo(f"{path.name} cannot be read as a picture.") from error
-    if not file.streams.video:
-        file.close()
-        raise CorruptVideo(f"{path.name} has no picture in it.")
-    return file
+        raise CorruptVideo(f"{name} cannot be read as a picture.") from error
+    try:
+        _check_track(opened, name, limits)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
 
 
-def _decoded(file: InputContainer, path: Path, index: int) -> Frame:
+def _check_track(opened: InputContainer, name: str, limits: Limits) -> None:
+    if not opened.streams.video:
+        raise CorruptVideo(f"{name} has no picture in it.")
+    track = opened.streams.video[0]
+    side_px = max(track.width, track.height)
+    if limits.any_format:
+        return
+    if not side_px:  # FFmpeg has not decoded it
+        raise CorruptVideo(
+            f"{name} cannot be decoded, or has more than {MAX_PICTURE_PIXELS} pixels.",
+            limit=MAX_PICTURE_PIXELS,
+        )
+    if side_px > limits.max_side_px:
+        raise ResolutionTooLarge(
+            f"{name} is {track.width}x{track.height}; a side may have {limits.max_side_px} pixels.",
+            limit=limits.max_side_px,
+            actual=side_px,
+        )
+    track.codec_context.options = {"max_pixels": str(MAX_PICTURE_PIXELS)}
+
+
+def _decoded(file: InputContainer, name: str, index: int) -> Frame:
     try:
         decoded = next(file.decode(video=0))
     except (av.FFmpegError, StopIteration) as error:
-        raise CorruptVideo(f"{path.name} breaks before its picture is whole.") from error
+        raise CorruptVideo(f"{name} breaks before its picture is whole.") from error
     found = decoded.side_data.get(Type.DISPLAYMATRIX)
     data = b"" if found is None else bytes(found)
     matrix = tuple(

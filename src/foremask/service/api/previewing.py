@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from foremask.machine.memory import share_of_memory
-from foremask.options import MaskOptions
+from foremask.options import Limits, MaskOptions
 from foremask.service.fairness import FairSemaphore
 from foremask.service.observability import metrics
 from foremask.service.sandbox.operations import MaskPicture, PictureMask
@@ -63,7 +63,12 @@ class ChildPreviewer:
                 file.flush()
                 request = MaskPicture(
                     Path(file.name),
-                    MaskOptions(quality=options.quality, hints=options.hints, model=model),
+                    MaskOptions(
+                        quality=options.quality,
+                        hints=options.hints,
+                        model=model,
+                        limits=Limits(),
+                    ),
                 )
                 return await pool.run(request, wall_clock_s=WALL_CLOCK_S, owner=owner)
         except ChildDied:
