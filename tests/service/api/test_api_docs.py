@@ -95,7 +95,7 @@ def test_every_curl_line_works(
 def test_the_python_verification_works() -> None:
     """True for the golden vector; False for another body, another token, another day."""
     space: dict[str, Callable[..., bool]] = {}
-    (source,) = code("webhooks.md", "python")
+    source, _receiver = code("webhooks.md", "python")
     exec(source, space)  # noqa: S102  # it is the documentation that is tested
     is_genuine = space["is_genuine"]
     now = float(AT)

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from foremask.service.api.connection import GRACE_S, Gate, least_body_bytes
 from tests.service.api.conftest import Running, bootstrap, running
 from tests.service.api.patient import http
 
@@ -217,15 +218,12 @@ def test_health_is_answered_though_every_connection_is_at_work(few: Running) -> 
 
     503 with Retry-After.
     """
-    head = (
-        f"POST /v2/video/probe HTTP/1.1\r\nHost: a\r\napi_token: {few.token}\r\n"
-        "Content-Type: application/json\r\nContent-Length: 100000\r\n\r\n{"
-    ).encode()
+    tokens = [few.new_token()["api_token"] for _ in range(5)]
     crowd = [dial(few) for _ in range(LIMIT)]
     try:
-        for each in crowd:
-            each.sendall(head)
-        time.sleep(0.5)
+        for each, token in zip(crowd, tokens * LIMIT, strict=False):
+            each.sendall(slow_body("/v2/video/probe", token))
+        time.sleep(2 * GRACE_S)
         for path in ("/healthz", "/readyz"):
             assert http.get(few.url + path).status_code == 200
         busy = http.get(f"{few.url}/v2/status/none", headers=few.headers)
@@ -234,6 +232,76 @@ def test_health_is_answered_though_every_connection_is_at_work(few: Running) -> 
     finally:
         for each in crowd:
             each.close()
+
+
+@pytest.mark.parametrize("path", ["/v2/uploads", "/v2/video/probe"])
+def test_slow_bodies_of_one_caller_keep_nobody_out(few: Running, path: str) -> None:
+    """Three times as many as there may be connections, without a token or with the same one.
+
+    The slowest of them make room.
+    """
+    token = few.new_token()["api_token"]
+    crowd = [dial(few) for _ in range(LIMIT)]
+    try:
+        for each in crowd:
+            each.sendall(slow_body(path, token))
+        time.sleep(2 * GRACE_S)
+        for _ in range(2 * LIMIT):
+            crowd.append(dial(few))
+            with contextlib.suppress(ConnectionError):
+                crowd[-1].sendall(slow_body(path, token))
+        for _ in range(5):
+            answer = http.get(f"{few.url}/v2/jobs", headers=few.headers)
+            assert answer.status_code == 200, answer.text
+    finally:
+        for each in crowd:
+            each.close()
+
+
+def slow_body(path: str, token: str) -> bytes:
+    """The beginning of a request whose body is long."""
+    form = path == "/v2/uploads"
+    kind, body = (
+        ("multipart/form-data; boundary=b", "--b\r\n") if form else ("application/json", "{")
+    )
+    return (
+        f"POST {path} HTTP/1.1\r\nHost: a\r\napi_token: {'' if form else token}\r\n"
+        f"Content-Type: {kind}\r\nContent-Length: 100000\r\n\r\n{body}"
+    ).encode()
+
+
+class _Body:
+    """A connection whose body is on its way."""
+
+    def __init__(self, owner: str | None, body_bytes: int) -> None:
+        self.owner, self.body_bytes = owner, body_bytes
+
+
+def test_the_slowest_body_of_whoever_has_no_token_makes_room_first() -> None:
+    """Then that of the token with more than a quarter, once it is a second old."""
+    alice = [_Body("a", 500 + number) for number in range(3)]
+    bob = [_Body("b", 10)]
+    unknown = [_Body(None, 900), _Body(None, 700)]
+    gate: Any = Gate(limit=8, idle_s=10, burst=4)
+    gate.sending = dict.fromkeys([*alice, *bob, *unknown], 0.0)
+    assert gate.evicted(now=9.0, connections=8) is None
+    assert gate.evicted(now=0.9, connections=9) is unknown[0]  # the oldest of those so young
+    assert gate.evicted(now=9.0, connections=9) is unknown[1]
+    gate.sending = dict.fromkeys([*alice, *bob], 0.0)
+    assert gate.evicted(now=0.9, connections=9) is None
+    assert gate.evicted(now=9.0, connections=9) is alice[0]
+    gate.sending = dict.fromkeys([*alice[:2], *bob], 0.0)
+    assert gate.evicted(now=9.0, connections=9) is None
+
+
+def test_the_least_rate_of_a_whole_body_falls_with_its_time() -> None:
+    """4 KiB a second in the first ten, 1 KiB a second after forty."""
+    assert [least_body_bytes(seconds) / seconds for seconds in (10, 20, 40, 400)] == [
+        4096,
+        2048,
+        1024,
+        1024,
+    ]
 
 
 def test_an_upgrade_that_nobody_knows_is_ignored(few: Running, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,6 @@ from foremask.media.verify import verify
 from foremask.options import ResultKind
 from foremask.service.api.pages import read_pages
 from foremask.service.error_table import ERROR_TABLE
-from foremask.service.jobs.deliveries import sign
-from foremask.service.jobs.tokens import webhook_key
-from foremask.service.jobs.webhook_inbox import is_receiver
 from tests.service.api import clip_server
 from tests.service.api.conftest import TOKEN, Running, bootstrap, running
 from tests.service.api.patient import http
@@ -42,7 +40,6 @@ from tests.support.browser import axe_source, browsing
 pytestmark = pytest.mark.postgres
 STATIC = Path(__file__).parents[3] / "src/foremask/service/api/static"
 EXACT = Path(__file__).parents[3] / "benchmarks/scenes/alpha"
-RECEIVER = "/v2/playground/webhooks"
 SPEC = synth.Spec(320, 240, pts=synth.even(24, Fraction(24)), last_duration=1250, codec="vp9")
 WAIT_MS = 120_000
 PATIENCE = 20
@@ -160,91 +157,6 @@ def test_a_sample_comes_by_ranges_so_that_a_browser_can_seek_in_it(service: Runn
 
 
 # What it may ask
-
-
-def callback(
-    service: Running, body: bytes = b'{"request_id": "job"}', **changes: str
-) -> httpx.Response:
-    """POST what a worker would."""
-    url = http.get(service.url + RECEIVER, headers=service.headers).json()["result"]["url"]
-    stamp = changes.get("stamp", str(int(time.time())))
-    headers = {
-        "Bria-Webhook-Id": "job",
-        "Bria-Webhook-Timestamp": stamp,
-        "Bria-Webhook-Signature": sign(webhook_key(TOKEN), "job", stamp, body),
-    }
-    return http.post(changes.get("url", url), content=changes.get("sent", body), headers=headers)
-
-
-def test_the_receiver_keeps_only_what_the_service_has_signed(service: Running) -> None:
-    """Another body, an old stamp, another token's address or none: refused.
-
-    And it is no open store.
-    """
-    assert callback(service).status_code == 204
-    assert_refused(callback(service, sent="other words"), 403, "link_invalid")
-    assert_refused(callback(service, stamp=str(int(time.time()) - 600)), 403, "link_invalid")
-    assert_refused(callback(service, url=f"{service.url}{RECEIVER}/nobody"), 403, "link_invalid")
-    assert_refused(callback(service, sent="x" * 300_000), 413, "body_too_large")
-    assert_refused(http.get(service.url + RECEIVER), 403, "token_missing")
-    assert (
-        http.get(service.url + RECEIVER, headers=service.new_token()).json()["result"]["deliveries"]
-        == []
-    )
-
-
-def test_the_receiver_keeps_the_last_twenty(service: Running) -> None:
-    """Whatever comes; the newest first."""
-    for number in range(23):
-        assert callback(service, b"%d" % number).status_code == 204
-    kept = http.get(service.url + RECEIVER, headers=service.headers).json()["result"]["deliveries"]
-    assert [each["body"] for each in kept] == [str(number) for number in range(22, 2, -1)]
-
-
-def test_a_webhook_may_go_to_this_page_and_to_no_other_private_address(service: Running) -> None:
-    """The token's own receiver passes where any other address of this machine is refused."""
-    own = http.get(service.url + RECEIVER, headers=service.headers).json()["result"]["url"]
-    other = http.get(service.url + RECEIVER, headers=service.new_token()).json()["result"]["url"]
-    for url in (other, own + "/x", f"{service.url}/metrics"):
-        body = {"video": "http://127.0.0.1/clip.mp4", "webhook_url": url}
-        answer = http.post(f"{service.url}/v2/video/probe", json=body, headers=service.headers)
-        assert answer.status_code == 422
-    body = {"video": "http://127.0.0.1/clip.mp4", "webhook_url": own}
-    answer = http.post(f"{service.url}/v2/video/probe", json=body, headers=service.headers)
-    assert answer.json()["error"]["param"] == "video"
-
-
-@pytest.mark.parametrize(
-    ("url", "ours"),
-    [
-        ("http://127.0.0.1:8000/v2/playground/webhooks/0b1f1e9c-6a58-4d0e-8f43-0c6a5c9d3b11", True),
-        (
-            "http://127.0.0.1:8000/v2/playground/webhooks/0B1F1E9C-6A58-4D0E-8F43-0C6A5C9D3B11",
-            False,
-        ),
-        ("http://127.0.0.1:8000/v2/playground/webhooks/", False),
-        ("http://127.0.0.1:8000/v2/playground/webhooks/../../metrics", False),
-        (
-            "http://127.0.0.1:8001/v2/playground/webhooks/0b1f1e9c-6a58-4d0e-8f43-0c6a5c9d3b11",
-            False,
-        ),
-        (
-            "http://127.0.0.1:8000.evil/v2/playground/webhooks/0b1f1e9c-6a58-4d0e-8f43-0c6a5c9d3b11",
-            False,
-        ),
-        (
-            "http://127.0.0.1:8000@10.0.0.1/v2/playground/webhooks/0b1f1e9c-6a58-4d0e-8f43-0c6a5c9d3b11",
-            False,
-        ),
-        (
-            "http://127.0.0.1:8000/v2/playground/webhooks/0b1f1e9c-6a58-4d0e-8f43-0c6a5c9d3b11?to=x",
-            False,
-        ),
-    ],
-)
-def test_the_worker_knows_the_receiver_letter_for_letter(url: str, ours: bool) -> None:
-    """Nothing but the operator's own address, the path, and a token's id."""
-    assert is_receiver("http://127.0.0.1:8000", url) is ours
 
 
 def test_a_clip_is_shown_only_when_it_is_one(
@@ -506,13 +418,8 @@ def test_from_a_dropped_clip_to_a_link_that_opens_elsewhere(
         )
         expect(page.locator("#drop")).to_contain_text("disc.webm")
         page.get_by_role("radio", name="Fast").check()
-        page.get_by_text("Format and webhook", exact=True).click()
-        page.get_by_label("Send the webhook to this page").check()
         page.get_by_role("button", name="Make the mask").click()
         expect(page.locator("#result-title")).to_have_text(re.compile("Done"), timeout=WAIT_MS)
-        expect(page.locator("#deliveries")).to_contain_text(
-            "Signature verified in this browser", timeout=WAIT_MS
-        )
         expect(page.locator("#result-name")).to_have_text("disc.webm · 24 frames · 1.0 s")
         expect(page.locator("#strip-legend")).to_be_visible(timeout=WAIT_MS)
         expect(page.locator("#wipe")).to_be_visible(timeout=WAIT_MS)
@@ -776,6 +683,31 @@ def test_a_wrong_token_is_told_at_once(page: Page) -> None:
     page.get_by_role("button", name="Use").click()
     expect(page.locator("#token-form")).to_be_hidden()
     assert page.evaluate("localStorage.length") == 0
+
+
+def test_a_links_token_replaces_the_one_in_use_only_at_a_click(
+    browser: Browser, service: Running
+) -> None:
+    """Else a stranger's link would take the next clip into the stranger's account."""
+    with ThreadPoolExecutor() as threads:  # here the browser has an event loop of its own
+        other = threads.submit(service.new_token).result()["api_token"]
+    context = browser.new_context()
+    page = context.new_page()
+    page.goto(f"{service.url}/#token=nonsense")
+    expect(page.locator("#token-error")).to_contain_text("unknown, revoked or expired")
+    assert page.evaluate("sessionStorage.length") == 0
+    page.goto("about:blank")
+    page.goto(f"{service.url}/#token={TOKEN}")
+    page.wait_for_selector("html[data-ready]")
+    page.goto("about:blank")
+    page.goto(f"{service.url}/#token={other}")
+    expect(page.locator("#token-error")).to_contain_text(f"another token, {other[:6]}")
+    held = "sessionStorage.getItem('foremask-token')"
+    assert page.evaluate(held) == TOKEN
+    page.get_by_role("button", name="Use").click()
+    expect(page.locator("#token-form")).to_be_hidden()
+    assert page.evaluate(held) == other
+    context.close()
 
 
 def audit(page: Page) -> None:

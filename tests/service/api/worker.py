@@ -110,7 +110,7 @@ async def _work(
     async with (
         MediaPool(scratch / "files") as files,
         open_database(service.database_url) as database,
-        Outbound(allow_private=allow_private) as outbound,  # the page's receiver is always reached
+        Outbound(allow_private=allow_private) as outbound,
     ):
         work = WorkerContext(
             database=database,

@@ -194,15 +194,6 @@ EXAMPLES: Final[dict[str, dict[str, tuple[str, Json]]]] = {
             {"request_id": _FAILED_ID, "result": {"jobs": [_LISTED], "next": _ID}},
         )
     },
-    "ReceiverAnswer": {
-        "empty": (
-            "No callback has come yet",
-            {
-                "request_id": _ID,
-                "result": {"url": f"{_HOST}/v2/playground/webhook/7", "deliveries": []},
-            },
-        )
-    },
     "Probed": {
         "clip": (
             "A clip that a job would accept",

@@ -1,6 +1,6 @@
 """Who is asking: the token of a request, from any of three headers."""
 
-from foremask.service.api.request_context import REQUEST_ID, ApiRequest, Call
+from foremask.service.api.request_context import OWNER, REQUEST_ID, ApiRequest, Call
 from foremask.service.jobs import admission
 from foremask.service.jobs.admission import Keyed
 from foremask.service.jobs.database import Database
@@ -39,8 +39,13 @@ async def charge(request: ApiRequest, database: Database) -> Call:
     The answer's headers then say what is left.
     """
     call = Call(await admission.charge_rate(database, read_token(request)))
-    request.scope["state"]["call"] = call
+    _remember(request, call)
     return call
+
+
+def _remember(request: ApiRequest, call: Call) -> None:
+    request.scope["state"]["call"] = call
+    request.scope["state"][OWNER] = str(call.grant.token_id)
 
 
 async def find_keyed(request: ApiRequest, database: Database, key: str) -> Keyed | None:
@@ -50,7 +55,7 @@ async def find_keyed(request: ApiRequest, database: Database, key: str) -> Keyed
     """
     keyed = await admission.find_keyed(database, read_token(request), key)
     if keyed is not None:
-        request.scope["state"]["call"] = Call(keyed.grant)
+        _remember(request, Call(keyed.grant))
     return keyed
 
 

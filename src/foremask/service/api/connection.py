@@ -9,6 +9,7 @@ connections, and answers what its parser refuses in plain text: docs/adr/0094.
 import asyncio
 import re
 import uuid
+from collections import defaultdict
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -22,6 +23,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from foremask.errors import ForemaskError
+from foremask.service.api.request_context import OWNER
 from foremask.service.error_table import error_facts, status_of
 from foremask.service.observability.metrics import answered, refused
 from foremask.service.service_errors import (
@@ -39,7 +41,9 @@ MAX_PIPELINED = 16
 FRAMING_PER_BYTE = 8  # a chunk of one byte costs five more
 HEAD_S = 10.0
 BODY_WINDOW_S = 10.0
-BODY_BYTES_PER_S = 256
+BODY_BYTES_PER_S = 256  # in each window; over the whole body see `least_body_bytes`
+FIRST_BODY_BYTES = 40 << 10
+LASTING_BODY_BYTES_PER_S = 1 << 10
 STALLED_S = 60.0  # a reader of an answer who takes nothing for so long
 LINGER_S = 1.0  # what is still on its way is read, or its reset would overtake the answer
 LINGER_BYTES = 1 << 20
@@ -59,21 +63,43 @@ class Gate:
     ``burst`` more while all are too young to be called silent.
 
     ``waiting`` has those that no request is under way on, the oldest first, and when each began to
-    wait.
+    wait; ``sending`` those whose body is on its way, and when it began.
     """
 
     limit: int
     idle_s: float
     burst: int
     waiting: dict["Connection", float] = field(default_factory=dict)
+    sending: dict["Connection", float] = field(default_factory=dict)
 
-    def silent(self, now: float, connections: int) -> "Connection | None":
+    def evicted(self, now: float, connections: int) -> "Connection | None":
         """The connection that has to make room for a new one, or None."""
-        oldest = next(iter(self.waiting), None)
-        if oldest is None or connections <= self.limit:
+        if connections <= self.limit:
             return None
-        is_silent = now - self.waiting[oldest] >= GRACE_S
-        return oldest if is_silent or connections > self.limit + self.burst else None
+        oldest = next(iter(self.waiting), None)
+        if oldest is not None and now - self.waiting[oldest] >= GRACE_S:
+            return oldest
+        slowest = self._slowest_body(now)
+        return oldest if slowest is None and connections > self.limit + self.burst else slowest
+
+    def _slowest_body(self, now: float) -> "Connection | None":
+        """Of those without a token, the oldest where all are young; else of a token's too many."""
+        by_owner: defaultdict[str | None, list[Connection]] = defaultdict(list)
+        for each, began in self.sending.items():
+            if each.owner is None or now - began >= GRACE_S:
+                by_owner[each.owner].append(each)
+        bodies = by_owner.get(None) or max(by_owner.values(), key=len, default=[])
+        if not bodies or (bodies[0].owner is not None and len(bodies) <= self.limit // 4):
+            return None
+        old = [each for each in bodies if now - self.sending[each] >= GRACE_S]
+        return min(
+            old, key=lambda each: each.body_bytes / (now - self.sending[each]), default=bodies[0]
+        )
+
+
+def least_body_bytes(seconds: float) -> float:
+    """What of a body must have come by then: 4 KiB/s in 10 s, falling to 1 KiB/s after 40 s."""
+    return max(FIRST_BODY_BYTES, LASTING_BODY_BYTES_PER_S * seconds)
 
 
 class GatedConfig(uvicorn.Config):
@@ -102,7 +128,8 @@ class Connection(HttpToolsProtocol):
         self._heard = False
         self._head_bytes = 0
         self._framing_bytes = 0
-        self._body_bytes = 0
+        self.body_bytes = 0
+        self._body_s = 0.0
         self._window_bytes = 0
         self._lingered_bytes = 0
         self._requests = 0
@@ -112,11 +139,11 @@ class Connection(HttpToolsProtocol):
     # Connections come and go
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take it; over the limit, whoever has been silent for longest makes room."""
+        """Take it; over the limit, a silent connection or a slow body makes room."""
         super().connection_made(transport)  # type: ignore[arg-type]
-        silent = self._gate.silent(self.loop.time(), len(self.connections))
-        if silent is not None:
-            silent.leave()
+        evicted = self._gate.evicted(self.loop.time(), len(self.connections))
+        if evicted is not None:
+            evicted.leave()
         elif len(self.connections) > self._gate.limit + self._gate.burst + RESERVE:
             self.transport.abort()
             return
@@ -126,16 +153,26 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
-        self._gate.waiting.pop(self, None)
+        self._forget()
         self._set_timer(0.0)
         self.resume_writing()
         super().connection_lost(exc)
 
     def leave(self) -> None:
-        """Close a connection on which nothing is under way."""
-        self._gate.waiting.pop(self, None)
+        """Close the connection, whatever is under way on it."""
+        self._forget()
         self.connections.discard(self)  # its place is free at once; the descriptor follows
         self.transport.abort()
+
+    def _forget(self) -> None:
+        self._gate.waiting.pop(self, None)
+        self._gate.sending.pop(self, None)
+
+    @property
+    def owner(self) -> str | None:
+        """Whose request is under way, once its token or its form has been checked."""
+        state: dict[str, Any] = self.scope["state"]
+        return state.get(OWNER)
 
     def _await_request(self, seconds: float) -> None:
         self._gate.waiting[self] = self.loop.time()
@@ -162,19 +199,32 @@ class Connection(HttpToolsProtocol):
             else:
                 self.transport.close()
         elif self._owes_body():
-            least = int(BODY_BYTES_PER_S * BODY_WINDOW_S)
-            if self._window_bytes < least and not self.flow.read_paused:
-                self._refuse(
-                    RequestTooSlow(
-                        f"{self._window_bytes} bytes of the body came in {BODY_WINDOW_S:g} s;"
-                        f" at least {least} must.",
-                        limit=least,
-                        actual=self._window_bytes,
-                    )
-                )
+            if not self.flow.read_paused and (problem := self._slowness()):
+                self._refuse(problem)
                 return
             self._window_bytes = 0
             self._set_timer(BODY_WINDOW_S)
+
+    def _slowness(self) -> RequestTooSlow | None:
+        """What is wrong with the body's speed at the end of a window."""
+        self._body_s += BODY_WINDOW_S
+        for came, least, seconds in (
+            (self._window_bytes, BODY_BYTES_PER_S * BODY_WINDOW_S, BODY_WINDOW_S),
+            (self.body_bytes, least_body_bytes(self._body_s), self._body_s),
+        ):
+            if came < least:
+                return RequestTooSlow(
+                    f"{came} bytes of the body came in {seconds:g} s; at least {least:.0f} must.",
+                    limit=least,
+                    actual=came,
+                )
+        if self.owner is None:
+            return RequestTooSlow(
+                f"After {self._body_s:g} s the body has not said whose it is: the fields of a form"
+                " come before its file.",
+                limit=self._body_s,
+            )
+        return None
 
     def _last(self) -> RequestResponseCycle | None:
         """The request that came last; None before the first."""
@@ -226,7 +276,7 @@ class Connection(HttpToolsProtocol):
             first = data if self._requests == before else b""
             self._refuse(self._refusal or self._described(error, first))
             return
-        if self._framing_bytes > MAX_HEAD_BYTES + FRAMING_PER_BYTE * self._body_bytes:
+        if self._framing_bytes > MAX_HEAD_BYTES + FRAMING_PER_BYTE * self.body_bytes:
             self._refuse(self._too_large())
 
     def _described(self, error: httptools.HttpParserError, data: bytes) -> ForemaskError:
@@ -248,7 +298,7 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
-        self._head_bytes = self._body_bytes = 0
+        self._head_bytes = self.body_bytes = 0
 
     def on_url(self, url: bytes) -> None:
         """A piece of the request line."""
@@ -290,13 +340,14 @@ class Connection(HttpToolsProtocol):
         if self._over_limit:
             self.cycle.keep_alive = False
         self._gate.waiting.pop(self, None)
-        self._window_bytes = 0
+        self._gate.sending[self] = self.loop.time()
+        self._window_bytes, self._body_s = 0, 0.0
         self._set_timer(BODY_WINDOW_S)
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
         self._framing_bytes -= len(body)
-        self._body_bytes += len(body)
+        self.body_bytes += len(body)
         self._window_bytes += len(body)
         super().on_body(body)
 
@@ -304,6 +355,7 @@ class Connection(HttpToolsProtocol):
         """The request is here in whole."""
         self._framing_bytes = 0
         self._requests += 1
+        self._gate.sending.pop(self, None)
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -337,7 +389,7 @@ class Connection(HttpToolsProtocol):
             cycle.disconnected = True
             cycle.message_event.set()
         self._refused = True
-        self._gate.waiting.pop(self, None)
+        self._forget()
         self._set_timer(0.0)
         self._unset_keepalive_if_required()
         self.transport.write(_answer(error, self.server_state.default_headers))

@@ -28,7 +28,6 @@ from foremask.service.jobs import admission, records, wire_format
 from foremask.service.jobs.admission import NewJob
 from foremask.service.jobs.records import Record
 from foremask.service.jobs.step_facts import JobResult
-from foremask.service.jobs.webhook_inbox import receiver_url
 from foremask.service.observability.traces import Span, first_span, span, valid_traceparent
 from foremask.service.service_errors import RequestUnknown, UrlUnreachable, VideoInvalid
 
@@ -220,9 +219,7 @@ async def checked_background(
 
 
 async def _check_webhook(service: Service, call: Call, url: str | None) -> None:
-    """Refuse a webhook that may not be called; the token's own receiver here always may."""
-    own = receiver_url(service.settings.base_url, call.grant.token_id)
-    if url is not None and url != own:
+    if url is not None:
         await service.outbound.check_url(url, "webhook_url", str(call.grant.token_id))
 
 

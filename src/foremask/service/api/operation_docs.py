@@ -376,32 +376,6 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             *ALWAYS,
         ),
     ),
-    ("GET", "deliveries"): Operation(
-        operation_id="read_deliveries",
-        tag="playground",
-        summary="Read the playground's webhook receiver",
-        description="Returns the URL to send as webhook_url, and the last 20 callbacks for this "
-        "token within the last hour.",
-        answer=json_response("URL and callbacks.", "ReceiverAnswer"),
-        refused=(*TOKEN, service_errors.RateLimited, *ALWAYS),
-    ),
-    ("POST", "receive"): Operation(
-        operation_id="receive_callback",
-        tag="playground",
-        summary="Receive a callback for the playground",
-        description="Accepts only callbacks that this service signed for the token in the last "
-        "five minutes.",
-        needs_token=False,
-        parameters=(
-            _in_path("token", "The token's id, not the token."),
-            *map(
-                _in_header,
-                ("Bria-Webhook-Id", "Bria-Webhook-Timestamp", "Bria-Webhook-Signature"),
-            ),
-        ),
-        answer={"description": "Kept for an hour."},
-        refused=(service_errors.LinkInvalid, service_errors.BodyTooLarge, *ALWAYS),
-    ),
     ("POST", "clip"): Operation(
         operation_id="show_clip",
         tag="playground",

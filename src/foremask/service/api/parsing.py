@@ -83,9 +83,7 @@ async def _read(request: ApiRequest) -> bytes:
 def parse_object(raw: bytes) -> dict[str, Any]:
     """The object that ``raw`` is, with distinct keys at every depth. Raises BadJson."""
     if raw.count(b",") > MAX_ITEMS and _commas_outside_strings(raw) > MAX_ITEMS:
-        raise BadJson(
-            f"The body has over {MAX_ITEMS} fields and array elements.", limit=MAX_ITEMS
-        )
+        raise BadJson(f"The body has over {MAX_ITEMS} fields and array elements.", limit=MAX_ITEMS)
     try:
         value = json.loads(
             raw.decode("utf-8"), object_pairs_hook=_distinct, parse_constant=_no_number

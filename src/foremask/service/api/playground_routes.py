@@ -1,6 +1,6 @@
 """What the playground needs beyond the API that everybody has.
 
-Strips, other presets, callbacks, clips to show.
+Strips, other presets, clips to show.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from foremask.errors import FieldInvalid, FileTooLarge
 from foremask.options import REENCODE_ONLY, ResultKind
 from foremask.service.api import parsing, result_fields
-from foremask.service.api.auth import charge, id_of, read_token
+from foremask.service.api.auth import charge, id_of
 from foremask.service.api.job_routes import checked_background, job_of
 from foremask.service.api.probing import Source, locate
 from foremask.service.api.problems import rate_headers
@@ -33,14 +33,12 @@ from foremask.service.api.request_context import (
     readable,
 )
 from foremask.service.api.result_fields import Wanted
-from foremask.service.jobs import admission, records, webhook_inbox
+from foremask.service.jobs import admission, records
 from foremask.service.jobs.admission import NewJob
 from foremask.service.jobs.records import Record
 from foremask.service.jobs.step_facts import JobClip
-from foremask.service.jobs.webhook_inbox import MAX_BODY_BYTES, RECEIVER_PATH
 from foremask.service.observability.traces import first_span, valid_traceparent
 from foremask.service.service_errors import (
-    BodyTooLarge,
     ObjectLost,
     RequestUnknown,
     UrlUnreachable,
@@ -160,45 +158,6 @@ async def clip_of(service: Service, record: Record, body: dict[str, Any], owner:
         "The clip of this mask is no longer stored: send its URL in the field 'video'.",
         param="video",
     )
-
-
-@readable(RECEIVER_PATH)
-async def deliveries(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
-    """Where this token's callbacks can go to be seen here, and those that came within the hour."""
-    token = read_token(request)
-    service.reads.take(token)
-    token_id = await admission.check_token(service.database, token)
-    url = webhook_inbox.receiver_url(service.settings.base_url, token_id)
-    kept = await webhook_inbox.newest(service.database, token_id)
-    callbacks = [
-        {
-            "url": url,
-            "request_id": each.request_id,
-            "timestamp": each.stamp,
-            "signature": each.signature,
-            "body": each.body,
-            "received_at": each.at,
-        }
-        for each in kept
-    ]
-    return json_answer(
-        {"request_id": id_of(request), "result": {"url": url, "deliveries": callbacks}}
-    )
-
-
-@post(RECEIVER_PATH + "/{token:str}", status_code=204)
-async def receive(request: ApiRequest, service: ServiceDependency, token: FromPath[str]) -> None:
-    """Keep a callback that this service has signed; the signature is the permission."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise BodyTooLarge(
-                f"The callback has over {MAX_BODY_BYTES} bytes.", limit=MAX_BODY_BYTES
-            )
-    names = ("bria-webhook-id", "bria-webhook-timestamp", "bria-webhook-signature")
-    job, stamp, signature = (request.headers.get(name, "") for name in names)
-    await webhook_inbox.keep(service.database, token, job, stamp, signature, bytes(body))
 
 
 @post("/v2/playground/clip", status_code=200)

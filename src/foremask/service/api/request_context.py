@@ -28,6 +28,9 @@ ApiRequest = Request[Any, Any, State]
 REQUEST_ID = "foremask.request_id"
 """The key in the ASGI scope under which `RequestMiddleware` keeps the id of this very request."""
 
+OWNER = "owner"
+"""The key in the scope's state of whose request it is, once that has been checked."""
+
 
 @dataclass(frozen=True, slots=True)
 class Service:

@@ -29,7 +29,6 @@ SHAPES = (
     schemas.Strip,
     schemas.NewestMask,
     schemas.ConvertRequest,
-    schemas.ReceiverAnswer,
     schemas.Probed,
     schemas.UploadRequest,
     schemas.UploadStarted,

@@ -54,8 +54,6 @@ HANDLERS = (
     playground_routes.strip,
     playground_routes.newest_mask,
     playground_routes.convert,
-    playground_routes.deliveries,
-    playground_routes.receive,
     playground_routes.clip,
     pages.named,
     pages.static,

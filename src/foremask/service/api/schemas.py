@@ -333,31 +333,6 @@ class NewestMask(Struct):
     result: NewestMaskPicture
 
 
-class Callback(Struct):
-    """One callback as it came."""
-
-    url: str
-    request_id: str
-    timestamp: str
-    signature: str
-    body: str
-    received_at: str
-
-
-class Receiver(Struct):
-    """Where callbacks go, and those that came."""
-
-    url: str
-    deliveries: list[Callback]
-
-
-class ReceiverAnswer(Struct):
-    """The playground's receiver."""
-
-    request_id: RequestId
-    result: Receiver
-
-
 class ClipFacts(Struct):
     """What a clip is."""
 

@@ -16,7 +16,13 @@ from foremask.options import MEDIA_TYPES
 from foremask.service.api import parsing
 from foremask.service.api.auth import charge, id_of
 from foremask.service.api.problems import rate_headers
-from foremask.service.api.request_context import ApiRequest, Service, ServiceDependency, json_answer
+from foremask.service.api.request_context import (
+    OWNER,
+    ApiRequest,
+    Service,
+    ServiceDependency,
+    json_answer,
+)
 from foremask.service.jobs import stored
 from foremask.service.jobs.admission import NO_LIMIT
 from foremask.service.jobs.database import Database
@@ -72,8 +78,13 @@ async def start_upload(request: ApiRequest, service: ServiceDependency) -> ASGIR
 @post(FORM_PATH, status_code=204)
 async def receive_upload(request: ApiRequest, service: ServiceDependency) -> None:
     """Store the file of a signed form."""
+    size = request.headers.get("content-length", "")
+    declared_bytes = int(size) if re.fullmatch(r"[0-9]{1,18}", size) else 0
+    _check_size(declared_bytes, service.limits.max_bytes)
     fields, name, content = await _open_form(request)
     upload = service.objects.signer.check_form(fields)
+    request.scope["state"][OWNER] = await stored.owner_of(service.database, upload.key)
+    _check_size(declared_bytes, upload.max_bytes)
     declared = fields.get("Content-Type", upload.media_type).lower()
     is_known = declared.startswith("video/") or declared in PICTURES
     if not is_known or upload.media_type not in ("", declared):
@@ -82,13 +93,10 @@ async def receive_upload(request: ApiRequest, service: ServiceDependency) -> Non
             f"{upload.media_type or f'video/* and {", ".join(PICTURES)}'}.",
             param="Content-Type",
         )
-    size = request.headers.get("content-length", "")
-    if re.fullmatch(r"[0-9]{1,18}", size) and int(size) > upload.max_bytes + MAX_FORM_BYTES:
-        raise _too_large(upload, int(size))
     try:
         await service.objects.head(upload.key)
     except ObjectLost:
-        await _store(service, upload, content, int(size) if size.isdecimal() else 0)
+        await _store(service, upload, content, declared_bytes)
         await stored.name_upload(service.database, upload.key, name)
     else:
         raise LinkInvalid("This form has been used; ask for another to upload again.")
@@ -110,7 +118,7 @@ async def _store(
         nonlocal size
         async for block in content:
             if size + len(block) > upload.max_bytes:
-                raise _too_large(upload, size + len(block))
+                raise _too_large(upload.max_bytes, size + len(block))
             if size + len(block) > reserved:
                 await reserve(max(RESERVE_BYTES, len(block)))
             size += len(block)
@@ -217,10 +225,15 @@ async def _file(events: AsyncIterator[_Event]) -> AsyncGenerator[bytes]:
         raise FormInvalid("The form broke off inside the file.")
 
 
-def _too_large(upload: Upload, size: int) -> FileTooLarge:
+def _check_size(declared_bytes: int, max_bytes: int) -> None:
+    if declared_bytes > max_bytes + MAX_FORM_BYTES:
+        raise _too_large(max_bytes, declared_bytes)
+
+
+def _too_large(max_bytes: int, size: int) -> FileTooLarge:
     return FileTooLarge(
-        f"The file has {size} bytes or more; at most {upload.max_bytes} are taken.",
+        f"The file has {size} bytes or more; at most {max_bytes} are taken.",
         param="file",
-        limit=upload.max_bytes,
+        limit=max_bytes,
         actual=size,
     )

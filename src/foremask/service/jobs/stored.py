@@ -5,6 +5,7 @@ from datetime import datetime
 
 from foremask.service.jobs.admission import storage_quota
 from foremask.service.jobs.database import Database
+from foremask.service.service_errors import LinkInvalid
 
 
 async def new_upload(database: Database, key: str, token_id: uuid.UUID) -> None:
@@ -12,6 +13,19 @@ async def new_upload(database: Database, key: str, token_id: uuid.UUID) -> None:
     await database.all(
         "insert into uploads (key, token) values (%s, %s) on conflict do nothing", (key, token_id)
     )
+
+
+async def owner_of(database: Database, key: str) -> str:
+    """The token that the form was given to; raises LinkInvalid where it is good no more."""
+    row = await database.one(
+        """select t.id from uploads u join tokens t on t.id = u.token
+           where u.key = %s and t.revoked_at is null
+           and (t.expires_at is null or t.expires_at > now())""",
+        (key,),
+    )
+    if row is None:
+        raise LinkInvalid("The token that this form was given to is no longer good.")
+    return str(row["id"])
 
 
 async def name_upload(database: Database, key: str, name: str | None) -> None:

@@ -1,15 +1,12 @@
 """Signed webhooks: the status body, POSTed with the wire contract's three headers."""
 
-import ipaddress
 import time
 
 import structlog
 
 from foremask.errors import ForemaskError
-from foremask.service.fetch import Outbound
 from foremask.service.jobs import deliveries, records
 from foremask.service.jobs.deliveries import Delivery, sign
-from foremask.service.jobs.webhook_inbox import is_receiver
 from foremask.service.jobs.wire_format import status_json
 from foremask.service.observability import metrics
 from foremask.service.observability.traces import Span, job_span
@@ -17,7 +14,6 @@ from foremask.service.service_errors import UrlForbidden, UrlStatus
 from foremask.service.worker.worker_context import WorkerContext
 
 TIMEOUT_S = 10.0
-ANYWHERE = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +48,7 @@ async def _attempt(work: WorkerContext, delivery: Delivery, span: Span) -> None:
     problem: str | None = None
     began = time.monotonic()
     try:
-        status = await _post(work, delivery.url, body, headers)
+        status = await work.outbound.post(delivery.url, body, headers, timeout_s=TIMEOUT_S)
     except (UrlForbidden, UrlStatus) as error:
         status, problem = int(error.actual) if error.actual else None, error.details
     except ForemaskError as error:
@@ -70,14 +66,6 @@ async def _attempt(work: WorkerContext, delivery: Delivery, span: Span) -> None:
     metrics.WEBHOOK_SECONDS.observe(seconds)
     span.note(**{"http.response.status_code": status, "outcome": outcome})
     log.info("webhook.attempted", http_status=status, outcome=outcome, error=problem)
-
-
-async def _post(work: WorkerContext, url: str, body: bytes, headers: dict[str, str]) -> int:
-    """Send it; our own receiver may be at a private address: the operator chose its host."""
-    if not is_receiver(work.objects.signer.base_url, url):
-        return await work.outbound.post(url, body, headers, timeout_s=TIMEOUT_S)
-    async with Outbound(allow_private=ANYWHERE) as internal:
-        return await internal.post(url, body, headers, timeout_s=TIMEOUT_S)
 
 
 async def _freeze(work: WorkerContext, delivery: Delivery) -> bytes:

@@ -13,13 +13,11 @@ import { hideSamples, sampleShown, setUpSamples, showSamples } from "./samples.j
 import { setUpSnippets, showFields } from "./snippets.js";
 import { describe, dropPicture, seen, setMatte, setUpStage, showMask, showSource, showStrip, takeThumbnail } from "./stage.js";
 import { needToken, refuse, setUpToken } from "./token.js";
-import { awaitDelivery, receiverUrl } from "./webhooks.js";
 
 const SETTLED_MS = 2500; // a first picture that takes longer is not waited for
 
 let shown = null; // what the player plays: a blob or a URL
 let wanted = preset();
-let ownReceiver = "";
 let done = null; // the last mask that was shown, as `showMask` was called
 let ordered = false; // the mask is to be made as soon as the clip is there
 let current = ""; // the job that is shown
@@ -42,11 +40,6 @@ setUpSamples((file) => {
   takeFile(file);
 });
 find("webhook").addEventListener("input", onForm);
-find("webhook-here").addEventListener("change", async () => {
-  onForm();
-  ownReceiver = await receiverUrl().catch(() => "");
-  onForm();
-});
 find("job-form").addEventListener("submit", (event) => {
   event.preventDefault();
   if (clip.facts) submit();
@@ -76,7 +69,7 @@ function fields() {
     video: clip.video,
     output_container_and_codec: preset(),
     quality: quality(),
-    webhook_url: find("webhook").disabled ? ownReceiver : find("webhook").value.trim(),
+    webhook_url: find("webhook").value.trim(),
     hints: hintFields(),
   });
 }
@@ -87,7 +80,6 @@ function onSeen() {
 }
 
 function onForm() {
-  find("webhook").disabled = find("webhook-here").checked;
   find("go").disabled = !clip.facts && !clip.busy;
   find("go").textContent = ordered && clip.busy ? "Starts when the clip is there" : "Make the mask";
   showFields(fields(), seen(), matteFields());
@@ -124,7 +116,6 @@ async function onClip() {
   if (shown === clip.blob && clip.blob) return describe(clip.facts);
   if (sampleShown()) return;
   shown = clip.blob;
-  if (!done) show(find("hooks"), false);
   if (clip.busy) panel("job-form"); // a clip that was dropped while a result was shown
   await showSource(clip.blob, clip.facts, clip.name);
   if (shown === clip.blob) describe(clip.facts); // they may have come while the clip was loaded
@@ -138,7 +129,6 @@ function startAnew(remember = true) {
   leave();
   done = null;
   ordered = false;
-  show(find("hooks"), false);
   panel("job-form");
   if (remember && jobInAddress()) history.pushState(null, "", "/");
   shown = null;
@@ -157,15 +147,11 @@ async function submit() {
   const { facts, name } = clip;
   for (const [place, field] of [["form-error"], ["webhook-error", "webhook"], ["preset-error", "preset"], ["clip-error", "url"], ["clip-error", "file"]])
     clear(find(place), field && find(field));
-  show(find("hooks"), false);
   find("go").disabled = true;
   try {
-    const calls = find("webhook-here").checked;
-    if (calls) body.webhook_url = await receiverUrl();
     const { request_id: id } = await askJson("POST", "/v2/video/segment/foreground_mask", body);
     if (!here(clip.video).startsWith("/v2/files/")) keepClipUrl(id, clip.video);
     remember(id);
-    if (calls) awaitCall(id);
     await watch(id, { name, preset: body.output_container_and_codec, quality: body.quality, facts });
   } catch (error) {
     panel("job-form");
@@ -193,12 +179,6 @@ async function correct(hints, anew) {
   await watch(id, { name: clip.name, ...made, facts: clip.facts });
 }
 
-// The webhook comes after the job's end.
-async function awaitCall(id) {
-  await new Promise((resolve) => document.addEventListener("ended", resolve, { once: true }));
-  if (current === id) awaitDelivery(id).catch(() => {});
-}
-
 // Follows a job to its end and shows what it made.
 async function watch(id, { name, preset: form, quality: asked, facts }) {
   current = id;
@@ -210,7 +190,6 @@ async function watch(id, { name, preset: form, quality: asked, facts }) {
   const expected = facts?.frames ?? (facts?.duration_s ? Math.round(facts.duration_s * facts.fps) : undefined);
   const status = await follow(id, name, expected, Boolean(clip.video));
   if (!status || current !== id) return;
-  document.dispatchEvent(new Event("ended"));
   if (status.status === "COMPLETED") await finish(status, { name, preset: form, quality: asked, facts, took_s: (performance.now() - began_ms) / 1000 });
   renewRecent();
 }

@@ -18,10 +18,7 @@ export function needToken() {
 
 export async function setUpToken() {
   const given = new URLSearchParams(location.hash.slice(1)).get("token");
-  if (given) {
-    history.replaceState(null, "", location.pathname + location.search); // it stays out of the history and of bookmarks
-    hold(given, false);
-  }
+  if (given) history.replaceState(null, "", location.pathname + location.search); // it stays out of the history and of bookmarks
   find("token-show").addEventListener("click", () => open(find("token-form").hidden));
   find("token-form").addEventListener("submit", (event) => {
     event.preventDefault();
@@ -31,9 +28,17 @@ export async function setUpToken() {
   find("token-keep").checked = localStorage.getItem(KEY) !== null;
   find("token-keep").addEventListener("change", () => held && hold(held, find("token-keep").checked));
   render();
+  if (given && given !== held) return held ? offer(given) : use(given);
   if (!held) return open(true, false);
   const doubt = await doubts();
   if (doubt) refuse(doubt);
+}
+
+// A link never replaces the token that is in use: whoever made it may want this person's clips.
+function offer(given) {
+  find("token").value = given;
+  open();
+  explain(find("token-error"), new Error(`This link has another token, ${given.slice(0, 6)}…. Press Use to work with it instead of yours.`), find("token"));
 }
 
 // A call was refused for its token: ask for another.
@@ -66,7 +71,7 @@ async function use(text) {
 // What the service has against the token, or null.
 async function doubts() {
   try {
-    await askJson("GET", "/v2/playground/webhooks");
+    await askJson("GET", "/v2/jobs?limit=1");
   } catch (error) {
     return error;
   }
