@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from foremask.service.api.uploads import sweep
+from foremask.service.jobs.tokens import token_hash
 from foremask.service.storage.signing import Upload
 from tests.service.api.conftest import Running, bootstrap, running
 from tests.service.api.patient import http
@@ -251,7 +252,8 @@ def test_an_upload_keeps_to_its_form(uploads: Running) -> None:
     }.items():
         assert_refused(send(given, b"x", **{name: value}), 403, "link_invalid")
     objects = asyncio.run(uploads.objects())
-    small = Upload("uploads/small/small.mp4", 100_000, "", int(time.time()) + 60)
+    key = form(uploads)["upload_fields"]["key"]
+    small = Upload(key, 100_000, "", int(time.time()) + 60)
     url = f"{uploads.url}/v2/uploads"
     fitted = {"upload_url": url, "upload_fields": objects.signer.upload_form(small)}
     assert assert_refused(send(fitted, b"x" * 100_001), 413, "file_too_large")["limit"] == 100_000
@@ -269,6 +271,39 @@ def test_an_upload_keeps_to_its_form(uploads: Running) -> None:
         "video",
     )
     assert send(fitted, b"x" * 100_000).status_code == 204
+
+
+def test_one_form_stores_one_file_and_only_while_its_token_is_good(uploads: Running) -> None:
+    """While it comes, a second file is refused; after a revocation, so is the first."""
+    given = form(uploads)
+    whole = httpx.Request("POST", given["upload_url"], data=given["upload_fields"],
+                          files={"file": ("clip.mp4", b"the first", "video/mp4")})  # fmt: skip
+    sent = whole.read()
+    head = "".join(f"{name}: {value}\r\n" for name, value in whole.headers.items())
+
+    async def claimed() -> None:
+        async with uploads.database() as database:
+            asked = "select 1 from uploads where key = %s and bytes > 0"
+            while not await database.one(asked, (given["upload_fields"]["key"],)):  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+
+    with socket.create_connection(("127.0.0.1", uploads.settings.port), timeout=30) as raw:
+        raw.sendall(f"POST /v2/uploads HTTP/1.1\r\n{head}\r\n".encode() + sent[:-20])
+        asyncio.run(asyncio.wait_for(claimed(), 30))
+        assert_refused(send(given, b"x"), 403, "link_invalid")
+        raw.sendall(sent[-20:])
+        assert raw.recv(1000).startswith(b"HTTP/1.1 204")
+    assert http.get(given["file_url"]).content == b"the first"
+    secret = uploads.new_token()
+    given = form(dataclasses.replace(uploads, token=secret["api_token"]))
+
+    async def revoke() -> None:
+        async with uploads.database() as database:
+            await database.all("update tokens set revoked_at = now() where hash = %s",
+                               (token_hash(secret["api_token"]),))  # fmt: skip
+
+    asyncio.run(revoke())
+    assert_refused(send(given, b"x"), 403, "link_invalid")
 
 
 FIELD = b'--a-boundary\r\nContent-Disposition: form-data; name="key"\r\n\r\n'

@@ -704,7 +704,7 @@ def test_a_links_token_replaces_the_one_in_use_only_at_a_click(
     expect(page.locator("#token-error")).to_contain_text(f"another token, {other[:6]}")
     held = "sessionStorage.getItem('foremask-token')"
     assert page.evaluate(held) == TOKEN
-    page.get_by_role("button", name="Use").click()
+    page.get_by_role("button", name="Use", exact=True).click()
     expect(page.locator("#token-form")).to_be_hidden()
     assert page.evaluate(held) == other
     context.close()

@@ -29,8 +29,6 @@ from foremask.service.jobs.database import Database
 from foremask.service.service_errors import (
     ContentTypeWrong,
     FormInvalid,
-    LinkInvalid,
-    ObjectLost,
     ServiceUnavailable,
 )
 from foremask.service.storage.objects import Objects
@@ -83,7 +81,6 @@ async def receive_upload(request: ApiRequest, service: ServiceDependency) -> Non
     _check_size(declared_bytes, service.limits.max_bytes)
     fields, name, content = await _open_form(request)
     upload = service.objects.signer.check_form(fields)
-    request.scope["state"][OWNER] = await stored.owner_of(service.database, upload.key)
     _check_size(declared_bytes, upload.max_bytes)
     declared = fields.get("Content-Type", upload.media_type).lower()
     is_known = declared.startswith("video/") or declared in PICTURES
@@ -93,13 +90,9 @@ async def receive_upload(request: ApiRequest, service: ServiceDependency) -> Non
             f"{upload.media_type or f'video/* and {", ".join(PICTURES)}'}.",
             param="Content-Type",
         )
-    try:
-        await service.objects.head(upload.key)
-    except ObjectLost:
-        await _store(service, upload, content, declared_bytes)
-        await stored.name_upload(service.database, upload.key, name)
-    else:
-        raise LinkInvalid("This form has been used; ask for another to upload again.")
+    request.scope["state"][OWNER] = await stored.claim_upload(service.database, upload.key)
+    await _store(service, upload, content, declared_bytes)
+    await stored.name_upload(service.database, upload.key, name)
 
 
 async def _store(

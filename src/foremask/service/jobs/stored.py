@@ -15,16 +15,28 @@ async def new_upload(database: Database, key: str, token_id: uuid.UUID) -> None:
     )
 
 
-async def owner_of(database: Database, key: str) -> str:
-    """The token that the form was given to; raises LinkInvalid where it is good no more."""
+async def claim_upload(database: Database, key: str) -> str:
+    """The form is used from now on, until `reserve` gives its bytes back; the id of its token.
+
+    Raises LinkInvalid where it is used already, or its token is no longer good.
+    """
     row = await database.one(
-        """select t.id from uploads u join tokens t on t.id = u.token
-           where u.key = %s and t.revoked_at is null
-           and (t.expires_at is null or t.expires_at > now())""",
+        """with form as (
+               select u.key, t.id, t.revoked_at is null
+                   and (t.expires_at is null or t.expires_at > now()) as good
+               from uploads u join tokens t on t.id = u.token where u.key = %s),
+           claimed as (
+               update uploads u set bytes = 1 from form
+               where u.key = form.key and form.good and u.bytes = 0 returning u.token),
+           counted as (
+               update tokens t set stored = stored + 1 from claimed where t.id = claimed.token)
+           select id, good, exists (select from claimed) as claimed from form""",
         (key,),
     )
-    if row is None:
+    if row is None or not row["good"]:
         raise LinkInvalid("The token that this form was given to is no longer good.")
+    if not row["claimed"]:
+        raise LinkInvalid("This form has been used; ask for another to upload again.")
     return str(row["id"])
 
 
