@@ -1,73 +1,51 @@
 """Feeds bad and made-up files to the sandboxed probe and masker, and counts how each ends.
 
-``python -m benchmarks.endurance.hostile [--mutations 2000] [--seed 1] [--seconds 100]`` prints a
-table. With ``--seconds`` it begins no file later than that, keeps how the others ended, and exits
-with 3. Nothing may end in a dead parent, a hang, or a mask whose report is not true; a file ends
-refused, with a reason of the error tree, or masked, with every frame of it. The network has no part
-in it: any mask will do.
+``python -m benchmarks.endurance.hostile [--mutations 2000] [--seed 1] [--only ROW]`` prints a
+table. A long count is made in pieces: ``--only mutated`` with one seed after another. Nothing may
+end in a dead parent, a hang, or a mask whose report is not true: a file ends refused, with a reason
+of the error tree, or masked, with every frame of it. The network has no part in it.
 """
 
 import argparse
 import asyncio
 import io
-import json
-import os
 import random
 import struct
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 from tests.support import synth
 
+from benchmarks.clips import DATA
+from benchmarks.stand_in import bright_is_foreground, mask
 from foremask.errors import Failed, ForemaskError
 from foremask.facts import Clip, Report
-from foremask.masking.pipeline import mask_video
 from foremask.options import Limits, MaskOptions
 from foremask.service.sandbox import probe_execution
 from foremask.service.sandbox.operations import Mask, ProbeRemote, Request
-from foremask.service.sandbox.parent import Operation, Parent
+from foremask.service.sandbox.parent import Operation
 from foremask.service.sandbox.pool import ChildDied, MediaPool
 from foremask.service.settings import Sandbox
-from foremask.types import Alpha, Image
 
-DATA = Path(os.environ.get("FOREMASK_DATA", "../shared/data")) / "media"
+MEDIA = DATA / "media"
 ROOT = Path(__file__).parents[2]
 WALL_CLOCK_S = 60.0
 STALL_S = 20.0
 MEMORY_BYTES = 3 << 30
 SLOTS = 2
-TO_GO_ON = 3
-KEPT = ROOT / "scratch" / "hostile.jsonl"
 LIMITS = Limits()
-
-
-def bright_is_foreground(images: Iterable[Image], /) -> Iterator[Alpha]:
-    """Any mask will do here; this one costs nothing."""
-    for image in images:
-        rgb = image.rgb(min(256, image.width), min(256, image.height))
-        yield np.divide(rgb[:, :, 1], 255, dtype=np.float32)
-
-
-def _mask(request: Mask, parent: Parent) -> Report:
-    return mask_video(
-        request.source,
-        request.target,
-        request.options,
-        lambda done: parent.progress(done.frames_done, done.frames_total, done.stage),
-        masker=bright_is_foreground,
-        refiner=synth.stretched,
-    )
-
-
-OPERATIONS: dict[type[Request[Any]], Operation] = {**probe_execution.OPERATIONS, Mask: _mask}
+OPERATIONS: dict[type[Request[Any]], Operation] = {
+    **probe_execution.OPERATIONS,
+    Mask: partial(mask, masker=bright_is_foreground),
+}
 """The probe of the API's child, and a masker that costs nothing."""
 
 
@@ -83,16 +61,12 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a case ended: one word, and what is wrong with that, if anything."""
+    """How a case ended, in a few words, and what is wrong with that, if anything."""
 
-    row: str
-    name: str
+    case: Case
     how: str
     seconds: float
     wrong: str = ""
-
-
-# Files
 
 
 def drawn(folder: Path) -> dict[str, bytes]:
@@ -109,19 +83,19 @@ def drawn(folder: Path) -> dict[str, bytes]:
         name: synth.write(folder / file, spec).read_bytes() for name, (file, spec) in specs.items()
     }
     return made | {
-        "mp4 av1": (DATA / "derived" / "av1_10bit.mp4").read_bytes(),
-        "mp4 faststart": (DATA / "derived" / "h264_faststart_aac.mp4").read_bytes(),
-        "mp4 fragmented": (DATA / "derived" / "h264_frag_aac.mp4").read_bytes(),
+        "mp4 av1": (MEDIA / "derived" / "av1_10bit.mp4").read_bytes(),
+        "mp4 faststart": (MEDIA / "derived" / "h264_faststart_aac.mp4").read_bytes(),
+        "mp4 fragmented": (MEDIA / "derived" / "h264_frag_aac.mp4").read_bytes(),
     }
 
 
 def collected() -> Iterator[Case]:
     """The development files that are broken, and those of kinds that are not taken."""
     broken = ("bad_", "invalid", "cursed", "clearkey", "result.webm")
-    for path in sorted(DATA.rglob("*")):
+    for path in sorted(MEDIA.rglob("*")):
         if path.is_file() and path.stat().st_size < 4 << 20:
             row = "broken files" if any(word in path.name for word in broken) else "other files"
-            yield Case(row, str(path.relative_to(DATA)), path.read_bytes())
+            yield Case(row, str(path.relative_to(MEDIA)), path.read_bytes())
 
 
 def disguised(good: dict[str, bytes]) -> Iterator[Case]:
@@ -258,9 +232,6 @@ def mutated(good: dict[str, bytes], dice: random.Random, count: int) -> Iterator
         yield Case(f"mutated {name}", f"number {number}", bytes(data))
 
 
-# Endings
-
-
 async def end_of(case: Case, pool: MediaPool, folder: Path) -> Ending:
     """Probe the bytes as the API does, and mask what passes as a worker does."""
     began_s = time.monotonic()
@@ -269,7 +240,7 @@ async def end_of(case: Case, pool: MediaPool, folder: Path) -> Ending:
         return case.data[offset : offset + size]
 
     def ended(how: str, wrong: str = "") -> Ending:
-        return Ending(case.row, case.name, how, time.monotonic() - began_s, wrong)
+        return Ending(case, how, time.monotonic() - began_s, wrong)
 
     source, target = folder / f"{abs(hash(case))}.clip", folder / f"{abs(hash(case))}.mp4"
     try:
@@ -310,9 +281,9 @@ def untruth(case: Case, clip: Clip | None, report: Report, target: Path) -> str:
     return ""
 
 
-async def run(cases: list[Case], level: list[str], until_s: float) -> list[Ending]:
-    """All cases, as many at a time as there are slots; none is begun after ``until_s``."""
-    waiting, endings = iter(cases), []
+async def run(cases: list[Case]) -> tuple[str, list[Ending]]:
+    """All cases, as many at a time as there are slots; the sandbox's level, and how each ended."""
+    waiting, endings = iter(cases), list[Ending]()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         async with MediaPool(
@@ -324,45 +295,27 @@ async def run(cases: list[Case], level: list[str], until_s: float) -> list[Endin
             execution="benchmarks.endurance.hostile",
             import_from=[ROOT],
         ) as pool:
-            level.append(str(await pool.warm()))
+            level = str(await pool.warm())
 
             async def work() -> None:
                 for case in waiting:
-                    if time.monotonic() > until_s:
-                        return
                     endings.append(await end_of(case, pool, folder))
                     if len(endings) % 100 == 0:
                         print(f"{len(endings)} of {len(cases)}", file=sys.stderr, flush=True)
 
             await asyncio.gather(*(work() for _ in range(SLOTS)))
-    return endings
-
-
-def kept() -> dict[tuple[str, str], Ending]:
-    """How the files of the pieces before ended."""
-    if not KEPT.exists():
-        return {}
-    found = [Ending(**json.loads(line)) for line in KEPT.read_text().splitlines()]
-    return {(each.row, each.name): each for each in found}
-
-
-def keep(endings: list[Ending]) -> None:
-    KEPT.parent.mkdir(exist_ok=True)
-    with KEPT.open("a") as file:
-        file.writelines(json.dumps(asdict(each)) + "\n" for each in endings)
+    return level, endings
 
 
 def main() -> int:
     """Run everything, print the table and every wrong ending; exit with 1 where there is one."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.endurance.hostile")
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mutations", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=0)
     parser.add_argument("--only", default="", help="rows that begin with this")
     asked = parser.parse_args()
-    if not DATA.is_dir():
-        print(f"{DATA} is not there: set FOREMASK_DATA", file=sys.stderr)
-        return 2
+    if not MEDIA.is_dir():
+        raise SystemExit(f"{MEDIA} is not there: set FOREMASK_DATA")
     dice = random.Random(asked.seed)  # noqa: S311
     with tempfile.TemporaryDirectory() as name:
         good = drawn(Path(name))
@@ -374,35 +327,24 @@ def main() -> int:
         *truncated(good, dice),
         *mutated(good, dice, asked.mutations),
     ]
-    cases = [case for case in cases if case.row.startswith(asked.only)]
-    known = kept() if asked.seconds else {}
-    left = [case for case in cases if (case.row, case.name) not in known]
-    level: list[str] = []
-    began_s = time.monotonic()
-    fresh = asyncio.run(run(left, level, began_s + (asked.seconds or float("inf"))))
-    if asked.seconds:
-        keep(fresh)
-    known |= {(each.row, each.name): each for each in fresh}
-    endings = [known[case.row, case.name] for case in cases if (case.row, case.name) in known]
-    if len(endings) < len(cases):
-        print(f"{len(endings)} of {len(cases)}; go on with the same command")
-        return TO_GO_ON
-    rows: dict[str, Counter[str]] = {}
-    slowest: dict[str, float] = {}
+    level, endings = asyncio.run(run([case for case in cases if case.row.startswith(asked.only)]))
+    rows: dict[str, list[Ending]] = defaultdict(list)
     for each in endings:
-        rows.setdefault(each.row, Counter())[each.how] += 1
-        slowest[each.row] = max(slowest.get(each.row, 0), each.seconds)
+        rows[each.case.row].append(each)
     print("| files | number | how they ended | slowest, s |\n|---|---|---|---|")
-    for row in sorted(rows):
-        how = ", ".join(f"{count} {word}" for word, count in rows[row].most_common())
-        print(f"| {row} | {rows[row].total()} | {how} | {slowest[row]:.1f} |")
+    for row, some in sorted(rows.items()):
+        hows = Counter(each.how for each in some).most_common()
+        how = ", ".join(f"{count} {word}" for word, count in hows)
+        print(f"| {row} | {len(some)} | {how} | {max(each.seconds for each in some):.1f} |")
     wrong = [each for each in endings if each.wrong]
     died = sum(each.how == "child died" for each in endings)
     spent_s = sum(each.seconds for each in endings)
-    print(f"\n{len(endings)} files in {spent_s:.0f} s of {SLOTS} children, {level[0]}.")
+    print(f"\n{len(endings)} files in {spent_s:.0f} s of {SLOTS} children, {level}.")
     print(f"Dead parents: 0. Dead children: {died}. Wrong endings: {len(wrong)}.")
     for each in wrong:
-        print(f"- {each.row}, {each.name}: {each.how}, {each.seconds:.1f} s: {each.wrong}")
+        print(
+            f"- {each.case.row}, {each.case.name}: {each.how}, {each.seconds:.1f} s: {each.wrong}"
+        )
     return 1 if wrong else 0
 
 

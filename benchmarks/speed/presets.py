@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tests.support import synth
 
-from benchmarks.endurance.hostile import bright_is_foreground
+from benchmarks.stand_in import bright_is_foreground
 from foremask.masking.pipeline import mask_video
 from foremask.masking.refinement import refine_edges
 from foremask.media.reader import VideoReader

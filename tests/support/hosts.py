@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.support.postgres import tcp_server
 from tests.support.seaweed import s3_server
 
-WORKER = ("benchmarks.endurance.chaos_member", "worker")
+WORKER = ("benchmarks.member", "worker")
 """A worker with everything real but the network, which costs nothing."""
 
 

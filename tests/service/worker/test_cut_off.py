@@ -113,7 +113,7 @@ async def test_a_cut_off_worker_stops_when_it_is_told_to(
     }
     worker = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "benchmarks.endurance.chaos_member", "worker"),
+        *("-m", "benchmarks.member", "worker"),
         env=os.environ | reported,
         stderr=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,

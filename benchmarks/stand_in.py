@@ -1,8 +1,12 @@
-"""Executes requests with a network that costs nothing: red is foreground, at a fixed pace."""
+"""What a confined child executes in a measurement: everything real but the network.
+
+``OPERATIONS`` masks what is red, at a fixed pace; `bright_is_foreground` masks at no cost.
+"""
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -10,6 +14,7 @@ from tests.support.synth import stretched
 
 from foremask.facts import Report
 from foremask.masking.pipeline import mask_video
+from foremask.masking.plan import Masker
 from foremask.masking.report import Progress
 from foremask.service.sandbox import execution
 from foremask.service.sandbox.operations import Mask, Request
@@ -20,26 +25,39 @@ FRAME_S = 0.005
 
 
 def red_is_foreground(images: Iterable[Image], /) -> Iterator[Alpha]:
-    """One where there is more red than green."""
+    """One where there is more red than green; 5 ms a frame."""
     for image in images:
         time.sleep(FRAME_S)
         rgb = image.rgb(image.width, image.height)
         yield (rgb[:, :, 0] > 1.5 * rgb[:, :, 1]).astype(np.float32)
 
 
-def _mask(request: Mask, parent: Parent) -> Report:
+def bright_is_foreground(images: Iterable[Image], /) -> Iterator[Alpha]:
+    """Any mask will do; this one costs nothing."""
+    for image in images:
+        rgb = image.rgb(min(256, image.width), min(256, image.height))
+        yield np.divide(rgb[:, :, 1], 255, dtype=np.float32)
+
+
+def mask(request: Mask, parent: Parent, masker: Masker) -> Report:
+    """As the service's own operation, by another masker."""
+
     def on_progress(progress: Progress) -> None:
         parent.progress(progress.frames_done, progress.frames_total, progress.stage)
 
+    options = replace(request.options, model=None)
     return mask_video(
         request.source,
         request.target,
-        replace(request.options, model=None),
+        options,
         on_progress,
         request.span,
-        masker=red_is_foreground,
+        masker=masker,
         refiner=stretched,
     )
 
 
-OPERATIONS: Final[Mapping[type[Request[Any]], Operation]] = {**execution.OPERATIONS, Mask: _mask}
+OPERATIONS: Final[Mapping[type[Request[Any]], Operation]] = {
+    **execution.OPERATIONS,
+    Mask: partial(mask, masker=red_is_foreground),
+}

@@ -1,8 +1,15 @@
-"""A process of the attacked service: ``chaos_member api`` or ``chaos_member worker [SLOTS]``."""
+"""A process of a measured service: ``python -m benchmarks.member api``, or ``worker [SLOTS]``.
+
+Everything is real but the network (`benchmarks.stand_in`) and two domains: names that end in
+``.dead.example`` have a name server that keeps silent, and ``origin.example`` is this machine.
+"""
 
 import os
+import socket
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import uvloop
 
@@ -11,8 +18,16 @@ from foremask.service.sandbox.pool import MediaPool
 from foremask.service.settings import Settings, read_settings
 from foremask.service.worker.process import QUEUES, open_work, work_until_stopped
 
-HERE = Path(__file__).parents[2]
-EXECUTION = "benchmarks.endurance.chaos_operations"
+SILENCE_S = 10.0  # as long as glibc waits for two servers of a zone, once each
+_real = socket.getaddrinfo
+
+
+def look_up(host: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # as socket.getaddrinfo
+    """The stand-in for DNS."""
+    if str(host).endswith(".dead.example"):
+        time.sleep(SILENCE_S)
+        raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+    return _real("127.0.0.1" if host == "origin.example" else host, *args, **kwargs)
 
 
 async def work(settings: Settings, slots: int = 1) -> None:
@@ -24,8 +39,8 @@ async def work(settings: Settings, slots: int = 1) -> None:
             scratch,
             slots=slots,
             sandbox=settings.sandbox,
-            execution=EXECUTION,
-            import_from=[HERE],
+            execution="benchmarks.stand_in",
+            import_from=[Path(__file__).parents[1]],
         ) as masks,
         open_work(settings, scratch, masks, files, Limits()) as means,
     ):
@@ -33,6 +48,7 @@ async def work(settings: Settings, slots: int = 1) -> None:
 
 
 if __name__ == "__main__":
+    socket.getaddrinfo = look_up  # type: ignore[assignment]
     chosen = read_settings(os.environ)
     if sys.argv[1] == "api":
         from foremask.service.api.application import run

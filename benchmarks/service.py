@@ -1,0 +1,139 @@
+"""Starts the real service on loopback for a measurement, and serves it clips."""
+
+import asyncio
+import os
+import statistics
+import sys
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_network
+from pathlib import Path
+
+import httpx2
+from tests.support.hosts import free_port
+
+from foremask.service.jobs.tokens import TokenLimits
+from foremask.service.run.bundled_postgres import EmbeddedPostgres
+from foremask.service.run.serve import Member, environment, prepare
+from foremask.service.settings import Settings, variable
+from foremask.service.storage.local_directory import local_url
+
+ROOT = Path(__file__).parents[1]
+TOKEN = "a-token-for-one-measurement"  # noqa: S105
+MASK_PATH = "/v2/video/segment/foreground_mask"
+PLENTY = TokenLimits(rate_per_minute=6_000_000, burst=1_000_000, concurrent=1_000_000)
+READY_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What runs: each process is started again when it dies."""
+
+    settings: Settings
+    postgres: EmbeddedPostgres
+    apis: list[Member]
+    workers: list[Member]
+
+    @property
+    def ports(self) -> list[int]:
+        """Of each API process."""
+        return [int(api.environ[variable("port")]) for api in self.apis]
+
+
+def pid(member: Member) -> int | None:
+    """Its process, while it runs."""
+    process = member.process
+    return process.pid if process and process.returncode is None else None
+
+
+@contextmanager
+def workplace() -> Iterator[Path]:
+    """A temporary directory that PostgreSQL's user gets to."""
+    with tempfile.TemporaryDirectory(prefix="foremask-bench-", ignore_cleanup_errors=True) as name:
+        root = Path(name)
+        root.chmod(0o755)
+        yield root
+
+
+@asynccontextmanager
+async def running(
+    root: Path, *, apis: int = 1, workers: int = 0, slots: int = 1
+) -> AsyncIterator[Service]:
+    """A database below ``root``, API processes and workers, the APIs ready."""
+    postgres = EmbeddedPostgres(root)
+    postgres.start()
+    settings = Settings(
+        data_dir=root,
+        database_url=postgres.url,
+        objects_url=local_url(root / "objects"),
+        port=free_port(),
+        allow_private=(ip_network("127.0.0.0/8"),),
+        bootstrap_token=TOKEN,
+    )
+    watching: list[asyncio.Task[None]] = []
+    try:
+        await prepare(settings, print)
+        environ = environment(settings, {**os.environ, "PYTHONPATH": str(ROOT)})
+        command = (sys.executable, "-m", "benchmarks.member")
+        service = Service(settings, postgres, [], [])
+        for number in range(apis):
+            port = settings.port if number == 0 else free_port()
+            own = {variable("port"): str(port), variable("data_dir"): str(root / f"api-{number}")}
+            service.apis.append(Member(f"api-{number}", (*command, "api"), environ | own))
+        for number in range(workers):
+            words = (*command, "worker", str(slots))
+            service.workers.append(Member(f"worker-{number}", words, environ))
+        watching = [asyncio.create_task(m.run()) for m in (*service.apis, *service.workers)]
+        watching.append(asyncio.create_task(postgres.watch()))
+        await asyncio.gather(*(_ready(port) for port in service.ports))
+        yield service
+    finally:
+        for task in watching:
+            task.cancel()
+        await asyncio.gather(*watching, return_exceptions=True)
+        postgres.stop()
+
+
+async def _ready(port: int) -> None:
+    async with asyncio.timeout(READY_S), httpx2.AsyncClient(trust_env=False) as client:
+        while True:
+            with suppress(httpx2.TransportError):
+                if (await client.get(f"http://127.0.0.1:{port}/readyz")).is_success:
+                    return
+            await asyncio.sleep(0.1)
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None: ...
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[str]:
+    """The callers' web server; its address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def quantiles(values: Sequence[float], *shares: float, digits: int = 2) -> list[float]:
+    """The values below which these shares of all lie; nothing where there are fewer than two."""
+    if len(values) < 2:
+        return []
+    cuts = statistics.quantiles(values, n=100, method="inclusive")
+    return [round(cuts[round(100 * share) - 1], digits) for share in shares]
+
+
+def processes() -> Iterator[tuple[int, list[str]]]:
+    """Each process that there is: its number, and the fields of its ``stat`` from the third on."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError, IndexError):
+            yield int(stat.parent.name), stat.read_text().rpartition(")")[2].split()
