@@ -19,7 +19,7 @@ ROOT = DOCS.parent
 PACKAGED = ROOT / "src/foremask/service/api/site"
 """Where the API looks for the site; git ignores it, and a wheel that is built after it has it."""
 FROM_THE_ROOT = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
-_OUTSIDE = re.compile(r"\[[^\]]*\]\(\.\./((?:deploy|LICENSE)[^)]*)\)")
+_OUTSIDE = re.compile(r"\[[^\]]*\]\(\.\./((?:deploy|LICENSE|SECURITY)[^)]*)\)")
 _STYLE_IN_A_SCRIPT = re.compile(r"'(\.[a-z]\{[^'\\]{2000,}\})'")
 _DRAWING = re.compile(r"^```mermaid$", re.MULTILINE)
 

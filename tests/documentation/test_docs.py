@@ -36,7 +36,6 @@ RUN_BY = {
     ("README.md", "python"): "tests/documentation/test_readme.py::test_the_library_example_masks",
     ("cli.md", "sh"): "tests/documentation/test_docs.py::test_the_lines_that_call_foremask_work",
     ("http-api.md", "sh"): "tests/service/api/test_api_docs.py::test_every_curl_line_works",
-    ("operations.md", "json"): "tests/service/worker/test_traces.py::documented",
     ("python.md", "python"): "tests/documentation/test_python.py::test_every_recipe_works",
     (
         "quickstart.md",
