@@ -32,7 +32,7 @@ RUN_BY = {
     (
         "README.md",
         "sh",
-    ): "tests/documentation/test_readme.py::test_the_service_example_submits_polls_and_downloads",
+    ): "tests/documentation/test_readme.py::test_the_service_example_submits_and_downloads",
     ("README.md", "python"): "tests/documentation/test_readme.py::test_the_library_example_masks",
     ("cli.md", "sh"): "tests/documentation/test_docs.py::test_the_lines_that_call_foremask_work",
     ("http-api.md", "sh"): "tests/service/api/test_api_docs.py::test_every_curl_line_works",
@@ -200,9 +200,11 @@ def test_the_lines_that_call_make_do_what_they_say(tmp_path: Path) -> None:
     ]
     lines = [line for text in texts for line in text.splitlines()]
     called = {line.partition("make ")[2] for line in lines if "make " in line}
-    assert called == {"mask VIDEO=clip.mp4", "run"}
+    assert called == {"mask VIDEO=clip.mp4", "run", "test"}
     assert make(tmp_path, "mask", "VIDEO=clip.mp4") == ["foremask 'mask' 'clip.mp4'"]
     assert make(tmp_path, "run") == ["foremask 'serve'"]
+    (tmp_path / ".venv" / ".dev").touch()
+    assert " -m pytest " in make(tmp_path, "--dry-run", "test")[-1]
 
 
 def test_make_masks_a_file_of_any_name(tmp_path: Path) -> None:
