@@ -16,7 +16,7 @@ class FairSemaphore:
     def __init__(
         self, places: int, per_owner: int, on_wait: Callable[[], object] | None = None
     ) -> None:
-        self._free, self._per_owner, self._on_wait = places, per_owner, on_wait
+        self._free, self.per_owner, self._on_wait = places, per_owner, on_wait
         self._held: Counter[str] = Counter()
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # the next owner is first
 
@@ -55,7 +55,7 @@ class FairSemaphore:
 
     def _hand_out(self) -> None:
         while self._free:
-            ready = [each for each in self._waiting if self._held[each] < self._per_owner]
+            ready = [each for each in self._waiting if self._held[each] < self.per_owner]
             if not ready:
                 return
             owner = min(ready, key=lambda each: self._held[each])  # the first of equals

@@ -1,9 +1,18 @@
 """What one caller can cost the others: work is bounded, and checked before it is done."""
 
+import threading
+from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import httpx
 import pytest
 
 from foremask.service.api.parsing import MAX_ITEMS, parse_object
 from foremask.service.service_errors import BadJson
+from tests.service.api.conftest import Running
+from tests.service.api.patient import http
 
 
 @pytest.mark.parametrize("body", [b'{"a":[' + b"0," * MAX_ITEMS + b"0,0]}",
@@ -26,3 +35,42 @@ def test_the_second_of_two_equal_keys_is_found_by_looking_at_each_once() -> None
     keys = [b'"%d":0' % number for number in range(MAX_ITEMS)]
     with pytest.raises(BadJson, match="'19999' twice"):
         parse_object(b"{" + b",".join([*keys, keys[-1]]) + b"}")
+
+
+@contextmanager
+def hanging() -> Generator[tuple[str, threading.Semaphore]]:
+    """An origin that never answers, and how many have asked it."""
+    asked, ended = threading.Semaphore(0), threading.Event()
+
+    class Hanging(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.release()
+            ended.wait()
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Hanging) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", asked
+        finally:
+            ended.set()
+            server.shutdown()
+
+
+@pytest.mark.postgres
+def test_clips_of_hosts_that_hang_hold_up_no_other_tokens_clip(
+    service: Running, clip_origin: str
+) -> None:
+    """A has four under way, and B's comes meanwhile."""
+
+    def show(url: str, headers: dict[str, str]) -> httpx.Response:
+        body = {"video": f"{url}/good.mp4"}
+        return http.post(f"{service.url}/v2/playground/clip", json=body, headers=headers)
+
+    stranger = service.new_token()
+    with hanging() as (origin, asked), ThreadPoolExecutor() as threads:
+        hung = [threads.submit(show, origin, stranger) for _ in range(4)]
+        for _ in hung:
+            asked.acquire()
+        assert show(clip_origin, service.headers).status_code == 200
+        assert not any(each.done() for each in hung)

@@ -7,9 +7,8 @@ import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import IO
 
 import httpx
 import pytest
@@ -17,7 +16,7 @@ from obstore.store import S3Store
 
 from foremask.facts import Clip
 from foremask.service.api.application import create_app
-from foremask.service.api.probing import Source
+from foremask.service.api.probing import Shown, Source
 from foremask.service.api.read_limit import Throttle
 from foremask.service.api.result_fields import Wanted
 from foremask.service.fetch import Outbound
@@ -194,11 +193,11 @@ class NoVerdict:
         """Nor of any background."""
         return None
 
-    async def probe_file(
-        self, file: IO[bytes], size: int, wanted: Wanted, owner: str
-    ) -> Clip | None:
-        """Nor of one that is here."""
-        return None
+    def show(
+        self, source: Source, wanted: Wanted, owner: str, max_bytes: int
+    ) -> AbstractAsyncContextManager[Shown]:
+        """Nor can it show one."""
+        raise NotImplementedError
 
 
 @pytest.mark.postgres

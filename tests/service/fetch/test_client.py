@@ -120,6 +120,23 @@ async def test_reading_straight_on_takes_longer_strides(outbound: Outbound, orig
         assert reader.requests < 10
 
 
+async def test_a_file_is_sent_on_by_the_reader_that_has_probed_it(
+    outbound: Outbound, origin: Origin
+) -> None:
+    """A MiB at a time, whatever the budget; not at all where the origin gives no ranges of it."""
+    origin.answers["/clip.mp4"] = gives(CLIP * 4)
+    origin.answers["/whole.mp4"] = gives_whole(CLIP + b"more")
+    async with outbound.open_range_reader(
+        origin.url(), max_bytes=GIB, budget_bytes=150 << 10
+    ) as reader:
+        blocks = [block async for block in reader.stream()]
+        assert b"".join(blocks) == CLIP * 4
+        assert max(map(len, blocks)) == 1 << 20
+    async with outbound.open_range_reader(origin.url("/whole.mp4"), max_bytes=GIB) as reader:
+        with pytest.raises(RangeUnavailable):
+            await anext(reader.stream())
+
+
 async def test_the_budget_of_a_probe_is_kept(outbound: Outbound, origin: Origin) -> None:
     """What needs more than the budget is not known yet; it is not an error of the clip."""
     origin.answers["/clip.mp4"] = gives(CLIP)

@@ -3,21 +3,18 @@
 Strips, other presets, clips to show.
 """
 
-import asyncio
 import base64
-import tempfile
-from collections.abc import AsyncGenerator
 from contextlib import suppress
-from typing import IO, Any
+from typing import Any
 
 import msgspec
 from litestar import post
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
-from litestar.types import ASGIApp
+from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec.structs import replace
 
-from foremask.errors import FieldInvalid, FileTooLarge
+from foremask.errors import FieldInvalid
 from foremask.options import REENCODE_ONLY, ResultKind
 from foremask.service.api import parsing, result_fields
 from foremask.service.api.auth import charge, id_of
@@ -32,7 +29,6 @@ from foremask.service.api.request_context import (
     json_answer,
     readable,
 )
-from foremask.service.api.result_fields import Wanted
 from foremask.service.jobs import admission, records
 from foremask.service.jobs.admission import NewJob
 from foremask.service.jobs.records import Record
@@ -41,15 +37,11 @@ from foremask.service.observability.traces import first_span, valid_traceparent
 from foremask.service.service_errors import (
     ObjectLost,
     RequestUnknown,
-    UrlUnreachable,
     VideoMissing,
 )
 from foremask.service.storage.keys import mask_key, strip_key
 
 SHOWN_BYTES = 128 << 20
-FETCH_S = 60.0
-FETCHES_AT_ONCE = asyncio.Semaphore(2)
-BLOCK_BYTES = 1 << 20
 MAX_STRIP_BYTES = 4 << 20
 
 
@@ -167,64 +159,21 @@ async def clip(request: ApiRequest, service: ServiceDependency) -> ASGIApp:
     owner = str(call.grant.token_id)
     asked = parsing.parse_submission(await parsing.read_object(request))
     source = await locate(asked.video, service.objects, service.outbound, owner)
-    folder = service.settings.data_dir / "scratch" / "api"
-    file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  # closed by whoever streams it
-    try:
-        async with FETCHES_AT_ONCE:
-            size = await _fetch(service, source.url, source.key, file)
-        await _judge(service, file, size, asked.wanted, owner)
-        file.seek(0)
-    except BaseException:
-        file.close()
-        raise
-    headers = {
-        "Cache-Control": "no-store",
-        "Content-Length": str(size),
-        "Content-Security-Policy": "sandbox; default-src 'none'",
-        "Content-Type": "application/octet-stream",
-        **rate_headers(request.scope),
-    }
-    return StreamAnswer(200, headers, _blocks(file))
 
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        async with service.prober.show(
+            source, asked.wanted, owner, min(SHOWN_BYTES, service.limits.max_bytes)
+        ) as shown:
+            headers = {
+                "Cache-Control": "no-store",
+                "Content-Length": str(shown.size),
+                "Content-Security-Policy": "sandbox; default-src 'none'",
+                "Content-Type": "application/octet-stream",
+                **rate_headers(request.scope),
+            }
+            await StreamAnswer(200, headers, shown.blocks)(scope, receive, send)
 
-async def _fetch(service: Service, url: str | None, key: str | None, file: IO[bytes]) -> int:
-    if key is not None:
-        if (stored := (await service.objects.head(key)).size) > SHOWN_BYTES:
-            raise FileTooLarge(
-                f"The clip has {stored} bytes; at most {SHOWN_BYTES} are shown here.",
-                param="video",
-                limit=SHOWN_BYTES,
-                actual=stored,
-            )
-        async for block in service.objects.stream(key):
-            await asyncio.to_thread(file.write, block)
-    else:
-        await service.outbound.download(
-            url or "",
-            file,
-            max_bytes=min(SHOWN_BYTES, service.limits.max_bytes),
-            deadline_s=FETCH_S,
-        )
-    size = file.tell()
-    file.seek(0)
-    return size
-
-
-async def _judge(service: Service, file: IO[bytes], size: int, wanted: Wanted, owner: str) -> None:
-    """Refuse what is no clip by the very bytes.
-
-    An origin may give the probe's requests another file than the download's.
-    """
-    if await service.prober.probe_file(file, size, wanted, owner) is None:
-        raise UrlUnreachable(
-            "The clip could not be read here in time; a job would be accepted.", param="video"
-        )
-
-
-async def _blocks(file: IO[bytes]) -> AsyncGenerator[bytes]:
-    with file:
-        while block := await asyncio.to_thread(file.read, BLOCK_BYTES):
-            yield block
+    return answer
 
 
 async def completed(request: ApiRequest, service: Service, job: str) -> Record:

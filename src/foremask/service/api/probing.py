@@ -4,11 +4,11 @@ Ranged reads outside, the parser in a confined child.
 """
 
 import asyncio
-import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import IO, Protocol
+from typing import Protocol
 
 import structlog
 
@@ -18,6 +18,7 @@ from foremask.options import Limits
 from foremask.service.api.result_fields import Wanted
 from foremask.service.fairness import FairSemaphore
 from foremask.service.fetch import MAX_READ_BYTES, Outbound, RangeUnavailable
+from foremask.service.fetch.responses import check_size
 from foremask.service.observability import metrics
 from foremask.service.sandbox.operations import ProbeRemote, ProbeRemoteBackground, Request
 from foremask.service.sandbox.pool import ChildDied, MediaPool
@@ -27,12 +28,14 @@ from foremask.service.service_errors import (
     Overloaded,
     UrlForbidden,
     UrlStatus,
+    UrlUnreachable,
 )
 from foremask.service.storage.objects import Objects
 
 BUDGET_S = 8.0
 PROBES_AT_ONCE = 4  # most of a probe is waiting for the origin; the child takes milliseconds
 PROBES_PER_OWNER = 2
+SHOWS_AT_ONCE, SHOWS_PER_OWNER = 64, 4  # each holds a MiB
 PLACE_S = 3.0
 
 type ReadAt = Callable[[int, int], Awaitable[bytes]]
@@ -71,11 +74,23 @@ class Prober(Protocol):
         """
         ...
 
-    async def probe_file(
-        self, file: IO[bytes], size: int, wanted: Wanted, owner: str
-    ) -> Clip | None:
-        """As `probe`, of a file that is here."""
+    def show(
+        self, source: Source, wanted: Wanted, owner: str, max_bytes: int
+    ) -> AbstractAsyncContextManager["Shown"]:
+        """A clip that a job would accept, as it is read.
+
+        Raises the reason to refuse it, FileTooLarge over ``max_bytes``, and UrlUnreachable where
+        the budget does not suffice, or the origin gives no ranges.
+        """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A clip that was probed: how long it is, and its bytes."""
+
+    size: int
+    blocks: AsyncGenerator[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +109,9 @@ class GuardedProber:
         default_factory=lambda: FairSemaphore(
             PROBES_AT_ONCE, PROBES_PER_OWNER, metrics.HELD_BACK.labels("probe").inc
         )
+    )
+    shows: FairSemaphore = field(
+        default_factory=lambda: FairSemaphore(SHOWS_AT_ONCE, SHOWS_PER_OWNER)
     )
 
     async def probe(self, source: Source, wanted: Wanted, owner: str) -> Clip | None:
@@ -143,28 +161,40 @@ class GuardedProber:
         except Overloaded:
             return None  # a worker probes it later
 
-    async def probe_file(
-        self, file: IO[bytes], size: int, wanted: Wanted, owner: str
-    ) -> Clip | None:
-        """As `probe`, of a file that is here.
+    @asynccontextmanager
+    async def show(
+        self, source: Source, wanted: Wanted, owner: str, max_bytes: int
+    ) -> AsyncGenerator[Shown]:
+        """As of any `Prober`: probed and sent by one reader, so both are of one version."""
+        async with AsyncExitStack() as stack:
+            await _place(self.shows, owner, "shown")
+            stack.callback(self.shows.release, owner)
+            try:
+                async with asyncio.timeout(self.budget_s):
+                    size, read_at, blocks = await self._opened(stack, source, owner, max_bytes)
+                    await self._ask(size, read_at, wanted, owner)
+            except (TimeoutError, RangeUnavailable, ChildDied):
+                raise UrlUnreachable(
+                    "The clip could not be read here in time, or its host gives no ranges of it;"
+                    " a job would be accepted.",
+                    param="video",
+                ) from None
+            await stack.enter_async_context(aclosing(blocks))
+            yield Shown(size, blocks)
 
-        Where it is read, its position is anywhere afterwards.
-        """
-
-        def read(offset: int, length: int) -> bytes:
-            return os.pread(file.fileno(), length, offset) if length > 0 and offset >= 0 else b""
-
-        async def read_at(offset: int, length: int) -> bytes:
-            return await asyncio.to_thread(read, offset, min(length, MAX_READ_BYTES))
-
-        try:
-            async with asyncio.timeout(self.budget_s):
-                return await self._ask(size, read_at, wanted, owner)
-        except TimeoutError:
-            return None
-        except ChildDied as died:
-            log.warning("probe.died", notes=getattr(died, "__notes__", []))
-            return None
+    async def _opened(
+        self, stack: AsyncExitStack, source: Source, owner: str, max_bytes: int
+    ) -> tuple[int, ReadAt, AsyncGenerator[bytes]]:
+        if source.key is not None:
+            size = (await self.objects.head(source.key)).size
+            check_size(size, max_bytes, "video")
+            return size, self._reading(source.key, size), self.objects.stream(source.key)
+        reader = await stack.enter_async_context(
+            self.outbound.open_range_reader(source.url or "", max_bytes=max_bytes, owner=owner)
+        )
+        if reader.size is None:
+            raise RangeUnavailable
+        return reader.size, reader.read_at, reader.stream()
 
     async def _in_time[T](self, source: Source, param: str, owner: str, ask: Ask[T]) -> T | None:
         """What ``ask`` says of the file; None when the budget does not suffice."""
@@ -189,12 +219,14 @@ class GuardedProber:
 
     async def _stored[T](self, key: str, ask: Ask[T]) -> T:
         size = (await self.objects.head(key)).size
+        return await ask(size, self._reading(key, size))
 
+    def _reading(self, key: str, size: int) -> ReadAt:
         async def read_at(offset: int, length: int) -> bytes:
             length = min(length, MAX_READ_BYTES, size - offset)
             return await self.objects.read(key, offset, length) if length > 0 <= offset else b""
 
-        return await ask(size, read_at)
+        return read_at
 
     async def _ask(self, size: int, read_at: ReadAt, wanted: Wanted, owner: str) -> Clip:
         request = ProbeRemote(size, self.limits, wanted.form, wanted.kind)
@@ -206,21 +238,26 @@ class GuardedProber:
         raise ChildDied("the media child gave no verdict")
 
     async def _run[R](self, request: Request[R], read_at: ReadAt, owner: str) -> R:
-        try:
-            async with asyncio.timeout(PLACE_S):
-                await self.places.acquire(owner)
-        except TimeoutError:
-            raise Overloaded(
-                f"The clip could not be probed within {PLACE_S:g} s: your other clips, or others',"
-                " are being probed. Send the same request again.",
-                limit=PROBES_PER_OWNER,
-            ) from None
+        await _place(self.places, owner, "probed")
         try:
             return await self.pool.run(
                 request, read_at=read_at, wall_clock_s=2 * self.budget_s, owner=owner
             )
         finally:
             self.places.release(owner)
+
+
+async def _place(places: FairSemaphore, owner: str, done: str) -> None:
+    """Wait for a place, which the caller gives back. Raises Overloaded."""
+    try:
+        async with asyncio.timeout(PLACE_S):
+            await places.acquire(owner)
+    except TimeoutError:
+        raise Overloaded(
+            f"The clip could not be {done} within {PLACE_S:g} s: your other clips, or others',"
+            f" are being {done}. Send the same request again.",
+            limit=places.per_owner,
+        ) from None
 
 
 async def locate(

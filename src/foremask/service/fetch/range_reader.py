@@ -1,6 +1,7 @@
 """A remote file, read in pieces."""
 
 import re
+from collections.abc import AsyncGenerator
 
 import httpcore2
 import httpx2
@@ -89,6 +90,20 @@ class RangeReader:
         start = offset - first * BLOCK_BYTES
         return data[start : start + n]
 
+    async def stream(self) -> AsyncGenerator[bytes]:
+        """All of the file from its start, a MiB at a time; nothing is kept, nor budgeted.
+
+        Raises as `read_at`, also where the origin has not said how long the file is.
+        """
+        if self.size is None or not self.ranged:
+            if self.size != len(self._head):
+                raise RangeUnavailable
+            yield self._head
+            return
+        self._blocks.clear()
+        for start in range(0, self.size, MAX_READ_BYTES):
+            yield await self._range(start, min(start + MAX_READ_BYTES, self.size))
+
     async def _fetch(self, start: int, stop: int) -> None:
         """Fetch the blocks of [start, stop), and twice as many in each further sequential read."""
         straight_on = start == self._read_until
@@ -102,6 +117,13 @@ class RangeReader:
             stop = min(stop, self.size)
         if self.bytes_read + stop - start > self._budget_bytes:
             raise RangeUnavailable
+        data = await self._range(start, stop)
+        self.bytes_read += len(data)
+        for at in range(0, len(data), BLOCK_BYTES):
+            self._blocks[(start + at) // BLOCK_BYTES] = data[at : at + BLOCK_BYTES]
+
+    async def _range(self, start: int, stop: int) -> bytes:
+        """Those bytes, all of them, of the version that was opened."""
         self.requests += 1
         wanted = [(b"Range", b"bytes=%d-%d" % (start, stop - 1))]
         if self._version:
@@ -113,14 +135,12 @@ class RangeReader:
             if self._whole(answer, start) != self.size or answer.header("etag") != self.etag:
                 raise self._changed()
             data = await answer.read(stop - start)
-        self.bytes_read += len(data)
         if len(data) < stop - start:
             raise UrlUnreachable(
                 f"The origin sent {len(data)} of {stop - start} bytes from byte {start} on.",
                 param=self._param,
             )
-        for at in range(0, len(data), BLOCK_BYTES):
-            self._blocks[(start + at) // BLOCK_BYTES] = data[at : at + BLOCK_BYTES]
+        return data
 
     def _whole(self, answer: "Answer", start: int) -> int | None:
         """The size that a 206 gives for the whole file."""
