@@ -1,13 +1,14 @@
 """The mask of a single picture: a grey PNG that stands upright."""
 
 import hashlib
+import io
 import time
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from foremask.errors import PromiseBroken
+from foremask.errors import PromiseBroken, ResolutionTooLarge
 from foremask.facts import Report
 from foremask.hints.kinds import check_hints
 from foremask.masking.hinting import guidance_of_frame
@@ -15,6 +16,7 @@ from foremask.masking.outputs import check_output, written_whole
 from foremask.masking.refinement import refine_edges
 from foremask.media.frames import Frame
 from foremask.media.pictures import read_picture
+from foremask.media.presets import HUGE_PIXELS
 from foremask.options import MaskOptions
 from foremask.types import Image, Levels
 from foremask.vision.drawing import grey_png
@@ -78,20 +80,26 @@ def mask_frame(frame: Frame, options: MaskOptions, picture: OnePicture | None = 
 _LAST: Final[dict[tuple[str, str], OnePicture]] = {}
 
 
-def last_picture(source: Path, options: MaskOptions) -> OnePicture:
-    """The picture in the file, with what was inferred of it, where it is the one asked for last.
+def last_picture(file: bytes, options: MaskOptions) -> OnePicture:
+    """The picture of the file, with what was inferred of it, where it is the one asked for last.
 
-    Raises CorruptVideo where it is none, and ModelUnavailable.
+    Raises CorruptVideo where it is none, ResolutionTooLarge over 33 megapixels, and
+    ModelUnavailable.
     """
     model = options.model or model_path()
-    digest = hashlib.blake2b(source.read_bytes()).hexdigest()
+    digest = hashlib.blake2b(file).hexdigest()
     asked = digest, f"{model} {options.device} {options.quality}"
     if asked not in _LAST:
-        picture = OnePicture(
-            read_picture(source, options.limits), network_at(model, options.device)
-        )
+        frame = read_picture(io.BytesIO(file), options.limits)
+        if frame.width * frame.height > HUGE_PIXELS:
+            raise ResolutionTooLarge(
+                f"The picture has {frame.width}x{frame.height} pixels; at most {HUGE_PIXELS} are"
+                " masked.",
+                limit=HUGE_PIXELS,
+                actual=frame.width * frame.height,
+            )
         _LAST.clear()
-        _LAST[asked] = picture
+        _LAST[asked] = OnePicture(frame, network_at(model, options.device))
     return _LAST[asked]
 
 

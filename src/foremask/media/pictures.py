@@ -47,13 +47,16 @@ def picture_demuxer(head: bytes) -> str | None:
     return next((name for begin, name in _DEMUXER_OF_HEAD.items() if head.startswith(begin)), None)
 
 
-def read_picture(path: Path, limits: Limits = UNLIMITED) -> Frame:
+def read_picture(source: Path | Source, limits: Limits = UNLIMITED) -> Frame:
     """The picture, oriented as viewers show it.
 
     Raises CorruptVideo where it is none, and what `check_picture` raises.
     """
-    with path.open("rb") as file, _opened(file, path.name, limits) as opened:
-        return _decoded(opened, path.name, 0)
+    if isinstance(source, Path):
+        with source.open("rb") as file, _opened(file, source.name, limits) as opened:
+            return _decoded(opened, source.name, 0)
+    with _opened(source, "The picture", limits) as opened:
+        return _decoded(opened, "The picture", 0)
 
 
 def check_picture(file: Source, limits: Limits) -> None:
@@ -63,8 +66,7 @@ def check_picture(file: Source, limits: Limits) -> None:
     `MAX_PICTURE_PIXELS`, which are asked before it is decoded. Raises CorruptVideo, FileTooLarge or
     ResolutionTooLarge.
     """
-    with _opened(file, "The picture", limits) as opened:
-        _decoded(opened, "The picture", 0)
+    read_picture(file, limits)
 
 
 def pack_pictures(

@@ -1,8 +1,10 @@
 """Hints over HTTP: key points, hints on all masking calls, refine, a picture's mask at once."""
 
+import asyncio
 import base64
 import random
 from collections.abc import Generator
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -12,6 +14,11 @@ import pytest
 from bria_client import BriaSyncClient
 
 from foremask.hints.kinds import Point
+from foremask.options import Quality
+from foremask.service.api.previewing import ChildPreviewer
+from foremask.service.sandbox.operations import MaskPicture, PictureMask
+from foremask.service.service_errors import JobCancelled
+from foremask.service.settings import Sandbox
 from tests.service.api import clip_server
 from tests.service.api.conftest import Running, bootstrap, running
 from tests.service.api.test_cutouts import LOOPBACK, finished
@@ -169,3 +176,63 @@ def test_a_preview_is_the_mask_of_one_picture(service: Running) -> None:
     assert_refused(post(service, PREVIEW, hints=[hint]), *FIELD, "picture")
     outside = [{"type": "point", "x": 192, "y": 48}]
     assert_refused(post(service, PREVIEW, picture=text, hints=outside), *FIELD, "hints[0].x")
+
+
+def test_the_cost_of_a_preview_is_bounded_before_it_starts(service: Running) -> None:
+    """By its hints, its pixels and its sides; and only what is documented is decoded."""
+    picture = np.full((48, 64, 3), 90, np.uint8)
+    hint = {"type": "point", "x": 4, "y": 4}
+
+    def ask(kind: str, shape: tuple[int, int], hints: int = 1) -> httpx.Response:
+        pixels = picture if shape == (48, 64) else np.zeros(shape, np.uint8)
+        text = base64.b64encode(cv2.imencode(kind, pixels)[1].tobytes()).decode()
+        return post(service, PREVIEW, picture=text, hints=[hint] * hints)
+
+    many = assert_refused(ask(".png", (48, 64), hints=17), *FIELD, "hints")
+    assert (many["limit"], many["actual"]) == (16, 17)
+    large = assert_refused(ask(".png", (6000, 6000)), *FIELD, "picture")
+    assert large["actual"] == 36_000_000
+    long = assert_refused(ask(".png", (64, 20_000)), *FIELD, "picture")
+    assert (long["limit"], long["actual"]) == (16_000, 20_000)
+    for kind in (".bmp", ".tiff", ".webp"):
+        assert_refused(ask(kind, (48, 64)), *FIELD, "picture")
+
+
+class OneAtATime:
+    """A pool whose child masks a picture as soon as it is told to."""
+
+    def __init__(self) -> None:
+        self.begun: list[tuple[str, bytes]] = []
+        self.is_at_work, self.goes_on = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def run(self, request: MaskPicture, *, wall_clock_s: float, owner: str) -> PictureMask:
+        """As a `MediaPool`."""
+        self.begun.append((owner, request.picture))
+        self.is_at_work.set()
+        await self.goes_on.acquire()
+        return PictureMask(request.picture, 1, 1)
+
+
+async def test_tokens_take_turns_and_a_newer_picture_replaces_one_that_waits(
+    tmp_path: Path,
+) -> None:
+    """A's second picture is cancelled for its third, and B comes before that."""
+    pool = OneAtATime()
+    previewer = ChildPreviewer(tmp_path, Sandbox.OFF, lambda: tmp_path)
+    previewer._pool = pool  # type: ignore[assignment]
+
+    def ask(owner: str, picture: bytes) -> "asyncio.Task[PictureMask]":
+        return asyncio.create_task(previewer.mask(picture, Quality.FAST, [], owner))
+
+    first = ask("a", b"1")
+    await pool.is_at_work.wait()
+    second = ask("a", b"2")
+    await asyncio.sleep(0)
+    other, third = ask("b", b"4"), ask("a", b"3")
+    with pytest.raises(JobCancelled):
+        await second
+    for _ in range(3):
+        pool.goes_on.release()
+    made = await asyncio.gather(first, third, other)
+    assert [each.png for each in made] == [b"1", b"3", b"4"]
+    assert pool.begun == [("a", b"1"), ("b", b"4"), ("a", b"3")]

@@ -92,6 +92,7 @@ def test_the_jobs_of_a_token_come_newest_first_with_their_names(
     for answer in (
         http.get(f"{service.url}/v2/jobs/{made[0]}", headers=other),
         http.get(f"{service.url}/v2/jobs?before={made[0]}", headers=other),
+        http.get(f"{service.url}/v2/jobs?before=%00", headers=other),
     ):
         assert_refused(answer, 404, "request_unknown")
 

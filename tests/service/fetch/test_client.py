@@ -137,6 +137,18 @@ async def test_a_file_is_sent_on_by_the_reader_that_has_probed_it(
             await anext(reader.stream())
 
 
+@pytest.mark.parametrize("size", ["9" * 5000, "\u00b2", "-1"])
+async def test_a_size_that_is_no_number_is_the_origins_fault(
+    outbound: Outbound, origin: Origin, size: str
+) -> None:
+    """Python reads no integer of 5000 digits."""
+    sent = head("206 Part", Content_Range=f"bytes 0-9/{size}", Content_Length=10)
+    origin.answers["/clip.mp4"] = says(sent, CLIP[:10])
+    with pytest.raises(UrlStatus):
+        async with outbound.open_range_reader(origin.url(), max_bytes=GIB):
+            pass
+
+
 async def test_the_budget_of_a_probe_is_kept(outbound: Outbound, origin: Origin) -> None:
     """What needs more than the budget is not known yet; it is not an error of the clip."""
     origin.answers["/clip.mp4"] = gives(CLIP)

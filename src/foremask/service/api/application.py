@@ -124,6 +124,7 @@ async def serve(settings: Settings) -> None:
             settings.data_dir / "scratch" / "api-preview",
             settings.sandbox,
             lambda: model_path(settings.model_dir, settings.model_file),
+            settings.job_memory,
         ) as previewer,
     ):
         objects = await open_objects(stored_at, settings.base_url)

@@ -9,9 +9,9 @@ from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 from msgspec import structs
 
-from foremask.errors import CorruptVideo, FieldInvalid
+from foremask.errors import CorruptVideo, FieldInvalid, ResolutionTooLarge
 from foremask.hints.hint_json import hints_of_json
-from foremask.options import REENCODE_ONLY, MaskOptions, Quality, ResultKind
+from foremask.options import REENCODE_ONLY, Quality, ResultKind
 from foremask.service.api import parsing
 from foremask.service.api.auth import charge, id_of
 from foremask.service.api.hint_fields import check_on_clip, with_hints
@@ -25,6 +25,8 @@ from foremask.service.jobs.step_facts import JobResult
 from foremask.service.observability.traces import first_span, valid_traceparent
 from foremask.service.service_errors import ServiceUnavailable
 from foremask.service.storage.keys import network_key
+
+_PICTURE_HEADS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
 
 @post("/v2/status/{request_id:str}/refine", status_code=202)
@@ -98,11 +100,11 @@ async def preview(request: ApiRequest, service: ServiceDependency) -> ASGIRespon
     if service.previewer is None:
         raise ServiceUnavailable("This API masks no pictures.")
     try:
-        made = await service.previewer.mask(
-            picture, MaskOptions(quality=quality, hints=hints), str(call.grant.token_id)
-        )
-    except CorruptVideo:
-        raise FieldInvalid("picture cannot be read as a picture.", param="picture") from None
+        made = await service.previewer.mask(picture, quality, hints, str(call.grant.token_id))
+    except (CorruptVideo, ResolutionTooLarge) as error:
+        raise FieldInvalid(
+            error.details, param="picture", limit=error.limit, actual=error.actual
+        ) from None
     mask = base64.b64encode(made.png).decode()
     result = {"mask": mask, "width": made.width, "height": made.height}
     return json_answer(
@@ -117,6 +119,9 @@ def _picture(body: dict[str, Any]) -> bytes:
             "The field 'picture' is missing: a JPEG or PNG in base64.", param="picture"
         )
     try:
-        return base64.b64decode(value.rpartition(",")[2], validate=True)  # a data: URL, too
+        picture = base64.b64decode(value.rpartition(",")[2], validate=True)  # a data: URL, too
     except (binascii.Error, ValueError):
         raise FieldInvalid("picture is not base64.", param="picture") from None
+    if not picture.startswith(_PICTURE_HEADS):
+        raise FieldInvalid("picture is neither a JPEG nor a PNG.", param="picture")
+    return picture

@@ -10,7 +10,7 @@ from litestar.response.base import ASGIResponse
 from foremask.errors import FieldInvalid
 from foremask.options import REENCODE_ONLY
 from foremask.service.api.auth import id_of, read_token
-from foremask.service.api.job_routes import job_of
+from foremask.service.api.job_routes import check_id, job_of
 from foremask.service.api.request_context import (
     ApiRequest,
     ServiceDependency,
@@ -33,11 +33,14 @@ async def jobs(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
     token = read_token(request)
     service.reads.take(token)
     limit = _limit(request.query_params.get("limit"))
+    before = request.query_params.get("before")
+    if before is not None:
+        await check_id(service, token, before, "before")
     found = await records.of_token(
         service.database,
         token,
         limit=limit + 1,
-        before=request.query_params.get("before"),
+        before=before,
         conversions=_flag(request.query_params.get("conversions"), "conversions"),
     )
     shown = found[:limit]

@@ -223,11 +223,11 @@ async def _check_webhook(service: Service, call: Call, url: str | None) -> None:
         await service.outbound.check_url(url, "webhook_url", str(call.grant.token_id))
 
 
-async def check_id(service: Service, token: bytes, job: str) -> None:
+async def check_id(service: Service, token: bytes, job: str, param: str = "request_id") -> None:
     """Refuse what cannot be the id of a job, once the token is known to be good."""
     if not _REQUEST_ID.fullmatch(job):
         await admission.check_token(service.database, token)
-        raise RequestUnknown("No request of this token has such an id.", param="request_id")
+        raise RequestUnknown("No request of this token has such an id.", param=param)
 
 
 async def job_of(request: ApiRequest, service: Service, job: str) -> Record:

@@ -306,10 +306,18 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         tag="jobs",
         summary="The mask of one picture, at once",
         description="What hints do on their frame, before a job is started. All hints are on the "
-        "picture, whatever their moment.",
+        "picture, whatever their moment, and at most 16. A token has one picture in work and one "
+        "that waits; the newest waits, and the older one is cancelled.",
         body=json_body("PreviewRequest"),
         answer=json_response("The mask.", "Preview", RATE_HEADERS),
-        refused=(*CHARGED, *BODY, errors.FieldInvalid, errors.ModelUnavailable, *ALWAYS),
+        refused=(
+            *CHARGED,
+            *BODY,
+            errors.FieldInvalid,
+            errors.ModelUnavailable,
+            service_errors.JobCancelled,
+            *ALWAYS,
+        ),
     ),
     ("POST", "probe"): Operation(
         operation_id="probe",

@@ -13,7 +13,7 @@ from foremask.service.service_errors import UrlStatus, UrlUnreachable
 BLOCK_BYTES = 64 << 10
 MAX_READ_BYTES = 1 << 20
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+|\*)")
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 
 
 class RangeUnavailable(Exception):

@@ -44,7 +44,7 @@ class Answer:
     def length(self) -> int | None:
         """What the origin declares; it need not be true."""
         declared = self.header("content-length")
-        return int(declared) if declared.isdecimal() else None
+        return int(declared) if re.fullmatch(r"[0-9]{1,18}", declared) else None
 
     async def chunks(self) -> AsyncGenerator[bytes]:
         """The body in pieces of at most 64 KiB; raises UrlUnreachable when it breaks off."""

@@ -95,7 +95,7 @@ def _mask_picture(request: MaskPicture, _: Parent) -> PictureMask:
     from foremask.masking.stills import last_picture, mask_frame
     from foremask.vision.drawing import grey_png
 
-    picture = last_picture(request.source, request.options)
+    picture = last_picture(request.picture, request.options)
     levels = mask_frame(picture.frame, request.options, picture)
     height, width = levels.shape
     return PictureMask(grey_png(levels), width, height)

@@ -113,11 +113,11 @@ class PictureMask(msgspec.Struct, frozen=True):
 
 
 class MaskPicture(Request[PictureMask], frozen=True):
-    """Mask one picture; all hints are on it."""
+    """Mask one picture, a file's bytes; all hints are on it."""
 
     needs_network = True
 
-    source: Input
+    picture: bytes
     options: MaskOptions
 
 
