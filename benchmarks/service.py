@@ -62,7 +62,7 @@ def workplace() -> Iterator[Path]:
 
 @asynccontextmanager
 async def running(
-    root: Path, *, apis: int = 1, workers: int = 0, slots: int = 1
+    root: Path, *, apis: int = 1, workers: int = 0, slots: int = 1, connections: int = 2000
 ) -> AsyncIterator[Service]:
     """A database below ``root``, API processes and workers, the APIs ready."""
     postgres = EmbeddedPostgres(root)
@@ -74,6 +74,7 @@ async def running(
         port=free_port(),
         allow_private=(ip_network("127.0.0.0/8"),),
         bootstrap_token=TOKEN,
+        connections=connections,
     )
     watching: list[asyncio.Task[None]] = []
     try:

@@ -5,6 +5,8 @@ from collections import Counter, deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 
+MOST_OWNERS = 10_000  # whose last turns are known
+
 
 class FairSemaphore:
     """``places`` in all, ``per_owner`` at most for one owner; for one event loop.
@@ -18,7 +20,9 @@ class FairSemaphore:
     ) -> None:
         self._free, self.per_owner, self._on_wait = places, per_owner, on_wait
         self._held: Counter[str] = Counter()
-        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}  # the next owner is first
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
+        self._turns = 0
+        self._last_turn: dict[str, int] = {}
 
     @asynccontextmanager
     async def place(self, owner: str) -> AsyncGenerator[None]:
@@ -58,15 +62,18 @@ class FairSemaphore:
             ready = [each for each in self._waiting if self._held[each] < self.per_owner]
             if not ready:
                 return
-            owner = min(ready, key=lambda each: self._held[each])  # the first of equals
-            turns = self._waiting.pop(owner)
-            turn = turns.popleft()
-            if turns:
-                self._waiting[owner] = turns  # behind all others
+            owner = min(ready, key=lambda each: (self._held[each], self._last_turn.get(each, 0)))
+            turn = self._waiting[owner].popleft()
+            if not self._waiting[owner]:
+                del self._waiting[owner]
             if not turn.done():
                 self._free -= 1
                 self._held[owner] += 1
+                self._turns += 1
+                self._last_turn[owner] = self._turns
                 turn.set_result(None)
+        if len(self._last_turn) > MOST_OWNERS:
+            self._last_turn = {}
 
     def _forget(self, owner: str, turn: asyncio.Future[None]) -> None:
         turns = self._waiting.get(owner)

@@ -216,7 +216,7 @@ class OneAtATime:
 async def test_tokens_take_turns_and_a_newer_picture_replaces_one_that_waits(
     tmp_path: Path,
 ) -> None:
-    """A's second picture is cancelled for its third, and B comes before that."""
+    """A's second picture is cancelled for its third, and B, who comes last, is before that."""
     pool = OneAtATime()
     previewer = ChildPreviewer(tmp_path, Sandbox.OFF, lambda: tmp_path)
     previewer._pool = pool  # type: ignore[assignment]
@@ -228,7 +228,7 @@ async def test_tokens_take_turns_and_a_newer_picture_replaces_one_that_waits(
     await pool.is_at_work.wait()
     second = ask("a", b"2")
     await asyncio.sleep(0)
-    other, third = ask("b", b"4"), ask("a", b"3")
+    third, other = ask("a", b"3"), ask("b", b"4")
     with pytest.raises(JobCancelled):
         await second
     for _ in range(3):
