@@ -30,15 +30,30 @@ def commands_page() -> str:
     text = re.sub(r" -m [\w.]+", "", text[text.index("## foremask mask") :])
     text = re.sub(r"^#(#+)", r"\1", text, flags=re.MULTILINE)
     text = re.sub(r"^# ", "## ", text, flags=re.MULTILINE)
-    text = text.replace("```console", "```text")
+    text = re.sub(r"^```console\n[^\n]*\n```\n", "", text, flags=re.MULTILINE)
     text = re.sub(r"^\* `--debug`: Show the traceback of an error.*\n", "", text, flags=re.M)
-    text = re.sub(r"^\*\*Parameters\*\*:\n\n(?!\*)", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^\*\*(Parameters|Arguments)\*\*:\n\n", "", text, flags=re.MULTILINE)
     text = re.sub(r"^((?:foremask [^\n]*\n)+)", r"```text\n\1```\n", text, flags=re.MULTILINE)
-    text = re.sub(r"```text\n```text\n(.*?)```\n```", r"```text\n\1```", text, flags=re.DOTALL)
-    text = re.sub(r"\*\*\[required\]\*\*", "(required)", text)
+    text = re.sub(r" *\*\*\[required\]\*\*| *\*\[default: False\]\*", "", text)
     text = re.sub(r"\*\[(choices|default|env): ([^\]]*)\]\*", r"(\1: \2)", text)
-    text = "\n".join(_entries(text))
-    return COMMANDS + re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
+    return COMMANDS + re.sub(r"\n{3,}", "\n\n", _once("\n".join(_entries(text)))).strip() + "\n"
+
+
+def _once(text: str) -> str:
+    """The page with the options that several commands share explained once, at its top."""
+    entries = re.findall(r"^\* .*\n(?:  .*\n)*", text, flags=re.MULTILINE)
+    options = [each for each in dict.fromkeys(entries) if each.startswith("* `--")]
+    shared = [each for each in options if entries.count(each) > 1]
+    sections = re.split(r"^(?=## )", text, flags=re.MULTILINE)
+    for number, section in enumerate(sections):
+        also = [each for each in shared if each in section]
+        for each in also:
+            section = section.replace(each, "")
+        section = re.sub(r"^(\* .*\n(?:  .*\n)*)\n(?=\* )", r"\1", section, flags=re.MULTILINE)
+        names = ", ".join(each[2 : each.index("`", 3) + 1] for each in also)
+        line = fill(f"And {names}.", _WIDTH, break_on_hyphens=False)
+        sections[number] = f"{section.rstrip()}\n\n{line}\n\n" if also else section
+    return "## Options of several commands\n\n" + "".join([*shared, "\n", *sections])
 
 
 def _entries(text: str) -> Iterator[str]:
@@ -84,15 +99,20 @@ def _class(name: str) -> str:
     if issubclass(kind, enum.Enum):
         values = ", ".join(f"`{each.value}`" for each in kind)
         return f"{text}{_prose(kind)}\n\n{fill(f'Values: {values}.', _WIDTH)}\n"
-    if not issubclass(kind, Exception):
-        text += f"{_signature(name, kind)}\n\n"
-    text += f"{_prose(kind)}\n"
+    fields = inspect.signature(kind).parameters
+    if fields and not issubclass(kind, Exception):
+        required = [each.default is inspect.Parameter.empty for each in fields.values()]
+        if required.count(True) > 4:  # what our functions answer: nobody writes the call
+            listed = fill(f"Fields: {', '.join(f'`{each}`' for each in fields)}.", _WIDTH)
+            text += f"{_prose(kind)}\n\n{listed}\n"
+        else:
+            text += f"{_signature(name, kind)}\n\n{_prose(kind)}\n"
+    else:
+        text += f"{_prose(kind)}\n"
     for member, value in vars(kind).items():
         if member.startswith("_") or not (doc := inspect.getdoc(value)):
             continue
-        if inspect.isfunction(value):
-            text += f"\n{_signature(f'{name}.{member}', value)}\n\n{_prose(value)}\n"
-        elif isinstance(value, property | classmethod):
+        if inspect.isfunction(value) or isinstance(value, property | classmethod):
             line = f"`{name}.{member}`: {_code(doc)}"
             text += f"\n{fill(line, _WIDTH, break_on_hyphens=False)}\n"
     return text
@@ -108,9 +128,7 @@ def _signature(name: str, called: object) -> str:
         shown.insert(kinds.index(inspect.Parameter.KEYWORD_ONLY), "*")
     returned = found.return_annotation
     arrow = f" -> {_plain(returned)}" if returned not in (inspect.Signature.empty, None) else ""
-    line = f"{name}({', '.join(shown)}){arrow}"
-    if len(line) > 90:
-        line = f"{name}(\n    " + ",\n    ".join(shown) + f",\n){arrow}"
+    line = fill(f"{name}({', '.join(shown)}){arrow}", 90, subsequent_indent="    ")
     return f"```text\n{line}\n```"
 
 
@@ -121,14 +139,13 @@ def _parameter(parameter: inspect.Parameter) -> str:
     default = parameter.default
     if default is inspect.Parameter.empty:
         return text
+    text = parameter.name  # a default shows what may be there
     if isinstance(default, enum.Enum):
-        return f"{text} = {type(default).__name__}.{default.name}"
+        return f"{text}={type(default).__name__}.{default.name}"
     plain = isinstance(default, str | int | float | bool | tuple | None)
     if plain:
-        return f"{text} = {default!r}"
-    return (
-        f"{text} = ..." if inspect.isfunction(default) else f"{text} = {type(default).__name__}()"
-    )
+        return f"{text}={default!r}"
+    return f"{text}=..." if inspect.isfunction(default) else f"{text}={type(default).__name__}()"
 
 
 def _plain(annotation: object) -> str:
