@@ -44,11 +44,9 @@ Every error of the API has the same shape, in the answer to a request and in the
 }}
 ```
 
-`code` is the HTTP status, `message` its phrase, and `details` a sentence for people. `reason` is a
-stable word for programs: this page has a paragraph on each. `param` names the field at fault.
-`limit` and `actual` are the two numbers that clash, where there are any. An answer with 429 says in
-`Retry-After` when to try again. The command line prints an error as one line with the reason at its
-end ([cli.md](cli.md) has the exit codes).
+`code` is the HTTP status, `details` a sentence for people, and `reason` a stable word for programs.
+`param` names the field at fault; `limit` and `actual` are the two numbers that clash. An answer
+with 429 says in `Retry-After` when to try again.
 
 {entries}"""
 
@@ -74,19 +72,11 @@ def errors_page() -> str:
 
 METRICS = """# Metrics and alerts
 
-Prometheus reads `GET /metrics` of any API process. There are three kinds of metrics
-([why](adr/0070-counts-meet-in-the-database.md)):
-
-- *together*: added up from all processes, workers too. Every API process shows the same number:
-  take `max` over instances.
-- *here*: counted in the process that answers. Take `sum` over instances.
-- *now*: read from the database at that moment. While the database does not answer,
-  `foremask_database_up` is 0 and these are absent.
-
-No label has a value that callers choose freely.
-
-[deploy/grafana/foremask.json](../deploy/grafana/foremask.json) is a dashboard of all of them:
-import it in Grafana and choose your Prometheus.
+Prometheus reads `GET /metrics` of any API process; [one](adr/0070-counts-meet-in-the-database.md) is
+enough. A metric is added up from all processes (*together*: take `max` over instances), counted in
+the process that answers (*here*: take `sum`), or read from the database at that moment (*now*:
+absent while `foremask_database_up` is 0).
+[deploy/grafana/foremask.json](../deploy/grafana/foremask.json) is a dashboard.
 
 | metric | kind | labels | what it counts |
 |---|---|---|---|
@@ -94,15 +84,8 @@ import it in Grafana and choose your Prometheus.
 
 ## Alerts
 
-[deploy/prometheus/alerts.yaml](../deploy/prometheus/alerts.yaml) has the rules, and
-[alerts_test.yaml](../deploy/prometheus/alerts_test.yaml) shows when they fire. After a change:
-
-<!-- not run by a test: promtool comes with Prometheus, and not from a package index -->
-```sh
-promtool check rules deploy/prometheus/alerts.yaml
-promtool test rules deploy/prometheus/alerts_test.yaml
-curl -s http://127.0.0.1:8000/metrics | promtool check metrics
-```
+[deploy/prometheus/alerts.yaml](../deploy/prometheus/alerts.yaml) has the rules; after a change, run
+`promtool test rules deploy/prometheus/alerts_test.yaml`.
 
 | alert | what to do |
 |---|---|
