@@ -25,7 +25,7 @@ from foremask.vision.temporal.flow import FlowEstimator, trust
 from foremask.vision.temporal.tier import grid_of
 
 FLOW_AREA_PX, FLOW_STRIDE_PX = 384 * 216, 3  # as in `balanced` and `best`
-OLD_CUT_TRUST = 0.25  # mean trust at which a boundary was once a cut: docs/masks.md
+OLD_CUT_TRUST = 0.25  # mean trust at which a boundary was once a cut: docs/adr/0050
 MOST_FRAMES = 270  # read of a file
 JOINED_FRAMES = 14  # on each side of a cut
 

@@ -72,10 +72,10 @@ def errors_page() -> str:
 
 METRICS = """# Metrics and alerts
 
-Prometheus reads `GET /metrics` of any API process; [one](adr/0070-counts-meet-in-the-database.md) is
-enough. A metric is added up from all processes (*together*: take `max` over instances), counted in
-the process that answers (*here*: take `sum`), or read from the database at that moment (*now*:
-absent while `foremask_database_up` is 0).
+Prometheus reads `GET /metrics` of any API process
+([why one](adr/0070-counts-meet-in-the-database.md)). A metric is added up from all processes
+(*together*: take `max` over instances), counted in the process that answers (*here*: take `sum`),
+or read from the database at that moment (*now*: absent while `foremask_database_up` is 0).
 [deploy/grafana/foremask.json](../deploy/grafana/foremask.json) is a dashboard.
 
 | metric | kind | labels | what it counts |

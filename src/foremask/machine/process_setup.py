@@ -17,7 +17,7 @@ ONE_THREAD: Final = {
     # one product took minutes. The network has threads of its own.
     "OPENBLAS_NUM_THREADS": "1",
     # Every core has a stage of the pipeline already: OpenCV's threads would wait for each other
-    # (docs/masks.md).
+    # (docs/adr/0050).
     "OPENCV_FOR_THREADS_NUM": "1",
 }
 NUMERICS: Final = (

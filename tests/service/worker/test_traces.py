@@ -108,8 +108,8 @@ async def test_a_job_is_one_trace_from_post_to_webhook(
     attributes = {each.name: each.facts.keys() - {"request_id", "attempt"} for each in spans}
     assert attributes == {
         root: {"preset"},
-        **dict.fromkeys(("probe", "admit", "fetch", "load", "write", "store"), set()),
-        **dict.fromkeys(("ingest", "segment", "join"), {"number", "outcome"}),
+        **{name: set() for name in ("probe", "admit", "fetch", "load", "write", "store")},
+        **{name: {"number", "outcome"} for name in ("ingest", "segment", "join")},
         "plan": {"free_slots"},
         "cut": {"segments"},
         "mask": {"preset", "quality", "frames"},

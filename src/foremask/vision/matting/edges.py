@@ -9,7 +9,7 @@ import numpy as np
 from foremask.types import Alpha, Levels, Luma
 from foremask.vision.resample import resized
 
-RADIUS_PX = 1  # of the small grid; this and EPSILON by measurement: docs/masks.md
+RADIUS_PX = 1  # of the small grid; this and EPSILON by measurement: docs/adr/0050
 EPSILON = 1e-3  # of luma in [0, 1], squared: steps smaller than about 0.03 are no edge
 FLAT = 0.07  # an alpha this near to 0 or 1 is 0 or 1
 TILE_CELLS = 40  # of the small grid: tiles that are flat are filled, and only the others computed

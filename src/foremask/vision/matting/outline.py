@@ -28,7 +28,7 @@ COLOUR_WEIGHT: Final = 2.0  # what makes a colour differ from grey tells more th
 _COLOUR_WEIGHTS: Final = (COLOUR_WEIGHT * np.eye(3) + (1 - COLOUR_WEIGHT) / 3).astype(np.float32)
 MIN_DISTANCE: Final = 0.01  # squared, of colours in [0, 1]: sides nearer than 0.1 say little
 # An edge in the picture is a little softer than the subject's: colour is coded at half resolution.
-HARDENING: Final = 1.1  # motion blur becomes as much harder; docs/masks.md
+HARDENING: Final = 1.1  # motion blur becomes as much harder; docs/adr/0050
 
 
 def resolve_outlines[P: Image](
@@ -54,7 +54,7 @@ def resolve_outline(alpha: Alpha, image: Image, backdrop: Backdrop | None = None
     CVPR 2007, section 3). Its weight grows with the distance of F and B, relative to their spread
     and to the distance of I from any mixture of them. Without a distinct F and B nearby alpha stays
     as it is; sure cells always do. Where the ``backdrop`` knows the colour behind a cell, B is that
-    colour. ``alpha`` is upright, as the image is. Measured: docs/masks.md.
+    colour. ``alpha`` is upright, as the image is. Measured: docs/adr/0050.
     """
     undecided = (alpha <= SURE) & (alpha >= 1 - SURE)
     if not undecided.any():

@@ -239,7 +239,7 @@ def cpu_float() -> str:
 
 
 def best_precision(unit: str = "CPU", *, is_isnet: bool) -> Precision:
-    """The fastest arithmetic of this unit whose masks are good enough: docs/masks.md."""
+    """The fastest arithmetic of this unit whose masks are good enough: docs/adr/0050."""
     capabilities = _capabilities(unit)
     if is_isnet and "INT8" in capabilities:
         return Precision.INT8
