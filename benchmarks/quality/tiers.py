@@ -220,18 +220,18 @@ def by_clip(rows: list[Row]) -> list[str]:
 
 
 LEAST_LIVED = 5.0  # percent: of less than this, lives tell nothing
-STEADY = "| clip | | ghost | vanish | appear | jumps | lost 32 | gained 32 | unsettled | flaps | events | followed | lived |"
+STEADY = "| clip | | ghost | vanish | appear | jumps | lost 32 | gained 32 | unsettled | flaps | followed | lived |"
 
 
 def steady_table(rows: list[SteadyRow]) -> list[str]:
-    """A Markdown table: steadiness, clip by clip; all but jumps, flaps and events are in percent."""
-    lines = [STEADY, "|---" * 13 + "|"]
+    """A Markdown table: steadiness, clip by clip; all but jumps and flaps are in percent."""
+    lines = [STEADY, "|---" * 12 + "|"]
     for row in rows:
         s = row.steady
         lives = f"{s.unsettled:.1f} | {s.flaps:.1f}" if s.lived >= LEAST_LIVED else "- | -"
         lines.append(
             f"| {row.clip} | {row.tier} | {s.ghost:.1f} | {s.vanish:.2f} | {s.appear:.2f} | {s.jumps} "
-            f"| {s.lost[32]:.1f} | {s.gained[32]:.1f} | {lives} | {len(s.events)} "
+            f"| {s.lost[32]:.1f} | {s.gained[32]:.1f} | {lives} "
             f"| {s.followed:.0f} | {s.lived:.0f} |"
         )
     return lines

@@ -12,14 +12,13 @@ from tests.benchmarks import scenes
 from tests.support import synth
 
 
-def measured(scene: scenes.Scene, masks: list[Levels], every: int = 1) -> Steadiness:
-    return steadiness(scene.frames, masks, fps=24, every=every)[0]
+def measured(scene: scenes.Scene, masks: list[Levels]) -> Steadiness:
+    return steadiness(scene.frames, masks, fps=24)[0]
 
 
 def assert_faultless(result: Steadiness) -> None:
     assert result.ghost == 0
     assert result.jumps == 0
-    assert result.events == ()
     assert max(*result.lost.values(), *result.gained.values()) < 0.5
     assert result.unsettled < 0.5
     assert result.flaps < 0.1
@@ -77,12 +76,6 @@ def test_a_slow_fade_is_lost_over_a_long_time_and_not_over_a_short_one() -> None
     assert result.gained[32] == 0
     assert result.unsettled > 60
     assert result.flaps == pytest.approx(3.0, abs=0.2)  # once in 80 frames at 24 a second
-    (event,) = result.events
-    assert event.kind == "left"
-    assert 36 <= event.first_frame <= event.last_frame <= 39  # where alpha passes 77 of 255
-    assert event.area == pytest.approx(
-        100 * scenes.SIDE**2 / (scenes.WIDTH * scenes.HEIGHT), rel=0.35
-    )
 
 
 def test_a_mask_that_is_peeled_off_is_lost_though_it_never_jumps() -> None:
@@ -98,22 +91,15 @@ def test_a_mask_that_is_peeled_off_is_lost_though_it_never_jumps() -> None:
     assert result.lost[32] > 15
     assert result.lost[32] > 1.4 * result.lost[16]
     assert result.unsettled > 20
-    assert {event.kind for event in result.events} == {"left"}
 
 
-def test_a_hole_that_opens_slowly_is_lost_where_it_is() -> None:
-    """The largest event lies in the middle of the square, without the square's own outline."""
+def test_a_hole_that_opens_slowly_is_lost() -> None:
+    """Though no frame loses much against the one before."""
     scene = scenes.walk(start=88, step=0, pan=1)
     result = measured(scene, scenes.holed(scene))
     assert result.vanish < 1
     assert result.lost[1] < 0.5
     assert result.lost[32] > 3
-    event = result.events[0]
-    assert event.kind == "left"
-    left, top, right, bottom = event.box
-    assert (left + right) / 2 == pytest.approx(0.5, abs=0.06)
-    assert (top + bottom) / 2 == pytest.approx(0.5, abs=0.06)
-    assert right - left < 0.3
 
 
 def test_a_flicker_jumps_twice_and_flaps_twice_each_time() -> None:
@@ -124,7 +110,6 @@ def test_a_flicker_jumps_twice_and_flaps_twice_each_time() -> None:
     assert result.vanish == pytest.approx(result.appear, rel=0.1)
     assert result.vanish == pytest.approx(100 * 9 / 79, rel=0.1)
     assert result.flaps == pytest.approx(54, rel=0.05)
-    assert {event.kind for event in result.events} == {"left", "entered"}
 
 
 def test_a_place_that_stays_grey_is_a_ghost_and_unsettled() -> None:
@@ -133,25 +118,6 @@ def test_a_place_that_stays_grey_is_a_ghost_and_unsettled() -> None:
     masks = [mask if number % 2 else mask // 2 for number, mask in enumerate(scene.masks)]
     result = measured(scene, masks)
     assert result.unsettled == pytest.approx(50, abs=5)
-    assert result.events == ()
-
-
-def test_a_fade_is_found_when_only_every_other_frame_is_looked_at() -> None:
-    """Distances stay those of the source's frames."""
-    scene = scenes.walk()
-    result = measured(scene, scenes.faded(scene), every=2)
-    assert result.frames == 40
-    assert result.lost[32] > 25
-    assert result.flaps == pytest.approx(3.0, abs=0.2)
-    assert 34 <= result.events[0].first_frame <= 40
-
-
-def test_the_worst_frames_are_those_with_the_fault() -> None:
-    """An empty mask at frame 50 is worst there and at its return."""
-    scene = scenes.walk()
-    masks = [mask * (number != 50) for number, mask in enumerate(scene.masks)]
-    worst = np.argsort(measured(scene, masks).badness)[-2:]
-    assert set(worst.tolist()) == {50, 51}
 
 
 def test_masks_measured_together_are_measured_as_each_alone() -> None:
