@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from foremask.service.jobs import steps
-from foremask.service.jobs.steps import StepName
+from foremask.service.jobs.steps import Beat, StepName
 from foremask.service.sandbox.messages import Progress
-from foremask.service.worker.job_stages import MAX_NEWEST_BYTES, PNG_HEAD, StepProgress
+from foremask.service.worker.leases import MAX_NEWEST_BYTES, PNG_HEAD, StepProgress
 from tests.service.api.conftest import Running
 from tests.service.api.patient import http
 from tests.service.api.test_decisions import PATH, assert_refused
@@ -123,7 +123,7 @@ def test_the_newest_mask_of_a_job_under_way_is_its_tokens(
             step = await steps.begin(database, StepName(job, "ingest"), "a worker")
             assert step is not None
             for picture in pictures:
-                assert await steps.renew(database, step, 1, newest_png=picture)
+                assert await steps.renew(database, [Beat(step, 1, newest_png=picture)])
 
     assert shown() is None
     asyncio.run(work([b"one", b"two", None]))

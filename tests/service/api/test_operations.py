@@ -20,7 +20,8 @@ from foremask.service.api.probing import Shown, Source
 from foremask.service.api.read_limit import Throttle
 from foremask.service.api.result_fields import Wanted
 from foremask.service.fetch import Outbound
-from foremask.service.jobs.database import open_database, own_scripts
+from foremask.service.jobs.database import open_database
+from foremask.service.jobs.schema import VERSION
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.sandbox import confine
 from foremask.service.service_errors import RateLimited
@@ -95,7 +96,7 @@ async def test_without_a_database_it_says_try_again(tmp_path: Path) -> None:
             ready = await client.get("/readyz")
             assert (ready.status_code, ready.json()["checks"]["database"]) == (
                 503,
-                "does not answer",
+                "the database does not answer; nothing was lost, try again in a moment",
             )
             assert (await client.get("/healthz")).status_code == 200
             text = (await client.get("/metrics")).text
@@ -108,18 +109,20 @@ async def test_without_a_database_it_says_try_again(tmp_path: Path) -> None:
 async def test_a_database_without_our_tables_is_not_ready(
     postgres: EmbeddedPostgres, database_url: str, tmp_path: Path
 ) -> None:
-    """Nor is one that has those of an older version; the answer says what to run."""
+    """Nor is one that has those of a newer version; the answer says what to do."""
     async with ready(postgres.url, tmp_path) as checks:
         assert (await checks())["database"] == (
-            "lacks the tables of 0001_tables.sql: run foremask migrate"
+            "the database has no tables of foremask and this foremask works with version"
+            f" {VERSION}; run `foremask migrate`"
         )
     async with open_database(database_url) as database, ready(database_url, tmp_path) as checks:
         assert (await checks())["database"] == "ok"
-        newest = sorted(script.name for script in own_scripts())[-1]
-        forget = "delete from schema_scripts where name = %s"
-        await database.all(forget, (newest,))
-        assert newest in (await checks())["database"]
-        await database.all("insert into schema_scripts (name) values (%s)", (newest,))
+        await database.all("insert into schema_scripts (name) values ('foremask/1000')")
+        assert (await checks())["database"] == (
+            "the database has tables of version 1000, of a newer foremask than this one, which"
+            f" works with version {VERSION}; update this foremask"
+        )
+        await database.all("delete from schema_scripts where name = 'foremask/1000'")
 
 
 async def test_a_store_that_does_not_answer_is_told_soon(tmp_path: Path) -> None:
@@ -148,7 +151,7 @@ async def test_a_store_that_does_not_answer_is_told_soon(tmp_path: Path) -> None
     nowhere = f"postgresql://nobody@/none?host={tmp_path}"
     async with ready(nowhere, tmp_path, objects) as checks:
         assert await checks() == {
-            "database": "does not answer",
+            "database": "the database does not answer; nothing was lost, try again in a moment",
             "objects": "does not answer within 2 s",
         }
     over.set()

@@ -30,7 +30,7 @@ from foremask.service.jobs.step_facts import (
     StepArgs,
     StepDone,
 )
-from foremask.service.jobs.steps import Step, StepName
+from foremask.service.jobs.steps import Beat, Step, StepName
 from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash
 from foremask.service.service_errors import WorkerCrashed
 
@@ -93,23 +93,18 @@ class Service(RuleBasedStateMachine):
     @precondition(lambda self: self.jobs)
     @rule(pick=PICK)
     def begin(self, pick: int) -> None:
-        """A worker takes any wake-up there is; the engine's row is used up."""
+        """A worker takes any ticket there is, and the step whose turn it is."""
         rows = self.do(
             self.database.all(
-                """select id, task_name, args from procrastinate_jobs
-                   where status = 'todo' and task_name <> 'deliver' and args ->> 'job' = any(%s)
-                   order by id""",
-                (list(self.jobs),),
+                """select id, queue_name from procrastinate_jobs
+                   where status = 'todo' and queue_name <> 'webhooks' order by id"""
             )
         )
         if not rows:
             return
         row = rows[pick % len(rows)]
         self.do(self.database.all("delete from procrastinate_jobs where id = %s", (row["id"],)))
-        woken_for = StepName(row["args"]["job"], row["task_name"], row["args"]["number"])
-        step = self.do(
-            steps.claim(self.database, woken_for, "worker", LEASE_S, files_per_token=1000)
-        ).step
+        step = self.do(steps.claim(self.database, row["queue_name"], "worker", LEASE_S)).step
         if step is not None:
             name = step.name
             assert name not in self.holder
@@ -146,7 +141,8 @@ class Service(RuleBasedStateMachine):
         """A worker says that frames advance."""
         step = self.began[pick % len(self.began)]
         held = self.holds(step)
-        assert self.do(steps.renew(self.database, step, 1, LEASE_S)) == held
+        kept = self.do(steps.renew(self.database, [Beat(step, 1)], LEASE_S))
+        assert bool(kept) == held
         if held:
             self.paused.discard(step.name)
 
@@ -183,15 +179,15 @@ class Service(RuleBasedStateMachine):
         self.paused.add(name)
 
     @rule()
-    def lose_wake_ups(self) -> None:
-        """Workers have taken wake-ups and died before they did anything."""
+    def lose_tickets(self) -> None:
+        """Workers have taken tickets and died before they did anything."""
         self.do(self.database.all("delete from procrastinate_jobs"))
 
     @rule()
-    def recover_steps(self) -> None:
+    def recover(self) -> None:
         """The housekeeper comes by, a while later."""
         self.do(self.database.all("update steps set touched_at = touched_at - interval '1 minute'"))
-        recovered = self.do(steps.recover_steps(self.database, DAY_S, LEASE_S))
+        recovered = self.do(steps.recover(self.database, DAY_S, LEASE_S))
         assert recovered.lost == len(self.paused)
         for name in self.paused:
             self.holder.pop(name, None)
@@ -213,10 +209,11 @@ class Service(RuleBasedStateMachine):
         job = list(self.holder)[pick % len(self.holder)].job
         self.do(
             self.database.all(
-                "update jobs set started_at = started_at - interval '2 days' where id = %s", (job,)
+                "update jobs set deadline_from = deadline_from - interval '2 days' where id = %s",
+                (job,),
             )
         )
-        self.recover_steps()
+        self.recover()
         record = self.record(job)
         assert record.error is not None
         assert record.error.reason in ("timed_out", "worker_crashed")
@@ -236,7 +233,7 @@ class Service(RuleBasedStateMachine):
             self.an_end_is_an_end()
             if len(self.ended) == len(self.jobs):
                 break
-            self.recover_steps()
+            self.recover()
             for _ in range(8):
                 self.begin(0)
             for step in [each for each in self.began if self.holds(each)]:
@@ -278,7 +275,7 @@ class Service(RuleBasedStateMachine):
 
 
 def test_every_job_ends_once(database_url: str) -> None:
-    """Any order of submit, begin, finish, fail, pause, tend, cancel, expire and lost wake-ups."""
+    """Any order of submit, begin, finish, fail, pause, recover, cancel, expire and lost tickets."""
     Service.url = database_url
     run_state_machine_as_test(
         Service,

@@ -19,7 +19,7 @@ RESCUES = ("foremask_rescues_total", ())
 
 
 async def test_two_processes_are_one_sum(database: Database) -> None:
-    """Each tells what it has counted since its last telling; both counted the same three here."""
+    """Each tells what it has counted since its last report; both counted the same three here."""
     one, two = (CountReporter("worker", name, 2, "seccomp") for name in ("one", "two"))
     await one.report(database)
     await two.report(database)
@@ -33,9 +33,9 @@ async def test_two_processes_are_one_sum(database: Database) -> None:
     assert now.slots == 4
 
 
-async def test_a_telling_that_arrives_twice_counts_once(database: Database) -> None:
+async def test_a_report_that_arrives_twice_counts_once(database: Database) -> None:
     """The connection broke after the commit, and the call was made again."""
-    call = "select tell_counts(%s, 'worker', 'w', 1, 'none', %s, %s, %s::jsonb[], %s::float8[])"
+    call = "select report_process(%s, 'worker', 'w', 1, 'none', %s, %s, %s::jsonb[], %s::float8[])"
     process = "6f1e1d0c-0000-4000-8000-000000000001"
     for number in (1, 1, 2, 1):
         await database.all(call, (process, number, ["twice_total"], ["{}"], [5.0]))

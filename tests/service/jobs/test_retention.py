@@ -91,7 +91,9 @@ async def test_records_stay_a_week_after_their_result(database: Database) -> Non
             (days, each),
         )
     await database.all(
-        "insert into deliveries (job, url) values (%s, 'https://example.org')", (owed,)
+        """insert into deliveries (job, token, url)
+           select id, token, 'https://example.org' from jobs where id = %s""",
+        (owed,),
     )
     forgotten = set(await retention.forget_records(database, DAY_S))
     assert forgotten >= {week_old, failed_long_ago}

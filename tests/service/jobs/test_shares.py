@@ -12,13 +12,10 @@ from foremask.service.jobs import records, steps
 from foremask.service.jobs.admission import NewJob, admit
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.step_facts import IngestDone, JobClip, StepArgs
-from foremask.service.jobs.steps import Step, StepName
+from foremask.service.jobs.steps import Step
 from foremask.service.jobs.tokens import TokenLimits, create_token
 
 pytestmark = pytest.mark.postgres
-
-NOBODY = StepName("no such job", "ingest")
-NOBODYS_MASK = StepName("no such job", "segment")
 
 
 class Tokens:
@@ -47,11 +44,22 @@ class Tokens:
             for _ in range(count)
         ]
 
-    async def claim(self, woken_for: StepName = NOBODY, at_most: int = 1000) -> Step | None:
+    async def claim(self, queue: str = "files") -> Step | None:
         """The step whose turn it is."""
-        return (
-            await steps.claim(self.database, woken_for, "worker", 100.0, files_per_token=at_most)
-        ).step
+        return (await steps.claim(self.database, queue, "worker", 100.0)).step
+
+    async def allow(self, per_token: int | None) -> None:
+        """Let each token have so many steps of ``files`` under way."""
+        await self.database.all(
+            "update queues set per_token = %s where queue = 'files'", (per_token,)
+        )
+
+    async def tickets(self) -> int:
+        """How many workers the engine makes look for files."""
+        rows = await self.database.all(
+            "select id from procrastinate_jobs where status = 'todo' and queue_name = 'files'"
+        )
+        return len(rows)
 
     async def served(self, count: int, seconds: float = 1.0) -> str:
         """The names of those whose turn it is, one after the other, each step taking so long."""
@@ -60,15 +68,16 @@ class Tokens:
             step = await self.claim()
             assert step is not None
             names += self.names[step.token]
-            await steps.fail(self.database, step, CorruptVideo("broken"))
-            await steps.ended(self.database, step, seconds)
+            await steps.fail(self.database, step, CorruptVideo("broken"), seconds=seconds)
         return names
 
 
 @pytest.fixture
 async def tokens(database: Database) -> AsyncIterator[Tokens]:
-    """Nobody waits but whom the test makes."""
-    yield Tokens(database)
+    """Nobody waits but whom the test makes, and nobody is held back."""
+    made = Tokens(database)
+    await made.allow(None)
+    yield made
     for row in await database.all("select id, token from jobs where ended_at is null"):
         await database.all("select cancel_job(%s, %s, null)", (row["token"], row["id"]))
     await database.all("delete from procrastinate_jobs")
@@ -112,8 +121,7 @@ async def test_long_steps_count_as_what_they_take(tokens: Tokens) -> None:
         name = tokens.names[step.token]
         seconds = 10.0 if name == "a" else 1.0
         times[name] += seconds
-        await steps.fail(tokens.database, step, CorruptVideo("broken"))
-        await steps.ended(tokens.database, step, seconds)
+        await steps.fail(tokens.database, step, CorruptVideo("broken"), seconds=seconds)
     assert abs(times["a"] - times["b"]) <= 11.0
 
 
@@ -148,15 +156,12 @@ async def test_a_worker_stays_with_its_token_for_some_seconds(tokens: Tokens) ->
     served, changes = Counter[str](), 0
     for turn in range(60):
         worker = "one" if turn % 2 else "two"
-        claimed = await steps.claim(
-            tokens.database, NOBODY, worker, 100.0, files_per_token=1000, last=last[worker]
-        )
+        claimed = await steps.claim(tokens.database, "files", worker, 100.0, last=last[worker])
         assert claimed.step is not None
         changes += last[worker] not in (None, claimed.step.token)
         last[worker] = claimed.step.token
         served[tokens.names[claimed.step.token]] += 1
-        await steps.fail(tokens.database, claimed.step, CorruptVideo("broken"))
-        await steps.ended(tokens.database, claimed.step, 1.0)
+        await steps.fail(tokens.database, claimed.step, CorruptVideo("broken"), seconds=1.0)
     assert changes <= 8
     assert abs(served["a"] - served["b"]) <= 8
 
@@ -169,46 +174,41 @@ async def test_a_higher_priority_goes_first(tokens: Tokens) -> None:
 
 
 async def test_one_token_holds_a_limited_number_of_file_steps(tokens: Tokens) -> None:
-    """Its slow origins leave room for others; when one ends, the next is woken."""
+    """Its slow origins leave room for others; when one ends, the next is begun."""
+    await tokens.allow(4)
     a, b = await tokens.new("a"), await tokens.new("b")
-    jobs = await tokens.submit(a, 6)
-    held = [await tokens.claim(StepName(jobs[0], "ingest"), 4) for _ in range(4)]
-    await tokens.database.all("delete from procrastinate_jobs")
-    claimed = await steps.claim(tokens.database, NOBODY, "worker", 100.0, files_per_token=4)
+    await tokens.submit(a, 6)
+    held = [await tokens.claim() for _ in range(4)]
+    claimed = await steps.claim(tokens.database, "files", "worker", 100.0)
     assert (claimed.step, claimed.held_back) == (None, 1)
     await tokens.submit(b)
-    step = await tokens.claim(at_most=4)
+    step = await tokens.claim()
     assert step is not None
     assert step.token == b
-    await tokens.database.all("delete from procrastinate_jobs")
     first = held[0]
     assert first is not None
     await steps.fail(tokens.database, first, CorruptVideo("broken"))
-    await steps.ended(tokens.database, first, 1.0, files_per_token=4)
-    rows = await tokens.database.all("select args from procrastinate_jobs where status = 'todo'")
-    assert len(rows) == 1
-    assert await tokens.claim(at_most=4) is not None
+    assert await tokens.claim() is not None
 
 
-async def test_each_waiting_step_keeps_one_wake_up(tokens: Tokens) -> None:
-    """A wake-up that led to another token's step is restored for the step it was made for."""
-    a, b = await tokens.new("a"), await tokens.new("b")
-    first, second = await tokens.submit(a, 2)
-    (third,) = await tokens.submit(b)
-    step = await tokens.claim(StepName(first, "ingest"))
-    assert step is not None
-    assert step.name.job == first
-    await tokens.database.all("delete from procrastinate_jobs where args ->> 'job' = %s", (first,))
-    await tokens.database.all(  # the engine hands out A's second, and it is B's turn
-        "delete from procrastinate_jobs where args ->> 'job' = %s", (second,)
-    )
-    step = await tokens.claim(StepName(second, "ingest"))
-    assert step is not None
-    assert step.name.job == third
-    rows = await tokens.database.all("select args, queueing_lock from procrastinate_jobs")
-    assert [(row["args"]["job"], row["queueing_lock"]) for row in rows] == [
-        (second, f"{second}:ingest:0")
-    ]
+async def test_what_a_token_has_waiting_costs_no_more_than_it_may_have_under_way(
+    tokens: Tokens,
+) -> None:
+    """Of 50 jobs four have a ticket; the end of each passes its own on, until none is left."""
+    await tokens.allow(4)
+    jobs = await tokens.submit(await tokens.new("a"), 50)
+    ended = 0
+    while await tokens.tickets():
+        assert await tokens.tickets() == min(4, 50 - ended)
+        await tokens.database.all(
+            "delete from procrastinate_jobs where id = ("
+            " select min(id) from procrastinate_jobs where queue_name = 'files')"
+        )
+        step = await tokens.claim()
+        assert step is not None
+        await steps.fail(tokens.database, step, CorruptVideo("broken"))
+        ended += 1
+    assert ended == len(jobs)
 
 
 async def test_a_step_that_waits_for_its_next_attempt_is_not_taken_before_its_time(
@@ -230,11 +230,10 @@ async def test_masks_are_shared_apart_from_files(tokens: Tokens) -> None:
         step = await tokens.claim()
         assert step is not None
         found = IngestDone(JobClip(), "x", (StepArgs(whole=True),))
-        await steps.finish(tokens.database, step, found)
-        await steps.ended(tokens.database, step, 5.0)
+        await steps.finish(tokens.database, step, found, seconds=5.0)
     served = []
     for _ in range(2):
-        step = await tokens.claim(NOBODYS_MASK)
+        step = await tokens.claim("masks")
         assert step is not None
         served.append(tokens.names[step.token])
     assert sorted(served) == ["a", "b"]

@@ -57,36 +57,87 @@ async def test_uploads_over_the_quota_are_refused_and_another_tokens_are_not(
 
 
 async def test_a_jobs_files_count_until_they_are_deleted(database: Database) -> None:
-    """Source and segments until the sweep, the result until it expires."""
+    """Source and segments until the sweep, the result, or what it may be, until it expires."""
     _, token = await create_token(database, "a")
-    made = (await admit(database, job(token.id, 100), storage_limit=200)).request_id
-    assert await bytes_of(database, token.id) == 200
+    made = (await admit(database, job(token.id, 100), storage_limit=300)).request_id
+    assert await bytes_of(database, token.id) == 300
     with pytest.raises(StorageQuota):
-        await admit(database, job(token.id, 1), storage_limit=200)
-    unknown = (await admit(database, job(token.id, None), storage_limit=200)).request_id
-    step = await steps.begin(database, StepName(unknown, "ingest"), "worker")
-    assert step is not None
-    found = IngestDone(JobClip(size_bytes=30), "sources/x", (StepArgs(),))
-    assert await steps.finish(database, step, found)
-    assert await bytes_of(database, token.id) == 260
-    step = await steps.begin(database, StepName(unknown, "segment"), "worker")
-    assert step is not None
-    whole = MaskDone("results/x", 1, JobReport(frames_out=1, bytes=7, network_bytes=50))
-    assert await steps.finish(database, step, whole)
-    assert await bytes_of(database, token.id) == 317
+        await admit(database, job(token.id, 1), storage_limit=300)
+    unknown = (await admit(database, job(token.id, None), storage_limit=300)).request_id
+    await masked(database, unknown, 30, JobReport(frames_out=1, bytes=7, network_bytes=50))
+    assert await bytes_of(database, token.id) == 417
     await retention.swept(database, unknown)
-    assert await bytes_of(database, token.id) == 257
+    assert await bytes_of(database, token.id) == 357
     await retention.network_dropped(database, unknown)
-    assert await bytes_of(database, token.id) == 207
+    assert await bytes_of(database, token.id) == 307
     await retention.expired(database, unknown)
-    assert await bytes_of(database, token.id) == 200
+    assert await bytes_of(database, token.id) == 300
     await database.all("select cancel_job(%s, %s, null)", (token.id, made))
+    assert await bytes_of(database, token.id) == 200
     await retention.swept(database, made)
     assert await bytes_of(database, token.id) == 0
 
 
+async def masked(database: Database, name: str, clip: int, report: JobReport) -> None:
+    """Bring the job to its end: its clip has so many bytes."""
+    step = await steps.begin(database, StepName(name, "ingest"), "worker")
+    assert step is not None
+    found = IngestDone(JobClip(size_bytes=clip), "sources/x", (StepArgs(),))
+    assert await steps.finish(database, step, found)
+    step = await steps.begin(database, StepName(name, "segment"), "worker")
+    assert step is not None
+    assert await steps.finish(database, step, MaskDone("results/x", 1, report))
+
+
+async def test_what_a_job_will_store_counts_before_it_is_written(database: Database) -> None:
+    """Each of six takes ten times its clip: the seventh is refused while they are being written."""
+    _, token = await create_token(database, "a")
+    jobs = [
+        (await admit(database, job(token.id, 10), storage_limit=700)).request_id for _ in range(6)
+    ]
+    assert await bytes_of(database, token.id) == 6 * 30
+    for each in jobs:
+        assert await stored.reserve_result(database, each, 100, 0, 700)
+    assert await bytes_of(database, token.id) == 6 * 120
+    with pytest.raises(StorageQuota):
+        await admit(database, job(token.id, 1), storage_limit=700)
+    for each in jobs:
+        await masked(database, each, 10, JobReport(frames_out=1, bytes=100))
+    assert await bytes_of(database, token.id) == 6 * 120
+
+
+async def test_what_is_kept_besides_is_stored_only_where_the_quota_has_room(
+    database: Database,
+) -> None:
+    """Three jobs of 30 bytes each, and each would keep 50 more: of 200 there is room for two."""
+    _, token = await create_token(database, "a")
+    jobs = [(await admit(database, job(token.id, 10))).request_id for _ in range(3)]
+    allowed = [await stored.reserve_result(database, each, 10, 50, 200) for each in jobs]
+    assert allowed == [True, True, False]
+    assert await bytes_of(database, token.id) == 3 * 30 + 2 * 50
+
+
+async def test_a_days_forms_are_forgotten_at_once_whosever_they_are(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A has asked for 2500 forms before B asked for one: one round forgets all of them."""
+    monkeypatch.setattr(stored, "FORGOTTEN_AT_ONCE", 1000)
+    _, a = await create_token(database, "a")
+    _, b = await create_token(database, "b")
+    await database.all(
+        """insert into uploads (key, token, bytes) select 'uploads/flood/' || n, %s, 2
+           from generate_series(1, 2500) n""",
+        (a.id,),
+    )
+    await database.all("update tokens set stored = 5000 where id = %s", (a.id,))
+    await stored.new_upload(database, "uploads/late", b.id)
+    await stored.reserve(database, "uploads/late", 70, 100)
+    assert await stored.forget(database, datetime.now(UTC) + timedelta(minutes=1)) >= 2501
+    assert (await bytes_of(database, a.id), await bytes_of(database, b.id)) == (0, 0)
+
+
 async def test_an_upload_is_not_counted_twice_when_a_job_reads_it(database: Database) -> None:
-    """Only the segments that are cut from it come on top."""
+    """Only the segments that are cut from it come on top, and its result."""
     _, token = await create_token(database, "a")
     new = NewJob(
         token_id=token.id,
@@ -94,27 +145,27 @@ async def test_an_upload_is_not_counted_twice_when_a_job_reads_it(database: Data
         source_key="uploads/1/1.mp4",
         clip=JobClip(size_bytes=100),
     )
-    await admit(database, new)
-    assert await bytes_of(database, token.id) == 100
+    await admit(database, new, storage_limit=200)
+    assert await bytes_of(database, token.id) == 200
 
 
 async def test_a_background_counts_when_it_is_known_and_exactly_once_it_is_here(
     database: Database,
 ) -> None:
-    """Two clips' worth and 40 are over 239; a background that was never probed counts later."""
+    """Three clips' worth and 40 are over 339; a background that was never probed counts later."""
     _, token = await create_token(database, "a")
     new = replace(job(token.id, 100), fetched_bytes=40)
     with pytest.raises(StorageQuota) as caught:
-        await admit(database, new, storage_limit=239)
-    assert (caught.value.limit, caught.value.actual) == (239, 240)
+        await admit(database, new, storage_limit=339)
+    assert (caught.value.limit, caught.value.actual) == (339, 340)
     assert await bytes_of(database, token.id) == 0
-    made = (await admit(database, new, storage_limit=240)).request_id
-    assert await bytes_of(database, token.id) == 240
+    made = (await admit(database, new, storage_limit=340)).request_id
+    assert await bytes_of(database, token.id) == 340
     step = await steps.begin(database, StepName(made, "ingest"), "worker")
     assert step is not None
     found = IngestDone(JobClip(size_bytes=100), "sources/x", (StepArgs(),), fetched_bytes=41)
     assert await steps.finish(database, step, found)
-    assert await bytes_of(database, token.id) == 241
+    assert await bytes_of(database, token.id) == 341
     step = await steps.begin(database, StepName(made, "segment"), "worker")
     assert step is not None
     whole = MaskDone("results/x", 1, JobReport(frames_out=1, bytes=7, mask_bytes=3))

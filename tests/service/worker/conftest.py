@@ -127,7 +127,7 @@ async def announce_slots(database: Database, slots: int) -> None:
     await database.all("delete from processes")
     await database.all(
         "insert into processes (id, kind, name, slots, sandbox, seen_at)"
-        " values (%s, 'worker', 'others', %s, 'off', now() + interval '1 hour')",
+        " values (%s, 'worker', 'others', %s, 'off', 'infinity')",
         (uuid.uuid4(), slots),
     )
 

@@ -9,6 +9,7 @@ from foremask.service.jobs import process_totals, steps
 from foremask.service.jobs.steps import StepName
 from foremask.service.observability import metrics
 from foremask.service.observability.metrics import Series
+from foremask.service.worker.leases import Leases
 from foremask.service.worker.worker_context import WorkerContext
 from tests.service.worker import stand_in
 from tests.service.worker.conftest import Caller, Site, until, working
@@ -89,7 +90,7 @@ async def _finish_late(work: WorkerContext, job: str) -> None:
     )
     step = await steps.begin(work.database, StepName(job, "segment"), work.worker)
     assert step is not None
-    doing = asyncio.create_task(tasks.run_step(work, step))
+    doing = asyncio.create_task(tasks.run_step(work, step, Leases()))
     async with asyncio.timeout(5):
         while not await work.database.one(  # noqa: ASYNC110
             "update steps set attempt = attempt + 1 where job = %s and status = 'running'"

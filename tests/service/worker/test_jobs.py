@@ -17,10 +17,11 @@ from foremask.service.jobs.admission import NewJob, admit
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Record, Status
 from foremask.service.jobs.step_facts import JobClip, JobReport, MaskDone
-from foremask.service.jobs.steps import StepName
+from foremask.service.jobs.steps import Beat, StepName
 from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash, webhook_key
 from foremask.service.sandbox.conversation import OnProgress
 from foremask.service.sandbox.operations import Mask
+from foremask.service.worker.leases import Leases
 from foremask.service.worker.tasks import do_next
 from foremask.service.worker.worker_context import WorkerContext
 from tests.media.test_write_errors import disk_of
@@ -117,7 +118,7 @@ async def test_slots_that_others_wait_for_are_not_free(
     await announce_slots(work.database, 2)
     site.files["/a.mp4"] = stand_in.clip(5)
     request_id = await caller.submit(site.url + "/a.mp4")
-    await do_next(work, StepName(request_id, "ingest"))
+    await do_next(work, "files", Leases())
     assert await steps.free_slots(work.database) == 1
     await records.cancel(work.database, token_hash(caller.secret), request_id)
     assert await steps.free_slots(work.database) == 2
@@ -205,17 +206,17 @@ async def test_a_stale_attempt_is_refused(work: WorkerContext, caller: Caller, s
     """A worker whose lease has expired can neither renew, finish nor fail another's step."""
     site.files["/a.mp4"] = stand_in.clip(3)
     request_id = await caller.submit(site.url + "/a.mp4")
-    await do_next(work, StepName(request_id, "ingest"))
-    await steps.recover_steps(work.database, 60.0, 60.0)  # somebody was there all the time
+    await do_next(work, "files", Leases())
+    await steps.recover(work.database, 60.0, 60.0)  # somebody was there all the time
     paused = await steps.begin(work.database, StepName(request_id, "segment"), "paused", 0.05)
     assert paused is not None
     await asyncio.sleep(0.1)
-    assert (await steps.recover_steps(work.database, 60.0, 60.0)).lost == 1
+    assert (await steps.recover(work.database, 60.0, 60.0)).lost == 1
     second = await steps.begin(work.database, StepName(request_id, "segment"), "second", 60.0)
     assert second is not None
     assert second.attempt == paused.attempt + 1
     stale = MaskDone("results/stale", 3, JobReport(frames_out=3))
-    assert not await steps.renew(work.database, paused, 2)
+    assert not await steps.renew(work.database, [Beat(paused, 2)])
     assert not await steps.finish(work.database, paused, stale)
     assert await steps.finish(
         work.database, second, msgspec.structs.replace(stale, result_key="results/second")
@@ -230,8 +231,8 @@ async def test_a_stale_attempt_is_refused(work: WorkerContext, caller: Caller, s
     ]
 
 
-async def test_a_lost_wake_up_is_found(work: WorkerContext, caller: Caller, site: Site) -> None:
-    """Every row of the engine deleted: the reconciler wakes the step again."""
+async def test_a_lost_ticket_is_replaced(work: WorkerContext, caller: Caller, site: Site) -> None:
+    """Every row of the engine deleted: the step gets another."""
     site.files["/a.mp4"] = stand_in.clip(3)
     request_id = await caller.submit(site.url + "/a.mp4")
     await work.database.all("delete from procrastinate_jobs")
@@ -402,7 +403,8 @@ async def test_one_tokens_receivers_that_hang_hold_up_no_other_tokens_webhooks(
     site.hanging = {"/slow"}
     secret, token = await create_token(work.database, "b", TokenLimits(concurrent=1000))
     other = Caller(work.database, secret, token.id)
-    async with working(replace(work, webhooks_per_token=2)):
+    await allow_webhooks(work.database, 2)
+    async with working(work):
         hung = [await caller.submit(site.url + "/a.mp4", site.url + "/slow") for _ in range(8)]
         for request_id in hung:
             await caller.ended(request_id)
@@ -411,10 +413,16 @@ async def test_one_tokens_receivers_that_hang_hold_up_no_other_tokens_webhooks(
         await other.ended(request_id)
         await until(lambda: _posted(site, "/quick", 1), 5.0)
         assert len(site.posts_to("/slow")) == 2
+        await allow_webhooks(work.database, 4)
         site.release()
         await until(lambda: _posted(site, "/slow", 8))
         sent = [await deliveries.attempts(work.database, each) for each in hung]
     assert [len(each) for each in sent] == [1] * 8
+
+
+async def allow_webhooks(database: Database, per_token: int) -> None:
+    """Let each token have so many attempts under way."""
+    await database.all("update queues set per_token = %s where queue = 'webhooks'", (per_token,))
 
 
 async def _posted(site: Site, path: str, times: int) -> bool:
@@ -428,17 +436,16 @@ async def test_what_the_limit_held_back_is_sent_when_a_worker_died_in_the_middle
     monkeypatch.setattr(deliveries, "HELD_S", 0.5)
     site.files["/a.mp4"] = stand_in.clip(3)
     jobs = [await caller.submit(site.url + "/a.mp4", site.url + "/hook") for _ in range(3)]
-    for request_id in jobs:
-        for stage in ("ingest", "segment"):
-            await do_next(work, StepName(request_id, stage))
-    rows = await work.database.all("select id from deliveries order by id")
-    first = await deliveries.begin(work.database, rows[-3]["id"], 1)
-    assert first.delivery is not None
-    second = await deliveries.begin(work.database, rows[-2]["id"], 1)
+    for _ in jobs:
+        for queue in ("files", "masks"):
+            await do_next(work, queue, Leases())
+    await allow_webhooks(work.database, 1)
+    assert (await deliveries.begin(work.database)).delivery is not None
+    second = await deliveries.begin(work.database)
     assert (second.delivery, second.held_back) == (None, True)
     await asyncio.sleep(0.6)
-    third = await deliveries.begin(work.database, rows[-2]["id"], 1)
-    assert third.delivery is not None
+    assert (await deliveries.begin(work.database)).delivery is not None
+    await allow_webhooks(work.database, 4)
 
 
 async def test_results_go_when_their_time_is_over(
@@ -464,9 +471,9 @@ async def test_a_lost_source_is_an_error_that_says_so(
     """Somebody emptied the store between two steps."""
     site.files["/a.mp4"] = stand_in.clip(3)
     request_id = await caller.submit(site.url + "/a.mp4")
-    await do_next(work, StepName(request_id, "ingest"))
+    await do_next(work, "files", Leases())
     await work.objects.delete_under(f"sources/{request_id}")
-    await do_next(work, StepName(request_id, "segment"))
+    await do_next(work, "masks", Leases())
     record = await records.read_any(work.database, request_id)
     assert record.error is not None
     assert (record.error.code, record.error.reason) == (500, "object_lost")

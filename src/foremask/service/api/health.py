@@ -6,7 +6,7 @@ from litestar.response.base import ASGIResponse
 
 from foremask.service.api import prometheus_page
 from foremask.service.api.request_context import Service, ServiceDependency, json_answer, readable
-from foremask.service.jobs.database import missing_scripts
+from foremask.service.jobs.schema import check_schema
 from foremask.service.service_errors import ServiceUnavailable
 
 ASK_S = 2.0  # a balancer that asks every few seconds wants to know by then
@@ -43,10 +43,12 @@ async def readyz(service: ServiceDependency) -> ASGIResponse:
 async def _database(service: Service) -> str:
     try:
         async with asyncio.timeout(ASK_S):
-            missing = await missing_scripts(service.database)
-    except (ServiceUnavailable, TimeoutError):
-        return "does not answer"
-    return f"lacks the tables of {missing[0]}: run foremask migrate" if missing else OK
+            await check_schema(service.database)
+    except ServiceUnavailable as error:
+        return error.details
+    except TimeoutError:
+        return f"does not answer within {ASK_S:.0f} s"
+    return OK
 
 
 async def _objects(service: Service) -> str:

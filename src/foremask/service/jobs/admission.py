@@ -153,25 +153,23 @@ async def admit(
     Raises TokenInvalid, QuotaExhausted, IdempotencyMismatch, TooManyJobs, StorageQuota or
     QueueFull.
     """
+    columns = {
+        "id": job.request_id,
+        "token": job.token_id,
+        "video_url": job.video_url,
+        "source_key": job.source_key,
+        "preset": job.preset.value,
+        "quality": str(job.quality),
+        "webhook_url": job.webhook_url,
+        "idempotency_key": job.idempotency_key,
+        "body_hash": None if job.body_hash is None else f"\\x{job.body_hash.hex()}",
+        "clip": job.clip,
+        "traceparent": job.traceparent,
+        "result": job.result,
+        "fetched": job.fetched_bytes,
+    }
     row = await database.one(
-        "select * from admit(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-        (
-            job.request_id,
-            job.token_id,
-            job.video_url,
-            job.source_key,
-            job.preset.value,
-            str(job.quality),
-            job.webhook_url,
-            job.idempotency_key,
-            job.body_hash,
-            json_value(job.clip),
-            queue_limit,
-            storage_limit,
-            job.traceparent,
-            json_value(job.result),
-            job.fetched_bytes,
-        ),
+        "select * from admit(%s, %s, %s)", (json_value(columns), queue_limit, storage_limit)
     )
     assert row is not None  # noqa: S101  # the function always answers
     refusal = _refusal(row["outcome"], row["allowed"], row["counted"])

@@ -1,11 +1,8 @@
 """PostgreSQL as the rest of the service sees it: short calls, each committed by itself."""
 
 import asyncio
-import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from importlib import resources
 from typing import Any, LiteralString
 
 import msgspec
@@ -21,7 +18,6 @@ from foremask.service.service_errors import ServiceUnavailable
 type Row = dict[str, Any]
 type Params = Sequence[object] | Mapping[str, object]
 
-MIGRATING = 0x666F7265  # "fore": the advisory lock of whoever changes the schema
 KEEPALIVE: dict[str, int] = {
     "connect_timeout": 5,
     "keepalives_idle": 10,
@@ -165,65 +161,3 @@ async def on_disk(database: Database) -> None:
 def json_value(value: object) -> Jsonb | None:
     """A value for a jsonb column: plain, a Struct or a dataclass; None is SQL's null."""
     return None if value is None else Jsonb(msgspec.to_builtins(value))
-
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    """One step of the schema; applied once, known by its name. An empty one is only noted."""
-
-    name: str
-    sql: str
-
-
-def own_scripts() -> Iterator[Script]:
-    """``sql/NNNN_*.sql`` in order."""
-    for path in sorted(
-        (resources.files(__package__) / "sql").iterdir(), key=lambda each: each.name
-    ):
-        if re.fullmatch(r"\d{4}_\w+\.sql", path.name):
-            yield Script(path.name, path.read_text(encoding="utf-8"))
-
-
-async def missing_scripts(database: Database) -> list[str]:
-    """Our scripts that have not been applied; what a later version has added does no harm."""
-    names = [script.name for script in own_scripts()]
-    try:
-        rows = await database.all("select name from schema_scripts")
-    except psycopg.errors.UndefinedTable:
-        return names
-    return sorted(set(names) - {row["name"] for row in rows})
-
-
-async def migrate(
-    url: str, engine_scripts: Callable[[frozenset[str]], Sequence[Script]]
-) -> list[str]:
-    """Bring the schema up to date and return the names of what was applied.
-
-    ``engine_scripts`` is asked for what the engine wants on top of what has been applied. Each
-    script commits with its name; callers on other machines wait for the first.
-    """
-    try:
-        connection = await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=10)
-    except psycopg.OperationalError as error:
-        raise ServiceUnavailable(f"the database cannot be reached: {error}") from error
-    done: list[str] = []
-    async with connection:
-        await connection.execute("select pg_advisory_lock(%s)", (MIGRATING,))
-        await connection.execute(
-            "create table if not exists schema_scripts"
-            " (name text primary key, applied_at timestamptz not null default now())"
-        )
-        cursor = await connection.execute("select name from schema_scripts")
-        applied = frozenset(name for (name,) in await cursor.fetchall())
-        for script in (*engine_scripts(applied), *own_scripts()):
-            if script.name in applied:
-                continue
-            async with connection.transaction():
-                if script.sql:
-                    await connection.execute(script.sql.encode())
-                await connection.execute(
-                    "insert into schema_scripts (name) values (%s)", (script.name,)
-                )
-            if script.sql:
-                done.append(script.name)
-    return done

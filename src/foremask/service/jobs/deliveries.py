@@ -11,7 +11,6 @@ from foremask.service.service_errors import RequestUnknown
 SCHEDULE_S = (0, 5, 30, 120, 600, 3600)
 """When each attempt is due, in seconds after the one before; the first follows the job's end."""
 HELD_S = 30.0  # longer than an attempt takes: after this another worker may try
-PER_TOKEN = 4  # a quarter of what one worker sends at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +51,12 @@ class Begun:
     held_back: bool = False
 
 
-async def begin(database: Database, delivery: int, per_token: int = PER_TOKEN) -> Begun:
-    """Take the delivery's next attempt if it is due, nobody has it, and its token has room.
+async def begin(database: Database) -> Begun:
+    """Take the next attempt that is due, of a token that has room for it.
 
     What is held back is woken by `record`, when one of the token's attempts is over.
     """
-    row = await database.one(
-        "select * from begin_delivery(%s, %s, %s)", (delivery, HELD_S, per_token)
-    )
+    row = await database.one("select * from take_delivery(%s)", (HELD_S,))
     if row is None:
         return Begun(None)
     if row["id"] is None:
@@ -83,7 +80,6 @@ async def record(
     http_status: int | None,
     error: str | None,
     seconds: float,
-    per_token: int = PER_TOKEN,
 ) -> str:
     """Record the attempt's result; wake the next attempt and what the token's limit held back.
 
@@ -98,7 +94,7 @@ async def record(
                insert into delivery_attempts (delivery, attempt, http_status, error, seconds)
                values (%(id)s, %(attempt)s, %(http_status)s, %(error)s, %(seconds)s)
                on conflict do nothing)
-           select delivery_ended(%(id)s, %(attempt)s, %(status)s, %(wait_s)s, %(per_token)s)""",
+           select delivery_ended(%(id)s, %(attempt)s, %(status)s, %(wait_s)s)""",
         {
             "id": delivery.id,
             "attempt": delivery.attempt,
@@ -107,7 +103,6 @@ async def record(
             "seconds": seconds,
             "status": status,
             "wait_s": wait_s,
-            "per_token": per_token,
         },
     )
     return status
@@ -119,8 +114,8 @@ async def redeliver(database: Database, request_id: str) -> int:
     Raises RequestUnknown when the job owes none.
     """
     row = await database.one(
-        """select new_delivery(job, url, payload) as id from (
-               select job, url, payload from deliveries where job = %s
+        """select new_delivery(job, token, url, payload) as id from (
+               select job, token, url, payload from deliveries where job = %s
                order by id desc limit 1) last""",
         (request_id,),
     )

@@ -12,10 +12,18 @@ from foremask.service.observability.metrics import Series
 from foremask.service.service_errors import ServiceUnavailable
 
 REPORT_EVERY_S = 5.0
-ALIVE_FOR_S = 20.0  # four missed tellings
-LAST_REPORT_S = 1.0  # a process that stops waits no longer for its last telling
+ALIVE_FOR_S = 20.0  # as in schema.sql
+LAST_REPORT_S = 1.0  # a process that stops waits no longer for its last report
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class Fleet:
+    """The worker processes that are alive, and the place of this one among them, from 0."""
+
+    workers: int = 1
+    place: int = 0
 
 
 @dataclass(slots=True)
@@ -30,8 +38,11 @@ class CountReporter:
     _number: int = 0
     _reported: dict[Series, float] = field(default_factory=dict)
 
-    async def report(self, database: Database) -> None:
-        """Add what was counted since the last telling; what could not be told is told next time."""
+    async def report(self, database: Database, fleet: Fleet | None = None) -> None:
+        """Add what was counted since the last report, and bring ``fleet`` up to date.
+
+        What does not get through is part of the next report.
+        """
         counted = metrics.counted()
         fresh = {
             series: value - self._reported.get(series, 0.0)
@@ -39,8 +50,8 @@ class CountReporter:
             if value > self._reported.get(series, 0.0)
         }
         self._number += 1
-        await database.all(
-            "select tell_counts(%s, %s, %s, %s, %s, %s, %s, %s, %s::float8[])",
+        row = await database.one(
+            "select * from report_process(%s, %s, %s, %s, %s, %s, %s, %s, %s::float8[])",
             (
                 self._id,
                 self.kind,
@@ -54,14 +65,18 @@ class CountReporter:
             ),
         )
         self._reported = counted
+        if fleet is not None and row is not None:
+            fleet.workers, fleet.place = max(1, row["workers"]), row["place"]
 
 
-async def keep_reporting(database: Database, reporter: CountReporter) -> None:
-    """Tell every few seconds, and once more when cancelled; runs until then."""
+async def keep_reporting(
+    database: Database, reporter: CountReporter, fleet: Fleet | None = None
+) -> None:
+    """Report every few seconds, and once more when cancelled; runs until then."""
     try:
         while True:
             try:
-                await reporter.report(database)
+                await reporter.report(database, fleet)
             except ServiceUnavailable as error:
                 log.warning("counts.unavailable", details=error.details)
             await asyncio.sleep(REPORT_EVERY_S)
@@ -74,7 +89,7 @@ async def keep_reporting(database: Database, reporter: CountReporter) -> None:
 
 
 async def totals(database: Database) -> dict[Series, float]:
-    """What all processes have counted, up to their last telling."""
+    """What all processes have counted, up to their last report."""
     rows = await database.all("select sample, labels, value from counts")
     return {(row["sample"], tuple(sorted(row["labels"].items()))): row["value"] for row in rows}
 
@@ -105,7 +120,7 @@ async def now(database: Database) -> Now:
            from jobs where status = 'running' group by status
            union all
            select 'queue', case stage when 'segment' then 'masks' else 'files' end, null, count(*),
-               extract(epoch from now() - min(touched_at))::float8
+               extract(epoch from clock() - min(touched_at))::float8
            from steps where status = 'todo' group by 2
            union all
            select 'tokens', case when stage = 'segment' then 'masks' else 'files' end, null,
@@ -113,15 +128,15 @@ async def now(database: Database) -> Now:
            from steps where status = 'todo' group by 2
            union all
            select 'queue', 'webhooks', null, count(*),
-               greatest(0, extract(epoch from now() - min(next_at)))::float8
-           from deliveries where status = 'pending' and next_at <= now() having count(*) > 0
+               greatest(0, extract(epoch from clock() - min(next_at)))::float8
+           from deliveries where status = 'pending' and next_at <= clock() having count(*) > 0
            union all
            select 'processes', kind, sandbox, count(*), 0.0
-           from processes where seen_at > now() - make_interval(secs => %(seen_s)s)
+           from processes where seen_at > clock() - make_interval(secs => %(seen_s)s)
            group by kind, sandbox
            union all
            select 'slots', '', null, coalesce(sum(slots), 0), 0.0
-           from processes where seen_at > now() - make_interval(secs => %(seen_s)s)""",
+           from processes where seen_at > clock() - make_interval(secs => %(seen_s)s)""",
         {"seen_s": ALIVE_FOR_S},
     )
     idle = {"files": (0, 0.0), "masks": (0, 0.0), "webhooks": (0, 0.0)}

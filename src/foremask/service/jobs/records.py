@@ -94,7 +94,7 @@ _RECORD = """
     j.result -> 'options' ->> 'kind' as kind,
     j.created_at, j.started_at, j.masking_at, j.ended_at, j.quality, j.name, j.source_key,
     case when j.expired_at is null then j.result_key end as result_key,
-    extract(epoch from now() - j.masking_at)::float8 as masking_s,
+    extract(epoch from clock() - j.masking_at)::float8 as masking_s,
     case when j.status = 'running' then (
         select sum(s.frames_done)::bigint from steps s where s.job = j.id and s.stage = 'segment'
     ) end as frames_done,

@@ -33,7 +33,7 @@ class Ended:
 async def swept(database: Database, request_id: str) -> Ended | None:
     """The job's source and segments are deleted. How it ended; None when another swept it first."""
     row = await database.one(
-        """update jobs set swept_at = now() where id = %s and swept_at is null
+        """update jobs set swept_at = clock() where id = %s and swept_at is null
            returning status, coalesce(error ->> 'reason', '') as reason,
                extract(epoch from started_at - created_at)::float8 as wait_s,
                extract(epoch from ended_at - created_at)::float8 as seconds""",
@@ -50,7 +50,7 @@ async def to_expire(
         return []
     rows = await database.all(
         """select id, result_key from jobs
-           where ended_at < now() - make_interval(secs => %s)
+           where ended_at < clock() - make_interval(secs => %s)
            and result_key is not null and expired_at is null order by ended_at limit %s""",
         (result_ttl_s, most),
     )
@@ -59,14 +59,14 @@ async def to_expire(
 
 async def expired(database: Database, request_id: str) -> None:
     """The job's result is deleted."""
-    await database.all("update jobs set expired_at = now() where id = %s", (request_id,))
+    await database.all("update jobs set expired_at = clock() where id = %s", (request_id,))
 
 
 async def networks_to_drop(database: Database, most: int = 50) -> list[tuple[str, str]]:
     """Ids and object keys of the results beside which the network's words are kept too long."""
     rows = await database.all(
         """select id, result_key from jobs where report ? 'network_bytes'
-           and ended_at < now() - make_interval(secs => %s) and expired_at is null
+           and ended_at < clock() - make_interval(secs => %s) and expired_at is null
            order by ended_at limit %s""",
         (NETWORK_KEPT_S, most),
     )
@@ -84,9 +84,9 @@ async def forget_records(database: Database, result_ttl_s: float) -> list[str]:
     """Delete records a week after their result expired, or 30 days after they failed; their ids."""
     rows = await database.all(
         """delete from jobs where swept_at is not null
-           and ((status = 'completed' and expired_at < now() - make_interval(secs => %s))
+           and ((status = 'completed' and expired_at < clock() - make_interval(secs => %s))
                 or (status in ('failed', 'cancelled')
-                    and ended_at < now() - make_interval(secs => %s)))
+                    and ended_at < clock() - make_interval(secs => %s)))
            and not exists (select from deliveries d where d.job = jobs.id and d.status = 'pending')
            returning id""",
         (RECORD_EXTRA_S, max(FAILED_KEPT_S, result_ttl_s)),

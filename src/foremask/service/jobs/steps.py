@@ -3,27 +3,28 @@
 Every write names the attempt it belongs to and is refused when that attempt has lost its lease.
 """
 
+import time
 import uuid
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 
 from foremask.errors import ForemaskError
 from foremask.options import Form, ResultOptions, form_of
 from foremask.service.error_table import error_facts
-from foremask.service.jobs.database import Database, Row, json_value, on_disk
+from foremask.service.jobs.database import Database, Row, json_value
 from foremask.service.jobs.process_totals import ALIVE_FOR_S
 from foremask.service.jobs.step_facts import JobClip, PartDone, StepArgs, StepDone
 from foremask.service.service_errors import TimedOut, WorkerCrashed
 
-LEASE_S = 6.0  # three missed renewals
-RENEW_S = 2.0
-LOST_WAKE_UP_S = 10.0  # a step that nobody began this long after it could have been is woken again
+LEASE_S = (
+    5.0  # three missed renewals; with a round of `recover`, the next attempt begins within 6 s
+)
+LOST_TICKET_S = 10.0  # a step that nobody began this long after it could have been gets another
 MAX_CRASHES = 3
 STAY_S = 5.0  # a change of token costs half a second to start a child, and a network to load
 ARREARS_S = 10.0
-FILES_PER_TOKEN = 4  # half of what one worker does at once
 IN_FLIGHT = 4  # segments of one job at a time: a long clip leaves room for short ones
 
 
@@ -52,12 +53,18 @@ class Step:
     preset: str  # a Form's name
     quality: str  # a Quality, or options.REENCODE_ONLY
     clip: JobClip | None
-    deadline_from: datetime
+    used_s: float  # of the job's time, when the step was taken
+    taken_at: float = field(default_factory=time.monotonic)  # stands still in a suspended machine
 
     @property
     def options(self) -> ResultOptions:
         """What the job makes of its clip."""
         return self.args.result.options
+
+    @property
+    def seconds(self) -> float:
+        """Since the step was taken."""
+        return time.monotonic() - self.taken_at
 
     @property
     def form(self) -> Form:
@@ -95,31 +102,19 @@ def queue_of(stage: str) -> str:
 
 async def claim(
     database: Database,
-    woken_for: StepName,
+    queue: str,
     worker: str,
     lease_s: float = LEASE_S,
-    files_per_token: int = FILES_PER_TOKEN,
     last: uuid.UUID | None = None,
 ) -> Claimed:
-    """Take the step whose turn it is in the queue of ``woken_for``, which need not be that step.
+    """Take the step whose turn it is in the queue ``files`` or ``masks``.
 
     Tokens take turns by the seconds that each has had of the queue, divided by its share; ``last``,
     the token that this worker served last, keeps its turn for ``STAY_S``.
     """
     row = await database.one(
-        "select * from claim_step(%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)",
-        (
-            queue_of(woken_for.stage),
-            worker,
-            lease_s,
-            files_per_token,
-            woken_for.job,
-            woken_for.stage,
-            woken_for.number,
-            last,
-            STAY_S,
-            ARREARS_S,
-        ),
+        "select * from claim_step(%s, %s, %s, %s, %s, %s)",
+        (queue, worker, lease_s, last, STAY_S, ARREARS_S),
     )
     if row is None:
         return Claimed(None)
@@ -127,7 +122,6 @@ async def claim(
     job, stage, number = row.pop("job"), row.pop("stage"), row.pop("number")
     if job is None:
         return Claimed(None, held_back)
-    await on_disk(database)
     return Claimed(_step(StepName(job, stage, number), row), held_back)
 
 
@@ -135,7 +129,7 @@ async def free_slots(database: Database) -> int:
     """How many segments the workers that are alive could begin now; what waits comes first."""
     row = await database.one(
         """select (select coalesce(sum(slots), 0) from processes
-                where kind = 'worker' and seen_at > now() - make_interval(secs => %s))
+                where kind = 'worker' and seen_at > clock() - make_interval(secs => %s))
             - (select count(*) from steps
                 where stage = 'segment' and status in ('todo', 'running')) as free""",
         (ALIVE_FOR_S,),
@@ -143,63 +137,56 @@ async def free_slots(database: Database) -> int:
     return max(0, int(row["free"])) if row else 0
 
 
-async def ended(
-    database: Database, step: Step, seconds: float, files_per_token: int = FILES_PER_TOKEN
-) -> None:
-    """Count the step's seconds against its token's share, and wake what its limit held back."""
-    await database.all(
-        "select step_ended(%s, %s, %s, %s)",
-        (queue_of(step.name.stage), step.token, seconds, files_per_token),
-    )
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """How far a step is: frames done, seconds since the last, and a newer picture of the mask."""
+
+    step: Step
+    frames_done: int
+    idle_s: float = 0.0
+    newest_png: bytes | None = None
 
 
 async def renew(
-    database: Database,
-    step: Step,
-    frames_done: int,
-    lease_s: float = LEASE_S,
-    newest_png: bytes | None = None,
-) -> bool:
-    """Say that frames advance; False when the step is no longer ours, or the job was cancelled.
+    database: Database, beats: Sequence[Beat], lease_s: float = LEASE_S
+) -> set[tuple[StepName, int]]:
+    """Say how far the steps of one worker are; the names and attempts that are still its own.
 
-    ``newest_png`` is a picture of the newest mask, where there is another than before.
+    A step is no longer, when its lease ran out and was given to another, or its job is over.
     """
-    row = await database.one(
-        """with ours as (
-               update steps set frames_done = %s,
-                   lease_until = clock_timestamp() + make_interval(secs => %s)
-               where job = %s and stage = %s and number = %s and attempt = %s and status = 'running'
-               returning job),
-           shown as (
-               insert into newest_masks (job, png)
-               select job, %s::bytea from ours where %s::bytea is not null
-               on conflict (job) do update set png = excluded.png)
-           select true from ours""",
+    if not beats:
+        return set()
+    rows = await database.all(
+        """select * from renew_steps(%s, %s, %s, %s::integer[], %s::integer[], %s::bigint[],
+               %s::float8[], %s::bytea[])""",
         (
-            frames_done,
             lease_s,
-            step.name.job,
-            step.name.stage,
-            step.name.number,
-            step.attempt,
-            newest_png,
-            newest_png,
+            [beat.step.name.job for beat in beats],
+            [beat.step.name.stage for beat in beats],
+            [beat.step.name.number for beat in beats],
+            [beat.step.attempt for beat in beats],
+            [beat.frames_done for beat in beats],
+            [beat.idle_s for beat in beats],
+            [beat.newest_png for beat in beats],
         ),
     )
-    return row is not None
+    return {(StepName(row["job"], row["stage"], row["number"]), row["attempt"]) for row in rows}
 
 
-async def finish(database: Database, step: Step, done: StepDone) -> bool:
-    """Record the step's result and wake what follows; False when the attempt is stale."""
+async def finish(
+    database: Database, step: Step, done: StepDone, seconds: float | None = None
+) -> bool:
+    """Record the step's result and wake what follows; False when the attempt is stale.
+
+    What it took, ``seconds`` or the time since it was taken, counts against its token's share.
+    """
     row = await database.one(
-        "select finish_step(%s, %s, %s, %s, %s, %s) as ours",
+        "select finish_step(%s, %s, %s, %s, %s, %s, %s) as ours",
         (
-            step.name.job,
-            step.name.stage,
-            step.name.number,
-            step.attempt,
+            *_attempt(step),
             json_value(done),
             IN_FLIGHT,
+            step.seconds if seconds is None else seconds,
         ),
     )
     return bool(row and row["ours"])
@@ -212,26 +199,36 @@ async def fail(
     *,
     outcome: str = "failed",
     retry_s: float | None = None,
+    seconds: float | None = None,
 ) -> bool:
-    """Record that the attempt did not succeed; False when it is stale.
+    """Record that the attempt did not succeed; False when it is stale. ``seconds`` as in `finish`.
 
     Without ``retry_s`` the job ends with ``error``. With it the step is done again so much later,
     unless ``outcome`` is "crashed" and it was the last of MAX_CRASHES.
     """
     row = await database.one(
-        "select fail_step(%s, %s, %s, %s, %s, %s, %s, %s) as ours",
+        "select fail_step(%s, %s, %s, %s, %s, %s, %s, %s, %s) as ours",
         (
-            step.name.job,
-            step.name.stage,
-            step.name.number,
-            step.attempt,
+            *_attempt(step),
             outcome,
             json_value(error_facts(error)),
             retry_s,
             MAX_CRASHES,
+            step.seconds if seconds is None else seconds,
         ),
     )
     return bool(row and row["ours"])
+
+
+async def charge_lost(database: Database, step: Step) -> None:
+    """Count the time of a step that was taken from its worker: a cancelled job's, for instance."""
+    await database.all(
+        "select charge_share(%s, %s, %s)", (step.name.stage, step.token, step.seconds)
+    )
+
+
+def _attempt(step: Step) -> tuple[str, str, int, int]:
+    return step.name.job, step.name.stage, step.name.number, step.attempt
 
 
 async def is_done(database: Database, step: Step) -> bool:
@@ -240,7 +237,7 @@ async def is_done(database: Database, step: Step) -> bool:
         """select 1 as n from attempts where job = %s and stage = %s and number = %s
            and attempt = %s
            and outcome = 'done'""",
-        (step.name.job, step.name.stage, step.name.number, step.attempt),
+        _attempt(step),
     )
     return row is not None
 
@@ -267,32 +264,31 @@ async def background_key(database: Database, request_id: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What one round has repaired: expired leases, lost wake-ups, jobs over their time."""
+    """What one round has repaired: expired leases, lost tickets, jobs over their time."""
 
     lost: int = 0
     woken: int = 0
     timed_out: int = 0
 
 
-async def recover_steps(
-    database: Database, wall_clock_s: float, lease_s: float = LEASE_S
-) -> Recovered:
+async def recover(database: Database, wall_clock_s: float, lease_s: float = LEASE_S) -> Recovered:
     """Give back what dead workers held, wake what nobody woke, end what takes too long.
 
     Any number of processes may call this at any time; one at a time does it.
     """
     crashed = WorkerCrashed(
-        f"the process that worked on this clip died {MAX_CRASHES} times; the clip may be at fault"
+        "the worker process of this step died or hung: crash {crashes} of the"
+        f" {MAX_CRASHES} after which its job fails; the clip may be at fault"
     )
     timed_out = TimedOut(
         f"the job was not done after {wall_clock_s:.0f} s, the longest that one may take",
         limit=wall_clock_s,
     )
     row = await database.one(
-        "select * from tend(%s, %s, %s, %s, %s, %s)",
+        "select * from recover(%s, %s, %s, %s, %s, %s)",
         (
             lease_s,
-            LOST_WAKE_UP_S,
+            LOST_TICKET_S,
             wall_clock_s,
             MAX_CRASHES,
             json_value(error_facts(crashed)),

@@ -3,9 +3,11 @@
 import uuid
 from datetime import datetime
 
-from foremask.service.jobs.admission import storage_quota
+from foremask.service.jobs.admission import NO_LIMIT, storage_quota
 from foremask.service.jobs.database import Database
 from foremask.service.service_errors import LinkInvalid
+
+FORGOTTEN_AT_ONCE = 10_000  # 0.1 s of the database
 
 
 async def new_upload(database: Database, key: str, token_id: uuid.UUID) -> None:
@@ -52,13 +54,37 @@ async def reserve(database: Database, key: str, size: int, limit: int) -> None:
         raise storage_quota(limit, row["counted"] + size)
 
 
+async def reserve_result(
+    database: Database, request_id: str, size: int, optional: int, limit: int
+) -> bool:
+    """Count what a job is about to store: ``size`` bytes, for it was accepted, and ``optional``.
+
+    False where the token's ``limit`` has no room for the optional ones, which then do not count.
+    """
+    row = await database.one(
+        "select reserve_result(%s, %s, %s, %s) as ok", (request_id, size, optional, limit)
+    )
+    return bool(row and row["ok"])
+
+
 async def forget(database: Database, before: datetime) -> int:
-    """Forget the uploads of forms older than ``before``; how many they were, at most 1000."""
-    row = await database.one("select forget_uploads(%s) as n", (before,))
-    return row["n"] if row else 0
+    """Forget all uploads of forms older than ``before``; how many they were."""
+    count = 0
+    while True:
+        row = await database.one("select forget_uploads(%s, %s) as n", (before, FORGOTTEN_AT_ONCE))
+        count += (gone := row["n"] if row else 0)
+        if gone < FORGOTTEN_AT_ONCE:
+            return count
 
 
 async def total(database: Database) -> int:
     """Of all tokens."""
     row = await database.one("select coalesce(sum(stored), 0)::bigint as n from tokens")
     return row["n"] if row else 0
+
+
+def limit_of_token(setting: int | None, disk: tuple[int, int] | None) -> int:
+    """The bytes that a token may have stored: as set, else a quarter of the store's disk."""
+    if setting is not None:
+        return setting
+    return NO_LIMIT if disk is None else disk[0] // 4

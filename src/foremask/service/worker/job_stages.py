@@ -3,8 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -22,7 +21,7 @@ from foremask.options import (
     form_of,
     is_joinable,
 )
-from foremask.service.jobs import steps
+from foremask.service.jobs import steps, stored
 from foremask.service.jobs.step_facts import (
     IngestDone,
     JobClip,
@@ -36,7 +35,6 @@ from foremask.service.jobs.steps import Step
 from foremask.service.observability import metrics
 from foremask.service.observability.traces import span
 from foremask.service.sandbox.conversation import OnProgress
-from foremask.service.sandbox.messages import Progress
 from foremask.service.sandbox.operations import (
     Cut,
     CutOut,
@@ -52,6 +50,7 @@ from foremask.service.sandbox.operations import (
 from foremask.service.service_errors import ObjectLost, ServiceUnavailable, TimedOut
 from foremask.service.storage.keys import mask_key, network_key, strip_key
 from foremask.service.storage.local_directory import check_free
+from foremask.service.worker.leases import StepProgress
 from foremask.service.worker.reports import joined_report, report_of
 from foremask.service.worker.transfers import Transfers, background_transfers
 from foremask.service.worker.worker_context import WorkerContext
@@ -59,37 +58,8 @@ from foremask.service.worker.worker_context import WorkerContext
 log = structlog.get_logger(__name__)
 EXACT_MASK = Preset.MOV_H265
 """Lossless, with exact times: what is made of it is as if it had never been a file."""
-PNG_HEAD = b"\x89PNG\r\n\x1a\n"
-MAX_NEWEST_BYTES = 32 << 10
 KEPT_MASK_NAME = f"mask{EXACT_MASK.suffix}"
 PROBED_ALIKE = ("container", "codec", "width", "height")
-
-
-@dataclass(slots=True)
-class StepProgress:
-    """How far a step is; a lease is renewed only while it moves."""
-
-    frames_done: int = 0
-    moved_at: float = field(default_factory=time.monotonic)
-    newest_png: bytes | None = None
-
-    def move(self) -> None:
-        """Note that something was done."""
-        self.moved_at = time.monotonic()
-
-    async def note_frames(self, progress: Progress) -> None:
-        """Note how many frames the media child has done."""
-        if progress.frames_done != self.frames_done:
-            self.frames_done = progress.frames_done
-            self.move()
-        png = progress.newest_png
-        if png.startswith(PNG_HEAD) and len(png) <= MAX_NEWEST_BYTES:
-            self.newest_png = png
-
-    def take_newest(self) -> bytes | None:
-        """The picture of the newest mask, if it has not been taken yet."""
-        png, self.newest_png = self.newest_png, None
-        return png
 
 
 Stage = Callable[[WorkerContext, Step, Path, StepProgress], Awaitable[StepDone]]
@@ -431,19 +401,24 @@ async def _store_result(
     # The attempt is in the key: a stale worker never overwrites the result of another attempt.
     attempt = f"{step.name.stage}-{step.attempt}"
     key = f"results/{step.name.job}/{attempt}/{step.name.job}{target.suffix}"
+    files = (target, mask, kept)
+    size, mask_bytes, kept_bytes = [await asyncio.to_thread(_size_of, each) for each in files]
+    has_room = await stored.reserve_result(
+        work.database, step.name.job, size + mask_bytes, kept_bytes, work.storage_limit
+    )
     with span("store"):
-        size = (await work.objects.put(key, target)).size
+        await work.objects.put(key, target)
         if report.strip:
             strip_file = target.with_name("strip.json")
             strip_file.write_bytes(msgspec.json.encode(report.strip))
             await work.objects.put(strip_key(key), strip_file)
-        if mask is not None and await asyncio.to_thread(mask.exists):
-            stored = await work.objects.put(mask_key(key), mask)
-            report = msgspec.structs.replace(report, mask_bytes=stored.size)
-        if kept is not None:
+        if mask is not None and mask_bytes:
+            await work.objects.put(mask_key(key), mask)
+            report = msgspec.structs.replace(report, mask_bytes=mask_bytes)
+        if kept is not None and kept_bytes and has_room:
             try:
-                stored = await work.objects.put(network_key(key), kept)
-                report = msgspec.structs.replace(report, network_bytes=stored.size)
+                await work.objects.put(network_key(key), kept)
+                report = msgspec.structs.replace(report, network_bytes=kept_bytes)
             except (ObjectLost, ServiceUnavailable) as error:  # too large, or no room on a disk
                 log.warning("step.network_results_not_kept", reason=str(error.__cause__))
     warnings = [*(step.clip.warnings if step.clip else ()), *(report.warnings or ())]
@@ -451,6 +426,10 @@ async def _store_result(
         report, strip=UNSET, bytes=size, warnings=tuple(dict.fromkeys(warnings))
     )
     return MaskDone(key, report.frames_out, report)
+
+
+def _size_of(path: Path | None) -> int:
+    return path.stat().st_size if path is not None and path.exists() else 0
 
 
 async def _store(work: WorkerContext, key: str, path: Path) -> None:
@@ -481,7 +460,7 @@ def _known(key: str | None) -> str:
 
 def _left_s(work: WorkerContext, step: Step) -> float:
     """What is left of the job's time. Raises TimedOut when that is nothing."""
-    used_s = (datetime.now(UTC) - step.deadline_from).total_seconds()
+    used_s = step.used_s + step.seconds
     limit_s = work.timing.wall_clock_s
     if used_s >= limit_s:
         raise TimedOut(

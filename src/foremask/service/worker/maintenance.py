@@ -1,6 +1,7 @@
 """What every worker does beside its steps, in turns: rescue, reconcile, sweep, expire."""
 
 import asyncio
+import random
 import time
 from collections.abc import Sequence
 
@@ -13,6 +14,7 @@ from foremask.service.storage.keys import network_key
 from foremask.service.worker.worker_context import WorkerContext
 
 ENGINE_S = 60.0
+TENDING = 4  # so many workers as often as one of them is asked to; of more, each less often
 KINDS = ("sources", "segments", "parts", "results")
 
 log = structlog.get_logger(__name__)
@@ -27,7 +29,7 @@ async def run_maintenance(work: WorkerContext) -> None:
     sweep_at = engine_at = 0.0
     while True:
         try:
-            recovered = await steps.recover_steps(
+            recovered = await steps.recover(
                 work.database, work.timing.wall_clock_s, work.timing.lease_s
             )
             if recovered != steps.Recovered():
@@ -39,17 +41,19 @@ async def run_maintenance(work: WorkerContext) -> None:
                     woken=recovered.woken,
                     timed_out=recovered.timed_out,
                 )
+            slower = max(1.0, work.fleet.workers / TENDING)
             if time.monotonic() > sweep_at:
                 await sweep(work)
-                sweep_at = time.monotonic() + work.timing.sweep_every_s
+                sweep_at = time.monotonic() + work.timing.sweep_every_s * slower
             if time.monotonic() > engine_at:
                 await retention.drop_dead_engine_rows(work.database)
                 for request_id in await retention.forget_records(work.database, work.result_ttl_s):
                     await _delete(work, request_id, KINDS)
-                engine_at = time.monotonic() + ENGINE_S
+                engine_at = time.monotonic() + ENGINE_S * slower
         except ServiceUnavailable as error:
             log.warning("maintenance.unavailable", details=error.details)
-        await asyncio.sleep(work.timing.recover_every_s)
+        slower = max(1.0, work.fleet.workers / TENDING)
+        await asyncio.sleep(work.timing.recover_every_s * slower * random.uniform(0.5, 1.5))  # noqa: S311
 
 
 async def sweep(work: WorkerContext) -> None:

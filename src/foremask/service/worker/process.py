@@ -16,8 +16,10 @@ from foremask.machine.memory import share_of_memory
 from foremask.machine.nvidia import nvidia_cards
 from foremask.options import Limits, Runtime
 from foremask.service.fetch import Outbound
+from foremask.service.jobs import stored
 from foremask.service.jobs.database import open_database
 from foremask.service.jobs.process_totals import CountReporter, keep_reporting
+from foremask.service.jobs.schema import check_schema
 from foremask.service.observability import metrics
 from foremask.service.sandbox.levels import check_device, is_gpu
 from foremask.service.sandbox.operations import Load
@@ -40,7 +42,7 @@ WEBHOOKS_AT_ONCE = 16  # a receiver that hangs holds one of these, and no more
 DRAIN_S = 3.0  # for what is nearly done; the rest is given back, and begun at once elsewhere
 LEAVE_S = 10.0  # then whatever still waits for an answer is left behind, as after a kill -9
 DATABASE_PATIENCE_S = 60.0
-DATABASE_CONNECTIONS = 3  # every statement is short
+DATABASE_CONNECTIONS = 1  # every statement is short; some workers have one more, to listen
 GPU_ADDRESSES_BYTES = 1 << 42  # CUDA reserves addresses, not memory, for all that it may map
 
 log = structlog.get_logger(__name__)
@@ -126,6 +128,7 @@ async def open_work(
             on_wait=metrics.HELD_BACK.labels("resolver").inc,
         ) as outbound,
     ):
+        await check_schema(database)
         objects = await open_objects(stored_at, settings.base_url)
         with own_scratch(scratch) as steps:
             yield WorkerContext(
@@ -142,8 +145,7 @@ async def open_work(
                 result_ttl_s=settings.result_ttl_s,
                 free_reserve=settings.free_reserve,
                 network_bytes=settings.network_bytes,
-                files_per_token=settings.files_per_token,
-                webhooks_per_token=settings.webhooks_per_token,
+                storage_limit=stored.limit_of_token(settings.storage_per_token, objects.disk()),
             )
 
 
@@ -171,7 +173,7 @@ async def work_until_stopped(
     )
     maintenance_task = asyncio.create_task(run_maintenance(work))
     reporter = CountReporter("worker", work.worker, slots if "masks" in queues else 0, sandbox)
-    reporting = asyncio.create_task(keep_reporting(work.database, reporter))
+    reporting = asyncio.create_task(keep_reporting(work.database, reporter, work.fleet))
     stop_task = asyncio.create_task(stop_requested.wait())
     await asyncio.wait(
         {stop_task, maintenance_task, queues_task}, return_when=asyncio.FIRST_COMPLETED

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from procrastinate.schema import SchemaManager
 
-from foremask.service.jobs import database
-from foremask.service.jobs.database import Script
+from foremask.service.jobs import schema
+from foremask.service.jobs.schema import Script
 
 PREFIX = "procrastinate/"
 
@@ -21,4 +21,4 @@ def scripts(applied: frozenset[str]) -> list[Script]:
 
 async def migrate(url: str) -> list[str]:
     """Bring the whole schema up to date; returns the names of what was applied."""
-    return await database.migrate(url, scripts)
+    return await schema.migrate(url, scripts)

@@ -1,4 +1,4 @@
-"""The engine's tasks: each wakes a queue of steps or one webhook; the database decides."""
+"""The engine's tasks: each looks into one queue, and the database decides what is next."""
 
 import asyncio
 import shutil
@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from procrastinate import App, PsycopgConnector
+from procrastinate import App
+from procrastinate.connector import BaseConnector
 
 from foremask.errors import Failed, ForemaskError, Internal
 from foremask.service.jobs import steps
-from foremask.service.jobs.steps import Step, StepName
+from foremask.service.jobs.steps import Step
 from foremask.service.observability import metrics
 from foremask.service.observability.traces import Span, job_span
 from foremask.service.sandbox.pool import ChildDied
@@ -25,69 +26,45 @@ from foremask.service.service_errors import (
     UrlUnreachable,
     WorkerCrashed,
 )
-from foremask.service.worker.job_stages import STAGES, StepProgress
-from foremask.service.worker.webhook_delivery import deliver
+from foremask.service.worker.job_stages import STAGES
+from foremask.service.worker.leases import Leases, StepProgress
+from foremask.service.worker.webhook_delivery import deliver_next
 from foremask.service.worker.worker_context import WorkerContext
-
-ENGINE_CONNECTIONS = 2  # every call of the engine is short; each queue has one more, which listens
 
 log = structlog.get_logger(__name__)
 
 
-def make_app(work: WorkerContext, connections: int = ENGINE_CONNECTIONS) -> App:
-    """The Procrastinate application of one worker process."""
-    app = App(
-        connector=PsycopgConnector(conninfo=work.database.url, min_size=1, max_size=connections)
-    )
+def make_app(work: WorkerContext, connector: BaseConnector, leases: Leases) -> App:
+    """The Procrastinate application of one worker process: a task for each queue."""
+    app = App(connector=connector)
 
-    @app.task(name="ingest", queue="files")
-    async def ingest(job: str, number: int) -> None:
-        await do_next(work, StepName(job, "ingest", number))
+    @app.task(name="files", queue="files")
+    async def files() -> None:
+        await do_next(work, "files", leases)
 
-    @app.task(name="segment", queue="masks")
-    async def segment(job: str, number: int) -> None:
-        await do_next(work, StepName(job, "segment", number))
+    @app.task(name="masks", queue="masks")
+    async def masks() -> None:
+        await do_next(work, "masks", leases)
 
-    @app.task(name="join", queue="files")
-    async def join(job: str, number: int) -> None:
-        await do_next(work, StepName(job, "join", number))
-
-    @app.task(name="deliver", queue="webhooks")
-    async def send(delivery: int) -> None:
-        await deliver(work, delivery)
+    @app.task(name="webhooks", queue="webhooks")
+    async def webhooks() -> None:
+        await deliver_next(work)
 
     return app
 
 
-async def do_next(work: WorkerContext, woken_for: StepName) -> None:
-    """Do the step whose turn it is in that step's queue, if there is one (docs/adr/0090)."""
-    queue = steps.queue_of(woken_for.stage)
+async def do_next(work: WorkerContext, queue: str, leases: Leases) -> None:
+    """Do the step whose turn it is in the queue, if there is one (docs/adr/0090)."""
     claimed = await steps.claim(
-        work.database,
-        woken_for,
-        work.worker,
-        work.timing.lease_s,
-        work.files_per_token,
-        work.last_served.get(queue),
+        work.database, queue, work.worker, work.timing.lease_s, work.last_served.get(queue)
     )
     metrics.HELD_BACK.labels("files").inc(claimed.held_back)
-    if claimed.step is None:
-        return
-    work.last_served[queue] = claimed.step.token
-    began = time.monotonic()
-    try:
-        await run_step(work, claimed.step)
-    finally:
-        seconds = time.monotonic() - began
-        try:
-            await asyncio.shield(
-                steps.ended(work.database, claimed.step, seconds, work.files_per_token)
-            )
-        except ServiceUnavailable:
-            log.warning("step.uncounted", step=str(claimed.step.name))
+    if claimed.step is not None:
+        work.last_served[queue] = claimed.step.token
+        await run_step(work, claimed.step, leases)
 
 
-async def run_step(work: WorkerContext, step: Step) -> None:
+async def run_step(work: WorkerContext, step: Step, leases: Leases) -> None:
     """Do the step, and record how that ended."""
     name = step.name
     scratch = Path(tempfile.mkdtemp(prefix=f"{name.stage}-", dir=work.scratch))
@@ -98,8 +75,10 @@ async def run_step(work: WorkerContext, step: Step) -> None:
     ):
         began = time.monotonic()
         try:
-            outcome = await _run_with_lease(work, step, scratch, span)
+            outcome = await _run_with_lease(work, step, scratch, leases, span)
             span.note(outcome=outcome)
+            if outcome in ("lost", "stale"):
+                await steps.charge_lost(work.database, step)
             if outcome != "done":
                 await _tidy(work, step)
             metrics.STEP_SECONDS.labels(name.stage, outcome).observe(time.monotonic() - began)
@@ -107,23 +86,26 @@ async def run_step(work: WorkerContext, step: Step) -> None:
             await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
 
 
-async def _run_with_lease(work: WorkerContext, step: Step, scratch: Path, span: Span) -> str:
+async def _run_with_lease(
+    work: WorkerContext, step: Step, scratch: Path, leases: Leases, span: Span
+) -> str:
     """Do the step while its lease is kept; whichever ends first stops the other. The outcome."""
     step_log = log.bind(step=str(step.name), attempt=step.attempt)
     advance = StepProgress()
     doing = asyncio.ensure_future(STAGES[step.name.stage](work, step, scratch, advance))
-    keeping = asyncio.create_task(_renew_lease(work, step, advance))
     try:
-        await asyncio.wait({doing, keeping}, return_when=asyncio.FIRST_COMPLETED)
-        if not doing.done():
-            await _stop(doing)
-            step_log.info("step.lost", reason=keeping.exception() or "taken away")
-            keeping.result()  # raises when no frame came
-            return "lost"
-        if not await steps.finish(work.database, step, doing.result()):
-            metrics.FENCED.inc()
-            step_log.warning("step.stale")
-            return "stale"
+        with leases.held(step, advance) as lost:
+            either: set[asyncio.Future[Any]] = {doing, lost}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not doing.done():
+                await _stop(doing)
+                step_log.info("step.lost", reason=lost.exception() or "taken away")
+                lost.result()  # raises when no frame came
+                return "lost"
+            if not await steps.finish(work.database, step, doing.result()):
+                metrics.FENCED.inc()
+                step_log.warning("step.stale")
+                return "stale"
     except asyncio.CancelledError:
         await asyncio.shield(_give_back(work, step))
         raise
@@ -152,7 +134,6 @@ async def _run_with_lease(work: WorkerContext, step: Step, scratch: Path, span: 
         return "done"
     finally:
         await _stop(doing)
-        await _stop(keeping)
 
 
 async def _tidy(work: WorkerContext, step: Step) -> None:
@@ -173,34 +154,6 @@ async def _tidy(work: WorkerContext, step: Step) -> None:
                 await work.objects.delete_under(place)
     except ServiceUnavailable as error:
         log.warning("step.not_tidied", step=str(name), details=error.details)
-
-
-async def _renew_lease(work: WorkerContext, step: Step, advance: StepProgress) -> None:
-    """Renew the lease while frames advance; returns when the step is no longer ours.
-
-    Raises WorkerCrashed when nothing has moved for too long.
-    """
-    loop = asyncio.get_running_loop()
-    while True:
-        await asyncio.sleep(work.timing.renew_s)
-        idle_s = loop.time() - advance.moved_at
-        if idle_s > work.timing.stall_s:
-            raise WorkerCrashed(
-                f"no frame was finished for {idle_s:.0f} s at frame {advance.frames_done}",
-                limit=work.timing.stall_s,
-                actual=idle_s,
-            )
-        try:
-            if not await steps.renew(
-                work.database,
-                step,
-                advance.frames_done,
-                work.timing.lease_s,
-                advance.take_newest(),
-            ):
-                return
-        except ServiceUnavailable:
-            continue  # the database is away for everybody; docs/adr/0020
 
 
 def _classified(

@@ -18,9 +18,9 @@ TIMEOUT_S = 10.0
 log = structlog.get_logger(__name__)
 
 
-async def deliver(work: WorkerContext, delivery_id: int) -> None:
-    """Make the delivery's next attempt, if one is due, and record what came of it."""
-    begun = await deliveries.begin(work.database, delivery_id, work.webhooks_per_token)
+async def deliver_next(work: WorkerContext) -> None:
+    """Make the next attempt that is due, if there is one, and record what came of it."""
+    begun = await deliveries.begin(work.database)
     metrics.HELD_BACK.labels("webhooks").inc(begun.held_back)
     delivery = begun.delivery
     if delivery is None:
@@ -60,7 +60,6 @@ async def _attempt(work: WorkerContext, delivery: Delivery, span: Span) -> None:
         http_status=status,
         error=problem,
         seconds=seconds,
-        per_token=work.webhooks_per_token,
     )
     metrics.WEBHOOK_ATTEMPTS.labels(outcome).inc()
     metrics.WEBHOOK_SECONDS.observe(seconds)

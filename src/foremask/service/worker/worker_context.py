@@ -8,9 +8,10 @@ from uuid import UUID
 from foremask.options import Device, Limits
 from foremask.service.fetch import Outbound
 from foremask.service.jobs import records
+from foremask.service.jobs.admission import NO_LIMIT
 from foremask.service.jobs.database import Database
-from foremask.service.jobs.deliveries import PER_TOKEN
-from foremask.service.jobs.steps import FILES_PER_TOKEN, LEASE_S, RENEW_S
+from foremask.service.jobs.process_totals import Fleet
+from foremask.service.jobs.steps import LEASE_S
 from foremask.service.observability import traces
 from foremask.service.sandbox.conversation import OnProgress
 from foremask.service.sandbox.operations import Request
@@ -26,13 +27,13 @@ class Timing:
     """The worker's leases, deadlines and intervals in seconds; tests use short ones."""
 
     lease_s: float = LEASE_S
-    renew_s: float = RENEW_S
+    renew_s: float = LEASE_S / 3
     stall_s: float = STALL_S
     wall_clock_s: float = WALL_CLOCK_S
     download_s: float = 600.0
     unavailable_retry_s: float = 5.0
     unreachable_retry_s: float = 2.0
-    recover_every_s: float = 2.0
+    recover_every_s: float = 0.5
     sweep_every_s: float = 5.0
 
 
@@ -71,12 +72,12 @@ class WorkerContext:
     device: Device = field(default_factory=Device)
     free_reserve: int | None = None
     network_bytes: int = 0
-    files_per_token: int = FILES_PER_TOKEN
-    webhooks_per_token: int = PER_TOKEN
+    storage_limit: int = NO_LIMIT
     limits: Limits = field(default_factory=Limits)
     timing: Timing = field(default_factory=Timing)
     last_served: dict[str, UUID] = field(default_factory=dict)
     """For each queue the token of the newest step: a child that has served it is there."""
+    fleet: Fleet = field(default_factory=Fleet)
 
     async def traceparent_of(self, request_id: str) -> str | None:
         """The trace that the job's caller has begun; asked only while traces are on."""

@@ -1,0 +1,112 @@
+"""The database's tables: made, brought up to date, and checked to be those of this foremask."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+
+import psycopg
+
+from foremask.service.jobs.database import Database
+from foremask.service.service_errors import ServiceUnavailable
+
+VERSION = 17
+OLDEST = 16
+"""The oldest version that can be brought up to date: that of commit 427503c."""
+MIGRATING = 0x666F7265  # "fore": the advisory lock of whoever changes the schema
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One step of the schema; applied once, known by its name. An empty one is only noted."""
+
+    name: str
+    sql: str
+
+
+async def migrate(
+    url: str, engine_scripts: Callable[[frozenset[str]], Sequence[Script]]
+) -> list[str]:
+    """Bring the schema up to date and return the names of what was applied.
+
+    ``engine_scripts`` is asked for what the engine wants on top of what has been applied. Each
+    script commits with its name; callers on other machines wait for the first. Raises
+    ServiceUnavailable for a database that cannot be reached, of a newer foremask, or too old.
+    """
+    try:
+        connection = await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=10)
+    except psycopg.OperationalError as error:
+        raise ServiceUnavailable(f"the database cannot be reached: {error}") from error
+    done: list[str] = []
+    async with connection:
+        await connection.execute("select pg_advisory_lock(%s)", (MIGRATING,))
+        await connection.execute(
+            "create table if not exists schema_scripts"
+            " (name text primary key, applied_at timestamptz not null default now())"
+        )
+        cursor = await connection.execute("select name from schema_scripts")
+        applied = frozenset(name for (name,) in await cursor.fetchall())
+        for script in (*engine_scripts(applied), *_own_scripts(_version(applied))):
+            if script.name in applied:
+                continue
+            async with connection.transaction():
+                if script.sql:
+                    await connection.execute(script.sql.encode())
+                await connection.execute(
+                    "insert into schema_scripts (name) values (%s)", (script.name,)
+                )
+            if script.sql:
+                done.append(script.name)
+    return done
+
+
+async def check_schema(database: Database) -> None:
+    """Raise ServiceUnavailable unless the tables are those that this foremask works with."""
+    try:
+        rows = await database.all("select name from schema_scripts")
+    except psycopg.errors.UndefinedTable:
+        rows = []
+    found = _version(row["name"] for row in rows)
+    if found > VERSION:
+        raise _newer(found)
+    if found < VERSION:
+        has = f"tables of version {found}" if found else "no tables of foremask"
+        raise ServiceUnavailable(
+            f"the database has {has} and this foremask works with version {VERSION};"
+            " run `foremask migrate`"
+        )
+
+
+def _own_scripts(found: int) -> Iterator[Script]:
+    """What brings tables of version ``found`` up to date, 0 being none."""
+    whole = _read("schema.sql")
+    if found > VERSION:
+        raise _newer(found)
+    if found == 0:
+        yield Script(f"foremask/{VERSION}", whole)
+    elif found < OLDEST:
+        raise ServiceUnavailable(
+            f"the database has tables of version {found}, and this foremask brings those of"
+            f" {OLDEST} and later up to date; run the `foremask migrate` of commit 427503c first"
+        )
+    elif found < VERSION:
+        changes = [_read(f"upgrade_{number}.sql") for number in range(found, VERSION)]
+        functions = whole[whole.index("\n-- Functions.") :]
+        yield Script(f"foremask/{VERSION}", "\n".join([*changes, functions]))
+
+
+def _newer(found: int) -> ServiceUnavailable:
+    return ServiceUnavailable(
+        f"the database has tables of version {found}, of a newer foremask than this one, which"
+        f" works with version {VERSION}; update this foremask"
+    )
+
+
+def _version(names: Iterable[str]) -> int:
+    """Of the tables that these scripts have made; versions up to 16 were one script each."""
+    numbers = (re.match(r"(?:foremask/)?(\d+)", name) for name in names)
+    return max((int(number[1]) for number in numbers if number), default=0)
+
+
+def _read(name: str) -> str:
+    return (resources.files(__package__) / "sql" / name).read_text(encoding="utf-8")

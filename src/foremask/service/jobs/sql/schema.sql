@@ -1,0 +1,779 @@
+-- All that the service knows: version 17 (jobs/schema.py). These tables are the truth; the engine's rows are tickets,
+-- each of which makes one worker look into one queue (docs/adr/0020). A change of this file needs a new version, an
+-- upgrade_N.sql that changes the tables of version N, and the tested upgrade from them.
+
+create table tokens (
+    id              uuid primary key,
+    name            text not null,
+    prefix          text not null,
+    hash            bytea not null unique,              -- SHA-256; the token itself is never stored
+    webhook_key     bytea not null,                     -- HMAC-SHA256(token, 'bria-webhook-signing-v1')
+    rate_per_minute integer not null check (rate_per_minute > 0),
+    burst           integer not null check (burst > 0),
+    concurrent      integer not null check (concurrent > 0),
+    priority        smallint not null default 0,
+    share           integer not null default 1 check (share > 0),
+    quota           bigint,                             -- jobs in all; null: no end
+    used            bigint not null default 0,
+    unfinished      bigint not null default 0,          -- jobs queued and running; counting them took milliseconds
+    stored          bigint not null default 0,          -- bytes: the sum of its jobs' and its uploads'
+    due_at          timestamptz not null default 'epoch',  -- GCRA: when the next request is due
+    created_at      timestamptz not null default now(),
+    expires_at      timestamptz,
+    revoked_at      timestamptz
+) with (fillfactor = 50);
+
+create table jobs (
+    id              text primary key,
+    seq             bigint generated always as identity,
+    token           uuid not null references tokens,
+    status          text not null default 'queued'
+                    check (status in ('queued', 'running', 'completed', 'failed', 'cancelled')),
+    stage           text not null default 'queued',
+    priority        smallint not null,
+    video_url       text,                               -- forgotten when the job ends: it may hold a secret
+    source_key      text,
+    name            text,                               -- what the caller knows the clip by
+    preset          text not null,
+    quality         text not null,
+    result          jsonb,                              -- what the job makes besides a mask; null for a plain mask
+    webhook_url     text,
+    idempotency_key text,
+    body_hash       bytea,
+    traceparent     text,                               -- the W3C header as it came
+    clip            jsonb,                              -- what the probe found
+    frames_total    bigint,
+    result_key      text,
+    report          jsonb,
+    error           jsonb,
+    fetched         bigint not null default 0,          -- bytes stored besides the clip, until the job is swept
+    reserved        bigint not null default 0,          -- bytes of what it will store, until it has ended
+    stored          bigint not null default 0,          -- follows from the row: `count_stored`
+    created_at      timestamptz not null default now(),
+    started_at      timestamptz,
+    deadline_from   timestamptz,                        -- started_at, moved by what the clock was set: `recover`
+    masking_at      timestamptz,
+    ended_at        timestamptz,
+    swept_at        timestamptz,                        -- source and segments deleted
+    expired_at      timestamptz,                        -- result deleted
+    unique (token, idempotency_key)
+) with (fillfactor = 70);
+create index jobs_queued on jobs (token, seq) where status = 'queued';
+create index jobs_running on jobs (started_at) where status = 'running';
+create index jobs_unswept on jobs (ended_at) where ended_at is not null and swept_at is null;
+create index jobs_ended on jobs (ended_at) where ended_at is not null;
+create index jobs_of_token on jobs (token, seq desc);
+create index jobs_with_network on jobs (ended_at) where report ? 'network_bytes';
+
+-- One unit of work of a job, done by one worker at a time: ingest, each segment, join.
+create table steps (
+    job         text not null references jobs on delete cascade,
+    stage       text not null check (stage in ('ingest', 'segment', 'join')),
+    number      integer not null default 0,
+    token       uuid not null,                          -- as in the job's row, and its seq
+    seq         bigint not null,
+    status      text not null check (status in ('waiting', 'todo', 'running', 'done', 'dropped')),
+    attempt     integer not null default 0,             -- the fence: a write names the attempt it belongs to
+    crashes     integer not null default 0,             -- attempts that nobody finished
+    args        jsonb not null default '{}',
+    result      jsonb,
+    frames_done bigint not null default 0,
+    worker      text,
+    lease_until timestamptz,
+    moved_at    timestamptz,                            -- when the last frame, or byte, was done
+    ready_at    timestamptz not null default 'epoch',   -- an attempt that failed is made again then
+    touched_at  timestamptz not null default now(),
+    primary key (job, stage, number)
+) with (fillfactor = 50);
+create index steps_running on steps (lease_until) where status = 'running';
+create index steps_todo on steps (touched_at) where status = 'todo';
+create index steps_turn on steps (token, (stage = 'segment'), (attempt = 0), (stage <> 'join'), seq, number)
+    where status = 'todo';
+create index steps_files on steps (token) where status in ('todo', 'running') and stage <> 'segment';
+
+-- How each attempt ended: a job's history.
+create table attempts (
+    job        text not null references jobs on delete cascade,
+    stage      text not null,
+    number     integer not null,
+    attempt    integer not null,
+    worker     text,
+    started_at timestamptz not null default now(),
+    ended_at   timestamptz,
+    outcome    text,
+    details    text,
+    primary key (job, stage, number, attempt)
+);
+
+create table deliveries (
+    id         bigint generated always as identity primary key,
+    job        text not null references jobs on delete cascade,
+    token      uuid not null,
+    url        text not null,
+    status     text not null default 'pending' check (status in ('pending', 'delivered', 'given_up')),
+    attempt    integer not null default 0,
+    next_at    timestamptz not null default now(),
+    held_until timestamptz,                             -- until then a worker is at it
+    payload    bytea                                    -- frozen by the first attempt: all attempts send the same bytes
+);
+create index deliveries_job on deliveries (job);
+create index deliveries_pending on deliveries (next_at) where status = 'pending';
+create index deliveries_held on deliveries (token) where held_until is not null;
+create index deliveries_turn on deliveries (token, next_at) where status = 'pending';
+
+create table delivery_attempts (
+    delivery    bigint not null references deliveries on delete cascade,
+    attempt     integer not null,
+    at          timestamptz not null default now(),
+    http_status integer,
+    error       text,
+    seconds     real not null,
+    primary key (delivery, attempt)
+);
+
+-- Fair shares between tokens (docs/adr/0090): start-time fair queueing, in seconds divided by a token's share.
+create table queues (
+    queue     text primary key,
+    clock     float8 not null default 0,                -- the virtual time at which the newest claim began
+    per_token integer                                   -- what one token may have under way; null: no limit
+);
+insert into queues (queue, per_token) values ('files', 4), ('masks', null), ('webhooks', 4);
+
+create table shares (
+    token  uuid not null references tokens on delete cascade,
+    queue  text not null references queues,
+    passed float8 not null default 0,                   -- the virtual time up to which the token has been served
+    primary key (token, queue)
+) with (fillfactor = 50);
+
+create table uploads (
+    key     text primary key,
+    token   uuid not null references tokens on delete cascade,
+    bytes   bigint not null default 0,                  -- reserved before they come, exact afterwards
+    name    text,
+    made_at timestamptz not null default now()
+);
+create index uploads_made on uploads (made_at);
+
+-- When somebody last looked after the leases: one row.
+create table housekeeping (
+    id      boolean primary key default true check (id),
+    last_at timestamptz not null default now()
+);
+insert into housekeeping default values;
+
+-- What all processes have counted, and which of them are alive (docs/adr/0070). Nothing is decided by the counts.
+create table counts (
+    sample text not null,                               -- foremask_step_seconds_bucket
+    labels jsonb not null,
+    value  float8 not null,
+    primary key (sample, labels)
+) with (fillfactor = 50);
+
+create table processes (
+    id      uuid primary key,                           -- a name of this life only
+    kind    text not null,
+    name    text not null,
+    slots   integer not null,
+    sandbox text not null,
+    report  bigint not null default 0,                  -- the newest; one that comes twice is added once
+    seen_at timestamptz not null default now()
+) with (fillfactor = 50);
+
+-- A small picture of the newest mask of a job under way; it may be lost at any time, so it costs no write-ahead log.
+create unlogged table newest_masks (
+    job text primary key,                               -- no foreign key: its lock would cross those of a job's end
+    png bytea not null check (length(png) <= 32768)
+);
+
+-- Functions. Each is one question that the server decides and commits by itself, so a caller that is killed or paused
+-- half-way leaves nothing open (docs/adr/0021). All take a job's row before its token's, and both before steps.
+
+-- The database's clock: the one that leases, rates and deadlines live on. Tests replace this function.
+create function clock() returns timestamptz language sql as $$ select clock_timestamp() $$;
+
+-- Now, as far as somebody has looked after the service: a clock that was just set forward ends nothing (`recover`).
+create function tended_now() returns timestamptz language sql as $$
+    select least(clock(), last_at + interval '10 seconds') from housekeeping
+$$;
+
+create function queue_of(p_stage text) returns text immutable language sql as $$
+    select case p_stage when 'segment' then 'masks' else 'files' end
+$$;
+
+-- An engine row that makes a worker look into the queue, once. One too many finds nothing and costs three statements.
+create function send_ticket(p_queue text, p_delay_s float8 default 0) returns void language sql as $$
+    select procrastinate_defer_jobs_v1(array[row(p_queue, p_queue, 0, null, null, '{}',
+        case when p_delay_s > 0 then now() + make_interval(secs => p_delay_s) end)::procrastinate_job_to_defer_v1])
+$$;
+
+-- Of a token's steps in 'files' at most `per_token` have a ticket or a worker: the end of one passes its ticket on.
+create function files_of(p_token uuid) returns bigint language sql as $$
+    select count(*) from (select from steps where token = p_token and status in ('todo', 'running')
+        and stage <> 'segment' limit 1 + (select per_token from queues where queue = 'files')) few
+$$;
+
+create function pass_ticket(p_token uuid) returns void language sql as $$
+    select send_ticket('files') from queues where queue = 'files' and files_of(p_token) >= per_token
+$$;
+
+-- GCRA, with one timestamp per token: the request is due at due_at and may come burst - 1 steps early. Nobody can be
+-- earlier than burst steps, unless the clock was set back: then the token begins anew.
+create function early_by(t tokens) returns interval language sql as $$
+    select case when t.due_at - clock() between interval '0' and interval '1 minute' / t.rate_per_minute * t.burst
+        then t.due_at - clock() else interval '0' end
+$$;
+
+create function charge_rate(p_hash bytea)
+returns table (outcome text, token uuid, priority smallint, allowed integer, remaining integer, wait_s float8, reset_s float8)
+language plpgsql as $$
+declare
+    t tokens;
+    v_step interval;
+    v_early interval;
+begin
+    select * into t from tokens where hash = p_hash for no key update;
+    if not found or t.revoked_at is not null or t.expires_at <= clock() then
+        return query select 'invalid', null::uuid, 0::smallint, 0, 0, 0::float8, 0::float8;
+        return;
+    end if;
+    if t.used >= t.quota then
+        return query select 'quota', t.id, t.priority, t.quota::integer, 0, 0::float8, 0::float8;
+        return;
+    end if;
+    v_step := interval '1 minute' / t.rate_per_minute;
+    v_early := early_by(t);
+    if v_early > v_step * (t.burst - 1) then
+        return query select 'rate', t.id, t.priority, t.burst, 0,
+            extract(epoch from v_early - v_step * (t.burst - 1))::float8, extract(epoch from v_early)::float8;
+        return;
+    end if;
+    perform set_config('synchronous_commit', 'off', true);  -- a tick lost in a power cut harms nobody
+    update tokens set due_at = clock() + v_early + v_step where id = t.id;
+    return query select 'ok', t.id, t.priority, t.burst,
+        floor(extract(epoch from v_step * (t.burst - 1) - v_early) / extract(epoch from v_step))::integer,
+        0::float8, extract(epoch from v_early + v_step)::float8;
+end $$;
+
+-- The job that a token's Idempotency-Key has made, and what is left of the token's rate: nothing is taken from it, for
+-- the same request again must be answered also by a token that has used up its rate or quota.
+create function find_keyed(p_hash bytea, p_key text)
+returns table (request_id text, body_hash bytea, token uuid, priority smallint, allowed integer, remaining integer, reset_s float8)
+language sql as $$
+    select j.id, j.body_hash, t.id, t.priority, t.burst,
+        greatest(0, floor(t.burst - extract(epoch from early_by(t)) * t.rate_per_minute / 60))::integer,
+        extract(epoch from early_by(t))::float8
+    from tokens t join jobs j on j.token = t.id and j.idempotency_key = p_key
+    where t.hash = p_hash and t.revoked_at is null and (t.expires_at is null or t.expires_at > clock());
+$$;
+
+-- Make the job of the columns in p_job, and its first step; or say what is against it.
+create function admit(p_job jsonb, p_queue_limit integer, p_storage_limit bigint)
+returns table (outcome text, request_id text, allowed bigint, counted bigint) language plpgsql as $$
+declare
+    n jobs := jsonb_populate_record(null::jobs, p_job);
+    t tokens;
+    j jobs;
+    v_bytes bigint;
+    v_waiting bigint;
+begin
+    select * into t from tokens where id = n.token for no key update;
+    if not found or t.revoked_at is not null or t.expires_at <= clock() then
+        return query select 'invalid', null::text, 0::bigint, 0::bigint;
+        return;
+    end if;
+    -- The same request again: by its key, or by its id when an answer was lost on its way here.
+    select * into j from jobs
+    where id = n.id or (token = n.token and idempotency_key = n.idempotency_key) limit 1;
+    if found then
+        return query select case when j.id = n.id then 'admitted'
+            when j.body_hash = n.body_hash then 'replayed' else 'mismatch' end, j.id, 0::bigint, 0::bigint;
+        return;
+    end if;
+    if t.used >= t.quota then
+        return query select 'quota', null::text, t.quota, t.used;
+        return;
+    end if;
+    if t.unfinished >= t.concurrent then
+        return query select 'concurrent', null::text, t.concurrent::bigint, t.unfinished;
+        return;
+    end if;
+    n.reserved := coalesce((n.clip ->> 'size_bytes')::bigint, 0);  -- a result is about as large as its clip
+    v_bytes := t.stored + n.fetched + n.reserved * case when n.source_key like 'uploads/%' then 2 else 3 end;
+    if v_bytes > p_storage_limit then
+        return query select 'storage', null::text, p_storage_limit, v_bytes;
+        return;
+    end if;
+    select sum(unfinished) into v_waiting from tokens;
+    if v_waiting >= p_queue_limit then
+        return query select 'queue', null::text, p_queue_limit::bigint, v_waiting;
+        return;
+    end if;
+    -- The name of the uploaded file, or the last part of a URL's path where that is plainly a file's name: other URLs
+    -- may hold a secret there, and are forgotten with the job's end.
+    if n.source_key is not null then
+        n.name := coalesce((select name from uploads where key = n.source_key),
+                           (select name from jobs where id = split_part(n.source_key, '/', 2)));
+    else
+        n.name := substring(split_part(split_part(n.video_url, '#', 1), '?', 1)
+                            from '/([^/%]{1,200}\.(?:mp4|m4v|mov|webm|mkv|avi|gif))$');
+    end if;
+    -- The lock on the token ends with the commit and not with the disk: the caller waits for that (0021).
+    perform set_config('synchronous_commit', 'off', true);
+    insert into jobs (id, token, priority, video_url, source_key, name, preset, quality, result, webhook_url,
+                      idempotency_key, body_hash, traceparent, clip, frames_total, fetched, reserved, created_at)
+    values (n.id, n.token, t.priority, n.video_url, n.source_key, n.name, n.preset, n.quality, n.result, n.webhook_url,
+            n.idempotency_key, n.body_hash, n.traceparent, n.clip, (n.clip ->> 'frames')::bigint, n.fetched, n.reserved,
+            clock())
+    returning seq into n.seq;
+    insert into steps (job, stage, token, seq, status, touched_at)
+    values (n.id, 'ingest', n.token, n.seq, 'todo', clock());
+    perform send_ticket('files') from queues where queue = 'files' and files_of(n.token) <= per_token;
+    update tokens set used = used + 1, unfinished = unfinished + 1 where id = n.token;
+    return query select 'admitted', n.id, 0::bigint, 0::bigint;
+end $$;
+
+-- What a token has stored, and what it is about to (docs/adr/0091).
+
+-- A job's bytes follow from its row: its clip (twice where it is fetched: stored whole, and cut) and what is fetched
+-- besides until it is swept; what it will store until its end; then its result and what lies beside it.
+create function count_stored() returns trigger language plpgsql as $$
+begin
+    new.stored := case when new.swept_at is not null then 0
+            else new.fetched + case when new.source_key like 'uploads/%' then 1 else 2 end
+                * coalesce((new.clip ->> 'size_bytes')::bigint, 0) end
+        + case when new.ended_at is null then new.reserved
+            when new.expired_at is not null or new.result_key is null then 0
+            else coalesce((new.report ->> 'bytes')::bigint, 0)
+                + coalesce((new.report ->> 'mask_bytes')::bigint, 0)
+                + coalesce((new.report ->> 'network_bytes')::bigint, 0) end;
+    if tg_op = 'INSERT' then
+        update tokens set stored = stored + new.stored where id = new.token and new.stored <> 0;
+    elsif new.stored <> old.stored then
+        update tokens set stored = stored + new.stored - old.stored where id = new.token;
+    end if;
+    return new;
+end $$;
+create trigger count_stored
+    before insert or update of clip, source_key, report, result_key, ended_at, swept_at, expired_at, fetched, reserved
+    on jobs for each row execute function count_stored();
+
+-- Count what a job is about to store: its result in any case, for it was accepted, and p_optional bytes more where the
+-- quota has room for them; whether it has.
+create function reserve_result(p_job text, p_bytes bigint, p_optional bigint, p_most bigint) returns boolean
+language plpgsql as $$
+declare
+    j jobs;
+    v_fits boolean;
+begin
+    select * into j from jobs where id = p_job and ended_at is null for update;
+    if not found then
+        return false;
+    end if;
+    select p_optional = 0 or stored - j.reserved + p_bytes + p_optional <= p_most into v_fits
+    from tokens where id = j.token for no key update;
+    update jobs set reserved = p_bytes + case when v_fits then p_optional else 0 end where id = p_job;
+    return v_fits;
+end $$;
+
+-- Set the bytes of an upload. Not ok when the token would have more than p_most; a key that nobody knows is not counted.
+create function reserve_upload(p_key text, p_bytes bigint, p_most bigint)
+returns table (ok boolean, counted bigint) language plpgsql as $$
+declare
+    u uploads;
+    t tokens;
+begin
+    select * into t from tokens where id = (select token from uploads where key = p_key) for no key update;
+    select * into u from uploads where key = p_key;      -- nobody changes it while the token is ours
+    if not found then
+        return query select true, 0::bigint;
+    elsif p_bytes > u.bytes and t.stored - u.bytes + p_bytes > p_most then
+        return query select false, t.stored;
+    else
+        update uploads set bytes = p_bytes where key = p_key;
+        update tokens set stored = stored - u.bytes + p_bytes where id = u.token;
+        return query select true, t.stored - u.bytes + p_bytes;
+    end if;
+end $$;
+
+-- Forget the oldest uploads that are no longer stored, p_most of them in one go, whosever they are.
+create function forget_uploads(p_before timestamptz, p_most integer) returns bigint language sql as $$
+    with gone as (
+        delete from uploads where key in (
+            select key from uploads where made_at < p_before order by made_at limit p_most)
+        returning token, bytes),
+    freed as (
+        update tokens t set stored = t.stored - of_token.bytes
+        from (select token, sum(bytes)::bigint as bytes from gone group by token) of_token
+        where t.id = of_token.token)
+    select count(*) from gone
+$$;
+
+-- The life of a job. Every function takes the job's row first, so that two of them never decide at once, and every
+-- write of a worker names its attempt: what comes from an attempt that lost its lease is refused.
+
+create function new_delivery(p_job text, p_token uuid, p_url text, p_payload bytea) returns bigint language sql as $$
+    with made as (
+        insert into deliveries (job, token, url, payload, next_at) values (p_job, p_token, p_url, p_payload, clock())
+        returning id)
+    select id from made, send_ticket('webhooks')
+$$;
+
+-- The one place where a job ends. The caller holds the job's row; an ended job is left as it is.
+create function end_job(p_job text, p_status text, p_error jsonb, p_result_key text, p_report jsonb)
+returns boolean language plpgsql as $$
+declare
+    j jobs;
+    v_files boolean;
+begin
+    update jobs set status = p_status, stage = p_status, error = p_error, result_key = p_result_key, report = p_report,
+        ended_at = clock(), video_url = null, result = result - 'background_url'
+    where id = p_job and status in ('queued', 'running') returning * into j;
+    if not found then
+        return false;
+    end if;
+    update tokens set unfinished = unfinished - 1 where id = j.token;
+    update attempts a set ended_at = clock(), outcome = 'dropped' where a.job = p_job and a.ended_at is null;
+    select count(*) > 0 into v_files from steps where job = p_job and status = 'running' and stage <> 'segment';
+    update steps set status = 'dropped' where job = p_job and status <> 'done';
+    delete from newest_masks where job = p_job;
+    if v_files then
+        perform pass_ticket(j.token);
+    end if;
+    if j.webhook_url is not null then
+        perform new_delivery(p_job, j.token, j.webhook_url, null);
+    end if;
+    return true;
+end $$;
+
+-- Take this step; used_s is what of the job's time is used up.
+create function begin_step(p_job text, p_stage text, p_number integer, p_worker text, p_lease_s float8)
+returns table (token uuid, attempt integer, args jsonb, video_url text, source_key text, preset text, quality text,
+               clip jsonb, used_s float8)
+language plpgsql as $$
+declare
+    j jobs;
+    s steps;
+begin
+    select * into j from jobs where id = p_job for update;
+    if not found or j.status not in ('queued', 'running') then
+        return;                                          -- cancelled, or over
+    end if;
+    update steps set status = 'running', attempt = steps.attempt + 1, worker = p_worker, frames_done = 0,
+        lease_until = clock() + make_interval(secs => p_lease_s), moved_at = clock(), touched_at = clock()
+    where job = p_job and stage = p_stage and number = p_number and status = 'todo' returning * into s;
+    if not found then
+        return;                                          -- somebody else has it
+    end if;
+    insert into attempts (job, stage, number, attempt, worker, started_at)
+    values (p_job, p_stage, p_number, s.attempt, p_worker, clock());
+    update jobs set status = 'running', stage = p_stage, started_at = coalesce(started_at, clock()),
+        deadline_from = coalesce(deadline_from, clock()),
+        masking_at = case when p_stage = 'segment' then coalesce(masking_at, clock()) else masking_at end
+    where id = p_job and (status = 'queued' or stage <> p_stage);
+    return query select j.token, s.attempt,
+        s.args || case when j.result is null then '{}' else jsonb_build_object('result', j.result) end,
+        j.video_url, j.source_key, j.preset, j.quality, j.clip,
+        greatest(0, coalesce(extract(epoch from tended_now() - j.deadline_from), 0))::float8;
+end $$;
+
+-- Take the step whose turn it is; no row when there is none. It is the next step of the token that has had the least of
+-- the queue. A worker stays with the token that it has just served (p_last) while that is at most p_stay_s of virtual
+-- time ahead of the others; one that has had less comes first until it has p_arrears_s of what it missed. Tokens that
+-- have as much under way as the queue gives them are `held`.
+create function claim_step(p_queue text, p_worker text, p_lease_s float8, p_last uuid, p_stay_s float8, p_arrears_s float8)
+returns table (job text, stage text, number integer, token uuid, attempt integer, args jsonb, video_url text,
+               source_key text, preset text, quality text, clip jsonb, used_s float8, held integer)
+language plpgsql as $$
+declare
+    q queues;
+    r record;
+begin
+    held := 0;
+    select * into q from queues where queue = p_queue for update;
+    for r in
+      select *, begins - case when x.token = p_last then p_stay_s else 0 end as begins_here from (
+        select s.job, s.stage, s.number, s.seq, t.priority, t.id as token, t.share,
+            case when h.token is null then q.clock else greatest(h.passed, q.clock - p_arrears_s) end as begins
+        from tokens t
+        cross join lateral (
+            select y.job, y.stage, y.number, y.seq from steps y
+            where y.token = t.id and y.status = 'todo' and (y.stage = 'segment') = (p_queue = 'masks')
+            and y.ready_at <= clock()
+            order by (y.attempt = 0), (y.stage <> 'join'), y.seq, y.number limit 1) s
+        left join shares h on h.token = t.id and h.queue = p_queue
+        where t.unfinished > 0) x
+      order by x.priority desc, begins_here, x.seq
+    loop
+        if q.per_token <= (select count(*) from steps x
+            where x.token = r.token and x.status = 'running' and queue_of(x.stage) = p_queue)
+        then
+            held := held + 1;
+            continue;
+        end if;
+        return query
+            select r.job, r.stage, r.number, b.*, held
+            from begin_step(r.job, r.stage, r.number, p_worker, p_lease_s) b;
+        continue when not found;
+        update queues set clock = greatest(q.clock, r.begins) where queue = p_queue;
+        insert into shares as h (token, queue, passed) values (r.token, p_queue, r.begins + 1.0 / r.share)
+        on conflict on constraint shares_pkey do update set passed = excluded.passed;
+        return;
+    end loop;
+    if held > 0 then
+        return query select null::text, null::text, null::integer, null::uuid, null::integer, null::jsonb,
+            null::text, null::text, null::text, null::text, null::jsonb, null::float8, held;
+    end if;
+end $$;
+
+-- What a step took counts against its token's share; the claim has counted one second.
+create function charge_share(p_stage text, p_token uuid, p_seconds float8) returns void language sql as $$
+    update shares h set passed = h.passed + (greatest(p_seconds, 0) - 1.0) / t.share
+    from tokens t where t.id = p_token and h.token = p_token and h.queue = queue_of(p_stage)
+$$;
+
+-- Frames advance in these steps: all that one worker holds. Returns those that are still its own.
+create function renew_steps(p_lease_s float8, p_jobs text[], p_stages text[], p_numbers integer[], p_attempts integer[],
+                            p_frames bigint[], p_idle_s float8[], p_pngs bytea[])
+returns table (job text, stage text, number integer, attempt integer) language sql as $$
+    with held as (
+        select * from unnest(p_jobs, p_stages, p_numbers, p_attempts, p_frames, p_idle_s, p_pngs)
+            as h (job, stage, number, attempt, frames, idle_s, png)),
+    ours as (
+        update steps s set frames_done = h.frames, lease_until = clock() + make_interval(secs => p_lease_s),
+            moved_at = clock() - make_interval(secs => h.idle_s)
+        from held h where s.job = h.job and s.stage = h.stage and s.number = h.number and s.attempt = h.attempt
+            and s.status = 'running'
+        returning s.job, s.stage, s.number, s.attempt, h.png),
+    shown as (
+        insert into newest_masks (job, png)
+        select distinct on (o.job) o.job, o.png from ours o where o.png is not null order by o.job
+        on conflict on constraint newest_masks_pkey do update set png = excluded.png)
+    select o.job, o.stage, o.number, o.attempt from ours o
+$$;
+
+create function finish_step(p_job text, p_stage text, p_number integer, p_attempt integer, p_result jsonb,
+                            p_in_flight integer, p_seconds float8)
+returns boolean language plpgsql as $$
+declare
+    j jobs;
+    v_next integer;
+begin
+    select * into j from jobs where id = p_job for update;
+    update steps set status = 'done', result = p_result, lease_until = null,
+        frames_done = coalesce((p_result ->> 'frames')::bigint, frames_done)
+    where job = p_job and stage = p_stage and number = p_number and attempt = p_attempt and status = 'running';
+    if not found then
+        return false;                                    -- a stale attempt, or the job is over
+    end if;
+    update attempts a set ended_at = clock(), outcome = 'done'
+    where a.job = p_job and a.stage = p_stage and a.number = p_number and a.attempt = p_attempt;
+    perform charge_share(p_stage, j.token, p_seconds);
+    if p_stage = 'ingest' then
+        update jobs set clip = p_result -> 'clip', source_key = p_result ->> 'source_key',
+            frames_total = coalesce((p_result -> 'clip' ->> 'frames')::bigint, frames_total),
+            fetched = coalesce((p_result ->> 'fetched_bytes')::bigint, fetched),
+            reserved = coalesce((p_result -> 'clip' ->> 'size_bytes')::bigint, reserved)
+        where id = p_job;
+        insert into steps (job, stage, number, token, seq, status, args, touched_at)
+        select p_job, 'segment', ordinality - 1, j.token, j.seq,
+            case when ordinality <= p_in_flight then 'todo' else 'waiting' end, value, clock()
+        from jsonb_array_elements(p_result -> 'segments') with ordinality;
+        perform send_ticket('masks') from steps where job = p_job and stage = 'segment' and status = 'todo';
+    elsif p_stage = 'join' or p_result ? 'result_key' then
+        perform end_job(p_job, 'completed', null, p_result ->> 'result_key', p_result -> 'report');
+    else
+        update steps set status = 'todo', touched_at = clock()
+        where job = p_job and stage = 'segment' and number = (
+            select min(number) from steps where job = p_job and stage = 'segment' and status = 'waiting')
+        returning number into v_next;
+        if found then
+            perform send_ticket('masks');
+        elsif not exists (select from steps where job = p_job and stage = 'segment' and status <> 'done') then
+            insert into steps (job, stage, token, seq, status, touched_at)
+            values (p_job, 'join', j.token, j.seq, 'todo', clock());  -- the key allows one
+            perform send_ticket('files');
+        end if;
+    end if;
+    if p_stage <> 'segment' then
+        perform pass_ticket(j.token);
+    end if;
+    return true;
+end $$;
+
+-- An attempt that did not succeed: again after p_retry_s, or the end of the job when that is null or when it was a crash
+-- and there were too many. A step that was given back counts for nothing.
+create function fail_step(p_job text, p_stage text, p_number integer, p_attempt integer, p_outcome text, p_error jsonb,
+                          p_retry_s float8, p_max_crashes integer, p_seconds float8)
+returns boolean language plpgsql as $$
+declare
+    j jobs;
+    s steps;
+begin
+    select * into j from jobs where id = p_job for update;
+    select * into s from steps
+    where job = p_job and stage = p_stage and number = p_number and attempt = p_attempt and status = 'running';
+    if not found then
+        return false;
+    end if;
+    if p_outcome in ('crashed', 'lost') then
+        s.crashes := s.crashes + 1;
+    end if;
+    p_error := jsonb_set(p_error, '{details}', to_jsonb(replace(p_error ->> 'details', '{crashes}', s.crashes::text)));
+    update attempts a set ended_at = clock(), outcome = p_outcome, details = p_error ->> 'details'
+    where a.job = p_job and a.stage = p_stage and a.number = p_number and a.attempt = p_attempt;
+    perform charge_share(p_stage, j.token, p_seconds);
+    if p_retry_s is null or s.crashes >= p_max_crashes then
+        perform end_job(p_job, 'failed', p_error, null, null);
+    else
+        update steps set status = 'todo', crashes = s.crashes, lease_until = null, frames_done = 0, worker = null,
+            touched_at = clock(), ready_at = clock() + make_interval(secs => p_retry_s)
+        where job = p_job and stage = p_stage and number = p_number;
+        perform send_ticket(queue_of(p_stage), p_retry_s);
+    end if;
+    return true;
+end $$;
+
+create function cancel_job(p_token uuid, p_job text, p_error jsonb) returns boolean language plpgsql as $$
+begin
+    perform from jobs where id = p_job and token = p_token for update;
+    return found and end_job(p_job, 'cancelled', p_error, null, null);
+end $$;
+
+-- Take the next attempt at a webhook that is due; no row when there is none. Where all that are due are of tokens that
+-- have as many attempts under way as they may, the row has no id; `delivery_ended` sends a ticket for them.
+create function take_delivery(p_held_s float8)
+returns table (id bigint, request_id text, url text, attempt integer, payload bytea, webhook_key bytea)
+language plpgsql as $$
+declare
+    v_id bigint;
+    v_held boolean;
+begin
+    perform from queues where queue = 'webhooks' for update;
+    select d.id, d.held into v_id, v_held
+    from tokens t cross join lateral (
+        select d.id, d.next_at, (select count(*) from deliveries x where x.token = t.id and x.held_until > clock())
+            >= (select per_token from queues where queue = 'webhooks') as held
+        from deliveries d where d.token = t.id and d.status = 'pending' and d.next_at <= clock()
+        order by d.next_at limit 1) d
+    order by d.held, d.next_at limit 1;
+    if v_held then
+        return query select null::bigint, null::text, null::text, null::integer, null::bytea, null::bytea;
+    end if;
+    return query
+        update deliveries d set attempt = d.attempt + 1, next_at = clock() + make_interval(secs => p_held_s),
+            held_until = clock() + make_interval(secs => p_held_s)
+        from tokens t where not v_held and d.id = v_id and t.id = d.token
+        returning d.id, d.job, d.url, d.attempt, d.payload, t.webhook_key;
+end $$;
+
+-- An attempt is over: the delivery is done, or wanted again after p_wait_s. An attempt that another has taken over
+-- changes nothing.
+create function delivery_ended(p_delivery bigint, p_attempt integer, p_status text, p_wait_s float8)
+returns void language plpgsql as $$
+declare
+    v_token uuid;
+begin
+    update deliveries d set status = p_status, held_until = null, next_at = clock() + make_interval(secs => p_wait_s)
+    where d.id = p_delivery and d.attempt = p_attempt and d.status = 'pending' returning token into v_token;
+    if p_status = 'pending' and found then
+        perform send_ticket('webhooks', p_wait_s);
+    end if;
+    if exists (select from deliveries d where d.token = v_token and d.status = 'pending' and d.next_at <= clock()) then
+        perform send_ticket('webhooks');
+    end if;
+end $$;
+
+-- What nobody looks after: a clock that was set, expired leases, lost tickets, jobs over their time. One caller at a
+-- time; the others return at once.
+create function recover(p_lease_s float8, p_patience_s float8, p_wall_clock_s float8, p_max_crashes integer,
+                        p_crashed jsonb, p_timed_out jsonb)
+returns table (lost integer, woken integer, timed_out integer) language plpgsql as $$
+declare
+    v_now timestamptz := clock();
+    v_old timestamptz := v_now - make_interval(secs => p_patience_s);
+    v_last timestamptz;
+    v_gap interval;
+    r record;
+begin
+    lost := 0; woken := 0; timed_out := 0;
+    select last_at into v_last from housekeeping for update skip locked;
+    if not found then
+        return;
+    end if;
+    update housekeeping set last_at = v_now;
+    v_gap := v_now - v_last;
+    if v_gap not between interval '0' and make_interval(secs => p_lease_s / 2) then
+        -- The clock was set, or the database, the machine or every worker was away. A lease that ran out meanwhile
+        -- proves nothing, and what was to happen later happens as much later as before.
+        update steps set lease_until = v_now + make_interval(secs => p_lease_s), moved_at = moved_at + v_gap
+        where status = 'running';
+        update steps set touched_at = touched_at + v_gap,
+            ready_at = case when ready_at > v_last then ready_at + v_gap else ready_at end where status = 'todo';
+        update deliveries set next_at = next_at + v_gap, held_until = held_until + v_gap
+        where status = 'pending' and next_at > v_last;
+        update jobs set deadline_from = deadline_from + v_gap where status = 'running';
+        update processes set seen_at = least(seen_at, v_now) where seen_at > v_now and v_gap < interval '0';
+        return next;
+        return;
+    end if;
+    -- What has waited for long has a ticket each, or as many as a handful of workers can use.
+    for r in
+        select waiting.queue, least(waiting.n, 20) - (select count(*) from procrastinate_jobs p
+            where p.queue_name = waiting.queue and p.status = 'todo' and coalesce(p.scheduled_at <= now(), true)) as n
+        from (
+            select queue_of(s.stage) as queue, count(*) as n from steps s
+            where s.status = 'todo' and s.touched_at < v_old and s.ready_at < v_old
+            and (s.stage = 'segment' or not exists (select from steps x         -- its end passes a ticket on
+                where x.token = s.token and x.status = 'running' and x.stage <> 'segment'))
+            group by 1
+            union all
+            select 'webhooks', count(*) from deliveries d
+            where d.status = 'pending' and d.next_at < v_old
+            and not exists (select from deliveries x where x.token = d.token and x.held_until > v_now)) waiting
+    loop
+        perform send_ticket(r.queue) from generate_series(1, r.n);
+        woken := woken + greatest(r.n, 0);
+    end loop;
+    for r in
+        select s.job, s.stage, s.number, s.attempt, s.worker from steps s
+        where s.status = 'running' and s.lease_until < v_now order by s.lease_until limit 200
+    loop
+        perform from jobs where id = r.job for update skip locked;
+        continue when not found;
+        perform from steps where job = r.job and stage = r.stage and number = r.number
+            and attempt = r.attempt and status = 'running' and lease_until < v_now;
+        continue when not found;                         -- renewed in the meantime
+        perform fail_step(r.job, r.stage, r.number, r.attempt, 'lost', p_crashed, 0, p_max_crashes, p_lease_s);
+        lost := lost + 1;
+    end loop;
+    for r in
+        select id from jobs where status = 'running'
+        and deadline_from < v_now - make_interval(secs => p_wall_clock_s) limit 200 for update skip locked
+    loop
+        perform end_job(r.id, 'failed', p_timed_out, null, null);
+        timed_out := timed_out + 1;
+    end loop;
+    return next;
+end $$;
+
+-- A process is alive, and has counted these since its last report. Returns how many workers are alive, and the place
+-- of this one among them: the first few listen, all ask now and then.
+create function report_process(p_id uuid, p_kind text, p_name text, p_slots integer, p_sandbox text, p_report bigint,
+                               p_samples text[], p_labels jsonb[], p_values float8[])
+returns table (workers bigint, place bigint) language plpgsql as $$
+begin
+    perform set_config('synchronous_commit', 'off', true);
+    insert into processes (id, kind, name, slots, sandbox, report, seen_at)
+    values (p_id, p_kind, p_name, p_slots, p_sandbox, p_report, clock())
+    on conflict (id) do update set report = p_report, seen_at = clock() where processes.report < p_report;
+    if found then                                        -- else it came twice
+        insert into counts (sample, labels, value)
+        select * from unnest(p_samples, p_labels, p_values) as t (sample, labels, value)
+        order by sample, labels                          -- one order for all: no two wait for each other
+        on conflict (sample, labels) do update set value = counts.value + excluded.value;
+        delete from processes where seen_at < clock() - interval '1 hour';
+    end if;
+    return query select count(*), count(*) filter (where p.id < p_id) from processes p
+        where p.kind = 'worker' and p.seen_at > clock() - interval '20 seconds';
+end $$;

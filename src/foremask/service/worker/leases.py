@@ -1,0 +1,101 @@
+"""The leases of one worker process: all are renewed together, while frames advance."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from foremask.service.jobs import steps
+from foremask.service.jobs.steps import Beat, Step, StepName
+from foremask.service.sandbox.messages import Progress
+from foremask.service.service_errors import ServiceUnavailable, WorkerCrashed
+from foremask.service.worker.worker_context import WorkerContext
+
+PNG_HEAD = b"\x89PNG\r\n\x1a\n"
+MAX_NEWEST_BYTES = 32 << 10
+
+
+@dataclass(slots=True)
+class StepProgress:
+    """How far a step is; a lease is renewed only while it moves."""
+
+    frames_done: int = 0
+    moved_at: float = field(default_factory=time.monotonic)
+    newest_png: bytes | None = None
+
+    def move(self) -> None:
+        """Note that something was done."""
+        self.moved_at = time.monotonic()
+
+    @property
+    def idle_s(self) -> float:
+        """Since something was done; a suspended machine's time does not count."""
+        return time.monotonic() - self.moved_at
+
+    async def note_frames(self, progress: Progress) -> None:
+        """Note how many frames the media child has done."""
+        if progress.frames_done != self.frames_done:
+            self.frames_done = progress.frames_done
+            self.move()
+        png = progress.newest_png
+        if png.startswith(PNG_HEAD) and len(png) <= MAX_NEWEST_BYTES:
+            self.newest_png = png
+
+    def take_newest(self) -> bytes | None:
+        """The picture of the newest mask, if it has not been taken yet."""
+        png, self.newest_png = self.newest_png, None
+        return png
+
+
+type Attempt = tuple[StepName, int]
+
+
+class Leases:
+    """The steps that this process holds, and how far each is."""
+
+    def __init__(self) -> None:
+        self._held: dict[Attempt, tuple[Step, StepProgress, asyncio.Future[None]]] = {}
+
+    @contextmanager
+    def held(self, step: Step, progress: StepProgress) -> Iterator[asyncio.Future[None]]:
+        """Hold the step during the block; the future ends when it is no longer ours.
+
+        It ends with WorkerCrashed when nothing has moved for too long.
+        """
+        lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        attempt = step.name, step.attempt
+        self._held[attempt] = step, progress, lost
+        try:
+            yield lost
+        finally:
+            del self._held[attempt]
+            lost.cancel()
+
+    async def keep(self, work: WorkerContext) -> None:
+        """Renew what is held, in one statement for all, until cancelled."""
+        while True:
+            await asyncio.sleep(work.timing.renew_s)
+            for _, progress, lost in self._held.values():
+                if progress.idle_s > work.timing.stall_s and not lost.done():
+                    lost.set_exception(_stalled(work, progress))
+            asked = {key: held for key, held in self._held.items() if not held[2].done()}
+            beats = [
+                Beat(step, progress.frames_done, progress.idle_s, progress.take_newest())
+                for step, progress, _ in asked.values()
+            ]
+            try:
+                kept = await steps.renew(work.database, beats, work.timing.lease_s)
+            except ServiceUnavailable:
+                continue  # the database is away for everybody: docs/adr/0020
+            for attempt, (_, _, lost) in asked.items():
+                if attempt not in kept and not lost.done():
+                    lost.set_result(None)
+
+
+def _stalled(work: WorkerContext, progress: StepProgress) -> WorkerCrashed:
+    return WorkerCrashed(
+        f"no frame was finished for {progress.idle_s:.0f} s at frame {progress.frames_done}",
+        limit=work.timing.stall_s,
+        actual=progress.idle_s,
+    )

@@ -1,0 +1,191 @@
+"""The database's clock is set, or the machine sleeps: nothing ends, or waits, because of it.
+
+Tests own the clock: `clock()` of the schema is the real one and a shift.
+"""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from foremask.errors import CorruptVideo
+from foremask.options import Preset
+from foremask.service.jobs import deliveries, process_totals, records, steps
+from foremask.service.jobs.admission import NewJob, admit, charge_rate
+from foremask.service.jobs.database import Database
+from foremask.service.jobs.records import Status
+from foremask.service.jobs.steps import Step
+from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash
+from foremask.service.service_errors import RateLimited
+
+pytestmark = pytest.mark.postgres
+
+HOUR_S = 3600.0
+LEASE_S = 60.0
+LONGEST_S = 2 * HOUR_S
+STEPS_OF_THE_CLOCK = pytest.mark.parametrize("shift_s", [-HOUR_S, 5 * HOUR_S])
+
+
+class Service:
+    """One token, and a housekeeper who comes by when the test says so."""
+
+    def __init__(self, database: Database) -> None:
+        self.database, self.shift_s, self.secret = database, 0.0, ""
+
+    async def shift(self, seconds: float) -> None:
+        """Set the clock: from now on it is so many seconds further than it was."""
+        self.shift_s += seconds
+        await self.database.all(
+            f"""create or replace function clock() returns timestamptz language sql as
+                $$ select clock_timestamp() + interval '{self.shift_s} seconds' $$"""
+        )
+
+    async def recover(self) -> steps.Recovered:
+        """The housekeeper comes by."""
+        return await steps.recover(self.database, LONGEST_S, LEASE_S)
+
+    async def tended(self, seconds: float) -> steps.Recovered:
+        """So much time passes, and the housekeeper comes by all the while."""
+        found = steps.Recovered()
+        for _ in range(round(seconds / (LEASE_S / 3))):
+            await self.shift(LEASE_S / 3)
+            each = await self.recover()
+            found = steps.Recovered(
+                found.lost + each.lost, found.woken + each.woken, found.timed_out + each.timed_out
+            )
+        return found
+
+    async def running(self, webhook: str | None = None) -> Step:
+        """A job that a worker has begun."""
+        self.secret, token = await create_token(self.database, "any")
+        new = NewJob(
+            token_id=token.id,
+            preset=Preset.MP4_H264,
+            video_url="https://example.org/a.mp4",
+            webhook_url=webhook,
+        )
+        await admit(self.database, new)
+        step = (await steps.claim(self.database, "files", "worker", LEASE_S)).step
+        assert step is not None
+        return step
+
+    async def status(self, step: Step) -> Status:
+        """Of the step's job."""
+        return (await records.read_any(self.database, step.name.job)).status
+
+
+@pytest.fixture
+async def service(database: Database) -> AsyncIterator[Service]:
+    """The clock is right, and everything has ended, before and after the test."""
+    made = Service(database)
+    await made.recover()
+    yield made
+    await made.shift(-made.shift_s)
+    for row in await database.all("select id, token from jobs where ended_at is null"):
+        await database.all("select cancel_job(%s, %s, null)", (row["token"], row["id"]))
+    await made.recover()
+
+
+async def test_a_rate_is_not_owed_for_an_hour_because_the_clock_was_set_back(
+    service: Service,
+) -> None:
+    """The next request is due further in the future than can be: the burst is whole again."""
+    secret, _ = await create_token(
+        service.database, "rate", TokenLimits(rate_per_minute=60, burst=10)
+    )
+    for _ in range(10):
+        await charge_rate(service.database, token_hash(secret))
+    with pytest.raises(RateLimited):
+        await charge_rate(service.database, token_hash(secret))
+    await service.shift(-HOUR_S)
+    grant = await charge_rate(service.database, token_hash(secret))
+    assert grant.rate.remaining == 9
+
+
+@STEPS_OF_THE_CLOCK
+async def test_a_step_of_the_clock_ends_no_job_and_takes_no_lease(
+    service: Service, shift_s: float
+) -> None:
+    """Neither in the round that finds it nor afterwards, as long as the worker renews."""
+    step = await service.running()
+    await service.shift(shift_s)
+    for _ in range(3):
+        assert await service.recover() == steps.Recovered()
+        assert await steps.renew(service.database, [steps.Beat(step, 1)], LEASE_S)
+        await service.shift(LEASE_S / 3)
+    assert await service.status(step) is Status.RUNNING
+
+
+@STEPS_OF_THE_CLOCK
+async def test_a_dead_workers_step_is_taken_one_lease_after_the_step_of_the_clock(
+    service: Service, shift_s: float
+) -> None:
+    """Not an hour later."""
+    await service.running()
+    await service.shift(shift_s)
+    assert (await service.recover()).lost == 0
+    assert (await service.tended(2 * LEASE_S)).lost == 1
+
+
+@STEPS_OF_THE_CLOCK
+async def test_a_job_has_its_whole_time_whatever_the_clock_does(
+    service: Service, shift_s: float
+) -> None:
+    """An hour of its two has passed; it ends after the second, by a clock that was set between."""
+    step = await service.running()
+    await service.database.all(
+        "update jobs set deadline_from = deadline_from - interval '1 hour' where id = %s",
+        (step.name.job,),
+    )
+    await service.shift(shift_s)
+    await service.recover()
+    await steps.fail(service.database, step, CorruptVideo("x"), outcome="given back", retry_s=0.0)
+    again = (await steps.claim(service.database, "files", "worker", 10 * HOUR_S)).step
+    assert again is not None
+    assert again.used_s == pytest.approx(HOUR_S, abs=30)
+    assert (await service.tended(HOUR_S - 120)).timed_out == 0
+    assert (await service.tended(240)).timed_out == 1
+
+
+async def test_a_step_that_is_claimed_before_anybody_has_seen_the_clock_jump_has_its_time(
+    service: Service,
+) -> None:
+    """Five hours forward, and the worker's first question comes before the housekeeper."""
+    step = await service.running()
+    await steps.fail(service.database, step, CorruptVideo("x"), outcome="given back", retry_s=0.0)
+    await service.shift(5 * HOUR_S)
+    again = (await steps.claim(service.database, "files", "worker", LEASE_S)).step
+    assert again is not None
+    assert again.used_s < 60
+
+
+@STEPS_OF_THE_CLOCK
+async def test_a_retry_and_a_webhook_wait_as_long_as_they_would_have(
+    service: Service, shift_s: float
+) -> None:
+    """A minute each, whatever the clock was set to meanwhile."""
+    step = await service.running("https://example.org/hook")
+    await steps.fail(service.database, step, CorruptVideo("x"), outcome="unavailable", retry_s=60.0)
+    other = await service.running("https://example.org/hook")
+    await steps.fail(service.database, other, CorruptVideo("x"))
+    first = (await deliveries.begin(service.database)).delivery
+    assert first is not None
+    await deliveries.record(service.database, first, http_status=500, error=None, seconds=0.1)
+    await service.shift(shift_s)
+    await service.recover()
+    assert (await steps.claim(service.database, "files", "worker")).step is None
+    assert (await deliveries.begin(service.database)).delivery is None
+    await service.tended(80.0)
+    assert (await steps.claim(service.database, "files", "worker")).step is not None
+    assert (await deliveries.begin(service.database)).delivery is not None
+
+
+async def test_processes_that_died_do_not_live_on_because_the_clock_was_set_back(
+    service: Service,
+) -> None:
+    """They count for 20 s, as always."""
+    reporter = process_totals.CountReporter("worker", "dead", 7, "none")
+    await reporter.report(service.database)
+    await service.shift(-HOUR_S)
+    await service.recover()
+    await service.shift(21)
+    assert (await process_totals.now(service.database)).slots == 0

@@ -1,0 +1,199 @@
+"""One schema, the way to it from commit 427503c, and a sentence where neither is possible."""
+
+import asyncio
+import gzip
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from foremask.options import ResultKind
+from foremask.service.jobs import deliveries, records, steps
+from foremask.service.jobs.admission import charge_rate, find_keyed
+from foremask.service.jobs.database import Database, open_database
+from foremask.service.jobs.records import Status
+from foremask.service.jobs.schema import VERSION, check_schema
+from foremask.service.jobs.step_facts import JobReport, PartDone
+from foremask.service.jobs.tokens import list_tokens, token_hash
+from foremask.service.run.bundled_postgres import EmbeddedPostgres
+from foremask.service.service_errors import ServiceUnavailable
+from foremask.service.worker.queue_schema import migrate
+
+pytestmark = pytest.mark.postgres
+
+OLD = Path(__file__).with_name("database_of_427503c.sql.gz")
+"""A dump of what that commit made: jobs 1 to 7 in every state, two tokens, an upload, webhooks."""
+ALPHA = token_hash("fm_alpha-of-427503c")
+
+
+@pytest.fixture
+def new_database(postgres: EmbeddedPostgres) -> Callable[[], str]:
+    """Makes empty databases."""
+
+    def make() -> str:
+        name = f"test_{uuid.uuid4().hex}"
+        with psycopg.connect(postgres.url, autocommit=True) as connection:
+            connection.execute(f"create database {name}".encode())
+        return postgres.url.replace("/postgres?", f"/{name}?")
+
+    return make
+
+
+@pytest.fixture
+def old_database(postgres: EmbeddedPostgres, new_database: Callable[[], str]) -> str:
+    """A database as commit 427503c has left it."""
+    url = new_database()
+    with psycopg.connect(url, autocommit=True) as connection:
+        load(connection, gzip.decompress(OLD.read_bytes()).decode())
+    return url
+
+
+def load(connection: psycopg.Connection, dump: str) -> None:
+    """What `psql -f` does: statements, and the rows that follow each COPY."""
+    statements, lines = "", iter(dump.splitlines(keepends=True))
+    for line in lines:
+        if not line.startswith("COPY "):
+            statements += line
+            continue
+        connection.execute(statements.encode())
+        statements = ""
+        with connection.cursor().copy(line.encode()) as copy:
+            for row in lines:
+                if row == "\\.\n":
+                    break
+                copy.write(row)
+    connection.execute(statements.encode())
+    connection.execute("set search_path = public")
+
+
+def name(number: int) -> str:
+    """The id of a job of the dump."""
+    return str(uuid.UUID(int=number))
+
+
+async def shape(url: str) -> list[tuple[object, ...]]:
+    """Every column, index, constraint and function of ours."""
+    async with open_database(url, connections=1) as database:
+        rows = await database.all(
+            """select table_name, column_name, data_type, is_nullable, column_default
+               from information_schema.columns where table_schema = 'public'
+               union all
+               select tablename, indexname, indexdef, '', '' from pg_indexes
+               where schemaname = 'public'
+               union all
+               select conrelid::regclass::text, conname, pg_get_constraintdef(oid), '', ''
+               from pg_constraint where connamespace = 'public'::regnamespace
+               union all
+               select 'function', oid::regprocedure::text, prosrc, '', '' from pg_proc
+               where pronamespace = 'public'::regnamespace
+               union all
+               select tgrelid::regclass::text, tgname, pg_get_triggerdef(oid), '', ''
+               from pg_trigger where not tgisinternal
+               union all
+               select 'queue', queue, coalesce(per_token::text, ''), '', '' from queues"""
+        )
+    return sorted(tuple(map(str, row.values())) for row in rows)
+
+
+async def test_an_old_database_becomes_what_a_new_one_is(
+    old_database: str, new_database: Callable[[], str]
+) -> None:
+    """Column by column and function by function; the second time there is nothing to do."""
+    new = new_database()
+    await migrate(new)
+    assert await migrate(old_database) == [f"foremask/{VERSION}"]
+    assert await shape(old_database) == await shape(new)
+    assert await migrate(old_database) == []
+
+
+async def test_jobs_results_and_tokens_of_an_old_database_are_all_there(old_database: str) -> None:
+    """Each job reads as it did, a key still knows its job, and a result has its report."""
+    await migrate(old_database)
+    async with open_database(old_database, connections=2) as database:
+        await check_schema(database)
+        jobs = {number: await records.read_any(database, name(number)) for number in range(1, 8)}
+        assert [jobs[number].status for number in jobs] == [
+            Status.COMPLETED,
+            Status.FAILED,
+            Status.CANCELLED,
+            Status.QUEUED,
+            Status.RUNNING,
+            Status.COMPLETED,
+            Status.RUNNING,
+        ]
+        first = await records.read(database, ALPHA, name(1))
+        assert first.result_key == f"results/{name(1)}/segment-1/{name(1)}.mp4"
+        assert first.report is not None
+        assert (first.report.bytes, first.report.coverage, first.name) == (700, 0.25, "clip.mp4")
+        assert (jobs[6].kind, jobs[6].name) == (ResultKind.CUTOUT, "holiday.mp4")
+        error = jobs[2].error
+        assert error is not None
+        assert (error.reason, error.details) == ("corrupt", "broken at frame 7")
+        keyed = await find_keyed(database, ALPHA, "first")
+        assert keyed is not None
+        assert keyed.request_id == name(1)
+        (attempt,) = await deliveries.attempts(database, name(1))
+        assert attempt.http_status == 204
+        tokens = {token.name: token for token in await list_tokens(database)}
+        assert (tokens["alpha"].used, tokens["alpha"].limits.share) == (5, 2)
+        assert (await charge_rate(database, ALPHA)).rate.limit == 60
+        rows = await database.all("select name, stored, unfinished from tokens order by name")
+        assert rows == [
+            {"name": "alpha", "stored": 50790, "unfinished": 2},
+            {"name": "beta", "stored": 19981, "unfinished": 1},
+        ]
+
+
+async def test_jobs_of_an_old_database_go_on_where_they_were(old_database: str) -> None:
+    """Two wait to be fetched and four to be masked; the dead worker's segment is taken from it."""
+    await migrate(old_database)
+    async with open_database(old_database, connections=2) as database:
+        await database.all(
+            "update steps set lease_until = now() - interval '1 minute',"
+            " touched_at = now() - interval '1 minute',"
+            " ready_at = least(ready_at, now() - interval '1 minute')"
+        )
+        await database.all("update housekeeping set last_at = clock()")
+        recovered = await steps.recover(database, 1e6, 10.0)
+        assert (recovered.lost, recovered.timed_out) == (1, 0)
+        queued = await tickets(database)
+        assert queued == {"files": 2, "masks": 4, "webhooks": 1}
+        taken = []
+        while (step := (await steps.claim(database, "masks", "worker")).step) is not None:
+            taken.append(step.name.number)
+            await steps.finish(database, step, PartDone("parts/x", 1, JobReport(frames_out=1)))
+        assert sorted(taken) == [1, 2, 3, 4, 5]
+        join = (await steps.claim(database, "files", "worker")).step
+        assert join is not None
+        assert (join.name.job, join.name.stage) == (name(5), "join")
+        owed = (await deliveries.begin(database)).delivery
+        assert owed is not None
+        assert owed.request_id == name(2)
+
+
+async def tickets(database: Database) -> dict[str, int]:
+    """How many of them each queue has."""
+    rows = await database.all(
+        "select queue_name, count(*) as n from procrastinate_jobs where status = 'todo' group by 1"
+    )
+    return {row["queue_name"]: row["n"] for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("found", "sentence"),
+    [("foremask/1000", "of a newer foremask"), ("0009_webhook_shares.sql", "commit 427503c first")],
+)
+def test_tables_that_are_too_new_or_too_old_are_refused_with_a_sentence(
+    new_database: Callable[[], str], found: str, sentence: str
+) -> None:
+    """And nothing is changed."""
+    url = new_database()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("create table schema_scripts (name text primary key)")
+        connection.execute("insert into schema_scripts (name) values (%s)", (found,))
+        with pytest.raises(ServiceUnavailable, match=sentence):
+            asyncio.run(migrate(url))
+        rows = connection.execute("select name from schema_scripts where name not like 'procr%'")
+        assert rows.fetchall() == [(found,)]
