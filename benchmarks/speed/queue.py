@@ -147,7 +147,7 @@ async def play_workers(url: str, root: Path, first: int, count: int, slept: floa
                 tasks.create_task(serve_queues(work, {"files": FILES_AT_ONCE, "masks": 1}, 0.0))
                 tasks.create_task(run_maintenance(work))
                 reporter = CountReporter("worker", work.worker, 1, "simulated")
-                tasks.create_task(keep_reporting(work.database, reporter))
+                tasks.create_task(keep_reporting(work.database, reporter, work.fleet))
 
 
 def cpu_s(*roots: int) -> float:

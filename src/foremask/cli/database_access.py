@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager, contextmanager
 
 from foremask.errors import SettingsInvalid
 from foremask.service.jobs.database import Database, open_database
+from foremask.service.jobs.schema import check_schema
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.settings import Settings
-from foremask.service.worker.queue_schema import migrate
 
 
 @contextmanager
@@ -32,10 +32,10 @@ def database_url(settings: Settings) -> Iterator[str]:
 
 
 @asynccontextmanager
-async def migrated(url: str) -> AsyncIterator[Database]:
-    """The database with its tables, whichever foremask made them."""
-    await migrate(url)
+async def current_database(url: str) -> AsyncIterator[Database]:
+    """The database, open; raises ServiceUnavailable when its tables are of another foremask."""
     async with open_database(url, connections=1) as database:
+        await check_schema(database)
         yield database
 
 

@@ -10,7 +10,7 @@ import msgspec
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from foremask.cli.database_access import database_url, migrated
+from foremask.cli.database_access import current_database, database_url
 from foremask.cli.exits import Exit, print_json, say
 from foremask.service.jobs import records
 from foremask.service.jobs.database import Database
@@ -38,7 +38,7 @@ def jobs(
     """
 
     async def ask(url: str) -> list[Record]:
-        async with migrated(url) as database:
+        async with current_database(url) as database:
             return await records.latest(database, last, unfinished=unfinished)
 
     with database_url(read_settings(os.environ)) as url:
@@ -66,7 +66,7 @@ def job(
     """
 
     async def ask(url: str) -> Record:
-        async with migrated(url) as database:
+        async with current_database(url) as database:
             record = await records.read_any(database, request_id)
             if as_json:
                 attempts = await records.history(database, request_id)

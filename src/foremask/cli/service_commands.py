@@ -9,7 +9,7 @@ from pathlib import Path
 from cyclopts import App
 
 from foremask.cli import model_commands
-from foremask.cli.database_access import database_url, migrated
+from foremask.cli.database_access import current_database, database_url
 from foremask.cli.exits import say
 from foremask.errors import SettingsInvalid
 from foremask.service.api.application import run
@@ -125,7 +125,7 @@ def redeliver(request_id: str, /) -> None:
     """
 
     async def owe(url: str) -> None:
-        async with migrated(url) as database:
+        async with current_database(url) as database:
             await deliveries.redeliver(database, request_id)
 
     with database_url(read_settings(os.environ)) as url:

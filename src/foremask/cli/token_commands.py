@@ -9,7 +9,7 @@ import msgspec
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from foremask.cli.database_access import database_url, migrated
+from foremask.cli.database_access import current_database, database_url
 from foremask.cli.exits import print_json, say
 from foremask.service.jobs import tokens
 from foremask.service.jobs.tokens import Token, TokenLimits
@@ -55,7 +55,7 @@ def create(
     expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
 
     async def make(url: str) -> str:
-        async with migrated(url) as database:
+        async with current_database(url) as database:
             secret, _ = await tokens.create_token(database, name, limits, expires_at=expires_at)
             return secret
 
@@ -72,7 +72,7 @@ def list_(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = F
     """
 
     async def ask(url: str) -> list[Token]:
-        async with migrated(url) as database:
+        async with current_database(url) as database:
             return await tokens.list_tokens(database)
 
     with database_url(read_settings(os.environ)) as url:
@@ -98,7 +98,7 @@ def revoke(which: str, /) -> None:
     """
 
     async def close(url: str) -> Token:
-        async with migrated(url) as database:
+        async with current_database(url) as database:
             return await tokens.revoke_token(database, which.removesuffix("…"))
 
     with database_url(read_settings(os.environ)) as url:

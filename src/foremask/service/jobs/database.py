@@ -1,12 +1,13 @@
 """PostgreSQL as the rest of the service sees it: short calls, each committed by itself."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, LiteralString
 
 import msgspec
 import psycopg
+from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
@@ -28,6 +29,10 @@ KEEPALIVE: dict[str, int] = {
 """Without these a connection whose cable was cut is believed alive for two hours."""
 CALL_S = 10.0  # longer than any call of ours takes on a server that works
 RETRY_EVERY_S = 0.1
+
+
+class Refused(Exception):  # of a function, and no error of ours
+    """A function of the server has raised an exception of its own."""
 
 
 class Database:
@@ -74,6 +79,28 @@ class Database:
         """Every row; none for a statement that returns none."""
         return await self._call(statement, params, self.patience_s)
 
+    async def notifications(
+        self, channels: Iterable[str], quiet_s: float
+    ) -> AsyncGenerator[tuple[str, str] | None]:
+        """Listen on a connection of its own: channels and payloads as they come.
+
+        None comes first, when nothing can be missed any more, and after each ``quiet_s`` in which
+        the server has answered. Raises ServiceUnavailable when the connection is lost.
+        """
+        try:
+            async with await psycopg.AsyncConnection.connect(
+                self.url, autocommit=True
+            ) as connection:
+                for channel in channels:
+                    await connection.execute(sql.SQL("listen {}").format(sql.Identifier(channel)))
+                while True:
+                    yield None
+                    async for each in connection.notifies(timeout=quiet_s):
+                        yield each.channel, each.payload
+                    await connection.execute("select 1")
+        except psycopg.OperationalError as error:
+            raise ServiceUnavailable(f"the database is listened to no more: {error}") from error
+
     async def answers(self, within_s: float = 1.0) -> bool:
         """Whether the server can be asked now."""
         try:
@@ -90,6 +117,8 @@ class Database:
         while True:
             try:
                 return await self._within(end - loop.time(), statement, params)
+            except psycopg.errors.RaiseException as error:
+                raise Refused(str(error)) from error
             except (
                 psycopg.OperationalError,
                 psycopg.InterfaceError,

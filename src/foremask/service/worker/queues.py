@@ -2,11 +2,10 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import aclosing
 from typing import Any, LiteralString
 
-import psycopg
 import structlog
 from procrastinate import App, PsycopgConnector, sql
 from procrastinate.connector import Notify
@@ -14,7 +13,7 @@ from procrastinate.exceptions import NoResult
 from procrastinate.manager import get_channel_for_queues
 from procrastinate.worker import Worker
 
-from foremask.service.jobs.database import Database
+from foremask.service.jobs.database import Database, Refused
 from foremask.service.jobs.process_totals import Fleet
 from foremask.service.service_errors import ServiceUnavailable
 from foremask.service.worker.leases import Leases
@@ -29,6 +28,8 @@ POLLS_PER_S = 20.0  # of all who do not listen, for each queue
 POLL_S = 0.5, 5.0  # at least and at most, between two polls of one worker
 LISTENERS_POLL_S = 2.0  # nobody is told of a ticket for a retry when its time has come
 NEVER_S = 1e9
+EVERY_JOB = '{"type": "job_inserted", "job_id": 0}'
+"""What the engine hears where anything may have come before we listened."""
 
 log = structlog.get_logger(__name__)
 
@@ -97,7 +98,7 @@ class SharedConnector(PsycopgConnector):
         """As documented there; a row that is gone already is as good as finished."""
         try:
             return await self._database.all(query, self._wrap_json(arguments))
-        except psycopg.errors.RaiseException:
+        except Refused:
             if query != sql.queries["finish_job"]:
                 raise
             return []
@@ -118,29 +119,23 @@ class SharedConnector(PsycopgConnector):
             if is_listener(self._fleet, time.time()):
                 try:
                     await self._listen()
-                except psycopg.OperationalError as error:
-                    log.info("queue.not_listening", error=str(error))
+                except ServiceUnavailable as error:
+                    log.info("queue.not_listening", error=error.details)
             await asyncio.sleep(RESTART_S)
 
     async def _listen(self) -> None:
-        async with _listening_connection(self._database.url) as connection:
-            for channel in self._channels:
-                listen = self._make_dynamic_query(sql.queries["listen_queue"], channel_name=channel)
-                await connection.execute(listen)
-            while is_listener(self._fleet, time.time()):
-                async for each in connection.notifies(timeout=TURN_S / 4):
-                    if (hear := self._heard.get(each.channel)) is not None:
-                        await hear(channel=each.channel, payload=each.payload)
-                await connection.execute("select 1")
-
-
-@asynccontextmanager
-async def _listening_connection(url: str) -> AsyncIterator[psycopg.AsyncConnection]:
-    connection = await psycopg.AsyncConnection.connect(url, autocommit=True)
-    try:
-        yield connection
-    finally:
-        await connection.close()
+        notifications = self._database.notifications(self._channels, TURN_S / 4)
+        async with aclosing(notifications):
+            async for notification in notifications:
+                if notification is None:
+                    if not is_listener(self._fleet, time.time()):
+                        return
+                    heard = [(channel, EVERY_JOB) for channel in self._heard]
+                else:
+                    heard = [notification]
+                for channel, payload in heard:
+                    if (hear := self._heard.get(channel)) is not None:
+                        await hear(channel=channel, payload=payload)
 
 
 async def _serve_queue(app: App, fleet: Fleet, queue: str, at_once: int, drain_s: float) -> None:
@@ -161,7 +156,7 @@ async def _serve_queue(app: App, fleet: Fleet, queue: str, at_once: int, drain_s
         pacing = asyncio.create_task(_pace(worker, fleet))
         try:
             await worker.run()  # type: ignore[no-untyped-call]
-        except (psycopg.Error, ServiceUnavailable) as error:
+        except Exception as error:  # noqa: BLE001  # the engine lets its driver's errors through
             log.warning("queue.lost", queue=queue, error=repr(error))
             if (task := asyncio.current_task()) and task.cancelling():
                 return  # it was taking leave
