@@ -280,23 +280,6 @@ class Settings:
             "divided by `FOREMASK_WORKERS`",
         ),
     )
-    files_per_token: int = field(
-        default=4,
-        metadata=_documented(
-            "How many steps of the queue `files` (fetching, cutting, joining) one token may have "
-            "under way at the same time, on all workers together; each worker does 8 at once.",
-            _whole(1, 10_000),
-        ),
-    )
-    webhooks_per_token: int = field(
-        default=4,
-        metadata=_documented(
-            "How many webhooks of one token may be under way at the same time, on all workers "
-            "together; each worker sends 16 at once, and a receiver that hangs holds one of them "
-            "for 10 s.",
-            _whole(1, 10_000),
-        ),
-    )
     storage_per_token: int | None = field(
         default=None,
         metadata=_documented(

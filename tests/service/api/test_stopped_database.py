@@ -74,7 +74,7 @@ def test_a_database_that_has_stopped_is_told_within_seconds(tmp_path: Path) -> N
                         for number, answer in enumerate(threads.map(ask, range(12))):
                             assert answer.status_code == 503, answer.text
                             if number % 3 == 0:
-                                assert answer.json()["checks"]["database"] == "does not answer"
+                                assert "does not answer" in answer.json()["checks"]["database"]
                             else:
                                 assert_refused(answer, 503, "unavailable")
                                 assert int(answer.headers["retry-after"]) >= 1
