@@ -1,5 +1,5 @@
 // Calls to the service that served this page, and its refusals.
-import { find, show } from "./dom.js";
+import { find, make, show, toast } from "./dom.js";
 import { token } from "./token.js";
 
 export class Refusal extends Error {
@@ -99,18 +99,23 @@ const WAYS_OUT = {
   corrupt: "If it plays elsewhere, write it anew: ffmpeg -i clip.mp4 -c:v libx264 -crf 16 whole.mp4",
 };
 
+// The sentence, a way out, and a link to what the reason means.
+/** @returns {(string | Node)[]} */
+function wordsOf(error, field) {
+  const out = error.reason === "not_a_video" && field?.id === "file" ? "Choose a video: mp4, mov, webm, avi or gif." : WAYS_OUT[error.reason];
+  const words = [error.message];
+  if (out) words.push(" ", make("span", { className: "out", textContent: out }));
+  if (error.reason) words.push(" ", make("a", { href: `/reference#reason-${error.reason}`, textContent: error.reason, title: "What this reason means" }));
+  return words;
+}
+
+// An error that belongs to no field, above the page.
+export function complain(error, note = toast()) {
+  note.fail(wordsOf(error));
+}
+
 export function explain(place, error, field) {
-  /** @type {Node[]} */
-  const said = [document.createTextNode(error.message)];
-  if (WAYS_OUT[error.reason]) said.push(Object.assign(document.createElement("span"), { className: "out", textContent: WAYS_OUT[error.reason] }));
-  if (error.reason) {
-    const link = document.createElement("a");
-    link.href = `/reference#reason-${error.reason}`;
-    link.textContent = error.reason;
-    link.title = "What this reason means";
-    said.push(link);
-  }
-  place.replaceChildren(...said);
+  place.replaceChildren(...wordsOf(error, field));
   place.hidden = false;
   field?.setAttribute("aria-invalid", "true");
 }

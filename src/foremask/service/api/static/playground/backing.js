@@ -4,7 +4,7 @@ import { find, radios, show } from "./dom.js";
 
 const SENT = ["image/jpeg", "image/png", "image/webp"]; // what the service takes
 const LABELS = { checker: "Nothing", colour: "Colour", picture: "Picture", blur: "Blur", original: "Dim" };
-const backing = { kind: "checker", colour: "#1f7a4d", picture: null };
+const backing = { kind: "colour", colour: "#2563c9", picture: null };
 let compositor, tell, note;
 
 // `kind` is one of BACKINGS; `picture` a file that the service can be sent.
@@ -18,12 +18,14 @@ export function setUpBacking(ours, onChange, onNote) {
     backing.kind = value;
     render();
   });
-  find("backing-colour").addEventListener("input", () => {
-    backing.colour = find("backing-colour").value;
-    render();
-  });
+  find("backing-colour").addEventListener("input", () => setColour(find("backing-colour").value));
   find("backing-picture").addEventListener("change", () => find("backing-picture").files[0] && takePicture(find("backing-picture").files[0]));
   render();
+}
+
+export function setColour(colour) {
+  find("backing-colour").value = backing.colour = colour;
+  if (compositor) render();
 }
 
 // Puts the picture behind the subject.
@@ -50,7 +52,7 @@ function render() {
   compositor.settings.backing = BACKINGS.indexOf(backing.kind);
   compositor.settings.colour = backing.colour.match(/[0-9a-f]{2}/gi).map((each) => parseInt(each, 16) / 255);
   show(find("backing-colour"), backing.kind === "colour");
-  show(find("backing-picture"), backing.kind === "picture");
+  show(find("backing-choose"), backing.kind === "picture");
   tell();
 }
 

@@ -15,16 +15,16 @@ export const PRESETS = {
 
 // Cut-outs by what one does with them.
 export const USES = [
-  { label: "the web", form: "webm_vp9", means: "WebM with alpha" },
-  { label: "Resolve, Premiere", form: "mov_proresks", means: "ProRes 4444 with alpha" },
-  { label: "After Effects", form: "mov_proresks", means: "ProRes 4444 with straight alpha" },
-  { label: "PNG frames", form: "png_zip", means: "numbered PNGs in a zip" },
+  { label: "Cut-out for the web", form: "webm_vp9", means: "WebM with alpha" },
+  { label: "Premiere, Resolve", form: "mov_proresks", means: "ProRes 4444 with alpha" },
+  { label: "After Effects", form: "mov_proresks", means: "ProRes 4444, straight alpha" },
+  { label: "PNG frames", form: "png_zip", means: "numbered, in a zip" },
 ];
 
 export const QUALITIES = [
-  { value: "fast", label: "Fast", means: "The network sees one frame in six, and looks closer at the subject there. For a first look." },
-  { value: "balanced", label: "Balanced", means: "It sees one frame in four, looks closer at the subject there, and remembers it over the clip." },
-  { value: "best", label: "Best", means: "It sees up to every second frame, closer, and in the mirror where it is unsure: the best edges, slowly." },
+  { value: "fast", label: "Fast", means: "The quickest: for a first look." },
+  { value: "balanced", label: "Balanced", means: "Good edges at a good speed. Start here." },
+  { value: "best", label: "Best", means: "The finest edges, and the slowest." },
 ];
 
 const chosen = { quality: "balanced" };

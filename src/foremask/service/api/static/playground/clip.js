@@ -17,6 +17,7 @@ export function setUpClip(onChange, onPicture) {
   tell = onChange;
   addEventListener("beforeunload", (event) => find("upload").hidden || event.preventDefault());
   const drop = find("drop");
+  sayFile(null);
   find("file").addEventListener("change", () => find("file").files[0] && takeFile(find("file").files[0]));
   for (const name of ["dragenter", "dragover"])
     document.addEventListener(name, (event) => {
@@ -82,7 +83,7 @@ function begin(blob, name) {
 
 function sayFile(file) {
   find("file-said").replaceChildren(
-    ...(file ? [make("strong", { textContent: file.name }), file.size ? ` ${bytes(file.size)}` : ""] : [make("strong", { textContent: "Drop a video here" }), " or choose a file"]),
+    ...(file ? [make("strong", { textContent: file.name }), file.size ? ` ${bytes(file.size)}` : ""] : [make("strong", { textContent: "Drop a video here" }), " or ", make("u", { textContent: "choose a file" })]),
   );
 }
 
@@ -197,7 +198,6 @@ function describe(facts) {
     `${width} × ${height}`,
     `${facts.fps ? +facts.fps.toFixed(3) : "?"} fps${facts.vfr ? ", varying" : ""}`,
     facts.duration_s === null ? "" : seconds(facts.duration_s),
-    facts.frames === null ? "" : `${facts.frames} frames`,
     `${facts.codec} in ${facts.container}`,
     facts.audio.length ? `sound: ${facts.audio.map((each) => each.codec).join(", ")}` : "no sound",
   ];

@@ -78,7 +78,7 @@ void main() {
 const SHOW = `${HEAD}
 uniform sampler2D source, mask, picture, behind;
 uniform int view, backing, despill;
-uniform float wipe;
+uniform float wipe, line;
 uniform vec3 colour;
 uniform vec2 size, cover;
 void main() {
@@ -99,7 +99,16 @@ void main() {
     if (despill == 2) front.b = min(front.b, max(front.r, front.g));
     seen = mix(back, front, alpha);
   }
-  if (view == 3) seen = mix(below, vec3(1.0, 0.16, 0.24), 0.55 * alpha);
+  if (view == 3) { // what is not the subject is dark, and the outline is black and white: seen on any colour
+    float low = 1.0, high = 0.0;
+    for (float y = -1.0; y <= 1.0; y++) for (float x = -1.0; x <= 1.0; x++) {
+      float near = texture(mask, place + vec2(x, y) * line / size).r;
+      low = min(low, near);
+      high = max(high, near);
+    }
+    seen = below * mix(0.42, 1.0, alpha);
+    if (low < 0.5 && high >= 0.5) seen = vec3(mod(floor((at.x * size.x + at.y * size.y) / (5.0 * line)), 2.0));
+  }
   shown = vec4(at.x < wipe ? below : seen, 1.0);
 }`;
 
@@ -152,7 +161,7 @@ export class Compositor {
     if (!gl) throw new Error("This browser has no WebGL, which the player draws with.");
     this.canvas = canvas;
     this.gl = gl;
-    this.settings = { view: 1, backing: 0, wipe: 0.5, colour: [0.12, 0.48, 0.3], matte: { ...NEUTRAL } };
+    this.settings = { view: 2, backing: 1, wipe: 0.5, line: 1, colour: [0.12, 0.48, 0.3], matte: { ...NEUTRAL } };
     this.pictureAspect = 1;
     this.passes = Object.fromEntries(
       Object.entries({ points: POINTS, grow: GROW, blur: BLUR, behind: BEHIND, show: SHOW }).map(([name, text]) => [name, new Pass(gl, text)]),
@@ -271,6 +280,7 @@ export class Compositor {
         cover: [Math.min(1, aspect), Math.min(1, 1 / aspect)],
         size: [canvas.width, canvas.height],
         wipe: mask && source ? settings.wipe : 0,
+        line: settings.line,
         colour: settings.colour,
       },
       { view, backing: settings.backing, despill: DESPILLS.indexOf(settings.matte.despill) },

@@ -19,6 +19,37 @@ export function show(element, shown = true) {
   element.hidden = !shown;
 }
 
+const NOTE_MS = 9000;
+
+// A note over the page, which moves nothing below it. `say` changes it, `fail` makes an error of it, which stays until it is closed.
+export function toast() {
+  const said = make("p");
+  const close = make("button", { type: "button", className: "quiet", textContent: "Close" });
+  const note = make("div", { className: "toast" }, said, close);
+  const going = { timer: 0 };
+  close.addEventListener("click", () => note.remove());
+  const fill = (parts) => {
+    clearTimeout(going.timer);
+    said.replaceChildren(...parts);
+    if (!note.isConnected) find("toasts").append(note);
+  };
+  note.setAttribute("role", "status");
+  return {
+    say(...parts) {
+      fill(parts);
+    },
+    done(...parts) {
+      fill(parts);
+      going.timer = setTimeout(() => note.remove(), NOTE_MS);
+    },
+    fail(parts) {
+      said.className = "error";
+      note.setAttribute("role", "alert");
+      fill(parts);
+    },
+  };
+}
+
 // Whether nothing may move by itself.
 export const prefersStill = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 

@@ -1,5 +1,5 @@
 // Marks that say which thing is the subject: points and boxes on frames, and what their frame's mask will be.
-import { askJson, clear, explain } from "./api.js";
+import { askJson, complain } from "./api.js";
 import { quality } from "./choices.js";
 import { find, make, percent, radios, show } from "./dom.js";
 import { keepMarks, marksOf } from "./memory.js";
@@ -7,6 +7,7 @@ import { canMark, goTo, pauseHere, reached, setMarking, setPreview, shownFrame, 
 
 const MOST = 64; // as the service takes
 const PICTURE_PX = 1024; // the network sees no more
+const WARM_PX = 64;
 const DRAG_PX = 6; // less is a click
 const STEP_PX = 10; // of the crosshair; with Shift, 1
 const COVERS = 127;
@@ -16,6 +17,8 @@ let marks = [];
 let undone = false; // a mark was taken away that the job that is shown was made with
 let drag = null;
 let asked = new AbortController();
+let busy = null; // the mark whose preview is on its way
+let warm = null; // a promise: the service has its network at hand
 const cross = { x: 0, y: 0 };
 /** @type {(marks: object[], anew: boolean) => Promise<void>} */
 let apply = async () => {};
@@ -73,12 +76,20 @@ function setOn(on) {
   show(find("mark-bar"), on);
   show(find("marks"), on);
   setMarking(on, render);
-  if (!on) return;
+  if (!on) return say("");
   const { width, height } = find("canvas");
   Object.assign(cross, { x: Math.round(width / 2), y: Math.round(height / 2) });
   say(MANUAL);
+  warm ??= warmUp();
   render();
   find("marks").focus({ preventScroll: true });
+}
+
+// The first preview loads the network, which takes seconds: a tiny one is asked for before anybody clicks.
+async function warmUp() {
+  if (!(await reached(shownFrame()))) return;
+  const body = { picture: takeFrame(WARM_PX).url, hints: [], quality: quality() };
+  await askJson("POST", "/v2/video/segment/preview", body).catch(() => (warm = null));
 }
 
 const MANUAL = "Click the subject. Alt or the right button: not this. Drag a box round it. With keys: arrows, Enter, Alt+Enter.";
@@ -167,6 +178,7 @@ function replaceBy(others) {
 
 function replaceAll(others) {
   asked.abort();
+  busy = null;
   marks = others;
   undone = false;
   setPreview();
@@ -175,7 +187,7 @@ function replaceAll(others) {
 
 function changed(frame) {
   asked.abort();
-  clear(find("mark-error"));
+  busy = null;
   render();
   tell();
   if (frame === null) return;
@@ -188,10 +200,13 @@ async function preview(frame) {
   asked = new AbortController();
   const { signal } = asked;
   const [last] = marks.filter((mark) => mark.frame === frame).slice(-1);
+  busy = last;
   say(`${nameOf(last)}: looking …`);
+  render();
+  await warm;
   const there = await reached(frame);
   if (signal.aborted) return;
-  if (!there) return say(`Frame ${frame + 1} does not show. The mark is kept; its preview comes with another mark there.`);
+  if (!there) return endWait(`Frame ${frame + 1} does not show. The mark is kept; its preview comes with another mark there.`);
   const picture = takeFrame(PICTURE_PX);
   const scaled = (value) => value * picture.scale;
   const hints = marks.filter((mark) => mark.frame === frame).map((mark) => {
@@ -199,7 +214,6 @@ async function preview(frame) {
     for (const name of ["x", "y", "width", "height"]) if (name in hint) hint[name] = scaled(hint[name]);
     return hint;
   });
-  find("marks").setAttribute("aria-busy", "true");
   try {
     const { result } = await askJson("POST", "/v2/video/segment/preview", { picture: picture.url, hints, quality: quality() }, signal);
     const image = Object.assign(new Image(), { src: `data:image/png;base64,${result.mask}` });
@@ -207,14 +221,18 @@ async function preview(frame) {
     if (signal.aborted) return;
     const { share, white } = measure(image, scaled(last.x + (last.width ?? 0) / 2), scaled(last.y + (last.height ?? 0) / 2));
     setPreview(frame, image);
-    say(`${nameOf(last)}, frame ${frame + 1}: ${white ? "in the mask" : "not in the mask"}; ${percent(share)} of the frame is foreground.`);
+    endWait(`${nameOf(last)}, frame ${frame + 1}: ${white ? "in the mask" : "not in the mask"}; ${percent(share)} of the frame is foreground.`);
   } catch (error) {
-    if (error.name === "AbortError") return;
-    say(`${nameOf(last)}, frame ${frame + 1}.`);
-    explain(find("mark-error"), error);
-  } finally {
-    if (!signal.aborted) find("marks").removeAttribute("aria-busy");
+    if (signal.aborted) return; // a newer mark asks anew
+    endWait(`${nameOf(last)}, frame ${frame + 1}.`);
+    complain(error);
   }
+}
+
+function endWait(text) {
+  busy = null;
+  say(text);
+  render();
 }
 
 // How much of a mask is white, and whether it is so at a place.
@@ -231,12 +249,11 @@ function measure(image, x, y) {
 
 async function sendAll() {
   find("mark-apply").disabled = true;
-  clear(find("mark-error"));
   const fresh = marks.filter((mark) => undone || !mark.applied);
   try {
     await apply(fresh.map(hintOf), undone);
   } catch (error) {
-    explain(find("mark-error"), error);
+    complain(error);
   }
   render();
 }
@@ -245,13 +262,14 @@ const nameOf = ({ type, negative, x, y }) => `${negative ? "Not this" : "This"},
 
 function say(text) {
   find("mark-said").textContent = text;
+  show(find("mark-said"), text !== "");
 }
 
 // All that is seen of the marks: those of the frame on it, and each as a button that leads to its frame.
 function render() {
   const { width, height } = find("canvas");
   const frame = shownFrame();
-  const here = marks.map((mark, index) => ({ ...mark, number: index + 1 })).filter((mark) => mark.frame === frame);
+  const here = marks.map((mark, index) => ({ ...mark, number: index + 1, waits: mark === busy })).filter((mark) => mark.frame === frame);
   if (drag?.box) here.push({ ...drag.box, number: marks.length + 1 });
   find("marks").replaceChildren(...here.map((mark) => drawn(mark, width, height)), crosshair(width, height));
   find("mark-list").replaceChildren(...marks.map((mark, index) => {
@@ -264,8 +282,8 @@ function render() {
   find("mark-apply").disabled = marks.length === 0 ? !undone : !undone && marks.every((mark) => mark.applied);
 }
 
-function drawn({ type, negative, x, y, width: wide, height: high, number }, width, height) {
-  const mark = make("span", { className: `${type} ${negative ? "not" : "this"}`, textContent: type === "point" ? "" : String(number) });
+function drawn({ type, negative, x, y, width: wide, height: high, number, waits }, width, height) {
+  const mark = make("span", { className: `${type} ${negative ? "not" : "this"} ${waits ? "waits" : ""}`, textContent: type === "point" ? "" : String(number) });
   mark.setAttribute("aria-hidden", "true");
   const centre = type === "point" ? 0.5 : 0;
   Object.assign(mark.style, { left: `${(100 * (x + centre)) / width}%`, top: `${(100 * (y + centre)) / height}%` });

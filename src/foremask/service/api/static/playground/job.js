@@ -1,9 +1,10 @@
 // One job, from its submission to its end: the card that says where it is.
 import { askJson, clear, explain, sayOffline } from "./api.js";
-import { find, listFacts, seconds, show } from "./dom.js";
+import { find, seconds, show } from "./dom.js";
 
 const POLL_MS = 400;
 const NEWEST_MS = 2000; // as often as the service has another
+const TOLD_FROM = 8; // the time left is told after an eighth of the frames
 const STAGES = { queued: "Waiting for its turn", ingest: "Reading the clip", segment: "Masking", join: "Joining the parts" };
 const ENDS = { cancelled: "Cancelled", result_expired: "Expired" };
 let current = "";
@@ -24,18 +25,17 @@ export function leave() {
   show(find("job"), false);
 }
 
-// Follows the job until it ends or another one is followed; answers its last status, or null. `expected` is about
-// how many frames there are, for a clip whose header does not say; `again` whether its clip can be masked anew.
-export async function follow(requestId, name, expected, again) {
+// Follows the job until it ends or another one is followed; answers its last status, or null. `again` says whether
+// its clip can be masked anew.
+export async function follow(requestId, name, again) {
   current = requestId;
-  const began = performance.now();
-  const pace = { from: null, frames: 0 };
-  let seen = began;
+  let seen = performance.now();
   show(find("job-newest"), false);
   clear(find("job-error"));
   find("job-name").textContent = name;
-  for (const id of ["job-again", "job-new", "job-hint"]) show(find(id), false);
-  for (const id of ["job", "job-bar", "job-cancel"]) show(find(id));
+  for (const id of ["job-again", "job-new"]) show(find(id), false);
+  for (const id of ["job", "job-bar", "job-cancel", "job-hint"]) show(find(id));
+  find("job-said").textContent = find("job-hint").textContent = "";
   find("job-cancel").disabled = false;
   say("Sent");
   let misses = 0;
@@ -57,7 +57,7 @@ export async function follow(requestId, name, expected, again) {
       continue;
     }
     if (current !== requestId) return null;
-    render(status, (performance.now() - began) / 1000, pace, expected, again);
+    render(status, again);
     if (status.status !== "IN_PROGRESS") return status;
     if (status.stage === "segment" && performance.now() - seen > NEWEST_MS) {
       seen = performance.now();
@@ -91,31 +91,23 @@ function end(title, again) {
   show(find("job-new"));
 }
 
-function render(status, elapsed_s, pace, expected, again) {
+function render(status, again) {
   const running = status.status === "IN_PROGRESS";
-  const guessed = !status.frames_total && running;
-  const total = status.frames_total ?? expected;
-  const bar = find("job-bar");
   const waiting = status.stage === "queued" && running;
-  if (waiting) bar.removeAttribute("value");
-  else bar.value = guessed && total ? Math.min(97, (97 * status.frames_done) / total) : (status.progress ?? 0);
-  const now = performance.now();
-  if (status.frames_done && pace.from === null) Object.assign(pace, { from: now, frames: status.frames_done });
-  const fps = pace.from !== null && now > pace.from + 500 ? (status.frames_done - pace.frames) / ((now - pace.from) / 1000) : 0;
-  const left_s = status.eta_s ?? (fps > 0 && total ? Math.max(0, total - status.frames_done) / fps : undefined);
+  const { frames_done: done = 0, frames_total: total, eta_s: left_s } = status;
+  if (waiting || (running && !total)) find("job-bar").removeAttribute("value");
+  else find("job-bar").value = status.progress ?? 0;
   if (status.status === "COMPLETED") end("Done", false);
   else if (status.status === "ERROR") {
     end(ENDS[status.error?.reason] ?? "Failed", again);
     if (status.error) explain(find("job-error"), { ...status.error, message: status.error.details });
   } else say(STAGES[status.stage] ?? status.stage ?? "Working");
-  find("job-hint").textContent = "You may close this page: the mask will be in the list of recent jobs.";
-  show(find("job-hint"), running);
-  listFacts(find("job-facts"), [
-    ["Place in the queue", status.queue_position],
-    ["Frames", !waiting && total ? `${status.frames_done ?? 0} of ${guessed ? "about " : ""}${total}` : ""],
-    ["Speed", running && fps > 0 ? `${fps.toFixed(1)} frames/s` : ""],
-    ["Time left", left_s === undefined || !running ? "" : `about ${seconds(left_s)}`],
-    ["So far", running ? seconds(elapsed_s) : ""],
-    ["Request", running ? "" : status.request_id],
-  ]);
+  const far = total && done >= total / TOLD_FROM; // before that, the first frames' pace would be told
+  const facts = [
+    waiting && status.queue_position ? `number ${status.queue_position} in the queue` : "",
+    !waiting && done ? `${done}${total ? ` of ${total}` : ""} frames` : "",
+    running && far && left_s !== undefined ? `about ${seconds(Math.max(1, Math.round(left_s)))} left` : "",
+  ];
+  find("job-said").textContent = running ? facts.filter(Boolean).join(" · ") : "";
+  find("job-hint").textContent = running ? "You may close this page: the mask will be under Recent." : `Request ${status.request_id}`;
 }

@@ -1,5 +1,5 @@
 // The playground: samples, clip, job, player, result, in this order.
-import { askJson, clear, explain, here, submission } from "./api.js";
+import { askJson, clear, complain, explain, here, submission } from "./api.js";
 import { canShow, chooseQuality, preset, quality, setUpChoices } from "./choices.js";
 import { atFault, bring, clip, forgetClip, probeAgain, restore, setUpClip, takeFile } from "./clip.js";
 import { find, prefersStill, seconds, show } from "./dom.js";
@@ -80,6 +80,7 @@ function onSeen() {
 }
 
 function onForm() {
+  show(find("options"), clip.busy || clip.video !== "");
   find("go").disabled = !clip.facts && !clip.busy;
   find("go").textContent = ordered && clip.busy ? "Starts when the clip is there" : "Make the mask";
   showFields(fields(), seen(), matteFields());
@@ -145,7 +146,7 @@ function tryAgain(value) {
 async function submit() {
   const body = fields();
   const { facts, name } = clip;
-  for (const [place, field] of [["form-error"], ["webhook-error", "webhook"], ["preset-error", "preset"], ["clip-error", "url"], ["clip-error", "file"]])
+  for (const [place, field] of [["webhook-error", "webhook"], ["preset-error", "preset"], ["clip-error", "url"], ["clip-error", "file"]])
     clear(find(place), field && find(field));
   find("go").disabled = true;
   try {
@@ -156,7 +157,8 @@ async function submit() {
   } catch (error) {
     panel("job-form");
     if (error.reason?.startsWith("token_")) refuse(error);
-    else explain(find(placeOf(error)), error, fieldOf(error));
+    else if (PLACES[error.param]) explain(find(PLACES[error.param][0]), error, fieldOf(error));
+    else complain(error);
   }
   onForm();
 }
@@ -187,8 +189,7 @@ async function watch(id, { name, preset: form, quality: asked, facts }) {
   find("job-title").focus();
   renewRecent();
   const began_ms = performance.now();
-  const expected = facts?.frames ?? (facts?.duration_s ? Math.round(facts.duration_s * facts.fps) : undefined);
-  const status = await follow(id, name, expected, Boolean(clip.video));
+  const status = await follow(id, name, Boolean(clip.video));
   if (!status || current !== id) return;
   if (status.status === "COMPLETED") await finish(status, { name, preset: form, quality: asked, facts, took_s: (performance.now() - began_ms) / 1000 });
   renewRecent();
@@ -204,14 +205,14 @@ async function open(id, remember) {
   panel("job");
   find("job-title").textContent = "Opening";
   show(find("job-bar"), false);
-  find("job-facts").replaceChildren();
+  find("job-said").textContent = "";
   await needToken();
   let job;
   try {
     job = await askJson("GET", `/v2/jobs/${encodeURIComponent(id)}`);
   } catch (error) {
     if (error.reason?.startsWith("token_")) return refuse(error);
-    return follow(id, "", undefined, false); // says what is wrong, or waits for the service
+    return follow(id, "", false); // says what is wrong, or waits for the service
   }
   if (current !== id) return;
   const url = clipUrl(id);
@@ -229,7 +230,6 @@ async function open(id, remember) {
 }
 
 const PLACES = { video: ["clip-error"], webhook_url: ["webhook-error", "webhook"], output_container_and_codec: ["preset-error", "preset"] };
-const placeOf = (error) => PLACES[error.param]?.[0] ?? "form-error";
 
 function fieldOf(error) {
   if (error.param === "webhook_url" || error.param === "output_container_and_codec") find("options-fold").open = true;

@@ -20,8 +20,9 @@ export const matteFields = () => Object.fromEntries(Object.entries(matte).filter
 
 // `onChange(matte)` is called for every movement.
 export function setUpMatte(onChange) {
+  const reset = make("button", { type: "button", className: "plain", textContent: "Reset", disabled: true });
   tell = () => {
-    find("matte-reset").disabled = Object.keys(matteFields()).length === 0;
+    reset.disabled = Object.keys(matteFields()).length === 0;
     onChange(currentMatte());
   };
   for (const { name, label, unit, min, max, step, title } of SLIDERS) {
@@ -51,8 +52,9 @@ export function setUpMatte(onChange) {
     make("label", { htmlFor: despill.id, textContent: "Despill", title: "Takes the colour of a screen out of the subject" }),
     despill,
     make("label", { className: "check", title: "Keeps the background instead" }, invert, " Invert"),
+    reset,
   );
-  find("matte-reset").addEventListener("click", () => {
+  reset.addEventListener("click", () => {
     resetMatte();
     find("matte-grow_px").focus();
   });

@@ -1,8 +1,8 @@
-// The list of recent jobs: the service's, with thumbnails of this browser's where it has some.
+// The list of recent jobs: the service's, with cut-outs of this browser's where it has some.
 import { askJson, here } from "./api.js";
 import { find, make, show } from "./dom.js";
-import { thumbnail } from "./memory.js";
-import { canShow, qualityLabel } from "./choices.js";
+import { marksOf, thumbnail } from "./memory.js";
+import { qualityLabel } from "./choices.js";
 import { token } from "./token.js";
 
 const PAGE = 8;
@@ -58,15 +58,14 @@ function item(job) {
   return make("li", {}, link);
 }
 
-// This browser's own picture of the job, else the first frame of its mask.
+// This browser's own cut-out of the job; what was made elsewhere has the first letter of its name.
 /** @returns {Node[]} */
 function picture(job) {
   const kept = thumbnail(job.request_id);
   if (kept) return [make("img", { src: kept, alt: "", loading: "lazy" })];
-  if (!job.result || !canShow(job.output_container_and_codec)) return [];
-  const video = make("video", { muted: true, preload: "metadata", src: `${here(job.result.video_url)}#t=0.1`, tabIndex: -1 });
-  video.setAttribute("aria-hidden", "true");
-  return [video];
+  const letter = make("span", { textContent: (job.name ?? "?")[0].toUpperCase() });
+  letter.setAttribute("aria-hidden", "true");
+  return [letter];
 }
 
 function stateOf(job) {
@@ -76,10 +75,12 @@ function stateOf(job) {
 
 const ENDS = { cancelled: "Cancelled", result_expired: "Expired" };
 
+// What makes two jobs of one clip differ: quality, marks, time.
 function describe(job) {
-  if (job.status === "IN_PROGRESS") return job.stage === "queued" ? "Waiting" : `${job.progress ?? 0} %`;
+  if (job.status === "IN_PROGRESS") return job.stage === "queued" ? "Waiting" : "Working";
   const when = ago(new Date(job.ended_at ?? job.created_at));
-  if (job.status === "COMPLETED") return [qualityLabel(job.quality), when].filter(Boolean).join(" · ");
+  const marks = marksOf(job.request_id)?.length;
+  if (job.status === "COMPLETED") return [qualityLabel(job.quality), marks && `${marks} mark${marks > 1 ? "s" : ""}`, when].filter(Boolean).join(" · ");
   return `${ENDS[job.error?.reason] ?? "Failed"} · ${when}`;
 }
 

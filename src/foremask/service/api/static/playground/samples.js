@@ -1,13 +1,16 @@
-// What plays before there is a clip: rendered scenes with the masks that foremask made of them.
-import { find, prefersStill, radios, show } from "./dom.js";
-import { SAMPLES } from "./sample-scores.js";
-import { setWipe, showMask, showSource, wipePosition } from "./stage.js";
+// What plays before there is a clip: three clips and the masks that foremask makes of them, by tests/service/api/samples.py.
+import { setColour } from "./backing.js";
+import { find, make, prefersStill, radios, show } from "./dom.js";
+import { describe, showMask, showSource, sweep } from "./stage.js";
 
-const SWING_MS = 5200;
+const SAMPLES = [
+  { name: "bird", label: "Bird", fps: 30, frames: 56, behind: "#f2b134", from: "Big Buck Bunny, © Blender Foundation, CC BY 3.0" },
+  { name: "person", label: "Person", fps: 30, frames: 60, behind: "#2563c9", from: "Sign language, © Intel, CC BY 4.0" },
+  { name: "flower", label: "Flower", fps: 15, frames: 55, behind: "#1d6f78", from: "Flower, MDN, CC0" },
+];
 let chosen = SAMPLES[0];
-let swinging = 0;
 
-export const sampleUrl = () => `/static/samples/${chosen.name}.webm`;
+const url = (name) => `/static/samples/${name}`;
 export const sampleShown = () => !find("samples").hidden;
 
 // `onTake(file)` gets the sample as if it had been dropped.
@@ -16,11 +19,12 @@ export function setUpSamples(onTake) {
     chosen = SAMPLES.find((each) => each.name === name);
     play();
   });
+  for (const { name } of SAMPLES)
+    find(`sample-${name}`).before(make("img", { src: url(`${name}.webp`), alt: "", width: 240, height: 135 }));
   find("sample").addEventListener("click", async () => {
-    const blob = await (await fetch(sampleUrl())).blob();
+    const blob = await (await fetch(url(`${chosen.name}.webm`))).blob();
     onTake(new File([blob], `${chosen.name}.webm`, { type: "video/webm" }));
   });
-  for (const name of ["pointerdown", "keydown"]) find("frame").addEventListener(name, () => (swinging = 0), true);
 }
 
 export async function showSamples() {
@@ -29,31 +33,19 @@ export async function showSamples() {
 }
 
 export function hideSamples() {
-  swinging = 0;
   show(find("samples"), false);
 }
 
 async function play() {
-  const { name, label, fps, frames, iou, mad } = chosen;
-  const facts = { fps, frames, duration_s: frames / fps, codec: "vp9" };
-  find("sample-said").textContent =
-    `The mask is foremask’s own. It overlaps the exact one by ${(100 * iou).toFixed(1)} % (IoU) and differs from it by ${(100 * mad).toFixed(1)} % on average.`;
-  const still = prefersStill();
-  await showSource(sampleUrl(), facts, label);
-  if (!sampleShown()) return;
-  await showMask(`/static/samples/${name}-mask.webm`, facts, undefined, !still);
-  if (!sampleShown()) return hideSamples();
-  if (!still) swing();
-}
-
-// The wipe moves to and fro until somebody takes hold of it.
-function swing() {
-  const mine = (swinging = performance.now());
-  const move = (now) => {
-    if (swinging !== mine) return;
-    setWipe(0.5 - 0.32 * Math.cos(((now - mine) / SWING_MS) * 2 * Math.PI), true);
-    requestAnimationFrame(move);
-  };
-  setWipe(wipePosition());
-  requestAnimationFrame(move);
+  const { name, label, fps, frames, behind, from } = chosen;
+  const facts = { fps, duration_s: frames / fps, codec: "vp9" };
+  const wanted = () => sampleShown() && chosen.name === name;
+  find("sample-said").textContent = from;
+  setColour(behind);
+  await showSource(url(`${name}.webm`), facts, label);
+  if (!wanted()) return;
+  await showMask(url(`${name}-mask.webm`), facts, undefined, !prefersStill());
+  if (!wanted()) return;
+  describe(facts, { frames_out: frames });
+  if (!prefersStill()) sweep();
 }

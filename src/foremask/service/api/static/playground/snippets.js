@@ -21,16 +21,6 @@ export function setUpSnippets() {
     choose(names[(names.indexOf(chosen) + step + names.length) % names.length]);
     find(`code-tab-${chosen}`).focus();
   });
-  for (const [value, label] of Object.entries(LANGUAGES)) {
-    const button = make("button", { type: "button", id: `call-${value}`, textContent: label, title: `Copies the program; it is below, too` });
-    button.addEventListener("click", async () => {
-      choose(value);
-      await navigator.clipboard?.writeText(find("code-text").textContent).catch(() => {});
-      button.textContent = "Copied";
-      setTimeout(() => (button.textContent = label), 1500);
-    });
-    find("calls").append(button);
-  }
   find("code-copy").addEventListener("click", async () => {
     const range = document.createRange();
     range.selectNodeContents(find("code-text"));

@@ -1,19 +1,21 @@
 // The stage: one canvas for source and mask, its views and wipe, and the transport below it.
 import { currentBacking, setUpBacking, takePicture } from "./backing.js";
 import { Compositor, VIEWS } from "./compositor.js";
-import { find, percent, radios, show } from "./dom.js";
+import { find, make, percent, radios, show } from "./dom.js";
 import { Pair } from "./pairing.js";
 import { Strip } from "./strip.js";
 
 const REACHED_MS = 4000; // a busy browser seeks slowly
 const MOST_SENT = 900_000; // characters; the service takes a body of 1 MiB
-const LABELS = { source: "Source", mask: "Mask", cutout: "Cut-out", overlay: "Overlay" };
+const SWEEP_MS = 3600;
+const LABELS = { source: "Source", mask: "Mask", cutout: "Cut-out", overlay: "Outline" };
 let compositor, pair, strip;
 let toldOfView = () => {};
-const frames = { times_s: null, fps: 30, count: 1, first_s: null, now: 0, asked: null };
+const frames = { times_s: null, fps: 30, count: 1, known: false, first_s: null, now: 0, asked: null }; // `count` is a guess until it is `known`
 const urls = { source: "", mask: "" };
 const previews = new Map(); // by frame, textures that are shown instead of the mask
-const marking = { on: false, view: "mask", wipe: true, tell: () => {} };
+const marking = { on: false, view: "cutout", wipe: true, tell: () => {} };
+let sweeping = 0;
 let titled = "The clip";
 let shownWidth_px = 0;
 
@@ -29,7 +31,7 @@ export function setUpStage(onView) {
   pair = new Pair(compositor, onShow);
   pair.insteadOfMask = (time_s) => previews.get(frameAt(time_s)) ?? null;
   strip = new Strip(find("strip"), goTo, togglePlay);
-  radios(find("view-choice"), "view", VIEWS.map((value) => ({ value, label: LABELS[value] })), "mask", choose);
+  radios(find("view-choice"), "view", VIEWS.map((value) => ({ value, label: LABELS[value] })), "cutout", choose);
   setUpWipe();
   setUpBacking(compositor, () => {
     pair.refresh();
@@ -61,14 +63,24 @@ export function setMatte(matte) {
   pair.refresh();
 }
 
-// A small picture of what the canvas shows, as a data URL; null where there is none.
+// A small cut-out of the frame that is shown, or the frame where there is no mask, as a data URL; null without a clip.
 export function takeThumbnail() {
+  if (find("frame").hidden || !pair?.shown) return null;
+  return copyOf(240, () => pair.redraw(), { view: VIEWS.indexOf("cutout"), wipe: 0 }).toDataURL("image/webp", 0.7);
+}
+
+// What `draw` draws with other settings, at most so large.
+function copyOf(most_px, draw, settings = {}) {
   const { width, height } = find("canvas");
-  if (find("frame").hidden || !width) return null;
-  const scale = 240 / Math.max(width, height);
-  const small = Object.assign(document.createElement("canvas"), { width: Math.round(width * scale), height: Math.round(height * scale) });
-  small.getContext("2d").drawImage(find("canvas"), 0, 0, small.width, small.height);
-  return small.toDataURL("image/webp", 0.7);
+  const scale = Math.min(1, most_px / Math.max(width, height));
+  const copy = make("canvas", { width: Math.round(width * scale), height: Math.round(height * scale) });
+  const before = { ...compositor.settings };
+  Object.assign(compositor.settings, settings);
+  draw();
+  copy.getContext("2d").drawImage(find("canvas"), 0, 0, copy.width, copy.height);
+  Object.assign(compositor.settings, before);
+  pair.redraw();
+  return copy;
 }
 
 // What plays: the source is a blob, a URL or null. Whatever mask there was is gone.
@@ -100,6 +112,7 @@ export async function showMask(url, facts, report, playing = true) {
   }
   const both = pair.source.loaded;
   if (both) note("");
+  setWipe(both ? centre() : 0.5);
   show(find("views"));
   for (const input of find("view-choice").querySelectorAll("input")) input.disabled = !both && input.value !== "mask";
   find("wipe-on").disabled = !both;
@@ -114,7 +127,7 @@ export function showStrip(rows) {
   const first_s = rows[0][0];
   frames.times_s = rows.map(([time_s]) => time_s - first_s);
   startAt(first_s); // a browser that counts from the clip's first frame reports less, and is believed
-  frames.count = rows.length;
+  Object.assign(frames, { count: rows.length, known: true });
   strip.data = rows;
   show(find("strip-legend"));
   renderNumber();
@@ -133,21 +146,23 @@ async function open(track, url) {
 
 function closeAll() {
   setPreview();
+  sweeping = 0;
   pair.close();
   renderPlay();
   if (urls.source.startsWith("blob:")) URL.revokeObjectURL(urls.source);
   Object.assign(urls, { source: "", mask: "" });
-  Object.assign(frames, { times_s: null, count: 1, first_s: null, now: 0, asked: null });
+  Object.assign(frames, { times_s: null, count: 1, known: false, first_s: null, now: 0, asked: null });
   strip.data = null;
   for (const name of ["frame", "transport", "views", "strip-legend", "wipe"]) show(find(name), false);
   note("");
 }
 
-// What is known of the clip: how many frames, how fast.
+// What is known of the clip: how fast it is, and by the report of its mask how many frames it has.
 export function describe(facts, report) {
   if (!pair) return;
   frames.fps = facts?.fps || report?.fps || 30;
   const length_s = facts?.duration_s ?? (pair.leader.loaded ? pair.leader.video.duration : 0);
+  frames.known = report?.frames_out !== undefined;
   frames.count = report?.frames_out ?? facts?.frames ?? Math.max(1, Math.round(length_s * frames.fps));
   pair.tolerance_s = Math.min(0.004, 0.4 / frames.fps);
   renderNumber();
@@ -206,12 +221,12 @@ export function goTo(index) {
 }
 
 function renderNumber() {
-  const { now, count, times_s, fps } = frames;
+  const { now, count, known, times_s, fps } = frames;
   if (document.activeElement !== find("number")) find("number").value = now + 1;
-  find("total").textContent = `of ${count}`;
+  find("total").textContent = known ? `of ${count}` : "";
   const at_s = times_s ? times_s[now] : now / fps;
   find("time").textContent = `${Math.floor(at_s / 60)}:${(at_s % 60).toFixed(3).padStart(6, "0")}`;
-  strip.moveTo(now, count);
+  strip.moveTo(now, count, known);
   if (marking.on) marking.tell();
   const [, coverage, change] = strip.rows?.[now] ?? [0, 0, 0];
   find("strip-coverage").textContent = `foreground ${percent(coverage)}`;
@@ -227,7 +242,7 @@ export function pauseHere() {
   if (pair.playing) togglePlay();
 }
 
-// While marks are made, the foreground is tinted, and the pointer moves no wipe. `onFrame()` is called at each frame.
+// While marks are made, the foreground is outlined, and the pointer moves no wipe. `onFrame()` is called at each frame.
 export function setMarking(on, onFrame) {
   if (!pair || on === marking.on) return;
   if (on) {
@@ -235,6 +250,7 @@ export function setMarking(on, onFrame) {
     pauseHere();
   }
   marking.on = on;
+  find("stage").classList.toggle("marking", on);
   find("wipe-on").checked = !on && marking.wipe;
   if (find("views").hidden) compositor.settings.view = VIEWS.indexOf(on ? "overlay" : marking.view);
   else chooseView(on ? "overlay" : marking.view);
@@ -254,14 +270,9 @@ export async function reached(index) {
 
 // The frame that is shown as a data URL, at most so large; `scale` leads from the clip's pixels to the picture's.
 export function takeFrame(most_px) {
-  const { width, height } = find("canvas");
-  const scale = Math.min(1, most_px / Math.max(width, height));
-  const copy = Object.assign(document.createElement("canvas"), { width: Math.round(width * scale), height: Math.round(height * scale) });
-  compositor.draw(pair.shown.source, null);
-  copy.getContext("2d").drawImage(find("canvas"), 0, 0, copy.width, copy.height);
-  pair.redraw();
+  const copy = copyOf(most_px, () => compositor.draw(pair.shown.source, null));
   const url = copy.toDataURL("image/jpeg", 0.92);
-  return { url: url.length < MOST_SENT ? url : copy.toDataURL("image/jpeg", 0.6), scale };
+  return { url: url.length < MOST_SENT ? url : copy.toDataURL("image/jpeg", 0.6), scale: copy.width / find("canvas").width };
 }
 
 // A picture that is shown instead of a frame's mask, or null to take it away; without a frame, all go.
@@ -298,6 +309,7 @@ function setUpWipe() {
   for (const target of [handle, find("canvas")]) {
     target.addEventListener("pointerdown", (event) => {
       if (event.button !== 0 || handle.hidden) return;
+      sweeping = 0;
       target.setPointerCapture(event.pointerId);
       drag(event);
       target.addEventListener("pointermove", drag);
@@ -309,20 +321,46 @@ function setUpWipe() {
     if (step === undefined) return;
     event.preventDefault();
     event.stopPropagation();
+    sweeping = 0;
     setWipe(compositor.settings.position + step);
   });
   find("wipe-on").addEventListener("change", renderWipe);
   compositor.settings.position = 0.5;
 }
 
-export const wipePosition = () => compositor?.settings.position ?? 0.5;
-
-// `now`: the caller is inside an animation frame, and the picture is to move with the handle.
-export function setWipe(position, now = false) {
-  if (!pair) return;
+function setWipe(position) {
   compositor.settings.position = Math.min(1, Math.max(0, position));
   renderWipe();
-  if (now) pair.draw();
+}
+
+// Where the subject's middle is from left to right, on the frame that the mask shows; the middle where there is none.
+function centre() {
+  const [width, height] = [64, 36];
+  const pen = make("canvas", { width, height }).getContext("2d", { willReadFrequently: true });
+  pen.drawImage(pair.mask.video, 0, 0, width, height);
+  const { data } = pen.getImageData(0, 0, width, height);
+  let [sum, moment] = [0, 0];
+  for (let at = 0; at < width * height; at++) {
+    sum += data[4 * at];
+    moment += data[4 * at] * ((at % width) + 0.5);
+  }
+  return sum > 255 ? moment / sum / width : 0.5;
+}
+
+// Once over the whole picture, then to where it was; stops when somebody takes hold of the wipe.
+export function sweep() {
+  const rest = compositor.settings.position;
+  const mine = (sweeping = performance.now());
+  const move = (now) => {
+    if (sweeping !== mine) return;
+    const share = Math.min(1, Math.max(0, (now - mine) / SWEEP_MS));
+    const swing = 0.5 + 0.46 * Math.cos(Math.PI * Math.min(1, share / 0.6));
+    const back = Math.max(0, (share - 0.6) / 0.4);
+    setWipe(back ? 0.04 + (rest - 0.04) * (0.5 - 0.5 * Math.cos(Math.PI * back)) : swing);
+    pair.draw(); // inside an animation frame: the picture moves with the handle
+    if (share < 1) requestAnimationFrame(move);
+  };
+  requestAnimationFrame(move);
 }
 
 function renderWipe() {
@@ -389,6 +427,7 @@ function fit() {
   placeHandle();
   find("frame").style.height = `${height * scale}px`;
   find("canvas").classList.toggle("pixels", exact || scale * devicePixelRatio > 2);
+  if (compositor) compositor.settings.line = Math.max(0.7, 1.5 / scale); // pixels of the clip
 }
 
 // Beside the panel the player fills the window and nothing of it needs scrolling; above it, it leaves room.

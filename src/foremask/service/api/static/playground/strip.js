@@ -42,7 +42,8 @@ export class Strip {
     this.stale = true; // what is said of the frame is of other rows
   }
 
-  moveTo(now, count) {
+  // `known` says whether the count is no guess.
+  moveTo(now, count, known) {
     if (now === this.now && count === this.count && !this.stale) return;
     Object.assign(this, { now, count, stale: false });
     const row = this.rows?.[now];
@@ -50,7 +51,7 @@ export class Strip {
     this.element.setAttribute("aria-valuenow", now + 1);
     this.element.setAttribute(
       "aria-valuetext",
-      `frame ${now + 1} of ${count}${row ? `, ${Math.round(100 * row[1])} percent foreground` : ""}`,
+      `frame ${now + 1}${known ? ` of ${count}` : ""}${row ? `, ${Math.round(100 * row[1])} percent foreground` : ""}`,
     );
     this.draw();
   }

@@ -29,7 +29,7 @@ export async function setUpToken() {
   find("token-keep").addEventListener("change", () => held && hold(held, find("token-keep").checked));
   render();
   if (given && given !== held) return held ? offer(given) : use(given);
-  if (!held) return open(true, false);
+  if (!held) return; // it is asked for when it is needed
   const doubt = await doubts();
   if (doubt) refuse(doubt);
 }
@@ -47,10 +47,10 @@ export function refuse(error) {
   explain(find("token-error"), error, find("token"));
 }
 
-function open(shown = true, focus = true) {
+function open(shown = true) {
   show(find("token-form"), shown);
   find("token-show").setAttribute("aria-expanded", String(shown));
-  if (shown && focus) find("token").focus();
+  if (shown) find("token").focus();
 }
 
 async function use(text) {

@@ -1,0 +1,93 @@
+"""The clips of the page's first screen: ``python -m tests.service.api.samples`` masks them anew.
+
+It writes each clip's mask and a small cut-out beside it, and the moving picture of the README. The
+clips are other people's: their sources and licences are in the NOTICE of their folder.
+"""
+
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import cv2
+import imageio_ffmpeg
+import numpy as np
+
+from benchmarks.clips import frames_of, frames_per_second, masks_of
+from foremask.masking.pipeline import mask_video
+from foremask.options import MaskOptions, Preset
+from foremask.types import Levels, Rgb
+
+ROOT: Final = Path(__file__).parents[3]
+SAMPLES: Final = ROOT / "src/foremask/service/api/static/samples"
+HERO: Final = ROOT / "docs/pictures/hero.webp"
+BEHIND: Final = {"bird": 0xF2B134, "person": 0x2563C9, "flower": 0x1D6F78}
+"""The colour behind each cut-out; samples.js has the same."""
+THUMBNAIL_PX: Final = (240, 135)
+HERO_PX: Final = (560, 316)
+HERO_FPS: Final = 15
+
+
+def mask(name: str) -> list[Levels]:
+    """The sample's mask as today's code makes it, frame by frame."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "mask.webm"
+        mask_video(SAMPLES / f"{name}.webm", made, MaskOptions(preset=Preset.WEBM_VP9))
+        return list(masks_of(made))
+
+
+def on_colour(rgb: Rgb, levels: Levels, colour: int) -> Rgb:
+    """The subject before a plain colour, given as 0xRRGGBB."""
+    alpha = levels[..., None] / np.float32(255)
+    behind = np.float32([colour >> 16, colour >> 8 & 255, colour & 255])
+    return np.rint(rgb * alpha + behind * (1 - alpha)).astype(np.uint8)
+
+
+def write(path: Path, frames: Iterable[Rgb], fps: float, *options: str) -> None:
+    """Encode pictures with FFmpeg as ``options`` say."""
+    pictures = list(frames)
+    height, width = pictures[0].shape[:2]
+    taken = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps))
+    program = (imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y", *taken, "-i", "-")
+    command = [*program, *options, str(path)]
+    subprocess.run(command, input=b"".join(map(bytes, pictures)), check=True)  # noqa: S603
+
+
+def swept(rgb: Rgb, cut: Rgb, share: float) -> Rgb:
+    """The clip at the left of a line, its cut-out at the right."""
+    both, at = cut.copy(), round(share * rgb.shape[1])
+    both[:, :at] = rgb[:, :at]
+    both[:, max(0, at - 1) : at + 2] = 255
+    return both
+
+
+def main() -> None:
+    """Every sample; then the README's picture, of the first one."""
+    for name, colour in BEHIND.items():
+        clip = SAMPLES / f"{name}.webm"
+        frames, masks = list(frames_of(clip)), mask(name)
+        as_pictures = (np.repeat(levels[..., None], 3, 2) for levels in masks)
+        vp9 = ("-c:v", "libvpx-vp9", "-crf", "34", "-b:v", "0", "-pix_fmt", "yuv420p")
+        write(clip.with_stem(f"{name}-mask"), as_pictures, frames_per_second(clip), *vp9)
+        cuts = [on_colour(*pair, colour) for pair in zip(frames, masks, strict=True)]
+        small = cv2.resize(_wide(cuts[len(cuts) // 2]), THUMBNAIL_PX, interpolation=cv2.INTER_AREA)
+        cv2.imwrite(str(clip.with_suffix(".webp")), small[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 80])
+        if name == next(iter(BEHIND)):
+            pairs = list(zip(frames, cuts, strict=True))[::2]
+            pairs += pairs[::-1]  # to and fro: no jump where it begins anew
+            shares = 0.5 + 0.34 * np.cos(np.linspace(0, 2 * np.pi, len(pairs), endpoint=False))
+            shown = [swept(*pair, share) for pair, share in zip(pairs, shares, strict=True)]
+            shown = [cv2.resize(each, HERO_PX, interpolation=cv2.INTER_AREA) for each in shown]
+            write(HERO, shown, HERO_FPS, "-c:v", "libwebp_anim", "-loop", "0", "-quality", "60")
+
+
+def _wide(picture: Rgb) -> Rgb:
+    """Its middle, cut to 16:9."""
+    height, width = picture.shape[:2]
+    tall = min(height, width * 9 // 16)
+    return picture[(height - tall) // 4 :][:tall]
+
+
+if __name__ == "__main__":
+    main()
