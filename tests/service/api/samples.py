@@ -71,7 +71,8 @@ def main() -> None:
         vp9 = ("-c:v", "libvpx-vp9", "-crf", "34", "-b:v", "0", "-pix_fmt", "yuv420p")
         write(clip.with_stem(f"{name}-mask"), as_pictures, frames_per_second(clip), *vp9)
         cuts = [on_colour(*pair, colour) for pair in zip(frames, masks, strict=True)]
-        small = cv2.resize(_wide(cuts[len(cuts) // 2]), THUMBNAIL_PX, interpolation=cv2.INTER_AREA)
+        middle = len(cuts) * 2 // 3
+        small = cv2.resize(_round_subject(cuts[middle], masks[middle]), THUMBNAIL_PX, interpolation=cv2.INTER_AREA)
         cv2.imwrite(str(clip.with_suffix(".webp")), small[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 80])
         if name == next(iter(BEHIND)):
             pairs = list(zip(frames, cuts, strict=True))[::2]
@@ -82,11 +83,15 @@ def main() -> None:
             write(HERO, shown, HERO_FPS, "-c:v", "libwebp_anim", "-loop", "0", "-quality", "60")
 
 
-def _wide(picture: Rgb) -> Rgb:
-    """Its middle, cut to 16:9."""
-    height, width = picture.shape[:2]
-    tall = min(height, width * 9 // 16)
-    return picture[(height - tall) // 4 :][:tall]
+def _round_subject(picture: Rgb, levels: Levels) -> Rgb:
+    """What has the subject in its middle, and is as wide as 16:9 wants."""
+    height, width = levels.shape
+    left, top, wide, tall = cv2.boundingRect((levels > 127).astype(np.uint8))
+    tall = min(height, width * 9 // 16, round(1.15 * max(tall, wide * 9 / 16)))
+    wide = tall * 16 // 9
+    left = min(width - wide, max(0, left + cv2.boundingRect((levels > 127).astype(np.uint8))[2] // 2 - wide // 2))
+    top = min(height - tall, max(0, top - tall // 16))
+    return picture[top : top + tall, left : left + wide]
 
 
 if __name__ == "__main__":

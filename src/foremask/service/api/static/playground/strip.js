@@ -37,7 +37,6 @@ export class Strip {
   // Rows of time_s, coverage (0 to 1) and change since the frame before; or null.
   set data(rows) {
     this.rows = rows;
-    this.element.classList.toggle("known", rows !== null);
     this.draw();
     this.stale = true; // what is said of the frame is of other rows
   }
