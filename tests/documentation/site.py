@@ -1,4 +1,4 @@
-"""The documentation as a web site, and as plain Markdown: ``make site``.
+"""The documentation as a web site, and as plain Markdown: ``make site``, and before ``make run``.
 
 Zensical builds the pages of docs/ and reports each link that leads nowhere.
 """
@@ -13,15 +13,21 @@ import tempfile
 from pathlib import Path
 
 from foremask.service.api.pages import STYLE_HASHES
-from tests.documentation.pages import DOCS
 
-ROOT = DOCS.parent
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 PACKAGED = ROOT / "src/foremask/service/api/site"
 """Where the API looks for the site; git ignores it, and a wheel that is built after it has it."""
+LOGO = ROOT / "src/foremask/service/api/static/playground/icon.svg"
 FROM_THE_ROOT = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+NOT_SEARCHED = "---\nsearch:\n  exclude: true\n---\n\n"
+"""Before pages that tell why and what was: a search is for what to do."""
 _OUTSIDE = re.compile(r"\[[^\]]*\]\(\.\./((?:deploy|LICENSE|SECURITY)[^)]*)\)")
 _STYLE_IN_A_SCRIPT = re.compile(r"'(\.[a-z]\{[^'\\]{2000,}\})'")
 _DRAWING = re.compile(r"^```mermaid$", re.MULTILINE)
+_NAMED_BY_FILE = re.compile(r"\[[\w/-]+(?:\.md|/)\]\(([\w/-]+\.md)(#[\w-]+)?\)")
+_TABLE = re.compile(r"(?:^\|.*\|\n)+", re.MULTILINE)
+_ROW = re.compile(r"^\| (\[[^|]+\]\([^|]+\)) \| (.+?) \|$", re.MULTILINE)
 
 
 def page_for_the_site(markdown: str) -> str:
@@ -33,6 +39,31 @@ def page_for_the_site(markdown: str) -> str:
     return _DRAWING.sub("```text", markdown)
 
 
+def with_titles(markdown: str, folder: Path) -> str:
+    """Links that are called by their file are called by its title."""
+
+    def titled(link: re.Match[str]) -> str:
+        page, place = link[1], link[2] or ""
+        text = (folder / page).read_text(encoding="utf-8") if (folder / page).is_file() else ""
+        title = re.search(r"^# (.+)$", text, re.MULTILINE)
+        return f"[{title[1]}]({page}{place})" if title else link[0]
+
+    return _NAMED_BY_FILE.sub(titled, markdown)
+
+
+def with_cards(markdown: str) -> str:
+    """Tables of links as cards, below the moving picture."""
+
+    def cards(table: re.Match[str]) -> str:
+        rows = _ROW.findall(table[0])
+        listed = "\n".join(f"-   **{link}**\n\n    {text}\n" for link, text in rows)
+        return f'<div class="grid cards" markdown>\n\n{listed}\n</div>\n' if rows else table[0]
+
+    first, rest = markdown.split("\n", 1)
+    picture = "![a clip, and its subject cut out onto a colour](pictures/hero.webp){ width=560 }"
+    return f"{first}\n\n{picture}\n{_TABLE.sub(cards, rest)}"
+
+
 def build(target: Path) -> None:
     """Build the site into ``target``, with a Markdown copy of every page beside it and llms.txt.
 
@@ -42,16 +73,23 @@ def build(target: Path) -> None:
         folder = Path(name)
         pages = folder / "pages"
         shutil.copytree(DOCS, pages)
+        shutil.copy(LOGO, pages / "logo.svg")
         for source, page in FROM_THE_ROOT.items():
             shutil.copy(ROOT / source, pages / page)
-        for page_file in pages.rglob("*.md"):
-            text = page_file.read_text(encoding="utf-8")
-            page_file.write_text(page_for_the_site(text), encoding="utf-8")
+        plain = {}
+        for page_file in sorted(pages.rglob("*.md")):
+            text = page_for_the_site(page_file.read_text(encoding="utf-8"))
+            plain[page_file.relative_to(pages)] = text = with_titles(text, page_file.parent)
+            if page_file == pages / "README.md":
+                text = with_cards(text)
+            elif page_file.parent.name == "adr" or page_file.stem in ("changelog", "our-own-code"):
+                text = NOT_SEARCHED + text
+            page_file.write_text(text, encoding="utf-8")
         shutil.copy(ROOT / "zensical.toml", folder)
         command = [str(Path(sys.executable).with_name("zensical")), "build", "--strict", "--clean"]
         subprocess.run(command, cwd=folder, check=True)  # noqa: S603
-        for page_file in pages.rglob("*.md"):
-            shutil.copy(page_file, folder / "site" / page_file.relative_to(pages))
+        for name_there, text in plain.items():
+            (folder / "site" / name_there).write_text(text, encoding="utf-8")
         index = (ROOT / "llms.txt").read_text(encoding="utf-8")
         index = re.sub(r"\]\((?:docs/)?([\w./-]+\.md)\)", r"](\1)", index)
         (folder / "site" / "llms.txt").write_text(page_for_the_site(index), encoding="utf-8")

@@ -13,8 +13,8 @@ from typing import Final
 import cv2
 import imageio_ffmpeg
 import numpy as np
-
 from benchmarks.clips import frames_of, frames_per_second, masks_of
+
 from foremask.masking.pipeline import mask_video
 from foremask.options import MaskOptions, Preset
 from foremask.types import Levels, Rgb
@@ -40,7 +40,7 @@ def mask(name: str) -> list[Levels]:
 def on_colour(rgb: Rgb, levels: Levels, colour: int) -> Rgb:
     """The subject before a plain colour, given as 0xRRGGBB."""
     alpha = levels[..., None] / np.float32(255)
-    behind = np.float32([colour >> 16, colour >> 8 & 255, colour & 255])
+    behind = np.array([colour >> 16, colour >> 8 & 255, colour & 255], np.float32)
     return np.rint(rgb * alpha + behind * (1 - alpha)).astype(np.uint8)
 
 
@@ -72,26 +72,41 @@ def main() -> None:
         write(clip.with_stem(f"{name}-mask"), as_pictures, frames_per_second(clip), *vp9)
         cuts = [on_colour(*pair, colour) for pair in zip(frames, masks, strict=True)]
         middle = len(cuts) * 2 // 3
-        small = cv2.resize(_round_subject(cuts[middle], masks[middle]), THUMBNAIL_PX, interpolation=cv2.INTER_AREA)
-        cv2.imwrite(str(clip.with_suffix(".webp")), small[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 80])
+        small = _scaled(_round_subject(cuts[middle], masks[middle]), THUMBNAIL_PX)
+        cv2.imwrite(
+            str(clip.with_suffix(".webp")), small[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 80]
+        )
         if name == next(iter(BEHIND)):
             pairs = list(zip(frames, cuts, strict=True))[::2]
             pairs += pairs[::-1]  # to and fro: no jump where it begins anew
             shares = 0.5 + 0.34 * np.cos(np.linspace(0, 2 * np.pi, len(pairs), endpoint=False))
             shown = [swept(*pair, share) for pair, share in zip(pairs, shares, strict=True)]
-            shown = [cv2.resize(each, HERO_PX, interpolation=cv2.INTER_AREA) for each in shown]
-            write(HERO, shown, HERO_FPS, "-c:v", "libwebp_anim", "-loop", "0", "-quality", "60")
+            write(
+                HERO,
+                (_scaled(each, HERO_PX) for each in shown),
+                HERO_FPS,
+                "-c:v",
+                "libwebp_anim",
+                "-loop",
+                "0",
+                "-quality",
+                "60",
+            )
+
+
+def _scaled(picture: Rgb, size: tuple[int, int]) -> Rgb:
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _round_subject(picture: Rgb, levels: Levels) -> Rgb:
-    """What has the subject in its middle, and is as wide as 16:9 wants."""
+    """The part that has the subject in its middle, as 16:9."""
     height, width = levels.shape
     left, top, wide, tall = cv2.boundingRect((levels > 127).astype(np.uint8))
-    tall = min(height, width * 9 // 16, round(1.15 * max(tall, wide * 9 / 16)))
-    wide = tall * 16 // 9
-    left = min(width - wide, max(0, left + cv2.boundingRect((levels > 127).astype(np.uint8))[2] // 2 - wide // 2))
-    top = min(height - tall, max(0, top - tall // 16))
-    return picture[top : top + tall, left : left + wide]
+    part_tall = min(height, width * 9 // 16, round(1.15 * max(tall, wide * 9 / 16)))
+    part_wide = part_tall * 16 // 9
+    x = min(width - part_wide, max(0, left + (wide - part_wide) // 2))
+    y = min(height - part_tall, max(0, top - part_tall // 16))
+    return picture[y : y + part_tall, x : x + part_wide]
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from litestar.exceptions import HTTPException, InternalServerException
 from litestar.types import Scope
 
 from foremask.errors import ForemaskError, Internal
+from foremask.service.api.pages import read_pages
 from foremask.service.api.request_context import REQUEST_ID, ApiRequest, Call
 from foremask.service.error_table import error_facts, status_of
 from foremask.service.observability import metrics
@@ -46,6 +47,10 @@ def problem(scope: Scope, error: ForemaskError, allow: str | None = None) -> Res
         headers["Content-Range"] = f"bytes */{error.limit:.0f}"
     if allow is not None:
         headers["Allow"] = allow
+    if isinstance(error, PathUnknown) and b"text/html" in dict(scope["headers"]).get(b"accept", b""):
+        page = read_pages()["missing.html"]
+        headers |= {"Content-Security-Policy": page.policy}
+        return Response(page.content, status_code=404, headers=headers, media_type="text/html")
     body = {"request_id": scope[REQUEST_ID], "error": error_facts(error)}  # type: ignore[literal-required]
     if isinstance(error, RequestUnknown):
         body["status"] = "NOT_FOUND"  # the hosted service's own word, which its clients require

@@ -2,6 +2,11 @@
 const { SwaggerUIBundle } = /** @type {any} */ (window);
 const reference = document.getElementById("reference");
 
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const paint = () => document.documentElement.classList.toggle("dark-mode", dark.matches); // Swagger UI's own name for it
+dark.addEventListener("change", paint);
+paint();
+
 function openError() {
   const name = location.hash.slice(1);
   const place = name && document.getElementById(name);
@@ -16,8 +21,20 @@ const waiting = new MutationObserver(() => openError() && waiting.disconnect());
 waiting.observe(reference, { childList: true, subtree: true });
 addEventListener("hashchange", openError);
 
+// One call is shown once: a HEAD is its GET without a body, and the paths of other clients lead to the same submission.
+const spec = await (await fetch("/openapi.json")).json();
+const others = [];
+for (const [path, methods] of Object.entries(spec.paths)) {
+  delete methods.head;
+  if (methods.post?.operationId.startsWith("submit_by_")) {
+    others.push(`\`${path}\``);
+    delete spec.paths[path];
+  }
+}
+spec.info.description += `\n\nA job can also be submitted to ${others.join(", ")}. Each GET answers HEAD, too.`;
+
 SwaggerUIBundle({
-  url: "/openapi.json",
+  spec,
   domNode: reference,
   validatorUrl: null,
   docExpansion: "list",

@@ -103,7 +103,7 @@ const WAYS_OUT = {
 /** @returns {(string | Node)[]} */
 function wordsOf(error, field) {
   const out = error.reason === "not_a_video" && field?.id === "file" ? "Choose a video: mp4, mov, webm, avi or gif." : WAYS_OUT[error.reason];
-  const words = [error.message];
+  const words = [/[.!?…]$/.test(error.message) ? error.message : `${error.message}.`];
   if (out) words.push(" ", make("span", { className: "out", textContent: out }));
   if (error.reason) words.push(" ", make("a", { href: `/reference#reason-${error.reason}`, textContent: error.reason, title: "What this reason means" }));
   return words;

@@ -20,7 +20,7 @@ export function setUpBacking(ours, onChange, onNote) {
   });
   find("backing-colour").addEventListener("input", () => setColour(find("backing-colour").value));
   find("backing-picture").addEventListener("change", () => find("backing-picture").files[0] && takePicture(find("backing-picture").files[0]));
-  render();
+  setColour(backing.colour);
 }
 
 export function setColour(colour) {

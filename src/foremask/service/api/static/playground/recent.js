@@ -1,5 +1,5 @@
 // The list of recent jobs: the service's, with cut-outs of this browser's where it has some.
-import { askJson, here } from "./api.js";
+import { askJson } from "./api.js";
 import { find, make, show } from "./dom.js";
 import { marksOf, thumbnail } from "./memory.js";
 import { qualityLabel } from "./choices.js";

@@ -427,7 +427,7 @@ function fit() {
   placeHandle();
   find("frame").style.height = `${height * scale}px`;
   find("canvas").classList.toggle("pixels", exact || scale * devicePixelRatio > 2);
-  if (compositor) compositor.settings.line = Math.max(0.7, 1.5 / scale); // pixels of the clip
+  if (compositor) compositor.settings.line = Math.max(0.7, 1.1 / scale); // pixels of the clip
 }
 
 // Beside the panel the player fills the window and nothing of it needs scrolling; above it, it leaves room.
