@@ -90,7 +90,7 @@ def main() -> None:
                 "-loop",
                 "0",
                 "-quality",
-                "60",
+                "76",
             )
 
 
