@@ -47,7 +47,8 @@ def problem(scope: Scope, error: ForemaskError, allow: str | None = None) -> Res
         headers["Content-Range"] = f"bytes */{error.limit:.0f}"
     if allow is not None:
         headers["Allow"] = allow
-    if isinstance(error, PathUnknown) and b"text/html" in dict(scope["headers"]).get(b"accept", b""):
+    accepted = dict(scope["headers"]).get(b"accept", b"")
+    if isinstance(error, PathUnknown) and b"text/html" in accepted:
         page = read_pages()["missing.html"]
         headers |= {"Content-Security-Policy": page.policy}
         return Response(page.content, status_code=404, headers=headers, media_type="text/html")
