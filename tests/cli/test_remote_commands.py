@@ -1,11 +1,13 @@
 """``foremask submit``, ``status`` and ``cancel`` against the real API."""
 
+import gzip
 import http.server
 import json
+import resource
 import signal
 import threading
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -220,3 +222,94 @@ def test_a_server_that_is_not_there(
     monkeypatch.delenv("FOREMASK_SERVER")
     assert main(["cancel", "a-job"]) == Exit.USAGE
     assert "set FOREMASK_SERVER" in capsys.readouterr().err
+
+
+@contextmanager
+def answering(status: int, body: bytes, headers: dict[str, str]) -> Generator[str]:
+    """A server that says the same to every call."""
+
+    class Hostile(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.rfile.read(int(self.headers.get("content-length", 0)))
+            self.send_response(status)
+            for name, value in ({"content-length": str(len(body))} | headers).items():
+                self.send_header(name, value)
+            self.end_headers()
+            with suppress(ConnectionError):
+                self.wfile.write(body)
+
+        do_POST = do_GET  # noqa: N815  # as the library calls it
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hostile) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+DONE = b'{"status": "COMPLETED", "result": {"mask_url": %s}}'
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "headers"),
+    [
+        (200, b"[]", {}),
+        (200, b"{}", {}),
+        (200, b'{"status": 7}', {}),
+        (200, b'{"status": "COMPLETED", "result": []}', {}),
+        (200, DONE % b"5", {}),
+        (200, b'{"status": "ERROR", "error": "no"}', {}),
+        (200, b'{"status": "IN_PROGRESS", "eta_s": "soon"}', {}),
+        (200, b'{"status": "\xff"}', {}),
+        (200, b'{"status": "ERROR", "more": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", {}),
+        (200, b'{"status": "' + b"x" * (5 << 20) + b'"}', {}),
+        (200, gzip.compress(b" " * (64 << 20)), {"content-encoding": "gzip"}),
+        (200, DONE % b'"http://[::1"', {}),
+        (200, DONE % b'"ftp://127.0.0.1/"', {}),
+        (200, DONE % b'"\\u0000"', {}),
+        (500, b'{"error": {"details": {}}}', {}),
+        (302, b"", {"location": "http://127.0.0.1:1/"}),
+    ],
+)
+def test_a_hostile_server_is_named_and_nothing_else_happens(
+    here: Path,
+    capsys: pytest.CaptureFixture[str],
+    status: int,
+    body: bytes,
+    headers: dict[str, str],
+) -> None:
+    """Whatever it answers: one line, no trace, nothing to report, no file, little memory."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with answering(status, body, headers) as url:
+        ended = (
+            ["-o", "mask.mp4"] if b'"mask_url": "' in body else []
+        )  # else it would wait for the end
+        for words in (["status", "job", *ended], ["submit", "http://127.0.0.1/a.mp4"]):
+            assert main([*words, "--server", url]) == Exit.INTERNAL
+            error = capsys.readouterr().err
+            assert "[server_unreachable]" in error.splitlines()[-1]
+            assert "report it" not in error
+    assert list(here.iterdir()) == []
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 40 << 10
+
+
+def test_a_server_writes_no_escapes_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither in an error nor in a status nor in JSON; the JSON still means them."""
+    said = json.dumps({"error": {"details": "\x1b[2J\x9b1m\u202e", "reason": "\x07"}}).encode()
+    with answering(403, said, {}) as url:
+        assert main(["status", "job", "--server", url]) == Exit.INTERNAL
+    assert capsys.readouterr().err == "error: \\x1b[2J\\x9b1m\\u202e [\\x07]\n"
+    said = json.dumps({"status": "IN_PROGRESS", "stage": "\x1b[2J\x9b1m"}).encode()
+    with answering(200, said, {}) as url:
+        assert main(["status", "job", "--server", url]) == Exit.OK
+        assert capsys.readouterr().out == "IN_PROGRESS: \\x1b[2J\\x9b1m, 0 %\n"
+        assert main(["status", "job", "--json", "--server", url]) == Exit.OK
+    printed = capsys.readouterr().out
+    assert printed.replace("\n", "").isprintable()
+    assert json.loads(printed) == json.loads(said)

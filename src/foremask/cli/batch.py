@@ -1,7 +1,5 @@
 """Runs the jobs of one `foremask mask`: what becomes of each, and the summary."""
 
-import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -12,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from foremask.cli.exits import Exit, exit_code, say, warn
+from foremask.cli.exits import Exit, exit_code, note, print_json, say, warn
 from foremask.cli.forecast import Forecast
 from foremask.cli.inputs import local_clip
 from foremask.cli.progress_bar import FRAMES, progress_bar
@@ -193,7 +191,7 @@ class Batch:
 
     def _answer_json(self, job: Job, facts: dict[str, Any]) -> None:
         named = {"input": job.source.named, "output": str(job.target)}
-        say(json.dumps(named | facts, ensure_ascii=False))
+        print_json(named | facts, indent=None)
 
     def _failed(self, job: Job, error: ForemaskError) -> None:
         self.failures.append((job, error))
@@ -215,7 +213,7 @@ class Batch:
         text = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
         lines = [f"{how}: {text or 'nothing to do'}"]
         lines += [f"  failed: {job.source.named} [{error.reason}]" for job, error in self.failures]
-        print(*lines, sep="\n", file=sys.stderr)  # noqa: T201
+        note(*lines)
 
 
 def _fault_of(clip: Path, job: Job) -> str | None:

@@ -18,7 +18,7 @@ from foremask.cli import (
     model_commands,
     tracks_command,
 )
-from foremask.cli.exits import Exit, ExtraMissing, Usage, exit_code, say
+from foremask.cli.exits import Exit, ExtraMissing, Usage, exit_code
 from foremask.cli.remedies import show_error
 from foremask.cli.server_extra import missing_package
 from foremask.errors import ForemaskError, Internal
@@ -79,7 +79,7 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
     if missing_package() is not None:
         for name in SERVICE:
             del app[name]
-    say(app.generate_completion(prog_name="foremask", shell=shell))
+    print(app.generate_completion(prog_name="foremask", shell=shell))  # noqa: T201  # as it is
 
 
 @app.meta.default

@@ -1,6 +1,7 @@
 """The exit codes of docs/cli.md, and the two streams that a command writes to."""
 
 import json
+import re
 import sys
 from enum import IntEnum
 
@@ -71,16 +72,36 @@ def exit_code(error: ForemaskError) -> Exit:
     return next((code for kind, code in _BY_KIND if isinstance(error, kind)), Exit.INTERNAL)
 
 
-def print_json(value: object) -> None:
-    """Print the answer of ``--json`` on standard output."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))  # noqa: T201
+def print_json(value: object, indent: int | None = 2) -> None:
+    """Print the answer of ``--json`` on standard output; without ``indent``, on one line."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    print(_NOT_FOR_TERMINALS.sub(_escaped, text), flush=True)  # noqa: T201  # all in strings
 
 
 def say(*lines: str) -> None:
     """Print an answer on standard output and flush it: `serve` runs on for months."""
-    print(*lines, sep="\n", flush=True)  # noqa: T201
+    print(*map(printable, lines), sep="\n", flush=True)  # noqa: T201
+
+
+def note(*lines: str) -> None:
+    """Print on standard error what is no answer."""
+    print(*map(printable, lines), sep="\n", file=sys.stderr)  # noqa: T201
 
 
 def warn(line: str) -> None:
     """Print a warning on standard error."""
-    print(f"warning: {line}", file=sys.stderr)  # noqa: T201
+    note(f"warning: {line}")
+
+
+def printable(text: str) -> str:
+    """The text, with escapes for what a terminal would obey: names and servers say anything."""
+    return "".join(
+        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
+    )
+
+
+_NOT_FOR_TERMINALS = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"

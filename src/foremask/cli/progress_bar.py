@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
+from foremask.cli.exits import printable
+
 OnStep = Callable[[int, int | None], None]
 """Called with the amount done and the total, or None where that is unknown."""
 LeftOfAll = Callable[[int, int | None], float | None]
@@ -49,7 +51,7 @@ def progress_bar(
     if not shows:
         yield lambda _done, _total: None
         return
-    console = console or Console(stderr=True)
+    label, console = printable(label), console or Console(stderr=True)
     pace = _Rate(unit, left_of_all_s)
     if not console.is_terminal:
         last_s = time.monotonic()
@@ -59,11 +61,11 @@ def progress_bar(
             text = pace.describe(done, total)
             if time.monotonic() - last_s >= PLAIN_EVERY_S:
                 last_s = time.monotonic()
-                console.print(f"{label}: {text}", highlight=False, soft_wrap=True)
+                console.print(f"{label}: {text}", highlight=False, markup=False, soft_wrap=True)
 
         yield line
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(None))
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(None))
     text = TextColumn("{task.fields[text]}")
     with Progress(*columns, text, console=console, transient=True) as progress:
         task = progress.add_task(label, total=None, text="")

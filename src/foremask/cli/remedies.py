@@ -1,11 +1,10 @@
 """What a user of the command line can do about each error, in one sentence."""
 
-import sys
 from collections.abc import Mapping
 from typing import Final
 
 from foremask import errors
-from foremask.cli.exits import ExtraMissing, ServerUnreachable, Usage
+from foremask.cli.exits import ExtraMissing, ServerUnreachable, Usage, note
 from foremask.errors import ForemaskError
 from foremask.service import service_errors
 from foremask.service.error_table import X264_OPTIONS
@@ -59,4 +58,4 @@ def show_error(error: ForemaskError, *, of: str | None = None) -> None:
     """
     named = f"{of}: " if of else ""
     details = error.details if error.details.endswith((".", "!", "?")) else f"{error.details}."
-    print(f"error: {named}{details} {remedy_for(error)} [{error.reason}]", file=sys.stderr)  # noqa: T201
+    note(f"error: {named}{details} {remedy_for(error)} [{error.reason}]")

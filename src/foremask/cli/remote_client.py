@@ -2,40 +2,95 @@
 
 import hashlib
 import io
-import json
 import re
 import uuid
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Final, Self
 
 import httpx2
+import msgspec
+from msgspec import Struct
 
 from foremask.cli.exits import ServerUnreachable, Usage
 from foremask.errors import OutputFailed
 from foremask.options import MEDIA_TYPES
 
 READ_S: Final = 60.0
+MAX_ANSWER_BYTES: Final = 4 << 20  # a report of two hours is 2 MiB
+MAX_MASK_BYTES: Final = 64 << 30
 OnBytes = Callable[[int, int | None], None]
-type Body = dict[str, Any]
+
+
+class Problem(Struct):
+    """Why there is no mask, in the server's words."""
+
+    details: str = "The job's record cannot be read."
+    reason: str = ""
+
+
+class MaskReport(Struct):
+    """What is read of a report."""
+
+    sha256: str | None = None
+
+
+class MaskResult(Struct):
+    """Where the mask is."""
+
+    mask_url: str
+    report: MaskReport | None = None
+
+
+class JobStatus(Struct):
+    """What is read of a job's status."""
+
+    status: str
+    stage: str = "queued"
+    progress: float = 0
+    frames_done: int | None = None
+    frames_total: int | None = None
+    queue_position: int | None = None
+    eta_s: float | None = None
+    result: MaskResult | None = None
+    error: Problem | None = None
+
+
+class _Accepted(Struct):
+    request_id: str
+
+
+class _UploadForm(Struct):
+    upload_url: str
+    upload_fields: dict[str, str]
+    file_url: str
+
+
+class _Upload(Struct):
+    result: _UploadForm
+
+
+class _Refusal(Struct):
+    error: Problem
 
 
 class ServerRefused(Exception):
     """The server says no, in its own words."""
 
-    def __init__(self, details: str, reason: str) -> None:
-        super().__init__(details)
-        self.details = details
-        self.reason = reason
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.details)
+        self.details = problem.details
+        self.reason = problem.reason
 
 
 class RemoteClient:
     """One server, called with one token; a context manager.
 
     The token goes to the server alone: neither with an upload's form nor with a download, whose
-    links are signed, and no redirect is followed. Each call raises ServerRefused where the server
-    says no, and ServerUnreachable where nothing else can be said.
+    links are signed, and no redirect is followed. What the server says is not trusted: answers are
+    bounded, and read as they are documented. Each call raises ServerRefused where the server says
+    no, and ServerUnreachable where nothing else can be said.
     """
 
     def __init__(self, server: str, token: str) -> None:
@@ -49,7 +104,8 @@ class RemoteClient:
             raise Usage("the server's URL must start with http:// or https://")
         self._headers = {"x-api-key": token}  # unlike api_token, every proxy lets it through
         self._base = str(url).rstrip("/")
-        self._client = httpx2.Client(timeout=READ_S)
+        # Compressed, a small answer could fill the memory.
+        self._client = httpx2.Client(timeout=READ_S, headers={"accept-encoding": "identity"})
 
     def __enter__(self) -> Self:
         return self
@@ -64,30 +120,36 @@ class RemoteClient:
             body = self._call("POST", path, fields, key)
         except ServerUnreachable:
             body = self._call("POST", path, fields, key)
-        return str(_value(body, "request_id"))
+        return self._read(body, _Accepted).request_id
 
-    def status(self, job: str) -> Body:
-        """A job's status."""
-        return self._call("GET", _path(job))
+    def status(self, job: str) -> tuple[JobStatus, bytes]:
+        """A job's status, and the JSON that it came as."""
+        body = self._call("GET", _path(job))
+        return self._read(body, JobStatus), body
 
-    def cancel(self, job: str) -> Body:
-        """Cancel a job, unless it has ended; its status then."""
-        return self._call("DELETE", _path(job))
+    def cancel(self, job: str) -> tuple[JobStatus, bytes]:
+        """Cancel a job, unless it has ended; its status then, as `status` gives it."""
+        body = self._call("DELETE", _path(job))
+        return self._read(body, JobStatus), body
 
     def upload(self, file: Path, on_bytes: OnBytes) -> str:
         """Upload a file; the URL that a job finds it under."""
         kind = MEDIA_TYPES.get(file.suffix.lower(), "video/mp4")  # the server looks at the content
         body = self._call("POST", "/v2/video/upload", {"media_type": kind})
-        form = _value(body, "result")
-        with _translated(str(form["upload_url"])), _Counted(file, on_bytes) as content:
-            answer = self._client.post(
-                form["upload_url"],
-                data=form["upload_fields"],
+        form = self._read(body, _Upload).result
+        with (
+            _translated(form.upload_url),
+            _Counted(file, on_bytes) as content,
+            self._client.stream(
+                "POST",
+                form.upload_url,
+                data=form.upload_fields,
                 files={"file": (file.name, content, kind)},
-            )
+            ) as answer,
+        ):
             if answer.status_code != 204:
-                raise _refusal(answer)
-        return str(form["file_url"])
+                raise self._refusal(answer)
+        return form.file_url
 
     def download(self, url: str, target: Path, sha256: str | None, on_bytes: OnBytes) -> None:
         """Write what is at a result's link into ``target``.
@@ -97,16 +159,17 @@ class RemoteClient:
         done, digest = 0, hashlib.sha256()
         with _translated(url), self._client.stream("GET", url) as answer:
             if answer.status_code != 200:
-                answer.read()
-                raise _refusal(answer)
+                raise self._refusal(answer)
             length = answer.headers.get("content-length", "")
-            total = int(length) if length.isdecimal() else None
+            total = int(length) if re.fullmatch(r"\d{1,15}", length) else None
             try:
                 with target.open("wb") as sink:
                     for block in answer.iter_raw():
+                        done += len(block)
+                        if done > MAX_MASK_BYTES:
+                            raise self._no_foremask(answer.status_code)
                         sink.write(block)
                         digest.update(block)
-                        done += len(block)
                         on_bytes(done, total)
             except OSError as error:
                 raise OutputFailed(f"the mask cannot be written: {error.strerror}") from error
@@ -118,17 +181,43 @@ class RemoteClient:
 
     def _call(
         self, method: str, path: str, fields: Mapping[str, str] | None = None, key: str = ""
-    ) -> Body:
+    ) -> bytes:
         headers = self._headers | ({"idempotency-key": key} if key else {})
-        with _translated(self._base):
-            answer = self._client.request(method, self._base + path, headers=headers, json=fields)
-        if answer.status_code not in (200, 202):
-            raise _refusal(answer)
-        return _object(answer)
+        url = self._base + path
+        with (
+            _translated(self._base),
+            self._client.stream(method, url, headers=headers, json=fields) as answer,
+        ):
+            if answer.status_code not in (200, 202):
+                raise self._refusal(answer)
+            return self._body(answer)
+
+    def _body(self, answer: httpx2.Response) -> bytes:
+        body = bytearray()
+        for block in answer.iter_raw():
+            body += block
+            if len(body) > MAX_ANSWER_BYTES:
+                raise self._no_foremask(answer.status_code)
+        return bytes(body)
+
+    def _refusal(self, answer: httpx2.Response) -> ServerRefused:
+        return ServerRefused(self._read(self._body(answer), _Refusal, answer.status_code).error)
+
+    def _read[T](self, body: bytes, kind: type[T], status: int = 200) -> T:
+        try:
+            return msgspec.json.decode(body, type=kind)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            raise self._no_foremask(status) from None
+
+    def _no_foremask(self, status: int) -> ServerUnreachable:
+        return ServerUnreachable(
+            f"{_place(self._base)} answers {status} and not as a foremask does: check the URL, and"
+            " proxies between"
+        )
 
 
 class _Counted(io.FileIO):
-    """A file that tells how much of it has been read."""
+    """A file that reports how much of it has been read."""
 
     def __init__(self, path: Path, on_bytes: OnBytes) -> None:
         try:
@@ -149,42 +238,18 @@ def _translated(url: str) -> Generator[None]:
     """Errors of the network, without what a URL may have of secrets."""
     try:
         yield
-    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
-        parsed = httpx2.URL(url)
-        place = f"{parsed.scheme}://{parsed.netloc.decode()}"  # no user, no password, no link
+    except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as error:
         what = "takes too long" if isinstance(error, httpx2.TimeoutException) else str(error)
-        raise ServerUnreachable(f"{place} does not answer ({what})") from None
+        raise ServerUnreachable(f"{_place(url)} does not answer ({what})") from None
 
 
-def _refusal(answer: httpx2.Response) -> Exception:
-    error = _object(answer).get("error")
-    if not isinstance(error, dict):
-        return _no_foremask(answer)
-    return ServerRefused(str(error.get("details", "")), str(error.get("reason", "internal")))
-
-
-def _object(answer: httpx2.Response) -> Body:
+def _place(url: str) -> str:
+    """Scheme, host and port: no user, no password, no link."""
     try:
-        body = answer.json()
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise _no_foremask(answer) from None
-    if not isinstance(body, dict):
-        raise _no_foremask(answer)
-    return body
-
-
-def _value(body: Body, key: str) -> Any:  # noqa: ANN401  # what the server made of it
-    if key not in body:
-        raise ServerUnreachable(f"the server's answer has no {key}: it is no foremask")
-    return body[key]
-
-
-def _no_foremask(answer: httpx2.Response) -> ServerUnreachable:
-    place = f"{answer.url.scheme}://{answer.url.netloc.decode()}"
-    return ServerUnreachable(
-        f"{place} answers {answer.status_code} and not as a foremask does: check the URL, and"
-        " proxies between"
-    )
+        parsed = httpx2.URL(url)
+    except httpx2.InvalidURL:
+        return "a link of the server, which is no URL,"
+    return f"{parsed.scheme}://{parsed.netloc.decode()}"
 
 
 def _path(job: str) -> str:

@@ -2,18 +2,18 @@
 
 import os
 import shlex
-import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final
 
+import msgspec
 from cyclopts import Parameter
 
-from foremask.cli.exits import Exit, ServerUnreachable, Usage, exit_code, print_json, say
+from foremask.cli.exits import Exit, ServerUnreachable, Usage, exit_code, note, print_json, say
 from foremask.cli.progress_bar import FRAMES, MEGABYTES, progress_bar
-from foremask.cli.remote_client import Body, RemoteClient, ServerRefused
+from foremask.cli.remote_client import JobStatus, Problem, RemoteClient, ServerRefused
 from foremask.cli.sources import ClipSource, find_sources
 from foremask.cli.targets import make_folder, plan_jobs
 from foremask.errors import by_reason
@@ -74,9 +74,12 @@ def submit(
         fields = {"video": url, "output_container_and_codec": str(preset), "quality": str(quality)}
         job = client.submit(fields)
         if not wait:
-            _tell({"request_id": job}, job, as_json=as_json)
+            if as_json:
+                print_json({"request_id": job})
+            else:
+                say(job)
             return Exit.OK
-        print(f"job {job}", file=sys.stderr)  # noqa: T201
+        note(f"job {job}")
         return _finish(client, job, target, replace=force, as_json=as_json)
 
     return _called(server, token, work)
@@ -110,11 +113,7 @@ def status(
     def work(client: RemoteClient) -> Exit:
         if wait or output is not None:
             return _finish(client, job, output, replace=force, as_json=as_json)
-        body = client.status(job)
-        if body.get("status") == "ERROR" and not as_json:
-            raise _refused(body)
-        _tell(body, _described(body), as_json=as_json)
-        return _code_of(body)
+        return _answer(*client.status(job), as_json=as_json)
 
     return _called(server, token, work)
 
@@ -137,12 +136,15 @@ def cancel(
     """
 
     def work(client: RemoteClient) -> Exit:
-        body = client.cancel(job)
-        if _reason(body) == "cancelled":
-            _tell(body, f"{job} is cancelled", as_json=as_json)
-            return Exit.OK
-        _tell(body, f"not cancelled, since it had ended: {_described(body)}", as_json=as_json)
-        return Exit.INTERNAL
+        status, body = client.cancel(job)
+        is_cancelled = _problem(status).reason == "cancelled"
+        if as_json:
+            print_json(msgspec.json.decode(body))
+        elif is_cancelled:
+            say(f"{job} is cancelled")
+        else:
+            say(f"not cancelled, since it had ended: {_described(status)}")
+        return Exit.OK if is_cancelled else Exit.INTERNAL
 
     return _called(server, token, work)
 
@@ -171,7 +173,7 @@ def _called(server: str | None, token: str | None, work: Callable[[RemoteClient]
         with RemoteClient(server, token) as client:
             return work(client)
     except ServerRefused as error:
-        print(f"error: {error.details} [{error.reason}]", file=sys.stderr)  # noqa: T201
+        note(f"error: {error.details} [{error.reason}]")
         return _code(error.reason)
 
 
@@ -180,28 +182,28 @@ def _finish(
 ) -> Exit:
     """Wait for the job's end, and download its mask where a ``target`` is named."""
     with _goes_on(job, target):
-        body = _wait(client, job)
-        if body["status"] != "COMPLETED" and not as_json:
-            raise _refused(body)
-        if body["status"] == "COMPLETED" and target is not None:
-            with (
-                written_whole(target, replace=replace) as part,
-                progress_bar("download", MEGABYTES) as show,
-            ):
-                result = body["result"]
-                sha256 = (result.get("report") or {}).get("sha256")
-                client.download(result["mask_url"], part, sha256, show)
-    _tell(body, _described(body) if target is None else str(target), as_json=as_json)
-    return _code_of(body)
+        status, body = _wait(client, job)
+        if status.status != "COMPLETED" or status.result is None or target is None:
+            return _answer(status, body, as_json=as_json)
+        sha256 = None if status.result.report is None else status.result.report.sha256
+        with (
+            written_whole(target, replace=replace) as part,
+            progress_bar("download", MEGABYTES) as show,
+        ):
+            client.download(status.result.mask_url, part, sha256, show)
+    if as_json:
+        return _answer(status, body, as_json=True)
+    say(str(target))
+    return Exit.OK
 
 
-def _wait(client: RemoteClient, job: str) -> Body:
+def _wait(client: RemoteClient, job: str) -> tuple[JobStatus, bytes]:
     """Ask until the job has ended; a server that is gone for a while is asked again."""
     silent_since_s: float | None = None
     with progress_bar("mask", FRAMES) as show:
         while True:
             try:
-                body = client.status(job)
+                status, body = client.status(job)
             except (ServerUnreachable, ServerRefused) as error:
                 silent_since_s = silent_since_s or time.monotonic()
                 known = isinstance(error, ServerUnreachable) or error.reason in _PASSING
@@ -209,9 +211,9 @@ def _wait(client: RemoteClient, job: str) -> Body:
                     raise
             else:
                 silent_since_s = None
-                show(body.get("frames_done") or 0, body.get("frames_total"))
-                if body.get("status") != "IN_PROGRESS":
-                    return body
+                show(status.frames_done or 0, status.frames_total)
+                if status.status != "IN_PROGRESS":
+                    return status, body
             time.sleep(POLL_S)
 
 
@@ -226,42 +228,38 @@ def _goes_on(job: str, target: Path | None) -> Generator[None]:
             f"job {job} is not cancelled: `foremask status {job} {more}` goes on waiting,"
             f" `foremask cancel {job}` stops it"
         )
-        print(line, file=sys.stderr)  # noqa: T201
+        note(line)
         raise
 
 
-def _described(body: Body) -> str:
+def _answer(status: JobStatus, body: bytes, *, as_json: bool) -> Exit:
+    """Print a status; its exit code. Raises ServerRefused where the job has failed."""
+    has_failed = status.status not in ("COMPLETED", "IN_PROGRESS")
+    if has_failed and not as_json:
+        raise ServerRefused(_problem(status))
+    if as_json:
+        print_json(msgspec.json.decode(body))
+    else:
+        say(_described(status))
+    return _code(_problem(status).reason) if has_failed else Exit.OK
+
+
+def _described(status: JobStatus) -> str:
     """A status in one line."""
-    if body.get("status") == "COMPLETED":
-        return f"COMPLETED: {body['result']['mask_url']}"
-    if body.get("status") != "IN_PROGRESS":
-        return f"{body.get('status')}: {_refused(body).details}"
-    words = [f"IN_PROGRESS: {body.get('stage', 'queued')}, {body.get('progress', 0)} %"]
-    if "queue_position" in body:
-        words.append(f"number {body['queue_position']} in the queue")
-    if "eta_s" in body:
-        words.append(f"{body['eta_s']:.0f} s to go")
+    if status.result is not None:
+        return f"{status.status}: {status.result.mask_url}"
+    if status.status != "IN_PROGRESS":
+        return f"{status.status}: {_problem(status).details}"
+    words = [f"IN_PROGRESS: {status.stage}, {status.progress:g} %"]
+    if status.queue_position is not None:
+        words.append(f"number {status.queue_position} in the queue")
+    if status.eta_s is not None:
+        words.append(f"{status.eta_s:.0f} s to go")
     return ", ".join(words)
 
 
-def _tell(body: Body, line: str, *, as_json: bool) -> None:
-    if as_json:
-        print_json(body)
-    else:
-        say(line)
-
-
-def _refused(body: Body) -> ServerRefused:
-    details = str((body.get("error") or {}).get("details", "The job's record cannot be read."))
-    return ServerRefused(details, _reason(body))
-
-
-def _reason(body: Body) -> str:
-    return str((body.get("error") or {}).get("reason", ""))
-
-
-def _code_of(body: Body) -> Exit:
-    return Exit.OK if body.get("status") in ("COMPLETED", "IN_PROGRESS") else _code(_reason(body))
+def _problem(status: JobStatus) -> Problem:
+    return status.error or Problem()
 
 
 def _code(reason: str) -> Exit:
