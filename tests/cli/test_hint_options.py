@@ -32,6 +32,8 @@ def test_a_word_that_is_no_hint_is_a_usage_error(words: list[str]) -> None:
     """Before anything is read."""
     with pytest.raises(Usage):
         HintOptions(point=words).parsed()
+    with pytest.raises(Usage, match="is no thing"):
+        HintOptions(thing=["²@f"]).parsed()
 
 
 def test_hints_are_of_one_clip(tmp_path: Path) -> None:

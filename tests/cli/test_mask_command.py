@@ -22,6 +22,7 @@ import pytest
 from foremask.cli.commands import main
 from foremask.cli.exits import Exit
 from foremask.cli.sources import find_sources
+from foremask.cli.targets import plan_jobs
 from foremask.masking.stills import verify_picture
 from foremask.media.probe import probe
 from foremask.media.verify import verify
@@ -323,6 +324,7 @@ def test_a_watched_folder_is_masked_as_clips_come_and_only_when_they_are_whole(h
     (here / "in").mkdir()
     shutil.copy("clip 10.mov", "in/first.mov")
     clip = (here / "clip 9.mp4").read_bytes()
+    (here / "in" / "a link.mp4").symlink_to(here / "clip 9.mp4")  # is left alone
     words = ["mask", "--watch", "in", "-o", "out/"]
     with subprocess.Popen(  # noqa: S603
         [sys.executable, "-c", AT_A_TERMINAL, *words],
@@ -343,6 +345,18 @@ def test_a_watched_folder_is_masked_as_clips_come_and_only_when_they_are_whole(h
         _, message = process.communicate(timeout=60)
     assert (process.returncode, message.splitlines()[-1]) == (130, "stopped: 2 masked")
     verify(here / "clip 9.mp4", here / "out" / "second.mask.mp4")
+
+
+def test_names_are_any_text(tmp_path: Path) -> None:
+    """Digits that are no numbers, and a URL that ends in a folder above."""
+    for name in ("1²2.mp4", "1³.mp4", "12.mp4", "٣.mp4"):
+        (tmp_path / name).write_bytes(b"clip")
+    found = [source.path.name for source in find_sources([str(tmp_path)])]
+    assert found == ["1²2.mp4", "1³.mp4", "٣.mp4", "12.mp4"]
+    for end, name in (("%2e%2e", "clip"), ("..", "clip"), ("a%2f%2e%2e", "clip"), ("%00", "clip")):
+        (source,) = find_sources([f"http://127.0.0.1/{end}"])
+        (job,), _ = plan_jobs([source], "out/{stem}/m.mp4", None)
+        assert job.target == Path("out") / name / "m.mp4"
 
 
 def test_a_smaller_mask_has_the_shape_and_the_times_of_the_clip(here: Path) -> None:

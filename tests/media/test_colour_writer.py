@@ -1,3 +1,4 @@
+import resource
 import zipfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from foremask.errors import PresetUnsuitable, PromiseBroken
+from foremask.errors import CorruptVideo, PresetUnsuitable, PromiseBroken
 from foremask.facts import Clip
 from foremask.media.colour_writer import ColourWriter
 from foremask.media.picture_files import picture_file
@@ -260,7 +261,7 @@ def test_a_webp_has_every_frame_with_its_time_and_its_alpha(tmp_path: Path) -> N
     assert [track.action for track in written.audio] == ["dropped"]
     picture = picture_file(target)
     assert picture is not None
-    assert [round(1000 * shown.time_s) for shown in picture] == [0, 10, 60, 64, 990]
+    assert [round(1000 * shown.time_s) for shown in picture.shown((64, 48))] == [0, 10, 60, 64, 990]
     for alpha in alphas(target):
         np.testing.assert_array_equal(alpha, same)
     still = cv2.imread(str(target), cv2.IMREAD_UNCHANGED)  # libwebp's own demuxer
@@ -283,3 +284,31 @@ def test_a_video_without_alpha_is_no_cut_out(tmp_path: Path) -> None:
     made = cut(tmp_path, Preset.WEBM_VP9, suffix=".webm")
     with pytest.raises(PromiseBroken, match="Frame 0 has no alpha"):
         verify(tmp_path / "source.mp4", made, ResultKind.CUTOUT)
+
+
+@pytest.mark.parametrize("name", ["frames.csv", "002.png"])
+def test_numbered_pngs_are_read_in_little_memory(tmp_path: Path, name: str) -> None:
+    """Whatever a table or a picture is: a device without end, a bomb in a zip, a huge size."""
+    source = synth.write(tmp_path / "source.mp4", SPEC)
+    folder, archive = tmp_path / "pngs", tmp_path / "pngs.zip"
+    folder.mkdir()
+    sequence(source, folder, into_zip=False)
+    (folder / name).unlink()
+    (folder / name).symlink_to("/dev/zero")
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as bomb:
+        for each in sorted(folder.iterdir()):
+            if each.name != name:
+                bomb.write(each, each.name)
+        with bomb.open(name, "w") as file:
+            file.write(b"" if name == "frames.csv" else (folder / "001.png").read_bytes())
+            for _ in range(300):
+                file.write(bytes(1 << 20))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for made in (folder, archive):
+        with pytest.raises(CorruptVideo, match=name):
+            verify(source, made, ResultKind.CUTOUT)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 160 << 10
+    (folder / name).unlink()
+    (folder / name).write_bytes(b"file,time_s,duration_s\n" + 200_000 * b"x")
+    with pytest.raises(CorruptVideo):
+        verify(source, folder, ResultKind.CUTOUT)

@@ -5,7 +5,6 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 import msgspec
 from cyclopts import Parameter
@@ -16,6 +15,7 @@ from foremask.cli.file_commands import AsJson
 from foremask.cli.hint_options import HintOptions, cache_of, hints_of
 from foremask.cli.inputs import local_file
 from foremask.cli.progress_bar import FRAMES, progress_bar
+from foremask.cli.sources import name_of_url
 from foremask.facts import Report
 from foremask.options import (
     AlphaFormat,
@@ -141,5 +141,5 @@ def _preset(name: str | None) -> Preset | AlphaFormat | None:
 def _default_target(source: str) -> Path:
     """Where the cut-out goes when nobody says: beside the file, or here for a URL."""
     if "://" in source:
-        return Path(f"{Path(urlsplit(source).path).stem or 'clip'}.cutout.webm")
+        source = name_of_url(source)
     return Path(source).with_suffix(".cutout.webm")

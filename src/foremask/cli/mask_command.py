@@ -184,7 +184,7 @@ def _excerpt(start: str | None, end: str | None) -> Excerpt | None:
 
 
 def _seconds(text: str) -> float:
-    match = re.fullmatch(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d*)?|\.\d+)", text)
+    match = re.fullmatch(r"(?:(?:(\d{1,9}):)?(\d{1,2}):)?(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})", text)
     if match is None:
         raise Usage(f"a time is written as 12.5, 1:02.5 or 1:00:02.5, and not {text!r}")
     hours, minutes, seconds = match.groups()

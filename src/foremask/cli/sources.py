@@ -63,7 +63,7 @@ PICTURE_SUFFIXES: Final = frozenset(
 """Both: what is taken from a folder. A named file is a clip unless it ends like a picture."""
 _MADE_STEM: Final = re.compile(r".+\.(mask|cutout|compare|sheet)$")
 """How what is made of a clip is named; folders and globs leave such files out."""
-_NUMBERED: Final = re.compile(r"(.*?)%0?(\d*)d(.*)")
+_NUMBERED: Final = re.compile(r"(.*?)%0?(\d{0,3})d(.*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,11 +151,17 @@ def _expanded(word: str, *, recursive: bool, joined: bool) -> Iterator[ClipSourc
 
 def _named(word: str) -> ClipSource:
     if "://" in word:
-        return ClipSource(word, Path(Path(unquote(urlsplit(word).path)).name or "clip"))
+        return ClipSource(word, Path(name_of_url(word)))
     path = Path(word)
     if not path.is_file():
         raise Usage(f"{word} is not a file" if path.exists() else f"there is no file {word}")
     return ClipSource(word, path)
+
+
+def name_of_url(url: str) -> str:
+    """The file name at a URL's end; ``clip`` where there is none that a file may have."""
+    name = Path(unquote(urlsplit(url).path)).name.replace("\0", "")
+    return "clip" if name in ("", "..") else name
 
 
 def _lines(listed: Iterable[str]) -> list[str]:
@@ -170,12 +176,15 @@ def is_made(path: Path) -> bool:
 
 
 def clips_in(folder: Path, *, recursive: bool) -> list[ClipSource]:
-    """The clips and single pictures that are in ``folder`` now, in order; there may be none."""
+    """The clips and single pictures that are in ``folder`` now, in order; there may be none.
+
+    Links are left out: whoever may write there need not be one who may read what they lead to.
+    """
     suffixes = CLIP_SUFFIXES | PICTURE_SUFFIXES
     return [
         ClipSource(str(path), path, path.relative_to(folder).parent)
         for path in _wanted_in(folder, recursive=recursive)
-        if path.suffix.lower() in suffixes
+        if path.suffix.lower() in suffixes and not path.is_symlink()
     ]
 
 
@@ -248,6 +257,6 @@ def _is_wanted(path: Path, folder: Path) -> bool:
 def _natural_order(path: Path) -> list[tuple[int, str]]:
     """A key by which clip 9 comes before clip 10."""
     return [
-        (int(piece), "") if piece.isdigit() else (-1, piece.casefold())
+        (int(piece), "") if piece.isdecimal() else (-1, piece.casefold())
         for piece in re.split(r"(\d+)", str(path))
     ]

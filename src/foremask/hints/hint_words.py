@@ -9,7 +9,7 @@ import msgspec
 from foremask.errors import FieldInvalid
 from foremask.hints.kinds import Box, Paint, Point
 
-_TIME: Final = re.compile(r"(?:(?:(\d+):)?(\d{1,2}):)?(\d+(?:\.\d*)?|\.\d+)")
+_TIME: Final = re.compile(r"(?:(?:(\d{1,9}):)?(\d{1,2}):)?(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})")
 
 
 def parse_point(text: str, *, negative: bool = False) -> Point:
@@ -35,7 +35,7 @@ def parse_paint(text: str) -> Paint:
 def parse_thing(text: str) -> Point:
     """Read ``NUMBER@FILE``: a thing by its number in what ``foremask tracks --json`` said."""
     number, at, name = text.partition("@")
-    if not at or not number.isdigit():
+    if not at or not re.fullmatch(r"\d{1,9}", number):
         raise FieldInvalid(f"{text!r} is no thing: write NUMBER@tracks.json", param="hints")
     try:
         listed = msgspec.json.decode(Path(name).read_bytes(), type=_Listed)

@@ -105,7 +105,8 @@ def _remove_abandoned(target: Path) -> None:
         unique = left.name.removeprefix(begin).removesuffix(end)
         if left.name != f"{begin}{unique}{end}" or len(unique) != 8:
             continue
-        with suppress(OSError), left.open("rb") as opened:
+        # What has such a name need not be ours: a FIFO would wait for a writer for ever.
+        with suppress(OSError), os.fdopen(os.open(left, os.O_RDONLY | os.O_NONBLOCK)) as opened:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             left.unlink()
             left.with_name(f".{left.name}.part").unlink(missing_ok=True)  # media/writer.py's

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 import av
 import cv2
@@ -23,6 +23,9 @@ _RIFF: Final = b"RIFF"
 _WEBP_FLAGS_AT: Final = 20  # of the extended format; the kind of file is in bytes 8 to 11
 _HAS_ALPHA: Final = 0x10
 _ZIP: Final = b"PK\x03\x04"
+_MAX_TABLE_BYTES: Final = 64 << 20
+_PNG_HEAD_BYTES: Final = 33  # with its size in pixels
+_MAX_HEAD_BYTES: Final = 1 << 20
 _UNREADABLE: Final = (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile)
 
 
@@ -44,20 +47,29 @@ class PictureFile:
     form: str
     path: Path
 
-    def __iter__(self) -> Iterator[Shown]:
-        """Yield each picture in order; raises CorruptVideo where one cannot be read."""
+    def shown(self, size: tuple[int, int]) -> Iterator[Shown]:
+        """Yield each picture in order; raises CorruptVideo where one cannot be read.
+
+        Of numbered PNGs, those of another ``size`` are not decoded.
+        """
         if self.form == "apng":
             yield from _animated(self.path)
         elif self.form == "webp":
             yield from _webp(self.path)
         elif self.form == "png_files":
-            yield from _numbered(lambda name: (self.path / name).read_bytes())
+            yield from _numbered(self._opened, size)
         else:
             try:
                 with zipfile.ZipFile(self.path) as archive:
-                    yield from _numbered(archive.read)
+                    yield from _numbered(archive.open, size)
             except zipfile.BadZipFile as error:
                 raise CorruptVideo(f"{self.path.name} is no zip that can be read.") from error
+
+    def _opened(self, name: str) -> IO[bytes]:
+        file = self.path / name
+        if not file.is_file():
+            raise FileNotFoundError(name)
+        return file.open("rb")
 
 
 def picture_file(path: Path) -> PictureFile | None:
@@ -116,20 +128,44 @@ def _webp(path: Path) -> Iterator[Shown]:
         raise CorruptVideo(f"{path.name} cannot be decoded: {error.strerror}.") from error
 
 
-def _numbered(read: Callable[[str], bytes]) -> Iterator[Shown]:
+def _numbered(opened: Callable[[str], IO[bytes]], size: tuple[int, int]) -> Iterator[Shown]:
     try:
-        rows = list(csv.DictReader(io.StringIO(read(TABLE).decode())))
+        with opened(TABLE) as file:
+            table = _read(file, _MAX_TABLE_BYTES).decode()
     except _UNREADABLE as error:
         raise CorruptVideo(f"There is no {TABLE} beside the pictures.") from error
-    for row in rows:
+    most_bytes = 8 * size[0] * size[1] + _MAX_HEAD_BYTES  # 16 bits of four channels
+    rows = csv.DictReader(io.StringIO(table))
+    for row in _rows(rows):
         name = row.get("file") or ""
         try:
             start_s = float(row["time_s"])
             end_s = start_s + float(row["duration_s"])
-            picture = cv2.imdecode(np.frombuffer(read(name), np.uint8), cv2.IMREAD_UNCHANGED)
+            with opened(name) as file:
+                head = file.read(_PNG_HEAD_BYTES)
+                found = int.from_bytes(head[16:20]), int.from_bytes(head[20:24])
+                if head.startswith(_PNG) and found != size:
+                    yield Shown(*found, True, start_s, end_s)
+                    continue
+                data = head + _read(file, most_bytes)
+            picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         except (*_UNREADABLE, cv2.error) as error:
             raise CorruptVideo(f"{TABLE} names {name!r}, which cannot be read.") from error
         if picture is None:
             raise CorruptVideo(f"{name} is no PNG that can be decoded.")
         height, width = picture.shape[:2]
         yield Shown(width, height, picture.ndim == 3 and picture.shape[2] == 4, start_s, end_s)
+
+
+def _rows(rows: Iterator[dict[str, str]]) -> Iterator[dict[str, str]]:
+    try:
+        yield from rows
+    except csv.Error as error:
+        raise CorruptVideo(f"{TABLE} is no table: {error}.") from error
+
+
+def _read(file: IO[bytes], most_bytes: int) -> bytes:
+    data = file.read(most_bytes + 1)
+    if len(data) > most_bytes:
+        raise ValueError(f"more than {most_bytes} bytes")
+    return data

@@ -20,7 +20,7 @@ from foremask.types import DeepRgb, Levels, Rgb
 
 TABLE: Final = "frames.csv"
 DEFAULT_PATTERN: Final = "%05d.png"
-_NUMBER: Final = re.compile(r"%0?(\d*)d")
+_NUMBER: Final = re.compile(r"%0?(\d{0,3})d")
 _FAST: Final = (cv2.IMWRITE_PNG_COMPRESSION, 3)
 
 

@@ -88,7 +88,9 @@ def _of_pictures(source: Path, pictures: PictureFile, kind: ResultKind) -> Itera
     count, worst_s, origin_s = 0, 0.0, 0.0
     end_s: float | None = None
     with VideoReader(source) as wanted:
-        for ours, theirs in zip_longest(pictures, wanted):
+        size = wanted.clip.width, wanted.clip.height
+        upright = size[::-1] if wanted.orientation.transposed else size
+        for ours, theirs in zip_longest(pictures.shown(upright), wanted):
             if ours is None or theirs is None:
                 more = "source" if ours is None else "mask"
                 raise PromiseBroken(f"The {more} goes on after frame {count}.", param="frames")

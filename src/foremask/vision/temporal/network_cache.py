@@ -208,6 +208,9 @@ def is_store(path: Path) -> bool:
 
 
 def _identity_of(path: Path) -> str:
+    named = f"{path.name} is damaged, or no file of kept network results"
+    if not path.is_file():  # a FIFO would wait for ever
+        raise NotACacheError(named)
     if path.stat().st_size == 0:
         return ""
     try:
@@ -216,8 +219,8 @@ def _identity_of(path: Path) -> str:
             if max(sizes) <= MOST_ARRAY_BYTES and archive.testzip() is None:
                 return file.read(_MOST_IDENTITY_BYTES).decode()
     except (zipfile.BadZipFile, KeyError, OSError, ValueError, zlib.error) as error:
-        raise NotACacheError(f"{path.name} is no file of kept network results") from error
-    raise NotACacheError(f"{path.name} is damaged, or no file of kept network results")
+        raise NotACacheError(named) from error
+    raise NotACacheError(named)
 
 
 class NetworkCache:
