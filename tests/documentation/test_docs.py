@@ -54,7 +54,6 @@ RUN_BY = {
         "webhooks.md",
         "javascript",
     ): "tests/service/api/test_api_docs.py::test_the_javascript_verification_works",
-    ("webhooks.md", "go"): "tests/service/api/test_api_docs.py::test_the_go_verification_works",
 }
 """By page and language, what runs the code blocks.
 
