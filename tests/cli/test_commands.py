@@ -26,16 +26,14 @@ import pytest
 from rich.console import Console
 
 from foremask.cli.commands import main
-from foremask.cli.exits import Exit, exit_code
+from foremask.cli.exits import Exit, exit_code, show_error
 from foremask.cli.progress_bar import FRAMES, MEGABYTES, progress_bar
-from foremask.cli.remedies import remedy_for, show_error
 from foremask.cli.server_extra import PACKAGES
 from foremask.cli.service_checks import NEWEST_MINOR
-from foremask.errors import CodecUnsupported, Failed, all_reasons
+from foremask.errors import Busy, CodecUnsupported, Denied, Ended, Failed, all_reasons
 from foremask.machine.nvidia import nvidia_cards
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.run.postgres_programs import bundled_binaries, server_version
-from foremask.service.service_errors import Busy, Denied, Ended
 from foremask.weights import catalogue
 from tests.support import networks, synth
 from tests.support.origin import gives, listening
@@ -305,7 +303,7 @@ def test_every_error_has_an_exit_code_of_its_kind() -> None:
 
 def test_every_error_has_a_remedy_and_it_is_in_the_line(capsys: pytest.CaptureFixture[str]) -> None:
     """A class that only the service raises has that of its kind."""
-    assert [kind for kind in all_reasons().values() if not remedy_for(kind("x"))] == []
+    assert [kind for kind in all_reasons().values() if not kind.cli_remedy] == []
     show_error(CodecUnsupported("The codec is cinepak"))
     assert capsys.readouterr().err == (
         "error: The codec is cinepak. Encode it anew: "

@@ -9,7 +9,7 @@ from textwrap import fill
 import yaml
 from prometheus_client.metrics import MetricWrapperBase
 
-from foremask.service.error_table import ERROR_TABLE
+from foremask.errors import ERROR_TABLE
 from foremask.service.observability import metrics
 from foremask.service.settings import markdown_table
 from tests.documentation import reference
@@ -63,9 +63,9 @@ def _wrapped(paragraph: str) -> str:
 def errors_page() -> str:
     """docs/errors.md: one heading, and so one anchor, for each reason."""
     entries = [
-        f"## {kind.reason}\n\n{_wrapped(f'**{row.status}.** {kind.__doc__}')}"
-        f"\n\n{_wrapped(row.remedy)}\n"
-        for kind, row in ERROR_TABLE.items()
+        f"## {kind.reason}\n\n{_wrapped(f'**{kind.status}.** {kind.__doc__}')}"
+        f"\n\n{_wrapped(kind.remedy)}\n"
+        for kind in ERROR_TABLE
     ]
     return ERRORS.format(entries="\n".join(entries))
 

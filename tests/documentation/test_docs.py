@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from foremask.cli.commands import app, main
-from foremask.service.error_table import ERROR_TABLE
+from foremask.errors import ERROR_TABLE
 from foremask.service.settings import _FIELDS, NOT_OURS
 from tests.documentation.pages import DOCS, GENERATED
 from tests.service.api.clip_server import serving

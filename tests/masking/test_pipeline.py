@@ -15,7 +15,6 @@ from foremask.masking.report import Progress
 from foremask.media.probe import probe
 from foremask.media.verify import verify
 from foremask.options import Limits, MaskOptions, Preset, Quality
-from foremask.service import service_errors
 from foremask.types import Alpha, Image
 from foremask.vision.resample import resized
 from foremask.weights.catalogue import model_path
@@ -97,11 +96,11 @@ def test_raising_in_on_frame_cancels_and_leaves_nothing(tmp_path: Path) -> None:
 
     def cancel(progress: Progress) -> None:
         if progress.frames_done >= 5:
-            raise service_errors.JobCancelled("enough")
+            raise errors.JobCancelled("enough")
 
     source = long_clip(tmp_path, 300)
     before = threading.active_count()
-    with pytest.raises(service_errors.JobCancelled):
+    with pytest.raises(errors.JobCancelled):
         mask(source, tmp_path / "mask.mp4", on_frame=cancel)
     assert threading.active_count() == before
     assert [path.name for path in tmp_path.iterdir()] == ["long.mp4"]

@@ -7,29 +7,29 @@ from pathlib import Path
 import pytest
 
 import foremask
-from foremask.cli.remedies import remedy_for
 from foremask.errors import (
+    ERROR_TABLE,
+    X264_OPTIONS,
     CodecUnsupported,
     CorruptVideo,
     ForemaskError,
     PresetUnsuitable,
+    QueueFull,
     all_reasons,
     by_reason,
 )
-from foremask.service.error_table import ERROR_TABLE, X264_OPTIONS, error_facts, status_of
-from foremask.service.service_errors import QueueFull
 
 
 def test_the_table_has_a_row_for_each_error_and_no_other() -> None:
     """The library's errors and the service's; what only the command line raises is not answered."""
     answered = {kind for kind in all_reasons().values() if "cli" not in kind.__module__}
-    assert ERROR_TABLE.keys() == answered
+    assert set(ERROR_TABLE) == answered
 
 
 def test_an_error_of_the_library_gets_status_and_field_from_the_table() -> None:
     """The library names neither; what an error names itself goes before the table."""
     error = CorruptVideo("It breaks after frame 7.", actual=7)
-    assert error_facts(error) == {
+    assert error.facts() == {
         "code": 422,
         "reason": "corrupt",
         "message": HTTPStatus(422).phrase,
@@ -37,10 +37,10 @@ def test_an_error_of_the_library_gets_status_and_field_from_the_table() -> None:
         "param": "video",
         "actual": 7,
     }
-    assert error_facts(PresetUnsuitable("x"))["param"] == "output_container_and_codec"
-    assert error_facts(CorruptVideo("x", param="file"))["param"] == "file"
-    assert "param" not in error_facts(QueueFull("x"))
-    assert status_of(ForemaskError) == 500
+    assert PresetUnsuitable("x").facts()["param"] == "output_container_and_codec"
+    assert CorruptVideo("x", param="file").facts()["param"] == "file"
+    assert "param" not in QueueFull("x").facts()
+    assert ForemaskError.status == 500
 
 
 def test_a_reason_belongs_to_one_class() -> None:
@@ -54,6 +54,6 @@ def test_every_hint_encodes_with_the_same_options() -> None:
     """The API, the command line and the playground's script."""
     script = Path(foremask.__file__).parent / "service/api/static/playground/api.js"
     hints = re.findall(r"-c:v libx264 -crf \d+", script.read_text(encoding="utf-8"))
-    hints += re.findall(r"-c:v libx264 -crf \d+", ERROR_TABLE[CodecUnsupported].remedy)
-    hints += re.findall(r"-c:v libx264 -crf \d+", remedy_for(CodecUnsupported("x")))
+    hints += re.findall(r"-c:v libx264 -crf \d+", CodecUnsupported.remedy)
+    hints += re.findall(r"-c:v libx264 -crf \d+", CodecUnsupported.cli_remedy)
     assert hints == [X264_OPTIONS] * 4

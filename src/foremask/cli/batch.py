@@ -10,11 +10,10 @@ from typing import Any
 
 import msgspec
 
-from foremask.cli.exits import Exit, exit_code, note, print_json, say, warn
+from foremask.cli.exits import Exit, exit_code, note, print_json, say, show_error, warn
 from foremask.cli.forecast import Forecast
 from foremask.cli.inputs import local_clip
 from foremask.cli.progress_bar import FRAMES, progress_bar
-from foremask.cli.remedies import show_error
 from foremask.cli.targets import Job, make_folder
 from foremask.errors import ForemaskError, Internal, OutputExists
 from foremask.facts import Report

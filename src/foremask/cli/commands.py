@@ -18,8 +18,7 @@ from foremask.cli import (
     model_commands,
     tracks_command,
 )
-from foremask.cli.exits import Exit, ExtraMissing, Usage, exit_code
-from foremask.cli.remedies import show_error
+from foremask.cli.exits import Exit, ExtraMissing, Usage, exit_code, show_error
 from foremask.cli.server_extra import missing_package
 from foremask.errors import ForemaskError, Internal
 

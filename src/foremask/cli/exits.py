@@ -7,6 +7,7 @@ from enum import IntEnum
 
 from foremask.errors import (
     BackgroundInvalid,
+    BadRequest,
     ClipRefused,
     DeviceUnavailable,
     Failed,
@@ -16,8 +17,8 @@ from foremask.errors import (
     OutputFailed,
     PromiseBroken,
     SettingsInvalid,
+    UrlRefused,
 )
-from foremask.service.service_errors import BadRequest, UrlRefused
 
 
 class Exit(IntEnum):
@@ -59,12 +60,14 @@ class ExtraMissing(BadRequest):
     """The command is of the service, and the packages of ``foremask[server]`` are not here."""
 
     reason = "extra_missing"
+    cli_remedy = "Install it: pip install 'foremask[server]'"
 
 
 class ServerUnreachable(Failed):
     """A server that was named does not answer, or what answers is no foremask."""
 
     reason = "server_unreachable"
+    cli_remedy = "Check FOREMASK_SERVER or --server, and whether the service runs there."
 
 
 def exit_code(error: ForemaskError) -> Exit:
@@ -105,3 +108,13 @@ _NOT_FOR_TERMINALS = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udf
 
 def _escaped(found: re.Match[str]) -> str:
     return f"\\u{ord(found[0]):04x}"
+
+
+def show_error(error: ForemaskError, *, of: str | None = None) -> None:
+    """One line on standard error: what happened, what to do about it, and the reason.
+
+    ``of`` names the clip, where there are several.
+    """
+    named = f"{of}: " if of else ""
+    details = error.details if error.details.endswith((".", "!", "?")) else f"{error.details}."
+    note(f"error: {named}{details} {error.cli_remedy} [{error.reason}]")

@@ -13,7 +13,6 @@ from foremask.cli.inputs import check_there, inspect_clip
 from foremask.cli.progress_bar import FRAMES, progress_bar
 from foremask.errors import ForemaskError
 from foremask.options import PRESET_OF_SUFFIX, Limits, ResultKind
-from foremask.service.error_table import error_facts
 from foremask.service.sandbox.remote_file import RemoteFile
 from foremask.service.settings import read_settings
 
@@ -36,7 +35,7 @@ def probe(source: Annotated[str, Parameter(name="INPUT")], /, *, as_json: AsJson
             probe_clip(at, Limits())
         except ForemaskError as refused:
             shown = ("code", "reason", "message", "details")
-            facts["service"] = {name: error_facts(refused)[name] for name in shown}
+            facts["service"] = {name: refused.facts()[name] for name in shown}
         else:
             facts["service"] = "accepted"
         return facts

@@ -7,10 +7,10 @@ from benchmarks.endurance.contract import examine
 from litestar import Litestar
 from litestar.di import Provide
 
+from foremask.errors import ERROR_TABLE
 from foremask.options import Preset
 from foremask.service.api.openapi import build
 from foremask.service.api.routes import HANDLERS
-from foremask.service.error_table import ERROR_TABLE
 from tests.service.api.conftest import Running
 from tests.service.api.patient import http
 
@@ -60,7 +60,7 @@ def test_the_document_knows_presets_and_reasons() -> None:
     }  # of a job's status
     elsewhere = {"settings_invalid", "promise_broken", "model_unavailable", "output_failed"}
     elsewhere |= {"device_unavailable"}
-    statuses = {kind.reason: row.status for kind, row in ERROR_TABLE.items()}
+    statuses = {kind.reason: kind.status for kind in ERROR_TABLE}
     assert reported.keys() >= statuses.keys() - anywhere - later - elsewhere
     assert reported.items() <= statuses.items()
 

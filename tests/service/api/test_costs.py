@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import pytest
 
+from foremask.errors import BadJson
 from foremask.service.api.parsing import MAX_ITEMS, parse_object
-from foremask.service.service_errors import BadJson
 from tests.service.api.conftest import Running
 from tests.service.api.patient import http
 

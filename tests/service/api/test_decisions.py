@@ -12,14 +12,12 @@ from typing import Any
 import httpx
 import pytest
 
-from foremask.errors import CorruptVideo, ForemaskError, NoFrames
+from foremask.errors import CorruptVideo, ForemaskError, NoFrames, TimedOut
 from foremask.options import Preset
-from foremask.service.error_table import error_facts
 from foremask.service.jobs import steps
 from foremask.service.jobs.admission import QUEUE_LIMIT
 from foremask.service.jobs.steps import StepName
 from foremask.service.jobs.tokens import TokenLimits, create_token, revoke_token
-from foremask.service.service_errors import TimedOut
 from tests.service.api.conftest import Running
 from tests.service.api.patient import http
 
@@ -397,7 +395,7 @@ def test_a_clip_that_breaks_mid_way_is_an_error_of_its_job(
         asyncio.run(_fail(service, made["request_id"], error))
         body = client.get(made["status_url"]).json()
         assert body["status"] == "ERROR"
-        facts = error_facts(error)
+        facts = error.facts()
         assert body["error"]["code"] == facts["code"]
         assert body["error"]["reason"] == error.reason
         assert body["error"]["details"] == error.details

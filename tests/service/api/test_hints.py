@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from bria_client import BriaSyncClient
 
+from foremask.errors import JobCancelled
 from foremask.hints.kinds import Point
 from foremask.options import Quality
 from foremask.service.api.previewing import ChildPreviewer
 from foremask.service.sandbox.operations import MaskPicture, PictureMask
-from foremask.service.service_errors import JobCancelled
 from foremask.service.settings import Sandbox
 from tests.service.api import clip_server
 from tests.service.api.conftest import Running, bootstrap, running

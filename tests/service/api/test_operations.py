@@ -14,6 +14,7 @@ import httpx
 import pytest
 from obstore.store import S3Store
 
+from foremask.errors import RateLimited
 from foremask.facts import Clip
 from foremask.service.api.application import create_app
 from foremask.service.api.probing import Shown, Source
@@ -24,7 +25,6 @@ from foremask.service.jobs.database import open_database
 from foremask.service.jobs.schema import VERSION
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.sandbox import confine
-from foremask.service.service_errors import RateLimited
 from foremask.service.settings import Settings
 from foremask.service.storage.local_directory import local_url
 from foremask.service.storage.objects import Objects, open_objects

@@ -26,10 +26,10 @@ import pytest
 from benchmarks.clips import masks_of
 from playwright.sync_api import Browser, Page, expect
 
+from foremask.errors import ERROR_TABLE
 from foremask.media.verify import verify
 from foremask.options import ResultKind
 from foremask.service.api.pages import read_pages
-from foremask.service.error_table import ERROR_TABLE
 from tests.service.api import clip_server, samples
 from tests.service.api.conftest import TOKEN, Running, bootstrap, running
 from tests.service.api.patient import http

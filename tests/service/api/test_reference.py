@@ -7,9 +7,9 @@ import msgspec
 import pytest
 from playwright.sync_api import ConsoleMessage
 
+from foremask.errors import ERROR_TABLE
 from foremask.service.api import answer_examples, pages, schemas
 from foremask.service.api.response_docs import SHAPES
-from foremask.service.error_table import ERROR_TABLE
 from tests.service.api.conftest import Running
 from tests.service.api.patient import http
 from tests.support.browser import browsing
@@ -37,9 +37,9 @@ def test_every_example_has_the_shape_that_it_shows() -> None:
             msgspec.convert(value, shapes[name])
             assert value.keys() <= {each.name for each in msgspec.structs.fields(shapes[name])}
     components = answer_examples.example_components()
-    for kind, row in ERROR_TABLE.items():
+    for kind in ERROR_TABLE:
         problem = msgspec.convert(components[kind.reason]["value"], schemas.Problem)
-        assert (problem.error.reason, problem.error.code) == (kind.reason, row.status)
+        assert (problem.error.reason, problem.error.code) == (kind.reason, kind.status)
 
 
 @pytest.mark.postgres

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 import trustme
 
-from foremask.errors import EmptyFile, FileTooLarge, ForemaskError, NotAVideo
-from foremask.service.fetch import Outbound, RangeUnavailable, client, connections, responses, urls
-from foremask.service.fetch.blocking import download_file
-from foremask.service.service_errors import (
+from foremask.errors import (
+    EmptyFile,
+    FileTooLarge,
+    ForemaskError,
+    NotAVideo,
     Overloaded,
     UrlForbidden,
     UrlNotAllowed,
@@ -31,6 +32,8 @@ from foremask.service.service_errors import (
     VideoInvalid,
     WebhookInvalid,
 )
+from foremask.service.fetch import Outbound, RangeUnavailable, client, connections, responses, urls
+from foremask.service.fetch.blocking import download_file
 from tests.support.origin import Origin, gives, gives_whole, head, listening, redirects, says
 
 LOOPBACK = ipaddress.ip_network("127.0.0.0/8")

@@ -8,6 +8,15 @@ import uuid
 
 import pytest
 
+from foremask.errors import (
+    IdempotencyMismatch,
+    QueueFull,
+    QuotaExhausted,
+    RateLimited,
+    RequestUnknown,
+    TokenInvalid,
+    TooManyJobs,
+)
 from foremask.options import Preset
 from foremask.service.jobs.admission import (
     NewJob,
@@ -25,15 +34,6 @@ from foremask.service.jobs.tokens import (
     revoke_token,
     token_hash,
     webhook_key,
-)
-from foremask.service.service_errors import (
-    IdempotencyMismatch,
-    QueueFull,
-    QuotaExhausted,
-    RateLimited,
-    RequestUnknown,
-    TokenInvalid,
-    TooManyJobs,
 )
 
 pytestmark = pytest.mark.postgres

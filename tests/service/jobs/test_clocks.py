@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from foremask.errors import CorruptVideo
+from foremask.errors import CorruptVideo, RateLimited
 from foremask.options import Preset
 from foremask.service.jobs import deliveries, process_totals, records, steps
 from foremask.service.jobs.admission import NewJob, admit, charge_rate
@@ -15,7 +15,6 @@ from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Status
 from foremask.service.jobs.steps import Step
 from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash
-from foremask.service.service_errors import RateLimited
 
 pytestmark = pytest.mark.postgres
 

@@ -15,7 +15,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from foremask.errors import CorruptVideo
+from foremask.errors import CorruptVideo, WorkerCrashed
 from foremask.options import Preset
 from foremask.service.jobs import records, steps
 from foremask.service.jobs.admission import NewJob, admit
@@ -32,7 +32,6 @@ from foremask.service.jobs.step_facts import (
 )
 from foremask.service.jobs.steps import Beat, Step, StepName
 from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash
-from foremask.service.service_errors import WorkerCrashed
 
 pytestmark = pytest.mark.postgres
 

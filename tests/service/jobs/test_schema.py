@@ -9,6 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from foremask.errors import ServiceUnavailable
 from foremask.options import ResultKind
 from foremask.service.jobs import deliveries, records, steps
 from foremask.service.jobs.admission import charge_rate, find_keyed
@@ -18,7 +19,6 @@ from foremask.service.jobs.schema import VERSION, check_schema
 from foremask.service.jobs.step_facts import JobReport, PartDone
 from foremask.service.jobs.tokens import list_tokens, token_hash
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
-from foremask.service.service_errors import ServiceUnavailable
 from foremask.service.worker.queue_schema import migrate
 
 pytestmark = pytest.mark.postgres

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from foremask.errors import StorageQuota
 from foremask.options import Preset
 from foremask.service.jobs import retention, steps, stored
 from foremask.service.jobs.admission import NewJob, admit
@@ -13,7 +14,6 @@ from foremask.service.jobs.database import Database
 from foremask.service.jobs.step_facts import IngestDone, JobClip, JobReport, MaskDone, StepArgs
 from foremask.service.jobs.steps import StepName
 from foremask.service.jobs.tokens import create_token
-from foremask.service.service_errors import StorageQuota
 
 pytestmark = pytest.mark.postgres
 

@@ -15,13 +15,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from foremask.errors import SettingsInvalid
+from foremask.errors import ServiceUnavailable, SettingsInvalid
 from foremask.service.jobs.database import open_database
 from foremask.service.run import postgres_home
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.run.postgres_home import left_over
 from foremask.service.run.postgres_programs import bundled_binaries, server_version
-from foremask.service.service_errors import ServiceUnavailable
 
 pytestmark = pytest.mark.postgres
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from foremask.errors import DurationTooLong, PresetUnsuitable
+from foremask.errors import DurationTooLong, PresetUnsuitable, ServiceUnavailable
 from foremask.facts import SegmentGrid, SegmentPlan, Span
 from foremask.media.probe import probe
 from foremask.media.verify import verify
@@ -41,7 +41,6 @@ from foremask.service.sandbox.operations import (
     result_type,
 )
 from foremask.service.sandbox.pool import MediaPool
-from foremask.service.service_errors import ServiceUnavailable
 from foremask.service.settings import Sandbox
 from foremask.weights.catalogue import model_path, sha256_of
 from tests.support import synth

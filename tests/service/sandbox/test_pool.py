@@ -12,12 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from foremask.errors import CorruptVideo, Internal
+from foremask.errors import CorruptVideo, Internal, TimedOut, UrlUnreachable
 from foremask.service.sandbox import messages
 from foremask.service.sandbox.job_directories import MAX_FILES
 from foremask.service.sandbox.messages import Progress
 from foremask.service.sandbox.pool import ChildDied, MediaPool
-from foremask.service.service_errors import TimedOut, UrlUnreachable
 from foremask.service.settings import Sandbox
 from tests.service.sandbox import misdeeds
 from tests.service.sandbox.misdeeds import (

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from foremask.service.service_errors import LinkInvalid, ObjectLost, ServiceUnavailable
+from foremask.errors import LinkInvalid, ObjectLost, ServiceUnavailable
 from foremask.service.storage.local_directory import local_url
 from foremask.service.storage.objects import Objects, open_objects
 from foremask.service.storage.signing import FILES_PATH, Upload

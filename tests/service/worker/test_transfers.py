@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from foremask.service.service_errors import ServiceUnavailable
+from foremask.errors import ServiceUnavailable
 from foremask.service.worker.transfers import AT_ONCE, background_transfers
 
 

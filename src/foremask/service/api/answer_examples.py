@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import Any, Final
 
-from foremask.service.error_table import ERROR_TABLE
+from foremask.errors import ERROR_TABLE
 
 type Json = dict[str, Any]
 
@@ -256,16 +256,16 @@ def example_components() -> Json:
         for name, (title, value) in named.items()
     }
     errors = {}
-    for kind, row in ERROR_TABLE.items():
-        param = {"param": row.param} if row.param else {}
+    for kind in ERROR_TABLE:
+        param = {"param": kind.usual_param} if kind.usual_param else {}
         details = " ".join((kind.__doc__ or "").split())
         value: Json = {
             "request_id": _FAILED_ID,
-            "error": _error(kind.reason, row.status, details, **param),
+            "error": _error(kind.reason, kind.status, details, **param),
         }
         if kind.reason == "request_unknown":
             value["status"] = "NOT_FOUND"
-        errors[kind.reason] = {"summary": kind.reason, "description": row.remedy, "value": value}
+        errors[kind.reason] = {"summary": kind.reason, "description": kind.remedy, "value": value}
     return shapes | errors
 
 

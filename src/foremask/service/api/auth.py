@@ -1,11 +1,11 @@
 """Who is asking: the token of a request, from any of three headers."""
 
+from foremask.errors import TokenInvalid, TokenMissing
 from foremask.service.api.request_context import OWNER, REQUEST_ID, ApiRequest, Call
 from foremask.service.jobs import admission
 from foremask.service.jobs.admission import Keyed
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.tokens import token_hash
-from foremask.service.service_errors import TokenInvalid, TokenMissing
 
 MAX_TOKEN_LENGTH = 512
 REMEDY = (

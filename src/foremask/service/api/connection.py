@@ -22,11 +22,8 @@ from litestar.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from foremask.errors import ForemaskError
-from foremask.service.api.request_context import OWNER
-from foremask.service.error_table import error_facts, status_of
-from foremask.service.observability.metrics import answered, refused
-from foremask.service.service_errors import (
+from foremask.errors import (
+    ForemaskError,
     HeadersTooLarge,
     HttpInvalid,
     MethodNotAllowed,
@@ -34,6 +31,8 @@ from foremask.service.service_errors import (
     ServiceUnavailable,
     TargetTooLong,
 )
+from foremask.service.api.request_context import OWNER
+from foremask.service.observability.metrics import answered, refused
 
 MAX_TARGET_BYTES = 16 << 10
 MAX_HEAD_BYTES = 64 << 10
@@ -401,7 +400,7 @@ class Connection(HttpToolsProtocol):
 def _answer(error: ForemaskError, headers: list[tuple[bytes, bytes]]) -> bytes:
     """The whole answer, in the shape that every refusal has."""
     request_id = str(uuid.uuid4())
-    body = msgspec.json.encode({"request_id": request_id, "error": error_facts(error)})
+    body = msgspec.json.encode({"request_id": request_id, "error": error.facts()})
     answer_headers = [
         *((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers),
         ("content-type", "application/json"),
@@ -415,7 +414,7 @@ def _answer(error: ForemaskError, headers: list[tuple[bytes, bytes]]) -> bytes:
         answer_headers.append(("allow", METHODS))
     if isinstance(error, ServiceUnavailable):
         answer_headers.append(("retry-after", "1"))
-    status = status_of(type(error))
+    status = error.status
     answered("other", "unknown", status, 0.0)
     refused(error.reason)
     log.debug("http.refused", request_id=request_id, reason=error.reason, status=status)

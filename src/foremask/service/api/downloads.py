@@ -9,17 +9,17 @@ from litestar import HttpMethod
 from litestar.params import FromPath
 from litestar.types import ASGIApp
 
+from foremask.errors import (
+    ObjectLost,
+    PreconditionFailed,
+    RangeInvalid,
+    RequestUnknown,
+)
 from foremask.service.api.request_context import (
     ApiRequest,
     ServiceDependency,
     StreamAnswer,
     readable,
-)
-from foremask.service.service_errors import (
-    ObjectLost,
-    PreconditionFailed,
-    RangeInvalid,
-    RequestUnknown,
 )
 from foremask.service.storage.keys import media_type
 from foremask.service.storage.objects import Stored

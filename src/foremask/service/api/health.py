@@ -4,10 +4,10 @@ import asyncio
 
 from litestar.response.base import ASGIResponse
 
+from foremask.errors import ServiceUnavailable
 from foremask.service.api import prometheus_page
 from foremask.service.api.request_context import Service, ServiceDependency, json_answer, readable
 from foremask.service.jobs.schema import check_schema
-from foremask.service.service_errors import ServiceUnavailable
 
 ASK_S = 2.0  # a balancer that asks every few seconds wants to know by then
 OK = "ok"

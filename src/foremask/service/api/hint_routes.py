@@ -9,7 +9,7 @@ from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 from msgspec import structs
 
-from foremask.errors import CorruptVideo, FieldInvalid, ResolutionTooLarge
+from foremask.errors import CorruptVideo, FieldInvalid, ResolutionTooLarge, ServiceUnavailable
 from foremask.hints.hint_json import hints_of_json
 from foremask.options import REENCODE_ONLY, Quality, ResultKind
 from foremask.service.api import parsing
@@ -23,7 +23,6 @@ from foremask.service.jobs import admission, records
 from foremask.service.jobs.admission import NewJob
 from foremask.service.jobs.step_facts import JobResult
 from foremask.service.observability.traces import first_span, valid_traceparent
-from foremask.service.service_errors import ServiceUnavailable
 from foremask.service.storage.keys import network_key
 
 _PICTURE_HEADS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")

@@ -7,7 +7,7 @@ import msgspec
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 
-from foremask.errors import FieldInvalid
+from foremask.errors import FieldInvalid, ObjectLost
 from foremask.options import REENCODE_ONLY
 from foremask.service.api.auth import id_of, read_token
 from foremask.service.api.job_routes import check_id, job_of
@@ -19,7 +19,6 @@ from foremask.service.api.request_context import (
 )
 from foremask.service.jobs import records, wire_format
 from foremask.service.jobs.records import Record
-from foremask.service.service_errors import ObjectLost
 from foremask.service.storage.keys import is_kept_mask
 
 PAGE = 20

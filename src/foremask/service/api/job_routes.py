@@ -10,7 +10,13 @@ from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 from msgspec.structs import replace
 
-from foremask.errors import BackgroundInvalid, Internal
+from foremask.errors import (
+    BackgroundInvalid,
+    Internal,
+    RequestUnknown,
+    UrlUnreachable,
+    VideoInvalid,
+)
 from foremask.service.api import hint_fields, parsing, result_fields
 from foremask.service.api.auth import charge, find_keyed, id_of, read_token
 from foremask.service.api.probing import BUDGET_S, locate
@@ -23,13 +29,11 @@ from foremask.service.api.request_context import (
     json_answer,
 )
 from foremask.service.api.result_fields import ReadWanted
-from foremask.service.error_table import error_facts
 from foremask.service.jobs import admission, records, wire_format
 from foremask.service.jobs.admission import NewJob
 from foremask.service.jobs.records import Record
 from foremask.service.jobs.step_facts import JobResult
 from foremask.service.observability.traces import Span, first_span, span, valid_traceparent
-from foremask.service.service_errors import RequestUnknown, UrlUnreachable, VideoInvalid
 
 HOLD_S = 25.0  # the vendor's SDK gives up reading after 30 s
 HOLD_POLL_S = 0.25
@@ -191,9 +195,7 @@ async def status(
     except (ValueError, KeyError, TypeError):  # the row is there and makes no sense
         log.exception("job.unreadable", job=request_id)
         error = Internal(f"The record of this job cannot be read; report request {request_id}.")
-        return json_answer(
-            {"request_id": request_id, "status": "UNKNOWN", "error": error_facts(error)}
-        )
+        return json_answer({"request_id": request_id, "status": "UNKNOWN", "error": error.facts()})
     return json_answer(wire_format.status_json(record, service.objects.link))
 
 

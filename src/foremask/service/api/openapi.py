@@ -10,10 +10,10 @@ from importlib.metadata import version
 import msgspec
 from litestar.handlers import HTTPRouteHandler
 
+from foremask.errors import ERROR_TABLE
 from foremask.service.api.answer_examples import example_components
 from foremask.service.api.operation_docs import ALIASES, OPERATIONS, PAGES, Operation
 from foremask.service.api.response_docs import REF, SHAPES, Json, bodiless, refusals
-from foremask.service.error_table import ERROR_TABLE
 
 _INFO = {
     "title": "foremask",
@@ -47,8 +47,8 @@ def build(handlers: Iterable[HTTPRouteHandler]) -> Json:
         "openapi": "3.1.0",
         "info": _INFO | {"description": f"{_ABOUT}\n\n{_errors()}"},
         "x-reasons": {
-            kind.reason: {"code": row.status, "means": kind.__doc__, "remedy": row.remedy}
-            for kind, row in sorted(ERROR_TABLE.items(), key=lambda each: each[0].reason)
+            kind.reason: {"code": kind.status, "means": kind.__doc__, "remedy": kind.remedy}
+            for kind in sorted(ERROR_TABLE, key=lambda each: each.reason)
         },
         "security": [{name: []} for name in _TOKEN_HEADERS],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
@@ -64,9 +64,9 @@ def build(handlers: Iterable[HTTPRouteHandler]) -> Json:
 def _errors() -> str:
     """Every reason in a table that is folded; each has an anchor, to which the playground links."""
     rows = [
-        f'| <span id="reason-{kind.reason}">`{kind.reason}`</span> | {row.status} '
-        f"| {_one_line(kind.__doc__)} | {_one_line(row.remedy)} |"
-        for kind, row in ERROR_TABLE.items()
+        f'| <span id="reason-{kind.reason}">`{kind.reason}`</span> | {kind.status} '
+        f"| {_one_line(kind.__doc__)} | {_one_line(kind.remedy)} |"
+        for kind in ERROR_TABLE
     ]
     return "\n".join(
         [

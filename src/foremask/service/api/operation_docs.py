@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 
 from foremask import errors
 from foremask.errors import ForemaskError
-from foremask.service import service_errors
 from foremask.service.api.job_routes import SUBMIT_PATHS
 from foremask.service.api.response_docs import (
     RATE_HEADERS,
@@ -19,35 +18,35 @@ from foremask.service.api.response_docs import (
 
 type Reasons = tuple[type[ForemaskError], ...]
 
-TOKEN: Reasons = (service_errors.TokenMissing, service_errors.TokenInvalid)
-CHARGED: Reasons = (*TOKEN, service_errors.QuotaExhausted, service_errors.RateLimited)
+TOKEN: Reasons = (errors.TokenMissing, errors.TokenInvalid)
+CHARGED: Reasons = (*TOKEN, errors.QuotaExhausted, errors.RateLimited)
 BODY: Reasons = (
-    service_errors.BodyTooLarge,
-    service_errors.ContentTypeWrong,
-    service_errors.BadJson,
+    errors.BodyTooLarge,
+    errors.ContentTypeWrong,
+    errors.BadJson,
 )
 ALWAYS: Reasons = (
     errors.Internal,
-    service_errors.ServiceUnavailable,
-    service_errors.Overloaded,
-    service_errors.StorageFull,
+    errors.ServiceUnavailable,
+    errors.Overloaded,
+    errors.StorageFull,
 )
 SUBMISSION: Reasons = (
-    service_errors.VideoMissing,
-    service_errors.VideoInvalid,
-    service_errors.PresetUnknown,
+    errors.VideoMissing,
+    errors.VideoInvalid,
+    errors.PresetUnknown,
     errors.FieldInvalid,
-    service_errors.WebhookInvalid,
-    *service_errors.UrlRefused.__subclasses__(),
+    errors.WebhookInvalid,
+    *errors.UrlRefused.__subclasses__(),
     *errors.ClipRefused.__subclasses__(),
 )
 ADMISSION: Reasons = (
-    service_errors.IdempotencyMismatch,
-    service_errors.TooManyJobs,
-    service_errors.QueueFull,
-    service_errors.StorageQuota,
+    errors.IdempotencyMismatch,
+    errors.TooManyJobs,
+    errors.QueueFull,
+    errors.StorageQuota,
 )
-READ: Reasons = (*TOKEN, service_errors.RequestUnknown, service_errors.RateLimited, *ALWAYS)
+READ: Reasons = (*TOKEN, errors.RequestUnknown, errors.RateLimited, *ALWAYS)
 
 PAGES = frozenset({"/", "/reference", "/static/{name:path}", "/docs", "/docs/{name:path}"})
 """Routes that are for people: no operations."""
@@ -269,10 +268,10 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             *BODY,
             *SUBMISSION,
             errors.BackgroundInvalid,
-            service_errors.RequestUnknown,
-            service_errors.TooManyJobs,
-            service_errors.QueueFull,
-            service_errors.StorageQuota,
+            errors.RequestUnknown,
+            errors.TooManyJobs,
+            errors.QueueFull,
+            errors.StorageQuota,
             *ALWAYS,
         ),
     ),
@@ -294,10 +293,10 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             *CHARGED,
             *BODY,
             *SUBMISSION,
-            service_errors.RequestUnknown,
-            service_errors.TooManyJobs,
-            service_errors.QueueFull,
-            service_errors.StorageQuota,
+            errors.RequestUnknown,
+            errors.TooManyJobs,
+            errors.QueueFull,
+            errors.StorageQuota,
             *ALWAYS,
         ),
     ),
@@ -315,7 +314,7 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             *BODY,
             errors.FieldInvalid,
             errors.ModelUnavailable,
-            service_errors.JobCancelled,
+            errors.JobCancelled,
             *ALWAYS,
         ),
     ),
@@ -347,9 +346,9 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
         body=_FORM,
         answer={"description": "Stored."},
         refused=(
-            service_errors.LinkInvalid,
-            service_errors.ContentTypeWrong,
-            service_errors.FormInvalid,
+            errors.LinkInvalid,
+            errors.ContentTypeWrong,
+            errors.FormInvalid,
             errors.FieldInvalid,
             errors.FileTooLarge,
             *ALWAYS,
@@ -377,10 +376,10 @@ OPERATIONS: dict[tuple[str, str], Operation] = {
             304: {"description": "The caller's copy is current."},
         },
         refused=(
-            service_errors.LinkInvalid,
-            service_errors.RequestUnknown,
-            service_errors.PreconditionFailed,
-            service_errors.RangeInvalid,
+            errors.LinkInvalid,
+            errors.RequestUnknown,
+            errors.PreconditionFailed,
+            errors.RangeInvalid,
             *ALWAYS,
         ),
     ),

@@ -18,8 +18,8 @@ from pathlib import PurePosixPath
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 
+from foremask.errors import PathUnknown
 from foremask.service.api.request_context import ApiRequest, readable
-from foremask.service.service_errors import PathUnknown
 
 POLICY = "; ".join(
     (

@@ -6,21 +6,21 @@ import re
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
-from foremask.errors import FieldInvalid
+from foremask.errors import (
+    BadJson,
+    BodyTooLarge,
+    ContentTypeWrong,
+    FieldInvalid,
+    VideoInvalid,
+    VideoMissing,
+    WebhookInvalid,
+)
 from foremask.options import Quality
 from foremask.service.api import result_fields
 from foremask.service.api.fields import MAX_URL_BYTES, flag, is_clean
 from foremask.service.api.hint_fields import add_hints
 from foremask.service.api.request_context import ApiRequest
 from foremask.service.api.result_fields import ReadWanted, Wanted
-from foremask.service.service_errors import (
-    BadJson,
-    BodyTooLarge,
-    ContentTypeWrong,
-    VideoInvalid,
-    VideoMissing,
-    WebhookInvalid,
-)
 
 MAX_BODY_BYTES = 1 << 20
 MAX_ITEMS = 20_000  # a body of 64 hints has 500; this many take some 10 ms of the event loop

@@ -14,7 +14,12 @@ from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec.structs import replace
 
-from foremask.errors import FieldInvalid
+from foremask.errors import (
+    FieldInvalid,
+    ObjectLost,
+    RequestUnknown,
+    VideoMissing,
+)
 from foremask.options import REENCODE_ONLY, ResultKind
 from foremask.service.api import parsing, result_fields
 from foremask.service.api.auth import charge, id_of
@@ -34,11 +39,6 @@ from foremask.service.jobs.admission import NewJob
 from foremask.service.jobs.records import Record
 from foremask.service.jobs.step_facts import JobClip
 from foremask.service.observability.traces import first_span, valid_traceparent
-from foremask.service.service_errors import (
-    ObjectLost,
-    RequestUnknown,
-    VideoMissing,
-)
 from foremask.service.storage.keys import mask_key, strip_key
 
 SHOWN_BYTES = 128 << 20

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Protocol, Self
 
-from foremask.errors import FieldInvalid
+from foremask.errors import FieldInvalid, JobCancelled, Overloaded, TimedOut
 from foremask.hints.kinds import Hint
 from foremask.machine.memory import share_of_memory
 from foremask.options import Limits, MaskOptions, Quality
@@ -14,7 +14,6 @@ from foremask.service.fairness import FairSemaphore
 from foremask.service.observability import metrics
 from foremask.service.sandbox.operations import MaskPicture, PictureMask
 from foremask.service.sandbox.pool import ChildDied, MediaPool
-from foremask.service.service_errors import JobCancelled, Overloaded, TimedOut
 from foremask.service.settings import Sandbox
 from foremask.weights.catalogue import side_car_of
 

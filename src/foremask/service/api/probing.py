@@ -12,7 +12,16 @@ from typing import Protocol
 
 import structlog
 
-from foremask.errors import BackgroundInvalid, ClipRefused
+from foremask.errors import (
+    BackgroundInvalid,
+    ClipRefused,
+    LinkInvalid,
+    ObjectLost,
+    Overloaded,
+    UrlForbidden,
+    UrlStatus,
+    UrlUnreachable,
+)
 from foremask.facts import Clip
 from foremask.options import Limits
 from foremask.service.api.result_fields import Wanted
@@ -22,14 +31,6 @@ from foremask.service.fetch.responses import check_size
 from foremask.service.observability import metrics
 from foremask.service.sandbox.operations import ProbeRemote, ProbeRemoteBackground, Request
 from foremask.service.sandbox.pool import ChildDied, MediaPool
-from foremask.service.service_errors import (
-    LinkInvalid,
-    ObjectLost,
-    Overloaded,
-    UrlForbidden,
-    UrlStatus,
-    UrlUnreachable,
-)
 from foremask.service.storage.objects import Objects
 
 BUDGET_S = 8.0

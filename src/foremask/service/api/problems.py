@@ -11,14 +11,11 @@ from litestar import Response
 from litestar.exceptions import HTTPException, InternalServerException
 from litestar.types import Scope
 
-from foremask.errors import ForemaskError, Internal
-from foremask.service.api.pages import read_pages
-from foremask.service.api.request_context import REQUEST_ID, ApiRequest, Call
-from foremask.service.error_table import error_facts, status_of
-from foremask.service.observability import metrics
-from foremask.service.service_errors import (
+from foremask.errors import (
     BadJson,
     Busy,
+    ForemaskError,
+    Internal,
     MethodNotAllowed,
     PathUnknown,
     RangeInvalid,
@@ -26,6 +23,9 @@ from foremask.service.service_errors import (
     RequestUnknown,
     ServiceUnavailable,
 )
+from foremask.service.api.pages import read_pages
+from foremask.service.api.request_context import REQUEST_ID, ApiRequest, Call
+from foremask.service.observability import metrics
 
 log = structlog.get_logger(__name__)
 
@@ -52,12 +52,12 @@ def problem(scope: Scope, error: ForemaskError, allow: str | None = None) -> Res
         page = read_pages()["missing.html"]
         headers |= {"Content-Security-Policy": page.policy}
         return Response(page.content, status_code=404, headers=headers, media_type="text/html")
-    body = {"request_id": scope[REQUEST_ID], "error": error_facts(error)}  # type: ignore[literal-required]
+    body = {"request_id": scope[REQUEST_ID], "error": error.facts()}  # type: ignore[literal-required]
     if isinstance(error, RequestUnknown):
         body["status"] = "NOT_FOUND"  # the hosted service's own word, which its clients require
     return Response(
         msgspec.json.encode(body),
-        status_code=status_of(type(error)),
+        status_code=error.status,
         headers={"Cache-Control": "no-store", **headers},
         media_type="application/json",
     )
@@ -83,7 +83,7 @@ def on_foremask_error(request: ApiRequest, error: ForemaskError) -> Response[byt
         error, ServiceUnavailable
     ):  # of many calls at once: where it was raised says nothing
         log.warning("http.unavailable", details=error.details)
-    elif status_of(type(error)) >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, Busy):
+    elif error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, Busy):
         log.error("http.failed", reason=error.reason, exc_info=error)
     return problem(request.scope, error)
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.metrics_core import Metric
 
+from foremask.errors import ServiceUnavailable
 from foremask.service.jobs import process_totals, stored
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.process_totals import Now
 from foremask.service.observability import metrics
 from foremask.service.observability.metrics import Series
-from foremask.service.service_errors import ServiceUnavailable
 from foremask.service.storage.objects import Objects
 
 

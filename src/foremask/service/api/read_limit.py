@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from foremask.service.service_errors import RateLimited
+from foremask.errors import RateLimited
 
 FORGET_ABOVE = 10_000
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from foremask.errors import ForemaskError
 from foremask.service.api import answer_examples, hint_schemas, schemas
-from foremask.service.error_table import status_of
 
 type Json = dict[str, Any]
 """A part of the document: a JSON object."""
@@ -97,7 +96,7 @@ def refusals(*kinds: type[ForemaskError]) -> Json:
     """An answer for each status among ``kinds``, with the reasons that it can have."""
     by_code: defaultdict[int, list[type[ForemaskError]]] = defaultdict(list)
     for kind in dict.fromkeys(kinds):
-        by_code[status_of(kind)].append(kind)
+        by_code[kind.status].append(kind)
     return {str(code): _refusal(code, by_code[code]) for code in sorted(by_code)}
 
 

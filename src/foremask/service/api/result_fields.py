@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any, Final
 
-from foremask.errors import FieldInvalid
+from foremask.errors import FieldInvalid, PresetUnknown
 from foremask.options import (
     COLOURS,
     MATTE_RANGES,
@@ -20,7 +20,6 @@ from foremask.options import (
 )
 from foremask.service.api.fields import check_url, flag
 from foremask.service.jobs.step_facts import JobResult
-from foremask.service.service_errors import PresetUnknown
 
 TRANSPARENT: Final = "Transparent"
 BACKGROUND_COLORS: Final = (

@@ -11,7 +11,13 @@ import structlog
 from litestar import post
 from litestar.response.base import ASGIResponse
 
-from foremask.errors import FieldInvalid, FileTooLarge
+from foremask.errors import (
+    ContentTypeWrong,
+    FieldInvalid,
+    FileTooLarge,
+    FormInvalid,
+    ServiceUnavailable,
+)
 from foremask.options import MEDIA_TYPES
 from foremask.service.api import parsing
 from foremask.service.api.auth import charge, id_of
@@ -26,11 +32,6 @@ from foremask.service.api.request_context import (
 from foremask.service.jobs import stored
 from foremask.service.jobs.admission import NO_LIMIT
 from foremask.service.jobs.database import Database
-from foremask.service.service_errors import (
-    ContentTypeWrong,
-    FormInvalid,
-    ServiceUnavailable,
-)
 from foremask.service.storage.objects import Objects
 from foremask.service.storage.signing import FORM_PATH, Upload
 

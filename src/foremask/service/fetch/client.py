@@ -14,13 +14,7 @@ from typing import Protocol
 
 import httpcore2
 
-from foremask.service.fairness import FairSemaphore
-from foremask.service.fetch import connections, responses, urls
-from foremask.service.fetch.addresses import Network
-from foremask.service.fetch.connections import PinnedBackend, Resolve
-from foremask.service.fetch.range_reader import RangeReader
-from foremask.service.fetch.responses import Answer
-from foremask.service.service_errors import (
+from foremask.errors import (
     Overloaded,
     UrlRefused,
     UrlTooSlow,
@@ -28,6 +22,12 @@ from foremask.service.service_errors import (
     VideoInvalid,
     WebhookInvalid,
 )
+from foremask.service.fairness import FairSemaphore
+from foremask.service.fetch import connections, responses, urls
+from foremask.service.fetch.addresses import Network
+from foremask.service.fetch.connections import PinnedBackend, Resolve
+from foremask.service.fetch.range_reader import RangeReader
+from foremask.service.fetch.responses import Answer
 
 MIN_BYTES_PER_S = 32 << 10  # 20 MB in ten minutes; who sends less holds a place for nothing
 SPEED_WINDOW_S = 10.0

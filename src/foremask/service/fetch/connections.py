@@ -12,10 +12,10 @@ from contextlib import asynccontextmanager
 import httpcore2
 import httpx2
 
+from foremask.errors import UrlNotAllowed, UrlPrivate, UrlUnreachable
 from foremask.service.fetch import responses, urls
 from foremask.service.fetch.addresses import Network, is_public
 from foremask.service.fetch.responses import Answer
-from foremask.service.service_errors import UrlNotAllowed, UrlPrivate, UrlUnreachable
 
 type Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """Resolves a host name and a port to addresses, best first; raises OSError where there is none."""

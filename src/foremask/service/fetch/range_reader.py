@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator
 import httpcore2
 import httpx2
 
+from foremask.errors import UrlStatus, UrlUnreachable
 from foremask.service.fetch import connections, responses
 from foremask.service.fetch.responses import Answer
-from foremask.service.service_errors import UrlStatus, UrlUnreachable
 
 BLOCK_BYTES = 64 << 10
 MAX_READ_BYTES = 1 << 20

@@ -9,8 +9,15 @@ from dataclasses import dataclass
 import httpcore2
 import httpx2
 
-from foremask.errors import EmptyFile, FileTooLarge, NotAVideo
-from foremask.service.service_errors import UrlForbidden, UrlRefused, UrlStatus, UrlUnreachable
+from foremask.errors import (
+    EmptyFile,
+    FileTooLarge,
+    NotAVideo,
+    UrlForbidden,
+    UrlRefused,
+    UrlStatus,
+    UrlUnreachable,
+)
 
 IDLE_S = 15.0  # nothing arrives for this long: the origin is gone
 

@@ -5,7 +5,7 @@ import re
 
 import httpx2
 
-from foremask.service.service_errors import UrlNotAllowed, UrlScheme, UrlStatus, VideoInvalid
+from foremask.errors import UrlNotAllowed, UrlScheme, UrlStatus, VideoInvalid
 
 PORTS = (80, 443)
 MAX_URL_BYTES = 8 << 10

@@ -4,12 +4,9 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Literal
 
-from foremask.errors import ForemaskError
-from foremask.options import Form, Quality
-from foremask.service.jobs.database import Database, json_value, on_disk
-from foremask.service.jobs.step_facts import JobResult, StoredClip
-from foremask.service.service_errors import (
+from foremask.errors import (
     Busy,
+    ForemaskError,
     IdempotencyMismatch,
     QueueFull,
     QuotaExhausted,
@@ -18,6 +15,9 @@ from foremask.service.service_errors import (
     TokenInvalid,
     TooManyJobs,
 )
+from foremask.options import Form, Quality
+from foremask.service.jobs.database import Database, json_value, on_disk
+from foremask.service.jobs.step_facts import JobResult, StoredClip
 
 QUEUE_LIMIT = 10_000  # a day of 60 s clips on the fastest machine we know
 FULL_RETRY_S = 10.0

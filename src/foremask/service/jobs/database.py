@@ -13,8 +13,8 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from foremask.errors import ServiceUnavailable
 from foremask.service.observability import metrics
-from foremask.service.service_errors import ServiceUnavailable
 
 type Row = dict[str, Any]
 type Params = Sequence[object] | Mapping[str, object]

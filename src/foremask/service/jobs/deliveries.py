@@ -5,8 +5,8 @@ import hmac
 from dataclasses import dataclass
 from datetime import datetime
 
+from foremask.errors import RequestUnknown
 from foremask.service.jobs.database import Database
-from foremask.service.service_errors import RequestUnknown
 
 SCHEDULE_S = (0, 5, 30, 120, 600, 3600)
 """When each attempt is due, in seconds after the one before; the first follows the job's end."""

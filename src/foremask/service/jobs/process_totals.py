@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from foremask.errors import ServiceUnavailable
 from foremask.service.jobs.database import Database, json_value
 from foremask.service.observability import metrics
 from foremask.service.observability.metrics import Series
-from foremask.service.service_errors import ServiceUnavailable
 
 REPORT_EVERY_S = 5.0
 ALIVE_FOR_S = 20.0  # as in schema.sql

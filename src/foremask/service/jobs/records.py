@@ -7,11 +7,10 @@ from enum import StrEnum
 
 import msgspec
 
+from foremask.errors import JobCancelled, RequestUnknown, TokenInvalid
 from foremask.options import REENCODE_ONLY, Form, ResultKind, form_of
-from foremask.service.error_table import error_facts
 from foremask.service.jobs.database import Database, Row, json_value
 from foremask.service.jobs.step_facts import JobReport, JobResult
-from foremask.service.service_errors import JobCancelled, RequestUnknown, TokenInvalid
 
 
 class Status(StrEnum):
@@ -210,7 +209,7 @@ async def cancel(database: Database, token_hash: bytes, request_id: str) -> Reco
         error = JobCancelled("the job was cancelled by its owner")
         await database.one(
             "select cancel_job(%s, %s, %s)",
-            (record.token_id, request_id, json_value(error_facts(error))),
+            (record.token_id, request_id, json_value(error.facts())),
         )
         record = await read(database, token_hash, request_id)
     return record

@@ -7,8 +7,8 @@ from importlib import resources
 
 import psycopg
 
+from foremask.errors import ServiceUnavailable
 from foremask.service.jobs.database import Database
-from foremask.service.service_errors import ServiceUnavailable
 
 VERSION = 17
 OLDEST = 16

@@ -10,13 +10,11 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from foremask.errors import ForemaskError
+from foremask.errors import ForemaskError, TimedOut, WorkerCrashed
 from foremask.options import Form, ResultOptions, form_of
-from foremask.service.error_table import error_facts
 from foremask.service.jobs.database import Database, Row, json_value
 from foremask.service.jobs.process_totals import ALIVE_FOR_S
 from foremask.service.jobs.step_facts import JobClip, PartDone, StepArgs, StepDone
-from foremask.service.service_errors import TimedOut, WorkerCrashed
 
 LEASE_S = (
     5.0  # three missed renewals; with a round of `recover`, the next attempt begins within 6 s
@@ -211,7 +209,7 @@ async def fail(
         (
             *_attempt(step),
             outcome,
-            json_value(error_facts(error)),
+            json_value(error.facts()),
             retry_s,
             MAX_CRASHES,
             step.seconds if seconds is None else seconds,
@@ -291,8 +289,8 @@ async def recover(database: Database, wall_clock_s: float, lease_s: float = LEAS
             LOST_TICKET_S,
             wall_clock_s,
             MAX_CRASHES,
-            json_value(error_facts(crashed)),
-            json_value(error_facts(timed_out)),
+            json_value(crashed.facts()),
+            json_value(timed_out.facts()),
         ),
     )
     return Recovered(**row) if row else Recovered()

@@ -3,9 +3,9 @@
 import uuid
 from datetime import datetime
 
+from foremask.errors import LinkInvalid
 from foremask.service.jobs.admission import NO_LIMIT, storage_quota
 from foremask.service.jobs.database import Database
-from foremask.service.service_errors import LinkInvalid
 
 FORGOTTEN_AT_ONCE = 10_000  # 0.1 s of the database
 

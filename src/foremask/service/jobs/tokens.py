@@ -7,8 +7,8 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime
 
+from foremask.errors import RequestUnknown
 from foremask.service.jobs.database import Database
-from foremask.service.service_errors import RequestUnknown
 
 SIGNING = b"bria-webhook-signing-v1"  # the wire contract's label
 PREFIX_LENGTH = 9  # "fm_" and six characters: 36 of 256 bits, to tell tokens apart by

@@ -4,10 +4,9 @@ from collections.abc import Callable
 
 import msgspec
 
+from foremask.errors import ResultExpired
 from foremask.options import ResultKind
-from foremask.service.error_table import error_facts
 from foremask.service.jobs.records import JobError, Record, Status
-from foremask.service.service_errors import ResultExpired
 
 LINK_S = 7 * 86400  # how long a result's link is good: the longest that every cloud signs for
 
@@ -46,9 +45,9 @@ def status_body(record: Record, result_url: str | None) -> dict[str, object]:
     if record.eta_s is not None:
         body["eta_s"] = record.eta_s
     if expired:
-        body["error"] = error_facts(
-            ResultExpired("The result was kept for its time, and is deleted; submit it again.")
-        )
+        body["error"] = ResultExpired(
+            "The result was kept for its time, and is deleted; submit it again."
+        ).facts()
     elif record.status is Status.COMPLETED:
         body["result"] = {**links(record, result_url or ""), "report": record.report or {}}
     if record.error is not None:

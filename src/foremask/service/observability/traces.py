@@ -17,7 +17,6 @@ import structlog
 
 from foremask.errors import ForemaskError, SettingsInvalid
 from foremask.machine import process_setup
-from foremask.service.error_table import status_of
 
 if TYPE_CHECKING:
     from opentelemetry import trace
@@ -185,7 +184,7 @@ def _span(
             yield made
         except BaseException as error:
             made.note(**{"error.type": getattr(error, "reason", type(error).__name__)})
-            if not isinstance(error, ForemaskError) or status_of(type(error)) >= 500:
+            if not isinstance(error, ForemaskError) or error.status >= 500:
                 real.set_status(trace.StatusCode.ERROR)
             raise
 

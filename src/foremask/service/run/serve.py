@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from foremask.errors import ServiceUnavailable
 from foremask.machine.memory import share_of_memory
 from foremask.service.jobs.database import open_database
 from foremask.service.jobs.tokens import any_token, create_token
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.sandbox.levels import check_device, level_of
-from foremask.service.service_errors import ServiceUnavailable
 from foremask.service.settings import Settings, variable
 from foremask.service.worker.queue_schema import migrate
 

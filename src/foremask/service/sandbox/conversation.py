@@ -5,13 +5,12 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
-from foremask.errors import Internal, OutputFailed
+from foremask.errors import Internal, OutputFailed, ServiceUnavailable, TimedOut
 from foremask.service.sandbox import messages
 from foremask.service.sandbox.child_process import Child, ChildDied
 from foremask.service.sandbox.job_directories import MAX_FILES
 from foremask.service.sandbox.messages import Broken, Data, Job, Progress, ReadAt, Refused, Result
 from foremask.service.sandbox.operations import Request, result_type
-from foremask.service.service_errors import ServiceUnavailable, TimedOut
 
 OnProgress = Callable[[Progress], Awaitable[object]]
 ReadRemote = Callable[[int, int], Awaitable[bytes]]

@@ -9,7 +9,6 @@ from typing import Self
 import msgspec
 
 from foremask.errors import ForemaskError, Internal, by_reason
-from foremask.service.error_table import param_of
 
 MAX_FRAME_BYTES = 4 << 20
 LENGTH_BYTES = 4
@@ -93,7 +92,7 @@ class Refused(msgspec.Struct, tag=True, frozen=True):
             return Internal(f"Something unforeseen happened ({self.reason[:40]}).")
         details = self.details[:2000]
         error = kind(details, param=self.param, limit=self.limit, actual=self.actual)
-        error.param = param_of(error) or param
+        error.param = error.param or error.usual_param or param
         return error
 
 

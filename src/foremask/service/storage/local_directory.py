@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
-from foremask.service.service_errors import StorageFull
+from foremask.errors import StorageFull
 
 RESERVE_BYTES = 2 << 30
 FULL_RETRY_S = 60.0

@@ -21,8 +21,8 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store, from_url
 
+from foremask.errors import ObjectLost, ServiceUnavailable
 from foremask.service.observability import metrics
-from foremask.service.service_errors import ObjectLost, ServiceUnavailable
 from foremask.service.storage.keys import checked_key, media_type
 from foremask.service.storage.local_directory import check_free, flush, make_local_key, sweep_tree
 from foremask.service.storage.signing import Signer

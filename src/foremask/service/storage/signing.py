@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
-from foremask.service.service_errors import LinkInvalid
+from foremask.errors import LinkInvalid
 from foremask.service.storage.keys import checked_key
 
 FILES_PATH = "/v2/files/"

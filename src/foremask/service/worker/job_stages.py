@@ -10,7 +10,7 @@ import msgspec
 import structlog
 from msgspec import UNSET
 
-from foremask.errors import BackgroundInvalid, ClipRefused
+from foremask.errors import BackgroundInvalid, ClipRefused, ObjectLost, ServiceUnavailable, TimedOut
 from foremask.facts import SEGMENT_GRID, Clip, Report, SegmentPlan, Span
 from foremask.options import (
     REENCODE_ONLY,
@@ -47,7 +47,6 @@ from foremask.service.sandbox.operations import (
     Recode,
     Request,
 )
-from foremask.service.service_errors import ObjectLost, ServiceUnavailable, TimedOut
 from foremask.service.storage.keys import mask_key, network_key, strip_key
 from foremask.service.storage.local_directory import check_free
 from foremask.service.worker.leases import StepProgress

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from foremask.errors import ServiceUnavailable, WorkerCrashed
 from foremask.service.jobs import steps
 from foremask.service.jobs.steps import Beat, Step, StepName
 from foremask.service.sandbox.messages import Progress
-from foremask.service.service_errors import ServiceUnavailable, WorkerCrashed
 from foremask.service.worker.worker_context import WorkerContext
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"

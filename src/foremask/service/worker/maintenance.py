@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import structlog
 
+from foremask.errors import ServiceUnavailable
 from foremask.service.jobs import retention, steps
 from foremask.service.observability import metrics
-from foremask.service.service_errors import ServiceUnavailable
 from foremask.service.storage.keys import network_key
 from foremask.service.worker.worker_context import WorkerContext
 

@@ -13,9 +13,9 @@ from procrastinate.exceptions import NoResult
 from procrastinate.manager import get_channel_for_queues
 from procrastinate.worker import Worker
 
+from foremask.errors import ServiceUnavailable
 from foremask.service.jobs.database import Database, Refused
 from foremask.service.jobs.process_totals import Fleet
-from foremask.service.service_errors import ServiceUnavailable
 from foremask.service.worker.leases import Leases
 from foremask.service.worker.tasks import make_app
 from foremask.service.worker.worker_context import WorkerContext

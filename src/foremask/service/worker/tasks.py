@@ -11,13 +11,10 @@ import structlog
 from procrastinate import App
 from procrastinate.connector import BaseConnector
 
-from foremask.errors import Failed, ForemaskError, Internal
-from foremask.service.jobs import steps
-from foremask.service.jobs.steps import Step
-from foremask.service.observability import metrics
-from foremask.service.observability.traces import Span, job_span
-from foremask.service.sandbox.pool import ChildDied
-from foremask.service.service_errors import (
+from foremask.errors import (
+    Failed,
+    ForemaskError,
+    Internal,
     ObjectLost,
     Overloaded,
     ServiceUnavailable,
@@ -26,6 +23,11 @@ from foremask.service.service_errors import (
     UrlUnreachable,
     WorkerCrashed,
 )
+from foremask.service.jobs import steps
+from foremask.service.jobs.steps import Step
+from foremask.service.observability import metrics
+from foremask.service.observability.traces import Span, job_span
+from foremask.service.sandbox.pool import ChildDied
 from foremask.service.worker.job_stages import STAGES
 from foremask.service.worker.leases import Leases, StepProgress
 from foremask.service.worker.webhook_delivery import deliver_next

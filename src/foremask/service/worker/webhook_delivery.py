@@ -4,13 +4,12 @@ import time
 
 import structlog
 
-from foremask.errors import ForemaskError
+from foremask.errors import ForemaskError, UrlForbidden, UrlStatus
 from foremask.service.jobs import deliveries, records
 from foremask.service.jobs.deliveries import Delivery, sign
 from foremask.service.jobs.wire_format import status_json
 from foremask.service.observability import metrics
 from foremask.service.observability.traces import Span, job_span
-from foremask.service.service_errors import UrlForbidden, UrlStatus
 from foremask.service.worker.worker_context import WorkerContext
 
 TIMEOUT_S = 10.0

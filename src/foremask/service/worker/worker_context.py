@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import UUID
 
+from foremask.errors import ServiceUnavailable
 from foremask.options import Device, Limits
 from foremask.service.fetch import Outbound
 from foremask.service.jobs import records
@@ -15,7 +16,6 @@ from foremask.service.jobs.steps import LEASE_S
 from foremask.service.observability import traces
 from foremask.service.sandbox.conversation import OnProgress
 from foremask.service.sandbox.operations import Request
-from foremask.service.service_errors import ServiceUnavailable
 from foremask.service.storage.objects import Objects
 
 STALL_S = 360.0  # longer than the media pool waits for a frame: it also sees a stalled transfer
