@@ -376,7 +376,7 @@ class BackgroundInvalid(ForemaskError):
 
     @classmethod
     def of(cls, error: ForemaskError) -> "BackgroundInvalid":
-        """What would have been said of the clip, said of the background."""
+        """The clip's error, reworded for the background."""
         return cls(
             f"The background cannot be used: {error.details}"
             " Send jpg, png, webp, gif, mp4, mov, webm or avi.",

@@ -139,7 +139,6 @@ class Device:
         return self.runtime in (Runtime.CUDA, Runtime.TENSORRT)
 
     def __str__(self) -> str:
-        """As `parse` reads it."""
         return f"{self.runtime}:{self.unit}" if self.unit else str(self.runtime)
 
 
@@ -253,7 +252,7 @@ class MaskOptions:
     max_side_px: int | None = None  # frames that are larger are made smaller before all else
     matte: Matte = Matte()  # what is done to the finished mask; it has no colours to despill
     hints: tuple[Hint, ...] = ()  # what a person says of the subject
-    cache: Path | None = None  # keeps what the network said, for a later run with more hints
+    cache: Path | None = None  # keeps the network's results, for a later run with more hints
     cache_bytes: int = CACHE_BYTES  # that it may take
 
 

@@ -29,7 +29,7 @@ class Stingy(io.BytesIO):
 
     given = 0
 
-    def read(self, size: int | None = -1, /) -> bytes:  # noqa: D102
+    def read(self, size: int | None = -1, /) -> bytes:
         assert size is not None
         assert size >= 0
         piece = super().read(min(size, 10_000))

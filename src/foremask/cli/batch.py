@@ -1,4 +1,4 @@
-"""Runs the jobs of one `foremask mask`: what becomes of each, and the summary."""
+"""Runs the jobs of one `foremask mask`, and prints outcomes and the summary."""
 
 import time
 from collections import Counter
@@ -24,7 +24,7 @@ from foremask.service.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Tone:
-    """How much is said, and in which form."""
+    """How much is printed, and in which form."""
 
     as_json: bool = False
     quiet: bool = False
@@ -36,8 +36,8 @@ class Batch:
     """Jobs that are masked one after the other by one loaded network.
 
     ``jobs`` of a folder that is watched have no end. ``fps`` is that of pictures which are a clip.
-    ``replace``: a target that is there is replaced. ``skip_existing``: one that is whole is kept.
-    ``find_model`` brings the weights, before the first mask and not before the first check.
+    ``replace`` replaces existing targets, ``skip_existing`` keeps complete ones. ``find_model``
+    brings the weights, before the first mask and not before the first check.
     """
 
     jobs: Iterable[Job]
@@ -104,7 +104,7 @@ class Batch:
             self._forecast.end(masked=masked)
 
     def _outcome(self, job: Job, label: str) -> dict[str, Any]:
-        """Mask one clip; gives what is to be told of it."""
+        """Mask one clip, and return its outcome."""
         if not self.skip_existing or not job.target.exists():
             self._check(job)
         shows = not self.tone.quiet

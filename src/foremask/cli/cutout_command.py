@@ -139,7 +139,7 @@ def _preset(name: str | None) -> Preset | AlphaFormat | None:
 
 
 def _default_target(source: str) -> Path:
-    """Where the cut-out goes when nobody says: beside the file, or here for a URL."""
+    """The default target of a cut-out: beside the file, or in this directory for a URL."""
     if "://" in source:
         source = name_of_url(source)
     return Path(source).with_suffix(".cutout.webm")

@@ -51,7 +51,7 @@ _BY_KIND: tuple[tuple[type[ForemaskError], Exit], ...] = (
 
 
 class Usage(BadRequest):
-    """The command line asks for something that cannot be."""
+    """The command line is invalid."""
 
     reason = "usage"
 
@@ -87,7 +87,7 @@ def say(*lines: str) -> None:
 
 
 def note(*lines: str) -> None:
-    """Print on standard error what is no answer."""
+    """Print a note on standard error."""
     print(*map(printable, lines), sep="\n", file=sys.stderr)  # noqa: T201
 
 
@@ -97,7 +97,7 @@ def warn(line: str) -> None:
 
 
 def printable(text: str) -> str:
-    """The text, with escapes for what a terminal would obey: names and servers say anything."""
+    """The text with terminal control characters escaped: names and servers may contain any."""
     return "".join(
         each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
     )

@@ -1,4 +1,4 @@
-"""What ``foremask doctor`` finds."""
+"""Findings of ``foremask doctor``."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How long all clips of a batch still take."""
+"""The time left for all clips of a batch."""
 
 import time
 from collections.abc import Sequence

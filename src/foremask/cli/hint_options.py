@@ -35,7 +35,7 @@ class HintOptions:
     hints
         A JSON file of hints.
     cache
-        Keeps what the network said, for more hints later.
+        Keeps the network's results, for more hints later.
     """
 
     point: Annotated[list[str] | None, Words] = None
@@ -76,5 +76,5 @@ def hints_of(
 
 
 def cache_of(options: HintOptions | None) -> Path | None:
-    """The file that keeps what the network said, if one is named."""
+    """The cache file, if one is named."""
     return None if options is None else options.cache

@@ -114,7 +114,6 @@ def _events_of(attempt: Attempt) -> Iterator[str]:
 
 
 def _described(record: Record) -> str:
-    """A job in one line."""
     words = [record.request_id, record.status.value]
     if record.status is Status.RUNNING:
         words.append(f"{record.stage} {record.progress} %")
@@ -135,5 +134,5 @@ def _facts(record: Record) -> dict[str, Any]:
 
 
 def _moment(moment: datetime) -> str:
-    """In the time of this machine, to the millisecond: lines are sorted by it."""
+    """A time in the local zone, to the millisecond."""
     return moment.astimezone().isoformat(sep=" ", timespec="milliseconds")[:23]

@@ -204,7 +204,7 @@ def _rate(text: str) -> Fraction:
 
 
 def _with_hint(error: Usage, words: tuple[str, ...], output: str | None) -> Usage:
-    """Two names of which the second is not there are the old ``mask IN OUT``."""
+    """A hint for the old form ``mask IN OUT``, where OUT does not exist."""
     is_old = len(words) == 2 and output is None and "://" not in words[1]
     if not is_old or Path(words[1]).exists() or not ("://" in words[0] or Path(words[0]).exists()):
         return error

@@ -22,7 +22,7 @@ RATE_OVER_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """How an amount is written: ``scale`` of it make one ``name``."""
+    """A unit of progress: ``scale`` of the amount make one ``name``."""
 
     name: str
     rate: str

@@ -24,7 +24,7 @@ OnBytes = Callable[[int, int | None], None]
 
 
 class Problem(Struct):
-    """Why there is no mask, in the server's words."""
+    """The server's error."""
 
     details: str = "The job's record cannot be read."
     reason: str = ""
@@ -76,7 +76,7 @@ class _Refusal(Struct):
 
 
 class ServerRefused(Exception):
-    """The server says no, in its own words."""
+    """The server refused; ``details`` is its sentence."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.details)

@@ -152,7 +152,7 @@ def cancel(
 def _planned(
     source: str, output: str | None, preset: Preset | None
 ) -> tuple[ClipSource, Path, Preset]:
-    """What is masked, where to and as what: as `foremask mask` has it."""
+    """Source, target and preset, as for `foremask mask`."""
     if source == "-":
         raise Usage("`submit` takes one INPUT: a file or a URL")
     found = find_sources([source])
@@ -219,7 +219,7 @@ def _wait(client: RemoteClient, job: str) -> tuple[JobStatus, bytes]:
 
 @contextmanager
 def _goes_on(job: str, target: Path | None) -> Generator[None]:
-    """Say how to go on where the waiting ends before the job does."""
+    """Print the command that continues waiting."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit, ServerUnreachable):
@@ -245,7 +245,6 @@ def _answer(status: JobStatus, body: bytes, *, as_json: bool) -> Exit:
 
 
 def _described(status: JobStatus) -> str:
-    """A status in one line."""
     if status.result is not None:
         return f"{status.status}: {status.result.mask_url}"
     if status.status != "IN_PROGRESS":

@@ -51,7 +51,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 
 def _of_version(server_text: str, found: tuple[int, int]) -> Finding:
-    """Whether a server has the fixes that were out when this foremask was."""
+    """Whether the server has the fixes released before this foremask."""
     major, minor = found
     newest = NEWEST_MINOR.get(major)
     if major < min(NEWEST_MINOR):
@@ -70,7 +70,7 @@ def _of_version(server_text: str, found: tuple[int, int]) -> Finding:
 
 
 async def _version_of(url: str) -> int | None:
-    """The number that the server gives itself, 180006 for 18.6; None where it does not answer."""
+    """The server's version number, 180006 for 18.6; None where it does not answer."""
     async with open_database(url, connections=1, patience_s=0.0) as database:
         if not await database.answers(5.0):
             return None

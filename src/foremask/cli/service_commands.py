@@ -80,7 +80,7 @@ def worker(*, queues: str = ",".join(QUEUES), workers: int | None = None) -> Non
 
 
 def _check_address(settings: Settings) -> None:
-    """Fail here where the API could not listen: `serve` would start it again and again."""
+    """Fail where the API could not listen, since `serve` would restart it again and again."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM

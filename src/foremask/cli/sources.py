@@ -1,4 +1,4 @@
-"""What the words of a command line name: clips, pictures, pictures that are a clip, URLs.
+"""Clips, pictures and URLs named on the command line.
 
 Words are files, folders, globs, and ``-`` for a list on standard input.
 """
@@ -70,8 +70,8 @@ _NUMBERED: Final = re.compile(r"(.*?)%0?(\d{0,3})d(.*)")
 class ClipSource:
     """One thing to mask.
 
-    ``path`` is the file; of a URL its name, and of pictures that are a clip what a file of them
-    would be called. ``below`` is the folder that it was found in, relative to the named one.
+    ``path`` is the file; for a URL its file name, for pictures that are a clip the name of such a
+    file. ``below`` is the folder where it was found, relative to the named one.
     """
 
     named: str
@@ -81,7 +81,6 @@ class ClipSource:
 
     @property
     def is_url(self) -> bool:
-        """Whether it has to be downloaded."""
         return "://" in self.named
 
     @property
@@ -171,7 +170,7 @@ def _lines(listed: Iterable[str]) -> list[str]:
 
 
 def is_made(path: Path) -> bool:
-    """Whether it is named as what is made of a clip, which folders and globs leave out."""
+    """Whether the name is that of an output (``*.mask.*``), which folders and globs leave out."""
     return _MADE_STEM.match(path.stem) is not None
 
 
@@ -248,7 +247,7 @@ def _matching(pattern: str, *, recursive: bool) -> Iterator[ClipSource]:
 
 
 def _is_wanted(path: Path, folder: Path) -> bool:
-    """Whether it is a file that is not hidden, and nothing of ours."""
+    """Whether it is a file, not hidden, and no output of ours."""
     inside = path.relative_to(folder) if path.is_relative_to(folder) else path
     hidden = any(part.startswith(".") and part not in (".", "..") for part in inside.parts)
     return path.is_file() and not hidden and not is_made(path)

@@ -65,7 +65,7 @@ def create(
 
 @app.command(name="list")
 def list_(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
-    """Show every token but itself: the first characters, what it may do, and what it has done.
+    """List tokens: the first characters, the limits, and the use of each.
 
     Args:
         as_json: Answer with JSON.
@@ -91,7 +91,7 @@ def list_(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = F
 
 @app.command
 def revoke(which: str, /) -> None:
-    """Close a token's door at once, on every machine.
+    """Revoke a token at once, on every machine.
 
     Args:
         which: Its first characters, or its id, as `foremask token list` shows them.

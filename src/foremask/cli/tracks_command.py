@@ -36,7 +36,7 @@ def tracks(
         output: A PNG that shows them, each with its number.
         masks: A folder for one mask video of each thing.
         quality: How much time the masks may take.
-        cache: Keeps what the network said, for hints later.
+        cache: Keeps the network's results, for hints later.
         device: Where the network runs: auto, cpu...
         model: An ONNX model of your own (docs/models.md).
         force: Replace files that are there already.

@@ -1,4 +1,4 @@
-"""Hints as JSON, on the wire and in files; and key points, the hosted service's words for them."""
+"""Hints as JSON, on the wire and in files; and the hosted service's key points."""
 
 import base64
 import binascii

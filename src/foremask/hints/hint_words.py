@@ -1,4 +1,4 @@
-"""Hints as words of the command line: a place, and after an @ the moment."""
+"""Hints on the command line: a place, then ``@`` and the moment."""
 
 import re
 from pathlib import Path
@@ -33,7 +33,7 @@ def parse_paint(text: str) -> Paint:
 
 
 def parse_thing(text: str) -> Point:
-    """Read ``NUMBER@FILE``: a thing by its number in what ``foremask tracks --json`` said."""
+    """Read ``NUMBER@FILE``: a thing by its number in the output of ``foremask tracks --json``."""
     number, at, name = text.partition("@")
     if not at or not re.fullmatch(r"\d{1,9}", number):
         raise FieldInvalid(f"{text!r} is no thing: write NUMBER@tracks.json", param="hints")

@@ -77,7 +77,7 @@ class Paint(_OnFrame, frozen=True, tag_field="type", tag="paint"):
 
     @property
     def size_px(self) -> tuple[int, int] | None:
-        """Columns and rows by the file's head; None where it is no PNG."""
+        """Width and height by the file's header; None where it is no PNG."""
         if self.png[:8] != _PNG_HEAD or self.png[12:16] != b"IHDR" or len(self.png) < 33:
             return None
         return int.from_bytes(self.png[16:20], "big"), int.from_bytes(self.png[20:24], "big")
@@ -124,7 +124,7 @@ def check_hints(
 
 
 def upright_size(clip: Clip) -> tuple[int, int]:
-    """Columns and rows of the clip's pictures as they are shown."""
+    """Width and height of the clip's upright pictures."""
     return (clip.height, clip.width) if clip.rotation % 180 else (clip.width, clip.height)
 
 

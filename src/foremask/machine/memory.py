@@ -1,4 +1,4 @@
-"""How much memory there is: the machine's, or the container's where that is less."""
+"""The memory of the machine, or of the container where that is less."""
 
 import os
 from contextlib import suppress
@@ -8,9 +8,9 @@ _GROUP = Path("/sys/fs/cgroup")
 
 
 def share_of_memory(slots: int) -> int:
-    """What one job may use at most.
+    """The most memory for one job.
 
-    Three quarters of the machine's memory, or of the container's, by slot.
+    Three quarters of the machine's or container's, divided by the slots.
     """
     most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with suppress(OSError, ValueError):  # no control group, or one that says "max"

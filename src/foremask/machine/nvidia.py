@@ -1,4 +1,4 @@
-"""NVIDIA's cards, as far as they are known without their libraries."""
+"""NVIDIA's cards, found without their libraries."""
 
 from pathlib import Path
 

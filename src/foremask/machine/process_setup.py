@@ -1,6 +1,6 @@
 """What every process of ours sets before it loads NumPy and OpenCV.
 
-A program that uses us as a library keeps its own ways.
+A program that uses foremask as a library keeps its own settings.
 """
 
 import ctypes
@@ -40,8 +40,7 @@ _LARGEST_KEPT_BYTES: Final = 32 << 20  # the most that every glibc takes
 def prepare() -> None:
     """Give each library one thread, and keep freed memory until the process ends.
 
-    To be called before NumPy is first imported. Where the C library is not glibc, memory goes as it
-    will.
+    To be called before NumPy is first imported. Without glibc, only the threads are set.
     """
     for name, value in ONE_THREAD.items():
         os.environ.setdefault(name, value)
@@ -53,9 +52,10 @@ def prepare() -> None:
 
 
 def limit_cores(most: int) -> None:
-    """Run on ``most`` of the cores that this process may use now; libraries count those as all.
+    """Run on ``most`` of the cores that this process may use, and let libraries see no others.
 
-    To be called before they are loaded. Processes that begin one after the other take other cores.
+    To be called before they are loaded. Processes that start one after the other take different
+    cores.
     """
     allowed = sorted(os.sched_getaffinity(0))
     first = os.getpid() * most % len(allowed)
@@ -63,21 +63,18 @@ def limit_cores(most: int) -> None:
 
 
 def numerics(environ: Mapping[str, str]) -> dict[str, str]:
-    """Of ``environ``, what a process computes by: with it, another one computes the same."""
+    """The variables of ``environ`` that decide numeric results, for children to inherit."""
     return {name: environ[name] for name in NUMERICS if name in environ}
 
 
 @cache
 def name() -> str:
-    """What this process calls itself to others.
-
-    No two have the same, though hosts and containers may.
-    """
+    """A name for this process that no other has, although host names and process ids may repeat."""
     return f"{socket.gethostname()}/{os.getpid()}-{secrets.token_hex(3)}"
 
 
 def raise_open_files() -> int:
-    """Let this process and its children open as many files as it may; how many that is."""
+    """Raise the soft limit of open files to the hard limit, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -89,9 +89,7 @@ class PictureWriter(Protocol):
         """Take the next picture, in the coded orientation; 16 bits only where it takes them."""
         ...
 
-    def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
-        """Write the rest."""
-        ...
+    def finish(self, end_pts: int | None, time_base: Fraction) -> Written: ...
 
 
 def form_for(target: Path, options: CutOutOptions) -> Form:
@@ -131,7 +129,7 @@ def form_for(target: Path, options: CutOutOptions) -> Form:
 def check_target(
     source: Path, target: Path, options: CutOutOptions, *, replace: bool = False
 ) -> Form:
-    """Raise what `cut_out` would before it begins, as far as names tell; answers as `form_for`."""
+    """Check the target and the options as `cut_out` does, and return its form."""
     form = form_for(target, options)
     behind = options.background.file if options.background is not None else None
     if behind is not None and is_same_file(target, behind):
@@ -199,7 +197,6 @@ def cut_out(
 
 
 def _mask_options(form: Form, options: CutOutOptions) -> MaskOptions:
-    """How the mask is found."""
     return MaskOptions(
         stand_in(form),
         options.quality,
@@ -213,13 +210,13 @@ def _mask_options(form: Form, options: CutOutOptions) -> MaskOptions:
 
 
 def _edge_refiner(clip: Clip, options: CutOutOptions) -> "EdgeRefiner | None":
-    """None but in the best quality: it takes as long again as the colours themselves."""
+    """The refiner that also finds backgrounds, in the best quality only, since it is slow."""
     ahead = ahead_frames(frame_bytes(clip), options.quality)
     return None if ahead is None or options.quality is not Quality.BEST else EdgeRefiner(ahead)
 
 
 def named(report: Report, background: Background | None, clip: Clip) -> Report:
-    """The report of a cut-out or a composite, which says so."""
+    """The report with its kind, ``cutout`` or ``composite``."""
     kind = ResultKind.CUTOUT if background is None else ResultKind.COMPOSITE
     warnings = report.warnings
     if clip.hdr:
@@ -252,14 +249,13 @@ def picture_writer(
 
 
 class EdgeRefiner:
-    """`refine_edges`, and what is behind the soft edges of each frame until `take` asks for it."""
+    """`refine_edges` that also keeps the background behind each frame's soft edges until `take`."""
 
     def __init__(self, ahead_frames: int) -> None:
         self._ahead_frames = ahead_frames
         self._found: dict[int, Behind] = {}
 
     def __call__(self, pairs: Iterable[tuple[Frame, Alpha]], /) -> Iterator[tuple[Frame, Levels]]:
-        """As any `Refiner`."""
         for frame, alpha, backdrop in with_backdrops(pairs, self._ahead_frames):
             resolved = resolve_outline(alpha, frame, backdrop)
             self._found[frame.index] = behind_edges(resolved, backdrop)
@@ -267,14 +263,14 @@ class EdgeRefiner:
             yield frame, refine(coded, frame.luma())
 
     def take(self, frame: Frame) -> Behind | None:
-        """What is behind the edges of ``frame``; once."""
+        """The background behind the edges of ``frame``, which is then forgotten."""
         return self._found.pop(frame.index, None)
 
 
 class CutOutWriter:
     """A `FrameWriter` that cuts each frame out and passes it to another writer.
 
-    Where that writer is ``deep``, frames of more than 8 bits keep them.
+    A ``deep`` writer gets 16 bits of frames that have more than 8.
     """
 
     def __init__(
@@ -317,7 +313,7 @@ class CutOutWriter:
 
 @contextmanager
 def _mask_writer(target: Path, clip: Clip, source: Path | None) -> Iterator[MaskWriter]:
-    """Writes a mask to be kept; a part of one where there is no ``source`` of its sound."""
+    """Opens a writer for a mask that is kept; without a ``source`` of sound, for a part of one."""
     with (
         written_whole(target) as part,
         MaskWriter(part, KEPT_MASK, clip, source, part=source is None) as masks,
@@ -326,18 +322,17 @@ def _mask_writer(target: Path, clip: Clip, source: Path | None) -> Iterator[Mask
 
 
 class _WithMask:
-    """Passes each frame to two writers: of the cut-out, and of the mask that it is made by."""
+    """Passes each frame to two writers: the cut-out's and the mask's."""
 
     def __init__(self, cutter: FrameWriter, masks: FrameWriter) -> None:
         self._cutter, self._masks = cutter, masks
 
     def write(self, mask: Levels, frame: Frame) -> None:
-        """Take the next frame."""
         self._masks.write(mask, frame)
         self._cutter.write(mask, frame)
 
     def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
-        """Write the rest of both; what was written of the cut-out."""
+        """Finish both, and return what was written of the cut-out."""
         self._masks.finish(end_pts, time_base)
         return self._cutter.finish(end_pts, time_base)
 

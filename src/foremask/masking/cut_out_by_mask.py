@@ -47,7 +47,7 @@ def cut_out_by_mask(
     *,
     auto_zoom: bool = False,
 ) -> Report:
-    """As `cut_out`, with ``mask`` for the network: a mask of ``source`` in any preset.
+    """As `cut_out`, but by ``mask``, a mask video of ``source`` in any preset.
 
     ``auto_zoom`` crops all frames alike, as closely as the subject allows. Raises FieldInvalid
     where ``mask`` has other frames than ``source``.
@@ -106,9 +106,9 @@ def _masked_frames(reader: VideoReader, mask: Path) -> Iterator[tuple[Frame, Lev
 
 
 def _subject_box(source: Path, mask: Path, matte: Matte) -> Box | None:
-    """The smallest part of the picture, even in place and size, with the subject of all frames.
+    """The smallest box, with even numbers, that holds the subject on all frames.
 
-    None where there is none.
+    None without one.
     """
     rows, columns = np.zeros(0, np.intp), np.zeros(0, np.intp)
     height = width = 0
@@ -140,10 +140,8 @@ class _CroppingWriter:
         self._writer, self._box = writer, box
 
     def write(self, colours: Rgb | DeepRgb, levels: Levels | None, frame: Frame) -> None:
-        """Take the next picture."""
         cropped = None if levels is None else levels[self._box]
         self._writer.write(colours[self._box], cropped, frame)
 
     def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
-        """Write the rest."""
         return self._writer.finish(end_pts, time_base)

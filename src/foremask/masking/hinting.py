@@ -1,4 +1,4 @@
-"""Looks at the frames that hints are on, before the clip is masked."""
+"""Infers the frames that hints are on, before the clip is masked."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -26,7 +26,7 @@ _SMALL_PX: Final = 2048
 
 @dataclass(frozen=True, slots=True)
 class ReducedImage:
-    """A huge frame, reduced to a size of which many can wait; no network needs more."""
+    """A huge frame reduced for the network, so that many can wait in memory."""
 
     width: int
     height: int
@@ -34,7 +34,6 @@ class ReducedImage:
     pixels: Rgb
 
     def rgb(self, width: int, height: int) -> Rgb:
-        """As any image."""
         return ArrayImage(self.pixels).rgb(width, height)
 
 
@@ -48,7 +47,7 @@ def reduced(frame: Frame) -> ReducedImage:
 def guidance_for(
     source: Path, options: MaskOptions, network: Network, cache: NetworkCache | None = None
 ) -> Guidance | None:
-    """What the hints of ``options`` teach; None where there are none.
+    """The guidance that the hints of ``options`` give; None without hints.
 
     Raises FieldInvalid for a hint beyond the end of the clip, and the errors of `VideoReader`.
     """
@@ -79,13 +78,13 @@ def guidance_for(
 def guidance_of_frame(
     frame: Frame, hints: Sequence[Hint], network: Network, quality: Quality
 ) -> Guidance:
-    """What hints teach that are all on this frame, whatever moment they name."""
+    """The guidance of hints that are all taken to be on this frame."""
     marks = [_mark(number, hint, frame) for number, hint in enumerate(hints)]
     return learn([(frame.pts, _shown(frame), marks)], network, TIERS[quality], pts_of)
 
 
 def remarks(guidance: Guidance) -> tuple[str, ...]:
-    """What a report says of hints that contradict each other."""
+    """Warnings of the report about hints that contradict each other."""
     return tuple(
         f"hints[{later}] contradicts hints[{earlier}]: the later one counts"
         for lesson in guidance.lessons.values()
@@ -99,7 +98,7 @@ class _Timed(Protocol):
 
 
 def pts_of(image: Image | _Timed) -> int:
-    """The pts of a frame; of an image without, 0."""
+    """The pts of a frame; 0 for an image that has none."""
     return getattr(image, "pts", 0)
 
 

@@ -58,7 +58,7 @@ type OnProgress = Callable[[Progress], object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileReport(Report):
-    """A report, and the file that it is about."""
+    """The report of a masking, and the file that was written."""
 
     target: Path
 
@@ -84,13 +84,13 @@ def mask_video(
     Without ``preset``, the target's ending decides: .mp4, .webm, .mov, .mkv or .gif. ``start_s``
     and ``end_s``, in seconds from the first frame, ask for a part of it; times count from the
     start. ``hints`` say which thing is the subject, or is not (docs/hints.md); their frames and
-    times count from the start too. ``cache`` is a file that keeps what the network said, so that a
-    later call with more hints takes a fraction of the time. ``on_progress`` is called in the
-    caller's thread, and cancels by raising. ``target`` appears when it is whole.
+    times count from the start too. ``cache`` is a file of the network's results, with which a later
+    call with more hints takes a fraction of the time. ``on_progress`` is called in the caller's
+    thread, and cancels by raising. ``target`` appears when it is whole.
 
-    Raises FileNotFoundError; FieldInvalid for an argument that cannot be;
-    ClipRefused for a clip that cannot be masked; ModelUnavailable where the weights are not here;
-    OutputFailed where ``target`` is ``source``, or exists and ``replace`` is not set.
+    Raises FileNotFoundError; FieldInvalid for an argument that cannot be; ClipRefused for a clip
+    that cannot be masked; ModelUnavailable where the weights are not here; OutputFailed where
+    ``target`` is ``source``, or exists and ``replace`` is not set.
     """
     return Masker(quality=quality, device=device, model=model, preload=False).mask_video(
         source,
@@ -215,8 +215,8 @@ def find_things(
 ) -> list[Thing]:
     """List the things of a clip, the largest first, with the point that means each as a hint.
 
-    The clip is masked for it, and nothing is written but the ``cache``, which later hints read.
-    Raises what `mask_video` raises before it writes.
+    This masks the clip, and writes only the ``cache``, which later hints read. Raises what
+    `mask_video` raises before it writes.
     """
     options = MaskOptions(
         quality=_member(Quality, quality, "quality"),

@@ -1,4 +1,4 @@
-"""Opens the file that keeps what the network said of a clip for a later run with more hints."""
+"""Opens the cache of a clip's network results, for a later run with more hints."""
 
 import hashlib
 from collections.abc import Iterator
@@ -22,8 +22,8 @@ def opened_cache(
 ) -> Iterator[NetworkCache | None]:
     """The cache in ``options.cache``; None where none is asked for.
 
-    What it says of another clip, part, quality, network or version of foremask is ignored and
-    replaced. Raises FieldInvalid where the file is something else, and ModelUnavailable.
+    Results of another clip, part, quality, network or version of foremask are ignored and replaced.
+    Raises FieldInvalid where the file is something else, and ModelUnavailable.
     """
     path = options.cache
     if path is None:

@@ -55,9 +55,9 @@ def is_same_file(one: Path, other: Path) -> bool:
 def written_whole(target: Path, *, replace: bool = False) -> Iterator[Path]:
     """A hidden file beside ``target``; it is renamed to ``target`` when the block succeeds.
 
-    Otherwise it is removed. Hidden files of killed processes are removed by the next writer of
-    ``target``. Raises OutputFailed when the file cannot be written, or when ``target`` has been
-    made meanwhile and ``replace`` is not set.
+    Otherwise it is removed. The next writer of ``target`` removes those that killed processes left.
+    Raises OutputFailed when the file cannot be written, or when ``target`` has been made meanwhile
+    and ``replace`` is not set.
     """
     part = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}")
     with _translated(target):
@@ -145,7 +145,7 @@ def check_directory(target: Path, ours: Callable[[str], bool], *, replace: bool 
 
 @contextmanager
 def directory_written_whole(target: Path) -> Iterator[Path]:
-    """A hidden directory beside ``target``; it becomes ``target`` when the block ends well.
+    """A hidden directory beside ``target``, renamed to ``target`` when the block succeeds.
 
     Otherwise it is removed. What `check_directory` allowed to be replaced is removed then.
     """

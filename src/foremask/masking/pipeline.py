@@ -21,7 +21,7 @@ from foremask.vision.matting.matte import adjusted
 
 
 class FrameWriter(Protocol):
-    """What is made of each frame and its mask; `open_writer` chooses it."""
+    """Takes frames with their masks; `open_writer` chooses what it makes of them."""
 
     def write(self, mask: Levels, frame: Frame) -> None:
         """Take the next frame; ``mask`` has its size and its coded orientation."""
@@ -43,7 +43,7 @@ def open_writer(plan: Plan, target: Path) -> AbstractContextManager[FrameWriter]
 
 
 class _AdjustingWriter:
-    """Passes masks to another writer, worked on as a ``matte`` says."""
+    """Applies a ``matte`` to masks and passes them to another writer."""
 
     def __init__(self, writer: MaskWriter, matte: Matte) -> None:
         self._writer, self._matte = writer, matte
@@ -55,11 +55,9 @@ class _AdjustingWriter:
         self._writer.__exit__(*error)
 
     def write(self, mask: Levels, frame: Frame) -> None:
-        """Take the next frame."""
         self._writer.write(adjusted(mask, self._matte), frame)
 
     def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
-        """Write the rest."""
         return self._writer.finish(end_pts, time_base)
 
 

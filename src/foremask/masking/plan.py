@@ -1,4 +1,4 @@
-"""What is decided about a masking before its first frame is decoded."""
+"""The plan of a masking, made before its first frame is decoded."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -34,9 +34,9 @@ _AHEAD_BYTES: Final = 100_000_000  # of them: all that the backdrop reads ahead 
 
 
 class Masker(Protocol):
-    """Turns images into upright alphas of any size: one for each, in order; it may lag behind."""
+    """Turns images into upright alphas of any size, one for each, in order; it may read ahead."""
 
-    def __call__(self, images: Iterable[Image], /) -> Iterator[Alpha]: ...  # noqa: D102
+    def __call__(self, images: Iterable[Image], /) -> Iterator[Alpha]: ...
 
 
 @dataclass(slots=True)
@@ -46,7 +46,6 @@ class LatestAnchor:
     mask: Levels | None = None
 
     def put(self, mask: Levels) -> None:
-        """Replace it."""
         self.mask = mask
 
 
@@ -70,7 +69,7 @@ class Plan:
 
     @property
     def is_huge(self) -> bool:
-        """Whether frames are so large that few may wait, and the network gets them smaller."""
+        """Whether frames are so large that few may wait, and the network gets them reduced."""
         return self.clip.pixels > HUGE_PIXELS
 
     @property
@@ -115,7 +114,8 @@ def plan_masking(
 ) -> Plan:
     """Load the network and decide how frames travel. Raises ModelUnavailable.
 
-    ``cache`` must stay open until the plan has run. ``on_things`` gets what is found, by windows.
+    ``cache`` must stay open until the plan has run. ``on_things`` gets the things found in each
+    window.
     """
     runtime = "own masker"
     latest_anchor = LatestAnchor()
@@ -148,7 +148,7 @@ def plan_masking(
 
 
 def _shortened(clip: Clip, excerpt: Excerpt) -> Clip:
-    """The clip with the length of its excerpt, as far as the header speaks of one."""
+    """The clip with the length of its excerpt, where the header declares a length."""
     ends_s = [end for end in (clip.duration_s, excerpt.end_s) if end is not None]
     duration_s = max(0.0, min(ends_s) - excerpt.start_s) if ends_s else None
     return replace(clip, frames=None, duration_s=duration_s)

@@ -17,7 +17,7 @@ class Refiner(Protocol):
     The order stays. A refiner may read ahead.
     """
 
-    def __call__(  # noqa: D102
+    def __call__(
         self, pairs: Iterable[tuple[Frame, Alpha]], /
     ) -> Iterator[tuple[Frame, Levels]]: ...
 

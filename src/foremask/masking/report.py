@@ -1,4 +1,4 @@
-"""What a masking tells its caller: progress while it runs, a report when it is done."""
+"""Progress of a masking while it runs, and its report when it is done."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ class Progress:
 
     ``frames_done`` counts work: inference is four fifths of a frame, writing its mask is the rest
     and may follow a window of frames later. ``newest`` is the network's mask of the newest frame
-    that it was asked of, upright and small, before the clip decides; read it, don't change it.
+    that it was asked of, upright and small, before the clip is decided; do not change it.
     """
 
     frames_done: int

@@ -30,7 +30,7 @@ from foremask.weights.catalogue import model_path
 
 
 class OnePicture:
-    """A network that is asked about one picture only, and infers each view of it once."""
+    """A network for one picture only, which infers each view of it once."""
 
     def __init__(self, frame: Frame, network: Network) -> None:
         self.frame, self._network = frame, network
@@ -39,16 +39,13 @@ class OnePicture:
 
     @property
     def runtime(self) -> str:
-        """The network's."""
         return self._network.runtime
 
     @property
     def any_size(self) -> bool:
-        """The network's."""
         return self._network.any_size
 
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
-        """As the network."""
         box = image.box if isinstance(image, Cropped) else None
         asked = type(image), box, size
         if asked not in self._outputs:
@@ -61,7 +58,7 @@ class OnePicture:
 def mask_frame(frame: Frame, options: MaskOptions, picture: OnePicture | None = None) -> Levels:
     """The upright mask of a frame that has no neighbours; all hints are on it.
 
-    ``picture`` has what was inferred of this frame before. Raises ModelUnavailable.
+    ``picture`` holds earlier inferences of this frame. Raises ModelUnavailable.
     """
     network = picture or OnePicture(
         frame, network_at(options.model or model_path(), options.device)
@@ -81,7 +78,7 @@ _LAST: Final[dict[tuple[str, str], OnePicture]] = {}
 
 
 def last_picture(file: bytes, options: MaskOptions) -> OnePicture:
-    """The picture of the file, with what was inferred of it, where it is the one asked for last.
+    """The picture of the file; with its inferences, where it is the same as the last one.
 
     Raises CorruptVideo where it is none, ResolutionTooLarge over 33 megapixels, and
     ModelUnavailable.
@@ -108,8 +105,8 @@ def mask_picture(
 ) -> Report:
     """Write to ``target`` a PNG in which white is the foreground of the picture ``source``.
 
-    It has the size that viewers show: what a camera says of its orientation is applied. Raises
-    CorruptVideo where ``source`` is no picture, ModelUnavailable, and OutputFailed as `mask_video`.
+    It is turned as the camera's orientation tag says. Raises CorruptVideo where ``source`` is no
+    picture, ModelUnavailable, and OutputFailed as `mask_video`.
     """
     check_output(target, source, replace=replace)
     frame = read_picture(source)

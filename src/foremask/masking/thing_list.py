@@ -1,4 +1,4 @@
-"""The things of a clip: what is found in it, when and where, and whether it is in the mask."""
+"""The things of a clip: where each is on which frames, and whether it is in the mask."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -56,7 +56,7 @@ class Thing(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(slots=True)
 class _Track:
-    """A thing so far: where it was, and the best frame to point at it."""
+    """A thing while it is followed: its boxes, and the best frame to point at it."""
 
     boxes: list[ThingBox] = field(default_factory=list)
     area: int = 0  # over all frames, on the tracks' grid
@@ -79,7 +79,7 @@ class _Found:
     frames: int = 0
 
     def add(self, window: list[PlacedThings]) -> None:
-        """Count the things of one more window in."""
+        """Add the things of one more window."""
         numbers = self._known(window)
         before, self.last = self.last, {}
         for each in window:
@@ -137,7 +137,7 @@ class _Found:
 
 
 def things_of(source: Path, options: MaskOptions) -> list[Thing]:
-    """What is found in the clip, the largest first; all of it is masked, and nothing written.
+    """The things in the clip, the largest first; it is masked, and nothing is written.
 
     Raises what `mask_video` raises before it writes.
     """
@@ -222,7 +222,7 @@ def _images(reader: VideoReader) -> Iterator[Image]:
 
 
 def _listed(found: _Found) -> list[Thing]:
-    """The things that last, by their area over all frames; numbers are their places in the list."""
+    """The things that last, the largest total area first; their numbers are their places."""
     least = min(LEAST_ANCHORS, found.frames)
     lasting = [track for track in found.tracks.values() if len(track.boxes) >= least]
     order = sorted(lasting, key=lambda track: -track.area)

@@ -1,7 +1,4 @@
-"""Carries the sound of a clip into its mask.
-
-Packet by packet where the container can, else transcoded.
-"""
+"""Copies the sound of a clip into its mask, or transcodes it where the container requires that."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -37,8 +34,8 @@ type Write = Callable[[AnyPacket | None], None]
 class Sound:
     """The sound tracks of a source, muxed into an output step by step with the picture.
 
-    Of an ``excerpt`` what begins to sound in it, timed from zero; the picture's first frame is at
-    ``origin_s`` in the source.
+    With an ``excerpt``, the packets that begin in it, timed from zero; ``origin_s`` is the time of
+    the picture's first frame in the source.
     """
 
     def __init__(
@@ -78,7 +75,7 @@ class Sound:
         self._opened.close()
 
     def mux_until(self, time_s: Fraction | None) -> None:
-        """Mux what sounds before ``time_s``; None is all the rest."""
+        """Mux the packets before ``time_s``; None muxes the rest."""
         while True:
             packet = self._next or self._read()
             if packet is None:
@@ -201,7 +198,7 @@ class Sound:
     def _lengthen(self, packet: AnyPacket) -> None:
         """Give a packet at least a millisecond, the tick of Matroska.
 
-        FFmpeg writes a packet of no length as a whole one: the sound would end 20 ms late.
+        FFmpeg gives a packet of no length the full one: the sound would end 20 ms late.
         """
         base = fraction(packet.time_base)
         if self._muxer in ("webm", "matroska") and packet.duration and base:

@@ -52,7 +52,7 @@ def read_background(path: Path) -> Rgb:
 
 
 class BackgroundVideo:
-    """The frames of a video by the time that has passed; close it, or use it in a ``with``."""
+    """A video background, read by elapsed time; close it, or use it in a ``with``."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -63,7 +63,6 @@ class BackgroundVideo:
         self._round_start = Fraction(0)
 
     def close(self) -> None:
-        """Close the file."""
         self._reader.close()
 
     def at(self, elapsed: Fraction) -> Frame:
@@ -89,7 +88,7 @@ class BackgroundVideo:
         return (frame.pts - self._first.pts) * frame.time_base
 
     def _end(self) -> Fraction:
-        """How long a round lasts; known when its last frame is shown."""
+        """The duration of one loop; known when its last frame is shown."""
         base, end_pts = self._reader.time_base, self._reader.end_pts
         last = self._since_start(self._shown)
         if end_pts is None:

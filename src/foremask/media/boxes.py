@@ -14,14 +14,14 @@ _MAX_BOXES: Final = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What a walk over the boxes found."""
+    """Facts found in the boxes."""
 
     has_header: bool
     encrypted: bool
 
 
 def survey(read_at: ReadAt, size: int) -> Survey:
-    """Walk down to the sample entries of the first moov box, reading nothing but heads."""
+    """Read the box headers down to the sample entries of the first moov box."""
     has_header = encrypted = False
     for depth, kind, body in islice(_walk(read_at, 0, size, 0), _MAX_BOXES):
         if has_header and depth == 0:

@@ -35,7 +35,7 @@ def to_rgb(frame: av.VideoFrame, width: int, height: int) -> Rgb:
 
 
 def bits_of(frame: av.VideoFrame) -> int:
-    """Of one colour."""
+    """Bits a colour."""
     return frame.format.components[0].bits
 
 
@@ -79,7 +79,7 @@ def to_luma(frame: av.VideoFrame) -> Luma:
 
 
 def is_full(frame: av.VideoFrame) -> bool:
-    """Whether a frame says that 0 and 255 are its black and white; silence is limited range."""
+    """Whether the frame is tagged as full range; untagged is limited."""
     return frame.color_range == FULL_RANGE or frame.format.name.startswith("yuvj")
 
 
@@ -88,7 +88,7 @@ def _is_yuv(name: str) -> bool:
 
 
 def _has_planes(name: str) -> bool:
-    """Whether Y, Cb and Cr are planes of their own, that NumPy reads."""
+    """Whether Y, Cb and Cr are separate planes that NumPy can read."""
     return name.startswith(("yuv4", "yuva4", "yuvj4")) and not name.endswith("be")
 
 

@@ -87,7 +87,7 @@ _LIKE: Final = {
 
 
 def stand_in(form: Form) -> Preset:
-    """The preset of masks that can carry the clips that ``form`` can, and needs as much memory."""
+    """The mask preset with the limits and the memory of ``form``."""
     return form if isinstance(form, Preset) else _LIKE.get(form, Preset.MOV_PRORESKS)
 
 

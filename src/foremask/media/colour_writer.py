@@ -126,7 +126,7 @@ class _AlphaEncoder:
         self._frames = 0
 
     def encode(self, levels: Levels) -> list[PacketSideData]:
-        """What goes with the packet of one frame; one for each, at once."""
+        """The side data for one frame's packet."""
         picture = self._canvas
         picture.make_writable()
         plane_of(picture, 3)[:] = levels

@@ -1,4 +1,4 @@
-"""Opens a clip with the one demuxer that its first bytes call for."""
+"""Opens a clip with the one demuxer that its first bytes select."""
 
 import sys
 from collections import OrderedDict
@@ -28,7 +28,7 @@ av.logging.set_level(None)
 
 
 class Container(StrEnum):
-    """The containers that are read, by the suffix that people know them by."""
+    """The containers that are read, by their usual suffix."""
 
     MP4 = "mp4"
     MOV = "mov"
@@ -88,8 +88,8 @@ class Source(Protocol):
     ``read`` may return less than asked for, and none at the end.
     """
 
-    def read(self, size: int, /) -> bytes: ...  # noqa: D102  (as of any binary file)
-    def seek(self, offset: int, whence: int = 0, /) -> int: ...  # noqa: D102
+    def read(self, size: int, /) -> bytes: ...
+    def seek(self, offset: int, whence: int = 0, /) -> int: ...
 
 
 class Window:
@@ -145,21 +145,18 @@ class Window:
         return b"".join(pieces)
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """As of any binary file."""
         self._position = offset + (0, self._position, self.size)[whence]
         return self._position
 
     def tell(self) -> int:
-        """As of any binary file."""
         return self._position
 
     def seekable(self) -> bool:
-        """Always."""
         return True
 
 
 def sniff(head: bytes) -> Container | None:
-    """Tell the container by the first bytes of the file; None is none of ours."""
+    """The container, by the first bytes of the file; None if it is none of these."""
     if head[4:8] in _MP4_FIRST_BOXES:
         if head[4:8] != b"ftyp":
             return Container.MOV
@@ -194,9 +191,9 @@ def _is_prose(head: bytes) -> bool:
 
 
 def recognise(window: Window, *, any_format: bool = False) -> Container:
-    """Tell the container of a file that has one; raises what a caller should be told otherwise.
+    """The container of the file; raises an error of the decision table where it has none.
 
-    With ``any_format``, what is none of ours may be `Container.OTHER`.
+    With ``any_format``, others that FFmpeg recognises are `Container.OTHER`.
     """
     if not window.size:
         raise EmptyFile("The file has no bytes.", actual=0)
@@ -278,7 +275,7 @@ class OpenClip:
 
     @property
     def container_name(self) -> str:
-        """What people call the container; of another than ours, FFmpeg's name."""
+        """The container's usual name, or FFmpeg's."""
         if self.container is Container.OTHER:
             return self.demuxer.format.name.split(",")[0]
         return self.container.value
@@ -289,7 +286,6 @@ class OpenClip:
         return video_stream(self.demuxer)
 
     def close(self) -> None:
-        """Close the file."""
         self.demuxer.close()
 
     def __enter__(self) -> Self:

@@ -23,7 +23,7 @@ _MAX_TAIL_BYTES: Final = 16 << 20
 
 
 def number(data: bytes | bytearray, at: int) -> tuple[int, int]:
-    """A size at an offset, and how many bytes it takes; ValueError where there is none."""
+    """The size stored at an offset, and its length in bytes; ValueError where there is none."""
     if at >= len(data) or not data[at]:
         raise ValueError("no EBML number here")
     length = 9 - data[at].bit_length()
@@ -64,7 +64,7 @@ def last_block_ticks(read_at: ReadAt, size: int) -> int | None:
 
 
 def _cluster_ticks(data: bytes, at: int) -> Iterator[int]:
-    """Timestamps of the blocks of the cluster whose size stands at an offset, as far as it goes."""
+    """Timestamps of the blocks of the cluster at this offset, as far as it is complete."""
     base = None
     try:
         at += number(data, at)[1]
@@ -133,7 +133,7 @@ def _elements(
 
 
 def _find(data: bytes | bytearray, kinds: tuple[bytes, ...]) -> tuple[int, int]:
-    """The body of the first element of that kind within the first of that kind, and so on."""
+    """The body of the element at this path of kinds, by the first of each."""
     at, end = 0, len(data)
     for wanted in kinds:
         for kind, body in _elements(data, at, end):

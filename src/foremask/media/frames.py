@@ -37,7 +37,7 @@ class Frame:
 
     @property
     def time_s(self) -> float:
-        """When it is shown, for people to read."""
+        """The time of the frame in seconds, for messages."""
         return float(self.pts * self.time_base)
 
     @property

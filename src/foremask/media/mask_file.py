@@ -24,9 +24,9 @@ from foremask.options import Excerpt
 class MaskFile:
     """A file that takes packets in presentation order.
 
-    ``size``, ``aspect`` and ``matrix`` are those of the picture as it is written: a container that
-    cannot carry a rotation gets it baked in, by ``turn``. A ``part`` is as the source is coded and
-    timed, and has neither sound nor matrix. The sound of an ``excerpt`` is timed from zero.
+    ``size``, ``aspect`` and ``matrix`` are those of the written picture; ``turn`` bakes in a
+    rotation that the container cannot hold. A ``part`` keeps the source's coding and times, without
+    sound or matrix. The sound of an ``excerpt`` is timed from zero.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class MaskFile:
         self.is_finished = False
 
     def start(self, stream: VideoStream) -> None:
-        """Take the video stream, set what the container says of it, and add the sound streams."""
+        """Take the video stream, set its container fields, and add the sound streams."""
         stream.time_base = self.time_base
         if self.matrix and not self.is_part:
             stream.set_display_matrix(self.matrix)
@@ -78,10 +78,7 @@ class MaskFile:
             )
 
     def take(self, parts: Iterable[Path]) -> None:
-        """Put the packets of finished parts, one part after the other.
-
-        Instead of `start` and `put`.
-        """
+        """Copy the packets of finished parts, in order; replaces `start` and `put`."""
         stream: VideoStream | None = None
         for part in parts:
             with av.open(f"file:{part}", "r", format=part_muxer(self.recipe)) as opened:
@@ -105,7 +102,7 @@ class MaskFile:
         return copy
 
     def put(self, packet: AnyPacket) -> None:
-        """Hold each packet until the next one tells how long it lasts."""
+        """Write each packet when the next one gives its duration."""
         if self._held is not None:
             self._held.duration = _pts(packet) - _pts(self._held)
             self._mux(self._held)
@@ -194,7 +191,7 @@ def _pts(packet: AnyPacket) -> int:
 
 
 def muxer_options(recipe: Recipe, time_base: Fraction) -> dict[str, str]:
-    """The muxer's options; the edit lists of an mp4 must count as finely as its pictures."""
+    """The muxer's options; an mp4's movie clock must be as fine as its pictures' clock."""
     options = dict(recipe.muxer_options)
     if recipe.muxer in ("mp4", "mov"):
         options["movie_timescale"] = str(movie_timescale(time_base))
@@ -202,7 +199,7 @@ def muxer_options(recipe: Recipe, time_base: Fraction) -> dict[str, str]:
 
 
 def movie_timescale(time_base: Fraction) -> int:
-    """A clock that edit lists of pictures in ``time_base`` can be counted with exactly."""
+    """A movie timescale in which edit lists can state times of ``time_base`` exactly."""
     scale = time_base.denominator
     while scale < 10_000:
         scale *= 2

@@ -1,4 +1,4 @@
-"""Reads what was written as pictures: an APNG, a WebP, or numbered PNGs and their times."""
+"""Reads an APNG, a WebP, or numbered PNGs with their times."""
 
 import csv
 import io
@@ -31,7 +31,7 @@ _UNREADABLE: Final = (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFi
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """One picture, and when it is shown; a still, the APNG of a single frame, has no end."""
+    """One picture and its time; a still, the APNG of a single frame, has no end."""
 
     width: int
     height: int
@@ -42,7 +42,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class PictureFile:
-    """What ``path`` is: apng, webp, png_zip or png_files. Times of the first two begin at zero."""
+    """An APNG, WebP, zip or directory of PNGs. Times of the first two begin at zero."""
 
     form: str
     path: Path
@@ -113,7 +113,7 @@ def _head_of(path: Path) -> bytes:
 
 
 def _webp(path: Path) -> Iterator[Shown]:
-    """Frames, and their own durations: FFmpeg shows short frames longer, as browsers do."""
+    """Frames and their stored durations: FFmpeg, like browsers, shows short frames longer."""
     head = _head_of(path)
     has_alpha = head[12:16] == b"VP8X" and bool(head[_WEBP_FLAGS_AT] & _HAS_ALPHA)
     start = Fraction(0)

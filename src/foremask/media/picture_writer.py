@@ -63,7 +63,6 @@ class PictureWriter:
         self._mux(frame)
 
     def finish(self) -> None:
-        """Write the rest."""
         self._mux(None)
         with writing():
             self._sound.finish()

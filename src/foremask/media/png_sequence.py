@@ -39,7 +39,7 @@ def numbered(pattern: str, number: int) -> str:
 
 
 def numbering(pattern: str) -> re.Pattern[str]:
-    """What the names of a sequence look like."""
+    """The pattern of a sequence's names."""
     before, after = _NUMBER.sub("\0", pattern, count=1).split("\0")
     return re.compile(rf"{re.escape(before)}\d+{re.escape(after)}")
 
@@ -48,9 +48,8 @@ class PngSequenceWriter:
     """Writes a sequence; as a context manager it leaves no open file behind.
 
     ``target`` is a directory that is there, or a zip that is not, as ``into_zip`` says. Pictures
-    are numbered from 1 and stand upright: a PNG has no rotation. They have 16 bits where their
-    colours have. ``frames.csv`` has the time and
-    the duration of each, for a PNG has none either.
+    are numbered from 1 and stand upright: a PNG has no rotation. They have 16 bits where the
+    colours have. ``frames.csv`` has the time and the duration of each.
     """
 
     def __init__(self, target: Path, clip: Clip, pattern: str, *, into_zip: bool) -> None:
@@ -71,7 +70,6 @@ class PngSequenceWriter:
             self._zip.close()
 
     def write(self, colours: Rgb | DeepRgb, levels: Levels | None, frame: Frame) -> None:
-        """Add a picture; ``levels`` is its alpha, None where it is opaque."""
         red, green, blue = cv2.split(np.ascontiguousarray(frame.orientation.to_upright(colours)))
         channels = [blue, green, red]
         if levels is not None:

@@ -132,8 +132,8 @@ def encoded_size(encoder: Encoder, width: int, height: int) -> tuple[int, int]:
     In HEVC, what is not wider than a block, or lower than one, is padded and cropped.
 
     x265 takes nothing under 16 pixels, and ruins pictures that are a single column of blocks:
-    docs/adr/0015. To whole blocks: else x265 crops too, and the crop of ours takes the place of its
-    own.
+    docs/adr/0015. It is padded to whole blocks, or x265 would crop as well, and our crop would
+    replace its own.
     """
     block = _HEVC_BLOCK_PX
     if encoder.name != "libx265" or (width > block and height >= block):
@@ -151,7 +151,7 @@ def pixel_format(encoder: Encoder, width: int, height: int) -> str:
 
 
 def encoder_options(encoder: Encoder, width: int, height: int) -> dict[str, str]:
-    """The encoder's options for this size: a huge picture must not wait in a queue."""
+    """The encoder's options for this size: huge pictures are not queued inside it."""
     options = dict(encoder.options)
     if encoder.name == "libx265" and width * height > _LARGEST_HEVC_PIXELS:
         options["x265-params"] += ":allow-non-conformance=1:rc-lookahead=0:frame-threads=1:ref=1"
@@ -172,9 +172,9 @@ def check_preset(clip: Clip, preset: Preset, memory_bytes: int | None = None) ->
 
 
 def check_late(clip: Clip, frame: int, late_s: float, *, is_end: bool = False) -> None:
-    """Raise PresetUnsuitable where a gif would show a frame, or end, so much too late.
+    """Raise PresetUnsuitable where a gif would be this much too late with a frame or its end.
 
-    Headers do not tell how close together the frames of a burst are; this is asked of each.
+    Checked for each frame, since headers do not say how close together frames are.
     """
     most_s = _GIF_END_LATE_S if is_end else _GIF_LATE_S
     if late_s > most_s:

@@ -104,7 +104,7 @@ def _with_tail_duration(clip: Clip, window: Window) -> Clip:
 
 
 def frame_bytes(clip: Clip) -> int:
-    """Of one decoded frame; where the pixel format is not known, of the largest."""
+    """Bytes of one decoded frame; of the largest pixel format where it is not known."""
     if clip.pixel_format is None:
         return 8 * clip.pixels
     layout = av.VideoFormat(clip.pixel_format, clip.width, clip.height)
@@ -132,7 +132,7 @@ def refuse(clip: Clip, limits: Limits) -> None:
 
 
 def check_length(clip: Clip, limits: Limits, duration_s: float | None, frames: int | None) -> None:
-    """Raise DurationTooLong, TooManyFrames or ResolutionTooLarge for so much of this clip."""
+    """Raise DurationTooLong, TooManyFrames or ResolutionTooLarge for these numbers."""
     frame_s = 1 / clip.fps if clip.fps else 0.0
     longest_s = NTSC * limits.max_duration_s + frame_s + ROUNDING_S
     if duration_s is not None and duration_s > longest_s:
@@ -233,7 +233,7 @@ def _declared_frames(track: VideoStream, container: Container) -> int | None:
 def _duration_s(opened: InputContainer, track: VideoStream, time_base: Fraction) -> float | None:
     """How long the track lasts.
 
-    WebM says so in a tag, or not at all: then the whole file counts.
+    WebM has it in a tag or not at all; then the whole file's duration counts.
     """
     if track.duration is not None and track.duration > 0:
         return float(track.duration * time_base)
@@ -270,7 +270,7 @@ def language_of(sound: AudioStream) -> str | None:
 
 
 def text_of(value: str | None) -> str | None:
-    """Text of a file: FFmpeg passes on any bytes, as surrogates, and any number of them."""
+    """Text from a file's metadata, made valid and cut: FFmpeg passes on any bytes."""
     if value is None:
         return None
     return value[:MAX_TEXT].encode(errors="surrogateescape").decode(errors="replace")

@@ -113,13 +113,13 @@ class VideoReader:
         self.end_pts = self._end(index, last, shown or max(1, nominal))
 
     def _seek(self, first_pts: int) -> None:
-        """Go to a keyframe well before ``first_pts``, where the container has a sure index."""
+        """Seek to a keyframe well before ``first_pts``, if the container has a reliable index."""
         before_pts = first_pts - round(_SEEK_MARGIN_S / self.time_base)
         if self._opened.container in _SEEKABLE and before_pts > (self._track.start_time or 0):
             self._opened.demuxer.seek(before_pts, stream=self._track, backward=True)
 
     def _end_excerpt(self, span: Span, frames: int, last: int, shown: int) -> None:
-        """Set where the last frame ends, counted from zero as the frames are."""
+        """Set the end of the last frame, counted from the excerpt's start."""
         if not frames:
             start_s = float(
                 (span.first_pts - round(self.clip.start_s / self.time_base)) * self.time_base
@@ -141,10 +141,7 @@ class VideoReader:
 
     @property
     def declared_end_pts(self) -> int | None:
-        """Where the header says that the last frame ends.
-
-        None where it does not speak of the track.
-        """
+        """The end of the last frame by the header; None where it has no duration of the track."""
         track = self._track
         if self.clip.frames is not None and track.duration:
             return (track.start_time or 0) + track.duration

@@ -1,7 +1,4 @@
-"""A mask of ours into another preset.
-
-Its levels, frames, times and sound as they are, and no network.
-"""
+"""Encodes a finished mask in another preset, with the same levels, frames, times and sound."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -22,7 +19,9 @@ def recode(
     memory_bytes: int | None = None,
     change: Callable[[Levels], Levels] | None = None,
 ) -> Written:
-    """Write ``mask`` to ``target`` in ``preset``; ``on_frame`` hears of frames done and in all.
+    """Write ``mask`` to ``target`` in ``preset``.
+
+    ``on_frame`` gets the frames done and their total.
 
     ``change`` works on each mask.
 

@@ -32,11 +32,11 @@ _MUXERS: Final = {"mjpeg": "mov"}  # all else goes into mp4; both keep every pts
 
 
 def plan(path: Path, most: int, grid: SegmentGrid = SEGMENT_GRID) -> list[SegmentPlan]:
-    """At most ``most`` spans, of as many windows of ``grid`` as one another, or of one more.
+    """At most ``most`` spans of nearly equal length, in whole windows of ``grid``.
 
     One span for a clip that cannot be cut exactly (AVI has no pts, gif, codecs beyond the
-    contract's), or whose keyframes are further apart than a segment is long at least: to decode
-    what comes before would cost more than is gained.
+    contract's), or whose keyframes are further apart than the shortest segment: decoding what comes
+    before would cost more than is gained.
     """
     can_cut, shown, keys = _timestamps(path)
     groups = [bisect_left(shown, key) for key in keys]
@@ -105,7 +105,7 @@ def cut(path: Path, segment: SegmentPlan, target: Path) -> None:
 
 @contextmanager
 def _copied(source: OpenClip, target: Path) -> Iterator[tuple[OutputContainer, VideoStream]]:
-    """A file whose one track is as that of ``source``, and counts in the same ticks."""
+    """A file with one track, coded as that of ``source`` and in the same time base."""
     clip = clip_of(source)
     options = {
         "movie_timescale": str(movie_timescale(Fraction(*clip.time_base))),

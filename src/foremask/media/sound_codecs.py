@@ -1,4 +1,4 @@
-"""Which sound each container takes as it is, and what any other sound becomes in it."""
+"""Which sound codecs each container takes, and the encoder for all others."""
 
 from typing import Final
 

@@ -1,4 +1,4 @@
-"""Encodes one sound track anew, sample by sample in the place that the source gives it."""
+"""Transcodes one sound track; every sample keeps its time."""
 
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -20,8 +20,8 @@ _SILENCE_SAMPLES: Final = 4096
 class Transcoder:
     """Decodes the packets of a track, and gives ``mux`` the packets of ``out``.
 
-    A gap becomes silence, so that what follows it stays in its place. ``warn`` hears of what cannot
-    be decoded, which is left out.
+    A gap becomes silence, so that what follows it stays in its place. ``warn`` gets a message for
+    what cannot be decoded, which is left out.
     """
 
     def __init__(

@@ -1,7 +1,4 @@
-"""Says whether a file goes on for as long as its container declares.
-
-A cut one decodes without an error.
-"""
+"""Detects truncated files, which may decode without an error."""
 
 from typing import BinaryIO, Final
 
@@ -16,7 +13,7 @@ _UNKNOWN_SIZE_BITS: Final = 7
 def is_cut_off(file: BinaryIO, container: Container) -> bool:
     """Whether the file ends inside a box of MP4, inside WebM's segment, or before gif's last byte.
 
-    AVI is not asked: its sizes are often wrong, and its header counts frames. Nor are the others.
+    AVI is not checked: its sizes are often wrong, and its header counts frames.
     """
     size = file.seek(0, 2)
     match container:

@@ -246,14 +246,14 @@ def _level_fault(decoded: av.VideoFrame) -> str | None:
 
 
 def _alpha_fault(decoded: av.VideoFrame) -> str | None:
-    """What keeps a frame from being transparent; VP9 has its alpha elsewhere: `_alpha_blocks`."""
+    """Why a frame has no alpha; for VP9 see `_alpha_blocks`."""
     is_vp9 = decoded.format.name == "yuv420p"
     has_alpha = any(component.is_alpha for component in decoded.format.components)
     return None if is_vp9 or has_alpha else f"has no alpha: it is {decoded.format.name}"
 
 
 def _no_fault(_: av.VideoFrame) -> None:
-    """Any picture will do."""
+    """A composite's pictures have no fault."""
 
 
 _LEVEL_FAULTS: Final[dict[ResultKind, Callable[[av.VideoFrame], str | None]]] = {

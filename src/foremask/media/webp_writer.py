@@ -57,7 +57,6 @@ class WebpWriter:
         self._file.close()
 
     def write(self, colours: Rgb | DeepRgb, levels: Levels | None, frame: Frame) -> None:
-        """Add a picture; ``levels`` is its alpha, None where it is opaque."""
         upright = frame.orientation.to_upright
         red, green, blue = cv2.split(np.ascontiguousarray(upright(colours)))
         opaque = levels is None
@@ -118,7 +117,7 @@ class WebpWriter:
             self._file.write(whole)  # for ever, on a transparent canvas
 
     def _still(self, picture: Pixels) -> tuple[bytes, bytes]:
-        """What a frame of the animation holds: its size, and the chunks of a still."""
+        """The size and the chunks of a still, for one frame of the animation."""
         drawn = av.VideoFrame.from_ndarray(picture, "bgra")
         drawn.pts = self._frames
         packets = self._encoder.encode(drawn)

@@ -1,4 +1,4 @@
-"""Tells a disk that does not take a mask from a muxer that does not."""
+"""Distinguishes errors of the disk from errors of the muxer."""
 
 import errno
 from collections.abc import Iterator
@@ -20,9 +20,9 @@ _OF_THE_DISK: Final = {
 
 @contextmanager
 def writing() -> Iterator[None]:
-    """Within it, an error of the disk becomes OutputFailed; any other passes.
+    """Inside the block an error of the disk becomes OutputFailed.
 
-    Write no more into that output afterwards: FFmpeg crashes in muxers whose header failed.
+    Do not write to that output afterwards: FFmpeg crashes in muxers whose header failed.
     """
     try:
         yield

@@ -292,7 +292,7 @@ class Settings:
     network_bytes: int = field(
         default=256 << 20,
         metadata=_documented(
-            "Bytes that may be kept with each result, for a day, of what the network said, so that "
+            "Bytes that may be kept with each result, for a day, of the network's results, so that "
             "`refine` takes a fraction of the time: about `0.5M` a frame; `0` keeps nothing.",
             _size,
             shown="`256M`",

@@ -1,4 +1,4 @@
-"""Pictures that are no frames of a clip: an array, and another picture in the mirror."""
+"""Images that are no frames of a clip: an array, a mirrored image, a crop."""
 
 from dataclasses import dataclass
 
@@ -10,18 +10,16 @@ from foremask.types import Image, Rgb
 
 @dataclass(frozen=True, slots=True)
 class ArrayImage:
-    """Pixels with the face of a `Image`."""
+    """An array as an `Image`."""
 
     pixels: Rgb
 
     @property
     def width(self) -> int:
-        """Columns."""
         return int(self.pixels.shape[1])
 
     @property
     def height(self) -> int:
-        """Rows."""
         return int(self.pixels.shape[0])
 
     def rgb(self, width: int, height: int) -> Rgb:
@@ -41,16 +39,13 @@ class MirroredImage:
 
     @property
     def width(self) -> int:
-        """Columns."""
         return self.image.width
 
     @property
     def height(self) -> int:
-        """Rows."""
         return self.image.height
 
     def rgb(self, width: int, height: int) -> Rgb:
-        """As the other one resamples."""
         return np.ascontiguousarray(self.image.rgb(width, height)[:, ::-1])
 
 
@@ -73,12 +68,10 @@ class Cropped:
 
     @property
     def width(self) -> int:
-        """Columns."""
         return max(1, round(self.image.width * (self.box.right - self.box.left)))
 
     @property
     def height(self) -> int:
-        """Rows."""
         return max(1, round(self.image.height * (self.box.bottom - self.box.top)))
 
     def rgb(self, width: int, height: int) -> Rgb:

@@ -74,7 +74,7 @@ CATALOG = {model.name: model for model in (ISNET,)}
 
 @dataclass(frozen=True, slots=True)
 class PullProgress:
-    """How far a pull is; ``stage`` is ``waiting``, ``download``, ``check`` or ``unpack``."""
+    """Progress of a pull; ``stage`` is ``waiting``, ``download``, ``check`` or ``unpack``."""
 
     stage: str
     done_bytes: int
@@ -104,7 +104,7 @@ def model_path(model_dir: Path | None = None, model_file: Path | None = None) ->
 
 
 def side_car_of(path: Path) -> Path:
-    """Where the description of a network of one's own is, if it has one."""
+    """The side-car file of a custom network, if it has one."""
     return path.with_name(path.name + ".json")
 
 
@@ -115,7 +115,7 @@ def compiled_dir_of(path: Path) -> Path | None:
 
 
 def spec_of(path: Path) -> ModelSpec:
-    """What the side-car ``<file>.json`` says of the network, or IS-Net's ways without one."""
+    """The network's parameters from the side-car ``<file>.json``, or IS-Net's without one."""
     side_car = side_car_of(path)
     if not side_car.is_file():
         return ISNET.spec

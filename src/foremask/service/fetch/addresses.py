@@ -1,4 +1,4 @@
-"""Which addresses are on the public internet: the only ones that a caller may send us to."""
+"""Which addresses are public: the only ones that callers' URLs may lead to."""
 
 import ipaddress
 
@@ -21,7 +21,7 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 def is_public(address: Address) -> bool:
     """Whether ``address`` is on the public internet: no v4-mapped, 6to4 or Teredo form passes.
 
-    NAT64 is what an IPv6-only network sees of the IPv4 one, so the address inside decides.
+    A NAT64 address is judged by the IPv4 address inside.
     """
     if isinstance(address, ipaddress.IPv6Address):
         if address in _NAT64:

@@ -1,4 +1,4 @@
-"""The same for a caller without an event loop: the command line."""
+"""The guarded client for callers without an event loop: the command line."""
 
 import asyncio
 from collections.abc import Callable, Generator, Iterable
@@ -34,7 +34,7 @@ def download_file(
 
 
 class Ranges:
-    """A remote file of ``size`` bytes (None: not told), read in pieces; made by `open_ranges`."""
+    """A remote file of ``size`` bytes (None: unknown), read in pieces; made by `open_ranges`."""
 
     def __init__(self, loop: asyncio.Runner, reader: RangeReader) -> None:
         self._loop, self._reader = loop, reader

@@ -1,4 +1,4 @@
-"""What the service asks of the outside world: ranged reads, downloads, webhooks."""
+"""The guarded HTTP client: ranged reads, downloads, webhooks."""
 
 import asyncio
 import contextlib
@@ -47,7 +47,7 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Downloaded:
-    """What came, and what the origin called it."""
+    """What was downloaded, and its name at the origin."""
 
     size: int
     content_type: str
@@ -55,7 +55,7 @@ class Downloaded:
 
 
 class Outbound:
-    """The way out; close it with ``async with``.
+    """The guarded client; close it with ``async with``.
 
     ``allow_private`` names networks that are reached though they are not public, on any port: for
     on-premise origins and for tests. ``min_bytes_per_s`` is the least speed of a download.
@@ -85,11 +85,11 @@ class Outbound:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def check_url(self, url: str, param: str = "video", owner: str = "") -> None:
-        """Say no as early as possible: the form of the URL, its port, and where its host lies now.
+        """Refuse a URL early: by its form, its port, and the addresses of its host.
 
-        What passes is checked again at connect time, for a name may move. For ``webhook_url`` every
-        refusal is WebhookInvalid. Look-ups are shared fairly between owners: raises Overloaded when
-        this one gets no place in time, which says nothing of the URL.
+        It is checked again when it is connected to, since a name may change its addresses. For
+        ``webhook_url`` every refusal is WebhookInvalid. Look-ups are shared fairly between owners:
+        raises Overloaded when this one gets no place in time, which says nothing of the URL.
         """
         try:
             parsed = urls.parse(url, param)
@@ -203,7 +203,7 @@ class Outbound:
             self._places.release(owner)
 
     async def _resolve_by_system(self, owner: str, host: str, port: int) -> Sequence[str]:
-        """As the system's resolver does; its place is free again only when its thread has ended."""
+        """Resolve by the system; the place is free again only when the thread has ended."""
         loop = asyncio.get_running_loop()
 
         def free(_: object) -> None:

@@ -35,7 +35,7 @@ class PinnedBackend(httpcore2.AnyIOBackend):
         self._resolve = resolve
 
     async def checked_addresses(self, host: str, port: int) -> list[str]:
-        """Resolve ``host`` once; all of its addresses must do, or none is given."""
+        """Resolve ``host`` once; raises unless all of its addresses are allowed."""
         if port not in urls.PORTS and not self._allow_private:
             raise urls.port_refused(port)
         try:
@@ -82,7 +82,6 @@ class PinnedBackend(httpcore2.AnyIOBackend):
         timeout: float | None = None,  # noqa: ASYNC109
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        """Never."""
         raise UrlNotAllowed("No socket but TCP is opened.")
 
 
@@ -95,7 +94,7 @@ async def send(
     param: str,
     content: bytes | None = None,
 ) -> AsyncGenerator[Answer]:
-    """One request to one address, with nothing added that was not asked for."""
+    """One request to one address, without any header that was not asked for."""
     request = httpcore2.Request(
         method,
         httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
@@ -132,7 +131,7 @@ async def get(
     param: str,
     headers: Sequence[tuple[bytes, bytes]] = (),
 ) -> AsyncGenerator[Answer]:
-    """What a GET ends at after its redirects: a 2xx that does not call itself a page or data."""
+    """The answer to a GET after its redirects: a 2xx whose type may be a video."""
     for _ in range(MAX_REDIRECTS + 1):
         async with send(pool, "GET", url, headers, param) as answer:
             target = answer.header("location")

@@ -17,11 +17,11 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)
 
 
 class RangeUnavailable(Exception):
-    """The probe wants bytes that cannot be had yet: the whole file decides, once it is here."""
+    """The probe needs bytes that cannot be read in ranges: the downloaded file decides."""
 
 
 class RangeReader:
-    """A remote file, read in blocks that are kept; made by `Outbound.open_range_reader`.
+    """A remote file, read in blocks that are cached; made by `Outbound.open_range_reader`.
 
     ``size`` is None where the origin does not say; ``ranged`` is whether it honours Range.
     """
@@ -44,7 +44,7 @@ class RangeReader:
         self.requests = 0
 
     async def open(self, max_bytes: int) -> None:
-        """Read the first block, and with it what the origin says of the file."""
+        """Read the first block and the file's size and version."""
         self.requests += 1
         first = [(b"Range", b"bytes=0-%d" % (BLOCK_BYTES - 1))]
         async with connections.get(self._pool, self._url, self._param, first) as answer:
@@ -91,9 +91,9 @@ class RangeReader:
         return data[start : start + n]
 
     async def stream(self) -> AsyncGenerator[bytes]:
-        """All of the file from its start, a MiB at a time; nothing is kept, nor budgeted.
+        """The whole file, a MiB at a time, neither cached nor budgeted.
 
-        Raises as `read_at`, also where the origin has not said how long the file is.
+        Raises as `read_at`, and where the file's size is unknown.
         """
         if self.size is None or not self.ranged:
             if self.size != len(self._head):
@@ -105,7 +105,7 @@ class RangeReader:
             yield await self._range(start, min(start + MAX_READ_BYTES, self.size))
 
     async def _fetch(self, start: int, stop: int) -> None:
-        """Fetch the blocks of [start, stop), and twice as many in each further sequential read."""
+        """Fetch the blocks of [start, stop); sequential reads fetch twice as many each time."""
         straight_on = start == self._read_until
         self._ahead_bytes = (
             min(2 * self._ahead_bytes, MAX_READ_BYTES) if straight_on else BLOCK_BYTES
@@ -123,7 +123,7 @@ class RangeReader:
             self._blocks[(start + at) // BLOCK_BYTES] = data[at : at + BLOCK_BYTES]
 
     async def _range(self, start: int, stop: int) -> bytes:
-        """Those bytes, all of them, of the version that was opened."""
+        """These bytes of the version that was opened."""
         self.requests += 1
         wanted = [(b"Range", b"bytes=%d-%d" % (start, stop - 1))]
         if self._version:
@@ -143,7 +143,7 @@ class RangeReader:
         return data
 
     def _whole(self, answer: "Answer", start: int) -> int | None:
-        """The size that a 206 gives for the whole file."""
+        """The whole file's size by the header of a 206."""
         given = _CONTENT_RANGE.fullmatch(answer.header("content-range"))
         if given is None or int(given[1]) != start or given[3] == "*":
             raise UrlStatus(

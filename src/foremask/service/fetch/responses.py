@@ -1,4 +1,4 @@
-"""What a host answered, and whether that can be a video."""
+"""A host's answer, and whether it can be a video."""
 
 import re
 import ssl
@@ -37,7 +37,6 @@ class Answer:
 
     @property
     def status(self) -> int:
-        """As HTTP counts."""
         return self.response.status
 
     def header(self, name: str) -> str:
@@ -49,7 +48,7 @@ class Answer:
 
     @property
     def length(self) -> int | None:
-        """What the origin declares; it need not be true."""
+        """The declared length, which need not be true."""
         declared = self.header("content-length")
         return int(declared) if re.fullmatch(r"[0-9]{1,18}", declared) else None
 
@@ -72,7 +71,7 @@ class Answer:
 
 @contextmanager
 def translated_errors(param: str) -> Generator[None]:
-    """Foreign network errors become ours; none of their text, which has addresses in it."""
+    """Turn network errors into ours, without their text, which has addresses in it."""
     try:
         yield
     except UrlRefused as refused:  # from the backend, which knows no field

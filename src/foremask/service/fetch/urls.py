@@ -1,4 +1,4 @@
-"""The one reading of a URL: what is checked is what is connected to."""
+"""The one parser of URLs: what is checked is what is connected to."""
 
 import ipaddress
 import re
@@ -43,7 +43,7 @@ def parse(url: str, param: str) -> httpx2.URL:
 
 
 def redirected(url: httpx2.URL, target: str, param: str) -> httpx2.URL:
-    """Where a redirect leads; raises UrlStatus where that is no URL, and what `parse` does."""
+    """The target of a redirect; raises UrlStatus where it is no URL, and the errors of `parse`."""
     try:
         return parse(str(url.join(target)), param)
     except (httpx2.InvalidURL, ValueError, VideoInvalid) as error:

@@ -36,7 +36,7 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True):
     A field that nobody has set is absent from the JSON. ``strip`` is only in the reports of parts:
     of each frame its time in seconds, its coverage, and its change since the previous frame.
     ``mask_bytes`` is the size of the mask that is stored beside a cut-out or a composite,
-    ``network_bytes`` that of what the network said, for as long as it is kept.
+    ``network_bytes`` that of the network's results, for as long as it is kept.
     """
 
     frames_out: int
@@ -64,7 +64,7 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a job makes of its clip, and where the background comes from: a URL, or an upload.
 
     ``clip_key`` is the clip of a job that works on a stored mask, where it is an upload. ``hints``
-    say what the subject is. ``network_key`` is what the network said of the clip in an earlier job.
+    say what the subject is. ``network_key`` is the network's results in an earlier job.
     """
 
     options: ResultOptions = ResultOptions()

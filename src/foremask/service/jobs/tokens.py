@@ -104,7 +104,7 @@ async def list_tokens(database: Database) -> list[Token]:
 
 
 async def revoke_token(database: Database, prefix_or_id: str) -> Token:
-    """Close a token's door at once, on every machine.
+    """Revoke a token at once, on every machine.
 
     Raises RequestUnknown when no token, or more than one, begins so.
     """

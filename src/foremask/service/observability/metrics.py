@@ -186,13 +186,13 @@ def answered(method: str, route: str, status: int, seconds: float) -> None:
 
 
 def refused(reason: str) -> None:
-    """Count an error that is a limit shared between tokens; ignore every other reason."""
+    """Count an error of a limit that tokens share; ignore every other reason."""
     if reason in HELD_BACK_BY:
         HELD_BACK.labels(reason).inc()
 
 
 def counted() -> dict[Series, float]:
-    """What this process has counted for all together, from its start on; none of it ever falls."""
+    """The counters of this process since its start that all processes add up."""
     return {series(sample): sample.value for sample in _samples()}
 
 

@@ -162,9 +162,9 @@ def _span(
     context: "Context | None" = None,
     kind: "trace.SpanKind | None" = None,
 ) -> Iterator[Span]:
-    """A span with the attributes that a log line has here: those bound to the context.
+    """A span with the attributes bound to the logging context.
 
-    Of an error it has only the reason.
+    Of an error it records only the reason.
     """
     from opentelemetry import trace
 
@@ -204,8 +204,8 @@ def _ids_of(request_id: str, traceparent: str | None) -> tuple[int, int]:
 def _remote(provider: "TracerProvider", trace_id: int, span_id: int) -> "Context":
     """The context whose parent is a span of another process.
 
-    Our sampler decides by the trace's id alone: each process decides the same, and no caller's flag
-    does.
+    The sampler decides by the trace id alone, so each process decides the same, whatever the
+    caller's flag.
     """
     from opentelemetry import trace
 

@@ -61,7 +61,7 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
-        """What a client connects to; known once the server has been started."""
+        """The server's URL; known once it has been started."""
         return f"postgresql://postgres@/postgres?host={quote(os.fsencode(self._home.sockets))}"
 
     @property
@@ -126,7 +126,7 @@ class EmbeddedPostgres:
         return Programs(self._installed, self._home, self._bundled)
 
     def _take(self) -> None:
-        """Hold the directory for as long as this process lives."""
+        """Lock the directory until this process ends."""
         lock = os.open(self._home.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         deadline = time.monotonic() + 2.0  # a foremask that was just killed is still letting go
         while True:
@@ -146,7 +146,7 @@ class EmbeddedPostgres:
             return
 
     def _initialise(self) -> None:
-        """Make a database, which gets its place when it is whole: initdb may be killed."""
+        """Make a database, renamed when it is complete, since initdb may be killed."""
         fresh = self._home.root / "data.new"
         shutil.rmtree(fresh, ignore_errors=True)
         made = subprocess.run(  # noqa: S603  # our own binary, our own arguments
@@ -212,13 +212,13 @@ class EmbeddedPostgres:
             time.sleep(0.1)
 
     def _logged_since(self, begun: int) -> str:
-        """What the server has logged since the file was ``begun`` bytes long."""
+        """The server's log after its first ``begun`` bytes."""
         with (self._home.root / "log").open("rb") as written:
             written.seek(begun)
             return written.read()[-1500:].decode(errors="replace").strip()
 
     def _ready(self) -> bool:
-        """Whether the server says so in its pid file, as pg_ctl reads it."""
+        """Whether the server's pid file says that it is ready."""
         try:
             lines = (self._home.data / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:
@@ -228,7 +228,7 @@ class EmbeddedPostgres:
 
 
 def _stop_with_parent(parent: int) -> Callable[[], None]:
-    """For the child between fork and exec: SIGINT, a fast shutdown, when the parent is no more."""
+    """Between fork and exec: ask for SIGINT, a fast shutdown, when the parent ends."""
     libc = ctypes.CDLL(None)
 
     def arrange() -> None:

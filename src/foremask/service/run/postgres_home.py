@@ -73,7 +73,7 @@ def prepare_home(data_dir: Path) -> Home:
 
 
 def _sockets(root: Path) -> Path:
-    """Where the server's socket is: in the database's directory, unless its path does not fit."""
+    """The directory of the server's socket: the database's own, unless that path is too long."""
     sockets = root / "socket"
     is_list = "," in str(sockets)  # the server and its clients would read two directories
     if is_list or len(os.fsencode(sockets / SOCKET_NAME)) > SOCKET_PATH_BYTES:
@@ -83,7 +83,7 @@ def _sockets(root: Path) -> Path:
 
 
 def _move_out(root: Path) -> None:
-    """Keep the database where the unprivileged user can reach it, and leave a link here."""
+    """Move the database to where the unprivileged user can reach it, and leave a link here."""
     digest = hashlib.sha256(os.fsencode(root.parent.resolve())).hexdigest()[:16]
     place = FOR_ROOT / digest
     place.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -93,7 +93,7 @@ def _move_out(root: Path) -> None:
 def left_over() -> list[Path]:
     """The databases in /var/lib/foremask without a data directory; the operator may remove them.
 
-    We do not: a data directory that is not there may be on a disk that is not mounted.
+    We do not remove them: the missing data directory may be on an unmounted disk.
     """
     try:
         ours = [place for place in FOR_ROOT.iterdir() if _OURS_THERE.fullmatch(place.name)]
@@ -123,6 +123,6 @@ def _unprivileged() -> pwd.struct_passwd:
 
 
 def _reachable(path: Path) -> bool:
-    """Whether a user who owns nothing gets to ``path``."""
+    """Whether an unprivileged user can reach ``path``."""
     whole = path.resolve()
     return all(each.stat().st_mode & stat.S_IXOTH for each in (whole, *whole.parents))

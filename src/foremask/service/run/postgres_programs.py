@@ -55,7 +55,7 @@ class Programs:
             place.rmdir()
 
     def _lacking(self, binaries: Path) -> str | None:
-        """Why the programs cannot be run, None if they can: the loader says it, as for ldd."""
+        """Why the programs cannot be run, by the loader, as ldd does; None if they can."""
         for program in (binaries / name for name in PROGRAMS):
             try:
                 asked = subprocess.run(  # noqa: S603  # our own binary, our own arguments
@@ -101,7 +101,7 @@ class Programs:
         return copy / self.installed.relative_to(packages)
 
     def _copies(self) -> Path:
-        """Where copies are made: initdb passes its own path to a shell, which expands it."""
+        """The directory for copies: initdb passes its path to a shell, so no special characters."""
         root = self.home.root
         if not self.home.run_as or not set(str(root)) & set(SHELLS_OWN):
             return root

@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 
 
 def serve(settings: Settings, say: Say) -> None:
-    """Run everything until SIGTERM or Ctrl-C; ``say`` tells the operator what to know, once.
+    """Run everything until SIGTERM or Ctrl-C; ``say`` prints the greeting once.
 
     Nothing outlives this process, even when it is killed: whatever it starts ends with it. Call it
     from the main thread.
@@ -101,7 +101,7 @@ async def _serve(settings: Settings, postgres: EmbeddedPostgres | None, say: Say
 
 
 async def _greet(settings: Settings, page: str, say: Say) -> None:
-    """Say where the service is, as soon as it answers there."""
+    """Print the service's address as soon as it answers."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
     deadline = time.monotonic() + READY_S
     while time.monotonic() < deadline:
@@ -184,7 +184,7 @@ class Member:
 
 
 def _end_with_parent(parent: int) -> Callable[[], None]:
-    """Between fork and exec: ask for SIGKILL when the parent dies; its lease outlives it."""
+    """Between fork and exec: ask for SIGKILL when the parent dies."""
     libc = ctypes.CDLL(None)
 
     def arrange() -> None:

@@ -1,4 +1,4 @@
-"""One media child as its parent sees it: started, talked to, watched, killed."""
+"""A media child, from its parent's side: started, watched, killed."""
 
 import asyncio
 import contextlib
@@ -41,10 +41,10 @@ class Kind:
 
 @dataclass(slots=True)
 class Child:
-    """A started child; ``owner`` is whom it has served, None nobody.
+    """A started child; ``owner`` is the token that it has served, None nobody.
 
-    It is killed, and the last two numbers say why, as soon as it uses more memory or has more files
-    in its slot than it may.
+    It is killed when it uses too much memory or has too many files in its slot; the last two
+    numbers say which.
     """
 
     process: asyncio.subprocess.Process
@@ -64,22 +64,22 @@ class Child:
         return messages.from_child.decode(await self.reader.readexactly(size))
 
     async def send(self, message: FromParent) -> None:
-        """All of it, as fast as the child takes it."""
+        """Send all of it, as fast as the child reads."""
         self.writer.write(messages.framed(message))
         await self.writer.drain()
 
     @property
     def is_alive(self) -> bool:
-        """Whether it has not ended yet, as far as is known."""
+        """Whether it is not known to have ended."""
         return self.process.returncode is None
 
     def kill(self) -> None:
-        """At once; it is waited for in `end`."""
+        """Kill it at once; `end` waits for it."""
         with contextlib.suppress(ProcessLookupError):
             self.process.kill()
 
     async def end(self) -> str:
-        """Kill it, wait for it, and say how it ended and the last that it wrote to its stderr."""
+        """Kill it and wait; returns its exit status and the last lines of its stderr."""
         self.kill()
         if self.watch is not None:
             self.watch.cancel()
@@ -165,7 +165,7 @@ async def _watch(child: Child, memory_bytes: int, directory_slot: JobDirectory) 
 
 
 async def _last_stderr(process: asyncio.subprocess.Process) -> bytes:
-    """Drain the child's stderr; the end of it is kept."""
+    """Read the child's stderr to its end and keep the last lines."""
     kept = b""
     while process.stderr is not None and (piece := await process.stderr.read(4096)):
         kept = (kept + piece)[-LOG_BYTES:]

@@ -1,8 +1,7 @@
-"""The calling process gives up all that it does not need, for good.
+"""Confines the calling process for good.
 
 Landlock decides which files can be opened, seccomp which system calls can be made, rlimits how much
-can be used. None of them needs root, and none can be undone. What an old Landlock leaves open,
-seccomp closes.
+can be used. None needs root or can be undone. Seccomp also denies what an old Landlock leaves open.
 """
 
 import ctypes
@@ -134,7 +133,7 @@ class Ceilings:
 
 
 def available() -> Level:
-    """The level that this machine can give, without taking it."""
+    """The level that this machine offers, without confining anything."""
     return Level(max(_landlock_version(), 0), _refusals() is not None)
 
 
@@ -165,10 +164,10 @@ def confine(
 ) -> Level:
     """Keep to the files below ``read`` and ``write``, and to system calls that compute.
 
-    In ``write`` files can be made, directories cannot. Paths that do not exist are left out. Takes
-    what the kernel has, or of Landlock no more than version ``landlock_at_most``; the level says
-    what that was. Call it before anything starts a thread, numpy's import included: Landlock holds
-    for the calling thread and for those that it starts, not for its elders.
+    In ``write`` files can be made, directories cannot. Paths that do not exist are left out. Uses
+    what the kernel offers, of Landlock at most version ``landlock_at_most``, and returns the level.
+    Call it before anything starts a thread, numpy's import included: Landlock holds for the calling
+    thread and for those that it starts, not for its elders.
     """
     if sys.platform != "linux":
         return Level()
@@ -185,7 +184,7 @@ def confine(
 
 
 def python_paths() -> list[Path]:
-    """What the interpreter and its libraries read after they have started."""
+    """Paths that the interpreter and its libraries read after their start."""
     named = [sys.prefix, sys.base_prefix, sys.exec_prefix, *filter(os.path.isabs, sys.path)]
     system = ["/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache"]
     itself = [f"/proc/self/{name}" for name in _OF_ITSELF]
@@ -287,7 +286,7 @@ def _landlock_version() -> int:
 
 
 def _refusals() -> Refusals | None:
-    """An empty list to fill, or None where libseccomp or the kernel's filter is missing."""
+    """An empty filter, or None where libseccomp or the kernel's support is missing."""
     if sys.platform != "linux" or _libc().prctl(_PR_GET_SECCOMP, 0, 0, 0, 0) < 0:
         return None
     try:

@@ -66,7 +66,7 @@ class Conversation:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """Raise our errors for a socket whose child has ended or sends what cannot be decoded."""
+        """Turn socket and decoding errors into ours."""
         try:
             yield
         except (EOFError, ConnectionError, ValueError) as error:  # DecodeError is a ValueError

@@ -79,7 +79,7 @@ def _mask(request: Mask, parent: Parent) -> Report:
 
 
 def _cache(request: Mask | CutOut) -> Path | None:
-    """The file that is kept; what is known already is in it."""
+    """The network cache that is kept, filled with the known results."""
     from foremask.vision.temporal.network_cache import is_store
 
     known, kept = request.known, request.kept
@@ -145,7 +145,7 @@ def _cut_out_by_mask(request: CutOutByMask, parent: Parent) -> Report:
 def options_of(
     preset: str, result: ResultOptions, file: Path | None, limits: Limits
 ) -> CutOutOptions:
-    """What is asked for, as the library takes it; ``file`` is the background's."""
+    """The library's options for a request; ``file`` is the background."""
     behind = None
     if file is not None:
         behind = Background(BackgroundKind.FILE, file=file)
@@ -173,7 +173,7 @@ def _reporting(parent: Parent) -> "OnFrame":
 
 @contextmanager
 def named_background() -> Iterator[None]:
-    """Errors of the background name the field in which callers have sent it."""
+    """Errors of the background name the caller's field."""
     try:
         yield
     except ForemaskError as error:

@@ -29,12 +29,10 @@ class JobDirectory:
 
     @property
     def readable_dir(self) -> Path:
-        """What the job may read."""
         return self.directory / "in"
 
     @property
     def writable_dir(self) -> Path:
-        """What the job writes."""
         return self.directory / "out"
 
     def close(self) -> None:
@@ -44,7 +42,7 @@ class JobDirectory:
 
 
 def stage[Q: Request[Any]](job_directory: JobDirectory, request: Q) -> Q:
-    """The request as the child gets it: inputs are links in the directory, outputs lie in it.
+    """The request with paths in the directory: inputs are links, outputs are files to be written.
 
     An input on another disk is copied.
     """
@@ -95,7 +93,7 @@ def has_too_many_files(job_directory: JobDirectory) -> bool:
 
 
 def empty(job_directory: JobDirectory) -> bool:
-    """Remove the files of a job; False where there is more than an honest child leaves.
+    """Remove the files of a job; False where there are more than an honest child leaves.
 
     Then the child must have ended before `clear` removes the rest.
     """

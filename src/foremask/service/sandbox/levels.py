@@ -44,7 +44,7 @@ def level_of(wanted: Sandbox) -> Level:
 
 
 def is_gpu(device: Device) -> bool:
-    """Whether it is a named one; `auto` is not."""
+    """Whether it names a GPU; `auto` does not."""
     return device.on_gpu or device.unit.startswith(("GPU", "NPU"))
 
 

@@ -35,7 +35,7 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
 
 
 class Job(msgspec.Struct, tag=True, frozen=True):
-    """Execute a request, which is encoded by itself: only the child knows all of its kinds."""
+    """Execute a request, which is encoded separately, since only the child knows all kinds."""
 
     request: msgspec.Raw
 

@@ -76,7 +76,7 @@ class ProbeRemoteBackground(Request[Refused | None], frozen=True):
 
 
 class Wait(Request[None], frozen=True):
-    """Nothing: a child that has answered has loaded its libraries."""
+    """Do nothing: the answer shows that the libraries are loaded."""
 
 
 class Load(Request[None], frozen=True):
@@ -91,7 +91,8 @@ class Load(Request[None], frozen=True):
 class Mask(Request[Report], frozen=True):
     """Mask a clip, or a span of one.
 
-    ``known`` is what the network said in an earlier job, ``kept`` gets what it said up to this one.
+    ``known`` is the network cache of an earlier job; ``kept`` is written with it and this job's
+    results.
     """
 
     needs_network = True
@@ -124,9 +125,9 @@ class MaskPicture(Request[PictureMask], frozen=True):
 class CutOut(Request[Report], frozen=True):
     """Cut the subject out of a clip, or of a span of one; ``background`` is put behind it.
 
-    ``options`` says how masks are found; its preset has no part in it. ``clip_start_s`` is that of
-    the whole clip. The mask goes to ``mask_target``, where there is memory for another encoder.
-    ``known`` and ``kept`` as in `Mask`.
+    ``options`` are the mask's; their preset is ignored. ``clip_start_s`` is that of the whole clip.
+    The mask goes to ``mask_target``, where there is memory for another encoder. ``known`` and
+    ``kept`` as in `Mask`.
     """
 
     needs_network = True
@@ -184,7 +185,7 @@ class Join(Request[Written], frozen=True):
 
 
 class Recode(Request[Written], frozen=True):
-    """A mask of ours into another preset, worked on as ``matte`` says."""
+    """Encode a finished mask in another preset, after ``matte``."""
 
     source: Input
     target: Output
@@ -194,7 +195,7 @@ class Recode(Request[Written], frozen=True):
 
 
 def result_type[R](kind: type[Request[R]]) -> type[R]:
-    """What a request of this kind is answered with."""
+    """The result type of a request."""
     (result,) = get_args(get_original_bases(kind)[0])
     found: type[R] = result
     return found

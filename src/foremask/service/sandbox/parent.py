@@ -1,4 +1,4 @@
-"""The parent as its child sees it: the other end of the socket pair."""
+"""The parent, from the child's side: the other end of the socket pair."""
 
 import os
 import sys
@@ -36,7 +36,7 @@ class Parent:
         return messages.from_parent.decode(self._read(messages.body_bytes(length)))
 
     def send(self, message: FromChild) -> None:
-        """Send the whole message, however slowly the parent takes it."""
+        """Send the whole message, however slowly the parent reads."""
         left = memoryview(messages.framed(message))
         while left:
             left = left[os.write(self._fd, left) :]

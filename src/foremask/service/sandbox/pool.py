@@ -43,7 +43,7 @@ SPARE_FROM_BYTES = 4 << 30
 
 @dataclass(slots=True)
 class _ChildSlot:
-    """A slot, the child that works in it, and the one that will take over."""
+    """A slot, its child, and the spare child that replaces it."""
 
     job_directory: JobDirectory
     child: Child | None = None

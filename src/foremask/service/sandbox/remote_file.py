@@ -1,4 +1,4 @@
-"""A file that somebody else holds the bytes of, for those who read and seek."""
+"""A file object over bytes that another process holds."""
 
 import os
 from typing import Final, Protocol
@@ -7,7 +7,7 @@ _READ_BYTES: Final = 256 << 10
 
 
 class Holder(Protocol):
-    """Who has the bytes."""
+    """The holder of the bytes."""
 
     def read_at(self, offset: int, size: int, /) -> bytes:
         """At most ``size`` bytes; none at the end of the file."""
@@ -15,7 +15,7 @@ class Holder(Protocol):
 
 
 class RemoteFile:
-    """Reads and seeks as a file does, and never gives too much."""
+    """Reads and seeks like a file, and never returns more than was asked for."""
 
     def __init__(self, holder: Holder, size: int) -> None:
         self._holder, self._size, self._at = holder, size, 0
@@ -29,6 +29,5 @@ class RemoteFile:
         return data
 
     def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
-        """As a file does."""
         self._at = offset + (0, self._at, self._size)[whence]
         return self._at

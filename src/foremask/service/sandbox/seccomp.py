@@ -58,12 +58,12 @@ def is_int(argument: int, value: int) -> When:
 
 
 def is_not(argument: int, value: int) -> When:
-    """The whole argument, all 64 bits, is another than ``value``."""
+    """All 64 bits of the argument differ from ``value``."""
     return When(argument, _NOT_EQUAL, value)
 
 
 def bits_are(argument: int, mask: int, value: int) -> When:
-    """Of the argument's bits in ``mask`` those of ``value`` are set and the rest is not."""
+    """The argument's bits in ``mask`` equal those of ``value``."""
     return When(argument, _MASKED_EQUAL, mask, value)
 
 
@@ -97,7 +97,7 @@ class Refusals:
         self._add(number, conditions, error, call)
 
     def load(self) -> None:
-        """Take effect, for good, in this thread and those that it starts."""
+        """Load the filter for good, in this thread and those that it starts."""
         failed = self._library.seccomp_load(self._rules)
         if failed:
             raise OSError(-failed, f"seccomp filter not loaded: {os.strerror(-failed)}")

@@ -1,4 +1,4 @@
-"""Keys of stored objects: what one may be, and what its name says."""
+"""Keys of stored objects, and what a key's name means."""
 
 import re
 from pathlib import Path
@@ -18,12 +18,12 @@ def checked_key(key: str) -> str:
 
 
 def media_type(key: str) -> str:
-    """What a web server says of an object: it follows from the suffix of its key."""
+    """The media type of an object, by the suffix of its key."""
     return MEDIA_TYPES.get(Path(key).suffix, "application/octet-stream")
 
 
 def network_key(result_key: str) -> str:
-    """The key of what the network said for a result: in its directory, as the strip."""
+    """The key of a result's network cache, in the result's directory."""
     return result_key.rpartition("/")[0] + "/network.zip"
 
 
@@ -33,10 +33,10 @@ def strip_key(result_key: str) -> str:
 
 
 def mask_key(result_key: str) -> str:
-    """The key of the mask that a cut-out was made by: kept, and deleted, with the cut-out."""
+    """The key of a cut-out's mask, deleted with the cut-out."""
     return result_key.rpartition("/")[0] + _KEPT_MASK
 
 
 def is_kept_mask(key: str) -> bool:
-    """Whether it is the key of a mask beside a cut-out, to which nobody gets a link."""
+    """Whether it is the key of a cut-out's mask, which has no link."""
     return key.startswith("results/") and key.endswith(_KEPT_MASK)

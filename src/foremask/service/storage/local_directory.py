@@ -1,4 +1,4 @@
-"""The directory of a local store: what obstore leaves to us, and how much room its disk has."""
+"""The directory of a local store: free space, flushing, and what obstore leaves behind."""
 
 import os
 import re
@@ -37,7 +37,7 @@ def local_url(directory: Path) -> str:
 
 
 def make_local_key(path: Path) -> None:
-    """Make the key where there is none; no other user can read it at any time."""
+    """Make the signing key where there is none, readable by its owner only."""
     if path.exists():
         path.chmod(0o600)  # earlier versions left it as the umask would have it
         return

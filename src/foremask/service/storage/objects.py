@@ -37,7 +37,7 @@ _CHANGED = "The stored file changed while it was read."
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What the store says of an object; ``etag`` with its quotes."""
+    """Size, ETag (with its quotes) and age of an object."""
 
     key: str
     size: int
@@ -250,7 +250,7 @@ def _store(url: str) -> ObjectStore:
 
 
 def _described(key: str) -> dict[str, str]:
-    """What a cloud is to say when it serves the object itself."""
+    """The headers with which a cloud serves the object."""
     name = key.rpartition("/")[2]
     return {
         "Content-Type": media_type(key),

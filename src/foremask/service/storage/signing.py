@@ -17,7 +17,7 @@ STEP_S = 3600  # links made within the same hour are the same text
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """What a form allows to store: where, how much, of what type, until when."""
+    """What an upload form allows: key, size, type, expiry."""
 
     key: str
     max_bytes: int
@@ -44,7 +44,7 @@ class Signer:
         self._check(signature, expires, "GET", key, expires)
 
     def key_of(self, url: str) -> str | None:
-        """The key behind one of our own links; None for any other URL.
+        """The key of one of our own links; None for any other URL.
 
         Raises LinkInvalid when it looks like ours and its signature or age is wrong.
         """
@@ -67,7 +67,7 @@ class Signer:
         return {**fields, "signature": self._signature("POST", *fields.values())}
 
     def check_form(self, fields: dict[str, str]) -> Upload:
-        """What the fields allow.
+        """What the form's fields allow.
 
         Raises LinkInvalid unless `upload_form` made them and they have not expired.
         """

@@ -22,7 +22,7 @@ log = structlog.get_logger(__name__)
 
 
 async def compile_ahead(model: Path) -> None:
-    """Have a process compile what is missing, where it can be kept; a failure is only logged."""
+    """Compile missing networks in another process; a failure is only logged."""
     directory = compiled_dir_of(model)
     if directory is None:
         return

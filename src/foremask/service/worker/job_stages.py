@@ -129,10 +129,10 @@ async def _fetch(
 async def _plan(
     work: WorkerContext, step: Step, source: Path, clip: Clip
 ) -> tuple[SegmentPlan, ...]:
-    """The spans to cut: no more than there are free slots, on `SEGMENT_GRID`.
+    """The spans to cut, on `SEGMENT_GRID`, no more than there are free slots.
 
-    With fewer than two free slots the clip stays whole: a cut would gain no time, and the context
-    of segments is inferred twice. With hints it does, too: they act on the whole clip.
+    A clip stays whole with fewer than two free slots, where a cut gains no time, and with hints,
+    which act on the whole clip.
     """
     if step.args.result.hints:
         return ()
@@ -257,7 +257,7 @@ async def segment(
 async def _with_network(
     work: WorkerContext, step: Step, request: Mask | CutOut, scratch: Path
 ) -> Mask | CutOut:
-    """The request, with what the network said in an earlier job, where that is still stored."""
+    """The request with the network cache of an earlier job, where that is still stored."""
     known: Path | None = scratch / "known"
     with span("load"):
         try:
@@ -270,7 +270,7 @@ async def _with_network(
 def _request(
     work: WorkerContext, step: Step, source: Path, background: Path | None, target: Path
 ) -> Mask | CutOut:
-    """What makes the result of the span, or a mask from which it is made in the end."""
+    """The request that makes the span's result, or the mask from which the join makes it."""
     form, result, whole = step.form, step.options, step.args.whole
     found = MaskOptions(
         quality=Quality(step.quality),
@@ -298,7 +298,7 @@ async def _of_stored_mask(
     target: Path,
     advance: StepProgress,
 ) -> MaskDone:
-    """Encode a mask of ours again, or cut the clip out by it."""
+    """Encode the stored mask again, or cut the clip out by it."""
     if step.options.kind is ResultKind.MASK:
         memory_bytes = work.limits.memory_bytes
         matte = step.options.matte
@@ -396,7 +396,7 @@ async def _store_result(
     mask: Path | None = None,
     kept: Path | None = None,
 ) -> MaskDone:
-    """Store the result, and beside it the mask that it was cut out by, where there is one."""
+    """Store the result, and beside it its mask where it is a cut-out."""
     # The attempt is in the key: a stale worker never overwrites the result of another attempt.
     attempt = f"{step.name.stage}-{step.attempt}"
     key = f"results/{step.name.job}/{attempt}/{step.name.job}{target.suffix}"
@@ -458,7 +458,7 @@ def _known(key: str | None) -> str:
 
 
 def _left_s(work: WorkerContext, step: Step) -> float:
-    """What is left of the job's time. Raises TimedOut when that is nothing."""
+    """The remaining time of the job; raises TimedOut when there is none."""
     used_s = step.used_s + step.seconds
     limit_s = work.timing.wall_clock_s
     if used_s >= limit_s:

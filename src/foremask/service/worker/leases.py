@@ -1,4 +1,4 @@
-"""The leases of one worker process: all are renewed together, while frames advance."""
+"""The leases of one worker process, renewed together while frames advance."""
 
 import asyncio
 import time
@@ -25,12 +25,12 @@ class StepProgress:
     newest_png: bytes | None = None
 
     def move(self) -> None:
-        """Note that something was done."""
+        """Record that work was done."""
         self.moved_at = time.monotonic()
 
     @property
     def idle_s(self) -> float:
-        """Since something was done; a suspended machine's time does not count."""
+        """Seconds since work was last recorded, without time in which the machine was suspended."""
         return time.monotonic() - self.moved_at
 
     async def note_frames(self, progress: Progress) -> None:
@@ -59,9 +59,10 @@ class Leases:
 
     @contextmanager
     def held(self, step: Step, progress: StepProgress) -> Iterator[asyncio.Future[None]]:
-        """Hold the step during the block; the future ends when it is no longer ours.
+        """Hold the step during the block.
 
-        It ends with WorkerCrashed when nothing has moved for too long.
+        The future ends when the lease is lost, and with WorkerCrashed when nothing has advanced for
+        too long.
         """
         lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         attempt = step.name, step.attempt

@@ -1,4 +1,4 @@
-"""What every worker does beside its steps, in turns: rescue, reconcile, sweep, expire."""
+"""The housekeeping of every worker beside its steps: rescue, reconcile, sweep, expire."""
 
 import asyncio
 import random
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 
 
 async def run_maintenance(work: WorkerContext) -> None:
-    """Look after leases, wake-ups and what is kept no longer; runs until cancelled.
+    """Rescue leases, repair wake-ups and delete expired files, until cancelled.
 
     In the worker's own loop and not a task of the engine: a worker whose slots are all taken looks
     after the others all the same (docs/adr/0020).
@@ -82,7 +82,7 @@ async def _delete(work: WorkerContext, request_id: str, kinds: Sequence[str]) ->
 
 
 def _count(ended: retention.Ended | None) -> None:
-    """A job is swept once, whoever does it, so that is where it is counted."""
+    """Count an ended job here, since each is swept exactly once."""
     if ended is None:
         return
     metrics.JOBS_ENDED.labels(ended.status, ended.reason).inc()

@@ -92,7 +92,7 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
 
 
 def _may_use_gpu(settings: Settings) -> bool:
-    """Whether a masking child may have a card: `auto` takes one that a sandbox does not hide."""
+    """Whether a masking child may use a GPU: with `auto`, one that no sandbox hides."""
     takes_card = settings.device.runtime is Runtime.AUTO and settings.sandbox is Sandbox.OFF
     return is_gpu(settings.device) or (takes_card and bool(nvidia_cards()))
 
@@ -112,7 +112,7 @@ async def open_work(
     limits: Limits,
     model: Path | None = None,
 ) -> AsyncIterator[WorkerContext]:
-    """What a worker works with, open during the block."""
+    """The worker's database, store and pools, open during the block."""
     if settings.database_url is None:
         raise SettingsInvalid("a worker needs the URL of a database", param="FOREMASK_DATABASE_URL")
     stored_at = settings.objects_url or local_url(settings.data_dir / "objects")
@@ -152,7 +152,7 @@ async def open_work(
 async def work_until_stopped(
     work: WorkerContext, queues: Sequence[str], slots: int, sandbox: str
 ) -> None:
-    """Serve the queues until SIGTERM or SIGINT, then let what runs end, or give it back.
+    """Serve the queues until SIGTERM or SIGINT, then let running steps end or give them back.
 
     ``sandbox`` says what confines the media children, for the metrics.
     """

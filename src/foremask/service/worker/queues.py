@@ -76,7 +76,6 @@ class SharedConnector(PsycopgConnector):
         self._heard: dict[str, Notify] = {}
 
     async def execute_query_async(self, query: LiteralString, **arguments: Any) -> None:  # noqa: ANN401
-        """As documented there."""
         await self.execute_query_all_async(query, **arguments)
 
     async def execute_query_one_async(
@@ -84,7 +83,6 @@ class SharedConnector(PsycopgConnector):
         query: LiteralString,
         **arguments: Any,  # noqa: ANN401
     ) -> dict[str, Any]:
-        """As documented there."""
         rows = await self.execute_query_all_async(query, **arguments)
         if not rows:
             raise NoResult

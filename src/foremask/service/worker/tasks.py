@@ -56,7 +56,7 @@ def make_app(work: WorkerContext, connector: BaseConnector, leases: Leases) -> A
 
 
 async def do_next(work: WorkerContext, queue: str, leases: Leases) -> None:
-    """Do the step whose turn it is in the queue, if there is one (docs/adr/0090)."""
+    """Run the next step of the queue, if there is one (docs/adr/0090)."""
     claimed = await steps.claim(
         work.database, queue, work.worker, work.timing.lease_s, work.last_served.get(queue)
     )
@@ -67,7 +67,7 @@ async def do_next(work: WorkerContext, queue: str, leases: Leases) -> None:
 
 
 async def run_step(work: WorkerContext, step: Step, leases: Leases) -> None:
-    """Do the step, and record how that ended."""
+    """Run the step and record its outcome."""
     name = step.name
     scratch = Path(tempfile.mkdtemp(prefix=f"{name.stage}-", dir=work.scratch))
     traceparent = await work.traceparent_of(name.job)
@@ -91,7 +91,7 @@ async def run_step(work: WorkerContext, step: Step, leases: Leases) -> None:
 async def _run_with_lease(
     work: WorkerContext, step: Step, scratch: Path, leases: Leases, span: Span
 ) -> str:
-    """Do the step while its lease is kept; whichever ends first stops the other. The outcome."""
+    """Run the step while its lease is kept; whichever ends first stops the other."""
     step_log = log.bind(step=str(step.name), attempt=step.attempt)
     advance = StepProgress()
     doing = asyncio.ensure_future(STAGES[step.name.stage](work, step, scratch, advance))
@@ -161,7 +161,7 @@ async def _tidy(work: WorkerContext, step: Step) -> None:
 def _classified(
     work: WorkerContext, step: Step, error: Exception
 ) -> tuple[ForemaskError, str, float | None]:
-    """The error as the job records it, the attempt's outcome, and the pause before a retry."""
+    """The error for the job, the attempt's outcome, and the pause before a retry."""
     outcome, retry_s = "failed", None
     known = error if isinstance(error, ForemaskError) else None
     match error:
@@ -189,7 +189,7 @@ def _classified(
 
 
 async def _give_back(work: WorkerContext, step: Step) -> None:
-    """The worker is stopping: another one begins the step at once, and it counts for nothing."""
+    """Give the step back at a stop: another worker begins it, and no attempt is counted."""
     leaving = ServiceUnavailable("the worker was stopped")
     await steps.fail(work.database, step, leaving, outcome="given back", retry_s=0.0)
 

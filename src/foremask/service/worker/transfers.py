@@ -1,4 +1,4 @@
-"""What a step moves to and from the store while it does other things."""
+"""Transfers to and from the store in the background of a step."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -31,9 +31,9 @@ class Transfers:
 
 @asynccontextmanager
 async def background_transfers() -> AsyncGenerator[Transfers]:
-    """Moves beside what the block does; all are done when it is.
+    """Transfers beside the block; it ends when all are done.
 
-    The first that fails ends the others, and the block, with its own error.
+    The first that fails cancels the others and the block, with its error.
     """
     try:
         async with asyncio.TaskGroup() as group:

@@ -80,7 +80,7 @@ class WorkerContext:
     fleet: Fleet = field(default_factory=Fleet)
 
     async def traceparent_of(self, request_id: str) -> str | None:
-        """The trace that the job's caller has begun; asked only while traces are on."""
+        """The caller's traceparent; read only while traces are on."""
         if not traces.is_on():
             return None
         try:

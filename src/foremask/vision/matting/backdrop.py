@@ -45,7 +45,7 @@ type Homography = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """The colour in [0, 1] behind some cells, its variance, and where both are ``known``."""
+    """Background colours in [0, 1] of some cells, their variance, and where both are ``known``."""
 
     colour: NDArray[np.float32]
     variance: NDArray[np.float32]
@@ -71,7 +71,6 @@ class Backdrop:
 
     @property
     def rgb(self) -> Rgb:
-        """The frame's own picture, on the grid of its mask."""
         return self.views[self.here].rgb
 
     def background(self, cells: Cells) -> Background:
@@ -99,7 +98,7 @@ class Backdrop:
         return Background(colour, variance, known)
 
     def _neighbours(self) -> Iterator[tuple[_View, Homography]]:
-        """Nearest first, as far as the ways lead."""
+        """Neighbouring frames, the nearest first, as far as the camera's motion is known."""
         back, ahead = np.eye(3), np.eye(3)
         ends = {-1: False, 1: False}
         for distance in range(1, 1 + BACKDROP_REACH_FRAMES):
@@ -123,10 +122,10 @@ def with_backdrops[P: Image](
 ) -> Iterator[tuple[P, Alpha, Backdrop]]:
     """Each picture and its upright mask, in order, with its backdrop; reads ``ahead_frames`` ahead.
 
-    Where the camera's way is lost, and so at every cut, no frame sees what is beyond. The way is a
-    homography between corners of the background that are followed from frame to frame (Lucas and
-    Kanade, IJCAI 1981), by random samples (Fischler and Bolles, 1981): right for a camera that
-    turns and zooms, and for one that moves in front of a plane.
+    Beyond a cut, or where the camera's motion is lost, nothing is known. The motion is a homography
+    between corners of the background that are followed from frame to frame (Lucas and Kanade, IJCAI
+    1981), by random samples (Fischler and Bolles, 1981): right for a camera that turns and zooms,
+    and for one that moves in front of a plane.
     """
     views: deque[_View] = deque(maxlen=BACKDROP_REACH_FRAMES + 1 + ahead_frames)
     waiting: deque[tuple[P, Alpha]] = deque()
@@ -188,7 +187,7 @@ def _background_homography(here: Luma, hidden: NDArray[np.uint8], there: Luma) -
 def _visible_in(
     view: _View, homography: Homography, columns: NDArray[np.intp], rows: NDArray[np.intp]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
-    """Where cells of here are in ``view``, and whether it shows background there."""
+    """The places of this frame's cells in ``view``, and whether it shows background there."""
     moved = homography @ np.stack([columns, rows, np.ones_like(rows)])
     x, y = (moved[axis] / moved[2] for axis in (0, 1))
     height, width = view.grey.shape

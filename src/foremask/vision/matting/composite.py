@@ -21,8 +21,8 @@ def over(colours: Rgb, background: Rgb, levels: Levels) -> Rgb:
 def deepened(colours: Rgb, picture: Rgb, deep: DeepRgb, share: Levels) -> DeepRgb:
     """``colours``, made of ``picture``, with the finer steps of ``deep``: the same in 16 bits.
 
-    ``share``, 0 to 255, says how much of a pixel of ``picture`` is in that of ``colours``. Where
-    that is all of it, unchanged, they are those of ``deep``.
+    ``share``, 0 to 255, is the weight of ``picture`` in ``colours``; where it is full, they are
+    those of ``deep``.
     """
     finer = deep.astype(np.float32) - np.float32(257) * picture
     finer *= (share * np.float32(1 / 255))[..., None]
@@ -43,7 +43,7 @@ def covering(picture: Rgb, width: int, height: int) -> Rgb:
 
 
 def blurred_background(picture: Rgb, levels: Levels, radius_px: float) -> Rgb:
-    """``picture`` out of focus, without its subject: its colours do not glow around it."""
+    """``picture`` blurred without its subject, whose colours would glow around it."""
     height, width = levels.shape
     size = (max(1, width // _BLUR_GRID), max(1, height // _BLUR_GRID))
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).reshape(size[1], size[0], 3)

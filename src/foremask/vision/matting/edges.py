@@ -1,4 +1,4 @@
-"""From a mask on a small grid to one at the size of the frame, along the edges of the picture."""
+"""Enlarges a mask from a small grid to the frame's size, along the edges of the picture."""
 
 from collections.abc import Iterator
 from itertools import pairwise

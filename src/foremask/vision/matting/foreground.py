@@ -32,7 +32,7 @@ MARGIN_PX: Final = 64  # around the subject: as much of the background speaks fo
 
 @cache
 def _weights(surest: int) -> Levels:
-    """How much a level speaks for the foreground, as a table; ``surest`` is the highest level."""
+    """The weight of each level as foreground, as a table; ``surest`` is the highest level."""
     share = np.minimum(np.arange(256) / max(1, surest), 1)
     return np.rint(255 * share**SURENESS).astype(np.uint8)
 
@@ -46,7 +46,7 @@ class Behind:
 
 
 def behind_edges(alpha: Alpha, backdrop: Backdrop) -> Behind:
-    """What other frames show behind the soft cells of ``alpha``, and next to them."""
+    """The background that other frames show at and beside the soft cells of ``alpha``."""
     soft = ((alpha > SOFT_ALPHA) & (alpha < 1 - SOFT_ALPHA)).astype(np.uint8)
     cells = np.nonzero(cv2.dilate(soft, np.ones((3, 3), np.uint8)))
     found = backdrop.background(cells)
@@ -105,7 +105,7 @@ def _solve_before(
 
 
 def _sampled(plane: NDArray[Any], x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float32]:
-    """Of ``plane`` at places in shares of its width and height, between cells linearly."""
+    """``plane`` sampled linearly at places given as shares of its width and height."""
     rows, columns = plane.shape[:2]
     map_x = (x * columns - 0.5).astype(np.float32)
     map_y = (y * rows - 0.5).astype(np.float32)
@@ -123,7 +123,7 @@ def _sampled(plane: NDArray[Any], x: NDArray[Any], y: NDArray[Any]) -> NDArray[n
 
 
 def _with_margin(start: int, length: int, whole: int) -> slice:
-    """With the margin, to multiples of `ALIGN_PX` where there are so many: these shrink quickly."""
+    """The box with the margin, aligned to `ALIGN_PX`, which shrinks quickly."""
     first = max(0, start - MARGIN_PX) // ALIGN_PX * ALIGN_PX
     last = min(whole, -(-(start + length + MARGIN_PX) // ALIGN_PX) * ALIGN_PX)
     return slice(first, last)
@@ -181,7 +181,7 @@ def _small_sides(rgb: Rgb, levels: Levels) -> tuple[Colours, Colours]:
 
 
 def _shrunk(plane: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """By area; OpenCV drops an axis of length 1."""
+    """Shrunk by area; keeps an axis of length 1, which OpenCV drops."""
     shrunk = cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
     return shrunk.reshape(size[1], size[0], *plane.shape[2:])
 

@@ -83,7 +83,7 @@ def feathered(levels: Levels, feather_px: float) -> Levels:
 
 
 def despilled(colours: Rgb, despill: Despill) -> Rgb:
-    """No pixel is greener (bluer) than it is red or blue (red or green), whichever is more."""
+    """Limit green (blue) to the larger of the two other channels."""
     if despill is Despill.NONE:
         return colours
     red, green, blue = cv2.split(colours)

@@ -1,4 +1,4 @@
-"""Where exactly the subject ends: decided by the colours on both sides of a mask's edge."""
+"""Places the subject's outline by the colours on both sides of a mask's edge."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ HARDENING: Final = 1.1  # motion blur becomes as much harder; docs/adr/0050
 def resolve_outlines[P: Image](
     pairs: Iterable[tuple[P, Alpha]], ahead_frames: int | None
 ) -> Iterator[tuple[P, Alpha]]:
-    """`resolve_outline` each alpha, in order.
+    """Apply `resolve_outline` to each alpha, in order.
 
     Backdrops read ``ahead_frames`` ahead; None resolves without a backdrop.
     """
@@ -69,7 +69,7 @@ def resolve_outline(alpha: Alpha, image: Image, backdrop: Backdrop | None = None
 
 
 def _around(cells: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """The box of all that bears on ``cells``, on even cells, as half the grid wants them."""
+    """The box of all cells that influence ``cells``, aligned to half the grid."""
     left, top, width, height = cv2.boundingRect(cells.astype(np.uint8))
 
     def grown(start: int, length: int) -> slice:
@@ -116,13 +116,13 @@ def _resolved(
 
 
 def _weighted_colours(colours: NDArray[Any]) -> NDArray[np.float32]:
-    """Colours (..., 3) in [0, 1] with what is not grey in them made stronger."""
+    """Colours (..., 3) in [0, 1] with stronger saturation."""
     return np.asarray(colours @ _COLOUR_WEIGHTS, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """One side's colour in [0, 1] and share of the window, around each cell of half the grid."""
+    """One side's mean colour in [0, 1] and share of the window, for each cell of half the grid."""
 
     mean: NDArray[np.float32]
     variance: NDArray[np.float32]
@@ -143,5 +143,4 @@ def _side(sure: NDArray[np.bool_], small: NDArray[np.float32]) -> _Side:
 
 
 def _summed(colours: NDArray[Any]) -> NDArray[np.float32]:
-    """The sum of the three channels."""
     return np.asarray(cv2.transform(colours, np.ones((1, 3))), np.float32)

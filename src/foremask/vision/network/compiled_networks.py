@@ -1,6 +1,6 @@
-"""Compiled networks on the disk: found by what they were made from, read when whole, kept.
+"""Compiled networks on disk, found by what they were made from.
 
-To import one takes a fifth of the time that compiling takes: docs/adr/0171. Nothing here loads
+Importing one takes a fifth of the time that compiling takes: docs/adr/0171. Nothing here loads
 OpenVINO, so a process can ask what is missing at no cost.
 """
 
@@ -77,7 +77,7 @@ class _Header(msgspec.Struct, frozen=True):
 class CompiledNetworks:
     """The compiled forms of one file of weights, for this machine and this version.
 
-    Only processes that no clip can have taken over keep anything: see `only_read`.
+    Only processes that open no clips write anything: see `only_read`.
     """
 
     directory: Path
@@ -191,7 +191,7 @@ _may_keep = True
 
 
 def only_read() -> None:
-    """Keep nothing in this process: it opens clips that strangers made, and may be theirs."""
+    """Write nothing from this process, which opens untrusted clips."""
     global _may_keep
     _may_keep = False
 

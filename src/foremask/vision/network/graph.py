@@ -1,4 +1,4 @@
-"""What is changed in a network's graph before OpenVINO compiles it."""
+"""Changes to a network's graph before OpenVINO compiles it."""
 
 import json
 from importlib import resources
@@ -20,7 +20,7 @@ ACTIVATION_LEVELS = 256
 
 
 def is_isnet(network: ov.Model) -> bool:
-    """Whether the network has IS-Net's features by their names."""
+    """Whether the network has outputs named as IS-Net's features."""
     there = {node.get_friendly_name() for node in network.get_ops()}
     return all(name in there for name in ISNET_TAPS)
 
@@ -114,7 +114,7 @@ def with_preprocessing(network: ov.Model, spec: ModelSpec) -> ov.Model:
 
 
 def quantize(network: ov.Model) -> None:
-    """Turn IS-Net into 8 bit in place, by the ranges of its activations that we ship.
+    """Quantize IS-Net to 8 bit in place, with the activation ranges that we ship.
 
     Weights: symmetric, a scale for each output channel. Activations: one range for each tensor,
     measured by benchmarks/quality/calibrate.py. OpenVINO turns the fake-quantise pairs into integer

@@ -55,7 +55,7 @@ class OnnxSession:
         self._outputs = outputs if self._is_isnet else [self.spec.output or outputs[0]]
 
     def _file(self, path: Path) -> bytes | str:
-        """What is run: IS-Net as `adapted`, any other network as it is."""
+        """The model to run: IS-Net as `adapted`, any other network unchanged."""
         import onnx
 
         self.precision = Precision.F32
@@ -77,7 +77,7 @@ class OnnxSession:
 
     @property
     def runtime(self) -> str:
-        """The library, where it computes, and in what, for the report."""
+        """Runtime, device and precision, for the report."""
         where = str(self._device) if self._device.on_gpu else "cpu"
         return f"onnxruntime {where} {self.precision}"
 

@@ -14,7 +14,7 @@ NEVER = 1.0  # above every uncertainty
 
 
 class View(StrEnum):
-    """How a picture is shown to the network."""
+    """A version of the picture that the network gets."""
 
     STRETCHED = "stretched"  # to a square
     MIRRORED = "mirrored"  # left and right exchanged, stretched

@@ -44,18 +44,18 @@ class Precision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NetworkOutput:
-    """What the network says of one picture: its mask at the network's size, and its features."""
+    """The network's output for one picture: its mask at the network's size, and its features."""
 
     alpha: Alpha
     features: Features
 
 
 class Network(Protocol):
-    """Anything that sees: the session below, or a network that a test draws."""
+    """The interface of a network: the session below, or a drawn one in tests."""
 
     @property
     def runtime(self) -> str:
-        """The path that runs, for the report: for instance ``openvino CPU int8``."""
+        """Runtime, device and precision, for the report: for instance ``openvino CPU int8``."""
         ...
 
     @property
@@ -157,7 +157,7 @@ class Session:
         return compiled
 
     def _transformed(self) -> tuple[ov.Model, Facts]:
-        """The network of the file as it is compiled, but for its input size."""
+        """The file's network with all changes but the input size."""
         network = pruned(self._core.read_model(self._path), self.spec)
         of_isnet = is_isnet(network)
         precision = self._asked_precision or best_precision(self._unit, is_isnet=of_isnet)
@@ -177,7 +177,6 @@ class Session:
 
     @property
     def precision(self) -> Precision:
-        """What the network computes in."""
         return Precision(self._facts.precision)
 
     @property
@@ -187,7 +186,7 @@ class Session:
 
     @property
     def runtime(self) -> str:
-        """The library, the unit and the arithmetic, for the report."""
+        """Runtime, device and precision, for the report."""
         return f"openvino {self._ran_on} {self.precision}"
 
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
@@ -206,7 +205,7 @@ class Session:
 
 
 def as_input(rgb: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float32]:
-    """(1, 3, H, W) as ``spec`` normalises."""
+    """The image as (1, 3, H, W), normalised by ``spec``."""
     mean = np.asarray(spec.mean, np.float32)
     scale = 1 / np.asarray(spec.std, np.float32)
     scaled = (rgb.astype(np.float32) / 255 - mean) * scale
