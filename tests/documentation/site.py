@@ -27,7 +27,7 @@ _STYLE_IN_A_SCRIPT = re.compile(r"'(\.[a-z]\{[^'\\]{2000,}\})'")
 _DRAWING = re.compile(r"^```mermaid$", re.MULTILINE)
 _NAMED_BY_FILE = re.compile(r"\[[\w/-]+(?:\.md|/)\]\(([\w/-]+\.md)(#[\w-]+)?\)")
 _TABLE = re.compile(r"(?:^\|.*\|\n)+", re.MULTILINE)
-_ROW = re.compile(r"^\| (\[[^|]+\]\([^|]+\)) \| (.+?) \|$", re.MULTILINE)
+_ROW = re.compile(r"^\| (.+?) \| (.+?) \|$", re.MULTILINE)
 
 
 def page_for_the_site(markdown: str) -> str:
@@ -55,9 +55,9 @@ def with_cards(markdown: str) -> str:
     """Tables of links as cards, below the moving picture."""
 
     def cards(table: re.Match[str]) -> str:
-        rows = _ROW.findall(table[0])
+        rows = [pair if pair[0][0] == "[" else pair[::-1] for pair in _ROW.findall(table[0])[1:]]
         listed = "\n".join(f"-   **{link}**\n\n    {text}\n" for link, text in rows)
-        return f'<div class="grid cards" markdown>\n\n{listed}\n</div>\n' if rows else table[0]
+        return f'<div class="grid cards" markdown>\n\n{listed}\n</div>\n'
 
     first, rest = markdown.split("\n", 1)
     picture = "![a clip, and its subject cut out onto a colour](pictures/hero.webp){ width=560 }"

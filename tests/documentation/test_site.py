@@ -1,5 +1,7 @@
 """The documentation as a site: it builds without a broken link, and a browser shows it offline."""
 
+import json
+import re
 from pathlib import Path
 from threading import Thread
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -34,6 +36,17 @@ def test_every_page_is_there_as_html_and_as_markdown(site: Path) -> None:
         assert (site / name).is_file(), page.name
         assert (site / page.name).is_file(), page.name
         assert f"({page.name})" in index, page.name
+
+
+def test_nothing_is_promised_that_is_not_there(site: Path) -> None:
+    """Each page that llms.txt names is there, links have titles, search leaves decisions out."""
+    index = (site / "llms.txt").read_text(encoding="utf-8")
+    for name in re.findall(r"\]\(([\w./-]+\.md)\)", index):
+        assert (site / name).is_file(), name
+    for page in site.glob("*.html"):
+        assert not re.search(r">[\w-]+\.md</a>", page.read_text(encoding="utf-8")), page.name
+    found = json.loads((site / "search.json").read_text(encoding="utf-8"))["items"]
+    assert not [each["location"] for each in found if each["location"].startswith("adr/")]
 
 
 def test_search_finds_a_page_under_the_strict_policy(site: Path) -> None:

@@ -56,7 +56,7 @@ def test_a_mask_is_downloaded_by_its_link_alone(mask_url: str, drawn: Path) -> N
         "x-content-type-options": "nosniff",
     }.items():
         assert (answer.headers[name], head.headers[name]) == (value, value)
-    assert answer.headers["content-disposition"].endswith('.mp4"')
+    assert "good.mask.mp4" in answer.headers["content-disposition"]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_a_link_that_was_changed_is_refused(mask_url: str) -> None:
     for changed in (
         mask_url.replace("/results/", "/uploads/"),
         mask_url.replace("expires=", "expires=9"),
-        mask_url[:-1] + ("A" if mask_url[-1] != "A" else "B"),
+        mask_url.replace("signature=", "signature=A"),
         path,
         f"{path}?expires=9999999999",
         f"{path}/../../signing-key?{query}",

@@ -44,7 +44,7 @@ async def download(request: ApiRequest, service: ServiceDependency, key: FromPat
     headers = {
         "Accept-Ranges": "bytes",
         "Cache-Control": "private, max-age=3600",
-        "Content-Disposition": _disposition(key.rpartition("/")[2], query.get("name", "")),
+        "Content-Disposition": _disposition(key.rpartition("/")[2], query.getall("name", [])),
         "Content-Security-Policy": "sandbox; default-src 'none'",
         "ETag": stored.etag,
         "Last-Modified": format_datetime(stored.modified_at, usegmt=True),
@@ -66,17 +66,23 @@ async def download(request: ApiRequest, service: ServiceDependency, key: FromPat
     )
 
 
-def _disposition(stored: str, wanted: str) -> str:
-    """How a browser is to name the file: as ``wanted`` where that has the suffix of the stored one.
+def _disposition(stored: str, names: list[str]) -> str:
+    """How a browser is to name the file: by the last of ``names`` that is one, else as stored.
 
-    The plain form is for old clients, which know ASCII alone; RFC 6266 has both.
+    A name has the suffix of the stored file. The plain form is for old clients, which know ASCII
+    alone; RFC 6266 has both.
     """
-    wanted = wanted[:MAX_NAME_LENGTH]
     suffix = stored[stored.rfind(".") :]
-    if not wanted.isprintable() or set(wanted) & set('/\\"') or not wanted.endswith(suffix):
+    good = [each for each in names if _is_name(each) and each.endswith(suffix)]
+    if not good:
         return f'attachment; filename="{stored}"'
+    wanted = good[-1]
     plain = wanted.encode("ascii", "replace").decode().replace("?", "_")
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(wanted, safe='')}"
+
+
+def _is_name(text: str) -> bool:
+    return len(text) <= MAX_NAME_LENGTH and text.isprintable() and not set(text) & set('/\\"')
 
 
 def _check_version(request: ApiRequest, stored: Stored) -> None:

@@ -1,5 +1,6 @@
 """The jobs of a token, newest first, a page at a time."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
 
@@ -44,10 +45,7 @@ async def jobs(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
     )
     shown = found[:limit]
     result = {
-        "jobs": [
-            _entry(each, service.objects.link(each.result_key, LINK_S) if each.result_key else None)
-            for each in shown
-        ],
+        "jobs": [_entry(each, service.objects.link) for each in shown],
         "next": shown[-1].request_id if len(found) > limit else None,
     }
     return json_answer({"request_id": id_of(request), "result": result})
@@ -60,7 +58,7 @@ async def job(
     """One job as the list has it; its clip and its mask by links to this very API."""
     record = await job_of(request, service, request_id)
     here = service.objects.signer.link
-    entry = _entry(record, here(record.result_key, LINK_S) if record.result_key else None)
+    entry = _entry(record, here)
     if record.source_key is not None and not is_kept_mask(record.source_key):
         with suppress(ObjectLost):
             await service.objects.head(record.source_key)
@@ -68,8 +66,10 @@ async def job(
     return json_answer(entry)
 
 
-def _entry(record: Record, link: str | None) -> dict[str, object]:
+def _entry(record: Record, link_to: Callable[[str, int, str], str]) -> dict[str, object]:
     """A job's status with what a list shows besides, without its report."""
+    key = record.result_key
+    link = link_to(key, LINK_S, wire_format.file_name(record)) if key else None
     body = wire_format.status_body(record, link)
     if link is not None and "result" in body:
         body["result"] = wire_format.links(record, link)

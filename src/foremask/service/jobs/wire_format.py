@@ -19,10 +19,18 @@ WORDS = {
 }
 
 
-def status_json(record: Record, link: Callable[[str, int], str]) -> bytes:
-    """The status body as it is sent; ``link`` makes a URL of a key, good for so many seconds."""
+def status_json(record: Record, link: Callable[[str, int, str], str]) -> bytes:
+    """The status body as it is sent; ``link`` makes a URL of a key, seconds and a file name."""
     key = record.result_key
-    return msgspec.json.encode(status_body(record, link(key, LINK_S) if key else None))
+    url = link(key, LINK_S, file_name(record)) if key else None
+    return msgspec.json.encode(status_body(record, url))
+
+
+def file_name(record: Record) -> str:
+    """What a browser calls the result: flower.mask.mp4 of flower.mp4, "" of a nameless clip."""
+    stem = (record.name or "").rpartition(".")[0] or record.name
+    suffix = (record.result_key or "").rpartition(".")[2]
+    return f"{stem}.{record.kind.value}.{suffix}" if stem else ""
 
 
 def status_body(record: Record, result_url: str | None) -> dict[str, object]:

@@ -223,14 +223,14 @@ class Objects:
         """Whether our own API serves the links."""
         return isinstance(self._store, LocalStore)
 
-    def link(self, key: str, expires_s: int) -> str:
+    def link(self, key: str, expires_s: int, name: str = "") -> str:
         """A URL that reads the object for at least ``expires_s`` seconds (a cloud allows a week).
 
-        A cloud's link takes GET only; ours takes HEAD too.
+        A cloud's link takes GET only and names no file; ours takes HEAD too.
         """
         if isinstance(self._store, S3Store | GCSStore | AzureStore):
             return obstore.sign(self._store, "GET", checked_key(key), timedelta(seconds=expires_s))
-        return self.signer.link(key, expires_s)
+        return self.signer.link(key, expires_s, name)
 
 
 def _store(url: str) -> ObjectStore:

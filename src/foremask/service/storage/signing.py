@@ -32,11 +32,16 @@ class Signer:
     base_url: str
     _signing_key: bytes
 
-    def link(self, key: str, expires_s: int) -> str:
-        """A URL of our own API that reads the object, for at least ``expires_s`` seconds."""
+    def link(self, key: str, expires_s: int, name: str = "") -> str:
+        """A URL of our own API that reads the object, for at least ``expires_s`` seconds.
+
+        ``name`` is what a browser calls the file.
+        """
         expires_at = -(-(time.time() + expires_s) // STEP_S) * STEP_S
         query = {"expires": f"{expires_at:.0f}"}
         query["signature"] = self._signature("GET", key, query["expires"])
+        if name:
+            query["name"] = name
         return f"{self.base_url}{FILES_PATH}{quote(checked_key(key))}?{urlencode(query)}"
 
     def check_link(self, key: str, expires: str, signature: str) -> None:

@@ -89,7 +89,7 @@ const SUFFIXES = { png_zip: "zip", apng: "png" };
 const fileName = (kind, form) => `${job.base}.${kind}.${SUFFIXES[form] ?? form.split("_")[0]}`;
 
 // The service names a file as the link wants it; a cloud's store does not, and its links are signed as they are.
-const named = (url, name) => (url.startsWith("/v2/files/") ? `${url}&name=${encodeURIComponent(name)}` : url);
+const named = (url, name) => (url.startsWith("/v2/files/") && !url.includes("&name=") ? `${url}&name=${encodeURIComponent(name)}` : url);
 
 // What the player shows, as a conversion's body.
 async function seenBody() {
