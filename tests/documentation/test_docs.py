@@ -167,12 +167,12 @@ def test_the_lines_that_call_foremask_work(
 def make(folder: Path, *words: str) -> list[str]:
     """What ``make`` would have run, where ``folder`` has an environment: one line each."""
     shutil.copy(ROOT / "Makefile", folder)
+    sources = ("zensical.toml", "llms.txt", "CHANGELOG.md", "CONTRIBUTING.md")
+    site = ("tests/documentation/site.py", "src/foremask/service/api/site/index.html")
     (folder / ".venv" / "bin").mkdir(parents=True, exist_ok=True)
-    for name in (
-        "pyproject.toml",
-        "uv.lock",
-        ".venv/.ready",
-    ):  # in this order: nothing is out of date
+    # In this order nothing is out of date.
+    for name in ("pyproject.toml", "uv.lock", ".venv/.ready", *sources, *site):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
     tell = "import sys; print('foremask', *map(repr, sys.argv[1:]))"
     done = subprocess.run(  # noqa: S603
