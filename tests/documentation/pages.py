@@ -76,7 +76,7 @@ Prometheus reads `GET /metrics` of any API process
 ([why one](adr/0070-counts-meet-in-the-database.md)). A metric is added up from all processes
 (*together*: take `max` over instances), counted in the process that answers (*here*: take `sum`),
 or read from the database at that moment (*now*: absent while `foremask_database_up` is 0).
-[deploy/grafana/foremask.json](../deploy/grafana/foremask.json) is a dashboard.
+[deploy/grafana/foremask.json](../deploy/grafana/foremask.json) shows them on one screen.
 
 | metric | kind | labels | what it counts |
 |---|---|---|---|

@@ -5,6 +5,8 @@ Metrics, settings, commands and files that it names exist.
 
 import json
 import re
+import shutil
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,8 @@ ROOT = DOCS.parent
 DEPLOY = ROOT / "deploy"
 DASHBOARD = DEPLOY / "grafana" / "foremask.json"
 ALERTS = DEPLOY / "prometheus" / "alerts.yaml"
-UNITS = {"tokens", "bytes", "seconds", "total", "up", "jobs", "depth", "processes", "slots"}
+PROMTOOL = shutil.which("promtool")
+UNITS = {"bytes", "seconds", "total", "up", "jobs", "depth", "processes", "slots"}
 
 
 def declared() -> dict[str, MetricWrapperBase]:
@@ -50,15 +53,37 @@ def read(path: Path) -> Any:  # noqa: ANN401
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
-def test_the_dashboard_shows_every_metric_and_no_other() -> None:
-    """And each panel has an expression, a title and the chosen data source."""
+def shown() -> list[str]:
+    """The dashboard's expressions."""
     board = json.loads(DASHBOARD.read_text(encoding="utf-8"))
-    panels = [panel for panel in board["panels"] if panel["type"] != "row"]
-    reported = " ".join(target["expr"] for panel in panels for target in panel["targets"])
-    assert named(reported) == declared().keys()
-    assert len({panel["id"] for panel in board["panels"]}) == len(board["panels"])
-    assert len({panel["title"] for panel in panels}) == len(panels)
+    return [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+
+
+def test_the_dashboard_is_one_screen_of_every_metric_and_no_other() -> None:
+    """25 rows of Grafana's grid, and each panel with a title and the chosen data source."""
+    board = json.loads(DASHBOARD.read_text(encoding="utf-8"))
+    panels = board["panels"]
+    assert named(" ".join(shown())) == declared().keys()
+    assert len({panel["id"] for panel in panels}) == len({p["title"] for p in panels}) == 14
     assert {panel["datasource"]["uid"] for panel in panels} == {"${datasource}"}
+    assert max(p["gridPos"]["y"] + p["gridPos"]["h"] for p in panels) <= 25
+
+
+if PROMTOOL is not None:  # Debian's package promtool; CI installs it
+
+    def test_prometheus_takes_the_alerts_and_the_dashboard_and_the_alerts_fire(
+        tmp_path: Path,
+    ) -> None:
+        """By its own `promtool`: the syntax of both, and what alerts_test.yaml says."""
+        rules = [{"record": f"r{n}", "expr": expr} for n, expr in enumerate(shown())]
+        board = tmp_path / "board.yaml"
+        board.write_text(yaml.safe_dump({"groups": [{"name": "board", "rules": rules}]}))
+        tests = DEPLOY / "prometheus" / "alerts_test.yaml"
+        for words in (("check", "rules", ALERTS, board), ("test", "rules", tests)):
+            asked = subprocess.run(  # noqa: S603  # the machine's own promtool
+                (str(PROMTOOL), *words), capture_output=True, text=True, check=False
+            )
+            assert asked.returncode == 0, asked.stdout + asked.stderr
 
 
 @pytest.mark.parametrize(
@@ -89,9 +114,10 @@ def test_every_label_that_is_asked_for_exists() -> None:
 
 
 def test_every_alert_is_tested_and_says_what_to_do() -> None:
-    """`promtool test rules` proves each to fire; it is Prometheus's own and not run here."""
+    """There are five; each is in the test as quiet and as firing."""
     rules = read(ALERTS)["groups"][0]["rules"]
     tested = (DEPLOY / "prometheus/alerts_test.yaml").read_text(encoding="utf-8")
+    assert len(rules) == 5
     for rule in rules:
         assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
         assert rule["annotations"].keys() == {"summary", "remedy"}
@@ -102,9 +128,7 @@ def test_every_alert_is_tested_and_says_what_to_do() -> None:
 
 def test_names_and_units_are_what_prometheus_wants() -> None:
     """Counters end in _total, times are seconds, all have a help text, and a parser reads it."""
-    prometheus_page._show(
-        Now({"queued": 3}, {"masks": (1, 2.0)}, {"masks": 1}, {("worker", "seccomp"): 1}, 2)
-    )
+    prometheus_page._show(Now({"queued": 3}, {"masks": (1, 2.0)}, {("worker", "seccomp"): 1}, 2))
     text = generate_latest(prometheus_page._Page({})).decode()
     ours = {
         f.name: f for f in text_string_to_metric_families(text) if f.name.startswith("foremask")

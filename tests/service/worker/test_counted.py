@@ -46,7 +46,6 @@ async def test_a_job_is_counted_once_in_every_part(
     assert risen(sample("job_wait_seconds_count")) == 1
     assert risen(sample("job_seconds_count", status="completed")) == 1
     assert risen(sample("webhook_attempts_total", outcome="pending")) == 1
-    assert risen(sample("webhook_seconds_count")) == 1
     assert risen(sample("rescues_total")) == 0
 
 

@@ -4,7 +4,6 @@ Ranged reads outside, the parser in a confined child.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
@@ -127,21 +126,11 @@ class GuardedProber:
 
     async def probe_now(self, source: Source, wanted: Wanted, owner: str) -> Clip | None:
         """As `probe`, but raises Overloaded when the owner gets no place in time."""
-        outcome, began = "refused", time.monotonic()
 
         async def ask(size: int, read_at: ReadAt) -> Clip:
             return await self._ask(size, read_at, wanted, owner)
 
-        try:
-            clip = await self._in_time(source, "video", owner, ask)
-            outcome = "undecided" if clip is None else "judged"
-        except Overloaded:
-            outcome = "overloaded"
-            raise
-        else:
-            return clip
-        finally:
-            metrics.PROBE_SECONDS.labels(outcome).observe(time.monotonic() - began)
+        return await self._in_time(source, "video", owner, ask)
 
     async def probe_background(self, source: Source, owner: str) -> int | None:
         """The bytes of a background, None when the budget does not suffice.

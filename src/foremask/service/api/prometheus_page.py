@@ -31,7 +31,6 @@ async def page(database: Database, objects: Objects) -> tuple[bytes, str]:
             metrics.JOBS,
             metrics.QUEUE_DEPTH,
             metrics.QUEUE_WAIT,
-            metrics.QUEUE_TOKENS,
             metrics.PROCESSES,
         ):
             gauge.clear()
@@ -49,8 +48,6 @@ def _show(now: Now) -> None:
     for queue, (number, wait_s) in now.waiting.items():
         metrics.QUEUE_DEPTH.labels(queue).set(number)
         metrics.QUEUE_WAIT.labels(queue).set(wait_s)
-    for queue, number in now.tokens.items():
-        metrics.QUEUE_TOKENS.labels(queue).set(number)
     metrics.PROCESSES.clear()
     for (kind, sandbox), number in now.processes.items():
         metrics.PROCESSES.labels(kind, sandbox).set(number)

@@ -98,13 +98,12 @@ async def totals(database: Database) -> dict[Series, float]:
 class Now:
     """The service at this moment: what is unfinished, what waits, and which processes are alive.
 
-    ``jobs`` are by status. ``waiting`` steps with the longest wait, and ``tokens`` that wait, are
-    by queue. ``processes`` are by kind and sandbox.
+    ``jobs`` are by status, ``waiting`` steps with the longest wait in seconds by queue, and
+    ``processes`` by kind and sandbox.
     """
 
     jobs: dict[str, int]
     waiting: dict[str, tuple[int, float]]
-    tokens: dict[str, int]
     processes: dict[tuple[str, str], int]
     slots: int
 
@@ -123,10 +122,6 @@ async def now(database: Database) -> Now:
                extract(epoch from clock() - min(touched_at))::float8
            from steps where status = 'todo' group by 2
            union all
-           select 'tokens', case when stage = 'segment' then 'masks' else 'files' end, null,
-               count(distinct token), 0.0
-           from steps where status = 'todo' group by 2
-           union all
            select 'queue', 'webhooks', null, count(*),
                greatest(0, extract(epoch from clock() - min(next_at)))::float8
            from deliveries where status = 'pending' and next_at <= clock() having count(*) > 0
@@ -143,8 +138,6 @@ async def now(database: Database) -> Now:
     return Now(
         jobs={"queued": 0, "running": 0} | {r["name"]: r["n"] for r in rows if r["what"] == "jobs"},
         waiting=idle | {r["name"]: (r["n"], r["wait_s"]) for r in rows if r["what"] == "queue"},
-        tokens={"files": 0, "masks": 0}
-        | {r["name"]: r["n"] for r in rows if r["what"] == "tokens"},
         processes={(r["name"], r["other"]): r["n"] for r in rows if r["what"] == "processes"},
         slots=sum(r["n"] for r in rows if r["what"] == "slots"),
     )

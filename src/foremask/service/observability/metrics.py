@@ -1,7 +1,6 @@
 """Every metric by its name; prometheus_client keeps the numbers of this process.
 
-What a caller can choose freely never becomes a label. docs/operations.md says what each is good
-for.
+They are what an operator looks at in an incident; a caller's own words never become a label.
 """
 
 from collections.abc import Iterator
@@ -52,9 +51,6 @@ QUEUE_WAIT = Gauge(
     "How long the one that has waited longest has waited",
     ("queue",),
 )
-QUEUE_TOKENS = Gauge(
-    "foremask_queue_tokens", "Tokens that have a step waiting for a worker", ("queue",)
-)
 STORED = Gauge(
     "foremask_stored_bytes",
     "Bytes that count against the tokens' storage quotas: uploads, sources, results",
@@ -88,13 +84,6 @@ JOB_SECONDS = Histogram(
     registry=SHARED,
     buckets=_SLOW_S,
 )
-PROBE_SECONDS = Histogram(
-    "foremask_probe_seconds",
-    "The look at a clip before its job is accepted",
-    ("outcome",),
-    registry=SHARED,
-    buckets=_QUICK_S,
-)
 STEP_SECONDS = Histogram(
     "foremask_step_seconds",
     "One attempt at a step of a job",
@@ -108,20 +97,9 @@ FRAMES = Counter(
 MASKING_SECONDS = Counter(
     "foremask_masking_seconds_total", "Time that masking took", ("quality",), registry=SHARED
 )
-MASKING_CPU_SECONDS = Counter(
-    "foremask_masking_cpu_seconds_total",
-    "Processor time of masking, by its part",
-    ("part",),
-    registry=SHARED,
-)
 RESCUES = Counter(
     "foremask_rescues_total",
     "Steps taken back from a worker that was lost",
-    registry=SHARED,
-)
-WAKE_UPS = Counter(
-    "foremask_lost_wakeups_total",
-    "Steps and webhooks that had to be woken again",
     registry=SHARED,
 )
 FENCED = Counter(
@@ -131,12 +109,6 @@ FENCED = Counter(
 )
 WEBHOOK_ATTEMPTS = Counter(
     "foremask_webhook_attempts_total", "Webhooks sent, by outcome", ("outcome",), registry=SHARED
-)
-WEBHOOK_SECONDS = Histogram(
-    "foremask_webhook_seconds",
-    "How long receivers took to answer",
-    registry=SHARED,
-    buckets=_QUICK_S,
 )
 HELD_BACK = Counter(
     "foremask_held_back_total",
@@ -166,7 +138,6 @@ HELD_BACK_BY: Final = (
     "url_too_slow",
 )
 """Places in turn, by what they are for, and the reasons of errors."""
-CPU_PARTS: Final = frozenset({"decode", "decode for the network", "infer", "refine", "encode"})
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})
 
 # A series that is there from the start begins at 0: without that its first count is no increase.

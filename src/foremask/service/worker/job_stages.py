@@ -443,12 +443,8 @@ async def _store_and_remove(work: WorkerContext, key: str, path: Path) -> None:
 
 
 def _count(quality: str, report: Report, seconds: float) -> None:
-    """Add a masking to the metrics; a child wrote the report, so unknown stages are left out."""
     metrics.FRAMES.labels(quality).inc(max(0, report.frames_out))
     metrics.MASKING_SECONDS.labels(quality).inc(seconds)
-    for part, cost_s in report.stage_cpu_s.items():
-        if part in metrics.CPU_PARTS:
-            metrics.MASKING_CPU_SECONDS.labels(part).inc(max(0.0, cost_s))
 
 
 def _known(key: str | None) -> str:

@@ -34,7 +34,6 @@ async def run_maintenance(work: WorkerContext) -> None:
             )
             if recovered != steps.Recovered():
                 metrics.RESCUES.inc(recovered.lost)
-                metrics.WAKE_UPS.inc(recovered.woken)
                 log.warning(
                     "maintenance.recovered",
                     lost=recovered.lost,

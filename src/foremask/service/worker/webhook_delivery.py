@@ -61,7 +61,6 @@ async def _attempt(work: WorkerContext, delivery: Delivery, span: Span) -> None:
         seconds=seconds,
     )
     metrics.WEBHOOK_ATTEMPTS.labels(outcome).inc()
-    metrics.WEBHOOK_SECONDS.observe(seconds)
     span.note(**{"http.response.status_code": status, "outcome": outcome})
     log.info("webhook.attempted", http_status=status, outcome=outcome, error=problem)
 
