@@ -32,7 +32,7 @@ from foremask.options import Limits, Preset
 from foremask.service.fetch import Outbound
 from foremask.service.jobs.admission import NewJob, admit
 from foremask.service.jobs.database import Database, open_database
-from foremask.service.jobs.process_totals import CountReporter, keep_reporting
+from foremask.service.jobs.process_totals import REPORT_EVERY_S, CountReporter, keep_reporting
 from foremask.service.jobs.tokens import TokenLimits, create_token
 from foremask.service.run import bundled_postgres
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
@@ -230,6 +230,7 @@ async def measure(
         async with open_database(url, connections=8, patience_s=DATABASE_PATIENCE_S) as database:
             _, token = await create_token(database, f"queue {workers}", PLENTY)
             await _all_announced(database, workers)
+            await asyncio.sleep(2 * REPORT_EVERY_S)  # until all know how many they are
             idle = await Load.now(database, *processes)
             await asyncio.sleep(IDLE_S)
             begun = await Load.now(database, *processes)
