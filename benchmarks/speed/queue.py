@@ -235,10 +235,10 @@ async def measure(
             await asyncio.sleep(IDLE_S)
             begun = await Load.now(database, *processes)
             sent, worked_s = await _send(database, root, token.id, workers, jobs, slept)
-            while await database.one(  # noqa: ASYNC110
-                "select 1 as n from jobs where ended_at is null limit 1"
-            ):
+            own = 0
+            while await database.one("select 1 as n from jobs where ended_at is null limit 1"):
                 await asyncio.sleep(0.2)
+                own += 1
             ended = await Load.now(database, *processes)
             rows = await _times(database, sent)
     finally:
@@ -248,7 +248,7 @@ async def measure(
     idle_rate = begun.rate_since(idle)
     idle_cores = (begun.server_cpu_s - idle.server_cpu_s) / (begun.at_s - idle.at_s)
     took_s = ended.at_s - begun.at_s
-    of_jobs = ended.transactions - begun.transactions - idle_rate * took_s
+    of_jobs = ended.transactions - begun.transactions - own - idle_rate * took_s
     waits, added = [r["wait_s"] for r in rows], [r["all_s"] - sent[r["id"]] for r in rows]
     return {
         "workers": workers,

@@ -53,6 +53,7 @@ class JobStatus(Struct):
     frames_total: int | None = None
     queue_position: int | None = None
     eta_s: float | None = None
+    idle_s: float | None = None
     result: MaskResult | None = None
     error: Problem | None = None
 

@@ -254,6 +254,8 @@ def _described(status: JobStatus) -> str:
         words.append(f"number {status.queue_position} in the queue")
     if status.eta_s is not None:
         words.append(f"{status.eta_s:.0f} s to go")
+    if status.idle_s is not None:
+        words.append(f"no progress for {status.idle_s:.0f} s")
     return ", ".join(words)
 
 

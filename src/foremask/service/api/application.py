@@ -24,6 +24,7 @@ from foremask.service.api.request_context import Service
 from foremask.service.api.routes import HANDLERS
 from foremask.service.fetch import Outbound
 from foremask.service.jobs.database import Database, open_database
+from foremask.service.jobs.ends import Ends
 from foremask.service.jobs.process_totals import CountReporter, keep_reporting
 from foremask.service.observability import metrics
 from foremask.service.sandbox.operations import Wait
@@ -64,6 +65,7 @@ def create_app(
     service = Service(
         settings=settings,
         database=database,
+        ends=Ends(database),
         objects=objects,
         outbound=outbound,
         prober=prober,

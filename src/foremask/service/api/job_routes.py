@@ -36,7 +36,6 @@ from foremask.service.jobs.step_facts import JobResult
 from foremask.service.observability.traces import Span, first_span, span, valid_traceparent
 
 HOLD_S = 25.0  # the vendor's SDK gives up reading after 30 s
-HOLD_POLL_S = 0.25
 _REQUEST_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 log = structlog.get_logger(__name__)
@@ -245,11 +244,14 @@ async def _ended(
 ) -> Record | None:
     """The job once it has ended; None when that takes longer than the connection can be held."""
     token = read_token(request)
-    while not service.stopping.is_set():
+    record = await records.read(service.database, token, job)
+    if not record.status.ended:
+        stopping = asyncio.create_task(service.stopping.wait())
+        waiting = asyncio.create_task(service.ends.wait(job, hold_until - time.monotonic()))
+        try:
+            await asyncio.wait({stopping, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            waiting.cancel()
         record = await records.read(service.database, token, job)
-        if record.status.ended:
-            return record
-        if time.monotonic() + HOLD_POLL_S > hold_until:
-            return None
-        await asyncio.sleep(HOLD_POLL_S)
-    return None
+    return record if record.status.ended else None

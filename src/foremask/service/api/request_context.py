@@ -18,8 +18,10 @@ from foremask.service.api.previewing import Previewer
 from foremask.service.api.probing import Prober
 from foremask.service.api.read_limit import Throttle
 from foremask.service.fetch import Outbound
-from foremask.service.jobs.admission import NO_LIMIT, Grant
+from foremask.service.jobs import stored
+from foremask.service.jobs.admission import Grant
 from foremask.service.jobs.database import Database
+from foremask.service.jobs.ends import Ends
 from foremask.service.settings import Settings
 from foremask.service.storage.objects import Objects
 
@@ -38,6 +40,7 @@ class Service:
 
     settings: Settings
     database: Database
+    ends: Ends
     objects: Objects
     outbound: Outbound
     prober: Prober
@@ -50,10 +53,7 @@ class Service:
     @property
     def storage_limit(self) -> int:
         """The bytes that one token may have stored."""
-        if (given := self.settings.storage_per_token) is not None:
-            return given
-        disk = self.objects.disk()
-        return NO_LIMIT if disk is None else disk[0] // 4
+        return stored.limit_of_token(self.settings.storage_per_token, self.objects.disk())
 
 
 ServiceDependency = NamedDependency[SkipValidation[Service]]

@@ -223,6 +223,10 @@ class JobStatus(Struct):
     eta_s: (
         Annotated[float, Meta(ge=0, description="Seconds until the mask is done.")] | UnsetType
     ) = UNSET
+    idle_s: (
+        Annotated[float, Meta(ge=60, description="Seconds without progress, from a minute on.")]
+        | UnsetType
+    ) = UNSET
     result: Result | UnsetType = UNSET
     error: Error | UnsetType = UNSET
 
@@ -256,6 +260,7 @@ class ListedJob(Struct):
     frames_total: Count | UnsetType = UNSET
     queue_position: Annotated[int, Meta(ge=1, description="1 is next.")] | UnsetType = UNSET
     eta_s: Annotated[float, Meta(ge=0)] | UnsetType = UNSET
+    idle_s: Annotated[float, Meta(ge=60)] | UnsetType = UNSET
     result: Links | UnsetType = UNSET
     source_url: Annotated[str, Meta(description="The clip, while it is stored.")] | UnsetType = (
         UNSET

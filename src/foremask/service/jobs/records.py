@@ -12,6 +12,8 @@ from foremask.options import REENCODE_ONLY, Form, ResultKind, form_of
 from foremask.service.jobs.database import Database, Row, json_value
 from foremask.service.jobs.step_facts import JobReport, JobResult
 
+IDLE_S = 60.0  # so long without a frame is worth saying; masking one takes a second at most
+
 
 class Status(StrEnum):
     """Where a job is; the wire says it in its own words."""
@@ -45,6 +47,8 @@ class JobError:
 class Record:
     """One job. ``progress`` is 0 to 100; ``queue_position`` 1 is the next, and None once it runs.
 
+    ``idle_s`` is set while it runs and has made no progress for a minute or more: it hangs, or its
+    machine is slow or asleep.
     ``result_key`` names the result in the object store, and is None until then and after its time.
     ``name`` is the file name of the clip, where it is known; ``source_key`` is of the clip itself,
     which need not be stored any more.
@@ -59,6 +63,7 @@ class Record:
     frames_total: int | None
     queue_position: int | None
     eta_s: float | None
+    idle_s: float | None
     kind: ResultKind
     preset: Form
     result_key: str | None
@@ -94,6 +99,10 @@ _RECORD = """
     j.created_at, j.started_at, j.masking_at, j.ended_at, j.quality, j.name, j.source_key,
     case when j.expired_at is null then j.result_key end as result_key,
     extract(epoch from clock() - j.masking_at)::float8 as masking_s,
+    case when j.status = 'running' then (
+        select extract(epoch from clock() - max(s.moved_at))::float8 from steps s
+        where s.job = j.id and s.status = 'running'
+    ) end as idle_s,
     case when j.status = 'running' then (
         select sum(s.frames_done)::bigint from steps s where s.job = j.id and s.stage = 'segment'
     ) end as frames_done,
@@ -248,7 +257,8 @@ def _record(row: Row) -> Record:
         done = min(done, total)  # segments overlap a little
     kind = ResultKind(row["kind"] or ResultKind.MASK)
     eta_s: float | None = None
-    if status is Status.RUNNING and total and done:
+    idle_s = round(idle_s) if (idle_s := row["idle_s"] or 0.0) >= IDLE_S else None
+    if status is Status.RUNNING and total and done and idle_s is None:
         eta_s = round((total - done) * row["masking_s"] / done, 1)
     return Record(
         request_id=row["id"],
@@ -260,6 +270,7 @@ def _record(row: Row) -> Record:
         frames_total=total,
         queue_position=None if row["ahead"] is None else row["ahead"] + 1,
         eta_s=eta_s,
+        idle_s=idle_s,
         kind=kind,
         preset=form_of(row["preset"], kind),
         result_key=row["result_key"],

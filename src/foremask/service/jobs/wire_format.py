@@ -52,6 +52,8 @@ def status_body(record: Record, result_url: str | None) -> dict[str, object]:
         body["queue_position"] = record.queue_position
     if record.eta_s is not None:
         body["eta_s"] = record.eta_s
+    if record.idle_s is not None:
+        body["idle_s"] = record.idle_s
     if expired:
         body["error"] = ResultExpired(
             "The result was kept for its time, and is deleted; submit it again."

@@ -22,10 +22,10 @@ from foremask.service.worker.worker_context import WorkerContext
 
 RESTART_S = 1.0
 HEARTBEAT_S = 10.0  # leases are ours; the engine forgets a worker after 30 s
-LISTENERS = 4  # a notification goes to so many processes: to more it would be asked for in vain
+LISTENERS = 2  # a notification goes to so many processes: more would ask for its ticket in vain
 TURN_S = 30.0  # then others listen, so that the same ones do not get all
 POLLS_PER_S = 20.0  # of all who do not listen, for each queue
-POLL_S = 0.5, 5.0  # at least and at most, between two polls of one worker
+POLL_S = 1.0, 5.0  # at least and at most, between two polls of one worker
 LISTENERS_POLL_S = 2.0  # nobody is told of a ticket for a retry when its time has come
 NEVER_S = 1e9
 EVERY_JOB = '{"type": "job_inserted", "job_id": 0}'

@@ -1,0 +1,75 @@
+"""What a caller is told of a job under way, and by how many questions."""
+
+import asyncio
+from typing import LiteralString
+
+import pytest
+
+from foremask.options import Preset
+from foremask.service.jobs import records, steps
+from foremask.service.jobs.admission import NewJob, admit
+from foremask.service.jobs.database import Database, Params, Row
+from foremask.service.jobs.ends import ASK_EVERY_S, Ends
+from foremask.service.jobs.steps import Beat, StepName
+from foremask.service.jobs.tokens import create_token, token_hash
+from foremask.service.jobs.wire_format import status_body
+
+pytestmark = pytest.mark.postgres
+
+
+async def new_job(database: Database) -> tuple[str, str]:
+    """A token's secret, and the id of its job."""
+    secret, token = await create_token(database, "any")
+    new = NewJob(token_id=token.id, preset=Preset.MP4_H264, video_url="https://example.org/a.mp4")
+    return secret, (await admit(database, new)).request_id
+
+
+async def test_a_job_without_progress_for_a_minute_says_so_and_goes_on(database: Database) -> None:
+    """59 s are nothing to tell; 75 s are; after the next frame all is well again."""
+    _, name = await new_job(database)
+    step = await steps.begin(database, StepName(name, "ingest"), "worker", 1000.0)
+    assert step is not None
+    said = []
+    for idle_s in (59.0, 75.0, 0.0):
+        assert await steps.renew(database, [Beat(step, 1, idle_s)], 1000.0)
+        record = await records.read_any(database, name)
+        assert not record.status.ended
+        said.append(status_body(record, None).get("idle_s"))
+    assert said == [None, pytest.approx(75, abs=5), None]
+
+
+class Counting(Database):
+    """Counts its questions."""
+
+    asked = 0
+
+    async def all(self, statement: LiteralString, params: Params = ()) -> list[Row]:
+        """As the real one."""
+        self.asked += 1
+        return await super().all(statement, params)
+
+
+async def test_three_hundred_that_wait_ask_one_question_at_a_time(database_url: str) -> None:
+    """Their jobs end together, all hear of it, and as often as one of them would was it asked."""
+    database = Counting(database_url, connections=4, patience_s=5.0)
+    await database.open()
+    try:
+        jobs = [await new_job(database) for _ in range(3)]
+        ends, before = Ends(database), database.asked
+        waiting = [asyncio.create_task(ends.wait(jobs[n % 3][1], 60.0)) for n in range(300)]
+        await asyncio.sleep(4 * ASK_EVERY_S)
+        assert database.asked - before <= 5
+        for secret, name in jobs:
+            await records.cancel(database, token_hash(secret), name)
+        async with asyncio.timeout(30):
+            await asyncio.gather(*waiting)
+        await ends.wait(jobs[0][1], 30.0)  # it has ended already
+    finally:
+        await database.close()
+
+
+async def test_who_waits_for_a_job_that_goes_on_is_answered_in_time(database: Database) -> None:
+    """Nobody is held for longer than they asked for."""
+    _, name = await new_job(database)
+    async with asyncio.timeout(30):
+        await Ends(database).wait(name, 0.1)
