@@ -16,9 +16,8 @@ from foremask.service.jobs.database import Database, Row, json_value
 from foremask.service.jobs.process_totals import ALIVE_FOR_S
 from foremask.service.jobs.step_facts import JobClip, PartDone, StepArgs, StepDone
 
-LEASE_S = (
-    5.0  # three missed renewals; with a round of `recover`, the next attempt begins within 6 s
-)
+LEASE_S = 5.0  # two missed renewals; another attempt begins within 6 s of a worker's death
+RENEW_S = 2.0
 LOST_TICKET_S = 10.0  # a step that nobody began this long after it could have been gets another
 MAX_CRASHES = 3
 STAY_S = 5.0  # a change of token costs half a second to start a child, and a network to load

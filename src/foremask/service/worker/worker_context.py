@@ -12,7 +12,7 @@ from foremask.service.jobs import records
 from foremask.service.jobs.admission import NO_LIMIT
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.process_totals import Fleet
-from foremask.service.jobs.steps import LEASE_S
+from foremask.service.jobs.steps import LEASE_S, RENEW_S
 from foremask.service.observability import traces
 from foremask.service.sandbox.conversation import OnProgress
 from foremask.service.sandbox.operations import Request
@@ -27,7 +27,7 @@ class Timing:
     """The worker's leases, deadlines and intervals in seconds; tests use short ones."""
 
     lease_s: float = LEASE_S
-    renew_s: float = LEASE_S / 3
+    renew_s: float = RENEW_S
     stall_s: float = STALL_S
     wall_clock_s: float = WALL_CLOCK_S
     download_s: float = 600.0
