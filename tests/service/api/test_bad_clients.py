@@ -172,22 +172,6 @@ def test_an_endless_line_ends_soon(few: Running, sent: bytes) -> None:
     assert http.get(f"{few.url}/healthz").status_code == 200
 
 
-def test_who_dribbles_headers_is_told_after_ten_seconds(few: Running) -> None:
-    """A byte a second keeps no connection; silence alone is closed without a word."""
-    began = time.monotonic()
-    with dial(few) as silent, dial(few) as slow, dial(few) as body:
-        body.sendall(b"POST /v2/uploads HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; "
-                     b"boundary=b\r\nContent-Length: 100000\r\n\r\n--b")  # fmt: skip
-        slow.sendall(b"GET /healthz HTTP/1.1\r\nCookie: ")
-        for _ in range(6):
-            time.sleep(1)
-            slow.sendall(b"c")
-        assert hear(silent) == b""
-        refused(hear(slow), 408, "request_too_slow")
-        refused(hear(body), 408, "request_too_slow")
-    assert time.monotonic() - began > 9
-
-
 def test_the_silent_make_room(few: Running) -> None:
     """Three times as many silent connections as there may be.
 

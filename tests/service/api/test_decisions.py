@@ -113,14 +113,6 @@ def test_a_clip_that_can_be_masked_is_accepted(
     assert status.json()["request_id"] == body["request_id"]
 
 
-def test_a_slow_origin_is_judged_later(client: httpx.Client, clip_origin: str) -> None:
-    """No verdict within the budget: the job is accepted, and its clip is not known yet."""
-    answer = client.post(PATH, json={"video": f"{clip_origin}/slow/long.mp4"})
-    assert answer.status_code == 202
-    assert answer.elapsed.total_seconds() > 7.5
-    assert "frames_total" not in client.get(answer.json()["status_url"]).json()
-
-
 BODIES: list[tuple[bytes, int, str]] = [
     (b"", 400, "bad_json"),
     (b"{", 400, "bad_json"),

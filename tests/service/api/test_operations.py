@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -216,17 +215,6 @@ def test_the_metrics_count_answers_and_jobs(service: Running, clip_origin: str) 
     assert f'method="POST",route="{PATH}",status="202"' in text
     assert 'route="/v2/status/{request_id}",status="403"' in text
     assert "random" not in text
-
-
-@pytest.mark.postgres
-def test_sync_gives_up_before_the_client_does(service: Running, clip_origin: str) -> None:
-    """Held for 25 s, then 202 as usual."""
-    body = {"video": f"{clip_origin}/good.mp4", "sync": True}
-    began = time.monotonic()
-    answer = http.post(service.url + PATH, json=body, headers=service.headers, timeout=30)
-    assert answer.status_code == 202
-    assert set(answer.json()) == {"request_id", "status_url"}
-    assert time.monotonic() - began > 24
 
 
 @pytest.mark.postgres
