@@ -103,7 +103,10 @@ def _class(name: str) -> str:
     if fields and not issubclass(kind, Exception):
         required = [each.default is inspect.Parameter.empty for each in fields.values()]
         if required.count(True) > 4:  # what our functions answer: nobody writes the call
-            listed = fill(f"Fields: {', '.join(f'`{each}`' for each in fields)}.", _WIDTH)
+            inherited = inspect.signature(kind.__base__).parameters if kind.__base__ else {}
+            own = [f"those of `{kind.__base__.__name__}`"] if inherited else []
+            own += [f"`{each}`" for each in fields if each not in inherited]
+            listed = fill(f"Fields: {', '.join(own)}.", _WIDTH)
             text += f"{_prose(kind)}\n\n{listed}\n"
         else:
             text += f"{_signature(name, kind)}\n\n{_prose(kind)}\n"

@@ -24,19 +24,17 @@ NOT_SEARCHED = "---\nsearch:\n  exclude: true\n---\n\n"
 """Before pages that tell why and what was: a search is for what to do."""
 _OUTSIDE = re.compile(r"\[[^\]]*\]\(\.\./((?:deploy|LICENSE|SECURITY)[^)]*)\)")
 _STYLE_IN_A_SCRIPT = re.compile(r"'(\.[a-z]\{[^'\\]{2000,}\})'")
-_DRAWING = re.compile(r"^```mermaid$", re.MULTILINE)
 _NAMED_BY_FILE = re.compile(r"\[[\w/-]+(?:\.md|/)\]\(([\w/-]+\.md)(#[\w-]+)?\)")
 _TABLE = re.compile(r"(?:^\|.*\|\n)+", re.MULTILINE)
 _ROW = re.compile(r"^\| (.+?) \| (.+?) \|$", re.MULTILINE)
 
 
 def page_for_the_site(markdown: str) -> str:
-    """A page whose links stay inside the site; drawings that need a program are shown as text."""
+    """A page whose links stay inside the site."""
     markdown = _OUTSIDE.sub(r"`\1`", markdown)
     for name, page in FROM_THE_ROOT.items():
         markdown = markdown.replace(f"](../{name}", f"]({page}").replace(f"]({name}", f"]({page}")
-    markdown = markdown.replace("](../README.md", "](README.md").replace("](docs/", "](")
-    return _DRAWING.sub("```text", markdown)
+    return markdown.replace("](../README.md", "](README.md").replace("](docs/", "](")
 
 
 def with_titles(markdown: str, folder: Path) -> str:

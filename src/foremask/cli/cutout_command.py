@@ -66,8 +66,8 @@ def cutout(
             video, which covers the frame, loops and is cut to its length.
         preset: webm_vp9, mkv_vp9, mov_proresks, gif, apng, webp, png_zip or png_files; with a
             background, any preset of `foremask mask`, too.
-        quality: How much time it may take.
-        device: Where the network runs: as for `foremask mask`.
+        quality: How much time a mask may take.
+        device: Where the network runs: auto, cpu...
         model: An ONNX model of your own (docs/models.md).
         invert: Keep the background and cut away the subject.
         black: Alpha up to this becomes 0; 0 to 0.99.
@@ -78,7 +78,7 @@ def cutout(
         feather: Softens the outline over so many pixels to each side; 0 to 100.
         despill: Takes the green or the blue of a screen out of the subject.
         hinted: What is the subject.
-        force: Replace what is there already.
+        force: Replace an OUTPUT that is there already.
         as_json: Answer with the whole report as JSON.
     """
     settings = read_settings(os.environ)

@@ -51,7 +51,7 @@ def submit(
         source: A URL that the server can fetch, or a file, which is uploaded.
         output: A file, a folder/ or a template, as of `foremask mask`; implies --wait.
         preset: Container and codec (docs/media.md); else by OUTPUT's ending, or mp4_h264.
-        quality: How much time the mask may take.
+        quality: How much time a mask may take.
         wait: Wait for the mask and download it: without OUTPUT, into clip.mask.mp4 beside the
             file, or in this directory for a URL.
         force: Replace an OUTPUT that is there already.

@@ -35,11 +35,11 @@ def tracks(
         source: The clip.
         output: A PNG that shows them, each with its number.
         masks: A folder for one mask video of each thing.
-        quality: How much time the masks may take.
-        cache: Keeps the network's results, for hints later.
+        quality: How much time a mask may take.
+        cache: Keeps the network's results, for more hints later.
         device: Where the network runs: auto, cpu...
         model: An ONNX model of your own (docs/models.md).
-        force: Replace files that are there already.
+        force: Replace an OUTPUT that is there already.
         as_json: Answer with JSON, which --thing of foremask mask reads.
     """
     from foremask.masking import thing_list
