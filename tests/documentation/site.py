@@ -26,7 +26,7 @@ _OUTSIDE = re.compile(r"\[[^\]]*\]\(\.\./((?:deploy|LICENSE|SECURITY)[^)]*)\)")
 _STYLE_IN_A_SCRIPT = re.compile(r"'(\.[a-z]\{[^'\\]{2000,}\})'")
 _NAMED_BY_FILE = re.compile(r"\[[\w/-]+(?:\.md|/)\]\(([\w/-]+\.md)(#[\w-]+)?\)")
 _TABLE = re.compile(r"(?:^\|.*\|\n)+", re.MULTILINE)
-_ROW = re.compile(r"^\| (.+?) \| (.+?) \|$", re.MULTILINE)
+_ROW = re.compile(r"^\| (\[.+?) \| (.+?) \|$", re.MULTILINE)
 
 
 def page_for_the_site(markdown: str) -> str:
@@ -53,9 +53,12 @@ def with_cards(markdown: str) -> str:
     """Tables of links as cards, below the moving picture."""
 
     def cards(table: re.Match[str]) -> str:
-        rows = [pair if pair[0][0] == "[" else pair[::-1] for pair in _ROW.findall(table[0])[1:]]
+        rows = [
+            (link[0] + link[1].upper() + link[2:], text) for link, text in _ROW.findall(table[0])
+        ]
         listed = "\n".join(f"-   **{link}**\n\n    {text}\n" for link, text in rows)
-        return f'<div class="grid cards" markdown>\n\n{listed}\n</div>\n'
+        title = table[0].split("|")[1].strip().capitalize()
+        return f'## {title}\n\n<div class="grid cards" markdown>\n\n{listed}\n</div>\n'
 
     first, rest = markdown.split("\n", 1)
     picture = "![a clip, and its subject cut out onto a colour](pictures/hero.webp){ width=560 }"

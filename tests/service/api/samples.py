@@ -81,7 +81,7 @@ def main() -> None:
             pairs += pairs[::-1]  # to and fro: no jump where it begins anew
             shares = 0.5 + 0.34 * np.cos(np.linspace(0, 2 * np.pi, len(pairs), endpoint=False))
             shown = [swept(*pair, share) for pair, share in zip(pairs, shares, strict=True)]
-            webp = ("-c:v", "libwebp_anim", "-loop", "0", "-quality", "76")
+            webp = ("-c:v", "libwebp_anim", "-loop", "0", "-quality", "90")
             write(HERO, (_scaled(each, HERO_PX) for each in shown), HERO_FPS, *webp)
 
 

@@ -104,6 +104,10 @@ function renderMarks() {
 async function onClip() {
   if (!clip.busy && !clip.facts) ordered = false;
   onForm();
+  if (clip.name && !clip.busy && !clip.video) { // it was refused
+    shown = null;
+    return showSamples();
+  }
   if (clip.name) hideSamples();
   if (clip.video === "") {
     done = null;
