@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_network
 from pathlib import Path
 
 import httpx2
@@ -20,7 +19,7 @@ from tests.support.hosts import free_port
 from foremask.service.jobs.tokens import TokenLimits
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.run.serve import Member, environment, prepare
-from foremask.service.settings import Settings, variable
+from foremask.service.settings import Networks, Settings, variable
 from foremask.service.storage.local_directory import local_url
 
 ROOT = Path(__file__).parents[1]
@@ -72,7 +71,7 @@ async def running(
         database_url=postgres.url,
         objects_url=local_url(root / "objects"),
         port=free_port(),
-        allow_private=(ip_network("127.0.0.0/8"),),
+        allow_private=Networks.parse("127.0.0.0/8"),
         bootstrap_token=TOKEN,
         connections=connections,
     )

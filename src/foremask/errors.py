@@ -343,10 +343,7 @@ class UrlTooSlow(UrlRefused):
     """The origin sends fewer bytes a second than the least speed."""
 
     reason, status = "url_too_slow", 422
-    remedy = (
-        "Serve the clip from a faster host, or upload it with `POST /v2/video/upload`; the "
-        "operator sets the least speed with `FOREMASK_MIN_BYTES_PER_SECOND`."
-    )
+    remedy = "Serve the clip from a faster host, or upload it with `POST /v2/video/upload`."
 
 
 class UrlForbidden(UrlRefused):

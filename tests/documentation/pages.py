@@ -11,19 +11,9 @@ from prometheus_client.metrics import MetricWrapperBase
 
 from foremask.errors import ERROR_TABLE
 from foremask.service.observability import metrics
-from foremask.service.settings import markdown_table
 from tests.documentation import reference
 
 DOCS = Path(__file__).parents[2] / "docs"
-
-SETTINGS = """# Settings
-
-Every setting is an environment variable. `foremask serve`, `api` and `worker` take some of them as
-flags too: `--port 9000` wins over `FOREMASK_PORT`. A process reads them once, when it starts. An
-empty variable counts as not set. An unknown `FOREMASK_` name is refused, so that a typing error
-cannot leave a default in force.
-
-{table}"""
 
 ERRORS = """# Errors
 
@@ -49,11 +39,6 @@ Every error of the API has the same shape, in the answer to a request and in the
 with 429 says in `Retry-After` when to try again.
 
 {entries}"""
-
-
-def settings_page() -> str:
-    """docs/settings.md, from the fields of Settings."""
-    return SETTINGS.format(table=markdown_table())
 
 
 def _wrapped(paragraph: str) -> str:
@@ -117,7 +102,6 @@ def metrics_page() -> str:
 
 
 GENERATED = {
-    "settings.md": settings_page,
     "errors.md": errors_page,
     "metrics.md": metrics_page,
     "cli-reference.md": reference.commands_page,

@@ -21,7 +21,7 @@ from foremask.cli.commands import app
 from foremask.service.api import prometheus_page
 from foremask.service.jobs.process_totals import Now
 from foremask.service.observability import metrics
-from foremask.service.settings import _FIELDS, read_settings
+from foremask.service.settings import VARIABLES, read_settings
 from tests.documentation.pages import DOCS
 
 ROOT = DOCS.parent
@@ -169,7 +169,7 @@ def understood(words: list[str]) -> None:
 def test_every_setting_that_is_named_exists(path: Path) -> None:
     """A misspelt one would stop the process at its door."""
     names = set(re.findall(r"\bFOREMASK_[A-Z_]+", path.read_text(encoding="utf-8")))
-    assert names - {"FOREMASK_TOKEN"} <= set(_FIELDS)
+    assert names - {"FOREMASK_TOKEN"} <= set(VARIABLES)
 
 
 def test_the_containers_settings_can_be_read() -> None:

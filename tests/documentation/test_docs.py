@@ -15,7 +15,7 @@ import pytest
 
 from foremask.cli.commands import app, main
 from foremask.errors import ERROR_TABLE
-from foremask.service.settings import _FIELDS, NOT_OURS
+from foremask.service.settings import NOT_OURS, VARIABLES
 from tests.documentation.pages import DOCS, GENERATED
 from tests.service.api.clip_server import serving
 from tests.support import synth
@@ -231,7 +231,7 @@ def test_what_a_page_names_exists(page: Path) -> None:
     for name in re.findall(r"python -m\s+(benchmarks[\w.]*)", text):
         assert importlib.util.find_spec(name), name
     for name in re.findall(r"\bFOREMASK_[A-Z_]*[A-Z]", text):
-        assert name in _FIELDS or name in NOT_OURS, name
+        assert name in VARIABLES or name in NOT_OURS, name
     for _, block, marked in all_blocks(page):
         for line in block.splitlines():
             if marked and line.startswith("foremask "):

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import dataclasses
 import importlib
-import ipaddress
 import multiprocessing
 import socket
 import time
@@ -13,12 +12,13 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 
 from foremask.service.api.application import run
 from foremask.service.jobs.database import Database, open_database
 from foremask.service.jobs.tokens import TokenLimits, create_token
-from foremask.service.settings import Settings
+from foremask.service.settings import Networks, Settings
 from foremask.service.storage.local_directory import local_url
 from foremask.service.storage.objects import Objects, open_objects
 from tests.service.api import clip_server, clips
@@ -74,7 +74,7 @@ def run_with(settings: Settings, constants: Mapping[str, float]) -> None:
     """In a process of its own: the API, with these constants of ``module.NAME`` changed."""
     for name, number in constants.items():
         module, _, constant = name.rpartition(".")
-        setattr(importlib.import_module(f"foremask.service.api.{module}"), constant, number)
+        setattr(importlib.import_module(f"foremask.service.{module}"), constant, number)
     run(settings)
 
 
@@ -86,14 +86,14 @@ def running(
     **changes: object,
 ) -> Generator[Running]:
     """Start an API process, wait until it is ready, stop it as a signal does."""
-    settings = dataclasses.replace(
+    settings = msgspec.structs.replace(
         Settings(
             data_dir=data_dir,
             port=free_port(),
             database_url=database_url,
-            allow_private=(ipaddress.ip_network("127.0.0.0/8"),),
+            allow_private=Networks.parse("127.0.0.0/8"),
         ),
-        **changes,  # type: ignore[arg-type]
+        **changes,
     )
     process = multiprocessing.get_context("spawn").Process(
         target=run_with, args=(settings, constants or {})

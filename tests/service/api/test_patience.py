@@ -21,8 +21,8 @@ PATH = "/v2/video/segment/foreground_mask"
 def hurried(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
     """A service that waits for a second where others wait for many."""
     bootstrap(database_url)
-    waits = ("connection.HEAD_S", "connection.BODY_WINDOW_S", "job_routes.HOLD_S")
-    constants = dict.fromkeys((*waits, "probing.BUDGET_S"), 1.0)
+    waits = ("api.connection.HEAD_S", "api.connection.BODY_WINDOW_S", "api.job_routes.HOLD_S")
+    constants = dict.fromkeys((*waits, "api.probing.BUDGET_S"), 1.0)
     with running(database_url, tmp_path_factory.mktemp("hurried"), constants) as service:
         yield service
 

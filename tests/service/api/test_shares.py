@@ -15,6 +15,12 @@ pytestmark = pytest.mark.postgres
 PATH = "/v2/video/segment/foreground_mask"
 
 
+FULL_DISK = {  # it reserves more than there is
+    "storage.local_directory.RESERVE_SHARE": 2,
+    "storage.local_directory.RESERVE_BYTES": 1 << 60,
+}
+
+
 def slow_after_the_first_block(data: bytes) -> Answer:
     """An origin whose clip's header is at its end, and whose second range never comes."""
     quick = gives(data)
@@ -94,7 +100,7 @@ def test_uploads_stop_at_the_tokens_quota_and_at_the_disks_reserve(
             assert answer.json()["error"]["limit"] == 1000
             assert int(answer.headers["retry-after"]) >= 1
         assert not list((tmp_path / "a").rglob("uploads/*/*"))
-    with running(database_url, tmp_path / "b", free_reserve=1 << 60) as service:
+    with running(database_url, tmp_path / "b", FULL_DISK) as service:
         answer = httpx.post(f"{service.url}/v2/video/upload", headers=headers, json={})
         assert answer.status_code == 503
         assert answer.json()["error"]["reason"] == "storage_full"

@@ -39,6 +39,7 @@ log = structlog.get_logger(__name__)
 READS_PER_SECOND = 2000  # for each token and process; what one API process can answer
 READS_BURST = 4000
 OWN_FILES = 256  # database, origins, store, children, the program itself
+IDLE_S = 65.0  # a proxy in front must close first: nginx keeps a silent connection for 60 s
 STOP_S = 10  # a probe may take eight
 DATABASE_CONNECTIONS = 16
 DATABASE_CALL_S = 4.0  # callers are answered within 5 s, also when the server has stopped
@@ -111,7 +112,6 @@ async def serve(settings: Settings) -> None:
         ) as database,
         Outbound(
             allow_private=settings.allow_private,
-            min_bytes_per_s=settings.min_bytes_per_second,
             on_wait=metrics.HELD_BACK.labels("resolver").inc,
         ) as outbound,
         MediaPool(
@@ -174,7 +174,7 @@ class Server(uvicorn.Server):
         super().__init__(
             GatedConfig(
                 app,
-                Gate(limit, float(settings.idle_timeout_s), min(limit, backlog)),
+                Gate(limit, IDLE_S, min(limit, backlog)),
                 host=settings.host,
                 port=settings.port,
                 ws="none",

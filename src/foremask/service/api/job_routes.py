@@ -122,7 +122,7 @@ async def _accepted(
     by_points = read_wanted is hint_fields.mask_by_key_points
     hint_fields.check_on_clip(asked.wanted, clip, key_points=by_points)
     result, fetched_bytes = await checked_background(service, asked.wanted.result, owner)
-    service.objects.check_free(2 * (clip.size_bytes if clip else 0), service.settings.free_reserve)
+    service.objects.check_free(2 * (clip.size_bytes if clip else 0))
     with span("admit"):
         admitted = await admission.admit(
             service.database,

@@ -55,7 +55,7 @@ type _Event = multipart.MultipartSegment | bytearray | bytes | None
 async def start_upload(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
     """Give the form by which one file can be uploaded, and the URL under which a job finds it."""
     call = await charge(request, service.database)
-    service.objects.check_free(0, service.settings.free_reserve)
+    service.objects.check_free(0)
     kind = parsing.parse_media_type(await parsing.read_object(request, may_be_empty=True))
     suffixes = [suffix for suffix, known in MEDIA_TYPES.items() if known == kind]
     own = id_of(request)
@@ -104,7 +104,7 @@ async def _store(
 
     async def reserve(more: int) -> None:
         nonlocal reserved
-        service.objects.check_free(more, service.settings.free_reserve)
+        service.objects.check_free(more)
         reserved = size + more
         await stored.reserve(service.database, upload.key, reserved, service.storage_limit)
 

@@ -2,14 +2,14 @@
 
 import asyncio
 import ctypes
-import dataclasses
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+import msgspec
 import structlog
 
 from foremask.errors import ServiceUnavailable
@@ -45,7 +45,7 @@ def serve(settings: Settings, say: Say) -> None:
     if settings.database_url is None:
         postgres = EmbeddedPostgres(settings.data_dir, settings.postgres_bin)
         postgres.start()
-        settings = replace(settings, database_url=postgres.url)
+        settings = msgspec.structs.replace(settings, database_url=postgres.url)
     try:
         asyncio.run(_serve(settings, postgres, say))
     finally:
@@ -120,7 +120,7 @@ async def _greet(settings: Settings, page: str, say: Say) -> None:
 def environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
     """The variables from which a child process reads the same settings, without the first token."""
     variables = dict(environ)
-    for each in dataclasses.fields(settings):
+    for each in msgspec.structs.fields(settings):
         value = getattr(settings, each.name)
         if isinstance(value, tuple):
             value = ",".join(str(part) for part in value) or None

@@ -11,15 +11,19 @@ from pathlib import Path
 from foremask.errors import StorageFull
 
 RESERVE_BYTES = 2 << 30
+RESERVE_SHARE = 0.05
 FULL_RETRY_S = 60.0
 
 _HALF_WRITTEN = re.compile(r"#\d+$")
 
 
-def check_free(directory: Path, size: int, reserve: int | None) -> None:
-    """Raise StorageFull unless the directory's disk has ``size`` bytes more than the reserve."""
+def check_free(directory: Path, size: int) -> None:
+    """Raise StorageFull unless the directory's disk has ``size`` bytes more than the reserve.
+
+    The reserve, `RESERVE_SHARE` of the disk and `RESERVE_BYTES` at most, is never filled.
+    """
     usage = shutil.disk_usage(directory)
-    kept = min(usage.total // 20, RESERVE_BYTES) if reserve is None else reserve
+    kept = min(int(RESERVE_SHARE * usage.total), RESERVE_BYTES)
     if usage.free - size < kept:
         error = StorageFull(
             f"The disk has {usage.free} bytes free; {size} are needed beside the reserve of {kept}."

@@ -210,13 +210,10 @@ class Objects:
         usage = shutil.disk_usage(_root(self._store))
         return usage.total, usage.free
 
-    def check_free(self, size: int, reserve: int | None) -> None:
-        """Raise StorageFull unless a local store's disk has ``size`` bytes more than the reserve.
-
-        None reserves a twentieth of the disk, 2 GiB at most.
-        """
+    def check_free(self, size: int) -> None:
+        """As `local_directory.check_free`, of a local store's disk; a bucket is never full."""
         if isinstance(self._store, LocalStore):
-            check_free(_root(self._store), size, reserve)
+            check_free(_root(self._store), size)
 
     @property
     def is_local(self) -> bool:

@@ -115,8 +115,8 @@ async def _fetch(
 ) -> None:
     """Bring the clip to ``source``: from our store, or from the caller's URL."""
     needed = 2 * (step.clip.size_bytes if step.clip else 0)
-    check_free(source.parent, needed, work.free_reserve)
-    work.objects.check_free(needed, work.free_reserve)
+    check_free(source.parent, needed)
+    work.objects.check_free(needed)
     if key is not None:
         with span("load"):
             await work.objects.get(key, source)
@@ -170,8 +170,8 @@ async def _background(
     """Bring the background here, check it and store it; its key, None where there is none."""
     asked, target = step.args.result, scratch / "background"
     if asked.has_background_file:
-        check_free(scratch, 0, work.free_reserve)
-        work.objects.check_free(0, work.free_reserve)
+        check_free(scratch, 0)
+        work.objects.check_free(0)
     if asked.background_key is not None:
         with span("load"):
             await work.objects.get(asked.background_key, target)

@@ -39,6 +39,7 @@ QUEUES = ("files", "masks", "webhooks")
 FILES_AT_ONCE = 8  # most of an ingest is waiting for the origin
 FILE_CHILDREN = 1
 WEBHOOKS_AT_ONCE = 16  # a receiver that hangs holds one of these, and no more
+NETWORK_BYTES = 256 << 20  # kept with each result for a day, so that `refine` is fast
 DRAIN_S = 3.0  # for what is nearly done; the rest is given back, and begun at once elsewhere
 LEAVE_S = 10.0  # then whatever still waits for an answer is left behind, as after a kill -9
 DATABASE_PATIENCE_S = 60.0
@@ -124,7 +125,6 @@ async def open_work(
         ) as database,
         Outbound(
             allow_private=settings.allow_private,
-            min_bytes_per_s=settings.min_bytes_per_second,
             on_wait=metrics.HELD_BACK.labels("resolver").inc,
         ) as outbound,
     ):
@@ -143,8 +143,7 @@ async def open_work(
                 scratch=steps,
                 worker=process_setup.name(),
                 result_ttl_s=settings.result_ttl_s,
-                free_reserve=settings.free_reserve,
-                network_bytes=settings.network_bytes,
+                network_bytes=NETWORK_BYTES,
                 storage_limit=stored.limit_of_token(settings.storage_per_token, objects.disk()),
             )
 

@@ -70,7 +70,6 @@ class WorkerContext:
     result_ttl_s: float
     model: Path | None = None
     device: Device = field(default_factory=Device)
-    free_reserve: int | None = None
     network_bytes: int = 0
     storage_limit: int = NO_LIMIT
     limits: Limits = field(default_factory=Limits)
