@@ -15,8 +15,8 @@ import uvloop
 
 from foremask.options import Limits
 from foremask.service.sandbox.pool import MediaPool
-from foremask.service.settings import Settings, read_settings
 from foremask.service.worker.process import QUEUES, open_work, work_until_stopped
+from foremask.settings import Settings, read_settings
 
 SILENCE_S = 10.0  # as long as glibc waits for two servers of a zone, once each
 _real = socket.getaddrinfo

@@ -19,8 +19,8 @@ from tests.support.hosts import free_port
 from foremask.service.jobs.tokens import TokenLimits
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.run.serve import Member, environment, prepare
-from foremask.service.settings import Networks, Settings, variable
 from foremask.service.storage.local_directory import local_url
+from foremask.settings import Networks, Settings, variable
 
 ROOT = Path(__file__).parents[1]
 TOKEN = "a-token-for-one-measurement"  # noqa: S105

@@ -33,7 +33,7 @@ from foremask.service.sandbox import probe_execution
 from foremask.service.sandbox.operations import Mask, ProbeRemote, Request
 from foremask.service.sandbox.parent import Operation
 from foremask.service.sandbox.pool import ChildDied, MediaPool
-from foremask.service.settings import Sandbox
+from foremask.settings import Sandbox
 
 MEDIA = DATA / "media"
 ROOT = Path(__file__).parents[2]

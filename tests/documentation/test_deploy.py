@@ -21,7 +21,7 @@ from foremask.cli.commands import app
 from foremask.service.api import prometheus_page
 from foremask.service.jobs.process_totals import Now
 from foremask.service.observability import metrics
-from foremask.service.settings import VARIABLES, read_settings
+from foremask.settings import VARIABLES, read_settings
 from tests.documentation.pages import DOCS
 
 ROOT = DOCS.parent

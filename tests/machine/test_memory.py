@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from foremask.machine.memory import available_memory, share_of_memory
 from foremask.service.run.serve import share_of_one
-from foremask.service.settings import read_settings
+from foremask.settings import read_settings
 
 
 def test_what_is_available_is_part_of_what_there_is() -> None:

@@ -19,7 +19,7 @@ from foremask.errors import ForemaskError, Internal, OutputExists
 from foremask.facts import Report
 from foremask.masking.outputs import check_output
 from foremask.options import MaskOptions
-from foremask.service.settings import Settings
+from foremask.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

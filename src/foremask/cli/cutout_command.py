@@ -27,7 +27,7 @@ from foremask.options import (
     Preset,
     Quality,
 )
-from foremask.service.settings import read_settings
+from foremask.settings import read_settings
 
 
 def cutout(

@@ -8,7 +8,7 @@ from foremask.errors import SettingsInvalid
 from foremask.service.jobs.database import Database, open_database
 from foremask.service.jobs.schema import check_schema
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
-from foremask.service.settings import Settings
+from foremask.settings import Settings
 
 
 @contextmanager

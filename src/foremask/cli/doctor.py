@@ -18,7 +18,7 @@ from foremask.cli.server_extra import missing_package
 from foremask.errors import ForemaskError
 from foremask.machine.nvidia import nvidia_cards
 from foremask.options import Runtime
-from foremask.service.settings import Settings, read_settings
+from foremask.settings import Settings, read_settings
 from foremask.weights import catalogue
 
 CPU_FEATURES = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")

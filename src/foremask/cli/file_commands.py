@@ -12,9 +12,9 @@ from foremask.cli.exits import Usage, print_json, say
 from foremask.cli.inputs import check_there, inspect_clip
 from foremask.cli.progress_bar import FRAMES, progress_bar
 from foremask.errors import ForemaskError
+from foremask.fetch.remote_file import RemoteFile
 from foremask.options import PRESET_OF_SUFFIX, Limits, ResultKind
-from foremask.service.sandbox.remote_file import RemoteFile
-from foremask.service.settings import read_settings
+from foremask.settings import read_settings
 
 Force = Annotated[bool, Parameter(negative="")]
 AsJson = Annotated[bool, Parameter(name="--json", negative="")]

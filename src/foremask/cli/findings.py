@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from foremask.service.settings import Settings
+from foremask.settings import Settings
 
 GOOD, REMARK, BAD = "ok", "note", "bad"
 

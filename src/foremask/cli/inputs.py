@@ -10,16 +10,16 @@ from foremask.cli.exits import Usage
 from foremask.cli.progress_bar import MEGABYTES, PICTURES, progress_bar
 from foremask.cli.sources import ClipSource
 from foremask.errors import OutputFailed
+from foremask.fetch.remote_file import RemoteFile
 from foremask.options import Limits
-from foremask.service.sandbox.remote_file import RemoteFile
-from foremask.service.settings import Settings
+from foremask.settings import Settings
 
 
 def inspect_clip[T](named: str, settings: Settings, inspect: Callable[[Path | RemoteFile], T]) -> T:
     """Call ``inspect`` with the clip; a URL is read in ranges, and downloaded where that fails."""
     if "://" in named:
-        from foremask.service.fetch import RangeUnavailable  # httpx2 takes its time to load
-        from foremask.service.fetch.blocking import open_ranges
+        from foremask.fetch import RangeUnavailable  # httpx2 takes its time to load
+        from foremask.fetch.blocking import open_ranges
 
         try:
             with open_ranges(
@@ -68,7 +68,7 @@ def local_file(named: str, settings: Settings, *, shows: bool = True) -> Iterato
         check_there(path)
         yield path
         return
-    from foremask.service.fetch.blocking import download_file  # httpx2 takes its time to load
+    from foremask.fetch.blocking import download_file  # httpx2 takes its time to load
 
     with tempfile.TemporaryDirectory(prefix="foremask-") as folder:
         path = Path(folder) / "source"

@@ -15,7 +15,7 @@ from foremask.cli.exits import Exit, print_json, say
 from foremask.service.jobs import records
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Attempt, Record, Status
-from foremask.service.settings import read_settings
+from foremask.settings import read_settings
 
 FOLLOW_S: Final = 0.5
 

@@ -19,7 +19,7 @@ from foremask.cli.targets import Job, plan_jobs
 from foremask.cli.watching import watched_jobs
 from foremask.machine import process_setup
 from foremask.options import Device, Excerpt, MaskOptions, Preset, Quality
-from foremask.service.settings import read_settings
+from foremask.settings import read_settings
 
 DEFAULT_FPS: Final = "25"
 MAX_FPS: Final = 1000

@@ -10,7 +10,7 @@ from foremask.cli.exits import print_json, say, warn
 from foremask.cli.progress_bar import MEGABYTES, progress_bar
 from foremask.errors import ForemaskError
 from foremask.options import Runtime
-from foremask.service.settings import Settings, read_settings
+from foremask.settings import Settings, read_settings
 from foremask.vision.network.compiled_networks import CompiledNetworks
 from foremask.weights import catalogue
 

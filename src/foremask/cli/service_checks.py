@@ -14,7 +14,7 @@ from foremask.service.run.postgres_home import left_over
 from foremask.service.run.postgres_programs import bundled_binaries, server_version
 from foremask.service.sandbox import confine
 from foremask.service.sandbox.levels import check_device, check_level
-from foremask.service.settings import Sandbox, Settings
+from foremask.settings import Sandbox, Settings
 
 NEWEST_MINOR = {15: 20, 16: 15, 17: 12, 18: 6}
 """The newest minor version of each supported PostgreSQL, as of November 2026."""

@@ -17,9 +17,9 @@ from foremask.service.jobs import deliveries
 from foremask.service.observability.logs import configure_logs
 from foremask.service.observability.traces import close_traces, open_traces
 from foremask.service.run.serve import serve as run_all
-from foremask.service.settings import Settings, read_settings
 from foremask.service.worker.process import QUEUES, run_worker
 from foremask.service.worker.queue_schema import migrate as bring_up
+from foremask.settings import Settings, read_settings
 
 webhook = App(name="webhook", help="The callbacks that jobs owe.")
 

@@ -13,7 +13,7 @@ from foremask.cli.database_access import current_database, database_url
 from foremask.cli.exits import print_json, say
 from foremask.service.jobs import tokens
 from foremask.service.jobs.tokens import Token, TokenLimits
-from foremask.service.settings import read_settings
+from foremask.settings import read_settings
 
 app = App(name="token", help="Who may call the API, and how much.")
 

@@ -11,7 +11,7 @@ from foremask.cli import model_commands
 from foremask.cli.exits import print_json, say
 from foremask.cli.inputs import check_there
 from foremask.options import Device, MaskOptions, Quality
-from foremask.service.settings import read_settings
+from foremask.settings import read_settings
 
 Flag = Parameter(negative="", show_default=False)
 

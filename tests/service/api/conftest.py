@@ -18,9 +18,9 @@ import pytest
 from foremask.service.api.application import run
 from foremask.service.jobs.database import Database, open_database
 from foremask.service.jobs.tokens import TokenLimits, create_token
-from foremask.service.settings import Networks, Settings
 from foremask.service.storage.local_directory import local_url
 from foremask.service.storage.objects import Objects, open_objects
+from foremask.settings import Networks, Settings
 from tests.service.api import clip_server, clips
 
 TOKEN = "a-known-token-for-tests"

@@ -16,7 +16,7 @@ import pytest
 
 from foremask.service.api.job_routes import SUBMIT_PATHS
 from foremask.service.jobs.tokens import TokenLimits
-from foremask.service.settings import read_settings
+from foremask.settings import read_settings
 from tests.service.api.conftest import Running
 from tests.service.api.patient import http
 from tests.service.api.test_cutouts import LOOPBACK

@@ -18,7 +18,7 @@ from foremask.hints.kinds import Point
 from foremask.options import Quality
 from foremask.service.api.previewing import ChildPreviewer
 from foremask.service.sandbox.operations import MaskPicture, PictureMask
-from foremask.service.settings import Sandbox
+from foremask.settings import Sandbox
 from tests.service.api import clip_server
 from tests.service.api.conftest import Running, bootstrap, running
 from tests.service.api.test_cutouts import LOOPBACK, finished

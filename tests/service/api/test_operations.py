@@ -15,18 +15,18 @@ from obstore.store import S3Store
 
 from foremask.errors import RateLimited
 from foremask.facts import Clip
+from foremask.fetch import Outbound
 from foremask.service.api.application import create_app
 from foremask.service.api.probing import Shown, Source
 from foremask.service.api.read_limit import Throttle
 from foremask.service.api.result_fields import Wanted
-from foremask.service.fetch import Outbound
 from foremask.service.jobs.database import open_database
 from foremask.service.jobs.schema import VERSION
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.sandbox import confine
-from foremask.service.settings import Settings
 from foremask.service.storage.local_directory import local_url
 from foremask.service.storage.objects import Objects, open_objects
+from foremask.settings import Settings
 from tests.service.api.conftest import Running, running
 from tests.service.api.patient import http
 from tests.service.api.test_decisions import PATH, assert_refused

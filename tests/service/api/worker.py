@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import cast
 
 from foremask.facts import Report
+from foremask.fetch import Outbound
 from foremask.masking.cut_out import cut_out
 from foremask.masking.pipeline import mask_video
 from foremask.options import Limits, MaskOptions
-from foremask.service.fetch import Outbound
 from foremask.service.jobs.database import open_database
 from foremask.service.sandbox.conversation import OnProgress
 from foremask.service.sandbox.execution import named_background, options_of

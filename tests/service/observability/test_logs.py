@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from foremask.service.observability.logs import configure_logs
-from foremask.service.settings import LogLevel
+from foremask.settings import LogLevel
 
 
 @pytest.fixture

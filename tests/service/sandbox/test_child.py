@@ -16,8 +16,8 @@ from foremask.service.sandbox import confine
 from foremask.service.sandbox.confine import Level
 from foremask.service.sandbox.levels import check_level
 from foremask.service.sandbox.pool import MediaPool
-from foremask.service.settings import Sandbox
 from foremask.service.worker.process import readable_of
+from foremask.settings import Sandbox
 from foremask.weights.catalogue import side_car_of
 from tests.service.sandbox import misdeeds
 from tests.service.sandbox.misdeeds import Copy, Facts, InAThread, TryAll

@@ -9,8 +9,8 @@ from foremask.errors import ModelUnavailable
 from foremask.options import Device, MaskOptions, Quality
 from foremask.service.sandbox.operations import Load, Mask
 from foremask.service.sandbox.pool import MediaPool
-from foremask.service.settings import Sandbox
 from foremask.service.worker.process import readable_of
+from foremask.settings import Sandbox
 from foremask.vision.network.compiled_networks import CompiledNetworks
 from foremask.vision.network.session import Session
 from foremask.weights.catalogue import ISNET, compiled_dir_of, model_path

@@ -12,7 +12,7 @@ from foremask.options import Limits
 from foremask.service.sandbox import probe_execution
 from foremask.service.sandbox.operations import ProbeRemote
 from foremask.service.sandbox.pool import MediaPool
-from foremask.service.settings import Sandbox
+from foremask.settings import Sandbox
 from tests.support import synth
 
 

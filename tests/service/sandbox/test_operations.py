@@ -41,7 +41,7 @@ from foremask.service.sandbox.operations import (
     result_type,
 )
 from foremask.service.sandbox.pool import MediaPool
-from foremask.service.settings import Sandbox
+from foremask.settings import Sandbox
 from foremask.weights.catalogue import model_path, sha256_of
 from tests.support import synth
 

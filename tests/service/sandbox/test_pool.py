@@ -17,7 +17,7 @@ from foremask.service.sandbox import messages
 from foremask.service.sandbox.job_directories import MAX_FILES
 from foremask.service.sandbox.messages import Progress
 from foremask.service.sandbox.pool import ChildDied, MediaPool
-from foremask.service.settings import Sandbox
+from foremask.settings import Sandbox
 from tests.service.sandbox import misdeeds
 from tests.service.sandbox.misdeeds import (
     Blunder,

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from foremask.fetch import Outbound
 from foremask.options import AlphaFormat, Preset, ResultKind, ResultOptions
-from foremask.service.fetch import Outbound
 from foremask.service.jobs import records
 from foremask.service.jobs.admission import NewJob, admit
 from foremask.service.jobs.database import Database

@@ -7,8 +7,8 @@ import pytest
 from foremask.errors import DeviceUnavailable, SettingsInvalid
 from foremask.machine.nvidia import nvidia_cards
 from foremask.service.run.serve import serve
-from foremask.service.settings import read_settings
 from foremask.service.worker.process import run_worker
+from foremask.settings import read_settings
 from tests.support import networks
 
 

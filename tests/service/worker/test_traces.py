@@ -26,8 +26,8 @@ from foremask.service.observability.traces import (
     span,
     valid_traceparent,
 )
-from foremask.service.settings import Settings
 from foremask.service.worker.worker_context import WorkerContext
+from foremask.settings import Settings
 from tests.service.api.test_decisions import PATH
 from tests.service.api.test_operations import NoVerdict
 from tests.service.worker import stand_in

@@ -11,6 +11,7 @@ from litestar.di import Provide
 from litestar.types import ASGIApp
 
 from foremask.errors import SettingsInvalid
+from foremask.fetch import Outbound
 from foremask.machine import process_setup
 from foremask.machine.memory import share_of_memory
 from foremask.options import Limits
@@ -22,16 +23,15 @@ from foremask.service.api.probing import PROBES_AT_ONCE, GuardedProber, Prober
 from foremask.service.api.read_limit import Throttle
 from foremask.service.api.request_context import Service
 from foremask.service.api.routes import HANDLERS
-from foremask.service.fetch import Outbound
 from foremask.service.jobs.database import Database, open_database
 from foremask.service.jobs.ends import Ends
 from foremask.service.jobs.process_totals import CountReporter, keep_reporting
 from foremask.service.observability import metrics
 from foremask.service.sandbox.operations import Wait
 from foremask.service.sandbox.pool import MediaPool
-from foremask.service.settings import Inputs, Settings
 from foremask.service.storage.local_directory import local_url
 from foremask.service.storage.objects import Objects, open_objects
+from foremask.settings import Inputs, Settings
 from foremask.weights.catalogue import model_path
 
 log = structlog.get_logger(__name__)

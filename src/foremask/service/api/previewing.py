@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from foremask.errors import FieldInvalid, JobCancelled, Overloaded, TimedOut
+from foremask.fetch.fairness import FairSemaphore
 from foremask.hints.kinds import Hint
 from foremask.machine.memory import share_of_memory
 from foremask.options import Limits, MaskOptions, Quality
-from foremask.service.fairness import FairSemaphore
 from foremask.service.observability import metrics
 from foremask.service.sandbox.operations import MaskPicture, PictureMask
 from foremask.service.sandbox.pool import ChildDied, MediaPool
-from foremask.service.settings import Sandbox
+from foremask.settings import Sandbox
 from foremask.weights.catalogue import side_car_of
 
 PLACE_S = 45.0  # for a turn among tokens, of which each has one picture in work

@@ -22,11 +22,11 @@ from foremask.errors import (
     UrlUnreachable,
 )
 from foremask.facts import Clip
+from foremask.fetch import MAX_READ_BYTES, Outbound, RangeUnavailable
+from foremask.fetch.fairness import FairSemaphore
+from foremask.fetch.responses import check_size
 from foremask.options import Limits
 from foremask.service.api.result_fields import Wanted
-from foremask.service.fairness import FairSemaphore
-from foremask.service.fetch import MAX_READ_BYTES, Outbound, RangeUnavailable
-from foremask.service.fetch.responses import check_size
 from foremask.service.observability import metrics
 from foremask.service.sandbox.operations import ProbeRemote, ProbeRemoteBackground, Request
 from foremask.service.sandbox.pool import ChildDied, MediaPool

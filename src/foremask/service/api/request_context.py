@@ -13,17 +13,17 @@ from litestar.params import SkipValidation
 from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Scope, Send
 
+from foremask.fetch import Outbound
 from foremask.options import Limits
 from foremask.service.api.previewing import Previewer
 from foremask.service.api.probing import Prober
 from foremask.service.api.read_limit import Throttle
-from foremask.service.fetch import Outbound
 from foremask.service.jobs import stored
 from foremask.service.jobs.admission import Grant
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.ends import Ends
-from foremask.service.settings import Settings
 from foremask.service.storage.objects import Objects
+from foremask.settings import Settings
 
 ApiRequest = Request[Any, Any, State]
 

@@ -7,7 +7,7 @@ from typing import TextIO
 import structlog
 from structlog.types import Processor
 
-from foremask.service.settings import LogLevel
+from foremask.settings import LogLevel
 
 # What each of these says at INFO is said better by a line of ours.
 QUIETED = (

@@ -18,8 +18,8 @@ from foremask.service.jobs.database import open_database
 from foremask.service.jobs.tokens import any_token, create_token
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.sandbox.levels import check_device, level_of
-from foremask.service.settings import Settings, variable
 from foremask.service.worker.queue_schema import migrate
+from foremask.settings import Settings, variable
 
 STOP_S = 20.0  # more than the API and the workers take to drain
 READY_S = 60.0

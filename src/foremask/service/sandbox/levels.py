@@ -6,7 +6,7 @@ from foremask.errors import SettingsInvalid
 from foremask.options import Device
 from foremask.service.sandbox import confine
 from foremask.service.sandbox.confine import LEAST_LANDLOCK, Level
-from foremask.service.settings import Sandbox
+from foremask.settings import Sandbox
 
 _NEEDS = f"Landlock v{LEAST_LANDLOCK} (Linux 5.13) and seccomp (libseccomp 2)"
 

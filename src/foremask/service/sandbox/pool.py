@@ -31,7 +31,7 @@ from foremask.service.sandbox.job_directories import (
 )
 from foremask.service.sandbox.levels import check_level, level_of
 from foremask.service.sandbox.operations import Request
-from foremask.service.settings import Sandbox
+from foremask.settings import Sandbox
 
 __all__ = ["ChildDied", "MediaPool", "OnProgress"]
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from foremask.errors import ForemaskError
+from foremask.fetch.remote_file import RemoteFile
 from foremask.media.background_files import check_background
 from foremask.media.colour_presets import check_result
 from foremask.media.probe import probe
@@ -21,7 +22,6 @@ from foremask.service.sandbox.operations import (
     Wait,
 )
 from foremask.service.sandbox.parent import Operation, Parent
-from foremask.service.sandbox.remote_file import RemoteFile
 
 
 def _probe(request: ProbeRemote, parent: Parent) -> Verdict:

@@ -11,11 +11,11 @@ import structlog
 import uvloop
 
 from foremask.errors import SettingsInvalid
+from foremask.fetch import Outbound
 from foremask.machine import process_setup
 from foremask.machine.memory import share_of_memory
 from foremask.machine.nvidia import nvidia_cards
 from foremask.options import Limits, Runtime
-from foremask.service.fetch import Outbound
 from foremask.service.jobs import stored
 from foremask.service.jobs.database import open_database
 from foremask.service.jobs.process_totals import CountReporter, keep_reporting
@@ -24,7 +24,6 @@ from foremask.service.observability import metrics
 from foremask.service.sandbox.levels import check_device, is_gpu
 from foremask.service.sandbox.operations import Load
 from foremask.service.sandbox.pool import MediaPool
-from foremask.service.settings import Inputs, Sandbox, Settings
 from foremask.service.storage.local_directory import local_url
 from foremask.service.storage.objects import open_objects
 from foremask.service.worker.compilation import compile_ahead
@@ -32,6 +31,7 @@ from foremask.service.worker.maintenance import run_maintenance
 from foremask.service.worker.queues import serve_queues
 from foremask.service.worker.scratch import own_scratch
 from foremask.service.worker.worker_context import MediaRunner, WorkerContext
+from foremask.settings import Inputs, Sandbox, Settings
 from foremask.weights.catalogue import compiled_dir_of, model_path, side_car_of
 
 QUEUES = ("files", "masks", "webhooks")

@@ -4,7 +4,7 @@ import ipaddress
 
 import pytest
 
-from foremask.service.fetch.addresses import is_public
+from foremask.fetch.addresses import is_public
 
 PUBLIC = [
     "8.8.8.8",

@@ -7,8 +7,8 @@ import httpcore2
 import httpx2
 
 from foremask.errors import UrlStatus, UrlUnreachable
-from foremask.service.fetch import connections, responses
-from foremask.service.fetch.responses import Answer
+from foremask.fetch import connections, responses
+from foremask.fetch.responses import Answer
 
 BLOCK_BYTES = 64 << 10
 MAX_READ_BYTES = 1 << 20

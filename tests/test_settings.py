@@ -10,9 +10,9 @@ import pytest
 from foremask import paths
 from foremask.errors import SettingsInvalid
 from foremask.options import Device, Runtime
-from foremask.service.settings import VARIABLES, Sandbox, read_settings
+from foremask.settings import VARIABLES, Sandbox, read_settings
 
-PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
+PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 
 
 def test_an_empty_environment_gives_the_documented_defaults(

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from foremask.service.fairness import FairSemaphore
+from foremask.fetch.fairness import FairSemaphore
 
 
 async def _holding(fair: FairSemaphore, owner: str, order: list[str], hold_s: float = 0.0) -> None:

@@ -22,12 +22,12 @@ from foremask.errors import (
     VideoInvalid,
     WebhookInvalid,
 )
-from foremask.service.fairness import FairSemaphore
-from foremask.service.fetch import connections, responses, urls
-from foremask.service.fetch.addresses import Network
-from foremask.service.fetch.connections import PinnedBackend, Resolve
-from foremask.service.fetch.range_reader import RangeReader
-from foremask.service.fetch.responses import Answer
+from foremask.fetch import connections, responses, urls
+from foremask.fetch.addresses import Network
+from foremask.fetch.connections import PinnedBackend, Resolve
+from foremask.fetch.fairness import FairSemaphore
+from foremask.fetch.range_reader import RangeReader
+from foremask.fetch.responses import Answer
 
 MIN_BYTES_PER_S = 32 << 10  # 20 MB in ten minutes; who sends less holds a place for nothing
 SPEED_WINDOW_S = 10.0

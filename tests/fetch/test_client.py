@@ -32,8 +32,8 @@ from foremask.errors import (
     VideoInvalid,
     WebhookInvalid,
 )
-from foremask.service.fetch import Outbound, RangeUnavailable, client, connections, responses, urls
-from foremask.service.fetch.blocking import download_file
+from foremask.fetch import Outbound, RangeUnavailable, client, connections, responses, urls
+from foremask.fetch.blocking import download_file
 from tests.support.origin import Origin, gives, gives_whole, head, listening, redirects, says
 
 LOOPBACK = ipaddress.ip_network("127.0.0.0/8")

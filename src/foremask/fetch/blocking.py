@@ -5,9 +5,9 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
-from foremask.service.fetch.addresses import Network
-from foremask.service.fetch.client import Downloaded, Outbound, deadline
-from foremask.service.fetch.range_reader import RangeReader
+from foremask.fetch.addresses import Network
+from foremask.fetch.client import Downloaded, Outbound, deadline
+from foremask.fetch.range_reader import RangeReader
 
 READ_S = 30.0
 

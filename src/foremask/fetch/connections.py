@@ -13,9 +13,9 @@ import httpcore2
 import httpx2
 
 from foremask.errors import UrlNotAllowed, UrlPrivate, UrlUnreachable
-from foremask.service.fetch import responses, urls
-from foremask.service.fetch.addresses import Network, is_public
-from foremask.service.fetch.responses import Answer
+from foremask.fetch import responses, urls
+from foremask.fetch.addresses import Network, is_public
+from foremask.fetch.responses import Answer
 
 type Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """Resolves a host name and a port to addresses, best first; raises OSError where there is none."""
