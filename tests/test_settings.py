@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from foremask import paths
 from foremask.errors import SettingsInvalid
+from foremask.machine import paths
 from foremask.options import Device, Runtime
 from foremask.settings import VARIABLES, Sandbox, read_settings
 

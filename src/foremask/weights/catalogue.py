@@ -19,8 +19,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from foremask import paths
 from foremask.errors import ModelUnavailable
+from foremask.machine import paths
 from foremask.weights import npm
 
 

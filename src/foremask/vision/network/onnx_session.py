@@ -10,8 +10,8 @@ import foremask.vision.network.telemetry_off  # noqa: F401  # isort: skip  # bef
 import numpy as np
 from numpy.typing import NDArray
 
-from foremask import paths
 from foremask.errors import DeviceUnavailable, ModelUnavailable
+from foremask.machine import paths
 from foremask.options import Device, Runtime
 from foremask.types import Image
 from foremask.vision.network.graph import ISNET_TAPS
