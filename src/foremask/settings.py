@@ -1,4 +1,4 @@
-"""Everything an operator can set, read once from ``FOREMASK_*`` and flags at a process's door.
+"""The settings of an operator, read once from ``FOREMASK_*`` and flags when a process starts.
 
 One msgspec Struct reads, checks and documents them; docs/settings.md is generated from it.
 """
@@ -26,7 +26,7 @@ SECRETS: Final = frozenset({"database_url", "objects_url", "bootstrap_token", "o
 
 
 class Sandbox(StrEnum):
-    """What happens where the kernel cannot confine the media child; docs/security.md."""
+    """The behaviour where the kernel cannot confine the media child; docs/security.md."""
 
     REQUIRE = "require"
     BEST_EFFORT = "best-effort"
@@ -137,7 +137,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     @property
     def base_url(self) -> str:
-        """What every URL that we hand out starts with, without a slash at its end."""
+        """The start of every URL that we hand out, without a final slash."""
         if self.public_url is not None:
             return self.public_url.rstrip("/")
         host = f"[{self.host}]" if ":" in self.host else self.host

@@ -1,4 +1,4 @@
-"""Places that tokens take in turns: a semaphore of which nobody can hold all."""
+"""A semaphore whose places tokens take in turns."""
 
 import asyncio
 from collections import Counter, deque
@@ -34,7 +34,7 @@ class FairSemaphore:
             self.release(owner)
 
     async def acquire(self, owner: str) -> None:
-        """Wait for a place; who is cancelled meanwhile holds none."""
+        """Wait for a place; a cancelled wait holds none."""
         turn = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(owner, deque()).append(turn)
         self._hand_out()

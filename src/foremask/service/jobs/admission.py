@@ -36,7 +36,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A token that was good a moment ago, and what is left of its rate."""
+    """A valid token, and what is left of its rate."""
 
     token_id: uuid.UUID
     priority: int
@@ -45,7 +45,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class Keyed:
-    """A job that an Idempotency-Key has made, and what the token may still do."""
+    """The job of an Idempotency-Key, and what is left of the token's rate."""
 
     request_id: str
     body_hash: bytes
@@ -56,9 +56,9 @@ class Keyed:
 class NewJob:
     """A job as asked for; exactly one of ``video_url`` and ``source_key`` is set.
 
-    ``source_key`` names an upload of ours. ``clip`` is what the probe found, None when the origin
-    was too slow; its ``frames`` may be None. ``body_hash`` tells two bodies of one key apart.
-    ``traceparent`` is the caller's valid W3C header.
+    ``source_key`` names an upload of ours. ``clip`` has the probe's facts, None when the origin was
+    too slow; its ``frames`` may be None. ``body_hash`` identifies the body. ``traceparent`` is the
+    caller's valid W3C header.
     """
 
     token_id: uuid.UUID
@@ -111,7 +111,7 @@ async def charge_rate(database: Database, token_hash: bytes) -> Grant:
 
 
 async def check_token(database: Database, token_hash: bytes) -> uuid.UUID:
-    """The id of a token that may read; raises TokenInvalid."""
+    """The id of a valid token; raises TokenInvalid."""
     row = await database.one(
         """select id from tokens where hash = %s and revoked_at is null
            and (expires_at is null or expires_at > now())""",

@@ -1,4 +1,4 @@
-"""PostgreSQL as the rest of the service sees it: short calls, each committed by itself."""
+"""Calls to PostgreSQL: short ones, each committed by itself."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
@@ -32,16 +32,15 @@ RETRY_EVERY_S = 0.1
 
 
 class Refused(Exception):  # of a function, and no error of ours
-    """A function of the server has raised an exception of its own."""
+    """A function of the schema has raised an exception."""
 
 
 class Database:
     """A pool of connections that outlives a restart of the server.
 
     A call that meets a lost connection is made again for up to ``patience_s`` and then raises
-    ServiceUnavailable. Every call of this package may be repeated: it is fenced, or names what it
-    makes. No call leaves a transaction open, so a process that is paused holds nobody up
-    (docs/adr/0021).
+    ServiceUnavailable. Every call of this package is idempotent. No call leaves a transaction open,
+    so a process that is paused holds nobody up (docs/adr/0021).
     """
 
     def __init__(
@@ -102,7 +101,7 @@ class Database:
             raise ServiceUnavailable(f"the database is listened to no more: {error}") from error
 
     async def answers(self, within_s: float = 1.0) -> bool:
-        """Whether the server can be asked now."""
+        """Whether the server answers now."""
         try:
             async with asyncio.timeout(within_s):
                 await self._call("select 1", (), 0.0)
@@ -137,8 +136,8 @@ class Database:
     async def _within(self, seconds: float, statement: LiteralString, params: Params) -> list[Row]:
         """The rows; TimeoutError at once where they take longer.
 
-        psycopg takes up to 10 s to give up a statement on a server that has stopped: whoever asked
-        does not wait for that, the connection does (docs/adr/0021).
+        psycopg takes up to 10 s to give up a statement on a server that has stopped: the caller
+        does not wait for that (docs/adr/0021).
         """
         asking = asyncio.create_task(self._ask(statement, params))
         self._left.add(asking)
@@ -165,7 +164,7 @@ class Database:
 
 
 async def _reconnect(pool: AsyncConnectionPool[Any]) -> None:
-    """The server has been away for long: the next caller starts connecting again."""
+    """Reconnect after a long absence of the server."""
     await pool.check()
 
 
@@ -183,7 +182,7 @@ async def open_database(
 
 
 async def on_disk(database: Database) -> None:
-    """Return when all that was committed before is on the disk; many callers share one wait."""
+    """Return when all earlier commits are on the disk; many callers share one wait."""
     await database.all("select pg_logical_emit_message(true, 'foremask', '')")
 
 

@@ -1,4 +1,4 @@
-"""Webhooks that are owed: when each is due, what it sends, and what came of every attempt."""
+"""Webhooks that are due: their times, bodies, and the outcome of every attempt."""
 
 import base64
 import hmac
@@ -15,7 +15,7 @@ HELD_S = 30.0  # longer than an attempt takes: after this another worker may try
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One attempt that is ours to make; the first has no ``payload`` yet and must freeze one."""
+    """One attempt of this worker; the first has no ``payload`` yet and must freeze one."""
 
     id: int
     request_id: str
@@ -27,7 +27,7 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryAttempt:
-    """What came of one attempt."""
+    """The outcome of one attempt."""
 
     delivery: int
     attempt: int
@@ -45,7 +45,7 @@ def sign(key: bytes, request_id: str, timestamp: str, body: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """The attempt that is ours, if any; ``held_back``: its token has as many as it may."""
+    """The claimed attempt, if any; ``held_back`` where only tokens at their limit have one due."""
 
     delivery: Delivery | None
     held_back: bool = False
@@ -54,7 +54,7 @@ class Begun:
 async def begin(database: Database) -> Begun:
     """Take the next attempt that is due, of a token that has room for it.
 
-    What is held back is woken by `record`, when one of the token's attempts is over.
+    `record` wakes those held back, when one of the token's attempts is over.
     """
     row = await database.one("select * from take_delivery(%s)", (HELD_S,))
     if row is None:
@@ -65,7 +65,7 @@ async def begin(database: Database) -> Begun:
 
 
 async def freeze(database: Database, delivery: int, payload: bytes) -> bytes:
-    """Keep what is sent, so that every attempt sends the same; returns what was kept first."""
+    """Store the body, so that every attempt sends the same; returns the one stored first."""
     row = await database.one(
         "update deliveries set payload = coalesce(payload, %s) where id = %s returning payload",
         (payload, delivery),
@@ -109,9 +109,9 @@ async def record(
 
 
 async def redeliver(database: Database, request_id: str) -> int:
-    """Owe the job's webhook once more, from the first attempt on, with the same bytes.
+    """Send the job's webhook once more, from the first attempt on, with the same bytes.
 
-    Raises RequestUnknown when the job owes none.
+    Raises RequestUnknown when the job has none.
     """
     row = await database.one(
         """select new_delivery(job, token, url, payload) as id from (

@@ -1,4 +1,4 @@
-"""Tells callers that are held when their jobs have ended, by one question for all of them."""
+"""Wakes held callers when their jobs have ended, by one query for all of them."""
 
 import asyncio
 
@@ -17,7 +17,7 @@ class Ends:
         self._asking: asyncio.Task[None] | None = None
 
     async def wait(self, request_id: str, seconds: float) -> None:
-        """Return when the job has ended, or after so many seconds."""
+        """Return when the job has ended, or after this time."""
         ended = asyncio.Event()
         self._waiting.setdefault(request_id, set()).add(ended)
         if self._asking is None or self._asking.done():
@@ -33,7 +33,7 @@ class Ends:
                 del self._waiting[request_id]
 
     async def _ask(self) -> None:
-        """Ask for all who wait, as long as somebody does."""
+        """Query for all that wait, until none does."""
         while self._waiting:
             try:
                 rows = await self._database.all(

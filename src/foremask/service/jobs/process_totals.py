@@ -1,4 +1,4 @@
-"""What all processes have counted, how long the queues are, and which processes are alive."""
+"""Counters of all processes, lengths of the queues, and the processes that are alive."""
 
 import asyncio
 import uuid
@@ -28,7 +28,7 @@ class Fleet:
 
 @dataclass(slots=True)
 class CountReporter:
-    """The counts of one process that the database has; ``slots`` is how many it masks at once."""
+    """Reports one process's counts; ``slots`` is how many clips it masks at once."""
 
     kind: str
     name: str
@@ -41,7 +41,7 @@ class CountReporter:
     async def report(self, database: Database, fleet: Fleet | None = None) -> None:
         """Add what was counted since the last report, and bring ``fleet`` up to date.
 
-        What does not get through is part of the next report.
+        A failed report is repeated with the next one.
         """
         counted = metrics.counted()
         fresh = {
@@ -89,7 +89,7 @@ async def keep_reporting(
 
 
 async def totals(database: Database) -> dict[Series, float]:
-    """What all processes have counted, up to their last report."""
+    """The sums of all processes' counters, up to their last reports."""
     rows = await database.all("select sample, labels, value from counts")
     return {(row["sample"], tuple(sorted(row["labels"].items()))): row["value"] for row in rows}
 

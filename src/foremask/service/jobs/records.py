@@ -1,4 +1,4 @@
-"""What a caller may know of a job, and its cancelling."""
+"""Reads jobs for callers, and cancels them."""
 
 import uuid
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ IDLE_S = 60.0  # so long without a frame is worth saying; masking one takes a se
 
 
 class Status(StrEnum):
-    """Where a job is; the wire says it in its own words."""
+    """The state of a job; the wire format has other names."""
 
     QUEUED = "queued"
     RUNNING = "running"
@@ -32,7 +32,7 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class JobError:
-    """An error as it is kept and shown."""
+    """An error as it is stored and shown."""
 
     code: int
     reason: str
@@ -47,11 +47,10 @@ class JobError:
 class Record:
     """One job. ``progress`` is 0 to 100; ``queue_position`` 1 is the next, and None once it runs.
 
-    ``idle_s`` is set while it runs and has made no progress for a minute or more: it hangs, or its
-    machine is slow or asleep.
-    ``result_key`` names the result in the object store, and is None until then and after its time.
-    ``name`` is the file name of the clip, where it is known; ``source_key`` is of the clip itself,
-    which need not be stored any more.
+    ``idle_s`` is set while it runs without progress for a minute or more. ``result_key`` names the
+    result in the object store, and is None until then and after its time. ``name`` is the file name
+    of the clip, where it is known; ``source_key`` is of the clip itself, which need not be stored
+    any more.
     """
 
     request_id: str
@@ -79,7 +78,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One worker's go at one step; ``outcome`` is None while it lasts."""
+    """One attempt at a step; ``outcome`` is None while it lasts."""
 
     stage: str
     number: int
@@ -121,7 +120,7 @@ _RECORD = """
 
 
 async def read(database: Database, token_hash: bytes, request_id: str) -> Record:
-    """The job, in one question that also checks the token.
+    """The job, by one query that also checks the token.
 
     Raises TokenInvalid, or RequestUnknown for an unknown, expired or another token's job.
     """
@@ -173,7 +172,7 @@ async def of_token(
 
 
 async def read_any(database: Database, request_id: str) -> Record:
-    """The job, whoever's it is: for the engine and the command line. Raises RequestUnknown."""
+    """The job of any token: for workers and the command line. Raises RequestUnknown."""
     row = await database.one(f"select {_RECORD} from jobs j where j.id = %s", (request_id,))  # noqa: S608
     if row is None:
         raise _unknown(request_id)
@@ -203,13 +202,13 @@ async def newest_mask(database: Database, request_id: str) -> bytes | None:
 
 
 async def traceparent_of(database: Database, request_id: str) -> str | None:
-    """The trace that the job's caller has begun; None for none, and for a job that is gone."""
+    """The traceparent of the job's caller; None without one, and for a deleted job."""
     row = await database.one("select traceparent from jobs where id = %s", (request_id,))
     return None if row is None else row["traceparent"]
 
 
 async def cancel(database: Database, token_hash: bytes, request_id: str) -> Record:
-    """Cancel the job if it has not ended, and return what it is now.
+    """Cancel the job if it has not ended, and return it.
 
     Its worker stops at its next heartbeat. Raises as ``read`` does.
     """
@@ -286,7 +285,7 @@ def _record(row: Row) -> Record:
 
 
 def _progress(status: Status, stage: str, done: int, total: int | None) -> int:
-    """Percent: masking is from 2 to 97, whatever comes before and after shares the rest."""
+    """Percent: masking is from 2 to 97, the steps before and after share the rest."""
     if status is Status.COMPLETED:
         return 100
     if status is not Status.RUNNING:

@@ -31,7 +31,10 @@ class Ended:
 
 
 async def swept(database: Database, request_id: str) -> Ended | None:
-    """The job's source and segments are deleted. How it ended; None when another swept it first."""
+    """Record that the job's source and segments are deleted.
+
+    Returns how it ended, None when another swept it first.
+    """
     row = await database.one(
         """update jobs set swept_at = clock() where id = %s and swept_at is null
            returning status, coalesce(error ->> 'reason', '') as reason,
@@ -63,7 +66,7 @@ async def expired(database: Database, request_id: str) -> None:
 
 
 async def networks_to_drop(database: Database, most: int = 50) -> list[tuple[str, str]]:
-    """Ids and object keys of the results beside which the network's words are kept too long."""
+    """Ids and object keys of results whose network cache has expired."""
     rows = await database.all(
         """select id, result_key from jobs where report ? 'network_bytes'
            and ended_at < clock() - make_interval(secs => %s) and expired_at is null
@@ -74,7 +77,7 @@ async def networks_to_drop(database: Database, most: int = 50) -> list[tuple[str
 
 
 async def network_dropped(database: Database, request_id: str) -> None:
-    """They are deleted, and count no longer."""
+    """Record that the network caches are deleted."""
     await database.all(
         "update jobs set report = report - 'network_bytes' where id = %s", (request_id,)
     )
@@ -95,7 +98,7 @@ async def forget_records(database: Database, result_ttl_s: float) -> list[str]:
 
 
 async def drop_dead_engine_rows(database: Database) -> int:
-    """Delete the engine's rows that nobody will finish: our own tables know what is left to do."""
+    """Delete the engine's abandoned rows; our tables know what is left to do."""
     rows = await database.all(
         """delete from procrastinate_jobs p where p.status <> 'todo' and (
                p.status <> 'doing' or not exists (

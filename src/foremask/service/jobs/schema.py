@@ -29,9 +29,9 @@ async def migrate(
 ) -> list[str]:
     """Bring the schema up to date and return the names of what was applied.
 
-    ``engine_scripts`` is asked for what the engine wants on top of what has been applied. Each
-    script commits with its name; callers on other machines wait for the first. Raises
-    ServiceUnavailable for a database that cannot be reached, of a newer foremask, or too old.
+    ``engine_scripts`` gives the engine's scripts that are not applied yet. Each script commits with
+    its name; callers on other machines wait for the first. Raises ServiceUnavailable for a database
+    that cannot be reached, of a newer foremask, or too old.
     """
     try:
         connection = await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=10)
@@ -61,7 +61,7 @@ async def migrate(
 
 
 async def check_schema(database: Database) -> None:
-    """Raise ServiceUnavailable unless the tables are those that this foremask works with."""
+    """Raise ServiceUnavailable unless the tables are those of this version."""
     try:
         rows = await database.all("select name from schema_scripts")
     except psycopg.errors.UndefinedTable:
@@ -78,7 +78,7 @@ async def check_schema(database: Database) -> None:
 
 
 def _own_scripts(found: int) -> Iterator[Script]:
-    """What brings tables of version ``found`` up to date, 0 being none."""
+    """The scripts that bring tables of version ``found`` up to date; 0 is none."""
     whole = _read("schema.sql")
     if found > VERSION:
         raise _newer(found)

@@ -1,4 +1,4 @@
-"""What a job's rows hold as JSON: its clip, the arguments and results of its steps, its report.
+"""The JSON of a job's rows: its clip, the arguments and results of its steps, its report.
 
 Fields that a row lacks keep their defaults, and fields that it has besides are ignored, so rows of
 other versions can be read.
@@ -15,7 +15,7 @@ from foremask.options import ResultOptions
 
 
 class JobClip(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """What the steps of a job need to know of its clip."""
+    """Facts of a job's clip for its steps."""
 
     container: str | None = None
     codec: str | None = None
@@ -31,7 +31,7 @@ type StoredClip = Clip | JobClip
 
 
 class JobReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What was done for a job, as its caller reads it; docs/api.md describes the fields.
+    """The report of a job, as its caller reads it.
 
     A field that nobody has set is absent from the JSON. ``strip`` is only in the reports of parts:
     of each frame its time in seconds, its coverage, and its change since the previous frame.
@@ -64,7 +64,7 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a job makes of its clip, and where the background comes from: a URL, or an upload.
 
     ``clip_key`` is the clip of a job that works on a stored mask, where it is an upload. ``hints``
-    say what the subject is. ``network_key`` is the network's results in an earlier job.
+    say what the subject is. ``network_key`` is the network cache of an earlier job.
     """
 
     options: ResultOptions = ResultOptions()
@@ -84,7 +84,7 @@ PLAIN_MASK: Final = JobResult()
 
 
 class StepArgs(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a step works on.
+    """The arguments of a step.
 
     A segment step masks the whole source, or a span that was cut into its own file, of a clip that
     starts at ``clip_start_s``. ``background_key`` is the stored background. ``result`` is that of
@@ -100,7 +100,7 @@ class StepArgs(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class IngestDone(msgspec.Struct, frozen=True):
-    """The clip is known and stored, and these segments are to be masked.
+    """Ingest's result: the stored clip, and the segments to mask.
 
     ``fetched_bytes`` are stored besides: a background, and the clip of a stored mask.
     """
@@ -112,7 +112,7 @@ class IngestDone(msgspec.Struct, frozen=True):
 
 
 class PartDone(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A segment is masked; its part is stored, and that of a cut-out's mask."""
+    """A segment's result: the stored part, and that of a cut-out's mask."""
 
     key: str
     frames: int

@@ -39,7 +39,7 @@ class StepName:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step that is ours until the lease runs out, with what is needed to do it."""
+    """A step that this worker holds until its lease runs out, with its arguments."""
 
     name: StepName
     token: uuid.UUID
@@ -72,7 +72,7 @@ class Step:
 async def begin(
     database: Database, name: StepName, worker: str, lease_s: float = LEASE_S
 ) -> Step | None:
-    """Take this very step; None when another worker has it, or it is done, or the job is over."""
+    """Claim this step; None when another worker has it, it is done, or the job is over."""
     row = await database.one(
         "select * from begin_step(%s, %s, %s, %s, %s)",
         (name.job, name.stage, name.number, worker, lease_s),
@@ -86,7 +86,7 @@ def _step(name: StepName, row: Row) -> Step:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """The claimed step, if any, and how many tokens were passed over because of their limit."""
+    """The claimed step, if any, and how many tokens were skipped at their limit."""
 
     step: Step | None
     held_back: int = 0
@@ -104,10 +104,10 @@ async def claim(
     lease_s: float = LEASE_S,
     last: uuid.UUID | None = None,
 ) -> Claimed:
-    """Take the step whose turn it is in the queue ``files`` or ``masks``.
+    """Claim the next step of the queue ``files`` or ``masks``.
 
-    Tokens take turns by the seconds that each has had of the queue, divided by its share; ``last``,
-    the token that this worker served last, keeps its turn for ``STAY_S``.
+    Tokens take turns by the seconds that each has used, divided by its share; ``last``, which this
+    worker served last, keeps its turn for ``STAY_S``.
     """
     row = await database.one(
         "select * from claim_step(%s, %s, %s, %s, %s, %s)",
@@ -123,7 +123,7 @@ async def claim(
 
 
 async def free_slots(database: Database) -> int:
-    """How many segments the workers that are alive could begin now; what waits comes first."""
+    """The number of free slots of all living workers, less the segments that wait."""
     row = await database.one(
         """select (select coalesce(sum(slots), 0) from processes
                 where kind = 'worker' and seen_at > clock() - make_interval(secs => %s))
@@ -136,7 +136,7 @@ async def free_slots(database: Database) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """How far a step is: frames done, seconds since the last, and a newer picture of the mask."""
+    """Progress of a step: frames done, seconds since the last, and a newer picture of the mask."""
 
     step: Step
     frames_done: int
@@ -147,9 +147,9 @@ class Beat:
 async def renew(
     database: Database, beats: Sequence[Beat], lease_s: float = LEASE_S
 ) -> set[tuple[StepName, int]]:
-    """Say how far the steps of one worker are; the names and attempts that are still its own.
+    """Report the progress of one worker's steps; returns those that it still holds.
 
-    A step is no longer, when its lease ran out and was given to another, or its job is over.
+    It has lost a step whose lease went to another, or whose job is over.
     """
     if not beats:
         return set()
@@ -175,7 +175,7 @@ async def finish(
 ) -> bool:
     """Record the step's result and wake what follows; False when the attempt is stale.
 
-    What it took, ``seconds`` or the time since it was taken, counts against its token's share.
+    Its ``seconds``, or the time since the claim, count against its token's share.
     """
     row = await database.one(
         "select finish_step(%s, %s, %s, %s, %s, %s, %s) as ours",
@@ -200,7 +200,7 @@ async def fail(
 ) -> bool:
     """Record that the attempt did not succeed; False when it is stale. ``seconds`` as in `finish`.
 
-    Without ``retry_s`` the job ends with ``error``. With it the step is done again so much later,
+    Without ``retry_s`` the job ends with ``error``. With it the step is retried after that time,
     unless ``outcome`` is "crashed" and it was the last of MAX_CRASHES.
     """
     row = await database.one(
@@ -218,7 +218,7 @@ async def fail(
 
 
 async def charge_lost(database: Database, step: Step) -> None:
-    """Count the time of a step that was taken from its worker: a cancelled job's, for instance."""
+    """Count the time of a step that its worker lost: a cancelled job's, for instance."""
     await database.all(
         "select charge_share(%s, %s, %s)", (step.name.stage, step.token, step.seconds)
     )
@@ -229,7 +229,7 @@ def _attempt(step: Step) -> tuple[str, str, int, int]:
 
 
 async def is_done(database: Database, step: Step) -> bool:
-    """Whether this very attempt is on record as the one that did the step."""
+    """Whether this attempt is recorded as the one that did the step."""
     row = await database.one(
         """select 1 as n from attempts where job = %s and stage = %s and number = %s
            and attempt = %s
@@ -240,7 +240,7 @@ async def is_done(database: Database, step: Step) -> bool:
 
 
 async def segment_results(database: Database, request_id: str) -> list[PartDone]:
-    """What the finished attempt of each segment recorded, in the order of the clip."""
+    """The results of all segments, in the order of the clip."""
     rows = await database.all(
         """select result from steps
            where job = %s and stage = 'segment' and status = 'done' order by number""",
@@ -250,7 +250,7 @@ async def segment_results(database: Database, request_id: str) -> list[PartDone]
 
 
 async def background_key(database: Database, request_id: str) -> str | None:
-    """Where ingest has stored the background; None where there is none."""
+    """The key of the stored background; None where there is none."""
     row = await database.one(
         """select args ->> 'background_key' as key from steps
            where job = %s and stage = 'segment' and number = 0""",
@@ -261,7 +261,7 @@ async def background_key(database: Database, request_id: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What one round has repaired: expired leases, lost tickets, jobs over their time."""
+    """The repairs of one round: expired leases, lost tickets, jobs over their time."""
 
     lost: int = 0
     woken: int = 0
@@ -269,9 +269,9 @@ class Recovered:
 
 
 async def recover(database: Database, wall_clock_s: float, lease_s: float = LEASE_S) -> Recovered:
-    """Give back what dead workers held, wake what nobody woke, end what takes too long.
+    """Free the steps of dead workers, replace lost tickets, end jobs over their time.
 
-    Any number of processes may call this at any time; one at a time does it.
+    Any process may call this; one at a time does it.
     """
     crashed = WorkerCrashed(
         "the worker process of this step died or hung: crash {crashes} of the"

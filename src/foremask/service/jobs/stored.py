@@ -11,14 +11,14 @@ FORGOTTEN_AT_ONCE = 10_000  # 0.1 s of the database
 
 
 async def new_upload(database: Database, key: str, token_id: uuid.UUID) -> None:
-    """A form has been given out; nothing has come yet."""
+    """Record a form that was given out."""
     await database.all(
         "insert into uploads (key, token) values (%s, %s) on conflict do nothing", (key, token_id)
     )
 
 
 async def claim_upload(database: Database, key: str) -> str:
-    """The form is used from now on, until `reserve` gives its bytes back; the id of its token.
+    """Mark the form as used and return the id of its token; `reserve` of 0 bytes frees it.
 
     Raises LinkInvalid where it is used already, or its token is no longer good.
     """
@@ -43,7 +43,7 @@ async def claim_upload(database: Database, key: str) -> str:
 
 
 async def name_upload(database: Database, key: str, name: str | None) -> None:
-    """The uploaded file is called so where it comes from; jobs made of it have that name."""
+    """Record the uploaded file's name, which its jobs will have."""
     await database.all("update uploads set name = %s where key = %s", (name, key))
 
 
@@ -57,9 +57,9 @@ async def reserve(database: Database, key: str, size: int, limit: int) -> None:
 async def reserve_result(
     database: Database, request_id: str, size: int, optional: int, limit: int
 ) -> bool:
-    """Count what a job is about to store: ``size`` bytes, for it was accepted, and ``optional``.
+    """Count what a job is about to store: ``size`` bytes in any case, and ``optional`` bytes.
 
-    False where the token's ``limit`` has no room for the optional ones, which then do not count.
+    False where the token's ``limit`` has no room for the optional ones, which are not counted then.
     """
     row = await database.one(
         "select reserve_result(%s, %s, %s, %s) as ok", (request_id, size, optional, limit)
@@ -84,7 +84,7 @@ async def total(database: Database) -> int:
 
 
 def limit_of_token(setting: int | None, disk: tuple[int, int] | None) -> int:
-    """The bytes that a token may have stored: as set, else a quarter of the store's disk."""
+    """The storage limit of a token: as set, else a quarter of the store's disk."""
     if setting is not None:
         return setting
     return NO_LIMIT if disk is None else disk[0] // 4

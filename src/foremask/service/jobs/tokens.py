@@ -1,4 +1,4 @@
-"""API tokens: 256 random bits, shown once; what is kept cannot open a door (docs/adr/0022)."""
+"""API tokens: 256 random bits, shown once; only a hash is stored (docs/adr/0022)."""
 
 import hashlib
 import hmac
@@ -28,7 +28,7 @@ class TokenLimits:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token as it can be shown later: everything but itself."""
+    """A token's record, without its secret."""
 
     id: uuid.UUID
     name: str
@@ -41,12 +41,12 @@ class Token:
 
 
 def token_hash(secret: str) -> bytes:
-    """What is stored in place of the token, and looked up by."""
+    """The stored hash by which a token is found."""
     return hashlib.sha256(secret.encode()).digest()
 
 
 def webhook_key(secret: str) -> bytes:
-    """The key that signs the token's webhooks; the token does not follow from it."""
+    """The key that signs the token's webhooks, from which the token cannot be computed."""
     return hmac.digest(secret.encode(), SIGNING, "sha256")
 
 
@@ -60,7 +60,7 @@ async def create_token(
 ) -> tuple[str, Token]:
     """Make a token and return its secret, which nobody can read again, and its record.
 
-    With a ``secret`` of the operator's own that exists already, its record is returned unchanged.
+    With an existing ``secret``, its record is returned unchanged.
     """
     limits = limits or TokenLimits()
     secret = secret or "fm_" + secrets.token_urlsafe(32)

@@ -1,4 +1,4 @@
-"""A job in the words of the wire contract; the API and the webhooks send the same bytes."""
+"""A job in the wire format; the API and the webhooks send the same bytes."""
 
 from collections.abc import Callable
 
@@ -27,16 +27,16 @@ def status_json(record: Record, link: Callable[[str, int, str], str]) -> bytes:
 
 
 def file_name(record: Record) -> str:
-    """What a browser calls the result: flower.mask.mp4 of flower.mp4, "" of a nameless clip."""
+    """The file name of the result: flower.mask.mp4 of flower.mp4, "" of a nameless clip."""
     stem = (record.name or "").rpartition(".")[0] or record.name
     suffix = (record.result_key or "").rpartition(".")[2]
     return f"{stem}.{record.kind.value}.{suffix}" if stem else ""
 
 
 def status_body(record: Record, result_url: str | None) -> dict[str, object]:
-    """The status body; ``result_url`` is where what a completed job made can be fetched.
+    """The status body; ``result_url`` is the link to a completed job's result.
 
-    Without it a completed job reads as ERROR 410: a client that is told COMPLETED reads the URL.
+    Without it a completed job reads as ERROR 410, since clients read the URL of any COMPLETED.
     """
     expired = record.status is Status.COMPLETED and result_url is None
     body: dict[str, object] = {
@@ -66,7 +66,7 @@ def status_body(record: Record, result_url: str | None) -> dict[str, object]:
 
 
 def links(record: Record, url: str) -> dict[str, object]:
-    """Where the result is and what it is.
+    """The links to the result.
 
     Public sources of the hosted service use two names for a mask: the same URL is under each.
     """
@@ -75,7 +75,7 @@ def links(record: Record, url: str) -> dict[str, object]:
 
 
 def error_body(error: JobError) -> dict[str, object]:
-    """The error object: the contract's three, always, and the stable extras that are known."""
+    """The error object: the contract's three fields, and the extras that are known."""
     body: dict[str, object] = {
         "code": error.code,
         "message": error.message,
