@@ -111,6 +111,12 @@ async def _ready(port: int) -> None:
 class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None: ...
 
+    def do_POST(self) -> None:
+        """Take a webhook."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(204)
+        self.end_headers()
+
 
 @contextmanager
 def serving(folder: Path) -> Iterator[str]:

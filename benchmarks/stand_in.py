@@ -13,11 +13,12 @@ import numpy as np
 from tests.support.synth import stretched
 
 from foremask.facts import Report
+from foremask.masking.cut_out import cut_out
 from foremask.masking.pipeline import mask_video
 from foremask.masking.plan import Masker
 from foremask.masking.report import Progress
 from foremask.service.sandbox import execution
-from foremask.service.sandbox.operations import Mask, Request
+from foremask.service.sandbox.operations import CutOut, Mask, Request
 from foremask.service.sandbox.parent import Operation, Parent
 from foremask.types import Alpha, Image
 
@@ -57,7 +58,25 @@ def mask(request: Mask, parent: Parent, masker: Masker) -> Report:
     )
 
 
+def cut_out_red(request: CutOut, parent: Parent) -> Report:
+    """As the service's own operation, by `red_is_foreground`."""
+    with execution.named_background():
+        return cut_out(
+            request.source,
+            request.target,
+            execution.options_of(
+                request.preset, request.result, request.background, request.options.limits
+            ),
+            span=request.span,
+            clip_start_s=request.clip_start_s,
+            mask_target=request.mask_target,
+            masker=red_is_foreground,
+            refiner=stretched,
+        )
+
+
 OPERATIONS: Final[Mapping[type[Request[Any]], Operation]] = {
     **execution.OPERATIONS,
     Mask: partial(mask, masker=red_is_foreground),
+    CutOut: cut_out_red,
 }

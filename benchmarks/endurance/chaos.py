@@ -1,8 +1,10 @@
 """Kill and pause everything while jobs run, and count what was lost: ``make chaos``.
 
 The API, three workers, their media children and PostgreSQL are real, and so are the clips; only the
-network costs nothing. The seed decides what is hit and when. Ends with 1 where a job was lost, done
-twice, or ended for a wrong reason.
+network costs nothing. Masks, cut clips, cut-outs, composites, conversions and refined masks come
+with webhooks, the database's clock is set now and then, and in the end everything expires. The seed
+decides what is hit and when. Ends with 1 where a job was lost, done twice, ended for a wrong reason
+or had no webhook, or where something stays stored.
 """
 
 import argparse
@@ -14,7 +16,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -23,6 +25,7 @@ from typing import Any
 
 import av
 import httpx2
+from PIL import Image
 from tests.support import synth
 
 from benchmarks.service import (
@@ -46,9 +49,22 @@ STUCK_S = 120.0  # without strikes: while jobs end, they are late and not lost
 FPS = 25
 FRAMES = {"short": 25, "long": 2 * SEGMENT_GRID.least_frames + FPS}  # the long one is cut in two
 ARRIVAL_S = 2.0  # mean between two jobs: slots must be free now and then, or no clip is cut
-SHARES = {"short": 70, "long": 24, "gone": 3, "cut": 3}
-EXPECTED = {"short": None, "long": None, "gone": "url_status", "cut": "corrupt"}
-"""Kinds of jobs: how many in a hundred, and the reason with which each must end."""
+SHARES = {
+    "short": 44,
+    "long": 24,
+    "cut-out": 8,
+    "composite": 6,
+    "convert": 6,
+    "refine": 6,
+    "gone": 3,
+    "cut": 3,
+}
+EXPECTED = {"gone": "url_status", "cut": "corrupt"}
+"""Kinds of jobs: how many in a hundred, and the reason with which those must end that fail."""
+EDIT_PATH = "/v2/video/edit"
+HINTS: list[dict[str, Any]] = [{"type": "point", "x": 20, "y": 20, "frame": 0}]
+CONVERTED = {"output_container_and_codec": "mov_proresks"}
+SHIFTS_S = (-3600.0, 0.0, 0.0, 5 * 3600.0)  # of the database's clock
 STRIKES = {
     "kill a worker": 3,
     "pause a worker": 3,  # longer than its lease, mostly: it comes back as a zombie
@@ -58,6 +74,7 @@ STRIKES = {
     "kill PostgreSQL": 1,
     "kill a backend": 1,  # the server then recovers all
     "pause PostgreSQL": 1,
+    "set the clock": 1,
 }
 PAUSES_S = {"worker": (2.0, 12.0), "child": (0.5, 4.0), "PostgreSQL": (1.0, 8.0)}
 
@@ -67,6 +84,7 @@ class Monkey:
     """Does one thing after another to the service; the generator decides what."""
 
     service: Service
+    database: Database
     chance: random.Random
     slow: float
     hits: Counter[str] = field(default_factory=Counter)
@@ -79,6 +97,10 @@ class Monkey:
             await asyncio.sleep(self.slow * self.chance.uniform(0.5, 2.0))
             (strike,) = self.chance.choices(list(STRIKES), list(STRIKES.values()))
             deed, _, victim = strike.partition(" ")
+            if deed == "set":
+                self.hits[strike] += 1
+                await set_clock(self.database, self.chance.choice(SHIFTS_S))
+                continue
             pids = self.find(victim.removeprefix("a ").removeprefix("the "), deed)
             if not pids:
                 continue
@@ -125,23 +147,73 @@ def send(pids: Sequence[int], number: signal.Signals) -> None:
             os.kill(each, number)
 
 
-async def submit(client: httpx2.AsyncClient, video: str, key: str, again: Counter[str]) -> str:
-    """Send one job until it is accepted, as a caller who behaves; its id, or why it was refused."""
-    headers = {"api_token": TOKEN, "Idempotency-Key": key}
-    while True:
-        with suppress(httpx2.HTTPError, ValueError):
-            answer = await client.post(MASK_PATH, json={"video": video}, headers=headers)
-            if answer.is_success:
-                return str(answer.json()["request_id"])
-            if answer.status_code < 500 and answer.status_code != 429:
-                return f"refused: {answer.json()['error']['reason']}"
-        again["posts sent again"] += 1
-        await asyncio.sleep(0.3)
+async def set_clock(database: Database, shift_s: float) -> None:
+    """Have the database's clock go on from another time."""
+    await database.all(
+        "create or replace function clock() returns timestamptz language sql as"
+        f" $$ select clock_timestamp() + interval '{shift_s} s' $$"
+    )
+
+
+@dataclass
+class Caller:
+    """A caller who behaves: each job is sent until it is accepted."""
+
+    client: httpx2.AsyncClient
+    site: str
+    again: Counter[str] = field(default_factory=Counter)
+
+    async def submit(self, kind: str, key: str) -> list[tuple[str, str]]:
+        """Send the job, and the mask that it is made of before; kinds, and ids or refusals."""
+        if kind in ("convert", "refine"):
+            first = await self.post(MASK_PATH, {"video": f"{self.site}/short.mp4"}, key)
+            if not await self.completed(first):
+                return [("short", first)]
+            clip = {"video": f"{self.site}/short.mp4"}  # its URL is forgotten when a job ends
+            again = clip | ({"hints": HINTS} if kind == "refine" else CONVERTED)
+            return [("short", first), (kind, await self.post(f"/v2/status/{first}/{kind}", again))]
+        body, path = {"video": f"{self.site}/short.mp4"}, MASK_PATH
+        match kind:
+            case "cut-out":
+                path = f"{EDIT_PATH}/remove_background"
+            case "composite":
+                path = f"{EDIT_PATH}/replace_background"
+                body["background_url"] = f"{self.site}/behind.png"
+            case _:
+                body["video"] = f"{self.site}/{kind}.mp4"
+        return [(kind, await self.post(path, body, key))]
+
+    async def post(self, path: str, body: Mapping[str, Any], key: str | None = None) -> str:
+        """Send one request until it is accepted; its id, or why it was refused."""
+        headers = {"api_token": TOKEN} | ({"Idempotency-Key": key} if key else {})
+        if key:
+            body = {**body, "webhook_url": f"{self.site}/hook"}
+        while True:
+            with suppress(httpx2.HTTPError, ValueError):
+                answer = await self.client.post(path, json=body, headers=headers)
+                if answer.is_success:
+                    return str(answer.json()["request_id"])
+                if answer.status_code < 500 and answer.status_code != 429:
+                    return f"refused: {answer.json()['error']['reason']}"
+            self.again["posts sent again"] += 1
+            await asyncio.sleep(0.3)
+
+    async def completed(self, request_id: str) -> bool:
+        """Whether the job has ended well, once it has ended."""
+        while True:
+            with suppress(httpx2.HTTPError, ValueError):
+                answer = await self.client.get(
+                    f"/v2/status/{request_id}", headers={"api_token": TOKEN}
+                )
+                if answer.is_success and (status := answer.json()["status"]) != "IN_PROGRESS":
+                    return bool(status == "COMPLETED")
+            await asyncio.sleep(1.0)
 
 
 def draw_clips(folder: Path) -> None:
-    """A short clip, a long one that is cut, and one that breaks off."""
+    """A short clip, a long one that is cut, one that breaks off, and a background."""
     folder.mkdir()
+    Image.new("RGB", (64, 48), "blue").save(folder / "behind.png")
     step = round(1 / (FPS * synth.TIME_BASE))
     for name, frames in FRAMES.items():
         spec = synth.Spec(pts=tuple(range(0, frames * step, step)), last_duration=step)
@@ -156,7 +228,6 @@ async def run(jobs: int, seed: int, slow: float, root: Path) -> dict[str, Any]:
     draw_clips(root / "clips")
     kinds = chance.choices(list(SHARES), list(SHARES.values()), k=jobs)
     moments = accumulate(chance.expovariate(1 / (slow * ARRIVAL_S)) for _ in kinds)
-    again: Counter[str] = Counter()
     with serving(root / "clips") as site:
         async with (
             running(root, workers=WORKERS, slots=SLOTS) as service,
@@ -169,26 +240,31 @@ async def run(jobs: int, seed: int, slow: float, root: Path) -> dict[str, Any]:
                 "update tokens set rate_per_minute = 100000, burst = 1000, concurrent = 10000"
             )
 
-            async def send_later(number: int, kind: str, moment_s: float) -> str:
-                await asyncio.sleep(moment_s)
-                return await submit(client, f"{site}/{kind}.mp4", f"job-{number}", again)
+            caller = Caller(client, site)
 
-            began, monkey = time.monotonic(), Monkey(service, chance, slow)
+            async def send_later(number: int, kind: str, moment_s: float) -> list[tuple[str, str]]:
+                await asyncio.sleep(moment_s)
+                return await caller.submit(kind, f"job-{number}")
+
+            began, monkey = time.monotonic(), Monkey(service, database, chance, slow)
             raging = asyncio.create_task(monkey.rage())
             coming = enumerate(zip(kinds, moments, strict=True))
-            ids = await asyncio.gather(*(send_later(n, *job) for n, job in coming))
+            sent = await asyncio.gather(*(send_later(n, *job) for n, job in coming))
+            kinds_of = {made: kind for each in sent for kind, made in each}
             await until_ended(database, slow * RAGE_S)
             raged_s = time.monotonic() - began
             raging.cancel()
             await asyncio.gather(raging, return_exceptions=True)
+            await set_clock(database, 0.0)
             await until_ended(database, STUCK_S, while_they_end=True)
             return {
                 "seconds, and with strikes": [round(time.monotonic() - began), round(raged_s)],
                 "jobs": jobs,
                 "hits": dict(monkey.hits),
-                **again,
-                **await judge(dict(zip(ids, kinds, strict=True)), database, root / "objects"),
+                **caller.again,
+                **await judge(kinds_of, database, root / "objects"),
                 **await recovery(database, monkey.kills),
+                **await expire(database, root / "objects"),
             }
 
 
@@ -207,6 +283,15 @@ async def until_ended(
         await asyncio.sleep(1.0)
 
 
+async def until_delivered(database: Database) -> None:
+    """Wait until no webhook is owed: one that failed is sent again after 5 s, and after 30."""
+    until = time.monotonic() + STUCK_S
+    while time.monotonic() < until:
+        if not await database.all("select 1 from deliveries where status = 'pending' limit 1"):
+            return
+        await asyncio.sleep(1.0)
+
+
 async def judge(kinds: dict[str, str], database: Database, objects: Path) -> dict[str, Any]:
     """What must never be, counted."""
     ends: Counter[str] = Counter()
@@ -216,7 +301,7 @@ async def judge(kinds: dict[str, str], database: Database, objects: Path) -> dic
         if request_id not in accepted:
             reason = request_id.removeprefix("refused: ")
             ends[f"{kind}: {request_id}"] += 1
-            if reason != EXPECTED[kind]:
+            if reason != EXPECTED.get(kind):
                 wrong.append((kind, reason))
             continue
         record = await records.read_any(database, request_id)
@@ -224,17 +309,24 @@ async def judge(kinds: dict[str, str], database: Database, objects: Path) -> dic
         ends[f"{kind}: {record.status} {ended or ''}".strip()] += 1
         if not record.status.ended:
             lost.append(request_id)
-        elif ended not in (EXPECTED[kind], "worker_crashed"):
+        elif ended not in (EXPECTED.get(kind), "worker_crashed"):
             wrong.append((kind, f"{ended}: {record.error and record.error.details}"))
         elif record.result_key is not None:
             frames = await asyncio.to_thread(frames_in, objects / record.result_key)
-            if frames != FRAMES[kind]:
+            if frames != FRAMES.get(kind, FRAMES["short"]):
                 broken.append((request_id, frames))
     twice = await database.all(
         """select job from attempts where outcome = 'done' group by job, stage, number
            having count(*) > 1"""
     )
-    unknown = await database.all("select id from jobs where not id = any(%s)", (accepted,))
+    unknown = await database.all(
+        "select id from jobs where not id = any(%s) and idempotency_key is not null", (accepted,)
+    )
+    await until_delivered(database)
+    silent = await database.all(
+        """select id from jobs j where webhook_url is not null and 1 <> (
+               select count(*) from deliveries d where d.job = j.id and d.status = 'delivered')"""
+    )
     long = [request_id for request_id in accepted if kinds[request_id] == "long"]
     hit = await database.all(
         """select job from attempts where stage = 'segment' and job = any(%s) group by job
@@ -246,6 +338,7 @@ async def judge(kinds: dict[str, str], database: Database, objects: Path) -> dic
     return {
         "accepted": len(accepted),
         "jobs that nobody asked for": len(unknown),
+        "jobs without their webhook": len(silent),
         "lost": len(lost),
         "joined or finished twice": len(twice),
         "results that do not decode to every frame": broken,
@@ -259,6 +352,31 @@ async def judge(kinds: dict[str, str], database: Database, objects: Path) -> dic
 def frames_in(path: Path) -> int:
     with av.open(str(path)) as container:
         return sum(1 for _ in container.decode(video=0))
+
+
+async def expire(database: Database, objects: Path) -> dict[str, Any]:
+    """Let all results be forty days old; what is still stored, and counted, then."""
+    await database.all("update jobs set ended_at = ended_at - interval '40 days'")
+    until = time.monotonic() + STUCK_S
+    while True:
+        await asyncio.sleep(1.0)
+        rows = await database.all(
+            "select id from jobs where swept_at is null"
+            " or (result_key is not null and expired_at is null)"
+        )
+        if not rows or time.monotonic() > until:
+            break
+    left = await asyncio.to_thread(files_below, objects)
+    counted = await database.one("select sum(stored)::bigint as n from tokens")
+    return {
+        "jobs that did not expire": len(rows),
+        "files that stay": [each for each in left if each != "signing-key"],
+        "bytes that stay counted": counted and counted["n"],
+    }
+
+
+def files_below(folder: Path) -> list[str]:
+    return [str(each.relative_to(folder)) for each in folder.rglob("*") if each.is_file()]
 
 
 async def recovery(database: Database, kills: Sequence[tuple[float, int]]) -> dict[str, Any]:
@@ -275,7 +393,7 @@ async def recovery(database: Database, kills: Sequence[tuple[float, int]]) -> di
     for row in rows:
         number = int(row["worker"].rpartition("/")[2].partition("-")[0])
         hits = [at for at, hit in kills if hit == number and row["began"] < at < row["ended"]]
-        if hits:
+        if hits and row["next"] - max(hits) < STUCK_S:  # else the clock was set meanwhile
             noticed.append(row["ended"] - max(hits))
             took.append(row["next"] - max(hits))
     return {
@@ -302,6 +420,10 @@ def main() -> int:
         "wrong reasons",
         "results that do not decode to every frame",
         "jobs that nobody asked for",
+        "jobs without their webhook",
+        "jobs that did not expire",
+        "files that stay",
+        "bytes that stay counted",
     ]
     return int(any(found[each] for each in bad) or not found["accepted"])
 

@@ -33,7 +33,7 @@ class Timing:
     download_s: float = 600.0
     unavailable_retry_s: float = 5.0
     unreachable_retry_s: float = 2.0
-    recover_every_s: float = 0.5
+    recover_every_s: float = 1.0
     sweep_every_s: float = 5.0
 
 
