@@ -59,7 +59,6 @@ class Batch:
 
     @property
     def _total(self) -> int | None:
-        """How many jobs there are; None of a folder that is watched."""
         return len(self.jobs) if isinstance(self.jobs, Sequence) else None
 
     def run(self) -> Exit:
@@ -104,7 +103,6 @@ class Batch:
             self._forecast.end(masked=masked)
 
     def _outcome(self, job: Job, label: str) -> dict[str, Any]:
-        """Mask one clip, and return its outcome."""
         if not self.skip_existing or not job.target.exists():
             self._check(job)
         shows = not self.tone.quiet

@@ -139,7 +139,6 @@ def _preset(name: str | None) -> Preset | AlphaFormat | None:
 
 
 def _default_target(source: str) -> Path:
-    """The default target of a cut-out: beside the file, or in this directory for a URL."""
     if "://" in source:
         source = name_of_url(source)
     return Path(source).with_suffix(".cutout.webm")

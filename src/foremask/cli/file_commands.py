@@ -128,7 +128,6 @@ def compare(
 
 
 def _mask_of(source: Path, made: Path | None) -> Path:
-    """The mask that is named, or the one that is beside the clip."""
     check_there(source)
     if made is not None:
         check_there(made)
@@ -141,7 +140,6 @@ def _mask_of(source: Path, made: Path | None) -> Path:
 
 
 def _described(clip: dict[str, Any]) -> Iterator[str]:
-    """What a clip is, for people; ``--json`` has the rest."""
     summary = [clip["container"], clip["codec"], f"{clip['width']}x{clip['height']}"]
     if clip["rotation"] or clip["mirrored"]:
         summary.append(f"turned by {clip['rotation']}°" + ", mirrored" * clip["mirrored"])

@@ -134,5 +134,4 @@ def _facts(record: Record) -> dict[str, Any]:
 
 
 def _moment(moment: datetime) -> str:
-    """A time in the local zone, to the millisecond."""
     return moment.astimezone().isoformat(sep=" ", timespec="milliseconds")[:23]

@@ -143,7 +143,6 @@ def _jobs(
     *,
     quiet: bool,
 ) -> list[Job]:
-    """A job for each clip that is named."""
     if not words:
         raise Usage("INPUT is missing: name a clip, a folder or a URL")
     for word in words:

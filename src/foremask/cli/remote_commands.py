@@ -152,7 +152,6 @@ def cancel(
 def _planned(
     source: str, output: str | None, preset: Preset | None
 ) -> tuple[ClipSource, Path, Preset]:
-    """Source, target and preset, as for `foremask mask`."""
     if source == "-":
         raise Usage("`submit` takes one INPUT: a file or a URL")
     found = find_sources([source])
@@ -180,7 +179,6 @@ def _called(server: str | None, token: str | None, work: Callable[[RemoteClient]
 def _finish(
     client: RemoteClient, job: str, target: Path | None, *, replace: bool, as_json: bool
 ) -> Exit:
-    """Wait for the job's end, and download its mask where a ``target`` is named."""
     with _goes_on(job, target):
         status, body = _wait(client, job)
         if status.status != "COMPLETED" or status.result is None or target is None:
@@ -198,7 +196,6 @@ def _finish(
 
 
 def _wait(client: RemoteClient, job: str) -> tuple[JobStatus, bytes]:
-    """Ask until the job has ended; a server that is gone for a while is asked again."""
     silent_since_s: float | None = None
     with progress_bar("mask", FRAMES) as show:
         while True:
@@ -219,7 +216,6 @@ def _wait(client: RemoteClient, job: str) -> tuple[JobStatus, bytes]:
 
 @contextmanager
 def _goes_on(job: str, target: Path | None) -> Generator[None]:
-    """Print the command that continues waiting."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit, ServerUnreachable):

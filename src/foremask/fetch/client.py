@@ -184,7 +184,6 @@ class Outbound:
         return PinnedBackend(self._allow_private, functools.partial(self._addresses_for, owner))
 
     async def _addresses_for(self, owner: str, host: str, port: int) -> Sequence[str]:
-        """The host's addresses, once it is the owner's turn."""
         try:
             async with asyncio.timeout(PLACE_S):
                 await self._places.acquire(owner)

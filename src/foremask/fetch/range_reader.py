@@ -123,7 +123,6 @@ class RangeReader:
             self._blocks[(start + at) // BLOCK_BYTES] = data[at : at + BLOCK_BYTES]
 
     async def _range(self, start: int, stop: int) -> bytes:
-        """These bytes of the version that was opened."""
         self.requests += 1
         wanted = [(b"Range", b"bytes=%d-%d" % (start, stop - 1))]
         if self._version:
@@ -143,7 +142,6 @@ class RangeReader:
         return data
 
     def _whole(self, answer: "Answer", start: int) -> int | None:
-        """The whole file's size by the header of a 206."""
         given = _CONTENT_RANGE.fullmatch(answer.header("content-range"))
         if given is None or int(given[1]) != start or given[3] == "*":
             raise UrlStatus(

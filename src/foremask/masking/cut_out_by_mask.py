@@ -81,7 +81,6 @@ def cut_out_by_mask(
 
 
 def _masked_frames(reader: VideoReader, mask: Path) -> Iterator[tuple[Frame, Levels]]:
-    """Each frame with its mask, in the coded orientation."""
     with VideoReader(mask) as masks:
         is_upright = masks.clip.container == "gif"
         for frame, found in zip_longest(reader, masks):

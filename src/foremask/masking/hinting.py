@@ -109,7 +109,6 @@ def _shown(frame: Frame) -> Image:
 def _hinted_frames(
     source: Path, excerpt: Excerpt | None, hints: Sequence[Hint]
 ) -> Iterator[tuple[Frame, list[Mark]]]:
-    """Each frame that a hint is on, in order, with its marks."""
     waiting = dict(enumerate(hints))
     with VideoReader(source, excerpt) as reader:
         for frame, next_s, index in _with_ends(reader):

@@ -100,7 +100,6 @@ def find_npm() -> list[str]:
 def _watch(
     process: subprocess.Popen[bytes], cache: Path, package: Package, on_bytes: Callable[[int], None]
 ) -> None:
-    """Report the bytes that arrive in npm's cache until npm ends."""
     arrived, since = 0, time.monotonic()
     while process.poll() is None:
         now_there = min(_size_of(cache), package.size_bytes)
@@ -147,7 +146,6 @@ def by_hand(package: Package) -> str:
 
 
 def _refuse(out: IO[bytes], err: IO[bytes], package: Package) -> NoReturn:
-    """Raise npm's message as an error of ours, with the remedy."""
     out.seek(0)
     err.seek(0)
     code, summary = "", err.read().decode(errors="replace").strip().splitlines()[-1:]

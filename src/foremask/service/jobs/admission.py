@@ -180,7 +180,6 @@ async def admit(
 
 
 def _refusal(outcome: str, allowed: int, counted: int) -> ForemaskError | None:
-    """The error of an outcome that starts no job; None when the job was made, or replayed."""
     match outcome:
         case "invalid":
             return _invalid()

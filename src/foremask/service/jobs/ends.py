@@ -33,7 +33,6 @@ class Ends:
                 del self._waiting[request_id]
 
     async def _ask(self) -> None:
-        """Query for all that wait, until none does."""
         while self._waiting:
             try:
                 rows = await self._database.all(

@@ -126,7 +126,6 @@ class EmbeddedPostgres:
         return Programs(self._installed, self._home, self._bundled)
 
     def _take(self) -> None:
-        """Lock the directory until this process ends."""
         lock = os.open(self._home.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         deadline = time.monotonic() + 2.0  # a foremask that was just killed is still letting go
         while True:
@@ -212,13 +211,11 @@ class EmbeddedPostgres:
             time.sleep(0.1)
 
     def _logged_since(self, begun: int) -> str:
-        """The server's log after its first ``begun`` bytes."""
         with (self._home.root / "log").open("rb") as written:
             written.seek(begun)
             return written.read()[-1500:].decode(errors="replace").strip()
 
     def _ready(self) -> bool:
-        """Whether the server's pid file says that it is ready."""
         try:
             lines = (self._home.data / "postmaster.pid").read_text().splitlines()
         except FileNotFoundError:

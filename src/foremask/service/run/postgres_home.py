@@ -123,6 +123,5 @@ def _unprivileged() -> pwd.struct_passwd:
 
 
 def _reachable(path: Path) -> bool:
-    """Whether an unprivileged user can reach ``path``."""
     whole = path.resolve()
     return all(each.stat().st_mode & stat.S_IXOTH for each in (whole, *whole.parents))

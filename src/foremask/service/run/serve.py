@@ -101,7 +101,6 @@ async def _serve(settings: Settings, postgres: EmbeddedPostgres | None, say: Say
 
 
 async def _greet(settings: Settings, page: str, say: Say) -> None:
-    """Print the service's address as soon as it answers."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
     deadline = time.monotonic() + READY_S
     while time.monotonic() < deadline:

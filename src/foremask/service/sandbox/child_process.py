@@ -165,7 +165,6 @@ async def _watch(child: Child, memory_bytes: int, directory_slot: JobDirectory) 
 
 
 async def _last_stderr(process: asyncio.subprocess.Process) -> bytes:
-    """Read the child's stderr to its end and keep the last lines."""
     kept = b""
     while process.stderr is not None and (piece := await process.stderr.read(4096)):
         kept = (kept + piece)[-LOG_BYTES:]

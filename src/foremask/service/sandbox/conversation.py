@@ -66,7 +66,6 @@ class Conversation:
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
-        """Turn socket and decoding errors into ours."""
         try:
             yield
         except (EOFError, ConnectionError, ValueError) as error:  # DecodeError is a ValueError

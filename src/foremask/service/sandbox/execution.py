@@ -79,7 +79,6 @@ def _mask(request: Mask, parent: Parent) -> Report:
 
 
 def _cache(request: Mask | CutOut) -> Path | None:
-    """The network cache that is kept, filled with the known results."""
     from foremask.vision.temporal.network_cache import is_store
 
     known, kept = request.known, request.kept

@@ -214,7 +214,6 @@ class MediaPool:
             await child.end()
 
     async def _next(self, child_slot: _ChildSlot) -> Child:
-        """The spare child, or else one that is started now."""
         spare, child_slot.spare = child_slot.spare, None
         if spare is not None:
             with contextlib.suppress(ChildDied, ForemaskError):  # the next start raises the reason
@@ -225,7 +224,6 @@ class MediaPool:
         return await self._start(child_slot)
 
     def _get_spare(self, child_slot: _ChildSlot) -> None:
-        """Start the next child in the background."""
         if (
             self._prepare
             and child_slot.spare is None

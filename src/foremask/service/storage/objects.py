@@ -247,7 +247,6 @@ def _store(url: str) -> ObjectStore:
 
 
 def _described(key: str) -> dict[str, str]:
-    """The headers with which a cloud serves the object."""
     name = key.rpartition("/")[2]
     return {
         "Content-Type": media_type(key),

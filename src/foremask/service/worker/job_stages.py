@@ -113,7 +113,6 @@ async def ingest(
 async def _fetch(
     work: WorkerContext, step: Step, key: str | None, source: Path, advance: StepProgress
 ) -> None:
-    """Bring the clip to ``source``: from our store, or from the caller's URL."""
     needed = 2 * (step.clip.size_bytes if step.clip else 0)
     check_free(source.parent, needed)
     work.objects.check_free(needed)
@@ -167,7 +166,6 @@ async def _download(
 async def _background(
     work: WorkerContext, step: Step, scratch: Path, transfers: Transfers, advance: StepProgress
 ) -> str | None:
-    """Bring the background here, check it and store it; its key, None where there is none."""
     asked, target = step.args.result, scratch / "background"
     if asked.has_background_file:
         check_free(scratch, 0)
@@ -270,7 +268,6 @@ async def _with_network(
 def _request(
     work: WorkerContext, step: Step, source: Path, background: Path | None, target: Path
 ) -> Mask | CutOut:
-    """The request that makes the span's result, or the mask from which the join makes it."""
     form, result, whole = step.form, step.options, step.args.whole
     found = MaskOptions(
         quality=Quality(step.quality),
@@ -382,7 +379,6 @@ STAGES: dict[str, Stage] = {"ingest": ingest, "segment": segment, "join": join}
 async def _run[R](
     work: WorkerContext, step: Step, request: Request[R], on_progress: OnProgress | None = None
 ) -> R:
-    """Execute the request in a media child, for the step's token, within the job's time."""
     return await work.runner_of(request).run(
         request, on_progress=on_progress, wall_clock_s=_left_s(work, step), owner=str(step.token)
     )
@@ -396,7 +392,6 @@ async def _store_result(
     mask: Path | None = None,
     kept: Path | None = None,
 ) -> MaskDone:
-    """Store the result, and beside it its mask where it is a cut-out."""
     # The attempt is in the key: a stale worker never overwrites the result of another attempt.
     attempt = f"{step.name.stage}-{step.attempt}"
     key = f"results/{step.name.job}/{attempt}/{step.name.job}{target.suffix}"
@@ -437,7 +432,6 @@ async def _store(work: WorkerContext, key: str, path: Path) -> None:
 
 
 async def _store_and_remove(work: WorkerContext, key: str, path: Path) -> None:
-    """Store the file, and free its space for the next."""
     await work.objects.put(key, path)
     await asyncio.to_thread(path.unlink)
 
@@ -454,7 +448,6 @@ def _known(key: str | None) -> str:
 
 
 def _left_s(work: WorkerContext, step: Step) -> float:
-    """The remaining time of the job; raises TimedOut when there is none."""
     used_s = step.used_s + step.seconds
     limit_s = work.timing.wall_clock_s
     if used_s >= limit_s:

@@ -161,7 +161,6 @@ async def _tidy(work: WorkerContext, step: Step) -> None:
 def _classified(
     work: WorkerContext, step: Step, error: Exception
 ) -> tuple[ForemaskError, str, float | None]:
-    """The error for the job, the attempt's outcome, and the pause before a retry."""
     outcome, retry_s = "failed", None
     known = error if isinstance(error, ForemaskError) else None
     match error:

@@ -66,7 +66,6 @@ async def _attempt(work: WorkerContext, delivery: Delivery, span: Span) -> None:
 
 
 async def _freeze(work: WorkerContext, delivery: Delivery) -> bytes:
-    """The webhook's body: the status as a read would show it now."""
     record = await records.read_any(work.database, delivery.request_id)
     body = status_json(record, work.objects.link)
     return await deliveries.freeze(work.database, delivery.id, body)

@@ -223,7 +223,6 @@ def _residual(here: _View, there: _View, homography: Homography) -> NDArray[np.f
 
 
 def _sampled(rgb: Rgb, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Colours in [0, 1] between cells."""
     sampled = np.zeros((len(x), 3), np.float32)
     for start in range(0, len(x), REMAP_MAX_COLUMNS):
         some = slice(start, start + REMAP_MAX_COLUMNS)

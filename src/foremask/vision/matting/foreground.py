@@ -149,7 +149,6 @@ def _band(levels: NDArray[Any]) -> NDArray[np.intp]:
 def _solve_band(
     foreground: Rgb, background: Rgb, picture: Rgb, levels: Levels, band: NDArray[np.intp]
 ) -> None:
-    """Change ``foreground`` in the ``band`` so that it mixes with ``background`` to ``picture``."""
     pixels, behind, wanted = (
         each.view(_PIXEL).ravel() for each in (foreground, background, picture)
     )
@@ -169,7 +168,6 @@ def _solve_band(
 
 
 def _small_sides(rgb: Rgb, levels: Levels) -> tuple[Colours, Colours]:
-    """The colours of both sides on the small grid."""
     height, width = levels.shape
     half, size = (-(-width // 2), -(-height // 2)), (-(-width // SMALL), -(-height // SMALL))
     picture, alpha = _shrunk(rgb, half), _shrunk(levels, half)

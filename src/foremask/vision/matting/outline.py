@@ -116,7 +116,6 @@ def _resolved(
 
 
 def _weighted_colours(colours: NDArray[Any]) -> NDArray[np.float32]:
-    """Colours (..., 3) in [0, 1] with stronger saturation."""
     return np.asarray(colours @ _COLOUR_WEIGHTS, np.float32)
 
 

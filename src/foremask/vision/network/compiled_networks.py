@@ -198,7 +198,6 @@ def only_read() -> None:
 
 @cache
 def _sources() -> str:
-    """A hash of the code that changes a network and compiles it."""
     here = resources.files("foremask.vision.network")
     return hashlib.sha256(
         b"".join(here.joinpath(each).read_bytes() for each in _SOURCES)

@@ -85,7 +85,6 @@ def cut_before_enlargement(network: ov.Model) -> bool:
 
 
 def _producer_of(given: Any) -> Any:  # noqa: ANN401  OpenVINO ships no types
-    """The node that produces ``given``, skipping type conversions."""
     node = given.get_source_output().get_node()
     while node.get_type_name() == "Convert":
         node = node.input(0).get_source_output().get_node()

@@ -55,7 +55,6 @@ class OnnxSession:
         self._outputs = outputs if self._is_isnet else [self.spec.output or outputs[0]]
 
     def _file(self, path: Path) -> bytes | str:
-        """The model to run: IS-Net as `adapted`, any other network unchanged."""
         import onnx
 
         self.precision = Precision.F32
