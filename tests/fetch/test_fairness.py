@@ -3,6 +3,7 @@
 import asyncio
 
 from foremask.fetch.fairness import FairSemaphore
+from tests.support.patience import PATIENCE_S
 
 
 async def _holding(fair: FairSemaphore, owner: str, order: list[str], hold_s: float = 0.0) -> None:
@@ -14,14 +15,14 @@ async def _holding(fair: FairSemaphore, owner: str, order: list[str], hold_s: fl
 async def test_one_owner_leaves_places_for_others() -> None:
     """A holds its two for ever; B gets a place at once."""
     fair, order = FairSemaphore(4, 2), list[str]()
-    stuck = [asyncio.create_task(_holding(fair, "a", order, 60)) for _ in range(10)]
+    stuck = [asyncio.create_task(_holding(fair, "a", order, 2 * PATIENCE_S)) for _ in range(10)]
     await asyncio.sleep(0.01)
     assert order == ["a", "a"]
-    await asyncio.wait_for(_holding(fair, "b", order), 1)
+    await asyncio.wait_for(_holding(fair, "b", order), PATIENCE_S)
     for task in stuck:
         task.cancel()
     await asyncio.gather(*stuck, return_exceptions=True)
-    async with asyncio.timeout(1):  # every place is free again
+    async with asyncio.timeout(PATIENCE_S):  # every place is free again
         for owner in "abcd":
             await fair.acquire(owner)
 
@@ -54,6 +55,6 @@ async def test_who_gives_up_waiting_takes_no_place_along() -> None:
         await asyncio.gather(gone, return_exceptions=True)
         if not give_first:
             fair.release("x")
-        await asyncio.wait_for(fair.acquire("b"), 1)
+        await asyncio.wait_for(fair.acquire("b"), PATIENCE_S)
         fair.release("b")
     assert waits == ["waited", "waited"]

@@ -2,7 +2,6 @@
 
 import asyncio
 import io
-import time
 import zipfile
 import zlib
 from collections.abc import Generator
@@ -34,6 +33,7 @@ from tests.service.api.test_decisions import assert_refused
 from tests.service.api.worker import working
 from tests.service.worker.conftest import announce_slots
 from tests.support import synth
+from tests.support.patience import wait_until
 from tests.support.synth import Spec, Tone
 
 pytestmark = [pytest.mark.postgres, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -105,15 +105,13 @@ def finished(service: Running, answer: httpx.Response) -> dict[str, Any]:
     """The status of a job once it has ended."""
     assert answer.status_code == 202, answer.text
     assert set(answer.json()) == {"request_id", "status_url"}
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        status: dict[str, Any] = httpx.get(
-            answer.json()["status_url"], headers=service.headers
-        ).json()
-        if status["status"] != "IN_PROGRESS":
-            return status
-        time.sleep(0.05)
-    raise AssertionError(status)
+    url = answer.json()["status_url"]
+
+    def over() -> dict[str, Any] | None:
+        status: dict[str, Any] = httpx.get(url, headers=service.headers).json()
+        return None if status["status"] == "IN_PROGRESS" else status
+
+    return wait_until(over)
 
 
 def made(service: Running, answer: httpx.Response, target: Path) -> Path:

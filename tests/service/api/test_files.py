@@ -20,6 +20,7 @@ from tests.service.api.conftest import Running, bootstrap, running
 from tests.service.api.patient import http
 from tests.service.api.test_decisions import PATH, assert_refused
 from tests.service.api.work import complete
+from tests.support.patience import until, wait_until
 from tests.support.seaweed import s3_server
 
 pytestmark = pytest.mark.postgres
@@ -284,12 +285,11 @@ def test_one_form_stores_one_file_and_only_while_its_token_is_good(uploads: Runn
     async def claimed() -> None:
         async with uploads.database() as database:
             asked = "select 1 from uploads where key = %s and bytes > 0"
-            while not await database.one(asked, (given["upload_fields"]["key"],)):  # noqa: ASYNC110
-                await asyncio.sleep(0.02)
+            await until(lambda: database.one(asked, (given["upload_fields"]["key"],)))
 
     with socket.create_connection(("127.0.0.1", uploads.settings.port), timeout=30) as raw:
         raw.sendall(f"POST /v2/uploads HTTP/1.1\r\n{head}\r\n".encode() + sent[:-20])
-        asyncio.run(asyncio.wait_for(claimed(), 30))
+        asyncio.run(claimed())
         assert_refused(send(given, b"x"), 403, "link_invalid")
         raw.sendall(sent[-20:])
         assert raw.recv(1000).startswith(b"HTTP/1.1 204")
@@ -364,10 +364,8 @@ def test_a_caller_who_hangs_up_is_no_fault_of_ours(service: Running) -> None:
     head += f"Content-Type: {request.headers['content-type']}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", service.settings.port)) as caller:
         caller.sendall(head.encode() + content[: len(content) // 2])
-    until = time.monotonic() + 20
-    while 'route="/v2/uploads",status="400"' not in httpx.get(f"{service.url}/metrics").text:
-        assert time.monotonic() < until
-        time.sleep(0.1)
+    counted = 'route="/v2/uploads",status="400"'
+    wait_until(lambda: counted in httpx.get(f"{service.url}/metrics").text)
     assert 'route="/v2/uploads",status="500"' not in httpx.get(f"{service.url}/metrics").text
     assert_refused(httpx.get(given["file_url"]), 404, "request_unknown")
 

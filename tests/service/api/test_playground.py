@@ -37,6 +37,7 @@ from tests.service.api.test_decisions import PATH, assert_refused
 from tests.service.api.worker import REQUESTS, working
 from tests.support import synth
 from tests.support.browser import axe_source, browsing
+from tests.support.patience import wait_until
 
 pytestmark = pytest.mark.postgres
 STATIC = Path(__file__).parents[3] / "src/foremask/service/api/static"
@@ -288,16 +289,15 @@ def submit(service: Running, body: dict[str, str]) -> str:
 
 def finished(service: Running, request_id: str) -> dict[str, Any]:
     """The status of a job once it has completed."""
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
-        status: dict[str, Any] = http.get(
-            f"{service.url}/v2/status/{request_id}", headers=service.headers
-        ).json()
-        if status["status"] != "IN_PROGRESS":
-            assert status["status"] == "COMPLETED", status
-            return status
-        time.sleep(0.1)
-    raise AssertionError("the job did not end")
+    url = f"{service.url}/v2/status/{request_id}"
+
+    def over() -> dict[str, Any] | None:
+        status: dict[str, Any] = http.get(url, headers=service.headers).json()
+        return None if status["status"] == "IN_PROGRESS" else status
+
+    status = wait_until(over)
+    assert status["status"] == "COMPLETED", status
+    return status
 
 
 # A person's way through it

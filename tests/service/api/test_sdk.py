@@ -27,6 +27,7 @@ from tests.service.api.patient import http
 from tests.service.api.work import complete, newest_job
 from tests.service.api.worker import working
 from tests.support.origin import gives, listening
+from tests.support.patience import wait_until
 
 pytestmark = [
     pytest.mark.postgres,
@@ -149,9 +150,7 @@ async def test_a_webhook_says_what_the_status_says_and_its_links_live_as_long(
                 body = {"video": url, "webhook_url": inbox.url("/hook")}
                 made = await client.submit(ENDPOINT, body, raise_for_status=True)
                 done = await client.poll(made, interval=0.1, timeout=60)
-            async with asyncio.timeout(20):
-                while not inbox.requests:  # noqa: ASYNC110
-                    await asyncio.sleep(0.05)
+            await asyncio.to_thread(wait_until, lambda: inbox.requests)
         hook = inbox.requests[0]
     verify: Callable[..., bool] = verify_webhook_signature
     assert verify(

@@ -7,7 +7,6 @@ import asyncio
 import os
 import signal
 import tempfile
-import time
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from foremask.service.worker.queue_schema import migrate
 from tests.service.api.conftest import bootstrap, running
 from tests.service.api.patient import http
 from tests.service.api.test_decisions import PATH, assert_refused
+from tests.support.patience import wait_until
 
 pytestmark = pytest.mark.postgres
 
@@ -79,10 +79,7 @@ def test_a_database_that_has_stopped_is_told_within_seconds(tmp_path: Path) -> N
                                 assert_refused(answer, 503, "unavailable")
                                 assert int(answer.headers["retry-after"]) >= 1
                         assert http.get(f"{service.url}/healthz").status_code == 200
-                until = time.monotonic() + 30
-                while http.get(f"{service.url}/readyz").status_code != 200:
-                    assert time.monotonic() < until
-                    time.sleep(0.2)
+                wait_until(lambda: http.get(f"{service.url}/readyz").is_success)
                 answer = http.get(f"{service.url}/v2/status/none", headers=service.headers)
                 assert_refused(answer, 404, "request_unknown")
         finally:

@@ -4,8 +4,7 @@ import asyncio
 import shutil
 import signal
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -22,6 +21,7 @@ from tests.service.api import clip_server
 from tests.service.api.patient import http
 from tests.support import synth
 from tests.support.hosts import WORKER, Hosts, connected, free_port
+from tests.support.patience import wait_until
 
 pytestmark = pytest.mark.postgres
 
@@ -69,7 +69,7 @@ def apis(hosts: Hosts) -> Iterator[list[httpx.Client]]:
             for port in ports
         ]
         for client in clients:
-            until(partial(_is_ready, client))
+            wait_until(partial(_is_ready, client))
         yield clients
 
 
@@ -78,15 +78,6 @@ def _is_ready(client: httpx.Client) -> bool:
         return client.get("/readyz").status_code == 200
     except httpx.TransportError:
         return False
-
-
-def until[T](condition: Callable[[], T | None], within_s: float = 60.0) -> T:
-    """The first answer that is something; fails when none comes in time."""
-    deadline = time.monotonic() + within_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return found
 
 
 def _history(hosts: Hosts, request_id: str) -> list[Attempt]:
@@ -123,7 +114,7 @@ def test_hosts_that_share_two_urls_are_one_service(
         ]
         return pid_of(busy[0].worker) if busy and busy[0].worker else None
 
-    victim = until(held)
+    victim = wait_until(held)
     next(each for each in workers if each.pid == victim).send_signal(signal.SIGKILL)
     for number, (job, name) in enumerate(jobs.items()):
 
@@ -131,7 +122,7 @@ def test_hosts_that_share_two_urls_are_one_service(
             body = reader.get(f"/v2/status/{job}").json()
             return body if body["status"] != "IN_PROGRESS" else None
 
-        body = until(done)
+        body = wait_until(done)
         assert body["status"] == "COMPLETED", body
         mask = tmp_path / "mask.mp4"
         url = body["result"]["video_url"]

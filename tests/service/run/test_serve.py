@@ -9,9 +9,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -21,6 +20,7 @@ from typing import Any
 import pytest
 
 from tests.support import synth
+from tests.support.patience import wait_until
 
 pytestmark = pytest.mark.postgres
 
@@ -146,14 +146,6 @@ def running(pids: set[int]) -> set[int]:
     return left
 
 
-def wait_for(condition: Callable[[], bool], within_s: float) -> None:
-    """Return once it is so; fail when it is not in time."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 @pytest.fixture
 def served() -> Iterator[Served]:
     """A service that has not been started."""
@@ -175,7 +167,7 @@ def test_sigterm_stops_everything_and_the_next_start_goes_on(served: Served, cli
     family = served.family()
     assert len(family) > 4
     assert served.end(signal.SIGTERM) == 0
-    wait_for(lambda: not running(family), 1.0)
+    wait_until(lambda: not running(family))
     message = served.start()
     assert not [line for line in message if "API token" in line or "#token" in line]
     assert served.ask(f"/v2/status/{request_id}", token)["request_id"] == request_id
@@ -191,7 +183,7 @@ def test_a_killed_parent_leaves_no_process_and_loses_no_job(served: Served, clip
         with suppress(OSError):  # the first token stays with the one process that needed it
             assert TOKEN.encode() not in Path(f"/proc/{pid}/environ").read_bytes()
     assert served.end(signal.SIGKILL) == -signal.SIGKILL
-    wait_for(lambda: not running(family), 10.0)
+    wait_until(lambda: not running(family))
     served.start(FOREMASK_BOOTSTRAP_TOKEN=TOKEN)
     assert served.ask(f"/v2/status/{request_id}", TOKEN)["request_id"] == request_id
 
@@ -209,4 +201,4 @@ def test_a_killed_member_is_started_again(served: Served) -> None:
         except OSError:
             return False
 
-    wait_for(answers, 20.0)
+    wait_until(answers)

@@ -36,6 +36,7 @@ from tests.service.sandbox.misdeeds import (
     Refuse,
     Remote,
 )
+from tests.support.patience import wait_until
 
 ROOT = Path(__file__).parents[3]
 
@@ -220,13 +221,13 @@ async def test_the_wall_clock_kills(pool: MediaPool) -> None:
 
 async def test_a_stall_kills_while_frames_that_advance_do_not(tmp_path: Path) -> None:
     """Silence ends the job long before the wall clock; a slow clip that advances goes on."""
-    async with open_pool(tmp_path, stall_s=0.6) as pool:
+    async with open_pool(tmp_path, stall_s=2.5) as pool:
         with pytest.raises(TimedOut) as caught:
             await pool.run(Hang())
-        assert caught.value.limit == 0.6
+        assert caught.value.limit == 2.5
         with pytest.raises(TimedOut) as caught:
-            await pool.run(Dribble(), wall_clock_s=1.5)
-        assert caught.value.limit == 1.5
+            await pool.run(Dribble(), wall_clock_s=4.0)
+        assert caught.value.limit == 4.0
 
 
 async def test_cancelling_kills_at_once(pool: MediaPool) -> None:
@@ -255,14 +256,14 @@ async def test_what_a_child_leaves_does_not_stall_the_loop(
     tmp_path: Path, files: int, depth: int
 ) -> None:
     """An unconfined child leaves 200 000 files or 3 000 nested directories: all are removed."""
-    longest_s = 0.0
+    longest_s = 0.0  # of the loop's thread at work without a pause
 
     async def tick() -> None:
         nonlocal longest_s
         while True:
-            began_s = time.monotonic()
+            began_s = time.thread_time()
             await asyncio.sleep(0.01)
-            longest_s = max(longest_s, time.monotonic() - began_s)
+            longest_s = max(longest_s, time.thread_time() - began_s)
 
     pool = MediaPool(tmp_path, sandbox=Sandbox.OFF, execution=misdeeds.__name__, import_from=[ROOT])
     ticking = asyncio.create_task(tick())
@@ -272,7 +273,7 @@ async def test_what_a_child_leaves_does_not_stall_the_loop(
         assert await pid(pool) > 0
         assert left_in(tmp_path) == []
     ticking.cancel()
-    assert longest_s < 1.5
+    assert longest_s < 1.0
 
 
 async def test_a_child_that_makes_too_many_files_is_killed(pool: MediaPool, tmp_path: Path) -> None:
@@ -333,11 +334,12 @@ async def test_slots_work_side_by_side(tmp_path: Path) -> None:
         tmp_path, slots=2, execution=misdeeds.__name__, import_from=[ROOT]
     ) as pool:
         await pool.warm()
-        hung = asyncio.create_task(pool.run(Hang(), wall_clock_s=1.0))
+        hung = asyncio.create_task(pool.run(Hang()))
         await asyncio.sleep(0.1)
         pids = {await pid(pool) for _ in range(3)}
         assert len(pids) == 1
-        with pytest.raises(TimedOut):
+        hung.cancel()
+        with pytest.raises(asyncio.CancelledError):
             await hung
 
 
@@ -351,10 +353,7 @@ def test_no_child_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:
         child = int(worker.stderr.readline())
         time.sleep(0.3)  # into the job
         worker.kill()
-    deadline_s = time.monotonic() + 5
-    while not is_gone(child):
-        assert time.monotonic() < deadline_s
-        time.sleep(0.02)
+    wait_until(lambda: is_gone(child))
     assert len(list(tmp_path.glob("slot-*"))) == 1
     asyncio.run(_open_and_close(tmp_path))
     assert list(tmp_path.glob("slot-*")) == []
@@ -370,6 +369,7 @@ import asyncio, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from tests.service.sandbox import misdeeds
+from tests.support.patience import wait_until
 from foremask.service.sandbox.pool import MediaPool
 async def main():
     scratch, root = map(Path, sys.argv[1:])

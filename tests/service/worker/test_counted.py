@@ -12,7 +12,8 @@ from foremask.service.observability.metrics import Series
 from foremask.service.worker.leases import Leases
 from foremask.service.worker.worker_context import WorkerContext
 from tests.service.worker import stand_in
-from tests.service.worker.conftest import Caller, Site, until, working
+from tests.service.worker.conftest import Caller, Site, working
+from tests.support.patience import PATIENCE_S, until
 
 pytestmark = pytest.mark.postgres
 
@@ -90,7 +91,7 @@ async def _finish_late(work: WorkerContext, job: str) -> None:
     step = await steps.begin(work.database, StepName(job, "segment"), work.worker)
     assert step is not None
     doing = asyncio.create_task(tasks.run_step(work, step, Leases()))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while not await work.database.one(  # noqa: ASYNC110
             "update steps set attempt = attempt + 1 where job = %s and status = 'running'"
             " returning true",

@@ -16,7 +16,8 @@ from foremask.service.jobs.database import open_database
 from foremask.service.jobs.records import Status
 from foremask.service.worker.worker_context import WorkerContext
 from tests.service.worker import stand_in
-from tests.service.worker.conftest import Caller, Site, another, until, working
+from tests.service.worker.conftest import Caller, Site, another, working
+from tests.support.patience import PATIENCE_S, until
 
 pytestmark = pytest.mark.postgres
 
@@ -76,7 +77,9 @@ async def test_a_cut_off_host_loses_its_step_and_is_refused_when_it_returns(
     (tmp_path / "far").mkdir()
     async with AsyncExitStack() as stack:
         far = await stack.enter_async_context(open_database(url, patience_s=20.0))
-        host = replace(another(work, "far"), database=far, scratch=tmp_path / "far")
+        brief = replace(work.timing, lease_s=3.0)
+        scratch = tmp_path / "far"
+        host = replace(another(work, "far"), database=far, scratch=scratch, timing=brief)
         await stack.enter_async_context(working(host))
 
         async def masking() -> bool:
@@ -123,12 +126,12 @@ async def test_a_cut_off_worker_stops_when_it_is_told_to(
         async def working() -> bool:
             return len(wire.flows) >= 4  # it asks on one connection, and listens on another
 
-        await until(working, 60.0)
+        await until(working)
         await asyncio.sleep(1.0)
         wire.whole.clear()
         await asyncio.sleep(0.5)
         worker.terminate()
-        async with asyncio.timeout(15.0):
+        async with asyncio.timeout(PATIENCE_S):
             await worker.wait()
     finally:
         if worker.returncode is None:

@@ -23,8 +23,9 @@ from foremask.service.storage.keys import mask_key
 from foremask.service.worker.scratch import own_scratch
 from foremask.service.worker.worker_context import WorkerContext
 from tests.service.worker import stand_in
-from tests.service.worker.conftest import Caller, Site, until, working
+from tests.service.worker.conftest import Caller, Site, working
 from tests.service.worker.stand_in import TextMedia
+from tests.support.patience import until
 
 pytestmark = pytest.mark.postgres
 
@@ -100,11 +101,11 @@ async def test_after_jobs_of_all_endings_there_is_what_retention_says_and_nothin
         done += [await caller.submit(each, kind=ResultKind.CUTOUT) for each in (short, long)]
         failed = [await caller.submit(page) for _ in range(EACH)]
         for job in (*done, *failed, *lost):
-            await caller.ended(job, 60)
+            await caller.ended(job)
         for kind in KINDS:
             job = await caller.submit(long, kind=kind)
             joined.add(job)
-            assert (await caller.ended(job, 60)).status is Status.CANCELLED
+            assert (await caller.ended(job)).status is Status.CANCELLED
             joined.clear()
 
         async def swept() -> bool:

@@ -31,8 +31,9 @@ from foremask.settings import Settings
 from tests.service.api.test_decisions import PATH
 from tests.service.api.test_operations import NoVerdict
 from tests.service.worker import stand_in
-from tests.service.worker.conftest import Caller, Site, until, working
+from tests.service.worker.conftest import Caller, Site, working
 from tests.support.collector import Collector, Sent, collecting
+from tests.support.patience import until
 
 SECRET = "hush-this-is-a-secret"
 PENDING = ("foremask_webhook_attempts_total", (("outcome", "pending"),))

@@ -1,0 +1,26 @@
+"""Waits for what a test has caused: it ends with the event, and has a cap that no machine needs."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+PATIENCE_S = 150.0
+"""How long a test waits for something that will come: fewer seconds are a test of the machine."""
+
+
+async def until[T](condition: Callable[[], Awaitable[T | None]]) -> T:
+    """The first answer that is something; TimeoutError when none comes."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not (found := await condition()):  # noqa: ASYNC110  # a database has no events
+            await asyncio.sleep(0.02)
+    return found
+
+
+def wait_until[T](condition: Callable[[], T | None]) -> T:
+    """As `until`, without a loop."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not so after {PATIENCE_S:.0f} s")
+        time.sleep(0.05)
+    return found
