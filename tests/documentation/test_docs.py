@@ -119,6 +119,13 @@ def test_lines_of_prose_are_under_120_columns(page: Path) -> None:
     assert not long
 
 
+@pytest.mark.parametrize("page", MARKDOWN, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_table_is_torn_by_an_empty_line(page: Path) -> None:
+    """What follows it would be shown as text: only a header begins a table."""
+    text = page.read_text(encoding="utf-8")
+    assert not re.search(r"^\|.*\n\n+\|.*\n(?!\|-)", text, re.MULTILINE)
+
+
 def test_every_page_is_in_the_index() -> None:
     """docs/README.md and llms.txt lead to every page; the decision records are a folder."""
     index = {(DOCS / link.partition("#")[0]).resolve() for link in links(DOCS / "README.md")}
