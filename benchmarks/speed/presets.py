@@ -20,7 +20,7 @@ from tests.support import synth
 
 from benchmarks.stand_in import bright_is_foreground
 from foremask.masking.pipeline import mask_video
-from foremask.masking.refinement import refine_edges
+from foremask.masking.plan import refine_edges
 from foremask.media.reader import VideoReader
 from foremask.media.verify import verify
 from foremask.media.writer import MaskWriter

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from foremask import errors
-from foremask.masking.contact_sheet import contact_sheet
+from foremask.masking.comparison import contact_sheet
 from foremask.masking.outputs import check_output, written_whole
 from foremask.masking.pipeline import mask_video
 from foremask.masking.report import Progress

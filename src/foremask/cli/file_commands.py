@@ -94,7 +94,7 @@ def sheet(
         moments: How many rows.
         force: Replace an OUTPUT that is there already.
     """
-    from foremask.masking.contact_sheet import contact_sheet
+    from foremask.masking.comparison import contact_sheet
 
     made = _mask_of(source, made)
     target = output or source.with_name(f"{source.stem}.sheet.png")

@@ -1,20 +1,20 @@
-"""Masks of pictures that are arrays and no file: a stream in, a stream out."""
+"""Masks of pictures that are arrays, or tensors by DLPack: a stream in, a stream out."""
 
+import sys
 import threading
 from collections.abc import Generator, Iterable, Iterator
 from itertools import chain
-from typing import Any, Final
+from types import ModuleType
+from typing import Any, Final, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from foremask.errors import FieldInvalid
-from foremask.masking.plan import ahead_frames
-from foremask.masking.refinement import refine_edges
-from foremask.masking.tensors import Tensor, as_array, as_tensor, library_of
+from foremask.masking.plan import ahead_frames, refine_edges
 from foremask.media.frames import Frame, frame_of
 from foremask.options import MaskOptions
-from foremask.types import Rgb
+from foremask.types import Alpha, Rgb
 from foremask.vision.network.devices import network_at
 from foremask.vision.prefetch import tee
 from foremask.vision.temporal.tier import TIERS
@@ -22,6 +22,15 @@ from foremask.vision.temporal.windows import LAG_FRAMES, mask_images
 from foremask.weights.catalogue import model_path
 
 _MOST_WAITING: Final = 2 * LAG_FRAMES  # frames: more than are ever decided together
+
+
+class Tensor(Protocol):
+    """What exports its memory by DLPack: a tensor of PyTorch, CuPy, JAX, TensorFlow."""
+
+    def __dlpack__(self, *, stream: Any = None) -> Any:  # noqa: ANN401  # as the protocol has it
+        ...
+
+    def __dlpack_device__(self) -> tuple[Any, int]: ...
 
 
 def mask_arrays(
@@ -37,7 +46,7 @@ def mask_arrays(
     first = next(pictures, None)
     if first is None:
         return
-    library = library_of(first)
+    library = _library_of(first)
     height, width = _checked(first, 0, None).shape[:2]
     network = network_at(options.model or model_path(), options.device)
     stop = threading.Event()
@@ -48,7 +57,7 @@ def mask_arrays(
     ahead = ahead_frames(3 * height * width // 2, options.quality)
     try:
         for _, levels in refine_edges(pairs, ahead):
-            yield as_tensor(levels.astype(np.float32) / np.float32(255), library)
+            yield _as_tensor(levels.astype(np.float32) / np.float32(255), library)
     finally:
         stop.set()
 
@@ -59,7 +68,7 @@ def _frames(arrays: Iterable[ArrayLike | Tensor], shape: tuple[int, int]) -> Ite
 
 
 def _checked(array: object, index: int, shape: tuple[int, int] | None) -> Rgb:
-    pixels = as_array(array, index)
+    pixels = _as_array(array, index)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise FieldInvalid(
             f"frame {index} is {pixels.dtype} of shape {pixels.shape}; a frame is uint8 of shape"
@@ -73,3 +82,37 @@ def _checked(array: object, index: int, shape: tuple[int, int] | None) -> Rgb:
             param="frames",
         )
     return np.asarray(pixels, np.uint8)
+
+
+def _as_array(picture: object, index: int) -> NDArray[Any]:
+    """The pixels of frame ``index``: a view where that can be.
+
+    Tensors that are no array of NumPy's may have their channels first, as PyTorch's have them.
+    Raises FieldInvalid for a tensor that is in a GPU's memory.
+    """
+    if isinstance(picture, np.ndarray) or not hasattr(picture, "__dlpack__"):
+        return np.asarray(picture)
+    try:
+        pixels = np.from_dlpack(picture)
+    except (BufferError, RuntimeError, TypeError) as error:
+        raise FieldInvalid(
+            f"frame {index} cannot be read ({error}): bring tensors to the processor's memory"
+            " first, by .cpu() and .detach() in PyTorch",
+            param="frames",
+        ) from error
+    if pixels.ndim == 3 and pixels.shape[0] == 3 and pixels.shape[2] != 3:
+        return pixels.transpose(1, 2, 0)
+    return pixels
+
+
+def _library_of(picture: object) -> ModuleType | None:
+    """The library that ``picture`` is a tensor of, where alphas can be given as its tensors."""
+    if isinstance(picture, np.ndarray) or not hasattr(picture, "__dlpack__"):
+        return None
+    library = sys.modules.get(type(picture).__module__.partition(".")[0])
+    return library if hasattr(library, "from_dlpack") else None
+
+
+def _as_tensor(alpha: Alpha, library: ModuleType | None) -> Any:  # noqa: ANN401  # the library's own
+    """The alpha as a tensor of ``library``, which shares its memory; None is NumPy."""
+    return alpha if library is None else library.from_dlpack(alpha)

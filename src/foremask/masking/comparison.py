@@ -1,6 +1,7 @@
-"""A video for people to judge a mask by: source, mask and cut-out side by side."""
+"""Source, mask and cut-out side by side, for people to judge by: a video, or one PNG."""
 
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +9,14 @@ import numpy as np
 from foremask.errors import FieldInvalid, NoFrames
 from foremask.masking.outputs import check_output, written_whole
 from foremask.media.picture_writer import PRESET_OF_MUXER, PictureWriter
+from foremask.media.probe import probe
 from foremask.media.reader import VideoReader
 from foremask.types import Rgb
-from foremask.vision.drawing import cut_out
+from foremask.vision.drawing import as_png, cut_out, row_of, stacked
 from foremask.vision.resample import resized
 
-CELL_PX = 640  # the longer side of one of the three pictures, at most
+CELL_PX = 640  # the longer side of one of the three pictures of a video, at most
+SHEET_CELL_PX = 480  # the longer side of one picture on a sheet
 
 
 def compare(
@@ -53,6 +56,31 @@ def compare(
             if not done:
                 raise NoFrames(f"{source.name} and {mask.name} have no frame in common")
             writer.finish()
+
+
+def contact_sheet(
+    source: Path, mask: Path, target: Path, moments: int = 5, *, replace: bool = False
+) -> None:
+    """Write the PNG ``target``; the moments are spread evenly and begin with the first frame.
+
+    Raises what `probe` and `VideoReader` raise for either video, NoFrames where they have none in
+    common, and OutputFailed where ``target`` is one of them, or exists and ``replace`` is not set.
+    """
+    check_output(target, source, mask, replace=replace)
+    frames = probe(source).expected_frames or 1
+    step = max(1, frames // moments)
+    rows: list[Rgb] = []
+    with VideoReader(source) as source_frames, VideoReader(mask) as masks:
+        for frame, shown in islice(
+            zip(source_frames, masks, strict=False), 0, step * moments, step
+        ):
+            scale = SHEET_CELL_PX / max(frame.width, frame.height)
+            size = (max(1, round(frame.width * scale)), max(1, round(frame.height * scale)))
+            rows.append(row_of(frame.rgb(*size), shown.rgb(*size)))
+    if not rows:
+        raise NoFrames(f"{source.name} and {mask.name} have no frame in common")
+    with written_whole(target, replace=replace) as part:
+        part.write_bytes(as_png(stacked(rows)))
 
 
 def _even(length: float) -> int:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from fractions import Fraction
 from os import PathLike
 from pathlib import Path
@@ -21,8 +21,7 @@ from foremask.masking.outputs import (
     written_whole,
 )
 from foremask.masking.pipeline import FrameWriter, no_progress, run_plan
-from foremask.masking.plan import Masker, ahead_frames, checked_clip, plan_masking
-from foremask.masking.refinement import Refiner
+from foremask.masking.plan import Masker, Refiner, ahead_frames, checked_clip, plan_masking
 from foremask.masking.report import OnFrame
 from foremask.media import png_sequence
 from foremask.media.background_files import background_video, is_picture, read_background
@@ -190,7 +189,8 @@ def cut_out(
             deep = isinstance(writer, PngSequenceWriter)
             cutter: FrameWriter = CutOutWriter(writer, options.matte, drawn, edges, deep=deep)
             if mask_target and has_memory_for_mask(clip, form, options.limits.memory_bytes):
-                masks = _mask_writer(mask_target, clip, None if is_part else source)
+                whole = stack.enter_context(written_whole(mask_target))
+                masks = MaskWriter(whole, KEPT_MASK, clip, source, part=is_part)
                 cutter = _WithMask(cutter, stack.enter_context(masks))
             report = run_plan(plan, cutter, on_frame)
     return named(report, background, clip)
@@ -230,22 +230,17 @@ def _is_ours(pattern: str) -> Callable[[str], bool]:
     return lambda name: name == png_sequence.TABLE or names.fullmatch(name) is not None
 
 
-@contextmanager
 def picture_writer(
     target: Path, name: str, form: Form, clip: Clip, sound: Path | None, *, part: bool = False
-) -> Iterator[PictureWriter]:
-    """Opens the writer of ``form``; ``name`` is that of a picture in a directory of them."""
-    if form in (AlphaFormat.PNG_FILES, AlphaFormat.PNG_ZIP) and isinstance(form, AlphaFormat):
-        into_zip = form is AlphaFormat.PNG_ZIP
-        pattern = png_sequence.DEFAULT_PATTERN if into_zip else name
-        with PngSequenceWriter(target, clip, pattern, into_zip=into_zip) as pictures:
-            yield pictures
-    elif form is AlphaFormat.WEBP:
-        with WebpWriter(target, clip) as animation:
-            yield animation
-    else:
-        with ColourWriter(target, form, clip, sound, part=part) as video:
-            yield video
+) -> AbstractContextManager[PictureWriter]:
+    """The writer of ``form``; ``name`` is that of a picture in a directory of them."""
+    if form == AlphaFormat.WEBP:
+        return WebpWriter(target, clip)
+    if form == AlphaFormat.PNG_ZIP:
+        return PngSequenceWriter(target, clip, png_sequence.DEFAULT_PATTERN, into_zip=True)
+    if form == AlphaFormat.PNG_FILES:
+        return PngSequenceWriter(target, clip, name, into_zip=False)
+    return ColourWriter(target, form, clip, sound, part=part)
 
 
 class EdgeRefiner:
@@ -309,16 +304,6 @@ class CutOutWriter:
     def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
         """Write the rest; ``end_pts``, in ``time_base``, is where the last frame ends."""
         return self._writer.finish(end_pts, time_base)
-
-
-@contextmanager
-def _mask_writer(target: Path, clip: Clip, source: Path | None) -> Iterator[MaskWriter]:
-    """Opens a writer for a mask that is kept; without a ``source`` of sound, for a part of one."""
-    with (
-        written_whole(target) as part,
-        MaskWriter(part, KEPT_MASK, clip, source, part=source is None) as masks,
-    ):
-        yield masks
 
 
 class _WithMask:

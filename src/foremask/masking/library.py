@@ -1,7 +1,8 @@
 """What `foremask` offers to Python programs: masks of files, pictures and arrays."""
 
+import dataclasses
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, Self, overload
@@ -12,10 +13,9 @@ from numpy.typing import NDArray
 from foremask.errors import FieldInvalid
 from foremask.facts import Clip, Report
 from foremask.hints.kinds import Hint
-from foremask.masking import arrays, pipeline, stills
-from foremask.masking import contact_sheet as sheets
+from foremask.masking import arrays, comparison, pipeline, stills
+from foremask.masking.arrays import Tensor
 from foremask.masking.report import Progress
-from foremask.masking.tensors import Tensor
 from foremask.masking.thing_list import Thing, things_of
 from foremask.media import probe as probing
 from foremask.media import verify as verifying
@@ -218,13 +218,9 @@ def find_things(
     This masks the clip, and writes only the ``cache``, which later hints read. Raises what
     `mask_video` raises before it writes.
     """
-    options = MaskOptions(
-        quality=_member(Quality, quality, "quality"),
-        device=device if isinstance(device, Device) else Device.parse(device),
-        model=None if model is None else Path(model),
-        cache=None if cache is None else Path(cache),
-    )
-    return things_of(Path(source), options)
+    masker = Masker(quality=quality, device=device, model=model, preload=False)
+    kept = None if cache is None else Path(cache)
+    return things_of(Path(source), dataclasses.replace(masker.options, cache=kept))
 
 
 def contact_sheet(
@@ -236,7 +232,7 @@ def contact_sheet(
     replace: bool = False,
 ) -> None:
     """Write a PNG of source, mask, overlay and cut-out at several moments of a clip."""
-    sheets.contact_sheet(Path(source), Path(mask), Path(target), moments, replace=replace)
+    comparison.contact_sheet(Path(source), Path(mask), Path(target), moments, replace=replace)
 
 
 class Masker:
@@ -254,13 +250,13 @@ class Masker:
         model: FilePath | None = None,
         preload: bool = True,
     ) -> None:
-        self._options = MaskOptions(
+        self.options = MaskOptions(
             quality=_member(Quality, quality, "quality"),
             device=device if isinstance(device, Device) else Device.parse(device),
             model=None if model is None else Path(model),
         )
         if preload:
-            network_at(self._options.model or model_path(), self._options.device)
+            network_at(self.options.model or model_path(), self.options.device)
 
     def __enter__(self) -> Self:
         return self
@@ -286,26 +282,21 @@ class Masker:
         replace: bool = False,
     ) -> FileReport:
         """As the function of this name."""
-        chosen = None if preset is None else _preset(preset)
+        chosen = None if preset is None else _member(Preset, preset, "preset")
         path = Path(source)
         suffix = (chosen or Preset.MP4_H264).suffix
         made = path.with_name(f"{path.stem}.mask{suffix}") if target is None else Path(target)
-        options = MaskOptions(
+        options = dataclasses.replace(
+            self.options,
             preset=chosen or _preset_for(made),
-            quality=self._options.quality,
-            device=self._options.device,
-            model=self._options.model,
             excerpt=_excerpt(start_s, end_s),
             hints=tuple(hints),
             cache=None if cache is None else Path(cache),
         )
 
-        def on_frame(progress: Progress) -> None:
-            if on_progress is not None:
-                on_progress(progress)
-
+        on_frame = on_progress or pipeline.no_progress
         report = pipeline.mask_video(path, made, options, on_frame, replace=replace)
-        facts: dict[str, Any] = {each.name: getattr(report, each.name) for each in fields(report)}
+        facts = {each.name: getattr(report, each.name) for each in dataclasses.fields(report)}
         return FileReport(**facts, target=made)
 
     @overload
@@ -314,7 +305,7 @@ class Masker:
     def mask_frames[T: Tensor](self, frames: Iterable[T]) -> Generator[T, None, None]: ...
     def mask_frames(self, frames: Iterable[Any]) -> Generator[Any, None, None]:
         """As the function of this name."""
-        return arrays.mask_arrays(frames, self._options)
+        return arrays.mask_arrays(frames, self.options)
 
     @overload
     def mask_image(self, image: Array | FilePath) -> Alpha: ...
@@ -323,13 +314,13 @@ class Masker:
     def mask_image(self, image: Any) -> Any:
         """As the function of this name."""
         if isinstance(image, str | PathLike):
-            levels = stills.mask_frame(read_picture(Path(image)), self._options)
+            levels = stills.mask_frame(read_picture(Path(image)), self.options)
             return levels.astype(np.float32) / np.float32(255)
-        (alpha,) = arrays.mask_arrays([image], self._options)
+        (alpha,) = arrays.mask_arrays([image], self.options)
         return alpha
 
 
-def _member[E: (Quality, ResultKind)](kind: type[E], value: str, name: str) -> E:
+def _member[E: (Preset, Quality, ResultKind)](kind: type[E], value: str, name: str) -> E:
     try:
         return kind(value)
     except ValueError:
@@ -346,14 +337,6 @@ def _excerpt(start_s: float, end_s: float | None) -> Excerpt | None:
             param="start_s",
         )
     return Excerpt(start_s, end_s)
-
-
-def _preset(value: str) -> Preset:
-    try:
-        return Preset(value)
-    except ValueError:
-        known = ", ".join(each.value for each in Preset)
-        raise FieldInvalid(f"preset is one of {known}, not {value!r}", param="preset") from None
 
 
 def _preset_for(target: Path) -> Preset:

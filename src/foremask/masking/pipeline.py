@@ -1,27 +1,25 @@
 """The one entry to masking: a clip goes in, a mask video comes out."""
 
 import time
-from contextlib import AbstractContextManager
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol
 
 from foremask.facts import Report, Span, Written
 from foremask.masking.network_caching import opened_cache
 from foremask.masking.outputs import check_output, written_whole
-from foremask.masking.plan import Masker, Plan, checked_clip, plan_masking
-from foremask.masking.refinement import Refiner
+from foremask.masking.plan import Masker, Plan, Refiner, checked_clip, plan_masking
 from foremask.masking.report import OnFrame, Progress, report_of
 from foremask.masking.stages import Stages
 from foremask.media.frames import Frame
 from foremask.media.writer import MaskWriter
-from foremask.options import MaskOptions, Matte
+from foremask.options import MaskOptions
 from foremask.types import Levels
 from foremask.vision.matting.matte import adjusted
 
 
 class FrameWriter(Protocol):
-    """Takes frames with their masks; `open_writer` chooses what it makes of them."""
+    """Takes frames with their masks."""
 
     def write(self, mask: Levels, frame: Frame) -> None:
         """Take the next frame; ``mask`` has its size and its coded orientation."""
@@ -30,35 +28,6 @@ class FrameWriter(Protocol):
     def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
         """Write the rest; ``end_pts``, in ``time_base``, is where the last frame ends."""
         ...
-
-
-def open_writer(plan: Plan, target: Path) -> AbstractContextManager[FrameWriter]:
-    """The writer that ``plan`` asks for; it writes to ``target``."""
-    part = plan.span is not None
-    options = plan.options
-    writer = MaskWriter(
-        target, options.preset, plan.clip, plan.source, part=part, excerpt=options.excerpt
-    )
-    return writer if options.matte == Matte() else _AdjustingWriter(writer, options.matte)
-
-
-class _AdjustingWriter:
-    """Applies a ``matte`` to masks and passes them to another writer."""
-
-    def __init__(self, writer: MaskWriter, matte: Matte) -> None:
-        self._writer, self._matte = writer, matte
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._writer.__exit__(*error)
-
-    def write(self, mask: Levels, frame: Frame) -> None:
-        self._writer.write(adjusted(mask, self._matte), frame)
-
-    def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
-        return self._writer.finish(end_pts, time_base)
 
 
 def no_progress(_: Progress) -> None:
@@ -94,7 +63,9 @@ def mask_video(
         opened_cache(source, options, span) as cache,
     ):
         plan = plan_masking(source, clip, options, span, masker, refiner, cache)
-        with open_writer(plan, part) as writer:
+        excerpt, is_part = options.excerpt, span is not None
+        writer = MaskWriter(part, options.preset, plan.clip, source, part=is_part, excerpt=excerpt)
+        with writer:
             return run_plan(plan, writer, on_frame)
 
 
@@ -104,7 +75,7 @@ def run_plan(plan: Plan, writer: FrameWriter, on_frame: OnFrame) -> Report:
         masked_frames = stages.masked_frames()
         started = time.thread_time()
         for frame, levels in masked_frames:
-            writer.write(levels, frame)
+            writer.write(adjusted(levels, plan.options.matte), frame)
             plan.check_limits(frame)
             stages.progress.wrote()
         written = writer.finish(stages.end_pts, plan.time_base)

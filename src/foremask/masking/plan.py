@@ -1,5 +1,6 @@
 """The plan of a masking, made before its first frame is decoded."""
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -7,10 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
+import numpy as np
+
 from foremask.facts import Clip, Span
 from foremask.hints.kinds import check_hints
 from foremask.masking.hinting import guidance_for, pts_of, remarks
-from foremask.masking.refinement import Refiner, refine_edges
 from foremask.media.frames import Frame
 from foremask.media.presets import HUGE_PIXELS, check_preset
 from foremask.media.probe import check_length, frame_bytes, probe
@@ -18,6 +20,8 @@ from foremask.media.reader import scaled_to
 from foremask.options import Excerpt, MaskOptions, Quality
 from foremask.types import Alpha, Image, Levels
 from foremask.vision.matting.backdrop import BACKDROP_REACH_FRAMES
+from foremask.vision.matting.edges import refine
+from foremask.vision.matting.outline import resolve_outlines
 from foremask.vision.network.devices import network_at
 from foremask.vision.temporal.network_cache import NetworkCache
 from foremask.vision.temporal.things import PlacedThings
@@ -39,14 +43,27 @@ class Masker(Protocol):
     def __call__(self, images: Iterable[Image], /) -> Iterator[Alpha]: ...
 
 
-@dataclass(slots=True)
-class LatestAnchor:
-    """The network's mask of the newest frame that it was asked of; None before the first."""
+class Refiner(Protocol):
+    """Turns upright alphas into levels of the size and coded orientation of their frames.
 
-    mask: Levels | None = None
+    The order stays. A refiner may read ahead.
+    """
 
-    def put(self, mask: Levels) -> None:
-        self.mask = mask
+    def __call__(
+        self, pairs: Iterable[tuple[Frame, Alpha]], /
+    ) -> Iterator[tuple[Frame, Levels]]: ...
+
+
+def refine_edges(
+    pairs: Iterable[tuple[Frame, Alpha]], ahead_frames: int | None = None
+) -> Iterator[tuple[Frame, Levels]]:
+    """The standard `Refiner`: outlines follow the colour edges, then the full-size detail.
+
+    ``ahead_frames`` as in `resolve_outlines`.
+    """
+    for frame, alpha in resolve_outlines(pairs, ahead_frames):
+        coded = np.ascontiguousarray(frame.orientation.to_coded(alpha))
+        yield frame, refine(coded, frame.luma())
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +82,7 @@ class Plan:
     refiner: Refiner
     runtime: str
     decodes_once: bool
-    latest_anchor: LatestAnchor
+    newest_anchor: deque[Levels]  # of length 1, once there is one
 
     @property
     def is_huge(self) -> bool:
@@ -118,7 +135,7 @@ def plan_masking(
     window.
     """
     runtime = "own masker"
-    latest_anchor = LatestAnchor()
+    newest_anchor = deque[Levels](maxlen=1)
     decodes_once = False  # the lag of a foreign masker is unknown
     if masker is None:
         network = network_at(options.model or model_path(), options.device)
@@ -129,7 +146,7 @@ def plan_masking(
             tier=TIERS[options.quality],
             guidance=guidance,
             cache=cache,
-            on_anchor=latest_anchor.put,
+            on_anchor=newest_anchor.append,
             on_things=on_things,
         )
         if span is not None:
@@ -144,7 +161,7 @@ def plan_masking(
         )
     if options.excerpt is not None:
         clip = _shortened(clip, options.excerpt)
-    return Plan(source, clip, options, span, masker, refiner, runtime, decodes_once, latest_anchor)
+    return Plan(source, clip, options, span, masker, refiner, runtime, decodes_once, newest_anchor)
 
 
 def _shortened(clip: Clip, excerpt: Excerpt) -> Clip:

@@ -25,7 +25,7 @@ class Progress:
     newest: Alpha | None = field(default=None, repr=False, compare=False)
 
 
-OnFrame = Callable[[Progress], None]
+OnFrame = Callable[[Progress], object]
 
 
 @dataclass(slots=True)

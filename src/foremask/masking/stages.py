@@ -38,8 +38,8 @@ class Stages:
         self._stack.close()
 
     def _newest(self) -> Alpha | None:
-        anchor = self._plan.latest_anchor.mask
-        return self.statistics.last if anchor is None else as_alpha(anchor)
+        anchors = self._plan.newest_anchor
+        return as_alpha(anchors[-1]) if anchors else self.statistics.last
 
     @property
     def warnings(self) -> list[str]:

@@ -13,7 +13,7 @@ from foremask.facts import Report
 from foremask.hints.kinds import check_hints
 from foremask.masking.hinting import guidance_of_frame
 from foremask.masking.outputs import check_output, written_whole
-from foremask.masking.refinement import refine_edges
+from foremask.masking.plan import refine_edges
 from foremask.media.frames import Frame
 from foremask.media.pictures import read_picture
 from foremask.media.presets import HUGE_PIXELS
