@@ -55,8 +55,12 @@ def test_a_subject_is_marked_on_frames_and_the_clip_follows(
         assert REQUESTS[-1].options.hints == ()
 
         go_to(page, 1)
+        before_marks = page.locator("#canvas").bounding_box()
         page.get_by_role("button", name="Mark the subject").click()
         expect(page.get_by_role("button", name="Apply to the clip")).to_be_disabled()
+        assert page.locator("#canvas").bounding_box() == before_marks  # nothing has moved
+        page.mouse.click(*at(page, 10, 10))  # a newer mark takes the older one's place
+        page.get_by_role("button", name="Undo").click()
         page.mouse.click(*at(page, 60, 120))
         expect(said).to_contain_text(
             "This, point at 60, 120, frame 1: in the mask; 15 %", timeout=WAIT_MS
@@ -78,6 +82,7 @@ def test_a_subject_is_marked_on_frames_and_the_clip_follows(
         page.mouse.up()
         expect(said).to_contain_text("This, box at 200, 60, frame 24: in the mask", timeout=WAIT_MS)
 
+        assert page.locator(".toast").count() == 0
         board = page.get_by_role("application")
         board.press("ArrowUp")
         board.press("Shift+ArrowLeft")

@@ -17,8 +17,19 @@ function openError() {
   return true;
 }
 
-const waiting = new MutationObserver(() => openError() && waiting.disconnect());
-waiting.observe(reference, { childList: true, subtree: true });
+// Below the page's h1 they are the second level, whatever Swagger UI calls them.
+function level() {
+  for (const each of reference.querySelectorAll("h3.opblock-tag:not([role]), .models > h4:not([role])")) {
+    each.setAttribute("role", "heading");
+    each.setAttribute("aria-level", "2");
+  }
+}
+
+let opened = false;
+new MutationObserver(() => {
+  level();
+  opened ||= openError();
+}).observe(reference, { childList: true, subtree: true });
 addEventListener("hashchange", openError);
 
 // One call is shown once: a HEAD is its GET without a body, and the paths of other clients lead to the same submission.
@@ -41,11 +52,4 @@ SwaggerUIBundle({
   defaultModelsExpandDepth: 0,
   displayRequestDuration: true,
   presets: [SwaggerUIBundle.presets.apis],
-  onComplete: () => {
-    // Below the page's h1 they are the second level, whatever Swagger UI calls them.
-    for (const each of reference.querySelectorAll("h3.opblock-tag, .models > h4")) {
-      each.setAttribute("role", "heading");
-      each.setAttribute("aria-level", "2");
-    }
-  },
 });

@@ -85,6 +85,7 @@ function send(path, form, onProgress, signal) {
 // Where the reason is explained, and a way out that the service's sentence does not have.
 const WAYS_OUT = {
   url_private: "The service fetches from public addresses only; its operator can allow others with FOREMASK_ALLOW_PRIVATE.",
+  url_not_allowed: "For a server of your own network, the operator sets FOREMASK_ALLOW_PRIVATE.",
   webhook_invalid: "For a receiver of your own network, the operator sets FOREMASK_ALLOW_PRIVATE.",
   duration_too_long: "Cut it, say the first minute: ffmpeg -i clip.mp4 -t 60 -c copy short.mp4",
   container_unsupported: "Most files change container without loss: ffmpeg -i clip.mkv -c copy clip.mp4",

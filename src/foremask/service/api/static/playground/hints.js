@@ -92,7 +92,7 @@ async function warmUp() {
   await askJson("POST", "/v2/video/segment/preview", body).catch(() => (warm = null));
 }
 
-const MANUAL = "Click the subject. Alt or the right button: not this. Drag a box round it. With keys: arrows, Enter, Alt+Enter.";
+const MANUAL = "Click the subject, or drag a box round it. With Alt or the right button: not this.";
 
 // Where the pointer is, in pixels of the clip.
 function placeOf(event) {
