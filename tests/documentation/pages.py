@@ -17,22 +17,8 @@ DOCS = Path(__file__).parents[2] / "docs"
 
 ERRORS = """# Errors
 
-Every error of the API has the same shape, in the answer to a request and in the status of a job:
-
-```json
-{{
-  "request_id": "…",
-  "error": {{
-    "code": 413,
-    "message": "Request Entity Too Large",
-    "details": "one sentence with the numbers",
-    "reason": "resolution_too_large",
-    "param": "video",
-    "limit": 16000,
-    "actual": 20000
-  }}
-}}
-```
+An answer to a refused request and the status of a failed job have the same error:
+[an example](http-api.md#errors).
 
 `code` is the HTTP status, `details` a sentence for people, and `reason` a stable word for programs.
 `param` names the field at fault; `limit` and `actual` are the two numbers that clash. An answer
@@ -48,7 +34,7 @@ def _wrapped(paragraph: str) -> str:
 def errors_page() -> str:
     """docs/errors.md: one heading, and so one anchor, for each reason."""
     entries = [
-        f"## {kind.reason}\n\n{_wrapped(f'**{kind.status}.** {kind.__doc__}')}"
+        f"## {kind.reason}\n\n{_wrapped(f'**{kind.status}.** {kind.__doc__}'.replace('``', '`'))}"
         f"\n\n{_wrapped(kind.remedy)}\n"
         for kind in ERROR_TABLE
     ]
