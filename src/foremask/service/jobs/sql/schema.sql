@@ -192,11 +192,6 @@ create unlogged table newest_masks (
 -- The database's clock: the one that leases, rates and deadlines live on. Tests replace this function.
 create function clock() returns timestamptz language sql as $$ select clock_timestamp() $$;
 
--- Now, as far as somebody has looked after the service: a clock that was just set forward ends nothing (`recover`).
-create function tended_now() returns timestamptz language sql as $$
-    select least(clock(), last_at + interval '10 seconds') from housekeeping
-$$;
-
 create function queue_of(p_stage text) returns text immutable language sql as $$
     select case p_stage when 'segment' then 'masks' else 'files' end
 $$;
@@ -225,7 +220,7 @@ create function early_by(t tokens) returns interval language sql as $$
 $$;
 
 create function charge_rate(p_hash bytea)
-returns table (outcome text, token uuid, priority smallint, allowed integer, remaining integer, wait_s float8, reset_s float8)
+returns table (outcome text, token uuid, priority smallint, allowed bigint, remaining integer, wait_s float8, reset_s float8)
 language plpgsql as $$
 declare
     t tokens;
@@ -233,26 +228,23 @@ declare
     v_early interval;
 begin
     select * into t from tokens where hash = p_hash for no key update;
-    if not found or t.revoked_at is not null or t.expires_at <= clock() then
-        return query select 'invalid', null::uuid, 0::smallint, 0, 0, 0::float8, 0::float8;
-        return;
-    end if;
-    if t.used >= t.quota then
-        return query select 'quota', t.id, t.priority, t.quota::integer, 0, 0::float8, 0::float8;
-        return;
-    end if;
+    outcome := 'ok'; token := t.id; priority := t.priority; allowed := t.burst; remaining := 0; wait_s := 0; reset_s := 0;
     v_step := interval '1 minute' / t.rate_per_minute;
     v_early := early_by(t);
-    if v_early > v_step * (t.burst - 1) then
-        return query select 'rate', t.id, t.priority, t.burst, 0,
-            extract(epoch from v_early - v_step * (t.burst - 1))::float8, extract(epoch from v_early)::float8;
-        return;
+    if t.id is null or t.revoked_at is not null or t.expires_at <= clock() then
+        outcome := 'invalid';
+    elsif t.used >= t.quota then
+        outcome := 'quota'; allowed := t.quota;
+    elsif v_early > v_step * (t.burst - 1) then
+        outcome := 'rate'; wait_s := extract(epoch from v_early - v_step * (t.burst - 1));
+        reset_s := extract(epoch from v_early);
+    else
+        perform set_config('synchronous_commit', 'off', true);  -- a tick lost in a power cut harms nobody
+        update tokens set due_at = clock() + v_early + v_step where id = t.id;
+        remaining := floor(extract(epoch from v_step * (t.burst - 1) - v_early) / extract(epoch from v_step));
+        reset_s := extract(epoch from v_early + v_step);
     end if;
-    perform set_config('synchronous_commit', 'off', true);  -- a tick lost in a power cut harms nobody
-    update tokens set due_at = clock() + v_early + v_step where id = t.id;
-    return query select 'ok', t.id, t.priority, t.burst,
-        floor(extract(epoch from v_step * (t.burst - 1) - v_early) / extract(epoch from v_step))::integer,
-        0::float8, extract(epoch from v_early + v_step)::float8;
+    return next;
 end $$;
 
 -- The job that a token's Idempotency-Key has made, and what is left of the token's rate: nothing is taken from it, for
@@ -278,35 +270,27 @@ declare
     v_waiting bigint;
 begin
     select * into t from tokens where id = n.token for no key update;
-    if not found or t.revoked_at is not null or t.expires_at <= clock() then
-        return query select 'invalid', null::text, 0::bigint, 0::bigint;
-        return;
-    end if;
     -- The same request again: by its key, or by its id when an answer was lost on its way here.
     select * into j from jobs
     where id = n.id or (token = n.token and idempotency_key = n.idempotency_key) limit 1;
-    if found then
-        return query select case when j.id = n.id then 'admitted'
-            when j.body_hash = n.body_hash then 'replayed' else 'mismatch' end, j.id, 0::bigint, 0::bigint;
-        return;
-    end if;
-    if t.used >= t.quota then
-        return query select 'quota', null::text, t.quota, t.used;
-        return;
-    end if;
-    if t.unfinished >= t.concurrent then
-        return query select 'concurrent', null::text, t.concurrent::bigint, t.unfinished;
-        return;
-    end if;
     n.reserved := coalesce((n.clip ->> 'size_bytes')::bigint, 0);  -- a result is about as large as its clip
     v_bytes := t.stored + n.fetched + n.reserved * case when n.source_key like 'uploads/%' then 2 else 3 end;
-    if v_bytes > p_storage_limit then
-        return query select 'storage', null::text, p_storage_limit, v_bytes;
-        return;
-    end if;
     select sum(unfinished) into v_waiting from tokens;
-    if v_waiting >= p_queue_limit then
-        return query select 'queue', null::text, p_queue_limit::bigint, v_waiting;
+    outcome := case
+        when t.id is null or t.revoked_at is not null or t.expires_at <= clock() then 'invalid'
+        when j.id = n.id then 'admitted'
+        when j.id is not null then case when j.body_hash = n.body_hash then 'replayed' else 'mismatch' end
+        when t.used >= t.quota then 'quota'
+        when t.unfinished >= t.concurrent then 'concurrent'
+        when v_bytes > p_storage_limit then 'storage'
+        when v_waiting >= p_queue_limit then 'queue' end;
+    request_id := j.id;
+    allowed := case outcome when 'quota' then t.quota when 'concurrent' then t.concurrent
+        when 'storage' then p_storage_limit when 'queue' then p_queue_limit end;
+    counted := case outcome when 'quota' then t.used when 'concurrent' then t.unfinished
+        when 'storage' then v_bytes when 'queue' then v_waiting end;
+    if outcome is not null then
+        return next;
         return;
     end if;
     -- The name of the uploaded file, or the last part of a URL's path where that is plainly a file's name: other URLs
@@ -330,7 +314,8 @@ begin
     values (n.id, 'ingest', n.token, n.seq, 'todo', clock());
     perform send_ticket('files') from queues where queue = 'files' and files_of(n.token) <= per_token;
     update tokens set used = used + 1, unfinished = unfinished + 1 where id = n.token;
-    return query select 'admitted', n.id, 0::bigint, 0::bigint;
+    outcome := 'admitted'; request_id := n.id;
+    return next;
 end $$;
 
 -- What a token has stored, and what it is about to (docs/adr/0091).
@@ -380,20 +365,18 @@ end $$;
 create function reserve_upload(p_key text, p_bytes bigint, p_most bigint)
 returns table (ok boolean, counted bigint) language plpgsql as $$
 declare
-    u uploads;
     t tokens;
+    v_more bigint;
 begin
     select * into t from tokens where id = (select token from uploads where key = p_key) for no key update;
-    select * into u from uploads where key = p_key;      -- nobody changes it while the token is ours
-    if not found then
-        return query select true, 0::bigint;
-    elsif p_bytes > u.bytes and t.stored - u.bytes + p_bytes > p_most then
-        return query select false, t.stored;
-    else
+    select p_bytes - bytes into v_more from uploads where key = p_key;  -- nobody changes it while the token is ours
+    ok := v_more is null or v_more <= 0 or t.stored + v_more <= p_most;
+    counted := t.stored;
+    if ok then
         update uploads set bytes = p_bytes where key = p_key;
-        update tokens set stored = stored - u.bytes + p_bytes where id = u.token;
-        return query select true, t.stored - u.bytes + p_bytes;
+        update tokens set stored = stored + v_more where id = t.id;
     end if;
+    return next;
 end $$;
 
 -- Forget the oldest uploads that are no longer stored, p_most of them in one go, whosever they are.
@@ -446,7 +429,8 @@ begin
     return true;
 end $$;
 
--- Take this step; used_s is what of the job's time is used up.
+-- Take this step; used_s is what of the job's time is used up. A clock that was just set forward, which nobody has seen
+-- yet, uses up nothing (`recover`).
 create function begin_step(p_job text, p_stage text, p_number integer, p_worker text, p_lease_s float8)
 returns table (token uuid, attempt integer, args jsonb, video_url text, source_key text, preset text, quality text,
                clip jsonb, used_s float8)
@@ -474,7 +458,8 @@ begin
     return query select j.token, s.attempt,
         s.args || case when j.result is null then '{}' else jsonb_build_object('result', j.result) end,
         j.video_url, j.source_key, j.preset, j.quality, j.clip,
-        greatest(0, coalesce(extract(epoch from tended_now() - j.deadline_from), 0))::float8;
+        greatest(0, coalesce(extract(epoch from least(clock(), (select last_at + interval '10 seconds' from housekeeping))
+            - j.deadline_from), 0))::float8;
 end $$;
 
 -- Take the step whose turn it is; no row when there is none. It is the next step of the token that has had the least of
@@ -521,8 +506,7 @@ begin
         return;
     end loop;
     if held > 0 then
-        return query select null::text, null::text, null::integer, null::uuid, null::integer, null::jsonb,
-            null::text, null::text, null::text, null::text, null::jsonb, null::float8, held;
+        return next;
     end if;
 end $$;
 
@@ -658,7 +642,7 @@ begin
         order by d.next_at limit 1) d
     order by d.held, d.next_at limit 1;
     if v_held then
-        return query select null::bigint, null::text, null::text, null::integer, null::bytea, null::bytea;
+        return next;
     end if;
     return query
         update deliveries d set attempt = d.attempt + 1, next_at = clock() + make_interval(secs => p_held_s),
