@@ -90,7 +90,7 @@ async def charge_rate(database: Database, token_hash: bytes) -> Grant:
     Raises TokenInvalid, QuotaExhausted or RateLimited; the latter's ``limit``,
     ``retry_after_s`` and ``reset_s`` are the facts of its headers (``remaining`` is 0).
     """
-    row = await database.one("select * from charge_rate(%s)", (token_hash,))
+    row = await database.row_of("charge_rate", token_hash)
     assert row is not None  # noqa: S101  # the function always answers
     rate = Rate(row["allowed"], row["remaining"], row["reset_s"])
     match row["outcome"]:
@@ -128,7 +128,7 @@ async def find_keyed(database: Database, token_hash: bytes, key: str) -> Keyed |
 
     None when there is no such job, or the token is no longer good.
     """
-    row = await database.one("select * from find_keyed(%s, %s)", (token_hash, key))
+    row = await database.row_of("find_keyed", token_hash, key)
     if row is None:
         return None
     rate = Rate(row["allowed"], row["remaining"], row["reset_s"])
@@ -168,9 +168,7 @@ async def admit(
         "result": job.result,
         "fetched": job.fetched_bytes,
     }
-    row = await database.one(
-        "select * from admit(%s, %s, %s)", (json_value(columns), queue_limit, storage_limit)
-    )
+    row = await database.row_of("admit", json_value(columns), queue_limit, storage_limit)
     assert row is not None  # noqa: S101  # the function always answers
     refusal = _refusal(row["outcome"], row["allowed"], row["counted"])
     if refusal is not None:

@@ -100,6 +100,16 @@ class Database:
         except psycopg.OperationalError as error:
             raise ServiceUnavailable(f"the database is listened to no more: {error}") from error
 
+    async def row_of(self, function: LiteralString, *args: object) -> Row | None:
+        """What a function of schema.sql returns: its row, None where it returns none."""
+        marks = ", ".join("%s" for _ in args)
+        return await self.one(f"select * from {function}({marks})", args)  # noqa: S608  # literals
+
+    async def value_of(self, function: LiteralString, *args: object) -> Any:  # noqa: ANN401
+        """What a function of schema.sql returns that has one value."""
+        row = await self.row_of(function, *args)
+        return row and next(iter(row.values()))
+
     async def answers(self, within_s: float = 1.0) -> bool:
         """Whether the server answers now."""
         try:

@@ -56,7 +56,7 @@ async def begin(database: Database) -> Begun:
 
     `record` wakes those held back, when one of the token's attempts is over.
     """
-    row = await database.one("select * from take_delivery(%s)", (HELD_S,))
+    row = await database.row_of("take_delivery", HELD_S)
     if row is None:
         return Begun(None)
     if row["id"] is None:

@@ -39,8 +39,8 @@ class JobError:
     message: str
     details: str
     param: str | None = None
-    limit: float | None = None
-    actual: float | None = None
+    limit: int | float | None = None
+    actual: int | float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,10 +215,8 @@ async def cancel(database: Database, token_hash: bytes, request_id: str) -> Reco
     record = await read(database, token_hash, request_id)
     if not record.status.ended:
         error = JobCancelled("the job was cancelled by its owner")
-        await database.one(
-            "select cancel_job(%s, %s, %s)",
-            (record.token_id, request_id, json_value(error.facts())),
-        )
+        facts = json_value(error.facts())
+        await database.value_of("cancel_job", record.token_id, request_id, facts)
         record = await read(database, token_hash, request_id)
     return record
 
@@ -274,7 +272,7 @@ def _record(row: Row) -> Record:
         preset=form_of(row["preset"], kind),
         result_key=row["result_key"],
         report=report,
-        error=JobError(**row["error"]) if row["error"] else None,
+        error=msgspec.convert(row["error"], JobError | None),
         created_at=row["created_at"],
         started_at=row["started_at"],
         ended_at=row["ended_at"],

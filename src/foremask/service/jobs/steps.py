@@ -73,10 +73,7 @@ async def begin(
     database: Database, name: StepName, worker: str, lease_s: float = LEASE_S
 ) -> Step | None:
     """Claim this step; None when another worker has it, it is done, or the job is over."""
-    row = await database.one(
-        "select * from begin_step(%s, %s, %s, %s, %s)",
-        (name.job, name.stage, name.number, worker, lease_s),
-    )
+    row = await database.row_of("begin_step", name.job, name.stage, name.number, worker, lease_s)
     return None if row is None else _step(name, row)
 
 
@@ -109,10 +106,7 @@ async def claim(
     Tokens take turns by the seconds that each has used, divided by its share; ``last``, which this
     worker served last, keeps its turn for ``STAY_S``.
     """
-    row = await database.one(
-        "select * from claim_step(%s, %s, %s, %s, %s, %s)",
-        (queue, worker, lease_s, last, STAY_S, ARREARS_S),
-    )
+    row = await database.row_of("claim_step", queue, worker, lease_s, last, STAY_S, ARREARS_S)
     if row is None:
         return Claimed(None)
     held_back: int = row.pop("held")
@@ -177,16 +171,10 @@ async def finish(
 
     Its ``seconds``, or the time since the claim, count against its token's share.
     """
-    row = await database.one(
-        "select finish_step(%s, %s, %s, %s, %s, %s, %s) as ours",
-        (
-            *_attempt(step),
-            json_value(done),
-            IN_FLIGHT,
-            step.seconds if seconds is None else seconds,
-        ),
+    took_s = step.seconds if seconds is None else seconds
+    return bool(
+        await database.value_of("finish_step", *_attempt(step), json_value(done), IN_FLIGHT, took_s)
     )
-    return bool(row and row["ours"])
 
 
 async def fail(
@@ -203,25 +191,18 @@ async def fail(
     Without ``retry_s`` the job ends with ``error``. With it the step is retried after that time,
     unless ``outcome`` is "crashed" and it was the last of MAX_CRASHES.
     """
-    row = await database.one(
-        "select fail_step(%s, %s, %s, %s, %s, %s, %s, %s, %s) as ours",
-        (
-            *_attempt(step),
-            outcome,
-            json_value(error.facts()),
-            retry_s,
-            MAX_CRASHES,
-            step.seconds if seconds is None else seconds,
-        ),
+    took_s = step.seconds if seconds is None else seconds
+    facts = json_value(error.facts())
+    return bool(
+        await database.value_of(
+            "fail_step", *_attempt(step), outcome, facts, retry_s, MAX_CRASHES, took_s
+        )
     )
-    return bool(row and row["ours"])
 
 
 async def charge_lost(database: Database, step: Step) -> None:
     """Count the time of a step that its worker lost: a cancelled job's, for instance."""
-    await database.all(
-        "select charge_share(%s, %s, %s)", (step.name.stage, step.token, step.seconds)
-    )
+    await database.value_of("charge_share", step.name.stage, step.token, step.seconds)
 
 
 def _attempt(step: Step) -> tuple[str, str, int, int]:
@@ -281,15 +262,10 @@ async def recover(database: Database, wall_clock_s: float, lease_s: float = LEAS
         f"the job was not done after {wall_clock_s:.0f} s, the longest that one may take",
         limit=wall_clock_s,
     )
-    row = await database.one(
-        "select * from recover(%s, %s, %s, %s, %s, %s)",
-        (
-            lease_s,
-            LOST_TICKET_S,
-            wall_clock_s,
-            MAX_CRASHES,
-            json_value(crashed.facts()),
-            json_value(timed_out.facts()),
-        ),
+    row = await database.row_of(
+        "recover",
+        *(lease_s, LOST_TICKET_S, wall_clock_s, MAX_CRASHES),
+        json_value(crashed.facts()),
+        json_value(timed_out.facts()),
     )
     return Recovered(**row) if row else Recovered()

@@ -49,7 +49,7 @@ async def name_upload(database: Database, key: str, name: str | None) -> None:
 
 async def reserve(database: Database, key: str, size: int, limit: int) -> None:
     """Count ``size`` bytes for the upload. Raises StorageQuota over the token's ``limit``."""
-    row = await database.one("select * from reserve_upload(%s, %s, %s)", (key, size, limit))
+    row = await database.row_of("reserve_upload", key, size, limit)
     if row is not None and not row["ok"]:
         raise storage_quota(limit, row["counted"] + size)
 
@@ -61,18 +61,15 @@ async def reserve_result(
 
     False where the token's ``limit`` has no room for the optional ones, which are not counted then.
     """
-    row = await database.one(
-        "select reserve_result(%s, %s, %s, %s) as ok", (request_id, size, optional, limit)
-    )
-    return bool(row and row["ok"])
+    return bool(await database.value_of("reserve_result", request_id, size, optional, limit))
 
 
 async def forget(database: Database, before: datetime) -> int:
     """Forget all uploads of forms older than ``before``; how many they were."""
     count = 0
     while True:
-        row = await database.one("select forget_uploads(%s, %s) as n", (before, FORGOTTEN_AT_ONCE))
-        count += (gone := row["n"] if row else 0)
+        gone: int = await database.value_of("forget_uploads", before, FORGOTTEN_AT_ONCE)
+        count += gone
         if gone < FORGOTTEN_AT_ONCE:
             return count
 

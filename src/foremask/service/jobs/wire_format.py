@@ -6,7 +6,7 @@ import msgspec
 
 from foremask.errors import ResultExpired
 from foremask.options import ResultKind
-from foremask.service.jobs.records import JobError, Record, Status
+from foremask.service.jobs.records import Record, Status
 
 LINK_S = 7 * 86400  # how long a result's link is good: the longest that every cloud signs for
 
@@ -61,7 +61,7 @@ def status_body(record: Record, result_url: str | None) -> dict[str, object]:
     elif record.status is Status.COMPLETED:
         body["result"] = {**links(record, result_url or ""), "report": record.report or {}}
     if record.error is not None:
-        body["error"] = error_body(record.error)
+        body["error"] = msgspec.to_builtins(record.error)
     return body
 
 
@@ -72,17 +72,3 @@ def links(record: Record, url: str) -> dict[str, object]:
     """
     as_mask = {"mask_url": url} if record.kind is ResultKind.MASK else {}
     return {"video_url": url, **as_mask, "kind": record.kind.value}
-
-
-def error_body(error: JobError) -> dict[str, object]:
-    """The error object: the contract's three fields, and the extras that are known."""
-    body: dict[str, object] = {
-        "code": error.code,
-        "message": error.message,
-        "details": error.details,
-        "reason": error.reason,
-    }
-    for name in ("param", "limit", "actual"):
-        if (value := getattr(error, name)) is not None:
-            body[name] = value
-    return body
