@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import psycopg
 import pytest
 from rich.console import Console
 
@@ -478,6 +479,17 @@ def test_a_token_is_shown_once_listed_and_revoked(
     assert refused(capsys, "webhook", "redeliver", "no-such-job")[0] == Exit.USAGE
     assert main(["migrate"]) == Exit.OK
     assert capsys.readouterr().out == "nothing to do\n"
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        connection.execute("insert into schema_scripts (name) values ('foremask/1000')")
+        for words in (
+            ["token", "list"],
+            ["jobs"],
+            ["migrate"],
+            ["webhook", "redeliver", "x"],
+            ["api"],
+        ):
+            assert "of a newer foremask" in refused(capsys, *words)[1], words
+        connection.execute("delete from schema_scripts where name = 'foremask/1000'")
 
 
 def test_away_from_a_terminal_progress_is_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -197,3 +197,10 @@ def test_tables_that_are_too_new_or_too_old_are_refused_with_a_sentence(
             asyncio.run(migrate(url))
         rows = connection.execute("select name from schema_scripts where name not like 'procr%'")
         assert rows.fetchall() == [(found,)]
+
+
+async def test_a_process_whose_tables_were_changed_says_so(database: Database) -> None:
+    """An API that goes on while a newer foremask migrates answers 503 with a sentence, not 500."""
+    for statement in ("select * from no_such_function()", "select no_such_column from jobs"):
+        with pytest.raises(ServiceUnavailable, match="tables of another foremask"):
+            await database.all(statement)

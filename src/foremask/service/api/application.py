@@ -26,6 +26,7 @@ from foremask.service.api.routes import HANDLERS
 from foremask.service.jobs.database import Database, open_database
 from foremask.service.jobs.ends import Ends
 from foremask.service.jobs.process_totals import CountReporter, keep_reporting
+from foremask.service.jobs.schema import check_schema
 from foremask.service.observability import metrics
 from foremask.service.sandbox.operations import Wait
 from foremask.service.sandbox.pool import MediaPool
@@ -129,6 +130,8 @@ async def serve(settings: Settings) -> None:
             settings.job_memory,
         ) as previewer,
     ):
+        if await database.answers():  # else `/readyz` says what is wrong
+            await check_schema(database)
         objects = await open_objects(stored_at, settings.base_url)
         limits = Limits(
             max_frames=settings.max_frames,

@@ -129,6 +129,15 @@ class Database:
             except psycopg.errors.RaiseException as error:
                 raise Refused(str(error)) from error
             except (
+                psycopg.errors.UndefinedFunction,
+                psycopg.errors.UndefinedTable,
+                psycopg.errors.UndefinedColumn,
+            ) as error:
+                raise ServiceUnavailable(
+                    "the database has tables of another foremask than this one:"
+                    f" {str(error).splitlines()[0]}"
+                ) from error
+            except (
                 psycopg.OperationalError,
                 psycopg.InterfaceError,
                 PoolTimeout,

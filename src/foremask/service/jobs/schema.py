@@ -62,10 +62,8 @@ async def migrate(
 
 async def check_schema(database: Database) -> None:
     """Raise ServiceUnavailable unless the tables are those of this version."""
-    try:
-        rows = await database.all("select name from schema_scripts")
-    except psycopg.errors.UndefinedTable:
-        rows = []
+    known = await database.one("select to_regclass('schema_scripts') is not null as there")
+    rows = await database.all("select name from schema_scripts") if known and known["there"] else []
     found = _version(row["name"] for row in rows)
     if found > VERSION:
         raise _newer(found)
