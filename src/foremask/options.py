@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final, get_type_hints
+
+import msgspec
+from msgspec import Meta
 
 from foremask.errors import FieldInvalid, PresetUnsuitable
 from foremask.hints.kinds import Hint
@@ -180,7 +183,15 @@ class Excerpt:
     end_s: float | None = None
 
 
-class Despill(StrEnum):
+class AnyCase(StrEnum):
+    """Names that are read in any case."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> "AnyCase | None":
+        return next((each for each in cls if each.lower() == str(value).lower()), None)
+
+
+class Despill(AnyCase):
     """A colour that a screen threw onto the subject, and that is taken out of it."""
 
     NONE = "none"
@@ -188,8 +199,7 @@ class Despill(StrEnum):
     BLUE = "blue"
 
 
-@dataclass(frozen=True, slots=True)
-class Matte:
+class Matte(msgspec.Struct, frozen=True):
     """What is done to the alpha of a cut-out, in the order of the fields; then to its colours.
 
     ``black`` and ``white`` are the alphas that become 0 and 1, ``gamma`` over 1 makes what lies
@@ -198,17 +208,33 @@ class Matte:
     softens it. Raises FieldInvalid, with the range, for a value outside of it.
     """
 
-    invert: bool = False
-    black: float = 0.0
-    white: float = 1.0
-    gamma: float = 1.0
-    min_part_px: int = 0
-    grow_px: float = 0.0
-    feather_px: float = 0.0
-    despill: Despill = Despill.NONE
+    invert: Annotated[bool, Meta(description="Keep the background, and cut the subject away.")] = (
+        False
+    )
+    black: Annotated[float, Meta(ge=0, le=0.99, description="Alpha up to this becomes 0.")] = 0.0
+    white: Annotated[
+        float, Meta(ge=0.01, le=1, description="Alpha from this on becomes 1; more than black.")
+    ] = 1.0
+    gamma: Annotated[
+        float, Meta(ge=0.1, le=10, description="Over 1, soft edges become more opaque.")
+    ] = 1.0
+    min_part_px: Annotated[
+        int, Meta(ge=0, le=1_000_000_000, description="Parts of fewer pixels are left out.")
+    ] = 0
+    grow_px: Annotated[
+        float,
+        Meta(ge=-50, le=50, description="Moves the outline outwards, and inwards below 0."),
+    ] = 0.0
+    feather_px: Annotated[
+        float,
+        Meta(ge=0, le=100, description="Softens the outline over so many pixels to each side."),
+    ] = 0.0
+    despill: Annotated[
+        Despill, Meta(description="Takes the green or the blue of a screen out of the subject.")
+    ] = Despill.NONE
 
     def __post_init__(self) -> None:
-        for name, (low, high) in MATTE_RANGES.items():
+        for name, (low, high) in _MATTE_RANGES.items():
             value = getattr(self, name)
             if not low <= value <= high:  # nan, too
                 raise FieldInvalid(
@@ -226,16 +252,15 @@ class Matte:
             )
 
 
-MATTE_RANGES: Final = {
-    "black": (0.0, 0.99),
-    "white": (0.01, 1.0),
-    "gamma": (0.1, 10.0),
-    "min_part_px": (0, 1_000_000_000),
-    "grow_px": (-50.0, 50.0),
-    "feather_px": (0.0, 100.0),
+_MATTE_RANGES: Final = {
+    name: (meta.ge, meta.le)
+    for name, hint in get_type_hints(Matte, include_extras=True).items()
+    for meta in hint.__metadata__
+    if meta.ge is not None
 }
 
 
+NO_MATTE: Final = Matte()
 CACHE_BYTES: Final = 2 << 30
 
 
@@ -250,13 +275,13 @@ class MaskOptions:
     model: Path | None = None  # an ONNX file; None is the pulled one in the user's cache
     excerpt: Excerpt | None = None  # the part of the clip that is wanted; None is all of it
     max_side_px: int | None = None  # frames that are larger are made smaller before all else
-    matte: Matte = Matte()  # what is done to the finished mask; it has no colours to despill
+    matte: Matte = NO_MATTE  # what is done to the finished mask; it has no colours to despill
     hints: tuple[Hint, ...] = ()  # what a person says of the subject
     cache: Path | None = None  # keeps the network's results, for a later run with more hints
     cache_bytes: int = CACHE_BYTES  # that it may take
 
 
-class ResultKind(StrEnum):
+class ResultKind(AnyCase):
     """What is made of a clip: its mask, its subject on nothing, or its subject on a background."""
 
     MASK = "mask"
@@ -401,7 +426,7 @@ class CutOutOptions:
 
     preset: Preset | AlphaFormat | None = None
     background: Background | None = None
-    matte: Matte = Matte()
+    matte: Matte = NO_MATTE
     quality: Quality = Quality.BALANCED
     device: Device = Device()
     limits: Limits = UNLIMITED
@@ -421,6 +446,6 @@ class ResultOptions:
 
     kind: ResultKind = ResultKind.MASK
     background: str | None = None
-    matte: Matte = Matte()
+    matte: Matte = NO_MATTE
     auto_zoom: bool = False
     keep_sound: bool = True

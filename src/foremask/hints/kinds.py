@@ -7,9 +7,10 @@ by its number or its time, both counted from the first frame that is masked.
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from foremask.errors import FieldInvalid
 from foremask.facts import Clip
@@ -22,31 +23,39 @@ MOST_PAINT_BYTES: Final = 512 << 10
 _PNG_HEAD: Final = b"\x89PNG\r\n\x1a\n"
 
 
+Pixel = Annotated[float, Meta(ge=0, le=MOST_PIXELS - 1)]
+Extent = Annotated[float, Meta(ge=1, le=MOST_PIXELS)]
+FrameNumber = Annotated[int, Meta(ge=0, le=MOST_FRAMES)]
+
+
 class _OnFrame(msgspec.Struct, frozen=True, kw_only=True):
     """Where in time a hint is: ``time_s`` where it is given, else ``frame``.
 
     A time means the frame that is shown then. ``negative``: this is not the subject.
     """
 
-    frame: int = 0
-    time_s: float | None = None
-    negative: bool = False
+    frame: Annotated[FrameNumber, Meta(description="The frame that it is on; or else time_s.")] = 0
+    time_s: Annotated[
+        Annotated[float, Meta(ge=0)] | None,
+        Meta(description="Instead of a frame: seconds from the first one."),
+    ] = None
+    negative: Annotated[bool, Meta(description="This is not the subject.")] = False
 
 
 class Point(_OnFrame, frozen=True, tag_field="type", tag="point"):
-    """The thing at this pixel."""
+    """The thing at this pixel of the upright picture."""
 
-    x: float
-    y: float
+    x: Pixel
+    y: Pixel
 
 
 class Box(_OnFrame, frozen=True, tag_field="type", tag="box"):
     """The thing inside this rectangle: ``x`` and ``y`` are its upper left corner."""
 
-    x: float
-    y: float
-    width: float
-    height: float
+    x: Pixel
+    y: Pixel
+    width: Extent
+    height: Extent
 
 
 class Paint(_OnFrame, frozen=True, tag_field="type", tag="paint"):
@@ -55,7 +64,7 @@ class Paint(_OnFrame, frozen=True, tag_field="type", tag="paint"):
     Grey, and what is transparent, says nothing. ``negative`` exchanges white and black.
     """
 
-    png: bytes
+    png: Annotated[bytes, Meta(description="In base64.")]
 
     @classmethod
     def read(
@@ -109,6 +118,10 @@ def check_hints(
     duration_s = (None if clip is None else clip.duration_s) or MOST_SECONDS
     for number, hint in enumerate(hints):
         where = f"{name}[{number}]"
+        if hint.time_s is not None and hint.frame:
+            raise FieldInvalid(
+                f"{where} has a frame and a time_s: leave one out.", param=f"{where}.time_s"
+            )
         if hint.time_s is None:
             check_range(f"{where}.frame", hint.frame, 0, frames - 1)
         else:

@@ -24,7 +24,7 @@ from foremask.media.probe import describe
 from foremask.media.reader import VideoReader
 from foremask.media.verify import verify
 from foremask.options import COLOURS, ResultKind
-from foremask.service.api.result_fields import BACKGROUND_COLORS, GREEN_SHADES
+from foremask.service.api.bodies import BackgroundColor, GreenShade
 from foremask.service.jobs import retention
 from foremask.service.worker import job_stages
 from tests.service.api import clip_server, clips
@@ -185,8 +185,8 @@ def test_the_sdk_gets_each_colour_and_each_shade(
 ) -> None:
     """Behind a disc that is still red; a preset without alpha is black where no colour is named."""
     wanted: set[tuple[str, str, str | None]]
-    wanted = {("remove_background", "background_color", each) for each in BACKGROUND_COLORS[1:]}
-    wanted |= {("green_screen", "green_shade", each) for each in GREEN_SHADES}
+    wanted = {("remove_background", "background_color", each) for each in list(BackgroundColor)[1:]}
+    wanted |= {("green_screen", "green_shade", each) for each in GreenShade}
     wanted |= {("remove_background", "webhook_url", None)}
     with BriaSyncClient(base_url=worker.url, api_token=worker.token) as client:
         url = client.upload(files / "clip.mp4", "video/mp4")

@@ -16,10 +16,10 @@ from obstore.store import S3Store
 from foremask.errors import RateLimited
 from foremask.facts import Clip
 from foremask.fetch import Outbound
+from foremask.options import Form, ResultKind
 from foremask.service.api.application import create_app
 from foremask.service.api.probing import Shown, Source
 from foremask.service.api.read_limit import Throttle
-from foremask.service.api.result_fields import Wanted
 from foremask.service.jobs.database import open_database
 from foremask.service.jobs.schema import VERSION
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
@@ -185,7 +185,7 @@ async def ready(
 class NoVerdict:
     """A prober that never knows."""
 
-    async def probe(self, source: Source, wanted: Wanted, owner: str) -> Clip | None:
+    async def probe(self, source: Source, form: Form, kind: ResultKind, owner: str) -> Clip | None:
         """Nothing is known of any clip."""
         return None
 
@@ -196,7 +196,7 @@ class NoVerdict:
         return None
 
     def show(
-        self, source: Source, wanted: Wanted, owner: str, max_bytes: int
+        self, source: Source, form: Form, kind: ResultKind, owner: str, max_bytes: int
     ) -> AbstractAsyncContextManager[Shown]:
         """Nor can it show one."""
         raise NotImplementedError

@@ -7,9 +7,11 @@ import msgspec
 import pytest
 from playwright.sync_api import ConsoleMessage
 
-from foremask.errors import ERROR_TABLE
-from foremask.service.api import answer_examples, pages, schemas
-from foremask.service.api.response_docs import SHAPES
+from foremask.errors import by_reason
+from foremask.service.api import pages
+from foremask.service.api.openapi import build
+from foremask.service.api.routes import HANDLERS
+from foremask.service.jobs.wire_format import Problem
 from tests.service.api.conftest import Running
 from tests.service.api.patient import http
 from tests.support.browser import browsing
@@ -29,17 +31,13 @@ def test_swagger_ui_is_the_release_that_was_chosen() -> None:
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
 
 
-def test_every_example_has_the_shape_that_it_shows() -> None:
-    """And each reason has one, with its own status."""
-    shapes = {each.__name__: each for each in SHAPES}
-    for name, named in answer_examples.EXAMPLES.items():
-        for _, value in named.values():
-            msgspec.convert(value, shapes[name])
-            assert value.keys() <= {each.name for each in msgspec.structs.fields(shapes[name])}
-    components = answer_examples.example_components()
-    for kind in ERROR_TABLE:
-        problem = msgspec.convert(components[kind.reason]["value"], schemas.Problem)
-        assert (problem.error.reason, problem.error.code) == (kind.reason, kind.status)
+def test_each_reason_has_an_example() -> None:
+    """With its own status."""
+    for name, example in build(HANDLERS)["components"]["examples"].items():
+        problem = msgspec.convert(example["value"], Problem)
+        kind = by_reason(name)
+        assert kind is not None
+        assert (problem.error.reason, problem.error.code) == (name, kind.status)
 
 
 @pytest.mark.postgres

@@ -1,9 +1,9 @@
 """Who is asking: the token of a request, from any of three headers."""
 
 from foremask.errors import TokenInvalid, TokenMissing
-from foremask.service.api.request_context import OWNER, REQUEST_ID, ApiRequest, Call
+from foremask.service.api.request_context import GRANT, OWNER, REQUEST_ID, ApiRequest
 from foremask.service.jobs import admission
-from foremask.service.jobs.admission import Keyed
+from foremask.service.jobs.admission import Grant, Keyed
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.tokens import token_hash
 
@@ -33,29 +33,31 @@ def read_token(request: ApiRequest) -> bytes:
     return token_hash(token)
 
 
-async def charge(request: ApiRequest, database: Database) -> Call:
+async def charge(request: ApiRequest, database: Database, token: bytes | None = None) -> Grant:
     """Check the token and take one request off its rate.
 
     The answer's headers then say what is left.
     """
-    call = Call(await admission.charge_rate(database, read_token(request)))
-    _remember(request, call)
-    return call
+    grant = await admission.charge_rate(database, token or read_token(request))
+    _remember(request, grant)
+    return grant
 
 
-def _remember(request: ApiRequest, call: Call) -> None:
-    request.scope["state"]["call"] = call
-    request.scope["state"][OWNER] = str(call.grant.token_id)
+def _remember(request: ApiRequest, grant: Grant) -> None:
+    request.scope["state"][GRANT] = grant
+    request.scope["state"][OWNER] = str(grant.token_id)
 
 
-async def find_keyed(request: ApiRequest, database: Database, key: str) -> Keyed | None:
+async def find_keyed(
+    request: ApiRequest, database: Database, token: bytes, key: str
+) -> Keyed | None:
     """The job that the token's key has made, charging nothing.
 
     The answer's headers say what is left.
     """
-    keyed = await admission.find_keyed(database, read_token(request), key)
+    keyed = await admission.find_keyed(database, token, key)
     if keyed is not None:
-        _remember(request, Call(keyed.grant))
+        _remember(request, keyed.grant)
     return keyed
 
 

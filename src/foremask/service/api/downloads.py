@@ -10,11 +10,13 @@ from litestar.params import FromPath
 from litestar.types import ASGIApp
 
 from foremask.errors import (
+    LinkInvalid,
     ObjectLost,
     PreconditionFailed,
     RangeInvalid,
     RequestUnknown,
 )
+from foremask.service.api.operation_docs import ALWAYS, Json, documented, in_query
 from foremask.service.api.request_context import (
     ApiRequest,
     ServiceDependency,
@@ -29,9 +31,45 @@ MAX_NAME_LENGTH = 200
 _RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))")
 
 
-@readable(FILES_PATH + "{key:path}")
+_FILE: Json = {
+    each: {}
+    for each in (
+        *("video/*", "image/gif", "image/apng", "image/webp"),
+        *("application/zip", "application/octet-stream"),
+    )
+}
+
+
+@readable(
+    FILES_PATH + "{key:path}",
+    opt=documented(
+        "jobs",
+        "The whole file.",
+        content=_FILE,
+        others={
+            206: ("The bytes of the range.", _FILE),
+            304: ("The caller's copy is current.", {}),
+        },
+        needs_token=False,
+        operation_id="get_file",
+        parameters=(
+            in_query("expires", {"type": "string"}, required=True),
+            in_query("signature", {"type": "string"}, required=True),
+            in_query(
+                "name",
+                {"type": "string"},
+                "What a browser saves the file as; its suffix must be the file's own.",
+            ),
+            *(
+                {"name": name, "in": "header", "schema": {"type": "string"}}
+                for name in ("Range", "If-Match", "If-None-Match", "If-Range")
+            ),
+        ),
+        refused=(LinkInvalid, RequestUnknown, PreconditionFailed, RangeInvalid, *ALWAYS),
+    ),
+)
 async def download(request: ApiRequest, service: ServiceDependency, key: FromPath[str]) -> ASGIApp:
-    """Send a stored file; the link itself is the permission."""
+    """Fetch a result by its signed link."""
     key = key.lstrip("/")
     query = request.query_params
     service.objects.signer.check_link(key, query.get("expires", ""), query.get("signature", ""))

@@ -1,11 +1,14 @@
 """For whoever runs the service: is it alive, can it work, what does it count."""
 
 import asyncio
+from typing import Literal
 
 from litestar.response.base import ASGIResponse
+from msgspec import Struct
 
 from foremask.errors import ServiceUnavailable
 from foremask.service.api import prometheus_page
+from foremask.service.api.operation_docs import ALWAYS, documented
 from foremask.service.api.request_context import Service, ServiceDependency, json_answer, readable
 from foremask.service.jobs.schema import check_schema
 
@@ -13,15 +16,43 @@ ASK_S = 2.0  # a balancer that asks every few seconds wants to know by then
 OK = "ok"
 
 
-@readable("/healthz")
+class Health(Struct):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(Struct):
+    """Whether a job would be accepted, and what stands in the way."""
+
+    status: Literal["ready", "unready"]
+    checks: dict[str, str]
+    sandbox: str
+
+
+@readable(
+    "/healthz", opt=documented("operations", "The process answers.", Health, needs_token=False)
+)
 async def healthz() -> ASGIResponse:
-    """This process answers; it says nothing of what lies behind it."""
-    return json_answer({"status": "ok"})
+    """Check that the process answers.
+
+    It says nothing of what lies behind it.
+    """
+    return json_answer(Health())
 
 
-@readable("/readyz")
+@readable(
+    "/readyz",
+    opt=documented(
+        "operations",
+        "The service is ready.",
+        Readiness,
+        others={503: ("The service is not ready; the checks say why.", Readiness)},
+        needs_token=False,
+    ),
+)
 async def readyz(service: ServiceDependency) -> ASGIResponse:
-    """Whether a job sent now would be accepted.
+    """Check that the service can accept a job.
 
     The database, its tables and the object store are asked.
     """
@@ -30,14 +61,8 @@ async def readyz(service: ServiceDependency) -> ASGIResponse:
     if service.stopping.is_set():
         checks["process"] = "is stopping"
     ready = set(checks.values()) == {OK}
-    return json_answer(
-        {
-            "status": "ready" if ready else "unready",
-            "checks": checks,
-            "sandbox": service.sandbox,
-        },
-        200 if ready else 503,
-    )
+    readiness = Readiness("ready" if ready else "unready", checks, service.sandbox)
+    return json_answer(readiness, 200 if ready else 503)
 
 
 async def _database(service: Service) -> str:
@@ -62,11 +87,21 @@ async def _objects(service: Service) -> str:
     return OK
 
 
-@readable("/metrics")
+@readable(
+    "/metrics",
+    opt=documented(
+        "operations",
+        "As text.",
+        content={"text/plain": {"schema": {"type": "string"}}},
+        refused=ALWAYS,
+        needs_token=False,
+        operation_id="metrics",
+    ),
+)
 async def metrics_page(service: ServiceDependency) -> ASGIResponse:
-    """What this process and all of them together have counted, for Prometheus.
+    """Read the metrics for Prometheus.
 
-    Also without a database.
+    What this process and all of them together have counted; also without a database.
     """
     text, media_type = await prometheus_page.page(service.database, service.objects)
     return ASGIResponse(body=text, media_type=media_type, headers={"Cache-Control": "no-store"})

@@ -1,75 +1,86 @@
 """What a person corrects: a finished job with more hints, and one picture's mask at once."""
 
-import base64
-import binascii
-from typing import Any
+from typing import Annotated
 
 from litestar import post
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
-from msgspec import structs
+from msgspec import Meta, Struct, structs
 
-from foremask.errors import CorruptVideo, FieldInvalid, ResolutionTooLarge, ServiceUnavailable
-from foremask.hints.hint_json import hints_of_json
+from foremask.errors import (
+    CorruptVideo,
+    FieldInvalid,
+    JobCancelled,
+    ModelUnavailable,
+    ResolutionTooLarge,
+    ServiceUnavailable,
+)
+from foremask.hints.kinds import check_hints
 from foremask.options import REENCODE_ONLY, Quality, ResultKind
-from foremask.service.api import parsing
+from foremask.service.api import parsing, submitting
 from foremask.service.api.auth import charge, id_of
-from foremask.service.api.hint_fields import check_on_clip, with_hints
+from foremask.service.api.bodies import PreviewRequest, RefineRequest
+from foremask.service.api.operation_docs import ALWAYS, BODY, CHARGED, documented, starts
 from foremask.service.api.playground_routes import clip_of, completed
 from foremask.service.api.problems import rate_headers
 from foremask.service.api.request_context import ApiRequest, ServiceDependency, json_answer
-from foremask.service.api.result_fields import Wanted
-from foremask.service.jobs import admission, records
-from foremask.service.jobs.admission import NewJob
+from foremask.service.jobs import records
+from foremask.service.jobs.admission import Grant, NewJob
 from foremask.service.jobs.step_facts import JobResult
-from foremask.service.observability.traces import first_span, valid_traceparent
+from foremask.service.jobs.wire_format import RequestId
 from foremask.service.storage.keys import network_key
 
 _PICTURE_HEADS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
 
-@post("/v2/status/{request_id:str}/refine", status_code=202)
+class PreviewMask(Struct):
+    """The mask of the picture."""
+
+    mask: Annotated[bytes, Meta(description="A grey PNG in base64; white is the foreground.")]
+    width: int
+    height: int
+
+
+class Preview(Struct):
+    """The mask of one picture."""
+
+    request_id: RequestId
+    result: PreviewMask
+
+
+@post("/v2/status/{request_id:str}/refine", status_code=202, opt=starts(RefineRequest, sync=False))
 async def refine(
     request: ApiRequest, service: ServiceDependency, request_id: FromPath[str]
 ) -> ASGIResponse:
-    """Start a job that makes the same of the same clip, with more hints after those it had."""
-    traceparent = valid_traceparent(request.headers.get("traceparent"))
-    with first_span(id_of(request), "POST refine", traceparent):
-        call = await charge(request, service.database)
-        owner = str(call.grant.token_id)
-        body = await parsing.read_object(request)
-        hints = hints_of_json(body.get("hints"))
-        if not hints:
-            raise FieldInvalid("The field 'hints' is missing: an array of hints.", param="hints")
+    """The same again, with more hints.
+
+    Starts a job that makes the same of the same clip as one that has completed.
+    """
+
+    async def prepare(body: RefineRequest, grant: Grant) -> NewJob:
+        owner = str(grant.token_id)
+        check_hints(body.hints)
         record = await completed(request, service, request_id)
         before = await records.result_of(service.database, request_id)
         _check_can_be_made_again(record.quality, before)
-        before = structs.replace(before, network_key=network_key(record.result_key or ""))
-        wanted = with_hints(Wanted(record.preset, before), hints)
-        source = await clip_of(service, record, body, owner)
-        clip = await service.prober.probe(source, wanted, owner)
-        check_on_clip(wanted, clip)
-        admitted = await admission.admit(
-            service.database,
-            NewJob(
-                request_id=id_of(request),
-                token_id=call.grant.token_id,
-                video_url=source.url,
-                source_key=source.key,
-                preset=wanted.form,
-                quality=Quality(record.quality),
-                result=wanted.result,
-                clip=clip,
-                traceparent=traceparent,
-            ),
-            storage_limit=service.storage_limit,
+        hints = (*before.hints, *body.hints)
+        check_hints(hints)
+        source = await clip_of(service, record, body.video, owner)
+        clip = await service.prober.probe(source, record.preset, record.kind, owner)
+        check_hints(hints, clip)
+        known = network_key(record.result_key or "")
+        return NewJob(
+            token_id=grant.token_id,
+            video_url=source.url,
+            source_key=source.key,
+            preset=record.preset,
+            quality=Quality(record.quality),
+            result=structs.replace(before, network_key=known, hints=hints),
+            clip=clip,
         )
-    made = admitted.request_id
-    return json_answer(
-        {"request_id": made, "status_url": f"{service.settings.base_url}/v2/status/{made}"},
-        202,
-        rate_headers(request.scope),
-    )
+
+    call = f"refine {request_id}"
+    return await submitting.submit(request, service, RefineRequest, call, prepare)
 
 
 def _check_can_be_made_again(quality: str, result: JobResult) -> None:
@@ -88,39 +99,39 @@ def _check_can_be_made_again(quality: str, result: JobResult) -> None:
         )
 
 
-@post("/v2/video/segment/preview", status_code=200)
+@post(
+    "/v2/video/segment/preview",
+    status_code=200,
+    opt=documented(
+        "jobs",
+        "The mask.",
+        Preview,
+        body=PreviewRequest,
+        refused=(*CHARGED, *BODY, FieldInvalid, ModelUnavailable, JobCancelled, *ALWAYS),
+        rated=True,
+    ),
+)
 async def preview(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
-    """The mask of one picture with hints, at once: what their frame will be like."""
-    call = await charge(request, service.database)
-    body = await parsing.read_object(request)
-    picture = _picture(body)
-    hints = hints_of_json(body.get("hints"))
-    quality = parsing.parse_quality(body.get("quality"))
+    """The mask of one picture, at once.
+
+    What hints do on their frame, before a job is started. All hints are on the picture, whatever
+    their moment, and at most 16. A token has one picture in work and one that waits; the newest
+    waits, and the older one is cancelled.
+    """
+    grant = await charge(request, service.database)
+    body = await parsing.read_body(request, PreviewRequest)
+    if not body.picture.startswith(_PICTURE_HEADS):
+        raise FieldInvalid("picture is neither a JPEG nor a PNG.", param="picture")
+    check_hints(body.hints)
     if service.previewer is None:
         raise ServiceUnavailable("This API masks no pictures.")
     try:
-        made = await service.previewer.mask(picture, quality, hints, str(call.grant.token_id))
+        made = await service.previewer.mask(
+            body.picture, body.quality, body.hints, str(grant.token_id)
+        )
     except (CorruptVideo, ResolutionTooLarge) as error:
         raise FieldInvalid(
             error.details, param="picture", limit=error.limit, actual=error.actual
         ) from None
-    mask = base64.b64encode(made.png).decode()
-    result = {"mask": mask, "width": made.width, "height": made.height}
-    return json_answer(
-        {"request_id": id_of(request), "result": result}, 200, rate_headers(request.scope)
-    )
-
-
-def _picture(body: dict[str, Any]) -> bytes:
-    value = body.get("picture")
-    if not isinstance(value, str) or not value:
-        raise FieldInvalid(
-            "The field 'picture' is missing: a JPEG or PNG in base64.", param="picture"
-        )
-    try:
-        picture = base64.b64decode(value.rpartition(",")[2], validate=True)  # a data: URL, too
-    except (binascii.Error, ValueError):
-        raise FieldInvalid("picture is not base64.", param="picture") from None
-    if not picture.startswith(_PICTURE_HEADS):
-        raise FieldInvalid("picture is neither a JPEG nor a PNG.", param="picture")
-    return picture
+    answer = Preview(id_of(request), PreviewMask(made.png, made.width, made.height))
+    return json_answer(answer, 200, rate_headers(request.scope))

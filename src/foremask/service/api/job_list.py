@@ -3,15 +3,19 @@
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
+from typing import Annotated, Literal
 
 import msgspec
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from foremask.errors import FieldInvalid, ObjectLost
-from foremask.options import REENCODE_ONLY
+from foremask.options import REENCODE_ONLY, Quality
 from foremask.service.api.auth import id_of, read_token
+from foremask.service.api.bodies import FORMS
 from foremask.service.api.job_routes import check_id, job_of
+from foremask.service.api.operation_docs import READ, documented, in_query
 from foremask.service.api.request_context import (
     ApiRequest,
     ServiceDependency,
@@ -20,6 +24,7 @@ from foremask.service.api.request_context import (
 )
 from foremask.service.jobs import records, wire_format
 from foremask.service.jobs.records import Record
+from foremask.service.jobs.wire_format import JobStatus, RequestId
 from foremask.service.storage.keys import is_kept_mask
 
 PAGE = 20
@@ -27,9 +32,70 @@ MAX_PAGE = 100
 LINK_S = 86_400
 
 
-@readable("/v2/jobs")
+class ListedJob(JobStatus, kw_only=True):
+    """A job of a list: its status without the report, and what it was asked for."""
+
+    output_container_and_codec: Literal[FORMS]  # type: ignore[valid-type]
+    created_at: datetime
+    ended_at: datetime | UnsetType = UNSET
+    name: (
+        Annotated[str, Meta(description="The clip's file name, where it is known.")] | UnsetType
+    ) = UNSET
+    quality: (
+        Annotated[Quality, Meta(description="Absent where only the encoding was asked for.")]
+        | UnsetType
+    ) = UNSET
+    source_url: Annotated[str, Meta(description="The clip, while it is stored.")] | UnsetType = (
+        UNSET
+    )
+
+
+class JobPage(Struct):
+    """Some jobs, the newest first."""
+
+    jobs: list[ListedJob]
+    next: Annotated[
+        str | None, Meta(description="What to send as before for the page that follows.")
+    ]
+
+
+class JobList(Struct):
+    """The jobs of a token."""
+
+    request_id: RequestId
+    result: JobPage
+
+
+@readable(
+    "/v2/jobs",
+    opt=documented(
+        "jobs",
+        "A page of jobs.",
+        JobList,
+        refused=(*READ, FieldInvalid),
+        operation_id="list_jobs",
+        parameters=(
+            in_query(
+                "limit", {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": PAGE}
+            ),
+            in_query(
+                "before",
+                {"type": "string", "minLength": 1},
+                "The next of the page before: jobs that are older than this one.",
+            ),
+            in_query(
+                "conversions",
+                {"type": "boolean", "default": True},
+                "Whether to list jobs that only encoded a mask in another preset.",
+            ),
+        ),
+    ),
+)
 async def jobs(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
-    """The token's own jobs; ``next`` is what to send as ``before`` for those that follow."""
+    """List the jobs of this token.
+
+    Returns the newest jobs first, a page at a time.
+    """
     token = read_token(request)
     service.reads.take(token)
     limit = _limit(request.query_params.get("limit"))
@@ -43,48 +109,44 @@ async def jobs(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
         before=before,
         conversions=_flag(request.query_params.get("conversions"), "conversions"),
     )
-    shown = found[:limit]
-    result = {
-        "jobs": [_entry(each, service.objects.link) for each in shown],
-        "next": shown[-1].request_id if len(found) > limit else None,
-    }
-    return json_answer({"request_id": id_of(request), "result": result})
+    shown = [_entry(each, service.objects.link) for each in found[:limit]]
+    following = shown[-1].request_id if len(found) > limit else None
+    return json_answer(JobList(id_of(request), JobPage(shown, following)))
 
 
-@readable("/v2/jobs/{request_id:str}")
+@readable(
+    "/v2/jobs/{request_id:str}",
+    opt=documented("jobs", "The job.", ListedJob, refused=READ, operation_id="read_job"),
+)
 async def job(
     request: ApiRequest, service: ServiceDependency, request_id: FromPath[str]
 ) -> ASGIResponse:
-    """One job as the list has it; its clip and its mask by links to this very API."""
+    """Read one job of the list.
+
+    Returns the entry of the list, with source_url while the clip is stored. Both links lead to this
+    service and are good for a day.
+    """
     record = await job_of(request, service, request_id)
-    here = service.objects.signer.link
-    entry = _entry(record, here)
+    entry = _entry(record, service.objects.signer.link)
     if record.source_key is not None and not is_kept_mask(record.source_key):
         with suppress(ObjectLost):
             await service.objects.head(record.source_key)
-            entry["source_url"] = here(record.source_key, LINK_S)
+            entry.source_url = service.objects.signer.link(record.source_key, LINK_S)
     return json_answer(entry)
 
 
-def _entry(record: Record, link_to: Callable[[str, int, str], str]) -> dict[str, object]:
-    """A job's status with what a list shows besides, without its report."""
-    key = record.result_key
-    link = link_to(key, LINK_S, wire_format.file_name(record)) if key else None
-    body = wire_format.status_body(record, link)
-    if link is not None and "result" in body:
-        body["result"] = wire_format.links(record, link)
-    facts = {
-        "name": record.name,
-        "quality": None if record.quality == REENCODE_ONLY else record.quality,
-        "output_container_and_codec": record.preset,
-        "created_at": _moment(record.created_at),
-        "ended_at": _moment(record.ended_at),
-    }
-    return body | {name: value for name, value in facts.items() if value is not None}
-
-
-def _moment(when: datetime | None) -> str | None:
-    return None if when is None else str(msgspec.to_builtins(when))
+def _entry(record: Record, link: Callable[[str, int, str], str]) -> ListedJob:
+    status = wire_format.status_body(record, link, LINK_S)
+    if status.result is not UNSET:
+        status.result.report = UNSET
+    return ListedJob(
+        **msgspec.structs.asdict(status),
+        output_container_and_codec=record.preset.value,
+        created_at=record.created_at,
+        ended_at=UNSET if record.ended_at is None else record.ended_at,
+        name=UNSET if record.name is None else record.name,
+        quality=UNSET if record.quality == REENCODE_ONLY else Quality(record.quality),
+    )
 
 
 def _limit(text: str | None) -> int:

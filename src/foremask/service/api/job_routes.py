@@ -1,41 +1,50 @@
 """Jobs over HTTP: submit, read, cancel, and probe without starting any."""
 
-import asyncio
 import re
-import time
 
 import structlog
 from litestar import HttpMethod, post, route
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
-from msgspec.structs import replace
+from msgspec import Struct
 
-from foremask.errors import (
-    BackgroundInvalid,
-    Internal,
-    RequestUnknown,
-    UrlUnreachable,
-    VideoInvalid,
+from foremask.errors import BackgroundInvalid, Internal, RequestUnknown, UrlUnreachable
+from foremask.facts import Clip
+from foremask.service.api import parsing, submitting
+from foremask.service.api.auth import charge, id_of, read_token
+from foremask.service.api.bodies import (
+    GreenScreenRequest,
+    JobBody,
+    JobRequest,
+    MaskByKeyPointsRequest,
+    RemoveBackgroundRequest,
+    ReplaceBackgroundRequest,
 )
-from foremask.service.api import hint_fields, parsing, result_fields
-from foremask.service.api.auth import charge, find_keyed, id_of, read_token
+from foremask.service.api.operation_docs import (
+    ALWAYS,
+    BODY,
+    CHARGED,
+    READ,
+    SUBMISSION,
+    documented,
+    starts,
+)
 from foremask.service.api.probing import BUDGET_S, locate
 from foremask.service.api.problems import rate_headers
 from foremask.service.api.request_context import (
     ApiRequest,
-    Call,
     Service,
     ServiceDependency,
     json_answer,
 )
-from foremask.service.api.result_fields import ReadWanted
+from foremask.service.api.submitting import checked_background
 from foremask.service.jobs import admission, records, wire_format
-from foremask.service.jobs.admission import NewJob
+from foremask.service.jobs.admission import Grant, NewJob
 from foremask.service.jobs.records import Record
-from foremask.service.jobs.step_facts import JobResult
-from foremask.service.observability.traces import Span, first_span, span, valid_traceparent
+from foremask.service.jobs.step_facts import PLAIN_MASK
+from foremask.service.jobs.wire_format import JobStatus
+from foremask.service.observability.traces import span
 
-HOLD_S = 25.0  # the vendor's SDK gives up reading after 30 s
 _REQUEST_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 log = structlog.get_logger(__name__)
@@ -50,114 +59,118 @@ SUBMIT_PATHS = (
 """Paths of the same call: the hosted service's SDK, collection and OpenAPI document differ."""
 
 
-@post(list(SUBMIT_PATHS), status_code=202)
+class Probed(Struct):
+    """What a job with this body would be told."""
+
+    request_id: str
+    result: Clip
+
+
+@post(list(SUBMIT_PATHS), status_code=202, opt=starts(JobRequest) | {"first_path": SUBMIT_PATHS[0]})
 async def submit(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
-    """Start a job, or say exactly why not."""
-    return await _submit(request, service, result_fields.foreground_mask)
+    """Start a job.
 
-
-@post("/v2/video/edit/remove_background", status_code=202)
-async def remove_background(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
-    """Start a job that cuts the subject out, onto nothing or onto a colour."""
-    return await _submit(request, service, result_fields.remove_background)
-
-
-@post("/v2/video/edit/green_screen", status_code=202)
-async def green_screen(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
-    """Start a job that puts the subject before a green or blue screen."""
-    return await _submit(request, service, result_fields.green_screen)
-
-
-@post("/v2/video/edit/replace_background", status_code=202)
-async def replace_background(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
-    """Start a job that puts the subject before a picture or a video."""
-    return await _submit(request, service, result_fields.replace_background)
-
-
-@post("/v2/video/segment/mask_by_key_points", status_code=202)
-async def mask_by_key_points(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
-    """Start a job that masks the thing at some points of one frame, in all frames."""
-    return await _submit(request, service, hint_fields.mask_by_key_points)
-
-
-async def _submit(request: ApiRequest, service: Service, read_wanted: ReadWanted) -> ASGIResponse:
-    hold_until = time.monotonic() + HOLD_S
-    traceparent = valid_traceparent(request.headers.get("traceparent"))
-    with first_span(id_of(request), f"POST {read_wanted.__name__}", traceparent) as job_trace:
-        made, sync = await _accepted(request, service, read_wanted, job_trace)
-    if sync and (record := await _ended(request, service, made, hold_until)):
-        body = wire_format.status_json(record, service.objects.link)
-        return json_answer(body, 200, rate_headers(request.scope))
-    return json_answer(
-        {"request_id": made, "status_url": f"{service.settings.base_url}/v2/status/{made}"},
-        202,
-        rate_headers(request.scope),
-    )
-
-
-async def _accepted(
-    request: ApiRequest, service: Service, read_wanted: ReadWanted, job_trace: Span
-) -> tuple[str, bool]:
-    """The id of the job that this request, or an earlier one under its key, has made.
-
-    The second value says whether to wait for its end.
+    The service probes the clip for up to 8 s before it answers, and refuses a clip that it cannot
+    mask. Where the origin is slower, the answer is 202, and the job's status reports the same error
+    later.
     """
-    key = parsing.idempotency_key(request)
-    if key is not None and (made := await find_keyed(request, service.database, key)):
-        # The same request again costs neither rate nor quota, whatever has become of the clip
-        # since.
-        service.reads.take(read_token(request))
-        asked = parsing.parse_submission(await parsing.read_object(request), read_wanted)
-        admission.check_same_body(made, asked.body_hash)
-        job_trace.note(preset=asked.wanted.form.value, job=made.request_id)
-        return made.request_id, asked.sync
-    call = await charge(request, service.database)
-    owner = str(call.grant.token_id)
-    asked = parsing.parse_submission(await parsing.read_object(request), read_wanted)
-    parsing.check_idempotency_key(request)
-    source = await locate(asked.video, service.objects, service.outbound, owner)
-    await _check_webhook(service, call, asked.webhook_url)
-    with span("probe"):
-        clip = await service.prober.probe(source, asked.wanted, owner)
-    by_points = read_wanted is hint_fields.mask_by_key_points
-    hint_fields.check_on_clip(asked.wanted, clip, key_points=by_points)
-    result, fetched_bytes = await checked_background(service, asked.wanted.result, owner)
-    service.objects.check_free(2 * (clip.size_bytes if clip else 0))
-    with span("admit"):
-        admitted = await admission.admit(
-            service.database,
-            NewJob(
-                request_id=id_of(request),
-                token_id=call.grant.token_id,
-                video_url=source.url,
-                source_key=source.key,
-                preset=asked.wanted.form,
-                quality=asked.quality,
-                result=result,
-                webhook_url=asked.webhook_url,
-                idempotency_key=key,
-                body_hash=asked.body_hash,
-                clip=clip,
-                traceparent=valid_traceparent(request.headers.get("traceparent")),
-                fetched_bytes=fetched_bytes,
-            ),
-            storage_limit=service.storage_limit,
+    return await _submit(request, service, JobRequest)
+
+
+@post("/v2/video/edit/remove_background", status_code=202, opt=starts(RemoveBackgroundRequest))
+async def remove_background(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
+    """Cut the subject out.
+
+    Onto nothing, with straight alpha, or onto a colour. Status, errors, webhooks and limits are
+    those of a mask's job.
+    """
+    return await _submit(request, service, RemoveBackgroundRequest)
+
+
+@post("/v2/video/edit/green_screen", status_code=202, opt=starts(GreenScreenRequest))
+async def green_screen(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
+    """Put the subject before a green or blue screen."""
+    return await _submit(request, service, GreenScreenRequest)
+
+
+@post(
+    "/v2/video/edit/replace_background",
+    status_code=202,
+    opt=starts(ReplaceBackgroundRequest, BackgroundInvalid),
+)
+async def replace_background(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
+    """Put the subject before a picture or a video.
+
+    One of background_url and background is required.
+    """
+    return await _submit(request, service, ReplaceBackgroundRequest)
+
+
+@post("/v2/video/segment/mask_by_key_points", status_code=202, opt=starts(MaskByKeyPointsRequest))
+async def mask_by_key_points(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
+    """Mask the thing at some points.
+
+    In all frames, from points on one of them.
+    """
+    return await _submit(request, service, MaskByKeyPointsRequest)
+
+
+async def _submit(request: ApiRequest, service: Service, kind: type[JobBody]) -> ASGIResponse:
+    async def prepare(body: JobBody, grant: Grant) -> NewJob:
+        form, result = body.wanted()
+        owner = str(grant.token_id)
+        source = await locate(body.video, service.objects, service.outbound, owner)
+        await _check_webhook(service, body, owner)
+        with span("probe"):
+            clip = await service.prober.probe(source, form, result.options.kind, owner)
+        body.check_on(clip)
+        result, fetched_bytes = await checked_background(service, result, owner)
+        service.objects.check_free(2 * (clip.size_bytes if clip else 0))
+        return NewJob(
+            token_id=grant.token_id,
+            video_url=source.url,
+            source_key=source.key,
+            preset=form,
+            quality=body.quality,
+            result=None if result == PLAIN_MASK else result,
+            webhook_url=body.webhook_url,
+            clip=clip,
+            fetched_bytes=fetched_bytes,
         )
-    made_id = admitted.request_id
-    job_trace.note(
-        preset=asked.wanted.form.value, job=made_id if made_id != id_of(request) else None
-    )
-    return made_id, asked.sync
+
+    return await submitting.submit(request, service, kind, kind.call, prepare)
 
 
-@post("/v2/video/probe", status_code=200)
+async def _check_webhook(service: Service, body: JobBody, owner: str) -> None:
+    if body.webhook_url is not None:
+        await service.outbound.check_url(body.webhook_url, "webhook_url", owner)
+
+
+@post(
+    "/v2/video/probe",
+    status_code=200,
+    opt=documented(
+        "jobs",
+        "The facts of the clip.",
+        Probed,
+        body=JobRequest,
+        refused=(*CHARGED, *BODY, *SUBMISSION, *ALWAYS),
+        rated=True,
+    ),
+)
 async def probe(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
-    """Say what a job would be told, and start nothing."""
-    call = await charge(request, service.database)
-    asked = parsing.parse_submission(await parsing.read_object(request))
-    source = await locate(asked.video, service.objects, service.outbound, str(call.grant.token_id))
-    await _check_webhook(service, call, asked.webhook_url)
-    clip = await service.prober.probe_now(source, asked.wanted, str(call.grant.token_id))
+    """Check a clip without starting a job.
+
+    Takes the same body as a job. The answer has the facts of the clip, or the error that a job
+    would get.
+    """
+    grant = await charge(request, service.database)
+    owner = str(grant.token_id)
+    body = await parsing.read_body(request, JobRequest)
+    form, result = body.wanted()
+    source = await locate(body.video, service.objects, service.outbound, owner)
+    await _check_webhook(service, body, owner)
+    clip = await service.prober.probe_now(source, form, result.options.kind, owner)
     if clip is None:
         raise UrlUnreachable(
             f"The origin did not give enough of the clip within {BUDGET_S:.0f} s to tell what it"
@@ -165,7 +178,7 @@ async def probe(request: ApiRequest, service: ServiceDependency) -> ASGIResponse
             param="video",
             limit=BUDGET_S,
         )
-    hint_fields.check_on_clip(asked.wanted, clip)
+    body.check_on(clip)
     return json_answer(
         {"request_id": id_of(request), "result": clip}, 200, rate_headers(request.scope)
     )
@@ -175,6 +188,26 @@ async def probe(request: ApiRequest, service: ServiceDependency) -> ASGIResponse
     "/v2/status/{request_id:str}",
     http_method=[HttpMethod.GET, HttpMethod.HEAD, HttpMethod.DELETE],
     status_code=200,
+    opt={
+        "GET": documented(
+            "jobs",
+            "The job is known; it may have failed.",
+            JobStatus,
+            refused=READ,
+            operation_id="read_status",
+            summary="Read the status of a job",
+        )["doc"],
+        "DELETE": documented(
+            "jobs",
+            "The status of the job.",
+            JobStatus,
+            refused=READ,
+            operation_id="cancel",
+            summary="Cancel a job",
+            description="The job's status becomes ERROR with code 410 and reason cancelled. A job"
+            " that has ended stays as it is.",
+        )["doc"],
+    },
 )
 async def status(
     request: ApiRequest, service: ServiceDependency, request_id: FromPath[str]
@@ -195,33 +228,7 @@ async def status(
         log.exception("job.unreadable", job=request_id)
         error = Internal(f"The record of this job cannot be read; report request {request_id}.")
         return json_answer({"request_id": request_id, "status": "UNKNOWN", "error": error.facts()})
-    return json_answer(wire_format.status_json(record, service.objects.link))
-
-
-async def checked_background(
-    service: Service, result: JobResult | None, owner: str
-) -> tuple[JobResult | None, int]:
-    """``result``, whose background is one that can be used as far as is known in time.
-
-    The second value is how many bytes are to be fetched for it. Raises BackgroundInvalid,
-    UrlRefused or Overloaded; a background that was uploaded gets its key.
-    """
-    if result is None or result.background_url is None:
-        return result, 0
-    param = "background_url"
-    try:
-        found = await locate(result.background_url, service.objects, service.outbound, owner, param)
-    except VideoInvalid as error:
-        raise BackgroundInvalid(error.details, param=param) from error
-    with span("probe background"):
-        size = await service.prober.probe_background(found, owner)
-    result = replace(result, background_url=found.url, background_key=found.key)
-    return result, 0 if found.key is not None else size or 0
-
-
-async def _check_webhook(service: Service, call: Call, url: str | None) -> None:
-    if url is not None:
-        await service.outbound.check_url(url, "webhook_url", str(call.grant.token_id))
+    return json_answer(wire_format.status_body(record, service.objects.link))
 
 
 async def check_id(service: Service, token: bytes, job: str, param: str = "request_id") -> None:
@@ -237,21 +244,3 @@ async def job_of(request: ApiRequest, service: Service, job: str) -> Record:
     service.reads.take(token)
     await check_id(service, token, job)
     return await records.read(service.database, token, job)
-
-
-async def _ended(
-    request: ApiRequest, service: Service, job: str, hold_until: float
-) -> Record | None:
-    """The job once it has ended; None when that takes longer than the connection can be held."""
-    token = read_token(request)
-    record = await records.read(service.database, token, job)
-    if not record.status.ended:
-        stopping = asyncio.create_task(service.stopping.wait())
-        waiting = asyncio.create_task(service.ends.wait(job, hold_until - time.monotonic()))
-        try:
-            await asyncio.wait({stopping, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopping.cancel()
-            waiting.cancel()
-        record = await records.read(service.database, token, job)
-    return record if record.status.ended else None

@@ -1,20 +1,21 @@
-"""The OpenAPI 3.1 document.
-
-What `operation_docs` says of each route, under its path, method and status.
-"""
+"""The OpenAPI 3.1 document: every route with what its handler's ``opt`` says of it."""
 
 import re
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from http import HTTPStatus
 from importlib.metadata import version
+from typing import Any
 
 import msgspec
 from litestar.handlers import HTTPRouteHandler
+from msgspec import Struct
 
-from foremask.errors import ERROR_TABLE
-from foremask.service.api.answer_examples import example_components
-from foremask.service.api.operation_docs import ALIASES, OPERATIONS, PAGES, Operation
-from foremask.service.api.response_docs import REF, SHAPES, Json, bodiless, refusals
+from foremask.errors import ERROR_TABLE, ForemaskError
+from foremask.service.api.operation_docs import SHOWN_PATTERN, Json, Operation
+from foremask.service.jobs.wire_format import Problem
 
+_REF = "#/components/schemas/{name}"
 _INFO = {
     "title": "foremask",
     "version": version("foremask"),
@@ -37,12 +38,31 @@ _TOKEN_HEADERS = {
     "bearer": {"type": "http", "scheme": "bearer"},
     "x_api_key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
 }
+_RATE_HEADERS = {
+    "RateLimit-Limit": "Requests that may come at once.",
+    "RateLimit-Remaining": "How many of them are left.",
+    "RateLimit-Reset": "Seconds until all of them are back.",
+}
+_ID = "5c2a8f7b1e3d4a6c8b9f0a1b2c3d4e5f"
 _PATH_PARAMETER = re.compile(r"\{(\w+):\w+\}")
 
 
 def build(handlers: Iterable[HTTPRouteHandler]) -> Json:
-    """The whole document. Raises KeyError where `OPERATIONS` names a handler that is not there."""
-    _, components = msgspec.json.schema_components(SHAPES, ref_template=REF)
+    """The whole document; routes whose handlers say nothing are for people."""
+    found = list(_operations(handlers))
+    paths: Json = {}
+    for path, method, alias, handler, operation in found:
+        described = _described(operation, handler, alias)
+        names = _PATH_PARAMETER.findall(path)
+        in_path = [
+            {"name": name, "in": "path", "required": True, "schema": _NOT_EMPTY} for name in names
+        ]
+        if in_path:
+            described["parameters"] = in_path + described.get("parameters", [])
+        methods = paths.setdefault(_PATH_PARAMETER.sub(r"{\1}", path), {})
+        methods[method.lower()] = described
+        if method == "GET" and "HEAD" in handler.http_methods:
+            methods["head"] = _head(described)
     return {
         "openapi": "3.1.0",
         "info": _INFO | {"description": f"{_ABOUT}\n\n{_errors()}"},
@@ -52,13 +72,69 @@ def build(handlers: Iterable[HTTPRouteHandler]) -> Json:
         },
         "security": [{name: []} for name in _TOKEN_HEADERS],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
-        "paths": _paths(handlers),
+        "paths": paths,
         "components": {
-            "schemas": components,
-            "examples": example_components(),
+            "schemas": _shapes(operation for *_, operation in found),
+            "examples": {kind.reason: _error_example(kind) for kind in ERROR_TABLE},
             "securitySchemes": _TOKEN_HEADERS,
         },
     }
+
+
+_NOT_EMPTY = {"type": "string", "minLength": 1}
+
+
+def _operations(
+    handlers: Iterable[HTTPRouteHandler],
+) -> Iterator[tuple[str, str, str | None, HTTPRouteHandler, Operation]]:
+    """Path, method, and for other paths of one call the word that tells them apart."""
+    for handler in handlers:
+        documents = handler.opt.get("doc") and {
+            next(iter(handler.http_methods - {"HEAD"})): handler.opt["doc"]
+        }
+        for method, operation in (documents or handler.opt).items():
+            if isinstance(operation, Operation):
+                first = handler.opt.get("first_path")
+                for path in sorted(handler.paths, key=lambda path: (path != first, path)):
+                    alias = None
+                    if first not in (None, path):
+                        alias = path.strip("/").removeprefix("v2/video/").partition("/")[0]
+                    yield path, str(method), alias, handler, operation
+
+
+def _shapes(operations: Iterable[Operation]) -> Json:
+    """Every shape that is named; what a caller may leave out may also be null."""
+    sent: dict[type[Struct], None] = {}
+    answered: dict[type[Struct], None] = {Problem: None}
+    for each in operations:
+        shapes = [each.answer, *(shape for _, shape in each.others.values())]
+        answered |= {shape: None for shape in shapes if isinstance(shape, type)}
+        if isinstance(each.body, type):
+            sent[each.body] = None
+    _, bodies = msgspec.json.schema_components(list(sent), ref_template=_REF)
+    _show_patterns(bodies)
+    for shape in bodies.values():
+        required = shape.get("required", ())
+        for name, described in shape.get("properties", {}).items():
+            if name not in required and {"type": "null"} not in described.get("anyOf", ()):
+                prose = {
+                    key: described.pop(key)
+                    for key in ("default", "description")
+                    if key in described
+                }
+                shape["properties"][name] = {"anyOf": [described, {"type": "null"}], **prose}
+    _, answers = msgspec.json.schema_components(list(answered), ref_template=_REF)
+    return answers | bodies
+
+
+def _show_patterns(part: object) -> None:
+    """Show the pattern that is meant where another decides: Python's, or one with a later error."""
+    if isinstance(part, dict):
+        if SHOWN_PATTERN in part:
+            part["pattern"] = part.pop(SHOWN_PATTERN)
+        part = list(part.values())
+    for each in part if isinstance(part, list) else ():
+        _show_patterns(each)
 
 
 def _errors() -> str:
@@ -85,43 +161,89 @@ def _one_line(prose: str | None) -> str:
     return " ".join((prose or "").split()).replace("|", "\\|")
 
 
-def _paths(handlers: Iterable[HTTPRouteHandler]) -> Json:
-    """Each operation by path and method, in the order of `OPERATIONS`."""
-    routes = {handler.handler_name: handler for handler in handlers}
-    paths: Json = {}
-    for (method, name), operation in OPERATIONS.items():
-        route = routes[name]
-        for path in sorted(route.paths - PAGES, key=lambda path: (path in ALIASES, path)):
-            methods = paths.setdefault(_PATH_PARAMETER.sub(r"{\1}", path), {})
-            described = _operation(operation, ALIASES.get(path), route.status_code)
-            methods[method.lower()] = described
-            if method == "GET" and "HEAD" in route.http_methods:
-                methods["head"] = _head(described)
-    return paths
-
-
-def _operation(operation: Operation, alias: str | None, status: int) -> Json:
-    """One operation, under its own id or that of its alias.
-
-    ``status`` is that of its usual answer.
-    """
-    answers = {status: operation.answer, **operation.other_answers}
+def _described(operation: Operation, handler: HTTPRouteHandler, alias: str | None) -> Json:
+    summary, _, more = (handler.fn.__doc__ or "").partition("\n")
+    name = operation.operation_id or handler.handler_name
+    description = operation.description or _one_line(more)
+    usual = _answer(operation.says, operation.answer or operation.content, operation)
+    responses = {str(handler.status_code): usual}
+    for status, (says, shape) in operation.others.items():
+        responses[str(status)] = _answer(says, shape, operation)
     described: Json = {
-        "operationId": alias or operation.operation_id,
+        "operationId": f"{name}_by_{alias}" if alias else name,
         "tags": [operation.tag],
-        "summary": operation.summary,
-        "responses": {str(code): answer for code, answer in answers.items()}
-        | refusals(*operation.refused),
+        "summary": (operation.summary or summary).rstrip("."),
+        "responses": responses | _refusals(operation.refused),
     }
-    if operation.description:
-        described["description"] = operation.description
+    if description:
+        described["description"] = description
     if operation.parameters:
         described["parameters"] = list(operation.parameters)
-    if operation.body:
-        described["requestBody"] = operation.body
+    if operation.body is not None:
+        body = operation.body if isinstance(operation.body, dict) else _content(operation.body)
+        described["requestBody"] = {"required": operation.body_required, "content": body}
     if not operation.needs_token:
         described["security"] = []
     return described
+
+
+def _content(shape: type[Struct]) -> Json:
+    return {"application/json": {"schema": {"$ref": _REF.format(name=shape.__name__)}}}
+
+
+def _answer(says: str, shape: type[Struct] | Json, operation: Operation) -> Json:
+    content = shape if isinstance(shape, dict) else _content(shape)
+    answer: Json = {"description": says}
+    if content:
+        answer["content"] = content
+    if operation.rated:
+        answer["headers"] = _integer_headers(_RATE_HEADERS)
+    return answer
+
+
+def _integer_headers(descriptions: dict[str, str]) -> Json:
+    return {
+        name: {
+            "description": description,
+            "required": True,
+            "schema": {"type": "integer", "minimum": 0},
+        }
+        for name, description in descriptions.items()
+    }
+
+
+def _refusals(kinds: Iterable[type[ForemaskError]]) -> Json:
+    """An answer for each status among ``kinds``, with the reasons that it can have."""
+    by_code: defaultdict[int, list[type[ForemaskError]]] = defaultdict(list)
+    for kind in dict.fromkeys(kinds):
+        by_code[kind.status].append(kind)
+    return {str(code): _refusal(code, by_code[code]) for code in sorted(by_code)}
+
+
+def _refusal(code: int, kinds: list[type[ForemaskError]]) -> Json:
+    lines = [f"* `{kind.reason}`: {kind.__doc__}" for kind in kinds]
+    error = {
+        "properties": {
+            "code": {"const": code},
+            "reason": {"enum": [kind.reason for kind in kinds]},
+        }
+    }
+    examples = {kind.reason: {"$ref": f"#/components/examples/{kind.reason}"} for kind in kinds}
+    schema = {"allOf": [{"$ref": _REF.format(name="Problem")}, {"properties": {"error": error}}]}
+    answer: Json = {
+        "description": "\n".join([HTTPStatus(code).phrase, "", *lines]),
+        "content": {"application/json": {"schema": schema, "examples": examples}},
+    }
+    if code in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
+        answer["headers"] = _integer_headers({"Retry-After": "Seconds to wait."})
+    return answer
+
+
+def _error_example(kind: type[ForemaskError]) -> Json:
+    value: dict[str, Any] = {"request_id": _ID, "error": kind(_one_line(kind.__doc__)).facts()}
+    if kind.reason == "request_unknown":
+        value["status"] = "NOT_FOUND"
+    return {"summary": kind.reason, "description": kind.remedy, "value": value}
 
 
 def _head(get: Json) -> Json:
@@ -130,5 +252,8 @@ def _head(get: Json) -> Json:
         **get,
         "operationId": f"head_{get['operationId']}",
         "summary": f"{get['summary'].rstrip('?')}: only the headers",
-        "responses": {code: bodiless(answer) for code, answer in get["responses"].items()},
+        "responses": {
+            code: {name: part for name, part in answer.items() if name != "content"}
+            for code, answer in get["responses"].items()
+        },
     }

@@ -25,8 +25,7 @@ from foremask.facts import Clip
 from foremask.fetch import MAX_READ_BYTES, Outbound, RangeUnavailable
 from foremask.fetch.fairness import FairSemaphore
 from foremask.fetch.responses import check_size
-from foremask.options import Limits
-from foremask.service.api.result_fields import Wanted
+from foremask.options import Form, Limits, ResultKind
 from foremask.service.observability import metrics
 from foremask.service.sandbox.operations import ProbeRemote, ProbeRemoteBackground, Request
 from foremask.service.sandbox.pool import ChildDied, MediaPool
@@ -56,14 +55,16 @@ class Source:
 class Prober(Protocol):
     """Looks at a clip and says what it is."""
 
-    async def probe(self, source: Source, wanted: Wanted, owner: str) -> Clip | None:
+    async def probe(self, source: Source, form: Form, kind: ResultKind, owner: str) -> Clip | None:
         """The clip's facts; None when the budget does not suffice.
 
         Raises the reason to refuse it.
         """
         ...
 
-    async def probe_now(self, source: Source, wanted: Wanted, owner: str) -> Clip | None:
+    async def probe_now(
+        self, source: Source, form: Form, kind: ResultKind, owner: str
+    ) -> Clip | None:
         """As `probe`, but raises Overloaded when the owner gets no place in time."""
         ...
 
@@ -75,7 +76,7 @@ class Prober(Protocol):
         ...
 
     def show(
-        self, source: Source, wanted: Wanted, owner: str, max_bytes: int
+        self, source: Source, form: Form, kind: ResultKind, owner: str, max_bytes: int
     ) -> AbstractAsyncContextManager["Shown"]:
         """A clip that a job would accept, as it is read.
 
@@ -114,21 +115,23 @@ class GuardedProber:
         default_factory=lambda: FairSemaphore(SHOWS_AT_ONCE, SHOWS_PER_OWNER)
     )
 
-    async def probe(self, source: Source, wanted: Wanted, owner: str) -> Clip | None:
+    async def probe(self, source: Source, form: Form, kind: ResultKind, owner: str) -> Clip | None:
         """The clip's facts; None when the budget does not suffice.
 
         Raises the reason to refuse it.
         """
         try:
-            return await self.probe_now(source, wanted, owner)
+            return await self.probe_now(source, form, kind, owner)
         except Overloaded:
             return None  # a worker probes it later
 
-    async def probe_now(self, source: Source, wanted: Wanted, owner: str) -> Clip | None:
+    async def probe_now(
+        self, source: Source, form: Form, kind: ResultKind, owner: str
+    ) -> Clip | None:
         """As `probe`, but raises Overloaded when the owner gets no place in time."""
 
         async def ask(size: int, read_at: ReadAt) -> Clip:
-            return await self._ask(size, read_at, wanted, owner)
+            return await self._ask(size, read_at, form, kind, owner)
 
         return await self._in_time(source, "video", owner, ask)
 
@@ -153,7 +156,7 @@ class GuardedProber:
 
     @asynccontextmanager
     async def show(
-        self, source: Source, wanted: Wanted, owner: str, max_bytes: int
+        self, source: Source, form: Form, kind: ResultKind, owner: str, max_bytes: int
     ) -> AsyncGenerator[Shown]:
         """As of any `Prober`: probed and sent by one reader, so both are of one version."""
         async with AsyncExitStack() as stack:
@@ -162,7 +165,7 @@ class GuardedProber:
             try:
                 async with asyncio.timeout(self.budget_s):
                     size, read_at, blocks = await self._opened(stack, source, owner, max_bytes)
-                    await self._ask(size, read_at, wanted, owner)
+                    await self._ask(size, read_at, form, kind, owner)
             except (TimeoutError, RangeUnavailable, ChildDied):
                 raise UrlUnreachable(
                     "The clip could not be read here in time, or its host gives no ranges of it;"
@@ -218,8 +221,10 @@ class GuardedProber:
 
         return read_at
 
-    async def _ask(self, size: int, read_at: ReadAt, wanted: Wanted, owner: str) -> Clip:
-        request = ProbeRemote(size, self.limits, wanted.form, wanted.kind)
+    async def _ask(
+        self, size: int, read_at: ReadAt, form: Form, kind: ResultKind, owner: str
+    ) -> Clip:
+        request = ProbeRemote(size, self.limits, form, kind)
         verdict = await self._run(request, read_at, owner)
         if verdict.clip is not None:
             return verdict.clip

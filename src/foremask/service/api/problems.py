@@ -24,7 +24,8 @@ from foremask.errors import (
     ServiceUnavailable,
 )
 from foremask.service.api.pages import read_pages
-from foremask.service.api.request_context import REQUEST_ID, ApiRequest, Call
+from foremask.service.api.request_context import GRANT, REQUEST_ID, ApiRequest
+from foremask.service.jobs.admission import Grant
 from foremask.service.observability import metrics
 
 log = structlog.get_logger(__name__)
@@ -65,10 +66,10 @@ def problem(scope: Scope, error: ForemaskError, allow: str | None = None) -> Res
 
 def rate_headers(scope: Scope) -> dict[str, str]:
     """What is left of the token's rate, once it has been charged."""
-    call: Call | None = scope["state"].get("call")
-    if call is None:
+    grant: Grant | None = scope["state"].get(GRANT)
+    if grant is None:
         return {}
-    rate = call.grant.rate
+    rate = grant.rate
     return {
         "RateLimit-Limit": str(rate.limit),
         "RateLimit-Remaining": str(rate.remaining),

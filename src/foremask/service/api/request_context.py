@@ -19,7 +19,6 @@ from foremask.service.api.previewing import Previewer
 from foremask.service.api.probing import Prober
 from foremask.service.api.read_limit import Throttle
 from foremask.service.jobs import stored
-from foremask.service.jobs.admission import Grant
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.ends import Ends
 from foremask.service.storage.objects import Objects
@@ -32,6 +31,9 @@ REQUEST_ID = "foremask.request_id"
 
 OWNER = "owner"
 """The key in the scope's state of whose request it is, once that has been checked."""
+
+GRANT = "grant"
+"""The key there of what the token may still do, once its rate has been charged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,16 +62,10 @@ ServiceDependency = NamedDependency[SkipValidation[Service]]
 """The service, as a handler's parameter."""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One request whose token was good and whose rate was charged."""
-
-    grant: Grant
-
-
-def readable(*paths: str) -> route:
+def readable(*paths: str, opt: dict[str, Any] | None = None) -> route:
     """A route for GET, and for HEAD, of whose answer the server sends the head alone."""
-    return route(list(paths), http_method=[HttpMethod.GET, HttpMethod.HEAD], status_code=200)
+    methods = [HttpMethod.GET, HttpMethod.HEAD]
+    return route(list(paths), http_method=methods, status_code=200, opt=opt)
 
 
 def json_answer(

@@ -16,12 +16,25 @@ from foremask.service.api import (
     playground_routes,
     uploads,
 )
+from foremask.service.api.operation_docs import documented
 from foremask.service.api.request_context import readable
 
 
-@readable("/openapi.json")
+@readable(
+    "/openapi.json",
+    opt=documented(
+        "operations",
+        "The OpenAPI document.",
+        content={"application/json": {"schema": {"type": "object"}}},
+        needs_token=False,
+        operation_id="openapi",
+    ),
+)
 async def document() -> ASGIResponse:
-    """The document, for machines; /reference shows it to people."""
+    """Read this document.
+
+    /reference shows it to people.
+    """
     return ASGIResponse(
         body=_encoded(), media_type="application/json", headers={"Cache-Control": "no-cache"}
     )

@@ -5,22 +5,27 @@ import re
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
 
 import multipart
 import structlog
 from litestar import post
 from litestar.response.base import ASGIResponse
+from msgspec import Meta, Struct
 
 from foremask.errors import (
     ContentTypeWrong,
     FieldInvalid,
     FileTooLarge,
     FormInvalid,
+    LinkInvalid,
     ServiceUnavailable,
 )
 from foremask.options import MEDIA_TYPES
 from foremask.service.api import parsing
 from foremask.service.api.auth import charge, id_of
+from foremask.service.api.bodies import UploadRequest
+from foremask.service.api.operation_docs import ALWAYS, BODY, CHARGED, documented
 from foremask.service.api.problems import rate_headers
 from foremask.service.api.request_context import (
     OWNER,
@@ -32,6 +37,7 @@ from foremask.service.api.request_context import (
 from foremask.service.jobs import stored
 from foremask.service.jobs.admission import NO_LIMIT
 from foremask.service.jobs.database import Database
+from foremask.service.jobs.wire_format import RequestId
 from foremask.service.storage.objects import Objects
 from foremask.service.storage.signing import FORM_PATH, Upload
 
@@ -51,12 +57,44 @@ log = structlog.get_logger(__name__)
 type _Event = multipart.MultipartSegment | bytearray | bytes | None
 
 
-@post("/v2/video/upload", status_code=200)
+class UploadForm(Struct):
+    """A form for one file."""
+
+    upload_url: Annotated[str, Meta(description="Where to POST the form, within one hour.")]
+    upload_fields: Annotated[
+        dict[str, str], Meta(description="To be sent as they are, before the file.")
+    ]
+    file_url: Annotated[
+        str,
+        Meta(description="What to send as 'video' afterwards, for one day. Treat it as a secret."),
+    ]
+
+
+class UploadStarted(Struct):
+    """The form."""
+
+    request_id: RequestId
+    result: UploadForm
+
+
+@post(
+    "/v2/video/upload",
+    status_code=200,
+    opt=documented(
+        "uploads",
+        "The form.",
+        UploadStarted,
+        body=UploadRequest,
+        body_required=False,
+        refused=(*CHARGED, *BODY, FieldInvalid, *ALWAYS),
+        rated=True,
+    ),
+)
 async def start_upload(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
-    """Give the form by which one file can be uploaded, and the URL under which a job finds it."""
-    call = await charge(request, service.database)
+    """Get a form for an upload."""
+    grant = await charge(request, service.database)
     service.objects.check_free(0)
-    kind = parsing.parse_media_type(await parsing.read_object(request, may_be_empty=True))
+    kind = (await parsing.read_body(request, UploadRequest, may_be_empty=True)).known_type
     suffixes = [suffix for suffix, known in MEDIA_TYPES.items() if known == kind]
     own = id_of(request)
     upload = Upload(
@@ -65,18 +103,45 @@ async def start_upload(request: ApiRequest, service: ServiceDependency) -> ASGIR
         media_type=kind,
         expires_at=int(time.time()) + FORM_S,
     )
-    await stored.new_upload(service.database, upload.key, call.grant.token_id)
-    result = {
-        "upload_url": service.settings.base_url + FORM_PATH,
-        "upload_fields": service.objects.signer.upload_form(upload),
-        "file_url": service.objects.signer.link(upload.key, FILE_S),
-    }
-    return json_answer({"request_id": own, "result": result}, 200, rate_headers(request.scope))
+    await stored.new_upload(service.database, upload.key, grant.token_id)
+    form = UploadForm(
+        service.settings.base_url + FORM_PATH,
+        service.objects.signer.upload_form(upload),
+        service.objects.signer.link(upload.key, FILE_S),
+    )
+    return json_answer(UploadStarted(own, form), 200, rate_headers(request.scope))
 
 
-@post(FORM_PATH, status_code=204)
+_SIGNED = ("key", "expires", "max_bytes", "media_type", "signature")
+
+
+@post(
+    FORM_PATH,
+    status_code=204,
+    opt=documented(
+        "uploads",
+        "Stored.",
+        needs_token=False,
+        body={
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": [*_SIGNED, "file"],
+                    "properties": {
+                        **{name: {"type": "string"} for name in (*_SIGNED, "Content-Type")},
+                        "file": {"type": "string", "contentMediaType": "video/*, image/*"},
+                    },
+                }
+            }
+        },
+        refused=(LinkInvalid, ContentTypeWrong, FormInvalid, FieldInvalid, FileTooLarge, *ALWAYS),
+    ),
+)
 async def receive_upload(request: ApiRequest, service: ServiceDependency) -> None:
-    """Store the file of a signed form."""
+    """Upload a file by its form.
+
+    The form's signature is the permission: no token is needed. Send all fields before the file.
+    """
     size = request.headers.get("content-length", "")
     declared_bytes = int(size) if re.fullmatch(r"[0-9]{1,18}", size) else 0
     _check_size(declared_bytes, service.limits.max_bytes)

@@ -4,8 +4,10 @@ import uuid
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
 
 import msgspec
+from msgspec import UNSET, Meta, UnsetType
 
 from foremask.errors import JobCancelled, RequestUnknown, TokenInvalid
 from foremask.options import REENCODE_ONLY, Form, ResultKind, form_of
@@ -30,17 +32,16 @@ class Status(StrEnum):
         return self not in (Status.QUEUED, Status.RUNNING)
 
 
-@dataclass(frozen=True, slots=True)
-class JobError:
-    """An error as it is stored and shown."""
+class JobError(msgspec.Struct, frozen=True):
+    """Why not: an error as it is kept and shown."""
 
-    code: int
-    reason: str
-    message: str
-    details: str
-    param: str | None = None
-    limit: int | float | None = None
-    actual: int | float | None = None
+    code: Annotated[int, Meta(ge=400, le=599, description="The HTTP status.")]
+    message: Annotated[str, Meta(description="The HTTP status in words.")]
+    details: Annotated[str, Meta(description="One sentence with the numbers: what to do about it.")]
+    reason: Annotated[str, Meta(description="One stable word for programs: docs/errors.md.")]
+    param: Annotated[str, Meta(description="The field or header at fault.")] | UnsetType = UNSET
+    limit: Annotated[int | float, Meta(description="What is allowed.")] | UnsetType = UNSET
+    actual: Annotated[int | float, Meta(description="What was found.")] | UnsetType = UNSET
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,29 +1,82 @@
-"""A job in the wire format; the API and the webhooks send the same bytes."""
+"""A job in the wire format; the API and the webhooks send the same bytes.
+
+Each answer is one Struct, which encodes it and documents it. What is unset is absent.
+"""
 
 from collections.abc import Callable
+from typing import Annotated, Literal
 
-import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType, convert
 
 from foremask.errors import ResultExpired
 from foremask.options import ResultKind
-from foremask.service.jobs.records import Record, Status
+from foremask.service.jobs.records import JobError, Record, Status
+from foremask.service.jobs.step_facts import JobReport
 
 LINK_S = 7 * 86400  # how long a result's link is good: the longest that every cloud signs for
 
-WORDS = {
+type Word = Literal["IN_PROGRESS", "COMPLETED", "ERROR", "UNKNOWN"]
+WORDS: dict[Status, Word] = {
     Status.QUEUED: "IN_PROGRESS",
     Status.RUNNING: "IN_PROGRESS",
     Status.COMPLETED: "COMPLETED",
     Status.FAILED: "ERROR",
     Status.CANCELLED: "ERROR",
 }
+RequestId = Annotated[
+    str, Meta(description="Names the job, or this very request; quote it when something is wrong.")
+]
+Count = Annotated[int, Meta(ge=0)]
 
 
-def status_json(record: Record, link: Callable[[str, int, str], str]) -> bytes:
-    """The status body as it is sent; ``link`` makes a URL of a key, seconds and a file name."""
-    key = record.result_key
-    url = link(key, LINK_S, file_name(record)) if key else None
-    return msgspec.json.encode(status_body(record, url))
+class Accepted(Struct):
+    """The job exists."""
+
+    request_id: RequestId
+    status_url: Annotated[str, Meta(description="Where to read how it is going; send the token.")]
+
+
+class Problem(Struct):
+    """The body of every answer that says no."""
+
+    request_id: RequestId
+    error: JobError
+    status: (
+        Annotated[Literal["NOT_FOUND"], Meta(description="With request_unknown.")] | UnsetType
+    ) = UNSET
+
+
+class Result(Struct):
+    """What was made; once it is kept no longer, the status is ERROR with 410 result_expired."""
+
+    video_url: Annotated[str, Meta(description="The video or the file, by a signed link.")]
+    kind: Annotated[ResultKind, Meta(description="What it is.")]
+    mask_url: Annotated[str, Meta(description="Of a mask, the same URL.")] | UnsetType = UNSET
+    report: (
+        Annotated[JobReport, Meta(description="Frames in and out, drift, coverage, checksum.")]
+        | UnsetType
+    ) = UNSET
+
+
+class JobStatus(Struct, kw_only=True):
+    """Where a job is. UNKNOWN: its record cannot be read."""
+
+    request_id: RequestId
+    status: Word
+    progress: Annotated[int, Meta(ge=0, le=100, description="Percent.")] | UnsetType = UNSET
+    stage: Annotated[str, Meta(description="What is being done.")] | UnsetType = UNSET
+    frames_done: Count | UnsetType = UNSET
+    frames_total: Count | UnsetType = UNSET
+    queue_position: Annotated[int, Meta(ge=1, description="1 is next.")] | UnsetType = UNSET
+    eta_s: (
+        Annotated[float, Meta(ge=0, description="Seconds until the mask is done.")] | UnsetType
+    ) = UNSET
+    idle_s: (
+        Annotated[float, Meta(ge=60, description="Seconds without progress, from a minute on.")]
+        | UnsetType
+    ) = UNSET
+    result: Result | UnsetType = UNSET
+    error: JobError | UnsetType = UNSET
 
 
 def file_name(record: Record) -> str:
@@ -33,42 +86,40 @@ def file_name(record: Record) -> str:
     return f"{stem}.{record.kind.value}.{suffix}" if stem else ""
 
 
-def status_body(record: Record, result_url: str | None) -> dict[str, object]:
-    """The status body; ``result_url`` is the link to a completed job's result.
+def status_body(
+    record: Record, link: Callable[[str, int, str], str], link_s: int = LINK_S
+) -> JobStatus:
+    """The status; ``link`` makes a URL of a key, seconds and a file name.
 
-    Without it a completed job reads as ERROR 410, since clients read the URL of any COMPLETED.
+    A completed job whose result is gone reads as ERROR 410: a client that is told COMPLETED reads
+    the URL.
     """
-    expired = record.status is Status.COMPLETED and result_url is None
-    body: dict[str, object] = {
-        "request_id": record.request_id,
-        "status": "ERROR" if expired else WORDS[record.status],
-        "progress": record.progress,
-        "stage": record.stage,
-        "frames_done": record.frames_done,
-    }
-    if record.frames_total is not None:
-        body["frames_total"] = record.frames_total
-    if record.queue_position is not None:
-        body["queue_position"] = record.queue_position
-    if record.eta_s is not None:
-        body["eta_s"] = record.eta_s
-    if record.idle_s is not None:
-        body["idle_s"] = record.idle_s
-    if expired:
-        body["error"] = ResultExpired(
-            "The result was kept for its time, and is deleted; submit it again."
-        ).facts()
-    elif record.status is Status.COMPLETED:
-        body["result"] = {**links(record, result_url or ""), "report": record.report or {}}
-    if record.error is not None:
-        body["error"] = msgspec.to_builtins(record.error)
-    return body
+    url = link(record.result_key, link_s, file_name(record)) if record.result_key else None
+    is_done = record.status is Status.COMPLETED
+    error = record.error
+    if is_done and url is None:
+        gone = ResultExpired("The result was kept for its time, and is deleted; submit it again.")
+        error = convert(gone.facts(), JobError)
+    return JobStatus(
+        request_id=record.request_id,
+        status="ERROR" if is_done and url is None else WORDS[record.status],
+        progress=record.progress,
+        stage=record.stage,
+        frames_done=record.frames_done,
+        frames_total=_set(record.frames_total),
+        queue_position=_set(record.queue_position),
+        eta_s=_set(record.eta_s),
+        idle_s=_set(record.idle_s),
+        result=_result(record, url) if is_done and url is not None else UNSET,
+        error=_set(error),
+    )
 
 
-def links(record: Record, url: str) -> dict[str, object]:
-    """The links to the result.
+def _set[T](value: T | None) -> T | UnsetType:
+    return UNSET if value is None else value
 
-    Public sources of the hosted service use two names for a mask: the same URL is under each.
-    """
-    as_mask = {"mask_url": url} if record.kind is ResultKind.MASK else {}
-    return {"video_url": url, **as_mask, "kind": record.kind.value}
+
+def _result(record: Record, url: str) -> Result:
+    """Public sources of the hosted service use two names for a mask: the URL is under each."""
+    mask_url = url if record.kind is ResultKind.MASK else UNSET
+    return Result(url, record.kind, mask_url, _set(record.report))

@@ -2,12 +2,13 @@
 
 import time
 
+import msgspec
 import structlog
 
 from foremask.errors import ForemaskError, UrlForbidden, UrlStatus
 from foremask.service.jobs import deliveries, records
 from foremask.service.jobs.deliveries import Delivery, sign
-from foremask.service.jobs.wire_format import status_json
+from foremask.service.jobs.wire_format import status_body
 from foremask.service.observability import metrics
 from foremask.service.observability.traces import Span, job_span
 from foremask.service.worker.worker_context import WorkerContext
@@ -67,5 +68,5 @@ async def _attempt(work: WorkerContext, delivery: Delivery, span: Span) -> None:
 
 async def _freeze(work: WorkerContext, delivery: Delivery) -> bytes:
     record = await records.read_any(work.database, delivery.request_id)
-    body = status_json(record, work.objects.link)
+    body = msgspec.json.encode(status_body(record, work.objects.link))
     return await deliveries.freeze(work.database, delivery.id, body)

@@ -1,0 +1,138 @@
+"""From decoded JSON to the Struct that it is meant to be, or the field at fault and what it may be.
+
+A field's ``Meta(extra=…)`` may name the errors of its own: ``missing``, ``invalid``, and ``text``,
+what it must be. Else the error is FieldInvalid, and the text follows from the type.
+"""
+
+import re
+from typing import Any, Final
+
+import msgspec
+from msgspec import inspect
+
+from foremask.errors import FieldInvalid, ForemaskError
+
+_PLACE: Final = re.compile(r" - at `\$(.*)`$", re.DOTALL)
+_MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
+_STEP: Final = re.compile(r"\.(\w+)|\[(\d+)\]")
+_MOST_ACTUAL: Final = 1e18
+
+
+def decode[T](value: object, kind: type[T], name: str = "") -> T:
+    """``value`` as a ``kind``; ``name`` is where it stands itself.
+
+    Raises the field's error, whose ``param`` is its path, as ``hints[3].x``.
+    """
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        raise _refusal(str(error), value, kind, name) from None
+
+
+def _refusal(problem: str, value: Any, kind: Any, name: str) -> ForemaskError:  # noqa: ANN401
+    place = _PLACE.search(problem)
+    path = place[1] if place else ""
+    missing = _MISSING.match(problem)
+    if missing:
+        path += f".{missing[1]}"
+    info = inspect.type_info(kind)
+    extra: dict[str, Any] = {}
+    for field, index in _STEP.findall(path):
+        info = _inside(_chosen(info, value), field or int(index))
+        value = _item(value, field or int(index))
+        extra = _extra(info)
+    info = _chosen(info, value)
+    param = f"{name}{path}".removeprefix(".")
+    expected = extra.get("text") or _described(info)
+    if missing:
+        details = f"The field '{param}' is missing; it is {expected}."
+        return extra.get("missing", FieldInvalid)(details, param=param)  # type: ignore[no-any-return]
+    limit, actual = _clash(info, value)
+    details = f"{param} must be {expected}."
+    return extra.get("invalid", FieldInvalid)(details, param=param, limit=limit, actual=actual)  # type: ignore[no-any-return]
+
+
+def _extra(info: inspect.Type) -> dict[str, Any]:
+    """What the Meta of a field says besides, through an optional one too."""
+    match info:
+        case inspect.Metadata():
+            return _extra(info.type) | (info.extra or {})
+        case inspect.UnionType():
+            known = [_extra(each) for each in info.types]
+            return known[0] if len(known) == 2 and known[1] == {} else {}
+        case _:
+            return {}
+
+
+def _item(value: Any, step: str | int) -> Any:  # noqa: ANN401
+    if isinstance(step, int):
+        return value[step] if isinstance(value, list) else None
+    return value.get(step) if isinstance(value, dict) else None
+
+
+def _chosen(info: inspect.Type, value: Any) -> inspect.Type:  # noqa: ANN401
+    """The type itself: without its Meta, without None, and of tagged ones that of the value."""
+    while isinstance(info, inspect.Metadata):
+        info = info.type
+    if not isinstance(info, inspect.UnionType):
+        return info
+    types = [each for each in info.types if not isinstance(each, inspect.NoneType)]
+    structs = [each for each in types if isinstance(each, inspect.StructType)]
+    for each in structs if isinstance(value, dict) else ():
+        if value.get(each.tag_field) == each.tag:
+            return each
+    return _chosen(types[0], value) if len(types) == 1 else info
+
+
+def _inside(info: inspect.Type, step: str | int) -> inspect.Type:
+    match info:
+        case inspect.ListType() | inspect.VarTupleType() if isinstance(step, int):
+            return info.item_type
+        case inspect.StructType():
+            return next(each.type for each in info.fields if each.encode_name == step)
+        case inspect.UnionType():  # by its tag
+            tags = (each.tag for each in info.types if isinstance(each, inspect.StructType))
+            return inspect.LiteralType(tuple(tags))
+        case _:
+            return info
+
+
+def _described(info: inspect.Type) -> str:
+    match info:
+        case inspect.BoolType():
+            return "true or false"
+        case inspect.IntType() | inspect.FloatType():
+            kind = "a whole number" if isinstance(info, inspect.IntType) else "a number"
+            if info.ge is None:
+                return kind
+            return f"{kind} from {info.ge:g}" + ("" if info.le is None else f" to {info.le:g}")
+        case inspect.EnumType():
+            return "one of " + ", ".join(str(each.value) for each in info.cls)
+        case inspect.LiteralType():
+            return "one of " + ", ".join(map(str, info.values))
+        case inspect.ListType() | inspect.VarTupleType():
+            least = f" of {info.min_length} or more" if info.min_length else " of objects"
+            return f"an array{least}" + (
+                "" if info.max_length is None else f", at most {info.max_length}"
+            )
+        case inspect.StructType() | inspect.UnionType():
+            return "an object"
+        case inspect.BytesType():
+            return "a file in base64"
+        case _:
+            return "a string"
+
+
+def _clash(info: inspect.Type, value: Any) -> tuple[float | None, float | None]:  # noqa: ANN401
+    """The limit that the value is beyond, and the value or its length; None where it has none."""
+    if isinstance(info, inspect.IntType | inspect.FloatType):
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return None, None
+        actual = value if abs(value) < _MOST_ACTUAL else None
+        if info.le is not None and value > info.le:
+            return info.le, actual
+        return (info.ge, actual) if info.ge is not None and value < info.ge else (None, None)
+    longest = getattr(info, "max_length", None)
+    if longest is not None and isinstance(value, str | list) and len(value) > longest:
+        return longest, len(value)
+    return None, None

@@ -1,0 +1,457 @@
+"""What callers may send: each body is one Struct, which decodes, validates and documents it.
+
+Null is absence, and fields that are not listed are ignored. `wanted` is what a body asks to be
+made, as the job's row has it.
+"""
+
+from typing import Annotated, ClassVar, Final, Literal
+
+from msgspec import Meta, Struct
+
+from foremask.errors import (
+    FieldInvalid,
+    PresetUnknown,
+    VideoInvalid,
+    VideoMissing,
+    WebhookInvalid,
+)
+from foremask.facts import Clip
+from foremask.hints.kinds import (
+    MOST_HINTS,
+    MOST_PIXELS,
+    Box,
+    FrameNumber,
+    Hint,
+    Paint,
+    Point,
+    check_hints,
+)
+from foremask.options import (
+    COLOURS,
+    AlphaFormat,
+    AnyCase,
+    Background,
+    Despill,
+    Form,
+    Matte,
+    Preset,
+    Quality,
+    ResultKind,
+    ResultOptions,
+    with_alpha,
+)
+from foremask.service.api.operation_docs import SHOWN_PATTERN
+from foremask.service.jobs.step_facts import JobResult
+
+MAX_URL_BYTES: Final = 8 << 10
+ALPHA_FORMATS: Final = tuple(form for form in AlphaFormat if form is not AlphaFormat.PNG_FILES)
+"""What a transparent result can be; numbered files come in a zip."""
+FORMS: Final = tuple(dict.fromkeys([*map(str, Preset), *map(str, ALPHA_FORMATS)]))
+_CLEAN: Final = r"^[^\x00-\x20\x7f\ud800-\udfff]+\Z"  # the guarded client reads the rest
+_HTTP: Final = r"^[Hh][Tt][Tt][Pp][Ss]?://[^\x00-\x20\x7f]+$"
+_URL: Final = f"an http(s) URL of at most {MAX_URL_BYTES} characters"
+
+
+def _url(**errors: type[Exception]) -> Meta:
+    return Meta(
+        pattern=_CLEAN,
+        max_length=MAX_URL_BYTES,
+        extra={"text": _URL, **errors},
+        extra_json_schema={SHOWN_PATTERN: _HTTP, "examples": ["https://example.com/clip.mp4"]},
+    )
+
+
+Video = Annotated[
+    str,
+    _url(missing=VideoMissing, invalid=VideoInvalid),
+    Meta(description="The clip: an http(s) URL, or the file_url of an upload."),
+]
+WebhookUrl = Annotated[
+    str,
+    _url(invalid=WebhookInvalid),
+    Meta(description="Where the finished status is POSTed to, signed: docs/webhooks.md."),
+]
+BackgroundUrl = Annotated[
+    str,
+    _url(),
+    Meta(
+        description="A picture (jpg, png, webp) or a video (mp4, mov, webm, avi, gif; 60 s at"
+        " most): an http(s) URL, or the file_url of an upload. It covers the frame about its"
+        " centre; a video begins anew where it ends."
+    ),
+]
+BackgroundName = Annotated[
+    str,
+    Meta(
+        description="Instead of a file: a colour as in CSS or as #rrggbb, broadcast_green,"
+        " chroma_green, blue_screen, blur, blur:RADIUS_PX, original or original:BRIGHTNESS."
+    ),
+]
+MaskForm = Annotated[
+    Preset,
+    Meta(description="Container and codec of the mask video.", extra={"invalid": PresetUnknown}),
+]
+ResultForm = Annotated[
+    Literal[FORMS],  # type: ignore[valid-type]
+    Meta(
+        description="Container and codec of the result. Transparent are "
+        + ", ".join(ALPHA_FORMATS)
+        + ".",
+        extra={"invalid": PresetUnknown},
+    ),
+]
+HintList = Annotated[
+    tuple[Point | Box | Paint, ...],
+    Meta(
+        max_length=MOST_HINTS,
+        description="Which thing is the subject, on some frames: docs/hints.md.",
+    ),
+]
+QualityField = Annotated[
+    Quality, Meta(description="How much time the mask may take: docs/quality.md.")
+]
+SoundField = Annotated[bool, Meta(description="Whether the result has the clip's sound.")]
+ZoomField = Annotated[
+    bool, Meta(description="Crop all frames alike, as closely as the subject allows.")
+]
+
+
+class BackgroundColor(AnyCase):
+    """The hosted service's names, in any case; each but the first is one of CSS."""
+
+    TRANSPARENT = "Transparent"
+    BLACK = "Black"
+    WHITE = "White"
+    GRAY = "Gray"
+    RED = "Red"
+    GREEN = "Green"
+    BLUE = "Blue"
+    YELLOW = "Yellow"
+    CYAN = "Cyan"
+    MAGENTA = "Magenta"
+    ORANGE = "Orange"
+
+
+class GreenShade(AnyCase):
+    """#00B140, #00FF00 and #0000FF."""
+
+    BROADCAST_GREEN = "broadcast_green"
+    CHROMA_GREEN = "chroma_green"
+    BLUE_SCREEN = "blue_screen"
+
+
+class JobBody(Matte, frozen=True, kw_only=True):
+    """What every call that starts a job of a clip takes."""
+
+    call: ClassVar[str]
+    """The last part of its path: it tells equal bodies of two calls apart."""
+
+    video: Video
+    quality: QualityField = Quality.BALANCED
+    hints: HintList = ()
+    webhook_url: WebhookUrl | None = None
+    sync: Annotated[
+        bool,
+        Meta(
+            description="Hold the connection for up to 25 s: 200 with the finished status, else"
+            " 202."
+        ),
+    ] = False
+
+    def wanted(self) -> tuple[Form, JobResult]:
+        """What is to be made, and what it is written as. Raises FieldInvalid for fields that clash.
+
+        Raises PresetUnsuitable for a transparent result in what has no alpha.
+        """
+        raise NotImplementedError
+
+    def check_on(self, clip: Clip | None) -> None:
+        """Raise FieldInvalid for a hint that the clip, as far as it is known, has no place for."""
+        check_hints(self.hints, clip)
+
+
+class JobRequest(JobBody, frozen=True, kw_only=True):
+    """A mask; fields that are not listed here are ignored."""
+
+    call = "foreground_mask"
+
+    output_container_and_codec: MaskForm = Preset.MP4_H264
+
+    def wanted(self) -> tuple[Form, JobResult]:
+        """A mask; the matte tools work on it."""
+        check_hints(self.hints)
+        return self.output_container_and_codec, _mask(self, self.hints)
+
+
+class KeyPoint(Struct, frozen=True):
+    """A pixel of the upright picture."""
+
+    x: Annotated[int, Meta(ge=0, le=MOST_PIXELS - 1)]
+    y: Annotated[int, Meta(ge=0, le=MOST_PIXELS - 1)]
+    type: Literal["positive", "negative"] = "positive"
+
+
+class MaskByKeyPointsRequest(JobRequest, frozen=True, kw_only=True):
+    """A mask of the thing at some points; fields that are not listed here are ignored."""
+
+    call = "mask_by_key_points"
+
+    key_points: Annotated[
+        tuple[KeyPoint, ...],
+        Meta(min_length=1, max_length=MOST_HINTS, description="Pixels of the upright picture."),
+    ]
+    frame_index: Annotated[FrameNumber, Meta(description="The frame they are on.")] = 0
+    auto_trim: Annotated[bool, Meta(description="Ignored: all of the clip is masked.")] = False
+
+    def _points(self) -> tuple[Point, ...]:
+        return tuple(
+            Point(each.x, each.y, frame=self.frame_index, negative=each.type == "negative")
+            for each in self.key_points
+        )
+
+    def wanted(self) -> tuple[Form, JobResult]:
+        """A mask of the thing at the points."""
+        together = (*self._points(), *self.hints)
+        check_hints(together)
+        return self.output_container_and_codec, _mask(self, together)
+
+    def check_on(self, clip: Clip | None) -> None:
+        """As of any job; the hints that are key points are called so."""
+        try:
+            check_hints(self._points(), clip, "key_points")
+        except FieldInvalid as error:
+            if error.param is not None and error.param.endswith(".frame"):
+                error.param = "frame_index"
+            raise
+        super().check_on(clip)
+
+
+class RemoveBackgroundRequest(JobBody, frozen=True, kw_only=True):
+    """A cut-out; fields that are not listed here are ignored."""
+
+    call = "remove_background"
+
+    background_color: Annotated[
+        BackgroundColor | None,
+        Meta(
+            description="Without it: Transparent where the preset has alpha, else Black. Colours"
+            " are those of CSS."
+        ),
+    ] = None
+    output_container_and_codec: ResultForm = "webm_vp9"
+    auto_zoom: ZoomField = False
+    preserve_audio: SoundField = True
+
+    def wanted(self) -> tuple[Form, JobResult]:
+        """The subject on nothing where the preset has alpha, else on black; or on a colour."""
+        color = self.background_color
+        if color is None:
+            has_alpha = self.output_container_and_codec in ALPHA_FORMATS
+            color = BackgroundColor.TRANSPARENT if has_alpha else BackgroundColor.BLACK
+        named = None if color is BackgroundColor.TRANSPARENT else color.lower()
+        return _cut_out(self, self.output_container_and_codec, named, hints=self.hints)
+
+
+class GreenScreenRequest(JobBody, frozen=True, kw_only=True):
+    """The subject before a screen; fields that are not listed here are ignored."""
+
+    call = "green_screen"
+
+    green_shade: GreenShade = GreenShade.BROADCAST_GREEN
+    output_container_and_codec: ResultForm = "mp4_h264"
+    auto_zoom: ZoomField = False
+    preserve_audio: SoundField = True
+
+    def wanted(self) -> tuple[Form, JobResult]:
+        """The subject before a screen in one of the three usual shades."""
+        form, shade = self.output_container_and_codec, self.green_shade.value
+        return _cut_out(self, form, shade, hints=self.hints)
+
+
+class ReplaceBackgroundRequest(JobBody, frozen=True, kw_only=True):
+    """The subject before something else: either field says what."""
+
+    call = "replace_background"
+
+    background_url: BackgroundUrl | None = None
+    background: BackgroundName | None = None
+    output_container_and_codec: ResultForm = "webm_vp9"
+    auto_zoom: ZoomField = False
+    preserve_audio: SoundField = True
+
+    def wanted(self) -> tuple[Form, JobResult]:
+        """The subject before a picture or a video, or before what ``background`` names."""
+        if self.background_url is None and self.background is None:
+            raise FieldInvalid(
+                f"The field 'background_url' is missing; it is {_URL}.", param="background_url"
+            )
+        named, url = _background(self)
+        if named is None and url is None:
+            raise FieldInvalid(
+                "background cannot be transparent here; POST to /v2/video/edit/remove_background.",
+                param="background",
+            )
+        return _cut_out(self, self.output_container_and_codec, named, url, hints=self.hints)
+
+
+class ConvertRequest(Matte, frozen=True, kw_only=True):
+    """What is made of a stored mask: another mask, or a cut-out or a composite of its clip."""
+
+    kind: Annotated[ResultKind, Meta(description="What is made.")] = ResultKind.MASK
+    output_container_and_codec: Annotated[
+        Literal[FORMS] | None,  # type: ignore[valid-type]
+        Meta(
+            description="Container and codec. Without it, mp4_h264 for a mask, else webm_vp9."
+            " A cutout can be " + ", ".join(ALPHA_FORMATS) + "; a mask, one of the nine presets.",
+            extra={"invalid": PresetUnknown},
+        ),
+    ] = None
+    video: Annotated[
+        Video | None,
+        Meta(
+            description="The clip of the mask, for a cutout or a composite. Not needed where it"
+            " was uploaded here and is still kept."
+        ),
+    ] = None
+    background_url: BackgroundUrl | None = None
+    background: BackgroundName | None = None
+    auto_zoom: ZoomField = False
+    preserve_audio: SoundField = True
+
+    def wanted(self) -> tuple[Form, JobResult]:
+        """A stored mask in another form, or what is made of its clip with it."""
+        if self.kind is ResultKind.MASK:
+            name = self.output_container_and_codec or Preset.MP4_H264
+            if name not in list(Preset):
+                raise PresetUnknown(
+                    f"output_container_and_codec must be one of {', '.join(Preset)}.",
+                    param="output_container_and_codec",
+                )
+            return Preset(name), _mask(self, ())
+        named, url = _background(self)
+        if self.kind is ResultKind.COMPOSITE and named is None and url is None:
+            raise FieldInvalid(
+                "A composite needs 'background' or 'background_url'.", param="background"
+            )
+        if self.kind is ResultKind.CUTOUT and (named is not None or url is not None):
+            raise FieldInvalid(
+                "A cutout has no background: leave it out, or ask for the kind composite.",
+                param="background",
+            )
+        return _cut_out(self, self.output_container_and_codec or Preset.WEBM_VP9, named, url)
+
+
+class RefineRequest(Struct, frozen=True):
+    """More hints on a job that has completed."""
+
+    hints: Annotated[
+        tuple[Point | Box | Paint, ...],
+        Meta(
+            min_length=1,
+            max_length=MOST_HINTS,
+            description="They come after those that the job had.",
+        ),
+    ]
+    video: Annotated[
+        Video | None,
+        Meta(description="The clip, where it was no upload or is no longer stored: its URL."),
+    ] = None
+
+
+class PreviewRequest(Struct, frozen=True):
+    """One picture, and what a person says of it."""
+
+    picture: Annotated[
+        bytes,
+        Meta(
+            min_length=1,
+            description="A JPEG or PNG in base64.",
+            extra={"text": "a JPEG or PNG in base64"},
+        ),
+    ]
+    hints: HintList = ()
+    quality: QualityField = Quality.BALANCED
+
+
+class UploadRequest(Struct, frozen=True):
+    """An upload to come."""
+
+    media_type: Annotated[
+        str,
+        Meta(
+            pattern=r"(?i)^(video/([a-z0-9][a-z0-9.+-]{0,63})?|image/(gif|jpeg|png|webp))\Z",
+            description="The type that the file will be sent as.",
+            extra={
+                "text": "a video type, such as video/mp4, or image/gif; for a background,"
+                " image/jpeg, image/png or image/webp"
+            },
+            extra_json_schema={
+                SHOWN_PATTERN: r"^(video/([a-z0-9][a-z0-9.+-]{0,63})?|image/(gif|jpeg|png|webp))$"
+            },
+        ),
+    ] = ""
+
+    @property
+    def known_type(self) -> str:
+        """The type, empty where the body does not say.
+
+        ``video/`` alone, which clients send for an ending that they do not know, does not say.
+        """
+        return self.media_type.lower().removesuffix("video/")
+
+
+def _matte(body: Matte) -> Matte:
+    return Matte(*(getattr(body, name) for name in Matte.__struct_fields__))
+
+
+def _mask(body: Matte, hints: tuple[Hint, ...]) -> JobResult:
+    if body.despill is not Despill.NONE:
+        raise FieldInvalid(
+            "A mask has no colours: leave despill out, or ask for a cut-out.", param="despill"
+        )
+    return JobResult(ResultOptions(matte=_matte(body)), hints=hints)
+
+
+type CutOutBody = (
+    RemoveBackgroundRequest | GreenScreenRequest | ReplaceBackgroundRequest | ConvertRequest
+)
+
+
+def _cut_out(
+    body: CutOutBody,
+    name: str,
+    background: str | None,
+    url: str | None = None,
+    hints: tuple[Hint, ...] = (),
+) -> tuple[Form, JobResult]:
+    check_hints(hints)
+    is_transparent = background is None and url is None
+    form: Form
+    if is_transparent:
+        form = with_alpha(name, ALPHA_FORMATS)
+    else:
+        form = Preset(name) if name in list(Preset) else AlphaFormat(name)
+    options = ResultOptions(
+        kind=ResultKind.CUTOUT if is_transparent else ResultKind.COMPOSITE,
+        background=background,
+        matte=_matte(body),
+        auto_zoom=body.auto_zoom,
+        keep_sound=body.preserve_audio,
+    )
+    return form, JobResult(options, background_url=url, hints=hints)
+
+
+def _background(body: ReplaceBackgroundRequest | ConvertRequest) -> tuple[str | None, str | None]:
+    """What is named, and the URL; at most one of them."""
+    text, url = body.background, body.background_url
+    if text is not None and url is not None:
+        raise FieldInvalid("Send 'background' or 'background_url', not both.", param="background")
+    if text is None:
+        return None, url
+    if not Background.is_named(text):
+        raise FieldInvalid(
+            f"background must be one of transparent, {', '.join(COLOURS)}, #rrggbb, blur,"
+            " blur:RADIUS_PX, original, original:BRIGHTNESS; a file goes into background_url.",
+            param="background",
+        )
+    return (None if Background.parse(text) is None else text.strip().lower()), None
