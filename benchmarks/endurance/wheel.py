@@ -1,6 +1,6 @@
 """Builds the wheel and checks what an empty environment with it can do.
 
-    python -m benchmarks.endurance.wheel [--server] [--pipx]
+    python -m benchmarks.endurance.wheel [--server]
 
 First without an extra: the file commands, `import foremask`, strict types of a user's program. With
 ``--server`` also the service, in an environment with `foremask[server]`. Prints what was measured;
@@ -10,26 +10,25 @@ ends with 1 where something fails. The weights are the machine's, pulled if need
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
 import zipfile
-from collections import Counter
 from pathlib import Path
 from typing import Any, Final
 
 from tests.support import synth
+from tests.support.hosts import free_port
+from tests.support.patience import wait_until
 
-ROOT = Path(__file__).parents[2]
+from benchmarks.service import MASK_PATH, ROOT, TOKEN
+
 SAMPLES: Final = "foremask/service/api/static/samples/"
-SAMPLE: Final = SAMPLES + "thing.webm"
-TOKEN = "a-token-for-the-wheel"  # noqa: S105
-PATIENCE_S = 600.0
+SAMPLE: Final = "bird.webm"
 SITE: Final = "foremask/service/api/site/"
-WHEEL_BYTES: Final = 1 << 20
+WHEEL_BYTES: Final = 1 << 20  # without samples and documentation
 PLAIN = {
     name: text
     for name, text in os.environ.items()
@@ -53,94 +52,65 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="foremask-wheel-") as folder:
         place = Path(folder)
         place.chmod(0o755)
-        _run(uv, "build", "--wheel", "--quiet", "--out-dir", folder, str(ROOT))
+        output(uv, "build", "--wheel", "--quiet", "--out-dir", folder, str(ROOT))
         (wheel,) = place.glob("*.whl")
         with zipfile.ZipFile(wheel) as archive:
-            names = archive.namelist()
-            archive.extract(SAMPLE, place)
-            pages = sum(
-                each.compress_size
-                for each in archive.infolist()
-                if each.filename.startswith((SITE, SAMPLES))
-            )
-        strays = [name for name in names if not name.startswith(("foremask/", "foremask-"))]
-        size = wheel.stat().st_size - pages
-        print(
-            f"wheel: {size / 1e3:.0f} kB, documentation and samples: {pages / 1e3:.0f} kB,"
-            f" strays: {strays}"
-        )
-        foremask = _installed(uv, str(wheel), place / "plain")
-        uvx = (uv, "tool", "run", "--quiet", "--python", sys.executable)
-        version = _output(*uvx, "--from", str(wheel), "foremask", "--version")
-        print(f"uvx foremask --version: {version.strip()}")
-        _masks_files(foremask, place)
-        _is_a_library(foremask.with_name("python"), place)
+            files = archive.infolist()
+            (place / SAMPLE).write_bytes(archive.read(SAMPLES + SAMPLE))
+        own = [each for each in files if not each.filename.startswith((SITE, SAMPLES))]
+        size = sum(each.compress_size for each in own)
+        strays = [f.filename for f in own if not f.filename.startswith(("foremask/", "foremask-"))]
+        print(f"wheel without documentation and samples: {size / 1e3:.0f} kB, strays: {strays}")
+        program = installed(uv, str(wheel), place / "plain")
+        mask_files(str(program), place)
+        be_a_library(program.with_name("python"), place)
         if "--server" in sys.argv:
-            served = _installed(uv, f"{wheel}[server,npm]", place / "server")
-            _serves(str(served), place)
+            serve(str(installed(uv, f"{wheel}[server,npm]", place / "server")), place)
         return 1 if strays or size > WHEEL_BYTES else 0
 
 
-def _installed(uv: str, wheel: str, place: Path) -> Path:
-    """Install it as a tool below ``place``; gives the program."""
-    where = {
-        "UV_TOOL_DIR": str(place / "tools"),
-        "UV_TOOL_BIN_DIR": str(place / "bin"),
-        "PIPX_HOME": str(place / "tools"),
-        "PIPX_BIN_DIR": str(place / "bin"),
-    }
-    install: tuple[str, ...] = (uv, "tool", "install", "--quiet", "--python", sys.executable)
-    if "--pipx" in sys.argv:
-        install = (uv, "tool", "run", "pipx", "install", "--quiet", "--python", sys.executable)
-    seconds = _run(*install, wheel, **where)
-    sizes: Counter[str] = Counter()
-    for path in (place / "tools").rglob("*"):
-        if path.is_file() and not path.is_symlink() and path.suffix != ".pyc":
-            _, _, inside = str(path).partition("site-packages/")
-            package = inside.split("/")[0].removesuffix(".libs").lower()
-            names = {"opencv_python_headless": "cv2", "psycopg_binary": "psycopg"}
-            sizes[names.get(package, package)] += path.stat().st_size
-    most = ", ".join(f"{name} {size / 1e6:.0f}" for name, size in sizes.most_common(8))
-    print(f"{place.name}: {sum(sizes.values()) / 1e6:.0f} MB in {seconds:.1f} s; of it {most}")
+def installed(uv: str, wheel: str, place: Path) -> Path:
+    """Install it as a tool below ``place``; the program."""
+    where = {"UV_TOOL_DIR": str(place / "tools"), "UV_TOOL_BIN_DIR": str(place / "bin")}
+    began = time.monotonic()
+    output(uv, "tool", "install", "--quiet", "--python", sys.executable, wheel, **where)
+    files = [path for path in (place / "tools").rglob("*") if not path.is_symlink()]
+    megabytes = sum(path.stat().st_size for path in files) / 1e6
+    print(f"{place.name}: {megabytes:.0f} MB in {time.monotonic() - began:.1f} s")
     return (place / "bin" / "foremask").resolve()
 
 
-def _masks_files(foremask: Path, place: Path) -> None:
+def mask_files(program: str, place: Path) -> None:
     """A drawn clip, by the commands of files; those of the service say what is missing."""
-    program, clip = str(foremask), synth.write(place / "clip.mp4", synth.Spec(160, 96))
-    for words in (("--help",), ("models", "list"), ("doctor", "--json")):
-        print(f"foremask {' '.join(words)}: {_run(program, *words):.2f} s")
+    clip = synth.write(place / "clip.mp4", synth.Spec(160, 96))
+    for words in (("--help",), ("models", "list"), ("doctor", "--json"), ("completion", "bash")):
+        began = time.monotonic()
+        output(program, *words)
+        print(f"foremask {' '.join(words)}: {time.monotonic() - began:.2f} s")
     for command in ("mask", "cutout"):
-        report = json.loads(_output(program, command, str(clip), "--json"))
+        report = json.loads(output(program, command, str(clip), "--json"))
         print(f"foremask {command}: {report['frames_out']} frames in {report['seconds']} s")
-    _run(program, "verify", str(clip), str(clip.with_suffix(".mask.mp4")))
-    _run(program, "probe", str(clip))
-    _run(program, "completion", "bash")
+    output(program, "verify", str(clip), str(clip.with_suffix(".mask.mp4")))
+    output(program, "probe", str(clip))
     refused = subprocess.run([program, "serve"], env=PLAIN, capture_output=True, text=True)  # noqa: S603
-    assert refused.returncode == 2, refused  # noqa: S101
-    assert "pip install 'foremask[server]'" in refused.stderr, refused  # noqa: S101
-    print(refused.stderr.strip())
+    if refused.returncode != 2 or "pip install 'foremask[server]'" not in refused.stderr:
+        raise SystemExit(f"foremask serve: {refused}")
 
 
-def _is_a_library(python: Path, place: Path) -> None:
-    """Time of the import, and a user's program: its strict types, and what it prints."""
-    costs = {program: _least(str(python), "-c", program) for program in ("", "import foremask")}
-    cost_s = costs["import foremask"] - costs[""]
-    print(f"import foremask: {1000 * cost_s:.0f} ms more than Python itself")
+def be_a_library(python: Path, place: Path) -> None:
+    """A user's program: its strict types, and what it prints."""
     program = place / "program.py"
     program.write_text(USERS_PROGRAM)
     cache = f"--cache-dir={place / 'types'}"
     strictly = ("-m", "mypy", "--strict", cache, f"--python-executable={python}", str(program))
-    print(f"mypy --strict: {_output(sys.executable, *strictly).strip()}")
-    words = [str(program), str(place / "clip.mp4"), str(place / "made.webm")]
-    print(f"it prints: {_output(str(python), *words).strip()}")
+    print(f"mypy --strict: {output(sys.executable, *strictly).strip()}")
+    clip, target = place / "clip.mp4", place / "made.webm"
+    print(f"it prints: {output(str(python), str(program), str(clip), str(target)).strip()}")
 
 
-def _serves(foremask: str, place: Path) -> None:
+def serve(program: str, place: Path) -> None:
     """Start the service, submit the sample that it serves itself, and fetch the mask."""
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
+    port = free_port()
     site = f"http://127.0.0.1:{port}"
     settings = {
         "FOREMASK_DATA_DIR": str(place / "data"),
@@ -148,34 +118,30 @@ def _serves(foremask: str, place: Path) -> None:
         "FOREMASK_BOOTSTRAP_TOKEN": TOKEN,
         "FOREMASK_ALLOW_PRIVATE": "127.0.0.0/8",
     }
-    began = time.monotonic()
     with subprocess.Popen(  # noqa: S603
-        [foremask, "serve"], env=PLAIN | settings, cwd="/", stdout=subprocess.PIPE, text=True
+        [program, "serve"], env=PLAIN | settings, cwd="/", stdout=subprocess.PIPE, text=True
     ) as service:
         try:
             assert service.stdout is not None  # noqa: S101
             next(line for line in service.stdout if "listens on" in line)
-            print(f"foremask serve: answers after {time.monotonic() - began:.1f} s")
             began = time.monotonic()
-            made = _ask(
-                f"{site}/v2/video/segment/foreground_mask",
-                {"video": f"{site}/static/samples/thing.webm"},
-            )
-            until = time.monotonic() + PATIENCE_S
-            while (reported := _ask(made["status_url"]))["status"] == "IN_PROGRESS":
-                if time.monotonic() > until:
-                    raise TimeoutError(reported)
-                time.sleep(0.2)
-            print(f"POST to {reported['status']}: {time.monotonic() - began:.1f} s")
-            with urllib.request.urlopen(reported["result"]["mask_url"], timeout=60) as answer:  # noqa: S310
+            made = ask(site + MASK_PATH, {"video": f"{site}/static/samples/{SAMPLE}"})
+
+            def over() -> dict[str, Any] | None:
+                status: dict[str, Any] = ask(made["status_url"])
+                return None if status["status"] == "IN_PROGRESS" else status
+
+            result = wait_until(over)["result"]
+            print(f"POST to its mask: {time.monotonic() - began:.1f} s")
+            with urllib.request.urlopen(result["mask_url"], timeout=60) as answer:  # noqa: S310
                 (place / "served.mp4").write_bytes(answer.read())
         finally:
             service.terminate()
             service.wait(60)
-    _run(foremask, "verify", str(place / SAMPLE), str(place / "served.mp4"))
+    output(program, "verify", str(place / SAMPLE), str(place / "served.mp4"))
 
 
-def _ask(url: str, body: dict[str, str] | None = None) -> Any:  # noqa: ANN401
+def ask(url: str, body: dict[str, str] | None = None) -> Any:  # noqa: ANN401
     request = urllib.request.Request(  # noqa: S310
         url,
         None if body is None else json.dumps(body).encode(),
@@ -185,17 +151,8 @@ def _ask(url: str, body: dict[str, str] | None = None) -> Any:  # noqa: ANN401
         return json.load(answer)
 
 
-def _least(*words: str) -> float:
-    return min(_run(*words) for _ in range(7))
-
-
-def _run(*words: str, **more: str) -> float:
-    began = time.monotonic()
-    _output(*words, **more)
-    return time.monotonic() - began
-
-
-def _output(*words: str, **more: str) -> str:
+def output(*words: str, **more: str) -> str:
+    """What a command prints; CalledProcessError where it fails."""
     return subprocess.run(  # noqa: S603  # our own words
         words, check=True, stdout=subprocess.PIPE, text=True, env=PLAIN | more, cwd="/", timeout=900
     ).stdout
