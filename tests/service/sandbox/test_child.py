@@ -12,12 +12,13 @@ import uvloop
 from foremask.cli.exits import Exit, exit_code
 from foremask.errors import SettingsInvalid
 from foremask.machine.process_setup import NUMERICS, ONE_THREAD
-from foremask.service.sandbox import confine
+from foremask.options import Limits
+from foremask.service.sandbox import confine, messages
 from foremask.service.sandbox.confine import Level
 from foremask.service.sandbox.levels import check_level
 from foremask.service.sandbox.pool import MediaPool
 from foremask.service.worker.process import readable_of
-from foremask.settings import Sandbox
+from foremask.settings import ByteCount, Sandbox
 from foremask.weights.catalogue import side_car_of
 from tests.service.sandbox import misdeeds
 from tests.service.sandbox.misdeeds import Copy, Facts, InAThread, TryAll
@@ -190,3 +191,11 @@ async def test_off_confines_nothing_and_says_so(tmp_path: Path) -> None:
 def test_this_machine_can_confine_fully() -> None:
     """The tests mean something only where Landlock and seccomp are there."""
     assert confine.available().full
+
+
+def test_a_number_of_the_settings_crosses_as_a_number() -> None:
+    """``FOREMASK_JOB_MEMORY=20G`` reaches a child as the limit of its job."""
+    limits = Limits(memory_bytes=ByteCount.parse("20G"))
+    assert messages.decoder(Limits).decode(messages.encoded(limits)) == Limits(
+        memory_bytes=20 << 30
+    )

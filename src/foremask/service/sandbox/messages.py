@@ -110,6 +110,8 @@ type FromChild = Ready | Progress | ReadAt | Result | Refused | Broken
 def _plain(value: object) -> object:
     if isinstance(value, Path):
         return str(value)
+    if isinstance(value, int):  # a setting's: a number of bytes
+        return int(value)
     raise NotImplementedError(f"a {type(value).__name__} does not cross to another process")
 
 
