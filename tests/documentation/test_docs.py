@@ -15,6 +15,7 @@ import pytest
 
 from foremask.cli.commands import app, main
 from foremask.errors import ERROR_TABLE
+from foremask.service.api.routes import HANDLERS
 from foremask.settings import NOT_OURS, VARIABLES
 from tests.documentation.pages import DOCS, GENERATED
 from tests.service.api.clip_server import serving
@@ -124,6 +125,16 @@ def test_no_table_is_torn_by_an_empty_line(page: Path) -> None:
     """What follows it would be shown as text: only a header begins a table."""
     text = page.read_text(encoding="utf-8")
     assert not re.search(r"^\|.*\n\n+\|.*\n(?!\|-)", text, re.MULTILINE)
+
+
+def test_every_route_is_in_the_table_of_costs() -> None:
+    """docs/security.md says of each what is checked before it works, and what bounds it."""
+    page = (DOCS / "security.md").read_text(encoding="utf-8")
+    table = page.partition("## What one caller can cost others")[2].partition("\n## ")[0]
+    listed = set(re.findall(r"`(/[^`]*)`", table))
+    for handler in HANDLERS:
+        paths = {re.sub(r":\w+}", "}", path) for path in handler.paths}
+        assert paths & listed or paths == {"/docs/{name}"}, paths
 
 
 def test_every_page_is_in_the_index() -> None:
