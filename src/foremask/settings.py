@@ -42,7 +42,7 @@ class Inputs(StrEnum):
 
 
 class LogLevel(StrEnum):
-    """The least serious log line that is written."""
+    """The lowest level that is logged."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -109,7 +109,7 @@ def _whole(least: int, most: int) -> Meta:
 class Settings(Struct, frozen=True, kw_only=True):
     """One process's settings; ``FOREMASK_DATA_DIR`` is ``data_dir``, and so on.
 
-    What each does is in docs/settings.md. Of None, the process makes a value of its own there.
+    What each does is in docs/settings.md. None means that the process computes it.
     """
 
     data_dir: Path = field(default_factory=paths.data_dir)
@@ -154,7 +154,7 @@ FIELDS: Final = {each.name: each.type for each in msgspec.structs.fields(Setting
 def variable(name: str) -> str:
     """The environment variable of a field.
 
-    ``RESULT_TTL`` says in its value what ``_s`` says here.
+    The unit ``_s`` is not in its name.
     """
     return PREFIX + name.removesuffix("_s").upper()
 

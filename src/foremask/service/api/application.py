@@ -58,11 +58,11 @@ def create_app(
     sandbox: str = "none",
     previewer: Previewer | None = None,
 ) -> ASGIApp:
-    """The application over parts that are open already.
+    """The application over open parts.
 
     Setting ``stopping`` ends the held connections.
 
-    ``sandbox`` says what confines the process that reads clips' headers.
+    ``sandbox`` is the confinement of the process that probes clips.
     """
     service = Service(
         settings=settings,
@@ -102,7 +102,7 @@ def run(settings: Settings) -> None:
 
 
 async def serve(settings: Settings) -> None:
-    """Open the parts, answer, close the parts."""
+    """Open the database, the store and the pools, and serve."""
     if settings.database_url is None:
         raise SettingsInvalid("The API needs the URL of a database.", param="FOREMASK_DATABASE_URL")
     stopping = asyncio.Event()
@@ -165,7 +165,7 @@ async def serve(settings: Settings) -> None:
 
 
 class Server(uvicorn.Server):
-    """uvicorn, set up for us; a signal also ends the connections that wait for a job."""
+    """A uvicorn server; a signal also ends the connections that wait for a job."""
 
     def __init__(self, app: ASGIApp, settings: Settings, stopping: asyncio.Event) -> None:
         downloads = process_setup.raise_open_files()
@@ -191,6 +191,5 @@ class Server(uvicorn.Server):
         self._stopping = stopping
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """A signal has come."""
         self._stopping.set()
         super().handle_exit(sig, frame)

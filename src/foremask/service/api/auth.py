@@ -1,4 +1,4 @@
-"""Who is asking: the token of a request, from any of three headers."""
+"""Authentication: the token of a request, from any of three headers."""
 
 from foremask.errors import TokenInvalid, TokenMissing
 from foremask.service.api.request_context import GRANT, OWNER, REQUEST_ID, ApiRequest
@@ -15,10 +15,10 @@ REMEDY = (
 
 
 def read_token(request: ApiRequest) -> bytes:
-    """The SHA-256 of the request's token: all that is looked up, and all that is stored.
+    """The SHA-256 of the request's token, which is all that is stored.
 
-    Raises TokenMissing or TokenInvalid. The database finds the hash by its index: how long that
-    takes tells nothing of a token, for nobody can choose a hash byte by byte.
+    Raises TokenMissing or TokenInvalid. The time of the database's look-up says nothing about a
+    token, since nobody can choose a hash byte by byte.
     """
     headers = request.headers
     # Read from a file or pasted, a token often ends in a newline or a blank.
@@ -51,7 +51,7 @@ def _remember(request: ApiRequest, grant: Grant) -> None:
 async def find_keyed(
     request: ApiRequest, database: Database, token: bytes, key: str
 ) -> Keyed | None:
-    """The job that the token's key has made, charging nothing.
+    """The job of the token's Idempotency-Key, without taking from the rate.
 
     The answer's headers say what is left.
     """
@@ -62,6 +62,6 @@ async def find_keyed(
 
 
 def id_of(request: ApiRequest) -> str:
-    """The id that this request goes by, in its answer and in the log."""
+    """The request's id, as in its answer and in the log."""
     ours: str = request.scope[REQUEST_ID]  # type: ignore[literal-required]
     return ours

@@ -1,7 +1,7 @@
 """What callers may send: each body is one Struct, which decodes, validates and documents it.
 
-Null is absence, and fields that are not listed are ignored. `wanted` is what a body asks to be
-made, as the job's row has it.
+Null is absence, and fields that are not listed are ignored. `wanted` gives what the job makes, as
+its row has it.
 """
 
 from typing import Annotated, ClassVar, Final, Literal
@@ -159,14 +159,14 @@ class JobBody(Matte, frozen=True, kw_only=True):
     ] = False
 
     def wanted(self) -> tuple[Form, JobResult]:
-        """What is to be made, and what it is written as. Raises FieldInvalid for fields that clash.
+        """What the job makes, and its form. Raises FieldInvalid for fields that clash.
 
         Raises PresetUnsuitable for a transparent result in what has no alpha.
         """
         raise NotImplementedError
 
     def check_on(self, clip: Clip | None) -> None:
-        """Raise FieldInvalid for a hint that the clip, as far as it is known, has no place for."""
+        """Raise FieldInvalid for a hint outside of the clip, as far as that is known."""
         check_hints(self.hints, clip)
 
 
@@ -216,7 +216,7 @@ class MaskByKeyPointsRequest(JobRequest, frozen=True, kw_only=True):
         return self.output_container_and_codec, _mask(self, together)
 
     def check_on(self, clip: Clip | None) -> None:
-        """As of any job; the hints that are key points are called so."""
+        """As for any job; errors name key points as such."""
         try:
             check_hints(self._points(), clip, "key_points")
         except FieldInvalid as error:
@@ -395,7 +395,7 @@ class UploadRequest(Struct, frozen=True):
     def known_type(self) -> str:
         """The type, empty where the body does not say.
 
-        ``video/`` alone, which clients send for an ending that they do not know, does not say.
+        ``video/`` alone, which clients send for an unknown ending, counts as absent.
         """
         return self.media_type.lower().removesuffix("video/")
 
@@ -442,7 +442,7 @@ def _cut_out(
 
 
 def _background(body: ReplaceBackgroundRequest | ConvertRequest) -> tuple[str | None, str | None]:
-    """What is named, and the URL; at most one of them."""
+    """The named background, and the URL; at most one of them."""
     text, url = body.background, body.background_url
     if text is not None and url is not None:
         raise FieldInvalid("Send 'background' or 'background_url', not both.", param="background")

@@ -57,12 +57,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Gate:
-    """How many connections there may be.
+    """Counts connections: ``limit``, and ``burst`` more while none is silent yet.
 
-    ``burst`` more while all are too young to be called silent.
-
-    ``waiting`` has those that no request is under way on, the oldest first, and when each began to
-    wait; ``sending`` those whose body is on its way, and when it began.
+    ``waiting`` has the idle ones, the oldest first, with the time since when; ``sending`` those
+    that send a body, with its start.
     """
 
     limit: int
@@ -72,7 +70,7 @@ class Gate:
     sending: dict["Connection", float] = field(default_factory=dict)
 
     def evicted(self, now: float, connections: int) -> "Connection | None":
-        """The connection that has to make room for a new one, or None."""
+        """The connection to close for a new one, or None."""
         if connections <= self.limit:
             return None
         oldest = next(iter(self.waiting), None)
@@ -82,7 +80,10 @@ class Gate:
         return oldest if slowest is None and connections > self.limit + self.burst else slowest
 
     def _slowest_body(self, now: float) -> "Connection | None":
-        """Of those without a token, the oldest where all are young; else of a token's too many."""
+        """The slowest body to close.
+
+        Of callers without a token first, else of a token with too many.
+        """
         by_owner: defaultdict[str | None, list[Connection]] = defaultdict(list)
         for each, began in self.sending.items():
             if each.owner is None or now - began >= GRACE_S:
@@ -97,7 +98,10 @@ class Gate:
 
 
 def least_body_bytes(seconds: float) -> float:
-    """What of a body must have come by then: 4 KiB/s in 10 s, falling to 1 KiB/s after 40 s."""
+    """The bytes that must have arrived after this time.
+
+    4 KiB/s in 10 s, falling to 1 KiB/s after 40 s.
+    """
     return max(FIRST_BODY_BYTES, LASTING_BODY_BYTES_PER_S * seconds)
 
 
@@ -110,7 +114,7 @@ class GatedConfig(uvicorn.Config):
 
 
 class Connection(HttpToolsProtocol):
-    """uvicorn's connection within our bounds."""
+    """A uvicorn connection with our bounds."""
 
     def __init__(
         self,
@@ -138,7 +142,7 @@ class Connection(HttpToolsProtocol):
     # Connections come and go
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Take it; over the limit, a silent connection or a slow body makes room."""
+        """Accept it; over the limit, a silent connection or a slow body is closed."""
         super().connection_made(transport)  # type: ignore[arg-type]
         evicted = self._gate.evicted(self.loop.time(), len(self.connections))
         if evicted is not None:
@@ -151,7 +155,6 @@ class Connection(HttpToolsProtocol):
         self._await_request(HEAD_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget it."""
         self._forget()
         self._set_timer(0.0)
         self.resume_writing()
@@ -169,7 +172,7 @@ class Connection(HttpToolsProtocol):
 
     @property
     def owner(self) -> str | None:
-        """Whose request is under way, once its token or its form has been checked."""
+        """The token of the current request, once it or the form has been checked."""
         state: dict[str, Any] = self.scope["state"]
         return state.get(OWNER)
 
@@ -179,7 +182,10 @@ class Connection(HttpToolsProtocol):
         self._set_timer(seconds)
 
     def _set_timer(self, seconds: float) -> None:
-        """What is awaited must have come within ``seconds``; 0 awaits nothing."""
+        """Close the connection unless the awaited bytes arrive within ``seconds``.
+
+        0 stops the timer.
+        """
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self.loop.call_later(seconds, self._late) if seconds else None
@@ -205,7 +211,7 @@ class Connection(HttpToolsProtocol):
             self._set_timer(BODY_WINDOW_S)
 
     def _slowness(self) -> RequestTooSlow | None:
-        """What is wrong with the body's speed at the end of a window."""
+        """The fault of the body's rate at the end of a window, if any."""
         self._body_s += BODY_WINDOW_S
         for came, least, seconds in (
             (self._window_bytes, BODY_BYTES_PER_S * BODY_WINDOW_S, BODY_WINDOW_S),
@@ -226,7 +232,7 @@ class Connection(HttpToolsProtocol):
         return None
 
     def _last(self) -> RequestResponseCycle | None:
-        """The request that came last; None before the first."""
+        """The newest request; None before the first."""
         return self.cycle
 
     def _owes_body(self) -> bool:
@@ -234,13 +240,13 @@ class Connection(HttpToolsProtocol):
         return last is not None and last.more_body
 
     def pause_writing(self) -> None:
-        """The reader of the answer is slower than the answer."""
+        """Start the timer of a reader that does not read the answer."""
         super().pause_writing()
         if self._stall is None:
             self._stall = self.loop.call_later(STALLED_S, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """The reader goes on."""
+        """Stop that timer."""
         if self._stall is not None:
             self._stall.cancel()
             self._stall = None
@@ -250,7 +256,7 @@ class Connection(HttpToolsProtocol):
     # Bytes come in
 
     def data_received(self, data: bytes) -> None:
-        """Parse, and refuse what is no request or too much of one."""
+        """Parse, and refuse invalid or oversized requests."""
         if self._refused:
             self._lingered_bytes += len(data)
             if self._lingered_bytes > LINGER_BYTES:
@@ -295,12 +301,10 @@ class Connection(HttpToolsProtocol):
         raise error
 
     def on_message_begin(self) -> None:
-        """A request begins."""
         super().on_message_begin()
         self._head_bytes = self.body_bytes = 0
 
     def on_url(self, url: bytes) -> None:
-        """A piece of the request line."""
         super().on_url(url)
         if len(self.url) > MAX_TARGET_BYTES:
             self._stop_parsing(
@@ -312,7 +316,6 @@ class Connection(HttpToolsProtocol):
             )
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or a trailer."""
         self._head_bytes += len(name) + len(value) + 4
         if self._head_bytes + len(self.url) > MAX_HEAD_BYTES:
             self._stop_parsing(self._too_large())
@@ -344,24 +347,19 @@ class Connection(HttpToolsProtocol):
         self._set_timer(BODY_WINDOW_S)
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the body."""
         self._framing_bytes -= len(body)
         self.body_bytes += len(body)
         self._window_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The request is here in whole."""
         self._framing_bytes = 0
         self._requests += 1
         self._gate.sending.pop(self, None)
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """The answer is on its way.
-
-        What the parser has refused behind the request is answered now.
-        """
+        """Answer what the parser has refused behind the request, if anything."""
         super().on_response_complete()
         if self.transport.is_closing():
             return
@@ -375,7 +373,7 @@ class Connection(HttpToolsProtocol):
     # Saying no
 
     def _refuse(self, error: ForemaskError) -> None:
-        """Answer and close, but never in the place of another answer that is under way."""
+        """Answer with the error and close, after any answer that is under way."""
         cycle = self._last()
         if cycle is not None and not cycle.response_complete:
             if cycle.response_started:
@@ -398,7 +396,7 @@ class Connection(HttpToolsProtocol):
 
 
 def _answer(error: ForemaskError, headers: list[tuple[bytes, bytes]]) -> bytes:
-    """The whole answer, in the shape that every refusal has."""
+    """The bytes of an error's answer."""
     request_id = str(uuid.uuid4())
     body = msgspec.json.encode({"request_id": request_id, "error": error.facts()})
     answer_headers = [

@@ -105,10 +105,10 @@ async def download(request: ApiRequest, service: ServiceDependency, key: FromPat
 
 
 def _disposition(stored: str, names: list[str]) -> str:
-    """How a browser is to name the file: by the last of ``names`` that is one, else as stored.
+    """The Content-Disposition.
 
-    A name has the suffix of the stored file. The plain form is for old clients, which know ASCII
-    alone; RFC 6266 has both.
+    The last valid one of ``names``, with the stored file's suffix, else the stored name. The plain
+    form is for old clients, which know ASCII alone; RFC 6266 has both.
     """
     suffix = stored[stored.rfind(".") :]
     good = [each for each in names if _is_name(each) and each.endswith(suffix)]
@@ -124,7 +124,7 @@ def _is_name(text: str) -> bool:
 
 
 def _check_version(request: ApiRequest, stored: Stored) -> None:
-    """Raise PreconditionFailed for another version than If-Match names.
+    """Raise PreconditionFailed where If-Match names another version.
 
     Without If-Match, If-Unmodified-Since counts.
 
@@ -144,12 +144,12 @@ def _check_version(request: ApiRequest, stored: Stored) -> None:
 
 
 def _second(stored: Stored) -> datetime:
-    """When the file was stored, as HTTP's dates can say it."""
+    """The time of storage in whole seconds, as HTTP dates have it."""
     return stored.modified_at.replace(microsecond=0)
 
 
 def _date(text: str | None) -> datetime | None:
-    """The moment that a header names; None for no date, or one without a zone."""
+    """A header's date; None where it is none, or has no zone."""
     try:
         moment = parsedate_to_datetime(text or "")
     except (TypeError, ValueError, OverflowError):
@@ -158,7 +158,7 @@ def _date(text: str | None) -> datetime | None:
 
 
 def _unchanged(request: ApiRequest, stored: Stored) -> bool:
-    """Whether the caller has these very bytes: If-None-Match, which outweighs If-Modified-Since."""
+    """Whether the caller has this version: by If-None-Match, else If-Modified-Since."""
     etags = request.headers.get("if-none-match")
     if etags is not None:
         known = {each.strip().removeprefix("W/") for each in etags.split(",")}
@@ -168,10 +168,7 @@ def _unchanged(request: ApiRequest, stored: Stored) -> bool:
 
 
 def _same_version(request: ApiRequest, stored: Stored) -> bool:
-    """Whether If-Range, where it is there, names this version.
-
-    By its tag, or by the very date of it.
-    """
+    """Whether If-Range, if present, names this version, by its tag or its exact date."""
     condition = request.headers.get("if-range")
     return condition in (None, stored.etag) or _date(condition) == _second(stored)
 
@@ -179,8 +176,8 @@ def _same_version(request: ApiRequest, stored: Stored) -> bool:
 def _span(request: ApiRequest, stored: Stored) -> tuple[int, int] | None:
     """The bytes asked for, as [start, stop); None for all of them.
 
-    More than one range, or a form that nobody knows, asks for all (RFC 9110 allows it), and so does
-    a range of a version that is no more. Raises RangeInvalid.
+    Several ranges, an unknown unit, or a range of another version give all of it, as RFC 9110
+    allows. Raises RangeInvalid.
     """
     match = _RANGE.fullmatch(request.headers.get("range", ""))
     if match is None or not _same_version(request, stored):

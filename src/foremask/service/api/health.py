@@ -1,4 +1,4 @@
-"""For whoever runs the service: is it alive, can it work, what does it count."""
+"""Health, readiness and metrics, for the operator."""
 
 import asyncio
 from typing import Literal

@@ -1,4 +1,4 @@
-"""What a person corrects: a finished job with more hints, and one picture's mask at once."""
+"""Routes for hints: a finished job with more of them, and the mask of one picture at once."""
 
 from typing import Annotated
 

@@ -60,7 +60,7 @@ SUBMIT_PATHS = (
 
 
 class Probed(Struct):
-    """What a job with this body would be told."""
+    """The facts of a clip that a job would accept."""
 
     request_id: str
     result: Clip
@@ -232,7 +232,7 @@ async def status(
 
 
 async def check_id(service: Service, token: bytes, job: str, param: str = "request_id") -> None:
-    """Refuse what cannot be the id of a job, once the token is known to be good."""
+    """Refuse an invalid job id, after the token has been checked."""
     if not _REQUEST_ID.fullmatch(job):
         await admission.check_token(service.database, token)
         raise RequestUnknown("No request of this token has such an id.", param=param)

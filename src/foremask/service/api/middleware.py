@@ -1,4 +1,7 @@
-"""The outermost layer: gives each request its id, tidies its path, measures and logs its answer."""
+"""The outermost layer.
+
+Gives each request its id, normalises its path, measures and logs its answer.
+"""
 
 import re
 import time
@@ -30,7 +33,6 @@ class RequestMiddleware:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
         if scope["type"] == ScopeType.HTTP:
             await self._serve(scope, receive, send)
         else:

@@ -87,7 +87,7 @@ _NOT_EMPTY = {"type": "string", "minLength": 1}
 def _operations(
     handlers: Iterable[HTTPRouteHandler],
 ) -> Iterator[tuple[str, str, str | None, HTTPRouteHandler, Operation]]:
-    """Path, method, and for other paths of one call the word that tells them apart."""
+    """Each path and method, with a suffix for the aliases of one call."""
     for handler in handlers:
         documents = handler.opt.get("doc") and {
             next(iter(handler.http_methods - {"HEAD"})): handler.opt["doc"]
@@ -103,7 +103,7 @@ def _operations(
 
 
 def _shapes(operations: Iterable[Operation]) -> Json:
-    """Every shape that is named; what a caller may leave out may also be null."""
+    """The schemas of all named shapes; optional fields may also be null."""
     sent: dict[type[Struct], None] = {}
     answered: dict[type[Struct], None] = {Problem: None}
     for each in operations:
@@ -128,7 +128,7 @@ def _shapes(operations: Iterable[Operation]) -> Json:
 
 
 def _show_patterns(part: object) -> None:
-    """Show the pattern that is meant where another decides: Python's, or one with a later error."""
+    """Show the intended pattern where the Struct's own is another."""
     if isinstance(part, dict):
         if SHOWN_PATTERN in part:
             part["pattern"] = part.pop(SHOWN_PATTERN)

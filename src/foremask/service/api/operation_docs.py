@@ -54,10 +54,10 @@ IDEMPOTENCY_KEY: Final[Json] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """``says`` is of the usual answer, which has the shape ``answer``, or else ``content``.
+    """``says`` describes the usual answer, whose shape is ``answer``, or else ``content``.
 
-    ``refused`` are the errors that it can give, ``others`` its other answers by status. ``rated``
-    answers have the headers of the rate. ``body`` is a shape, or a part of the document.
+    ``refused`` are its errors, ``others`` its other answers by status. ``rated`` answers have the
+    headers of the rate. ``body`` is a shape, or a part of the document.
     """
 
     tag: str

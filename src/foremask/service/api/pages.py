@@ -58,7 +58,7 @@ _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One file, as it is and packed; ``packed`` is None where that would not help.
+    """One file, plain and compressed; ``packed`` is None where that would not help.
 
     ``policy`` allows our own files, and the scripts that the file itself contains.
     """
@@ -70,7 +70,7 @@ class Page:
     policy: str
 
     def answer(self, request: ApiRequest) -> ASGIResponse:
-        """The file, or that the caller has it already: a reload costs next to nothing."""
+        """The file, or 304 where the caller has it already."""
         headers = {
             "Cache-Control": "no-cache",
             "Content-Security-Policy": self.policy,
@@ -88,7 +88,7 @@ class Page:
         return ASGIResponse(body=self.content, headers=headers)
 
     def _part(self, request: ApiRequest, headers: dict[str, str]) -> ASGIResponse:
-        """The range that is asked for: a browser seeks only in what comes by ranges."""
+        """The requested range: browsers seek only in files that are served by ranges."""
         size = len(self.content)
         asked = _RANGE.fullmatch(request.headers.get("range", ""))
         same = request.headers.get("if-range", self.etag) == self.etag

@@ -1,4 +1,4 @@
-"""From the bytes of a request's body to the Struct that it is, or to the exact reason why not."""
+"""Decodes a request's body into a Struct, or raises the exact reason why not."""
 
 import hashlib
 import json
@@ -100,7 +100,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _commas_outside_strings(raw: bytes) -> int:
-    """Exact for JSON, and linear: quotes come in pairs once the escaped ones are gone."""
+    """Count the commas outside of strings: exact for JSON, in linear time."""
     unescaped = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
     return b"".join(unescaped.split(b'"')[::2]).count(b",")
 
@@ -110,14 +110,14 @@ def _no_number(word: str) -> NoReturn:
 
 
 def body_hash(body: dict[str, Any], call: str) -> bytes:
-    """Tells two bodies apart by what they say, and to which call; not how to wait for an answer."""
+    """A hash of the body's fields and of the call, without ``sync``."""
     fields = {name: value for name, value in body.items() if name != "sync"}
     text = json.dumps(fields, sort_keys=True)
     return hashlib.sha256(f"{call} {text}".encode()).digest()
 
 
 def idempotency_key(request: ApiRequest) -> str | None:
-    """The header that makes a POST safe to send again; None also for one that cannot be a key."""
+    """The Idempotency-Key; None also for an invalid one."""
     key = request.headers.get("idempotency-key", "")
     return key if re.fullmatch(rf"[!-~]{{1,{MAX_KEY_LENGTH}}}", key) else None
 

@@ -1,7 +1,4 @@
-"""What the playground needs beyond the API that everybody has.
-
-Strips, other presets, clips to show.
-"""
+"""Routes mostly for the page: strips, conversions, newest masks, clips to show."""
 
 from contextlib import suppress
 from typing import Annotated
@@ -172,7 +169,7 @@ async def convert(
 
 
 def _stored_mask(record: Record) -> str:
-    """The key of the mask: the result itself, or what is stored beside it."""
+    """The key of the mask: the result's, or the one stored beside it."""
     result_key = record.result_key or ""
     if record.kind is ResultKind.MASK:
         return result_key
@@ -243,7 +240,7 @@ async def clip(request: ApiRequest, service: ServiceDependency) -> ASGIApp:
 
 
 async def completed(request: ApiRequest, service: Service, job: str) -> Record:
-    """The job, whose mask is there. Raises RequestUnknown."""
+    """The completed job. Raises RequestUnknown."""
     record = await job_of(request, service, job)
     if record.result_key is None:
         raise RequestUnknown(

@@ -1,4 +1,4 @@
-"""Masks single pictures while a person waits: in a child of its own, started at the first one."""
+"""Masks single pictures for previews, in a child of its own that is started at the first one."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -33,7 +33,7 @@ class Previewer(Protocol):
 
 
 class ChildPreviewer:
-    """The real one. It takes the memory of one network once it has been asked.
+    """The real one, which holds one network in memory after its first picture.
 
     A token's picture that waits makes way for its newer one.
     """
@@ -62,7 +62,6 @@ class ChildPreviewer:
     async def mask(
         self, picture: bytes, quality: Quality, hints: Sequence[Hint], owner: str
     ) -> PictureMask:
-        """As of any `Previewer`."""
         _check_cost(hints)
         model = self._find_model()
         await self._turn(owner)
@@ -78,7 +77,7 @@ class ChildPreviewer:
             self._places.release(owner)
 
     async def _turn(self, owner: str) -> None:
-        """Wait for the place; who waits already for the same owner waits no longer."""
+        """Wait for the place; an older wait of the same owner is cancelled."""
         if older := self._waiting.get(owner):
             older.cancel()
         turn = self._waiting[owner] = asyncio.create_task(self._places.acquire(owner))

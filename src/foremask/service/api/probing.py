@@ -1,7 +1,4 @@
-"""A look at a clip before its job is accepted.
-
-Ranged reads outside, the parser in a confined child.
-"""
+"""Probes a clip before its job is accepted: ranged reads here, the parser in a confined child."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -46,19 +43,19 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where the clip is: at a URL of the caller's choice, or in our own store."""
+    """The place of a clip: a caller's URL, or a key of our own store."""
 
     url: str | None = None
     key: str | None = None
 
 
 class Prober(Protocol):
-    """Looks at a clip and says what it is."""
+    """Probes clips and backgrounds."""
 
     async def probe(self, source: Source, form: Form, kind: ResultKind, owner: str) -> Clip | None:
-        """The clip's facts; None when the budget does not suffice.
+        """The clip's facts; None where the time does not suffice.
 
-        Raises the reason to refuse it.
+        Raises the error that refuses it.
         """
         ...
 
@@ -69,18 +66,18 @@ class Prober(Protocol):
         ...
 
     async def probe_background(self, source: Source, owner: str) -> int | None:
-        """The bytes of a background, None when the budget does not suffice.
+        """The bytes of a background; None where the time does not suffice.
 
-        Raises the reason to refuse it.
+        Raises the error that refuses it.
         """
         ...
 
     def show(
         self, source: Source, form: Form, kind: ResultKind, owner: str, max_bytes: int
     ) -> AbstractAsyncContextManager["Shown"]:
-        """A clip that a job would accept, as it is read.
+        """A clip that a job would accept, as a stream.
 
-        Raises the reason to refuse it, FileTooLarge over ``max_bytes``, and UrlUnreachable where
+        Raises the error that refuses it, FileTooLarge over ``max_bytes``, and UrlUnreachable where
         the budget does not suffice, or the origin gives no ranges.
         """
         ...
@@ -98,7 +95,7 @@ class Shown:
 class GuardedProber:
     """The real one.
 
-    What it cannot tell within ``budget_s`` the worker tells later, in the same words.
+    What it cannot find out within ``budget_s``, the worker reports later in the same words.
     """
 
     outbound: Outbound
@@ -116,9 +113,9 @@ class GuardedProber:
     )
 
     async def probe(self, source: Source, form: Form, kind: ResultKind, owner: str) -> Clip | None:
-        """The clip's facts; None when the budget does not suffice.
+        """The clip's facts; None where the time does not suffice.
 
-        Raises the reason to refuse it.
+        Raises the error that refuses it.
         """
         try:
             return await self.probe_now(source, form, kind, owner)
@@ -136,9 +133,9 @@ class GuardedProber:
         return await self._in_time(source, "video", owner, ask)
 
     async def probe_background(self, source: Source, owner: str) -> int | None:
-        """The bytes of a background, None when the budget does not suffice.
+        """The bytes of a background; None where the time does not suffice.
 
-        Raises the reason to refuse it.
+        Raises the error that refuses it.
         """
 
         async def ask(size: int, read_at: ReadAt) -> int:
@@ -158,7 +155,6 @@ class GuardedProber:
     async def show(
         self, source: Source, form: Form, kind: ResultKind, owner: str, max_bytes: int
     ) -> AsyncGenerator[Shown]:
-        """As of any `Prober`: probed and sent by one reader, so both are of one version."""
         async with AsyncExitStack() as stack:
             await _place(self.shows, owner, "shown")
             stack.callback(self.shows.release, owner)
@@ -190,7 +186,7 @@ class GuardedProber:
         return reader.size, reader.read_at, reader.stream()
 
     async def _in_time[T](self, source: Source, param: str, owner: str, ask: Ask[T]) -> T | None:
-        """What ``ask`` says of the file; None when the budget does not suffice."""
+        """The result of ``ask``; None where the time does not suffice."""
         try:
             async with asyncio.timeout(self.budget_s):
                 if source.key is not None:
@@ -258,7 +254,7 @@ async def _place(places: FairSemaphore, owner: str, done: str) -> None:
 async def locate(
     url: str, objects: Objects, outbound: Outbound, owner: str, param: str = "video"
 ) -> Source:
-    """Where ``url`` points to; its form, its port and its scheme are right afterwards.
+    """The source behind ``url``, whose form, port and scheme are checked.
 
     Raises VideoInvalid, UrlRefused or Overloaded.
     """

@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 
 
 def problem(scope: Scope, error: ForemaskError, allow: str | None = None) -> Response[bytes]:
-    """The answer that says no; ``allow`` lists the methods that would have been right."""
+    """The answer of an error; ``allow`` lists the allowed methods."""
     headers = rate_headers(scope)
     if isinstance(error, Busy):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
@@ -65,7 +65,7 @@ def problem(scope: Scope, error: ForemaskError, allow: str | None = None) -> Res
 
 
 def rate_headers(scope: Scope) -> dict[str, str]:
-    """What is left of the token's rate, once it has been charged."""
+    """The headers of the token's rate."""
     grant: Grant | None = scope["state"].get(GRANT)
     if grant is None:
         return {}
@@ -78,7 +78,7 @@ def rate_headers(scope: Scope) -> dict[str, str]:
 
 
 def on_foremask_error(request: ApiRequest, error: ForemaskError) -> Response[bytes]:
-    """Something that foremask says no with."""
+    """An error of foremask."""
     metrics.refused(error.reason)
     if isinstance(
         error, ServiceUnavailable
@@ -90,7 +90,7 @@ def on_foremask_error(request: ApiRequest, error: ForemaskError) -> Response[byt
 
 
 def on_framework(request: ApiRequest, error: HTTPException) -> Response[bytes]:
-    """What Litestar's router says no with: there is no such path, or not for this method."""
+    """An error of Litestar's router: no such path, or not this method."""
     if error.status_code == HTTPStatus.NOT_FOUND:
         return problem(
             request.scope,
@@ -110,7 +110,7 @@ def on_framework(request: ApiRequest, error: HTTPException) -> Response[bytes]:
 
 
 def on_crash(request: ApiRequest, error: Exception) -> Response[bytes]:
-    """Anything unforeseen: the caller gets the request_id, the log gets the rest."""
+    """An unforeseen error: the caller gets the request_id, the log the rest."""
     request_id = request.scope[REQUEST_ID]  # type: ignore[literal-required]
     log.error("http.crashed", request_id=request_id, exc_info=error)
     return problem(

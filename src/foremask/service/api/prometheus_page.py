@@ -1,4 +1,4 @@
-"""The metrics page: what this process and all processes together have counted, for Prometheus."""
+"""The metrics page for Prometheus, with the counters of this process and of all."""
 
 import math
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ from foremask.service.storage.objects import Objects
 async def page(database: Database, objects: Objects) -> tuple[bytes, str]:
     """The metrics as text, and their media type.
 
-    Without a database, what this process knows by itself.
+    Without a database, those of this process only.
     """
     disk = objects.disk()
     metrics.DISK_FREE.set(math.nan if disk is None else disk[1])
@@ -55,20 +55,19 @@ def _show(now: Now) -> None:
 
 
 class _Page(CollectorRegistry):
-    """This process's metrics, and under the names of those that are added up, the sums."""
+    """This process's metrics, with the sums of all processes where they are added up."""
 
     def __init__(self, totals: dict[Series, float]) -> None:
         super().__init__()
         self._totals = totals
 
     def collect(self) -> Iterator[Metric]:
-        """Every family once."""
         yield from metrics.LOCAL.collect()
         for family in metrics.SHARED.collect():
             yield self._summed(family)
 
     def _summed(self, family: Metric) -> Metric:
-        """The family with the sums of all processes; what nobody has counted yet is 0."""
+        """The family with the sums of all processes; 0 where none has counted."""
         known = {metrics.series(sample): 0.0 for sample in family.samples}
         names = {family.name + ending for ending in ("_total", "_bucket", "_sum", "_count")}
         known |= {series: value for series, value in self._totals.items() if series[0] in names}
@@ -79,7 +78,7 @@ class _Page(CollectorRegistry):
 
 
 def _order(item: tuple[Series, float]) -> tuple[object, ...]:
-    """Buckets from the smallest up, as a reader wants them."""
+    """The order of samples: buckets from the smallest up."""
     (name, labels), _ = item
     le = float(dict(labels).get("le", "inf"))
     return name, tuple(each for each in labels if each[0] != "le"), le

@@ -1,4 +1,4 @@
-"""A generous limit on reading, kept by each API process for itself."""
+"""A limit on reads, kept by each API process for itself."""
 
 import time
 from collections.abc import Callable

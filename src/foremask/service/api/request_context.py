@@ -1,4 +1,4 @@
-"""What every handler shares: the service behind it, the call in front of it, JSON as the answer."""
+"""What all handlers share: the service's parts, and JSON answers."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -38,7 +38,7 @@ GRANT = "grant"
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What the handlers work with; one for each process."""
+    """The parts that handlers use; one for each process."""
 
     settings: Settings
     database: Database
@@ -63,7 +63,7 @@ ServiceDependency = NamedDependency[SkipValidation[Service]]
 
 
 def readable(*paths: str, opt: dict[str, Any] | None = None) -> route:
-    """A route for GET, and for HEAD, of whose answer the server sends the head alone."""
+    """A route for GET and HEAD."""
     methods = [HttpMethod.GET, HttpMethod.HEAD]
     return route(list(paths), http_method=methods, status_code=200, opt=opt)
 
@@ -71,7 +71,7 @@ def readable(*paths: str, opt: dict[str, Any] | None = None) -> route:
 def json_answer(
     content: object, status_code: int = 200, headers: dict[str, str] | None = None
 ) -> ASGIResponse:
-    """JSON, never to be kept by a cache; ``content`` that is bytes is JSON already."""
+    """A JSON answer that caches must not store; bytes are JSON already."""
     return ASGIResponse(
         body=content if isinstance(content, bytes) else msgspec.json.encode(content),
         status_code=status_code,
@@ -82,14 +82,14 @@ def json_answer(
 
 @dataclass(frozen=True, slots=True)
 class StreamAnswer:
-    """Bytes of known length that are sent as they come; ``blocks`` is None for HEAD."""
+    """A streamed answer of known length; ``blocks`` is None for HEAD."""
 
     status_code: int
     headers: dict[str, str]
     blocks: AsyncGenerator[bytes] | None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the head, then the blocks; an error half-way breaks the connection, as it must."""
+        """Send the head, then the blocks; an error half-way breaks the connection."""
         head = [
             (name.lower().encode(), text.encode("latin-1")) for name, text in self.headers.items()
         ]

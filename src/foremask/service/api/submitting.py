@@ -1,4 +1,4 @@
-"""From a request to a job: who asks, whether it was asked before, what is asked, and the row."""
+"""Starts jobs: token, Idempotency-Key, body, probe, row."""
 
 import asyncio
 import time
@@ -35,7 +35,7 @@ async def submit[B: Struct](
     """Start a job, or say exactly why not; with ``sync``, wait for its end.
 
     The same request again under its Idempotency-Key costs neither rate nor quota, whatever has
-    become of the clip since. ``call`` tells equal bodies of two calls apart.
+    become of the clip since. ``call`` is part of the body's hash.
     """
     hold_until = time.monotonic() + HOLD_S
     traceparent = valid_traceparent(request.headers.get("traceparent"))
@@ -76,7 +76,7 @@ async def submit[B: Struct](
 
 
 async def _ended(service: Service, token: bytes, job: str, hold_until: float) -> Record | None:
-    """The job once it has ended; None when that takes longer than the connection can be held."""
+    """The ended job; None where that takes longer than the connection is held."""
     record = await records.read(service.database, token, job)
     if not record.status.ended:
         stopping = asyncio.create_task(service.stopping.wait())
@@ -93,10 +93,9 @@ async def _ended(service: Service, token: bytes, job: str, hold_until: float) ->
 async def checked_background(
     service: Service, result: JobResult, owner: str
 ) -> tuple[JobResult, int]:
-    """``result``, whose background is one that can be used as far as is known in time.
+    """``result`` with a checked background, and the bytes to fetch for it.
 
-    The second value is how many bytes are to be fetched for it. Raises BackgroundInvalid,
-    UrlRefused or Overloaded; a background that was uploaded gets its key.
+    Raises BackgroundInvalid, UrlRefused or Overloaded; a background that was uploaded gets its key.
     """
     if result.background_url is None:
         return result, 0

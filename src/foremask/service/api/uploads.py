@@ -164,7 +164,7 @@ async def receive_upload(request: ApiRequest, service: ServiceDependency) -> Non
 async def _store(
     service: Service, upload: Upload, content: AsyncIterator[bytes], declared: int
 ) -> None:
-    """Put the whole file, within the token's quota and the disk's reserve, or nothing of it."""
+    """Store the whole file, within the token's quota and the disk's reserve, or nothing."""
     size = reserved = 0
 
     async def reserve(more: int) -> None:
@@ -193,7 +193,7 @@ async def _store(
 
 
 async def keep_sweeping(objects: Objects, database: Database) -> None:
-    """Delete the uploads that nobody can use any more, every hour; runs until cancelled."""
+    """Delete expired uploads every hour, until cancelled."""
     while True:
         try:
             before = datetime.now(UTC) - timedelta(seconds=KEPT_S)
@@ -253,7 +253,7 @@ async def _open_form(
 
 
 def _file_name(sent: str | None) -> str | None:
-    """The name without directories, and without what no list can show; None for no name."""
+    """The file name without directories and control characters; None for no name."""
     last = re.split(r"[/\\]", sent or "")[-1]
     return "".join(each for each in last if each.isprintable())[:MAX_NAME_LENGTH] or None
 
@@ -273,7 +273,7 @@ async def _events(
 
 
 async def _file(events: AsyncIterator[_Event]) -> AsyncGenerator[bytes]:
-    """The bytes of the segment that has begun; what follows it is read and ignored."""
+    """The bytes of the file's part; what follows is read and ignored."""
     inside = True
     async for event in events:
         if event is None:
