@@ -1,4 +1,4 @@
-"""Facts of a clip, a span and a mask: plain values that cross process borders."""
+"""Facts of a clip, a span and a mask: plain values that are passed between processes."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -134,7 +134,7 @@ class SoundTrack:
 class Written:
     """What was written.
 
-    ``duration_drift_ms`` is how much later than that of the source the last frame ends.
+    ``duration_drift_ms`` is the end of the last frame less the source's.
     """
 
     frames_out: int

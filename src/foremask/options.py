@@ -1,4 +1,4 @@
-"""What a caller may ask for: presets, quality, and the limits that a clip must keep."""
+"""What a caller may ask for: presets, quality, and the limits on clips."""
 
 import re
 from collections.abc import Sequence
@@ -29,12 +29,12 @@ class Preset(StrEnum):
 
     @property
     def suffix(self) -> str:
-        """File name ending, with its dot."""
+        """The file name's suffix, with its dot."""
         return "." + self.value.split("_", maxsplit=1)[0]
 
     @property
     def media_type(self) -> str:
-        """What a web server says of the file."""
+        """The media type."""
         return MEDIA_TYPES[self.suffix]
 
 
@@ -52,7 +52,7 @@ class AlphaFormat(StrEnum):
 
     @property
     def suffix(self) -> str:
-        """File name ending, with its dot."""
+        """The file name's suffix, with its dot."""
         return ".zip" if self is AlphaFormat.PNG_ZIP else "." + self.split("_", maxsplit=1)[0]
 
 
@@ -96,7 +96,7 @@ REENCODE_ONLY: Final = "kept"
 
 
 class Runtime(StrEnum):
-    """What runs the network: the part of a device before the colon."""
+    """The runtime: the part of a device before the colon."""
 
     AUTO = "auto"  # CUDA where there is a GPU, else the processor
     CPU = "cpu"  # OpenVINO on the processor
@@ -192,7 +192,7 @@ class AnyCase(StrEnum):
 
 
 class Despill(AnyCase):
-    """A colour that a screen threw onto the subject, and that is taken out of it."""
+    """The screen colour that is removed from the subject."""
 
     NONE = "none"
     GREEN = "green"
@@ -282,7 +282,7 @@ class MaskOptions:
 
 
 class ResultKind(AnyCase):
-    """What is made of a clip: its mask, its subject on nothing, or its subject on a background."""
+    """The kind of a result: a mask, the subject on nothing, or on a background."""
 
     MASK = "mask"
     CUTOUT = "cutout"
@@ -290,7 +290,7 @@ class ResultKind(AnyCase):
 
 
 def form_of(name: str, kind: ResultKind) -> Form:
-    """The form that ``name`` means for a result of that kind; raises ValueError for none."""
+    """The form called ``name`` for a result of that kind; raises ValueError for none."""
     if kind is ResultKind.CUTOUT:
         return AlphaFormat(name)
     is_preset = kind is ResultKind.MASK or name in list(Preset)

@@ -1,4 +1,4 @@
-"""Says what a clip is, from its header alone, and whether it can be masked."""
+"""Reads a clip's facts from its header, and refuses what cannot be masked."""
 
 import re
 from dataclasses import replace
@@ -62,7 +62,7 @@ def probe(source: Path | Source, limits: Limits = UNLIMITED) -> Clip:
 
 
 def describe(path: Path) -> Clip:
-    """What a file is, be it a clip or a mask of ours; raises only where it cannot be read."""
+    """The facts of a clip or of a mask; raises only where the file cannot be read."""
     with open_clip(path) as opened:
         return clip_of(opened)
 
@@ -112,7 +112,7 @@ def frame_bytes(clip: Clip) -> int:
 
 
 def refuse(clip: Clip, limits: Limits) -> None:
-    """Raise the decision table's error for a clip that cannot be masked within the limits."""
+    """Raise the decision table's error for a clip that the limits refuse."""
     is_ours = clip.codec in ACCEPTED_CODECS and (clip.codec == "gif") == (clip.container == "gif")
     if not is_ours and not limits.any_format:
         raise CodecUnsupported(
@@ -157,14 +157,14 @@ def check_length(clip: Clip, limits: Limits, duration_s: float | None, frames: i
 
 
 def fraction(value: AVRational | Fraction | None) -> Fraction | None:
-    """FFmpeg's rational as ours; None for its 0/0 and n/0."""
+    """A rational of FFmpeg as a Fraction; None for 0/0 and n/0."""
     if value is None or not value.denominator:
         return None
     return Fraction(value.numerator, value.denominator)
 
 
 def clip_of(opened: OpenClip) -> Clip:
-    """Gather the facts of an open file."""
+    """The facts of an open file."""
     track = opened.track
     codec = track.codec_context
     if codec is None:

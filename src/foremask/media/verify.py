@@ -222,9 +222,7 @@ def _frames(
 
 
 def _level_fault(decoded: av.VideoFrame) -> str | None:
-    """What keeps players from showing a frame as greys from black to white.
-
-    None where nothing does.
+    """Why players would not show the frame as greys from black to white; None where they would.
 
     Whether a grey should have been white, two files cannot tell.
     """

@@ -83,8 +83,8 @@ class Database:
     ) -> AsyncGenerator[tuple[str, str] | None]:
         """Listen on a connection of its own: channels and payloads as they come.
 
-        None comes first, when nothing can be missed any more, and after each ``quiet_s`` in which
-        the server has answered. Raises ServiceUnavailable when the connection is lost.
+        None comes first, once it listens, and after each ``quiet_s`` in which the server has
+        answered. Raises ServiceUnavailable when the connection is lost.
         """
         try:
             async with await psycopg.AsyncConnection.connect(

@@ -1,4 +1,4 @@
-"""Which confinement is enough to work with; docs/security.md has what each level gives."""
+"""Checks that the confinement is enough; docs/security.md has what each level gives."""
 
 import os
 

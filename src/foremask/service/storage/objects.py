@@ -184,7 +184,7 @@ class Objects:
     async def delete_half_written(self, prefix: str, before: datetime) -> None:
         """Delete what killed processes have half written below ``prefix`` in a local store.
 
-        A bucket has a rule of its own for uploads that were never completed: docs/operations.md.
+        A bucket needs a lifecycle rule for uploads that were never completed: docs/operations.md.
         """
         if isinstance(self._store, LocalStore):
             await asyncio.to_thread(sweep_tree, _root(self._store) / checked_key(prefix), before)

@@ -214,7 +214,7 @@ async def _cut(
 async def segment(
     work: WorkerContext, step: Step, scratch: Path, advance: StepProgress
 ) -> PartDone | MaskDone:
-    """Mask a span, or all of a short clip, in which case what is made is the result."""
+    """Mask a span, or all of a short clip, whose part is the result."""
     whole, source = step.args.whole, scratch / "source"
     mask = scratch / KEPT_MASK_NAME
     target = scratch / f"{step.options.kind}{step.form.suffix}"

@@ -34,7 +34,7 @@ type InputSize = tuple[int, int]
 
 
 class Precision(StrEnum):
-    """What the network computes in."""
+    """The network's arithmetic."""
 
     INT8 = "int8"  # pays with VNNI or AMX
     BF16 = "bf16"  # needs AVX512-BF16 or AMX
