@@ -84,7 +84,9 @@ def python_page() -> str:
     failures = [name for name in others if issubclass(getattr(foremask, name), Exception)]
     classes = [name for name in others if name not in failures]
     parts = ["## Functions\n", *map(_function, functions)]
-    parts += ["## Classes\n", *map(_class, classes), "## Errors\n", *map(_class, failures)]
+    parts += ["## Classes\n", *map(_class, classes), "## Errors\n", _class("ForemaskError")]
+    kinds = ", ".join(f"`{name}`" for name in failures if name != "ForemaskError")
+    parts.append(fill(f"Of its kinds, {kinds} are public: [what each means](errors.md).", _WIDTH))
     return PYTHON + "\n".join(parts).rstrip() + "\n"
 
 
