@@ -7,7 +7,7 @@ import socket
 import uuid
 from collections.abc import Generator
 from http import HTTPStatus
-from typing import Any
+from typing import Any, LiteralString
 
 import httpx
 import pytest
@@ -438,15 +438,21 @@ def test_what_is_unforeseen_says_nothing_of_the_inside(
 ) -> None:
     """500 internal with the request's id; no path, no trace."""
 
-    async def rename(old: str, new: str) -> None:
+    async def run(*statements: LiteralString) -> None:
         async with service.database() as database:
-            await database.all(f"alter function {old} rename to {new}".encode().decode())
+            for statement in statements:
+                await database.all(statement)
 
-    asyncio.run(rename("charge_rate", "charge_rate_away"))
+    away: LiteralString = "alter function charge_rate rename to charge_rate_away"
+    broken: LiteralString = (
+        "create function charge_rate(bytea) returns integer language sql as 'select 1 / 0'"
+    )
+    asyncio.run(run(away, broken))
     try:
         answer = client.post(PATH, json={"video": "http://example.com/a.mp4"})
     finally:
-        asyncio.run(rename("charge_rate_away", "charge_rate"))
+        back: LiteralString = "alter function charge_rate_away rename to charge_rate"
+        asyncio.run(run("drop function charge_rate", back))
     error = assert_refused(answer, 500, "internal")
     assert answer.json()["request_id"] in error["details"]
     assert "charge_rate" not in answer.text

@@ -134,8 +134,8 @@ class Database:
                 psycopg.errors.UndefinedColumn,
             ) as error:
                 raise ServiceUnavailable(
-                    "the database has tables of another foremask than this one:"
-                    f" {str(error).splitlines()[0]}"
+                    "the database has tables of another foremask than this one; its operator can"
+                    " update this one, or run `foremask migrate`"
                 ) from error
             except (
                 psycopg.OperationalError,
