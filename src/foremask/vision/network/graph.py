@@ -66,7 +66,7 @@ def cut_before_enlargement(network: ov.Model) -> bool:
     """Remove a final linear enlargement and sigmoid in place; whether the network had them.
 
     IS-Net's mask has half its input's size; with OpenCV's enlargement inference takes 17 of 253
-    cpu-ms less: docs/adr/0057.
+    cpu-ms less.
     """
     last = network.get_results()[0]
     sigmoid = _producer_of(last.input(0))
