@@ -58,7 +58,6 @@ class Clip:
 
     @property
     def pixels(self) -> int:
-        """Of one frame."""
         return self.width * self.height
 
 
@@ -76,7 +75,6 @@ class Span:
     shown_until_pts: int | None = None
 
     def holds(self, pts: int) -> bool:
-        """Whether a frame at ``pts`` belongs to it."""
         return pts >= self.first_pts and (self.end_pts is None or pts < self.end_pts)
 
     def shows(self, pts: int) -> bool:

@@ -29,12 +29,10 @@ class Preset(StrEnum):
 
     @property
     def suffix(self) -> str:
-        """The file name's suffix, with its dot."""
         return "." + self.value.split("_", maxsplit=1)[0]
 
     @property
     def media_type(self) -> str:
-        """The media type."""
         return MEDIA_TYPES[self.suffix]
 
 
@@ -52,7 +50,6 @@ class AlphaFormat(StrEnum):
 
     @property
     def suffix(self) -> str:
-        """The file name's suffix, with its dot."""
         return ".zip" if self is AlphaFormat.PNG_ZIP else "." + self.split("_", maxsplit=1)[0]
 
 
@@ -138,7 +135,6 @@ class Device:
 
     @property
     def on_gpu(self) -> bool:
-        """Whether it is one of NVIDIA's."""
         return self.runtime in (Runtime.CUDA, Runtime.TENSORRT)
 
     def __str__(self) -> str:

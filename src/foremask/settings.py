@@ -55,7 +55,6 @@ class Seconds(int):
 
     @classmethod
     def parse(cls, text: str) -> "Seconds":
-        """Raises ValueError."""
         match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", text)
         if match is None:
             raise ValueError("a duration such as 45s, 30m, 12h or 30d")
@@ -67,7 +66,6 @@ class ByteCount(int):
 
     @classmethod
     def parse(cls, text: str) -> "ByteCount":
-        """Raises ValueError."""
         match = re.fullmatch(r"([0-9]{1,12})([KMGT]?)", text.upper())
         if match is None:
             raise ValueError("a number of bytes such as 500M, 20G or 2T")
@@ -81,7 +79,6 @@ class Networks(tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]):
 
     @classmethod
     def parse(cls, text: str) -> "Networks":
-        """Raises ValueError."""
         try:
             return cls(ipaddress.ip_network(part.strip()) for part in text.split(","))
         except ValueError as error:

@@ -23,12 +23,10 @@ class Forecast:
         self._now = -1
 
     def begin(self) -> None:
-        """The next clip is masked now."""
         self._now += 1
         self._began_s = time.monotonic()
 
     def end(self, *, masked: bool) -> None:
-        """It has been masked, or skipped."""
         if masked:
             self._done += self._costs[self._now] or 0.0
             self._spent_s += time.monotonic() - self._began_s

@@ -90,7 +90,6 @@ class ClipSource:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """The files of this machine that it consists of."""
         if self.is_url:
             return ()
         return self.pictures or (self.path,)

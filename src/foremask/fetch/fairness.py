@@ -50,7 +50,6 @@ class FairSemaphore:
             raise
 
     def release(self, owner: str) -> None:
-        """Give a place back."""
         self._free += 1
         self._held[owner] -= 1
         if not self._held[owner]:

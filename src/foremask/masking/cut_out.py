@@ -281,7 +281,6 @@ class CutOutWriter:
         self._edges, self._deep = edges, deep
 
     def write(self, mask: Levels, frame: Frame) -> None:
-        """Take the next frame; ``mask`` has its size and its coded orientation."""
         turn = frame.orientation
         levels = np.ascontiguousarray(turn.to_upright(mask))
         kept = tools.inverted(levels) if self._matte.invert else levels
@@ -302,7 +301,6 @@ class CutOutWriter:
         self._writer.write(turn.to_coded(finished), coded, frame)
 
     def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
-        """Write the rest; ``end_pts``, in ``time_base``, is where the last frame ends."""
         return self._writer.finish(end_pts, time_base)
 
 

@@ -91,12 +91,10 @@ class Plan:
 
     @property
     def queue_frames(self) -> int:
-        """How many frames may wait between two stages."""
         return 1 if self.is_huge else 4
 
     @property
     def time_base(self) -> Fraction:
-        """The unit of every pts, in seconds."""
         return Fraction(*self.clip.time_base)
 
     def check_limits(self, frame: Frame) -> None:

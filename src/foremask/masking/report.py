@@ -70,7 +70,6 @@ class Statistics:
     last: Alpha | None = field(default=None, repr=False)
 
     def note(self, alpha: Alpha, time_s: float) -> None:
-        """Add the mask of the frame at ``time_s``."""
         coverage, change = float(alpha.mean()), 0.0
         if self.last is not None and self.last.shape == alpha.shape:
             change = float(np.abs(alpha - self.last).mean())

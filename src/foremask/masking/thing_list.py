@@ -79,7 +79,6 @@ class _Found:
     frames: int = 0
 
     def add(self, window: list[PlacedThings]) -> None:
-        """Add the things of one more window."""
         numbers = self._known(window)
         before, self.last = self.last, {}
         for each in window:

@@ -31,7 +31,6 @@ class Package:
 
     @property
     def tarball_name(self) -> str:
-        """What ``npm pack`` calls the file."""
         return f"{self.name.removeprefix('@').replace('/', '-')}-{self.version}.tgz"
 
 

@@ -178,7 +178,6 @@ class JobRequest(JobBody, frozen=True, kw_only=True):
     output_container_and_codec: MaskForm = Preset.MP4_H264
 
     def wanted(self) -> tuple[Form, JobResult]:
-        """A mask; the matte tools work on it."""
         check_hints(self.hints)
         return self.output_container_and_codec, _mask(self, self.hints)
 
@@ -210,7 +209,6 @@ class MaskByKeyPointsRequest(JobRequest, frozen=True, kw_only=True):
         )
 
     def wanted(self) -> tuple[Form, JobResult]:
-        """A mask of the thing at the points."""
         together = (*self._points(), *self.hints)
         check_hints(together)
         return self.output_container_and_codec, _mask(self, together)
@@ -263,7 +261,6 @@ class GreenScreenRequest(JobBody, frozen=True, kw_only=True):
     preserve_audio: SoundField = True
 
     def wanted(self) -> tuple[Form, JobResult]:
-        """The subject before a screen in one of the three usual shades."""
         form, shade = self.output_container_and_codec, self.green_shade.value
         return _cut_out(self, form, shade, hints=self.hints)
 

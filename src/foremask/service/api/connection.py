@@ -322,7 +322,6 @@ class Connection(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """The request can be answered."""
         if self._over_limit and self.url.partition(b"?")[0] not in HEALTH:
             self._stop_parsing(
                 ServiceUnavailable(

@@ -125,8 +125,6 @@ class GuardedProber:
     async def probe_now(
         self, source: Source, form: Form, kind: ResultKind, owner: str
     ) -> Clip | None:
-        """As `probe`, but raises Overloaded when the owner gets no place in time."""
-
         async def ask(size: int, read_at: ReadAt) -> Clip:
             return await self._ask(size, read_at, form, kind, owner)
 

@@ -54,7 +54,6 @@ class Service:
 
     @property
     def storage_limit(self) -> int:
-        """The bytes that one token may have stored."""
         return stored.limit_of_token(self.settings.storage_per_token, self.objects.disk())
 
 

@@ -66,7 +66,6 @@ class Database:
         await self._pool.open()
 
     async def close(self) -> None:
-        """Close every connection."""
         await self._pool.close()
 
     async def one(self, statement: LiteralString, params: Params = ()) -> Row | None:

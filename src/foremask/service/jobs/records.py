@@ -28,7 +28,6 @@ class Status(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more will happen to the job."""
         return self not in (Status.QUEUED, Status.RUNNING)
 
 

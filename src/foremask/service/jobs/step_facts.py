@@ -76,7 +76,6 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def has_background_file(self) -> bool:
-        """Whether a picture or a video is put behind the subject."""
         return self.background_url is not None or self.background_key is not None
 
 

@@ -55,7 +55,6 @@ class Step:
 
     @property
     def options(self) -> ResultOptions:
-        """What the job makes of its clip."""
         return self.args.result.options
 
     @property
@@ -65,7 +64,6 @@ class Step:
 
     @property
     def form(self) -> Form:
-        """What the result is written as."""
         return form_of(self.preset, self.options.kind)
 
 

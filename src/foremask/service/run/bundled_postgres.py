@@ -66,7 +66,6 @@ class EmbeddedPostgres:
 
     @property
     def pid(self) -> int | None:
-        """The server's process, while it runs."""
         running = self._process is not None and self._process.poll() is None
         return self._process.pid if running and self._process else None
 

@@ -37,7 +37,6 @@ class Home:
 
     @property
     def data(self) -> Path:
-        """The server's data directory."""
         return self.root / "data"
 
 

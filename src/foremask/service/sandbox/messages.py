@@ -82,7 +82,6 @@ class Refused(msgspec.Struct, tag=True, frozen=True):
 
     @classmethod
     def of(cls, error: ForemaskError) -> Self:
-        """The error as it is sent."""
         return cls(error.reason, error.details, error.param, error.limit, error.actual)
 
     def error(self, param: str | None = None) -> ForemaskError:

@@ -156,7 +156,6 @@ class Objects:
         return bytes(block)
 
     async def head(self, key: str) -> Stored:
-        """Size, ETag and age of an object."""
         with _translated(key):
             meta = await obstore.head_async(self._store, checked_key(key))
         return _stored(meta)

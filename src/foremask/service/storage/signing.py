@@ -62,7 +62,6 @@ class Signer:
         return key
 
     def upload_form(self, upload: Upload) -> dict[str, str]:
-        """The fields that a form needs to make this upload."""
         fields = {
             "key": checked_key(upload.key),
             "expires": str(upload.expires_at),

@@ -25,7 +25,6 @@ class StepProgress:
     newest_png: bytes | None = None
 
     def move(self) -> None:
-        """Record that work was done."""
         self.moved_at = time.monotonic()
 
     @property
@@ -34,7 +33,6 @@ class StepProgress:
         return time.monotonic() - self.moved_at
 
     async def note_frames(self, progress: Progress) -> None:
-        """Note how many frames the media child has done."""
         if progress.frames_done != self.frames_done:
             self.frames_done = progress.frames_done
             self.move()

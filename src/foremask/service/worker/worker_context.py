@@ -88,5 +88,4 @@ class WorkerContext:
             return None  # a trace is worth no failed step
 
     def runner_of(self, request: Request[Any]) -> MediaRunner:
-        """Which of the two executes the request."""
         return self.masks if request.needs_network else self.files

@@ -130,7 +130,6 @@ class CompiledNetworks:
         return 0
 
     def can_keep(self) -> bool:
-        """Whether this process may write here."""
         place = self.directory if self.directory.exists() else self.directory.parent
         return _may_keep and place.is_dir() and os.access(place, os.W_OK | os.X_OK)
 

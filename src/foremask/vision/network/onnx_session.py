@@ -71,17 +71,14 @@ class OnnxSession:
 
     @property
     def any_size(self) -> bool:
-        """True of IS-Net: see `adapted`."""
         return self._is_isnet
 
     @property
     def runtime(self) -> str:
-        """Runtime, device and precision, for the report."""
         where = str(self._device) if self._device.on_gpu else "cpu"
         return f"onnxruntime {where} {self.precision}"
 
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
-        """Stretch ``image`` to ``size``, or to the network's square, and segment it."""
         if size is None or not self._is_isnet:
             size = (self.spec.size_px, self.spec.size_px)
         pixels = image.rgb(*size)

@@ -186,11 +186,9 @@ class Session:
 
     @property
     def runtime(self) -> str:
-        """Runtime, device and precision, for the report."""
         return f"openvino {self._ran_on} {self.precision}"
 
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
-        """Stretch ``image`` to ``size``, or to the network's square, and segment it."""
         if size is None or not self._facts.is_isnet:
             size = self._own_size
         pixels = image.rgb(*size)[None]
