@@ -5,6 +5,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from textwrap import dedent, fill
+from typing import Annotated, get_args, get_origin
 
 import foremask
 from foremask.cli.commands import app
@@ -154,6 +155,8 @@ def _parameter(parameter: inspect.Parameter) -> str:
 
 
 def _plain(annotation: object) -> str:
+    if get_origin(annotation) is Annotated:  # ranges, for decoding
+        annotation = get_args(annotation)[0]
     text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
     return re.sub(r"\b(?:foremask|numpy|collections|typing|pathlib)(?:\.\w+)*\.(?=\w)", "", text)
 
