@@ -65,7 +65,7 @@ def cut_out_red(request: CutOut, parent: Parent) -> Report:
             request.source,
             request.target,
             execution.options_of(
-                request.preset, request.result, request.background, request.options.limits
+                request.preset, request.result, request.background, request.options
             ),
             span=request.span,
             clip_start_s=request.clip_start_s,

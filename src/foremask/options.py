@@ -417,20 +417,15 @@ def _amount(text: str, amount: str, usual: float, ends: tuple[float, float]) -> 
 class CutOutOptions:
     """One cut-out, as asked for: on nothing where ``background`` is None, else over it.
 
-    ``preset`` None is chosen by what the target's name ends in.
+    ``mask`` says how the mask is found and what is done to it; its preset has no part in it, and a
+    cut-out is of a whole clip in its own size. ``preset`` None is chosen by what the target's name
+    ends in.
     """
 
+    mask: MaskOptions = MaskOptions()
     preset: Preset | AlphaFormat | None = None
     background: Background | None = None
-    matte: Matte = NO_MATTE
-    quality: Quality = Quality.BALANCED
-    device: Device = Device()
-    limits: Limits = UNLIMITED
-    model: Path | None = None  # as in MaskOptions
     keep_sound: bool = True
-    hints: tuple[Hint, ...] = ()
-    cache: Path | None = None  # as in MaskOptions
-    cache_bytes: int = CACHE_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,15 @@ from foremask.media.background_files import background_video
 from foremask.media.planes import plane_of
 from foremask.media.reader import VideoReader
 from foremask.media.verify import verify
-from foremask.options import AlphaFormat, Background, CutOutOptions, Matte, Preset, ResultKind
+from foremask.options import (
+    AlphaFormat,
+    Background,
+    CutOutOptions,
+    MaskOptions,
+    Matte,
+    Preset,
+    ResultKind,
+)
 from foremask.types import Alpha, Image
 from tests.support import synth
 from tests.support.synth import Spec, Tone
@@ -26,7 +34,8 @@ RED = np.array([220, 30, 30])
 
 
 def cut(source: Path, target: Path, background: str = "transparent", **more: Any) -> Report:  # noqa: ANN401
-    options = CutOutOptions(background=Background.parse(background), **more)
+    masking = MaskOptions(matte=more.pop("matte", Matte()))
+    options = CutOutOptions(masking, background=Background.parse(background), **more)
     return cut_out(source, target, options, masker=synth.red_is_foreground, refiner=synth.stretched)
 
 

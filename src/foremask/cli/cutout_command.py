@@ -23,6 +23,7 @@ from foremask.options import (
     CutOutOptions,
     Despill,
     Device,
+    MaskOptions,
     Matte,
     Preset,
     Quality,
@@ -87,22 +88,22 @@ def cutout(
             f"{1 + len(more)} files are named, and `cutout` takes one INPUT; name the output with"
             " --output; nothing was changed"
         )
-    options = CutOutOptions(
-        preset=_preset(preset),
-        background=Background.parse(background),
+    masking = MaskOptions(
         matte=Matte(invert, black, white, gamma, min_part, grow, feather, despill),
         quality=quality,
         device=Device.parse(device),
         hints=hints_of(hinted),
         cache=cache_of(hinted),
     )
+    options = CutOutOptions(masking, _preset(preset), Background.parse(background))
     target = output or _default_target(source)
     from foremask.masking.cut_out import check_target, cut_out  # numpy, av, cv2: half a second
     from foremask.masking.report import Progress
 
     check_target(Path(source), target, options, replace=force)
     with local_file(source, settings) as clip:
-        options = replace(options, model=model_commands.ready(settings, model))
+        masking = replace(masking, model=model_commands.ready(settings, model))
+        options = replace(options, mask=masking)
         with progress_bar("cut out", FRAMES) as show:
 
             def on_frame(progress: Progress) -> None:

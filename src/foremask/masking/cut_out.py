@@ -38,6 +38,7 @@ from foremask.media.probe import frame_bytes
 from foremask.media.webp_writer import WebpWriter
 from foremask.media.writer import MaskWriter
 from foremask.options import (
+    NO_MATTE,
     AlphaFormat,
     Background,
     BackgroundKind,
@@ -170,9 +171,9 @@ def cut_out(
     source, target = Path(source), Path(target)
     form = check_target(source, target, options, replace=replace)
     background = options.background
-    asked = _mask_options(form, options)
+    asked = _mask_options(form, options.mask)
     clip = checked_clip(source, asked)
-    check_format(clip, form, options.limits.memory_bytes)
+    check_format(clip, form, asked.limits.memory_bytes)
     with ExitStack() as stack:
         start_s = clip.start_s if clip_start_s is None else clip_start_s
         drawn = stack.enter_context(opened_background(background, start_s))
@@ -184,11 +185,11 @@ def cut_out(
         cache = stack.enter_context(opened_cache(source, asked, span))
         is_part = span is not None
         with picture_writer(part, target.name, form, clip, sound, part=is_part) as writer:
-            edges = _edge_refiner(clip, options) if refiner is None else None
+            edges = _edge_refiner(clip, asked.quality) if refiner is None else None
             plan = plan_masking(source, clip, asked, span, masker, refiner or edges, cache)
             deep = isinstance(writer, PngSequenceWriter)
-            cutter: FrameWriter = CutOutWriter(writer, options.matte, drawn, edges, deep=deep)
-            if mask_target and has_memory_for_mask(clip, form, options.limits.memory_bytes):
+            cutter: FrameWriter = CutOutWriter(writer, options.mask.matte, drawn, edges, deep=deep)
+            if mask_target and has_memory_for_mask(clip, form, asked.limits.memory_bytes):
                 whole = stack.enter_context(written_whole(mask_target))
                 masks = MaskWriter(whole, KEPT_MASK, clip, source, part=is_part)
                 cutter = _WithMask(cutter, stack.enter_context(masks))
@@ -196,23 +197,21 @@ def cut_out(
     return named(report, background, clip)
 
 
-def _mask_options(form: Form, options: CutOutOptions) -> MaskOptions:
-    return MaskOptions(
-        stand_in(form),
-        options.quality,
-        options.device,
-        options.limits,
-        options.model,
-        hints=options.hints,
-        cache=options.cache,
-        cache_bytes=options.cache_bytes,
-    )
+def _mask_options(form: Form, asked: MaskOptions) -> MaskOptions:
+    """How the mask is found. Raises FieldInvalid for what only a mask can be."""
+    for name in ("excerpt", "max_side_px"):
+        if getattr(asked, name) is not None:
+            raise FieldInvalid(
+                f"A cut-out takes no {name}: it has the size and the frames of its clip.",
+                param=name,
+            )
+    return dataclasses.replace(asked, preset=stand_in(form), matte=NO_MATTE)
 
 
-def _edge_refiner(clip: Clip, options: CutOutOptions) -> "EdgeRefiner | None":
-    """The refiner that also finds backgrounds, in the best quality only, since it is slow."""
-    ahead = ahead_frames(frame_bytes(clip), options.quality)
-    return None if ahead is None or options.quality is not Quality.BEST else EdgeRefiner(ahead)
+def _edge_refiner(clip: Clip, quality: Quality) -> "EdgeRefiner | None":
+    """None but in the best quality: it takes as long again as the colours themselves."""
+    ahead = ahead_frames(frame_bytes(clip), quality)
+    return None if ahead is None or quality is not Quality.BEST else EdgeRefiner(ahead)
 
 
 def named(report: Report, background: Background | None, clip: Clip) -> Report:

@@ -57,8 +57,8 @@ def cut_out_by_mask(
     with ExitStack() as stack:
         reader = stack.enter_context(VideoReader(source))
         clip = reader.clip
-        check_format(clip, form, options.limits.memory_bytes)
-        box = _subject_box(source, mask, options.matte) if auto_zoom else None
+        check_format(clip, form, options.mask.limits.memory_bytes)
+        box = _subject_box(source, mask, options.mask.matte) if auto_zoom else None
         drawn = stack.enter_context(opened_background(options.background, clip.start_s))
         part = stack.enter_context(written_whole(target))
         sound = source if options.keep_sound else None
@@ -66,7 +66,7 @@ def cut_out_by_mask(
         writer = stack.enter_context(picture_writer(part, target.name, form, shown, sound))
         cutter = CutOutWriter(
             writer if box is None else _CroppingWriter(writer, box),
-            options.matte,
+            options.mask.matte,
             drawn,
             deep=isinstance(writer, PngSequenceWriter),
         )

@@ -71,11 +71,12 @@ def _masked(request: Mask | CutOut) -> Report:
             masker=synth.red_is_foreground,
             refiner=synth.stretched,
         )
+    masking = MaskOptions(limits=Limits())
     with named_background():
         return cut_out(
             request.source,
             request.target,
-            options_of(request.preset, request.result, request.background, Limits()),
+            options_of(request.preset, request.result, request.background, masking),
             span=request.span,
             clip_start_s=request.clip_start_s,
             mask_target=request.mask_target,

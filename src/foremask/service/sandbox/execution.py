@@ -22,7 +22,7 @@ from foremask.options import (
     Background,
     BackgroundKind,
     CutOutOptions,
-    Limits,
+    MaskOptions,
     Matte,
     ResultOptions,
     form_of,
@@ -103,17 +103,8 @@ def _mask_picture(request: MaskPicture, _: Parent) -> PictureMask:
 def _cut_out(request: CutOut, parent: Parent) -> Report:
     from foremask.masking.cut_out import cut_out
 
-    found = request.options
-    options = options_of(request.preset, request.result, request.background, found.limits)
-    options = replace(
-        options,
-        quality=found.quality,
-        device=found.device,
-        model=found.model,
-        hints=found.hints,
-        cache=_cache(request),
-        cache_bytes=found.cache_bytes,
-    )
+    masking = replace(request.options, cache=_cache(request))
+    options = options_of(request.preset, request.result, request.background, masking)
     with named_background():
         return cut_out(
             request.source,
@@ -129,7 +120,8 @@ def _cut_out(request: CutOut, parent: Parent) -> Report:
 def _cut_out_by_mask(request: CutOutByMask, parent: Parent) -> Report:
     from foremask.masking.cut_out_by_mask import cut_out_by_mask
 
-    options = options_of(request.preset, request.result, request.background, request.limits)
+    masking = MaskOptions(limits=request.limits)
+    options = options_of(request.preset, request.result, request.background, masking)
     with named_background():
         return cut_out_by_mask(
             request.source,
@@ -142,7 +134,7 @@ def _cut_out_by_mask(request: CutOutByMask, parent: Parent) -> Report:
 
 
 def options_of(
-    preset: str, result: ResultOptions, file: Path | None, limits: Limits
+    preset: str, result: ResultOptions, file: Path | None, masking: MaskOptions
 ) -> CutOutOptions:
     """The library's options for a request; ``file`` is the background."""
     behind = None
@@ -151,11 +143,10 @@ def options_of(
     elif result.background is not None:
         behind = Background.parse(result.background)
     return CutOutOptions(
-        preset=form_of(preset, result.kind),
-        background=behind,
-        matte=result.matte,
-        limits=limits,
-        keep_sound=result.keep_sound,
+        replace(masking, matte=result.matte),
+        form_of(preset, result.kind),
+        behind,
+        result.keep_sound,
     )
 
 
