@@ -1,0 +1,129 @@
+"""How often workers ask the database, and over how many connections."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import LiteralString
+
+import pytest
+
+from foremask.service.jobs.database import Database, Params, Row, open_database
+from foremask.service.jobs.process_totals import Fleet
+from foremask.service.jobs.records import Status
+from foremask.service.worker import queues
+from foremask.service.worker.process import DATABASE_CONNECTIONS
+from foremask.service.worker.queues import (
+    LISTENERS,
+    POLLS_PER_S,
+    TURN_S,
+    is_listener,
+    poll_s,
+    serve_queues,
+)
+from foremask.service.worker.worker_context import Timing, WorkerContext
+from tests.service.worker import stand_in
+from tests.service.worker.conftest import Caller, Site
+from tests.support.patience import until
+
+AT_ONCE = {"files": 8, "masks": 1, "webhooks": 4}
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 50, 200])
+def test_two_workers_listen_at_a_time_and_each_in_its_turn(workers: int) -> None:
+    """To more a notification would be told in vain; with one pair for good, that pair gets all."""
+    turns = Counter[int]()
+    for turn in range(workers):
+        listening = [n for n in range(workers) if is_listener(Fleet(workers, n), turn * TURN_S)]
+        assert len(listening) == min(LISTENERS, workers)
+        turns.update(listening)
+    assert set(turns) == set(range(workers))
+
+
+@pytest.mark.parametrize(("workers", "at_most_per_s"), [(3, 4), (20, 24), (50, 24), (200, 44)])
+def test_all_workers_together_poll_a_queue_a_bounded_number_of_times(
+    workers: int, at_most_per_s: float
+) -> None:
+    """About 20 a second, and each of them every 5 s at least."""
+    intervals_s = [poll_s(Fleet(workers, n), 0.0) for n in range(workers)]
+    assert max(intervals_s) <= 5.0
+    assert sum(1 / each for each in intervals_s) <= at_most_per_s
+    assert at_most_per_s > POLLS_PER_S or workers < 20
+
+
+class Counting(Database):
+    """Counts the statements of one worker."""
+
+    asked = 0
+
+    async def all(self, statement: LiteralString, params: Params = ()) -> list[Row]:
+        """As the real one."""
+        self.asked += 1
+        return await super().all(statement, params)
+
+
+@pytest.fixture
+async def counted(work: WorkerContext, database_url: str) -> AsyncIterator[WorkerContext]:
+    """A worker with as many connections as a worker process has, whose statements are counted."""
+    url = f"{database_url}&application_name=counted"
+    database = Counting(url, connections=DATABASE_CONNECTIONS, patience_s=20.0)
+    await database.open()
+    yield replace(work, database=database, timing=Timing(lease_s=2e6, renew_s=1e6))
+    await database.close()
+
+
+@pytest.mark.postgres
+async def test_a_worker_has_two_connections_and_a_job_takes_twenty_statements_at_most(
+    counted: WorkerContext,
+    caller: Caller,
+    site: Site,
+    database_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One to ask and one to listen, for three queues; ingest and mask, and what asks in vain.
+
+    Nothing that is asked as time passes is counted: neither polls nor renewals.
+    """
+    monkeypatch.setattr(queues, "LISTENERS_POLL_S", 1e6)
+    assert isinstance(counted.database, Counting)
+    site.files["/a.mp4"] = stand_in.clip(7)
+    serving = asyncio.create_task(serve_queues(counted, AT_ONCE, 0.0))
+    try:
+        async with open_database(database_url, connections=1) as other:
+
+            async def connections() -> list[Row]:
+                rows = await other.all(
+                    "select pid from pg_stat_activity where application_name = 'counted'"
+                )
+                return rows if len(rows) >= 2 else []
+
+            async def all_queues() -> bool:
+                return len(await other.all("select id from procrastinate_workers")) == len(AT_ONCE)
+
+            await until(connections)
+            await until(all_queues)
+            before, url = counted.database.asked, site.url + "/a.mp4"
+            record = await caller.ended(await caller.submit(url))
+            assert record.status is Status.COMPLETED
+            assert counted.database.asked - before <= 20
+            assert len(await connections()) == 2
+    finally:
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
+
+
+@pytest.mark.postgres
+async def test_what_came_while_nobody_listened_is_found(
+    work: WorkerContext, caller: Caller, site: Site, tmp_path: Path
+) -> None:
+    """Jobs that were accepted before the worker started, and whose notifications are gone."""
+    site.files["/a.mp4"] = stand_in.clip(3)
+    jobs = [await caller.submit(site.url + "/a.mp4") for _ in range(6)]
+    serving = asyncio.create_task(serve_queues(work, AT_ONCE, 0.0))
+    try:
+        for job in jobs:
+            assert (await caller.ended(job)).status is Status.COMPLETED
+    finally:
+        serving.cancel()
+        await asyncio.gather(serving, return_exceptions=True)
