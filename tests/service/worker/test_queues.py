@@ -74,7 +74,7 @@ async def counted(work: WorkerContext, database_url: str) -> AsyncIterator[Worke
 
 
 @pytest.mark.postgres
-async def test_a_worker_has_two_connections_and_a_job_takes_twenty_statements_at_most(
+async def test_a_worker_has_two_connections_and_a_job_takes_twenty_statements(
     counted: WorkerContext,
     caller: Caller,
     site: Site,
