@@ -31,6 +31,9 @@ class Tone:
     verbose: bool = False
 
 
+type _Made = tuple[Report, float]  # and the seconds that it took
+
+
 @dataclass(slots=True)
 class Batch:
     """Jobs that are masked one after the other by one loaded network.
@@ -55,7 +58,6 @@ class Batch:
     _model: Path | None = None
     _running: bool = False
     _forecast: Forecast | None = None
-    _last: tuple[Report, float] | None = None  # of the mask that was made last, and its seconds
 
     @property
     def _total(self) -> int | None:
@@ -88,7 +90,7 @@ class Batch:
             self._forecast.begin()
         masked = False
         try:
-            facts = self._outcome(job, label)
+            made = self._outcome(job, label)
         except ForemaskError as error:
             self._failed(job, error)
         except Exception as error:
@@ -97,12 +99,12 @@ class Batch:
             # One clip's bug must not end a night's batch.
             self._failed(job, Internal(f"{type(error).__name__}: {error}"))
         else:
-            self._answer(job, facts)
-            masked = facts["outcome"] == "masked"
+            self._answer(job, made)
+            masked = made is not None
         if self._forecast is not None:
             self._forecast.end(masked=masked)
 
-    def _outcome(self, job: Job, label: str) -> dict[str, Any]:
+    def _outcome(self, job: Job, label: str) -> _Made | None:
         if not self.skip_existing or not job.target.exists():
             self._check(job)
         shows = not self.tone.quiet
@@ -110,29 +112,21 @@ class Batch:
             if self.skip_existing and job.target.exists():
                 fault = _fault_of(clip, job)
                 if fault is None:
-                    return {"outcome": "skipped"}
+                    return None
                 if not self.replace:
                     raise OutputExists(
                         f"{job.target} exists already and is no whole mask of {job.source.named}"
                         f" ({fault})"
                     )
                 self._check(job)
-            return self._mask(job, clip, label)
+            self._model = self._model or self.find_model()
+            started_s = time.monotonic()
+            report = self._made(job, clip, label, replace(self.options, model=self._model))
+            return report, time.monotonic() - started_s
 
     def _check(self, job: Job) -> None:
         make_folder(job.target, self.output)
         check_output(job.target, *job.source.files, replace=self.replace)
-
-    def _mask(self, job: Job, clip: Path, label: str) -> dict[str, Any]:
-        if self._model is None:
-            self._model = self.find_model()
-        started_s = time.monotonic()
-        report = self._made(job, clip, label, replace(self.options, model=self._model))
-        took_s = time.monotonic() - started_s
-        facts = {"outcome": "masked", "seconds": round(took_s, 2), **msgspec.to_builtins(report)}
-        del facts["strip"]  # a row for each frame
-        self._last = report, took_s
-        return facts
 
     def _made(self, job: Job, clip: Path, label: str, options: MaskOptions) -> Report:
         if job.preset is None:
@@ -171,16 +165,22 @@ class Batch:
                 f"  {report.bytes} bytes, sha256 {report.sha256}",
             )
 
-    def _answer(self, job: Job, facts: dict[str, Any]) -> None:
-        self._count(facts["outcome"])  # first: who reads the line may stop the batch at once
+    def _answer(self, job: Job, made: _Made | None) -> None:
+        self._count("skipped" if made is None else "masked")  # before who reads may stop the batch
         if self.tone.as_json:
+            facts: dict[str, Any] = {"outcome": "skipped"}
+            if made is not None:
+                report, took_s = made
+                facts = {"outcome": "masked", "seconds": round(took_s, 2)}
+                facts |= msgspec.to_builtins(report)
+                del facts["strip"]  # a row for each frame
             self._answer_json(job, facts)
         elif self.tone.quiet:
             return
-        elif facts["outcome"] == "skipped":
+        elif made is None:
             say(f"{job.target}: is there already, and whole")
-        elif self._last is not None:
-            self._describe(job, *self._last)
+        else:
+            self._describe(job, *made)
 
     def _count(self, outcome: str) -> None:
         self.counts[outcome] += 1

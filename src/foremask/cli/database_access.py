@@ -1,14 +1,15 @@
 """Finds a database for a command: the operator's, a running service's, or one started for it."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+import os
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 from foremask.errors import SettingsInvalid
 from foremask.service.jobs.database import Database, open_database
 from foremask.service.jobs.schema import check_schema
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
-from foremask.settings import Settings
+from foremask.settings import Settings, read_settings
 
 
 @contextmanager
@@ -31,12 +32,19 @@ def database_url(settings: Settings) -> Iterator[str]:
         server.stop()
 
 
-@asynccontextmanager
-async def current_database(url: str) -> AsyncIterator[Database]:
-    """The database, open; raises ServiceUnavailable when its tables are of another foremask."""
-    async with open_database(url, connections=1) as database:
-        await check_schema(database)
-        yield database
+def ask[T](work: Callable[[Database], Awaitable[T]]) -> T:
+    """Do ``work`` with the database that the environment names.
+
+    Raises ServiceUnavailable when its tables are of another foremask.
+    """
+
+    async def opened(url: str) -> T:
+        async with open_database(url, connections=1) as database:
+            await check_schema(database)
+            return await work(database)
+
+    with database_url(read_settings(os.environ)) as url:
+        return asyncio.run(opened(url))
 
 
 async def _answers(url: str) -> bool:

@@ -1,7 +1,6 @@
 """``foremask jobs`` and ``job``: what an operator reads of the service's jobs."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime
 from typing import Annotated, Any, Final
@@ -10,12 +9,11 @@ import msgspec
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
-from foremask.cli.database_access import current_database, database_url
+from foremask.cli.database_access import ask
 from foremask.cli.exits import Exit, print_json, say
 from foremask.service.jobs import records
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Attempt, Record, Status
-from foremask.settings import read_settings
 
 FOLLOW_S: Final = 0.5
 
@@ -36,15 +34,9 @@ def jobs(
         unfinished: Those only that wait or run.
         as_json: Answer with JSON.
     """
-
-    async def ask(url: str) -> list[Record]:
-        async with current_database(url) as database:
-            return await records.latest(database, last, unfinished=unfinished)
-
-    with database_url(read_settings(os.environ)) as url:
-        found = asyncio.run(ask(url))
+    found = ask(lambda database: records.latest(database, last, unfinished=unfinished))
     if as_json:
-        print_json([_facts(record) for record in found])
+        print_json(msgspec.to_builtins(found))
     else:
         lines = [f"{_moment(each.created_at)}  {_described(each)}" for each in found]
         say(*lines or ["no jobs"])
@@ -65,19 +57,18 @@ def job(
         as_json: Answer with JSON.
     """
 
-    async def ask(url: str) -> Record:
-        async with current_database(url) as database:
-            record = await records.read_any(database, request_id)
-            if as_json:
-                attempts = await records.history(database, request_id)
-                print_json(_facts(record) | {"attempts": msgspec.to_builtins(attempts)})
-                return record
-            async for line in _lines(database, record, follow=follow):
-                say(line)
-            return await records.read_any(database, request_id)
+    async def show(database: Database) -> Record:
+        record = await records.read_any(database, request_id)
+        if as_json:
+            attempts = await records.history(database, request_id)
+            facts: dict[str, Any] = msgspec.to_builtins(record)
+            print_json(facts | {"attempts": msgspec.to_builtins(attempts)})
+            return record
+        async for line in _lines(database, record, follow=follow):
+            say(line)
+        return await records.read_any(database, request_id)
 
-    with database_url(read_settings(os.environ)) as url:
-        record = asyncio.run(ask(url))
+    record = ask(show)
     lost = follow and record.status is not Status.COMPLETED
     return Exit.INTERNAL if lost else Exit.OK
 
@@ -126,11 +117,6 @@ def _described(record: Record) -> str:
     elif record.ended_at is not None:
         words.append(f"{record.frames_done} frames, {record.preset}")
     return "  ".join(words)
-
-
-def _facts(record: Record) -> dict[str, Any]:
-    facts: dict[str, Any] = msgspec.to_builtins(record)
-    return facts
 
 
 def _moment(moment: datetime) -> str:

@@ -1,9 +1,7 @@
 """``foremask mask``: masks of files, folders, globs and URLs, one after the other."""
 
 import os
-import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Final
@@ -14,9 +12,10 @@ from foremask.cli import model_commands
 from foremask.cli.batch import Batch, Tone
 from foremask.cli.exits import Exit, Usage, warn
 from foremask.cli.hint_options import HintOptions, cache_of, hints_of
-from foremask.cli.sources import find_sources
+from foremask.cli.sources import ClipSource, find_sources
 from foremask.cli.targets import Job, plan_jobs
 from foremask.cli.watching import watched_jobs
+from foremask.hints.hint_words import seconds_of
 from foremask.machine import process_setup
 from foremask.options import Device, Excerpt, MaskOptions, Preset, Quality
 from foremask.settings import read_settings
@@ -87,11 +86,19 @@ def mask(
     """
     # Text always, since a path would lose the slashes of a URL: `Path` is for shell completion.
     words, output = tuple(map(str, inputs)), None if out is None else str(out)
+    if quiet and verbose:
+        raise Usage("--quiet and --verbose cannot both be")
+    if max_size is not None and max_size < MIN_SIDE_PX:
+        raise Usage(f"--max-size is {MIN_SIDE_PX} pixels or more, and not {max_size}")
+    if threads is not None and threads < 1:
+        raise Usage(f"--threads is 1 or more, and not {threads}")
     settings = read_settings(os.environ)
     jobs: Iterable[Job]
     if watch is None:
-        search = Search(recursive=recursive, joined=fps is not None)
-        jobs = _jobs(words, output, preset, search, quiet=quiet)
+        sources = _sources(words, output, recursive=recursive, joined=fps is not None)
+        jobs, left_out = plan_jobs(sources, output, preset)
+        for source in left_out if not quiet else ():
+            warn(f"{source.named} is the mask of another INPUT and is not masked itself")
     elif words or fps or skip_existing:
         raise Usage("--watch takes neither INPUT nor --fps nor --skip-existing")
     else:
@@ -100,20 +107,21 @@ def mask(
         quality=quality,
         device=Device.parse(device),
         excerpt=_excerpt(start, end),
-        max_side_px=_checked_size(max_size),
+        max_side_px=max_size,
         hints=hints_of(hinted, jobs, may_be_many=skip_existing),
         cache=cache_of(hinted),
     )
     if skip_existing and (options.excerpt or max_size):
         raise Usage("--skip-existing checks whole masks: leave out --start, --end and --max-size")
-    _limit_cores(threads)
+    if threads is not None:
+        process_setup.limit_cores(threads)
     return Batch(
         jobs,
         output,
         options,
         _rate(fps or DEFAULT_FPS),
         settings,
-        _tone(as_json=as_json, quiet=quiet, verbose=verbose),
+        Tone(as_json, quiet, verbose),
         replace=force,
         skip_existing=skip_existing,
         fail_fast=fail_fast,
@@ -121,56 +129,18 @@ def mask(
     ).run()
 
 
-def _tone(*, as_json: bool, quiet: bool, verbose: bool) -> Tone:
-    if quiet and verbose:
-        raise Usage("--quiet and --verbose cannot both be")
-    return Tone(as_json=as_json, quiet=quiet, verbose=verbose)
-
-
-@dataclass(frozen=True, slots=True)
-class Search:
-    """How folders are read; ``joined``: the pictures of one are a clip."""
-
-    recursive: bool
-    joined: bool
-
-
-def _jobs(
-    words: tuple[str, ...],
-    output: str | None,
-    preset: Preset | None,
-    search: Search,
-    *,
-    quiet: bool,
-) -> list[Job]:
+def _sources(
+    words: tuple[str, ...], output: str | None, *, recursive: bool, joined: bool
+) -> list[ClipSource]:
     if not words:
         raise Usage("INPUT is missing: name a clip, a folder or a URL")
     for word in words:
         if word.startswith("-") and word != "-" and not Path(word).exists():
             raise Usage(f"there is no option {word}; `foremask mask --help` has them all")
     try:
-        sources = find_sources(words, recursive=search.recursive, joined=search.joined)
+        return find_sources(words, recursive=recursive, joined=joined)
     except Usage as error:
         raise _with_hint(error, words, output) from None
-    jobs, left_out = plan_jobs(sources, output, preset)
-    for source in left_out:
-        if not quiet:
-            warn(f"{source.named} is the mask of another INPUT and is not masked itself")
-    return jobs
-
-
-def _checked_size(max_size: int | None) -> int | None:
-    if max_size is not None and max_size < MIN_SIDE_PX:
-        raise Usage(f"--max-size is {MIN_SIDE_PX} pixels or more, and not {max_size}")
-    return max_size
-
-
-def _limit_cores(threads: int | None) -> None:
-    if threads is None:
-        return
-    if threads < 1:
-        raise Usage(f"--threads is 1 or more, and not {threads}")
-    process_setup.limit_cores(threads)
 
 
 def _excerpt(start: str | None, end: str | None) -> Excerpt | None:
@@ -183,11 +153,10 @@ def _excerpt(start: str | None, end: str | None) -> Excerpt | None:
 
 
 def _seconds(text: str) -> float:
-    match = re.fullmatch(r"(?:(?:(\d{1,9}):)?(\d{1,2}):)?(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})", text)
-    if match is None:
+    seconds = seconds_of(text)
+    if seconds is None:
         raise Usage(f"a time is written as 12.5, 1:02.5 or 1:00:02.5, and not {text!r}")
-    hours, minutes, seconds = match.groups()
-    return 3600 * int(hours or 0) + 60 * int(minutes or 0) + float(seconds)
+    return seconds
 
 
 def _rate(text: str) -> Fraction:

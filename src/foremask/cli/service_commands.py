@@ -9,7 +9,7 @@ from pathlib import Path
 from cyclopts import App
 
 from foremask.cli import model_commands
-from foremask.cli.database_access import current_database, database_url
+from foremask.cli.database_access import ask, database_url
 from foremask.cli.exits import say
 from foremask.errors import SettingsInvalid
 from foremask.service.api.application import run
@@ -123,11 +123,5 @@ def redeliver(request_id: str, /) -> None:
     Args:
         request_id: The job.
     """
-
-    async def owe(url: str) -> None:
-        async with current_database(url) as database:
-            await deliveries.redeliver(database, request_id)
-
-    with database_url(read_settings(os.environ)) as url:
-        asyncio.run(owe(url))
+    ask(lambda database: deliveries.redeliver(database, request_id))
     say(f"{request_id}: its webhook is on its way")

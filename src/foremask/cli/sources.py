@@ -14,52 +14,16 @@ from urllib.parse import unquote, urlsplit
 
 from foremask.cli.exits import Usage
 
-CLIP_SUFFIXES: Final = frozenset(
-    [
-        ".mp4",
-        ".m4v",
-        ".mov",
-        ".webm",
-        ".mkv",
-        ".avi",
-        ".gif",
-        ".3gp",
-        ".3g2",
-        ".ts",
-        ".m2ts",
-        ".mts",
-        ".mxf",
-        ".flv",
-        ".f4v",
-        ".mpg",
-        ".mpeg",
-        ".vob",
-        ".y4m",
-        ".dv",
-        ".wmv",
-        ".asf",
-        ".ogv",
-        ".nut",
-        ".ivf",
-        ".apng",
-    ]
+
+def _suffixes(names: str) -> frozenset[str]:
+    return frozenset(f".{name}" for name in names.split())
+
+
+CLIP_SUFFIXES: Final = _suffixes(
+    "mp4 m4v mov webm mkv avi gif 3gp 3g2 ts m2ts mts mxf flv f4v mpg mpeg vob y4m dv wmv asf ogv"
+    " nut ivf apng"
 )
-PICTURE_SUFFIXES: Final = frozenset(
-    [
-        ".png",
-        ".jpg",
-        ".jpeg",
-        ".webp",
-        ".avif",
-        ".tif",
-        ".tiff",
-        ".bmp",
-        ".exr",
-        ".dpx",
-        ".jxl",
-        ".qoi",
-    ]
-)
+PICTURE_SUFFIXES: Final = _suffixes("png jpg jpeg webp avif tif tiff bmp exr dpx jxl qoi")
 """Both: what is taken from a folder. A named file is a clip unless it ends like a picture."""
 _MADE_STEM: Final = re.compile(r".+\.(mask|cutout|compare|sheet)$")
 """How what is made of a clip is named; folders and globs leave such files out."""

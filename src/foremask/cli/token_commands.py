@@ -1,7 +1,6 @@
 """``foremask token``: who may call the API, and how much."""
 
-import asyncio
-import os
+from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -9,11 +8,11 @@ import msgspec
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from foremask.cli.database_access import current_database, database_url
+from foremask.cli.database_access import ask
 from foremask.cli.exits import print_json, say
 from foremask.service.jobs import tokens
+from foremask.service.jobs.database import Database
 from foremask.service.jobs.tokens import Token, TokenLimits
-from foremask.settings import read_settings
 
 app = App(name="token", help="Who may call the API, and how much.")
 
@@ -54,13 +53,10 @@ def create(
     )
     expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
 
-    async def make(url: str) -> str:
-        async with current_database(url) as database:
-            secret, _ = await tokens.create_token(database, name, limits, expires_at=expires_at)
-            return secret
+    def make(database: Database) -> Awaitable[tuple[str, Token]]:
+        return tokens.create_token(database, name, limits, expires_at=expires_at)
 
-    with database_url(read_settings(os.environ)) as url:
-        say(asyncio.run(make(url)))
+    say(ask(make)[0])
 
 
 @app.command(name="list")
@@ -70,13 +66,7 @@ def list_(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = F
     Args:
         as_json: Answer with JSON.
     """
-
-    async def ask(url: str) -> list[Token]:
-        async with current_database(url) as database:
-            return await tokens.list_tokens(database)
-
-    with database_url(read_settings(os.environ)) as url:
-        known = asyncio.run(ask(url))
+    known = ask(tokens.list_tokens)
     if as_json:
         print_json(msgspec.to_builtins(known))
         return
@@ -96,13 +86,8 @@ def revoke(which: str, /) -> None:
     Args:
         which: Its first characters, or its id, as `foremask token list` shows them.
     """
-
-    async def close(url: str) -> Token:
-        async with current_database(url) as database:
-            return await tokens.revoke_token(database, which.removesuffix("…"))
-
-    with database_url(read_settings(os.environ)) as url:
-        say(f"{asyncio.run(close(url)).prefix}… is revoked")
+    token = ask(lambda database: tokens.revoke_token(database, which.removesuffix("…")))
+    say(f"{token.prefix}… is revoked")
 
 
 def _state(token: Token) -> str:

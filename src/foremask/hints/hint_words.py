@@ -69,13 +69,21 @@ def _parted(text: str) -> tuple[str, dict[str, Any]]:
     moment = moment.strip()
     if re.fullmatch(r"\d{1,12}", moment):
         return place, {"frame": int(moment)}
-    match = _TIME.fullmatch(moment.removesuffix("s"))
-    if match is None or not (moment.endswith("s") or ":" in moment):
+    seconds = seconds_of(moment.removesuffix("s"))
+    if seconds is None or not (moment.endswith("s") or ":" in moment):
         raise FieldInvalid(
             f"the moment of {text!r} is written as 12 (a frame), 0.5s or 00:01.5", param="hints"
         )
+    return place, {"time_s": seconds}
+
+
+def seconds_of(text: str) -> float | None:
+    """Seconds of ``12.5``, ``1:02.5`` or ``1:00:02.5``; None where it is no time."""
+    match = _TIME.fullmatch(text)
+    if match is None:
+        return None
     hours, minutes, seconds = match.groups()
-    return place, {"time_s": 3600 * int(hours or 0) + 60 * int(minutes or 0) + float(seconds)}
+    return 3600 * int(hours or 0) + 60 * int(minutes or 0) + float(seconds)
 
 
 def _numbers(text: str, place: str, count: int, example: str) -> list[float]:
