@@ -39,7 +39,10 @@ run: .venv/.ready $(SITE_BUILT) ## serve the API, a worker and a database on htt
 ifeq ($(MAKECMDGOALS)$(VIDEO),mask)
 $(error Say which clip: make mask VIDEO=clip.mp4)
 endif
-mask: .venv/.ready ## make mask VIDEO=clip.mp4 [OUT=mask.mp4] [FORCE=1]: mask one file
+.PHONY: there
+there:
+	@case "$$VIDEO" in *://*) ;; *) test -e "$$VIDEO" || { echo "There is no file $$VIDEO" >&2; exit 2; } ;; esac
+mask: there .venv/.ready ## make mask VIDEO=clip.mp4 [OUT=mask.mp4] [FORCE=1]: mask one file
 	@$(FOREMASK) mask "$$VIDEO" $${OUT:+-o "$$OUT"} $(if $(FORCE),--force)
 
 quick: MARKS = not (slow or postgres or weights or browser or data)

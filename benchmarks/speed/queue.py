@@ -28,7 +28,7 @@ from tests.service.worker.stand_in import CLIP, REPORT
 
 from benchmarks.machine import facts
 from foremask.facts import SEGMENT_GRID, Clip, Report, SegmentPlan, Written
-from foremask.fetch import Outbound
+from foremask.fetch.client import Outbound
 from foremask.options import Limits, Preset
 from foremask.service.jobs.admission import NewJob, admit
 from foremask.service.jobs.database import Database, open_database

@@ -665,7 +665,7 @@ class PromiseBroken(ForemaskError):
         "Keep both files and [report it](../CONTRIBUTING.md): this must not happen with a mask "
         "that foremask made."
     )
-    cli_remedy = "Make the mask anew; report it if foremask made this one."
+    cli_remedy = "Make the mask anew; one of a part (--start, --end) is no whole mask."
 
 
 ERROR_TABLE: Final = tuple(_BY_REASON.values())

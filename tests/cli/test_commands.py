@@ -618,3 +618,83 @@ def test_a_signal_that_an_import_swallows_still_ends_with_143(
     monkeypatch.setattr("foremask.media.verify.verify", load)
     assert main(["verify", str(clip), str(clip)]) == Exit.TERMINATED
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        ("cutout .", 2, ". is not a file"),
+        ("cutout", 2, "requires an argument"),
+        ("cutout nothing.mp4", 2, "there is no file nothing.mp4"),
+        ("mask clip.mp4 -o -", 2, "standard output takes no mask: name a file"),
+        ("cutout clip.mp4 --output -", 2, "standard output takes no mask: name a file"),
+        ("probe clip.mp4 more.mp4", 2, "`foremask probe` takes no more.mp4"),
+        ("verify clip.mp4", 2, "requires an argument"),
+        ("mask clip.mp4 --start 50", 2, "begins at 50 s, and the clip lasts "),
+        ("mask clip.mp4 --start 3 --end 2", 2, "--end 2 is not after --start 3"),
+        ("mask clip.mp4 --qualty best", 2, "there is no option --qualty"),
+        ("mask clip.mp4 --point later", 2, "is no hint"),
+        ("tracks .", 2, ". is not a file"),
+        ("sheet clip.mp4", 2, "name the mask, or make it with"),
+        ("compare clip.mp4 clip.mp4 -o a.txt", 2, "ends in none of .mp4, .mov, .mkv"),
+    ],
+)
+def test_a_wrong_command_line_is_answered_in_a_sentence(
+    clip: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: str,
+    code: int,
+    said: str,
+) -> None:
+    """No trace, nothing to report, and no silence."""
+    monkeypatch.chdir(clip.parent)
+    assert main(words.split()) == code
+    error = capsys.readouterr().err
+    assert said in error
+    assert "report it" not in error
+
+
+def test_a_clip_on_standard_input_is_no_list_of_names(
+    clip: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """``cat clip.mp4 | foremask mask -`` says what to do instead."""
+    with clip.open(encoding="utf-8") as piped:
+        monkeypatch.setattr("sys.stdin", piped)
+        assert main(["mask", "-"]) == Exit.USAGE
+    assert "save it to a file" in capsys.readouterr().err
+
+
+def test_a_file_that_may_not_be_read_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """With the system's reason."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        clip = synth.write(Path(folder) / "clip.mp4")
+        clip.chmod(0)
+        os.seteuid(65534 if os.geteuid() == 0 else os.geteuid())
+        try:
+            assert main(["probe", str(clip)]) == Exit.USAGE
+            assert main(["mask", str(clip)]) == Exit.USAGE
+        finally:
+            os.seteuid(os.getuid())
+    error = capsys.readouterr().err
+    assert error.count("cannot be read: Permission denied") == 2
+    assert "report it" not in error
+
+
+def test_ctrl_c_before_all_is_loaded_says_nothing_but_its_code() -> None:
+    """No trace of imports."""
+    program = (
+        "import sys, signal, threading\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "class Interrupting:\n"
+        "    def find_spec(self, name, *more):\n"
+        "        if name == 'foremask.cli.commands': signal.raise_signal(signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupting())\n"
+        "from foremask.__main__ import main\n"
+        "sys.exit(main())\n"
+    )
+    ran = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "interrupted\n")

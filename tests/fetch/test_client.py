@@ -32,8 +32,10 @@ from foremask.errors import (
     VideoInvalid,
     WebhookInvalid,
 )
-from foremask.fetch import Outbound, RangeUnavailable, client, connections, responses, urls
+from foremask.fetch import client, connections, responses, urls
 from foremask.fetch.blocking import download_file
+from foremask.fetch.client import Outbound
+from foremask.fetch.range_reader import RangeUnavailable
 from tests.support.origin import Origin, gives, gives_whole, head, listening, redirects, says
 
 LOOPBACK = ipaddress.ip_network("127.0.0.0/8")

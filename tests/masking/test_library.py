@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 import foremask
+from foremask.errors import FieldInvalid
+from foremask.options import Background, BackgroundKind, CutOutOptions
 from tests.support import networks, synth
 
 SPEC = synth.Spec(width=128, height=96, pts=(0, 1000, 2000, 3000), turn=(90, False))
@@ -266,3 +268,12 @@ def test_a_missing_file_is_pythons_own_error(tmp_path: Path) -> None:
     for call in (foremask.mask_video, foremask.probe, foremask.mask_image):
         with pytest.raises(FileNotFoundError):
             call(tmp_path / "nothing.png" if call is foremask.mask_image else "nothing.mp4")
+
+
+def test_what_is_no_hint_and_a_background_by_name_are_said_at_once(tmp_path: Path) -> None:
+    """Without types: a pair of numbers is named, and ``"blur"`` is what it says."""
+    source = synth.write(tmp_path / "clip.mp4")
+    with pytest.raises(FieldInvalid, match=r"hints\[0\] is a tuple; write foremask\.Point"):
+        foremask.mask_video(source, tmp_path / "mask.mp4", hints=[(160, 90)])  # type: ignore[list-item]
+    options = CutOutOptions(background="blur:8")  # type: ignore[arg-type]
+    assert options.background == Background(BackgroundKind.BLUR, amount=8.0)

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from types import FrameType
 from typing import Annotated, Literal, NoReturn
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from foremask.cli import (
     cutout_command,
@@ -18,7 +18,7 @@ from foremask.cli import (
     model_commands,
     tracks_command,
 )
-from foremask.cli.exits import Exit, ExtraMissing, Usage, exit_code, show_error
+from foremask.cli.exits import Exit, ExtraMissing, Usage, exit_code, note, show_error
 from foremask.cli.server_extra import missing_package
 from foremask.errors import ForemaskError, Internal
 
@@ -95,7 +95,7 @@ def _launch(
     try:
         result = app(words, print_error=False, exit_on_error=False)
     except CycloptsError as error:
-        show_error(Usage(" ".join(str(error).split())))
+        show_error(Usage(_sentence(error, words)))
         return Exit.USAGE
     except ForemaskError as error:
         if _terminated.is_set():
@@ -105,6 +105,7 @@ def _launch(
         show_error(error)
         return exit_code(error)
     except KeyboardInterrupt:
+        note("interrupted")
         return Exit.INTERRUPTED
     except BrokenPipeError:  # whoever read our answer has read enough
         sys.stderr.close()
@@ -117,6 +118,16 @@ def _launch(
         show_error(Internal(f"{type(error).__name__}: {error}"))
         return Exit.INTERNAL
     return result if isinstance(result, Exit) else Exit.OK
+
+
+def _sentence(error: CycloptsError, words: Sequence[str]) -> str:
+    """What is wrong with the command line, where the parser's own words do not tell."""
+    if isinstance(error, UnusedCliTokensError):
+        return f"`foremask {words[0]}` takes no {' '.join(error.unused_tokens or ())}"
+    before = words[words.index("-") - 1] if "-" in words else ""
+    if before in ("-o", "--output"):
+        return "standard output takes no mask: name a file"
+    return " ".join(str(error).split())
 
 
 def _extra_missing(words: Sequence[str]) -> ExtraMissing | None:

@@ -13,7 +13,7 @@ from foremask.cli import model_commands
 from foremask.cli.exits import Usage, print_json, say, warn
 from foremask.cli.file_commands import AsJson
 from foremask.cli.hint_options import HintOptions, cache_of, hints_of
-from foremask.cli.inputs import local_file
+from foremask.cli.inputs import check_there, local_file
 from foremask.cli.progress_bar import FRAMES, progress_bar
 from foremask.cli.sources import name_of_url
 from foremask.facts import Report
@@ -88,6 +88,8 @@ def cutout(
             f"{1 + len(more)} files are named, and `cutout` takes one INPUT; name the output with"
             " --output; nothing was changed"
         )
+    if "://" not in source:
+        check_there(Path(source))
     masking = MaskOptions(
         matte=Matte(invert, black, white, gamma, min_part, grow, feather, despill),
         quality=quality,

@@ -18,8 +18,8 @@ from foremask.settings import Settings
 def inspect_clip[T](named: str, settings: Settings, inspect: Callable[[Path | RemoteFile], T]) -> T:
     """Call ``inspect`` with the clip; a URL is read in ranges, and downloaded where that fails."""
     if "://" in named:
-        from foremask.fetch import RangeUnavailable  # httpx2 takes its time to load
         from foremask.fetch.blocking import open_ranges
+        from foremask.fetch.range_reader import RangeUnavailable  # httpx2 takes its time to load
 
         try:
             with open_ranges(
@@ -36,9 +36,13 @@ def inspect_clip[T](named: str, settings: Settings, inspect: Callable[[Path | Re
 
 
 def check_there(path: Path) -> None:
-    """Raise Usage where there is no such file."""
+    """Raise Usage where there is no such file, or where it may not be read."""
     if not path.is_file():
         raise Usage(f"{path} is not a file" if path.exists() else f"there is no file {path}")
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise Usage(f"{path} cannot be read: {error.strerror}") from None
 
 
 @contextmanager

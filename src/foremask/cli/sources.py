@@ -128,7 +128,12 @@ def name_of_url(url: str) -> str:
 
 def _lines(listed: Iterable[str]) -> list[str]:
     """One name a line, or separated by NUL, as `find -print0` writes them."""
-    text = "".join(listed)
+    try:
+        text = "".join(listed)
+    except UnicodeDecodeError:
+        text = "\1"
+    if any(ord(each) < 32 and each not in "\0\t\r\n" for each in text):
+        raise Usage("`-` reads a list of names, and no clip: save it to a file, and name that")
     return [line for line in text.split("\0" if "\0" in text else "\n") if line.strip()]
 
 

@@ -118,6 +118,12 @@ def check_hints(
     duration_s = (None if clip is None else clip.duration_s) or MOST_SECONDS
     for number, hint in enumerate(hints):
         where = f"{name}[{number}]"
+        given: object = hint
+        if not isinstance(given, Point | Box | Paint):
+            raise FieldInvalid(
+                f"{where} is a {type(given).__name__}; write foremask.Point(x=640, y=360)",
+                param=where,
+            )
         if hint.time_s is not None and hint.frame:
             raise FieldInvalid(
                 f"{where} has a frame and a time_s: leave one out.", param=f"{where}.time_s"

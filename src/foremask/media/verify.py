@@ -304,7 +304,7 @@ def _sounds(source: Path, mask: Path, start_s: float, container: str) -> Iterato
         yield _check(
             "audio language",
             ours.language == theirs.language,
-            f"track {number}: {ours.language}",
+            f"track {number}: {ours.language or 'none'}",
             f"Sound track {number} is in {ours.language}; in the source in {theirs.language}.",
         )
         copied = ours.codec == theirs.codec

@@ -15,7 +15,7 @@ from obstore.store import S3Store
 
 from foremask.errors import RateLimited
 from foremask.facts import Clip
-from foremask.fetch import Outbound
+from foremask.fetch.client import Outbound
 from foremask.options import Form, ResultKind
 from foremask.service.api.application import create_app
 from foremask.service.api.probing import Shown, Source

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import cast
 
 from foremask.facts import Report
-from foremask.fetch import Outbound
+from foremask.fetch.client import Outbound
 from foremask.masking.cut_out import cut_out
 from foremask.masking.pipeline import mask_video
 from foremask.options import Limits, MaskOptions

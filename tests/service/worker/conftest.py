@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from foremask.fetch import Outbound
+from foremask.fetch.client import Outbound
 from foremask.options import AlphaFormat, Preset, ResultKind, ResultOptions
 from foremask.service.jobs import records
 from foremask.service.jobs.admission import NewJob, admit

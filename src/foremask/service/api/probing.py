@@ -19,8 +19,9 @@ from foremask.errors import (
     UrlUnreachable,
 )
 from foremask.facts import Clip
-from foremask.fetch import MAX_READ_BYTES, Outbound, RangeUnavailable
+from foremask.fetch.client import Outbound
 from foremask.fetch.fairness import FairSemaphore
+from foremask.fetch.range_reader import MAX_READ_BYTES, RangeUnavailable
 from foremask.fetch.responses import check_size
 from foremask.options import Form, Limits, ResultKind
 from foremask.service.observability import metrics

@@ -13,7 +13,7 @@ from litestar.params import SkipValidation
 from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Scope, Send
 
-from foremask.fetch import Outbound
+from foremask.fetch.client import Outbound
 from foremask.options import Limits
 from foremask.service.api.previewing import Previewer
 from foremask.service.api.probing import Prober

@@ -11,7 +11,7 @@ import structlog
 import uvloop
 
 from foremask.errors import SettingsInvalid
-from foremask.fetch import Outbound
+from foremask.fetch.client import Outbound
 from foremask.machine import process_setup
 from foremask.machine.memory import share_of_memory
 from foremask.machine.nvidia import nvidia_cards

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from foremask.errors import ServiceUnavailable
-from foremask.fetch import Outbound
+from foremask.fetch.client import Outbound
 from foremask.options import Device, Limits
 from foremask.service.jobs import records
 from foremask.service.jobs.admission import NO_LIMIT
