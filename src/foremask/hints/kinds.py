@@ -124,14 +124,7 @@ def check_hints(
                 f"{where} is a {type(given).__name__}; write foremask.Point(x=640, y=360)",
                 param=where,
             )
-        if hint.time_s is not None and hint.frame:
-            raise FieldInvalid(
-                f"{where} has a frame and a time_s: leave one out.", param=f"{where}.time_s"
-            )
-        if hint.time_s is None:
-            check_range(f"{where}.frame", hint.frame, 0, frames - 1)
-        else:
-            check_range(f"{where}.time_s", hint.time_s, 0.0, duration_s)
+        _check_moment(where, hint, frames, duration_s)
         if isinstance(hint, Paint):
             _check_paint(where, hint, size_px)
             continue
@@ -140,6 +133,17 @@ def check_hints(
         if isinstance(hint, Box):
             check_range(f"{where}.width", hint.width, 1, width - hint.x)
             check_range(f"{where}.height", hint.height, 1, height - hint.y)
+
+
+def _check_moment(where: str, hint: Hint, frames: int, duration_s: float) -> None:
+    if hint.time_s is not None and hint.frame:
+        raise FieldInvalid(
+            f"{where} has a frame and a time_s: leave one out.", param=f"{where}.time_s"
+        )
+    if hint.time_s is None:
+        check_range(f"{where}.frame", hint.frame, 0, frames - 1)
+    else:
+        check_range(f"{where}.time_s", hint.time_s, 0.0, duration_s)
 
 
 def upright_size(clip: Clip) -> tuple[int, int]:
