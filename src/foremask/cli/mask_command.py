@@ -86,12 +86,8 @@ def mask(
     """
     # Text always, since a path would lose the slashes of a URL: `Path` is for shell completion.
     words, output = tuple(map(str, inputs)), None if out is None else str(out)
-    if quiet and verbose:
-        raise Usage("--quiet and --verbose cannot both be")
-    if max_size is not None and max_size < MIN_SIDE_PX:
-        raise Usage(f"--max-size is {MIN_SIDE_PX} pixels or more, and not {max_size}")
-    if threads is not None and threads < 1:
-        raise Usage(f"--threads is 1 or more, and not {threads}")
+    tone = _tone(as_json=as_json, quiet=quiet, verbose=verbose)
+    _check_numbers(max_size, threads)
     settings = read_settings(os.environ)
     jobs: Iterable[Job]
     if watch is None:
@@ -121,12 +117,25 @@ def mask(
         options,
         _rate(fps or DEFAULT_FPS),
         settings,
-        Tone(as_json, quiet, verbose),
+        tone,
         replace=force,
         skip_existing=skip_existing,
         fail_fast=fail_fast,
         find_model=lambda: model_commands.ready(settings, model),
     ).run()
+
+
+def _tone(*, as_json: bool, quiet: bool, verbose: bool) -> Tone:
+    if quiet and verbose:
+        raise Usage("--quiet and --verbose cannot both be")
+    return Tone(as_json, quiet, verbose)
+
+
+def _check_numbers(max_size: int | None, threads: int | None) -> None:
+    if max_size is not None and max_size < MIN_SIDE_PX:
+        raise Usage(f"--max-size is {MIN_SIDE_PX} pixels or more, and not {max_size}")
+    if threads is not None and threads < 1:
+        raise Usage(f"--threads is 1 or more, and not {threads}")
 
 
 def _sources(
