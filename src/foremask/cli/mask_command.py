@@ -92,9 +92,7 @@ def mask(
     jobs: Iterable[Job]
     if watch is None:
         sources = _sources(words, output, recursive=recursive, joined=fps is not None)
-        jobs, left_out = plan_jobs(sources, output, preset)
-        for source in left_out if not quiet else ():
-            warn(f"{source.named} is the mask of another INPUT and is not masked itself")
+        jobs = _jobs(sources, output, preset, quiet=quiet)
     elif words or fps or skip_existing:
         raise Usage("--watch takes neither INPUT nor --fps nor --skip-existing")
     else:
@@ -150,6 +148,15 @@ def _sources(
         return find_sources(words, recursive=recursive, joined=joined)
     except Usage as error:
         raise _with_hint(error, words, output) from None
+
+
+def _jobs(
+    sources: list[ClipSource], output: str | None, preset: Preset | None, *, quiet: bool
+) -> list[Job]:
+    jobs, left_out = plan_jobs(sources, output, preset)
+    for source in left_out if not quiet else ():
+        warn(f"{source.named} is the mask of another INPUT and is not masked itself")
+    return jobs
 
 
 def _excerpt(start: str | None, end: str | None) -> Excerpt | None:
