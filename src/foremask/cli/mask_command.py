@@ -87,7 +87,6 @@ def mask(
     # Text always, since a path would lose the slashes of a URL: `Path` is for shell completion.
     words, output = tuple(map(str, inputs)), None if out is None else str(out)
     tone = _tone(as_json=as_json, quiet=quiet, verbose=verbose)
-    _check_numbers(max_size, threads)
     settings = read_settings(os.environ)
     jobs: Iterable[Job]
     if watch is None:
@@ -101,14 +100,13 @@ def mask(
         quality=quality,
         device=Device.parse(device),
         excerpt=_excerpt(start, end),
-        max_side_px=max_size,
+        max_side_px=_checked_size(max_size),
         hints=hints_of(hinted, jobs, may_be_many=skip_existing),
         cache=cache_of(hinted),
     )
     if skip_existing and (options.excerpt or max_size):
         raise Usage("--skip-existing checks whole masks: leave out --start, --end and --max-size")
-    if threads is not None:
-        process_setup.limit_cores(threads)
+    _limit_cores(threads)
     return Batch(
         jobs,
         output,
@@ -129,11 +127,18 @@ def _tone(*, as_json: bool, quiet: bool, verbose: bool) -> Tone:
     return Tone(as_json, quiet, verbose)
 
 
-def _check_numbers(max_size: int | None, threads: int | None) -> None:
+def _checked_size(max_size: int | None) -> int | None:
     if max_size is not None and max_size < MIN_SIDE_PX:
         raise Usage(f"--max-size is {MIN_SIDE_PX} pixels or more, and not {max_size}")
-    if threads is not None and threads < 1:
+    return max_size
+
+
+def _limit_cores(threads: int | None) -> None:
+    if threads is None:
+        return
+    if threads < 1:
         raise Usage(f"--threads is 1 or more, and not {threads}")
+    process_setup.limit_cores(threads)
 
 
 def _sources(
