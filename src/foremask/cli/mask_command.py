@@ -86,12 +86,10 @@ def mask(
     """
     # Text always, since a path would lose the slashes of a URL: `Path` is for shell completion.
     words, output = tuple(map(str, inputs)), None if out is None else str(out)
-    tone = _tone(as_json=as_json, quiet=quiet, verbose=verbose)
     settings = read_settings(os.environ)
-    jobs: Iterable[Job]
     if watch is None:
-        sources = _sources(words, output, recursive=recursive, joined=fps is not None)
-        jobs = _jobs(sources, output, preset, quiet=quiet)
+        found = _sources(words, output, recursive=recursive, joined=fps is not None)
+        jobs: Iterable[Job] = _jobs(found, output, preset, quiet=quiet)
     elif words or fps or skip_existing:
         raise Usage("--watch takes neither INPUT nor --fps nor --skip-existing")
     else:
@@ -104,7 +102,7 @@ def mask(
         hints=hints_of(hinted, jobs, may_be_many=skip_existing),
         cache=cache_of(hinted),
     )
-    if skip_existing and (options.excerpt or max_size):
+    if skip_existing and (start or end or max_size):
         raise Usage("--skip-existing checks whole masks: leave out --start, --end and --max-size")
     _limit_cores(threads)
     return Batch(
@@ -113,7 +111,7 @@ def mask(
         options,
         _rate(fps or DEFAULT_FPS),
         settings,
-        tone,
+        _tone(as_json=as_json, quiet=quiet, verbose=verbose),
         replace=force,
         skip_existing=skip_existing,
         fail_fast=fail_fast,
