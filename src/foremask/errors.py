@@ -455,7 +455,7 @@ class NoFrames(ClipRefused):
     reason, status = "no_frames", 422
     usual_param = "video"
     remedy = "Check the export that made the file: its video track is empty."
-    cli_remedy = "Check the export that made the file: its video track is empty."
+    cli_remedy = "Begin sooner, or check the export that made the file."
 
 
 class ContainerUnsupported(ClipRefused):

@@ -630,7 +630,7 @@ def test_a_signal_that_an_import_swallows_still_ends_with_143(
         ("cutout clip.mp4 --output -", 2, "standard output takes no mask: name a file"),
         ("probe clip.mp4 more.mp4", 2, "`foremask probe` takes no more.mp4"),
         ("verify clip.mp4", 2, "requires an argument"),
-        ("mask clip.mp4 --start 50", 2, "begins at 50 s, and the clip lasts "),
+        ("mask clip.mp4 --start 50", 3, "No frame is shown from 50 s on. Begin sooner"),
         ("mask clip.mp4 --start 3 --end 2", 2, "--end 2 is not after --start 3"),
         ("mask clip.mp4 --qualty best", 2, "there is no option --qualty"),
         ("mask clip.mp4 --point later", 2, "is no hint"),

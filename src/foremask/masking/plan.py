@@ -10,7 +10,6 @@ from typing import Final, Protocol
 
 import numpy as np
 
-from foremask.errors import FieldInvalid
 from foremask.facts import Clip, Span
 from foremask.hints.kinds import check_hints
 from foremask.masking.hinting import guidance_for, pts_of, remarks
@@ -115,14 +114,6 @@ def checked_clip(source: Path, options: MaskOptions) -> Clip:
     clip = scaled_to(probe(source, options.limits), options.max_side_px)
     check_preset(clip, options.preset, options.limits.memory_bytes)
     check_hints(options.hints, clip)
-    start_s = 0.0 if options.excerpt is None else options.excerpt.start_s
-    if clip.duration_s is not None and start_s >= clip.duration_s > 0:
-        raise FieldInvalid(
-            f"the part begins at {start_s:g} s, and the clip lasts {clip.duration_s:.2f} s",
-            param="start_s",
-            limit=clip.duration_s,
-            actual=start_s,
-        )
     return clip
 
 
