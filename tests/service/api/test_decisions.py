@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import json
 import socket
-import uuid
 from collections.abc import Generator
 from http import HTTPStatus
 from typing import Any, LiteralString
@@ -284,7 +283,8 @@ def test_a_token_over_its_quota_is_told_so(service: Running, clip_origin: str) -
 
 
 @pytest.mark.parametrize(
-    "job", ["unknown", str(uuid.uuid4()), "a" * 500, "%00", "%F0%9F%98%80", "a%2Fb"]
+    "job",
+    ["unknown", "7a2e48c4-0000-4000-8000-b8bda88c031f", "a" * 500, "%00", "%F0%9F%98%80", "a%2Fb"],
 )
 def test_an_unknown_request_is_404(client: httpx.Client, job: str) -> None:
     """Whatever is sent as an id."""
