@@ -171,7 +171,25 @@ async def previews(service: Service, _root: Path) -> str:
     return f"64 points: {many}; 16: {dict(told)}; the victim's: {waits}"
 
 
-ATTACKS: dict[str, Attack] = {attack.__name__: attack for attack in (bodies, slow, clips, previews)}
+async def titles(service: Service, root: Path) -> str:
+    """Titles of sound in Latin-1 and of three megabytes (V.5, M3)."""
+    folder = root / "titles"
+    folder.mkdir()
+    with serving(folder) as origin:
+        told: list[str] = []
+        for name, title in (("latin", "Caf\udce9"), ("long", 3_000_000 * "a")):
+            tone = synth.Tone(codec="opus", title=title)
+            synth.write(folder / f"{name}.webm", synth.Spec(codec="vp9", sound=(tone,)))
+            async with client(service) as attacker:
+                body = {"video": f"{origin}/{name}.webm"}
+                answer = await attacker.post(MASK_PATH, json=body)
+            told.append(f"{name}: {answer.status_code}, {len(answer.content)} bytes")
+    return "; ".join(told)
+
+
+ATTACKS: dict[str, Attack] = {
+    attack.__name__: attack for attack in (bodies, slow, clips, previews, titles)
+}
 
 
 async def main() -> None:
