@@ -15,7 +15,7 @@ from tests.support.synth import stretched
 from foremask.facts import Report
 from foremask.masking.cut_out import cut_out
 from foremask.masking.pipeline import mask_video
-from foremask.masking.plan import Masker
+from foremask.masking.plan import ImageMasker
 from foremask.masking.report import Progress
 from foremask.service.sandbox import execution
 from foremask.service.sandbox.operations import CutOut, Mask, Request
@@ -40,7 +40,7 @@ def bright_is_foreground(images: Iterable[Image], /) -> Iterator[Alpha]:
         yield np.divide(rgb[:, :, 1], 255, dtype=np.float32)
 
 
-def mask(request: Mask, parent: Parent, masker: Masker) -> Report:
+def mask(request: Mask, parent: Parent, masker: ImageMasker) -> Report:
     """As the service's own operation, by another masker."""
 
     def on_progress(progress: Progress) -> None:

@@ -343,7 +343,8 @@ def test_a_watched_folder_is_masked_as_clips_come_and_only_when_they_are_whole(h
         assert process.stdout.readline().startswith("out/second.mask.mp4: 3 frames")
         process.send_signal(signal.SIGINT)
         _, message = process.communicate(timeout=60)
-    assert (process.returncode, message.splitlines()[-1]) == (130, "stopped: 2 masked")
+    assert process.returncode == Exit.INTERRUPTED
+    assert message.splitlines()[-2:] == ["stopped: 2 masked", "interrupted"]
     verify(here / "clip 9.mp4", here / "out" / "second.mask.mp4")
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from foremask.masking.pipeline import mask_video
-from foremask.masking.plan import Masker
+from foremask.masking.plan import ImageMasker
 from foremask.masking.report import Progress
 from foremask.options import MaskOptions, Preset, Quality
 from foremask.types import Alpha, Image
@@ -23,7 +23,7 @@ LEAST_J = {Quality.FAST: 0.97, Quality.BALANCED: 0.98, Quality.BEST: 0.98}
 """Measured with the closer look: means 0.984, 0.993, 0.993; worst frames 0.974, 0.984, 0.987."""
 
 
-def regions(folder: Path, frames: int, quality: Quality, masker: Masker | None) -> list[float]:
+def regions(folder: Path, frames: int, quality: Quality, masker: ImageMasker | None) -> list[float]:
     """Region similarity J (intersection over union) of each frame's mask with the disc."""
     scene = list(moving_disc(frames))
     spec = synth.Spec(WIDTH, HEIGHT, pts=synth.even(frames, Fraction(25)))

@@ -14,7 +14,7 @@ from foremask.cli.exits import Exit, exit_code, note, print_json, say, show_erro
 from foremask.cli.forecast import Forecast
 from foremask.cli.inputs import local_clip
 from foremask.cli.progress_bar import FRAMES, progress_bar
-from foremask.cli.targets import Job, make_folder
+from foremask.cli.targets import MaskJob, make_folder
 from foremask.errors import ForemaskError, Internal, OutputExists
 from foremask.facts import Report
 from foremask.masking.outputs import check_output
@@ -43,7 +43,7 @@ class Batch:
     brings the weights, before the first mask and not before the first check.
     """
 
-    jobs: Iterable[Job]
+    jobs: Iterable[MaskJob]
     output: str | None
     options: MaskOptions
     fps: Fraction
@@ -53,7 +53,7 @@ class Batch:
     skip_existing: bool
     fail_fast: bool
     find_model: Callable[[], Path]
-    failures: list[tuple[Job, ForemaskError]] = field(default_factory=list)
+    failures: list[tuple[MaskJob, ForemaskError]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     _model: Path | None = None
     _running: bool = False
@@ -81,7 +81,7 @@ class Batch:
             return Exit.OK
         return exit_code(self.failures[0][1]) if self._total == 1 else Exit.INTERNAL
 
-    def _run_job(self, job: Job, number: int) -> None:
+    def _run_job(self, job: MaskJob, number: int) -> None:
         name = job.source.path.name
         label = f"{number}/{self._total} {name}" if self._total else name
         if self._total == 1:
@@ -104,7 +104,7 @@ class Batch:
         if self._forecast is not None:
             self._forecast.end(masked=masked)
 
-    def _outcome(self, job: Job, label: str) -> _Made | None:
+    def _outcome(self, job: MaskJob, label: str) -> _Made | None:
         if not self.skip_existing or not job.target.exists():
             self._check(job)
         shows = not self.tone.quiet
@@ -124,11 +124,11 @@ class Batch:
             report = self._made(job, clip, label, replace(self.options, model=self._model))
             return report, time.monotonic() - started_s
 
-    def _check(self, job: Job) -> None:
+    def _check(self, job: MaskJob) -> None:
         make_folder(job.target, self.output)
         check_output(job.target, *job.source.files, replace=self.replace)
 
-    def _made(self, job: Job, clip: Path, label: str, options: MaskOptions) -> Report:
+    def _made(self, job: MaskJob, clip: Path, label: str, options: MaskOptions) -> Report:
         if job.preset is None:
             from foremask.masking.stills import mask_picture
 
@@ -146,7 +146,7 @@ class Batch:
 
             return mask_video(clip, job.target, options, on_frame, replace=self.replace)
 
-    def _describe(self, job: Job, report: Report, took_s: float) -> None:
+    def _describe(self, job: MaskJob, report: Report, took_s: float) -> None:
         for remark in report.warnings:
             warn(remark if self._total == 1 else f"{job.source.named}: {remark}")
         if job.preset is None:
@@ -165,7 +165,7 @@ class Batch:
                 f"  {report.bytes} bytes, sha256 {report.sha256}",
             )
 
-    def _answer(self, job: Job, made: _Made | None) -> None:
+    def _answer(self, job: MaskJob, made: _Made | None) -> None:
         self._count("skipped" if made is None else "masked")  # before who reads may stop the batch
         if self.tone.as_json:
             facts: dict[str, Any] = {"outcome": "skipped"}
@@ -186,11 +186,11 @@ class Batch:
         self.counts[outcome] += 1
         self._running = False
 
-    def _answer_json(self, job: Job, facts: dict[str, Any]) -> None:
+    def _answer_json(self, job: MaskJob, facts: dict[str, Any]) -> None:
         named = {"input": job.source.named, "output": str(job.target)}
         print_json(named | facts, indent=None)
 
-    def _failed(self, job: Job, error: ForemaskError) -> None:
+    def _failed(self, job: MaskJob, error: ForemaskError) -> None:
         self.failures.append((job, error))
         self._count("failed")
         show_error(error, of=None if self._total == 1 else job.source.named)
@@ -213,7 +213,7 @@ class Batch:
         note(*lines)
 
 
-def _fault_of(clip: Path, job: Job) -> str | None:
+def _fault_of(clip: Path, job: MaskJob) -> str | None:
     """Why the job's target is no whole mask of ``clip``; None where it is."""
     from foremask.masking.stills import verify_picture
     from foremask.media.verify import verify

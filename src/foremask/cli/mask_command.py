@@ -13,7 +13,7 @@ from foremask.cli.batch import Batch, Tone
 from foremask.cli.exits import Exit, Usage, warn
 from foremask.cli.hint_options import HintOptions, cache_of, hints_of
 from foremask.cli.sources import ClipSource, find_sources
-from foremask.cli.targets import Job, plan_jobs
+from foremask.cli.targets import MaskJob, plan_jobs
 from foremask.cli.watching import watched_jobs
 from foremask.hints.hint_words import seconds_of
 from foremask.machine import process_setup
@@ -89,7 +89,7 @@ def mask(
     settings = read_settings(os.environ)
     if watch is None:
         found = _sources(words, output, recursive=recursive, joined=fps is not None)
-        jobs: Iterable[Job] = _jobs(found, output, preset, quiet=quiet)
+        jobs: Iterable[MaskJob] = _jobs(found, output, preset, quiet=quiet)
     elif words or fps or skip_existing:
         raise Usage("--watch takes neither INPUT nor --fps nor --skip-existing")
     else:
@@ -155,7 +155,7 @@ def _sources(
 
 def _jobs(
     sources: list[ClipSource], output: str | None, preset: Preset | None, *, quiet: bool
-) -> list[Job]:
+) -> list[MaskJob]:
     jobs, left_out = plan_jobs(sources, output, preset)
     for source in left_out if not quiet else ():
         warn(f"{source.named} is the mask of another INPUT and is not masked itself")

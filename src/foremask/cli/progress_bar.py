@@ -52,7 +52,7 @@ def progress_bar(
         yield lambda _done, _total: None
         return
     label, console = printable(label), console or Console(stderr=True)
-    pace = _Rate(unit, left_of_all_s)
+    pace = _Pace(unit, left_of_all_s)
     if not console.is_terminal:
         last_s = time.monotonic()
 
@@ -77,7 +77,7 @@ def progress_bar(
         yield bar
 
 
-class _Rate:
+class _Pace:
     """Amount, rate and time left as text; the rate is that of the last 20 s."""
 
     def __init__(self, unit: Unit, left_of_all_s: LeftOfAll | None) -> None:

@@ -18,7 +18,7 @@ PNG: Final = ".png"
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class MaskJob:
     """One mask to make; without a ``preset`` it is a picture's, and a PNG."""
 
     source: ClipSource
@@ -28,14 +28,14 @@ class Job:
 
 def plan_jobs(
     sources: Sequence[ClipSource], output: str | None, preset: Preset | None
-) -> tuple[list[Job], list[ClipSource]]:
+) -> tuple[list[MaskJob], list[ClipSource]]:
     """The jobs, and the sources that are left out because they are another's mask.
 
     Raises Usage where OUTPUT does not fit, where two masks would have one name, or where a mask
     would have the name of a source.
     """
     jobs = [_job(source, len(sources), output, preset) for source in sources]
-    by_target: dict[Path, Job] = {}
+    by_target: dict[Path, MaskJob] = {}
     for job in jobs:
         other = by_target.setdefault(job.target.absolute(), job)
         if other is not job:
@@ -65,7 +65,7 @@ def plan_jobs(
 
 def _job(
     source: ClipSource, number_of_sources: int, output: str | None, preset: Preset | None
-) -> Job:
+) -> MaskJob:
     suffix = PNG if source.is_picture else (preset or Preset.MP4_H264).suffix
     path = source.path
     mask_name = f"{path.stem}.mask{suffix}"
@@ -84,10 +84,10 @@ def _job(
     else:
         target = Path(output)
     if not source.is_picture:
-        return Job(source, target, _preset_of(target, preset))
+        return MaskJob(source, target, _preset_of(target, preset))
     if target.suffix.lower() != PNG:
         raise Usage(f"the mask of a picture is a PNG: let {target.name!r} end in {PNG}")
-    return Job(source, target, None)
+    return MaskJob(source, target, None)
 
 
 def _filled(template: str, source: ClipSource, suffix: str) -> str:

@@ -7,7 +7,7 @@ from typing import Final
 
 from foremask.cli.exits import Usage, warn
 from foremask.cli.sources import ClipSource, clips_in, is_made
-from foremask.cli.targets import Job, plan_jobs
+from foremask.cli.targets import MaskJob, plan_jobs
 from foremask.options import Preset
 
 POLL_S: Final = 0.5
@@ -41,7 +41,7 @@ def settled_clips(folder: Path, *, recursive: bool) -> Iterator[ClipSource]:
 
 def watched_jobs(
     folder: Path, output: str | None, preset: Preset | None, *, recursive: bool, replace: bool
-) -> Iterator[Job]:
+) -> Iterator[MaskJob]:
     """A job for each clip of the folder whose mask is not there, for ever.
 
     Raises Usage at once where the folder is none, where OUTPUT is one file for all clips, or where
@@ -57,7 +57,7 @@ def watched_jobs(
 
 def _jobs(
     sources: Iterable[ClipSource], output: str | None, preset: Preset | None, *, replace: bool
-) -> Iterator[Job]:
+) -> Iterator[MaskJob]:
     begun: set[Path] = set()
     for source in sources:
         (job,), _ = plan_jobs([source], output, preset)

@@ -38,7 +38,7 @@ def parse_thing(text: str) -> Point:
     if not at or not re.fullmatch(r"\d{1,9}", number):
         raise FieldInvalid(f"{text!r} is no thing: write NUMBER@tracks.json", param="hints")
     try:
-        listed = msgspec.json.decode(Path(name).read_bytes(), type=_Listed)
+        listed = msgspec.json.decode(Path(name).read_bytes(), type=_TracksFile)
     except OSError as error:
         raise FieldInvalid(f"{name} cannot be read: {error.strerror}", param="hints") from None
     except msgspec.MsgspecError:
@@ -53,13 +53,13 @@ def parse_thing(text: str) -> Point:
     return hints[int(number)]
 
 
-class _Thing(msgspec.Struct):
+class _TracksEntry(msgspec.Struct):
     number: int
     hint: Point
 
 
-class _Listed(msgspec.Struct):
-    things: list[_Thing]
+class _TracksFile(msgspec.Struct):
+    things: list[_TracksEntry]
 
 
 def _parted(text: str) -> tuple[str, dict[str, Any]]:

@@ -21,7 +21,7 @@ from foremask.masking.outputs import (
     written_whole,
 )
 from foremask.masking.pipeline import FrameWriter, no_progress, run_plan
-from foremask.masking.plan import Masker, Refiner, ahead_frames, checked_clip, plan_masking
+from foremask.masking.plan import ImageMasker, Refiner, ahead_frames, checked_clip, plan_masking
 from foremask.masking.report import OnFrame
 from foremask.media import png_sequence
 from foremask.media.background_files import background_video, is_picture, read_background
@@ -82,7 +82,7 @@ _BY_SUFFIX: Final[dict[str, tuple[Form, Form]]] = {
 }
 
 
-class PictureWriter(Protocol):
+class PictureSink(Protocol):
     """Where finished pictures go."""
 
     def write(self, colours: Rgb | DeepRgb, levels: Levels | None, frame: Frame) -> None:
@@ -148,7 +148,7 @@ def cut_out(
     target: str | PathLike[str],
     options: CutOutOptions = CutOutOptions(),  # noqa: B008  (frozen)
     on_frame: OnFrame = no_progress,
-    masker: Masker | None = None,
+    masker: ImageMasker | None = None,
     refiner: Refiner | None = None,
     *,
     replace: bool = False,
@@ -231,7 +231,7 @@ def _is_ours(pattern: str) -> Callable[[str], bool]:
 
 def picture_writer(
     target: Path, name: str, form: Form, clip: Clip, sound: Path | None, *, part: bool = False
-) -> AbstractContextManager[PictureWriter]:
+) -> AbstractContextManager[PictureSink]:
     """The writer of ``form``; ``name`` is that of a picture in a directory of them."""
     if form == AlphaFormat.WEBP:
         return WebpWriter(target, clip)
@@ -269,7 +269,7 @@ class CutOutWriter:
 
     def __init__(
         self,
-        writer: PictureWriter,
+        writer: PictureSink,
         matte: Matte,
         background: DrawBackground | None,
         edges: EdgeRefiner | None = None,

@@ -15,7 +15,7 @@ from foremask.errors import FieldInvalid
 from foremask.facts import Clip, Report, Written
 from foremask.masking.cut_out import (
     CutOutWriter,
-    PictureWriter,
+    PictureSink,
     form_for,
     named,
     opened_background,
@@ -135,7 +135,7 @@ def _cropped(clip: Clip, box: Box) -> Clip:
 class _CroppingWriter:
     """Passes a part of each picture to another writer."""
 
-    def __init__(self, writer: PictureWriter, box: Box) -> None:
+    def __init__(self, writer: PictureSink, box: Box) -> None:
         self._writer, self._box = writer, box
 
     def write(self, colours: Rgb | DeepRgb, levels: Levels | None, frame: Frame) -> None:

@@ -8,7 +8,7 @@ from typing import Protocol
 from foremask.facts import Report, Span, Written
 from foremask.masking.network_caching import opened_cache
 from foremask.masking.outputs import check_output, written_whole
-from foremask.masking.plan import Masker, Plan, Refiner, checked_clip, plan_masking
+from foremask.masking.plan import ImageMasker, MaskingPlan, Refiner, checked_clip, plan_masking
 from foremask.masking.report import OnFrame, Progress, report_of
 from foremask.masking.stages import Stages
 from foremask.media.frames import Frame
@@ -40,7 +40,7 @@ def mask_video(
     options: MaskOptions = MaskOptions(),  # noqa: B008  (frozen)
     on_frame: OnFrame = no_progress,
     span: Span | None = None,
-    masker: Masker | None = None,
+    masker: ImageMasker | None = None,
     refiner: Refiner | None = None,
     *,
     replace: bool = False,
@@ -69,7 +69,7 @@ def mask_video(
             return run_plan(plan, writer, on_frame)
 
 
-def run_plan(plan: Plan, writer: FrameWriter, on_frame: OnFrame) -> Report:
+def run_plan(plan: MaskingPlan, writer: FrameWriter, on_frame: OnFrame) -> Report:
     """Mask the clip of ``plan`` into ``writer``."""
     with Stages(plan, on_frame) as stages:
         masked_frames = stages.masked_frames()

@@ -37,7 +37,7 @@ docs/adr/0057; the tee between the two readers of frames holds it.
 _AHEAD_BYTES: Final = 100_000_000  # of them: all that the backdrop reads ahead up to 4 megapixels
 
 
-class Masker(Protocol):
+class ImageMasker(Protocol):
     """Turns images into upright alphas of any size, one for each, in order; it may read ahead."""
 
     def __call__(self, images: Iterable[Image], /) -> Iterator[Alpha]: ...
@@ -67,7 +67,7 @@ def refine_edges(
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class MaskingPlan:
     """How one clip is masked.
 
     With a ``span``, only its frames are written. ``decodes_once``: decoded frames wait in memory
@@ -78,7 +78,7 @@ class Plan:
     clip: Clip
     options: MaskOptions
     span: Span | None
-    masker: Masker
+    masker: ImageMasker
     refiner: Refiner
     runtime: str
     decodes_once: bool
@@ -122,11 +122,11 @@ def plan_masking(
     clip: Clip,
     options: MaskOptions,
     span: Span | None = None,
-    masker: Masker | None = None,
+    masker: ImageMasker | None = None,
     refiner: Refiner | None = None,
     cache: NetworkCache | None = None,
     on_things: Callable[[list[PlacedThings]], None] | None = None,
-) -> Plan:
+) -> MaskingPlan:
     """Load the network and decide how frames travel. Raises ModelUnavailable.
 
     ``cache`` must stay open until the plan has run. ``on_things`` gets the things found in each
@@ -159,7 +159,9 @@ def plan_masking(
         )
     if options.excerpt is not None:
         clip = _shortened(clip, options.excerpt)
-    return Plan(source, clip, options, span, masker, refiner, runtime, decodes_once, newest_anchor)
+    return MaskingPlan(
+        source, clip, options, span, masker, refiner, runtime, decodes_once, newest_anchor
+    )
 
 
 def _shortened(clip: Clip, excerpt: Excerpt) -> Clip:

@@ -8,7 +8,7 @@ from typing import Self
 from foremask.errors import Internal
 from foremask.facts import Span
 from foremask.masking.hinting import reduced
-from foremask.masking.plan import WINDOW_BYTES, Plan
+from foremask.masking.plan import WINDOW_BYTES, MaskingPlan
 from foremask.masking.report import OnFrame, ProgressCounter, Statistics
 from foremask.media.frames import Frame
 from foremask.media.probe import frame_bytes
@@ -21,7 +21,7 @@ from foremask.vision.resample import as_alpha
 class Stages:
     """Runs a plan up to the refined masks; leaving the block ends all its threads."""
 
-    def __init__(self, plan: Plan, on_frame: OnFrame) -> None:
+    def __init__(self, plan: MaskingPlan, on_frame: OnFrame) -> None:
         self._plan = plan
         self._stop = threading.Event()
         self._stack = ExitStack()

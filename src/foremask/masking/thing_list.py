@@ -55,7 +55,7 @@ class Thing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(slots=True)
-class _Track:
+class _ThingTrack:
     """A thing while it is followed: its boxes, and the best frame to point at it."""
 
     boxes: list[ThingBox] = field(default_factory=list)
@@ -73,7 +73,7 @@ class _Found:
     """
 
     size: tuple[int, int]  # of the upright picture
-    tracks: dict[int, _Track] = field(default_factory=dict)
+    tracks: dict[int, _ThingTrack] = field(default_factory=dict)
     last: dict[int, NDArray[np.int32]] = field(default_factory=dict)
     grid_px: int = 0
     frames: int = 0
@@ -85,7 +85,7 @@ class _Found:
             table = np.zeros(int(each.things.max()) + 1, np.int32)
             for label in np.unique(each.things[each.things > 0]):
                 number = numbers.setdefault(int(label), len(self.tracks) + 1)
-                self.tracks.setdefault(number, _Track())
+                self.tracks.setdefault(number, _ThingTrack())
                 table[label] = number
             placed = self.last[each.frame] = table[each.things]
             if each.frame not in before:

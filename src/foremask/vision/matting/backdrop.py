@@ -44,7 +44,7 @@ type Homography = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Background:
+class FoundBackground:
     """Background colours in [0, 1] of some cells, their variance, and where both are ``known``."""
 
     colour: NDArray[np.float32]
@@ -53,7 +53,7 @@ class Background:
 
 
 @dataclass(frozen=True, slots=True)
-class _View:
+class _Neighbour:
     """A frame on the grid of its mask."""
 
     rgb: Rgb
@@ -66,14 +66,14 @@ class _View:
 class Backdrop:
     """One frame among its neighbours."""
 
-    views: Sequence[_View]
+    views: Sequence[_Neighbour]
     here: int
 
     @property
     def rgb(self) -> Rgb:
         return self.views[self.here].rgb
 
-    def background(self, cells: Cells) -> Background:
+    def background(self, cells: Cells) -> FoundBackground:
         """The background at ``cells``, from the nearest frame that shows it and matches there."""
         count = len(cells[0])
         colour = np.zeros((count, 3), np.float32)
@@ -95,9 +95,9 @@ class Backdrop:
             variance[found] = misfit[shown] + np.float32(CODING_VARIANCE)
             known[found] = True
             wanted = wanted[~shown]
-        return Background(colour, variance, known)
+        return FoundBackground(colour, variance, known)
 
-    def _neighbours(self) -> Iterator[tuple[_View, Homography]]:
+    def _neighbours(self) -> Iterator[tuple[_Neighbour, Homography]]:
         """Neighbouring frames, the nearest first, as far as the camera's motion is known."""
         back, ahead = np.eye(3), np.eye(3)
         ends = {-1: False, 1: False}
@@ -127,7 +127,7 @@ def with_backdrops[P: Image](
     1981), by random samples (Fischler and Bolles, 1981): right for a camera that turns and zooms,
     and for one that moves in front of a plane.
     """
-    views: deque[_View] = deque(maxlen=BACKDROP_REACH_FRAMES + 1 + ahead_frames)
+    views: deque[_Neighbour] = deque(maxlen=BACKDROP_REACH_FRAMES + 1 + ahead_frames)
     waiting: deque[tuple[P, Alpha]] = deque()
     for image, alpha in pairs:
         views.append(_view_of(image, alpha, views[-1] if views else None))
@@ -138,7 +138,7 @@ def with_backdrops[P: Image](
         yield *waiting.popleft(), Backdrop(tuple(views), len(views) - 1 - len(waiting))
 
 
-def _view_of(image: Image, alpha: Alpha, before: _View | None) -> _View:
+def _view_of(image: Image, alpha: Alpha, before: _Neighbour | None) -> _Neighbour:
     rows, columns = alpha.shape
     rgb = image.rgb(columns, rows)
     grey = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
@@ -149,7 +149,7 @@ def _view_of(image: Image, alpha: Alpha, before: _View | None) -> _View:
         if before is None
         else _background_homography(grey, np.asarray(hidden, np.uint8), before.grey)
     )
-    return _View(rgb, grey, np.asarray(hidden, np.uint8), homography)
+    return _Neighbour(rgb, grey, np.asarray(hidden, np.uint8), homography)
 
 
 def _background_homography(here: Luma, hidden: NDArray[np.uint8], there: Luma) -> Homography | None:
@@ -185,7 +185,7 @@ def _background_homography(here: Luma, hidden: NDArray[np.uint8], there: Luma) -
 
 
 def _visible_in(
-    view: _View, homography: Homography, columns: NDArray[np.intp], rows: NDArray[np.intp]
+    view: _Neighbour, homography: Homography, columns: NDArray[np.intp], rows: NDArray[np.intp]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
     """The places of this frame's cells in ``view``, and whether it shows background there."""
     moved = homography @ np.stack([columns, rows, np.ones_like(rows)])
@@ -197,7 +197,7 @@ def _visible_in(
     return x, y, inside & is_background
 
 
-def _residual(here: _View, there: _View, homography: Homography) -> NDArray[np.float32]:
+def _residual(here: _Neighbour, there: _Neighbour, homography: Homography) -> NDArray[np.float32]:
     """Mean squared difference of both backgrounds around each sample, ``there`` warped here."""
     step = np.diag([SAMPLE_CELLS, SAMPLE_CELLS, 1.0])
     colours_here = here.rgb[::SAMPLE_CELLS, ::SAMPLE_CELLS]

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foremask.types import Alpha, Image, Rgb
-from foremask.vision.matting.backdrop import Backdrop, Background, with_backdrops
+from foremask.vision.matting.backdrop import Backdrop, FoundBackground, with_backdrops
 from foremask.vision.resample import resized
 
 SURE: Final = (
@@ -80,7 +80,7 @@ def _around(cells: NDArray[np.bool_]) -> tuple[slice, slice]:
 
 
 def _resolved(
-    alpha: Alpha, undecided: NDArray[np.bool_], rgb: Rgb, background: Background | None
+    alpha: Alpha, undecided: NDArray[np.bool_], rgb: Rgb, background: FoundBackground | None
 ) -> Alpha:
     """``background`` is of the undecided cells, row by row."""
     cells = np.nonzero(undecided)
