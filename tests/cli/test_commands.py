@@ -103,6 +103,7 @@ def served(folder: Path) -> Iterator[str]:
         thread.join()
 
 
+@pytest.mark.slow
 def test_help_names_every_command_and_loads_nothing_heavy() -> None:
     """``foremask --help`` is there at once: no pixels, no database, no web server."""
     program = (
@@ -118,6 +119,7 @@ def test_help_names_every_command_and_loads_nothing_heavy() -> None:
     assert ran.stdout.endswith("[]\n")
 
 
+@pytest.mark.slow
 def test_without_the_server_extra_files_are_masked_and_the_service_says_what_is_missing(
     clip: Path,
 ) -> None:
@@ -244,6 +246,7 @@ def test_a_url_is_brought_here_first(
     assert from_file["service"] == "accepted"
 
 
+@pytest.mark.slow
 async def test_a_url_is_probed_by_a_few_reads(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -273,6 +273,7 @@ print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(each, 0)[1]) for each in 
 """
 
 
+@pytest.mark.slow
 def test_ten_commands_that_are_broken_off_leave_the_footage_as_it_was(here: Path) -> None:
     """Ctrl-C for one half, kill -9 for the other, while each writes; all run at the same time.
 
@@ -319,6 +320,7 @@ def _writes(pid: int, folder: Path) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_a_watched_folder_is_masked_as_clips_come_and_only_when_they_are_whole(here: Path) -> None:
     """One is there already; one grows while it is watched, and is masked when it no longer does."""
     (here / "in").mkdir()
@@ -437,6 +439,7 @@ def test_quiet_says_nothing_where_all_goes_well(
     assert (here / "clip 10.mask.mp4").exists()
 
 
+@pytest.mark.slow
 def test_ctrl_c_between_clips_keeps_what_is_done_and_says_so(here: Path) -> None:
     """The first mask is whole, of the second there is nothing, the third is not begun."""
     synth.write(here / "long.mp4", synth.Spec(pts=tuple(range(0, 600_000, 1_000))))
@@ -517,6 +520,7 @@ def test_a_url_is_masked_into_the_current_directory(
     verify(here / "clip 9.mp4", made)
 
 
+@pytest.mark.slow
 def test_a_shell_completes_commands_options_choices_and_files(here: Path) -> None:
     """The script as bash runs it; INPUT and OUTPUT are files."""
     script = subprocess.run(

@@ -14,6 +14,8 @@ from foremask.cli.hint_options import HintOptions
 from foremask.types import Rgb
 from tests.support import networks, synth
 
+pytestmark = pytest.mark.slow
+
 WIDTH, HEIGHT, FRAMES = 192, 96, 24
 SPEC = synth.Spec(WIDTH, HEIGHT, pts=tuple(range(0, 1000 * FRAMES, 1000)))
 

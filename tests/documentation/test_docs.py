@@ -204,6 +204,7 @@ def make(folder: Path, *words: str) -> list[str]:
     return done.stdout.splitlines()
 
 
+@pytest.mark.slow
 def test_the_lines_that_call_make_do_what_they_say(tmp_path: Path) -> None:
     """They call the command lines that the other tests run.
 
@@ -224,6 +225,7 @@ def test_the_lines_that_call_make_do_what_they_say(tmp_path: Path) -> None:
     assert " -m pytest " in make(tmp_path, "--dry-run", "test")[-1]
 
 
+@pytest.mark.slow
 def test_make_masks_a_file_of_any_name(tmp_path: Path) -> None:
     """Spaces and quotes reach the command as they are."""
     words = ("VIDEO=/a b/it's.mp4", 'OUT=the "mask".mov')
@@ -231,6 +233,7 @@ def test_make_masks_a_file_of_any_name(tmp_path: Path) -> None:
     assert reported == """foremask 'mask' "/a b/it's.mp4" '-o' 'the "mask".mov'"""
 
 
+@pytest.mark.slow
 def test_make_keeps_to_the_interpreter_that_the_environment_has(tmp_path: Path) -> None:
     """With another, `make run` would remake it without what `make test` had installed."""
     wanted = ("--eval=print: ; @echo $(PYTHON)", "print")

@@ -15,6 +15,8 @@ from tests.documentation.pages import DOCS
 from tests.documentation.test_docs import blocks
 from tests.support import synth
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.weights
 def test_every_recipe_works(

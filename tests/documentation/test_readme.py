@@ -17,6 +17,8 @@ from foremask.media.verify import verify
 from tests.documentation.test_docs import ROOT, blocks
 from tests.support import synth
 
+pytestmark = pytest.mark.slow
+
 README = ROOT / "README.md"
 
 

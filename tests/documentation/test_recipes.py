@@ -24,6 +24,8 @@ from tests.documentation.test_docs import blocks
 from tests.support import synth
 from tests.support.browser import browsing
 
+pytestmark = pytest.mark.slow
+
 SPEC = synth.Spec(
     width=128,
     height=96,

@@ -14,6 +14,8 @@ from tests.documentation.pages import DOCS
 from tests.documentation.site import build
 from tests.support.browser import browsing
 
+pytestmark = pytest.mark.slow
+
 
 class _Silent(WSGIRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002

@@ -11,6 +11,8 @@ from foremask import Box, FieldInvalid, Paint, Point
 from foremask.types import Rgb
 from tests.support import networks, synth
 
+pytestmark = pytest.mark.slow
+
 WIDTH, HEIGHT, FRAMES = 192, 96, 20
 SPEC = synth.Spec(WIDTH, HEIGHT, pts=tuple(range(0, 1000 * FRAMES, 1000)))
 

@@ -239,6 +239,7 @@ def clips(draw: Any) -> tuple[str, Spec]:  # noqa: ANN401  (hypothesis has no pu
     return name, spec
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(clip=clips(), preset=st.sampled_from(list(Preset)))
 def test_random_clips_keep_every_promise(

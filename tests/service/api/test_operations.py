@@ -32,6 +32,7 @@ from tests.service.api.patient import http
 from tests.service.api.test_decisions import PATH, assert_refused
 
 
+@pytest.mark.slow
 def test_the_api_process_loads_no_pixels() -> None:
     """A fresh interpreter that has all of the API has nothing of what decodes, infers or traces."""
     heavy = ["numpy", "av", "cv2", "openvino", "onnxruntime", "opentelemetry", "requests"]
@@ -73,6 +74,7 @@ def test_ready_tells_the_truth(service: Running, tmp_path_factory: pytest.TempPa
         assert http.get(f"{other.url}/healthz").status_code == 200
 
 
+@pytest.mark.slow
 async def test_without_a_database_it_says_try_again(tmp_path: Path) -> None:
     """503 unavailable with Retry-After for each call; not ready; alive.
 

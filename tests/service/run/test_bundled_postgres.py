@@ -22,7 +22,7 @@ from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.run.postgres_home import left_over
 from foremask.service.run.postgres_programs import bundled_binaries, server_version
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 START_AND_HANG = """
 import sys, time

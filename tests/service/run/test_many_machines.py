@@ -23,7 +23,7 @@ from tests.support import synth
 from tests.support.hosts import WORKER, Hosts, connected, free_port
 from tests.support.patience import wait_until
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 SUBMIT = "/v2/video/segment/foreground_mask"
 FRAMES = {"short.mp4": 25, "long.mp4": 220}  # at 10 fps: the long one is cut

@@ -22,7 +22,7 @@ import pytest
 from tests.support import synth
 from tests.support.patience import wait_until
 
-pytestmark = pytest.mark.postgres
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 TOKEN = "a-token-for-this-test"
 

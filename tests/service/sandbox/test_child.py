@@ -23,6 +23,8 @@ from foremask.weights.catalogue import side_car_of
 from tests.service.sandbox import misdeeds
 from tests.service.sandbox.misdeeds import Copy, Facts, InAThread, TryAll
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 
 

@@ -18,6 +18,8 @@ from tests.service.sandbox import misdeeds
 from tests.service.sandbox.misdeeds import KeepCompiled
 from tests.support import synth
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 FULL = (1024, 1024)
 

@@ -15,6 +15,8 @@ from foremask.service.sandbox.pool import MediaPool
 from foremask.settings import Sandbox
 from tests.support import synth
 
+pytestmark = pytest.mark.slow
+
 
 def gif(side_px: int, frames: int) -> bytes:
     """A gif of a few bytes a frame that declares a great canvas."""

@@ -45,6 +45,8 @@ from foremask.settings import Sandbox
 from foremask.weights.catalogue import model_path, sha256_of
 from tests.support import synth
 
+pytestmark = pytest.mark.slow
+
 LIMITS = Limits()
 
 

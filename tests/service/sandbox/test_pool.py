@@ -38,6 +38,8 @@ from tests.service.sandbox.misdeeds import (
 )
 from tests.support.patience import wait_until
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -369,7 +371,6 @@ import asyncio, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from tests.service.sandbox import misdeeds
-from tests.support.patience import wait_until
 from foremask.service.sandbox.pool import MediaPool
 async def main():
     scratch, root = map(Path, sys.argv[1:])

@@ -17,6 +17,8 @@ from foremask.service.storage.objects import Objects, open_objects
 from foremask.service.storage.signing import FILES_PATH, Upload
 from tests.support.seaweed import s3_server
 
+pytestmark = pytest.mark.slow
+
 BASE_URL = "http://127.0.0.1:8000"
 MIB = 1 << 20
 

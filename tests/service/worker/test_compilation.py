@@ -11,6 +11,8 @@ from foremask.vision.network.compiled_networks import CompiledNetworks
 from foremask.weights.catalogue import ISNET, model_path
 from tests.support import networks
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def isnet(tmp_path: Path) -> Path:

@@ -11,6 +11,8 @@ from foremask.service.worker.process import run_worker
 from foremask.settings import read_settings
 from tests.support import networks
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("device", ["cuda", "tensorrt:1", "openvino:GPU"])
 def test_a_confined_worker_does_not_start_for_a_gpu(tmp_path: Path, device: str) -> None:

@@ -7,6 +7,8 @@ import pytest
 from foremask.errors import ServiceUnavailable
 from foremask.service.worker.transfers import AT_ONCE, background_transfers
 
+pytestmark = pytest.mark.slow
+
 
 async def test_no_more_than_a_few_move_at_once_and_all_arrive() -> None:
     """The block waits for room, and its end for the last of them."""

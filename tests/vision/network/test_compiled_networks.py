@@ -21,6 +21,8 @@ from foremask.vision.temporal import closer
 from foremask.weights.catalogue import ISNET, compiled_dir_of, model_path
 from tests.support import networks, synth
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def redness(tmp_path: Path) -> Path:

@@ -15,6 +15,8 @@ from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import learn, mask_images
 from tests.vision.temporal.test_windows import HEIGHT, WIDTH, background, disc
 
+pytestmark = pytest.mark.slow
+
 type Scene = Callable[[int], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 TIER = TIERS[Quality.BALANCED]
