@@ -16,7 +16,7 @@ from bria_client import BriaSyncClient
 from foremask.errors import JobCancelled
 from foremask.hints.kinds import Point
 from foremask.options import Quality
-from foremask.service.api.previewing import ChildPreviewer
+from foremask.service.api.previewing import Previewer
 from foremask.service.sandbox.operations import MaskPicture, PictureMask
 from foremask.settings import Sandbox
 from tests.service.api import clip_server
@@ -218,7 +218,7 @@ async def test_tokens_take_turns_and_a_newer_picture_replaces_one_that_waits(
 ) -> None:
     """A's second picture is cancelled for its third, and B, who comes last, is before that."""
     pool = OneAtATime()
-    previewer = ChildPreviewer(tmp_path, Sandbox.OFF, lambda: tmp_path)
+    previewer = Previewer(tmp_path, Sandbox.OFF, lambda: tmp_path)
     previewer._pool = pool  # type: ignore[assignment]
 
     def ask(owner: str, picture: bytes) -> "asyncio.Task[PictureMask]":

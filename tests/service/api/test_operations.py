@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import httpx
@@ -18,7 +18,7 @@ from foremask.facts import Clip
 from foremask.fetch.client import Outbound
 from foremask.options import Form, ResultKind
 from foremask.service.api.application import create_app
-from foremask.service.api.probing import Shown, Source
+from foremask.service.api.probing import Prober, Source
 from foremask.service.api.read_limit import Throttle
 from foremask.service.jobs.database import open_database
 from foremask.service.jobs.schema import VERSION
@@ -184,24 +184,15 @@ async def ready(
             yield checks
 
 
-class NoVerdict:
+class NoVerdict(Prober):
     """A prober that never knows."""
+
+    def __init__(self) -> None:
+        """It has nothing to probe with."""
 
     async def probe(self, source: Source, form: Form, kind: ResultKind, owner: str) -> Clip | None:
         """Nothing is known of any clip."""
         return None
-
-    probe_now = probe
-
-    async def probe_background(self, source: Source, owner: str) -> int | None:
-        """Nor of any background."""
-        return None
-
-    def show(
-        self, source: Source, form: Form, kind: ResultKind, owner: str, max_bytes: int
-    ) -> AbstractAsyncContextManager[Shown]:
-        """Nor can it show one."""
-        raise NotImplementedError
 
 
 @pytest.mark.postgres

@@ -18,8 +18,8 @@ from foremask.options import Limits
 from foremask.service.api import problems, uploads
 from foremask.service.api.connection import Gate, GatedConfig
 from foremask.service.api.middleware import RequestMiddleware
-from foremask.service.api.previewing import ChildPreviewer, Previewer
-from foremask.service.api.probing import PROBES_AT_ONCE, GuardedProber, Prober
+from foremask.service.api.previewing import Previewer
+from foremask.service.api.probing import PROBES_AT_ONCE, Prober
 from foremask.service.api.read_limit import Throttle
 from foremask.service.api.request_context import Service
 from foremask.service.api.routes import HANDLERS
@@ -123,7 +123,7 @@ async def serve(settings: Settings) -> None:
             prepare=Wait(),
             spare_from_bytes=0,  # it is small, and each token's probes begin in a new one
         ) as pool,
-        ChildPreviewer(
+        Previewer(
             settings.data_dir / "scratch" / "api-preview",
             settings.sandbox,
             lambda: model_path(settings.model_dir, settings.model_file),
@@ -138,7 +138,7 @@ async def serve(settings: Settings) -> None:
             memory_bytes=settings.job_memory or share_of_memory(settings.workers),
             any_format=settings.inputs is Inputs.ALL,
         )
-        prober = GuardedProber(outbound, objects, pool, limits)
+        prober = Prober(outbound, objects, pool, limits)
         app = create_app(
             settings,
             database,

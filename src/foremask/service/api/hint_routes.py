@@ -22,7 +22,6 @@ from foremask.service.api.auth import charge, id_of
 from foremask.service.api.bodies import PreviewRequest, RefineRequest
 from foremask.service.api.operation_docs import ALWAYS, BODY, CHARGED, documented, starts
 from foremask.service.api.playground_routes import clip_of, completed
-from foremask.service.api.problems import rate_headers
 from foremask.service.api.request_context import ApiRequest, ServiceDependency, json_answer
 from foremask.service.jobs import records
 from foremask.service.jobs.admission import Grant, NewJob
@@ -134,4 +133,4 @@ async def preview(request: ApiRequest, service: ServiceDependency) -> ASGIRespon
             error.details, param="picture", limit=error.limit, actual=error.actual
         ) from None
     answer = Preview(id_of(request), PreviewMask(made.png, made.width, made.height))
-    return json_answer(answer, 200, rate_headers(request.scope))
+    return json_answer(answer)

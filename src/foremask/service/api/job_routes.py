@@ -30,7 +30,6 @@ from foremask.service.api.operation_docs import (
     starts,
 )
 from foremask.service.api.probing import BUDGET_S, locate
-from foremask.service.api.problems import rate_headers
 from foremask.service.api.request_context import (
     ApiRequest,
     Service,
@@ -179,9 +178,7 @@ async def probe(request: ApiRequest, service: ServiceDependency) -> ASGIResponse
             limit=BUDGET_S,
         )
     body.check_on(clip)
-    return json_answer(
-        {"request_id": id_of(request), "result": clip}, 200, rate_headers(request.scope)
-    )
+    return json_answer({"request_id": id_of(request), "result": clip})
 
 
 @route(

@@ -3,6 +3,7 @@
 Gives each request its id, normalises its path, measures and logs its answer.
 """
 
+import math
 import re
 import time
 import uuid
@@ -11,7 +12,8 @@ import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
-from foremask.service.api.request_context import REQUEST_ID
+from foremask.service.api.request_context import GRANT, REQUEST_ID
+from foremask.service.jobs.admission import Grant
 from foremask.service.observability.metrics import answered
 
 log = structlog.get_logger("foremask.http")
@@ -54,6 +56,7 @@ class RequestMiddleware:
                     *message["headers"],
                     (b"x-request-id", request_id.encode()),
                     *_HEADERS,
+                    *_rate_headers(scope["state"].get(GRANT)),
                 ]
             await send(message)
 
@@ -71,3 +74,15 @@ class RequestMiddleware:
                 seconds=round(seconds, 4),
             )
             structlog.contextvars.unbind_contextvars("request_id")
+
+
+def _rate_headers(grant: Grant | None) -> list[tuple[bytes, bytes]]:
+    """What is left of the token's rate, once it has been charged."""
+    if grant is None:
+        return []
+    rate = grant.rate
+    return [
+        (b"ratelimit-limit", b"%d" % rate.limit),
+        (b"ratelimit-remaining", b"%d" % rate.remaining),
+        (b"ratelimit-reset", b"%d" % math.ceil(rate.reset_s)),
+    ]

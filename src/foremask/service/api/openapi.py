@@ -66,10 +66,6 @@ def build(handlers: Iterable[HTTPRouteHandler]) -> Json:
     return {
         "openapi": "3.1.0",
         "info": _INFO | {"description": f"{_ABOUT}\n\n{_errors()}"},
-        "x-reasons": {
-            kind.reason: {"code": kind.status, "means": kind.__doc__, "remedy": kind.remedy}
-            for kind in sorted(ERROR_TABLE, key=lambda each: each.reason)
-        },
         "security": [{name: []} for name in _TOKEN_HEADERS],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,

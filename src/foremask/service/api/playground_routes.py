@@ -33,7 +33,6 @@ from foremask.service.api.operation_docs import (
     starts,
 )
 from foremask.service.api.probing import Source, locate
-from foremask.service.api.problems import rate_headers
 from foremask.service.api.request_context import (
     ApiRequest,
     Service,
@@ -232,7 +231,6 @@ async def clip(request: ApiRequest, service: ServiceDependency) -> ASGIApp:
                 "Content-Length": str(shown.size),
                 "Content-Security-Policy": "sandbox; default-src 'none'",
                 "Content-Type": "application/octet-stream",
-                **rate_headers(request.scope),
             }
             await StreamAnswer(200, headers, shown.blocks)(scope, receive, send)
 

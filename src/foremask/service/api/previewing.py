@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Self
 
 from foremask.errors import FieldInvalid, JobCancelled, Overloaded, TimedOut
 from foremask.fetch.fairness import FairSemaphore
@@ -22,18 +22,8 @@ WALL_CLOCK_S = 30.0
 MOST_HINTS = 16  # each point is two windows for the network: 0.6 s of a core
 
 
-class Previewer(Protocol):
-    """Masks one picture."""
-
-    async def mask(
-        self, picture: bytes, quality: Quality, hints: Sequence[Hint], owner: str
-    ) -> PictureMask:
-        """Raises CorruptVideo, FieldInvalid, JobCancelled, Overloaded or ModelUnavailable."""
-        ...
-
-
-class ChildPreviewer:
-    """The real one, which holds one network in memory after its first picture.
+class Previewer:
+    """Masks single pictures, in a child that holds one network after its first picture.
 
     A token's picture that waits makes way for its newer one.
     """

@@ -2,9 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Protocol
 
 import structlog
 
@@ -50,40 +49,6 @@ class Source:
     key: str | None = None
 
 
-class Prober(Protocol):
-    """Probes clips and backgrounds."""
-
-    async def probe(self, source: Source, form: Form, kind: ResultKind, owner: str) -> Clip | None:
-        """The clip's facts; None where the time does not suffice.
-
-        Raises the error that refuses it.
-        """
-        ...
-
-    async def probe_now(
-        self, source: Source, form: Form, kind: ResultKind, owner: str
-    ) -> Clip | None:
-        """As `probe`, but raises Overloaded when the owner gets no place in time."""
-        ...
-
-    async def probe_background(self, source: Source, owner: str) -> int | None:
-        """The bytes of a background; None where the time does not suffice.
-
-        Raises the error that refuses it.
-        """
-        ...
-
-    def show(
-        self, source: Source, form: Form, kind: ResultKind, owner: str, max_bytes: int
-    ) -> AbstractAsyncContextManager["Shown"]:
-        """A clip that a job would accept, as a stream.
-
-        Raises the error that refuses it, FileTooLarge over ``max_bytes``, and UrlUnreachable where
-        the budget does not suffice, or the origin gives no ranges.
-        """
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class Shown:
     """A clip that was probed: how long it is, and its bytes."""
@@ -93,8 +58,8 @@ class Shown:
 
 
 @dataclass(frozen=True, slots=True)
-class GuardedProber:
-    """The real one.
+class Prober:
+    """Probes clips and backgrounds, in a confined child.
 
     What it cannot find out within ``budget_s``, the worker reports later in the same words.
     """

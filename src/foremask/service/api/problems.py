@@ -24,8 +24,7 @@ from foremask.errors import (
     ServiceUnavailable,
 )
 from foremask.service.api.pages import read_pages
-from foremask.service.api.request_context import GRANT, REQUEST_ID, ApiRequest
-from foremask.service.jobs.admission import Grant
+from foremask.service.api.request_context import REQUEST_ID, ApiRequest
 from foremask.service.observability import metrics
 
 log = structlog.get_logger(__name__)
@@ -33,7 +32,7 @@ log = structlog.get_logger(__name__)
 
 def problem(scope: Scope, error: ForemaskError, allow: str | None = None) -> Response[bytes]:
     """The answer of an error; ``allow`` lists the allowed methods."""
-    headers = rate_headers(scope)
+    headers: dict[str, str] = {}
     if isinstance(error, Busy):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     if isinstance(error, RateLimited):
@@ -62,19 +61,6 @@ def problem(scope: Scope, error: ForemaskError, allow: str | None = None) -> Res
         headers={"Cache-Control": "no-store", **headers},
         media_type="application/json",
     )
-
-
-def rate_headers(scope: Scope) -> dict[str, str]:
-    """The headers of the token's rate."""
-    grant: Grant | None = scope["state"].get(GRANT)
-    if grant is None:
-        return {}
-    rate = grant.rate
-    return {
-        "RateLimit-Limit": str(rate.limit),
-        "RateLimit-Remaining": str(rate.remaining),
-        "RateLimit-Reset": str(math.ceil(rate.reset_s)),
-    }
 
 
 def on_foremask_error(request: ApiRequest, error: ForemaskError) -> Response[bytes]:

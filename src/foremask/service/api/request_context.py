@@ -67,14 +67,12 @@ def readable(*paths: str, opt: dict[str, Any] | None = None) -> route:
     return route(list(paths), http_method=methods, status_code=200, opt=opt)
 
 
-def json_answer(
-    content: object, status_code: int = 200, headers: dict[str, str] | None = None
-) -> ASGIResponse:
-    """A JSON answer that caches must not store; bytes are JSON already."""
+def json_answer(content: object, status_code: int = 200) -> ASGIResponse:
+    """A JSON answer that caches must not store."""
     return ASGIResponse(
-        body=content if isinstance(content, bytes) else msgspec.json.encode(content),
+        body=msgspec.json.encode(content),
         status_code=status_code,
-        headers={"Cache-Control": "no-store", **(headers or {})},
+        headers={"Cache-Control": "no-store"},
         media_type="application/json",
     )
 

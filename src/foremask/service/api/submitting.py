@@ -14,7 +14,6 @@ from foremask.hints.decoding import decode
 from foremask.service.api import parsing
 from foremask.service.api.auth import charge, find_keyed, id_of, read_token
 from foremask.service.api.probing import locate
-from foremask.service.api.problems import rate_headers
 from foremask.service.api.request_context import ApiRequest, Service, json_answer
 from foremask.service.jobs import admission, records, wire_format
 from foremask.service.jobs.admission import NewJob
@@ -70,9 +69,9 @@ async def submit[B: Struct](
         trace.note(job=made if made != id_of(request) else None)
     if getattr(asked, "sync", False) and (record := await _ended(service, token, made, hold_until)):
         status = wire_format.status_body(record, service.objects.link)
-        return json_answer(status, 200, rate_headers(request.scope))
+        return json_answer(status)
     accepted = Accepted(made, f"{service.settings.base_url}/v2/status/{made}")
-    return json_answer(accepted, 202, rate_headers(request.scope))
+    return json_answer(accepted, 202)
 
 
 async def _ended(service: Service, token: bytes, job: str, hold_until: float) -> Record | None:

@@ -26,7 +26,6 @@ from foremask.service.api import parsing
 from foremask.service.api.auth import charge, id_of
 from foremask.service.api.bodies import UploadRequest
 from foremask.service.api.operation_docs import ALWAYS, BODY, CHARGED, documented
-from foremask.service.api.problems import rate_headers
 from foremask.service.api.request_context import (
     OWNER,
     ApiRequest,
@@ -109,7 +108,7 @@ async def start_upload(request: ApiRequest, service: ServiceDependency) -> ASGIR
         service.objects.signer.upload_form(upload),
         service.objects.signer.link(upload.key, FILE_S),
     )
-    return json_answer(UploadStarted(own, form), 200, rate_headers(request.scope))
+    return json_answer(UploadStarted(own, form))
 
 
 _SIGNED = ("key", "expires", "max_bytes", "media_type", "signature")
