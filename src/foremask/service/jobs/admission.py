@@ -113,9 +113,7 @@ async def charge_rate(database: Database, token_hash: bytes) -> Grant:
 async def check_token(database: Database, token_hash: bytes) -> uuid.UUID:
     """The id of a valid token; raises TokenInvalid."""
     row = await database.one(
-        """select id from tokens where hash = %s and revoked_at is null
-           and (expires_at is null or expires_at > now())""",
-        (token_hash,),
+        "select id from tokens t where hash = %s and is_good(t)", (token_hash,)
     )
     if row is None:
         raise _invalid()

@@ -126,8 +126,7 @@ async def read(database: Database, token_hash: bytes, request_id: str) -> Record
     """
     row = await database.one(
         f"""select {_RECORD} from tokens t left join jobs j on j.id = %s and j.token = t.id
-            where t.hash = %s and t.revoked_at is null
-            and (t.expires_at is null or t.expires_at > now())""",  # noqa: S608  # a constant
+            where t.hash = %s and is_good(t)""",  # noqa: S608  # a constant
         (request_id, token_hash),
     )
     if row is None:
@@ -152,8 +151,7 @@ async def of_token(
     """
     token = await database.one(
         """select t.id, (select seq from jobs where id = %s and token = t.id) as before
-           from tokens t where t.hash = %s and t.revoked_at is null
-           and (t.expires_at is null or t.expires_at > now())""",
+           from tokens t where t.hash = %s and is_good(t)""",
         (before, token_hash),
     )
     if token is None:

@@ -24,8 +24,7 @@ async def claim_upload(database: Database, key: str) -> str:
     """
     row = await database.one(
         """with form as (
-               select u.key, t.id, t.revoked_at is null
-                   and (t.expires_at is null or t.expires_at > now()) as good
+               select u.key, t.id, is_good(t) as good
                from uploads u join tokens t on t.id = u.token where u.key = %s),
            claimed as (
                update uploads u set bytes = 1 from form

@@ -4,27 +4,25 @@ Only the wheel's binaries are used, not its life-cycle code: docs/adr/0002.
 """
 
 import asyncio
-import ctypes
 import fcntl
 import os
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
 import structlog
 
 from foremask.errors import ServiceUnavailable, SettingsInvalid
+from foremask.service.run.parent_death import end_with_us
 from foremask.service.run.postgres_home import Home, prepare_home
 from foremask.service.run.postgres_programs import MAJOR, Programs, bundled_binaries, server_version
 
 STILL_LEAVING = ("might be running", "still in use")  # the server's words for it
 POLL_S = 0.02
 STOP_S = 30.0
-PR_SET_PDEATHSIG = 1
 
 OPTIONS = {
     "listen_addresses": "",
@@ -195,7 +193,7 @@ class EmbeddedPostgres:
                     stderr=subprocess.STDOUT,
                     cwd="/",
                     env={"PATH": os.defpath, "LC_ALL": "C"},
-                    preexec_fn=_stop_with_parent(os.getpid()),
+                    preexec_fn=end_with_us(signal.SIGINT),  # a fast shutdown
                     process_group=0,  # Ctrl-C is for us to pass on
                     **self._home.run_as,
                 )
@@ -221,15 +219,3 @@ class EmbeddedPostgres:
             return False
         ours = self._process is not None and lines[:1] == [str(self._process.pid)]
         return ours and len(lines) > 7 and lines[7].strip() == "ready"
-
-
-def _stop_with_parent(parent: int) -> Callable[[], None]:
-    """Between fork and exec: ask for SIGINT, a fast shutdown, when the parent ends."""
-    libc = ctypes.CDLL(None)
-
-    def arrange() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGINT)
-        if os.getppid() != parent:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    return arrange

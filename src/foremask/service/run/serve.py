@@ -1,7 +1,6 @@
 """The whole service on one machine: starts, watches and stops database, API and workers."""
 
 import asyncio
-import ctypes
 import os
 import signal
 import sys
@@ -17,6 +16,7 @@ from foremask.machine.memory import share_of_memory
 from foremask.service.jobs.database import open_database
 from foremask.service.jobs.tokens import any_token, create_token
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
+from foremask.service.run.parent_death import end_with_us
 from foremask.service.sandbox.levels import check_device, level_of
 from foremask.service.worker.queue_schema import migrate
 from foremask.settings import Settings, variable
@@ -26,7 +26,6 @@ READY_S = 60.0
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 10.0
 LIVED_S = 30.0  # whoever lived so long begins with a short pause again
-PR_SET_PDEATHSIG = 1
 
 Say = Callable[[str], None]
 
@@ -157,7 +156,7 @@ class Member:
                     env=self.environ,
                     stdin=asyncio.subprocess.DEVNULL,
                     process_group=0,  # Ctrl-C is for us to pass on
-                    preexec_fn=_end_with_parent(os.getpid()),
+                    preexec_fn=end_with_us(signal.SIGKILL),
                 )
                 status = await self.process.wait()
                 if time.monotonic() - began > LIVED_S:
@@ -180,15 +179,3 @@ class Member:
             log.warning("member.killed", name=self.name)
             process.kill()
             await process.wait()
-
-
-def _end_with_parent(parent: int) -> Callable[[], None]:
-    """Between fork and exec: ask for SIGKILL when the parent dies."""
-    libc = ctypes.CDLL(None)
-
-    def arrange() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return arrange

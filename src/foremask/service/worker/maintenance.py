@@ -14,7 +14,7 @@ from foremask.service.storage.keys import network_key
 from foremask.service.worker.worker_context import WorkerContext
 
 ENGINE_S = 60.0
-TENDING = 4  # so many workers as often as one of them is asked to; of more, each less often
+TENDING, SLOWEST = 4, 10.0  # of more than four workers each looks less often, down to a tenth
 KINDS = ("sources", "segments", "parts", "results")
 
 log = structlog.get_logger(__name__)
@@ -28,6 +28,7 @@ async def run_maintenance(work: WorkerContext) -> None:
     """
     sweep_at = engine_at = 0.0
     while True:
+        slower = min(max(1.0, work.fleet.workers / TENDING), SLOWEST)
         try:
             recovered = await steps.recover(
                 work.database, work.timing.wall_clock_s, work.timing.lease_s
@@ -40,7 +41,6 @@ async def run_maintenance(work: WorkerContext) -> None:
                     woken=recovered.woken,
                     timed_out=recovered.timed_out,
                 )
-            slower = max(1.0, work.fleet.workers / TENDING)
             if time.monotonic() > sweep_at:
                 await sweep(work)
                 sweep_at = time.monotonic() + work.timing.sweep_every_s * slower
@@ -51,7 +51,6 @@ async def run_maintenance(work: WorkerContext) -> None:
                 engine_at = time.monotonic() + ENGINE_S * slower
         except ServiceUnavailable as error:
             log.warning("maintenance.unavailable", details=error.details)
-        slower = max(1.0, work.fleet.workers / TENDING)
         await asyncio.sleep(work.timing.recover_every_s * slower * random.uniform(0.5, 1.5))  # noqa: S311
 
 

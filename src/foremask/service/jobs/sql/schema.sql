@@ -192,6 +192,10 @@ create unlogged table newest_masks (
 -- The database's clock: the one that leases, rates and deadlines live on. Tests replace this function.
 create function clock() returns timestamptz language sql as $$ select clock_timestamp() $$;
 
+create function is_good(t tokens) returns boolean language sql as $$
+    select t.revoked_at is null and (t.expires_at is null or t.expires_at > clock())
+$$;
+
 create function queue_of(p_stage text) returns text immutable language sql as $$
     select case p_stage when 'segment' then 'masks' else 'files' end
 $$;
@@ -231,7 +235,7 @@ begin
     outcome := 'ok'; token := t.id; priority := t.priority; allowed := t.burst; remaining := 0; wait_s := 0; reset_s := 0;
     v_step := interval '1 minute' / t.rate_per_minute;
     v_early := early_by(t);
-    if t.id is null or t.revoked_at is not null or t.expires_at <= clock() then
+    if t.id is null or not is_good(t) then
         outcome := 'invalid';
     elsif t.used >= t.quota then
         outcome := 'quota'; allowed := t.quota;
@@ -256,7 +260,7 @@ language sql as $$
         greatest(0, floor(t.burst - extract(epoch from early_by(t)) * t.rate_per_minute / 60))::integer,
         extract(epoch from early_by(t))::float8
     from tokens t join jobs j on j.token = t.id and j.idempotency_key = p_key
-    where t.hash = p_hash and t.revoked_at is null and (t.expires_at is null or t.expires_at > clock());
+    where t.hash = p_hash and is_good(t);
 $$;
 
 -- Make the job of the columns in p_job, and its first step; or say what is against it.
@@ -277,7 +281,7 @@ begin
     v_bytes := t.stored + n.fetched + n.reserved * case when n.source_key like 'uploads/%' then 2 else 3 end;
     select sum(unfinished) into v_waiting from tokens;
     outcome := case
-        when t.id is null or t.revoked_at is not null or t.expires_at <= clock() then 'invalid'
+        when t.id is null or not is_good(t) then 'invalid'
         when j.id = n.id then 'admitted'
         when j.id is not null then case when j.body_hash = n.body_hash then 'replayed' else 'mismatch' end
         when t.used >= t.quota then 'quota'
