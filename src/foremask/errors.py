@@ -89,7 +89,7 @@ class Failed(ForemaskError):
 
 
 class Denied(ForemaskError):
-    """The token does not open this door."""
+    """The token is refused."""
 
     cli_remedy = "`foremask token list` shows the tokens."
 
@@ -115,7 +115,7 @@ class Busy(ForemaskError):
 
 
 class Ended(ForemaskError):
-    """The job ended because somebody wanted it to."""
+    """The job ended on request."""
 
     cli_remedy = "Submit the clip again."
 
@@ -361,7 +361,7 @@ class UrlStatus(UrlRefused):
 
 
 class BackgroundInvalid(ForemaskError):
-    """What was to be put behind the subject is no picture and no video that is taken."""
+    """The background is neither a picture nor a video that is supported."""
 
     reason, status = "background_invalid", 422
     usual_param = "background_url"
@@ -459,7 +459,7 @@ class NoFrames(ClipRefused):
 
 
 class ContainerUnsupported(ClipRefused):
-    """The container, told by content, is none that is read."""
+    """The container, recognised by content, is not supported."""
 
     reason, status = "container_unsupported", 415
     usual_param = "video"
@@ -471,7 +471,7 @@ class ContainerUnsupported(ClipRefused):
 
 
 class CodecUnsupported(ClipRefused):
-    """The video codec is none that is read."""
+    """The video codec is not supported."""
 
     reason, status = "codec_unsupported", 415
     usual_param = "video"

@@ -42,7 +42,7 @@ HTTP_SECONDS = Histogram(
 )
 DATABASE_UP = Gauge(
     "foremask_database_up",
-    "1 when the database answered this reading; else what it knows is left out",
+    "1 when the database answered this reading; else what is read from it is left out",
 )
 JOBS = Gauge("foremask_jobs", "Jobs that have not ended", ("status",))
 QUEUE_DEPTH = Gauge("foremask_queue_depth", "Steps that wait for a worker", ("queue",))
