@@ -545,7 +545,8 @@ def come_back(page: Page, browser: Browser, service: Running) -> None:
     other.goto(f"{page.url}#token={TOKEN}")
     expect(other.locator("#result-name")).to_contain_text("disc.webm", timeout=WAIT_MS)
     expect(other.locator("#wipe")).to_be_visible(timeout=WAIT_MS)  # the clip is there, too
-    expect(other.locator("#recent-list img")).not_to_have_count(0)  # its own cut-out now
+    cutout = other.locator("#recent-list img").first  # its own now
+    expect(cutout).to_be_visible(timeout=WAIT_MS)
     assert other.url.startswith(f"{service.url}/?job=")
     other.close()
 
