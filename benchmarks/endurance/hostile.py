@@ -70,23 +70,21 @@ class Ending:
 
 
 def drawn(folder: Path) -> dict[str, bytes]:
-    """A valid file of each container and codec that can be written here: one second of a disc."""
+    """A valid file of each container and codec: one second of a disc, or a given one."""
+    mjpeg = synth.Spec(codec="mjpeg", pixel_format="yuvj420p", full_range=True)
     specs = {
         "mp4 h264": ("a.mp4", synth.Spec(sound=(synth.Tone(),))),
         "mp4 hevc": ("b.mp4", synth.Spec(codec="hevc")),
-        "mov mjpeg": ("c.mov", synth.Spec(codec="mjpeg", pixel_format="yuvj420p", full_range=True)),
+        "mov mjpeg": ("c.mov", mjpeg),
         "webm vp9": ("d.webm", synth.Spec(codec="vp9", sound=(synth.Tone("opus"),))),
-        "avi mjpeg": ("e.avi", synth.Spec(codec="mjpeg", pixel_format="yuvj420p", full_range=True)),
+        "avi mjpeg": ("e.avi", mjpeg),
         "gif": ("f.gif", synth.Spec(codec="gif", pixel_format="rgb8")),
     }
-    made = {
-        name: synth.write(folder / file, spec).read_bytes() for name, (file, spec) in specs.items()
-    }
-    return made | {
-        "mp4 av1": (MEDIA / "derived" / "av1_10bit.mp4").read_bytes(),
-        "mp4 faststart": (MEDIA / "derived" / "h264_faststart_aac.mp4").read_bytes(),
-        "mp4 fragmented": (MEDIA / "derived" / "h264_frag_aac.mp4").read_bytes(),
-    }
+    made = {name: synth.write(folder / file, spec) for name, (file, spec) in specs.items()}
+    made["mp4 av1"] = MEDIA / "derived" / "av1_10bit.mp4"
+    made["mp4 faststart"] = MEDIA / "derived" / "h264_faststart_aac.mp4"
+    made["mp4 fragmented"] = MEDIA / "derived" / "h264_frag_aac.mp4"
+    return {name: path.read_bytes() for name, path in made.items()}
 
 
 def collected() -> Iterator[Case]:
@@ -98,60 +96,52 @@ def collected() -> Iterator[Case]:
             yield Case(row, str(path.relative_to(MEDIA)), path.read_bytes())
 
 
+FORBIDDEN = "/etc/passwd"
+TEXTS = {
+    "m3u8": f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile://{FORBIDDEN}\n#EXT-X-ENDLIST\n",
+    "m3u8 over http": "#EXTM3U\n#EXTINF:9,\nhttp://127.0.0.1:1/a.ts\n#EXT-X-ENDLIST\n",
+    "m3u8 after a byte order mark": f"\ufeff#EXTM3U\n#EXTINF:9,\nconcat:{FORBIDDEN}\n",
+    "ffconcat": f"ffconcat version 1.0\nfile '{FORBIDDEN}'\n",
+    "concat script": f"file '{FORBIDDEN}'\nduration 1\n",
+    "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n",
+    "mpd": '<?xml version="1.0"?><MPD><Period><BaseURL>http://127.0.0.1:1/</BaseURL></Period></MPD>',
+    "svg": f'<svg xmlns:x="http://www.w3.org/1999/xlink"><image x:href="file://{FORBIDDEN}"/></svg>',
+    "asx": f'<asx><entry><ref href="file://{FORBIDDEN}"/></entry></asx>',
+    "pls": f"[playlist]\nFile1={FORBIDDEN}\n",
+    "subtitles": "1\n00:00:00,000 --> 00:00:09,000\nhello\n",
+    "ffmetadata": ";FFMETADATA1\ntitle=x\n",
+    "html": "<!doctype html><p>Log in",
+    "json": '{"error": "no"}',
+    "postscript": f"%!PS\n{FORBIDDEN} (r) file\n",
+    "shell": "#!/bin/sh\ntouch /tmp/taken\n",
+}
+MAGIC = {
+    "zip": "504b0304",
+    "gzip": "1f8b08",
+    "elf": "7f454c46",
+    "png": "89504e470d0a1a0a",
+    "pdf": "25504446",
+}
+
+
 def disguised(good: dict[str, bytes]) -> Iterator[Case]:
-    """Lists of other files, documents and archives, under a clip's name."""
-    elsewhere = "/etc/passwd"
-    texts = {
-        "m3u8": f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile://{elsewhere}\n#EXT-X-ENDLIST\n",
-        "m3u8 over http": "#EXTM3U\n#EXTINF:9,\nhttp://127.0.0.1:1/a.ts\n#EXT-X-ENDLIST\n",
-        "m3u8 after a byte order mark": f"\ufeff#EXTM3U\n#EXTINF:9,\nconcat:{elsewhere}\n",
-        "ffconcat": f"ffconcat version 1.0\nfile '{elsewhere}'\n",
-        "concat script": f"file '{elsewhere}'\nduration 1\n",
-        "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n",
-        "mpd": '<?xml version="1.0"?><MPD><Period><BaseURL>http://127.0.0.1:1/</BaseURL></Period></MPD>',
-        "svg": f'<svg xmlns:x="http://www.w3.org/1999/xlink"><image x:href="file://{elsewhere}"/></svg>',
-        "asx": f'<asx><entry><ref href="file://{elsewhere}"/></entry></asx>',
-        "pls": f"[playlist]\nFile1={elsewhere}\n",
-        "subtitles": "1\n00:00:00,000 --> 00:00:09,000\nhello\n",
-        "ffmetadata": ";FFMETADATA1\ntitle=x\n",
-        "html": "<!doctype html><p>Log in",
-        "json": '{"error": "no"}',
-        "postscript": "%!PS\n/etc/passwd (r) file\n",
-        "shell": "#!/bin/sh\ntouch /tmp/taken\n",
-    }
-    for name, text in texts.items():
-        yield Case("disguises", name, text.encode() + b"\n" * 2000)
-        yield Case(
-            "disguises", f"{name} after a clip's first bytes", good["mp4 h264"][:32] + text.encode()
-        )
-    magic = {
-        "zip": "504b0304",
-        "gzip": "1f8b08",
-        "elf": "7f454c46",
-        "png": "89504e470d0a1a0a",
-        "pdf": "25504446",
-    }
-    for name, first in magic.items():
-        yield Case("disguises", name, bytes.fromhex(first) + bytes(4000))
-    for flags in (
-        b"\0\0\0\0",
-        b"\0\0\0\1",
-    ):  # data elsewhere: a QuickTime file that refers to another
-        away = good["mp4 h264"].replace(b"url \0\0\0\1", b"url " + flags)
-        yield Case("disguises", f"mp4 with a data reference, flags {flags[3]}", away)
-    path = b"file:///etc/passwd\0"
+    """Lists of other files, documents, archives and clips with their data elsewhere."""
+    mp4 = good["mp4 h264"]
+    files = {name: text.encode() + b"\n" * 2000 for name, text in TEXTS.items()}
+    for name, text in TEXTS.items():
+        files[f"{name} after a clip's first bytes"] = mp4[:32] + text.encode()
+    files |= {name: bytes.fromhex(first) + bytes(4000) for name, first in MAGIC.items()}
+    own = b"url \0\0\0\1"  # the data are in this file
+    for flags in (0, 1):
+        elsewhere = mp4.replace(own, b"url \0\0\0" + bytes([flags]))
+        files[f"mp4 with a data reference, flags {flags}"] = elsewhere
+    path = f"file://{FORBIDDEN}\0".encode()
     reference = struct.pack(">I", 12 + len(path)) + b"url \0\0\0\0" + path
-    yield Case(
-        "disguises",
-        "mp4 that refers to a file",
-        grown(good["mp4 h264"], b"url \0\0\0\1", reference),
-    )
-    alias = (
-        struct.pack(">I", 12 + 150) + b"alis\0\0\0\0" + bytes(20) + b"/etc/passwd".ljust(130, b"\0")
-    )
-    yield Case(
-        "disguises", "mov that refers to an alias", grown(good["mov mjpeg"], b"url \0\0\0\1", alias)
-    )
+    files["mp4 that refers to a file"] = grown(mp4, own, reference)
+    alias = struct.pack(">I", 12 + 150) + b"alis\0\0\0\0" + bytes(20)
+    alias += FORBIDDEN.encode().ljust(130, b"\0")
+    files["mov that refers to an alias"] = grown(good["mov mjpeg"], own, alias)
+    yield from (Case("disguises", name, data) for name, data in files.items())
 
 
 def grown(data: bytes, mark: bytes, box: bytes) -> bytes:
@@ -174,40 +164,34 @@ def bombs() -> Iterator[Case]:
     for side, frames in ((16000, 2000), (16000, 1), (65535, 1), (65535, 2000), (4000, 60_000)):
         head = b"GIF89a" + struct.pack("<HHBBB", side, side, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff"
         control = b"\x21\xf9\4\4\2\0\0\0"
-        patch = b"\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\2\2\x44\1\0"
-        yield Case("gif bombs", f"{frames} x {side}", head + (control + patch) * frames + b"\x3b")
-        whole = b"\x2c" + struct.pack("<HHHHB", 0, 0, side, side, 0) + b"\2\2\x44\1\0"
-        yield Case(
-            "gif bombs", f"{frames} x {side}, whole", head + (control + whole) * frames + b"\x3b"
-        )
+        for name, part_px in (("", 1), (", whole", side)):
+            part = b"\x2c" + struct.pack("<HHHHB", 0, 0, part_px, part_px, 0) + b"\2\2\x44\1\0"
+            data = head + (control + part) * frames + b"\x3b"
+            yield Case("gif bombs", f"{frames} x {side}{name}", data)
 
 
 def giants(good: dict[str, bytes]) -> Iterator[Case]:
     """Headers that say 65535, or as much as their field takes, in both directions."""
     width, height = synth.Spec().width, synth.Spec().height
+    files: dict[str, bytes] = {}
     for name, data in good.items():
         for big in (16001, 32768, 65535):
             for order in (">HH", "<HH", ">HxxH", "<II", ">II"):
                 small = struct.pack(order, width, height)
                 if small in data:
-                    yield Case(
-                        "65535 headers",
-                        f"{name} {order} {big}",
-                        data.replace(small, struct.pack(order, big, big)),
-                    )
-    ebml = good["webm vp9"]
+                    large = struct.pack(order, big, big)
+                    files[f"{name} {order} {big}"] = data.replace(small, large)
     for side in (16001, 65535):
-        wide = ebml.replace(
-            b"\xb0\x82" + struct.pack(">H", width), b"\xb0\x82" + struct.pack(">H", side)
-        )
+        element = b"\xb0\x82" + struct.pack(">H", width)
+        wide = good["webm vp9"].replace(element, b"\xb0\x82" + struct.pack(">H", side))
         wide = wide.replace(b"\xb0\x81" + bytes([width & 255]), b"\xb0\x81\xff")
-        yield Case("65535 headers", f"webm element {side}", wide)
+        files[f"webm element {side}"] = wide
     for mark in (b"\xff\xc0\x00\x11\x08", b"\xff\xc1\x00\x11\x08"):  # a JPEG's own header
         for name in ("mov mjpeg", "avi mjpeg"):
-            at = good[name].find(mark)
+            data, at = good[name], good[name].find(mark)
             if at >= 0:
-                put = good[name][: at + 5] + b"\xff\xff\xff\xff" + good[name][at + 9 :]
-                yield Case("65535 headers", f"{name} SOF", put)
+                files[f"{name} SOF"] = data[: at + 5] + b"\xff\xff\xff\xff" + data[at + 9 :]
+    yield from (Case("65535 headers", name, data) for name, data in files.items())
 
 
 def truncated(good: dict[str, bytes], dice: random.Random) -> Iterator[Case]:
