@@ -1,6 +1,6 @@
 """How much memory a mask may take."""
 
-from dataclasses import replace
+from msgspec.structs import replace
 
 from foremask.machine.memory import available_memory, share_of_memory
 from foremask.service.run.serve import share_of_one
