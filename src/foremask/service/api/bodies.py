@@ -224,7 +224,15 @@ class MaskByKeyPointsRequest(JobRequest, frozen=True, kw_only=True):
         super().check_on(clip)
 
 
-class RemoveBackgroundRequest(JobBody, frozen=True, kw_only=True):
+class CutOutBody(JobBody, frozen=True, kw_only=True):
+    """What the calls take that cut the subject out."""
+
+    output_container_and_codec: ResultForm = "webm_vp9"
+    auto_zoom: ZoomField = False
+    preserve_audio: SoundField = True
+
+
+class RemoveBackgroundRequest(CutOutBody, frozen=True, kw_only=True):
     """A cut-out; fields that are not listed here are ignored."""
 
     call = "remove_background"
@@ -236,9 +244,6 @@ class RemoveBackgroundRequest(JobBody, frozen=True, kw_only=True):
             " are those of CSS."
         ),
     ] = None
-    output_container_and_codec: ResultForm = "webm_vp9"
-    auto_zoom: ZoomField = False
-    preserve_audio: SoundField = True
 
     def wanted(self) -> tuple[Form, JobResult]:
         """The subject on nothing where the preset has alpha, else on black; or on a colour."""
@@ -250,31 +255,26 @@ class RemoveBackgroundRequest(JobBody, frozen=True, kw_only=True):
         return _cut_out(self, self.output_container_and_codec, named, hints=self.hints)
 
 
-class GreenScreenRequest(JobBody, frozen=True, kw_only=True):
+class GreenScreenRequest(CutOutBody, frozen=True, kw_only=True):
     """The subject before a screen; fields that are not listed here are ignored."""
 
     call = "green_screen"
 
     green_shade: GreenShade = GreenShade.BROADCAST_GREEN
     output_container_and_codec: ResultForm = "mp4_h264"
-    auto_zoom: ZoomField = False
-    preserve_audio: SoundField = True
 
     def wanted(self) -> tuple[Form, JobResult]:
         form, shade = self.output_container_and_codec, self.green_shade.value
         return _cut_out(self, form, shade, hints=self.hints)
 
 
-class ReplaceBackgroundRequest(JobBody, frozen=True, kw_only=True):
+class ReplaceBackgroundRequest(CutOutBody, frozen=True, kw_only=True):
     """The subject before something else: either field says what."""
 
     call = "replace_background"
 
     background_url: BackgroundUrl | None = None
     background: BackgroundName | None = None
-    output_container_and_codec: ResultForm = "webm_vp9"
-    auto_zoom: ZoomField = False
-    preserve_audio: SoundField = True
 
     def wanted(self) -> tuple[Form, JobResult]:
         """The subject before a picture or a video, or before what ``background`` names."""
@@ -409,13 +409,8 @@ def _mask(body: Matte, hints: tuple[Hint, ...]) -> JobResult:
     return JobResult(ResultOptions(matte=_matte(body)), hints=hints)
 
 
-type CutOutBody = (
-    RemoveBackgroundRequest | GreenScreenRequest | ReplaceBackgroundRequest | ConvertRequest
-)
-
-
 def _cut_out(
-    body: CutOutBody,
+    body: CutOutBody | ConvertRequest,
     name: str,
     background: str | None,
     url: str | None = None,
