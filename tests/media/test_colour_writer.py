@@ -13,14 +13,12 @@ import pytest
 from numpy.typing import NDArray
 
 from foremask.errors import CorruptVideo, PresetUnsuitable, PromiseBroken
-from foremask.facts import Clip
 from foremask.media.colour_writer import ColourWriter
 from foremask.media.picture_files import picture_file
 from foremask.media.png_sequence import PngSequenceWriter, numbered
 from foremask.media.probe import describe
 from foremask.media.reader import VideoReader
 from foremask.media.verify import verify
-from foremask.media.webp_writer import WebpWriter
 from foremask.options import AlphaFormat, Preset, ResultKind, with_alpha
 from foremask.types import Levels
 from tests.support import synth
@@ -47,20 +45,12 @@ def ramps(width: int, height: int) -> list[Levels]:
 def cut(folder: Path, form: AlphaFormat | Preset, spec: Spec = SPEC, suffix: str = "") -> Path:
     source = synth.write(folder / "source.mp4", spec)
     target = folder / f"made{suffix or (SUFFIXES[form] if isinstance(form, AlphaFormat) else '')}"
-    with VideoReader(source) as reader, writer_of(target, form, reader.clip, source) as writer:
+    with VideoReader(source) as reader, ColourWriter(target, form, reader.clip, source) as writer:
         for frame, levels in zip(reader, ramps(spec.width, spec.height), strict=False):
             upright = frame.rgb(frame.width, frame.height)
             writer.write(frame.orientation.to_coded(upright), levels, frame)
         writer.finish(reader.end_pts, reader.time_base)
     return target
-
-
-def writer_of(
-    target: Path, form: AlphaFormat | Preset, clip: Clip, source: Path
-) -> ColourWriter | WebpWriter:
-    if form is AlphaFormat.WEBP:
-        return WebpWriter(target, clip)
-    return ColourWriter(target, form, clip, source)
 
 
 def alphas(path: Path) -> Iterator[NDArray[np.float64]]:
@@ -253,7 +243,10 @@ def test_a_webp_has_every_frame_with_its_time_and_its_alpha(tmp_path: Path) -> N
     source, target = tmp_path / "source.mp4", tmp_path / "made.webp"
     synth.write(source, Spec(pts=(300, 600, 2_100, 2_220, 30_000), sound=(Tone(),)))
     same = ramps(64, 48)[0]
-    with VideoReader(source) as reader, WebpWriter(target, reader.clip) as writer:
+    with (
+        VideoReader(source) as reader,
+        ColourWriter(target, AlphaFormat.WEBP, reader.clip, source) as writer,
+    ):
         for frame in reader:
             writer.write(np.full((48, 64, 3), (200, 60, 30), np.uint8), same, frame)
         written = writer.finish(reader.end_pts, reader.time_base)
@@ -312,3 +305,28 @@ def test_numbered_pngs_are_read_in_little_memory(tmp_path: Path, name: str) -> N
     (folder / name).write_bytes(b"file,time_s,duration_s\n" + 200_000 * b"x")
     with pytest.raises(CorruptVideo):
         verify(source, folder, ResultKind.CUTOUT)
+
+
+def test_one_frame_as_webp_is_a_still(tmp_path: Path) -> None:
+    """It has alpha and no duration, as an APNG."""
+    made = cut(tmp_path, AlphaFormat.WEBP, replace(SPEC, pts=(0,), sound=()), suffix=".webp")
+    found = {kept.promise for kept in verify(tmp_path / "source.mp4", made, ResultKind.CUTOUT)}
+    assert "alpha" in found
+    assert "last duration" not in found
+
+
+def test_each_frame_of_a_webp_replaces_the_one_before(tmp_path: Path) -> None:
+    """Where a frame is transparent, nothing of an earlier one shows; the first is opaque."""
+    source = synth.write(tmp_path / "source.mp4", replace(SPEC, pts=(0, 1000, 2000), sound=()))
+    masks = [np.full((48, 64), 255, np.uint8), np.zeros((48, 64), np.uint8), ramps(64, 48)[1]]
+    target = tmp_path / "made.webp"
+    with (
+        VideoReader(source) as reader,
+        ColourWriter(target, AlphaFormat.WEBP, reader.clip, source) as writer,
+    ):
+        for frame, levels in zip(reader, masks, strict=True):
+            writer.write(frame.orientation.to_coded(frame.rgb(64, 48)), levels, frame)
+        writer.finish(reader.end_pts, reader.time_base)
+    for alpha, levels in zip(alphas(target), masks, strict=True):
+        np.testing.assert_array_equal(alpha, levels)
+    verify(source, target, ResultKind.CUTOUT)

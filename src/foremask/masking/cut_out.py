@@ -35,7 +35,6 @@ from foremask.media.colour_writer import ColourWriter
 from foremask.media.frames import Frame
 from foremask.media.png_sequence import PngSequenceWriter
 from foremask.media.probe import frame_bytes
-from foremask.media.webp_writer import WebpWriter
 from foremask.media.writer import MaskWriter
 from foremask.options import (
     NO_MATTE,
@@ -233,8 +232,6 @@ def picture_writer(
     target: Path, name: str, form: Form, clip: Clip, sound: Path | None, *, part: bool = False
 ) -> AbstractContextManager[PictureSink]:
     """The writer of ``form``; ``name`` is that of a picture in a directory of them."""
-    if form == AlphaFormat.WEBP:
-        return WebpWriter(target, clip)
     if form == AlphaFormat.PNG_ZIP:
         return PngSequenceWriter(target, clip, png_sequence.DEFAULT_PATTERN, into_zip=True)
     if form == AlphaFormat.PNG_FILES:

@@ -50,6 +50,14 @@ _GIF: Final = replace(
 _APNG: Final = Encoder(
     "apng", {"pred": "mixed"}, bytes_per_pixel=32, max_side_px=65535, pixel_format="rgba"
 )
+# Of the colours; alpha is without loss. Level 4 takes 1.6 times as long for 5 % fewer bytes.
+_WEBP: Final = Encoder(
+    "libwebp",
+    {"quality": "90", "compression_level": "2"},
+    bytes_per_pixel=32,
+    max_side_px=16383,
+    pixel_format="bgra",
+)
 
 ALPHA_OF_VP9: Final = _with_options(_VP9, _REALTIME | {"lossless": "1"})
 """The encoder of the alpha that accompanies VP9: its levels are exact."""
@@ -69,6 +77,7 @@ ALPHA: Final = {
     ),
     AlphaFormat.GIF: OPAQUE[Preset.GIF],
     AlphaFormat.APNG: Recipe(_APNG, "apng", None, {"plays": "0"}, time_base=Fraction(1, 1000)),
+    AlphaFormat.WEBP: Recipe(_WEBP, "webp", None, {"loop": "0"}, time_base=Fraction(1, 1000)),
 }
 """Files with alpha that FFmpeg writes; sequences of PNGs are in `png_sequence`."""
 

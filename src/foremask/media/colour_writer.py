@@ -91,9 +91,12 @@ class ColourWriter:
 
     def _picture(self, colours: Rgb, levels: Levels | None) -> av.VideoFrame:
         form = self._video.format
-        if form == "rgba" or self._palette is not None:
+        if form in ("rgba", "bgra") or self._palette is not None:
             alpha = np.full(colours.shape[:2], 255, np.uint8) if levels is None else levels
-            merged = np.asarray(cv2.merge([*cv2.split(colours), alpha]), np.uint8)
+            colour_planes = cv2.split(colours)[:: -1 if form == "bgra" else 1]
+            merged = np.asarray(cv2.merge([*colour_planes, alpha]), np.uint8)
+            if form == "bgra":
+                return av.VideoFrame.from_ndarray(merged, form)
             rgba = av.VideoFrame.from_ndarray(merged, "rgba")
             return rgba if self._palette is None else _through(self._palette, rgba)
         if form == "yuva444p10le":

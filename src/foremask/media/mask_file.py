@@ -12,7 +12,7 @@ from av.video.stream import VideoStream
 from foremask.errors import CorruptVideo, Internal
 from foremask.facts import Clip, SoundTrack, Written
 from foremask.media import ebml
-from foremask.media.apng_chunks import set_last_delay
+from foremask.media.animations import replace_frames, set_last_delay
 from foremask.media.audio import Sound
 from foremask.media.orientation import Orientation
 from foremask.media.presets import Recipe, check_late
@@ -151,6 +151,8 @@ class MaskFile:
             ebml.set_aspect(self._target, self.aspect)  # the others have it in their bit stream
         if self.recipe.muxer == "apng":
             set_last_delay(self._target, (end - last) * self.time_base)
+        if self.recipe.muxer == "webp":
+            replace_frames(self._target)
         self.is_finished = True
         with self._target.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()

@@ -21,7 +21,7 @@ _ANIMATION: Final = b"acTL"  # FFmpeg writes one frame as a plain PNG
 _HEAD_BYTES: Final = 4096
 _RIFF: Final = b"RIFF"
 _WEBP_FLAGS_AT: Final = 20  # of the extended format; the kind of file is in bytes 8 to 11
-_HAS_ALPHA: Final = 0x10
+_HAS_ALPHA, _IS_ANIMATION = 0x10, 0x02
 _ZIP: Final = b"PK\x03\x04"
 _MAX_TABLE_BYTES: Final = 64 << 20
 _PNG_HEAD_BYTES: Final = 33  # with its size in pixels
@@ -115,14 +115,17 @@ def _head_of(path: Path) -> bytes:
 def _webp(path: Path) -> Iterator[Shown]:
     """Frames and their stored durations: FFmpeg, like browsers, shows short frames longer."""
     head = _head_of(path)
-    has_alpha = head[12:16] == b"VP8X" and bool(head[_WEBP_FLAGS_AT] & _HAS_ALPHA)
+    flags = head[_WEBP_FLAGS_AT] if head[12:16] == b"VP8X" else 0
+    has_alpha, is_still = bool(flags & _HAS_ALPHA), not flags & _IS_ANIMATION
     start = Fraction(0)
     try:
-        with av.open(f"file:{path}", "r", format="webp_anim") as opened:
+        form = "webp_pipe" if is_still else "webp_anim"
+        with av.open(f"file:{path}", "r", format=form) as opened:
             base = Fraction(1, 1000)
             for frame in opened.decode(video=0):
                 end = start + (frame.duration or 0) * base
-                yield Shown(frame.width, frame.height, has_alpha, float(start), float(end))
+                end_s = None if is_still else float(end)
+                yield Shown(frame.width, frame.height, has_alpha, float(start), end_s)
                 start = end
     except av.FFmpegError as error:
         raise CorruptVideo(f"{path.name} cannot be decoded: {error.strerror}.") from error

@@ -18,7 +18,7 @@ _GIF_LATE_S: Final = 0.01
 _GIF_END_LATE_S: Final = 0.015  # a start and a length, each rounded
 
 
-SILENT_MUXERS: Final = ("gif", "apng")
+SILENT_MUXERS: Final = ("gif", "apng", "webp")
 """They begin at zero, and have neither sound nor rotation."""
 
 

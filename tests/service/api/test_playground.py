@@ -44,6 +44,9 @@ STATIC = Path(__file__).parents[3] / "src/foremask/service/api/static"
 SPEC = synth.Spec(320, 240, pts=synth.even(24, Fraction(24)), last_duration=1250, codec="vp9")
 WAIT_MS = 120_000
 PATIENCE = 20
+CLIPPED = """[...document.querySelectorAll("button, summary, .tabs label")]
+    .filter((each) => each.offsetParent && each.scrollWidth > each.clientWidth + 1)
+    .map((each) => each.textContent)"""
 
 
 @pytest.fixture(scope="module")
@@ -501,6 +504,10 @@ def test_from_a_dropped_clip_to_a_link_that_opens_elsewhere(
         assert verify(disc, tmp_path / "cut.webm", ResultKind.CUTOUT)
         assert download(page, "Mask", tmp_path / "mask.mp4") == "disc.mask.mp4"
         assert verify(disc, tmp_path / "mask.mp4")
+        for family in ("DejaVu Sans", "Liberation Sans", "sans-serif"):
+            page.evaluate("(name) => (document.body.style.fontFamily = name)", family)
+            assert page.locator(".buttons").evaluate("(row) => row.clientHeight") < 60  # one row
+            assert not page.evaluate(CLIPPED)
         page.locator("#download").click()
         page.get_by_role("combobox", name="Format of the mask").select_option("mkv_vp9")
         audit(page)
@@ -538,7 +545,8 @@ def come_back(page: Page, browser: Browser, service: Running) -> None:
     other.goto(f"{page.url}#token={TOKEN}")
     expect(other.locator("#result-name")).to_contain_text("disc.webm", timeout=WAIT_MS)
     expect(other.locator("#wipe")).to_be_visible(timeout=WAIT_MS)  # the clip is there, too
-    expect(other.locator("#recent-list img")).not_to_have_count(0)  # its own cut-out now
+    cutout = other.locator("#recent-list img").first  # its own now
+    expect(cutout).to_be_visible(timeout=WAIT_MS)
     assert other.url.startswith(f"{service.url}/?job=")
     other.close()
 

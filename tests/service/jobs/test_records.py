@@ -72,3 +72,19 @@ async def test_who_waits_for_a_job_that_goes_on_is_answered_in_time(database: Da
     """Nobody is held for longer than they asked for."""
     _, name = await new_job(database)
     await Ends(database).wait(name, 0.1)
+
+
+async def test_what_a_lost_attempt_says_counts_what_was_lost(database: Database) -> None:
+    """One death is crash 1 of the 3 that a step may have; the third ends the job, and says 3."""
+    _, name = await new_job(database)
+    for number in (1, 2, 3):
+        step = await steps.begin(database, StepName(name, "ingest"), "worker", lease_s=0.0)
+        assert step is not None
+        await database.all("update housekeeping set last_at = clock()")
+        assert (await steps.recover(database, 1e6, 1000.0)).lost == 1
+        said = (await records.history(database, name))[-1].details
+        assert said is not None
+        assert f"crash {number} of the 3 " in said
+    error = (await records.read_any(database, name)).error
+    assert error is not None
+    assert (error.reason, error.details) == ("worker_crashed", said)

@@ -2,7 +2,7 @@
 
 A crop shows the subject larger and its surroundings less, so it has other mistakes than the whole
 picture. Where it differs from the mask, each region gets one verdict from a fitted linear gate:
-docs/adr/0152.
+docs/adr/0050.
 """
 
 import json
@@ -33,7 +33,7 @@ from foremask.vision.temporal.regions import (
 from foremask.vision.temporal.verdict import MOST_LOG_ODDS, Gate, smooth_over_time
 
 MASK, CLOSER = "mask", "closer"  # the two opinions: what was decided so far, and the crop
-SIZE_PX = 768  # at 512 a look adds nothing: docs/adr/0152
+SIZE_PX = 768  # at 512 a look adds nothing: docs/adr/0050
 MARGIN_SHARE = 0.25  # of the larger side of the mask's box, on each side
 MARGIN_OF_WIDTH = 0.02  # and this share of the picture's width
 LEAST_SUBJECT_SHARE = 0.0002  # of the picture: nothing smaller is cropped to

@@ -2,7 +2,7 @@
 
 A person who clicks where a mask is wrong means the wrong place round the click. What of the
 surroundings is like it is told by colour, the network's features, the opinions and the place:
-docs/adr/0162. Fitted by ``benchmarks.quality.fit_correction``.
+docs/adr/0050. Fitted by ``benchmarks.quality.fit_correction``.
 """
 
 import heapq

@@ -3,7 +3,7 @@
 A boundary is a cut when no picture of the three before it matches any of the three from it on,
 while on both sides neighbours match each other. So a flash, a strobe or a broken frame is no cut
 (the pictures around it match), nor is a whip pan or confetti (neighbours match badly on both sides
-too). docs/adr/0062 has the reasons and the numbers.
+too). docs/adr/0050 has the reasons and the numbers.
 """
 
 import itertools
@@ -37,7 +37,7 @@ SAME_SHOT = (
     0.88  # structure that neighbours share, at which nothing else is asked; cuts share 0.75 at most
 )
 CUT_RATIO = 0.56  # a cut matches less than this share of what neighbours do,
-CHANCE = 0.2  # after this much is taken off: docs/adr/0062
+CHANCE = 0.2  # after this much is taken off: docs/adr/0050
 
 
 @dataclass(slots=True)

@@ -8,15 +8,15 @@ from numpy.typing import NDArray
 
 from foremask.types import Alpha, Flow, Luma, Rgb
 
-PHOTOMETRIC_SCALE = 4.0  # levels of 255 at which trust falls to 1/e: docs/adr/0051
+PHOTOMETRIC_SCALE = 4.0  # levels of 255 at which trust falls to 1/e: docs/adr/0050
 PHOTOMETRIC_WINDOW_PX = 3
 CHROMA_SCALE = 10.0  # levels of a and b of Lab, together, at which continuity falls to 1/e
 CONTINUITY_EXPONENT = 0.25  # of trust: texture that moves by half a pixel has a trust of 0.1
 CONSISTENCY_PX2, CONSISTENCY_SHARE = (
     0.5,
     0.02,
-)  # squared pixels, and of the squared way: docs/adr/0054
-VARIATIONAL_ITERATIONS = 3  # as good as the preset's 5: docs/adr/0055
+)  # squared pixels, and of the squared way: docs/adr/0050
+VARIATIONAL_ITERATIONS = 3  # as good as the preset's 5: docs/adr/0050
 RESIDUAL_SIZE = (80, 45)  # columns, rows: camera motion is smooth, so a coarse grid says it all
 ROBUST_ITERATIONS = 8
 
@@ -26,7 +26,7 @@ class FlowEstimator:
 
     Method: DIS, Kroeger et al., ECCV 2016, at the preset ``medium``, refined down to the pictures'
     own grid: a small grid that is searched to the end gives better masks than a large one that is
-    not (docs/adr/0054). Patches of 8 pixels are matched every ``stride_px``.
+    not (docs/adr/0050). Patches of 8 pixels are matched every ``stride_px``.
     """
 
     def __init__(self, stride_px: int = 3) -> None:
@@ -99,7 +99,7 @@ def continuity(here: Rgb, there: Rgb, flow: Flow, trusted: Alpha) -> Alpha:
     """How surely ``there``, warped along ``flow``, shows the same thing as ``here``.
 
     ``trusted`` is `trust` of the same pictures. Texture that moves by less than a pixel changes in
-    luma and hardly in colour; another thing mostly has other colours. docs/adr/0168
+    luma and hardly in colour; another thing mostly has other colours. docs/adr/0050
     """
     difference = cv2.absdiff(_chroma(here), warp(_chroma(there), flow))
     window = (PHOTOMETRIC_WINDOW_PX, PHOTOMETRIC_WINDOW_PX)

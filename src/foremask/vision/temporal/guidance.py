@@ -1,7 +1,7 @@
 """What a person says of some frames, and what it decides in all frames of a clip.
 
 Claims are brought along the flow between anchors as log odds of what is the subject, region by
-region, and their pixels teach the classifier of every window. Source: docs/adr/0130.
+region, and their pixels teach the classifier of every window. Source: docs/adr/0050.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence

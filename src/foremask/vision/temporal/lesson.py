@@ -1,6 +1,6 @@
 """What a person says of one frame: each hint claims the region that it lies in.
 
-A hinted frame is inferred in every way, and closer round its hints. Source: docs/adr/0130.
+A hinted frame is inferred in every way, and closer round its hints. Source: docs/adr/0050.
 """
 
 from collections.abc import Hashable, Mapping, Sequence

@@ -2,7 +2,7 @@
 
 A run with hints starts from what the network says without them: which frames are anchors, their
 opinions and features, and the crop of each closer look. That is read from here, so hints cost no
-inference where they change nothing. Masks are the same with and without it: docs/adr/0155.
+inference where they change nothing. Masks are the same with and without it: docs/adr/0050.
 """
 
 import io

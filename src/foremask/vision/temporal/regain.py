@@ -1,4 +1,4 @@
-"""What a correction brings back that the mask had right on a frame nearby: docs/adr/0169.
+"""What a correction brings back that the mask had right on a frame nearby: docs/adr/0050.
 
 Where a mask loses a thing for a while, a point on the thing is followed along the flow to the
 nearest anchor on which the mask has that point right. What the mask says there round the point is

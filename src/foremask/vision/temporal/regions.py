@@ -3,7 +3,7 @@
 An *opinion* is one answer of the network to one anchor: the picture stretched, mirrored, or a crop
 of it. A region ends where an opinion changes sides. Where all opinions agree and the clip's
 classifier is sure of the opposite is a region of its own too, so that a thing which every opinion
-misses is not a part of the background around it (docs/adr/0173). What is measured here is what
+misses is not a part of the background around it (docs/adr/0050). What is measured here is what
 `verdict` decides by.
 """
 
@@ -23,7 +23,7 @@ COLOUR_BINS = 16  # of each Lab channel
 COLOUR_SMOOTHING_BINS, COLOUR_REACH_BINS = 1.0, 3
 MOST_COLOUR_EVIDENCE = 4.0  # a log ratio
 MOST_LOGIT = 4.0  # of the clip's classifier
-SUBJECT_LOGIT, BACKGROUND_LOGIT = 1.25, -2.5  # beyond these the classifier is sure: docs/adr/0173
+SUBJECT_LOGIT, BACKGROUND_LOGIT = 1.25, -2.5  # beyond these the classifier is sure: docs/adr/0050
 SMOOTHING_PX = 5  # of the places where it is: it works on a coarse grid
 MOST_MOTION = 2.0  # relative to the subject's, where it is multiplied
 
@@ -220,7 +220,7 @@ def _histogram(
             along, ((0, 0), (0, 0), (COLOUR_REACH_BINS, COLOUR_REACH_BINS)), "symmetric"
         )
         # Sums of slices and no matrix product, whose last digit depends on BLAS's threads:
-        # docs/adr/0100
+        # docs/adr/0041
         shifted = [weight * padded[..., at : at + COLOUR_BINS] for at, weight in enumerate(weights)]
         cube = np.moveaxis(sum(shifted), -1, axis)
     return np.asarray(cube.ravel() / (cube.sum() + 1e-9))

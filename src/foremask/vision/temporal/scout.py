@@ -2,7 +2,7 @@
 
 Windows are decided from the first one on, and a window knows what hints say of its own frames and
 what the window before has decided. What a hint says of earlier windows is found out first, on a
-coarse grid, by the flow between anchors. Source: docs/adr/0164.
+coarse grid, by the flow between anchors. Source: docs/adr/0050.
 """
 
 import zlib

@@ -21,7 +21,7 @@ MIN_AREA = 0.0003  # of the picture: smaller components are neither linked nor j
 LINK_IOU = 0.25
 LINK_ANCHORS = 4  # anchors: a component may vanish for three and be the same one again
 # Where the best track moves, others are dropped if their motion is under this share of its motion;
-# measured on eight sequences wrong tracks stay under 0.3 and right ones over 0.7: docs/adr/0051.
+# measured on eight sequences wrong tracks stay under 0.3 and right ones over 0.7: docs/adr/0050.
 STATIC_SHARE = 0.35
 STATIC_SHARE_IF_LASTING = (
     0.2  # for a track in half of the anchors, or half as large as the best one

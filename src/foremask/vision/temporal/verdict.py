@@ -2,7 +2,7 @@
 
 The gate weighs what `regions` measures; its weights are fitted by
 ``benchmarks.quality.fit_gate`` and shipped as verdict.json. Why regions and not pixels:
-docs/adr/0063.
+docs/adr/0050.
 """
 
 import json
@@ -26,7 +26,7 @@ type Judge = Callable[[Sequence[Scene]], list[Alpha]]
 MEMORY = "memory"  # the opinion of the clip's tracks and classifier
 MOST_LOG_ODDS = 6.0  # of one region of one anchor
 # Anchors repeat each other's mistakes, the more the closer they are: of an independent one each
-# counts 0.05 for each frame between it and the next, and 0.2 at most. docs/adr/0170
+# counts 0.05 for each frame between it and the next, and 0.2 at most. docs/adr/0050
 EVIDENCE_SHARE_PER_FRAME = 0.05
 MOST_EVIDENCE_SHARE = 0.2
 SWITCH = 0.005  # chance that what is followed with full trust changes sides between two anchors

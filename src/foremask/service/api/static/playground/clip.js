@@ -8,7 +8,7 @@ const MAX_BYTES = 2 ** 30;
 
 // `video` is what a job is sent, `blob` what the player plays (or a URL of this service); `facts` come with the verdict.
 // `busy` while it is on its way: then a job can be ordered already.
-export const clip = { video: "", blob: null, facts: null, name: "", busy: false };
+export const clip = { video: "", blob: null, facts: null, name: "", busy: false, refused: false };
 let attempt = new AbortController();
 let tell = () => {};
 
@@ -55,7 +55,7 @@ export function restore(source, name, facts) {
   attempt.abort();
   attempt = new AbortController();
   find("url").value = "";
-  Object.assign(clip, { video: source, blob: source || null, facts, name, busy: false });
+  Object.assign(clip, { video: source, blob: source || null, facts, name, busy: false, refused: false });
   for (const id of ["clip-error", "verdict", "upload"]) show(find(id), false);
   sayFile(name ? { name } : null);
   tell();
@@ -69,7 +69,7 @@ export function forgetClip() {
 function begin(blob, name) {
   attempt.abort();
   attempt = new AbortController();
-  Object.assign(clip, { blob, video: "", facts: null, name, busy: name !== "" });
+  Object.assign(clip, { blob, video: "", facts: null, name, busy: name !== "", refused: false });
   clear(find("clip-error"), find("url"));
   find("file").removeAttribute("aria-invalid");
   sayFile(blob);
@@ -175,7 +175,7 @@ function no(error) {
     return refuse(error);
   }
   const ofPreset = error.reason === "preset_cannot" || error.param === "output_container_and_codec";
-  Object.assign(clip, { facts: null, busy: false });
+  Object.assign(clip, { facts: null, busy: false, refused: !ofPreset });
   if (!ofPreset) clip.video = "";
   show(find("verdict"), false);
   explain(find(ofPreset ? "preset-error" : "clip-error"), error, find(ofPreset ? "preset" : atFault()));

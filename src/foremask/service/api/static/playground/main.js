@@ -11,7 +11,7 @@ import { linkTo, renewRecent, setUpRecent } from "./recent.js";
 import { convert, renderSeen, setUpResult, showResult } from "./result.js";
 import { hideSamples, sampleShown, setUpSamples, showSamples } from "./samples.js";
 import { setUpSnippets, showFields } from "./snippets.js";
-import { describe, dropPicture, seen, setMatte, setUpStage, showMask, showSource, showStrip, takeThumbnail } from "./stage.js";
+import { describe, dropPicture, seen, setMatte, setUpStage, maskShown, showMask, showSource, showStrip, takeThumbnail } from "./stage.js";
 import { needToken, refuse, setUpToken } from "./token.js";
 
 const SETTLED_MS = 2500; // a first picture that takes longer is not waited for
@@ -104,7 +104,7 @@ function renderMarks() {
 async function onClip() {
   if (!clip.busy && !clip.facts) ordered = false;
   onForm();
-  if (clip.name && !clip.busy && !clip.video) { // it was refused
+  if (clip.refused) {
     shown = null;
     return showSamples();
   }
@@ -269,11 +269,9 @@ async function finish(status, { name, preset: form, quality: asked, facts, took_
   await showMask(...done);
   renderMarks();
   if (innerWidth < 960) find("stage").scrollIntoView({ block: "start" });
-  setTimeout(() => {
-    const picture = current === id && takeThumbnail();
-    if (picture) keepThumbnail(id, picture);
-    renewRecent();
-  }, 800);
+  await maskShown();
+  const picture = current === id && takeThumbnail();
+  if (picture) keepThumbnail(id, picture);
 }
 
 // A cut-out or a composite that another program has ordered: the player shows it as a clip.

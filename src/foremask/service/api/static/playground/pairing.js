@@ -12,6 +12,7 @@ class Track {
     this.onFrame = onFrame;
     this.seeking = false;
     this.kept = 0;
+    this.abandon = () => {};
     this.video.addEventListener("seeking", () => (this.seeking = true));
     this.video.addEventListener("seeked", () => {
       this.seeking = false;
@@ -43,8 +44,11 @@ class Track {
     return this.video.src !== "";
   }
 
+  // The video once it has a picture; null where it was closed, or opened anew, before.
   open(url) {
+    this.abandon();
     return new Promise((resolve, reject) => {
+      this.abandon = () => resolve(null);
       this.video.onloadeddata = () => resolve(this.video);
       this.video.onerror = () => {
         this.close();
@@ -55,6 +59,7 @@ class Track {
   }
 
   close() {
+    this.abandon();
     this.video.onerror = null;
     this.video.removeAttribute("src");
     this.video.load();

@@ -5,7 +5,7 @@ import { find, make, percent, radios, show } from "./dom.js";
 import { Pair } from "./pairing.js";
 import { Strip } from "./strip.js";
 
-const REACHED_MS = 4000; // a busy browser seeks slowly
+const REACHED_MS = 8000; // a busy browser seeks slowly
 const MOST_SENT = 900_000; // characters; the service takes a body of 1 MiB
 const SWEEP_MS = 3600;
 const LABELS = { source: "Source", mask: "Mask", cutout: "Cut-out", overlay: "Outline" };
@@ -91,7 +91,7 @@ export async function showSource(source, facts, name = "The clip") {
   if (!source) return show(find("empty"));
   urls.source = typeof source === "string" ? source : URL.createObjectURL(source);
   try {
-    await open(pair.source, urls.source);
+    if (!(await open(pair.source, urls.source))) return;
   } catch {
     note(`This browser cannot play ${facts ? facts.codec : "this file"}. Its mask will show all the same.`);
   }
@@ -104,7 +104,7 @@ export async function showMask(url, facts, report, playing = true) {
   if (!url) return note("This browser cannot play this format: download the mask, or make it in another one.");
   try {
     const at_s = pair.source.loaded ? pair.source.video.currentTime : 0;
-    await open(pair.mask, url);
+    if (!(await open(pair.mask, url))) return;
     setPreview(); // the mask is made with the marks now
     if (pair.source.loaded) pair.mask.video.currentTime = at_s;
   } catch {
@@ -122,6 +122,12 @@ export async function showMask(url, facts, report, playing = true) {
   fit();
 }
 
+// Waits until the canvas shows the mask.
+export async function maskShown() {
+  const until_ms = performance.now() + REACHED_MS;
+  while (pair && !pair.shown?.mask && performance.now() < until_ms) await new Promise((resolve) => setTimeout(resolve, 30));
+}
+
 // Each frame's time, coverage and change, where the service has told them.
 export function showStrip(rows) {
   const first_s = rows[0][0];
@@ -135,6 +141,7 @@ export function showStrip(rows) {
 
 async function open(track, url) {
   const video = await track.open(url);
+  if (!video) return false;
   if (track === pair.leader) compositor.setSize(video.videoWidth, video.videoHeight);
   pair.refresh(); // its first frame may have been drawn at another size
   find("canvas").setAttribute("aria-label", `${titled}, ${video.videoWidth} by ${video.videoHeight} pixels`);
@@ -142,6 +149,7 @@ async function open(track, url) {
   show(find("frame"));
   show(find("transport"));
   fit();
+  return true;
 }
 
 function closeAll() {
