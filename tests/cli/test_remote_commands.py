@@ -20,8 +20,6 @@ from tests.service.api.worker import working
 
 __all__ = ["clip_origin", "drawn", "service"]  # fixtures
 
-pytestmark = pytest.mark.postgres
-
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, service: Running, monkeypatch: pytest.MonkeyPatch) -> Path:

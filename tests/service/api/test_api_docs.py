@@ -8,8 +8,6 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from tests.service.api.conftest import Running
 from tests.service.api.patient import http
 from tests.service.api.test_decisions import PATH
@@ -36,7 +34,6 @@ STARTS_JOB = ("segment/", "edit/", "foreground_mask", "convert", "refine")
 """In the paths of calls that start a job."""
 
 
-@pytest.mark.postgres
 def test_every_curl_line_works(
     service: Running, clip_origin: str, drawn: Path, tmp_path: Path
 ) -> None:

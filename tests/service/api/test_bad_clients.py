@@ -19,8 +19,6 @@ from foremask.service.api.connection import GRACE_S, Gate, least_body_bytes
 from tests.service.api.conftest import Running, bootstrap, running
 from tests.service.api.patient import http
 
-pytestmark = pytest.mark.postgres
-
 LIMIT = 40
 
 

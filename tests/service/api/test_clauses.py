@@ -25,8 +25,6 @@ from tests.service.api.test_files import form, send
 from tests.service.api.work import complete
 from tests.service.api.worker import working
 
-pytestmark = pytest.mark.postgres
-
 
 @pytest.fixture(scope="module")
 def uploaded(service: Running, drawn: Path) -> str:

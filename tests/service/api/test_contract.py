@@ -3,7 +3,6 @@
 from typing import Any
 
 import msgspec
-import pytest
 from benchmarks.endurance.contract import examine
 from litestar import Litestar
 from litestar.di import Provide
@@ -66,7 +65,6 @@ def test_the_document_knows_presets_and_reasons() -> None:
     assert reported.items() <= statuses.items()
 
 
-@pytest.mark.postgres
 def test_a_machine_that_tries_everything_finds_nothing(service: Running) -> None:
     """schemathesis, every check.
 
@@ -77,7 +75,6 @@ def test_a_machine_that_tries_everything_finds_nothing(service: Running) -> None
     assert examined.cases > 200, examined.report[-3000:]  # 374 in 25 s on two busy cores
 
 
-@pytest.mark.postgres
 def test_the_document_is_served(service: Running) -> None:
     """As it was built, without a token."""
     built = msgspec.json.decode(msgspec.json.encode(build(HANDLERS)))

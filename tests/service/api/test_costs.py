@@ -57,7 +57,6 @@ def hanging() -> Generator[tuple[str, threading.Semaphore]]:
             server.shutdown()
 
 
-@pytest.mark.postgres
 def test_clips_of_hosts_that_hang_hold_up_no_other_tokens_clip(
     service: Running, clip_origin: str
 ) -> None:

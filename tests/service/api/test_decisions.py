@@ -20,8 +20,6 @@ from foremask.service.jobs.tokens import TokenLimits, create_token, revoke_token
 from tests.service.api.conftest import Running
 from tests.service.api.patient import http
 
-pytestmark = pytest.mark.postgres
-
 PATH = "/v2/video/segment/foreground_mask"
 
 

@@ -23,8 +23,6 @@ from tests.service.api.work import complete
 from tests.support.patience import until, wait_until
 from tests.support.seaweed import s3_server
 
-pytestmark = pytest.mark.postgres
-
 BOUNDARY = "a-boundary"
 
 

@@ -16,8 +16,6 @@ from tests.service.api.test_decisions import PATH, assert_refused
 from tests.service.api.test_files import form
 from tests.service.api.work import complete
 
-pytestmark = pytest.mark.postgres
-
 
 def named_upload(service: Running, headers: dict[str, str], path: Path, name: str) -> str:
     """The file_url of an upload under that name."""

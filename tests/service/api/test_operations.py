@@ -48,7 +48,6 @@ def test_the_api_process_loads_no_pixels() -> None:
     assert loaded.isdisjoint(heavy + ours)
 
 
-@pytest.mark.postgres
 def test_it_says_whether_it_is_alive_and_ready(service: Running) -> None:
     """Without a token; ready only with database and store."""
     assert http.get(f"{service.url}/healthz").json() == {"status": "ok"}
@@ -63,7 +62,6 @@ def test_it_says_whether_it_is_alive_and_ready(service: Running) -> None:
     )
 
 
-@pytest.mark.postgres
 def test_ready_tells_the_truth(service: Running, tmp_path_factory: pytest.TempPathFactory) -> None:
     """A store that is gone is told, and alive is another question."""
     with running(service.database_url, tmp_path_factory.mktemp("data")) as other:
@@ -106,7 +104,6 @@ async def test_without_a_database_it_says_try_again(tmp_path: Path) -> None:
             assert "foremask_jobs{" not in text
 
 
-@pytest.mark.postgres
 async def test_a_database_without_our_tables_is_not_ready(
     postgres: EmbeddedPostgres, database_url: str, tmp_path: Path
 ) -> None:
@@ -195,7 +192,6 @@ class NoVerdict(Prober):
         return None
 
 
-@pytest.mark.postgres
 def test_the_metrics_count_answers_and_jobs(service: Running, clip_origin: str) -> None:
     """Routes, not paths, are the labels: what a caller chooses adds none."""
     for path in ("/random-1", "/random-2", "/v2/status/random-3"):
@@ -210,7 +206,6 @@ def test_the_metrics_count_answers_and_jobs(service: Running, clip_origin: str) 
     assert "random" not in text
 
 
-@pytest.mark.postgres
 def test_a_stop_answers_those_who_wait(
     service: Running, clip_origin: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

@@ -39,7 +39,6 @@ from tests.support import synth
 from tests.support.browser import axe_source, browsing
 from tests.support.patience import wait_until
 
-pytestmark = pytest.mark.postgres
 STATIC = Path(__file__).parents[3] / "src/foremask/service/api/static"
 SPEC = synth.Spec(320, 240, pts=synth.even(24, Fraction(24)), last_duration=1250, codec="vp9")
 WAIT_MS = 120_000

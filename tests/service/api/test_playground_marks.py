@@ -13,7 +13,6 @@ from tests.service.api.worker import REQUESTS, working
 from tests.support import networks, synth
 
 __all__ = ["browser", "page"]  # fixtures, over the service of this module
-pytestmark = pytest.mark.postgres
 
 
 @pytest.fixture(scope="module")

@@ -40,7 +40,6 @@ def test_each_reason_has_an_example() -> None:
         assert (problem.error.reason, problem.error.code) == (name, kind.status)
 
 
-@pytest.mark.postgres
 def test_the_reference_shows_the_api_under_the_strict_policy(service: Running) -> None:
     """Operations, an example and an error's anchor; nothing is asked of another server."""
     policy = http.get(f"{service.url}/reference").headers["content-security-policy"]
@@ -69,7 +68,6 @@ def test_the_reference_shows_the_api_under_the_strict_policy(service: Running) -
     assert all(url.startswith((service.url, "data:")) for url in asked)
 
 
-@pytest.mark.postgres
 def test_the_docs_lead_to_the_reference_where_they_are_not_built(service: Running) -> None:
     """A path of the documentation does so too; an unknown file of a page is not found."""
     built = bool(pages.read_pages("site"))
@@ -80,7 +78,6 @@ def test_the_docs_lead_to_the_reference_where_they_are_not_built(service: Runnin
     assert http.get(f"{service.url}/static/none.js").json()["error"]["reason"] == "path_unknown"
 
 
-@pytest.mark.postgres
 @pytest.mark.parametrize("path", ["/none", "/docs/none.html", "/static/none.js", "/v2/none"])
 def test_a_browser_gets_a_page_where_nothing_is(service: Running, path: str) -> None:
     """With the way back; a program gets the error as JSON."""

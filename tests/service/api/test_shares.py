@@ -4,13 +4,10 @@ import asyncio
 from pathlib import Path
 
 import httpx
-import pytest
 
 from tests.service.api import clips
 from tests.service.api.conftest import Running, running
 from tests.support.origin import Answer, Request, gives, listening
-
-pytestmark = pytest.mark.postgres
 
 PATH = "/v2/video/segment/foreground_mask"
 

@@ -36,8 +36,6 @@ from foremask.service.jobs.tokens import (
     webhook_key,
 )
 
-pytestmark = pytest.mark.postgres
-
 
 def job(
     token_id: uuid.UUID, *, idempotency_key: str | None = None, body_hash: bytes | None = None

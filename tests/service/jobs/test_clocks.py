@@ -16,8 +16,6 @@ from foremask.service.jobs.records import Status
 from foremask.service.jobs.steps import Step
 from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash
 
-pytestmark = pytest.mark.postgres
-
 HOUR_S = 3600.0
 LEASE_S = 60.0
 LONGEST_S = 2 * HOUR_S

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -32,8 +31,6 @@ from foremask.service.jobs.step_facts import (
 )
 from foremask.service.jobs.steps import Beat, Step, StepName
 from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash
-
-pytestmark = pytest.mark.postgres
 
 LEASE_S = 1000.0  # only `pause` lets one run out
 DAY_S = 86400.0

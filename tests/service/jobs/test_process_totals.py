@@ -3,8 +3,6 @@
 import asyncio
 from pathlib import Path
 
-import pytest
-
 from foremask.service.api import prometheus_page
 from foremask.service.jobs import process_totals
 from foremask.service.jobs.database import Database
@@ -13,8 +11,6 @@ from foremask.service.observability import metrics
 from foremask.service.storage.local_directory import local_url
 from foremask.service.storage.objects import open_objects
 from tests.support.patience import PATIENCE_S
-
-pytestmark = pytest.mark.postgres
 
 RESCUES = ("foremask_rescues_total", ())
 

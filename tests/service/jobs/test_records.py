@@ -15,8 +15,6 @@ from foremask.service.jobs.steps import Beat, StepName
 from foremask.service.jobs.tokens import create_token, token_hash
 from foremask.service.jobs.wire_format import status_body
 
-pytestmark = pytest.mark.postgres
-
 
 async def new_job(database: Database) -> tuple[str, str]:
     """A token's secret, and the id of its job."""

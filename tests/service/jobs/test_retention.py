@@ -1,14 +1,10 @@
 import uuid
 
-import pytest
-
 from foremask.options import Preset
 from foremask.service.jobs import retention
 from foremask.service.jobs.admission import NewJob, admit
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.tokens import create_token
-
-pytestmark = pytest.mark.postgres
 
 DAY_S = 86_400
 

@@ -21,8 +21,6 @@ from foremask.service.jobs.tokens import list_tokens, token_hash
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.worker.queue_schema import migrate
 
-pytestmark = pytest.mark.postgres
-
 OLD = Path(__file__).with_name("database_of_427503c.sql.gz")
 """A dump of what that commit made: jobs 1 to 7 in every state, two tokens, an upload, webhooks."""
 ALPHA = token_hash("fm_alpha-of-427503c")

@@ -15,8 +15,6 @@ from foremask.service.jobs.step_facts import IngestDone, JobClip, StepArgs
 from foremask.service.jobs.steps import Step
 from foremask.service.jobs.tokens import TokenLimits, create_token
 
-pytestmark = pytest.mark.postgres
-
 
 class Tokens:
     """Callers of one test; what they have left unfinished is cancelled after it."""

@@ -15,8 +15,6 @@ from foremask.service.jobs.step_facts import IngestDone, JobClip, JobReport, Mas
 from foremask.service.jobs.steps import StepName
 from foremask.service.jobs.tokens import create_token
 
-pytestmark = pytest.mark.postgres
-
 
 async def bytes_of(database: Database, token: uuid.UUID) -> int:
     """What counts against the token's quota."""

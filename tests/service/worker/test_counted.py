@@ -15,8 +15,6 @@ from tests.service.worker import stand_in
 from tests.service.worker.conftest import Caller, Site, working
 from tests.support.patience import PATIENCE_S, until
 
-pytestmark = pytest.mark.postgres
-
 
 def sample(name: str, **labels: str) -> Series:
     """The name of one series."""

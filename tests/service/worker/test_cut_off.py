@@ -19,8 +19,6 @@ from tests.service.worker import stand_in
 from tests.service.worker.conftest import Caller, Site, another, working
 from tests.support.patience import PATIENCE_S, until
 
-pytestmark = pytest.mark.postgres
-
 
 class Cable:
     """Carries a host's connections to PostgreSQL; cut, it drops nothing and delivers nothing."""

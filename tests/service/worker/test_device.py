@@ -30,7 +30,6 @@ def test_a_confined_worker_does_not_start_for_a_gpu(tmp_path: Path, device: str)
             start(settings)
 
 
-@pytest.mark.postgres
 def test_a_worker_whose_device_is_not_there_claims_nothing(
     tmp_path: Path, database_url: str
 ) -> None:

@@ -30,8 +30,6 @@ from tests.service.worker import stand_in
 from tests.service.worker.conftest import Caller, Site, announce_slots, another, working
 from tests.support.patience import PATIENCE_S, until
 
-pytestmark = pytest.mark.postgres
-
 
 async def result(work: WorkerContext, record: Record, tmp_path: Path) -> bytes:
     """The bytes of a completed job's mask."""

@@ -8,8 +8,6 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from foremask.facts import Written
 from foremask.options import ResultKind
 from foremask.service.jobs import records, retention, steps
@@ -26,8 +24,6 @@ from tests.service.worker import stand_in
 from tests.service.worker.conftest import Caller, Site, working
 from tests.service.worker.stand_in import TextMedia
 from tests.support.patience import until
-
-pytestmark = pytest.mark.postgres
 
 EACH = 5
 KINDS = ResultKind.MASK, ResultKind.CUTOUT

@@ -73,7 +73,6 @@ async def counted(work: WorkerContext, database_url: str) -> AsyncIterator[Worke
     await database.close()
 
 
-@pytest.mark.postgres
 async def test_a_worker_has_two_connections_and_a_job_takes_twenty_statements(
     counted: WorkerContext,
     caller: Caller,
@@ -113,7 +112,6 @@ async def test_a_worker_has_two_connections_and_a_job_takes_twenty_statements(
         await asyncio.gather(serving, return_exceptions=True)
 
 
-@pytest.mark.postgres
 async def test_what_came_while_nobody_listened_is_found(
     work: WorkerContext, caller: Caller, site: Site, tmp_path: Path
 ) -> None:

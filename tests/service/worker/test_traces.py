@@ -57,7 +57,6 @@ def tree(spans: list[Sent]) -> list[tuple[str, str]]:
     return [(each.name, names.get(each.parent, "")) for each in spans]
 
 
-@pytest.mark.postgres
 async def test_a_job_is_one_trace_from_post_to_webhook(
     work: WorkerContext, caller: Caller, site: Site, tmp_path: Path, collector: Collector
 ) -> None:
@@ -121,7 +120,6 @@ async def test_a_job_is_one_trace_from_post_to_webhook(
         assert hidden.encode() not in reported
 
 
-@pytest.mark.postgres
 async def test_a_worker_s_lines_name_the_job_and_the_attempt(
     work: WorkerContext, caller: Caller, site: Site
 ) -> None:
@@ -178,7 +176,6 @@ def test_a_traceparent_is_valid_as_w3c_says(header: str | None, is_valid: bool) 
     assert valid_traceparent(header) == (header if is_valid else None)
 
 
-@pytest.mark.postgres
 async def test_a_job_joins_the_trace_of_its_caller(
     work: WorkerContext, caller: Caller, site: Site, tmp_path: Path, collector: Collector
 ) -> None:
