@@ -83,6 +83,24 @@ def test_a_job_by_key_points_is_refined_with_more_hints(worker: Running, clip: s
     assert KEPT[-1] == b"said. said. "  # what the network said for the first is known
 
 
+def test_a_refinement_and_a_conversion_are_safe_to_send_again(worker: Running, clip: str) -> None:
+    """One job under a key, whatever the call; another body under it is refused."""
+    first = finished(worker, post(worker, MASK, video=clip))
+    headers = dict(worker.headers)
+    hints = [{"type": "point", "x": 5, "y": 24}]
+    for call, body, other in (
+        ("refine", {"video": clip, "hints": hints}, {"video": clip, "hints": 2 * hints}),
+        ("convert", {"feather_px": 2}, {"feather_px": 3}),
+    ):
+        url = f"{worker.url}/v2/status/{first['request_id']}/{call}"
+        headers["Idempotency-Key"] = call
+        made, again = (httpx.post(url, json=body, headers=headers, timeout=60) for _ in range(2))
+        assert made.status_code == 202, made.text
+        assert made.json() == again.json()
+        changed = httpx.post(url, json=other, headers=headers, timeout=60)
+        assert_refused(changed, 422, "idempotency_mismatch", "Idempotency-Key")
+
+
 def test_the_sdk_sends_key_points(worker: Running, clip: str) -> None:
     """As it sends any other body."""
     body = {"video": clip, "key_points": [{"x": 5, "y": 24, "type": "positive"}], "frame_index": 0}
