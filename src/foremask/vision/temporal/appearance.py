@@ -1,7 +1,7 @@
 """The subject's appearance: a small classifier, trained on the clip while it is masked.
 
-The network judges each anchor alone and sometimes picks another object, a part, or nothing. Pixels
-that it is sure of, over the whole window, train a classifier on its encoder features. The
+The network segments each anchor by itself and sometimes picks another object, a part, or nothing.
+Pixels that it is sure of, over the whole window, train a classifier on its encoder features. The
 classifier corrects the mask where both disagree clearly.
 """
 
@@ -111,7 +111,10 @@ class AnchorFeatures:
 
 @dataclass(frozen=True, slots=True)
 class HintedPixels:
-    """Pixels of one frame whose side a person has told: they teach all windows of the clip."""
+    """Pixels of a hinted frame that are known to be subject or background.
+
+    They train the classifier of every window of the clip.
+    """
 
     pixels: NDArray[np.intp]  # of the classifier's grid
     labels: NDArray[np.float32]
@@ -131,7 +134,7 @@ class HintedPixels:
         return cls(pixels, labels, levels, _gather([picture.astype(np.float32)], pixels))
 
     def rows(self, basis: Basis, motion: float) -> NDArray[np.float32]:
-        """As `AnchorFeatures.levels` describes pixels; of their motion nothing is known."""
+        """As `AnchorFeatures.levels` describes pixels; their motion is not known."""
         projected = [
             level @ axes - mean @ axes
             for level, mean, axes in zip(self.features, basis.means, basis.axes, strict=False)
@@ -150,9 +153,8 @@ def subject_logits(
 ) -> list[Alpha] | None:
     """A logit for each anchor on the classifier's grid, positive for the subject.
 
-    Trained on what ``masks`` (any size) are sure of, so a few anchors that are wrong are
-    outvoted, and on what a person has said of ``hinted`` pixels. None when the masks are sure of
-    nothing, or of one side only.
+    Trained on what ``masks`` (any size) are sure of, so a few wrong anchors are outvoted, and on
+    the ``hinted`` pixels. None when the masks are sure of nothing, or of one side only.
     """
     rng = np.random.default_rng(SEED)
     small = [resized(mask, GRID, GRID) * np.float32(1 / 255) for mask in masks]

@@ -1,4 +1,4 @@
-"""Which frames of a shot are anchors, and what the network says of them, a block at a time."""
+"""Chooses the anchors of a shot and runs the network on them, a block at a time."""
 
 import heapq
 import itertools
@@ -48,7 +48,7 @@ class Tools:
 
     @property
     def is_known(self) -> bool:
-        """Whether the cache has all that the network says without hints."""
+        """Whether the cache has all the network's results without hints."""
         return self.cache is not None and self.cache.is_complete
 
     @property
@@ -61,7 +61,7 @@ class Tools:
 class Anchor:
     """A frame that the network has segmented.
 
-    ``shown`` are its opinions without hints: none where it is an anchor for its hints only.
+    ``shown`` are its opinions without hints: none where it is an anchor only because it is hinted.
     """
 
     shown: dict[View, Levels]
@@ -73,7 +73,7 @@ class Anchor:
 
     @property
     def opinions(self) -> dict[View, Levels]:
-        """What the network says of it: in every way, where hints are on it."""
+        """The network's masks of it; on a hinted frame, those of every view."""
         return self.shown if self.lesson is None else self.lesson.opinions
 
     def mean(self) -> Levels:
@@ -103,11 +103,9 @@ class Block:
 
     @property
     def last(self) -> int:
-        """The number of the last frame."""
         return self.first + len(self.frame_flows) - 1
 
     def end(self) -> "Block":
-        """The last frame alone."""
         return Block(
             self.last,
             self.frame_flows[-1:],
@@ -119,8 +117,8 @@ class Block:
 class Blocks:
     """Chooses and infers the anchors of a shot, a block at a time.
 
-    A block ends where `BLOCK_FRAMES` divides the frame's number, or with the shot. What anchors
-    there are depends on nothing before the context of the window that they are in.
+    A block ends where `BLOCK_FRAMES` divides the frame's number, or with the shot. Which frames are
+    anchors depends on nothing before the context of their window.
     """
 
     def __init__(self, tools: "Tools", first: IncomingFrame) -> None:
@@ -135,7 +133,6 @@ class Blocks:
 
     @property
     def start(self) -> Block:
-        """The first frame alone."""
         return self._block.end()
 
     def add(self, incoming: IncomingFrame) -> Block | None:
@@ -186,8 +183,7 @@ class Blocks:
     def _add_for_hints(self) -> None:
         """Anchors besides those of a run without hints.
 
-        They are the frames of which a person has said something, and some where others are far
-        apart.
+        Hinted frames, and some where others are far apart.
         """
         if self._tools.guidance is None:
             return

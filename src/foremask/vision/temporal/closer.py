@@ -1,8 +1,10 @@
-"""A closer look at an anchor: the network on a crop round its mask, believed region by region.
+"""A closer look at an anchor.
 
-A crop shows the subject larger and its surroundings less, so it has other mistakes than the whole
-picture. Where it differs from the mask, each region gets one verdict from a fitted linear gate:
-docs/adr/0050.
+The network on a crop round its mask, accepted or not for each region.
+
+A crop shows the subject larger and its surroundings less, so its mistakes differ from those on the
+whole picture. Where it differs from the mask, each region gets one verdict from a fitted linear
+gate: docs/adr/0050.
 """
 
 import json
@@ -189,7 +191,10 @@ def _measured(index: int, scene: Scene, odds: Alpha, window: _Window) -> tuple[R
 def _of_neighbours(
     regions: Regions, scene: Scene, index: int, planes: Sequence[Alpha]
 ) -> NDArray[np.float32]:
-    """What the anchors before and after say, warped here: -1 to 1, 0 without trusted flow."""
+    """The decisions on the anchors before and after, warped here.
+
+    -1 to 1, 0 without trusted flow.
+    """
     total = np.zeros(len(regions.sizes), np.float32)
     for offset in (-1, 1):
         link = scene.links.get(offset)

@@ -1,8 +1,8 @@
 """How far a click reaches that corrects a mask: a fitted gate decides pixel by pixel.
 
-A person who clicks where a mask is wrong means the wrong place round the click. What of the
-surroundings is like it is told by colour, the network's features, the opinions and the place:
-docs/adr/0050. Fitted by ``benchmarks.quality.fit_correction``.
+A click where a mask is wrong stands for the wrong place round it. Colour, the network's features,
+its opinions and the distance decide which pixels belong to that place: docs/adr/0050. Fitted by
+``benchmarks.quality.fit_correction``.
 """
 
 import heapq
@@ -98,7 +98,10 @@ def fitted_gate() -> Gate:
 
 
 def place_of(click: Click, shown: Shown, gate: Gate) -> NDArray[np.bool_]:
-    """The pixels that change sides by a click, round it; empty where the mask says it already."""
+    """The pixels round a click that change sides.
+
+    None where the mask has the click right already.
+    """
     place = np.zeros(shown.mask.shape, bool)
     if (shown.mask[click.row, click.column] > FOREGROUND) == click.positive:
         return place
@@ -122,13 +125,16 @@ def place_of(click: Click, shown: Shown, gate: Gate) -> NDArray[np.bool_]:
 
 
 def _round(places: NDArray[np.bool_], row: int, column: int) -> NDArray[np.bool_]:
-    """The connected place round a pixel."""
+    """The connected region round a pixel."""
     _, labels = cv2.connectedComponents(places.astype(np.uint8), connectivity=4)
     return np.asarray(labels == labels[row, column])
 
 
 def measure(click: Click, shown: Shown) -> tuple[NDArray[np.float32], NDArray[np.bool_], Window]:
-    """The features of each pixel of a window round the click, which may change, and the window."""
+    """The features of each pixel in a window round the click, the only pixels that may change.
+
+    And the window.
+    """
     row, column, positive = click
     rows, columns = shown.mask.shape
     diagonal = float(np.hypot(rows, columns))
@@ -182,7 +188,7 @@ def _seed(click: Click, shown: Shown) -> NDArray[np.bool_]:
 def _colours(
     rgb: Rgb, seed: NDArray[np.bool_], may_change: NDArray[np.bool_]
 ) -> list[NDArray[np.float32]]:
-    """How unlike the click's the colours are: plainly, in deviations, and along the path to it."""
+    """The colour distance to the click: plain, in standard deviations, and along the path to it."""
     blurred = cv2.GaussianBlur(np.ascontiguousarray(rgb), (0, 0), 0.8)
     lab = cv2.cvtColor(blurred, cv2.COLOR_RGB2Lab).astype(np.float32)
     difference = lab - lab[seed].mean(axis=0)
@@ -233,7 +239,7 @@ def _unlike(
     seed: NDArray[np.bool_],
     may_change: NDArray[np.bool_],
 ) -> NDArray[np.float32]:
-    """How unlike the click's the network's features are."""
+    """The distance of the network's features from those at the click."""
     large = cv2.resize(level.astype(np.float32), (shape[1], shape[0]))[window]
     own = large[seed[window]].mean(axis=0)
     others = large[may_change]
@@ -244,7 +250,7 @@ def _unlike(
 def _stated(
     shown: Shown, window: Window, here: tuple[int, int], *, positive: bool
 ) -> list[NDArray[np.float32]]:
-    """What opinions, classifier and decision say for the change, and against what is clicked."""
+    """How far opinions, classifier and decision speak for the change."""
     sign = np.float32(1 if positive else -1)
     wanted = sign * (np.stack([each[window] for each in shown.opinions]) - np.float32(0.5))
     agreeing = wanted[wanted[(slice(None), *here)] > 0]

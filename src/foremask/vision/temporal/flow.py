@@ -96,7 +96,7 @@ def trust(here: Luma, there: Luma, flow: Flow) -> Alpha:
 
 
 def continuity(here: Rgb, there: Rgb, flow: Flow, trusted: Alpha) -> Alpha:
-    """How surely ``there``, warped along ``flow``, shows the same thing as ``here``.
+    """How likely ``there``, warped along ``flow``, shows the same thing as ``here``.
 
     ``trusted`` is `trust` of the same pictures. Texture that moves by less than a pixel changes in
     luma and hardly in colour; another thing mostly has other colours. docs/adr/0050

@@ -1,7 +1,7 @@
-"""What a person says of some frames, and what it decides in all frames of a clip.
+"""Hints on some frames, and what they decide in all frames of a clip.
 
-Claims are brought along the flow between anchors as log odds of what is the subject, region by
-region, and their pixels teach the classifier of every window. Source: docs/adr/0050.
+Claims are propagated along the flow between anchors as log odds of the subject, region by region,
+and their pixels train the classifier of every window. Source: docs/adr/0050.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -39,7 +39,7 @@ OUTLINE_PX = 2  # of the tracks' grid: how far the flow may be wrong at an outli
 
 @dataclass(frozen=True, slots=True)
 class Guidance:
-    """What all hinted frames of a clip teach; ``key_of`` tells which image is which lesson's.
+    """What the hinted frames of a clip have in common use; ``key_of`` finds the lesson of an image.
 
     ``gate`` says how far a correction reaches; ``on_shown`` gets what is corrected, a window.
     ``brought`` has, by the number of an earlier frame, 255 on what is chosen and 0 on what is out.
@@ -58,7 +58,7 @@ class Guidance:
     def brought_to(self, frame: int, grid: tuple[int, int]) -> Alpha | None:
         """1 on what hints on later frames choose, -1 on what they ban, else `NEITHER`.
 
-        None where nobody knows.
+        None where that is not known.
         """
         levels = self.brought.get(frame)
         if levels is None:
@@ -69,12 +69,12 @@ class Guidance:
 
     @property
     def only_hinted(self) -> bool:
-        """Whether a thing was chosen, and what no hint reaches is not the subject."""
+        """Whether a hint chooses a thing, so that what no hint reaches is not the subject."""
         return any(each.confirms for each in self.lessons.values())
 
     @property
     def names_things(self) -> bool:
-        """Whether hints say more than that a mask is wrong in places."""
+        """Whether hints choose or ban things, rather than only correct places of a mask."""
         return any(each.claims.any() for each in self.lessons.values())
 
     @property
@@ -85,7 +85,7 @@ class Guidance:
 
     @property
     def pixels(self) -> list[HintedPixels]:
-        """What teaches the classifier of every window."""
+        """The pixels that train the classifier of every window."""
         return [each.pixels for each in self.lessons.values()]
 
 
@@ -115,8 +115,8 @@ def propagated(
 ) -> list[Alpha]:
     """For each anchor the log odds of the subject, from evidence on any of them.
 
-    A region that its pixels agree on is propagated as a whole, so that it loses nothing where flow
-    is not trusted at its outline.
+    A region that its pixels agree on is propagated as a whole, so it loses nothing at its outline,
+    where flow is seldom trusted.
     """
     return forward_backward(
         claims, links, lambda moved, trust, index: _agreed(moved, trust, parts[index])
@@ -124,7 +124,7 @@ def propagated(
 
 
 def _agreed(log_odds: Alpha, trust: Alpha, parts: _Parts) -> Alpha:
-    """What arrives: by pixel as trust allows; one value where most of a region says the same."""
+    """What is propagated here: one value where most of a region agrees, else each pixel's own."""
     pixels = transition(log_odds, trust, SWITCH)
     regions = parts.regions
     weights = regions.mean(trust)
@@ -172,13 +172,16 @@ class WindowHints:
 
     @property
     def pixels(self) -> list[HintedPixels]:
-        """What teaches the classifier."""
+        """The pixels that train the classifier."""
         return [] if self._guidance is None else self._guidance.pixels
 
     def cleaned(
         self, masks: Sequence[Levels], opinions: Sequence[Sequence[Levels]]
     ) -> list[Levels]:
-        """Masks without what hints deny and with what they claim: the classifier learns of them."""
+        """Masks without what hints deny and with what they claim.
+
+        The classifier is trained on them.
+        """
         masks = self._without_banned(masks)
         if not any(lesson is not None for lesson in self._lessons):
             return masks
@@ -260,17 +263,17 @@ def _evidence(scene: Scene, part: _Parts, claims: Alpha | None) -> Alpha:
 
 
 def _outline(verdict: Alpha, hint: Alpha) -> NDArray[np.bool_]:
-    """Just outside of what is found and meant: there the network knows better than the flow."""
+    """A band just outside the subject: there the network is better than the flow."""
     inside = (verdict > 0) & (hint > 0)
     reach = np.ones((2 * OUTLINE_PX + 1, 2 * OUTLINE_PX + 1), np.uint8)
     return np.asarray((cv2.dilate(inside.astype(np.uint8), reach) > 0) & (verdict <= 0))
 
 
 class WindowCorrections:
-    """What points change that mend a mask: near them, and where the flow leads from there.
+    """What correcting points change: near them, and where the flow leads from there.
 
-    What no correction reaches stays as it was, to the byte. ``first`` has the log odds by which
-    the window before has corrected this one's first anchor.
+    What no correction reaches stays as it was, to the byte. ``first`` has the log odds by which the
+    window before has corrected this one's first anchor.
     """
 
     def __init__(

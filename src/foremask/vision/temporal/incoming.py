@@ -1,4 +1,4 @@
-"""Images as they come: numbered, with the flow to the previous one and back, and cut into shots."""
+"""The incoming images: numbered, with the flow to the previous one and back, and cut into shots."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -63,7 +63,7 @@ class IncomingFrame:
         return self.frame_flow.to_previous is None
 
     def picture(self) -> ArrayImage:
-        """What the network may look at more closely."""
+        """The picture that closer looks crop."""
         if not self.pictures:
             grid = grid_of(self.image, PICTURE_AREA_PX)
             self.pictures.append(ArrayImage(self.image.rgb(*grid)))

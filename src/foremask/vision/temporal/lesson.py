@@ -1,6 +1,7 @@
-"""What a person says of one frame: each hint claims the region that it lies in.
+"""The hints on one frame: each claims the region that it lies in.
 
-A hinted frame is inferred in every way, and closer round its hints. Source: docs/adr/0050.
+A hinted frame is inferred as a whole, mirrored, and in crops round its hints. Source:
+docs/adr/0050.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
@@ -37,7 +38,7 @@ SAMPLES = 400  # pixels that one hinted frame teaches, of each side
 class Mark:
     """One hint on one frame, in shares of the picture's width and height.
 
-    A point has no size; ``levels`` is a paint, 0 to 255 with 128 for silence, in any size.
+    A point has no size; ``levels`` is a paint, 0 to 255 with 128 for unmarked, in any size.
     """
 
     number: int
@@ -75,7 +76,7 @@ class Correction:
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """What one hinted frame teaches.
+    """The evidence from one hinted frame.
 
     ``claims`` is 1 on what is the subject by its hints, -1 on what is not, 0 elsewhere, on the
     tracks' grid; ``taught`` is without what is denied and looks like the subject. ``opinions`` are
@@ -102,7 +103,7 @@ class Lesson:
 
 
 def read_paint(png: bytes) -> Levels | None:
-    """The levels of a paint: 255 on the subject, 0 beside it, 128 where it says nothing.
+    """The levels of a paint: 255 on the subject, 0 beside it, 128 where it is unmarked.
 
     None where the bytes are no picture that can be read.
     """
@@ -127,7 +128,7 @@ def lesson_of(
     grid: tuple[int, int],
     small: tuple[int, int],
 ) -> Lesson:
-    """Infer one hinted frame from all sides and settle the claims of its marks, in their order."""
+    """Infer one hinted frame in every view and settle the claims of its marks, in their order."""
     opinions = network.ask(image, grid)
     features = opinions.features
     base = [resized(each, *small) * np.float32(1 / 255) for each in opinions.masks.values()]
@@ -181,7 +182,10 @@ def _made(
 
 
 def without_late_choices(lessons: Mapping[Hashable, Lesson]) -> dict[Hashable, Lesson]:
-    """Who has begun to correct chooses no more: later points correct, and nothing is denied."""
+    """After the first correction no point chooses a thing.
+
+    Later points correct, and nothing is denied.
+    """
     numbers = [each.number for lesson in lessons.values() for each in lesson.corrections]
     first = min(numbers, default=0)
     return {
@@ -227,7 +231,10 @@ def _closer_view(network: KeptAnswers, image: Image, window: Box, mean: Alpha) -
 
 
 class _Claims:
-    """The regions that marks claim on one frame; where two overlap, each keeps what is like it."""
+    """The regions that marks claim on one frame.
+
+    Where two overlap, each keeps the pixels more like its own.
+    """
 
     def __init__(
         self, rgb: Rgb, stack: list[Alpha], mean: Alpha, least: Alpha, features: Features
@@ -276,7 +283,10 @@ class _Claims:
         return claims
 
     def with_seeds(self, claims: Alpha) -> Alpha:
-        """And the pixels that are surely of a point; not of what is out and looks like the rest."""
+        """``claims``, and the pixels that surely belong to a point.
+
+        Those of a denied thing that looks like the rest are left out.
+        """
         result = claims.copy()
         for mark, seed, _ in self._made:
             if not mark.has_size and not (self._bans(mark) and not claims[seed].any()):
@@ -314,7 +324,7 @@ class _Claims:
         return bool((self._least[seed] > FOREGROUND).all())
 
     def _mends(self, mark: Mark, seed: NDArray[np.bool_], *, chooses: bool) -> bool:
-        """Whether a mark corrects what is found, rather than naming a thing of it."""
+        """Whether a mark corrects what is found, rather than choosing a thing of it."""
         if mark.has_size:
             return False
         if mark.positive:
@@ -324,16 +334,17 @@ class _Claims:
         return self.is_main(seed) or not (seed & self.picked).any()
 
     def banned(self) -> Alpha | None:
-        """-1 on what points out mean as a whole; None where none does."""
+        """-1 on things that negative points ban as a whole; None without any."""
         places = [self._whole(mark) for mark, _, _ in self._made if self._bans(mark)]
         if not places:
             return None
         return np.where(np.any(places, axis=0), np.float32(-1), np.float32(0))
 
     def _bans(self, mark: Mark) -> bool:
-        """Whether a point out means all of the thing that it lies in, and not a place of it.
+        """Whether a negative point bans the whole thing that it lies in, not a place of it.
 
-        It is in the middle of what the network is sure of, and no point in is on the same thing.
+        It does in the middle of what the network is sure of, without a positive point on the same
+        thing.
         """
         if mark.has_size or mark.positive:
             return False
@@ -415,7 +426,7 @@ class _Claims:
         return extent
 
     def is_main(self, seed: NDArray[np.bool_]) -> bool:
-        """Whether a seed lies on what is most of all that is found."""
+        """Whether a seed lies on the largest part of what is found."""
         _, labels = cv2.connectedComponents(self.picked.astype(np.uint8), connectivity=4)
         here = labels[seed & self.picked]
         if not here.size:
@@ -424,7 +435,7 @@ class _Claims:
         return bool(part.sum() > MOST_SHARE * self.picked.sum())
 
     def _distance(self, seed: NDArray[np.bool_], mark: Mark) -> Alpha:
-        """How unlike each pixel is to the seed, in colours, features and place."""
+        """The distance of each pixel from the seed in colours, features and place."""
         means = self._described[seed].mean(axis=0)
         unlike = np.square(self._described - means).mean(axis=2)
         if mark.is_box or mark.levels is not None:
@@ -466,7 +477,7 @@ def _others_denied(claims: Alpha, picked: NDArray[np.bool_]) -> Alpha:
 
 
 def _others_kept(banned: Alpha, picked: NDArray[np.bool_]) -> Alpha:
-    """What is out, and 1 on everything else that the network finds."""
+    """What is denied, and 1 on everything else that the network finds."""
     return np.where((banned == 0) & picked, np.float32(1), banned)
 
 

@@ -1,8 +1,8 @@
-"""What the network has said of a clip, kept for a later run over the same clip.
+"""The network's results on a clip, kept for a later run over the same clip.
 
-A run with hints starts from what the network says without them: which frames are anchors, their
-opinions and features, and the crop of each closer look. That is read from here, so hints cost no
-inference where they change nothing. Masks are the same with and without it: docs/adr/0050.
+A run with hints starts from the results without them: which frames are anchors, their opinions and
+features, and the crop of each closer look. Those are read from here, so hints cost no inference
+where they change nothing. Masks are the same with and without it: docs/adr/0050.
 """
 
 import io
@@ -50,7 +50,7 @@ type Planes = NDArray[Any]
 
 
 class NotACacheError(Exception):
-    """A file that was to be a store is another one."""
+    """The file is not a store."""
 
 
 class Store(Protocol):
@@ -61,7 +61,7 @@ class Store(Protocol):
         ...
 
     def put(self, name: str, planes: Planes) -> bool:
-        """Keep an array; whether there was room. One that is there already stays."""
+        """Keep an array and return whether there was room. An array of that name stays as it is."""
         ...
 
 
@@ -72,11 +72,9 @@ class MemoryStore:
         self._arrays: dict[str, Planes] = {}
 
     def get(self, name: str) -> Planes | None:
-        """As of any store."""
         return self._arrays.get(name)
 
     def put(self, name: str, planes: Planes) -> bool:
-        """As of any store."""
         self._arrays.setdefault(name, planes)
         return True
 
@@ -85,11 +83,9 @@ class NoStore:
     """Keeps nothing."""
 
     def get(self, name: str) -> Planes | None:
-        """As of any store."""
         return None
 
     def put(self, name: str, planes: Planes) -> bool:
-        """As of any store."""
         return False
 
 
@@ -125,7 +121,6 @@ class FileStore:
                 archive.close()
 
     def get(self, name: str) -> Planes | None:
-        """As of any store."""
         if name not in self._names or self._archive is None:
             return None
         try:
@@ -135,7 +130,6 @@ class FileStore:
             raise NotACacheError(f"the kept network results are damaged at {name}") from None
 
     def put(self, name: str, planes: Planes) -> bool:
-        """As of any store; masks are compressed, features are not worth it."""
         if name in self._names:
             return True
         buffer = io.BytesIO()
@@ -224,10 +218,10 @@ def _identity_of(path: Path) -> str:
 
 
 class NetworkCache:
-    """What the network has said of a clip's images.
+    """The network's results on a clip's images.
 
     A name is ``group/what``: the group is the number of a frame, or a window. What this run has put
-    in is found whether the store had room or not.
+    in is found even where the store had no room.
     """
 
     def __init__(self, store: Store) -> None:
@@ -237,16 +231,15 @@ class NetworkCache:
 
     @property
     def is_complete(self) -> bool:
-        """Whether a run without hints has put in all that it was told."""
+        """Whether a run without hints has put in all its results."""
         return self._store.get(_COMPLETE) is not None
 
     def finish(self) -> None:
-        """A run without hints has ended."""
         if not self._is_full:
             self._store.put(_COMPLETE, np.ones(1, np.uint8))
 
     def forget(self, group: str) -> None:
-        """What had no room, of a group that nobody asks for again."""
+        """Drop what had no room, of a group that is not read again."""
         self._recent = {
             name: planes
             for name, planes in self._recent.items()
@@ -254,12 +247,10 @@ class NetworkCache:
         }
 
     def get(self, name: str) -> Planes | None:
-        """An array by its name."""
         found = self._recent.get(name)
         return self._store.get(name) if found is None else found
 
     def put(self, name: str, planes: Planes) -> None:
-        """Keep an array."""
         self._is_full = self._is_full or not self._store.put(name, planes)
         if self._is_full:
             self._recent[name] = planes
@@ -270,7 +261,6 @@ class NetworkCache:
         return {view: mask for view, mask in found.items() if mask is not None}
 
     def keep_opinions(self, group: str, opinions: dict[View, Levels]) -> None:
-        """Keep an image's opinions."""
         for view, mask in opinions.items():
             self.put(f"{group}/{view}", mask)
 
@@ -289,11 +279,9 @@ class NetworkCache:
             self.put(f"{group}/{what} {number}", level)
 
     def basis(self, window: str) -> Basis:
-        """The basis of a window's features."""
         return Basis(self.levels(window, "means"), self.levels(window, "axes"))
 
     def keep_basis(self, window: str, basis: Basis) -> None:
-        """Keep a window's basis."""
         self.keep_levels(window, "means", basis.means)
         self.keep_levels(window, "axes", basis.axes)
 
@@ -341,9 +329,9 @@ def infer_closer_kept(
     *,
     hinted: bool,
 ) -> CloserMask | None:
-    """As `closer.infer_closer`; with hints the crop that was inferred without, where that serves.
+    """As `closer.infer_closer`, but may reuse the crop of the run without hints.
 
-    It serves where it shows all of the mask with a margin, and not much more.
+    It does where that crop shows all of the mask with a margin, and not much more.
     """
     box = closer_box(mask)
     if box is None:
@@ -384,7 +372,7 @@ def _serves(kept: CropBox, own: CropBox, mask: Levels) -> bool:
 
 
 def _rounded(box: CropBox, shape: tuple[int, ...]) -> CropBox:
-    """Outwards to a coarse grid: what changes by a pixel is the same crop."""
+    """Rounded outwards to a coarse grid: a mask that changes by a pixel gives the same crop."""
     step = max(1, round(ROUNDED_SHARE * shape[1]))
     down, across = (
         slice(each.start // step * step, min(side, -(-each.stop // step) * step))

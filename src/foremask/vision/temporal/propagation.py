@@ -114,7 +114,7 @@ def _paths(
 def _mean(
     frame: int, masks: dict[int, Levels], paths: dict[int, _FlowPath], steps: Sequence[FrameFlow]
 ) -> Alpha:
-    """The mean of the masks propagated along ``paths``, by trust, and of the frame's own mask."""
+    """The mean, by trust, of the masks propagated along ``paths`` and the frame's own mask."""
     height, width = next(iter(masks.values())).shape
     total = np.zeros((height, width), np.float32)
     weight = np.full((height, width), 1e-6, np.float32)

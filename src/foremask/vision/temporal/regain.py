@@ -1,8 +1,8 @@
-"""What a correction brings back that the mask had right on a frame nearby: docs/adr/0050.
+"""Restores by one correction what the mask has right on a frame nearby: docs/adr/0050.
 
 Where a mask loses a thing for a while, a point on the thing is followed along the flow to the
-nearest anchor on which the mask has that point right. What the mask says there round the point is
-brought along the same flow to the anchors between.
+nearest anchor on which the mask has that point right. The mask round the point is warped from there
+along the same flow to the anchors between.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,7 +44,7 @@ def _path(
 ) -> list[tuple[int, int, int]]:
     """Where the point is on each anchor from the click to one that is right; empty without one.
 
-    It is the nearest that has about as much right round the point as any other.
+    It is the nearest anchor whose mask is about as good round the point as any other's.
     """
     rows, columns = shown[index].mask.shape
     row, column = float(click.row), float(click.column)
@@ -79,7 +79,7 @@ def _brought(
     links: Sequence[Mapping[int, Link]],
     offset: int,
 ) -> Iterator[tuple[int, NDArray[np.bool_]]]:
-    """What the mask at the end of a path says round the point, on the anchors before."""
+    """The mask round the point at the end of a path, warped to the anchors before."""
     source = path[-1][0]
     right = _sided(shown[source].mask, click)
     colour = _lab(shown[source])
@@ -103,7 +103,7 @@ def _brought(
 
 
 def _sided(mask: Alpha, click: Click) -> Alpha:
-    """1 where the mask says what the click says."""
+    """1 where the mask agrees with the click."""
     return mask if click.positive else np.float32(1) - mask
 
 

@@ -1,7 +1,7 @@
 """Cut an anchor into regions that are right or wrong together, and measure each region.
 
-An *opinion* is one answer of the network to one anchor: the picture stretched, mirrored, or a crop
-of it. A region ends where an opinion changes sides. Where all opinions agree and the clip's
+An *opinion* is one mask of the network for one anchor: of the picture stretched, mirrored, or
+cropped. A region ends where an opinion changes sides. Where all opinions agree and the clip's
 classifier is sure of the opposite is a region of its own too, so that a thing which every opinion
 misses is not a part of the background around it (docs/adr/0050). What is measured here is what
 `verdict` decides by.
@@ -93,8 +93,8 @@ class Link:
 class Scene:
     """One anchor and what is known of it, on one grid.
 
-    ``opinions`` by name; a crop's has the mask elsewhere. ``links`` lead to the anchors so many
-    places before (negative) or after it.
+    ``opinions`` by name; outside a crop, the crop's opinion is the mask. ``links`` lead to the
+    anchors so many places before (negative) or after it.
     """
 
     rgb: Rgb
@@ -149,7 +149,7 @@ def _contradicted(scene: Scene, stack: NDArray[np.float32]) -> Alpha:
 
 
 def _with_classifier(features: Features) -> Features:
-    """What the classifier's side counts depends on the rest: a linear gate gets the products."""
+    """The features with their products: what the classifier counts depends on the others."""
     others = {
         "mean": features["mean"] - np.float32(0.5),
         "next": features["next"],

@@ -1,8 +1,8 @@
-"""Where things that a person chose were before: followed back to the start of their shot.
+"""Follows chosen things back to the start of their shot.
 
-Windows are decided from the first one on, and a window knows what hints say of its own frames and
-what the window before has decided. What a hint says of earlier windows is found out first, on a
-coarse grid, by the flow between anchors. Source: docs/adr/0050.
+Windows are decided in order, each from the hints on its own frames and the window before. So what a
+later hint decides in earlier windows is found first, on a coarse grid, by the flow between anchors.
+Source: docs/adr/0050.
 """
 
 import zlib
@@ -78,7 +78,7 @@ class _Links(Sequence[Mapping[int, Link]]):
 
 
 class Scout:
-    """Gets the blocks of a clip up to the last frame on which something is chosen."""
+    """Is fed the blocks of a clip up to the last frame on which a thing is chosen."""
 
     def __init__(self, lessons: Mapping[int, Lesson]) -> None:
         self._lessons = {
@@ -89,7 +89,7 @@ class Scout:
         self.found: dict[int, Levels] = {}  # by frame: 255 on what is chosen, 0 on what is out
 
     def add(self, block: Block) -> None:
-        """Count a block in that follows the one before."""
+        """Add the next block."""
         inside = [n for n in self._lessons if block.first <= n <= block.last]
         numbers = sorted({*block.anchors, *inside})
         for here, there in zip(numbers, [*numbers[1:], None], strict=True):
@@ -150,7 +150,7 @@ def scouted(
     lessons: Mapping[int, Lesson],
     cache: NetworkCache | None = None,
 ) -> dict[int, Levels]:
-    """What ``lessons``, by the number of their frame, say of earlier anchors of the same shots.
+    """What ``lessons``, by the number of their frame, decide on earlier anchors of the same shots.
 
     Images are read up to the last such frame and a few more. Anchors that ``cache`` has not are
     inferred.

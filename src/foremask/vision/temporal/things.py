@@ -1,9 +1,10 @@
 """Which thing is which over a window: parts of masks, followed through crossings and occlusions.
 
-`tracks` judges what is picked; here two equal things stay two. A part that holds one thing is that
-thing. Where several are in one part, each pixel goes to the thing that the flow brings it from, and
-else to the thing that is expected there: things go on as they went before they met. A thing that is
-not seen goes on as well, and takes the part that appears where it is expected.
+`tracks` decides what is picked; here two things that look alike stay two. A part that holds one
+thing is that thing. Where several are in one part, each pixel goes to the thing that the flow
+brings it from, and else to the thing that is expected there: things keep the motion that they had
+before they met. A thing that is not seen goes on as well, and takes the part that appears where it
+is expected.
 """
 
 from collections.abc import Mapping, Sequence
@@ -61,14 +62,14 @@ class _Thing:
     alone: bool = True
 
     def expected(self) -> NDArray[np.bool_]:
-        """The shape where the thing should be by now."""
+        """The shape where the thing should be now."""
         shift = np.array([[1, 0, self.x - self.shape_x], [0, 1, self.y - self.shape_y]], np.float32)
         size = self.shape.shape[::-1]
         moved = cv2.warpAffine(self.shape.astype(np.uint8), shift, size, flags=cv2.INTER_NEAREST)
         return np.asarray(moved > 0)
 
     def moved(self) -> "_Thing":
-        """One anchor later, as it went so far."""
+        """One anchor later, at its last motion."""
         return replace(self, x=self.x + self.speed_x, y=self.y + self.speed_y)
 
 
@@ -77,10 +78,10 @@ def sides(
     claims: Sequence[Alpha | None],
     links: Sequence[Mapping[int, Link]],
 ) -> list[Alpha]:
-    """For each anchor 1 on things that claims take in, -1 on those that they keep out, else 0.
+    """For each anchor 1 on claimed things, -1 on denied ones, else 0.
 
-    ``claims[k]`` is 1, -1 or 0 a pixel, or `NEITHER`; None on an anchor of which nothing is said.
-    An anchor follows the nearest one with claims before and after it, the nearer first.
+    ``claims[k]`` is 1, -1 or 0 a pixel, or `NEITHER`; None on an anchor without hints. An anchor
+    follows the nearest one with claims before and after it, the nearer first.
     """
     count = len(picked)
     forward = _followed(picked, claims, links, range(count), -1)
@@ -114,7 +115,7 @@ def is_separate(picked: NDArray[np.bool_], side: Alpha) -> bool:
 
 
 def rest_of_parts(picked: NDArray[np.bool_], side: Alpha) -> NDArray[np.bool_]:
-    """What is in one part with a thing that is out, and is not that thing."""
+    """What is in one part with a denied thing, and is not that thing."""
     rest = np.zeros(picked.shape, bool)
     for part in _parts(picked):
         banned = part & (side < 0)
@@ -195,7 +196,7 @@ def _begun(
     placed: Things | None,
     link: Link | None,
 ) -> tuple[dict[int, _Thing], Things]:
-    """The things of an anchor with claims; a part that is claimed for both sides is two."""
+    """The things of an anchor with claims; a part that is claimed and denied is two things."""
     things: dict[int, _Thing] = {}
     numbers = np.zeros(picked.shape, np.int32)
     came = None
@@ -225,7 +226,7 @@ def _begun(
 def _as_before(
     thing: _Thing, came: Things, place: NDArray[np.bool_], before: dict[int, _Thing]
 ) -> _Thing:
-    """With the speed, and without a claim the side, of what the flow brings here."""
+    """Take over the speed, and without a claim the side, of what the flow brings here."""
     found = np.bincount(came[place])
     if found.size > 1 and found[1:].max() > 0.3 * place.sum():
         old = before.get(1 + int(found[1:].argmax()))
@@ -310,7 +311,7 @@ def _owners(part: NDArray[np.bool_], moved: Mapping[int, _Thing], came: Things) 
 
 
 def _updated(before: _Thing, moved: _Thing, place: NDArray[np.bool_], *, by_itself: bool) -> _Thing:
-    """A thing where it is now; among others, or half hidden, it goes on as it went."""
+    """A thing where it is now; among others, or half hidden, it keeps its motion."""
     kept_area = int(place.sum()) / max(1, int(moved.shape.sum()))
     if not by_itself:
         return replace(moved, hidden=0, partly=0, alone=False)

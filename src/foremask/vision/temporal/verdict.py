@@ -61,8 +61,8 @@ def gate_for(opinions: tuple[str, ...]) -> Gate:
 def judge(scenes: Sequence[Scene]) -> list[Alpha]:
     """For each anchor of a window the log odds of the foreground, on the scenes' grid.
 
-    Each anchor's evidence is the same over a whole region; what the anchors around say of a pixel
-    follows the flow, so that a thing which every opinion misses for a while stays what it was.
+    Each anchor's evidence is the same over a whole region; what neighbouring anchors contribute to
+    a pixel follows the flow, so a thing that every opinion misses for a while stays what it was.
     """
     planes = [
         regions.spread(gate_for(_asked(scene)).log_odds(features))
@@ -110,8 +110,8 @@ def forward_backward(
 ) -> list[Alpha]:
     """Each anchor's log odds, and what arrives along the flow from those before and after it.
 
-    ``arrive(moved, trust, k)`` says what of a neighbour's log odds, moved along the flow to anchor
-    k, counts there.
+    ``arrive(moved, trust, k)`` gives what a neighbour's log odds, moved along the flow to anchor k,
+    count there.
     """
     total = list(evidence)
     for order, offset in ((range(len(evidence)), -1), (range(len(evidence) - 1, -1, -1), 1)):

@@ -88,7 +88,7 @@ def mask_images(
     """One mask for each image, in order, on the tier's grid, which is never larger than the image.
 
     All images have one size. The first mask comes at most `LAG_FRAMES` after its image. Masks never
-    mix frames of two shots. ``guidance`` is what a person has said of some of the images.
+    mix frames of two shots. ``guidance`` are the hints on some of the images.
 
     The images for which ``is_wanted`` follow each other. Those before and after them are context,
     and their masks are empty. A span that begins and ends on `SEGMENT_GRID`, and is shown with the
@@ -142,7 +142,7 @@ def _empty_mask(image: Image, tier: Tier) -> Alpha:
 
 
 def begins_budget(frame: int) -> bool:
-    """Whether anchors and frames are counted anew from this frame on: so windows are alike."""
+    """Whether the budget of anchors restarts at this frame, so that every window gets the same."""
     return frame % WINDOW_FRAMES in (0, WINDOW_FRAMES - CONTEXT_FRAMES)
 
 
@@ -154,7 +154,7 @@ def learn(
     cache: NetworkCache | None = None,
     gate: Gate | None = None,
 ) -> Guidance:
-    """Infer the hinted images and settle what each mark claims; ``key_of`` finds them again.
+    """Infer the hinted images and settle what each mark claims; ``key_of`` identifies an image.
 
     ``gate`` says how far a correction reaches; without one it is the fitted one.
     """
@@ -168,7 +168,7 @@ def learn(
 
 
 class _Shot:
-    """The windows of one shot that are in work: two, where one's end is the next one's context.
+    """The windows of one shot in progress: two, where one's end is the next one's context.
 
     ``plain`` is the same shot without hints, from which a shot with hints starts.
     """
@@ -239,9 +239,9 @@ class _Shot:
 
 @dataclass(frozen=True, slots=True)
 class _Decided:
-    """The masks of a window's anchors, and what they were decided by.
+    """The masks of a window's anchors, and the evidence for them.
 
-    ``closer`` has what the network says closer, and the mask where nobody looked closer.
+    ``closer`` has the mask of the closer look, and the first mask where there was none.
     """
 
     masks: list[Levels]
@@ -335,7 +335,7 @@ class _Window:
                     at += 1
 
     def _things(self, frames: list[int], masks: list[Levels]) -> list[PlacedThings]:
-        """What is in a mask, or is found by the network, followed from anchor to anchor."""
+        """The things in a mask, or found by the network, followed from anchor to anchor."""
         grid = tracks_grid(*masks[0].shape[::-1])
         inside = [resized(mask, *grid) > 127 for mask in masks]
         found = [resized(self._anchors[frame].mean(), *grid) > 127 for frame in frames]
@@ -477,7 +477,7 @@ class _Window:
     def _with_corrections(
         self, keys: list[Anchor], decided: "_Decided", links: list[dict[int, Link]]
     ) -> list[Levels]:
-        """The masks after the points that mend them; what none reaches stays as it is."""
+        """The masks after correcting points; what none reaches stays as it is."""
         if self._guidance is None:
             return decided.masks
         lessons = [anchor.lesson for anchor in keys]
@@ -538,7 +538,7 @@ class _Window:
         return Link(resize_flow(flow, *grid), *planes, abs(there - here))
 
     def _motion(self, frame: int) -> Alpha:
-        """The smaller residual of both directions: uncovered areas move in one of them only."""
+        """The smaller residual of both directions: in one of them, uncovered areas seem to move."""
         frame_flow = self._frame_flows[frame]
         moves = (frame_flow.to_previous, frame_flow.to_next)
         flows = [move.flow for move in moves if move is not None]
