@@ -219,6 +219,7 @@ def test_the_lines_that_call_make_do_what_they_say(tmp_path: Path) -> None:
     lines = [line for text in texts for line in text.splitlines()]
     called = {line.partition("make ")[2] for line in lines if "make " in line}
     assert called == {"mask VIDEO=clip.mp4", "run", "test"}
+    (tmp_path / "clip.mp4").touch()
     assert make(tmp_path, "mask", "VIDEO=clip.mp4") == ["foremask 'mask' 'clip.mp4'"]
     assert make(tmp_path, "run") == ["foremask 'serve'"]
     (tmp_path / ".venv" / ".dev").touch()
@@ -228,9 +229,11 @@ def test_the_lines_that_call_make_do_what_they_say(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_make_masks_a_file_of_any_name(tmp_path: Path) -> None:
     """Spaces and quotes reach the command as they are."""
-    words = ("VIDEO=/a b/it's.mp4", 'OUT=the "mask".mov')
+    (tmp_path / "a b").mkdir()
+    (tmp_path / "a b" / "it's.mp4").touch()
+    words = ("VIDEO=a b/it's.mp4", 'OUT=the "mask".mov')
     (reported,) = make(tmp_path, "mask", *words)
-    assert reported == """foremask 'mask' "/a b/it's.mp4" '-o' 'the "mask".mov'"""
+    assert reported == """foremask 'mask' "a b/it's.mp4" '-o' 'the "mask".mov'"""
 
 
 @pytest.mark.slow
