@@ -4,9 +4,8 @@
 each clip without hints, takes the frame with the lowest J, in it the largest connected wrong place,
 and clicks at the point of it that is farthest from its border: in where the subject is missing, out
 where it is too much. The clip is masked again with all clicks so far. Printed: J&F after each
-number of clicks. ``--keep FOLDER`` gets the masks and what the network said: a second call goes on
-where the first one ended. ``--gates FOLDER`` has, for each clip, the gate that was fitted without
-it: see `benchmarks.quality.fit_correction`.
+number of clicks. ``--keep FOLDER`` gets the masks and the network's outputs: a second call goes on
+where the first one ended.
 """
 
 import argparse
@@ -29,7 +28,6 @@ from foremask.vision.matting.edges import refine
 from foremask.vision.matting.outline import resolve_outlines
 from foremask.vision.network.session import InputSize, Network, NetworkOutput, Session
 from foremask.vision.resample import as_alpha, as_levels
-from foremask.vision.temporal.correction import Gate
 from foremask.vision.temporal.lesson import Mark
 from foremask.vision.temporal.network_cache import NetworkCache, open_file_store
 from foremask.vision.temporal.tier import TIERS
@@ -109,7 +107,6 @@ def masks_of(
     quality: Quality,
     clicks: Sequence[Click],
     cache: NetworkCache | None = None,
-    gate: Gate | None = None,
 ) -> list[Alpha]:
     """What foremask gives with these clicks, before encoding."""
     tier = TIERS[quality]
@@ -126,7 +123,6 @@ def masks_of(
             tier,
             number_of,
             cache,
-            gate,
         )
     alphas = mask_images(images, network, tier, guidance=guidance, cache=cache)
     ahead_frames = BACKDROP_REACH_FRAMES if tier.uses_backdrop else None
@@ -140,7 +136,6 @@ def curve(
     quality: Quality,
     clicks: int,
     folder: Path,
-    gate: Gate | None = None,
 ) -> list[float]:
     """J&F of a clip after each click, from none on.
 
@@ -153,7 +148,7 @@ def curve(
     while True:
         network = Counting(session)
         began = time.process_time()
-        masks = _masks_in(folder, clip, images, network, quality, made, gate)
+        masks = _masks_in(folder, clip, images, network, quality, made)
         scores = score(masks, truths)
         found.append(scores.jf)
         print(
@@ -175,7 +170,6 @@ def _masks_in(
     network: Counting,
     quality: Quality,
     clicks: Sequence[Click],
-    gate: Gate | None,
 ) -> list[Alpha]:
     kept = folder / f"{clip.name}-{len(clicks)}.npz"
     told = json.dumps([asdict(each) for each in clicks])
@@ -185,7 +179,7 @@ def _masks_in(
                 return [as_alpha(levels) for levels in stored["masks"]]
     identity = {"clip": clip.name, "quality": quality.value, "runtime": network.runtime}
     with open_file_store(folder / f"{clip.name}.zip", identity, MOST_BYTES) as store:
-        masks = masks_of(images, network, quality, clicks, NetworkCache(store), gate)
+        masks = masks_of(images, network, quality, clicks, NetworkCache(store))
     levels = np.stack([as_levels(mask) for mask in masks])
     np.savez_compressed(kept, masks=levels, clicks=told)
     return [as_alpha(each) for each in levels]
@@ -199,7 +193,6 @@ def main() -> None:
     parser.add_argument("--clicks", type=int, nargs="*", default=list(CLICKS))
     parser.add_argument("--quality", type=Quality, default=Quality.BALANCED)
     parser.add_argument("--keep", type=Path, required=True)
-    parser.add_argument("--gates", type=Path)
     args = parser.parse_args()
     args.keep.mkdir(parents=True, exist_ok=True)
     session = Session(model_path(None))
@@ -207,8 +200,7 @@ def main() -> None:
     for clip in clips_in(args.data):
         if not args.clips or clip.name in args.clips:
             most = max(args.clicks)
-            gate = args.gates and Gate.read((args.gates / f"{clip.name}.json").read_text())
-            curves[clip.name] = curve(clip, session, args.quality, most, args.keep, gate)
+            curves[clip.name] = curve(clip, session, args.quality, most, args.keep)
     for count in args.clicks:
         print(f"{count} clicks: {np.mean([each[count] for each in curves.values()]):.2f}")
 

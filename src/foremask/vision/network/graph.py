@@ -116,7 +116,7 @@ def quantize(network: ov.Model) -> None:
     """Quantize IS-Net to 8 bit in place, with the activation ranges that we ship.
 
     Weights: symmetric, a scale for each output channel. Activations: one range for each tensor,
-    measured by benchmarks/quality/calibrate.py. OpenVINO turns the fake-quantise pairs into integer
+    measured by `benchmarks/quality/calibrate.py` of 427503c. OpenVINO turns the pairs into integer
     kernels.
     """
     nodes = {node.get_friendly_name(): node for node in network.get_ops()}

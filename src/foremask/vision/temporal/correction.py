@@ -2,7 +2,7 @@
 
 A click where a mask is wrong stands for the wrong place round it. Colour, the network's features,
 its opinions and the distance decide which pixels belong to that place: docs/adr/0050. Fitted by
-``benchmarks.quality.fit_correction``.
+``benchmarks/quality/fit_correction.py`` of 427503c.
 """
 
 import heapq

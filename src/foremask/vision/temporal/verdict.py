@@ -1,7 +1,7 @@
 """One verdict for each region of an anchor, from a fitted linear gate, kept steady over time.
 
-The gate weighs what `regions` measures; its weights are fitted by
-``benchmarks.quality.fit_gate`` and shipped as verdict.json. Why regions and not pixels:
+The gate weighs what `regions` measures; its weights, verdict.json, were fitted by
+``benchmarks/quality/fit_gate.py`` of commit 427503c. Why regions and not pixels:
 docs/adr/0050.
 """
 
