@@ -458,7 +458,7 @@ def test_ctrl_c_between_clips_keeps_what_is_done_and_says_so(here: Path) -> None
         process.send_signal(signal.SIGINT)
         _, message = process.communicate(timeout=120)
     assert process.returncode == Exit.INTERRUPTED
-    assert message.endswith("stopped: 1 masked, 1 not begun, 1 broken off\n")
+    assert message.endswith("stopped: 1 masked, 1 not begun, 1 broken off\ninterrupted\n")
     assert checksums(here).keys() - before.keys() == {"clip 10.mask.mp4"}
     verify(here / "clip 10.mov", here / "clip 10.mask.mp4")
 
