@@ -89,7 +89,8 @@ class Monkey:
     slow: float
     hits: Counter[str] = field(default_factory=Counter)
     kills: list[tuple[float, int]] = field(default_factory=list)
-    """Time and number of each worker's process that was killed or paused."""
+    """Time by the database and number of each worker's process that was killed or paused."""
+    shift_s: float = 0.0
 
     async def rage(self) -> None:
         """Strike until cancelled."""
@@ -99,7 +100,8 @@ class Monkey:
             deed, _, victim = strike.partition(" ")
             if deed == "set":
                 self.hits[strike] += 1
-                await set_clock(self.database, self.chance.choice(SHIFTS_S))
+                self.shift_s = self.chance.choice(SHIFTS_S)
+                await set_clock(self.database, self.shift_s)
                 continue
             pids = self.find(victim.removeprefix("a ").removeprefix("the "), deed)
             if not pids:
@@ -121,7 +123,7 @@ class Monkey:
         match victim:
             case "worker" if workers:
                 chosen = [self.chance.choice(workers)]
-                self.kills.append((time.time(), chosen[0]))
+                self.kills.append((time.time() + self.shift_s, chosen[0]))
                 return chosen
             case "child":
                 of_workers = sorted(child for each in workers for child in children(each))
