@@ -222,6 +222,7 @@ def fitted(lessons: Sequence[Lesson], names: Sequence[str]) -> HistGradientBoost
     features, foreground, weights = (
         np.concatenate([each[part] for each in lessons]) for part in range(3)
     )
+    features[:, np.isnan(features).all(axis=0)] = 0  # of views that are not in the set
     return HistGradientBoostingClassifier(
         learning_rate=0.08,
         max_iter=100,
