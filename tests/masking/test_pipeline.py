@@ -81,7 +81,7 @@ def test_progress_moves_while_nothing_is_written_yet(tmp_path: Path) -> None:
 
     def patient(images: Iterable[Image], /) -> Iterator[Alpha]:
         masks = list(synth.red_is_foreground(images))
-        assert heard.wait(5), "no progress before the first mask"
+        assert heard.wait(120), "no progress before the first mask"
         yield from masks
 
     def hear(progress: Progress) -> None:

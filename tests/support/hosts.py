@@ -72,7 +72,7 @@ class Hosts:
             process.send_signal(signal.SIGCONT)
             process.terminate()
         for process in self.started:
-            process.wait(30)
+            process.wait(120)
 
 
 @contextmanager

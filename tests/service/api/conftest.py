@@ -114,7 +114,7 @@ def running(
         yield service
     finally:
         process.terminate()
-        process.join(30)
+        process.join(120)
         assert process.exitcode is not None, "the API did not stop"
 
 

@@ -5,4 +5,6 @@ A probe has 8 s, and CI machines are slow.
 
 import httpx
 
-http = httpx.Client(timeout=60, limits=httpx.Limits(max_keepalive_connections=0))
+from tests.support.patience import PATIENCE_S
+
+http = httpx.Client(timeout=PATIENCE_S, limits=httpx.Limits(max_keepalive_connections=0))

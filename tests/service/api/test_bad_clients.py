@@ -12,7 +12,6 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from foremask.service.api.connection import GRACE_S, Gate, least_body_bytes
@@ -32,7 +31,7 @@ def few(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generato
 
 def dial(service: Running) -> socket.socket:
     """A connection."""
-    return socket.create_connection(("127.0.0.1", service.settings.port), timeout=30)
+    return socket.create_connection(("127.0.0.1", service.settings.port), timeout=120)
 
 
 def hear(raw: socket.socket) -> bytes:
@@ -139,7 +138,7 @@ def test_nonsense_behind_a_request_is_answered_behind_its_answer(few: Running) -
 def test_headers_that_fit_are_taken(few: Running) -> None:
     """A line just short of 16 KiB, headers just short of 64 KiB; three requests in one packet."""
     path = "/healthz?" + "a" * ((16 << 10) - 9)
-    assert httpx.get(few.url + path, headers={"cookie": "b" * 48_000}).status_code == 200
+    assert http.get(few.url + path, headers={"cookie": "b" * 48_000}).status_code == 200
     with dial(few) as raw:
         one = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
         raw.sendall(one + one + one.replace(b"Host: a", b"Host: a\r\nConnection: close"))

@@ -206,7 +206,7 @@ def test_a_token_may_end_in_a_blank_or_a_newline(service: Running) -> None:
 
 def _reason(service: Running, headers: dict[str, str]) -> str:
     """What a read of no job is refused with, by a client that sends its headers as they are."""
-    connection = HTTPConnection("127.0.0.1", service.settings.port, timeout=30)
+    connection = HTTPConnection("127.0.0.1", service.settings.port, timeout=120)
     connection.request("GET", "/v2/status/none", headers=headers)
     body = json.loads(connection.getresponse().read())
     connection.close()

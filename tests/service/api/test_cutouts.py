@@ -29,6 +29,7 @@ from foremask.service.jobs import retention
 from foremask.service.worker import job_stages
 from tests.service.api import clip_server, clips
 from tests.service.api.conftest import Running
+from tests.service.api.patient import http
 from tests.service.api.test_decisions import assert_refused
 from tests.service.api.worker import working
 from tests.service.worker.conftest import announce_slots
@@ -108,7 +109,7 @@ def finished(service: Running, answer: httpx.Response) -> dict[str, Any]:
     url = answer.json()["status_url"]
 
     def over() -> dict[str, Any] | None:
-        status: dict[str, Any] = httpx.get(url, headers=service.headers).json()
+        status: dict[str, Any] = http.get(url, headers=service.headers).json()
         return None if status["status"] == "IN_PROGRESS" else status
 
     return wait_until(over)
@@ -118,7 +119,7 @@ def made(service: Running, answer: httpx.Response, target: Path) -> Path:
     """The file of a completed job."""
     status = finished(service, answer)
     assert status["status"] == "COMPLETED", status
-    file = httpx.get(status["result"]["video_url"])
+    file = http.get(status["result"]["video_url"])
     target.write_bytes(file.content)
     return target
 
@@ -172,7 +173,7 @@ def test_each_preset_with_alpha_is_transparent(
     answer = client.post(REMOVE, json=body)
     target = made(worker, answer, tmp_path / "cut")
     link = client.get(answer.json()["status_url"]).json()["result"]["video_url"]
-    assert httpx.head(link).headers["content-type"] == media_type
+    assert http.head(link).headers["content-type"] == media_type
     if name == "png_zip":
         with zipfile.ZipFile(io.BytesIO(target.read_bytes())) as archive:
             assert len(archive.namelist()) == 11
@@ -203,7 +204,7 @@ def test_the_sdk_gets_each_colour_and_each_shade(
             assert done.status == Status.COMPLETED, done
             assert done.result is not None
             target = tmp_path / "made.mp4"
-            target.write_bytes(httpx.get(done.result.video_url).content)
+            target.write_bytes(http.get(done.result.video_url).content)
             colour = COLOURS[(value or "black").lower()]
             assert np.abs(corner(target) - colour).max() <= 4, value
             assert np.abs(middle(target) - RED).max() <= 30, value
@@ -226,7 +227,7 @@ def test_an_uploaded_picture_and_a_named_background_are_behind_it_too(
 ) -> None:
     """A picture is uploaded as one; without sound where none is wanted."""
     form = client.post("/v2/video/upload", json={"media_type": "image/png"}).json()["result"]
-    sent = httpx.post(
+    sent = http.post(
         form["upload_url"],
         data=form["upload_fields"],
         files={"file": ("a.png", (files / "behind.png").read_bytes(), "image/png")},

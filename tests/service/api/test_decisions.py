@@ -357,7 +357,7 @@ def test_too_many_unfinished_jobs_are_429(service: Running, clip_origin: str) ->
 
 async def test_a_full_queue_is_429(service: Running, clip_origin: str) -> None:
     """The service's own cap, whoever asks."""
-    async with service.database() as database, httpx.AsyncClient(timeout=30) as client:
+    async with service.database() as database, httpx.AsyncClient(timeout=120) as client:
         _, token = await create_token(database, "filler")
         count = "update tokens set unfinished = %s where id = %s"
         await database.all(count, (QUEUE_LIMIT, token.id))

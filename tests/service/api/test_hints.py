@@ -21,6 +21,7 @@ from foremask.service.sandbox.operations import MaskPicture, PictureMask
 from foremask.settings import Sandbox
 from tests.service.api import clip_server
 from tests.service.api.conftest import Running, bootstrap, running
+from tests.service.api.patient import http
 from tests.service.api.test_cutouts import LOOPBACK, finished
 from tests.service.api.test_decisions import assert_refused
 from tests.service.api.worker import KEPT, REQUESTS, working
@@ -60,7 +61,7 @@ def worker(service: Running, tmp_path_factory: pytest.TempPathFactory) -> Genera
 
 def post(service: Running, path: str, **body: object) -> httpx.Response:
     """A call with the usual token."""
-    return httpx.post(service.url + path, json=body, headers=service.headers, timeout=120)
+    return http.post(service.url + path, json=body, headers=service.headers, timeout=120)
 
 
 def test_a_job_by_key_points_is_refined_with_more_hints(worker: Running, clip: str) -> None:
@@ -94,10 +95,10 @@ def test_a_refinement_and_a_conversion_are_safe_to_send_again(worker: Running, c
     ):
         url = f"{worker.url}/v2/status/{first['request_id']}/{call}"
         headers["Idempotency-Key"] = call
-        made, again = (httpx.post(url, json=body, headers=headers, timeout=60) for _ in range(2))
+        made, again = (http.post(url, json=body, headers=headers, timeout=60) for _ in range(2))
         assert made.status_code == 202, made.text
         assert made.json() == again.json()
-        changed = httpx.post(url, json=other, headers=headers, timeout=60)
+        changed = http.post(url, json=other, headers=headers, timeout=60)
         assert_refused(changed, 422, "idempotency_mismatch", "Idempotency-Key")
 
 

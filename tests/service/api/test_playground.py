@@ -37,7 +37,7 @@ from tests.service.api.test_decisions import PATH, assert_refused
 from tests.service.api.worker import REQUESTS, working
 from tests.support import synth
 from tests.support.browser import axe_source, browsing
-from tests.support.patience import wait_until
+from tests.support.patience import PATIENCE_S, wait_until
 
 STATIC = Path(__file__).parents[3] / "src/foremask/service/api/static"
 SPEC = synth.Spec(320, 240, pts=synth.even(24, Fraction(24)), last_duration=1250, codec="vp9")
@@ -370,7 +370,7 @@ def pixels(page: Page) -> "np.ndarray[Any, Any]":
 
 def shows(page: Page, at: tuple[int, int], colour: tuple[int, int, int]) -> None:
     """Wait until the stage shows the colour there, as nearly as a codec keeps it."""
-    until = time.monotonic() + 10
+    until = time.monotonic() + PATIENCE_S
     while True:
         found = pixels(page)[at[1], at[0]].astype(int)
         if np.abs(found - colour).max() <= 24:
@@ -381,7 +381,7 @@ def shows(page: Page, at: tuple[int, int], colour: tuple[int, int, int]) -> None
 
 def drawn_anew(page: Page, at: tuple[int, int], before: tuple[int, int, int]) -> np.ndarray:
     """Wait until the stage shows another colour there than before; that colour."""
-    until = time.monotonic() + 10
+    until = time.monotonic() + PATIENCE_S
     while True:
         found = np.asarray(pixels(page)[at[1], at[0]], int)
         if np.abs(found - before).max() > 24:
@@ -392,7 +392,7 @@ def drawn_anew(page: Page, at: tuple[int, int], before: tuple[int, int, int]) ->
 
 def at_rest(page: Page) -> np.ndarray:
     """What the stage shows when it has stopped to change."""
-    before, until = pixels(page), time.monotonic() + 10
+    before, until = pixels(page), time.monotonic() + PATIENCE_S
     while True:
         page.wait_for_timeout(300)
         now = pixels(page)
@@ -557,7 +557,7 @@ def test_the_first_screen_goes_to_any_frame_of_a_sample(page: Page) -> None:
     first = pixels(page)
     page.locator("#number").fill("5")
     page.locator("#number").press("Enter")
-    until = time.monotonic() + 30
+    until = time.monotonic() + PATIENCE_S
     while np.abs(pixels(page).astype(int) - first).mean() < 2:
         assert time.monotonic() < until
         page.wait_for_timeout(100)

@@ -69,7 +69,7 @@ def test_submit_and_poll(
         assert made.status_url == f"{service.url}/v2/status/{made.request_id}"
         assert sdk.status(made.request_id) == Status.RUNNING
         worker = in_background(complete(service, made.request_id, drawn / "good.mp4"))
-        done = sdk.poll(made, interval=0.1, timeout=20)
+        done = sdk.poll(made, interval=0.1, timeout=120)
         worker.join()
     assert done.status == Status.COMPLETED
     assert done.request_id == made.request_id
@@ -259,7 +259,7 @@ async def test_the_async_client(service: Running, clip_origin: str, drawn: Path)
         made = await client.submit(ENDPOINT, {"video": url})
         assert await client.status(made.request_id) == Status.RUNNING
         finishing = asyncio.create_task(complete(service, made.request_id, drawn / "good.mp4"))
-        done = await client.poll(made, interval=0.1, timeout=20)
+        done = await client.poll(made, interval=0.1, timeout=120)
         await finishing
         assert done.status == Status.COMPLETED
         next_one = asyncio.create_task(finish_next(service, drawn / "good.mp4"))

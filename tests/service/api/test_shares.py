@@ -7,6 +7,7 @@ import httpx
 
 from tests.service.api import clips
 from tests.service.api.conftest import Running, running
+from tests.service.api.patient import http
 from tests.support.origin import Answer, Request, gives, listening
 
 PATH = "/v2/video/segment/foreground_mask"
@@ -77,14 +78,14 @@ def test_uploads_stop_at_the_tokens_quota_and_at_the_disks_reserve(
         headers = service.new_token()
 
         def upload(size: int, *, declared: bool) -> httpx.Response:
-            form = httpx.post(f"{service.url}/v2/video/upload", headers=headers, json={}).json()
+            form = http.post(f"{service.url}/v2/video/upload", headers=headers, json={}).json()
             fields = form["result"]["upload_fields"]
             sent = httpx.Request(
                 "POST", "http://x", data=fields, files={"file": ("a.mp4", b"x" * size, "video/mp4")}
             )
             body = sent.read()
             kind = {"Content-Type": sent.headers["content-type"]}
-            return httpx.post(
+            return http.post(
                 form["result"]["upload_url"],
                 content=body if declared else iter([body]),
                 headers=kind,
@@ -98,7 +99,7 @@ def test_uploads_stop_at_the_tokens_quota_and_at_the_disks_reserve(
             assert int(answer.headers["retry-after"]) >= 1
         assert not list((tmp_path / "a").rglob("uploads/*/*"))
     with running(database_url, tmp_path / "b", FULL_DISK) as service:
-        answer = httpx.post(f"{service.url}/v2/video/upload", headers=headers, json={})
+        answer = http.post(f"{service.url}/v2/video/upload", headers=headers, json={})
         assert answer.status_code == 503
         assert answer.json()["error"]["reason"] == "storage_full"
         assert int(answer.headers["retry-after"]) >= 1

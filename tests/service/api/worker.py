@@ -98,7 +98,7 @@ def working(
         yield
     finally:
         stop_requested.set()
-        thread.join(30)
+        thread.join(120)
         assert not thread.is_alive()
 
 

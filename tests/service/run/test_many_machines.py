@@ -63,7 +63,7 @@ def apis(hosts: Hosts) -> Iterator[list[httpx.Client]]:
         clients = [
             stack.enter_context(
                 httpx.Client(
-                    base_url=f"http://127.0.0.1:{port}", headers={"api_token": token}, timeout=30
+                    base_url=f"http://127.0.0.1:{port}", headers={"api_token": token}, timeout=120
                 )
             )
             for port in ports

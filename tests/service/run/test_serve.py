@@ -97,7 +97,7 @@ class Served:
             None if body is None else json.dumps(body).encode(),
             {"api_token": token, "Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310
+        with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310
             return json.load(answer)
 
     def submit(self, url: str, token: str = TOKEN) -> str:
@@ -118,7 +118,7 @@ class Served:
         """Send it a signal and wait until it has ended; its exit status."""
         assert self.process is not None
         self.process.send_signal(number)
-        status = self.process.wait(30)
+        status = self.process.wait(120)
         assert self.process.stdout is not None
         self.process.stdout.close()
         self.process = None

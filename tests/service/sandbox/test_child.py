@@ -127,7 +127,7 @@ def test_a_process_with_threads_is_not_called_confined(tmp_path: Path) -> None:
         "confine.confine([], [])"
     )
     done = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
     )
     assert "RuntimeError" in done.stderr
 
