@@ -1,7 +1,6 @@
 """How good the masks are: every tier against the same network run frame by frame, on the same clips.
 
-``python -m benchmarks.quality.tiers [--data FOLDER ...]`` writes JSON and the tables of
-docs/quality.md. A folder in DAVIS layout is scored against its truth and measured for steadiness;
+``python -m benchmarks.quality.tiers [--data FOLDER ...]`` prints the tables of docs/quality.md. A folder in DAVIS layout is scored against its truth and measured for steadiness;
 of a folder of videos, only steadiness is known. ``--rvm`` adds what Robust Video Matting, which
 knows people only, makes of the same clips.
 """
@@ -238,16 +237,14 @@ def steady_table(rows: list[SteadyRow]) -> list[str]:
 
 
 def main() -> None:
-    """Score the folders, print the tables, write the JSON."""
+    """Score the folders and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, nargs="*", default=[DATA / each for each in FOLDERS])
     parser.add_argument("--tiers", type=Quality, nargs="*", default=list(Quality))
     parser.add_argument("--rvm", action="store_true")
-    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/quality.json"))
     args = parser.parse_args()
     model = model_path(None)
     base, fast = Session(model, precision=Precision.BF16), Session(model)
-    results = {}
     for folder in args.data:
         rows: list[Row] = []
         steady: list[SteadyRow] = []
@@ -260,11 +257,9 @@ def main() -> None:
                 print(f"{row.clip:24} {row.tier:10} J&F {row.scores.jf:.2f}", flush=True)
         if args.rvm and rows:
             rows += rows_of_rvm(folder)
-        results[folder.name] = [asdict(row) for row in rows] + [asdict(row) for row in steady]
         tables = [*summary(rows), "", *by_clip(rows), ""] if rows else []
         print("\n".join([f"\n### {folder.name}", "", *tables, *steady_table(steady), ""]))
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(json.dumps({"machine": machine.facts(), "results": results}, indent=1))
+    print(json.dumps(machine.facts()))
 
 
 if __name__ == "__main__":
