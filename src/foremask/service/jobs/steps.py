@@ -16,7 +16,7 @@ from foremask.service.jobs.database import Database, Row, json_value
 from foremask.service.jobs.process_totals import ALIVE_FOR_S
 from foremask.service.jobs.step_facts import JobClip, PartDone, StepArgs, StepDone
 
-LEASE_S = 5.0  # two missed renewals; another attempt begins within 6 s of a worker's death
+LEASE_S = 5.0  # two missed renewals; the next attempt begins 3 to 7 s after a worker's death
 RENEW_S = 2.0
 LOST_TICKET_S = 10.0  # a step that nobody began this long after it could have been gets another
 MAX_CRASHES = 3
