@@ -120,6 +120,7 @@ def test_a_place_that_stays_grey_is_a_ghost_and_unsettled() -> None:
     assert result.unsettled == pytest.approx(50, abs=5)
 
 
+@pytest.mark.slow
 def test_masks_measured_together_are_measured_as_each_alone() -> None:
     """The points do not depend on the masks."""
     scene = scenes.walk()

@@ -391,6 +391,7 @@ def test_doctor_says_why_workers_cannot_have_their_device(
             )
 
 
+@pytest.mark.slow
 def test_doctor_asks_your_own_database(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

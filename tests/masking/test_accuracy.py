@@ -38,6 +38,7 @@ def regions(folder: Path, frames: int, quality: Quality, masker: ImageMasker | N
 
 
 @pytest.mark.parametrize("quality", list(Quality))
+@pytest.mark.slow
 def test_masks_of_a_moving_disc_do_not_get_worse(tmp_path: Path, quality: Quality) -> None:
     """A network that sees red at 128 pixels; all else is as for a real one."""
     network = RedNetwork()

@@ -156,6 +156,7 @@ def test_arrays_become_alphas_one_by_one_and_in_order(model: Path) -> None:
     assert list(foremask.mask_frames([], model=model)) == []
 
 
+@pytest.mark.slow
 def test_a_stream_that_nobody_reads_on_ends_its_threads(model: Path) -> None:
     """An endless camera, of which three masks are wanted."""
     before = threading.active_count()

@@ -260,6 +260,7 @@ def test_frames_that_may_wait_for_their_masks_are_decoded_once(
     verify(source, target)
 
 
+@pytest.mark.slow
 def test_a_masking_whose_frames_wait_can_be_cancelled(tmp_path: Path) -> None:
     """At the first progress, with frames in every queue: all threads end, and no file is left."""
 

@@ -280,6 +280,7 @@ def test_a_video_without_alpha_is_no_cut_out(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["frames.csv", "002.png"])
+@pytest.mark.slow
 def test_numbered_pngs_are_read_in_little_memory(tmp_path: Path, name: str) -> None:
     """Whatever a table or a picture is: a device without end, a bomb in a zip, a huge size."""
     source = synth.write(tmp_path / "source.mp4", SPEC)

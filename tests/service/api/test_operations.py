@@ -123,6 +123,7 @@ async def test_a_database_without_our_tables_is_not_ready(
         await database.all("delete from schema_scripts where name = 'foremask/1000'")
 
 
+@pytest.mark.slow
 async def test_a_store_that_does_not_answer_is_told_soon(tmp_path: Path) -> None:
     """A bucket whose server takes connections and says nothing.
 

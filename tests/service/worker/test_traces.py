@@ -233,6 +233,7 @@ def test_a_sampler_of_a_tenth_keeps_whole_traces(
     assert {tuple(sorted(each)) for each in names.values()} == {("first", "later", "within")}
 
 
+@pytest.mark.slow
 def test_nothing_of_opentelemetry_is_loaded_while_traces_are_off() -> None:
     """A worker and an API in a fresh interpreter, and spans that nobody wants."""
     code = """

@@ -116,6 +116,7 @@ def test_a_closer_look_that_sees_nothing_does_not_take_the_subject_away() -> Non
         np.testing.assert_array_equal(each > 0, body > 0)
 
 
+@pytest.mark.slow
 def test_every_anchor_is_looked_at_closer_once() -> None:
     """Of a still picture there are as many crops as whole pictures, and one more.
 

@@ -144,6 +144,7 @@ class SeesNothing:
         return NetworkOutput(np.zeros((32, 32), np.float32), ())
 
 
+@pytest.mark.slow
 def test_a_pan_over_leaves_does_not_ask_the_network_at_every_frame() -> None:
     """No flow explains leaves well; still the frames share keyframes."""
     network = SeesNothing()

@@ -79,6 +79,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(appearance, "STEPS", 8)
 
 
+@pytest.mark.slow
 def test_masks_are_the_same_with_and_without_what_is_kept() -> None:
     """Without hints, with one, and with more, over several windows; and then little is inferred."""
     store, first = MemoryStore(), Network()
@@ -92,6 +93,7 @@ def test_masks_are_the_same_with_and_without_what_is_kept() -> None:
     np.testing.assert_array_equal(masks(CLICKS, Network()), masks(CLICKS, Network(), store))
 
 
+@pytest.mark.slow
 def test_a_file_that_is_full_or_of_another_clip_changes_no_mask(tmp_path: Path) -> None:
     """What has no room is inferred again; another identity begins anew."""
     path, hinted = tmp_path / "kept", masks(CLICK, Network())
@@ -107,6 +109,7 @@ def test_a_file_that_is_full_or_of_another_clip_changes_no_mask(tmp_path: Path) 
         assert (network.asked == 0) == (clip == "b")
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_costs_no_mask_and_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

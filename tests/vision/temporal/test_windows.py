@@ -68,6 +68,7 @@ def overlap(alpha: np.ndarray, truth: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("quality", list(Quality))
+@pytest.mark.slow
 def test_every_frame_gets_its_own_mask_from_fewer_looks(quality: Quality) -> None:
     """The disc moves by a tenth of its width a frame; each mask is where the disc is."""
     images, truths = zip(*moving_disc(40), strict=True)
@@ -80,6 +81,7 @@ def test_every_frame_gets_its_own_mask_from_fewer_looks(quality: Quality) -> Non
     assert network.calls <= 2 * anchors  # the whole picture, and a closer look
 
 
+@pytest.mark.slow
 def test_the_network_looks_closer_only_where_the_mask_is_unsure() -> None:
     """The disc has a sharp outline: where the limit is above that, no anchor is looked at again."""
     images, _ = zip(*moving_disc(13), strict=True)
@@ -92,6 +94,7 @@ def test_the_network_looks_closer_only_where_the_mask_is_unsure() -> None:
     assert calls[0] == 2 * calls[1]
 
 
+@pytest.mark.slow
 def test_a_network_that_blinks_does_not_make_the_mask_blink() -> None:
     """It sees nothing on three looks of twenty; the frames around know better."""
     images, truths = zip(*moving_disc(40), strict=True)
@@ -99,6 +102,7 @@ def test_a_network_that_blinks_does_not_make_the_mask_blink() -> None:
     assert min(overlap(*pair) for pair in zip(masks, truths, strict=True)) > 0.75
 
 
+@pytest.mark.slow
 def test_the_look_that_is_left_goes_where_the_masks_disagree_most() -> None:
     """A disc passes in six frames, too fast for flow: an anchor is added between two."""
     still = background(1)
@@ -114,6 +118,7 @@ def test_the_look_that_is_left_goes_where_the_masks_disagree_most() -> None:
     assert min(overlap(masks[frame], truths[frame]) for frame in (16, 18, 20)) > 0.9
 
 
+@pytest.mark.slow
 def test_nothing_of_one_shot_shows_in_the_next() -> None:
     """Hard cut: a disc on the left of one place, then one on the right of another."""
     first, second = background(1), background(2)
@@ -144,6 +149,7 @@ def test_an_empty_scene_has_an_empty_mask() -> None:
     assert max(mask.max() for mask in masks) == 0
 
 
+@pytest.mark.slow
 def test_a_long_shot_passes_through_windows_without_a_missing_frame() -> None:
     """Two and a half windows; the masks come while pictures are still being read."""
     frames = int(2.5 * WINDOW_FRAMES)
@@ -257,6 +263,7 @@ def small(image: ArrayImage) -> ArrayImage:
     ("quality", "cut_at"),
     [(Quality.FAST, 68), (Quality.BALANCED, None), (Quality.BEST, 31)],
 )
+@pytest.mark.slow
 def test_a_clip_that_is_cut_has_the_masks_of_the_whole_one(
     monkeypatch: pytest.MonkeyPatch, quality: Quality, cut_at: int | None
 ) -> None:
