@@ -3,8 +3,12 @@
 Tests own the clock: `clock()` of the schema is the real one and a shift.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
+from functools import partial
+from uuid import UUID
 
+import psycopg
 import pytest
 
 from foremask.errors import CorruptVideo, RateLimited
@@ -15,11 +19,22 @@ from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Status
 from foremask.service.jobs.steps import Step
 from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash
+from tests.support.patience import until
 
 HOUR_S = 3600.0
 LEASE_S = 60.0
 LONGEST_S = 2 * HOUR_S
 STEPS_OF_THE_CLOCK = pytest.mark.parametrize("shift_s", [-HOUR_S, 5 * HOUR_S])
+
+
+def new_job(token: UUID, webhook: str | None = None) -> NewJob:
+    """A mask of a clip at a URL."""
+    return NewJob(
+        token_id=token,
+        preset=Preset.MP4_H264,
+        video_url="https://example.org/a.mp4",
+        webhook_url=webhook,
+    )
 
 
 class Service:
@@ -54,13 +69,7 @@ class Service:
     async def running(self, webhook: str | None = None) -> Step:
         """A job that a worker has begun."""
         self.secret, token = await create_token(self.database, "any")
-        new = NewJob(
-            token_id=token.id,
-            preset=Preset.MP4_H264,
-            video_url="https://example.org/a.mp4",
-            webhook_url=webhook,
-        )
-        await admit(self.database, new)
+        await admit(self.database, new_job(token.id, webhook))
         step = (await steps.claim(self.database, "files", "worker", LEASE_S)).step
         assert step is not None
         return step
@@ -79,6 +88,8 @@ async def service(database: Database) -> AsyncIterator[Service]:
     await made.shift(-made.shift_s)
     for row in await database.all("select id, token from jobs where ended_at is null"):
         await database.all("select cancel_job(%s, %s, null)", (row["token"], row["id"]))
+    await database.all("delete from deliveries")
+    await database.all("delete from procrastinate_jobs")
     await made.recover()
 
 
@@ -174,6 +185,63 @@ async def test_a_retry_and_a_webhook_wait_as_long_as_they_would_have(
     await service.tended(80.0)
     assert (await steps.claim(service.database, "files", "worker")).step is not None
     assert (await deliveries.begin(service.database)).delivery is not None
+
+
+async def test_what_was_due_before_the_clock_was_set_back_is_due_afterwards(
+    service: Service,
+) -> None:
+    """All workers were busy: a retry and a webhook that waited for one do not wait an hour."""
+    step = await service.running()
+    await steps.fail(service.database, step, CorruptVideo("x"), outcome="given back", retry_s=0.0)
+    other = await service.running("https://example.org/hook")
+    await steps.fail(service.database, other, CorruptVideo("x"))
+    await service.recover()
+    await service.shift(-HOUR_S)
+    await service.recover()
+    assert (await steps.claim(service.database, "files", "worker")).step is not None
+    assert (await deliveries.begin(service.database)).delivery is not None
+
+
+async def test_what_came_while_every_worker_was_away_waits_no_longer(service: Service) -> None:
+    """Two hours; after one a caller has cancelled a job, and asked for another."""
+    cancelled = await service.running("https://example.org/hook")
+    await service.shift(HOUR_S)
+    await service.database.all(
+        "select cancel_job(%s, %s, null)", (cancelled.token, cancelled.name.job)
+    )
+    await admit(service.database, new_job(cancelled.token))
+    await service.database.all("delete from procrastinate_jobs")  # as an upgrade does
+    await service.shift(HOUR_S)
+    await service.recover()
+    assert (await deliveries.begin(service.database)).delivery is not None
+    assert (await service.tended(LEASE_S / 3)).woken == 1
+
+
+async def test_a_lost_ticket_does_not_wait_for_another_step_of_the_token(service: Service) -> None:
+    """One fetch takes long; the next has its ticket after ten seconds all the same."""
+    slow = await service.running()
+    await admit(service.database, new_job(slow.token))
+    await service.database.all("delete from procrastinate_jobs")
+    await steps.renew(service.database, [steps.Beat(slow, 1)], HOUR_S)
+    assert (await service.tended(LEASE_S / 3)).woken == 1
+
+
+async def test_who_sees_that_the_clock_was_set_takes_jobs_before_steps(service: Service) -> None:
+    """As everybody does: the end of a step beside it is not a deadlock."""
+    step = await service.running()
+    await service.shift(HOUR_S)
+    async with await psycopg.AsyncConnection.connect(service.database.url) as ending:
+        await ending.execute("set deadlock_timeout = '10ms'")  # so it is this one that hears of it
+        await ending.execute("select from jobs where id = %s for update", (step.name.job,))
+        seeing = asyncio.create_task(service.recover())
+        await until(partial(waits_for_a_lock, service.database))
+        await ending.execute("update steps set result = '{}' where job = %s", (step.name.job,))
+    assert await seeing == steps.Recovered()
+
+
+async def waits_for_a_lock(database: Database) -> bool:
+    """Whether a call of the database does."""
+    return bool(await database.all("select pid from pg_locks where not granted"))
 
 
 async def test_processes_that_died_do_not_live_on_because_the_clock_was_set_back(

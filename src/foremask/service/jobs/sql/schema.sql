@@ -693,14 +693,16 @@ begin
     v_gap := v_now - v_last;
     if v_gap not between interval '0' and make_interval(secs => p_lease_s / 2) then
         -- The clock was set, or the database, the machine or every worker was away. A lease that ran out meanwhile
-        -- proves nothing, and what was to happen later happens as much later as before.
+        -- proves nothing, and what was to happen later happens as much later as before; what came meanwhile is due.
+        update jobs set deadline_from = deadline_from + v_gap where status = 'running';
         update steps set lease_until = v_now + make_interval(secs => p_lease_s), moved_at = moved_at + v_gap
         where status = 'running';
-        update steps set touched_at = touched_at + v_gap,
-            ready_at = case when ready_at > v_last then ready_at + v_gap else ready_at end where status = 'todo';
+        update steps set touched_at = touched_at + least(v_gap, v_now - touched_at),
+            ready_at = ready_at + case when ready_at > least(v_last, v_now)
+                then least(v_gap, v_now - touched_at) else interval '0' end
+        where status = 'todo';
         update deliveries set next_at = next_at + v_gap, held_until = held_until + v_gap
-        where status = 'pending' and next_at > v_last;
-        update jobs set deadline_from = deadline_from + v_gap where status = 'running';
+        where status = 'pending' and next_at > least(v_last, v_now) and (v_gap < interval '0' or attempt > 0);
         update processes set seen_at = least(seen_at, v_now) where seen_at > v_now and v_gap < interval '0';
         return next;
         return;
@@ -712,8 +714,9 @@ begin
         from (
             select queue_of(s.stage) as queue, count(*) as n from steps s
             where s.status = 'todo' and s.touched_at < v_old and s.ready_at < v_old
-            and (s.stage = 'segment' or not exists (select from steps x         -- its end passes a ticket on
-                where x.token = s.token and x.status = 'running' and x.stage <> 'segment'))
+            and (s.stage = 'segment' or s.token not in (    -- where all it may have run, their ends pass tickets on
+                select x.token from steps x where x.status = 'running' and x.stage <> 'segment'
+                group by 1 having count(*) >= (select per_token from queues where queue = 'files')))
             group by 1
             union all
             select 'webhooks', count(*) from deliveries d
