@@ -1,5 +1,6 @@
 """What a caller may ask for: presets, quality, and the limits on clips."""
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -393,7 +394,7 @@ def _colour(text: str) -> tuple[int, int, int]:
     if len(digits) == 3:
         digits = "".join(2 * digit for digit in digits)
     if len(digits) != 6 or not set(digits.lower()) <= set("0123456789abcdef"):
-        raise FieldInvalid(f"{text} is no colour: write it as #rrggbb.", param="background")
+        raise FieldInvalid(f"{text[:64]!r} is no colour: write it as #rrggbb.", param="background")
     red, green, blue = bytes.fromhex(digits)
     return red, green, blue
 
@@ -405,10 +406,10 @@ def _amount(text: str, amount: str, usual: float, ends: tuple[float, float]) -> 
         value = float("nan")
     if not ends[0] <= value <= ends[1]:
         raise FieldInvalid(
-            f"{text!r} is no background: its number may be from {ends[0]:g} to {ends[1]:g}.",
+            f"{text[:64]!r} is no background: its number may be from {ends[0]:g} to {ends[1]:g}.",
             param="background",
             limit=ends[1] if value > ends[1] else ends[0],
-            actual=value,
+            actual=value if math.isfinite(value) else None,
         )
     return value
 

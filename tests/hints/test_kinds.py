@@ -96,6 +96,9 @@ def test_json_has_the_same_words(tmp_path: Path) -> None:
         ([{"type": "box", "x": 1, "y": 2, "width": 0, "height": 4}], "hints[0].width", 1, 0),
         ([{"type": "paint", "png": "?"}], "hints[0].png", None, None),
         ([{"type": "paint", "png": ""}], "hints[0].png", None, None),
+        ([{"type": "paint", "png": "\ud800"}], "hints[0].png", None, None),
+        ([{"type": "\ud800", "x": 1, "y": 2}], "hints[0].type", None, None),
+        ([{"type": "x - at `$.frame`", "x": 1, "y": 2}], "hints[0].type", None, None),
         ([{"type": "point", "x": 1, "y": 2}] * 65, "hints", MOST_HINTS, 65),
     ],
 )

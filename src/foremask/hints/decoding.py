@@ -4,6 +4,7 @@ A field's ``Meta(extra=…)`` may name the errors of its own: ``missing``, ``inv
 what it must be. Else the error is FieldInvalid, and the text follows from the type.
 """
 
+import json
 import re
 from typing import Any, Final
 
@@ -12,7 +13,7 @@ from msgspec import inspect
 
 from foremask.errors import FieldInvalid, ForemaskError
 
-_PLACE: Final = re.compile(r" - at `\$(.*)`$", re.DOTALL)
+_PLACE: Final = re.compile(r".* - at `\$(.*)`$", re.DOTALL)  # the last: a value may say it, too
 _MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
 _STEP: Final = re.compile(r"\.(\w+)|\[(\d+)\]")
 _MOST_ACTUAL: Final = 1e18
@@ -27,6 +28,9 @@ def decode[T](value: object, kind: type[T], name: str = "") -> T:
         return msgspec.convert(value, kind)
     except msgspec.ValidationError as error:
         raise _refusal(str(error), value, kind, name) from None
+    except UnicodeEncodeError:  # a lone surrogate in a name or in base64, which have no "?" either
+        plain = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
+        return decode(json.loads(plain), kind, name)
 
 
 def _refusal(problem: str, value: Any, kind: Any, name: str) -> ForemaskError:  # noqa: ANN401

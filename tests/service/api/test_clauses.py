@@ -180,6 +180,13 @@ def test_uploads_take_the_types_that_the_vendors_client_sends(
         assert fetched.headers["content-type"] == "image/gif"
 
 
+def test_a_media_type_is_ascii(service: Running) -> None:
+    """A long s is no letter of it, though it is an s in another case."""
+    body = {"media_type": "video/\u017f"}
+    answer = http.post(f"{service.url}/v2/video/upload", json=body, headers=service.headers)
+    assert_refused(answer, 422, "field_invalid", "media_type")
+
+
 def test_text_that_is_named_a_clip_is_not_a_video(service: Running) -> None:
     """422 not_a_video, and not a container of which nobody has heard."""
     given = form(service)

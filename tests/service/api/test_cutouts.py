@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import zipfile
 import zlib
 from collections.abc import Generator
@@ -266,6 +267,11 @@ def test_an_uploaded_picture_and_a_named_background_are_behind_it_too(
         (REPLACE, {"background": "/etc/passwd"}, "field_invalid", "background"),
         (REPLACE, {"background": "blur:0"}, "field_invalid", "background"),
         (REPLACE, {"background": "transparent"}, "field_invalid", "background"),
+        (REPLACE, {"background": "#\ud800"}, "field_invalid", "background"),
+        (REPLACE, {"background": "blur:nan"}, "field_invalid", "background"),
+        (REPLACE, {"background": "blur:" + 9999 * "9"}, "field_invalid", "background"),
+        (REPLACE, {"background": "#" + 9999 * "f"}, "field_invalid", "background"),
+        (REMOVE, {"background_color": "\ud800"}, "field_invalid", "background_color"),
         (REPLACE, {"background": "blur", URL: "ORIGIN/behind.png"}, "field_invalid", "background"),
         (MASK, {"grow_px": 51}, "field_invalid", "grow_px"),
         (MASK, {"despill": "green"}, "field_invalid", "despill"),
@@ -288,9 +294,12 @@ def test_what_is_wrong_is_said_at_once(
         name: value.replace("ORIGIN", origin) if isinstance(value, str) else value
         for name, value in body.items()
     }
-    answer = client.post(path, json={"video": f"{origin}/clip.mp4"} | given)
+    content = json.dumps({"video": f"{origin}/clip.mp4"} | given)
+    answer = client.post(path, content=content, headers={"Content-Type": "application/json"})
     error = assert_refused(answer, 422, reason)
     assert error["param"] == param or param is None
+    assert error.get("actual", 0) is not None, "a number that JSON has"
+    assert len(error["details"]) < 500
     if reason == "field_invalid" and param in ("grow_px", "feather_px", "min_part_px"):
         assert "from" in error["details"]
 

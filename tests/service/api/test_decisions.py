@@ -145,6 +145,13 @@ BODIES: list[tuple[bytes, int, str]] = [
     (b'{"video": "GOOD", "webhook_url": "http://10.0.0.1/hook"}', 422, "webhook_invalid"),
     (b'{"video": "GOOD", "webhook_url": "http://a.invalid/"}', 422, "webhook_invalid"),
     (b'{"video": "GOOD", "sync": "yes"}', 422, "field_invalid"),
+    (b'{"video": "GOOD", "quality": "\\ud800"}', 422, "field_invalid"),
+    (b'{"video": "GOOD", "quality": "x - at `$.no`"}', 422, "field_invalid"),
+    (
+        b'{"video": "GOOD", "quality": "\\ud800", "x": ' + b"[" * 9900 + b"]" * 9900 + b"}",
+        422,
+        "field_invalid",
+    ),
 ]
 
 

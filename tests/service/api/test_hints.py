@@ -32,6 +32,7 @@ pytestmark = [pytest.mark.postgres, pytest.mark.filterwarnings("ignore::Deprecat
 MASK, POINTS = (f"/v2/video/segment/{name}" for name in ("foreground_mask", "mask_by_key_points"))
 REMOVE, PREVIEW = "/v2/video/edit/remove_background", "/v2/video/segment/preview"
 FIELD = (422, "field_invalid")
+TWO_MOMENTS = {"type": "point", "x": 0, "y": 0, "frame": 1, "time_s": 0.1}
 
 
 @pytest.fixture(scope="module")
@@ -130,6 +131,7 @@ def test_cut_outs_take_hints_too(worker: Running, clip: str) -> None:
         ({"key_points": [{"x": 64, "y": 0}]}, "key_points[0].x"),
         ({"key_points": [{"x": 0, "y": 0}], "frame_index": 10}, "frame_index"),
         ({"key_points": []}, "key_points"),
+        ({"key_points": [{"x": 0, "y": 0}], "hints": [TWO_MOMENTS]}, "hints[0].time_s"),
         ({}, "key_points"),
     ],
 )
@@ -137,7 +139,7 @@ def test_what_cannot_be_is_refused_with_the_field_and_starts_nothing(
     service: Running, clip: str, body: dict[str, Any], param: str
 ) -> None:
     """The clip is probed first, so its own size and length count."""
-    path = MASK if "hints" in body else POINTS
+    path = MASK if "hints" in body and "key_points" not in body else POINTS
     error = assert_refused(post(service, path, video=clip, **body), *FIELD, param)
     if param.endswith((".x", ".y", ".frame", ".width")):
         assert {"limit", "actual"} <= set(error)
@@ -255,3 +257,23 @@ async def test_tokens_take_turns_and_a_newer_picture_replaces_one_that_waits(
     made = await asyncio.gather(first, third, other)
     assert [each.png for each in made] == [b"1", b"3", b"4"]
     assert pool.begun == [("a", b"1"), ("b", b"4"), ("a", b"3")]
+
+
+async def test_a_wait_that_ends_at_the_moment_of_its_turn_keeps_no_place(tmp_path: Path) -> None:
+    """B's caller is cancelled when B has the place and does not know yet; then C gets it."""
+    pool = OneAtATime()
+    previewer = Previewer(tmp_path, Sandbox.OFF, lambda: tmp_path)
+    previewer._pool = pool  # type: ignore[assignment]
+    await previewer._places.acquire("a")
+    other = asyncio.create_task(previewer.mask(b"2", Quality.FAST, [], "b"))
+    for _ in range(3):  # it asks for its place in a task of its own
+        await asyncio.sleep(0)
+    assert "b" in previewer._places._waiting
+    previewer._places.release("a")
+    await asyncio.sleep(0)
+    other.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await other
+    pool.goes_on.release()
+    async with asyncio.timeout(30):
+        assert (await previewer.mask(b"3", Quality.FAST, [], "c")).png == b"3"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import httpx
 
+from foremask.service.api.probing import SHOWS_PER_OWNER
 from tests.service.api import clips
 from tests.service.api.conftest import Running, running
 from tests.service.api.patient import http
@@ -29,6 +30,32 @@ def slow_after_the_first_block(data: bytes) -> Answer:
         await quick(request, writer)
 
     return answer
+
+
+async def test_a_caller_who_hangs_up_gives_the_place_of_a_shown_clip_back(
+    service: Running, tmp_path: Path
+) -> None:
+    """As many as one token may see at once, from an origin whose second MiB never comes."""
+    token = await asyncio.to_thread(service.new_token)
+    small = clips.write(tmp_path / "small.mp4").read_bytes()
+    data = small + (2 << 20).to_bytes(4) + b"free" + bytes((2 << 20) - 8)
+    quick, never = gives(data), asyncio.Event()
+
+    async def half(request: Request, writer: asyncio.StreamWriter) -> None:
+        if request.headers.get("range", "").startswith(f"bytes={1 << 20}-"):
+            await never.wait()
+        await quick(request, writer)
+
+    async with (
+        listening() as origin,
+        httpx.AsyncClient(base_url=service.url, timeout=40, headers=token) as client,
+    ):
+        origin.answers["/half.mp4"] = half
+        body = {"video": origin.url("/half.mp4")}
+        for _ in range(SHOWS_PER_OWNER + 1):
+            async with client.stream("POST", "/v2/playground/clip", json=body) as answer:
+                assert answer.status_code == 200, await answer.aread()
+                assert await anext(answer.aiter_bytes())
 
 
 async def test_slow_ranged_origins_of_one_token_leave_probes_for_another(

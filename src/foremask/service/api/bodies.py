@@ -209,6 +209,7 @@ class MaskByKeyPointsRequest(JobRequest, frozen=True, kw_only=True):
         )
 
     def wanted(self) -> tuple[Form, JobResult]:
+        check_hints(self.hints)
         together = (*self._points(), *self.hints)
         check_hints(together)
         return self.output_container_and_codec, _mask(self, together)
@@ -376,7 +377,7 @@ class UploadRequest(Struct, frozen=True):
     media_type: Annotated[
         str,
         Meta(
-            pattern=r"(?i)^(video/([a-z0-9][a-z0-9.+-]{0,63})?|image/(gif|jpeg|png|webp))\Z",
+            pattern=r"(?ai)^(video/([a-z0-9][a-z0-9.+-]{0,63})?|image/(gif|jpeg|png|webp))\Z",
             description="The type that the file will be sent as.",
             extra={
                 "text": "a video type, such as video/mp4, or image/gif; for a background,"

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,12 +87,34 @@ class StreamAnswer:
     blocks: AsyncGenerator[bytes] | None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the head, then the blocks; an error half-way breaks the connection."""
+        """Send the head, then the blocks, until the caller hangs up.
+
+        An error half-way breaks the connection.
+        """
+        sending = asyncio.create_task(self._send(send))
+        leaving = asyncio.create_task(_gone(receive))
+        try:
+            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            was_sent = not sending.cancel()
+            leaving.cancel()
+            await asyncio.wait({sending, leaving})
+        if was_sent:
+            sending.result()
+
+    async def _send(self, send: Send) -> None:
         head = [
             (name.lower().encode(), text.encode("latin-1")) for name, text in self.headers.items()
         ]
         await send({"type": "http.response.start", "status": self.status_code, "headers": head})
         if self.blocks is not None:
-            async for block in self.blocks:
-                await send({"type": "http.response.body", "body": block, "more_body": True})
+            async with aclosing(self.blocks):
+                async for block in self.blocks:
+                    await send({"type": "http.response.body", "body": block, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _gone(receive: Receive) -> None:
+    """Wait until the caller has hung up."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
