@@ -467,9 +467,13 @@ def test_a_token_is_shown_once_listed_and_revoked(
 ) -> None:
     """The list has its beginning only; a revoked token stays on it."""
     monkeypatch.setenv("FOREMASK_DATABASE_URL", database_url)
+    assert main(["token", "list"]) == Exit.OK
+    assert capsys.readouterr().err == "There is no token yet: foremask token create makes one.\n"
     assert main(["token", "create", "studio", "--rate-per-minute", "30", "--days", "2"]) == Exit.OK
-    token = capsys.readouterr().out.strip()
+    answer = capsys.readouterr()
+    token = answer.out.strip()
     assert re.fullmatch(r"fm_[\w-]{43}", token)
+    assert answer.err == f"The page with this token: http://127.0.0.1:8000/#token={token}\n"
     assert main(["token", "list"]) == Exit.OK
     listed = capsys.readouterr().out
     assert token not in listed

@@ -1,5 +1,6 @@
 """``foremask token``: who may call the API, and how much."""
 
+import os
 from collections.abc import Awaitable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
@@ -9,10 +10,11 @@ from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from foremask.cli.database_access import ask
-from foremask.cli.exits import print_json, say
+from foremask.cli.exits import note, print_json, say
 from foremask.service.jobs import tokens
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.tokens import Token, TokenLimits
+from foremask.settings import read_settings
 
 app = App(name="token", help="Who may call the API, and how much.")
 
@@ -32,6 +34,8 @@ def create(
     days: AtLeastOne | None = None,
 ) -> None:
     """Make a token and print it: the only time that anyone sees it.
+
+    A link to the page that carries the token goes to standard error.
 
     Args:
         name: What it is for; shown by `foremask token list`.
@@ -56,7 +60,9 @@ def create(
     def make(database: Database) -> Awaitable[tuple[str, Token]]:
         return tokens.create_token(database, name, limits, expires_at=expires_at)
 
-    say(ask(make)[0])
+    secret, _ = ask(make)
+    say(secret)
+    note(f"The page with this token: {read_settings(os.environ).base_url}/#token={secret}")
 
 
 @app.command(name="list")
@@ -70,6 +76,8 @@ def list_(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = F
     if as_json:
         print_json(msgspec.to_builtins(known))
         return
+    if not known:
+        note("There is no token yet: foremask token create makes one.")
     for token in known:
         limits, quota = token.limits, token.limits.quota
         say(

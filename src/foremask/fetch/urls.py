@@ -64,4 +64,8 @@ def port_of(url: httpx2.URL) -> int:
 
 def port_refused(port: int) -> UrlNotAllowed:
     """The error for a port that is not reached."""
-    return UrlNotAllowed("Only the ports 80 and 443 are reached.", actual=port)
+    return UrlNotAllowed(
+        "Only the ports 80 and 443 are reached, and others only at addresses that the operator"
+        " opens by FOREMASK_ALLOW_PRIVATE.",
+        actual=port,
+    )
