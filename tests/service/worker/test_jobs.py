@@ -5,6 +5,7 @@ import base64
 import hmac
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import pytest
@@ -21,8 +22,10 @@ from foremask.service.jobs.steps import Beat, StepName
 from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash, webhook_key
 from foremask.service.sandbox.conversation import OnProgress
 from foremask.service.sandbox.operations import Mask
+from foremask.service.storage.objects import Objects
 from foremask.service.worker import webhook_delivery
 from foremask.service.worker.leases import Leases
+from foremask.service.worker.maintenance import run_maintenance
 from foremask.service.worker.tasks import do_next
 from foremask.service.worker.worker_context import WorkerContext
 from tests.media.test_write_errors import disk_of
@@ -448,6 +451,44 @@ async def test_what_the_limit_held_back_is_sent_when_a_worker_died_in_the_middle
     await asyncio.sleep(0.6)
     assert (await deliveries.begin(work.database)).delivery is not None
     await allow_webhooks(work.database, 4)
+
+
+class SlowToDelete:
+    """A store whose deletions are done when the test says so."""
+
+    def __init__(self) -> None:
+        self.asked, self.may_end = asyncio.Event(), asyncio.Event()
+
+    async def delete_under(self, prefix: str) -> int:
+        self.asked.set()
+        await self.may_end.wait()
+        return 0
+
+
+async def test_dead_workers_are_found_while_a_store_is_slow_to_delete(
+    work: WorkerContext, caller: Caller
+) -> None:
+    """Who looks after the leases does not wait for the files of jobs that have ended."""
+    job = await caller.submit("https://example.org/a.mp4")
+    await work.database.all("select cancel_job(%s, %s, null)", (caller.token_id, job))
+    store = SlowToDelete()
+    looking = asyncio.create_task(run_maintenance(replace(work, objects=cast(Objects, store))))
+    await store.asked.wait()
+    began = await work.database.one("select clock() as at")
+    assert began is not None
+
+    async def looked_after() -> bool:
+        return bool(
+            await work.database.all(
+                "select last_at from housekeeping where last_at > %s", (began["at"],)
+            )
+        )
+
+    try:
+        await until(looked_after)
+    finally:
+        looking.cancel()
+        await asyncio.wait({looking})
 
 
 async def test_results_go_when_their_time_is_over(

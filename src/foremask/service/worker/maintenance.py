@@ -2,8 +2,7 @@
 
 import asyncio
 import random
-import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 
@@ -24,34 +23,43 @@ async def run_maintenance(work: WorkerContext) -> None:
     """Rescue leases, repair wake-ups and delete expired files, until cancelled.
 
     In the worker's own loop and not a task of the engine: a worker whose slots are all taken looks
-    after the others all the same (docs/adr/0020).
+    after the others all the same (docs/adr/0020). Leases wait for no store that is slow to delete:
+    a round that comes late cannot tell a dead worker from a clock that was set.
     """
-    sweep_at = engine_at = 0.0
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(_repeat(work, work.timing.recover_every_s, _recover))
+        tasks.create_task(_repeat(work, work.timing.sweep_every_s, sweep))
+        tasks.create_task(_repeat(work, ENGINE_S, _forget))
+
+
+async def _repeat(
+    work: WorkerContext, every_s: float, do: Callable[[WorkerContext], Awaitable[None]]
+) -> None:
     while True:
-        slower = min(max(1.0, work.fleet.workers / TENDING), SLOWEST)
         try:
-            recovered = await steps.recover(
-                work.database, work.timing.wall_clock_s, work.timing.lease_s
-            )
-            if recovered != steps.Recovered():
-                metrics.RESCUES.inc(recovered.lost)
-                log.warning(
-                    "maintenance.recovered",
-                    lost=recovered.lost,
-                    woken=recovered.woken,
-                    timed_out=recovered.timed_out,
-                )
-            if time.monotonic() > sweep_at:
-                await sweep(work)
-                sweep_at = time.monotonic() + work.timing.sweep_every_s * slower
-            if time.monotonic() > engine_at:
-                await retention.drop_dead_engine_rows(work.database)
-                for request_id in await retention.forget_records(work.database, work.result_ttl_s):
-                    await _delete(work, request_id, KINDS)
-                engine_at = time.monotonic() + ENGINE_S * slower
+            await do(work)
         except ServiceUnavailable as error:
             log.warning("maintenance.unavailable", details=error.details)
-        await asyncio.sleep(work.timing.recover_every_s * slower * random.uniform(0.5, 1.5))  # noqa: S311
+        slower = min(max(1.0, work.fleet.workers / TENDING), SLOWEST)
+        await asyncio.sleep(every_s * slower * random.uniform(0.5, 1.5))  # noqa: S311
+
+
+async def _recover(work: WorkerContext) -> None:
+    recovered = await steps.recover(work.database, work.timing.wall_clock_s, work.timing.lease_s)
+    if recovered != steps.Recovered():
+        metrics.RESCUES.inc(recovered.lost)
+        log.warning(
+            "maintenance.recovered",
+            lost=recovered.lost,
+            woken=recovered.woken,
+            timed_out=recovered.timed_out,
+        )
+
+
+async def _forget(work: WorkerContext) -> None:
+    await retention.drop_dead_engine_rows(work.database)
+    for request_id in await retention.forget_records(work.database, work.result_ttl_s):
+        await _delete(work, request_id, KINDS)
 
 
 async def sweep(work: WorkerContext) -> None:
