@@ -187,6 +187,15 @@ def test_a_media_type_is_ascii(service: Running) -> None:
     assert_refused(answer, 422, "field_invalid", "media_type")
 
 
+def test_a_form_that_is_not_utf_8_is_told_so_in_words(service: Running) -> None:
+    """And not by an exception of the parser's language."""
+    part = b'--x\r\nContent-Disposition: form-data; name="\xff"\r\n\r\na\r\n--x--\r\n'
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    answer = http.post(f"{service.url}/v2/uploads", content=part, headers=headers)
+    error = assert_refused(answer, 400, "bad_form")
+    assert error["details"] == "The form cannot be read: Segment header failed to decode."
+
+
 def test_text_that_is_named_a_clip_is_not_a_video(service: Running) -> None:
     """422 not_a_video, and not a container of which nobody has heard."""
     given = form(service)

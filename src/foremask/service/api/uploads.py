@@ -268,7 +268,8 @@ async def _events(
         for event in parser.parse(b""):
             yield event
     except multipart.MultipartError as error:
-        raise FormInvalid(f"The form cannot be read: {error}.") from None
+        why = next(iter(error.args), "")  # what follows is the cause, as Python names it
+        raise FormInvalid(f"The form cannot be read: {why}.") from None
 
 
 async def _file(events: AsyncIterator[_Event]) -> AsyncGenerator[bytes]:
