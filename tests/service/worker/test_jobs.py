@@ -544,6 +544,16 @@ async def test_a_store_that_is_away_only_delays(
     assert reported == {("ingest", "unavailable")}
 
 
+async def test_a_worker_without_a_scratch_directory_only_delays(
+    work: WorkerContext, caller: Caller
+) -> None:
+    """Its disk is full, or was taken away: no crash is counted, nobody waits for its lease."""
+    work.scratch.rmdir()
+    request_id = await caller.submit("https://example.org/a.mp4")
+    await do_next(work, "files", Leases())
+    assert await outcomes(work.database, request_id) == [("ingest", "unavailable")]
+
+
 async def test_a_clip_that_changed_after_the_probe_is_said_so(
     work: WorkerContext, caller: Caller, site: Site
 ) -> None:

@@ -2,8 +2,8 @@
 
 import asyncio
 import shutil
-import tempfile
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from foremask.errors import (
     WorkerCrashed,
 )
 from foremask.service.jobs import steps
+from foremask.service.jobs.step_facts import StepDone
 from foremask.service.jobs.steps import Step
 from foremask.service.observability import metrics
 from foremask.service.observability.traces import Span, job_span
@@ -69,7 +70,7 @@ async def do_next(work: WorkerContext, queue: str, leases: Leases) -> None:
 async def run_step(work: WorkerContext, step: Step, leases: Leases) -> None:
     """Run the step and record its outcome."""
     name = step.name
-    scratch = Path(tempfile.mkdtemp(prefix=f"{name.stage}-", dir=work.scratch))
+    scratch = work.scratch / f"{name.stage}-{uuid.uuid4()}"
     traceparent = await work.traceparent_of(name.job)
     with (
         structlog.contextvars.bound_contextvars(request_id=name.job, attempt=step.attempt),
@@ -88,13 +89,18 @@ async def run_step(work: WorkerContext, step: Step, leases: Leases) -> None:
             await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
 
 
+async def _do(work: WorkerContext, step: Step, scratch: Path, advance: StepProgress) -> StepDone:
+    await asyncio.to_thread(scratch.mkdir, 0o700)  # a full disk is an outcome of the attempt too
+    return await STAGES[step.name.stage](work, step, scratch, advance)
+
+
 async def _run_with_lease(
     work: WorkerContext, step: Step, scratch: Path, leases: Leases, span: Span
 ) -> str:
     """Run the step while its lease is kept; whichever ends first stops the other."""
     step_log = log.bind(step=str(step.name), attempt=step.attempt)
     advance = StepProgress()
-    doing = asyncio.ensure_future(STAGES[step.name.stage](work, step, scratch, advance))
+    doing = asyncio.ensure_future(_do(work, step, scratch, advance))
     try:
         with leases.held(step, advance) as lost:
             either: set[asyncio.Future[Any]] = {doing, lost}
