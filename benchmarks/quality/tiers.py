@@ -17,12 +17,12 @@ import cv2
 import numpy as np
 
 from benchmarks import machine
-from benchmarks.clips import DATA, Clip, clips_in, frames_per_second
+from benchmarks.clips import DATA, Clip, clips_in
 from benchmarks.quality.scores import Scores, score
 from benchmarks.quality.steadiness import Steadiness, steadiness
 from benchmarks.speed.peers import Peers
 from foremask.options import Quality
-from foremask.types import Alpha, Image, Levels, Luma, Rgb
+from foremask.types import Alpha, Image, Luma, Rgb
 from foremask.vision.image import ArrayImage, Box, Cropped, MirroredImage
 from foremask.vision.matting.backdrop import BACKDROP_REACH_FRAMES
 from foremask.vision.matting.edges import refine
@@ -152,17 +152,9 @@ def rows_of(
             found = score(masks[tier], truths)
             yield Row(clip.name, tier, found, network.asked / len(images), cpu_ms)
     levels = {tier: [as_levels(alpha) for alpha in alphas] for tier, alphas in masks.items()}
-    yield from steady_rows(clip.name, images, levels, frames_per_second(clip.path))
-
-
-def steady_rows(
-    name: str, images: list[Numbered], levels: dict[str, list[Levels]], fps: float
-) -> Iterator[SteadyRow]:
-    """All masks of a clip, measured in one pass."""
-    frames = (each.pixels for each in images)
-    results = steadiness(frames, *levels.values(), fps=fps)
-    for tier, result in zip(levels, results, strict=True):
-        yield SteadyRow(name, tier, result)
+    results = steadiness((each.pixels for each in images), *levels.values())
+    for name, result in zip(levels, results, strict=True):
+        yield SteadyRow(clip.name, name, result)
 
 
 def rows_of_rvm(folder: Path) -> list[Row]:
@@ -218,20 +210,17 @@ def by_clip(rows: list[Row]) -> list[str]:
     return lines
 
 
-LEAST_LIVED = 5.0  # percent: of less than this, lives tell nothing
-STEADY = "| clip | | ghost | vanish | appear | jumps | lost 32 | gained 32 | unsettled | flaps | followed | lived |"
+STEADY = "| clip | | ghost | vanish | appear | jumps | followed |"
 
 
 def steady_table(rows: list[SteadyRow]) -> list[str]:
-    """A Markdown table: steadiness, clip by clip; all but jumps and flaps are in percent."""
-    lines = [STEADY, "|---" * 12 + "|"]
+    """A Markdown table: steadiness, clip by clip; all but jumps are in percent."""
+    lines = [STEADY, "|---" * 7 + "|"]
     for row in rows:
         s = row.steady
-        lives = f"{s.unsettled:.1f} | {s.flaps:.1f}" if s.lived >= LEAST_LIVED else "- | -"
         lines.append(
-            f"| {row.clip} | {row.tier} | {s.ghost:.1f} | {s.vanish:.2f} | {s.appear:.2f} | {s.jumps} "
-            f"| {s.lost[32]:.1f} | {s.gained[32]:.1f} | {lives} "
-            f"| {s.followed:.0f} | {s.lived:.0f} |"
+            f"| {row.clip} | {row.tier} | {s.ghost:.1f} | {s.vanish:.2f} | {s.appear:.2f} "
+            f"| {s.jumps} | {s.followed:.0f} |"
         )
     return lines
 

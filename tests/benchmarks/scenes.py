@@ -1,7 +1,4 @@
-"""Drawn clips of which it is known what stays visible.
-
-A textured square before a textured ground.
-"""
+"""Drawn clips of which it is known what stays visible: a textured square on a textured ground."""
 
 from dataclasses import dataclass, field
 
@@ -58,41 +55,6 @@ def walk(
         scene.frames.append(picture)
         scene.masks.append(mask)
     return scene
-
-
-def faded(scene: Scene, first: int = 16, last: int = 48) -> list[Levels]:
-    """The masks go to black from one frame to another, while all stays visible."""
-    shares = np.clip(1 - (np.arange(len(scene.masks)) - first) / (last - first), 0, 1)
-    return [
-        np.rint(mask * share).astype(np.uint8)
-        for mask, share in zip(scene.masks, shares, strict=True)
-    ]
-
-
-def peeled(scene: Scene) -> list[Levels]:
-    """The mask goes back from the left by a pixel a frame to its middle.
-
-    Never soft, and never all at once.
-    """
-    masks = []
-    for number, mask in enumerate(scene.masks):
-        peeled = mask.copy()
-        columns = np.flatnonzero(mask.any(axis=0))
-        peeled[:, columns[0] : columns[0] + min(number, SIDE // 2)] = 0
-        masks.append(peeled)
-    return masks
-
-
-def holed(scene: Scene, greatest: int = 26) -> list[Levels]:
-    """A hole opens in the middle of the square, slowly."""
-    masks = []
-    for number, mask in enumerate(scene.masks):
-        holed = mask.copy()
-        columns = np.flatnonzero(mask.any(axis=0))
-        middle = int(columns.mean()), TOP + SIDE // 2
-        cv2.circle(holed, middle, round(greatest * number / len(scene.masks)), 0, -1)
-        masks.append(holed)
-    return masks
 
 
 def flickering(scene: Scene, every: int = 8) -> list[Levels]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmarks.clips import UnreadableMask, levels_in, masks_of
-from benchmarks.quality.steadiness import Steadiness, sampled, steadiness
+from benchmarks.quality.steadiness import Steadiness, steadiness
 
 from foremask.types import Levels
 from tests.benchmarks import scenes
@@ -13,15 +13,13 @@ from tests.support import synth
 
 
 def measured(scene: scenes.Scene, masks: list[Levels]) -> Steadiness:
-    return steadiness(scene.frames, masks, fps=24)[0]
+    return steadiness(scene.frames, masks)[0]
 
 
 def assert_faultless(result: Steadiness) -> None:
     assert result.ghost == 0
     assert result.jumps == 0
-    assert max(*result.lost.values(), *result.gained.values()) < 0.5
-    assert result.unsettled < 0.5
-    assert result.flaps < 0.1
+    assert max(result.vanish, result.appear) < 0.5
 
 
 def test_right_masks_of_a_thing_that_walks_have_no_fault() -> None:
@@ -30,7 +28,6 @@ def test_right_masks_of_a_thing_that_walks_have_no_fault() -> None:
     result = measured(scene, scene.masks)
     assert_faultless(result)
     assert result.followed > 80
-    assert result.lived > 80
 
 
 def test_right_masks_under_a_pan_have_no_fault() -> None:
@@ -66,73 +63,27 @@ def test_a_cut_is_no_fault() -> None:
     assert_faultless(measured(both, both.masks))
 
 
-def test_a_slow_fade_is_lost_over_a_long_time_and_not_over_a_short_one() -> None:
-    """From frame 16 to 48: no frame differs much from the next, and all is lost once."""
-    scene = scenes.walk()
-    result = measured(scene, scenes.faded(scene))
-    assert result.vanish == result.lost[1] == 0
-    assert result.lost[4] == 0
-    assert result.lost[32] > 25
-    assert result.gained[32] == 0
-    assert result.unsettled > 60
-    assert result.flaps == pytest.approx(3.0, abs=0.2)  # once in 80 frames at 24 a second
-
-
-def test_a_mask_that_is_peeled_off_is_lost_though_it_never_jumps() -> None:
-    """Hard, smooth and wrong.
-
-    A pixel of one side is lost each frame, with neither ghosts nor jumps.
-    """
-    scene = scenes.walk()
-    result = measured(scene, scenes.peeled(scene))
-    assert result.ghost == 0
-    assert result.jumps == 0
-    assert result.vanish < 3
-    assert result.lost[32] > 15
-    assert result.lost[32] > 1.4 * result.lost[16]
-    assert result.unsettled > 20
-
-
-def test_a_hole_that_opens_slowly_is_lost() -> None:
-    """Though no frame loses much against the one before."""
-    scene = scenes.walk(start=88, step=0, pan=1)
-    result = measured(scene, scenes.holed(scene))
-    assert result.vanish < 1
-    assert result.lost[1] < 0.5
-    assert result.lost[32] > 3
-
-
-def test_a_flicker_jumps_twice_and_flaps_twice_each_time() -> None:
-    """Nine empty frames among 80: 18 jumps, and 18 changes in 80/24 s are 54 in ten seconds."""
+def test_a_flicker_jumps_twice_each_time() -> None:
+    """Nine empty frames among 80: 18 jumps."""
     scene = scenes.walk()
     result = measured(scene, scenes.flickering(scene))
     assert result.jumps == 18
     assert result.vanish == pytest.approx(result.appear, rel=0.1)
     assert result.vanish == pytest.approx(100 * 9 / 79, rel=0.1)
-    assert result.flaps == pytest.approx(54, rel=0.05)
 
 
-def test_a_place_that_stays_grey_is_a_ghost_and_unsettled() -> None:
-    """Half alpha for half of the time: p is 0.75, so half of the way to wholly unsettled."""
+def test_a_square_that_is_half_grey_is_a_ghost() -> None:
+    """Its inside is soft on every second frame, and none of it is white there."""
     scene = scenes.walk()
     masks = [mask if number % 2 else mask // 2 for number, mask in enumerate(scene.masks)]
-    result = measured(scene, masks)
-    assert result.unsettled == pytest.approx(50, abs=5)
+    assert measured(scene, masks).ghost > 100
 
 
-@pytest.mark.slow
 def test_masks_measured_together_are_measured_as_each_alone() -> None:
-    """The points do not depend on the masks."""
-    scene = scenes.walk()
-    masks = [scene.masks, scenes.faded(scene), scenes.flickering(scene)]
-    together = steadiness(scene.frames, *masks, fps=24)
+    scene = scenes.walk(frames=12)
+    masks = [scene.masks, scenes.flickering(scene)]
+    together = steadiness(scene.frames, *masks)
     assert together == [measured(scene, each) for each in masks]
-
-
-def test_where_no_point_is_left_nothing_is_sampled() -> None:
-    """As when no point of a fast clip was followed for long enough to be followed back."""
-    none = np.zeros(0, np.float32)
-    assert sampled(np.zeros((4, 4, 2), np.float32), none, none).shape == (0, 2)
 
 
 def test_an_array_is_a_mask_whatever_its_type(tmp_path: Path) -> None:
