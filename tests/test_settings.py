@@ -31,7 +31,6 @@ def test_an_empty_environment_gives_the_documented_defaults(
 
 
 def test_every_setting_is_read_from_its_variable() -> None:
-    """One value of each kind arrives parsed."""
     settings = read_settings(
         {
             "FOREMASK_DATA_DIR": "/srv/foremask",
@@ -59,7 +58,6 @@ def test_every_setting_is_read_from_its_variable() -> None:
 
 
 def test_a_flag_wins_over_the_environment_unless_it_is_none() -> None:
-    """What is typed now beats what was exported earlier."""
     environ = {"FOREMASK_PORT": "8001", "FOREMASK_HOST": "::1"}
     settings = read_settings(environ, port=9000, host=None, sandbox="off")
     assert (settings.port, settings.sandbox) == (9000, Sandbox.OFF)
@@ -92,7 +90,6 @@ def test_a_wrong_value_is_refused_with_what_was_expected(
 
 
 def test_an_unknown_name_is_refused_with_a_suggestion() -> None:
-    """A typing error does not silently leave the default in force."""
     with pytest.raises(SettingsInvalid, match="did you mean FOREMASK_DATA_DIR"):
         read_settings({"FOREMASK_DATADIR": "/srv"})
     with pytest.raises(SettingsInvalid, match=r"docs/settings\.md"):
@@ -106,7 +103,6 @@ def test_the_development_clips_variable_is_left_alone() -> None:
 
 
 def test_secrets_show_neither_in_repr_nor_in_errors() -> None:
-    """A log line with the settings in it gives nothing away."""
     settings = read_settings(
         {
             "FOREMASK_DATABASE_URL": "postgresql://someone:hush@db/foremask",
@@ -120,7 +116,6 @@ def test_secrets_show_neither_in_repr_nor_in_errors() -> None:
 
 
 def test_the_page_has_every_setting_with_its_default() -> None:
-    """The documented default, typed in, changes nothing."""
     rows = re.findall(r"^\| `(\w+)` \| (.+?) \| ", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
     assert [name for name, _ in rows] == list(VARIABLES)
     for name, default in rows:
@@ -131,7 +126,6 @@ def test_the_page_has_every_setting_with_its_default() -> None:
 
 
 def test_relative_xdg_directories_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As the XDG specification asks."""
     monkeypatch.setenv("HOME", "/h")
     monkeypatch.setenv("XDG_CACHE_HOME", "here")
     monkeypatch.setenv("XDG_DATA_HOME", "/data")

@@ -59,7 +59,6 @@ def names(tree: ast.Module) -> Iterator[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(SRC)))
 def test_no_name_uses_a_retired_word(path: Path) -> None:
-    """Neither whole nor as a part between underscores or capitals."""
     for name in names(ast.parse(path.read_text(encoding="utf-8"))):
         parts = {part.lower() for part in re.findall(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])", name)}
         assert not parts & RETIRED, name
@@ -78,7 +77,6 @@ def test_no_two_modules_share_a_name() -> None:
 
 
 def test_the_root_has_at_most_seven_modules() -> None:
-    """Everything else is in a room."""
     assert len(list(SRC.glob("*.py"))) <= 7
 
 
@@ -99,7 +97,6 @@ def test_no_function_is_long() -> None:
 
 
 def test_every_room_has_its_tests() -> None:
-    """``tests/`` mirrors the package."""
     rooms = {path.parent.relative_to(SRC) for path in FILES} - {Path()}
     missing = [room for room in rooms if not (SRC.parents[1] / "tests" / room).is_dir()]
     assert not missing

@@ -26,7 +26,6 @@ def test_a_folder_has_sequences_with_a_truth_and_videos_without(tmp_path: Path) 
 
 
 def test_each_tier_is_a_line_of_the_table() -> None:
-    """The truth has no fault, the flickering masks have."""
     scene = scenes.walk(frames=24)
     found = steadiness(scene.frames, scene.masks, scenes.flickering(scene))
     rows = [tiers.SteadyRow("walk", name, each) for name, each in zip("ab", found, strict=True)]

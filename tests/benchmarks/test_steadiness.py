@@ -31,7 +31,6 @@ def test_right_masks_of_a_thing_that_walks_have_no_fault() -> None:
 
 
 def test_right_masks_under_a_pan_have_no_fault() -> None:
-    """The ground moves, the square goes with the camera."""
     scene = scenes.walk(start=88, step=0, pan=2)
     assert_faultless(measured(scene, scene.masks))
 
@@ -44,14 +43,12 @@ def test_a_thing_that_truly_leaves_is_not_lost() -> None:
 
 
 def test_a_thing_that_truly_comes_is_not_gained() -> None:
-    """The square walks in from the left."""
     scene = scenes.walk(start=-64, step=3)
     assert not scene.masks[0].any()
     assert_faultless(measured(scene, scene.masks))
 
 
 def test_a_thing_that_is_truly_occluded_is_not_lost() -> None:
-    """The square goes behind a pillar and comes out again."""
     scene = scenes.walk(start=10, step=2, pillar=True)
     assert_faultless(measured(scene, scene.masks))
 
@@ -110,6 +107,5 @@ def test_a_video_is_a_mask(tmp_path: Path) -> None:
     [np.zeros((2, 4, 4, 3), np.uint8), np.zeros((2, 4, 4), np.int64), np.full((2, 4, 4), 255.0)],
 )
 def test_an_array_that_is_no_mask_is_refused_with_what_is_wrong(array: np.ndarray) -> None:
-    """By its shape, its type, its range."""
     with pytest.raises(UnreadableMask, match=r"shape|int64|255"):
         list(levels_in(array))

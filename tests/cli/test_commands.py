@@ -70,7 +70,6 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    """Ten frames of a disc, with sound."""
     return synth.write(tmp_path / "clip.mp4", synth.Spec(sound=(synth.Tone(),)))
 
 
@@ -92,7 +91,6 @@ def refused(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, st
 
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """A web server on loopback."""
     handler = partial(http.server.SimpleHTTPRequestHandler, directory=folder)
     handler.func.log_message = lambda *_: None  # type: ignore[attr-defined]
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -170,7 +168,6 @@ def test_the_extra_is_what_the_service_imports() -> None:
 def test_a_wrong_command_line_ends_with_2(
     capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
 ) -> None:
-    """One line says what is wrong and what would be right."""
     code, error = refused(capsys, *words)
     assert code == Exit.USAGE
     assert message in error
@@ -203,7 +200,6 @@ def test_a_service_that_cannot_be_says_so_before_it_starts(
 
 
 def test_a_missing_own_model_ends_with_5(capsys: pytest.CaptureFixture[str], clip: Path) -> None:
-    """Nothing is written, and nothing is pulled in its place."""
     code, error = refused(
         capsys, "mask", clip, "-o", clip.with_name("out.mp4"), "--model", clip.with_name("no.onnx")
     )
@@ -215,7 +211,6 @@ def test_a_missing_own_model_ends_with_5(capsys: pytest.CaptureFixture[str], cli
 def test_a_clip_that_cannot_be_masked_ends_with_3(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """A text by the name of a clip; nothing is left beside it."""
     text = tmp_path / "text.mp4"
     text.write_text("not a clip\n" * 100)
     code, error = refused(capsys, "probe", text)
@@ -235,7 +230,6 @@ def test_an_address_that_may_not_be_fetched_ends_with_4(
 def test_a_url_is_brought_here_first(
     capsys: pytest.CaptureFixture[str], clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same clip by its URL is the same clip."""
     monkeypatch.setenv("FOREMASK_ALLOW_PRIVATE", "127.0.0.0/8")
     assert main(["probe", str(clip), "--json"]) == Exit.OK
     from_file = json.loads(capsys.readouterr().out)
@@ -306,7 +300,6 @@ def test_every_error_has_an_exit_code_of_its_kind() -> None:
 
 
 def test_every_error_has_a_remedy_and_it_is_in_the_line(capsys: pytest.CaptureFixture[str]) -> None:
-    """A class that only the service raises has that of its kind."""
     assert [kind for kind in all_reasons().values() if not kind.cli_remedy] == []
     show_error(CodecUnsupported("The codec is cinepak"))
     assert capsys.readouterr().err == (
@@ -316,7 +309,6 @@ def test_every_error_has_a_remedy_and_it_is_in_the_line(capsys: pytest.CaptureFi
 
 
 def test_models_list_says_what_is_here(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """In JSON, one row a network."""
     os.environ["FOREMASK_MODEL_DIR"] = str(tmp_path)
     try:
         assert main(["models", "list", "--json"]) == Exit.OK
@@ -495,7 +487,6 @@ def test_a_token_is_shown_once_listed_and_revoked(
 
 
 def test_away_from_a_terminal_progress_is_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Amount, rate and time left, now and then."""
     now_s = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now_s)
     stream = io.StringIO()
@@ -532,7 +523,6 @@ def test_the_rate_is_of_late_and_none_is_guessed_from_nothing(
 
 
 def test_on_a_terminal_progress_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And a guess that was too low does not end beyond its total."""
     monkeypatch.setenv("TERM", "xterm")
     stream = io.StringIO()
     with progress_bar(
@@ -592,8 +582,6 @@ def test_an_interrupted_mask_leaves_nothing(
 def test_an_unforeseen_error_is_one_line(
     capsys: pytest.CaptureFixture[str], clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Without --debug there is no traceback; with it, there is."""
-
     def broken(*_: object) -> None:
         raise RuntimeError("out of luck")
 
@@ -606,7 +594,6 @@ def test_an_unforeseen_error_is_one_line(
 
 
 def test_exit_codes_are_the_documented_ones() -> None:
-    """docs/cli.md has a row for each."""
     page = (Path(__file__).parents[2] / "docs" / "cli.md").read_text(encoding="utf-8")
     assert {int(row) for row in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)} == set(Exit)
 
@@ -655,7 +642,6 @@ def test_a_wrong_command_line_is_answered_in_a_sentence(
     code: int,
     said: str,
 ) -> None:
-    """No trace, nothing to report, and no silence."""
     monkeypatch.chdir(clip.parent)
     assert main(words.split()) == code
     error = capsys.readouterr().err
@@ -674,7 +660,6 @@ def test_a_clip_on_standard_input_is_no_list_of_names(
 
 
 def test_a_file_that_may_not_be_read_is_named(capsys: pytest.CaptureFixture[str]) -> None:
-    """With the system's reason."""
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)
         clip = synth.write(Path(folder) / "clip.mp4")
@@ -691,7 +676,6 @@ def test_a_file_that_may_not_be_read_is_named(capsys: pytest.CaptureFixture[str]
 
 
 def test_ctrl_c_before_all_is_loaded_says_nothing_but_its_code() -> None:
-    """No trace of imports."""
     program = (
         "import sys, signal, threading\n"
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"

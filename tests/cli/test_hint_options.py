@@ -11,7 +11,6 @@ from foremask.hints.kinds import Box, Point
 
 
 def test_all_options_are_hints_the_file_first(tmp_path: Path) -> None:
-    """And each has its moment."""
     (tmp_path / "hints.json").write_text('[{"type": "point", "x": 1, "y": 2}]')
     options = HintOptions(
         point=["640,360@12"],
@@ -29,7 +28,6 @@ def test_all_options_are_hints_the_file_first(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("words", [["640"], ["640,360@later"], ["-1,5"], ["1,2"] * 65])
 def test_a_word_that_is_no_hint_is_a_usage_error(words: list[str]) -> None:
-    """Before anything is read."""
     with pytest.raises(Usage):
         HintOptions(point=words).parsed()
     with pytest.raises(Usage, match="is no thing"):
@@ -37,7 +35,6 @@ def test_a_word_that_is_no_hint_is_a_usage_error(words: list[str]) -> None:
 
 
 def test_hints_are_of_one_clip(tmp_path: Path) -> None:
-    """Of several, nobody knows which one is meant."""
     for name in ("a.mp4", "b.mp4"):
         (tmp_path / name).write_bytes(b"x")
     with pytest.raises(Usage, match="one INPUT"):

@@ -51,14 +51,12 @@ def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def save(path: Path, picture: Rgb) -> None:
-    """Write a picture, and the folder for it."""
     path.parent.mkdir(exist_ok=True)
     cv2.imwrite(str(path), picture[:, :, ::-1])
 
 
 @pytest.fixture
 def here(footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of the footage, which is the current directory."""
     shutil.copytree(footage, tmp_path / "footage")
     monkeypatch.chdir(tmp_path / "footage")
     monkeypatch.setenv("FOREMASK_MODEL_FILE", str(footage / "redness.onnx"))
@@ -66,7 +64,6 @@ def here(footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
 
 
 def checksums(folder: Path) -> dict[str, str]:
-    """Of every file below a folder."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in folder.rglob("*")
@@ -195,7 +192,6 @@ def test_what_is_refused_says_why_and_changes_nothing(
     code: int,
     message: str,
 ) -> None:
-    """One line, on standard error."""
     (here / "link.mov").symlink_to("clip 10.mov")
     (here / "empty").mkdir()
     (here / "gaps").mkdir()
@@ -236,7 +232,6 @@ OTHERS: list[tuple[tuple[str, ...], int, set[str]]] = [
 def test_the_other_commands_change_no_file_that_is_there(
     here: Path, words: tuple[str, ...], code: int, made: set[str]
 ) -> None:
-    """The footage keeps its checksums, whatever a command ends with."""
     before = checksums(here)
     assert main([*words]) == code
     after = checksums(here)
@@ -394,7 +389,6 @@ def test_json_is_one_line_for_each_input_and_the_summary_names_the_failures(
 def test_a_mask_that_is_not_whole_is_not_skipped(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It stays as it is until --force says otherwise."""
     made = here / "clip 9.mask.mp4"
     synth.write(made, synth.Spec(pts=(0, 1000)), synth.greys(synth.Spec(pts=(0, 1000))))
     before = made.read_bytes()
@@ -432,7 +426,6 @@ def test_a_list_on_standard_input_is_masked(
 def test_quiet_says_nothing_where_all_goes_well(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Neither progress nor a summary."""
     assert main(["mask", "clip 10.mov", "deep/clip 9.mp4", "-q"]) == Exit.OK
     answer = capsys.readouterr()
     assert (answer.out, answer.err) == ("", "")
@@ -511,7 +504,6 @@ def test_pictures_that_are_a_clip_have_its_rate(here: Path) -> None:
 def test_a_url_is_masked_into_the_current_directory(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the name that its path ends in."""
     monkeypatch.setenv("FOREMASK_ALLOW_PRIVATE", "127.0.0.0/8")
     monkeypatch.chdir(here / "deep")
     with served(here) as url:
@@ -522,7 +514,6 @@ def test_a_url_is_masked_into_the_current_directory(
 
 @pytest.mark.slow
 def test_a_shell_completes_commands_options_choices_and_files(here: Path) -> None:
-    """The script as bash runs it; INPUT and OUTPUT are files."""
     script = subprocess.run(
         [sys.executable, "-m", "foremask", "completion", "bash"],
         capture_output=True,

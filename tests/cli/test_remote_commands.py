@@ -23,7 +23,6 @@ __all__ = ["clip_origin", "drawn", "service"]  # fixtures
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, service: Running, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty folder, with server and token in the environment."""
     monkeypatch.setenv("FOREMASK_SERVER", f"{service.url}/")
     monkeypatch.setenv("FOREMASK_TOKEN", f"{service.token}\n")
     monkeypatch.setenv("FOREMASK_DATABASE_URL", service.database_url)
@@ -97,7 +96,6 @@ def test_a_job_is_read_and_cancelled(clip_origin: str, capsys: pytest.CaptureFix
 def test_an_answer_that_is_lost_makes_no_second_job(
     service: Running, clip_origin: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The call is made again under its Idempotency-Key."""
     assert main(["jobs", "--json", "--last", "9999"]) == Exit.OK
     before = {each["request_id"] for each in json.loads(capsys.readouterr().out)}
     with losing_the_first_answer(service) as url:
@@ -198,7 +196,6 @@ def test_what_cannot_be_is_one_line(
     code: Exit,
     said: str,
 ) -> None:
-    """With the exit code of its kind, and never with the token."""
     assert main([word.replace("URL", clip_origin) for word in words]) == code
     error = capsys.readouterr().err
     assert said in error
@@ -224,8 +221,6 @@ def test_a_server_that_is_not_there(
 
 @contextmanager
 def answering(status: int, body: bytes, headers: dict[str, str]) -> Generator[str]:
-    """A server that says the same to every call."""
-
     class Hostile(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.rfile.read(int(self.headers.get("content-length", 0)))

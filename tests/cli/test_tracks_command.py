@@ -26,7 +26,6 @@ def places(moment: int) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def picture(moment: int) -> Rgb:
-    """Two red discs on grey."""
     rgb = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
     rgb[::7] = 130
     for radius, middle in zip((18, 14), places(moment), strict=True):
@@ -36,14 +35,12 @@ def picture(moment: int) -> Rgb:
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The clip as a file."""
     path = tmp_path_factory.mktemp("tracks") / "clip.mp4"
     return synth.write(path, SPEC, (picture(moment) for moment in range(FRAMES)))
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network that takes red for foreground."""
     return networks.redness(tmp_path_factory.mktemp("model"), bias=-5)
 
 
@@ -85,7 +82,6 @@ def test_two_discs_are_two_things_with_a_mask_each(
 
 
 def test_nothing_that_is_there_is_replaced(clip: Path, model: Path, tmp_path: Path) -> None:
-    """Before anything is masked."""
     there = tmp_path / "tracks.png"
     there.write_bytes(b"mine")
     assert main(["tracks", str(clip), "-o", str(there), "--model", str(model)]) != 0

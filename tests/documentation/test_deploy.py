@@ -49,12 +49,10 @@ def named(text: str) -> set[str]:
 
 
 def read(path: Path) -> Any:  # noqa: ANN401
-    """A YAML file."""
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
 def shown() -> list[str]:
-    """The dashboard's expressions."""
     board = json.loads(DASHBOARD.read_text(encoding="utf-8"))
     return [target["expr"] for panel in board["panels"] for target in panel["targets"]]
 
@@ -90,7 +88,6 @@ if PROMTOOL is not None:  # Debian's package promtool; CI installs it
     "page", [ALERTS, DEPLOY / "prometheus/alerts_test.yaml", *DOCS.glob("*.md")]
 )
 def test_every_metric_that_is_named_exists(page: Path) -> None:
-    """In the alerts, in their test and in the documentation."""
     wrong = (
         named(page.read_text(encoding="utf-8"))
         - declared().keys()
@@ -109,7 +106,6 @@ def test_every_label_that_is_asked_for_exists() -> None:
 
 
 def test_every_alert_is_tested_and_says_what_to_do() -> None:
-    """There are five; each is in the test as quiet and as firing."""
     rules = read(ALERTS)["groups"][0]["rules"]
     tested = (DEPLOY / "prometheus/alerts_test.yaml").read_text(encoding="utf-8")
     assert len(rules) == 5
@@ -173,7 +169,6 @@ def test_every_setting_that_is_named_exists(path: Path) -> None:
 
 
 def test_the_containers_settings_can_be_read() -> None:
-    """Those of the image, with those of compose.yaml over them."""
     slim = (DEPLOY / "Dockerfile").read_text().partition("AS slim")[2].partition("\nFROM ")[0]
     image = dict(re.findall(r"\b(FOREMASK_\w+)=(\S+)", slim))
     for name, service in compose()["services"].items():

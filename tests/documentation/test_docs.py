@@ -93,18 +93,15 @@ def links(page: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize(("name", "page"), GENERATED.items(), ids=GENERATED)
 def test_a_generated_page_is_fresh(name: str, page: Callable[[], str]) -> None:
-    """``make docs`` would change nothing."""
     assert (DOCS / name).read_text(encoding="utf-8") == page()
 
 
 def test_every_reason_has_its_anchor() -> None:
-    """An error leads to a paragraph that says what to do."""
     assert {kind.reason for kind in ERROR_TABLE} <= anchors(DOCS / "errors.md")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_leads_somewhere(page: Path) -> None:
-    """To a file that is there, and to a heading that is in it."""
     for link in links(page):
         path, _, anchor = link.partition("#")
         target = (page.parent / path).resolve() if path else page
@@ -228,7 +225,6 @@ def test_the_lines_that_call_make_do_what_they_say(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_make_masks_a_file_of_any_name(tmp_path: Path) -> None:
-    """Spaces and quotes reach the command as they are."""
     (tmp_path / "a b").mkdir()
     (tmp_path / "a b" / "it's.mp4").touch()
     words = ("VIDEO=a b/it's.mp4", 'OUT=the "mask".mov')

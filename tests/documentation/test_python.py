@@ -52,7 +52,6 @@ def test_every_recipe_works(
 
 
 def run_notebook(path: Path) -> Any:  # noqa: ANN401  # what the last cell shows
-    """Run the cells in their order, as a kernel does."""
     names: dict[str, Any] = {}
     cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
     sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]

@@ -30,7 +30,6 @@ def folder(tmp_path: Path) -> Path:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -63,7 +62,6 @@ def serving(exports: str, port: int, data_dir: Path) -> Iterator[None]:
 
 @pytest.mark.weights
 def test_the_library_example_masks(folder: Path) -> None:
-    """Five lines, one mask."""
     (example,) = blocks(README, "python")
     ran = subprocess.run(  # noqa: S603
         [sys.executable, "-c", example],

@@ -37,7 +37,6 @@ WALL = (40, 200, 120)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where every command of the page has been run."""
     made = tmp_path_factory.mktemp("recipes")
     (made / "ffmpeg").symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
     synth.write(made / "clip.mp4", SPEC)
@@ -63,14 +62,12 @@ def _exact(pictures: object) -> Iterator[Alpha]:
 
 
 def masks() -> list[NDArray[np.float32]]:
-    """The right mask of each frame."""
     return [np.divide(mask, 255, dtype=np.float32) for _, mask in synth.draw(SPEC)]
 
 
 def frames(
     path: Path, form: str, codec: str | None = None
 ) -> tuple[list[float], list[NDArray[np.uint8]]]:
-    """The times in seconds and the pictures of a video."""
     times: list[float] = []
     pictures: list[NDArray[np.uint8]] = []
     with av.open(str(path)) as file:
@@ -100,7 +97,6 @@ def test_a_cutout_is_transparent_where_the_mask_is_black(folder: Path, name: str
 
 
 def test_stills_are_as_many_as_frames(folder: Path) -> None:
-    """Ten pictures with alpha."""
     stills = sorted(folder.glob("cutout-*.png"))
     assert len(stills) == len(SPEC.pts)
     for still, mask in zip(stills, masks(), strict=True):
@@ -129,7 +125,6 @@ def test_another_background_is_behind_the_subject(
 
 
 def test_stacked_has_the_clip_above_its_mask(folder: Path) -> None:
-    """One file, twice as high."""
     _, pictures = frames(folder / "stacked.mp4", "rgb24")
     for picture, mask in zip(pictures, masks(), strict=True):
         assert picture.shape == (192, 128, 3)
@@ -147,7 +142,6 @@ SHOWN = {
 
 @pytest.fixture(scope="module")
 def browser() -> Generator[Browser]:
-    """A Chromium for the pages."""
     with browsing() as browser:
         yield browser
 

@@ -24,7 +24,6 @@ class _Silent(WSGIRequestHandler):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The site, built; a link that leads nowhere fails."""
     target = tmp_path_factory.mktemp("site") / "site"
     build(target)
     return target
@@ -52,7 +51,6 @@ def test_nothing_is_promised_that_is_not_there(site: Path) -> None:
 
 
 def test_search_finds_a_page_under_the_strict_policy(site: Path) -> None:
-    """No complaint in the console, and no request to another server."""
     found = read_folder(site)
 
     def answer(environ: dict[str, str], start_response: object) -> list[bytes]:

@@ -43,5 +43,4 @@ def test_the_public_internet_is_public(address: str) -> None:
 
 @pytest.mark.parametrize("kind", NOT_PUBLIC)
 def test_everything_else_is_not(kind: str) -> None:
-    """Nor any way to write one address as another."""
     assert [a for a in NOT_PUBLIC[kind] if is_public(ipaddress.ip_address(a))] == []

@@ -84,8 +84,6 @@ async def test_a_download_is_the_file(outbound: Outbound, origin: Origin) -> Non
 
 
 def test_a_file_can_be_had_without_an_event_loop(tmp_path: Path) -> None:
-    """The command line's way: from a URL into a path."""
-
     async def prepare() -> None:
         async with listening() as origin:
             origin.answers["/clip.mp4"] = gives(CLIP)
@@ -178,7 +176,6 @@ async def test_without_ranges_the_head_can_be_read(outbound: Outbound, origin: O
 async def test_a_short_file_without_ranges_can_be_read_whole(
     outbound: Outbound, origin: Origin
 ) -> None:
-    """Even where the origin does not say how long it is."""
     origin.answers["/clip.mp4"] = says(head(Connection="close"), CLIP[:5000])
     async with outbound.open_range_reader(origin.url(), max_bytes=GIB) as reader:
         assert reader.size == 5000
@@ -251,7 +248,6 @@ async def test_a_bad_origin_has_a_name(outbound: Outbound, origin: Origin, lie: 
 async def test_a_bad_origin_has_the_same_name_in_a_probe(
     outbound: Outbound, origin: Origin, lie: str
 ) -> None:
-    """What the first range shows, it shows in the same words."""
     origin.answers["/clip.mp4"], kind = LIES[lie]
     with pytest.raises(ForemaskError) as caught:
         async with outbound.open_range_reader(origin.url(), max_bytes=3 << 19):
@@ -793,5 +789,4 @@ async def test_a_redirect_is_a_new_address_to_check(
 
 
 def test_there_are_at_least_sixty_forms() -> None:
-    """What the project promises to refuse."""
     assert len(set(PRIVATE)) + len(REFUSED_FORMS) >= 120

@@ -45,7 +45,6 @@ def test_boxes_and_paints_have_the_same_moments(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["", "1", "1,2,3", "a,b", "1,2@", "1,2@x", "1,2@1.5", "1,2@-1"])
 def test_what_is_no_point_is_said_to_be_none(text: str) -> None:
-    """Never another error."""
     with pytest.raises(FieldInvalid):
         parse_point(text)
 
@@ -105,7 +104,6 @@ def test_json_has_the_same_words(tmp_path: Path) -> None:
 def test_a_refusal_names_the_element_the_value_and_the_range(
     value: object, param: str, limit: float | None, actual: float | None
 ) -> None:
-    """Before any clip is known."""
     with pytest.raises(FieldInvalid) as refused:
         hints_of_json(value)
     error = refused.value

@@ -8,7 +8,6 @@ from foremask.settings import read_settings
 
 
 def test_what_is_available_is_part_of_what_there_is() -> None:
-    """Some, and no more than the whole machine or container."""
     assert 0 < available_memory() <= share_of_memory(1) * 4 / 3
 
 

@@ -51,7 +51,6 @@ def test_each_moment_has_three_pictures_and_the_source_its_sound(
 
 
 def test_other_endings_and_files_that_are_there_are_refused(tmp_path: Path) -> None:
-    """Before anything is read."""
     source = synth.write(tmp_path / "clip.mp4", SPEC)
     with pytest.raises(errors.FieldInvalid, match=r"\.mp4, \.mov, \.mkv"):
         compare(source, source, tmp_path / "side.avi", ignore)

@@ -22,7 +22,6 @@ def test_a_sheet_has_a_row_for_each_moment_and_four_pictures_in_each(tmp_path: P
 
 
 def test_a_cut_out_keeps_the_foreground_and_shows_the_board_elsewhere() -> None:
-    """White stays white, the rest is one of the board's two greys."""
     rgb = np.full((24, 24, 3), 255, np.uint8)
     alpha = np.zeros((24, 24), np.float32)
     alpha[:, 12:] = 1
@@ -32,7 +31,6 @@ def test_a_cut_out_keeps_the_foreground_and_shows_the_board_elsewhere() -> None:
 
 
 def test_an_overlay_tints_the_foreground_only() -> None:
-    """Half of the tint's red over black."""
     alpha = np.zeros((4, 4), np.float32)
     alpha[0] = 1
     drawn = overlay(np.zeros((4, 4, 3), np.uint8), alpha)

@@ -53,7 +53,6 @@ def first_png(folder: Path) -> NDArray[Any]:
 def test_the_subject_stands_alone_and_its_edge_has_its_own_colour(
     clip: Path, tmp_path: Path
 ) -> None:
-    """The disc is red up to its edge; the board is not in the file."""
     report = cut(clip, tmp_path / "pngs/%03d.png")
     assert (report.kind, report.frames_out) == ("cutout", 10)
     bgra = first_png(tmp_path / "pngs")
@@ -66,7 +65,6 @@ def test_the_subject_stands_alone_and_its_edge_has_its_own_colour(
 
 
 def test_a_webm_cut_out_keeps_frames_times_and_sound(clip: Path, tmp_path: Path) -> None:
-    """As a mask does."""
     report = cut(clip, tmp_path / "cut.webm")
     assert (report.frames_in, report.frames_out, report.kind) == (10, 10, "cutout")
     assert [track.language for track in report.audio] == ["eng"]
@@ -120,7 +118,6 @@ def test_a_video_loops_behind_the_subject(tmp_path: Path) -> None:
 
 
 def test_a_background_that_breaks_ends_it_and_leaves_nothing(tmp_path: Path) -> None:
-    """The error names the background, and the frame where it breaks."""
     spec = Spec(pts=synth.even(60, Fraction(30)), b_frames=2)
     clip = synth.write(tmp_path / "clip.mp4", spec)
     data = bytearray(clip.read_bytes())
@@ -149,7 +146,6 @@ def test_the_clip_itself_may_be_behind(clip: Path, tmp_path: Path, background: s
 
 
 def test_inverted_the_background_is_kept(clip: Path, tmp_path: Path) -> None:
-    """And the disc is the hole."""
     cut(clip, tmp_path / "pngs/%03d.png", matte=Matte(invert=True))
     alpha = first_png(tmp_path / "pngs")[:, :, 3]
     assert (alpha[2, 40:] == 255).all()
@@ -171,7 +167,6 @@ def test_inverted_the_background_is_kept(clip: Path, tmp_path: Path) -> None:
 def test_the_ending_picks_the_preset(
     name: str, background: str, preset: str | None, form: AlphaFormat | Preset
 ) -> None:
-    """Another one with a background than without."""
     chosen = None if preset is None else Preset(preset)
     options = CutOutOptions(preset=chosen, background=Background.parse(background))
     found = form_for(Path(name), options)
@@ -191,7 +186,6 @@ def test_the_ending_picks_the_preset(
 def test_what_cannot_be_transparent_is_refused_before_anything_is_read(
     tmp_path: Path, name: str, preset: Preset | AlphaFormat | None, match: str
 ) -> None:
-    """With what can be."""
     with pytest.raises(errors.ForemaskError, match=match):
         cut_out(tmp_path / "not there.mp4", tmp_path / name, CutOutOptions(preset=preset))
 
@@ -206,14 +200,12 @@ def test_what_cannot_be_transparent_is_refused_before_anything_is_read(
     ],
 )
 def test_a_background_that_is_none_is_refused(text: str, match: str) -> None:
-    """With what there is."""
     with pytest.raises(errors.FieldInvalid, match=match) as refused:
         Background.parse(text)
     assert refused.value.param == "background"
 
 
 def test_no_directory_of_others_is_touched(clip: Path, tmp_path: Path) -> None:
-    """Not even with replace; one of ours is replaced only then."""
     folder = tmp_path / "pngs"
     folder.mkdir()
     (folder / "holiday.jpg").touch()
@@ -312,7 +304,6 @@ def test_pngs_of_a_clip_with_10_bits_have_16(tmp_path: Path, background: str) ->
 
 
 def _grey(path: Path, luma: NDArray[Any], pixel_format: str) -> Path:
-    """One frame without loss."""
     with av.open(str(path), "w") as out:
         stream: Any = out.add_stream("ffv1", rate=25)
         stream.height, stream.width, stream.pix_fmt = *luma.shape, pixel_format

@@ -18,7 +18,6 @@ SPEC = synth.Spec(WIDTH, HEIGHT, pts=tuple(range(0, 1000 * FRAMES, 1000)))
 
 
 def picture(moment: int) -> Rgb:
-    """A disc in the left half and one in the right half, on grey."""
     rgb = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
     rgb[::7] = 130
     for x in (40 + moment, 130 + moment):
@@ -28,14 +27,12 @@ def picture(moment: int) -> Rgb:
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The clip as a file."""
     path = tmp_path_factory.mktemp("hints") / "clip.mp4"
     return synth.write(path, SPEC, (picture(moment) for moment in range(FRAMES)))
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network that takes red for foreground."""
     return networks.redness(tmp_path_factory.mktemp("model"), bias=-5)
 
 
@@ -96,7 +93,6 @@ def test_one_hint_decides_which_disc_it_is(
 def test_the_latest_of_two_contradicting_hints_counts_and_the_report_says_so(
     clip: Path, model: Path, tmp_path: Path
 ) -> None:
-    """First not the right one, then the right one after all."""
     hints = [Point(130, 48, negative=True), Point(130, 48)]
     report = foremask.mask_video(clip, tmp_path / "mask.mp4", model=model, hints=hints)
     assert shares(report.target)[1] > 0.95
@@ -106,7 +102,6 @@ def test_the_latest_of_two_contradicting_hints_counts_and_the_report_says_so(
 def test_a_hint_beyond_the_end_is_refused_before_anything_is_written(
     clip: Path, model: Path, tmp_path: Path
 ) -> None:
-    """Also where only decoding tells: in a part of the clip."""
     for hint, param in ((Point(1, 1, frame=20), "hints[0].frame"), (Point(192, 1), "hints[0].x")):
         with pytest.raises(FieldInvalid) as refused:
             foremask.mask_video(clip, tmp_path / "mask.mp4", model=model, hints=[hint])

@@ -21,13 +21,11 @@ SPEC = synth.Spec(width=128, height=96, pts=(0, 1000, 2000, 3000), turn=(90, Fal
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network for which the red disc is the foreground."""
     return networks.redness(tmp_path_factory.mktemp("model"), bias=-5.0)
 
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    """Four frames of a disc, 128x96, to be turned by 90 degrees."""
     return synth.write(tmp_path / "clip.mov", SPEC)
 
 
@@ -45,7 +43,6 @@ def test_importing_the_package_loads_nothing() -> None:
 
 
 def test_every_name_is_there_documented_and_known_to_type_checkers() -> None:
-    """What is lazy at run time is imported where types are checked."""
     source = ast.parse(Path(foremask.__file__).read_text(encoding="utf-8"))
     checked = {
         alias.name
@@ -103,7 +100,6 @@ def test_a_clip_is_masked_beside_itself(clip: Path, model: Path) -> None:
 
 
 def test_the_ending_names_the_preset(clip: Path, model: Path) -> None:
-    """Or the preset the ending."""
     assert foremask.mask_video(clip, clip.with_name("m.webm"), model=model).frames_out == 4
     assert foremask.probe(clip.with_name("m.webm")).codec == "vp9"
     made = foremask.mask_video(clip, preset="mov_proresks", model=model).target
@@ -122,13 +118,11 @@ def test_the_ending_names_the_preset(clip: Path, model: Path) -> None:
 def test_a_wrong_argument_names_the_right_ones(
     clip: Path, arguments: dict[str, Any], message: str
 ) -> None:
-    """Before anything is read."""
     with pytest.raises(foremask.FieldInvalid, match=message):
         foremask.mask_video(clip, **arguments)
 
 
 def test_frames_and_masks_are_read_upright_with_their_times(clip: Path, model: Path) -> None:
-    """Alphas of a mask video lie over the frames of its source."""
     made = foremask.mask_video(clip, model=model).target
     frames = list(foremask.read_frames(clip))
     masks = list(foremask.read_masks(made))
@@ -187,13 +181,11 @@ def test_a_stream_that_nobody_reads_on_ends_its_threads(model: Path) -> None:
 def test_what_is_no_frame_is_refused_by_number(
     frames: list[np.ndarray[Any, Any]], message: str, model: Path
 ) -> None:
-    """With what it is, and what a frame is."""
     with pytest.raises(foremask.FieldInvalid, match=message):
         list(foremask.mask_frames(frames, model=model))
 
 
 def test_a_picture_is_masked_from_an_array_and_from_a_file(tmp_path: Path, model: Path) -> None:
-    """Alike, but for what the file's format has lost."""
     picture, truth = synth.disc(128, 96, 0.5)
     from_array = foremask.mask_image(picture, model=model)
     assert np.abs(from_array - truth / 255).mean() < 0.03
@@ -241,7 +233,6 @@ def test_tensors_come_in_and_go_out_by_dlpack(model: Path, monkeypatch: pytest.M
 
 
 def test_threads_share_a_masker(model: Path) -> None:
-    """Each gets the masks that it would get alone."""
     left, right = (synth.disc(128, 96, moment)[0] for moment in (0.1, 0.9))
     with foremask.Masker(model=model) as masker:
         alone = [masker.mask_image(picture) for picture in (left, right)]
@@ -265,7 +256,6 @@ def test_threads_share_a_masker(model: Path) -> None:
 
 
 def test_a_missing_file_is_pythons_own_error(tmp_path: Path) -> None:
-    """As every function that opens one says it."""
     for call in (foremask.mask_video, foremask.probe, foremask.mask_image):
         with pytest.raises(FileNotFoundError):
             call(tmp_path / "nothing.png" if call is foremask.mask_image else "nothing.mp4")

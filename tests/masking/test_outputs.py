@@ -69,7 +69,6 @@ def test_a_file_that_is_there_is_replaced_only_when_asked(clip: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["name", "detour", "symlink", "hard link", "linked directory"])
 def test_an_output_that_is_the_input_is_always_refused(clip: Path, kind: str) -> None:
-    """By any name, and whatever ``replace`` says."""
     before = clip.read_bytes()
     target = clip.with_name("link.mp4")
     if kind == "name":

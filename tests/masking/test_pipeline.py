@@ -55,7 +55,6 @@ def test_the_report_has_the_numbers(tmp_path: Path) -> None:
 
 
 def test_progress_never_goes_back_and_ends_with_all_frames(tmp_path: Path) -> None:
-    """`on_frame` hears of it in the caller's thread."""
     reported: list[tuple[Progress, int]] = []
     source = long_clip(tmp_path)
     mask(
@@ -107,8 +106,6 @@ def test_raising_in_on_frame_cancels_and_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_masker_that_waits_for_the_whole_clip_is_served(tmp_path: Path) -> None:
-    """A masker may lag as far as it likes: the second reader waits."""
-
     def patient(images: Iterable[Image], /) -> Iterator[Alpha]:
         yield from list(synth.red_is_foreground(images))
 
@@ -117,8 +114,6 @@ def test_a_masker_that_waits_for_the_whole_clip_is_served(tmp_path: Path) -> Non
 
 
 def test_an_error_of_the_masker_comes_through(tmp_path: Path) -> None:
-    """A thread does not swallow it."""
-
     def broken(images: Iterable[Image], /) -> Iterator[Alpha]:
         yield from islice(synth.red_is_foreground(images), 3)
         raise errors.ModelUnavailable("no weights")
@@ -130,8 +125,6 @@ def test_an_error_of_the_masker_comes_through(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("frames", [3, 200])
 def test_a_masker_must_answer_each_picture_once(tmp_path: Path, frames: int) -> None:
-    """Too few masks or too many are our fault, and said so."""
-
     def miscounting(images: Iterable[Image], /) -> Iterator[Alpha]:
         alpha = np.zeros((4, 4), np.float32)
         yield from (alpha for _ in islice(images, frames))
@@ -168,7 +161,6 @@ def test_a_clip_cut_off_keeps_what_is_there_and_says_so(tmp_path: Path) -> None:
 
 
 def test_a_clip_that_breaks_is_refused_with_frame_and_time(tmp_path: Path) -> None:
-    """Noise in the middle of the packets is found where it is."""
     source = long_clip(tmp_path)
     data = bytearray(source.read_bytes())
     start = data.index(b"mdat") + 2000

@@ -18,7 +18,6 @@ PCM_HZ = 8000
 
 
 def muxed(source: Path, target: Path, muxer: str) -> Sound:
-    """All sound of a clip in a file of its own."""
     with av.open(str(target), "w", format=muxer) as out:
         sound = Sound(source, out, muxer)
         sound.finish()
@@ -138,7 +137,6 @@ def test_an_encoder_gets_a_rate_that_it_takes() -> None:
 
 
 def test_a_clip_without_sound_gives_none(tmp_path: Path) -> None:
-    """No track, no warning, and no packet."""
     source = synth.write(tmp_path / "a.mp4")
     with av.open(str(tmp_path / "b.mkv"), "w", format="matroska") as out:
         out.add_stream("pcm_s16le", rate=PCM_HZ)

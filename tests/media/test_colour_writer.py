@@ -79,7 +79,6 @@ def alpha_of(frame: av.VideoFrame) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize("form", [form for form in SUFFIXES if form is not AlphaFormat.GIF])
 def test_alpha_comes_back_as_it_was_written(tmp_path: Path, form: AlphaFormat) -> None:
-    """Every level, to the bit; ProRes within a fifth of one."""
     found = list(alphas(cut(tmp_path, form)))
     assert len(found) == 9
     for alpha, levels in zip(found, ramps(64, 48), strict=True):
@@ -152,7 +151,6 @@ def test_a_turned_clip_keeps_its_matrix_and_an_animation_is_turned(tmp_path: Pat
 
 
 def test_numbered_pngs_have_straight_alpha_and_a_table_of_times(tmp_path: Path) -> None:
-    """In a zip that has one entry for each frame."""
     source = synth.write(tmp_path / "source.mp4", SPEC)
     target = tmp_path / "made.zip"
     with (
@@ -183,14 +181,12 @@ def test_numbered_pngs_have_straight_alpha_and_a_table_of_times(tmp_path: Path) 
 
 
 def test_a_pattern_counts_with_as_many_digits_as_it_says() -> None:
-    """As printf does."""
     assert numbered("a_%04d.png", 7) == "a_0007.png"
     assert numbered("%d.png", 12) == "12.png"
 
 
 @pytest.mark.parametrize("name", ["mp4_h265", "mov_h265", "mkv_h264"])
 def test_a_preset_without_alpha_is_refused_with_those_that_have_it(name: str) -> None:
-    """HEVC's error says why."""
     with pytest.raises(PresetUnsuitable, match="webm_vp9, mkv_vp9, mov_proresks") as refused:
         with_alpha(name)
     assert ("x265" in refused.value.details) == name.endswith("h265")
@@ -198,7 +194,6 @@ def test_a_preset_without_alpha_is_refused_with_those_that_have_it(name: str) ->
 
 @pytest.mark.parametrize("form", [form for form in SUFFIXES if form not in PICTURES])
 def test_a_cut_out_keeps_its_promises(tmp_path: Path, form: AlphaFormat) -> None:
-    """Size, frames, times, sound, and alpha in each frame."""
     made = cut(tmp_path, form)
     promises = [kept.promise for kept in verify(tmp_path / "source.mp4", made, ResultKind.CUTOUT)]
     assert {"frames", "pts", "last duration"} <= set(promises)
@@ -231,7 +226,6 @@ def test_pictures_keep_their_promises(tmp_path: Path, form: AlphaFormat) -> None
 
 
 def test_one_frame_as_apng_is_a_still(tmp_path: Path) -> None:
-    """It has alpha and no duration."""
     made = cut(tmp_path, AlphaFormat.APNG, replace(SPEC, pts=(0,), sound=()))
     found = {kept.promise for kept in verify(tmp_path / "source.mp4", made, ResultKind.CUTOUT)}
     assert "alpha" in found
@@ -273,7 +267,6 @@ def sequence(source: Path, target: Path, *, into_zip: bool) -> None:
 
 
 def test_a_video_without_alpha_is_no_cut_out(tmp_path: Path) -> None:
-    """Verify says of which frame."""
     made = cut(tmp_path, Preset.WEBM_VP9, suffix=".webm")
     with pytest.raises(PromiseBroken, match="Frame 0 has no alpha"):
         verify(tmp_path / "source.mp4", made, ResultKind.CUTOUT)
@@ -309,7 +302,6 @@ def test_numbered_pngs_are_read_in_little_memory(tmp_path: Path, name: str) -> N
 
 
 def test_one_frame_as_webp_is_a_still(tmp_path: Path) -> None:
-    """It has alpha and no duration, as an APNG."""
     made = cut(tmp_path, AlphaFormat.WEBP, replace(SPEC, pts=(0,), sound=()), suffix=".webp")
     found = {kept.promise for kept in verify(tmp_path / "source.mp4", made, ResultKind.CUTOUT)}
     assert "alpha" in found

@@ -100,7 +100,6 @@ def test_containers_without_an_index_are_read_from_the_beginning(
 
 
 def test_an_excerpt_behind_the_end_is_refused(tmp_path: Path) -> None:
-    """With the time that was asked for."""
     source = numbered_clip(tmp_path / "a.mp4")
     with (
         pytest.raises(errors.NoFrames, match=r"from 7\.5 s on"),

@@ -99,7 +99,6 @@ def test_turning_there_and_back_changes_nothing(turn: tuple[int, bool]) -> None:
 
 
 def test_every_orientation_has_its_own_angle() -> None:
-    """The eight orientations are told apart."""
     reported = set()
     for transposed, flipped_x, flipped_y in itertools.product([False, True], repeat=3):
         orientation = Orientation(transposed, flipped_x, flipped_y)

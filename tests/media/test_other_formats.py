@@ -35,7 +35,6 @@ FRAMES = 6
 
 
 def draw(path: Path, muxer: str, codec: str, pixel_format: str) -> Path:
-    """Six frames of the disc, 25 a second."""
     spec = synth.Spec(width=128, height=96, pts=tuple(range(FRAMES)))
     with av.open(str(path), "w", format=muxer) as out:
         stream: Any = out.add_stream(codec, rate=25)
@@ -96,7 +95,6 @@ def test_a_file_that_names_other_files_is_read_nowhere(tmp_path: Path, text: str
 
 
 def test_a_picture_is_no_clip(tmp_path: Path) -> None:
-    """The error names what it is not."""
     path = tmp_path / "picture.mp4"
     path.write_bytes(b"\xff\xd8\xff\xe0" + bytes(5000))
     with pytest.raises(errors.ContainerUnsupported, match="no video that FFmpeg reads here"):

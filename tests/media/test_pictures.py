@@ -34,7 +34,6 @@ def with_orientation(path: Path, number: int) -> Path:
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".bmp", ".avif"])
 def test_a_picture_is_read_as_it_is_shown(tmp_path: Path, suffix: str) -> None:
-    """Its pixels, whatever it is stored as."""
     drawn, _ = synth.disc(160, 96, 0.5)
     frame = read_picture(save(tmp_path / f"a{suffix}", drawn))
     assert (frame.width, frame.height) == (160, 96)
@@ -43,7 +42,6 @@ def test_a_picture_is_read_as_it_is_shown(tmp_path: Path, suffix: str) -> None:
 
 
 def test_a_photograph_stands_upright(tmp_path: Path) -> None:
-    """Its orientation is applied, as viewers apply it."""
     drawn = np.zeros((48, 64, 3), np.uint8)
     drawn[:24] = 255  # the upper half, which a turn to the right makes the right one
     frame = read_picture(with_orientation(save(tmp_path / "a.jpg", drawn), 6))
@@ -68,7 +66,6 @@ def test_pictures_become_the_frames_of_a_clip(tmp_path: Path, suffix: str) -> No
 
 
 def test_pictures_of_two_sizes_are_no_clip(tmp_path: Path) -> None:
-    """The error names the picture, and both sizes."""
     one = save(tmp_path / "1.png", synth.disc(64, 48, 0)[0])
     two = save(tmp_path / "2.png", synth.disc(32, 48, 0)[0])
     with pytest.raises(errors.CorruptVideo, match=r"2\.png is 32x48, .* 64x48"):
@@ -76,7 +73,6 @@ def test_pictures_of_two_sizes_are_no_clip(tmp_path: Path) -> None:
 
 
 def test_what_is_no_picture_says_so(tmp_path: Path) -> None:
-    """A text, and half a picture."""
     text = tmp_path / "text.png"
     text.write_text("not a picture\n" * 100)
     with pytest.raises(errors.CorruptVideo, match="no picture"):
@@ -130,7 +126,6 @@ def test_a_callers_picture_that_is_too_large_is_refused_before_it_is_decoded(
 
 @pytest.mark.parametrize("suffix", [".tif", ".bmp", ".avif"])
 def test_a_caller_sends_no_format_of_an_own_machine(tmp_path: Path, suffix: str) -> None:
-    """Only what is documented is decoded: PNG, JPEG, WebP."""
     path = save(tmp_path / f"a{suffix}", synth.disc(64, 48, 0)[0])
     with pytest.raises(errors.CorruptVideo, match="no picture that is read here"):
         read_picture(path, Limits())

@@ -252,7 +252,6 @@ def test_one_frame_more_than_the_limit_is_tolerated(tmp_path: Path) -> None:
 
 
 def test_a_gif_carries_no_more_than_a_hundred_frames_a_second(tmp_path: Path) -> None:
-    """The refusal names the presets that can."""
     clip = probe(synth.write(tmp_path / "fast.mp4", Spec(pts=synth.even(48, Fraction(240)))))
     with pytest.raises(errors.PresetUnsuitable, match="mov_proresks"):
         check_preset(clip, Preset.GIF)
@@ -305,7 +304,6 @@ def test_every_encoder_takes_the_longest_side(preset: Preset, upright: bool) -> 
 
 
 def _encoded(encoder: Encoder, width: int, height: int) -> list[Any]:
-    """The packets of one frame."""
     codec: Any = av.CodecContext.create(encoder.name, "w")
     codec.width, codec.height, codec.time_base = width, height, Fraction(1, 25)
     codec.pix_fmt = pixel_format(encoder, width, height)

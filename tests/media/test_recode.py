@@ -18,7 +18,6 @@ SPEC = Spec(pts=synth.even(10, Fraction(25)), last_duration=1200, turn=(90, Fals
 
 
 def levels(path: Path) -> list["np.ndarray[tuple[int, int], np.dtype[np.uint8]]"]:
-    """Every frame's levels, upright."""
     with VideoReader(path) as reader:
         return [frame.rgb(frame.width, frame.height)[:, :, 0] for frame in reader]
 

@@ -78,7 +78,6 @@ def test_a_clip_is_cut_once_for_so_many_of_its_frames(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("preset", [Preset.MP4_H265, Preset.MKV_H264])
 def test_other_encoders_join_too(tmp_path: Path, preset: Preset) -> None:
-    """HEVC and Matroska as well."""
     name, spec = CLIPS["closed"]
     source = synth.write(tmp_path / name, spec, (synth.numbered(i) for i in range(FRAMES)))
     target, _ = fan_out(tmp_path, source, preset)
@@ -143,7 +142,6 @@ def test_a_span_costs_a_masker_little_more_than_its_own_frames(tmp_path: Path) -
 
 
 def test_a_span_holds_its_start_and_not_its_end() -> None:
-    """Half open, so that a frame belongs to one span."""
     assert [Span(10, 20).holds(pts) for pts in (9, 10, 19, 20)] == [False, True, True, False]
 
 

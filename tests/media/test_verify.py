@@ -31,7 +31,6 @@ BROKEN = {
 
 @pytest.mark.parametrize("promise", BROKEN)
 def test_the_broken_promise_is_named(tmp_path: Path, promise: str) -> None:
-    """One difference, and `verify` says which."""
     source = synth.write(tmp_path / "source.mp4", WHOLE)
     spec = BROKEN[promise]
     mask = synth.write(tmp_path / "mask.mp4", spec, synth.greys(spec))
@@ -41,7 +40,6 @@ def test_the_broken_promise_is_named(tmp_path: Path, promise: str) -> None:
 
 
 def test_a_copy_keeps_every_promise(tmp_path: Path) -> None:
-    """Nothing is broken where nothing differs."""
     source = synth.write(tmp_path / "source.mp4", WHOLE, synth.greys(WHOLE))
     mask = tmp_path / "mask.mp4"
     shutil.copyfile(source, mask)

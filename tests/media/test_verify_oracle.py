@@ -91,7 +91,6 @@ def test_what_verify_accepts_ffmpeg_finds_equal(tmp_path: Path, preset: Preset) 
 
 @pytest.mark.parametrize("promise", BROKEN)
 def test_what_verify_refuses_ffmpeg_finds_different(tmp_path: Path, promise: str) -> None:
-    """In the same promise."""
     source = synth.write(tmp_path / "source.mp4", WHOLE)
     spec = BROKEN[promise]
     mask = synth.write(tmp_path / "mask.mp4", spec, synth.greys(spec))

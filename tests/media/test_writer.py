@@ -114,7 +114,6 @@ def test_hevc_masks_of_one_column_of_blocks_come_back(
 
 @pytest.mark.parametrize("preset", Preset)
 def test_all_grey_levels_are_neutral(tmp_path: Path, preset: Preset) -> None:
-    """Nothing in a mask has a colour."""
     target, _ = write(tmp_path, preset, [sheet(49, 31)])
     with av.open(str(target)) as opened:
         rgb = next(opened.decode(video=0)).to_ndarray(format="rgb24").astype(int)
@@ -154,7 +153,6 @@ def test_the_header_comes_first(tmp_path: Path, preset: Preset) -> None:
 
 
 def test_what_was_written_is_told(tmp_path: Path) -> None:
-    """Frames, duration and size are those of the file."""
     target, written = write(tmp_path, Preset.MP4_H264, [sheet()] * 6)
     assert written.frames_out == 6
     assert written.duration_s == pytest.approx(0.2)
@@ -164,7 +162,6 @@ def test_what_was_written_is_told(tmp_path: Path) -> None:
 
 
 def test_a_mask_of_another_size_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
-    """Half a mask is none."""
     source = synth.write(tmp_path / "a.mp4")
     target = tmp_path / "mask.mp4"
     with VideoReader(source) as reader:

@@ -44,14 +44,12 @@ def test_an_error_of_the_library_gets_status_and_field_from_the_table() -> None:
 
 
 def test_a_reason_belongs_to_one_class() -> None:
-    """A second class with the same reason cannot be defined."""
     with pytest.raises(TypeError, match="CorruptVideo have one reason: corrupt"):
         type("Twin", (ForemaskError,), {"reason": "corrupt"})
     assert by_reason("corrupt") is CorruptVideo
 
 
 def test_every_hint_encodes_with_the_same_options() -> None:
-    """The API, the command line and the playground's script."""
     script = Path(foremask.__file__).parent / "service/api/static/playground/api.js"
     hints = re.findall(r"-c:v libx264 -crf \d+", script.read_text(encoding="utf-8"))
     hints += re.findall(r"-c:v libx264 -crf \d+", CodecUnsupported.remedy)

@@ -104,7 +104,6 @@ def axe_source() -> str:
 
 @contextmanager
 def browsing(program: Program | None = None) -> Generator[Browser]:
-    """A headless Chromium."""
     program = program or find_chromium()
     environ = dict(os.environ)
     if program.libraries is not None:

@@ -35,7 +35,6 @@ class Collector:
     bodies: list[bytes] = field(default_factory=list)
 
     def take(self, body: bytes) -> None:
-        """Keep what one request brought."""
         self.bodies.append(body)
         for group in ExportTraceServiceRequest.FromString(body).resource_spans:
             resource = {each.key: each.value.string_value for each in group.resource.attributes}
@@ -58,7 +57,6 @@ class Collector:
                     )
 
     def trace(self) -> list[Sent]:
-        """The spans in the order in which they began."""
         return sorted(self.spans, key=lambda each: each.start_ns)
 
 
@@ -68,7 +66,6 @@ def _plain(value: Any) -> Any:  # noqa: ANN401  # a protobuf message without typ
 
 @contextmanager
 def collecting() -> Iterator[Collector]:
-    """Listen until the block ends."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
     server.daemon_threads = True
     made = Collector(f"http://127.0.0.1:{server.server_address[1]}")

@@ -36,7 +36,6 @@ class Origin:
         return f"{self.scheme}://{host or self.host}:{self.port}{path}"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one connection until it closes."""
         self.connections += 1
         self.writers.add(writer)
         try:
@@ -100,7 +99,6 @@ def redirects(target: str, status: str = "302 Found") -> Answer:
 
 
 def gives_whole(data: bytes, /, **headers: str) -> Answer:
-    """A file, from a server that knows no ranges."""
     return says(head(Content_Length=len(data), **headers), data, close=False)
 
 

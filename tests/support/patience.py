@@ -17,7 +17,6 @@ async def until[T](condition: Callable[[], Awaitable[T | None]]) -> T:
 
 
 def wait_until[T](condition: Callable[[], T | None]) -> T:
-    """As `until`, without a loop."""
     deadline = time.monotonic() + PATIENCE_S
     while not (found := condition()):
         if time.monotonic() > deadline:

@@ -25,7 +25,6 @@ def tcp_server(root: Path, host: str, port: int) -> Iterator[tuple[EmbeddedPostg
 
 
 def _opened(server: EmbeddedPostgres, host: str, port: int) -> str:
-    """Let one user in by password; the URL."""
     password = secrets.token_urlsafe(16)
     with psycopg.connect(f"{server.url}&port={port}", autocommit=True) as connection:
         connection.execute(f"create role foremask login password '{password}'".encode())

@@ -11,7 +11,6 @@ from foremask.vision.prefetch import StoppedError, prefetch, tee
 
 
 def test_items_come_in_order_and_their_cost_is_noted() -> None:
-    """A thousand numbers through a queue of two."""
     costs: dict[str, float] = {}
     with prefetch(range(1000), 2, "count", costs) as numbers:
         assert list(numbers) == list(range(1000))
@@ -52,8 +51,6 @@ def test_a_stage_is_never_more_than_its_queue_ahead() -> None:
 
 
 def test_an_error_comes_after_what_was_made_before_it() -> None:
-    """Two numbers, then the error, in the reader's thread."""
-
     def broken() -> Iterator[int]:
         yield from (1, 2)
         raise OSError("the disk is gone")
@@ -68,7 +65,6 @@ def test_an_error_comes_after_what_was_made_before_it() -> None:
 
 
 def test_leaving_ends_a_stage_that_would_go_on_for_ever() -> None:
-    """The thread is gone when the block is."""
     with prefetch(itertools.count(), 2, "endless") as numbers:
         assert next(numbers) == 0
     assert not any(each.name == "foremask endless" for each in threading.enumerate())
@@ -91,7 +87,6 @@ def tee_numbers(
 
 
 def test_the_second_reader_gets_what_the_first_has_drawn() -> None:
-    """All of it, in order, and nothing before the first has it."""
     first, second = tee_numbers(range(5))
     assert [next(first), next(first)] == [0, 1]
     assert [next(second), next(second)] == [0, 1]
@@ -137,8 +132,6 @@ def test_a_first_reader_that_waits_for_room_can_be_stopped() -> None:
 
 
 def test_when_the_first_fails_the_second_ends_after_what_was_drawn() -> None:
-    """The error is raised once, in the first reader."""
-
     def broken() -> Iterator[int]:
         yield 1
         raise OSError("the disk is gone")

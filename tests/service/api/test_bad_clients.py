@@ -23,19 +23,16 @@ LIMIT = 40
 
 @pytest.fixture(scope="module")
 def few(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
-    """A service that takes few connections."""
     bootstrap(database_url)
     with running(database_url, tmp_path_factory.mktemp("few"), connections=LIMIT) as service:
         yield service
 
 
 def dial(service: Running) -> socket.socket:
-    """A connection."""
     return socket.create_connection(("127.0.0.1", service.settings.port), timeout=120)
 
 
 def hear(raw: socket.socket) -> bytes:
-    """All that the service sends until it closes."""
     heard = b""
     with contextlib.suppress(ConnectionError):
         while block := raw.recv(65_536):
@@ -240,7 +237,6 @@ def test_slow_bodies_of_one_caller_keep_nobody_out(few: Running, path: str) -> N
 
 
 def slow_body(path: str, token: str) -> bytes:
-    """The beginning of a request whose body is long."""
     form = path == "/v2/uploads"
     kind, body = (
         ("multipart/form-data; boundary=b", "--b\r\n") if form else ("application/json", "{")

@@ -28,7 +28,6 @@ from tests.service.api.worker import working
 
 @pytest.fixture(scope="module")
 def uploaded(service: Running, drawn: Path) -> str:
-    """The file_url of a clip that is good."""
     given = form(service, media_type="video/mp4")
     assert send(given, (drawn / "good.mp4").read_bytes()).status_code == 204
     return str(given["file_url"])
@@ -188,7 +187,6 @@ def test_a_media_type_is_ascii(service: Running) -> None:
 
 
 def test_a_form_that_is_not_utf_8_is_told_so_in_words(service: Running) -> None:
-    """And not by an exception of the parser's language."""
     part = b'--x\r\nContent-Disposition: form-data; name="\xff"\r\n\r\na\r\n--x--\r\n'
     headers = {"Content-Type": "multipart/form-data; boundary=x"}
     answer = http.post(f"{service.url}/v2/uploads", content=part, headers=headers)
@@ -230,7 +228,6 @@ def _reason(service: Running, headers: dict[str, str]) -> str:
 
 
 def test_head_is_answered_wherever_get_is(service: Running, uploaded: str, drawn: Path) -> None:
-    """The same status and headers, without the body."""
     made = http.post(service.url + PATH, json={"video": uploaded}, headers=service.headers).json()
     asyncio.run(complete(service, made["request_id"], drawn / "good.mp4"))
     status = made["status_url"]
@@ -264,7 +261,6 @@ def test_head_is_answered_wherever_get_is(service: Running, uploaded: str, drawn
 
 @pytest.fixture(scope="module")
 def mask(service: Running, uploaded: str, drawn: Path) -> str:
-    """The link to a mask."""
     made = http.post(service.url + PATH, json={"video": uploaded}, headers=service.headers).json()
     asyncio.run(complete(service, made["request_id"], drawn / "good.mp4"))
     body = http.get(made["status_url"], headers=service.headers).json()

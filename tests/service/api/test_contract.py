@@ -18,7 +18,6 @@ PAGES = {"/", "/reference", "/static/{name}", "/docs", "/docs/{name}"}
 
 
 def test_every_route_is_described() -> None:
-    """Neither a route without a description nor the other way round."""
     app = Litestar(HANDLERS, openapi_config=None, dependencies={"service": Provide(_none)})
     routes = {
         (each.path_format, method.lower())
@@ -76,6 +75,5 @@ def test_a_machine_that_tries_everything_finds_nothing(service: Running) -> None
 
 
 def test_the_document_is_served(service: Running) -> None:
-    """As it was built, without a token."""
     built = msgspec.json.decode(msgspec.json.encode(build(HANDLERS)))
     assert http.get(f"{service.url}/openapi.json").json() == built

@@ -26,12 +26,10 @@ def test_a_body_of_too_many_values_is_refused_before_it_is_decoded(body: bytes) 
 
 
 def test_commas_in_strings_are_no_values() -> None:
-    """Whatever is escaped in them."""
     assert parse_object(b'{"a": "\\\\", "b": "\\",' + b"," * 2 * MAX_ITEMS + b'"}')["a"] == "\\"
 
 
 def test_the_second_of_two_equal_keys_is_found_by_looking_at_each_once() -> None:
-    """At the end of as many others as a body may have."""
     keys = [b'"%d":0' % number for number in range(MAX_ITEMS)]
     with pytest.raises(BadJson, match="'19999' twice"):
         parse_object(b"{" + b",".join([*keys, keys[-1]]) + b"}")
@@ -39,7 +37,6 @@ def test_the_second_of_two_equal_keys_is_found_by_looking_at_each_once() -> None
 
 @contextmanager
 def hanging() -> Generator[tuple[str, threading.Semaphore]]:
-    """An origin that never answers, and how many have asked it."""
     asked, ended = threading.Semaphore(0), threading.Event()
 
     class Hanging(BaseHTTPRequestHandler):

@@ -85,7 +85,6 @@ def _with_size(png: Path, width: int, height: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def origin(files: Path) -> Generator[str]:
-    """Where they are served."""
     with clip_server.serving(files) as address:
         yield address
 
@@ -104,7 +103,6 @@ def worker(service: Running, tmp_path_factory: pytest.TempPathFactory) -> Genera
 
 
 def finished(service: Running, answer: httpx.Response) -> dict[str, Any]:
-    """The status of a job once it has ended."""
     assert answer.status_code == 202, answer.text
     assert set(answer.json()) == {"request_id", "status_url"}
     url = answer.json()["status_url"]
@@ -117,7 +115,6 @@ def finished(service: Running, answer: httpx.Response) -> dict[str, Any]:
 
 
 def made(service: Running, answer: httpx.Response, target: Path) -> Path:
-    """The file of a completed job."""
     status = finished(service, answer)
     assert status["status"] == "COMPLETED", status
     file = http.get(status["result"]["video_url"])
@@ -142,7 +139,6 @@ def middle(path: Path) -> NDArray[np.int64]:
 def test_a_cut_out_comes_as_webm_with_alpha_sound_and_every_frame(
     worker: Running, client: httpx.Client, origin: str, files: Path, tmp_path: Path
 ) -> None:
-    """The call without a preset; its result is named for what it is."""
     answer = client.post(REMOVE, json={"video": f"{origin}/clip.mp4"})
     status = finished(worker, answer)
     assert status["status"] == "COMPLETED", status
@@ -169,7 +165,6 @@ def test_a_cut_out_comes_as_webm_with_alpha_sound_and_every_frame(
 def test_each_preset_with_alpha_is_transparent(
     worker: Running, client: httpx.Client, origin: str, tmp_path: Path, name: str, media_type: str
 ) -> None:
-    """By default, and as the file's own header says."""
     body = {"video": f"{origin}/clip.mp4", "output_container_and_codec": name}
     answer = client.post(REMOVE, json=body)
     target = made(worker, answer, tmp_path / "cut")
@@ -289,7 +284,6 @@ def test_what_is_wrong_is_said_at_once(
     reason: str,
     param: str | None,
 ) -> None:
-    """With the field, and with what it may be; nothing is started."""
     given = {
         name: value.replace("ORIGIN", origin) if isinstance(value, str) else value
         for name, value in body.items()
@@ -308,7 +302,6 @@ def test_what_is_wrong_is_said_at_once(
 def test_transparent_without_alpha_is_refused_with_the_list(
     client: httpx.Client, origin: str, name: str
 ) -> None:
-    """Of what has it."""
     body = {"video": f"{origin}/clip.mp4", "output_container_and_codec": name}
     answer = client.post(REMOVE, json=body | {"background_color": "Transparent"})
     error = assert_refused(answer, 422, "preset_cannot")
@@ -318,7 +311,6 @@ def test_transparent_without_alpha_is_refused_with_the_list(
 
 
 def test_a_key_is_for_one_call(client: httpx.Client, origin: str) -> None:
-    """The same body to another call is another request."""
     body = {"video": f"{origin}/clip.mp4"}
     key = {"Idempotency-Key": "a-cut-out"}
     first, again = (client.post(REMOVE, json=body, headers=key) for _ in range(2))
@@ -441,7 +433,6 @@ def test_a_finished_cut_out_becomes_every_other_kind(
 
 
 def levels(path: Path) -> list[NDArray[np.int64]]:
-    """Of every frame of a mask."""
     with VideoReader(path) as reader:
         return [np.asarray(frame.luma(), np.int64) for frame in reader]
 
@@ -495,7 +486,6 @@ def test_in_segments_and_joined_is_as_if_whole(
     path: str,
     body: dict[str, Any],
 ) -> None:
-    """For each kind, and each way in which its parts are joined."""
     given = {"video": f"{origin}/minute.mp4"} | {
         name: value.replace("ORIGIN", origin) if isinstance(value, str) else value
         for name, value in body.items()

@@ -86,7 +86,6 @@ CLIPS = [
 def test_a_clip_that_cannot_be_masked_is_refused_at_once(
     client: httpx.Client, clip_origin: str, video: str, code: int, reason: str
 ) -> None:
-    """The answer to the POST is the verdict, and it names the field."""
     url = video.replace("{origin}", clip_origin.removeprefix("http://"))
     error = assert_refused(client.post(PATH, json={"video": url}), code, reason, "video")
     assert "10." not in error["details"] or reason != "url_private", "never print the address"
@@ -197,7 +196,6 @@ def test_a_body_of_another_type_is_refused_before_it_is_parsed(
 
 
 def test_a_charset_is_allowed(client: httpx.Client) -> None:
-    """A parameter after the type is no other type."""
     headers = {"Content-Type": 'Application/JSON; charset="utf-8"'}
     assert_refused(client.post(PATH, content=b"{}", headers=headers), 422, "video_missing")
 
@@ -268,7 +266,6 @@ def test_a_token_may_come_in_three_headers(service: Running) -> None:
 
 
 async def test_a_revoked_token_is_shut_out_at_once(service: Running) -> None:
-    """Nothing is remembered of a token that was good a moment ago."""
     async with service.database() as database, httpx.AsyncClient(base_url=service.url) as client:
         secret, token = await create_token(database, "gone")
         headers = {"api_token": secret}
@@ -292,7 +289,6 @@ def test_a_token_over_its_quota_is_told_so(service: Running, clip_origin: str) -
     ["unknown", "7a2e48c4-0000-4000-8000-b8bda88c031f", "a" * 500, "%00", "%F0%9F%98%80", "a%2Fb"],
 )
 def test_an_unknown_request_is_404(client: httpx.Client, job: str) -> None:
-    """Whatever is sent as an id."""
     answer = client.get(f"/v2/status/{job}")
     assert answer.status_code == 404
     assert answer.json()["error"]["reason"] in ("request_unknown", "path_unknown")
@@ -351,7 +347,6 @@ def test_the_rate_is_told_and_kept(service: Running) -> None:
 
 
 def test_too_many_unfinished_jobs_are_429(service: Running, clip_origin: str) -> None:
-    """The token's cap, with Retry-After; a cancelled job makes room."""
     headers = service.new_token(TokenLimits(concurrent=1))
     body = {"video": f"{clip_origin}/good.mp4"}
     first = http.post(service.url + PATH, json=body, headers=headers).json()
@@ -363,7 +358,6 @@ def test_too_many_unfinished_jobs_are_429(service: Running, clip_origin: str) ->
 
 
 async def test_a_full_queue_is_429(service: Running, clip_origin: str) -> None:
-    """The service's own cap, whoever asks."""
     async with service.database() as database, httpx.AsyncClient(timeout=120) as client:
         _, token = await create_token(database, "filler")
         count = "update tokens set unfinished = %s where id = %s"
@@ -407,7 +401,6 @@ async def _fail(service: Running, job: str, error: ForemaskError) -> None:
 
 
 def test_a_cancelled_job_reads_410(client: httpx.Client, clip_origin: str) -> None:
-    """DELETE answers the status; to cancel again changes nothing."""
     made = client.post(PATH, json={"video": f"{clip_origin}/good.mp4"}).json()
     for answer in (client.delete(made["status_url"]), client.delete(made["status_url"])):
         body = answer.json()
@@ -475,7 +468,6 @@ def test_duplicate_slashes_are_one(
 
 
 def test_fifty_identical_posts_make_one_job(service: Running, clip_origin: str) -> None:
-    """Under concurrency the key still names one request."""
     body = {"video": f"{clip_origin}/good.mp4"}
     headers = {**service.headers, "Idempotency-Key": "fifty"}
 

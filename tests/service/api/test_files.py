@@ -28,7 +28,6 @@ BOUNDARY = "a-boundary"
 
 @pytest.fixture(scope="module")
 def mask_url(service: Running, clip_origin: str, drawn: Path) -> str:
-    """The link to the mask of a finished job."""
     body = {"video": f"{clip_origin}/good.mp4"}
     made = http.post(service.url + PATH, json=body, headers=service.headers).json()
     asyncio.run(complete(service, made["request_id"], drawn / "good.mp4"))
@@ -101,7 +100,6 @@ def test_a_range_that_is_none_is_ignored(mask_url: str, asked: str) -> None:
 
 
 def test_a_range_behind_the_end_is_416(mask_url: str) -> None:
-    """With the size of the file."""
     size = int(http.head(mask_url).headers["content-length"])
     for asked in (f"bytes={size}-", "bytes=-0"):
         answer = http.get(mask_url, headers={"Range": asked})
@@ -133,7 +131,6 @@ def test_conditions(mask_url: str) -> None:
 
 
 def test_a_link_that_was_changed_is_refused(mask_url: str) -> None:
-    """Another key, another time, another signature, none at all."""
     path, _, query = mask_url.partition("?")
     for changed in (
         mask_url.replace("/results/", "/uploads/"),
@@ -150,7 +147,6 @@ def test_a_link_that_was_changed_is_refused(mask_url: str) -> None:
 
 
 def test_a_file_that_is_gone_is_404(service: Running, mask_url: str) -> None:
-    """The link was good, and says so no longer."""
     link = asyncio.run(service.objects()).link("results/none/1/none.mp4", 60)
     assert_refused(http.get(link), 404, "request_unknown")
 
@@ -180,7 +176,6 @@ def uploads(
 
 
 def form(service: Running, **body: str) -> dict[str, Any]:
-    """A form of one's own."""
     answer = http.post(f"{service.url}/v2/video/upload", json=body, headers=service.headers)
     assert answer.status_code == 200, answer.text
     assert set(answer.json()) == {"request_id", "result"}
@@ -193,7 +188,6 @@ def form(service: Running, **body: str) -> dict[str, Any]:
 def send(
     given: dict[str, Any], content: bytes, kind: str = "video/mp4", **changes: str
 ) -> httpx.Response:
-    """Fill in the form as the SDK does."""
     return http.post(
         given["upload_url"],
         data={**given["upload_fields"], "Content-Type": kind, **changes},
@@ -222,7 +216,6 @@ def test_an_upload_becomes_a_job(uploads: Running, drawn: Path) -> None:
 
 
 def test_an_upload_is_judged_as_any_clip(uploads: Running, drawn: Path) -> None:
-    """The same words for the same fault."""
     for name, code, reason in [
         ("long.mp4", 400, "duration_too_long"),
         ("matroska.mkv", 415, "container_unsupported"),
@@ -240,7 +233,6 @@ def test_an_upload_is_judged_as_any_clip(uploads: Running, drawn: Path) -> None:
 
 
 def test_an_upload_keeps_to_its_form(uploads: Running) -> None:
-    """Type, size, time and signature; what is refused is not stored."""
     given = form(uploads, media_type="video/mp4")
     assert_refused(send(given, b"x", "image/tiff"), 422, "field_invalid", "Content-Type")
     assert_refused(send(given, b"x", "video/webm"), 422, "field_invalid", "Content-Type")
@@ -381,8 +373,6 @@ def test_uploads_are_forms_of_the_right_type(service: Running) -> None:
 
 
 def test_old_uploads_are_deleted(service: Running) -> None:
-    """Those from before, and only uploads."""
-
     async def uploaded() -> tuple[int, int]:
         objects = await service.objects()
         before = datetime.now(UTC)

@@ -46,7 +46,6 @@ def service(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Gene
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
-    """A red disc, 64x48, ten frames, at an origin."""
     folder = tmp_path_factory.mktemp("clips")
     synth.write(folder / "clip.mp4")
     with clip_server.serving(folder) as origin:
@@ -55,13 +54,11 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
 
 @pytest.fixture(scope="module")
 def worker(service: Running, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
-    """The service, with a worker."""
     with working(service, tmp_path_factory.mktemp("scratch"), LOOPBACK):
         yield service
 
 
 def post(service: Running, path: str, **body: object) -> httpx.Response:
-    """A call with the usual token."""
     return http.post(service.url + path, json=body, headers=service.headers, timeout=120)
 
 
@@ -104,7 +101,6 @@ def test_a_refinement_and_a_conversion_are_safe_to_send_again(worker: Running, c
 
 
 def test_the_sdk_sends_key_points(worker: Running, clip: str) -> None:
-    """As it sends any other body."""
     body = {"video": clip, "key_points": [{"x": 5, "y": 24, "type": "positive"}], "frame_index": 0}
     with BriaSyncClient(base_url=worker.url, api_token=worker.token) as client:
         submitted = client.submit(POINTS.removeprefix("/v2/"), body, raise_for_status=True)
@@ -112,7 +108,6 @@ def test_the_sdk_sends_key_points(worker: Running, clip: str) -> None:
 
 
 def test_cut_outs_take_hints_too(worker: Running, clip: str) -> None:
-    """In the same array."""
     hint = {"type": "box", "x": 0, "y": 8, "width": 30, "height": 30}
     status = finished(worker, post(worker, REMOVE, video=clip, hints=[hint]))
     assert status["status"] == "COMPLETED", status
@@ -138,7 +133,6 @@ def test_cut_outs_take_hints_too(worker: Running, clip: str) -> None:
 def test_what_cannot_be_is_refused_with_the_field_and_starts_nothing(
     service: Running, clip: str, body: dict[str, Any], param: str
 ) -> None:
-    """The clip is probed first, so its own size and length count."""
     path = MASK if "hints" in body and "key_points" not in body else POINTS
     error = assert_refused(post(service, path, video=clip, **body), *FIELD, param)
     if param.endswith((".x", ".y", ".frame", ".width")):
@@ -227,7 +221,6 @@ class OneAtATime:
         self.is_at_work, self.goes_on = asyncio.Event(), asyncio.Semaphore(0)
 
     async def run(self, request: MaskPicture, *, wall_clock_s: float, owner: str) -> PictureMask:
-        """As a `MediaPool`."""
         self.begun.append((owner, request.picture))
         self.is_at_work.set()
         await self.goes_on.acquire()

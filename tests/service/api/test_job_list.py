@@ -18,7 +18,6 @@ from tests.service.api.work import complete
 
 
 def named_upload(service: Running, headers: dict[str, str], path: Path, name: str) -> str:
-    """The file_url of an upload under that name."""
     body = {"media_type": "video/mp4"}
     given = http.post(f"{service.url}/v2/video/upload", json=body, headers=headers).json()["result"]
     sent = http.post(
@@ -97,7 +96,6 @@ def test_the_jobs_of_a_token_come_newest_first_with_their_names(
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "limit=", "conversions=1"])
 def test_a_page_that_cannot_be_is_refused(service: Running, query: str) -> None:
-    """With the field and its range."""
     answer = http.get(f"{service.url}/v2/jobs?{query}", headers=service.headers)
     assert_refused(answer, 422, "field_invalid")
     assert answer.json()["error"]["param"] == query.partition("=")[0]

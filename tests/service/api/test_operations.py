@@ -49,7 +49,6 @@ def test_the_api_process_loads_no_pixels() -> None:
 
 
 def test_it_says_whether_it_is_alive_and_ready(service: Running) -> None:
-    """Without a token; ready only with database and store."""
     assert http.get(f"{service.url}/healthz").json() == {"status": "ok"}
     ready = http.get(f"{service.url}/readyz")
     assert (ready.status_code, ready.json()) == (
@@ -63,7 +62,6 @@ def test_it_says_whether_it_is_alive_and_ready(service: Running) -> None:
 
 
 def test_ready_tells_the_truth(service: Running, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A store that is gone is told, and alive is another question."""
     with running(service.database_url, tmp_path_factory.mktemp("data")) as other:
         (other.settings.data_dir / "objects" / "signing-key").unlink()
         answer = http.get(f"{other.url}/readyz")
@@ -189,7 +187,6 @@ class NoVerdict(Prober):
         """It has nothing to probe with."""
 
     async def probe(self, source: Source, form: Form, kind: ResultKind, owner: str) -> Clip | None:
-        """Nothing is known of any clip."""
         return None
 
 
@@ -227,7 +224,6 @@ def test_a_stop_answers_those_who_wait(
 
 
 async def _on_record(service: Running, key: str) -> None:
-    """Wait until the request of this key is a job."""
     async with service.database() as database:
         while True:
             if await database.all("select 1 from jobs where idempotency_key = %s", (key,)):

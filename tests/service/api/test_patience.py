@@ -19,7 +19,6 @@ PATH = "/v2/video/segment/foreground_mask"
 
 @pytest.fixture(scope="module")
 def hurried(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
-    """A service that waits for a second where others wait for many."""
     bootstrap(database_url)
     waits = ("api.connection.HEAD_S", "api.connection.BODY_WINDOW_S", "api.submitting.HOLD_S")
     constants = dict.fromkeys((*waits, "api.probing.BUDGET_S"), 1.0)

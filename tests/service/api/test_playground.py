@@ -59,7 +59,6 @@ def service(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Gene
 
 @pytest.fixture(scope="module")
 def disc(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clip of a red disc, without a license to pay in any browser."""
     return synth.write(tmp_path_factory.mktemp("disc") / "disc.webm", SPEC)
 
 
@@ -269,7 +268,6 @@ def test_the_programs_of_the_page_run_as_they_stand(
 
 
 def upload(service: Running, path: Path) -> str:
-    """The file_url of an upload."""
     body = {"media_type": "video/webm"}
     made = http.post(f"{service.url}/v2/video/upload", json=body, headers=service.headers).json()
     form = made["result"]
@@ -284,14 +282,12 @@ def upload(service: Running, path: Path) -> str:
 
 
 def submit(service: Running, body: dict[str, str]) -> str:
-    """Start a job; its id."""
     return str(
         http.post(service.url + PATH, json=body, headers=service.headers).json()["request_id"]
     )
 
 
 def finished(service: Running, request_id: str) -> dict[str, Any]:
-    """The status of a job once it has completed."""
     url = f"{service.url}/v2/status/{request_id}"
 
     def over() -> dict[str, Any] | None:
@@ -345,7 +341,6 @@ def page(browser: Browser, service: Running) -> Generator[Page]:
 
 
 def drop(page: Page, path: Path) -> None:
-    """Drop a file on the page."""
     packed = base64.b64encode(path.read_bytes()).decode()
     transfer = page.evaluate_handle(
         """([name, packed]) => {
@@ -361,7 +356,6 @@ def drop(page: Page, path: Path) -> None:
 
 
 def pixels(page: Page) -> "np.ndarray[Any, Any]":
-    """What the stage shows."""
     url = page.evaluate("document.getElementById('canvas').toDataURL()")
     packed = np.frombuffer(base64.b64decode(url.split(",")[1]), np.uint8)
     picture = cv2.imdecode(packed, cv2.IMREAD_COLOR)
@@ -552,7 +546,6 @@ def come_back(page: Page, browser: Browser, service: Running) -> None:
 
 
 def test_the_first_screen_goes_to_any_frame_of_a_sample(page: Page) -> None:
-    """Another frame is another picture."""
     expect(page.locator("#views")).to_be_visible(timeout=WAIT_MS)
     page.get_by_role("radio", name="Source").check()
     first = pixels(page)

@@ -25,14 +25,12 @@ VENDORED = {
 
 
 def test_swagger_ui_is_the_release_that_was_chosen() -> None:
-    """Byte for byte as npm has it, with its licence."""
     folder = resources.files(pages.__package__) / "static" / "swagger-ui"
     for name, digest in VENDORED.items():
         assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
 
 
 def test_each_reason_has_an_example() -> None:
-    """With its own status."""
     for name, example in build(HANDLERS)["components"]["examples"].items():
         problem = msgspec.convert(example["value"], Problem)
         kind = by_reason(name)
@@ -80,7 +78,6 @@ def test_the_docs_lead_to_the_reference_where_they_are_not_built(service: Runnin
 
 @pytest.mark.parametrize("path", ["/none", "/docs/none.html", "/static/none.js", "/v2/none"])
 def test_a_browser_gets_a_page_where_nothing_is(service: Running, path: str) -> None:
-    """With the way back; a program gets the error as JSON."""
     if path.startswith("/docs/") and not pages.read_pages("site"):
         path = "/none.html"
     page = http.get(service.url + path, headers={"Accept": "text/html,*/*;q=0.8"})

@@ -38,7 +38,6 @@ ENDPOINT = "video/segment/foreground_mask"
 
 
 def in_background(work: Coroutine[Any, Any, object]) -> threading.Thread:
-    """Run ``work`` in a thread with a loop of its own."""
     thread = threading.Thread(target=asyncio.run, args=(work,))
     thread.start()
     return thread
@@ -51,7 +50,6 @@ def sdk(service: Running, request: pytest.FixtureRequest) -> BriaSyncClient:
 
 
 async def finish_next(service: Running, mask: Path) -> None:
-    """Complete the job that comes next."""
     await asyncio.sleep(0.7)
     await complete(service, await newest_job(service), mask)
 
@@ -209,7 +207,6 @@ def test_upload(sdk: BriaSyncClient, service: Running, drawn: Path) -> None:
 def test_errors_are_raised_with_their_code(
     sdk: BriaSyncClient, clip_origin: str, payload: dict[str, str | None], code: int, words: str
 ) -> None:
-    """BriaException has the code, the phrase and the sentence."""
     reported = {
         name: value and value.replace("ORIGIN", clip_origin) for name, value in payload.items()
     }
@@ -239,7 +236,6 @@ def test_a_wrong_token_and_an_unknown_request(service: Running) -> None:
 
 
 def test_a_429_reaches_the_caller(service: Running, clip_origin: str) -> None:
-    """The SDK does not send a POST again, and shows when to."""
     headers = service.new_token(TokenLimits(rate_per_minute=12, burst=1))
     with BriaSyncClient(
         base_url=service.url, api_token=headers["api_token"], retry=Retry(total=3)
@@ -281,7 +277,6 @@ def test_the_golden_vector() -> None:
 
 
 def test_the_sdk_verifies_our_signature() -> None:
-    """True for ours; False for a changed body, id, time or token."""
     token, job, at = "fm_a-token", "a-request", str(int(time.time()))
     body = json.dumps({"request_id": job, "status": "COMPLETED", "näme": "ü"}).encode()
     signature = sign(webhook_key(token), job, at, body)

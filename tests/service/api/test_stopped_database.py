@@ -26,7 +26,6 @@ pytestmark = pytest.mark.postgres
 
 
 def family(pid: int) -> list[int]:
-    """The server's process and those that it has made."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return [pid, *map(int, children)]
 

@@ -32,7 +32,6 @@ async def complete(service: Running, job: str, mask: Path) -> str:
 
 
 async def complete_soon(service: Running, job: str, mask: Path, after_s: float = 1.0) -> None:
-    """As `complete`, after a while."""
     await asyncio.sleep(after_s)
     await complete(service, job, mask)
 

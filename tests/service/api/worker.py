@@ -44,7 +44,6 @@ class RedIsForeground:
         wall_clock_s: float = 600.0,
         owner: str = "",
     ) -> R:
-        """As the confined child does it."""
         assert isinstance(request, Mask | CutOut)
         REQUESTS.append(request)
         if request.kept is not None:

@@ -40,7 +40,6 @@ from foremask.service.jobs.tokens import (
 def job(
     token_id: uuid.UUID, *, idempotency_key: str | None = None, body_hash: bytes | None = None
 ) -> NewJob:
-    """A job that any service would take."""
     return NewJob(
         token_id=token_id,
         preset=Preset.MP4_H264,
@@ -51,7 +50,6 @@ def job(
 
 
 async def test_fifty_identical_posts_make_one_job(database: Database) -> None:
-    """One Idempotency-Key is one job, with one task, whoever wins."""
     secret, token = await create_token(database, "one", TokenLimits(concurrent=100))
     asked = [job(token.id, idempotency_key="k", body_hash=b"same") for _ in range(50)]
     admitted = await asyncio.gather(*(admit(database, each) for each in asked))
@@ -67,7 +65,6 @@ async def test_fifty_identical_posts_make_one_job(database: Database) -> None:
 
 
 async def test_a_key_with_another_body_is_refused(database: Database) -> None:
-    """The key belongs to the body that it came with."""
     secret, token = await create_token(database, "mismatch")
     await admit(database, job(token.id, idempotency_key="k", body_hash=b"a"))
     with pytest.raises(IdempotencyMismatch):
@@ -163,7 +160,6 @@ async def test_a_quota_ends(database: Database) -> None:
 
 
 async def test_a_revoked_token_opens_nothing_at_once(database: Database, database_url: str) -> None:
-    """Revoked on one node, refused on another."""
     secret, token = await create_token(database, "revoked")
     async with open_database(database_url) as other:
         assert await check_token(other, token_hash(secret)) == token.id
@@ -189,13 +185,11 @@ async def test_the_token_itself_is_not_stored(database: Database) -> None:
 
 
 async def test_an_operators_own_token_is_made_once(database: Database) -> None:
-    """FOREMASK_BOOTSTRAP_TOKEN is the same at every start."""
     made = [await create_token(database, "own", secret="an-operators-own-token") for _ in range(2)]
     assert made[0] == made[1]
 
 
 def test_the_webhook_key_signs_the_golden_vector() -> None:
-    """Token, id, timestamp, body and signature of the wire contract."""
     body = b'{"request_id":"req-9f8e7d6c","status":"COMPLETED"}'
     signed = b"req-9f8e7d6c.1723800000." + body
     signature = hmac.digest(webhook_key("test-token-abc123"), signed, "sha256")

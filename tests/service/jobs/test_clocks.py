@@ -28,7 +28,6 @@ STEPS_OF_THE_CLOCK = pytest.mark.parametrize("shift_s", [-HOUR_S, 5 * HOUR_S])
 
 
 def new_job(token: UUID, webhook: str | None = None) -> NewJob:
-    """A mask of a clip at a URL."""
     return NewJob(
         token_id=token,
         preset=Preset.MP4_H264,
@@ -52,7 +51,6 @@ class Service:
         )
 
     async def recover(self) -> steps.Recovered:
-        """The housekeeper comes by."""
         return await steps.recover(self.database, LONGEST_S, LEASE_S)
 
     async def tended(self, seconds: float) -> steps.Recovered:
@@ -67,7 +65,6 @@ class Service:
         return found
 
     async def running(self, webhook: str | None = None) -> Step:
-        """A job that a worker has begun."""
         self.secret, token = await create_token(self.database, "any")
         await admit(self.database, new_job(token.id, webhook))
         step = (await steps.claim(self.database, "files", "worker", LEASE_S)).step
@@ -75,7 +72,6 @@ class Service:
         return step
 
     async def status(self, step: Step) -> Status:
-        """Of the step's job."""
         return (await records.read_any(self.database, step.name.job)).status
 
 
@@ -127,7 +123,6 @@ async def test_a_step_of_the_clock_ends_no_job_and_takes_no_lease(
 async def test_a_dead_workers_step_is_taken_one_lease_after_the_step_of_the_clock(
     service: Service, shift_s: float
 ) -> None:
-    """Not an hour later."""
     await service.running()
     await service.shift(shift_s)
     assert (await service.recover()).lost == 0
@@ -170,7 +165,6 @@ async def test_a_step_that_is_claimed_before_anybody_has_seen_the_clock_jump_has
 async def test_a_retry_and_a_webhook_wait_as_long_as_they_would_have(
     service: Service, shift_s: float
 ) -> None:
-    """A minute each, whatever the clock was set to meanwhile."""
     step = await service.running("https://example.org/hook")
     await steps.fail(service.database, step, CorruptVideo("x"), outcome="unavailable", retry_s=60.0)
     other = await service.running("https://example.org/hook")
@@ -240,7 +234,6 @@ async def test_who_sees_that_the_clock_was_set_takes_jobs_before_steps(service: 
 
 
 async def waits_for_a_lock(database: Database) -> bool:
-    """Whether a call of the database does."""
     return bool(await database.all("select pid from pg_locks where not granted"))
 
 

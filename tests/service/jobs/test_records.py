@@ -17,7 +17,6 @@ from foremask.service.jobs.wire_format import status_body
 
 
 async def new_job(database: Database) -> tuple[str, str]:
-    """A token's secret, and the id of its job."""
     secret, token = await create_token(database, "any")
     new = NewJob(token_id=token.id, preset=Preset.MP4_H264, video_url="https://example.org/a.mp4")
     return secret, (await admit(database, new)).request_id
@@ -43,7 +42,6 @@ class Counting(Database):
     asked = 0
 
     async def all(self, statement: LiteralString, params: Params = ()) -> list[Row]:
-        """As the real one."""
         self.asked += 1
         return await super().all(statement, params)
 
@@ -67,7 +65,6 @@ async def test_three_hundred_that_wait_ask_one_question_at_a_time(database_url: 
 
 
 async def test_who_waits_for_a_job_that_goes_on_is_answered_in_time(database: Database) -> None:
-    """Nobody is held for longer than they asked for."""
     _, name = await new_job(database)
     await Ends(database).wait(name, 0.1)
 

@@ -27,7 +27,6 @@ async def job(database: Database, ended_s_ago: int | None, status: str = "comple
 
 
 async def known(database: Database, *jobs: str) -> list[bool]:
-    """Whether each job still has its record."""
     rows = await database.all("select id from jobs where id = any(%s)", (list(jobs),))
     kept = {row["id"] for row in rows}
     return [each in kept for each in jobs]

@@ -28,8 +28,6 @@ ALPHA = token_hash("fm_alpha-of-427503c")
 
 @pytest.fixture
 def new_database(postgres: EmbeddedPostgres) -> Callable[[], str]:
-    """Makes empty databases."""
-
     def make() -> str:
         name = f"test_{uuid.uuid4().hex}"
         with psycopg.connect(postgres.url, autocommit=True) as connection:
@@ -41,7 +39,6 @@ def new_database(postgres: EmbeddedPostgres) -> Callable[[], str]:
 
 @pytest.fixture
 def old_database(postgres: EmbeddedPostgres, new_database: Callable[[], str]) -> str:
-    """A database as commit 427503c has left it."""
     url = new_database()
     with psycopg.connect(url, autocommit=True) as connection:
         load(connection, gzip.decompress(OLD.read_bytes()).decode())
@@ -67,12 +64,10 @@ def load(connection: psycopg.Connection, dump: str) -> None:
 
 
 def name(number: int) -> str:
-    """The id of a job of the dump."""
     return str(uuid.UUID(int=number))
 
 
 async def shape(url: str) -> list[tuple[object, ...]]:
-    """Every column, index, constraint and function of ours."""
     async with open_database(url, connections=1) as database:
         rows = await database.all(
             """select table_name, column_name, data_type, is_nullable, column_default
@@ -172,7 +167,6 @@ async def test_jobs_of_an_old_database_go_on_where_they_were(old_database: str) 
 
 
 async def tickets(database: Database) -> dict[str, int]:
-    """How many of them each queue has."""
     rows = await database.all(
         "select queue_name, count(*) as n from procrastinate_jobs where status = 'todo' group by 1"
     )
@@ -186,7 +180,6 @@ async def tickets(database: Database) -> dict[str, int]:
 def test_tables_that_are_too_new_or_too_old_are_refused_with_a_sentence(
     new_database: Callable[[], str], found: str, sentence: str
 ) -> None:
-    """And nothing is changed."""
     url = new_database()
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("create table schema_scripts (name text primary key)")

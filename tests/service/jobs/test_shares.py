@@ -23,13 +23,11 @@ class Tokens:
         self.database, self.names = database, dict[uuid.UUID, str]()
 
     async def new(self, name: str, **limits: int) -> uuid.UUID:
-        """Another caller."""
         _, token = await create_token(self.database, name, TokenLimits(concurrent=10_000, **limits))
         self.names[token.id] = name
         return token.id
 
     async def submit(self, token: uuid.UUID, count: int = 1) -> list[str]:
-        """So many jobs."""
         return [
             (
                 await admit(
@@ -43,17 +41,14 @@ class Tokens:
         ]
 
     async def claim(self, queue: str = "files") -> Step | None:
-        """The step whose turn it is."""
         return (await steps.claim(self.database, queue, "worker", 100.0)).step
 
     async def allow(self, per_token: int | None) -> None:
-        """Let each token have so many steps of ``files`` under way."""
         await self.database.all(
             "update queues set per_token = %s where queue = 'files'", (per_token,)
         )
 
     async def tickets(self) -> int:
-        """How many workers the engine makes look for files."""
         rows = await self.database.all(
             "select id from procrastinate_jobs where status = 'todo' and queue_name = 'files'"
         )
@@ -72,7 +67,6 @@ class Tokens:
 
 @pytest.fixture
 async def tokens(database: Database) -> AsyncIterator[Tokens]:
-    """Nobody waits but whom the test makes, and nobody is held back."""
     made = Tokens(database)
     await made.allow(None)
     yield made

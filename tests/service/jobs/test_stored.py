@@ -17,14 +17,12 @@ from foremask.service.jobs.tokens import create_token
 
 
 async def bytes_of(database: Database, token: uuid.UUID) -> int:
-    """What counts against the token's quota."""
     row = await database.one("select stored from tokens where id = %s", (token,))
     assert row is not None
     return int(row["stored"])
 
 
 def job(token: uuid.UUID, size: int | None) -> NewJob:
-    """A job whose clip has so many bytes; None: it was not probed."""
     return NewJob(
         token_id=token,
         preset=Preset.MP4_H264,
@@ -77,7 +75,6 @@ async def test_a_jobs_files_count_until_they_are_deleted(database: Database) -> 
 
 
 async def masked(database: Database, name: str, clip: int, report: JobReport) -> None:
-    """Bring the job to its end: its clip has so many bytes."""
     step = await steps.begin(database, StepName(name, "ingest"), "worker")
     assert step is not None
     found = IngestDone(JobClip(size_bytes=clip), "sources/x", (StepArgs(),))

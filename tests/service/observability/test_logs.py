@@ -54,7 +54,6 @@ def test_a_library_s_line_looks_like_ours(lines: io.StringIO) -> None:
 
 
 def test_an_error_carries_its_traceback_as_data(lines: io.StringIO) -> None:
-    """One event stays one line, and no local variable is on it."""
     token = "hush"
     try:
         raise ValueError(len(token))  # noqa: TRY301
@@ -66,7 +65,6 @@ def test_an_error_carries_its_traceback_as_data(lines: io.StringIO) -> None:
 
 
 def test_what_is_below_the_level_is_not_written(lines: io.StringIO) -> None:
-    """Nor is the libraries' chatter."""
     structlog.get_logger("foremask.test").debug("detail")
     logging.getLogger("procrastinate.worker").info("chatter")
     assert lines.getvalue() == ""

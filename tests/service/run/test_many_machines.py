@@ -31,7 +31,6 @@ FRAMES = {"short.mp4": 25, "long.mp4": 220}  # at 10 fps: the long one is cut
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where the clips can be had."""
     folder = tmp_path_factory.mktemp("clips")
     for name, frames in FRAMES.items():
         synth.write(folder / name, synth.Spec(pts=tuple(range(0, 3000 * frames, 3000))))
@@ -155,7 +154,6 @@ def test_an_upload_through_one_api_is_a_clip_for_the_other(
 def test_one_key_makes_one_job_whichever_host_is_asked(
     apis: list[httpx.Client], clips: str
 ) -> None:
-    """The same Idempotency-Key at both."""
     ids = {
         api.post(
             SUBMIT, json={"video": f"{clips}/short.mp4"}, headers={"Idempotency-Key": "once"}

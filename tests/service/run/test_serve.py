@@ -36,7 +36,6 @@ class Quiet(SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def clip_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where a clip can be had."""
     folder = tmp_path_factory.mktemp("clips")
     synth.write(folder / "clip.mp4")
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
@@ -91,7 +90,6 @@ class Served:
         raise AssertionError((self.root / "log").read_text()[-2000:])
 
     def ask(self, path: str, token: str, body: dict[str, Any] | None = None) -> Any:  # noqa: ANN401
-        """One call; its JSON."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}{path}",
             None if body is None else json.dumps(body).encode(),
@@ -101,12 +99,10 @@ class Served:
             return json.load(answer)
 
     def submit(self, url: str, token: str = TOKEN) -> str:
-        """Ask for a mask; the request's id."""
         answer = self.ask("/v2/video/segment/foreground_mask", token, {"video": url})
         return str(answer["request_id"])
 
     def family(self) -> set[int]:
-        """Every process that belongs to it."""
         assert self.process is not None
         found, fresh = set[int](), {self.process.pid}
         while fresh:
@@ -115,7 +111,6 @@ class Served:
         return found
 
     def end(self, number: signal.Signals) -> int:
-        """Send it a signal and wait until it has ended; its exit status."""
         assert self.process is not None
         self.process.send_signal(number)
         status = self.process.wait(120)
@@ -126,7 +121,6 @@ class Served:
 
 
 def children(pid: int) -> set[int]:
-    """The processes that ``pid`` has started."""
     found = set()
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
@@ -136,7 +130,6 @@ def children(pid: int) -> set[int]:
 
 
 def running(pids: set[int]) -> set[int]:
-    """Those that have not ended; what only waits to be reaped has."""
     left = set()
     for pid in pids:
         with suppress(OSError):
@@ -148,7 +141,6 @@ def running(pids: set[int]) -> set[int]:
 
 @pytest.fixture
 def served() -> Iterator[Served]:
-    """A service that has not been started."""
     root = Path(tempfile.mkdtemp(prefix="foremask-test-"))
     root.chmod(0o755)
     made = Served(root)

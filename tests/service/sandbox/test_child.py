@@ -183,7 +183,6 @@ async def test_of_a_model_of_ones_own_only_the_file_is_read(tmp_path: Path) -> N
 
 
 async def test_off_confines_nothing_and_says_so(tmp_path: Path) -> None:
-    """With `off` the child works, and the level is none."""
     async with MediaPool(
         tmp_path, sandbox=Sandbox.OFF, execution=misdeeds.__name__, import_from=[ROOT]
     ) as pool:

@@ -66,7 +66,6 @@ def clip(tmp_path: Path) -> Path:
 
 
 async def test_a_file_is_probed(pool: MediaPool, clip: Path) -> None:
-    """The result is what the library's own probe returns."""
     facts = await pool.run(Probe(clip, LIMITS, Preset.GIF))
     assert facts == probe(clip)
     assert (facts.container, facts.codec, facts.frames) == ("mp4", "h264", 30)
@@ -89,7 +88,6 @@ async def test_a_remote_file_is_probed_as_a_local_one(
 
 
 async def test_a_limit_is_told_across_the_border(pool: MediaPool, clip: Path) -> None:
-    """The numbers that clash arrive with the error."""
     limits = replace(LIMITS, max_duration_s=1.0)
     with pytest.raises(DurationTooLong) as caught:
         await pool.run(Probe(clip, limits))

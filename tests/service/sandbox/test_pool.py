@@ -65,7 +65,6 @@ async def pid(pool: MediaPool, owner: str = "") -> int:
 
 
 def left_in(scratch: Path) -> list[Path]:
-    """What children have left in their slots."""
     return list(scratch.glob("slot-*/out/*"))
 
 
@@ -103,8 +102,6 @@ async def test_only_the_outputs_of_a_request_are_collected(pool: MediaPool, tmp_
 
 
 async def test_the_child_reads_a_remote_file_through_its_parent(pool: MediaPool) -> None:
-    """Offsets and sizes are asked here, and the bytes go there."""
-
     async def read_at(offset: int, size: int) -> bytes:
         return b"0123456789"[offset : offset + size]
 
@@ -124,7 +121,6 @@ async def test_what_the_reader_raises_comes_out_of_run(pool: MediaPool) -> None:
 
 
 async def test_an_error_of_the_tree_crosses_by_its_reason(pool: MediaPool) -> None:
-    """Kind, sentence, field and numbers arrive as they were raised."""
     with pytest.raises(CorruptVideo) as caught:
         await pool.run(Refuse())
     error = caught.value
@@ -205,7 +201,6 @@ async def test_a_death_is_told_with_the_last_words(pool: MediaPool) -> None:
 
 
 async def test_a_child_that_was_killed_between_jobs_is_replaced(pool: MediaPool) -> None:
-    """The next job does not notice."""
     victim = await pid(pool)
     os.kill(victim, signal.SIGKILL)
     await asyncio.sleep(0.2)
@@ -233,7 +228,6 @@ async def test_a_stall_kills_while_frames_that_advance_do_not(tmp_path: Path) ->
 
 
 async def test_cancelling_kills_at_once(pool: MediaPool) -> None:
-    """The child is gone when the cancelled task is."""
     victim = await pid(pool)
     job = asyncio.create_task(pool.run(Hang()))
     await asyncio.sleep(0.2)
@@ -290,14 +284,12 @@ async def test_a_child_that_makes_too_many_files_is_killed(pool: MediaPool, tmp_
 
 
 async def test_a_child_makes_no_directory(pool: MediaPool) -> None:
-    """What it leaves lies in one directory."""
     with pytest.raises(Internal) as caught:
         await pool.run(Litter(0, 1))
     assert "PermissionError" in caught.value.__notes__[0]
 
 
 async def test_a_file_has_a_longest_length(pool: MediaPool, tmp_path: Path) -> None:
-    """A child cannot fill the disk with one file."""
     with pytest.raises(Internal):
         await pool.run(FillDisk(tmp_path / "job" / "big"))
     assert not (tmp_path / "job").exists()

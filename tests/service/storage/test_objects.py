@@ -25,7 +25,6 @@ MIB = 1 << 20
 
 @pytest.fixture(scope="module")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
-    """The address of a bucket."""
     with (
         s3_server(tmp_path_factory.mktemp("s3")) as variables,
         pytest.MonkeyPatch.context() as patch,
@@ -37,14 +36,12 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
 
 @pytest.fixture(params=["local", "s3"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> Objects:
-    """Each kind of store."""
     if request.param == "local":
         return await open_objects(local_url(tmp_path / "objects"), BASE_URL)
     return await open_objects(request.getfixturevalue("s3"), BASE_URL)
 
 
 async def chunks(*sizes: int) -> AsyncIterator[bytes]:
-    """Bytes of these many each."""
     for number, size in enumerate(sizes):
         yield bytes([number % 256]) * size
 
@@ -66,7 +63,6 @@ async def test_what_is_put_is_got(store: Objects, tmp_path: Path) -> None:
 
 
 async def test_a_stream_is_stored_whole_or_not_at_all(store: Objects) -> None:
-    """What breaks off, or is cancelled, leaves nothing."""
     await store.put_stream("uploads/whole", chunks(3, 5 * MIB, 0, 7 * MIB))
     assert (await store.head("uploads/whole")).size == 12 * MIB + 3
 
@@ -94,7 +90,6 @@ async def test_a_stream_is_stored_whole_or_not_at_all(store: Objects) -> None:
 
 
 async def test_what_is_deleted_is_lost(store: Objects, tmp_path: Path) -> None:
-    """Each way of reading says so; deleting again is no error."""
     for key in ("jobs/1/a", "jobs/1/b/c", "jobs/10/a"):
         await store.put_stream(key, chunks(1))
     assert await store.delete_under("jobs/1") == 2
@@ -160,7 +155,6 @@ async def test_a_store_that_does_not_answer_says_so(tmp_path: Path) -> None:
 
 
 async def test_all_who_share_a_store_share_its_key(store: Objects, tmp_path: Path) -> None:
-    """A link of one process is good in another."""
     url = local_url(tmp_path / "objects") if store.is_local else "s3://foremask-test/some/prefix"
     other = await open_objects(url, BASE_URL)
     assert other.signer.key_of(store.signer.link("uploads/1/1.mp4", 60)) == "uploads/1/1.mp4"
@@ -169,7 +163,6 @@ async def test_all_who_share_a_store_share_its_key(store: Objects, tmp_path: Pat
 async def test_a_link_is_good_for_its_file_and_its_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever is changed in it makes it bad, and so does time."""
     store = await open_objects(local_url(tmp_path / "objects"), BASE_URL)
     link = store.link("results/1/mask.mp4", 3600)
     assert link == store.link("results/1/mask.mp4", 3600), "the same within the hour"

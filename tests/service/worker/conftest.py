@@ -52,16 +52,13 @@ class Site:
         self._released = asyncio.Event()
 
     def release(self) -> None:
-        """Answer what hangs, and hang no more."""
         self._released.set()
 
     def posts_to(self, path: str) -> list[bytes]:
-        """The bodies that came to a path."""
         start = f"POST {path} ".encode()
         return [body for head, body in self.requests if head.startswith(start)]
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answer one request."""
         try:
             head = await reader.readuntil(b"\r\n\r\n")
             fields = dict(
@@ -94,7 +91,6 @@ class Site:
 
 @pytest.fixture
 async def site() -> AsyncIterator[Site]:
-    """The server, on a port of its own."""
     made = Site()
     server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
     made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
@@ -104,7 +100,6 @@ async def site() -> AsyncIterator[Site]:
 
 @pytest.fixture
 async def work(database: Database, tmp_path: Path) -> AsyncIterator[WorkerContext]:
-    """One worker's means, in a hurry."""
     objects = await open_objects(local_url(tmp_path / "objects"), "http://127.0.0.1:1")
     scratch = tmp_path / "scratch"
     scratch.mkdir()
@@ -135,7 +130,6 @@ async def announce_slots(database: Database, slots: int) -> None:
 
 @asynccontextmanager
 async def working(work: WorkerContext, masks: int = 4) -> AsyncIterator[None]:
-    """A worker, in this process, for the length of a block."""
     at_once = {"files": 4, "masks": masks, "webhooks": 4}
     running = [
         asyncio.create_task(serve_queues(work, at_once, 0.0)),
@@ -158,7 +152,6 @@ class Caller:
     async def submit(
         self, url: str, webhook_url: str | None = None, kind: ResultKind = ResultKind.MASK
     ) -> str:
-        """Ask for a mask, or a cut-out; the request's id."""
         new = NewJob(
             token_id=self.token_id,
             preset=Preset.MP4_H264 if kind is ResultKind.MASK else AlphaFormat.WEBM_VP9,
@@ -169,8 +162,6 @@ class Caller:
         return (await admit(self.database, new)).request_id
 
     async def ended(self, request_id: str) -> Record:
-        """The job, once it has ended."""
-
         async def over() -> Record | None:
             record = await records.read_any(self.database, request_id)
             return record if record.status.ended else None
@@ -180,11 +171,9 @@ class Caller:
 
 @pytest.fixture
 async def caller(database: Database) -> Caller:
-    """A caller with a token of their own."""
     secret, token = await create_token(database, "caller", TokenLimits(concurrent=1000))
     return Caller(database, secret, token.id)
 
 
 def another(work: WorkerContext, name: str) -> WorkerContext:
-    """A second worker with the same means."""
     return replace(work, worker=name)

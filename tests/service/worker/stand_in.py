@@ -61,7 +61,6 @@ REPORT = Report(
 
 
 def clip(frames: int, *, pause_s: float = 0.0, die_at: int | None = None) -> bytes:
-    """A clip of so many frames."""
     lines = [f"clip {frames}"]
     for number in range(frames):
         if number == die_at:
@@ -73,7 +72,6 @@ def clip(frames: int, *, pause_s: float = 0.0, die_at: int | None = None) -> byt
 
 
 def mask(frames: int) -> bytes:
-    """What masking such a clip gives."""
     return "".join(f"mask {number}\n" for number in range(frames)).encode()
 
 
@@ -91,7 +89,6 @@ class TextMedia:
         wall_clock_s: float = 600.0,
         owner: str = "",
     ) -> R:
-        """As the real one."""
         kind = type(request).__name__.lower()
         self.doing.add(kind)
         if kind == self.slow:

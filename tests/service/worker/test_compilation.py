@@ -16,7 +16,6 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def isnet(tmp_path: Path) -> Path:
-    """The real weights in a directory of their own."""
     path = tmp_path / "models" / ISNET.file_name
     path.parent.mkdir()
     path.symlink_to(model_path())
@@ -37,7 +36,6 @@ async def test_what_is_missing_is_compiled_once(isnet: Path) -> None:
 
 
 async def test_weights_that_cannot_be_compiled_are_logged(tmp_path: Path) -> None:
-    """The worker goes on, and its children say what is wrong."""
     weights = tmp_path / ISNET.file_name
     weights.touch()
     os.truncate(weights, ISNET.size_bytes)

@@ -17,13 +17,11 @@ from tests.support.patience import PATIENCE_S, until
 
 
 def sample(name: str, **labels: str) -> Series:
-    """The name of one series."""
     return f"foremask_{name}", tuple(sorted(labels.items()))
 
 
 @pytest.fixture
 def risen() -> Callable[[Series], float]:
-    """How much a series has risen since the test began."""
     before = metrics.counted()
     return lambda series: metrics.counted().get(series, 0.0) - before.get(series, 0.0)
 
@@ -51,7 +49,6 @@ async def test_a_job_is_counted_once_in_every_part(
 async def test_a_failed_job_is_counted_by_its_reason(
     work: WorkerContext, caller: Caller, site: Site, risen: Callable[[Series], float]
 ) -> None:
-    """The reason is one of the error tree's, never a caller's words."""
     site.files["/page.mp4"] = b"<html>"
     failed = sample("jobs_ended_total", status="failed", reason="not_a_video")
     async with working(work):

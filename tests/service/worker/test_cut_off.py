@@ -29,7 +29,6 @@ class Cable:
         self.flows: set[asyncio.Task[None]] = set()
 
     async def connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Both directions of one connection."""
         server_reader, server_writer = await asyncio.open_unix_connection(self.real)
         for source, sink in ((reader, server_writer), (server_reader, writer)):
             flow = asyncio.create_task(self.forward(source, sink))
@@ -37,7 +36,6 @@ class Cable:
             flow.add_done_callback(self.flows.discard)
 
     async def forward(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-        """One direction, while the cable is whole."""
         try:
             while data := await source.read(1 << 16):
                 await self.whole.wait()
@@ -53,7 +51,6 @@ class Cable:
 
 @pytest.fixture
 async def cable(database_url: str) -> AsyncIterator[tuple[Cable, str]]:
-    """A cable, and the address of the database behind it."""
     real = database_url.partition("host=")[2]
     with tempfile.TemporaryDirectory() as directory:
         made = Cable(Path(real) / ".s.PGSQL.5432")

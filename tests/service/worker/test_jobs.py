@@ -35,7 +35,6 @@ from tests.support.patience import PATIENCE_S, until
 
 
 async def result(work: WorkerContext, record: Record, tmp_path: Path) -> bytes:
-    """The bytes of a completed job's mask."""
     assert record.status is Status.COMPLETED, record.error
     assert record.result_key is not None
     await work.objects.get(record.result_key, tmp_path / "result")
@@ -43,7 +42,6 @@ async def result(work: WorkerContext, record: Record, tmp_path: Path) -> bytes:
 
 
 async def outcomes(database: Database, request_id: str) -> list[tuple[str, str | None]]:
-    """The job's history, in short."""
     return [(a.stage, a.outcome) for a in await records.history(database, request_id)]
 
 
@@ -235,7 +233,6 @@ async def test_a_stale_attempt_is_refused(work: WorkerContext, caller: Caller, s
 
 
 async def test_a_lost_ticket_is_replaced(work: WorkerContext, caller: Caller, site: Site) -> None:
-    """Every row of the engine deleted: the step gets another."""
     site.files["/a.mp4"] = stand_in.clip(3)
     request_id = await caller.submit(site.url + "/a.mp4")
     await work.database.all("delete from procrastinate_jobs")
@@ -387,7 +384,6 @@ async def test_a_webhook_is_retried_until_it_is_taken(
 async def test_a_receiver_that_hangs_holds_no_mask_up(
     work: WorkerContext, caller: Caller, site: Site
 ) -> None:
-    """While webhooks wait for an answer, the next jobs are done."""
     site.files["/a.mp4"] = stand_in.clip(3)
     site.statuses = [0, 0, 0, 0]
     async with working(work):
@@ -426,7 +422,6 @@ async def test_one_tokens_receivers_that_hang_hold_up_no_other_tokens_webhooks(
 
 
 async def allow_webhooks(database: Database, per_token: int) -> None:
-    """Let each token have so many attempts under way."""
     await database.all("update queues set per_token = %s where queue = 'webhooks'", (per_token,))
 
 

@@ -144,7 +144,6 @@ async def test_after_jobs_of_all_endings_there_is_what_retention_says_and_nothin
 
 
 def test_what_a_killed_worker_has_left_goes_when_the_next_one_starts(tmp_path: Path) -> None:
-    """The directory of one that lives is left alone."""
     program = (
         "import sys, time, pathlib\n"
         "from foremask.service.worker.scratch import own_scratch\n"

@@ -58,7 +58,6 @@ class Counting(Database):
     asked = 0
 
     async def all(self, statement: LiteralString, params: Params = ()) -> list[Row]:
-        """As the real one."""
         self.asked += 1
         return await super().all(statement, params)
 

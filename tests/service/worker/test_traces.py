@@ -42,7 +42,6 @@ DELIVERED = ("foremask_webhook_attempts_total", (("outcome", "delivered"),))
 
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    """Traces are on, and sent here."""
     with collecting() as made:
         open_traces(made.url, "test")
         try:
@@ -172,7 +171,6 @@ TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
     ],
 )
 def test_a_traceparent_is_valid_as_w3c_says(header: str | None, is_valid: bool) -> None:
-    """What is invalid is ignored, and never an error of the request."""
     assert valid_traceparent(header) == (header if is_valid else None)
 
 

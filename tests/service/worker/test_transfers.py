@@ -11,7 +11,6 @@ pytestmark = pytest.mark.slow
 
 
 async def test_no_more_than_a_few_move_at_once_and_all_arrive() -> None:
-    """The block waits for room, and its end for the last of them."""
     transfers, most, arrived = 0, 0, list[int]()
 
     async def move(number: int) -> None:

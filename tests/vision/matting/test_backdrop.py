@@ -33,7 +33,6 @@ def bare(number: int, seed: int = 5) -> NDArray[np.float32]:
 
 
 def disc(number: int) -> Alpha:
-    """Radius 20, one pixel soft, 9 pixels to the right a frame."""
     y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
     inside_px = 20 - np.hypot(x - 40 - 9 * number, y - HEIGHT / 2)
     return np.asarray(np.clip(inside_px + 0.5, 0, 1), np.float32)
@@ -109,7 +108,6 @@ def test_an_outline_over_a_colourful_ground_is_found_by_what_is_behind_it() -> N
 
 @pytest.mark.parametrize("ahead_frames", [0, 3])
 def test_it_reads_as_far_ahead_as_it_may_and_keeps_order(ahead_frames: int) -> None:
-    """Frames that wait are decoded ones: they may be large."""
     read = 0
 
     def counted() -> Iterator[tuple[ArrayImage, Alpha]]:
@@ -132,7 +130,6 @@ def test_what_is_past_reach_is_forgotten() -> None:
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 3), (17, 16)])
 def test_pictures_of_a_few_pixels_have_no_backdrop(rows: int, columns: int) -> None:
-    """And do no harm."""
     alpha = np.full((rows, columns), 0.5, np.float32)
     image = ArrayImage(np.full((rows, columns, 3), 77, np.uint8))
     for backdrop in backdrops(iter([(image, alpha)] * 3)):

@@ -16,7 +16,6 @@ def disc(height: int, width: int, radius: float) -> np.ndarray:
 
 
 def test_flat_areas_are_exactly_black_and_white_whatever_the_texture() -> None:
-    """The picture is noise; the mask is not."""
     luma = np.random.default_rng(3).integers(0, 256, (720, 1280)).astype(np.uint8)
     alpha = np.zeros((180, 320), np.float32)
     alpha[:, 160:] = 0.97

@@ -32,7 +32,6 @@ def mixed(foreground: Rgb, background: Rgb, levels: Levels) -> Rgb:
 
 @pytest.mark.parametrize("blur_px", [1, 15])
 def test_the_band_has_half_the_error_of_the_pictures_own_colours_or_less(blur_px: int) -> None:
-    """Hair, and hair in motion, before a textured ground."""
     foreground, background = (
         texture(1, HEIGHT, WIDTH, 120, 255),
         texture(2, HEIGHT, WIDTH, 0, 130),
@@ -75,7 +74,6 @@ def test_a_known_background_makes_the_band_better_still() -> None:
 
 
 def test_what_is_surely_foreground_keeps_its_colours_and_the_picture_is_not_changed() -> None:
-    """To the bit."""
     picture, levels = texture(4, HEIGHT, WIDTH, 0, 255), hair(9)
     before = picture.copy()
     estimated = foreground_colours(picture, levels)
@@ -95,7 +93,6 @@ def test_nothing_of_the_background_is_left_where_alpha_is_zero() -> None:
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 1), (33, 2)])
 @pytest.mark.parametrize("level", [0, 1, 128, 255])
 def test_any_size_and_any_alpha_will_do(size: tuple[int, int], level: int) -> None:
-    """A picture of one pixel, and one that is all band."""
     picture = np.full((*size, 3), 90, np.uint8)
     estimated = foreground_colours(picture, np.full(size, level, np.uint8))
     assert estimated.shape == picture.shape
@@ -105,7 +102,6 @@ def test_any_size_and_any_alpha_will_do(size: tuple[int, int], level: int) -> No
 
 @pytest.mark.parametrize("known_level", [0, 255])
 def test_a_hard_mask_has_no_band_and_keeps_the_colours_of_the_picture(known_level: int) -> None:
-    """Also where the background is known: there is nothing to solve."""
     picture = texture(3, 64, 96, 20, 230)
     levels = np.zeros(picture.shape[:2], np.uint8)
     levels[20:50, 30:70] = 255

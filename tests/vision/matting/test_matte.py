@@ -27,7 +27,6 @@ def test_growing_moves_each_side_of_the_outline_by_so_many_pixels(grow_px: float
 
 
 def test_growing_reaches_the_border_and_shrinking_does_not_eat_from_it() -> None:
-    """What is beyond the picture goes on as it is at its edge."""
     levels = np.full((20, 20), 255, np.uint8)
     assert matte.grown(levels, -3).min() == 255
     assert matte.feathered(levels, 5).min() == 255
@@ -72,7 +71,6 @@ def test_despill_takes_only_the_surplus_of_one_colour() -> None:
 
 
 def test_nothing_asked_is_nothing_done() -> None:
-    """The very same array."""
     levels = square()
     assert matte.adjusted(levels, Matte()) is levels
 
@@ -92,7 +90,6 @@ def test_nothing_asked_is_nothing_done() -> None:
 def test_what_is_out_of_range_is_refused_with_the_range(
     name: str, value: float, limit: float
 ) -> None:
-    """The error names the field, the nearest limit and what came."""
     asked: dict[str, Any] = {name: value}
     with pytest.raises(FieldInvalid, match=r"from .* to ") as refused:
         Matte(**asked)
@@ -100,6 +97,5 @@ def test_what_is_out_of_range_is_refused_with_the_range(
 
 
 def test_black_must_be_below_white() -> None:
-    """Else nothing lies between them."""
     with pytest.raises(FieldInvalid, match="black must be the smaller one"):
         Matte(black=0.6, white=0.5)
