@@ -60,19 +60,16 @@ def mask(request: Mask, parent: Parent, masker: ImageMasker) -> Report:
 
 def cut_out_red(request: CutOut, parent: Parent) -> Report:
     """As the service's own operation, by `red_is_foreground`."""
-    with execution.named_background():
-        return cut_out(
-            request.source,
-            request.target,
-            execution.options_of(
-                request.preset, request.result, request.background, request.options
-            ),
-            span=request.span,
-            clip_start_s=request.clip_start_s,
-            mask_target=request.mask_target,
-            masker=red_is_foreground,
-            refiner=stretched,
-        )
+    return cut_out(
+        request.source,
+        request.target,
+        execution.options_of(request.preset, request.result, request.background, request.options),
+        span=request.span,
+        clip_start_s=request.clip_start_s,
+        mask_target=request.mask_target,
+        masker=red_is_foreground,
+        refiner=stretched,
+    )
 
 
 OPERATIONS: Final[Mapping[type[Request[Any]], Operation]] = {

@@ -29,8 +29,8 @@ from benchmarks.stand_in import bright_is_foreground, mask
 from foremask.errors import Failed, ForemaskError
 from foremask.facts import Clip, Report
 from foremask.options import Limits, MaskOptions
-from foremask.service.sandbox import probe_execution
-from foremask.service.sandbox.operations import Mask, ProbeRemote, Request
+from foremask.service.sandbox import execution
+from foremask.service.sandbox.operations import Mask, Probe, Request
 from foremask.service.sandbox.parent import Operation
 from foremask.service.sandbox.pool import ChildDied, MediaPool
 from foremask.settings import Sandbox
@@ -43,7 +43,7 @@ MEMORY_BYTES = 3 << 30
 SLOTS = 2
 LIMITS = Limits()
 OPERATIONS: dict[type[Request[Any]], Operation] = {
-    **probe_execution.OPERATIONS,
+    **execution.OPERATIONS,
     Mask: partial(mask, masker=bright_is_foreground),
 }
 """The probe of the API's child, and a masker that costs nothing."""
@@ -228,15 +228,12 @@ async def end_of(case: Case, pool: MediaPool, folder: Path) -> Ending:
 
     source, target = folder / f"{abs(hash(case))}.clip", folder / f"{abs(hash(case))}.mp4"
     try:
-        verdict = await pool.run(
-            ProbeRemote(len(case.data), LIMITS), read_at=read_at, wall_clock_s=WALL_CLOCK_S
-        )
-        if verdict.refused is not None:
-            raise verdict.refused.error()
+        probing = Probe(None, LIMITS, size=len(case.data))
+        clip = await pool.run(probing, read_at=read_at, wall_clock_s=WALL_CLOCK_S)
         await asyncio.to_thread(source.write_bytes, case.data)
         options = MaskOptions(limits=LIMITS)
         report = await pool.run(Mask(source, target, options), wall_clock_s=WALL_CLOCK_S)
-        wrong = await asyncio.to_thread(untruth, case, verdict.clip, report, target)
+        wrong = await asyncio.to_thread(untruth, case, clip, report, target)
     except Failed as error:
         if error.limit == MEMORY_BYTES:
             return ended("over the memory limit")
@@ -279,7 +276,7 @@ async def run(cases: list[Case]) -> tuple[str, list[Ending]]:
             execution="benchmarks.endurance.hostile",
             import_from=[ROOT],
         ) as pool:
-            level = str(await pool.warm())
+            level = str(pool.level)
 
             async def work() -> None:
                 for case in waiting:

@@ -36,9 +36,9 @@ from foremask.service.jobs.process_totals import REPORT_EVERY_S, CountReporter, 
 from foremask.service.jobs.tokens import TokenLimits, create_token
 from foremask.service.run import bundled_postgres
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
-from foremask.service.sandbox.conversation import OnProgress
 from foremask.service.sandbox.messages import Progress
 from foremask.service.sandbox.operations import Cut, Join, Mask, Plan, Probe, Request
+from foremask.service.sandbox.pool import OnProgress
 from foremask.service.storage.local_directory import local_url
 from foremask.service.storage.objects import open_objects
 from foremask.service.worker.maintenance import run_maintenance
@@ -80,7 +80,7 @@ class Sleeping:
         result: Any
         match request:
             case Probe():
-                result = self._clip(float(request.source.read_text()))
+                result = self._clip(float((request.source or Path()).read_text()))
             case Plan():
                 result = self._plan(float(request.source.read_text()), request.most)
             case Cut():

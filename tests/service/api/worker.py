@@ -11,17 +11,17 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import cast
 
+from foremask.errors import ForemaskError
 from foremask.facts import Report
 from foremask.fetch.client import Outbound
 from foremask.masking.cut_out import cut_out
 from foremask.masking.pipeline import mask_video
 from foremask.options import Limits, MaskOptions
 from foremask.service.jobs.database import open_database
-from foremask.service.sandbox.conversation import OnProgress
-from foremask.service.sandbox.execution import named_background, options_of
-from foremask.service.sandbox.messages import Progress
+from foremask.service.sandbox.execution import options_of
+from foremask.service.sandbox.messages import Progress, Refused
 from foremask.service.sandbox.operations import CutOut, Mask, Request
-from foremask.service.sandbox.pool import MediaPool
+from foremask.service.sandbox.pool import MediaPool, OnProgress
 from foremask.service.worker.queues import serve_queues
 from foremask.service.worker.worker_context import WorkerContext
 from tests.service.api.conftest import Running
@@ -71,7 +71,7 @@ def _masked(request: Mask | CutOut) -> Report:
             refiner=synth.stretched,
         )
     masking = MaskOptions(limits=Limits())
-    with named_background():
+    try:
         return cut_out(
             request.source,
             request.target,
@@ -82,6 +82,8 @@ def _masked(request: Mask | CutOut) -> Report:
             masker=synth.red_is_foreground,
             refiner=synth.stretched,
         )
+    except ForemaskError as error:
+        raise Refused.of(error).error() from error
 
 
 @contextmanager

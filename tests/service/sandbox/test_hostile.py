@@ -9,8 +9,7 @@ import pytest
 
 from foremask.errors import ClipRefused, ForemaskError
 from foremask.options import Limits
-from foremask.service.sandbox import probe_execution
-from foremask.service.sandbox.operations import ProbeRemote
+from foremask.service.sandbox.operations import Probe
 from foremask.service.sandbox.pool import MediaPool
 from foremask.settings import Sandbox
 from tests.support import synth
@@ -44,11 +43,7 @@ FILES = {
 @pytest.fixture
 async def pool(tmp_path: Path) -> AsyncGenerator[MediaPool]:
     async with MediaPool(
-        tmp_path,
-        sandbox=Sandbox.REQUIRE,
-        memory_bytes=2 << 30,
-        stall_s=60,
-        execution=probe_execution.__name__,
+        tmp_path, sandbox=Sandbox.REQUIRE, memory_bytes=2 << 30, stall_s=60
     ) as opened:
         yield opened
 
@@ -60,10 +55,10 @@ async def probed(pool: MediaPool, data: bytes) -> str:
         return data[offset : offset + size]
 
     try:
-        verdict = await pool.run(ProbeRemote(len(data), Limits()), read_at=read_at, wall_clock_s=60)
+        await pool.run(Probe(None, Limits(), size=len(data)), read_at=read_at, wall_clock_s=60)
     except ForemaskError as error:
         return error.reason
-    return "taken" if verdict.refused is None else verdict.refused.reason
+    return "taken"
 
 
 @pytest.mark.parametrize("name", FILES)

@@ -7,7 +7,6 @@ from collections.abc import AsyncGenerator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType
 from typing import get_type_hints
 
 import cv2
@@ -27,7 +26,7 @@ from foremask.options import (
     ResultKind,
     ResultOptions,
 )
-from foremask.service.sandbox import execution, messages, probe_execution
+from foremask.service.sandbox import execution, messages
 from foremask.service.sandbox.messages import Progress
 from foremask.service.sandbox.operations import (
     Cut,
@@ -36,8 +35,6 @@ from foremask.service.sandbox.operations import (
     Plan,
     Probe,
     ProbeBackground,
-    ProbeRemote,
-    Verdict,
     result_type,
 )
 from foremask.service.sandbox.pool import MediaPool
@@ -72,9 +69,7 @@ async def test_a_file_is_probed(pool: MediaPool, clip: Path) -> None:
     assert (facts.width, facts.height, facts.time_base) == (64, 48, (1, 30_000))
 
 
-async def test_a_remote_file_is_probed_as_a_local_one(
-    pool: MediaPool, clip: Path, tmp_path: Path
-) -> None:
+async def test_a_remote_file_is_probed_as_a_local_one(pool: MediaPool, clip: Path) -> None:
     """Bytes that only the parent can reach give the same facts as the file."""
     data = await asyncio.to_thread(clip.read_bytes)
 
@@ -82,9 +77,7 @@ async def test_a_remote_file_is_probed_as_a_local_one(
         return data[offset : offset + size]
 
     near = await pool.run(Probe(clip, LIMITS))
-    async with MediaPool(tmp_path / "probes", execution=probe_execution.__name__) as probes:
-        far = await probes.run(ProbeRemote(len(data), LIMITS), read_at=read_at)
-    assert far == Verdict(near)
+    assert near == await pool.run(Probe(None, LIMITS, size=len(data)), read_at=read_at)
 
 
 async def test_a_limit_is_told_across_the_border(pool: MediaPool, clip: Path) -> None:
@@ -128,10 +121,9 @@ async def test_a_full_disk_is_a_store_that_is_away(
             await pool.run(request)
 
 
-@pytest.mark.parametrize("module", [execution, probe_execution], ids=lambda module: module.__name__)
-def test_each_function_takes_its_request_and_gives_its_result(module: ModuleType) -> None:
+def test_each_function_takes_its_request_and_gives_its_result() -> None:
     """What executes a request is typed as the list of operations says."""
-    for kind, execute in module.OPERATIONS.items():
+    for kind, execute in execution.OPERATIONS.items():
         hints = get_type_hints(execute)
         assert (hints["return"], kind in hints.values()) == (result_type(kind), True), kind
 

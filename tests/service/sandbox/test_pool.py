@@ -65,7 +65,7 @@ async def pid(pool: MediaPool, owner: str = "") -> int:
 
 
 def left_in(scratch: Path) -> list[Path]:
-    return list(scratch.glob("slot-*/out/*"))
+    return list(scratch.glob("slots-*/*/out/*"))
 
 
 def is_gone(process: int) -> bool:
@@ -155,7 +155,7 @@ async def test_the_next_child_is_ready_before_it_is_needed(tmp_path: Path) -> No
         tmp_path / "scratch",
         execution=misdeeds.__name__,
         import_from=[ROOT],
-        memory_bytes=4 << 30,
+        spares=True,
         prepare=Prepare(),
     )
     async with pool:
@@ -177,7 +177,7 @@ async def test_a_spare_that_dies_is_not_missed(tmp_path: Path) -> None:
         tmp_path / "scratch",
         execution=misdeeds.__name__,
         import_from=[ROOT],
-        memory_bytes=4 << 30,
+        spares=True,
         prepare=Die(),
     )
     async with pool:
@@ -327,7 +327,6 @@ async def test_slots_work_side_by_side(tmp_path: Path) -> None:
     async with MediaPool(
         tmp_path, slots=2, execution=misdeeds.__name__, import_from=[ROOT]
     ) as pool:
-        await pool.warm()
         hung = asyncio.create_task(pool.run(Hang()))
         await asyncio.sleep(0.1)
         pids = {await pid(pool) for _ in range(3)}
@@ -348,9 +347,9 @@ def test_no_child_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:
         time.sleep(0.3)  # into the job
         worker.kill()
     wait_until(lambda: is_gone(child))
-    assert len(list(tmp_path.glob("slot-*"))) == 1
+    assert len(list(tmp_path.glob("slots-*"))) == 1
     asyncio.run(_open_and_close(tmp_path))
-    assert list(tmp_path.glob("slot-*")) == []
+    assert list(tmp_path.glob("slots-*")) == []
 
 
 async def _open_and_close(scratch: Path) -> None:

@@ -12,10 +12,9 @@ from dataclasses import replace
 
 from foremask.errors import CorruptVideo, NotAVideo
 from foremask.facts import Clip, Report, SegmentPlan, Written
-from foremask.service.sandbox.conversation import OnProgress
 from foremask.service.sandbox.messages import Progress
 from foremask.service.sandbox.operations import Cut, CutOut, Join, Mask, Plan, Probe, Request
-from foremask.service.sandbox.pool import ChildDied
+from foremask.service.sandbox.pool import ChildDied, OnProgress
 
 SEGMENT_FRAMES, SEGMENT_S = 10, 8.0
 CLIP = Clip(
@@ -97,7 +96,7 @@ class TextMedia:
         return result
 
     async def _probe(self, request: Probe, _: OnProgress | None) -> Clip:
-        text = request.source.read_text()
+        text = request.source.read_text() if request.source else ""
         if not text.startswith("clip "):
             raise NotAVideo("this is no clip", param="video")
         frames = int(text.split()[1])

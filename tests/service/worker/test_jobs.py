@@ -20,8 +20,8 @@ from foremask.service.jobs.records import Record, Status
 from foremask.service.jobs.step_facts import JobClip, JobReport, MaskDone
 from foremask.service.jobs.steps import Beat, StepName
 from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash, webhook_key
-from foremask.service.sandbox.conversation import OnProgress
 from foremask.service.sandbox.operations import Mask
+from foremask.service.sandbox.pool import OnProgress
 from foremask.service.storage.objects import Objects
 from foremask.service.worker import webhook_delivery
 from foremask.service.worker.leases import Leases

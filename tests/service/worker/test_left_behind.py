@@ -15,10 +15,10 @@ from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Status
 from foremask.service.jobs.steps import StepName
 from foremask.service.jobs.tokens import token_hash
-from foremask.service.sandbox.conversation import OnProgress
 from foremask.service.sandbox.operations import Join
+from foremask.service.sandbox.pool import OnProgress
+from foremask.service.sandbox.scratch import own_directory
 from foremask.service.storage.keys import mask_key
-from foremask.service.worker.scratch import own_scratch
 from foremask.service.worker.worker_context import WorkerContext
 from tests.service.worker import stand_in
 from tests.service.worker.conftest import Caller, Site, working
@@ -146,8 +146,8 @@ async def test_after_jobs_of_all_endings_there_is_what_retention_says_and_nothin
 def test_what_a_killed_worker_has_left_goes_when_the_next_one_starts(tmp_path: Path) -> None:
     program = (
         "import sys, time, pathlib\n"
-        "from foremask.service.worker.scratch import own_scratch\n"
-        "with own_scratch(pathlib.Path(sys.argv[1])) as own:\n"
+        "from foremask.service.sandbox.scratch import own_directory\n"
+        "with own_directory(pathlib.Path(sys.argv[1]), 'steps-') as own:\n"
         "    (own / 'segment-x').mkdir(); (own / 'segment-x' / 'source').write_bytes(b'1')\n"
         "    print(own, flush=True); time.sleep(60)\n"
     )
@@ -156,12 +156,12 @@ def test_what_a_killed_worker_has_left_goes_when_the_next_one_starts(tmp_path: P
     )
     assert process.stdout is not None
     left = Path(process.stdout.readline().strip())
-    with own_scratch(tmp_path) as own:
+    with own_directory(tmp_path, "steps-") as own:
         assert {each.name for each in tmp_path.glob("steps-*")} == {own.name, left.name}
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     process.stdout.close()
     assert (left / "segment-x" / "source").exists()
-    with own_scratch(tmp_path) as own:
+    with own_directory(tmp_path, "steps-") as own:
         assert [each.name for each in tmp_path.glob("steps-*")] == [own.name]
     assert not list(tmp_path.glob("steps-*"))

@@ -28,7 +28,6 @@ from foremask.service.jobs.ends import Ends
 from foremask.service.jobs.process_totals import CountReporter, keep_reporting
 from foremask.service.jobs.schema import check_schema
 from foremask.service.observability import metrics
-from foremask.service.sandbox.operations import Wait
 from foremask.service.sandbox.pool import MediaPool
 from foremask.service.storage.local_directory import local_url
 from foremask.service.storage.objects import Objects, open_objects
@@ -119,9 +118,7 @@ async def serve(settings: Settings) -> None:
             settings.data_dir / "scratch" / "api",
             slots=PROBES_AT_ONCE,
             sandbox=settings.sandbox,
-            execution="foremask.service.sandbox.probe_execution",
-            prepare=Wait(),
-            spare_from_bytes=0,  # it is small, and each token's probes begin in a new one
+            spares=True,  # they are small, and each token's probes begin in a new one
         ) as pool,
         Previewer(
             settings.data_dir / "scratch" / "api-preview",

@@ -24,7 +24,7 @@ from foremask.fetch.range_reader import MAX_READ_BYTES, RangeUnavailable
 from foremask.fetch.responses import check_size
 from foremask.options import Form, Limits, ResultKind
 from foremask.service.observability import metrics
-from foremask.service.sandbox.operations import ProbeRemote, ProbeRemoteBackground, Request
+from foremask.service.sandbox.operations import Probe, ProbeBackground, Request
 from foremask.service.sandbox.pool import ChildDied, MediaPool
 from foremask.service.storage.objects import Objects
 
@@ -103,9 +103,8 @@ class Prober:
         """
 
         async def ask(size: int, read_at: ReadAt) -> int:
-            request = ProbeRemoteBackground(size, self.limits)
-            if (refused := await self._run(request, read_at, owner)) is not None:
-                raise refused.error(param="background_url")
+            request = ProbeBackground(None, self.limits, size)
+            await self._run(request, read_at, owner, "background_url")
             return size
 
         try:
@@ -184,20 +183,18 @@ class Prober:
     async def _ask(
         self, size: int, read_at: ReadAt, form: Form, kind: ResultKind, owner: str
     ) -> Clip:
-        request = ProbeRemote(size, self.limits, form, kind)
-        verdict = await self._run(request, read_at, owner)
-        if verdict.clip is not None:
-            return verdict.clip
-        if verdict.refused is not None:
-            raise verdict.refused.error(param="video")
-        raise ChildDied("the media child gave no verdict")
+        request = Probe(None, self.limits, form, kind, size)
+        return await self._run(request, read_at, owner, "video")
 
-    async def _run[R](self, request: Request[R], read_at: ReadAt, owner: str) -> R:
+    async def _run[R](self, request: Request[R], read_at: ReadAt, owner: str, param: str) -> R:
         await _place(self.places, owner, "probed")
         try:
             return await self.pool.run(
                 request, read_at=read_at, wall_clock_s=2 * self.budget_s, owner=owner
             )
+        except ClipRefused as error:
+            error.param = error.param or error.usual_param or param
+            raise
         finally:
             self.places.release(owner)
 

@@ -39,25 +39,14 @@ _FIOASYNC, _FIOSETOWN, _SIOCSPGRP = 0x5452, 0x8901, 0x8902
 _TIOCSCTTY, _TIOCSPGRP, _TIOCSTI, _TIOCLINUX = 0x540E, 0x5410, 0x5412, 0x541C
 _FS_SETFLAGS, _FS_SETFLAGS_32, _FS_SETXATTR = 0x4008_6602, 0x4004_6602, 0x401C_5820
 _FS_ENABLE_VERITY = 0x4080_6685
-_ACCESS_MODE = (
-    0b11  # these bits of open's flags; all of them: neither to read nor to write, for ioctl
-)
+_ACCESS_MODE = 0b11  # of open's flags; both bits: neither to read nor to write, for ioctl
 
 # What a decoder, a network and an encoder never call. A hostile clip that takes the process over
 # finds no way to talk, to start anything, to touch another process or to change what a file may be
 # used for.
 _DENIED = (
-    *(
-        "socket",
-        "socketpair",
-        "connect",
-        "bind",
-        "listen",
-        "accept",
-        "accept4",
-        "sendmsg",
-        "sendmmsg",
-    ),
+    *("socket", "socketpair", "connect", "bind", "listen", "accept", "accept4"),
+    *("sendmsg", "sendmmsg"),
     *("execve", "execveat", "fork", "vfork"),
     *("ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "process_mrelease"),
     *("pidfd_open", "pidfd_getfd", "pidfd_send_signal", "kcmp", "perf_event_open"),
@@ -102,6 +91,8 @@ _OF_ITSELF: Final = (
 )
 """Of /proc/self; not task and net, for both show the network of the machine."""
 
+_OPEN_FILES: Final = 256
+
 LEAST_LANDLOCK: Final = 1
 """The oldest version with which no misdeed of tests/service/sandbox succeeds: Linux 5.13."""
 
@@ -123,15 +114,6 @@ class Level:
         return " + ".join(held) or "none"
 
 
-@dataclass(frozen=True, slots=True)
-class Ceilings:
-    """What the kernel lets one process use at most."""
-
-    address_space_bytes: int
-    file_bytes: int
-    open_files: int = 256
-
-
 def available() -> Level:
     """The level that this machine offers, without confining anything."""
     return Level(max(_landlock_version(), 0), _refusals() is not None)
@@ -146,12 +128,12 @@ def die_with(parent_pid: int) -> None:
         os._exit(1)
 
 
-def cap(ceilings: Ceilings) -> None:
+def cap(address_space_bytes: int, file_bytes: int) -> None:
     """Set the rlimits; a lower limit that is already there stays."""
     for kind, wanted in (
-        (resource.RLIMIT_AS, ceilings.address_space_bytes),
-        (resource.RLIMIT_FSIZE, ceilings.file_bytes),
-        (resource.RLIMIT_NOFILE, ceilings.open_files),
+        (resource.RLIMIT_AS, address_space_bytes),
+        (resource.RLIMIT_FSIZE, file_bytes),
+        (resource.RLIMIT_NOFILE, _OPEN_FILES),
         (resource.RLIMIT_CORE, 0),
     ):
         hard = resource.getrlimit(kind)[1]
@@ -278,11 +260,8 @@ def _drop_capabilities(libc: ctypes.CDLL) -> None:
 def _landlock_version() -> int:
     if sys.platform != "linux":
         return 0
-    return int(
-        _libc().syscall(
-            _LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_RULESET_VERSION)
-        )
-    )
+    ask = None, ctypes.c_size_t(0), ctypes.c_uint32(_RULESET_VERSION)
+    return int(_libc().syscall(_LANDLOCK_CREATE_RULESET, *ask))
 
 
 def _refusals() -> Refusals | None:

@@ -1,18 +1,18 @@
-"""How a worker's child executes the requests of operations.py: with the library's functions.
+"""How a child executes the requests of operations.py: with the library's functions.
 
-Only a child imports this module, after it is confined.
+Only a child imports this module, after it is confined. What a child that only probes does not need,
+OpenVINO above all, is loaded by the functions that need it.
 """
 
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from foremask.errors import ForemaskError
 from foremask.facts import Clip, Report, SegmentPlan, Written
+from foremask.fetch.remote_file import RemoteFile
 from foremask.media import segments
 from foremask.media.background_files import check_background
 from foremask.media.colour_presets import check_result
@@ -27,21 +27,8 @@ from foremask.options import (
     ResultOptions,
     form_of,
 )
-from foremask.service.sandbox.operations import (
-    Cut,
-    CutOut,
-    CutOutByMask,
-    Join,
-    Load,
-    Mask,
-    MaskPicture,
-    PictureMask,
-    Plan,
-    Probe,
-    ProbeBackground,
-    Recode,
-    Request,
-)
+from foremask.service.sandbox import operations
+from foremask.service.sandbox.operations import PictureMask, Request
 from foremask.service.sandbox.parent import Operation, Parent
 
 NEWEST_PX: Final = 320
@@ -50,27 +37,29 @@ if TYPE_CHECKING:
     from foremask.masking.report import OnFrame, Progress
 
 
-def _probe(request: Probe, _: Parent) -> Clip:
-    clip = probe(request.source, request.limits)
+def _probe(request: operations.Probe, parent: Parent) -> Clip:
+    clip = probe(request.source or RemoteFile(parent, request.size), request.limits)
     if request.preset is not None:
         form = form_of(request.preset, request.kind)
         check_result(clip, form, request.kind, request.limits.memory_bytes)
     return clip
 
 
-def _probe_background(request: ProbeBackground, _: Parent) -> None:
-    with request.source.open("rb") as file:
-        check_background(file, request.limits)
+def _probe_background(request: operations.ProbeBackground, parent: Parent) -> None:
+    if request.source is None:
+        check_background(RemoteFile(parent, request.size), request.limits)
+    else:
+        with request.source.open("rb") as file:
+            check_background(file, request.limits)
 
 
-def _load(request: Load, _: Parent) -> None:
+def _load(request: operations.Load, _: Parent) -> None:
     from foremask.vision.network.devices import network_at
 
     network_at(request.model, request.device)
 
 
-def _mask(request: Mask, parent: Parent) -> Report:
-    # It loads OpenVINO, which a child that only probes does not need.
+def _mask(request: operations.Mask, parent: Parent) -> Report:
     from foremask.masking.pipeline import mask_video
 
     on_progress = _reporting(parent)
@@ -78,7 +67,7 @@ def _mask(request: Mask, parent: Parent) -> Report:
     return mask_video(request.source, request.target, options, on_progress, request.span)
 
 
-def _cache(request: Mask | CutOut) -> Path | None:
+def _cache(request: operations.Mask | operations.CutOut) -> Path | None:
     from foremask.vision.temporal.network_cache import is_store
 
     known, kept = request.known, request.kept
@@ -90,7 +79,7 @@ def _cache(request: Mask | CutOut) -> Path | None:
     return kept
 
 
-def _mask_picture(request: MaskPicture, _: Parent) -> PictureMask:
+def _mask_picture(request: operations.MaskPicture, _: Parent) -> PictureMask:
     from foremask.masking.stills import last_picture, mask_frame
     from foremask.vision.drawing import grey_png
 
@@ -100,37 +89,35 @@ def _mask_picture(request: MaskPicture, _: Parent) -> PictureMask:
     return PictureMask(grey_png(levels), width, height)
 
 
-def _cut_out(request: CutOut, parent: Parent) -> Report:
+def _cut_out(request: operations.CutOut, parent: Parent) -> Report:
     from foremask.masking.cut_out import cut_out
 
     masking = replace(request.options, cache=_cache(request))
     options = options_of(request.preset, request.result, request.background, masking)
-    with named_background():
-        return cut_out(
-            request.source,
-            request.target,
-            options,
-            _reporting(parent),
-            span=request.span,
-            clip_start_s=request.clip_start_s,
-            mask_target=request.mask_target,
-        )
+    return cut_out(
+        request.source,
+        request.target,
+        options,
+        _reporting(parent),
+        span=request.span,
+        clip_start_s=request.clip_start_s,
+        mask_target=request.mask_target,
+    )
 
 
-def _cut_out_by_mask(request: CutOutByMask, parent: Parent) -> Report:
+def _cut_out_by_mask(request: operations.CutOutByMask, parent: Parent) -> Report:
     from foremask.masking.cut_out_by_mask import cut_out_by_mask
 
     masking = MaskOptions(limits=request.limits)
     options = options_of(request.preset, request.result, request.background, masking)
-    with named_background():
-        return cut_out_by_mask(
-            request.source,
-            request.mask,
-            request.target,
-            options,
-            _reporting(parent),
-            auto_zoom=request.result.auto_zoom,
-        )
+    return cut_out_by_mask(
+        request.source,
+        request.mask,
+        request.target,
+        options,
+        _reporting(parent),
+        auto_zoom=request.result.auto_zoom,
+    )
 
 
 def options_of(
@@ -161,26 +148,15 @@ def _reporting(parent: Parent) -> "OnFrame":
     return on_progress
 
 
-@contextmanager
-def named_background() -> Iterator[None]:
-    """Errors of the background name the caller's field."""
-    try:
-        yield
-    except ForemaskError as error:
-        if error.param == "background":
-            error.param = "background_url"
-        raise
-
-
-def _plan(request: Plan, _: Parent) -> tuple[SegmentPlan, ...]:
+def _plan(request: operations.Plan, _: Parent) -> tuple[SegmentPlan, ...]:
     return tuple(segments.plan(request.source, request.most, request.grid))
 
 
-def _cut(request: Cut, _: Parent) -> None:
+def _cut(request: operations.Cut, _: Parent) -> None:
     segments.cut(request.source, request.span, request.target)
 
 
-def _join(request: Join, _: Parent) -> Written:
+def _join(request: operations.Join, _: Parent) -> Written:
     form = form_of(request.preset, request.kind)
     return segments.join(
         request.parts,
@@ -192,7 +168,7 @@ def _join(request: Join, _: Parent) -> Written:
     )
 
 
-def _recode(request: Recode, parent: Parent) -> Written:
+def _recode(request: operations.Recode, parent: Parent) -> Written:
     def on_frame(done: int, total: int | None) -> None:
         parent.progress(done, total, "encoding")
 
@@ -207,15 +183,15 @@ def _recode(request: Recode, parent: Parent) -> Written:
 
 
 OPERATIONS: Final[Mapping[type[Request[Any]], Operation]] = {
-    Probe: _probe,
-    ProbeBackground: _probe_background,
-    CutOut: _cut_out,
-    CutOutByMask: _cut_out_by_mask,
-    Load: _load,
-    Mask: _mask,
-    MaskPicture: _mask_picture,
-    Plan: _plan,
-    Cut: _cut,
-    Join: _join,
-    Recode: _recode,
+    operations.Probe: _probe,
+    operations.ProbeBackground: _probe_background,
+    operations.CutOut: _cut_out,
+    operations.CutOutByMask: _cut_out_by_mask,
+    operations.Load: _load,
+    operations.Mask: _mask,
+    operations.MaskPicture: _mask_picture,
+    operations.Plan: _plan,
+    operations.Cut: _cut,
+    operations.Join: _join,
+    operations.Recode: _recode,
 }

@@ -9,29 +9,32 @@ from typing import Self
 import msgspec
 
 from foremask.errors import ForemaskError, Internal, by_reason
+from foremask.service.sandbox.confine import Level
 
 MAX_FRAME_BYTES = 4 << 20
 LENGTH_BYTES = 4
 
 
 class Setup(msgspec.Struct, tag=True, frozen=True):
-    """The first message to a new child: its files, its limits, and the module of its operations."""
+    """The first message to a new child: its files, its limits, and the module of its operations.
+
+    ``landlock_at_most`` is to test what an older kernel gives.
+    """
 
     confined: bool
-    read: list[str]
-    write: list[str]
-    address_space_bytes: int
-    file_bytes: int
+    memory_bytes: int
     execution: str
-    import_from: list[str]
+    read: tuple[Path, ...]
+    import_from: tuple[Path, ...] = ()
     landlock_at_most: int | None = None
+    write: tuple[Path, ...] = ()
+    file_bytes: int = 0
 
 
 class Ready(msgspec.Struct, tag=True, frozen=True):
     """The child is confined this far, has loaded its libraries, and waits."""
 
-    landlock: int
-    seccomp: bool
+    level: Level
 
 
 class Job(msgspec.Struct, tag=True, frozen=True):
@@ -82,17 +85,15 @@ class Refused(msgspec.Struct, tag=True, frozen=True):
 
     @classmethod
     def of(cls, error: ForemaskError) -> Self:
-        return cls(error.reason, error.details, error.param, error.limit, error.actual)
+        # The library's background is in the caller's field of another name.
+        param = "background_url" if error.param == "background" else error.param
+        return cls(error.reason, error.details, param, error.limit, error.actual)
 
-    def error(self, param: str | None = None) -> ForemaskError:
-        """The error as it was raised; ``param`` is the argument where the child names none."""
+    def error(self) -> ForemaskError:
         kind = by_reason(self.reason)
         if kind is None:
             return Internal(f"Something unforeseen happened ({self.reason[:40]}).")
-        details = self.details[:2000]
-        error = kind(details, param=self.param, limit=self.limit, actual=self.actual)
-        error.param = error.param or error.usual_param or param
-        return error
+        return kind(self.details[:2000], param=self.param, limit=self.limit, actual=self.actual)
 
 
 class Broken(msgspec.Struct, tag=True, frozen=True):
@@ -121,10 +122,6 @@ def _path(kind: type, value: object) -> object:
 
 
 _encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
-from_parent: msgspec.msgpack.Decoder[FromParent] = msgspec.msgpack.Decoder(Setup | Job | Data)
-from_child: msgspec.msgpack.Decoder[FromChild] = msgspec.msgpack.Decoder(
-    Ready | Progress | ReadAt | Result | Refused | Broken
-)
 
 
 def encoded(value: object) -> msgspec.Raw:
@@ -135,6 +132,10 @@ def encoded(value: object) -> msgspec.Raw:
 def decoder[T](kind: type[T]) -> msgspec.msgpack.Decoder[T]:
     """Decodes what `encoded` has encoded; raises ValueError for anything else."""
     return msgspec.msgpack.Decoder(kind, dec_hook=_path)
+
+
+from_parent: msgspec.msgpack.Decoder[FromParent] = decoder(FromParent.__value__)
+from_child: msgspec.msgpack.Decoder[FromChild] = decoder(FromChild.__value__)
 
 
 def framed(message: FromParent | FromChild) -> bytes:

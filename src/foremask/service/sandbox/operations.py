@@ -1,10 +1,10 @@
 """What a media child can be asked: one Struct for each request, which names the type of its result.
 
-Both sides import this module, so it loads no library. What executes a request is in execution.py
-and probe_execution.py, which only a child imports. A new operation is a Struct here and a function
-there.
+Both sides import this module, so it loads no library. What executes a request is in execution.py,
+which only a child imports. A new operation is a Struct here and a function there.
 """
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from types import get_original_bases
@@ -14,7 +14,6 @@ import msgspec
 
 from foremask.facts import SEGMENT_GRID, Clip, Report, SegmentGrid, SegmentPlan, Span, Written
 from foremask.options import Device, Limits, MaskOptions, Matte, Preset, ResultKind, ResultOptions
-from foremask.service.sandbox.messages import Refused
 
 Input = Annotated[Path, "input"]
 """A file that the child may read; the child sees a link of its own."""
@@ -31,52 +30,34 @@ class Request[R](msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=Tr
 
     needs_network: ClassVar[bool] = False
     """Whether the child needs the network's file and its share of the memory."""
+    outlives_refusal: ClassVar[bool] = False
+    """Whether the child goes on after it has refused: it has only read a header."""
 
 
 class Probe(Request[Clip], frozen=True):
     """Read the header of a file; refuse what cannot be masked, or not into ``preset``.
 
-    ``preset`` names a form of results of that ``kind``.
+    ``preset`` names a form of results of that ``kind``. Without ``source`` the file has ``size``
+    bytes, which the parent reads.
     """
 
-    source: Input
+    outlives_refusal = True
+
+    source: Input | None
     limits: Limits
     preset: str | None = None
     kind: ResultKind = ResultKind.MASK
-
-
-class Verdict(msgspec.Struct, frozen=True):
-    """What a remote clip is, or why it was refused; the other is None."""
-
-    clip: Clip | None = None
-    refused: Refused | None = None
-
-
-class ProbeRemote(Request[Verdict], frozen=True):
-    """As `Probe`, of a file of ``size`` bytes that the parent reads. A refusal is a result."""
-
-    size: int
-    limits: Limits
-    preset: str | None = None
-    kind: ResultKind = ResultKind.MASK
+    size: int = 0
 
 
 class ProbeBackground(Request[None], frozen=True):
-    """Refuse what cannot be put behind a subject."""
+    """Refuse what cannot be put behind a subject; ``source`` and ``size`` as in `Probe`."""
 
-    source: Input
+    outlives_refusal = True
+
+    source: Input | None
     limits: Limits
-
-
-class ProbeRemoteBackground(Request[Refused | None], frozen=True):
-    """As `ProbeBackground`, of a file of ``size`` bytes that the parent reads."""
-
-    size: int
-    limits: Limits
-
-
-class Wait(Request[None], frozen=True):
-    """Do nothing: the answer shows that the libraries are loaded."""
+    size: int = 0
 
 
 class Load(Request[None], frozen=True):
@@ -201,23 +182,24 @@ def result_type[R](kind: type[Request[R]]) -> type[R]:
     return found
 
 
+def with_paths[Q: Request[Any]](request: Q, mark: str, move: Callable[[Path], Path]) -> Q:
+    """The request with each of its ``input`` or ``output`` paths moved."""
+    changes: dict[str, Path | tuple[Path, ...]] = {}
+    for name in _marked(type(request), mark):
+        value: Path | tuple[Path, ...] | None = getattr(request, name)
+        if isinstance(value, tuple):
+            changes[name] = tuple(move(path) for path in value)
+        elif value is not None:
+            changes[name] = move(value)
+    return msgspec.structs.replace(request, **changes)
+
+
 @cache
-def fields_of(kind: type[Request[Any]], mark: str) -> tuple[str, ...]:
-    """The names of the fields that are ``input`` or ``output`` paths."""
+def _marked(kind: type[Request[Any]], mark: str) -> tuple[str, ...]:
+    """The names of the fields with that mark."""
+
+    def has_mark(hint: object) -> bool:
+        return mark in getattr(hint, "__metadata__", ()) or any(map(has_mark, get_args(hint)))
+
     hints = get_type_hints(kind, include_extras=True)
-    return tuple(name for name in kind.__struct_fields__ if _has_mark(hints[name], mark))
-
-
-def paths_of(request: Request[Any], mark: str) -> dict[str, tuple[Path, ...]]:
-    """The paths in each of those fields; none where an optional path is None."""
-    found = {name: getattr(request, name) for name in fields_of(type(request), mark)}
-    return {
-        name: (value,) if isinstance(value, Path) else tuple(value or ())
-        for name, value in found.items()
-    }
-
-
-def _has_mark(hint: object, mark: str) -> bool:
-    if mark in getattr(hint, "__metadata__", ()):
-        return True
-    return any(_has_mark(part, mark) for part in get_args(hint))
+    return tuple(name for name in kind.__struct_fields__ if has_mark(hints[name]))

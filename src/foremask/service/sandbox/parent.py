@@ -24,22 +24,21 @@ class Parent:
     """Sends and receives messages, and reads the files that only the parent can reach."""
 
     def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._progress_sent_s = 0.0
-        self._picture_sent_s = 0.0
+        self._received = os.fdopen(fd, "rb", closefd=False)
+        self._sent = os.fdopen(fd, "wb", closefd=False)
+        self._progress_sent_s = self._picture_sent_s = 0.0
 
     def receive(self) -> FromParent | None:
         """The next message; None when the parent is gone."""
-        length = self._read(LENGTH_BYTES)
+        length = self._received.read(LENGTH_BYTES)
         if len(length) < LENGTH_BYTES:
             return None
-        return messages.from_parent.decode(self._read(messages.body_bytes(length)))
+        return messages.from_parent.decode(self._received.read(messages.body_bytes(length)))
 
     def send(self, message: FromChild) -> None:
         """Send the whole message, however slowly the parent reads."""
-        left = memoryview(messages.framed(message))
-        while left:
-            left = left[os.write(self._fd, left) :]
+        self._sent.write(messages.framed(message))
+        self._sent.flush()
 
     def progress(
         self,
@@ -66,12 +65,6 @@ class Parent:
         if not isinstance(answer, Data):
             sys.exit(1)
         return answer.data[:size]
-
-    def _read(self, size: int) -> bytes:
-        got = bytearray()
-        while len(got) < size and (piece := os.read(self._fd, size - len(got))):
-            got += piece
-        return bytes(got)
 
 
 type Operation = Callable[[Any, Parent], object]

@@ -14,38 +14,34 @@ from typing import Self
 
 import structlog
 
-from foremask.errors import ForemaskError, SettingsInvalid
+from foremask.errors import ForemaskError
 from foremask.machine.memory import share_of_memory
 from foremask.service.sandbox import child_process
-from foremask.service.sandbox.child_process import Child, ChildDied, Kind
-from foremask.service.sandbox.confine import Level
-from foremask.service.sandbox.conversation import Conversation, OnProgress, ReadRemote, within
-from foremask.service.sandbox.job_directories import (
-    JobDirectory,
-    clear,
-    collect,
-    empty,
-    new_job_directory,
-    stage,
-    sweep,
+from foremask.service.sandbox.child_process import (
+    Child,
+    ChildDied,
+    OnProgress,
+    ReadRemote,
+    within,
 )
+from foremask.service.sandbox.confine import Level
+from foremask.service.sandbox.job_directories import JobDirectory
 from foremask.service.sandbox.levels import check_level, level_of
+from foremask.service.sandbox.messages import Refused, Setup
 from foremask.service.sandbox.operations import Request
+from foremask.service.sandbox.scratch import own_directory
 from foremask.settings import Sandbox
 
 __all__ = ["ChildDied", "MediaPool", "OnProgress"]
 
 log = structlog.get_logger(__name__)
 
-SPARE_FROM_BYTES = 4 << 30
-"""A slot with this share of memory has room for a second child that waits: docs/adr/0041."""
-
 
 @dataclass(slots=True)
 class _ChildSlot:
     """A slot, its child, and the spare child that replaces it."""
 
-    job_directory: JobDirectory
+    directory: JobDirectory
     child: Child | None = None
     spare: asyncio.Task[Child] | None = None
 
@@ -55,10 +51,9 @@ class MediaPool:
 
     ``execution`` is the module whose OPERATIONS execute requests. ``readable`` is what every job
     may read besides its inputs: the model. A child is replaced after ``jobs_per_child`` jobs, after
-    any error, and when the job's ``owner`` is not the last one. ``prepare`` is a request that a
-    child executes before it serves anybody; with it, and with enough memory, the next child of each
-    slot is ready before it is needed. Raises SettingsInvalid at the start when ``sandbox`` requires
-    what this machine lacks.
+    any error, and when the job's ``owner`` is not the last one. With ``spares`` the next child of
+    each slot is ready before it is needed, and has executed ``prepare``. Raises SettingsInvalid at
+    the start when ``sandbox`` requires what this machine lacks.
     """
 
     def __init__(
@@ -73,21 +68,24 @@ class MediaPool:
         jobs_per_child: int = 50,
         execution: str = "foremask.service.sandbox.execution",
         import_from: Sequence[Path] = (),
+        spares: bool = False,
         prepare: Request[None] | None = None,
-        spare_from_bytes: int = SPARE_FROM_BYTES,
         landlock_at_most: int | None = None,
     ) -> None:
-        self._scratch, self._slots, self._sandbox = scratch, slots, sandbox
-        self._stall_s, self._jobs_per_child, self._prepare = stall_s, jobs_per_child, prepare
-        self._spare_from_bytes = spare_from_bytes
-        self._memory_bytes = memory_bytes or share_of_memory(slots)
-        confined = sandbox is not Sandbox.OFF
-        self._kind = Kind(
-            confined, self._memory_bytes, execution, readable, import_from, landlock_at_most
+        self._slots, self._sandbox, self._stall_s = slots, sandbox, stall_s
+        self._jobs_per_child, self._spares, self._prepare = jobs_per_child, spares, prepare
+        self._setup = Setup(
+            sandbox is not Sandbox.OFF,
+            memory_bytes or share_of_memory(slots),
+            execution,
+            tuple(readable),
+            tuple(import_from),
+            landlock_at_most,
         )
+        self._directory = own_directory(scratch, "slots-")
         self._places = asyncio.Semaphore(slots)
         self._free: list[_ChildSlot] = []  # one for each place; the last is the one used last
-        self._all: list[_ChildSlot] = []
+        self._all: tuple[_ChildSlot, ...] = ()
         self._clearing: set[asyncio.Task[None]] = set()
         self.level = Level()
 
@@ -95,12 +93,11 @@ class MediaPool:
         self.level = level_of(self._sandbox)
         write_log = log.info if self.level.full else log.warning
         write_log("sandbox", wanted=str(self._sandbox), confined_by=str(self.level))
-        self._scratch.mkdir(parents=True, exist_ok=True)
-        await asyncio.to_thread(sweep, self._scratch)
-        for _ in range(self._slots):
-            child_slot = _ChildSlot(new_job_directory(self._scratch))
-            self._all.append(child_slot)
-            self._free.append(child_slot)
+        own = await asyncio.to_thread(self._directory.__enter__)
+        slots = range(self._slots)
+        self._all = tuple(_ChildSlot(JobDirectory(own / str(number))) for number in slots)
+        self._free += self._all
+        for child_slot in self._all:
             self._get_spare(child_slot)
         return self
 
@@ -108,22 +105,14 @@ class MediaPool:
         if self._clearing:
             await asyncio.wait(self._clearing)
         for child_slot in self._all:
-            if child_slot.spare is not None:
-                child_slot.spare.cancel()
-                await asyncio.wait({child_slot.spare})
-                if not child_slot.spare.cancelled() and child_slot.spare.exception() is None:
-                    await child_slot.spare.result().end()
+            if (spare := child_slot.spare) is not None:
+                spare.cancel()
+                await asyncio.wait({spare})
+                if not spare.cancelled() and spare.exception() is None:
+                    await spare.result().end()
             if child_slot.child is not None:
                 await child_slot.child.end()
-            await asyncio.to_thread(child_slot.job_directory.close)
-
-    async def warm(self) -> Level:
-        """Start a child in every free slot; the level that they are confined to."""
-        for child_slot in self._all:
-            if child_slot.child is None:
-                child_slot.child = await self._start(child_slot)
-                self.level = child_slot.child.level
-        return self.level
+        await asyncio.to_thread(self._directory.__exit__, None, None, None)
 
     async def run[R](
         self,
@@ -146,16 +135,17 @@ class MediaPool:
         child_slot = self._take(owner)
         try:
             async with self._borrowed(child_slot, owner) as child:
-                directory = child_slot.job_directory
-                staged = await asyncio.to_thread(stage, directory, request)
+                staged = await asyncio.to_thread(child_slot.directory.stage, request)
                 async with within(wall_clock_s, "The work was not done"):
-                    result = await self._with(child).ask(staged, on_progress, read_at)
-                await asyncio.to_thread(collect, directory, request)
-                return result
+                    result = await child.ask(staged, self._stall_s, on_progress, read_at)
+                await asyncio.to_thread(child_slot.directory.collect, request)
         finally:
             clearing = asyncio.create_task(self._give_back(child_slot))
             self._clearing.add(clearing)
             clearing.add_done_callback(self._clearing.discard)
+        if isinstance(result, Refused):
+            raise result.error()
+        return result
 
     def _take(self, owner: str) -> _ChildSlot:
         """A free slot, preferably one whose child has served this owner or nobody."""
@@ -171,47 +161,43 @@ class MediaPool:
 
     async def _give_back(self, child_slot: _ChildSlot) -> None:
         """Empty the slot in a thread, for that may take long; then it is free again."""
+        directory = child_slot.directory
         try:
-            if not await asyncio.to_thread(empty, child_slot.job_directory):
-                log.warning("sandbox.mess", job_directory=str(child_slot.job_directory.directory))
-                if child_slot.child is not None:
-                    child, child_slot.child = child_slot.child, None
-                    await child.end()
-                await asyncio.to_thread(clear, child_slot.job_directory)
+            if await asyncio.to_thread(lambda: directory.is_a_mess):
+                log.warning("sandbox.mess", job_directory=str(directory.parent))
+                await self._end(child_slot)
+            await asyncio.to_thread(directory.clear)
         except OSError as error:
             log.warning(
-                "sandbox.not_cleared",
-                job_directory=str(child_slot.job_directory.directory),
-                error=str(error),
+                "sandbox.not_cleared", job_directory=str(directory.parent), error=str(error)
             )
         finally:
             self._get_spare(child_slot)
             self._free.append(child_slot)
             self._places.release()
 
+    async def _end(self, child_slot: _ChildSlot) -> str:
+        child, child_slot.child = child_slot.child, None
+        return await child.end() if child is not None else ""
+
     @asynccontextmanager
     async def _borrowed(self, child_slot: _ChildSlot, owner: str) -> AsyncGenerator[Child]:
         """The slot's child; replaced if it ended or served another owner, killed on an error."""
         child = child_slot.child
         if child is not None and not (child.is_alive and child.owner in (None, owner)):
-            child_slot.child = None
-            await child.end()
+            await self._end(child_slot)
         try:
             child = child_slot.child = child_slot.child or await self._next(child_slot)
             child.owner = owner
             yield child
             child.jobs += 1
         except BaseException as error:
-            child_slot.child = None
-            if child is not None:
-                child.kill()  # at once, before anything is awaited
-                log = await asyncio.shield(child.end())
-                if isinstance(error, ChildDied):
-                    error.add_note(log)
+            last_words = await self._end(child_slot)
+            if isinstance(error, ChildDied) and last_words:
+                error.add_note(last_words)
             raise
         if child.jobs >= self._jobs_per_child:
-            child_slot.child = None
-            await child.end()
+            await self._end(child_slot)
 
     async def _next(self, child_slot: _ChildSlot) -> Child:
         spare, child_slot.spare = child_slot.spare, None
@@ -224,31 +210,16 @@ class MediaPool:
         return await self._start(child_slot)
 
     def _get_spare(self, child_slot: _ChildSlot) -> None:
-        if (
-            self._prepare
-            and child_slot.spare is None
-            and self._memory_bytes >= self._spare_from_bytes
-        ):
-            child_slot.spare = asyncio.create_task(self._prepared(child_slot, self._prepare))
+        if self._spares and child_slot.spare is None:
+            child_slot.spare = asyncio.create_task(self._start(child_slot, self._prepare))
 
-    async def _prepared(self, child_slot: _ChildSlot, request: Request[None]) -> Child:
-        child = await self._start(child_slot)
-        try:
-            await self._with(child).ask(request)
-        except BaseException:
-            child.kill()
-            await asyncio.shield(child.end())
-            raise
-        return child
-
-    async def _start(self, child_slot: _ChildSlot) -> Child:
-        child = await child_process.start(self._kind, child_slot.job_directory)
+    async def _start(self, child_slot: _ChildSlot, prepare: Request[None] | None = None) -> Child:
+        child = await child_process.start(self._setup, child_slot.directory)
         try:
             check_level(self._sandbox, child.level)
-        except SettingsInvalid:
+            if prepare is not None:
+                await child.ask(prepare, self._stall_s)
+        except BaseException:
             await child.end()
             raise
         return child
-
-    def _with(self, child: Child) -> Conversation:
-        return Conversation(child, self._stall_s, self._memory_bytes)

@@ -5,8 +5,6 @@ Only what a list of refusals needs is bound: docs/adr/0042 says why no package i
 
 import ctypes
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 _LIBRARY: Final = "libseccomp.so.2"  # its ABI since 2012
@@ -33,23 +31,15 @@ _YOUNG_CALLS: Final = {
 }
 
 
-class _Comparison(ctypes.Structure):
+class When(ctypes.Structure):
+    """A condition on one argument of a call; a rule holds when all of its conditions do."""
+
     _fields_ = (
         ("argument", ctypes.c_uint),
         ("operator", ctypes.c_int),
         ("first", ctypes.c_uint64),
         ("second", ctypes.c_uint64),
     )
-
-
-@dataclass(frozen=True, slots=True)
-class When:
-    """A condition on one argument of a call; a rule holds when all of its conditions do."""
-
-    argument: int
-    operator: int
-    first: int
-    second: int = 0
 
 
 def is_int(argument: int, value: int) -> When:
@@ -76,11 +66,7 @@ class Refusals:
         library.seccomp_init.restype = ctypes.c_void_p
         library.seccomp_syscall_resolve_name.argtypes = (ctypes.c_char_p,)
         library.seccomp_rule_add_array.argtypes = (
-            ctypes.c_void_p,
-            ctypes.c_uint32,
-            ctypes.c_int,
-            ctypes.c_uint,
-            ctypes.c_void_p,
+            *(ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p),
         )
         library.seccomp_load.argtypes = (ctypes.c_void_p,)
         self._rules = library.seccomp_init(_ALLOW)
@@ -94,23 +80,15 @@ class Refusals:
             number = _YOUNG_CALLS.get(call, _UNKNOWN_CALL)
         if number < 0:  # another architecture's, or unknown
             return
-        self._add(number, conditions, error, call)
+        compared = (When * len(conditions))(*conditions)
+        failed = self._library.seccomp_rule_add_array(
+            self._rules, _ERRNO | error, number, len(conditions), compared
+        )
+        if failed:
+            raise OSError(-failed, f"no seccomp rule for {call}: {os.strerror(-failed)}")
 
     def load(self) -> None:
         """Load the filter for good, in this thread and those that it starts."""
         failed = self._library.seccomp_load(self._rules)
         if failed:
             raise OSError(-failed, f"seccomp filter not loaded: {os.strerror(-failed)}")
-
-    def _add(self, number: int, conditions: Sequence[When], error: int, call: str) -> None:
-        compared = (_Comparison * len(conditions))(
-            *(
-                _Comparison(each.argument, each.operator, each.first, each.second)
-                for each in conditions
-            )
-        )
-        failed = self._library.seccomp_rule_add_array(
-            self._rules, _ERRNO | error, number, len(conditions), compared
-        )
-        if failed:
-            raise OSError(-failed, f"no seccomp rule for {call}: {os.strerror(-failed)}")

@@ -34,7 +34,6 @@ from foremask.service.jobs.step_facts import (
 from foremask.service.jobs.steps import Step
 from foremask.service.observability import metrics
 from foremask.service.observability.traces import span
-from foremask.service.sandbox.conversation import OnProgress
 from foremask.service.sandbox.operations import (
     Cut,
     CutOut,
@@ -47,6 +46,7 @@ from foremask.service.sandbox.operations import (
     Recode,
     Request,
 )
+from foremask.service.sandbox.pool import OnProgress
 from foremask.service.storage.keys import mask_key, network_key, strip_key
 from foremask.service.storage.local_directory import check_free
 from foremask.service.worker.leases import StepProgress

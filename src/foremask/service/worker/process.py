@@ -24,12 +24,12 @@ from foremask.service.observability import metrics
 from foremask.service.sandbox.levels import check_device, is_gpu
 from foremask.service.sandbox.operations import Load
 from foremask.service.sandbox.pool import MediaPool
+from foremask.service.sandbox.scratch import own_directory
 from foremask.service.storage.local_directory import local_url
 from foremask.service.storage.objects import open_objects
 from foremask.service.worker.compilation import compile_ahead
 from foremask.service.worker.maintenance import run_maintenance
 from foremask.service.worker.queues import serve_queues
-from foremask.service.worker.scratch import own_scratch
 from foremask.service.worker.worker_context import MediaRunner, WorkerContext
 from foremask.settings import Inputs, Sandbox, Settings
 from foremask.weights.catalogue import compiled_dir_of, model_path, side_car_of
@@ -40,6 +40,8 @@ FILES_AT_ONCE = 8  # most of an ingest is waiting for the origin
 FILE_CHILDREN = 1
 WEBHOOKS_AT_ONCE = 16  # a receiver that hangs holds one of these, and no more
 NETWORK_BYTES = 256 << 20  # kept with each result for a day, so that `refine` is fast
+SPARE_FROM_BYTES = 4 << 30
+"""A slot with this share of memory has room for a second child that waits: docs/adr/0041."""
 DRAIN_S = 3.0  # for what is nearly done; the rest is given back, and begun at once elsewhere
 LEAVE_S = 10.0  # then whatever still waits for an answer is left behind, as after a kill -9
 DATABASE_PATIENCE_S = 60.0
@@ -83,6 +85,7 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
             sandbox=settings.sandbox,
             readable=readable,
             memory_bytes=job_memory + (GPU_ADDRESSES_BYTES if _may_use_gpu(settings) else 0),
+            spares=load is not None and job_memory >= SPARE_FROM_BYTES,
             prepare=load,
         ) as masks,
         open_work(settings, scratch, masks, files, limits, model) as work,
@@ -130,7 +133,7 @@ async def open_work(
     ):
         await check_schema(database)
         objects = await open_objects(stored_at, settings.base_url)
-        with own_scratch(scratch) as steps:
+        with own_directory(scratch, "steps-") as steps:
             yield WorkerContext(
                 database=database,
                 objects=objects,

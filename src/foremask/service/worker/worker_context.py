@@ -14,8 +14,8 @@ from foremask.service.jobs.database import Database
 from foremask.service.jobs.process_totals import Fleet
 from foremask.service.jobs.steps import LEASE_S, RENEW_S
 from foremask.service.observability import traces
-from foremask.service.sandbox.conversation import OnProgress
 from foremask.service.sandbox.operations import Request
+from foremask.service.sandbox.pool import OnProgress
 from foremask.service.storage.objects import Objects
 
 STALL_S = 360.0  # longer than the media pool waits for a frame: it also sees a stalled transfer
