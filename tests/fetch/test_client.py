@@ -59,7 +59,7 @@ async def fetched(
     outbound: Outbound, url: str, max_bytes: int = GIB, deadline_s: float = 20
 ) -> bytes:
     sink = io.BytesIO()
-    await outbound.download(url, sink, max_bytes=max_bytes, deadline_s=deadline_s)
+    await outbound.download(url, sink.write, max_bytes=max_bytes, deadline_s=deadline_s)
     return sink.getvalue()
 
 
@@ -67,18 +67,17 @@ async def fetched(
 
 
 async def test_a_download_is_the_file(outbound: Outbound, origin: Origin) -> None:
-    """Every byte, the type and the ETag; and nothing was asked for that a server might honour."""
+    """Every byte; and nothing was asked for that a server might honour."""
     origin.answers["/clip.mp4"] = gives(CLIP, Content_Type="video/mp4", ETag='"v1"')
     sink, reported = io.BytesIO(), []
-    done = await outbound.download(
+    await outbound.download(
         origin.url(),
-        sink,
+        sink.write,
         max_bytes=GIB,
         deadline_s=20,
         on_bytes=lambda *facts: reported.append(facts),
     )
     assert sink.getvalue() == CLIP
-    assert (done.size, done.content_type, done.etag) == (len(CLIP), "video/mp4", '"v1"')
     assert reported[-1] == (len(CLIP), len(CLIP))
     assert set(origin.requests[0].headers) == {"host", "user-agent", "accept"}
 
@@ -87,14 +86,13 @@ def test_a_file_can_be_had_without_an_event_loop(tmp_path: Path) -> None:
     async def prepare() -> None:
         async with listening() as origin:
             origin.answers["/clip.mp4"] = gives(CLIP)
-            done = await asyncio.to_thread(
+            await asyncio.to_thread(
                 download_file,
                 origin.url(),
                 tmp_path / "clip.mp4",
                 max_bytes=GIB,
                 allow_private=[LOOPBACK],
             )
-            assert done.size == len(CLIP)
 
     asyncio.run(prepare())
     assert (tmp_path / "clip.mp4").read_bytes() == CLIP
@@ -110,7 +108,7 @@ async def test_ranges_bring_little_more_than_was_asked_for(
         assert await reader.read_at(0, 100) == CLIP[:100]
         assert await reader.read_at(len(CLIP) - 100, 1000) == CLIP[-100:]
         assert await reader.read_at(len(CLIP), 10) == b""
-        assert (reader.requests, reader.bytes_read) == (2, 128 << 10)
+        assert (len(origin.requests), reader.bytes_read) == (2, 128 << 10)
     assert origin.connections == 1
 
 
@@ -120,7 +118,7 @@ async def test_reading_straight_on_takes_longer_strides(outbound: Outbound, orig
     async with outbound.open_range_reader(origin.url(), max_bytes=GIB) as reader:
         pieces = [await reader.read_at(at, 32 << 10) for at in range(0, 4 << 20, 32 << 10)]
         assert b"".join(pieces) == CLIP * 4
-        assert reader.requests < 10
+        assert len(origin.requests) < 10
 
 
 async def test_a_file_is_sent_on_by_the_reader_that_has_probed_it(
@@ -304,7 +302,7 @@ async def test_a_slow_disk_is_not_the_origins_fault(
             return super().write(data)
 
     with pytest.raises(OSError, match="No space"):
-        await outbound.download(origin.url(), Full(), max_bytes=GIB, deadline_s=9)
+        await outbound.download(origin.url(), Full().write, max_bytes=GIB, deadline_s=9)
 
 
 @pytest.mark.parametrize("how", ["ETag", "Last_Modified", "size"])

@@ -24,12 +24,10 @@ def inspect_clip[T](named: str, settings: Settings, inspect: Callable[[Path | Re
         try:
             with open_ranges(
                 named, max_bytes=Limits().max_bytes, allow_private=settings.allow_private
-            ) as ranges:
-                if ranges.size is not None:
-                    return inspect(RemoteFile(ranges, ranges.size))
-        except (
-            RangeUnavailable
-        ):  # a gif without ranges, or a header that is spread over the whole file
+            ) as remote:
+                if remote is not None:
+                    return inspect(remote)
+        except RangeUnavailable:  # a gif without ranges, or a header spread over the whole file
             pass
     with local_file(named, settings) as path:
         return inspect(path)

@@ -6,8 +6,9 @@ from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
 from foremask.fetch.addresses import Network
-from foremask.fetch.client import Downloaded, Outbound, deadline
+from foremask.fetch.client import Outbound, deadline
 from foremask.fetch.range_reader import RangeReader
+from foremask.fetch.remote_file import RemoteFile
 
 READ_S = 30.0
 
@@ -20,40 +21,28 @@ def download_file(
     deadline_s: float = 3600.0,
     allow_private: Iterable[Network] = (),
     on_bytes: Callable[[int, int | None], None] | None = None,
-) -> Downloaded:
+) -> None:
     """`Outbound.download` into the file ``path``."""
 
-    async def fetch() -> Downloaded:
+    async def fetch() -> None:
         async with Outbound(allow_private=allow_private) as outbound:
-            return await outbound.download(
-                url, sink, max_bytes=max_bytes, deadline_s=deadline_s, on_bytes=on_bytes
+            await outbound.download(
+                url, file.write, max_bytes=max_bytes, deadline_s=deadline_s, on_bytes=on_bytes
             )
 
-    with path.open("wb") as sink:
-        return asyncio.run(fetch())
-
-
-class Ranges:
-    """A remote file of ``size`` bytes (None: unknown), read in pieces; made by `open_ranges`."""
-
-    def __init__(self, loop: asyncio.Runner, reader: RangeReader) -> None:
-        self._loop, self._reader = loop, reader
-        self.size = reader.size
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        """As `RangeReader.read_at`, and UrlUnreachable where it takes longer than ``READ_S``."""
-        return self._loop.run(self._read(offset, size))
-
-    async def _read(self, offset: int, size: int) -> bytes:
-        async with deadline("video", READ_S):
-            return await self._reader.read_at(offset, size)
+    with path.open("wb") as file:
+        asyncio.run(fetch())
 
 
 @contextmanager
 def open_ranges(
     url: str, *, max_bytes: int, allow_private: Iterable[Network] = ()
-) -> Generator[Ranges]:
-    """`Outbound.open_range_reader`, opened within ``READ_S``."""
+) -> Generator[RemoteFile | None]:
+    """The file at ``url``, read in pieces; None where its size is unknown.
+
+    Raises as `Outbound.open_range_reader`, and UrlUnreachable where it, or a piece, takes longer
+    than ``READ_S``.
+    """
     held = AsyncExitStack()
 
     async def opened() -> RangeReader:
@@ -63,8 +52,16 @@ def open_ranges(
                 outbound.open_range_reader(url, max_bytes=max_bytes)
             )
 
+    async def read(offset: int, size: int) -> bytes:
+        async with deadline("video", READ_S):
+            return await reader.read_at(offset, size)
+
     with asyncio.Runner() as loop:
         try:
-            yield Ranges(loop, loop.run(opened()))
+            reader = loop.run(opened())
+            if reader.size is None:
+                yield None
+            else:
+                yield RemoteFile(lambda offset, size: loop.run(read(offset, size)), reader.size)
         finally:
             loop.run(held.aclose())

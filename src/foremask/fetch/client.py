@@ -9,8 +9,6 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
-from typing import Protocol
 
 import httpcore2
 
@@ -27,7 +25,7 @@ from foremask.fetch.addresses import Network
 from foremask.fetch.connections import PinnedBackend, Resolve
 from foremask.fetch.fairness import FairSemaphore
 from foremask.fetch.range_reader import RangeReader
-from foremask.fetch.responses import Answer
+from foremask.fetch.responses import Answer, named
 
 MIN_BYTES_PER_S = 32 << 10  # 20 MB in ten minutes; who sends less holds a place for nothing
 SPEED_WINDOW_S = 10.0
@@ -35,23 +33,6 @@ WRITE_BYTES = 1 << 20
 MAX_RESOLUTIONS = 32  # a name server that keeps silent holds a thread for up to half a minute
 MAX_RESOLUTIONS_PER_OWNER = 8
 PLACE_S = 2.0
-
-
-class Sink(Protocol):
-    """Where a download goes: a binary file."""
-
-    def write(self, data: bytes, /) -> object:
-        """Take all of ``data``."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Downloaded:
-    """What was downloaded, and its name at the origin."""
-
-    size: int
-    content_type: str
-    etag: str
 
 
 class Outbound:
@@ -92,13 +73,13 @@ class Outbound:
         raises Overloaded when this one gets no place in time, which says nothing of the URL.
         """
         try:
-            parsed = urls.parse(url, param)
-            if param == "webhook_url" or urls.port_of(parsed) not in urls.PORTS:
-                await self._backend(owner).checked_addresses(
-                    parsed.raw_host.decode("ascii"), urls.port_of(parsed)
-                )
+            with named(param):
+                parsed = urls.parse(url)
+                if param == "webhook_url" or urls.port_of(parsed) not in urls.PORTS:
+                    await self._backend(owner).checked_addresses(
+                        parsed.raw_host.decode("ascii"), urls.port_of(parsed)
+                    )
         except (UrlRefused, VideoInvalid) as refused:
-            refused.param = param
             if param == "webhook_url":
                 raise WebhookInvalid(refused.details, param=param) from refused
             raise
@@ -118,38 +99,37 @@ class Outbound:
         Where the origin ignores Range, only the first MiB can be read. Raises FileTooLarge when the
         origin declares more than ``max_bytes``. Put a deadline around the whole of it.
         """
-        parsed = urls.parse(url, param)
         async with self._connections(owner) as pool:
-            reader = RangeReader(pool, parsed, param, budget_bytes)
-            await reader.open(max_bytes)
+            with named(param):
+                reader = RangeReader(pool, urls.parse(url), param, budget_bytes)
+                await reader.open(max_bytes)
             yield reader
 
     async def download(
         self,
         url: str,
-        sink: Sink,
+        write: Callable[[bytes], object],
         *,
         max_bytes: int,
         deadline_s: float,
         param: str = "video",
         on_bytes: Callable[[int, int | None], None] | None = None,
         owner: str = "",
-    ) -> Downloaded:
-        """Write the file at ``url`` into ``sink``; ``on_bytes(done, total or None)`` may raise.
+    ) -> None:
+        """Call ``write`` with the file at ``url``, piece by piece, in other threads.
+
+        ``on_bytes(done, total or None)`` may raise.
 
         Bytes are counted, whatever the origin declares. Raises UrlTooSlow when the origin is slower
         than the least speed, and UrlUnreachable when it falls silent, breaks off, or is not done in
         ``deadline_s``.
         """
-        parsed = urls.parse(url, param)
         async with (
             deadline(param, deadline_s),
             self._connections(owner) as pool,
-            connections.get(pool, parsed, param) as answer,
+            connections.get(pool, urls.parse(url)) as answer,
         ):
-            return await _write_body(
-                answer, sink, max_bytes, self._min_bytes_per_s, param, on_bytes
-            )
+            await _write_body(answer, write, max_bytes, self._min_bytes_per_s, on_bytes)
 
     async def post(
         self,
@@ -158,21 +138,18 @@ class Outbound:
         headers: Mapping[str, str],
         *,
         timeout_s: float = 10.0,
-        param: str = "webhook_url",
-        owner: str = "",
     ) -> int:
         """Send ``body`` and give the status, a 2xx; no redirect is followed and no answer is read.
 
         Raises UrlForbidden or UrlStatus for any other status, and UrlUnreachable for none.
         """
-        parsed = urls.parse(url, param)
         lines = [(name.encode("ascii"), text.encode("latin-1")) for name, text in headers.items()]
         async with (
-            deadline(param, timeout_s),
-            self._connections(owner) as pool,
-            connections.send(pool, "POST", parsed, lines, param, content=body) as answer,
+            deadline("webhook_url", timeout_s),
+            self._connections("") as pool,
+            connections.send(pool, "POST", urls.parse(url), lines, content=body) as answer,
         ):
-            responses.check_status(answer, param)
+            responses.check_status(answer)
             return answer.status
 
     def _connections(self, owner: str) -> httpcore2.AsyncConnectionPool:
@@ -223,63 +200,58 @@ class Outbound:
 
 async def _write_body(
     answer: Answer,
-    sink: Sink,
+    write: Callable[[bytes], object],
     max_bytes: int,
     min_bytes_per_s: int,
-    param: str,
     on_bytes: Callable[[int, int | None], None] | None,
-) -> Downloaded:
-    """Write the body into ``sink``, counting bytes and time spent waiting for them."""
-    total = answer.length
-    responses.check_size(total, max_bytes, param)
+) -> None:
+    """Write the body, counting bytes and time spent waiting for them."""
+    responses.check_size(answer.length, max_bytes)
     size, waited_s, window = 0, 0.0, (0.0, 0)
     held = bytearray()
+
+    async def write_held() -> None:
+        if size == len(held):  # the first piece
+            responses.check_content(bytes(held[:512]))
+        await asyncio.to_thread(write, bytes(held))
+        held.clear()
+        if on_bytes is not None:
+            on_bytes(size, answer.length)
+
     async with aclosing(answer.chunks()) as chunks:
         asked_s = time.monotonic()
         async for chunk in chunks:
             waited_s += time.monotonic() - asked_s
             size += len(chunk)
             held += chunk
-            responses.check_size(size, max_bytes, param)
+            responses.check_size(size, max_bytes)
             if waited_s - window[0] >= SPEED_WINDOW_S:
-                _check_speed(size - window[1], waited_s - window[0], min_bytes_per_s, param)
+                _check_speed(size - window[1], waited_s - window[0], min_bytes_per_s)
                 window = (waited_s, size)
             if len(held) >= WRITE_BYTES:
-                await _write(held, sink, size, param)
-                if on_bytes is not None:
-                    on_bytes(size, total)
+                await write_held()
             asked_s = time.monotonic()
-    await _write(held, sink, size, param)
-    if on_bytes is not None:
-        on_bytes(size, total)
-    return Downloaded(size, answer.header("content-type"), answer.header("etag"))
+    await write_held()
 
 
-async def _write(held: bytearray, sink: Sink, size: int, param: str) -> None:
-    if size == len(held):  # the first piece
-        responses.check_content(bytes(held[:512]), param)
-    await asyncio.to_thread(sink.write, bytes(held))
-    held.clear()
-
-
-@asynccontextmanager
-async def deadline(param: str, seconds: float) -> AsyncGenerator[None]:
-    """Raise UrlUnreachable where the block takes longer."""
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError as error:
-        raise UrlUnreachable(
-            f"The host was not done within {seconds:g} s.", param=param, limit=seconds
-        ) from error
-
-
-def _check_speed(size: int, seconds: float, min_bytes_per_s: int, param: str) -> None:
+def _check_speed(size: int, seconds: float, min_bytes_per_s: int) -> None:
     if size < min_bytes_per_s * seconds:
         raise UrlTooSlow(
             f"The host sent {size / seconds:.0f} bytes a second over {seconds:.0f} s; "
             f"at least {min_bytes_per_s} are needed.",
-            param=param,
             limit=min_bytes_per_s,
             actual=round(size / seconds),
         )
+
+
+@asynccontextmanager
+async def deadline(param: str, seconds: float) -> AsyncGenerator[None]:
+    """As `named`, and raise UrlUnreachable where the block takes longer."""
+    try:
+        async with asyncio.timeout(seconds):
+            with named(param):
+                yield
+    except TimeoutError as error:
+        raise UrlUnreachable(
+            f"The host was not done within {seconds:g} s.", param=param, limit=seconds
+        ) from error

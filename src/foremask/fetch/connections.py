@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 import httpcore2
 import httpx2
 
-from foremask.errors import UrlNotAllowed, UrlPrivate, UrlUnreachable
+from foremask.errors import UrlPrivate, UrlUnreachable
 from foremask.fetch import responses, urls
 from foremask.fetch.addresses import Network, is_public
 from foremask.fetch.responses import Answer
@@ -41,10 +41,7 @@ class PinnedBackend(httpcore2.AnyIOBackend):
         try:
             texts = await self._resolve(host, port)
             addresses = [ipaddress.ip_address(text) for text in texts]
-        except (
-            OSError,
-            ValueError,
-        ) as error:  # TimeoutError is an OSError, UnicodeError a ValueError
+        except (OSError, ValueError) as error:  # a TimeoutError and a UnicodeError, too
             raise UrlUnreachable("The host name cannot be resolved.") from error
         if not addresses:
             raise UrlUnreachable("The host name has no address.")
@@ -76,14 +73,6 @@ class PinnedBackend(httpcore2.AnyIOBackend):
                 failed = error
         raise failed
 
-    async def connect_unix_socket(
-        self,
-        path: str,
-        timeout: float | None = None,  # noqa: ASYNC109
-        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
-    ) -> httpcore2.AsyncNetworkStream:
-        raise UrlNotAllowed("No socket but TCP is opened.")
-
 
 @asynccontextmanager
 async def send(
@@ -91,10 +80,10 @@ async def send(
     method: str,
     url: httpx2.URL,
     headers: Sequence[tuple[bytes, bytes]],
-    param: str,
     content: bytes | None = None,
 ) -> AsyncGenerator[Answer]:
     """One request to one address, without any header that was not asked for."""
+    idle_s = responses.IDLE_S
     request = httpcore2.Request(
         method,
         httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
@@ -107,19 +96,14 @@ async def send(
         ],
         content=content,
         extensions={
-            "timeout": {
-                "connect": CONNECT_S,
-                "read": responses.IDLE_S,
-                "write": responses.IDLE_S,
-                "pool": CONNECT_S,
-            },
+            "timeout": {"connect": CONNECT_S, "read": idle_s, "write": idle_s, "pool": CONNECT_S},
             "sni_hostname": url.raw_host.decode("ascii").rstrip("."),
         },
     )
-    with responses.translated_errors(param):
+    with responses.translated_errors():
         response = await pool.handle_async_request(request)
     try:
-        yield Answer(url, response, param)
+        yield Answer(url, response)
     finally:
         await response.aclose()
 
@@ -128,19 +112,18 @@ async def send(
 async def get(
     pool: httpcore2.AsyncConnectionPool,
     url: httpx2.URL,
-    param: str,
     headers: Sequence[tuple[bytes, bytes]] = (),
 ) -> AsyncGenerator[Answer]:
     """The answer to a GET after its redirects: a 2xx whose type may be a video."""
     for _ in range(MAX_REDIRECTS + 1):
-        async with send(pool, "GET", url, headers, param) as answer:
+        async with send(pool, "GET", url, headers) as answer:
             target = answer.header("location")
             if answer.status not in _REDIRECTS or not target:
-                responses.check_status(answer, param)
-                responses.check_type(answer, param)
+                responses.check_status(answer)
+                responses.check_type(answer)
                 yield answer
                 return
-            url = urls.redirected(url, target, param)
+            url = urls.redirected(url, target)
     raise UrlUnreachable(
-        f"The origin redirects more than {MAX_REDIRECTS} times.", param=param, limit=MAX_REDIRECTS
+        f"The origin redirects more than {MAX_REDIRECTS} times.", limit=MAX_REDIRECTS
     )

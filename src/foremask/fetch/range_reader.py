@@ -8,7 +8,7 @@ import httpx2
 
 from foremask.errors import UrlStatus, UrlUnreachable
 from foremask.fetch import connections, responses
-from foremask.fetch.responses import Answer
+from foremask.fetch.responses import Answer, named
 
 BLOCK_BYTES = 64 << 10
 MAX_READ_BYTES = 1 << 20
@@ -39,25 +39,21 @@ class RangeReader:
         self.size: int | None = None
         self.ranged = False
         self.etag = ""
-        self.content_type = ""
         self.bytes_read = 0
-        self.requests = 0
 
     async def open(self, max_bytes: int) -> None:
         """Read the first block and the file's size and version."""
-        self.requests += 1
         first = [(b"Range", b"bytes=0-%d" % (BLOCK_BYTES - 1))]
-        async with connections.get(self._pool, self._url, self._param, first) as answer:
+        async with connections.get(self._pool, self._url, first) as answer:
             self._url = answer.url
             self.etag = answer.header("etag")
-            self.content_type = answer.header("content-type")
             strong = self.etag if self.etag.startswith('"') else answer.header("last-modified")
             self._version = strong.encode("latin-1")
             self.ranged = answer.status == httpx2.codes.PARTIAL_CONTENT
-            self.size = self._whole(answer, 0) if self.ranged else answer.length
-            responses.check_size(self.size, max_bytes, self._param)
+            self.size = _whole(answer, 0) if self.ranged else answer.length
+            responses.check_size(self.size, max_bytes)
             head = await answer.read(BLOCK_BYTES if self.ranged else MAX_READ_BYTES)
-        responses.check_content(head, self._param)
+        responses.check_content(head)
         self.bytes_read += len(head)
         if self.ranged:
             self._blocks[0] = head
@@ -123,36 +119,33 @@ class RangeReader:
             self._blocks[(start + at) // BLOCK_BYTES] = data[at : at + BLOCK_BYTES]
 
     async def _range(self, start: int, stop: int) -> bytes:
-        self.requests += 1
         wanted = [(b"Range", b"bytes=%d-%d" % (start, stop - 1))]
         if self._version:
             wanted.append((b"If-Range", self._version))
-        async with connections.send(self._pool, "GET", self._url, wanted, self._param) as answer:
-            responses.check_status(answer, self._param)
-            if answer.status != httpx2.codes.PARTIAL_CONTENT:
-                raise self._changed()
-            if self._whole(answer, start) != self.size or answer.header("etag") != self.etag:
-                raise self._changed()
-            data = await answer.read(stop - start)
-        if len(data) < stop - start:
-            raise UrlUnreachable(
-                f"The origin sent {len(data)} of {stop - start} bytes from byte {start} on.",
-                param=self._param,
-            )
+        with named(self._param):
+            async with connections.send(self._pool, "GET", self._url, wanted) as answer:
+                responses.check_status(answer)
+                is_range = answer.status == httpx2.codes.PARTIAL_CONTENT
+                whole = _whole(answer, start) if is_range else None
+                if whole != self.size or answer.header("etag") != self.etag:
+                    raise UrlStatus(
+                        "The file changed at the origin while it was being read. "
+                        "Send the request again."
+                    )
+                data = await answer.read(stop - start)
+            if len(data) < stop - start:
+                raise UrlUnreachable(
+                    f"The origin sent {len(data)} of {stop - start} bytes from byte {start} on."
+                )
         return data
 
-    def _whole(self, answer: "Answer", start: int) -> int | None:
-        given = _CONTENT_RANGE.fullmatch(answer.header("content-range"))
-        if given is None or int(given[1]) != start or given[3] == "*":
-            raise UrlStatus(
-                "The origin answers a range request with another range than the one asked for.",
-                param=self._param,
-                actual=answer.status,
-            )
-        return int(given[3])
 
-    def _changed(self) -> UrlStatus:
-        return UrlStatus(
-            "The file changed at the origin while it was being read. Send the request again.",
-            param=self._param,
+def _whole(answer: Answer, start: int) -> int:
+    """The size of the whole file, of which the answer is the range from ``start`` on."""
+    given = _CONTENT_RANGE.fullmatch(answer.header("content-range"))
+    if given is None or int(given[1]) != start or given[3] == "*":
+        raise UrlStatus(
+            "The origin answers a range request with another range than the one asked for.",
+            actual=answer.status,
         )
+    return int(given[3])

@@ -10,6 +10,7 @@ import httpcore2
 import httpx2
 
 from foremask.errors import (
+    ClipRefused,
     EmptyFile,
     FileTooLarge,
     NotAVideo,
@@ -17,6 +18,7 @@ from foremask.errors import (
     UrlRefused,
     UrlStatus,
     UrlUnreachable,
+    VideoInvalid,
 )
 
 IDLE_S = 15.0  # nothing arrives for this long: the origin is gone
@@ -33,7 +35,6 @@ class Answer:
 
     url: httpx2.URL
     response: httpcore2.Response
-    param: str
 
     @property
     def status(self) -> int:
@@ -54,7 +55,7 @@ class Answer:
 
     async def chunks(self) -> AsyncGenerator[bytes]:
         """The body in pieces of at most 64 KiB; raises UrlUnreachable when it breaks off."""
-        with translated_errors(self.param):
+        with translated_errors():
             async for chunk in self.response.aiter_stream():
                 yield chunk
 
@@ -70,27 +71,30 @@ class Answer:
 
 
 @contextmanager
-def translated_errors(param: str) -> Generator[None]:
+def translated_errors() -> Generator[None]:
     """Turn network errors into ours, without their text, which has addresses in it."""
     try:
         yield
-    except UrlRefused as refused:  # from the backend, which knows no field
-        refused.param = param
-        raise
     except (httpcore2.ConnectTimeout, httpcore2.ConnectError) as error:
         if any(isinstance(cause, ssl.SSLError) for cause in _causes(error)):
-            reason = (
+            raise UrlUnreachable(
                 "No TLS connection could be made; see whether the certificate is for this host."
-            )
-        else:
-            reason = "The host does not accept a connection."
-        raise UrlUnreachable(reason, param=param) from error
+            ) from error
+        raise UrlUnreachable("The host does not accept a connection.") from error
     except httpcore2.TimeoutException as error:
-        raise UrlUnreachable(
-            f"The host fell silent for {IDLE_S:g} s.", param=param, limit=IDLE_S
-        ) from error
+        raise UrlUnreachable(f"The host fell silent for {IDLE_S:g} s.", limit=IDLE_S) from error
     except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
-        raise UrlUnreachable("The host broke off, or does not speak HTTP.", param=param) from error
+        raise UrlUnreachable("The host broke off, or does not speak HTTP.") from error
+
+
+@contextmanager
+def named(param: str) -> Generator[None]:
+    """Let what refuses a clip or its URL name the field that it was asked for in."""
+    try:
+        yield
+    except (ClipRefused, UrlRefused, VideoInvalid) as refused:
+        refused.param = param
+        raise
 
 
 def _causes(error: BaseException | None) -> Generator[BaseException]:
@@ -99,48 +103,41 @@ def _causes(error: BaseException | None) -> Generator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def check_status(answer: Answer, param: str) -> None:
+def check_status(answer: Answer) -> None:
     """Raise UrlForbidden, UrlStatus or EmptyFile for all but a 2xx."""
     status = answer.status
     if 200 <= status < 300:
         return
     if status == httpx2.codes.RANGE_NOT_SATISFIABLE and "*/0" in answer.header("content-range"):
-        raise EmptyFile("The file has no bytes.", param=param)
+        raise EmptyFile("The file has no bytes.")
     kind = UrlForbidden if status in (401, 403) else UrlStatus
-    raise kind(f"The host answered with status {status}.", param=param, actual=status)
+    raise kind(f"The host answered with status {status}.", actual=status)
 
 
-def check_type(answer: Answer, param: str) -> None:
+def check_type(answer: Answer) -> None:
     """Raise NotAVideo where the host itself calls it a page, data, or compressed."""
     media_type = answer.header("content-type").partition(";")[0].strip().lower()
     if media_type in _PAGE_TYPES or media_type.endswith("+json"):
-        raise NotAVideo(
-            f"The host sent {media_type}. Use the URL of the video file itself.", param=param
-        )
+        raise NotAVideo(f"The host sent {media_type}. Use the URL of the video file itself.")
     coding = answer.header("content-encoding").strip().lower()
     if coding in _COMPRESSED:
-        raise NotAVideo(
-            f"The host sent the file compressed ({coding}), though not asked to.", param=param
-        )
+        raise NotAVideo(f"The host sent the file compressed ({coding}), though not asked to.")
 
 
-def check_content(head: bytes, param: str) -> None:
+def check_content(head: bytes) -> None:
     """Raise NotAVideo where the first bytes are HTML or JSON, EmptyFile where there are none."""
     if not head:
-        raise EmptyFile("The file has no bytes.", param=param)
+        raise EmptyFile("The file has no bytes.")
     text = head[:512].removeprefix(b"\xef\xbb\xbf").lstrip()
     if _PAGE.match(text) or _JSON.match(text):
-        raise NotAVideo(
-            "The host sent a web page or JSON. Use the URL of the video file itself.", param=param
-        )
+        raise NotAVideo("The host sent a web page or JSON. Use the URL of the video file itself.")
 
 
-def check_size(size: int | None, max_bytes: int, param: str) -> None:
+def check_size(size: int | None, max_bytes: int) -> None:
     """Raise FileTooLarge for more than ``max_bytes``; an unknown size passes."""
     if size is not None and size > max_bytes:
         raise FileTooLarge(
             f"The file has {size} bytes or more; the limit is {max_bytes}.",
-            param=param,
             limit=max_bytes,
             actual=size,
         )

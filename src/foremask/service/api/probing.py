@@ -104,7 +104,7 @@ class Prober:
 
         async def ask(size: int, read_at: ReadAt) -> int:
             request = ProbeBackground(None, self.limits, size)
-            await self._run(request, read_at, owner, "background_url")
+            await self._run(request, read_at, owner)
             return size
 
         try:
@@ -139,7 +139,7 @@ class Prober:
     ) -> tuple[int, ReadAt, AsyncGenerator[bytes]]:
         if source.key is not None:
             size = (await self.objects.head(source.key)).size
-            check_size(size, max_bytes, "video")
+            check_size(size, max_bytes)
             return size, self._reading(source.key, size), self.objects.stream(source.key)
         reader = await stack.enter_async_context(
             self.outbound.open_range_reader(source.url or "", max_bytes=max_bytes, owner=owner)
@@ -184,17 +184,14 @@ class Prober:
         self, size: int, read_at: ReadAt, form: Form, kind: ResultKind, owner: str
     ) -> Clip:
         request = Probe(None, self.limits, form, kind, size)
-        return await self._run(request, read_at, owner, "video")
+        return await self._run(request, read_at, owner)
 
-    async def _run[R](self, request: Request[R], read_at: ReadAt, owner: str, param: str) -> R:
+    async def _run[R](self, request: Request[R], read_at: ReadAt, owner: str) -> R:
         await _place(self.places, owner, "probed")
         try:
             return await self.pool.run(
                 request, read_at=read_at, wall_clock_s=2 * self.budget_s, owner=owner
             )
-        except ClipRefused as error:
-            error.param = error.param or error.usual_param or param
-            raise
         finally:
             self.places.release(owner)
 

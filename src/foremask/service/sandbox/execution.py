@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def _probe(request: operations.Probe, parent: Parent) -> Clip:
-    clip = probe(request.source or RemoteFile(parent, request.size), request.limits)
+    clip = probe(request.source or RemoteFile(parent.read_at, request.size), request.limits)
     if request.preset is not None:
         form = form_of(request.preset, request.kind)
         check_result(clip, form, request.kind, request.limits.memory_bytes)
@@ -47,7 +47,7 @@ def _probe(request: operations.Probe, parent: Parent) -> Clip:
 
 def _probe_background(request: operations.ProbeBackground, parent: Parent) -> None:
     if request.source is None:
-        check_background(RemoteFile(parent, request.size), request.limits)
+        check_background(RemoteFile(parent.read_at, request.size), request.limits)
     else:
         with request.source.open("rb") as file:
             check_background(file, request.limits)

@@ -154,7 +154,7 @@ async def _download(
     with span("fetch"), target.open("wb") as file:
         await work.outbound.download(
             url,
-            file,
+            file.write,
             max_bytes=work.limits.max_bytes,
             deadline_s=min(work.timing.download_s, _left_s(work, step)),
             param=param,
