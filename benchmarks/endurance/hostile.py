@@ -3,13 +3,17 @@
 ``python -m benchmarks.endurance.hostile [--mutations 2000] [--seed 1] [--only ROW]`` prints a
 table. A long count is made in pieces: ``--only mutated`` with one seed after another. Nothing may
 end in a dead parent, a hang, or a mask whose report is not true: a file ends refused, with a reason
-of the error tree, or masked, with every frame of it. The network has no part in it.
+of the error tree, or masked, with every frame of it. Mutated are also pictures for backgrounds,
+masks for ``verify``, kept network results, and hints. The network has no part in it.
 """
 
 import argparse
 import asyncio
+import base64
 import io
+import json
 import random
+import shutil
 import struct
 import sys
 import tempfile
@@ -18,22 +22,31 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import av
+import numpy as np
+from PIL import Image
 from tests.support import synth
 
 from benchmarks.clips import DATA
 from benchmarks.stand_in import bright_is_foreground, mask
 from foremask.errors import Failed, ForemaskError
 from foremask.facts import Clip, Report
-from foremask.options import Limits, MaskOptions
+from foremask.hints.hint_json import hints_of_file
+from foremask.masking.cut_out import cut_out
+from foremask.masking.pipeline import mask_video
+from foremask.media.background_files import check_background, is_picture, read_background
+from foremask.media.verify import verify
+from foremask.options import Limits, MaskOptions, ResultKind
 from foremask.service.sandbox import execution
-from foremask.service.sandbox.operations import Mask, Probe, Request
-from foremask.service.sandbox.parent import Operation
+from foremask.service.sandbox.operations import Input, Mask, Output, Probe, Request
+from foremask.service.sandbox.parent import Operation, Parent
 from foremask.service.sandbox.pool import ChildDied, MediaPool
 from foremask.settings import Sandbox
+from foremask.vision.temporal.network_cache import NetworkCache, NotACacheError, open_file_store
 
 MEDIA = DATA / "media"
 ROOT = Path(__file__).parents[2]
@@ -42,11 +55,53 @@ STALL_S = 20.0
 MEMORY_BYTES = 3 << 30
 SLOTS = 2
 LIMITS = Limits()
+ARRAYS = ("plain", "features")
+FRAGMENTS = "frag_keyframe+empty_moov+default_base_moof"
+
+
+class Read(Request[str], frozen=True):
+    """Read a file of this ``kind``, a mask of the clip ``good``; the answer is how it ended.
+
+    A file of kept network results is read at ``kept``.
+    """
+
+    kind: str
+    source: Input
+    good: Input
+    kept: Output
+
+
+def read(request: Read, _: Parent) -> str:
+    source, kept = request.source, request.kept
+    shutil.copyfile(source, kept)
+    try:
+        match request.kind:
+            case "mask" | "cut-out":
+                verify(request.good, source, ResultKind(request.kind.replace("-", "")))
+            case "kept results":
+                with open_file_store(kept, {}, LIMITS.max_bytes) as store:
+                    for name in ARRAYS:
+                        store.get(name)
+            case "hints":
+                hints_of_file(source)
+            case _:
+                with source.open("rb") as file:
+                    check_background(file, LIMITS)
+                if is_picture(source):
+                    read_background(source)
+    except ForemaskError as error:
+        return error.reason
+    except NotACacheError:
+        return "not a cache"
+    return "read"
+
+
 OPERATIONS: dict[type[Request[Any]], Operation] = {
     **execution.OPERATIONS,
     Mask: partial(mask, masker=bright_is_foreground),
+    Read: read,
 }
-"""The probe of the API's child, and a masker that costs nothing."""
+"""The probe of the API's child, a masker that costs nothing, and readers of other files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +125,7 @@ class Ending:
 
 
 def drawn(folder: Path) -> dict[str, bytes]:
-    """A valid file of each container and codec: one second of a disc, or a given one."""
+    """A valid file of each container and codec, of a few frames and kilobytes."""
     mjpeg = synth.Spec(codec="mjpeg", pixel_format="yuvj420p", full_range=True)
     specs = {
         "mp4 h264": ("a.mp4", synth.Spec(sound=(synth.Tone(),))),
@@ -79,11 +134,47 @@ def drawn(folder: Path) -> dict[str, bytes]:
         "webm vp9": ("d.webm", synth.Spec(codec="vp9", sound=(synth.Tone("opus"),))),
         "avi mjpeg": ("e.avi", mjpeg),
         "gif": ("f.gif", synth.Spec(codec="gif", pixel_format="rgb8")),
+        "mp4 faststart": ("g.mp4", synth.Spec(muxer_options={"movflags": "faststart"})),
+        "mp4 fragmented": ("h.mp4", synth.Spec(muxer_options={"movflags": FRAGMENTS})),
     }
     made = {name: synth.write(folder / file, spec) for name, (file, spec) in specs.items()}
-    made["mp4 av1"] = MEDIA / "derived" / "av1_10bit.mp4"
-    made["mp4 faststart"] = MEDIA / "derived" / "h264_faststart_aac.mp4"
-    made["mp4 fragmented"] = MEDIA / "derived" / "h264_frag_aac.mp4"
+    made["mp4 av1"] = shortened(MEDIA / "derived" / "av1_10bit.mp4", folder / "i.mp4")
+    return {name: path.read_bytes() for name, path in made.items()}
+
+
+def shortened(source: Path, target: Path) -> Path:
+    """The first frames of a clip, as they are coded."""
+    with av.open(str(source)) as opened, av.open(str(target), "w") as written:
+        stream = written.add_stream_from_template(opened.streams.video[0], opaque=True)
+        for packet in islice(opened.demux(video=0), 8):
+            packet.stream = stream
+            written.mux(packet)
+    return target
+
+
+def others(folder: Path, clip: Path) -> dict[str, bytes]:
+    """A valid file of each kind that is no clip, by ``kind: name``."""
+    made = {"mask: mp4": folder / "mask.mp4"}
+    mask_video(clip, folder / "mask.mp4", masker=bright_is_foreground, refiner=synth.stretched)
+    for suffix in ("apng", "webp", "zip", "webm", "mov"):
+        made[f"cut-out: {suffix}"] = target = folder / f"out.{suffix}"
+        cut_out(clip, target, masker=bright_is_foreground, refiner=synth.stretched)
+    for suffix, mode in (("png", "RGBA"), ("jpg", "RGB"), ("webp", "RGB"), ("tiff", "RGB")):
+        made[f"picture: {suffix}"] = folder / f"picture.{suffix}"
+        Image.fromarray(synth.disc(64, 48, 0.5)[0]).convert(mode).save(made[f"picture: {suffix}"])
+    made["kept results: zip"] = folder / "kept"
+    with open_file_store(folder / "kept", {}, LIMITS.max_bytes) as store:
+        for name in ARRAYS:
+            store.put(name, np.zeros((16, 12), np.uint8 if name == "plain" else np.float16))
+        NetworkCache(store).finish()
+    png = base64.b64encode((folder / "picture.png").read_bytes()).decode()
+    hints = [
+        {"type": "point", "x": 3, "y": 4.5, "frame": 0},
+        {"type": "box", "x": 3, "y": 4, "width": 9, "height": 9, "time_s": 0.25, "negative": True},
+        {"type": "paint", "png": png},
+    ]
+    made["hints: json"] = folder / "hints.json"
+    made["hints: json"].write_text(json.dumps({"hints": hints}))
     return {name: path.read_bytes() for name, path in made.items()}
 
 
@@ -204,20 +295,20 @@ def truncated(good: dict[str, bytes], dice: random.Random) -> Iterator[Case]:
 
 
 def mutated(good: dict[str, bytes], dice: random.Random, count: int) -> Iterator[Case]:
-    """Bytes flipped: anywhere, or where the header is, a few or many."""
+    """Bytes flipped: anywhere, or where the header is, a few or many; every 64th stays whole."""
     names = list(good)
     for number in range(count):
         name = names[number % len(names)]
         data = bytearray(good[name])
         first = dice.choice((0, 0, max(0, len(data) - 4096)))
         last = dice.choice((min(len(data), first + 4096), len(data)))
-        for _ in range(dice.choice((1, 1, 2, 4, 16, 64))):
+        for _ in range(dice.choice((1, 1, 2, 4, 16, 64)) if number // len(names) % 64 else 0):
             data[dice.randrange(first, last)] = dice.choice((0, 255, 128, dice.randrange(256)))
         yield Case(f"mutated {name}", f"number {number}", bytes(data))
 
 
 async def end_of(case: Case, pool: MediaPool, folder: Path) -> Ending:
-    """Probe the bytes as the API does, and mask what passes as a worker does."""
+    """Probe the bytes as the API does, and mask what passes as a worker does; read other files."""
     began_s = time.monotonic()
 
     async def read_at(offset: int, size: int) -> bytes:
@@ -227,7 +318,12 @@ async def end_of(case: Case, pool: MediaPool, folder: Path) -> Ending:
         return Ending(case, how, time.monotonic() - began_s, wrong)
 
     source, target = folder / f"{abs(hash(case))}.clip", folder / f"{abs(hash(case))}.mp4"
+    kind, _, is_other = case.row.removeprefix("mutated ").partition(": ")
     try:
+        if is_other:
+            await asyncio.to_thread(source.write_bytes, case.data)
+            request = Read(kind, source, folder / "good.mp4", target)
+            return ended(await pool.run(request, wall_clock_s=WALL_CLOCK_S))
         probing = Probe(None, LIMITS, size=len(case.data))
         clip = await pool.run(probing, read_at=read_at, wall_clock_s=WALL_CLOCK_S)
         await asyncio.to_thread(source.write_bytes, case.data)
@@ -262,11 +358,12 @@ def untruth(case: Case, clip: Clip | None, report: Report, target: Path) -> str:
     return ""
 
 
-async def run(cases: list[Case]) -> tuple[str, list[Ending]]:
+async def run(cases: list[Case], good: bytes) -> tuple[str, list[Ending]]:
     """All cases, as many at a time as there are slots; the sandbox's level, and how each ended."""
     waiting, endings = iter(cases), list[Ending]()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        (folder / "good.mp4").write_bytes(good)
         async with MediaPool(
             folder / "slots",
             slots=SLOTS,
@@ -300,15 +397,17 @@ def main() -> int:
     dice = random.Random(asked.seed)  # noqa: S311
     with tempfile.TemporaryDirectory() as name:
         good = drawn(Path(name))
+        more = others(Path(name), Path(name) / "a.mp4")
     cases = [
         *collected(),
         *disguised(good),
         *bombs(),
         *giants(good),
         *truncated(good, dice),
-        *mutated(good, dice, asked.mutations),
+        *mutated(good | more, dice, asked.mutations),
     ]
-    level, endings = asyncio.run(run([case for case in cases if case.row.startswith(asked.only)]))
+    cases = [case for case in cases if case.row.startswith(asked.only)]
+    level, endings = asyncio.run(run(cases, good["mp4 h264"]))
     rows: dict[str, list[Ending]] = defaultdict(list)
     for each in endings:
         rows[each.case.row].append(each)
