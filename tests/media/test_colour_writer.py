@@ -18,7 +18,7 @@ from foremask.media.picture_files import picture_file
 from foremask.media.png_sequence import PngSequenceWriter, numbered
 from foremask.media.probe import describe
 from foremask.media.reader import VideoReader
-from foremask.media.verify import verify
+from foremask.media.verify import BLOCK_ADDITIONAL, verify
 from foremask.options import AlphaFormat, Preset, ResultKind, with_alpha
 from foremask.types import Levels
 from tests.support import synth
@@ -299,6 +299,39 @@ def test_numbered_pngs_are_read_in_little_memory(tmp_path: Path, name: str) -> N
     (folder / name).write_bytes(b"file,time_s,duration_s\n" + 200_000 * b"x")
     with pytest.raises(CorruptVideo):
         verify(source, folder, ResultKind.CUTOUT)
+
+
+# Byte 6 of an entry in the directory is the version that it needs, 8 its flags, 10 its method.
+@pytest.mark.parametrize(("at", "value"), [(6, 255), (8, 1), (10, 8), (10, 12), (10, 99)])
+def test_a_zip_of_another_kind_is_refused(tmp_path: Path, at: int, value: int) -> None:
+    """Of a version that is not known, encrypted, or compressed by a method that it is not."""
+    source = synth.write(tmp_path / "source.mp4", SPEC)
+    made = tmp_path / "made.zip"
+    sequence(source, made, into_zip=True)
+    data = bytearray(made.read_bytes())
+    place = data.rindex(b"PK\1\2")  # of the table, which is written last
+    data[place + at] = value
+    made.write_bytes(data)
+    with pytest.raises(CorruptVideo):
+        verify(source, made, ResultKind.CUTOUT)
+
+
+def test_alpha_that_is_no_picture_is_refused(tmp_path: Path) -> None:
+    """Of each frame of a VP9 the alpha is a picture of its own."""
+    made = cut(tmp_path, AlphaFormat.WEBM_VP9)
+    spoiled = tmp_path / "spoiled.webm"
+    with av.open(str(made)) as read, av.open(str(spoiled), "w") as written:
+        stream = written.add_stream_from_template(read.streams.video[0])
+        for packet in read.demux(video=0):
+            if packet.size:
+                side = packet.get_sidedata(BLOCK_ADDITIONAL)
+                whole = bytes(side)
+                side.update(whole[:8] + b"\x80" + b"\xff" * (len(whole) - 9))
+                packet.set_sidedata(side)
+                packet.stream = stream
+                written.mux(packet)
+    with pytest.raises(PromiseBroken, match="The alpha of frame 0 cannot be decoded"):
+        verify(tmp_path / "source.mp4", spoiled, ResultKind.CUTOUT)
 
 
 def test_one_frame_as_webp_is_a_still(tmp_path: Path) -> None:

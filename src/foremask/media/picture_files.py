@@ -3,6 +3,7 @@
 import csv
 import io
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -26,7 +27,9 @@ _ZIP: Final = b"PK\x03\x04"
 _MAX_TABLE_BYTES: Final = 64 << 20
 _PNG_HEAD_BYTES: Final = 33  # with its size in pixels
 _MAX_HEAD_BYTES: Final = 1 << 20
-_UNREADABLE: Final = (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile)
+_BROKEN_ZIP: Final = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
+"""The last for what is encrypted, or of a version or by a method that Python does not know."""
+_UNREADABLE: Final = (OSError, KeyError, ValueError, TypeError, *_BROKEN_ZIP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ class PictureFile:
             try:
                 with zipfile.ZipFile(self.path) as archive:
                     yield from _numbered(archive.open, size)
-            except zipfile.BadZipFile as error:
+            except _BROKEN_ZIP as error:
                 raise CorruptVideo(f"{self.path.name} is no zip that can be read.") from error
 
     def _opened(self, name: str) -> IO[bytes]:

@@ -270,15 +270,16 @@ def _alpha_blocks(made: Path) -> PromiseKept:
         for packet in opened.demuxer.demux(opened.track):
             if not packet.size:
                 continue
-            if not packet.has_sidedata(BLOCK_ADDITIONAL):
+            data = b""
+            if packet.has_sidedata(BLOCK_ADDITIONAL):
+                data = bytes(packet.get_sidedata(BLOCK_ADDITIONAL))[8:]
+            if not data:
                 raise PromiseBroken(f"Frame {count} has no alpha.", param="alpha")
-            data = bytes(packet.get_sidedata(BLOCK_ADDITIONAL))[8:]
             if packet.is_keyframe and data[0] & _VP9_INTER:
                 raise PromiseBroken(
                     f"Frame {count} is a keyframe, and its alpha is not.", param="alpha"
                 )
-            block = Packet(data)
-            for alpha in decoder.decode(block):
+            for alpha in _decoded(decoder, data, count):
                 if (alpha.width, alpha.height) != size:
                     raise PromiseBroken(
                         f"The alpha of frame {count} is {alpha.width}x{alpha.height}.",
@@ -288,6 +289,15 @@ def _alpha_blocks(made: Path) -> PromiseKept:
                 lowest, highest = min(lowest, int(plane.min())), max(highest, int(plane.max()))
             count += 1
     return PromiseKept("alpha", f"{count} frames, from {lowest} to {highest}")
+
+
+def _decoded(decoder: Any, data: bytes, number: int) -> list[av.VideoFrame]:  # noqa: ANN401
+    try:
+        return list(decoder.decode(Packet(data)))
+    except av.FFmpegError as error:
+        raise PromiseBroken(
+            f"The alpha of frame {number} cannot be decoded: {error.strerror}.", param="alpha"
+        ) from error
 
 
 def _sounds(source: Path, mask: Path, start_s: float, container: str) -> Iterator[PromiseKept]:

@@ -15,14 +15,16 @@ from foremask.service.jobs import deliveries, records, steps
 from foremask.service.jobs.admission import charge_rate, find_keyed
 from foremask.service.jobs.database import Database, open_database
 from foremask.service.jobs.records import Status
-from foremask.service.jobs.schema import VERSION, check_schema
+from foremask.service.jobs.schema import VERSION, Script, check_schema
 from foremask.service.jobs.step_facts import JobReport, PartDone
 from foremask.service.jobs.tokens import list_tokens, token_hash
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
+from foremask.service.worker import queue_schema
 from foremask.service.worker.queue_schema import migrate
 
 OLD = Path(__file__).with_name("database_of_427503c.sql.gz")
 """A dump of what that commit made: jobs 1 to 7 in every state, two tokens, an upload, webhooks."""
+TABLES_17 = Path(__file__).with_name("schema_17.sql.gz")
 ALPHA = token_hash("fm_alpha-of-427503c")
 
 
@@ -88,6 +90,26 @@ async def shape(url: str) -> list[tuple[object, ...]]:
                select 'queue', queue, coalesce(per_token::text, ''), '', '' from queues"""
         )
     return sorted(tuple(map(str, row.values())) for row in rows)
+
+
+async def test_tables_of_version_17_become_what_new_ones_are(
+    new_database: Callable[[], str],
+) -> None:
+    """Those of commit 6dd9b6e."""
+    old, new = new_database(), new_database()
+    await migrate(new)
+    with psycopg.connect(old, autocommit=True) as connection:
+        connection.execute(
+            "create table schema_scripts (name text primary key,"
+            " applied_at timestamptz not null default now())"
+        )
+        engine = Script("foremask/17", gzip.decompress(TABLES_17.read_bytes()).decode())
+        for script in (*queue_schema.scripts(frozenset()), engine):
+            if script.sql:
+                connection.execute(script.sql.encode())
+            connection.execute("insert into schema_scripts (name) values (%s)", (script.name,))
+    assert await migrate(old) == [f"foremask/{VERSION}"]
+    assert await shape(old) == await shape(new)
 
 
 async def test_an_old_database_becomes_what_a_new_one_is(

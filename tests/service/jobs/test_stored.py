@@ -6,13 +6,13 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from foremask.errors import StorageQuota
+from foremask.errors import StorageQuota, WorkerCrashed
 from foremask.options import Preset
 from foremask.service.jobs import retention, steps, stored
 from foremask.service.jobs.admission import NewJob, admit
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.step_facts import IngestDone, JobClip, JobReport, MaskDone, StepArgs
-from foremask.service.jobs.steps import StepName
+from foremask.service.jobs.steps import Step, StepName
 from foremask.service.jobs.tokens import create_token
 
 
@@ -74,8 +74,16 @@ async def test_a_jobs_files_count_until_they_are_deleted(database: Database) -> 
     assert await bytes_of(database, token.id) == 0
 
 
-async def masked(database: Database, name: str, clip: int, report: JobReport) -> None:
+async def begun(database: Database, name: str) -> Step:
     step = await steps.begin(database, StepName(name, "ingest"), "worker")
+    assert step is not None
+    return step
+
+
+async def masked(
+    database: Database, name: str, clip: int, report: JobReport, first: Step | None = None
+) -> None:
+    step: Step | None = first or await begun(database, name)
     assert step is not None
     found = IngestDone(JobClip(size_bytes=clip), "sources/x", (StepArgs(),))
     assert await steps.finish(database, step, found)
@@ -91,13 +99,14 @@ async def test_what_a_job_will_store_counts_before_it_is_written(database: Datab
         (await admit(database, job(token.id, 10), storage_limit=700)).request_id for _ in range(6)
     ]
     assert await bytes_of(database, token.id) == 6 * 30
-    for each in jobs:
-        assert await stored.reserve_result(database, each, 100, 0, 700)
+    first = [await begun(database, each) for each in jobs]
+    for step in first:
+        assert await stored.reserve_result(database, step, 100, 0, 700)
     assert await bytes_of(database, token.id) == 6 * 120
     with pytest.raises(StorageQuota):
         await admit(database, job(token.id, 1), storage_limit=700)
-    for each in jobs:
-        await masked(database, each, 10, JobReport(frames_out=1, bytes=100))
+    for step in first:
+        await masked(database, step.name.job, 10, JobReport(frames_out=1, bytes=100), step)
     assert await bytes_of(database, token.id) == 6 * 120
 
 
@@ -107,9 +116,26 @@ async def test_what_is_kept_besides_is_stored_only_where_the_quota_has_room(
     """Three jobs of 30 bytes each, and each would keep 50 more: of 200 there is room for two."""
     _, token = await create_token(database, "a")
     jobs = [(await admit(database, job(token.id, 10))).request_id for _ in range(3)]
-    allowed = [await stored.reserve_result(database, each, 10, 50, 200) for each in jobs]
+    allowed = [
+        await stored.reserve_result(database, await begun(database, each), 10, 50, 200)
+        for each in jobs
+    ]
     assert allowed == [True, True, False]
     assert await bytes_of(database, token.id) == 3 * 30 + 2 * 50
+
+
+async def test_what_a_worker_would_store_that_has_lost_its_step_counts_for_nothing(
+    database: Database,
+) -> None:
+    """It was paused past its lease, and the step is another's: that one has reserved 40 bytes."""
+    _, token = await create_token(database, "a")
+    made = (await admit(database, job(token.id, 10))).request_id
+    stale = await begun(database, made)
+    await steps.fail(database, stale, WorkerCrashed("it was away"), outcome="lost", retry_s=0.0)
+    current = await begun(database, made)
+    assert await stored.reserve_result(database, current, 40, 0, 200)
+    assert not await stored.reserve_result(database, stale, 100, 0, 200)
+    assert await bytes_of(database, token.id) == 20 + 40
 
 
 async def test_a_days_forms_are_forgotten_at_once_whosever_they_are(

@@ -5,7 +5,7 @@ import base64
 import hmac
 from dataclasses import replace
 from pathlib import Path
-from typing import cast
+from typing import LiteralString, cast
 
 import msgspec
 import pytest
@@ -15,7 +15,7 @@ from foremask.facts import Report
 from foremask.options import Preset
 from foremask.service.jobs import deliveries, records, steps
 from foremask.service.jobs.admission import NewJob, admit
-from foremask.service.jobs.database import Database
+from foremask.service.jobs.database import Database, Row
 from foremask.service.jobs.records import Record, Status
 from foremask.service.jobs.step_facts import JobClip, JobReport, MaskDone
 from foremask.service.jobs.steps import Beat, StepName
@@ -23,7 +23,7 @@ from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash, 
 from foremask.service.sandbox.operations import Mask
 from foremask.service.sandbox.pool import OnProgress
 from foremask.service.storage.objects import Objects
-from foremask.service.worker import webhook_delivery
+from foremask.service.worker import maintenance, webhook_delivery
 from foremask.service.worker.leases import Leases
 from foremask.service.worker.maintenance import run_maintenance
 from foremask.service.worker.tasks import do_next
@@ -481,6 +481,29 @@ async def test_dead_workers_are_found_while_a_store_is_slow_to_delete(
 
     try:
         await until(looked_after)
+    finally:
+        looking.cancel()
+        await asyncio.wait({looking})
+
+
+async def test_the_last_of_many_workers_looks_after_leases_as_one_alone(
+    work: WorkerContext, caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of a great many would look once in months; they died at once, and all count as alive."""
+    monkeypatch.setattr(maintenance, "SLOWEST", 1e9)
+    work.fleet.workers = 1 << 40
+    job = await caller.submit("https://example.org/a.mp4")
+    assert await steps.begin(work.database, StepName(job, "ingest"), "a dead one", 0.0)
+    await work.database.all("update housekeeping set last_at = clock() - interval '1 hour'")
+    looking = asyncio.create_task(run_maintenance(work))
+
+    async def rows(statement: LiteralString) -> list[Row]:
+        return await work.database.all(statement, (job,))
+
+    try:  # the first round finds that nobody was there, and gives each lease its time again
+        await until(lambda: rows("select 1 from steps where job = %s and lease_until > clock()"))
+        await rows("update steps set lease_until = clock() - interval '1 s' where job = %s")
+        await until(lambda: rows("select 1 from attempts where job = %s and outcome = 'lost'"))
     finally:
         looking.cancel()
         await asyncio.wait({looking})

@@ -157,7 +157,14 @@ def damage(path: Path, name: str) -> None:
     path.write_bytes(content.replace(name.encode(), b"\0" * len(name), 1))
 
 
-@pytest.mark.parametrize("spoil", [bomb, lie, damage])
+def of_another_kind(path: Path, _: str) -> None:
+    """A zip of a version that is not known."""
+    content = bytearray(path.read_bytes())
+    content[content.rindex(b"PK\1\2") + 6] = 255
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("spoil", [bomb, lie, damage, of_another_kind])
 def test_a_file_that_is_no_store_is_refused_in_little_memory(
     tmp_path: Path, spoil: Callable[[Path, str], None]
 ) -> None:

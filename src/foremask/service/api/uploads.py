@@ -155,7 +155,9 @@ async def receive_upload(request: ApiRequest, service: ServiceDependency) -> Non
             f"{upload.media_type or f'video/* and {", ".join(PICTURES)}'}.",
             param="Content-Type",
         )
-    request.scope["state"][OWNER] = await stored.claim_upload(service.database, upload.key)
+    request.scope["state"][OWNER] = await stored.claim_upload(
+        service.database, upload.key, id_of(request)
+    )
     await _store(service, upload, content, declared_bytes)
     await stored.name_upload(service.database, upload.key, name)
 

@@ -113,17 +113,12 @@ async def redeliver(database: Database, request_id: str) -> int:
 
     Raises RequestUnknown when the job has none.
     """
-    row = await database.one(
-        """select new_delivery(job, token, url, payload) as id from (
-               select job, token, url, payload from deliveries where job = %s
-               order by id desc limit 1) last""",
-        (request_id,),
-    )
-    if row is None:
+    last = await database.one("select max(id) as id from deliveries where job = %s", (request_id,))
+    delivery: int | None = await database.value_of("redeliver", request_id, last and last["id"])
+    if delivery is None:
         raise RequestUnknown(
             f"request {request_id!r} has no webhook to deliver", param="request_id"
         )
-    delivery: int = row["id"]
     return delivery
 
 

@@ -10,7 +10,7 @@ import psycopg
 from foremask.errors import ServiceUnavailable
 from foremask.service.jobs.database import Database
 
-VERSION = 17
+VERSION = 18
 OLDEST = 16
 """The oldest version that can be brought up to date: that of commit 427503c."""
 MIGRATING = 0x666F7265  # "fore": the advisory lock of whoever changes the schema
@@ -90,6 +90,7 @@ def _own_scripts(found: int) -> Iterator[Script]:
     elif found < VERSION:
         changes = [_read(f"upgrade_{number}.sql") for number in range(found, VERSION)]
         functions = whole[whole.index("\n-- Functions.") :]
+        functions = re.sub(r"(?m)^create (function|trigger)", r"create or replace \1", functions)
         yield Script(f"foremask/{VERSION}", "\n".join([*changes, functions]))
 
 

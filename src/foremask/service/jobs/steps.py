@@ -171,7 +171,9 @@ async def finish(
     """
     took_s = step.seconds if seconds is None else seconds
     return bool(
-        await database.value_of("finish_step", *_attempt(step), json_value(done), IN_FLIGHT, took_s)
+        await database.value_of(
+            "finish_step", *attempt_of(step), json_value(done), IN_FLIGHT, took_s
+        )
     )
 
 
@@ -193,7 +195,7 @@ async def fail(
     facts = json_value(error.facts())
     return bool(
         await database.value_of(
-            "fail_step", *_attempt(step), outcome, facts, retry_s, MAX_CRASHES, took_s
+            "fail_step", *attempt_of(step), outcome, facts, retry_s, MAX_CRASHES, took_s
         )
     )
 
@@ -203,7 +205,8 @@ async def charge_lost(database: Database, step: Step) -> None:
     await database.value_of("charge_share", step.name.stage, step.token, step.seconds)
 
 
-def _attempt(step: Step) -> tuple[str, str, int, int]:
+def attempt_of(step: Step) -> tuple[str, str, int, int]:
+    """What a write names: job, stage, number, attempt."""
     return step.name.job, step.name.stage, step.name.number, step.attempt
 
 
@@ -213,7 +216,7 @@ async def is_done(database: Database, step: Step) -> bool:
         """select 1 as n from attempts where job = %s and stage = %s and number = %s
            and attempt = %s
            and outcome = 'done'""",
-        _attempt(step),
+        attempt_of(step),
     )
     return row is not None
 
@@ -240,14 +243,20 @@ async def background_key(database: Database, request_id: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """The repairs of one round: expired leases, lost tickets, jobs over their time."""
+    """The repairs of one round: expired leases, lost tickets, jobs over their time.
+
+    ``alone``: no other worker came by lately.
+    """
 
     lost: int = 0
     woken: int = 0
     timed_out: int = 0
+    alone: bool = field(default=False, compare=False)
 
 
-async def recover(database: Database, wall_clock_s: float, lease_s: float = LEASE_S) -> Recovered:
+async def recover(
+    database: Database, wall_clock_s: float, lease_s: float = LEASE_S, worker: str = ""
+) -> Recovered:
     """Free the steps of dead workers, replace lost tickets, end jobs over their time.
 
     Any process may call this; one at a time does it.
@@ -262,7 +271,7 @@ async def recover(database: Database, wall_clock_s: float, lease_s: float = LEAS
     )
     row = await database.row_of(
         "recover",
-        *(lease_s, LOST_TICKET_S, wall_clock_s, MAX_CRASHES),
+        *(worker, lease_s, LOST_TICKET_S, wall_clock_s, MAX_CRASHES),
         json_value(crashed.facts()),
         json_value(timed_out.facts()),
     )

@@ -4,8 +4,10 @@ import uuid
 from datetime import datetime
 
 from foremask.errors import LinkInvalid
+from foremask.service.jobs import steps
 from foremask.service.jobs.admission import NO_LIMIT, storage_quota
 from foremask.service.jobs.database import Database
+from foremask.service.jobs.steps import Step
 
 FORGOTTEN_AT_ONCE = 10_000  # 0.1 s of the database
 
@@ -17,22 +19,23 @@ async def new_upload(database: Database, key: str, token_id: uuid.UUID) -> None:
     )
 
 
-async def claim_upload(database: Database, key: str) -> str:
+async def claim_upload(database: Database, key: str, claim: str) -> str:
     """Mark the form as used and return the id of its token; `reserve` of 0 bytes frees it.
 
-    Raises LinkInvalid where it is used already, or its token is no longer good.
+    ``claim`` is the id of the request that the file comes with. Raises LinkInvalid where another
+    has used the form, or its token is no longer good.
     """
     row = await database.one(
         """with form as (
-               select u.key, t.id, is_good(t) as good
+               select u.key, t.id, is_good(t) as good, u.bytes > 0 and u.claim = %s as is_mine
                from uploads u join tokens t on t.id = u.token where u.key = %s),
            claimed as (
-               update uploads u set bytes = 1 from form
+               update uploads u set bytes = 1, claim = %s from form
                where u.key = form.key and form.good and u.bytes = 0 returning u.token),
            counted as (
                update tokens t set stored = stored + 1 from claimed where t.id = claimed.token)
-           select id, good, exists (select from claimed) as claimed from form""",
-        (key,),
+           select id, good, is_mine or exists (select from claimed) as claimed from form""",
+        (claim, key, claim),
     )
     if row is None or not row["good"]:
         raise LinkInvalid("The token that this form was given to is no longer good.")
@@ -54,13 +57,15 @@ async def reserve(database: Database, key: str, size: int, limit: int) -> None:
 
 
 async def reserve_result(
-    database: Database, request_id: str, size: int, optional: int, limit: int
+    database: Database, step: Step, size: int, optional: int, limit: int
 ) -> bool:
-    """Count what a job is about to store: ``size`` bytes in any case, and ``optional`` bytes.
+    """Count what a step is about to store: ``size`` bytes in any case, and ``optional`` bytes.
 
-    False where the token's ``limit`` has no room for the optional ones, which are not counted then.
+    False where the token's ``limit`` has no room for the optional ones, which are not counted then,
+    and for a stale attempt, of which nothing is.
     """
-    return bool(await database.value_of("reserve_result", request_id, size, optional, limit))
+    attempt = steps.attempt_of(step)
+    return bool(await database.value_of("reserve_result", *attempt, size, optional, limit))
 
 
 async def forget(database: Database, before: datetime) -> int:

@@ -398,7 +398,7 @@ async def _store_result(
     files = (target, mask, kept)
     size, mask_bytes, kept_bytes = [await asyncio.to_thread(_size_of, each) for each in files]
     has_room = await stored.reserve_result(
-        work.database, step.name.job, size + mask_bytes, kept_bytes, work.storage_limit
+        work.database, step, size + mask_bytes, kept_bytes, work.storage_limit
     )
     with span("store"):
         await work.objects.put(key, target)

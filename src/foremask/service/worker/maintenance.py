@@ -33,19 +33,22 @@ async def run_maintenance(work: WorkerContext) -> None:
 
 
 async def _repeat(
-    work: WorkerContext, every_s: float, do: Callable[[WorkerContext], Awaitable[None]]
+    work: WorkerContext, every_s: float, do: Callable[[WorkerContext], Awaitable[bool | None]]
 ) -> None:
+    """``do`` returns whether this worker seems to be the last one, whatever the fleet's count."""
     while True:
+        is_alone = None
         try:
-            await do(work)
+            is_alone = await do(work)
         except ServiceUnavailable as error:
             log.warning("maintenance.unavailable", details=error.details)
-        slower = min(max(1.0, work.fleet.workers / TENDING), SLOWEST)
+        slower = 1.0 if is_alone else min(max(1.0, work.fleet.workers / TENDING), SLOWEST)
         await asyncio.sleep(every_s * slower * random.uniform(0.5, 1.5))  # noqa: S311
 
 
-async def _recover(work: WorkerContext) -> None:
-    recovered = await steps.recover(work.database, work.timing.wall_clock_s, work.timing.lease_s)
+async def _recover(work: WorkerContext) -> bool:
+    timing = work.timing
+    recovered = await steps.recover(work.database, timing.wall_clock_s, timing.lease_s, work.worker)
     if recovered != steps.Recovered():
         metrics.RESCUES.inc(recovered.lost)
         log.warning(
@@ -54,6 +57,7 @@ async def _recover(work: WorkerContext) -> None:
             woken=recovered.woken,
             timed_out=recovered.timed_out,
         )
+    return recovered.alone
 
 
 async def _forget(work: WorkerContext) -> None:

@@ -42,6 +42,10 @@ ROUNDED_SHARE: Final = 1 / 32  # of the width
 _IDENTITY: Final = "identity.json"
 _COMPLETE: Final = "complete"
 _MOST_IDENTITY_BYTES: Final = 64 << 10
+_UNREADABLE: Final = (
+    *(zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, ValueError),
+    RuntimeError,  # encrypted, or of a version or by a method that Python does not know
+)
 MOST_ARRAY_BYTES: Final = 64 << 20  # the largest, features of 512x512 in 64 planes, has 32 MiB
 
 log = logging.getLogger(__name__)
@@ -126,7 +130,7 @@ class FileStore:
         try:
             with self._archive.open(name) as file:
                 return _array_of(file.read(MOST_ARRAY_BYTES + 1))
-        except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError):
+        except _UNREADABLE:
             raise NotACacheError(f"the kept network results are damaged at {name}") from None
 
     def put(self, name: str, planes: Planes) -> bool:
@@ -212,7 +216,7 @@ def _identity_of(path: Path) -> str:
             sizes = [each.file_size for each in archive.infolist()]
             if max(sizes) <= MOST_ARRAY_BYTES and archive.testzip() is None:
                 return file.read(_MOST_IDENTITY_BYTES).decode()
-    except (zipfile.BadZipFile, KeyError, OSError, ValueError, zlib.error) as error:
+    except _UNREADABLE as error:
         raise NotACacheError(named) from error
     raise NotACacheError(named)
 

@@ -1,4 +1,4 @@
--- All that the service knows: version 17 (jobs/schema.py). These tables are the truth; the engine's rows are tickets,
+-- All that the service knows: version 18 (jobs/schema.py). These tables are the truth; the engine's rows are tickets,
 -- each of which makes one worker look into one queue (docs/adr/0020). A change of this file needs a new version, an
 -- upgrade_N.sql that changes the tables of version N, and the tested upgrade from them.
 
@@ -151,14 +151,16 @@ create table uploads (
     token   uuid not null references tokens on delete cascade,
     bytes   bigint not null default 0,                  -- reserved before they come, exact afterwards
     name    text,
+    claim   text,                                       -- the request that the file comes with
     made_at timestamptz not null default now()
 );
 create index uploads_made on uploads (made_at);
 
--- When somebody last looked after the leases: one row.
+-- When a worker last looked after the leases, and which: one row.
 create table housekeeping (
     id      boolean primary key default true check (id),
-    last_at timestamptz not null default now()
+    last_at timestamptz not null default now(),
+    worker  text
 );
 insert into housekeeping default values;
 
@@ -187,7 +189,8 @@ create unlogged table newest_masks (
 );
 
 -- Functions. Each is one question that the server decides and commits by itself, so a caller that is killed or paused
--- half-way leaves nothing open (docs/adr/0021). All take a job's row before its token's, and both before steps.
+-- half-way leaves nothing open (docs/adr/0021). All take a job's row before its token's, and both before steps, and
+-- several steps in the order of their key. (`recover` takes steps first, and waits for no job's row.)
 
 -- The database's clock: the one that leases, rates and deadlines live on. Tests replace this function.
 create function clock() returns timestamptz language sql as $$ select clock_timestamp() $$;
@@ -347,16 +350,18 @@ create trigger count_stored
     before insert or update of clip, source_key, report, result_key, ended_at, swept_at, expired_at, fetched, reserved
     on jobs for each row execute function count_stored();
 
--- Count what a job is about to store: its result in any case, for it was accepted, and p_optional bytes more where the
--- quota has room for them; whether it has.
-create function reserve_result(p_job text, p_bytes bigint, p_optional bigint, p_most bigint) returns boolean
-language plpgsql as $$
+-- Count what a step is about to store: its result in any case, for the job was accepted, and p_optional bytes more where
+-- the quota has room for them; whether it has. A stale attempt counts nothing.
+create function reserve_result(p_job text, p_stage text, p_number integer, p_attempt integer, p_bytes bigint,
+                               p_optional bigint, p_most bigint)
+returns boolean language plpgsql as $$
 declare
     j jobs;
     v_fits boolean;
 begin
-    select * into j from jobs where id = p_job and ended_at is null for update;
-    if not found then
+    select * into j from jobs where id = p_job for update;
+    if not exists (select from steps where job = p_job and stage = p_stage and number = p_number
+            and attempt = p_attempt and status = 'running') then
         return false;
     end if;
     select p_optional = 0 or stored - j.reserved + p_bytes + p_optional <= p_most into v_fits
@@ -406,6 +411,16 @@ create function new_delivery(p_job text, p_token uuid, p_url text, p_payload byt
     select id from made, send_ticket('webhooks')
 $$;
 
+-- Send the job's webhook once more, with the same bytes; nothing where there is one after p_last already: a call whose
+-- answer was lost is made again. Returns the newest.
+create function redeliver(p_job text, p_last bigint) returns bigint language plpgsql as $$
+begin
+    perform from jobs where id = p_job for update;
+    perform new_delivery(d.job, d.token, d.url, d.payload) from deliveries d
+    where d.id = p_last and not exists (select from deliveries x where x.job = p_job and x.id > p_last);
+    return (select max(id) from deliveries where job = p_job);
+end $$;
+
 -- The one place where a job ends. The caller holds the job's row; an ended job is left as it is.
 create function end_job(p_job text, p_status text, p_error jsonb, p_result_key text, p_report jsonb)
 returns boolean language plpgsql as $$
@@ -422,6 +437,7 @@ begin
     update tokens set unfinished = unfinished - 1 where id = j.token;
     update attempts a set ended_at = clock(), outcome = 'dropped' where a.job = p_job and a.ended_at is null;
     select count(*) > 0 into v_files from steps where job = p_job and status = 'running' and stage <> 'segment';
+    perform from steps where job = p_job and status <> 'done' order by stage, number for update;
     update steps set status = 'dropped' where job = p_job and status <> 'done';
     delete from newest_masks where job = p_job;
     if v_files then
@@ -530,8 +546,9 @@ returns table (job text, stage text, number integer, attempt integer) language s
     ours as (
         update steps s set frames_done = h.frames, lease_until = clock() + make_interval(secs => p_lease_s),
             moved_at = clock() - make_interval(secs => h.idle_s)
-        from held h where s.job = h.job and s.stage = h.stage and s.number = h.number and s.attempt = h.attempt
-            and s.status = 'running'
+        from (select h.* from held h join steps x using (job, stage, number, attempt) where x.status = 'running'
+            order by job, stage, number for update of x) h
+        where s.job = h.job and s.stage = h.stage and s.number = h.number and s.status = 'running'
         returning s.job, s.stage, s.number, s.attempt, h.png),
     shown as (
         insert into newest_masks (job, png)
@@ -673,27 +690,31 @@ begin
 end $$;
 
 -- What nobody looks after: a clock that was set, expired leases, lost tickets, jobs over their time. One caller at a
--- time; the others return at once.
-create function recover(p_lease_s float8, p_patience_s float8, p_wall_clock_s float8, p_max_crashes integer,
-                        p_crashed jsonb, p_timed_out jsonb)
-returns table (lost integer, woken integer, timed_out integer) language plpgsql as $$
+-- time; the others return at once. p_worker is `alone` where nobody else came by lately.
+create function recover(p_worker text, p_lease_s float8, p_patience_s float8, p_wall_clock_s float8,
+                        p_max_crashes integer, p_crashed jsonb, p_timed_out jsonb)
+returns table (lost integer, woken integer, timed_out integer, alone boolean) language plpgsql as $$
 declare
     v_now timestamptz := clock();
     v_old timestamptz := v_now - make_interval(secs => p_patience_s);
+    v_over timestamptz := v_now - make_interval(secs => p_wall_clock_s);
     v_last timestamptz;
     v_gap interval;
     r record;
 begin
     lost := 0; woken := 0; timed_out := 0;
-    select last_at into v_last from housekeeping for update skip locked;
+    select last_at, worker is not distinct from p_worker into v_last, alone from housekeeping for update skip locked;
     if not found then
         return;
     end if;
-    update housekeeping set last_at = v_now;
+    update housekeeping set last_at = v_now, worker = p_worker;
     v_gap := v_now - v_last;
+    alone := alone or v_gap > make_interval(secs => p_lease_s / 2);
     if v_gap not between interval '0' and make_interval(secs => p_lease_s / 2) then
         -- The clock was set, or the database, the machine or every worker was away. A lease that ran out meanwhile
         -- proves nothing, and what was to happen later happens as much later as before; what came meanwhile is due.
+        perform from jobs where status = 'running' order by id for update;
+        perform from steps where status in ('todo', 'running') order by job, stage, number for update;
         update jobs set deadline_from = deadline_from + v_gap where status = 'running';
         update steps set lease_until = v_now + make_interval(secs => p_lease_s), moved_at = moved_at + v_gap
         where status = 'running';
@@ -726,6 +747,10 @@ begin
         perform send_ticket(r.queue) from generate_series(1, r.n);
         woken := woken + greatest(r.n, 0);
     end loop;
+    perform from steps s where s.status <> 'done' and s.job in (
+        select x.job from steps x where x.status = 'running' and x.lease_until < v_now
+        union all select id from jobs where status = 'running' and deadline_from < v_over)
+    order by s.job, s.stage, s.number for update;
     for r in
         select s.job, s.stage, s.number, s.attempt, s.worker from steps s
         where s.status = 'running' and s.lease_until < v_now order by s.lease_until limit 200
@@ -740,7 +765,7 @@ begin
     end loop;
     for r in
         select id from jobs where status = 'running'
-        and deadline_from < v_now - make_interval(secs => p_wall_clock_s) limit 200 for update skip locked
+        and deadline_from < v_over limit 200 for update skip locked
     loop
         perform end_job(r.id, 'failed', p_timed_out, null, null);
         timed_out := timed_out + 1;

@@ -1,0 +1,114 @@
+"""Several steps are locked in one order, so no two calls wait for each other."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager
+
+import psycopg
+import pytest
+
+from foremask.options import Preset
+from foremask.service.jobs import steps
+from foremask.service.jobs.admission import NewJob, admit
+from foremask.service.jobs.database import Database
+from foremask.service.jobs.step_facts import IngestDone, JobClip, StepArgs
+from foremask.service.jobs.steps import Beat, Step, StepName
+from foremask.service.jobs.tokens import create_token
+from tests.support.patience import until
+
+SEGMENTS = 3
+LEASE_S = 1e6
+
+
+@pytest.fixture
+async def held(database: Database) -> list[Step]:
+    """The segments of two jobs, all begun; those that come first were written last."""
+    _, token = await create_token(database, "a")
+    found = []
+    for _ in range(2):
+        new = NewJob(
+            token_id=token.id, preset=Preset.MP4_H264, video_url="https://example.org/a.mp4"
+        )
+        job = (await admit(database, new)).request_id
+        step = await steps.begin(database, StepName(job, "ingest"), "worker", LEASE_S)
+        assert step is not None
+        cut = IngestDone(JobClip(), "sources/x", tuple(StepArgs() for _ in range(SEGMENTS)))
+        assert await steps.finish(database, step, cut)
+        for number in reversed(range(SEGMENTS)):
+            step = await steps.begin(database, StepName(job, "segment", number), "w", LEASE_S)
+            assert step is not None
+            found.append(step)
+    return sorted(found, key=lambda step: (step.name.job, -step.name.number))
+
+
+@asynccontextmanager
+async def while_waiting(
+    database: Database, url: str, first: Step, call: Awaitable[object]
+) -> AsyncIterator[psycopg.AsyncConnection]:
+    """``first`` is locked, and the call waits for it during the block; then it ends."""
+    async with await psycopg.AsyncConnection.connect(url) as other:
+        await lock(other, first)
+        calling = asyncio.ensure_future(call)
+        await until(
+            lambda: database.one(
+                "select 1 from pg_stat_activity where wait_event_type = 'Lock'"
+                " and datname = current_database()"
+            )
+        )
+        yield other
+        await other.rollback()
+        await calling
+
+
+async def lock(other: psycopg.AsyncConnection, step: Step) -> None:
+    """Raises LockNotAvailable where somebody has it."""
+    await other.execute(
+        "select from steps where job = %s and stage = %s and number = %s for update nowait",
+        (step.name.job, step.name.stage, step.name.number),
+    )
+
+
+async def test_a_renewal_locks_in_order_however_it_is_asked(
+    database: Database, database_url: str, held: list[Step]
+) -> None:
+    """It waits for the first of all six, and holds none of the others."""
+    first = min(held, key=lambda step: (step.name.job, step.name.number))
+    beats = [Beat(step, 1) for step in reversed(held)]
+    call = steps.renew(database, beats, LEASE_S)
+    async with while_waiting(database, database_url, first, call) as other:
+        for step in held:
+            await lock(other, step)
+    assert len(await steps.renew(database, beats, LEASE_S)) == len(held)
+
+
+async def test_the_end_of_a_job_locks_in_order(
+    database: Database, database_url: str, held: list[Step]
+) -> None:
+    job, token = held[0].name.job, held[0].token
+    of_job = [step for step in held if step.name.job == job]
+    first = min(of_job, key=lambda step: step.name.number)
+    call = database.all("select cancel_job(%s, %s, null)", (token, job))
+    async with while_waiting(database, database_url, first, call) as other:
+        for step in of_job:
+            await lock(other, step)
+
+
+@pytest.mark.parametrize("away_s", [0.0, 3600.0])
+async def test_a_rescue_locks_in_order(
+    database: Database, database_url: str, held: list[Step], away_s: float
+) -> None:
+    """Whether the last job's lease ran out first, or everybody was away."""
+    first = min(held, key=lambda step: (step.name.job, step.name.number))
+    for job, seconds in zip(sorted({step.name.job for step in held}), (1, 2), strict=True):
+        await database.all(
+            "update steps set lease_until = clock() - make_interval(secs => %s) where job = %s"
+            " and status = 'running'",
+            (seconds, job),
+        )
+    await database.all(
+        "update housekeeping set last_at = clock() - make_interval(secs => %s)", (away_s,)
+    )
+    call = steps.recover(database, 1e6, 1000.0)
+    async with while_waiting(database, database_url, first, call) as other:
+        for step in held:
+            await lock(other, step)

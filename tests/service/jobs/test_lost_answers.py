@@ -1,0 +1,74 @@
+"""The server did what it was asked, and its answer was lost: the call is made again, by itself."""
+
+from collections.abc import AsyncIterator
+from typing import LiteralString
+
+import psycopg
+import pytest
+
+from foremask.errors import LinkInvalid, RequestUnknown
+from foremask.options import Preset
+from foremask.service.jobs import deliveries, stored
+from foremask.service.jobs.admission import NewJob, admit
+from foremask.service.jobs.database import Database, Params, Row
+from foremask.service.jobs.tokens import create_token
+
+
+class Forgetful(Database):
+    """A connection that breaks once, behind each statement and before its answer."""
+
+    is_lost = False
+
+    async def _ask(self, statement: LiteralString, params: Params) -> list[Row]:
+        answer = await super()._ask(statement, params)
+        self.is_lost = not self.is_lost
+        if self.is_lost:
+            raise psycopg.OperationalError("the connection is lost")
+        return answer
+
+
+@pytest.fixture
+async def forgetful(database_url: str) -> AsyncIterator[Forgetful]:
+    made = Forgetful(database_url, connections=1, patience_s=60.0)
+    await made.open()
+    yield made
+    await made.close()
+
+
+async def test_a_forms_file_is_taken_though_the_answer_was_lost(
+    database: Database, forgetful: Forgetful
+) -> None:
+    """Of the same request; another one finds the form used, and one byte is counted."""
+    _, token = await create_token(database, "a")
+    await stored.new_upload(database, "uploads/1", token.id)
+    assert await stored.claim_upload(forgetful, "uploads/1", "mine") == str(token.id)
+    with pytest.raises(LinkInvalid, match="has been used"):
+        await stored.claim_upload(forgetful, "uploads/1", "another")
+    await stored.reserve(database, "uploads/1", 0, 0)
+    assert await stored.claim_upload(forgetful, "uploads/1", "another") == str(token.id)
+    assert await stored.total(database) == 1
+
+
+async def test_a_webhook_is_sent_again_once_though_the_answer_was_lost(
+    database: Database, forgetful: Forgetful
+) -> None:
+    """And once more when it is asked for once more."""
+    _, token = await create_token(database, "a")
+    new = NewJob(
+        token_id=token.id,
+        preset=Preset.MP4_H264,
+        video_url="https://example.org/a.mp4",
+        webhook_url="https://example.org/hook",
+    )
+    job = (await admit(database, new)).request_id
+    with pytest.raises(RequestUnknown):
+        await deliveries.redeliver(forgetful, job)
+    await database.all("select cancel_job(%s, %s, null)", (token.id, job))
+
+    async def number() -> int:
+        return len(await database.all("select 1 from deliveries where job = %s", (job,)))
+
+    assert await number() == 1
+    for expected in (2, 3):
+        await deliveries.redeliver(forgetful, job)
+        assert await number() == expected
