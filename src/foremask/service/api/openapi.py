@@ -25,7 +25,6 @@ _INFO = {
 _ABOUT = """Send the URL of a clip. The service makes a video of the same size, frames, timing
 and sound, in which white is the foreground.
 
-Press *Authorize* and enter your token; *Try it out* then sends real requests to this service.
 A refused request has the same body everywhere. `reason` is a stable word for programs."""
 _TAGS = {
     "jobs": "Submit a clip, follow the job, fetch the mask.",

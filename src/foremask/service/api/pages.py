@@ -121,11 +121,12 @@ def read_folder(root: Traversable) -> dict[str, Page]:
             if each.is_dir():
                 waiting.append((each, here))
             elif here.suffix in TYPES:
-                found[str(here)] = _page(each.read_bytes(), here.suffix, allowed)
+                found[str(here)] = page_of(each.read_bytes(), here.suffix, allowed)
     return found
 
 
-def _page(content: bytes, suffix: str, styles: Iterable[str]) -> Page:
+def page_of(content: bytes, suffix: str, styles: Iterable[str] = ()) -> Page:
+    """The file with this suffix, whose scripts may add these styles, by their hashes."""
     packed = gzip.compress(content, mtime=0) if suffix in SMALLER_BY_GZIP else None
     etag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
     scripts = _INLINE_SCRIPT.findall(content) if suffix == ".html" else []

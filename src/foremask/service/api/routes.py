@@ -17,7 +17,7 @@ from foremask.service.api import (
     uploads,
 )
 from foremask.service.api.operation_docs import documented
-from foremask.service.api.request_context import readable
+from foremask.service.api.request_context import ApiRequest, readable
 
 
 @readable(
@@ -30,19 +30,17 @@ from foremask.service.api.request_context import readable
         operation_id="openapi",
     ),
 )
-async def document() -> ASGIResponse:
+async def document(request: ApiRequest) -> ASGIResponse:
     """Read this document.
 
     /reference shows it to people.
     """
-    return ASGIResponse(
-        body=_encoded(), media_type="application/json", headers={"Cache-Control": "no-cache"}
-    )
+    return _document().answer(request)
 
 
 @cache
-def _encoded() -> bytes:
-    return msgspec.json.encode(openapi.build(HANDLERS))
+def _document() -> pages.Page:
+    return pages.page_of(msgspec.json.encode(openapi.build(HANDLERS)), ".json")
 
 
 HANDLERS = (
