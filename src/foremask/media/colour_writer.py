@@ -2,7 +2,7 @@
 
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import av
 import cv2
@@ -26,12 +26,10 @@ _BLOCK_ADDITIONAL: Final = "matroska_block_additional"
 _HALF: Final = 128  # of a gif's one bit: what is more opaque is opaque
 
 
-class ColourWriter:
-    """Writes one video in colour; as a context manager it leaves no half-written file behind.
+class ColourWriter(VideoWriter):
+    """Writes one video in colour: a cut-out where ``form`` has alpha, else an opaque one.
 
-    ``form`` with alpha makes a cut-out, any other an opaque video. Pictures come in the coded
-    orientation, with the frames that they belong to; ``source`` is where the sound comes from.
-    A ``part`` is silent, to be joined with others.
+    Pictures are in the coded orientation of their frames.
     """
 
     def __init__(
@@ -44,53 +42,34 @@ class ColourWriter:
         part: bool = False,
     ) -> None:
         recipe = recipe_of(form)
+        super().__init__(target, recipe, clip, source, part=part)
         has_block = isinstance(form, AlphaFormat) and recipe.encoder.name == ALPHA_OF_VP9.name
-        attach = self._attach if has_block else None
         self._is_opaque = isinstance(form, Preset)
         self._blocks: list[PacketSideData] = []
-        self._video = VideoWriter(target, recipe, clip, source, part=part, attach=attach)
-        self._alpha = _AlphaEncoder(*self._video.coded) if has_block else None
-        self._palette = _palette_graph(*self._video.coded) if recipe.muxer == "gif" else None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._video.close()
+        self._alpha = _AlphaEncoder(*self.coded) if has_block else None
+        self._palette = _palette_graph(*self.coded) if recipe.muxer == "gif" else None
 
     def write(self, colours: Rgb | DeepRgb, levels: Levels | None, frame: Frame) -> None:
         """Encode a picture at the time of ``frame``; ``levels`` is its alpha, None if opaque."""
-        turn, size = self._video.turn, self._video.size
-        colours = np.ascontiguousarray(turn.to_upright(colours))
-        if colours.shape[1::-1] != size:
-            raise Internal(f"a picture of {colours.shape[1::-1]} came for a video of {size}")
-        if levels is None or self._is_opaque:
-            self._video.put(self._picture(self._padded(colours), None), frame)
-            return
-        levels = self._padded(np.ascontiguousarray(turn.to_upright(levels)))
-        if self._alpha is not None:
-            self._blocks += self._alpha.encode(levels)
-        self._video.put(self._picture(self._padded(colours), levels), frame)
+        alpha = None if levels is None or self._is_opaque else self.framed(levels)
+        if self._alpha is not None and alpha is not None:
+            self._blocks += self._alpha.encode(alpha)
+        self.put(self._picture(self.framed(colours), alpha), frame)
 
     def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
-        """Write the rest.
-
-        ``end_pts``, in ``time_base``, is the end of the last frame (None: as usual).
-        """
-        written = self._video.finish(end_pts, time_base)
+        written = super().finish(end_pts, time_base)
         if self._blocks:
             raise Internal(f"{len(self._blocks)} frames of alpha have no picture")
         return written
 
-    def _padded(self, plane: Any) -> Any:  # noqa: ANN401  (colours or levels)
-        width, height = self._video.size
-        right, bottom = self._video.coded[0] - width, self._video.coded[1] - height
-        if not right and not bottom:
-            return plane
-        return cv2.copyMakeBorder(plane, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+    def complete(self, packet: AnyPacket) -> None:
+        if self._alpha is not None:
+            if not self._blocks:
+                raise Internal("a picture has no alpha")
+            packet.set_sidedata(self._blocks.pop(0), True)
 
-    def _picture(self, colours: Rgb, levels: Levels | None) -> av.VideoFrame:
-        form = self._video.format
+    def _picture(self, colours: Any, levels: Levels | None) -> av.VideoFrame:  # noqa: ANN401
+        form = self.format
         if form in ("rgba", "bgra") or self._palette is not None:
             alpha = np.full(colours.shape[:2], 255, np.uint8) if levels is None else levels
             colour_planes = cv2.split(colours)[:: -1 if form == "bgra" else 1]
@@ -100,14 +79,8 @@ class ColourWriter:
             rgba = av.VideoFrame.from_ndarray(merged, "rgba")
             return rgba if self._palette is None else _through(self._palette, rgba)
         if form == "yuva444p10le":
-            opaque = _in_yuv(colours, "yuv444p10le")
-            return _with_alpha_plane(opaque, levels)
+            return _with_alpha_plane(_in_yuv(colours, "yuv444p10le"), levels)
         return _in_yuv(colours, form)
-
-    def _attach(self, packet: AnyPacket) -> None:
-        if not self._blocks:
-            raise Internal("a picture has no alpha")
-        packet.set_sidedata(self._blocks.pop(0), True)
 
 
 class _AlphaEncoder:

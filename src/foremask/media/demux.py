@@ -51,21 +51,9 @@ _DEMUXER = {
 }
 _OTHER_DEMUXERS: Final = ",".join(
     [
-        *(
-            "mpegts",
-            "mpeg",
-            "mpegvideo",
-            "flv",
-            "live_flv",
-            "mxf",
-            "gxf",
-            "lxf",
-            "dv",
-            "asf",
-            "wtv",
-        ),
-        *("ogg", "nut", "ivf", "nsv", "rm", "yuv4mpegpipe", "apng", "m4v", "h263", "h264", "hevc"),
-        *("vvc", "obu", "av1", "dirac", "dnxhd", "vc1"),
+        *("mpegts", "mpeg", "mpegvideo", "flv", "live_flv", "mxf", "gxf", "lxf", "dv", "asf"),
+        *("wtv", "ogg", "nut", "ivf", "nsv", "rm", "yuv4mpegpipe", "apng", "m4v", "h263"),
+        *("h264", "hevc", "vvc", "obu", "av1", "dirac", "dnxhd", "vc1"),
     ]
 )
 """Demuxers that read one file and open no other: no playlists, no scripts, no patterns."""
@@ -182,9 +170,7 @@ def _is_prose(head: bytes) -> bool:
     if _is_list(head) or head.startswith(_Y4M):
         return False
     try:
-        text = head[
-            : head.rfind(b" ") + 1 or len(head)
-        ].decode()  # a blank is no part of a character
+        text = head[: head.rfind(b" ") + 1 or len(head)].decode()  # no character ends in a blank
     except UnicodeDecodeError:
         return False
     return all(each.isprintable() or each in "\t\n\r\f" for each in text)
@@ -232,11 +218,7 @@ def open_container(container: Container, source: Path | Window, **options: str) 
         target = f"file:{source}"
     try:
         opened: InputContainer = av.open(
-            target,
-            "r",
-            format=demuxer,
-            container_options=asked,
-            buffer_size=_BLOCK_BYTES,
+            target, "r", format=demuxer, container_options=asked, buffer_size=_BLOCK_BYTES
         )
     except (av.FFmpegError, OSError, ValueError) as error:
         if is_other:

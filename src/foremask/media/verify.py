@@ -1,6 +1,6 @@
 """Checks every promise that a mask makes about its source, from the two files alone."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import zip_longest
@@ -20,6 +20,7 @@ from foremask.media.frames import Frame
 from foremask.media.orientation import Orientation
 from foremask.media.picture_files import PictureFile, Shown, picture_file
 from foremask.media.planes import plane_of
+from foremask.media.presets import SILENT_MUXERS
 from foremask.media.probe import fraction, language_of
 from foremask.media.reader import VideoReader
 from foremask.media.sound_codecs import BIBLIOGRAPHIC, HOLD_NO_EMPTY_TRACK
@@ -67,73 +68,45 @@ def verify(source: Path, mask: Path, kind: ResultKind = ResultKind.MASK) -> list
     PromiseBroken for the first that is not kept, with its name as ``param``.
     """
     pictures = picture_file(mask)
-    if pictures is not None:
-        return list(_of_pictures(source, pictures, kind))
-    with VideoReader(source) as wanted, VideoReader(mask) as found:
-        checks = [_container(found.clip), *_picture(wanted.clip, found.clip)]
-        fault = _LEVEL_FAULTS[kind]
-        checks += _frames(wanted, found, fault)
-        if kind is ResultKind.CUTOUT and found.clip.codec == "vp9":
-            checks.append(_alpha_blocks(mask))
+    with VideoReader(source) as wanted:
+        if pictures is not None:
+            return list(_of_pictures(wanted, pictures, kind))
+        with VideoReader(mask) as found:
+            checks = [_container(found.clip), *_picture(wanted.clip, found.clip)]
+            fault = _LEVEL_FAULTS[kind]
+            checks += _frames(
+                found,
+                wanted,
+                found.clip.container,
+                lambda frame: fault(frame.decoded),
+                lambda _: float((found.end_pts or 0) * found.time_base),
+                {ResultKind.MASK: "levels"}.get(kind),
+            )
+            if kind is ResultKind.CUTOUT and found.clip.codec == "vp9":
+                checks.append(_alpha_blocks(mask))
         start_s = float(Fraction(wanted.clip.start_s))
     if found.clip.container != "gif":
         checks += _sounds(source, mask, start_s, found.clip.container)
     return checks
 
 
-def _of_pictures(source: Path, pictures: PictureFile, kind: ResultKind) -> Iterator[PromiseKept]:
+def _of_pictures(
+    wanted: VideoReader, pictures: PictureFile, kind: ResultKind
+) -> Iterator[PromiseKept]:
     """Size, frames, every time, the last duration and the alpha of upright pictures."""
-    yield PromiseKept("container", pictures.form)
-    tolerance_s = _TOLERANCE_S[pictures.form] + _ROUNDING_S
-    count, worst_s, origin_s = 0, 0.0, 0.0
-    end_s: float | None = None
-    with VideoReader(source) as wanted:
-        size = wanted.clip.width, wanted.clip.height
-        upright = size[::-1] if wanted.orientation.transposed else size
-        for ours, theirs in zip_longest(pictures.shown(upright), wanted):
-            if ours is None or theirs is None:
-                more = "source" if ours is None else "mask"
-                raise PromiseBroken(f"The {more} goes on after frame {count}.", param="frames")
-            if not count and pictures.form in ("apng", "webp"):
-                origin_s = theirs.time_s
-            _check_picture(ours, theirs, count, kind)
-            off_s = abs(origin_s + ours.time_s - theirs.time_s)
-            if off_s > tolerance_s:
-                raise PromiseBroken(
-                    f"Frame {count} is shown at {ours.time_s:.6f} s;"
-                    f" in the source at {theirs.time_s:.6f} s.",
-                    param="pts",
-                    limit=tolerance_s,
-                    actual=off_s,
-                )
-            worst_s = max(worst_s, off_s)
-            end_s = None if ours.end_s is None else origin_s + ours.end_s
-            count += 1
-        wanted_end_s = float((wanted.end_pts or 0) * wanted.time_base)
-    yield PromiseKept("frames", str(count))
-    yield PromiseKept("pts", f"within {1000 * worst_s:.3f} ms")
-    if kind is ResultKind.CUTOUT:
-        yield PromiseKept("alpha", f"{count} frames")
-    if end_s is not None:
-        yield _check(
-            "last duration",
-            abs(end_s - wanted_end_s) <= 1.5 * tolerance_s,
-            f"ends at {end_s:.6f} s",
-            f"The mask ends at {end_s:.6f} s; the source at {wanted_end_s:.6f} s.",
-        )
-
-
-def _check_picture(ours: Shown, theirs: Frame, number: int, kind: ResultKind) -> None:
-    if (ours.width, ours.height) != (theirs.width, theirs.height):
-        raise PromiseBroken(
-            f"Frame {number} is {ours.width}x{ours.height}; in the source it is"
-            f" {theirs.width}x{theirs.height}.",
-            param="size",
-        )
-    if kind is ResultKind.CUTOUT and not ours.has_alpha:
-        raise PromiseBroken(f"Frame {number} has no alpha.", param="alpha")
-    if kind is ResultKind.MASK:
-        raise PromiseBroken("No mask is a file of pictures.", param="container")
+    is_known = kind is not ResultKind.MASK
+    yield _check("container", is_known, pictures.form, "No mask is a file of pictures.")
+    size = wanted.clip.width, wanted.clip.height
+    upright = size[::-1] if wanted.orientation.transposed else size
+    needs_alpha = kind is ResultKind.CUTOUT
+    yield from _frames(
+        pictures.shown(upright),
+        wanted,
+        pictures.form,
+        lambda shown: "has no alpha" if needs_alpha and not shown.has_alpha else None,
+        lambda last: last.end_s,
+        "alpha" if needs_alpha else None,
+    )
 
 
 def _check(promise: str, kept: bool, found: str, message: str) -> PromiseKept:
@@ -181,18 +154,31 @@ def _picture(wanted: Clip, found: Clip) -> Iterator[PromiseKept]:
     )
 
 
-def _frames(
-    wanted: VideoReader, found: VideoReader, fault: Callable[[av.VideoFrame], str | None]
+def _frames[F: (Frame, Shown)](
+    found: Iterable[F],
+    wanted: VideoReader,
+    form: str,
+    fault: Callable[[F], str | None],
+    end_of: Callable[[F], float | None],
+    promise: str | None,
 ) -> Iterator[PromiseKept]:
-    tolerance_s = _TOLERANCE_S[found.clip.container] + _ROUNDING_S
+    """The frames, their times and the last one's end; ``promise`` is that of having no fault."""
+    tolerance_s = _TOLERANCE_S[form] + _ROUNDING_S
     count, worst_s = 0, 0.0
-    origin_s = 0.0  # a gif begins at zero, whenever its source did
+    origin_s = 0.0  # some begin at zero, whenever their source did
+    last: F | None = None
     for ours, theirs in zip_longest(found, wanted):
         if ours is None or theirs is None:
             more = "source" if ours is None else "mask"
             raise PromiseBroken(f"The {more} goes on after frame {count}.", param="frames")
-        if not count and found.clip.container == "gif":
+        if not count and form in SILENT_MUXERS:
             origin_s = theirs.time_s
+        if (ours.width, ours.height) != (theirs.width, theirs.height):
+            raise PromiseBroken(
+                f"Frame {count} is {ours.width}x{ours.height}; in the source it is"
+                f" {theirs.width}x{theirs.height}.",
+                param="size",
+            )
         off_s = abs(origin_s + ours.time_s - theirs.time_s)
         worst_s = max(worst_s, off_s)
         if off_s > tolerance_s:
@@ -203,22 +189,25 @@ def _frames(
                 limit=tolerance_s,
                 actual=off_s,
             )
-        message = fault(ours.decoded)
+        message = fault(ours)
         if message:
-            raise PromiseBroken(f"Frame {count} of the mask {message}.", param="levels")
+            raise PromiseBroken(f"Frame {count} {message}.", param=promise)
         count += 1
+        last = ours
     yield PromiseKept("frames", str(count))
-    if fault is _level_fault:
-        yield PromiseKept("levels", "grey")
+    if promise is not None:
+        yield PromiseKept(promise, "grey" if promise == "levels" else f"{count} frames")
     yield PromiseKept("pts", f"within {1000 * worst_s:.3f} ms")
-    end_s = origin_s + float((found.end_pts or 0) * found.time_base)
-    wanted_end_s = float((wanted.end_pts or 0) * wanted.time_base)
-    yield _check(
-        "last duration",
-        abs(end_s - wanted_end_s) <= 1.5 * tolerance_s,  # of a start and of a length, each rounded
-        f"ends at {end_s:.6f} s",
-        f"The mask ends at {end_s:.6f} s; the source at {wanted_end_s:.6f} s.",
-    )
+    end_s = None if last is None else end_of(last)
+    if end_s is not None:
+        end_s += origin_s
+        wanted_end_s = float((wanted.end_pts or 0) * wanted.time_base)
+        yield _check(
+            "last duration",
+            abs(end_s - wanted_end_s) <= 1.5 * tolerance_s,  # of a start and a length, each rounded
+            f"ends at {end_s:.6f} s",
+            f"The mask ends at {end_s:.6f} s; the source at {wanted_end_s:.6f} s.",
+        )
 
 
 def _level_fault(decoded: av.VideoFrame) -> str | None:
@@ -244,7 +233,7 @@ def _level_fault(decoded: av.VideoFrame) -> str | None:
 
 
 def _alpha_fault(decoded: av.VideoFrame) -> str | None:
-    """Why a frame has no alpha; for VP9 see `_alpha_blocks`."""
+    """For VP9 see `_alpha_blocks`."""
     is_vp9 = decoded.format.name == "yuv420p"
     has_alpha = any(component.is_alpha for component in decoded.format.components)
     return None if is_vp9 or has_alpha else f"has no alpha: it is {decoded.format.name}"

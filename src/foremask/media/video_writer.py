@@ -1,14 +1,18 @@
 """Encodes pictures into a video with the size, the times and the sound of its source."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, Self
 
 import av
+import cv2
+import numpy as np
 from av.bitstream import BitStreamFilterContext
 from av.codec.context import Flags
+from numpy.typing import NDArray
 
+from foremask.errors import Internal
 from foremask.facts import Clip, Written
 from foremask.media import presets
 from foremask.media.colour import BT709, FULL_RANGE, LIMITED_RANGE
@@ -26,8 +30,6 @@ class VideoWriter:
 
     ``source`` is where the sound comes from, that of an ``excerpt`` from zero on. A ``part`` is
     silent, to be joined with others.
-    Pictures must have the size ``coded`` and the pixel format ``format``; ``size`` is the part of
-    them that is shown. ``attach`` may add to each packet of a picture before it is written.
     """
 
     def __init__(
@@ -39,9 +41,7 @@ class VideoWriter:
         *,
         part: bool = False,
         excerpt: Excerpt | None = None,
-        attach: Callable[[AnyPacket], None] | None = None,
     ) -> None:
-        self._attach = attach
         self._file = MaskFile(target, recipe, clip, source, part=part, excerpt=excerpt)
         self._encoder = self._file.recipe.encoder
         self.coded = presets.encoded_size(self._encoder, *self._file.size)
@@ -56,8 +56,6 @@ class VideoWriter:
             self._whole = self._file
             self._file = MaskFile(self._part, recipe, clip, None, part=True)
         self.format = presets.pixel_format(self._encoder, *self._file.size)
-        self.size = self._file.size
-        self.turn = self._file.turn
         self._crop: BitStreamFilterContext | None = None
         self._origin: Fraction | None = None
         self._last_pts: int | None = None
@@ -122,8 +120,22 @@ class VideoWriter:
             self._abandon()
         self._part.unlink(missing_ok=True)
 
+    def framed[P: NDArray[Any]](self, picture: P) -> P:
+        """The picture as it is encoded: from the coded orientation to the file's, and padded."""
+        turned: Any = np.ascontiguousarray(self._file.turn.to_upright(picture))
+        height, width = turned.shape[:2]
+        if (width, height) != self._file.size:
+            raise Internal(f"a picture of {width}x{height} came for a video of {self._file.size}")
+        right, bottom = self.coded[0] - width, self.coded[1] - height
+        if right or bottom:
+            turned = cv2.copyMakeBorder(turned, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+        return turned  # type: ignore[no-any-return]
+
+    def complete(self, packet: AnyPacket) -> None:
+        """Add to a packet before it is written."""
+
     def put(self, picture: av.VideoFrame, frame: Frame) -> None:
-        """Encode ``picture`` at the time of ``frame``."""
+        """Encode a picture of the size ``coded`` and the pixel format ``format``."""
         time_base = self._file.time_base
         moment = frame.pts * frame.time_base
         if self._origin is None:  # a gif begins at zero, whenever its source does
@@ -167,6 +179,5 @@ class VideoWriter:
         for packet in encoded:
             packet.stream = self._stream
             packet.time_base = self._file.time_base
-            if self._attach is not None:
-                self._attach(packet)
+            self.complete(packet)
             yield packet

@@ -1,15 +1,13 @@
 """Encodes masks into a video that keeps every promise made about its source."""
 
-from fractions import Fraction
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 import av
 import cv2
 import numpy as np
 
-from foremask.errors import Internal
-from foremask.facts import Clip, Written
+from foremask.facts import Clip
 from foremask.media.colour import BT709, FULL_RANGE, LIMITED_RANGE
 from foremask.media.frames import Frame
 from foremask.media.planes import plane_of
@@ -22,13 +20,8 @@ _TO_LIMITED: Final = np.rint(16 + np.arange(256) * (219 / 255)).astype(np.uint8)
 _TO_LIMITED_10: Final = np.rint(64 + np.arange(256) * (876 / 255)).astype(np.uint16)
 
 
-class MaskWriter:
-    """Writes one mask video; as a context manager it leaves no half-written file behind.
-
-    ``source`` is where the sound comes from, that of an ``excerpt`` from zero on. A ``part`` is
-    silent, to be joined with others.
-    Masks are handed over in the coded orientation, with the frames that they belong to.
-    """
+class MaskWriter(VideoWriter):
+    """Writes one mask video; masks are in the coded orientation of their frames."""
 
     def __init__(
         self,
@@ -40,47 +33,20 @@ class MaskWriter:
         part: bool = False,
         excerpt: Excerpt | None = None,
     ) -> None:
-        self._video = VideoWriter(target, RECIPES[preset], clip, source, part=part, excerpt=excerpt)
-        self._canvas = _blank(*self._video.coded, self._video.format)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._video.close()
+        super().__init__(target, RECIPES[preset], clip, source, part=part, excerpt=excerpt)
+        self._canvas = _blank(*self.coded, self.format)
 
     def write(self, mask: Levels, frame: Frame) -> None:
         """Encode the mask of ``frame``, at the frame's time."""
-        self._video.put(self._drawn(mask), frame)
-
-    def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
-        """Write the rest.
-
-        ``end_pts``, in ``time_base``, is the end of the last frame (None: as usual).
-        """
-        return self._video.finish(end_pts, time_base)
-
-    def _drawn(self, mask: Levels) -> av.VideoFrame:
-        turned = np.ascontiguousarray(self._video.turn.to_upright(mask))
-        height, width = turned.shape
-        if (width, height) != self._video.size:
-            raise Internal(f"a mask of {width}x{height} came for a video of {self._video.size}")
-        right, bottom = self._video.coded[0] - width, self._video.coded[1] - height
-        if right or bottom:
-            border = cv2.BORDER_REPLICATE
-            turned = np.asarray(cv2.copyMakeBorder(turned, 0, bottom, 0, right, border), np.uint8)
-        picture = self._canvas
+        framed, picture = self.framed(mask), self._canvas
         picture.make_writable()  # a copy, where the encoder still looks at the last one
         luma = plane_of(picture, 0)
-        if self._video.format == "gray":
-            luma[:] = turned
+        if self.format == "gray":
+            luma[:] = framed
         else:
-            cv2.LUT(
-                turned,
-                _TO_LIMITED_10 if picture.format.components[0].bits > 8 else _TO_LIMITED,
-                dst=luma,
-            )
-        return picture
+            deep = picture.format.components[0].bits > 8
+            cv2.LUT(framed, _TO_LIMITED_10 if deep else _TO_LIMITED, dst=luma)
+        self.put(picture, frame)
 
 
 def _blank(width: int, height: int, pixel_format: str) -> av.VideoFrame:

@@ -29,7 +29,7 @@ from foremask.service.jobs.steps import Step
 from foremask.service.observability import metrics
 from foremask.service.observability.traces import Span, job_span
 from foremask.service.sandbox.pool import ChildDied
-from foremask.service.worker.job_stages import STAGES
+from foremask.service.worker.job_stages import RunningStep
 from foremask.service.worker.leases import Leases, StepProgress
 from foremask.service.worker.webhook_delivery import deliver_next
 from foremask.service.worker.worker_context import WorkerContext
@@ -91,7 +91,7 @@ async def run_step(work: WorkerContext, step: Step, leases: Leases) -> None:
 
 async def _do(work: WorkerContext, step: Step, scratch: Path, advance: StepProgress) -> StepDone:
     await asyncio.to_thread(scratch.mkdir, 0o700)  # a full disk is an outcome of the attempt too
-    return await STAGES[step.name.stage](work, step, scratch, advance)
+    return await RunningStep(work, step, scratch, advance).run()
 
 
 async def _run_with_lease(
@@ -122,9 +122,8 @@ async def _run_with_lease(
         try:
             kept = await steps.fail(work.database, step, known, outcome=outcome, retry_s=retry_s)
         except ServiceUnavailable:
-            step_log.warning(
-                "step.unrecorded", error=repr(error)
-            )  # its lease runs out, and says it all
+            # Its lease runs out, and says it all.
+            step_log.warning("step.unrecorded", error=repr(error))
             return "lost"
         if not kept:
             metrics.FENCED.inc()
@@ -167,30 +166,27 @@ async def _tidy(work: WorkerContext, step: Step) -> None:
 def _classified(
     work: WorkerContext, step: Step, error: Exception
 ) -> tuple[ForemaskError, str, float | None]:
-    outcome, retry_s = "failed", None
-    known = error if isinstance(error, ForemaskError) else None
+    """The error as it is recorded, the attempt's outcome, and when to try again, if at all."""
+    timing = work.timing
     match error:
-        case ServiceUnavailable() | Overloaded() | StorageFull() | OSError():
-            # A store that is away or a disk that is full is nobody's fault here: until the wall
-            # clock.
-            outcome, retry_s = "unavailable", work.timing.unavailable_retry_s
-            known = known or ServiceUnavailable(f"the worker's disk says: {error}")
-        case ObjectLost() | TimedOut():
-            pass
+        # A store that is away or a disk that is full is nobody's fault here: until the wall clock.
+        case ServiceUnavailable() | Overloaded() | StorageFull():
+            return error, "unavailable", timing.unavailable_retry_s
+        case OSError():
+            known = ServiceUnavailable(f"the worker's disk says: {error}")
+            return known, "unavailable", timing.unavailable_retry_s
         case UrlUnreachable():
-            outcome, retry_s = "crashed", work.timing.unreachable_retry_s
+            return error, "crashed", timing.unreachable_retry_s
         case ChildDied():
-            outcome, retry_s = "crashed", 0.0
-            known = WorkerCrashed(f"the process that worked on this clip died: {error}")
-        case Failed():
-            outcome, retry_s = "crashed", 0.0
+            died = WorkerCrashed(f"the process that worked on this clip died: {error}")
+            return died, "crashed", 0.0
+        case Failed() if not isinstance(error, ObjectLost | TimedOut):
+            return error, "crashed", 0.0
         case ForemaskError():
-            pass
+            return error, "failed", None
         case _:
-            outcome, retry_s = "crashed", 0.0
-            known = Internal(f"an unforeseen error; quote the request id {step.name.job}")
-    assert known is not None  # noqa: S101  # each case has made or found one
-    return known, outcome, retry_s
+            unforeseen = f"an unforeseen error; quote the request id {step.name.job}"
+            return Internal(unforeseen), "crashed", 0.0
 
 
 async def _give_back(work: WorkerContext, step: Step) -> None:
