@@ -1,5 +1,6 @@
 """Source, mask and cut-out side by side, for people to judge by: a video, or one PNG."""
 
+import dataclasses
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -8,14 +9,16 @@ import numpy as np
 
 from foremask.errors import FieldInvalid, NoFrames
 from foremask.masking.outputs import check_output, written_whole
-from foremask.media.picture_writer import PRESET_OF_MUXER, PictureWriter
+from foremask.media.colour_writer import ColourWriter
 from foremask.media.probe import probe
 from foremask.media.reader import VideoReader
+from foremask.options import Preset
 from foremask.types import Rgb
 from foremask.vision.drawing import as_png, cut_out, row_of, stacked
 from foremask.vision.resample import resized
 
 CELL_PX = 640  # the longer side of one of the three pictures of a video, at most
+PRESETS = {".mp4": Preset.MP4_H264, ".mov": Preset.MOV_H265, ".mkv": Preset.MKV_H264}
 SHEET_CELL_PX = 480  # the longer side of one picture on a sheet
 
 
@@ -33,8 +36,8 @@ def compare(
     FieldInvalid for another ending, and OutputFailed as `check_output`.
     """
     suffix = target.suffix.lower()
-    if suffix not in PRESET_OF_MUXER:
-        raise FieldInvalid(f"{target.name!r} ends in none of {', '.join(PRESET_OF_MUXER)}")
+    if suffix not in PRESETS:
+        raise FieldInvalid(f"{target.name!r} ends in none of {', '.join(PRESETS)}")
     check_output(target, source, mask, replace=replace)
     with (
         VideoReader(source) as frames,
@@ -47,15 +50,17 @@ def compare(
         scale = min(1.0, CELL_PX / max(width, height))
         cell = _even(width * scale), _even(height * scale)
         done = 0
-        whole = 3 * cell[0], cell[1]
-        with PictureWriter(part, suffix, whole, frames.time_base, clip.fps, source) as writer:
+        row = dataclasses.replace(
+            clip, width=3 * cell[0], height=cell[1], matrix=None, sample_aspect_ratio=(1, 1)
+        )
+        with ColourWriter(part, PRESETS[suffix], row, source) as writer:
             for frame, shown in zip(frames, masks, strict=False):
-                writer.write(_row(frame.rgb(*cell), shown.rgb(*cell)), frame.pts)
+                writer.write(_row(frame.rgb(*cell), shown.rgb(*cell)), None, frame)
                 done += 1
                 on_frame(done, clip.expected_frames)
             if not done:
                 raise NoFrames(f"{source.name} and {mask.name} have no frame in common")
-            writer.finish()
+            writer.finish(None, frames.time_base)
 
 
 def contact_sheet(
