@@ -1,129 +1,81 @@
-"""Foreground masks for video, as a library: docs/python.md has recipes.
+"""Foreground masks for video: white is the foreground, whatever it is.
 
-The names below are loaded when they are first used, so that importing foremask costs nothing and a
-program may set up its process before NumPy is loaded.
+    mask_video(source, target)    the mask video of a file
+    cut_out(source, target)       the subject of a clip or picture, on nothing or a background
+    mask_frames, mask_image       the same of arrays: float32 alphas
+    cut_out_frames, cut_out_image and uint8 RGBA pictures
+    Masker                        all of these, with one quality and one network for many files
+    find_things                   the things in a clip; Point, Box and Paint are hints at them
+    read_frames, read_masks       pictures and alphas of files, with their times
+    probe, verify, contact_sheet  what a clip is; whether a mask is whole; both as a picture
+
+All take quality="fast", "balanced" or "best", device="auto" and model=FILE (NetworkOptions);
+for quality= and preset=, Quality and Preset have the names.
+They return FileReport, Clip, Thing or PromiseKept; on_progress gets Progress; Matte has the edges.
+They raise ForemaskError: ClipRefused, FieldInvalid (a ValueError too), OutputFailed,
+ModelUnavailable, DeviceUnavailable, PromiseBroken. `help(foremask.mask_video)` has more of each;
+docs/python.md has recipes. A name is loaded when it is first used: importing costs nothing.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from foremask.errors import (
-        ClipRefused,
-        DeviceUnavailable,
-        FieldInvalid,
-        ForemaskError,
-        ModelUnavailable,
-        OutputFailed,
-        PromiseBroken,
-    )
-    from foremask.facts import Clip, Report
-    from foremask.hints.kinds import Box, Hint, Paint, Point
-    from foremask.masking.cut_out import cut_out
-    from foremask.masking.library import (
-        FileReport,
-        Masker,
-        contact_sheet,
-        find_things,
-        mask_frames,
-        mask_image,
-        mask_video,
-        probe,
-        read_frames,
-        read_masks,
-        verify,
-    )
-    from foremask.masking.report import Progress
-    from foremask.media.verify import PromiseKept
-    from foremask.options import (
-        AlphaFormat,
-        Background,
-        CutOutOptions,
-        Device,
-        MaskOptions,
-        Matte,
-        Preset,
-        Quality,
-    )
+    from foremask.errors import ClipRefused as ClipRefused
+    from foremask.errors import DeviceUnavailable as DeviceUnavailable
+    from foremask.errors import FieldInvalid as FieldInvalid
+    from foremask.errors import ForemaskError as ForemaskError
+    from foremask.errors import ModelUnavailable as ModelUnavailable
+    from foremask.errors import OutputFailed as OutputFailed
+    from foremask.errors import PromiseBroken as PromiseBroken
+    from foremask.facts import Clip as Clip
+    from foremask.facts import Report as Report
+    from foremask.hints.kinds import Box as Box
+    from foremask.hints.kinds import Hint as Hint
+    from foremask.hints.kinds import Paint as Paint
+    from foremask.hints.kinds import Point as Point
+    from foremask.masking.library import FileReport as FileReport
+    from foremask.masking.library import Masker as Masker
+    from foremask.masking.library import NetworkOptions as NetworkOptions
+    from foremask.masking.library import contact_sheet as contact_sheet
+    from foremask.masking.library import cut_out as cut_out
+    from foremask.masking.library import cut_out_frames as cut_out_frames
+    from foremask.masking.library import cut_out_image as cut_out_image
+    from foremask.masking.library import find_things as find_things
+    from foremask.masking.library import mask_frames as mask_frames
+    from foremask.masking.library import mask_image as mask_image
+    from foremask.masking.library import mask_video as mask_video
+    from foremask.masking.library import probe as probe
+    from foremask.masking.library import read_frames as read_frames
+    from foremask.masking.library import read_masks as read_masks
+    from foremask.masking.library import verify as verify
+    from foremask.masking.report import Progress as Progress
+    from foremask.masking.thing_list import Thing as Thing
+    from foremask.media.verify import PromiseKept as PromiseKept
+    from foremask.options import Device as Device
+    from foremask.options import Matte as Matte
+    from foremask.options import Preset as Preset
+    from foremask.options import Quality as Quality
 
     __version__: str
 
 _HOMES = {
-    "AlphaFormat": "options",
-    "Background": "options",
-    "Box": "hints.kinds",
-    "Clip": "facts",
-    "ClipRefused": "errors",
-    "CutOutOptions": "options",
-    "Device": "options",
-    "DeviceUnavailable": "errors",
-    "FieldInvalid": "errors",
-    "FileReport": "masking.library",
-    "ForemaskError": "errors",
-    "Hint": "hints.kinds",
-    "MaskOptions": "options",
-    "Masker": "masking.library",
-    "Matte": "options",
-    "ModelUnavailable": "errors",
-    "OutputFailed": "errors",
-    "Paint": "hints.kinds",
-    "Point": "hints.kinds",
-    "Preset": "options",
-    "Progress": "masking.report",
-    "PromiseBroken": "errors",
-    "PromiseKept": "media.verify",
-    "Quality": "options",
-    "Report": "facts",
-    "contact_sheet": "masking.library",
-    "find_things": "masking.library",
-    "cut_out": "masking.cut_out",
-    "mask_frames": "masking.library",
-    "mask_image": "masking.library",
-    "mask_video": "masking.library",
-    "probe": "masking.library",
-    "read_frames": "masking.library",
-    "read_masks": "masking.library",
-    "verify": "masking.library",
+    name: home
+    for home, names in {
+        "errors": "ClipRefused DeviceUnavailable FieldInvalid ForemaskError ModelUnavailable"
+        " OutputFailed PromiseBroken",
+        "facts": "Clip Report",
+        "hints.kinds": "Box Hint Paint Point",
+        "masking.library": "FileReport Masker NetworkOptions contact_sheet cut_out cut_out_frames"
+        " cut_out_image find_things mask_frames mask_image mask_video probe read_frames read_masks"
+        " verify",
+        "masking.report": "Progress",
+        "masking.thing_list": "Thing",
+        "media.verify": "PromiseKept",
+        "options": "Device Matte Preset Quality",
+    }.items()
+    for name in names.split()
 }
-
-__all__ = [
-    "AlphaFormat",
-    "Background",
-    "Box",
-    "Clip",
-    "ClipRefused",
-    "CutOutOptions",
-    "Device",
-    "DeviceUnavailable",
-    "FieldInvalid",
-    "FileReport",
-    "ForemaskError",
-    "Hint",
-    "MaskOptions",
-    "Masker",
-    "Matte",
-    "ModelUnavailable",
-    "OutputFailed",
-    "Paint",
-    "Point",
-    "Preset",
-    "Progress",
-    "PromiseBroken",
-    "PromiseKept",
-    "Quality",
-    "Report",
-    "__version__",
-    "contact_sheet",
-    "cut_out",
-    "find_things",
-    "mask_frames",
-    "mask_image",
-    "mask_video",
-    "probe",
-    "read_frames",
-    "read_masks",
-    "verify",
-]
 
 
 def __getattr__(name: str) -> object:
@@ -141,4 +93,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted(__all__)
+    return sorted([*_HOMES, "__version__"])

@@ -223,8 +223,8 @@ class PresetUnknown(BadRequest):
     remedy = "Use one of the nine names; leave the field out for `mp4_h264`."
 
 
-class FieldInvalid(ForemaskError):
-    """Another field has a value that it cannot have."""
+class FieldInvalid(ForemaskError, ValueError):
+    """Another field, or an argument, has a value that it cannot have."""
 
     reason, status = "field_invalid", 422
     remedy = "`param` names the field, `details` what it may be."

@@ -428,11 +428,6 @@ class CutOutOptions:
     background: Background | None = None
     keep_sound: bool = True
 
-    def __post_init__(self) -> None:
-        background: object = self.background
-        if isinstance(background, str):  # programs without types may say "blur"
-            object.__setattr__(self, "background", Background.parse(background))
-
 
 @dataclass(frozen=True, slots=True)
 class ResultOptions:

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 type Rgb = NDArray[np.uint8]
 """(H, W, 3) uint8, red first, full range, BT.709 or sRGB primaries."""
 
+type Rgba = NDArray[np.uint8]
+"""(H, W, 4) uint8: as `Rgb`, then straight alpha, 255 is opaque."""
+
 type DeepRgb = NDArray[np.uint16]
 """As `Rgb`, with 16 bits: 65535 is white."""
 

@@ -5,6 +5,17 @@ from collections.abc import Iterator
 
 import pytest
 
+from foremask.machine import paths
+
+
+@pytest.fixture(autouse=True)
+def _kept_results(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The network's results are kept in the test's own place; the pulled model stays."""
+    monkeypatch.setenv("FOREMASK_MODEL_DIR", str(paths.cache_dir()))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
 
 @pytest.fixture(autouse=True)
 def _all_cores_again() -> Iterator[None]:

@@ -51,10 +51,12 @@ def test_the_ending_makes_the_file_and_verify_agrees(
         (["--background", "#12"], Exit.USAGE, "#rrggbb"),
         (
             ["-o", "clip.mp4", "--background", "white", "--force"],
-            Exit.OUTPUT_FAILED,
-            "is the input",
+            Exit.USAGE,
+            "OUTPUT is INPUT",
         ),
-        (["other.mp4"], Exit.USAGE, "takes one INPUT"),
+        (["other.mp4"], Exit.USAGE, "to write it there: foremask cutout clip.mp4 -o other.mp4"),
+        (["--mask", "no.mp4"], Exit.USAGE, "there is no file no.mp4"),
+        (["--cache", "a", "--no-cache"], Exit.USAGE, "cannot both be"),
         (["-o", "%04d.png"], Exit.OUTPUT_FAILED, "name a directory of its own"),
     ],
 )

@@ -22,7 +22,7 @@ import pytest
 from foremask.cli.commands import main
 from foremask.cli.exits import Exit
 from foremask.cli.sources import find_sources
-from foremask.cli.targets import plan_jobs
+from foremask.cli.targets import MaskProduct, plan_jobs
 from foremask.masking.stills import verify_picture
 from foremask.media.probe import probe
 from foremask.media.verify import verify
@@ -119,7 +119,7 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     (("clip 10.mov", "-o", "link.mov", "--force"), 2, "OUTPUT is INPUT"),
     (("clip 10.mov", "out.mp4"), 2, "foremask mask clip 10.mov -o out.mp4"),
     (("clip 9.mp4", "clip 10.mov", "-o", "one.mp4"), 2, "2 clips are named, and one OUTPUT"),
-    (("clip 9.mp4", "deep/clip 9.mp4", "-o", "masks/"), 2, "both be masked into"),
+    (("clip 9.mp4", "deep/clip 9.mp4", "-o", "masks/"), 2, "would both be masks/clip 9.mask.mp4"),
     (("clip 10.mov", "clip 9.mp4", "-o", "clip 9.mp4", "--force"), 2, "one OUTPUT"),
     (("clip 10.mov", "deep/clip 9.mp4", "-o", "deep/{stem}.mp4", "--force"), 2, "OUTPUT is INPUT"),
     (("clip 9.mp4", "deep/clip 9.mp4", "-o", "deep/../deep/{name}", "--force"), 2, "both"),
@@ -145,7 +145,7 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     (("clip 10.mov", "--start", "1:00:00"), 3, "from 3600 s on"),
     (("frames", "--fps", "0"), 2, "--fps is a rate"),
     (("frames", "--fps", "24/0"), 2, "--fps is a rate"),
-    (("clip 9.mp4", "--qualty=fast"), 2, "there is no option --qualty=fast"),
+    (("clip 9.mp4", "--qualty=fast"), 2, "Did you mean --quality?"),
     ((), 2, "INPUT is missing"),
     (("clip 9.mp4", "--threads", "0"), 2, "--threads is 1 or more"),
     (("clip 9.mp4", "--max-size", "8"), 2, "--max-size is 16 pixels or more"),
@@ -218,10 +218,21 @@ OTHERS: list[tuple[tuple[str, ...], int, set[str]]] = [
     (("compare", "clip 9.mp4", "-o", "clip 9.mp4", "--force"), 6, set()),
     (("cutout", "clip 10.mov"), 0, {"clip 10.cutout.webm"}),
     (("cutout", "clip 10.mov", "-o", "clip 9.mp4", "--background", "blur"), 6, set()),
-    (("cutout", "clip 10.mov", "clip 9.mp4"), 2, set()),
+    (("cutout", "clip 10.mov", "clip 9.mp4", "-o", "cut.webm"), 2, set()),
+    (("cutout", "clip 10.mov", "deep/clip 9.mp4", "-o", "cut/", "-q", "--threads", "1"), 0,
+     {"cut/clip 10.cutout.webm", "cut/clip 9.cutout.webm"}),
+    (("cutout", "clip 10.mov", "--mask", "clip 9.mask.mp4", "-o", "c.gif", "-v"), 0, {"c.gif"}),
+    (("cutout", "clip 10.mov", "--mask", "clip 9.mask.mp4", "-o", "clip 9.mask.mp4", "-f",
+      "--background", "white"), 6, set()),
+    (("cutout", "clip 10.mov", "--start", "0.02", "-o", "c.mkv"), 0, {"c.mkv"}),
+    (("cutout", "frames/008.png"), 0, {"frames/008.cutout.png"}),
+    (("cutout", "frames/deeper/9.jpg", "-o", "cut.png", "--background", "blur"), 0, {"cut.png"}),
+    (("cutout", "frames/008.png", "-o", "cut.webm"), 2, set()),
+    (("cutout", "frames/008.png", "--mask", "frames/009.png", "-o", "cut.png"), 0, {"cut.png"}),
+    (("cutout", "deep", "-r", "--preset", "gif"), 0, {"deep/clip 9.cutout.gif"}),
     (("submit", "frames", "-o", "m.mp4"), 2, set()),
     (("models", "list"), 0, set()),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -353,7 +364,7 @@ def test_names_are_any_text(tmp_path: Path) -> None:
     assert found == ["1²2.mp4", "1³.mp4", "٣.mp4", "12.mp4"]
     for end, name in (("%2e%2e", "clip"), ("..", "clip"), ("a%2f%2e%2e", "clip"), ("%00", "clip")):
         (source,) = find_sources([f"http://127.0.0.1/{end}"])
-        (job,), _ = plan_jobs([source], "out/{stem}/m.mp4", None)
+        (job,), _ = plan_jobs([source], "out/{stem}/m.mp4", MaskProduct(None))
         assert job.target == Path("out") / name / "m.mp4"
 
 
@@ -401,13 +412,22 @@ def test_a_mask_that_is_not_whole_is_not_skipped(
     verify(here / "clip 9.mp4", made)
 
 
-def test_names_are_read_from_a_list(here: Path) -> None:
+def piped(content: bytes) -> io.TextIOWrapper:
+    """Standard input, as a pipe gives it."""
+    return io.TextIOWrapper(io.BytesIO(content))
+
+
+def test_names_are_read_from_a_list(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One a line, or with NUL between them; a star in a name is a star."""
     odd = here / "a*b\n.mp4"
     shutil.copy("clip 9.mp4", odd)
-    lines = find_sources(["-"], recursive=False, listed=["clip 9.mp4\n", "\n", "clip 10.mov"])
-    assert [source.named for source in lines] == ["clip 9.mp4", "clip 10.mov"]
-    (found,) = find_sources(["-"], recursive=False, listed=[f"{odd}\0"])
+    monkeypatch.setattr(sys, "stdin", piped(b"clip 9.mp4\n\nclip 10.mov"))
+    assert [source.named for source in find_sources(["/dev/stdin"])] == [
+        "clip 9.mp4",
+        "clip 10.mov",
+    ]
+    monkeypatch.setattr(sys, "stdin", piped(f"{odd}\0".encode()))
+    (found,) = find_sources(["/dev/stdin"])
     assert found.named == str(odd)
 
 
@@ -415,7 +435,7 @@ def test_a_list_on_standard_input_is_masked(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As `find -print0 | foremask mask -` sends it."""
-    monkeypatch.setattr(sys, "stdin", io.StringIO("clip 10.mov\0deep/clip 9.mp4\0"))
+    monkeypatch.setattr(sys, "stdin", piped(b"clip 10.mov\0deep/clip 9.mp4\0"))
     assert main(["mask", "-", "-v"]) == Exit.OK
     answer = capsys.readouterr()
     assert answer.out.count("sha256") == 2

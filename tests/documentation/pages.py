@@ -92,6 +92,7 @@ GENERATED = {
     "metrics.md": metrics_page,
     "cli-reference.md": reference.commands_page,
     "python-reference.md": reference.python_page,
+    "foremask.1": reference.man_page,
 }
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import inspect
 import re
 from collections.abc import Iterator
 from textwrap import dedent, fill
-from typing import Annotated, get_args, get_origin
+from typing import Annotated, get_args, get_origin, is_typeddict
 
 import foremask
 from foremask.cli.commands import app
@@ -38,6 +38,29 @@ def commands_page() -> str:
     text = re.sub(r" *\*\*\[required\]\*\*| *\*\[default: False\]\*", "", text)
     text = re.sub(r"\*\[(choices|default|env): ([^\]]*)\]\*", r"(\1: \2)", text)
     return COMMANDS + re.sub(r"\n{3,}", "\n\n", _once("\n".join(_entries(text)))).strip() + "\n"
+
+
+def man_page() -> str:
+    """docs/foremask.1: the page of the commands, for `man foremask`."""
+    lines = ['.TH FOREMASK 1 "" "foremask" "User Commands"', ".SH NAME"]
+    lines += [r"foremask \- foreground masks for video: white is the foreground"]
+    in_code = False
+    for line in commands_page().split("\n", 5)[5].splitlines():
+        text = re.sub(r"`|\[([^]]*)\]\([^)]*\)", r"\1", line).replace("\\", r"\e")
+        text = text.replace("-", r"\-").replace("&lt;", "<")
+        if line.startswith("```"):
+            in_code = not in_code
+            lines.append(".nf" if in_code else ".fi")
+        elif not in_code and line.startswith("#"):
+            lines.append(f".SH {text.lstrip('# ').upper()}")
+        elif not in_code and line.startswith("* "):
+            name, _, meaning = text[2:].partition(": ")
+            lines += [".TP", rf"\fB{name}\fR", rf"\&{meaning.strip()}"]
+        elif not in_code and not line:
+            lines.append(".PP")
+        else:
+            lines.append(rf"\&{text.strip()}")
+    return "\n".join(lines) + "\n"
 
 
 def _once(text: str) -> str:
@@ -78,8 +101,8 @@ def _entries(text: str) -> Iterator[str]:
 
 
 def python_page() -> str:
-    """docs/python-reference.md, from the docstrings of `foremask.__all__`."""
-    public = [name for name in foremask.__all__ if not name.startswith("__")]
+    """docs/python-reference.md, from the docstrings of `dir(foremask)`."""
+    public = [name for name in dir(foremask) if not name.startswith("__")]
     functions = [name for name in public if inspect.isfunction(getattr(foremask, name))]
     others = [name for name in public if inspect.isclass(getattr(foremask, name))]
     failures = [name for name in others if issubclass(getattr(foremask, name), Exception)]
@@ -102,6 +125,8 @@ def _class(name: str) -> str:
     if issubclass(kind, enum.Enum):
         values = ", ".join(f"`{each.value}`" for each in kind)
         return f"{text}{_prose(kind)}\n\n{fill(f'Values: {values}.', _WIDTH)}\n"
+    if is_typeddict(kind):
+        return f"{text}{_prose(kind)}\n"
     fields = inspect.signature(kind).parameters
     if fields and not issubclass(kind, Exception):
         required = [each.default is inspect.Parameter.empty for each in fields.values()]
@@ -139,6 +164,8 @@ def _signature(name: str, called: object) -> str:
 
 
 def _parameter(parameter: inspect.Parameter) -> str:
+    if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+        return f"**{parameter.name}"
     text = parameter.name
     if parameter.annotation is not inspect.Parameter.empty:
         text += f": {_plain(parameter.annotation)}"

@@ -39,7 +39,7 @@ def test_every_recipe_works(
     assert shown.startswith("clip.mask.mp4 ")
     assert "broken.mp4: The file is text, whatever its name says. [not_a_video]" in shown
     assert (tmp_path / "holiday" / "beach.mask.mov").exists()
-    assert names["picture"].shape == (96, 160, 3)
+    assert names["rgba"].shape == (96, 160, 4)
     assert len(names["coverage"]) == 2
     mask = cv2.imread("photo.mask.png", cv2.IMREAD_GRAYSCALE)
     assert mask is not None

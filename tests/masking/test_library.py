@@ -1,6 +1,8 @@
 """The package as a program imports it: quick, typed, and what each function promises."""
 
 import ast
+import json
+import pydoc
 import subprocess
 import sys
 import threading
@@ -12,8 +14,8 @@ import numpy as np
 import pytest
 
 import foremask
-from foremask.errors import FieldInvalid
-from foremask.options import Background, BackgroundKind, CutOutOptions
+from foremask.masking import network_caching
+from foremask.types import Rgb
 from tests.support import networks, synth
 
 SPEC = synth.Spec(width=128, height=96, pts=(0, 1000, 2000, 3000), turn=(90, False))
@@ -50,38 +52,74 @@ def test_every_name_is_there_documented_and_known_to_type_checkers() -> None:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("foremask.")
         for alias in node.names
     }
-    assert checked | {"__version__"} == set(foremask.__all__)
-    for name in foremask.__all__:
+    assert checked | {"__version__"} == set(dir(foremask))
+    for name in dir(foremask):
         value = getattr(foremask, name)
         assert name == "__version__" or value.__doc__, name
-    assert dir(foremask) == sorted(foremask.__all__)
+
+
+def test_help_of_the_package_fits_two_screens_and_names_everything() -> None:
+    """Of 50 lines; the docstring says what each name is for, `help` of a name says the rest."""
+    shown = pydoc.plain(pydoc.render_doc(foremask))
+    assert shown.count("\n") <= 100
+    assert {name for name in dir(foremask) if name not in shown} == {"__version__"}
+
+
+def test_what_is_no_attribute_is_an_error() -> None:
+    """As of any module."""
     with pytest.raises(AttributeError, match="bogus"):
         _ = foremask.bogus
 
 
-def test_a_program_of_ten_lines_passes_strict_type_checks(tmp_path: Path) -> None:
-    """Strings for choices, paths or text for files; a wrong choice is an error."""
+PROGRAMS = """
+report = foremask.mask_video("clip.mp4", quality="fast", preset="webm_vp9")
+target: Path = report.target
+
+with foremask.Masker(quality=foremask.Quality.BEST) as masker:
+    frames = (rgb for _, rgb in foremask.read_frames(target))
+    total: float = sum(float(alpha.mean()) for alpha in masker.mask_frames(frames))
+
+picture = np.zeros((9, 9, 3), np.uint8)
+level = float(foremask.mask_image(picture, hints=[foremask.Point(3, 4)])[0, 0])
+rgba: np.ndarray = foremask.cut_out_image("photo.jpg", background="blur:8")
+
+def show(progress: foremask.Progress) -> None:
+    print(progress.frames_done, progress.frames_total)
+foremask.cut_out("clip.mp4", "cut.webm", matte=foremask.Matte(grow_px=-0.5), on_progress=show)
+
+try:
+    clip: foremask.Clip = foremask.probe(Path("clip.mp4"))
+except foremask.FieldInvalid as error:
+    reason: str = error.reason
+    wrong: ValueError = error
+things = foremask.find_things("clip.mp4", device="cpu")
+foremask.mask_video("clip.mp4", hints=[thing.hint for thing in things], start_s=0.5, model=None)
+"""
+"""The first programs of five users; with a wrong choice at the end, which is an error."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("checker", ["mypy", "pyright"])
+def test_the_first_programs_of_users_pass_strict_type_checks(tmp_path: Path, checker: str) -> None:
+    """Text for choices and files; the wrong choice is the only error that is found."""
     program = tmp_path / "program.py"
     program.write_text(
-        "from pathlib import Path\n"
-        "import numpy as np\n"
-        "import foremask\n"
-        "report = foremask.mask_video('clip.mp4', quality='fast', preset='webm_vp9')\n"
-        "target: Path = report.target\n"
-        "with foremask.Masker(quality=foremask.Quality.BEST) as masker:\n"
-        "    frames = (rgb for _, rgb in foremask.read_frames(target))\n"
-        "    total: float = sum(float(alpha.mean()) for alpha in masker.mask_frames(frames))\n"
-        "clip: foremask.Clip = foremask.probe(Path('clip.mp4'))\n"
-        "level = float(foremask.mask_image(np.zeros((9, 9, 3), np.uint8))[0, 0])\n"
-        "foremask.mask_video('clip.mp4', quality='superb')\n"
+        "from pathlib import Path\nimport numpy as np\nimport foremask\n"
+        f"{PROGRAMS}foremask.mask_video('clip.mp4', quality='superb')\n"
     )
-    words = ["-m", "mypy", "--strict", "--no-error-summary", str(program)]
-    ran = subprocess.run(  # noqa: S603
-        [sys.executable, *words], cwd=Path(__file__).parents[2], capture_output=True, text=True
-    )
-    (line,) = ran.stdout.splitlines()
-    assert ":11: error" in line
-    assert "superb" in line
+    root = Path(__file__).parents[2]
+    if checker == "mypy":
+        words = ["-m", "mypy", "--strict", "--no-error-summary", str(program)]
+    else:
+        settings = {"typeCheckingMode": "strict", "extraPaths": [str(root / "src")]}
+        (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
+        words = ["-m", "basedpyright", "--pythonpath", sys.executable, "-p", str(tmp_path)]
+    ran = subprocess.run([sys.executable, *words], cwd=root, capture_output=True, text=True)  # noqa: S603
+    errors = [line for line in ran.stdout.splitlines() if "error:" in line]
+    last = program.read_text().count("\n")
+    assert errors, ran
+    assert all(f":{last}:" in line for line in errors), ran.stdout
+    assert "superb" in ran.stdout
 
 
 def test_a_clip_is_masked_beside_itself(clip: Path, model: Path) -> None:
@@ -261,10 +299,106 @@ def test_a_missing_file_is_pythons_own_error(tmp_path: Path) -> None:
             call(tmp_path / "nothing.png" if call is foremask.mask_image else "nothing.mp4")
 
 
-def test_what_is_no_hint_and_a_background_by_name_are_said_at_once(tmp_path: Path) -> None:
-    """Without types: a pair of numbers is named, and ``"blur"`` is what it says."""
+def test_what_is_no_hint_is_said_at_once(tmp_path: Path) -> None:
+    """Without types: a pair of numbers is named. Such an error is Python's ValueError, too."""
     source = synth.write(tmp_path / "clip.mp4")
-    with pytest.raises(FieldInvalid, match=r"hints\[0\] is a tuple; write foremask\.Point"):
+    with pytest.raises(ValueError, match=r"hints\[0\] is a tuple; write foremask\.Point"):
         foremask.mask_video(source, tmp_path / "mask.mp4", hints=[(160, 90)])  # type: ignore[list-item]
-    options = CutOutOptions(background="blur:8")  # type: ignore[arg-type]
-    assert options.background == Background(BackgroundKind.BLUR, amount=8.0)
+    with pytest.raises(foremask.FieldInvalid, match="'mauve' is no file, and none of transparent"):
+        foremask.cut_out(source, background="mauve")
+
+
+def test_a_report_is_shown_in_one_line(clip: Path, model: Path) -> None:
+    """Not with a row for each frame."""
+    report = foremask.mask_video(clip, model=model)
+    assert repr(report).startswith(f"<mask '{report.target}': 4 frames, 0.13 s, ")
+    assert "\n" not in repr(report)
+
+
+def test_hints_on_arrays_choose_and_must_be_early(model: Path) -> None:
+    """By the number of a frame; what is before it waits in memory, so there is a most."""
+    pair = [two_discs() for _ in range(12)]
+    hints = [foremask.Point(30, 48, frame=5)]
+    both = list(foremask.mask_frames(pair, model=model))
+    left = list(foremask.mask_frames(iter(pair), model=model, hints=hints))
+    assert min(both[8][48, 30], both[8][48, 98]) > 0.9
+    assert left[8][48, 30] > 0.9
+    assert left[8][48, 98] < 0.1
+    assert foremask.mask_image(pair[0], model=model, hints=[foremask.Point(30, 48)])[48, 98] < 0.1
+    for hint, said in (
+        (foremask.Point(1, 1, frame=99), "ends with frame 11"),
+        (foremask.Point(1, 1, frame=9999), "one of the first 412 frames"),
+        (foremask.Point(1, 1, time_s=0.5), "arrays have no times"),
+        (foremask.Point(999, 1), r"hints\[0\]\.x"),
+    ):
+        with pytest.raises(foremask.FieldInvalid, match=said):
+            list(foremask.mask_frames(pair, model=model, hints=[hint]))
+
+
+def two_discs() -> Rgb:
+    """Two red discs on grey."""
+    picture = np.full((96, 128, 3), 110, np.uint8)
+    for across in (30, 98):
+        cv2.circle(picture, (across, 48), 20, (220, 30, 30), -1)
+    return picture
+
+
+def test_pictures_and_arrays_are_cut_out(tmp_path: Path, model: Path) -> None:
+    """RGBA with straight alpha and, of a picture, its own colours; opaque on a background."""
+    picture, truth = synth.disc(128, 96, 0.5)
+    cut = foremask.cut_out_image(picture, model=model)
+    assert cut.shape == (96, 128, 4)
+    assert cut.dtype == np.uint8
+    assert np.abs(cut[..., 3].astype(int) - truth).mean() < 8
+    assert np.array_equal(cut[truth > 250][:, :3], picture[truth > 250])
+    green = foremask.cut_out_image(picture, model=model, background="#00ff00")
+    assert green[..., 3].min() == 255
+    assert green[0, 0].tolist() == [0, 255, 0, 255]
+    frames = [each for each, _ in synth.draw(synth.Spec(width=128, height=96))]
+    made = list(foremask.cut_out_frames(iter(frames), model=model))
+    assert {each.shape for each in made} == {(96, 128, 4)}
+    assert len(made) == len(frames)
+    cv2.imwrite(str(tmp_path / "photo.png"), picture[:, :, ::-1])
+    report = foremask.cut_out(tmp_path / "photo.png", model=model)
+    written = cv2.imread(str(report.target), cv2.IMREAD_UNCHANGED)
+    assert written is not None
+    assert (report.target.name, report.kind) == ("photo.cutout.png", "cutout")
+    assert np.array_equal(cv2.cvtColor(written, cv2.COLOR_BGRA2RGBA), cut)
+    with pytest.raises(foremask.FieldInvalid, match="is a PNG"):
+        foremask.cut_out(tmp_path / "photo.png", tmp_path / "photo.webm", model=model)
+
+
+def test_a_clip_is_cut_out_in_part_and_by_a_mask_that_is_there(clip: Path, model: Path) -> None:
+    """The same frames either way, and no network is needed the second time."""
+    mask = foremask.mask_video(clip, model=model, preset="mkv_vp9").target
+    whole = foremask.cut_out(clip, clip.with_name("a.mkv"), model=model, start_s=0.03)
+    by_mask = foremask.cut_out(
+        clip, clip.with_name("b.mkv"), mask=mask, start_s=0.03, model="no.onnx"
+    )
+    assert (whole.frames_out, by_mask.frames_out) == (3, 3)
+    assert by_mask.runtime == "stored mask"
+    assert (whole.kind, whole.bytes > 0) == (by_mask.kind, by_mask.bytes > 0)
+
+
+def test_kept_results_are_read_again_and_are_bounded(
+    tmp_path: Path, clip: Path, model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder: a file for each clip and quality; the oldest goes where they are too many."""
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    plain = foremask.mask_video(clip, tmp_path / "0.mp4", model=model)
+    first = foremask.mask_video(clip, tmp_path / "1.mp4", model=model, cache=kept)
+    (file,) = kept.glob("*.cache")
+    written = file.stat().st_mtime_ns
+    second = foremask.mask_video(clip, tmp_path / "2.mp4", model=model, cache=kept)
+    assert plain.sha256 == first.sha256 == second.sha256
+    assert [file] == list(kept.glob("*.cache"))
+    assert file.stat().st_mtime_ns > written
+    file.write_bytes(b"damaged")
+    assert foremask.mask_video(clip, tmp_path / "3.mp4", model=model, cache=kept)
+    size = file.stat().st_size
+    assert size > 1000
+    monkeypatch.setattr(network_caching, "_MOST_BYTES", size + size // 2)
+    foremask.mask_video(clip, tmp_path / "4.mp4", model=model, cache=kept, quality="fast")
+    (left,) = kept.glob("*.cache")
+    assert left != file

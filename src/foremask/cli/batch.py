@@ -1,4 +1,4 @@
-"""Runs the jobs of one `foremask mask`, and prints outcomes and the summary."""
+"""Runs the jobs of one `foremask mask` or `cutout`, and prints outcomes and the summary."""
 
 import time
 from collections import Counter
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
@@ -14,12 +14,55 @@ from foremask.cli.exits import Exit, exit_code, note, print_json, say, show_erro
 from foremask.cli.forecast import Forecast
 from foremask.cli.inputs import local_clip
 from foremask.cli.progress_bar import FRAMES, progress_bar
-from foremask.cli.targets import MaskJob, make_folder
+from foremask.cli.standard_streams import send, spool_folder
+from foremask.cli.targets import Job, Product, make_folder
 from foremask.errors import ForemaskError, Internal, OutputExists
 from foremask.facts import Report
-from foremask.masking.outputs import check_output
 from foremask.options import MaskOptions
 from foremask.settings import Settings
+
+if TYPE_CHECKING:
+    from foremask.masking.report import Progress
+
+type OnDone = Callable[[Progress], object]
+
+
+class Maker(Product, Protocol):
+    """Makes one kind of file."""
+
+    @property
+    def done(self) -> str:
+        """What has become of a clip: masked."""
+        ...
+
+    @property
+    def bar(self) -> str:
+        """The label of the progress."""
+        ...
+
+    @property
+    def needs_model(self) -> bool: ...
+
+    def check(self, job: Job, *, replace: bool) -> None:
+        """Raise OutputFailed or FieldInvalid where the target cannot be."""
+        ...
+
+    def make(
+        self,
+        job: Job,
+        clip: Path,
+        target: Path,
+        options: MaskOptions,
+        on_frame: OnDone,
+        *,
+        replaces: bool,
+    ) -> Report:
+        """Write ``target`` from ``clip``, the file of the job's source."""
+        ...
+
+    def verify(self, job: Job, clip: Path) -> None:
+        """Raise a ForemaskError where the job's target is no whole one of ``clip``."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +79,14 @@ type _Made = tuple[Report, float]  # and the seconds that it took
 
 @dataclass(slots=True)
 class Batch:
-    """Jobs that are masked one after the other by one loaded network.
+    """Jobs that are done one after the other by one loaded network.
 
     ``jobs`` of a folder that is watched have no end. ``fps`` is that of pictures which are a clip.
     ``replace`` replaces existing targets, ``skip_existing`` keeps complete ones. ``find_model``
     brings the weights, before the first mask and not before the first check.
     """
 
-    jobs: Iterable[MaskJob]
+    jobs: Iterable[Job]
     output: str | None
     options: MaskOptions
     fps: Fraction
@@ -53,7 +96,8 @@ class Batch:
     skip_existing: bool
     fail_fast: bool
     find_model: Callable[[], Path]
-    failures: list[tuple[MaskJob, ForemaskError]] = field(default_factory=list)
+    maker: Maker
+    failures: list[tuple[Job, ForemaskError]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     _model: Path | None = None
     _running: bool = False
@@ -64,7 +108,7 @@ class Batch:
         return len(self.jobs) if isinstance(self.jobs, Sequence) else None
 
     def run(self) -> Exit:
-        """Mask all; gives the exit code: of the only job its own, of several 1 if one failed."""
+        """Make all; gives the exit code: of the only job its own, of several 1 if one failed."""
         if isinstance(self.jobs, Sequence) and len(self.jobs) > 1 and not self.tone.quiet:
             self._forecast = Forecast(self.jobs) if self.options.excerpt is None else None
         try:
@@ -81,11 +125,11 @@ class Batch:
             return Exit.OK
         return exit_code(self.failures[0][1]) if self._total == 1 else Exit.INTERNAL
 
-    def _run_job(self, job: MaskJob, number: int) -> None:
+    def _run_job(self, job: Job, number: int) -> None:
         name = job.source.path.name
         label = f"{number}/{self._total} {name}" if self._total else name
         if self._total == 1:
-            label = "mask"
+            label = self.maker.bar
         if self._forecast is not None:
             self._forecast.begin()
         masked = False
@@ -104,74 +148,87 @@ class Batch:
         if self._forecast is not None:
             self._forecast.end(masked=masked)
 
-    def _outcome(self, job: MaskJob, label: str) -> _Made | None:
+    def _outcome(self, job: Job, label: str) -> _Made | None:
         if not self.skip_existing or not job.target.exists():
             self._check(job)
         shows = not self.tone.quiet
         with local_clip(job.source, self.settings, self.fps, shows=shows) as clip:
             if self.skip_existing and job.target.exists():
-                fault = _fault_of(clip, job)
+                fault = self._fault_of(clip, job)
                 if fault is None:
                     return None
                 if not self.replace:
                     raise OutputExists(
-                        f"{job.target} exists already and is no whole mask of {job.source.named}"
-                        f" ({fault})"
+                        f"{job.target} exists already and is no whole {self.maker.name} of"
+                        f" {job.source.named} ({fault})"
                     )
                 self._check(job)
-            self._model = self._model or self.find_model()
+            if self.maker.needs_model:
+                self._model = self._model or self.find_model()
             started_s = time.monotonic()
-            report = self._made(job, clip, label, replace(self.options, model=self._model))
+            options = replace(self.options, model=self._model)
+            if not job.is_sent:
+                report = self._made(job, clip, job.target, label, options)
+            else:
+                with spool_folder() as folder:
+                    suffix = ".png" if job.form is None else job.form.suffix
+                    report = self._made(job, clip, folder / f"made{suffix}", label, options)
+                    send(folder / f"made{suffix}")
             return report, time.monotonic() - started_s
 
-    def _check(self, job: MaskJob) -> None:
-        make_folder(job.target, self.output)
-        check_output(job.target, *job.source.files, replace=self.replace)
+    def _check(self, job: Job) -> None:
+        if not job.is_sent:
+            make_folder(job.target, self.output)
+            self.maker.check(job, replace=self.replace)
 
-    def _made(self, job: MaskJob, clip: Path, label: str, options: MaskOptions) -> Report:
-        if job.preset is None:
-            from foremask.masking.stills import mask_picture
-
-            return mask_picture(clip, job.target, options, replace=self.replace)
-        from foremask.masking.pipeline import mask_video  # numpy, av, cv2: half a second
-        from foremask.masking.report import Progress
-
-        options = replace(options, preset=job.preset)
+    def _made(self, job: Job, clip: Path, target: Path, label: str, options: MaskOptions) -> Report:
         left_of_all_s = None if self._forecast is None else self._forecast.left_s
         shows = not self.tone.quiet
         with progress_bar(label, FRAMES, shows=shows, left_of_all_s=left_of_all_s) as show:
 
-            def on_frame(progress: Progress) -> None:
+            def on_frame(progress: "Progress") -> None:
                 show(progress.frames_done, progress.frames_total)
 
-            return mask_video(clip, job.target, options, on_frame, replace=self.replace)
+            return self.maker.make(job, clip, target, options, on_frame, replaces=self.replace)
 
-    def _describe(self, job: MaskJob, report: Report, took_s: float) -> None:
+    def _fault_of(self, clip: Path, job: Job) -> str | None:
+        """Why the job's target is no whole one of ``clip``; None where it is."""
+        try:
+            self.maker.verify(job, clip)
+        except ForemaskError as error:
+            return error.details
+        return None
+
+    def _describe(self, job: Job, report: Report, took_s: float) -> None:
+        tell = note if job.is_sent else say
         for remark in report.warnings:
             warn(remark if self._total == 1 else f"{job.source.named}: {remark}")
-        if job.preset is None:
-            say(f"{job.target}: a picture; made in {took_s:.1f} s")
+        if job.form is None:
+            tell(f"{job.shown_target}: a picture; made in {took_s:.1f} s")
         else:
-            say(
-                f"{job.target}: {report.frames_out} frames, {report.duration_s:.2f} s,"
-                f" {job.preset}; made in {took_s:.1f} s ({report.frames_out / took_s:.1f} fps)"
+            kind = "" if report.kind == "mask" else f"{report.kind}, "
+            tell(
+                f"{job.shown_target}: {kind}{report.frames_out} frames, {report.duration_s:.2f} s,"
+                f" {job.form}; made in {took_s:.1f} s ({report.frames_out / took_s:.1f} fps)"
             )
         if self.tone.verbose:
             costs = ", ".join(f"{stage} {cost:.1f} s" for stage, cost in report.stage_cpu_s.items())
             sound = ", ".join(f"{track.codec} {track.action}" for track in report.audio) or "none"
-            say(
+            tell(
                 f"  foreground {report.coverage:.1%}, flicker {report.flicker:.4f}, sound: {sound}",
                 f"  {report.runtime}; processor time: {costs}",
                 f"  {report.bytes} bytes, sha256 {report.sha256}",
             )
 
-    def _answer(self, job: MaskJob, made: _Made | None) -> None:
-        self._count("skipped" if made is None else "masked")  # before who reads may stop the batch
+    def _answer(self, job: Job, made: _Made | None) -> None:
+        self._count(
+            "skipped" if made is None else self.maker.done
+        )  # before who reads may stop the batch
         if self.tone.as_json:
             facts: dict[str, Any] = {"outcome": "skipped"}
             if made is not None:
                 report, took_s = made
-                facts = {"outcome": "masked", "seconds": round(took_s, 2)}
+                facts = {"outcome": self.maker.done, "seconds": round(took_s, 2)}
                 facts |= msgspec.to_builtins(report)
                 del facts["strip"]  # a row for each frame
             self._answer_json(job, facts)
@@ -186,11 +243,11 @@ class Batch:
         self.counts[outcome] += 1
         self._running = False
 
-    def _answer_json(self, job: MaskJob, facts: dict[str, Any]) -> None:
+    def _answer_json(self, job: Job, facts: dict[str, Any]) -> None:
         named = {"input": job.source.named, "output": str(job.target)}
         print_json(named | facts, indent=None)
 
-    def _failed(self, job: MaskJob, error: ForemaskError) -> None:
+    def _failed(self, job: Job, error: ForemaskError) -> None:
         self.failures.append((job, error))
         self._count("failed")
         show_error(error, of=None if self._total == 1 else job.source.named)
@@ -211,18 +268,3 @@ class Batch:
         lines = [f"{how}: {text or 'nothing to do'}"]
         lines += [f"  failed: {job.source.named} [{error.reason}]" for job, error in self.failures]
         note(*lines)
-
-
-def _fault_of(clip: Path, job: MaskJob) -> str | None:
-    """Why the job's target is no whole mask of ``clip``; None where it is."""
-    from foremask.masking.stills import verify_picture
-    from foremask.media.verify import verify
-
-    try:
-        if job.preset is None:
-            verify_picture(clip, job.target)
-        else:
-            verify(clip, job.target)
-    except ForemaskError as error:
-        return error.details
-    return None

@@ -9,17 +9,27 @@ from importlib.metadata import version
 from types import FrameType
 from typing import Annotated, Literal, NoReturn
 
-from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
+from cyclopts import App, CycloptsError, Parameter, UnknownCommandError, UnusedCliTokensError
 
 from foremask.cli import (
     cutout_command,
     file_commands,
     mask_command,
     model_commands,
+    standard_streams,
     tracks_command,
 )
-from foremask.cli.exits import Exit, ExtraMissing, Usage, exit_code, note, show_error
+from foremask.cli.exits import (
+    Exit,
+    ExtraMissing,
+    Misused,
+    exit_code,
+    note,
+    print_json,
+    show_error,
+)
 from foremask.cli.server_extra import missing_package
+from foremask.cli.sources import is_clip_name
 from foremask.errors import ForemaskError, Internal
 
 SERVICE_GROUP = "The service, which the server extra brings"
@@ -27,16 +37,18 @@ app = App(
     name="foremask",
     help="Foreground masks for video: white is the foreground, whatever it is.",
     version=version("foremask"),
+    version_flags=("--version", "-V"),
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
 mask_command.add_to(app)
-app.command(cutout_command.cutout)
+cutout_command.add_to(app)
 app.command(tracks_command.tracks)
 app.command(file_commands.probe)
 app.command(file_commands.verify)
 app.command(file_commands.sheet)
 app.command(file_commands.compare)
+app.command(file_commands.open_, name="open")
 app.command(model_commands.app)
 _terminated = threading.Event()
 # Loaded when they are called. Those of the service need the packages of foremask[server].
@@ -68,6 +80,22 @@ for _name, (_place, _help) in SERVICE.items():
     app.command(f"foremask.cli.{_place}", name=_name, help=_help, group=SERVICE_GROUP)
 
 
+@app.command(name="help")
+def help_(*command: str) -> None:
+    """Show this, or the usage of a command.
+
+    Args:
+        command: Which one.
+    """
+    app.help_print(command)
+
+
+@app.command(name="version")
+def version_() -> None:
+    """Print the version."""
+    app.version_print()
+
+
 @app.command
 def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
     """Print the completion script of a shell: eval "$(foremask completion bash)".
@@ -84,7 +112,7 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
 @app.meta.default
 def _launch(
     *words: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
-    debug: Annotated[bool, Parameter(negative="")] = False,
+    debug: Annotated[bool, Parameter(negative="", show=False)] = False,
 ) -> Exit:
     """Run one command.
 
@@ -93,17 +121,15 @@ def _launch(
         debug: Show the traceback of an error.
     """
     try:
-        result = app(words, print_error=False, exit_on_error=False)
+        result = app(standard_streams.named(words), print_error=False, exit_on_error=False)
     except CycloptsError as error:
-        show_error(Usage(_sentence(error, words)))
-        return Exit.USAGE
+        return _answer(Misused(_sentence(error, words)), words)
     except ForemaskError as error:
         if _terminated.is_set():
             return Exit.TERMINATED
         if debug:
             traceback.print_exc()
-        show_error(error)
-        return exit_code(error)
+        return _answer(error, words)
     except KeyboardInterrupt:
         note("interrupted")
         return Exit.INTERRUPTED
@@ -115,18 +141,25 @@ def _launch(
             return Exit.TERMINATED
         if debug:
             traceback.print_exc()
-        show_error(Internal(f"{type(error).__name__}: {error}"))
-        return Exit.INTERNAL
+        return _answer(Internal(f"{type(error).__name__}: {error}"), words)
     return result if isinstance(result, Exit) else Exit.OK
+
+
+def _answer(error: ForemaskError, words: Sequence[str]) -> Exit:
+    """Say what happened, on standard output too where that is read by a program."""
+    if "--json" in words:
+        facts = {"reason": error.reason, "details": error.details}
+        print_json({"outcome": "failed", "error": facts}, indent=None)
+    show_error(error)
+    return exit_code(error)
 
 
 def _sentence(error: CycloptsError, words: Sequence[str]) -> str:
     """What is wrong with the command line, where the parser's own words do not tell."""
     if isinstance(error, UnusedCliTokensError):
         return f"`foremask {words[0]}` takes no {' '.join(error.unused_tokens or ())}"
-    before = words[words.index("-") - 1] if "-" in words else ""
-    if before in ("-o", "--output"):
-        return "standard output takes no mask: name a file"
+    if isinstance(error, UnknownCommandError) and (clips := [*filter(is_clip_name, words)]):
+        return f"there is no command {words[0]}; did you mean `foremask mask {clips[0]}`?"
     return " ".join(str(error).split())
 
 

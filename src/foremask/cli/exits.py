@@ -51,9 +51,16 @@ _BY_KIND: tuple[tuple[type[ForemaskError], Exit], ...] = (
 
 
 class Usage(BadRequest):
-    """The command line is invalid."""
+    """The command line asks for what cannot be; the sentence says what can."""
 
     reason = "usage"
+    cli_remedy = ""
+
+
+class Misused(Usage):
+    """The command line cannot be read."""
+
+    cli_remedy = BadRequest.cli_remedy
 
 
 class ExtraMissing(BadRequest):
@@ -117,4 +124,6 @@ def show_error(error: ForemaskError, *, of: str | None = None) -> None:
     """
     named = f"{of}: " if of else ""
     details = error.details if error.details.endswith((".", "!", "?")) else f"{error.details}."
-    note(f"error: {named}{details} {error.cli_remedy} [{error.reason}]")
+    note(
+        " ".join(filter(None, (f"error: {named}{details}", error.cli_remedy, f"[{error.reason}]")))
+    )

@@ -1,9 +1,11 @@
 """``foremask probe``, ``verify``, ``sheet``, ``compare``: what clips and masks are."""
 
+import html
 import os
+import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 from cyclopts import Parameter
@@ -13,6 +15,7 @@ from foremask.cli.inputs import check_there, inspect_clip
 from foremask.cli.progress_bar import FRAMES, progress_bar
 from foremask.errors import ForemaskError
 from foremask.fetch.remote_file import RemoteFile
+from foremask.machine import paths
 from foremask.options import PRESET_OF_SUFFIX, Limits, ResultKind
 from foremask.settings import read_settings
 
@@ -125,6 +128,43 @@ def compare(
     with progress_bar("compare", FRAMES) as show:
         comparison.compare(source, made, target, show, replace=force)
     say(str(target))
+
+
+def open_(
+    source: Annotated[Path, Parameter(name="INPUT")],
+    made: Annotated[Path | None, Parameter(name="MASK")] = None,
+    /,
+) -> None:
+    """Look at a mask beside its clip, and over it, in the browser.
+
+    Args:
+        source: The clip.
+        made: Its mask video; without it, clip.mask.mp4 (or another ending) beside it.
+    """
+    made = _mask_of(source, made)
+    page = paths.cache_dir() / "look.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    clip, mask = (html.escape(each.absolute().as_uri()) for each in (source, made))
+    page.write_text(_PAGE.format(name=html.escape(source.name), clip=clip, mask=mask), "utf-8")
+    if not webbrowser.open(page.as_uri()):
+        say(f"there is no browser here; this page shows them: {page.as_uri()}")
+
+
+_PAGE: Final = """<!doctype html><meta charset="utf-8"><title>{name}</title>
+<style>body {{ background: #222; color: #ddd; font: 16px sans-serif; text-align: center }}
+video {{ width: 32%; vertical-align: top }}
+span {{ position: relative; display: inline-block; width: 32% }} span video {{ width: 100% }}
+span video + video {{ position: absolute; left: 0; top: 0; mix-blend-mode: multiply; opacity: .8 }}
+</style>
+<p>{name}: the clip, its mask, and both. A format that the browser cannot play stays black.</p>
+<video id="lead" src="{clip}" controls loop muted></video> <video src="{mask}" muted></video>
+<span><video src="{clip}" muted></video><video src="{mask}" muted></video></span>
+<script>const all = [...document.querySelectorAll("video")], lead = all.shift();
+const follow = () => all.forEach((v) => {{ v.currentTime = lead.currentTime; }});
+lead.onplay = () => {{ follow(); all.forEach((v) => v.play()); }};
+lead.onpause = () => {{ all.forEach((v) => v.pause()); follow(); }};
+lead.onseeked = follow;</script>
+"""
 
 
 def _mask_of(source: Path, made: Path | None) -> Path:

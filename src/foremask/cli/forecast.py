@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from foremask.cli.targets import MaskJob
+from foremask.cli.targets import Job
 from foremask.errors import ForemaskError
 
 _PICTURE: Final = 3.0  # one of 2 megapixels
@@ -17,7 +17,7 @@ class Forecast:
     with the picture. What a URL has is not known, and a broken file fails at once.
     """
 
-    def __init__(self, jobs: Sequence[MaskJob]) -> None:
+    def __init__(self, jobs: Sequence[Job]) -> None:
         self._costs = [_cost_of(job) for job in jobs]
         self._done = self._spent_s = self._began_s = 0.0
         self._now = -1
@@ -42,11 +42,11 @@ class Forecast:
         return ((1 - share) * now + sum(later)) * spent_s / done if done else None
 
 
-def _cost_of(job: MaskJob) -> float | None:
+def _cost_of(job: Job) -> float | None:
     from foremask.media.probe import probe  # av takes its time to load
 
     source = job.source
-    if source.is_url:
+    if source.is_url or source.is_piped:
         return None
     if source.is_picture or source.pictures:
         return _PICTURE * max(1, len(source.pictures))

@@ -34,8 +34,6 @@ class HintOptions:
         A rough mask, mask.png@MOMENT (docs/hints.md).
     hints
         A JSON file of hints.
-    cache
-        Keeps the network's results, for more hints later.
     """
 
     point: Annotated[list[str] | None, Words] = None
@@ -44,7 +42,6 @@ class HintOptions:
     thing: Annotated[list[str] | None, Words] = None
     paint: Annotated[list[str] | None, Words] = None
     hints: Annotated[Path | None, Words] = None
-    cache: Annotated[Path | None, Words] = None
 
     def parsed(self) -> tuple[Hint, ...]:
         """All of them, those of the file first. Raises Usage."""
@@ -61,20 +58,10 @@ class HintOptions:
         return tuple(hints)
 
 
-def hints_of(
-    options: HintOptions | None, clips: object = None, *, may_be_many: bool = False
-) -> tuple[Hint, ...]:
+def hints_of(options: HintOptions, clips: object, *, may_be_many: bool) -> tuple[Hint, ...]:
     """The hints of a command; raises Usage where they are of more than the one clip of a list."""
-    hints = () if options is None else options.parsed()
-    is_one = clips is None or (isinstance(clips, list) and len(clips) == 1)
-    is_kept = options is not None and options.cache is not None
-    if (hints or is_kept) and (may_be_many or not is_one):
-        raise Usage(
-            "hints and a cache are of one clip: name one INPUT, and leave out --skip-existing"
-        )
+    hints = options.parsed()
+    is_one = isinstance(clips, list) and len(clips) == 1
+    if hints and (may_be_many or not is_one):
+        raise Usage("hints are of one clip: name one INPUT, and leave out --skip-existing")
     return hints
-
-
-def cache_of(options: HintOptions | None) -> Path | None:
-    """The cache file, if one is named."""
-    return None if options is None else options.cache

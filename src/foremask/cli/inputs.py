@@ -9,6 +9,7 @@ from pathlib import Path
 from foremask.cli.exits import Usage
 from foremask.cli.progress_bar import MEGABYTES, PICTURES, progress_bar
 from foremask.cli.sources import ClipSource
+from foremask.cli.standard_streams import spooled_input
 from foremask.errors import OutputFailed
 from foremask.fetch.remote_file import RemoteFile
 from foremask.options import Limits
@@ -48,6 +49,10 @@ def local_clip(
     source: ClipSource, settings: Settings, fps: Fraction, *, shows: bool = True
 ) -> Iterator[Path]:
     """As `local_file`; pictures that are a clip are put into one file, at ``fps``."""
+    if source.is_piped:
+        with spooled_input(source.head) as path:
+            yield path
+        return
     if not source.pictures:
         with local_file(source.named, settings, shows=shows) as path:
             yield path

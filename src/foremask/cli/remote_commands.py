@@ -15,7 +15,7 @@ from foremask.cli.exits import Exit, ServerUnreachable, Usage, exit_code, note, 
 from foremask.cli.progress_bar import FRAMES, MEGABYTES, progress_bar
 from foremask.cli.remote_client import JobStatus, Problem, RemoteClient, ServerRefused
 from foremask.cli.sources import ClipSource, find_sources
-from foremask.cli.targets import make_folder, plan_jobs
+from foremask.cli.targets import MaskProduct, make_folder, plan_jobs
 from foremask.errors import by_reason
 from foremask.masking.outputs import check_output, written_whole
 from foremask.options import Preset, Quality
@@ -157,8 +157,8 @@ def _planned(
     found = find_sources([source])
     if len(found) != 1 or found[0].pictures or found[0].is_picture:
         raise Usage(f"`submit` takes one clip, and {source} is another thing")
-    jobs, _ = plan_jobs(found, output, preset)
-    return found[0], jobs[0].target, jobs[0].preset or Preset.MP4_H264
+    jobs, _ = plan_jobs(found, output, MaskProduct(preset))
+    return found[0], jobs[0].target, Preset(jobs[0].form or Preset.MP4_H264)
 
 
 def _called(server: str | None, token: str | None, work: Callable[[RemoteClient], Exit]) -> Exit:

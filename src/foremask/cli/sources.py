@@ -5,14 +5,14 @@ Words are files, folders, globs, and ``-`` for a list on standard input.
 
 import glob
 import re
-import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from foremask.cli.exits import Usage
+from foremask.cli.standard_streams import STANDARD_INPUT, is_text, read_head, rest_of_text
 
 
 def _suffixes(names: str) -> frozenset[str]:
@@ -35,13 +35,19 @@ class ClipSource:
     """One thing to mask.
 
     ``path`` is the file; for a URL its file name, for pictures that are a clip the name of such a
-    file. ``below`` is the folder where it was found, relative to the named one.
+    file. ``below`` is the folder where it was found, relative to the named one. ``head`` has the
+    first bytes of one that comes by standard input.
     """
 
     named: str
     path: Path
     below: Path = Path()
     pictures: tuple[Path, ...] = ()
+    head: bytes = b""
+
+    @property
+    def is_piped(self) -> bool:
+        return bool(self.head)
 
     @property
     def is_url(self) -> bool:
@@ -54,7 +60,7 @@ class ClipSource:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        if self.is_url:
+        if self.is_url or self.is_piped:
             return ()
         return self.pictures or (self.path,)
 
@@ -64,17 +70,16 @@ def find_sources(
     *,
     recursive: bool = False,
     joined: bool = False,
-    listed: Iterable[str] | None = None,
 ) -> list[ClipSource]:
-    """All that ``words`` name, each once, in order; ``-`` reads names from ``listed``.
+    """All that ``words`` name, each once, in order; `STANDARD_INPUT` is a clip, or names.
 
     ``joined``: the pictures of a folder are one clip. Raises Usage where a word names nothing:
     nothing has been masked then.
     """
     sources: dict[object, ClipSource] = {}
     for word in words:
-        if word == "-":
-            found = [_named(line) for line in _lines(sys.stdin if listed is None else listed)]
+        if word == STANDARD_INPUT:
+            found = _by_pipe(read_head(), alone=len(words) == 1)
         else:
             found = list(_expanded(word, recursive=recursive, joined=joined))
         for source in found:
@@ -126,15 +131,23 @@ def name_of_url(url: str) -> str:
     return "clip" if name in ("", "..") else name
 
 
-def _lines(listed: Iterable[str]) -> list[str]:
-    """One name a line, or separated by NUL, as `find -print0` writes them."""
-    try:
-        text = "".join(listed)
-    except UnicodeDecodeError:
-        text = "\1"
-    if any(ord(each) < 32 and each not in "\0\t\r\n" for each in text):
-        raise Usage("`-` reads a list of names, and no clip: save it to a file, and name that")
-    return [line for line in text.split("\0" if "\0" in text else "\n") if line.strip()]
+def _by_pipe(head: bytes, *, alone: bool) -> list[ClipSource]:
+    """A clip or a picture, or what a list names: one a line, or with NUL as of `find -print0`."""
+    if is_text(head):
+        text = rest_of_text(head)
+        return [_named(line) for line in text.split("\0" if "\0" in text else "\n") if line.strip()]
+    if not alone:
+        raise Usage("a clip by standard input is the only INPUT: leave out the others")
+    from foremask.media.pictures import picture_demuxer  # av takes its time to load
+
+    suffix = ".mp4" if picture_demuxer(head) is None else ".png"
+    return [ClipSource("-", Path("stdin").with_suffix(suffix), head=head)]
+
+
+def is_clip_name(word: str) -> bool:
+    """Whether a word looks like a clip, a picture or a URL."""
+    suffix = Path(word).suffix.lower()
+    return "://" in word or suffix in CLIP_SUFFIXES | PICTURE_SUFFIXES or Path(word).is_file()
 
 
 def is_made(path: Path) -> bool:

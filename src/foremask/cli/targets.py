@@ -1,48 +1,108 @@
-"""Where the mask of each clip goes, and which preset writes it.
+"""Where what is made of each clip goes, and what it is written as.
 
-Decided for all before the first is masked.
+Decided for all before the first is begun.
 """
 
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from foremask.cli.exits import Usage
 from foremask.cli.sources import ClipSource, file_identity
+from foremask.cli.standard_streams import STANDARD_OUTPUT
 from foremask.errors import OutputFailed
-from foremask.options import PRESET_OF_SUFFIX, Preset
+from foremask.options import PRESET_OF_SUFFIX, Form, Preset
 
 PNG: Final = ".png"
 
 
+class Product(Protocol):
+    """What a command makes of clips and pictures."""
+
+    @property
+    def name(self) -> str:
+        """In sentences: mask, or cut-out."""
+        ...
+
+    @property
+    def ending(self) -> str:
+        """In file names: clip.mask.mp4."""
+        ...
+
+    @property
+    def suffix(self) -> str:
+        """Of a file that is made of a clip, where nobody names one."""
+        ...
+
+    def form(self, target: Path) -> Form:
+        """What ``target`` is written as. Raises Usage, FieldInvalid or PresetUnsuitable."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
-class MaskJob:
-    """One mask to make; without a ``preset`` it is a picture's, and a PNG."""
+class MaskProduct:
+    """Mask videos."""
+
+    preset: Preset | None
+    name: str = "mask"
+    ending: str = "mask"
+
+    @property
+    def suffix(self) -> str:
+        return (self.preset or Preset.MP4_H264).suffix
+
+    def form(self, target: Path) -> Preset:
+        suffix, preset = target.suffix.lower(), self.preset
+        implied = PRESET_OF_SUFFIX.get(suffix)
+        if preset is None:
+            if implied is None:
+                raise Usage(
+                    f"the preset does not follow from {target.name!r}: let OUTPUT end in"
+                    f" {', '.join(PRESET_OF_SUFFIX)}, or name one with --preset"
+                )
+            return implied
+        if implied is not None and suffix != preset.suffix:
+            raise Usage(f"OUTPUT ends in {suffix}, and {preset} writes {preset.suffix}")
+        return preset
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One file to make; without a ``form`` it is of a picture, and a PNG."""
 
     source: ClipSource
     target: Path
-    preset: Preset | None
+    form: Form | None
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether it goes to standard output."""
+        return self.target == Path(STANDARD_OUTPUT)
+
+    @property
+    def shown_target(self) -> str:
+        return "standard output" if self.is_sent else str(self.target)
 
 
 def plan_jobs(
-    sources: Sequence[ClipSource], output: str | None, preset: Preset | None
-) -> tuple[list[MaskJob], list[ClipSource]]:
-    """The jobs, and the sources that are left out because they are another's mask.
+    sources: Sequence[ClipSource], output: str | None, product: Product
+) -> tuple[list[Job], list[ClipSource]]:
+    """The jobs, and the sources that are left out because they are made of another.
 
-    Raises Usage where OUTPUT does not fit, where two masks would have one name, or where a mask
+    Raises Usage where OUTPUT does not fit, where two targets would have one name, or where a target
     would have the name of a source.
     """
-    jobs = [_job(source, len(sources), output, preset) for source in sources]
-    by_target: dict[Path, MaskJob] = {}
+    jobs = [_job(source, len(sources), output, product) for source in sources]
+    by_target: dict[Path, Job] = {}
     for job in jobs:
         other = by_target.setdefault(job.target.absolute(), job)
         if other is not job:
             raise Usage(
-                f"{other.source.named} and {job.source.named} would both be masked into"
-                f" {job.target}:"
-                ' tell them apart by a template, -o "{dir}/{name}.mask{ext}"'
+                f"the {product.name}s of {other.source.named} and {job.source.named} would both be"
+                f" {job.target}: tell them apart by a template,"
+                f' -o "{{dir}}/{{name}}.{product.ending}{{ext}}"'
             )
     files = [(file_identity(path), source) for source in sources for path in source.files]
     sources_by_file = {identity: source for identity, source in files if identity is not None}
@@ -56,38 +116,44 @@ def plan_jobs(
             raise Usage(f"OUTPUT is INPUT: {job.target} would be lost")
         if output is not None:
             raise Usage(
-                f"the mask of {job.source.named} would replace {replaced.named}, which is to be"
-                " masked too: choose another OUTPUT"
+                f"the {product.name} of {job.source.named} would replace {replaced.named}, which is"
+                " an INPUT too: choose another OUTPUT"
             )
         left_out.append(replaced)
     return [job for job in jobs if job.source not in left_out], left_out
 
 
-def _job(
-    source: ClipSource, number_of_sources: int, output: str | None, preset: Preset | None
-) -> MaskJob:
-    suffix = PNG if source.is_picture else (preset or Preset.MP4_H264).suffix
+def _job(source: ClipSource, number_of_sources: int, output: str | None, product: Product) -> Job:
+    suffix = PNG if source.is_picture else product.suffix
     path = source.path
-    mask_name = f"{path.stem}.mask{suffix}"
+    made = f"{path.stem}.{product.ending}{suffix}"
     if output is None:
-        target = Path(mask_name) if source.is_url else path.with_name(mask_name)
+        if source.is_piped:
+            raise Usage(
+                f"where does the {product.name} go? -o {made} makes a file, -o - writes it to"
+                " standard output"
+            )
+        target = Path(made) if source.is_url else path.with_name(made)
+    elif output == STANDARD_OUTPUT and number_of_sources == 1:
+        target = Path(STANDARD_OUTPUT)
     elif "{" in output or "}" in output:
         target = Path(_filled(output, source, suffix))
     elif output.endswith("/") or Path(output).is_dir():
-        target = Path(output) / source.below / mask_name
+        target = Path(output) / source.below / made
     elif number_of_sources > 1:
         raise Usage(
             f"{number_of_sources} clips are named, and one OUTPUT:"
             f" let it be a folder, -o {output}/,"
-            ' or a template, -o "{stem}.mask{ext}"'
+            f' or a template, -o "{{stem}}.{product.ending}{{ext}}"'
         )
     else:
         target = Path(output)
+    named = Path(made) if target == Path(STANDARD_OUTPUT) else target
     if not source.is_picture:
-        return MaskJob(source, target, _preset_of(target, preset))
-    if target.suffix.lower() != PNG:
-        raise Usage(f"the mask of a picture is a PNG: let {target.name!r} end in {PNG}")
-    return MaskJob(source, target, None)
+        return Job(source, target, product.form(named))
+    if named.suffix.lower() != PNG:
+        raise Usage(f"the {product.name} of a picture is a PNG: let {target.name!r} end in {PNG}")
+    return Job(source, target, None)
 
 
 def _filled(template: str, source: ClipSource, suffix: str) -> str:
@@ -103,21 +169,6 @@ def _filled(template: str, source: ClipSource, suffix: str) -> str:
     except (KeyError, ValueError):
         known = ", ".join(f"{{{name}}}" for name in values)
         raise Usage(f"the OUTPUT template {template!r} cannot be read: it knows {known}") from None
-
-
-def _preset_of(target: Path, preset: Preset | None) -> Preset:
-    suffix = target.suffix.lower()
-    implied = PRESET_OF_SUFFIX.get(suffix)
-    if preset is None:
-        if implied is None:
-            raise Usage(
-                f"the preset does not follow from {target.name!r}: let OUTPUT end in"
-                f" {', '.join(PRESET_OF_SUFFIX)}, or name one with --preset"
-            )
-        return implied
-    if implied is not None and suffix != preset.suffix:
-        raise Usage(f"OUTPUT ends in {suffix}, and {preset} writes {preset.suffix}")
-    return preset
 
 
 def make_folder(target: Path, output: str | None) -> None:

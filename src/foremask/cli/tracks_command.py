@@ -1,6 +1,7 @@
 """``foremask tracks``: the things that are found in a clip, and a mask of each."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -8,9 +9,9 @@ import msgspec
 from cyclopts import Parameter
 
 from foremask.cli import model_commands
+from foremask.cli.batch_options import NetworkOptions
 from foremask.cli.exits import print_json, say
 from foremask.cli.inputs import check_there
-from foremask.options import Device, MaskOptions, Quality
 from foremask.settings import read_settings
 
 Flag = Parameter(negative="", show_default=False)
@@ -22,10 +23,7 @@ def tracks(
     *,
     output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None,
     masks: Annotated[Path | None, Parameter(show_default=False)] = None,
-    quality: Quality = Quality.BALANCED,
-    cache: Annotated[Path | None, Parameter(show_default=False)] = None,
-    device: str = "auto",
-    model: Path | None = None,
+    network: NetworkOptions = NetworkOptions(),  # noqa: B008  (frozen)
     force: Annotated[bool, Flag, Parameter(name=("--force", "-f"))] = False,
     as_json: Annotated[bool, Flag, Parameter(name="--json")] = False,
 ) -> None:
@@ -35,10 +33,7 @@ def tracks(
         source: The clip.
         output: A PNG that shows them, each with its number.
         masks: A folder for one mask video of each thing.
-        quality: How much time a mask may take.
-        cache: Keeps the network's results, for more hints later.
-        device: Where the network runs: auto, cpu...
-        model: An ONNX model of your own (docs/models.md).
+        network: How masks are found.
         force: Replace an OUTPUT that is there already.
         as_json: Answer with JSON, which --thing of foremask mask reads.
     """
@@ -48,11 +43,9 @@ def tracks(
     check_there(source)
     if output is not None:
         check_output(output, source, replace=force)
-    options = MaskOptions(
-        quality=quality,
-        device=Device.parse(device),
-        cache=cache,
-        model=model_commands.ready(read_settings(os.environ), model),
+    options = replace(
+        network.mask_options(is_one=True),
+        model=model_commands.ready(read_settings(os.environ), network.model),
     )
     things = thing_list.things_of(source, options)
     if output is not None:

@@ -5,10 +5,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from foremask.cli.exits import Usage, warn
+from foremask.cli.exits import Usage, note, warn
 from foremask.cli.sources import ClipSource, clips_in, is_made
-from foremask.cli.targets import MaskJob, plan_jobs
-from foremask.options import Preset
+from foremask.cli.targets import Job, Product, plan_jobs
 
 POLL_S: Final = 0.5
 SETTLED_S: Final = 2.0
@@ -40,8 +39,8 @@ def settled_clips(folder: Path, *, recursive: bool) -> Iterator[ClipSource]:
 
 
 def watched_jobs(
-    folder: Path, output: str | None, preset: Preset | None, *, recursive: bool, replace: bool
-) -> Iterator[MaskJob]:
+    folder: Path, output: str | None, product: Product, *, recursive: bool, replace: bool
+) -> Iterator[Job]:
     """A job for each clip of the folder whose mask is not there, for ever.
 
     Raises Usage at once where the folder is none, where OUTPUT is one file for all clips, or where
@@ -50,17 +49,18 @@ def watched_jobs(
     if not folder.is_dir():
         raise Usage(f"{folder} is no folder that can be watched")
     examples = [ClipSource(name, folder / name) for name in ("one.mp4", "two.mp4")]
-    for job in plan_jobs(examples, output, preset)[0]:
+    for job in plan_jobs(examples, output, product)[0]:
         _check_elsewhere(job.target, folder, recursive=recursive)
-    return _jobs(settled_clips(folder, recursive=recursive), output, preset, replace=replace)
+    note(f"watching {folder}; Ctrl-C ends it")
+    return _jobs(settled_clips(folder, recursive=recursive), output, product, replace=replace)
 
 
 def _jobs(
-    sources: Iterable[ClipSource], output: str | None, preset: Preset | None, *, replace: bool
-) -> Iterator[MaskJob]:
+    sources: Iterable[ClipSource], output: str | None, product: Product, *, replace: bool
+) -> Iterator[Job]:
     begun: set[Path] = set()
     for source in sources:
-        (job,), _ = plan_jobs([source], output, preset)
+        (job,), _ = plan_jobs([source], output, product)
         if not job.target.exists() or replace:
             begun.add(source.path)
             yield job

@@ -1,27 +1,31 @@
-"""Masks of pictures that are arrays, or tensors by DLPack: a stream in, a stream out."""
+"""Masks and cut-outs of pictures that are arrays, or tensors by DLPack: streams in and out."""
 
 import sys
 import threading
-from collections.abc import Generator, Iterable, Iterator
-from itertools import chain
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from itertools import chain, islice
 from types import ModuleType
 from typing import Any, Final, Protocol
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from foremask.errors import FieldInvalid
+from foremask.hints.kinds import Hint, check_hints
+from foremask.masking.cut_out import FrameCutter, opened_background
+from foremask.masking.hinting import guidance_of_frames
 from foremask.masking.plan import ahead_frames, refine_edges
 from foremask.media.frames import Frame, frame_of
-from foremask.options import MaskOptions
-from foremask.types import Alpha, Rgb
+from foremask.options import CutOutOptions, MaskOptions
+from foremask.types import Alpha, Levels, Rgb, Rgba
 from foremask.vision.network.devices import network_at
 from foremask.vision.prefetch import tee
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import LAG_FRAMES, mask_images
 from foremask.weights.catalogue import model_path
 
-_MOST_WAITING: Final = 2 * LAG_FRAMES  # frames: more than are ever decided together
+MOST_WAITING: Final = 2 * LAG_FRAMES  # frames: more than are ever decided together
 
 
 class Tensor(Protocol):
@@ -33,41 +37,85 @@ class Tensor(Protocol):
     def __dlpack_device__(self) -> tuple[Any, int]: ...
 
 
-def mask_arrays(
-    arrays: Iterable[ArrayLike | Tensor], options: MaskOptions
-) -> Generator[Any, None, None]:
+def mask_arrays(arrays: Iterable[object], options: MaskOptions) -> Generator[Any, None, None]:
     """One alpha for each array, in order, of its size; of the first array's library.
 
     Masks come up to `LAG_FRAMES` later than their arrays, which wait as 4:2:0: 1.5 bytes a pixel.
     ``arrays`` is drawn from in another thread. Raises FieldInvalid where an array is no RGB
-    picture, or has another size than the first, and ModelUnavailable.
+    picture, or has another size than the first, or where a hint is not on one of the first
+    `MOST_WAITING` frames, and ModelUnavailable.
     """
     pictures = iter(arrays)
     first = next(pictures, None)
-    if first is None:
-        return
-    library = _library_of(first)
-    height, width = _checked(first, 0, None).shape[:2]
+    if first is not None:
+        library = library_of(first)
+        for _, levels in _masked(first, pictures, options):
+            yield as_tensor(levels.astype(np.float32) / np.float32(255), library)
+
+
+def cut_out_arrays(arrays: Iterable[object], options: CutOutOptions) -> Generator[Rgba, None, None]:
+    """One picture with straight alpha for each array, as `mask_arrays`; opaque on a background."""
+    pictures = iter(arrays)
+    first = next(pictures, None)
+    if first is not None:
+        with opened_background(options.background, 0.0) as drawn:
+            cutter = FrameCutter(options.mask.matte, drawn)
+            for frame, levels in _masked(first, pictures, options.mask):
+                yield as_rgba(*cutter.cut(levels, frame))
+
+
+def as_rgba(colours: NDArray[np.generic], levels: Levels | None) -> Rgba:
+    """The colours with their alpha; 255 where there is none."""
+    alpha = np.full(colours.shape[:2], 255, np.uint8) if levels is None else levels
+    return np.dstack([np.asarray(colours, np.uint8), alpha])
+
+
+def _masked(
+    first: object, others: Iterator[object], options: MaskOptions
+) -> Iterator[tuple[Frame, Levels]]:
+    height, width = checked_picture(first, 0, None).shape[:2]
     network = network_at(options.model or model_path(), options.device)
+    frames = _frames(chain([first], others), (height, width))
+    guidance = None
+    if options.hints:
+        begin = list(islice(frames, _hinted_until(options.hints, (width, height))))
+        guidance = guidance_of_frames(
+            lambda: nullcontext(begin), options.hints, network, options.quality
+        )
+        frames = chain(begin, frames)
     stop = threading.Event()
-    frames = _frames(chain([first], pictures), (height, width))
-    shown, waiting = tee(frames, stop, _MOST_WAITING, lambda _: 1)
-    masks = mask_images(shown, network, TIERS[options.quality])
+    shown, waiting = tee(frames, stop, MOST_WAITING, lambda _: 1)
+    masks = mask_images(shown, network, TIERS[options.quality], guidance=guidance)
     pairs = ((next(waiting), alpha) for alpha in masks)
     ahead = ahead_frames(3 * height * width // 2, options.quality)
     try:
-        for _, levels in refine_edges(pairs, ahead):
-            yield _as_tensor(levels.astype(np.float32) / np.float32(255), library)
+        yield from refine_edges(pairs, ahead)
     finally:
         stop.set()
 
 
-def _frames(arrays: Iterable[ArrayLike | Tensor], shape: tuple[int, int]) -> Iterator[Frame]:
+def _hinted_until(hints: Sequence[Hint], size_px: tuple[int, int]) -> int:
+    """How many frames must be read before the first is masked."""
+    check_hints(hints, size_px=size_px)
+    for number, hint in enumerate(hints):
+        if hint.time_s is not None or (hint.frame or 0) >= MOST_WAITING:
+            raise FieldInvalid(
+                f"hints[{number}] must be on one of the first {MOST_WAITING} frames, by its number:"
+                " arrays have no times, and all before it wait in memory",
+                param=f"hints[{number}]",
+                limit=MOST_WAITING - 1,
+                actual=hint.frame,
+            )
+    return 1 + max(hint.frame or 0 for hint in hints)
+
+
+def _frames(arrays: Iterable[object], shape: tuple[int, int]) -> Iterator[Frame]:
     for index, array in enumerate(arrays):
-        yield frame_of(_checked(array, index, shape), index)
+        yield frame_of(checked_picture(array, index, shape), index)
 
 
-def _checked(array: object, index: int, shape: tuple[int, int] | None) -> Rgb:
+def checked_picture(array: object, index: int, shape: tuple[int, int] | None) -> Rgb:
+    """The array as a picture, frame ``index``. Raises FieldInvalid where it is none."""
     pixels = _as_array(array, index)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise FieldInvalid(
@@ -105,7 +153,7 @@ def _as_array(picture: object, index: int) -> NDArray[Any]:
     return pixels
 
 
-def _library_of(picture: object) -> ModuleType | None:
+def library_of(picture: object) -> ModuleType | None:
     """The library that ``picture`` is a tensor of, where alphas can be given as its tensors."""
     if isinstance(picture, np.ndarray) or not hasattr(picture, "__dlpack__"):
         return None
@@ -113,6 +161,6 @@ def _library_of(picture: object) -> ModuleType | None:
     return library if hasattr(library, "from_dlpack") else None
 
 
-def _as_tensor(alpha: Alpha, library: ModuleType | None) -> Any:  # noqa: ANN401  # the library's own
+def as_tensor(alpha: Alpha, library: ModuleType | None) -> Any:  # noqa: ANN401  # the library's own
     """The alpha as a tensor of ``library``, which shares its memory; None is NumPy."""
     return alpha if library is None else library.from_dlpack(alpha)

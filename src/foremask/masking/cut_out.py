@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from os import PathLike
 from pathlib import Path
@@ -42,6 +43,7 @@ from foremask.options import (
     Background,
     BackgroundKind,
     CutOutOptions,
+    Excerpt,
     Form,
     MaskOptions,
     Matte,
@@ -175,19 +177,21 @@ def cut_out(
     check_format(clip, form, asked.limits.memory_bytes)
     with ExitStack() as stack:
         start_s = clip.start_s if clip_start_s is None else clip_start_s
+        start_s = start_s if asked.excerpt is None else 0.0  # whose times count from there
         drawn = stack.enter_context(opened_background(background, start_s))
-        if form is AlphaFormat.PNG_FILES:
-            part = stack.enter_context(directory_written_whole(target.parent))
-        else:
-            part = stack.enter_context(written_whole(target, replace=replace))
+        part = stack.enter_context(opened_target(target, form, replace=replace))
         sound = source if options.keep_sound else None
         cache = stack.enter_context(opened_cache(source, asked, span))
         is_part = span is not None
-        with picture_writer(part, target.name, form, clip, sound, part=is_part) as writer:
-            edges = _edge_refiner(clip, asked.quality) if refiner is None else None
-            plan = plan_masking(source, clip, asked, span, masker, refiner or edges, cache)
+        edges = _edge_refiner(clip, asked.quality) if refiner is None else None
+        plan = plan_masking(source, clip, asked, span, masker, refiner or edges, cache)
+        with picture_writer(
+            part, target.name, form, plan.clip, sound, part=is_part, excerpt=asked.excerpt
+        ) as writer:
             deep = isinstance(writer, PngSequenceWriter)
-            cutter: FrameWriter = CutOutWriter(writer, options.mask.matte, drawn, edges, deep=deep)
+            cutter: FrameWriter = CutOutWriter(
+                writer, FrameCutter(options.mask.matte, drawn, edges, deep=deep)
+            )
             if mask_target and has_memory_for_mask(clip, form, asked.limits.memory_bytes):
                 whole = stack.enter_context(written_whole(mask_target))
                 masks = MaskWriter(whole, KEPT_MASK, clip, source, part=is_part)
@@ -196,14 +200,21 @@ def cut_out(
     return named(report, background, clip)
 
 
+def opened_target(
+    target: Path, form: Form, *, replace: bool = False
+) -> AbstractContextManager[Path]:
+    """A hidden file, or a directory of numbered pictures, that becomes ``target`` when whole."""
+    if form is AlphaFormat.PNG_FILES:
+        return directory_written_whole(target.parent)
+    return written_whole(target, replace=replace)
+
+
 def _mask_options(form: Form, asked: MaskOptions) -> MaskOptions:
     """How the mask is found. Raises FieldInvalid for what only a mask can be."""
-    for name in ("excerpt", "max_side_px"):
-        if getattr(asked, name) is not None:
-            raise FieldInvalid(
-                f"A cut-out takes no {name}: it has the size and the frames of its clip.",
-                param=name,
-            )
+    if asked.max_side_px is not None:
+        raise FieldInvalid(
+            "A cut-out takes no max_side_px: it has the size of its clip.", param="max_side_px"
+        )
     return dataclasses.replace(asked, preset=stand_in(form), matte=NO_MATTE)
 
 
@@ -229,14 +240,21 @@ def _is_ours(pattern: str) -> Callable[[str], bool]:
 
 
 def picture_writer(
-    target: Path, name: str, form: Form, clip: Clip, sound: Path | None, *, part: bool = False
+    target: Path,
+    name: str,
+    form: Form,
+    clip: Clip,
+    sound: Path | None,
+    *,
+    part: bool = False,
+    excerpt: Excerpt | None = None,
 ) -> AbstractContextManager[PictureSink]:
     """The writer of ``form``; ``name`` is that of a picture in a directory of them."""
     if form == AlphaFormat.PNG_ZIP:
         return PngSequenceWriter(target, clip, png_sequence.DEFAULT_PATTERN, into_zip=True)
     if form == AlphaFormat.PNG_FILES:
         return PngSequenceWriter(target, clip, name, into_zip=False)
-    return ColourWriter(target, form, clip, sound, part=part)
+    return ColourWriter(target, form, clip, sound, part=part, excerpt=excerpt)
 
 
 class EdgeRefiner:
@@ -258,43 +276,44 @@ class EdgeRefiner:
         return self._found.pop(frame.index, None)
 
 
+@dataclass(frozen=True, slots=True)
+class FrameCutter:
+    """Cuts frames out by their masks; ``deep`` gives 16 bits of frames that have more than 8."""
+
+    matte: Matte
+    background: DrawBackground | None
+    edges: EdgeRefiner | None = None
+    deep: bool = False
+
+    def cut(self, levels: Levels, frame: Frame) -> tuple[Rgb | DeepRgb, Levels | None]:
+        """The picture and its alpha, None where it is opaque; all upright, ``levels`` too."""
+        kept = tools.inverted(levels) if self.matte.invert else levels
+        picture = frame.rgb(frame.width, frame.height)
+        behind = None if self.edges is None else self.edges.take(frame)
+        colours = foreground_colours(picture, kept, None if self.matte.invert else behind)
+        colours = tools.despilled(colours, self.matte.despill)
+        shown: Levels | None = tools.adjusted(levels, self.matte)
+        share: Levels = np.full_like(levels, 255)
+        if self.background is not None and shown is not None:
+            drawn = self.background(frame, picture, kept)
+            share, colours, shown = shown, over(colours, drawn, shown), None
+        if not self.deep or not frame.is_deep:
+            return colours, shown
+        share = np.where(kept, share, 0)  # elsewhere nothing of the picture is left
+        return deepened(colours, picture, frame.deep_rgb(), share), shown
+
+
 class CutOutWriter:
-    """A `FrameWriter` that cuts each frame out and passes it to another writer.
+    """A `FrameWriter` that cuts each frame out and passes it to another writer."""
 
-    A ``deep`` writer gets 16 bits of frames that have more than 8.
-    """
-
-    def __init__(
-        self,
-        writer: PictureSink,
-        matte: Matte,
-        background: DrawBackground | None,
-        edges: EdgeRefiner | None = None,
-        *,
-        deep: bool = False,
-    ) -> None:
-        self._writer, self._matte, self._background = writer, matte, background
-        self._edges, self._deep = edges, deep
+    def __init__(self, writer: PictureSink, cutter: FrameCutter) -> None:
+        self._writer, self._cutter = writer, cutter
 
     def write(self, mask: Levels, frame: Frame) -> None:
         turn = frame.orientation
-        levels = np.ascontiguousarray(turn.to_upright(mask))
-        kept = tools.inverted(levels) if self._matte.invert else levels
-        picture = frame.rgb(frame.width, frame.height)
-        behind = None if self._edges is None else self._edges.take(frame)
-        colours = foreground_colours(picture, kept, None if self._matte.invert else behind)
-        colours = tools.despilled(colours, self._matte.despill)
-        shown: Levels | None = tools.adjusted(levels, self._matte)
-        share: Levels = np.full_like(levels, 255)
-        if self._background is not None and shown is not None:
-            drawn = self._background(frame, picture, kept)
-            share, colours, shown = shown, over(colours, drawn, shown), None
-        finished: Rgb | DeepRgb = colours
-        if self._deep and frame.is_deep:
-            share = np.where(kept, share, 0)  # elsewhere nothing of the picture is left
-            finished = deepened(colours, picture, frame.deep_rgb(), share)
+        colours, shown = self._cutter.cut(np.ascontiguousarray(turn.to_upright(mask)), frame)
         coded = None if shown is None else turn.to_coded(shown)
-        self._writer.write(turn.to_coded(finished), coded, frame)
+        self._writer.write(turn.to_coded(colours), coded, frame)
 
     def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
         return self._writer.finish(end_pts, time_base)

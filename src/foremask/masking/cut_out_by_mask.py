@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import replace as with_fields
 from fractions import Fraction
 from itertools import zip_longest
 from pathlib import Path
@@ -15,20 +15,22 @@ from foremask.errors import FieldInvalid
 from foremask.facts import Clip, Report, Written
 from foremask.masking.cut_out import (
     CutOutWriter,
+    FrameCutter,
     PictureSink,
-    form_for,
+    check_target,
     named,
     opened_background,
+    opened_target,
     picture_writer,
 )
-from foremask.masking.outputs import check_output, written_whole
+from foremask.masking.outputs import check_output
 from foremask.masking.pipeline import no_progress
 from foremask.masking.report import OnFrame, Progress, Statistics, report_of
 from foremask.media.colour_presets import check_format
 from foremask.media.frames import Frame
 from foremask.media.png_sequence import PngSequenceWriter
 from foremask.media.reader import VideoReader
-from foremask.options import CutOutOptions, Matte
+from foremask.options import CutOutOptions, Excerpt, Matte
 from foremask.types import DeepRgb, Levels, Rgb
 from foremask.vision.matting.matte import adjusted
 
@@ -46,32 +48,35 @@ def cut_out_by_mask(
     on_frame: OnFrame = no_progress,
     *,
     auto_zoom: bool = False,
+    replace: bool = False,
 ) -> Report:
     """As `cut_out`, but by ``mask``, a mask video of ``source`` in any preset.
 
     ``auto_zoom`` crops all frames alike, as closely as the subject allows. Raises FieldInvalid
-    where ``mask`` has other frames than ``source``.
+    where ``mask`` has other frames than ``source``. An excerpt is that of both.
     """
-    form = form_for(target, options)
-    check_output(target, source, mask)
+    form = check_target(source, target, options, replace=replace)
+    check_output(target, mask, replace=True)
+    excerpt = options.mask.excerpt
     with ExitStack() as stack:
-        reader = stack.enter_context(VideoReader(source))
+        reader = stack.enter_context(VideoReader(source, excerpt))
         clip = reader.clip
         check_format(clip, form, options.mask.limits.memory_bytes)
         box = _subject_box(source, mask, options.mask.matte) if auto_zoom else None
-        drawn = stack.enter_context(opened_background(options.background, clip.start_s))
-        part = stack.enter_context(written_whole(target))
+        start_s = clip.start_s if excerpt is None else 0.0
+        drawn = stack.enter_context(opened_background(options.background, start_s))
+        part = stack.enter_context(opened_target(target, form, replace=replace))
         sound = source if options.keep_sound else None
         shown = clip if box is None else _cropped(clip, box)
-        writer = stack.enter_context(picture_writer(part, target.name, form, shown, sound))
+        writer = stack.enter_context(
+            picture_writer(part, target.name, form, shown, sound, excerpt=excerpt)
+        )
         cutter = CutOutWriter(
             writer if box is None else _CroppingWriter(writer, box),
-            options.mask.matte,
-            drawn,
-            deep=isinstance(writer, PngSequenceWriter),
+            FrameCutter(options.mask.matte, drawn, deep=isinstance(writer, PngSequenceWriter)),
         )
         statistics = Statistics()
-        for frame, levels in _masked_frames(reader, mask):
+        for frame, levels in _masked_frames(reader, mask, excerpt):
             statistics.note(levels * np.float32(1 / 255), frame.time_s)
             cutter.write(levels, frame)
             on_frame(Progress(frame.index + 1, clip.expected_frames, "encoding"))
@@ -80,8 +85,10 @@ def cut_out_by_mask(
     return named(report, options.background, clip)
 
 
-def _masked_frames(reader: VideoReader, mask: Path) -> Iterator[tuple[Frame, Levels]]:
-    with VideoReader(mask) as masks:
+def _masked_frames(
+    reader: VideoReader, mask: Path, excerpt: Excerpt | None = None
+) -> Iterator[tuple[Frame, Levels]]:
+    with VideoReader(mask, excerpt) as masks:
         is_upright = masks.clip.container == "gif"
         for frame, found in zip_longest(reader, masks):
             if frame is None or found is None:
@@ -129,7 +136,7 @@ def _even(places: NDArray[np.intp], length: int) -> slice:
 
 def _cropped(clip: Clip, box: Box) -> Clip:
     rows, columns = box
-    return replace(clip, width=columns.stop - columns.start, height=rows.stop - rows.start)
+    return with_fields(clip, width=columns.stop - columns.start, height=rows.stop - rows.start)
 
 
 class _CroppingWriter:

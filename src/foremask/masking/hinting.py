@@ -1,7 +1,9 @@
 """Infers the frames that hints are on, before the clip is masked."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -10,7 +12,7 @@ from foremask.hints.kinds import Box, Hint, Paint, frame_beyond
 from foremask.media.frames import Frame
 from foremask.media.presets import HUGE_PIXELS
 from foremask.media.reader import VideoReader
-from foremask.options import Excerpt, MaskOptions, Quality
+from foremask.options import MaskOptions, Quality
 from foremask.types import Image, Rgb
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.session import Network
@@ -51,17 +53,29 @@ def guidance_for(
 
     Raises FieldInvalid for a hint beyond the end of the clip, and the errors of `VideoReader`.
     """
-    hints = options.hints
-    if not hints:
+    if not options.hints:
         return None
+    opened = partial(VideoReader, source, options.excerpt)
+    return guidance_of_frames(opened, options.hints, network, options.quality, cache)
+
+
+def guidance_of_frames(
+    opened: Callable[[], AbstractContextManager[Iterable[Frame]]],
+    hints: Sequence[Hint],
+    network: Network,
+    quality: Quality,
+    cache: NetworkCache | None = None,
+) -> Guidance:
+    """As `guidance_for`, of the frames that ``opened`` gives, which is called twice at most."""
     numbers: dict[int, int] = {}
 
     def hinted() -> Iterator[tuple[int, Image, list[Mark]]]:
-        for frame, marks in _hinted_frames(source, options.excerpt, hints):
-            numbers[frame.pts] = frame.index
-            yield frame.pts, _shown(frame), marks
+        with opened() as frames:
+            for frame, marks in _hinted_frames(frames, hints):
+                numbers[frame.pts] = frame.index
+                yield frame.pts, _shown(frame), marks
 
-    tier = TIERS[options.quality]
+    tier = TIERS[quality]
     guidance = learn(hinted(), network, tier, pts_of, cache)
     late = {
         numbers[pts]: lesson
@@ -70,8 +84,8 @@ def guidance_for(
     }
     if not late:
         return guidance
-    with VideoReader(source, options.excerpt) as reader:
-        images = (_shown(frame) for frame in reader)
+    with opened() as frames:
+        images = (_shown(frame) for frame in frames)
         return replace(guidance, brought=scouted(images, network, tier, late, cache))
 
 
@@ -107,29 +121,28 @@ def _shown(frame: Frame) -> Image:
 
 
 def _hinted_frames(
-    source: Path, excerpt: Excerpt | None, hints: Sequence[Hint]
+    frames: Iterable[Frame], hints: Sequence[Hint]
 ) -> Iterator[tuple[Frame, list[Mark]]]:
     waiting = dict(enumerate(hints))
-    with VideoReader(source, excerpt) as reader:
-        for frame, next_s, index in _with_ends(reader):
-            here = [
-                number
-                for number, hint in waiting.items()
-                if (hint.frame == index if hint.time_s is None else hint.time_s < next_s)
-            ]
-            if here:
-                yield frame, [_mark(number, waiting.pop(number), frame) for number in here]
-            if not waiting:
-                return
+    for frame, next_s, index in _with_ends(frames):
+        here = [
+            number
+            for number, hint in waiting.items()
+            if (hint.frame == index if hint.time_s is None else hint.time_s < next_s)
+        ]
+        if here:
+            yield frame, [_mark(number, waiting.pop(number), frame) for number in here]
+        if not waiting:
+            return
     number = min(waiting)
     raise frame_beyond(hints, number, index + 1)
 
 
-def _with_ends(reader: VideoReader) -> Iterator[tuple[Frame, float, int]]:
+def _with_ends(frames: Iterable[Frame]) -> Iterator[tuple[Frame, float, int]]:
     """Each frame, the time at which the next one is shown, and its number; times from zero."""
     before: Frame | None = None
     first_s = 0.0
-    for frame in reader:
+    for frame in frames:
         if before is None:
             first_s = frame.time_s
         else:

@@ -1,11 +1,11 @@
-"""What `foremask` offers to Python programs: masks of files, pictures and arrays."""
+"""What `foremask` offers to Python programs: masks and cut-outs of files, pictures and arrays."""
 
 import dataclasses
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Literal, Self, overload
+from typing import Literal, Self, TypedDict, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,29 +13,36 @@ from numpy.typing import NDArray
 from foremask.errors import FieldInvalid
 from foremask.facts import Clip, Report
 from foremask.hints.kinds import Hint
-from foremask.masking import arrays, comparison, pipeline, stills
+from foremask.masking import arrays, comparison, cut_out_by_mask, pipeline, stills
+from foremask.masking import cut_out as cutting
 from foremask.masking.arrays import Tensor
 from foremask.masking.report import Progress
 from foremask.masking.thing_list import Thing, things_of
 from foremask.media import probe as probing
 from foremask.media import verify as verifying
-from foremask.media.pictures import read_picture
+from foremask.media.frames import Frame, frame_of
+from foremask.media.pictures import is_picture, read_picture
 from foremask.media.reader import VideoReader
 from foremask.media.verify import PromiseKept
 from foremask.options import (
+    NO_MATTE,
     PRESET_OF_SUFFIX,
+    AlphaFormat,
+    Background,
+    CutOutOptions,
     Device,
     Excerpt,
     MaskOptions,
+    Matte,
     Preset,
     Quality,
     ResultKind,
 )
-from foremask.types import Alpha, Rgb
+from foremask.types import Alpha, Rgb, Rgba
 from foremask.vision.network.devices import network_at
 from foremask.weights.catalogue import model_path
 
-type Array = NDArray[Any] | Sequence[Any]
+type Array = NDArray[np.generic] | Sequence[object]
 type FilePath = str | PathLike[str]
 type QualityName = Quality | Literal["fast", "balanced", "best"]
 type PresetName = (
@@ -52,31 +59,48 @@ type PresetName = (
         "gif",
     ]
 )
+type FormName = PresetName | Literal["apng", "webp", "png_zip", "png_files"]
 type KindName = Literal["mask", "cutout", "composite"]
 type OnProgress = Callable[[Progress], object]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkOptions(TypedDict, total=False):
+    """What every function that finds masks takes beside its own arguments.
+
+    ``quality`` is ``fast``, ``balanced`` (the default) or ``best``; ``device`` is where the network
+    runs, ``auto`` or as docs/cli.md has it; ``model`` is an ONNX file of one's own.
+    """
+
+    quality: QualityName
+    device: Device | str
+    model: FilePath | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class FileReport(Report):
-    """The report of a masking, and the file that was written."""
+    """The report of a masking or a cut-out, and the file that was written."""
 
     target: Path
+
+    def __repr__(self) -> str:
+        return (
+            f"<{self.kind} {str(self.target)!r}: {self.frames_out} frames, {self.duration_s:.2f} s,"
+            f" {self.coverage:.0%} foreground, {len(self.warnings)} warnings>"
+        )
 
 
 def mask_video(
     source: FilePath,
     target: FilePath | None = None,
     *,
-    quality: QualityName = "balanced",
     preset: PresetName | None = None,
     start_s: float = 0.0,
     end_s: float | None = None,
     hints: Sequence[Hint] = (),
     cache: FilePath | None = None,
-    device: Device | str = "auto",
-    model: FilePath | None = None,
     on_progress: OnProgress | None = None,
     replace: bool = False,
+    **network: Unpack[NetworkOptions],
 ) -> FileReport:
     """Write the mask video of a file; white is the foreground.
 
@@ -85,14 +109,14 @@ def mask_video(
     and ``end_s``, in seconds from the first frame, ask for a part of it; times count from the
     start. ``hints`` say which thing is the subject, or is not (docs/hints.md); their frames and
     times count from the start too. ``cache`` is a file of the network's results, with which a later
-    call with more hints takes a fraction of the time. ``on_progress`` is called in the caller's
-    thread, and cancels by raising. ``target`` appears when it is whole.
+    call with more hints takes a fraction of the time, or a directory of such files. ``on_progress``
+    is called in the caller's thread, and cancels by raising. ``target`` appears when it is whole.
 
     Raises FileNotFoundError; FieldInvalid for an argument that cannot be; ClipRefused for a clip
     that cannot be masked; ModelUnavailable where the weights are not here; OutputFailed where
     ``target`` is ``source``, or exists and ``replace`` is not set.
     """
-    return Masker(quality=quality, device=device, model=model, preload=False).mask_video(
+    return Masker(preload=False, **network).mask_video(
         source,
         target,
         preset=preset,
@@ -105,70 +129,133 @@ def mask_video(
     )
 
 
+def cut_out(
+    source: FilePath,
+    target: FilePath | None = None,
+    *,
+    background: FilePath = "transparent",
+    matte: Matte = NO_MATTE,
+    preset: FormName | None = None,
+    keep_sound: bool = True,
+    mask: FilePath | None = None,
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    hints: Sequence[Hint] = (),
+    cache: FilePath | None = None,
+    on_progress: OnProgress | None = None,
+    replace: bool = False,
+    **network: Unpack[NetworkOptions],
+) -> FileReport:
+    """Write the subject of a clip or of a picture on nothing, or on a ``background``.
+
+    That is a colour by name or as ``#rrggbb``, ``blur`` or ``blur:RADIUS``, ``original`` or
+    ``original:BRIGHTNESS``, or the path of a picture or of a video. Without ``target``, clip.mp4
+    is cut out into clip.cutout.webm beside it, and photo.jpg into photo.cutout.png. Alpha is
+    straight. Size, frames, times and sound are those of the source. A ``target`` like
+    ``frames/%04d.png`` makes that directory, which must be empty or new. With ``mask``, a mask that
+    is there already, the network is not asked. The rest is as for `mask_video`.
+
+    Raises what `mask_video` raises, PresetUnsuitable where the preset has no alpha and no
+    background is named, and FieldInvalid for a background that cannot be read.
+    """
+    return Masker(preload=False, **network).cut_out(
+        source,
+        target,
+        background=background,
+        matte=matte,
+        preset=preset,
+        keep_sound=keep_sound,
+        mask=mask,
+        start_s=start_s,
+        end_s=end_s,
+        hints=hints,
+        cache=cache,
+        on_progress=on_progress,
+        replace=replace,
+    )
+
+
 @overload
 def mask_frames(
-    frames: Iterable[Array],
-    *,
-    quality: QualityName = "balanced",
-    device: Device | str = "auto",
-    model: FilePath | None = None,
+    frames: Iterable[Array], *, hints: Sequence[Hint] = (), **network: Unpack[NetworkOptions]
 ) -> Generator[Alpha, None, None]: ...
 @overload
 def mask_frames[T: Tensor](
-    frames: Iterable[T],
-    *,
-    quality: QualityName = "balanced",
-    device: Device | str = "auto",
-    model: FilePath | None = None,
+    frames: Iterable[T], *, hints: Sequence[Hint] = (), **network: Unpack[NetworkOptions]
 ) -> Generator[T, None, None]: ...
 def mask_frames(
-    frames: Iterable[Any],  # what the two above take
+    frames: Iterable[Array | Tensor],
     *,
-    quality: QualityName = "balanced",
-    device: Device | str = "auto",
-    model: FilePath | None = None,
-) -> Generator[Any, None, None]:
+    hints: Sequence[Hint] = (),
+    **network: Unpack[NetworkOptions],
+) -> Generator[object, None, None]:
     """One float32 alpha for each frame of a clip that is no file, in order, of the frame's size.
 
     A frame is uint8 of shape (height, width, 3), red first; all have one size. Tensors of another
     library that shares memory by DLPack, in the processor's memory, may also have their channels
     first; where it has a ``from_dlpack``, as PyTorch does, alphas are its tensors. Masks lag by
     up to 220 frames, since a frame is decided together with what comes after it; those wait in
-    memory at 1.5 bytes a pixel. ``frames`` is drawn from in another thread, and never ends early:
-    close the iterator to stop. Raises FieldInvalid where a frame is none, and ModelUnavailable.
+    memory at 1.5 bytes a pixel. ``hints`` are on the first 412 frames, by number. ``frames`` is
+    drawn from in another thread, and never ends early: close the iterator to stop. Raises
+    FieldInvalid where a frame is none, and ModelUnavailable.
     """
-    return Masker(quality=quality, device=device, model=model, preload=False).mask_frames(frames)
+    return Masker(preload=False, **network).mask_frames(frames, hints=hints)
 
 
 @overload
 def mask_image(
-    image: Array | FilePath,
-    *,
-    quality: QualityName = "balanced",
-    device: Device | str = "auto",
-    model: FilePath | None = None,
+    image: Array | FilePath, *, hints: Sequence[Hint] = (), **network: Unpack[NetworkOptions]
 ) -> Alpha: ...
 @overload
 def mask_image[T: Tensor](
-    image: T,
-    *,
-    quality: QualityName = "balanced",
-    device: Device | str = "auto",
-    model: FilePath | None = None,
+    image: T, *, hints: Sequence[Hint] = (), **network: Unpack[NetworkOptions]
 ) -> T: ...
 def mask_image(
-    image: Any,  # what the two above take
+    image: Array | Tensor | FilePath,
     *,
-    quality: QualityName = "balanced",
-    device: Device | str = "auto",
-    model: FilePath | None = None,
-) -> Any:
+    hints: Sequence[Hint] = (),
+    **network: Unpack[NetworkOptions],
+) -> object:
     """The float32 alpha of one picture: an array or a tensor as for `mask_frames`, or a file.
 
     A file is turned as viewers turn it. Raises what `mask_frames` raises, FileNotFoundError, and
     ClipRefused where the file is no picture.
     """
-    return Masker(quality=quality, device=device, model=model, preload=False).mask_image(image)
+    return Masker(preload=False, **network).mask_image(image, hints=hints)
+
+
+def cut_out_frames(
+    frames: Iterable[Array | Tensor],
+    *,
+    background: FilePath = "transparent",
+    matte: Matte = NO_MATTE,
+    hints: Sequence[Hint] = (),
+    **network: Unpack[NetworkOptions],
+) -> Generator[Rgba, None, None]:
+    """One uint8 array (height, width, 4) for each frame: its subject, with straight alpha.
+
+    On a background, as `cut_out` has them, alpha is 255 everywhere. All else is as for
+    `mask_frames`; colours are those of 4:2:0 video.
+    """
+    masker = Masker(preload=False, **network)
+    return masker.cut_out_frames(frames, background=background, matte=matte, hints=hints)
+
+
+def cut_out_image(
+    image: Array | Tensor | FilePath,
+    *,
+    background: FilePath = "transparent",
+    matte: Matte = NO_MATTE,
+    hints: Sequence[Hint] = (),
+    **network: Unpack[NetworkOptions],
+) -> Rgba:
+    """The subject of one picture, an array or a file: uint8 (height, width, 4), straight alpha.
+
+    On a background, as `cut_out` has them, alpha is 255 everywhere. Raises what `mask_image`
+    raises.
+    """
+    masker = Masker(preload=False, **network)
+    return masker.cut_out_image(image, background=background, matte=matte, hints=hints)
 
 
 def probe(source: FilePath) -> Clip:
@@ -206,21 +293,15 @@ def read_masks(mask: FilePath) -> Iterator[tuple[int, Alpha]]:
 
 
 def find_things(
-    source: FilePath,
-    *,
-    quality: QualityName = "balanced",
-    cache: FilePath | None = None,
-    device: Device | str = "auto",
-    model: FilePath | None = None,
+    source: FilePath, *, cache: FilePath | None = None, **network: Unpack[NetworkOptions]
 ) -> list[Thing]:
     """List the things of a clip, the largest first, with the point that means each as a hint.
 
     This masks the clip, and writes only the ``cache``, which later hints read. Raises what
     `mask_video` raises before it writes.
     """
-    masker = Masker(quality=quality, device=device, model=model, preload=False)
-    kept = None if cache is None else Path(cache)
-    return things_of(Path(source), dataclasses.replace(masker.options, cache=kept))
+    options = Masker(preload=False, **network).options
+    return things_of(Path(source), dataclasses.replace(options, cache=_path(cache)))
 
 
 def contact_sheet(
@@ -253,7 +334,7 @@ class Masker:
         self.options = MaskOptions(
             quality=_member(Quality, quality, "quality"),
             device=device if isinstance(device, Device) else Device.parse(device),
-            model=None if model is None else Path(model),
+            model=_path(model),
         )
         if preload:
             network_at(self.options.model or model_path(), self.options.device)
@@ -284,43 +365,158 @@ class Masker:
         """As the function of this name."""
         chosen = None if preset is None else _member(Preset, preset, "preset")
         path = Path(source)
-        suffix = (chosen or Preset.MP4_H264).suffix
-        made = path.with_name(f"{path.stem}.mask{suffix}") if target is None else Path(target)
+        made = _target(path, target, f".mask{(chosen or Preset.MP4_H264).suffix}")
         options = dataclasses.replace(
             self.options,
             preset=chosen or _preset_for(made),
             excerpt=_excerpt(start_s, end_s),
             hints=tuple(hints),
-            cache=None if cache is None else Path(cache),
+            cache=_path(cache),
         )
-
         on_frame = on_progress or pipeline.no_progress
         report = pipeline.mask_video(path, made, options, on_frame, replace=replace)
-        facts = {each.name: getattr(report, each.name) for each in dataclasses.fields(report)}
-        return FileReport(**facts, target=made)
+        return _file_report(report, made)
 
-    @overload
-    def mask_frames(self, frames: Iterable[Array]) -> Generator[Alpha, None, None]: ...
-    @overload
-    def mask_frames[T: Tensor](self, frames: Iterable[T]) -> Generator[T, None, None]: ...
-    def mask_frames(self, frames: Iterable[Any]) -> Generator[Any, None, None]:
+    def cut_out(
+        self,
+        source: FilePath,
+        target: FilePath | None = None,
+        *,
+        background: FilePath = "transparent",
+        matte: Matte = NO_MATTE,
+        preset: FormName | None = None,
+        keep_sound: bool = True,
+        mask: FilePath | None = None,
+        start_s: float = 0.0,
+        end_s: float | None = None,
+        hints: Sequence[Hint] = (),
+        cache: FilePath | None = None,
+        on_progress: OnProgress | None = None,
+        replace: bool = False,
+    ) -> FileReport:
         """As the function of this name."""
-        return arrays.mask_arrays(frames, self.options)
+        path, known = Path(source), _path(mask)
+        excerpt = _excerpt(start_s, end_s)
+        options = self._cut_out_options(
+            background, matte, hints, _form(preset), keep_sound, excerpt, _path(cache)
+        )
+        on_frame = on_progress or pipeline.no_progress
+        if is_picture(path):
+            made = _target(path, target, f".cutout{stills.PICTURE_SUFFIX}")
+            report = stills.cut_out_picture(path, made, options, known, replace=replace)
+            return _file_report(report, made)
+        suffix = ".webm" if options.preset is None else options.preset.suffix
+        made = _target(path, target, f".cutout{suffix}")
+        if known is not None:
+            report = cut_out_by_mask.cut_out_by_mask(
+                path, known, made, options, on_frame, replace=replace
+            )
+        else:
+            report = cutting.cut_out(path, made, options, on_frame, replace=replace)
+        return _file_report(report, made)
 
     @overload
-    def mask_image(self, image: Array | FilePath) -> Alpha: ...
+    def mask_frames(
+        self, frames: Iterable[Array], *, hints: Sequence[Hint] = ()
+    ) -> Generator[Alpha, None, None]: ...
     @overload
-    def mask_image[T: Tensor](self, image: T) -> T: ...
-    def mask_image(self, image: Any) -> Any:
+    def mask_frames[T: Tensor](
+        self, frames: Iterable[T], *, hints: Sequence[Hint] = ()
+    ) -> Generator[T, None, None]: ...
+    @overload
+    def mask_frames(
+        self, frames: Iterable[Array | Tensor], *, hints: Sequence[Hint] = ()
+    ) -> Generator[object, None, None]: ...
+    def mask_frames(
+        self, frames: Iterable[Array | Tensor], *, hints: Sequence[Hint] = ()
+    ) -> Generator[object, None, None]:
         """As the function of this name."""
-        if isinstance(image, str | PathLike):
-            levels = stills.mask_frame(read_picture(Path(image)), self.options)
-            return levels.astype(np.float32) / np.float32(255)
-        (alpha,) = arrays.mask_arrays([image], self.options)
-        return alpha
+        return arrays.mask_arrays(frames, dataclasses.replace(self.options, hints=tuple(hints)))
+
+    @overload
+    def mask_image(self, image: Array | FilePath, *, hints: Sequence[Hint] = ()) -> Alpha: ...
+    @overload
+    def mask_image[T: Tensor](self, image: T, *, hints: Sequence[Hint] = ()) -> T: ...
+    @overload
+    def mask_image(
+        self, image: Array | Tensor | FilePath, *, hints: Sequence[Hint] = ()
+    ) -> object: ...
+    def mask_image(self, image: Array | Tensor | FilePath, *, hints: Sequence[Hint] = ()) -> object:
+        """As the function of this name."""
+        options = dataclasses.replace(self.options, hints=tuple(hints))
+        levels = stills.mask_frame(_frame(image), options)
+        alpha = levels.astype(np.float32) / np.float32(255)
+        return arrays.as_tensor(alpha, arrays.library_of(image))
+
+    def cut_out_frames(
+        self,
+        frames: Iterable[Array | Tensor],
+        *,
+        background: FilePath = "transparent",
+        matte: Matte = NO_MATTE,
+        hints: Sequence[Hint] = (),
+    ) -> Generator[Rgba, None, None]:
+        """As the function of this name."""
+        return arrays.cut_out_arrays(frames, self._cut_out_options(background, matte, hints))
+
+    def cut_out_image(
+        self,
+        image: Array | Tensor | FilePath,
+        *,
+        background: FilePath = "transparent",
+        matte: Matte = NO_MATTE,
+        hints: Sequence[Hint] = (),
+    ) -> Rgba:
+        """As the function of this name."""
+        options = self._cut_out_options(background, matte, hints)
+        frame = _frame(image)
+        levels = stills.mask_frame(frame, options.mask)
+        return arrays.as_rgba(*stills.cut_out_frame(frame, options, levels))
+
+    def _cut_out_options(
+        self,
+        background: FilePath,
+        matte: Matte,
+        hints: Sequence[Hint],
+        preset: Preset | AlphaFormat | None = None,
+        keep_sound: bool = True,
+        excerpt: Excerpt | None = None,
+        cache: Path | None = None,
+    ) -> CutOutOptions:
+        masking = dataclasses.replace(
+            self.options, matte=matte, hints=tuple(hints), excerpt=excerpt, cache=cache
+        )
+        return CutOutOptions(masking, preset, Background.parse(fspath(background)), keep_sound)
 
 
-def _member[E: (Preset, Quality, ResultKind)](kind: type[E], value: str, name: str) -> E:
+def _frame(image: Array | Tensor | FilePath) -> Frame:
+    if isinstance(image, str | PathLike):
+        return read_picture(Path(image))
+    return frame_of(arrays.checked_picture(image, 0, None), 0, exact=True)
+
+
+def _path(file: FilePath | None) -> Path | None:
+    return None if file is None else Path(file)
+
+
+def _target(source: Path, target: FilePath | None, ending: str) -> Path:
+    return source.with_name(f"{source.stem}{ending}") if target is None else Path(target)
+
+
+def _form(name: str | None) -> Preset | AlphaFormat | None:
+    if name is None or name in list(Preset):
+        return None if name is None else Preset(name)
+    return _member(AlphaFormat, name, "preset")
+
+
+def _file_report(report: Report, target: Path) -> FileReport:
+    facts = {each.name: getattr(report, each.name) for each in dataclasses.fields(report)}
+    return FileReport(**facts, target=target)
+
+
+def _member[E: (Preset, AlphaFormat, Quality, ResultKind)](
+    kind: type[E], value: str, name: str
+) -> E:
     try:
         return kind(value)
     except ValueError:

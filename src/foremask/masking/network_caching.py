@@ -1,10 +1,14 @@
-"""Opens the cache of a clip's network results, for a later run with more hints."""
+"""Opens the cache of a clip's network results, for a later run over the same clip."""
 
+import fcntl
 import hashlib
+import json
+import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
+from typing import Final
 
 import foremask
 from foremask.errors import FieldInvalid
@@ -15,6 +19,11 @@ from foremask.vision.temporal.network_cache import NetworkCache, NotACacheError,
 from foremask.vision.temporal.tier import TIERS
 from foremask.weights.catalogue import model_path, spec_of
 
+_MOST_BYTES: Final = 4 << 30
+"""Of all caches in a directory."""
+_SUFFIX: Final = ".cache"
+_LOCK: Final = ".lock"
+
 
 @contextmanager
 def opened_cache(
@@ -22,8 +31,11 @@ def opened_cache(
 ) -> Iterator[NetworkCache | None]:
     """The cache in ``options.cache``; None where none is asked for.
 
-    Results of another clip, part, quality, network or version of foremask are ignored and replaced.
-    Raises FieldInvalid where the file is something else, and ModelUnavailable.
+    In a file, results of another clip, part, quality, network or version of foremask are ignored
+    and replaced; it takes ``options.cache_bytes`` at most. In a directory each has a file of its
+    own, and together they take 4 GiB: those that were not used for longest are removed. None, too,
+    where another process has that file, or where it cannot be written.
+    Raises FieldInvalid where a file is something else, and ModelUnavailable.
     """
     path = options.cache
     if path is None:
@@ -40,10 +52,53 @@ def opened_cache(
         "part": repr((options.excerpt, options.max_side_px, span)),
     }
     try:
-        with open_file_store(path, identity, options.cache_bytes) as store:
-            yield NetworkCache(store)
+        if path.is_dir():
+            with _of_directory(path, identity, options.cache_bytes) as cache:
+                yield cache
+        else:
+            with open_file_store(path, identity, options.cache_bytes) as store:
+                yield NetworkCache(store)
     except NotACacheError as error:
         raise FieldInvalid(f"{error}; name another one", param="cache") from None
+
+
+@contextmanager
+def _of_directory(
+    directory: Path, identity: dict[str, str], most_bytes: int
+) -> Iterator[NetworkCache | None]:
+    name = hashlib.blake2b(json.dumps(identity).encode(), digest_size=16).hexdigest()
+    path = directory / f"{name}{_SUFFIX}"
+    with ExitStack() as stack:
+        try:
+            lock = stack.enter_context(path.with_suffix(_LOCK).open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield None
+            return
+        try:
+            store = stack.enter_context(open_file_store(path, identity, most_bytes))
+        except NotACacheError:
+            path.unlink()
+            store = stack.enter_context(open_file_store(path, identity, most_bytes))
+        yield NetworkCache(store)
+        stack.pop_all().close()
+    with suppress(OSError):
+        os.utime(path)  # used now, and so not the oldest
+    _trim(directory)
+
+
+def _trim(directory: Path) -> None:
+    """Remove the caches that were not used for longest, until all fit; those in use stay."""
+    caches = [(each.stat(), each) for each in directory.glob(f"*{_SUFFIX}")]
+    total = sum(status.st_size for status, _ in caches)
+    for status, path in sorted(caches, key=lambda each: each[0].st_mtime_ns):
+        if total <= _MOST_BYTES:
+            return
+        with suppress(OSError), path.with_suffix(_LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+            path.with_suffix(_LOCK).unlink()
+            total -= status.st_size
 
 
 def _digest(path: Path) -> str:

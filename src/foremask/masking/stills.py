@@ -1,5 +1,6 @@
-"""The mask of a single picture: a grey PNG that stands upright."""
+"""The mask of a single picture, and its subject cut out: PNGs that stand upright."""
 
+import dataclasses
 import hashlib
 import io
 import time
@@ -8,17 +9,19 @@ from typing import Final
 
 import numpy as np
 
-from foremask.errors import PromiseBroken, ResolutionTooLarge
+from foremask.errors import FieldInvalid, PromiseBroken, ResolutionTooLarge
 from foremask.facts import Report
 from foremask.hints.kinds import check_hints
+from foremask.masking.cut_out import FrameCutter, opened_background
 from foremask.masking.hinting import guidance_of_frame
 from foremask.masking.outputs import check_output, written_whole
 from foremask.masking.plan import refine_edges
 from foremask.media.frames import Frame
 from foremask.media.pictures import read_picture
+from foremask.media.png_sequence import colour_png
 from foremask.media.presets import HUGE_PIXELS
-from foremask.options import MaskOptions
-from foremask.types import Image, Levels
+from foremask.options import CutOutOptions, MaskOptions, ResultKind
+from foremask.types import DeepRgb, Image, Levels, Rgb
 from foremask.vision.drawing import grey_png
 from foremask.vision.image import Box, Cropped, MirroredImage
 from foremask.vision.network.devices import network_at
@@ -27,6 +30,8 @@ from foremask.vision.temporal.network_cache import MemoryStore, NetworkCache
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import mask_images
 from foremask.weights.catalogue import model_path
+
+PICTURE_SUFFIX: Final = ".png"
 
 
 class OnePicture:
@@ -109,10 +114,59 @@ def mask_picture(
     picture, ModelUnavailable, and OutputFailed as `mask_video`.
     """
     check_output(target, source, replace=replace)
-    frame = read_picture(source)
     started = time.thread_time()
-    levels = mask_frame(frame, options)
-    png = grey_png(levels)
+    levels = mask_frame(read_picture(source), options)
+    runtime = network_at(options.model or model_path(), options.device).runtime
+    return _written(grey_png(levels), levels, target, runtime, started, replace=replace)
+
+
+def cut_out_picture(
+    source: Path,
+    target: Path,
+    options: CutOutOptions,
+    mask: Path | None = None,
+    *,
+    replace: bool = False,
+) -> Report:
+    """Write to ``target``, a PNG, the subject of the picture ``source``.
+
+    It has straight alpha, or none where there is a background. With ``mask``, a picture of the
+    same size, the network is not asked. Raises what `mask_picture` raises, FieldInvalid for
+    another ending than .png, and PromiseBroken where ``mask`` has another size.
+    """
+    if target.suffix.lower() != PICTURE_SUFFIX:
+        raise FieldInvalid(
+            f"the cut-out of a picture is a PNG: let {target.name!r} end in {PICTURE_SUFFIX}",
+            param="target",
+        )
+    check_output(target, *[source, *([mask] if mask else [])], replace=replace)
+    started = time.thread_time()
+    frame = read_picture(source)
+    if mask is None:
+        levels = mask_frame(frame, options.mask)
+        runtime = network_at(options.mask.model or model_path(), options.mask.device).runtime
+    else:
+        verify_picture(source, mask)
+        known = read_picture(mask)
+        levels = np.ascontiguousarray(known.orientation.to_upright(known.luma()))
+        runtime = "stored mask"
+    png = colour_png(*cut_out_frame(frame, options, levels, deep=True))
+    report = _written(png, levels, target, runtime, started, replace=replace)
+    kind = ResultKind.CUTOUT if options.background is None else ResultKind.COMPOSITE
+    return dataclasses.replace(report, kind=kind.value)
+
+
+def cut_out_frame(
+    frame: Frame, options: CutOutOptions, levels: Levels, *, deep: bool = False
+) -> tuple[Rgb | DeepRgb, Levels | None]:
+    """The upright picture of a frame and its alpha, by its mask ``levels``; as `FrameCutter`."""
+    with opened_background(options.background, 0.0) as drawn:
+        return FrameCutter(options.mask.matte, drawn, deep=deep).cut(levels, frame)
+
+
+def _written(
+    png: bytes, levels: Levels, target: Path, runtime: str, started: float, *, replace: bool
+) -> Report:
     with written_whole(target, replace=replace) as part:
         part.write_bytes(png)
     coverage = float(levels.mean()) / 255
@@ -127,7 +181,7 @@ def mask_picture(
         coverage=coverage,
         flicker=0.0,
         strip=((0.0, round(coverage, 4), 0.0),),
-        runtime=network_at(options.model or model_path(), options.device).runtime,
+        runtime=runtime,
         stage_cpu_s={"mask": round(time.thread_time() - started, 3)},
         sha256=hashlib.sha256(png).hexdigest(),
         bytes=len(png),

@@ -18,7 +18,7 @@ from foremask.media.frames import Frame
 from foremask.media.planes import plane_of
 from foremask.media.transcoding import AnyPacket
 from foremask.media.video_writer import VideoWriter
-from foremask.options import AlphaFormat, Form, Preset
+from foremask.options import AlphaFormat, Excerpt, Form, Preset
 from foremask.types import DeepRgb, Levels, Rgb
 
 _TO_10_BITS: Final = np.rint(np.arange(256) * (1023 / 255)).astype(np.uint16)
@@ -40,9 +40,10 @@ class ColourWriter(VideoWriter):
         source: Path | None,
         *,
         part: bool = False,
+        excerpt: Excerpt | None = None,
     ) -> None:
         recipe = recipe_of(form)
-        super().__init__(target, recipe, clip, source, part=part)
+        super().__init__(target, recipe, clip, source, part=part, excerpt=excerpt)
         has_block = isinstance(form, AlphaFormat) and recipe.encoder.name == ALPHA_OF_VP9.name
         self._is_opaque = isinstance(form, Preset)
         self._blocks: list[PacketSideData] = []

@@ -76,12 +76,14 @@ class Frame:
         return colour.to_luma(self.decoded)
 
 
-def frame_of(pixels: Rgb, index: int) -> Frame:
+def frame_of(pixels: Rgb, index: int, *, exact: bool = False) -> Frame:
     """A frame that was never coded, as decoders give it: 4:2:0, full range.
 
-    Its pts is ``index``.
+    An ``exact`` one keeps its colours, in twice the memory. Its pts is ``index``.
     """
     drawn = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24")
+    if exact:
+        return Frame(drawn, index, index, 1, Fraction(1), Orientation())
     full = colour.FULL_RANGE
     decoded = drawn.reformat(
         format="yuv420p", dst_colorspace=colour.BT709, src_color_range=full, dst_color_range=full

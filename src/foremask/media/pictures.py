@@ -47,6 +47,12 @@ def picture_demuxer(head: bytes) -> str | None:
     return next((name for begin, name in _DEMUXER_OF_HEAD.items() if head.startswith(begin)), None)
 
 
+def is_picture(path: Path) -> bool:
+    """Whether the file begins as a picture does."""
+    with path.open("rb") as file:
+        return picture_demuxer(file.read(HEAD_BYTES)) is not None
+
+
 def read_picture(source: Path | Source, limits: Limits = UNLIMITED) -> Frame:
     """The picture, oriented as viewers show it.
 

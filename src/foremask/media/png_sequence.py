@@ -44,6 +44,19 @@ def numbering(pattern: str) -> re.Pattern[str]:
     return re.compile(rf"{re.escape(before)}\d+{re.escape(after)}")
 
 
+def colour_png(colours: Rgb | DeepRgb, levels: Levels | None) -> bytes:
+    """A PNG, with straight alpha where there are ``levels``; of 16 bits where ``colours`` are."""
+    red, green, blue = cv2.split(np.ascontiguousarray(colours))
+    channels = [blue, green, red]
+    if levels is not None:
+        alpha = np.ascontiguousarray(levels)
+        channels.append(alpha if colours.dtype == np.uint8 else alpha * np.uint16(257))
+    done, encoded = cv2.imencode(".png", cv2.merge(channels), _FAST)
+    if not done:
+        raise Internal("OpenCV does not write a PNG")
+    return encoded.tobytes()
+
+
 class PngSequenceWriter:
     """Writes a sequence; as a context manager it leaves no open file behind.
 
@@ -70,16 +83,10 @@ class PngSequenceWriter:
             self._zip.close()
 
     def write(self, colours: Rgb | DeepRgb, levels: Levels | None, frame: Frame) -> None:
-        red, green, blue = cv2.split(np.ascontiguousarray(frame.orientation.to_upright(colours)))
-        channels = [blue, green, red]
-        if levels is not None:
-            alpha = np.ascontiguousarray(frame.orientation.to_upright(levels))
-            channels.append(alpha if colours.dtype == np.uint8 else alpha * np.uint16(257))
-        done, encoded = cv2.imencode(".png", cv2.merge(channels), _FAST)
-        if not done:
-            raise Internal("OpenCV does not write a PNG")
+        upright = frame.orientation.to_upright
+        png = colour_png(upright(colours), None if levels is None else upright(levels))
         self._moments.append(frame.pts * frame.time_base)
-        self._add(numbered(self._pattern, len(self._moments)), encoded.tobytes())
+        self._add(numbered(self._pattern, len(self._moments)), png)
 
     def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
         """Write the table.

@@ -1,0 +1,116 @@
+"""Clips that come by standard input, and results that leave by standard output."""
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from foremask.cli.exits import Usage
+from foremask.errors import OutputFailed
+
+STANDARD_INPUT: Final = "/dev/stdin"
+STANDARD_OUTPUT: Final = "/dev/stdout"
+MOST_SPOOLED_BYTES: Final = 64 << 30
+"""A clip is read more than once, so one from a pipe is put into a file first."""
+_LEAST_FREE_BYTES: Final = 1 << 30
+_HEAD_BYTES: Final = 4096
+_PIECE_BYTES: Final = 1 << 20
+_TEXT_CLIPS: Final = (b"YUV4MPEG2 ", b"nut/multimedia container")
+
+
+def named(words: Sequence[str]) -> list[str]:
+    """The words with the two streams in place of each ``-``, which parsers take for an option."""
+    before = ["", *words]
+    return [
+        word if word != "-" else (STANDARD_OUTPUT if last in ("-o", "--output") else STANDARD_INPUT)
+        for last, word in zip(before, words, strict=False)
+    ]
+
+
+def read_head() -> bytes:
+    """The first bytes of standard input. Raises Usage where nothing comes."""
+    if sys.stdin.isatty():
+        raise Usage("standard input is a terminal: pipe a clip, or a list of names, into it")
+    head = _standard_input().read(_HEAD_BYTES)
+    if not head:
+        raise Usage("standard input is empty: the program before the pipe sent nothing")
+    return head
+
+
+def is_text(head: bytes) -> bool:
+    """Whether what begins so is a list of names, and no clip."""
+    if head.startswith(_TEXT_CLIPS):
+        return False
+    try:
+        text = head.decode()
+    except UnicodeDecodeError as error:
+        if error.start < len(head) - 3:  # else a character is cut in two
+            return False
+        text = head[: error.start].decode()
+    return all(ord(each) >= 32 or each in "\0\t\r\n" for each in text) and text[0] != "\0"
+
+
+def rest_of_text(head: bytes) -> str:
+    """All of standard input, which began with ``head``. Raises Usage where it is no text."""
+    try:
+        return (head + _standard_input().read()).decode()
+    except UnicodeDecodeError:
+        raise Usage("the list of names on standard input is not UTF-8") from None
+
+
+@contextmanager
+def spooled_input(head: bytes) -> Iterator[Path]:
+    """Standard input, which began with ``head``, as a file for the length of a block.
+
+    Raises OutputFailed where it has more than `MOST_SPOOLED_BYTES`, or the disk less than 1 GiB.
+    """
+    with spool_folder() as folder:
+        path = folder / "stdin"
+        with path.open("wb") as file:
+            piece, source = head, _standard_input()
+            while piece:
+                if file.tell() + len(piece) > MOST_SPOOLED_BYTES:
+                    raise OutputFailed(
+                        f"standard input has more than {MOST_SPOOLED_BYTES >> 30} GiB: save it to"
+                        " a file, and name that"
+                    )
+                if shutil.disk_usage(folder).free < _LEAST_FREE_BYTES:
+                    raise OutputFailed(
+                        f"standard input is kept in {folder.parent}, which is nearly full after"
+                        f" {file.tell() / 1e6:.0f} MB; TMPDIR may name another directory"
+                    )
+                file.write(piece)
+                piece = source.read(_PIECE_BYTES)
+        yield path
+
+
+@contextmanager
+def spool_folder() -> Iterator[Path]:
+    """A folder for the length of a block: in TMPDIR, else in /var/tmp, which is on a disk."""
+    usual = "/var/tmp" if os.access("/var/tmp", os.W_OK) else None  # noqa: S108  # our own in it
+    place = None if "TMPDIR" in os.environ else usual
+    with tempfile.TemporaryDirectory(prefix="foremask-", dir=place) as folder:
+        yield Path(folder)
+
+
+def check_standard_output(*, as_json: bool) -> None:
+    """Raise Usage where no file may be written to standard output."""
+    if as_json:
+        raise Usage("--json and -o - both write to standard output: choose one")
+    if sys.stdout.isatty():
+        raise Usage("standard output is a terminal: pipe it to a program, or into a file by >")
+
+
+def send(path: Path) -> None:
+    """Write a file to standard output."""
+    with path.open("rb") as file:
+        shutil.copyfileobj(file, sys.stdout.buffer, _PIECE_BYTES)
+    sys.stdout.buffer.flush()
+
+
+def _standard_input() -> BinaryIO:
+    return sys.stdin.buffer

@@ -1,0 +1,139 @@
+"""Clips that come by standard input, and masks that leave by standard output."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import imageio_ffmpeg
+import numpy as np
+import pytest
+
+from foremask.cli import standard_streams
+from foremask.cli.commands import main
+from foremask.cli.exits import Exit
+from foremask.media.verify import verify
+from foremask.options import ResultKind
+from tests.support import networks, synth
+
+STREAMED = {
+    "mp4": ("-c", "copy", "-f", "mp4", "-movflags", "frag_keyframe+empty_moov"),
+    "mkv": ("-c", "copy", "-f", "matroska"),
+    "webm": ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-c:a", "libopus", "-f", "webm"),
+    "nut": ("-c", "copy", "-f", "nut"),
+}
+"""What ffmpeg writes to a pipe."""
+RAW = ("-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "gray", "-")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a clip of three frames and a tone, and a small network of our own."""
+    synth.write(tmp_path / "clip.mp4", synth.Spec(pts=(0, 1000, 2000), sound=(synth.Tone(),)))
+    monkeypatch.setenv("FOREMASK_MODEL_FILE", str(networks.redness(tmp_path, bias=-5.0)))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def ffmpeg(*words: str, given: bytes = b"") -> bytes:
+    """What ffmpeg writes to standard output."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", *words]
+    ran = subprocess.run(command, input=given, stdout=subprocess.PIPE, check=True)  # noqa: S603
+    return ran.stdout
+
+
+def pipe(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    """Let standard input be ``content``."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
+@pytest.mark.parametrize("container", STREAMED)
+def test_a_clip_goes_in_by_a_pipe_and_its_mask_comes_out(
+    here: Path,
+    container: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    """Any container that can be streamed; ffmpeg reads the mask from its own pipe."""
+    streamed = ffmpeg("-i", "clip.mp4", *STREAMED[container], "-")
+    capfdbinary.readouterr()
+    pipe(monkeypatch, streamed)
+    assert main(["mask", "-", "-o", "-", "--preset", "mkv_h264"]) == Exit.OK
+    answer = capfdbinary.readouterr()
+    assert b"standard output: 3 frames" in answer.err
+    (here / "source").write_bytes(streamed)
+    (here / "mask.mkv").write_bytes(answer.out)
+    assert verify(here / "source", here / "mask.mkv")
+    raw = ffmpeg("-i", "-", *RAW, given=answer.out)
+    assert len(raw) == 3 * 64 * 48
+    assert sorted(each.name for each in here.glob("*mask*")) == ["mask.mkv"]
+
+
+@pytest.mark.slow
+def test_foremask_stands_between_two_ffmpegs(here: Path) -> None:
+    """As a shell connects them; an mp4 by a pipe has its index in front."""
+    words = (
+        "'{0}' -loglevel error -i clip.mp4 {1} - | '{2}' -m foremask mask - -o - |"
+        " '{0}' -loglevel error -i - {3}"
+    )
+    binary, streamed = imageio_ffmpeg.get_ffmpeg_exe(), " ".join(STREAMED["mp4"])
+    line = words.format(binary, streamed, sys.executable, " ".join(RAW))
+    command = ["bash", "-c", f"set -o pipefail; {line}"]
+    ran = subprocess.run(command, capture_output=True, check=True)  # noqa: S603
+    assert len(ran.stdout) == 3 * 64 * 48
+
+
+def test_a_photo_is_cut_out_between_pipes(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """A JPEG in, a PNG with alpha out; a clip, too, where a preset carries alpha."""
+    jpeg = cv2.imencode(".jpg", synth.disc(64, 48, 0.5)[0][:, :, ::-1])[1].tobytes()
+    pipe(monkeypatch, jpeg)
+    assert main(["cutout", "-", "-o", "-", "-q"]) == Exit.OK
+    answer = capfdbinary.readouterr()
+    assert answer.err == b""
+    picture = cv2.imdecode(np.frombuffer(answer.out, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert picture is not None
+    assert picture.shape == (48, 64, 4)
+    pipe(monkeypatch, (here / "clip.mp4").read_bytes())
+    assert main(["cutout", "-", "-o", "cut.mkv"]) == Exit.OK
+    assert verify(here / "clip.mp4", here / "cut.mkv", ResultKind.CUTOUT)
+
+
+@pytest.mark.parametrize(
+    ("words", "content", "said"),
+    [
+        ("mask -", b"clip", "there is no file clip"),
+        ("mask -", b"", "standard input is empty"),
+        ("mask -", b"\0\0\0\x18ftypmp42", "-o stdin.mask.mp4 makes a file, -o - writes"),
+        ("mask clip.mp4 -o - --json", b"", "both write to standard output"),
+        ("mask - clip.mp4 -o m/", b"\0\0\0\x18ftypmp42", "is the only INPUT"),
+        ("mask -", b"clip.mp4\n" * 999 + b"\xff", "is not UTF-8"),
+        ("mask clip.mp4 clip.mov -o -", b"", "there is no file clip.mov"),
+        ("probe -", b"clip.mp4", "/dev/stdin is not a file"),
+    ],
+)
+def test_what_cannot_be_piped_is_said(
+    here: Path,
+    words: str,
+    content: bytes,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Before anything is masked."""
+    pipe(monkeypatch, content)
+    assert main(words.split()) == Exit.USAGE
+    assert said in capsys.readouterr().err
+
+
+def test_a_pipe_without_end_is_stopped_with_the_number(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is read is kept on the disk, not in memory, and there is a most."""
+    monkeypatch.setattr(standard_streams, "MOST_SPOOLED_BYTES", 100_000)
+    pipe(monkeypatch, bytes(200_000))
+    assert main(["mask", "-", "-o", "m.mp4"]) == Exit.OUTPUT_FAILED
+    assert "standard input has more than" in capsys.readouterr().err
+    assert not list(here.glob("*m.mp4*"))
