@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from os import PathLike
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -145,8 +144,8 @@ def check_target(
 
 
 def cut_out(
-    source: str | PathLike[str],
-    target: str | PathLike[str],
+    source: Path,
+    target: Path,
     options: CutOutOptions = CutOutOptions(),  # noqa: B008  (frozen)
     on_frame: OnFrame = no_progress,
     masker: ImageMasker | None = None,
@@ -169,35 +168,38 @@ def cut_out(
     ``clip_start_s``, and ``target`` becomes a part for `segments.join`. The mask itself, with the
     sound, goes to ``mask_target``, where there is memory for one more encoder.
     """
-    source, target = Path(source), Path(target)
     form = check_target(source, target, options, replace=replace)
     background = options.background
     asked = _mask_options(form, options.mask)
     clip = checked_clip(source, asked)
     check_format(clip, form, asked.limits.memory_bytes)
     with ExitStack() as stack:
-        start_s = clip.start_s if clip_start_s is None else clip_start_s
-        start_s = start_s if asked.excerpt is None else 0.0  # whose times count from there
+        start_s = first_shown_s(clip, asked.excerpt) if clip_start_s is None else clip_start_s
         drawn = stack.enter_context(opened_background(background, start_s))
         part = stack.enter_context(opened_target(target, form, replace=replace))
         sound = source if options.keep_sound else None
         cache = stack.enter_context(opened_cache(source, asked, span))
-        is_part = span is not None
         edges = _edge_refiner(clip, asked.quality) if refiner is None else None
         plan = plan_masking(source, clip, asked, span, masker, refiner or edges, cache)
-        with picture_writer(
-            part, target.name, form, plan.clip, sound, part=is_part, excerpt=asked.excerpt
-        ) as writer:
+        is_part, excerpt = span is not None, asked.excerpt
+        pictures = picture_writer(
+            part, target.name, form, plan.clip, sound, part=is_part, excerpt=excerpt
+        )
+        with pictures as writer:
             deep = isinstance(writer, PngSequenceWriter)
-            cutter: FrameWriter = CutOutWriter(
-                writer, FrameCutter(options.mask.matte, drawn, edges, deep=deep)
-            )
+            frames = FrameCutter(options.mask.matte, drawn, edges, deep=deep)
+            cutter: FrameWriter = CutOutWriter(writer, frames)
             if mask_target and has_memory_for_mask(clip, form, asked.limits.memory_bytes):
                 whole = stack.enter_context(written_whole(mask_target))
                 masks = MaskWriter(whole, KEPT_MASK, clip, source, part=is_part)
                 cutter = _WithMask(cutter, stack.enter_context(masks))
             report = run_plan(plan, cutter, on_frame)
     return named(report, background, clip)
+
+
+def first_shown_s(clip: Clip, excerpt: Excerpt | None) -> float:
+    """When the first frame is shown; the times of an excerpt count from zero."""
+    return clip.start_s if excerpt is None else 0.0
 
 
 def opened_target(

@@ -18,6 +18,7 @@ from foremask.masking.cut_out import (
     FrameCutter,
     PictureSink,
     check_target,
+    first_shown_s,
     named,
     opened_background,
     opened_target,
@@ -63,7 +64,7 @@ def cut_out_by_mask(
         clip = reader.clip
         check_format(clip, form, options.mask.limits.memory_bytes)
         box = _subject_box(source, mask, options.mask.matte) if auto_zoom else None
-        start_s = clip.start_s if excerpt is None else 0.0
+        start_s = first_shown_s(clip, excerpt)
         drawn = stack.enter_context(opened_background(options.background, start_s))
         part = stack.enter_context(opened_target(target, form, replace=replace))
         sound = source if options.keep_sound else None
