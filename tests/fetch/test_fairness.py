@@ -7,9 +7,12 @@ from tests.support.patience import PATIENCE_S
 
 
 async def _holding(fair: FairSemaphore, owner: str, order: list[str], hold_s: float = 0.0) -> None:
-    async with fair.place(owner):
+    await fair.acquire(owner)
+    try:
         order.append(owner)
         await asyncio.sleep(hold_s)
+    finally:
+        fair.release(owner)
 
 
 async def test_one_owner_leaves_places_for_others() -> None:

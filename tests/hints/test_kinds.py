@@ -10,7 +10,7 @@ import pytest
 
 from foremask.errors import FieldInvalid
 from foremask.hints.hint_json import hints_of_file, hints_of_json
-from foremask.hints.hint_words import parse_box, parse_paint, parse_point
+from foremask.hints.hint_words import parse_paint, parse_place
 from foremask.hints.kinds import MOST_HINTS, Box, Hint, Paint, Point, check_hints
 from foremask.media.probe import probe
 from tests.support import synth
@@ -31,14 +31,16 @@ PNG_TEXT = base64.b64encode(PNG).decode()
 )
 def test_a_point_is_written_as_a_place_and_a_moment(text: str, hint: Point) -> None:
     """A whole number is a frame; what ends in s or has a colon is a time."""
-    assert parse_point(text) == hint
+    assert parse_place(Point, text) == hint
 
 
 def test_boxes_and_paints_have_the_same_moments(tmp_path: Path) -> None:
     """A name with an @ in it is still a file."""
     path = tmp_path / "a@2.png"
     path.write_bytes(PNG)
-    assert parse_box("1,2,30,40@2s", negative=True) == Box(1, 2, 30, 40, time_s=2, negative=True)
+    assert parse_place(Box, "1,2,30,40@2s", negative=True) == Box(
+        1, 2, 30, 40, time_s=2, negative=True
+    )
     assert parse_paint(f"{path}@7") == Paint(PNG, frame=7)
     assert parse_paint(str(path)) == Paint(PNG)
 
@@ -46,7 +48,7 @@ def test_boxes_and_paints_have_the_same_moments(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "1", "1,2,3", "a,b", "1,2@", "1,2@x", "1,2@1.5", "1,2@-1"])
 def test_what_is_no_point_is_said_to_be_none(text: str) -> None:
     with pytest.raises(FieldInvalid):
-        parse_point(text)
+        parse_place(Point, text)
 
 
 def test_json_has_the_same_words(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from cyclopts import Parameter
 from foremask.cli.exits import Usage
 from foremask.errors import FieldInvalid
 from foremask.hints.hint_json import hints_of_file
-from foremask.hints.hint_words import parse_box, parse_paint, parse_point, parse_thing
-from foremask.hints.kinds import Hint, check_hints
+from foremask.hints.hint_words import parse_paint, parse_place, parse_thing
+from foremask.hints.kinds import Box, Hint, Point, check_hints
 
 Words = Parameter(negative="", show_default=False)
 
@@ -48,10 +48,10 @@ class HintOptions:
         try:
             hints: list[Hint] = [] if self.hints is None else list(hints_of_file(self.hints))
             hints += [parse_paint(each) for each in self.paint or ()]
-            hints += [parse_box(each) for each in self.box or ()]
+            hints += [parse_place(Box, each) for each in self.box or ()]
             hints += [parse_thing(each) for each in self.thing or ()]
-            hints += [parse_point(each) for each in self.point or ()]
-            hints += [parse_point(each, negative=True) for each in self.against or ()]
+            hints += [parse_place(Point, each) for each in self.point or ()]
+            hints += [parse_place(Point, each, negative=True) for each in self.against or ()]
             check_hints(hints)
         except FieldInvalid as error:
             raise Usage(error.details) from None

@@ -2,8 +2,7 @@
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 
 MOST_OWNERS = 10_000  # whose last turns are known
 
@@ -23,15 +22,6 @@ class FairSemaphore:
         self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
         self._turns = 0
         self._last_turn: dict[str, int] = {}
-
-    @asynccontextmanager
-    async def place(self, owner: str) -> AsyncGenerator[None]:
-        """Wait for a place, and hold it for the length of the block."""
-        await self.acquire(owner)
-        try:
-            yield
-        finally:
-            self.release(owner)
 
     async def acquire(self, owner: str) -> None:
         """Wait for a place; a cancelled wait holds none."""

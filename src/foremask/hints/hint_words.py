@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import msgspec
 
@@ -12,18 +12,22 @@ from foremask.hints.kinds import Box, Paint, Point
 _TIME: Final = re.compile(r"(?:(?:(\d{1,9}):)?(\d{1,2}):)?(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})")
 
 
-def parse_point(text: str, *, negative: bool = False) -> Point:
-    """Read ``x,y`` or ``x,y@frame``. A moment is ``12`` (a frame), ``0.5s`` or ``00:01.5``."""
-    place, moment = _parted(text)
-    x, y = _numbers(text, place, 2, "x,y@frame, as 640,360@12")
-    return Point(x=x, y=y, negative=negative, **moment)
+_EXAMPLES: Final = {
+    Point: "x,y@frame, as 640,360@12",
+    Box: "x,y,width,height@frame, as 40,60,200,300@12",
+}
 
 
-def parse_box(text: str, *, negative: bool = False) -> Box:
-    """Read ``x,y,width,height`` and a moment as `parse_point` does."""
+def parse_place[H: (Point, Box)](kind: type[H], text: str, *, negative: bool = False) -> H:
+    """Read ``x,y`` or ``x,y,width,height``, and ``@`` with a moment where there is one.
+
+    A moment is ``12`` (a frame), ``0.5s`` or ``00:01.5``.
+    """
     place, moment = _parted(text)
-    x, y, width, height = _numbers(text, place, 4, "x,y,width,height@frame, as 40,60,200,300@12")
-    return Box(x=x, y=y, width=width, height=height, negative=negative, **moment)
+    try:
+        return kind(*map(float, place.split(",")), negative=negative, **moment)
+    except (TypeError, ValueError):
+        raise FieldInvalid(f"{text!r} is no hint: write {_EXAMPLES[kind]}", param="hints") from None
 
 
 def parse_paint(text: str) -> Paint:
@@ -84,16 +88,3 @@ def seconds_of(text: str) -> float | None:
         return None
     hours, minutes, seconds = match.groups()
     return 3600 * int(hours or 0) + 60 * int(minutes or 0) + float(seconds)
-
-
-def _numbers(text: str, place: str, count: int, example: str) -> list[float]:
-    def no(_: str) -> NoReturn:
-        raise FieldInvalid(f"{text!r} is no hint: write {example}", param="hints")
-
-    parts = place.split(",")
-    if len(parts) != count:
-        no(place)
-    try:
-        return [float(part) for part in parts]
-    except ValueError:
-        no(place)

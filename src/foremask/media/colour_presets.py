@@ -6,37 +6,26 @@ from typing import Final
 
 from foremask.facts import Clip
 from foremask.machine.memory import available_memory
-from foremask.media.presets import RECIPES, Encoder, Recipe, check_preset
+from foremask.media.presets import RECIPES, Encoder, Recipe, check_preset, options
 from foremask.options import AlphaFormat, Form, Preset, ResultKind
 
 
-def _with_options(encoder: Encoder, options: dict[str, str]) -> Encoder:
-    return replace(encoder, options=options)
+def _with_options(preset: Preset, text: str) -> Encoder:
+    return replace(RECIPES[preset].encoder, options=options(text))
 
 
 _X264: Final = _with_options(
-    RECIPES[Preset.MP4_H264].encoder,
-    {"preset": "veryfast", "crf": "17", "bf": "0", "x264-params": "cabac=1:8x8dct=1"},
+    Preset.MP4_H264, "preset=veryfast crf=17 bf=0 x264-params=cabac=1:8x8dct=1"
 )
 _X265: Final = _with_options(
-    RECIPES[Preset.MP4_H265].encoder,
-    {
-        "preset": "ultrafast",
-        "crf": "17",
-        "x265-params": "log-level=none:info=0:bframes=0:no-cutree=1",
-    },
+    Preset.MP4_H265,
+    "preset=ultrafast crf=17 x265-params=log-level=none:info=0:bframes=0:no-cutree=1",
 )
-_REALTIME: Final = {
-    "deadline": "realtime",
-    "cpu-used": "5",
-    "row-mt": "1",
-    "b": "0",
-    "lag-in-frames": "0",
-    "auto-alt-ref": "0",
-    "g": "120",
-    "keyint_min": "120",  # colours and alpha have their keyframes at the same frames
-}
-_VP9: Final = _with_options(RECIPES[Preset.WEBM_VP9].encoder, _REALTIME | {"crf": "18"})
+# keyint_min: colours and alpha have their keyframes at the same frames.
+_REALTIME: Final = (
+    "deadline=realtime cpu-used=5 row-mt=1 b=0 lag-in-frames=0 auto-alt-ref=0 g=120 keyint_min=120"
+)
+_VP9: Final = _with_options(Preset.WEBM_VP9, f"{_REALTIME} crf=18")
 _PRORES: Final = RECIPES[Preset.MOV_PRORESKS].encoder
 _PRORES_4444: Final = replace(
     _PRORES,
@@ -59,7 +48,7 @@ _WEBP: Final = Encoder(
     pixel_format="bgra",
 )
 
-ALPHA_OF_VP9: Final = _with_options(_VP9, _REALTIME | {"lossless": "1"})
+ALPHA_OF_VP9: Final = _with_options(Preset.WEBM_VP9, f"{_REALTIME} lossless=1")
 """The encoder of the alpha that accompanies VP9: its levels are exact."""
 
 OPAQUE: Final = {

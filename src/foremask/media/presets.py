@@ -22,6 +22,11 @@ SILENT_MUXERS: Final = ("gif", "apng", "webp")
 """They begin at zero, and have neither sound nor rotation."""
 
 
+def options(text: str) -> dict[str, str]:
+    """An encoder's options, written as ``name=value name=value``."""
+    return dict(each.split("=", 1) for each in text.split())
+
+
 @dataclass(frozen=True, slots=True)
 class Encoder:
     """One encoder with the options that make masks exact: docs/media.md has the measurements."""
@@ -60,7 +65,7 @@ class Recipe:
 # Profiles that hardware decodes have no lossless H.264: nearly so, it is off by 3 levels at most.
 _X264 = Encoder(
     "libx264",
-    {"preset": "ultrafast", "crf": "8", "bf": "0", "x264-params": "cabac=1:8x8dct=1"},
+    options("preset=ultrafast crf=8 bf=0 x264-params=cabac=1:8x8dct=1"),
     bytes_per_pixel=32,
     max_side_px=16384,
     even_420=True,
@@ -69,28 +74,19 @@ _X264 = Encoder(
 # docs/adr/0015.
 _X265 = Encoder(
     "libx265",
-    {
-        "preset": "ultrafast",
-        "x265-params": (
-            f"log-level=none:info=0:bframes=0:lossless=1:no-cutree=1:ctu={_HEVC_BLOCK_PX}"
-        ),
-    },
+    options(
+        "preset=ultrafast x265-params=log-level=none:info=0:bframes=0:lossless=1:no-cutree=1:"
+        f"ctu={_HEVC_BLOCK_PX}"
+    ),
     bytes_per_pixel=56,
     max_side_px=65535,
     even_420=True,
 )
 _VP9 = Encoder(
     "libvpx-vp9",
-    {
-        "deadline": "realtime",
-        "cpu-used": "5",
-        "row-mt": "1",
-        "lossless": "1",
-        "b": "0",
-        "lag-in-frames": "0",
-        "auto-alt-ref": "0",
-        "g": "120",
-    },
+    options(
+        "deadline=realtime cpu-used=5 row-mt=1 lossless=1 b=0 lag-in-frames=0 auto-alt-ref=0 g=120"
+    ),
     bytes_per_pixel=80,
     max_side_px=65535,
 )
@@ -152,12 +148,12 @@ def pixel_format(encoder: Encoder, width: int, height: int) -> str:
 
 def encoder_options(encoder: Encoder, width: int, height: int) -> dict[str, str]:
     """The encoder's options for this size: huge pictures are not queued inside it."""
-    options = dict(encoder.options)
+    chosen = dict(encoder.options)
     if encoder.name == "libx265" and width * height > _LARGEST_HEVC_PIXELS:
-        options["x265-params"] += ":allow-non-conformance=1:rc-lookahead=0:frame-threads=1:ref=1"
+        chosen["x265-params"] += ":allow-non-conformance=1:rc-lookahead=0:frame-threads=1:ref=1"
     if encoder.name == "libx264" and width * height > HUGE_PIXELS:
-        options["x264-params"] += ":rc-lookahead=0:sync-lookahead=0:ref=1:mbtree=0:sliced-threads=1"
-    return options
+        chosen["x264-params"] += ":rc-lookahead=0:sync-lookahead=0:ref=1:mbtree=0:sliced-threads=1"
+    return chosen
 
 
 def check_preset(clip: Clip, preset: Preset, memory_bytes: int | None = None) -> None:

@@ -63,7 +63,7 @@ async def test_what_is_put_is_got(store: Objects, tmp_path: Path) -> None:
 
 
 async def test_a_stream_is_stored_whole_or_not_at_all(store: Objects) -> None:
-    await store.put_stream("uploads/whole", chunks(3, 5 * MIB, 0, 7 * MIB))
+    await store.put("uploads/whole", chunks(3, 5 * MIB, 0, 7 * MIB))
     assert (await store.head("uploads/whole")).size == 12 * MIB + 3
 
     async def breaking() -> AsyncIterator[bytes]:
@@ -72,7 +72,7 @@ async def test_a_stream_is_stored_whole_or_not_at_all(store: Objects) -> None:
         raise LinkInvalid("no more")
 
     with pytest.raises(LinkInvalid):
-        await store.put_stream("uploads/broken", breaking())
+        await store.put("uploads/broken", breaking())
 
     async def endless() -> AsyncIterator[bytes]:
         while True:
@@ -81,7 +81,7 @@ async def test_a_stream_is_stored_whole_or_not_at_all(store: Objects) -> None:
 
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.5):
-            await store.put_stream("uploads/cancelled", endless())
+            await store.put("uploads/cancelled", endless())
     for key in ("uploads/broken", "uploads/cancelled"):
         with pytest.raises(ObjectLost, match=key):
             await store.head(key)
@@ -91,7 +91,7 @@ async def test_a_stream_is_stored_whole_or_not_at_all(store: Objects) -> None:
 
 async def test_what_is_deleted_is_lost(store: Objects, tmp_path: Path) -> None:
     for key in ("jobs/1/a", "jobs/1/b/c", "jobs/10/a"):
-        await store.put_stream(key, chunks(1))
+        await store.put(key, chunks(1))
     assert await store.delete_under("jobs/1") == 2
     assert await store.delete_under("jobs/1") == 0
     await store.delete("jobs/1/a", "jobs/never")
@@ -122,7 +122,7 @@ async def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     """300 MiB go in and out, and the process stays as it was, give or take the blocks in flight."""
     store = await open_objects(local_url(tmp_path / "objects"), BASE_URL)
     before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    await store.put_stream("big", chunks(*[MIB] * 300))
+    await store.put("big", chunks(*[MIB] * 300))
     await store.get("big", tmp_path / "big")
     grown_mib = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib) / 1024
     assert (tmp_path / "big").stat().st_size == 300 * MIB
@@ -212,7 +212,7 @@ async def test_a_form_allows_what_it_says(tmp_path: Path) -> None:
 async def test_s3_signs_its_own_links(s3: str) -> None:
     """The cloud itself serves them, also ranges, with type and name; forged ones are refused."""
     store = await open_objects(s3, BASE_URL)
-    await store.put_stream("results/9/9.mp4", chunks(1000))
+    await store.put("results/9/9.mp4", chunks(1000))
     link = store.link("results/9/9.mp4", 60)
     assert not link.startswith(BASE_URL)
     async with httpx.AsyncClient() as client:

@@ -186,7 +186,7 @@ async def _store(
 
     try:
         await reserve(declared)
-        await service.objects.put_stream(upload.key, counted())
+        await service.objects.put(upload.key, counted())
     except BaseException:
         await asyncio.shield(stored.reserve(service.database, upload.key, 0, 0))
         raise

@@ -184,44 +184,33 @@ def _refusal(outcome: str, allowed: int, counted: int) -> ForemaskError | None:
         case "mismatch":
             return _mismatch()
         case "concurrent":
-            return _busy(
-                TooManyJobs(
-                    f"{counted} jobs of this token are unfinished and it may have {allowed};"
-                    " wait until one ends",
-                    limit=allowed,
-                    actual=counted,
-                )
+            details = (
+                f"{counted} jobs of this token are unfinished and it may have {allowed};"
+                " wait until one ends"
             )
+            return _busy(TooManyJobs(details, limit=allowed, actual=counted), FULL_RETRY_S)
         case "storage":
             return storage_quota(allowed, counted)
         case "queue":
-            return _busy(
-                QueueFull(
-                    f"{counted} jobs are unfinished, and the service takes {allowed};"
-                    " try again later",
-                    limit=allowed,
-                    actual=counted,
-                )
+            details = (
+                f"{counted} jobs are unfinished, and the service takes {allowed}; try again later"
             )
+            return _busy(QueueFull(details, limit=allowed, actual=counted), FULL_RETRY_S)
         case _:
             return None
 
 
-def storage_quota(allowed: int, counted: int) -> StorageQuota:
+def storage_quota(allowed: int, counted: int) -> Busy:
     """The token has so many bytes stored, or would have."""
-    error = StorageQuota(
-        f"the token's uploads, sources and results would take {counted} bytes"
-        f" and may take {allowed}; wait until "
-        "jobs have ended and results have expired",
-        limit=allowed,
-        actual=counted,
+    details = (
+        f"the token's uploads, sources and results would take {counted} bytes and may take"
+        f" {allowed}; wait until jobs have ended and results have expired"
     )
-    error.retry_after_s = STORED_RETRY_S
-    return error
+    return _busy(StorageQuota(details, limit=allowed, actual=counted), STORED_RETRY_S)
 
 
-def _busy(error: Busy) -> Busy:
-    error.retry_after_s = FULL_RETRY_S
+def _busy(error: Busy, retry_after_s: float) -> Busy:
+    error.retry_after_s = retry_after_s
     return error
 
 

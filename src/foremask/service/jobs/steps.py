@@ -87,11 +87,6 @@ class Claimed:
     held_back: int = 0
 
 
-def queue_of(stage: str) -> str:
-    """The queue in which a stage's steps wait."""
-    return "masks" if stage == "segment" else "files"
-
-
 async def claim(
     database: Database,
     queue: str,

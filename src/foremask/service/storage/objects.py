@@ -75,15 +75,8 @@ class Objects:
         self._store = store
         self.signer = signer
 
-    async def put(self, key: str, path: Path) -> Stored:
-        """Store the file at ``path``: all of it at once, or nothing."""
-        return await self._put(key, path)
-
-    async def put_stream(self, key: str, chunks: AsyncIterable[bytes]) -> Stored:
-        """Store what ``chunks`` gives; an exception from it leaves nothing behind."""
-        return await self._put(key, chunks)
-
-    async def _put(self, key: str, content: Path | AsyncIterable[bytes]) -> Stored:
+    async def put(self, key: str, content: Path | AsyncIterable[bytes]) -> Stored:
+        """Store a file, or what chunks give: all of it at once, or nothing."""
         described = {} if self.is_local else _described(key)
         with _translated(key):
             await obstore.put_async(
