@@ -205,7 +205,6 @@ async def _write_body(
     min_bytes_per_s: int,
     on_bytes: Callable[[int, int | None], None] | None,
 ) -> None:
-    """Write the body, counting bytes and time spent waiting for them."""
     responses.check_size(answer.length, max_bytes)
     size, waited_s, window = 0, 0.0, (0.0, 0)
     held = bytearray()

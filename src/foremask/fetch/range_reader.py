@@ -42,7 +42,6 @@ class RangeReader:
         self.bytes_read = 0
 
     async def open(self, max_bytes: int) -> None:
-        """Read the first block and the file's size and version."""
         first = [(b"Range", b"bytes=0-%d" % (BLOCK_BYTES - 1))]
         async with connections.get(self._pool, self._url, first) as answer:
             self._url = answer.url

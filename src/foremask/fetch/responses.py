@@ -41,7 +41,6 @@ class Answer:
         return self.response.status
 
     def header(self, name: str) -> str:
-        """The header's text, or an empty one."""
         wanted = name.encode("ascii")
         return next(
             (v.decode("latin-1") for k, v in self.response.headers if k.lower() == wanted), ""
@@ -49,7 +48,6 @@ class Answer:
 
     @property
     def length(self) -> int | None:
-        """The declared length, which need not be true."""
         declared = self.header("content-length")
         return int(declared) if re.fullmatch(r"[0-9]{1,18}", declared) else None
 

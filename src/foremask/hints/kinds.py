@@ -75,7 +75,6 @@ class Paint(_OnFrame, frozen=True, tag_field="type", tag="paint"):
         *,
         negative: bool = False,
     ) -> "Paint":
-        """From a file. Raises FieldInvalid where it cannot be read."""
         try:
             png = Path(path).read_bytes()
         except OSError as error:

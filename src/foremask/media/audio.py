@@ -71,7 +71,6 @@ class Sound:
         self._next: AnyPacket | None = None
 
     def close(self) -> None:
-        """Close the source; what was muxed stays."""
         self._opened.close()
 
     def mux_until(self, time_s: Fraction | None) -> None:
@@ -115,7 +114,6 @@ class Sound:
             return None
 
     def _wanted(self, packets: Iterator[AnyPacket]) -> Iterator[AnyPacket]:
-        """The packets of the excerpt, moved to where it begins."""
         if self._excerpt is None:
             yield from packets
             return

@@ -88,7 +88,6 @@ class BackgroundVideo:
         return (frame.pts - self._first.pts) * frame.time_base
 
     def _end(self) -> Fraction:
-        """The duration of one loop; known when its last frame is shown."""
         base, end_pts = self._reader.time_base, self._reader.end_pts
         last = self._since_start(self._shown)
         if end_pts is None:

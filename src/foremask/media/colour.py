@@ -98,7 +98,6 @@ def _has_deep_planes(name: str, bits: int) -> bool:
 
 @cache
 def _stretch(bits: int) -> NDArray[np.uint8]:
-    """Limited range to full range, as a table."""
     low, high = 16 << (bits - 8), 235 << (bits - 8)
     levels = (np.arange(1 << bits, dtype=np.float32) - low) * (255 / (high - low))
     return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
@@ -132,7 +131,6 @@ def _matrix_of(frame: av.VideoFrame) -> int:
 
 
 def _yuv(frame: av.VideoFrame, width: int, height: int) -> Plane:
-    """Y, Cb and Cr at one size, as three channels."""
     planes = [resize(plane_of(frame, index), width, height) for index in range(3)]
     return cv2.merge(planes)
 
@@ -206,13 +204,11 @@ def _tone_curve(transfer: int) -> NDArray[np.float32]:
 
 @cache
 def _gamma() -> NDArray[np.uint8]:
-    """Linear light in 4096 steps to 8-bit BT.709."""
     return np.rint(255 * _signal(4096)).astype(np.uint8)
 
 
 @cache
 def _deep_gamma() -> NDArray[np.uint16]:
-    """Linear light in 65536 steps to 16-bit BT.709."""
     return np.rint(65535 * _signal(65536)).astype(np.uint16)
 
 

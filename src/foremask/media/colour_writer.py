@@ -103,7 +103,6 @@ class _AlphaEncoder:
         self._frames = 0
 
     def encode(self, levels: Levels) -> list[PacketSideData]:
-        """The side data for one frame's packet."""
         picture = self._canvas
         picture.make_writable()
         plane_of(picture, 3)[:] = levels
@@ -116,7 +115,6 @@ class _AlphaEncoder:
 
 
 def _in_yuv(colours: Rgb, form: str) -> av.VideoFrame:
-    """BT.709, limited range, as the file says."""
     picture = av.VideoFrame.from_ndarray(colours, "rgb24").reformat(
         format=form,
         dst_colorspace=BT709,
@@ -130,7 +128,6 @@ def _in_yuv(colours: Rgb, form: str) -> av.VideoFrame:
 
 
 def _with_alpha_plane(opaque: av.VideoFrame, levels: Levels | None) -> av.VideoFrame:
-    """The same picture in 10 bits, with alpha."""
     picture = av.VideoFrame(opaque.width, opaque.height, "yuva444p10le")
     for index in range(3):
         plane_of(picture, index)[:] = plane_of(opaque, index)

@@ -161,7 +161,6 @@ def sniff(head: bytes) -> Container | None:
 
 
 def _is_list(head: bytes) -> bool:
-    """Whether the file names other files."""
     return head.lstrip().startswith(_LISTS)
 
 
@@ -257,14 +256,12 @@ class OpenClip:
 
     @property
     def container_name(self) -> str:
-        """The container's usual name, or FFmpeg's."""
         if self.container is Container.OTHER:
             return self.demuxer.format.name.split(",")[0]
         return self.container.value
 
     @property
     def track(self) -> VideoStream:
-        """As `video_stream`."""
         return video_stream(self.demuxer)
 
     def close(self) -> None:

@@ -63,7 +63,6 @@ class Frame:
 
     @property
     def is_deep(self) -> bool:
-        """Whether it has more than 8 bits a colour."""
         return colour.bits_of(self.decoded) > 8
 
     def deep_rgb(self) -> DeepRgb:

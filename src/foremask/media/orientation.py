@@ -27,7 +27,6 @@ class Orientation:
 
     @property
     def mirrored(self) -> bool:
-        """Whether left and right are exchanged, besides the rotation."""
         return self.transposed ^ self.flipped_x ^ self.flipped_y
 
     @property

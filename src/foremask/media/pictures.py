@@ -116,7 +116,6 @@ def _packets(
     wanted: tuple[str, tuple[int, int]],
     encoder: Any | None,  # noqa: ANN401  (a stream)
 ) -> Iterable[Any]:
-    """The packets of one picture: its own, or those of ``encoder``."""
     with path.open("rb") as content, _opened(content, str(path)) as file:
         track = file.streams.video[0]
         size = track.width, track.height

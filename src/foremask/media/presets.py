@@ -58,7 +58,6 @@ class Recipe:
 
     @property
     def keeps_sound(self) -> bool:
-        """Whether the container has sound at all."""
         return self.muxer not in SILENT_MUXERS
 
 

@@ -66,7 +66,6 @@ class VideoReader:
         self.close()
 
     def close(self) -> None:
-        """Close the file; iterate no further."""
         self._opened.close()
 
     def __iter__(self) -> Iterator[Frame]:
@@ -119,7 +118,6 @@ class VideoReader:
             self._opened.demuxer.seek(before_pts, stream=self._track, backward=True)
 
     def _end_excerpt(self, span: Span, frames: int, last: int, shown: int) -> None:
-        """Set the end of the last frame, counted from the excerpt's start."""
         if not frames:
             start_s = float(
                 (span.first_pts - round(self.clip.start_s / self.time_base)) * self.time_base
@@ -218,7 +216,6 @@ def scaled_to(clip: Clip, max_side_px: int | None) -> Clip:
 
 
 def _span_of(excerpt: Excerpt, clip: Clip) -> Span:
-    """The frames of ``clip`` that an excerpt has."""
     time_base = Fraction(*clip.time_base)
     origin = round(Fraction(clip.start_s) / time_base)
 

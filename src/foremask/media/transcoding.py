@@ -76,7 +76,6 @@ def _first_sample(frame: AudioFrame) -> int | None:
 
 
 def _silence(like: AudioFrame, start: int, samples: int) -> Iterator[AudioFrame]:
-    """Silent frames in the format of another frame."""
     for at in range(start, start + samples, _SILENCE_SAMPLES):
         count = min(_SILENCE_SAMPLES, start + samples - at)
         frame = av.AudioFrame(like.format.name, like.layout.name, count)

@@ -93,7 +93,6 @@ def verify(source: Path, mask: Path, kind: ResultKind = ResultKind.MASK) -> list
 def _of_pictures(
     wanted: VideoReader, pictures: PictureFile, kind: ResultKind
 ) -> Iterator[PromiseKept]:
-    """Size, frames, every time, the last duration and the alpha of upright pictures."""
     is_known = kind is not ResultKind.MASK
     yield _check("container", is_known, pictures.form, "No mask is a file of pictures.")
     size = wanted.clip.width, wanted.clip.height

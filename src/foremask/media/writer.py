@@ -37,7 +37,6 @@ class MaskWriter(VideoWriter):
         self._canvas = _blank(*self.coded, self.format)
 
     def write(self, mask: Levels, frame: Frame) -> None:
-        """Encode the mask of ``frame``, at the frame's time."""
         framed, picture = self.framed(mask), self._canvas
         picture.make_writable()  # a copy, where the encoder still looks at the last one
         luma = plane_of(picture, 0)

@@ -62,14 +62,12 @@ class Database:
         )
 
     async def open(self) -> None:
-        """Start connecting; does not wait for the server."""
         await self._pool.open()
 
     async def close(self) -> None:
         await self._pool.close()
 
     async def one(self, statement: LiteralString, params: Params = ()) -> Row | None:
-        """The first row, if there is one."""
         rows = await self.all(statement, params)
         return rows[0] if rows else None
 
@@ -110,7 +108,6 @@ class Database:
         return row and next(iter(row.values()))
 
     async def answers(self, within_s: float = 1.0) -> bool:
-        """Whether the server answers now."""
         try:
             async with asyncio.timeout(within_s):
                 await self._call("select 1", (), 0.0)

@@ -1,21 +1,29 @@
 """What is deleted: sources when a job ends, results after their time, records after theirs."""
 
 from dataclasses import dataclass
+from typing import Any, LiteralString
 
 from foremask.service.jobs.database import Database
 
 RECORD_EXTRA_S = 7 * 86400  # a week in which a status read can still say that the result is gone
 FAILED_KEPT_S = 30 * 86400
 ENGINE_DEAD_S = 60.0
+AT_ONCE: LiteralString = "50"
 NETWORK_KEPT_S = 86400  # half a megabyte a frame: long enough for a person to say what is wrong
 
 
-async def to_sweep(database: Database, most: int = 50) -> list[tuple[str, str | None]]:
+async def to_sweep(database: Database) -> list[tuple[str, str | None]]:
     """Ended jobs whose source and segments are still stored, and the keys of their results."""
+    return await _oldest(database, "ended_at is not null and swept_at is null")
+
+
+async def _oldest(
+    database: Database, which: LiteralString, *params: float
+) -> list[tuple[str, Any]]:
+    """Ids and result keys of the first jobs that ended, of those of that kind."""
     rows = await database.all(
-        """select id, result_key from jobs where ended_at is not null and swept_at is null
-           order by ended_at limit %s""",
-        (most,),
+        f"select id, result_key from jobs where {which} order by ended_at limit {AT_ONCE}",  # noqa: S608
+        params,
     )
     return [(row["id"], row["result_key"]) for row in rows]
 
@@ -45,19 +53,16 @@ async def swept(database: Database, request_id: str) -> Ended | None:
     return None if row is None else Ended(**row)
 
 
-async def to_expire(
-    database: Database, result_ttl_s: float, most: int = 50
-) -> list[tuple[str, str]]:
+async def to_expire(database: Database, result_ttl_s: float) -> list[tuple[str, str]]:
     """Ids and object keys of the results that have expired; none where ``result_ttl_s`` is 0."""
     if not result_ttl_s:
         return []
-    rows = await database.all(
-        """select id, result_key from jobs
-           where ended_at < clock() - make_interval(secs => %s)
-           and result_key is not null and expired_at is null order by ended_at limit %s""",
-        (result_ttl_s, most),
+    return await _oldest(
+        database,
+        """ended_at < clock() - make_interval(secs => %s)
+           and result_key is not null and expired_at is null""",
+        result_ttl_s,
     )
-    return [(row["id"], row["result_key"]) for row in rows]
 
 
 async def expired(database: Database, request_id: str) -> None:
@@ -65,15 +70,14 @@ async def expired(database: Database, request_id: str) -> None:
     await database.all("update jobs set expired_at = clock() where id = %s", (request_id,))
 
 
-async def networks_to_drop(database: Database, most: int = 50) -> list[tuple[str, str]]:
+async def networks_to_drop(database: Database) -> list[tuple[str, str]]:
     """Ids and object keys of results whose network cache has expired."""
-    rows = await database.all(
-        """select id, result_key from jobs where report ? 'network_bytes'
-           and ended_at < clock() - make_interval(secs => %s) and expired_at is null
-           order by ended_at limit %s""",
-        (NETWORK_KEPT_S, most),
+    return await _oldest(
+        database,
+        """report ? 'network_bytes' and expired_at is null
+           and ended_at < clock() - make_interval(secs => %s)""",
+        NETWORK_KEPT_S,
     )
-    return [(row["id"], row["result_key"]) for row in rows]
 
 
 async def network_dropped(database: Database, request_id: str) -> None:

@@ -59,7 +59,6 @@ class Step:
 
     @property
     def seconds(self) -> float:
-        """Since the step was taken."""
         return time.monotonic() - self.taken_at
 
     @property

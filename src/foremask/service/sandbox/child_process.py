@@ -112,14 +112,12 @@ class Child:
                 return messages.from_child.decode(await self.reader.readexactly(size))
 
     async def send(self, message: FromParent) -> None:
-        """Send all of it, as fast as the child reads."""
         with self._translated():
             self.writer.write(messages.framed(message))
             await self.writer.drain()
 
     @property
     def is_alive(self) -> bool:
-        """Whether it is not known to have ended."""
         return self.process.returncode is None
 
     def end(self) -> asyncio.Future[str]:

@@ -196,8 +196,6 @@ def with_paths[Q: Request[Any]](request: Q, mark: str, move: Callable[[Path], Pa
 
 @cache
 def _marked(kind: type[Request[Any]], mark: str) -> tuple[str, ...]:
-    """The names of the fields with that mark."""
-
     def has_mark(hint: object) -> bool:
         return mark in getattr(hint, "__metadata__", ()) or any(map(has_mark, get_args(hint)))
 

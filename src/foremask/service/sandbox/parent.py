@@ -36,7 +36,6 @@ class Parent:
         return messages.from_parent.decode(self._received.read(messages.body_bytes(length)))
 
     def send(self, message: FromChild) -> None:
-        """Send the whole message, however slowly the parent reads."""
         self._sent.write(messages.framed(message))
         self._sent.flush()
 
@@ -59,7 +58,6 @@ class Parent:
         self.send(Progress(frames_done, frames_total, stage, png))
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """At most ``size`` bytes of the remote file."""
         self.send(ReadAt(offset, size))
         answer = self.receive()
         if not isinstance(answer, Data):

@@ -39,8 +39,6 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class _ChildSlot:
-    """A slot, its child, and the spare child that replaces it."""
-
     directory: JobDirectory
     child: Child | None = None
     spare: asyncio.Task[Child] | None = None

@@ -88,7 +88,6 @@ class Refusals:
             raise OSError(-failed, f"no seccomp rule for {call}: {os.strerror(-failed)}")
 
     def load(self) -> None:
-        """Load the filter for good, in this thread and those that it starts."""
         failed = self._library.seccomp_load(self._rules)
         if failed:
             raise OSError(-failed, f"seccomp filter not loaded: {os.strerror(-failed)}")

@@ -196,7 +196,6 @@ class Objects:
             raise ServiceUnavailable("The object store has lost its signing key.") from None
 
     def disk(self) -> tuple[int, int] | None:
-        """Size and free bytes of a local store's disk; None for a bucket."""
         if not isinstance(self._store, LocalStore):
             return None
         usage = shutil.disk_usage(_root(self._store))

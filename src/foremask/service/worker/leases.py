@@ -41,7 +41,6 @@ class StepProgress:
             self.newest_png = png
 
     def take_newest(self) -> bytes | None:
-        """The picture of the newest mask, if it has not been taken yet."""
         png, self.newest_png = self.newest_png, None
         return png
 

@@ -166,7 +166,6 @@ async def _tidy(work: WorkerContext, step: Step) -> None:
 def _classified(
     work: WorkerContext, step: Step, error: Exception
 ) -> tuple[ForemaskError, str, float | None]:
-    """The error as it is recorded, the attempt's outcome, and when to try again, if at all."""
     timing = work.timing
     match error:
         # A store that is away or a disk that is full is nobody's fault here: until the wall clock.

@@ -16,7 +16,6 @@ class Transfers:
     async def begin[**P](
         self, move: Callable[P, Awaitable[object]], *args: P.args, **kwargs: P.kwargs
     ) -> None:
-        """Begin a move, as soon as there is room for it."""
         await self._free.acquire()
         self._group.create_task(self._do(move, *args, **kwargs))
 
