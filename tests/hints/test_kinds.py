@@ -119,6 +119,7 @@ def test_a_refusal_names_the_element_the_value_and_the_range(
         (Point(10, 64), "hints[1].y", 63),
         (Point(1, 1, frame=10), "hints[1].frame", 9),
         (Point(1, 1, time_s=9.0), "hints[1].time_s", None),
+        (Point(1, 1, frame=0, time_s=0.1), "hints[1].time_s", None),
         (Box(40, 1, 9, 9), "hints[1].width", 8),
         (Paint(PNG), "hints[1].png", 48),
     ],

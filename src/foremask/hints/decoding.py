@@ -138,5 +138,5 @@ def _clash(info: inspect.Type, value: Any) -> tuple[float | None, float | None]:
         return (info.ge, actual) if info.ge is not None and value < info.ge else (None, None)
     longest = getattr(info, "max_length", None)
     if longest is not None and isinstance(value, str | list) and len(value) > longest:
-        return longest, len(value)
+        return longest, len(value if isinstance(value, list) else value.encode("utf-8", "replace"))
     return None, None

@@ -29,12 +29,14 @@ FrameNumber = Annotated[int, Meta(ge=0, le=MOST_FRAMES)]
 
 
 class _OnFrame(msgspec.Struct, frozen=True, kw_only=True):
-    """Where in time a hint is: ``time_s`` where it is given, else ``frame``.
+    """Where in time a hint is: ``frame``, or ``time_s``, or else the first frame.
 
     A time means the frame that is shown then. ``negative``: this is not the subject.
     """
 
-    frame: Annotated[FrameNumber, Meta(description="The frame that it is on; or else time_s.")] = 0
+    frame: Annotated[
+        FrameNumber | None, Meta(description="The frame that it is on; else the first.")
+    ] = None
     time_s: Annotated[
         Annotated[float, Meta(ge=0)] | None,
         Meta(description="Instead of a frame: seconds from the first one."),
@@ -70,7 +72,7 @@ class Paint(_OnFrame, frozen=True, tag_field="type", tag="paint"):
     def read(
         cls,
         path: str | Path,
-        frame: int = 0,
+        frame: int | None = None,
         time_s: float | None = None,
         *,
         negative: bool = False,
@@ -135,12 +137,12 @@ def check_hints(
 
 
 def _check_moment(where: str, hint: Hint, frames: int, duration_s: float) -> None:
-    if hint.time_s is not None and hint.frame:
+    if hint.time_s is not None and hint.frame is not None:
         raise FieldInvalid(
             f"{where} has a frame and a time_s: leave one out.", param=f"{where}.time_s"
         )
     if hint.time_s is None:
-        check_range(f"{where}.frame", hint.frame, 0, frames - 1)
+        check_range(f"{where}.frame", hint.frame or 0, 0, frames - 1)
     else:
         check_range(f"{where}.time_s", hint.time_s, 0.0, duration_s)
 
@@ -187,10 +189,11 @@ def _check_paint(where: str, paint: Paint, size: tuple[int, int] | None) -> None
 def frame_beyond(hints: Sequence[Hint], number: int, frames: int) -> FieldInvalid:
     """The error for a hint whose frame the clip turned out not to have."""
     hint = hints[number]
-    name, value = ("frame", hint.frame) if hint.time_s is None else ("time_s", hint.time_s)
+    is_time = hint.time_s is not None
+    name, value = ("time_s", hint.time_s) if is_time else ("frame", hint.frame or 0)
     return FieldInvalid(
         f"hints[{number}].{name} is {value:g}, and the clip ends with frame {frames - 1}.",
         param=f"hints[{number}].{name}",
-        limit=frames - 1 if hint.time_s is None else None,
+        limit=None if is_time else frames - 1,
         actual=value,
     )

@@ -128,7 +128,7 @@ def _hinted_frames(
         here = [
             number
             for number, hint in waiting.items()
-            if (hint.frame == index if hint.time_s is None else hint.time_s < next_s)
+            if ((hint.frame or 0) == index if hint.time_s is None else hint.time_s < next_s)
         ]
         if here:
             yield frame, [_mark(number, waiting.pop(number), frame) for number in here]

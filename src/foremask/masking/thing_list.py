@@ -184,7 +184,7 @@ def things_picture(
     A number in brackets is a thing that is not in the mask.
     """
     check_output(target, source, replace=replace)
-    wanted = {thing.hint.frame for thing in things[:MOST_ROWS]}
+    wanted = {thing.hint.frame or 0 for thing in things[:MOST_ROWS]}
     rows: list[Rgb] = []
     with VideoReader(source) as reader:
         for frame in reader:

@@ -169,6 +169,22 @@ def test_a_body_that_is_wrong_is_told_what_is_wrong(
         assert all(preset.value in error["details"] for preset in Preset)
 
 
+@pytest.mark.parametrize("characters", [5000, 9000])
+@pytest.mark.parametrize(
+    ("field", "reason"), [("video", "video_invalid"), ("webhook_url", "webhook_invalid")]
+)
+def test_the_length_of_a_url_is_that_of_its_bytes(
+    client: httpx.Client, clip_origin: str, characters: int, field: str, reason: str
+) -> None:
+    """An e with an accent has two."""
+    url = f"{clip_origin}/{characters * 'é'}"
+    answer = client.post(PATH, json={"video": f"{clip_origin}/good.mp4", field: url})
+    error = assert_refused(answer, 422, reason, field)
+    assert "characters" not in error["details"]
+    if field == "video":
+        assert (error["limit"], error["actual"]) == (8192, len(url.encode()))
+
+
 def test_a_long_body_is_refused_before_its_type_is_looked_at(client: httpx.Client) -> None:
     """413 comes before 415, whether the length is declared or counted."""
     declared = client.post(PATH, content=b" " * ((1 << 20) + 1))

@@ -12,11 +12,13 @@ import httpx
 import numpy as np
 import pytest
 from bria_client import BriaSyncClient
+from litestar.types import HTTPDisconnectEvent
 
 from foremask.errors import JobCancelled
 from foremask.hints.kinds import Point
 from foremask.options import Quality
 from foremask.service.api.previewing import Previewer
+from foremask.service.api.request_context import while_heard
 from foremask.service.sandbox.operations import MaskPicture, PictureMask
 from foremask.settings import Sandbox
 from tests.service.api import clip_server
@@ -122,6 +124,10 @@ def test_cut_outs_take_hints_too(worker: Running, clip: str) -> None:
         ({"hints": [{"type": "point", "x": 0, "y": 48}]}, "hints[0].y"),
         ({"hints": [{"type": "point", "x": 0, "y": 0, "frame": 10}]}, "hints[0].frame"),
         ({"hints": [{"type": "point", "x": 0, "y": 0}] * 65}, "hints"),
+        (
+            {"hints": [{"type": "point", "x": 0, "y": 0, "frame": 0, "time_s": 0}]},
+            "hints[0].time_s",
+        ),
         ({"hints": [{"type": "box", "x": 60, "y": 0, "width": 9, "height": 9}]}, "hints[0].width"),
         ({"key_points": [{"x": 64, "y": 0}]}, "key_points[0].x"),
         ({"key_points": [{"x": 0, "y": 0}], "frame_index": 10}, "frame_index"),
@@ -250,6 +256,26 @@ async def test_tokens_take_turns_and_a_newer_picture_replaces_one_that_waits(
     made = await asyncio.gather(first, third, other)
     assert [each.png for each in made] == [b"1", b"3", b"4"]
     assert pool.begun == [("a", b"1"), ("b", b"4"), ("a", b"3")]
+
+
+async def test_a_preview_ends_when_its_caller_hangs_up(tmp_path: Path) -> None:
+    """And the next one has the place."""
+    pool, hung_up = OneAtATime(), asyncio.Event()
+    previewer = Previewer(tmp_path, Sandbox.OFF, lambda: tmp_path)
+    previewer._pool = pool  # type: ignore[assignment]
+
+    async def receive() -> HTTPDisconnectEvent:
+        await hung_up.wait()
+        return {"type": "http.disconnect"}
+
+    masking = previewer.mask(b"1", Quality.FAST, [], "a")
+    asking = asyncio.create_task(while_heard(receive, masking))
+    await pool.is_at_work.wait()
+    hung_up.set()
+    with pytest.raises(JobCancelled):
+        await asking
+    pool.goes_on.release()
+    assert (await previewer.mask(b"2", Quality.FAST, [], "b")).png == b"2"
 
 
 async def test_a_wait_that_ends_at_the_moment_of_its_turn_keeps_no_place(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import json
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -108,8 +109,21 @@ async def test_tables_of_version_17_become_what_new_ones_are(
             if script.sql:
                 connection.execute(script.sql.encode())
             connection.execute("insert into schema_scripts (name) values (%s)", (script.name,))
+        connection.execute(
+            """with made as (
+                   insert into tokens
+                       (id, name, prefix, hash, webhook_key, rate_per_minute, burst, concurrent)
+                   values (gen_random_uuid(), 'a', 'fm_', '', '', 1, 1, 1) returning id)
+               insert into jobs (id, token, priority, preset, quality, result)
+               select 'a', id, 0, 'mp4_h264', 'fast', %s from made""",
+            (json.dumps({"hints": [{"frame": 0, "time_s": 0.5}, {"frame": 1, "time_s": None}]}),),
+        )
     assert await migrate(old) == [f"foremask/{VERSION}"]
     assert await shape(old) == await shape(new)
+    async with open_database(old, connections=1) as database:
+        found = await database.one("select result from jobs")
+        assert found is not None
+        assert found["result"]["hints"] == [{"time_s": 0.5}, {"frame": 1, "time_s": None}]
 
 
 async def test_an_old_database_becomes_what_a_new_one_is(

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from foremask.errors import CorruptVideo, NotAVideo
 from foremask.facts import Clip, Report, SegmentPlan, Written
+from foremask.hints.kinds import frame_beyond
 from foremask.service.sandbox.messages import Progress
 from foremask.service.sandbox.operations import Cut, CutOut, Join, Mask, Plan, Probe, Request
 from foremask.service.sandbox.pool import ChildDied, OnProgress
@@ -135,6 +136,9 @@ class TextMedia:
                 masked.append(f"mask {value}\n")
                 if on_progress is not None:
                     await on_progress(Progress(len(masked), None, "masking"))
+        for number, hint in enumerate(request.options.hints):
+            if (hint.frame or 0) >= len(masked):
+                raise frame_beyond(request.options.hints, number, len(masked))
         request.target.write_text("".join(masked))
         return replace(REPORT, frames_in=len(masked), frames_out=len(masked))
 

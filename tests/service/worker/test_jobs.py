@@ -12,12 +12,13 @@ import pytest
 from msgspec import UNSET
 
 from foremask.facts import Report
+from foremask.hints.kinds import Point
 from foremask.options import Preset
 from foremask.service.jobs import deliveries, records, steps
 from foremask.service.jobs.admission import NewJob, admit
 from foremask.service.jobs.database import Database, Row
 from foremask.service.jobs.records import Record, Status
-from foremask.service.jobs.step_facts import JobClip, JobReport, MaskDone
+from foremask.service.jobs.step_facts import JobClip, JobReport, JobResult, MaskDone
 from foremask.service.jobs.steps import Beat, StepName
 from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash, webhook_key
 from foremask.service.sandbox.operations import Mask
@@ -484,6 +485,26 @@ async def test_dead_workers_are_found_while_a_store_is_slow_to_delete(
     finally:
         looking.cancel()
         await asyncio.wait({looking})
+
+
+@pytest.mark.parametrize(("frames", "param"), [((9, 0), "frame_index"), ((0, 9), "hints[0].frame")])
+async def test_a_hint_beyond_the_end_is_named_as_its_caller_named_it(
+    work: WorkerContext, caller: Caller, site: Site, frames: tuple[int, int], param: str
+) -> None:
+    """A key point comes first, in a field of its own; how long the clip is nobody knew."""
+    site.files["/a.mp4"] = stand_in.clip(3)
+    hints = tuple(Point(1, 1, frame=frame) for frame in frames)
+    new = NewJob(
+        token_id=caller.token_id,
+        preset=Preset.MP4_H264,
+        video_url=site.url + "/a.mp4",
+        result=JobResult(hints=hints, key_points=1),
+    )
+    async with working(work):
+        record = await caller.ended((await admit(work.database, new)).request_id)
+    assert record.error is not None
+    assert (record.error.code, record.error.param) == (422, param)
+    assert record.error.details == f"{param} is 9, and the clip ends with frame 2."
 
 
 async def test_the_last_of_many_workers_looks_after_leases_as_one_alone(

@@ -49,7 +49,7 @@ ALPHA_FORMATS: Final = tuple(form for form in AlphaFormat if form is not AlphaFo
 FORMS: Final = tuple(dict.fromkeys([*map(str, Preset), *map(str, ALPHA_FORMATS)]))
 _CLEAN: Final = r"^[^\x00-\x20\x7f\ud800-\udfff]+\Z"  # the guarded client reads the rest
 _HTTP: Final = r"^[Hh][Tt][Tt][Pp][Ss]?://[^\x00-\x20\x7f]+$"
-_URL: Final = f"an http(s) URL of at most {MAX_URL_BYTES} characters"
+_URL: Final = f"an http(s) URL of at most {MAX_URL_BYTES} bytes"
 
 
 def _url(**errors: type[Exception]) -> Meta:
@@ -212,7 +212,7 @@ class MaskByKeyPointsRequest(JobRequest, frozen=True, kw_only=True):
         check_hints(self.hints)
         together = (*self._points(), *self.hints)
         check_hints(together)
-        return self.output_container_and_codec, _mask(self, together)
+        return self.output_container_and_codec, _mask(self, together, len(self.key_points))
 
     def check_on(self, clip: Clip | None) -> None:
         """As for any job; errors name key points as such."""
@@ -402,12 +402,12 @@ def _matte(body: Matte) -> Matte:
     return Matte(*(getattr(body, name) for name in Matte.__struct_fields__))
 
 
-def _mask(body: Matte, hints: tuple[Hint, ...]) -> JobResult:
+def _mask(body: Matte, hints: tuple[Hint, ...], key_points: int = 0) -> JobResult:
     if body.despill is not Despill.NONE:
         raise FieldInvalid(
             "A mask has no colours: leave despill out, or ask for a cut-out.", param="despill"
         )
-    return JobResult(ResultOptions(matte=_matte(body)), hints=hints)
+    return JobResult(ResultOptions(matte=_matte(body)), hints=hints, key_points=key_points)
 
 
 def _cut_out(

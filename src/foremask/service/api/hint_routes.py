@@ -22,7 +22,12 @@ from foremask.service.api.auth import charge, id_of
 from foremask.service.api.bodies import PreviewRequest, RefineRequest
 from foremask.service.api.operation_docs import ALWAYS, BODY, CHARGED, documented, starts
 from foremask.service.api.playground_routes import clip_of, completed
-from foremask.service.api.request_context import ApiRequest, ServiceDependency, json_answer
+from foremask.service.api.request_context import (
+    ApiRequest,
+    ServiceDependency,
+    json_answer,
+    while_heard,
+)
 from foremask.service.jobs import records
 from foremask.service.jobs.admission import Grant, NewJob
 from foremask.service.jobs.step_facts import JobResult
@@ -125,9 +130,10 @@ async def preview(request: ApiRequest, service: ServiceDependency) -> ASGIRespon
     if service.previewer is None:
         raise ServiceUnavailable("This API masks no pictures.")
     try:
-        made = await service.previewer.mask(
+        masking = service.previewer.mask(
             body.picture, body.quality, body.hints, str(grant.token_id)
         )
+        made = await while_heard(request.receive, masking)
     except (CorruptVideo, ResolutionTooLarge) as error:
         raise FieldInvalid(
             error.details, param="picture", limit=error.limit, actual=error.actual

@@ -1,7 +1,7 @@
 """What all handlers share: the service's parts, and JSON answers."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +14,7 @@ from litestar.params import SkipValidation
 from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Scope, Send
 
+from foremask.errors import JobCancelled
 from foremask.fetch.client import Outbound
 from foremask.options import Limits
 from foremask.service.api.previewing import Previewer
@@ -112,6 +113,20 @@ class StreamAnswer:
                 async for block in self.blocks:
                     await send({"type": "http.response.body", "body": block, "more_body": True})
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def while_heard[T](receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """What the work gives; once the caller has hung up, it is cancelled, with JobCancelled."""
+    working, leaving = asyncio.create_task(work), asyncio.create_task(_gone(receive))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        was_cancelled = working.cancel()
+        leaving.cancel()
+        await asyncio.wait({working, leaving})
+    if was_cancelled:
+        raise JobCancelled("The caller has hung up.")
+    return working.result()
 
 
 async def _gone(receive: Receive) -> None:

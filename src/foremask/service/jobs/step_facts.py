@@ -64,7 +64,8 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a job makes of its clip, and where the background comes from: a URL, or an upload.
 
     ``clip_key`` is the clip of a job that works on a stored mask, where it is an upload. ``hints``
-    say what the subject is. ``network_key`` is the network cache of an earlier job.
+    say what the subject is; so many ``key_points`` come first. ``network_key`` is the network cache
+    of an earlier job.
     """
 
     options: ResultOptions = ResultOptions()
@@ -72,6 +73,7 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
     background_key: str | None = None
     clip_key: str | None = None
     hints: tuple[Hint, ...] = ()
+    key_points: int = 0
     network_key: str | None = None
 
     @property

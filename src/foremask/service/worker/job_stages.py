@@ -1,7 +1,10 @@
 """The steps of a job: ingest, segment, join. Each stores objects and returns facts."""
 
 import asyncio
+import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,7 +12,14 @@ import msgspec
 import structlog
 from msgspec import UNSET, structs
 
-from foremask.errors import BackgroundInvalid, ClipRefused, ObjectLost, ServiceUnavailable, TimedOut
+from foremask.errors import (
+    BackgroundInvalid,
+    ClipRefused,
+    FieldInvalid,
+    ObjectLost,
+    ServiceUnavailable,
+    TimedOut,
+)
 from foremask.facts import SEGMENT_GRID, Clip, SegmentPlan, Span
 from foremask.options import (
     REENCODE_ONLY,
@@ -229,7 +239,8 @@ class RunningStep:
             request = await self._with_network(request)
         with span("mask", preset=step.preset, quality=step.quality) as masking_span:
             began = time.monotonic()
-            masked = await self._run(request)
+            with _hints_as_sent(self.step.args.result.key_points):
+                masked = await self._run(request)
             masking_span.note(frames=masked.frames_out)
         metrics.FRAMES.labels(step.quality).inc(max(0, masked.frames_out))
         metrics.MASKING_SECONDS.labels(step.quality).inc(time.monotonic() - began)
@@ -421,6 +432,25 @@ class RunningStep:
                 actual=used_s,
             )
         return limit_s - used_s
+
+
+@contextmanager
+def _hints_as_sent(key_points: int) -> Iterator[None]:
+    """Errors number hints as their caller did, who sent key points in another field."""
+
+    def name(found: re.Match[str]) -> str:
+        number = int(found[1])
+        if number < key_points:
+            return "frame_index" if found[2] else f"key_points[{number}]"
+        return f"hints[{number - key_points}]{found[2]}"
+
+    try:
+        yield
+    except FieldInvalid as error:
+        place = r"hints\[(\d+)\]((?:\.frame\b)?)"
+        error.details = re.sub(place, name, error.details)
+        error.param = error.param and re.sub(place, name, error.param)
+        raise
 
 
 def _size_of(path: Path | None) -> int:
