@@ -38,4 +38,4 @@ def test_hints_are_of_one_clip(tmp_path: Path) -> None:
     for name in ("a.mp4", "b.mp4"):
         (tmp_path / name).write_bytes(b"x")
     with pytest.raises(Usage, match="one INPUT"):
-        mask((tmp_path / "a.mp4", tmp_path / "b.mp4"), hinted=HintOptions(point=["1,2"]))
+        mask(tmp_path / "a.mp4", tmp_path / "b.mp4", hinted=HintOptions(point=["1,2"]))

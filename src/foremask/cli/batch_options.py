@@ -25,7 +25,7 @@ DEFAULT_FPS: Final = "25"
 MAX_FPS: Final = 1000
 Flag = Parameter(negative="", show_default=False)
 Shown = Parameter(show_default=False)
-Inputs = Annotated[tuple[str | Path, ...], Parameter(name="INPUT", show_default=False)]
+Input = Annotated[str | Path, Parameter(name="INPUT")]
 Output = Parameter(name=("--output", "-o"), show_default=False)
 
 

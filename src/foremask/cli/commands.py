@@ -9,7 +9,14 @@ from importlib.metadata import version
 from types import FrameType
 from typing import Annotated, Literal, NoReturn
 
-from cyclopts import App, CycloptsError, Parameter, UnknownCommandError, UnusedCliTokensError
+from cyclopts import (
+    App,
+    CycloptsError,
+    Parameter,
+    UnknownCommandError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
 
 from foremask.cli import (
     cutout_command,
@@ -23,6 +30,7 @@ from foremask.cli.exits import (
     Exit,
     ExtraMissing,
     Misused,
+    Usage,
     exit_code,
     note,
     print_json,
@@ -87,6 +95,8 @@ def help_(*command: str) -> None:
     Args:
         command: Which one.
     """
+    if command and command[0] not in app:
+        raise Usage(f"there is no command {command[0]}; `foremask help` lists them")
     app.help_print(command)
 
 
@@ -123,7 +133,7 @@ def _launch(
     try:
         result = app(standard_streams.named(words), print_error=False, exit_on_error=False)
     except CycloptsError as error:
-        return _answer(Misused(_sentence(error, words)), words)
+        return _answer(_misused(error, words), words)
     except ForemaskError as error:
         if _terminated.is_set():
             return Exit.TERMINATED
@@ -154,13 +164,35 @@ def _answer(error: ForemaskError, words: Sequence[str]) -> Exit:
     return exit_code(error)
 
 
-def _sentence(error: CycloptsError, words: Sequence[str]) -> str:
-    """What is wrong with the command line, where the parser's own words do not tell."""
+def _misused(error: CycloptsError, words: Sequence[str]) -> Misused:
+    """The error of a command line that cannot be read; where we know better, in our words."""
+    first = next((word for word in words if not word.startswith("-")), "")
+    command = first if first in app else "COMMAND"
+    details = " ".join(str(error).split())
     if isinstance(error, UnusedCliTokensError):
-        return f"`foremask {words[0]}` takes no {' '.join(error.unused_tokens or ())}"
-    if isinstance(error, UnknownCommandError) and (clips := [*filter(is_clip_name, words)]):
-        return f"there is no command {words[0]}; did you mean `foremask mask {clips[0]}`?"
-    return " ".join(str(error).split())
+        details = f"`foremask {command}` takes no {' '.join(error.unused_tokens or ())}"
+    elif isinstance(error, UnknownOptionError):
+        asked = next(filter(_USUAL_ELSEWHERE.get, (word.partition("=")[0] for word in words)), "")
+        if f"option: {asked}" in details and asked:
+            details = f"Unknown option: {asked}. Did you mean {_USUAL_ELSEWHERE[asked]}?"
+    elif isinstance(error, UnknownCommandError) and is_clip_name(words[0]):
+        details = f"there is no command {words[0]}; did you mean `foremask mask {words[0]}`?"
+    return Misused(details, command)
+
+
+_USUAL_ELSEWHERE = {
+    "--out": "--output",
+    "--overwrite": "--force",
+    "-y": "--force",
+    "--gpu": "--device cuda",
+    "--cuda": "--device cuda",
+    "--bg": "--background",
+    "--format": "--preset",
+    "--codec": "--preset",
+    "--size": "--max-size",
+    "--resume": "--skip-existing",
+}
+"""Options of other programs, and ours for the same."""
 
 
 def _extra_missing(words: Sequence[str]) -> ExtraMissing | None:

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from foremask.cli.batch import OnDone
-from foremask.cli.batch_options import BatchOptions, Inputs, NetworkOptions, run_batch
+from foremask.cli.batch_options import BatchOptions, Input, NetworkOptions, run_batch
 from foremask.cli.exits import Exit, Usage
 from foremask.cli.hint_options import HintOptions
 from foremask.cli.inputs import check_there
@@ -82,9 +82,7 @@ class EdgeOptions:
 
 
 def cutout(
-    inputs: Inputs = (),
-    /,
-    *,
+    *inputs: Input,
     background: str = "transparent",
     mask: Annotated[Path | None, Parameter(show_default=False)] = None,
     preset: Annotated[str | None, Parameter(name_transform=str.lower)] = None,

@@ -58,9 +58,11 @@ class Usage(BadRequest):
 
 
 class Misused(Usage):
-    """The command line cannot be read."""
+    """The command line cannot be read; ``command`` is the one whose usage would help."""
 
-    cli_remedy = BadRequest.cli_remedy
+    def __init__(self, details: str, command: str) -> None:
+        super().__init__(details)
+        self.cli_remedy = f"`foremask {command} --help` has the usage."  # type: ignore[misc]
 
 
 class ExtraMissing(BadRequest):

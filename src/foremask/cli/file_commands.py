@@ -11,7 +11,7 @@ import msgspec
 from cyclopts import Parameter
 
 from foremask.cli.exits import Usage, print_json, say
-from foremask.cli.inputs import check_there, inspect_clip
+from foremask.cli.inputs import check_clip, check_there, inspect_clip
 from foremask.cli.progress_bar import FRAMES, progress_bar
 from foremask.errors import ForemaskError
 from foremask.fetch.remote_file import RemoteFile
@@ -43,6 +43,8 @@ def probe(source: Annotated[str, Parameter(name="INPUT")], /, *, as_json: AsJson
             facts["service"] = "accepted"
         return facts
 
+    if "://" not in source:
+        check_clip(Path(source))
     clip = inspect_clip(source, read_settings(os.environ), inspect)
     if as_json:
         print_json(clip)
@@ -67,12 +69,19 @@ def verify(
             name the directory.
         as_json: Answer with JSON.
     """
+    from foremask.masking.stills import verify_picture
+    from foremask.media.pictures import is_picture
+    from foremask.media.verify import PromiseKept
     from foremask.media.verify import verify as check
 
     check_there(source)
     if not made.is_dir():
         check_there(made)
-    kept = check(source, made, kind)
+    if is_picture(source):
+        verify_picture(source, made)
+        kept = [PromiseKept("size", "that of the picture")]
+    else:
+        kept = check(source, made, kind)
     if as_json:
         print_json(msgspec.to_builtins(kept))
     else:
@@ -168,9 +177,9 @@ lead.onseeked = follow;</script>
 
 
 def _mask_of(source: Path, made: Path | None) -> Path:
-    check_there(source)
+    check_clip(source)
     if made is not None:
-        check_there(made)
+        check_clip(made)
         return made
     likely = [source.with_name(f"{source.stem}.mask{suffix}") for suffix in PRESET_OF_SUFFIX]
     for path in likely:

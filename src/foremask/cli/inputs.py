@@ -44,6 +44,15 @@ def check_there(path: Path) -> None:
         raise Usage(f"{path} cannot be read: {error.strerror}") from None
 
 
+def check_clip(path: Path) -> None:
+    """As `check_there`; a picture is refused, too."""
+    from foremask.media.pictures import is_picture  # av takes its time to load
+
+    check_there(path)
+    if is_picture(path):
+        raise Usage(f"{path} is a picture: `foremask mask` and `cutout` take it; this takes clips")
+
+
 @contextmanager
 def local_clip(
     source: ClipSource, settings: Settings, fps: Fraction, *, shows: bool = True

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from cyclopts import App, Parameter
 
 from foremask.cli.batch import OnDone
-from foremask.cli.batch_options import BatchOptions, Inputs, NetworkOptions, run_batch
+from foremask.cli.batch_options import BatchOptions, Input, NetworkOptions, run_batch
 from foremask.cli.exits import Exit, Usage
 from foremask.cli.hint_options import HintOptions
 from foremask.cli.targets import Job, MaskProduct
@@ -26,9 +26,7 @@ EXAMPLES = """Make mask videos: white is the foreground.
 
 
 def mask(
-    inputs: Inputs = (),
-    /,
-    *,
+    *inputs: Input,
     preset: Annotated[
         Preset | None, Parameter(name_transform=str.lower, show_choices=False)
     ] = None,

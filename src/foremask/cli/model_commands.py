@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from foremask.cli.exits import print_json, say, warn
+from foremask.cli.inputs import check_there
 from foremask.cli.progress_bar import MEGABYTES, progress_bar
 from foremask.errors import ForemaskError
 from foremask.options import Runtime
@@ -42,6 +43,8 @@ def pull(*, tarball: Annotated[Path | None, Parameter(name="--from")] = None) ->
         tarball: The package as a file that `npm pack` made on another machine.
     """
     settings = read_settings(os.environ)
+    if tarball is not None:
+        check_there(tarball)
     path = bring(settings.model_dir, tarball)
     if settings.device.runtime in (Runtime.AUTO, Runtime.CPU):
         _compile(path)

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from foremask.cli import model_commands
 from foremask.cli.batch_options import NetworkOptions
 from foremask.cli.exits import print_json, say
-from foremask.cli.inputs import check_there
+from foremask.cli.inputs import check_clip
 from foremask.settings import read_settings
 
 Flag = Parameter(negative="", show_default=False)
@@ -38,10 +38,11 @@ def tracks(
         as_json: Answer with JSON, which --thing of foremask mask reads.
     """
     from foremask.masking import thing_list
-    from foremask.masking.outputs import check_output
+    from foremask.masking.outputs import check_output, check_png
 
-    check_there(source)
+    check_clip(source)
     if output is not None:
+        check_png(output)
         check_output(output, source, replace=force)
     options = replace(
         network.mask_options(is_one=True),

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from foremask.errors import FieldInvalid, NoFrames
-from foremask.masking.outputs import check_output, written_whole
+from foremask.masking.outputs import check_output, check_png, written_whole
 from foremask.media.colour_writer import ColourWriter
 from foremask.media.probe import probe
 from foremask.media.reader import VideoReader
@@ -19,6 +19,7 @@ from foremask.vision.resample import resized
 
 CELL_PX = 640  # the longer side of one of the three pictures of a video, at most
 PRESETS = {".mp4": Preset.MP4_H264, ".mov": Preset.MOV_H265, ".mkv": Preset.MKV_H264}
+MOST_MOMENTS = 100
 SHEET_CELL_PX = 480  # the longer side of one picture on a sheet
 
 
@@ -69,8 +70,12 @@ def contact_sheet(
     """Write the PNG ``target``; the moments are spread evenly and begin with the first frame.
 
     Raises what `probe` and `VideoReader` raise for either video, NoFrames where they have none in
-    common, and OutputFailed where ``target`` is one of them, or exists and ``replace`` is not set.
+    common, FieldInvalid for more than 100 moments, and OutputFailed where ``target`` is one of
+    them, or exists and ``replace`` is not set.
     """
+    if not 1 <= moments <= MOST_MOMENTS:
+        raise FieldInvalid(f"{moments} moments are asked for; 1 to {MOST_MOMENTS} can be shown")
+    check_png(target)
     check_output(target, source, mask, replace=replace)
     frames = probe(source).expected_frames or 1
     step = max(1, frames // moments)

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from foremask.errors import OutputExists, OutputFailed
+from foremask.errors import FieldInvalid, OutputExists, OutputFailed
 
 _NO_HARD_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
 
@@ -114,6 +114,12 @@ def _remove_abandoned(target: Path) -> None:
 
 def _exists(target: Path) -> OutputExists:
     return OutputExists(f"{target} exists already")
+
+
+def check_png(target: Path) -> None:
+    """Raise FieldInvalid unless the name is that of a PNG."""
+    if target.suffix.lower() != ".png":
+        raise FieldInvalid(f"a PNG is written: let {target.name!r} end in .png", param="target")
 
 
 def check_directory(target: Path, ours: Callable[[str], bool], *, replace: bool = False) -> None:

@@ -9,12 +9,12 @@ from typing import Final
 
 import numpy as np
 
-from foremask.errors import FieldInvalid, PromiseBroken, ResolutionTooLarge
+from foremask.errors import PromiseBroken, ResolutionTooLarge
 from foremask.facts import Report
 from foremask.hints.kinds import check_hints
 from foremask.masking.cut_out import FrameCutter, opened_background
 from foremask.masking.hinting import guidance_of_frame
-from foremask.masking.outputs import check_output, written_whole
+from foremask.masking.outputs import check_output, check_png, written_whole
 from foremask.masking.plan import refine_edges
 from foremask.media.frames import Frame
 from foremask.media.pictures import read_picture
@@ -134,11 +134,7 @@ def cut_out_picture(
     same size, the network is not asked. Raises what `mask_picture` raises, FieldInvalid for
     another ending than .png, and PromiseBroken where ``mask`` has another size.
     """
-    if target.suffix.lower() != PICTURE_SUFFIX:
-        raise FieldInvalid(
-            f"the cut-out of a picture is a PNG: let {target.name!r} end in {PICTURE_SUFFIX}",
-            param="target",
-        )
+    check_png(target)
     check_output(target, *[source, *([mask] if mask else [])], replace=replace)
     started = time.thread_time()
     frame = read_picture(source)

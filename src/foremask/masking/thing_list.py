@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from foremask.errors import NoFrames
+from foremask.errors import NoFrames, OutputFailed
 from foremask.hints.kinds import MOST_HINTS, Point, upright_size
 from foremask.masking.hinting import reduced
 from foremask.masking.network_caching import opened_cache
@@ -159,7 +159,10 @@ def masks_of_things(
     Raises OutputFailed as `mask_video`.
     """
     targets = [folder / f"thing-{thing.number}{options.preset.suffix}" for thing in things]
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputFailed(f"{folder} cannot be made: {error.strerror}") from None
     for target in targets:
         check_output(target, source, replace=replace)
     with TemporaryDirectory() as kept:

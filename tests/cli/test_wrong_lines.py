@@ -1,0 +1,184 @@
+"""What a new user types by mistake: each line ends in a sentence that says what would be right."""
+
+import hashlib
+from pathlib import Path
+
+import cv2
+import pytest
+
+from foremask.cli.commands import main
+from tests.support import networks, synth
+
+LINES = [
+    # no command, or not ours
+    ("clip.mp4", 2, "did you mean `foremask mask clip.mp4`?"),
+    ("https://example.com/clip.mp4", 2, "foremask mask https://example.com/clip.mp4"),
+    ("masks clip.mp4", 2, 'Did you mean "mask"?'),
+    ("cut-out clip.mp4", 2, 'Did you mean "cutout"?'),
+    ("remove clip.mp4", 2, "Available commands: mask, cutout"),
+    ("help nonsense", 2, "there is no command nonsense"),
+    ("version 1", 2, "`foremask version` takes no 1"),
+    # inputs
+    ("mask", 2, "INPUT is missing"),
+    ("mask nothing.mp4", 2, "there is no file nothing.mp4. [usage]"),
+    ("mask notes.txt", 3, "The file is text"),
+    ("mask empty.mp4", 3, "The file has no bytes"),
+    ("mask folder", 2, "there is no clip in folder; --recursive"),
+    ("mask *.mov", 2, "no file matches *.mov"),
+    ("mask file:///etc/passwd", 4, "Only http and https"),
+    ("mask ftp://example.com/a.mp4", 4, "Only http and https"),
+    ("mask http://localhost/a.mp4", 4, "[url_private]"),
+    # outputs
+    ("mask clip.mp4 out.mp4", 2, "foremask mask clip.mp4 -o out.mp4"),
+    ("mask clip.mp4 -o", 2, "`foremask mask --help` has the usage"),
+    ("mask clip.mp4 -o out.avi", 2, "let OUTPUT end in .mp4, .webm, .mov, .mkv, .gif"),
+    ("mask clip.mp4 -o no/such/out.mp4", 6, "there is no directory no/such"),
+    ("mask clip.mp4 -o clip.mp4", 2, "OUTPUT is INPUT"),
+    ("mask clip.mp4 -o {stem", 2, "cannot be read: it knows {stem}"),
+    ("mask photo.jpg -o mask.jpg", 2, "the mask of a picture is a PNG"),
+    ("mask clip.mp4 --out out.mp4", 2, "Did you mean --output?"),
+    # options
+    ("mask clip.mp4 --quality high", 2, 'Choose from: "fast", "balanced", "best"'),
+    ("mask clip.mp4 -q best", 2, "there is no file best"),
+    ("mask clip.mp4 --qualty best", 2, "Did you mean --quality?"),
+    ("mask clip.mp4 --preset prores", 2, 'Did you mean "mov_proresks"?'),
+    ("mask clip.mp4 --format webm", 2, "Did you mean --preset?"),
+    ("mask clip.mp4 --gpu", 2, "Did you mean --device cuda?"),
+    ("mask clip.mp4 --device gpu", 2, "device is one of auto, cpu, cuda[:N]"),
+    ("mask clip.mp4 --model missing.onnx", 5, "missing.onnx"),
+    ("mask clip.mp4 --model notes.txt", 5, "notes.txt"),
+    ("mask clip.mp4 --threads two", 2, 'unable to convert "two" into int'),
+    ("mask clip.mp4 --start 1:2:3:4", 2, "a time is written as 12.5"),
+    ("mask clip.mp4 --start 90", 3, "No frame is shown from 90 s on"),
+    ("mask clip.mp4 --end 0", 2, "--end 0 is not after --start 0"),
+    ("mask clip.mp4 --max-size 1", 2, "16 pixels or more"),
+    ("mask clip.mp4 --fps fast", 2, "--fps is a rate up to 1000"),
+    ("mask clip.mp4 -q -v", 2, "cannot both be"),
+    ("mask clip.mp4 --watch folder", 2, "--watch takes neither INPUT"),
+    ("mask --watch missing", 2, "no folder that can be watched"),
+    ("mask clip.mp4 --cache notes.txt", 2, "no file of kept network results"),
+    # hints
+    ("mask clip.mp4 --point 1", 2, "write x,y@frame"),
+    ("mask clip.mp4 --point 9999,1", 2, "hints[0].x is 9999"),
+    ("mask clip.mp4 --point 1,1@99", 2, "hints[0].frame is 99; it may be from 0 to 2"),
+    ("mask clip.mp4 --box 1,1,0,0", 2, "hints[0].width is 0"),
+    ("mask clip.mp4 --paint notes.txt", 2, "no PNG picture"),
+    ("mask clip.mp4 --hints notes.txt", 2, "are not JSON"),
+    ("mask clip.mp4 --thing 1@notes.txt", 2, "not what foremask tracks --json prints"),
+    # cut-outs
+    ("cutout", 2, "INPUT is missing"),
+    ("cutout clip.mp4 -o cut.mp4", 3, "mp4_h264 cannot be transparent"),
+    ("cutout clip.mp4 -o cut.png", 2, "frames/%04d.png"),
+    ("cutout photo.jpg -o cut.webm", 2, "the cut-out of a picture is a PNG"),
+    ("cutout clip.mp4 --background pink", 2, "none of transparent, black"),
+    ("cutout clip.mp4 --background notes.txt", 3, "The background notes.txt"),
+    ("cutout clip.mp4 --bg green", 2, "Did you mean --background?"),
+    ("cutout clip.mp4 --mask photo.jpg", 3, "no video that FFmpeg reads"),
+    ("cutout clip.mp4 --mask missing.mp4", 2, "there is no file missing.mp4"),
+    ("cutout clip.mp4 --grow 999", 2, "from -50 to 50"),
+    ("cutout clip.mp4 --preset nope", 2, "use one of webm_vp9"),
+    # the others
+    ("probe", 2, "requires an argument. `foremask probe --help`"),
+    ("probe photo.jpg", 2, "is a picture"),
+    ("probe folder", 2, "folder is not a file"),
+    ("probe clip.mp4 more.mp4", 2, "takes no more.mp4"),
+    ("verify clip.mp4", 2, "MASK requires an argument"),
+    ("verify clip.mp4 clip.mp4", 7, "has a colour"),
+    ("verify clip.mp4 grey.mp4 --kind cutout", 7, "has no alpha"),
+    ("sheet clip.mp4 grey.mp4 --moments 0", 2, "1 to 100 can be shown"),
+    ("sheet clip.mp4 grey.mp4 --moments -3", 2, "1 to 100 can be shown"),
+    ("sheet clip.mp4 grey.mp4 --moments 99999999", 2, "1 to 100 can be shown"),
+    ("sheet clip.mp4 grey.mp4 -o sheet.jpg", 2, "let 'sheet.jpg' end in .png"),
+    ("sheet clip.mp4", 2, "foremask mask clip.mp4"),
+    ("compare clip.mp4 grey.mp4 -o out.gif", 2, "none of .mp4, .mov, .mkv"),
+    ("open missing.mp4", 2, "there is no file missing.mp4"),
+    ("tracks photo.jpg", 2, "is a picture"),
+    ("tracks clip.mp4 -o tracks.jpg", 2, "end in .png"),
+    ("tracks clip.mp4 --masks notes.txt", 6, "notes.txt cannot be made"),
+    ("models pul", 2, 'Did you mean "pull"?'),
+    ("models pull --from missing.tgz", 2, "there is no file missing.tgz"),
+    ("completion powershell", 2, 'Choose from: "bash", "zsh", "fish"'),
+    ("submit clip.mp4", 2, "no server is named"),
+    ("submit clip.mp4 --server nonsense --token t", 2, "must start with http"),
+    ("status x --server http://127.0.0.1:9 --token t", 1, "does not answer"),
+    ("serve --port eighty", 2, 'unable to convert "eighty"'),
+    ("serve --workers 0", 2, "from 1 to 256"),
+    ("worker --queues nonsense", 2, "no such queue"),
+    ("token creat", 2, 'Did you mean "create"?'),
+    ("jobs --last 0", 2, "Must be >= 1"),
+]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What lies in a new user's folder."""
+    folder = tmp_path_factory.mktemp("new user")
+    spec = synth.Spec(pts=(0, 1000, 2000))
+    synth.write(folder / "clip.mp4", spec)
+    synth.write(folder / "grey.mp4", spec, synth.greys(spec))
+    cv2.imwrite(str(folder / "photo.jpg"), synth.disc(64, 48, 0.5)[0])
+    networks.redness(folder, bias=-5.0)
+    (folder / "notes.txt").write_text("notes")
+    (folder / "empty.mp4").touch()
+    (folder / "folder").mkdir()
+    return folder
+
+
+@pytest.mark.parametrize(("line", "code", "said"), LINES, ids=[line for line, *_ in LINES])
+def test_a_wrong_line_says_what_would_be_right(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    line: str,
+    code: int,
+    said: str,
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("FOREMASK_MODEL_FILE", str(folder / "redness.onnx"))
+    before = {path: hashlib.sha256(path.read_bytes()).digest() for path in folder.glob("*.*")}
+    assert main(line.split()) == code
+    answer = capsys.readouterr()
+    assert answer.out == ""
+    assert answer.err.splitlines()[-1].startswith("error: ")
+    assert said in answer.err
+    assert "report it" not in answer.err
+    after = {path: hashlib.sha256(path.read_bytes()).digest() for path in folder.glob("*.*")}
+    assert after == before
+
+
+def test_under_json_an_error_is_json_too(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["probe", "nothing.mp4", "--json"]) == 2
+    answer = capsys.readouterr()
+    assert answer.out == (
+        '{"outcome": "failed",'
+        ' "error": {"reason": "usage", "details": "there is no file nothing.mp4"}}\n'
+    )
+    assert answer.err == "error: there is no file nothing.mp4. [usage]\n"
+
+
+@pytest.mark.parametrize("line", ["help", "help mask", "mask --help", "-h", "version", "-V"])
+def test_help_and_version_are_there_by_any_name(
+    line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(line.split()) == 0
+    answer = capsys.readouterr()
+    assert answer.err == ""
+    assert ("Usage: foremask" in answer.out) != (answer.out == "0.1.0\n")
+
+
+def test_a_mask_is_opened_beside_its_clip(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A page in the user's browser; where there is none, its address is printed."""
+    monkeypatch.chdir(folder)
+    asked: list[str] = []
+    monkeypatch.setattr("webbrowser.open", lambda url: bool(asked.append(url)))
+    assert main(["open", "clip.mp4", "grey.mp4"]) == 0
+    shown = capsys.readouterr().out
+    assert asked[0] in shown
+    page = Path(asked[0].removeprefix("file://")).read_text(encoding="utf-8")
+    assert page.count((folder / "clip.mp4").as_uri()) == 2
+    assert page.count((folder / "grey.mp4").as_uri()) == 2
