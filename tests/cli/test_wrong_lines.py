@@ -175,7 +175,12 @@ def test_a_mask_is_opened_beside_its_clip(
     """A page in the user's browser; where there is none, its address is printed."""
     monkeypatch.chdir(folder)
     asked: list[str] = []
-    monkeypatch.setattr("webbrowser.open", lambda url: bool(asked.append(url)))
+
+    def no_browser(url: str) -> bool:
+        asked.append(url)
+        return False
+
+    monkeypatch.setattr("webbrowser.open", no_browser)
     assert main(["open", "clip.mp4", "grey.mp4"]) == 0
     shown = capsys.readouterr().out
     assert asked[0] in shown
