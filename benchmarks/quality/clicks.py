@@ -28,7 +28,7 @@ from foremask.vision.matting.edges import refine
 from foremask.vision.matting.outline import resolve_outlines
 from foremask.vision.network.session import InputSize, Network, NetworkOutput, Session
 from foremask.vision.resample import as_alpha, as_levels
-from foremask.vision.temporal.lesson import Mark
+from foremask.vision.temporal.frame_hints import Mark
 from foremask.vision.temporal.network_cache import NetworkCache, open_file_store
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import learn, mask_images

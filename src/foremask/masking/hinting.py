@@ -16,8 +16,8 @@ from foremask.options import MaskOptions, Quality
 from foremask.types import Image, Rgb
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.session import Network
+from foremask.vision.temporal.frame_hints import Mark, read_paint
 from foremask.vision.temporal.guidance import Guidance
-from foremask.vision.temporal.lesson import Mark, read_paint
 from foremask.vision.temporal.network_cache import NetworkCache
 from foremask.vision.temporal.scout import REACH_FRAMES, scouted
 from foremask.vision.temporal.tier import TIERS
@@ -78,9 +78,9 @@ def guidance_of_frames(
     tier = TIERS[quality]
     guidance = learn(hinted(), network, tier, pts_of, cache)
     late = {
-        numbers[pts]: lesson
-        for pts in numbers
-        if (lesson := guidance.lessons[pts]).followed is not None and numbers[pts] >= REACH_FRAMES
+        number: guidance.frames[pts]
+        for pts, number in numbers.items()
+        if guidance.frames[pts].followed is not None and number >= REACH_FRAMES
     }
     if not late:
         return guidance
@@ -101,8 +101,8 @@ def remarks(guidance: Guidance) -> tuple[str, ...]:
     """Warnings of the report about hints that contradict each other."""
     return tuple(
         f"hints[{later}] contradicts hints[{earlier}]: the later one counts"
-        for lesson in guidance.lessons.values()
-        for earlier, later in lesson.contradicted
+        for each in guidance.frames.values()
+        for earlier, later in each.contradicted
     )
 
 

@@ -24,7 +24,7 @@ from foremask.vision.matting.edges import refine
 from foremask.vision.matting.outline import resolve_outlines
 from foremask.vision.network.devices import network_at
 from foremask.vision.temporal.network_cache import NetworkCache
-from foremask.vision.temporal.things import PlacedThings
+from foremask.vision.temporal.things import PickedAnchor
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import LAG_FRAMES, mask_images
 from foremask.weights.catalogue import model_path
@@ -125,12 +125,11 @@ def plan_masking(
     masker: ImageMasker | None = None,
     refiner: Refiner | None = None,
     cache: NetworkCache | None = None,
-    on_things: Callable[[list[PlacedThings]], None] | None = None,
+    on_picked: Callable[[list[PickedAnchor]], None] | None = None,
 ) -> MaskingPlan:
     """Load the network and decide how frames travel. Raises ModelUnavailable.
 
-    ``cache`` must stay open until the plan has run. ``on_things`` gets the things found in each
-    window.
+    ``cache`` must stay open until the plan has run. ``on_picked`` gets the anchors of each window.
     """
     runtime = "own masker"
     newest_anchor = deque[Levels](maxlen=1)
@@ -145,7 +144,7 @@ def plan_masking(
             guidance=guidance,
             cache=cache,
             on_anchor=newest_anchor.append,
-            on_things=on_things,
+            on_picked=on_picked,
         )
         if span is not None:
             masker = partial(masker, is_wanted=lambda image: span.holds(pts_of(image)))

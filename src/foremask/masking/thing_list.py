@@ -23,10 +23,9 @@ from foremask.media.reader import VideoReader
 from foremask.options import MaskOptions
 from foremask.types import Image, Rgb
 from foremask.vision.drawing import LabelledBox, as_png, boxed, stacked
-from foremask.vision.temporal.things import PlacedThings, box_of, is_apart, middle_of
+from foremask.vision.temporal.things import Follower, PickedAnchor, box_of, is_apart, middle_of
 
 LEAST_ANCHORS: Final = 2  # a thing that is found on one frame only is none
-SAME_SHARE: Final = 0.5  # intersection over union of one thing in two windows
 IN_MASK_SHARE: Final = 0.5  # of a thing's pixels
 CELL_PX: Final = 640
 MOST_ROWS: Final = 6
@@ -67,51 +66,28 @@ class _ThingTrack:
 
 @dataclass(slots=True)
 class _Found:
-    """All things so far; things of a window that overlap those of the one before are the same.
-
-    Planes are kept of the last window only, so memory does not grow with the clip.
-    """
+    """All things so far; planes are kept of the last window only."""
 
     size: tuple[int, int]  # of the upright picture
+    follower: Follower = field(default_factory=Follower)
     tracks: dict[int, _ThingTrack] = field(default_factory=dict)
-    last: dict[int, NDArray[np.int32]] = field(default_factory=dict)
+    last_frame: int = -1
     grid_px: int = 0
     frames: int = 0
 
-    def add(self, window: list[PlacedThings]) -> None:
-        numbers = self._known(window)
-        before, self.last = self.last, {}
-        for each in window:
-            table = np.zeros(int(each.things.max()) + 1, np.int32)
-            for label in np.unique(each.things[each.things > 0]):
-                number = numbers.setdefault(int(label), len(self.tracks) + 1)
-                self.tracks.setdefault(number, _ThingTrack())
-                table[label] = number
-            placed = self.last[each.frame] = table[each.things]
-            if each.frame not in before:
-                self._count(each.frame, placed, each.inside)
-
-    def _known(self, window: list[PlacedThings]) -> dict[int, int]:
-        numbers: dict[int, int] = {}
-        for each in window:
-            before = self.last.get(each.frame)
-            if before is None:
-                continue
-            for label in np.unique(each.things[each.things > 0]):
-                here = each.things == label
-                usual = np.bincount(before[here])
-                number = int(usual[1:].argmax()) + 1 if usual[1:].any() else 0
-                there = before == number
-                if number and (here & there).sum() > SAME_SHARE * (here | there).sum():
-                    numbers[int(label)] = number
-        return numbers
+    def add(self, window: list[PickedAnchor]) -> None:
+        for anchor, placed in zip(window, self.follower.follow(window), strict=True):
+            if anchor.frame > self.last_frame:  # the others were in the window before
+                self._count(anchor.frame, placed, anchor.inside)
+                self.last_frame = anchor.frame
 
     def _count(self, frame: int, placed: NDArray[np.int32], inside: NDArray[np.bool_]) -> None:
         rows, columns = placed.shape
         self.grid_px, self.frames = placed.size, self.frames + 1
         across, down = self.size[0] / columns, self.size[1] / rows
         for number in np.unique(placed[placed > 0]):
-            here, track = placed == number, self.tracks[int(number)]
+            here = placed == number
+            track = self.tracks.setdefault(int(number), _ThingTrack())
             area = int(here.sum())
             track.area += area
             track.inside += int((here & inside).sum())
@@ -143,7 +119,7 @@ def things_of(source: Path, options: MaskOptions) -> list[Thing]:
     clip = checked_clip(source, options)
     found = _Found(upright_size(clip))
     with opened_cache(source, options) as cache, VideoReader(source, options.excerpt) as reader:
-        plan = plan_masking(source, clip, options, cache=cache, on_things=found.add)
+        plan = plan_masking(source, clip, options, cache=cache, on_picked=found.add)
         for _ in plan.masker(_images(reader)):
             pass
     if not found.frames:

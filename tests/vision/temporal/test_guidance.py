@@ -10,7 +10,7 @@ from foremask.options import Quality
 from foremask.types import Image
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.session import InputSize, NetworkOutput
-from foremask.vision.temporal.lesson import Mark
+from foremask.vision.temporal.frame_hints import Mark
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import learn, mask_images
 from tests.vision.temporal.test_windows import HEIGHT, WIDTH, background, disc

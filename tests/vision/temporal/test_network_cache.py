@@ -15,7 +15,7 @@ from foremask.types import Alpha, Image
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.session import InputSize, NetworkOutput
 from foremask.vision.temporal import appearance, windows
-from foremask.vision.temporal.lesson import Mark
+from foremask.vision.temporal.frame_hints import Mark
 from foremask.vision.temporal.network_cache import (
     MemoryStore,
     NetworkCache,

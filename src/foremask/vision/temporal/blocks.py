@@ -16,12 +16,12 @@ from foremask.vision.network.session import Features, Network
 from foremask.vision.resample import as_alpha, resized
 from foremask.vision.temporal.closer import CloserJudge
 from foremask.vision.temporal.flow import warp
+from foremask.vision.temporal.frame_hints import FrameHints
 from foremask.vision.temporal.guidance import Guidance, Hinted
 from foremask.vision.temporal.incoming import IncomingFrame
-from foremask.vision.temporal.lesson import Lesson
 from foremask.vision.temporal.network_cache import NetworkCache
 from foremask.vision.temporal.propagation import FrameFlow, flow_between
-from foremask.vision.temporal.things import PlacedThings
+from foremask.vision.temporal.things import PickedAnchor
 from foremask.vision.temporal.tier import Tier, grid_of
 from foremask.vision.temporal.verdict import Judge
 
@@ -43,7 +43,7 @@ class Tools:
     guidance: Guidance | None
     cache: NetworkCache | None
     on_anchor: Callable[[Levels], None]
-    on_things: Callable[[list[PlacedThings]], None] | None = None
+    on_picked: Callable[[list[PickedAnchor]], None] | None = None
     makes_masks: bool = True  # and not only decides anchors
 
     @property
@@ -67,14 +67,19 @@ class Anchor:
     shown: dict[View, Levels]
     small: Rgb  # on the flow grid
     picture: ArrayImage  # for a closer look
-    lesson: Lesson | None = None  # what a person said of it
+    hints: FrameHints | None = None
     hinted: Hinted | None = None  # by all hints of the window that decided it last
     corrected: Alpha | None = None  # and those of its corrections
 
     @property
     def opinions(self) -> dict[View, Levels]:
         """The network's masks of it; on a hinted frame, those of every view."""
-        return self.shown if self.lesson is None else self.lesson.opinions
+        return self.shown if self.hints is None else self.hints.opinions
+
+    @property
+    def closer(self) -> list[Levels]:
+        """The network's masks of crops round hints, and of the whole picture beyond."""
+        return [] if self.hints is None else self.hints.closer
 
     def mean(self) -> Levels:
         """The mean of its opinions: the classifier is trained on it."""
@@ -194,13 +199,13 @@ class Blocks:
                 self._infer(before + round(step * (after - before) / steps), is_extra=True)
         self._anchor_count = count
         for frame, incoming in self._waiting.items():
-            lesson = self._tools.guidance.lesson(incoming.image)
-            if lesson is None:
+            hints = self._tools.guidance.on(incoming.image)
+            if hints is None:
                 continue
             if frame not in self._block.anchors:
                 self._block.anchors[frame] = Anchor({}, incoming.small, incoming.picture())
-                self._block.features[frame] = lesson.features
-            self._block.anchors[frame].lesson = lesson
+                self._block.features[frame] = hints.features
+            self._block.anchors[frame].hints = hints
 
     def _queue_gap(self, gaps: list[tuple[float, int, int]], before: int, after: int) -> None:
         """Queue the gap between two anchors for inference, largest disagreement first."""

@@ -5,7 +5,7 @@ and their pixels train the classifier of every window. Source: docs/adr/0050.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from foremask.types import Alpha, Image, Levels
 from foremask.vision.resample import resized
 from foremask.vision.temporal.appearance import HintedPixels
-from foremask.vision.temporal.correction import Click, Gate, Shown, fitted_gate, place_of
-from foremask.vision.temporal.lesson import Correction, Lesson
-from foremask.vision.temporal.regain import regained
+from foremask.vision.temporal.correction import Shown, corrected_sides
+from foremask.vision.temporal.frame_hints import FrameHints
 from foremask.vision.temporal.regions import FOREGROUND, Link, Regions, Scene
 from foremask.vision.temporal.things import NEITHER, rest_of_parts, sides
 from foremask.vision.temporal.verdict import forward_backward, transition
@@ -39,21 +38,18 @@ OUTLINE_PX = 2  # of the tracks' grid: how far the flow may be wrong at an outli
 
 @dataclass(frozen=True, slots=True)
 class Guidance:
-    """What the hinted frames of a clip have in common use; ``key_of`` finds the lesson of an image.
+    """The hints on the frames of a clip; ``key_of`` identifies an image among them.
 
-    ``gate`` says how far a correction reaches; ``on_shown`` gets what is corrected, a window.
     ``brought`` has, by the number of an earlier frame, 255 on what is chosen and 0 on what is out.
     """
 
-    lessons: Mapping[Hashable, Lesson]
+    frames: Mapping[Hashable, FrameHints]
     key_of: Callable[[Image], Hashable]
-    gate: Gate = field(default_factory=fitted_gate)
-    on_shown: Callable[[Sequence[Shown]], None] = lambda _: None
     brought: Mapping[int, Levels] = field(default_factory=dict)
 
-    def lesson(self, image: Image) -> Lesson | None:
-        """The lesson of this image, if it is a hinted one."""
-        return self.lessons.get(self.key_of(image))
+    def on(self, image: Image) -> FrameHints | None:
+        """The hints on this image, if there are some."""
+        return self.frames.get(self.key_of(image))
 
     def brought_to(self, frame: int, grid: tuple[int, int]) -> Alpha | None:
         """1 on what hints on later frames choose, -1 on what they ban, else `NEITHER`.
@@ -70,23 +66,23 @@ class Guidance:
     @property
     def only_hinted(self) -> bool:
         """Whether a hint chooses a thing, so that what no hint reaches is not the subject."""
-        return any(each.confirms for each in self.lessons.values())
+        return any(each.chooses for each in self.frames.values())
 
     @property
     def names_things(self) -> bool:
         """Whether hints choose or ban things, rather than only correct places of a mask."""
-        return any(each.claims.any() for each in self.lessons.values())
+        return any(each.claims.any() for each in self.frames.values())
 
     @property
     def teaches_bans(self) -> bool:
         """Whether things are out as a whole, and none of them looks like another one."""
-        banned = [each for each in self.lessons.values() if each.followed is not None]
-        return not self.only_hinted and all((each.taught < 0).any() for each in banned)
+        banned = [each for each in self.frames.values() if each.followed is not None]
+        return not self.only_hinted and all((each.training < 0).any() for each in banned)
 
     @property
     def pixels(self) -> list[HintedPixels]:
         """The pixels that train the classifier of every window."""
-        return [each.pixels for each in self.lessons.values()]
+        return [each.pixels for each in self.frames.values()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,16 +141,16 @@ class WindowHints:
     def __init__(
         self,
         guidance: Guidance | None,
-        lessons: Sequence[Lesson | None],
+        frames: Sequence[FrameHints | None],
         first: Hinted | None,
         brought: Sequence[Alpha | None],
         links: Sequence[Mapping[int, Link]],
         grid: tuple[int, int],
     ) -> None:
-        self._guidance, self._lessons = guidance, lessons
+        self._guidance, self._frames = guidance, frames
         self._links, self._grid = links, grid
-        self._claims = [None if lesson is None else lesson.claims for lesson in lessons]
-        self._followed = [None if lesson is None else lesson.followed for lesson in lessons]
+        self._claims = [None if each is None else each.claims for each in frames]
+        self._followed = [None if each is None else each.followed for each in frames]
         if not any(each is not None for each in self._followed):
             self._followed = list(brought)
         if first is not None and self._claims[0] is None:
@@ -183,7 +179,7 @@ class WindowHints:
         The classifier is trained on them.
         """
         masks = self._without_banned(masks)
-        if not any(lesson is not None for lesson in self._lessons):
+        if not any(each is not None for each in self._frames):
             return masks
         parts = [
             _Parts.of([resized(each, *self._grid) * np.float32(1 / 255) for each in some])
@@ -191,8 +187,7 @@ class WindowHints:
         ]
         nothing = np.zeros(self._grid[::-1], np.float32)
         evidence = [
-            nothing if lesson is None else np.float32(CLAIM) * lesson.taught
-            for lesson in self._lessons
+            nothing if each is None else np.float32(CLAIM) * each.training for each in self._frames
         ]
         result = []
         for mask, hint in zip(masks, propagated(evidence, self._links, parts), strict=True):
@@ -278,13 +273,11 @@ class WindowCorrections:
 
     def __init__(
         self,
-        guidance: Guidance,
-        lessons: Sequence[Lesson | None],
+        frames: Sequence[FrameHints | None],
         first: Alpha | None,
         links: Sequence[Mapping[int, Link]],
     ) -> None:
-        self._gate, self._on_shown = guidance.gate, guidance.on_shown
-        self._made = [[] if lesson is None else lesson.corrections for lesson in lessons]
+        self._made = [[] if each is None else each.corrections for each in frames]
         self._first, self._links = first, links
         self.planes: list[Alpha] = []
 
@@ -295,52 +288,18 @@ class WindowCorrections:
 
     def applied(self, shown: Sequence[Shown]) -> list[Alpha]:
         """The log odds of the masks that are shown, after corrections."""
-        self._on_shown(shown)
         evidence = [
-            self._settled(frame, made) for frame, made in zip(shown, self._made, strict=True)
+            np.float32(CLAIM) * corrected_sides(made, frame)
+            for frame, made in zip(shown, self._made, strict=True)
         ]
-        back = self._regained(evidence, shown)
         if self._first is not None:
             sure = (np.abs(self._first) > HELD) & (evidence[0] == 0)
             evidence[0][sure] = CLAIM * np.sign(self._first[sure])
         self.planes = forward_backward(evidence, self._links, _followed)
-        for plane, stated, brought in zip(self.planes, evidence, back, strict=True):
-            plane += np.where(stated == 0, brought, 0)
         return [
             _decided(frame) + np.float32(DECISIVE) * plane
             for frame, plane in zip(shown, self.planes, strict=True)
         ]
-
-    def _regained(self, evidence: Sequence[Alpha], shown: Sequence[Shown]) -> list[Alpha]:
-        """For each anchor what corrections on others bring back, which is not brought further.
-
-        What they bring back on their own anchor is added to ``evidence``.
-        """
-        back = [np.zeros(each.shape, np.float32) for each in evidence]
-        for index, made in enumerate(self._made):
-            for each in made:
-                click = Click(each.row, each.column, each.positive)
-                if (shown[index].mask[each.row, each.column] > FOREGROUND) == each.positive:
-                    continue
-                value = CLAIM if each.positive else -CLAIM
-                for at, place in regained(click, index, shown, self._links):
-                    if at == index:
-                        evidence[at][place & (evidence[at] == 0)] = value
-                    else:
-                        back[at][place] = value
-        return back
-
-    def _settled(self, shown: Shown, corrections: Sequence[Correction]) -> Alpha:
-        """The evidence of one anchor: each correction counts on what those before have left."""
-        evidence = np.zeros(shown.mask.shape, np.float32)
-        mask = shown.mask.copy()
-        for each in corrections:
-            place = place_of(
-                Click(each.row, each.column, each.positive), replace(shown, mask=mask), self._gate
-            )
-            evidence[place] = CLAIM if each.positive else -CLAIM
-            mask[place] = float(each.positive)
-        return evidence
 
     def reached(self, index: int) -> NDArray[np.bool_]:
         """Where an anchor may change."""

@@ -21,23 +21,27 @@ INCONSISTENT_FLOW_TRUST = (
 
 @dataclass(frozen=True, slots=True)
 class PackedFlow:
-    """The flow from a frame to a neighbour, small enough to keep a window of them."""
+    """The flow from a frame to another, small enough to keep a window of them."""
 
-    packed: NDArray[np.int16]  # the flow in 1 / FIXED_POINT_PER_PX of a pixel
+    fixed_point: NDArray[np.int16]  # the flow in 1 / FIXED_POINT_PER_PX of a pixel
     consistency: Levels
+
+    @classmethod
+    def packed(cls, flow: Flow, consistency: Alpha) -> "PackedFlow":
+        """From a flow, and how far it is to be trusted."""
+        limit = MAX_FIXED_POINT
+        fixed_point = np.clip(np.rint(flow * np.float32(FIXED_POINT_PER_PX)), -limit, limit)
+        return cls(fixed_point.astype(np.int16), as_levels(consistency))
 
     @classmethod
     def of(cls, flow: Flow, back: Flow) -> "PackedFlow":
         """From the flow there, and the one back."""
-        packed = np.clip(
-            np.rint(flow * np.float32(FIXED_POINT_PER_PX)), -MAX_FIXED_POINT, MAX_FIXED_POINT
-        )
-        return cls(packed.astype(np.int16), as_levels(flow_consistency(flow, back)))
+        return cls.packed(flow, flow_consistency(flow, back))
 
     @property
     def flow(self) -> Flow:
         """In pixels."""
-        return self.packed * np.float32(1 / FIXED_POINT_PER_PX)
+        return self.fixed_point * np.float32(1 / FIXED_POINT_PER_PX)
 
 
 @dataclass(frozen=True, slots=True)

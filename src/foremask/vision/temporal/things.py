@@ -7,13 +7,15 @@ before they met. A thing that is not seen goes on as well, and takes the part th
 is expected.
 """
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from foremask.facts import SEGMENT_GRID
 from foremask.types import Alpha
 from foremask.vision.temporal.flow import warp_labels
 from foremask.vision.temporal.regions import Link
@@ -37,12 +39,16 @@ type Things = NDArray[np.int32]
 
 
 @dataclass(frozen=True, slots=True)
-class PlacedThings:
-    """The things of one frame, and what of them is in its mask, on the tracks' grid."""
+class PickedAnchor:
+    """What the network or the mask has on an anchor, and what is in the mask, on the tracks' grid.
+
+    ``link`` leads to the anchor before, if there is one in the shot.
+    """
 
     frame: int
-    things: Things
+    picked: NDArray[np.bool_]
     inside: NDArray[np.bool_]
+    link: Link | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +79,14 @@ class _Thing:
         return replace(self, x=self.x + self.speed_x, y=self.y + self.speed_y)
 
 
+@dataclass(frozen=True, slots=True)
+class _Placed:
+    """The things at one anchor by number, and where they are."""
+
+    things: dict[int, _Thing]
+    numbers: Things
+
+
 def sides(
     picked: Sequence[NDArray[np.bool_]],
     claims: Sequence[Alpha | None],
@@ -84,8 +98,8 @@ def sides(
     follows the nearest one with claims before and after it, the nearer first.
     """
     count = len(picked)
-    forward = _followed(picked, claims, links, range(count), -1)
-    backward = _followed(picked, claims, links, range(count - 1, -1, -1), 1)
+    forward = _followed(picked, claims, lambda k: links[k].get(-1), range(count))
+    backward = traced_back(picked, claims, lambda k: links[k].get(1))
     stated = [k for k, claim in enumerate(claims) if claim is not None]
     chooses = any(claim is not None and (claim == 1).any() for claim in claims)
     results = []
@@ -101,10 +115,10 @@ def sides(
 def traced_back(
     picked: Sequence[NDArray[np.bool_]],
     claims: Sequence[Alpha | None],
-    links: Sequence[Mapping[int, Link]],
+    link_of: Callable[[int], Link | None],
 ) -> list[Alpha]:
-    """As `sides`, of anchors before claims only; links lead to the next anchor."""
-    return _followed(picked, claims, links, range(len(picked) - 1, -1, -1), 1)
+    """As `sides`, of anchors before claims only; ``link_of(k)`` leads to the next anchor."""
+    return _followed(picked, claims, link_of, range(len(picked) - 1, -1, -1))
 
 
 def is_separate(picked: NDArray[np.bool_], side: Alpha) -> bool:
@@ -125,34 +139,40 @@ def rest_of_parts(picked: NDArray[np.bool_], side: Alpha) -> NDArray[np.bool_]:
     return rest
 
 
-def follow(
-    picked: Sequence[NDArray[np.bool_]], links: Sequence[Mapping[int, Link]]
-) -> list[Things]:
-    """For each anchor which thing each picked pixel belongs to; a number is one thing's for ever.
+class Follower:
+    """Numbers the things of a clip, window by window: a number is one thing's for ever.
 
-    Parts that are too small to be told apart belong to none.
+    Windows overlap: a window's things are those of the one before where it begins. Parts that are
+    too small to be told apart belong to none.
     """
-    unique: dict[int, int] = {}
-    things: dict[int, _Thing] = {}
-    placed: Things | None = None
-    count = 0
-    results = []
-    for plane, link in zip(picked, links, strict=True):
-        back, before = link.get(-1), things
-        if placed is None or back is None:
-            unique.clear()
-            things, placed = _begun(plane, np.zeros(plane.shape, np.float32), {}, None, None)
-        else:
-            things, placed = _step(plane, things, placed, back)
-        for number in things:
-            if number not in before or number not in unique:
-                count += 1
-                unique[number] = count
-        table = np.zeros(max([0, *things]) + 1, np.int32)
-        for number in things:
-            table[number] = unique[number]
-        results.append(table[placed])
-    return results
+
+    def __init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self._last: dict[int, _Placed] = {}  # by frame, where the next window may begin
+
+    def follow(self, window: Sequence[PickedAnchor]) -> list[Things]:
+        """For each anchor of a window which thing each picked pixel belongs to."""
+        first = window[0]
+        known = self._last.get(first.frame)
+        link = None if known is None else _still(first.picked.shape)
+        self._last = {}
+        found = []
+        for anchor in window:
+            link = link if anchor is first else anchor.link
+            if known is None or link is None:
+                nothing = np.zeros(anchor.picked.shape, np.float32)
+                known = _begun(anchor.picked, nothing, None, None, self._numbers)
+            else:
+                known = _step(anchor.picked, known, link, self._numbers)
+            found.append(known.numbers)
+            if window[-1].frame - anchor.frame <= 2 * SEGMENT_GRID.context_frames:
+                self._last[anchor.frame] = known
+        return found
+
+
+def _still(shape: tuple[int, ...]) -> Link:
+    full = np.ones(shape, np.float32)
+    return Link(np.zeros((*shape, 2), np.float32), full, full, 0)
 
 
 def _without_strangers(side: Alpha, picked: NDArray[np.bool_]) -> Alpha:
@@ -168,59 +188,53 @@ def _without_strangers(side: Alpha, picked: NDArray[np.bool_]) -> Alpha:
 def _followed(
     picked: Sequence[NDArray[np.bool_]],
     claims: Sequence[Alpha | None],
-    links: Sequence[Mapping[int, Link]],
+    link_of: Callable[[int], Link | None],
     order: range,
-    offset: int,
 ) -> list[Alpha]:
     planes = [np.zeros(each.shape, np.float32) for each in picked]
-    things: dict[int, _Thing] = {}
-    placed: Things | None = None
+    numbers = itertools.count(1)
+    known: _Placed | None = None
     for k in order:
-        claim, link = claims[k], links[k].get(offset)
+        claim, link = claims[k], link_of(k)
         if claim is not None:
-            things, placed = _begun(picked[k], claim, things, placed, link)
-        elif placed is None or link is None or not things:
+            known = _begun(picked[k], claim, known, link, numbers)
+        elif known is None or link is None or not known.things:
             continue
         else:
-            things, placed = _step(picked[k], things, placed, link)
-        for number, thing in things.items():
+            known = _step(picked[k], known, link, numbers)
+        for number, thing in known.things.items():
             if thing.side:
-                planes[k][placed == number] = thing.side
+                planes[k][known.numbers == number] = thing.side
     return planes
 
 
 def _begun(
     picked: NDArray[np.bool_],
     claim: Alpha,
-    before: dict[int, _Thing],
-    placed: Things | None,
+    before: _Placed | None,
     link: Link | None,
-) -> tuple[dict[int, _Thing], Things]:
+    fresh: Iterator[int],
+) -> _Placed:
     """The things of an anchor with claims; a part that is claimed and denied is two things."""
     things: dict[int, _Thing] = {}
     numbers = np.zeros(picked.shape, np.int32)
-    came = None
-    if placed is not None and link is not None:
-        came = warp_labels(placed, link.flow)
+    came = None if before is None or link is None else warp_labels(before.numbers, link.flow)
     for part in _parts(picked | (claim == 1)):
-        sides_here = [side for side in (1, -1) if (part & (claim == side)).sum() > 8]
+        sides_here = [side for side in (1, -1) if (part & (claim == side)).sum() > 8] or [0]
+        split = [part]
         if len(sides_here) == 2:
             split = [part & (claim == side) for side in sides_here]
             rest = part & (claim == 0)
             split[0] |= rest & _nearer(split[0], split[1])
             split[1] |= rest & ~split[0]
-        else:
-            split = [part]
-            if not sides_here:
-                sides_here = [0]
         for side, place in zip(sides_here, split, strict=True):
             thing = _new(place, side)
-            if came is not None and not (claim[place] == NEITHER).any():
-                thing = _as_before(thing, came, place, before)
-            number = len(things) + 1
+            if before is not None and came is not None and not (claim[place] == NEITHER).any():
+                thing = _as_before(thing, came, place, before.things)
+            number = next(fresh)
             things[number] = thing
             numbers[place] = number
-    return things, numbers
+    return _Placed(things, numbers)
 
 
 def _as_before(
@@ -263,12 +277,10 @@ def _nearer(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> NDArray[np.bool
     return np.asarray(distances[0] <= distances[1])
 
 
-def _step(
-    picked: NDArray[np.bool_], before: dict[int, _Thing], placed: Things, link: Link
-) -> tuple[dict[int, _Thing], Things]:
+def _step(picked: NDArray[np.bool_], before: _Placed, link: Link, fresh: Iterator[int]) -> _Placed:
     """The things one anchor further."""
-    came = warp_labels(placed, link.flow)
-    moved = {number: thing.moved() for number, thing in before.items()}
+    came = warp_labels(before.numbers, link.flow)
+    moved = {number: thing.moved() for number, thing in before.things.items()}
     numbers = np.zeros(picked.shape, np.int32)
     alone: set[int] = set()
     nobodys = []
@@ -285,14 +297,15 @@ def _step(
     for number, thing in moved.items():
         place = np.asarray(numbers == number)
         if int(place.sum()) > LEAST_SHARE * picked.size:
-            things[number] = _updated(before[number], thing, place, by_itself=number in alone)
+            old = before.things[number]
+            things[number] = _updated(old, thing, place, by_itself=number in alone)
         elif thing.hidden < HIDDEN_ANCHORS:
             things[number] = replace(thing, hidden=thing.hidden + 1, alone=False)
     for part in nobodys:
-        number = max([0, *things, *before]) + 1
+        number = next(fresh)
         things[number] = _new(part, 0)
         numbers[part] = number
-    return things, numbers
+    return _Placed(things, numbers)
 
 
 def _owners(part: NDArray[np.bool_], moved: Mapping[int, _Thing], came: Things) -> list[int]:

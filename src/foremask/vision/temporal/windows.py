@@ -41,7 +41,7 @@ from foremask.vision.temporal.closer import (
     infer_closer,
     judge_closer,
 )
-from foremask.vision.temporal.correction import Gate, Shown, fitted_gate
+from foremask.vision.temporal.correction import Shown
 from foremask.vision.temporal.cuts import DELAY_FRAMES, SIDE_FRAMES
 from foremask.vision.temporal.flow import (
     continuity,
@@ -49,9 +49,9 @@ from foremask.vision.temporal.flow import (
     resize_flow,
     trust,
 )
+from foremask.vision.temporal.frame_hints import Claims, Mark, settled
 from foremask.vision.temporal.guidance import Guidance, WindowCorrections, WindowHints
 from foremask.vision.temporal.incoming import IncomingFrame, placed_images, with_shots
-from foremask.vision.temporal.lesson import Lesson, Mark, lesson_of, without_late_choices
 from foremask.vision.temporal.network_cache import (
     KeptAnswers,
     NetworkCache,
@@ -60,7 +60,7 @@ from foremask.vision.temporal.network_cache import (
 )
 from foremask.vision.temporal.propagation import flow_between, propagate
 from foremask.vision.temporal.regions import Link, Scene
-from foremask.vision.temporal.things import PlacedThings, follow
+from foremask.vision.temporal.things import PickedAnchor
 from foremask.vision.temporal.tier import TIERS, Tier, grid_of, tracks_grid
 from foremask.vision.temporal.tracks import keep_maps
 from foremask.vision.temporal.verdict import MEMORY, Judge, compose, decided, judge
@@ -83,7 +83,7 @@ def mask_images(
     is_wanted: Callable[[Image], bool] = lambda _: True,
     cache: NetworkCache | None = None,
     on_anchor: Callable[[Levels], None] = lambda _: None,
-    on_things: Callable[[list[PlacedThings]], None] | None = None,
+    on_picked: Callable[[list[PickedAnchor]], None] | None = None,
 ) -> Iterator[Alpha]:
     """One mask for each image, in order, on the tier's grid, which is never larger than the image.
 
@@ -96,8 +96,8 @@ def mask_images(
 
     ``cache`` has what the network said in an earlier run over the same images, or gets what it says
     in this one; masks are the same with and without it. ``on_anchor`` gets the network's mask of
-    each anchor, long before the frame's own mask is decided. ``on_things`` gets the things of each
-    window, those of the network that are not in the mask too.
+    each anchor, long before the frame's own mask is decided. ``on_picked`` gets the anchors of each
+    window, with what the network has picked besides the mask.
     """
     cache = cache or (None if guidance is None else NetworkCache(NoStore()))
     with (
@@ -107,7 +107,7 @@ def mask_images(
         ) as arriving,
     ):
         tools = Tools(
-            network, tier, threads, judge, judge_closer, guidance, cache, on_anchor, on_things
+            network, tier, threads, judge, judge_closer, guidance, cache, on_anchor, on_picked
         )
         yield from _masks_of_shots(arriving, tools)
 
@@ -152,19 +152,15 @@ def learn(
     tier: Tier,
     key_of: Callable[[Image], Hashable],
     cache: NetworkCache | None = None,
-    gate: Gate | None = None,
 ) -> Guidance:
-    """Infer the hinted images and settle what each mark claims; ``key_of`` identifies an image.
-
-    ``gate`` says how far a correction reaches; without one it is the fitted one.
-    """
+    """Infer the hinted images and settle what each mark claims; ``key_of`` identifies an image."""
     cache = cache or NetworkCache(NoStore())
-    lessons: dict[Hashable, Lesson] = {}
+    frames: dict[Hashable, Claims] = {}
     for key, image, marks in hinted:
         grid = grid_of(image, tier.mask_area_px)
         kept = KeptAnswers(cache, f"{key}", network)
-        lessons[key] = lesson_of(image, marks, kept, grid, tracks_grid(*grid))
-    return Guidance(without_late_choices(lessons), key_of, gate or fitted_gate())
+        frames[key] = Claims(image, marks, kept, grid, tracks_grid(*grid))
+    return Guidance(settled(frames), key_of)
 
 
 class _Shot:
@@ -316,8 +312,8 @@ class _Window:
             self._tools.cache.forget(self._name)
         if not self._tools.makes_masks:
             return
-        if self._tools.on_things is not None:
-            self._tools.on_things(self._things(frames, masks))
+        if self._tools.on_picked is not None:
+            self._tools.on_picked(self._picked(frames, masks))
         per_side = self._tier.anchors_per_side
         gaps = [
             gap
@@ -334,17 +330,14 @@ class _Window:
                         yield decided(alpha)
                     at += 1
 
-    def _things(self, frames: list[int], masks: list[Levels]) -> list[PlacedThings]:
-        """The things in a mask, or found by the network, followed from anchor to anchor."""
+    def _picked(self, frames: list[int], masks: list[Levels]) -> list[PickedAnchor]:
         grid = tracks_grid(*masks[0].shape[::-1])
-        inside = [resized(mask, *grid) > 127 for mask in masks]
-        found = [resized(self._anchors[frame].mean(), *grid) > 127 for frame in frames]
-        picked = [np.asarray(a | b) for a, b in zip(inside, found, strict=True)]
-        placed = follow(picked, self._links(frames, grid))
-        return [
-            PlacedThings(self._first + frame, numbers, mask)
-            for frame, numbers, mask in zip(frames, placed, inside, strict=True)
-        ]
+        result = []
+        for frame, mask, links in zip(frames, masks, self._links(frames, grid), strict=True):
+            inside = resized(mask, *grid) > 127
+            picked = inside | (resized(self._anchors[frame].mean(), *grid) > 127)
+            result.append(PickedAnchor(self._first + frame, picked, inside, links.get(-1)))
+        return result
 
     def _complete_features(self) -> None:
         """The basis, and the features of all anchors in it: from the cache, or into it."""
@@ -391,13 +384,13 @@ class _Window:
         keys = [self._anchors[f] for f in frames]
         grid = tracks_grid(*keys[0].mean().shape[::-1])
         links = self._links(frames, grid)
-        lessons = [anchor.lesson for anchor in keys]
         named = self._guidance if self._guidance and self._guidance.names_things else None
         brought = [
             None if named is None else named.brought_to(self._first + frame, grid)
             for frame in frames
         ]
-        hints = WindowHints(named, lessons, keys[0].hinted, brought, links, grid)
+        frame_hints = [anchor.hints for anchor in keys]
+        hints = WindowHints(named, frame_hints, keys[0].hinted, brought, links, grid)
         decided = self._decided(frames, links, hints)
         if self._guidance is None:
             return decided.masks
@@ -432,7 +425,7 @@ class _Window:
             return _Decided(masks, scenes, planes, masks)
         log_odds = hints.applied(self._tools.judge(scenes), scenes)
         opinions = [
-            [*anchor.opinions.values(), memory, *(anchor.lesson.closer if anchor.lesson else ())]
+            [*anchor.opinions.values(), memory, *anchor.closer]
             for anchor, memory in zip(keys, remembered, strict=True)
         ]
         masks = list(self._threads.map(compose, opinions, log_odds))
@@ -478,44 +471,24 @@ class _Window:
         self, keys: list[Anchor], decided: "_Decided", links: list[dict[int, Link]]
     ) -> list[Levels]:
         """The masks after correcting points; what none reaches stays as it is."""
-        if self._guidance is None:
-            return decided.masks
-        lessons = [anchor.lesson for anchor in keys]
-        corrections = WindowCorrections(self._guidance, lessons, keys[0].corrected, links)
+        corrections = WindowCorrections([anchor.hints for anchor in keys], keys[0].corrected, links)
         if not corrections.any:
             return decided.masks
         rows, columns = decided.scenes[0].motion.shape
-        shown = []
-        for k, (scene, anchor) in enumerate(zip(decided.scenes, keys, strict=True)):
-            further = [decided.closer[k], *(anchor.lesson.closer if anchor.lesson else ())]
+        opinions, shown = [], []
+        for k, (anchor, scene) in enumerate(zip(keys, decided.scenes, strict=True)):
+            further = [decided.masks[k], decided.closer[k], *anchor.closer]
+            opinions.append([*anchor.opinions.values(), *further])
             small = [resized(each, columns, rows) * np.float32(1 / 255) for each in further]
-            before = resized(decided.masks[k], columns, rows) * np.float32(1 / 255)
-            shown.append(
-                Shown(
-                    scene.rgb,
-                    before,
-                    [*scene.opinions.values(), before, *small],
-                    scene.logit,
-                    decided.log_odds[k],
-                    self._projected[self._number_of(anchor)],
-                )
-            )
+            known = scene.logit, decided.log_odds[k]
+            shown.append(Shown(scene.rgb, small[0], [*scene.opinions.values(), *small], *known))
         log_odds = corrections.applied(shown)
         masks = []
         for k, (anchor, mask) in enumerate(zip(keys, decided.masks, strict=True)):
             anchor.corrected = corrections.planes[k]
-            reached = corrections.reached(k)
-            if not reached.any():
-                masks.append(mask)
-                continue
-            also = [*anchor.opinions.values(), mask, decided.closer[k]]
-            also += anchor.lesson.closer if anchor.lesson else []
-            where = resized(reached.astype(np.float32), *mask.shape[::-1]) > 0
-            masks.append(np.where(where, compose(also, log_odds[k]), mask))
+            reached = resized(corrections.reached(k).astype(np.float32), *mask.shape[::-1]) > 0
+            masks.append(np.where(reached, compose(opinions[k], log_odds[k]), mask))
         return masks
-
-    def _number_of(self, anchor: Anchor) -> int:
-        return next(frame for frame, each in self._anchors.items() if each is anchor)
 
     def _links(self, frames: list[int], grid: tuple[int, int]) -> list[dict[int, Link]]:
         """For each anchor the flows to the two before and the two after it, on the tracks' grid."""
