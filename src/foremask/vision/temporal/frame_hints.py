@@ -428,7 +428,7 @@ class Claims:
             power, vectors = np.linalg.eigh(spread.T @ spread / len(flat))
             kept = vectors[:, ::-1][:, :6] / np.sqrt(power[::-1][:6] + 1e-6)
             projected = (spread @ kept).reshape(*level.shape[:2], -1).astype(np.float32)
-            described.append(cv2.resize(projected, self._small))
+            described.append(np.asarray(cv2.resize(projected, self._small), np.float32))
         return np.concatenate(described, axis=2).astype(np.float32)
 
 

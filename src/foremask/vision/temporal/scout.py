@@ -142,7 +142,8 @@ def _traced(steps: Sequence[_Step], chosen: Mapping[int, FrameHints]) -> dict[in
             claims.append(None)
             continue
         size = step.picked.shape[::-1]
-        claims.append(cv2.resize(hints.followed, size, interpolation=cv2.INTER_NEAREST))
+        side = cv2.resize(hints.followed, size, interpolation=cv2.INTER_NEAREST)
+        claims.append(np.asarray(side, np.float32))
     if all(claim is None for claim in claims):
         return {}
 
