@@ -14,7 +14,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx2
-from tests.support.hosts import free_port
+from tests.support.http_server import free_port
 
 from foremask.service.jobs.tokens import TokenLimits
 from foremask.service.run.bundled_postgres import EmbeddedPostgres

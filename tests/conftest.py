@@ -18,6 +18,7 @@ import pytest
 from foremask.service.jobs.database import Database, open_database
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.worker.queue_schema import migrate
+from tests.support.postgres import started
 
 MARKED_BY_FIXTURE = {"postgres": "postgres", "browser": "browser"}
 """A test that uses the fixture has the marker."""
@@ -47,10 +48,8 @@ def postgres() -> Iterator[EmbeddedPostgres]:
     """The real server, in a directory of its own that its user gets to."""
     root = Path(tempfile.mkdtemp(prefix="foremask-test-"))
     root.chmod(0o755)
-    server = EmbeddedPostgres(root)
-    server.start()
-    yield server
-    server.stop()
+    with started(root) as server:
+        yield server
     shutil.rmtree(root, ignore_errors=True)
 
 

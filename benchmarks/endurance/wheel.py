@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.support import synth
-from tests.support.hosts import free_port
+from tests.support.http_server import free_port
 from tests.support.patience import wait_until
 
 from benchmarks.service import MASK_PATH, ROOT, TOKEN

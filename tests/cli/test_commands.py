@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import tomllib
 from collections.abc import Iterator
@@ -33,11 +32,12 @@ from foremask.cli.server_extra import PACKAGES
 from foremask.cli.service_checks import NEWEST_MINOR
 from foremask.errors import Busy, CodecUnsupported, Denied, Ended, Failed, all_reasons
 from foremask.machine.nvidia import nvidia_cards
-from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.run.postgres_programs import bundled_binaries, server_version
 from foremask.weights import catalogue
 from tests.support import networks, synth
+from tests.support.http_server import Handler, serving
 from tests.support.origin import gives, listening
+from tests.support.postgres import installed, started
 
 COMMANDS = (
     *("mask", "probe", "verify", "models", "token", "webhook", "migrate", "doctor", "serve"),
@@ -68,6 +68,12 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+def at_a_terminal(*words: str) -> subprocess.Popen[str]:
+    """A command in a process of its own, whose Ctrl-C is a terminal's."""
+    command = [sys.executable, "-c", AT_A_TERMINAL, *words]
+    return subprocess.Popen(command, stdout=-1, stderr=-1, text=True)  # noqa: S603
+
+
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
     return synth.write(tmp_path / "clip.mp4", synth.Spec(sound=(synth.Tone(),)))
@@ -89,16 +95,20 @@ def refused(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, st
     return code, answer.err
 
 
+class Files(Handler, http.server.SimpleHTTPRequestHandler):
+    """The files of a folder."""
+
+
 @contextmanager
 def served(folder: Path) -> Iterator[str]:
-    handler = partial(http.server.SimpleHTTPRequestHandler, directory=folder)
-    handler.func.log_message = lambda *_: None  # type: ignore[attr-defined]
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with serving(partial(Files, directory=folder)) as url:
+        yield url
+
+
+def doctor(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, str]]:
+    """What `foremask doctor` finds, by the name of each finding."""
+    main(["doctor", "--json"])
+    return {each["name"]: each for each in json.loads(capsys.readouterr().out)}
 
 
 @pytest.mark.slow
@@ -152,27 +162,6 @@ def test_the_extra_is_what_the_service_imports() -> None:
     assert set(PACKAGES) == named | {"psycopg_pool"}
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("bogus",), "Unknown command"),
-        (("mask",), "INPUT"),
-        (("mask", "no-such-clip.mp4"), "there is no file no-such-clip.mp4"),
-        (("verify", "pyproject.toml", "no-such-mask.mp4"), "there is no file no-such-mask.mp4"),
-        (("mask", "no-such-clip.mp4", "-o", "out.mp4"), "there is no file no-such-clip.mp4"),
-        (("mask", "clip.mp4", "-o", "out.mp4", "--preset", "mp4"), "mov_proresks"),
-        (("mask", "clip.mp4", "-o", "out.mp4", "--quality", "superb"), "balanced"),
-        (("serve", "--port", "99999"), "FOREMASK_PORT"),
-    ],
-)
-def test_a_wrong_command_line_ends_with_2(
-    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], message: str
-) -> None:
-    code, error = refused(capsys, *words)
-    assert code == Exit.USAGE
-    assert message in error
-
-
 def test_an_unknown_setting_ends_with_2(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -199,24 +188,6 @@ def test_a_service_that_cannot_be_says_so_before_it_starts(
     assert (code, "set FOREMASK_DATA_DIR" in error) == (Exit.USAGE, True)
 
 
-def test_a_missing_own_model_ends_with_5(capsys: pytest.CaptureFixture[str], clip: Path) -> None:
-    code, error = refused(
-        capsys, "mask", clip, "-o", clip.with_name("out.mp4"), "--model", clip.with_name("no.onnx")
-    )
-    assert code == Exit.MODEL_UNAVAILABLE
-    assert "no.onnx" in error
-    assert not clip.with_name("out.mp4").exists()
-
-
-def test_a_clip_that_cannot_be_masked_ends_with_3(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    text = tmp_path / "text.mp4"
-    text.write_text("not a clip\n" * 100)
-    code, error = refused(capsys, "probe", text)
-    assert (code, "not_a_video" in error) == (Exit.CLIP_REFUSED, True)
-
-
 def test_an_address_that_may_not_be_fetched_ends_with_4(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -225,19 +196,6 @@ def test_an_address_that_may_not_be_fetched_ends_with_4(
         code, error = refused(capsys, "probe", f"{url}/clip.mp4")
     assert code == Exit.URL_REFUSED
     assert "url_" in error
-
-
-def test_a_url_is_brought_here_first(
-    capsys: pytest.CaptureFixture[str], clip: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FOREMASK_ALLOW_PRIVATE", "127.0.0.0/8")
-    assert main(["probe", str(clip), "--json"]) == Exit.OK
-    from_file = json.loads(capsys.readouterr().out)
-    with served(clip.parent) as url:
-        assert main(["probe", f"{url}/clip.mp4", "--json"]) == Exit.OK
-    assert json.loads(capsys.readouterr().out) == from_file
-    assert (from_file["width"], from_file["height"], from_file["frames"]) == (64, 48, 10)
-    assert from_file["service"] == "accepted"
 
 
 @pytest.mark.slow
@@ -259,7 +217,8 @@ async def test_a_url_is_probed_by_a_few_reads(
     assert 0 < len(origin.requests) <= 4
     assert all("range" in request.headers for request in origin.requests)
     assert main(["probe", str(large), "--json"]) == Exit.OK
-    assert json.loads(capsys.readouterr().out) == json.loads(answer.stdout)
+    assert (from_file := json.loads(capsys.readouterr().out)) == json.loads(answer.stdout)
+    assert from_file["service"] == "accepted"
 
 
 def test_probe_says_what_the_service_would_say(
@@ -328,8 +287,7 @@ def test_a_pull_compiles_the_network_and_says_so_after(
     monkeypatch.setenv("FOREMASK_MODEL_DIR", str(tmp_path))
 
     def found() -> tuple[str, str, bool, int]:
-        main(["doctor", "--json"])
-        findings = {each["name"]: each for each in json.loads(capsys.readouterr().out)}
+        findings = doctor(capsys)
         main(["models", "list", "--json"])
         (row,) = json.loads(capsys.readouterr().out)
         compiled = findings["compiled"]
@@ -350,8 +308,8 @@ def test_doctor_finds_the_missing_model(
 ) -> None:
     """Something bad makes the exit code 1, and the finding has the remedy."""
     monkeypatch.setenv("FOREMASK_MODEL_DIR", str(tmp_path))
-    assert main(["doctor", "--json"]) == Exit.INTERNAL
-    findings = {each["name"]: each for each in json.loads(capsys.readouterr().out)}
+    findings = doctor(capsys)
+    assert main(["doctor"]) == Exit.INTERNAL
     assert findings["model"]["verdict"] == "bad"
     assert "foremask models pull" in findings["model"]["found"]
     assert {"versions", "cpu", "memory", "database", "data", "sandbox"} <= findings.keys()
@@ -371,9 +329,7 @@ def test_doctor_says_why_workers_cannot_have_their_device(
     ):
         monkeypatch.setenv("FOREMASK_DEVICE", device)
         monkeypatch.setenv("FOREMASK_SANDBOX", sandbox)
-        main(["doctor", "--json"])
-        findings = json.loads(capsys.readouterr().out)
-        ours = [each for each in findings if each["name"] in ("runtime", "device")]
+        ours = [each for name, each in doctor(capsys).items() if name in ("runtime", "device")]
         assert [each["name"] for each in ours if each["verdict"] == "bad"] == bad, device
         for each in ours:
             assert (
@@ -403,8 +359,7 @@ def test_doctor_says_which_postgresql_and_what_it_lacks(
     major, minor = server_version(binaries)
     for named in ("", str(binaries)):
         monkeypatch.setenv("FOREMASK_POSTGRES_BIN", named)
-        main(["doctor", "--json"])
-        database = next(e for e in json.loads(capsys.readouterr().out) if e["name"] == "database")
+        database = doctor(capsys)["database"]
         assert f"PostgreSQL {major}.{minor} (" in database["found"]
         lacks = minor < NEWEST_MINOR[major]
         assert (database["verdict"] == "note") == lacks
@@ -419,22 +374,16 @@ def test_a_second_postgresql_serves_by_its_url(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each that this machine has, for instance Debian's: makes the tables, and a token."""
-    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
-    for binaries in [bundled_binaries(), *(each.parent for each in installed)]:
-        major, minor = server_version(binaries)
+    for own in [None, *installed()]:
+        major, minor = server_version(own or bundled_binaries())
         with tempfile.TemporaryDirectory(prefix="foremask-test-") as folder:
             Path(folder).chmod(0o755)
-            own = None if binaries == bundled_binaries() else binaries
-            server = EmbeddedPostgres(Path(folder), own)
-            server.start()
-            try:
+            with started(Path(folder), own) as server:
                 monkeypatch.setenv("FOREMASK_DATABASE_URL", server.url)
                 assert main(["migrate"]) == Exit.OK
                 assert main(["token", "create"]) == Exit.OK
                 main(["doctor"])
                 assert f"your own PostgreSQL {major}.{minor} answers" in capsys.readouterr().out
-            finally:
-                server.stop()
 
 
 def test_doctor_warns_of_links_that_lead_nowhere(
@@ -448,9 +397,7 @@ def test_doctor_warns_of_links_that_lead_nowhere(
     ):
         for name, value in settings.items():
             monkeypatch.setenv(name, value)
-        main(["doctor", "--json"])
-        findings = {each["name"]: each for each in json.loads(capsys.readouterr().out)}
-        assert findings["address"]["verdict"] == verdict, settings
+        assert doctor(capsys)["address"]["verdict"] == verdict, settings
 
 
 @pytest.mark.postgres
@@ -534,24 +481,6 @@ def test_on_a_terminal_progress_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.weights
-def test_a_mask_is_made_reported_and_verified(
-    capsys: pytest.CaptureFixture[str], clip: Path
-) -> None:
-    """The real network: the report agrees with the file, and the file keeps its promises."""
-    assert main(["mask", str(clip), "--quality", "fast"]) == Exit.OK
-    unnamed = clip.with_name("clip.mask.mp4")
-    assert capsys.readouterr().out.startswith(f"{unnamed}: 10 frames")
-    unnamed.unlink()
-    target = clip.with_name("mask.webm")
-    assert main(["mask", str(clip), "-o", str(target), "--quality", "fast", "--json"]) == Exit.OK
-    report = json.loads(capsys.readouterr().out)
-    assert (report["frames_in"], report["frames_out"]) == (10, 10)
-    assert report["output"] == str(target)
-    assert main(["verify", str(clip), str(target)]) == Exit.OK
-    assert sorted(each.name for each in clip.parent.iterdir()) == ["clip.mp4", "mask.webm"]
-
-
-@pytest.mark.weights
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, Exit.INTERRUPTED), (signal.SIGTERM, Exit.TERMINATED)]
 )
@@ -562,11 +491,7 @@ def test_an_interrupted_mask_leaves_nothing(
     long = synth.write(tmp_path / "long.mp4", synth.Spec(pts=tuple(range(0, 300_000, 1_000))))
     target = tmp_path / "out.mp4"
     target.write_text("the old one")
-    with subprocess.Popen(  # noqa: S603
-        [sys.executable, "-c", AT_A_TERMINAL, "mask", str(long), "-o", str(target), "--force"],
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with at_a_terminal("mask", str(long), "-o", str(target), "--force") as process:
         maps = Path("/proc", str(process.pid), "maps")
         while "openvino_intel_cpu_plugin" not in maps.read_text():  # the network is being made
             assert process.poll() is None
@@ -618,13 +543,16 @@ def test_a_signal_that_an_import_swallows_still_ends_with_143(
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
+        ("bogus", 2, "Unknown command"),
+        ("verify clip.mp4 no-such-mask.mp4", 2, "there is no file no-such-mask.mp4"),
+        ("mask clip.mp4 -o out.mp4 --preset mp4", 2, "mov_proresks"),
+        ("mask clip.mp4 -o out.mp4 --quality superb", 2, "balanced"),
+        ("serve --port 99999", 2, "FOREMASK_PORT"),
         ("probe .", 2, ". is not a file"),
         ("cutout", 2, "INPUT is missing"),
         ("cutout nothing.mp4", 2, "there is no file nothing.mp4"),
         ("probe clip.mp4 more.mp4", 2, "`foremask probe` takes no more.mp4"),
         ("verify clip.mp4", 2, "requires an argument"),
-        ("mask clip.mp4 --start 50", 3, "No frame is shown from 50 s on. Begin sooner"),
-        ("mask clip.mp4 --start 3 --end 2", 2, "--end 2 is not after --start 3"),
         ("mask clip.mp4 --qualty best", 2, "Did you mean --quality?"),
         ("mask clip.mp4 --point later", 2, "is no hint"),
         ("tracks .", 2, ". is not a file"),

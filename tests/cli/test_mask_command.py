@@ -27,7 +27,7 @@ from foremask.masking.stills import verify_picture
 from foremask.media.probe import probe
 from foremask.media.verify import verify
 from foremask.types import Rgb
-from tests.cli.test_commands import AT_A_TERMINAL, served
+from tests.cli.test_commands import at_a_terminal, served
 from tests.support import networks, synth
 
 THREE_FRAMES = synth.Spec(pts=(0, 1000, 2000))
@@ -69,6 +69,11 @@ def checksums(folder: Path) -> dict[str, str]:
         for path in folder.rglob("*")
         if path.is_file()
     }
+
+
+def typed(value: object) -> str | None:
+    """A test's id: the words of its command line."""
+    return " ".join(value) if isinstance(value, tuple) else None
 
 
 MAKES: list[tuple[tuple[str, ...], int, set[str]]] = [
@@ -158,11 +163,7 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "made"),
-    MAKES,
-    ids=lambda each: " ".join(each) if isinstance(each, tuple) else None,
-)
+@pytest.mark.parametrize(("words", "code", "made"), MAKES, ids=typed)
 def test_what_is_made_is_whole_and_nothing_else_changes(
     here: Path, words: tuple[str, ...], code: int, made: set[str]
 ) -> None:
@@ -180,11 +181,7 @@ def test_what_is_made_is_whole_and_nothing_else_changes(
             verify(here / "clip 9.mp4", here / name)  # all clips are alike
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "message"),
-    REFUSED,
-    ids=lambda each: " ".join(each) if isinstance(each, tuple) else None,
-)
+@pytest.mark.parametrize(("words", "code", "message"), REFUSED, ids=typed)
 def test_what_is_refused_says_why_and_changes_nothing(
     here: Path,
     capsys: pytest.CaptureFixture[str],
@@ -235,11 +232,7 @@ OTHERS: list[tuple[tuple[str, ...], int, set[str]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "made"),
-    OTHERS,
-    ids=lambda each: " ".join(each) if isinstance(each, tuple) else None,
-)
+@pytest.mark.parametrize(("words", "code", "made"), OTHERS, ids=typed)
 def test_the_other_commands_change_no_file_that_is_there(
     here: Path, words: tuple[str, ...], code: int, made: set[str]
 ) -> None:
@@ -333,13 +326,7 @@ def test_a_watched_folder_is_masked_as_clips_come_and_only_when_they_are_whole(h
     shutil.copy("clip 10.mov", "in/first.mov")
     clip = (here / "clip 9.mp4").read_bytes()
     (here / "in" / "a link.mp4").symlink_to(here / "clip 9.mp4")  # is left alone
-    words = ["mask", "--watch", "in", "-o", "out/"]
-    with subprocess.Popen(  # noqa: S603
-        [sys.executable, "-c", AT_A_TERMINAL, *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with at_a_terminal("mask", "--watch", "in", "-o", "out/") as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("out/first.mask.mp4: 3 frames")
         with (here / "in" / "second.mp4").open("wb") as growing:
@@ -457,13 +444,7 @@ def test_ctrl_c_between_clips_keeps_what_is_done_and_says_so(here: Path) -> None
     """The first mask is whole, of the second there is nothing, the third is not begun."""
     synth.write(here / "long.mp4", synth.Spec(pts=tuple(range(0, 600_000, 1_000))))
     before = checksums(here)
-    words = ["mask", "clip 10.mov", "long.mp4", "deep/clip 9.mp4"]
-    with subprocess.Popen(  # noqa: S603
-        [sys.executable, "-c", AT_A_TERMINAL, *words],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+    with at_a_terminal("mask", "clip 10.mov", "long.mp4", "deep/clip 9.mp4") as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("clip 10.mask.mp4: 3 frames")
         while not any(part.stat().st_size for part in here.glob(".long.mask.*")):

@@ -1,7 +1,6 @@
 """``foremask submit``, ``status`` and ``cancel`` against the real API."""
 
 import gzip
-import http.server
 import json
 import resource
 import signal
@@ -15,8 +14,9 @@ import pytest
 
 from foremask.cli.commands import main
 from foremask.cli.exits import Exit
-from tests.service.api.conftest import Running, clip_origin, drawn, free_port, service
+from tests.service.api.conftest import Running, clip_origin, drawn, service
 from tests.service.api.worker import working
+from tests.support.http_server import Handler, free_port, serving
 
 __all__ = ["clip_origin", "drawn", "service"]  # fixtures
 
@@ -111,8 +111,8 @@ def losing_the_first_answer(service: Running) -> Generator[str]:
     """A proxy that hangs up on its first caller, after the service has answered."""
     keys: list[str] = []
 
-    class Proxy(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
+    class Proxy(Handler):
+        def do_POST(self) -> None:  # noqa: N802
             content = self.rfile.read(int(self.headers["content-length"]))
             keys.append(self.headers["idempotency-key"])
             headers = service.headers | {"idempotency-key": keys[-1]}
@@ -125,15 +125,8 @@ def losing_the_first_answer(service: Running) -> Generator[str]:
                 self.wfile.write(answer.content)
             self.close_connection = True
 
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Proxy) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with serving(Proxy) as url:
+        yield url
     assert len(keys) == 2
     assert keys[0] == keys[1]
 
@@ -221,8 +214,8 @@ def test_a_server_that_is_not_there(
 
 @contextmanager
 def answering(status: int, body: bytes, headers: dict[str, str]) -> Generator[str]:
-    class Hostile(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Hostile(Handler):
+        def do_GET(self) -> None:  # noqa: N802
             self.rfile.read(int(self.headers.get("content-length", 0)))
             self.send_response(status)
             for name, value in ({"content-length": str(len(body))} | headers).items():
@@ -233,17 +226,8 @@ def answering(status: int, body: bytes, headers: dict[str, str]) -> Generator[st
 
         do_POST = do_GET  # noqa: N815  # as the library calls it
 
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hostile) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(Hostile) as url:
+        yield url
 
 
 DONE = b'{"status": "COMPLETED", "result": {"mask_url": %s}}'

@@ -29,37 +29,20 @@ MARKDOWN = sorted(
 )
 NOT_RUN = re.compile(r"<!-- not run by a test: \w[^\n]+ -->\n")
 RUN_BY = {
-    ("README.md", ""): "tests/documentation/test_docs.py::test_the_lines_that_call_foremask_work",
-    (
-        "README.md",
-        "sh",
-    ): "tests/documentation/test_readme.py::test_the_service_example_submits_and_downloads",
-    ("README.md", "python"): "tests/documentation/test_readme.py::test_the_library_example_masks",
-    ("cli.md", "sh"): "tests/documentation/test_docs.py::test_the_lines_that_call_foremask_work",
-    ("http-api.md", "sh"): "tests/service/api/test_api_docs.py::test_every_curl_line_works",
-    ("python.md", "python"): "tests/documentation/test_python.py::test_every_recipe_works",
-    (
-        "quickstart.md",
-        "sh",
-    ): "tests/documentation/test_docs.py::test_the_lines_that_call_make_do_what_they_say",
-    ("recipes.md", "sh"): "tests/documentation/test_recipes.py::folder",
-    (
-        "recipes.md",
-        "html",
-    ): "tests/documentation/test_recipes.py::test_a_page_shows_the_subject_over_what_is_behind_it",
-    (
-        "webhooks.md",
-        "python",
-    ): "tests/service/api/test_api_docs.py::test_the_python_verification_works",
-    (
-        "webhooks.md",
-        "javascript",
-    ): "tests/service/api/test_api_docs.py::test_the_javascript_verification_works",
+    ("README.md", ""): "test_the_lines_that_call_foremask_work",
+    ("README.md", "sh"): "test_the_service_example_submits_and_downloads",
+    ("README.md", "python"): "test_the_library_example_masks",
+    ("cli.md", "sh"): "test_the_lines_that_call_foremask_work",
+    ("http-api.md", "sh"): "test_every_curl_line_works",
+    ("python.md", "python"): "test_every_recipe_works",
+    ("quickstart.md", "sh"): "test_the_lines_that_call_make_do_what_they_say",
+    ("recipes.md", "sh"): "test_stills_are_as_many_as_frames",
+    ("recipes.md", "html"): "test_a_page_shows_the_subject_over_what_is_behind_it",
+    ("webhooks.md", "python"): "test_the_python_verification_works",
+    ("webhooks.md", "javascript"): "test_the_javascript_verification_works",
 }
-"""By page and language, what runs the code blocks.
-
-`text` is a picture, and JSON need only be JSON.
-"""
+"""By page and language, the test that runs the code blocks; `text` and JSON are none."""
+TESTS = [*(ROOT / "tests/documentation").glob("*.py"), ROOT / "tests/service/api/test_api_docs.py"]
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -145,15 +128,15 @@ def test_every_page_is_in_the_index() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_code_block_is_run_or_says_why_not(page: Path) -> None:
-    """By the test that RUN_BY names, which is there and reads the page."""
+    """By the test that RUN_BY names, in a file that reads the page."""
+    sources = [path.read_text(encoding="utf-8") for path in TESTS]
     for language, text, marked in all_blocks(page):
         if language == "json":
             json.loads(text)
         if language in ("text", "json") or marked:
             continue
-        file, _, name = RUN_BY[(page.name, language)].partition("::")
-        source = (ROOT / file).read_text(encoding="utf-8")
-        assert re.search(rf"^(async )?def {name}\(", source, re.MULTILINE), name
+        name = f"\ndef {RUN_BY[(page.name, language)]}("
+        (source,) = (each for each in sources if name in each)
         assert page.name in source or page.stem.upper() in source
 
 

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import pytest
 from foremask.media.verify import verify
 from tests.documentation.test_docs import ROOT, blocks
 from tests.support import synth
+from tests.support.http_server import free_port
 
 pytestmark = pytest.mark.slow
 
@@ -27,13 +27,6 @@ def folder(tmp_path: Path) -> Path:
     """A folder with a clip.mp4 that has sound, as the examples want it."""
     synth.write(tmp_path / "clip.mp4", synth.Spec(width=128, height=96, sound=(synth.Tone(),)))
     return tmp_path
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @contextmanager

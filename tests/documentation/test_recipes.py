@@ -2,7 +2,7 @@
 
 import os
 import subprocess
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import cast
 
@@ -17,7 +17,6 @@ from playwright.sync_api import Browser
 
 from foremask.masking.pipeline import mask_video
 from foremask.options import MaskOptions
-from foremask.types import Alpha
 from tests.cli.test_commands import served
 from tests.documentation.pages import DOCS
 from tests.documentation.test_docs import blocks
@@ -40,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("recipes")
     (made / "ffmpeg").symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
     synth.write(made / "clip.mp4", SPEC)
-    mask_video(made / "clip.mp4", made / "mask.mp4", MaskOptions(), masker=_exact)
+    mask_video(made / "clip.mp4", made / "mask.mp4", MaskOptions(), masker=lambda _: iter(masks()))
     cv2.imwrite(str(made / "background.png"), np.full((48, 80, 3), WALL[::-1], np.uint8))
     script = 'set -eu\nffmpeg() { ./ffmpeg -nostdin -v error -y "$@"; }\n'
     script += "".join(blocks(DOCS / "recipes.md", "sh"))
@@ -54,11 +53,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert done.returncode == 0, done.stderr
     return made
-
-
-def _exact(pictures: object) -> Iterator[Alpha]:
-    for _, mask in synth.draw(SPEC):
-        yield np.divide(mask, 255, dtype=np.float32)
 
 
 def masks() -> list[NDArray[np.float32]]:

@@ -3,8 +3,6 @@
 import json
 import re
 from pathlib import Path
-from threading import Thread
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import pytest
 from playwright.sync_api import ConsoleMessage
@@ -13,13 +11,9 @@ from foremask.service.api.pages import read_folder
 from tests.documentation.pages import DOCS
 from tests.documentation.site import build
 from tests.support.browser import browsing
+from tests.support.http_server import Handler, serving
 
 pytestmark = pytest.mark.slow
-
-
-class _Silent(WSGIRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Say nothing."""
 
 
 @pytest.fixture(scope="module")
@@ -53,15 +47,15 @@ def test_nothing_is_promised_that_is_not_there(site: Path) -> None:
 def test_search_finds_a_page_under_the_strict_policy(site: Path) -> None:
     found = read_folder(site)
 
-    def answer(environ: dict[str, str], start_response: object) -> list[bytes]:
-        assert callable(start_response)
-        page = found[environ["PATH_INFO"].lstrip("/")]
-        headers = [("Content-Type", page.media_type), ("Content-Security-Policy", page.policy)]
-        start_response("200 OK", headers)
-        return [page.content]
+    class Pages(Handler):
+        def do_GET(self) -> None:  # noqa: N802
+            page = found[self.path.lstrip("/").partition("?")[0]]
+            self.send_response(200)
+            self.send_header("Content-Type", page.media_type)
+            self.send_header("Content-Security-Policy", page.policy)
+            self.end_headers()
+            self.wfile.write(page.content)
 
-    server = make_server("127.0.0.1", 0, answer, WSGIServer, _Silent)
-    Thread(target=server.serve_forever, daemon=True).start()
     complaints: list[str] = []
     asked: list[str] = []
 
@@ -69,20 +63,15 @@ def test_search_finds_a_page_under_the_strict_policy(site: Path) -> None:
         if message.type == "error":
             complaints.append(message.text)
 
-    address = f"http://127.0.0.1:{server.server_port}/"
-    try:
-        with browsing() as browser:
-            page = browser.new_page()
-            page.on("console", hear)
-            page.on("request", lambda request: asked.append(request.url))
-            page.goto(f"{address}index.html", wait_until="networkidle")
-            page.keyboard.press("Control+k")
-            words = page.get_by_role("combobox").or_(page.get_by_placeholder("Search")).first
-            words.wait_for(timeout=60_000)
-            words.fill("idempotency")
-            page.get_by_text("Send a request again safely").first.wait_for(timeout=60_000)
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(Pages) as address, browsing() as browser:
+        page = browser.new_page()
+        page.on("console", hear)
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(f"{address}/index.html", wait_until="networkidle")
+        page.keyboard.press("Control+k")
+        words = page.get_by_role("combobox").or_(page.get_by_placeholder("Search")).first
+        words.wait_for(timeout=60_000)
+        words.fill("idempotency")
+        page.get_by_text("Send a request again safely").first.wait_for(timeout=60_000)
     assert not complaints
     assert all(url.startswith((address, "data:", "blob:")) for url in asked)

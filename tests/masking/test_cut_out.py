@@ -64,13 +64,6 @@ def test_the_subject_stands_alone_and_its_edge_has_its_own_colour(
     assert len(list((tmp_path / "pngs").iterdir())) == 11
 
 
-def test_a_webm_cut_out_keeps_frames_times_and_sound(clip: Path, tmp_path: Path) -> None:
-    report = cut(clip, tmp_path / "cut.webm")
-    assert (report.frames_in, report.frames_out, report.kind) == (10, 10, "cutout")
-    assert [track.language for track in report.audio] == ["eng"]
-    verify(clip, tmp_path / "cut.webm", ResultKind.CUTOUT)
-
-
 def shown(path: Path) -> list[NDArray[np.uint8]]:
     with VideoReader(path) as reader:
         return [frame.rgb(frame.width, frame.height) for frame in reader]
@@ -120,11 +113,7 @@ def test_a_video_loops_behind_the_subject(tmp_path: Path) -> None:
 def test_a_background_that_breaks_ends_it_and_leaves_nothing(tmp_path: Path) -> None:
     spec = Spec(pts=synth.even(60, Fraction(30)), b_frames=2)
     clip = synth.write(tmp_path / "clip.mp4", spec)
-    data = bytearray(clip.read_bytes())
-    start = data.index(b"mdat") + 2000
-    data[start : start + 6000] = b"\xff" * 6000
-    behind = tmp_path / "behind.mp4"
-    behind.write_bytes(data)
+    behind = synth.broken(tmp_path / "behind.mp4", clip)
     with pytest.raises(
         errors.CorruptVideo, match=r"background behind\.mp4: .* after frame \d+"
     ) as refused:

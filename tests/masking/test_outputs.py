@@ -11,9 +11,7 @@ import pytest
 from foremask import errors
 from foremask.masking.comparison import contact_sheet
 from foremask.masking.outputs import check_output, written_whole
-from foremask.masking.pipeline import mask_video
 from foremask.masking.report import Progress
-from foremask.options import MaskOptions
 from tests.support import synth
 
 WRITE_AND_HANG = """
@@ -33,17 +31,6 @@ def clip(tmp_path: Path) -> Path:
     return synth.write(tmp_path / "clip.mp4")
 
 
-def mask(source: Path, target: Path, *, replace: bool = False) -> None:
-    mask_video(
-        source,
-        target,
-        MaskOptions(),
-        masker=synth.red_is_foreground,
-        refiner=synth.stretched,
-        replace=replace,
-    )
-
-
 def names(folder: Path) -> list[str]:
     return sorted(each.name for each in folder.iterdir())
 
@@ -53,9 +40,9 @@ def test_a_file_that_is_there_is_replaced_only_when_asked(clip: Path) -> None:
     other = clip.with_name("other.mp4")
     other.write_text("another clip")
     with pytest.raises(errors.OutputFailed, match="exists already"):
-        mask(clip, other)
+        synth.mask(clip, other)
     assert other.read_text() == "another clip"
-    mask(clip, other, replace=True)
+    synth.mask(clip, other, replace=True)
     assert other.stat().st_size > 100
     assert names(clip.parent) == ["clip.mp4", "other.mp4"]
     sheet = clip.with_name("sheet.png")
@@ -86,7 +73,7 @@ def test_an_output_that_is_the_input_is_always_refused(clip: Path, kind: str) ->
     there = names(clip.parent)
     for replace in (False, True):
         with pytest.raises(errors.OutputFailed, match="the output is the input"):
-            mask(clip, target, replace=replace)
+            synth.mask(clip, target, replace=replace)
         with pytest.raises(errors.OutputFailed, match="the output is the input"):
             contact_sheet(clip, clip, target, 1, replace=replace)
     assert clip.read_bytes() == before
@@ -102,15 +89,7 @@ def test_an_error_on_the_way_changes_nothing(clip: Path) -> None:
     target = clip.with_name("mask.mp4")
     target.write_text("the old one")
     with pytest.raises(InterruptedError):
-        mask_video(
-            clip,
-            target,
-            MaskOptions(),
-            cancel,
-            masker=synth.red_is_foreground,
-            refiner=synth.stretched,
-            replace=True,
-        )
+        synth.mask(clip, target, on_frame=cancel, replace=True)
     assert target.read_text() == "the old one"
     assert names(clip.parent) == ["clip.mp4", "mask.mp4"]
 
@@ -171,5 +150,5 @@ def test_what_has_the_name_of_a_hidden_file_of_ours_is_not_waited_for(
 ) -> None:
     """A FIFO would never open."""
     os.mkfifo(tmp_path / ".mask.12345678.part.mp4")
-    mask(clip, tmp_path / "mask.mp4")
+    synth.mask(clip, tmp_path / "mask.mp4")
     assert (tmp_path / "mask.mp4").is_file()

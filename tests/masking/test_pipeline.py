@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from foremask import errors
-from foremask.facts import Report
 from foremask.masking.pipeline import mask_video
 from foremask.masking.report import Progress
 from foremask.media.probe import probe
@@ -30,11 +29,6 @@ AVI: dict[str, Any] = {
 }
 
 
-def mask(source: Path, target: Path, options: MaskOptions | None = None, **more: Any) -> Report:  # noqa: ANN401
-    chosen = {"masker": synth.red_is_foreground, "refiner": synth.stretched} | more
-    return mask_video(source, target, options or MaskOptions(), **chosen)
-
-
 def long_clip(folder: Path, frames: int = 60) -> Path:
     return synth.write(folder / "long.mp4", Spec(pts=synth.even(frames, Fraction(30)), b_frames=2))
 
@@ -42,7 +36,7 @@ def long_clip(folder: Path, frames: int = 60) -> Path:
 def test_the_report_has_the_numbers(tmp_path: Path) -> None:
     """Frames in and out, duration, drift, sound, coverage and the file's digest."""
     source = synth.write(tmp_path / "a.mp4", Spec(sound=(Tone(language="eng"),)))
-    report = mask(source, tmp_path / "mask.mp4")
+    report = synth.mask(source, tmp_path / "mask.mp4")
     assert (report.frames_in, report.frames_out) == (10, 10)
     assert report.duration_s == pytest.approx(1 / 3)
     assert report.duration_drift_ms == 0
@@ -52,12 +46,13 @@ def test_the_report_has_the_numbers(tmp_path: Path) -> None:
     assert 0 < report.flicker < 0.2
     assert report.warnings == ()
     assert len(report.sha256) == 64
+    assert report.bytes == (tmp_path / "mask.mp4").stat().st_size
 
 
 def test_progress_never_goes_back_and_ends_with_all_frames(tmp_path: Path) -> None:
     reported: list[tuple[Progress, int]] = []
     source = long_clip(tmp_path)
-    mask(
+    synth.mask(
         source,
         tmp_path / "mask.mp4",
         on_frame=lambda progress: reported.append((progress, threading.get_ident())),
@@ -87,7 +82,7 @@ def test_progress_moves_while_nothing_is_written_yet(tmp_path: Path) -> None:
         if 0 < progress.frames_done < 60:
             heard.set()
 
-    mask(long_clip(tmp_path), tmp_path / "mask.mp4", masker=patient, on_frame=hear)
+    synth.mask(long_clip(tmp_path), tmp_path / "mask.mp4", masker=patient, on_frame=hear)
 
 
 def test_raising_in_on_frame_cancels_and_leaves_nothing(tmp_path: Path) -> None:
@@ -100,17 +95,9 @@ def test_raising_in_on_frame_cancels_and_leaves_nothing(tmp_path: Path) -> None:
     source = long_clip(tmp_path, 300)
     before = threading.active_count()
     with pytest.raises(errors.JobCancelled):
-        mask(source, tmp_path / "mask.mp4", on_frame=cancel)
+        synth.mask(source, tmp_path / "mask.mp4", on_frame=cancel)
     assert threading.active_count() == before
     assert [path.name for path in tmp_path.iterdir()] == ["long.mp4"]
-
-
-def test_a_masker_that_waits_for_the_whole_clip_is_served(tmp_path: Path) -> None:
-    def patient(images: Iterable[Image], /) -> Iterator[Alpha]:
-        yield from list(synth.red_is_foreground(images))
-
-    report = mask(long_clip(tmp_path), tmp_path / "mask.mp4", masker=patient)
-    assert report.frames_out == 60
 
 
 def test_an_error_of_the_masker_comes_through(tmp_path: Path) -> None:
@@ -119,7 +106,7 @@ def test_an_error_of_the_masker_comes_through(tmp_path: Path) -> None:
         raise errors.ModelUnavailable("no weights")
 
     with pytest.raises(errors.ModelUnavailable):
-        mask(long_clip(tmp_path), tmp_path / "mask.mp4", masker=broken)
+        synth.mask(long_clip(tmp_path), tmp_path / "mask.mp4", masker=broken)
     assert not (tmp_path / "mask.mp4").exists()
 
 
@@ -132,7 +119,7 @@ def test_a_masker_must_answer_each_picture_once(tmp_path: Path, frames: int) -> 
             yield alpha
 
     with pytest.raises(errors.Internal, match="masker"):
-        mask(long_clip(tmp_path), tmp_path / "mask.mp4", masker=miscounting)
+        synth.mask(long_clip(tmp_path), tmp_path / "mask.mp4", masker=miscounting)
 
 
 def test_pictures_stand_upright_for_the_masker(tmp_path: Path) -> None:
@@ -145,7 +132,7 @@ def test_pictures_stand_upright_for_the_masker(tmp_path: Path) -> None:
             yield np.zeros((image.height, image.width), np.float32)
 
     source = synth.write(tmp_path / "a.mp4", Spec(turn=(90, False)))
-    mask(source, tmp_path / "mask.mp4", masker=watching)
+    synth.mask(source, tmp_path / "mask.mp4", masker=watching)
     assert set(seen) == {(48, 64)}
 
 
@@ -155,20 +142,15 @@ def test_a_clip_cut_off_keeps_what_is_there_and_says_so(tmp_path: Path) -> None:
     whole = synth.write(tmp_path / "whole.webm", spec)
     cut = tmp_path / "cut.webm"
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    report = mask(cut, tmp_path / "mask.mp4")
+    report = synth.mask(cut, tmp_path / "mask.mp4")
     assert 10 < report.frames_out < 80
     assert any("sooner" in warning for warning in report.warnings)
 
 
 def test_a_clip_that_breaks_is_refused_with_frame_and_time(tmp_path: Path) -> None:
-    source = long_clip(tmp_path)
-    data = bytearray(source.read_bytes())
-    start = data.index(b"mdat") + 2000
-    data[start : start + 6000] = b"\xff" * 6000
-    broken = tmp_path / "broken.mp4"
-    broken.write_bytes(data)
+    broken = synth.broken(tmp_path / "broken.mp4", long_clip(tmp_path))
     with pytest.raises(errors.CorruptVideo, match=r"after frame \d+, at \d+\.\d+ s"):
-        mask(broken, tmp_path / "mask.mp4")
+        synth.mask(broken, tmp_path / "mask.mp4")
     assert not (tmp_path / "mask.mp4").exists()
 
 
@@ -187,20 +169,22 @@ def live(folder: Path) -> Path:
     return source
 
 
-def test_limits_hold_while_decoding_where_the_header_is_silent(tmp_path: Path) -> None:
-    """A live WebM declares no frames; the budget of pixels stops it on the way."""
-    limits = Limits(max_frame_pixels=115 * 64 * 48)
-    with pytest.raises(errors.ResolutionTooLarge) as caught:
-        mask(live(tmp_path), tmp_path / "mask.mp4", MaskOptions(limits=limits))
-    assert caught.value.actual == 116 * 64 * 48
+@pytest.mark.parametrize(
+    ("limits", "error", "limit", "actual"),
+    [
+        (Limits(max_frames=115), errors.TooManyFrames, 115, 117),
+        (Limits(max_frame_pixels=115 * 3072), errors.ResolutionTooLarge, 115 * 3072, 116 * 3072),
+    ],
+    ids=["one frame over the limit is taken, the next is refused", "and no pixel over its budget"],
+)
+def test_limits_hold_while_decoding_where_the_header_is_silent(
+    tmp_path: Path, limits: Limits, error: type[errors.ForemaskError], limit: int, actual: int
+) -> None:
+    """A live WebM declares no frames: it is stopped on the way, with both numbers."""
+    with pytest.raises(error) as caught:
+        synth.mask(live(tmp_path), tmp_path / "mask.mp4", MaskOptions(limits=limits))
+    assert (caught.value.limit, caught.value.actual) == (limit, actual)
     assert not (tmp_path / "mask.mp4").exists()
-
-
-def test_frames_are_counted_while_decoding_where_the_header_is_silent(tmp_path: Path) -> None:
-    """One frame over the limit is taken, the next is refused, and the error has both numbers."""
-    with pytest.raises(errors.TooManyFrames) as caught:
-        mask(live(tmp_path), tmp_path / "mask.mp4", MaskOptions(limits=Limits(max_frames=115)))
-    assert (caught.value.limit, caught.value.actual) == (115, 117)
 
 
 def test_a_preset_that_cannot_says_so_before_it_starts(tmp_path: Path) -> None:
@@ -210,7 +194,7 @@ def test_a_preset_that_cannot_says_so_before_it_starts(tmp_path: Path) -> None:
     def never(_: object) -> None:
         raise AssertionError("a frame was decoded")
 
-    with pytest.raises(errors.PresetUnsuitable):
+    with pytest.raises(errors.PresetUnsuitable, match="mov_proresks"):
         mask_video(source, tmp_path / "mask.gif", MaskOptions(preset=Preset.GIF), never)
 
 
@@ -222,7 +206,7 @@ def test_a_clip_whose_frames_need_more_memory_than_there_is_is_refused_before_it
     clip = probe(source)
     limits = Limits(memory_bytes=20 * clip.pixels)
     with pytest.raises(errors.PresetUnsuitable, match="use one of gif") as refused:
-        mask(source, tmp_path / "mask.mp4", MaskOptions(limits=limits))
+        synth.mask(source, tmp_path / "mask.mp4", MaskOptions(limits=limits))
     assert (refused.value.limit, refused.value.actual) == (20 * clip.pixels, 32 * clip.pixels)
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
@@ -232,7 +216,7 @@ def test_a_size_that_changes_on_the_way_is_scaled_to_the_first(tmp_path: Path) -
     first = synth.write(tmp_path / "1.avi", Spec(64, 48, **AVI))
     second = synth.write(tmp_path / "2.avi", Spec(80, 60, **AVI))
     source = synth.concat(tmp_path / "both.avi", [first, second])
-    report = mask(source, tmp_path / "mask.mp4")
+    report = synth.mask(source, tmp_path / "mask.mp4")
     assert report.frames_out == 16
     assert any("changes size" in warning for warning in report.warnings)
 
@@ -276,5 +260,5 @@ def test_a_masker_that_needs_no_pictures_holds_nothing_up(tmp_path: Path) -> Non
     def known(_: Iterable[Image], /) -> Iterator[Alpha]:
         return (np.full((8, 8), 0.5, np.float32) for _ in range(60))
 
-    report = mask(long_clip(tmp_path), tmp_path / "mask.mp4", masker=known)
+    report = synth.mask(long_clip(tmp_path), tmp_path / "mask.mp4", masker=known)
     assert report.frames_out == 60

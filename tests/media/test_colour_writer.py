@@ -1,6 +1,6 @@
 import resource
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from foremask.errors import CorruptVideo, PresetUnsuitable, PromiseBroken
+from foremask.errors import CorruptVideo, PromiseBroken
 from foremask.media.colour_writer import ColourWriter
 from foremask.media.picture_files import picture_file
 from foremask.media.png_sequence import PngSequenceWriter, numbered
 from foremask.media.probe import describe
 from foremask.media.reader import VideoReader
 from foremask.media.verify import BLOCK_ADDITIONAL, verify
-from foremask.options import AlphaFormat, Preset, ResultKind, with_alpha
+from foremask.options import AlphaFormat, Preset, ResultKind
 from foremask.types import Levels
 from tests.support import synth
 from tests.support.synth import Spec, Tone
@@ -42,11 +42,18 @@ def ramps(width: int, height: int) -> list[Levels]:
     return [np.roll(np.tile(row, (height, 1)), 7 * number, 1) for number in range(len(SPEC.pts))]
 
 
-def cut(folder: Path, form: AlphaFormat | Preset, spec: Spec = SPEC, suffix: str = "") -> Path:
+def cut(
+    folder: Path,
+    form: AlphaFormat | Preset,
+    spec: Spec = SPEC,
+    suffix: str = "",
+    masks: Iterable[Levels] = (),
+) -> Path:
     source = synth.write(folder / "source.mp4", spec)
     target = folder / f"made{suffix or (SUFFIXES[form] if isinstance(form, AlphaFormat) else '')}"
+    masks = masks or ramps(spec.width, spec.height)
     with VideoReader(source) as reader, ColourWriter(target, form, reader.clip, source) as writer:
-        for frame, levels in zip(reader, ramps(spec.width, spec.height), strict=False):
+        for frame, levels in zip(reader, masks, strict=False):
             upright = frame.rgb(frame.width, frame.height)
             writer.write(frame.orientation.to_coded(upright), levels, frame)
         writer.finish(reader.end_pts, reader.time_base)
@@ -108,15 +115,8 @@ def test_times_sound_and_the_word_of_alpha_are_in_the_file(
 def test_colours_and_alpha_of_a_webm_have_their_keyframes_together(tmp_path: Path) -> None:
     """Else a browser that seeks shows the one without the other."""
     spec = Spec(pts=synth.even(130, Fraction(30)))
-    source = synth.write(tmp_path / "source.mp4", spec)
-    target = tmp_path / "made.webm"
-    form = AlphaFormat.WEBM_VP9
-    with VideoReader(source) as reader, ColourWriter(target, form, reader.clip, source) as writer:
-        for frame in reader:
-            flash = frame.index % 50 > 25
-            levels = np.full((48, 64), 255 if flash else 0, np.uint8)
-            writer.write(frame.rgb(64, 48), levels, frame)
-        writer.finish(reader.end_pts, reader.time_base)
+    flashes = [np.full((48, 64), 255 * (index % 50 > 25), np.uint8) for index in range(130)]
+    target = cut(tmp_path, AlphaFormat.WEBM_VP9, spec, masks=flashes)
     with av.open(str(target)) as opened:
         packets = [packet for packet in opened.demux(video=0) if packet.size]
     assert len(packets) == 130
@@ -185,13 +185,6 @@ def test_a_pattern_counts_with_as_many_digits_as_it_says() -> None:
     assert numbered("%d.png", 12) == "12.png"
 
 
-@pytest.mark.parametrize("name", ["mp4_h265", "mov_h265", "mkv_h264"])
-def test_a_preset_without_alpha_is_refused_with_those_that_have_it(name: str) -> None:
-    with pytest.raises(PresetUnsuitable, match="webm_vp9, mkv_vp9, mov_proresks") as refused:
-        with_alpha(name)
-    assert ("x265" in refused.value.details) == name.endswith("h265")
-
-
 @pytest.mark.parametrize("form", [form for form in SUFFIXES if form not in PICTURES])
 def test_a_cut_out_keeps_its_promises(tmp_path: Path, form: AlphaFormat) -> None:
     made = cut(tmp_path, form)
@@ -225,8 +218,10 @@ def test_pictures_keep_their_promises(tmp_path: Path, form: AlphaFormat) -> None
         verify(source, target, ResultKind.CUTOUT)
 
 
-def test_one_frame_as_apng_is_a_still(tmp_path: Path) -> None:
-    made = cut(tmp_path, AlphaFormat.APNG, replace(SPEC, pts=(0,), sound=()))
+@pytest.mark.parametrize("form", [AlphaFormat.APNG, AlphaFormat.WEBP])
+def test_one_frame_is_a_still(tmp_path: Path, form: AlphaFormat) -> None:
+    """It has alpha and no duration."""
+    made = cut(tmp_path, form, replace(SPEC, pts=(0,), sound=()))
     found = {kept.promise for kept in verify(tmp_path / "source.mp4", made, ResultKind.CUTOUT)}
     assert "alpha" in found
     assert "last duration" not in found
@@ -334,25 +329,11 @@ def test_alpha_that_is_no_picture_is_refused(tmp_path: Path) -> None:
         verify(tmp_path / "source.mp4", spoiled, ResultKind.CUTOUT)
 
 
-def test_one_frame_as_webp_is_a_still(tmp_path: Path) -> None:
-    made = cut(tmp_path, AlphaFormat.WEBP, replace(SPEC, pts=(0,), sound=()), suffix=".webp")
-    found = {kept.promise for kept in verify(tmp_path / "source.mp4", made, ResultKind.CUTOUT)}
-    assert "alpha" in found
-    assert "last duration" not in found
-
-
 def test_each_frame_of_a_webp_replaces_the_one_before(tmp_path: Path) -> None:
     """Where a frame is transparent, nothing of an earlier one shows; the first is opaque."""
-    source = synth.write(tmp_path / "source.mp4", replace(SPEC, pts=(0, 1000, 2000), sound=()))
+    spec = replace(SPEC, pts=(0, 1000, 2000), sound=())
     masks = [np.full((48, 64), 255, np.uint8), np.zeros((48, 64), np.uint8), ramps(64, 48)[1]]
-    target = tmp_path / "made.webp"
-    with (
-        VideoReader(source) as reader,
-        ColourWriter(target, AlphaFormat.WEBP, reader.clip, source) as writer,
-    ):
-        for frame, levels in zip(reader, masks, strict=True):
-            writer.write(frame.orientation.to_coded(frame.rgb(64, 48)), levels, frame)
-        writer.finish(reader.end_pts, reader.time_base)
+    target = cut(tmp_path, AlphaFormat.WEBP, spec, masks=masks)
     for alpha, levels in zip(alphas(target), masks, strict=True):
         np.testing.assert_array_equal(alpha, levels)
-    verify(source, target, ResultKind.CUTOUT)
+    verify(tmp_path / "source.mp4", target, ResultKind.CUTOUT)

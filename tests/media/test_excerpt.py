@@ -9,7 +9,6 @@ import av
 import pytest
 
 from foremask import errors
-from foremask.masking.pipeline import mask_video
 from foremask.media.probe import probe
 from foremask.media.reader import VideoReader
 from foremask.options import Excerpt, MaskOptions, Preset
@@ -42,13 +41,8 @@ def test_an_excerpt_has_its_frames_and_begins_at_zero(
     """With B-frames, and keyframes that are elsewhere; the frame at the end is not in it."""
     source = numbered_clip(tmp_path / "a.mp4", b_frames=2, keyframe_every=40)
     target = tmp_path / f"mask{preset.suffix}"
-    report = mask_video(
-        source,
-        target,
-        MaskOptions(preset=preset, excerpt=Excerpt(start_s, end_s)),
-        masker=synth.bright_is_foreground,
-        refiner=synth.stretched,
-    )
+    options = MaskOptions(preset=preset, excerpt=Excerpt(start_s, end_s))
+    report = synth.mask(source, target, options, synth.bright_is_foreground)
     assert numbers(target) == list(range(first, end))
     assert report.frames_out == end - first
     tolerance_s = 0.0101 if preset is Preset.GIF else 0.0011
@@ -62,13 +56,8 @@ def test_the_sound_of_an_excerpt_is_what_is_heard_in_it(tmp_path: Path, preset: 
     """Copied or transcoded: it begins within a packet of the start, and ends by the end."""
     source = numbered_clip(tmp_path / "a.mp4")
     target = tmp_path / f"mask{preset.suffix}"
-    mask_video(
-        source,
-        target,
-        MaskOptions(preset=preset, excerpt=Excerpt(1.0, 2.0)),
-        masker=synth.bright_is_foreground,
-        refiner=synth.stretched,
-    )
+    options = MaskOptions(preset=preset, excerpt=Excerpt(1.0, 2.0))
+    synth.mask(source, target, options, synth.bright_is_foreground)
     with av.open(str(target)) as opened:
         track = opened.streams.audio[0]
         packets = [

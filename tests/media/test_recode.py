@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foremask.masking.pipeline import mask_video
 from foremask.media.reader import VideoReader
 from foremask.media.recode import recode
 from foremask.media.verify import verify
-from foremask.options import MaskOptions, Preset
+from foremask.options import Preset
 from tests.support import synth
 from tests.support.synth import Spec, Tone
 
@@ -28,9 +27,7 @@ def test_every_preset_comes_from_every_other(kept: Preset, wanted: Preset, tmp_p
     """It keeps each promise to the source, and the levels of the mask that it was made from."""
     source = synth.write(tmp_path / "a.mp4", SPEC)
     first = tmp_path / f"first{kept.suffix}"
-    mask_video(
-        source, first, MaskOptions(kept), masker=synth.red_is_foreground, refiner=synth.stretched
-    )
+    synth.mask(source, first, kept)
     other = tmp_path / f"other{wanted.suffix}"
     reported: list[int] = []
     written = recode(first, other, wanted, lambda done, _: reported.append(done))

@@ -1,15 +1,15 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 
 import pytest
 
-from foremask.facts import SegmentGrid, Span
-from foremask.masking.pipeline import mask_video
+from foremask.facts import SegmentGrid
 from foremask.media.segments import cut, join, plan
 from foremask.media.verify import verify
-from foremask.options import MaskOptions, Preset
+from foremask.options import Preset
 from foremask.types import Alpha, Image
 from tests.support import synth
 from tests.support.synth import Spec, Tone
@@ -35,14 +35,7 @@ def fan_out(folder: Path, source: Path, preset: Preset) -> tuple[Path, int]:
     for number, span in enumerate(spans):
         piece, part = folder / f"piece{number}", folder / f"part{number}"
         cut(source, span, piece)
-        mask_video(
-            piece,
-            part,
-            MaskOptions(preset=preset),
-            span=span,
-            masker=synth.bright_is_foreground,
-            refiner=synth.stretched,
-        )
+        synth.mask(piece, part, preset, synth.bright_is_foreground, span=span)
         parts.append(part)
     target = folder / f"mask{preset.suffix}"
     written = join(parts, source, target, preset)
@@ -51,9 +44,13 @@ def fan_out(folder: Path, source: Path, preset: Preset) -> tuple[Path, int]:
 
 
 @pytest.mark.parametrize(
-    "preset", [Preset.MP4_H264, Preset.WEBM_VP9, Preset.MOV_PRORESKS, Preset.GIF]
+    ("kind", "preset"),
+    [
+        *product(CLIPS, [Preset.MP4_H264, Preset.WEBM_VP9, Preset.MOV_PRORESKS, Preset.GIF]),
+        ("closed", Preset.MP4_H265),
+        ("closed", Preset.MKV_H264),
+    ],
 )
-@pytest.mark.parametrize("kind", CLIPS)
 def test_parts_join_to_the_mask_of_the_whole(tmp_path: Path, kind: str, preset: Preset) -> None:
     """Every numbered frame is there once, in order, at its time, with the sound of the source."""
     name, spec = CLIPS[kind]
@@ -74,15 +71,6 @@ def test_a_clip_is_cut_once_for_so_many_of_its_frames(tmp_path: Path) -> None:
     source = synth.write(tmp_path / "a.mp4", Spec(96, 32, pts=PTS))
     numbers = [len(plan(source, 9, replace(GRID, frames_per_cut=n))) for n in (1, 20, 30, 31, 61)]
     assert numbers == [4, 4, 3, 2, 1]
-
-
-@pytest.mark.parametrize("preset", [Preset.MP4_H265, Preset.MKV_H264])
-def test_other_encoders_join_too(tmp_path: Path, preset: Preset) -> None:
-    name, spec = CLIPS["closed"]
-    source = synth.write(tmp_path / name, spec, (synth.numbered(i) for i in range(FRAMES)))
-    target, _ = fan_out(tmp_path, source, preset)
-    verify(source, target)
-    assert [synth.number_of(grey) for grey in synth.decode_grey(target)] == list(range(FRAMES))
 
 
 def test_spans_cover_the_clip_without_gap_or_overlap(tmp_path: Path) -> None:
@@ -134,15 +122,10 @@ def test_a_span_costs_a_masker_little_more_than_its_own_frames(tmp_path: Path) -
             observed += 1
             yield alpha
 
-    options = MaskOptions(preset=Preset.MP4_H264)
-    report = mask_video(
-        tmp_path / "piece", tmp_path / "part", options, span=spans[1], masker=counting
+    report = synth.mask(
+        tmp_path / "piece", tmp_path / "part", Preset.MP4_H264, counting, span=spans[1]
     )
     assert (len(spans), report.frames_out, observed) == (3, 30, 54)
-
-
-def test_a_span_holds_its_start_and_not_its_end() -> None:
-    assert [Span(10, 20).holds(pts) for pts in (9, 10, 19, 20)] == [False, True, True, False]
 
 
 def test_a_segment_is_copied_with_a_group_of_pictures_on_either_side(tmp_path: Path) -> None:

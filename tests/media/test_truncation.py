@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from foremask.masking.pipeline import mask_video
 from foremask.media.demux import Container
 from foremask.media.reader import VideoReader
 from foremask.media.truncation import is_cut_off
@@ -51,7 +50,7 @@ def test_a_frame_lasts_no_longer_than_its_file(tmp_path: Path) -> None:
     assert data.count(times) == 1
     source.write_bytes(data.replace(times, struct.pack(">II", 10, 0x7FFF_0000)))
     target = tmp_path / "mask.mp4"
-    report = mask_video(source, target, masker=synth.red_is_foreground, refiner=synth.stretched)
+    report = synth.mask(source, target)
     verify(source, target)
     assert report.frames_out == 1
     assert report.duration_s == pytest.approx(1 / 3)

@@ -29,16 +29,6 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("promise", BROKEN)
-def test_the_broken_promise_is_named(tmp_path: Path, promise: str) -> None:
-    source = synth.write(tmp_path / "source.mp4", WHOLE)
-    spec = BROKEN[promise]
-    mask = synth.write(tmp_path / "mask.mp4", spec, synth.greys(spec))
-    with pytest.raises(PromiseBroken) as broken:
-        verify(source, mask)
-    assert broken.value.param == promise
-
-
 def test_a_copy_keeps_every_promise(tmp_path: Path) -> None:
     source = synth.write(tmp_path / "source.mp4", WHOLE, synth.greys(WHOLE))
     mask = tmp_path / "mask.mp4"

@@ -9,9 +9,8 @@ import imageio_ffmpeg
 import pytest
 
 from foremask.errors import PromiseBroken
-from foremask.masking.pipeline import mask_video
 from foremask.media.verify import verify
-from foremask.options import MaskOptions, Preset
+from foremask.options import Preset
 from tests.media.test_verify import BROKEN, WHOLE
 from tests.support import synth
 
@@ -83,8 +82,7 @@ def differing(source: Path, mask: Path) -> set[str]:
 def test_what_verify_accepts_ffmpeg_finds_equal(tmp_path: Path, preset: Preset) -> None:
     """Every preset but gif, which turns its pictures and starts at zero."""
     source, target = synth.write(tmp_path / "a.mp4", WHOLE), tmp_path / f"mask{preset.suffix}"
-    options = MaskOptions(preset=preset)
-    mask_video(source, target, options, masker=synth.red_is_foreground, refiner=synth.stretched)
+    synth.mask(source, target, preset)
     verify(source, target)
     assert not differing(source, target)
 

@@ -8,9 +8,8 @@ import pytest
 
 from foremask.errors import OutputFailed
 from foremask.facts import SegmentGrid
-from foremask.masking.pipeline import mask_video
 from foremask.media.segments import cut, plan
-from foremask.options import MaskOptions, Preset
+from foremask.options import Preset
 from tests.support import synth
 from tests.support.synth import Spec, Tone
 
@@ -26,11 +25,6 @@ def disk_of(size_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def mask(source: Path, target: Path, preset: Preset) -> None:
-    options = MaskOptions(preset=preset)
-    mask_video(source, target, options, masker=synth.red_is_foreground, refiner=synth.stretched)
-
-
 @pytest.mark.parametrize("aspect", [1, 2])
 @pytest.mark.parametrize("preset", Preset)
 def test_a_disk_that_fills_up_leaves_no_mask(tmp_path: Path, preset: Preset, aspect: int) -> None:
@@ -41,12 +35,12 @@ def test_a_disk_that_fills_up_leaves_no_mask(tmp_path: Path, preset: Preset, asp
     spec = Spec(aspect=Fraction(aspect), sound=(Tone(seconds=0.4),))
     source = synth.write(tmp_path / "a.mp4", spec)
     target = tmp_path / f"mask{preset.suffix}"
-    mask(source, target, preset)
+    synth.mask(source, target, preset)
     size_bytes = target.stat().st_size
     target.unlink()
     for left in (0, size_bytes // 3, size_bytes - 300, size_bytes - 1):
         with disk_of(left), pytest.raises(OutputFailed, match="cannot be written"):
-            mask(source, target, preset)
+            synth.mask(source, target, preset)
         assert not target.exists()
 
 

@@ -152,15 +152,6 @@ def test_the_header_comes_first(tmp_path: Path, preset: Preset) -> None:
     assert data.index(b"moov") < data.index(b"mdat")
 
 
-def test_what_was_written_is_told(tmp_path: Path) -> None:
-    target, written = write(tmp_path, Preset.MP4_H264, [sheet()] * 6)
-    assert written.frames_out == 6
-    assert written.duration_s == pytest.approx(0.2)
-    assert written.duration_drift_ms == 0
-    assert written.bytes == target.stat().st_size
-    assert describe(target).frames == 6
-
-
 def test_a_mask_of_another_size_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
     source = synth.write(tmp_path / "a.mp4")
     target = tmp_path / "mask.mp4"

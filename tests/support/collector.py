@@ -1,13 +1,13 @@
 """A collector that takes OTLP over HTTP, on loopback, and keeps the spans that it is sent."""
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from tests.support.http_server import Handler, serving
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,25 +66,13 @@ def _plain(value: Any) -> Any:  # noqa: ANN401  # a protobuf message without typ
 
 @contextmanager
 def collecting() -> Iterator[Collector]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
-    server.daemon_threads = True
-    made = Collector(f"http://127.0.0.1:{server.server_address[1]}")
+    made = Collector("")
 
-    class Take(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
+    class Take(Handler):
+        def do_POST(self) -> None:  # noqa: N802
             made.take(self.rfile.read(int(self.headers["Content-Length"])))
             self.send_response(200)
             self.end_headers()
 
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server.RequestHandlerClass = Take
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
+    with serving(Take) as made.url:
         yield made
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

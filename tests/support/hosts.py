@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support.http_server import free_port
 from tests.support.postgres import tcp_server
 from tests.support.seaweed import s3_server
 
@@ -93,9 +93,10 @@ def connected(root: Path, address: str = "127.0.0.1") -> Iterator[Hosts]:
             hosts.stop()
 
 
-def free_port(address: str = "127.0.0.1") -> int:
-    """A port that nobody listens on."""
-    with socket.socket() as taken:
-        taken.bind((address, 0))
-        port: int = taken.getsockname()[1]
-        return port
+def is_gone(process: int) -> bool:
+    """Whether it no longer runs; a zombie that its new parent has not buried does not."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text()
+    except FileNotFoundError:
+        return True
+    return stat.rpartition(")")[2].split()[0] in "ZX"

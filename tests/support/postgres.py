@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import LiteralString
 from unittest.mock import patch
 
 import psycopg
@@ -13,15 +14,34 @@ from foremask.service.run.bundled_postgres import EmbeddedPostgres
 
 
 @contextmanager
+def started(root: Path, binaries: Path | None = None) -> Iterator[EmbeddedPostgres]:
+    """The server over ``root``, which its user has to get to."""
+    server = EmbeddedPostgres(root, binaries)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def asked(server: EmbeddedPostgres, statement: LiteralString = "select 42") -> object:
+    """The first value that the server answers."""
+    with psycopg.connect(server.url) as connection:
+        row = connection.execute(statement).fetchone()
+    return row and row[0]
+
+
+def installed() -> list[Path]:
+    """The programs of every PostgreSQL that this machine has besides the bundled one."""
+    return [each.parent for each in Path("/usr/lib/postgresql").glob("*/bin/postgres")]
+
+
+@contextmanager
 def tcp_server(root: Path, host: str, port: int) -> Iterator[tuple[EmbeddedPostgres, str]]:
     """The server at ``host``, and the URL by which anybody who gets there connects."""
-    server = EmbeddedPostgres(root)
-    with patch.dict(bundled_postgres.OPTIONS, {"listen_addresses": host, "port": str(port)}):
-        server.start()
-        try:
-            yield server, _opened(server, host, port)
-        finally:
-            server.stop()
+    listening = {"listen_addresses": host, "port": str(port)}
+    with patch.dict(bundled_postgres.OPTIONS, listening), started(root) as server:
+        yield server, _opened(server, host, port)
 
 
 def _opened(server: EmbeddedPostgres, host: str, port: int) -> str:

@@ -18,8 +18,12 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
+from foremask.facts import Report
+from foremask.masking.pipeline import mask_video
+from foremask.masking.plan import ImageMasker
 from foremask.media.frames import Frame
 from foremask.media.orientation import Orientation
+from foremask.options import MaskOptions, Preset
 from foremask.types import Alpha, Image, Levels, Rgb
 
 TIME_BASE = Fraction(1, 30_000)
@@ -286,6 +290,28 @@ def stretched(pairs: Iterable[tuple[Frame, Alpha]], /) -> Iterator[tuple[Frame, 
         size = frame.decoded.width, frame.decoded.height
         levels = np.rint(255 * frame.orientation.to_coded(alpha)).astype(np.uint8)
         yield frame, np.asarray(cv2.resize(levels, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+def mask(
+    source: Path,
+    target: Path,
+    options: MaskOptions | Preset = Preset.MP4_H264,
+    masker: ImageMasker = red_is_foreground,
+    **more: Any,  # noqa: ANN401
+) -> Report:
+    """Mask a clip without a network: by default what is red is foreground."""
+    if isinstance(options, Preset):
+        options = MaskOptions(preset=options)
+    return mask_video(source, target, options, masker=masker, refiner=stretched, **more)
+
+
+def broken(path: Path, source: Path) -> Path:
+    """A copy whose packets are noise for 6000 bytes; the header is as it was."""
+    data = bytearray(source.read_bytes())
+    start = data.index(b"mdat") + 2000
+    data[start : start + 6000] = b"\xff" * 6000
+    path.write_bytes(data)
+    return path
 
 
 def decode_grey(path: Path) -> list[NDArray[np.uint8]]:

@@ -10,6 +10,23 @@ import pytest
 from foremask.vision.prefetch import StoppedError, prefetch, tee
 
 
+class Counted:
+    """Numbers from 0 on, and how many of them have been drawn."""
+
+    def __init__(self, end: int = 1 << 60) -> None:
+        self.drawn, self.end = 0, end
+
+    def __iter__(self) -> Iterator[int]:
+        for number in range(self.end):
+            self.drawn = number + 1
+            yield number
+
+
+def broken() -> Iterator[int]:
+    yield from (1, 2)
+    raise OSError("the disk is gone")
+
+
 def test_items_come_in_order_and_their_cost_is_noted() -> None:
     costs: dict[str, float] = {}
     with prefetch(range(1000), 2, "count", costs) as numbers:
@@ -37,24 +54,13 @@ def test_ctrl_c_while_a_thread_starts_leaves_no_thread(monkeypatch: pytest.Monke
 
 def test_a_stage_is_never_more_than_its_queue_ahead() -> None:
     """Nobody reads: three wait in the queue, and one in the hand of the thread."""
-    drawn = 0
-
-    def counted() -> Iterator[int]:
-        nonlocal drawn
-        for number in itertools.count():
-            drawn = number + 1
-            yield number
-
-    with prefetch(counted(), 3, "count"):
+    numbers = Counted()
+    with prefetch(numbers, 3, "count"):
         time.sleep(0.3)
-        assert drawn == 4
+        assert numbers.drawn == 4
 
 
 def test_an_error_comes_after_what_was_made_before_it() -> None:
-    def broken() -> Iterator[int]:
-        yield from (1, 2)
-        raise OSError("the disk is gone")
-
     found: list[int] = []
     with (
         pytest.raises(OSError, match="the disk is gone"),
@@ -96,21 +102,14 @@ def test_the_second_reader_gets_what_the_first_has_drawn() -> None:
 
 def test_what_waits_between_two_readers_is_bounded_in_bytes() -> None:
     """Four items of ten bytes fit into 45: the first reader draws a fifth and waits with it."""
-    drawn = 0
-
-    def counted() -> Iterator[int]:
-        nonlocal drawn
-        for number in range(1000):
-            drawn = number + 1
-            yield number
-
-    first, second = tee_numbers(counted(), max_bytes=45)
+    counted = Counted(1000)
+    first, second = tee_numbers(counted, max_bytes=45)
     with prefetch(first, 1000, "first") as numbers:
         time.sleep(0.3)
-        assert drawn == 5
+        assert counted.drawn == 5
         assert list(itertools.islice(second, 10)) == list(range(10))
         time.sleep(0.3)
-        assert drawn == 15
+        assert counted.drawn == 15
         assert list(second) == list(range(10, 1000))
         assert list(numbers) == list(range(1000))
 
@@ -132,14 +131,10 @@ def test_a_first_reader_that_waits_for_room_can_be_stopped() -> None:
 
 
 def test_when_the_first_fails_the_second_ends_after_what_was_drawn() -> None:
-    def broken() -> Iterator[int]:
-        yield 1
-        raise OSError("the disk is gone")
-
     first, second = tee_numbers(broken())
     with pytest.raises(OSError, match="the disk is gone"):
         list(first)
-    assert list(second) == [1]
+    assert list(second) == [1, 2]
 
 
 def test_stopping_ends_a_second_reader_that_waits() -> None:

@@ -4,36 +4,22 @@ Files with ranges, and each way in which an origin can disappoint.
 """
 
 import re
-import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from tests.support import http_server
+from tests.support.http_server import Handler
 
 SLOW_S = 12.0
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    request_queue_size = 256
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.folder = folder
-
-    def handle_error(self, *_: object) -> None:
-        """A client that hangs up is no news."""
-
-
-class _Handler(BaseHTTPRequestHandler):
+class _Files(Handler):
     protocol_version = "HTTP/1.1"
-    server: _Server
+    folder: Path
 
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-    def do_GET(self) -> None:
+    def do_GET(self) -> None:  # noqa: N802
         name = self.path.lstrip("/")
         if given := re.fullmatch(r"status/(\d+)", name):
             self._send(int(given[1]), b"no", "text/plain")
@@ -64,7 +50,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._file(name)
 
     def _file(self, name: str) -> None:
-        path = self.server.folder / name
+        path = self.folder / name
         if not path.is_file():
             self._send(404, b"no such file", "text/plain")
             return
@@ -100,12 +86,6 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def serving(folder: Path) -> Generator[str]:
-    server = _Server(folder)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    """The address of an origin that serves ``folder``."""
+    with http_server.serving(type("Files", (_Files,), {"folder": folder})) as url:
+        yield url

@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import importlib
 import multiprocessing
-import socket
 import time
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
@@ -22,6 +21,7 @@ from foremask.service.storage.local_directory import local_url
 from foremask.service.storage.objects import Objects, open_objects
 from foremask.settings import Networks, Settings
 from tests.service.api import clip_server, clips
+from tests.support.http_server import free_port
 
 TOKEN = "a-known-token-for-tests"
 PLENTY = TokenLimits(rate_per_minute=600_000, burst=100_000, concurrent=100_000)
@@ -57,13 +57,6 @@ class Running:
         return {"api_token": asyncio.run(make())}
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def run_with(settings: Settings, constants: Mapping[str, float]) -> None:
     """In a process of its own: the API, with these constants of ``module.NAME`` changed."""
     for name, number in constants.items():
@@ -79,7 +72,8 @@ def running(
     constants: Mapping[str, float] | None = None,
     **changes: object,
 ) -> Generator[Running]:
-    """Start an API process, wait until it is ready, stop it as a signal does."""
+    """Start an API process that knows `TOKEN`, wait until it is ready, stop it as a signal does."""
+    bootstrap(database_url)
     settings = msgspec.structs.replace(
         Settings(
             data_dir=data_dir,
@@ -124,7 +118,6 @@ def bootstrap(database_url: str) -> None:
 
 @pytest.fixture(scope="module")
 def service(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
-    bootstrap(database_url)
     with running(database_url, tmp_path_factory.mktemp("data")) as service:
         yield service
 

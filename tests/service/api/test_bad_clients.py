@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from foremask.service.api.connection import GRACE_S, Gate, least_body_bytes
-from tests.service.api.conftest import Running, bootstrap, running
+from tests.service.api.conftest import Running, running
 from tests.service.api.patient import http
 
 LIMIT = 40
@@ -23,7 +23,6 @@ LIMIT = 40
 
 @pytest.fixture(scope="module")
 def few(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
-    bootstrap(database_url)
     with running(database_url, tmp_path_factory.mktemp("few"), connections=LIMIT) as service:
         yield service
 

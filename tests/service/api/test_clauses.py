@@ -2,13 +2,9 @@
 
 import asyncio
 import json
-import queue
-import re
-import threading
 from datetime import datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
 from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +15,16 @@ from foremask.service.jobs.tokens import TokenLimits
 from foremask.settings import read_settings
 from tests.service.api.conftest import Running
 from tests.service.api.patient import http
-from tests.service.api.test_cutouts import LOOPBACK
 from tests.service.api.test_decisions import PATH, assert_refused
-from tests.service.api.test_files import form, send
-from tests.service.api.work import complete
-from tests.service.api.worker import working
+from tests.service.api.test_files import form, mask_url, send
+from tests.service.api.work import complete, upload
+
+__all__ = ["mask_url"]  # a fixture
 
 
 @pytest.fixture(scope="module")
 def uploaded(service: Running, drawn: Path) -> str:
-    given = form(service, media_type="video/mp4")
-    assert send(given, (drawn / "good.mp4").read_bytes()).status_code == 204
-    return str(given["file_url"])
+    return upload(service, drawn / "good.mp4")
 
 
 @pytest.mark.parametrize(
@@ -94,40 +88,6 @@ def test_null_is_absence(service: Running, uploaded: str) -> None:
     bare = http.post(service.url + PATH, json={"video": uploaded}, headers=headers)
     assert bare.json() == made.json()
     form(service, media_type=None)  # type: ignore[arg-type]
-
-
-def test_the_webhook_carries_the_bytes_of_the_status(
-    service: Running, uploaded: str, tmp_path: Path
-) -> None:
-    """Byte for byte what a status read gives at that time, with a link that lives as long."""
-    headers, received = service.new_token(), queue.Queue[str]()
-
-    class Receiver(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            received.put(self.rfile.read(int(self.headers["Content-Length"])).decode())
-            self.send_response(204)
-            self.end_headers()
-
-    with HTTPServer(("127.0.0.1", 0), Receiver) as receiver:
-        threading.Thread(target=receiver.handle_request).start()
-        with working(service, tmp_path, LOOPBACK):
-            body = {"video": uploaded, "webhook_url": f"http://127.0.0.1:{receiver.server_port}"}
-            made = http.post(service.url + PATH, json=body, headers=headers).json()
-            sent = received.get(timeout=120)
-    read = http.get(made["status_url"], headers=headers).text
-    links = re.compile(r"[?]expires=[^\"]*")  # the hour may have turned
-    assert links.sub("", sent) == links.sub("", read)
-    assert '"COMPLETED"' in sent
-
-
-def test_an_unreadable_record_and_an_unknown_id_say_so_in_the_hosted_words(
-    service: Running,
-) -> None:
-    """NOT_FOUND stands beside our error, for reading and for cancelling."""
-    for method in ("GET", "DELETE"):
-        answer = http.request(method, f"{service.url}/v2/status/none", headers=service.headers)
-        assert answer.json()["status"] == "NOT_FOUND"
-        assert_refused(answer, 404, "request_unknown")
 
 
 def test_a_result_that_is_gone_is_never_completed(
@@ -259,23 +219,15 @@ def test_head_is_answered_wherever_get_is(service: Running, uploaded: str, drawn
             assert head.headers["content-length"] == get.headers["content-length"]
 
 
-@pytest.fixture(scope="module")
-def mask(service: Running, uploaded: str, drawn: Path) -> str:
-    made = http.post(service.url + PATH, json={"video": uploaded}, headers=service.headers).json()
-    asyncio.run(complete(service, made["request_id"], drawn / "good.mp4"))
-    body = http.get(made["status_url"], headers=service.headers).json()
-    return str(body["result"]["video_url"])
-
-
-def test_a_range_may_depend_on_the_date(mask: str) -> None:
+def test_a_range_may_depend_on_the_date(mask_url: str) -> None:
     """If-Range with the file's own date gives the range.
 
     With any other, before or after, the whole file.
     """
-    head = http.head(mask).headers
+    head = http.head(mask_url).headers
     at: datetime = parsedate_to_datetime(head["last-modified"])
     asked = {"Range": "bytes=0-3"}
-    part = http.get(mask, headers={**asked, "If-Range": head["last-modified"]})
+    part = http.get(mask_url, headers={**asked, "If-Range": head["last-modified"]})
     assert (part.status_code, len(part.content)) == (206, 4)
     for other in (
         format_datetime(at - timedelta(hours=1), usegmt=True),
@@ -283,12 +235,12 @@ def test_a_range_may_depend_on_the_date(mask: str) -> None:
         "yesterday",
         f"W/{head['etag']}",
     ):
-        assert http.get(mask, headers={**asked, "If-Range": other}).status_code == 200
+        assert http.get(mask_url, headers={**asked, "If-Range": other}).status_code == 200
 
 
-def test_a_version_may_be_demanded(mask: str) -> None:
+def test_a_version_may_be_demanded(mask_url: str) -> None:
     """If-Match and If-Unmodified-Since: 412 with our error for another version."""
-    head = http.head(mask).headers
+    head = http.head(mask_url).headers
     for right in (
         {"If-Match": head["etag"]},
         {"If-Match": f'"other", {head["etag"]}'},
@@ -297,12 +249,12 @@ def test_a_version_may_be_demanded(mask: str) -> None:
         {"If-Unmodified-Since": "no date"},
         {"If-Match": head["etag"], "If-Unmodified-Since": "Mon, 01 Jan 2001 00:00:00 GMT"},
     ):
-        assert http.get(mask, headers=right).status_code == 200, right
+        assert http.get(mask_url, headers=right).status_code == 200, right
     for wrong, param in (
         ({"If-Match": '"other"'}, "If-Match"),
         ({"If-Match": f"W/{head['etag']}"}, "If-Match"),
         ({"If-Unmodified-Since": "Mon, 01 Jan 2001 00:00:00 GMT"}, "If-Unmodified-Since"),
         ({"If-Match": '"other"', "If-None-Match": head["etag"]}, "If-Match"),
     ):
-        assert_refused(http.get(mask, headers=wrong), 412, "precondition_failed", param)
-        assert http.head(mask, headers=wrong).status_code == 412
+        assert_refused(http.get(mask_url, headers=wrong), 412, "precondition_failed", param)
+        assert http.head(mask_url, headers=wrong).status_code == 412

@@ -4,7 +4,6 @@ import threading
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
@@ -13,6 +12,7 @@ from foremask.errors import BadJson
 from foremask.service.api.parsing import MAX_ITEMS, parse_object
 from tests.service.api.conftest import Running
 from tests.service.api.patient import http
+from tests.support.http_server import Handler, serving
 
 
 @pytest.mark.parametrize("body", [b'{"a":[' + b"0," * MAX_ITEMS + b"0,0]}",
@@ -39,19 +39,14 @@ def test_the_second_of_two_equal_keys_is_found_by_looking_at_each_once() -> None
 def hanging() -> Generator[tuple[str, threading.Semaphore]]:
     asked, ended = threading.Semaphore(0), threading.Event()
 
-    class Hanging(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
+    class Hanging(Handler):
+        def do_GET(self) -> None:  # noqa: N802
             asked.release()
             ended.wait()
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Hanging) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}", asked
-        finally:
-            ended.set()
-            server.shutdown()
+    with serving(Hanging) as url:
+        yield url, asked
+        ended.set()
 
 
 def test_clips_of_hosts_that_hang_hold_up_no_other_tokens_clip(

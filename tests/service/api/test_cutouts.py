@@ -7,6 +7,7 @@ import zipfile
 import zlib
 from collections.abc import Generator
 from fractions import Fraction
+from functools import partial
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,11 @@ from tests.service.api import clip_server, clips
 from tests.service.api.conftest import Running
 from tests.service.api.patient import http
 from tests.service.api.test_decisions import assert_refused
+from tests.service.api.work import ended, upload
 from tests.service.api.worker import working
 from tests.service.worker.conftest import announce_slots
 from tests.support import synth
-from tests.support.patience import wait_until
+from tests.support.jobs import value
 from tests.support.synth import Spec, Tone
 
 pytestmark = [pytest.mark.postgres, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -64,14 +66,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     clips.write(folder / "behind.mkv")
     (folder / "half.png").write_bytes((folder / "behind.png").read_bytes()[:60])
     (folder / "huge.png").write_bytes(_with_size(folder / "behind.png", 60_000, 60_000))
-    data = bytearray(
-        synth.write(
-            folder / "broken.mp4", Spec(pts=synth.even(60, Fraction(30)), b_frames=2)
-        ).read_bytes()
-    )
-    start = data.index(b"mdat") + 2000
-    data[start : start + 6000] = b"\xff" * 6000
-    (folder / "broken.mp4").write_bytes(data)
+    spec = Spec(pts=synth.even(60, Fraction(30)), b_frames=2)
+    synth.broken(folder / "broken.mp4", synth.write(folder / "whole.mp4", spec))
     spec = Spec(96, 32, pts=synth.even(60, Fraction(30)), keyframe_every=12)
     synth.write(folder / "minute.mp4", spec)
     return folder
@@ -105,13 +101,7 @@ def worker(service: Running, tmp_path_factory: pytest.TempPathFactory) -> Genera
 def finished(service: Running, answer: httpx.Response) -> dict[str, Any]:
     assert answer.status_code == 202, answer.text
     assert set(answer.json()) == {"request_id", "status_url"}
-    url = answer.json()["status_url"]
-
-    def over() -> dict[str, Any] | None:
-        status: dict[str, Any] = http.get(url, headers=service.headers).json()
-        return None if status["status"] == "IN_PROGRESS" else status
-
-    return wait_until(over)
+    return ended(service, answer.json()["request_id"])
 
 
 def made(service: Running, answer: httpx.Response, target: Path) -> Path:
@@ -122,18 +112,16 @@ def made(service: Running, answer: httpx.Response, target: Path) -> Path:
     return target
 
 
-def corner(path: Path) -> NDArray[np.int64]:
+def corner(path: Path, at: tuple[int, int] = (2, 2)) -> NDArray[np.int64]:
     """Of the first picture, where the disc never is."""
     with VideoReader(path) as reader:
         frame = next(iter(reader))
-        return np.asarray(frame.rgb(frame.width, frame.height)[2, 2], np.int64)
+        return np.asarray(frame.rgb(frame.width, frame.height)[at], np.int64)
 
 
 def middle(path: Path) -> NDArray[np.int64]:
     """Of the first picture, inside of the disc."""
-    with VideoReader(path) as reader:
-        frame = next(iter(reader))
-        return np.asarray(frame.rgb(frame.width, frame.height)[24, 12], np.int64)
+    return corner(path, (24, 12))
 
 
 def test_a_cut_out_comes_as_webm_with_alpha_sound_and_every_frame(
@@ -222,15 +210,9 @@ def test_an_uploaded_picture_and_a_named_background_are_behind_it_too(
     worker: Running, files: Path, client: httpx.Client, origin: str, tmp_path: Path
 ) -> None:
     """A picture is uploaded as one; without sound where none is wanted."""
-    form = client.post("/v2/video/upload", json={"media_type": "image/png"}).json()["result"]
-    sent = http.post(
-        form["upload_url"],
-        data=form["upload_fields"],
-        files={"file": ("a.png", (files / "behind.png").read_bytes(), "image/png")},
-    )
-    assert sent.status_code == 204
+    picture = upload(worker, files / "behind.png", "image/png")
     body: dict[str, Any] = {"video": f"{origin}/clip.mp4", "preserve_audio": False}
-    uploaded = body | {"background_url": form["file_url"]}
+    uploaded = body | {"background_url": picture}
     target = made(worker, client.post(REPLACE, json=uploaded), tmp_path / "made.webm")
     assert np.abs(corner(target) - (0, 100, 200)).max() <= 6
     assert not describe(target).audio
@@ -336,10 +318,9 @@ def test_a_background_that_breaks_ends_the_job_with_the_frame(
 async def kept(service: Running, job: str) -> str:
     """What a job's row still says of what was made: its kind, and no URL."""
     async with service.database() as database:
-        row = await database.one("select result from jobs where id = %s", (job,))
-    assert row is not None
-    assert "background_url" not in row["result"]
-    return str(row["result"]["options"]["kind"])
+        result = await value(database, "select result from jobs where id = %s", (job,))
+    assert "background_url" not in result
+    return str(result["options"]["kind"])
 
 
 def test_zoomed_in_the_subject_fills_the_picture(
@@ -356,8 +337,7 @@ def test_a_stored_mask_becomes_all_kinds_without_the_network(
     worker: Running, client: httpx.Client, files: Path, origin: str, tmp_path: Path
 ) -> None:
     """With the upload that it was made from, or the clip's URL; the matte tools work on it."""
-    with BriaSyncClient(base_url=worker.url, api_token=worker.token) as sdk:
-        url = sdk.upload(files / "clip.mp4", "video/mp4")
+    url = upload(worker, files / "clip.mp4")
     uploaded, linked = (
         client.post(MASK, json={"video": each, "output_container_and_codec": "mkv_vp9"})
         for each in (url, f"{origin}/clip.mp4")
@@ -407,8 +387,7 @@ def test_a_finished_cut_out_becomes_every_other_kind(
     """By the mask that is stored beside it, before any matte tool; so does what becomes of it."""
     grid = SEGMENT_GRID if segments == 1 else SegmentGrid(20, 12, 20)
     monkeypatch.setattr(job_stages, "SEGMENT_GRID", grid)
-    with BriaSyncClient(base_url=worker.url, api_token=worker.token) as sdk:
-        url = sdk.upload(files / "minute.mp4", "video/mp4")
+    url = upload(worker, files / "minute.mp4")
     wanted = client.post(MASK, json={"video": url, "output_container_and_codec": "mkv_vp9"})
     plain = levels(made(worker, wanted, tmp_path / "plain.mkv"))
     first = client.post(path, json={"video": url} | body)
@@ -447,12 +426,7 @@ async def test_a_mask_beside_a_cut_out_is_counted_and_goes_with_it(
     job, report = answer.json()["request_id"], status["result"]["report"]
     objects = await worker.objects()
     async with worker.database() as database:
-
-        async def stored() -> int:
-            row = await database.one("select stored from jobs where id = %s", (job,))
-            assert row is not None
-            return int(row["stored"])
-
+        stored = partial(value, database, "select stored from jobs where id = %s", (job,))
         before = await stored()
         clip, behind = ((files / name).stat().st_size for name in ("clip.mp4", "behind.png"))
         beside = report["mask_bytes"] + report.get("network_bytes", 0)

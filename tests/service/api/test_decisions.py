@@ -1,9 +1,7 @@
 """Every row of the contract's decision table, over real HTTP, against the real service."""
 
 import asyncio
-import contextlib
 import json
-import socket
 from collections.abc import Generator
 from http import HTTPStatus
 from typing import Any, LiteralString
@@ -496,14 +494,3 @@ def test_fifty_identical_posts_make_one_job(service: Running, clip_origin: str) 
     answers = asyncio.run(all_at_once())
     assert {answer.status_code for answer in answers} == {202}
     assert len({answer.json()["request_id"] for answer in answers}) == 1
-
-
-def test_nonsense_on_the_wire_stops_nothing(service: Running) -> None:
-    """Bytes that are no HTTP are answered or dropped, and the next caller is served."""
-    for noise in (b"\x00" * 64, b"GET / HTTP/9.9\r\n\r\n", b"POST /v2/video/probe HTTP/1.1\r\n"):
-        with socket.create_connection(("127.0.0.1", service.settings.port), timeout=60) as raw:
-            raw.sendall(noise)
-            raw.settimeout(0.5)
-            with contextlib.suppress(TimeoutError, ConnectionError):
-                raw.recv(1024)
-    assert http.get(f"{service.url}/healthz").json() == {"status": "ok"}

@@ -16,7 +16,7 @@ import pytest
 from foremask.service.api.uploads import sweep
 from foremask.service.jobs.tokens import token_hash
 from foremask.service.storage.signing import Upload
-from tests.service.api.conftest import Running, bootstrap, running
+from tests.service.api.conftest import Running, running
 from tests.service.api.patient import http
 from tests.service.api.test_decisions import PATH, assert_refused
 from tests.service.api.work import complete
@@ -169,7 +169,6 @@ def uploads(
     with s3_server(folder) as variables, pytest.MonkeyPatch.context() as patch:
         for name, value in variables.items():
             patch.setenv(name, value)
-        bootstrap(database_url)
         data_dir = tmp_path_factory.mktemp("data")
         with running(database_url, data_dir, objects_url="s3://uploads") as other:
             yield other

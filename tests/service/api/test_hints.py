@@ -22,7 +22,7 @@ from foremask.service.api.request_context import while_heard
 from foremask.service.sandbox.operations import MaskPicture, PictureMask
 from foremask.settings import Sandbox
 from tests.service.api import clip_server
-from tests.service.api.conftest import Running, bootstrap, running
+from tests.service.api.conftest import Running, running
 from tests.service.api.patient import http
 from tests.service.api.test_cutouts import LOOPBACK, finished
 from tests.service.api.test_decisions import assert_refused
@@ -40,7 +40,6 @@ TWO_MOMENTS = {"type": "point", "x": 0, "y": 0, "frame": 1, "time_s": 0.1}
 @pytest.fixture(scope="module")
 def service(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
     """One API process, whose previews are by a network that takes red for foreground."""
-    bootstrap(database_url)
     model = networks.redness(tmp_path_factory.mktemp("model"), bias=-5)
     with running(database_url, tmp_path_factory.mktemp("data"), model_file=model) as service:
         yield service
@@ -100,13 +99,6 @@ def test_a_refinement_and_a_conversion_are_safe_to_send_again(worker: Running, c
         assert made.json() == again.json()
         changed = http.post(url, json=other, headers=headers, timeout=60)
         assert_refused(changed, 422, "idempotency_mismatch", "Idempotency-Key")
-
-
-def test_the_sdk_sends_key_points(worker: Running, clip: str) -> None:
-    body = {"video": clip, "key_points": [{"x": 5, "y": 24, "type": "positive"}], "frame_index": 0}
-    with BriaSyncClient(base_url=worker.url, api_token=worker.token) as client:
-        submitted = client.submit(POINTS.removeprefix("/v2/"), body, raise_for_status=True)
-    assert submitted.request_id
 
 
 def test_cut_outs_take_hints_too(worker: Running, clip: str) -> None:

@@ -7,37 +7,23 @@ from pathlib import Path
 import pytest
 
 from foremask.service.jobs import steps
-from foremask.service.jobs.steps import Beat, StepName
+from foremask.service.jobs.steps import Beat
 from foremask.service.sandbox.messages import Progress
 from foremask.service.worker.leases import MAX_NEWEST_BYTES, PNG_HEAD, StepProgress
 from tests.service.api.conftest import Running
 from tests.service.api.patient import http
 from tests.service.api.test_decisions import PATH, assert_refused
-from tests.service.api.test_files import form
-from tests.service.api.work import complete
-
-
-def named_upload(service: Running, headers: dict[str, str], path: Path, name: str) -> str:
-    body = {"media_type": "video/mp4"}
-    given = http.post(f"{service.url}/v2/video/upload", json=body, headers=headers).json()["result"]
-    sent = http.post(
-        given["upload_url"],
-        data=given["upload_fields"],
-        files={"file": (name, path.read_bytes(), "video/mp4")},
-    )
-    assert sent.status_code == 204
-    return str(given["file_url"])
+from tests.service.api.work import complete, upload
+from tests.support.jobs import begun, value
 
 
 def test_the_jobs_of_a_token_come_newest_first_with_their_names(
     service: Running, clip_origin: str, drawn: Path
 ) -> None:
     """In pages, another token's never; a name is the upload's, or the file's at the URL's end."""
-    assert form(service)
     headers = service.new_token()
-    uploaded = named_upload(
-        service, headers, drawn / "good.mp4", "C:\\clips\\Zo\u00eb's\u202e cat.mp4"
-    )
+    name = "C:\\clips\\Zo\u00eb's\u202e cat.mp4"
+    uploaded = upload(service, drawn / "good.mp4", name=name, **headers)
     made = []
     for video in (uploaded, f"{clip_origin}/good.mp4#secret", uploaded):
         body = {"video": video, "quality": "fast", "output_container_and_codec": "webm_vp9"}
@@ -116,8 +102,7 @@ def test_the_newest_mask_of_a_job_under_way_is_its_tokens(
 
     async def work(pictures: list[bytes | None]) -> None:
         async with service.database() as database:
-            step = await steps.begin(database, StepName(job, "ingest"), "a worker")
-            assert step is not None
+            step = await begun(database, job)
             for picture in pictures:
                 assert await steps.renew(database, [Beat(step, 1, newest_png=picture)])
 
@@ -128,11 +113,12 @@ def test_the_newest_mask_of_a_job_under_way_is_its_tokens(
     assert http.delete(f"{service.url}/v2/status/{job}", headers=headers).status_code == 200
     assert shown() is None
 
-    async def left() -> object:
+    async def left() -> int:
         async with service.database() as database:
-            return await database.one("select 1 as one from newest_masks where job = %s", (job,))
+            count = "select count(*) from newest_masks where job = %s"
+            return int(await value(database, count, (job,)))
 
-    assert asyncio.run(left()) is None
+    assert asyncio.run(left()) == 0
 
 
 async def test_a_childs_picture_is_bounded() -> None:

@@ -20,7 +20,7 @@ from foremask.options import Form, ResultKind
 from foremask.service.api.application import create_app
 from foremask.service.api.probing import Prober, Source
 from foremask.service.api.read_limit import Throttle
-from foremask.service.jobs.database import open_database
+from foremask.service.jobs.database import Database, open_database
 from foremask.service.jobs.schema import VERSION
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.sandbox import confine
@@ -79,27 +79,28 @@ async def test_without_a_database_it_says_try_again(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     objects = await open_objects(local_url(tmp_path / "objects"), settings.base_url)
     nowhere = f"postgresql://nobody@/none?host={tmp_path}"
-    async with Outbound() as outbound, open_database(nowhere, patience_s=0.0) as database:
-        app = create_app(settings, database, objects, outbound, NoVerdict())
-        transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
-        async with httpx.AsyncClient(transport=transport, base_url=settings.base_url) as client:
-            headers = {"api_token": "any"}
-            for answer in (
-                await client.get("/v2/status/any", headers=headers),
-                await client.post(PATH, json={}, headers=headers),
-            ):
-                assert_refused(answer, 503, "unavailable")
-                assert answer.headers["retry-after"] == "1"
-            ready = await client.get("/readyz")
-            assert (ready.status_code, ready.json()["checks"]["database"]) == (
-                503,
-                "the database does not answer; nothing was lost, try again in a moment",
-            )
-            assert (await client.get("/healthz")).status_code == 200
-            text = (await client.get("/metrics")).text
-            assert "foremask_database_up 0.0" in text
-            assert 'route="/v2/status/{request_id}",status="503"' in text
-            assert "foremask_jobs{" not in text
+    async with (
+        Outbound() as outbound,
+        open_database(nowhere, patience_s=0.0) as database,
+        api_over(database, objects, outbound, tmp_path) as client,
+    ):
+        headers = {"api_token": "any"}
+        for answer in (
+            await client.get("/v2/status/any", headers=headers),
+            await client.post(PATH, json={}, headers=headers),
+        ):
+            assert_refused(answer, 503, "unavailable")
+            assert answer.headers["retry-after"] == "1"
+        ready = await client.get("/readyz")
+        assert (ready.status_code, ready.json()["checks"]["database"]) == (
+            503,
+            "the database does not answer; nothing was lost, try again in a moment",
+        )
+        assert (await client.get("/healthz")).status_code == 200
+        text = (await client.get("/metrics")).text
+        assert "foremask_database_up 0.0" in text
+        assert 'route="/v2/status/{request_id}",status="503"' in text
+        assert "foremask_jobs{" not in text
 
 
 async def test_a_database_without_our_tables_is_not_ready(
@@ -156,6 +157,18 @@ async def test_a_store_that_does_not_answer_is_told_soon(tmp_path: Path) -> None
 
 
 @asynccontextmanager
+async def api_over(
+    database: Database, objects: Objects, outbound: Outbound, data_dir: Path
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of an API in this process, whose prober knows of no clip."""
+    settings = Settings(data_dir=data_dir)
+    app = create_app(settings, database, objects, outbound, NoVerdict())
+    transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
+    async with httpx.AsyncClient(transport=transport, base_url=settings.base_url) as client:
+        yield client
+
+
+@asynccontextmanager
 async def ready(
     url: str, data_dir: Path, objects: Objects | None = None
 ) -> AsyncIterator[Callable[[], Awaitable[dict[str, str]]]]:
@@ -165,19 +178,20 @@ async def ready(
     """
     settings = Settings(data_dir=data_dir)
     objects = objects or await open_objects(local_url(data_dir / "objects"), settings.base_url)
-    async with Outbound() as outbound, open_database(url, patience_s=0.0) as database:
-        app = create_app(settings, database, objects, outbound, NoVerdict())
-        transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
-        async with httpx.AsyncClient(transport=transport, base_url=settings.base_url) as client:
+    async with (
+        Outbound() as outbound,
+        open_database(url, patience_s=0.0) as database,
+        api_over(database, objects, outbound, data_dir) as client,
+    ):
 
-            async def checks() -> dict[str, str]:
-                answer = await client.get("/readyz")
-                reported: dict[str, str] = answer.json()["checks"]
-                assert (answer.status_code == 200) == (set(reported.values()) == {"ok"})
-                assert (await client.get("/healthz")).status_code == 200
-                return reported
+        async def checks() -> dict[str, str]:
+            answer = await client.get("/readyz")
+            reported: dict[str, str] = answer.json()["checks"]
+            assert (answer.status_code == 200) == (set(reported.values()) == {"ok"})
+            assert (await client.get("/healthz")).status_code == 200
+            return reported
 
-            yield checks
+        yield checks
 
 
 class NoVerdict(Prober):

@@ -10,7 +10,7 @@ from foremask.service.api.connection import BODY_WINDOW_S, HEAD_S
 from foremask.service.api.probing import BUDGET_S
 from foremask.service.api.submitting import HOLD_S
 from tests.service.api.clip_server import SLOW_S
-from tests.service.api.conftest import Running, bootstrap, running
+from tests.service.api.conftest import Running, running
 from tests.service.api.patient import http
 from tests.service.api.test_bad_clients import dial, hear, refused
 
@@ -19,7 +19,6 @@ PATH = "/v2/video/segment/foreground_mask"
 
 @pytest.fixture(scope="module")
 def hurried(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
-    bootstrap(database_url)
     waits = ("api.connection.HEAD_S", "api.connection.BODY_WINDOW_S", "api.submitting.HOLD_S")
     constants = dict.fromkeys((*waits, "api.probing.BUDGET_S"), 1.0)
     with running(database_url, tmp_path_factory.mktemp("hurried"), constants) as service:

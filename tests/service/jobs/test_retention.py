@@ -1,10 +1,10 @@
 import uuid
 
-from foremask.options import Preset
 from foremask.service.jobs import retention
-from foremask.service.jobs.admission import NewJob, admit
+from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.tokens import create_token
+from tests.support.jobs import new_job
 
 DAY_S = 86_400
 
@@ -12,8 +12,7 @@ DAY_S = 86_400
 async def job(database: Database, ended_s_ago: int | None, status: str = "completed") -> str:
     """A job of a token of its own that ended so long ago; None: it has not ended."""
     _, token = await create_token(database, uuid.uuid4().hex)
-    new = NewJob(token_id=token.id, preset=Preset.MP4_H264, video_url="https://example.org/a.mp4")
-    made = (await admit(database, new)).request_id
+    made = (await admit(database, new_job(token.id))).request_id
     if ended_s_ago is not None:
         await database.all(
             """update jobs set status = %s, started_at = created_at,

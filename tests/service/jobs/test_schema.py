@@ -143,15 +143,8 @@ async def test_jobs_results_and_tokens_of_an_old_database_are_all_there(old_data
     async with open_database(old_database, connections=2) as database:
         await check_schema(database)
         jobs = {number: await records.read_any(database, name(number)) for number in range(1, 8)}
-        assert [jobs[number].status for number in jobs] == [
-            Status.COMPLETED,
-            Status.FAILED,
-            Status.CANCELLED,
-            Status.QUEUED,
-            Status.RUNNING,
-            Status.COMPLETED,
-            Status.RUNNING,
-        ]
+        states = "completed failed cancelled queued running completed running"
+        assert [job.status for job in jobs.values()] == [Status(each) for each in states.split()]
         first = await records.read(database, ALPHA, name(1))
         assert first.result_key == f"results/{name(1)}/segment-1/{name(1)}.mp4"
         assert first.report is not None

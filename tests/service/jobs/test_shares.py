@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator
 import pytest
 
 from foremask.errors import CorruptVideo
-from foremask.options import Preset
 from foremask.service.jobs import records, steps
-from foremask.service.jobs.admission import NewJob, admit
+from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.step_facts import IngestDone, JobClip, StepArgs
 from foremask.service.jobs.steps import Step
 from foremask.service.jobs.tokens import TokenLimits, create_token
+from tests.support.jobs import new_job
 
 
 class Tokens:
@@ -28,20 +28,12 @@ class Tokens:
         return token.id
 
     async def submit(self, token: uuid.UUID, count: int = 1) -> list[str]:
-        return [
-            (
-                await admit(
-                    self.database,
-                    NewJob(
-                        token_id=token, preset=Preset.MP4_H264, video_url="https://example.org/a"
-                    ),
-                )
-            ).request_id
-            for _ in range(count)
-        ]
+        return [(await admit(self.database, new_job(token))).request_id for _ in range(count)]
 
-    async def claim(self, queue: str = "files") -> Step | None:
-        return (await steps.claim(self.database, queue, "worker", 100.0)).step
+    async def claimed(self, queue: str = "files") -> Step:
+        step = (await steps.claim(self.database, queue, "worker", 100.0)).step
+        assert step is not None
+        return step
 
     async def allow(self, per_token: int | None) -> None:
         await self.database.all(
@@ -58,8 +50,7 @@ class Tokens:
         """The names of those whose turn it is, one after the other, each step taking so long."""
         names = ""
         for _ in range(count):
-            step = await self.claim()
-            assert step is not None
+            step = await self.claimed()
             names += self.names[step.token]
             await steps.fail(self.database, step, CorruptVideo("broken"), seconds=seconds)
         return names
@@ -108,8 +99,7 @@ async def test_long_steps_count_as_what_they_take(tokens: Tokens) -> None:
     await tokens.submit(b, 60)
     times = {"a": 0.0, "b": 0.0}
     for _ in range(55):
-        step = await tokens.claim()
-        assert step is not None
+        step = await tokens.claimed()
         name = tokens.names[step.token]
         seconds = 10.0 if name == "a" else 1.0
         times[name] += seconds
@@ -170,17 +160,13 @@ async def test_one_token_holds_a_limited_number_of_file_steps(tokens: Tokens) ->
     await tokens.allow(4)
     a, b = await tokens.new("a"), await tokens.new("b")
     await tokens.submit(a, 6)
-    held = [await tokens.claim() for _ in range(4)]
+    first, *_ = [await tokens.claimed() for _ in range(4)]
     claimed = await steps.claim(tokens.database, "files", "worker", 100.0)
     assert (claimed.step, claimed.held_back) == (None, 1)
     await tokens.submit(b)
-    step = await tokens.claim()
-    assert step is not None
-    assert step.token == b
-    first = held[0]
-    assert first is not None
+    assert (await tokens.claimed()).token == b
     await steps.fail(tokens.database, first, CorruptVideo("broken"))
-    assert await tokens.claim() is not None
+    assert (await tokens.claimed()).token == a
 
 
 async def test_what_a_token_has_waiting_costs_no_more_than_it_may_have_under_way(
@@ -196,8 +182,7 @@ async def test_what_a_token_has_waiting_costs_no_more_than_it_may_have_under_way
             "delete from procrastinate_jobs where id = ("
             " select min(id) from procrastinate_jobs where queue_name = 'files')"
         )
-        step = await tokens.claim()
-        assert step is not None
+        step = await tokens.claimed()
         await steps.fail(tokens.database, step, CorruptVideo("broken"))
         ended += 1
     assert ended == len(jobs)
@@ -208,10 +193,9 @@ async def test_a_step_that_waits_for_its_next_attempt_is_not_taken_before_its_ti
 ) -> None:
     """A failed fetch is tried again after its pause, whatever wakes the worker earlier."""
     await tokens.submit(await tokens.new("a"))
-    step = await tokens.claim()
-    assert step is not None
+    step = await tokens.claimed()
     await steps.fail(tokens.database, step, CorruptVideo("x"), outcome="unavailable", retry_s=60.0)
-    assert await tokens.claim() is None
+    assert (await steps.claim(tokens.database, "files", "worker")).step is None
 
 
 async def test_masks_are_shared_apart_from_files(tokens: Tokens) -> None:
@@ -219,14 +203,12 @@ async def test_masks_are_shared_apart_from_files(tokens: Tokens) -> None:
     a, b = await tokens.new("a"), await tokens.new("b")
     for token in (a, a, a, b):
         await tokens.submit(token)
-        step = await tokens.claim()
-        assert step is not None
+        step = await tokens.claimed()
         found = IngestDone(JobClip(), "x", (StepArgs(whole=True),))
         await steps.finish(tokens.database, step, found, seconds=5.0)
     served = []
     for _ in range(2):
-        step = await tokens.claim("masks")
-        assert step is not None
+        step = await tokens.claimed("masks")
         served.append(tokens.names[step.token])
     assert sorted(served) == ["a", "b"]
 

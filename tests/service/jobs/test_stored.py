@@ -7,28 +7,31 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from foremask.errors import StorageQuota, WorkerCrashed
-from foremask.options import Preset
 from foremask.service.jobs import retention, steps, stored
 from foremask.service.jobs.admission import NewJob, admit
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.step_facts import IngestDone, JobClip, JobReport, MaskDone, StepArgs
-from foremask.service.jobs.steps import Step, StepName
+from foremask.service.jobs.steps import Step
 from foremask.service.jobs.tokens import create_token
+from tests.support.jobs import begun, done, new_job, value
 
 
 async def bytes_of(database: Database, token: uuid.UUID) -> int:
-    row = await database.one("select stored from tokens where id = %s", (token,))
-    assert row is not None
-    return int(row["stored"])
+    found: int = await value(database, "select stored from tokens where id = %s", (token,))
+    return found
 
 
 def job(token: uuid.UUID, size: int | None) -> NewJob:
-    return NewJob(
-        token_id=token,
-        preset=Preset.MP4_H264,
-        video_url="https://example.org/a.mp4",
-        clip=None if size is None else JobClip(size_bytes=size),
-    )
+    """A job whose clip has so many bytes; None: it was not probed."""
+    return new_job(token, clip=None if size is None else JobClip(size_bytes=size))
+
+
+async def masked(
+    database: Database, name: str, clip: int, report: JobReport, first: Step | None = None
+) -> None:
+    found = IngestDone(JobClip(size_bytes=clip), "sources/x", (StepArgs(),))
+    assert await steps.finish(database, first or await begun(database, name), found)
+    await done(database, name, "segment", MaskDone("results/x", 1, report))
 
 
 async def test_uploads_over_the_quota_are_refused_and_another_tokens_are_not(
@@ -72,24 +75,6 @@ async def test_a_jobs_files_count_until_they_are_deleted(database: Database) -> 
     assert await bytes_of(database, token.id) == 200
     await retention.swept(database, made)
     assert await bytes_of(database, token.id) == 0
-
-
-async def begun(database: Database, name: str) -> Step:
-    step = await steps.begin(database, StepName(name, "ingest"), "worker")
-    assert step is not None
-    return step
-
-
-async def masked(
-    database: Database, name: str, clip: int, report: JobReport, first: Step | None = None
-) -> None:
-    step: Step | None = first or await begun(database, name)
-    assert step is not None
-    found = IngestDone(JobClip(size_bytes=clip), "sources/x", (StepArgs(),))
-    assert await steps.finish(database, step, found)
-    step = await steps.begin(database, StepName(name, "segment"), "worker")
-    assert step is not None
-    assert await steps.finish(database, step, MaskDone("results/x", 1, report))
 
 
 async def test_what_a_job_will_store_counts_before_it_is_written(database: Database) -> None:
@@ -160,12 +145,7 @@ async def test_a_days_forms_are_forgotten_at_once_whosever_they_are(
 async def test_an_upload_is_not_counted_twice_when_a_job_reads_it(database: Database) -> None:
     """Only the segments that are cut from it come on top, and its result."""
     _, token = await create_token(database, "a")
-    new = NewJob(
-        token_id=token.id,
-        preset=Preset.MP4_H264,
-        source_key="uploads/1/1.mp4",
-        clip=JobClip(size_bytes=100),
-    )
+    new = replace(job(token.id, 100), video_url=None, source_key="uploads/1/1.mp4")
     await admit(database, new, storage_limit=200)
     assert await bytes_of(database, token.id) == 200
 
@@ -182,15 +162,11 @@ async def test_a_background_counts_when_it_is_known_and_exactly_once_it_is_here(
     assert await bytes_of(database, token.id) == 0
     made = (await admit(database, new, storage_limit=340)).request_id
     assert await bytes_of(database, token.id) == 340
-    step = await steps.begin(database, StepName(made, "ingest"), "worker")
-    assert step is not None
     found = IngestDone(JobClip(size_bytes=100), "sources/x", (StepArgs(),), fetched_bytes=41)
-    assert await steps.finish(database, step, found)
+    await done(database, made, "ingest", found)
     assert await bytes_of(database, token.id) == 341
-    step = await steps.begin(database, StepName(made, "segment"), "worker")
-    assert step is not None
     whole = MaskDone("results/x", 1, JobReport(frames_out=1, bytes=7, mask_bytes=3))
-    assert await steps.finish(database, step, whole)
+    await done(database, made, "segment", whole)
     assert await bytes_of(database, token.id) == 251
     await retention.swept(database, made)
     assert await bytes_of(database, token.id) == 10

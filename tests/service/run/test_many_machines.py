@@ -20,7 +20,8 @@ from foremask.service.jobs.records import Attempt
 from tests.service.api import clip_server
 from tests.service.api.patient import http
 from tests.support import synth
-from tests.support.hosts import WORKER, Hosts, connected, free_port
+from tests.support.hosts import WORKER, Hosts, connected
+from tests.support.http_server import free_port
 from tests.support.patience import wait_until
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]

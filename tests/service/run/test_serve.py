@@ -4,22 +4,21 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.service.api import clip_server
 from tests.support import synth
+from tests.support.hosts import is_gone
+from tests.support.http_server import free_port
 from tests.support.patience import wait_until
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
@@ -27,45 +26,27 @@ pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 TOKEN = "a-token-for-this-test"
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    """A web server of files."""
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture(scope="module")
 def clip_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("clips")
     synth.write(folder / "clip.mp4")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/clip.mp4"
-    server.shutdown()
-    server.socket.close()
+    with clip_server.serving(folder) as url:
+        yield f"{url}/clip.mp4"
 
 
 class Served:
     """A service under a directory that any user gets to, started by the command line."""
 
     def __init__(self, root: Path) -> None:
-        with socket.socket() as taken:
-            taken.bind(("127.0.0.1", 0))
-            self.port: int = taken.getsockname()[1]
-        self.root = root
+        self.root, self.port = root, free_port()
         self.process: subprocess.Popen[str] | None = None
         (root / "model.onnx").write_bytes(b"no network is needed here")
 
     def start(self, **more: str) -> list[str]:
         """Start it and wait until it says where it listens; what it said."""
-        unwanted = (
-            "FOREMASK_",
-            "PYTHONUNBUFFERED",
-        )  # a journal is no terminal: what is said must not wait
-        reported = {
-            name: text for name, text in os.environ.items() if not name.startswith(unwanted)
-        }
+        # A journal is no terminal: what is said must not wait.
+        unwanted = ("FOREMASK_", "PYTHONUNBUFFERED")
+        reported = {n: text for n, text in os.environ.items() if not n.startswith(unwanted)}
         reported |= {
             "FOREMASK_DATA_DIR": str(self.root),
             "FOREMASK_PORT": str(self.port),
@@ -130,13 +111,7 @@ def children(pid: int) -> set[int]:
 
 
 def running(pids: set[int]) -> set[int]:
-    left = set()
-    for pid in pids:
-        with suppress(OSError):
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-            if state != "Z":
-                left.add(pid)
-    return left
+    return {pid for pid in pids if not is_gone(pid)}
 
 
 @pytest.fixture

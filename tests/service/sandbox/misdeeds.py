@@ -19,9 +19,11 @@ import msgspec
 from foremask.errors import CorruptVideo
 from foremask.service.sandbox.operations import Input, Output, Request
 from foremask.service.sandbox.parent import Operation, Parent
+from foremask.service.sandbox.pool import MediaPool
 from foremask.vision.network import compiled_networks
 from foremask.vision.network.compiled_networks import CompiledNetworks
 
+ROOT = Path(__file__).parents[3]
 PTRACE_ATTACH = 16
 F_SETOWN_EX, FIOASYNC, TIOCSTI = 15, 0x5452, 0x5412
 FS_IOC_SETFLAGS = 0x4008_6602
@@ -31,6 +33,11 @@ IOCTL = {"x86_64": 16, "aarch64": 29}
 MIGRATE_PAGES = {"x86_64": 256, "aarch64": 238}[os.uname().machine]
 FCHMODAT2, SETXATTRAT, FILE_SETATTR = 452, 463, 469
 AT_FDCWD = -100
+
+
+def pool_of_misdeeds(scratch: Path, **settings: Any) -> MediaPool:  # noqa: ANN401
+    """A pool whose children do what is asked for here."""
+    return MediaPool(scratch, execution=__name__, import_from=[ROOT], **settings)
 
 
 class TryAll(Request[dict[str, str]], frozen=True):
@@ -90,38 +97,20 @@ class Facts(Request[ProcessFacts], frozen=True):
     """Say what the child is and has."""
 
 
+class Do(Request[None], frozen=True):
+    """Do one of `DEEDS`."""
+
+    deed: str
+
+
 class Count(Request[int], frozen=True):
     """The number of the request in its child."""
-
-
-class Prepare(Request[None], frozen=True):
-    """As `Count`, for a child that prepares itself."""
-
-
-class Refuse(Request[None], frozen=True):
-    """Raise an error of the tree."""
-
-
-class Die(Request[None], frozen=True):
-    """Abort."""
-
-
-class Hang(Request[None], frozen=True):
-    """Sleep, and ignore signals."""
-
-
-class Dribble(Request[None], frozen=True):
-    """Report progress, and never end."""
 
 
 class Grow(Request[None], frozen=True):
     """Use more and more memory."""
 
     pause_s: float
-
-
-class Blunder(Request[None], frozen=True):
-    """Raise an error that nobody foresaw."""
 
 
 class Lie(Request[int], frozen=True):
@@ -324,25 +313,25 @@ def _count(_: Count, __: Parent) -> int:
     return next(_calls)
 
 
-def _prepare(_: Prepare, __: Parent) -> None:
+def _prepare(_: Parent) -> None:
     next(_calls)
 
 
-def _refuse(_: Refuse, __: Parent) -> None:
+def _refuse(_: Parent) -> None:
     raise CorruptVideo("The video breaks at frame 7.", param="video", limit=9, actual=7)
 
 
-def _die(_: Die, __: Parent) -> None:
+def _die(_: Parent) -> None:
     os.write(2, b"about to die")
     os.abort()
 
 
-def _hang(_: Hang, __: Parent) -> None:
+def _hang(_: Parent) -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
     time.sleep(60)
 
 
-def _dribble(_: Dribble, parent: Parent) -> None:
+def _dribble(parent: Parent) -> None:
     for done in range(100):
         time.sleep(0.25)
         parent.progress(done, None, "dribbling")
@@ -355,7 +344,7 @@ def _grow(request: Grow, _: Parent) -> None:
         time.sleep(request.pause_s)
 
 
-def _blunder(_: Blunder, __: Parent) -> None:
+def _blunder(_: Parent) -> None:
     raise ZeroDivisionError("a blunder of ours")
 
 
@@ -385,6 +374,14 @@ def _garble(request: Garble, _: Parent) -> None:
     time.sleep(60)
 
 
+DEEDS: dict[str, Callable[[Parent], None]] = {
+    "prepare": _prepare,
+    "refuse": _refuse,
+    "die": _die,
+    "hang": _hang,
+    "dribble": _dribble,
+    "blunder": _blunder,
+}
 OPERATIONS: dict[type[Request[Any]], Operation] = {
     TryAll: _try_all,
     InAThread: _in_a_thread,
@@ -392,14 +389,9 @@ OPERATIONS: dict[type[Request[Any]], Operation] = {
     Copy: _copy,
     Remote: _remote,
     Facts: _facts,
+    Do: lambda request, parent: DEEDS[request.deed](parent),
     Count: _count,
-    Prepare: _prepare,
-    Refuse: _refuse,
-    Die: _die,
-    Hang: _hang,
-    Dribble: _dribble,
     Grow: _grow,
-    Blunder: _blunder,
     Lie: _lie,
     FillDisk: _fill_disk,
     Litter: _litter,

@@ -20,22 +20,13 @@ from foremask.service.sandbox.pool import MediaPool
 from foremask.service.worker.process import readable_of
 from foremask.settings import ByteCount, Sandbox
 from foremask.weights.catalogue import side_car_of
-from tests.service.sandbox import misdeeds
-from tests.service.sandbox.misdeeds import Copy, Facts, InAThread, TryAll
+from tests.service.sandbox.misdeeds import Copy, Facts, InAThread, TryAll, pool_of_misdeeds
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[3]
-
 
 def open_pool(scratch: Path, landlock_at_most: int | None = None) -> MediaPool:
-    return MediaPool(
-        scratch,
-        sandbox=Sandbox.BEST_EFFORT if landlock_at_most == 0 else Sandbox.REQUIRE,
-        execution=misdeeds.__name__,
-        import_from=[ROOT],
-        landlock_at_most=landlock_at_most,
-    )
+    return pool_of_misdeeds(scratch, sandbox=Sandbox.REQUIRE, landlock_at_most=landlock_at_most)
 
 
 @pytest.fixture
@@ -52,7 +43,8 @@ async def test_every_misdeed_is_denied(tmp_path: Path, landlock: int | None) -> 
     outside.parent.mkdir()
     outside.write_bytes(b"not yours")
     async with open_pool(tmp_path / "scratch", landlock) as pool:
-        outcomes = await _tried(pool, tmp_path, outside)
+        request = TryAll(tmp_path / "in.mp4", tmp_path / "job" / "out.mp4", outside)
+        outcomes = await pool.run(request)
     assert len(outcomes) >= 55
     assert {name: how for name, how in outcomes.items() if how == "allowed"} == {}
     assert {name: how for name, how in outcomes.items() if how != "PermissionError"} == {
@@ -62,10 +54,6 @@ async def test_every_misdeed_is_denied(tmp_path: Path, landlock: int | None) -> 
     assert (tmp_path / "in.mp4").read_bytes() == b"the clip"
     assert sorted(os.listdir(outside.parent)) == ["outside"]  # noqa: PTH208
     assert (tmp_path / "job" / "out.mp4").read_bytes() == b"mine"
-
-
-async def _tried(pool: MediaPool, tmp_path: Path, outside: Path) -> dict[str, str]:
-    return await pool.run(TryAll(tmp_path / "in.mp4", tmp_path / "job" / "out.mp4", outside))
 
 
 async def test_threads_are_confined_too(pool: MediaPool, tmp_path: Path) -> None:
@@ -108,7 +96,7 @@ def test_no_open_file_is_handed_on_by_the_loop_that_workers_use(tmp_path: Path) 
 
 
 async def _open_files(scratch: Path) -> int:
-    async with MediaPool(scratch, execution=misdeeds.__name__, import_from=[ROOT]) as pool:
+    async with pool_of_misdeeds(scratch) as pool:
         return (await pool.run(Facts())).fds
 
 
@@ -167,12 +155,7 @@ async def test_of_a_model_of_ones_own_only_the_file_is_read(tmp_path: Path) -> N
     beside.write_bytes(b"not yours")
     side_car_of(model).write_text("{}")
     observed = {}
-    async with MediaPool(
-        tmp_path / "scratch",
-        readable=readable_of(model),
-        execution=misdeeds.__name__,
-        import_from=[ROOT],
-    ) as pool:
+    async with pool_of_misdeeds(tmp_path / "scratch", readable=readable_of(model)) as pool:
         for path in (model, side_car_of(model), beside):
             observed[path.name] = await pool.run(InAThread(path))
     assert observed == {
@@ -183,9 +166,7 @@ async def test_of_a_model_of_ones_own_only_the_file_is_read(tmp_path: Path) -> N
 
 
 async def test_off_confines_nothing_and_says_so(tmp_path: Path) -> None:
-    async with MediaPool(
-        tmp_path, sandbox=Sandbox.OFF, execution=misdeeds.__name__, import_from=[ROOT]
-    ) as pool:
+    async with pool_of_misdeeds(tmp_path, sandbox=Sandbox.OFF) as pool:
         assert (await pool.run(Facts())).pid > 0
         assert str(pool.level) == "none"
 

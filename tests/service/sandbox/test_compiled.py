@@ -14,13 +14,11 @@ from foremask.settings import Sandbox
 from foremask.vision.network.compiled_networks import CompiledNetworks
 from foremask.vision.network.session import Session
 from foremask.weights.catalogue import ISNET, compiled_dir_of, model_path
-from tests.service.sandbox import misdeeds
-from tests.service.sandbox.misdeeds import KeepCompiled
+from tests.service.sandbox.misdeeds import KeepCompiled, pool_of_misdeeds
 from tests.support import synth
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[3]
 FULL = (1024, 1024)
 
 
@@ -41,12 +39,10 @@ async def test_a_child_cannot_change_what_is_kept(
     """It reads the file; every way to write, replace or add one is denied, on old kernels too."""
     directory = isnet.parent / "compiled"
     before = {path.name: path.read_bytes() for path in directory.iterdir()}
-    async with MediaPool(
+    async with pool_of_misdeeds(
         tmp_path / "slots",
         sandbox=Sandbox.REQUIRE,
         readable=readable_of(isnet),
-        execution=misdeeds.__name__,
-        import_from=[ROOT],
         landlock_at_most=landlock,
     ) as pool:
         outcomes = await pool.run(KeepCompiled(directory, isnet))

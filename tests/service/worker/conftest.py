@@ -7,23 +7,25 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from foremask.fetch.client import Outbound
-from foremask.options import AlphaFormat, Preset, ResultKind, ResultOptions
+from foremask.options import AlphaFormat, ResultKind, ResultOptions
 from foremask.service.jobs import records
-from foremask.service.jobs.admission import NewJob, admit
+from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Record
 from foremask.service.jobs.step_facts import JobResult
-from foremask.service.jobs.tokens import TokenLimits, create_token
+from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash
 from foremask.service.storage.local_directory import local_url
 from foremask.service.storage.objects import open_objects
 from foremask.service.worker.maintenance import run_maintenance
 from foremask.service.worker.queues import serve_queues
 from foremask.service.worker.worker_context import Timing, WorkerContext
 from tests.service.worker.stand_in import TextMedia
+from tests.support.jobs import new_job
 from tests.support.patience import until
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
@@ -152,21 +154,36 @@ class Caller:
     async def submit(
         self, url: str, webhook_url: str | None = None, kind: ResultKind = ResultKind.MASK
     ) -> str:
-        new = NewJob(
-            token_id=self.token_id,
-            preset=Preset.MP4_H264 if kind is ResultKind.MASK else AlphaFormat.WEBM_VP9,
-            video_url=url,
-            webhook_url=webhook_url,
-            result=None if kind is ResultKind.MASK else JobResult(ResultOptions(kind)),
-        )
-        return (await admit(self.database, new)).request_id
+        facts: dict[str, Any] = {"video_url": url, "webhook_url": webhook_url}
+        if kind is not ResultKind.MASK:
+            facts |= {"preset": AlphaFormat.WEBM_VP9, "result": JobResult(ResultOptions(kind))}
+        return (await admit(self.database, new_job(self.token_id, **facts))).request_id
+
+    async def record(self, request_id: str) -> Record:
+        return await records.read_any(self.database, request_id)
 
     async def ended(self, request_id: str) -> Record:
         async def over() -> Record | None:
-            record = await records.read_any(self.database, request_id)
+            record = await self.record(request_id)
             return record if record.status.ended else None
 
         return await until(over)
+
+    async def served(self, work: WorkerContext, url: str, webhook_url: str | None = None) -> Record:
+        """The job of this clip, once a worker of the test's has ended it."""
+        async with working(work):
+            return await self.ended(await self.submit(url, webhook_url))
+
+    async def masking(self, request_id: str, frames: int = 1) -> None:
+        """Wait until so many frames of the job are masked."""
+
+        async def under_way() -> bool:
+            return (await self.record(request_id)).frames_done >= frames
+
+        await until(under_way)
+
+    async def cancel(self, request_id: str) -> Record:
+        return await records.cancel(self.database, token_hash(self.secret), request_id)
 
 
 @pytest.fixture

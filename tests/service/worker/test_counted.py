@@ -5,14 +5,14 @@ from collections.abc import Callable
 
 import pytest
 
-from foremask.service.jobs import process_totals, steps
-from foremask.service.jobs.steps import StepName
+from foremask.service.jobs import process_totals
 from foremask.service.observability import metrics
 from foremask.service.observability.metrics import Series
 from foremask.service.worker.leases import Leases
 from foremask.service.worker.worker_context import WorkerContext
 from tests.service.worker import stand_in
 from tests.service.worker.conftest import Caller, Site, working
+from tests.support.jobs import begun
 from tests.support.patience import PATIENCE_S, until
 
 
@@ -63,9 +63,7 @@ async def test_a_lost_step_is_a_rescue_and_its_late_result_a_fenced_write(
     """A worker that outlived its lease has its result refused; another worker does its step."""
     site.files["/a.mp4"] = stand_in.clip(3)
     job = await caller.submit(site.url + "/a.mp4")
-    name = StepName(job, "ingest")
-    held = await steps.begin(work.database, name, "sleeper", lease_s=0.05)
-    assert held is not None
+    await begun(work.database, job, lease_s=0.05)
     await asyncio.sleep(0.1)
     async with working(work):
         await caller.ended(job)
@@ -83,8 +81,7 @@ async def _finish_late(work: WorkerContext, job: str) -> None:
     await work.database.all(
         "update steps set status = 'todo' where job = %s and stage = 'segment'", (job,)
     )
-    step = await steps.begin(work.database, StepName(job, "segment"), work.worker)
-    assert step is not None
+    step = await begun(work.database, job, "segment", worker=work.worker)
     doing = asyncio.create_task(tasks.run_step(work, step, Leases()))
     async with asyncio.timeout(PATIENCE_S):
         while not await work.database.one(  # noqa: ASYNC110

@@ -76,11 +76,7 @@ async def test_a_cut_off_host_loses_its_step_and_is_refused_when_it_returns(
         scratch = tmp_path / "far"
         host = replace(another(work, "far"), database=far, scratch=scratch, timing=brief)
         await stack.enter_async_context(working(host))
-
-        async def masking() -> bool:
-            return (await records.read_any(work.database, request_id)).frames_done > 1
-
-        await until(masking)
+        await caller.masking(request_id, 2)
         wire.whole.clear()
         await stack.enter_async_context(working(another(work, "near")))
         record = await caller.ended(request_id)

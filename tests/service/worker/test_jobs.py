@@ -15,7 +15,7 @@ from foremask.facts import Report
 from foremask.hints.kinds import Point
 from foremask.options import Preset
 from foremask.service.jobs import deliveries, records, steps
-from foremask.service.jobs.admission import NewJob, admit
+from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database, Row
 from foremask.service.jobs.records import Record, Status
 from foremask.service.jobs.step_facts import JobClip, JobReport, JobResult, MaskDone
@@ -32,6 +32,7 @@ from foremask.service.worker.worker_context import WorkerContext
 from tests.media.test_write_errors import disk_of
 from tests.service.worker import stand_in
 from tests.service.worker.conftest import Caller, Site, announce_slots, another, working
+from tests.support.jobs import begun, new_job, value
 from tests.support.patience import PATIENCE_S, until
 
 
@@ -46,24 +47,9 @@ async def outcomes(database: Database, request_id: str) -> list[tuple[str, str |
     return [(a.stage, a.outcome) for a in await records.history(database, request_id)]
 
 
-async def test_a_short_clip_is_one_segment(
-    work: WorkerContext, caller: Caller, site: Site, tmp_path: Path
-) -> None:
-    """Ingest, mask, done: no cut and no join."""
-    site.files["/a.mp4"] = stand_in.clip(7)
-    async with working(work):
-        record = await caller.ended(await caller.submit(site.url + "/a.mp4"))
-    assert await result(work, record, tmp_path) == stand_in.mask(7)
-    assert (record.progress, record.frames_done, record.frames_total) == (100, 7, 7)
-    assert await outcomes(work.database, record.request_id) == [
-        ("ingest", "done"),
-        ("segment", "done"),
-    ]
-
-
 @pytest.mark.parametrize(("slots", "segments"), [(0, UNSET), (1, UNSET), (2, 2), (7, 4), (100, 12)])
 async def test_a_clip_is_cut_only_where_more_than_one_slot_is_free(
-    work: WorkerContext, caller: Caller, site: Site, slots: int, segments: object
+    work: WorkerContext, caller: Caller, site: Site, tmp_path: Path, slots: int, segments: object
 ) -> None:
     """One slot, or a worker that has not announced itself yet: whole. Never more than slots.
 
@@ -71,10 +57,14 @@ async def test_a_clip_is_cut_only_where_more_than_one_slot_is_free(
     """
     await announce_slots(work.database, slots)
     site.files["/a.mp4"] = stand_in.clip(117)
-    async with working(work):
-        record = await caller.ended(await caller.submit(site.url + "/a.mp4"))
+    record = await caller.served(work, site.url + "/a.mp4")
     assert record.report is not None
     assert (record.report.frames_out, record.report.segments) == (117, segments)
+    assert await result(work, record, tmp_path) == stand_in.mask(117)
+    assert (record.progress, record.frames_done, record.frames_total) == (100, 117, 117)
+    if segments is UNSET:  # no cut and no join
+        whole = [("ingest", "done"), ("segment", "done")]
+        assert await outcomes(work.database, record.request_id) == whole
 
 
 class KeepingMedia(stand_in.TextMedia):
@@ -103,8 +93,7 @@ async def test_a_disk_without_room_for_network_results_fails_no_job(
     work = replace(work, masks=KeepingMedia(results), network_bytes=1 << 30)
     site.files["/a.mp4"] = stand_in.clip(7)
     with disk_of(100_000):
-        async with working(work):
-            record = await caller.ended(await caller.submit(site.url + "/a.mp4"))
+        record = await caller.served(work, site.url + "/a.mp4")
     assert await result(work, record, tmp_path) == stand_in.mask(7)
     assert record.report is not None
     assert record.report.network_bytes is UNSET
@@ -122,7 +111,7 @@ async def test_slots_that_others_wait_for_are_not_free(
     request_id = await caller.submit(site.url + "/a.mp4")
     await do_next(work, "files", Leases())
     assert await steps.free_slots(work.database) == 1
-    await records.cancel(work.database, token_hash(caller.secret), request_id)
+    await caller.cancel(request_id)
     assert await steps.free_slots(work.database) == 2
 
 
@@ -134,14 +123,12 @@ async def test_a_long_clip_is_cut_masked_and_joined_once(
     async with working(work, masks=8):
         request_id = await caller.submit(site.url + "/a.mp4")
         most = 0
-        while not (record := await records.read_any(work.database, request_id)).status.ended:
-            row = await work.database.one(
-                "select count(*) as n from steps where job = %s and stage = 'segment'"
-                " and status in ('todo', 'running')",
-                (request_id,),
+        while not (record := await caller.record(request_id)).status.ended:
+            in_flight = (
+                "select count(*) from steps where job = %s and stage = 'segment'"
+                " and status in ('todo', 'running')"
             )
-            assert row is not None
-            most = max(most, row["n"])
+            most = max(most, await value(work.database, in_flight, (request_id,)))
             await asyncio.sleep(0.01)
     assert await result(work, record, tmp_path) == stand_in.mask(117)
     assert most == steps.IN_FLIGHT
@@ -157,14 +144,11 @@ async def test_progress_moves_and_the_queue_has_places(
     """Two jobs and no worker: places 1 and 2; then frames count up."""
     site.files["/a.mp4"] = stand_in.clip(9, pause_s=0.1)
     first, second = [await caller.submit(site.url + "/a.mp4") for _ in range(2)]
-    places = [
-        (await records.read_any(work.database, each)).queue_position for each in (first, second)
-    ]
-    assert places == [1, 2]
+    assert [(await caller.record(each)).queue_position for each in (first, second)] == [1, 2]
     observed: list[Record] = []
     async with working(work):
         while not observed or not observed[-1].status.ended:
-            observed.append(await records.read_any(work.database, first))
+            observed.append(await caller.record(first))
             await asyncio.sleep(0.02)
     done = [each.frames_done for each in observed]
     assert done == sorted(done)
@@ -210,12 +194,10 @@ async def test_a_stale_attempt_is_refused(work: WorkerContext, caller: Caller, s
     request_id = await caller.submit(site.url + "/a.mp4")
     await do_next(work, "files", Leases())
     await steps.recover(work.database, 60.0, 60.0)  # somebody was there all the time
-    paused = await steps.begin(work.database, StepName(request_id, "segment"), "paused", 0.05)
-    assert paused is not None
+    paused = await begun(work.database, request_id, "segment", 0.05)
     await asyncio.sleep(0.1)
     assert (await steps.recover(work.database, 60.0, 60.0)).lost == 1
-    second = await steps.begin(work.database, StepName(request_id, "segment"), "second", 60.0)
-    assert second is not None
+    second = await begun(work.database, request_id, "segment")
     assert second.attempt == paused.attempt + 1
     stale = MaskDone("results/stale", 3, JobReport(frames_out=3))
     assert not await steps.renew(work.database, [Beat(paused, 2)])
@@ -224,13 +206,10 @@ async def test_a_stale_attempt_is_refused(work: WorkerContext, caller: Caller, s
         work.database, second, msgspec.structs.replace(stale, result_key="results/second")
     )
     assert not await steps.finish(work.database, second, stale)
-    record = await records.read_any(work.database, request_id)
+    record = await caller.record(request_id)
     assert record.result_key == "results/second"
-    assert [each[1] for each in await outcomes(work.database, request_id)] == [
-        "done",
-        "lost",
-        "done",
-    ]
+    ends = [each[1] for each in await outcomes(work.database, request_id)]
+    assert ends == ["done", "lost", "done"]
 
 
 async def test_a_lost_ticket_is_replaced(work: WorkerContext, caller: Caller, site: Site) -> None:
@@ -247,8 +226,9 @@ async def test_no_frame_for_too_long_loses_the_step(
 ) -> None:
     """A heartbeat proves the process, not the job: the lease needs frames."""
     site.files["/a.mp4"] = stand_in.clip(2, pause_s=300.0)
-    async with working(replace(work, timing=replace(work.timing, stall_s=1.0))):
-        record = await caller.ended(await caller.submit(site.url + "/a.mp4"))
+    record = await caller.served(
+        replace(work, timing=replace(work.timing, stall_s=1.0)), site.url + "/a.mp4"
+    )
     assert record.error is not None
     assert record.error.reason == "worker_crashed"
     assert "no frame was finished" in record.error.details
@@ -261,12 +241,8 @@ async def test_a_cancelled_job_stops_its_worker(
     site.files["/a.mp4"] = stand_in.clip(200, pause_s=0.1)
     async with working(work):
         request_id = await caller.submit(site.url + "/a.mp4")
-
-        async def masking() -> bool:
-            return (await records.read_any(work.database, request_id)).frames_done > 0
-
-        await until(masking)
-        record = await records.cancel(work.database, token_hash(caller.secret), request_id)
+        await caller.masking(request_id)
+        record = await caller.cancel(request_id)
         assert record.error is not None
         assert (record.status, record.error.code) == (Status.CANCELLED, 410)
 
@@ -297,7 +273,7 @@ async def test_a_job_can_be_cancelled_in_every_stage(
                 return operation in media.doing
 
             await until(in_it)
-        record = await records.cancel(work.database, token_hash(caller.secret), request_id)
+        record = await caller.cancel(request_id)
         assert record.error is not None
         assert (record.status, record.error.code) == (Status.CANCELLED, 410)
         media.slow = ""
@@ -311,7 +287,7 @@ async def test_a_job_can_be_cancelled_in_every_stage(
             return True
 
         await until(nothing_kept)
-    assert await records.read_any(work.database, request_id) == record
+    assert await caller.record(request_id) == record
     assert None not in [each[1] for each in await outcomes(work.database, request_id)]
 
 
@@ -319,8 +295,7 @@ async def test_a_job_over_its_time_ends(work: WorkerContext, caller: Caller, sit
     """The wall clock is the job's, whatever its segments do."""
     site.files["/a.mp4"] = stand_in.clip(400, pause_s=0.05)
     brief = replace(work, timing=replace(work.timing, wall_clock_s=1.0))
-    async with working(brief):
-        record = await caller.ended(await caller.submit(site.url + "/a.mp4"))
+    record = await caller.served(brief, site.url + "/a.mp4")
     assert record.error is not None
     assert (record.error.code, record.error.reason) == (500, "timed_out")
 
@@ -332,19 +307,13 @@ async def test_a_stopped_worker_gives_its_step_back(
     site.files["/a.mp4"] = stand_in.clip(5, pause_s=0.2)
     request_id = await caller.submit(site.url + "/a.mp4")
     async with working(work):
-
-        async def masking() -> bool:
-            return (await records.read_any(work.database, request_id)).frames_done > 0
-
-        await until(masking)
+        await caller.masking(request_id)
     assert ("segment", "given back") in await outcomes(work.database, request_id)
     async with working(another(work, "second")):
         record = await caller.ended(request_id)
     assert await result(work, record, tmp_path) == stand_in.mask(5)
-    row = await work.database.one(
-        "select max(crashes) as n from steps where job = %s", (request_id,)
-    )
-    assert row == {"n": 0}
+    crashes = "select max(crashes) from steps where job = %s"
+    assert await value(work.database, crashes, (request_id,)) == 0
 
 
 async def test_a_webhook_is_retried_until_it_is_taken(
@@ -363,11 +332,8 @@ async def test_a_webhook_is_retried_until_it_is_taken(
 
         await until(delivered)
     posts = [each for each in site.requests if each[0].startswith(b"POST /hook")]
-    assert [a.http_status for a in await deliveries.attempts(work.database, request_id)] == [
-        503,
-        302,
-        204,
-    ]
+    attempts = await deliveries.attempts(work.database, request_id)
+    assert [attempt.http_status for attempt in attempts] == [503, 302, 204]
     assert len({body for _, body in posts}) == 1
     for head, body in posts:
         sent = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:] if ": " in line)
@@ -470,15 +436,11 @@ async def test_dead_workers_are_found_while_a_store_is_slow_to_delete(
     store = SlowToDelete()
     looking = asyncio.create_task(run_maintenance(replace(work, objects=cast(Objects, store))))
     await store.asked.wait()
-    began = await work.database.one("select clock() as at")
-    assert began is not None
+    began = await value(work.database, "select clock()")
 
     async def looked_after() -> bool:
-        return bool(
-            await work.database.all(
-                "select last_at from housekeeping where last_at > %s", (began["at"],)
-            )
-        )
+        asked = "select last_at from housekeeping where last_at > %s"
+        return bool(await work.database.all(asked, (began,)))
 
     try:
         await until(looked_after)
@@ -541,7 +503,7 @@ async def test_results_go_when_their_time_is_over(
         assert (await caller.ended(request_id)).result_key is not None
 
         async def gone() -> bool:
-            return (await records.read_any(work.database, request_id)).result_key is None
+            return (await caller.record(request_id)).result_key is None
 
         await until(gone)
     assert not [each async for each in work.objects.list(f"results/{request_id}")]
@@ -556,7 +518,7 @@ async def test_a_lost_source_is_an_error_that_says_so(
     await do_next(work, "files", Leases())
     await work.objects.delete_under(f"sources/{request_id}")
     await do_next(work, "masks", Leases())
-    record = await records.read_any(work.database, request_id)
+    record = await caller.record(request_id)
     assert record.error is not None
     assert (record.error.code, record.error.reason) == (500, "object_lost")
 
@@ -598,12 +560,8 @@ async def test_a_clip_that_changed_after_the_probe_is_said_so(
 ) -> None:
     """What was fetched counts, and the record carries a warning."""
     site.files["/a.mp4"] = stand_in.clip(3)
-    new = NewJob(
-        token_id=caller.token_id,
-        preset=Preset.MP4_H264,
-        video_url=site.url + "/a.mp4",
-        clip=JobClip(container="mp4", codec="h264", width=64, height=48, frames=10),
-    )
+    clip = JobClip(container="mp4", codec="h264", width=64, height=48, frames=10)
+    new = new_job(caller.token_id, video_url=site.url + "/a.mp4", clip=clip)
     async with working(work):
         record = await caller.ended((await admit(work.database, new)).request_id)
     assert record.report is not None

@@ -10,11 +10,9 @@ from pathlib import Path
 
 from foremask.facts import Written
 from foremask.options import ResultKind
-from foremask.service.jobs import records, retention, steps
+from foremask.service.jobs import retention
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Status
-from foremask.service.jobs.steps import StepName
-from foremask.service.jobs.tokens import token_hash
 from foremask.service.sandbox.operations import Join
 from foremask.service.sandbox.pool import OnProgress
 from foremask.service.sandbox.scratch import own_directory
@@ -23,6 +21,7 @@ from foremask.service.worker.worker_context import WorkerContext
 from tests.service.worker import stand_in
 from tests.service.worker.conftest import Caller, Site, working
 from tests.service.worker.stand_in import TextMedia
+from tests.support.jobs import begun, value
 from tests.support.patience import until
 
 EACH = 5
@@ -39,7 +38,7 @@ class CancelledWhileJoined(TextMedia):
     async def _join(self, request: Join, on_progress: OnProgress | None) -> Written:
         joined = await super()._join(request, on_progress)
         for job in self.jobs:
-            await records.cancel(self.caller.database, token_hash(self.caller.secret), job)
+            await self.caller.cancel(job)
         return joined
 
 
@@ -60,9 +59,8 @@ async def rows(database: Database) -> dict[str, int]:
     )
     counted = {}
     for table in tables:
-        row = await database.one(f"select count(*) as n from {table['name']}")  # noqa: S608
-        assert row is not None
-        counted[table["name"]] = row["n"]
+        asked = f"select count(*) from {table['name']}"  # noqa: S608
+        counted[table["name"]] = await value(database, asked)
     return counted
 
 
@@ -78,11 +76,10 @@ async def test_after_jobs_of_all_endings_there_is_what_retention_says_and_nothin
     short, long, page = (f"{site.url}/{name}.mp4" for name in ("short", "long", "page"))
     cancelled = [await caller.submit(short) for _ in range(EACH)]
     for job in cancelled:
-        await records.cancel(work.database, token_hash(caller.secret), job)
+        await caller.cancel(job)
     lost = [await caller.submit(short, kind=KINDS[n % 2]) for n in range(EACH)]
     for job in lost:  # the worker has stored something, half of something else, and is killed
-        step = await steps.begin(work.database, StepName(job, "ingest"), "killed", lease_s=0.05)
-        assert step is not None
+        await begun(work.database, job, lease_s=0.05)
         (tmp_path / "stray").write_bytes(b"stray")
         await work.objects.put(f"sources/{job}/1/source", tmp_path / "stray")
         await work.objects.put(f"results/{job}/segment-9/{job}.mp4", tmp_path / "stray")
@@ -109,7 +106,7 @@ async def test_after_jobs_of_all_endings_there_is_what_retention_says_and_nothin
 
         await until(swept)
         await asyncio.sleep(0.5)  # a stale attempt tidies up
-    records_of = [await records.read_any(work.database, job) for job in (*done, *lost)]
+    records_of = [await caller.record(job) for job in (*done, *lost)]
     assert {each.status for each in records_of} == {Status.COMPLETED}
     kept = {each.result_key or "" for each in records_of}
     cut_out = [each for each in records_of if each.kind is ResultKind.CUTOUT]
@@ -122,9 +119,7 @@ async def test_after_jobs_of_all_endings_there_is_what_retention_says_and_nothin
     assert found["jobs"] == jobs
     for table in ("procrastinate_jobs", "procrastinate_workers", "deliveries", "uploads"):
         assert found[table] == 0, table
-    row = await work.database.one("select sum(unfinished) as n, sum(stored) as s from tokens")
-    assert row is not None
-    assert row["n"] == 0
+    assert await value(work.database, "select sum(unfinished) from tokens") == 0
     async with working(replace(work, result_ttl_s=0.001)):
 
         async def expired() -> bool:

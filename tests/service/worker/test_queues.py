@@ -5,11 +5,10 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import LiteralString
 
 import pytest
 
-from foremask.service.jobs.database import Database, Params, Row, open_database
+from foremask.service.jobs.database import Row, open_database
 from foremask.service.jobs.process_totals import Fleet
 from foremask.service.jobs.records import Status
 from foremask.service.worker import queues
@@ -25,6 +24,7 @@ from foremask.service.worker.queues import (
 from foremask.service.worker.worker_context import Timing, WorkerContext
 from tests.service.worker import stand_in
 from tests.service.worker.conftest import Caller, Site
+from tests.support.jobs import CountingDatabase
 from tests.support.patience import until
 
 AT_ONCE = {"files": 8, "masks": 1, "webhooks": 4}
@@ -52,21 +52,11 @@ def test_all_workers_together_poll_a_queue_a_bounded_number_of_times(
     assert at_most_per_s > POLLS_PER_S or workers < 20
 
 
-class Counting(Database):
-    """Counts the statements of one worker."""
-
-    asked = 0
-
-    async def all(self, statement: LiteralString, params: Params = ()) -> list[Row]:
-        self.asked += 1
-        return await super().all(statement, params)
-
-
 @pytest.fixture
 async def counted(work: WorkerContext, database_url: str) -> AsyncIterator[WorkerContext]:
     """A worker with as many connections as a worker process has, whose statements are counted."""
     url = f"{database_url}&application_name=counted"
-    database = Counting(url, connections=DATABASE_CONNECTIONS, patience_s=20.0)
+    database = CountingDatabase(url, connections=DATABASE_CONNECTIONS, patience_s=20.0)
     await database.open()
     yield replace(work, database=database, timing=Timing(lease_s=2e6, renew_s=1e6))
     await database.close()
@@ -84,7 +74,7 @@ async def test_a_worker_has_two_connections_and_a_job_takes_twenty_statements(
     Nothing that is asked as time passes is counted: neither polls nor renewals.
     """
     monkeypatch.setattr(queues, "LISTENERS_POLL_S", 1e6)
-    assert isinstance(counted.database, Counting)
+    assert isinstance(counted.database, CountingDatabase)
     site.files["/a.mp4"] = stand_in.clip(7)
     serving = asyncio.create_task(serve_queues(counted, AT_ONCE, 0.0))
     try:

@@ -10,11 +10,9 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 import structlog
 
-from foremask.service.api.application import create_app
 from foremask.service.observability import metrics
 from foremask.service.observability.logs import configure_logs
 from foremask.service.observability.metrics import Series
@@ -27,9 +25,8 @@ from foremask.service.observability.traces import (
     valid_traceparent,
 )
 from foremask.service.worker.worker_context import WorkerContext
-from foremask.settings import Settings
 from tests.service.api.test_decisions import PATH
-from tests.service.api.test_operations import NoVerdict
+from tests.service.api.test_operations import api_over
 from tests.service.worker import stand_in
 from tests.service.worker.conftest import Caller, Site, working
 from tests.support.collector import Collector, Sent, collecting
@@ -56,26 +53,25 @@ def tree(spans: list[Sent]) -> list[tuple[str, str]]:
     return [(each.name, names.get(each.parent, "")) for each in spans]
 
 
+async def posted(
+    work: WorkerContext, data_dir: Path, body: dict[str, str], headers: dict[str, str]
+) -> str:
+    """The id of a job that an API of the worker's database has accepted."""
+    async with api_over(work.database, work.objects, work.outbound, data_dir) as client:
+        answer = await client.post(PATH, json=body, headers=headers)
+    assert answer.status_code == 202, answer.text
+    return str(answer.json()["request_id"])
+
+
 async def test_a_job_is_one_trace_from_post_to_webhook(
     work: WorkerContext, caller: Caller, site: Site, tmp_path: Path, collector: Collector
 ) -> None:
     """The API and the worker know of each other by the job's id alone."""
     site.files[f"/a.mp4?signature={SECRET}"] = stand_in.clip(17)
     site.statuses[:] = [500]
-    settings = Settings(data_dir=tmp_path)
-    app = create_app(settings, work.database, work.objects, work.outbound, NoVerdict())
-    transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
-    async with httpx.AsyncClient(transport=transport, base_url=settings.base_url) as client:
-        answer = await client.post(
-            PATH,
-            json={
-                "video": f"{site.url}/a.mp4?signature={SECRET}",
-                "webhook_url": f"{site.url}/hook?key={SECRET}",
-            },
-            headers={"api_token": caller.secret},
-        )
-    assert answer.status_code == 202, answer.text
-    job = answer.json()["request_id"]
+    video, hook_url = f"{site.url}/a.mp4?signature={SECRET}", f"{site.url}/hook?key={SECRET}"
+    body, headers = {"video": video, "webhook_url": hook_url}, {"api_token": caller.secret}
+    job = await posted(work, tmp_path, body, headers)
     before = metrics.counted()[PENDING]
     async with working(work):
         await caller.ended(job)
@@ -179,15 +175,10 @@ async def test_a_job_joins_the_trace_of_its_caller(
 ) -> None:
     """The request's span is a child of the caller's, and the worker's are in the same trace."""
     site.files["/a.mp4"] = stand_in.clip(3)
-    settings = Settings(data_dir=tmp_path)
-    app = create_app(settings, work.database, work.objects, work.outbound, NoVerdict())
-    transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
     headers = {"api_token": caller.secret, "traceparent": f"00-{TRACE}-{PARENT}-00"}
-    async with httpx.AsyncClient(transport=transport, base_url=settings.base_url) as client:
-        answer = await client.post(PATH, json={"video": f"{site.url}/a.mp4"}, headers=headers)
-    assert answer.status_code == 202, answer.text
+    job = await posted(work, tmp_path, {"video": f"{site.url}/a.mp4"}, headers)
     async with working(work):
-        await caller.ended(answer.json()["request_id"])
+        await caller.ended(job)
     await asyncio.to_thread(close_traces)
     spans = collector.trace()
     assert {each.trace for each in spans} == {TRACE}

@@ -7,6 +7,7 @@ from foremask.vision.matting.foreground import Behind, foreground_colours
 from tests.benchmarks.scenes import texture
 
 HEIGHT, WIDTH = 180, 240
+FRONT, BACK = texture(1, HEIGHT, WIDTH, 120, 255), texture(2, HEIGHT, WIDTH, 0, 130)
 
 
 def hair(blur_px: int) -> Levels:
@@ -32,33 +33,25 @@ def mixed(foreground: Rgb, background: Rgb, levels: Levels) -> Rgb:
 
 @pytest.mark.parametrize("blur_px", [1, 15])
 def test_the_band_has_half_the_error_of_the_pictures_own_colours_or_less(blur_px: int) -> None:
-    foreground, background = (
-        texture(1, HEIGHT, WIDTH, 120, 255),
-        texture(2, HEIGHT, WIDTH, 0, 130),
-    )
     levels = hair(blur_px)
-    picture = mixed(foreground, background, levels)
+    picture = mixed(FRONT, BACK, levels)
     band = (levels > 0) & (levels < 255)
     estimated = foreground_colours(picture, levels)
 
     def error(colours: Rgb) -> float:
-        return float(np.abs(colours[band].astype(int) - foreground[band]).mean())
+        return float(np.abs(colours[band].astype(int) - FRONT[band]).mean())
 
     assert error(estimated) < 0.5 * error(picture)
 
 
 def test_a_known_background_makes_the_band_better_still() -> None:
     """Known on half the grid, and nowhere in the left half: there nothing changes."""
-    foreground, background = (
-        texture(1, HEIGHT, WIDTH, 120, 255),
-        texture(2, HEIGHT, WIDTH, 0, 130),
-    )
     levels = hair(9)
-    picture = mixed(foreground, background, levels)
+    picture = mixed(FRONT, BACK, levels)
     half = (WIDTH // 2, HEIGHT // 2)
     known = np.full(half[::-1], 255, np.uint8)
     known[:, : WIDTH // 4] = 0
-    colours = np.asarray(cv2.resize(background, half, interpolation=cv2.INTER_AREA), np.uint8)
+    colours = np.asarray(cv2.resize(BACK, half, interpolation=cv2.INTER_AREA), np.uint8)
     colours[known == 0] = 0
     without = foreground_colours(picture, levels)
     found = foreground_colours(picture, levels, Behind(colours, known))
@@ -67,7 +60,7 @@ def test_a_known_background_makes_the_band_better_still() -> None:
     band = (levels[right] > 0) & (levels[right] < 255)
 
     def error(estimated: Rgb) -> float:
-        wanted = foreground[right][band].astype(int)
+        wanted = FRONT[right][band].astype(int)
         return float(np.abs(estimated[right][band] - wanted).mean())
 
     assert error(found) < 0.8 * error(without)

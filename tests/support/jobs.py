@@ -1,0 +1,48 @@
+"""Jobs of tests, made and moved on by the functions that the API and the workers call."""
+
+from typing import Any, LiteralString
+from uuid import UUID
+
+from foremask.options import Preset
+from foremask.service.jobs import steps
+from foremask.service.jobs.admission import NewJob
+from foremask.service.jobs.database import Database, Params, Row
+from foremask.service.jobs.step_facts import StepDone
+from foremask.service.jobs.steps import Step, StepName
+
+
+def new_job(token: UUID, **facts: Any) -> NewJob:  # noqa: ANN401
+    """A mask of a clip at a URL, which nobody fetches."""
+    usual = {"preset": Preset.MP4_H264, "video_url": "https://example.org/a.mp4"}
+    return NewJob(token_id=token, **usual | facts)
+
+
+async def begun(
+    database: Database, job: str, stage: str = "ingest", lease_s: float = 60.0, worker: str = "any"
+) -> Step:
+    """A step of the job, which a worker has begun."""
+    step = await steps.begin(database, StepName(job, stage), worker, lease_s)
+    assert step is not None
+    return step
+
+
+async def done(database: Database, job: str, stage: str, result: StepDone) -> None:
+    """Begin a step of the job and finish it."""
+    assert await steps.finish(database, await begun(database, job, stage), result)
+
+
+class CountingDatabase(Database):
+    """Counts its statements."""
+
+    asked = 0
+
+    async def all(self, statement: LiteralString, params: Params = ()) -> list[Row]:
+        self.asked += 1
+        return await super().all(statement, params)
+
+
+async def value(database: Database, statement: LiteralString, params: Params = ()) -> Any:  # noqa: ANN401
+    """The one value of the one row that is asked for."""
+    (row,) = await database.all(statement, params)
+    (found,) = row.values()
+    return found
