@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from foremask.service.api.connection import GRACE_S, Gate, least_body_bytes
+from foremask.service.api.connection import GRACE_S, least_body_bytes
 from tests.service.api.conftest import Running, running
 from tests.service.api.patient import http
 
@@ -29,6 +29,17 @@ def few(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generato
 
 def dial(service: Running) -> socket.socket:
     return socket.create_connection(("127.0.0.1", service.settings.port), timeout=120)
+
+
+@contextlib.contextmanager
+def crowd_of(service: Running, count: int) -> Generator[list[socket.socket]]:
+    """So many connections; those that a test adds are closed with them."""
+    crowd = [dial(service) for _ in range(count)]
+    try:
+        yield crowd
+    finally:
+        for each in crowd:
+            each.close()
 
 
 def hear(raw: socket.socket) -> bytes:
@@ -170,22 +181,16 @@ def test_the_silent_make_room(few: Running) -> None:
 
     Whoever asks something is answered at once.
     """
-    crowd = [dial(few) for _ in range(3 * LIMIT)]
-    try:
+    with crowd_of(few, 3 * LIMIT):
         for _ in range(5):
-            answer = http.get(f"{few.url}/healthz")
-            assert answer.status_code == 200
+            assert http.get(f"{few.url}/healthz").status_code == 200
         reported = http.get(f"{few.url}/v2/status/none", headers=few.headers)
         assert reported.json()["error"]["reason"] == "request_unknown"
-    finally:
-        for each in crowd:
-            each.close()
 
 
 def test_a_request_that_is_on_its_way_is_not_taken_for_silence(few: Running) -> None:
     """Half as many again connect before the first one's request arrives: it is answered."""
-    with contextlib.ExitStack() as crowd:
-        first, *_ = [crowd.enter_context(dial(few)) for _ in range(LIMIT + LIMIT // 2)]
+    with crowd_of(few, LIMIT + LIMIT // 2) as (first, *_):
         first.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         assert hear(first).startswith(b"HTTP/1.1 200 OK")
 
@@ -196,8 +201,7 @@ def test_health_is_answered_though_every_connection_is_at_work(few: Running) -> 
     503 with Retry-After.
     """
     tokens = [few.new_token()["api_token"] for _ in range(5)]
-    crowd = [dial(few) for _ in range(LIMIT)]
-    try:
+    with crowd_of(few, LIMIT) as crowd:
         for each, token in zip(crowd, tokens * LIMIT, strict=False):
             each.sendall(slow_body("/v2/video/probe", token))
         time.sleep(2 * GRACE_S)
@@ -206,9 +210,6 @@ def test_health_is_answered_though_every_connection_is_at_work(few: Running) -> 
         busy = http.get(f"{few.url}/v2/status/none", headers=few.headers)
         assert (busy.status_code, busy.json()["error"]["reason"]) == (503, "unavailable")
         assert busy.headers["retry-after"] == "1"
-    finally:
-        for each in crowd:
-            each.close()
 
 
 @pytest.mark.parametrize("path", ["/v2/uploads", "/v2/video/probe"])
@@ -218,8 +219,7 @@ def test_slow_bodies_of_one_caller_keep_nobody_out(few: Running, path: str) -> N
     The slowest of them make room.
     """
     token = few.new_token()["api_token"]
-    crowd = [dial(few) for _ in range(LIMIT)]
-    try:
+    with crowd_of(few, LIMIT) as crowd:
         for each in crowd:
             each.sendall(slow_body(path, token))
         time.sleep(2 * GRACE_S)
@@ -230,9 +230,6 @@ def test_slow_bodies_of_one_caller_keep_nobody_out(few: Running, path: str) -> N
         for _ in range(5):
             answer = http.get(f"{few.url}/v2/jobs", headers=few.headers)
             assert answer.status_code == 200, answer.text
-    finally:
-        for each in crowd:
-            each.close()
 
 
 def slow_body(path: str, token: str) -> bytes:
@@ -246,38 +243,10 @@ def slow_body(path: str, token: str) -> bytes:
     ).encode()
 
 
-class _Body:
-    """A connection whose body is on its way."""
-
-    def __init__(self, owner: str | None, body_bytes: int) -> None:
-        self.owner, self.body_bytes = owner, body_bytes
-
-
-def test_the_slowest_body_of_whoever_has_no_token_makes_room_first() -> None:
-    """Then that of the token with more than a quarter, once it is a second old."""
-    alice = [_Body("a", 500 + number) for number in range(3)]
-    bob = [_Body("b", 10)]
-    unknown = [_Body(None, 900), _Body(None, 700)]
-    gate: Any = Gate(limit=8, idle_s=10, burst=4)
-    gate.sending = dict.fromkeys([*alice, *bob, *unknown], 0.0)
-    assert gate.evicted(now=9.0, connections=8) is None
-    assert gate.evicted(now=0.9, connections=9) is unknown[0]  # the oldest of those so young
-    assert gate.evicted(now=9.0, connections=9) is unknown[1]
-    gate.sending = dict.fromkeys([*alice, *bob], 0.0)
-    assert gate.evicted(now=0.9, connections=9) is None
-    assert gate.evicted(now=9.0, connections=9) is alice[0]
-    gate.sending = dict.fromkeys([*alice[:2], *bob], 0.0)
-    assert gate.evicted(now=9.0, connections=9) is None
-
-
 def test_the_least_rate_of_a_whole_body_falls_with_its_time() -> None:
     """4 KiB a second in the first ten, 1 KiB a second after forty."""
-    assert [least_body_bytes(seconds) / seconds for seconds in (10, 20, 40, 400)] == [
-        4096,
-        2048,
-        1024,
-        1024,
-    ]
+    rates = [least_body_bytes(seconds) / seconds for seconds in (10, 20, 40, 400)]
+    assert rates == [4096, 2048, 1024, 1024]
 
 
 def test_an_upgrade_that_nobody_knows_is_ignored(few: Running, tmp_path: Path) -> None:

@@ -204,42 +204,18 @@ def test_an_upload_becomes_a_job(uploads: Running, drawn: Path) -> None:
     body = {"video": given["file_url"]}
     probed = http.post(f"{uploads.url}/v2/video/probe", json=body, headers=uploads.headers)
     assert probed.status_code == 200, probed.text
-    assert {name: probed.json()["result"][name] for name in ("width", "height", "frames")} == {
-        "width": 64,
-        "height": 48,
-        "frames": 10,
-    }
+    clip = probed.json()["result"]
+    assert (clip["width"], clip["height"], clip["frames"]) == (64, 48, 10)
     made = http.post(uploads.url + PATH, json=body, headers=uploads.headers)
     assert made.status_code == 202
     assert_refused(send(given, content), 403, "link_invalid")
-
-
-def test_an_upload_is_judged_as_any_clip(uploads: Running, drawn: Path) -> None:
-    for name, code, reason in [
-        ("long.mp4", 400, "duration_too_long"),
-        ("matroska.mkv", 415, "container_unsupported"),
-        ("empty.mp4", 422, "empty_file"),
-    ]:
-        given = form(uploads)
-        assert send(given, (drawn / name).read_bytes()).status_code == 204
-        body = {"video": given["file_url"]}
-        assert_refused(
-            http.post(uploads.url + PATH, json=body, headers=uploads.headers),
-            code,
-            reason,
-            "video",
-        )
 
 
 def test_an_upload_keeps_to_its_form(uploads: Running) -> None:
     given = form(uploads, media_type="video/mp4")
     assert_refused(send(given, b"x", "image/tiff"), 422, "field_invalid", "Content-Type")
     assert_refused(send(given, b"x", "video/webm"), 422, "field_invalid", "Content-Type")
-    for name, value in {
-        "key": "results/1/1.mp4",
-        "max_bytes": str(1 << 50),
-        "signature": "",
-    }.items():
+    for name, value in {"key": "results/1", "max_bytes": str(1 << 50), "signature": ""}.items():
         assert_refused(send(given, b"x", **{name: value}), 403, "link_invalid")
     objects = asyncio.run(uploads.objects())
     key = form(uploads)["upload_fields"]["key"]
@@ -249,17 +225,11 @@ def test_an_upload_keeps_to_its_form(uploads: Running) -> None:
     assert assert_refused(send(fitted, b"x" * 100_001), 413, "file_too_large")["limit"] == 100_000
     assert_refused(send(fitted, b"x" * 300_000), 413, "file_too_large")
     late = dataclasses.replace(small, expires_at=int(time.time()) - 1)
-    assert_refused(
-        send({"upload_url": url, "upload_fields": objects.signer.upload_form(late)}, b"x"),
-        403,
-        "link_invalid",
-    )
-    assert_refused(
-        http.post(uploads.url + PATH, json={"video": given["file_url"]}, headers=uploads.headers),
-        422,
-        "url_status",
-        "video",
-    )
+    expired = {"upload_url": url, "upload_fields": objects.signer.upload_form(late)}
+    assert_refused(send(expired, b"x"), 403, "link_invalid")
+    body = {"video": given["file_url"]}
+    answer = http.post(uploads.url + PATH, json=body, headers=uploads.headers)
+    assert_refused(answer, 422, "url_status", "video")
     assert send(fitted, b"x" * 100_000).status_code == 204
 
 
@@ -295,6 +265,7 @@ def test_one_form_stores_one_file_and_only_while_its_token_is_good(uploads: Runn
     assert_refused(send(given, b"x"), 403, "link_invalid")
 
 
+END = b"x\r\n--a-boundary--\r\n"
 FIELD = b'--a-boundary\r\nContent-Disposition: form-data; name="key"\r\n\r\n'
 
 
@@ -308,11 +279,7 @@ FIELD = b'--a-boundary\r\nContent-Disposition: form-data; name="key"\r\n\r\n'
         (FIELD + b"x" * 9000, "bad_form"),
         (b"--a-boundary\r\nContent-Disposition: none\r\n\r\nv\r\n--a-boundary--\r\n", "bad_form"),
         ((FIELD + b"v\r\n") * 40, "bad_form"),
-        (
-            b'--a-boundary\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx'
-            b"\r\n--a-boundary--\r\n",
-            "link_invalid",
-        ),
+        (FIELD.replace(b'"key"', b'"file"; filename="a"') + END, "link_invalid"),
     ],
     ids=str,
 )  # fmt: skip
