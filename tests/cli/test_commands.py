@@ -38,6 +38,7 @@ from tests.support import networks, synth
 from tests.support.http_server import Handler, serving
 from tests.support.origin import gives, listening
 from tests.support.postgres import installed, started
+from tests.support.programs import fresh
 
 COMMANDS = (
     *("mask", "probe", "verify", "models", "token", "webhook", "migrate", "doctor", "serve"),
@@ -120,9 +121,7 @@ def test_help_names_every_command_and_loads_nothing_heavy() -> None:
         "'litestar', 'httpx2')"
         " if name in sys.modules])"
     )
-    ran = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
-    )
+    ran = fresh(program)
     assert all(re.search(rf"^│ {command} ", ran.stdout, re.MULTILINE) for command in COMMANDS)
     assert ran.stdout.endswith("[]\n")
 
@@ -136,13 +135,8 @@ def test_without_the_server_extra_files_are_masked_and_the_service_says_what_is_
     words = [["mask", str(clip)], ["verify", str(clip), str(clip.with_suffix(".mask.mp4"))]]
     words += [["probe", str(clip)], ["completion", "bash"], ["doctor"], ["submit", str(clip)]]
     words += [["serve"], ["token", "list"], ["worker", "--help"]]
-    ran = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", WITHOUT_THE_EXTRA, json.dumps(words)],
-        env={**os.environ, "FOREMASK_MODEL_FILE": str(clip.parent / "redness.onnx")},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    environ = {**os.environ, "FOREMASK_MODEL_FILE": str(clip.parent / "redness.onnx")}
+    ran = fresh(WITHOUT_THE_EXTRA, json.dumps(words), env=environ)
     assert ran.stdout.endswith("[0, 0, 0, 0, 0, 2, 2, 2, 2]\n"), ran
     assert "pip install 'foremask[server]' adds it" in ran.stdout
     errors = [line for line in ran.stderr.splitlines() if line.startswith("error: ")]
@@ -602,7 +596,5 @@ def test_ctrl_c_before_all_is_loaded_says_nothing_but_its_code() -> None:
         "from foremask.__main__ import main\n"
         "sys.exit(main())\n"
     )
-    ran = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
-    )
+    ran = fresh(program, check=False)
     assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "interrupted\n")

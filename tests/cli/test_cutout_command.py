@@ -47,6 +47,12 @@ def test_the_ending_makes_the_file_and_verify_agrees(
         (["-o", "a.mp4"], Exit.CLIP_REFUSED, "use one of webm_vp9, mkv_vp9, mov_proresks"),
         (["--preset", "mov_h265"], Exit.CLIP_REFUSED, "x265 writes no alpha"),
         (["--preset", "avi"], Exit.USAGE, "there is no preset 'avi'"),
+        (["-o", "a.txt"], Exit.USAGE, "the preset does not follow"),
+        (["-o", "a.png"], Exit.USAGE, "%04d.png"),
+        (["-o", "a.webm", "--preset", "mov_proresks"], Exit.USAGE, "writes .mov"),
+        (["--background", "blur:0"], Exit.USAGE, "from 1 to 200"),
+        (["--background", "original:x"], Exit.USAGE, "from 0 to 1"),
+        (["--background", "nowhere.png"], Exit.USAGE, "is no file"),
         (["--grow", "51"], Exit.USAGE, "from -50 to 50"),
         (["--background", "#12"], Exit.USAGE, "#rrggbb"),
         (

@@ -16,6 +16,7 @@ from foremask.media.verify import verify
 from tests.documentation.test_docs import ROOT, blocks
 from tests.support import synth
 from tests.support.http_server import free_port
+from tests.support.programs import fresh
 
 pytestmark = pytest.mark.slow
 
@@ -56,14 +57,7 @@ def serving(exports: str, port: int, data_dir: Path) -> Iterator[None]:
 @pytest.mark.weights
 def test_the_library_example_masks(folder: Path) -> None:
     (example,) = blocks(README, "python")
-    ran = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", example],
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=300,
-    )
+    ran = fresh(example, cwd=folder, timeout=300)
     assert ran.stdout.startswith("10 frames, ")
     assert verify(folder / "clip.mp4", folder / "mask.mp4")
 

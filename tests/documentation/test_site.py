@@ -5,12 +5,11 @@ import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import ConsoleMessage
 
 from foremask.service.api.pages import read_folder
 from tests.documentation.pages import DOCS
 from tests.documentation.site import build
-from tests.support.browser import browsing
+from tests.support.browser import strict_page
 from tests.support.http_server import Handler, serving
 
 pytestmark = pytest.mark.slow
@@ -56,22 +55,10 @@ def test_search_finds_a_page_under_the_strict_policy(site: Path) -> None:
             self.end_headers()
             self.wfile.write(page.content)
 
-    complaints: list[str] = []
-    asked: list[str] = []
-
-    def hear(message: ConsoleMessage) -> None:
-        if message.type == "error":
-            complaints.append(message.text)
-
-    with serving(Pages) as address, browsing() as browser:
-        page = browser.new_page()
-        page.on("console", hear)
-        page.on("request", lambda request: asked.append(request.url))
+    with serving(Pages) as address, strict_page(address) as page:
         page.goto(f"{address}/index.html", wait_until="networkidle")
         page.keyboard.press("Control+k")
         words = page.get_by_role("combobox").or_(page.get_by_placeholder("Search")).first
         words.wait_for(timeout=60_000)
         words.fill("idempotency")
         page.get_by_text("Send a request again safely").first.wait_for(timeout=60_000)
-    assert not complaints
-    assert all(url.startswith((address, "data:", "blob:")) for url in asked)

@@ -1,7 +1,6 @@
 """What a process of ours sets for itself, seen in a fresh interpreter."""
 
-import subprocess
-import sys
+from tests.support.programs import fresh
 
 PROGRAM = """
 import resource, threading
@@ -27,9 +26,7 @@ print(faults() - before, cv2.getNumThreads())
 
 def test_memory_of_frames_is_used_again_and_opencv_has_one_thread() -> None:
     """150 planes of 2025 pages each, in another thread: hardly a page is made anew."""
-    program = [sys.executable, "-c", PROGRAM]
-    done = subprocess.run(program, capture_output=True, check=True)  # noqa: S603  # our own
-    pages, threads = map(int, done.stdout.split())
+    pages, threads = map(int, fresh(PROGRAM).stdout.split())
     assert pages < 2 * 2025
     assert threads == 1
 
@@ -40,10 +37,6 @@ def test_no_two_processes_have_the_same_name() -> None:
         "import os; os.getpid = lambda: 1; "
         "from foremask.machine.process_setup import name; print(name(), name())"
     )
-    asked = [sys.executable, "-c", program]
-    one, other = (
-        subprocess.run(asked, capture_output=True, check=True).stdout.split()  # noqa: S603  # our own
-        for _ in range(2)
-    )
+    one, other = (fresh(program).stdout.split() for _ in range(2))
     assert one[0] == one[1]
     assert other[0] == other[1] != one[0]

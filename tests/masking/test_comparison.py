@@ -6,7 +6,6 @@ import av
 import numpy as np
 import pytest
 
-from foremask import errors
 from foremask.masking.comparison import compare
 from tests.support import synth
 
@@ -17,10 +16,6 @@ SPEC = synth.Spec(
     pixel_format="yuv444p",
     sound=(synth.Tone(),),
 )
-
-
-def ignore(_done: int, _total: int | None) -> None:
-    """Show no progress."""
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
@@ -48,11 +43,3 @@ def test_each_moment_has_three_pictures_and_the_source_its_sound(
     assert middle[inside].mean() > 235
     assert middle[~inside].mean() < 20
     assert right[inside].mean(axis=0) == pytest.approx((220, 30, 30), abs=20)
-
-
-def test_other_endings_and_files_that_are_there_are_refused(tmp_path: Path) -> None:
-    source = synth.write(tmp_path / "clip.mp4", SPEC)
-    with pytest.raises(errors.FieldInvalid, match=r"\.mp4, \.mov, \.mkv"):
-        compare(source, source, tmp_path / "side.avi", ignore)
-    with pytest.raises(errors.OutputFailed):
-        compare(source, source, source, ignore, replace=True)

@@ -162,38 +162,6 @@ def test_the_ending_picks_the_preset(
     assert (found, type(found)) == (form, type(form))
 
 
-@pytest.mark.parametrize(
-    ("name", "preset", "match"),
-    [
-        ("a.mp4", None, "use one of webm_vp9, mkv_vp9, mov_proresks"),
-        ("a.mov", Preset.MOV_H265, "x265 writes no alpha"),
-        ("a.txt", None, "the preset does not follow"),
-        ("a.png", None, r"%04d\.png"),
-        ("a.webm", AlphaFormat.MOV_PRORESKS, r"writes \.mov"),
-    ],
-)
-def test_what_cannot_be_transparent_is_refused_before_anything_is_read(
-    tmp_path: Path, name: str, preset: Preset | AlphaFormat | None, match: str
-) -> None:
-    with pytest.raises(errors.ForemaskError, match=match):
-        cut_out(tmp_path / "not there.mp4", tmp_path / name, CutOutOptions(preset=preset))
-
-
-@pytest.mark.parametrize(
-    ("text", "match"),
-    [
-        ("#12", "#rrggbb"),
-        ("blur:0", "from 1 to 200"),
-        ("original:x", "from 0 to 1"),
-        ("nowhere.png", "is no file"),
-    ],
-)
-def test_a_background_that_is_none_is_refused(text: str, match: str) -> None:
-    with pytest.raises(errors.FieldInvalid, match=match) as refused:
-        Background.parse(text)
-    assert refused.value.param == "background"
-
-
 def test_no_directory_of_others_is_touched(clip: Path, tmp_path: Path) -> None:
     folder = tmp_path / "pngs"
     folder.mkdir()

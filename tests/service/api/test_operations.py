@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import subprocess
-import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -30,6 +28,7 @@ from foremask.settings import Settings
 from tests.service.api.conftest import Running, running
 from tests.service.api.patient import http
 from tests.service.api.test_decisions import PATH, assert_refused
+from tests.support.programs import fresh
 
 
 @pytest.mark.slow
@@ -40,10 +39,7 @@ def test_the_api_process_loads_no_pixels() -> None:
     code = (
         "import sys, json, foremask.service.api.application; print(json.dumps(sorted(sys.modules)))"
     )
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    loaded = set(json.loads(done.stdout))
+    loaded = set(json.loads(fresh(code).stdout))
     assert "foremask.service.api.job_routes" in loaded
     assert loaded.isdisjoint(heavy + ours)
 

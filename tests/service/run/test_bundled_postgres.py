@@ -22,6 +22,7 @@ from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.run.postgres_home import left_over
 from foremask.service.run.postgres_programs import bundled_binaries, server_version
 from tests.support.postgres import asked, installed, started
+from tests.support.programs import fresh
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
@@ -65,13 +66,7 @@ def packages(data_dir: Path) -> Path:
 
 def served_once(packages: Path, data_dir: Path) -> subprocess.CompletedProcess[str]:
     """Start the server of the wheel in ``packages``, ask its version, and stop it."""
-    return subprocess.run(  # noqa: S603  # our own code
-        [sys.executable, "-c", SERVE_ONCE, packages, data_dir],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=100,
-    )
+    return fresh(SERVE_ONCE, packages, data_dir, check=False)
 
 
 @pytest.fixture

@@ -4,8 +4,6 @@ import asyncio
 import io
 import json
 import logging
-import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +29,7 @@ from tests.service.worker import stand_in
 from tests.service.worker.conftest import Caller, Site, working
 from tests.support.collector import Collector, Sent, collecting
 from tests.support.patience import until
+from tests.support.programs import fresh
 
 SECRET = "hush-this-is-a-secret"
 PENDING = ("foremask_webhook_attempts_total", (("outcome", "pending"),))
@@ -236,7 +235,4 @@ with job_span(str(uuid.uuid4()), "c"):
     pass
 print(json.dumps([each for each in sys.modules if each.startswith(("opentelemetry", "google"))]))
 """
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    )
-    assert json.loads(done.stdout) == []
+    assert json.loads(fresh(code).stdout) == []

@@ -1,0 +1,17 @@
+"""Programs of tests, each in an interpreter of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def fresh(
+    code: str,
+    *words: str | Path,
+    **more: Any,  # noqa: ANN401  # subprocess.run's
+) -> subprocess.CompletedProcess[str]:
+    """Run ``code`` with these arguments; raises CalledProcessError unless ``check`` is False."""
+    command = [sys.executable, "-c", code, *map(str, words)]
+    usual = {"capture_output": True, "text": True, "check": True, "timeout": 120}
+    return subprocess.run(command, **usual | more)  # noqa: S603
