@@ -4,8 +4,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +13,8 @@ import pytest
 from foremask.media.verify import verify
 from tests.documentation.test_docs import ROOT, blocks
 from tests.support import synth
-from tests.support.http_server import free_port
+from tests.support.http_server import answers, free_port
+from tests.support.patience import wait_until
 from tests.support.programs import fresh
 
 pytestmark = pytest.mark.slow
@@ -38,16 +37,12 @@ def serving(exports: str, port: int, data_dir: Path) -> Iterator[None]:
     command = [sys.executable, "-m", "foremask", "serve"]
     with subprocess.Popen(command, env=environ, stderr=subprocess.DEVNULL) as process:  # noqa: S603
         try:
-            until = time.monotonic() + 150
-            while True:
-                try:
-                    urllib.request.urlopen(f"http://127.0.0.1:{port}/readyz", timeout=5).close()
-                except OSError:
-                    assert process.poll() is None
-                    assert time.monotonic() < until
-                    time.sleep(0.1)
-                else:
-                    break
+
+            def ready() -> bool:
+                assert process.poll() is None
+                return answers(f"http://127.0.0.1:{port}/readyz")
+
+            wait_until(ready)
             yield
         finally:
             process.terminate()

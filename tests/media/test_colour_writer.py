@@ -26,12 +26,7 @@ from tests.support.synth import Spec, Tone
 
 SPEC = Spec(pts=synth.spread(9, (1_200, 3_000)), sound=(Tone(language="eng"),))
 SUFFIXES = {
-    AlphaFormat.WEBM_VP9: ".webm",
-    AlphaFormat.MKV_VP9: ".mkv",
-    AlphaFormat.MOV_PRORESKS: ".mov",
-    AlphaFormat.GIF: ".gif",
-    AlphaFormat.APNG: ".apng",
-    AlphaFormat.WEBP: ".webp",
+    form: f".{form.value.partition('_')[0]}" for form in AlphaFormat if not form.startswith("png_")
 }
 PICTURES = AlphaFormat.APNG, AlphaFormat.WEBP, AlphaFormat.PNG_ZIP, AlphaFormat.PNG_FILES
 

@@ -6,6 +6,10 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import httpx
+
+from tests.support.patience import PATIENCE_S
+
 
 class Handler(BaseHTTPRequestHandler):
     """Logs nothing."""
@@ -41,3 +45,11 @@ def free_port(address: str = "127.0.0.1") -> int:
         taken.bind((address, 0))
         port: int = taken.getsockname()[1]
         return port
+
+
+def answers(url: str, status: int = 200) -> bool:
+    """Whether a server is there and answers with this status."""
+    try:
+        return httpx.get(url, timeout=PATIENCE_S).status_code == status
+    except httpx.TransportError:
+        return False

@@ -15,28 +15,19 @@ def redness(folder: Path, bias: float = 0.0) -> Path:
     With a bias of -5 what is grey is background; without one it is undecided.
     """
     weights = helper.make_tensor("w", TensorProto.FLOAT, (1, 3, 1, 1), [20.0, -10.0, -10.0])
-    graph = helper.make_graph(
-        [
-            helper.make_node("Conv", ["picture", "w", "b"], ["logit"]),
-            helper.make_node("Neg", ["logit"], ["against"]),
-        ],
-        "redness",
-        [helper.make_tensor_value_info("picture", TensorProto.FLOAT, (1, 3, SIZE_PX, SIZE_PX))],
-        [
-            helper.make_tensor_value_info("against", TensorProto.FLOAT, (1, 1, SIZE_PX, SIZE_PX)),
-            helper.make_tensor_value_info("logit", TensorProto.FLOAT, (1, 1, SIZE_PX, SIZE_PX)),
-        ],
-        [weights, helper.make_tensor("b", TensorProto.FLOAT, (1,), [bias])],
-    )
+
+    def plane(name: str, channels: int) -> onnx.ValueInfoProto:
+        shape = (1, channels, SIZE_PX, SIZE_PX)
+        return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+    conv = helper.make_node("Conv", ["picture", "w", "b"], ["logit"])
+    against = helper.make_node("Neg", ["logit"], ["against"])
+    outputs = [plane("against", 1), plane("logit", 1)]
+    values = [weights, helper.make_tensor("b", TensorProto.FLOAT, (1,), [bias])]
+    graph = helper.make_graph([conv, against], "redness", [plane("picture", 3)], outputs, values)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     path = folder / "redness.onnx"
     onnx.save(model, path)
-    spec = {
-        "size_px": SIZE_PX,
-        "mean": [0, 0, 0],
-        "std": [1, 1, 1],
-        "output": "logit",
-        "sigmoid": True,
-    }
+    spec = {"size_px": SIZE_PX, "mean": [0] * 3, "std": [1] * 3, "output": "logit", "sigmoid": True}
     path.with_name("redness.onnx.json").write_text(json.dumps(spec))
     return path

@@ -5,15 +5,14 @@ import os
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
+from tests.support.http_server import answers
+from tests.support.patience import wait_until
 
 ACCESS_KEY, SECRET_KEY = "test-access-key", "test-secret-key"
-START_S = 60.0
 
 
 def _ports(host: str, count: int) -> list[int]:
@@ -34,10 +33,7 @@ def _ports(host: str, count: int) -> list[int]:
 
 @contextmanager
 def s3_server(folder: Path, host: str = "127.0.0.1") -> Generator[dict[str, str]]:
-    """Run the server over ``folder``, at ``host``.
-
-    Gives the variables by which a client finds it.
-    """
+    """The server over ``folder``, at ``host``: the variables by which a client finds it."""
     identity = {
         "name": "tests",
         "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
@@ -47,28 +43,21 @@ def s3_server(folder: Path, host: str = "127.0.0.1") -> Generator[dict[str, str]
     config.write_text(json.dumps({"identities": [identity]}))
     master, volume, filer, s3 = _ports(host, 4)
     command = [
-        str(Path(sys.executable).parent / "weed"),
-        "server",
-        f"-dir={folder}",
-        f"-ip={host}",
-        f"-ip.bind={host}",
-        f"-master.port={master}",
-        "-master.volumeSizeLimitMB=64",
-        f"-volume.port={volume}",
-        "-volume.max=8",
-        "-filer",
-        f"-filer.port={filer}",
-        "-s3",
-        f"-s3.port={s3}",
-        f"-s3.config={config}",
-        "-s3.iam=false",
-        "-s3.port.iceberg=0",
-        "-s3.port.lance=0",
-    ]
+        str(Path(sys.executable).parent / "weed"), "server", f"-dir={folder}",
+        f"-ip={host}", f"-ip.bind={host}", f"-master.port={master}", f"-volume.port={volume}",
+        "-master.volumeSizeLimitMB=64", "-volume.max=8", "-filer", f"-filer.port={filer}",
+        "-s3", f"-s3.port={s3}", f"-s3.config={config}",
+        "-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
+    ]  # fmt: skip
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder)  # noqa: S603
         try:
-            _wait(f"http://{host}:{s3}/", process)
+
+            def up() -> bool:
+                assert process.poll() is None, "the S3 server ended"
+                return answers(f"http://{host}:{s3}/", 403)  # it wants a signature: it is there
+
+            wait_until(up)
             yield {
                 "AWS_ENDPOINT": f"http://{host}:{s3}",
                 "AWS_ALLOW_HTTP": "true",
@@ -79,16 +68,3 @@ def s3_server(folder: Path, host: str = "127.0.0.1") -> Generator[dict[str, str]
         finally:
             process.kill()  # its files go with it
             process.wait()
-
-
-def _wait(url: str, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + START_S
-    while True:
-        try:
-            if httpx.get(url).status_code == 403:  # it wants a signature: it is there
-                return
-        except httpx.TransportError:
-            pass
-        assert process.poll() is None, "the S3 server ended"
-        assert time.monotonic() < until, "the S3 server did not start"
-        time.sleep(0.1)

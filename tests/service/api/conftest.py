@@ -1,11 +1,9 @@
 """The real API in a process of its own over the real PostgreSQL, and an origin of clips."""
 
 import asyncio
-import contextlib
 import dataclasses
 import importlib
 import multiprocessing
-import time
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -21,7 +19,8 @@ from foremask.service.storage.local_directory import local_url
 from foremask.service.storage.objects import Objects, open_objects
 from foremask.settings import Networks, Settings
 from tests.service.api import clip_server, clips
-from tests.support.http_server import free_port
+from tests.support.http_server import answers, free_port
+from tests.support.patience import wait_until
 
 TOKEN = "a-known-token-for-tests"
 PLENTY = TokenLimits(rate_per_minute=600_000, burst=100_000, concurrent=100_000)
@@ -89,16 +88,12 @@ def running(
     process.start()
     service = Running(settings.base_url, settings, database_url)
     try:
-        until, answer = time.monotonic() + 90, "no answer"
-        while True:
-            with contextlib.suppress(httpx.TransportError):
-                ready = httpx.get(f"{service.url}/readyz")
-                answer = ready.text
-                if ready.status_code == 200:
-                    break
+
+        def ready() -> bool:
             assert process.is_alive(), "the API ended"
-            assert time.monotonic() < until, f"the API is not ready: {answer}"
-            time.sleep(0.05)
+            return answers(f"{service.url}/readyz")
+
+        wait_until(ready)
         yield service
     finally:
         process.terminate()

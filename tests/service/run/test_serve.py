@@ -18,7 +18,7 @@ import pytest
 from tests.service.api import clip_server
 from tests.support import synth
 from tests.support.hosts import is_gone
-from tests.support.http_server import free_port
+from tests.support.http_server import answers, free_port
 from tests.support.patience import wait_until
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
@@ -162,10 +162,4 @@ def test_a_killed_member_is_started_again(served: Served) -> None:
     for pid in children(served.process.pid):
         os.kill(pid, signal.SIGKILL)
 
-    def answers() -> bool:
-        try:
-            return bool(served.ask("/readyz", TOKEN))
-        except OSError:
-            return False
-
-    wait_until(answers)
+    wait_until(lambda: answers(f"http://127.0.0.1:{served.port}/readyz"))
