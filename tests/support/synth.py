@@ -3,6 +3,7 @@
 `draw` gives frames and masks as arrays; `write` makes a file of them, as odd as a test wants it.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -31,6 +32,7 @@ CODECS = {
     "h264": "libx264",
     "hevc": "libx265",
     "vp9": "libvpx-vp9",
+    "mpeg4": "mpeg4",
     "mjpeg": "mjpeg",
     "gif": "gif",
     "prores": "prores_ks",
@@ -49,6 +51,7 @@ MUXERS = {
     ".avi": "avi",
     ".gif": "gif",
     ".ts": "mpegts",
+    ".flv": "flv",
 }
 TURNS: dict[str, tuple[int, bool]] = {
     "upright": (0, False),
@@ -209,14 +212,14 @@ def _encode(
 ) -> Iterator[Any]:
     """Packets with exact pts; each lasts until the next one shown, the last ``last_duration``."""
     last = spec.pts[-1] + spec.last_duration
-    ends = dict(zip(spec.pts, [*spec.pts[1:], last], strict=True))
     scale = spec.time_base / time_base
+    shown = [round(pts * scale) for pts in (*spec.pts, last)]
+    ends = dict(itertools.pairwise(shown))
 
     def timed(packets: list[Any]) -> Iterator[Any]:
         for packet in packets:
             if not spec.b_frames:
-                pts = min(ends, key=lambda known: abs(known * scale - packet.pts))
-                packet.duration = max(1, round(ends[pts] * scale) - packet.pts)
+                packet.duration = max(1, ends[packet.pts] - packet.pts)
             yield packet
 
     for pts, picture in zip(spec.pts, pictures, strict=True):
@@ -303,6 +306,13 @@ def mask(
     if isinstance(options, Preset):
         options = MaskOptions(preset=options)
     return mask_video(source, target, options, masker=masker, refiner=stretched, **more)
+
+
+def sound_only(path: Path) -> Path:
+    """A tone and no picture."""
+    with av.open(str(path), "w") as out:
+        _Tone(out, Tone()).play_until(float("inf"), out)
+    return path
 
 
 def broken(path: Path, source: Path) -> Path:

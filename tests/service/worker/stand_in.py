@@ -4,8 +4,6 @@ The first line is ``clip FRAMES``; masking turns each line ``frame N`` into ``ma
 ``die`` ends the process that masks it, as a hostile clip would; ``sleep S`` takes its time.
 """
 
-# a few bytes on a local disk
-
 import asyncio
 import math
 from dataclasses import replace
@@ -19,45 +17,16 @@ from foremask.service.sandbox.pool import ChildDied, OnProgress
 
 SEGMENT_FRAMES, SEGMENT_S = 10, 8.0
 CLIP = Clip(
-    container="text",
-    codec="lines",
-    pixel_format=None,
-    width=1,
-    height=1,
-    rotation=0,
-    mirrored=False,
-    matrix=None,
-    sample_aspect_ratio=(1, 1),
-    fps=25.0,
-    vfr=False,
-    frames=None,
-    start_s=0.0,
-    duration_s=None,
-    time_base=(1, 25),
-    hdr=None,
-    full_range=False,
-    interlaced=False,
-    alpha=False,
-    audio=(),
-    size_bytes=0,
-    warnings=(),
-)
+    container="text", codec="lines", pixel_format=None, width=1, height=1,
+    rotation=0, mirrored=False, matrix=None, sample_aspect_ratio=(1, 1),
+    fps=25.0, vfr=False, frames=None, start_s=0.0, duration_s=None, time_base=(1, 25),
+    hdr=None, full_range=False, interlaced=False, alpha=False, audio=(), size_bytes=0, warnings=(),
+)  # fmt: skip
 REPORT = Report(
-    frames_in=0,
-    frames_out=0,
-    duration_s=0.0,
-    fps=25.0,
-    duration_drift_ms=0.0,
-    audio=(),
-    warnings=(),
-    coverage=0.5,
-    flicker=0.0,
-    strip=(),
-    runtime="text",
-    stage_cpu_s={},
-    sha256="",
-    bytes=0,
-)
+    frames_in=0, frames_out=0, duration_s=0.0, fps=25.0, duration_drift_ms=0.0,
+    audio=(), warnings=(), coverage=0.5, flicker=0.0, strip=(),
+    runtime="text", stage_cpu_s={}, sha256="", bytes=0,
+)  # fmt: skip
 
 
 def clip(frames: int, *, pause_s: float = 0.0, die_at: int | None = None) -> bytes:
