@@ -439,7 +439,7 @@ async def test_the_last_of_many_workers_looks_after_leases_as_one_alone(
     monkeypatch.setattr(maintenance, "SLOWEST", 1e9)
     work.fleet.workers = 1 << 40
     job = await caller.submit("https://example.org/a.mp4")
-    assert await steps.begin(work.database, StepName(job, "ingest"), "a dead one", 0.0)
+    await begun(work.database, job, lease_s=0.0)
     await work.database.all("update housekeeping set last_at = clock() - interval '1 hour'")
     looking = asyncio.create_task(run_maintenance(work))
 
