@@ -11,7 +11,6 @@ import cv2
 import httpx
 import numpy as np
 import pytest
-from bria_client import BriaSyncClient
 from litestar.types import HTTPDisconnectEvent
 
 from foremask.errors import JobCancelled
@@ -252,4 +251,3 @@ async def test_a_preview_ends_when_its_caller_hangs_up(tmp_path: Path) -> None:
         await asking
     pool.goes_on.release()
     assert (await previewer.mask(b"2", Quality.FAST, [], "b")).png == b"2"
-

@@ -13,14 +13,13 @@ from msgspec import UNSET
 
 from foremask.facts import Report
 from foremask.hints.kinds import Point
-from foremask.options import Preset
 from foremask.service.jobs import deliveries, records, steps
 from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database, Row
 from foremask.service.jobs.records import Record, Status
 from foremask.service.jobs.step_facts import JobClip, JobReport, JobResult, MaskDone
-from foremask.service.jobs.steps import Beat, StepName
-from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash, webhook_key
+from foremask.service.jobs.steps import Beat
+from foremask.service.jobs.tokens import TokenLimits, create_token, webhook_key
 from foremask.service.sandbox.operations import Mask
 from foremask.service.sandbox.pool import OnProgress
 from foremask.service.storage.objects import Objects
@@ -419,9 +418,8 @@ async def test_a_hint_beyond_the_end_is_named_as_its_caller_named_it(
     """A key point comes first, in a field of its own; how long the clip is nobody knew."""
     site.files["/a.mp4"] = stand_in.clip(3)
     hints = tuple(Point(1, 1, frame=frame) for frame in frames)
-    new = NewJob(
-        token_id=caller.token_id,
-        preset=Preset.MP4_H264,
+    new = new_job(
+        caller.token_id,
         video_url=site.url + "/a.mp4",
         result=JobResult(hints=hints, key_points=1),
     )
