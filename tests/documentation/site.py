@@ -26,6 +26,8 @@ _OUTSIDE = re.compile(r"\[[^\]]*\]\(\.\./((?:deploy|LICENSE|SECURITY)[^)]*)\)")
 _STYLE_IN_A_SCRIPT = re.compile(r"'(\.[a-z]\{[^'\\]{2000,}\})'")
 _NAMED_BY_FILE = re.compile(r"\[[\w/-]+(?:\.md|/)\]\(([\w/-]+\.md)(#[\w-]+)?\)")
 _TABLE = re.compile(r"(?:^\|.*\|\n)+", re.MULTILINE)
+_BLOCK = r"\*\*(?:Command line|Python|HTTP)\*\*\n\n(?:<!--.*-->\n)?```\w+\n(?:.*\n)*?```\n"
+_TABS = re.compile(rf"(?:{_BLOCK}\n?){{2,}}")
 _ROW = re.compile(r"^\| (\[.+?) \| (.+?) \|$", re.MULTILINE)
 
 
@@ -47,6 +49,17 @@ def with_titles(markdown: str, folder: Path) -> str:
         return f"[{title[1]}]({page}{place})" if title else link[0]
 
     return _NAMED_BY_FILE.sub(titled, markdown)
+
+
+def with_tabs(markdown: str) -> str:
+    """Code blocks that do the same by command line, Python and HTTP, as tabs."""
+
+    def tab(block: re.Match[str]) -> str:
+        label, _, code = block[0].partition("\n\n")
+        lines = (f"    {line}" for line in code.splitlines() if not line.startswith("<!--"))
+        return f'=== "{label.strip("*")}"\n\n' + "\n".join(lines) + "\n"
+
+    return _TABS.sub(lambda run: re.sub(_BLOCK, tab, run[0]), markdown)
 
 
 def with_cards(markdown: str) -> str:
@@ -81,6 +94,7 @@ def build(target: Path) -> None:
         for page_file in sorted(pages.rglob("*.md")):
             text = page_for_the_site(page_file.read_text(encoding="utf-8"))
             plain[page_file.relative_to(pages)] = text = with_titles(text, page_file.parent)
+            text = with_tabs(text)
             if page_file == pages / "README.md":
                 text = with_cards(text)
             elif page_file.parent.name == "adr" or page_file.stem in ("changelog", "our-own-code"):
@@ -94,9 +108,20 @@ def build(target: Path) -> None:
         index = (ROOT / "llms.txt").read_text(encoding="utf-8")
         index = re.sub(r"\]\((?:docs/)?([\w./-]+\.md)\)", r"](\1)", index)
         (folder / "site" / "llms.txt").write_text(page_for_the_site(index), encoding="utf-8")
+        _mend(folder / "site")
         _name_styles(folder / "site")
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(folder / "site", target)
+
+
+def _mend(site: Path) -> None:
+    """What a screen reader stumbles over: headers of nothing, a landmark for each copy button."""
+    for name, before, after in (
+        ("*.html", "<th></th>", "<td></td>"),
+        ("*.js", '("nav",{class:"md-code__nav"})', '("div",{class:"md-code__nav"})'),
+    ):
+        for path in site.rglob(name):
+            path.write_text(path.read_text("utf-8").replace(before, after), encoding="utf-8")
 
 
 def _name_styles(site: Path) -> None:

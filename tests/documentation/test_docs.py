@@ -141,11 +141,12 @@ def test_every_code_block_is_run_or_says_why_not(page: Path) -> None:
 
 
 @pytest.mark.weights
-@pytest.mark.parametrize("page", [ROOT / "README.md", DOCS / "cli.md"], ids=lambda page: page.name)
+@pytest.mark.parametrize("name", ["README.md", "docs/cli.md", "docs/quickstart.md"])
 def test_the_lines_that_call_foremask_work(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In their order, in a folder that has the clips; example.com is this machine."""
+    page = ROOT / name
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FOREMASK_ALLOW_PRIVATE", "127.0.0.0/8")
     (tmp_path / "footage").mkdir()

@@ -22,11 +22,14 @@ from foremask.types import Levels, Rgb
 ROOT: Final = Path(__file__).parents[3]
 SAMPLES: Final = ROOT / "src/foremask/service/api/static/samples"
 HERO: Final = ROOT / "docs/pictures/hero.webp"
+SEE: Final = ROOT / "docs/pictures/see.webp"
+"""A clip, its mask and its cut-out side by side: the quickstart's."""
 BEHIND: Final = {"bird": 0xF2B134, "person": 0x2563C9, "flower": 0x1D6F78}
 """The colour behind each cut-out; samples.js has the same."""
 THUMBNAIL_PX: Final = (240, 135)
 HERO_PX: Final = (560, 316)
 HERO_FPS: Final = 15
+SEEN_PX: Final = (320, 180)
 
 
 def mask(name: str) -> list[Levels]:
@@ -81,6 +84,9 @@ def main() -> None:
             shown = [swept(*pair, share) for pair, share in zip(pairs, shares, strict=True)]
             webp = ("-c:v", "libwebp_anim", "-loop", "0", "-quality", "90")
             write(HERO, (_scaled(each, HERO_PX) for each in shown), HERO_FPS, *webp)
+            three = (frames[middle], np.repeat(masks[middle][..., None], 3, 2), cuts[middle])
+            side_by_side = np.hstack([_scaled(each, SEEN_PX) for each in three])
+            cv2.imwrite(str(SEE), side_by_side[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 80])
 
 
 def _scaled(picture: Rgb, size: tuple[int, int]) -> Rgb:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from foremask.service.jobs import steps
+from foremask.service.jobs import retention, steps
 from foremask.service.jobs.steps import Beat
 from foremask.service.sandbox.messages import Progress
 from foremask.service.worker.leases import MAX_NEWEST_BYTES, PNG_HEAD, StepProgress
@@ -78,6 +78,49 @@ def test_the_jobs_of_a_token_come_newest_first_with_their_names(
         http.get(f"{service.url}/v2/jobs?before=%00", headers=other),
     ):
         assert_refused(answer, 404, "request_unknown")
+
+
+def test_a_job_is_renamed_and_deleted_by_its_token(
+    service: Running, clip_origin: str, drawn: Path
+) -> None:
+    """Its file is named anew; deleted, it is gone for every call, and so are its files and row."""
+    headers, other = service.new_token(), service.new_token()
+    made = []
+    for _ in range(2):
+        body = {"video": f"{clip_origin}/good.mp4"}
+        answer = http.post(service.url + PATH, json=body, headers=headers)
+        made.append(str(answer.json()["request_id"]))
+    ended, waiting = made
+    asyncio.run(complete(service, ended, drawn / "good.mp4"))
+    url = f"{service.url}/v2/jobs/{ended}"
+    assert_refused(http.post(url, json={"name": "x"}, headers=other), 404, "request_unknown")
+    for name in ("", "x" * 201, 7, "\x00"):
+        answer = http.post(url, json={"name": name}, headers=headers)
+        assert_refused(answer, 422, "field_invalid")
+    renamed = http.post(url, json={"name": "/x/Zo\u00eb\u202e.mp4"}, headers=headers)
+    assert renamed.json()["name"] == "Zo\u00eb.mp4"
+    entry = http.get(url, headers=headers).json()
+    assert entry["name"] == "Zo\u00eb.mp4"
+    link = entry["result"]["video_url"]
+    assert "Zo%C3%AB.mask.mp4" in http.get(link).headers["content-disposition"]
+
+    assert_refused(http.delete(url, headers=other), 404, "request_unknown")
+    for each in made:
+        gone = http.delete(f"{service.url}/v2/jobs/{each}", headers=headers)
+        assert (gone.status_code, "result" in gone.json()) == (200, False)
+    assert http.get(link).status_code in (404, 410)
+    assert http.get(f"{service.url}/v2/jobs", headers=headers).json()["result"]["jobs"] == []
+    for path in (f"/v2/jobs/{ended}", f"/v2/status/{waiting}", f"/v2/status/{ended}/strip"):
+        answer = http.get(service.url + path, headers=headers)
+        assert_refused(answer, 404, "request_unknown")
+
+    async def forgotten() -> list[str]:
+        async with service.database() as database:
+            for each in made:
+                await retention.swept(database, each)
+            return await retention.forget_records(database, 0.0)
+
+    assert set(asyncio.run(forgotten())) == set(made)
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "limit=", "conversions=1"])

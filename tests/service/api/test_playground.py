@@ -522,9 +522,41 @@ def come_back(page: Page, browser: Browser, service: Running) -> None:
     assert other.url.startswith(f"{service.url}/?job=")
     other.close()
 
+    page.get_by_label("More for disc.webm").first.click()
+    page.get_by_role("button", name="Rename").click()
+    page.get_by_label("New name").fill("sun.webm")
+    page.keyboard.press("Enter")
+    expect(recent.first).to_contain_text("sun.webm", timeout=WAIT_MS)
+    audit(page)
+    page.get_by_label("More for sun.webm").click()
+    page.get_by_role("button", name="Delete").click()
+    expect(page.locator("#samples")).to_be_visible(timeout=WAIT_MS)  # it was the one shown
+    expect(page.get_by_text("sun.webm")).to_have_count(0, timeout=WAIT_MS)
 
-def test_the_first_screen_goes_to_any_frame_of_a_sample(page: Page) -> None:
+
+def test_a_cutout_of_ones_own_clip_takes_three_clicks(
+    page: Page, service: Running, disc: Path, tmp_path: Path
+) -> None:
+    page.evaluate(
+        "addEventListener('click', (event) => (window.clicks ??= []).push(event.isTrusted), true)"
+    )
+    with working(service, tmp_path):
+        drop(page, disc)
+        page.get_by_role("button", name="Make the mask").click()
+        expect(page.locator("#result")).to_be_visible(timeout=WAIT_MS)
+        download(page, "Cut-out for the web", tmp_path / "cut.webm")
+    assert verify(disc, tmp_path / "cut.webm", ResultKind.CUTOUT)
+    assert page.evaluate("window.clicks.filter(Boolean).length") == 3
+
+
+SHIFTS = """() => new Promise((resolve) => new PerformanceObserver((list) =>
+    resolve(list.getEntries().reduce((sum, each) => sum + each.value, 0)))
+    .observe({ type: "layout-shift", buffered: true }) || setTimeout(() => resolve(0), 1000))"""
+
+
+def test_the_first_screen_stays_in_place_and_goes_to_any_frame(page: Page) -> None:
     expect(page.locator("#views")).to_be_visible(timeout=WAIT_MS)
+    assert page.evaluate(SHIFTS) < 0.02
     page.get_by_role("radio", name="Source").check()
     first = pixels(page)
     page.locator("#number").fill("5")

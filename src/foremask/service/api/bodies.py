@@ -371,6 +371,20 @@ class PreviewRequest(Struct, frozen=True):
     quality: QualityField = Quality.BALANCED
 
 
+class RenameRequest(Struct, frozen=True):
+    """What a job's clip is called."""
+
+    name: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=200,
+            description="Files that are downloaded are named after it.",
+            extra={"text": "from 1 to 200 characters"},
+        ),
+    ]
+
+
 class UploadRequest(Struct, frozen=True):
     """An upload to come."""
 

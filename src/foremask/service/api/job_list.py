@@ -3,25 +3,29 @@
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Literal
 
 import msgspec
+from litestar import HttpMethod, route
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from foremask.errors import FieldInvalid, ObjectLost
 from foremask.options import REENCODE_ONLY, Quality
+from foremask.service.api import parsing
 from foremask.service.api.auth import id_of, read_token
-from foremask.service.api.bodies import FORMS
+from foremask.service.api.bodies import FORMS, RenameRequest
 from foremask.service.api.job_routes import check_id, job_of
-from foremask.service.api.operation_docs import READ, documented, in_query
+from foremask.service.api.operation_docs import BODY, READ, documented, in_query
 from foremask.service.api.request_context import (
     ApiRequest,
     ServiceDependency,
     json_answer,
     readable,
 )
+from foremask.service.api.uploads import file_name
 from foremask.service.jobs import records, wire_format
 from foremask.service.jobs.records import Record
 from foremask.service.jobs.wire_format import JobStatus, RequestId
@@ -114,19 +118,58 @@ async def jobs(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
     return json_answer(JobList(id_of(request), JobPage(shown, following)))
 
 
-@readable(
+@route(
     "/v2/jobs/{request_id:str}",
-    opt=documented("jobs", "The job.", ListedJob, refused=READ, operation_id="read_job"),
+    http_method=[HttpMethod.GET, HttpMethod.HEAD, HttpMethod.POST, HttpMethod.DELETE],
+    status_code=200,
+    opt={
+        "GET": documented(
+            "jobs",
+            "The job.",
+            ListedJob,
+            refused=READ,
+            operation_id="read_job",
+            summary="Read one job of the list",
+            description="Returns the entry of the list, with source_url while the clip is stored."
+            " Both links lead to this service and are good for a day.",
+        )["doc"],
+        "POST": documented(
+            "jobs",
+            "The job.",
+            ListedJob,
+            body=RenameRequest,
+            refused=(*READ, *BODY, FieldInvalid),
+            operation_id="rename_job",
+            summary="Rename a job",
+        )["doc"],
+        "DELETE": documented(
+            "jobs",
+            "The job as it was.",
+            ListedJob,
+            refused=READ,
+            operation_id="delete_job",
+            summary="Delete a job",
+            description="Its result and its record; a job under way is cancelled first. An uploaded"
+            " clip goes with the uploads of its day.",
+        )["doc"],
+    },
 )
 async def job(
     request: ApiRequest, service: ServiceDependency, request_id: FromPath[str]
 ) -> ASGIResponse:
-    """Read one job of the list.
-
-    Returns the entry of the list, with source_url while the clip is stored. Both links lead to this
-    service and are good for a day.
-    """
-    record = await job_of(request, service, request_id)
+    """Read, rename or delete one job of the list; one handler, as for its status."""
+    if request.method == HttpMethod.DELETE:
+        record = await job_of(request, service, request_id, records.delete)
+        await service.objects.delete_under(f"results/{request_id}")
+    elif request.method == HttpMethod.POST:
+        await job_of(request, service, request_id)
+        body = await parsing.read_body(request, RenameRequest)
+        name = file_name(body.name)
+        if name is None:
+            raise FieldInvalid("name has no character that a file's name can have.", param="name")
+        record = await job_of(request, service, request_id, partial(records.rename, name=name))
+    else:
+        record = await job_of(request, service, request_id)
     entry = _entry(record, service.objects.signer.link)
     if record.source_key is not None and not is_kept_mask(record.source_key):
         with suppress(ObjectLost):

@@ -1,6 +1,7 @@
 """Jobs over HTTP: submit, read, cancel, and probe without starting any."""
 
 import re
+from collections.abc import Awaitable, Callable
 
 import structlog
 from litestar import HttpMethod, post, route
@@ -39,6 +40,7 @@ from foremask.service.api.request_context import (
 from foremask.service.api.submitting import checked_background
 from foremask.service.jobs import admission, records, wire_format
 from foremask.service.jobs.admission import Grant, NewJob
+from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Record
 from foremask.service.jobs.step_facts import PLAIN_MASK
 from foremask.service.jobs.wire_format import JobStatus
@@ -235,9 +237,17 @@ async def check_id(service: Service, token: bytes, job: str, param: str = "reque
         raise RequestUnknown("No request of this token has such an id.", param=param)
 
 
-async def job_of(request: ApiRequest, service: Service, job: str) -> Record:
-    """The token's job of this id; the read counts against its rate. Raises RequestUnknown."""
+async def job_of(
+    request: ApiRequest,
+    service: Service,
+    job: str,
+    act: Callable[[Database, bytes, str], Awaitable[Record]] = records.read,
+) -> Record:
+    """The token's job of this id, once ``act`` is done; it counts as a read.
+
+    Raises RequestUnknown.
+    """
     token = read_token(request)
     service.reads.take(token)
     await check_id(service, token, job)
-    return await records.read(service.database, token, job)
+    return await act(service.database, token, job)

@@ -240,7 +240,7 @@ async def _open_form(
             if event.filename is not None or event.name == "file":
                 if event.content_type and "Content-Type" not in fields:
                     fields["Content-Type"] = event.content_type
-                return fields, _file_name(event.filename), _file(events)
+                return fields, file_name(event.filename), _file(events)
         elif event is None and segment is not None:
             fields[segment.name] = value.decode("utf-8", "replace")
         elif event is not None:
@@ -253,7 +253,7 @@ async def _open_form(
     raise FormInvalid("The form has no file; the part 'file' comes after all fields.")
 
 
-def _file_name(sent: str | None) -> str | None:
+def file_name(sent: str | None) -> str | None:
     """The file name without directories and control characters; None for no name."""
     last = re.split(r"[/\\]", sent or "")[-1]
     return "".join(each for each in last if each.isprintable())[:MAX_NAME_LENGTH] or None

@@ -1,7 +1,7 @@
 """Reads jobs for callers, and cancels them."""
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated
@@ -117,6 +117,7 @@ _RECORD = """
         group by mine.n
     ) end as ahead
 """
+_NOT_DELETED = "j.expired_at is distinct from 'epoch'"
 
 
 async def read(database: Database, token_hash: bytes, request_id: str) -> Record:
@@ -125,7 +126,8 @@ async def read(database: Database, token_hash: bytes, request_id: str) -> Record
     Raises TokenInvalid, or RequestUnknown for an unknown, expired or another token's job.
     """
     row = await database.one(
-        f"""select {_RECORD} from tokens t left join jobs j on j.id = %s and j.token = t.id
+        f"""select {_RECORD} from tokens t
+            left join jobs j on j.id = %s and j.token = t.id and {_NOT_DELETED}
             where t.hash = %s and is_good(t)""",  # noqa: S608  # a constant
         (request_id, token_hash),
     )
@@ -161,7 +163,7 @@ async def of_token(
             f"no request {before[:64]!r} of this token to go on behind", param="before"
         )
     rows = await database.all(
-        f"""select {_RECORD} from jobs j where j.token = %s
+        f"""select {_RECORD} from jobs j where j.token = %s and {_NOT_DELETED}
             and j.seq < coalesce(%s, 1::bigint << 62) and (%s or j.quality <> %s)
             order by j.seq desc limit %s""",  # noqa: S608  # a constant
         (token["id"], token["before"], conversions, REENCODE_ONLY, limit),
@@ -217,6 +219,23 @@ async def cancel(database: Database, token_hash: bytes, request_id: str) -> Reco
         await database.value_of("cancel_job", record.token_id, request_id, facts)
         record = await read(database, token_hash, request_id)
     return record
+
+
+async def rename(database: Database, token_hash: bytes, request_id: str, name: str) -> Record:
+    """Call the job's clip by another name. Raises as ``read`` does."""
+    record = await read(database, token_hash, request_id)
+    await database.all("update jobs set name = %s where id = %s", (name, request_id))
+    return replace(record, name=name)
+
+
+async def delete(database: Database, token_hash: bytes, request_id: str) -> Record:
+    """Cancel the job if it has not ended, and never show it again; return what it was.
+
+    The housekeeping deletes its row and its files. Raises as ``read`` does.
+    """
+    record = await cancel(database, token_hash, request_id)
+    await database.all("update jobs set expired_at = 'epoch' where id = %s", (request_id,))
+    return replace(record, result_key=None)
 
 
 async def history(database: Database, request_id: str) -> list[Attempt]:

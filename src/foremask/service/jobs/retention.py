@@ -88,11 +88,14 @@ async def network_dropped(database: Database, request_id: str) -> None:
 
 
 async def forget_records(database: Database, result_ttl_s: float) -> list[str]:
-    """Delete records a week after their result expired, or 30 days after they failed; their ids."""
+    """Delete records a week after their result expired, or 30 days after they failed; their ids.
+
+    Those that their callers deleted have expired at the epoch: they go at once.
+    """
     rows = await database.all(
         """delete from jobs where swept_at is not null
            and ((status = 'completed' and expired_at < clock() - make_interval(secs => %s))
-                or (status in ('failed', 'cancelled')
+                or expired_at = 'epoch' or (status in ('failed', 'cancelled')
                     and ended_at < clock() - make_interval(secs => %s)))
            and not exists (select from deliveries d where d.job = jobs.id and d.status = 'pending')
            returning id""",

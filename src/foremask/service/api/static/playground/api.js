@@ -38,6 +38,8 @@ export async function ask(method, path, body, signal) {
   throw new Refusal(told.error ?? { ...AWAY, code: answer.status, details: `The service answered ${answer.status}.` }, told.request_id);
 }
 
+addEventListener("online", () => sayOffline(false));
+
 // Above everything while calls do not arrive; whatever runs on the service goes on.
 export function sayOffline(away) {
   const line = find("offline");
@@ -85,7 +87,6 @@ function send(path, form, onProgress, signal) {
 // Where the reason is explained, and a way out that the service's sentence does not have.
 const WAYS_OUT = {
   url_private: "The service fetches from public addresses only; its operator can allow others with FOREMASK_ALLOW_PRIVATE.",
-  url_not_allowed: "For a server of your own network, the operator sets FOREMASK_ALLOW_PRIVATE.",
   webhook_invalid: "For a receiver of your own network, the operator sets FOREMASK_ALLOW_PRIVATE.",
   duration_too_long: "Cut it, say the first minute: ffmpeg -i clip.mp4 -t 60 -c copy short.mp4",
   container_unsupported: "Most files change container without loss: ffmpeg -i clip.mkv -c copy clip.mp4",
@@ -94,7 +95,6 @@ const WAYS_OUT = {
   token_invalid: "Look for missing characters; foremask token create makes a new one.",
   url_unreachable: "Or download the clip and drop the file here.",
   url_forbidden: "Download the clip and drop the file here, or use a signed link.",
-  too_many_jobs: "Wait until one ends, or cancel one.",
   cancelled: "The clip can be masked again at any time.",
   result_expired: "Give the clip again to have a new mask.",
   corrupt: "If it plays elsewhere, write it anew: ffmpeg -i clip.mp4 -c:v libx264 -crf 16 whole.mp4",
@@ -105,7 +105,7 @@ const WAYS_OUT = {
 function wordsOf(error, field) {
   const out = error.reason === "not_a_video" && field?.id === "file" ? "Choose a video: mp4, mov, webm, avi or gif." : WAYS_OUT[error.reason];
   const words = [/[.!?…]$/.test(error.message) ? error.message : `${error.message}.`];
-  if (out) words.push(" ", make("span", { className: "out", textContent: out }));
+  if (out) words.push(" ", make("span", { className: "out" }, ...out.split(/(?=ffmpeg )/).map((part) => (part.startsWith("ffmpeg") ? make("code", { textContent: part }) : part))));
   if (error.reason) words.push(" ", make("a", { href: `/reference#reason-${error.reason}`, textContent: error.reason, title: "What this reason means" }));
   return words;
 }

@@ -83,7 +83,7 @@ function begin(blob, name) {
 
 function sayFile(file) {
   find("file-said").replaceChildren(
-    ...(file ? [make("strong", { textContent: file.name }), file.size ? ` ${bytes(file.size)}` : ""] : [make("strong", { textContent: "Drop a video here" }), " or ", make("u", { textContent: "choose a file" })]),
+    ...(file ? [make("strong", { textContent: file.name }), file.size ? ` ${bytes(file.size)}` : ""] : [make("strong", { textContent: "Drop a video here" }), make("span", { className: "primary", textContent: "Choose a file" })]),
   );
 }
 

@@ -99,15 +99,15 @@ void main() {
     if (despill == 2) front.b = min(front.b, max(front.r, front.g));
     seen = mix(back, front, alpha);
   }
-  if (view == 3) { // what is not the subject is dark, and the outline is black and white: seen on any colour
-    float low = 1.0, high = 0.0;
-    for (float y = -1.0; y <= 1.0; y++) for (float x = -1.0; x <= 1.0; x++) {
-      float near = texture(mask, place + vec2(x, y) * line / size).r;
-      low = min(low, near);
-      high = max(high, near);
+  if (view == 3) { // what is not the subject is dark, and the outline is white beside black: seen on any colour
+    float nearest = 0.0, near = 0.0;
+    for (float y = -2.0; y <= 2.0; y++) for (float x = -2.0; x <= 2.0; x++) {
+      float there = texture(mask, place + vec2(x, y) * line / size).r;
+      near = max(near, there);
+      if (max(abs(x), abs(y)) < 2.0) nearest = max(nearest, there);
     }
     seen = below * mix(0.42, 1.0, alpha);
-    if (low < 0.5 && high >= 0.5) seen = vec3(mod(floor((at.x * size.x + at.y * size.y) / (5.0 * line)), 2.0));
+    if (alpha < 0.5 && near >= 0.5) seen = vec3(nearest >= 0.5 ? 1.0 : 0.0);
   }
   shown = vec4(at.x < wipe ? below : seen, 1.0);
 }`;

@@ -50,6 +50,19 @@ export function toast() {
   };
 }
 
+// A menu closes when one of its buttons or anything else is clicked, and by Escape.
+export function setUpMenu(menu) {
+  document.addEventListener("click", (event) => {
+    const outside = !menu.contains(/** @type {Node} */ (event.target));
+    if (menu.open && (outside || /** @type {Element} */ (event.target).closest("button"))) menu.open = false;
+  });
+  menu.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape") return;
+    menu.open = false;
+    menu.querySelector("summary").focus();
+  });
+}
+
 // Whether nothing may move by itself.
 export const prefersStill = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
 

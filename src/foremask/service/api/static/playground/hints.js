@@ -83,6 +83,7 @@ function setOn(on) {
   warm ??= warmUp();
   render();
   find("marks").focus({ preventScroll: true });
+  if (innerWidth < 960) find("stage").scrollIntoView({ block: "start" });
 }
 
 // The first preview loads the network, which takes seconds: a tiny one is asked for before anybody clicks.

@@ -8,6 +8,7 @@ const TOLD_FROM = 8; // the time left is told after an eighth of the frames
 const STAGES = { queued: "Waiting for its turn", ingest: "Reading the clip", segment: "Masking", join: "Joining the parts" };
 const ENDS = { cancelled: "Cancelled", result_expired: "Expired" };
 let current = "";
+let guess = { frames: 0, from: 0, at: 0 }; // of a clip whose header has no count: from which frame on, when, its pace is measured
 
 // `onAgain` and `onNew` are the buttons below a job that has failed.
 export function setUpJob(onAgain, onNew) {
@@ -26,9 +27,10 @@ export function leave() {
 }
 
 // Follows the job until it ends or another one is followed; answers its last status, or null. `again` says whether
-// its clip can be masked anew.
-export async function follow(requestId, name, again) {
+// its clip can be masked anew, `frames` about how many frames it has, where the clip's header tells.
+export async function follow(requestId, name, again, frames = 0) {
   current = requestId;
+  guess = { frames: frames || 0, from: 0, at: 0 };
   let seen = performance.now();
   show(find("job-newest"), false);
   clear(find("job-error"));
@@ -94,9 +96,13 @@ function end(title, again) {
 function render(status, again) {
   const running = status.status === "IN_PROGRESS";
   const waiting = status.stage === "queued" && running;
-  const { frames_done: done = 0, frames_total: total, eta_s: left_s } = status;
+  const { frames_done: done = 0, frames_total: counted } = status;
+  const total = counted ?? guess.frames;
+  if (done && !guess.at) Object.assign(guess, { from: done, at: performance.now() });
+  const pace_s = (performance.now() - guess.at) / 1000 / (done - guess.from);
+  const left_s = status.eta_s ?? (done > guess.from ? pace_s * Math.max(0, total - done) : undefined);
   if (waiting || (running && !total)) find("job-bar").removeAttribute("value");
-  else find("job-bar").value = status.progress ?? 0;
+  else find("job-bar").value = counted ? status.progress : Math.min(97, (100 * done) / total) || 0;
   if (status.status === "COMPLETED") end("Done", false);
   else if (status.status === "ERROR") {
     end(ENDS[status.error?.reason] ?? "Failed", again);
@@ -105,7 +111,7 @@ function render(status, again) {
   const far = total && done >= total / TOLD_FROM; // before that, the first frames' pace would be told
   const facts = [
     waiting && status.queue_position ? `number ${status.queue_position} in the queue` : "",
-    !waiting && done ? `${done}${total ? ` of ${total}` : ""} frames` : "",
+    !waiting && done ? `${done}${total ? ` of ${counted ? "" : "about "}${total}` : ""} frames` : "",
     running && far && left_s !== undefined ? `about ${seconds(Math.max(1, Math.round(left_s)))} left` : "",
   ];
   find("job-said").textContent = running ? facts.filter(Boolean).join(" · ") : "";

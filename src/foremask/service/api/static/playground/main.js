@@ -7,7 +7,7 @@ import { hintFields, marksBecame, offerMarks, setUpHints, showMarksOf } from "./
 import { follow, leave, setUpJob } from "./job.js";
 import { matteFields, setUpMatte, resetMatte } from "./matte.js";
 import { clipUrl, keepClipUrl, keepThumbnail } from "./memory.js";
-import { linkTo, renewRecent, setUpRecent } from "./recent.js";
+import { linkTo, markShown, renewRecent, setUpRecent } from "./recent.js";
 import { convert, renderSeen, setUpResult, showResult } from "./result.js";
 import { hideSamples, sampleShown, setUpSamples, showSamples } from "./samples.js";
 import { setUpSnippets, showFields } from "./snippets.js";
@@ -34,7 +34,7 @@ setUpHints(correct, onForm);
 setUpResult(tryAgain, startAnew);
 setUpSnippets();
 setUpStage(onSeen);
-setUpRecent((id) => open(id, true));
+setUpRecent((id) => open(id, true), (id) => id === current && find("job-form").hidden && startAnew());
 setUpSamples((file) => {
   ordered = true;
   takeFile(file);
@@ -93,6 +93,7 @@ function onForm() {
 function panel(name) {
   for (const id of ["job-form", "job", "result"]) show(find(id), id === name);
   document.documentElement.dataset.panel = name;
+  markShown(name === "job-form" ? "" : current);
   renderMarks();
 }
 
@@ -193,7 +194,8 @@ async function watch(id, { name, preset: form, quality: asked, facts }) {
   find("job-title").focus();
   renewRecent();
   const began_ms = performance.now();
-  const status = await follow(id, name, Boolean(clip.video));
+  const guess = facts?.frames ?? (facts?.vfr ? undefined : Math.round(facts?.duration_s * facts?.fps));
+  const status = await follow(id, name, Boolean(clip.video), guess);
   if (!status || current !== id) return;
   if (status.status === "COMPLETED") await finish(status, { name, preset: form, quality: asked, facts, took_s: (performance.now() - began_ms) / 1000 });
   renewRecent();
@@ -216,6 +218,7 @@ async function open(id, remember) {
     job = await askJson("GET", `/v2/jobs/${encodeURIComponent(id)}`);
   } catch (error) {
     if (error.reason?.startsWith("token_")) return refuse(error);
+    if (error.code === 404) showSamples();
     return follow(id, "", false); // says what is wrong, or waits for the service
   }
   if (current !== id) return;

@@ -51,8 +51,8 @@ export function setUpMatte(onChange) {
   find("matte").append(
     make("label", { htmlFor: despill.id, textContent: "Despill", title: "Takes the colour of a screen out of the subject" }),
     despill,
-    make("label", { className: "check", title: "Keeps the background instead" }, invert, " Invert"),
     reset,
+    make("label", { className: "check", title: "Keeps the background instead" }, invert, " Invert"),
   );
   reset.addEventListener("click", () => {
     resetMatte();

@@ -11,7 +11,7 @@ const read = (store, key = KEY) => {
   }
 };
 
-function write(store, kept, key) {
+function write(store, kept, key = KEY) {
   try {
     store.setItem(key, JSON.stringify(kept));
   } catch {
@@ -31,6 +31,13 @@ export const keepMarks = (id, marks) => add(localStorage, id, marks, MARKS_KEY);
 // A clip's URL may hold a secret: it goes with the tab.
 export const clipUrl = (id) => read(sessionStorage)[id];
 export const keepClipUrl = (id, url) => add(sessionStorage, id, url);
+
+export function forget(id) {
+  for (const [store, key] of [[localStorage, KEY], [localStorage, MARKS_KEY], [sessionStorage, KEY]]) {
+    const { [id]: _, ...others } = read(store, key);
+    write(store, others, key);
+  }
+}
 
 export const forgetAll = () => {
   for (const store of [localStorage, sessionStorage]) store.removeItem(KEY);

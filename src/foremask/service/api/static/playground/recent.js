@@ -1,18 +1,22 @@
 // The list of recent jobs: the service's, with cut-outs of this browser's where it has some.
-import { askJson } from "./api.js";
-import { find, make, show } from "./dom.js";
-import { marksOf, thumbnail } from "./memory.js";
+import { askJson, complain } from "./api.js";
+import { find, make, setUpMenu, show } from "./dom.js";
+import { forget, marksOf, thumbnail } from "./memory.js";
 import { qualityLabel } from "./choices.js";
 import { token } from "./token.js";
 
-const PAGE = 8;
+const PAGE = 6;
 let next = null;
 /** @type {(id: string) => void} */
 let opened = () => {};
+/** @type {(id: string) => void} */
+let deleted = () => {};
+let shown = "";
 
-// `onOpen(id)` is called for a click on a job.
-export function setUpRecent(onOpen) {
+// `onOpen(id)` is called for a click on a job, `onDelete(id)` once it is deleted.
+export function setUpRecent(onOpen, onDelete) {
   opened = onOpen;
+  deleted = onDelete;
   find("recent-more").addEventListener("click", async () => {
     const { jobs, next: following } = await page(next);
     render(jobs, following, true);
@@ -43,6 +47,15 @@ function render(jobs, following, more) {
   show(find("recent-more"), next !== null);
 }
 
+// Which job of the list the player shows.
+export function markShown(id) {
+  shown = id;
+  for (const link of find("recent-list").querySelectorAll("a")) {
+    if (link.href.endsWith(linkTo(id)) && id) link.setAttribute("aria-current", "true");
+    else link.removeAttribute("aria-current");
+  }
+}
+
 export const linkTo = (id) => `/?job=${encodeURIComponent(id)}`;
 
 function item(job) {
@@ -55,7 +68,60 @@ function item(job) {
     event.preventDefault();
     opened(job.request_id);
   });
-  return make("li", {}, link);
+  if (job.request_id === shown) link.setAttribute("aria-current", "true");
+  const line = make("li", {}, link, menuOf(job, () => rename(line, job)));
+  return line;
+}
+
+function menuOf(job, onRename) {
+  const name = job.name ?? "Clip";
+  const summary = make("summary", { textContent: "⋯", title: "Rename or delete" });
+  summary.setAttribute("aria-label", `More for ${name}`);
+  const button = (textContent, act) => {
+    const made = make("button", { type: "button", textContent });
+    made.addEventListener("click", act);
+    return made;
+  };
+  const menu = make("details", { className: "menu" }, summary, make("div", { className: "sheet" },
+    button("Rename", onRename),
+    button("Delete", () => remove(job.request_id))));
+  setUpMenu(menu);
+  return menu;
+}
+
+// The name becomes a field: Enter takes it, Escape does not.
+function rename(line, job) {
+  const field = make("input", { value: job.name ?? "", maxLength: 200 });
+  field.setAttribute("aria-label", "New name");
+  const form = make("form", {}, field, make("button", { textContent: "Save" }));
+  const back = () => {
+    const again = item(job);
+    line.replaceWith(again);
+    /** @type {any} */ (again.querySelector("summary")).focus();
+  };
+  form.addEventListener("keydown", (event) => event.key === "Escape" && back());
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    try {
+      job.name = (await askJson("POST", `/v2/jobs/${job.request_id}`, { name: field.value.trim() })).name;
+      back();
+    } catch (error) {
+      complain(error);
+    }
+  });
+  line.replaceChildren(form);
+  field.select();
+}
+
+async function remove(id) {
+  try {
+    await askJson("DELETE", `/v2/jobs/${id}`);
+    forget(id);
+    deleted(id);
+    await renewRecent();
+  } catch (error) {
+    complain(error);
+  }
 }
 
 // This browser's own cut-out of the job; what was made elsewhere has the first letter of its name.

@@ -1,7 +1,7 @@
 // The result: downloads of the mask and of whatever the player shows, made by the service from the stored mask.
 import { askJson, complain, here, upload } from "./api.js";
 import { QUALITIES, USES, presetOptions } from "./choices.js";
-import { bytes, find, listFacts, make, percent, seconds, show, toast } from "./dom.js";
+import { bytes, find, listFacts, make, percent, seconds, setUpMenu, show, toast } from "./dom.js";
 import { matteFields } from "./matte.js";
 import { linkTo } from "./recent.js";
 import { seen } from "./stage.js";
@@ -13,7 +13,6 @@ const SEEN = { checker: "with alpha", colour: "on a colour", picture: "on the pi
 
 // `onAgain(quality)` masks the same clip anew; `onNew` asks for another clip.
 export function setUpResult(onAgain, onNew) {
-  const menu = find("download-menu");
   find("result-new").addEventListener("click", onNew);
   find("other").append(...presetOptions());
   find("mask-make").addEventListener("click", () => offer({ output_container_and_codec: job.kind === "mask" ? find("other").value : job.preset }));
@@ -29,15 +28,7 @@ export function setUpResult(onAgain, onNew) {
     button.addEventListener("click", () => offer({ kind: "cutout", output_container_and_codec: form, ...matteFields() }));
     find("uses").append(button);
   }
-  document.addEventListener("click", (event) => {
-    const outside = !menu.contains(/** @type {Node} */ (event.target));
-    if (menu.open && (outside || /** @type {Element} */ (event.target).closest("button"))) menu.open = false;
-  });
-  menu.addEventListener("keydown", (event) => {
-    if (event.key !== "Escape") return;
-    menu.open = false;
-    find("download").focus();
-  });
+  setUpMenu(find("download-menu"));
   for (const { value, label, means } of QUALITIES) {
     const button = make("button", { type: "button", id: `again-${value}`, textContent: label, title: means });
     button.addEventListener("click", () => onAgain(value));
@@ -55,6 +46,7 @@ export function showResult(status, { name, preset, quality, video, can, said }) 
   find("result-name").textContent = [name, report.frames_out && `${report.frames_out} frames`, report.duration_s && seconds(report.duration_s)].filter(Boolean).join(" · ");
   find("other").value = preset;
   find("mask-make").firstChild.textContent = { mask: "Mask", cutout: "Cut-out" }[kind] ?? "Composite";
+  show(find("mask-make").lastChild, kind === "mask");
   // What another program has made is only shown and downloaded: there is no mask to work on.
   for (const element of [find("other"), ...find("uses").querySelectorAll(":scope > button"), find("matte-fold"), find("again-fold")]) show(element, kind === "mask");
   for (const { value } of QUALITIES) {

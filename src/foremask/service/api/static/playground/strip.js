@@ -78,6 +78,13 @@ export class Strip {
       pen.fillStyle = colour("--warn");
       rows.forEach(([, , change], index) => bar(index, height, (height - half - 4) * (change / jumpiest)));
     }
+    if (!rows) {
+      const tall = Math.round(4 * devicePixelRatio);
+      for (const [name, share] of [["--line", 1], ["--accent", (now + 0.5) / count]]) {
+        pen.fillStyle = colour(name);
+        pen.fillRect(0, (height - tall) / 2, Number(share) * width, tall);
+      }
+    }
     pen.fillStyle = colour("--ink");
     const thick = Math.max(2 * devicePixelRatio, Math.min(step, 3 * devicePixelRatio));
     pen.fillRect(Math.min(width - thick, (now + 0.5) * step - thick / 2), 0, thick, height);
