@@ -330,10 +330,7 @@ def read_only_tree(machine: Machine, python: Path) -> Case:
 
 
 def no_home(machine: Machine, python: Path) -> Case:
-    """HOME is not set, as in a unit or a container.
-
-    The model is in the cache of the user's entry in passwd.
-    """
+    """No HOME, as in a container: the model is in the cache of the user's entry in passwd."""
     data = machine.home("data without a home")
     clone = machine.clone(machine.work / "homeless")
     environ = machine.environ(None) | {"FOREMASK_DATA_DIR": str(data)}

@@ -1,7 +1,4 @@
-"""The part of the quality benchmark that needs no network.
-
-Steadiness, of clips with and without a truth.
-"""
+"""The part of the quality benchmark that needs no network: clips with and without a truth."""
 
 from pathlib import Path
 

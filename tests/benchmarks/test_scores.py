@@ -24,20 +24,14 @@ def test_two_empty_masks_agree_and_a_missing_one_is_zero() -> None:
 
 
 def test_a_contour_is_matched_within_its_tolerance_and_not_beyond() -> None:
-    """At 40 x 60 the tolerance is ceil(0.008 x 72.1) = 1 pixel.
-
-    A shift of 1 is free, one of 2 is not.
-    """
+    """At 40 x 60 the tolerance is ceil(0.008 x 72.1) = 1 pixel: a shift of 2 is not free."""
     assert scores.contour_accuracy(square(11), square(10)) == 1
     shifted = scores.contour_accuracy(square(12), square(10))
     assert 0.4 < shifted < 0.8
 
 
 def test_contour_of_a_square_runs_round_it_once() -> None:
-    """Four sides of ten pixels.
-
-    The lower right corner is shared, the upper left one is diagonal.
-    """
+    """Four sides of ten pixels: one corner is shared, the one across from it is diagonal."""
     assert np.count_nonzero(scores.contour(square(10))) == 40
 
 

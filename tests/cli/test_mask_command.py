@@ -1,7 +1,4 @@
-"""``foremask mask`` over a folder of footage.
-
-What it makes, what it says, and that it destroys nothing.
-"""
+"""``foremask mask`` over a folder: what it makes and says, and that it destroys nothing."""
 
 import contextlib
 import hashlib
@@ -306,10 +303,7 @@ def test_ten_commands_that_are_broken_off_leave_the_footage_as_it_was(here: Path
 
 
 def _writes(pid: int, folder: Path) -> bool:
-    """Whether a process has a hidden file below ``folder`` open, in which its output grows.
-
-    It may be empty: of a short QuickTime file all bytes come at the end.
-    """
+    """Whether a process has a hidden file below ``folder`` open, in which its output grows."""
     with contextlib.suppress(OSError):
         for opened in Path(f"/proc/{pid}/fd").iterdir():
             with contextlib.suppress(OSError):

@@ -1,7 +1,4 @@
-"""What is in deploy/ keeps up with the code.
-
-Metrics, settings, commands and files that it names exist.
-"""
+"""What is in deploy/ keeps up with the code: what it names exists."""
 
 import json
 import re

@@ -187,10 +187,7 @@ def make(folder: Path, *words: str) -> list[str]:
 
 @pytest.mark.slow
 def test_the_lines_that_call_make_do_what_they_say(tmp_path: Path) -> None:
-    """They call the command lines that the other tests run.
-
-    Making an environment is CI's first step.
-    """
+    """They call the command lines that the other tests run; CI makes the environment."""
     texts = [
         text
         for page in (ROOT / "README.md", DOCS / "quickstart.md")

@@ -53,10 +53,7 @@ def draw(path: Path, muxer: str, codec: str, pixel_format: str) -> Path:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_it_is_masked_here_and_refused_by_the_service(tmp_path: Path, name: str) -> None:
-    """The mask keeps every promise, the time of each frame among them.
-
-    A service with FOREMASK_INPUTS=all takes it, as it reads headers: piece by piece.
-    """
+    """With every time; a service with FOREMASK_INPUTS=all takes it, read piece by piece."""
     source = draw(tmp_path / name, *FORMATS[name])
     target = tmp_path / "mask.mkv"
     report = synth.mask(source, target, Preset.MKV_H264)

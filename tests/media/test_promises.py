@@ -1,7 +1,4 @@
-"""Clips of every kind keep their promises in every preset.
-
-The odd ones by name, the rest drawn at random.
-"""
+"""Clips of every kind keep their promises in every preset: odd ones, and ones drawn at random."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -138,10 +135,7 @@ def test_the_mask_lies_where_the_subject_is(
 def test_an_empty_sound_track_is_kept_or_counted_as_left_out(
     tmp_path: Path, preset: Preset
 ) -> None:
-    """Matroska and WebM hold it.
-
-    Mp4 and mov hold no empty track, and the report and a warning say so.
-    """
+    """Matroska and WebM hold it; mp4 and mov do not, and the report and a warning say so."""
     options = {"movflags": "frag_keyframe+empty_moov"}
     tones = (Tone("mp3", 0.0, language="deu"), Tone("mp3", 0.3))
     source = synth.write(tmp_path / "a.mp4", Spec(sound=tones, muxer_options=options))
@@ -166,10 +160,7 @@ def test_an_empty_sound_track_is_kept_or_counted_as_left_out(
 
 
 def test_sound_that_is_cut_off_plays_to_its_end(tmp_path: Path) -> None:
-    """A file that ends within a piece of sound.
-
-    The piece is left out and told of, and the rest decodes.
-    """
+    """The file ends within a piece of sound: it is left out and told of, the rest decodes."""
     spec = Spec(sound=(Tone(seconds=0.5),), muxer_options={"movflags": "faststart"})
     whole = synth.write(tmp_path / "whole.mp4", spec).read_bytes()
     source = tmp_path / "source.mp4"

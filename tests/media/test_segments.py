@@ -93,10 +93,7 @@ def test_spans_cover_the_clip_without_gap_or_overlap(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_cut_is_one_span(tmp_path: Path, name: str, spec: Spec) -> None:
-    """AVI has no pts, gif no keyframes, a short clip nothing to gain; MP4 holds no ProRes.
-
-    The cut is a plain copy.
-    """
+    """AVI has no pts, gif no keyframes, MP4 holds no ProRes; the cut is a plain copy."""
     source = synth.write(tmp_path / name, spec)
     spans = plan(source, 4, GRID)
     assert len(spans) == 1
@@ -106,10 +103,7 @@ def test_what_cannot_be_cut_is_one_span(tmp_path: Path, name: str, spec: Spec) -
 
 
 def test_a_span_costs_a_masker_little_more_than_its_own_frames(tmp_path: Path) -> None:
-    """Keyframes 30 apart.
-
-    The middle span of 30 frames is seen with 12 on each side, not with all 90.
-    """
+    """Of 90 frames the middle 30 are seen with 12 on each side, though keyframes are 30 apart."""
     spec = Spec(96, 32, pts=synth.even(90, Fraction(30)), b_frames=2, keyframe_every=30)
     source = synth.write(tmp_path / "a.mp4", spec, (synth.numbered(i) for i in range(90)))
     spans = plan(source, 3, SegmentGrid(10, 12, 30))

@@ -71,10 +71,7 @@ WORST[Preset.MOV_PRORESKS], WORST[Preset.GIF] = 2, 0
 
 @pytest.mark.parametrize("preset", Preset)
 def test_nothing_rings_around_a_subject_that_moves(tmp_path: Path, preset: Preset) -> None:
-    """A keyer sees ringing as dirt.
-
-    HEVC and VP9 are exact but for limited range, H.264 is within 4 levels.
-    """
+    """HEVC and VP9 are exact but for limited range, H.264 is within 4 levels."""
     masks = [subject(640, 360, step) for step in range(12)]
     target, _ = write(tmp_path, preset, masks)
     found = synth.decode_grey(target)
@@ -181,10 +178,7 @@ CROWDED = {
 
 @pytest.mark.parametrize("where", CROWDED)
 def test_a_gif_is_refused_where_it_would_come_late(tmp_path: Path, where: str) -> None:
-    """Frames closer together than hundredths of a second, though the average is low.
-
-    No mask, and a reason.
-    """
+    """Frames closer together than hundredths of a second, though the average is low."""
     spec = Spec(pts=CROWDED[where], last_duration=55)
     source = synth.write(tmp_path / "a.mp4", spec)
     target = tmp_path / "mask.gif"

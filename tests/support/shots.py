@@ -50,10 +50,7 @@ def leaves(
 
 
 def place(seed: int, width: int = 560, height: int = 340) -> Rgb:
-    """A still of some place.
-
-    Ground and sky in their own colours, forms before them, texture on all.
-    """
+    """Ground and sky in their own colours, forms before them, texture on all."""
     rng = np.random.default_rng(seed)
     picture = np.empty((height, width, 3), np.uint8)
     horizon = int(height * rng.uniform(0.3, 0.7))
@@ -245,10 +242,7 @@ def passed_by(
 def broken(
     shot: Sequence[Rgb], at: Sequence[int], share: float = 1.0, lasts: int = 1, seed: int = 1
 ) -> Shot:
-    """A decoder's errors.
-
-    From each frame of ``at`` on, blocks of 16 pixels are of one colour that belongs elsewhere.
-    """
+    """From each frame of ``at`` on, blocks of 16 pixels have a colour that belongs elsewhere."""
     rng = np.random.default_rng(seed)
     seen = list(shot)
     for frame in [first + more for first in at for more in range(lasts)]:

@@ -78,10 +78,7 @@ class Tone:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """A clip.
-
-    ``pts`` are in ``time_base``; ``turn`` is the rotation that players apply, clockwise.
-    """
+    """A clip: ``pts`` are in ``time_base``, ``turn`` is what players apply, clockwise."""
 
     width: int = 64
     height: int = 48
@@ -272,10 +269,7 @@ class _Tone:
 
 
 def red_is_foreground(pictures: Iterable[Image], /) -> Iterator[Alpha]:
-    """A masker that knows what `disc` draws.
-
-    What is red is foreground, at a quarter of the size or more.
-    """
+    """What is red is foreground, at a quarter of the size or more, as `disc` draws it."""
     for picture in pictures:
         rgb = picture.rgb(picture.width, picture.height).astype(np.float32)
         yield np.clip((rgb[:, :, 0] - rgb[:, :, 1]) / 128, 0, 1)
@@ -360,10 +354,7 @@ def spread(frames: int, steps: Sequence[int]) -> tuple[int, ...]:
 
 
 def cropped(path: Path, source: Path, right: int, bottom: int) -> Path:
-    """An HEVC clip (.ts: plain NAL units) less columns and rows, by its header.
-
-    Encoders take 16 at least.
-    """
+    """An HEVC clip less columns and rows, by its header: encoders take 16 at least."""
     with av.open(str(source)) as opened, av.open(str(path), "w") as out:
         track: Any = opened.streams.video[0]
         width, height = track.width - right, track.height - bottom

@@ -1,7 +1,4 @@
-"""A web server as callers have them.
-
-Files with ranges, and each way in which an origin can disappoint.
-"""
+"""A web server as callers have them, with each way in which an origin can disappoint."""
 
 import re
 import time

@@ -1,7 +1,4 @@
-"""An HTTP client that waits for as long as the service may take.
-
-A probe has 8 s, and CI machines are slow.
-"""
+"""An HTTP client that waits for as long as the service may take, on slow machines too."""
 
 import httpx
 

@@ -36,10 +36,7 @@ STARTS_JOB = ("segment/", "edit/", "foreground_mask", "convert", "refine")
 def test_every_curl_line_works(
     service: Running, clip_origin: str, drawn: Path, tmp_path: Path
 ) -> None:
-    """In their order, in one shell, against a running service.
-
-    None is answered with what is not written.
-    """
+    """In their order, in one shell; each is answered with what is written."""
     made = http.post(
         service.url + PATH, json={"video": f"{clip_origin}/good.mp4"}, headers=service.headers
     ).json()

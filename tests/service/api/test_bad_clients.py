@@ -1,7 +1,4 @@
-"""Clients that send what no client should, or too much, or nothing.
-
-Raw sockets against the real service.
-"""
+"""Clients that send what no client should, or too much, or nothing, by raw sockets."""
 
 import contextlib
 import json
@@ -162,10 +159,7 @@ def test_headers_that_fit_are_taken(few: Running) -> None:
     ids=["header", "line", "chunk extension"],
 )
 def test_an_endless_line_ends_soon(few: Running, sent: bytes) -> None:
-    """What follows is not read for 16 s, nor kept.
-
-    After some hundred kilobytes the service has closed.
-    """
+    """After some hundred kilobytes it has closed; what follows is neither read nor kept."""
     with dial(few) as raw:
         raw.sendall(sent)
         count = 0
@@ -177,10 +171,7 @@ def test_an_endless_line_ends_soon(few: Running, sent: bytes) -> None:
 
 
 def test_the_silent_make_room(few: Running) -> None:
-    """Three times as many silent connections as there may be.
-
-    Whoever asks something is answered at once.
-    """
+    """Three times as many as there may be; whoever asks something is answered at once."""
     with crowd_of(few, 3 * LIMIT):
         for _ in range(5):
             assert http.get(f"{few.url}/healthz").status_code == 200
@@ -196,10 +187,7 @@ def test_a_request_that_is_on_its_way_is_not_taken_for_silence(few: Running) -> 
 
 
 def test_health_is_answered_though_every_connection_is_at_work(few: Running) -> None:
-    """Beyond the limit the watchers are served and others told to come again.
-
-    503 with Retry-After.
-    """
+    """Others are told to come again: 503 with Retry-After."""
     tokens = [few.new_token()["api_token"] for _ in range(5)]
     with crowd_of(few, LIMIT) as crowd:
         for each, token in zip(crowd, tokens * LIMIT, strict=False):
@@ -214,10 +202,7 @@ def test_health_is_answered_though_every_connection_is_at_work(few: Running) -> 
 
 @pytest.mark.parametrize("path", ["/v2/uploads", "/v2/video/probe"])
 def test_slow_bodies_of_one_caller_keep_nobody_out(few: Running, path: str) -> None:
-    """Three times as many as there may be connections, without a token or with the same one.
-
-    The slowest of them make room.
-    """
+    """Three times as many as there may be, with no token or one: the slowest make room."""
     token = few.new_token()["api_token"]
     with crowd_of(few, LIMIT) as crowd:
         for each in crowd:

@@ -48,10 +48,7 @@ def test_every_path_of_the_call_is_the_same_call(service: Running, uploaded: str
 def test_the_same_request_again_is_answered_by_a_token_that_has_nothing_left(
     service: Running, uploaded: str, limits: TokenLimits
 ) -> None:
-    """An idempotent replay comes before rate and quota.
-
-    Another body under the key is still refused.
-    """
+    """A replay comes before rate and quota; another body under the key is still refused."""
     headers = {**service.new_token(limits), "Idempotency-Key": "once"}
     first = http.post(service.url + PATH, json={"video": uploaded}, headers=headers)
     assert first.status_code == 202
@@ -198,10 +195,7 @@ def test_head_is_answered_wherever_get_is(service: Running, uploaded: str, drawn
 
 
 def test_a_range_may_depend_on_the_date(mask_url: str) -> None:
-    """If-Range with the file's own date gives the range.
-
-    With any other, before or after, the whole file.
-    """
+    """If-Range with the file's own date gives the range, with any other the whole file."""
     head = http.head(mask_url).headers
     at: datetime = parsedate_to_datetime(head["last-modified"])
     asked = {"Range": "bytes=0-3"}

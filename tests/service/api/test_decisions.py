@@ -316,10 +316,7 @@ def test_the_job_of_another_token_is_unknown(
 
 
 def test_a_key_used_for_another_body_is_refused(client: httpx.Client, clip_origin: str) -> None:
-    """The same key and body give the same request, however it is spelled or waited for.
-
-    Another body 422.
-    """
+    """The same request, however it is spelled or waited for, is one; another body is 422."""
     headers = {"Idempotency-Key": "order-17"}
     body = {"video": f"{clip_origin}/good.mp4"}
     first = client.post(PATH, json=body, headers=headers).json()["request_id"]
@@ -338,10 +335,7 @@ def test_a_key_used_for_another_body_is_refused(client: httpx.Client, clip_origi
 
 
 def test_the_rate_is_told_and_kept(service: Running) -> None:
-    """RateLimit-* on every charged answer.
-
-    Over the rate 429 with Retry-After, before the body is read.
-    """
+    """By RateLimit-*; over it 429 with Retry-After, before the body is read."""
     headers = service.new_token(TokenLimits(rate_per_minute=6, burst=2))
     left = []
     for _ in range(2):

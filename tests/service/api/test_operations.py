@@ -68,10 +68,7 @@ async def test_a_store_that_is_gone_is_told(database_url: str, tmp_path: Path) -
 
 @pytest.mark.slow
 async def test_without_a_database_it_says_try_again(tmp_path: Path) -> None:
-    """503 unavailable with Retry-After for each call; not ready; alive.
-
-    And its own counts can be read.
-    """
+    """503 with Retry-After for each call; not ready; alive; its own counts can be read."""
     settings = Settings(data_dir=tmp_path)
     objects = await open_objects(local_url(tmp_path / "objects"), settings.base_url)
     nowhere = f"postgresql://nobody@/none?host={tmp_path}"
@@ -120,10 +117,7 @@ async def test_a_database_without_our_tables_is_not_ready(
 
 @pytest.mark.slow
 async def test_a_store_that_does_not_answer_is_told_soon(tmp_path: Path) -> None:
-    """A bucket whose server takes connections and says nothing.
-
-    503 after 2 s, not after its retries.
-    """
+    """It takes connections and says nothing: 503 after 2 s, not after its retries."""
     over = asyncio.Event()
 
     async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -168,10 +162,7 @@ async def api_over(
 async def ready(
     url: str, data_dir: Path, objects: Objects | None = None
 ) -> AsyncIterator[Callable[[], Awaitable[dict[str, str]]]]:
-    """An application over this database and store.
-
-    Asks it whether it is ready, and checks that the status agrees.
-    """
+    """Asks an API over these whether it is ready, and checks that the status agrees."""
     settings = Settings(data_dir=data_dir)
     objects = objects or await open_objects(local_url(data_dir / "objects"), settings.base_url)
     async with (

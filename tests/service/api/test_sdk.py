@@ -58,10 +58,7 @@ async def finish_next(service: Running, mask: Path) -> None:
 def test_submit_and_poll(
     sdk: BriaSyncClient, service: Running, clip_origin: str, drawn: Path
 ) -> None:
-    """submit, then poll until the mask is there.
-
-    Its URL is under both names and leads to the file.
-    """
+    """Until the mask is there; its URL is under both names and leads to the file."""
     with sdk:
         made = sdk.submit(ENDPOINT, {"video": f"{clip_origin}/good.mp4"}, raise_for_status=True)
         assert made.in_progress

@@ -61,10 +61,7 @@ async def test_a_caller_who_hangs_up_gives_the_place_of_a_shown_clip_back(
 async def test_slow_ranged_origins_of_one_token_leave_probes_for_another(
     service: Running, tmp_path: Path
 ) -> None:
-    """Eight of A's clips hang while they are looked at.
-
-    B's are judged meanwhile, and A's are accepted.
-    """
+    """Eight of A's clips hang: B's are judged meanwhile, and A's are accepted."""
     a, b = await asyncio.to_thread(service.new_token), await asyncio.to_thread(service.new_token)
     large = clips.write(
         tmp_path / "large.mp4", codec="mjpeg", frames=30, size=(640, 480), pixel_format="yuvj420p"
@@ -97,10 +94,7 @@ async def test_slow_ranged_origins_of_one_token_leave_probes_for_another(
 def test_uploads_stop_at_the_tokens_quota_and_at_the_disks_reserve(
     database_url: str, tmp_path: Path
 ) -> None:
-    """The quota is 1000 bytes: a larger file is 429, declared or counted.
-
-    A disk below its reserve is 503.
-    """
+    """A file over 1000 bytes is 429, declared or counted; a disk below its reserve is 503."""
     with running(database_url, tmp_path / "a", storage_per_token=1000) as service:
         headers = service.new_token()
 

@@ -1,7 +1,4 @@
-"""A database server that has stopped without saying so.
-
-SIGSTOP, as a hung disk or a frozen machine looks.
-"""
+"""A database server that is stopped by SIGSTOP, as a hung disk or a frozen machine looks."""
 
 import asyncio
 import os
@@ -44,10 +41,7 @@ def stopped(pid: int) -> Generator[None]:
 
 
 def test_a_database_that_has_stopped_is_told_within_seconds(tmp_path: Path) -> None:
-    """/readyz within 3 s, calls within 5 s with 503 and Retry-After, many at once.
-
-    Afterwards all is well.
-    """
+    """/readyz within 3 s, calls within 5 s with 503 and Retry-After, many at once."""
     with tempfile.TemporaryDirectory(prefix="foremask-stop-") as name:
         root = Path(name)
         root.chmod(0o755)

@@ -1,7 +1,4 @@
-"""A worker with everything real but the network.
-
-Masking is done the easy way, red is the foreground.
-"""
+"""A worker with everything real but the network: red is the foreground."""
 
 import asyncio
 import threading

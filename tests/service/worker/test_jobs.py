@@ -50,10 +50,7 @@ async def outcomes(database: Database, request_id: str) -> list[tuple[str, str |
 async def test_a_clip_is_cut_only_where_more_than_one_slot_is_free(
     work: WorkerContext, caller: Caller, site: Site, tmp_path: Path, slots: int, segments: object
 ) -> None:
-    """One slot, or a worker that has not announced itself yet: whole. Never more than slots.
-
-    Seven segments would be a round of four and one of three: four take as long.
-    """
+    """Never more than slots; four take as long as seven, a round of four and one of three."""
     await announce_slots(work.database, slots)
     site.files["/a.mp4"] = stand_in.clip(117)
     record = await caller.served(work, site.url + "/a.mp4")

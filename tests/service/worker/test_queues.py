@@ -69,10 +69,7 @@ async def test_a_worker_has_two_connections_and_a_job_takes_twenty_statements(
     database_url: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One to ask and one to listen, for three queues; ingest and mask, and what asks in vain.
-
-    Nothing that is asked as time passes is counted: neither polls nor renewals.
-    """
+    """One to ask and one to listen; neither polls nor renewals are counted."""
     monkeypatch.setattr(queues, "LISTENERS_POLL_S", 1e6)
     assert isinstance(counted.database, CountingDatabase)
     site.files["/a.mp4"] = stand_in.clip(7)
