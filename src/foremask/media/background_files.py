@@ -56,11 +56,8 @@ class BackgroundVideo:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._reader = self._opened()
-        self._frames: Iterator[Frame] = iter(self._reader)
-        self._shown = self._first = self._next_frame()
-        self._ahead: Frame | None = self._next_frame_or_none()
         self._round_start = Fraction(0)
+        self._begin()
 
     def close(self) -> None:
         self._reader.close()
@@ -73,16 +70,13 @@ class BackgroundVideo:
             if self._ahead is not None:
                 if due < self._since_start(self._ahead):
                     return self._shown
-                self._shown, self._ahead = self._ahead, self._next_frame_or_none()
+                self._shown, self._ahead = self._ahead, self._next_frame()
             elif due < end:
                 return self._shown
             else:
                 self._round_start += end
                 self._reader.close()
-                self._reader = self._opened()
-                self._frames = iter(self._reader)
-                self._shown = self._first = self._next_frame()
-                self._ahead = self._next_frame_or_none()
+                self._begin()
 
     def _since_start(self, frame: Frame) -> Fraction:
         return (frame.pts - self._first.pts) * frame.time_base
@@ -94,25 +88,25 @@ class BackgroundVideo:
             return last + base
         return max((end_pts - self._first.pts) * base, last + base)
 
-    def _opened(self) -> VideoReader:
+    def _begin(self) -> None:
         try:
-            return VideoReader(self._path)
+            self._reader = VideoReader(self._path)
         except ClipRefused as error:
             raise self._named(error) from error
+        self._frames: Iterator[Frame] = iter(self._reader)
+        first = self._next_frame()
+        if first is None:
+            raise FieldInvalid(
+                f"The background {self._path.name} has no frame.", param="background"
+            )
+        self._shown = self._first = first
+        self._ahead = self._next_frame()
 
     def _named(self, error: ClipRefused) -> ClipRefused:
         details = f"The background {self._path.name}: {error.details}"
         return type(error)(details, param="background", limit=error.limit, actual=error.actual)
 
-    def _next_frame(self) -> Frame:
-        frame = self._next_frame_or_none()
-        if frame is None:
-            raise FieldInvalid(
-                f"The background {self._path.name} has no frame.", param="background"
-            )
-        return frame
-
-    def _next_frame_or_none(self) -> Frame | None:
+    def _next_frame(self) -> Frame | None:
         try:
             return next(self._frames, None)
         except ClipRefused as error:

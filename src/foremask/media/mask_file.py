@@ -49,7 +49,7 @@ class MaskFile:
         self.aspect = Fraction(*clip.sample_aspect_ratio)
         self.turn = Orientation()
         self.matrix = clip.matrix
-        if not self.recipe.keeps_matrix and not part:
+        if self.recipe.is_silent and not part:
             self.turn, self.matrix = Orientation.from_matrix(clip.matrix), None
             if self.turn.transposed:
                 self.size, self.aspect = self.size[::-1], 1 / self.aspect
@@ -58,7 +58,7 @@ class MaskFile:
         plain = muxer in ("nut", "matroska") and part
         options = {} if plain else muxer_options(self.recipe, self.time_base)
         self.output = av.open(f"file:{target}", "w", format=muxer, container_options=options)
-        self._source = None if part or not self.recipe.keeps_sound else source
+        self._source = None if part or self.recipe.is_silent else source
         self._silenced = clip.audio if self._source is None and not part else ()
         self._sound: Sound | None = None
         self._excerpt = excerpt
@@ -180,8 +180,8 @@ class MaskFile:
     def _audio(self) -> tuple[SoundTrack, ...]:
         if self._sound is not None:
             return tuple(self._sound.tracks)
-        kept = self.recipe.keeps_sound
-        why = "it was asked for without" if kept else f"{self.recipe.muxer} has no sound"
+        is_silent = self.recipe.is_silent
+        why = f"{self.recipe.muxer} has no sound" if is_silent else "it was asked for without"
         return tuple(
             SoundTrack(track.codec, None, "dropped", why, track.language)
             for track in self._silenced

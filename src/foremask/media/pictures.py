@@ -1,5 +1,6 @@
 """Pictures as files: one of them as a frame, or many as the frames of a clip."""
 
+import struct
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -191,9 +192,6 @@ def _decoded(file: InputContainer, name: str, index: int) -> Frame:
     except (av.FFmpegError, StopIteration) as error:
         raise CorruptVideo(f"{name} breaks before its picture is whole.") from error
     found = decoded.side_data.get(Type.DISPLAYMATRIX)
-    data = b"" if found is None else bytes(found)
-    matrix = tuple(
-        int.from_bytes(data[at : at + 4], "little", signed=True) for at in range(0, len(data), 4)
-    )
-    orientation = Orientation.from_matrix(matrix or None)
+    matrix = None if found is None else struct.unpack("<9i", bytes(found))
+    orientation = Orientation.from_matrix(matrix)
     return Frame(decoded, index, index, 1, Fraction(1), orientation)

@@ -89,10 +89,7 @@ class PngSequenceWriter:
         self._add(numbered(self._pattern, len(self._moments)), png)
 
     def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
-        """Write the table.
-
-        ``end_pts``, in ``time_base``, is the end of the last frame (None: as usual).
-        """
+        """Write the table; else as `MaskFile.finish`."""
         if not self._moments:
             raise Internal("no picture was written")
         end = self._moments[-1] + 1 / Fraction(self._clip.fps or 25)

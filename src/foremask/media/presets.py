@@ -52,13 +52,9 @@ class Recipe:
     time_base: Fraction | None = None  # None: that of the source
 
     @property
-    def keeps_matrix(self) -> bool:
-        """Whether rotation travels as a display matrix; otherwise it is baked into the pixels."""
-        return self.muxer not in SILENT_MUXERS
-
-    @property
-    def keeps_sound(self) -> bool:
-        return self.muxer not in SILENT_MUXERS
+    def is_silent(self) -> bool:
+        """Whether its container is one of `SILENT_MUXERS`: a rotation is baked into the pixels."""
+        return self.muxer in SILENT_MUXERS
 
 
 # Profiles that hardware decodes have no lossless H.264: nearly so, it is off by 3 levels at most.

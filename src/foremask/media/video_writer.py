@@ -46,9 +46,8 @@ class VideoWriter:
         self._encoder = self._file.recipe.encoder
         self.coded = presets.encoded_size(self._encoder, *self._file.size)
         self._whole: MaskFile | None = None
-        muxer = self._file.recipe.muxer
-        self._is_gif = muxer == "gif" and not part
-        self._from_zero = muxer in presets.SILENT_MUXERS and not part
+        self._is_gif = recipe.muxer == "gif" and not part
+        self._from_zero = recipe.is_silent and not part
         self._part = target.with_name(f".{target.name}.part")
         if self.coded != self._file.size and not part:
             # PyAV gives a rotation only to a stream that has a codec, and cropping needs one that
@@ -154,10 +153,7 @@ class VideoWriter:
             self._file.put(packet)
 
     def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
-        """Write the rest.
-
-        ``end_pts``, in ``time_base``, is the end of the last frame (None: as usual).
-        """
+        """As `MaskFile.finish`."""
         for packet in self._encode(None):
             self._file.put(packet)
         if end_pts is not None and self._origin:
