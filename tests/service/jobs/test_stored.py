@@ -1,10 +1,10 @@
 """How much one token may store: bytes are reserved, then counted until they are deleted."""
 
 import uuid
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from foremask.errors import StorageQuota, WorkerCrashed
 from foremask.service.jobs import retention, steps, stored

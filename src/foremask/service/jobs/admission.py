@@ -1,8 +1,10 @@
 """Decides whether a request may start a job: rate, quota, idempotency, caps; then queues it."""
 
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from foremask.errors import (
     Busy,
@@ -52,8 +54,10 @@ class Keyed:
     grant: Grant
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewJob:
+COLUMNS = {"request_id": "id", "token_id": "token", "fetched_bytes": "fetched"}
+
+
+class NewJob(msgspec.Struct, frozen=True, kw_only=True, rename=COLUMNS):
     """A job as asked for; exactly one of ``video_url`` and ``source_key`` is set.
 
     ``source_key`` names an upload of ours. ``clip`` has the probe's facts, None when the origin was
@@ -63,7 +67,7 @@ class NewJob:
 
     token_id: uuid.UUID
     preset: Form
-    request_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    request_id: str = msgspec.field(default_factory=lambda: str(uuid.uuid4()))
     video_url: str | None = None
     source_key: str | None = None
     quality: Quality | Literal["kept"] = Quality.BALANCED  # options.KEPT
@@ -151,21 +155,9 @@ async def admit(
     Raises TokenInvalid, QuotaExhausted, IdempotencyMismatch, TooManyJobs, StorageQuota or
     QueueFull.
     """
-    columns = {
-        "id": job.request_id,
-        "token": job.token_id,
-        "video_url": job.video_url,
-        "source_key": job.source_key,
-        "preset": job.preset.value,
-        "quality": str(job.quality),
-        "webhook_url": job.webhook_url,
-        "idempotency_key": job.idempotency_key,
-        "body_hash": None if job.body_hash is None else f"\\x{job.body_hash.hex()}",
-        "clip": job.clip,
-        "traceparent": job.traceparent,
-        "result": job.result,
-        "fetched": job.fetched_bytes,
-    }
+    columns = msgspec.to_builtins(job)
+    if job.body_hash is not None:
+        columns["body_hash"] = f"\\x{job.body_hash.hex()}"
     row = await database.row_of("admit", json_value(columns), queue_limit, storage_limit)
     assert row is not None  # noqa: S101  # the function always answers
     refusal = _refusal(row["outcome"], row["allowed"], row["counted"])

@@ -78,6 +78,8 @@ class RunningStep:
     progress: StepProgress
 
     async def run(self) -> StepDone:
+        # A full disk is an outcome of the attempt too.
+        await asyncio.to_thread(self.scratch.mkdir, 0o700)
         stages = {"ingest": self.ingest, "segment": self.segment, "join": self.join}
         return await stages[self.step.name.stage]()
 

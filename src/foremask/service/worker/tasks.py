@@ -24,7 +24,6 @@ from foremask.errors import (
     WorkerCrashed,
 )
 from foremask.service.jobs import steps
-from foremask.service.jobs.step_facts import StepDone
 from foremask.service.jobs.steps import Step
 from foremask.service.observability import metrics
 from foremask.service.observability.traces import Span, job_span
@@ -89,18 +88,13 @@ async def run_step(work: WorkerContext, step: Step, leases: Leases) -> None:
             await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
 
 
-async def _do(work: WorkerContext, step: Step, scratch: Path, advance: StepProgress) -> StepDone:
-    await asyncio.to_thread(scratch.mkdir, 0o700)  # a full disk is an outcome of the attempt too
-    return await RunningStep(work, step, scratch, advance).run()
-
-
 async def _run_with_lease(
     work: WorkerContext, step: Step, scratch: Path, leases: Leases, span: Span
 ) -> str:
     """Run the step while its lease is kept; whichever ends first stops the other."""
     step_log = log.bind(step=str(step.name), attempt=step.attempt)
     advance = StepProgress()
-    doing = asyncio.ensure_future(_do(work, step, scratch, advance))
+    doing = asyncio.ensure_future(RunningStep(work, step, scratch, advance).run())
     try:
         with leases.held(step, advance) as lost:
             either: set[asyncio.Future[Any]] = {doing, lost}
