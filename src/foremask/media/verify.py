@@ -238,10 +238,14 @@ def _alpha_fault(decoded: av.VideoFrame) -> str | None:
     return None if has_alpha else f"has no alpha: it is {decoded.format.name}"
 
 
+def _no_fault(_: av.VideoFrame) -> None:
+    """Nothing is asked of the picture itself."""
+
+
 _LEVEL_FAULTS: Final[dict[ResultKind, Callable[[av.VideoFrame], str | None]]] = {
     ResultKind.MASK: _level_fault,
     ResultKind.CUTOUT: _alpha_fault,
-    ResultKind.COMPOSITE: lambda _: None,
+    ResultKind.COMPOSITE: _no_fault,
 }
 
 
