@@ -99,8 +99,9 @@ class BackgroundVideo:
             raise FieldInvalid(
                 f"The background {self._path.name} has no frame.", param="background"
             )
-        self._shown = self._first = first
-        self._ahead = self._next_frame()
+        self._first: Frame = first
+        self._shown: Frame = first
+        self._ahead: Frame | None = self._next_frame()
 
     def _named(self, error: ClipRefused) -> ClipRefused:
         details = f"The background {self._path.name}: {error.details}"
