@@ -54,6 +54,10 @@ def read_background(path: Path) -> Rgb:
 class BackgroundVideo:
     """A video background, read by elapsed time; close it, or use it in a ``with``."""
 
+    _shown: Frame
+    _first: Frame
+    _ahead: Frame | None
+
     def __init__(self, path: Path) -> None:
         self._path = path
         self._round_start = Fraction(0)
@@ -99,9 +103,8 @@ class BackgroundVideo:
             raise FieldInvalid(
                 f"The background {self._path.name} has no frame.", param="background"
             )
-        self._first: Frame = first
-        self._shown: Frame = first
-        self._ahead: Frame | None = self._next_frame()
+        self._shown = self._first = first
+        self._ahead = self._next_frame()
 
     def _named(self, error: ClipRefused) -> ClipRefused:
         details = f"The background {self._path.name}: {error.details}"
