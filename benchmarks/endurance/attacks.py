@@ -22,12 +22,14 @@ import numpy as np
 from tests.service.api.clip_server import serving
 from tests.support import synth
 
-from benchmarks.service import MASK_PATH, PLENTY, TOKEN, Service, running, workplace
+from benchmarks.service import MASK_PATH, TOKEN, Service, give_plenty, running, workplace
 from foremask.service.jobs.database import open_database
 from foremask.service.jobs.tokens import create_token
+from foremask.service.run.serve import Member, environment
 
 CONNECTIONS, CROWD, VICTIMS = 40, 120, 18
 PADDING_BYTES = 100 << 20
+MOST_FILE_BYTES = 256 << 10
 VICTIM = "the-token-of-the-victim"
 
 type Attack = Callable[[Service, Path], Awaitable[str]]
@@ -118,7 +120,7 @@ async def slow(service: Service, _root: Path) -> str:
 async def clips(service: Service, root: Path) -> str:
     """Eight clips of 100 MiB that are fetched and not read (V.3)."""
     folder = root / "clips"
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     clip = synth.write(folder / "small.mp4")
     padding = (PADDING_BYTES + 8).to_bytes(4, "big") + b"free" + bytes(PADDING_BYTES)
     (folder / "large.mp4").write_bytes(clip.read_bytes() + padding)
@@ -171,6 +173,54 @@ async def previews(service: Service, _root: Path) -> str:
     return f"64 points: {many}; 16: {dict(told)}; the victim's: {waits}"
 
 
+async def forms(service: Service, _root: Path) -> str:
+    """Forms and what comes by them, 64 KiB each, from ten connections (a flood)."""
+    told: Counter[int] = Counter()
+
+    async def flood() -> None:
+        async with client(service) as attacker:
+            for _ in range(20):
+                answer = await attacker.post("/v2/video/upload", json={"media_type": "video/mp4"})
+                told[answer.status_code] += 1
+                if answer.is_success:
+                    sent = await attacker.post(
+                        "/v2/uploads",
+                        data=answer.json()["result"]["upload_fields"],
+                        files={"file": ("a.mp4", bytes(64 << 10), "video/mp4")},
+                    )
+                    told[sent.status_code] += 1
+
+    await asyncio.gather(*(flood() for _ in range(10)))
+    return f"told {dict(told)}"
+
+
+async def full(service: Service, root: Path) -> str:
+    """A disk that takes a mask and not the network's results, which are kept beside it (V.4)."""
+    folder = root / "full"
+    folder.mkdir()
+    synth.write(folder / "clip.mp4")
+    limited = (
+        f"import resource as r, runpy; r.setrlimit(r.RLIMIT_FSIZE, 2 * ({MOST_FILE_BYTES},));"
+        "runpy.run_module('foremask', run_name='__main__')"
+    )
+    words = (sys.executable, "-c", limited, "worker")
+    worker = Member("worker", words, environment(service.settings, dict(os.environ)))
+    working = asyncio.create_task(worker.run())
+    try:
+        with serving(folder) as origin:
+            async with client(service) as attacker:
+                made = await attacker.post(MASK_PATH, json={"video": f"{origin}/clip.mp4"})
+                path = f"/v2/status/{made.json()['request_id']}"
+                said = (await attacker.get(path)).json()
+                while said["status"] == "IN_PROGRESS":  # a service has no events
+                    await asyncio.sleep(0.5)
+                    said = (await attacker.get(path)).json()
+    finally:
+        working.cancel()
+        await asyncio.wait({working})
+    return f"the job: {said['status']} {said.get('error', {}).get('reason', '')}".strip()
+
+
 async def titles(service: Service, root: Path) -> str:
     """Titles of sound in Latin-1 and of three megabytes (V.5, M3)."""
     folder = root / "titles"
@@ -188,7 +238,7 @@ async def titles(service: Service, root: Path) -> str:
 
 
 ATTACKS: dict[str, Attack] = {
-    attack.__name__: attack for attack in (bodies, slow, clips, previews, titles)
+    attack.__name__: attack for attack in (bodies, slow, clips, full, titles, previews, forms)
 }
 
 
@@ -199,8 +249,8 @@ async def main() -> None:
         with workplace() as root:
             async with running(root, connections=CONNECTIONS) as service:
                 async with open_database(service.postgres.url) as database:
-                    for token in (TOKEN, VICTIM):
-                        await create_token(database, name, PLENTY, secret=token)
+                    await create_token(database, name, secret=VICTIM)
+                    await give_plenty(database)
                 found = await attack(service, root)
         print(f"| {name} | {(attack.__doc__ or '').splitlines()[0]} | {found} |", flush=True)
 

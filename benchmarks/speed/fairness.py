@@ -1,9 +1,10 @@
-"""Does one token wait for another? ``python -m benchmarks.speed.fairness [--endless]``.
+"""Does one token wait for another? ``python -m benchmarks.speed.fairness [--endless] [--hostile]``.
 
 B submits 20 clips, first alone and then while A has 40 jobs and 4 slow origins under way, asks for
 clips at 200 names of a dead zone (with ``--endless`` again and again), and has 6 probes at origins
-that hang. Loopback; all is real but the network (benchmarks.member). Ends with 1 where B's median
-more than doubles, or one of its clips fails.
+that hang; with ``--hostile`` A also goes on with ATTACKS of benchmarks.endurance.attacks, all at
+once. Loopback; all is real but the network (benchmarks.member). Ends with 1 where B's median more
+than doubles, or one of its clips fails.
 """
 
 import argparse
@@ -24,12 +25,22 @@ from tests.support import synth
 from tests.support.origin import Origin, Request, gives, head, listening
 
 from benchmarks import machine
-from benchmarks.service import MASK_PATH, PLENTY, Service, running, workplace
+from benchmarks.endurance import attacks
+from benchmarks.service import (
+    MASK_PATH,
+    TOKEN,
+    Service,
+    give_plenty,
+    quantiles,
+    running,
+    workplace,
+)
 from foremask.service.jobs.database import Database, open_database
 from foremask.service.jobs.tokens import create_token
 
 CLIPS, FRAMES = 20, 100
 JOBS, SLOW, HANGING, DEAD = 40, 4, 6, 200
+ATTACKS = (attacks.slow, attacks.clips, attacks.previews, attacks.forms, attacks.bodies)
 DEADLINE_S = 300.0
 TO_MASK = "to its mask, median s"
 
@@ -80,8 +91,8 @@ async def twenty(b: Caller, database: Database, video: str) -> dict[str, Any]:
     return {
         "answers": dict(b.answers),
         "ends": dict(Counter(row["ended"] for row in rows)),
-        "POST, median and worst s": [
-            round(statistics.median(b.post_s), 3),
+        "POST, median, p95 and worst s": [
+            *quantiles(b.post_s, 0.5, 0.95, digits=3),
             round(max(b.post_s), 3),
         ],
         "to its first step, median s": round(statistics.median(r["started_s"] for r in rows), 2),
@@ -120,8 +131,17 @@ async def again_and_again(a: Caller, urls: list[str]) -> None:
             await a.submit(url)
 
 
+async def again(attack: attacks.Attack, service: Service, root: Path, told: Counter[str]) -> None:
+    while True:
+        try:
+            told[f"{attack.__name__}: {await attack(service, root)}"] += 1
+        except (httpx2.TransportError, OSError, ValueError) as error:
+            told[f"{attack.__name__}: {type(error).__name__}"] += 1
+            await asyncio.sleep(0.1)
+
+
 async def measure(
-    service: Service, root: Path, database: Database, *, endless: bool
+    service: Service, root: Path, database: Database, *, endless: bool, hostile: bool
 ) -> dict[str, Any]:
     """B alone, then B beside A."""
     url = service.settings.base_url
@@ -133,8 +153,11 @@ async def measure(
         ) as of_a,
     ):
         set_traps(origin, root)
-        a = Caller(of_a, (await create_token(database, "a", PLENTY))[0])
-        b = Caller(client, (await create_token(database, "b", PLENTY))[0])
+        a = Caller(of_a, TOKEN)
+        await create_token(database, "another", secret=attacks.VICTIM)
+        told: Counter[str] = Counter()
+        b = Caller(client, (await create_token(database, "b"))[0])
+        await give_plenty(database)
         video, slow, hanging = (
             origin.url(f"/{name}.mp4", host="origin.example")
             for name in ("clip", "slow", "hanging")
@@ -148,12 +171,13 @@ async def measure(
             asked += [again_and_again(a, dead[n::20]) for n in range(20)]
         else:
             asked += [a.submit(each) for each in dead]
+        asked += [again(each, service, root, told) for each in (ATTACKS if hostile else ())]
         busy = [asyncio.create_task(each) for each in asked]
-        await asyncio.sleep(1.0)
+        await asyncio.sleep(10.0 if hostile else 1.0)
         beside = await twenty(b, database, video)
         left = await database.all(
             """select 1 from jobs j join tokens t on t.id = j.token
-               where t.name = 'a' and j.ended_at is null"""
+               where t.name <> 'b' and j.ended_at is null"""
         )
         for task in busy:
             task.cancel()
@@ -163,24 +187,26 @@ async def measure(
         "B beside A": beside,
         "ratio of medians": round(beside[TO_MASK] / alone[TO_MASK], 2),
         "A's answers so far": dict(a.answers),
+        "what A's attacks were told": dict(told),
         "A's unfinished jobs when B was done": len(left),
     }
 
 
-async def run(root: Path, *, endless: bool) -> dict[str, Any]:
+async def run(root: Path, *, endless: bool, hostile: bool) -> dict[str, Any]:
     async with (
-        running(root, workers=2) as service,
+        running(root, workers=2, connections=200 if hostile else 2000) as service,
         open_database(service.postgres.url, patience_s=30.0) as database,
     ):
-        return await measure(service, root, database, endless=endless)
+        return await measure(service, root, database, endless=endless, hostile=hostile)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--endless", action="store_true")
+    parser.add_argument("--hostile", action="store_true")
     asked = parser.parse_args()
     with workplace() as root:
-        found = asyncio.run(run(root, endless=asked.endless))
+        found = asyncio.run(run(root, endless=asked.endless, hostile=asked.hostile))
     load = [round(each, 1) for each in os.getloadavg()]
     print(json.dumps(found | {"machine": machine.facts(), "load": load}, indent=2))
     clean = set(found["B beside A"]["answers"]) == {"202"}
