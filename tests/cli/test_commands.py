@@ -534,41 +534,6 @@ def test_a_signal_that_an_import_swallows_still_ends_with_143(
     assert capsys.readouterr().err == ""
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "said"),
-    [
-        ("bogus", 2, "Unknown command"),
-        ("verify clip.mp4 no-such-mask.mp4", 2, "there is no file no-such-mask.mp4"),
-        ("mask clip.mp4 -o out.mp4 --preset mp4", 2, "mov_proresks"),
-        ("mask clip.mp4 -o out.mp4 --quality superb", 2, "balanced"),
-        ("serve --port 99999", 2, "FOREMASK_PORT"),
-        ("probe .", 2, ". is not a file"),
-        ("cutout", 2, "INPUT is missing"),
-        ("cutout nothing.mp4", 2, "there is no file nothing.mp4"),
-        ("probe clip.mp4 more.mp4", 2, "`foremask probe` takes no more.mp4"),
-        ("verify clip.mp4", 2, "requires an argument"),
-        ("mask clip.mp4 --qualty best", 2, "Did you mean --quality?"),
-        ("mask clip.mp4 --point later", 2, "is no hint"),
-        ("tracks .", 2, ". is not a file"),
-        ("sheet clip.mp4", 2, "name the mask, or make it with"),
-        ("compare clip.mp4 clip.mp4 -o a.txt", 2, "ends in none of .mp4, .mov, .mkv"),
-    ],
-)
-def test_a_wrong_command_line_is_answered_in_a_sentence(
-    clip: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    words: str,
-    code: int,
-    said: str,
-) -> None:
-    monkeypatch.chdir(clip.parent)
-    assert main(words.split()) == code
-    error = capsys.readouterr().err
-    assert said in error
-    assert "report it" not in error
-
-
 def test_a_file_that_may_not_be_read_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         Path(folder).chmod(0o755)

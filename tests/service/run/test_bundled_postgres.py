@@ -206,19 +206,14 @@ def test_what_root_left_behind_is_found(data_dir: Path, monkeypatch: pytest.Monk
     place = data_dir / "for-root"
     monkeypatch.setattr(postgres_home, "FOR_ROOT", place)
     assert left_over() == []
-    for name in (
-        "objects",
-        "0123456789abcdef",
-        "fedcba9876543210",
-        "postgresql-18-0123456789abcdef",
-    ):
+    here, gone = "0123456789abcdef", "fedcba9876543210"
+    for name in ("objects", here, gone, f"postgresql-18-{here}"):
         (place / name).mkdir(parents=True)
-    for name, home in (("0123456789abcdef", "here"), ("fedcba9876543210", "gone")):
+    for name, home in ((here, "here"), (gone, "gone")):
         (place / name / postgres_home.ORIGIN).write_text(f"{data_dir / home}\n")
     (data_dir / "here").mkdir()
-    (data_dir / "here" / "postgres").symlink_to(place / "0123456789abcdef")
-    found = [each.name for each in left_over()]
-    assert found == ["fedcba9876543210", "postgresql-18-0123456789abcdef"]
+    (data_dir / "here" / "postgres").symlink_to(place / here)
+    assert [each.name for each in left_over()] == [gone, f"postgresql-18-{here}"]
 
 
 def test_another_postgresql_serves_where_it_is_named(data_dir: Path) -> None:

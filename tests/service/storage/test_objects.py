@@ -96,11 +96,8 @@ async def test_what_is_deleted_is_lost(store: Objects, tmp_path: Path) -> None:
     assert await store.delete_under("jobs/1") == 0
     await store.delete("jobs/1/a", "jobs/never")
     assert (await store.head("jobs/10/a")).size == 1
-    for read in (
-        store.head("jobs/1/a"),
-        store.get("jobs/1/a", tmp_path / "x"),
-        store.read("jobs/1/a", 0, 1),
-    ):
+    gone = "jobs/1/a"
+    for read in (store.head(gone), store.get(gone, tmp_path / "x"), store.read(gone, 0, 1)):
         with pytest.raises(ObjectLost, match="jobs/1/a is no longer there"):
             await read
     assert not (tmp_path / "x").exists()

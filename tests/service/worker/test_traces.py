@@ -3,16 +3,13 @@
 import asyncio
 import io
 import json
-import logging
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import structlog
 
 from foremask.service.observability import metrics
-from foremask.service.observability.logs import configure_logs
 from foremask.service.observability.metrics import Series
 from foremask.service.observability.traces import (
     close_traces,
@@ -25,11 +22,14 @@ from foremask.service.observability.traces import (
 from foremask.service.worker.worker_context import WorkerContext
 from tests.service.api.test_decisions import PATH
 from tests.service.api.test_operations import api_over
+from tests.service.observability.test_logs import lines
 from tests.service.worker import stand_in
 from tests.service.worker.conftest import Caller, Site, working
 from tests.support.collector import Collector, Sent, collecting
 from tests.support.patience import until
 from tests.support.programs import fresh
+
+__all__ = ["lines"]  # a fixture
 
 SECRET = "hush-this-is-a-secret"
 PENDING = ("foremask_webhook_attempts_total", (("outcome", "pending"),))
@@ -115,26 +115,17 @@ async def test_a_job_is_one_trace_from_post_to_webhook(
 
 
 async def test_a_worker_s_lines_name_the_job_and_the_attempt(
-    work: WorkerContext, caller: Caller, site: Site
+    work: WorkerContext, caller: Caller, site: Site, lines: io.StringIO
 ) -> None:
     """So do those of libraries and of modules that know no job: both are bound during the step."""
-    stream = io.StringIO()
     site.files["/page.mp4"] = b"<html>"
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    configure_logs(process="worker", stream=stream)
-    try:
-        job = await caller.submit(site.url + "/page.mp4", site.url + "/hook")
-        before = metrics.counted()[DELIVERED]
-        async with working(work):
-            await until(lambda: _more_than(before, DELIVERED))
-    finally:
-        root.handlers[:] = handlers
-        root.setLevel(level)
-        structlog.reset_defaults()
-    lines = {line["event"]: line for line in map(json.loads, stream.getvalue().splitlines())}
+    job = await caller.submit(site.url + "/page.mp4", site.url + "/hook")
+    before = metrics.counted()[DELIVERED]
+    async with working(work):
+        await until(lambda: _more_than(before, DELIVERED))
+    logged = {line["event"]: line for line in map(json.loads, lines.getvalue().splitlines())}
     for event in ("step.failed", "webhook.attempted"):
-        assert (lines[event]["request_id"], lines[event]["attempt"]) == (job, 1)
+        assert (logged[event]["request_id"], logged[event]["attempt"]) == (job, 1)
 
 
 async def _more_than(before: float, series: Series) -> bool:
