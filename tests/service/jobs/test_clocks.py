@@ -57,7 +57,7 @@ class Service:
     async def running(self, webhook: str | None = None) -> Step:
         self.secret, token = await create_token(self.database, "any")
         await admit(self.database, new_job(token.id, webhook_url=webhook))
-        step = (await steps.claim(self.database, "files", "worker", LEASE_S)).step
+        step = await steps.claim(self.database, "files", "worker", LEASE_S)
         assert step is not None
         return step
 
@@ -132,7 +132,7 @@ async def test_a_job_has_its_whole_time_whatever_the_clock_does(
     await service.shift(shift_s)
     await service.recover()
     await steps.fail(service.database, step, CorruptVideo("x"), outcome="given back", retry_s=0.0)
-    again = (await steps.claim(service.database, "files", "worker", 10 * HOUR_S)).step
+    again = await steps.claim(service.database, "files", "worker", 10 * HOUR_S)
     assert again is not None
     assert again.used_s == pytest.approx(HOUR_S, abs=30)
     assert (await service.tended(HOUR_S - 120)).timed_out == 0
@@ -146,7 +146,7 @@ async def test_a_step_that_is_claimed_before_anybody_has_seen_the_clock_jump_has
     step = await service.running()
     await steps.fail(service.database, step, CorruptVideo("x"), outcome="given back", retry_s=0.0)
     await service.shift(5 * HOUR_S)
-    again = (await steps.claim(service.database, "files", "worker", LEASE_S)).step
+    again = await steps.claim(service.database, "files", "worker", LEASE_S)
     assert again is not None
     assert again.used_s < 60
 
@@ -159,16 +159,16 @@ async def test_a_retry_and_a_webhook_wait_as_long_as_they_would_have(
     await steps.fail(service.database, step, CorruptVideo("x"), outcome="unavailable", retry_s=60.0)
     other = await service.running("https://example.org/hook")
     await steps.fail(service.database, other, CorruptVideo("x"))
-    first = (await deliveries.begin(service.database)).delivery
+    first = await deliveries.begin(service.database)
     assert first is not None
     await deliveries.record(service.database, first, http_status=500, error=None, seconds=0.1)
     await service.shift(shift_s)
     await service.recover()
-    assert (await steps.claim(service.database, "files", "worker")).step is None
-    assert (await deliveries.begin(service.database)).delivery is None
+    assert await steps.claim(service.database, "files", "worker") is None
+    assert await deliveries.begin(service.database) is None
     await service.tended(80.0)
-    assert (await steps.claim(service.database, "files", "worker")).step is not None
-    assert (await deliveries.begin(service.database)).delivery is not None
+    assert await steps.claim(service.database, "files", "worker") is not None
+    assert await deliveries.begin(service.database) is not None
 
 
 async def test_what_was_due_before_the_clock_was_set_back_is_due_afterwards(
@@ -182,8 +182,8 @@ async def test_what_was_due_before_the_clock_was_set_back_is_due_afterwards(
     await service.recover()
     await service.shift(-HOUR_S)
     await service.recover()
-    assert (await steps.claim(service.database, "files", "worker")).step is not None
-    assert (await deliveries.begin(service.database)).delivery is not None
+    assert await steps.claim(service.database, "files", "worker") is not None
+    assert await deliveries.begin(service.database) is not None
 
 
 async def test_what_came_while_every_worker_was_away_waits_no_longer(service: Service) -> None:
@@ -197,7 +197,7 @@ async def test_what_came_while_every_worker_was_away_waits_no_longer(service: Se
     await service.database.all("delete from procrastinate_jobs")  # as an upgrade does
     await service.shift(HOUR_S)
     await service.recover()
-    assert (await deliveries.begin(service.database)).delivery is not None
+    assert await deliveries.begin(service.database) is not None
     assert (await service.tended(LEASE_S / 3)).woken == 1
 
 

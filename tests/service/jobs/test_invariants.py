@@ -93,7 +93,7 @@ class Service(RuleBasedStateMachine):
             return
         row = rows[pick % len(rows)]
         self.ask("delete from procrastinate_jobs where id = %s", (row["id"],))
-        step = self.do(steps.claim(self.database, row["queue_name"], "worker", LEASE_S)).step
+        step = self.do(steps.claim(self.database, row["queue_name"], "worker", LEASE_S))
         if step is not None:
             name = step.name
             assert name not in self.holder

@@ -13,7 +13,10 @@ from foremask.service.jobs.database import Database
 from foremask.service.jobs.step_facts import IngestDone, JobClip, StepArgs
 from foremask.service.jobs.steps import Step
 from foremask.service.jobs.tokens import TokenLimits, create_token
+from foremask.service.observability import metrics
 from tests.support.jobs import new_job
+
+HELD_BACK = "foremask_held_back_total", (("limit", "files"),)
 
 
 class Tokens:
@@ -31,7 +34,7 @@ class Tokens:
         return [(await admit(self.database, new_job(token))).request_id for _ in range(count)]
 
     async def claimed(self, queue: str = "files") -> Step:
-        step = (await steps.claim(self.database, queue, "worker", 100.0)).step
+        step = await steps.claim(self.database, queue, "worker", 100.0)
         assert step is not None
         return step
 
@@ -138,12 +141,12 @@ async def test_a_worker_stays_with_its_token_for_some_seconds(tokens: Tokens) ->
     served, changes = Counter[str](), 0
     for turn in range(60):
         worker = "one" if turn % 2 else "two"
-        claimed = await steps.claim(tokens.database, "files", worker, 100.0, last=last[worker])
-        assert claimed.step is not None
-        changes += last[worker] not in (None, claimed.step.token)
-        last[worker] = claimed.step.token
-        served[tokens.names[claimed.step.token]] += 1
-        await steps.fail(tokens.database, claimed.step, CorruptVideo("broken"), seconds=1.0)
+        step = await steps.claim(tokens.database, "files", worker, 100.0, last=last[worker])
+        assert step is not None
+        changes += last[worker] not in (None, step.token)
+        last[worker] = step.token
+        served[tokens.names[step.token]] += 1
+        await steps.fail(tokens.database, step, CorruptVideo("broken"), seconds=1.0)
     assert changes <= 8
     assert abs(served["a"] - served["b"]) <= 8
 
@@ -161,8 +164,9 @@ async def test_one_token_holds_a_limited_number_of_file_steps(tokens: Tokens) ->
     a, b = await tokens.new("a"), await tokens.new("b")
     await tokens.submit(a, 6)
     first, *_ = [await tokens.claimed() for _ in range(4)]
-    claimed = await steps.claim(tokens.database, "files", "worker", 100.0)
-    assert (claimed.step, claimed.held_back) == (None, 1)
+    before = metrics.counted()[HELD_BACK]
+    assert await steps.claim(tokens.database, "files", "worker", 100.0) is None
+    assert metrics.counted()[HELD_BACK] == before + 1
     await tokens.submit(b)
     assert (await tokens.claimed()).token == b
     await steps.fail(tokens.database, first, CorruptVideo("broken"))
@@ -195,7 +199,7 @@ async def test_a_step_that_waits_for_its_next_attempt_is_not_taken_before_its_ti
     await tokens.submit(await tokens.new("a"))
     step = await tokens.claimed()
     await steps.fail(tokens.database, step, CorruptVideo("x"), outcome="unavailable", retry_s=60.0)
-    assert (await steps.claim(tokens.database, "files", "worker")).step is None
+    assert await steps.claim(tokens.database, "files", "worker") is None
 
 
 async def test_masks_are_shared_apart_from_files(tokens: Tokens) -> None:

@@ -7,6 +7,7 @@ from datetime import datetime
 
 from foremask.errors import RequestUnknown
 from foremask.service.jobs.database import Database
+from foremask.service.observability import metrics
 
 SCHEDULE_S = (0, 5, 30, 120, 600, 3600)
 """When each attempt is due, in seconds after the one before; the first follows the job's end."""
@@ -43,25 +44,16 @@ def sign(key: bytes, request_id: str, timestamp: str, body: bytes) -> str:
     return "v1=" + base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
 
 
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """The claimed attempt, if any; ``held_back`` where only tokens at their limit have one due."""
-
-    delivery: Delivery | None
-    held_back: bool = False
-
-
-async def begin(database: Database) -> Begun:
+async def begin(database: Database) -> Delivery | None:
     """Take the next attempt that is due, of a token that has room for it.
 
     `record` wakes those held back, when one of the token's attempts is over.
     """
     row = await database.row_of("take_delivery", HELD_S)
-    if row is None:
-        return Begun(None)
-    if row["id"] is None:
-        return Begun(None, held_back=True)
-    return Begun(Delivery(**row))
+    if row is not None and row["id"] is None:  # only tokens at their limit have one due
+        metrics.HELD_BACK.labels("webhooks").inc()
+        return None
+    return None if row is None else Delivery(**row)
 
 
 async def freeze(database: Database, delivery: int, payload: bytes) -> bytes:

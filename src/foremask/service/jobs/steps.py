@@ -15,6 +15,7 @@ from foremask.options import Form, ResultOptions, form_of
 from foremask.service.jobs.database import Database, Row, json_value
 from foremask.service.jobs.process_totals import ALIVE_FOR_S
 from foremask.service.jobs.step_facts import JobClip, PartDone, StepArgs, StepDone
+from foremask.service.observability import metrics
 
 LEASE_S = 5.0  # two missed renewals; the next attempt begins 3 to 7 s after a worker's death
 RENEW_S = 2.0
@@ -78,34 +79,24 @@ def _step(name: StepName, row: Row) -> Step:
     return msgspec.convert(row | {"name": name}, Step)
 
 
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """The claimed step, if any, and how many tokens were skipped at their limit."""
-
-    step: Step | None
-    held_back: int = 0
-
-
 async def claim(
     database: Database,
     queue: str,
     worker: str,
     lease_s: float = LEASE_S,
     last: uuid.UUID | None = None,
-) -> Claimed:
-    """Claim the next step of the queue ``files`` or ``masks``.
+) -> Step | None:
+    """Claim the next step of the queue ``files`` or ``masks``; None where there is none.
 
     Tokens take turns by the seconds that each has used, divided by its share; ``last``, which this
     worker served last, keeps its turn for ``STAY_S``.
     """
     row = await database.row_of("claim_step", queue, worker, lease_s, last, STAY_S, ARREARS_S)
     if row is None:
-        return Claimed(None)
-    held_back: int = row.pop("held")
+        return None
+    metrics.HELD_BACK.labels("files").inc(row.pop("held"))
     job, stage, number = row.pop("job"), row.pop("stage"), row.pop("number")
-    if job is None:
-        return Claimed(None, held_back)
-    return Claimed(_step(StepName(job, stage, number), row), held_back)
+    return None if job is None else _step(StepName(job, stage, number), row)
 
 
 async def free_slots(database: Database) -> int:

@@ -17,21 +17,18 @@ _LOCK: Final = "lock"
 def own_directory(parent: Path, prefix: str) -> Generator[Path]:
     """A directory below ``parent`` during the block; those of ended processes are removed."""
     parent.mkdir(parents=True, exist_ok=True)
-    gate = _opened(parent / f".{prefix}")
-    try:
+    with (parent / f".{prefix}").open("ab") as gate:
         fcntl.flock(gate, fcntl.LOCK_EX)  # nobody sweeps between another's mkdir and its lock
         _sweep(parent, prefix)
         own = Path(tempfile.mkdtemp(prefix=prefix, dir=parent)).resolve()
-        lock = _opened(own / _LOCK)
+        lock = (own / _LOCK).open("ab")
         fcntl.flock(lock, fcntl.LOCK_EX)
-    finally:
-        os.close(gate)
-    try:
-        yield own
-    finally:
-        with contextlib.suppress(OSError):
-            remove_tree(own)
-        os.close(lock)
+    with lock:
+        try:
+            yield own
+        finally:
+            with contextlib.suppress(OSError):
+                remove_tree(own)
 
 
 def remove_tree(directory: Path) -> None:
@@ -65,17 +62,8 @@ def _without_files(directory: Path) -> list[Path]:
     return directories
 
 
-def _opened(lock: Path) -> int:
-    return os.open(lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-
-
 def _sweep(parent: Path, prefix: str) -> None:
     for lock in parent.glob(f"{prefix}*/{_LOCK}"):
-        handle = _opened(lock)
-        try:
+        with contextlib.suppress(OSError), lock.open("r+b") as handle:  # its process lives, or ends
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             remove_tree(lock.parent)
-        except OSError:
-            pass  # its process lives
-        finally:
-            os.close(handle)

@@ -57,13 +57,12 @@ def make_app(work: WorkerContext, connector: BaseConnector, leases: Leases) -> A
 
 async def do_next(work: WorkerContext, queue: str, leases: Leases) -> None:
     """Run the next step of the queue, if there is one (docs/adr/0090)."""
-    claimed = await steps.claim(
+    step = await steps.claim(
         work.database, queue, work.worker, work.timing.lease_s, work.last_served.get(queue)
     )
-    metrics.HELD_BACK.labels("files").inc(claimed.held_back)
-    if claimed.step is not None:
-        work.last_served[queue] = claimed.step.token
-        await run_step(work, claimed.step, leases)
+    if step is not None:
+        work.last_served[queue] = step.token
+        await run_step(work, step, leases)
 
 
 async def run_step(work: WorkerContext, step: Step, leases: Leases) -> None:

@@ -20,9 +20,7 @@ log = structlog.get_logger(__name__)
 
 async def deliver_next(work: WorkerContext) -> None:
     """Make the next attempt that is due, if there is one, and record what came of it."""
-    begun = await deliveries.begin(work.database)
-    metrics.HELD_BACK.labels("webhooks").inc(begun.held_back)
-    delivery = begun.delivery
+    delivery = await deliveries.begin(work.database)
     if delivery is None:
         return
     traceparent = await work.traceparent_of(delivery.request_id)
