@@ -177,6 +177,8 @@ class RequestUnknown(BadRequest):
 class MethodNotAllowed(BadRequest):
     """The path exists, but not for this method."""
 
+    allow: str = "GET, HEAD, POST, DELETE, OPTIONS"  # the header of the answer
+
     reason, status = "method_not_allowed", 405
     remedy = "The `Allow` header of the answer names the methods."
 

@@ -19,18 +19,20 @@ _STEP: Final = re.compile(r"\.(\w+)|\[(\d+)\]")
 _MOST_ACTUAL: Final = 1e18
 
 
-def decode[T](value: object, kind: type[T], name: str = "") -> T:
+def decode[T](value: object, kind: type[T], name: str = "", *, strict: bool = True) -> T:
     """``value`` as a ``kind``; ``name`` is where it stands itself.
+
+    Unless ``strict``, texts are numbers and booleans, as in a query.
 
     Raises the field's error, whose ``param`` is its path, as ``hints[3].x``.
     """
     try:
-        return msgspec.convert(value, kind)
+        return msgspec.convert(value, kind, strict=strict)
     except msgspec.ValidationError as error:
         raise _refusal(str(error), value, kind, name) from None
     except UnicodeEncodeError:  # a lone surrogate in a name or in base64, which have no "?" either
         plain = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
-        return decode(json.loads(plain), kind, name)
+        return decode(json.loads(plain), kind, name, strict=strict)
 
 
 def _refusal(problem: str, value: Any, kind: Any, name: str) -> ForemaskError:  # noqa: ANN401

@@ -18,6 +18,7 @@ from foremask.options import Form, ResultKind
 from foremask.service.api.application import create_app
 from foremask.service.api.probing import Prober, Source
 from foremask.service.api.read_limit import Throttle
+from foremask.service.api.request_context import Service
 from foremask.service.jobs.database import Database, open_database
 from foremask.service.jobs.schema import VERSION
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
@@ -152,7 +153,7 @@ async def api_over(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an API in this process, whose prober knows of no clip."""
     settings = Settings(data_dir=data_dir)
-    app = create_app(settings, database, objects, outbound, NoVerdict())
+    app = create_app(Service(settings, database, objects, outbound, NoVerdict()))
     transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=transport, base_url=settings.base_url) as client:
         yield client
@@ -187,7 +188,12 @@ class NoVerdict(Prober):
     def __init__(self) -> None:
         """It has nothing to probe with."""
 
-    async def probe(self, source: Source, form: Form, kind: ResultKind, owner: str) -> Clip | None:
+    def locate(self, url: str, param: str = "video") -> Source:
+        return Source(url=url)
+
+    async def probe(
+        self, source: Source, form: Form, kind: ResultKind, owner: str, *, now: bool = False
+    ) -> Clip | None:
         return None
 
 

@@ -7,8 +7,8 @@ from collections.abc import Generator
 import pytest
 
 from foremask.service.api.connection import BODY_WINDOW_S, HEAD_S
+from foremask.service.api.job_routes import HOLD_S
 from foremask.service.api.probing import BUDGET_S
-from foremask.service.api.submitting import HOLD_S
 from tests.service.api.clip_server import SLOW_S
 from tests.service.api.conftest import Running, running
 from tests.service.api.patient import http
@@ -19,7 +19,7 @@ PATH = "/v2/video/segment/foreground_mask"
 
 @pytest.fixture(scope="module")
 def hurried(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
-    waits = ("api.connection.HEAD_S", "api.connection.BODY_WINDOW_S", "api.submitting.HOLD_S")
+    waits = ("api.connection.HEAD_S", "api.connection.BODY_WINDOW_S", "api.job_routes.HOLD_S")
     constants = dict.fromkeys((*waits, "api.probing.BUDGET_S"), 1.0)
     with running(database_url, tmp_path_factory.mktemp("hurried"), constants) as service:
         yield service

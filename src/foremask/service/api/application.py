@@ -7,7 +7,7 @@ import structlog
 import uvicorn
 import uvloop
 from litestar import Litestar
-from litestar.di import Provide
+from litestar.datastructures import State
 from litestar.types import ASGIApp
 
 from foremask.errors import SettingsInvalid
@@ -20,24 +20,20 @@ from foremask.service.api.connection import Gate, GatedConfig
 from foremask.service.api.middleware import RequestMiddleware
 from foremask.service.api.previewing import Previewer
 from foremask.service.api.probing import PROBES_AT_ONCE, Prober
-from foremask.service.api.read_limit import Throttle
-from foremask.service.api.request_context import Service
+from foremask.service.api.request_context import ApiRequest, Service
 from foremask.service.api.routes import HANDLERS
-from foremask.service.jobs.database import Database, open_database
-from foremask.service.jobs.ends import Ends
+from foremask.service.jobs.database import open_database
 from foremask.service.jobs.process_totals import CountReporter, keep_reporting
 from foremask.service.jobs.schema import check_schema
 from foremask.service.observability import metrics
 from foremask.service.sandbox.pool import MediaPool
 from foremask.service.storage.local_directory import local_url
-from foremask.service.storage.objects import Objects, open_objects
+from foremask.service.storage.objects import open_objects
 from foremask.settings import Inputs, Settings
 from foremask.weights.catalogue import model_path
 
 log = structlog.get_logger(__name__)
 
-READS_PER_SECOND = 2000  # for each token and process; what one API process can answer
-READS_BURST = 4000
 OWN_FILES = 256  # database, origins, store, children, the program itself
 IDLE_S = 65.0  # a proxy in front must close first: nginx keeps a silent connection for 60 s
 STOP_S = 10  # a probe may take eight
@@ -45,44 +41,12 @@ DATABASE_CONNECTIONS = 16
 DATABASE_CALL_S = 4.0  # callers are answered within 5 s, also when the server has stopped
 
 
-def create_app(
-    settings: Settings,
-    database: Database,
-    objects: Objects,
-    outbound: Outbound,
-    prober: Prober,
-    *,
-    limits: Limits | None = None,
-    stopping: asyncio.Event | None = None,
-    sandbox: str = "none",
-    previewer: Previewer | None = None,
-) -> ASGIApp:
-    """The application over open parts.
-
-    Setting ``stopping`` ends the held connections.
-
-    ``sandbox`` is the confinement of the process that probes clips.
-    """
-    service = Service(
-        settings=settings,
-        database=database,
-        ends=Ends(database),
-        objects=objects,
-        outbound=outbound,
-        prober=prober,
-        limits=limits or Limits(),
-        reads=Throttle(READS_PER_SECOND, READS_BURST),
-        stopping=stopping or asyncio.Event(),
-        sandbox=sandbox,
-        previewer=previewer,
-    )
-
-    def give_service() -> Service:
-        return service
-
+def create_app(service: Service) -> ASGIApp:
+    """The application over open parts."""
     app = Litestar(
         route_handlers=HANDLERS,
-        dependencies={"service": Provide(give_service, sync_to_thread=False)},
+        request_class=ApiRequest,
+        state=State({"service": service}, deep_copy=False),
         exception_handlers=problems.HANDLERS,
         openapi_config=None,  # ours is exact: openapi.py
         request_max_body_size=None,  # parsing.py counts, and says how many are allowed
@@ -104,15 +68,13 @@ async def serve(settings: Settings) -> None:
     """Open the database, the store and the pools, and serve."""
     if settings.database_url is None:
         raise SettingsInvalid("The API needs the URL of a database.", param="FOREMASK_DATABASE_URL")
-    stopping = asyncio.Event()
     stored_at = settings.objects_url or local_url(settings.data_dir / "objects")
     async with (
         open_database(
             settings.database_url, connections=DATABASE_CONNECTIONS, call_s=DATABASE_CALL_S
         ) as database,
         Outbound(
-            allow_private=settings.allow_private,
-            on_wait=metrics.HELD_BACK.labels("resolver").inc,
+            allow_private=settings.allow_private, on_wait=metrics.HELD_BACK.labels("resolver").inc
         ) as outbound,
         MediaPool(
             settings.data_dir / "scratch" / "api",
@@ -135,26 +97,24 @@ async def serve(settings: Settings) -> None:
             memory_bytes=settings.job_memory or share_of_memory(settings.workers),
             any_format=settings.inputs is Inputs.ALL,
         )
-        prober = Prober(outbound, objects, pool, limits)
-        app = create_app(
+        service = Service(
             settings,
             database,
             objects,
             outbound,
-            prober,
-            limits=limits,
-            stopping=stopping,
-            sandbox=str(pool.level),
+            Prober(outbound, objects, pool, limits),
+            limits,
             previewer=previewer,
+            sandbox=str(pool.level),
         )
-        log.info("api.started", sandbox=str(pool.level), at=settings.base_url)
-        reporter = CountReporter("api", process_setup.name(), 0, str(pool.level))
+        log.info("api.started", sandbox=service.sandbox, at=settings.base_url)
+        reporter = CountReporter("api", process_setup.name(), 0, service.sandbox)
         background_tasks = [
             asyncio.create_task(uploads.keep_sweeping(objects, database)),
             asyncio.create_task(keep_reporting(database, reporter)),
         ]
         try:
-            await Server(app, settings, stopping).serve()
+            await Server(create_app(service), settings, service.stopping).serve()
         finally:
             for task in background_tasks:
                 task.cancel()

@@ -8,13 +8,7 @@ from typing import Annotated, ClassVar, Final, Literal
 
 from msgspec import Meta, Struct
 
-from foremask.errors import (
-    FieldInvalid,
-    PresetUnknown,
-    VideoInvalid,
-    VideoMissing,
-    WebhookInvalid,
-)
+from foremask.errors import FieldInvalid, PresetUnknown, VideoInvalid, VideoMissing, WebhookInvalid
 from foremask.facts import Clip
 from foremask.hints.kinds import (
     MOST_HINTS,
@@ -40,7 +34,7 @@ from foremask.options import (
     ResultOptions,
     with_alpha,
 )
-from foremask.service.api.operation_docs import SHOWN_PATTERN
+from foremask.service.api.operations import SHOWN_PATTERN
 from foremask.service.jobs.step_facts import JobResult
 
 MAX_URL_BYTES: Final = 8 << 10
@@ -52,10 +46,11 @@ _HTTP: Final = r"^[Hh][Tt][Tt][Pp][Ss]?://[^\x00-\x20\x7f]+$"
 _URL: Final = f"an http(s) URL of at most {MAX_URL_BYTES} bytes"
 
 
-def _url(**errors: type[Exception]) -> Meta:
+def _url(description: str, **errors: type[Exception]) -> Meta:
     return Meta(
         pattern=_CLEAN,
         max_length=MAX_URL_BYTES,
+        description=description,
         extra={"text": _URL, **errors},
         extra_json_schema={SHOWN_PATTERN: _HTTP, "examples": ["https://example.com/clip.mp4"]},
     )
@@ -63,21 +58,24 @@ def _url(**errors: type[Exception]) -> Meta:
 
 Video = Annotated[
     str,
-    _url(missing=VideoMissing, invalid=VideoInvalid),
-    Meta(description="The clip: an http(s) URL, or the file_url of an upload."),
+    _url(
+        "The clip: an http(s) URL, or the file_url of an upload.",
+        missing=VideoMissing,
+        invalid=VideoInvalid,
+    ),
 ]
 WebhookUrl = Annotated[
     str,
-    _url(invalid=WebhookInvalid),
-    Meta(description="Where the finished status is POSTed to, signed: docs/webhooks.md."),
+    _url(
+        "Where the finished status is POSTed to, signed: docs/webhooks.md.", invalid=WebhookInvalid
+    ),
 ]
 BackgroundUrl = Annotated[
     str,
-    _url(),
-    Meta(
-        description="A picture (jpg, png, webp) or a video (mp4, mov, webm, avi, gif; 60 s at"
-        " most): an http(s) URL, or the file_url of an upload. It covers the frame about its"
-        " centre; a video begins anew where it ends."
+    _url(
+        "A picture (jpg, png, webp) or a video (mp4, mov, webm, avi, gif; 60 s at most): an http(s)"
+        " URL, or the file_url of an upload. It covers the frame about its centre; a video begins"
+        " anew where it ends."
     ),
 ]
 BackgroundName = Annotated[

@@ -1,9 +1,6 @@
-"""Bounds what one HTTP connection costs in bytes and time, on uvicorn.
+"""Bounds what one HTTP connection costs in bytes and time, which uvicorn does not: docs/adr/0094.
 
 What the parser refuses is answered with our own error.
-
-uvicorn's protocol bounds neither the headers, nor the time that they take, nor the number of
-connections, and answers what its parser refuses in plain text: docs/adr/0094.
 """
 
 import asyncio
@@ -15,7 +12,6 @@ from http import HTTPStatus
 from typing import Any
 
 import httptools
-import msgspec
 import structlog
 import uvicorn
 from litestar.types import ASGIApp
@@ -31,6 +27,7 @@ from foremask.errors import (
     ServiceUnavailable,
     TargetTooLong,
 )
+from foremask.service.api.problems import answer_of
 from foremask.service.api.request_context import OWNER
 from foremask.service.observability.metrics import answered, refused
 
@@ -49,7 +46,6 @@ LINGER_BYTES = 1 << 20
 GRACE_S = 1.0  # before this a connection is not called silent: its request may be on its way
 RESERVE = 32  # connections over the limit, for whoever watches the service
 HEALTH = frozenset({b"/healthz", b"/readyz", b"/metrics"})
-METHODS = "GET, HEAD, POST, DELETE, OPTIONS"
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64} [/*h]")
 
 log = structlog.get_logger(__name__)
@@ -80,10 +76,7 @@ class Gate:
         return oldest if slowest is None and connections > self.limit + self.burst else slowest
 
     def _slowest_body(self, now: float) -> "Connection | None":
-        """The slowest body to close.
-
-        Of callers without a token first, else of a token with too many.
-        """
+        """The slowest body of callers without a token, else of a token with too many."""
         by_owner: defaultdict[str | None, list[Connection]] = defaultdict(list)
         for each, began in self.sending.items():
             if each.owner is None or now - began >= GRACE_S:
@@ -98,10 +91,7 @@ class Gate:
 
 
 def least_body_bytes(seconds: float) -> float:
-    """The bytes that must have arrived after this time.
-
-    4 KiB/s in 10 s, falling to 1 KiB/s after 40 s.
-    """
+    """The bytes due after this time: 4 KiB/s in 10 s, falling to 1 KiB/s after 40 s."""
     return max(FIRST_BODY_BYTES, LASTING_BODY_BYTES_PER_S * seconds)
 
 
@@ -182,10 +172,7 @@ class Connection(HttpToolsProtocol):
         self._set_timer(seconds)
 
     def _set_timer(self, seconds: float) -> None:
-        """Close the connection unless the awaited bytes arrive within ``seconds``.
-
-        0 stops the timer.
-        """
+        """Close the connection unless the awaited bytes arrive in time; 0 stops the timer."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self.loop.call_later(seconds, self._late) if seconds else None
@@ -196,11 +183,8 @@ class Connection(HttpToolsProtocol):
             return
         if self in self._gate.waiting:
             if self._heard and not self._owes_body():
-                self._refuse(
-                    RequestTooSlow(
-                        f"The headers were not complete after {HEAD_S:g} s.", limit=HEAD_S
-                    )
-                )
+                details = f"The headers were not complete after {HEAD_S:g} s."
+                self._refuse(RequestTooSlow(details, limit=HEAD_S))
             else:
                 self.transport.close()
         elif self._owes_body():
@@ -232,7 +216,6 @@ class Connection(HttpToolsProtocol):
         return None
 
     def _last(self) -> RequestResponseCycle | None:
-        """The newest request; None before the first."""
         return self.cycle
 
     def _owes_body(self) -> bool:
@@ -246,7 +229,6 @@ class Connection(HttpToolsProtocol):
             self._stall = self.loop.call_later(STALLED_S, self.transport.abort)
 
     def resume_writing(self) -> None:
-        """Stop that timer."""
         if self._stall is not None:
             self._stall.cancel()
             self._stall = None
@@ -273,10 +255,8 @@ class Connection(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            if (
-                self.cycle is not None
-            ):  # we speak nothing else: this request is the connection's last
-                self.cycle.keep_alive = False
+            if (last := self._last()) is not None:  # we speak nothing else: it is the last request
+                last.keep_alive = False
         except httptools.HttpParserError as error:
             first = data if self._requests == before else b""
             self._refuse(self._refusal or self._described(error, first))
@@ -286,7 +266,8 @@ class Connection(HttpToolsProtocol):
 
     def _described(self, error: httptools.HttpParserError, data: bytes) -> ForemaskError:
         if isinstance(error, httptools.HttpParserInvalidMethodError) and _METHOD.match(data):
-            return MethodNotAllowed(f"No path takes this method; there are {METHODS}.")
+            allow = MethodNotAllowed.allow
+            return MethodNotAllowed(f"No path takes this method; there are {allow}.")
         detail = "" if isinstance(error, httptools.HttpParserCallbackError) else f": {error}"
         return HttpInvalid(f"This is not a request of HTTP/1.1{detail}.")
 
@@ -394,29 +375,21 @@ class Connection(HttpToolsProtocol):
         self.loop.call_later(LINGER_S, self.transport.close)
 
 
-def _answer(error: ForemaskError, headers: list[tuple[bytes, bytes]]) -> bytes:
-    """The bytes of an error's answer."""
-    request_id = str(uuid.uuid4())
-    body = msgspec.json.encode({"request_id": request_id, "error": error.facts()})
-    answer_headers = [
-        *((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers),
-        ("content-type", "application/json"),
-        ("content-length", str(len(body))),
-        ("cache-control", "no-store"),
-        ("x-content-type-options", "nosniff"),
-        ("x-request-id", request_id),
-        ("connection", "close"),
-    ]
-    if isinstance(error, MethodNotAllowed):
-        answer_headers.append(("allow", METHODS))
-    if isinstance(error, ServiceUnavailable):
-        answer_headers.append(("retry-after", "1"))
-    status = error.status
+def _answer(error: ForemaskError, default_headers: list[tuple[bytes, bytes]]) -> bytes:
+    request_id, status = str(uuid.uuid4()), error.status
+    headers, body = answer_of(error, request_id)
+    headers |= {
+        "Content-Length": str(len(body)),
+        "X-Content-Type-Options": "nosniff",
+        "X-Request-Id": request_id,
+        "Connection": "close",
+    }
     answered("other", "unknown", status, 0.0)
     refused(error.reason)
     log.debug("http.refused", request_id=request_id, reason=error.reason, status=status)
     lines = [
-        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
-        *(f"{name}: {value}" for name, value in answer_headers),
+        f"HTTP/1.1 {status} {HTTPStatus(status).phrase}".encode(),
+        *(b"%s: %s" % each for each in default_headers),
+        *(f"{name}: {value}".encode("latin-1") for name, value in headers.items()),
     ]
-    return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1") + body
+    return b"\r\n".join([*lines, b"", body])

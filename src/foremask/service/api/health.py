@@ -1,6 +1,7 @@
 """Health, readiness and metrics, for the operator."""
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Literal
 
 from litestar.response.base import ASGIResponse
@@ -8,8 +9,8 @@ from msgspec import Struct
 
 from foremask.errors import ServiceUnavailable
 from foremask.service.api import prometheus_page
-from foremask.service.api.operation_docs import ALWAYS, documented
-from foremask.service.api.request_context import Service, ServiceDependency, json_answer, readable
+from foremask.service.api.operations import ALWAYS, Operation
+from foremask.service.api.request_context import ApiRequest, json_answer
 from foremask.service.jobs.schema import check_schema
 
 ASK_S = 2.0  # a balancer that asks every few seconds wants to know by then
@@ -30,9 +31,7 @@ class Readiness(Struct):
     sandbox: str
 
 
-@readable(
-    "/healthz", opt=documented("operations", "The process answers.", Health, needs_token=False)
-)
+@Operation("operations", "The process answers.", Health, needs_token=False).reads("/healthz")
 async def healthz() -> ASGIResponse:
     """Check that the process answers.
 
@@ -41,22 +40,22 @@ async def healthz() -> ASGIResponse:
     return json_answer(Health())
 
 
-@readable(
-    "/readyz",
-    opt=documented(
-        "operations",
-        "The service is ready.",
-        Readiness,
-        others={503: ("The service is not ready; the checks say why.", Readiness)},
-        needs_token=False,
-    ),
-)
-async def readyz(service: ServiceDependency) -> ASGIResponse:
+@Operation(
+    "operations",
+    "The service is ready.",
+    Readiness,
+    others={503: ("The service is not ready; the checks say why.", Readiness)},
+    needs_token=False,
+).reads("/readyz")
+async def readyz(request: ApiRequest) -> ASGIResponse:
     """Check that the service can accept a job.
 
     The database, its tables and the object store are asked.
     """
-    database, objects = await asyncio.gather(_database(service), _objects(service))
+    service = request.service
+    database, objects = await asyncio.gather(
+        _outcome(check_schema(service.database)), _outcome(service.objects.check())
+    )
     checks = {"database": database, "objects": objects}
     if service.stopping.is_set():
         checks["process"] = "is stopping"
@@ -65,10 +64,10 @@ async def readyz(service: ServiceDependency) -> ASGIResponse:
     return json_answer(readiness, 200 if ready else 503)
 
 
-async def _database(service: Service) -> str:
+async def _outcome(check: Awaitable[object]) -> str:
     try:
         async with asyncio.timeout(ASK_S):
-            await check_schema(service.database)
+            await check
     except ServiceUnavailable as error:
         return error.details
     except TimeoutError:
@@ -76,32 +75,18 @@ async def _database(service: Service) -> str:
     return OK
 
 
-async def _objects(service: Service) -> str:
-    try:
-        async with asyncio.timeout(ASK_S):
-            await service.objects.check()
-    except ServiceUnavailable as error:
-        return error.details
-    except TimeoutError:
-        return f"does not answer within {ASK_S:.0f} s"
-    return OK
-
-
-@readable(
-    "/metrics",
-    opt=documented(
-        "operations",
-        "As text.",
-        content={"text/plain": {"schema": {"type": "string"}}},
-        refused=ALWAYS,
-        needs_token=False,
-        operation_id="metrics",
-    ),
-)
-async def metrics_page(service: ServiceDependency) -> ASGIResponse:
+@Operation(
+    "operations",
+    "As text.",
+    {"text/plain": {"schema": {"type": "string"}}},
+    ALWAYS,
+    needs_token=False,
+).reads("/metrics")
+async def metrics(request: ApiRequest) -> ASGIResponse:
     """Read the metrics for Prometheus.
 
     What this process and all of them together have counted; also without a database.
     """
+    service = request.service
     text, media_type = await prometheus_page.page(service.database, service.objects)
     return ASGIResponse(body=text, media_type=media_type, headers={"Cache-Control": "no-store"})

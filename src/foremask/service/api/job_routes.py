@@ -1,56 +1,48 @@
-"""Jobs over HTTP: submit, read, cancel, and probe without starting any."""
+"""Calls that start a job: token and rate, body, probe, row; with ``sync`` its end."""
 
-import re
+import asyncio
+import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import replace
 
-import structlog
-from litestar import HttpMethod, post, route
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
-from msgspec import Struct
+from msgspec import Struct, structs
 
-from foremask.errors import BackgroundInvalid, Internal, RequestUnknown, UrlUnreachable
-from foremask.facts import Clip
-from foremask.service.api import parsing, submitting
-from foremask.service.api.auth import charge, id_of, read_token
+from foremask.errors import (
+    BackgroundInvalid,
+    FieldInvalid,
+    ObjectLost,
+    RequestUnknown,
+    VideoMissing,
+)
+from foremask.hints.kinds import check_hints
+from foremask.options import REENCODE_ONLY, Quality, ResultKind
 from foremask.service.api.bodies import (
+    ConvertRequest,
     GreenScreenRequest,
     JobBody,
     JobRequest,
     MaskByKeyPointsRequest,
+    RefineRequest,
     RemoveBackgroundRequest,
     ReplaceBackgroundRequest,
 )
-from foremask.service.api.operation_docs import (
-    ALWAYS,
-    BODY,
-    CHARGED,
-    READ,
-    SUBMISSION,
-    documented,
-    starts,
-)
-from foremask.service.api.probing import BUDGET_S, locate
-from foremask.service.api.request_context import (
-    ApiRequest,
-    Service,
-    ServiceDependency,
-    json_answer,
-)
-from foremask.service.api.submitting import checked_background
+from foremask.service.api.calls import Call, read_call
+from foremask.service.api.operations import starts
+from foremask.service.api.probing import Source
+from foremask.service.api.request_context import ApiRequest, Service, json_answer
+from foremask.service.api.status_routes import completed
 from foremask.service.jobs import admission, records, wire_format
-from foremask.service.jobs.admission import Grant, NewJob
-from foremask.service.jobs.database import Database
+from foremask.service.jobs.admission import NewJob
 from foremask.service.jobs.records import Record
-from foremask.service.jobs.step_facts import PLAIN_MASK
-from foremask.service.jobs.wire_format import JobStatus
-from foremask.service.observability.traces import span
+from foremask.service.jobs.step_facts import PLAIN_MASK, JobClip, JobResult
+from foremask.service.jobs.wire_format import Accepted
+from foremask.service.observability.traces import first_span, span
+from foremask.service.storage.keys import mask_key, network_key
 
-_REQUEST_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
-
-log = structlog.get_logger(__name__)
-
-
+HOLD_S = 25.0  # the vendor's SDK gives up reading after 30 s
 SUBMIT_PATHS = (
     "/v2/video/segment/foreground_mask",
     "/v2/video/edit/foreground_mask",
@@ -59,76 +51,74 @@ SUBMIT_PATHS = (
 )
 """Paths of the same call: the hosted service's SDK, collection and OpenAPI document differ."""
 
-
-class Probed(Struct):
-    """The facts of a clip that a job would accept."""
-
-    request_id: str
-    result: Clip
+type Make[B] = Callable[[Call[B]], Awaitable[NewJob]]
+"""Checks what a call asks for, and makes the job of it."""
 
 
-@post(list(SUBMIT_PATHS), status_code=202, opt=starts(JobRequest) | {"first_path": SUBMIT_PATHS[0]})
-async def submit(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
+@starts(*SUBMIT_PATHS, body=JobRequest)
+async def submit(request: ApiRequest) -> ASGIResponse:
     """Start a job.
 
     The service probes the clip for up to 8 s before it answers, and refuses a clip that it cannot
     mask. Where the origin is slower, the answer is 202, and the job's status reports the same error
     later.
     """
-    return await _submit(request, service, JobRequest)
+    return await _start_from_clip(request, JobRequest)
 
 
-@post("/v2/video/edit/remove_background", status_code=202, opt=starts(RemoveBackgroundRequest))
-async def remove_background(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
+@starts("/v2/video/edit/remove_background", body=RemoveBackgroundRequest)
+async def remove_background(request: ApiRequest) -> ASGIResponse:
     """Cut the subject out.
 
     Onto nothing, with straight alpha, or onto a colour. Status, errors, webhooks and limits are
     those of a mask's job.
     """
-    return await _submit(request, service, RemoveBackgroundRequest)
+    return await _start_from_clip(request, RemoveBackgroundRequest)
 
 
-@post("/v2/video/edit/green_screen", status_code=202, opt=starts(GreenScreenRequest))
-async def green_screen(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
+@starts("/v2/video/edit/green_screen", body=GreenScreenRequest)
+async def green_screen(request: ApiRequest) -> ASGIResponse:
     """Put the subject before a green or blue screen."""
-    return await _submit(request, service, GreenScreenRequest)
+    return await _start_from_clip(request, GreenScreenRequest)
 
 
-@post(
-    "/v2/video/edit/replace_background",
-    status_code=202,
-    opt=starts(ReplaceBackgroundRequest, BackgroundInvalid),
+@starts(
+    "/v2/video/edit/replace_background", body=ReplaceBackgroundRequest, refused=(BackgroundInvalid,)
 )
-async def replace_background(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
+async def replace_background(request: ApiRequest) -> ASGIResponse:
     """Put the subject before a picture or a video.
 
     One of background_url and background is required.
     """
-    return await _submit(request, service, ReplaceBackgroundRequest)
+    return await _start_from_clip(request, ReplaceBackgroundRequest)
 
 
-@post("/v2/video/segment/mask_by_key_points", status_code=202, opt=starts(MaskByKeyPointsRequest))
-async def mask_by_key_points(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
+@starts("/v2/video/segment/mask_by_key_points", body=MaskByKeyPointsRequest)
+async def mask_by_key_points(request: ApiRequest) -> ASGIResponse:
     """Mask the thing at some points.
 
     In all frames, from points on one of them.
     """
-    return await _submit(request, service, MaskByKeyPointsRequest)
+    return await _start_from_clip(request, MaskByKeyPointsRequest)
 
 
-async def _submit(request: ApiRequest, service: Service, kind: type[JobBody]) -> ASGIResponse:
-    async def prepare(body: JobBody, grant: Grant) -> NewJob:
+async def _start_from_clip(request: ApiRequest, kind: type[JobBody]) -> ASGIResponse:
+    service = request.service
+
+    async def make(call: Call[JobBody]) -> NewJob:
+        body = call.body
         form, result = body.wanted()
-        owner = str(grant.token_id)
-        source = await locate(body.video, service.objects, service.outbound, owner)
-        await _check_webhook(service, body, owner)
+        prober = service.prober
+        if body.webhook_url is not None:
+            await service.outbound.check_url(body.webhook_url, "webhook_url", call.owner)
+        source = prober.locate(body.video)
         with span("probe"):
-            clip = await service.prober.probe(source, form, result.options.kind, owner)
+            clip = await prober.probe(source, form, result.options.kind, call.owner)
         body.check_on(clip)
-        result, fetched_bytes = await checked_background(service, result, owner)
+        result, fetched_bytes = await prober.probe_background(result, call.owner)
         service.objects.check_free(2 * (clip.size_bytes if clip else 0))
         return NewJob(
-            token_id=grant.token_id,
+            token_id=call.grant.token_id,
             video_url=source.url,
             source_key=source.key,
             preset=form,
@@ -139,115 +129,177 @@ async def _submit(request: ApiRequest, service: Service, kind: type[JobBody]) ->
             fetched_bytes=fetched_bytes,
         )
 
-    return await submitting.submit(request, service, kind, kind.call, prepare)
+    return await _start(request, kind, kind.call, make)
 
 
-async def _check_webhook(service: Service, body: JobBody, owner: str) -> None:
-    if body.webhook_url is not None:
-        await service.outbound.check_url(body.webhook_url, "webhook_url", owner)
-
-
-@post(
-    "/v2/video/probe",
-    status_code=200,
-    opt=documented(
-        "jobs",
-        "The facts of the clip.",
-        Probed,
-        body=JobRequest,
-        refused=(*CHARGED, *BODY, *SUBMISSION, *ALWAYS),
-        rated=True,
-    ),
+@starts(
+    "/v2/status/{request_id:str}/convert",
+    body=ConvertRequest,
+    sync=False,
+    refused=(BackgroundInvalid, RequestUnknown),
 )
-async def probe(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
-    """Check a clip without starting a job.
+async def convert(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
+    """Make something else of a mask or a cut-out.
 
-    Takes the same body as a job. The answer has the facts of the clip, or the error that a job
-    would get.
+    Starts a job that works on the stored mask and does not run the network: it takes seconds. A
+    mask in another preset, or worked on with the matte tools; or its clip cut out by it. The mask
+    of a cut-out is stored beside it, before any matte tool.
     """
-    grant = await charge(request, service.database)
-    owner = str(grant.token_id)
-    body = await parsing.read_body(request, JobRequest)
-    form, result = body.wanted()
-    source = await locate(body.video, service.objects, service.outbound, owner)
-    await _check_webhook(service, body, owner)
-    clip = await service.prober.probe_now(source, form, result.options.kind, owner)
-    if clip is None:
-        raise UrlUnreachable(
-            f"The origin did not give enough of the clip within {BUDGET_S:.0f} s to tell what it"
-            " is; a job would be accepted and told later.",
-            param="video",
-            limit=BUDGET_S,
+    service = request.service
+
+    async def make(call: Call[ConvertRequest]) -> NewJob:
+        form, result = call.body.wanted()
+        clip_url, fetched_bytes = None, 0
+        record = await completed(service, call.token, request_id)
+        mask = _stored_mask(record)
+        if result.options.kind is not ResultKind.MASK:
+            source = await _source_of(service, record, call.body.video)
+            clip = await service.prober.probe(source, form, result.options.kind, call.owner)
+            clip_url, result = source.url, structs.replace(result, clip_key=source.key)
+            if clip is not None and source.key is None:
+                fetched_bytes = clip.size_bytes
+        result, background_bytes = await service.prober.probe_background(result, call.owner)
+        return NewJob(
+            token_id=call.grant.token_id,
+            video_url=clip_url,
+            source_key=mask,
+            preset=form,
+            quality=REENCODE_ONLY,
+            result=None if result == PLAIN_MASK else result,
+            clip=JobClip(frames=record.frames_total),
+            fetched_bytes=fetched_bytes + background_bytes,
         )
-    body.check_on(clip)
-    return json_answer({"request_id": id_of(request), "result": clip})
+
+    return await _start(request, ConvertRequest, f"convert {request_id}", make)
 
 
-@route(
-    "/v2/status/{request_id:str}",
-    http_method=[HttpMethod.GET, HttpMethod.HEAD, HttpMethod.DELETE],
-    status_code=200,
-    opt={
-        "GET": documented(
-            "jobs",
-            "The job is known; it may have failed.",
-            JobStatus,
-            refused=READ,
-            operation_id="read_status",
-            summary="Read the status of a job",
-        )["doc"],
-        "DELETE": documented(
-            "jobs",
-            "The status of the job.",
-            JobStatus,
-            refused=READ,
-            operation_id="cancel",
-            summary="Cancel a job",
-            description="The job's status becomes ERROR with code 410 and reason cancelled. A job"
-            " that has ended stays as it is.",
-        )["doc"],
-    },
+def _stored_mask(record: Record) -> str:
+    """The key of the mask: the result's, or the one stored beside it."""
+    result_key = record.result_key or ""
+    if record.kind is ResultKind.MASK:
+        return result_key
+    if record.report is None or not record.report.mask_bytes:
+        raise FieldInvalid(
+            f"This request has made a {record.kind}, and its mask is not stored: its frames are too"
+            " large, or an earlier version made it. Submit the clip to"
+            " /v2/video/segment/foreground_mask, and convert that.",
+            param="request_id",
+        )
+    return mask_key(result_key)
+
+
+async def _source_of(service: Service, record: Record, video: str | None) -> Source:
+    """The clip of a mask: at the URL in ``video``, or the upload that it was made from."""
+    if video is not None:
+        return service.prober.locate(video)
+    result = await records.result_of(service.database, record.request_id)
+    key = result.clip_key or record.source_key  # of a mask that was converted before
+    if key is not None and key.startswith("uploads/"):
+        with suppress(ObjectLost):
+            await service.objects.head(key)
+            return Source(key=key)
+    raise VideoMissing(
+        "The clip of this mask is no longer stored: send its URL in the field 'video'.",
+        param="video",
+    )
+
+
+@starts(
+    "/v2/status/{request_id:str}/refine", body=RefineRequest, sync=False, refused=(RequestUnknown,)
 )
-async def status(
-    request: ApiRequest, service: ServiceDependency, request_id: FromPath[str]
+async def refine(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
+    """The same again, with more hints.
+
+    Starts a job that makes the same of the same clip as one that has completed.
+    """
+    service = request.service
+
+    async def make(call: Call[RefineRequest]) -> NewJob:
+        check_hints(call.body.hints)
+        record = await completed(service, call.token, request_id)
+        before = await records.result_of(service.database, request_id)
+        _check_can_be_made_again(record.quality, before)
+        hints = (*before.hints, *call.body.hints)
+        check_hints(hints)
+        source = await _source_of(service, record, call.body.video)
+        clip = await service.prober.probe(source, record.preset, record.kind, call.owner)
+        check_hints(hints, clip)
+        known = network_key(record.result_key or "")
+        return NewJob(
+            token_id=call.grant.token_id,
+            video_url=source.url,
+            source_key=source.key,
+            preset=record.preset,
+            quality=Quality(record.quality),
+            result=structs.replace(before, network_key=known, hints=hints),
+            clip=clip,
+        )
+
+    return await _start(request, RefineRequest, f"refine {request_id}", make)
+
+
+def _check_can_be_made_again(quality: str, result: JobResult) -> None:
+    if quality == REENCODE_ONLY:
+        raise FieldInvalid(
+            "This request converted a stored mask; refine the request that made the mask.",
+            param="request_id",
+        )
+    options = result.options
+    behind = options.background is not None or result.background_key is not None
+    if options.kind is ResultKind.COMPOSITE and not behind:
+        raise FieldInvalid(
+            "The background's URL of this request is kept no longer: submit the clip again with"
+            " these hints.",
+            param="request_id",
+        )
+
+
+async def _start[B: Struct](
+    request: ApiRequest, kind: type[B], name: str, make: Make[B]
 ) -> ASGIResponse:
-    """Read the status of a job, or cancel it.
+    """Start a job, or say exactly why not; with ``sync``, wait for its end.
 
-    A cancel changes nothing for a job that has ended.
-
-    One handler for all: Litestar's own answer to OPTIONS names the methods of one handler only.
+    The same request again under its Idempotency-Key costs neither rate nor quota, whatever has
+    become of the clip since. ``name`` is part of the body's hash.
     """
-    token = read_token(request)
-    service.reads.take(token)
-    await check_id(service, token, request_id)
-    act = records.cancel if request.method == HttpMethod.DELETE else records.read
-    try:
-        record = await act(service.database, token, request_id)
-    except (ValueError, KeyError, TypeError):  # the row is there and makes no sense
-        log.exception("job.unreadable", job=request_id)
-        error = Internal(f"The record of this job cannot be read; report request {request_id}.")
-        return json_answer({"request_id": request_id, "status": "UNKNOWN", "error": error.facts()})
-    return json_answer(wire_format.status_body(record, service.objects.link))
+    service = request.service
+    hold_until = time.monotonic() + HOLD_S
+    own, route = request.id, f"POST {name.partition(' ')[0]}"
+    with first_span(own, route, request.headers.get("traceparent")) as trace:
+        call = await read_call(request, kind, name)
+        made = call.made
+        if made is None:
+            job = replace(
+                await make(call),
+                request_id=own,
+                idempotency_key=call.key,
+                body_hash=call.digest,
+                traceparent=trace.traceparent,
+            )
+            trace.note(preset=job.preset.value)
+            with span("admit"):
+                admitted = await admission.admit(
+                    service.database, job, storage_limit=service.storage_limit
+                )
+            made = admitted.request_id
+        trace.note(job=made if made != own else None)
+    if getattr(call.body, "sync", False):
+        record = await _ended(service, call.token, made, hold_until)
+        if record is not None:
+            return json_answer(wire_format.status_body(record, service.objects.link))
+    return json_answer(Accepted(made, f"{service.settings.base_url}/v2/status/{made}"), 202)
 
 
-async def check_id(service: Service, token: bytes, job: str, param: str = "request_id") -> None:
-    """Refuse an invalid job id, after the token has been checked."""
-    if not _REQUEST_ID.fullmatch(job):
-        await admission.check_token(service.database, token)
-        raise RequestUnknown("No request of this token has such an id.", param=param)
-
-
-async def job_of(
-    request: ApiRequest,
-    service: Service,
-    job: str,
-    act: Callable[[Database, bytes, str], Awaitable[Record]] = records.read,
-) -> Record:
-    """The token's job of this id, once ``act`` is done; it counts as a read.
-
-    Raises RequestUnknown.
-    """
-    token = read_token(request)
-    service.reads.take(token)
-    await check_id(service, token, job)
-    return await act(service.database, token, job)
+async def _ended(service: Service, token: bytes, job: str, hold_until: float) -> Record | None:
+    """The ended job; None where that takes longer than the connection is held."""
+    record = await records.read(service.database, token, job)
+    if not record.status.ended:
+        stopping = asyncio.create_task(service.stopping.wait())
+        waiting = asyncio.create_task(service.ends.wait(job, hold_until - time.monotonic()))
+        try:
+            await asyncio.wait({stopping, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            waiting.cancel()
+        record = await records.read(service.database, token, job)
+    return record if record.status.ended else None

@@ -1,7 +1,4 @@
-"""The outermost layer.
-
-Gives each request its id, normalises its path, measures and logs its answer.
-"""
+"""The outermost layer: gives each request its id, and measures and logs its answer."""
 
 import math
 import re
@@ -10,7 +7,7 @@ import uuid
 
 import structlog
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from foremask.service.api.request_context import GRANT, REQUEST_ID
 from foremask.service.jobs.admission import Grant
@@ -19,10 +16,7 @@ from foremask.service.observability.metrics import answered
 log = structlog.get_logger("foremask.http")
 
 _SLASHES = re.compile(r"//+")
-_HEADERS = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-)
+_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
 
 
 class RequestMiddleware:
@@ -35,15 +29,12 @@ class RequestMiddleware:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == ScopeType.HTTP:
-            await self._serve(scope, receive, send)
-        else:
+        if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
-
-    async def _serve(self, scope: HTTPScope, receive: Receive, send: Send) -> None:
+            return
         scope["path"] = _SLASHES.sub("/", scope["path"])
         request_id = str(uuid.uuid4())
-        scope[REQUEST_ID] = request_id  # type: ignore[literal-required]
+        scope.setdefault("state", {})[REQUEST_ID] = request_id
         structlog.contextvars.bind_contextvars(request_id=request_id)
         started = time.perf_counter()
         status = 500
@@ -77,7 +68,6 @@ class RequestMiddleware:
 
 
 def _rate_headers(grant: Grant | None) -> list[tuple[bytes, bytes]]:
-    """What is left of the token's rate, once it has been charged."""
     if grant is None:
         return []
     rate = grant.rate

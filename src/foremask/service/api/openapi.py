@@ -1,10 +1,10 @@
-"""The OpenAPI 3.1 document: every route with what its handler's ``opt`` says of it."""
+"""The OpenAPI 3.1 document: every route whose handler has an `Operation` in its ``opt``."""
 
 import re
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from importlib.metadata import version
+from itertools import groupby
 from typing import Any
 
 import msgspec
@@ -12,7 +12,7 @@ from litestar.handlers import HTTPRouteHandler
 from msgspec import Struct
 
 from foremask.errors import ERROR_TABLE, ForemaskError
-from foremask.service.api.operation_docs import SHOWN_PATTERN, Json, Operation
+from foremask.service.api.operations import SHOWN_PATTERN, Json, Operation
 from foremask.service.jobs.wire_format import Problem
 
 _REF = "#/components/schemas/{name}"
@@ -48,20 +48,17 @@ _PATH_PARAMETER = re.compile(r"\{(\w+):\w+\}")
 
 def build(handlers: Iterable[HTTPRouteHandler]) -> Json:
     """The whole document; routes whose handlers say nothing are for people."""
-    found = list(_operations(handlers))
     paths: Json = {}
-    for path, method, alias, handler, operation in found:
-        described = _described(operation, handler, alias)
-        names = _PATH_PARAMETER.findall(path)
-        in_path = [
-            {"name": name, "in": "path", "required": True, "schema": _NOT_EMPTY} for name in names
-        ]
-        if in_path:
-            described["parameters"] = in_path + described.get("parameters", [])
-        methods = paths.setdefault(_PATH_PARAMETER.sub(r"{\1}", path), {})
-        methods[method.lower()] = described
-        if method == "GET" and "HEAD" in handler.http_methods:
-            methods["head"] = _head(described)
+    operations = []
+    for handler in handlers:
+        for method, operation in handler.opt.get("operations", {}).items():
+            operations.append(operation)
+            for path in handler.opt["paths"]:
+                described = _described(operation, handler, path)
+                methods = paths.setdefault(_PATH_PARAMETER.sub(r"{\1}", path), {})
+                methods[method.lower()] = described
+                if method == "GET":
+                    methods["head"] = _head(described)
     return {
         "openapi": "3.1.0",
         "info": _INFO | {"description": f"{_ABOUT}\n\n{_errors()}"},
@@ -69,44 +66,22 @@ def build(handlers: Iterable[HTTPRouteHandler]) -> Json:
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
         "components": {
-            "schemas": _shapes(operation for *_, operation in found),
+            "schemas": _shapes(operations),
             "examples": {kind.reason: _error_example(kind) for kind in ERROR_TABLE},
             "securitySchemes": _TOKEN_HEADERS,
         },
     }
 
 
-_NOT_EMPTY = {"type": "string", "minLength": 1}
-
-
-def _operations(
-    handlers: Iterable[HTTPRouteHandler],
-) -> Iterator[tuple[str, str, str | None, HTTPRouteHandler, Operation]]:
-    """Each path and method, with a suffix for the aliases of one call."""
-    for handler in handlers:
-        documents = handler.opt.get("doc") and {
-            next(iter(handler.http_methods - {"HEAD"})): handler.opt["doc"]
-        }
-        for method, operation in (documents or handler.opt).items():
-            if isinstance(operation, Operation):
-                first = handler.opt.get("first_path")
-                for path in sorted(handler.paths, key=lambda path: (path != first, path)):
-                    alias = None
-                    if first not in (None, path):
-                        alias = path.strip("/").removeprefix("v2/video/").partition("/")[0]
-                    yield path, str(method), alias, handler, operation
-
-
 def _shapes(operations: Iterable[Operation]) -> Json:
-    """The schemas of all named shapes; optional fields may also be null."""
-    sent: dict[type[Struct], None] = {}
-    answered: dict[type[Struct], None] = {Problem: None}
+    """The schemas of all named shapes; optional fields of bodies may also be null."""
+    sent: list[type[Struct]] = []
+    answered: list[type[Struct]] = [Problem]
     for each in operations:
         shapes = [each.answer, *(shape for _, shape in each.others.values())]
-        answered |= {shape: None for shape in shapes if isinstance(shape, type)}
-        if isinstance(each.body, type):
-            sent[each.body] = None
-    _, bodies = msgspec.json.schema_components(list(sent), ref_template=_REF)
+        answered += [shape for shape in shapes if not isinstance(shape, dict)]
+        sent += [] if each.body is None or isinstance(each.body, dict) else [each.body]
+    _, bodies = msgspec.json.schema_components(dict.fromkeys(sent), ref_template=_REF)
     _show_patterns(bodies)
     for shape in bodies.values():
         required = shape.get("required", ())
@@ -118,7 +93,7 @@ def _shapes(operations: Iterable[Operation]) -> Json:
                     if key in described
                 }
                 shape["properties"][name] = {"anyOf": [described, {"type": "null"}], **prose}
-    _, answers = msgspec.json.schema_components(list(answered), ref_template=_REF)
+    _, answers = msgspec.json.schema_components(dict.fromkeys(answered), ref_template=_REF)
     return answers | bodies
 
 
@@ -156,42 +131,57 @@ def _one_line(prose: str | None) -> str:
     return " ".join((prose or "").split()).replace("|", "\\|")
 
 
-def _described(operation: Operation, handler: HTTPRouteHandler, alias: str | None) -> Json:
-    summary, _, more = (handler.fn.__doc__ or "").partition("\n")
-    name = operation.operation_id or handler.handler_name
-    description = operation.description or _one_line(more)
-    usual = _answer(operation.says, operation.answer or operation.content, operation)
-    responses = {str(handler.status_code): usual}
+def _described(operation: Operation, handler: HTTPRouteHandler, path: str) -> Json:
+    summary, _, more = (operation.doc or handler.fn.__doc__ or "").partition("\n")
+    name = operation.name or handler.handler_name
+    if path != handler.opt["paths"][0]:
+        name += f"_by_{path.strip('/').removeprefix('v2/video/').partition('/')[0]}"
+    responses = {str(handler.status_code): _answer(operation.says, operation.answer, operation)}
     for status, (says, shape) in operation.others.items():
         responses[str(status)] = _answer(says, shape, operation)
     described: Json = {
-        "operationId": f"{name}_by_{alias}" if alias else name,
+        "operationId": name,
         "tags": [operation.tag],
-        "summary": (operation.summary or summary).rstrip("."),
-        "responses": responses | _refusals(operation.refused),
+        "summary": summary.rstrip("."),
+        "responses": responses | _refusals(operation.reasons),
     }
-    if description:
+    if description := _one_line(more):
         described["description"] = description
-    if operation.parameters:
-        described["parameters"] = list(operation.parameters)
+    if parameters := [*_parameters(path, operation.query), *operation.parameters]:
+        described["parameters"] = parameters
     if operation.body is not None:
-        body = operation.body if isinstance(operation.body, dict) else _content(operation.body)
-        described["requestBody"] = {"required": operation.body_required, "content": body}
+        body = {"required": operation.body_required, "content": _content(operation.body)}
+        described["requestBody"] = body
     if not operation.needs_token:
         described["security"] = []
     return described
 
 
-def _content(shape: type[Struct]) -> Json:
-    return {"application/json": {"schema": {"$ref": _REF.format(name=shape.__name__)}}}
+def _parameters(path: str, query: type[Struct] | None) -> Iterator[Json]:
+    schema: Json = {"type": "string", "minLength": 1}
+    for name in _PATH_PARAMETER.findall(path):
+        yield {"name": name, "in": "path", "required": True, "schema": schema}
+    if query is not None:
+        _, shapes = msgspec.json.schema_components([query])
+        shape = shapes[query.__name__]
+        for name, schema in shape["properties"].items():
+            described = {key: schema.pop(key) for key in ("description",) if key in schema}
+            required = name in shape["required"]
+            yield {"name": name, "in": "query", "required": required, "schema": schema} | described
+
+
+def _content(shape: type[Struct] | Json) -> Json:
+    if isinstance(shape, dict):
+        return shape
+    (named,), _ = msgspec.json.schema_components([shape], ref_template=_REF)
+    return {"application/json": {"schema": named}}
 
 
 def _answer(says: str, shape: type[Struct] | Json, operation: Operation) -> Json:
-    content = shape if isinstance(shape, dict) else _content(shape)
     answer: Json = {"description": says}
-    if content:
-        answer["content"] = content
-    if operation.rated:
+    if shape:
+        answer["content"] = _content(shape)
+    if operation.is_rated:
         answer["headers"] = _integer_headers(_RATE_HEADERS)
     return answer
 
@@ -209,19 +199,15 @@ def _integer_headers(descriptions: dict[str, str]) -> Json:
 
 def _refusals(kinds: Iterable[type[ForemaskError]]) -> Json:
     """An answer for each status among ``kinds``, with the reasons that it can have."""
-    by_code: defaultdict[int, list[type[ForemaskError]]] = defaultdict(list)
-    for kind in dict.fromkeys(kinds):
-        by_code[kind.status].append(kind)
-    return {str(code): _refusal(code, by_code[code]) for code in sorted(by_code)}
+    ordered = sorted(set(kinds), key=lambda kind: (kind.status, ERROR_TABLE.index(kind)))
+    by_status = groupby(ordered, lambda kind: kind.status)
+    return {str(status): _refusal(status, list(same)) for status, same in by_status}
 
 
 def _refusal(code: int, kinds: list[type[ForemaskError]]) -> Json:
     lines = [f"* `{kind.reason}`: {kind.__doc__}" for kind in kinds]
     error = {
-        "properties": {
-            "code": {"const": code},
-            "reason": {"enum": [kind.reason for kind in kinds]},
-        }
+        "properties": {"code": {"const": code}, "reason": {"enum": [kind.reason for kind in kinds]}}
     }
     examples = {kind.reason: {"$ref": f"#/components/examples/{kind.reason}"} for kind in kinds}
     schema = {"allOf": [{"$ref": _REF.format(name="Problem")}, {"properties": {"error": error}}]}

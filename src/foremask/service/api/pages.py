@@ -10,16 +10,17 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cache
-from importlib import resources
-from importlib.resources.abc import Traversable
-from pathlib import PurePosixPath
+from pathlib import Path
 
+from litestar import HttpMethod, route
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 
 from foremask.errors import PathUnknown
-from foremask.service.api.request_context import ApiRequest, readable
+from foremask.service.api.conditions import select_bytes
+from foremask.service.api.request_context import ApiRequest
 
 POLICY = "; ".join(
     (
@@ -52,7 +53,7 @@ TYPES = {
 SMALLER_BY_GZIP = frozenset({".html", ".css", ".js", ".svg", ".json", ".md", ".txt", ".xml"})
 STYLE_HASHES = "style-hashes.txt"
 """Names the styles that the documentation's own script adds to a page: SHA-256 in base64."""
-_RANGE = re.compile(r"bytes=([0-9]{1,9})-([0-9]{1,9})?")
+_STARTED_AT = datetime.now(UTC)
 _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
 
@@ -70,8 +71,9 @@ class Page:
     policy: str
 
     def answer(self, request: ApiRequest) -> ASGIResponse:
-        """The file, or 304 where the caller has it already."""
+        """The file, or a range of it: browsers seek only in files that are served by ranges."""
         headers = {
+            "Accept-Ranges": "bytes",
             "Cache-Control": "no-cache",
             "Content-Security-Policy": self.policy,
             "Content-Type": self.media_type,
@@ -79,50 +81,31 @@ class Page:
             "ETag": self.etag,
             "Vary": "Accept-Encoding",
         }
-        if self.etag in request.headers.get("if-none-match", ""):
-            return ASGIResponse(status_code=304, headers=headers)
-        if self.media_type.startswith("video/"):
-            return self._part(request, {**headers, "Accept-Ranges": "bytes"})
-        if self.packed is not None and "gzip" in request.headers.get("accept-encoding", ""):
-            return ASGIResponse(body=self.packed, headers={**headers, "Content-Encoding": "gzip"})
-        return ASGIResponse(body=self.content, headers=headers)
-
-    def _part(self, request: ApiRequest, headers: dict[str, str]) -> ASGIResponse:
-        """The requested range: browsers seek only in files that are served by ranges."""
         size = len(self.content)
-        asked = _RANGE.fullmatch(request.headers.get("range", ""))
-        same = request.headers.get("if-range", self.etag) == self.etag
-        if asked is None or not same or int(asked[1]) >= size:
-            return ASGIResponse(body=self.content, headers=headers)
-        first = int(asked[1])
-        last = min(size - 1, int(asked[2])) if asked[2] else size - 1
-        if last < first:
-            return ASGIResponse(body=self.content, headers=headers)
-        headers["Content-Range"] = f"bytes {first}-{last}/{size}"
-        return ASGIResponse(body=self.content[first : last + 1], status_code=206, headers=headers)
+        status, start, stop = select_bytes(request.headers, size, self.etag, _STARTED_AT)
+        body = self.content[start:stop]
+        if status == 206:
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+        elif status == 200 and self.packed and "gzip" in request.headers.get("accept-encoding", ""):
+            body, headers["Content-Encoding"] = self.packed, "gzip"
+        return ASGIResponse(body=body, status_code=status, headers=headers)
 
 
 @cache
 def read_pages(folder: str = "static") -> dict[str, Page]:
     """Every file below ``folder`` of this package; none where it is missing."""
-    return read_folder(resources.files(__package__) / folder)
+    return read_folder(Path(__file__).with_name(folder))
 
 
-def read_folder(root: Traversable) -> dict[str, Page]:
+def read_folder(root: Path) -> dict[str, Page]:
     """Every file below ``root`` by its path there, ready to be sent; none where it is missing."""
-    found: dict[str, Page] = {}
-    waiting = [(root, PurePosixPath())] if root.is_dir() else []
     styles = root / STYLE_HASHES
     allowed = styles.read_text(encoding="utf-8").split() if styles.is_file() else []
-    while waiting:
-        folder, path = waiting.pop()
-        for each in folder.iterdir():
-            here = path / each.name
-            if each.is_dir():
-                waiting.append((each, here))
-            elif here.suffix in TYPES:
-                found[str(here)] = page_of(each.read_bytes(), here.suffix, allowed)
-    return found
+    return {
+        path.relative_to(root).as_posix(): page_of(path.read_bytes(), path.suffix, allowed)
+        for path in root.rglob("*")
+        if path.suffix in TYPES
+    }
 
 
 def page_of(content: bytes, suffix: str, styles: Iterable[str] = ()) -> Page:
@@ -139,26 +122,32 @@ def _allow(digests: Iterable[str]) -> str:
     return "".join(f" 'sha256-{each}'" for each in dict.fromkeys(digests))
 
 
-@readable("/", "/reference")
+def _for_people(*paths: str) -> route:
+    """A route for GET and HEAD that the API's document does not have."""
+    methods = [HttpMethod.GET, HttpMethod.HEAD]
+    return route(list(paths), http_method=methods, status_code=200)
+
+
+@_for_people("/", "/reference")
 async def named(request: ApiRequest) -> ASGIResponse:
     """The playground at ``/`` and the API reference at ``/reference``."""
     name = "reference.html" if request.url.path.startswith("/reference") else "index.html"
     return _find("static", name).answer(request)
 
 
-@readable("/static/{name:path}")
+@_for_people("/static/{name:path}")
 async def static(request: ApiRequest, name: FromPath[str]) -> ASGIResponse:
     """One file that a page needs."""
     return _find("static", name.lstrip("/")).answer(request)
 
 
-@readable("/docs")
+@_for_people("/docs")
 async def documentation() -> ASGIResponse:
     """Lead to the documentation, or to the API reference where it was not built."""
     return _lead_to("/docs/index.html" if read_pages("site") else "/reference")
 
 
-@readable("/docs/{name:path}")
+@_for_people("/docs/{name:path}")
 async def documentation_page(request: ApiRequest, name: FromPath[str]) -> ASGIResponse:
     """One page of the documentation, or a file that it needs."""
     if not read_pages("site"):

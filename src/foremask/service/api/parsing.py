@@ -7,38 +7,35 @@ from typing import Any, NoReturn
 
 from msgspec import Struct
 
-from foremask.errors import BadJson, BodyTooLarge, ContentTypeWrong, FieldInvalid
+from foremask.errors import BadJson, BodyTooLarge, ContentTypeWrong
 from foremask.hints.decoding import decode
 from foremask.hints.hint_json import number, without_nulls
 from foremask.service.api.request_context import ApiRequest
 
 MAX_BODY_BYTES = 1 << 20
 MAX_ITEMS = 20_000  # a body of 64 hints has 500; this many take some 10 ms of the event loop
-MAX_KEY_LENGTH = 255
 
 
 async def read_body[B: Struct](
-    request: ApiRequest, kind: type[B], *, may_be_empty: bool = False
-) -> B:
-    """The body. Raises BodyTooLarge, ContentTypeWrong, BadJson or the fields' errors, in order."""
-    return decode(await read_object(request, may_be_empty=may_be_empty), kind)
+    request: ApiRequest, kind: type[B], call: str | None = None, *, may_be_empty: bool = False
+) -> tuple[B, bytes]:
+    """The body, one JSON object of at most 1 MiB, and the SHA-256 of its fields and of ``call``.
 
-
-async def read_object(request: ApiRequest, *, may_be_empty: bool = False) -> dict[str, Any]:
-    """The one JSON object in the body, of at most 1 MiB.
-
-    Raises BodyTooLarge, ContentTypeWrong or BadJson, in this order.
+    The latter is without ``sync``. Raises BodyTooLarge, ContentTypeWrong, BadJson or the fields'
+    errors, in this order.
     """
     raw = await _read(request)
-    if not raw and may_be_empty:
-        return {}
     declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if declared != "application/json":
+    if declared != "application/json" and (raw or not may_be_empty):
         raise ContentTypeWrong(
             f"The body is declared as {declared[:100] or 'nothing'};"
             " send 'Content-Type: application/json'."
         )
-    return parse_object(raw)
+    fields = parse_object(raw) if raw or not may_be_empty else {}
+    body = decode(fields, kind)
+    fields.pop("sync", None)
+    text = json.dumps(fields, sort_keys=True)
+    return body, hashlib.sha256(f"{call} {text}".encode()).digest()
 
 
 async def _read(request: ApiRequest) -> bytes:
@@ -107,29 +104,3 @@ def _commas_outside_strings(raw: bytes) -> int:
 
 def _no_number(word: str) -> NoReturn:
     raise BadJson(f"The body is not JSON: {word} is no number.")
-
-
-def body_hash(body: dict[str, Any], call: str) -> bytes:
-    """A hash of the body's fields and of the call, without ``sync``."""
-    fields = {name: value for name, value in body.items() if name != "sync"}
-    text = json.dumps(fields, sort_keys=True)
-    return hashlib.sha256(f"{call} {text}".encode()).digest()
-
-
-def idempotency_key(request: ApiRequest) -> str | None:
-    """The Idempotency-Key; None also for an invalid one."""
-    key = request.headers.get("idempotency-key", "")
-    return key if re.fullmatch(rf"[!-~]{{1,{MAX_KEY_LENGTH}}}", key) else None
-
-
-def check_idempotency_key(request: ApiRequest) -> None:
-    """Raise FieldInvalid for a header that cannot be a key."""
-    key = request.headers.get("idempotency-key")
-    if key is not None and idempotency_key(request) is None:
-        raise FieldInvalid(
-            f"Idempotency-Key must be 1 to {MAX_KEY_LENGTH} printable ASCII characters "
-            "without a space.",
-            param="Idempotency-Key",
-            limit=MAX_KEY_LENGTH,
-            actual=len(key),
-        )

@@ -74,13 +74,13 @@ class Previewer:
         try:
             async with asyncio.timeout(PLACE_S):
                 await turn
-        except asyncio.CancelledError:
-            self._give_back(turn, owner)
-            if self._waiting.get(owner) is turn:  # it is this very request that is cancelled
+        except (asyncio.CancelledError, TimeoutError) as ended:
+            if turn.done() and not turn.cancelled():  # its turn came at this very moment
+                self._places.release(owner)
+            if self._waiting.get(owner) is not turn:
+                raise JobCancelled("A newer picture of this token is masked instead.") from None
+            if isinstance(ended, asyncio.CancelledError):  # the caller has gone
                 raise
-            raise JobCancelled("A newer picture of this token is masked instead.") from None
-        except TimeoutError:
-            self._give_back(turn, owner)
             raise Overloaded(
                 f"No picture could be masked within {PLACE_S:g} s: others are. Send it again.",
                 limit=1,
@@ -88,11 +88,6 @@ class Previewer:
         finally:
             if self._waiting.get(owner) is turn:
                 del self._waiting[owner]
-
-    def _give_back(self, turn: asyncio.Task[None], owner: str) -> None:
-        """Release the place where the wait ended at the very moment of its turn."""
-        if turn.done() and not turn.cancelled():
-            self._places.release(owner)
 
     async def _started(self, model: Path) -> MediaPool:
         async with self._starting:

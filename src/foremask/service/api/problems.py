@@ -9,7 +9,6 @@ import msgspec
 import structlog
 from litestar import Response
 from litestar.exceptions import HTTPException, InternalServerException
-from litestar.types import Scope
 
 from foremask.errors import (
     BadJson,
@@ -24,85 +23,77 @@ from foremask.errors import (
     ServiceUnavailable,
 )
 from foremask.service.api.pages import read_pages
-from foremask.service.api.request_context import REQUEST_ID, ApiRequest
+from foremask.service.api.request_context import ApiRequest
 from foremask.service.observability import metrics
 
 log = structlog.get_logger(__name__)
 
 
-def problem(scope: Scope, error: ForemaskError, allow: str | None = None) -> Response[bytes]:
-    """The answer of an error; ``allow`` lists the allowed methods."""
-    headers: dict[str, str] = {}
+def answer_of(error: ForemaskError, request_id: str) -> tuple[dict[str, str], bytes]:
+    """The headers and the body of an error's answer."""
+    headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+    body: dict[str, object] = {"request_id": request_id, "error": error.facts()}
+    match error:
+        case RateLimited():
+            headers["RateLimit-Limit"] = f"{error.limit or 0:.0f}"
+            headers["RateLimit-Remaining"] = "0"
+            headers["RateLimit-Reset"] = str(math.ceil(error.reset_s))
+        case ServiceUnavailable():
+            headers["Retry-After"] = "1"
+        case RangeInvalid():
+            headers["Content-Range"] = f"bytes */{error.limit:.0f}"
+        case MethodNotAllowed():
+            headers["Allow"] = error.allow
+        case RequestUnknown():
+            body["status"] = "NOT_FOUND"  # the hosted service's word, which its clients require
+        case _:
+            pass
     if isinstance(error, Busy):
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
-    if isinstance(error, RateLimited):
-        headers |= {
-            "RateLimit-Limit": f"{error.limit or 0:.0f}",
-            "RateLimit-Remaining": "0",
-            "RateLimit-Reset": str(math.ceil(error.reset_s)),
-        }
-    if isinstance(error, ServiceUnavailable):
-        headers["Retry-After"] = "1"
-    if isinstance(error, RangeInvalid):
-        headers["Content-Range"] = f"bytes */{error.limit:.0f}"
-    if allow is not None:
-        headers["Allow"] = allow
-    accepted = dict(scope["headers"]).get(b"accept", b"")
-    if isinstance(error, PathUnknown) and b"text/html" in accepted:
+    return headers, msgspec.json.encode(body)
+
+
+def problem(request: ApiRequest, error: ForemaskError) -> Response[bytes]:
+    """The answer of an error; a browser gets a page where there is no such path."""
+    headers, body = answer_of(error, request.id)
+    if isinstance(error, PathUnknown) and "text/html" in request.headers.get("accept", ""):
         page = read_pages()["missing.html"]
-        headers |= {"Content-Security-Policy": page.policy}
-        return Response(page.content, status_code=404, headers=headers, media_type="text/html")
-    body = {"request_id": scope[REQUEST_ID], "error": error.facts()}  # type: ignore[literal-required]
-    if isinstance(error, RequestUnknown):
-        body["status"] = "NOT_FOUND"  # the hosted service's own word, which its clients require
-    return Response(
-        msgspec.json.encode(body),
-        status_code=error.status,
-        headers={"Cache-Control": "no-store", **headers},
-        media_type="application/json",
-    )
+        headers = {"Content-Type": page.media_type, "Content-Security-Policy": page.policy}
+        body = page.content
+    return Response(body, status_code=error.status, headers=headers)
 
 
 def on_foremask_error(request: ApiRequest, error: ForemaskError) -> Response[bytes]:
     """An error of foremask."""
     metrics.refused(error.reason)
-    if isinstance(
-        error, ServiceUnavailable
-    ):  # of many calls at once: where it was raised says nothing
+    if isinstance(error, ServiceUnavailable):  # of many calls: where it was raised says nothing
         log.warning("http.unavailable", details=error.details)
     elif error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, Busy):
         log.error("http.failed", reason=error.reason, exc_info=error)
-    return problem(request.scope, error)
+    return problem(request, error)
 
 
 def on_framework(request: ApiRequest, error: HTTPException) -> Response[bytes]:
     """An error of Litestar's router: no such path, or not this method."""
     if error.status_code == HTTPStatus.NOT_FOUND:
-        return problem(
-            request.scope,
-            PathUnknown("There is no such path; /reference lists those that there are."),
-        )
+        unknown = PathUnknown("There is no such path; /reference lists those that there are.")
+        return problem(request, unknown)
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allow = (error.headers or {}).get("allow", "")
-        method = request.scope["method"]
-        return problem(
-            request.scope,
-            MethodNotAllowed(f"This path does not take {method[:16]}; it takes {allow}."),
-            allow,
-        )
+        allow, method = (error.headers or {}).get("allow", ""), request.scope["method"]
+        wrong = MethodNotAllowed(f"This path does not take {method[:16]}; it takes {allow}.")
+        wrong.allow = allow
+        return problem(request, wrong)
     if isinstance(error, InternalServerException):  # so it calls a caller who hung up
-        return problem(request.scope, BadJson("The connection broke off inside the body."))
+        return problem(request, BadJson("The connection broke off inside the body."))
     return on_crash(request, error)
 
 
 def on_crash(request: ApiRequest, error: Exception) -> Response[bytes]:
     """An unforeseen error: the caller gets the request_id, the log the rest."""
-    request_id = request.scope[REQUEST_ID]  # type: ignore[literal-required]
-    log.error("http.crashed", request_id=request_id, exc_info=error)
-    return problem(
-        request.scope,
-        Internal(f"Something went wrong here; when you report it, quote request {request_id}."),
-    )
+    own = request.id
+    log.error("http.crashed", request_id=own, exc_info=error)
+    crash = Internal(f"Something went wrong here; when you report it, quote request {own}.")
+    return problem(request, crash)
 
 
 HANDLERS: dict[int | type[Exception], Callable[..., Any]] = {

@@ -16,10 +16,7 @@ from foremask.service.storage.objects import Objects
 
 
 async def page(database: Database, objects: Objects) -> tuple[bytes, str]:
-    """The metrics as text, and their media type.
-
-    Without a database, those of this process only.
-    """
+    """The metrics as text, and their media type; without a database those of this process only."""
     disk = objects.disk()
     metrics.DISK_FREE.set(math.nan if disk is None else disk[1])
     try:
@@ -27,12 +24,7 @@ async def page(database: Database, objects: Objects) -> tuple[bytes, str]:
         metrics.STORED.set(await stored.total(database))
     except ServiceUnavailable:
         metrics.DATABASE_UP.set(0)
-        for gauge in (
-            metrics.JOBS,
-            metrics.QUEUE_DEPTH,
-            metrics.QUEUE_WAIT,
-            metrics.PROCESSES,
-        ):
+        for gauge in (metrics.JOBS, metrics.QUEUE_DEPTH, metrics.QUEUE_WAIT, metrics.PROCESSES):
             gauge.clear()
         metrics.SLOTS.set(math.nan)
         metrics.STORED.set(math.nan)

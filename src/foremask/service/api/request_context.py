@@ -1,18 +1,15 @@
 """What all handlers share: the service's parts, and JSON answers."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Coroutine
-from contextlib import aclosing
-from dataclasses import dataclass
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from litestar import HttpMethod, Request, route
+from litestar import Request
 from litestar.datastructures import State
-from litestar.di import NamedDependency
-from litestar.params import SkipValidation
 from litestar.response.base import ASGIResponse
-from litestar.types import Receive, Scope, Send
+from litestar.types import Receive
 
 from foremask.errors import JobCancelled
 from foremask.fetch.client import Outbound
@@ -26,47 +23,56 @@ from foremask.service.jobs.ends import Ends
 from foremask.service.storage.objects import Objects
 from foremask.settings import Settings
 
-ApiRequest = Request[Any, Any, State]
-
+READS_PER_SECOND = 2000  # for each token and process; what one API process can answer
+READS_BURST = 4000
 REQUEST_ID = "foremask.request_id"
-"""The key in the ASGI scope under which `RequestMiddleware` keeps the id of this very request."""
-
 OWNER = "owner"
-"""The key in the scope's state of whose request it is, once that has been checked."""
-
 GRANT = "grant"
-"""The key there of what the token may still do, once its rate has been charged."""
+"""Keys of the scope's state: this very request's id; whose it is, and what their token may still
+do, once each has been checked."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Service:
-    """The parts that handlers use; one for each process."""
+    """The parts that handlers use; one for each process.
+
+    Setting ``stopping`` ends the held connections. ``sandbox`` is the confinement of the process
+    that probes clips.
+    """
 
     settings: Settings
     database: Database
-    ends: Ends
     objects: Objects
     outbound: Outbound
     prober: Prober
-    limits: Limits
-    reads: Throttle
-    stopping: asyncio.Event
-    sandbox: str
+    limits: Limits = field(default_factory=Limits)
+    reads: Throttle = field(default_factory=lambda: Throttle(READS_PER_SECOND, READS_BURST))
     previewer: Previewer | None = None
+    sandbox: str = "none"
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    ends: Ends = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ends = Ends(self.database)
 
     @property
     def storage_limit(self) -> int:
         return stored.limit_of_token(self.settings.storage_per_token, self.objects.disk())
 
 
-ServiceDependency = NamedDependency[SkipValidation[Service]]
-"""The service, as a handler's parameter."""
+class ApiRequest(Request[Any, Any, State]):
+    """A request, with the service's parts and its own id."""
 
+    @property
+    def service(self) -> Service:
+        parts: Service = self.app.state.service
+        return parts
 
-def readable(*paths: str, opt: dict[str, Any] | None = None) -> route:
-    """A route for GET and HEAD."""
-    methods = [HttpMethod.GET, HttpMethod.HEAD]
-    return route(list(paths), http_method=methods, status_code=200, opt=opt)
+    @property
+    def id(self) -> str:
+        """As in its answer and in the log."""
+        own: str = self.scope["state"][REQUEST_ID]
+        return own
 
 
 def json_answer(content: object, status_code: int = 200) -> ASGIResponse:
@@ -77,42 +83,6 @@ def json_answer(content: object, status_code: int = 200) -> ASGIResponse:
         headers={"Cache-Control": "no-store"},
         media_type="application/json",
     )
-
-
-@dataclass(frozen=True, slots=True)
-class StreamAnswer:
-    """A streamed answer of known length; ``blocks`` is None for HEAD."""
-
-    status_code: int
-    headers: dict[str, str]
-    blocks: AsyncGenerator[bytes] | None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the head, then the blocks, until the caller hangs up.
-
-        An error half-way breaks the connection.
-        """
-        sending = asyncio.create_task(self._send(send))
-        leaving = asyncio.create_task(_gone(receive))
-        try:
-            await asyncio.wait({sending, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            was_sent = not sending.cancel()
-            leaving.cancel()
-            await asyncio.wait({sending, leaving})
-        if was_sent:
-            sending.result()
-
-    async def _send(self, send: Send) -> None:
-        head = [
-            (name.lower().encode(), text.encode("latin-1")) for name, text in self.headers.items()
-        ]
-        await send({"type": "http.response.start", "status": self.status_code, "headers": head})
-        if self.blocks is not None:
-            async with aclosing(self.blocks):
-                async for block in self.blocks:
-                    await send({"type": "http.response.body", "body": block, "more_body": True})
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def while_heard[T](receive: Receive, work: Coroutine[Any, Any, T]) -> T:

@@ -3,34 +3,30 @@
 from functools import cache
 
 import msgspec
+from litestar.handlers import HTTPRouteHandler
 from litestar.response.base import ASGIResponse
 
 from foremask.service.api import (
     downloads,
     health,
-    hint_routes,
-    job_list,
     job_routes,
-    openapi,
     pages,
-    playground_routes,
+    probe_routes,
+    status_routes,
     uploads,
 )
-from foremask.service.api.operation_docs import documented
-from foremask.service.api.request_context import ApiRequest, readable
+from foremask.service.api.openapi import build
+from foremask.service.api.operations import Operation
+from foremask.service.api.request_context import ApiRequest
 
 
-@readable(
-    "/openapi.json",
-    opt=documented(
-        "operations",
-        "The OpenAPI document.",
-        content={"application/json": {"schema": {"type": "object"}}},
-        needs_token=False,
-        operation_id="openapi",
-    ),
-)
-async def document(request: ApiRequest) -> ASGIResponse:
+@Operation(
+    "operations",
+    "The OpenAPI document.",
+    {"application/json": {"schema": {"type": "object"}}},
+    needs_token=False,
+).reads("/openapi.json")
+async def openapi(request: ApiRequest) -> ASGIResponse:
     """Read this document.
 
     /reference shows it to people.
@@ -40,32 +36,32 @@ async def document(request: ApiRequest) -> ASGIResponse:
 
 @cache
 def _document() -> pages.Page:
-    return pages.page_of(msgspec.json.encode(openapi.build(HANDLERS)), ".json")
+    return pages.page_of(msgspec.json.encode(build(HANDLERS)), ".json")
 
 
-HANDLERS = (
+HANDLERS: tuple[HTTPRouteHandler, ...] = (
     job_routes.submit,
     job_routes.remove_background,
     job_routes.green_screen,
     job_routes.replace_background,
     job_routes.mask_by_key_points,
-    hint_routes.refine,
-    hint_routes.preview,
-    job_routes.probe,
-    job_routes.status,
-    job_list.jobs,
-    job_list.job,
+    job_routes.refine,
+    probe_routes.preview,
+    probe_routes.probe,
+    status_routes.status,
+    status_routes.list_jobs,
+    status_routes.job,
     uploads.start_upload,
     uploads.receive_upload,
-    downloads.download,
+    downloads.get_file,
     health.healthz,
     health.readyz,
-    health.metrics_page,
-    document,
-    playground_routes.strip,
-    playground_routes.newest_mask,
-    playground_routes.convert,
-    playground_routes.clip,
+    health.metrics,
+    openapi,
+    status_routes.read_strip,
+    status_routes.read_newest_mask,
+    job_routes.convert,
+    probe_routes.show_clip,
     pages.named,
     pages.static,
     pages.documentation,

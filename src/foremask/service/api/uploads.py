@@ -9,7 +9,6 @@ from typing import Annotated
 
 import multipart
 import structlog
-from litestar import post
 from litestar.response.base import ASGIResponse
 from msgspec import Meta, Struct
 
@@ -22,21 +21,14 @@ from foremask.errors import (
     ServiceUnavailable,
 )
 from foremask.options import MEDIA_TYPES
-from foremask.service.api import parsing
-from foremask.service.api.auth import charge, id_of
 from foremask.service.api.bodies import UploadRequest
-from foremask.service.api.operation_docs import ALWAYS, BODY, CHARGED, documented
-from foremask.service.api.request_context import (
-    OWNER,
-    ApiRequest,
-    Service,
-    ServiceDependency,
-    json_answer,
-)
+from foremask.service.api.calls import read_call
+from foremask.service.api.operations import ALWAYS, Operation
+from foremask.service.api.request_context import OWNER, ApiRequest, Service, json_answer
 from foremask.service.jobs import stored
 from foremask.service.jobs.admission import NO_LIMIT
 from foremask.service.jobs.database import Database
-from foremask.service.jobs.wire_format import RequestId
+from foremask.service.jobs.wire_format import Answer
 from foremask.service.storage.objects import Objects
 from foremask.service.storage.signing import FORM_PATH, Upload
 
@@ -69,78 +61,59 @@ class UploadForm(Struct):
     ]
 
 
-class UploadStarted(Struct):
-    """The form."""
-
-    request_id: RequestId
-    result: UploadForm
-
-
-@post(
-    "/v2/video/upload",
-    status_code=200,
-    opt=documented(
-        "uploads",
-        "The form.",
-        UploadStarted,
-        body=UploadRequest,
-        body_required=False,
-        refused=(*CHARGED, *BODY, FieldInvalid, *ALWAYS),
-        rated=True,
-    ),
-)
-async def start_upload(request: ApiRequest, service: ServiceDependency) -> ASGIResponse:
+@Operation(
+    "uploads", "The form.", Answer[UploadForm], (FieldInvalid,), UploadRequest, body_required=False
+).takes("/v2/video/upload")
+async def start_upload(request: ApiRequest) -> ASGIResponse:
     """Get a form for an upload."""
-    grant = await charge(request, service.database)
+    service = request.service
+    call = await read_call(request, UploadRequest, may_be_empty=True)
     service.objects.check_free(0)
-    kind = (await parsing.read_body(request, UploadRequest, may_be_empty=True)).known_type
+    kind = call.body.known_type
     suffixes = [suffix for suffix, known in MEDIA_TYPES.items() if known == kind]
-    own = id_of(request)
+    own = call.request_id
     upload = Upload(
         key=f"uploads/{own}/{own}{suffixes[0] if suffixes else ''}",
         max_bytes=service.limits.max_bytes,
         media_type=kind,
         expires_at=int(time.time()) + FORM_S,
     )
-    await stored.new_upload(service.database, upload.key, grant.token_id)
+    await stored.new_upload(service.database, upload.key, call.grant.token_id)
     form = UploadForm(
         service.settings.base_url + FORM_PATH,
         service.objects.signer.upload_form(upload),
         service.objects.signer.link(upload.key, FILE_S),
     )
-    return json_answer(UploadStarted(own, form))
+    return json_answer(Answer(own, form))
 
 
 _SIGNED = ("key", "expires", "max_bytes", "media_type", "signature")
 
 
-@post(
-    FORM_PATH,
-    status_code=204,
-    opt=documented(
-        "uploads",
-        "Stored.",
-        needs_token=False,
-        body={
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": [*_SIGNED, "file"],
-                    "properties": {
-                        **{name: {"type": "string"} for name in (*_SIGNED, "Content-Type")},
-                        "file": {"type": "string", "contentMediaType": "video/*, image/*"},
-                    },
-                }
+@Operation(
+    "uploads",
+    "Stored.",
+    refused=(*(LinkInvalid, ContentTypeWrong, FormInvalid, FieldInvalid, FileTooLarge), *ALWAYS),
+    body={
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "required": [*_SIGNED, "file"],
+                "properties": {
+                    **{name: {"type": "string"} for name in (*_SIGNED, "Content-Type")},
+                    "file": {"type": "string", "contentMediaType": "video/*, image/*"},
+                },
             }
-        },
-        refused=(LinkInvalid, ContentTypeWrong, FormInvalid, FieldInvalid, FileTooLarge, *ALWAYS),
-    ),
-)
-async def receive_upload(request: ApiRequest, service: ServiceDependency) -> None:
+        }
+    },
+    needs_token=False,
+).takes(FORM_PATH, status=204)
+async def receive_upload(request: ApiRequest) -> None:
     """Upload a file by its form.
 
     The form's signature is the permission: no token is needed. Send all fields before the file.
     """
+    service = request.service
     size = request.headers.get("content-length", "")
     declared_bytes = int(size) if re.fullmatch(r"[0-9]{1,18}", size) else 0
     _check_size(declared_bytes, service.limits.max_bytes)
@@ -156,7 +129,7 @@ async def receive_upload(request: ApiRequest, service: ServiceDependency) -> Non
             param="Content-Type",
         )
     request.scope["state"][OWNER] = await stored.claim_upload(
-        service.database, upload.key, id_of(request)
+        service.database, upload.key, request.id
     )
     await _store(service, upload, content, declared_bytes)
     await stored.name_upload(service.database, upload.key, name)
@@ -223,27 +196,19 @@ async def _open_form(
     kind, options = multipart.parse_options_header(request.headers.get("content-type", ""))
     if kind != "multipart/form-data" or not options.get("boundary"):
         raise ContentTypeWrong("An upload is a form: send 'Content-Type: multipart/form-data'.")
-    try:
-        parser = multipart.PushMultipartParser(
-            options["boundary"], max_segment_count=MAX_FIELDS, max_segment_size=float("inf")
-        )
-    except (multipart.MultipartError, ValueError) as error:
-        raise FormInvalid(f"The form's boundary cannot be: {error}.") from None
-    events = _events(request, parser)
+    events = _events(request, options["boundary"])
     fields: dict[str, str] = {}
-    segment: multipart.MultipartSegment | None = None
-    value = bytearray()
+    name, value = "", bytearray()
     async for event in events:
         if isinstance(event, multipart.MultipartSegment):
-            segment = event
-            value.clear()
-            if event.filename is not None or event.name == "file":
-                if event.content_type and "Content-Type" not in fields:
-                    fields["Content-Type"] = event.content_type
+            name, value = event.name, bytearray()
+            if event.filename is not None or name == "file":
+                if event.content_type:
+                    fields.setdefault("Content-Type", event.content_type)
                 return fields, file_name(event.filename), _file(events)
-        elif event is None and segment is not None:
-            fields[segment.name] = value.decode("utf-8", "replace")
-        elif event is not None:
+        elif event is None:
+            fields[name] = value.decode("utf-8", "replace")
+        else:
             value += event
             if len(value) > MAX_FIELD_BYTES:
                 raise FormInvalid(
@@ -259,17 +224,19 @@ def file_name(sent: str | None) -> str | None:
     return "".join(each for each in last if each.isprintable())[:MAX_NAME_LENGTH] or None
 
 
-async def _events(
-    request: ApiRequest, parser: multipart.PushMultipartParser
-) -> AsyncGenerator[_Event]:
+async def _events(request: ApiRequest, boundary: str) -> AsyncGenerator[_Event]:
+    """Of each part its head, its bytes, and None at its end."""
     try:
+        parser = multipart.PushMultipartParser(
+            boundary, max_segment_count=MAX_FIELDS, max_segment_size=float("inf")
+        )
         async for chunk in request.stream():
             if chunk and not parser.closed:  # what comes behind the form's end is nothing to us
                 for event in parser.parse(chunk):
                     yield event
         for event in parser.parse(b""):
             yield event
-    except multipart.MultipartError as error:
+    except (multipart.MultipartError, ValueError) as error:
         why = next(iter(error.args), "")  # what follows is the cause, as Python names it
         raise FormInvalid(f"The form cannot be read: {why}.") from None
 

@@ -36,6 +36,13 @@ class Accepted(Struct):
     status_url: Annotated[str, Meta(description="Where to read how it is going; send the token.")]
 
 
+class Answer[T](Struct):
+    """What was asked for."""
+
+    request_id: RequestId
+    result: T
+
+
 class Problem(Struct):
     """The body of every answer that says no."""
 

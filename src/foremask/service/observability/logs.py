@@ -10,14 +10,7 @@ from structlog.types import Processor
 from foremask.settings import LogLevel
 
 # What each of these says at INFO is said better by a line of ours.
-QUIETED = (
-    "uvicorn.error",
-    "uvicorn.access",
-    "procrastinate",
-    "psycopg.pool",
-    "httpcore",
-    "httpx",
-)
+QUIETED = ("uvicorn.error", "uvicorn.access", "procrastinate", "psycopg.pool", "httpcore", "httpx")
 
 _TRACEBACK = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # tokens are locals
 
@@ -40,7 +33,7 @@ def configure_logs(
         structlog.processors.StackInfoRenderer(),
     ]
     if process:
-        shared.append(_Process(process))
+        shared.append(lambda _logger, _method, event: {**event, "process": process})
     last: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
     if stream.isatty():
         last.append(
@@ -69,21 +62,5 @@ def configure_logs(
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(number)
-    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):  # they bring handlers of their own
-        logging.getLogger(name).handlers.clear()
-        logging.getLogger(name).propagate = True
     for name in QUIETED:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
-
-
-class _Process:
-    """Adds the name of the process to each line."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __call__(
-        self, _logger: object, _method: str, event: structlog.types.EventDict
-    ) -> structlog.types.EventDict:
-        event["process"] = self._name
-        return event

@@ -3,7 +3,7 @@
 They are what an operator looks at in an incident; a caller's own words never become a label.
 """
 
-from collections.abc import Iterator
+from functools import partial
 from typing import Final
 
 from prometheus_client import (
@@ -30,6 +30,9 @@ SHARED: Final = CollectorRegistry()
 
 _QUICK_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _SLOW_S = (0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
+
+_Together = partial(Counter, registry=SHARED)
+_TimeTogether = partial(Histogram, registry=SHARED, buckets=_SLOW_S)
 
 HTTP_REQUESTS = Counter(
     "foremask_http_requests_total", "HTTP requests answered", ("method", "route", "status")
@@ -65,66 +68,37 @@ PROCESSES = Gauge(
 )
 SLOTS = Gauge("foremask_mask_slots", "Segments that the workers seen in the last 20 s mask at once")
 
-JOBS_ENDED = Counter(
-    "foremask_jobs_ended_total",
-    "Jobs that have ended and been tidied up",
-    ("status", "reason"),
-    registry=SHARED,
+JOBS_ENDED = _Together(
+    "foremask_jobs_ended_total", "Jobs that have ended and been tidied up", ("status", "reason")
 )
-JOB_WAIT = Histogram(
-    "foremask_job_wait_seconds",
-    "From a job's acceptance to its first step",
-    registry=SHARED,
-    buckets=_SLOW_S,
+JOB_WAIT = _TimeTogether("foremask_job_wait_seconds", "From a job's acceptance to its first step")
+JOB_SECONDS = _TimeTogether(
+    "foremask_job_seconds", "From a job's acceptance to its end", ("status",)
 )
-JOB_SECONDS = Histogram(
-    "foremask_job_seconds",
-    "From a job's acceptance to its end",
-    ("status",),
-    registry=SHARED,
-    buckets=_SLOW_S,
+STEP_SECONDS = _TimeTogether(
+    "foremask_step_seconds", "One attempt at a step of a job", ("stage", "outcome")
 )
-STEP_SECONDS = Histogram(
-    "foremask_step_seconds",
-    "One attempt at a step of a job",
-    ("stage", "outcome"),
-    registry=SHARED,
-    buckets=_SLOW_S,
+FRAMES = _Together("foremask_frames_masked_total", "Frames that were masked", ("quality",))
+MASKING_SECONDS = _Together(
+    "foremask_masking_seconds_total", "Time that masking took", ("quality",)
 )
-FRAMES = Counter(
-    "foremask_frames_masked_total", "Frames that were masked", ("quality",), registry=SHARED
+RESCUES = _Together("foremask_rescues_total", "Steps taken back from a worker that was lost")
+FENCED = _Together(
+    "foremask_fenced_writes_total", "Results refused because their worker had lost the step"
 )
-MASKING_SECONDS = Counter(
-    "foremask_masking_seconds_total", "Time that masking took", ("quality",), registry=SHARED
+WEBHOOK_ATTEMPTS = _Together(
+    "foremask_webhook_attempts_total", "Webhooks sent, by outcome", ("outcome",)
 )
-RESCUES = Counter(
-    "foremask_rescues_total",
-    "Steps taken back from a worker that was lost",
-    registry=SHARED,
-)
-FENCED = Counter(
-    "foremask_fenced_writes_total",
-    "Results refused because their worker had lost the step",
-    registry=SHARED,
-)
-WEBHOOK_ATTEMPTS = Counter(
-    "foremask_webhook_attempts_total", "Webhooks sent, by outcome", ("outcome",), registry=SHARED
-)
-HELD_BACK = Counter(
+HELD_BACK = _Together(
     "foremask_held_back_total",
     "Times a limit that shares the service between tokens held one back, by limit",
     ("limit",),
-    registry=SHARED,
 )
-DATABASE_ERRORS = Counter(
-    "foremask_database_errors_total",
-    "Calls that met a database that did not answer",
-    registry=SHARED,
+DATABASE_ERRORS = _Together(
+    "foremask_database_errors_total", "Calls that met a database that did not answer"
 )
-OBJECT_ERRORS = Counter(
-    "foremask_object_store_errors_total",
-    "Calls that met an object store that did not answer",
-    registry=SHARED,
+OBJECT_ERRORS = _Together(
+    "foremask_object_store_errors_total", "Calls that met an object store that did not answer"
 )
 
 HELD_BACK_BY: Final = (
@@ -164,14 +138,9 @@ def refused(reason: str) -> None:
 
 def counted() -> dict[Series, float]:
     """The counters of this process since its start that all processes add up."""
-    return {series(sample): sample.value for sample in _samples()}
+    return {series(each): each.value for family in SHARED.collect() for each in family.samples}
 
 
 def series(sample: Sample) -> Series:
     """The name under which a sample is added up."""
     return sample.name, tuple(sorted(sample.labels.items()))
-
-
-def _samples() -> Iterator[Sample]:
-    for family in SHARED.collect():
-        yield from family.samples

@@ -8,7 +8,7 @@ the request id (docs/adr/0070).
 import re
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -20,7 +20,6 @@ from foremask.machine import process_setup
 
 if TYPE_CHECKING:
     from opentelemetry import trace
-    from opentelemetry.context import Context
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.id_generator import IdGenerator
 
@@ -34,18 +33,19 @@ _TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]
 
 
 class Span:
-    """A span to which facts can be added; it ignores them while traces are off."""
+    """A span to which facts can be added; it ignores them while traces are off.
+
+    A request's first span has its caller's ``traceparent``, if that is valid.
+    """
 
     def __init__(self, real: "trace.Span | None" = None) -> None:
         self._real = real
+        self.traceparent: str | None = None
 
     def note(self, **facts: Fact) -> None:
         """Add attributes; one that is None is left out."""
         if self._real is not None:
             self._real.set_attributes({k: v for k, v in facts.items() if v is not None})
-
-
-_OFF = Span()
 
 
 def open_traces(otlp_url: str | None, process: str) -> None:
@@ -67,20 +67,16 @@ def open_traces(otlp_url: str | None, process: str) -> None:
             "FOREMASK_OTLP_URL needs OpenTelemetry: install foremask[otel]",
             param="FOREMASK_OTLP_URL",
         ) from error
-    ours = Resource(
-        {
-            "service.name": "foremask",
-            "service.version": version("foremask"),
-            "service.instance.id": process_setup.name(),
-            "foremask.process": process,
-        }
-    )
-    _provider = TracerProvider(
-        resource=ours.merge(OTELResourceDetector().detect()), id_generator=_ids()
-    )
-    _provider.add_span_processor(
-        BatchSpanProcessor(OTLPSpanExporter(endpoint=f"{otlp_url}/v1/traces"))
-    )
+    facts = {
+        "service.name": "foremask",
+        "service.version": version("foremask"),
+        "service.instance.id": process_setup.name(),
+        "foremask.process": process,
+    }
+    resource = Resource(facts).merge(OTELResourceDetector().detect())
+    exporter = OTLPSpanExporter(endpoint=f"{otlp_url}/v1/traces")
+    _provider = TracerProvider(resource=resource, id_generator=_ids())
+    _provider.add_span_processor(BatchSpanProcessor(exporter))
 
 
 def close_traces() -> None:
@@ -107,79 +103,65 @@ def valid_traceparent(header: str | None) -> str | None:
 
 
 @contextmanager
-def first_span(
-    request_id: str, name: str, traceparent: str | None = None, **facts: Fact
-) -> Iterator[Span]:
-    """The first span of a request and its job; ``traceparent`` is a valid header."""
-    if _provider is None:
-        yield _OFF
-        return
-    from opentelemetry.context import Context
-    from opentelemetry.trace import SpanKind
-
+def first_span(request_id: str, name: str, traceparent: str | None = None) -> Iterator[Span]:
+    """The first span of a request and its job; an invalid ``traceparent`` is ignored."""
+    traceparent = valid_traceparent(traceparent)
     trace_id, span_id = _ids_of(request_id, traceparent)
-    context = Context()
-    if traceparent is not None:
-        context = _remote(_provider, trace_id, int(traceparent.split("-")[2], 16))
+    caller = None if traceparent is None else int(traceparent.split("-")[2], 16)
     begun = _begin.set((trace_id, span_id))
-    with _span(name, facts, context, SpanKind.SERVER) as span:
+    parent = None if caller is None else (trace_id, caller)
+    with _span(name, {}, parent, is_first=True) as span:
         _begin.reset(begun)
+        span.traceparent = traceparent
         yield span
 
 
-@contextmanager
 def job_span(
     request_id: str, name: str, traceparent: str | None = None, **facts: Fact
-) -> Iterator[Span]:
+) -> AbstractContextManager[Span]:
     """A child of the job's first span, in any process at any later time."""
-    if _provider is None:
-        yield _OFF
-        return
-    context = _remote(_provider, *_ids_of(request_id, traceparent))
-    with _span(name, facts, context) as span:
-        yield span
+    return _span(name, facts, _ids_of(request_id, traceparent) if is_on() else None)
 
 
-@contextmanager
-def span(name: str, **facts: Fact) -> Iterator[Span]:
+def span(name: str, **facts: Fact) -> AbstractContextManager[Span]:
     """A child of the span that is open here; without one, nothing."""
-    if _provider is None:
-        yield _OFF
-        return
-    from opentelemetry import trace
-
-    if not trace.get_current_span().get_span_context().is_valid:
-        yield _OFF
-        return
-    with _span(name, facts) as made:
-        yield made
+    return _span(name, facts, None)
 
 
 @contextmanager
 def _span(
-    name: str,
-    facts: dict[str, Fact],
-    context: "Context | None" = None,
-    kind: "trace.SpanKind | None" = None,
+    name: str, facts: dict[str, Fact], parent: tuple[int, int] | None, *, is_first: bool = False
 ) -> Iterator[Span]:
-    """A span with the attributes bound to the logging context.
+    """A span below another process's ``parent``, or below the span that is open here.
 
-    Of an error it records only the reason.
+    It has the attributes that are bound to the logging context. Of an error it records only the
+    reason.
     """
+    if _provider is None:
+        yield Span()
+        return
     from opentelemetry import trace
+    from opentelemetry.context import Context
 
-    assert _provider is not None  # noqa: S101  # each caller has checked
-    tracer = _provider.get_tracer("foremask", version("foremask"))
-    with tracer.start_as_current_span(
+    context = Context() if is_first else None
+    if parent is not None:
+        # The sampler decides by the trace id alone, so each process decides the same, whatever the
+        # caller's flag.
+        sampled = _provider.sampler.should_sample(None, parent[0], "").decision.is_sampled()  # type: ignore[no-untyped-call]
+        above = trace.SpanContext(*parent, is_remote=True, trace_flags=trace.TraceFlags(sampled))
+        context = trace.set_span_in_context(trace.NonRecordingSpan(above))
+    elif not is_first and not trace.get_current_span().get_span_context().is_valid:
+        yield Span()
+        return
+    with _provider.get_tracer("foremask", version("foremask")).start_as_current_span(
         name,
         context,
-        kind or trace.SpanKind.INTERNAL,
+        trace.SpanKind.SERVER if is_first else trace.SpanKind.INTERNAL,
         record_exception=False,  # its message may hold an address
         set_status_on_exception=False,
     ) as real:
         made = Span(real)
-        made.note(**structlog.contextvars.get_contextvars())
-        made.note(**facts)
+        made.note(**structlog.contextvars.get_contextvars() | facts)
         try:
             yield made
         except BaseException as error:
@@ -199,23 +181,6 @@ def _ids_of(request_id: str, traceparent: str | None) -> tuple[int, int]:
     if traceparent is not None:
         return int(traceparent.split("-")[1], 16), whole >> 64
     return (whole & _HALF) << 64 | whole >> 64, whole >> 64
-
-
-def _remote(provider: "TracerProvider", trace_id: int, span_id: int) -> "Context":
-    """The context whose parent is a span of another process.
-
-    The sampler decides by the trace id alone, so each process decides the same, whatever the
-    caller's flag.
-    """
-    from opentelemetry import trace
-
-    kept = provider.sampler.should_sample(None, trace_id, "").decision.is_sampled()  # type: ignore[no-untyped-call]
-    flags = trace.TraceFlags(trace.TraceFlags.SAMPLED if kept else trace.TraceFlags.DEFAULT)
-    return trace.set_span_in_context(
-        trace.NonRecordingSpan(
-            trace.SpanContext(trace_id, span_id, is_remote=True, trace_flags=flags)
-        )
-    )
 
 
 def _ids() -> "IdGenerator":

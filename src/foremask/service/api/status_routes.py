@@ -1,0 +1,290 @@
+"""The jobs of a token: read one or a page of them, cancel, rename, delete."""
+
+import re
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
+from typing import Annotated, Literal
+
+import msgspec
+import structlog
+from litestar import HttpMethod, route
+from litestar.params import FromPath
+from litestar.response.base import ASGIResponse
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from foremask.errors import FieldInvalid, Internal, ObjectLost, RequestUnknown
+from foremask.hints.decoding import decode
+from foremask.options import REENCODE_ONLY, Quality
+from foremask.service.api.bodies import FORMS, RenameRequest
+from foremask.service.api.calls import read_token
+from foremask.service.api.operations import Operation, opt
+from foremask.service.api.parsing import read_body
+from foremask.service.api.request_context import ApiRequest, Service, json_answer
+from foremask.service.api.uploads import file_name
+from foremask.service.jobs import records, wire_format
+from foremask.service.jobs.records import Record
+from foremask.service.jobs.wire_format import Answer, JobStatus
+from foremask.service.storage.keys import is_kept_mask, strip_key
+
+PAGE, MAX_PAGE = 20, 100
+LINK_S = 86_400
+MAX_STRIP_BYTES = 4 << 20
+STATUS_PATH = "/v2/status/{request_id:str}"
+JOB_PATH = "/v2/jobs/{request_id:str}"
+_REQUEST_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
+
+log = structlog.get_logger(__name__)
+
+
+class Strip(Struct):
+    """Every frame of a mask."""
+
+    frames: Annotated[
+        list[tuple[float, float, float]],
+        Meta(description="Time in seconds, coverage, change since the frame before."),
+    ]
+
+
+class NewestMask(Struct):
+    """What a job under way has masked last."""
+
+    mask: Annotated[
+        bytes | None, Meta(description="A grey PNG in base64; white is the foreground.")
+    ]
+
+
+class ListedJob(JobStatus, kw_only=True):
+    """A job of a list: its status without the report, and what it was asked for."""
+
+    output_container_and_codec: Literal[FORMS]  # type: ignore[valid-type]
+    created_at: datetime
+    ended_at: datetime | UnsetType = UNSET
+    name: (
+        Annotated[str, Meta(description="The clip's file name, where it is known.")] | UnsetType
+    ) = UNSET
+    quality: (
+        Annotated[Quality, Meta(description="Absent where only the encoding was asked for.")]
+        | UnsetType
+    ) = UNSET
+    source_url: Annotated[str, Meta(description="The clip, while it is stored.")] | UnsetType = (
+        UNSET
+    )
+
+
+class JobPage(Struct):
+    """Some jobs, the newest first."""
+
+    jobs: list[ListedJob]
+    next: Annotated[
+        str | None, Meta(description="What to send as before for the page that follows.")
+    ]
+
+
+class JobsQuery(Struct):
+    """Which jobs to list."""
+
+    limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = PAGE
+    before: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                description="The next of the page before: jobs that are older than this one.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    conversions: Annotated[
+        Literal["true", "false"],
+        Meta(description="Whether to list jobs that only encoded a mask in another preset."),
+    ] = "true"
+
+
+@route(
+    STATUS_PATH,
+    http_method=[HttpMethod.GET, HttpMethod.HEAD, HttpMethod.DELETE],
+    status_code=200,
+    opt=opt(
+        (STATUS_PATH,),
+        {
+            "GET": Operation(
+                "jobs",
+                "The job is known; it may have failed.",
+                JobStatus,
+                name="read_status",
+                doc="Read the status of a job",
+            ),
+            "DELETE": Operation(
+                "jobs",
+                "The status of the job.",
+                JobStatus,
+                name="cancel",
+                doc="Cancel a job\nThe job's status becomes ERROR with code 410 and reason"
+                " cancelled. A job that has ended stays as it is.",
+            ),
+        },
+    ),
+)
+async def status(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
+    """Read the status of a job, or cancel it.
+
+    One handler for all: Litestar's own answer to OPTIONS names the methods of one handler only.
+    """
+    service = request.service
+    token = read_token(request)
+    act = records.cancel if request.method == HttpMethod.DELETE else records.read
+    try:
+        record = await act(service.database, token, _possible(request_id))
+    except (ValueError, KeyError, TypeError):  # the row is there and makes no sense
+        log.exception("job.unreadable", job=request_id)
+        error = Internal(f"The record of this job cannot be read; report request {request_id}.")
+        return json_answer({"request_id": request_id, "status": "UNKNOWN", "error": error.facts()})
+    return json_answer(wire_format.status_body(record, service.objects.link))
+
+
+@Operation("jobs", "A page of jobs.", Answer[JobPage], (FieldInvalid,), query=JobsQuery).reads(
+    "/v2/jobs"
+)
+async def list_jobs(request: ApiRequest) -> ASGIResponse:
+    """List the jobs of this token.
+
+    Returns the newest jobs first, a page at a time.
+    """
+    service = request.service
+    token = read_token(request)
+    query = decode(dict(request.query_params), JobsQuery, strict=False)
+    found = await records.of_token(
+        service.database,
+        token,
+        limit=query.limit + 1,
+        before=None if query.before is UNSET else _possible(query.before),
+        conversions=query.conversions == "true",
+    )
+    shown = [_entry(each, service.objects.link) for each in found[: query.limit]]
+    following = shown[-1].request_id if len(found) > query.limit else None
+    return json_answer(Answer(request.id, JobPage(shown, following)))
+
+
+@route(
+    JOB_PATH,
+    http_method=[HttpMethod.GET, HttpMethod.HEAD, HttpMethod.POST, HttpMethod.DELETE],
+    status_code=200,
+    opt=opt(
+        (JOB_PATH,),
+        {
+            "GET": Operation(
+                "jobs",
+                "The job.",
+                ListedJob,
+                name="read_job",
+                doc="Read one job of the list\nReturns the entry of the list, with source_url while"
+                " the clip is stored. Both links lead to this service and are good for a day.",
+            ),
+            "POST": Operation(
+                "jobs",
+                "The job.",
+                ListedJob,
+                (FieldInvalid,),
+                RenameRequest,
+                takes_rate=False,
+                name="rename_job",
+                doc="Rename a job",
+            ),
+            "DELETE": Operation(
+                "jobs",
+                "The job as it was.",
+                ListedJob,
+                name="delete_job",
+                doc="Delete a job\nIts result and its record; a job under way is cancelled first."
+                " An uploaded clip goes with the uploads of its day.",
+            ),
+        },
+    ),
+)
+async def job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
+    """Read, rename or delete one job of the list; one handler, as for its status."""
+    service, token = request.service, read_token(request)
+    if request.method == HttpMethod.DELETE:
+        record = await records.delete(service.database, token, _possible(request_id))
+        await service.objects.delete_under(f"results/{request_id}")
+    else:
+        record = await job_of(service, token, request_id)
+    if request.method == HttpMethod.POST:
+        body, _ = await read_body(request, RenameRequest)
+        name = file_name(body.name)
+        if name is None:
+            raise FieldInvalid("name has no character that a file's name can have.", param="name")
+        record = await records.rename(service.database, token, request_id, name)
+    entry = _entry(record, service.objects.signer.link)
+    if record.source_key is not None and not is_kept_mask(record.source_key):
+        with suppress(ObjectLost):
+            await service.objects.head(record.source_key)
+            entry.source_url = service.objects.signer.link(record.source_key, LINK_S)
+    return json_answer(entry)
+
+
+def _entry(record: Record, link: Callable[[str, int, str], str]) -> ListedJob:
+    status = wire_format.status_body(record, link, LINK_S)
+    if status.result is not UNSET:
+        status.result.report = UNSET
+    return ListedJob(
+        **msgspec.structs.asdict(status),
+        output_container_and_codec=record.preset.value,
+        created_at=record.created_at,
+        ended_at=UNSET if record.ended_at is None else record.ended_at,
+        name=UNSET if record.name is None else record.name,
+        quality=UNSET if record.quality == REENCODE_ONLY else Quality(record.quality),
+    )
+
+
+@Operation("jobs", "The strip.", Answer[Strip]).reads(f"{STATUS_PATH}/strip")
+async def read_strip(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
+    """Read coverage and change of each frame.
+
+    For each frame of a completed job: its time in seconds, how much of it is foreground, and how
+    much the mask changed since the frame before, both from 0 to 1.
+    """
+    service = request.service
+    record = await completed(service, read_token(request), request_id)
+    try:
+        rows = await service.objects.read(strip_key(record.result_key or ""), 0, MAX_STRIP_BYTES)
+    except ObjectLost:
+        raise RequestUnknown("This mask has no strip.", param="request_id") from None
+    return json_answer(Answer(request_id, {"frames": msgspec.Raw(rows)}))
+
+
+@Operation("jobs", "The picture, or null.", Answer[NewestMask]).reads(f"{STATUS_PATH}/newest_mask")
+async def read_newest_mask(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
+    """See the newest mask of a job under way.
+
+    A small picture of the newest frame's mask, before its edges are refined; null before the first
+    one and when the job has ended. It is renewed every two seconds.
+    """
+    service = request.service
+    record = await job_of(service, read_token(request), request_id)
+    png = None
+    if not record.status.ended:
+        png = await records.newest_mask(service.database, record.request_id)
+    return json_answer(Answer(request_id, NewestMask(png)))
+
+
+async def job_of(service: Service, token: bytes, job: str) -> Record:
+    """The token's job of this id. Raises TokenInvalid or RequestUnknown."""
+    return await records.read(service.database, token, _possible(job))
+
+
+async def completed(service: Service, token: bytes, job: str) -> Record:
+    """The completed job. Raises RequestUnknown."""
+    record = await job_of(service, token, job)
+    if record.result_key is None:
+        raise RequestUnknown(
+            "This request has no mask: it has not completed, or the mask is kept no longer.",
+            param="request_id",
+        )
+    return record
+
+
+def _possible(job: str) -> str:
+    """The id of a job, or one that no job has: PostgreSQL takes no text with a zero in it."""
+    return job if _REQUEST_ID.fullmatch(job) else "-"
