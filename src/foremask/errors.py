@@ -81,6 +81,8 @@ def all_reasons() -> dict[str, type[ForemaskError]]:
 class ClipRefused(ForemaskError):
     """The clip is not one that can be masked."""
 
+    usual_param = "video"
+
 
 class Failed(ForemaskError):
     """Our fault, not the caller's."""
@@ -389,7 +391,6 @@ class NotAVideo(ClipRefused):
     """A page or other text instead of a video."""
 
     reason, status = "not_a_video", 422
-    usual_param = "video"
     remedy = "Use the address of the file itself, not of the page that shows it."
     cli_remedy = "Name the video file itself, not a page that shows it."
 
@@ -398,7 +399,6 @@ class FileTooLarge(ClipRefused):
     """More bytes than the limit, declared or counted."""
 
     reason, status = "file_too_large", 413
-    usual_param = "video"
     remedy = "Send a smaller file: a lower bitrate hardly changes the mask."
     cli_remedy = "Download the clip and name the file: files have no limit."
 
@@ -407,7 +407,6 @@ class ResolutionTooLarge(ClipRefused):
     """A side is longer than the limit."""
 
     reason, status = "resolution_too_large", 413
-    usual_param = "video"
     remedy = "Scale the clip down; neither side may be over the limit."
     cli_remedy = "Scale it down: ffmpeg -i clip.mp4 -vf scale=3840:-2 small.mp4"
 
@@ -425,7 +424,6 @@ class DurationTooLong(ClipRefused):
     """The clip is longer than the limit."""
 
     reason, status = "duration_too_long", 400
-    usual_param = "video"
     remedy = "Cut the clip; `foremask mask` on the command line has no limit."
     cli_remedy = "Cut it: ffmpeg -i clip.mp4 -t 60 -c copy short.mp4"
 
@@ -434,7 +432,6 @@ class TooManyFrames(ClipRefused):
     """The clip has more frames than the limit."""
 
     reason, status = "too_many_frames", 400
-    usual_param = "video"
     remedy = (
         "Lower the frame rate: `ffmpeg -i clip.mp4 -r 60 new.mp4`; the operator sets the limit "
         "with `FOREMASK_MAX_FRAMES`."
@@ -446,7 +443,6 @@ class EmptyFile(ClipRefused):
     """The file has no bytes."""
 
     reason, status = "empty_file", 422
-    usual_param = "video"
     remedy = "Check the upload that made the file: it has no bytes."
     cli_remedy = "Check the export or the download that made the file."
 
@@ -455,7 +451,6 @@ class NoFrames(ClipRefused):
     """The video track has no frame."""
 
     reason, status = "no_frames", 422
-    usual_param = "video"
     remedy = "Check the export that made the file: its video track is empty."
     cli_remedy = "Begin sooner, or check the export that made the file."
 
@@ -464,7 +459,6 @@ class ContainerUnsupported(ClipRefused):
     """The container, recognised by content, is not supported."""
 
     reason, status = "container_unsupported", 415
-    usual_param = "video"
     remedy = (
         "Send mp4, mov, webm, avi or gif. To change the box without touching the picture: `ffmpeg"
         " -i clip.mkv -c copy clip.mp4`."
@@ -476,7 +470,6 @@ class CodecUnsupported(ClipRefused):
     """The video codec is not supported."""
 
     reason, status = "codec_unsupported", 415
-    usual_param = "video"
     remedy = (
         f"Send H.264, HEVC, VP9, AV1, Photo-JPEG or gif: `ffmpeg -i clip.mov {X264_OPTIONS} "
         "clip.mp4`."
@@ -488,7 +481,6 @@ class NoVideoStream(ClipRefused):
     """Only sound, or cover art."""
 
     reason, status = "no_video_stream", 422
-    usual_param = "video"
     remedy = "The file has sound, or a cover picture, and no video."
     cli_remedy = "Name a file that has a video track."
 
@@ -497,7 +489,6 @@ class CorruptVideo(ClipRefused):
     """The file cannot be read, from the start or from a named frame on."""
 
     reason, status = "corrupt", 422
-    usual_param = "video"
     remedy = (
         "Play the file to its end elsewhere; where it breaks, `details` says. `ffmpeg -i clip.mp4"
         " -c copy new.mp4` mends many."
@@ -509,7 +500,6 @@ class EncryptedVideo(ClipRefused):
     """The video is protected by DRM."""
 
     reason, status = "encrypted", 422
-    usual_param = "video"
     remedy = "Send a copy without protection."
     cli_remedy = "Use a copy without DRM."
 
