@@ -34,7 +34,7 @@ from foremask.options import (
     ResultOptions,
     with_alpha,
 )
-from foremask.service.api.operations import SHOWN_PATTERN
+from foremask.service.api.endpoints import SHOWN_PATTERN
 from foremask.service.jobs.step_facts import JobResult
 
 MAX_URL_BYTES: Final = 8 << 10

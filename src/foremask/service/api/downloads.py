@@ -19,7 +19,7 @@ from foremask.errors import (
     RequestUnknown,
 )
 from foremask.service.api.conditions import select_bytes
-from foremask.service.api.operations import ALWAYS, Json, Operation
+from foremask.service.api.endpoints import ALWAYS, Json, Operation
 from foremask.service.api.request_context import ApiRequest
 from foremask.service.storage.keys import media_type
 from foremask.service.storage.signing import FILES_PATH

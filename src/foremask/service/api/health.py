@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from foremask.errors import ServiceUnavailable
 from foremask.service.api import prometheus_page
-from foremask.service.api.operations import ALWAYS, Operation
+from foremask.service.api.endpoints import ALWAYS, Operation
 from foremask.service.api.request_context import ApiRequest, json_answer
 from foremask.service.jobs.schema import check_schema
 

@@ -30,7 +30,7 @@ from foremask.service.api.bodies import (
     ReplaceBackgroundRequest,
 )
 from foremask.service.api.calls import Call, read_call
-from foremask.service.api.operations import starts
+from foremask.service.api.endpoints import starts
 from foremask.service.api.probing import Source
 from foremask.service.api.request_context import ApiRequest, Service, json_answer
 from foremask.service.api.status_routes import completed

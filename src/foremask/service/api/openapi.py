@@ -12,7 +12,7 @@ from litestar.handlers import HTTPRouteHandler
 from msgspec import Struct
 
 from foremask.errors import ERROR_TABLE, ForemaskError
-from foremask.service.api.operations import SHOWN_PATTERN, Json, Operation
+from foremask.service.api.endpoints import SHOWN_PATTERN, Json, Operation
 from foremask.service.jobs.wire_format import Problem
 
 _REF = "#/components/schemas/{name}"

@@ -20,7 +20,7 @@ from foremask.facts import Clip
 from foremask.hints.kinds import check_hints
 from foremask.service.api.bodies import JobRequest, PreviewRequest
 from foremask.service.api.calls import read_call
-from foremask.service.api.operations import SUBMISSION, Operation
+from foremask.service.api.endpoints import SUBMISSION, Operation
 from foremask.service.api.probing import BUDGET_S
 from foremask.service.api.request_context import ApiRequest, json_answer, while_heard
 from foremask.service.jobs.wire_format import Answer

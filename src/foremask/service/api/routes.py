@@ -15,8 +15,8 @@ from foremask.service.api import (
     status_routes,
     uploads,
 )
+from foremask.service.api.endpoints import Operation
 from foremask.service.api.openapi import build
-from foremask.service.api.operations import Operation
 from foremask.service.api.request_context import ApiRequest
 
 

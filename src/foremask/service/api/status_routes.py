@@ -18,7 +18,7 @@ from foremask.hints.decoding import decode
 from foremask.options import REENCODE_ONLY, Quality
 from foremask.service.api.bodies import FORMS, RenameRequest
 from foremask.service.api.calls import read_token
-from foremask.service.api.operations import Operation, opt
+from foremask.service.api.endpoints import Operation, opt
 from foremask.service.api.parsing import read_body
 from foremask.service.api.request_context import ApiRequest, Service, json_answer
 from foremask.service.api.uploads import file_name

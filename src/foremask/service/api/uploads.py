@@ -23,7 +23,7 @@ from foremask.errors import (
 from foremask.options import MEDIA_TYPES
 from foremask.service.api.bodies import UploadRequest
 from foremask.service.api.calls import read_call
-from foremask.service.api.operations import ALWAYS, Operation
+from foremask.service.api.endpoints import ALWAYS, Operation
 from foremask.service.api.request_context import OWNER, ApiRequest, Service, json_answer
 from foremask.service.jobs import stored
 from foremask.service.jobs.admission import NO_LIMIT
