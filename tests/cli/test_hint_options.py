@@ -13,10 +13,7 @@ from foremask.hints.kinds import Box, Point
 def test_all_options_are_hints_the_file_first(tmp_path: Path) -> None:
     (tmp_path / "hints.json").write_text('[{"type": "point", "x": 1, "y": 2}]')
     options = HintOptions(
-        point=["640,360@12"],
-        against=["9,8@0.5s"],
-        box=["1,2,30,40"],
-        hints=tmp_path / "hints.json",
+        point=["640,360@12"], against=["9,8@0.5s"], box=["1,2,30,40"], hints=tmp_path / "hints.json"
     )
     assert options.parsed() == (
         Point(1, 2),
@@ -24,14 +21,6 @@ def test_all_options_are_hints_the_file_first(tmp_path: Path) -> None:
         Point(640, 360, frame=12),
         Point(9, 8, time_s=0.5, negative=True),
     )
-
-
-@pytest.mark.parametrize("words", [["640"], ["640,360@later"], ["-1,5"], ["1,2"] * 65])
-def test_a_word_that_is_no_hint_is_a_usage_error(words: list[str]) -> None:
-    with pytest.raises(Usage):
-        HintOptions(point=words).parsed()
-    with pytest.raises(Usage, match="is no thing"):
-        HintOptions(thing=["²@f"]).parsed()
 
 
 def test_hints_are_of_one_clip(tmp_path: Path) -> None:

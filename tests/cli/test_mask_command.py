@@ -161,11 +161,7 @@ def test_what_is_made_is_whole_and_nothing_else_changes(
 
 @pytest.mark.parametrize(("words", "code", "message"), REFUSED, ids=typed)
 def test_what_is_refused_says_why_and_changes_nothing(
-    here: Path,
-    capsys: pytest.CaptureFixture[str],
-    words: tuple[str, ...],
-    code: int,
-    message: str,
+    here: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], code: int, message: str
 ) -> None:
     (here / "link.mov").symlink_to("clip 10.mov")
     (here / "empty").mkdir()

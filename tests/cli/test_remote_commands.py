@@ -38,11 +38,7 @@ def submitted(capsys: pytest.CaptureFixture[str], clip_origin: str) -> str:
 
 
 def test_a_file_is_uploaded_and_its_mask_comes_back(
-    service: Running,
-    drawn: Path,
-    here: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    service: Running, drawn: Path, here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The mask keeps its promises; a second time nothing is replaced and nothing is sent."""
     clip = drawn / "good.mp4"
@@ -183,11 +179,7 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(
     ],
 )
 def test_what_cannot_be_is_one_line(
-    clip_origin: str,
-    capsys: pytest.CaptureFixture[str],
-    words: list[str],
-    code: Exit,
-    said: str,
+    clip_origin: str, capsys: pytest.CaptureFixture[str], words: list[str], code: Exit, said: str
 ) -> None:
     assert main([word.replace("URL", clip_origin) for word in words]) == code
     error = capsys.readouterr().err

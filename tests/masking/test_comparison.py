@@ -10,11 +10,7 @@ from foremask.masking.comparison import compare
 from tests.support import synth
 
 SPEC = synth.Spec(
-    width=128,
-    height=97,
-    pts=(0, 1000, 2500, 3000),
-    pixel_format="yuv444p",
-    sound=(synth.Tone(),),
+    width=128, height=97, pts=(0, 1000, 2500, 3000), pixel_format="yuv444p", sound=(synth.Tone(),)
 )
 
 

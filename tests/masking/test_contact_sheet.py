@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from foremask.masking.comparison import SHEET_CELL_PX, contact_sheet
-from foremask.vision.drawing import GAP_PX, cut_out, overlay
+from foremask.vision.drawing import GAP_PX, overlay
 from tests.support import synth
 
 
@@ -19,15 +19,6 @@ def test_a_sheet_has_a_row_for_each_moment_and_four_pictures_in_each(tmp_path: P
     height = (drawn.shape[0] - GAP_PX) // 2
     assert max(width, height) == SHEET_CELL_PX
     np.testing.assert_array_equal(drawn[:, :width], drawn[:, width + GAP_PX : 2 * width + GAP_PX])
-
-
-def test_a_cut_out_keeps_the_foreground_and_shows_the_board_elsewhere() -> None:
-    rgb = np.full((24, 24, 3), 255, np.uint8)
-    alpha = np.zeros((24, 24), np.float32)
-    alpha[:, 12:] = 1
-    cut = cut_out(rgb, alpha)
-    assert (cut[:, 12:] == 255).all()
-    assert set(np.unique(cut[:, :12])) == {120, 170}
 
 
 def test_an_overlay_tints_the_foreground_only() -> None:

@@ -35,25 +35,6 @@ def names(folder: Path) -> list[str]:
     return sorted(each.name for each in folder.iterdir())
 
 
-def test_a_file_that_is_there_is_replaced_only_when_asked(clip: Path) -> None:
-    """By the library and the command line; the file is unchanged until then."""
-    other = clip.with_name("other.mp4")
-    other.write_text("another clip")
-    with pytest.raises(errors.OutputFailed, match="exists already"):
-        synth.mask(clip, other)
-    assert other.read_text() == "another clip"
-    synth.mask(clip, other, replace=True)
-    assert other.stat().st_size > 100
-    assert names(clip.parent) == ["clip.mp4", "other.mp4"]
-    sheet = clip.with_name("sheet.png")
-    sheet.write_text("a picture")
-    with pytest.raises(errors.OutputFailed, match="exists already"):
-        contact_sheet(clip, other, sheet, 1)
-    assert sheet.read_text() == "a picture"
-    contact_sheet(clip, other, sheet, 1, replace=True)
-    assert sheet.read_bytes().startswith(b"\x89PNG")
-
-
 @pytest.mark.parametrize("kind", ["name", "detour", "symlink", "hard link", "linked directory"])
 def test_an_output_that_is_the_input_is_always_refused(clip: Path, kind: str) -> None:
     before = clip.read_bytes()

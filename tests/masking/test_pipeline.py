@@ -122,20 +122,6 @@ def test_a_masker_must_answer_each_picture_once(tmp_path: Path, frames: int) -> 
         synth.mask(long_clip(tmp_path), tmp_path / "mask.mp4", masker=miscounting)
 
 
-def test_pictures_stand_upright_for_the_masker(tmp_path: Path) -> None:
-    """A clip turned by 90 degrees is seen 48 wide and 64 high."""
-    seen = []
-
-    def watching(images: Iterable[Image], /) -> Iterator[Alpha]:
-        for image in images:
-            seen.append((image.width, image.height))
-            yield np.zeros((image.height, image.width), np.float32)
-
-    source = synth.write(tmp_path / "a.mp4", Spec(turn=(90, False)))
-    synth.mask(source, tmp_path / "mask.mp4", masker=watching)
-    assert set(seen) == {(48, 64)}
-
-
 def test_a_clip_cut_off_keeps_what_is_there_and_says_so(tmp_path: Path) -> None:
     """A WebM that ends early is masked as far as it goes, with a warning."""
     spec = Spec(codec="vp9", pts=synth.even(90, Fraction(30)), options={"g": "10"})

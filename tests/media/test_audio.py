@@ -134,13 +134,3 @@ def test_an_encoder_gets_a_rate_that_it_takes() -> None:
     assert encoder_for("mp4", "pcm_s16le", 4_000) == ("aac", 8_000)
     assert encoder_for("mov", "flac", 44_100) == ("alac", 44_100)
     assert encoder_for("matroska", "wmav2", 44_100) == ("flac", 44_100)
-
-
-def test_a_clip_without_sound_gives_none(tmp_path: Path) -> None:
-    source = synth.write(tmp_path / "a.mp4")
-    with av.open(str(tmp_path / "b.mkv"), "w", format="matroska") as out:
-        out.add_stream("pcm_s16le", rate=PCM_HZ)
-        sound = Sound(source, out, "matroska")
-        sound.finish()
-        sound.close()
-    assert (sound.tracks, sound.warnings) == ([], [])

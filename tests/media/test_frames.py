@@ -1,6 +1,5 @@
 import itertools
 from fractions import Fraction
-from pathlib import Path
 
 import av
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 from foremask.media.colour import FULL_RANGE
 from foremask.media.frames import Frame
 from foremask.media.orientation import Orientation
-from foremask.media.reader import VideoReader
 from tests.support import synth
 
 COLOURS = {"red": (200, 30, 30), "green": (40, 180, 60), "blue": (30, 60, 210), "grey": (128,) * 3}
@@ -111,15 +109,3 @@ def test_turned_clockwise_a_mark_at_the_top_left_goes_to_the_top_right() -> None
     orientation = Orientation.from_matrix(tuple(synth.matrix(90, mirrored=False)))
     upright = orientation.to_upright(np.array([[1, 0, 0], [0, 0, 0]]))
     np.testing.assert_array_equal(upright, [[0, 1], [0, 0], [0, 0]])
-
-
-def test_a_picture_of_a_turned_clip_stands_upright(tmp_path: Path) -> None:
-    """The red disc starts at the left of the coded picture: at the top, once it is turned by 90."""
-    path = synth.write(tmp_path / "turned.mp4", synth.Spec(turn=(90, False)))
-    with VideoReader(path) as reader:
-        frame = next(iter(reader))
-        assert (frame.width, frame.height) == (48, 64)
-        red = frame.rgb(48, 64)[:, :, 0] > 180
-        rows = np.nonzero(red)[0]
-        assert rows.mean() < 24
-        assert frame.luma().shape == (48, 64)

@@ -71,11 +71,7 @@ NONSENSE = {
     "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(60), 400, "bad_http"),
     "unknown method": (b"FROBNICATE /a HTTP/1.1\r\nHost: a\r\n\r\n", 405, "method_not_allowed"),
     "two lengths": (SENT + b"Content-Length: 3\r\n\r\n{}", 400, "bad_http"),
-    "length and chunks": (
-        SENT + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-        400,
-        "bad_http",
-    ),
+    "length and chunks": (SENT + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "bad_http"),
     "a bad header": (b"GET /healthz HTTP/1.1\r\nHost a\r\n\r\n", 400, "bad_http"),
     "a bare CONNECT": (b"CONNECT example.com:80 HTTP/1.1\r\nHost: a\r\n\r\n", 400, "bad_http"),
     "an umlaut in the path": ("GET /ä HTTP/1.1\r\nHost: a\r\n\r\n".encode(), 400, "bad_http"),

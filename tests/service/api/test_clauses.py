@@ -137,15 +137,6 @@ def test_a_form_that_is_not_utf_8_is_told_so_in_words(service: Running) -> None:
     assert error["details"] == "The form cannot be read: Segment header failed to decode."
 
 
-def test_text_that_is_named_a_clip_is_not_a_video(service: Running) -> None:
-    """422 not_a_video, and not a container of which nobody has heard."""
-    given = form(service)
-    assert send(given, b"Dear all,\nthe clip is attached.\n").status_code == 204
-    body = {"video": given["file_url"]}
-    answer = http.post(service.url + PATH, json=body, headers=service.headers)
-    assert_refused(answer, 422, "not_a_video", "video")
-
-
 def test_a_token_may_end_in_a_blank_or_a_newline(service: Running) -> None:
     """As the file ends from which it was read: over HTTP, and in the operator's settings."""
     for name, value in (

@@ -7,7 +7,6 @@ import zipfile
 import zlib
 from collections.abc import Generator
 from fractions import Fraction
-from functools import partial
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,6 @@ from foremask.media.reader import VideoReader
 from foremask.media.verify import verify
 from foremask.options import COLOURS, ResultKind
 from foremask.service.api.bodies import BackgroundColor, GreenShade
-from foremask.service.jobs import retention
 from foremask.service.worker import job_stages
 from tests.service.api import clip_server, clips
 from tests.service.api.conftest import Running
@@ -405,29 +403,6 @@ def test_a_finished_cut_out_becomes_every_other_kind(
 def levels(path: Path) -> list[NDArray[np.int64]]:
     with VideoReader(path) as reader:
         return [np.asarray(frame.luma(), np.int64) for frame in reader]
-
-
-async def test_a_mask_beside_a_cut_out_is_counted_and_goes_with_it(
-    worker: Running, client: httpx.Client, files: Path, origin: str
-) -> None:
-    """It is no result, has no link, and takes part of the token's quota until both expire."""
-    body = {"video": f"{origin}/clip.mp4", URL: f"{origin}/behind.png"}
-    answer = await asyncio.to_thread(client.post, REPLACE, json=body)
-    status = await asyncio.to_thread(finished, worker, answer)
-    job, report = answer.json()["request_id"], status["result"]["report"]
-    objects = await worker.objects()
-    async with worker.database() as database:
-        stored = partial(value, database, "select stored from jobs where id = %s", (job,))
-        before = await stored()
-        clip, behind = ((files / name).stat().st_size for name in ("clip.mp4", "behind.png"))
-        beside = report["mask_bytes"] + report.get("network_bytes", 0)
-        assert before == 2 * clip + behind + report["bytes"] + beside
-        sizes = {Path(each.key).name: each.size async for each in objects.list(f"results/{job}")}
-        assert sizes["mask"] == report["mask_bytes"]
-        await retention.swept(database, job)
-        assert await stored() == report["bytes"] + beside
-        await retention.expired(database, job)
-        assert await stored() == 0
 
 
 @pytest.mark.parametrize(

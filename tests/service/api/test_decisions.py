@@ -322,9 +322,7 @@ def test_a_key_used_for_another_body_is_refused(client: httpx.Client, clip_origi
     first = client.post(PATH, json=body, headers=headers).json()["request_id"]
     spelled = json.dumps({"sync": False, **body}, indent=3)
     again = client.post(
-        "/foreground_mask",
-        content=spelled,
-        headers={**headers, "Content-Type": "application/json"},
+        "/foreground_mask", content=spelled, headers={**headers, "Content-Type": "application/json"}
     )
     assert again.json()["request_id"] == first
     other = client.post(PATH, json={**body, "output_container_and_codec": "gif"}, headers=headers)

@@ -215,7 +215,8 @@ def test_an_upload_keeps_to_its_form(uploads: Running) -> None:
     given = form(uploads, media_type="video/mp4")
     assert_refused(send(given, b"x", "image/tiff"), 422, "field_invalid", "Content-Type")
     assert_refused(send(given, b"x", "video/webm"), 422, "field_invalid", "Content-Type")
-    for name, value in {"key": "results/1", "max_bytes": str(1 << 50), "signature": ""}.items():
+    changed = {"key": "results/1", "max_bytes": str(1 << 50), "signature": ""}
+    for name, value in {**changed, "media_type": "", "expires": "9999999999"}.items():
         assert_refused(send(given, b"x", **{name: value}), 403, "link_invalid")
     objects = asyncio.run(uploads.objects())
     key = form(uploads)["upload_fields"]["key"]

@@ -151,10 +151,7 @@ def test_a_sample_comes_by_ranges_so_that_a_browser_can_seek_in_it(service: Runn
     assert (
         http.get(url, headers=other).status_code,
         len(http.get(url, headers=other).content),
-    ) == (
-        200,
-        size,
-    )
+    ) == (200, size)
 
 
 # What it may ask

@@ -1,11 +1,9 @@
 """The hosted service's own SDK against ours: a client changes its base URL and goes on."""
 
 import asyncio
-import hashlib
 import json
 import re
 import threading
-import time
 from collections.abc import Callable, Coroutine
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -230,17 +228,3 @@ def test_the_golden_vector() -> None:
     body = b'{"request_id":"req-9f8e7d6c","status":"COMPLETED"}'
     signature = sign(webhook_key("test-token-abc123"), "req-9f8e7d6c", "1723800000", body)
     assert signature == "v1=L49e/+aGg8Xr6F7PT9+bYWJ4ADPN73Pu5ooGltV5MUs="
-
-
-def test_the_sdk_verifies_our_signature() -> None:
-    token, job, at = "fm_a-token", "a-request", str(int(time.time()))
-    body = json.dumps({"request_id": job, "status": "COMPLETED", "näme": "ü"}).encode()
-    signature = sign(webhook_key(token), job, at, body)
-    verify: Callable[..., bool] = verify_webhook_signature
-    assert verify(body, job, at, signature, token)
-    assert verify(body, job, at, f"v1=AAAA,{signature}", token)
-    assert not verify(body + b" ", job, at, signature, token)
-    assert not verify(body, "other", at, signature, token)
-    assert not verify(body, job, str(int(at) + 1), signature, token)
-    assert not verify(body, job, at, signature, "fm_another")
-    assert hashlib.sha256(token.encode()).digest() != webhook_key(token)

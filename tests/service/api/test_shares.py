@@ -67,10 +67,7 @@ async def test_slow_ranged_origins_of_one_token_leave_probes_for_another(
         tmp_path / "large.mp4", codec="mjpeg", frames=30, size=(640, 480), pixel_format="yuvj420p"
     ).read_bytes()
     assert len(large) > 100_000
-    async with (
-        listening() as origin,
-        httpx.AsyncClient(base_url=service.url, timeout=40) as client,
-    ):
+    async with listening() as origin, httpx.AsyncClient(base_url=service.url, timeout=40) as client:
         origin.answers["/slow.mp4"] = slow_after_the_first_block(large)
         origin.answers["/good.mp4"] = gives(large)
         slow = {"video": origin.url("/slow.mp4")}

@@ -5,25 +5,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from foremask.errors import (
-    RateLimited,
-    RequestUnknown,
-    TokenInvalid,
-    TooManyJobs,
-)
-from foremask.service.jobs.admission import (
-    admit,
-    charge_rate,
-    check_token,
-)
+from foremask.errors import RateLimited, TooManyJobs
+from foremask.service.jobs.admission import admit, charge_rate
 from foremask.service.jobs.database import Database, open_database
-from foremask.service.jobs.tokens import (
-    TokenLimits,
-    create_token,
-    list_tokens,
-    revoke_token,
-    token_hash,
-)
+from foremask.service.jobs.tokens import TokenLimits, create_token, list_tokens, token_hash
 from tests.support.jobs import new_job, value
 
 
@@ -89,21 +74,6 @@ async def test_the_cap_on_unfinished_jobs_holds_under_concurrency(database: Data
     refused = [each for each in answers if isinstance(each, TooManyJobs)]
     assert (len(answers) - len(refused), len(refused)) == (7, 33)
     assert (refused[0].limit, refused[0].actual) == (7, 7)
-
-
-async def test_a_revoked_token_opens_nothing_at_once(database: Database, database_url: str) -> None:
-    secret, token = await create_token(database, "revoked")
-    async with open_database(database_url) as other:
-        assert await check_token(other, token_hash(secret)) == token.id
-        assert (await revoke_token(database, token.prefix)).revoked_at is not None
-        with pytest.raises(TokenInvalid):
-            await check_token(other, token_hash(secret))
-        with pytest.raises(TokenInvalid):
-            await charge_rate(other, token_hash(secret))
-        with pytest.raises(TokenInvalid):
-            await admit(other, new_job(token.id))
-    with pytest.raises(RequestUnknown):
-        await revoke_token(database, "fm_nobody")
 
 
 async def test_the_token_itself_is_not_stored(database: Database) -> None:

@@ -136,11 +136,3 @@ def test_an_upload_through_one_api_is_a_clip_for_the_other(
     assert sent.status_code == 204, sent.text
     probed = apis[1].post("/v2/video/probe", json={"video": form["file_url"]})
     assert probed.json()["result"]["frames"] == FRAMES["short.mp4"]
-
-
-def test_one_key_makes_one_job_whichever_host_is_asked(
-    apis: list[httpx.Client], clips: str
-) -> None:
-    body, headers = {"video": f"{clips}/short.mp4"}, {"Idempotency-Key": "once"}
-    first, second = (api.post(SUBMIT, json=body, headers=headers).json() for api in apis)
-    assert first["request_id"] == second["request_id"]

@@ -4,7 +4,6 @@ import asyncio
 import os
 import sys
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import get_type_hints
@@ -13,19 +12,11 @@ import cv2
 import numpy as np
 import pytest
 
-from foremask.errors import PresetUnsuitable, ServiceUnavailable
+from foremask.errors import ServiceUnavailable
 from foremask.facts import SegmentGrid, SegmentPlan, Span
 from foremask.media.probe import probe
 from foremask.media.verify import verify
-from foremask.options import (
-    Limits,
-    MaskOptions,
-    Matte,
-    Preset,
-    Quality,
-    ResultKind,
-    ResultOptions,
-)
+from foremask.options import Limits, MaskOptions, Matte, Preset, Quality, ResultKind, ResultOptions
 from foremask.service.sandbox import execution, messages
 from foremask.service.sandbox.messages import Progress
 from foremask.service.sandbox.operations import (
@@ -72,16 +63,6 @@ async def test_a_remote_file_is_probed_as_a_local_one(pool: MediaPool, clip: Pat
     near = await pool.run(Probe(clip, LIMITS, Preset.GIF))
     assert near == probe(clip)
     assert near == await pool.run(Probe(None, LIMITS, size=len(data)), read_at=read_at)
-
-
-async def test_the_bytes_needed_and_there_are_told_across_the_border(
-    pool: MediaPool, clip: Path
-) -> None:
-    """What a mask may take is said by the parent, for the child sees no more than its own files."""
-    limits = replace(LIMITS, memory_bytes=100_000)
-    with pytest.raises(PresetUnsuitable, match="need 245760 bytes") as caught:
-        await pool.run(Probe(clip, limits, Preset.WEBM_VP9))
-    assert (caught.value.limit, caught.value.actual) == (100_000, 64 * 48 * 80)
 
 
 async def test_spans_are_planned_and_cut(pool: MediaPool, clip: Path, tmp_path: Path) -> None:

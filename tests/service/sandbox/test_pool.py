@@ -248,12 +248,6 @@ async def test_a_child_that_makes_too_many_files_is_killed(pool: MediaPool, tmp_
     assert left_in(tmp_path / "scratch") == []
 
 
-async def test_a_child_makes_no_directory(pool: MediaPool) -> None:
-    with pytest.raises(Internal) as caught:
-        await pool.run(Litter(0, 1))
-    assert "PermissionError" in caught.value.__notes__[0]
-
-
 async def test_a_file_has_a_longest_length(pool: MediaPool, tmp_path: Path) -> None:
     with pytest.raises(Internal):
         await pool.run(FillDisk(tmp_path / "job" / "big"))

@@ -11,10 +11,10 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from foremask.errors import LinkInvalid, ObjectLost, ServiceUnavailable
+from foremask.errors import LinkInvalid, ObjectLost
 from foremask.service.storage.local_directory import local_url
 from foremask.service.storage.objects import Objects, open_objects
-from foremask.service.storage.signing import FILES_PATH, Upload
+from foremask.service.storage.signing import FILES_PATH
 from tests.support.seaweed import s3_server
 
 pytestmark = pytest.mark.slow
@@ -142,21 +142,6 @@ async def test_the_signing_key_is_its_owners_alone(tmp_path: Path) -> None:
     assert (made.stat().st_mode & 0o777, made.read_bytes()) == (0o600, key)
 
 
-async def test_a_store_that_does_not_answer_says_so(tmp_path: Path) -> None:
-    """Without its address or its credentials, and when its directory is gone."""
-    store = await open_objects(local_url(tmp_path / "objects"), BASE_URL)
-    await store.check()
-    (tmp_path / "objects" / "signing-key").unlink()
-    with pytest.raises(ServiceUnavailable, match="signing key"):
-        await store.check()
-
-
-async def test_all_who_share_a_store_share_its_key(store: Objects, tmp_path: Path) -> None:
-    url = local_url(tmp_path / "objects") if store.is_local else "s3://foremask-test/some/prefix"
-    other = await open_objects(url, BASE_URL)
-    assert other.signer.key_of(store.signer.link("uploads/1/1.mp4", 60)) == "uploads/1/1.mp4"
-
-
 async def test_a_link_is_good_for_its_file_and_its_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,29 +166,6 @@ async def test_a_link_is_good_for_its_file_and_its_time(
     monkeypatch.setattr(time, "time", lambda: float(query["expires"]) + 1)
     with pytest.raises(LinkInvalid, match="expired"):
         store.signer.check_link("results/1/mask.mp4", **query)
-
-
-async def test_a_form_allows_what_it_says(tmp_path: Path) -> None:
-    """Key, size, type and time are all signed; a link's signature is no form's."""
-    store = await open_objects(local_url(tmp_path / "objects"), BASE_URL)
-    upload = Upload("uploads/1/1.mp4", 1 << 30, "video/mp4", int(time.time()) + 60)
-    fields = store.signer.upload_form(upload)
-    assert all(isinstance(value, str) for value in fields.values())
-    assert store.signer.check_form({**fields, "Content-Type": "video/mp4"}) == upload
-    for name, value in {
-        "key": "results/1/mask.mp4",
-        "max_bytes": str(1 << 40),
-        "media_type": "",
-        "expires": str(upload.expires_at + 1),
-        "signature": parse_qs(urlsplit(store.link("uploads/1/1.mp4", 60)).query)["signature"][0],
-    }.items():
-        with pytest.raises(LinkInvalid):
-            store.signer.check_form({**fields, name: value})
-    with pytest.raises(LinkInvalid, match="not one"):
-        store.signer.check_form({})
-    late = store.signer.upload_form(Upload("uploads/1/1.mp4", 1, "", int(time.time()) - 1))
-    with pytest.raises(LinkInvalid, match="expired"):
-        store.signer.check_form(late)
 
 
 async def test_s3_signs_its_own_links(s3: str) -> None:

@@ -419,9 +419,7 @@ async def test_a_hint_beyond_the_end_is_named_as_its_caller_named_it(
     site.files["/a.mp4"] = stand_in.clip(3)
     hints = tuple(Point(1, 1, frame=frame) for frame in frames)
     new = new_job(
-        caller.token_id,
-        video_url=site.url + "/a.mp4",
-        result=JobResult(hints=hints, key_points=1),
+        caller.token_id, video_url=site.url + "/a.mp4", result=JobResult(hints=hints, key_points=1)
     )
     async with working(work):
         record = await caller.ended((await admit(work.database, new)).request_id)
