@@ -50,19 +50,12 @@ class CountReporter:
             if value > self._reported.get(series, 0.0)
         }
         self._number += 1
-        row = await database.one(
-            "select * from report_process(%s, %s, %s, %s, %s, %s, %s, %s, %s::float8[])",
-            (
-                self._id,
-                self.kind,
-                self.name,
-                self.slots,
-                self.sandbox,
-                self._number,
-                [name for name, _ in fresh],
-                [json_value(dict(labels)) for _, labels in fresh],
-                list(fresh.values()),
-            ),
+        row = await database.row_of(
+            "report_process",
+            *(self._id, self.kind, self.name, self.slots, self.sandbox, self._number),
+            [name for name, _ in fresh],
+            [json_value(dict(labels)) for _, labels in fresh],
+            list(fresh.values()),
         )
         self._reported = counted
         if fleet is not None and row is not None:

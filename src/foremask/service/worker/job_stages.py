@@ -21,6 +21,7 @@ from foremask.errors import (
     TimedOut,
 )
 from foremask.facts import SEGMENT_GRID, Clip, SegmentPlan, Span
+from foremask.media.colour_presets import KEPT_MASK
 from foremask.options import (
     REENCODE_ONLY,
     MaskOptions,
@@ -63,8 +64,6 @@ from foremask.service.worker.transfers import Transfers, background_transfers
 from foremask.service.worker.worker_context import WorkerContext
 
 log = structlog.get_logger(__name__)
-EXACT_MASK = Preset.MOV_H265
-"""Lossless, with exact times: what is made of it is as if it had never been a file."""
 PROBED_ALIKE = ("container", "codec", "width", "height")
 
 
@@ -94,7 +93,7 @@ class RunningStep:
     @property
     def mask(self) -> Path:
         """The mask that is kept beside what is made by it."""
-        return self.scratch / f"mask{EXACT_MASK.suffix}"
+        return self.scratch / f"mask{KEPT_MASK.suffix}"
 
     @property
     def target(self) -> Path:
@@ -285,7 +284,7 @@ class RunningStep:
             options = replace(found, preset=form, matte=result.matte)
             return Mask(self.source, self.target, options, shown)
         if result.auto_zoom or not (whole or is_joinable(form)):
-            return Mask(self.source, self.mask, replace(found, preset=EXACT_MASK), shown)
+            return Mask(self.source, self.mask, replace(found, preset=KEPT_MASK), shown)
         return CutOut(
             self.source,
             self.target,
@@ -332,7 +331,7 @@ class RunningStep:
         zooms = step.options.auto_zoom
         in_parts = kind is ResultKind.MASK or (is_joinable(step.form) and not zooms)
         if not in_parts:
-            kind, name, made = ResultKind.MASK, EXACT_MASK.value, self.mask
+            kind, name, made = ResultKind.MASK, KEPT_MASK.value, self.mask
         suffix = form_of(name, kind).suffix
         parts, mask_parts = [], []
         with span("load"):
@@ -350,7 +349,7 @@ class RunningStep:
         with span("write"):
             joined = await self._run(Join(tuple(parts), self.source, made, name, kind, keep_sound))
             if len(mask_parts) == len(parts):
-                await self._run(Join(tuple(mask_parts), self.source, self.mask, EXACT_MASK))
+                await self._run(Join(tuple(mask_parts), self.source, self.mask, KEPT_MASK))
         report = joined_report([result.report for result in results], joined)
         if not in_parts:
             background = await self._load_background(
