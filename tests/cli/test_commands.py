@@ -27,7 +27,7 @@ from rich.console import Console
 
 from foremask.cli.commands import main
 from foremask.cli.exits import Exit, Usage, exit_code, show_error
-from foremask.cli.progress_bar import FRAMES, MEGABYTES, progress_bar
+from foremask.cli.progress_bar import FRAMES, MASKED, MEGABYTES, progress_bar
 from foremask.cli.server_extra import PACKAGES
 from foremask.cli.service_checks import NEWEST_MINOR
 from foremask.errors import Busy, CodecUnsupported, Denied, Ended, Failed, all_reasons
@@ -461,6 +461,22 @@ def test_the_rate_is_of_late_and_none_is_guessed_from_nothing(
         now_s += 6
         show(1000, 136_000_000)
     assert stream.getvalue() == "model: 0.0/136.0 MB\n"
+
+
+def test_of_a_mask_the_time_left_is_the_masking_s_own_and_no_rate_is_guessed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now_s = 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now_s)
+    stream = io.StringIO()
+    with progress_bar("mask", MASKED, Console(file=stream)) as show:
+        for now_s in (6.0, 12.0, 18.0):
+            show(int(now_s), None if now_s < 12 else 80, left_s=None if now_s < 18 else 42.0)
+    assert stream.getvalue().splitlines() == [
+        "mask: 6 frames",
+        "mask: 12/80 frames",
+        "mask: 18/80 frames, 0:42 left",
+    ]
 
 
 def test_on_a_terminal_progress_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:

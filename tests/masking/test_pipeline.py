@@ -1,3 +1,4 @@
+import dataclasses
 import threading
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -10,7 +11,8 @@ import pytest
 
 from foremask import errors
 from foremask.masking.pipeline import mask_video
-from foremask.masking.report import Progress
+from foremask.masking.report import AnchorCounter, Progress, ProgressCounter
+from foremask.media.frames import frame_of
 from foremask.media.probe import probe
 from foremask.media.verify import verify
 from foremask.options import Limits, MaskOptions, Preset, Quality
@@ -49,6 +51,38 @@ def test_the_report_has_the_numbers(tmp_path: Path) -> None:
     assert report.bytes == (tmp_path / "mask.mp4").stat().st_size
 
 
+def test_the_time_left_follows_the_work_and_not_what_is_read_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A frame counts once its anchors are inferred: of 100, at a quarter each, by a clock of ours.
+
+    Each anchor takes a second, and each mask that is written 1/16 of it, as four to one would.
+    """
+    now_s, told = 0.0, list[tuple[float, float]]()
+    monkeypatch.setattr("foremask.masking.report.time.monotonic", lambda: now_s)
+    anchors = AnchorCounter(per_frame=0.25)
+    clip = dataclasses.replace(probe(synth.write(tmp_path / "a.mp4")), frames=100)
+
+    def note(progress: Progress) -> None:
+        if progress.left_s is not None:
+            told.append((now_s, progress.left_s))
+
+    counter = ProgressCounter(clip, None, note, lambda: None, anchors)
+    frames = counter.counting(frame_of(np.zeros((2, 2, 3), np.uint8), n) for n in range(100))
+    for number in range(25):
+        list(islice(frames, 28 if number == 0 else 4))
+        now_s += 1
+        anchors.add(np.zeros((2, 2), np.uint8))
+        counter.report()
+    for _ in range(100):
+        now_s += 1 / 16
+        counter.wrote()
+    assert told[0][0] < now_s / 10
+    assert told[-1] == (now_s, 0)
+    for at_s, left_s in told:
+        assert abs(at_s + left_s - now_s) < 0.2 * now_s, at_s
+
+
 def test_progress_never_goes_back_and_ends_with_all_frames(tmp_path: Path) -> None:
     reported: list[tuple[Progress, int]] = []
     source = long_clip(tmp_path)
@@ -61,6 +95,8 @@ def test_progress_never_goes_back_and_ends_with_all_frames(tmp_path: Path) -> No
     assert done == sorted(set(done))
     assert done[-1] == 60
     assert {progress.frames_total for progress, _ in reported} == {60}
+    assert all(progress.total_is_known for progress, _ in reported)
+    assert reported[-1][0].left_s == 0
     assert {thread for _, thread in reported} == {threading.get_ident()}
     newest = reported[-1][0].newest
     assert newest is not None

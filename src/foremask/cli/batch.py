@@ -13,7 +13,7 @@ import msgspec
 from foremask.cli.exits import Exit, exit_code, note, print_json, say, show_error, warn
 from foremask.cli.forecast import Forecast
 from foremask.cli.inputs import local_clip
-from foremask.cli.progress_bar import FRAMES, progress_bar
+from foremask.cli.progress_bar import MASKED, progress_bar
 from foremask.cli.standard_streams import send, spool_folder
 from foremask.cli.targets import Job, Product, make_folder
 from foremask.errors import ForemaskError, Internal, OutputExists
@@ -184,10 +184,11 @@ class Batch:
     def _made(self, job: Job, clip: Path, target: Path, label: str, options: MaskOptions) -> Report:
         left_of_all_s = None if self._forecast is None else self._forecast.left_s
         shows = not self.tone.quiet
-        with progress_bar(label, FRAMES, shows=shows, left_of_all_s=left_of_all_s) as show:
+        with progress_bar(label, MASKED, shows=shows, left_of_all_s=left_of_all_s) as show:
 
             def on_frame(progress: "Progress") -> None:
-                show(progress.frames_done, progress.frames_total)
+                total = progress.frames_total if progress.total_is_known else None
+                show(progress.frames_done, total, left_s=progress.left_s)
 
             return self.maker.make(job, clip, target, options, on_frame, replaces=self.replace)
 

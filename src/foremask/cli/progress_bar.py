@@ -5,14 +5,22 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
 from foremask.cli.exits import printable
 
-OnStep = Callable[[int, int | None], None]
-"""Called with the amount done and the total, or None where that is unknown."""
+
+class OnStep(Protocol):
+    """Called with the amount done and the total, or None where that is unknown."""
+
+    def __call__(self, done: int, total: int | None, /, left_s: float | None = None) -> None:
+        """Where the seconds left are known better than by the rate, ``left_s`` has them."""
+        ...
+
+
 LeftOfAll = Callable[[int, int | None], float | None]
 """Called as `OnStep` is; gives seconds, or None where they are not known."""
 
@@ -22,7 +30,10 @@ RATE_OVER_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A unit of progress: ``scale`` of the amount make one ``name``."""
+    """A unit of progress: ``scale`` of the amount make one ``name``.
+
+    Without a ``rate`` in words, the time left is shown only where it is told.
+    """
 
     name: str
     rate: str
@@ -31,6 +42,7 @@ class Unit:
 
 
 FRAMES = Unit("frames", "fps", 1, 0)
+MASKED = Unit("frames", "", 1, 0)
 PICTURES = Unit("pictures", "a second", 1, 0)
 MEGABYTES = Unit("MB", "MB/s", 1e6, 1)
 
@@ -49,16 +61,16 @@ def progress_bar(
     ``left_of_all_s`` gives the seconds until the last of several is done.
     """
     if not shows:
-        yield lambda _done, _total: None
+        yield lambda _done, _total, left_s=None: None
         return
     label, console = printable(label), console or Console(stderr=True)
     pace = _Pace(unit, left_of_all_s)
     if not console.is_terminal:
         last_s = time.monotonic()
 
-        def line(done: int, total: int | None) -> None:
+        def line(done: int, total: int | None, /, left_s: float | None = None) -> None:
             nonlocal last_s
-            text = pace.describe(done, total)
+            text = pace.describe(done, total, left_s)
             if time.monotonic() - last_s >= PLAIN_EVERY_S:
                 last_s = time.monotonic()
                 console.print(f"{label}: {text}", highlight=False, markup=False, soft_wrap=True)
@@ -70,9 +82,11 @@ def progress_bar(
     with Progress(*columns, text, console=console, transient=True) as progress:
         task = progress.add_task(label, total=None, text="")
 
-        def bar(done: int, total: int | None) -> None:
+        def bar(done: int, total: int | None, /, left_s: float | None = None) -> None:
             total = None if total is None else max(done, total)
-            progress.update(task, completed=done, total=total, text=pace.describe(done, total))
+            progress.update(
+                task, completed=done, total=total, text=pace.describe(done, total, left_s)
+            )
 
         yield bar
 
@@ -85,7 +99,7 @@ class _Pace:
         self._left_of_all_s = left_of_all_s
         self._lately: deque[tuple[float, int]] = deque()
 
-    def describe(self, done: int, total: int | None) -> str:
+    def describe(self, done: int, total: int | None, left_s: float | None) -> str:
         now = time.monotonic()
         self._lately.append((now, done))
         while now - self._lately[0][0] > RATE_OVER_S and len(self._lately) > 2:
@@ -97,14 +111,14 @@ class _Pace:
         if total is not None:
             words[0] += f"/{max(done, total) / unit.scale:.{digits}f}"
         words[0] += f" {unit.name}"
-        if (
-            rate / unit.scale >= 0.05
-        ):  # less is written as nothing, and its time left as a guess of days
+        if left_s is not None:
+            words.append(f"{_clock(left_s)} left")
+        elif unit.rate and rate / unit.scale >= 0.05:  # less would be a guess of days
             words.append(f"{rate / unit.scale:.1f} {unit.rate}")
             if total is not None and total > done:
                 words.append(f"{_clock((total - done) / rate)} left")
-        if self._left_of_all_s and (left_s := self._left_of_all_s(done, total)) is not None:
-            words.append(f"all {_clock(left_s)}")
+        if self._left_of_all_s and (all_s := self._left_of_all_s(done, total)) is not None:
+            words.append(f"all {_clock(all_s)}")
         return ", ".join(words)
 
 

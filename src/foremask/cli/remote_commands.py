@@ -12,7 +12,7 @@ import msgspec
 from cyclopts import Parameter
 
 from foremask.cli.exits import Exit, ServerUnreachable, Usage, exit_code, note, print_json, say
-from foremask.cli.progress_bar import FRAMES, MEGABYTES, progress_bar
+from foremask.cli.progress_bar import MASKED, MEGABYTES, progress_bar
 from foremask.cli.remote_client import JobStatus, Problem, RemoteClient, ServerRefused
 from foremask.cli.sources import ClipSource, find_sources
 from foremask.cli.targets import MaskProduct, make_folder, plan_jobs
@@ -197,7 +197,7 @@ def _finish(
 
 def _wait(client: RemoteClient, job: str) -> tuple[JobStatus, bytes]:
     silent_since_s: float | None = None
-    with progress_bar("mask", FRAMES) as show:
+    with progress_bar("mask", MASKED) as show:
         while True:
             try:
                 status, body = client.status(job)
@@ -208,7 +208,7 @@ def _wait(client: RemoteClient, job: str) -> tuple[JobStatus, bytes]:
                     raise
             else:
                 silent_since_s = None
-                show(status.frames_done or 0, status.frames_total)
+                show(status.frames_done or 0, status.frames_total, left_s=status.eta_s)
                 if status.status != "IN_PROGRESS":
                     return status, body
             time.sleep(POLL_S)

@@ -1,6 +1,5 @@
 """The plan of a masking, made before its first frame is decoded."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -13,6 +12,7 @@ import numpy as np
 from foremask.facts import Clip, Span
 from foremask.hints.kinds import check_hints
 from foremask.masking.hinting import guidance_for, pts_of, remarks
+from foremask.masking.report import AnchorCounter
 from foremask.media.frames import Frame
 from foremask.media.presets import HUGE_PIXELS, check_preset
 from foremask.media.probe import check_length, frame_bytes, probe
@@ -82,7 +82,7 @@ class MaskingPlan:
     refiner: Refiner
     runtime: str
     decodes_once: bool
-    newest_anchor: deque[Levels]  # of length 1, once there is one
+    anchors: AnchorCounter
 
     @property
     def is_huge(self) -> bool:
@@ -132,10 +132,12 @@ def plan_masking(
     ``cache`` must stay open until the plan has run. ``on_picked`` gets the anchors of each window.
     """
     runtime = "own masker"
-    newest_anchor = deque[Levels](maxlen=1)
+    anchors = AnchorCounter()
     decodes_once = False  # the lag of a foreign masker is unknown
     if masker is None:
         network = network_at(options.model or model_path(), options.device)
+        if cache is None or not cache.is_complete:  # else it is all read at once
+            anchors.per_frame = TIERS[options.quality].anchors_per_frame
         guidance = guidance_for(source, options, network, cache)
         masker = partial(
             mask_images,
@@ -143,7 +145,7 @@ def plan_masking(
             tier=TIERS[options.quality],
             guidance=guidance,
             cache=cache,
-            on_anchor=newest_anchor.append,
+            on_anchor=anchors.add,
             on_picked=on_picked,
         )
         if span is not None:
@@ -158,9 +160,7 @@ def plan_masking(
         )
     if options.excerpt is not None:
         clip = _shortened(clip, options.excerpt)
-    return MaskingPlan(
-        source, clip, options, span, masker, refiner, runtime, decodes_once, newest_anchor
-    )
+    return MaskingPlan(source, clip, options, span, masker, refiner, runtime, decodes_once, anchors)
 
 
 def _shortened(clip: Clip, excerpt: Excerpt) -> Clip:

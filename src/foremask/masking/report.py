@@ -1,31 +1,62 @@
 """Progress of a masking while it runs, and its report when it is done."""
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 
 from foremask.facts import Clip, Report, Span, Written
 from foremask.media.frames import Frame
-from foremask.types import Alpha
+from foremask.types import Alpha, Levels
+
+READ_AHEAD_FRAMES: Final = 28  # of the network: two blocks and a queue
+DECIDED_TOGETHER_FRAMES: Final = 144
+LEAST_SHARE: Final = 0.05  # of the work: before, no time left is estimated
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a masking is; ``frames_total`` may be an estimate, or None.
+    """How far a masking is.
 
     ``frames_done`` counts work: inference is four fifths of a frame, writing its mask is the rest
-    and may follow a window of frames later. ``newest`` is the network's mask of the newest frame
-    that it was asked of, upright and small, before the clip is decided; do not change it.
+    and may follow a window of frames later. ``frames_total`` is what the header declares, or an
+    estimate until ``total_is_known``; None where there is neither. ``left_s`` is None where the
+    time left is not known yet. ``newest`` is the network's mask of the newest frame that it was
+    asked of, upright and small, before the clip is decided; do not change it.
     """
 
     frames_done: int
     frames_total: int | None
     stage: str = "masking"
     newest: Alpha | None = field(default=None, repr=False, compare=False)
+    total_is_known: bool = True
+    left_s: float | None = field(default=None, compare=False)
 
 
 OnFrame = Callable[[Progress], object]
+
+
+@dataclass(slots=True)
+class AnchorCounter:
+    """The anchors that the network was asked of; about ``per_frame`` of them are expected."""
+
+    per_frame: float | None = None
+    count: int = 0
+    newest: Levels | None = field(default=None, repr=False)
+
+    def add(self, levels: Levels) -> None:
+        self.count += 1
+        self.newest = levels
+
+    def frames(self, read: int) -> float:
+        """How many of the ``read`` frames are inferred: they are read before."""
+        if self.per_frame is None:
+            return read
+        if read > 3 * READ_AHEAD_FRAMES:
+            self.per_frame = max(self.count, 1) / (read - READ_AHEAD_FRAMES)
+        return min(read, self.count / self.per_frame)
 
 
 @dataclass(slots=True)
@@ -36,15 +67,19 @@ class ProgressCounter:
     span: Span | None
     on_frame: OnFrame
     newest: Callable[[], Alpha | None]
-    inferred: int = 0
+    anchors: AnchorCounter
+    read: int = 0
     written: int = 0
     last: int = 0
+    ended: bool = False
+    started_s: float = field(default_factory=lambda: time.monotonic())
 
     def counting(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        """Pass ``frames`` on; those of the span count as inferred."""
+        """Pass ``frames`` on; those of the span are counted."""
         for frame in frames:
-            self.inferred += self.span is None or self.span.holds(frame.pts)
+            self.read += self.span is None or self.span.holds(frame.pts)
             yield frame
+        self.ended = True
 
     def wrote(self) -> None:
         """Count a frame whose mask is written, and report."""
@@ -53,10 +88,24 @@ class ProgressCounter:
 
     def report(self) -> None:
         """Call ``on_frame`` if work has been done since the last time."""
-        done = (4 * self.inferred + self.written) // 5
-        if done > self.last:
-            self.last = done
-            self.on_frame(Progress(done, self.clip.expected_frames, newest=self.newest()))
+        total = self.read if self.ended else self.clip.expected_frames
+        is_known = self.ended or self.clip.frames is not None
+        inferred = max(self.anchors.frames(self.read), self.written)
+        if self.ended and self.written > max(0, self.read - DECIDED_TOGETHER_FRAMES):
+            inferred = self.read
+        work = (4 * inferred + self.written) / 5
+        if int(work) > self.last:
+            self.last = int(work)
+            left_s = self._left_s(work / total) if total else None
+            newest = self.newest()
+            self.on_frame(
+                Progress(self.last, total, newest=newest, total_is_known=is_known, left_s=left_s)
+            )
+
+    def _left_s(self, share: float) -> float | None:
+        if share < LEAST_SHARE:
+            return None
+        return (time.monotonic() - self.started_s) * max(0.0, 1 / share - 1)
 
 
 @dataclass(slots=True)

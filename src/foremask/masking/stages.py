@@ -28,7 +28,7 @@ class Stages:
         self._reader = self._stack.enter_context(self._opened())
         self.cpu_s: dict[str, float] = {}
         self.statistics = Statistics()
-        self.progress = ProgressCounter(plan.clip, plan.span, on_frame, self._newest)
+        self.progress = ProgressCounter(plan.clip, plan.span, on_frame, self._newest, plan.anchors)
 
     def __enter__(self) -> Self:
         return self
@@ -38,8 +38,8 @@ class Stages:
         self._stack.close()
 
     def _newest(self) -> Alpha | None:
-        anchors = self._plan.newest_anchor
-        return as_alpha(anchors[-1]) if anchors else self.statistics.last
+        newest = self._plan.anchors.newest
+        return self.statistics.last if newest is None else as_alpha(newest)
 
     @property
     def warnings(self) -> list[str]:

@@ -46,7 +46,7 @@ def test_the_document_knows_presets_and_reasons() -> None:
                 schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
                 for part in schema.get("allOf", [])[1:]:
                     error = part["properties"]["error"]["properties"]
-                    assert error["code"]["const"] == int(status)
+                    assert error["code"]["enum"] == [int(status)]
                     reported |= {reason: int(status) for reason in error["reason"]["enum"]}
     anywhere = {"path_unknown", "method_not_allowed"}  # of no operation
     anywhere |= {"bad_http", "target_too_long", "headers_too_large", "request_too_slow"}

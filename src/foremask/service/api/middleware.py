@@ -1,5 +1,6 @@
 """The outermost layer: gives each request its id, and measures and logs its answer."""
 
+import json
 import math
 import re
 import time
@@ -9,7 +10,7 @@ import structlog
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from foremask.service.api.request_context import GRANT, REQUEST_ID
+from foremask.service.api.request_context import GRANT, REQUEST_ID, UNKNOWN_FIELDS
 from foremask.service.jobs.admission import Grant
 from foremask.service.observability.metrics import answered
 
@@ -48,6 +49,7 @@ class RequestMiddleware:
                     (b"x-request-id", request_id.encode()),
                     *_HEADERS,
                     *_rate_headers(scope["state"].get(GRANT)),
+                    *_unknown_fields(scope["state"].get(UNKNOWN_FIELDS)),
                 ]
             await send(message)
 
@@ -65,6 +67,13 @@ class RequestMiddleware:
                 seconds=round(seconds, 4),
             )
             structlog.contextvars.unbind_contextvars("request_id")
+
+
+def _unknown_fields(names: list[str] | None) -> list[tuple[bytes, bytes]]:
+    """The fields of the body that were ignored, as a list of strings (RFC 8941)."""
+    if not names:
+        return []
+    return [(b"unknown-fields", ", ".join(map(json.dumps, names)).encode())]
 
 
 def _rate_headers(grant: Grant | None) -> list[tuple[bytes, bytes]]:

@@ -62,6 +62,7 @@ def build(handlers: Iterable[HTTPRouteHandler]) -> Json:
     return {
         "openapi": "3.1.0",
         "info": _INFO | {"description": f"{_ABOUT}\n\n{_errors()}"},
+        "servers": [{"url": "/", "description": "Where this document comes from."}],
         "security": [{name: []} for name in _TOKEN_HEADERS],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
@@ -94,7 +95,21 @@ def _shapes(operations: Iterable[Operation]) -> Json:
                 }
                 shape["properties"][name] = {"anyOf": [described, {"type": "null"}], **prose}
     _, answers = msgspec.json.schema_components(dict.fromkeys(answered), ref_template=_REF)
-    return answers | bodies
+    named: Json = answers | bodies
+    _without_positions(named)
+    return named
+
+
+def _without_positions(part: object) -> None:
+    """Write tuples as arrays of a fixed length: generators of clients read no ``prefixItems``."""
+    if isinstance(part, dict):
+        if "prefixItems" in part:
+            kinds = part.pop("prefixItems")
+            distinct = [each for at, each in enumerate(kinds) if each not in kinds[:at]]
+            part["items"] = distinct[0] if len(distinct) == 1 else {"anyOf": distinct}
+        part = list(part.values())
+    for each in part if isinstance(part, list) else ():
+        _without_positions(each)
 
 
 def _show_patterns(part: object) -> None:
@@ -207,7 +222,10 @@ def _refusals(kinds: Iterable[type[ForemaskError]]) -> Json:
 def _refusal(code: int, kinds: list[type[ForemaskError]]) -> Json:
     lines = [f"* `{kind.reason}`: {kind.__doc__}" for kind in kinds]
     error = {
-        "properties": {"code": {"const": code}, "reason": {"enum": [kind.reason for kind in kinds]}}
+        "properties": {
+            "code": {"enum": [code]},  # generators trip over a number as a const
+            "reason": {"enum": [kind.reason for kind in kinds]},
+        }
     }
     examples = {kind.reason: {"$ref": f"#/components/examples/{kind.reason}"} for kind in kinds}
     schema = {"allOf": [{"$ref": _REF.format(name="Problem")}, {"properties": {"error": error}}]}

@@ -1,5 +1,6 @@
 """Decodes a request's body into a Struct, or raises the exact reason why not."""
 
+import difflib
 import hashlib
 import json
 import re
@@ -7,10 +8,10 @@ from typing import Any, NoReturn
 
 from msgspec import Struct
 
-from foremask.errors import BadJson, BodyTooLarge, ContentTypeWrong
+from foremask.errors import BadJson, BodyTooLarge, ContentTypeWrong, FieldInvalid
 from foremask.hints.decoding import decode
 from foremask.hints.hint_json import number, without_nulls
-from foremask.service.api.request_context import ApiRequest
+from foremask.service.api.request_context import UNKNOWN_FIELDS, ApiRequest
 
 MAX_BODY_BYTES = 1 << 20
 MAX_ITEMS = 20_000  # a body of 64 hints has 500; this many take some 10 ms of the event loop
@@ -33,9 +34,25 @@ async def read_body[B: Struct](
         )
     fields = parse_object(raw) if raw or not may_be_empty else {}
     body = decode(fields, kind)
+    check_known(request, fields, kind)
     fields.pop("sync", None)
     text = json.dumps(fields, sort_keys=True)
     return body, hashlib.sha256(f"{call} {text}".encode()).digest()
+
+
+def check_known(request: ApiRequest, body: dict[str, Any], kind: type[Struct]) -> None:
+    """Name the body's unknown fields in the answer's header Unknown-Fields.
+
+    Raises FieldInvalid where the request says ``Prefer: handling=strict`` (RFC 7240).
+    """
+    known = kind.__struct_encode_fields__
+    unknown = [name for name in body if name not in known]
+    if unknown and "handling=strict" in request.headers.get("prefer", "").replace(" ", "").lower():
+        close = difflib.get_close_matches(unknown[0], known, 1)
+        meant = f"; did you mean {close[0]!r}?" if close else "."
+        raise FieldInvalid(f"There is no field {unknown[0][:64]!r}{meant}", param=unknown[0][:64])
+    if unknown:
+        request.scope["state"][UNKNOWN_FIELDS] = [name[:64] for name in unknown[:8]]
 
 
 async def _read(request: ApiRequest) -> bytes:

@@ -31,6 +31,9 @@ GRANT = "grant"
 """Keys of the scope's state: this very request's id; whose it is, and what their token may still
 do, once each has been checked."""
 
+UNKNOWN_FIELDS = "unknown_fields"
+"""The key there of the names in the body that mean nothing here."""
+
 
 @dataclass(slots=True)
 class Service:

@@ -1,0 +1,80 @@
+"""A client that a generator makes of our document submits, waits and downloads."""
+
+import asyncio
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.service.api.conftest import Running
+from tests.service.api.patient import http
+from tests.service.api.work import complete
+
+pytestmark = [pytest.mark.postgres, pytest.mark.slow]
+
+
+def test_openapi_python_client_makes_one(
+    service: Running,
+    clip_origin: str,
+    drawn: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """No part of the document is left out."""
+    (tmp_path / "openapi.json").write_bytes(http.get(f"{service.url}/openapi.json").content)
+    words = ["generate", "--path", "openapi.json", "--meta", "none", "--output-path", "made"]
+    (tmp_path / "config.yaml").write_text("post_hooks: []\n")
+    ran = subprocess.run(  # noqa: S603
+        [sys.executable, "-m", "openapi_python_client", *words, "--config", "config.yaml"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "Warning" not in ran.stdout + ran.stderr
+    monkeypatch.syspath_prepend(tmp_path)
+    made = importlib.import_module("made")
+    jobs = {
+        name: importlib.import_module(f"made.api.jobs.{name}") for name in ("submit", "read_status")
+    }
+    models = importlib.import_module("made.models")
+    client = made.AuthenticatedClient(
+        base_url=service.url, token=service.token, prefix="", auth_header_name="api_token"
+    )
+    with client:
+        body = models.JobRequest(
+            video=f"{clip_origin}/good.mp4",
+            hints=[models.Point(x=3, y=4, type_=models.PointType("point"))],
+        )
+        accepted = jobs["submit"].sync(client=client, body=body)
+        assert isinstance(accepted, models.Accepted)
+        job = accepted.request_id
+        assert jobs["read_status"].sync(job, client=client).status == "IN_PROGRESS"
+        asyncio.run(complete(service, job, drawn / "good.mp4"))
+        done = jobs["read_status"].sync(job, client=client)
+        assert (done.status, done.result.report.frames_out) == ("COMPLETED", 25)
+        assert httpx.get(done.result.mask_url).content == (drawn / "good.mp4").read_bytes()
+        refused = jobs["submit"].sync(client=client, body=models.JobRequest(video="ftp://x/y"))
+        assert refused.error.reason == "url_scheme"
+
+
+def test_unknown_fields_are_named_and_strict_callers_are_refused(
+    client: httpx.Client, clip_origin: str
+) -> None:
+    """Misspelt options are not silent; what the hosted service's SDK sends is known."""
+    body = {"video": f"{clip_origin}/good.mp4", "sync": False}
+    path = "/v2/video/segment/foreground_mask"
+    assert "unknown-fields" not in client.post(path, json=body).headers
+    answer = client.post(path, json=body | {"qualty": "best", "zoom\n": 1})
+    assert answer.status_code == 202
+    assert answer.headers["unknown-fields"] == r'"qualty", "zoom\n"'
+    strict = {"Prefer": "respond-async, handling=strict"}
+    answer = client.post(path, json=body | {"qualty": "best"}, headers=strict)
+    assert answer.status_code == 422
+    error = answer.json()["error"]
+    assert (error["reason"], error["param"]) == ("field_invalid", "qualty")
+    assert error["details"] == "There is no field 'qualty'; did you mean 'quality'?"
+    assert client.post(path, json=body, headers=strict).status_code == 202
