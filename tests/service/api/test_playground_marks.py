@@ -2,9 +2,10 @@
 
 from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Request, expect
 
 from foremask.hints.kinds import Box, Point
 from tests.service.api.conftest import Running, running
@@ -38,12 +39,19 @@ def go_to(page: Page, number: int) -> None:
     page.locator("#number").press("Enter")
 
 
-def test_a_subject_is_marked_on_frames_and_the_clip_follows(
+def test_a_subject_is_clickedon_frames_and_the_clip_follows(
     page: Page, service: Running, tmp_path: Path
 ) -> None:
     """This, not this, a box, keys, undo: the preview shows each, and all reach the masker."""
     clip = synth.write(tmp_path / "disc.webm", SPEC)  # its middle goes from x = 60 to 260
     said = page.locator("#mark-said")
+    asked: list[Any] = []
+
+    def hear(sent: Request) -> None:
+        if "preview" in sent.url:
+            asked.append(sent.post_data_json)
+
+    page.on("request", hear)
     with working(service, tmp_path):
         drop(page, clip)
         expect(page.locator("#verdict")).to_contain_text("vp9", timeout=WAIT_MS)
@@ -63,6 +71,8 @@ def test_a_subject_is_marked_on_frames_and_the_clip_follows(
         expect(said).to_contain_text(
             "This, point at 60, 120, frame 1: in the mask; 15 %", timeout=WAIT_MS
         )
+        looked, *_, clicked = asked  # the service saw the picture before the first click
+        assert (looked["hints"], looked["picture"]) == ([], clicked["picture"])
         tinted = pixels(page)[120, 60].astype(int)
         dark = pixels(page)[20, 160].astype(int)
         assert tinted[0] > 200, tinted

@@ -7,7 +7,7 @@ import { canMark, goTo, pauseHere, reached, setMarking, setPreview, shownFrame, 
 
 const MOST = 64; // as the service takes
 const PICTURE_PX = 1024; // the network sees no more
-const WARM_PX = 64;
+const REST_MS = 300; // a frame that is looked at so long may be marked
 const DRAG_PX = 6; // less is a click
 const STEP_PX = 10; // of the crosshair; with Shift, 1
 const COVERS = 127;
@@ -18,7 +18,9 @@ let undone = false; // a mark was taken away that the job that is shown was made
 let drag = null;
 let asked = new AbortController();
 let busy = null; // the mark whose preview is on its way
-let warm = null; // a promise: the service has its network at hand
+let warm = null; // a promise: the service has inferred the frame `warmed`, and a mark there costs only what is new
+let warmed = -1;
+let resting = 0;
 const cross = { x: 0, y: 0 };
 /** @type {(marks: object[], anew: boolean) => Promise<void>} */
 let apply = async () => {};
@@ -76,21 +78,26 @@ function setOn(on) {
   show(find("mark-bar"), on);
   show(find("marks"), on);
   setMarking(on, render);
+  clearTimeout(resting);
   if (!on) return say("");
   const { width, height } = find("canvas");
   Object.assign(cross, { x: Math.round(width / 2), y: Math.round(height / 2) });
   say(MANUAL);
-  warm ??= warmUp();
+  warmUp();
   render();
   find("marks").focus({ preventScroll: true });
   if (innerWidth < 960) find("stage").scrollIntoView({ block: "start" });
 }
 
-// The first preview loads the network, which takes seconds: a tiny one is asked for before anybody clicks.
-async function warmUp() {
-  if (!(await reached(shownFrame()))) return;
-  const body = { picture: takeFrame(WARM_PX).url, hints: [], quality: quality() };
-  await askJson("POST", "/v2/video/segment/preview", body).catch(() => (warm = null));
+// The service looks at the frame before anybody clicks: loading the network and the first inference take seconds.
+function warmUp() {
+  if (shownFrame() === warmed) return;
+  warmed = shownFrame();
+  warm = lookAt(warmed).catch(() => (warmed = -1));
+}
+
+async function lookAt(frame) {
+  if (await reached(frame)) await askJson("POST", "/v2/video/segment/preview", { picture: takeFrame(PICTURE_PX).url, hints: [], quality: quality() });
 }
 
 const MANUAL = "Click the subject, or drag a box round it. With Alt or the right button: not this.";
@@ -182,6 +189,7 @@ function replaceAll(others) {
   busy = null;
   marks = others;
   undone = false;
+  warmed = -1;
   setPreview();
   render();
 }
@@ -221,6 +229,7 @@ async function preview(frame) {
     await image.decode();
     if (signal.aborted) return;
     const { share, white } = measure(image, scaled(last.x + (last.width ?? 0) / 2), scaled(last.y + (last.height ?? 0) / 2));
+    warmed = frame;
     setPreview(frame, image);
     endWait(`${nameOf(last)}, frame ${frame + 1}: ${white ? "in the mask" : "not in the mask"}; ${percent(share)} of the frame is foreground.`);
   } catch (error) {
@@ -270,6 +279,8 @@ function say(text) {
 function render() {
   const { width, height } = find("canvas");
   const frame = shownFrame();
+  clearTimeout(resting);
+  if (!find("marks").hidden && frame !== warmed && !busy) resting = setTimeout(warmUp, REST_MS);
   const here = marks.map((mark, index) => ({ ...mark, number: index + 1, waits: mark === busy })).filter((mark) => mark.frame === frame);
   if (drag?.box) here.push({ ...drag.box, number: marks.length + 1 });
   find("marks").replaceChildren(...here.map((mark) => drawn(mark, width, height)), crosshair(width, height));
