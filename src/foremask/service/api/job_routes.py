@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import replace
 
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
@@ -269,7 +268,7 @@ async def _start[B: Struct](
         call = await read_call(request, kind, name)
         made = call.made
         if made is None:
-            job = replace(
+            job = structs.replace(
                 await make(call),
                 request_id=own,
                 idempotency_key=call.key,
