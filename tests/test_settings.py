@@ -18,7 +18,6 @@ PAGE = Path(__file__).parents[1] / "docs" / "settings.md"
 def test_an_empty_environment_gives_the_documented_defaults(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Nothing has to be set; the directories are those of the process's user."""
     monkeypatch.setenv("HOME", "/home/someone")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)
@@ -81,7 +80,6 @@ def test_a_flag_wins_over_the_environment_unless_it_is_none() -> None:
 def test_a_wrong_value_is_refused_with_what_was_expected(
     name: str, text: str, expected: str
 ) -> None:
-    """The error names the variable, the value and what would be right."""
     with pytest.raises(SettingsInvalid) as refused:
         read_settings({name: text})
     assert refused.value.param == name

@@ -17,7 +17,6 @@ def test_j_of_half_shifted_squares_is_one_third() -> None:
 
 
 def test_two_empty_masks_agree_and_a_missing_one_is_zero() -> None:
-    """Nothing there and nothing said is a perfect answer, in J and in F."""
     empty = np.zeros((40, 60), bool)
     assert scores.region_similarity(empty, empty) == scores.contour_accuracy(empty, empty) == 1
     assert scores.contour_accuracy(empty, square(10)) == 0
@@ -60,7 +59,6 @@ def test_the_first_and_the_last_frame_do_not_count_for_j() -> None:
 
 
 def test_a_mask_that_moves_with_the_flow_has_no_warp_error() -> None:
-    """Everything moves by two pixels to the right, and so does the mask."""
     flow = np.zeros((40, 60, 2), np.float32)
     flow[..., 0] = -2
     masks = [square(10 + 2 * t).astype(np.float32) for t in range(4)]

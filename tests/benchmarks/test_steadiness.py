@@ -28,7 +28,6 @@ def assert_faultless(result: Steadiness) -> None:
     ids=["it walks", "the camera pans", "it leaves", "it comes", "it is occluded"],
 )  # fmt: skip
 def test_right_masks_have_no_fault_whatever_the_subject_does(walk: dict[str, int]) -> None:
-    """Nearly all of the subject is followed, so nothing is hidden."""
     scene = scenes.walk(**walk)  # type: ignore[arg-type]
     result = measured(scene, scene.masks)
     assert_faultless(result)
@@ -52,7 +51,6 @@ def test_a_flicker_jumps_twice_each_time() -> None:
 
 
 def test_a_square_that_is_half_grey_is_a_ghost() -> None:
-    """Its inside is soft on every second frame, and none of it is white there."""
     scene = scenes.walk()
     masks = [mask if number % 2 else mask // 2 for number, mask in enumerate(scene.masks)]
     assert measured(scene, masks).ghost > 100
@@ -77,7 +75,6 @@ def test_an_array_is_a_mask_whatever_its_type(tmp_path: Path) -> None:
 
 
 def test_a_video_is_a_mask(tmp_path: Path) -> None:
-    """The disc that was written is read again, but for the codec."""
     spec = synth.Spec()
     path = synth.write(tmp_path / "mask.mkv", spec, synth.greys(spec))
     for seen, (_, drawn) in zip(masks_of(path), synth.draw(spec), strict=True):

@@ -149,7 +149,6 @@ def test_without_the_server_extra_files_are_masked_and_the_service_says_what_is_
 
 
 def test_the_extra_is_what_the_service_imports() -> None:
-    """The names that are imported, for the names that are installed."""
     project = tomllib.loads(Path("pyproject.toml").read_text())["project"]
     installed = project["optional-dependencies"]["server"]
     named = {re.split(r"[\[<>=]", each)[0].replace("-", "_") for each in installed}
@@ -159,7 +158,6 @@ def test_the_extra_is_what_the_service_imports() -> None:
 def test_an_unknown_setting_ends_with_2(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every command reads the settings, and none overlooks a typing error."""
     monkeypatch.setenv("FOREMASK_SANDBOXX", "off")
     code, error = refused(capsys, "models", "list")
     assert code == Exit.USAGE
@@ -169,7 +167,6 @@ def test_an_unknown_setting_ends_with_2(
 def test_a_service_that_cannot_be_says_so_before_it_starts(
     capsys: pytest.CaptureFixture[str], clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A port in use, a data directory that cannot be made: refused before a model is pulled."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -196,7 +193,6 @@ def test_an_address_that_may_not_be_fetched_ends_with_4(
 async def test_a_url_is_probed_by_a_few_reads(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """Of a large file little more than its header travels, and the answer is the same."""
     rng = np.random.default_rng(0)
     noise = (rng.integers(0, 255, (240, 320, 3)).astype(np.uint8) for _ in range(30))
     spec = synth.Spec(320, 240, pts=synth.even(30, Fraction(30)))
@@ -231,7 +227,6 @@ def test_probe_says_what_the_service_would_say(
 def test_verify_names_the_first_promise_that_is_broken(
     capsys: pytest.CaptureFixture[str], clip: Path
 ) -> None:
-    """A grey copy of a clip keeps every promise; one with a frame less does not."""
     whole = synth.Spec(sound=(synth.Tone(),))
     less = replace(whole, pts=whole.pts[:-1])
     copy = synth.write(clip.with_name("copy.mp4"), whole, synth.greys(whole))
@@ -313,7 +308,6 @@ def test_doctor_finds_the_missing_model(
 def test_doctor_says_why_workers_cannot_have_their_device(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A GPU that is not here, and a sandbox that would hide it; the processor is fine."""
     if nvidia_cards():
         pytest.skip("this machine has a card")
     for device, sandbox, bad in (
@@ -337,7 +331,6 @@ def test_doctor_says_why_workers_cannot_have_their_device(
 def test_doctor_asks_your_own_database(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that does not answer is bad, and its password is not shown."""
     monkeypatch.setenv("FOREMASK_DATABASE_URL", "postgresql://someone:hush@127.0.0.1:1/none")
     assert main(["doctor"]) == Exit.INTERNAL
     message = capsys.readouterr()
@@ -348,7 +341,6 @@ def test_doctor_asks_your_own_database(
 def test_doctor_says_which_postgresql_and_what_it_lacks(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The bundled one's version, and the version with the fixes that it does not have."""
     binaries = bundled_binaries()
     major, minor = server_version(binaries)
     for named in ("", str(binaries)):
@@ -367,7 +359,6 @@ def test_doctor_says_which_postgresql_and_what_it_lacks(
 def test_a_second_postgresql_serves_by_its_url(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each that this machine has, for instance Debian's: makes the tables, and a token."""
     for own in [None, *installed()]:
         major, minor = server_version(own or bundled_binaries())
         with tempfile.TemporaryDirectory(prefix="foremask-test-") as folder:
@@ -398,7 +389,6 @@ def test_doctor_warns_of_links_that_lead_nowhere(
 def test_a_token_is_shown_once_listed_and_revoked(
     capsys: pytest.CaptureFixture[str], database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The list has its beginning only; a revoked token stays on it."""
     monkeypatch.setenv("FOREMASK_DATABASE_URL", database_url)
     assert main(["token", "list"]) == Exit.OK
     assert capsys.readouterr().err == "There is no token yet: foremask token create makes one.\n"
@@ -497,7 +487,6 @@ def test_on_a_terminal_progress_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_an_interrupted_mask_leaves_nothing(
     tmp_path: Path, number: signal.Signals, code: Exit
 ) -> None:
-    """Ctrl-C and a polite kill: no half output, the old one untouched, no traceback."""
     long = synth.write(tmp_path / "long.mp4", synth.Spec(pts=tuple(range(0, 300_000, 1_000))))
     target = tmp_path / "out.mp4"
     target.write_text("the old one")

@@ -22,7 +22,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_ending_makes_the_file_and_verify_agrees(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Without an output, a WebM beside the clip; a second time it is not overwritten."""
     model = ["--model", networks.redness(here).name, "--quality", "fast"]
     assert main(["cutout", "clip.mp4", *model, "--json"]) == Exit.OK
     answer = json.loads(capsys.readouterr().out)

@@ -315,7 +315,6 @@ def test_a_watched_folder_is_masked_as_clips_come_and_only_when_they_are_whole(h
 
 
 def test_names_are_any_text(tmp_path: Path) -> None:
-    """Digits that are no numbers, and a URL that ends in a folder above."""
     for name in ("1²2.mp4", "1³.mp4", "12.mp4", "٣.mp4"):
         (tmp_path / name).write_bytes(b"clip")
     found = [source.path.name for source in find_sources([str(tmp_path)])]
@@ -340,7 +339,6 @@ def test_a_smaller_mask_has_the_shape_and_the_times_of_the_clip(here: Path) -> N
 def test_json_is_one_line_for_each_input_and_the_summary_names_the_failures(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Masked, skipped and failed; people read the rest on standard error."""
     words = ("clip 10.mov", "clip 9.mp4", "text.webm", "--skip-existing", "--json")
     assert main(["mask", *words]) == Exit.INTERNAL
     answer = capsys.readouterr()
@@ -376,7 +374,6 @@ def piped(content: bytes) -> io.TextIOWrapper:
 
 
 def test_names_are_read_from_a_list(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One a line, or with NUL between them; a star in a name is a star."""
     odd = here / "a*b\n.mp4"
     shutil.copy("clip 9.mp4", odd)
     monkeypatch.setattr(sys, "stdin", piped(b"clip 9.mp4\n\nclip 10.mov"))
@@ -412,7 +409,6 @@ def test_quiet_says_nothing_where_all_goes_well(
 
 @pytest.mark.slow
 def test_ctrl_c_between_clips_keeps_what_is_done_and_says_so(here: Path) -> None:
-    """The first mask is whole, of the second there is nothing, the third is not begun."""
     synth.write(here / "long.mp4", synth.Spec(pts=tuple(range(0, 600_000, 1_000))))
     before = checksums(here)
     with at_a_terminal("mask", "clip 10.mov", "long.mp4", "deep/clip 9.mp4") as process:
@@ -438,7 +434,6 @@ def test_a_part_of_a_clip_is_masked(here: Path) -> None:
 def test_a_sheet_and_a_comparison_find_the_mask_and_stay_beside_the_clip(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A second time is refused, and so is a clip that has no mask."""
     for command, made, over_the_clip in (
         ("sheet", "clip 9.sheet.png", Exit.USAGE),  # which is no PNG
         ("compare", "clip 9.compare.mp4", Exit.OUTPUT_FAILED),

@@ -55,7 +55,6 @@ def test_a_clip_goes_in_by_a_pipe_and_its_mask_comes_out(
     monkeypatch: pytest.MonkeyPatch,
     capfdbinary: pytest.CaptureFixture[bytes],
 ) -> None:
-    """Any container that can be streamed; ffmpeg reads the mask from its own pipe."""
     streamed = ffmpeg("-i", "clip.mp4", *STREAMED[container], "-")
     capfdbinary.readouterr()
     pipe(monkeypatch, streamed)
@@ -87,7 +86,6 @@ def test_foremask_stands_between_two_ffmpegs(here: Path) -> None:
 def test_a_photo_is_cut_out_between_pipes(
     here: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    """A JPEG in, a PNG with alpha out; a clip, too, where a preset carries alpha."""
     jpeg = cv2.imencode(".jpg", synth.disc(64, 48, 0.5)[0][:, :, ::-1])[1].tobytes()
     pipe(monkeypatch, jpeg)
     assert main(["cutout", "-", "-o", "-", "-q"]) == Exit.OK
@@ -122,7 +120,6 @@ def test_what_cannot_be_piped_is_said(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Before anything is masked."""
     pipe(monkeypatch, content)
     assert main(words.split()) == Exit.USAGE
     assert said in capsys.readouterr().err

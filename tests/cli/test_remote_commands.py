@@ -74,7 +74,6 @@ def test_a_file_is_uploaded_and_its_mask_comes_back(
 
 
 def test_a_job_is_read_and_cancelled(clip_origin: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Then it reads as an error, and a second cancelling changes nothing."""
     job = submitted(capsys, clip_origin)
     assert main(["status", job]) == Exit.OK
     assert capsys.readouterr().out.startswith("IN_PROGRESS: ")
@@ -130,7 +129,6 @@ def losing_the_first_answer(service: Running) -> Generator[str]:
 def test_a_job_that_fails_ends_the_waiting_with_its_sentence(
     service: Running, clip_origin: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One line with the server's details and reason; no file is left."""
     job = submitted(capsys, clip_origin)
     url, headers = f"{service.url}/v2/status/{job}", service.headers
     ending = threading.Timer(0.5, lambda: httpx.delete(url, headers=headers, timeout=40))
@@ -192,7 +190,6 @@ def test_what_cannot_be_is_one_line(
 def test_a_server_that_is_not_there(
     clip_origin: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is named without its password, with what to check; so is one that nobody named."""
     monkeypatch.setenv("FOREMASK_SERVER", f"http://someone:hush@127.0.0.1:{free_port()}")
     assert main(["submit", f"{clip_origin}/good.mp4"]) == Exit.INTERNAL
     error = capsys.readouterr().err
@@ -269,7 +266,6 @@ def test_a_hostile_server_is_named_and_nothing_else_happens(
 
 
 def test_a_server_writes_no_escapes_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
-    """Neither in an error nor in a status nor in JSON; the JSON still means them."""
     said = json.dumps({"error": {"details": "\x1b[2J\x9b1m\u202e", "reason": "\x07"}}).encode()
     with answering(403, said, {}) as url:
         assert main(["status", "job", "--server", url]) == Exit.INTERNAL

@@ -111,7 +111,6 @@ def test_every_alert_is_tested_and_says_what_to_do() -> None:
 
 
 def test_names_and_units_are_what_prometheus_wants() -> None:
-    """Counters end in _total, times are seconds, all have a help text, and a parser reads it."""
     prometheus_page._show(Now({"queued": 3}, {"masks": (1, 2.0)}, {("worker", "seccomp"): 1}, 2))
     text = generate_latest(prometheus_page._Page({})).decode()
     ours = {
@@ -169,7 +168,6 @@ def test_the_containers_settings_can_be_read() -> None:
 
 
 def test_compose_hangs_together() -> None:
-    """Commands are ours, what is waited for exists, volumes are declared, nothing is privileged."""
     file = compose()
     for name, service in file["services"].items():
         assert set(service.get("depends_on", ())) <= file["services"].keys(), name
@@ -184,7 +182,6 @@ def test_compose_hangs_together() -> None:
 
 
 def test_the_image_is_built_of_what_is_there() -> None:
-    """Copied paths exist and are sent, every stage has the service, uv is the Makefile's."""
     text = (DEPLOY / "Dockerfile").read_text(encoding="utf-8")
     stages = re.findall(r"^FROM (\S+) AS (\w+)", text, re.MULTILINE)
     names = [name for _, name in stages]

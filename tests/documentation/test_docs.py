@@ -118,7 +118,6 @@ def test_every_route_is_in_the_table_of_costs() -> None:
 
 
 def test_every_page_is_in_the_index() -> None:
-    """docs/README.md and llms.txt lead to every page; the decision records are a folder."""
     index = {(DOCS / link.partition("#")[0]).resolve() for link in links(DOCS / "README.md")}
     reported = (ROOT / "llms.txt").read_text(encoding="utf-8")
     for page in set(DOCS.glob("*.md")) - {DOCS / "README.md"}:
@@ -128,7 +127,6 @@ def test_every_page_is_in_the_index() -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_code_block_is_run_or_says_why_not(page: Path) -> None:
-    """By the test that RUN_BY names, in a file that reads the page."""
     sources = [path.read_text(encoding="utf-8") for path in TESTS]
     for language, text, marked in all_blocks(page):
         if language == "json":
@@ -225,7 +223,6 @@ def test_make_keeps_to_the_interpreter_that_the_environment_has(tmp_path: Path) 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_what_a_page_names_exists(page: Path) -> None:
-    """Files of the repository, our settings, and commands of ours in blocks that are not run."""
     text = page.read_text(encoding="utf-8")
     for path in re.findall(r"`((?:src|tests|docs|deploy|benchmarks)/[\w./@-]*)`", text):
         assert (ROOT / path).exists() or list(ROOT.glob(f"{path}-*.md")), path

@@ -22,7 +22,6 @@ pytestmark = pytest.mark.slow
 def test_every_recipe_works(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The real network, on two frames; python.md says which files are there."""
     spec = synth.Spec(width=160, height=96, pts=(0, 1000))
     synth.write(tmp_path / "clip.mp4", spec)
     (tmp_path / "holiday").mkdir()

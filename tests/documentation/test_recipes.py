@@ -79,7 +79,6 @@ def frames(
 
 @pytest.mark.parametrize("name", ["cutout.mov", "cutout.webm"])
 def test_a_cutout_is_transparent_where_the_mask_is_black(folder: Path, name: str) -> None:
-    """Its alpha is the mask, its colours are the clip's, its frames are at the clip's times."""
     codec = "libvpx-vp9" if name.endswith("webm") else None
     times, pictures = frames(folder / name, "rgba", codec)
     wanted, _ = frames(folder / "clip.mp4", "rgb24")
@@ -105,7 +104,6 @@ def test_stills_are_as_many_as_frames(folder: Path) -> None:
 def test_another_background_is_behind_the_subject(
     folder: Path, name: str, wall: tuple[int, int, int] | None
 ) -> None:
-    """The disc stays red, the board is gone or out of focus; every frame at its time."""
     times, pictures = frames(folder / name, "rgb24")
     wanted, sources = frames(folder / "clip.mp4", "rgb24")
     assert times == pytest.approx(wanted, abs=0.001)

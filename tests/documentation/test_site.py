@@ -23,7 +23,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_page_is_there_as_html_and_as_markdown(site: Path) -> None:
-    """And llms.txt names them by the addresses that they have on the site."""
     index = (site / "llms.txt").read_text(encoding="utf-8")
     for page in DOCS.glob("*.md"):
         name = "index.html" if page.name == "README.md" else f"{page.stem}.html"
@@ -33,7 +32,6 @@ def test_every_page_is_there_as_html_and_as_markdown(site: Path) -> None:
 
 
 def test_nothing_is_promised_that_is_not_there(site: Path) -> None:
-    """Each page that llms.txt names is there, links have titles, search leaves decisions out."""
     index = (site / "llms.txt").read_text(encoding="utf-8")
     for name in re.findall(r"\]\(([\w./-]+\.md)\)", index):
         assert (site / name).is_file(), name

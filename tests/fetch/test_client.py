@@ -163,7 +163,6 @@ async def test_the_budget_of_a_probe_is_kept(outbound: Outbound, origin: Origin)
 
 
 async def test_without_ranges_the_head_can_be_read(outbound: Outbound, origin: Origin) -> None:
-    """The first MiB and the declared size; what lies beyond is out of reach."""
     origin.answers["/clip.mp4"] = gives_whole(CLIP + b"more")
     async with outbound.open_range_reader(origin.url(), max_bytes=GIB) as reader:
         assert (reader.ranged, reader.size) == (False, len(CLIP) + 4)
@@ -182,7 +181,6 @@ async def test_a_short_file_without_ranges_can_be_read_whole(
 
 
 async def test_a_redirect_is_followed_three_times(outbound: Outbound, origin: Origin) -> None:
-    """Three hops arrive, relative ones too; the fourth is one too many."""
     for hop in range(4):
         origin.answers[f"/{hop}"] = redirects(f"/{hop + 1}", "307 Temporary Redirect")
     origin.answers["/4"] = gives(CLIP)
@@ -237,7 +235,6 @@ NOT_IN_ITS_FIRST_RANGE = (
 
 @pytest.mark.parametrize("lie", LIES)
 async def test_a_bad_origin_has_a_name(outbound: Outbound, origin: Origin, lie: str) -> None:
-    """Each of its ways ends a download, and a probe, in one error, which names the field."""
     origin.answers["/clip.mp4"], kind = LIES[lie]
     with pytest.raises(ForemaskError) as caught:
         await fetched(outbound, origin.url(), max_bytes=3 << 19)
@@ -325,7 +322,6 @@ async def test_a_file_that_changes_between_two_ranges_is_noticed(
 async def test_an_origin_that_gives_another_range_is_noticed(
     outbound: Outbound, origin: Origin
 ) -> None:
-    """Bytes from elsewhere in the file are not taken for those asked for."""
     origin.answers["/clip.mp4"] = gives(CLIP)
     async with outbound.open_range_reader(origin.url(), max_bytes=GIB) as reader:
         origin.answers["/clip.mp4"] = says(
@@ -431,7 +427,6 @@ async def test_a_connection_is_made_to_the_address_that_was_checked(origin: Orig
 
 
 async def test_the_second_address_is_tried(origin: Origin) -> None:
-    """A host whose first address does not answer is reached at its second."""
     two = resolving(["127.0.0.9", "127.0.0.1"])
     origin.answers["/clip.mp4"] = gives(CLIP)
     async with Outbound(allow_private=[LOOPBACK], resolve=two) as outbound:
@@ -439,7 +434,6 @@ async def test_the_second_address_is_tried(origin: Origin) -> None:
 
 
 async def test_dns_that_does_not_answer_has_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A name server that keeps silent costs its timeout, and the name is unreachable."""
     monkeypatch.setattr(connections, "RESOLVE_S", 0.1)
 
     async def never(_: str, __: int) -> Sequence[str]:
@@ -667,7 +661,6 @@ async def test_a_private_address_is_refused_in_every_spelling(
 async def test_a_trick_in_the_url_has_its_own_reason(
     strict: Outbound, origin: Origin, form: str
 ) -> None:
-    """User info, ports, schemes, broken hosts: refused for what they are, before any packet."""
     url = form.replace("HOST", "127.0.0.1")
     *direct, checked = await refusals(strict, url)
     assert {type(error) for error in direct} == {REFUSED_FORMS[form]}
@@ -695,7 +688,6 @@ async def test_a_trick_in_the_url_has_its_own_reason(
 async def test_a_redirect_is_a_new_address_to_check(
     monkeypatch: pytest.MonkeyPatch, target: str, kind: type[ForemaskError], hops: int
 ) -> None:
-    """An allowed host cannot redirect us to a forbidden one, at the first hop or the third."""
     here = ipaddress.ip_network("127.0.0.2/32")
 
     async def resolve(host: str, port: int) -> Sequence[str]:

@@ -45,7 +45,6 @@ async def test_owners_take_turns() -> None:
 
 
 async def test_who_gives_up_waiting_takes_no_place_along() -> None:
-    """Cancelled while it waits, or in the moment in which its turn comes."""
     fair, waits = FairSemaphore(1, 1), list[str]()
     fair = FairSemaphore(1, 1, lambda: waits.append("waited"))
     for give_first in (False, True):

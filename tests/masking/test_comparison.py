@@ -18,7 +18,6 @@ SPEC = synth.Spec(
 def test_each_moment_has_three_pictures_and_the_source_its_sound(
     tmp_path: Path, suffix: str
 ) -> None:
-    """The clip, its mask, and the disc on a checkerboard; heights are made even."""
     source = synth.write(tmp_path / "clip.mp4", SPEC)
     mask = synth.write(tmp_path / "mask.mp4", SPEC, synth.greys(SPEC))
     target = tmp_path / f"side{suffix}"

@@ -82,7 +82,6 @@ def paint() -> bytes:
 def test_one_hint_decides_which_disc_it_is(
     clip: Path, model: Path, tmp_path: Path, hint: foremask.Hint, left: bool, right: bool
 ) -> None:
-    """In all frames, from the frame that it is on in both directions."""
     report = foremask.mask_video(clip, tmp_path / "mask.mp4", model=model, hints=[hint])
     found = shares(report.target)
     assert [share > 0.95 for share in found] == [left, right], found

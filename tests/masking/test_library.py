@@ -65,7 +65,6 @@ def test_help_of_the_package_fits_two_screens_and_names_everything() -> None:
 
 
 def test_what_is_no_attribute_is_an_error() -> None:
-    """As of any module."""
     with pytest.raises(AttributeError, match="bogus"):
         _ = foremask.bogus
 
@@ -122,7 +121,6 @@ def test_the_first_programs_of_users_pass_strict_type_checks(tmp_path: Path, che
 
 
 def test_a_clip_is_masked_beside_itself(clip: Path, model: Path) -> None:
-    """The report says where; text is as good as a path; a second time is refused."""
     seen: list[int] = []
     report = foremask.mask_video(
         str(clip), model=model, on_progress=lambda progress: seen.append(progress.frames_done)
@@ -308,7 +306,6 @@ def test_what_is_no_hint_is_said_at_once(tmp_path: Path) -> None:
 
 
 def test_a_report_is_shown_in_one_line(clip: Path, model: Path) -> None:
-    """Not with a row for each frame."""
     report = foremask.mask_video(clip, model=model)
     assert repr(report).startswith(f"<mask '{report.target}': 4 frames, 0.13 s, ")
     assert "\n" not in repr(report)

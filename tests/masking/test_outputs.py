@@ -62,8 +62,6 @@ def test_an_output_that_is_the_input_is_always_refused(clip: Path, kind: str) ->
 
 
 def test_an_error_on_the_way_changes_nothing(clip: Path) -> None:
-    """Cancelled in the middle: the old file is unchanged, and there is no other."""
-
     def cancel(_: Progress) -> None:
         raise InterruptedError
 
@@ -113,7 +111,6 @@ def test_what_a_killed_masking_left_is_removed_by_the_next(tmp_path: Path) -> No
 
 
 def test_only_a_file_is_replaced(tmp_path: Path) -> None:
-    """No device, no pipe, no directory; a link that leads nowhere is somebody's too."""
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     dangling = tmp_path / "dangling"

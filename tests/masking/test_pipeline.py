@@ -36,7 +36,6 @@ def long_clip(folder: Path, frames: int = 60) -> Path:
 
 
 def test_the_report_has_the_numbers(tmp_path: Path) -> None:
-    """Frames in and out, duration, drift, sound, coverage and the file's digest."""
     source = synth.write(tmp_path / "a.mp4", Spec(sound=(Tone(language="eng"),)))
     report = synth.mask(source, tmp_path / "mask.mp4")
     assert (report.frames_in, report.frames_out) == (10, 10)
@@ -122,8 +121,6 @@ def test_progress_moves_while_nothing_is_written_yet(tmp_path: Path) -> None:
 
 
 def test_raising_in_on_frame_cancels_and_leaves_nothing(tmp_path: Path) -> None:
-    """The error comes through, the threads end, and there is no file."""
-
     def cancel(progress: Progress) -> None:
         if progress.frames_done >= 5:
             raise errors.JobCancelled("enough")
@@ -159,7 +156,6 @@ def test_a_masker_must_answer_each_picture_once(tmp_path: Path, frames: int) -> 
 
 
 def test_a_clip_cut_off_keeps_what_is_there_and_says_so(tmp_path: Path) -> None:
-    """A WebM that ends early is masked as far as it goes, with a warning."""
     spec = Spec(codec="vp9", pts=synth.even(90, Fraction(30)), options={"g": "10"})
     whole = synth.write(tmp_path / "whole.webm", spec)
     cut = tmp_path / "cut.webm"
@@ -223,7 +219,6 @@ def test_a_preset_that_cannot_says_so_before_it_starts(tmp_path: Path) -> None:
 def test_a_clip_whose_frames_need_more_memory_than_there_is_is_refused_before_it_starts(
     tmp_path: Path,
 ) -> None:
-    """With the bytes needed and the bytes there are; nothing is written."""
     source = synth.write(tmp_path / "a.mp4", Spec())
     clip = probe(source)
     limits = Limits(memory_bytes=20 * clip.pixels)
@@ -234,7 +229,6 @@ def test_a_clip_whose_frames_need_more_memory_than_there_is_is_refused_before_it
 
 
 def test_a_size_that_changes_on_the_way_is_scaled_to_the_first(tmp_path: Path) -> None:
-    """All masks have the declared size, and the report says what happened."""
     first = synth.write(tmp_path / "1.avi", Spec(64, 48, **AVI))
     second = synth.write(tmp_path / "2.avi", Spec(80, 60, **AVI))
     source = synth.concat(tmp_path / "both.avi", [first, second])

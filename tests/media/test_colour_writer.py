@@ -97,7 +97,6 @@ def test_a_gif_has_one_bit_of_it(tmp_path: Path) -> None:
 def test_times_sound_and_the_word_of_alpha_are_in_the_file(
     tmp_path: Path, form: AlphaFormat
 ) -> None:
-    """A variable frame rate, a track of sound, and a header that says that there is alpha."""
     made = cut(tmp_path, form)
     clip = describe(made)
     assert clip.alpha
@@ -192,7 +191,6 @@ def test_a_cut_out_keeps_its_promises(tmp_path: Path, form: AlphaFormat) -> None
 
 @pytest.mark.parametrize("form", PICTURES)
 def test_pictures_keep_their_promises(tmp_path: Path, form: AlphaFormat) -> None:
-    """Frames, every time, the end, alpha; without one of them, verify says so."""
     source, target = tmp_path / "source.mp4", tmp_path / "made"
     if form in SUFFIXES:
         target = cut(tmp_path, form)
@@ -215,7 +213,6 @@ def test_pictures_keep_their_promises(tmp_path: Path, form: AlphaFormat) -> None
 
 @pytest.mark.parametrize("form", [AlphaFormat.APNG, AlphaFormat.WEBP])
 def test_one_frame_is_a_still(tmp_path: Path, form: AlphaFormat) -> None:
-    """It has alpha and no duration."""
     made = cut(tmp_path, form, replace(SPEC, pts=(0,), sound=()))
     found = {kept.promise for kept in verify(tmp_path / "source.mp4", made, ResultKind.CUTOUT)}
     assert "alpha" in found

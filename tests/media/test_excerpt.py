@@ -38,7 +38,6 @@ def numbers(path: Path) -> list[int]:
 def test_an_excerpt_has_its_frames_and_begins_at_zero(
     tmp_path: Path, preset: Preset, start_s: float, end_s: float | None, first: int, end: int
 ) -> None:
-    """With B-frames, and keyframes that are elsewhere; the frame at the end is not in it."""
     source = numbered_clip(tmp_path / "a.mp4", b_frames=2, keyframe_every=40)
     target = tmp_path / f"mask{preset.suffix}"
     options = MaskOptions(preset=preset, excerpt=Excerpt(start_s, end_s))

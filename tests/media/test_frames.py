@@ -41,7 +41,6 @@ def test_colours_survive_every_format_matrix_and_range(
 
 @pytest.mark.parametrize("pixel_format", ["rgb24", "bgra", "gbrp", "gray", "pal8", "yuva420p"])
 def test_grey_survives_formats_without_chroma(pixel_format: str) -> None:
-    """Grey is grey in RGB, planar RGB, with alpha, and where there is no colour at all."""
     flat = np.full((48, 64, 3), 128, np.uint8)
     made = av.VideoFrame.from_ndarray(flat, "rgb24").reformat(
         format="rgb8" if pixel_format == "pal8" else pixel_format

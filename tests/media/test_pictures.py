@@ -114,7 +114,6 @@ def declared(path: Path, width: int, height: int) -> Path:
 def test_a_callers_picture_that_is_too_large_is_refused_before_it_is_decoded(
     tmp_path: Path, name: str, width: int, height: int
 ) -> None:
-    """By its pixels and by its side, with the numbers, as a background and alone."""
     path = declared(tmp_path / name, width, height)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with path.open("rb") as file, pytest.raises(errors.BackgroundInvalid, match=r"16000|100000000"):

@@ -37,7 +37,6 @@ class Stingy(io.BytesIO):
 
 
 def test_a_clip_is_described_in_full(tmp_path: Path) -> None:
-    """Codec, size, rotation, aspect, rate, frames, duration and sound are as they were made."""
     path = synth.write(
         tmp_path / "clip.mov",
         Spec(
@@ -94,7 +93,6 @@ def test_text_of_a_file_is_short_and_is_text(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_file_and_a_remote_one_are_described_alike(tmp_path: Path, name: str, spec: Spec) -> None:
-    """By path and by ranged reads the same is said, whatever the file is called."""
     path = synth.write(tmp_path / name, spec)
     renamed = path.rename(tmp_path / "clip.bin")
     remote = Stingy(renamed.read_bytes())
@@ -116,7 +114,6 @@ def test_few_bytes_of_a_large_file_are_read(tmp_path: Path) -> None:
 
 
 def test_variable_frame_rate_is_noticed(tmp_path: Path) -> None:
-    """Uneven steps make a clip VFR; steps that differ by rounding do not."""
     uneven = synth.write(tmp_path / "a.mp4", Spec(pts=synth.spread(12, (1000, 3000))))
     even = synth.write(
         tmp_path / "b.mp4", Spec(pts=synth.even(12, Fraction(30_000, 1001)), last_duration=1001)
@@ -155,7 +152,6 @@ REFUSED = {
 
 @pytest.mark.parametrize("what", REFUSED)
 def test_what_is_no_clip_is_refused_for_the_right_reason(tmp_path: Path, what: str) -> None:
-    """Each gets the word of the decision table, by path and by ranged reads."""
     data, error = REFUSED[what]
     path = tmp_path / "clip.mp4"
     path.write_bytes(data)
@@ -322,7 +318,6 @@ def test_containers_are_told_by_their_first_bytes(head: bytes, container: Contai
 
 
 def test_a_hostile_box_tree_ends() -> None:
-    """Boxes of no length, of all length, and nested without end do not hold up the walk."""
     for data in (
         bytes(4) + b"moov" + bytes(100),
         b"\0\0\0\x08moov" * 5000,

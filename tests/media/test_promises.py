@@ -219,7 +219,6 @@ def clips(draw: Any) -> tuple[str, Spec]:  # noqa: ANN401  (hypothesis has no pu
 def test_random_clips_keep_every_promise(
     tmp_path_factory: pytest.TempPathFactory, clip: tuple[str, Spec], preset: Preset
 ) -> None:
-    """Whatever is drawn, the mask keeps its promises, or the preset refuses beforehand."""
     folder = tmp_path_factory.mktemp("random")
     name, spec = clip
     source = synth.write(folder / name, spec)

@@ -24,7 +24,6 @@ def levels(path: Path) -> list["np.ndarray[tuple[int, int], np.dtype[np.uint8]]"
 @pytest.mark.parametrize("wanted", Preset)
 @pytest.mark.parametrize("kept", [Preset.MP4_H264, Preset.MOV_PRORESKS, Preset.MKV_VP9])
 def test_every_preset_comes_from_every_other(kept: Preset, wanted: Preset, tmp_path: Path) -> None:
-    """It keeps each promise to the source, and the levels of the mask that it was made from."""
     source = synth.write(tmp_path / "a.mp4", SPEC)
     first = tmp_path / f"first{kept.suffix}"
     synth.mask(source, first, kept)

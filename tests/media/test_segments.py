@@ -52,7 +52,6 @@ def fan_out(folder: Path, source: Path, preset: Preset) -> tuple[Path, int]:
     ],
 )
 def test_parts_join_to_the_mask_of_the_whole(tmp_path: Path, kind: str, preset: Preset) -> None:
-    """Every numbered frame is there once, in order, at its time, with the sound of the source."""
     name, spec = CLIPS[kind]
     source = synth.write(tmp_path / name, spec, (synth.numbered(i) for i in range(FRAMES)))
     target, spans = fan_out(tmp_path, source, preset)

@@ -22,7 +22,6 @@ CLIPS = {
 
 @pytest.mark.parametrize("kind", CLIPS)
 def test_a_cut_is_noticed_wherever_it_is(tmp_path: Path, kind: str) -> None:
-    """The whole file is whole; without its last byte, or its second half, it is not."""
     data = synth.write(tmp_path / f"clip.{kind}", CLIPS[kind]).read_bytes()
     assert not is_cut_off(io.BytesIO(data), Container(kind))
     for left in (len(data) - 1, len(data) * 3 // 4, len(data) // 2):
@@ -31,7 +30,6 @@ def test_a_cut_is_noticed_wherever_it_is(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", CLIPS)
 def test_the_reader_warns_of_a_cut(tmp_path: Path, kind: str) -> None:
-    """What decodes comes, and the reader does not pretend that it is all."""
     path = synth.write(tmp_path / f"clip.{kind}", CLIPS[kind])
     with VideoReader(path) as reader:
         assert sum(1 for _ in reader) == 10

@@ -41,7 +41,6 @@ def test_a_copy_keeps_every_promise(tmp_path: Path) -> None:
 
 
 def test_an_avi_is_no_mask(tmp_path: Path) -> None:
-    """No preset writes AVI."""
     spec = Spec(time_base=Fraction(1, 30), pts=tuple(range(9)), last_duration=1)
     source = synth.write(tmp_path / "source.avi", spec)
     with pytest.raises(PromiseBroken, match="avi"):
@@ -49,7 +48,6 @@ def test_an_avi_is_no_mask(tmp_path: Path) -> None:
 
 
 def test_a_mask_with_a_colour_is_none(tmp_path: Path) -> None:
-    """A red disc is a picture of the subject, and not its mask; in a gif too."""
     source = synth.write(tmp_path / "source.mp4")
     with pytest.raises(PromiseBroken, match="Frame 0 has a colour"):
         verify(source, source)

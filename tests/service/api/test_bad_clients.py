@@ -91,7 +91,6 @@ NONSENSE = {
 
 @pytest.mark.parametrize("name", NONSENSE)
 def test_what_the_parser_refuses_is_answered_as_everything_else(few: Running, name: str) -> None:
-    """JSON, a request_id and the end of the connection, whatever was wrong."""
     sent, code, reason = NONSENSE[name]
     with dial(few) as raw:
         raw.sendall(sent)

@@ -65,7 +65,6 @@ def test_the_same_request_again_is_answered_by_a_token_that_has_nothing_left(
 
 
 def test_null_is_absence(service: Running, uploaded: str) -> None:
-    """In each optional field; the body with nulls and the one without are one request to a key."""
     headers = {**service.headers, "Idempotency-Key": "null"}
     names = ("output_container_and_codec", "quality", "webhook_url", "sync", "unknown")
     nulls = {"video": uploaded, **dict.fromkeys(names)}
@@ -138,7 +137,6 @@ def test_a_form_that_is_not_utf_8_is_told_so_in_words(service: Running) -> None:
 
 
 def test_a_token_may_end_in_a_blank_or_a_newline(service: Running) -> None:
-    """As the file ends from which it was read: over HTTP, and in the operator's settings."""
     for name, value in (
         ("api_token", f"{service.token} "),
         ("x-api-key", f"\t{service.token}  "),

@@ -167,7 +167,6 @@ def test_each_preset_with_alpha_is_transparent(
 def test_the_sdk_gets_each_colour_and_each_shade(
     worker: Running, files: Path, tmp_path: Path
 ) -> None:
-    """Behind a disc that is still red; a preset without alpha is black where no colour is named."""
     wanted: set[tuple[str, str, str | None]]
     wanted = {("remove_background", "background_color", each) for each in list(BackgroundColor)[1:]}
     wanted |= {("green_screen", "green_shade", each) for each in GreenShade}
@@ -208,7 +207,6 @@ def test_a_file_is_behind_the_subject(
 def test_an_uploaded_picture_and_a_named_background_are_behind_it_too(
     worker: Running, files: Path, client: httpx.Client, origin: str, tmp_path: Path
 ) -> None:
-    """A picture is uploaded as one; without sound where none is wanted."""
     picture = upload(worker, files / "behind.png", "image/png")
     body: dict[str, Any] = {"video": f"{origin}/clip.mp4", "preserve_audio": False}
     uploaded = body | {"background_url": picture}
@@ -293,7 +291,6 @@ def test_a_key_is_for_one_call(client: httpx.Client, origin: str) -> None:
 def test_a_background_that_breaks_ends_the_job_with_the_frame(
     worker: Running, client: httpx.Client, origin: str
 ) -> None:
-    """Its header is good, so the call is accepted; where it came from is forgotten at the end."""
     body = {"video": f"{origin}/minute.mp4", "background_url": f"{origin}/broken.mp4"}
     answer = client.post(REPLACE, json=body)
     status = finished(worker, answer)
@@ -315,7 +312,6 @@ async def kept(service: Running, job: str) -> str:
 def test_zoomed_in_the_subject_fills_the_picture(
     worker: Running, client: httpx.Client, origin: str, tmp_path: Path
 ) -> None:
-    """One crop for all frames: as high as the disc, as wide as its path."""
     body = {"video": f"{origin}/clip.mp4", "auto_zoom": True}
     clip = describe(made(worker, client.post(REMOVE, json=body), tmp_path / "made.webm"))
     assert (clip.width, clip.frames or 10) == (64, 10)

@@ -308,7 +308,6 @@ def test_an_unknown_request_is_404(client: httpx.Client, job: str) -> None:
 def test_the_job_of_another_token_is_unknown(
     service: Running, client: httpx.Client, clip_origin: str
 ) -> None:
-    """Neither readable nor to be cancelled."""
     made = client.post(PATH, json={"video": f"{clip_origin}/good.mp4"}).json()
     other = service.new_token()
     assert_refused(http.get(made["status_url"], headers=other), 404, "request_unknown")
@@ -415,7 +414,6 @@ def test_a_cancelled_job_reads_410(client: httpx.Client, clip_origin: str) -> No
 def test_a_record_that_cannot_be_read_is_unknown(
     service: Running, client: httpx.Client, clip_origin: str
 ) -> None:
-    """UNKNOWN is for this case alone."""
     made = client.post(PATH, json={"video": f"{clip_origin}/good.mp4"}).json()
 
     async def spoil() -> None:

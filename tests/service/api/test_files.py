@@ -39,7 +39,6 @@ def mask_url(service: Running, clip_origin: str, drawn: Path) -> str:
 
 
 def test_a_mask_is_downloaded_by_its_link_alone(mask_url: str, drawn: Path) -> None:
-    """No token; type, name, size and ETag are told, and HEAD tells the same."""
     content = (drawn / "good.mp4").read_bytes()
     answer, head = http.get(mask_url), http.head(mask_url)
     assert answer.content == content
@@ -108,7 +107,6 @@ def test_a_range_behind_the_end_is_416(mask_url: str) -> None:
 
 
 def test_conditions(mask_url: str) -> None:
-    """If-None-Match and If-Modified-Since save the bytes; If-Range keeps versions apart."""
     head = http.head(mask_url).headers
     for condition in (
         {"If-None-Match": head["etag"]},

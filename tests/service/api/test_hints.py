@@ -82,7 +82,6 @@ def test_a_job_by_key_points_is_refined_with_more_hints(worker: Running, clip: s
 
 
 def test_a_refinement_and_a_conversion_are_safe_to_send_again(worker: Running, clip: str) -> None:
-    """One job under a key, whatever the call; another body under it is refused."""
     first = finished(worker, post(worker, MASK, video=clip))
     headers = dict(worker.headers)
     hints = [{"type": "point", "x": 5, "y": 24}]
@@ -157,7 +156,6 @@ def test_a_preview_is_the_mask_of_one_picture(service: Running) -> None:
 
 
 def test_the_cost_of_a_preview_is_bounded_before_it_starts(service: Running) -> None:
-    """By its hints, its pixels and its sides; and only what is documented is decoded."""
     picture = np.full((48, 64, 3), 90, np.uint8)
     hint = {"type": "point", "x": 4, "y": 4}
 
@@ -216,7 +214,6 @@ async def test_tokens_take_turns_and_a_newer_picture_replaces_one_that_waits(
 
 
 async def test_a_preview_ends_when_its_caller_hangs_up(tmp_path: Path) -> None:
-    """And the next one has the place."""
     pool, hung_up = OneAtATime(), asyncio.Event()
     previewer = Previewer(tmp_path, Sandbox.OFF, lambda: tmp_path)
     previewer._pool = pool  # type: ignore[assignment]

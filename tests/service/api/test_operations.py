@@ -59,7 +59,6 @@ def test_it_says_whether_it_is_alive_and_ready(service: Running) -> None:
 
 
 async def test_a_store_that_is_gone_is_told(database_url: str, tmp_path: Path) -> None:
-    """And alive is another question."""
     async with ready(database_url, tmp_path) as checks:
         (tmp_path / "objects" / "signing-key").unlink()
         reported = await checks()
@@ -239,7 +238,6 @@ async def _on_record(service: Running, key: str) -> None:
 
 
 def test_reading_too_fast_is_429() -> None:
-    """A burst, then the rate; each token has its own, and time gives it back."""
     now = 0.0
     throttle = Throttle(per_second=10, burst=5, clock=lambda: now)
     for _ in range(5):
@@ -255,7 +253,6 @@ def test_reading_too_fast_is_429() -> None:
 
 
 def test_limits_that_nobody_meets_are_forgotten() -> None:
-    """Unknown tokens do not fill the memory."""
     now = 0.0
     throttle = Throttle(per_second=10, burst=5, clock=lambda: now)
     for number in range(30_000):

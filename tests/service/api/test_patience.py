@@ -50,7 +50,6 @@ def test_a_slow_origin_is_judged_later(hurried: Running, clip_origin: str) -> No
 
 
 def test_who_dribbles_headers_is_refused_and_who_is_silent_is_closed(hurried: Running) -> None:
-    """Byte after byte keeps no connection, nor does a body that does not come."""
     with dial(hurried) as silent, dial(hurried) as slow, dial(hurried) as body:
         body.sendall(b"POST /v2/uploads HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; "
                      b"boundary=b\r\nContent-Length: 100000\r\n\r\n--b")  # fmt: skip

@@ -122,7 +122,6 @@ def test_a_samples_mask_is_made_by_this_version(name: str) -> None:
 
 
 def test_the_samples_are_small_and_name_their_source() -> None:
-    """The page shows the source of each, and a NOTICE beside them has the licences."""
     page = (STATIC / "playground/samples.js").read_text(encoding="utf-8")
     notice = (samples.SAMPLES / "NOTICE").read_text(encoding="utf-8")
     for name, colour in samples.BEHIND.items():

@@ -76,7 +76,6 @@ def test_submit_and_poll(
 def test_run_holds_the_connection(
     sdk: BriaSyncClient, service: Running, clip_origin: str, drawn: Path
 ) -> None:
-    """run sends sync: true and gets the finished body from the POST itself."""
     worker = in_background(finish_next(service, drawn / "good.mp4"))
     with sdk:
         done = sdk.run(ENDPOINT, {"video": f"{clip_origin}/good.mp4"}, raise_for_status=True)
@@ -87,7 +86,6 @@ def test_run_holds_the_connection(
 
 
 def test_nine_presets(service: Running, drawn: Path, tmp_path: Path) -> None:
-    """upload, submit and poll in each: the mask comes in the container that was asked for."""
     with (
         working(service, tmp_path),
         BriaSyncClient(base_url=service.url, api_token=service.token) as client,
@@ -114,7 +112,6 @@ def test_nine_presets(service: Running, drawn: Path, tmp_path: Path) -> None:
 async def test_a_webhook_has_the_bytes_of_the_status_and_its_links_live_as_long(
     service: Running, drawn: Path, tmp_path: Path
 ) -> None:
-    """The SDK verifies the signature; the body's URL leads to the mask."""
     async with listening() as inbox:
         inbox.answers["/hook"] = gives(b"")
         with working(service, tmp_path, [IPv4Network("127.0.0.0/8")]):
@@ -203,7 +200,6 @@ def test_a_429_reaches_the_caller(service: Running, clip_origin: str) -> None:
 
 
 async def test_the_async_client(service: Running, clip_origin: str, drawn: Path) -> None:
-    """submit, status, poll, run, upload and an error, on an event loop."""
     async with BriaAsyncClient(base_url=service.url, api_token=service.token) as client:
         url = await client.upload(drawn / "good.mp4", "video/mp4")
         made = await client.submit(ENDPOINT, {"video": url})

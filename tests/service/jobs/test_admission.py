@@ -54,7 +54,6 @@ async def test_the_rate_is_exact_over_two_nodes(
 async def test_the_rate_counts_down(
     database: Database, stopped: Callable[[float], Awaitable[object]]
 ) -> None:
-    """The headers' facts: what is left of the burst, and when it is whole again."""
     await stopped(1.0)
     secret, _ = await create_token(database, "facts", TokenLimits(rate_per_minute=60, burst=3))
     rates = [(await charge_rate(database, token_hash(secret))).rate for _ in range(3)]
@@ -77,7 +76,6 @@ async def test_the_cap_on_unfinished_jobs_holds_under_concurrency(database: Data
 
 
 async def test_the_token_itself_is_not_stored(database: Database) -> None:
-    """Neither the secret nor more than its first characters can be read from the database."""
     secret, token = await create_token(database, "secret")
     rows = await database.all("select t::text as stored from tokens t where id = %s", (token.id,))
     assert len(secret) >= 46

@@ -251,7 +251,6 @@ class Service(RuleBasedStateMachine):
 
 
 def test_every_job_ends_once(database_url: str) -> None:
-    """Any order of submit, begin, finish, fail, pause, recover, cancel, expire and lost tickets."""
     Service.url = database_url
     run_state_machine_as_test(
         Service,

@@ -52,7 +52,6 @@ async def test_a_forms_file_is_taken_though_the_answer_was_lost(
 async def test_a_webhook_is_sent_again_once_though_the_answer_was_lost(
     database: Database, forgetful: Forgetful
 ) -> None:
-    """And once more when it is asked for once more."""
     _, token = await create_token(database, "a")
     new = new_job(token.id, webhook_url="https://example.org/hook")
     job = (await admit(database, new)).request_id

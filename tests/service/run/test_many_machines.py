@@ -86,7 +86,6 @@ def pid_of(worker: str) -> int:
 def test_hosts_that_share_two_urls_are_one_service(
     hosts: Hosts, apis: list[httpx.Client], clips: str, tmp_path: Path
 ) -> None:
-    """Submitted on one host, read on the other; a worker dies, and every result is whole."""
     workers = [hosts.start(f"worker-{number}", *WORKER) for number in range(3)]
     jobs: dict[str, str] = {}
     for number, name in enumerate(["long.mp4", "short.mp4"] * 3):

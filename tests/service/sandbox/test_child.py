@@ -36,7 +36,6 @@ async def pool(tmp_path: Path) -> AsyncGenerator[MediaPool]:
 
 @pytest.mark.parametrize("landlock", [1, 2, 3, 5, None])
 async def test_every_misdeed_is_denied(tmp_path: Path, landlock: int | None) -> None:
-    """Reading, writing, connecting, starting, signalling, tracing: all fail, on old kernels too."""
     (tmp_path / "in.mp4").write_bytes(b"the clip")
     outside = tmp_path / "private" / "outside"
     outside.parent.mkdir()
@@ -56,7 +55,6 @@ async def test_every_misdeed_is_denied(tmp_path: Path, landlock: int | None) -> 
 
 
 async def test_threads_are_confined_too(pool: MediaPool, tmp_path: Path) -> None:
-    """A thread that the child starts can read no more than the child."""
     (tmp_path / "outside").write_bytes(b"not yours")
     assert await pool.run(InAThread(tmp_path / "outside")) == "PermissionError"
 
@@ -100,7 +98,6 @@ async def _open_files(scratch: Path) -> int:
 
 
 async def test_one_job_does_not_see_the_files_of_another(pool: MediaPool, tmp_path: Path) -> None:
-    """The same warm child finds the directory of its inputs empty once the job is over."""
     (tmp_path / "in").write_bytes(b"first")
     await pool.run(Copy(tmp_path / "in", tmp_path / "job" / "out"))
     assert (await pool.run(Facts())).files == []
@@ -144,7 +141,6 @@ async def test_a_child_below_the_least_level_does_not_work(tmp_path: Path) -> No
 
 
 async def test_of_a_model_of_ones_own_only_the_file_is_read(tmp_path: Path) -> None:
-    """What lies beside it in its directory is not the child's to see."""
     model, beside = tmp_path / "models" / "own.onnx", tmp_path / "models" / "private.txt"
     model.parent.mkdir()
     model.write_bytes(b"weights")

@@ -36,7 +36,6 @@ def isnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 async def test_a_child_cannot_change_what_is_kept(
     tmp_path: Path, isnet: Path, landlock: int | None
 ) -> None:
-    """It reads the file; every way to write, replace or add one is denied, on old kernels too."""
     directory = isnet.parent / "compiled"
     before = {path.name: path.read_bytes() for path in directory.iterdir()}
     async with pool_of_misdeeds(

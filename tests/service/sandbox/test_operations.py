@@ -54,7 +54,6 @@ def clip(tmp_path: Path) -> Path:
 
 
 async def test_a_remote_file_is_probed_as_a_local_one(pool: MediaPool, clip: Path) -> None:
-    """Bytes that only the parent can reach give the same facts as the file."""
     data = await asyncio.to_thread(clip.read_bytes)
 
     async def read_at(offset: int, size: int) -> bytes:
@@ -66,7 +65,6 @@ async def test_a_remote_file_is_probed_as_a_local_one(pool: MediaPool, clip: Pat
 
 
 async def test_spans_are_planned_and_cut(pool: MediaPool, clip: Path, tmp_path: Path) -> None:
-    """Three spans of a second; each cut is a clip of its own, where the caller wants it."""
     spans = await pool.run(Plan(clip, 3, SegmentGrid(10, 3, 10)))
     assert spans == (
         SegmentPlan(0, 30_000, None, 39_000, 0, None),
@@ -97,7 +95,6 @@ def test_each_function_takes_its_request_and_gives_its_result() -> None:
 
 
 def test_every_request_crosses_as_it_is() -> None:
-    """Paths, enumerations and limits without an end are the same on the other side."""
     request = Mask(Path("/a"), Path("/b"), MaskOptions(model=Path("/m")), Span(0, None))
     decoded = messages.decoder(Mask).decode(messages.encoded(request))
     assert decoded == request
@@ -160,7 +157,6 @@ async def test_the_network_masks_in_the_sandbox_as_it_does_outside(
 
 @pytest.mark.weights
 async def test_a_cut_out_over_a_video_is_made_in_the_sandbox(tmp_path: Path) -> None:
-    """The network, the clip's colours and a background of a stranger's, under all the rules."""
     clip = synth.write(tmp_path / "short.mp4", synth.Spec(pts=synth.even(4, Fraction(30))))
     behind = synth.write(tmp_path / "behind.mp4", synth.Spec(pts=synth.even(2, Fraction(15))))
     model, target = model_path(), tmp_path / "job" / "made.webm"

@@ -62,7 +62,6 @@ def left_in(scratch: Path) -> list[Path]:
 
 
 async def test_paths_are_the_callers_on_both_sides(pool: MediaPool, tmp_path: Path) -> None:
-    """The child sees a link of its own, and its output lands where the caller wants it."""
     source, target = tmp_path / "a clip.mp4", tmp_path / "job" / "mask.mp4"
     source.write_bytes(b"frames")
     reported: list[Progress] = []
@@ -86,8 +85,6 @@ async def test_the_child_reads_a_remote_file_through_its_parent(pool: MediaPool)
 
 
 async def test_what_the_reader_raises_comes_out_of_run(pool: MediaPool) -> None:
-    """An origin that breaks off ends the job in its own error, and the child with it."""
-
     async def read_at(offset: int, size: int) -> bytes:
         raise UrlUnreachable(f"broke off at {offset} of {size}")
 
@@ -110,7 +107,6 @@ async def test_an_error_of_the_tree_crosses_by_its_reason(pool: MediaPool) -> No
 
 
 async def test_a_child_is_warm_until_something_goes_wrong(pool: MediaPool) -> None:
-    """Two good jobs share a child; after an error there is a new one."""
     first = await pid(pool)
     assert await pid(pool) == first
     with pytest.raises(CorruptVideo):
@@ -143,7 +139,6 @@ async def test_the_next_child_is_ready_before_it_is_needed(tmp_path: Path) -> No
 
 
 async def test_a_spare_that_dies_is_not_missed(tmp_path: Path) -> None:
-    """What it was to do is done by a child that is started when it is needed."""
     pool = pool_of_misdeeds(tmp_path / "scratch", spares=True, prepare=Do("die"))
     async with pool:
         assert await pool.run(Count(), owner="a") == 1
@@ -158,7 +153,6 @@ async def test_a_child_is_replaced_after_its_share_of_jobs(tmp_path: Path) -> No
 
 
 async def test_a_death_is_told_with_the_last_words(pool: MediaPool) -> None:
-    """ChildDied carries the signal and the end of stderr; the next job finds a new child."""
     with pytest.raises(ChildDied) as caught:
         await pool.run(Do("die"))
     assert caught.value.__notes__ == ["signal 6\nabout to die"]
@@ -173,7 +167,6 @@ async def test_a_child_that_was_killed_between_jobs_is_replaced(pool: MediaPool)
 
 
 async def test_the_wall_clock_kills(pool: MediaPool) -> None:
-    """A child that computes for too long is killed, whatever signals it blocks."""
     victim = await pid(pool)
     with pytest.raises(TimedOut) as caught:
         await pool.run(Do("hang"), wall_clock_s=0.5)
@@ -204,7 +197,6 @@ async def test_cancelling_kills_at_once(pool: MediaPool) -> None:
 
 @pytest.mark.parametrize("pause_s", [0.02, 0.0])
 async def test_memory_has_an_end(tmp_path: Path, pause_s: float) -> None:
-    """A child that grows over the limit is killed, and the error says how much it may use."""
     async with open_pool(tmp_path, memory_bytes=256 << 20) as pool:
         with pytest.raises(Internal) as caught:
             await pool.run(Grow(pause_s))
@@ -257,7 +249,6 @@ async def test_a_file_has_a_longest_length(pool: MediaPool, tmp_path: Path) -> N
 async def test_an_unforeseen_error_is_internal_and_its_trace_is_kept_for_us(
     pool: MediaPool,
 ) -> None:
-    """The caller reads no path and no line of code; the log has both."""
     with pytest.raises(Internal) as caught:
         await pool.run(Do("blunder"))
     assert "misdeeds" not in caught.value.details
@@ -282,7 +273,6 @@ async def test_a_result_of_another_type_is_its_end(pool: MediaPool) -> None:
 
 
 async def test_slots_work_side_by_side(tmp_path: Path) -> None:
-    """Two slots take two jobs at once, each with a child of its own; a third waits."""
     async with pool_of_misdeeds(tmp_path, slots=2) as pool:
         hung = asyncio.create_task(pool.run(Do("hang")))
         await asyncio.sleep(0.1)

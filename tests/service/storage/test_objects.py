@@ -47,7 +47,6 @@ async def chunks(*sizes: int) -> AsyncIterator[bytes]:
 
 
 async def test_what_is_put_is_got(store: Objects, tmp_path: Path) -> None:
-    """A file goes in and out unchanged, in ranges too; empty ones as well."""
     for name, content in {"a.mp4": os.urandom(9 * MIB + 17), "b.gif": b"", "c": b"x"}.items():
         source, target = tmp_path / "source", tmp_path / "target"
         source.write_bytes(content)
@@ -169,7 +168,6 @@ async def test_a_link_is_good_for_its_file_and_its_time(
 
 
 async def test_s3_signs_its_own_links(s3: str) -> None:
-    """The cloud itself serves them, also ranges, with type and name; forged ones are refused."""
     store = await open_objects(s3, BASE_URL)
     await store.put("results/9/9.mp4", chunks(1000))
     link = store.link("results/9/9.mp4", 60)

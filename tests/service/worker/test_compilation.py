@@ -24,7 +24,6 @@ def isnet(tmp_path: Path) -> Path:
 
 @pytest.mark.weights
 async def test_what_is_missing_is_compiled_once(isnet: Path) -> None:
-    """Both sizes are there after the first call; the second starts no process."""
     directory = isnet.parent / "compiled"
     with capture_logs() as logs:
         await compile_ahead(isnet)
@@ -46,7 +45,6 @@ async def test_weights_that_cannot_be_compiled_are_logged(tmp_path: Path) -> Non
 
 
 async def test_where_nothing_can_be_kept_nothing_is_compiled(tmp_path: Path) -> None:
-    """No process is started for a network of one's own, nor where the directory is a file."""
     weights = tmp_path / "models" / ISNET.file_name
     weights.parent.mkdir()
     weights.touch()

@@ -96,7 +96,6 @@ async def _finish_late(work: WorkerContext, job: str) -> None:
 async def test_waiting_work_is_a_queue_with_a_length(
     work: WorkerContext, caller: Caller, site: Site
 ) -> None:
-    """Three jobs and no worker: three ingests wait in the queue of files."""
     site.files["/a.mp4"] = stand_in.clip(3)
     before = await process_totals.now(work.database)
     for _ in range(3):

@@ -65,7 +65,6 @@ async def cable(database_url: str) -> AsyncIterator[tuple[Cable, str]]:
 async def test_a_cut_off_host_loses_its_step_and_is_refused_when_it_returns(
     work: WorkerContext, caller: Caller, site: Site, cable: tuple[Cable, str], tmp_path: Path
 ) -> None:
-    """It goes on masking, cannot say so, and finds its work done by another."""
     wire, url = cable
     site.files["/a.mp4"] = stand_in.clip(8, pause_s=0.25)
     request_id = await caller.submit(site.url + "/a.mp4")
@@ -98,7 +97,6 @@ async def test_a_cut_off_host_loses_its_step_and_is_refused_when_it_returns(
 async def test_a_cut_off_worker_stops_when_it_is_told_to(
     cable: tuple[Cable, str], tmp_path: Path
 ) -> None:
-    """It cannot take its leave of the database, and leaves all the same."""
     wire, url = cable
     reported = {
         "FOREMASK_DATABASE_URL": url,

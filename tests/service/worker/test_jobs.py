@@ -102,7 +102,6 @@ async def test_a_disk_without_room_for_network_results_fails_no_job(
 async def test_slots_that_others_wait_for_are_not_free(
     work: WorkerContext, caller: Caller, site: Site
 ) -> None:
-    """Two slots and one job that waits to be masked: the second clip stays whole."""
     await announce_slots(work.database, 2)
     site.files["/a.mp4"] = stand_in.clip(5)
     request_id = await caller.submit(site.url + "/a.mp4")
@@ -186,7 +185,6 @@ async def test_a_poison_clip_is_given_up_and_hurts_no_other(
 
 
 async def test_a_stale_attempt_is_refused(work: WorkerContext, caller: Caller, site: Site) -> None:
-    """A worker whose lease has expired can neither renew, finish nor fail another's step."""
     site.files["/a.mp4"] = stand_in.clip(3)
     request_id = await caller.submit(site.url + "/a.mp4")
     await do_next(work, "files", Leases())
@@ -454,7 +452,6 @@ async def test_the_last_of_many_workers_looks_after_leases_as_one_alone(
 async def test_results_go_when_their_time_is_over(
     work: WorkerContext, caller: Caller, site: Site
 ) -> None:
-    """The object is deleted, and the record says so by having no key."""
     site.files["/a.mp4"] = stand_in.clip(3)
     brief = replace(work, result_ttl_s=0.5)
     async with working(brief):
@@ -471,7 +468,6 @@ async def test_results_go_when_their_time_is_over(
 async def test_a_lost_source_is_an_error_that_says_so(
     work: WorkerContext, caller: Caller, site: Site
 ) -> None:
-    """Somebody emptied the store between two steps."""
     site.files["/a.mp4"] = stand_in.clip(3)
     request_id = await caller.submit(site.url + "/a.mp4")
     await do_next(work, "files", Leases())
@@ -485,7 +481,6 @@ async def test_a_lost_source_is_an_error_that_says_so(
 async def test_a_store_that_is_away_only_delays(
     work: WorkerContext, caller: Caller, site: Site, tmp_path: Path
 ) -> None:
-    """The object store does not answer for a while: no crash is counted, and the job goes on."""
     site.files["/a.mp4"] = stand_in.clip(3)
     (tmp_path / "objects").rename(tmp_path / "elsewhere")
     (tmp_path / "objects").write_bytes(b"no directory")
@@ -507,7 +502,6 @@ async def test_a_store_that_is_away_only_delays(
 async def test_a_worker_without_a_scratch_directory_only_delays(
     work: WorkerContext, caller: Caller
 ) -> None:
-    """Its disk is full, or was taken away: no crash is counted, nobody waits for its lease."""
     work.scratch.rmdir()
     request_id = await caller.submit("https://example.org/a.mp4")
     await do_next(work, "files", Leases())

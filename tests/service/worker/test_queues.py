@@ -101,7 +101,6 @@ async def test_a_worker_has_two_connections_and_a_job_takes_twenty_statements(
 async def test_what_came_while_nobody_listened_is_found(
     work: WorkerContext, caller: Caller, site: Site, tmp_path: Path
 ) -> None:
-    """Jobs that were accepted before the worker started, and whose notifications are gone."""
     site.files["/a.mp4"] = stand_in.clip(3)
     jobs = [await caller.submit(site.url + "/a.mp4") for _ in range(6)]
     serving = asyncio.create_task(serve_queues(work, AT_ONCE, 0.0))

@@ -70,7 +70,6 @@ def test_a_subject_that_never_leaves_hides_what_is_behind_it() -> None:
 
 
 def test_nothing_is_seen_across_a_cut() -> None:
-    """Two shots of three frames; in the second the disc and the background differ."""
     shots = [(number, 5) for number in range(3)] + [(number, 77) for number in range(9, 12)]
     pairs = ((ArrayImage(shown(*each)), disc(each[0])) for each in shots)
     second = backdrops(pairs)[3]
