@@ -195,6 +195,7 @@ TURNED = Spec(
         (AlphaFormat.MOV_PRORESKS, None),
         (Preset.MP4_H265, "white"),
         (Preset.MKV_H264, "blur"),
+        (Preset.MP4_H264, "behind.mp4"),
     ],
 )
 def test_parts_of_a_clip_join_to_what_the_whole_would_be(
@@ -202,26 +203,27 @@ def test_parts_of_a_clip_join_to_what_the_whole_would_be(
 ) -> None:
     """Turned, with pixels that are not square and a variable frame rate: every promise is kept."""
     clip = synth.write(tmp_path / "clip.mp4", TURNED)
+    if background == "behind.mp4":  # three frames that loop behind those of the clip
+        numbers = (synth.numbered(number, 160, 96) for number in (1, 2, 4))
+        spec = Spec(160, 96, pts=synth.even(3, Fraction(15)), last_duration=2_000)
+        background = str(synth.write(tmp_path / "behind.mp4", spec, numbers))
     kind = ResultKind.CUTOUT if background is None else ResultKind.COMPOSITE
     behind = None if background is None else Background.parse(background)
-    parts = []
+    options = CutOutOptions(preset=form, background=behind)
+    red = {"masker": synth.red_is_foreground, "refiner": synth.stretched}
+    parts, whole = [], tmp_path / f"whole{form.suffix}"
     for number, span in enumerate(segments.plan(clip, 4, SegmentGrid(14, 9, 14))):
         piece, part = tmp_path / f"piece{number}", tmp_path / f"part{number}"
         segments.cut(clip, span, piece)
-        cut_out(
-            piece,
-            part,
-            CutOutOptions(preset=form, background=behind),
-            masker=synth.red_is_foreground,
-            refiner=synth.stretched,
-            span=span,
-            clip_start_s=0.0,
-        )
+        cut_out(piece, part, options, **red, span=span, clip_start_s=0.0)  # type: ignore[arg-type]
         parts.append(part)
     assert len(parts) > 2
     target = tmp_path / f"joined{form.suffix}"
     segments.join(parts, clip, target, form, kind)
     verify(clip, target, kind)
+    cut_out(clip, whole, options, **red)  # type: ignore[arg-type]
+    for ours, theirs in zip(shown(target), shown(whole), strict=True):
+        assert np.abs(ours.astype(int) - theirs).mean() < 2
 
 
 def test_matte_tools_reach_the_file(clip: Path, tmp_path: Path) -> None:

@@ -81,26 +81,14 @@ def test_nothing_rings_around_a_subject_that_moves(tmp_path: Path, preset: Prese
     assert max(worst) <= WORST[preset]
 
 
-@pytest.mark.parametrize("preset", [p for p in Preset if "h265" in p.value])
-@pytest.mark.parametrize(("width", "height"), [(16, 16), (32, 32), (16, 54), (64, 64), (70, 66)])
-def test_small_hevc_masks_come_back(
-    tmp_path: Path, preset: Preset, width: int, height: int
-) -> None:
-    """Stripes that move: x265 ruins each picture after the first that is one block of 16 or 32."""
-    slant = np.add.outer(np.arange(height), np.arange(width))
-    masks = [np.where((slant + 2 * step) % 23 < 9, 255, 0).astype(np.uint8) for step in range(8)]
-    target, _ = write(tmp_path, preset, masks)
-    for found, mask in zip(synth.decode_grey(target), masks, strict=True):
-        assert np.abs(found.astype(int) - mask).max() <= 2
-
-
 @pytest.mark.parametrize(
-    ("width", "height"), [(64, 64), (64, 130), (40, 33), (58, 61), (48, 200), (66, 64), (130, 20)]
+    ("width", "height"),
+    [(16, 16), (32, 32), (16, 54), (64, 64), (64, 130), (40, 33), (58, 61), (48, 200), (66, 64)],
 )
 def test_hevc_masks_of_one_column_of_blocks_come_back(
     tmp_path: Path, width: int, height: int
 ) -> None:
-    """Noise: x265 ruins every other picture that is no wider than a block of 64, however high."""
+    """x265 ruins every other picture that is no wider than a block of 64, however high."""
     for seed in range(4):
         rng = np.random.default_rng(seed)
         masks = [255 * rng.integers(0, 2, (height, width), dtype=np.uint8) for _ in range(8)]

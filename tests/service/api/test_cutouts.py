@@ -11,7 +11,6 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import httpx
 import numpy as np
@@ -399,65 +398,3 @@ def test_a_finished_cut_out_becomes_every_other_kind(
 def levels(path: Path) -> list[NDArray[np.int64]]:
     with VideoReader(path) as reader:
         return [np.asarray(frame.luma(), np.int64) for frame in reader]
-
-
-@pytest.mark.parametrize(
-    ("path", "body"),
-    [
-        (MASK, {"output_container_and_codec": "mkv_vp9", "grow_px": 2}),
-        (REMOVE, {"output_container_and_codec": "webm_vp9"}),
-        (REMOVE, {"output_container_and_codec": "mov_proresks"}),
-        (REMOVE, {"output_container_and_codec": "png_zip"}),
-        (REMOVE, {"auto_zoom": True}),
-        (REPLACE, {URL: "ORIGIN/behind.mp4", "output_container_and_codec": "mp4_h264"}),
-    ],
-)  # fmt: skip
-def test_in_segments_and_joined_is_as_if_whole(
-    worker: Running,
-    client: httpx.Client,
-    origin: str,
-    files: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    path: str,
-    body: dict[str, Any],
-) -> None:
-    given = {"video": f"{origin}/minute.mp4"} | {
-        name: value.replace("ORIGIN", origin) if isinstance(value, str) else value
-        for name, value in body.items()
-    }
-    pictures, reports = [], []
-    for grid in (SEGMENT_GRID, SegmentGrid(20, 12, 20)):
-        monkeypatch.setattr(job_stages, "SEGMENT_GRID", grid)
-        answer = client.post(path, json=given)
-        pictures.append(shown(made(worker, answer, tmp_path / "made")))
-        status = client.get(answer.json()["status_url"]).json()
-        reports.append(status["result"]["report"])
-    assert [report.get("segments", 1) for report in reports] == [1, 3]
-    assert reports[0]["frames_out"] == reports[1]["frames_out"] == 60
-    assert reports[0]["duration_s"] == reports[1]["duration_s"]
-    whole, joined = pictures
-    assert len(whole) == len(joined) == 60
-    for ours, theirs in zip(joined, whole, strict=True):
-        difference = np.abs(ours.astype(int) - theirs)
-        assert difference[..., 3].max() <= 1
-        assert difference[..., :3].mean() < 2
-
-
-def shown(path: Path) -> list[NDArray[np.uint8]]:
-    """Every picture, with its alpha: of a zip, and of any video that FFmpeg's libraries read."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            data = [archive.read(each) for each in archive.namelist() if each.endswith(".png")]
-        decoded = [cv2.imdecode(np.frombuffer(each, np.uint8), -1) for each in data]
-        return [np.asarray(each, np.uint8) for each in decoded if each is not None]
-    found = []
-    with av.open(str(path)) as opened:
-        track = opened.streams.video[0]
-        decoder: Any = track.codec_context
-        if decoder.codec.canonical_name == "vp9":
-            decoder = av.CodecContext.create("libvpx-vp9", "r")
-        for packet in opened.demux(track):
-            if packet.size or decoder is track.codec_context:
-                found += [each.to_ndarray(format="rgba") for each in decoder.decode(packet)]
-    return found

@@ -2,6 +2,7 @@
 
 import asyncio
 import uuid
+from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -26,6 +27,7 @@ from foremask.service.worker.queues import serve_queues
 from foremask.service.worker.worker_context import Timing, WorkerContext
 from tests.service.worker.stand_in import TextMedia
 from tests.support.jobs import new_job
+from tests.support.origin import Origin, Request, gives, head, listening
 from tests.support.patience import until
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
@@ -41,63 +43,39 @@ HURRY = Timing(  # all is done often; no deadline is one that a slow machine cou
 
 
 class Site:
-    """A small web server: ``files`` by path, and every request that it got."""
+    """A small web server: ``files`` by path, and every POST that it got."""
 
-    def __init__(self) -> None:
+    def __init__(self, origin: Origin) -> None:
+        self.url = origin.url("")
         self.files: dict[str, bytes] = {}
-        self.requests: list[tuple[bytes, bytes]] = []
         self.statuses: list[int] = []
-        """What the next POSTs are answered; 204 once these are used up; 0 never answers."""
-        self.url = ""
+        """What the next POSTs are answered; 204 once these are used up."""
         self.hanging = set[str]()
-        """Paths whose POSTs are answered after `release`."""
-        self._released = asyncio.Event()
+        """Paths whose POSTs are answered once ``released`` is set."""
+        self.released = asyncio.Event()
+        self._posts: list[Request] = []
+        origin.answers = defaultdict(lambda: self._answer)
 
-    def release(self) -> None:
-        self._released.set()
+    def posts_to(self, path: str) -> list[Request]:
+        return [each for each in self._posts if each.target == path]
 
-    def posts_to(self, path: str) -> list[bytes]:
-        start = f"POST {path} ".encode()
-        return [body for head, body in self.requests if head.startswith(start)]
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = await reader.readuntil(b"\r\n\r\n")
-            fields = dict(
-                line.lower().split(b": ", 1) for line in head.split(b"\r\n")[1:] if b": " in line
-            )
-            body = await reader.readexactly(int(fields.get(b"content-length", b"0")))
-            self.requests.append((head, body))
-            method, path = head.decode().split()[:2]
-            if method == "POST":
-                if path in self.hanging:
-                    await self._released.wait()
-                status = self.statuses.pop(0) if self.statuses else 204
-                if status == 0:
-                    await asyncio.sleep(60)
-                writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: 0\r\n\r\n".encode())
-            elif path in self.files:
-                content = self.files[path]
-                writer.write(
-                    b"HTTP/1.1 200 OK\r\nContent-Type: video/mp4\r\nConnection: close\r\n"
-                    b"Content-Length: %d\r\n\r\n%s" % (len(content), content)
-                )
-            else:
-                writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
-            await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
+    async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
+        if request.method == "POST":
+            self._posts.append(request)
+            if request.target in self.hanging:
+                await self.released.wait()
+            status = self.statuses.pop(0) if self.statuses else 204
+            writer.write(head(f"{status} X", Content_Length=0))
+        elif (content := self.files.get(request.target)) is not None:
+            await gives(content, Content_Type="video/mp4")(request, writer)
+        else:
+            writer.write(head("404 Not Found", Content_Length=0))
 
 
 @pytest.fixture
 async def site() -> AsyncIterator[Site]:
-    made = Site()
-    server = await asyncio.start_server(made.serve, "127.0.0.1", 0)
-    made.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    yield made
-    server.close()
+    async with listening() as origin:
+        yield Site(origin)
 
 
 @pytest.fixture

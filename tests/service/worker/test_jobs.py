@@ -302,18 +302,17 @@ async def test_a_webhook_is_retried_until_it_is_taken(
             return len(await deliveries.attempts(work.database, request_id)) == 3
 
         await until(delivered)
-    posts = [each for each in site.requests if each[0].startswith(b"POST /hook")]
+    posts = site.posts_to("/hook")
     attempts = await deliveries.attempts(work.database, request_id)
     assert [attempt.http_status for attempt in attempts] == [503, 302, 204]
-    assert len({body for _, body in posts}) == 1
-    for head, body in posts:
-        sent = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:] if ": " in line)
-        sent = {name.lower(): value for name, value in sent.items()}
-        assert sent["bria-webhook-id"] == request_id
-        signed = f"{request_id}.{sent['bria-webhook-timestamp']}.".encode() + body
+    assert len({post.body for post in posts}) == 1
+    for post in posts:
+        assert post.headers["bria-webhook-id"] == request_id
+        signed = f"{request_id}.{post.headers['bria-webhook-timestamp']}.".encode() + post.body
         wanted = hmac.digest(webhook_key(caller.secret), signed, "sha256")
-        assert sent["bria-webhook-signature"] == "v1=" + base64.b64encode(wanted).decode()
-    reported = msgspec.json.decode(posts[0][1])
+        signature = base64.b64encode(wanted).decode()
+        assert post.headers["bria-webhook-signature"] == f"v1={signature}"
+    reported = msgspec.json.decode(posts[0].body)
     assert (reported["request_id"], reported["status"]) == (request_id, "COMPLETED")
     assert record.result_key is not None
     assert record.result_key in reported["result"]["video_url"]
@@ -340,7 +339,7 @@ async def test_one_tokens_receivers_that_hang_hold_up_no_other_tokens_webhooks(
         await until(lambda: _posted(site, "/quick", 1))
         assert len(site.posts_to("/slow")) == 2
         await allow_webhooks(work.database, 4)
-        site.release()
+        site.released.set()
         await until(lambda: _posted(site, "/slow", 8))
         sent = [await deliveries.attempts(work.database, each) for each in hung]
     assert [len(each) for each in sent] == [1] * 8
