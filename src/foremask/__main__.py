@@ -1,8 +1,13 @@
 """``foremask`` and ``python -m foremask``."""
 
+import os
 import sys
+from typing import Final
 
 from foremask.machine import process_setup
+
+_INTERRUPTED: Final = (130, 143)
+_DECODING: Final = frozenset(["mask", "cutout", "tracks", "sheet", "compare"])
 
 
 def main() -> int:
@@ -10,10 +15,30 @@ def main() -> int:
     try:
         process_setup.prepare()
         from foremask.cli.commands import main as command_line  # loads NumPy
+
+        status = command_line()
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
-        return 130
-    return command_line()
+        status = 130
+    except SystemExit as left:
+        status = left.code if isinstance(left.code, int) else 1
+    if status in _INTERRUPTED and _DECODING & set(sys.argv):
+        _leave_at_once(status)
+    return status
+
+
+def _leave_at_once(status: int) -> None:
+    """End the process without Python's own shutdown.
+
+    Files are closed and hidden ones removed by now; threads of decoders may still wait for each
+    other, and a shutdown would wait for them for ever.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            continue
+    os._exit(status)
 
 
 if __name__ == "__main__":

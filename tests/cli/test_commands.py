@@ -64,8 +64,8 @@ print([int(main(words)) for words in json.loads(sys.argv[1])])
 # A test run in the background hands an ignored Ctrl-C on; a terminal does not.
 AT_A_TERMINAL = """import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
-from foremask.cli.commands import main
-sys.exit(main(sys.argv[1:]))
+from foremask.__main__ import main
+sys.exit(main())
 """
 
 
@@ -553,6 +553,23 @@ def test_a_file_that_may_not_be_read_is_named(capsys: pytest.CaptureFixture[str]
     error = capsys.readouterr().err
     assert error.count("cannot be read: Permission denied") == 2
     assert "report it" not in error
+
+
+def test_an_interrupted_masking_waits_for_no_thread_that_never_ends(tmp_path: Path) -> None:
+    """As decoders' threads did once, on a busy machine, in the interpreter's shutdown."""
+    program = (
+        "import sys, threading\n"
+        "import foremask.cli.commands as commands\n"
+        "threading.Thread(target=threading.Event().wait).start()\n"
+        "commands.main = lambda: print('half a line', end='') or 130\n"
+        "from foremask.__main__ import main\n"
+        "sys.argv = ['foremask', 'mask', 'clip.mp4']\n"
+        "sys.exit(main())\n"
+    )
+    ran = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (ran.returncode, ran.stdout) == (130, "half a line")
 
 
 def test_ctrl_c_before_all_is_loaded_says_nothing_but_its_code() -> None:

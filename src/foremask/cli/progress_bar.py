@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.text import Text
 
 from foremask.cli.exits import printable
 
@@ -78,23 +79,26 @@ def progress_bar(
         yield line
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(None))
-    text = TextColumn("{task.fields[text]}")
-    with Progress(*columns, text, console=console, transient=True) as progress:
-        task = progress.add_task(label, total=None, text="")
+    with Progress(*columns, pace, console=console, transient=True) as progress:
+        task = progress.add_task(label, total=None)
 
         def bar(done: int, total: int | None, /, left_s: float | None = None) -> None:
             total = None if total is None else max(done, total)
-            progress.update(
-                task, completed=done, total=total, text=pace.describe(done, total, left_s)
-            )
+            pace.describe(done, total, left_s)
+            progress.update(task, completed=done, total=total)
 
         yield bar
 
 
-class _Pace:
-    """Amount, rate and time left as text; the rate is that of the last 20 s."""
+class _Pace(ProgressColumn):
+    """Amount, rate and time left as text; the rate is that of the last 20 s.
+
+    On a terminal it is drawn anew ten times a second, and what is left is counted down meanwhile.
+    """
 
     def __init__(self, unit: Unit, left_of_all_s: LeftOfAll | None) -> None:
+        super().__init__()
+        self._described, self._left, self._end_s = "", "", 0.0
         self._unit = unit
         self._left_of_all_s = left_of_all_s
         self._lately: deque[tuple[float, int]] = deque()
@@ -107,19 +111,28 @@ class _Pace:
         since, before = self._lately[0]
         rate = (done - before) / (now - since) if now > since else 0.0
         unit, digits = self._unit, self._unit.digits
+        self._end_s = 0.0 if left_s is None else now + left_s
         words = [f"{done / unit.scale:.{digits}f}"]
         if total is not None:
             words[0] += f"/{max(done, total) / unit.scale:.{digits}f}"
         words[0] += f" {unit.name}"
         if left_s is not None:
-            words.append(f"{_clock(left_s)} left")
+            self._left = f"{_clock(left_s)} left"
+            words.append(self._left)
         elif unit.rate and rate / unit.scale >= 0.05:  # less would be a guess of days
             words.append(f"{rate / unit.scale:.1f} {unit.rate}")
             if total is not None and total > done:
                 words.append(f"{_clock((total - done) / rate)} left")
         if self._left_of_all_s and (all_s := self._left_of_all_s(done, total)) is not None:
             words.append(f"all {_clock(all_s)}")
-        return ", ".join(words)
+        self._described = ", ".join(words)
+        return self._described
+
+    def render(self, task: Task) -> Text:
+        if not self._end_s:
+            return Text(self._described)
+        left_s = max(0.0, self._end_s - time.monotonic())
+        return Text(self._described.replace(self._left, f"{_clock(left_s)} left", 1))
 
 
 def _clock(seconds: float) -> str:

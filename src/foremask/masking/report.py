@@ -9,8 +9,12 @@ import numpy as np
 
 from foremask.facts import Clip, Report, Span, Written
 from foremask.media.frames import Frame
+from foremask.options import Quality
 from foremask.types import Alpha, Levels
 
+INFERRED_SHARE: Final = {Quality.FAST: 0.63, Quality.BALANCED: 0.40, Quality.BEST: 0.40}
+"""Of the work on a window: its anchors; deciding its masks is the rest but for `WRITTEN_SHARE`."""
+WRITTEN_SHARE: Final = 0.05
 READ_AHEAD_FRAMES: Final = 28  # of the network: two blocks and a queue
 DECIDED_TOGETHER_FRAMES: Final = 144
 LEAST_SHARE: Final = 0.05  # of the work: before, no time left is estimated
@@ -20,8 +24,8 @@ LEAST_SHARE: Final = 0.05  # of the work: before, no time left is estimated
 class Progress:
     """How far a masking is.
 
-    ``frames_done`` counts work: inference is four fifths of a frame, writing its mask is the rest
-    and may follow a window of frames later. ``frames_total`` is what the header declares, or an
+    ``frames_done`` counts work: the anchors of a window, then its decisions, then the writing of
+    its masks are parts of a frame each. ``frames_total`` is what the header declares, or an
     estimate until ``total_is_known``; None where there is neither. ``left_s`` is None where the
     time left is not known yet. ``newest`` is the network's mask of the newest frame that it was
     asked of, upright and small, before the clip is decided; do not change it.
@@ -40,9 +44,13 @@ OnFrame = Callable[[Progress], object]
 
 @dataclass(slots=True)
 class AnchorCounter:
-    """The anchors that the network was asked of; about ``per_frame`` of them are expected."""
+    """The anchors that the network was asked of; about ``per_frame`` of them are expected.
+
+    ``share`` of the work is theirs; all but the writing, where nothing else is known.
+    """
 
     per_frame: float | None = None
+    share: float = 1 - WRITTEN_SHARE
     count: int = 0
     newest: Levels | None = field(default=None, repr=False)
 
@@ -90,12 +98,15 @@ class ProgressCounter:
         """Call ``on_frame`` if work has been done since the last time."""
         total = self.read if self.ended else self.clip.expected_frames
         is_known = self.ended or self.clip.frames is not None
-        inferred = max(self.anchors.frames(self.read), self.written)
-        if self.ended and self.written > max(0, self.read - DECIDED_TOGETHER_FRAMES):
-            inferred = self.read
-        work = (4 * inferred + self.written) / 5
-        if int(work) > self.last:
-            self.last = int(work)
+        windows = -(-self.written // DECIDED_TOGETHER_FRAMES)
+        decided = min(self.read, windows * DECIDED_TOGETHER_FRAMES)
+        if self.anchors.per_frame is None:  # each frame by itself
+            decided = self.written
+        inferred = max(self.anchors.frames(self.read), decided)
+        parts = self.anchors.share, 1 - self.anchors.share - WRITTEN_SHARE, WRITTEN_SHARE
+        work = parts[0] * inferred + parts[1] * decided + parts[2] * self.written
+        if int(work + 1e-6) > self.last:
+            self.last = int(work + 1e-6)
             left_s = self._left_s(work / total) if total else None
             newest = self.newest()
             self.on_frame(

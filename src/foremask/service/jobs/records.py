@@ -271,9 +271,11 @@ def _record(row: Row) -> Record:
         done = min(done, total)  # segments overlap a little
     kind = ResultKind(row["kind"] or ResultKind.MASK)
     eta_s: float | None = None
-    idle_s = round(idle_s) if (idle_s := row["idle_s"] or 0.0) >= IDLE_S else None
+    silent_s: float = row["idle_s"] or 0.0
+    idle_s = round(silent_s) if silent_s >= IDLE_S else None
     if status is Status.RUNNING and total and done and idle_s is None:
-        eta_s = round((total - done) * row["masking_s"] / done, 1)
+        ran_s = row["masking_s"] - silent_s  # when it had done so much
+        eta_s = round(max(0.0, (total - done) * ran_s / done - silent_s), 1)
     return Record(
         request_id=row["id"],
         token_id=row["token"],
