@@ -12,7 +12,7 @@ import numpy as np
 from foremask.facts import Clip, Span
 from foremask.hints.kinds import check_hints
 from foremask.masking.hinting import guidance_for, pts_of, remarks
-from foremask.masking.report import INFERRED_SHARE, AnchorCounter
+from foremask.masking.report import AnchorCounter
 from foremask.media.frames import Frame
 from foremask.media.presets import HUGE_PIXELS, check_preset
 from foremask.media.probe import check_length, frame_bytes, probe
@@ -137,8 +137,7 @@ def plan_masking(
     if masker is None:
         network = network_at(options.model or model_path(), options.device)
         if cache is None or not cache.is_complete:  # else it is all read at once
-            anchors.per_frame = TIERS[options.quality].anchors_per_frame
-            anchors.share = INFERRED_SHARE[options.quality]
+            anchors.expect(options.quality)
         guidance = guidance_for(source, options, network, cache)
         masker = partial(
             mask_images,

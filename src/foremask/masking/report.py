@@ -11,6 +11,7 @@ from foremask.facts import Clip, Report, Span, Written
 from foremask.media.frames import Frame
 from foremask.options import Quality
 from foremask.types import Alpha, Levels
+from foremask.vision.temporal.tier import TIERS
 
 INFERRED_SHARE: Final = {Quality.FAST: 0.63, Quality.BALANCED: 0.40, Quality.BEST: 0.40}
 """Of the work on a window: its anchors; deciding its masks is the rest but for `WRITTEN_SHARE`."""
@@ -53,6 +54,9 @@ class AnchorCounter:
     share: float = 1 - WRITTEN_SHARE
     count: int = 0
     newest: Levels | None = field(default=None, repr=False)
+
+    def expect(self, quality: Quality) -> None:
+        self.per_frame, self.share = TIERS[quality].anchors_per_frame, INFERRED_SHARE[quality]
 
     def add(self, levels: Levels) -> None:
         self.count += 1
