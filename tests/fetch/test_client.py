@@ -201,7 +201,8 @@ LIES = {
     "it redirects nowhere": (says(head("302 No", Content_Length=0)), UrlStatus),
     "it redirects to no URL": (redirects("http://["), UrlStatus),
     "it calls itself HTML": (gives(CLIP, Content_Type="text/html; charset=utf-8"), NotAVideo),
-    "it calls itself JSON": (gives(CLIP, Content_Type="application/problem+json"), NotAVideo),
+    "it calls itself JSON": (gives(CLIP, Content_Type="application/json"), NotAVideo),
+    "it calls itself an error": (gives(CLIP, Content_Type="application/problem+json"), NotAVideo),
     "it is HTML, called a video": (
         gives(b"\n <!DOCTYPE html><p>Log in", Content_Type="video/mp4"),
         NotAVideo,

@@ -210,18 +210,18 @@ def test_parts_of_a_clip_join_to_what_the_whole_would_be(
     kind = ResultKind.CUTOUT if background is None else ResultKind.COMPOSITE
     behind = None if background is None else Background.parse(background)
     options = CutOutOptions(preset=form, background=behind)
-    red = {"masker": synth.red_is_foreground, "refiner": synth.stretched}
+    red: dict[str, Any] = {"masker": synth.red_is_foreground, "refiner": synth.stretched}
     parts, whole = [], tmp_path / f"whole{form.suffix}"
     for number, span in enumerate(segments.plan(clip, 4, SegmentGrid(14, 9, 14))):
         piece, part = tmp_path / f"piece{number}", tmp_path / f"part{number}"
         segments.cut(clip, span, piece)
-        cut_out(piece, part, options, **red, span=span, clip_start_s=0.0)  # type: ignore[arg-type]
+        cut_out(piece, part, options, **red, span=span, clip_start_s=0.0)
         parts.append(part)
     assert len(parts) > 2
     target = tmp_path / f"joined{form.suffix}"
     segments.join(parts, clip, target, form, kind)
     verify(clip, target, kind)
-    cut_out(clip, whole, options, **red)  # type: ignore[arg-type]
+    cut_out(clip, whole, options, **red)
     for ours, theirs in zip(shown(target), shown(whole), strict=True):
         assert np.abs(ours.astype(int) - theirs).mean() < 2
 

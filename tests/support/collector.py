@@ -18,12 +18,9 @@ class Sent:
     span: str
     parent: str
     name: str
-    kind: str
     start_ns: int
-    end_ns: int
     facts: dict[str, Any]
     failed: bool
-    process: str
 
 
 @dataclass(slots=True)
@@ -37,7 +34,6 @@ class Collector:
     def take(self, body: bytes) -> None:
         self.bodies.append(body)
         for group in ExportTraceServiceRequest.FromString(body).resource_spans:
-            resource = {each.key: each.value.string_value for each in group.resource.attributes}
             for scope in group.scope_spans:
                 for span in scope.spans:
                     facts = {each.key: _plain(each.value) for each in span.attributes}
@@ -47,12 +43,9 @@ class Collector:
                             span=span.span_id.hex(),
                             parent=span.parent_span_id.hex(),
                             name=span.name,
-                            kind=span.SpanKind.Name(span.kind).removeprefix("SPAN_KIND_").lower(),
                             start_ns=span.start_time_unix_nano,
-                            end_ns=span.end_time_unix_nano,
                             facts=facts,
                             failed=span.status.code == span.status.STATUS_CODE_ERROR,
-                            process=resource.get("foremask.process", ""),
                         )
                     )
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from tests.support import synth
 
@@ -52,14 +53,19 @@ def empty(path: Path) -> Path:
     return path
 
 
-WIDE = {"codec": "mjpeg", "frames": 1, "size": (16_016, 16), "pixel_format": "yuvj420p"}
+WIDE: dict[str, Any] = {
+    "codec": "mjpeg",
+    "frames": 1,
+    "size": (16_016, 16),
+    "pixel_format": "yuvj420p",
+}
 DRAWN: dict[str, Callable[[Path], Path]] = {
     "good.mp4": partial(write, sound=True),
     "one-frame.mp4": partial(write, frames=1),
     "long.mp4": partial(write, frames=61 * 2, rate=2),
     "many.mp4": partial(write, frames=7202, size=(16, 16), rate=1000),
     "just-60-s.mp4": partial(write, frames=60 * 2, rate=2),
-    "wide.mp4": partial(write, **WIDE),  # type: ignore[arg-type]
+    "wide.mp4": partial(write, **WIDE),
     "matroska.mkv": write,
     "named-mp4.mp4": lambda path: write(path.with_suffix(".mkv")).rename(path),
     "flash.flv": write,

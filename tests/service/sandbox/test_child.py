@@ -59,29 +59,20 @@ async def test_threads_are_confined_too(pool: MediaPool, tmp_path: Path) -> None
     assert await pool.run(InAThread(tmp_path / "outside")) == "PermissionError"
 
 
-async def test_nothing_of_our_environment_reaches_the_child(
-    pool: MediaPool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No variable but those that numerics depend on, and no open file but its own five."""
-    for name in NUMERICS:
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("FOREMASK_DATABASE_URL", "postgresql://user:secret@host/name")
-    facts = await pool.run(Facts())
-    assert set(facts.environ) <= {"LC_CTYPE", *ONE_THREAD}  # the interpreter's own, and ours
-    assert facts.start == ""
-    assert facts.fds <= 5  # three standard ones, the socket, and the directory being listed
-
-
-async def test_a_child_computes_by_its_parents_variables(
-    pool: MediaPool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kernels", ["", "OPENBLAS_CORETYPE=Haswell"])
+async def test_of_our_environment_only_what_numerics_depend_on_reaches_the_child(
+    pool: MediaPool, monkeypatch: pytest.MonkeyPatch, kernels: str
 ) -> None:
     """Which kernel a library takes decides the last digit of a mask: docs/adr/0041."""
     for name in NUMERICS:
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
-    monkeypatch.setenv("LD_PRELOAD_OF_SOMEBODY", "is none of them")
+    monkeypatch.setenv("FOREMASK_DATABASE_URL", "postgresql://user:secret@host/name")
+    if kernels:
+        monkeypatch.setenv(*kernels.split("="))
     facts = await pool.run(Facts())
-    assert facts.start.split("\0") == ["OPENBLAS_CORETYPE=Haswell", ""]
+    assert set(facts.environ) <= {"LC_CTYPE", *ONE_THREAD, kernels.partition("=")[0]}
+    assert facts.start == (f"{kernels}\0" if kernels else "")
+    assert facts.fds <= 5  # three standard ones, the socket, and the directory being listed
 
 
 def test_no_open_file_is_handed_on_by_the_loop_that_workers_use(tmp_path: Path) -> None:
