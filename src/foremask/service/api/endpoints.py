@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of a route, kept in its handler's ``opt`` by method.
+"""What the OpenAPI document says of a route, kept in its handler's ``opt``.
 
 A handler's name is the operation's id; its docstring has the summary and the description.
 """
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from litestar import HttpMethod, post, route
+from litestar import HttpMethod, route
 from msgspec import Struct
 
 from foremask import errors
@@ -57,8 +57,7 @@ class Operation:
 
     ``refused`` are its errors besides those that follow from its token and its body; ``others`` its
     other answers by status. ``body`` is a shape, or a part of the document; ``query`` a shape whose
-    fields are its parameters, which ``parameters`` adds to. ``name`` and ``doc`` stand for the
-    handler's.
+    fields are its parameters, which ``parameters`` adds to.
     """
 
     tag: str
@@ -72,18 +71,24 @@ class Operation:
     parameters: tuple[Json, ...] = ()
     needs_token: bool = True
     takes_rate: bool = True  # where it has a body
-    name: str | None = None
-    doc: str | None = None
 
-    def reads(self, *paths: str) -> route:
+    def reads(self, path: str) -> route:
         """A route for GET and HEAD."""
-        methods = [HttpMethod.GET, HttpMethod.HEAD]
-        handled = opt(paths, {"GET": self})
-        return route(list(paths), http_method=methods, status_code=200, opt=handled)
+        return self._route("GET", (path,), [HttpMethod.GET, HttpMethod.HEAD], 200)
 
-    def takes(self, *paths: str, status: int = 200) -> post:
+    def takes(self, *paths: str, status: int = 200) -> route:
         """A route for POST; further paths are aliases of the first."""
-        return post(list(paths), status_code=status, opt=opt(paths, {"POST": self}))
+        return self._route("POST", paths, [HttpMethod.POST], status)
+
+    def deletes(self, path: str) -> route:
+        """A route for DELETE."""
+        return self._route("DELETE", (path,), [HttpMethod.DELETE], 200)
+
+    def _route(
+        self, name: str, paths: tuple[str, ...], methods: list[HttpMethod], status: int
+    ) -> route:
+        opt = {"method": name, "paths": paths, "operation": self}
+        return route(list(paths), http_method=methods, status_code=status, opt=opt)
 
     @property
     def is_rated(self) -> bool:
@@ -100,12 +105,7 @@ class Operation:
         return (*_TOKEN, counted, *body, *self.refused, *ALWAYS)
 
 
-def opt(paths: tuple[str, ...], operations: Mapping[str, Operation]) -> Json:
-    """A handler's ``opt``: its operations by method, and its paths in order."""
-    return {"paths": paths, "operations": operations}
-
-
-def starts(*paths: str, body: type[Struct], sync: bool = True, refused: Reasons = ()) -> post:
+def starts(*paths: str, body: type[Struct], sync: bool = True, refused: Reasons = ()) -> route:
     """A route that starts a job; with ``sync`` it may wait for its end."""
     operation = Operation(
         "jobs",

@@ -49,16 +49,15 @@ _PATH_PARAMETER = re.compile(r"\{(\w+):\w+\}")
 def build(handlers: Iterable[HTTPRouteHandler]) -> Json:
     """The whole document; routes whose handlers say nothing are for people."""
     paths: Json = {}
-    operations = []
-    for handler in handlers:
-        for method, operation in handler.opt.get("operations", {}).items():
-            operations.append(operation)
-            for path in handler.opt["paths"]:
-                described = _described(operation, handler, path)
-                methods = paths.setdefault(_PATH_PARAMETER.sub(r"{\1}", path), {})
-                methods[method.lower()] = described
-                if method == "GET":
-                    methods["head"] = _head(described)
+    documented = [each for each in handlers if "operation" in each.opt]
+    for handler in documented:
+        method = handler.opt["method"].lower()
+        for path in handler.opt["paths"]:
+            described = _described(handler.opt["operation"], handler, path)
+            methods = paths.setdefault(_PATH_PARAMETER.sub(r"{\1}", path), {})
+            methods[method] = described
+            if method == "get":
+                methods["head"] = _head(described)
     return {
         "openapi": "3.1.0",
         "info": _INFO | {"description": f"{_ABOUT}\n\n{_errors()}"},
@@ -67,7 +66,7 @@ def build(handlers: Iterable[HTTPRouteHandler]) -> Json:
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
         "components": {
-            "schemas": _shapes(operations),
+            "schemas": _shapes(each.opt["operation"] for each in documented),
             "examples": {kind.reason: _error_example(kind) for kind in ERROR_TABLE},
             "securitySchemes": _TOKEN_HEADERS,
         },
@@ -147,8 +146,8 @@ def _one_line(prose: str | None) -> str:
 
 
 def _described(operation: Operation, handler: HTTPRouteHandler, path: str) -> Json:
-    summary, _, more = (operation.doc or handler.fn.__doc__ or "").partition("\n")
-    name = operation.name or handler.handler_name
+    summary, _, more = (handler.fn.__doc__ or "").partition("\n")
+    name = handler.handler_name
     if path != handler.opt["paths"][0]:
         name += f"_by_{path.strip('/').removeprefix('v2/video/').partition('/')[0]}"
     responses = {str(handler.status_code): _answer(operation.says, operation.answer, operation)}

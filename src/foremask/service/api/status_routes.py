@@ -1,14 +1,14 @@
 """The jobs of a token: read one or a page of them, cancel, rename, delete."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
 import structlog
-from litestar import HttpMethod, route
+from litestar import Response, route
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -18,11 +18,12 @@ from foremask.hints.decoding import decode
 from foremask.options import REENCODE_ONLY, Quality
 from foremask.service.api.bodies import FORMS, RenameRequest
 from foremask.service.api.calls import read_token
-from foremask.service.api.endpoints import Operation, opt
+from foremask.service.api.endpoints import Operation
 from foremask.service.api.parsing import read_body
 from foremask.service.api.request_context import ApiRequest, Service, json_answer
 from foremask.service.api.uploads import file_name
 from foremask.service.jobs import records, wire_format
+from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Record
 from foremask.service.jobs.wire_format import Answer, JobStatus
 from foremask.service.storage.keys import is_kept_mask, strip_key
@@ -32,6 +33,7 @@ LINK_S = 86_400
 MAX_STRIP_BYTES = 4 << 20
 STATUS_PATH = "/v2/status/{request_id:str}"
 JOB_PATH = "/v2/jobs/{request_id:str}"
+type Act = Callable[[Database, bytes, str], Awaitable[Record]]
 _REQUEST_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 log = structlog.get_logger(__name__)
@@ -101,45 +103,38 @@ class JobsQuery(Struct):
     ] = "true"
 
 
-@route(
-    STATUS_PATH,
-    http_method=[HttpMethod.GET, HttpMethod.HEAD, HttpMethod.DELETE],
-    status_code=200,
-    opt=opt(
-        (STATUS_PATH,),
-        {
-            "GET": Operation(
-                "jobs",
-                "The job is known; it may have failed.",
-                JobStatus,
-                name="read_status",
-                doc="Read the status of a job",
-            ),
-            "DELETE": Operation(
-                "jobs",
-                "The status of the job.",
-                JobStatus,
-                name="cancel",
-                doc="Cancel a job\nThe job's status becomes ERROR with code 410 and reason"
-                " cancelled. A job that has ended stays as it is.",
-            ),
-        },
-    ),
-)
-async def status(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
-    """Read the status of a job, or cancel it.
+@route([STATUS_PATH, JOB_PATH], http_method="OPTIONS", status_code=204)
+async def methods(request: ApiRequest, request_id: FromPath[str]) -> Response[None]:
+    """Name the methods of the path: Litestar's own answer has those of one handler only."""
+    is_status = request.scope["path_template"].startswith("/v2/status")
+    allowed = "DELETE, GET, HEAD, OPTIONS" if is_status else "DELETE, GET, HEAD, OPTIONS, POST"
+    return Response(None, status_code=204, headers={"Allow": allowed})
 
-    One handler for all: Litestar's own answer to OPTIONS names the methods of one handler only.
+
+@Operation("jobs", "The job is known; it may have failed.", JobStatus).reads(STATUS_PATH)
+async def read_status(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
+    """Read the status of a job."""
+    return await _status_after(records.read, request, request_id)
+
+
+@Operation("jobs", "The status of the job.", JobStatus).deletes(STATUS_PATH)
+async def cancel(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
+    """Cancel a job.
+
+    The job's status becomes ERROR with code 410 and reason cancelled. A job that has ended stays as
+    it is.
     """
-    service = request.service
-    token = read_token(request)
-    act = records.cancel if request.method == HttpMethod.DELETE else records.read
+    return await _status_after(records.cancel, request, request_id)
+
+
+async def _status_after(act: Act, request: ApiRequest, job: str) -> ASGIResponse:
+    service, token = request.service, read_token(request)
     try:
-        record = await act(service.database, token, _possible(request_id))
+        record = await act(service.database, token, _possible(job))
     except (ValueError, KeyError, TypeError):  # the row is there and makes no sense
-        log.exception("job.unreadable", job=request_id)
-        error = Internal(f"The record of this job cannot be read; report request {request_id}.")
-        return json_answer({"request_id": request_id, "status": "UNKNOWN", "error": error.facts()})
+        log.exception("job.unreadable", job=job)
+        error = Internal(f"The record of this job cannot be read; report request {job}.")
+        return json_answer({"request_id": job, "status": "UNKNOWN", "error": error.facts()})
     return json_answer(wire_format.status_body(record, service.objects.link))
 
 
@@ -166,56 +161,46 @@ async def list_jobs(request: ApiRequest) -> ASGIResponse:
     return json_answer(Answer(request.id, JobPage(shown, following)))
 
 
-@route(
-    JOB_PATH,
-    http_method=[HttpMethod.GET, HttpMethod.HEAD, HttpMethod.POST, HttpMethod.DELETE],
-    status_code=200,
-    opt=opt(
-        (JOB_PATH,),
-        {
-            "GET": Operation(
-                "jobs",
-                "The job.",
-                ListedJob,
-                name="read_job",
-                doc="Read one job of the list\nReturns the entry of the list, with source_url while"
-                " the clip is stored. Both links lead to this service and are good for a day.",
-            ),
-            "POST": Operation(
-                "jobs",
-                "The job.",
-                ListedJob,
-                (FieldInvalid,),
-                RenameRequest,
-                takes_rate=False,
-                name="rename_job",
-                doc="Rename a job",
-            ),
-            "DELETE": Operation(
-                "jobs",
-                "The job as it was.",
-                ListedJob,
-                name="delete_job",
-                doc="Delete a job\nIts result and its record; a job under way is cancelled first."
-                " An uploaded clip goes with the uploads of its day.",
-            ),
-        },
-    ),
+@Operation("jobs", "The job.", ListedJob).reads(JOB_PATH)
+async def read_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
+    """Read one job of the list.
+
+    Returns the entry of the list, with source_url while the clip is stored. Both links lead to this
+    service and are good for a day.
+    """
+    record = await job_of(request.service, read_token(request), request_id)
+    return await _whole_entry(request.service, record)
+
+
+@Operation("jobs", "The job.", ListedJob, (FieldInvalid,), RenameRequest, takes_rate=False).takes(
+    JOB_PATH
 )
-async def job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
-    """Read, rename or delete one job of the list; one handler, as for its status."""
+async def rename_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
+    """Rename a job."""
     service, token = request.service, read_token(request)
-    if request.method == HttpMethod.DELETE:
-        record = await records.delete(service.database, token, _possible(request_id))
-        await service.objects.delete_under(f"results/{request_id}")
-    else:
-        record = await job_of(service, token, request_id)
-    if request.method == HttpMethod.POST:
-        body, _ = await read_body(request, RenameRequest)
-        name = file_name(body.name)
-        if name is None:
-            raise FieldInvalid("name has no character that a file's name can have.", param="name")
-        record = await records.rename(service.database, token, request_id, name)
+    await job_of(service, token, request_id)
+    body, _ = await read_body(request, RenameRequest)
+    name = file_name(body.name)
+    if name is None:
+        raise FieldInvalid("name has no character that a file's name can have.", param="name")
+    record = await records.rename(service.database, token, request_id, name)
+    return await _whole_entry(service, record)
+
+
+@Operation("jobs", "The job as it was.", ListedJob).deletes(JOB_PATH)
+async def delete_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
+    """Delete a job.
+
+    Its result and its record; a job under way is cancelled first. An uploaded clip goes with the
+    uploads of its day.
+    """
+    service, token = request.service, read_token(request)
+    record = await records.delete(service.database, token, _possible(request_id))
+    await service.objects.delete_under(f"results/{request_id}")
+    return await _whole_entry(service, record)
+
+
+async def _whole_entry(service: Service, record: Record) -> ASGIResponse:
     entry = _entry(record, service.objects.signer.link)
     if record.source_key is not None and not is_kept_mask(record.source_key):
         with suppress(ObjectLost):
