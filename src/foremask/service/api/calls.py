@@ -7,7 +7,7 @@ from msgspec import Struct
 
 from foremask.errors import FieldInvalid, TokenInvalid, TokenMissing
 from foremask.service.api import parsing
-from foremask.service.api.request_context import GRANT, OWNER, ApiRequest
+from foremask.service.api.request_context import GRANT, OWNER, ApiRequest, Service
 from foremask.service.jobs import admission
 from foremask.service.jobs.admission import Grant
 from foremask.service.jobs.tokens import token_hash
@@ -24,21 +24,19 @@ REMEDY = (
 class Call[B]:
     """A POST with a good token: ``token`` is its SHA-256, ``digest`` that of the body's fields.
 
-    ``made`` is the job that was made under its ``key`` before.
+    ``owner`` is whose turn it is where tokens take turns; ``made`` is the job that was made under
+    its ``key`` before.
     """
 
+    service: Service
     request_id: str
     token: bytes
     grant: Grant
+    owner: str
     body: B
     digest: bytes
     key: str | None
     made: str | None
-
-    @property
-    def owner(self) -> str:
-        """Whose turn it is where tokens take turns."""
-        return str(self.grant.token_id)
 
 
 async def read_call[B: Struct](
@@ -61,7 +59,8 @@ async def read_call[B: Struct](
         grant = keyed.grant
     else:
         grant = await admission.charge_rate(service.database, token)
-    request.scope["state"] |= {GRANT: grant, OWNER: str(grant.token_id)}
+    owner = str(grant.token_id)
+    request.scope["state"] |= {GRANT: grant, OWNER: owner}
     body, digest = await parsing.read_body(request, kind, job, may_be_empty=may_be_empty)
     if keyed is not None:
         admission.check_same_body(keyed, digest)
@@ -74,7 +73,7 @@ async def read_call[B: Struct](
             actual=len(key),
         )
     made = None if keyed is None else keyed.request_id
-    return Call(request.id, token, grant, body, digest, key, made)
+    return Call(service, request.id, token, grant, owner, body, digest, key, made)
 
 
 def read_token(request: ApiRequest) -> bytes:

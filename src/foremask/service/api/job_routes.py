@@ -102,10 +102,9 @@ async def mask_by_key_points(request: ApiRequest) -> ASGIResponse:
 
 
 async def _start_from_clip(request: ApiRequest, kind: type[JobBody]) -> ASGIResponse:
-    service = request.service
 
     async def make(call: Call[JobBody]) -> NewJob:
-        body = call.body
+        body, service = call.body, call.service
         form, result = body.wanted()
         prober = service.prober
         if body.webhook_url is not None:
@@ -144,9 +143,9 @@ async def convert(request: ApiRequest, request_id: FromPath[str]) -> ASGIRespons
     mask in another preset, or worked on with the matte tools; or its clip cut out by it. The mask
     of a cut-out is stored beside it, before any matte tool.
     """
-    service = request.service
 
     async def make(call: Call[ConvertRequest]) -> NewJob:
+        service = call.service
         form, result = call.body.wanted()
         clip_url, fetched_bytes = None, 0
         record = await completed(service, call.token, request_id)
@@ -211,9 +210,9 @@ async def refine(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse
 
     Starts a job that makes the same of the same clip as one that has completed.
     """
-    service = request.service
 
     async def make(call: Call[RefineRequest]) -> NewJob:
+        service = call.service
         check_hints(call.body.hints)
         record = await completed(service, call.token, request_id)
         before = await records.result_of(service.database, request_id)
@@ -261,11 +260,11 @@ async def _start[B: Struct](
     The same request again under its Idempotency-Key costs neither rate nor quota, whatever has
     become of the clip since. ``name`` is part of the body's hash.
     """
-    service = request.service
     hold_until = time.monotonic() + HOLD_S
     own, route = request.id, f"POST {name.partition(' ')[0]}"
     with first_span(own, route, request.headers.get("traceparent")) as trace:
         call = await read_call(request, kind, name)
+        service = call.service
         made = call.made
         if made is None:
             job = structs.replace(

@@ -46,8 +46,8 @@ async def probe(request: ApiRequest) -> ASGIResponse:
     Takes the same body as a job. The answer has the facts of the clip, or the error that a job
     would get.
     """
-    service = request.service
     call = await read_call(request, JobRequest)
+    service = call.service
     form, result = call.body.wanted()
     if call.body.webhook_url is not None:
         await service.outbound.check_url(call.body.webhook_url, "webhook_url", call.owner)
@@ -73,8 +73,8 @@ async def show_clip(request: ApiRequest) -> ASGIApp:
 
     The playground shows clips with it. A job must accept the clip, which may have at most 128 MiB.
     """
-    service = request.service
     call = await read_call(request, JobRequest)
+    service = call.service
     form, result = call.body.wanted()
     source = service.prober.locate(call.body.video)
     most_bytes = min(SHOWN_BYTES, service.limits.max_bytes)
@@ -109,8 +109,8 @@ async def preview(request: ApiRequest) -> ASGIResponse:
     their moment, and at most 16. A token has one picture in work and one that waits; the newest
     waits, and the older one is cancelled.
     """
-    service = request.service
     call = await read_call(request, PreviewRequest)
+    service = call.service
     body = call.body
     if not body.picture.startswith(_PICTURE_HEADS):
         raise FieldInvalid("picture is neither a JPEG nor a PNG.", param="picture")

@@ -66,8 +66,8 @@ class UploadForm(Struct):
 ).takes("/v2/video/upload")
 async def start_upload(request: ApiRequest) -> ASGIResponse:
     """Get a form for an upload."""
-    service = request.service
     call = await read_call(request, UploadRequest, may_be_empty=True)
+    service = call.service
     service.objects.check_free(0)
     kind = call.body.known_type
     suffixes = [suffix for suffix, known in MEDIA_TYPES.items() if known == kind]
