@@ -1,10 +1,10 @@
 """Feeds bad and made-up files to the sandboxed probe and masker, and counts how each ends.
 
 ``python -m benchmarks.endurance.hostile [--mutations 2000] [--seed 1] [--only ROW]`` prints a
-table. A long count is made in pieces: ``--only mutated`` with one seed after another. Nothing may
-end in a dead parent, a hang, or a mask whose report is not true: a file ends refused, with a reason
-of the error tree, or masked, with every frame of it. Mutated are also pictures for backgrounds,
-masks for ``verify``, kept network results, and hints. The network has no part in it.
+table. A long count is made in pieces: ``--only mutated --seconds 600``, one seed after another.
+Nothing may end in a dead parent, a hang, or a mask whose report is not true: a file ends refused,
+with a reason of the error tree, or masked, with every frame of it. Mutated are also pictures for
+backgrounds, masks for ``verify``, kept network results, and hints. The network has no part in it.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -358,9 +358,9 @@ def untruth(case: Case, clip: Clip | None, report: Report, target: Path) -> str:
     return ""
 
 
-async def run(cases: list[Case], good: bytes) -> tuple[str, list[Ending]]:
-    """All cases, as many at a time as there are slots; the sandbox's level, and how each ended."""
-    waiting, endings = iter(cases), list[Ending]()
+async def run(cases: list[Case], good: bytes, seconds: float) -> tuple[str, list[Ending]]:
+    """All cases, or as many as there is time for; the sandbox's level, and how each ended."""
+    waiting, endings, until = iter(cases), list[Ending](), time.monotonic() + seconds
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "good.mp4").write_bytes(good)
@@ -376,7 +376,7 @@ async def run(cases: list[Case], good: bytes) -> tuple[str, list[Ending]]:
             level = str(pool.level)
 
             async def work() -> None:
-                for case in waiting:
+                for case in takewhile(lambda _: time.monotonic() < until, waiting):
                     endings.append(await end_of(case, pool, folder))
                     if len(endings) % 100 == 0:
                         print(f"{len(endings)} of {len(cases)}", file=sys.stderr, flush=True)
@@ -390,6 +390,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mutations", type=int, default=2000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=1e9, help="then no other file is begun")
     parser.add_argument("--only", default="", help="rows that begin with this")
     asked = parser.parse_args()
     if not MEDIA.is_dir():
@@ -407,7 +408,7 @@ def main() -> int:
         *mutated(good | more, dice, asked.mutations),
     ]
     cases = [case for case in cases if case.row.startswith(asked.only)]
-    level, endings = asyncio.run(run(cases, good["mp4 h264"]))
+    level, endings = asyncio.run(run(cases, good["mp4 h264"], asked.seconds))
     rows: dict[str, list[Ending]] = defaultdict(list)
     for each in endings:
         rows[each.case.row].append(each)
