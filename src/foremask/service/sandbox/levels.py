@@ -19,19 +19,17 @@ def check_level(wanted: Sandbox, level: Level, *, is_root: bool | None = None) -
     is_root = os.geteuid() == 0 if is_root is None else is_root
     if wanted is Sandbox.REQUIRE and not level.full:
         raise SettingsInvalid(
-            f"FOREMASK_SANDBOX=require accepts {_NEEDS} or more,"
-            f" and this machine gives {level}: a clip that "
-            f"takes over its decoder could {_could(level)}. Add what is missing, or accept it with "
-            "FOREMASK_SANDBOX=best-effort.",
+            f"FOREMASK_SANDBOX=require accepts {_NEEDS} or more, and this machine gives {level}: a"
+            f" clip that takes over its decoder could {_could(level)}. Add what is missing, or"
+            " accept it with FOREMASK_SANDBOX=best-effort.",
             param="FOREMASK_SANDBOX",
         )
     if wanted is Sandbox.BEST_EFFORT and is_root and level.landlock < LEAST_LANDLOCK:
         raise SettingsInvalid(
-            "foremask does not decode strangers' clips as root without Landlock,"
-            f" and this machine gives {level}: "
-            "a clip that takes over its decoder could read and change every file of the machine."
-            " Run it as another "
-            "user, enable Landlock (Linux 5.13), or accept it with FOREMASK_SANDBOX=even-root.",
+            "foremask does not decode strangers' clips as root without Landlock, and this machine"
+            f" gives {level}: a clip that takes over its decoder could read and change every file"
+            " of the machine. Run it as another user, enable Landlock (Linux 5.13), or accept it"
+            " with FOREMASK_SANDBOX=even-root.",
             param="FOREMASK_SANDBOX",
         )
 
