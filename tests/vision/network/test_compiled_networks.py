@@ -16,8 +16,8 @@ from foremask.options import MaskOptions, Quality
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.compiled_networks import KEPT_FILES, SIZES_PX, CompiledNetworks
 from foremask.vision.network.devices import network_at
+from foremask.vision.network.opinions import CLOSER_PX
 from foremask.vision.network.session import NetworkOutput, Session
-from foremask.vision.temporal import closer
 from foremask.weights.catalogue import ISNET, compiled_dir_of, model_path
 from tests.support import networks, synth
 
@@ -198,7 +198,7 @@ def test_a_network_of_ones_own_has_no_directory_beside_it(redness: Path) -> None
 
 def test_what_is_compiled_ahead_is_what_masking_runs() -> None:
     """The network's own size, and that of a closer look."""
-    assert (ISNET.spec.size_px, closer.SIZE_PX) == SIZES_PX
+    assert (ISNET.spec.size_px, CLOSER_PX) == SIZES_PX
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import pytest
 
 from foremask.types import Image
 from foremask.vision.image import ArrayImage, Box, Cropped
-from foremask.vision.network.opinions import NEVER, View, ask, uncertainty
+from foremask.vision.network.opinions import NEVER, View, ask, box_round_subject, uncertainty
 from foremask.vision.network.session import InputSize, NetworkOutput
 
 GRID = (64, 36)
@@ -33,10 +33,11 @@ def red_on_the_right() -> ArrayImage:
     return ArrayImage(rgb)
 
 
-def test_both_views_find_the_thing_where_it_is() -> None:
-    """The mask of the mirror image is turned back."""
-    opinions = ask(RedNetwork(), red_on_the_right(), GRID, mirrored_above=-1)
-    assert list(opinions.masks) == [View.STRETCHED, View.MIRRORED]
+def test_every_view_finds_the_thing_where_it_is() -> None:
+    """The mirror image is turned back, and the crop put back where it was taken."""
+    network = RedNetwork()
+    opinions = ask(network, red_on_the_right(), GRID, mirrored_above=-1, closer_above=-1)
+    assert set(opinions.masks) == set(View)
     truth = np.zeros((36, 64), np.bool_)
     truth[12:24, 44:56] = True
     for mask in opinions.masks.values():
@@ -44,12 +45,38 @@ def test_both_views_find_the_thing_where_it_is() -> None:
         assert ((mask > 127) != truth).sum() <= 24  # less than half of the outline
 
 
-def test_the_mirror_image_is_asked_only_where_the_first_answer_is_unsure() -> None:
-    """One inference, or two."""
-    for mirrored_above, asked in ((NEVER, 1), (-1, 2)):
+def test_a_crop_has_a_margin_round_the_subject() -> None:
+    """Box 12 x 12 at (44, 12) of 64 x 36: a margin of 0.4 x 12 + 0.02 x 64 = 6 on each side."""
+    network = RedNetwork()
+    opinions = ask(network, red_on_the_right(), GRID, mirrored_above=NEVER, closer_above=-1)
+    assert opinions.box == (slice(6, 30), slice(38, 62))
+    assert network.sizes == [None, (768, 768)]
+
+
+def test_more_is_asked_only_where_the_first_answer_is_unsure() -> None:
+    """One inference, two, or three."""
+    for above, sizes in (
+        ((NEVER, NEVER), [None]),
+        ((NEVER, -1), [None, (768, 768)]),
+        ((-1, NEVER), [None, None]),
+        ((-1, -1), [None, None, (768, 768)]),
+    ):
         network = RedNetwork()
-        ask(network, red_on_the_right(), GRID, mirrored_above)
-        assert len(network.sizes) == asked
+        ask(network, red_on_the_right(), GRID, *above)
+        assert network.sizes == sizes
+
+
+def test_the_crop_is_round_what_picture_and_mirror_image_pick() -> None:
+    """What one of them picks besides is left out, unless it is most of all."""
+    both, besides = np.zeros((36, 64), np.uint8), np.zeros((36, 64), np.uint8)
+    both[12:24, 20:32] = 255
+    besides[12:18, 50:58] = 255
+    for ours, theirs in ((both | besides, both), (both, both | besides)):
+        box = box_round_subject(ours, theirs)
+        assert box is not None
+        assert box[1].stop < 50
+    assert box_round_subject(both, besides) == box_round_subject(both, both)
+    assert box_round_subject(both * 0, both * 0) is None
 
 
 def test_an_uncertainty_is_the_undecided_share_of_the_mask() -> None:

@@ -7,9 +7,7 @@ from foremask.vision.temporal.appearance import (
     AnchorFeatures,
     Basis,
     colours,
-    correct,
     subject_logits,
-    thin_parts,
 )
 
 ANCHORS = 10
@@ -58,45 +56,6 @@ def test_the_same_clip_gets_the_same_verdicts() -> None:
     assert first is not None
     assert second is not None
     np.testing.assert_array_equal(first[3], second[3])
-
-
-def test_a_verdict_that_is_not_clear_changes_nothing() -> None:
-    """Within one unit of logit the network's word stands."""
-    mask = np.linspace(0, 255, 128 * 128).astype(np.uint8).reshape(128, 128)
-    same = correct(mask, np.full((GRID, GRID), 0.9, np.float32))
-    np.testing.assert_array_equal(same, mask)
-
-
-def test_a_clear_verdict_takes_away_and_adds_but_spares_thin_parts() -> None:
-    """A kite's line is one pixel wide: the grid cannot see it, so its no does not count there."""
-    mask = np.zeros((5 * GRID, 5 * GRID), np.uint8)
-    mask[200:450, 200:450] = 220
-    mask[0:190, 300:302] = 220
-    taken = correct(mask, np.full((GRID, GRID), -5, np.float32))
-    assert taken[0:180, 300:302].min() > 200
-    assert taken[220:430, 220:430].max() < 10
-    added = correct(255 - mask, np.full((GRID, GRID), 5, np.float32))
-    assert added[220:430, 220:430].min() > 230
-
-
-def test_what_the_verdict_says_along_an_edge_is_less_than_the_mask_knows() -> None:
-    """Logits one cell too wide leave the outline where the network has it."""
-    mask = np.zeros((512, 512), np.uint8)
-    mask[100:400, 100:400] = 255
-    verdict = np.full((GRID, GRID), -5, np.float32)
-    verdict[24:101, 24:101] = 5
-    np.testing.assert_array_equal(correct(mask, verdict), mask)
-
-
-def test_thin_parts_are_those_that_an_opening_removes() -> None:
-    """A block with a line to it: the line is thin, the block is not."""
-    mask = np.zeros((60, 60), np.float32)
-    mask[20:50, 20:50] = 1
-    mask[0:20, 30:32] = 1
-    thin = thin_parts(mask, 5)
-    assert thin[5, 30]
-    assert not thin[35, 35]
-    assert not thin[5, 5]
 
 
 def test_the_basis_keeps_what_tells_places_apart() -> None:

@@ -3,7 +3,9 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
+from foremask.vision.network.opinions import View
 from foremask.vision.temporal.regions import Link, Regions, Scene, measure
 
 ROWS, COLUMNS = 20, 30
@@ -16,10 +18,12 @@ def box(top: int, bottom: int, left: int, right: int) -> np.ndarray:
 
 
 def scene(*opinions: np.ndarray, links: dict[int, Link] | None = None) -> Scene:
-    named = {f"view {number}": opinion for number, opinion in enumerate(opinions)}
+    """An anchor by the views that there are opinions for, in their order; crops show all of it."""
+    named = dict(zip(View, opinions, strict=False))
     rgb = np.where(opinions[0][..., None] > 0.5, (200, 30, 30), (40, 90, 40)).astype(np.uint8)
     nothing = np.zeros((ROWS, COLUMNS), np.float32)
-    return Scene(rgb, named, nothing, nothing, links or {})
+    whole = slice(0, ROWS), slice(0, COLUMNS)
+    return Scene(rgb, named, whole, nothing, nothing, links or {})
 
 
 def test_opinions_that_agree_leave_the_foreground_and_the_background() -> None:
@@ -57,27 +61,6 @@ def test_a_hole_in_the_subject_is_enclosed_and_the_ground_is_not_all() -> None:
     assert regions.enclosed(np.zeros((ROWS, COLUMNS), np.bool_)).max() == 0
 
 
-def test_what_all_opinions_miss_is_a_region_where_the_classifier_is_sure_of_it() -> None:
-    """A second box that only the classifier knows: decided apart from the background around it."""
-    seen, missed = box(4, 12, 4, 12), box(4, 12, 18, 26)
-    for logit, apart in ((3.0, True), (1.0, False)):
-        one = replace(scene(seen, seen), logit=np.float32(logit) * missed)
-        ((regions, features),) = measure([one])
-        labels = regions.labels
-        assert (labels[8, 22] != labels[18, 15]) == apart
-        side = regions.spread(features["classifier sign"])[8, 22]
-        assert (side > 0.9) == apart
-
-
-def test_a_doubt_of_the_classifier_cuts_no_hole_into_what_all_opinions_see() -> None:
-    """Half of a box that it half doubts stays with the other half; what it denies does not."""
-    seen, doubted = box(4, 14, 4, 24), box(4, 14, 14, 24)
-    for logit, apart in ((-2.0, False), (-3.0, True)):
-        one = replace(scene(seen, seen), logit=np.float32(logit) * doubted)
-        ((regions, _),) = measure([one])
-        assert (regions.labels[9, 8] != regions.labels[9, 20]) == apart
-
-
 def test_the_clips_own_colours_speak_for_what_looks_like_the_subject() -> None:
     """Red is learned where both opinions agree and is evidence where one is unsure."""
     sure = box(5, 15, 5, 15)
@@ -90,21 +73,44 @@ def test_the_clips_own_colours_speak_for_what_looks_like_the_subject() -> None:
     assert colour[1, 1] < -2
 
 
-def test_neighbours_speak_only_as_far_as_the_flow_is_trusted() -> None:
-    """The next anchor has the box: evidence of 0.5 with full trust, 0 without."""
+def test_neighbours_speak_only_where_they_show_the_same_thing() -> None:
+    """The next anchor has the box: evidence of 0.5 where it surely shows the same, else none."""
     still = np.zeros((ROWS, COLUMNS, 2), np.float32)
-    for trust, votes in ((1.0, 0.5), (0.0, 0.0)):
-        full = np.full((ROWS, COLUMNS), trust, np.float32)
+    for continuity, near in ((1.0, 0.5), (0.0, 0.0)):
+        full = np.full((ROWS, COLUMNS), continuity, np.float32)
         link = Link(still, full, full, 4)
         here = scene(np.zeros((ROWS, COLUMNS), np.float32), box(5, 10, 5, 15), links={1: link})
-        after = scene(box(5, 10, 5, 15), box(5, 10, 5, 15))
+        after = scene(box(5, 10, 5, 15), box(5, 10, 5, 15), links={-1: link})
         (regions, features), _ = measure([here, after])
-        assert regions.spread(features["next"])[7, 7] == votes
+        assert regions.spread(features["near"])[7, 7] == pytest.approx(near, abs=0.01)
+        assert (regions.spread(features["carried"])[7, 7] > 0.5) == (continuity > 0)
 
 
 def test_an_anchor_without_any_foreground_is_measured_too() -> None:
-    """No opinion picks anything: one region, and every feature is a number."""
+    """No opinion picks anything: one region, with the same features as any."""
     empty = np.zeros((ROWS, COLUMNS), np.float32)
     ((regions, features),) = measure([scene(empty, empty)])
+    ((_, others),) = measure([scene(box(2, 9, 2, 9), box(2, 9, 2, 9))])
     assert len(regions.sizes) == 1
-    assert all(np.isfinite(values).all() for values in features.values())
+    assert list(features) == list(others)
+
+
+def test_what_nobody_asked_is_no_number() -> None:
+    """A view that is missing, and what of the picture a crop does not show."""
+    subject = box(4, 12, 4, 12) + box(4, 12, 20, 28)
+    opinions = {View.STRETCHED: subject, View.CROPPED: subject}
+    one = replace(scene(subject), opinions=opinions, box=(slice(0, ROWS), slice(0, 16)))
+    ((regions, features),) = measure([one])
+    cropped = regions.spread(features[View.CROPPED])
+    assert cropped[8, 8] == 1
+    assert np.isnan(cropped[8, 24])
+    assert np.isnan(features[View.MIRRORED]).all()
+
+
+def test_a_line_is_long_and_a_square_is_thick() -> None:
+    """Of the same area: 1 x 25 against 5 x 5."""
+    thing = box(3, 4, 2, 27) + box(10, 15, 10, 15)
+    ((regions, features),) = measure([scene(thing)])
+    thickness, length = (regions.spread(features[each]) for each in ("thickness", "elongation"))
+    assert thickness[12, 12] > thickness[3, 10]
+    assert length[3, 10] > length[12, 12]

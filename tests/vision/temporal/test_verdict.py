@@ -3,16 +3,15 @@
 import numpy as np
 import pytest
 
+from foremask.vision.network.opinions import View
 from foremask.vision.temporal.regions import Link, Scene
 from foremask.vision.temporal.verdict import (
-    MEMORY,
     MOST_LOG_ODDS,
-    Gate,
     compose,
     decided,
-    gate_for,
     judge,
     smooth_over_time,
+    trees_of,
 )
 
 SHAPE = (24, 32)
@@ -33,33 +32,48 @@ def chain(
     ]
 
 
-def test_a_gate_adds_its_weighted_features_and_stays_within_its_bound() -> None:
-    """2 x 0.5 - 0.25; and never beyond the bound, however sure."""
-    gate = Gate({"mean": 2.0}, -0.25)
-    odds = gate.log_odds({"mean": np.array([0.5, 100, -100], np.float32)})
-    np.testing.assert_allclose(odds, [0.75, MOST_LOG_ODDS, -MOST_LOG_ODDS])
+def test_trees_add_up_what_their_leaves_say_and_stay_within_their_bound() -> None:
+    """One split at 0.5, and where a value is missing: 1 or -2, and the bias; never beyond 6."""
+    split = {
+        "names": ["colour"],
+        "bias": 0.25,
+        "depth": 1,
+        "feature": [[0, 0, 0]],
+        "threshold": [[0.5, 0, 0]],
+        "missing_left": [[1, 0, 0]],
+        "left": [[1, 1, 2]],
+        "right": [[2, 1, 2]],
+        "value": [[0, -2, 1]],
+    }
+    half = np.full(3, 0.5, np.float32)
+    odds = trees_of(split).log_odds(
+        {"colour": np.array([0.5, 0.6, np.nan], np.float32), "mean": half}
+    )
+    np.testing.assert_allclose(odds, [-1.75, 1.25, -1.75])
+    sure = trees_of(split | {"value": [[0, -20, 10]]})
+    odds = sure.log_odds({"colour": np.array([0.0, 1.0, 1.0], np.float32), "mean": half})
+    np.testing.assert_allclose(odds, [-MOST_LOG_ODDS, MOST_LOG_ODDS, MOST_LOG_ODDS])
 
 
 @pytest.mark.parametrize(
-    "opinions",
+    "views",
     [
-        ("stretched",),
-        ("stretched", "mirrored"),
+        tuple(View),
+        (View.STRETCHED, View.MIRRORED),
+        (View.STRETCHED, View.CROPPED),
+        (View.STRETCHED,),
     ],
 )
-def test_there_is_a_gate_for_every_set_of_opinions_that_a_tier_asks_for(
-    opinions: tuple[str, ...],
-) -> None:
+def test_whatever_was_asked_a_clear_subject_is_decided(views: tuple[View, ...]) -> None:
     """What every opinion picks is foreground, and what none picks is not."""
-    subject = np.zeros(SHAPE, np.float32)
-    subject[6:18, 8:24] = 1
+    subject = np.zeros((96, 128), np.float32)
+    subject[24:72, 32:96] = 1
+    nothing = np.zeros(subject.shape, np.float32)
     rgb = np.where(subject[..., None] > 0, (200, 30, 30), (40, 90, 40)).astype(np.uint8)
-    named = dict.fromkeys((*opinions, MEMORY), subject)
-    (odds,) = judge(
-        [Scene(rgb, named, plane(0), np.where(subject > 0, 3, -3).astype(np.float32), {})]
-    )
+    logit = np.where(subject > 0, 3, -3).astype(np.float32)
+    whole = slice(0, 96), slice(0, 128)
+    (odds,) = judge([Scene(rgb, dict.fromkeys(views, subject), whole, nothing, logit, {})])
     np.testing.assert_array_equal(odds > 0, subject > 0)
-    assert set(gate_for(opinions).weights) >= {*opinions, MEMORY}
 
 
 def test_one_anchor_that_says_otherwise_is_outvoted_by_those_around_it() -> None:

@@ -1,44 +1,112 @@
-"""Opinions: the network's answers to several versions of one image, each with other mistakes."""
+"""Opinions: the network's answers to several versions of one image, each with other mistakes.
+
+docs/adr/0050 has what each is worth.
+"""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
+import cv2
 import numpy as np
 
 from foremask.types import Alpha, Image, Levels
-from foremask.vision.image import MirroredImage
+from foremask.vision.image import Box, Cropped, MirroredImage
 from foremask.vision.network.session import Features, Network
 from foremask.vision.resample import as_levels, resized
 
 NEVER = 1.0  # above every uncertainty
+CLOSER_PX = 768  # a crop's side, as the network gets it: at 512 it adds little: docs/adr/0050
+MARGIN_SHARE = 0.4  # of the larger side of the subject's box, on each side
+MARGIN_OF_WIDTH = 0.02  # and this share of the picture's width
+AGREED_SHARE = 0.4  # of what is picked: if the mirror agrees on as much, the crop is round that
+LEAST_SUBJECT_SHARE = 0.0003  # of the picture: nothing smaller is cropped to
+
+type CropBox = tuple[slice, slice]
+"""Rows and columns of a mask's grid."""
 
 
 class View(StrEnum):
-    """A version of the picture that the network gets."""
+    """How the picture was shown to the network."""
 
     STRETCHED = "stretched"  # to a square
     MIRRORED = "mirrored"  # left and right exchanged, stretched
+    CROPPED = "cropped"  # round the subject, so larger; elsewhere as stretched
 
 
 @dataclass(frozen=True, slots=True)
 class Opinions:
-    """A mask on the tier's grid for each view of one image, and the features of the first."""
+    """A mask on the tier's grid for each view of one image, and the features of the first.
+
+    ``box`` is the part that the crop shows; None where nothing is found to crop to.
+    """
 
     masks: dict[View, Levels]
+    box: CropBox | None
     features: Features
 
 
-def ask(network: Network, image: Image, grid: tuple[int, int], mirrored_above: float) -> Opinions:
-    """Infer the image, and its mirror image where the `uncertainty` is above ``mirrored_above``.
+def ask(
+    network: Network,
+    image: Image,
+    grid: tuple[int, int],
+    mirrored_above: float,
+    closer_above: float,
+) -> Opinions:
+    """Infer the image, and its mirror image and its crop where its `uncertainty` is above these.
 
     Masks are on ``grid``: columns, rows.
     """
     output = network.infer(image)
-    masks = {View.STRETCHED: resized(output.alpha, *grid)}
-    if uncertainty(output.alpha) > mirrored_above:
+    undecided = uncertainty(output.alpha)
+    stretched = as_levels(resized(output.alpha, *grid))
+    masks = {View.STRETCHED: stretched}
+    if undecided > mirrored_above:
         alpha = network.infer(MirroredImage(image)).alpha
-        masks[View.MIRRORED] = resized(np.ascontiguousarray(alpha[:, ::-1]), *grid)
-    return Opinions({view: as_levels(mask) for view, mask in masks.items()}, output.features)
+        masks[View.MIRRORED] = as_levels(resized(np.ascontiguousarray(alpha[:, ::-1]), *grid))
+    box = box_round_subject(stretched, masks.get(View.MIRRORED, stretched))
+    if box is not None and undecided > closer_above:
+        masks[View.CROPPED] = _over(stretched, network, image, box)
+    return Opinions(masks, box, output.features)
+
+
+def box_round_subject(stretched: Levels, second: Levels) -> CropBox | None:
+    """Round what both opinions pick, if that is enough; else round what one does."""
+    rows, columns = stretched.shape
+    least = LEAST_SUBJECT_SHARE * stretched.size
+    ours, theirs = stretched > 127, second > 127
+    both = ours & theirs
+    if both.sum() > max(least, AGREED_SHARE * ours.sum()):
+        picked = both
+    else:
+        picked = ours if ours.sum() > least else theirs
+    if picked.sum() <= least:
+        return None
+    left, top, width, height = cv2.boundingRect(picked.astype(np.uint8))
+    margin = MARGIN_SHARE * max(width, height) + MARGIN_OF_WIDTH * columns
+    across = slice(max(0, round(left - margin)), min(columns, round(left + width + margin)))
+    down = slice(max(0, round(top - margin)), min(rows, round(top + height + margin)))
+    return down, across
+
+
+def _over(mask: Levels, network: Network, image: Image, box: CropBox) -> Levels:
+    """``mask``, and inside of the box what the network says of that part."""
+    joined = mask.copy()
+    joined[box] = as_levels(infer_part(network, image, mask.shape, box, CLOSER_PX))
+    return joined
+
+
+def infer_part(
+    network: Network, image: Image, grid: tuple[int, ...], box: CropBox, size_px: int
+) -> Alpha:
+    """Infer the part of ``image`` in a box of a grid of rows, columns.
+
+    It is shown at ``size_px`` squared; the mask has the part's size on the grid.
+    """
+    rows, columns = grid
+    down, across = box
+    part = Box(across.start / columns, down.start / rows, across.stop / columns, down.stop / rows)
+    alpha = network.infer(Cropped(image, part), (size_px, size_px)).alpha
+    return resized(alpha, across.stop - across.start, down.stop - down.start)
 
 
 def uncertainty(alpha: Alpha) -> float:

@@ -1,8 +1,8 @@
 """The subject's appearance: a small classifier, trained on the clip while it is masked.
 
-The network segments each anchor by itself and sometimes picks another object, a part, or nothing.
-Pixels that it is sure of, over the whole window, train a classifier on its encoder features. The
-classifier corrects the mask where both disagree clearly.
+The network judges each anchor alone and sometimes picks another object, a part, or nothing. Pixels
+that it is sure of, over the whole window, train a classifier on its encoder features: what it says
+of a region is evidence.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from foremask.types import Alpha, Levels, Rgb
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.session import Features
-from foremask.vision.resample import as_levels, resized
+from foremask.vision.resample import resized
 
 GRID = 128  # the classifier's square grid: the finest level of features that it reads
 COMPONENTS = (32, 64, 64)  # principal components kept of each level, finest first
@@ -32,9 +32,6 @@ LEARNING_RATE = 5e-3
 WEIGHT_DECAY = 3e-2
 DROPOUT = 0.2
 LABEL_SMOOTHING = 0.04
-GAIN = 1.5  # how much of the classifier's logit beyond ±1 is added to the network's
-NOTICEABLE = 0.15  # of alpha: smaller changes are left alone
-EDGE_CELLS = 1.4  # of GRID: the mask knows better about what is narrower; docs/adr/0050
 POSITION_WEIGHT = 0.3
 SEED = 20260
 HINTED_WEIGHT = 0.7  # of all pixels that a person has named, against those of the masks, each side
@@ -165,44 +162,6 @@ def subject_logits(
         return None
     net = _train(*samples, rng)
     return [net.predict(anchor.levels()) for anchor in anchors]
-
-
-def correct(mask: Levels, logits: Alpha) -> Levels:
-    """Add the classifier's clear logits to the mask's, where that changes more than an edge.
-
-    The classifier's grid is coarser than the mask and misses lines of one pixel: thin parts are
-    never removed, and the outline stays as the mask has it.
-    """
-    cell_px = max(mask.shape) / GRID
-    z = cv2.resize(np.clip(logits, -6, 6), mask.shape[::-1], interpolation=cv2.INTER_CUBIC)
-    change = GAIN * (np.clip(z + 1, -6, 0) + np.clip(z - 1, 0, 6))
-    before = mask * np.float32(1 / 255)
-    change[thin_parts(before, cell_px) & (change < 0)] = 0
-    held = np.clip(before, 0.004, 0.996)
-    after = 1 / (1 + (1 - held) / held * np.exp(-change))
-    wide = _wide(np.abs(after - before) > NOTICEABLE, cell_px)
-    return as_levels(before + wide * (after - before))
-
-
-def _wide(places: NDArray[np.bool_], cell_px: float) -> Alpha:
-    """1 on parts wider than an edge's uncertainty, fading to 0 around them, and 0 on all others."""
-    width_px = round(EDGE_CELLS * cell_px) | 1
-    eroded = cv2.erode(places.astype(np.uint8), _disk(width_px))
-    grown = cv2.dilate(eroded, _disk(width_px + 2)).astype(np.float32)
-    fade_px = round(cell_px) | 1
-    return np.asarray(cv2.blur(grown, (fade_px, fade_px)), np.float32)
-
-
-def _disk(width_px: int) -> NDArray[np.uint8]:
-    return np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width_px, width_px)), np.uint8)
-
-
-def thin_parts(mask: Alpha, width_px: float) -> NDArray[np.bool_]:
-    """Where a picked part is narrower than ``width_px``: what an opening removes."""
-    disk = _disk(round(width_px) | 1)
-    picked = (mask > 0.4).astype(np.uint8)
-    solid = cv2.dilate(cv2.morphologyEx(picked, cv2.MORPH_OPEN, disk), disk)
-    return np.asarray((picked > 0) & (solid == 0))
 
 
 type _TrainingSamples = tuple[

@@ -6,15 +6,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 
 from foremask.types import Alpha, Levels, Rgb
-from foremask.vision.image import ArrayImage
-from foremask.vision.network.opinions import View, ask
+from foremask.vision.network.opinions import CropBox, View, ask
 from foremask.vision.network.session import Features, Network
 from foremask.vision.resample import as_alpha, resized
-from foremask.vision.temporal.closer import CloserJudge
 from foremask.vision.temporal.flow import warp
 from foremask.vision.temporal.frame_hints import FrameHints
 from foremask.vision.temporal.guidance import Guidance, Hinted
@@ -39,7 +36,6 @@ class Tools:
     tier: Tier
     threads: ThreadPoolExecutor
     judge: Judge
-    judge_closer: CloserJudge
     guidance: Guidance | None
     cache: NetworkCache | None
     on_anchor: Callable[[Levels], None]
@@ -61,12 +57,13 @@ class Tools:
 class Anchor:
     """A frame that the network has segmented.
 
-    ``shown`` are its opinions without hints: none where it is an anchor only because it is hinted.
+    ``shown`` are its opinions without hints: none where it is an anchor for its hints only. ``box``
+    is what crops show.
     """
 
     shown: dict[View, Levels]
+    box: CropBox | None
     small: Rgb  # on the flow grid
-    picture: ArrayImage  # for a closer look
     hints: FrameHints | None = None
     hinted: Hinted | None = None  # by all hints of the window that decided it last
     corrected: Alpha | None = None  # and those of its corrections
@@ -82,7 +79,7 @@ class Anchor:
         return [] if self.hints is None else self.hints.closer
 
     def mean(self) -> Levels:
-        """The mean of its opinions: the classifier is trained on it."""
+        """The mean of the network's opinions: the classifier is trained on it."""
         return _mean(self.opinions)
 
     def mean_without_hints(self) -> Levels:
@@ -91,10 +88,7 @@ class Anchor:
 
 
 def _mean(opinions: dict[View, Levels]) -> Levels:
-    stretched = opinions[View.STRETCHED]
-    if View.MIRRORED not in opinions:
-        return stretched
-    return np.asarray(cv2.addWeighted(stretched, 0.5, opinions[View.MIRRORED], 0.5, 0), np.uint8)
+    return np.asarray(np.rint(np.mean(list(opinions.values()), axis=0, dtype=np.float32)), np.uint8)
 
 
 @dataclass(slots=True)
@@ -203,9 +197,10 @@ class Blocks:
             if hints is None:
                 continue
             if frame not in self._block.anchors:
-                self._block.anchors[frame] = Anchor({}, incoming.small, incoming.picture())
+                self._block.anchors[frame] = Anchor({}, None, incoming.small)
                 self._block.features[frame] = hints.features
             self._block.anchors[frame].hints = hints
+            self._block.anchors[frame].box = hints.box
 
     def _queue_gap(self, gaps: list[tuple[float, int, int]], before: int, after: int) -> None:
         """Queue the gap between two anchors for inference, largest disagreement first."""
@@ -232,15 +227,16 @@ class Blocks:
         incoming = self._waiting[frame]
         cache = self._tools.cache
         if cache is not None and self._tools.reads and not is_extra:
-            shown = cache.opinions(f"{frame}")
+            shown, box = cache.opinions(f"{frame}")
             cache.forget(f"{frame}")
         else:
             grid = grid_of(incoming.image, self._tier.mask_area_px)
-            asked = ask(self._tools.network, incoming.image, grid, self._tier.mirrored_above)
-            shown = asked.masks
+            above = self._tier.mirrored_above, self._tier.closer_above
+            asked = ask(self._tools.network, incoming.image, grid, *above)
+            shown, box = asked.masks, asked.box
             self._block.features[frame] = asked.features
             if cache is not None and not is_extra:
-                cache.keep_opinions(f"{frame}", shown)
-        anchor = self._block.anchors[frame] = Anchor(shown, incoming.small, incoming.picture())
+                cache.keep_opinions(f"{frame}", shown, box)
+        anchor = self._block.anchors[frame] = Anchor(shown, box, incoming.small)
         self._tools.on_anchor(anchor.mean_without_hints())
         self._anchor_count += 1

@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from foremask.types import Alpha, Image, Levels
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.opinions import View
+from foremask.vision.network.opinions import CropBox, View
 from foremask.vision.network.session import Features
 from foremask.vision.resample import as_alpha, as_levels, resized
 from foremask.vision.temporal.appearance import GRID, HintedPixels, colours
-from foremask.vision.temporal.closer import CropBox
 from foremask.vision.temporal.network_cache import KeptAnswers
 from foremask.vision.temporal.regions import FOREGROUND, Labels, Regions
 
@@ -76,14 +75,16 @@ class FrameHints:
 
     ``claims`` is 1 on what is the subject by its hints, -1 on what is not, 0 elsewhere, on the
     tracks' grid; ``training``, which teaches the classifier, is without what is denied and looks
-    like the subject. ``opinions`` are those of an anchor, ``closer`` the ones of parts of the
-    picture besides. ``chooses``: its positive hints choose among the things that the network finds,
-    so the others are not meant. ``corrections`` are the points that choose nothing: no claim is
-    theirs. ``followed`` is 1 on things that are chosen and -1 on those that are out as a whole:
-    both are followed over the clip; None where there are none. ``contradicted`` are pairs of hints.
+    like the subject. ``opinions`` and ``box`` are those of an anchor, ``closer`` the ones of
+    parts of the picture besides. ``chooses``: its positive hints choose among the things that the
+    network finds, so the others are not meant. ``corrections`` are the points that choose nothing:
+    no claim is theirs. ``followed`` is 1 on things that are chosen and -1 on those that are out as
+    a whole: both are followed over the clip; None where there are none. ``contradicted`` are pairs
+    of hints.
     """
 
     opinions: dict[View, Levels]
+    box: CropBox | None
     closer: list[Levels]
     features: Features
     claims: Alpha
@@ -249,6 +250,7 @@ class Claims:
                 training = np.where(followed < 0, np.float32(0), claims)
         return FrameHints(
             opinions=self._opinions.masks,
+            box=self._opinions.box,
             closer=self._closer,
             features=self._opinions.features,
             claims=claims,

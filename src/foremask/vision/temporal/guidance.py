@@ -16,9 +16,15 @@ from foremask.vision.resample import resized
 from foremask.vision.temporal.appearance import HintedPixels
 from foremask.vision.temporal.correction import Shown, corrected_sides
 from foremask.vision.temporal.frame_hints import FrameHints
-from foremask.vision.temporal.regions import FOREGROUND, Link, Regions, Scene
+from foremask.vision.temporal.regions import (
+    FOREGROUND,
+    Link,
+    Regions,
+    Scene,
+    forward_backward,
+    transition,
+)
 from foremask.vision.temporal.things import NEITHER, rest_of_parts, sides
-from foremask.vision.temporal.verdict import forward_backward, transition
 
 CLAIM = 14.0  # log odds on a hinted frame
 SWITCH = 0.002  # chance that a pixel becomes another thing between two anchors, with full trust
@@ -115,7 +121,7 @@ def propagated(
     where flow is seldom trusted.
     """
     return forward_backward(
-        claims, links, lambda moved, trust, index: _agreed(moved, trust, parts[index])
+        claims, links, lambda moved, link, index: _agreed(moved, link.trust, parts[index])
     )
 
 
@@ -231,12 +237,6 @@ class WindowHints:
                 followed = np.where(side != 0, np.float32(CLAIM) * side, evidence[index])
                 evidence[index] = followed.astype(np.float32)
         self._log_odds = propagated(evidence, self._links, parts)
-        return self.applied_again(log_odds)
-
-    def applied_again(self, log_odds: Sequence[Alpha]) -> list[Alpha]:
-        """Later verdicts after the same hints."""
-        if self._guidance is None:
-            return list(log_odds)
         results = []
         for verdict, hint in zip(log_odds, self._log_odds, strict=True):
             if self._guidance.only_hinted:
@@ -306,8 +306,8 @@ class WindowCorrections:
         return np.asarray(np.abs(self.planes[index]) > SPOKEN)
 
 
-def _followed(moved: Alpha, trust: Alpha, _: int) -> Alpha:
-    trusted = cv2.blur(trust, (TRUST_PX, TRUST_PX)) > FOLLOWED
+def _followed(moved: Alpha, link: Link, _: int) -> Alpha:
+    trusted = cv2.blur(link.trust, (TRUST_PX, TRUST_PX)) > FOLLOWED
     return np.where(trusted, np.float32(FADING) * moved, 0).astype(np.float32)
 
 

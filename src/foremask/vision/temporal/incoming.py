@@ -2,19 +2,16 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 
 from foremask.types import Image, Rgb
-from foremask.vision.image import ArrayImage
 from foremask.vision.temporal.cuts import starts_of_shots
 from foremask.vision.temporal.flow import FlowEstimator
 from foremask.vision.temporal.propagation import FrameFlow, PackedFlow
 from foremask.vision.temporal.tier import Tier, grid_of
-
-PICTURE_AREA_PX = 1280 * 720  # of an anchor, kept until the network has looked closer
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +52,11 @@ class IncomingFrame:
     small: Rgb  # on the flow grid
     frame_flow: FrameFlow
     flow_from_previous: PackedFlow | None
-    pictures: list[ArrayImage] = field(default_factory=list)  # one, once it was asked for
 
     @property
     def starts_shot(self) -> bool:
         """Whether no flow leads to the frame before."""
         return self.frame_flow.to_previous is None
-
-    def picture(self) -> ArrayImage:
-        """The picture that closer looks crop."""
-        if not self.pictures:
-            grid = grid_of(self.image, PICTURE_AREA_PX)
-            self.pictures.append(ArrayImage(self.image.rgb(*grid)))
-        return self.pictures[0]
 
 
 def with_shots(

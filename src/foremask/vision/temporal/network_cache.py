@@ -15,30 +15,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import IO, Any, Final, Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from foremask.types import Image, Levels
-from foremask.vision.network.opinions import Opinions, View, ask
+from foremask.vision.network.opinions import CropBox, Opinions, View, ask, infer_part
 from foremask.vision.network.session import Network
 from foremask.vision.resample import as_levels
 from foremask.vision.temporal.appearance import Basis
-from foremask.vision.temporal.closer import (
-    CloserMask,
-    CropBox,
-    closer_box,
-    infer_box,
-    infer_part,
-)
 
-VERSION: Final = 1
+VERSION: Final = 2
 ALWAYS: Final = -1.0  # below every uncertainty
-LEAST_MARGIN: Final = 0.5  # of the margin that a mask's own crop would have
-MOST_AREA: Final = 1.7  # of its own crop
-ROUNDED_SHARE: Final = 1 / 32  # of the width
 _IDENTITY: Final = "identity.json"
 _COMPLETE: Final = "complete"
 _MOST_IDENTITY_BYTES: Final = 64 << 10
@@ -101,6 +90,7 @@ class FileStore:
 
     def __init__(self, most_bytes: int) -> None:
         self._archive: zipfile.ZipFile | None = None
+        self._file: IO[bytes]  # of the archive
         self._most_bytes = most_bytes
         self._names: set[str] = set()
         self._bytes = 0
@@ -111,7 +101,9 @@ class FileStore:
         with self._left_out_where_it_fails():
             if known is not None:
                 shutil.copyfile(known, path)
-            archive = self._archive = zipfile.ZipFile(path, "w" if known is None else "a")
+            self._file = path.open("w+b" if known is None else "r+b")
+            archive = zipfile.ZipFile(self._file, "w" if known is None else "a")
+            self._archive = archive
             if known is None:
                 archive.writestr(_IDENTITY, identity)
             self._names = set(archive.namelist())
@@ -121,7 +113,7 @@ class FileStore:
         """Write the directory of the file; later calls do nothing."""
         if self._archive is not None:
             archive, self._archive = self._archive, None
-            with self._left_out_where_it_fails():
+            with self._left_out_where_it_fails(), self._file:
                 archive.close()
 
     def get(self, name: str) -> Planes | None:
@@ -143,20 +135,30 @@ class FileStore:
         if self.has_failed or self._archive is None or len(written) > room_bytes:
             return False
         how = zipfile.ZIP_DEFLATED if planes.dtype == np.uint8 else zipfile.ZIP_STORED
-        with self._left_out_where_it_fails():
+        try:
             self._archive.writestr(name, written, how, compresslevel=1)
-            self._names.add(name)
-            self._bytes += self._archive.getinfo(name).compress_size
-        return not self.has_failed
+            self._file.flush()
+        except OSError as error:
+            self._fail(error)
+            with suppress(OSError):  # what it did not take would be tried again before each read
+                self._file.close()
+            self._archive.fp = self._file = Path(self._file.name).open("rb")  # noqa: SIM115
+            return False
+        self._names.add(name)
+        self._bytes += self._archive.getinfo(name).compress_size
+        return True
 
     @contextmanager
     def _left_out_where_it_fails(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            if not self.has_failed:
-                log.warning("the network results are not kept: %s", error.strerror)
-            self.has_failed = True
+            self._fail(error)
+
+    def _fail(self, error: OSError) -> None:
+        if not self.has_failed:
+            log.warning("the network results are not kept: %s", error.strerror)
+        self.has_failed = True
 
 
 def _array_of(data: bytes) -> Planes:
@@ -259,14 +261,24 @@ class NetworkCache:
         if self._is_full:
             self._recent[name] = planes
 
-    def opinions(self, group: str) -> dict[View, Levels]:
-        """The opinions of an image; none where they were not kept."""
+    def opinions(self, group: str) -> tuple[dict[View, Levels], CropBox | None]:
+        """The opinions of an image, and what its crops show; none where they were not kept."""
         found = {view: self.get(f"{group}/{view}") for view in View}
-        return {view: mask for view, mask in found.items() if mask is not None}
+        ends = self.get(f"{group}/box")
+        box = None
+        if ends is not None:
+            top, bottom, left, right = (int(end) for end in ends)
+            box = slice(top, bottom), slice(left, right)
+        return {view: mask for view, mask in found.items() if mask is not None}, box
 
-    def keep_opinions(self, group: str, opinions: dict[View, Levels]) -> None:
+    def keep_opinions(self, group: str, opinions: dict[View, Levels], box: CropBox | None) -> None:
+        """Keep an image's opinions, and what its crops show."""
         for view, mask in opinions.items():
             self.put(f"{group}/{view}", mask)
+        if box is not None:
+            down, across = box
+            ends = [down.start, down.stop, across.start, across.stop]
+            self.put(f"{group}/box", np.array(ends, np.int32))
 
     def levels(self, group: str, what: str) -> list[Planes]:
         """An array for each level of features. Raises KeyError where they were not kept."""
@@ -299,90 +311,30 @@ class KeptAnswers:
     network: Network
 
     def ask(self, image: Image, grid: tuple[int, int]) -> Opinions:
-        """The image and its mirror image, with its features in 16 bit."""
+        """All opinions of the image, with its features in 16 bit."""
         group = f"hinted {self.key}"
-        masks = self.cache.opinions(group)
+        masks, box = self.cache.opinions(group)
         try:
             levels = self.cache.levels(group, "features")
         except KeyError:
             masks = {}
-        if len(masks) < len(View):
-            asked = ask(self.network, image, grid, ALWAYS)
-            masks, levels = asked.masks, [each.astype(np.float16) for each in asked.features]
-            self.cache.keep_opinions(group, masks)
+        if not masks:
+            asked = ask(self.network, image, grid, ALWAYS, ALWAYS)
+            masks, box = asked.masks, asked.box
+            levels = [each.astype(np.float16) for each in asked.features]
+            self.cache.keep_opinions(group, masks, box)
             self.cache.keep_levels(group, "features", levels)
             self.cache.forget(group)
-        return Opinions(masks, tuple(each.astype(np.float32) for each in levels))
+        return Opinions(masks, box, tuple(each.astype(np.float32) for each in levels))
 
     def infer_part(self, image: Image, grid: tuple[int, int], box: CropBox, size_px: int) -> Levels:
-        """A part of the image, as `closer.infer_part` cuts it out."""
+        """A part of the image, as `opinions.infer_part` cuts it out."""
         name = f"hinted {self.key}/part {_box_name(box)}"
         mask = self.cache.get(name)
         if mask is None:
-            mask = as_levels(infer_part(self.network, image, grid, *box, size_px))
+            mask = as_levels(infer_part(self.network, image, grid, box, size_px))
             self.cache.put(name, mask)
         return mask
-
-
-def infer_closer_kept(
-    network: Network,
-    image: Image,
-    mask: Levels,
-    cache: NetworkCache,
-    place: str,
-    *,
-    hinted: bool,
-) -> CloserMask | None:
-    """As `closer.infer_closer`, but may reuse the crop of the run without hints.
-
-    It does where that crop shows all of the mask with a margin, and not much more.
-    """
-    box = closer_box(mask)
-    if box is None:
-        return None
-    usual = cache.get(f"{place} box")
-    if usual is not None:
-        plain = slice(int(usual[0]), int(usual[1])), slice(int(usual[2]), int(usual[3]))
-        box = plain if box == plain or (hinted and _serves(plain, box, mask)) else box
-        hinted = hinted and box != plain
-    if hinted:
-        box = _rounded(box, mask.shape)
-    name = f"{place} {_box_name(box)}"
-    found = cache.get(name)
-    if found is not None:
-        return CloserMask(box[0], box[1], found)
-    made = infer_box(network, image, (mask.shape[0], mask.shape[1]), box)
-    cache.put(name, made.mask)
-    if not hinted:
-        down, across = box
-        ends = [down.start, down.stop, across.start, across.stop]
-        cache.put(f"{place} box", np.array(ends, np.int32))
-    return made
-
-
-def _serves(kept: CropBox, own: CropBox, mask: Levels) -> bool:
-    """Whether a crop shows the mask about as well as its own crop would."""
-    left, top, width, height = cv2.boundingRect((mask > 127).astype(np.uint8))
-    area = 1
-    for there, mine, first, length in zip(kept, own, (top, left), (height, width), strict=True):
-        before, after = first - there.start, there.stop - first - length
-        if before < LEAST_MARGIN * (first - mine.start):
-            return False
-        if after < LEAST_MARGIN * (mine.stop - first - length):
-            return False
-        area *= there.stop - there.start
-    own_area = (own[0].stop - own[0].start) * (own[1].stop - own[1].start)
-    return bool(area <= MOST_AREA * own_area)
-
-
-def _rounded(box: CropBox, shape: tuple[int, ...]) -> CropBox:
-    """Rounded outwards to a coarse grid: a mask that changes by a pixel gives the same crop."""
-    step = max(1, round(ROUNDED_SHARE * shape[1]))
-    down, across = (
-        slice(each.start // step * step, min(side, -(-each.stop // step) * step))
-        for each, side in zip(box, shape, strict=True)
-    )
-    return down, across
 
 
 def _box_name(box: CropBox) -> str:

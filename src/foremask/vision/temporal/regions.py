@@ -1,13 +1,11 @@
 """Cut an anchor into regions that are right or wrong together, and measure each region.
 
-An *opinion* is one mask of the network for one anchor: of the picture stretched, mirrored, or
-cropped. A region ends where an opinion changes sides. Where all opinions agree and the clip's
-classifier is sure of the opposite is a region of its own too, so that a thing which every opinion
-misses is not a part of the background around it (docs/adr/0050). What is measured here is what
+A region ends where one of the `opinions` changes sides, or the clip's classifier does or becomes
+sure: where all opinions are wrong, the classifier may be right. What is measured here is what
 `verdict` decides by.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -15,17 +13,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foremask.types import Alpha, Flow, Rgb
+from foremask.vision.network.opinions import CropBox, View
 from foremask.vision.temporal.flow import warp
 
 FOREGROUND = 0.5  # alpha from which an opinion counts a pixel as foreground
 SURE, UNLIKELY = 0.8, 0.1  # all opinions above: foreground colours; all below: background colours
+LIKELY = 0.75  # mean of the opinions on what moves as the subject does
+LOGIT_LEVELS = (-2.0, 0.0, 2.0)  # of the clip's classifier: a region ends where it crosses one
+LEAST_SOLID_SHARE = 0.0005  # of the picture
 COLOUR_BINS = 16  # of each Lab channel
 COLOUR_SMOOTHING_BINS, COLOUR_REACH_BINS = 1.0, 3
 MOST_COLOUR_EVIDENCE = 4.0  # a log ratio
-MOST_LOGIT = 4.0  # of the clip's classifier
-SUBJECT_LOGIT, BACKGROUND_LOGIT = 1.25, -2.5  # beyond these the classifier is sure: docs/adr/0050
-SMOOTHING_PX = 5  # of the places where it is: it works on a coarse grid
-MOST_MOTION = 2.0  # relative to the subject's, where it is multiplied
+MOST_LOGIT = 5.0  # of the clip's classifier
+OPINION_LOG_ODDS = np.float32(1.6)  # of an anchor whose opinions are sure, for other anchors
+MOST_PROPAGATED = 6.0
+NEAR_SHARE = 0.25  # of the picture's height: whose motion is that of what is near
+LEAST_NEAR_SHARE = 0.002  # of that square: less tells nothing
+STILL_PX = 0.15  # a frame: smaller differences of motion are noise
+SWITCH = 0.005  # chance that what is followed with full trust changes sides between two anchors
+_ACROSS, _DOWN = (np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])
+_NEIGHBOURS = (_ACROSS, _ACROSS[::-1], _DOWN, _DOWN[::-1])
 
 type Labels = NDArray[np.int32]
 """(H, W): the number of the region that each pixel is in, from 0."""
@@ -65,13 +72,42 @@ class Regions:
         """A plane with each region's value on its pixels."""
         return np.asarray(values[self.labels], np.float32)
 
+    def most(self, plane: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The largest value of ``plane`` in each region."""
+        result = np.full(len(self.sizes), -np.inf, np.float32)
+        np.maximum.at(result, self.labels.ravel(), plane.ravel())
+        return result
+
+    def counts(self, where: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """How many pixels of each region are there."""
+        counted = np.bincount(self.labels[where], minlength=len(self.sizes))
+        return counted.astype(np.float32)
+
+    def outlines(self) -> NDArray[np.bool_]:
+        """The pixels that have one of another region beside them."""
+        edge = np.zeros(self.labels.shape, bool)
+        for here, there in _NEIGHBOURS:
+            edge[here] |= self.labels[here] != self.labels[there]
+        return edge
+
+    def along_outline(
+        self, plane: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """The mean of ``plane`` along each region's border with others, and the border's length."""
+        total, length = np.zeros(len(self.sizes)), np.zeros(len(self.sizes))
+        for here, there in _NEIGHBOURS:
+            differ = self.labels[here] != self.labels[there]
+            mine = self.labels[here][differ]
+            across = np.maximum(plane[here], plane[there])[differ]
+            total += np.bincount(mine, across, minlength=len(total))
+            length += np.bincount(mine, minlength=len(length))
+        return (total / length.clip(1)).astype(np.float32), length.astype(np.float32)
+
     def enclosed(self, inside: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Of each region's border with other regions, the share that borders on ``inside``."""
         border = np.zeros(len(self.sizes))
         shared = np.zeros(len(self.sizes))
-        across = (np.s_[:, :-1], np.s_[:, 1:])
-        down = (np.s_[:-1], np.s_[1:])
-        for here, there in (across, across[::-1], down, down[::-1]):
+        for here, there in _NEIGHBOURS:
             mine, theirs = self.labels[here], self.labels[there]
             differ = mine != theirs
             border += np.bincount(mine[differ], minlength=len(border))
@@ -93,12 +129,13 @@ class Link:
 class Scene:
     """One anchor and what is known of it, on one grid.
 
-    ``opinions`` by name; outside a crop, the crop's opinion is the mask. ``links`` lead to the
-    anchors so many places before (negative) or after it.
+    ``opinions`` by view; a crop's, which shows ``box``, has that of the whole picture elsewhere.
+    ``links`` lead to the anchors so many places before (negative) or after it.
     """
 
     rgb: Rgb
-    opinions: Mapping[str, Alpha]
+    opinions: Mapping[View, Alpha]
+    box: CropBox | None
     motion: Alpha
     logit: Alpha  # of the clip's classifier
     links: Mapping[int, Link]
@@ -107,86 +144,232 @@ class Scene:
         """All opinions as one array, in their order."""
         return np.stack(list(self.opinions.values()))
 
+    def shown(self) -> Alpha:
+        """1 on what crops show, else 0."""
+        result = np.zeros(self.motion.shape, np.float32)
+        if self.box is not None:
+            result[self.box] = 1
+        return result
+
 
 def measure(scenes: Sequence[Scene]) -> list[tuple[Regions, Features]]:
     """The regions of each anchor of a window and their features, all that a `verdict` may use.
 
-    Probabilities are given from 0 to 1, motion and colours relative to the window's own: nothing
-    depends on the size of the picture or the speed of the camera.
+    What is not known of a region is not a number. Motion and colours are relative to the window's
+    own, lengths to the picture's: nothing depends on its size or the speed of the camera.
     """
     stacks = [scene.stack() for scene in scenes]
     means = [stack.mean(axis=0) for stack in stacks]
-    colour = colour_evidence([scene.rgb for scene in scenes], stacks)
-    usual = usual_motion([scene.motion for scene in scenes], means)
-    flow_consistency = _agreement(stacks, means)
-    measured = []
-    for index, scene in enumerate(scenes):
-        regions = Regions.of([*scene.opinions.values(), _contradicted(scene, stacks[index])])
-        features = _of_opinions(regions, scene, stacks[index])
-        features |= _of_neighbours(regions, scene, index, means)
-        features["colour"] = regions.mean(colour[index])
-        relative = regions.mean(scene.motion) - usual
-        features["motion"] = relative
-        logit = regions.mean(np.clip(scene.logit, -MOST_LOGIT, MOST_LOGIT))
-        features["classifier"] = logit
-        features["classifier sign"] = regions.mean(np.tanh(scene.logit))
-        area = means[index].sum()
-        features["log share"] = np.log(regions.sizes / (area + 1) + np.float32(1e-4))
-        features["enclosed"] = regions.enclosed(means[index] > FOREGROUND)
-        features["enclosed by sure"] = regions.enclosed(stacks[index].min(axis=0) > FOREGROUND)
-        features["disagreement"] = np.full(len(regions.sizes), 1 - flow_consistency, np.float32)
-        features |= _with_classifier(features)
-        measured.append((regions, features))
-    return measured
+    window = _Window(
+        means=means,
+        colour=colour_evidence([scene.rgb for scene in scenes], stacks),
+        usual_motion=usual_motion([scene.motion for scene in scenes], means),
+        propagated=_propagated(scenes, means),
+    )
+    return [_measured(index, scene, window) for index, scene in enumerate(scenes)]
 
 
-def _contradicted(scene: Scene, stack: NDArray[np.float32]) -> Alpha:
-    """1 where all opinions agree and the clip's classifier is sure of the opposite, else 0."""
-    nowhere, everywhere = stack.max(axis=0) <= FOREGROUND, stack.min(axis=0) > FOREGROUND
-    sure = nowhere & (scene.logit > SUBJECT_LOGIT) | everywhere & (scene.logit < BACKGROUND_LOGIT)
-    smooth = cv2.medianBlur(sure.astype(np.uint8), SMOOTHING_PX)
-    return np.asarray(smooth, np.float32)
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """Planes of all anchors of a window."""
+
+    means: list[Alpha]  # of the opinions
+    colour: list[Alpha]
+    usual_motion: float
+    propagated: list[Alpha]
 
 
-def _with_classifier(features: Features) -> Features:
-    """The features with their products: what the classifier counts depends on the others."""
-    others = {
-        "mean": features["mean"] - np.float32(0.5),
-        "next": features["next"],
-        "colour": features["colour"],
-        "motion": np.clip(features["motion"], -MOST_MOTION, MOST_MOTION),
-        "log share": features["log share"],
-        "enclosed": features["enclosed"] - np.float32(0.5),
-    }
-    side = features["classifier sign"]
-    return {f"classifier and {name}": side * other for name, other in others.items()}
+def _measured(index: int, scene: Scene, window: _Window) -> tuple[Regions, Features]:
+    levels = [np.asarray(scene.logit > level, np.float32) for level in LOGIT_LEVELS]
+    regions = Regions.of([*scene.opinions.values(), *levels])
+    stack, mean = scene.stack(), window.means[index]
+    features = _of_opinions(regions, scene, window, index)
+    features |= _of_neighbours(regions, scene, index, window)
+    features |= _of_motion(regions, scene, index, window)
+    features |= _of_shape(regions, scene, mean)
+    features |= _of_surroundings(regions, _solid(mean), mean, stack.max(axis=0))
+    picked = {"any": stack.max(axis=0), "mean": mean}
+    for name, plane in picked.items():
+        features |= _of_part(regions, name, plane > FOREGROUND, index, scene, window)
+    return regions, features
 
 
-def _of_opinions(regions: Regions, scene: Scene, stack: NDArray[np.float32]) -> Features:
-    features = {name: regions.mean(opinion) for name, opinion in scene.opinions.items()}
-    each = np.stack(list(features.values()))
-    features["mean"] = each.mean(axis=0)
-    features["share for"] = regions.mean((stack > FOREGROUND).mean(axis=0, dtype=np.float32))
+def _propagated(scenes: Sequence[Scene], means: Sequence[Alpha]) -> list[Alpha]:
+    """What the opinions of all other anchors say of each pixel, brought along the flow."""
+    own = [OPINION_LOG_ODDS * (mean - np.float32(FOREGROUND)) for mean in means]
+    links = [scene.links for scene in scenes]
+    total = forward_backward(
+        own, links, lambda moved, link, _: transition(moved, link.continuity, SWITCH)
+    )
+    return [
+        np.clip(each - mine, -MOST_PROPAGATED, MOST_PROPAGATED)
+        for each, mine in zip(total, own, strict=True)
+    ]
+
+
+def _solid(mean: Alpha) -> NDArray[np.bool_]:
+    """Parts of which the opinions are sure, and that are no crumbs."""
+    sure = (mean > SURE).astype(np.uint8)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(sure)
+    large = stats[:, cv2.CC_STAT_AREA] > LEAST_SOLID_SHARE * sure.size
+    large[0] = False
+    return np.asarray(large[labels])
+
+
+def _of_opinions(regions: Regions, scene: Scene, window: _Window, index: int) -> Features:
+    features: Features = {}
+    stack = scene.stack()
+    for view in View:
+        if view not in scene.opinions:
+            features[view] = np.full(len(regions.sizes), np.nan, np.float32)
+            continue
+        features[view] = regions.mean(scene.opinions[view])
+        if view is View.CROPPED:
+            features[view][regions.mean(scene.shown()) < 0.5] = np.nan
+    features["mean"] = regions.mean(window.means[index])
     features["most"] = regions.mean(stack.max(axis=0))
     features["least"] = regions.mean(stack.min(axis=0))
+    features["share for"] = regions.mean((stack > FOREGROUND).mean(axis=0, dtype=np.float32))
+    features["classifier"] = regions.mean(np.clip(scene.logit, -MOST_LOGIT, MOST_LOGIT))
+    features["colour"] = regions.mean(window.colour[index])
     return features
 
 
-def _of_neighbours(regions: Regions, scene: Scene, index: int, means: Sequence[Alpha]) -> Features:
-    """A region's evidence from nearby anchors, warped here: -0.5 to 0.5, 0 without trusted flow."""
-    evidence = {}
-    for offset in (-2, -1, 1, 2):
-        link = scene.links.get(offset)
-        if link is None:
-            evidence[offset] = np.zeros(len(regions.sizes), np.float32)
-        else:
-            moved = warp(means[index + offset], link.flow) - np.float32(0.5)
-            evidence[offset] = regions.mean(moved * link.trust)
+def _of_neighbours(regions: Regions, scene: Scene, index: int, window: _Window) -> Features:
+    """What the nearest anchors say of a region, where they show the same thing."""
+    votes: list[NDArray[np.float32]] = []
+    weights: list[NDArray[np.float32]] = []
+    for offset, link in sorted(scene.links.items()):
+        weight = regions.mean(link.continuity) + np.float32(1e-3)
+        moved = warp(window.means[index + offset], link.flow) - np.float32(FOREGROUND)
+        votes.append(regions.mean(moved * link.continuity) / weight)
+        weights.append(weight)
+    propagated = regions.mean(window.propagated[index])
+    if not weights:
+        unknown = np.full(len(regions.sizes), np.nan, np.float32)
+        names = ("near", "near, least", "near, most", "near, trust")
+        return dict.fromkeys(names, unknown) | {"carried": propagated}
+    each, weight = np.stack(votes), np.stack(weights)
     return {
-        "next": evidence[-1] + evidence[1],
-        "next but one": evidence[-2] + evidence[2],
-        "next, least": np.minimum(evidence[-1], evidence[1]),
-        "next, most": np.maximum(evidence[-1], evidence[1]),
+        "near": (each * weight).sum(axis=0) / weight.sum(axis=0),
+        "near, least": each.min(axis=0),
+        "near, most": each.max(axis=0),
+        "near, trust": weight.mean(axis=0),
+        "carried": propagated,
+    }
+
+
+def _of_motion(regions: Regions, scene: Scene, index: int, window: _Window) -> Features:
+    """How a region moves: against the camera, and rather as the subject or the background near."""
+    moved = regions.mean(scene.motion)
+    likeness = []
+    reach = round(NEAR_SHARE * scene.motion.shape[0]) | 1
+    mean = window.means[index]
+    for offset in (-1, 1):
+        if offset not in scene.links:
+            continue
+        link = scene.links[offset]
+        flow = link.flow / np.float32(link.frames)
+        distances, known = [], np.ones(mean.shape, bool)
+        for where in (mean > LIKELY, mean < UNLIKELY):
+            usual, weight = _mean_near(flow, where, reach)
+            distances.append(np.linalg.norm(flow - usual, axis=2) + np.float32(STILL_PX))
+            known &= weight > LEAST_NEAR_SHARE
+        ratio = np.log(distances[1] / distances[0])
+        likeness.append(regions.mean(np.where(known, ratio, 0).astype(np.float32)))
+    unknown = np.full(len(regions.sizes), np.nan, np.float32)
+    return {
+        "motion": moved,
+        "motion, relative": moved - np.float32(window.usual_motion),
+        "moves with": np.mean(likeness, axis=0, dtype=np.float32) if likeness else unknown,
+    }
+
+
+def _mean_near(flow: Flow, where: NDArray[np.bool_], reach: int) -> tuple[Flow, Alpha]:
+    """The mean of the flow at the places near each pixel, and their share of what is near."""
+    there = where.astype(np.float32)
+    share = cv2.blur(there, (reach, reach))
+    total = cv2.blur(flow * there[..., None], (reach, reach))
+    return np.asarray(total / (share[..., None] + np.float32(1e-4)), np.float32), np.asarray(share)
+
+
+def _of_shape(regions: Regions, scene: Scene, mean: Alpha) -> Features:
+    """Size, thickness, length, and how much of the outline is an edge of the picture's content."""
+    rows, columns = mean.shape
+    edge = regions.outlines()
+    depth = np.asarray(cv2.distanceTransform(1 - edge.astype(np.uint8), cv2.DIST_L2, 3), np.float32)
+    diagonal = np.float32(np.hypot(rows, columns))
+    thickness = np.minimum(regions.most(depth) + 1, diagonal)
+    lab = cv2.cvtColor(scene.rgb, cv2.COLOR_RGB2Lab).astype(np.float32)
+    slopes = [np.abs(cv2.Sobel(lab, -1, *axis)).sum(axis=2) for axis in ((1, 0), (0, 1))]
+    contrast = np.asarray(slopes[0] + slopes[1], np.float32)
+    strength, length = regions.along_outline(contrast)
+    border = regions.counts(_frame(mean.shape, (slice(0, rows), slice(0, columns))))
+    crop = np.zeros(len(regions.sizes), np.float32)
+    if scene.box is not None and View.CROPPED in scene.opinions:
+        crop = regions.counts(_frame(mean.shape, scene.box, inner=True))
+    return {
+        "log size": np.log(regions.sizes / mean.size),
+        "log share": np.log(regions.sizes / (mean.sum() + 1) + np.float32(1e-4)),
+        "thickness": np.log(thickness / diagonal),
+        "elongation": np.log(regions.sizes / thickness**2),
+        "edge": np.log((strength + 1) / (contrast.mean() + 1)),
+        "frame border": border / (length + border + 1),
+        "crop border": crop / (length + border + 1),
+    }
+
+
+def _frame(
+    shape: tuple[int, ...], box: tuple[slice, slice], *, inner: bool = False
+) -> NDArray[np.bool_]:
+    """The pixels along the sides of a box; with ``inner`` not where the picture ends too."""
+    line = np.zeros(shape, bool)
+    down, across = box
+    for row in (down.start, down.stop - 1):
+        line[row, across] = not (inner and row in (0, shape[0] - 1))
+    for column in (across.start, across.stop - 1):
+        line[down, column] |= not (inner and column in (0, shape[1] - 1))
+    return line
+
+
+def _of_surroundings(
+    regions: Regions, solid: NDArray[np.bool_], mean: Alpha, most: Alpha
+) -> Features:
+    distance = np.full(len(regions.sizes), np.nan, np.float32)
+    if solid.any():
+        away = cv2.distanceTransform((~solid).astype(np.uint8), cv2.DIST_L2, 5)
+        distance = np.log1p(-regions.most(np.asarray(-away, np.float32)))
+    return {
+        "enclosed": regions.enclosed(mean > FOREGROUND),
+        "enclosed by solid": regions.enclosed(solid),
+        "enclosed by any": regions.enclosed(most > FOREGROUND),
+        "to solid": distance,
+    }
+
+
+def _of_part(
+    regions: Regions,
+    name: str,
+    picked: NDArray[np.bool_],
+    index: int,
+    scene: Scene,
+    window: _Window,
+) -> Features:
+    """The connected part of what is picked that a region lies in: its size, opinion and motion."""
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(picked.astype(np.uint8))
+    areas = stats[:, cv2.CC_STAT_AREA].astype(np.float32)
+    part = np.zeros(len(regions.sizes), np.intp)
+    part[regions.labels.ravel()] = np.ravel(labels)
+
+    def of(plane: Alpha) -> NDArray[np.float32]:
+        means = np.bincount(np.ravel(labels), plane.ravel(), minlength=count) / areas.clip(1)
+        return np.where(part > 0, means[part], np.nan).astype(np.float32)
+
+    largest = max(1.0, float(areas[1:].max(initial=0)))
+    return {
+        f"part of {name}, share": np.where(part > 0, areas[part] / largest, np.nan),
+        f"part of {name}, mean": of(window.means[index]),
+        f"part of {name}, motion": of(scene.motion) - np.float32(window.usual_motion),
     }
 
 
@@ -226,6 +409,37 @@ def _histogram(
     return np.asarray(cube.ravel() / (cube.sum() + 1e-9))
 
 
+def forward_backward(
+    evidence: Sequence[Alpha],
+    links: Sequence[Mapping[int, Link]],
+    arrive: Callable[[Alpha, Link, int], Alpha],
+) -> list[Alpha]:
+    """Each anchor's log odds, and what arrives along the flow from those before and after it.
+
+    ``arrive(moved, link, k)`` says what of a neighbour's log odds, moved along the flow to anchor
+    k, counts there.
+    """
+    total = list(evidence)
+    for order, offset in ((range(len(evidence)), -1), (range(len(evidence) - 1, -1, -1), 1)):
+        message: Alpha | None = None
+        for index in order:
+            link = links[index].get(offset)
+            if message is None or link is None:
+                message = evidence[index]
+                continue
+            arrived = arrive(warp(message, link.flow), link, index)
+            total[index] = total[index] + arrived
+            message = evidence[index] + arrived
+    return total
+
+
+def transition(log_odds: Alpha, trust: Alpha, least_switch: float) -> Alpha:
+    """Log odds after a chance to change sides: 0.5 without trust, ``least_switch`` with full."""
+    switch = np.float32(0.5) - np.float32(0.5 - least_switch) * trust
+    odds = np.exp(np.clip(log_odds, -12, 12))
+    return np.log(((1 - switch) * odds + switch) / (switch * odds + 1 - switch))
+
+
 def usual_motion(motions: Sequence[Alpha], means: Sequence[Alpha]) -> float:
     """The median motion of what the opinions pick, over the window."""
     medians = [
@@ -234,18 +448,3 @@ def usual_motion(motions: Sequence[Alpha], means: Sequence[Alpha]) -> float:
         if (mean > SURE - 0.1).any()
     ]
     return float(np.median(medians)) if medians else 0.0
-
-
-def _agreement(stacks: Sequence[NDArray[np.float32]], means: Sequence[Alpha]) -> float:
-    """Mean intersection over union of each opinion and the mean of all, over the window."""
-    overlaps = []
-    for stack, mean in zip(stacks, means, strict=True):
-        together = mean > FOREGROUND
-        overlaps += [intersection_over_union(one, together) for one in stack > FOREGROUND]
-    return float(np.mean(overlaps))
-
-
-def intersection_over_union(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    """1 where both are equal, also where both are empty."""
-    union = int((one | other).sum())
-    return int((one & other).sum()) / union if union else 1.0

@@ -19,7 +19,6 @@ from foremask.vision.network.session import Network
 from foremask.vision.prefetch import prefetch
 from foremask.vision.resample import as_alpha, as_levels, resized
 from foremask.vision.temporal.blocks import BLOCK_FRAMES, Block, Blocks, Tools
-from foremask.vision.temporal.closer import judge_closer
 from foremask.vision.temporal.flow import resize_flow, trust
 from foremask.vision.temporal.frame_hints import FrameHints
 from foremask.vision.temporal.incoming import IncomingFrame, placed_images, with_shots
@@ -67,9 +66,7 @@ def scouted(
             with_shots(placed_images(images, lambda _: True), tier, threads), BLOCK_FRAMES, "flow"
         ) as arriving,
     ):
-        tools = Tools(
-            network, tier, threads, judge, judge_closer, None, known, on_anchor=lambda _: None
-        )
+        tools = Tools(network, tier, threads, judge, None, known, on_anchor=lambda _: None)
         for steps in _shots(arriving, tools, chosen):
             found |= _traced(steps, chosen)
     return found

@@ -15,9 +15,9 @@ class Tier:
 
     Anchors are at most ``stride`` apart; between two whose masks disagree by more than
     ``disagreement`` another is inferred, up to ``anchors_per_frame`` on average. An anchor with an
-    uncertainty above ``mirrored_above`` is inferred in the mirror too. The network looks closer at
-    an anchor whose decided mask has more than ``closer_above``. Masks are propagated on a
-    grid of ``mask_area_px`` along flows estimated on one of ``flow_area_px``, with patches
+    uncertainty above ``mirrored_above`` is inferred in the mirror too, and one above
+    ``closer_above`` is cropped and inferred again. Masks are propagated on a grid of
+    ``mask_area_px`` along flows estimated on one of ``flow_area_px``, with patches
     ``flow_stride_px`` apart, from ``anchors_per_side`` anchors on each side. ``uses_backdrop``:
     outlines use the background behind them (`backdrop`). ``keeps_frames``: decoded frames may wait
     for their masks where memory allows.

@@ -1,15 +1,14 @@
-"""One verdict for each region of an anchor, from a fitted linear gate, kept steady over time.
+"""The one decision: a verdict for each region of an anchor, from fitted trees, steady over time.
 
-The gate weighs what `regions` measures; its weights, verdict.json, were fitted by
-``benchmarks/quality/fit_gate.py`` of commit 427503c. Why regions and not pixels:
-docs/adr/0050.
+The trees weigh what `regions` measures; ``benchmarks.quality.folds`` fits them. docs/adr/0050
 """
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
+from typing import Any
 
 import cv2
 import numpy as np
@@ -17,45 +16,88 @@ from numpy.typing import NDArray
 
 from foremask.types import Alpha, Levels
 from foremask.vision.resample import as_levels, resized
-from foremask.vision.temporal.flow import warp
-from foremask.vision.temporal.regions import Features, Link, Scene, measure
+from foremask.vision.temporal.regions import (
+    FOREGROUND,
+    SWITCH,
+    Features,
+    Link,
+    Scene,
+    forward_backward,
+    measure,
+    transition,
+)
 
 type Judge = Callable[[Sequence[Scene]], list[Alpha]]
 """What decides: see `judge`."""
 
-MEMORY = "memory"  # the opinion of the clip's tracks and classifier
 MOST_LOG_ODDS = 6.0  # of one region of one anchor
+MEAN_LOG_ODDS = 2.0  # by which what the opinions are sure of counts more than the trees learned
 # Anchors repeat each other's mistakes, the more the closer they are: of an independent one each
 # counts 0.05 for each frame between it and the next, and 0.2 at most. docs/adr/0050
 EVIDENCE_SHARE_PER_FRAME = 0.05
 MOST_EVIDENCE_SHARE = 0.2
-SWITCH = 0.005  # chance that what is followed with full trust changes sides between two anchors
 SHARPNESS = 12.0  # an opinion that says the opposite of the verdict keeps e^-12 of its weight,
 BAND_SHARE = 0.007
 LEAST_WEIGHT = 1e-3  # and the verdict itself counts this much
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
-    """A logistic regression over the features of a region."""
+class Trees:
+    """Gradient-boosted decision trees over the features of a region, as tables.
 
-    weights: Mapping[str, float]
+    Each array is (trees, nodes). A node sends a region to ``left`` where its ``feature`` is at most
+    ``threshold``, and to where ``missing_left`` says if it is not a number; a leaf leads to itself.
+    """
+
+    names: tuple[str, ...]
     bias: float
+    feature: NDArray[np.int32]
+    threshold: NDArray[np.float32]
+    missing_left: NDArray[np.bool_]
+    left: NDArray[np.int32]
+    right: NDArray[np.int32]
+    value: NDArray[np.float32]
+    depth: int
 
     def log_odds(self, features: Features) -> NDArray[np.float32]:
         """For each region the log odds that it is foreground."""
-        total = np.full(len(next(iter(features.values()))), self.bias, np.float32)
-        for name, weight in self.weights.items():
-            total += np.float32(weight) * features[name]
-        return np.clip(total, -MOST_LOG_ODDS, MOST_LOG_ODDS)
+        table = np.stack([features[name] for name in self.names], axis=1)
+        regions = np.arange(len(table))[:, None]
+        trees = np.arange(len(self.left))[None]
+        node = np.zeros((len(table), len(self.left)), np.int32)
+        for _ in range(self.depth):
+            found = table[regions, self.feature[trees, node]]
+            goes_left = np.where(
+                np.isnan(found),
+                self.missing_left[trees, node],
+                found <= self.threshold[trees, node],
+            )
+            node = np.where(goes_left, self.left[trees, node], self.right[trees, node])
+        total = self.value[trees, node].sum(axis=1, dtype=np.float64) + self.bias
+        total += MEAN_LOG_ODDS * (features["mean"] - FOREGROUND)
+        return np.clip(total, -MOST_LOG_ODDS, MOST_LOG_ODDS).astype(np.float32)
 
 
-@lru_cache(maxsize=8)
-def gate_for(opinions: tuple[str, ...]) -> Gate:
-    """The gate that was fitted for these opinions; KeyError where there is none."""
-    text = resources.files("foremask.vision.temporal").joinpath("verdict.json").read_text()
-    fitted = json.loads(text)["+".join(opinions)]
-    return Gate(fitted["weights"], fitted["bias"])
+@lru_cache(maxsize=1)
+def fitted_trees() -> Trees:
+    """The trees that ``python -m benchmarks.quality.folds --write`` has fitted."""
+    file = resources.files("foremask.vision.temporal").joinpath("verdict.json")
+    return trees_of(json.loads(file.read_text()))
+
+
+def trees_of(table: Mapping[str, Any]) -> Trees:
+    """From lists, as JSON has them."""
+    return Trees(
+        names=tuple(table["names"]),
+        bias=table["bias"],
+        feature=np.array(table["feature"], np.int32),
+        threshold=np.array(table["threshold"], np.float32),
+        missing_left=np.array(table["missing_left"], bool),
+        left=np.array(table["left"], np.int32),
+        right=np.array(table["right"], np.int32),
+        value=np.array(table["value"], np.float32),
+        depth=table["depth"],
+    )
 
 
 def judge(scenes: Sequence[Scene]) -> list[Alpha]:
@@ -64,15 +106,9 @@ def judge(scenes: Sequence[Scene]) -> list[Alpha]:
     Each anchor's evidence is the same over a whole region; what neighbouring anchors contribute to
     a pixel follows the flow, so a thing that every opinion misses for a while stays what it was.
     """
-    planes = [
-        regions.spread(gate_for(_asked(scene)).log_odds(features))
-        for scene, (regions, features) in zip(scenes, measure(scenes), strict=True)
-    ]
+    trees = fitted_trees()
+    planes = [regions.spread(trees.log_odds(features)) for regions, features in measure(scenes)]
     return smooth_over_time(planes, [scene.links for scene in scenes])
-
-
-def _asked(scene: Scene) -> tuple[str, ...]:
-    return tuple(name for name in scene.opinions if name != MEMORY)
 
 
 def smooth_over_time(planes: Sequence[Alpha], links: Sequence[Mapping[int, Link]]) -> list[Alpha]:
@@ -84,10 +120,9 @@ def smooth_over_time(planes: Sequence[Alpha], links: Sequence[Mapping[int, Link]
     """
     scaled = [plane * _evidence_share(each) for plane, each in zip(planes, links, strict=True)]
 
-    def arrive(moved: Alpha, continuity: Alpha, _: int) -> Alpha:
-        return transition(moved, continuity, SWITCH)
-
-    return forward_backward(scaled, [_by_continuity(each) for each in links], arrive)
+    return forward_backward(
+        scaled, links, lambda moved, link, _: transition(moved, link.continuity, SWITCH)
+    )
 
 
 def _evidence_share(links: Mapping[int, Link]) -> np.float32:
@@ -99,46 +134,11 @@ def _evidence_share(links: Mapping[int, Link]) -> np.float32:
     return np.float32(min(MOST_EVIDENCE_SHARE, share))
 
 
-def _by_continuity(links: Mapping[int, Link]) -> dict[int, Link]:
-    return {offset: replace(link, trust=link.continuity) for offset, link in links.items()}
-
-
-def forward_backward(
-    evidence: Sequence[Alpha],
-    links: Sequence[Mapping[int, Link]],
-    arrive: Callable[[Alpha, Alpha, int], Alpha],
-) -> list[Alpha]:
-    """Each anchor's log odds, and what arrives along the flow from those before and after it.
-
-    ``arrive(moved, trust, k)`` gives what a neighbour's log odds, moved along the flow to anchor k,
-    count there.
-    """
-    total = list(evidence)
-    for order, offset in ((range(len(evidence)), -1), (range(len(evidence) - 1, -1, -1), 1)):
-        message: Alpha | None = None
-        for index in order:
-            link = links[index].get(offset)
-            if message is None or link is None:
-                message = evidence[index]
-                continue
-            arrived = arrive(warp(message, link.flow), link.trust, index)
-            total[index] = total[index] + arrived
-            message = evidence[index] + arrived
-    return total
-
-
-def transition(log_odds: Alpha, trust: Alpha, least_switch: float) -> Alpha:
-    """Log odds after a chance to change sides: 0.5 without trust, ``least_switch`` with full."""
-    switch = np.float32(0.5) - np.float32(0.5 - least_switch) * trust
-    odds = np.exp(np.clip(log_odds, -12, 12))
-    return np.log(((1 - switch) * odds + switch) / (switch * odds + 1 - switch))
-
-
 def compose(opinions: Sequence[Levels], log_odds: Alpha) -> Levels:
     """The mask that follows the verdict, with the outlines of the opinions that agree with it.
 
-    ``opinions`` are on the mask's grid, ``log_odds`` on any. Where no opinion agrees, the verdict
-    itself is the mask.
+    Opinions are on the mask's grid, ``log_odds`` on any. Where none agrees, the verdict itself is
+    the mask.
     """
     rows, columns = opinions[0].shape
     verdict = resized((log_odds > 0).astype(np.float32), columns, rows)

@@ -1,9 +1,9 @@
 """Steady masks for a stream of images: infer anchors, correct them, propagate them to all frames.
 
 Anchors are chosen and inferred block by block (`Blocks`). A window of a shot is decided together,
-from its own frames and `CONTEXT_FRAMES` on each side: stray parts are dropped (`tracks`), the
-subject's appearance is learned and the masks corrected by it (`appearance`), and each frame gets
-the mean of its nearest anchors, weighted by trust (`propagate`). Windows lie on a grid that counts
+from its own frames and `CONTEXT_FRAMES` on each side: the subject's appearance is learned
+(`appearance`), each region of each anchor gets its verdict (`verdict`), and each frame gets the
+mean of its nearest anchors, weighted by trust (`propagate`). Windows lie on a grid that counts
 from the clip's start, and share nothing else: so a clip that is cut at the grid is masked like the
 whole one. docs/adr/0157
 """
@@ -20,27 +20,17 @@ from foremask.facts import SEGMENT_GRID
 from foremask.options import Quality
 from foremask.types import Alpha, Image, Levels
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.opinions import uncertainty
 from foremask.vision.network.session import Features, Network
 from foremask.vision.prefetch import prefetch
-from foremask.vision.resample import as_alpha, as_levels, resized
+from foremask.vision.resample import resized
 from foremask.vision.temporal.appearance import (
     BASIS_ANCHORS,
     AnchorFeatures,
     Basis,
     colours,
-    correct,
     subject_logits,
 )
 from foremask.vision.temporal.blocks import BLOCK_FRAMES, Anchor, Block, Blocks, Tools
-from foremask.vision.temporal.closer import (
-    CLOSER,
-    MASK,
-    CloserJudge,
-    CloserMask,
-    infer_closer,
-    judge_closer,
-)
 from foremask.vision.temporal.correction import Shown
 from foremask.vision.temporal.cuts import DELAY_FRAMES, SIDE_FRAMES
 from foremask.vision.temporal.flow import (
@@ -56,14 +46,12 @@ from foremask.vision.temporal.network_cache import (
     KeptAnswers,
     NetworkCache,
     NoStore,
-    infer_closer_kept,
 )
 from foremask.vision.temporal.propagation import flow_between, propagate
 from foremask.vision.temporal.regions import Link, Scene
 from foremask.vision.temporal.things import PickedAnchor
 from foremask.vision.temporal.tier import TIERS, Tier, grid_of, tracks_grid
-from foremask.vision.temporal.tracks import keep_maps
-from foremask.vision.temporal.verdict import MEMORY, Judge, compose, decided, judge
+from foremask.vision.temporal.verdict import Judge, compose, decided, judge
 
 WINDOW_FRAMES = SEGMENT_GRID.window_frames
 CONTEXT_FRAMES = SEGMENT_GRID.context_frames - SIDE_FRAMES  # by these cuts are found
@@ -78,7 +66,6 @@ def mask_images(
     network: Network,
     tier: Tier = TIERS[Quality.BALANCED],
     judge: Judge = judge,
-    judge_closer: CloserJudge = judge_closer,
     guidance: Guidance | None = None,
     is_wanted: Callable[[Image], bool] = lambda _: True,
     cache: NetworkCache | None = None,
@@ -106,9 +93,7 @@ def mask_images(
             with_shots(placed_images(images, is_wanted), tier, threads), BLOCK_FRAMES, "flow"
         ) as arriving,
     ):
-        tools = Tools(
-            network, tier, threads, judge, judge_closer, guidance, cache, on_anchor, on_picked
-        )
+        tools = Tools(network, tier, threads, judge, guidance, cache, on_anchor, on_picked)
         yield from _masks_of_shots(arriving, tools)
 
 
@@ -235,15 +220,11 @@ class _Shot:
 
 @dataclass(frozen=True, slots=True)
 class _Decided:
-    """The masks of a window's anchors, and the evidence for them.
-
-    ``closer`` has the mask of the closer look, and the first mask where there was none.
-    """
+    """The masks of a window's anchors, and what they were decided by."""
 
     masks: list[Levels]
     scenes: list[Scene]
     log_odds: list[Alpha]
-    closer: list[Levels]
 
 
 class _Window:
@@ -358,26 +339,9 @@ class _Window:
             for frame, levels in self._projected.items():
                 cache.keep_levels(self._name, f"features {frame}", levels)
 
-    def _infer_closer(self, frame: int, mask: Levels) -> CloserMask | None:
-        picture, cache = self._anchors[frame].picture, self._tools.cache
-        if cache is None:
-            return infer_closer(self._network, picture, mask)
-        place = cache, f"{self._name}/closer {frame}"
-        return infer_closer_kept(
-            self._network, picture, mask, *place, hinted=self._guidance is not None
-        )
-
     @property
     def _last(self) -> int:
         return self._first + len(self._frame_flows) - 1
-
-    def _closer_anchors(self, frames: list[int]) -> set[int]:
-        """The anchors, of those at ``frames``, of which the masks of its own frames are made."""
-        beyond = self._tier.anchors_per_side - 1
-        own = range(self.own.start - self._first, self.own.stop - self._first)
-        before = max((n for n, frame in enumerate(frames) if frame <= own.start), default=0)
-        after = next((n for n, frame in enumerate(frames) if frame >= own.stop), len(frames))
-        return set(frames[max(0, before - beyond) : after + 1 + beyond])
 
     def _corrected_masks(self, frames: list[int]) -> list[Levels]:
         """The masks of anchors, corrected by tracks, appearance, verdicts on regions, and hints."""
@@ -403,69 +367,20 @@ class _Window:
         means = [anchor.mean() for anchor in keys]
         motions = list(self._threads.map(self._motion, frames))
         small = tracks_grid(*means[0].shape[::-1])
-        nowhere = np.zeros((small[1], small[0], 2), np.float32)
-        back = [each[-1].flow if -1 in each else nowhere for each in links]
-        opinions = [list(anchor.opinions.values()) for anchor in keys]
-        masks = _without_stray_tracks(hints.cleaned(means, opinions), motions, back)
+        masks = hints.cleaned(means, [list(anchor.opinions.values()) for anchor in keys])
         anchor_features = [
             AnchorFeatures(self._projected[frame], colours(anchor.small), motion)
             for frame, anchor, motion in zip(frames, keys, motions, strict=True)
         ]
         logits = subject_logits(anchor_features, masks, hints.pixels, self._basis)
-        remembered = masks
-        if logits is not None:
-            corrected = list(self._threads.map(correct, masks, logits))
-            remembered = _without_stray_tracks(corrected, motions, back)
-        planes = logits or [np.zeros(small[::-1], np.float32)] * len(keys)
-        scenes = [
-            _scene(*each, small)
-            for each in zip(keys, remembered, motions, planes, links, strict=True)
-        ]
-        if logits is None:
-            return _Decided(masks, scenes, planes, masks)
+        if logits is None:  # the network is sure of nothing, or has no features
+            logits = [np.zeros(small[::-1], np.float32)] * len(keys)
+        scenes = [_scene(*each, small) for each in zip(keys, motions, logits, links, strict=True)]
         log_odds = hints.applied(self._tools.judge(scenes), scenes)
-        opinions = [
-            [*anchor.opinions.values(), memory, *anchor.closer]
-            for anchor, memory in zip(keys, remembered, strict=True)
-        ]
-        masks = list(self._threads.map(compose, opinions, log_odds))
-        return self._decided_closer(frames, masks, scenes, log_odds, hints)
-
-    def _decided_closer(
-        self,
-        frames: list[int],
-        masks: list[Levels],
-        scenes: list[Scene],
-        log_odds: list[Alpha],
-        hints: WindowHints,
-    ) -> "_Decided":
-        """The masks, corrected by a closer look at those anchors that count for its own frames."""
-        for frame, hinted in zip(frames, hints.hinted, strict=False):  # there may be none
-            self._anchors[frame].hinted = hinted
-        inferred = self._closer_anchors(frames)
-        closer_masks = list[Levels]()
-        for frame, mask in zip(frames, masks, strict=True):
-            closer = None
-            undecided = uncertainty(as_alpha(mask)) > self._tier.closer_above
-            if undecided and frame in inferred:
-                closer = self._infer_closer(frame, mask)
-            closer_masks.append(mask if closer is None else closer.over(mask))
-        rows, columns = scenes[0].motion.shape
-        pairs = [
-            replace(
-                scene,
-                opinions={
-                    name: resized(levels, columns, rows) * np.float32(1 / 255)
-                    for name, levels in ((MASK, mask), (CLOSER, closer))
-                },
-            )
-            for scene, mask, closer in zip(scenes, masks, closer_masks, strict=True)
-        ]
-        closer_log_odds = hints.applied_again(self._tools.judge_closer(pairs, log_odds))
-        decided = list(
-            self._threads.map(compose, zip(masks, closer_masks, strict=True), closer_log_odds)
-        )
-        return _Decided(decided, scenes, closer_log_odds, closer_masks)
+        for anchor, hinted in zip(keys, hints.hinted, strict=False):  # there may be none
+            anchor.hinted = hinted
+        masks = list(self._threads.map(_composed, keys, log_odds))
+        return _Decided(masks, scenes, log_odds)
 
     def _with_corrections(
         self, keys: list[Anchor], decided: "_Decided", links: list[dict[int, Link]]
@@ -475,10 +390,9 @@ class _Window:
         if not corrections.any:
             return decided.masks
         rows, columns = decided.scenes[0].motion.shape
-        opinions, shown = [], []
+        shown = []
         for k, (anchor, scene) in enumerate(zip(keys, decided.scenes, strict=True)):
-            further = [decided.masks[k], decided.closer[k], *anchor.closer]
-            opinions.append([*anchor.opinions.values(), *further])
+            further = [decided.masks[k], *anchor.closer]
             small = [resized(each, columns, rows) * np.float32(1 / 255) for each in further]
             known = scene.logit, decided.log_odds[k]
             shown.append(Shown(scene.rgb, small[0], [*scene.opinions.values(), *small], *known))
@@ -487,7 +401,7 @@ class _Window:
         for k, (anchor, mask) in enumerate(zip(keys, decided.masks, strict=True)):
             anchor.corrected = corrections.planes[k]
             reached = resized(corrections.reached(k).astype(np.float32), *mask.shape[::-1]) > 0
-            masks.append(np.where(reached, compose(opinions[k], log_odds[k]), mask))
+            masks.append(np.where(reached, _composed(anchor, log_odds[k], mask), mask))
         return masks
 
     def _links(self, frames: list[int], grid: tuple[int, int]) -> list[dict[int, Link]]:
@@ -521,32 +435,32 @@ class _Window:
         return np.minimum(residuals[0], residuals[-1])
 
 
+def _composed(anchor: Anchor, log_odds: Alpha, *further: Levels) -> Levels:
+    """The mask of an anchor by its verdicts, with the outlines of what was inferred of it."""
+    return compose([*anchor.opinions.values(), *further, *anchor.closer], log_odds)
+
+
 def _scene(
-    anchor: Anchor,
-    memory: Levels,
-    motion: Alpha,
-    logit: Alpha,
-    links: dict[int, Link],
-    grid: tuple[int, int],
+    anchor: Anchor, motion: Alpha, logit: Alpha, links: dict[int, Link], grid: tuple[int, int]
 ) -> Scene:
     """An anchor with its opinions, motion, appearance and links, on the tracks' ``grid``."""
-    opinions: list[tuple[str, Levels]] = [*anchor.opinions.items(), (MEMORY, memory)]
+    opinions = anchor.opinions
+    columns, rows = grid
+    box = None
+    if anchor.box is not None:
+        height, width = next(iter(opinions.values())).shape
+        down, across = anchor.box
+        box = (
+            slice(round(down.start * rows / height), round(down.stop * rows / height)),
+            slice(round(across.start * columns / width), round(across.stop * columns / width)),
+        )
     return Scene(
         rgb=ArrayImage(anchor.small).rgb(*grid),
-        opinions={name: resized(mask, *grid) * np.float32(1 / 255) for name, mask in opinions},
+        opinions={
+            view: resized(mask, *grid) * np.float32(1 / 255) for view, mask in opinions.items()
+        },
+        box=box,
         motion=resized(motion, *grid),
         logit=resized(logit, *grid),
         links=links,
     )
-
-
-def _without_stray_tracks(
-    masks: list[Levels], motions: list[Alpha], back: list[NDArray[np.float32]]
-) -> list[Levels]:
-    rows, columns = back[0].shape[:2]
-    small = [resized(mask, columns, rows) * np.float32(1 / 255) for mask in masks]
-    keep = keep_maps(small, motions, back)
-    return [
-        mask if kept.all() else as_levels(as_alpha(mask) * resized(kept, *mask.shape[::-1]))
-        for mask, kept in zip(masks, keep, strict=True)
-    ]
