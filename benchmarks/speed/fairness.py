@@ -2,8 +2,8 @@
 
 B submits 20 clips, first alone and then while A has 40 jobs and 4 slow origins under way, asks for
 clips at 200 names of a dead zone (with ``--endless`` again and again), and has 6 probes at origins
-that hang; with ``--hostile`` A also goes on with ATTACKS of benchmarks.endurance.attacks, all at
-once. Loopback; all is real but the network (benchmarks.member). Ends with 1 where B's median more
+that hang; with ``--hostile`` A, who has a token's usual limits then, also goes on with ATTACKS of
+benchmarks.endurance.attacks, all at once. Loopback; all is real but the network (benchmarks.member). Ends with 1 where B's median more
 than doubles, or one of its clips fails.
 """
 
@@ -28,6 +28,7 @@ from benchmarks import machine
 from benchmarks.endurance import attacks
 from benchmarks.service import (
     MASK_PATH,
+    PLENTY,
     TOKEN,
     Service,
     give_plenty,
@@ -154,10 +155,11 @@ async def measure(
     ):
         set_traps(origin, root)
         a = Caller(of_a, TOKEN)
-        await create_token(database, "another", secret=attacks.VICTIM)
+        await create_token(database, "another", PLENTY, secret=attacks.VICTIM)
         told: Counter[str] = Counter()
-        b = Caller(client, (await create_token(database, "b"))[0])
-        await give_plenty(database)
+        b = Caller(client, (await create_token(database, "b", PLENTY))[0])
+        if not hostile:
+            await give_plenty(database)
         video, slow, hanging = (
             origin.url(f"/{name}.mp4", host="origin.example")
             for name in ("clip", "slow", "hanging")
