@@ -47,7 +47,7 @@ async def read_call[B: Struct](
     ``job`` names a call that starts one: with the Idempotency-Key of a job that exists it costs no
     rate. Raises the errors of token, rate, body and key, in this order.
     """
-    service = request.service
+    service, own = request.service, request.id
     token = _token(request)
     key = None if job is None else request.headers.get("idempotency-key")
     is_good = key is not None and re.fullmatch(rf"[!-~]{{1,{MAX_KEY_LENGTH}}}", key) is not None
@@ -73,7 +73,7 @@ async def read_call[B: Struct](
             actual=len(key),
         )
     made = None if keyed is None else keyed.request_id
-    return Call(service, request.id, token, grant, owner, body, digest, key, made)
+    return Call(service, own, token, grant, owner, body, digest, key, made)
 
 
 def read_token(request: ApiRequest) -> bytes:

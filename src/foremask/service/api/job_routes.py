@@ -112,8 +112,8 @@ async def _start_from_clip(request: ApiRequest, kind: type[JobBody]) -> ASGIResp
         source = prober.locate(body.video)
         with span("probe"):
             clip = await prober.probe(source, form, result.options.kind, call.owner)
-        body.check_on(clip)
         result, fetched_bytes = await prober.probe_background(result, call.owner)
+        body.check_on(clip)
         service.objects.check_free(2 * (clip.size_bytes if clip else 0))
         return NewJob(
             token_id=call.grant.token_id,
