@@ -5,11 +5,11 @@ from typing import Any
 import msgspec
 from benchmarks.endurance.contract import examine
 from litestar import Litestar
-from litestar.di import Provide
 
 from foremask.errors import ERROR_TABLE
 from foremask.options import Preset
 from foremask.service.api.openapi import build
+from foremask.service.api.request_context import ApiRequest
 from foremask.service.api.routes import HANDLERS
 from tests.service.api.conftest import Running
 from tests.service.api.patient import http
@@ -18,7 +18,7 @@ PAGES = {"/", "/reference", "/static/{name}", "/docs", "/docs/{name}"}
 
 
 def test_every_route_is_described() -> None:
-    app = Litestar(HANDLERS, openapi_config=None, dependencies={"service": Provide(_none)})
+    app = Litestar(HANDLERS, openapi_config=None, request_class=ApiRequest)
     routes = {
         (each.path_format, method.lower())
         for each in app.routes
@@ -28,10 +28,6 @@ def test_every_route_is_described() -> None:
     assert routes == {
         (path, method) for path, methods in build(HANDLERS)["paths"].items() for method in methods
     }
-
-
-async def _none() -> None:
-    """No service: nothing is called."""
 
 
 def test_the_document_knows_presets_and_reasons() -> None:
