@@ -346,7 +346,9 @@ def test_pictures_and_arrays_are_cut_out(tmp_path: Path, model: Path) -> None:
     assert cut.shape == (96, 128, 4)
     assert cut.dtype == np.uint8
     assert np.abs(cut[..., 3].astype(int) - truth).mean() < 8
-    assert np.array_equal(cut[truth > 250][:, :3], picture[truth > 250])
+    opaque = cut[..., 3] == 255
+    assert opaque.sum() > 0.95 * (truth > 250).sum()
+    assert np.array_equal(cut[opaque][:, :3], picture[opaque])
     green = foremask.cut_out_image(picture, model=model, background="#00ff00")
     assert green[..., 3].min() == 255
     assert green[0, 0].tolist() == [0, 255, 0, 255]
