@@ -362,7 +362,7 @@ def test_pictures_and_arrays_are_cut_out(tmp_path: Path, model: Path) -> None:
     assert written is not None
     assert (report.target.name, report.kind) == ("photo.cutout.png", "cutout")
     assert np.array_equal(cv2.cvtColor(written, cv2.COLOR_BGRA2RGBA), cut)
-    with pytest.raises(foremask.FieldInvalid, match="is a PNG"):
+    with pytest.raises(foremask.FieldInvalid, match="a PNG is written"):
         foremask.cut_out(tmp_path / "photo.png", tmp_path / "photo.webm", model=model)
 
 
