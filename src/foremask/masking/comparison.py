@@ -75,8 +75,8 @@ def contact_sheet(
     """
     if not 1 <= moments <= MOST_MOMENTS:
         raise FieldInvalid(f"{moments} moments are asked for; 1 to {MOST_MOMENTS} can be shown")
-    check_png(target)
     check_output(target, source, mask, replace=replace)
+    check_png(target)
     frames = probe(source).expected_frames or 1
     step = max(1, frames // moments)
     rows: list[Rgb] = []
