@@ -63,7 +63,7 @@ def with_tabs(markdown: str) -> str:
 
 
 def with_cards(markdown: str) -> str:
-    """Tables of links as cards, below the moving picture."""
+    """Tables of links as cards, below a picture."""
 
     def cards(table: re.Match[str]) -> str:
         rows = [
@@ -74,7 +74,7 @@ def with_cards(markdown: str) -> str:
         return f'## {title}\n\n<div class="grid cards" markdown>\n\n{listed}\n</div>\n'
 
     first, rest = markdown.split("\n", 1)
-    picture = "![a clip, and its subject cut out onto a colour](pictures/hero.webp){ width=560 }"
+    picture = "![a clip, its mask, and its cut-out on a colour](pictures/see.webp)"
     return f"{first}\n\n{picture}\n{_TABLE.sub(cards, rest)}"
 
 

@@ -39,7 +39,7 @@ def go_to(page: Page, number: int) -> None:
     page.locator("#number").press("Enter")
 
 
-def test_a_subject_is_clickedon_frames_and_the_clip_follows(
+def test_a_subject_is_marked_on_frames_and_the_clip_follows(
     page: Page, service: Running, tmp_path: Path
 ) -> None:
     """This, not this, a box, keys, undo: the preview shows each, and all reach the masker."""
@@ -71,8 +71,8 @@ def test_a_subject_is_clickedon_frames_and_the_clip_follows(
         expect(said).to_contain_text(
             "This, point at 60, 120, frame 1: in the mask; 15 %", timeout=WAIT_MS
         )
-        looked, *_, clicked = asked  # the service saw the picture before the first click
-        assert (looked["hints"], looked["picture"]) == ([], clicked["picture"])
+        pictures = [each["picture"] for each in asked if not each["hints"]]
+        assert asked[-1]["picture"] in pictures  # the service saw it before the first click
         tinted = pixels(page)[120, 60].astype(int)
         dark = pixels(page)[20, 160].astype(int)
         assert tinted[0] > 200, tinted

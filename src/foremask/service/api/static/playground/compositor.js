@@ -112,6 +112,7 @@ void main() {
   shown = vec4(at.x < wipe ? below : seen, 1.0);
 }`;
 
+const PASSES = { points: POINTS, grow: GROW, blur: BLUR, behind: BEHIND, show: SHOW };
 const UNITS = { source: 0, mask: 1, picture: 2, behind: 4 }; // 3 is where textures are made
 
 class Pass {
@@ -163,13 +164,16 @@ export class Compositor {
     this.gl = gl;
     this.settings = { view: 2, backing: 1, wipe: 0.5, line: 1, colour: [0.12, 0.48, 0.3], matte: { ...NEUTRAL } };
     this.pictureAspect = 1;
-    this.passes = Object.fromEntries(
-      Object.entries({ points: POINTS, grow: GROW, blur: BLUR, behind: BEHIND, show: SHOW }).map(([name, text]) => [name, new Pass(gl, text)]),
-    );
+    this.passes = {};
     this.blank = this.texture();
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, 1, 1, 0, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array([0, 0, 0, 255]));
     this.picture = this.blank;
     this.targets = {};
+  }
+
+  // Compiled when it is first needed: five at once would hold the page up.
+  pass(name) {
+    return (this.passes[name] ??= new Pass(this.gl, PASSES[name]));
   }
 
   texture() {
@@ -236,7 +240,7 @@ export class Compositor {
     const pixel = [1 / width, 1 / height];
     const through = (name, pass, numbers) => {
       const made = this.target(name, width, height);
-      this.passes[pass].run(made, size, { mask }, numbers);
+      this.pass(pass).run(made, size, { mask }, numbers);
       mask = made.texture;
     };
     if (matte.invert || matte.black > 0 || matte.white < 1 || matte.gamma !== 1)
@@ -256,10 +260,10 @@ export class Compositor {
     const size = [this.canvas.width, this.canvas.height].map((side) => Math.max(1, Math.floor(side / BLUR_GRID)));
     const [width, height] = size;
     let made = this.target("behind", width, height);
-    this.passes.behind.run(made, size, { source, mask }, {});
+    this.pass("behind").run(made, size, { source, mask }, {});
     this.blur(size, BLUR_PX / 2 / BLUR_GRID, (name, pass, numbers) => {
       const next = this.target(`behind-${name}`, width, height);
-      this.passes[pass].run(next, size, { mask: made.texture }, numbers);
+      this.pass(pass).run(next, size, { mask: made.texture }, numbers);
       made = next;
     });
     return made.texture;
@@ -272,7 +276,7 @@ export class Compositor {
     const view = mask ? (source ? settings.view : 1) : 0;
     const blurred = source && view === 2 && settings.backing === 3 ? this.blurredBehind(source, alpha) : this.blank;
     const aspect = canvas.width / canvas.height / this.pictureAspect; // as CSS's object-fit: cover
-    this.passes.show.run(
+    this.pass("show").run(
       null,
       [canvas.width, canvas.height],
       { source: source ?? this.blank, mask: alpha, picture: this.picture, behind: blurred },

@@ -7,6 +7,7 @@ import { canMark, goTo, pauseHere, reached, setMarking, setPreview, shownFrame, 
 
 const MOST = 64; // as the service takes
 const PICTURE_PX = 1024; // the network sees no more
+const ROUSE_PX = 64;
 const REST_MS = 300; // a frame that is looked at so long may be marked
 const DRAG_PX = 6; // less is a click
 const STEP_PX = 10; // of the crosshair; with Shift, 1
@@ -21,6 +22,7 @@ let busy = null; // the mark whose preview is on its way
 let warm = null; // a promise: the service has inferred the frame `warmed`, and a mark there costs only what is new
 let warmed = -1;
 let resting = 0;
+let roused = false;
 const cross = { x: 0, y: 0 };
 /** @type {(marks: object[], anew: boolean) => Promise<void>} */
 let apply = async () => {};
@@ -32,6 +34,7 @@ export function setUpHints(onApply, onChange) {
   tell = onChange;
   radios(find("mark-choice"), "mark-as", [{ value: "this", label: "This" }, { value: "not", label: "Not this" }], "this", () => {});
   find("mark").addEventListener("click", () => setOn(find("mark").getAttribute("aria-pressed") !== "true"));
+  for (const name of ["pointerenter", "focus"]) find("mark").addEventListener(name, warmUp);
   find("mark-undo").addEventListener("click", undo);
   find("mark-clear").addEventListener("click", () => replaceBy([]));
   find("mark-apply").addEventListener("click", sendAll);
@@ -70,6 +73,13 @@ export function offerMarks(can, result) {
   show(find("mark"), can && canMark());
   show(find("mark-apply"), result);
   if (find("mark").hidden) setOn(false);
+  else if (result && !roused) rouse();
+}
+
+// A result is looked at, and may be corrected: a tiny preview loads the service's network meanwhile, once.
+function rouse() {
+  roused = true;
+  lookAt(shownFrame(), ROUSE_PX, "fast").catch(() => (roused = false));
 }
 
 function setOn(on) {
@@ -96,8 +106,8 @@ function warmUp() {
   warm = lookAt(warmed).catch(() => (warmed = -1));
 }
 
-async function lookAt(frame) {
-  if (await reached(frame)) await askJson("POST", "/v2/video/segment/preview", { picture: takeFrame(PICTURE_PX).url, hints: [], quality: quality() });
+async function lookAt(frame, most_px = PICTURE_PX, asked = quality()) {
+  if (await reached(frame)) await askJson("POST", "/v2/video/segment/preview", { picture: takeFrame(most_px).url, hints: [], quality: asked });
 }
 
 const MANUAL = "Click the subject, or drag a box round it. With Alt or the right button: not this.";
