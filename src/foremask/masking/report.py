@@ -13,7 +13,7 @@ from foremask.options import Quality
 from foremask.types import Alpha, Levels
 from foremask.vision.temporal.tier import TIERS
 
-INFERRED_SHARE: Final = {Quality.FAST: 0.63, Quality.BALANCED: 0.40, Quality.BEST: 0.40}
+INFERRED_SHARE: Final = {Quality.FAST: 0.63, Quality.BALANCED: 0.6, Quality.BEST: 0.6}
 """Of the work on a window: its anchors; deciding its masks is the rest but for `WRITTEN_SHARE`."""
 WRITTEN_SHARE: Final = 0.05
 READ_AHEAD_FRAMES: Final = 28  # of the network: two blocks and a queue
