@@ -40,7 +40,8 @@ HERE = Path(__file__).parent
 KEPT = HERE.parent / "results/folds"
 EVERY_FRAMES, MOST_FRAMES = 4, 61
 ALWAYS = -1.0  # below every uncertainty
-LEAST_REGION_PX, MOST_REGION_PX = 12, 4000  # smaller ones teach nothing; larger ones teach no more
+LEAST_REGION_PX = 12  # smaller ones teach nothing
+LEAST_SUBJECT_PX = 50  # a smaller one, or none, counts as this large
 _BALANCED, _FAST = TIERS[Quality.BALANCED], TIERS[Quality.FAST]
 POLICIES = {
     "all": (ALWAYS, ALWAYS, EVERY_FRAMES),
@@ -144,20 +145,21 @@ def measured(scenes: Sequence[Scene], truths: list[NDArray[np.bool_]], policy: s
 
 
 def lesson(clip: Measured) -> Lesson:
-    """Each clip counts the same: a region by the root of its pixels, as far as it is all one side.
+    """Each frame of a clip counts the same: a region by the root of its share of the subject.
 
-    By its pixels, thin things would count for nothing.
+    As far as it is all one side. By the share itself, thin things would count for nothing.
     """
     features, foreground, weights = [], [], []
     for regions, found, truth in zip(clip.regions, clip.features, clip.truths, strict=True):
         share = regions.mean(truth.astype(np.float32))
         kept = regions.sizes >= LEAST_REGION_PX
-        counted = np.sqrt(np.minimum(regions.sizes * np.abs(2 * share - 1), MOST_REGION_PX))
+        subject = max(LEAST_SUBJECT_PX, np.count_nonzero(truth))
+        counted = np.sqrt(np.minimum(1, regions.sizes * np.abs(2 * share - 1) / subject))
         features.append(np.stack(list(found.values()), axis=1)[kept])
         foreground.append(share[kept] > FOREGROUND)
         weights.append(counted[kept])
-    total = np.concatenate(weights)
-    return Lesson(np.concatenate(features), np.concatenate(foreground), total / total.sum())
+    each = np.concatenate(weights) / len(clip.truths)
+    return Lesson(np.concatenate(features), np.concatenate(foreground), each)
 
 
 def fitted(lessons: Sequence[Lesson], names: Sequence[str]) -> Trees:
