@@ -153,12 +153,12 @@ def lesson(clip: Measured) -> Lesson:
     for regions, found, truth in zip(clip.regions, clip.features, clip.truths, strict=True):
         share = regions.mean(truth.astype(np.float32))
         kept = regions.sizes >= LEAST_REGION_PX
-        subject = max(LEAST_SUBJECT_PX, np.count_nonzero(truth))
+        subject = np.float32(max(LEAST_SUBJECT_PX, int(truth.sum())))
         counted = np.sqrt(np.minimum(1, regions.sizes * np.abs(2 * share - 1) / subject))
         features.append(np.stack(list(found.values()), axis=1)[kept])
         foreground.append(share[kept] > FOREGROUND)
         weights.append(counted[kept])
-    each = np.concatenate(weights) / len(clip.truths)
+    each = np.concatenate(weights) / np.float32(len(clip.truths))
     return Lesson(np.concatenate(features), np.concatenate(foreground), each)
 
 
