@@ -158,7 +158,7 @@ def lesson(clip: Measured) -> Lesson:
         features.append(np.stack(list(found.values()), axis=1)[kept])
         foreground.append(share[kept] > FOREGROUND)
         weights.append(counted[kept])
-    each = np.concatenate(weights) / np.float32(len(clip.truths))
+    each = np.asarray(np.concatenate(weights) / len(clip.truths), np.float32)
     return Lesson(np.concatenate(features), np.concatenate(foreground), each)
 
 
