@@ -29,6 +29,8 @@ def decode[T](value: object, kind: type[T], name: str = "", *, strict: bool = Tr
     try:
         return msgspec.convert(value, kind, strict=strict)
     except msgspec.ValidationError as error:
+        if isinstance(error.__cause__, ForemaskError):  # a Struct's own, which is a ValueError
+            raise error.__cause__ from None
         raise _refusal(str(error), value, kind, name) from None
     except UnicodeEncodeError:  # a lone surrogate in a name or in base64, which have no "?" either
         plain = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
