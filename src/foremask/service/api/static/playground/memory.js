@@ -32,11 +32,16 @@ export const keepMarks = (id, marks) => add(localStorage, id, marks, MARKS_KEY);
 export const clipUrl = (id) => read(sessionStorage)[id];
 export const keepClipUrl = (id, url) => add(sessionStorage, id, url);
 
+function drop(store, id, key = KEY) {
+  const kept = read(store, key);
+  delete kept[id];
+  write(store, kept, key);
+}
+
 export function forget(id) {
-  for (const [store, key] of [[localStorage, KEY], [localStorage, MARKS_KEY], [sessionStorage, KEY]]) {
-    const { [id]: _, ...others } = read(store, key);
-    write(store, others, key);
-  }
+  drop(localStorage, id);
+  drop(localStorage, id, MARKS_KEY);
+  drop(sessionStorage, id);
 }
 
 export const forgetAll = () => {
