@@ -73,11 +73,28 @@ def on_foremask_error(request: ApiRequest, error: ForemaskError) -> Response[byt
     return problem(request, error)
 
 
+_HOSTED_ONLY = {
+    "/v2/video/segment/mask_by_prompt": (
+        "foremask takes no text: POST /v2/video/segment/foreground_mask finds the subject by"
+        " itself, or by points and boxes in `hints`;"
+    ),
+    "/v2/video/edit/increase_resolution": (
+        "foremask does not enlarge videos: POST /v2/video/segment/foreground_mask makes masks, and"
+        " POST /v2/video/edit/remove_background cut-outs;"
+    ),
+    "/v2/video/edit/erase": (
+        "foremask does not erase things: POST /v2/video/segment/foreground_mask with `hints` makes"
+        " the mask of one, which an eraser takes;"
+    ),
+}
+"""Endpoints of the hosted service that its MCP server calls, and what there is instead."""
+
+
 def on_framework(request: ApiRequest, error: HTTPException) -> Response[bytes]:
     """An error of Litestar's router: no such path, or not this method."""
     if error.status_code == HTTPStatus.NOT_FOUND:
-        unknown = PathUnknown("There is no such path; /reference lists those that there are.")
-        return problem(request, unknown)
+        lead = _HOSTED_ONLY.get(request.scope["path"], "There is no such path;")
+        return problem(request, PathUnknown(f"{lead} /reference lists those that there are."))
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allow, method = (error.headers or {}).get("allow", ""), request.scope["method"]
         wrong = MethodNotAllowed(f"This path does not take {method[:16]}; it takes {allow}.")
