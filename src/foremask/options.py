@@ -81,6 +81,14 @@ PRESET_OF_SUFFIX = {
 """The preset that a file name asks for by its ending."""
 
 
+class MattingTool(StrEnum):
+    """Tools that make fine mattes of rough masks on a GPU; docs/recipes.md has their folders."""
+
+    CORRIDORKEY = "corridorkey"
+    MATANYONE = "matanyone"
+    VIDEOMAMA = "videomama"
+
+
 class Quality(StrEnum):
     """How much time a mask may take; docs/quality.md has what each gives."""
 

@@ -520,3 +520,21 @@ def test_help_fits_one_screen_with_three_examples_on_top(
         line for line in shown.splitlines()[:8] if line.strip().startswith("foremask mask ")
     ]
     assert len(examples) == 3
+
+
+def test_a_folder_for_a_matting_tool_is_made_once_and_kept(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["mask", "clip 10.mov", "frames/%03d.png", "--for", "corridorkey", "-o", "for/{stem}"]
+    assert main(words) == Exit.OK
+    assert "for/clip 10: 3 frames" in capsys.readouterr().out
+    made = checksums(here / "for")
+    assert {"clip 10/Input/000003.png", "clip 10/AlphaHint/000003.png"} < made.keys()
+    assert main([*words, "--force"]) == Exit.INTERNAL  # of several: one failed
+    assert "name a directory of its own" in capsys.readouterr().err
+    assert main([*words, "--skip-existing"]) == Exit.OK
+    assert "is there already, and whole" in capsys.readouterr().out
+    assert checksums(here / "for") == made
+    (here / "for/clip 10/Input/000003.png").unlink()
+    assert main([words[0], words[1], *words[3:], "--skip-existing"]) == Exit.OUTPUT_FAILED
+    assert "no whole folder" in capsys.readouterr().err

@@ -57,6 +57,12 @@ LINES = [
     ("mask clip.mp4 --watch folder", 2, "--watch takes neither INPUT"),
     ("mask --watch missing", 2, "no folder that can be watched"),
     ("mask clip.mp4 --cache notes.txt", 2, "no file of kept network results"),
+    # folders for other tools
+    ("mask clip.mp4 --for nuke", 2, 'Choose from: "corridorkey", "matanyone", "videomama"'),
+    ("mask clip.mp4 --for matanyone -o a.mp4", 2, "OUTPUT ends in .mp4"),
+    ("mask clip.mp4 --for matanyone -o -", 2, "leave out --preset and -o -"),
+    ("mask clip.mp4 --for videomama -o {dir}", 6, "name a directory of its own"),
+    ("mask photo.jpg --for videomama -o new", 2, "--fps makes a folder of them a clip"),
     # hints
     ("mask clip.mp4 --point 1", 2, "write x,y@frame"),
     ("mask clip.mp4 --point 9999,1", 2, "hints[0].x is 9999"),

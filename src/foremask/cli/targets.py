@@ -149,7 +149,7 @@ def _job(source: ClipSource, number_of_sources: int, output: str | None, product
     else:
         target = Path(output)
     named = Path(made) if target == Path(STANDARD_OUTPUT) else target
-    if not source.is_picture:
+    if not source.is_picture or not product.suffix:  # none is a folder's, which no picture becomes
         return Job(source, target, product.form(named))
     if named.suffix.lower() != PNG:
         raise Usage(f"the {product.name} of a picture is a PNG: let {target.name!r} end in {PNG}")

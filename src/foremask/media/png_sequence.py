@@ -86,7 +86,7 @@ class PngSequenceWriter:
         upright = frame.orientation.to_upright
         png = colour_png(upright(colours), None if levels is None else upright(levels))
         self._moments.append(frame.pts * frame.time_base)
-        self._add(numbered(self._pattern, len(self._moments)), png)
+        self.add(numbered(self._pattern, len(self._moments)), png)
 
     def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
         """Write the table; else as `MaskFile.finish`."""
@@ -95,7 +95,7 @@ class PngSequenceWriter:
         end = self._moments[-1] + 1 / Fraction(self._clip.fps or 25)
         if end_pts is not None:
             end = end_pts * time_base
-        self._add(TABLE, self._table(end))
+        self.add(TABLE, self._table(end))
         sha256 = self._digest.hexdigest()
         if self._zip is not None:
             with writing():
@@ -126,7 +126,8 @@ class PngSequenceWriter:
             rows.writerow([name, f"{float(start):.6f}", f"{float(stop - start):.6f}"])
         return text.getvalue().encode()
 
-    def _add(self, name: str, data: bytes) -> None:
+    def add(self, name: str, data: bytes) -> None:
+        """Write one more file, which counts in the size and the hash."""
         self._digest.update(data)
         self._bytes += len(data)
         with writing():

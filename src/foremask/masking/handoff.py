@@ -1,0 +1,120 @@
+"""Writes a clip's frames and rough masks into the folders that matting tools on a GPU read."""
+
+import dataclasses
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from foremask.facts import Clip, Report, Written
+from foremask.masking.network_caching import opened_cache
+from foremask.masking.outputs import check_directory, directory_written_whole
+from foremask.masking.pipeline import no_progress, run_plan
+from foremask.masking.plan import ImageMasker, Refiner, checked_clip, plan_masking
+from foremask.masking.report import OnFrame
+from foremask.media.colour_presets import check_format, stand_in
+from foremask.media.frames import Frame
+from foremask.media.png_sequence import PngSequenceWriter, numbered
+from foremask.options import AlphaFormat, MaskOptions, MattingTool
+from foremask.types import Levels
+from foremask.vision.drawing import grey_png
+
+_NUMBER: Final = "%06d.png"  # the tools sort by text: wide enough for eleven hours
+_FIRST_IS_EMPTY: Final = (
+    "nothing is in the mask of the first frame, and the tool follows only what is there:"
+    " begin where the subject is in the picture (--start)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Files below the folder, ``{clip}`` being its name; a mask without a number is the first's.
+
+    ``soft`` masks have all levels. The others are black and white: their tools take the faintest
+    grey for the subject.
+    """
+
+    frames: str
+    hard: str
+    soft: str | None = None
+
+
+_LAYOUTS: Final = {
+    MattingTool.CORRIDORKEY: _Layout(
+        f"Input/{_NUMBER}", f"VideoMamaMaskHint/{_NUMBER}", f"AlphaHint/{_NUMBER}"
+    ),
+    MattingTool.MATANYONE: _Layout(f"video/{{clip}}/{_NUMBER}", "mask/{clip}.png"),
+    MattingTool.VIDEOMAMA: _Layout(f"image/{{clip}}/{_NUMBER}", f"mask/{{clip}}/{_NUMBER}"),
+}
+
+
+def check_folder(target: Path) -> None:
+    """Raise OutputFailed unless ``target`` is new or an empty directory."""
+    check_directory(target, lambda _: False)
+
+
+def hand_off(
+    source: Path,
+    target: Path,
+    tool: MattingTool,
+    options: MaskOptions = MaskOptions(),  # noqa: B008  (frozen)
+    on_frame: OnFrame = no_progress,
+    masker: ImageMasker | None = None,
+    refiner: Refiner | None = None,
+) -> Report:
+    """Make ``target`` the folder that ``tool`` reads: PNGs of 8 bits, upright, numbered from 1.
+
+    ``target`` is new or empty. ``frames.csv`` in it has the times of the frames. Else as
+    `mask_video`, whose hooks and errors hold here too. Docs: recipes.md.
+    """
+    check_folder(target)
+    options = dataclasses.replace(options, preset=stand_in(AlphaFormat.PNG_FILES))
+    clip = checked_clip(source, options)
+    check_format(clip, AlphaFormat.PNG_FILES, options.limits.memory_bytes)
+    with directory_written_whole(target) as part, ExitStack() as stack:
+        cache = stack.enter_context(opened_cache(source, options, None))
+        plan = plan_masking(source, clip, options, None, masker, refiner, cache)
+        writer = _HandOffWriter(part, plan.clip, _LAYOUTS[tool], target.absolute().name)
+        report = run_plan(plan, writer, on_frame)
+    if tool is MattingTool.MATANYONE and writer.first_is_empty:
+        return dataclasses.replace(report, warnings=(*report.warnings, _FIRST_IS_EMPTY))
+    return report
+
+
+class _HandOffWriter:
+    def __init__(self, folder: Path, clip: Clip, layout: _Layout, name: str) -> None:
+        safe = name.replace("%", "_")  # it would be taken for a number
+
+        def placed(pattern: str) -> str:
+            below = pattern.format(clip=safe)
+            (folder / below).parent.mkdir(parents=True)
+            return below
+
+        self._pictures = PngSequenceWriter(folder, clip, placed(layout.frames), into_zip=False)
+        self._hard = placed(layout.hard)
+        self._soft = None if layout.soft is None else placed(layout.soft)
+        self._written = 0
+        self.first_is_empty = False
+
+    def write(self, mask: Levels, frame: Frame) -> None:
+        turn = frame.orientation
+        self._pictures.write(turn.to_coded(frame.rgb(frame.width, frame.height)), None, frame)
+        self._written += 1
+        levels = np.ascontiguousarray(turn.to_upright(mask))
+        hard = np.where(levels >= 128, np.uint8(255), np.uint8(0))
+        if self._written == 1:
+            self.first_is_empty = not hard.any()
+        self._add(self._hard, hard)
+        if self._soft is not None:
+            self._add(self._soft, levels)
+
+    def _add(self, pattern: str, levels: Levels) -> None:
+        name = numbered(pattern, self._written)
+        if self._written == 1 or name != pattern:
+            self._pictures.add(name, grey_png(levels))
+
+    def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
+        return self._pictures.finish(end_pts, time_base)
