@@ -11,7 +11,7 @@ import pytest
 
 from foremask import errors
 from foremask.masking.pipeline import mask_video
-from foremask.masking.report import AnchorCounter, Progress, ProgressCounter
+from foremask.masking.report import Progress, ProgressCounter, Work
 from foremask.media.frames import frame_of
 from foremask.media.probe import probe
 from foremask.media.verify import verify
@@ -50,37 +50,61 @@ def test_the_report_has_the_numbers(tmp_path: Path) -> None:
     assert report.bytes == (tmp_path / "mask.mp4").stat().st_size
 
 
-def test_the_time_left_follows_the_work_and_not_what_is_read_ahead(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("decision_s", [2, 30])  # of a window; the network takes 36 s for it
+def test_the_time_left_is_measured_on_each_stage_of_this_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decision_s: float
 ) -> None:
-    """A frame counts once its anchors are inferred: of 100, at a quarter each, by a clock of ours.
+    """Four windows by a clock of ours: known within a tenth from the first decision on.
 
-    Each anchor takes a second; the decisions take a third as long as they all, without a word.
+    Before, it is at least what is told: the deciding and the writing are not in it.
     """
-    now_s, told = 0.0, list[tuple[float, float]]()
+    now_s, told = 0.0, list[tuple[float, float | None, bool]]()
     monkeypatch.setattr("foremask.masking.report.time.monotonic", lambda: now_s)
-    anchors = AnchorCounter(per_frame=0.25, share=0.7)
-    clip = dataclasses.replace(probe(synth.write(tmp_path / "a.mp4")), frames=100)
+    work = Work(anchors_per_frame=0.5)  # twice of what it will be
+    clip = dataclasses.replace(probe(synth.write(tmp_path / "a.mp4")), frames=4 * 144)
 
     def note(progress: Progress) -> None:
-        if progress.left_s is not None:
-            told.append((now_s, progress.left_s))
+        told.append((now_s, progress.left_s, work.written.frames > 0))
 
-    counter = ProgressCounter(clip, None, note, lambda: None, anchors)
-    frames = counter.counting(frame_of(np.zeros((2, 2, 3), np.uint8), n) for n in range(100))
-    for number in range(25):
-        list(islice(frames, 28 if number == 0 else 4))
-        now_s += 1
-        anchors.add(np.zeros((2, 2), np.uint8))
-        counter.report()
-    now_s += 25 / 3
-    for _ in range(100):
-        now_s += 1 / 64
-        counter.wrote()
-    assert told[0][0] < now_s / 10
-    assert told[-1][1] == 0
-    for at_s, left_s in told:
-        assert abs(at_s + left_s - now_s) < 0.2 * now_s, at_s
+    counter = ProgressCounter(clip, None, note, lambda: None, work)
+    frames = counter.counting(frame_of(np.zeros((2, 2, 3), np.uint8), n) for n in range(4 * 144))
+    for window in range(4):
+        list(islice(frames, 144))
+        for anchor in range(1, 37):
+            now_s += 1
+            work.add_anchor(np.zeros((2, 2), np.uint8))
+            if anchor % 3 == 0:
+                work.ask_to(144 * window + 4 * anchor)
+            counter.report()
+        now_s += decision_s
+        work.decide_to(144 * (window + 1))
+        for _ in range(144):
+            now_s += 1 / 64
+            counter.wrote()
+    known = [(at_s, left_s) for at_s, left_s, is_known in told if is_known]
+    assert all(
+        left_s is not None and abs(at_s + left_s - now_s) < now_s / 10 for at_s, left_s in known
+    )
+    assert known[-1][1] == 0
+    early = [
+        at_s + left_s for at_s, left_s, is_known in told if not is_known and left_s is not None
+    ]
+    assert early
+    assert max(early[3:]) <= now_s
+
+
+def test_no_time_left_is_told_while_nothing_that_is_left_has_been_measured() -> None:
+    work = Work(anchors_per_frame=0.25)
+    for _ in range(3):
+        work.add_anchor(np.zeros((2, 2), np.uint8))
+    work.ask_to(12)
+    assert work.left_s(24)
+    assert work.left_s(12) is None  # it is not decided yet
+    work.decide_to(12)
+    assert work.left_s(12) is None
+    for _ in range(12):
+        work.write()
+    assert work.left_s(12) == 0
 
 
 def test_progress_never_goes_back_and_ends_with_all_frames(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from foremask.facts import Clip, Span
 from foremask.hints.kinds import check_hints
 from foremask.masking.hinting import guidance_for, pts_of, remarks
-from foremask.masking.report import AnchorCounter
+from foremask.masking.report import Work
 from foremask.media.frames import Frame
 from foremask.media.presets import HUGE_PIXELS, check_preset
 from foremask.media.probe import check_length, frame_bytes, probe
@@ -82,7 +82,7 @@ class MaskingPlan:
     refiner: Refiner
     runtime: str
     decodes_once: bool
-    anchors: AnchorCounter
+    work: Work
 
     @property
     def is_huge(self) -> bool:
@@ -132,12 +132,11 @@ def plan_masking(
     ``cache`` must stay open until the plan has run. ``on_picked`` gets the anchors of each window.
     """
     runtime = "own masker"
-    anchors = AnchorCounter()
+    work = Work()
     decodes_once = False  # the lag of a foreign masker is unknown
     if masker is None:
         network = network_at(options.model or model_path(), options.device)
-        if cache is None or not cache.is_complete:  # else it is all read at once
-            anchors.expect(options.quality)
+        work.anchors_per_frame = TIERS[options.quality].anchors_per_frame
         guidance = guidance_for(source, options, network, cache)
         masker = partial(
             mask_images,
@@ -145,7 +144,9 @@ def plan_masking(
             tier=TIERS[options.quality],
             guidance=guidance,
             cache=cache,
-            on_anchor=anchors.add,
+            on_anchor=work.add_anchor,
+            on_asked=work.ask_to,
+            on_decided=work.decide_to,
             on_picked=on_picked,
         )
         if span is not None:
@@ -155,12 +156,11 @@ def plan_masking(
         runtime = network.runtime
         decodes_once = _frames_can_wait(clip, options.quality)
     if refiner is None:
-        refiner = partial(
-            refine_edges, ahead_frames=ahead_frames(frame_bytes(clip), options.quality)
-        )
+        ahead = ahead_frames(frame_bytes(clip), options.quality)
+        refiner = partial(refine_edges, ahead_frames=ahead)
     if options.excerpt is not None:
         clip = _shortened(clip, options.excerpt)
-    return MaskingPlan(source, clip, options, span, masker, refiner, runtime, decodes_once, anchors)
+    return MaskingPlan(source, clip, options, span, masker, refiner, runtime, decodes_once, work)
 
 
 def _shortened(clip: Clip, excerpt: Excerpt) -> Clip:

@@ -1,5 +1,6 @@
 """Progress of a masking while it runs, and its report when it is done."""
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -9,16 +10,12 @@ import numpy as np
 
 from foremask.facts import Clip, Report, Span, Written
 from foremask.media.frames import Frame
-from foremask.options import Quality
 from foremask.types import Alpha, Levels
-from foremask.vision.temporal.tier import TIERS
+from foremask.vision.temporal.blocks import BLOCK_FRAMES
 
-INFERRED_SHARE: Final = {Quality.FAST: 0.63, Quality.BALANCED: 0.6, Quality.BEST: 0.6}
-"""Of the work on a window: its anchors; deciding its masks is the rest but for `WRITTEN_SHARE`."""
-WRITTEN_SHARE: Final = 0.05
-READ_AHEAD_FRAMES: Final = 28  # of the network: two blocks and a queue
-DECIDED_TOGETHER_FRAMES: Final = 144
-LEAST_SHARE: Final = 0.05  # of the work: before, no time left is estimated
+ASKED_SHARE, WRITTEN_SHARE = 0.8, 0.05
+"""Of the bar, until all stages of this run are measured; no time left follows from them."""
+LEAST_SHARE: Final = 0.05  # of the frames: before, no time left is estimated
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +24,11 @@ class Progress:
 
     ``frames_done`` counts work: the anchors of a window, then its decisions, then the writing of
     its masks are parts of a frame each. ``frames_total`` is what the header declares, or an
-    estimate until ``total_is_known``; None where there is neither. ``left_s`` is None where the
-    time left is not known yet. ``newest`` is the network's mask of the newest frame that it was
-    asked of, upright and small, before the clip is decided; do not change it.
+    estimate until ``total_is_known``; None where there is neither. ``left_s`` is from the
+    seconds a frame that this run took in each stage that has begun: at least so long, until the
+    masks of the first window (144 frames) are written. It is None where that says nothing.
+    ``newest`` is the network's mask of the newest frame that it was asked of, upright and small,
+    before the clip is decided; do not change it.
     """
 
     frames_done: int
@@ -44,31 +43,86 @@ OnFrame = Callable[[Progress], object]
 
 
 @dataclass(slots=True)
-class AnchorCounter:
-    """The anchors that the network was asked of; about ``per_frame`` of them are expected.
+class Stage:
+    """The frames that a stage is through with, and the seconds that they took."""
 
-    ``share`` of the work is theirs; all but the writing, where nothing else is known.
+    frames: float = 0
+    spent_s: float = 0.0
+
+    def left_s(self, total: int) -> float:
+        """Seconds for the rest of ``total`` frames; 0 before the stage begins."""
+        return self.spent_s / self.frames * max(0.0, total - self.frames) if self.frames else 0.0
+
+
+@dataclass(slots=True)
+class Work:
+    """What the network, the decisions and the writing have done, in one clock.
+
+    The time between two events belongs to the stage of the later one, so the stages' seconds add up
+    to those of the run though stages overlap. ``anchors_per_frame`` is None where a masker has no
+    anchors; it is what the quality allows until the first block of frames is asked.
     """
 
-    per_frame: float | None = None
-    share: float = 1 - WRITTEN_SHARE
-    count: int = 0
+    anchors_per_frame: float | None = None
+    asked: Stage = field(default_factory=Stage)
+    decided: Stage = field(default_factory=Stage)
+    written: Stage = field(default_factory=Stage)
     newest: Levels | None = field(default=None, repr=False)
+    _anchors: int = 0
+    _in_block: int = 0
+    _block_start: int = 0
+    _at_s: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def expect(self, quality: Quality) -> None:
-        self.per_frame, self.share = TIERS[quality].anchors_per_frame, INFERRED_SHARE[quality]
+    def begin(self) -> None:
+        self._at_s = time.monotonic()
 
-    def add(self, levels: Levels) -> None:
-        self.count += 1
+    def add_anchor(self, levels: Levels) -> None:
+        """Count an anchor; until its block is done, by how many a frame has."""
         self.newest = levels
+        self._anchors += 1
+        self._in_block += 1
+        frames = self._in_block / (self.anchors_per_frame or 1)
+        self._add(self.asked, self._block_start + min(frames, BLOCK_FRAMES))
 
-    def frames(self, read: int) -> float:
-        """How many of the ``read`` frames are inferred: they are read before."""
-        if self.per_frame is None:
-            return read
-        if read > 3 * READ_AHEAD_FRAMES:
-            self.per_frame = max(self.count, 1) / (read - READ_AHEAD_FRAMES)
-        return min(read, self.count / self.per_frame)
+    def ask_to(self, frame: int) -> None:
+        """The network is asked of all it will be before this frame."""
+        if frame > self._block_start:
+            self._block_start, self._in_block = frame, 0
+            self.anchors_per_frame = self._anchors / frame
+            self.asked.frames = max(self.asked.frames, frame)
+
+    def decide_to(self, frame: int) -> None:
+        """The masks of all anchors before this frame are decided."""
+        self._add(self.decided, frame)
+
+    def write(self) -> None:
+        self._add(self.written, self.written.frames + 1)
+
+    def _add(self, stage: Stage, frames: float) -> None:
+        with self._lock:
+            now_s = time.monotonic()
+            stage.spent_s += now_s - self._at_s
+            stage.frames = max(stage.frames, frames)
+            self._at_s = now_s
+
+    def done(self, read: int) -> float:
+        """The work in frames, of ``read``."""
+        if self.anchors_per_frame is None:
+            return (1 - WRITTEN_SHARE) * read + WRITTEN_SHARE * self.written.frames
+        stages = self.asked, self.decided, self.written
+        shares = [ASKED_SHARE, 1 - ASKED_SHARE - WRITTEN_SHARE, WRITTEN_SHARE]
+        if all(stage.frames for stage in stages):
+            rates = [stage.spent_s / stage.frames for stage in stages]
+            shares = [rate / (sum(rates) or 1) for rate in rates]
+        # a later stage has passed what an earlier one counts too low
+        counts = [max(min(read, each.frames) for each in stages[at:]) for at in range(3)]
+        return sum(share * count for share, count in zip(shares, counts, strict=True))
+
+    def left_s(self, total: int) -> float | None:
+        """Seconds that the stages which have begun still need for ``total`` frames."""
+        left_s = sum(each.left_s(total) for each in (self.asked, self.decided, self.written))
+        return left_s if left_s or self.written.frames >= total else None
 
 
 @dataclass(slots=True)
@@ -79,12 +133,13 @@ class ProgressCounter:
     span: Span | None
     on_frame: OnFrame
     newest: Callable[[], Alpha | None]
-    anchors: AnchorCounter
+    work: Work
     read: int = 0
-    written: int = 0
     last: int = 0
     ended: bool = False
-    started_s: float = field(default_factory=lambda: time.monotonic())
+
+    def __post_init__(self) -> None:
+        self.work.begin()
 
     def counting(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """Pass ``frames`` on; those of the span are counted."""
@@ -95,32 +150,22 @@ class ProgressCounter:
 
     def wrote(self) -> None:
         """Count a frame whose mask is written, and report."""
-        self.written += 1
+        self.work.write()
         self.report()
 
     def report(self) -> None:
         """Call ``on_frame`` if work has been done since the last time."""
         total = self.read if self.ended else self.clip.expected_frames
         is_known = self.ended or self.clip.frames is not None
-        windows = -(-self.written // DECIDED_TOGETHER_FRAMES)
-        decided = min(self.read, windows * DECIDED_TOGETHER_FRAMES)
-        if self.anchors.per_frame is None:  # each frame by itself
-            decided = self.written
-        inferred = max(self.anchors.frames(self.read), decided)
-        parts = self.anchors.share, 1 - self.anchors.share - WRITTEN_SHARE, WRITTEN_SHARE
-        work = parts[0] * inferred + parts[1] * decided + parts[2] * self.written
-        if int(work + 1e-6) > self.last:
-            self.last = int(work + 1e-6)
-            left_s = self._left_s(work / total) if total else None
+        done = int(self.work.done(self.read) + 1e-6)
+        if done > self.last:
+            self.last = done
+            is_early = total is None or done < LEAST_SHARE * total
+            left_s = None if is_early or total is None else self.work.left_s(total)
             newest = self.newest()
             self.on_frame(
-                Progress(self.last, total, newest=newest, total_is_known=is_known, left_s=left_s)
+                Progress(done, total, newest=newest, total_is_known=is_known, left_s=left_s)
             )
-
-    def _left_s(self, share: float) -> float | None:
-        if share < LEAST_SHARE:
-            return None
-        return (time.monotonic() - self.started_s) * max(0.0, 1 / share - 1)
 
 
 @dataclass(slots=True)

@@ -28,7 +28,7 @@ class Stages:
         self._reader = self._stack.enter_context(self._opened())
         self.cpu_s: dict[str, float] = {}
         self.statistics = Statistics()
-        self.progress = ProgressCounter(plan.clip, plan.span, on_frame, self._newest, plan.anchors)
+        self.progress = ProgressCounter(plan.clip, plan.span, on_frame, self._newest, plan.work)
 
     def __enter__(self) -> Self:
         return self
@@ -38,7 +38,7 @@ class Stages:
         self._stack.close()
 
     def _newest(self) -> Alpha | None:
-        newest = self._plan.anchors.newest
+        newest = self._plan.work.newest
         return self.statistics.last if newest is None else as_alpha(newest)
 
     @property

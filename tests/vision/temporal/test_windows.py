@@ -202,6 +202,18 @@ def test_what_the_network_is_sure_of_costs_one_inference(quality: Quality) -> No
     assert network.calls == 1
 
 
+@pytest.mark.slow
+def test_it_is_told_up_to_which_frame_anchors_are_inferred_and_decided() -> None:
+    """Block by block and window by window, or with the shot, which ends here after 10 frames."""
+    first, second = ArrayImage(background(1)), ArrayImage(background(2))
+    asked, decided = list[int](), list[int]()
+    images = [first] * 10 + [second] * 200
+    shown = partial(mask_images, on_asked=asked.append, on_decided=decided.append)
+    list(shown(images, RedNetwork(), TIERS[Quality.FAST]))
+    assert asked == [10, *range(13, 210, 12), 210]
+    assert decided == [10, 144, 210]
+
+
 def test_an_error_of_the_pictures_comes_out_of_the_masks() -> None:
     """They are read in another thread, which must not swallow it."""
 

@@ -40,6 +40,8 @@ class Tools:
     cache: NetworkCache | None
     on_anchor: Callable[[Levels], None]
     on_picked: Callable[[list[PickedAnchor]], None] | None = None
+    on_asked: Callable[[int], None] = lambda _: None
+    on_decided: Callable[[int], None] = lambda _: None
     makes_masks: bool = True  # and not only decides anchors
 
     @property
@@ -156,6 +158,7 @@ class Blocks:
         block = self._block
         self._block = block.end()
         self._waiting.clear()
+        self._tools.on_asked(block.last + 1)
         return block
 
     def _infer_block(self) -> None:

@@ -71,6 +71,8 @@ def mask_images(
     cache: NetworkCache | None = None,
     on_anchor: Callable[[Levels], None] = lambda _: None,
     on_picked: Callable[[list[PickedAnchor]], None] | None = None,
+    on_asked: Callable[[int], None] = lambda _: None,
+    on_decided: Callable[[int], None] = lambda _: None,
 ) -> Iterator[Alpha]:
     """One mask for each image, in order, on the tier's grid, which is never larger than the image.
 
@@ -84,7 +86,8 @@ def mask_images(
     ``cache`` has what the network said in an earlier run over the same images, or gets what it says
     in this one; masks are the same with and without it. ``on_anchor`` gets the network's mask of
     each anchor, long before the frame's own mask is decided. ``on_picked`` gets the anchors of each
-    window, with what the network has picked besides the mask.
+    window, with what the network has picked besides the mask. ``on_asked`` and ``on_decided`` get
+    a frame's number: all anchors from the first wanted frame up to it are inferred, or decided.
     """
     cache = cache or (None if guidance is None else NetworkCache(NoStore()))
     with (
@@ -93,7 +96,8 @@ def mask_images(
             with_shots(placed_images(images, is_wanted), tier, threads), BLOCK_FRAMES, "flow"
         ) as arriving,
     ):
-        tools = Tools(network, tier, threads, judge, guidance, cache, on_anchor, on_picked)
+        heard = on_anchor, on_picked, on_asked, on_decided
+        tools = Tools(network, tier, threads, judge, guidance, cache, *heard)
         yield from _masks_of_shots(arriving, tools)
 
 
@@ -293,6 +297,7 @@ class _Window:
             self._tools.cache.forget(self._name)
         if not self._tools.makes_masks:
             return
+        self._tools.on_decided(self._first + stop)
         if self._tools.on_picked is not None:
             self._tools.on_picked(self._picked(frames, masks))
         per_side = self._tier.anchors_per_side
