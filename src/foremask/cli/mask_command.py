@@ -50,8 +50,8 @@ def mask(
 
     Args:
         inputs: Files, folders, globs, URLs; - is a clip or names by a pipe.
-        preset: mp4_h264 mp4_h265 webm_vp9 mov_h265 mov_proresks mkv_h264 mkv_h265 mkv_vp9 gif.
-        tool: Make folders with frames and rough masks for corridorkey, matanyone or videomama.
+        preset: mp4_h264, webm_vp9, mov_proresks, ... (docs/media.md).
+        tool: Folders for corridorkey, matanyone or videomama.
         max_size: The longer side of the mask, in pixels at most.
         asked: What is made.
         network: How masks are found.
