@@ -80,6 +80,7 @@ LAZY = {
     ),
     "status": ("remote_commands:status", "Say how far a job of another foremask is."),
     "cancel": ("remote_commands:cancel", "Cancel a job of another foremask."),
+    "mcp": ("mcp_command:mcp", "Let a model mask clips in some folders: an MCP server."),
     "doctor": ("doctor:doctor", "Say what is here: processor, model, database, disk, sandbox."),
 }
 for _name, (_place, _help) in LAZY.items():

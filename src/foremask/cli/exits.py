@@ -66,10 +66,13 @@ class Misused(Usage):
 
 
 class ExtraMissing(BadRequest):
-    """The command is of the service, and the packages of ``foremask[server]`` are not here."""
+    """The command needs the packages of an extra, which are not here."""
 
     reason = "extra_missing"
-    cli_remedy = "Install it: pip install 'foremask[server]'"
+
+    def __init__(self, details: str, extra: str = "server") -> None:
+        super().__init__(details)
+        self.cli_remedy = f"Install it: pip install 'foremask[{extra}]'"  # type: ignore[misc]
 
 
 class ServerUnreachable(Failed):

@@ -36,9 +36,9 @@ def inspect_clip[T](named: str, settings: Settings, inspect: Callable[[Path | Re
 
 def check_there(path: Path) -> None:
     """Raise Usage where there is no such file, or where it may not be read."""
-    if not path.is_file():
-        raise Usage(f"{path} is not a file" if path.exists() else f"there is no file {path}")
     try:
+        if not path.is_file():
+            raise Usage(f"{path} is not a file" if path.exists() else f"there is no file {path}")
         path.open("rb").close()
     except OSError as error:
         raise Usage(f"{path} cannot be read: {error.strerror}") from None

@@ -67,16 +67,26 @@ def compare(
 def contact_sheet(
     source: Path, mask: Path, target: Path, moments: int = 5, *, replace: bool = False
 ) -> None:
-    """Write the PNG ``target``; the moments are spread evenly and begin with the first frame.
+    """Write the PNG ``target``, as `draw_sheet` draws it.
+
+    Raises what that raises, and OutputFailed where ``target`` is one of the videos, or exists and
+    ``replace`` is not set.
+    """
+    check_output(target, source, mask, replace=replace)
+    check_png(target)
+    png = draw_sheet(source, mask, moments)
+    with written_whole(target, replace=replace) as part:
+        part.write_bytes(png)
+
+
+def draw_sheet(source: Path, mask: Path, moments: int) -> bytes:
+    """A PNG of moments that are spread evenly and begin with the first frame.
 
     Raises what `probe` and `VideoReader` raise for either video, NoFrames where they have none in
-    common, FieldInvalid for more than 100 moments, and OutputFailed where ``target`` is one of
-    them, or exists and ``replace`` is not set.
+    common, and FieldInvalid for more than 100 moments.
     """
     if not 1 <= moments <= MOST_MOMENTS:
         raise FieldInvalid(f"{moments} moments are asked for; 1 to {MOST_MOMENTS} can be shown")
-    check_output(target, source, mask, replace=replace)
-    check_png(target)
     frames = probe(source).expected_frames or 1
     step = max(1, frames // moments)
     rows: list[Rgb] = []
@@ -89,8 +99,7 @@ def contact_sheet(
             rows.append(row_of(frame.rgb(*size), shown.rgb(*size)))
     if not rows:
         raise NoFrames(f"{source.name} and {mask.name} have no frame in common")
-    with written_whole(target, replace=replace) as part:
-        part.write_bytes(as_png(stacked(rows)))
+    return as_png(stacked(rows))
 
 
 def _even(length: float) -> int:

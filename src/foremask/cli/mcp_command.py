@@ -1,0 +1,24 @@
+"""``foremask mcp``: an MCP server over standard input and output."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from foremask.cli.exits import ExtraMissing
+from foremask.cli.folders import Folders
+
+
+def mcp(*, folder: Annotated[list[Path], Parameter(negative="")]) -> None:
+    """Let a model mask clips: an MCP server, over standard input and output.
+
+    Args:
+        folder: Clips are read, and masks written, in this one only; may be given several times.
+    """
+    folders = Folders.named(folder)
+    if find_spec("mcp") is None:
+        raise ExtraMissing("`foremask mcp` needs the package mcp", "mcp")
+    from foremask.cli.mcp_server import mcp_server
+
+    mcp_server(folders).run()

@@ -1,0 +1,203 @@
+"""The tools of ``foremask mcp``, as the MCP SDK serves them, which lives only here."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal, NotRequired, TypedDict
+
+import msgspec
+from anyio import CapacityLimiter, from_thread, to_thread
+from mcp.server.mcpserver import Context, Image, MCPServer
+from mcp.server.mcpserver.exceptions import ToolError
+
+from foremask.cli import model_commands
+from foremask.cli.exits import Usage
+from foremask.cli.folders import Folders
+from foremask.cli.inputs import check_there
+from foremask.errors import ForemaskError
+from foremask.hints.kinds import Box, Hint, Point
+from foremask.masking.comparison import draw_sheet
+from foremask.masking.library import FileReport, Masker, OnProgress
+from foremask.masking.report import Progress
+from foremask.media import probe as probing
+from foremask.options import Background
+from foremask.settings import read_settings
+
+INSTRUCTIONS = (
+    "Masks and cuts out the subject of videos. Mask a clip, show its contact_sheet, and where"
+    " another thing is the subject, mask again with a point on it. Paths are relative to {root}."
+)
+MOST_MOMENTS = 10  # of a sheet that a model looks at
+
+type QualityName = Literal["fast", "balanced", "best"]
+
+
+class PointAt(TypedDict):
+    """The thing at this pixel; (0, 0) is the upper left. With ``negative`` it is no subject."""
+
+    x: float
+    y: float
+    time_s: NotRequired[float]
+    negative: NotRequired[bool]
+
+
+class BoxAt(PointAt):
+    """The thing in this rectangle; x and y are its upper left corner."""
+
+    width: float
+    height: float
+
+
+def mcp_server(folders: Folders) -> MCPServer:
+    """A server whose tools read and write in ``folders`` only."""
+    server: MCPServer = MCPServer(
+        "foremask",
+        version=version("foremask"),
+        instructions=INSTRUCTIONS.format(root=folders.roots[0]),
+        log_level="WARNING",
+    )
+    tools = Tools(folders)
+    for tool in (tools.mask, tools.cutout, tools.probe, tools.contact_sheet):
+        server.add_tool(tool)
+    return server
+
+
+class Tools:
+    """What a model may call. One clip is masked at a time."""
+
+    def __init__(self, folders: Folders) -> None:
+        self._folders = folders
+        self._one_at_a_time = CapacityLimiter(1)
+
+    async def mask(
+        self,
+        ctx: Context,
+        clip: str,
+        output: str | None = None,
+        points: Sequence[PointAt] = (),
+        boxes: Sequence[BoxAt] = (),
+        start_s: float = 0.0,
+        end_s: float | None = None,
+        quality: QualityName = "balanced",
+        replace: bool = False,
+    ) -> dict[str, Any]:
+        """Write the mask video of a clip: white is the subject. It takes longer than the clip does.
+
+        Without output, clip.mp4 is masked into clip.mask.mp4 beside it; output ends in .mp4, .mov,
+        .webm, .mkv or .gif. The subject is found by itself; points or boxes, in pixels of the
+        clip, say which thing it is. replace allows output to be there already.
+        """
+
+        def make(on_progress: OnProgress) -> FileReport:
+            source, target = self._clip(clip), self._output(output)
+            return _masker(quality).mask_video(
+                source,
+                target,
+                hints=_hints(points, boxes),
+                start_s=start_s,
+                end_s=end_s,
+                on_progress=on_progress,
+                replace=replace,
+            )
+
+        return await self._made(ctx, make)
+
+    async def cutout(
+        self,
+        ctx: Context,
+        clip: str,
+        output: str | None = None,
+        background: str = "transparent",
+        mask: str | None = None,
+        points: Sequence[PointAt] = (),
+        boxes: Sequence[BoxAt] = (),
+        quality: QualityName = "balanced",
+        replace: bool = False,
+    ) -> dict[str, Any]:
+        """Cut the subject of a clip or picture out.
+
+        Without output, clip.mp4 becomes clip.cutout.webm beside it, and photo.jpg
+        photo.cutout.png. background is transparent, a colour by name or #rrggbb, blur, original:0.3
+        (dimmed), or the path of a picture or video. mask is a mask video made before, with which
+        this is quick. The rest is as for mask.
+        """
+
+        def make(on_progress: OnProgress) -> FileReport:
+            source, target = self._clip(clip), self._output(output)
+            behind = background if Background.is_named(background) else self._clip(background)
+            known = None if mask is None else self._clip(mask)
+            return _masker(quality).cut_out(
+                source,
+                target,
+                background=behind,
+                mask=known,
+                hints=_hints(points, boxes),
+                on_progress=on_progress,
+                replace=replace,
+            )
+
+        return await self._made(ctx, make)
+
+    def probe(self, clip: str) -> dict[str, Any]:
+        """Say what a clip is: size, frames, rate, length, codecs, sound."""
+        with _for_the_model():
+            facts: dict[str, Any] = msgspec.to_builtins(probing.probe(self._clip(clip)))
+        return facts
+
+    def contact_sheet(self, clip: str, mask: str, moments: int = 4) -> Image:
+        """Show a mask: a picture of source, mask, overlay and cut-out, a row for each moment."""
+        with _for_the_model():
+            if not 1 <= moments <= MOST_MOMENTS:
+                raise Usage(f"moments is 1 to {MOST_MOMENTS}, and not {moments}")
+            return Image(data=draw_sheet(self._clip(clip), self._clip(mask), moments), format="png")
+
+    async def _made(self, ctx: Context, make: Callable[[OnProgress], FileReport]) -> dict[str, Any]:
+        sent = 0
+
+        def on_progress(progress: Progress) -> None:
+            nonlocal sent
+            from_thread.check_cancelled()
+            if progress.frames_done > sent:
+                sent = progress.frames_done
+                from_thread.run(ctx.report_progress, sent, progress.frames_total)
+
+        with _for_the_model():
+            made = await to_thread.run_sync(make, on_progress, limiter=self._one_at_a_time)
+        return {
+            "file": str(made.target),
+            "frames": made.frames_out,
+            "duration_s": made.duration_s,
+            "foreground_share": round(made.coverage, 4),
+            "warnings": list(made.warnings),
+        }
+
+    def _clip(self, named: str) -> Path:
+        path = self._folders.inside(named)
+        check_there(path)
+        return path
+
+    def _output(self, named: str | None) -> Path | None:
+        path = None if named is None else self._folders.inside(named)
+        if path is not None and "%" in path.name:  # numbered files replace their folder
+            raise Usage(f"{named} would be many files: name one file, without %")
+        return path
+
+
+def _masker(quality: QualityName) -> Masker:
+    model = model_commands.ready(read_settings(os.environ))
+    return Masker(quality=quality, model=model, preload=False)
+
+
+def _hints(points: Sequence[PointAt], boxes: Sequence[BoxAt]) -> list[Hint]:
+    return [*(Point(**point) for point in points), *(Box(**box) for box in boxes)]
+
+
+@contextmanager
+def _for_the_model() -> Iterator[None]:
+    """An error of ours reaches the model as its sentence; of any other it learns nothing."""
+    try:
+        yield
+    except ForemaskError as error:
+        raise ToolError(f"{error.details} [{error.reason}]") from error

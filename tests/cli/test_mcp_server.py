@@ -1,0 +1,176 @@
+"""``foremask mcp``: a model masks and shows clips, and gets no further than the named folders."""
+
+import base64
+import sys
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from mcp import Client, StdioServerParameters
+from mcp_types import ImageContent, TextContent
+
+from foremask.cli.commands import main
+from foremask.cli.exits import Exit
+from foremask.cli.folders import Folders
+from foremask.cli.mcp_server import mcp_server
+from foremask.machine import paths
+from foremask.media.verify import verify
+from foremask.options import ResultKind
+from tests.support import networks, synth
+
+TOOLS = {"mask", "cutout", "probe", "contact_sheet"}
+
+
+@pytest.fixture
+def footage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a clip, a file outside it, and links that lead there."""
+    model = networks.redness(tmp_path, bias=-5.0)
+    monkeypatch.setenv("FOREMASK_MODEL_FILE", str(model))
+    folder = tmp_path / "footage"
+    folder.mkdir()
+    synth.write(folder / "clip.mp4")
+    synth.write(tmp_path / "secret.mp4")
+    (folder / "link.mp4").symlink_to(tmp_path / "secret.mp4")
+    (folder / "up").symlink_to(tmp_path)
+    (folder / "round.mp4").symlink_to("round.mp4")
+    return folder
+
+
+def in_process(folder: Path) -> Client:
+    return Client(mcp_server(Folders.named([folder])))
+
+
+async def refusal(server: Client, tool: str, **arguments: object) -> str:
+    answer = await server.call_tool(tool, arguments)
+    (text,) = answer.content
+    assert isinstance(text, TextContent)
+    assert answer.is_error, text.text
+    return text.text
+
+
+@pytest.mark.slow
+async def test_a_model_masks_cuts_out_and_shows_a_clip_over_stdio(footage: Path) -> None:
+    """By the SDK's own client; progress grows; what is made keeps every promise."""
+    done: list[float] = []
+
+    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+        done.append(progress)
+
+    program = StdioServerParameters(
+        command=sys.executable,
+        args=["-m", "foremask", "mcp", "--folder", str(footage)],
+        env={
+            "FOREMASK_MODEL_FILE": str(footage.parent / "redness.onnx"),
+            "XDG_CACHE_HOME": str(paths.cache_dir().parent),
+        },
+    )
+    async with Client(program) as server:
+        assert {tool.name for tool in (await server.list_tools()).tools} == TOOLS
+        clip: dict[str, Any] = {"clip": "clip.mp4"}
+        point = {"points": [{"x": 20, "y": 24}]}
+        made = await server.call_tool("mask", clip | point, progress_callback=on_progress)
+        assert made.structured_content is not None, made
+        assert made.structured_content["frames"] == 10
+        box = {"boxes": [{"x": 2, "y": 2, "width": 60, "height": 44}], "background": "white"}
+        cut = await server.call_tool("cutout", clip | box | {"output": "on white.mp4"})
+        assert cut.structured_content is not None, cut
+        sheet = await server.call_tool("contact_sheet", clip | {"mask": "clip.mask.mp4"})
+        facts = await server.call_tool("probe", clip)
+    assert done == sorted(set(done))
+    assert done[-1] == 10
+    verify(footage / "clip.mp4", footage / "clip.mask.mp4")
+    verify(footage / "clip.mp4", footage / "on white.mp4", ResultKind.COMPOSITE)
+    (picture,) = sheet.content
+    assert isinstance(picture, ImageContent)
+    assert base64.b64decode(picture.data).startswith(b"\x89PNG")
+    assert facts.structured_content is not None
+    assert (facts.structured_content["width"], facts.structured_content["frames"]) == (64, 10)
+
+
+def stamps(folder: Path) -> dict[Path, int]:
+    """All that there is, with the times of the last changes."""
+    return {each: each.lstat().st_mtime_ns for each in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    "path", ["../secret.mp4", "SECRET", "link.mp4", "up/secret.mp4", "up/../../x", "/etc/passwd"]
+)
+async def test_nothing_outside_the_folders_is_read_or_written(footage: Path, path: str) -> None:
+    """Not by ``..``, by another folder's path, nor by links to a file or to a folder."""
+    path = path.replace("SECRET", str(footage.parent / "secret.mp4"))
+    before = stamps(footage.parent)
+    async with in_process(footage) as server:
+        clip = {"clip": "clip.mp4"}
+        for tool, arguments in (
+            ("probe", {"clip": path}),
+            ("mask", {"clip": path}),
+            ("mask", clip | {"output": path, "replace": True}),
+            ("cutout", {"clip": path}),
+            ("cutout", clip | {"output": path, "replace": True}),
+            ("cutout", clip | {"background": path}),
+            ("cutout", clip | {"mask": path}),
+            ("contact_sheet", clip | {"mask": path}),
+            ("contact_sheet", {"clip": path, "mask": "clip.mp4"}),
+        ):
+            text = await refusal(server, tool, **arguments)
+            assert f"{path} is outside the folders that may be used: {footage}." in text
+    assert stamps(footage.parent) == before
+
+
+async def test_a_link_in_the_place_of_the_mask_is_not_followed(footage: Path) -> None:
+    (footage / "clip.mask.mp4").symlink_to(footage.parent / "secret.mp4")
+    secret = (footage.parent / "secret.mp4").read_bytes()
+    async with in_process(footage) as server:
+        assert "exists already" in await refusal(server, "mask", clip="clip.mp4")
+        made = await server.call_tool("mask", {"clip": "clip.mp4", "replace": True})
+    assert not made.is_error
+    assert (footage.parent / "secret.mp4").read_bytes() == secret
+    assert not (footage / "clip.mask.mp4").is_symlink()
+
+
+async def test_what_cannot_be_is_a_sentence(footage: Path) -> None:
+    async with in_process(footage) as server:
+        assert "there is no file" in await refusal(server, "probe", clip="none.mp4")
+        for path in ("a\0b", "x" * 300, "round.mp4"):
+            assert "[usage]" in await refusal(server, "probe", clip=path)
+        many = await refusal(server, "cutout", clip="clip.mp4", output="%04d.png")
+        assert "name one file, without %" in many
+        far = await refusal(server, "mask", clip="clip.mp4", points=[{"x": 900, "y": 2}])
+        assert "hints[0].x is 900; it may be from 0 to 63." in far
+        sheet = {"clip": "clip.mp4", "mask": "clip.mp4", "moments": 11}
+        assert "moments is 1 to 10" in await refusal(server, "contact_sheet", **sheet)
+
+
+async def test_a_second_folder_is_named_by_its_whole_path(footage: Path) -> None:
+    more = footage.parent / "more"
+    more.mkdir()
+    synth.write(more / "clip.mp4")
+    async with Client(mcp_server(Folders.named([footage, more]))) as server:
+        made = await server.call_tool("mask", {"clip": str(more / "clip.mp4")})
+    assert made.structured_content is not None, made
+    assert made.structured_content["file"] == str(more / "clip.mask.mp4")
+
+
+async def test_a_call_that_is_cancelled_leaves_no_file(footage: Path) -> None:
+    before = stamps(footage)
+    async with in_process(footage) as server:
+        with anyio.CancelScope() as call:
+
+            async def cancel(progress: float, total: float | None, message: str | None) -> None:
+                call.cancel()
+
+            await server.call_tool("mask", {"clip": "clip.mp4"}, progress_callback=cancel)
+        assert call.cancelled_caught
+        await server.call_tool("probe", {"clip": "clip.mp4"})
+    assert stamps(footage) == before
+
+
+def test_without_a_folder_or_the_extra_it_says_what_to_do(
+    footage: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["mcp", "--folder", str(footage / "clip.mp4")]) == Exit.USAGE
+    assert "clip.mp4 is not a folder that is here" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "mcp", None)
+    assert main(["mcp", "--folder", str(footage)]) == Exit.USAGE
+    assert "pip install 'foremask[mcp]'" in capsys.readouterr().err
