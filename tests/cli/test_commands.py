@@ -272,7 +272,9 @@ def test_a_pull_compiles_the_network_and_says_so_after(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The weights are here, so nothing is downloaded; doctor and the list know the difference."""
-    (tmp_path / catalogue.ISNET.file_name).symlink_to(catalogue.model_path())
+    (tmp_path / catalogue.ISNET.file_name).symlink_to(
+        catalogue.model_path(Path(os.environ["FOREMASK_MODEL_DIR"]))
+    )
     monkeypatch.setenv("FOREMASK_MODEL_DIR", str(tmp_path))
 
     def found() -> tuple[str, str, bool, int]:
