@@ -4,9 +4,11 @@ import asyncio
 import dataclasses
 import importlib
 import multiprocessing
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import msgspec
@@ -53,7 +55,13 @@ class Running:
             async with self.database() as database:
                 return (await create_token(database, "test", limits))[0]
 
-        return {"api_token": asyncio.run(make())}
+        return {"api_token": apart(make())}
+
+
+def apart[T](work: Coroutine[Any, Any, T]) -> T:
+    """Run it in a thread: the test's own has a loop already while a browser is open."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
 
 
 def run_with(settings: Settings, constants: Mapping[str, float]) -> None:
@@ -108,7 +116,7 @@ def bootstrap(database_url: str) -> None:
         async with open_database(database_url) as database:
             await create_token(database, "tests", PLENTY, secret=TOKEN)
 
-    asyncio.run(make())
+    apart(make())
 
 
 @pytest.fixture(scope="module")
