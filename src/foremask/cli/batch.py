@@ -188,7 +188,8 @@ class Batch:
 
             def on_frame(progress: "Progress") -> None:
                 total = progress.frames_total if progress.total_is_known else None
-                show(progress.frames_done, total, left_s=progress.left_s)
+                left = progress.left_s, progress.left_is_least
+                show(progress.frames_done, total, *left)
 
             return self.maker.make(job, clip, target, options, on_frame, replaces=self.replace)
 

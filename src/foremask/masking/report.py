@@ -25,10 +25,10 @@ class Progress:
     ``frames_done`` counts work: the anchors of a window, then its decisions, then the writing of
     its masks are parts of a frame each. ``frames_total`` is what the header declares, or an
     estimate until ``total_is_known``; None where there is neither. ``left_s`` is from the
-    seconds a frame that this run took in each stage that has begun: at least so long, until the
-    masks of the first window (144 frames) are written. It is None where that says nothing.
-    ``newest`` is the network's mask of the newest frame that it was asked of, upright and small,
-    before the clip is decided; do not change it.
+    seconds a frame that this run took in each stage; ``left_is_least`` until all have begun, with
+    the masks of the first 144 frames. It is None where nothing is measured. ``newest`` is the
+    network's mask of the newest frame that it was asked of, upright and small, before the clip is
+    decided; do not change it.
     """
 
     frames_done: int
@@ -37,6 +37,7 @@ class Progress:
     newest: Alpha | None = field(default=None, repr=False, compare=False)
     total_is_known: bool = True
     left_s: float | None = field(default=None, compare=False)
+    left_is_least: bool = field(default=False, compare=False)
 
 
 OnFrame = Callable[[Progress], object]
@@ -48,10 +49,16 @@ class Stage:
 
     frames: float = 0
     spent_s: float = 0.0
+    unmeasured: float = 0  # of the frames: those that the run has started with
+
+    @property
+    def pace_s(self) -> float:
+        """Seconds a frame; 0 before any is measured."""
+        measured = self.frames - self.unmeasured
+        return self.spent_s / measured if measured > 0 else 0.0
 
     def left_s(self, total: int) -> float:
-        """Seconds for the rest of ``total`` frames; 0 before the stage begins."""
-        return self.spent_s / self.frames * max(0.0, total - self.frames) if self.frames else 0.0
+        return self.pace_s * max(0.0, total - self.frames)
 
 
 @dataclass(slots=True)
@@ -59,8 +66,9 @@ class Work:
     """What the network, the decisions and the writing have done, in one clock.
 
     The time between two events belongs to the stage of the later one, so the stages' seconds add up
-    to those of the run though stages overlap. ``anchors_per_frame`` is None where a masker has no
-    anchors; it is what the quality allows until the first block of frames is asked.
+    to those of the run though stages overlap. What comes before the first is no stage's pace.
+    ``anchors_per_frame`` is None where a masker has no anchors; it is what the quality allows until
+    the first block of frames is asked.
     """
 
     anchors_per_frame: float | None = None
@@ -71,11 +79,8 @@ class Work:
     _anchors: int = 0
     _in_block: int = 0
     _block_start: int = 0
-    _at_s: float = 0.0
+    _at_s: float | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-
-    def begin(self) -> None:
-        self._at_s = time.monotonic()
 
     def add_anchor(self, levels: Levels) -> None:
         """Count an anchor; until its block is done, by how many a frame has."""
@@ -102,8 +107,11 @@ class Work:
     def _add(self, stage: Stage, frames: float) -> None:
         with self._lock:
             now_s = time.monotonic()
-            stage.spent_s += now_s - self._at_s
             stage.frames = max(stage.frames, frames)
+            if self._at_s is None:
+                stage.unmeasured = frames
+            else:
+                stage.spent_s += now_s - self._at_s
             self._at_s = now_s
 
     def done(self, read: int) -> float:
@@ -112,12 +120,18 @@ class Work:
             return (1 - WRITTEN_SHARE) * read + WRITTEN_SHARE * self.written.frames
         stages = self.asked, self.decided, self.written
         shares = [ASKED_SHARE, 1 - ASKED_SHARE - WRITTEN_SHARE, WRITTEN_SHARE]
-        if all(stage.frames for stage in stages):
-            rates = [stage.spent_s / stage.frames for stage in stages]
-            shares = [rate / (sum(rates) or 1) for rate in rates]
+        if self.is_measured:
+            shares = [each.pace_s / sum(one.pace_s for one in stages) for each in stages]
         # a later stage has passed what an earlier one counts too low
         counts = [max(min(read, each.frames) for each in stages[at:]) for at in range(3)]
         return sum(share * count for share, count in zip(shares, counts, strict=True))
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether all stages are."""
+        anchored = self.anchors_per_frame is not None
+        stages = (self.asked, self.decided, self.written) if anchored else (self.written,)
+        return all(stage.pace_s for stage in stages)
 
     def left_s(self, total: int) -> float | None:
         """Seconds that the stages which have begun still need for ``total`` frames."""
@@ -137,9 +151,6 @@ class ProgressCounter:
     read: int = 0
     last: int = 0
     ended: bool = False
-
-    def __post_init__(self) -> None:
-        self.work.begin()
 
     def counting(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """Pass ``frames`` on; those of the span are counted."""
@@ -164,7 +175,14 @@ class ProgressCounter:
             left_s = None if is_early or total is None else self.work.left_s(total)
             newest = self.newest()
             self.on_frame(
-                Progress(done, total, newest=newest, total_is_known=is_known, left_s=left_s)
+                Progress(
+                    done,
+                    total,
+                    newest=newest,
+                    total_is_known=is_known,
+                    left_s=left_s,
+                    left_is_least=bool(left_s) and not self.work.is_measured,
+                )
             )
 
 
