@@ -1,7 +1,8 @@
 """What one caller can cost the others: each attack against a service of its own on loopback.
 
 ``python -m benchmarks.endurance.attacks [NAME ...]`` prints a row for each: how the victim fared
-meanwhile, and what the attacker was told. Every attack ends within a minute or so.
+meanwhile, and what the attacker was told. Every attack ends within a minute or so. With ``PORT
+FOLDER`` instead of names it goes on and on against a service that runs.
 """
 
 import asyncio
@@ -15,6 +16,8 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import cv2
 import httpx2
@@ -242,8 +245,25 @@ ATTACKS: dict[str, Attack] = {
 }
 
 
+async def against(port: int, root: Path) -> None:
+    """All that need only a port, at once, again and again."""
+    service = cast(Service, SimpleNamespace(ports=[port]))
+
+    async def again(attack: Attack) -> None:
+        while True:
+            try:
+                print(f"{attack.__name__}: {await attack(service, root)}", flush=True)
+            except (httpx2.TransportError, OSError, ValueError) as error:
+                print(f"{attack.__name__}: {type(error).__name__}", flush=True)
+                await asyncio.sleep(0.1)
+
+    await asyncio.gather(*(again(each) for each in (slow, clips, previews, forms, bodies)))
+
+
 async def main() -> None:
-    """Those that are named, or all."""
+    """Those that are named, or all; with a port, those of `against`."""
+    if sys.argv[1:2] and sys.argv[1].isdigit():
+        await against(int(sys.argv[1]), Path(sys.argv[2]))
     for name in sys.argv[1:] or ATTACKS:
         attack = ATTACKS[name]
         with workplace() as root:

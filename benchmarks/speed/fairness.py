@@ -2,8 +2,8 @@
 
 B submits 20 clips, first alone and then while A has 40 jobs and 4 slow origins under way, asks for
 clips at 200 names of a dead zone (with ``--endless`` again and again), and has 6 probes at origins
-that hang; with ``--hostile`` A, who has a token's usual limits then, also goes on with ATTACKS of
-benchmarks.endurance.attacks, all at once. Loopback; all is real but the network (benchmarks.member). Ends with 1 where B's median more
+that hang; with ``--hostile`` A, who has a token's usual limits then, also goes on with the
+attacks of benchmarks.endurance.attacks, all at once. Loopback; all is real but the network (benchmarks.member). Ends with 1 where B's median more
 than doubles, or one of its clips fails.
 """
 
@@ -41,7 +41,6 @@ from foremask.service.jobs.tokens import create_token
 
 CLIPS, FRAMES = 20, 100
 JOBS, SLOW, HANGING, DEAD = 40, 4, 6, 200
-ATTACKS = (attacks.slow, attacks.clips, attacks.previews, attacks.forms, attacks.bodies)
 DEADLINE_S = 300.0
 TO_MASK = "to its mask, median s"
 
@@ -132,13 +131,16 @@ async def again_and_again(a: Caller, urls: list[str]) -> None:
             await a.submit(url)
 
 
-async def again(attack: attacks.Attack, service: Service, root: Path, told: Counter[str]) -> None:
-    while True:
-        try:
-            told[f"{attack.__name__}: {await attack(service, root)}"] += 1
-        except (httpx2.TransportError, OSError, ValueError) as error:
-            told[f"{attack.__name__}: {type(error).__name__}"] += 1
-            await asyncio.sleep(0.1)
+async def attacking(port: int, root: Path, told: list[str]) -> None:
+    """The attacks, in a process of their own, until cancelled."""
+    words = (sys.executable, "-m", "benchmarks.endurance.attacks", str(port), str(root))
+    process = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
+    try:
+        while process.stdout is not None and (line := await process.stdout.readline()):
+            told.append(line.decode().strip())
+    finally:
+        process.kill()
+        await process.wait()
 
 
 async def measure(
@@ -156,7 +158,7 @@ async def measure(
         set_traps(origin, root)
         a = Caller(of_a, TOKEN)
         await create_token(database, "another", PLENTY, secret=attacks.VICTIM)
-        told: Counter[str] = Counter()
+        told = list[str]()
         b = Caller(client, (await create_token(database, "b", PLENTY))[0])
         if not hostile:
             await give_plenty(database)
@@ -173,7 +175,7 @@ async def measure(
             asked += [again_and_again(a, dead[n::20]) for n in range(20)]
         else:
             asked += [a.submit(each) for each in dead]
-        asked += [again(each, service, root, told) for each in (ATTACKS if hostile else ())]
+        asked += [attacking(service.ports[0], root, told)] if hostile else []
         busy = [asyncio.create_task(each) for each in asked]
         await asyncio.sleep(10.0 if hostile else 1.0)
         beside = await twenty(b, database, video)
@@ -189,7 +191,7 @@ async def measure(
         "B beside A": beside,
         "ratio of medians": round(beside[TO_MASK] / alone[TO_MASK], 2),
         "A's answers so far": dict(a.answers),
-        "what A's attacks were told": dict(told),
+        "what A's attacks were told": told,
         "A's unfinished jobs when B was done": len(left),
     }
 
