@@ -3,7 +3,6 @@
 import io
 import json
 import logging
-from collections.abc import Iterator
 
 import pytest
 import structlog
@@ -13,16 +12,11 @@ from foremask.settings import LogLevel
 
 
 @pytest.fixture
-def lines() -> Iterator[io.StringIO]:
-    """A stream that logs go to; the process's logging is put back afterwards."""
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+def lines() -> io.StringIO:
+    """A stream that logs go to."""
     stream = io.StringIO()
     configure_logs(LogLevel.INFO, "worker", stream)
-    yield stream
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    structlog.reset_defaults()
+    return stream
 
 
 def test_a_line_has_its_context(lines: io.StringIO) -> None:

@@ -10,6 +10,7 @@ from typing import LiteralString, cast
 import msgspec
 import pytest
 from msgspec import UNSET
+from structlog.testing import capture_logs
 
 from foremask.facts import Report
 from foremask.hints.kinds import Point
@@ -82,21 +83,20 @@ async def test_a_disk_without_room_for_network_results_fails_no_job(
     caller: Caller,
     site: Site,
     tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """They only save time: the first attempt ends well, without them, and the log says so."""
     results = tmp_path / "results"
     results.write_bytes(bytes(1 << 20))
     work = replace(work, masks=KeepingMedia(results), network_bytes=1 << 30)
     site.files["/a.mp4"] = stand_in.clip(7)
-    with disk_of(100_000):
+    with disk_of(100_000), capture_logs() as logs:
         record = await caller.served(work, site.url + "/a.mp4")
     assert await result(work, record, tmp_path) == stand_in.mask(7)
     assert record.report is not None
     assert record.report.network_bytes is UNSET
     history = await outcomes(work.database, record.request_id)
     assert history == [("ingest", "done"), ("segment", "done")]
-    assert capsys.readouterr().out.count("step.network_results_not_kept") == 1
+    assert [line["event"] for line in logs].count("step.network_results_not_kept") == 1
 
 
 async def test_slots_that_others_wait_for_are_not_free(
