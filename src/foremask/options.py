@@ -436,6 +436,11 @@ class CutOutOptions:
     background: Background | None = None
     keep_sound: bool = True
 
+    @property
+    def suffix(self) -> str:
+        """Of a file of a clip that nobody names."""
+        return ".webm" if self.preset is None else self.preset.suffix
+
 
 @dataclass(frozen=True, slots=True)
 class ResultOptions:

@@ -3,9 +3,10 @@
 import dataclasses
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import wraps
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Literal, Self, TypedDict, Unpack, overload
+from typing import Any, Concatenate, Literal, Self, TypedDict, Unpack, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,10 @@ from numpy.typing import NDArray
 from foremask.errors import FieldInvalid
 from foremask.facts import Clip, Report
 from foremask.hints.kinds import Hint
-from foremask.masking import arrays, comparison, cut_out_by_mask, pipeline, stills
+from foremask.masking import arrays, comparison, pipeline, stills
 from foremask.masking import cut_out as cutting
 from foremask.masking.arrays import Tensor
+from foremask.masking.cut_out_by_mask import cut_out_by_mask
 from foremask.masking.report import Progress
 from foremask.masking.thing_list import Thing, things_of
 from foremask.media import probe as probing
@@ -116,17 +118,19 @@ def mask_video(
     that cannot be masked; ModelUnavailable where the weights are not here; OutputFailed where
     ``target`` is ``source``, or exists and ``replace`` is not set.
     """
-    return Masker(preload=False, **network).mask_video(
-        source,
-        target,
-        preset=preset,
-        start_s=start_s,
-        end_s=end_s,
+    chosen = None if preset is None else _member(Preset, preset, "preset")
+    path = Path(source)
+    made = _target(path, target, f".mask{(chosen or Preset.MP4_H264).suffix}")
+    options = _mask_options(
+        **network,
+        preset=chosen or _preset_for(made),
+        excerpt=_excerpt(start_s, end_s),
         hints=hints,
-        cache=cache,
-        on_progress=on_progress,
-        replace=replace,
+        cache=_path(cache),
     )
+    on_frame = on_progress or pipeline.no_progress
+    report = pipeline.mask_video(path, made, options, on_frame, replace=replace)
+    return _file_report(report, made)
 
 
 def cut_out(
@@ -158,21 +162,24 @@ def cut_out(
     Raises what `mask_video` raises, PresetUnsuitable where the preset has no alpha and no
     background is named, and FieldInvalid for a background that cannot be read.
     """
-    return Masker(preload=False, **network).cut_out(
-        source,
-        target,
-        background=background,
-        matte=matte,
-        preset=preset,
-        keep_sound=keep_sound,
-        mask=mask,
-        start_s=start_s,
-        end_s=end_s,
-        hints=hints,
-        cache=cache,
-        on_progress=on_progress,
-        replace=replace,
+    path, known = Path(source), _path(mask)
+    excerpt = _excerpt(start_s, end_s)
+    masking = _mask_options(
+        **network, matte=matte, excerpt=excerpt, hints=hints, cache=_path(cache)
     )
+    behind = Background.parse(fspath(background))
+    options = CutOutOptions(masking, _form(preset), behind, keep_sound)
+    on_frame = on_progress or pipeline.no_progress
+    if is_picture(path):
+        made = _target(path, target, f".cutout{stills.PICTURE_SUFFIX}")
+        report = stills.cut_out_picture(path, made, options, known, replace=replace)
+        return _file_report(report, made)
+    made = _target(path, target, f".cutout{options.suffix}")
+    if known is not None:
+        report = cut_out_by_mask(path, known, made, options, on_frame, replace=replace)
+    else:
+        report = cutting.cut_out(path, made, options, on_frame, replace=replace)
+    return _file_report(report, made)
 
 
 @overload
@@ -199,7 +206,7 @@ def mask_frames(
     drawn from in another thread, and never ends early: close the iterator to stop. Raises
     FieldInvalid where a frame is none, and ModelUnavailable.
     """
-    return Masker(preload=False, **network).mask_frames(frames, hints=hints)
+    return arrays.mask_arrays(frames, _mask_options(**network, hints=hints))
 
 
 @overload
@@ -221,7 +228,9 @@ def mask_image(
     A file is turned as viewers turn it. Raises what `mask_frames` raises, FileNotFoundError, and
     ClipRefused where the file is no picture.
     """
-    return Masker(preload=False, **network).mask_image(image, hints=hints)
+    levels = stills.mask_frame(_frame(image), _mask_options(**network, hints=hints))
+    alpha = levels.astype(np.float32) / np.float32(255)
+    return arrays.as_tensor(alpha, arrays.library_of(image))
 
 
 def cut_out_frames(
@@ -237,8 +246,9 @@ def cut_out_frames(
     On a background, as `cut_out` has them, alpha is 255 everywhere. All else is as for
     `mask_frames`; colours are those of 4:2:0 video.
     """
-    masker = Masker(preload=False, **network)
-    return masker.cut_out_frames(frames, background=background, matte=matte, hints=hints)
+    masking = _mask_options(**network, matte=matte, hints=hints)
+    behind = Background.parse(fspath(background))
+    return arrays.cut_out_arrays(frames, CutOutOptions(masking, background=behind))
 
 
 def cut_out_image(
@@ -254,8 +264,11 @@ def cut_out_image(
     On a background, as `cut_out` has them, alpha is 255 everywhere. Raises what `mask_image`
     raises.
     """
-    masker = Masker(preload=False, **network)
-    return masker.cut_out_image(image, background=background, matte=matte, hints=hints)
+    masking = _mask_options(**network, matte=matte, hints=hints)
+    options = CutOutOptions(masking, background=Background.parse(fspath(background)))
+    frame = _frame(image)
+    levels = stills.mask_frame(frame, masking)
+    return arrays.as_rgba(*stills.cut_out_frame(frame, options, levels))
 
 
 def probe(source: FilePath) -> Clip:
@@ -300,8 +313,7 @@ def find_things(
     This masks the clip, and writes only the ``cache``, which later hints read. Raises what
     `mask_video` raises before it writes.
     """
-    options = Masker(preload=False, **network).options
-    return things_of(Path(source), dataclasses.replace(options, cache=_path(cache)))
+    return things_of(Path(source), _mask_options(**network, cache=_path(cache)))
 
 
 def contact_sheet(
@@ -314,6 +326,16 @@ def contact_sheet(
 ) -> None:
     """Write a PNG of source, mask, overlay and cut-out at several moments of a clip."""
     comparison.contact_sheet(Path(source), Path(mask), Path(target), moments, replace=replace)
+
+
+def _as_method[**P, R](function: Callable[P, R]) -> Callable[Concatenate["Masker", P], R]:
+    @wraps(function)
+    def method(self: "Masker", /, *args: P.args, **asked: P.kwargs) -> R:
+        options: Any = {**self.network, **asked}
+        return function(*args, **options)
+
+    method.__doc__ = "As the function of this name."
+    return method
 
 
 class Masker:
@@ -331,13 +353,10 @@ class Masker:
         model: FilePath | None = None,
         preload: bool = True,
     ) -> None:
-        self.options = MaskOptions(
-            quality=_member(Quality, quality, "quality"),
-            device=device if isinstance(device, Device) else Device.parse(device),
-            model=_path(model),
-        )
+        self.network = NetworkOptions(quality=quality, device=device, model=model)
+        options = _mask_options(**self.network)
         if preload:
-            network_at(self.options.model or model_path(), self.options.device)
+            network_at(options.model or model_path(), options.device)
 
     def __enter__(self) -> Self:
         return self
@@ -349,144 +368,28 @@ class Masker:
         """Free the network's memory; a Masker that is used again loads it again."""
         network_at.cache_clear()
 
-    def mask_video(
-        self,
-        source: FilePath,
-        target: FilePath | None = None,
-        *,
-        preset: PresetName | None = None,
-        start_s: float = 0.0,
-        end_s: float | None = None,
-        hints: Sequence[Hint] = (),
-        cache: FilePath | None = None,
-        on_progress: OnProgress | None = None,
-        replace: bool = False,
-    ) -> FileReport:
-        """As the function of this name."""
-        chosen = None if preset is None else _member(Preset, preset, "preset")
-        path = Path(source)
-        made = _target(path, target, f".mask{(chosen or Preset.MP4_H264).suffix}")
-        options = dataclasses.replace(
-            self.options,
-            preset=chosen or _preset_for(made),
-            excerpt=_excerpt(start_s, end_s),
-            hints=tuple(hints),
-            cache=_path(cache),
-        )
-        on_frame = on_progress or pipeline.no_progress
-        report = pipeline.mask_video(path, made, options, on_frame, replace=replace)
-        return _file_report(report, made)
+    mask_video = _as_method(mask_video)
+    cut_out = _as_method(cut_out)
+    mask_frames = _as_method(mask_frames)
+    mask_image = _as_method(mask_image)
+    cut_out_frames = _as_method(cut_out_frames)
+    cut_out_image = _as_method(cut_out_image)
 
-    def cut_out(
-        self,
-        source: FilePath,
-        target: FilePath | None = None,
-        *,
-        background: FilePath = "transparent",
-        matte: Matte = NO_MATTE,
-        preset: FormName | None = None,
-        keep_sound: bool = True,
-        mask: FilePath | None = None,
-        start_s: float = 0.0,
-        end_s: float | None = None,
-        hints: Sequence[Hint] = (),
-        cache: FilePath | None = None,
-        on_progress: OnProgress | None = None,
-        replace: bool = False,
-    ) -> FileReport:
-        """As the function of this name."""
-        path, known = Path(source), _path(mask)
-        excerpt = _excerpt(start_s, end_s)
-        options = self._cut_out_options(
-            background, matte, hints, _form(preset), keep_sound, excerpt, _path(cache)
-        )
-        on_frame = on_progress or pipeline.no_progress
-        if is_picture(path):
-            made = _target(path, target, f".cutout{stills.PICTURE_SUFFIX}")
-            report = stills.cut_out_picture(path, made, options, known, replace=replace)
-            return _file_report(report, made)
-        suffix = ".webm" if options.preset is None else options.preset.suffix
-        made = _target(path, target, f".cutout{suffix}")
-        if known is not None:
-            report = cut_out_by_mask.cut_out_by_mask(
-                path, known, made, options, on_frame, replace=replace
-            )
-        else:
-            report = cutting.cut_out(path, made, options, on_frame, replace=replace)
-        return _file_report(report, made)
 
-    @overload
-    def mask_frames(
-        self, frames: Iterable[Array], *, hints: Sequence[Hint] = ()
-    ) -> Generator[Alpha, None, None]: ...
-    @overload
-    def mask_frames[T: Tensor](
-        self, frames: Iterable[T], *, hints: Sequence[Hint] = ()
-    ) -> Generator[T, None, None]: ...
-    @overload
-    def mask_frames(
-        self, frames: Iterable[Array | Tensor], *, hints: Sequence[Hint] = ()
-    ) -> Generator[object, None, None]: ...
-    def mask_frames(
-        self, frames: Iterable[Array | Tensor], *, hints: Sequence[Hint] = ()
-    ) -> Generator[object, None, None]:
-        """As the function of this name."""
-        return arrays.mask_arrays(frames, dataclasses.replace(self.options, hints=tuple(hints)))
-
-    @overload
-    def mask_image(self, image: Array | FilePath, *, hints: Sequence[Hint] = ()) -> Alpha: ...
-    @overload
-    def mask_image[T: Tensor](self, image: T, *, hints: Sequence[Hint] = ()) -> T: ...
-    @overload
-    def mask_image(
-        self, image: Array | Tensor | FilePath, *, hints: Sequence[Hint] = ()
-    ) -> object: ...
-    def mask_image(self, image: Array | Tensor | FilePath, *, hints: Sequence[Hint] = ()) -> object:
-        """As the function of this name."""
-        options = dataclasses.replace(self.options, hints=tuple(hints))
-        levels = stills.mask_frame(_frame(image), options)
-        alpha = levels.astype(np.float32) / np.float32(255)
-        return arrays.as_tensor(alpha, arrays.library_of(image))
-
-    def cut_out_frames(
-        self,
-        frames: Iterable[Array | Tensor],
-        *,
-        background: FilePath = "transparent",
-        matte: Matte = NO_MATTE,
-        hints: Sequence[Hint] = (),
-    ) -> Generator[Rgba, None, None]:
-        """As the function of this name."""
-        return arrays.cut_out_arrays(frames, self._cut_out_options(background, matte, hints))
-
-    def cut_out_image(
-        self,
-        image: Array | Tensor | FilePath,
-        *,
-        background: FilePath = "transparent",
-        matte: Matte = NO_MATTE,
-        hints: Sequence[Hint] = (),
-    ) -> Rgba:
-        """As the function of this name."""
-        options = self._cut_out_options(background, matte, hints)
-        frame = _frame(image)
-        levels = stills.mask_frame(frame, options.mask)
-        return arrays.as_rgba(*stills.cut_out_frame(frame, options, levels))
-
-    def _cut_out_options(
-        self,
-        background: FilePath,
-        matte: Matte,
-        hints: Sequence[Hint],
-        preset: Preset | AlphaFormat | None = None,
-        keep_sound: bool = True,
-        excerpt: Excerpt | None = None,
-        cache: Path | None = None,
-    ) -> CutOutOptions:
-        masking = dataclasses.replace(
-            self.options, matte=matte, hints=tuple(hints), excerpt=excerpt, cache=cache
-        )
-        return CutOutOptions(masking, preset, Background.parse(fspath(background)), keep_sound)
+def _mask_options(
+    quality: QualityName = "balanced",
+    device: Device | str = "auto",
+    model: FilePath | None = None,
+    hints: Sequence[Hint] = (),
+    **more: Any,  # noqa: ANN401  # fields of MaskOptions
+) -> MaskOptions:
+    return MaskOptions(
+        quality=_member(Quality, quality, "quality"),
+        device=device if isinstance(device, Device) else Device.parse(device),
+        model=_path(model),
+        hints=tuple(hints),
+        **more,
+    )
 
 
 def _frame(image: Array | Tensor | FilePath) -> Frame:
