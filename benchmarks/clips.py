@@ -1,4 +1,4 @@
-"""Reads clips and masks: a video, a (T, H, W[, 3]) array in a .npy file, or a folder of pictures.
+"""Reads clips and masks: a video, or a folder of pictures.
 
 A folder in DAVIS layout has ``frames/*.jpg`` and, where the truth is known, ``masks/*.png``.
 """
@@ -12,25 +12,18 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from foremask.types import Alpha, Levels, Rgb
 
 DATA = Path(os.environ.get("FOREMASK_DATA", "../shared/data"))
-DEFAULT_FPS = 24.0  # of arrays and folders, which have no frame rate: that of DAVIS
+DEFAULT_FPS = 24.0  # of folders, which have no frame rate: that of DAVIS
 VIDEOS = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".gif", ".m4v", ".ts")
 MOST_FRAMES = 300  # of a video, since all are held in memory
 
 
-class UnreadableMask(ValueError):
-    """An array that is no mask: its shape or its range says so."""
-
-
 def frames_of(path: Path) -> Iterator[Rgb]:
     """The frames of a clip in order, in the coded orientation."""
-    if path.suffix == ".npy":
-        yield from np.load(path, mmap_mode="r")
-    elif path.is_dir():
+    if path.is_dir():
         for image in _images(path, "frames"):
             yield np.asarray(cv2.imread(str(image), cv2.IMREAD_COLOR_RGB), np.uint8)
     else:
@@ -40,10 +33,8 @@ def frames_of(path: Path) -> Iterator[Rgb]:
 
 
 def masks_of(path: Path) -> Iterator[Levels]:
-    """The masks of a clip in order; of a video its green plane, of an array see `levels_in`."""
-    if path.suffix == ".npy":
-        yield from levels_in(np.load(path, mmap_mode="r"))
-    elif path.is_dir():
+    """The masks of a clip in order; of a video its green plane."""
+    if path.is_dir():
         for image in _images(path, "masks"):
             yield np.asarray(cv2.imread(str(image), cv2.IMREAD_GRAYSCALE), np.uint8)
     else:
@@ -51,31 +42,9 @@ def masks_of(path: Path) -> Iterator[Levels]:
             yield np.ascontiguousarray(rgb[..., 1])
 
 
-def levels_in(array: NDArray[np.generic]) -> Iterator[Levels]:
-    """The masks of a (T, H, W) array of bool, of uint8 in 0..255, or of float in 0..1.
-
-    Raises UnreadableMask for another shape, type or range.
-    """
-    if array.ndim != 3:
-        raise UnreadableMask(f"a mask has the shape (T, H, W), and this one {array.shape}")
-    if array.dtype.kind not in "bf" and array.dtype != np.uint8:
-        raise UnreadableMask(f"a mask is bool, uint8 or float, and this one {array.dtype}")
-    for number, plane in enumerate(array):
-        if plane.dtype == np.uint8:
-            yield np.asarray(plane)
-            continue
-        alpha = np.asarray(plane, np.float32)
-        low, high = float(alpha.min()), float(alpha.max())
-        if not (low >= -0.01 and high <= 1.01):
-            raise UnreadableMask(
-                f"mask {number} has values from {low:.3g} to {high:.3g}: not 0 to 1"
-            )
-        yield np.rint(np.clip(alpha, 0, 1) * 255).astype(np.uint8)
-
-
 def frames_per_second(path: Path) -> float:
     """The average frame rate of a video; 24 for what has none."""
-    if path.is_dir() or path.suffix == ".npy":
+    if path.is_dir():
         return DEFAULT_FPS
     with av.open(str(path)) as container:
         rate = container.streams.video[0].average_rate

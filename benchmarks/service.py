@@ -5,18 +5,15 @@ import os
 import statistics
 import sys
 import tempfile
-import threading
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx2
 from tests.support.http_server import free_port
 
-from foremask.service.jobs.database import Database
+from foremask.service.jobs.database import Database, open_database
 from foremask.service.jobs.tokens import TokenLimits
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.run.serve import Member, environment, prepare
@@ -36,8 +33,9 @@ class Service:
 
     settings: Settings
     postgres: EmbeddedPostgres
-    apis: list[Member]
-    workers: list[Member]
+    database: Database
+    apis: list[Member] = field(default_factory=list)
+    workers: list[Member] = field(default_factory=list)
 
     @property
     def ports(self) -> list[int]:
@@ -51,6 +49,17 @@ def pid(member: Member) -> int | None:
     return process.pid if process and process.returncode is None else None
 
 
+def caller_of(port: int, token: str = TOKEN, timeout_s: float = 120) -> httpx2.AsyncClient:
+    """A client of an API, with a token."""
+    return httpx2.AsyncClient(
+        base_url=f"http://127.0.0.1:{port}",
+        headers={"api_token": token},
+        timeout=timeout_s,
+        trust_env=False,
+        limits=httpx2.Limits(),
+    )
+
+
 @contextmanager
 def workplace() -> Iterator[Path]:
     """A temporary directory that PostgreSQL's user gets to."""
@@ -62,9 +71,18 @@ def workplace() -> Iterator[Path]:
 
 @asynccontextmanager
 async def running(
-    root: Path, *, apis: int = 1, workers: int = 0, slots: int = 1, connections: int = 2000
+    root: Path,
+    *,
+    apis: int = 1,
+    workers: int = 0,
+    slots: int = 1,
+    connections: int = 2000,
+    plenty: bool = True,
 ) -> AsyncIterator[Service]:
-    """A database below ``root``, API processes and workers, the APIs ready."""
+    """A database below ``root``, API processes and workers, the APIs ready.
+
+    With ``plenty`` no token has limits: what is measured is something else.
+    """
     postgres = EmbeddedPostgres(root)
     postgres.start()
     settings = Settings(
@@ -76,12 +94,13 @@ async def running(
         bootstrap_token=TOKEN,
         connections=connections,
     )
-    watching: list[asyncio.Task[None]] = []
-    try:
+    async with AsyncExitStack() as stack:
+        stack.callback(postgres.stop)
         await prepare(settings, print)
+        database = await stack.enter_async_context(open_database(postgres.url, patience_s=60.0))
         environ = environment(settings, {**os.environ, "PYTHONPATH": str(ROOT)})
         command = (sys.executable, "-m", "benchmarks.member")
-        service = Service(settings, postgres, [], [])
+        service = Service(settings, postgres, database)
         for number in range(apis):
             port = settings.port if number == 0 else free_port()
             own = {variable("port"): str(port), variable("data_dir"): str(root / f"api-{number}")}
@@ -91,51 +110,27 @@ async def running(
             service.workers.append(Member(f"worker-{number}", words, environ))
         watching = [asyncio.create_task(m.run()) for m in (*service.apis, *service.workers)]
         watching.append(asyncio.create_task(postgres.watch()))
-        await asyncio.gather(*(_ready(port) for port in service.ports))
-        yield service
-    finally:
-        for task in watching:
-            task.cancel()
-        await asyncio.gather(*watching, return_exceptions=True)
-        postgres.stop()
+        try:
+            await asyncio.gather(*(_ready(port) for port in service.ports))
+            if plenty:
+                await database.all(
+                    "update tokens set rate_per_minute = 6000000, burst = 1000000,"
+                    " concurrent = 1000000"
+                )
+            yield service
+        finally:
+            for task in watching:
+                task.cancel()
+            await asyncio.gather(*watching, return_exceptions=True)
 
 
 async def _ready(port: int) -> None:
-    async with asyncio.timeout(READY_S), httpx2.AsyncClient(trust_env=False) as client:
+    async with asyncio.timeout(READY_S), caller_of(port) as client:
         while True:
             with suppress(httpx2.TransportError):
-                if (await client.get(f"http://127.0.0.1:{port}/readyz")).is_success:
+                if (await client.get("/readyz")).is_success:
                     return
             await asyncio.sleep(0.1)
-
-
-class _Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None: ...
-
-    def do_POST(self) -> None:
-        """Take a webhook."""
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.send_response(204)
-        self.end_headers()
-
-
-@contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """The callers' web server; its address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(folder)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-
-
-async def give_plenty(database: Database) -> None:
-    """All tokens may do what they like: what is measured is not their limits."""
-    await database.all(
-        "update tokens set rate_per_minute = 6000000, burst = 1000000, concurrent = 1000000"
-    )
 
 
 def quantiles(values: Sequence[float], *shares: float, digits: int = 2) -> list[float]:

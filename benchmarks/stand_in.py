@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any, Final
 
 import numpy as np
-from tests.support.synth import stretched
+from tests.support import synth
 
 from foremask.facts import Report
 from foremask.masking.cut_out import cut_out
@@ -27,10 +27,9 @@ FRAME_S = 0.005
 
 def red_is_foreground(images: Iterable[Image], /) -> Iterator[Alpha]:
     """One where there is more red than green; 5 ms a frame."""
-    for image in images:
+    for alpha in synth.red_is_foreground(images):
         time.sleep(FRAME_S)
-        rgb = image.rgb(image.width, image.height)
-        yield (rgb[:, :, 0] > 1.5 * rgb[:, :, 1]).astype(np.float32)
+        yield alpha
 
 
 def bright_is_foreground(images: Iterable[Image], /) -> Iterator[Alpha]:
@@ -54,7 +53,7 @@ def mask(request: Mask, parent: Parent, masker: ImageMasker) -> Report:
         on_progress,
         request.span,
         masker=masker,
-        refiner=stretched,
+        refiner=synth.stretched,
     )
 
 
@@ -68,7 +67,7 @@ def cut_out_red(request: CutOut, parent: Parent) -> Report:
         clip_start_s=request.clip_start_s,
         mask_target=request.mask_target,
         masker=red_is_foreground,
-        refiner=stretched,
+        refiner=synth.stretched,
     )
 
 

@@ -87,7 +87,6 @@ def database_url(postgres: EmbeddedPostgres, template: str) -> str:
 
 
 def url_of(postgres: EmbeddedPostgres, name: str) -> str:
-    """Where a database of the server is."""
     return postgres.url.replace("/postgres?", f"/{name}?")
 
 

@@ -9,9 +9,7 @@ next of the machine's Pythons, or all take the one that is named.
 """
 
 import argparse
-import http.server
 import itertools
-import json
 import os
 import pwd
 import shutil
@@ -20,26 +18,24 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from foremask.media.verify import verify
 from tests.support import synth
+from tests.support.http_server import answers, ask, free_port, serving_files
 
 ROOT = Path(__file__).parents[1]
 TOKEN = "a-token-of-the-start-script"
 READY_S = 600.0  # packages and weights may have to come from their registries
 MASKED_S = 300.0
 STOPPED_S = 60.0
-ANSWER_S = 60.0
 CLIP = synth.Spec(pts=(0, 1_000, 2_000), sound=(synth.Tone(seconds=0.1),))  # 3 frames
 PASSED_ON = ("PIP_", "UV_", "NPM_", "npm_", "SSL_", "REQUESTS_", "NODE_", "LANG")
 PROXIES = ("http_proxy", "https_proxy", "no_proxy")
@@ -183,16 +179,6 @@ def _run(*words: str, **more: Any) -> None:  # noqa: ANN401  # subprocess.run's
         raise Broken(f"{' '.join(words)}: {(done.stdout + done.stderr)[-1500:]}")
 
 
-def _call(base: str, path: str, body: dict[str, Any] | None = None) -> Any:  # noqa: ANN401  # JSON
-    request = urllib.request.Request(  # noqa: S310  # the service's own address
-        path if "://" in path else f"{base}{path}",
-        None if body is None else json.dumps(body).encode(),
-        {"api_token": TOKEN, "Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=ANSWER_S) as answer:  # noqa: S310
-        return json.load(answer)
-
-
 def start(machine: Machine, case: Case) -> str:
     """Run, submit, wait, compare, stop; what took how long."""
     times = [("", time.monotonic())]
@@ -207,9 +193,7 @@ def start(machine: Machine, case: Case) -> str:
     if case.set_up:  # by whoever owns the tree; who runs it may not write there
         _run(*make, "setup", env=machine.environ(machine.home(f"{case.clone.name}-setup")))
         took("setup")
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
+    port = free_port()
     base = f"http://127.0.0.1:{port}"
     environ = case.environ | {
         "FOREMASK_PORT": str(port),
@@ -257,23 +241,18 @@ def start(machine: Machine, case: Case) -> str:
 
 def _wait_ready(base: str, process: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + READY_S
-    while True:
+    while not answers(f"{base}/readyz"):
         if process.poll() is not None or time.monotonic() > deadline:
             message = log.read_text(errors="replace")[-2500:]
             raise Broken(f"it does not start (exit status {process.poll()}): {message}")
-        try:
-            _call(base, "/readyz")
-        except (OSError, urllib.error.URLError):
-            time.sleep(0.3)
-        else:
-            return
+        time.sleep(0.3)
 
 
 def _mask_over_http(machine: Machine, base: str, log: Path) -> None:
     asked = {"video": machine.clip_url, "quality": "fast"}
-    job = _call(base, "/v2/video/segment/foreground_mask", asked)
+    job = ask(f"{base}/v2/video/segment/foreground_mask", TOKEN, asked)
     deadline = time.monotonic() + MASKED_S
-    while (status := _call(base, f"/v2/status/{job['request_id']}"))["status"] != "COMPLETED":
+    while (status := ask(job["status_url"], TOKEN))["status"] != "COMPLETED":
         if status["status"] == "ERROR" or time.monotonic() > deadline:
             raise Broken(f"no mask: {status}; {log.read_text(errors='replace')[-2500:]}")
         time.sleep(0.3)
@@ -290,7 +269,6 @@ def _nobody() -> int:
 
 
 def _public(machine: Machine, python: Path) -> Path:
-    """``python``, or another where only root gets to it."""
     if not machine.public:
         raise CannotBeMade(
             "every Python from 3.12 on is in a directory that other users do not get to"
@@ -316,7 +294,6 @@ def ordinary_user(machine: Machine, python: Path) -> Case:
 
 
 def odd_path(machine: Machine, python: Path) -> Case:
-    """A path with blanks, an umlaut and a quote."""
     home = machine.home("odd path")
     return Case(machine.clone(home / "Bücher & 'Filme' neu"), machine.environ(home), python)
 
@@ -365,19 +342,12 @@ def _prepared(python: Path | None) -> Iterator[Machine]:
     work.chmod(0o755)
     clip = synth.write(work / "clip.mp4", CLIP)
 
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(work)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     machine = None
     try:
-        clip_url = f"http://127.0.0.1:{server.server_address[1]}/clip.mp4"
-        machine = Machine(work, clip, clip_url, python)
-        yield machine
+        with serving_files(work) as url:
+            machine = Machine(work, clip, f"{url}/clip.mp4", python)
+            yield machine
     finally:
-        server.shutdown()
         for home in machine.cleared if machine else []:
             for link in (home / ".local/share/foremask/postgres", home / "postgres"):
                 if link.is_symlink():  # docs/operations.md: root's database is elsewhere

@@ -3,11 +3,10 @@
 The API, three workers, their media children and PostgreSQL are real, and so are the clips; only the
 network costs nothing. Masks, cut clips, cut-outs, composites, conversions and refined masks come
 with webhooks, the database's clock is set now and then, and in the end everything expires. The seed
-decides what is hit and when. Ends with 1 where a job was lost, done twice, ended for a wrong reason
-or had no webhook, or where something stays stored.
+decides what is hit and when; ``--slow`` makes all times so much longer. Ends with 1 where a job was
+lost, done twice, ended for a wrong reason or had no webhook, or where something stays stored.
 """
 
-import argparse
 import asyncio
 import json
 import os
@@ -23,26 +22,25 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import av
 import httpx2
 from PIL import Image
 from tests.support import synth
+from tests.support.http_server import serving_files
 
+from benchmarks.machine import options
 from benchmarks.service import (
     MASK_PATH,
-    TOKEN,
     Service,
-    give_plenty,
+    caller_of,
     pid,
     processes,
     quantiles,
     running,
-    serving,
     workplace,
 )
 from foremask.facts import SEGMENT_GRID
 from foremask.service.jobs import process_totals, records
-from foremask.service.jobs.database import Database, open_database
+from foremask.service.jobs.database import Database
 
 WORKERS, SLOTS = 3, 2
 RAGE_S = 900.0  # strikes go on until all jobs have ended, at most so long
@@ -50,16 +48,8 @@ STUCK_S = 120.0  # without strikes: while jobs end, they are late and not lost
 FPS = 25
 FRAMES = {"short": 25, "long": 2 * SEGMENT_GRID.least_frames + FPS}  # the long one is cut in two
 ARRIVAL_S = 2.0  # mean between two jobs: slots must be free now and then, or no clip is cut
-SHARES = {
-    "short": 44,
-    "long": 24,
-    "cut-out": 8,
-    "composite": 6,
-    "convert": 6,
-    "refine": 6,
-    "gone": 3,
-    "cut": 3,
-}
+SHARES = {"short": 44, "long": 24, "cut-out": 8, "composite": 6, "convert": 6, "refine": 6}
+SHARES |= {"gone": 3, "cut": 3}
 EXPECTED = {"gone": "url_status", "cut": "corrupt"}
 """Kinds of jobs: how many in a hundred, and the reason with which those must end that fail."""
 EDIT_PATH = "/v2/video/edit"
@@ -78,6 +68,12 @@ STRIKES = {
     "set the clock": 1,
 }
 PAUSES_S = {"worker": (2.0, 12.0), "child": (0.5, 4.0), "PostgreSQL": (1.0, 8.0)}
+BAD = (
+    *("lost", "joined or finished twice", "wrong reasons", "jobs that nobody asked for"),
+    *("results that do not decode to every frame", "jobs without their webhook"),
+    *("jobs that did not expire", "files that stay", "bytes that stay counted"),
+)
+"""What must be none."""
 
 
 @dataclass
@@ -85,7 +81,6 @@ class Monkey:
     """Does one thing after another to the service; the generator decides what."""
 
     service: Service
-    database: Database
     chance: random.Random
     slow: float
     hits: Counter[str] = field(default_factory=Counter)
@@ -102,7 +97,7 @@ class Monkey:
             if deed == "set":
                 self.hits[strike] += 1
                 self.shift_s = self.chance.choice(SHIFTS_S)
-                await set_clock(self.database, self.shift_s)
+                await set_clock(self.service.database, self.shift_s)
                 continue
             pids = self.find(victim.removeprefix("a ").removeprefix("the "), deed)
             if not pids:
@@ -188,7 +183,7 @@ class Caller:
 
     async def post(self, path: str, body: Mapping[str, Any], key: str | None = None) -> str:
         """Send one request until it is accepted; its id, or why it was refused."""
-        headers = {"api_token": TOKEN} | ({"Idempotency-Key": key} if key else {})
+        headers = {"Idempotency-Key": key} if key else {}
         if key:
             body = {**body, "webhook_url": f"{self.site}/hook"}
         while True:
@@ -205,9 +200,7 @@ class Caller:
         """Whether the job has ended well, once it has ended."""
         while True:
             with suppress(httpx2.HTTPError, ValueError):
-                answer = await self.client.get(
-                    f"/v2/status/{request_id}", headers={"api_token": TOKEN}
-                )
+                answer = await self.client.get(f"/v2/status/{request_id}")
                 if answer.is_success and (status := answer.json()["status"]) != "IN_PROGRESS":
                     return bool(status == "COMPLETED")
             await asyncio.sleep(1.0)
@@ -231,22 +224,18 @@ async def run(jobs: int, seed: int, slow: float, root: Path) -> dict[str, Any]:
     draw_clips(root / "clips")
     kinds = chance.choices(list(SHARES), list(SHARES.values()), k=jobs)
     moments = accumulate(chance.expovariate(1 / (slow * ARRIVAL_S)) for _ in kinds)
-    with serving(root / "clips") as site:
+    with serving_files(root / "clips") as site:
         async with (
             running(root, workers=WORKERS, slots=SLOTS) as service,
-            open_database(service.postgres.url, patience_s=60.0) as database,
-            httpx2.AsyncClient(
-                base_url=service.settings.base_url, timeout=30, trust_env=False
-            ) as client,
+            caller_of(service.ports[0], timeout_s=30) as client,
         ):
-            await give_plenty(database)
-            caller = Caller(client, site)
+            database, caller = service.database, Caller(client, site)
 
             async def send_later(number: int, kind: str, moment_s: float) -> list[tuple[str, str]]:
                 await asyncio.sleep(moment_s)
                 return await caller.submit(kind, f"job-{number}")
 
-            began, monkey = time.monotonic(), Monkey(service, database, chance, slow)
+            began, monkey = time.monotonic(), Monkey(service, chance, slow)
             raging = asyncio.create_task(monkey.rage())
             coming = enumerate(zip(kinds, moments, strict=True))
             sent = await asyncio.gather(*(send_later(n, *job) for n, job in coming))
@@ -312,9 +301,9 @@ async def judge(kinds: dict[str, str], database: Database, objects: Path) -> dic
         elif ended not in (EXPECTED.get(kind), "worker_crashed"):
             wrong.append((kind, f"{ended}: {record.error and record.error.details}"))
         elif record.result_key is not None:
-            frames = await asyncio.to_thread(frames_in, objects / record.result_key)
-            if frames != FRAMES.get(kind, FRAMES["short"]):
-                broken.append((request_id, frames))
+            shown = await asyncio.to_thread(synth.shown_at, objects / record.result_key)
+            if len(shown) != FRAMES.get(kind, FRAMES["short"]):
+                broken.append((request_id, len(shown)))
     twice = await database.all(
         """select job from attempts where outcome = 'done' group by job, stage, number
            having count(*) > 1"""
@@ -347,11 +336,6 @@ async def judge(kinds: dict[str, str], database: Database, objects: Path) -> dic
         "cut clips of which a segment was lost or crashed": len(hit),
         "attempts": {str(row["outcome"]): row["n"] for row in outcomes},
     }
-
-
-def frames_in(path: Path) -> int:
-    with av.open(str(path)) as container:
-        return sum(1 for _ in container.decode(video=0))
 
 
 async def expire(database: Database, objects: Path) -> dict[str, Any]:
@@ -404,28 +388,11 @@ async def recovery(database: Database, kills: Sequence[tuple[float, int]]) -> di
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--jobs", type=int, default=200)
-    parser.add_argument("--seed", type=int, default=7)
-    parser.add_argument(
-        "--slow", type=float, default=1.0, help="times of everything, so much longer"
-    )
-    asked = parser.parse_args()
+    asked = options(__doc__, jobs=200, seed=7, slow=1.0)
     with workplace() as root:
         found = asyncio.run(run(asked.jobs, asked.seed, asked.slow, root))
     print(json.dumps(found, indent=2))
-    bad = [
-        "lost",
-        "joined or finished twice",
-        "wrong reasons",
-        "results that do not decode to every frame",
-        "jobs that nobody asked for",
-        "jobs without their webhook",
-        "jobs that did not expire",
-        "files that stay",
-        "bytes that stay counted",
-    ]
-    return int(any(found[each] for each in bad) or not found["accepted"])
+    return int(any(found[each] for each in BAD) or not found["accepted"])
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ the document. Give it a token with high limits (`foremask token create --rate-pe
 --concurrent 1000000`), and the URL of a clip that the service can read.
 """
 
-import argparse
 import asyncio
 import base64
 import contextlib
@@ -25,6 +24,8 @@ from urllib.parse import urlsplit
 import cv2
 import httpx
 import numpy as np
+
+from benchmarks.machine import options
 
 # An answer that says no is right too: a made-up URL leads to no video, a made-up id to no job.
 CONFIG = """
@@ -178,15 +179,8 @@ async def try_raw(port: int, count: int) -> list[str]:
 
 def main() -> int:
     """All three; 1 where anything was wrong."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("url")
-    parser.add_argument("token")
-    parser.add_argument("--seconds", type=int, default=600)
-    parser.add_argument("--examples", type=int, default=100)
-    parser.add_argument("--hints", type=int, default=2000)
-    parser.add_argument("--raw", type=int, default=5000)
-    parser.add_argument("--video", default="ftp://nowhere")
-    asked = parser.parse_args()
+    counts = {"seconds": 600, "examples": 100, "hints": 2000, "raw": 5000}
+    asked = options(__doc__, "url", "token", **counts, video="ftp://nowhere")
     examined = examine(asked.url, asked.token, examples=asked.examples, seconds=asked.seconds)
     print(examined.report)
     print(f"{examined.cases} cases, {'no failure' if examined.passed else 'FAILED'}")

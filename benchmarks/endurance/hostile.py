@@ -7,7 +7,6 @@ with a reason of the error tree, or masked, with every frame of it. Mutated are 
 backgrounds, masks for ``verify``, kept network results, and hints. The network has no part in it.
 """
 
-import argparse
 import asyncio
 import base64
 import io
@@ -32,6 +31,7 @@ from PIL import Image
 from tests.support import synth
 
 from benchmarks.clips import DATA
+from benchmarks.machine import header, options, row
 from benchmarks.stand_in import bright_is_foreground, mask
 from foremask.errors import Failed, ForemaskError
 from foremask.facts import Clip, Report
@@ -348,8 +348,7 @@ async def end_of(case: Case, pool: MediaPool, folder: Path) -> Ending:
 
 def untruth(case: Case, clip: Clip | None, report: Report, target: Path) -> str:
     """What the report says and the mask does not hold; nothing when all is true."""
-    with av.open(str(target)) as opened:
-        shown = sum(1 for _ in opened.decode(video=0))
+    shown = len(synth.shown_at(target))
     if shown != report.frames_out or report.frames_in != report.frames_out:
         return f"{report.frames_in} in, {report.frames_out} out, {shown} in the file"
     declared = case.frames if case.frames is not None else clip and clip.frames
@@ -387,12 +386,7 @@ async def run(cases: list[Case], good: bytes, seconds: float) -> tuple[str, list
 
 def main() -> int:
     """Run everything, print the table and every wrong ending; exit with 1 where there is one."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mutations", type=int, default=2000)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=1e9, help="then no other file is begun")
-    parser.add_argument("--only", default="", help="rows that begin with this")
-    asked = parser.parse_args()
+    asked = options(__doc__, mutations=2000, seed=1, seconds=1e9, only="")
     if not MEDIA.is_dir():
         raise SystemExit(f"{MEDIA} is not there: set FOREMASK_DATA")
     dice = random.Random(asked.seed)  # noqa: S311
@@ -412,20 +406,19 @@ def main() -> int:
     rows: dict[str, list[Ending]] = defaultdict(list)
     for each in endings:
         rows[each.case.row].append(each)
-    print("| files | number | how they ended | slowest, s |\n|---|---|---|---|")
-    for row, some in sorted(rows.items()):
+    header("files", "number", "how they ended", "slowest, s")
+    for name, some in sorted(rows.items()):
         hows = Counter(each.how for each in some).most_common()
         how = ", ".join(f"{count} {word}" for word, count in hows)
-        print(f"| {row} | {len(some)} | {how} | {max(each.seconds for each in some):.1f} |")
+        row(name, len(some), how, f"{max(each.seconds for each in some):.1f}")
     wrong = [each for each in endings if each.wrong]
     died = sum(each.how == "child died" for each in endings)
     spent_s = sum(each.seconds for each in endings)
     print(f"\n{len(endings)} files in {spent_s:.0f} s of {SLOTS} children, {level}.")
     print(f"Dead parents: 0. Dead children: {died}. Wrong endings: {len(wrong)}.")
     for each in wrong:
-        print(
-            f"- {each.case.row}, {each.case.name}: {each.how}, {each.seconds:.1f} s: {each.wrong}"
-        )
+        how = f"{each.how}, {each.seconds:.1f} s: {each.wrong}"
+        print(f"- {each.case.row}, {each.case.name}: {how}")
     return 1 if wrong else 0
 
 

@@ -6,9 +6,7 @@ memory of each process. Ends with 1 where an answer is a 500, or where the API o
 grown by more than a fifth over the second half.
 """
 
-import argparse
 import asyncio
-import base64
 import os
 import random
 import sys
@@ -17,23 +15,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
-import httpx2
-import numpy as np
 from tests.support import synth
+from tests.support.http_server import serving_files
 
+from benchmarks.endurance.contract import picture
+from benchmarks.machine import header, options, row
 from benchmarks.service import (
     MASK_PATH,
-    TOKEN,
     Service,
-    give_plenty,
+    caller_of,
     pid,
     processes,
     running,
-    serving,
     workplace,
 )
-from foremask.service.jobs.database import open_database
 
 JOBS, ROWS = 50, 10
 GROWTH = 1.2
@@ -49,12 +44,12 @@ def memory_mb(service: Service) -> list[int]:
     return [round(each / 1e6) for each in (*own, *of_children)]
 
 
-def call(dice: random.Random, origin: str, jobs: Sequence[str], picture: str) -> tuple[Any, ...]:
+def call(dice: random.Random, origin: str, jobs: Sequence[str], png: str) -> tuple[Any, ...]:
     """Method, path and body of a request that starts no job."""
     job = dice.choice([*jobs, "unknown"])
     clip = {"video": f"{origin}/clip.mp4"}
     point = {"type": "point", "x": dice.randrange(90), "y": dice.randrange(60)}
-    preview = {"picture": picture, "hints": [point], "quality": "fast"}
+    preview = {"picture": png, "hints": [point], "quality": "fast"}
     return dice.choices(
         [
             ("GET", f"/v2/status/{job}", None),
@@ -73,58 +68,41 @@ def call(dice: random.Random, origin: str, jobs: Sequence[str], picture: str) ->
     )[0]
 
 
-async def ended(client: httpx2.AsyncClient, job: str) -> str:
-    while True:
-        status = str((await client.get(f"/v2/status/{job}")).json()["status"])
-        if status != "IN_PROGRESS":
-            return status
-        await asyncio.sleep(0.5)
-
-
 async def run(requests: int, root: Path) -> int:
     folder = root / "clips"
     folder.mkdir()
     synth.write(folder / "clip.mp4")
-    pixels = np.full((64, 96, 3), 90, np.uint8)
-    picture = base64.b64encode(cv2.imencode(".png", pixels)[1].tobytes()).decode()
     dice, jobs, told, table = random.Random(3), list[str](), Counter[int](), list[list[int]]()  # noqa: S311
-    with serving(folder) as origin:
+    png = picture(dice)
+    with serving_files(folder) as origin:
         async with (
             running(root, workers=1) as service,
-            open_database(service.postgres.url, patience_s=60.0) as database,
-            httpx2.AsyncClient(
-                base_url=service.settings.base_url,
-                headers={"api_token": TOKEN},
-                timeout=120,
-                trust_env=False,
-            ) as client,
+            caller_of(service.ports[0]) as client,
         ):
-            await give_plenty(database)
-            print("| requests | API, MB | worker | API's children | worker's children |")
-            print("|---|---|---|---|---|")
+            header("requests", "API, MB", "worker", "API's children", "worker's children")
             for number in range(requests + 1):
                 if number % (requests // ROWS) == 0:
                     table.append(memory_mb(service))
-                    print(f"| {number} | {' | '.join(map(str, table[-1]))} |", flush=True)
+                    row(number, *table[-1])
                 if number % (requests // JOBS) == 0:
                     made = await client.post(MASK_PATH, json={"video": f"{origin}/clip.mp4"})
                     jobs += [made.json()["request_id"]] if made.status_code == 202 else []
-                method, path, body = call(dice, origin, jobs, picture)
+                method, path, body = call(dice, origin, jobs, png)
                 answer = await client.request(method, path, json=body)
                 told[answer.status_code] += 1
-            ends = Counter[str]()
-            for job in jobs:
-                ends[await ended(client, job)] += 1
+            running_yet = "select 1 from jobs where ended_at is null limit 1"
+            while await service.database.one(running_yet):  # noqa: ASYNC110
+                await asyncio.sleep(0.5)
+            ended = await service.database.all("select status from jobs")
+            ends = Counter(str(each["status"]) for each in ended)
     print(f"answers {dict(sorted(told.items()))}, jobs {dict(ends)}")
     half = table[len(table) // 2]
     grown = any(last > GROWTH * middle for last, middle in zip(table[-1][:2], half, strict=False))
-    return int(grown or 500 in told or set(ends) != {"COMPLETED"})
+    return int(grown or 500 in told or set(ends) != {"completed"})
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--requests", type=int, default=2000)
-    asked = parser.parse_args()
+    asked = options(__doc__, requests=2000)
     with workplace() as root:
         return asyncio.run(run(asked.requests, root))
 

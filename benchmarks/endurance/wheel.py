@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.support import synth
-from tests.support.http_server import free_port
+from tests.support.http_server import ask, free_port
 from tests.support.patience import wait_until
 
 from benchmarks.service import MASK_PATH, ROOT, TOKEN
@@ -125,10 +125,10 @@ def serve(program: str, place: Path) -> None:
             assert service.stdout is not None  # noqa: S101
             next(line for line in service.stdout if "listens on" in line)
             began = time.monotonic()
-            made = ask(site + MASK_PATH, {"video": f"{site}/static/samples/{SAMPLE}"})
+            made = ask(site + MASK_PATH, TOKEN, {"video": f"{site}/static/samples/{SAMPLE}"})
 
             def over() -> dict[str, Any] | None:
-                status: dict[str, Any] = ask(made["status_url"])
+                status: dict[str, Any] = ask(made["status_url"], TOKEN)
                 return None if status["status"] == "IN_PROGRESS" else status
 
             result = wait_until(over)["result"]
@@ -139,16 +139,6 @@ def serve(program: str, place: Path) -> None:
             service.terminate()
             service.wait(60)
     output(program, "verify", str(place / SAMPLE), str(place / "served.mp4"))
-
-
-def ask(url: str, body: dict[str, str] | None = None) -> Any:  # noqa: ANN401
-    request = urllib.request.Request(  # noqa: S310
-        url,
-        None if body is None else json.dumps(body).encode(),
-        {"api_token": TOKEN, "Content-Type": "application/json"},
-    )
-    with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310
-        return json.load(answer)
 
 
 def output(*words: str, **more: str) -> str:

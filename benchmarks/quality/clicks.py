@@ -1,14 +1,13 @@
 """How much each click helps: a simulated person clicks where the mask is most wrong, then again.
 
-``python -m benchmarks.quality.clicks [--data FOLDER] [--clips NAME ...] [--clicks 0 1 2 4 8]`` masks
-each clip without hints, takes the frame with the lowest J, in it the largest connected wrong place,
+``python -m benchmarks.quality.clicks FOLDER [--data FOLDER] [--clips NAME ...] [--clicks 0 1 2 4 8]``
+masks each clip without hints, takes the frame with the lowest J, in it the largest connected wrong place,
 and clicks at the point of it that is farthest from its border: in where the subject is missing, out
 where it is too much. The clip is masked again with all clicks so far. Printed: J&F after each
-number of clicks. ``--keep FOLDER`` gets the masks and the network's outputs: a second call goes on
+number of clicks. The first folder gets the masks and the network's outputs: a second call goes on
 where the first one ended.
 """
 
-import argparse
 import json
 import time
 from collections.abc import Sequence
@@ -19,14 +18,12 @@ import cv2
 import numpy as np
 
 from benchmarks.clips import DATA, Clip, clips_in
+from benchmarks.machine import options
 from benchmarks.quality.scores import FOREGROUND, Binary, region_similarity, score
-from benchmarks.quality.tiers import Numbered, _luma
+from benchmarks.quality.tiers import Numbered, Timed, resolved
 from foremask.options import Quality
 from foremask.types import Alpha, Image
-from foremask.vision.matting.backdrop import BACKDROP_REACH_FRAMES
-from foremask.vision.matting.edges import refine
-from foremask.vision.matting.outline import resolve_outlines
-from foremask.vision.network.session import InputSize, Network, NetworkOutput, Session
+from foremask.vision.network.session import Network, Session
 from foremask.vision.resample import as_alpha, as_levels
 from foremask.vision.temporal.frame_hints import Mark
 from foremask.vision.temporal.network_cache import NetworkCache, open_file_store
@@ -36,22 +33,6 @@ from foremask.weights.catalogue import model_path
 
 CLICKS = (0, 1, 2, 4, 8)
 MOST_BYTES = 2 << 30
-
-
-class Counting:
-    """A session that counts its inferences."""
-
-    any_size = True
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self.runtime = session.runtime
-        self.asked = 0
-
-    def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
-        """As the session's."""
-        self.asked += 1
-        return self._session.infer(image, size)
 
 
 def number_of(image: Image) -> int | None:
@@ -125,9 +106,7 @@ def masks_of(
             cache,
         )
     alphas = mask_images(images, network, tier, guidance=guidance, cache=cache)
-    ahead_frames = BACKDROP_REACH_FRAMES if tier.uses_backdrop else None
-    pairs = resolve_outlines(zip(images, alphas, strict=True), ahead_frames)
-    return [as_alpha(refine(alpha, _luma(image.pixels))) for image, alpha in pairs]
+    return resolved(images, alphas, tier)
 
 
 def curve(
@@ -146,14 +125,14 @@ def curve(
     made: list[Click] = []
     found: list[float] = []
     while True:
-        network = Counting(session)
+        network = Timed(session)
         began = time.process_time()
         masks = _masks_in(folder, clip, images, network, quality, made)
         scores = score(masks, truths)
         found.append(scores.jf)
         print(
             f"{clip.name:16} {len(made)} J {scores.j:6.2f} F {scores.f:6.2f} J&F {scores.jf:6.2f}"
-            f" worst {scores.j_worst:5.1f} {network.asked} inferences"
+            f" worst {scores.j_worst:5.1f} {network.inferences} inferences"
             f" {time.process_time() - began:.1f} cpu-s {made[-1] if made else ''}",
             flush=True,
         )
@@ -167,7 +146,7 @@ def _masks_in(
     folder: Path,
     clip: Clip,
     images: list[Numbered],
-    network: Counting,
+    network: Timed,
     quality: Quality,
     clicks: Sequence[Click],
 ) -> list[Alpha]:
@@ -187,20 +166,16 @@ def _masks_in(
 
 def main() -> None:
     """Click, mask, print, for each clip."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, default=DATA / "davis")
-    parser.add_argument("--clips", nargs="*", default=[])
-    parser.add_argument("--clicks", type=int, nargs="*", default=list(CLICKS))
-    parser.add_argument("--quality", type=Quality, default=Quality.BALANCED)
-    parser.add_argument("--keep", type=Path, required=True)
-    args = parser.parse_args()
-    args.keep.mkdir(parents=True, exist_ok=True)
+    data, quality = DATA / "davis", Quality.BALANCED
+    args = options(__doc__, "folder", data=data, clips=[], clicks=list(CLICKS), quality=quality)
+    folder = Path(args.folder)
+    folder.mkdir(parents=True, exist_ok=True)
     session = Session(model_path(None))
     curves = {}
     for clip in clips_in(args.data):
         if not args.clips or clip.name in args.clips:
             most = max(args.clicks)
-            curves[clip.name] = curve(clip, session, args.quality, most, args.keep)
+            curves[clip.name] = curve(clip, session, args.quality, most, folder)
     for count in args.clicks:
         print(f"{count} clicks: {np.mean([each[count] for each in curves.values()]):.2f}")
 

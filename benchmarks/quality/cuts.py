@@ -1,10 +1,9 @@
-"""Cuts found and missed: ``python -m benchmarks.quality.cuts`` (needs FOREMASK_DATA).
+"""Cuts found and missed: ``python -m benchmarks.quality.cuts [--only WORD]`` (needs FOREMASK_DATA).
 
 Shots without a cut (drawn ones, real ones, and real ones with flashes, fades and the like), and pairs of real shots
 joined, hard ones among them.
 """
 
-import argparse
 import functools
 import itertools
 import time
@@ -17,6 +16,7 @@ from tests.support import shots
 from tests.support.shots import HEIGHT, WIDTH, Shot
 
 from benchmarks.clips import DATA, Clip
+from benchmarks.machine import options
 from foremask.media.reader import VideoReader
 from foremask.types import Luma, Rgb
 from foremask.vision.image import ArrayImage
@@ -272,9 +272,7 @@ def measure(case: Case) -> Result:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", default="", help="clips whose name contains this")
-    only = parser.parse_args().only
+    only = options(__doc__, only="").only
     results = []
     for case in (*joined(), *uncut()):
         if only in case.name:

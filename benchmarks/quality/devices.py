@@ -6,10 +6,7 @@ J&F where the truth is known, and milliseconds an inference. ``cpu`` runs in int
 processor has it, and in f32.
 """
 
-import argparse
 import json
-import time
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -17,50 +14,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.clips import DATA, Clip
-from benchmarks.machine import facts
+from benchmarks.machine import facts, options
 from benchmarks.quality.scores import FOREGROUND, region_similarity, score
-from benchmarks.quality.tiers import Numbered, by_tier
+from benchmarks.quality.tiers import Numbered, Timed, by_tier
 from foremask.options import Device, Quality, Runtime
-from foremask.types import Alpha, Image
+from foremask.types import Alpha
 from foremask.vision.network.devices import network_at
-from foremask.vision.network.session import (
-    InputSize,
-    Network,
-    NetworkOutput,
-    Precision,
-    Session,
-    cpu_float,
-)
+from foremask.vision.network.session import Network, Precision, Session, cpu_float
 from foremask.weights.catalogue import model_path
-
-
-@dataclass(slots=True)
-class Timed:
-    """A network whose inferences are counted and timed; all of them must have features."""
-
-    network: Network
-    inferences: int = 0
-    seconds: float = 0.0
-
-    @property
-    def runtime(self) -> str:
-        """The network's."""
-        return self.network.runtime
-
-    @property
-    def any_size(self) -> bool:
-        """The network's."""
-        return self.network.any_size
-
-    def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
-        """As the network."""
-        began = time.perf_counter()
-        output = self.network.infer(image, size)
-        self.seconds += time.perf_counter() - began
-        self.inferences += 1
-        if not output.features:
-            raise SystemExit(f"{self.runtime} has no features")
-        return output
 
 
 def networks_on(devices: list[Device]) -> list[Network]:
@@ -100,14 +61,8 @@ def compared(clip: Clip, networks: list[Network], quality: Quality, most: int) -
 
 def main() -> None:
     """Print each clip's line as JSON, then the machine."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("clips", nargs="+", help="names of sequences, or files")
-    cpu = [Device.parse("cpu")]
-    parser.add_argument("--device", type=Device.parse, nargs="*", default=cpu, dest="devices")
-    parser.add_argument("--quality", type=Quality, default=Quality.FAST)
-    parser.add_argument("--frames", type=int, default=10_000, help="at most, of each clip")
-    asked = parser.parse_args()
-    networks = networks_on(asked.devices)
+    asked = options(__doc__, "clips...", device=["cpu"], quality=Quality.FAST, frames=10_000)
+    networks = networks_on([Device.parse(each) for each in asked.device])
     for name in asked.clips:
         folder = DATA / "davis" / name
         clip = Clip(folder if folder.is_dir() else Path(name))

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from foremask.types import Alpha, Flow
+from foremask.types import Alpha
 
 Binary = NDArray[np.bool_]
 
@@ -65,16 +65,6 @@ def temporal_error(masks: Sequence[Alpha], truths: Sequence[Alpha]) -> float:
     errors = [mask - truth for mask, truth in zip(masks, truths, strict=True)]
     steps = [np.sqrt(np.mean((b - a) ** 2)) for a, b in pairwise(errors)]
     return 100 * float(np.mean(steps)) if steps else 0.0
-
-
-def warp_error(masks: Sequence[Alpha], flows: Sequence[Flow]) -> float:
-    """Mean |mask - previous mask moved here| x 100; ``flows[t]`` points from frame t + 1 back to t."""
-    differences = []
-    for before, after, flow in zip(masks, masks[1:], flows, strict=False):
-        y, x = np.mgrid[: flow.shape[0], : flow.shape[1]].astype(np.float32)
-        moved = cv2.remap(before, x + flow[..., 0], y + flow[..., 1], cv2.INTER_LINEAR)
-        differences.append(np.abs(after - moved).mean())
-    return 100 * float(np.mean(differences)) if differences else 0.0
 
 
 @dataclass(frozen=True, slots=True)

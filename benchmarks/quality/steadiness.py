@@ -1,8 +1,8 @@
 """How steady and how decided masks are, without a truth to compare them with.
 
 ``python -m benchmarks.quality.steadiness SOURCE MASK [MASK ...]`` prints one JSON line for each
-mask; both are videos, folders in DAVIS layout, or arrays (`benchmarks.clips`). Measured on at most
-640 x 360, from one frame to the next:
+mask; both are videos or folders in DAVIS layout. Measured on at most 640 x 360, from one frame to
+the next:
 
 - ``ghost``: 100 x area that is neither black nor white and far from the outline, over the white
   area;
@@ -14,7 +14,6 @@ mask; both are videos, folders in DAVIS layout, or arrays (`benchmarks.clips`). 
   number means little.
 """
 
-import argparse
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -25,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.clips import frames_of, masks_of
+from benchmarks.machine import options
 from foremask.types import Flow, Levels, Luma, Rgb
 
 MAX_PIXELS = 640 * 360
@@ -138,14 +138,10 @@ def _mean(values: list[float]) -> float:
 
 def main() -> None:
     """Print one JSON line for each mask."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("source", type=Path)
-    parser.add_argument("masks", type=Path, nargs="+")
-    args = parser.parse_args()
-    results = steadiness(frames_of(args.source), *map(masks_of, args.masks))
-    for path, result in zip(args.masks, results, strict=True):
+    args = options(__doc__, "source", "masks...")
+    masks = [Path(each) for each in args.masks]
+    results = steadiness(frames_of(Path(args.source)), *map(masks_of, masks))
+    for path, result in zip(masks, results, strict=True):
         print(json.dumps({"mask": path.name, **asdict(result)}))
 
 

@@ -5,31 +5,30 @@ of a folder of videos, only steadiness is known. ``--rvm`` adds what Robust Vide
 knows people only, makes of the same clips.
 """
 
-import argparse
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from benchmarks import machine
 from benchmarks.clips import DATA, Clip, clips_in
+from benchmarks.machine import facts, header, options, row
 from benchmarks.quality.scores import Scores, score
 from benchmarks.quality.steadiness import Steadiness, steadiness
 from benchmarks.speed.peers import Peers
 from foremask.options import Quality
-from foremask.types import Alpha, Image, Luma, Rgb
+from foremask.types import Alpha, Image
 from foremask.vision.image import ArrayImage, Box, Cropped, MirroredImage
 from foremask.vision.matting.backdrop import BACKDROP_REACH_FRAMES
 from foremask.vision.matting.edges import refine
 from foremask.vision.matting.outline import resolve_outlines
 from foremask.vision.network.session import InputSize, Network, NetworkOutput, Precision, Session
 from foremask.vision.resample import as_alpha, as_levels
-from foremask.vision.temporal.tier import TIERS
+from foremask.vision.temporal.tier import TIERS, Tier
 from foremask.vision.temporal.windows import mask_images
 from foremask.weights.catalogue import model_path
 
@@ -45,37 +44,44 @@ class Numbered(ArrayImage):
     number: int = 0
 
 
+class Timed:
+    """A network whose inferences are counted and timed; all of them must have features."""
+
+    def __init__(self, network: Network) -> None:
+        self.network, self.runtime, self.any_size = network, network.runtime, network.any_size
+        self.inferences, self.seconds = 0, 0.0
+
+    def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
+        """As the network."""
+        began = time.perf_counter()
+        output = self.network.infer(image, size)
+        self.seconds += time.perf_counter() - began
+        self.inferences += 1
+        if not output.features:
+            raise SystemExit(f"{self.runtime} has no features")
+        return output
+
+
 type Question = tuple[int, bool, Box | None, InputSize | None]
 
 
 class Remembering:
     """A session that infers each view of a picture once, however many tiers ask.
 
-    It counts what it is ``asked`` and what it has ``inferred``, in inferences at the network's own
-    size: one at half of its columns and rows counts a quarter.
+    ``asked`` counts inferences at the network's own size: one at half of its columns and rows
+    counts a quarter.
     """
 
     def __init__(self, session: Session) -> None:
-        self._session = session
+        self._session, self.runtime, self.any_size = session, session.runtime, session.any_size
         self._outputs: dict[Question, NetworkOutput] = {}
-        self.asked = self.inferred = 0.0
-
-    @property
-    def runtime(self) -> str:
-        """The session's."""
-        return self._session.runtime
-
-    @property
-    def any_size(self) -> bool:
-        """The session's."""
-        return self._session.any_size
+        self.asked = 0.0
 
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
         """As the session's, from memory the second time."""
         own_px = self._session.spec.size_px
         columns, rows = size or (own_px, own_px)
-        share = columns * rows / own_px**2
-        self.asked += share
+        self.asked += columns * rows / own_px**2
         original = image.image if isinstance(image, MirroredImage | Cropped) else image
         if isinstance(original, Numbered):
             number = original.number
@@ -84,7 +90,6 @@ class Remembering:
         box = image.box if isinstance(image, Cropped) else None
         question = number, isinstance(image, MirroredImage), box, size
         if question not in self._outputs:
-            self.inferred += share
             output = self._session.infer(image, size)
             as_it_is = image is original and size is None
             kept = tuple(each.copy() for each in output.features) if as_it_is else ()
@@ -94,22 +99,13 @@ class Remembering:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One tier on one clip; ``cpu_ms`` is the temporal stage's and the refinement's, without the network."""
+    """One tier on one clip; of the truth there are no scores."""
 
     clip: str
     tier: str
-    scores: Scores
-    inferences_per_frame: float
-    cpu_ms: float
-
-
-@dataclass(frozen=True, slots=True)
-class SteadyRow:
-    """How steady one tier is on one clip."""
-
-    clip: str
-    tier: str
-    steady: Steadiness
+    scores: Scores | None
+    inferences_per_frame: float = 0.0
+    steady: Steadiness | None = None
 
 
 def per_frame(images: list[Numbered], session: Session) -> list[Alpha]:
@@ -120,135 +116,104 @@ def per_frame(images: list[Numbered], session: Session) -> list[Alpha]:
 
 def by_tier(images: list[Numbered], network: Network, tier: Quality) -> list[Alpha]:
     """What foremask gives, before encoding."""
-    alphas = mask_images(images, network, TIERS[tier])
-    ahead_frames = BACKDROP_REACH_FRAMES if TIERS[tier].uses_backdrop else None
+    return resolved(images, mask_images(images, network, TIERS[tier]), TIERS[tier])
+
+
+def resolved(images: list[Numbered], alphas: Iterable[Alpha], tier: Tier) -> list[Alpha]:
+    """The masks with their outlines and edges, at full size."""
+    ahead_frames = BACKDROP_REACH_FRAMES if tier.uses_backdrop else None
     pairs = resolve_outlines(zip(images, alphas, strict=True), ahead_frames)
-    return [as_alpha(refine(alpha, _luma(image.pixels))) for image, alpha in pairs]
+    grey = ((alpha, cv2.cvtColor(image.pixels, cv2.COLOR_RGB2GRAY)) for image, alpha in pairs)
+    return [as_alpha(refine(alpha, np.asarray(luma, np.uint8))) for alpha, luma in grey]
 
 
-def _luma(rgb: Rgb) -> Luma:
-    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
-
-
-def rows_of(
-    clip: Clip, base: Session, fast: Session, tiers: list[Quality]
-) -> Iterator[Row | SteadyRow]:
-    """Every tier on one clip: what is right, where the truth is known, then what is steady."""
+def rows_of(clip: Clip, base: Session, fast: Session, tiers: list[Quality]) -> list[Row]:
+    """Every tier on one clip: what is right, where the truth is known, and what is steady."""
     images = [Numbered(frame, number) for number, frame in enumerate(clip.frames())]
-    truths = clip.truths()
-    network = Remembering(fast)
+    truths, network = clip.truths(), Remembering(fast)
     masks: dict[str, list[Alpha]] = {}
+    asked: dict[str, float] = {}
     if truths:
-        masks = {TRUTH: truths, BASE: per_frame(images, base)}
-        yield Row(clip.name, BASE, score(masks[BASE], truths), 1.0, 0.0)
-        for each in images:
-            network.infer(each)
+        masks, asked = {TRUTH: truths, BASE: per_frame(images, base)}, {BASE: 1.0}
     for tier in tiers:
         network.asked = 0
-        started = time.process_time()
         masks[tier] = by_tier(images, network, tier)
-        cpu_ms = 1000 * (time.process_time() - started) / len(images)
-        if truths:
-            found = score(masks[tier], truths)
-            yield Row(clip.name, tier, found, network.asked / len(images), cpu_ms)
-    levels = {tier: [as_levels(alpha) for alpha in alphas] for tier, alphas in masks.items()}
-    results = steadiness((each.pixels for each in images), *levels.values())
-    for name, result in zip(levels, results, strict=True):
-        yield SteadyRow(clip.name, name, result)
+        asked[tier] = network.asked / len(images)
+    levels = ([as_levels(alpha) for alpha in alphas] for alphas in masks.values())
+    results = zip(masks, steadiness((each.pixels for each in images), *levels), strict=True)
+    rows = []
+    for name, steady in results:
+        scores = score(masks[name], truths) if truths and name != TRUTH else None
+        rows.append(Row(clip.name, name, scores, asked.get(name, 0.0), steady))
+        if scores is not None:
+            print(f"{clip.name:24} {name:10} J&F {scores.jf:.2f}", flush=True)
+    return rows
 
 
 def rows_of_rvm(folder: Path) -> list[Row]:
     """Robust Video Matting on every clip of a folder, at the clip's own size."""
     with tempfile.TemporaryDirectory() as name, Peers(Path(name)) as peers:
+        clips = [(clip, clip.truths()) for clip in clips_in(folder)]
         return [
-            Row(clip.name, "RVM", score(peers.rvm(clip, len(truths[0]))[0], truths), 1.0, 0.0)
-            for clip in clips_in(folder)
-            for truths in (clip.truths(),)
+            Row(clip.name, "RVM", score(peers.rvm(clip, len(truths[0]))[0], truths), 1.0)
+            for clip, truths in clips
         ]
 
 
-def mean(rows: list[Row]) -> dict[str, float]:
-    """The mean of each measure over clips; every clip counts the same."""
-    tables = [asdict(row.scores) for row in rows]
-    return {name: float(np.mean([table[name] for table in tables])) for name in tables[0]}
+def summary(rows: list[Row]) -> None:
+    """Tiers by measures, the mean over clips, and ratios to the base."""
+    measures = ("J", "F", "J&F", "J recall", "MAD", "MSE", "dtSSD", "dtSSD ratio")
+    header("", *measures, "inferences a frame")
+
+    def mean(tier: str) -> Scores:
+        found = [asdict(each.scores) for each in rows if each.tier == tier and each.scores]
+        return Scores(**{name: float(np.mean([each[name] for each in found])) for name in found[0]})
+
+    base = mean(BASE)
+    for tier in dict.fromkeys(each.tier for each in rows if each.scores):
+        m = mean(tier)
+        asked = np.mean([each.inferences_per_frame for each in rows if each.tier == tier])
+        gain, ratio = f"{m.jf:.2f} ({m.jf - base.jf:+.2f})", f"{m.dtssd / base.dtssd:.2f}"
+        errors = f"{m.mae:.1f}", f"{m.mse:.1f}", f"{m.dtssd:.2f}", ratio
+        row(tier, f"{m.j:.1f}", f"{m.f:.1f}", gain, f"{m.j_recall:.1f}", *errors, f"{asked:.2f}")
 
 
-def summary(rows: list[Row]) -> list[str]:
-    """A Markdown table: tiers by measures, and ratios to the base."""
-    lines = [
-        "| | J | F | J&F | J recall | MAD | MSE | dtSSD | dtSSD ratio | inferences a frame |",
-        "|---|---|---|---|---|---|---|---|---|---|",
-    ]
-    tiers = list(dict.fromkeys(row.tier for row in rows))
-    base = mean([row for row in rows if row.tier == BASE])
-    for tier in tiers:
-        mine = [row for row in rows if row.tier == tier]
-        m = mean(mine)
-        inferences = np.mean([row.inferences_per_frame for row in mine])
-        lines.append(
-            f"| {tier} | {m['j']:.1f} | {m['f']:.1f} | {m['jf']:.2f} ({m['jf'] - base['jf']:+.2f}) "
-            f"| {m['j_recall']:.1f} | {m['mae']:.1f} | {m['mse']:.1f} | {m['dtssd']:.2f} "
-            f"| {m['dtssd'] / base['dtssd']:.2f} | {inferences:.2f} |"
-        )
-    return lines
-
-
-def by_clip(rows: list[Row]) -> list[str]:
-    """A Markdown table: the change of J and F against the base, clip by clip."""
-    tiers = [tier for tier in dict.fromkeys(row.tier for row in rows) if tier != BASE]
-    lines = [
-        "| clip | per frame J / F | " + " | ".join(f"{tier} J / F" for tier in tiers) + " |",
-        "|---" * (2 + len(tiers)) + "|",
-    ]
-    at = {(row.clip, row.tier): row.scores for row in rows}
-    for clip in dict.fromkeys(row.clip for row in rows):
+def by_clip(rows: list[Row]) -> None:
+    """The change of J and F against the base, clip by clip."""
+    at = {(each.clip, each.tier): each.scores for each in rows if each.scores}
+    tiers = [tier for tier in dict.fromkeys(tier for _, tier in at) if tier != BASE]
+    header("clip", "per frame J / F", *(f"{tier} J / F" for tier in tiers))
+    for clip in dict.fromkeys(clip for clip, _ in at):
         base = at[clip, BASE]
-        changes = [
-            f"{at[clip, tier].j - base.j:+.1f} / {at[clip, tier].f - base.f:+.1f}" for tier in tiers
-        ]
-        lines.append(f"| {clip} | {base.j:.1f} / {base.f:.1f} | " + " | ".join(changes) + " |")
-    return lines
+        pairs = [(at[clip, tier].j - base.j, at[clip, tier].f - base.f) for tier in tiers]
+        row(clip, f"{base.j:.1f} / {base.f:.1f}", *(f"{j:+.1f} / {f:+.1f}" for j, f in pairs))
 
 
-STEADY = "| clip | | ghost | vanish | appear | jumps | followed |"
-
-
-def steady_table(rows: list[SteadyRow]) -> list[str]:
-    """A Markdown table: steadiness, clip by clip; all but jumps are in percent."""
-    lines = [STEADY, "|---" * 7 + "|"]
-    for row in rows:
-        s = row.steady
-        lines.append(
-            f"| {row.clip} | {row.tier} | {s.ghost:.1f} | {s.vanish:.2f} | {s.appear:.2f} "
-            f"| {s.jumps} | {s.followed:.0f} |"
-        )
-    return lines
+def steadiness_table(rows: list[Row]) -> None:
+    """Clip by clip; all but jumps are in percent."""
+    header("clip", "", "ghost", "vanish", "appear", "jumps", "followed")
+    for each in rows:
+        if s := each.steady:
+            shares = f"{s.ghost:.1f}", f"{s.vanish:.2f}", f"{s.appear:.2f}"
+            row(each.clip, each.tier, *shares, s.jumps, f"{s.followed:.0f}")
 
 
 def main() -> None:
     """Score the folders and print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, nargs="*", default=[DATA / each for each in FOLDERS])
-    parser.add_argument("--tiers", type=Quality, nargs="*", default=list(Quality))
-    parser.add_argument("--rvm", action="store_true")
-    args = parser.parse_args()
+    data = [DATA / each for each in FOLDERS]
+    args = options(__doc__, data=data, tiers=list(Quality), rvm=False)
     model = model_path(None)
     base, fast = Session(model, precision=Precision.BF16), Session(model)
     for folder in args.data:
-        rows: list[Row] = []
-        steady: list[SteadyRow] = []
-        for clip in clips_in(folder):
-            for row in rows_of(clip, base, fast, args.tiers):
-                if isinstance(row, SteadyRow):
-                    steady.append(row)
-                    continue
-                rows.append(row)
-                print(f"{row.clip:24} {row.tier:10} J&F {row.scores.jf:.2f}", flush=True)
-        if args.rvm and rows:
-            rows += rows_of_rvm(folder)
-        tables = [*summary(rows), "", *by_clip(rows), ""] if rows else []
-        print("\n".join([f"\n### {folder.name}", "", *tables, *steady_table(steady), ""]))
-    print(json.dumps(machine.facts()))
+        rows = [each for clip in clips_in(folder) for each in rows_of(clip, base, fast, args.tiers)]
+        print(f"\n### {folder.name}\n")
+        if any(each.scores for each in rows):
+            rows += rows_of_rvm(folder) if args.rvm else []
+            for table in (summary, by_clip):
+                table(rows)
+                print()
+        steadiness_table(rows)
+    print(json.dumps(facts()))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import numpy as np
 
 import foremask
 from benchmarks.clips import masks_of
+from benchmarks.machine import header, row
 from benchmarks.quality.scores import score
 
 HERE = Path(__file__).parent
@@ -18,7 +19,7 @@ SCENES = ("animal", "person", "thing")
 
 def main() -> None:
     """Mask and score every scene."""
-    print("| scene | quality | J | F | MAD | dtSSD |\n|---|---|---|---|---|---|")
+    header("scene", "quality", "J", "F", "MAD", "dtSSD")
     with tempfile.TemporaryDirectory() as folder:
         for scene in SCENES:
             levels = masks_of(HERE / f"{scene}.alpha.webm")
@@ -27,11 +28,8 @@ def main() -> None:
                 target = Path(folder) / f"{scene}-{quality}.mp4"
                 foremask.mask_video(HERE / f"{scene}.webm", target, quality=quality.value)
                 found = score([alpha for _, alpha in foremask.read_masks(target)], truths)
-                print(
-                    f"| {scene} | `{quality}` | {found.j:.1f} | {found.f:.1f} "
-                    f"| {found.mae:.1f} | {found.dtssd:.2f} |",
-                    flush=True,
-                )
+                rounded = [round(each, 1) for each in (found.j, found.f, found.mae)]
+                row(scene, f"`{quality}`", *rounded, round(found.dtssd, 2))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@
 in between. Each run is a process of its own, so that its memory is its own. Prints a table.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -14,14 +13,13 @@ import tempfile
 import time
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import cv2
 import numpy as np
 
-from benchmarks import machine
 from benchmarks.clips import DATA, Clip, clips_in
+from benchmarks.machine import facts, header, options, row
 from benchmarks.speed.peers import Peers
 from foremask.machine import process_setup
 from foremask.machine.process_setup import ONE_THREAD
@@ -44,8 +42,8 @@ def encode(clip: Clip, path: Path, height: int) -> None:
         container.mux(stream.encode())
 
 
-def one_run(source: Path, quality: Quality) -> dict[str, Any]:
-    """Mask one file in this process; the network is loaded before the clock starts."""
+def one_run(source: Path, quality: Quality) -> list[float]:
+    """Mask one file in this process, the network being there: ms and cpu-ms a frame, MiB beyond it."""
     from foremask.masking.pipeline import mask_video
     from foremask.options import Device
     from foremask.vision.network.devices import network_at
@@ -54,14 +52,10 @@ def one_run(source: Path, quality: Quality) -> dict[str, Any]:
     before_mib = peak_mib()
     started, cpu = time.monotonic(), time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        options = MaskOptions(quality=quality, model=model_path())
-        report = mask_video(source, Path(folder) / "mask.mp4", options)
-    frames = report.frames_out
-    return {
-        "wall_ms": 1000 * (time.monotonic() - started) / frames,
-        "cpu_ms": 1000 * (time.process_time() - cpu) / frames,
-        "peak_mib_beyond_model": peak_mib() - before_mib,
-    }
+        chosen = MaskOptions(quality=quality, model=model_path())
+        frames = mask_video(source, Path(folder) / "mask.mp4", chosen).frames_out
+    spent_s = time.monotonic() - started, time.process_time() - cpu
+    return [*(1000 * each / frames for each in spent_s), peak_mib() - before_mib]
 
 
 def peak_mib() -> float:
@@ -70,30 +64,34 @@ def peak_mib() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def in_process(source: Path, quality: Quality) -> dict[str, Any]:
+def in_process(source: Path, quality: Quality) -> list[float]:
     """`one_run` in a process of its own."""
     program = [sys.executable, "-m", "benchmarks.speed.end_to_end"]
     words = [*program, "--one", str(source), quality.value]
     environment = os.environ | ONE_THREAD  # NumPy is loaded before `prepare`
     done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)  # noqa: S603
-    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return result
+    found: list[float] = json.loads(done.stdout.splitlines()[-1])
+    return found
 
 
 def main() -> None:
     """Run everything, or with ``--one`` a single masking."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--one", nargs=2)
-    parser.add_argument("--clips", nargs="*", default=[])
-    parser.add_argument("--height", type=int, default=1080)
-    args = parser.parse_args()
+    args = options(__doc__, one=[], clips=[], height=1080)
     if args.one:
         process_setup.prepare()
         print(json.dumps(one_run(Path(args.one[0]), Quality(args.one[1]))))
         return
     clips = [c for c in clips_in(DATA / "davis") if not args.clips or c.name in args.clips]
-    columns = "clip | tier | ms a frame | cpu-ms a frame | rembg ms | ratio | RVM ms | MiB beyond the model"
-    print(f"| {columns} |\n" + "|---" * 8 + "|")
+    header(
+        "clip",
+        "tier",
+        "ms a frame",
+        "cpu-ms",
+        "rembg ms",
+        "ratio",
+        "RVM ms",
+        "MiB beyond the model",
+    )
     with tempfile.TemporaryDirectory() as name, Peers(Path(name)) as peers:
         for clip in clips:
             source = Path(name) / f"{clip.name}.mp4"
@@ -101,14 +99,11 @@ def main() -> None:
             rembg_ms = 1000 * peers.rembg_s(clip, args.height)
             rvm_ms = 1000 * peers.rvm(clip, args.height)[1]
             for quality in Quality:
-                row = in_process(source, quality)
-                print(
-                    f"| {clip.name} | {quality} | {row['wall_ms']:.0f} | {row['cpu_ms']:.0f} "
-                    f"| {rembg_ms:.0f} | {rembg_ms / row['wall_ms']:.1f} | {rvm_ms:.0f} "
-                    f"| {row['peak_mib_beyond_model']:.0f} |",
-                    flush=True,
-                )
-    print(json.dumps(machine.facts()))
+                wall_ms, cpu_ms, mib = in_process(source, quality)
+                ratio = f"{rembg_ms / wall_ms:.1f}"
+                costs = round(wall_ms), round(cpu_ms), round(rembg_ms), ratio, round(rvm_ms)
+                row(clip.name, quality, *costs, round(mib))
+    print(json.dumps(facts()))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ attacks of benchmarks.endurance.attacks, all at once. Loopback; all is real but 
 (benchmarks.member). Ends with 1 where B's median more than doubles, or one of its clips fails.
 """
 
-import argparse
 import asyncio
 import json
 import os
@@ -24,19 +23,17 @@ import httpx2
 from tests.support import synth
 from tests.support.origin import Origin, Request, gives, head, listening
 
-from benchmarks import machine
-from benchmarks.endurance import attacks
+from benchmarks.machine import facts, options
 from benchmarks.service import (
     MASK_PATH,
     PLENTY,
-    TOKEN,
     Service,
-    give_plenty,
+    caller_of,
     quantiles,
     running,
     workplace,
 )
-from foremask.service.jobs.database import Database, open_database
+from foremask.service.jobs.database import Database
 from foremask.service.jobs.tokens import create_token
 
 CLIPS, FRAMES = 20, 100
@@ -50,7 +47,6 @@ class Caller:
     """One token, and what it has been answered."""
 
     client: httpx2.AsyncClient
-    token: str
     answers: Counter[str] = field(default_factory=Counter)
     post_s: list[float] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
@@ -58,9 +54,8 @@ class Caller:
     async def submit(self, video: str) -> None:
         """One POST."""
         began = time.monotonic()
-        headers = {"api_token": self.token}
         try:
-            answer = await self.client.post(MASK_PATH, json={"video": video}, headers=headers)
+            answer = await self.client.post(MASK_PATH, json={"video": video})
         except httpx2.TransportError as error:
             self.answers[type(error).__name__] += 1
             return
@@ -71,9 +66,9 @@ class Caller:
             self.ids.append(answer.json()["request_id"])
 
 
-async def twenty(b: Caller, database: Database, video: str) -> dict[str, Any]:
+async def twenty(client: httpx2.AsyncClient, database: Database, video: str) -> dict[str, Any]:
     """B's clips, all at once; how long each waited."""
-    b = Caller(b.client, b.token)
+    b = Caller(client)
     await asyncio.gather(*(b.submit(video) for _ in range(CLIPS)))
     async with asyncio.timeout(DEADLINE_S):
         while await database.one(  # noqa: ASYNC110
@@ -143,25 +138,13 @@ async def attacking(port: int, root: Path, told: list[str]) -> None:
         await process.wait()
 
 
-async def measure(
-    service: Service, root: Path, database: Database, *, endless: bool, hostile: bool
-) -> dict[str, Any]:
+async def measure(service: Service, root: Path, *, endless: bool, hostile: bool) -> dict[str, Any]:
     """B alone, then B beside A."""
-    url = service.settings.base_url
-    async with (
-        listening() as origin,  # two clients: one has 100 connections, and B would wait for A
-        httpx2.AsyncClient(base_url=url, timeout=60, trust_env=False) as client,
-        httpx2.AsyncClient(
-            base_url=url, timeout=60, trust_env=False, limits=httpx2.Limits()
-        ) as of_a,
-    ):
+    database, port = service.database, service.ports[0]
+    secret, _ = await create_token(database, "b", PLENTY)
+    async with listening() as origin, caller_of(port) as of_a, caller_of(port, secret) as b:
         set_traps(origin, root)
-        a = Caller(of_a, TOKEN)
-        await create_token(database, "another", PLENTY, secret=attacks.VICTIM)
-        told = list[str]()
-        b = Caller(client, (await create_token(database, "b", PLENTY))[0])
-        if not hostile:
-            await give_plenty(database)
+        a, told = Caller(of_a), list[str]()
         video, slow, hanging = (
             origin.url(f"/{name}.mp4", host="origin.example")
             for name in ("clip", "slow", "hanging")
@@ -175,7 +158,7 @@ async def measure(
             asked += [again_and_again(a, dead[n::20]) for n in range(20)]
         else:
             asked += [a.submit(each) for each in dead]
-        asked += [attacking(service.ports[0], root, told)] if hostile else []
+        asked += [attacking(port, root, told)] if hostile else []
         busy = [asyncio.create_task(each) for each in asked]
         await asyncio.sleep(10.0 if hostile else 1.0)
         beside = await twenty(b, database, video)
@@ -197,22 +180,17 @@ async def measure(
 
 
 async def run(root: Path, *, endless: bool, hostile: bool) -> dict[str, Any]:
-    async with (
-        running(root, workers=2, connections=200 if hostile else 2000) as service,
-        open_database(service.postgres.url, patience_s=30.0) as database,
-    ):
-        return await measure(service, root, database, endless=endless, hostile=hostile)
+    connections = 200 if hostile else 2000
+    async with running(root, workers=2, connections=connections, plenty=not hostile) as service:
+        return await measure(service, root, endless=endless, hostile=hostile)
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--endless", action="store_true")
-    parser.add_argument("--hostile", action="store_true")
-    asked = parser.parse_args()
+    asked = options(__doc__, endless=False, hostile=False)
     with workplace() as root:
         found = asyncio.run(run(root, endless=asked.endless, hostile=asked.hostile))
     load = [round(each, 1) for each in os.getloadavg()]
-    print(json.dumps(found | {"machine": machine.facts(), "load": load}, indent=2))
+    print(json.dumps(found | {"machine": facts(), "load": load}, indent=2))
     clean = set(found["B beside A"]["answers"]) == {"202"}
     clean = clean and set(found["B beside A"]["ends"]) == {"completed"}
     return 0 if clean and found["ratio of medians"] <= 2 else 1

@@ -5,7 +5,6 @@ The client is a few lines over plain sockets: it shares the cores with what it m
 number is a lower bound.
 """
 
-import argparse
 import asyncio
 import json
 import time
@@ -16,8 +15,9 @@ from typing import Self
 from tests.support import synth
 from tests.support.origin import gives, listening
 
+from benchmarks.machine import options
 from benchmarks.service import MASK_PATH, PLENTY, quantiles, running, workplace
-from foremask.service.jobs.database import Database, open_database
+from foremask.service.jobs.database import Database
 from foremask.service.jobs.tokens import TokenLimits, create_token
 
 CLIENTS = 64
@@ -165,9 +165,9 @@ async def run(submissions: int, reads: int, seconds: int) -> None:
         clip = synth.write(root / "clip.mp4", synth.Spec(64, 48)).read_bytes()
         async with (
             running(root, apis=2) as service,
-            open_database(service.postgres.url) as database,
             listening() as origin,
         ):
+            database = service.database
             origin.answers["/clip.mp4"] = gives(clip)
             body = json.dumps({"video": origin.url()}).encode()
             await read_many(service.ports, database, body, reads)
@@ -177,11 +177,7 @@ async def run(submissions: int, reads: int, seconds: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--submissions", type=int, default=10_000)
-    parser.add_argument("--reads", type=int, default=20_000)
-    parser.add_argument("--seconds", type=int, default=20, help="how long the rate is measured")
-    asked = parser.parse_args()
+    asked = options(__doc__, submissions=10_000, reads=20_000, seconds=20)
     asyncio.run(run(asked.submissions, asked.reads, asked.seconds))
 
 

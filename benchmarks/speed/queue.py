@@ -6,7 +6,6 @@ clip), divided by ``--faster``: a clip of 5 to 60 s then takes seconds. What the
 scaled. Half of the jobs come one by one, half in bursts of as many as there are workers.
 """
 
-import argparse
 import asyncio
 import json
 import math
@@ -15,8 +14,8 @@ import random
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
+from argparse import Namespace
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -25,15 +24,17 @@ from typing import Any
 from uuid import UUID
 
 from tests.service.worker.stand_in import CLIP, REPORT
+from tests.support.postgres import started
 
-from benchmarks.machine import facts
+from benchmarks.machine import facts, options
+from benchmarks.service import PLENTY, processes, quantiles, workplace
 from foremask.facts import SEGMENT_GRID, Clip, Report, SegmentPlan, Written
 from foremask.fetch.client import Outbound
 from foremask.options import Limits, Preset
 from foremask.service.jobs.admission import NewJob, admit
 from foremask.service.jobs.database import Database, open_database
 from foremask.service.jobs.process_totals import REPORT_EVERY_S, CountReporter, keep_reporting
-from foremask.service.jobs.tokens import TokenLimits, create_token
+from foremask.service.jobs.tokens import create_token
 from foremask.service.run import bundled_postgres
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.sandbox.messages import Progress
@@ -55,7 +56,6 @@ CLIP_S = (5.0, 60.0)
 WORK_PER_CLIP_S = 4.5  # a second of 1080p at 30 fps in `balanced`, on two cores
 OFFERED = 0.6  # of the hands' time is asked for
 PER_PROCESS = 50  # workers that one process of this program plays
-PLENTY = TokenLimits(rate_per_minute=600_000, burst=100_000, concurrent=100_000)
 TICKS = 1000  # a clip of the stand-in has so many pts a second
 CONNECTIONS = 2000
 IDLE_S = 5.0
@@ -153,12 +153,7 @@ async def play_workers(url: str, root: Path, first: int, count: int, slept: floa
 def cpu_s(*roots: int) -> float:
     """Processor seconds of these processes and of their children, also of those that have ended."""
     ticks = 0
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            number = int(stat.parent.name)
-            fields = stat.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
+    for number, fields in processes():
         if number in roots:
             ticks += sum(map(int, fields[11:15]))
         elif int(fields[1]) in roots:
@@ -225,21 +220,21 @@ async def measure(
         )
         for first in range(0, workers, PER_PROCESS)
     ]
-    processes = server.pid or 0, [player.pid for player in players]
+    programs = server.pid or 0, [player.pid for player in players]
     try:
         async with open_database(url, connections=8, patience_s=DATABASE_PATIENCE_S) as database:
             _, token = await create_token(database, f"queue {workers}", PLENTY)
             await _all_announced(database, workers)
             await asyncio.sleep(2 * REPORT_EVERY_S)  # until all know how many they are
-            idle = await Load.now(database, *processes)
+            idle = await Load.now(database, *programs)
             await asyncio.sleep(IDLE_S)
-            begun = await Load.now(database, *processes)
+            begun = await Load.now(database, *programs)
             sent, worked_s = await _send(database, root, token.id, workers, jobs, slept)
             own = 0
             while await database.one("select 1 as n from jobs where ended_at is null limit 1"):
                 await asyncio.sleep(0.2)
                 own += 1
-            ended = await Load.now(database, *processes)
+            ended = await Load.now(database, *programs)
             rows = await _times(database, sent)
     finally:
         for player in players:
@@ -256,8 +251,8 @@ async def measure(
         "seconds are divided by": faster,
         "failed": sum(row["status"] != "completed" for row in rows),
         "segments a job": round(statistics.mean(row["segments"] for row in rows), 2),
-        "to the first step, s, p50 and p99": _p50_p99(waits),
-        "to the mask less its own work, s, p50 and p99": _p50_p99(added),
+        "to the first step, s, p50 and p99": quantiles(waits, 0.5, 0.99),
+        "to the mask less its own work, s, p50 and p99": quantiles(added, 0.5, 0.99),
         "hands idle": f"{1 - worked_s / (workers * took_s):.0%}",
         "jobs a second": round(jobs / took_s, 2),
         "connections": ended.connections,
@@ -323,48 +318,31 @@ async def _times(database: Database, sent: dict[str, float]) -> list[dict[str, A
     )
 
 
-def _p50_p99(values: list[float]) -> list[float]:
-    ordered = sorted(values)
-    return [round(ordered[int(share * (len(ordered) - 1))], 2) for share in (0.5, 0.99)]
-
-
-async def run(asked: argparse.Namespace, root: Path) -> None:
+async def run(asked: Namespace, root: Path) -> None:
     """Each number of workers with a database of its own; prints JSON."""
     results = []
     for place, workers in enumerate(asked.workers):
         folder = root / str(workers)
         folder.mkdir()
-        server = EmbeddedPostgres(folder)
-        server.start()
-        try:
+        with started(folder) as server:
             await migrate(server.url)
-            results.append(
-                await measure(
-                    workers, asked.jobs[place], asked.faster[place], asked.work, folder, server
-                )
-            )
+            asked_for = asked.jobs[place], asked.faster[place], asked.work
+            results.append(await measure(workers, *asked_for, folder, server))
             print(json.dumps(results[-1]), file=sys.stderr, flush=True)
-        finally:
-            server.stop()
     print(json.dumps({"runs": results, "machine": facts()}, indent=2))
 
 
 def main() -> None:
     """Run it, or play workers for a run."""
     if sys.argv[1:2] == ["--play"]:
-        url, root, slept, first, count = sys.argv[2:]
-        asyncio.run(play_workers(url, Path(root), int(first), int(count), float(slept)))
+        url, folder, slept, first, count = sys.argv[2:]
+        asyncio.run(play_workers(url, Path(folder), int(first), int(count), float(slept)))
         return
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--workers", type=int, nargs="*", default=[1, 10, 50, 200])
-    parser.add_argument("--jobs", type=int, nargs="*", default=[12, 100, 300, 500])
-    parser.add_argument("--faster", type=float, nargs="*", default=[40, 40, 20, 8])
-    parser.add_argument("--work", type=float, default=WORK_PER_CLIP_S)
-    asked = parser.parse_args()
+    workers, jobs, faster = [1, 10, 50, 200], [12, 100, 300, 500], [40.0, 40.0, 20.0, 8.0]
+    asked = options(__doc__, workers=workers, jobs=jobs, faster=faster, work=WORK_PER_CLIP_S)
     bundled_postgres.OPTIONS["max_connections"] = str(CONNECTIONS)
-    with tempfile.TemporaryDirectory(prefix="foremask-queue-") as directory:
-        Path(directory).chmod(0o755)
-        asyncio.run(run(asked, Path(directory)))
+    with workplace() as root:
+        asyncio.run(run(asked, root))
 
 
 if __name__ == "__main__":

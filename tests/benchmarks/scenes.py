@@ -13,7 +13,6 @@ PILLAR = slice(110, 150)
 
 
 def texture(seed: int, height: int, width: int, low: int, high: int) -> Rgb:
-    """Smooth noise, which flow follows well."""
     noise = np.random.default_rng(seed).random((height, width, 3)).astype(np.float32)
     smooth = cv2.GaussianBlur(noise, (0, 0), 2.5)
     smooth = (smooth - smooth.min()) / (smooth.max() - smooth.min())
@@ -22,8 +21,6 @@ def texture(seed: int, height: int, width: int, low: int, high: int) -> Rgb:
 
 @dataclass
 class Scene:
-    """Frames, and the right mask of each."""
-
     frames: list[Rgb] = field(default_factory=list)
     masks: list[Levels] = field(default_factory=list)
 
@@ -58,5 +55,4 @@ def walk(
 
 
 def flickering(scene: Scene, every: int = 8) -> list[Levels]:
-    """The mask is empty in every eighth frame, but not in the first."""
     return [mask * (number % every != 0 or number == 0) for number, mask in enumerate(scene.masks)]

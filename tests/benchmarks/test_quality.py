@@ -8,7 +8,6 @@ from tests.support import synth
 
 
 def test_a_folder_has_sequences_with_a_truth_and_videos_without(tmp_path: Path) -> None:
-    """A video has ten frames a thirtieth of a second apart; what is neither is left alone."""
     synth.write(tmp_path / "disc.mp4", synth.Spec())
     (tmp_path / "notes.jpg").write_bytes(b"no video")
     (tmp_path / "swan" / "frames").mkdir(parents=True)

@@ -12,7 +12,6 @@ def square(x: int, size: int = 10, shape: tuple[int, int] = (40, 60)) -> np.ndar
 
 
 def test_j_of_half_shifted_squares_is_one_third() -> None:
-    """Two squares of 100 that share 50 pixels have a union of 150."""
     assert scores.region_similarity(square(10), square(15)) == pytest.approx(1 / 3)
 
 
@@ -56,10 +55,3 @@ def test_the_first_and_the_last_frame_do_not_count_for_j() -> None:
     result = scores.score([wrong, right, right, wrong], [right] * 4)
     assert result.j == result.f == result.j_recall == 100
     assert result.mae == pytest.approx(1000 * 2 * 200 / 2400 / 4)
-
-
-def test_a_mask_that_moves_with_the_flow_has_no_warp_error() -> None:
-    flow = np.zeros((40, 60, 2), np.float32)
-    flow[..., 0] = -2
-    masks = [square(10 + 2 * t).astype(np.float32) for t in range(4)]
-    assert scores.warp_error(masks, [flow] * 3) == pytest.approx(0, abs=1e-6)

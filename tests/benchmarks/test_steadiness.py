@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.clips import UnreadableMask, levels_in, masks_of
+from benchmarks.clips import masks_of
 from benchmarks.quality.steadiness import Steadiness, steadiness
 
 from foremask.types import Levels
@@ -35,14 +35,12 @@ def test_right_masks_have_no_fault_whatever_the_subject_does(walk: dict[str, int
 
 
 def test_a_cut_is_no_fault() -> None:
-    """Another place and another square from frame 40 on."""
     one, other = scenes.walk(frames=40), scenes.walk(start=140, step=-1, frames=40, seed=9)
     both = scenes.Scene(one.frames + other.frames, one.masks + other.masks)
     assert_faultless(measured(both, both.masks))
 
 
 def test_a_flicker_jumps_twice_each_time() -> None:
-    """Nine empty frames among 80: 18 jumps."""
     scene = scenes.walk()
     result = measured(scene, scenes.flickering(scene))
     assert result.jumps == 18
@@ -63,28 +61,8 @@ def test_masks_measured_together_are_measured_as_each_alone() -> None:
     assert together == [measured(scene, each) for each in masks]
 
 
-def test_an_array_is_a_mask_whatever_its_type(tmp_path: Path) -> None:
-    """Floats are 0 to 1, bytes 0 to 255."""
-    levels = np.stack(scenes.walk(frames=3).masks)
-    shares = levels / 255
-    arrays: list[np.ndarray] = [levels, shares, shares.astype(np.float16), levels > 0]
-    for number, array in enumerate(arrays):
-        path = tmp_path / f"{number}.npy"
-        np.save(path, array)
-        np.testing.assert_array_equal(np.stack(list(masks_of(path))), levels)
-
-
 def test_a_video_is_a_mask(tmp_path: Path) -> None:
     spec = synth.Spec()
     path = synth.write(tmp_path / "mask.mkv", spec, synth.greys(spec))
     for seen, (_, drawn) in zip(masks_of(path), synth.draw(spec), strict=True):
         assert np.abs(seen.astype(int) - drawn).mean() < 3
-
-
-@pytest.mark.parametrize(
-    "array",
-    [np.zeros((2, 4, 4, 3), np.uint8), np.zeros((2, 4, 4), np.int64), np.full((2, 4, 4), 255.0)],
-)
-def test_an_array_that_is_no_mask_is_refused_with_what_is_wrong(array: np.ndarray) -> None:
-    with pytest.raises(UnreadableMask, match=r"shape|int64|255"):
-        list(levels_in(array))

@@ -1,7 +1,6 @@
 """The command line: its answers, its exit codes, the files that it leaves."""
 
 import asyncio
-import http.server
 import io
 import json
 import os
@@ -13,8 +12,6 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -35,7 +32,7 @@ from foremask.machine.nvidia import nvidia_cards
 from foremask.service.run.postgres_programs import bundled_binaries, server_version
 from foremask.weights import catalogue
 from tests.support import networks, synth
-from tests.support.http_server import Handler, serving
+from tests.support.http_server import serving_files
 from tests.support.origin import gives, listening
 from tests.support.postgres import installed, started
 from tests.support.programs import fresh
@@ -70,7 +67,6 @@ sys.exit(main())
 
 
 def at_a_terminal(*words: str) -> subprocess.Popen[str]:
-    """A command in a process of its own, whose Ctrl-C is a terminal's."""
     command = [sys.executable, "-c", AT_A_TERMINAL, *words]
     return subprocess.Popen(command, stdout=-1, stderr=-1, text=True)  # noqa: S603
 
@@ -96,18 +92,7 @@ def refused(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, st
     return code, answer.err
 
 
-class Files(Handler, http.server.SimpleHTTPRequestHandler):
-    """The files of a folder."""
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    with serving(partial(Files, directory=folder)) as url:
-        yield url
-
-
 def doctor(capsys: pytest.CaptureFixture[str]) -> dict[str, dict[str, str]]:
-    """What `foremask doctor` finds, by the name of each finding."""
     main(["doctor", "--json"])
     return {each["name"]: each for each in json.loads(capsys.readouterr().out)}
 
@@ -182,8 +167,7 @@ def test_a_service_that_cannot_be_says_so_before_it_starts(
 def test_an_address_that_may_not_be_fetched_ends_with_4(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """This machine's own addresses are refused unless FOREMASK_ALLOW_PRIVATE names them."""
-    with served(tmp_path) as url:
+    with serving_files(tmp_path) as url:
         code, error = refused(capsys, "probe", f"{url}/clip.mp4")
     assert code == Exit.URL_REFUSED
     assert "url_" in error
@@ -214,7 +198,6 @@ async def test_a_url_is_probed_by_a_few_reads(
 def test_probe_says_what_the_service_would_say(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """A clip of 62 seconds is fine here, and too long there."""
     long = synth.write(
         tmp_path / "long.mp4",
         synth.Spec(pts=tuple(range(62)), time_base=Fraction(1), last_duration=1),
@@ -271,7 +254,6 @@ def test_models_list_says_what_is_here(capsys: pytest.CaptureFixture[str], tmp_p
 def test_a_pull_compiles_the_network_and_says_so_after(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The weights are here, so nothing is downloaded; doctor and the list know the difference."""
     (tmp_path / catalogue.ISNET.file_name).symlink_to(
         catalogue.model_path(Path(os.environ["FOREMASK_MODEL_DIR"]))
     )
@@ -297,7 +279,6 @@ def test_a_pull_compiles_the_network_and_says_so_after(
 def test_doctor_finds_the_missing_model(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Something bad makes the exit code 1, and the finding has the remedy."""
     monkeypatch.setenv("FOREMASK_MODEL_DIR", str(tmp_path))
     findings = doctor(capsys)
     assert main(["doctor"]) == Exit.INTERNAL
@@ -376,7 +357,6 @@ def test_a_second_postgresql_serves_by_its_url(
 def test_doctor_warns_of_links_that_lead_nowhere(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An API that listens everywhere does not know what callers call it, until it is told."""
     for settings, verdict in (
         ({}, "ok"),
         ({"FOREMASK_HOST": "0.0.0.0"}, "note"),  # noqa: S104  # nothing listens

@@ -18,14 +18,17 @@ import pytest
 
 from foremask.cli.commands import main
 from foremask.cli.exits import Exit
+from foremask.cli.hint_options import HintOptions
 from foremask.cli.sources import find_sources
 from foremask.cli.targets import MaskProduct, plan_jobs
+from foremask.hints.kinds import Box, Point
 from foremask.masking.stills import verify_picture
 from foremask.media.probe import probe
 from foremask.media.verify import verify
 from foremask.types import Rgb
-from tests.cli.test_commands import at_a_terminal, served
+from tests.cli.test_commands import at_a_terminal
 from tests.support import networks, synth
+from tests.support.http_server import serving_files
 
 THREE_FRAMES = synth.Spec(pts=(0, 1000, 2000))
 
@@ -69,7 +72,6 @@ def checksums(folder: Path) -> dict[str, str]:
 
 
 def typed(value: object) -> str | None:
-    """A test's id: the words of its command line."""
     return " ".join(value) if isinstance(value, tuple) else None
 
 
@@ -120,6 +122,7 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     (("clip 10.mov", "-o", "link.mov", "--force"), 2, "OUTPUT is INPUT"),
     (("clip 9.mp4", "clip 10.mov", "-o", "one.mp4"), 2, "2 clips are named, and one OUTPUT"),
     (("clip 9.mp4", "deep/clip 9.mp4", "-o", "masks/"), 2, "would both be masks/clip 9.mask.mp4"),
+    (("clip 9.mp4", "clip 10.mov", "--point", "1,2"), 2, "one INPUT"),
     (("clip 10.mov", "clip 9.mp4", "-o", "clip 9.mp4", "--force"), 2, "one OUTPUT"),
     (("clip 10.mov", "deep/clip 9.mp4", "-o", "deep/{stem}.mp4", "--force"), 2, "OUTPUT is INPUT"),
     (("clip 9.mp4", "deep/clip 9.mp4", "-o", "deep/../deep/{name}", "--force"), 2, "both"),
@@ -326,7 +329,6 @@ def test_names_are_any_text(tmp_path: Path) -> None:
 
 
 def test_a_smaller_mask_has_the_shape_and_the_times_of_the_clip(here: Path) -> None:
-    """Half as wide, half as high, turned as before; a clip that is small enough stays as it is."""
     turned = synth.Spec(width=128, height=96, pts=(0, 1000, 2500), turn=(90, False))
     synth.write(here / "turned.mov", turned)
     words = ("turned.mov", "--max-size", "64", "-o", "m.mp4", "-q")
@@ -369,7 +371,6 @@ def test_a_mask_that_is_not_whole_is_not_skipped(
 
 
 def piped(content: bytes) -> io.TextIOWrapper:
-    """Standard input, as a pipe gives it."""
     return io.TextIOWrapper(io.BytesIO(content))
 
 
@@ -389,7 +390,6 @@ def test_names_are_read_from_a_list(here: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_list_on_standard_input_is_masked(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As `find -print0 | foremask mask -` sends it."""
     monkeypatch.setattr(sys, "stdin", piped(b"clip 10.mov\0deep/clip 9.mp4\0"))
     assert main(["mask", "-", "-v"]) == Exit.OK
     answer = capsys.readouterr()
@@ -425,7 +425,6 @@ def test_ctrl_c_between_clips_keeps_what_is_done_and_says_so(here: Path) -> None
 
 
 def test_a_part_of_a_clip_is_masked(here: Path) -> None:
-    """The second of three frames; its time counts from the start."""
     words = ("--start", "0:00.02", "--end", "0.05", "-o", "m.mp4", "-q")
     assert main(["mask", "clip 10.mov", *words]) == Exit.OK
     assert synth.shown_at(here / "m.mp4") == [Fraction(1, 30) - Fraction("0.02")]
@@ -447,7 +446,6 @@ def test_a_sheet_and_a_comparison_find_the_mask_and_stay_beside_the_clip(
 
 
 def test_clips_of_a_folder_come_in_the_order_that_people_count(here: Path) -> None:
-    """9 before 10; masks and hidden files are left out."""
     found = find_sources(["."], recursive=True)
     assert [source.named for source in found] == [
         "clip 9.mp4",
@@ -462,7 +460,6 @@ def test_clips_of_a_folder_come_in_the_order_that_people_count(here: Path) -> No
 
 
 def test_pictures_that_are_a_clip_have_its_rate(here: Path) -> None:
-    """24000/1001 frames a second, to the tick."""
     assert main(["mask", "frames/%03d.png", "-o", "m.mp4", "--fps", "24000/1001", "-q"]) == Exit.OK
     clip = probe(here / "m.mp4")
     assert clip.frames == 4
@@ -474,7 +471,7 @@ def test_a_url_is_masked_into_the_current_directory(
 ) -> None:
     monkeypatch.setenv("FOREMASK_ALLOW_PRIVATE", "127.0.0.0/8")
     monkeypatch.chdir(here / "deep")
-    with served(here) as url:
+    with serving_files(here) as url:
         assert main(["mask", f"{url}/clip%209.mp4?v=1", "-q"]) == Exit.OK
     (made,) = (here / "deep").glob("*.mask.mp4")
     verify(here / "clip 9.mp4", made)
@@ -507,7 +504,6 @@ def test_a_shell_completes_commands_options_choices_and_files(here: Path) -> Non
 def test_help_fits_one_screen_with_three_examples_on_top(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At 80 columns and 40 lines, without colours where NO_COLOR says so."""
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
     main(["mask", "--help"])
@@ -536,3 +532,33 @@ def test_a_folder_for_a_matting_tool_is_made_once_and_kept(
     (here / "for/clip 10/Input/000003.png").unlink()
     assert main([words[0], words[1], *words[3:], "--skip-existing"]) == Exit.OUTPUT_FAILED
     assert "no whole folder" in capsys.readouterr().err
+
+
+def test_all_options_are_hints_the_file_first(tmp_path: Path) -> None:
+    (tmp_path / "hints.json").write_text('[{"type": "point", "x": 1, "y": 2}]')
+    options = HintOptions(
+        point=["640,360@12"], against=["9,8@0.5s"], box=["1,2,30,40"], hints=tmp_path / "hints.json"
+    )
+    assert options.parsed() == (
+        Point(1, 2),
+        Box(1, 2, 30, 40),
+        Point(640, 360, frame=12),
+        Point(9, 8, time_s=0.5, negative=True),
+    )
+
+
+def test_a_cut_out_is_described_verified_and_never_replaced(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["cutout", "clip 10.mov", "--quality", "fast", "--json"]) == Exit.OK
+    answer = json.loads(capsys.readouterr().out)
+    made = answer["output"], answer["kind"], answer["frames_out"]
+    assert made == ("clip 10.cutout.webm", "cutout", 3)
+    assert main(["verify", "clip 10.mov", "clip 10.cutout.webm", "--kind", "cutout"]) == Exit.OK
+    assert "kept: alpha: 3 frames" in capsys.readouterr().out
+    before = checksums(here)
+    assert main(["cutout", "clip 10.mov"]) == Exit.OUTPUT_FAILED
+    assert checksums(here) == before
+    words = ["-o", "made.mp4", "--background", "white", "--feather", "2", "--quality", "best"]
+    assert main(["cutout", "clip 10.mov", *words]) == Exit.OK
+    assert "made.mp4: composite, 3 frames" in capsys.readouterr().out

@@ -51,7 +51,6 @@ async def refusal(server: Client, tool: str, **arguments: object) -> str:
 
 @pytest.mark.slow
 async def test_a_model_masks_cuts_out_and_shows_a_clip_over_stdio(footage: Path) -> None:
-    """By the SDK's own client; progress grows; what is made keeps every promise."""
     done: list[float] = []
 
     async def on_progress(progress: float, total: float | None, message: str | None) -> None:
@@ -89,7 +88,6 @@ async def test_a_model_masks_cuts_out_and_shows_a_clip_over_stdio(footage: Path)
 
 
 def stamps(folder: Path) -> dict[Path, int]:
-    """All that there is, with the times of the last changes."""
     return {each: each.lstat().st_mtime_ns for each in folder.rglob("*")}
 
 
@@ -97,7 +95,6 @@ def stamps(folder: Path) -> dict[Path, int]:
     "path", ["../secret.mp4", "SECRET", "link.mp4", "up/secret.mp4", "up/../../x", "/etc/passwd"]
 )
 async def test_nothing_outside_the_folders_is_read_or_written(footage: Path, path: str) -> None:
-    """Not by ``..``, by another folder's path, nor by links to a file or to a folder."""
     path = path.replace("SECRET", str(footage.parent / "secret.mp4"))
     before = stamps(footage.parent)
     async with in_process(footage) as server:

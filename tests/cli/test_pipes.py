@@ -37,14 +37,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def ffmpeg(*words: str, given: bytes = b"") -> bytes:
-    """What ffmpeg writes to standard output."""
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", *words]
     ran = subprocess.run(command, input=given, stdout=subprocess.PIPE, check=True)  # noqa: S603
     return ran.stdout
 
 
 def pipe(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
-    """Let standard input be ``content``."""
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
 
 

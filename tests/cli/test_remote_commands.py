@@ -32,7 +32,6 @@ def here(tmp_path: Path, service: Running, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 def submitted(capsys: pytest.CaptureFixture[str], clip_origin: str) -> str:
-    """The ID of a job that nobody works on."""
     assert main(["submit", f"{clip_origin}/good.mp4"]) == Exit.OK
     return capsys.readouterr().out.strip()
 
@@ -144,7 +143,6 @@ def test_a_job_that_fails_ends_the_waiting_with_its_sentence(
 def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(
     clip_origin: str, here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With 130, and the line to run."""
     job = submitted(capsys, clip_origin)
     main_thread = threading.main_thread().ident or 0
     threading.Timer(0.5, signal.pthread_kill, (main_thread, signal.SIGINT)).start()

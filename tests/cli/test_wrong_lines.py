@@ -126,7 +126,6 @@ LINES = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What lies in a new user's folder."""
     folder = tmp_path_factory.mktemp("new user")
     spec = synth.Spec(pts=(0, 1000, 2000))
     synth.write(folder / "clip.mp4", spec)

@@ -133,7 +133,6 @@ UNITS_OF_SYSTEMD = sorted((DEPLOY / "systemd").glob("*.service"))
 
 
 def compose() -> Any:  # noqa: ANN401
-    """compose.yaml with its variables filled in: a default, or a word."""
     text = (DEPLOY / "compose.yaml").read_text(encoding="utf-8")
     filled = re.sub(
         r"\$\{(\w+)(:[?-])?([^}]*)\}", lambda m: m[3] if m[2] == ":-" else f"{m[1].lower()}-x", text
@@ -148,7 +147,6 @@ def understood(words: list[str]) -> None:
 
 @pytest.mark.parametrize("path", [*CONTAINERS, *UNITS_OF_SYSTEMD], ids=lambda path: path.name)
 def test_every_setting_that_is_named_exists(path: Path) -> None:
-    """A misspelt one would stop the process at its door."""
     names = set(re.findall(r"\bFOREMASK_[A-Z_]+", path.read_text(encoding="utf-8")))
     assert names - {"FOREMASK_TOKEN"} <= set(VARIABLES)
 

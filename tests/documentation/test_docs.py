@@ -67,7 +67,6 @@ def anchors(page: Path) -> set[str]:
 
 
 def links(page: Path) -> Iterator[str]:
-    """The links of a page that stay inside the repository."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
         if not re.match(r"[a-z]+:", link):
@@ -162,7 +161,6 @@ def test_the_lines_that_call_foremask_work(
 
 
 def make(folder: Path, *words: str) -> list[str]:
-    """What ``make`` would have run, where ``folder`` has an environment: one line each."""
     shutil.copy(ROOT / "Makefile", folder)
     sources = ("zensical.toml", "llms.txt", "CHANGELOG.md", "CONTRIBUTING.md")
     site = ("tests/documentation/site.py", "src/foremask/service/api/site/index.html")

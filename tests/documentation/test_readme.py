@@ -24,7 +24,6 @@ README = ROOT / "README.md"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with a clip.mp4 that has sound, as the examples want it."""
     synth.write(tmp_path / "clip.mp4", synth.Spec(width=128, height=96, sound=(synth.Tone(),)))
     return tmp_path
 

@@ -17,11 +17,11 @@ from playwright.sync_api import Browser
 
 from foremask.masking.pipeline import mask_video
 from foremask.options import MaskOptions
-from tests.cli.test_commands import served
 from tests.documentation.pages import DOCS
 from tests.documentation.test_docs import blocks
 from tests.support import synth
 from tests.support.browser import browsing
+from tests.support.http_server import serving_files
 
 pytestmark = pytest.mark.slow
 
@@ -117,7 +117,7 @@ def test_a_page_shows_the_subject_over_what_is_behind_it(
     cv2.imwrite(str(folder / "mask.png"), drawn[0][1])
     head = f"<!doctype html><body style='margin: 0; background: rgb{GREEN}'>"
     (folder / f"{name}.html").write_text(head + PAGES[name])
-    with served(folder) as site:
+    with serving_files(folder) as site:
         page = browser.new_page(viewport={"width": 160, "height": 120})
         page.goto(f"{site}/{name}.html")
         page.wait_for_function(SHOWN[name])

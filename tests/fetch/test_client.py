@@ -9,7 +9,6 @@ import ssl
 import sys
 import threading
 from collections.abc import AsyncGenerator, Buffer, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -33,7 +32,7 @@ from foremask.errors import (
     WebhookInvalid,
 )
 from foremask.fetch import client, connections, responses, urls
-from foremask.fetch.blocking import download_file
+from foremask.fetch.addresses import is_public
 from foremask.fetch.client import Outbound
 from foremask.fetch.connections import Resolve
 from foremask.fetch.range_reader import RangeUnavailable
@@ -68,7 +67,6 @@ async def fetched(
 
 
 async def test_a_download_is_the_file(outbound: Outbound, origin: Origin) -> None:
-    """Every byte; and nothing was asked for that a server might honour."""
     origin.answers["/clip.mp4"] = gives(CLIP, Content_Type="video/mp4", ETag='"v1"')
     sink, reported = io.BytesIO(), []
     await outbound.download(
@@ -83,26 +81,9 @@ async def test_a_download_is_the_file(outbound: Outbound, origin: Origin) -> Non
     assert set(origin.requests[0].headers) == {"host", "user-agent", "accept"}
 
 
-def test_a_file_can_be_had_without_an_event_loop(tmp_path: Path) -> None:
-    async def prepare() -> None:
-        async with listening() as origin:
-            origin.answers["/clip.mp4"] = gives(CLIP)
-            await asyncio.to_thread(
-                download_file,
-                origin.url(),
-                tmp_path / "clip.mp4",
-                max_bytes=GIB,
-                allow_private=[LOOPBACK],
-            )
-
-    asyncio.run(prepare())
-    assert (tmp_path / "clip.mp4").read_bytes() == CLIP
-
-
 async def test_ranges_bring_little_more_than_was_asked_for(
     outbound: Outbound, origin: Origin
 ) -> None:
-    """Head and tail of a MiB: two requests, 128 KiB, over one connection."""
     origin.answers["/clip.mp4"] = gives(CLIP, ETag='"v1"')
     async with outbound.open_range_reader(origin.url(), max_bytes=GIB) as reader:
         assert reader.size == len(CLIP)
@@ -114,7 +95,6 @@ async def test_ranges_bring_little_more_than_was_asked_for(
 
 
 async def test_reading_straight_on_takes_longer_strides(outbound: Outbound, origin: Origin) -> None:
-    """4 MiB in pieces of 32 KiB, in under ten requests."""
     origin.answers["/clip.mp4"] = gives(CLIP * 4)
     async with outbound.open_range_reader(origin.url(), max_bytes=GIB) as reader:
         pieces = [await reader.read_at(at, 32 << 10) for at in range(0, 4 << 20, 32 << 10)]
@@ -249,7 +229,6 @@ async def test_a_bad_origin_has_a_name(outbound: Outbound, origin: Origin, lie: 
 
 
 async def test_more_than_was_declared_is_not_taken(outbound: Outbound, origin: Origin) -> None:
-    """A server that declares 4 bytes and sends a MiB has sent 4."""
     origin.answers["/clip.mp4"] = says(head(Content_Length=4), CLIP)
     assert await fetched(outbound, origin.url()) == CLIP[:4]
 
@@ -336,7 +315,6 @@ async def test_an_origin_that_gives_another_range_is_noticed(
 
 
 async def test_a_webhook_is_delivered_as_it_is(outbound: Outbound, origin: Origin) -> None:
-    """The bytes and the headers arrive, and any 2xx will do."""
     origin.answers["/hook"] = says(head("204 No Content"))
     status = await outbound.post(
         origin.url("/hook"), b'{"a":1}', {"Content-Type": "application/json", "X-Id": "7"}
@@ -347,7 +325,6 @@ async def test_a_webhook_is_delivered_as_it_is(outbound: Outbound, origin: Origi
 
 
 async def test_a_webhook_is_not_redirected(outbound: Outbound, origin: Origin) -> None:
-    """A 302 is a failed delivery; the body goes nowhere else."""
     origin.answers["/hook"] = redirects("/other")
     with pytest.raises(UrlStatus) as caught:
         await outbound.post(origin.url("/hook"), b"{}", {})
@@ -531,19 +508,34 @@ PRIVATE = [
     *("192.168.1.1", "3232235777", "169.254.169.254", "2852039166", "0xa9fea9fe", "169.254.0.1"),
     *("100.64.0.1", "100.127.255.254", "100.100.100.200", "192.0.0.192", "192.0.0.9", "192.0.2.1"),
     *("198.18.0.1", "198.51.100.1", "203.0.113.1", "192.88.99.1", "224.0.0.1", "239.255.255.250"),
-    *("240.0.0.1", "255.255.255.255", "168.63.129.16"),
+    *("240.0.0.1", "255.255.255.255", "168.63.129.16", "0.1.2.3", "100.127.255.255"),
+    *("198.19.255.255", "239.255.255.255"),
     # IPv6
     *("[::1]", "[0:0:0:0:0:0:0:1]", "[::]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]"),
     *("[::ffff:169.254.169.254]", "[::ffff:8.8.8.8]", "[::127.0.0.1]", "[::ffff:0:127.0.0.1]"),
     *("[64:ff9b::127.0.0.1]", "[64:ff9b::a9fe:a9fe]", "[64:ff9b:1::7f00:1]", "[2002:7f00:1::]"),
     *("[2002:a9fe:a9fe::1]", "[2001:0:53aa:64c::]", "[2001:db8::1]", "[3fff::1]", "[5f00::1]"),
     *("[fe80::1]", "[fec0::1]", "[fc00::1]", "[fd00:ec2::254]", "[ff02::1]", "[100::1]"),
-    "[4000::1]",
+    *("[4000::1]", "[fd12::1]", "[2001:20::1]", "[2001:2::1]", "[::8.8.8.8]"),
+    *("[2002:808:808::]", "[2001:0:4136:e378:8000:63bf:3fff:fdd2]", "[64:ff9b:1::808:808]"),
     # names that lead there
     *("localhost", "LOCALHOST", "localhost.", "localtest.example", "127.0.0.1.nip.example"),
     *("metadata.google.internal", "l\u043ecalhost.example", "half.example", "mapped.example"),
     "zoned.example",
 ]
+
+PUBLIC = [
+    *("8.8.8.8", "93.184.215.14", "172.15.255.255", "172.32.0.1", "100.63.255.255"),
+    *("100.128.0.1", "168.63.129.17", "2606:4700:4700::1111", "2a00:1450:4001::1"),
+    "64:ff9b::808:808",
+]
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_the_public_internet_is_public(address: str) -> None:
+    """Ordinary addresses, neighbours of special ones, and IPv4 as an IPv6-only network sees it."""
+    assert is_public(ipaddress.ip_address(address))
+
 
 FORMS: dict[type[ForemaskError], tuple[str, ...]] = {
     UrlNotAllowed: (

@@ -16,7 +16,6 @@ async def _holding(fair: FairSemaphore, owner: str, order: list[str], hold_s: fl
 
 
 async def test_one_owner_leaves_places_for_others() -> None:
-    """A holds its two for ever; B gets a place at once."""
     fair, order = FairSemaphore(4, 2), list[str]()
     stuck = [asyncio.create_task(_holding(fair, "a", order, 2 * PATIENCE_S)) for _ in range(10)]
     await asyncio.sleep(0.01)
@@ -31,7 +30,6 @@ async def test_one_owner_leaves_places_for_others() -> None:
 
 
 async def test_owners_take_turns() -> None:
-    """A's hundred do not stand before B's two."""
     fair, order = FairSemaphore(1, 1), list[str]()
     await fair.acquire("x")
     waiting = [asyncio.create_task(_holding(fair, "a", order)) for _ in range(100)]

@@ -36,7 +36,6 @@ def test_a_point_is_written_as_a_place_and_a_moment(text: str, hint: Point) -> N
 
 
 def test_boxes_and_paints_have_the_same_moments(tmp_path: Path) -> None:
-    """A name with an @ in it is still a file."""
     path = tmp_path / "a@2.png"
     path.write_bytes(PNG)
     assert parse_place(Box, "1,2,30,40@2s", negative=True) == Box(

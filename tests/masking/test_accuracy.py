@@ -24,7 +24,6 @@ LEAST_J = {Quality.FAST: 0.97, Quality.BALANCED: 0.98, Quality.BEST: 0.98}
 
 
 def regions(folder: Path, frames: int, quality: Quality, masker: ImageMasker | None) -> list[float]:
-    """Region similarity J (intersection over union) of each frame's mask with the disc."""
     scene = list(moving_disc(frames))
     spec = synth.Spec(WIDTH, HEIGHT, pts=synth.even(frames, Fraction(25)))
     source = synth.write(folder / "clip.mp4", spec, (image.pixels for image, _ in scene))

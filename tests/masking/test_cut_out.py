@@ -76,7 +76,6 @@ def shown(path: Path) -> list[NDArray[np.uint8]]:
 def test_a_colour_is_behind_the_subject(
     clip: Path, tmp_path: Path, background: str, colour: tuple[int, int, int]
 ) -> None:
-    """At a corner that the disc never reaches; the disc is still red."""
     report = cut(clip, tmp_path / "made.mp4", background)
     assert report.kind == "composite"
     for number, picture in enumerate(shown(tmp_path / "made.mp4")):
@@ -88,7 +87,6 @@ def test_a_colour_is_behind_the_subject(
 
 
 def test_a_picture_covers_the_frame_about_its_centre(clip: Path, tmp_path: Path) -> None:
-    """Twice as wide as the clip: its outer quarters are not seen."""
     picture = np.zeros((48, 128, 3), np.uint8)
     picture[:, 32:96] = (200, 100, 0)  # blue first
     cv2.imwrite(str(tmp_path / "behind.png"), picture)
@@ -238,7 +236,6 @@ def test_matte_tools_reach_the_file(clip: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("background", ["transparent", "black"])
 def test_pngs_of_a_clip_with_10_bits_have_16(tmp_path: Path, background: str) -> None:
-    """Each of 877 greys is another colour, and white is white; of 8 bits they stay 8."""
     ramp = np.tile(np.arange(64, 941), (16, 1)).astype(np.uint16)
     clip = _grey(tmp_path / "deep.mkv", ramp, "yuv444p10le")
     options = CutOutOptions(background=Background.parse(background))

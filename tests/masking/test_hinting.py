@@ -54,7 +54,6 @@ def test_a_choice_late_in_a_long_clip_holds_from_its_first_frame(
 
 
 def shares(mask: Path) -> tuple[float, float]:
-    """How much of the left and of the right disc is in the mask, over all frames."""
     found = []
     for moment, alpha in enumerate(alpha for _, alpha in foremask.read_masks(mask)):
         found.append([alpha[30:66, x - 15 : x + 15].mean() for x in (40 + moment, 130 + moment)])
@@ -63,7 +62,6 @@ def shares(mask: Path) -> tuple[float, float]:
 
 
 def paint() -> bytes:
-    """White over the left disc of the first frame; grey elsewhere."""
     levels = np.full((HEIGHT, WIDTH), 128, np.uint8)
     cv2.circle(levels, (40, 48), 18, 255, -1)
     return cv2.imencode(".png", levels)[1].tobytes()

@@ -33,7 +33,6 @@ def clip(tmp_path: Path) -> Path:
 
 
 def test_importing_the_package_loads_nothing() -> None:
-    """Only a little of Python's own library: it takes a few milliseconds."""
     program = (
         f"import sys; sys.path[:0] = {sys.path!r}; before = set(sys.modules); import foremask; "
         "print(*(set(sys.modules) - before))"
@@ -173,7 +172,6 @@ def test_frames_and_masks_are_read_upright_with_their_times(clip: Path, model: P
 
 
 def test_arrays_become_alphas_one_by_one_and_in_order(model: Path) -> None:
-    """No file at all: as many as there are, float32 from 0 to 1, of the frames' size."""
     drawn = list(synth.draw(synth.Spec(width=128, height=96, pts=tuple(range(30)))))
     alphas = list(foremask.mask_frames((rgb for rgb, _ in drawn), model=model))
     assert len(alphas) == 30
@@ -187,7 +185,6 @@ def test_arrays_become_alphas_one_by_one_and_in_order(model: Path) -> None:
 
 @pytest.mark.slow
 def test_a_stream_that_nobody_reads_on_ends_its_threads(model: Path) -> None:
-    """An endless camera, of which three masks are wanted."""
     before = threading.active_count()
     picture, _ = synth.disc(128, 96, 0.5)
     drawn = 0
@@ -332,7 +329,6 @@ def test_hints_on_arrays_choose_and_must_be_early(model: Path) -> None:
 
 
 def two_discs() -> Rgb:
-    """Two red discs on grey."""
     picture = np.full((96, 128, 3), 110, np.uint8)
     for across in (30, 98):
         cv2.circle(picture, (across, 48), 20, (220, 30, 30), -1)

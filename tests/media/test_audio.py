@@ -31,7 +31,6 @@ def packets(path: Path) -> list[bytes]:
 
 
 def loudness(path: Path, moments_s: Sequence[float]) -> list[bool]:
-    """Whether there is sound at each of these moments."""
     heard: list[tuple[float, np.ndarray]] = []
     with av.open(str(path)) as opened:
         for frame in opened.decode(audio=0):
@@ -127,7 +126,6 @@ def test_a_language_is_written_as_the_container_spells_it(
 
 
 def test_an_encoder_gets_a_rate_that_it_takes() -> None:
-    """Opus has 48 kHz only; AAC the largest of its rates that is not above the source's."""
     assert encoder_for("webm", "aac", 22_050) == ("libopus", 48_000)
     assert encoder_for("mp4", "pcm_s16le", 96_000) == ("aac", 96_000)
     assert encoder_for("mp4", "pcm_s16le", 37_800) == ("aac", 32_000)

@@ -13,14 +13,15 @@ import pytest
 from numpy.typing import NDArray
 
 from foremask.errors import CorruptVideo, PromiseBroken
+from foremask.facts import Written
 from foremask.media.colour_writer import ColourWriter
 from foremask.media.picture_files import picture_file
-from foremask.media.png_sequence import PngSequenceWriter, numbered
+from foremask.media.png_sequence import PngSequenceWriter
 from foremask.media.probe import describe
 from foremask.media.reader import VideoReader
 from foremask.media.verify import BLOCK_ADDITIONAL, verify
 from foremask.options import AlphaFormat, Preset, ResultKind
-from foremask.types import Levels
+from foremask.types import Levels, Rgb
 from tests.support import synth
 from tests.support.synth import Spec, Tone
 
@@ -88,7 +89,6 @@ def test_alpha_comes_back_as_it_was_written(tmp_path: Path, form: AlphaFormat) -
 
 
 def test_a_gif_has_one_bit_of_it(tmp_path: Path) -> None:
-    """What is more than half opaque is opaque."""
     for alpha, levels in zip(alphas(cut(tmp_path, AlphaFormat.GIF)), ramps(64, 48), strict=True):
         assert np.array_equal(alpha, np.where(levels >= 128, 255, 0))
 
@@ -145,17 +145,8 @@ def test_a_turned_clip_keeps_its_matrix_and_an_animation_is_turned(tmp_path: Pat
 
 
 def test_numbered_pngs_have_straight_alpha_and_a_table_of_times(tmp_path: Path) -> None:
-    source = synth.write(tmp_path / "source.mp4", SPEC)
     target = tmp_path / "made.zip"
-    with (
-        VideoReader(source) as reader,
-        PngSequenceWriter(target, reader.clip, "%03d.png", into_zip=True) as writer,
-    ):
-        pictures = []
-        for frame, levels in zip(reader, ramps(64, 48), strict=True):
-            pictures.append(frame.rgb(64, 48))
-            writer.write(pictures[-1], levels, frame)
-        written = writer.finish(reader.end_pts, reader.time_base)
+    written, pictures = sequence(synth.write(tmp_path / "source.mp4", SPEC), target, into_zip=True)
     assert (written.frames_out, written.audio[0].action) == (9, "dropped")
     with zipfile.ZipFile(target) as archive:
         names = [f"{number:03d}.png" for number in range(1, 10)]
@@ -172,11 +163,6 @@ def test_numbered_pngs_have_straight_alpha_and_a_table_of_times(tmp_path: Path) 
             assert bgra is not None
             assert np.array_equal(bgra[:, :, 3], levels)
             assert np.array_equal(bgra[:, :, 2::-1], picture)
-
-
-def test_a_pattern_counts_with_as_many_digits_as_it_says() -> None:
-    assert numbered("a_%04d.png", 7) == "a_0007.png"
-    assert numbered("%d.png", 12) == "12.png"
 
 
 @pytest.mark.parametrize("form", [form for form in SUFFIXES if form not in PICTURES])
@@ -243,14 +229,16 @@ def test_a_webp_has_every_frame_with_its_time_and_its_alpha(tmp_path: Path) -> N
     assert np.abs(still[same == 255][:, 2::-1].astype(int) - (200, 60, 30)).max() <= 4
 
 
-def sequence(source: Path, target: Path, *, into_zip: bool) -> None:
+def sequence(source: Path, target: Path, *, into_zip: bool) -> tuple[Written, list[Rgb]]:
+    pictures: list[Rgb] = []
     with (
         VideoReader(source) as reader,
         PngSequenceWriter(target, reader.clip, "%03d.png", into_zip=into_zip) as writer,
     ):
         for frame, levels in zip(reader, ramps(64, 48), strict=True):
-            writer.write(frame.rgb(64, 48), levels, frame)
-        writer.finish(reader.end_pts, reader.time_base)
+            pictures.append(frame.rgb(64, 48))
+            writer.write(pictures[-1], levels, frame)
+        return writer.finish(reader.end_pts, reader.time_base), pictures
 
 
 def test_a_video_without_alpha_is_no_cut_out(tmp_path: Path) -> None:

@@ -33,7 +33,6 @@ def frame_of(rgb: tuple[int, int, int], pixel_format: str, matrix: str, full: bo
 def test_colours_survive_every_format_matrix_and_range(
     colour: str, full: bool, matrix: str, pixel_format: str
 ) -> None:
-    """A colour comes back within 3 levels, however the frame stores it."""
     observed = frame_of(COLOURS[colour], pixel_format, matrix, full).rgb(20, 10)
     assert observed.shape == (10, 20, 3)
     np.testing.assert_allclose(observed[5, 10], COLOURS[colour], atol=3)
@@ -55,7 +54,6 @@ def test_grey_survives_formats_without_chroma(pixel_format: str) -> None:
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv420p10le"])
 @pytest.mark.parametrize("full", [False, True])
 def test_luma_is_full_range_in_eight_bits(pixel_format: str, full: bool) -> None:
-    """Black is 0 and white 255, whatever the range and the depth of the source."""
     for level in (0, 128, 255):
         luma = frame_of((level,) * 3, pixel_format, "bt709", full).luma()
         assert luma.dtype == np.uint8
@@ -88,7 +86,6 @@ def test_hdr_white_is_bright_and_black_is_black() -> None:
 
 @pytest.mark.parametrize("turn", synth.TURNS.values(), ids=synth.TURNS)
 def test_turning_there_and_back_changes_nothing(turn: tuple[int, bool]) -> None:
-    """`to_coded` undoes `to_upright`, and the angles read back are those that were written."""
     orientation = Orientation.from_matrix(tuple(synth.matrix(*turn)))
     assert (orientation.rotation, orientation.mirrored) == turn
     picture = np.arange(12).reshape(3, 4)

@@ -119,7 +119,6 @@ def test_odd_clips_keep_every_promise(tmp_path: Path, what: str, preset: Preset)
 def test_the_mask_lies_where_the_subject_is(
     tmp_path: Path, preset: Preset, turn: tuple[int, bool]
 ) -> None:
-    """White is on the disc and black beside it, in the orientation that the container shows."""
     spec = Spec(96, 64, turn=turn, options={"crf": "4"}, pts=NTSC[:6])
     source = synth.write(tmp_path / "clip.mov", spec)
     target = tmp_path / f"mask{preset.suffix}"
@@ -175,7 +174,6 @@ def test_sound_that_is_cut_off_plays_to_its_end(tmp_path: Path) -> None:
 
 @st.composite
 def clips(draw: Any) -> tuple[str, Spec]:  # noqa: ANN401  (hypothesis has no public type for it)
-    """A random clip: size, rate, start, rotation, shape of a pixel, sound."""
     name = draw(st.sampled_from(["a.mp4", "a.mov", "a.webm"]))
     codec = "vp9" if name == "a.webm" else draw(st.sampled_from(["h264", "hevc"]))
     smallest = 16 if codec == "hevc" else 1

@@ -73,7 +73,6 @@ def test_a_clip_is_cut_once_for_so_many_of_its_frames(tmp_path: Path) -> None:
 
 
 def test_spans_cover_the_clip_without_gap_or_overlap(tmp_path: Path) -> None:
-    """Each span ends where the next begins, at a multiple of 14 frames; the last is open."""
     source = synth.write(tmp_path / "a.mp4", Spec(pts=PTS))
     spans = plan(source, 4, GRID)
     assert [span.end_pts for span in spans[:-1]] == [span.first_pts for span in spans[1:]]

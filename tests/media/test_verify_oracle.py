@@ -37,7 +37,6 @@ def times(listing: str) -> tuple[list[float], float]:
 
 
 def facts(path: Path) -> Facts:
-    """What `verify` promises, by the same names."""
     header, packets = ffmpeg(path, "-map", "0:v", "-c", "copy")
     starts, end = times(packets)
     (video,) = re.findall(r"Video: .*", header)
@@ -61,7 +60,6 @@ def facts(path: Path) -> Facts:
 
 
 def differing(source: Path, mask: Path) -> set[str]:
-    """The promises on which the program finds more than rounding."""
     wanted, found = facts(source), facts(mask)
     tick_s = 1e-6 if mask.suffix in (".mp4", ".mov") else TICK_S
 

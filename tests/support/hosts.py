@@ -39,7 +39,6 @@ class Hosts:
         }
 
     def run(self, *command: str) -> str:
-        """A command of foremask's, to its end; what it says."""
         return subprocess.run(  # noqa: S603
             [sys.executable, "-m", "foremask", *command],
             env=self.environ("operator"),
@@ -51,7 +50,6 @@ class Hosts:
     def start(
         self, host: str, *module: str, within: Sequence[str] = (), **more: str
     ) -> subprocess.Popen[bytes]:
-        """A process at a host; ``within`` is what puts it there."""
         with (self.root / f"{host}.log").open("ab") as log:
             process = subprocess.Popen(  # noqa: S603
                 [*within, sys.executable, "-m", *module],
@@ -63,11 +61,9 @@ class Hosts:
         return process
 
     def log(self, host: str) -> str:
-        """What the processes of a host have written."""
         return (self.root / f"{host}.log").read_text()
 
     def stop(self) -> None:
-        """End all that runs."""
         for process in self.started:
             process.send_signal(signal.SIGCONT)
             process.terminate()

@@ -4,7 +4,10 @@ import socket
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -12,8 +15,6 @@ from tests.support.patience import PATIENCE_S
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Logs nothing."""
-
     def log_message(self, format: str, *args: object) -> None: ...  # noqa: A002
 
 
@@ -39,8 +40,28 @@ def serving(handler: Callable[..., BaseHTTPRequestHandler]) -> Generator[str]:
         thread.join()
 
 
+class _Files(Handler, SimpleHTTPRequestHandler):
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(204)
+        self.end_headers()
+
+
+@contextmanager
+def serving_files(folder: Path) -> Generator[str]:
+    """The address of a server that has the files of a folder, and takes webhooks."""
+    with serving(partial(_Files, directory=str(folder))) as url:
+        yield url
+
+
+def ask(url: str, token: str, body: dict[str, Any] | None = None) -> Any:  # noqa: ANN401
+    """The JSON that a service answers; a body is posted. Raises HTTPStatusError for a refusal."""
+    method, headers = "GET" if body is None else "POST", {"api_token": token}
+    answer = httpx.request(method, url, json=body, headers=headers, timeout=PATIENCE_S)
+    return answer.raise_for_status().json()
+
+
 def free_port(address: str = "127.0.0.1") -> int:
-    """A port that nobody listens on."""
     with socket.socket() as taken:
         taken.bind((address, 0))
         port: int = taken.getsockname()[1]

@@ -32,8 +32,6 @@ async def done(database: Database, job: str, stage: str, result: StepDone) -> No
 
 
 class CountingDatabase(Database):
-    """Counts its statements."""
-
     asked = 0
 
     async def all(self, statement: LiteralString, params: Params = ()) -> list[Row]:

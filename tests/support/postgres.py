@@ -25,7 +25,6 @@ def started(root: Path, binaries: Path | None = None) -> Iterator[EmbeddedPostgr
 
 
 def asked(server: EmbeddedPostgres, statement: LiteralString = "select 42") -> object:
-    """The first value that the server answers."""
     with psycopg.connect(server.url) as connection:
         row = connection.execute(statement).fetchone()
     return row and row[0]

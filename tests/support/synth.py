@@ -303,7 +303,6 @@ def mask(
 
 
 def sound_only(path: Path) -> Path:
-    """A tone and no picture."""
     with av.open(str(path), "w") as out:
         _Tone(out, Tone()).play_until(float("inf"), out)
     return path
@@ -400,5 +399,4 @@ def concat(path: Path, parts: Sequence[Path]) -> Path:
 
 
 def orientation_of(spec: Spec) -> Orientation:
-    """How the clip's coded pictures are turned to stand upright."""
     return Orientation.from_matrix(tuple(matrix(*spec.turn)))

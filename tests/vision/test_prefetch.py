@@ -11,8 +11,6 @@ from foremask.vision.prefetch import StoppedError, prefetch, tee
 
 
 class Counted:
-    """Numbers from 0 on, and how many of them have been drawn."""
-
     def __init__(self, end: int = 1 << 60) -> None:
         self.drawn, self.end = 0, end
 
@@ -88,7 +86,6 @@ def test_a_stage_that_is_stopped_tells_its_reader() -> None:
 def tee_numbers(
     numbers: Iterable[int], stop: threading.Event | None = None, max_bytes: int = 1000
 ) -> tuple[Iterator[int], Iterator[int]]:
-    """A tee of items of ten bytes each."""
     return tee(numbers, stop or threading.Event(), max_bytes, lambda _: 10)
 
 

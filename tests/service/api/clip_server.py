@@ -83,6 +83,5 @@ class _Files(Handler):
 
 @contextmanager
 def serving(folder: Path) -> Generator[str]:
-    """The address of an origin that serves ``folder``."""
     with http_server.serving(type("Files", (_Files,), {"folder": folder})) as url:
         yield url

@@ -40,7 +40,6 @@ def mask(name: str) -> list[Levels]:
 
 
 def on_colour(rgb: Rgb, levels: Levels, colour: int) -> Rgb:
-    """The subject before a plain colour, given as 0xRRGGBB."""
     alpha = levels[..., None] / np.float32(255)
     behind = np.array([colour >> 16, colour >> 8 & 255, colour & 255], np.float32)
     return np.rint(rgb * alpha + behind * (1 - alpha)).astype(np.uint8)
@@ -56,7 +55,6 @@ def write(path: Path, frames: Iterable[Rgb], fps: float, *options: str) -> None:
 
 
 def swept(rgb: Rgb, cut: Rgb, share: float) -> Rgb:
-    """The clip at the left of a line, its cut-out at the right."""
     both, at = cut.copy(), round(share * rgb.shape[1])
     both[:, :at] = rgb[:, :at]
     both[:, max(0, at - 1) : at + 2] = 255
@@ -64,7 +62,6 @@ def swept(rgb: Rgb, cut: Rgb, share: float) -> Rgb:
 
 
 def main() -> None:
-    """Every sample; then the README's picture, of the first one."""
     for name, colour in BEHIND.items():
         clip = SAMPLES / f"{name}.webm"
         frames, masks = list(frames_of(clip)), mask(name)
@@ -94,7 +91,6 @@ def _scaled(picture: Rgb, size: tuple[int, int]) -> Rgb:
 
 
 def _round_subject(picture: Rgb, levels: Levels) -> Rgb:
-    """The part that has the subject in its middle, as 16:9."""
     height, width = levels.shape
     left, top, wide, tall = cv2.boundingRect((levels > 127).astype(np.uint8))
     part_tall = min(height, width * 9 // 16, round(1.15 * max(tall, wide * 9 / 16)))

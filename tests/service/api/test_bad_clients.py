@@ -126,7 +126,6 @@ def test_nonsense_behind_a_request_is_answered_behind_its_answer(few: Running) -
 
 
 def test_headers_that_fit_are_taken(few: Running) -> None:
-    """A line just short of 16 KiB, headers just short of 64 KiB; three requests in one packet."""
     path = "/healthz?" + "a" * ((16 << 10) - 9)
     assert http.get(few.url + path, headers={"cookie": "b" * 48_000}).status_code == 200
     with dial(few) as raw:
@@ -145,7 +144,6 @@ def test_headers_that_fit_are_taken(few: Running) -> None:
     ids=["header", "line", "chunk extension"],
 )
 def test_an_endless_line_ends_soon(few: Running, sent: bytes) -> None:
-    """After some hundred kilobytes it has closed; what follows is neither read nor kept."""
     with dial(few) as raw:
         raw.sendall(sent)
         count = 0
@@ -215,7 +213,6 @@ def slow_body(path: str, token: str) -> bytes:
 
 
 def test_the_least_rate_of_a_whole_body_falls_with_its_time() -> None:
-    """4 KiB a second in the first ten, 1 KiB a second after forty."""
     rates = [least_body_bytes(seconds) / seconds for seconds in (10, 20, 40, 400)]
     assert rates == [4096, 2048, 1024, 1024]
 

@@ -184,7 +184,6 @@ def test_head_is_answered_wherever_get_is(service: Running, uploaded: str, drawn
 
 
 def test_a_range_may_depend_on_the_date(mask_url: str) -> None:
-    """If-Range with the file's own date gives the range, with any other the whole file."""
     head = http.head(mask_url).headers
     at: datetime = parsedate_to_datetime(head["last-modified"])
     asked = {"Range": "bytes=0-3"}
@@ -200,7 +199,6 @@ def test_a_range_may_depend_on_the_date(mask_url: str) -> None:
 
 
 def test_a_version_may_be_demanded(mask_url: str) -> None:
-    """If-Match and If-Unmodified-Since: 412 with our error for another version."""
     head = http.head(mask_url).headers
     for right in (
         {"If-Match": head["etag"]},

@@ -31,7 +31,6 @@ def test_every_route_is_described() -> None:
 
 
 def test_the_document_knows_presets_and_reasons() -> None:
-    """The nine presets, and each reason that HTTP can give, under its own status."""
     document: dict[str, Any] = build(HANDLERS)
     assert document["openapi"] == "3.1.0"
     assert set(document["components"]["schemas"]["Preset"]["enum"]) == set(Preset)

@@ -111,14 +111,12 @@ def made(service: Running, answer: httpx.Response, target: Path) -> Path:
 
 
 def corner(path: Path, at: tuple[int, int] = (2, 2)) -> NDArray[np.int64]:
-    """Of the first picture, where the disc never is."""
     with VideoReader(path) as reader:
         frame = next(iter(reader))
         return np.asarray(frame.rgb(frame.width, frame.height)[at], np.int64)
 
 
 def middle(path: Path) -> NDArray[np.int64]:
-    """Of the first picture, inside of the disc."""
     return corner(path, (24, 12))
 
 

@@ -94,7 +94,6 @@ def test_a_clip_that_cannot_be_masked_is_refused_at_once(
 def test_a_clip_that_can_be_masked_is_accepted(
     client: httpx.Client, service: Running, clip_origin: str, name: str
 ) -> None:
-    """202, and exactly the two keys."""
     answer = client.post(PATH, json={"video": f"{clip_origin}/{name}", "unknown": [1, {"a": None}]})
     assert answer.status_code == 202, answer.text
     body = answer.json()
@@ -174,7 +173,6 @@ def test_a_body_that_is_wrong_is_told_what_is_wrong(
 def test_the_length_of_a_url_is_that_of_its_bytes(
     client: httpx.Client, clip_origin: str, characters: int, field: str, reason: str
 ) -> None:
-    """An e with an accent has two."""
     url = f"{clip_origin}/{characters * 'é'}"
     answer = client.post(PATH, json={"video": f"{clip_origin}/good.mp4", field: url})
     error = assert_refused(answer, 422, reason, field)
@@ -215,7 +213,6 @@ def test_a_body_of_another_type_is_refused_before_it_is_parsed(
     "path", ["/nothing", "/v2", "/v2/status", "/v2/video/segment", "/%00", "/v2/files"]
 )
 def test_an_unknown_path_comes_before_everything(service: Running, path: str) -> None:
-    """404 without a token, whatever the method and the body."""
     for method in ("GET", "POST", "DELETE"):
         assert_refused(http.request(method, service.url + path, content=b"{"), 404, "path_unknown")
 
@@ -235,7 +232,6 @@ def test_an_unknown_path_comes_before_everything(service: Running, path: str) ->
 def test_a_wrong_method_comes_before_the_token(
     service: Running, method: str, path: str, allowed: set[str]
 ) -> None:
-    """405, and Allow names what would have been right."""
     answer = http.request(method, service.url + path)
     assert_refused(answer, 405, "method_not_allowed")
     assert {each.strip() for each in answer.headers["allow"].split(",")} - {"OPTIONS"} == allowed
@@ -287,7 +283,6 @@ async def test_a_revoked_token_is_shut_out_at_once(service: Running) -> None:
 
 
 def test_a_token_over_its_quota_is_told_so(service: Running, clip_origin: str) -> None:
-    """403 quota_exhausted, with the quota."""
     headers = service.new_token(TokenLimits(quota=1))
     body = {"video": f"{clip_origin}/good.mp4"}
     assert http.post(service.url + PATH, json=body, headers=headers).status_code == 202

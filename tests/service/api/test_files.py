@@ -81,7 +81,6 @@ def test_a_download_is_named_as_the_link_wants_it(
 def test_a_range_is_answered_with_these_bytes(
     mask_url: str, drawn: Path, asked: str, start: int, stop: int | None
 ) -> None:
-    """206, the exact bytes, and where they lie in the file."""
     content = (drawn / "good.mp4").read_bytes()
     answer = http.get(mask_url, headers={"Range": asked})
     assert (answer.status_code, answer.content) == (206, content[start:stop])
@@ -159,7 +158,6 @@ def uploads(
     database_url: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Generator[Running]:
-    """A service over each kind of store."""
     if request.param == "local":
         yield service
         return
@@ -326,7 +324,6 @@ def test_a_caller_who_hangs_up_is_no_fault_of_ours(service: Running) -> None:
 
 
 def test_uploads_are_forms_of_the_right_type(service: Running) -> None:
-    """415 for anything that is no form; 422 for a media type that is no video."""
     assert_refused(http.post(f"{service.url}/v2/uploads", json={}), 415, "content_type")
     for value in ("image/tiff", 5, "video", "video/mp4\n"):
         answer = http.post(

@@ -135,7 +135,6 @@ def test_what_cannot_be_is_refused_with_the_field_and_starts_nothing(
 
 
 def test_a_preview_is_the_mask_of_one_picture(service: Running) -> None:
-    """Of two red discs the one that the point is on; a picture that is none is refused."""
     picture = np.full((96, 192, 3), 90, np.uint8)
     for x in (40, 140):
         cv2.circle(picture, (x, 48), 22, (30, 30, 220), -1)  # blue first

@@ -32,7 +32,6 @@ def test_the_waits_are_shorter_than_a_client_s() -> None:
 
 
 def test_sync_gives_up_before_the_client_does(hurried: Running, clip_origin: str) -> None:
-    """The call is held, then answered 202 as usual."""
     body = {"video": f"{clip_origin}/good.mp4", "sync": True}
     answer = http.post(hurried.url + PATH, json=body, headers=hurried.headers)
     assert answer.status_code == 202

@@ -94,7 +94,6 @@ def test_every_module_is_fetched_at_once(service: Running) -> None:
 
 
 def test_it_is_light_and_travels_packed_and_once(service: Running) -> None:
-    """Under 60 kB on the wire and 250 kB in all without samples; a reload sends nothing anew."""
     files = [
         page
         for name, page in read_pages("static").items()
@@ -159,7 +158,6 @@ def test_a_sample_comes_by_ranges_so_that_a_browser_can_seek_in_it(service: Runn
 def test_a_clip_is_shown_only_when_it_is_one(
     database_url: str, tmp_path: Path, clip_origin: str, drawn: Path
 ) -> None:
-    """The bytes of a good clip; of a page, of JSON and of a private address not one."""
     with running(database_url, tmp_path) as service:
 
         def ask(name: str) -> httpx.Response:
@@ -361,7 +359,6 @@ def drawn_anew(page: Page, at: tuple[int, int], before: tuple[int, int, int]) ->
 
 
 def at_rest(page: Page) -> np.ndarray:
-    """What the stage shows when it has stopped to change."""
     before, until = pixels(page), time.monotonic() + PATIENCE_S
     while True:
         page.wait_for_timeout(300)

@@ -26,7 +26,6 @@ def service(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Gene
 
 
 def at(page: Page, x: int, y: int) -> tuple[float, float]:
-    """Where a pixel of the clip is in the window."""
     box = page.locator("#marks").bounding_box()
     assert box is not None
     scale = box["width"] / SPEC.width
@@ -34,7 +33,6 @@ def at(page: Page, x: int, y: int) -> tuple[float, float]:
 
 
 def go_to(page: Page, number: int) -> None:
-    """Show a frame, counted from 1."""
     page.locator("#number").fill(str(number))
     page.locator("#number").press("Enter")
 

@@ -140,7 +140,6 @@ async def test_a_webhook_has_the_bytes_of_the_status_and_its_links_live_as_long(
 
 
 def _ends_at_s(url: str) -> int:
-    """When a link of our own store ends."""
     return int(parse_qs(urlsplit(url).query)["expires"][0])
 
 
@@ -220,7 +219,6 @@ async def test_the_async_client(service: Running, clip_origin: str, drawn: Path)
 
 
 def test_the_golden_vector() -> None:
-    """The signature that the hosted service gives for these very bytes."""
     body = b'{"request_id":"req-9f8e7d6c","status":"COMPLETED"}'
     signature = sign(webhook_key("test-token-abc123"), "req-9f8e7d6c", "1723800000", body)
     assert signature == "v1=L49e/+aGg8Xr6F7PT9+bYWJ4ADPN73Pu5ooGltV5MUs="

@@ -58,7 +58,6 @@ def upload(
 
 
 def ended(service: Running, request_id: str) -> dict[str, Any]:
-    """The status of a job once it has ended."""
     url = f"{service.url}/v2/status/{request_id}"
 
     def over() -> dict[str, Any] | None:

@@ -2,27 +2,23 @@
 
 import asyncio
 import threading
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
+
+from benchmarks.stand_in import OPERATIONS
 
 from foremask.errors import ForemaskError
-from foremask.facts import Report
 from foremask.fetch.client import Outbound
-from foremask.masking.cut_out import cut_out
-from foremask.masking.pipeline import mask_video
-from foremask.options import Limits, MaskOptions
 from foremask.service.jobs.database import open_database
-from foremask.service.sandbox.execution import options_of
 from foremask.service.sandbox.messages import Progress, Refused
 from foremask.service.sandbox.operations import CutOut, Mask, Request
 from foremask.service.sandbox.pool import MediaPool, OnProgress
 from foremask.service.worker.queues import serve_queues
 from foremask.service.worker.worker_context import WorkerContext
 from tests.service.api.conftest import Running
-from tests.support import synth
 
 REQUESTS: list[Mask | CutOut] = []
 """What the masker was asked, the latest last."""
@@ -47,40 +43,20 @@ class RedIsForeground:
             known = b"" if request.known is None else request.known.read_bytes()
             KEPT.append(known + b"said. ")
             request.kept.write_bytes(KEPT[-1])
-        report = await asyncio.to_thread(_masked, request)
+        try:
+            mask: Callable[..., Any] = OPERATIONS[type(request)]
+            report = await asyncio.to_thread(mask, request, NoParent())
+        except ForemaskError as error:
+            raise Refused.of(error).error() from error
         if on_progress is not None:
             await on_progress(Progress(report.frames_out, report.frames_out, "masking"))
         return cast(R, report)
 
 
-def _masked(request: Mask | CutOut) -> Report:
-    if isinstance(request, Mask):
-        return mask_video(
-            request.source,
-            request.target,
-            MaskOptions(
-                preset=request.options.preset,
-                matte=request.options.matte,
-                hints=request.options.hints,
-            ),
-            span=request.span,
-            masker=synth.red_is_foreground,
-            refiner=synth.stretched,
-        )
-    masking = MaskOptions(limits=Limits())
-    try:
-        return cut_out(
-            request.source,
-            request.target,
-            options_of(request.preset, request.result, request.background, masking),
-            span=request.span,
-            clip_start_s=request.clip_start_s,
-            mask_target=request.mask_target,
-            masker=synth.red_is_foreground,
-            refiner=synth.stretched,
-        )
-    except ForemaskError as error:
-        raise Refused.of(error).error() from error
+class NoParent:
+    """The masker is in this process."""
+
+    def progress(self, *_: object) -> None: ...
 
 
 @contextmanager

@@ -65,7 +65,6 @@ async def test_the_rate_counts_down(
 
 
 async def test_the_cap_on_unfinished_jobs_holds_under_concurrency(database: Database) -> None:
-    """Forty at once from a token that may have seven."""
     _, token = await create_token(database, "cap", TokenLimits(concurrent=7))
     answers = await asyncio.gather(
         *(admit(database, new_job(token.id)) for _ in range(40)), return_exceptions=True

@@ -70,21 +70,18 @@ class Service(RuleBasedStateMachine):
         return self.holder.get(step.name) == step.attempt
 
     def forget(self, job: str) -> None:
-        """Nobody holds anything of a job that is over."""
         for name in [each for each in self.holder if each.job == job]:
             del self.holder[name]
             self.paused.discard(name)
 
     @rule(segments=st.integers(1, 6), webhook=st.booleans())
     def submit(self, segments: int, webhook: bool) -> None:
-        """A caller asks."""
         new = new_job(self.token_id, webhook_url="https://example.org/hook" if webhook else None)
         self.jobs[self.do(admit(self.database, new)).request_id] = segments
 
     @precondition(lambda self: self.jobs)
     @rule(pick=PICK)
     def begin(self, pick: int) -> None:
-        """A worker takes any ticket there is, and the step whose turn it is."""
         rows = self.ask(
             """select id, queue_name from procrastinate_jobs
                where status = 'todo' and queue_name <> 'webhooks' order by id"""
@@ -104,19 +101,16 @@ class Service(RuleBasedStateMachine):
     @precondition(lambda self: self.began)
     @rule(pick=PICK)
     def finish(self, pick: int) -> None:
-        """A worker is done, or wakes from a long sleep and believes so."""
         step = self.began[pick % len(self.began)]
         self.let_go(step, self.do(steps.finish(self.database, step, self.result(step))))
 
     def let_go(self, step: Step, taken: bool) -> None:
-        """What was said of the step was taken from its holder, and from nobody else."""
         assert taken == self.holds(step)
         if taken:
             del self.holder[step.name]
             self.paused.discard(step.name)
 
     def result(self, step: Step) -> StepDone:
-        """What the stage would have made."""
         mine = f"{step.name}/{step.attempt}"
         segments = self.jobs[step.name.job]
         if step.name.stage == "ingest":
@@ -130,7 +124,6 @@ class Service(RuleBasedStateMachine):
     @precondition(lambda self: self.began)
     @rule(pick=PICK)
     def renew(self, pick: int) -> None:
-        """A worker says that frames advance."""
         step = self.began[pick % len(self.began)]
         held = self.holds(step)
         kept = self.do(steps.renew(self.database, [Beat(step, 1)], LEASE_S))
@@ -141,7 +134,6 @@ class Service(RuleBasedStateMachine):
     @precondition(lambda self: self.began)
     @rule(pick=PICK, crashed=st.booleans())
     def fail(self, pick: int, crashed: bool) -> None:
-        """The clip is broken, or its child has crashed."""
         step = self.began[pick % len(self.began)]
         reported = steps.fail(
             self.database,
@@ -155,7 +147,6 @@ class Service(RuleBasedStateMachine):
     @precondition(lambda self: self.holder)
     @rule(pick=PICK)
     def pause(self, pick: int) -> None:
-        """A worker is killed, or stopped for longer than its lease."""
         name = list(self.holder)[pick % len(self.holder)]
         self.ask(
             """update steps set lease_until = now() - interval '1 second'
@@ -166,12 +157,10 @@ class Service(RuleBasedStateMachine):
 
     @rule()
     def lose_tickets(self) -> None:
-        """Workers have taken tickets and died before they did anything."""
         self.ask("delete from procrastinate_jobs")
 
     @rule()
     def recover(self) -> None:
-        """The housekeeper comes by, a while later."""
         self.ask("update steps set touched_at = touched_at - interval '1 minute'")
         recovered = self.do(steps.recover(self.database, DAY_S, LEASE_S))
         assert recovered.lost == len(self.paused)
@@ -182,7 +171,6 @@ class Service(RuleBasedStateMachine):
     @precondition(lambda self: self.jobs)
     @rule(pick=PICK)
     def cancel(self, pick: int) -> None:
-        """The caller has changed their mind."""
         job = list(self.jobs)[pick % len(self.jobs)]
         before = self.record(job)
         after = self.do(records.cancel(self.database, token_hash(self.secret), job))

@@ -66,7 +66,6 @@ async def lock(other: psycopg.AsyncConnection, step: Step) -> None:
 async def test_a_renewal_locks_in_order_however_it_is_asked(
     database: Database, database_url: str, held: list[Step]
 ) -> None:
-    """It waits for the first of all six, and holds none of the others."""
     first = min(held, key=lambda step: (step.name.job, step.name.number))
     beats = [Beat(step, 1) for step in reversed(held)]
     call = steps.renew(database, beats, LEASE_S)

@@ -31,7 +31,6 @@ async def test_two_processes_are_one_sum(database: Database) -> None:
 
 
 async def test_a_report_that_arrives_twice_counts_once(database: Database) -> None:
-    """The connection broke after the commit, and the call was made again."""
     call = "select report_process(%s, 'worker', 'w', 1, 'none', %s, %s, %s::jsonb[], %s::float8[])"
     process = "6f1e1d0c-0000-4000-8000-000000000001"
     for number in (1, 1, 2, 1):

@@ -21,7 +21,6 @@ async def admitted(database: Database) -> tuple[str, str]:
 
 
 async def test_a_job_without_progress_for_a_minute_says_so_and_goes_on(database: Database) -> None:
-    """59 s are nothing to tell; 75 s are; after the next frame all is well again."""
     _, name = await admitted(database)
     step = await begun(database, name, lease_s=1000.0)
     said = []

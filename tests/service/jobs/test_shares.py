@@ -72,7 +72,6 @@ async def tokens(database: Database) -> AsyncIterator[Tokens]:
 async def test_two_hundred_jobs_of_one_token_do_not_stand_before_one_of_another(
     tokens: Tokens,
 ) -> None:
-    """B comes last and is served second at the latest."""
     a, b = await tokens.new("a"), await tokens.new("b")
     await tokens.submit(a, 200)
     assert await tokens.served(3) == "aaa"
@@ -81,7 +80,6 @@ async def test_two_hundred_jobs_of_one_token_do_not_stand_before_one_of_another(
 
 
 async def test_tokens_take_turns(tokens: Tokens) -> None:
-    """Three that wait get a third each, in whatever order they came."""
     for name in "abc":
         await tokens.submit(await tokens.new(name), 20)
     served = await tokens.served(30)
@@ -89,7 +87,6 @@ async def test_tokens_take_turns(tokens: Tokens) -> None:
 
 
 async def test_a_token_with_a_double_share_is_served_twice_as_often(tokens: Tokens) -> None:
-    """Of 30 turns 20 and 10."""
     await tokens.submit(await tokens.new("a", share=2), 30)
     await tokens.submit(await tokens.new("b"), 30)
     assert (await tokens.served(30)).count("a") in (19, 20, 21)

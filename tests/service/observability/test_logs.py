@@ -13,7 +13,6 @@ from foremask.settings import LogLevel
 
 @pytest.fixture
 def lines() -> io.StringIO:
-    """A stream that logs go to."""
     stream = io.StringIO()
     configure_logs(LogLevel.INFO, "worker", stream)
     return stream

@@ -65,7 +65,6 @@ def packages(data_dir: Path) -> Path:
 
 
 def served_once(packages: Path, data_dir: Path) -> subprocess.CompletedProcess[str]:
-    """Start the server of the wheel in ``packages``, ask its version, and stop it."""
     return fresh(SERVE_ONCE, packages, data_dir, check=False)
 
 
@@ -220,6 +219,5 @@ def test_another_postgresql_serves_where_it_is_named(data_dir: Path) -> None:
 
 
 def test_a_directory_without_a_postgresql_is_named(data_dir: Path) -> None:
-    """A typing error in FOREMASK_POSTGRES_BIN."""
     with pytest.raises(ServiceUnavailable, match="no-such-place"):
         EmbeddedPostgres(data_dir, data_dir / "no-such-place").start()

@@ -50,7 +50,6 @@ def hosts() -> Iterator[Hosts]:
 
 @pytest.fixture(scope="module")
 def apis(hosts: Hosts) -> Iterator[list[httpx.Client]]:
-    """A client for each of two API hosts behind one public address, the first's."""
     hosts.run("migrate")
     token = hosts.run("token", "create", "--burst", "1000").strip()
     ports = [free_port(), free_port()]

@@ -1,24 +1,21 @@
 """The whole service as one command: it starts, stops or is killed, cleans up, and resumes."""
 
-import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.service.api import clip_server
 from tests.support import synth
 from tests.support.hosts import is_gone
-from tests.support.http_server import answers, free_port
+from tests.support.http_server import answers, ask, free_port
 from tests.support.patience import wait_until
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
@@ -70,18 +67,11 @@ class Served:
                 return message
         raise AssertionError((self.root / "log").read_text()[-2000:])
 
-    def ask(self, path: str, token: str, body: dict[str, Any] | None = None) -> Any:  # noqa: ANN401
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}{path}",
-            None if body is None else json.dumps(body).encode(),
-            {"api_token": token, "Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=120) as answer:  # noqa: S310
-            return json.load(answer)
-
     def submit(self, url: str, token: str = TOKEN) -> str:
-        answer = self.ask("/v2/video/segment/foreground_mask", token, {"video": url})
-        return str(answer["request_id"])
+        """A job; where its status is."""
+        path = "/v2/video/segment/foreground_mask"
+        answer = ask(f"http://127.0.0.1:{self.port}{path}", token, {"video": url})
+        return str(answer["status_url"])
 
     def family(self) -> set[int]:
         assert self.process is not None
@@ -130,20 +120,20 @@ def test_sigterm_stops_everything_and_the_next_start_goes_on(served: Served, cli
     message = served.start()
     (token,) = [line.split()[-1] for line in message if "API token" in line]
     assert [line.strip() for line in message if line.strip().endswith(f"/#token={token}")]
-    request_id = served.submit(clip_url, token)
+    status_url = served.submit(clip_url, token)
     family = served.family()
     assert len(family) > 4
     assert served.end(signal.SIGTERM) == 0
     wait_until(lambda: not running(family))
     message = served.start()
     assert not [line for line in message if "API token" in line or "#token" in line]
-    assert served.ask(f"/v2/status/{request_id}", token)["request_id"] == request_id
+    assert status_url.endswith(ask(status_url, token)["request_id"])
 
 
 def test_a_killed_parent_leaves_no_process_and_loses_no_job(served: Served, clip_url: str) -> None:
     """kill -9 of the parent alone: the others end by themselves, and the next start goes on."""
     served.start(FOREMASK_BOOTSTRAP_TOKEN=TOKEN, FOREMASK_WORKERS="2")
-    request_id = served.submit(clip_url)
+    status_url = served.submit(clip_url)
     family = served.family()
     assert served.process is not None
     for pid in family - {served.process.pid}:
@@ -152,7 +142,7 @@ def test_a_killed_parent_leaves_no_process_and_loses_no_job(served: Served, clip
     assert served.end(signal.SIGKILL) == -signal.SIGKILL
     wait_until(lambda: not running(family))
     served.start(FOREMASK_BOOTSTRAP_TOKEN=TOKEN)
-    assert served.ask(f"/v2/status/{request_id}", TOKEN)["request_id"] == request_id
+    assert status_url.endswith(ask(status_url, TOKEN)["request_id"])
 
 
 def test_a_killed_member_is_started_again(served: Served) -> None:

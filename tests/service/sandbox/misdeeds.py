@@ -49,8 +49,6 @@ class TryAll(Request[dict[str, str]], frozen=True):
 
 
 class InAThread(Request[str], frozen=True):
-    """Read a file outside from another thread; how that ended."""
-
     outside: Path
 
 
@@ -62,30 +60,22 @@ class KeepCompiled(Request[dict[str, str]], frozen=True):
 
 
 class Copied(msgspec.Struct, frozen=True):
-    """What the child saw, and how much it copied."""
-
     source: Path
     target: Path
     bytes: int
 
 
 class Copy(Request[Copied], frozen=True):
-    """Copy a file."""
-
     source: Input
     target: Output
 
 
 class Remote(Request[bytes], frozen=True):
-    """Read bytes of the remote file."""
-
     offset: int
     size: int
 
 
 class ProcessFacts(msgspec.Struct, frozen=True):
-    """What a child is and has."""
-
     pid: int
     environ: dict[str, str]
     files: list[str]
@@ -108,8 +98,6 @@ class Count(Request[int], frozen=True):
 
 
 class Grow(Request[None], frozen=True):
-    """Use more and more memory."""
-
     pause_s: float
 
 
@@ -118,21 +106,15 @@ class Lie(Request[int], frozen=True):
 
 
 class FillDisk(Request[None], frozen=True):
-    """Write a file that is too long."""
-
     target: Output
 
 
 class Litter(Request[None], frozen=True):
-    """Leave many files, and directories in each other."""
-
     files: int
     depth: int
 
 
 class Garble(Request[None], frozen=True):
-    """Send bytes that are no message."""
-
     sent: bytes
 
 

@@ -146,7 +146,6 @@ async def test_a_spare_that_dies_is_not_missed(tmp_path: Path) -> None:
 
 
 async def test_a_child_is_replaced_after_its_share_of_jobs(tmp_path: Path) -> None:
-    """Leaks do not add up."""
     async with open_pool(tmp_path, jobs_per_child=2) as pool:
         pids = [await pid(pool) for _ in range(4)]
     assert pids[0] == pids[1] != pids[2] == pids[3]

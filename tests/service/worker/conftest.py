@@ -124,8 +124,6 @@ async def working(work: WorkerContext, masks: int = 4) -> AsyncIterator[None]:
 
 
 class Caller:
-    """Somebody with a token."""
-
     def __init__(self, database: Database, secret: str, token_id: uuid.UUID) -> None:
         self.database, self.secret, self.token_id = database, secret, token_id
 
@@ -153,8 +151,6 @@ class Caller:
             return await self.ended(await self.submit(url, webhook_url))
 
     async def masking(self, request_id: str, frames: int = 1) -> None:
-        """Wait until so many frames of the job are masked."""
-
         async def under_way() -> bool:
             return (await self.record(request_id)).frames_done >= frames
 

@@ -114,7 +114,6 @@ async def test_slots_that_others_wait_for_are_not_free(
 async def test_a_long_clip_is_cut_masked_and_joined_once(
     work: WorkerContext, caller: Caller, site: Site, tmp_path: Path
 ) -> None:
-    """Twelve segments, four in flight at most, one join, every frame in its place."""
     site.files["/a.mp4"] = stand_in.clip(117, pause_s=0.005)
     async with working(work, masks=8):
         request_id = await caller.submit(site.url + "/a.mp4")
@@ -137,7 +136,6 @@ async def test_a_long_clip_is_cut_masked_and_joined_once(
 async def test_progress_moves_and_the_queue_has_places(
     work: WorkerContext, caller: Caller, site: Site
 ) -> None:
-    """Two jobs and no worker: places 1 and 2; then frames count up."""
     site.files["/a.mp4"] = stand_in.clip(9, pause_s=0.1)
     first, second = [await caller.submit(site.url + "/a.mp4") for _ in range(2)]
     assert [(await caller.record(each)).queue_position for each in (first, second)] == [1, 2]

@@ -43,7 +43,6 @@ class CancelledWhileJoined(TextMedia):
 
 
 def files_below(top: Path) -> set[str]:
-    """Every file and every empty directory, by its path."""
     return {
         str(path.relative_to(top))
         for path in top.rglob("*")
@@ -52,7 +51,6 @@ def files_below(top: Path) -> set[str]:
 
 
 async def rows(database: Database) -> dict[str, int]:
-    """How many rows each table has."""
     tables = await database.all(
         "select table_name as name from information_schema.tables"
         " where table_schema = 'public' and table_type = 'BASE TABLE'"

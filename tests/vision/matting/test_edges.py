@@ -9,7 +9,6 @@ from foremask.vision.resample import resized
 
 
 def disc(height: int, width: int, radius: float) -> np.ndarray:
-    """Anti-aliased, in the middle, 0 to 1."""
     y, x = np.mgrid[:height, :width] + 0.5
     distance = np.hypot(x - width / 2, y - height / 2)
     return np.asarray(np.clip(radius - distance + 0.5, 0, 1), np.float32)
@@ -35,7 +34,6 @@ def test_an_edge_of_the_picture_sharpens_the_mask() -> None:
 
 
 def test_soft_parts_stay_soft() -> None:
-    """A ramp over half of the image keeps its middle level, within the stretch of its ends."""
     alpha = np.tile(np.linspace(0, 1, 160, dtype=np.float32), (90, 1))
     levels = refine(alpha, np.full((360, 640), 128, np.uint8))
     assert levels[180, 320] == pytest.approx(128, abs=2)

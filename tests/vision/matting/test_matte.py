@@ -16,13 +16,11 @@ def square() -> Levels:
 
 
 def width_px(levels: Levels) -> float:
-    """Of the middle row, parts of pixels counted."""
     return float(levels[30].sum() / 255)
 
 
 @pytest.mark.parametrize("grow_px", [-3.0, -1.5, -0.25, 0.0, 0.25, 1.0, 2.5])
 def test_growing_moves_each_side_of_the_outline_by_so_many_pixels(grow_px: float) -> None:
-    """Parts of a pixel become parts of its alpha."""
     assert width_px(matte.grown(square(), grow_px)) == pytest.approx(20 + 2 * grow_px, abs=0.01)
 
 

@@ -18,7 +18,6 @@ def disc(softness_px: float) -> Alpha:
 
 
 def painted(alpha: Alpha, front: Rgb, background: Rgb) -> ArrayImage:
-    """``front`` over ``background``."""
     mixed = alpha[..., None] * front + (1 - alpha[..., None]) * background
     return ArrayImage(np.rint(mixed).astype(np.uint8))
 

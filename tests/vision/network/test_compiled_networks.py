@@ -1,8 +1,6 @@
 """A compiled network on the disk: used when it is whole and of this machine, and never missed."""
 
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -20,19 +18,18 @@ from foremask.vision.network.opinions import CLOSER_PX
 from foremask.vision.network.session import NetworkOutput, Session
 from foremask.weights.catalogue import ISNET, compiled_dir_of, model_path
 from tests.support import networks, synth
+from tests.support.programs import fresh
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
 def redness(tmp_path: Path) -> Path:
-    """A network of one convolution, whose answers are known."""
     return networks.redness(tmp_path)
 
 
 @pytest.fixture
 def kept_in(tmp_path: Path) -> Path:
-    """Where compiled networks of a test are kept."""
     return tmp_path / "compiled"
 
 
@@ -65,46 +62,25 @@ def test_a_kept_network_runs_without_its_weights(redness: Path, kept_in: Path) -
     np.testing.assert_array_equal(answer(redness, kept_in).alpha, first.alpha)
 
 
-def _flipped(kept: bytes) -> bytes:
-    middle = len(kept) // 2
-    return kept[:middle] + bytes([kept[middle] ^ 1]) + kept[middle + 1 :]
+CHANGES: dict[str, Callable[[bytes], bytes]] = {
+    "a bit flipped": lambda kept: bytes([*kept[:-9], kept[-9] ^ 1, *kept[-8:]]),
+    "truncated": lambda kept: kept[:-100],
+    "another version": lambda kept: kept.replace(b'{"openvino":"20', b'{"openvino":"19', 1),
+    "other facts": lambda kept: kept.replace(b'_is_cut":false', b'_is_cut":true', 1),
+    "empty": lambda kept: kept.partition(b"\n")[0] + b"\n",
+    "headless": lambda _: b"\x00\xff" * 100_000,
+}
 
 
-def _truncated(kept: bytes) -> bytes:
-    return kept[:-100]
-
-
-def _of_another_version(kept: bytes) -> bytes:
-    return kept.replace(b'{"openvino":"20', b'{"openvino":"19', 1)
-
-
-def _with_other_facts(kept: bytes) -> bytes:
-    return kept.replace(b'"enlargement_is_cut":false', b'"enlargement_is_cut":true', 1)
-
-
-def _empty(kept: bytes) -> bytes:
-    return kept.partition(b"\n")[0] + b"\n"
-
-
-def _headless(kept: bytes) -> bytes:
-    return b"\x00\xff" * 100_000
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        *(_flipped, _truncated, _of_another_version, _with_other_facts),
-        *(_empty, _headless),
-    ],
-)
+@pytest.mark.parametrize("change", CHANGES)
 def test_what_is_no_compiled_network_of_ours_is_compiled_anew(
-    redness: Path, kept_in: Path, change: Callable[[bytes], bytes]
+    redness: Path, kept_in: Path, change: str
 ) -> None:
     """The answer is the same, and the file is whole again: it runs without its weights."""
     first = answer(redness, kept_in)
     path = only_file(kept_in)
     whole = path.read_bytes()
-    path.write_bytes(change(whole))
+    path.write_bytes(CHANGES[change](whole))
     assert path.read_bytes() != whole
     np.testing.assert_array_equal(answer(redness, kept_in).alpha, first.alpha)
     assert only_file(kept_in) == path
@@ -125,7 +101,6 @@ def test_a_file_that_openvino_refuses_is_compiled_anew(redness: Path, kept_in: P
 
 
 def test_changed_weights_are_another_network(redness: Path, kept_in: Path) -> None:
-    """The same file name with another bias does not get the old answer."""
     grey = answer(redness, kept_in).alpha[:, :24]
     networks.redness(redness.parent, bias=-5)
     changed = answer(redness, kept_in).alpha[:, :24]
@@ -178,10 +153,7 @@ def test_a_process_that_only_reads_keeps_nothing(redness: Path, kept_in: Path) -
         "compiled_networks.only_read()\n"
         "print(session.Session(Path(sys.argv[1]), kept_in=Path(sys.argv[2])).runtime)"
     )
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", code, redness, kept_in], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.startswith("openvino CPU")
+    assert fresh(code, redness, kept_in).stdout.startswith("openvino CPU")
     assert not kept_in.exists()
 
 
@@ -203,7 +175,6 @@ def test_what_is_compiled_ahead_is_what_masking_runs() -> None:
 
 @pytest.fixture
 def isnet(tmp_path: Path) -> Iterator[Path]:
-    """The real weights in a directory of their own."""
     path = tmp_path / "models" / ISNET.file_name
     path.parent.mkdir()
     path.symlink_to(model_path())

@@ -57,14 +57,12 @@ def test_a_device_is_a_runtime_and_a_unit(text: str, device: Device) -> None:
 
 @pytest.mark.parametrize("text", ["", "gpu", "cuda:x", "cuda:", "cpu:0", "openvino:TPU", "auto:0"])
 def test_what_is_no_device_is_refused_with_the_grammar(text: str) -> None:
-    """Before anything is loaded."""
     with pytest.raises(FieldInvalid, match=r"cuda\[:N\]"):
         Device.parse(text)
 
 
 @pytest.mark.parametrize("text", ["cuda", "tensorrt:1", "openvino:NPU"])
 def test_a_device_that_is_not_here_is_said_with_those_that_are(tmp_path: Path, text: str) -> None:
-    """The machines of CI have processors only."""
     if Device.parse(text.removesuffix(":1")) in devices():
         pytest.skip(f"this machine has {text}")
     with pytest.raises(DeviceUnavailable, match=rf"{text}.*Here are: cpu, .*onnxruntime"):
@@ -72,7 +70,6 @@ def test_a_device_that_is_not_here_is_said_with_those_that_are(tmp_path: Path, t
 
 
 def test_openvino_chooses_and_the_report_says_what(tmp_path: Path) -> None:
-    """AUTO takes what is here."""
     network = network_at(networks.redness(tmp_path), Device.parse("openvino:AUTO"))
     assert network.runtime.startswith("openvino ")
     assert network.runtime.split()[1] in {"CPU", "GPU", "NPU"}
@@ -137,7 +134,6 @@ class Noting:
         self.features: list[list[tuple[int, ...]]] = []
 
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
-        """As the network."""
         output = self._network.infer(image, size)
         if not isinstance(image, Cropped):  # of a crop, nobody asks for features
             self.features.append([each.shape for each in output.features])
@@ -145,7 +141,6 @@ class Noting:
 
 
 def ball_over_a_place(frames: int) -> Iterator[ArrayImage]:
-    """A shaded ball rolls over drawn things, which a camera passes."""
     still = place(4)
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]
     for t in range(frames):
@@ -158,7 +153,6 @@ def ball_over_a_place(frames: int) -> Iterator[ArrayImage]:
 
 
 def disc_over_a_board(frames: int) -> Iterator[ArrayImage]:
-    """A plain disc crosses a still board."""
     for t in range(frames):
         yield ArrayImage(synth.disc(WIDTH, HEIGHT, t / (2 * frames))[0])
 

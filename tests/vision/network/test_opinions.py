@@ -21,7 +21,6 @@ class RedNetwork:
         self.sizes: list[InputSize | None] = []
 
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
-        """Judge one picture, and note the size."""
         self.sizes.append(size)
         rgb = image.rgb(*(size or (128, 128))).astype(int)
         return NetworkOutput((rgb[..., 0] > rgb[..., 1] + 60).astype(np.float32), ())
@@ -54,7 +53,6 @@ def test_a_crop_has_a_margin_round_the_subject() -> None:
 
 
 def test_more_is_asked_only_where_the_first_answer_is_unsure() -> None:
-    """One inference, two, or three."""
     for above, sizes in (
         ((NEVER, NEVER), [None]),
         ((NEVER, -1), [None, (768, 768)]),
@@ -87,7 +85,6 @@ def test_an_uncertainty_is_the_undecided_share_of_the_mask() -> None:
 
 
 def test_a_cropped_picture_is_the_part_of_the_picture() -> None:
-    """The red square alone is all red, at any size."""
     crop = Cropped(red_on_the_right(), Box(220 / 320, 60 / 180, 280 / 320, 120 / 180))
     assert (crop.width, crop.height) == (60, 60)
     for side in (30, 60, 100):

@@ -23,7 +23,6 @@ CPU, ONNX_CPU = Device(Runtime.CPU), Device(Runtime.ONNXRUNTIME)
 
 @pytest.fixture
 def redness(tmp_path: Path) -> Path:
-    """A network of one convolution, whose answers are known."""
     return networks.redness(tmp_path)
 
 
@@ -81,7 +80,6 @@ def test_a_mask_that_we_enlarge_ourselves_is_the_one_of_the_file(half_size: Path
 
 
 def test_where_the_sigmoid_is_ours_by_the_side_car_nothing_is_cut_off(half_size: Path) -> None:
-    """Two sigmoids, if somebody wants them."""
     half_size.with_name("half.onnx.json").write_text(
         json.dumps({"size_px": SIZE_PX, "sigmoid": True})
     )
@@ -102,7 +100,6 @@ def test_the_same_file_is_opened_once(redness: Path) -> None:
 
 
 def test_a_file_that_is_no_network_is_named(tmp_path: Path) -> None:
-    """Not a traceback of the runtime."""
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"not a network")
     with pytest.raises(ModelUnavailable, match=r"broken\.onnx"):

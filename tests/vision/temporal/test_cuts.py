@@ -1,20 +1,20 @@
 """Cuts between drawn shots are found where they are, and nothing else is taken for one."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
 
-from foremask.types import Image, Rgb
+from foremask.types import Rgb
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.session import InputSize, NetworkOutput
 from foremask.vision.temporal.cuts import DELAY_FRAMES, starts_of_shots
 from foremask.vision.temporal.windows import mask_images
 from tests.support import shots
+from tests.vision.temporal.test_windows import RedNetwork
 
 
 def starts(images: Sequence[Rgb]) -> list[int]:
-    """The frames at which shots start, without any flow to help."""
     items = [(frame, image, None) for frame, image in enumerate(images)]
     return [frame for frame, is_start in starts_of_shots(items) if is_start]
 
@@ -41,17 +41,23 @@ UNCUT: dict[str, Callable[[], shots.Shot]] = {
     "something rushes through": lambda: shots.passed_by(shots.walk(15), shots.place(16), 90, 300),
     "broken frames": lambda: shots.broken(shots.walk(17), [10, 20], lasts=2),
     "no signal": lambda: shots.static(),
+    "a dissolve": lambda: shots.dissolved(shots.walk(90, 24), shots.walk(95, 24), 12),
+    "one picture": lambda: shots.walk(98, 1),
     "black": lambda: [np.zeros((shots.HEIGHT, shots.WIDTH, 3), np.uint8)] * 12,
 }
 
 
 @pytest.mark.parametrize("name", UNCUT)
 def test_what_does_not_stay_is_no_cut(name: str) -> None:
-    """One shot, whatever happens in it."""
     assert starts(UNCUT[name]()) == [0]
 
 
-CUT: dict[str, Callable[[], tuple[shots.Shot, shots.Shot]]] = {
+CUT: dict[str, Callable[[], tuple[shots.Shot, ...]]] = {
+    "three shots, one of them short": lambda: (
+        shots.walk(40, 12),
+        shots.walk(50, 5),
+        shots.walk(60, 12),
+    ),
     "another place": lambda: (shots.walk(20, 14), shots.walk(30, 14)),
     "the place in the mirror": lambda: (
         shots.walk(21, 14),
@@ -76,14 +82,9 @@ CUT: dict[str, Callable[[], tuple[shots.Shot, shots.Shot]]] = {
 
 @pytest.mark.parametrize("name", CUT)
 def test_a_cut_is_found_at_its_frame(name: str) -> None:
-    """Two shots, joined."""
-    first, second = CUT[name]()
-    assert starts([*first, *second]) == [0, len(first)]
-
-
-def test_a_clip_of_three_shots_has_two_cuts() -> None:
-    """One of them lasts for five frames only."""
-    assert starts([*shots.walk(40, 12), *shots.walk(50, 5), *shots.walk(60, 12)]) == [0, 12, 17]
+    parts = CUT[name]()
+    ends = itertools.accumulate(len(each) for each in parts)
+    assert starts([image for each in parts for image in each]) == [0, *ends][:-1]
 
 
 def test_another_scene_after_a_fade_through_black_is_another_shot() -> None:
@@ -93,11 +94,6 @@ def test_another_scene_after_a_fade_through_black_is_another_shot() -> None:
     found = starts([*out[:16], *[black] * 8, *into[8:]])
     assert len(found) == 2
     assert 22 <= found[1] <= 26
-
-
-def test_a_dissolve_is_no_cut() -> None:
-    """Neighbours match all the way: propagation may go on, and distrusts what changes."""
-    assert starts(shots.dissolved(shots.walk(90, 24), shots.walk(95, 24), 12)) == [0]
 
 
 def test_boundaries_are_decided_two_pictures_late() -> None:
@@ -124,30 +120,13 @@ def test_any_size_is_taken(size: tuple[int, int]) -> None:
 
 
 def test_no_picture_is_no_shot() -> None:
-    """And one is one."""
     assert starts([]) == []
-    assert starts(shots.walk(98, 1)) == [0]
-
-
-class SeesNothing:
-    """A network that counts how often it is asked, and finds no foreground."""
-
-    runtime = "drawn"
-    any_size = False
-
-    def __init__(self) -> None:
-        self.looks = 0
-
-    def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
-        """An empty mask."""
-        self.looks += 1
-        return NetworkOutput(np.zeros((32, 32), np.float32), ())
 
 
 @pytest.mark.slow
 def test_a_pan_over_leaves_does_not_ask_the_network_at_every_frame() -> None:
     """No flow explains leaves well; still the frames share keyframes."""
-    network = SeesNothing()
+    network = RedNetwork()
     images = [ArrayImage(image) for image in shots.foliage_pan(2, 2.3, 25)]
     assert len(list(mask_images(images, network))) == 25
-    assert network.looks <= 8
+    assert network.calls <= 8

@@ -23,7 +23,6 @@ def constant_flow(x: float, y: float, width: int = 160, height: int = 96) -> np.
 
 
 def test_flow_points_to_where_a_pixel_is_in_the_other_picture() -> None:
-    """The second picture is the first one moved by 3 pixels to the right and 2 down."""
     here = texture()
     there = np.roll(here, (2, 3), axis=(0, 1))
     flow = motion.FlowEstimator()(here, there)
@@ -37,7 +36,6 @@ def test_a_picture_too_small_for_patches_does_not_move() -> None:
 
 
 def test_warp_brings_a_plane_of_there_to_here() -> None:
-    """What lies 5 to the right over there comes 5 to the left."""
     there = np.zeros((96, 160), np.float32)
     there[40, 65] = 1
     moved = motion.warp(there, constant_flow(5, 0))
@@ -46,7 +44,6 @@ def test_warp_brings_a_plane_of_there_to_here() -> None:
 
 
 def test_composed_flows_add_up() -> None:
-    """Three right and then four down is three right and four down."""
     flow = motion.compose(constant_flow(3, 0), constant_flow(0, 4))
     np.testing.assert_allclose(flow, constant_flow(3, 4))
 
@@ -75,7 +72,6 @@ def test_texture_that_is_half_a_pixel_off_is_the_same_thing_and_another_colour_i
 
 
 def test_the_right_flow_is_trusted_and_a_wrong_one_is_not() -> None:
-    """Trust is 1 where the moved picture explains this one."""
     here = texture()
     there = np.roll(here, 6, axis=1)
     inside = (slice(20, -20), slice(20, -20))
@@ -84,7 +80,6 @@ def test_the_right_flow_is_trusted_and_a_wrong_one_is_not() -> None:
 
 
 def test_a_way_that_leads_back_agrees_and_another_does_not() -> None:
-    """Six right and six left cancel out; six right and none back do not."""
     assert motion.flow_consistency(constant_flow(6, 0), constant_flow(-6, 0)).min() == 1
     assert motion.flow_consistency(constant_flow(6, 0), constant_flow(0, 0)).max() < 1e-6
 

@@ -47,7 +47,6 @@ class Network:
         self.asked = 0
 
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
-        """Judge one picture."""
         self.asked += 1
         rgb = image.rgb(64, 64).astype(np.float32) / np.float32(255)
         red = np.clip((rgb[..., 0] - rgb[..., 1]) * np.float32(2.5), 0, 1)
@@ -62,7 +61,6 @@ def key_of(image: Image) -> int:
 def masks(
     marks: Mapping[int, Sequence[Mark]], network: Network, store: Store | None = None
 ) -> list[Alpha]:
-    """The masks of the drawn clip."""
     cache = None if store is None else NetworkCache(store)
     guidance = None
     if marks:
@@ -152,13 +150,11 @@ def lie(path: Path, name: str) -> None:
 
 
 def damage(path: Path, name: str) -> None:
-    """Bytes of the file are others."""
     content = path.read_bytes()
     path.write_bytes(content.replace(name.encode(), b"\0" * len(name), 1))
 
 
 def of_another_kind(path: Path, _: str) -> None:
-    """A zip of a version that is not known."""
     content = bytearray(path.read_bytes())
     content[content.rindex(b"PK\1\2") + 6] = 255
     path.write_bytes(content)
@@ -168,7 +164,6 @@ def of_another_kind(path: Path, _: str) -> None:
 def test_a_file_that_is_no_store_is_refused_in_little_memory(
     tmp_path: Path, spoil: Callable[[Path, str], None]
 ) -> None:
-    """And stays as it is."""
     path = tmp_path / "kept"
     with open_file_store(path, {}, 1 << 30) as store:
         masks({}, Network(), store)

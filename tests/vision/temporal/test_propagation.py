@@ -19,7 +19,6 @@ def uniform(x: float) -> Flow:
 
 
 def stripe(left: int) -> Levels:
-    """A white stripe of ten columns on black."""
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[:, left : left + 10] = 255
     return mask
@@ -58,14 +57,12 @@ def test_a_mask_moves_with_its_subject() -> None:
 
 
 def test_after_the_last_anchor_masks_go_on_to_the_end() -> None:
-    """There is no later anchor: the earlier one alone says what is there."""
     found = propagate(0, shot(4, step=1.0), [0], [stripe(5)], per_side=1)
     assert len(found) == 4
     np.testing.assert_allclose(found[3], stripe(8) / 255, atol=0.01)
 
 
 def test_two_anchors_that_disagree_are_averaged() -> None:
-    """Both flows explain the picture equally well."""
     white, black = np.full((HEIGHT, WIDTH), 255, np.uint8), np.zeros((HEIGHT, WIDTH), np.uint8)
     found = propagate(0, shot(3), [0, 2], [white, black], per_side=1)
     assert middle(found[1]) == pytest.approx(0.5, abs=0.01)

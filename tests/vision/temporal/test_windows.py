@@ -30,7 +30,6 @@ class RedNetwork:
         self._blind = blind
 
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
-        """Judge one picture, and count it."""
         self.calls += 1
         rgb = image.rgb(128, 128).astype(int)
         red = (rgb[..., 0] > rgb[..., 1] + 60).astype(np.float32)
@@ -70,7 +69,6 @@ def overlap(alpha: np.ndarray, truth: np.ndarray) -> float:
 @pytest.mark.parametrize("quality", list(Quality))
 @pytest.mark.slow
 def test_every_frame_gets_its_own_mask_from_fewer_looks(quality: Quality) -> None:
-    """The disc moves by a tenth of its width a frame; each mask is where the disc is."""
     images, truths = zip(*moving_disc(40), strict=True)
     network = RedNetwork()
     masks = list(mask_images(images, network, TIERS[quality]))
@@ -132,7 +130,6 @@ def test_nothing_of_one_shot_shows_in_the_next() -> None:
 
 
 def test_one_frame_is_a_clip() -> None:
-    """A photograph: one look, one mask."""
     ((image, truth),) = moving_disc(1)
     (mask,) = mask_images([image], RedNetwork())
     assert overlap(mask, truth) > 0.9
@@ -181,7 +178,6 @@ def test_a_grid_keeps_the_aspect_and_never_enlarges(width: int, height: int) -> 
 
 @pytest.mark.parametrize("side", [1, 2, 7, 15])
 def test_tiny_pictures_pass(side: int) -> None:
-    """Too small for flow and for tracks, and masked all the same."""
     images = [ArrayImage(np.full((side, side, 3), (250, 0, 0), np.uint8))] * 10
     masks = list(mask_images(images, RedNetwork(), TIERS[Quality.FAST]))
     assert len(masks) == 10
@@ -196,7 +192,6 @@ def resting_disc(x: float) -> ArrayImage:
 
 @pytest.mark.parametrize("quality", list(Quality))
 def test_what_the_network_is_sure_of_costs_one_inference(quality: Quality) -> None:
-    """Black and white: the picture, and no crop of it."""
     network = RedNetwork()
     list(mask_images([resting_disc(80)], network, TIERS[quality]))
     assert network.calls == 1
@@ -229,7 +224,6 @@ class Unsure(RedNetwork):
     """Sees red, in another way on each picture; the same for the same picture."""
 
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
-        """Judge one picture."""
         rgb = image.rgb(128, 128).astype(np.float32)
         rng = np.random.default_rng(int(rgb.sum()))
         alpha = np.clip((rgb[..., 0] - rgb[..., 1]) / 100, 0, 1).astype(np.float32)
