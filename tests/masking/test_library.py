@@ -363,7 +363,7 @@ def test_pictures_and_arrays_are_cut_out(tmp_path: Path, model: Path) -> None:
 
 
 def test_a_clip_is_cut_out_in_part_and_by_a_mask_that_is_there(clip: Path, model: Path) -> None:
-    """The same frames either way, and no network is needed the second time."""
+    """The same frames either way, and no network is needed the second time; PNGs, too."""
     mask = foremask.mask_video(clip, model=model, preset="mkv_vp9").target
     whole = foremask.cut_out(clip, clip.with_name("a.mkv"), model=model, start_s=0.03)
     by_mask = foremask.cut_out(
@@ -372,6 +372,8 @@ def test_a_clip_is_cut_out_in_part_and_by_a_mask_that_is_there(clip: Path, model
     assert (whole.frames_out, by_mask.frames_out) == (3, 3)
     assert by_mask.runtime == "stored mask"
     assert (whole.kind, whole.bytes > 0) == (by_mask.kind, by_mask.bytes > 0)
+    pictures = foremask.cut_out(clip, clip.with_name("new") / "%d.png", mask=mask, model="no.onnx")
+    assert pictures.frames_out == 4
 
 
 def test_kept_results_are_read_again_and_are_bounded(

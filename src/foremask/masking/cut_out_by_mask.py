@@ -31,7 +31,7 @@ from foremask.media.colour_presets import check_format
 from foremask.media.frames import Frame
 from foremask.media.png_sequence import PngSequenceWriter
 from foremask.media.reader import VideoReader
-from foremask.options import CutOutOptions, Excerpt, Matte
+from foremask.options import AlphaFormat, CutOutOptions, Excerpt, Matte
 from foremask.types import DeepRgb, Levels, Rgb
 from foremask.vision.matting.matte import adjusted
 
@@ -57,7 +57,8 @@ def cut_out_by_mask(
     where ``mask`` has other frames than ``source``. An excerpt is that of both.
     """
     form = check_target(source, target, options, replace=replace)
-    check_output(target, mask, replace=True)
+    if form is not AlphaFormat.PNG_FILES:
+        check_output(target, mask, replace=True)
     excerpt = options.mask.excerpt
     with ExitStack() as stack:
         reader = stack.enter_context(VideoReader(source, excerpt))
