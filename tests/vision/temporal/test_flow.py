@@ -64,11 +64,13 @@ def test_texture_that_is_half_a_pixel_off_is_the_same_thing_and_another_colour_i
     there = np.asarray(cv2.GaussianBlur(here, (3, 1), 0), np.uint8)
     trusted = motion.trust(here[..., 0], there[..., 0], still)
     assert np.median(trusted) < 0.3
-    assert np.median(motion.continuity(here, there, still, trusted)) > 0.6
+    held = motion.continuity(motion.chroma(here), motion.chroma(there), still, trusted)
+    assert np.median(held) > 0.6
     red, green = (np.full((96, 160, 3), rgb, np.uint8) for rgb in ((200, 40, 40), (20, 136, 20)))
     trusted = motion.trust(grey(red), grey(green), still)
     assert trusted.min() > 0.7
-    assert motion.continuity(red, green, still, trusted).max() < 0.01
+    held = motion.continuity(motion.chroma(red), motion.chroma(green), still, trusted)
+    assert held.max() < 0.01
 
 
 def test_the_right_flow_is_trusted_and_a_wrong_one_is_not() -> None:

@@ -21,6 +21,10 @@ RESIDUAL_SIZE = (80, 45)  # columns, rows: camera motion is smooth, so a coarse 
 ROBUST_ITERATIONS = 8
 
 
+type Chroma = NDArray[np.uint8]
+"""(H, W, 2) uint8: a and b of CIE Lab."""
+
+
 class FlowEstimator:
     """Dense flow between grey pictures of one size. Not for use by two threads at once.
 
@@ -95,19 +99,21 @@ def trust(here: Luma, there: Luma, flow: Flow) -> Alpha:
     return np.exp(blurred * np.float32(-1 / PHOTOMETRIC_SCALE))
 
 
-def continuity(here: Rgb, there: Rgb, flow: Flow, trusted: Alpha) -> Alpha:
+def continuity(here: Chroma, there: Chroma, flow: Flow, trusted: Alpha) -> Alpha:
     """How likely ``there``, warped along ``flow``, shows the same thing as ``here``.
 
     ``trusted`` is `trust` of the same pictures. Texture that moves by less than a pixel changes in
     luma and hardly in colour; another thing mostly has other colours. docs/adr/0050
     """
-    difference = cv2.absdiff(_chroma(here), warp(_chroma(there), flow))
+    difference = cv2.absdiff(here, warp(there, flow))
     window = (PHOTOMETRIC_WINDOW_PX, PHOTOMETRIC_WINDOW_PX)
-    blurred = cv2.blur(difference, window).sum(axis=2, dtype=np.float32)
+    a, b = cv2.split(cv2.blur(difference, window))
+    blurred = np.asarray(cv2.add(a, b, dtype=cv2.CV_32F), np.float32)
     return trusted**CONTINUITY_EXPONENT * np.exp(blurred * np.float32(-1 / CHROMA_SCALE))
 
 
-def _chroma(rgb: Rgb) -> NDArray[np.uint8]:
+def chroma(rgb: Rgb) -> Chroma:
+    """The a and b of a picture's Lab."""
     return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2Lab)[..., 1:], np.uint8, order="C")
 
 

@@ -62,18 +62,17 @@ class Trees:
     def log_odds(self, features: Features) -> NDArray[np.float32]:
         """For each region the log odds that it is foreground."""
         table = np.stack([features[name] for name in self.names], axis=1)
-        regions = np.arange(len(table))[:, None]
-        trees = np.arange(len(self.left))[None]
-        node = np.zeros((len(table), len(self.left)), np.int32)
+        width = self.left.shape[1]
+        roots = np.arange(len(self.left))[None] * width
+        row = np.arange(len(table))[:, None] * len(self.names)
+        left, right = (np.ravel(roots.T + each) for each in (self.left, self.right))
+        node = np.repeat(roots, len(table), axis=0)
         for _ in range(self.depth):
-            found = table[regions, self.feature[trees, node]]
-            goes_left = np.where(
-                np.isnan(found),
-                self.missing_left[trees, node],
-                found <= self.threshold[trees, node],
-            )
-            node = np.where(goes_left, self.left[trees, node], self.right[trees, node])
-        total = self.value[trees, node].sum(axis=1, dtype=np.float64) + self.bias
+            found = table.take(row + self.feature.take(node))
+            goes_left = found <= self.threshold.take(node)
+            goes_left |= np.isnan(found) & self.missing_left.take(node)
+            node = np.where(goes_left, left.take(node), right.take(node))
+        total = self.value.take(node).sum(axis=1, dtype=np.float64) + self.bias
         total += MEAN_LOG_ODDS * (features["mean"] - FOREGROUND)
         return np.clip(total, -MOST_LOG_ODDS, MOST_LOG_ODDS).astype(np.float32)
 

@@ -34,6 +34,8 @@ from foremask.vision.temporal.blocks import BLOCK_FRAMES, Anchor, Block, Blocks,
 from foremask.vision.temporal.correction import Shown
 from foremask.vision.temporal.cuts import DELAY_FRAMES, SIDE_FRAMES
 from foremask.vision.temporal.flow import (
+    Chroma,
+    chroma,
     continuity,
     residual,
     resize_flow,
@@ -411,21 +413,23 @@ class _Window:
 
     def _links(self, frames: list[int], grid: tuple[int, int]) -> list[dict[int, Link]]:
         """For each anchor the flows to the two before and the two after it, on the tracks' grid."""
+        colours = {frame: chroma(self._anchors[frame].small) for frame in frames}
 
         def of(index: int) -> dict[int, Link]:
             found = {}
             for offset in (-2, -1, 1, 2):
                 if 0 <= index + offset < len(frames):
-                    found[offset] = self._link(frames[index], frames[index + offset], grid)
+                    found[offset] = self._link(frames[index], frames[index + offset], colours, grid)
             return found
 
         return list(self._threads.map(of, range(len(frames))))
 
-    def _link(self, here: int, there: int, grid: tuple[int, int]) -> Link:
+    def _link(
+        self, here: int, there: int, colours: dict[int, Chroma], grid: tuple[int, int]
+    ) -> Link:
         flow = flow_between(self._frame_flows, here, there)
         trusted = trust(self._frame_flows[here].grey, self._frame_flows[there].grey, flow)
-        pictures = self._anchors[here].small, self._anchors[there].small
-        held = continuity(*pictures, flow, trusted)
+        held = continuity(colours[here], colours[there], flow, trusted)
         planes = resized(trusted, *grid), resized(held, *grid)
         return Link(resize_flow(flow, *grid), *planes, abs(there - here))
 
