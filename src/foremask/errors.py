@@ -240,7 +240,8 @@ class FormInvalid(BadRequest):
 
     reason, status = "bad_form", 400
     remedy = (
-        "Send multipart/form-data: every pair of `upload_fields` first, the file as the last part."
+        "Send multipart/form-data: all fields first (of an upload, every pair of `upload_fields`), "
+        "the file as the last part."
     )
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import importlib
+import io
 import subprocess
 import sys
 from pathlib import Path
@@ -40,7 +41,7 @@ def test_openapi_python_client_makes_one(
     jobs = {
         name: importlib.import_module(f"made.api.jobs.{name}") for name in ("submit", "read_status")
     }
-    models = importlib.import_module("made.models")
+    models, types = importlib.import_module("made.models"), importlib.import_module("made.types")
     client = made.AuthenticatedClient(
         base_url=service.url, token=service.token, prefix="", auth_header_name="api_token"
     )
@@ -57,6 +58,9 @@ def test_openapi_python_client_makes_one(
         done = jobs["read_status"].sync(job, client=client)
         assert (done.status, done.result.report.frames_out) == ("COMPLETED", 25)
         assert httpx.get(done.result.mask_url).content == (drawn / "good.mp4").read_bytes()
+        clip = types.File(io.BytesIO((drawn / "good.mp4").read_bytes()), "good.mp4")
+        form = models.JobRequestForm(video=clip, hints=body.hints, sync=False)
+        assert isinstance(jobs["submit"].sync(client=client, body=form), models.Accepted)
         refused = jobs["submit"].sync(client=client, body=models.JobRequest(video="ftp://x/y"))
         assert refused.error.reason == "url_scheme"
 

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from msgspec import Struct
 
 from foremask.errors import FieldInvalid, TokenInvalid, TokenMissing
-from foremask.service.api import parsing
+from foremask.service.api import forms, parsing
+from foremask.service.api.bodies import JobBody
 from foremask.service.api.request_context import GRANT, OWNER, ApiRequest, Service
 from foremask.service.jobs import admission
 from foremask.service.jobs.admission import Grant
@@ -61,7 +62,12 @@ async def read_call[B: Struct](
         grant = await admission.charge_rate(service.database, token)
     owner = str(grant.token_id)
     request.scope["state"] |= {GRANT: grant, OWNER: owner}
-    body, digest = await parsing.read_body(request, kind, job, may_be_empty=may_be_empty)
+    has_clip = job is not None and issubclass(kind, JobBody) and forms.is_form(request)
+    if has_clip:
+        is_new = keyed is None and (key is None or is_good)
+        body, digest = await forms.read_clip(request, kind, job, grant, stores=is_new)
+    else:
+        body, digest = await parsing.read_body(request, kind, job, may_be_empty=may_be_empty)
     if keyed is not None:
         admission.check_same_body(keyed, digest)
     elif key is not None and not is_good:

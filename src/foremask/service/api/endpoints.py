@@ -67,6 +67,7 @@ class Operation:
     body: type[Struct] | Json | None = None
     others: Mapping[int, tuple[str, type[Struct] | Json]] = field(default_factory=dict)
     body_required: bool = True
+    has_clip: bool = False  # in the body: it may be a form, whose last part is the clip
     query: type[Struct] | None = None
     parameters: tuple[Json, ...] = ()
     needs_token: bool = True
@@ -105,15 +106,16 @@ class Operation:
         return (*_TOKEN, counted, *body, *self.refused, *ALWAYS)
 
 
-def starts(*paths: str, body: type[Struct], sync: bool = True, refused: Reasons = ()) -> route:
-    """A route that starts a job; with ``sync`` it may wait for its end."""
+def starts(*paths: str, body: type[Struct], has_clip: bool = True, refused: Reasons = ()) -> route:
+    """A route that starts a job; one that has a clip takes a form, and may wait for its end."""
     operation = Operation(
         "jobs",
         "The job exists.",
         Accepted,
-        (*SUBMISSION, *refused, *_ADMISSION),
+        (*SUBMISSION, *refused, *_ADMISSION, *((errors.FormInvalid,) if has_clip else ())),
         body,
-        {200: ("With sync, the job has ended.", JobStatus)} if sync else {},
+        {200: ("With sync, the job has ended.", JobStatus)} if has_clip else {},
+        has_clip=has_clip,
         parameters=(_IDEMPOTENCY_KEY,),
     )
     return operation.takes(*paths, status=202)

@@ -12,12 +12,15 @@ from msgspec import Struct, structs
 from foremask.errors import (
     BackgroundInvalid,
     FieldInvalid,
+    ForemaskError,
     ObjectLost,
     RequestUnknown,
+    ServiceUnavailable,
     VideoMissing,
 )
 from foremask.hints.kinds import check_hints
 from foremask.options import REENCODE_ONLY, Quality, ResultKind
+from foremask.service.api import forms
 from foremask.service.api.bodies import (
     ConvertRequest,
     GreenScreenRequest,
@@ -31,14 +34,14 @@ from foremask.service.api.bodies import (
 from foremask.service.api.calls import Call, read_call
 from foremask.service.api.endpoints import starts
 from foremask.service.api.probing import Source
-from foremask.service.api.request_context import ApiRequest, Service, json_answer
+from foremask.service.api.request_context import CLIP, ApiRequest, Service, json_answer
 from foremask.service.api.status_routes import completed
 from foremask.service.jobs import admission, records, wire_format
 from foremask.service.jobs.admission import NewJob
 from foremask.service.jobs.records import Record
 from foremask.service.jobs.step_facts import PLAIN_MASK, JobClip, JobResult
 from foremask.service.jobs.wire_format import Accepted
-from foremask.service.observability.traces import first_span, span
+from foremask.service.observability.traces import Span, first_span, span
 from foremask.service.storage.keys import mask_key, network_key
 
 HOLD_S = 25.0  # the vendor's SDK gives up reading after 30 s
@@ -60,7 +63,7 @@ async def submit(request: ApiRequest) -> ASGIResponse:
 
     The service probes the clip for up to 8 s before it answers, and refuses a clip that it cannot
     mask. Where the origin is slower, the answer is 202, and the job's status reports the same error
-    later.
+    later. Every call that takes a clip also takes it as a file: in a form, behind all fields.
     """
     return await _start_from_clip(request, JobRequest)
 
@@ -133,7 +136,7 @@ async def _start_from_clip(request: ApiRequest, kind: type[JobBody]) -> ASGIResp
 @starts(
     "/v2/status/{request_id:str}/convert",
     body=ConvertRequest,
-    sync=False,
+    has_clip=False,
     refused=(BackgroundInvalid, RequestUnknown),
 )
 async def convert(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
@@ -203,7 +206,10 @@ async def _source_of(service: Service, record: Record, video: str | None) -> Sou
 
 
 @starts(
-    "/v2/status/{request_id:str}/refine", body=RefineRequest, sync=False, refused=(RequestUnknown,)
+    "/v2/status/{request_id:str}/refine",
+    body=RefineRequest,
+    has_clip=False,
+    refused=(RequestUnknown,),
 )
 async def refine(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
     """The same again, with more hints.
@@ -260,32 +266,49 @@ async def _start[B: Struct](
     The same request again under its Idempotency-Key costs neither rate nor quota, whatever has
     become of the clip since. ``name`` is part of the body's hash.
     """
-    hold_until = time.monotonic() + HOLD_S
     own, route = request.id, f"POST {name.partition(' ')[0]}"
     with first_span(own, route, request.headers.get("traceparent")) as trace:
-        call = await read_call(request, kind, name)
-        service = call.service
-        made = call.made
-        if made is None:
-            job = structs.replace(
-                await make(call),
-                request_id=own,
-                idempotency_key=call.key,
-                body_hash=call.digest,
-                traceparent=trace.traceparent,
-            )
-            trace.note(preset=job.preset.value)
-            with span("admit"):
-                admitted = await admission.admit(
-                    service.database, job, storage_limit=service.storage_limit
-                )
-            made = admitted.request_id
-        trace.note(job=made if made != own else None)
+        try:
+            call = await read_call(request, kind, name)
+            hold_until = time.monotonic() + HOLD_S
+            made = call.made or await _admitted(request, call, make, trace)
+        except ServiceUnavailable:  # the job may exist
+            raise
+        except ForemaskError:
+            await _discard_clip(request)
+            raise
+        if made != own:
+            await _discard_clip(request)
+            trace.note(job=made)
+    service = call.service
     if getattr(call.body, "sync", False):
         record = await _ended(service, call.token, made, hold_until)
         if record is not None:
             return json_answer(wire_format.status_body(record, service.objects.link))
     return json_answer(Accepted(made, f"{service.settings.base_url}/v2/status/{made}"), 202)
+
+
+async def _admitted[B: Struct](
+    request: ApiRequest, call: Call[B], make: Make[B], trace: Span
+) -> str:
+    job = structs.replace(
+        await make(call),
+        request_id=request.id,
+        idempotency_key=call.key,
+        body_hash=call.digest,
+        traceparent=trace.traceparent,
+    )
+    trace.note(preset=job.preset.value)
+    limit = call.service.storage_limit
+    with span("admit"):
+        admitted = await admission.admit(call.service.database, job, storage_limit=limit)
+    return admitted.request_id
+
+
+async def _discard_clip(request: ApiRequest) -> None:
+    """Delete the clip that came with the request, if one did."""
+    if key := request.scope["state"].get(CLIP):
+        await forms.discard(request.service, key)
 
 
 async def _ended(service: Service, token: bytes, job: str, hold_until: float) -> Record | None:

@@ -1,5 +1,6 @@
 """The OpenAPI 3.1 document: every route whose handler has an `Operation` in its ``opt``."""
 
+import copy
 import re
 from collections.abc import Iterable, Iterator
 from http import HTTPStatus
@@ -76,13 +77,17 @@ def build(handlers: Iterable[HTTPRouteHandler]) -> Json:
 def _shapes(operations: Iterable[Operation]) -> Json:
     """The schemas of all named shapes; optional fields of bodies may also be null."""
     sent: list[type[Struct]] = []
+    with_clip: list[type[Struct]] = []
     answered: list[type[Struct]] = [Problem]
     for each in operations:
         shapes = [each.answer, *(shape for _, shape in each.others.values())]
         answered += [shape for shape in shapes if not isinstance(shape, dict)]
-        sent += [] if each.body is None or isinstance(each.body, dict) else [each.body]
+        if each.body is not None and not isinstance(each.body, dict):
+            sent.append(each.body)
+            with_clip += [each.body] if each.has_clip else []
     _, bodies = msgspec.json.schema_components(dict.fromkeys(sent), ref_template=_REF)
     _show_patterns(bodies)
+    forms = {_form_name(each): _form(bodies[each.__name__]) for each in with_clip}
     for shape in bodies.values():
         required = shape.get("required", ())
         for name, described in shape.get("properties", {}).items():
@@ -94,9 +99,25 @@ def _shapes(operations: Iterable[Operation]) -> Json:
                 }
                 shape["properties"][name] = {"anyOf": [described, {"type": "null"}], **prose}
     _, answers = msgspec.json.schema_components(dict.fromkeys(answered), ref_template=_REF)
-    named: Json = answers | bodies
+    named: Json = answers | bodies | forms
     _without_positions(named)
     return named
+
+
+def _form_name(body: type[Struct]) -> str:
+    return f"{body.__name__}Form"
+
+
+def _form(shape: Json) -> Json:
+    """The shape of a body as a form: the clip is a file, and comes last."""
+    fields = copy.deepcopy(shape["properties"])
+    fields.pop("video")
+    clip = {"type": "string", "format": "binary", "contentMediaType": "video/*"}
+    return {
+        **shape,
+        "title": f"{shape['title']}Form",
+        "properties": {**fields, "video": clip},
+    }
 
 
 def _without_positions(part: object) -> None:
@@ -164,7 +185,12 @@ def _described(operation: Operation, handler: HTTPRouteHandler, path: str) -> Js
     if parameters := [*_parameters(path, operation.query), *operation.parameters]:
         described["parameters"] = parameters
     if operation.body is not None:
-        body = {"required": operation.body_required, "content": _content(operation.body)}
+        content = _content(operation.body)
+        if operation.has_clip and not isinstance(operation.body, dict):
+            content["multipart/form-data"] = {
+                "schema": {"$ref": _REF.format(name=_form_name(operation.body))}
+            }
+        body = {"required": operation.body_required, "content": content}
         described["requestBody"] = body
     if not operation.needs_token:
         described["security"] = []

@@ -33,11 +33,22 @@ async def read_body[B: Struct](
             " send 'Content-Type: application/json'."
         )
     fields = parse_object(raw) if raw or not may_be_empty else {}
-    body = decode(fields, kind)
+    return decoded(request, fields, kind), digest(fields, call)
+
+
+def decoded[B: Struct](
+    request: ApiRequest, fields: dict[str, Any], kind: type[B], *, strict: bool = True
+) -> B:
+    """The fields as a ``kind``, as `decode` does it; `check_known` names those that it lacks."""
+    body = decode(fields, kind, strict=strict)
     check_known(request, fields, kind)
-    fields.pop("sync", None)
-    text = json.dumps(fields, sort_keys=True)
-    return body, hashlib.sha256(f"{call} {text}".encode()).digest()
+    return body
+
+
+def digest(fields: dict[str, Any], call: str | None) -> bytes:
+    """The SHA-256 of the fields without ``sync``, and of ``call``."""
+    text = json.dumps({key: fields[key] for key in fields if key != "sync"}, sort_keys=True)
+    return hashlib.sha256(f"{call} {text}".encode()).digest()
 
 
 def check_known(request: ApiRequest, body: dict[str, Any], kind: type[Struct]) -> None:
@@ -55,9 +66,14 @@ def check_known(request: ApiRequest, body: dict[str, Any], kind: type[Struct]) -
         request.scope["state"][UNKNOWN_FIELDS] = [name[:64] for name in unknown[:8]]
 
 
-async def _read(request: ApiRequest) -> bytes:
+def content_length(request: ApiRequest) -> int:
+    """The body's declared bytes; 0 where they are not declared."""
     declared = request.headers.get("content-length", "")
-    size = int(declared) if re.fullmatch(r"[0-9]{1,18}", declared) else 0
+    return int(declared) if re.fullmatch(r"[0-9]{1,18}", declared) else 0
+
+
+async def _read(request: ApiRequest) -> bytes:
+    size = content_length(request)
     body = bytearray()
     if size <= MAX_BODY_BYTES:
         async for chunk in request.stream():
@@ -76,14 +92,22 @@ async def _read(request: ApiRequest) -> bytes:
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:
-    """The object that ``raw`` is, with distinct keys at every depth, and without its nulls.
+    """The object that ``raw`` is. Raises BadJson."""
+    value = parse(raw)
+    if not isinstance(value, dict):
+        raise BadJson('The body must be one JSON object, such as {"video": "https://…"}.')
+    return value
+
+
+def parse(raw: bytes) -> object:
+    """The JSON that ``raw`` is, with distinct keys at every depth, and without its nulls.
 
     Raises BadJson.
     """
     if raw.count(b",") > MAX_ITEMS and _commas_outside_strings(raw) > MAX_ITEMS:
         raise BadJson(f"The body has over {MAX_ITEMS} fields and array elements.", limit=MAX_ITEMS)
     try:
-        value = json.loads(
+        return json.loads(
             raw.decode("utf-8"),
             object_pairs_hook=_distinct,
             parse_float=number,
@@ -98,9 +122,6 @@ def parse_object(raw: bytes) -> dict[str, Any]:
         raise BadJson("The body is nested too deeply.") from None
     except ValueError:  # an integer of more digits than Python reads
         raise BadJson("The body has a number with too many digits.") from None
-    if not isinstance(value, dict):
-        raise BadJson('The body must be one JSON object, such as {"video": "https://…"}.')
-    return value
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -34,6 +34,9 @@ do, once each has been checked."""
 UNKNOWN_FIELDS = "unknown_fields"
 """The key there of the names in the body that mean nothing here."""
 
+CLIP = "clip"
+"""The key there of a clip that came with the request, once it is stored."""
+
 
 @dataclass(slots=True)
 class Service:

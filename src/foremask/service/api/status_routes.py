@@ -19,9 +19,9 @@ from foremask.options import REENCODE_ONLY, Quality
 from foremask.service.api.bodies import FORMS, RenameRequest
 from foremask.service.api.calls import read_token
 from foremask.service.api.endpoints import Operation
+from foremask.service.api.forms import file_name
 from foremask.service.api.parsing import read_body
 from foremask.service.api.request_context import ApiRequest, Service, json_answer
-from foremask.service.api.uploads import file_name
 from foremask.service.jobs import records, wire_format
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Record

@@ -1,0 +1,162 @@
+"""A job and its clip in one call: a form whose last part is the clip."""
+
+import asyncio
+import json
+import socket
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.service.api.conftest import Running
+from tests.service.api.patient import http
+from tests.service.api.test_decisions import PATH, assert_refused
+from tests.service.api.work import complete
+
+pytestmark = pytest.mark.postgres
+type Part = tuple[str | None, bytes | str, str]
+MARKS = [{"type": "point", "x": 3, "y": 4}]
+
+
+def send(
+    service: Running, clip: Path | bytes, path: str = PATH, part: str = "video", **fields: str
+) -> httpx.Response:
+    content = clip.read_bytes() if isinstance(clip, Path) else clip
+    headers = dict(service.headers)
+    if key := fields.pop("key", None):
+        headers["Idempotency-Key"] = key
+    files = {part: ("my dog.mp4", content, "video/mp4")}
+    return http.post(service.url + path, data=fields, files=files, headers=headers)
+
+
+def stored(service: Running) -> dict[str, int]:
+    """The bytes of the token's uploads, by key; those of none are left out."""
+
+    async def read() -> dict[str, int]:
+        async with service.database() as database:
+            rows = await database.all("select key, bytes from uploads where bytes > 0")
+        return {row["key"]: row["bytes"] for row in rows}
+
+    async def kept() -> list[str]:
+        objects = await service.objects()
+        return [each.key async for each in objects.list("uploads")]
+
+    counted = asyncio.run(read())
+    assert set(counted) == set(asyncio.run(kept()))
+    return counted
+
+
+def test_one_call_uploads_the_clip_and_starts_its_job(service: Running, drawn: Path) -> None:
+    """With the fields that JSON has; the result is named after the file."""
+    before = stored(service)
+    answer = send(service, drawn / "good.mp4", quality="fast", hints=json.dumps(MARKS),
+                  sync="false", grow_px="2.5")  # fmt: skip
+    assert answer.status_code == 202, answer.text
+    assert "unknown-fields" not in answer.headers
+    job = answer.json()["request_id"]
+    new = {key: size for key, size in stored(service).items() if key not in before}
+    assert new == {f"uploads/{job}/{job}.mp4": (drawn / "good.mp4").stat().st_size}
+
+    async def row() -> tuple[Any, ...]:
+        async with service.database() as database:
+            found = await database.one(
+                "select quality, name, source_key, result from jobs where id = %s", (job,)
+            )
+        assert found is not None
+        return found["quality"], found["name"], found["source_key"], found["result"]["hints"]
+
+    quality, name, key, hints = asyncio.run(row())
+    assert (quality, name, [key]) == ("fast", "my dog.mp4", list(new))
+    assert [(each["x"], each["y"]) for each in hints] == [(3, 4)]
+    asyncio.run(complete(service, job, drawn / "good.mp4"))
+    status = http.get(answer.json()["status_url"], headers=service.headers).json()
+    assert status["status"] == "COMPLETED"
+
+
+def test_the_key_makes_it_safe_to_send_again(service: Running, drawn: Path) -> None:
+    """Same fields and same bytes are the same job, and stored once; others are refused."""
+    first = send(service, drawn / "good.mp4", key="form-1", quality="fast")
+    assert first.status_code == 202
+    before = stored(service)
+    again = send(service, drawn / "good.mp4", key="form-1", quality="fast")
+    assert again.json() == first.json()
+    other = (drawn / "good.mp4").read_bytes() + b"\0"
+    for answer in (
+        send(service, drawn / "good.mp4", key="form-1", quality="best"),
+        send(service, other, key="form-1", quality="fast"),
+    ):
+        assert_refused(answer, 422, "idempotency_mismatch")
+    assert_refused(send(service, other, key="a b"), 422, "field_invalid", "Idempotency-Key")
+    assert stored(service) == before
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "code", "reason", "param"),
+    [
+        (PATH, {"quality": "good"}, 422, "field_invalid", "quality"),
+        (PATH, {"hints": "[{"}, 422, "field_invalid", "hints"),
+        (PATH, {"hints": '[{"type": "point", "x": -1, "y": 0}]'}, 422, "field_invalid", None),
+        (PATH, {"output_container_and_codec": "mp5"}, 422, "preset_unknown", None),
+        (PATH, {"webhook_url": "ftp://x"}, 422, "webhook_invalid", "webhook_url"),
+        ("/v2/video/segment/mask_by_key_points", {}, 422, "field_invalid", "key_points"),
+        ("/v2/video/edit/remove_background", {"auto_zoom": "maybe"}, 422, "field_invalid", None),
+    ],
+)  # fmt: skip
+def test_a_field_is_refused_as_in_json(
+    service: Running, drawn: Path, path: str, fields: dict[str, str], code: int, reason: str,
+    param: str | None,
+) -> None:  # fmt: skip
+    before = stored(service)
+    error = assert_refused(send(service, drawn / "good.mp4", path, **fields), code, reason)
+    assert param in (None, error["param"])
+    assert stored(service) == before
+
+
+def test_a_clip_that_is_none_is_refused_and_not_kept(service: Running, drawn: Path) -> None:
+    before = stored(service)
+    assert_refused(send(service, b""), 422, "empty_file")
+    assert send(service, b"no clip" * 100).status_code in (415, 422)
+    assert_refused(send(service, drawn / "good.mp4", part="clip"), 400, "bad_form")
+    assert_refused(
+        http.post(service.url + PATH, files={"video": b"x"}, headers={"api_token": "unknown"}),
+        403,
+        "token_invalid",
+    )
+    assert stored(service) == before
+
+
+def test_fields_may_come_behind_the_clip(service: Running, drawn: Path) -> None:
+    """Generated clients send them in an order of their own; several objects are parts each."""
+    clip: Part = ("good.mp4", (drawn / "good.mp4").read_bytes(), "video/mp4")
+    point: Part = (None, json.dumps(MARKS[0]), "application/json")
+    parts: list[tuple[str, Part]] = [("video", clip), ("quality", (None, "best", "text/plain"))]
+    sent = [*parts, ("hints", point), ("hints", point)]
+    before = stored(service)
+    answer = http.post(service.url + PATH, files=sent, headers=service.headers)
+    assert answer.status_code == 202, answer.text
+    assert len(stored(service)) == len(before) + 1
+    for again in parts:
+        answer = http.post(service.url + PATH, files=[*parts, again], headers=service.headers)
+        assert answer.status_code in (400, 422)
+    assert len(stored(service)) == len(before) + 1
+
+
+def test_a_clip_is_too_large_before_it_is_read(service: Running) -> None:
+    head = {
+        "Host": "localhost",
+        "Content-Type": "multipart/form-data; boundary=x",
+        "Content-Length": str(2 << 30),
+        **service.headers,
+    }
+    lines = [f"POST {PATH} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items())]
+    with socket.create_connection(("127.0.0.1", service.settings.port)) as caller:
+        caller.sendall("\r\n".join([*lines, "", ""]).encode())
+        answer = caller.recv(10_000).decode()
+    assert answer.startswith("HTTP/1.1 413")
+    assert '"file_too_large"' in answer
+
+
+def test_only_calls_of_a_clip_take_a_form(service: Running, drawn: Path) -> None:
+    for path in ("/v2/video/probe", "/v2/status/none/convert", "/v2/status/none/refine"):
+        assert_refused(send(service, drawn / "good.mp4", path), 415, "content_type")
