@@ -445,12 +445,12 @@ def test_of_a_mask_the_time_left_is_the_masking_s_own_and_no_rate_is_guessed(
         for now_s in (6.0, 12.0, 18.0):
             show(int(now_s), None if now_s < 12 else 80, left_s=None if now_s < 18 else 42.0)
         now_s = 24.0
-        show(24, 80, left_s=36.0, is_least=True)
+        show(24, 80, left_s=36.0)
     assert stream.getvalue().splitlines() == [
         "mask: 6 frames",
         "mask: 12/80 frames",
         "mask: 18/80 frames, 0:42 left",
-        "mask: 24/80 frames, at least 0:36 left",
+        "mask: 24/80 frames, 0:36 left",
     ]
 
 

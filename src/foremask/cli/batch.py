@@ -188,8 +188,7 @@ class Batch:
 
             def on_frame(progress: "Progress") -> None:
                 total = progress.frames_total if progress.total_is_known else None
-                left = progress.left_s, progress.left_is_least
-                show(progress.frames_done, total, *left)
+                show(progress.frames_done, total, progress.left_s)
 
             return self.maker.make(job, clip, target, options, on_frame, replaces=self.replace)
 

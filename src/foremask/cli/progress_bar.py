@@ -17,9 +17,7 @@ from foremask.cli.exits import printable
 class OnStep(Protocol):
     """Called with the amount done and the total, or None where that is unknown."""
 
-    def __call__(
-        self, done: int, total: int | None, /, left_s: float | None = None, is_least: bool = False
-    ) -> None:
+    def __call__(self, done: int, total: int | None, /, left_s: float | None = None) -> None:
         """``left_s`` are the seconds left where they are known better than by the rate."""
         ...
 
@@ -64,18 +62,16 @@ def progress_bar(
     ``left_of_all_s`` gives the seconds until the last of several is done.
     """
     if not shows:
-        yield lambda _done, _total, left_s=None, is_least=False: None
+        yield lambda _done, _total, left_s=None: None
         return
     label, console = printable(label), console or Console(stderr=True)
     pace = _Pace(unit, left_of_all_s)
     if not console.is_terminal:
         last_s = time.monotonic()
 
-        def line(
-            done: int, total: int | None, /, left_s: float | None = None, is_least: bool = False
-        ) -> None:
+        def line(done: int, total: int | None, /, left_s: float | None = None) -> None:
             nonlocal last_s
-            text = pace.describe(done, total, left_s, is_least)
+            text = pace.describe(done, total, left_s)
             if time.monotonic() - last_s >= PLAIN_EVERY_S:
                 last_s = time.monotonic()
                 console.print(f"{label}: {text}", highlight=False, markup=False, soft_wrap=True)
@@ -86,11 +82,9 @@ def progress_bar(
     with Progress(*columns, pace, console=console, transient=True) as progress:
         task = progress.add_task(label, total=None)
 
-        def bar(
-            done: int, total: int | None, /, left_s: float | None = None, is_least: bool = False
-        ) -> None:
+        def bar(done: int, total: int | None, /, left_s: float | None = None) -> None:
             total = None if total is None else max(done, total)
-            pace.describe(done, total, left_s, is_least)
+            pace.describe(done, total, left_s)
             progress.update(task, completed=done, total=total)
 
         yield bar
@@ -109,7 +103,7 @@ class _Pace(ProgressColumn):
         self._left_of_all_s = left_of_all_s
         self._lately: deque[tuple[float, int]] = deque()
 
-    def describe(self, done: int, total: int | None, left_s: float | None, is_least: bool) -> str:
+    def describe(self, done: int, total: int | None, left_s: float | None) -> str:
         now = time.monotonic()
         self._lately.append((now, done))
         while now - self._lately[0][0] > RATE_OVER_S and len(self._lately) > 2:
@@ -124,7 +118,7 @@ class _Pace(ProgressColumn):
         words[0] += f" {unit.name}"
         if left_s is not None:
             self._left = f"{_clock(left_s)} left"
-            words.append(f"at least {self._left}" if is_least else self._left)
+            words.append(self._left)
         elif unit.rate and rate / unit.scale >= 0.05:  # less would be a guess of days
             words.append(f"{rate / unit.scale:.1f} {unit.rate}")
             if total is not None and total > done:

@@ -132,12 +132,12 @@ def plan_masking(
     ``cache`` must stay open until the plan has run. ``on_picked`` gets the anchors of each window.
     """
     runtime = "own masker"
-    work = Work()
-    decodes_once = False  # the lag of a foreign masker is unknown
+    work, decodes_once = Work(), False  # the lag of a foreign masker is unknown
     if masker is None:
         network = network_at(options.model or model_path(), options.device)
         work.anchors_per_frame = TIERS[options.quality].anchors_per_frame
         guidance = guidance_for(source, options, network, cache)
+        work.asks = guidance is None and (cache is None or not cache.is_complete)
         masker = partial(
             mask_images,
             network=network,
