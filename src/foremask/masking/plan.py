@@ -29,8 +29,8 @@ from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import LAG_FRAMES, mask_images
 from foremask.weights.catalogue import model_path
 
-WINDOW_BYTES: Final = 700_000_000
-"""How much decoded frames may take that wait for their masks: 8-bit 4:2:0 up to 1080p.
+WINDOW_BYTES: Final = 200_000_000
+"""How much decoded frames may take that wait for their masks: 8-bit 4:2:0 up to 960 by 540.
 
 docs/adr/0057; the tee between the two readers of frames holds it.
 """

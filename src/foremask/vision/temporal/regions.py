@@ -158,11 +158,10 @@ def measure(scenes: Sequence[Scene]) -> list[tuple[Regions, Features]]:
     What is not known of a region is not a number. Motion and colours are relative to the window's
     own, lengths to the picture's: nothing depends on its size or the speed of the camera.
     """
-    stacks = [scene.stack() for scene in scenes]
-    means = [stack.mean(axis=0) for stack in stacks]
+    means = [scene.stack().mean(axis=0) for scene in scenes]
     window = _Window(
         means=means,
-        colour=colour_evidence([scene.rgb for scene in scenes], stacks),
+        colour=colour_evidence(scenes),
         usual_motion=usual_motion([scene.motion for scene in scenes], means),
         propagated=_propagated(scenes, means),
     )
@@ -373,23 +372,26 @@ def _of_part(
     }
 
 
-def colour_evidence(images: Sequence[Rgb], stacks: Sequence[NDArray[np.float32]]) -> list[Alpha]:
+def colour_evidence(scenes: Sequence[Scene]) -> list[Alpha]:
     """The log ratio of the window's own colours, learned where all opinions are sure."""
-    lab = [cv2.cvtColor(rgb, cv2.COLOR_RGB2Lab) // (256 // COLOUR_BINS) for rgb in images]
-    weights = np.array([COLOUR_BINS**2, COLOUR_BINS, 1])
-    bins = [(each.astype(np.int32) * weights).sum(axis=2).astype(np.int32) for each in lab]
-    sure = [stack.min(axis=0) > SURE for stack in stacks]
+    bins = [_colour_bins(scene.rgb) for scene in scenes]
+    sure = [scene.stack().min(axis=0) > SURE for scene in scenes]
     if not any(each.any() for each in sure):
-        sure = [stack.mean(axis=0) > FOREGROUND for stack in stacks]
-    unlikely = [stack.max(axis=0) < UNLIKELY for stack in stacks]
+        sure = [scene.stack().mean(axis=0) > FOREGROUND for scene in scenes]
+    unlikely = [scene.stack().max(axis=0) < UNLIKELY for scene in scenes]
     foreground, background = (_histogram(bins, where) for where in (sure, unlikely))
     ratio = np.log((foreground + 1e-5) / (background + 1e-5))
     table = np.clip(ratio, -MOST_COLOUR_EVIDENCE, MOST_COLOUR_EVIDENCE).astype(np.float32)
     return [table[each] for each in bins]
 
 
+def _colour_bins(rgb: Rgb) -> NDArray[np.uint16]:
+    light, a, b = cv2.split(cv2.cvtColor(rgb, cv2.COLOR_RGB2Lab) // (256 // COLOUR_BINS))
+    return (light.astype(np.uint16) * COLOUR_BINS + a) * COLOUR_BINS + b
+
+
 def _histogram(
-    bins: Sequence[NDArray[np.int32]], where: Sequence[NDArray[np.bool_]]
+    bins: Sequence[NDArray[np.uint16]], where: Sequence[NDArray[np.bool_]]
 ) -> NDArray[np.float64]:
     """The colour histogram at ``where``, blurred over bins; sums to 1, or to 0 if empty."""
     counts = np.zeros(COLOUR_BINS**3)

@@ -9,7 +9,7 @@ whole one. docs/adr/0157
 """
 
 import itertools
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
@@ -368,7 +368,7 @@ class _Window:
         return self._with_corrections(keys, decided, links)
 
     def _decided(
-        self, frames: list[int], links: list[dict[int, Link]], hints: WindowHints
+        self, frames: list[int], links: list[Mapping[int, Link]], hints: WindowHints
     ) -> "_Decided":
         keys = [self._anchors[f] for f in frames]
         means = [anchor.mean() for anchor in keys]
@@ -390,7 +390,7 @@ class _Window:
         return _Decided(masks, scenes, log_odds)
 
     def _with_corrections(
-        self, keys: list[Anchor], decided: "_Decided", links: list[dict[int, Link]]
+        self, keys: list[Anchor], decided: "_Decided", links: list[Mapping[int, Link]]
     ) -> list[Levels]:
         """The masks after correcting points; what none reaches stays as it is."""
         corrections = WindowCorrections([anchor.hints for anchor in keys], keys[0].corrected, links)
@@ -411,16 +411,15 @@ class _Window:
             masks.append(np.where(reached, _composed(anchor, log_odds[k], mask), mask))
         return masks
 
-    def _links(self, frames: list[int], grid: tuple[int, int]) -> list[dict[int, Link]]:
+    def _links(self, frames: list[int], grid: tuple[int, int]) -> list[Mapping[int, Link]]:
         """For each anchor the flows to the two before and the two after it, on the tracks' grid."""
         colours = {frame: chroma(self._anchors[frame].small) for frame in frames}
 
-        def of(index: int) -> dict[int, Link]:
-            found = {}
-            for offset in (-2, -1, 1, 2):
-                if 0 <= index + offset < len(frames):
-                    found[offset] = self._link(frames[index], frames[index + offset], colours, grid)
-            return found
+        def of(index: int) -> Mapping[int, Link]:
+            there = [o for o in (-2, -1, 1, 2) if 0 <= index + o < len(frames)]
+            return _Links(
+                there, lambda o: self._link(frames[index], frames[index + o], colours, grid)
+            )
 
         return list(self._threads.map(of, range(len(frames))))
 
@@ -444,13 +443,38 @@ class _Window:
         return np.minimum(residuals[0], residuals[-1])
 
 
+class _Links(Mapping[int, Link]):
+    """An anchor's links, by how many anchors away the other is.
+
+    Only those to its neighbours are kept, each in 16 bytes a pixel; others are made when asked for.
+    """
+
+    def __init__(self, there: Sequence[int], link: Callable[[int], Link]) -> None:
+        self._there, self._link = there, link
+        self._near = {offset: link(offset) for offset in there if abs(offset) == 1}
+
+    def __getitem__(self, offset: int) -> Link:
+        if offset not in self._there:
+            raise KeyError(offset)
+        return self._near.get(offset) or self._link(offset)
+
+    def __contains__(self, offset: object) -> bool:
+        return offset in self._there
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._there)
+
+    def __len__(self) -> int:
+        return len(self._there)
+
+
 def _composed(anchor: Anchor, log_odds: Alpha, *further: Levels) -> Levels:
     """The mask of an anchor by its verdicts, with the outlines of what was inferred of it."""
     return compose([*anchor.opinions.values(), *further, *anchor.closer], log_odds)
 
 
 def _scene(
-    anchor: Anchor, motion: Alpha, logit: Alpha, links: dict[int, Link], grid: tuple[int, int]
+    anchor: Anchor, motion: Alpha, logit: Alpha, links: Mapping[int, Link], grid: tuple[int, int]
 ) -> Scene:
     """An anchor with its opinions, motion, appearance and links, on the tracks' ``grid``."""
     opinions = anchor.opinions
