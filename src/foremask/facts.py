@@ -144,7 +144,7 @@ class Written:
     bytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """What a masking did.
 
@@ -156,13 +156,13 @@ class Report:
 
     frames_in: int
     frames_out: int
-    duration_s: float
-    fps: float
-    duration_drift_ms: float
-    audio: tuple[SoundTrack, ...]
-    warnings: tuple[str, ...]
+    duration_s: float = 0.0
+    fps: float = 0.0
+    duration_drift_ms: float = 0.0
+    audio: tuple[SoundTrack, ...] = ()
+    warnings: tuple[str, ...] = ()
     coverage: float
-    flicker: float
+    flicker: float = 0.0
     strip: tuple[tuple[float, float, float], ...]
     runtime: str
     stage_cpu_s: dict[str, float]

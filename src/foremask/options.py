@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from foremask.errors import FieldInvalid, PresetUnsuitable
-from foremask.hints.kinds import Hint
+from foremask.hints.kinds import Hint, check_range
 
 
 class Preset(StrEnum):
@@ -240,14 +240,7 @@ class Matte(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         for name, (low, high) in _MATTE_RANGES.items():
-            value = getattr(self, name)
-            if not low <= value <= high:  # nan, too
-                raise FieldInvalid(
-                    f"{name} is {value}; it may be from {low:g} to {high:g}.",
-                    param=name,
-                    limit=high if value > high else low,
-                    actual=value,
-                )
+            check_range(name, getattr(self, name), low, high)
         if self.black >= self.white:
             raise FieldInvalid(
                 f"black is {self.black} and white is {self.white}; black must be the smaller one.",
@@ -435,6 +428,10 @@ class CutOutOptions:
     preset: Preset | AlphaFormat | None = None
     background: Background | None = None
     keep_sound: bool = True
+
+    @property
+    def kind(self) -> ResultKind:
+        return ResultKind.CUTOUT if self.background is None else ResultKind.COMPOSITE
 
     @property
     def suffix(self) -> str:

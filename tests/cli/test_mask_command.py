@@ -16,11 +16,12 @@ from pathlib import Path
 import cv2
 import pytest
 
+from foremask.cli.batch_options import HintOptions
 from foremask.cli.commands import main
 from foremask.cli.exits import Exit
-from foremask.cli.hint_options import HintOptions
+from foremask.cli.products import Masks
 from foremask.cli.sources import find_sources
-from foremask.cli.targets import MaskProduct, plan_jobs
+from foremask.cli.targets import plan_jobs
 from foremask.hints.kinds import Box, Point
 from foremask.masking.stills import verify_picture
 from foremask.media.probe import probe
@@ -196,6 +197,8 @@ OTHERS: list[tuple[tuple[str, ...], int, set[str]]] = [
     (("cutout", "clip 10.mov", "deep/clip 9.mp4", "-o", "cut/", "-q", "--threads", "1"), 0,
      {"cut/clip 10.cutout.webm", "cut/clip 9.cutout.webm"}),
     (("cutout", "clip 10.mov", "--mask", "clip 9.mask.mp4", "-o", "c.gif", "-v"), 0, {"c.gif"}),
+    (("cutout", "clip 10.mov", "--mask", "clip 9.mask.mp4", "-o", "new/%d.png"), 0,
+     {"new/1.png", "new/2.png", "new/3.png", "new/frames.csv"}),
     (("cutout", "clip 10.mov", "--mask", "clip 9.mask.mp4", "-o", "clip 9.mask.mp4", "-f",
       "--background", "white"), 6, set()),
     (("cutout", "clip 10.mov", "--start", "0.02", "-o", "c.mkv"), 0, {"c.mkv"}),
@@ -324,7 +327,7 @@ def test_names_are_any_text(tmp_path: Path) -> None:
     assert found == ["1²2.mp4", "1³.mp4", "٣.mp4", "12.mp4"]
     for end, name in (("%2e%2e", "clip"), ("..", "clip"), ("a%2f%2e%2e", "clip"), ("%00", "clip")):
         (source,) = find_sources([f"http://127.0.0.1/{end}"])
-        (job,), _ = plan_jobs([source], "out/{stem}/m.mp4", MaskProduct(None))
+        (job,), _ = plan_jobs([source], "out/{stem}/m.mp4", Masks())
         assert job.target == Path("out") / name / "m.mp4"
 
 

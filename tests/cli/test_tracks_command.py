@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import foremask
+from foremask.cli.batch_options import HintOptions
 from foremask.cli.commands import main
 from foremask.cli.exits import Usage
-from foremask.cli.hint_options import HintOptions
 from foremask.types import Rgb
 from tests.support import networks, synth
 

@@ -1,4 +1,5 @@
 from collections.abc import Iterable, Iterator
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from foremask import errors
 from foremask.facts import Report, SegmentGrid
 from foremask.masking.cut_out import cut_out, form_for
 from foremask.media import segments
-from foremask.media.background_files import background_video
+from foremask.media.background_files import BackgroundVideo
 from foremask.media.planes import plane_of
 from foremask.media.reader import VideoReader
 from foremask.media.verify import verify
@@ -101,7 +102,7 @@ def test_a_video_loops_behind_the_subject(tmp_path: Path) -> None:
     numbers = [synth.numbered(number) for number in (1, 2, 4)]
     behind = Spec(96, 32, pts=synth.even(3, Fraction(15)), last_duration=2_000)
     synth.write(tmp_path / "behind.mp4", behind, numbers)
-    with background_video(tmp_path / "behind.mp4") as video:
+    with closing(BackgroundVideo(tmp_path / "behind.mp4")) as video:
         seen = [synth.number_of(video.at(Fraction(number, 30)).rgb(96, 32)) for number in range(14)]
     assert seen == [1, 1, 2, 2, 4, 4, 1, 1, 2, 2, 4, 4, 1, 1]
     cut(clip, tmp_path / "made.mp4", str(tmp_path / "behind.mp4"))

@@ -1,77 +1,90 @@
 """Runs the jobs of one `foremask mask` or `cutout`, and prints outcomes and the summary."""
 
+import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from foremask.cli.exits import Exit, exit_code, note, print_json, say, show_error, warn
+from foremask.cli import model_commands, standard_streams
+from foremask.cli.batch_options import BatchOptions, HintOptions, NetworkOptions
+from foremask.cli.exits import Exit, Usage, exit_code, note, print_json, say, show_error, warn
 from foremask.cli.forecast import Forecast
 from foremask.cli.inputs import local_clip
+from foremask.cli.products import PNG, Job, Making, Product
 from foremask.cli.progress_bar import MASKED, progress_bar
-from foremask.cli.standard_streams import send, spool_folder
-from foremask.cli.targets import Job, Product, make_folder
+from foremask.cli.sources import find_sources
+from foremask.cli.targets import make_folder, plan_jobs
+from foremask.cli.watching import watched_jobs
 from foremask.errors import ForemaskError, Internal, OutputExists
 from foremask.facts import Report
 from foremask.options import MaskOptions
-from foremask.settings import Settings
+from foremask.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from foremask.masking.report import Progress
 
-type OnDone = Callable[[Progress], object]
+
+def run_batch(
+    command: str,
+    inputs: Sequence[str | Path],
+    asked: BatchOptions,
+    network: NetworkOptions,
+    hinted: HintOptions,
+    product: Product,
+    **more: Any,  # noqa: ANN401  # fields of MaskOptions
+) -> Exit:
+    """Make what the options ask for, of all inputs. Raises Usage before anything is made."""
+    settings = read_settings(os.environ)
+    if asked.quiet and asked.verbose:
+        raise Usage("--quiet and --verbose cannot both be")
+    jobs = _jobs(command, tuple(map(str, inputs)), asked, product)
+    hints = hinted.parsed()
+    is_one = isinstance(jobs, list) and len(jobs) == 1
+    if hints and (asked.skip_existing or not is_one):
+        raise Usage("hints are of one clip: name one INPUT, and leave out --skip-existing")
+    options = replace(
+        network.mask_options(is_one=is_one), excerpt=asked.excerpt, hints=hints, **more
+    )
+    if asked.skip_existing and (asked.start or asked.end or more.get("max_side_px")):
+        raise Usage("--skip-existing checks whole masks: leave out --start, --end and --max-size")
+    if isinstance(jobs, list) and any(job.is_sent for job in jobs):
+        standard_streams.check_standard_output(as_json=asked.as_json)
+    return Batch(jobs, product, asked, options, asked.rate, network.model, settings).run()
 
 
-class Maker(Product, Protocol):
-    """Makes one kind of file."""
-
-    @property
-    def done(self) -> str:
-        """What has become of a clip: masked."""
-        ...
-
-    @property
-    def bar(self) -> str:
-        """The label of the progress."""
-        ...
-
-    @property
-    def needs_model(self) -> bool: ...
-
-    def check(self, job: Job, *, replace: bool) -> None:
-        """Raise OutputFailed or FieldInvalid where the target cannot be."""
-        ...
-
-    def make(
-        self,
-        job: Job,
-        clip: Path,
-        target: Path,
-        options: MaskOptions,
-        on_frame: OnDone,
-        *,
-        replaces: bool,
-    ) -> Report:
-        """Write ``target`` from ``clip``, the file of the job's source."""
-        ...
-
-    def verify(self, job: Job, clip: Path) -> None:
-        """Raise a ForemaskError where the job's target is no whole one of ``clip``."""
-        ...
+def _jobs(
+    command: str, words: tuple[str, ...], asked: BatchOptions, product: Product
+) -> Iterable[Job]:
+    if asked.watch is not None:
+        if words or asked.fps or asked.skip_existing:
+            raise Usage("--watch takes neither INPUT nor --fps nor --skip-existing")
+        return watched_jobs(
+            asked.watch, asked.output, product, recursive=asked.recursive, replace=asked.force
+        )
+    if not words:
+        raise Usage(f"INPUT is missing: name a clip, a folder or a URL; foremask {command} --help")
+    try:
+        sources = find_sources(words, recursive=asked.recursive, joined=asked.fps is not None)
+    except Usage as error:
+        raise _with_hint(error, command, words, asked.output) from None
+    jobs, left_out = plan_jobs(sources, asked.output, product)
+    for source in left_out if not asked.quiet else ():
+        warn(f"{source.named} is the {product.name} of another INPUT and is left out")
+    return jobs
 
 
-@dataclass(frozen=True, slots=True)
-class Tone:
-    """How much is printed, and in which form."""
-
-    as_json: bool = False
-    quiet: bool = False
-    verbose: bool = False
+def _with_hint(error: Usage, command: str, words: tuple[str, ...], output: str | None) -> Usage:
+    """A hint for the form ``mask IN OUT``, where OUT does not exist."""
+    is_old = len(words) == 2 and output is None and "://" not in words[1]
+    if not is_old or Path(words[1]).exists() or not ("://" in words[0] or Path(words[0]).exists()):
+        return error
+    return Usage(f"{error.details}; to write it there: foremask {command} {words[0]} -o {words[1]}")
 
 
 type _Made = tuple[Report, float]  # and the seconds that it took
@@ -82,24 +95,19 @@ class Batch:
     """Jobs that are done one after the other by one loaded network.
 
     ``jobs`` of a folder that is watched have no end. ``fps`` is that of pictures which are a clip.
-    ``replace`` replaces existing targets, ``skip_existing`` keeps complete ones. ``find_model``
-    brings the weights, before the first mask and not before the first check.
+    The weights, those of ``model`` or the usual ones, are brought before the first mask and not
+    before the first check.
     """
 
     jobs: Iterable[Job]
-    output: str | None
+    product: Product
+    asked: BatchOptions
     options: MaskOptions
     fps: Fraction
+    model: Path | None
     settings: Settings
-    tone: Tone
-    replace: bool
-    skip_existing: bool
-    fail_fast: bool
-    find_model: Callable[[], Path]
-    maker: Maker
     failures: list[tuple[Job, ForemaskError]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
-    _model: Path | None = None
     _running: bool = False
     _forecast: Forecast | None = None
 
@@ -109,18 +117,18 @@ class Batch:
 
     def run(self) -> Exit:
         """Make all; gives the exit code: of the only job its own, of several 1 if one failed."""
-        if isinstance(self.jobs, Sequence) and len(self.jobs) > 1 and not self.tone.quiet:
+        if isinstance(self.jobs, Sequence) and len(self.jobs) > 1 and not self.asked.quiet:
             self._forecast = Forecast(self.jobs) if self.options.excerpt is None else None
+        how = "stopped"
         try:
             for number, job in enumerate(self.jobs, 1):
                 self._running = True
                 self._run_job(job, number)
-                if self.failures and self.fail_fast:
+                if self.failures and self.asked.fail_fast:
                     break
-        except BaseException:
-            self._summarise("stopped")
-            raise
-        self._summarise("done")
+            how = "done"
+        finally:
+            self._summarise(how)
         if not self.failures:
             return Exit.OK
         return exit_code(self.failures[0][1]) if self._total == 1 else Exit.INTERNAL
@@ -129,7 +137,7 @@ class Batch:
         name = job.source.path.name
         label = f"{number}/{self._total} {name}" if self._total else name
         if self._total == 1:
-            label = self.maker.bar
+            label = self.product.bar
         if self._forecast is not None:
             self._forecast.begin()
         masked = False
@@ -149,56 +157,81 @@ class Batch:
             self._forecast.end(masked=masked)
 
     def _outcome(self, job: Job, label: str) -> _Made | None:
-        if not self.skip_existing or not job.target.exists():
+        """What was made; None where a whole one is there already."""
+        asked = self.asked
+        if not asked.skip_existing or not job.target.exists():
             self._check(job)
-        shows = not self.tone.quiet
-        with local_clip(job.source, self.settings, self.fps, shows=shows) as clip:
-            if self.skip_existing and job.target.exists():
+        with local_clip(job.source, self.settings, self.fps, shows=not asked.quiet) as clip:
+            if asked.skip_existing and job.target.exists():
                 fault = self._fault_of(clip, job)
                 if fault is None:
                     return None
-                if not self.replace:
+                if not asked.force:
                     raise OutputExists(
-                        f"{job.target} exists already and is no whole {self.maker.name} of"
+                        f"{job.target} exists already and is no whole {self.product.name} of"
                         f" {job.source.named} ({fault})"
                     )
                 self._check(job)
-            if self.maker.needs_model:
-                self._model = self._model or self.find_model()
+            if self.product.needs_model and self.options.model is None:
+                model = model_commands.ready(self.settings, self.model)
+                self.options = replace(self.options, model=model)
             started_s = time.monotonic()
-            options = replace(self.options, model=self._model)
             if not job.is_sent:
-                report = self._made(job, clip, job.target, label, options)
+                report = self._made(job, clip, job.target, label)
             else:
-                with spool_folder() as folder:
-                    suffix = ".png" if job.form is None else job.form.suffix
-                    report = self._made(job, clip, folder / f"made{suffix}", label, options)
-                    send(folder / f"made{suffix}")
+                with standard_streams.spool_folder() as folder:
+                    made = folder / f"made{PNG if job.form is None else job.form.suffix}"
+                    report = self._made(job, clip, made, label)
+                    standard_streams.send(made)
             return report, time.monotonic() - started_s
 
     def _check(self, job: Job) -> None:
         if not job.is_sent:
-            make_folder(job.target, self.output)
-            self.maker.check(job, replace=self.replace)
+            make_folder(job.target, self.asked.output)
+            self.product.check(job, replace=self.asked.force)
 
-    def _made(self, job: Job, clip: Path, target: Path, label: str, options: MaskOptions) -> Report:
+    def _made(self, job: Job, clip: Path, target: Path, label: str) -> Report:
         left_of_all_s = None if self._forecast is None else self._forecast.left_s
-        shows = not self.tone.quiet
+        shows = not self.asked.quiet
         with progress_bar(label, MASKED, shows=shows, left_of_all_s=left_of_all_s) as show:
 
             def on_frame(progress: "Progress") -> None:
                 total = progress.frames_total if progress.total_is_known else None
                 show(progress.frames_done, total, progress.left_s)
 
-            return self.maker.make(job, clip, target, options, on_frame, replaces=self.replace)
+            making = Making(job, clip, target, self.options, on_frame, self.asked.force)
+            return self.product.make(making)
 
     def _fault_of(self, clip: Path, job: Job) -> str | None:
         """Why the job's target is no whole one of ``clip``; None where it is."""
+        from foremask.masking.stills import verify_picture
+        from foremask.media.verify import verify
+
         try:
-            self.maker.verify(job, clip)
+            if job.form is None:
+                verify_picture(clip, job.target)
+            else:
+                verify(clip, job.target, self.product.kind)
         except ForemaskError as error:
             return error.details
         return None
+
+    def _answer(self, job: Job, made: _Made | None) -> None:
+        outcome = "skipped" if made is None else self.product.done
+        self._count(outcome)  # before who reads may stop the batch
+        if self.asked.as_json:
+            facts: dict[str, Any] = {"outcome": outcome}
+            if made is not None:
+                report, took_s = made
+                facts |= {"seconds": round(took_s, 2)} | msgspec.to_builtins(report)
+                del facts["strip"]  # a row for each frame
+            self._answer_json(job, facts)
+        elif self.asked.quiet:
+            return
+        elif made is None:
+            say(f"{job.target}: is there already, and whole")
+        else:
+            self._describe(job, *made)
 
     def _describe(self, job: Job, report: Report, took_s: float) -> None:
         tell = note if job.is_sent else say
@@ -212,7 +245,7 @@ class Batch:
                 f"{job.shown_target}: {kind}{report.frames_out} frames, {report.duration_s:.2f} s,"
                 f" {job.form}; made in {took_s:.1f} s ({report.frames_out / took_s:.1f} fps)"
             )
-        if self.tone.verbose:
+        if self.asked.verbose:
             costs = ", ".join(f"{stage} {cost:.1f} s" for stage, cost in report.stage_cpu_s.items())
             sound = ", ".join(f"{track.codec} {track.action}" for track in report.audio) or "none"
             tell(
@@ -221,44 +254,24 @@ class Batch:
                 f"  {report.bytes} bytes, sha256 {report.sha256}",
             )
 
-    def _answer(self, job: Job, made: _Made | None) -> None:
-        self._count(
-            "skipped" if made is None else self.maker.done
-        )  # before who reads may stop the batch
-        if self.tone.as_json:
-            facts: dict[str, Any] = {"outcome": "skipped"}
-            if made is not None:
-                report, took_s = made
-                facts = {"outcome": self.maker.done, "seconds": round(took_s, 2)}
-                facts |= msgspec.to_builtins(report)
-                del facts["strip"]  # a row for each frame
-            self._answer_json(job, facts)
-        elif self.tone.quiet:
-            return
-        elif made is None:
-            say(f"{job.target}: is there already, and whole")
-        else:
-            self._describe(job, *made)
+    def _failed(self, job: Job, error: ForemaskError) -> None:
+        self.failures.append((job, error))
+        self._count("failed")
+        show_error(error, of=None if self._total == 1 else job.source.named)
+        if self.asked.as_json:
+            facts = {"reason": error.reason, "details": error.details}
+            self._answer_json(job, {"outcome": "failed", "error": facts})
 
     def _count(self, outcome: str) -> None:
         self.counts[outcome] += 1
         self._running = False
 
     def _answer_json(self, job: Job, facts: dict[str, Any]) -> None:
-        named = {"input": job.source.named, "output": str(job.target)}
-        print_json(named | facts, indent=None)
-
-    def _failed(self, job: Job, error: ForemaskError) -> None:
-        self.failures.append((job, error))
-        self._count("failed")
-        show_error(error, of=None if self._total == 1 else job.source.named)
-        if self.tone.as_json:
-            facts = {"reason": error.reason, "details": error.details}
-            self._answer_json(job, {"outcome": "failed", "error": facts})
+        print_json({"input": job.source.named, "output": str(job.target)} | facts, indent=None)
 
     def _summarise(self, how: str) -> None:
         """One line on standard error, and the failures again, where several clips were named."""
-        if self._total == 1 or (self.tone.quiet and not self.failures):
+        if self._total == 1 or (self.asked.quiet and not self.failures):
             return
         counts = dict(self.counts)
         broken_off = int(how == "stopped" and self._running)

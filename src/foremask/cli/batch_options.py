@@ -1,32 +1,24 @@
-"""What `foremask mask` and `foremask cutout` have in common: options, and how they become jobs."""
+"""The options that `foremask mask` and `foremask cutout` have in common."""
 
-import os
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 from cyclopts import Parameter
 
-from foremask.cli import model_commands, standard_streams
-from foremask.cli.batch import Batch, Maker, Tone
-from foremask.cli.exits import Exit, Usage, warn
-from foremask.cli.hint_options import HintOptions, hints_of
-from foremask.cli.sources import find_sources
-from foremask.cli.targets import Job, plan_jobs
-from foremask.cli.watching import watched_jobs
-from foremask.hints.hint_words import seconds_of
+from foremask.cli.exits import Usage
+from foremask.cli.flags import Flag, Force, Shown, Switch
+from foremask.errors import FieldInvalid
+from foremask.hints.hint_json import hints_of_file
+from foremask.hints.hint_words import parse_paint, parse_place, parse_thing, seconds_of
+from foremask.hints.kinds import Box, Hint, Point, check_hints
 from foremask.machine import paths, process_setup
 from foremask.options import Device, Excerpt, MaskOptions, Quality
-from foremask.settings import read_settings
 
 DEFAULT_FPS: Final = "25"
 MAX_FPS: Final = 1000
-Flag = Parameter(negative="", show_default=False)
-Shown = Parameter(show_default=False)
 Input = Annotated[str | Path, Parameter(name="INPUT")]
-Output = Parameter(name=("--output", "-o"), show_default=False)
 
 
 @Parameter(name="*")
@@ -34,20 +26,13 @@ Output = Parameter(name=("--output", "-o"), show_default=False)
 class NetworkOptions:
     """How masks are found.
 
-    Parameters
-    ----------
-    quality
-        Its time: fast, balanced (the usual) or best.
-    device
-        Where the network runs: auto, cpu...
-    model
-        An ONNX model of your own (docs/models.md).
-    threads
-        The most processor cores that are used.
-    cache
-        Where the network's results are kept for a second run.
-    no_cache
-        Keep none.
+    Args:
+        quality: Its time: fast, balanced (the usual) or best.
+        device: Where the network runs: auto, cpu...
+        model: An ONNX model of your own (docs/models.md).
+        threads: The most processor cores that are used.
+        cache: Where the network's results are kept for a second run.
+        no_cache: Keep none.
     """
 
     quality: Annotated[Quality, Parameter(show_choices=False, show_default=False)] = (
@@ -57,7 +42,7 @@ class NetworkOptions:
     model: Path | None = None
     threads: int | None = None
     cache: Annotated[Path | None, Shown] = None
-    no_cache: Annotated[bool, Flag] = False
+    no_cache: Switch = False
 
     def mask_options(self, *, is_one: bool) -> MaskOptions:
         """Of one clip the results are kept in the user's cache, unless that is said otherwise."""
@@ -87,40 +72,26 @@ def _kept_results() -> Path | None:
 class BatchOptions:
     """What is made of which clips, and what is said of it.
 
-    Parameters
-    ----------
-    out
-        A file, a folder/, a template (docs/cli.md), or -.
-    recursive
-        Look into the folders of a folder.
-    watch
-        Take what comes into this folder, until Ctrl-C.
-    force
-        Replace an OUTPUT that is there already.
-    skip_existing
-        Skip a clip whose OUTPUT is there already and whole.
-    fail_fast
-        Stop at the first clip that fails.
-    start
-        Begin there: seconds from the first frame, or 1:02.5.
-    end
-        End before there.
-    fps
-        Of pictures that are a clip: 25, 30000/1001.
-    as_json
-        Answer with one line of JSON for each INPUT.
-    quiet
-        Show errors only.
-    verbose
-        Show what each is made of and what it cost.
+    Args:
+        out: A file, a folder/, a template (docs/cli.md), or -.
+        recursive: Look into the folders of a folder.
+        watch: Take what comes into this folder, until Ctrl-C.
+        skip_existing: Skip a clip whose OUTPUT is there already and whole.
+        fail_fast: Stop at the first clip that fails.
+        start: Begin there: seconds from the first frame, or 1:02.5.
+        end: End before there.
+        fps: Of pictures that are a clip: 25, 30000/1001.
+        as_json: Answer with one line of JSON for each INPUT.
+        quiet: Show errors only.
+        verbose: Show what each is made of and what it cost.
     """
 
-    out: Annotated[str | Path | None, Output] = None
+    out: Annotated[str | Path | None, Shown, Parameter(name=("--output", "-o"))] = None
     recursive: Annotated[bool, Flag, Parameter(name=("--recursive", "-r"))] = False
     watch: Annotated[Path | None, Shown] = None
-    force: Annotated[bool, Flag, Parameter(name=("--force", "-f"))] = False
-    skip_existing: Annotated[bool, Flag] = False
-    fail_fast: Annotated[bool, Flag] = False
+    force: Annotated[Force, Parameter(name=("--force", "-f"))] = False
+    skip_existing: Switch = False
+    fail_fast: Switch = False
     start: str | None = None
     end: str | None = None
     fps: str | None = None
@@ -133,74 +104,30 @@ class BatchOptions:
         """As text always, since a path would lose the slash of a folder."""
         return None if self.out is None else str(self.out)
 
+    @property
+    def excerpt(self) -> Excerpt | None:
+        """The part of the clip that is wanted. Raises Usage."""
+        if self.start is None and self.end is None:
+            return None
+        start_s = _seconds(self.start or "0")
+        end_s = None if self.end is None else _seconds(self.end)
+        if end_s is not None and end_s <= start_s:
+            raise Usage(f"--end {self.end} is not after --start {self.start or 0}")
+        return Excerpt(start_s, end_s)
 
-def run_batch(
-    command: str,
-    inputs: Sequence[str | Path],
-    asked: BatchOptions,
-    network: NetworkOptions,
-    hinted: HintOptions,
-    maker: Maker,
-    **more: Any,  # noqa: ANN401  # fields of MaskOptions
-) -> Exit:
-    """Make what the options ask for, of all inputs. Raises Usage before anything is made."""
-    words, settings = tuple(map(str, inputs)), read_settings(os.environ)
-    if asked.quiet and asked.verbose:
-        raise Usage("--quiet and --verbose cannot both be")
-    jobs: Iterable[Job] = _jobs(command, words, asked, maker)
-    hints = hints_of(hinted, jobs, may_be_many=asked.skip_existing)
-    is_one = isinstance(jobs, list) and len(jobs) == 1
-    options = replace(
-        network.mask_options(is_one=is_one),
-        excerpt=_excerpt(asked.start, asked.end),
-        hints=hints,
-        **more,
-    )
-    if asked.skip_existing and (asked.start or asked.end or more.get("max_side_px")):
-        raise Usage("--skip-existing checks whole masks: leave out --start, --end and --max-size")
-    if isinstance(jobs, list) and any(job.is_sent for job in jobs):
-        standard_streams.check_standard_output(as_json=asked.as_json)
-    return Batch(
-        jobs,
-        asked.output,
-        options,
-        _rate(asked.fps or DEFAULT_FPS),
-        settings,
-        Tone(asked.as_json, asked.quiet, asked.verbose),
-        replace=asked.force,
-        skip_existing=asked.skip_existing,
-        fail_fast=asked.fail_fast,
-        find_model=lambda: model_commands.ready(settings, network.model),
-        maker=maker,
-    ).run()
-
-
-def _jobs(command: str, words: tuple[str, ...], asked: BatchOptions, maker: Maker) -> Iterable[Job]:
-    if asked.watch is not None:
-        if words or asked.fps or asked.skip_existing:
-            raise Usage("--watch takes neither INPUT nor --fps nor --skip-existing")
-        return watched_jobs(
-            asked.watch, asked.output, maker, recursive=asked.recursive, replace=asked.force
-        )
-    if not words:
-        raise Usage(f"INPUT is missing: name a clip, a folder or a URL; foremask {command} --help")
-    try:
-        sources = find_sources(words, recursive=asked.recursive, joined=asked.fps is not None)
-    except Usage as error:
-        raise _with_hint(error, command, words, asked.output) from None
-    jobs, left_out = plan_jobs(sources, asked.output, maker)
-    for source in left_out if not asked.quiet else ():
-        warn(f"{source.named} is the {maker.name} of another INPUT and is left out")
-    return jobs
-
-
-def _excerpt(start: str | None, end: str | None) -> Excerpt | None:
-    if start is None and end is None:
-        return None
-    start_s, end_s = _seconds(start or "0"), None if end is None else _seconds(end)
-    if end_s is not None and end_s <= start_s:
-        raise Usage(f"--end {end} is not after --start {start or 0}")
-    return Excerpt(start_s, end_s)
+    @property
+    def rate(self) -> Fraction:
+        """Frames a second of pictures that are a clip. Raises Usage."""
+        text = self.fps or DEFAULT_FPS
+        try:
+            rate = Fraction(text)
+        except (ValueError, ZeroDivisionError):
+            rate = Fraction(0)
+        if not 0 < rate <= MAX_FPS:
+            raise Usage(
+                f"--fps is a rate up to {MAX_FPS}, as 25, 23.976 or 30000/1001, and not {text!r}"
+            )
+        return rate.limit_denominator(1_000_000)
 
 
 def _seconds(text: str) -> float:
@@ -210,21 +137,37 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _rate(text: str) -> Fraction:
-    try:
-        rate = Fraction(text)
-    except (ValueError, ZeroDivisionError):
-        rate = Fraction(0)
-    if not 0 < rate <= MAX_FPS:
-        raise Usage(
-            f"--fps is a rate up to {MAX_FPS}, as 25, 23.976 or 30000/1001, and not {text!r}"
-        )
-    return rate.limit_denominator(1_000_000)
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class HintOptions:
+    """What is the subject (docs/hints.md).
 
+    Args:
+        point: This is the subject: x,y@MOMENT; a frame, or 0.5s.
+        against: This is not the subject, written as --point.
+        box: The subject is in this box: x,y,width,height@MOMENT.
+        thing: A thing of foremask tracks, NUMBER@FILE of its JSON.
+        paint: A rough mask, mask.png@MOMENT (docs/hints.md).
+        hints: A JSON file of hints.
+    """
 
-def _with_hint(error: Usage, command: str, words: tuple[str, ...], output: str | None) -> Usage:
-    """A hint for the form ``mask IN OUT``, where OUT does not exist."""
-    is_old = len(words) == 2 and output is None and "://" not in words[1]
-    if not is_old or Path(words[1]).exists() or not ("://" in words[0] or Path(words[0]).exists()):
-        return error
-    return Usage(f"{error.details}; to write it there: foremask {command} {words[0]} -o {words[1]}")
+    point: Annotated[list[str] | None, Flag] = None
+    against: Annotated[list[str] | None, Flag, Parameter(name="--not")] = None
+    box: Annotated[list[str] | None, Flag] = None
+    thing: Annotated[list[str] | None, Flag] = None
+    paint: Annotated[list[str] | None, Flag] = None
+    hints: Annotated[Path | None, Shown] = None
+
+    def parsed(self) -> tuple[Hint, ...]:
+        """All of them, those of the file first. Raises Usage."""
+        try:
+            hints: list[Hint] = [] if self.hints is None else list(hints_of_file(self.hints))
+            hints += [parse_paint(each) for each in self.paint or ()]
+            hints += [parse_place(Box, each) for each in self.box or ()]
+            hints += [parse_thing(each) for each in self.thing or ()]
+            hints += [parse_place(Point, each) for each in self.point or ()]
+            hints += [parse_place(Point, each, negative=True) for each in self.against or ()]
+            check_hints(hints)
+        except FieldInvalid as error:
+            raise Usage(error.details) from None
+        return tuple(hints)

@@ -9,22 +9,15 @@ from importlib.metadata import version
 from types import FrameType
 from typing import Annotated, Literal, NoReturn
 
-from cyclopts import (
-    App,
-    CycloptsError,
-    Parameter,
-    UnknownCommandError,
-    UnknownOptionError,
-    UnusedCliTokensError,
-)
+import cyclopts
+from cyclopts import App, CycloptsError, Parameter
 
 from foremask.cli import (
-    cutout_command,
     file_commands,
-    mask_command,
+    making_commands,
     model_commands,
     standard_streams,
-    tracks_command,
+    tracks_commands,
 )
 from foremask.cli.exits import (
     Exit,
@@ -49,9 +42,9 @@ app = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
-mask_command.add_to(app)
-cutout_command.add_to(app)
-app.command(tracks_command.tracks)
+app.command(making_commands.mask, help=making_commands.MASK_EXAMPLES, help_format="plaintext")
+app.command(making_commands.cutout, help=making_commands.CUTOUT_EXAMPLES, help_format="plaintext")
+app.command(tracks_commands.tracks)
 app.command(file_commands.probe)
 app.command(file_commands.verify)
 app.command(file_commands.sheet)
@@ -59,34 +52,27 @@ app.command(file_commands.compare)
 app.command(file_commands.open_, name="open")
 app.command(model_commands.app)
 _terminated = threading.Event()
-# Loaded when they are called. Those of the service need the packages of foremask[server].
+# Modules and help; loaded when they are called. SERVICE needs the packages of foremask[server].
 SERVICE = {
-    "serve": (
-        "service_commands:serve",
-        "Run the whole service on this machine: API, workers, database.",
-    ),
-    "api": ("service_commands:api", "Run an API process only."),
-    "worker": ("service_commands:worker", "Run a worker process only."),
-    "token": ("token_commands:app", "Who may call the API, and how much."),
-    "jobs": ("job_commands:jobs", "List the service's jobs, the newest first."),
-    "job": ("job_commands:job", "Say what happened to a job, or follow it until it has ended."),
-    "webhook": ("service_commands:webhook", "The callbacks that jobs owe."),
-    "migrate": ("service_commands:migrate", "Bring the database's tables up to date."),
+    "serve": ("service_commands", "Run the whole service on this machine: API, workers, database."),
+    "api": ("service_commands", "Run an API process only."),
+    "worker": ("service_commands", "Run a worker process only."),
+    "token": ("operator_commands", "Who may call the API, and how much."),
+    "jobs": ("operator_commands", "List the service's jobs, the newest first."),
+    "job": ("operator_commands", "Say what happened to a job, or follow it until it has ended."),
+    "webhook": ("operator_commands", "The callbacks that jobs owe."),
+    "migrate": ("operator_commands", "Bring the database's tables up to date."),
 }
 LAZY = {
-    "submit": (
-        "remote_commands:submit",
-        "Have a clip masked by a foremask on another machine.",
-    ),
-    "status": ("remote_commands:status", "Say how far a job of another foremask is."),
-    "cancel": ("remote_commands:cancel", "Cancel a job of another foremask."),
-    "mcp": ("mcp_command:mcp", "Let a model mask clips in some folders: an MCP server."),
-    "doctor": ("doctor:doctor", "Say what is here: processor, model, database, disk, sandbox."),
+    "submit": ("remote_commands", "Have a clip masked by a foremask on another machine."),
+    "status": ("remote_commands", "Say how far a job of another foremask is."),
+    "cancel": ("remote_commands", "Cancel a job of another foremask."),
+    "mcp": ("mcp_command", "Let a model mask clips in some folders: an MCP server."),
+    "doctor": ("doctor", "Say what is here: processor, model, database, disk, sandbox."),
 }
-for _name, (_place, _help) in LAZY.items():
-    app.command(f"foremask.cli.{_place}", name=_name, help=_help)
-for _name, (_place, _help) in SERVICE.items():
-    app.command(f"foremask.cli.{_place}", name=_name, help=_help, group=SERVICE_GROUP)
+for _name, (_module, _help) in (LAZY | SERVICE).items():
+    _group = SERVICE_GROUP if _name in SERVICE else None
+    app.command(f"foremask.cli.{_module}:{_name}", name=_name, help=_help, group=_group)
 
 
 @app.command(name="help")
@@ -135,12 +121,6 @@ def _launch(
         result = app(standard_streams.named(words), print_error=False, exit_on_error=False)
     except CycloptsError as error:
         return _answer(_misused(error, words), words)
-    except ForemaskError as error:
-        if _terminated.is_set():
-            return Exit.TERMINATED
-        if debug:
-            traceback.print_exc()
-        return _answer(error, words)
     except KeyboardInterrupt:
         note("interrupted")
         return Exit.INTERRUPTED
@@ -152,7 +132,9 @@ def _launch(
             return Exit.TERMINATED
         if debug:
             traceback.print_exc()
-        return _answer(Internal(f"{type(error).__name__}: {error}"), words)
+        if not isinstance(error, ForemaskError):
+            error = Internal(f"{type(error).__name__}: {error}")
+        return _answer(error, words)
     return result if isinstance(result, Exit) else Exit.OK
 
 
@@ -170,13 +152,13 @@ def _misused(error: CycloptsError, words: Sequence[str]) -> Misused:
     first = next((word for word in words if not word.startswith("-")), "")
     command = first if first in app else "COMMAND"
     details = " ".join(str(error).split())
-    if isinstance(error, UnusedCliTokensError):
+    if isinstance(error, cyclopts.UnusedCliTokensError):
         details = f"`foremask {command}` takes no {' '.join(error.unused_tokens or ())}"
-    elif isinstance(error, UnknownOptionError):
+    elif isinstance(error, cyclopts.UnknownOptionError):
         asked = next(filter(_USUAL_ELSEWHERE.get, (word.partition("=")[0] for word in words)), "")
         if f"option: {asked}" in details and asked:
             details = f"Unknown option: {asked}. Did you mean {_USUAL_ELSEWHERE[asked]}?"
-    elif isinstance(error, UnknownCommandError) and is_clip_name(words[0]):
+    elif isinstance(error, cyclopts.UnknownCommandError) and is_clip_name(words[0]):
         details = f"there is no command {words[0]}; did you mean `foremask mask {words[0]}`?"
     return Misused(details, command)
 

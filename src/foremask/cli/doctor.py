@@ -3,16 +3,13 @@
 import os
 import platform
 import shutil
-from collections.abc import Iterator
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Final
-
-from cyclopts import Parameter
+from typing import Final
 
 from foremask.cli.exits import Exit, print_json, say
-from foremask.cli.findings import BAD, GOOD, REMARK, Check, Finding
+from foremask.cli.findings import BAD, GOOD, REMARK, Checks, Found
+from foremask.cli.flags import AsJson
 from foremask.cli.model_commands import compiled_networks
 from foremask.cli.server_extra import missing_package
 from foremask.errors import ForemaskError
@@ -26,36 +23,34 @@ LEAST_FREE_BYTES = 5 << 30  # a few clips of the largest size that is taken, and
 LEAST_MEMORY_BYTES = 4 << 30
 
 
-def doctor(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> Exit:
-    """Say what is here: processor, model, database, disk, sandbox; exit with 1 if something is bad.
-
-    Args:
-        as_json: Answer with JSON.
-    """
+def doctor(*, as_json: AsJson = False) -> Exit:
+    """Say what is here: processor, model, database, disk, sandbox; exit with 1 if any is bad."""
     settings = read_settings(os.environ)
-    findings = [finding for check in CHECKS for finding in check(settings)]
+    checked = [(name, *each) for name, check in _checks().items() for each in check(settings)]
     if as_json:
-        print_json([asdict(finding) for finding in findings])
+        columns = ("name", "verdict", "found")
+        print_json([dict(zip(columns, row, strict=True)) for row in checked])
     else:
-        for finding in findings:
-            say(f"{finding.verdict:<5} {finding.name:<10} {finding.found}")
-    return Exit.INTERNAL if any(each.verdict == BAD for each in findings) else Exit.OK
+        say(*(f"{verdict:<5} {name:<10} {found}" for name, verdict, found in checked))
+    return Exit.INTERNAL if any(verdict == BAD for _, verdict, _ in checked) else Exit.OK
 
 
-def _versions(_: Settings) -> Iterator[Finding]:
+def _versions(_: Settings) -> Found:
     ours = ", ".join(f"{name} {version(name)}" for name in ("foremask", "openvino", "av"))
-    yield Finding("versions", GOOD, f"{ours}, Python {platform.python_version()}")
+    yield GOOD, f"{ours}, Python {platform.python_version()}"
 
 
-def _machine(_: Settings) -> Iterator[Finding]:
+def _cpu(_: Settings) -> Found:
     facts = _cpu_facts()
     has = [feature for feature in CPU_FEATURES if feature in facts.get("flags", "").split()]
     cores = len(os.sched_getaffinity(0))
     name = facts.get("model name", platform.machine())
-    yield Finding("cpu", GOOD, f"{cores} cores of {name}; {', '.join(has) or 'no wide vectors'}")
+    yield GOOD, f"{cores} cores of {name}; {', '.join(has) or 'no wide vectors'}"
+
+
+def _memory(_: Settings) -> Found:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    verdict = GOOD if memory >= LEAST_MEMORY_BYTES else REMARK
-    yield Finding("memory", verdict, f"{memory / 2**30:.1f} GiB")
+    yield GOOD if memory >= LEAST_MEMORY_BYTES else REMARK, f"{memory / 2**30:.1f} GiB"
 
 
 def _cpu_facts() -> dict[str, str]:
@@ -65,22 +60,22 @@ def _cpu_facts() -> dict[str, str]:
     }
 
 
-def _model(settings: Settings) -> Iterator[Finding]:
+def _model(settings: Settings) -> Found:
     try:
         path = catalogue.model_path(settings.model_dir, settings.model_file)
         spec = catalogue.spec_of(path)
     except ForemaskError as error:
-        yield Finding("model", BAD, error.details)
+        yield BAD, error.details
         return
     if settings.model_file is not None:
-        yield Finding("model", GOOD, f"your own, {path}, {spec.size_px} px")
+        yield GOOD, f"your own, {path}, {spec.size_px} px"
     elif catalogue.sha256_of(path) == catalogue.ISNET.sha256:
-        yield Finding("model", GOOD, f"{catalogue.ISNET.name}, checksum right, {path}")
+        yield GOOD, f"{catalogue.ISNET.name}, checksum right, {path}"
     else:
-        yield Finding("model", BAD, f"{path} is damaged: remove it, then `foremask models pull`")
+        yield BAD, f"{path} is damaged: remove it, then `foremask models pull`"
 
 
-def _compiled(settings: Settings) -> Iterator[Finding]:
+def _compiled(settings: Settings) -> Found:
     """Whether a process imports the network, or compiles it in several seconds."""
     networks = compiled_networks(settings.model_dir / catalogue.ISNET.file_name)
     on_processor = settings.device.runtime in (Runtime.AUTO, Runtime.CPU)
@@ -89,66 +84,68 @@ def _compiled(settings: Settings) -> Iterator[Finding]:
     kept = f"{networks.kept_bytes() / 1e6:.0f} MB in {networks.directory}"
     missing = " and ".join(f"{size} px" for size in networks.missing())
     if not missing:
-        yield Finding("compiled", GOOD, f"the network is kept compiled, {kept}")
+        yield GOOD, f"the network is kept compiled, {kept}"
     else:
-        yield Finding(
-            "compiled",
+        yield (
             REMARK,
             f"not kept for this processor: {missing}, so each process compiles it; "
             f"`foremask models pull` keeps it ({kept})",
         )
 
 
-def _runtime(settings: Settings) -> Iterator[Finding]:
+def _devices(_: Settings) -> Found:
+    from foremask.vision.network.devices import devices  # OpenVINO takes a second
+
+    yield GOOD, ", ".join(map(str, devices()))
+
+
+def _runtime(settings: Settings) -> Found:
     """What runs: a card is tried, since only that tells whether its driver fits."""
-    from foremask.vision.network.devices import devices, network_at  # OpenVINO takes a second
+    from foremask.vision.network.devices import network_at
     from foremask.vision.network.session import best_precision
 
-    yield Finding("devices", GOOD, ", ".join(map(str, devices())))
     runtime = settings.device.runtime
     if runtime is Runtime.CPU or (runtime is Runtime.AUTO and not nvidia_cards()):
-        precision = best_precision(is_isnet=settings.model_file is None)
-        yield Finding("runtime", GOOD, f"openvino CPU {precision}")
+        yield GOOD, f"openvino CPU {best_precision(is_isnet=settings.model_file is None)}"
         return
     try:
         model = catalogue.model_path(settings.model_dir, settings.model_file)
-        yield Finding("runtime", GOOD, network_at(model, settings.device).runtime)
+        yield GOOD, network_at(model, settings.device).runtime
     except ForemaskError as error:
-        yield Finding("runtime", BAD, error.details)
+        yield BAD, error.details
 
 
-def _disk(settings: Settings) -> Iterator[Finding]:
-    for name, folder in (("data", settings.data_dir), ("models", settings.model_dir)):
-        there = next(each for each in (folder, *folder.parents) if each.exists())
-        free = shutil.disk_usage(there).free
-        if not os.access(there, os.W_OK):
-            yield Finding(name, BAD, f"{folder} cannot be written to")
-        else:
-            verdict = GOOD if free >= LEAST_FREE_BYTES else REMARK
-            yield Finding(name, verdict, f"{free / 1e9:.1f} GB free at {folder}")
+def _disk(folder: Path) -> Found:
+    there = next(each for each in (folder, *folder.parents) if each.exists())
+    free = shutil.disk_usage(there).free
+    if not os.access(there, os.W_OK):
+        yield BAD, f"{folder} cannot be written to"
+    else:
+        verdict = GOOD if free >= LEAST_FREE_BYTES else REMARK
+        yield verdict, f"{free / 1e9:.1f} GB free at {folder}"
 
 
-def _service(settings: Settings) -> Iterator[Finding]:
-    package = missing_package()
-    if package is not None:
-        yield Finding(
-            "service",
-            REMARK,
-            f"not installed, for {package} is not here: pip install 'foremask[server]' adds it",
-        )
-        return
-    from foremask.cli import service_checks  # loads the packages of the extra
-
-    for check in service_checks.CHECKS:
-        yield from check(settings)
+def _service_is_missing(_: Settings) -> Found:
+    missing = f"not installed, for {missing_package()} is not here"
+    yield REMARK, f"{missing}: pip install 'foremask[server]' adds it"
 
 
-CHECKS: Final[tuple[Check, ...]] = (
-    _versions,
-    _machine,
-    _model,
-    _compiled,
-    _runtime,
-    _disk,
-    _service,
-)
+CHECKS: Final[Checks] = {
+    "versions": _versions,
+    "cpu": _cpu,
+    "memory": _memory,
+    "model": _model,
+    "compiled": _compiled,
+    "devices": _devices,
+    "runtime": _runtime,
+    "data": lambda settings: _disk(settings.data_dir),
+    "models": lambda settings: _disk(settings.model_dir),
+}
+
+
+def _checks() -> Checks:
+    if missing_package() is not None:
+        return CHECKS | {"service": _service_is_missing}
+    from foremask.cli.service_checks import SERVICE_CHECKS  # loads the packages of the extra
+
+    return CHECKS | SERVICE_CHECKS

@@ -5,20 +5,8 @@ import re
 import sys
 from enum import IntEnum
 
-from foremask.errors import (
-    BackgroundInvalid,
-    BadRequest,
-    ClipRefused,
-    DeviceUnavailable,
-    Failed,
-    FieldInvalid,
-    ForemaskError,
-    ModelUnavailable,
-    OutputFailed,
-    PromiseBroken,
-    SettingsInvalid,
-    UrlRefused,
-)
+from foremask import errors
+from foremask.errors import ForemaskError
 
 
 class Exit(IntEnum):
@@ -37,20 +25,20 @@ class Exit(IntEnum):
 
 
 _BY_KIND: tuple[tuple[type[ForemaskError], Exit], ...] = (
-    (BadRequest, Exit.USAGE),
-    (FieldInvalid, Exit.USAGE),
-    (SettingsInvalid, Exit.USAGE),
-    (ClipRefused, Exit.CLIP_REFUSED),
-    (BackgroundInvalid, Exit.CLIP_REFUSED),
-    (UrlRefused, Exit.URL_REFUSED),
-    (ModelUnavailable, Exit.MODEL_UNAVAILABLE),
-    (DeviceUnavailable, Exit.MODEL_UNAVAILABLE),
-    (OutputFailed, Exit.OUTPUT_FAILED),
-    (PromiseBroken, Exit.PROMISE_BROKEN),
+    (errors.BadRequest, Exit.USAGE),
+    (errors.FieldInvalid, Exit.USAGE),
+    (errors.SettingsInvalid, Exit.USAGE),
+    (errors.ClipRefused, Exit.CLIP_REFUSED),
+    (errors.BackgroundInvalid, Exit.CLIP_REFUSED),
+    (errors.UrlRefused, Exit.URL_REFUSED),
+    (errors.ModelUnavailable, Exit.MODEL_UNAVAILABLE),
+    (errors.DeviceUnavailable, Exit.MODEL_UNAVAILABLE),
+    (errors.OutputFailed, Exit.OUTPUT_FAILED),
+    (errors.PromiseBroken, Exit.PROMISE_BROKEN),
 )
 
 
-class Usage(BadRequest):
+class Usage(errors.BadRequest):
     """The command line asks for what cannot be; the sentence says what can."""
 
     reason = "usage"
@@ -65,7 +53,7 @@ class Misused(Usage):
         self.cli_remedy = f"`foremask {command} --help` has the usage."  # type: ignore[misc]
 
 
-class ExtraMissing(BadRequest):
+class ExtraMissing(errors.BadRequest):
     """The command needs the packages of an extra, which are not here."""
 
     reason = "extra_missing"
@@ -75,7 +63,7 @@ class ExtraMissing(BadRequest):
         self.cli_remedy = f"Install it: pip install 'foremask[{extra}]'"  # type: ignore[misc]
 
 
-class ServerUnreachable(Failed):
+class ServerUnreachable(errors.Failed):
     """A server that was named does not answer, or what answers is no foremask."""
 
     reason = "server_unreachable"
@@ -90,7 +78,8 @@ def exit_code(error: ForemaskError) -> Exit:
 def print_json(value: object, indent: int | None = 2) -> None:
     """Print the answer of ``--json`` on standard output; without ``indent``, on one line."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)
-    print(_NOT_FOR_TERMINALS.sub(_escaped, text), flush=True)  # noqa: T201  # all in strings
+    text = _NOT_FOR_TERMINALS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)  # all in strings
+    print(text, flush=True)  # noqa: T201
 
 
 def say(*lines: str) -> None:
@@ -116,10 +105,6 @@ def printable(text: str) -> str:
 
 
 _NOT_FOR_TERMINALS = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-
-
-def _escaped(found: re.Match[str]) -> str:
-    return f"\\u{ord(found[0]):04x}"
 
 
 def show_error(error: ForemaskError, *, of: str | None = None) -> None:

@@ -11,6 +11,7 @@ import msgspec
 from cyclopts import Parameter
 
 from foremask.cli.exits import Usage, print_json, say
+from foremask.cli.flags import AsJson, Clip, Force, Output
 from foremask.cli.inputs import check_clip, check_there, inspect_clip
 from foremask.cli.progress_bar import FRAMES, progress_bar
 from foremask.errors import ForemaskError
@@ -19,16 +20,12 @@ from foremask.machine import paths
 from foremask.options import PRESET_OF_SUFFIX, Limits, ResultKind
 from foremask.settings import read_settings
 
-Force = Annotated[bool, Parameter(negative="")]
-AsJson = Annotated[bool, Parameter(name="--json", negative="")]
-
 
 def probe(source: Annotated[str, Parameter(name="INPUT")], /, *, as_json: AsJson = False) -> None:
     """Say what a clip is, and what the service would say of it.
 
     Args:
         source: The clip: a file, or an http(s) URL.
-        as_json: Answer with JSON.
     """
     from foremask.media.probe import probe as probe_clip
 
@@ -67,7 +64,6 @@ def verify(
         made: The video that was made of it.
         kind: What it is: a mask, a cut-out (each frame has alpha) or a composite. Of numbered PNGs,
             name the directory.
-        as_json: Answer with JSON.
     """
     from foremask.masking.stills import verify_picture
     from foremask.media.pictures import is_picture
@@ -89,22 +85,20 @@ def verify(
 
 
 def sheet(
-    source: Annotated[Path, Parameter(name="INPUT")],
+    source: Clip,
     made: Annotated[Path | None, Parameter(name="MASK")] = None,
     /,
     *,
-    output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None,
+    output: Output = None,
     moments: int = 5,
     force: Force = False,
 ) -> None:
     """Draw a contact sheet: source, mask, overlay and cut-out, side by side, at several moments.
 
     Args:
-        source: The clip.
         made: Its mask video; without it, clip.mask.mp4 (or another ending) beside it.
         output: The PNG to write; without it, clip.sheet.png beside the clip.
         moments: How many rows.
-        force: Replace an OUTPUT that is there already.
     """
     from foremask.masking.comparison import contact_sheet
 
@@ -115,20 +109,18 @@ def sheet(
 
 
 def compare(
-    source: Annotated[Path, Parameter(name="INPUT")],
+    source: Clip,
     made: Annotated[Path | None, Parameter(name="MASK")] = None,
     /,
     *,
-    output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None,
+    output: Output = None,
     force: Force = False,
 ) -> None:
     """Make a video of source, mask and cut-out, side by side, with the sound of the source.
 
     Args:
-        source: The clip.
         made: Its mask video; without it, clip.mask.mp4 (or another ending) beside it.
         output: An mp4, mov or mkv; without it, clip.compare.mp4 beside the clip.
-        force: Replace an OUTPUT that is there already.
     """
     from foremask.masking import comparison
 
@@ -140,14 +132,13 @@ def compare(
 
 
 def open_(
-    source: Annotated[Path, Parameter(name="INPUT")],
+    source: Clip,
     made: Annotated[Path | None, Parameter(name="MASK")] = None,
     /,
 ) -> None:
     """Look at a mask beside its clip, and over it, in the browser.
 
     Args:
-        source: The clip.
         made: Its mask video; without it, clip.mask.mp4 (or another ending) beside it.
     """
     made = _mask_of(source, made)

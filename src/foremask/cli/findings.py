@@ -1,20 +1,14 @@
 """Findings of ``foremask doctor``."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import Final
 
 from foremask.settings import Settings
 
-GOOD, REMARK, BAD = "ok", "note", "bad"
+GOOD: Final = "ok"
+REMARK: Final = "note"
+BAD: Final = "bad"
 
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was checked; ``verdict`` is ``ok``, ``note`` or ``bad``."""
-
-    name: str
-    verdict: str
-    found: str
-
-
-type Check = Callable[[Settings], Iterator[Finding]]
+type Found = Iterator[tuple[str, str]]
+type Checks = dict[str, Callable[[Settings], Found]]
+"""By what is checked; each yields its verdicts, and what was found."""

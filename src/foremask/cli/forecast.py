@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from foremask.cli.targets import Job
+from foremask.cli.products import Job
 from foremask.errors import ForemaskError
 
 _PICTURE: Final = 3.0  # one of 2 megapixels

@@ -17,9 +17,9 @@ from foremask.cli.exits import Usage
 from foremask.cli.folders import Folders
 from foremask.cli.inputs import check_there
 from foremask.errors import ForemaskError
-from foremask.hints.kinds import Box, Hint, Point
+from foremask.hints.kinds import Box, Point
 from foremask.masking.comparison import draw_sheet
-from foremask.masking.library import FileReport, Masker, OnProgress
+from foremask.masking.library import FileReport, cut_out, mask_video
 from foremask.masking.report import Progress
 from foremask.media import probe as probing
 from foremask.options import Background
@@ -90,19 +90,10 @@ class Tools:
         clip, say which thing it is. replace allows output to be there already.
         """
 
-        def make(on_progress: OnProgress) -> FileReport:
-            source, target = self._clip(clip), self._output(output)
-            return _masker(quality).mask_video(
-                source,
-                target,
-                hints=_hints(points, boxes),
-                start_s=start_s,
-                end_s=end_s,
-                on_progress=on_progress,
-                replace=replace,
-            )
+        def make(source: Path, target: Path | None, **more: Any) -> FileReport:  # noqa: ANN401
+            return mask_video(source, target, start_s=start_s, end_s=end_s, **more)
 
-        return await self._made(ctx, make)
+        return await self._made(ctx, make, clip, output, quality, points, boxes, replace)
 
     async def cutout(
         self,
@@ -124,21 +115,12 @@ class Tools:
         this is quick. The rest is as for mask.
         """
 
-        def make(on_progress: OnProgress) -> FileReport:
-            source, target = self._clip(clip), self._output(output)
+        def make(source: Path, target: Path | None, **more: Any) -> FileReport:  # noqa: ANN401
             behind = background if Background.is_named(background) else self._clip(background)
             known = None if mask is None else self._clip(mask)
-            return _masker(quality).cut_out(
-                source,
-                target,
-                background=behind,
-                mask=known,
-                hints=_hints(points, boxes),
-                on_progress=on_progress,
-                replace=replace,
-            )
+            return cut_out(source, target, background=behind, mask=known, **more)
 
-        return await self._made(ctx, make)
+        return await self._made(ctx, make, clip, output, quality, points, boxes, replace)
 
     def probe(self, clip: str) -> dict[str, Any]:
         """Say what a clip is: size, frames, rate, length, codecs, sound."""
@@ -153,7 +135,17 @@ class Tools:
                 raise Usage(f"moments is 1 to {MOST_MOMENTS}, and not {moments}")
             return Image(data=draw_sheet(self._clip(clip), self._clip(mask), moments), format="png")
 
-    async def _made(self, ctx: Context, make: Callable[[OnProgress], FileReport]) -> dict[str, Any]:
+    async def _made(
+        self,
+        ctx: Context,
+        make: Callable[..., FileReport],
+        clip: str,
+        output: str | None,
+        quality: QualityName,
+        points: Sequence[PointAt],
+        boxes: Sequence[BoxAt],
+        replace: bool,
+    ) -> dict[str, Any]:
         sent = 0
 
         def on_progress(progress: Progress) -> None:
@@ -163,8 +155,19 @@ class Tools:
                 sent = progress.frames_done
                 from_thread.run(ctx.report_progress, sent, progress.frames_total)
 
+        def work() -> FileReport:
+            return make(
+                self._clip(clip),
+                self._output(output),
+                quality=quality,
+                model=model_commands.ready(read_settings(os.environ)),
+                hints=[*(Point(**each) for each in points), *(Box(**each) for each in boxes)],
+                on_progress=on_progress,
+                replace=replace,
+            )
+
         with _for_the_model():
-            made = await to_thread.run_sync(make, on_progress, limiter=self._one_at_a_time)
+            made = await to_thread.run_sync(work, limiter=self._one_at_a_time)
         return {
             "file": str(made.target),
             "frames": made.frames_out,
@@ -183,15 +186,6 @@ class Tools:
         if path is not None and "%" in path.name:  # numbered files replace their folder
             raise Usage(f"{named} would be many files: name one file, without %")
         return path
-
-
-def _masker(quality: QualityName) -> Masker:
-    model = model_commands.ready(read_settings(os.environ))
-    return Masker(quality=quality, model=model, preload=False)
-
-
-def _hints(points: Sequence[PointAt], boxes: Sequence[BoxAt]) -> list[Hint]:
-    return [*(Point(**point) for point in points), *(Box(**box) for box in boxes)]
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from foremask.cli.exits import print_json, say, warn
+from foremask.cli.flags import AsJson
 from foremask.cli.inputs import check_there
 from foremask.cli.progress_bar import MEGABYTES, progress_bar
 from foremask.errors import ForemaskError
@@ -70,12 +71,8 @@ def compiled_networks(path: Path) -> CompiledNetworks | None:
 
 
 @app.command(name="list")
-def list_(*, as_json: Annotated[bool, Parameter(name="--json", negative="")] = False) -> None:
-    """Show the networks that foremask knows, and whether they are here.
-
-    Args:
-        as_json: Answer with JSON.
-    """
+def list_(*, as_json: AsJson = False) -> None:
+    """Show the networks that foremask knows, and whether they are here."""
     settings = read_settings(os.environ)
     rows = [_row(model, settings.model_dir) for model in catalogue.CATALOG.values()]
     if settings.model_file is not None:

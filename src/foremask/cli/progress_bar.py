@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -66,28 +66,22 @@ def progress_bar(
         return
     label, console = printable(label), console or Console(stderr=True)
     pace = _Pace(unit, left_of_all_s)
-    if not console.is_terminal:
-        last_s = time.monotonic()
-
-        def line(done: int, total: int | None, /, left_s: float | None = None) -> None:
-            nonlocal last_s
-            text = pace.describe(done, total, left_s)
-            if time.monotonic() - last_s >= PLAIN_EVERY_S:
-                last_s = time.monotonic()
-                console.print(f"{label}: {text}", highlight=False, markup=False, soft_wrap=True)
-
-        yield line
-        return
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(None))
-    with Progress(*columns, pace, console=console, transient=True) as progress:
-        task = progress.add_task(label, total=None)
+    progress = Progress(*columns, pace, console=console, transient=True)
+    task, last_s = progress.add_task(label, total=None), time.monotonic()
 
-        def bar(done: int, total: int | None, /, left_s: float | None = None) -> None:
-            total = None if total is None else max(done, total)
-            pace.describe(done, total, left_s)
+    def step(done: int, total: int | None, /, left_s: float | None = None) -> None:
+        nonlocal last_s
+        total = None if total is None else max(done, total)
+        text = pace.describe(done, total, left_s)
+        if console.is_terminal:
             progress.update(task, completed=done, total=total)
+        elif time.monotonic() - last_s >= PLAIN_EVERY_S:
+            last_s = time.monotonic()
+            console.print(f"{label}: {text}", highlight=False, markup=False, soft_wrap=True)
 
-        yield bar
+    with progress if console.is_terminal else nullcontext():
+        yield step
 
 
 class _Pace(ProgressColumn):
@@ -114,7 +108,7 @@ class _Pace(ProgressColumn):
         self._end_s = 0.0 if left_s is None else now + left_s
         words = [f"{done / unit.scale:.{digits}f}"]
         if total is not None:
-            words[0] += f"/{max(done, total) / unit.scale:.{digits}f}"
+            words[0] += f"/{total / unit.scale:.{digits}f}"
         words[0] += f" {unit.name}"
         if left_s is not None:
             self._left = f"{_clock(left_s)} left"

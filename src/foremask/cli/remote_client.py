@@ -30,21 +30,17 @@ class Problem(Struct):
     reason: str = ""
 
 
-class MaskReport(Struct):
-    """What is read of a report."""
-
+class _Report(Struct):
     sha256: str | None = None
 
 
-class MaskResult(Struct):
-    """Where the mask is."""
-
+class _Result(Struct):
     mask_url: str
-    report: MaskReport | None = None
+    report: _Report | None = None
 
 
 class JobStatus(Struct):
-    """What is read of a job's status."""
+    """What is read of a job's status; ``problem`` is why it has failed."""
 
     status: str
     stage: str = "queued"
@@ -54,8 +50,12 @@ class JobStatus(Struct):
     queue_position: int | None = None
     eta_s: float | None = None
     idle_s: float | None = None
-    result: MaskResult | None = None
+    result: _Result | None = None
     error: Problem | None = None
+
+    @property
+    def problem(self) -> Problem:
+        return self.error or Problem()
 
 
 class _Accepted(Struct):
@@ -116,21 +116,25 @@ class RemoteClient:
 
     def submit(self, fields: Mapping[str, str]) -> str:
         """Make a job; its id. Where the answer is lost, it is asked for again: one job is made."""
-        path, key = "/v2/video/segment/foreground_mask", str(uuid.uuid4())
+        asked = "POST", "/v2/video/segment/foreground_mask", fields, str(uuid.uuid4())
         try:
-            body = self._call("POST", path, fields, key)
+            body = self._call(*asked)
         except ServerUnreachable:
-            body = self._call("POST", path, fields, key)
+            body = self._call(*asked)
         return self._read(body, _Accepted).request_id
 
     def status(self, job: str) -> tuple[JobStatus, bytes]:
         """A job's status, and the JSON that it came as."""
-        body = self._call("GET", _path(job))
-        return self._read(body, JobStatus), body
+        return self._job("GET", job)
 
     def cancel(self, job: str) -> tuple[JobStatus, bytes]:
         """Cancel a job, unless it has ended; its status then, as `status` gives it."""
-        body = self._call("DELETE", _path(job))
+        return self._job("DELETE", job)
+
+    def _job(self, method: str, job: str) -> tuple[JobStatus, bytes]:
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", job):
+            raise Usage(f"{job!r} is no job's ID: `foremask submit` prints it")
+        body = self._call(method, f"/v2/status/{job}")
         return self._read(body, JobStatus), body
 
     def upload(self, file: Path, on_bytes: OnBytes) -> str:
@@ -251,9 +255,3 @@ def _place(url: str) -> str:
     except httpx2.InvalidURL:
         return "a link of the server, which is no URL,"
     return f"{parsed.scheme}://{parsed.netloc.decode()}"
-
-
-def _path(job: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", job):
-        raise Usage(f"{job!r} is no job's ID: `foremask submit` prints it")
-    return f"/v2/status/{job}"

@@ -5,6 +5,7 @@ import shlex
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -12,10 +13,12 @@ import msgspec
 from cyclopts import Parameter
 
 from foremask.cli.exits import Exit, ServerUnreachable, Usage, exit_code, note, print_json, say
+from foremask.cli.flags import AsJson, Force, Output, Shown, Switch
+from foremask.cli.products import Masks
 from foremask.cli.progress_bar import MASKED, MEGABYTES, progress_bar
-from foremask.cli.remote_client import JobStatus, Problem, RemoteClient, ServerRefused
+from foremask.cli.remote_client import JobStatus, RemoteClient, ServerRefused
 from foremask.cli.sources import ClipSource, find_sources
-from foremask.cli.targets import MaskProduct, make_folder, plan_jobs
+from foremask.cli.targets import make_folder, plan_jobs
 from foremask.errors import by_reason
 from foremask.masking.outputs import check_output, written_whole
 from foremask.options import Preset, Quality
@@ -25,9 +28,37 @@ PATIENCE_S: Final = 60.0
 """How long a server that does not answer is asked again while somebody waits for a job."""
 _PASSING: Final = ("rate_limited", "overloaded", "unavailable")
 
-Flag = Parameter(negative="", show_default=False)
-Server = Annotated[str | None, Parameter(show_default=False)]
-AsJson = Annotated[bool, Parameter(name="--json", negative="", show_default=False)]
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The other foremask.
+
+    Args:
+        server: Where it is; else FOREMASK_SERVER.
+        token: Its token; better in FOREMASK_TOKEN, since others can see a command line.
+    """
+
+    server: Annotated[str | None, Shown] = None
+    token: Annotated[str | None, Shown] = None
+
+    def called(self, work: Callable[[RemoteClient], Exit]) -> Exit:
+        """Do ``work`` with it. Raises Usage where neither options nor settings name it."""
+        server = self.server or os.environ.get("FOREMASK_SERVER")
+        token = (self.token or os.environ.get("FOREMASK_TOKEN") or "").strip()
+        if not server:
+            raise Usage("no server is named: set FOREMASK_SERVER, or use --server URL")
+        if not token:
+            raise Usage("no token is there: set FOREMASK_TOKEN; the server's operator has it")
+        try:
+            with RemoteClient(server, token) as client:
+                return work(client)
+        except ServerRefused as error:
+            note(f"error: {error.details} [{error.reason}]")
+            return _code(error.reason)
+
+
+THE_SERVER: Final = Server()
 
 
 def submit(
@@ -39,11 +70,10 @@ def submit(
         Preset | None, Parameter(name_transform=str.lower, show_choices=False)
     ] = None,
     quality: Quality = Quality.BALANCED,
-    wait: Annotated[bool, Flag] = False,
-    force: Annotated[bool, Flag] = False,
+    wait: Switch = False,
+    force: Force = False,
     as_json: AsJson = False,
-    server: Server = None,
-    token: Server = None,
+    server: Server = THE_SERVER,
 ) -> Exit:
     """Have a clip masked by a foremask on another machine; prints the job's ID.
 
@@ -54,10 +84,6 @@ def submit(
         quality: How much time a mask may take.
         wait: Wait for the mask and download it: without OUTPUT, into clip.mask.mp4 beside the
             file, or in this directory for a URL.
-        force: Replace an OUTPUT that is there already.
-        as_json: Answer with JSON.
-        server: Where it is; else FOREMASK_SERVER.
-        token: Its token; better in FOREMASK_TOKEN, since others can see a command line.
     """
     clip, target, preset = _planned(source, output, preset)
     file = None if clip.is_url else clip.path
@@ -82,19 +108,18 @@ def submit(
         note(f"job {job}")
         return _finish(client, job, target, replace=force, as_json=as_json)
 
-    return _called(server, token, work)
+    return server.called(work)
 
 
 def status(
     job: Annotated[str, Parameter(name="ID")],
     /,
     *,
-    output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None,
-    wait: Annotated[bool, Flag] = False,
-    force: Annotated[bool, Flag] = False,
+    output: Output = None,
+    wait: Switch = False,
+    force: Force = False,
     as_json: AsJson = False,
-    server: Server = None,
-    token: Server = None,
+    server: Server = THE_SERVER,
 ) -> Exit:
     """Say how far a job of another foremask is.
 
@@ -102,10 +127,6 @@ def status(
         job: Its ID, as `foremask submit` printed it.
         output: Where the mask is downloaded to; implies --wait.
         wait: Wait until the job has ended.
-        force: Replace an OUTPUT that is there already.
-        as_json: Answer with JSON.
-        server: Where it is; else FOREMASK_SERVER.
-        token: Its token; better in FOREMASK_TOKEN, since others can see a command line.
     """
     if output is not None:
         check_output(output, replace=force)
@@ -115,7 +136,7 @@ def status(
             return _finish(client, job, output, replace=force, as_json=as_json)
         return _answer(*client.status(job), as_json=as_json)
 
-    return _called(server, token, work)
+    return server.called(work)
 
 
 def cancel(
@@ -123,21 +144,17 @@ def cancel(
     /,
     *,
     as_json: AsJson = False,
-    server: Server = None,
-    token: Server = None,
+    server: Server = THE_SERVER,
 ) -> Exit:
     """Cancel a job of another foremask.
 
     Args:
         job: Its ID, as `foremask submit` printed it.
-        as_json: Answer with JSON.
-        server: Where it is; else FOREMASK_SERVER.
-        token: Its token; better in FOREMASK_TOKEN, since others can see a command line.
     """
 
     def work(client: RemoteClient) -> Exit:
         status, body = client.cancel(job)
-        is_cancelled = _problem(status).reason == "cancelled"
+        is_cancelled = status.problem.reason == "cancelled"
         if as_json:
             print_json(msgspec.json.decode(body))
         elif is_cancelled:
@@ -146,7 +163,7 @@ def cancel(
             say(f"not cancelled, since it had ended: {_described(status)}")
         return Exit.OK if is_cancelled else Exit.INTERNAL
 
-    return _called(server, token, work)
+    return server.called(work)
 
 
 def _planned(
@@ -157,23 +174,8 @@ def _planned(
     found = find_sources([source])
     if len(found) != 1 or found[0].pictures or found[0].is_picture:
         raise Usage(f"`submit` takes one clip, and {source} is another thing")
-    jobs, _ = plan_jobs(found, output, MaskProduct(preset))
+    jobs, _ = plan_jobs(found, output, Masks(preset))
     return found[0], jobs[0].target, Preset(jobs[0].form or Preset.MP4_H264)
-
-
-def _called(server: str | None, token: str | None, work: Callable[[RemoteClient], Exit]) -> Exit:
-    server = server or os.environ.get("FOREMASK_SERVER")
-    token = (token or os.environ.get("FOREMASK_TOKEN") or "").strip()
-    if not server:
-        raise Usage("no server is named: set FOREMASK_SERVER, or use --server URL")
-    if not token:
-        raise Usage("no token is there: set FOREMASK_TOKEN; the server's operator has it")
-    try:
-        with RemoteClient(server, token) as client:
-            return work(client)
-    except ServerRefused as error:
-        note(f"error: {error.details} [{error.reason}]")
-        return _code(error.reason)
 
 
 def _finish(
@@ -183,12 +185,13 @@ def _finish(
         status, body = _wait(client, job)
         if status.status != "COMPLETED" or status.result is None or target is None:
             return _answer(status, body, as_json=as_json)
-        sha256 = None if status.result.report is None else status.result.report.sha256
+        mask = status.result
         with (
             written_whole(target, replace=replace) as part,
             progress_bar("download", MEGABYTES) as show,
         ):
-            client.download(status.result.mask_url, part, sha256, show)
+            sha256 = mask.report.sha256 if mask.report else None
+            client.download(mask.mask_url, part, sha256, show)
     if as_json:
         return _answer(status, body, as_json=True)
     say(str(target))
@@ -220,11 +223,8 @@ def _goes_on(job: str, target: Path | None) -> Generator[None]:
         yield
     except (KeyboardInterrupt, SystemExit, ServerUnreachable):
         more = "--wait" if target is None else f"-o {shlex.quote(str(target))}"
-        line = (
-            f"job {job} is not cancelled: `foremask status {job} {more}` goes on waiting,"
-            f" `foremask cancel {job}` stops it"
-        )
-        note(line)
+        goes_on = f"`foremask status {job} {more}` goes on waiting"
+        note(f"job {job} is not cancelled: {goes_on}, `foremask cancel {job}` stops it")
         raise
 
 
@@ -232,19 +232,19 @@ def _answer(status: JobStatus, body: bytes, *, as_json: bool) -> Exit:
     """Print a status; its exit code. Raises ServerRefused where the job has failed."""
     has_failed = status.status not in ("COMPLETED", "IN_PROGRESS")
     if has_failed and not as_json:
-        raise ServerRefused(_problem(status))
+        raise ServerRefused(status.problem)
     if as_json:
         print_json(msgspec.json.decode(body))
     else:
         say(_described(status))
-    return _code(_problem(status).reason) if has_failed else Exit.OK
+    return _code(status.problem.reason) if has_failed else Exit.OK
 
 
 def _described(status: JobStatus) -> str:
     if status.result is not None:
         return f"{status.status}: {status.result.mask_url}"
     if status.status != "IN_PROGRESS":
-        return f"{status.status}: {_problem(status).details}"
+        return f"{status.status}: {status.problem.details}"
     words = [f"IN_PROGRESS: {status.stage}, {status.progress:g} %"]
     if status.queue_position is not None:
         words.append(f"number {status.queue_position} in the queue")
@@ -253,10 +253,6 @@ def _described(status: JobStatus) -> str:
     if status.idle_s is not None:
         words.append(f"no progress for {status.idle_s:.0f} s")
     return ", ".join(words)
-
-
-def _problem(status: JobStatus) -> Problem:
-    return status.error or Problem()
 
 
 def _code(reason: str) -> Exit:

@@ -1,27 +1,19 @@
-"""``foremask serve``, ``api``, ``worker``, ``migrate``, ``webhook``: the service's processes."""
+"""``foremask serve``, ``api``, ``worker``: the service's processes."""
 
-import asyncio
 import os
 import socket
 import tempfile
 from pathlib import Path
 
-from cyclopts import App
-
 from foremask.cli import model_commands
-from foremask.cli.database_access import ask, database_url
 from foremask.cli.exits import say
 from foremask.errors import SettingsInvalid
 from foremask.service.api.application import run
-from foremask.service.jobs import deliveries
 from foremask.service.observability.logs import configure_logs
 from foremask.service.observability.traces import close_traces, open_traces
 from foremask.service.run.serve import serve as run_all
 from foremask.service.worker.process import QUEUES, run_worker
-from foremask.service.worker.queue_schema import migrate as bring_up
 from foremask.settings import Settings, read_settings
-
-webhook = App(name="webhook", help="The callbacks that jobs owe.")
 
 
 def serve(
@@ -107,21 +99,3 @@ def _check_data_dir(settings: Settings) -> None:
             " to a directory that can be",
             param="FOREMASK_DATA_DIR",
         ) from error
-
-
-def migrate() -> None:
-    """Bring the database's tables up to date; `serve` does it by itself."""
-    with database_url(read_settings(os.environ)) as url:
-        applied = asyncio.run(bring_up(url))
-    say(*[f"applied {name}" for name in applied] or ["nothing to do"])
-
-
-@webhook.command
-def redeliver(request_id: str, /) -> None:
-    """Send a job's webhook once more, with the same id and bytes.
-
-    Args:
-        request_id: The job.
-    """
-    ask(lambda database: deliveries.redeliver(database, request_id))
-    say(f"{request_id}: its webhook is on its way")

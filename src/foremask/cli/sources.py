@@ -14,17 +14,15 @@ from urllib.parse import unquote, urlsplit
 from foremask.cli.exits import Usage
 from foremask.cli.standard_streams import STANDARD_INPUT, is_text, read_head, rest_of_text
 
-
-def _suffixes(names: str) -> frozenset[str]:
-    return frozenset(f".{name}" for name in names.split())
-
-
-CLIP_SUFFIXES: Final = _suffixes(
+_CLIPS: Final = (
     "mp4 m4v mov webm mkv avi gif 3gp 3g2 ts m2ts mts mxf flv f4v mpg mpeg vob y4m dv wmv asf ogv"
     " nut ivf apng"
 )
-PICTURE_SUFFIXES: Final = _suffixes("png jpg jpeg webp avif tif tiff bmp exr dpx jxl qoi")
-"""Both: what is taken from a folder. A named file is a clip unless it ends like a picture."""
+_PICTURES: Final = "png jpg jpeg webp avif tif tiff bmp exr dpx jxl qoi"
+PICTURE_SUFFIXES: Final = frozenset(f".{name}" for name in _PICTURES.split())
+"""A named file is a clip unless it ends like a picture."""
+_TAKEN: Final = PICTURE_SUFFIXES | {f".{name}" for name in _CLIPS.split()}
+"""What is taken from a folder."""
 _MADE_STEM: Final = re.compile(r".+\.(mask|cutout|compare|sheet)$")
 """How what is made of a clip is named; folders and globs leave such files out."""
 _NUMBERED: Final = re.compile(r"(.*?)%0?(\d{0,3})d(.*)")
@@ -66,10 +64,7 @@ class ClipSource:
 
 
 def find_sources(
-    words: Sequence[str],
-    *,
-    recursive: bool = False,
-    joined: bool = False,
+    words: Sequence[str], *, recursive: bool = False, joined: bool = False
 ) -> list[ClipSource]:
     """All that ``words`` name, each once, in order; `STANDARD_INPUT` is a clip, or names.
 
@@ -146,8 +141,8 @@ def _by_pipe(head: bytes, *, alone: bool) -> list[ClipSource]:
 
 def is_clip_name(word: str) -> bool:
     """Whether a word looks like a clip, a picture or a URL."""
-    suffix = Path(word).suffix.lower()
-    return "://" in word or suffix in CLIP_SUFFIXES | PICTURE_SUFFIXES or Path(word).is_file()
+    path = Path(word)
+    return "://" in word or path.suffix.lower() in _TAKEN or path.is_file()
 
 
 def is_made(path: Path) -> bool:
@@ -160,29 +155,26 @@ def clips_in(folder: Path, *, recursive: bool) -> list[ClipSource]:
 
     Links are left out: whoever may write there need not be one who may read what they lead to.
     """
-    suffixes = CLIP_SUFFIXES | PICTURE_SUFFIXES
+    found = _taken_of(folder, recursive=recursive)
+    return [source for source in found if not source.path.is_symlink()]
+
+
+def _taken_of(folder: Path, *, recursive: bool) -> list[ClipSource]:
+    paths = folder.rglob("*") if recursive else folder.iterdir()
+    wanted = (path for path in paths if path.suffix.lower() in _TAKEN and _is_wanted(path, folder))
     return [
         ClipSource(str(path), path, path.relative_to(folder).parent)
-        for path in _wanted_in(folder, recursive=recursive)
-        if path.suffix.lower() in suffixes and not path.is_symlink()
+        for path in sorted(wanted, key=_natural_order)
     ]
 
 
-def _wanted_in(folder: Path, *, recursive: bool) -> list[Path]:
-    paths = folder.rglob("*") if recursive else folder.iterdir()
-    return sorted((path for path in paths if _is_wanted(path, folder)), key=_natural_order)
-
-
 def _in_folder(folder: Path, *, recursive: bool, joined: bool) -> Iterator[ClipSource]:
-    wanted = _wanted_in(folder, recursive=recursive)
+    found = _taken_of(folder, recursive=recursive)
     pictures: dict[Path, list[Path]] = {}
-    found = []
-    for path in wanted:
-        suffix = path.suffix.lower()
-        if suffix in PICTURE_SUFFIXES and joined:
-            pictures.setdefault(path.parent, []).append(path)
-        elif suffix in CLIP_SUFFIXES | PICTURE_SUFFIXES:
-            found.append(ClipSource(str(path), path, path.relative_to(folder).parent))
+    for source in found if joined else ():
+        if source.is_picture:
+            pictures.setdefault(source.path.parent, []).append(source.path)
+    found = [source for source in found if not (joined and source.is_picture)]
     for place, files in pictures.items():
         called = place if place.name else place.absolute()
         below = Path() if place == folder else place.relative_to(folder).parent
@@ -195,9 +187,7 @@ def _in_folder(folder: Path, *, recursive: bool, joined: bool) -> Iterator[ClipS
 
 def _numbered(pattern: Path) -> ClipSource:
     """The pictures that a name with ``%04d`` stands for; none may be missing."""
-    parsed = _NUMBERED.fullmatch(pattern.name)
-    assert parsed is not None  # noqa: S101  # whoever calls has asked
-    before, digits, after = parsed.groups()
+    before, digits, after = _NUMBERED.findall(pattern.name)[0]
     name = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
     by_number: dict[int, Path] = {}
     for path in pattern.parent.iterdir() if pattern.parent.is_dir() else ():
@@ -218,8 +208,7 @@ def _numbered(pattern: Path) -> ClipSource:
 
 def _matching(pattern: str, *, recursive: bool) -> Iterator[ClipSource]:
     deep = recursive or "**" in pattern
-    names = glob.glob(pattern, recursive=deep)  # noqa: PTH207  # of any folder
-    found = [Path(name) for name in names]
+    found = map(Path, glob.glob(pattern, recursive=deep))  # noqa: PTH207  # of any folder
     wanted = [path for path in found if _is_wanted(path, Path())]
     if not wanted:
         raise Usage(f"no file matches {pattern}")

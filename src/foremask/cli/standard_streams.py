@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from foremask.cli.exits import Usage
 from foremask.errors import OutputFailed
@@ -35,7 +35,7 @@ def read_head() -> bytes:
     """The first bytes of standard input. Raises Usage where nothing comes."""
     if sys.stdin.isatty():
         raise Usage("standard input is a terminal: pipe a clip, or a list of names, into it")
-    head = _standard_input().read(_HEAD_BYTES)
+    head = sys.stdin.buffer.read(_HEAD_BYTES)
     if not head:
         raise Usage("standard input is empty: the program before the pipe sent nothing")
     return head
@@ -57,7 +57,7 @@ def is_text(head: bytes) -> bool:
 def rest_of_text(head: bytes) -> str:
     """All of standard input, which began with ``head``. Raises Usage where it is no text."""
     try:
-        return (head + _standard_input().read()).decode()
+        return (head + sys.stdin.buffer.read()).decode()
     except UnicodeDecodeError:
         raise Usage("the list of names on standard input is not UTF-8") from None
 
@@ -71,7 +71,7 @@ def spooled_input(head: bytes) -> Iterator[Path]:
     with spool_folder() as folder:
         path = folder / "stdin"
         with path.open("wb") as file:
-            piece, source = head, _standard_input()
+            piece, source = head, sys.stdin.buffer
             while piece:
                 if file.tell() + len(piece) > MOST_SPOOLED_BYTES:
                     raise OutputFailed(
@@ -110,7 +110,3 @@ def send(path: Path) -> None:
     with path.open("rb") as file:
         shutil.copyfileobj(file, sys.stdout.buffer, _PIECE_BYTES)
     sys.stdout.buffer.flush()
-
-
-def _standard_input() -> BinaryIO:
-    return sys.stdin.buffer

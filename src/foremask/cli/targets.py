@@ -5,85 +5,13 @@ Decided for all before the first is begun.
 
 import string
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
 
 from foremask.cli.exits import Usage
+from foremask.cli.products import PNG, Job, Product
 from foremask.cli.sources import ClipSource, file_identity
 from foremask.cli.standard_streams import STANDARD_OUTPUT
 from foremask.errors import OutputFailed
-from foremask.options import PRESET_OF_SUFFIX, Form, Preset
-
-PNG: Final = ".png"
-
-
-class Product(Protocol):
-    """What a command makes of clips and pictures."""
-
-    @property
-    def name(self) -> str:
-        """In sentences: mask, or cut-out."""
-        ...
-
-    @property
-    def ending(self) -> str:
-        """In file names: clip.mask.mp4."""
-        ...
-
-    @property
-    def suffix(self) -> str:
-        """Of a file that is made of a clip, where nobody names one."""
-        ...
-
-    def form(self, target: Path) -> Form:
-        """What ``target`` is written as. Raises Usage, FieldInvalid or PresetUnsuitable."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class MaskProduct:
-    """Mask videos."""
-
-    preset: Preset | None
-    name: str = "mask"
-    ending: str = "mask"
-
-    @property
-    def suffix(self) -> str:
-        return (self.preset or Preset.MP4_H264).suffix
-
-    def form(self, target: Path) -> Preset:
-        suffix, preset = target.suffix.lower(), self.preset
-        implied = PRESET_OF_SUFFIX.get(suffix)
-        if preset is None:
-            if implied is None:
-                raise Usage(
-                    f"the preset does not follow from {target.name!r}: let OUTPUT end in"
-                    f" {', '.join(PRESET_OF_SUFFIX)}, or name one with --preset"
-                )
-            return implied
-        if implied is not None and suffix != preset.suffix:
-            raise Usage(f"OUTPUT ends in {suffix}, and {preset} writes {preset.suffix}")
-        return preset
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One file to make; without a ``form`` it is of a picture, and a PNG."""
-
-    source: ClipSource
-    target: Path
-    form: Form | None
-
-    @property
-    def is_sent(self) -> bool:
-        """Whether it goes to standard output."""
-        return self.target == Path(STANDARD_OUTPUT)
-
-    @property
-    def shown_target(self) -> str:
-        return "standard output" if self.is_sent else str(self.target)
 
 
 def plan_jobs(

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Final
 
 from foremask.cli.exits import Usage, note, warn
+from foremask.cli.products import Job, Product
 from foremask.cli.sources import ClipSource, clips_in, is_made
-from foremask.cli.targets import Job, Product, plan_jobs
+from foremask.cli.targets import plan_jobs
 
 POLL_S: Final = 0.5
 SETTLED_S: Final = 2.0

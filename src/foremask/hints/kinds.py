@@ -107,12 +107,8 @@ def check_hints(
     Without a ``clip``, or the ``size_px`` of a picture, only what holds for all is checked.
     """
     if len(hints) > MOST_HINTS:
-        raise FieldInvalid(
-            f"{len(hints)} hints were given, and at most {MOST_HINTS} are taken.",
-            param=name,
-            limit=MOST_HINTS,
-            actual=len(hints),
-        )
+        details = f"{len(hints)} hints were given, and at most {MOST_HINTS} are taken."
+        raise FieldInvalid(details, param=name, limit=MOST_HINTS, actual=len(hints))
     size_px = size_px if clip is None else upright_size(clip)
     width, height = size_px or (MOST_PIXELS, MOST_PIXELS)
     frames = (MOST_FRAMES if clip is None else clip.frames) or MOST_FRAMES
@@ -121,10 +117,8 @@ def check_hints(
         where = f"{name}[{number}]"
         given: object = hint
         if not isinstance(given, Point | Box | Paint):
-            raise FieldInvalid(
-                f"{where} is a {type(given).__name__}; write foremask.Point(x=640, y=360)",
-                param=where,
-            )
+            details = f"{where} is a {type(given).__name__}; write foremask.Point(x=640, y=360)"
+            raise FieldInvalid(details, param=where)
         _check_moment(where, hint, frames, duration_s)
         if isinstance(hint, Paint):
             _check_paint(where, hint, size_px)
@@ -177,13 +171,11 @@ def _check_paint(where: str, paint: Paint, size: tuple[int, int] | None) -> None
     for side, wanted in zip(found, size or found, strict=True):
         if side != wanted or not 1 <= side <= MOST_PIXELS:
             columns, rows = size or (MOST_PIXELS, MOST_PIXELS)
-            raise FieldInvalid(
+            details = (
                 f"{where}.png is {found[0]}x{found[1]}; the clip's upright picture is"
-                f" {columns}x{rows}.",
-                param=f"{where}.png",
-                limit=wanted,
-                actual=side,
+                f" {columns}x{rows}."
             )
+            raise FieldInvalid(details, param=f"{where}.png", limit=wanted, actual=side)
 
 
 def frame_beyond(hints: Sequence[Hint], number: int, frames: int) -> FieldInvalid:

@@ -15,15 +15,14 @@ from foremask.errors import FieldInvalid
 from foremask.hints.kinds import Hint, check_hints
 from foremask.masking.cut_out import FrameCutter, opened_background
 from foremask.masking.hinting import guidance_of_frames
+from foremask.masking.network_caching import network_for
 from foremask.masking.plan import ahead_frames, refine_edges
 from foremask.media.frames import Frame, frame_of
 from foremask.options import CutOutOptions, MaskOptions
 from foremask.types import Alpha, Levels, Rgb, Rgba
-from foremask.vision.network.devices import network_at
 from foremask.vision.prefetch import tee
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import LAG_FRAMES, mask_images
-from foremask.weights.catalogue import model_path
 
 MOST_WAITING: Final = 2 * LAG_FRAMES  # frames: more than are ever decided together
 
@@ -74,7 +73,7 @@ def _masked(
     first: object, others: Iterator[object], options: MaskOptions
 ) -> Iterator[tuple[Frame, Levels]]:
     height, width = checked_picture(first, 0, None).shape[:2]
-    network = network_at(options.model or model_path(), options.device)
+    network = network_for(options)
     frames = _frames(chain([first], others), (height, width))
     guidance = None
     if options.hints:

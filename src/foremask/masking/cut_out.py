@@ -1,18 +1,19 @@
-"""Cuts the subject out of a clip: onto nothing, or onto another background."""
+"""Cuts the subject out of a clip, by the network or a mask: onto nothing, or over a background."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import zip_longest
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from foremask.errors import FieldInvalid, Internal
-from foremask.facts import Clip, Report, Span, Written
-from foremask.masking.network_caching import opened_cache
+from foremask.facts import Clip, Report, Span
 from foremask.masking.outputs import (
     check_directory,
     check_output,
@@ -21,20 +22,17 @@ from foremask.masking.outputs import (
     written_whole,
 )
 from foremask.masking.pipeline import FrameWriter, no_progress, run_plan
-from foremask.masking.plan import ImageMasker, Refiner, ahead_frames, checked_clip, plan_masking
-from foremask.masking.report import OnFrame
+from foremask.masking.plan import ImageMasker, Refiner, ahead_frames, checked_clip, opened_plan
+from foremask.masking.report import OnFrame, Progress, Statistics, report_of
 from foremask.media import png_sequence
-from foremask.media.background_files import background_video, is_picture, read_background
-from foremask.media.colour_presets import (
-    KEPT_MASK,
-    check_format,
-    has_memory_for_mask,
-    stand_in,
-)
+from foremask.media.background_files import BackgroundVideo, read_background
+from foremask.media.colour_presets import KEPT_MASK, check_format, has_memory_for_mask, stand_in
 from foremask.media.colour_writer import ColourWriter
 from foremask.media.frames import Frame
+from foremask.media.pictures import is_picture
 from foremask.media.png_sequence import PngSequenceWriter
 from foremask.media.probe import frame_bytes
+from foremask.media.reader import VideoReader
 from foremask.media.writer import MaskWriter
 from foremask.options import (
     NO_MATTE,
@@ -54,13 +52,7 @@ from foremask.options import (
 from foremask.types import Alpha, DeepRgb, Levels, Rgb
 from foremask.vision.matting import matte as tools
 from foremask.vision.matting.backdrop import with_backdrops
-from foremask.vision.matting.composite import (
-    blurred_background,
-    covering,
-    deepened,
-    dimmed,
-    over,
-)
+from foremask.vision.matting.composite import blurred_background, covering, deepened, dimmed, over
 from foremask.vision.matting.edges import refine
 from foremask.vision.matting.foreground import Behind, behind_edges, foreground_colours
 from foremask.vision.matting.outline import resolve_outline
@@ -82,14 +74,10 @@ _BY_SUFFIX: Final[dict[str, tuple[Form, Form]]] = {
 }
 
 
-class PictureSink(Protocol):
-    """Where finished pictures go."""
+_SUBJECT: Final = 6  # of 255: fainter pixels are not zoomed in on
 
-    def write(self, colours: Rgb | DeepRgb, levels: Levels | None, frame: Frame) -> None:
-        """Take the next picture, in the coded orientation; 16 bits only where it takes them."""
-        ...
-
-    def finish(self, end_pts: int | None, time_base: Fraction) -> Written: ...
+type Box = tuple[slice, slice]
+"""Rows and columns of a coded picture."""
 
 
 def form_for(target: Path, options: CutOutOptions) -> Form:
@@ -115,10 +103,8 @@ def form_for(target: Path, options: CutOutOptions) -> Form:
         form = with_alpha(form)
     if form is AlphaFormat.PNG_FILES:
         if not png_sequence.is_pattern(target.name):
-            raise FieldInvalid(
-                f"{target.name} is one picture; name them with a number: frames/%04d.png.",
-                param="target",
-            )
+            details = f"{target.name} is one picture; name them with a number: frames/%04d.png."
+            raise FieldInvalid(details, param="target")
     elif suffix in _BY_SUFFIX and suffix != form.suffix:
         raise FieldInvalid(
             f"{target.name} ends in {suffix}, and {form} writes {form.suffix}.", param="target"
@@ -127,7 +113,7 @@ def form_for(target: Path, options: CutOutOptions) -> Form:
 
 
 def check_target(
-    source: Path, target: Path, options: CutOutOptions, *, replace: bool = False
+    target: Path, options: CutOutOptions, *sources: Path, replace: bool = False
 ) -> Form:
     """Check the target and the options as `cut_out` does, and return its form."""
     form = form_for(target, options)
@@ -139,7 +125,7 @@ def check_target(
     if form is AlphaFormat.PNG_FILES:
         check_directory(target.parent, _is_ours(target.name), replace=replace)
     else:
-        check_output(target, source, replace=replace)
+        check_output(target, *sources, replace=replace)
     return form
 
 
@@ -168,47 +154,153 @@ def cut_out(
     ``clip_start_s``, and ``target`` becomes a part for `segments.join`. The mask itself, with the
     sound, goes to ``mask_target``, where there is memory for one more encoder.
     """
-    form = check_target(source, target, options, replace=replace)
-    background = options.background
+    form = check_target(target, options, source, replace=replace)
     asked = _mask_options(form, options.mask)
     clip = checked_clip(source, asked)
     check_format(clip, form, asked.limits.memory_bytes)
-    with ExitStack() as stack:
-        start_s = first_shown_s(clip, asked.excerpt) if clip_start_s is None else clip_start_s
-        drawn = stack.enter_context(opened_background(background, start_s))
-        part = stack.enter_context(opened_target(target, form, replace=replace))
-        sound = source if options.keep_sound else None
-        cache = stack.enter_context(opened_cache(source, asked, span))
-        edges = _edge_refiner(clip, asked.quality) if refiner is None else None
-        plan = plan_masking(source, clip, asked, span, masker, refiner or edges, cache)
-        is_part, excerpt = span is not None, asked.excerpt
-        pictures = picture_writer(
-            part, target.name, form, plan.clip, sound, part=is_part, excerpt=excerpt
-        )
-        with pictures as writer:
-            deep = isinstance(writer, PngSequenceWriter)
-            frames = FrameCutter(options.mask.matte, drawn, edges, deep=deep)
-            cutter: FrameWriter = CutOutWriter(writer, frames)
-            if mask_target and has_memory_for_mask(clip, form, asked.limits.memory_bytes):
-                whole = stack.enter_context(written_whole(mask_target))
-                masks = MaskWriter(whole, KEPT_MASK, clip, source, part=is_part)
-                cutter = _WithMask(cutter, stack.enter_context(masks))
-            report = run_plan(plan, cutter, on_frame)
-    return named(report, background, clip)
+    if clip_start_s is None:
+        clip_start_s = first_shown_s(clip, asked.excerpt)
+    ahead, edges = ahead_frames(frame_bytes(clip), asked.quality), None
+    if refiner is None and ahead is not None and asked.quality is Quality.BEST:
+        edges = EdgeRefiner(ahead)  # it takes as long again as the colours themselves
+    is_part = span is not None
+    with (
+        opened_plan(source, clip, asked, span, masker, refiner or edges) as plan,
+        opened_cutter(
+            source, target, plan.clip, options, clip_start_s, edges, part=is_part, replace=replace
+        ) as cutter,
+        ExitStack() as stack,
+    ):
+        writers: list[FrameWriter] = [cutter]
+        if mask_target and has_memory_for_mask(clip, form, asked.limits.memory_bytes):
+            whole = stack.enter_context(written_whole(mask_target))
+            masks = MaskWriter(whole, KEPT_MASK, clip, source, part=is_part)
+            writers.append(stack.enter_context(masks))
+        report = run_plan(plan, writers, on_frame)
+    return named(report, options.kind, clip)
+
+
+def cut_out_by_mask(
+    source: Path,
+    mask: Path,
+    target: Path,
+    options: CutOutOptions,
+    on_frame: OnFrame = no_progress,
+    *,
+    auto_zoom: bool = False,
+    replace: bool = False,
+) -> Report:
+    """As `cut_out`, but by ``mask``, a mask video of ``source`` in any preset.
+
+    ``auto_zoom`` crops all frames alike, as closely as the subject allows. Raises FieldInvalid
+    where ``mask`` has other frames than ``source``. An excerpt is that of both.
+    """
+    form = check_target(target, options, source, mask, replace=replace)
+    excerpt, statistics = options.mask.excerpt, Statistics()
+    with VideoReader(source, excerpt) as reader:
+        clip = reader.clip
+        check_format(clip, form, options.mask.limits.memory_bytes)
+        box = _subject_box(source, mask, options.mask.matte) if auto_zoom else None
+        start_s = first_shown_s(clip, excerpt)
+        with opened_cutter(
+            source, target, clip, options, start_s, box=box, replace=replace
+        ) as cutter:
+            for frame, levels in _masked_frames(reader, mask, excerpt):
+                statistics.note(levels * np.float32(1 / 255), frame.time_s)
+                cutter.write(levels, frame)
+                on_frame(Progress(frame.index + 1, clip.expected_frames, "encoding"))
+            written = cutter.finish(reader.end_pts, reader.time_base)
+    report = report_of(clip, "stored mask", statistics, written, reader.warnings, {})
+    return named(report, options.kind, clip)
+
+
+def _masked_frames(
+    reader: VideoReader, mask: Path, excerpt: Excerpt | None = None
+) -> Iterator[tuple[Frame, Levels]]:
+    with VideoReader(mask, excerpt) as masks:
+        is_upright = masks.clip.container == "gif"
+        for frame, found in zip_longest(reader, masks):
+            if frame is None or found is None:
+                longer, shorter = ("mask", "clip") if frame is None else ("clip", "mask")
+                raise FieldInvalid(
+                    f"The {longer} goes on after the last frame of the {shorter}:"
+                    " they do not belong together.",
+                    param="video",
+                )
+            levels = found.luma()
+            if is_upright:
+                levels = np.ascontiguousarray(frame.orientation.to_coded(levels))
+            size = frame.decoded.width, frame.decoded.height
+            if levels.shape[::-1] != size:
+                raise FieldInvalid(
+                    f"The mask is {levels.shape[1]}x{levels.shape[0]} and the clip"
+                    f" {size[0]}x{size[1]}: they do not belong together.",
+                    param="video",
+                )
+            yield frame, levels
+
+
+def _subject_box(source: Path, mask: Path, matte: Matte) -> Box | None:
+    """The smallest box, with even numbers, that holds the subject on all frames.
+
+    None without one.
+    """
+    rows, columns = np.zeros(0, np.intp), np.zeros(0, np.intp)
+    height = width = 0
+    with VideoReader(source) as reader:
+        for _, levels in _masked_frames(reader, mask):
+            shown = tools.adjusted(levels, matte) >= _SUBJECT
+            rows = np.union1d(rows, np.flatnonzero(shown.any(axis=1)))
+            columns = np.union1d(columns, np.flatnonzero(shown.any(axis=0)))
+            height, width = levels.shape
+    if not rows.size:
+        return None
+    return _even(rows, height), _even(columns, width)
+
+
+def _even(places: NDArray[np.intp], length: int) -> slice:
+    first = int(places[0]) // 2 * 2
+    return slice(first, min(length, first + -(-(int(places[-1]) + 1 - first) // 2) * 2))
+
+
+@contextmanager
+def opened_cutter(
+    source: Path,
+    target: Path,
+    clip: Clip,
+    options: CutOutOptions,
+    clip_start_s: float,
+    edges: "EdgeRefiner | None" = None,
+    box: Box | None = None,
+    *,
+    part: bool = False,
+    replace: bool = False,
+) -> Iterator["CutOutWriter"]:
+    """What writes the cut-out ``target``, which is there when the block has succeeded.
+
+    With a ``box``, that part of each picture. ``clip`` is what is written.
+    """
+    form, excerpt = form_for(target, options), options.mask.excerpt
+    sound = source if options.keep_sound else None
+    if box is not None:
+        rows, columns = box
+        size = {"width": columns.stop - columns.start, "height": rows.stop - rows.start}
+        clip = dataclasses.replace(clip, **size)
+    written = written_whole(target, replace=replace)
+    if form is AlphaFormat.PNG_FILES:
+        written = directory_written_whole(target.parent)
+    with (
+        opened_background(options.background, clip_start_s) as drawn,
+        written as made,
+        _picture_writer(made, target.name, form, clip, sound, part, excerpt) as writer,
+    ):
+        deep = isinstance(writer, PngSequenceWriter)
+        yield CutOutWriter(writer, FrameCutter(options.mask.matte, drawn, edges, deep=deep), box)
 
 
 def first_shown_s(clip: Clip, excerpt: Excerpt | None) -> float:
     """When the first frame is shown; the times of an excerpt count from zero."""
     return clip.start_s if excerpt is None else 0.0
-
-
-def opened_target(
-    target: Path, form: Form, *, replace: bool = False
-) -> AbstractContextManager[Path]:
-    """A hidden file, or a directory of numbered pictures, that becomes ``target`` when whole."""
-    if form is AlphaFormat.PNG_FILES:
-        return directory_written_whole(target.parent)
-    return written_whole(target, replace=replace)
 
 
 def _mask_options(form: Form, asked: MaskOptions) -> MaskOptions:
@@ -220,15 +312,8 @@ def _mask_options(form: Form, asked: MaskOptions) -> MaskOptions:
     return dataclasses.replace(asked, preset=stand_in(form), matte=NO_MATTE)
 
 
-def _edge_refiner(clip: Clip, quality: Quality) -> "EdgeRefiner | None":
-    """None but in the best quality: it takes as long again as the colours themselves."""
-    ahead = ahead_frames(frame_bytes(clip), quality)
-    return None if ahead is None or quality is not Quality.BEST else EdgeRefiner(ahead)
-
-
-def named(report: Report, background: Background | None, clip: Clip) -> Report:
+def named(report: Report, kind: ResultKind, clip: Clip) -> Report:
     """The report with its kind, ``cutout`` or ``composite``."""
-    kind = ResultKind.CUTOUT if background is None else ResultKind.COMPOSITE
     warnings = report.warnings
     if clip.hdr:
         remark = f"the source is HDR ({clip.hdr}); the {kind} is tone-mapped to BT.709"
@@ -241,16 +326,15 @@ def _is_ours(pattern: str) -> Callable[[str], bool]:
     return lambda name: name == png_sequence.TABLE or names.fullmatch(name) is not None
 
 
-def picture_writer(
+def _picture_writer(
     target: Path,
     name: str,
     form: Form,
     clip: Clip,
     sound: Path | None,
-    *,
-    part: bool = False,
-    excerpt: Excerpt | None = None,
-) -> AbstractContextManager[PictureSink]:
+    part: bool,
+    excerpt: Excerpt | None,
+) -> ColourWriter | PngSequenceWriter:
     """The writer of ``form``; ``name`` is that of a picture in a directory of them."""
     if form == AlphaFormat.PNG_ZIP:
         return PngSequenceWriter(target, clip, png_sequence.DEFAULT_PATTERN, into_zip=True)
@@ -306,35 +390,20 @@ class FrameCutter:
 
 
 class CutOutWriter:
-    """A `FrameWriter` that cuts each frame out and passes it to another writer."""
+    """A `FrameWriter` that cuts each frame out and passes it, or a ``box`` of it, to a writer."""
 
-    def __init__(self, writer: PictureSink, cutter: FrameCutter) -> None:
+    def __init__(
+        self, writer: ColourWriter | PngSequenceWriter, cutter: FrameCutter, box: Box | None
+    ) -> None:
         self._writer, self._cutter = writer, cutter
+        self._box = box or (slice(None), slice(None))
+        self.finish = writer.finish
 
     def write(self, mask: Levels, frame: Frame) -> None:
         turn = frame.orientation
         colours, shown = self._cutter.cut(np.ascontiguousarray(turn.to_upright(mask)), frame)
-        coded = None if shown is None else turn.to_coded(shown)
-        self._writer.write(turn.to_coded(colours), coded, frame)
-
-    def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
-        return self._writer.finish(end_pts, time_base)
-
-
-class _WithMask:
-    """Passes each frame to two writers: the cut-out's and the mask's."""
-
-    def __init__(self, cutter: FrameWriter, masks: FrameWriter) -> None:
-        self._cutter, self._masks = cutter, masks
-
-    def write(self, mask: Levels, frame: Frame) -> None:
-        self._masks.write(mask, frame)
-        self._cutter.write(mask, frame)
-
-    def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
-        """Finish both, and return what was written of the cut-out."""
-        self._masks.finish(end_pts, time_base)
-        return self._cutter.finish(end_pts, time_base)
+        coded = None if shown is None else turn.to_coded(shown)[self._box]
+        self._writer.write(turn.to_coded(colours)[self._box], coded, frame)
 
 
 @contextmanager
@@ -355,7 +424,7 @@ def opened_background(
     elif is_picture(background.file):
         yield _still(read_background(background.file))
     else:
-        with background_video(background.file) as video:
+        with closing(BackgroundVideo(background.file)) as video:
 
             def moving(frame: Frame, picture: Rgb, _: Levels) -> Rgb:
                 start_pts = round(Fraction(clip_start_s) / frame.time_base)

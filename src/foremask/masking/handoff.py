@@ -1,19 +1,16 @@
 """Writes a clip's frames and rough masks into the folders that matting tools on a GPU read."""
 
 import dataclasses
-from contextlib import ExitStack
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from foremask.facts import Clip, Report, Written
-from foremask.masking.network_caching import opened_cache
+from foremask.facts import Clip, Report
 from foremask.masking.outputs import check_directory, directory_written_whole
 from foremask.masking.pipeline import no_progress, run_plan
-from foremask.masking.plan import ImageMasker, Refiner, checked_clip, plan_masking
+from foremask.masking.plan import ImageMasker, Refiner, checked_clip, opened_plan
 from foremask.masking.report import OnFrame
 from foremask.media.colour_presets import check_format, stand_in
 from foremask.media.frames import Frame
@@ -74,11 +71,12 @@ def hand_off(
     options = dataclasses.replace(options, preset=stand_in(AlphaFormat.PNG_FILES))
     clip = checked_clip(source, options)
     check_format(clip, AlphaFormat.PNG_FILES, options.limits.memory_bytes)
-    with directory_written_whole(target) as part, ExitStack() as stack:
-        cache = stack.enter_context(opened_cache(source, options, None))
-        plan = plan_masking(source, clip, options, None, masker, refiner, cache)
+    with (
+        directory_written_whole(target) as part,
+        opened_plan(source, clip, options, None, masker, refiner) as plan,
+    ):
         writer = _HandOffWriter(part, plan.clip, _LAYOUTS[tool], target.absolute().name)
-        report = run_plan(plan, writer, on_frame)
+        report = run_plan(plan, [writer], on_frame)
     if tool is MattingTool.MATANYONE and writer.first_is_empty:
         return dataclasses.replace(report, warnings=(*report.warnings, _FIRST_IS_EMPTY))
     return report
@@ -94,6 +92,7 @@ class _HandOffWriter:
             return below
 
         self._pictures = PngSequenceWriter(folder, clip, placed(layout.frames), into_zip=False)
+        self.finish = self._pictures.finish
         self._hard = placed(layout.hard)
         self._soft = None if layout.soft is None else placed(layout.soft)
         self._written = 0
@@ -115,6 +114,3 @@ class _HandOffWriter:
         name = numbered(pattern, self._written)
         if self._written == 1 or name != pattern:
             self._pictures.add(name, grey_png(levels))
-
-    def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
-        return self._pictures.finish(end_pts, time_base)

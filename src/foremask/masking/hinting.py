@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from foremask.errors import FieldInvalid
 from foremask.hints.kinds import Box, Hint, Paint, frame_beyond
@@ -73,7 +73,7 @@ def guidance_of_frames(
         with opened() as frames:
             for frame, marks in _hinted_frames(frames, hints):
                 numbers[frame.pts] = frame.index
-                yield frame.pts, _shown(frame), marks
+                yield frame.pts, shown(frame), marks
 
     tier = TIERS[quality]
     guidance = learn(hinted(), network, tier, pts_of, cache)
@@ -85,7 +85,7 @@ def guidance_of_frames(
     if not late:
         return guidance
     with opened() as frames:
-        images = (_shown(frame) for frame in frames)
+        images = (shown(frame) for frame in frames)
         return replace(guidance, brought=scouted(images, network, tier, late, cache))
 
 
@@ -94,7 +94,7 @@ def guidance_of_frame(
 ) -> Guidance:
     """The guidance of hints that are all taken to be on this frame."""
     marks = [_mark(number, hint, frame) for number, hint in enumerate(hints)]
-    return learn([(frame.pts, _shown(frame), marks)], network, TIERS[quality], pts_of)
+    return learn([(frame.pts, shown(frame), marks)], network, TIERS[quality], pts_of)
 
 
 def remarks(guidance: Guidance) -> tuple[str, ...]:
@@ -106,17 +106,13 @@ def remarks(guidance: Guidance) -> tuple[str, ...]:
     )
 
 
-class _Timed(Protocol):
-    @property
-    def pts(self) -> int: ...
-
-
-def pts_of(image: Image | _Timed) -> int:
+def pts_of(image: object) -> int:
     """The pts of a frame; 0 for an image that has none."""
     return getattr(image, "pts", 0)
 
 
-def _shown(frame: Frame) -> Image:
+def shown(frame: Frame) -> Image:
+    """The frame as the network gets it: reduced, where it is huge."""
     return reduced(frame) if frame.width * frame.height > HUGE_PIXELS else frame
 
 
@@ -158,10 +154,8 @@ def _mark(number: int, hint: Hint, frame: Frame) -> Mark:
     if isinstance(hint, Paint):
         levels = read_paint(hint.png)
         if levels is None or levels.shape != (height, width):
-            raise FieldInvalid(
-                f"hints[{number}].png is no picture of {width}x{height}.",
-                param=f"hints[{number}].png",
-            )
+            details = f"hints[{number}].png is no picture of {width}x{height}."
+            raise FieldInvalid(details, param=f"hints[{number}].png")
         return Mark(number, not hint.negative, levels=levels)
     if isinstance(hint, Box):
         return Mark(

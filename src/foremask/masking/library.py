@@ -17,7 +17,6 @@ from foremask.hints.kinds import Hint
 from foremask.masking import arrays, comparison, pipeline, stills
 from foremask.masking import cut_out as cutting
 from foremask.masking.arrays import Tensor
-from foremask.masking.cut_out_by_mask import cut_out_by_mask
 from foremask.masking.report import Progress
 from foremask.masking.thing_list import Thing, things_of
 from foremask.media import probe as probing
@@ -176,7 +175,7 @@ def cut_out(
         return _file_report(report, made)
     made = _target(path, target, f".cutout{options.suffix}")
     if known is not None:
-        report = cut_out_by_mask(path, known, made, options, on_frame, replace=replace)
+        report = cutting.cut_out_by_mask(path, known, made, options, on_frame, replace=replace)
     else:
         report = cutting.cut_out(path, made, options, on_frame, replace=replace)
     return _file_report(report, made)
@@ -317,12 +316,7 @@ def find_things(
 
 
 def contact_sheet(
-    source: FilePath,
-    mask: FilePath,
-    target: FilePath,
-    *,
-    moments: int = 5,
-    replace: bool = False,
+    source: FilePath, mask: FilePath, target: FilePath, *, moments: int = 5, replace: bool = False
 ) -> None:
     """Write a PNG of source, mask, overlay and cut-out at several moments of a clip."""
     comparison.contact_sheet(Path(source), Path(mask), Path(target), moments, replace=replace)
@@ -431,10 +425,8 @@ def _excerpt(start_s: float, end_s: float | None) -> Excerpt | None:
     if not start_s and end_s is None:
         return None
     if start_s < 0 or (end_s is not None and end_s <= start_s):
-        raise FieldInvalid(
-            f"the excerpt from {start_s:g} s to {end_s} s is empty, or begins before the clip",
-            param="start_s",
-        )
+        details = f"the excerpt from {start_s:g} s to {end_s} s is empty, or begins before the clip"
+        raise FieldInvalid(details, param="start_s")
     return Excerpt(start_s, end_s)
 
 

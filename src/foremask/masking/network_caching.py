@@ -1,4 +1,4 @@
-"""Opens the cache of a clip's network results, for a later run over the same clip."""
+"""The network of a masking, and the cache of its results for a later run over the same clip."""
 
 import fcntl
 import hashlib
@@ -15,6 +15,7 @@ from foremask.errors import FieldInvalid
 from foremask.facts import Span
 from foremask.options import MaskOptions
 from foremask.vision.network.devices import network_at
+from foremask.vision.network.session import Network
 from foremask.vision.temporal.network_cache import NetworkCache, NotACacheError, open_file_store
 from foremask.vision.temporal.tier import TIERS
 from foremask.weights.catalogue import model_path, spec_of
@@ -23,6 +24,11 @@ _MOST_BYTES: Final = 4 << 30
 """Of all caches in a directory."""
 _SUFFIX: Final = ".cache"
 _LOCK: Final = ".lock"
+
+
+def network_for(options: MaskOptions) -> Network:
+    """The loaded network that ``options`` ask for. Raises ModelUnavailable."""
+    return network_at(options.model or model_path(), options.device)
 
 
 @contextmanager
@@ -47,7 +53,7 @@ def opened_cache(
         "source": _digest(source),
         "model": _model_digest(model, model.stat().st_mtime_ns),
         "spec": repr(spec_of(model)),
-        "runtime": network_at(model, options.device).runtime,
+        "runtime": network_for(options).runtime,
         "tier": repr(TIERS[options.quality]),
         "part": repr((options.excerpt, options.max_side_px, span)),
     }

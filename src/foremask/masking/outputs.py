@@ -28,8 +28,7 @@ def check_output(target: Path, *sources: Path, replace: bool = False) -> None:
     try:
         mode = target.lstat().st_mode
     except FileNotFoundError:
-        if not target.parent.is_dir():
-            raise OutputFailed(f"there is no directory {target.parent}") from None
+        pass
     except OSError as error:
         raise OutputFailed(f"{target} cannot be written: {error.strerror}") from error
     else:
@@ -39,8 +38,14 @@ def check_output(target: Path, *sources: Path, replace: bool = False) -> None:
             raise OutputFailed(f"{target} is not a file, and is not replaced by one")
         if not replace:
             raise _exists(target)
-    if not os.access(target.parent, os.W_OK):
-        raise OutputFailed(f"{target.parent} may not be written to")
+    _check_parent(target.parent)
+
+
+def _check_parent(folder: Path) -> None:
+    if not folder.is_dir():
+        raise OutputFailed(f"there is no directory {folder}")
+    if not os.access(folder, os.W_OK):
+        raise OutputFailed(f"{folder} may not be written to")
 
 
 def is_same_file(one: Path, other: Path) -> bool:
@@ -131,8 +136,6 @@ def check_directory(target: Path, ours: Callable[[str], bool], *, replace: bool 
     try:
         names = [each.name for each in target.iterdir()]
     except FileNotFoundError:
-        if not target.parent.is_dir():
-            raise OutputFailed(f"there is no directory {target.parent}") from None
         names = []
     except NotADirectoryError:
         raise OutputFailed(f"{target} is not a directory") from None
@@ -145,8 +148,7 @@ def check_directory(target: Path, ours: Callable[[str], bool], *, replace: bool 
         )
     if names and not replace:
         raise _exists(target)
-    if not os.access(target.absolute().parent, os.W_OK):
-        raise OutputFailed(f"{target.absolute().parent} may not be written to")
+    _check_parent(target.absolute().parent)
 
 
 @contextmanager

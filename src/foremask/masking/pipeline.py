@@ -1,14 +1,14 @@
 """The one entry to masking: a clip goes in, a mask video comes out."""
 
 import time
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
 
 from foremask.facts import Report, Span, Written
-from foremask.masking.network_caching import opened_cache
 from foremask.masking.outputs import check_output, written_whole
-from foremask.masking.plan import ImageMasker, MaskingPlan, Refiner, checked_clip, plan_masking
+from foremask.masking.plan import ImageMasker, MaskingPlan, Refiner, checked_clip, opened_plan
 from foremask.masking.report import OnFrame, Progress, report_of
 from foremask.masking.stages import Stages
 from foremask.media.frames import Frame
@@ -60,25 +60,26 @@ def mask_video(
     clip = checked_clip(source, options)
     with (
         written_whole(target, replace=replace) as part,
-        opened_cache(source, options, span) as cache,
+        opened_plan(source, clip, options, span, masker, refiner) as plan,
     ):
-        plan = plan_masking(source, clip, options, span, masker, refiner, cache)
         excerpt, is_part = options.excerpt, span is not None
         writer = MaskWriter(part, options.preset, plan.clip, source, part=is_part, excerpt=excerpt)
         with writer:
-            return run_plan(plan, writer, on_frame)
+            return run_plan(plan, [writer], on_frame)
 
 
-def run_plan(plan: MaskingPlan, writer: FrameWriter, on_frame: OnFrame) -> Report:
-    """Mask the clip of ``plan`` into ``writer``."""
+def run_plan(plan: MaskingPlan, writers: Sequence[FrameWriter], on_frame: OnFrame) -> Report:
+    """Mask the clip of ``plan`` into all ``writers``; the report is of the first."""
     with Stages(plan, on_frame) as stages:
         masked_frames = stages.masked_frames()
         started = time.thread_time()
         for frame, levels in masked_frames:
-            writer.write(adjusted(levels, plan.options.matte), frame)
+            mask = adjusted(levels, plan.options.matte)
+            for writer in writers:
+                writer.write(mask, frame)
             plan.check_limits(frame)
             stages.progress.wrote()
-        written = writer.finish(stages.end_pts, plan.time_base)
+        written, *_ = [writer.finish(stages.end_pts, plan.time_base) for writer in writers]
         stages.cpu_s["encode"] = time.thread_time() - started
     return report_of(
         plan.clip, plan.runtime, stages.statistics, written, stages.warnings, stages.cpu_s

@@ -1,17 +1,19 @@
 """The plan of a masking, made before its first frame is decoded."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import numpy as np
 
 from foremask.facts import Clip, Span
 from foremask.hints.kinds import check_hints
 from foremask.masking.hinting import guidance_for, pts_of, remarks
+from foremask.masking.network_caching import network_for, opened_cache
 from foremask.masking.report import Work
 from foremask.media.frames import Frame
 from foremask.media.presets import HUGE_PIXELS, check_preset
@@ -22,12 +24,9 @@ from foremask.types import Alpha, Image, Levels
 from foremask.vision.matting.backdrop import BACKDROP_REACH_FRAMES
 from foremask.vision.matting.edges import refine
 from foremask.vision.matting.outline import resolve_outlines
-from foremask.vision.network.devices import network_at
-from foremask.vision.temporal.network_cache import NetworkCache
 from foremask.vision.temporal.things import PickedAnchor
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import LAG_FRAMES, mask_images
-from foremask.weights.catalogue import model_path
 
 WINDOW_BYTES: Final = 200_000_000
 """How much decoded frames may take that wait for their masks: 8-bit 4:2:0 up to 960 by 540.
@@ -37,21 +36,14 @@ docs/adr/0057; the tee between the two readers of frames holds it.
 _AHEAD_BYTES: Final = 100_000_000  # of them: all that the backdrop reads ahead up to 4 megapixels
 
 
-class ImageMasker(Protocol):
-    """Turns images into upright alphas of any size, one for each, in order; it may read ahead."""
+type ImageMasker = Callable[[Iterable[Image]], Iterator[Alpha]]
+"""Turns images into upright alphas of any size, one for each, in order; it may read ahead."""
 
-    def __call__(self, images: Iterable[Image], /) -> Iterator[Alpha]: ...
+type Refiner = Callable[[Iterable[tuple[Frame, Alpha]]], Iterator[tuple[Frame, Levels]]]
+"""Turns upright alphas into levels of the size and coded orientation of their frames, in order.
 
-
-class Refiner(Protocol):
-    """Turns upright alphas into levels of the size and coded orientation of their frames.
-
-    The order stays. A refiner may read ahead.
-    """
-
-    def __call__(
-        self, pairs: Iterable[tuple[Frame, Alpha]], /
-    ) -> Iterator[tuple[Frame, Levels]]: ...
+It may read ahead.
+"""
 
 
 def refine_edges(
@@ -117,50 +109,51 @@ def checked_clip(source: Path, options: MaskOptions) -> Clip:
     return clip
 
 
-def plan_masking(
+@contextmanager
+def opened_plan(
     source: Path,
     clip: Clip,
     options: MaskOptions,
     span: Span | None = None,
     masker: ImageMasker | None = None,
     refiner: Refiner | None = None,
-    cache: NetworkCache | None = None,
     on_picked: Callable[[list[PickedAnchor]], None] | None = None,
-) -> MaskingPlan:
-    """Load the network and decide how frames travel. Raises ModelUnavailable.
+) -> Iterator[MaskingPlan]:
+    """Load the network, open its cache, and decide how frames travel; it runs inside the block.
 
-    ``cache`` must stay open until the plan has run. ``on_picked`` gets the anchors of each window.
+    ``on_picked`` gets the anchors of each window. Raises ModelUnavailable and what `opened_cache`
+    raises.
     """
-    runtime = "own masker"
-    work, decodes_once = Work(), False  # the lag of a foreign masker is unknown
-    if masker is None:
-        network = network_at(options.model or model_path(), options.device)
-        work.anchors_per_frame = TIERS[options.quality].anchors_per_frame
-        guidance = guidance_for(source, options, network, cache)
-        work.asks = guidance is None and (cache is None or not cache.is_complete)
-        masker = partial(
-            mask_images,
-            network=network,
-            tier=TIERS[options.quality],
-            guidance=guidance,
-            cache=cache,
-            on_anchor=work.add_anchor,
-            on_asked=work.ask_to,
-            on_decided=work.decide_to,
-            on_picked=on_picked,
-        )
-        if span is not None:
-            masker = partial(masker, is_wanted=lambda image: span.holds(pts_of(image)))
-        if guidance is not None:
-            clip = replace(clip, warnings=(*clip.warnings, *remarks(guidance)))
-        runtime = network.runtime
-        decodes_once = _frames_can_wait(clip, options.quality)
-    if refiner is None:
-        ahead = ahead_frames(frame_bytes(clip), options.quality)
-        refiner = partial(refine_edges, ahead_frames=ahead)
-    if options.excerpt is not None:
-        clip = _shortened(clip, options.excerpt)
-    return MaskingPlan(source, clip, options, span, masker, refiner, runtime, decodes_once, work)
+    runtime, work = "own masker", Work()
+    decodes_once = False  # the lag of a foreign masker is unknown
+    with opened_cache(source, options, span) as cache:
+        if masker is None:
+            network, tier = network_for(options), TIERS[options.quality]
+            runtime = network.runtime
+            work.anchors_per_frame = tier.anchors_per_frame
+            guidance = guidance_for(source, options, network, cache)
+            work.asks = guidance is None and (cache is None or not cache.is_complete)
+            masker = partial(
+                mask_images,
+                network=network,
+                tier=tier,
+                guidance=guidance,
+                cache=cache,
+                is_wanted=lambda image: span is None or span.holds(pts_of(image)),
+                on_anchor=work.add_anchor,
+                on_asked=work.ask_to,
+                on_decided=work.decide_to,
+                on_picked=on_picked,
+            )
+            if guidance is not None:
+                clip = replace(clip, warnings=(*clip.warnings, *remarks(guidance)))
+            decodes_once = _frames_can_wait(clip, options.quality)
+        if refiner is None:
+            ahead = ahead_frames(frame_bytes(clip), options.quality)
+            refiner = partial(refine_edges, ahead_frames=ahead)
+        if options.excerpt is not None:
+            clip = _shortened(clip, options.excerpt)
+        yield MaskingPlan(source, clip, options, span, masker, refiner, runtime, decodes_once, work)
 
 
 def _shortened(clip: Clip, excerpt: Excerpt) -> Clip:

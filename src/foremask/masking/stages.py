@@ -87,11 +87,7 @@ class Stages:
                 break
 
     def _ahead[T](
-        self,
-        items: Iterable[T],
-        size: int,
-        stage: str,
-        meanwhile: Callable[[], None] = do_nothing,
+        self, items: Iterable[T], size: int, stage: str, meanwhile: Callable[[], None] = do_nothing
     ) -> Iterator[T]:
         return self._stack.enter_context(
             prefetch(items, size, stage, self.cpu_s, self._stop, meanwhile)

@@ -14,17 +14,17 @@ from foremask.facts import Report
 from foremask.hints.kinds import check_hints
 from foremask.masking.cut_out import FrameCutter, opened_background
 from foremask.masking.hinting import guidance_of_frame
+from foremask.masking.network_caching import network_for
 from foremask.masking.outputs import check_output, check_png, written_whole
 from foremask.masking.plan import refine_edges
 from foremask.media.frames import Frame
 from foremask.media.pictures import read_picture
 from foremask.media.png_sequence import colour_png
 from foremask.media.presets import HUGE_PIXELS
-from foremask.options import CutOutOptions, MaskOptions, ResultKind
+from foremask.options import CutOutOptions, MaskOptions
 from foremask.types import DeepRgb, Image, Levels, Rgb
 from foremask.vision.drawing import grey_png
 from foremask.vision.image import Box, Cropped, MirroredImage
-from foremask.vision.network.devices import network_at
 from foremask.vision.network.session import InputSize, Network, NetworkOutput
 from foremask.vision.temporal.network_cache import MemoryStore, NetworkCache
 from foremask.vision.temporal.tier import TIERS
@@ -65,9 +65,7 @@ def mask_frame(frame: Frame, options: MaskOptions, picture: OnePicture | None = 
 
     ``picture`` holds earlier inferences of this frame. Raises ModelUnavailable.
     """
-    network = picture or OnePicture(
-        frame, network_at(options.model or model_path(), options.device)
-    )
+    network = picture or OnePicture(frame, network_for(options))
     guidance = None
     if options.hints:
         check_hints(options.hints, size_px=(frame.width, frame.height))
@@ -88,9 +86,8 @@ def last_picture(file: bytes, options: MaskOptions) -> OnePicture:
     Raises CorruptVideo where it is none, ResolutionTooLarge over 33 megapixels, and
     ModelUnavailable.
     """
-    model = options.model or model_path()
     digest = hashlib.blake2b(file).hexdigest()
-    asked = digest, f"{model} {options.device} {options.quality}"
+    asked = digest, f"{options.model or model_path()} {options.device} {options.quality}"
     if asked not in _LAST:
         frame = read_picture(io.BytesIO(file), options.limits)
         if frame.width * frame.height > HUGE_PIXELS:
@@ -101,7 +98,7 @@ def last_picture(file: bytes, options: MaskOptions) -> OnePicture:
                 actual=frame.width * frame.height,
             )
         _LAST.clear()
-        _LAST[asked] = OnePicture(frame, network_at(model, options.device))
+        _LAST[asked] = OnePicture(frame, network_for(options))
     return _LAST[asked]
 
 
@@ -115,9 +112,9 @@ def mask_picture(
     """
     check_output(target, source, replace=replace)
     started = time.thread_time()
-    levels = mask_frame(read_picture(source), options)
-    runtime = network_at(options.model or model_path(), options.device).runtime
-    return _written(grey_png(levels), levels, target, runtime, started, replace=replace)
+    picture = OnePicture(read_picture(source), network_for(options))
+    levels = mask_frame(picture.frame, options, picture)
+    return _written(grey_png(levels), levels, target, picture.runtime, started, replace=replace)
 
 
 def cut_out_picture(
@@ -135,12 +132,11 @@ def cut_out_picture(
     another ending than .png, and PromiseBroken where ``mask`` has another size.
     """
     check_png(target)
-    check_output(target, *[source, *([mask] if mask else [])], replace=replace)
+    check_output(target, *filter(None, (source, mask)), replace=replace)
     started = time.thread_time()
     frame = read_picture(source)
     if mask is None:
-        levels = mask_frame(frame, options.mask)
-        runtime = network_at(options.mask.model or model_path(), options.mask.device).runtime
+        levels, runtime = mask_frame(frame, options.mask), network_for(options.mask).runtime
     else:
         verify_picture(source, mask)
         known = read_picture(mask)
@@ -148,8 +144,7 @@ def cut_out_picture(
         runtime = "stored mask"
     png = colour_png(*cut_out_frame(frame, options, levels, deep=True))
     report = _written(png, levels, target, runtime, started, replace=replace)
-    kind = ResultKind.CUTOUT if options.background is None else ResultKind.COMPOSITE
-    return dataclasses.replace(report, kind=kind.value)
+    return dataclasses.replace(report, kind=options.kind.value)
 
 
 def cut_out_frame(
@@ -169,13 +164,7 @@ def _written(
     return Report(
         frames_in=1,
         frames_out=1,
-        duration_s=0.0,
-        fps=0.0,
-        duration_drift_ms=0.0,
-        audio=(),
-        warnings=(),
         coverage=coverage,
-        flicker=0.0,
         strip=((0.0, round(coverage, 4), 0.0),),
         runtime=runtime,
         stage_cpu_s={"mask": round(time.thread_time() - started, 3)},

@@ -1,7 +1,6 @@
 """The things of a clip: where each is on which frames, and whether it is in the mask."""
 
 import dataclasses
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,15 +12,13 @@ from numpy.typing import NDArray
 
 from foremask.errors import NoFrames, OutputFailed
 from foremask.hints.kinds import MOST_HINTS, Point, upright_size
-from foremask.masking.hinting import reduced
-from foremask.masking.network_caching import opened_cache
+from foremask.masking.hinting import shown
 from foremask.masking.outputs import check_output, written_whole
 from foremask.masking.pipeline import mask_video
-from foremask.masking.plan import checked_clip, plan_masking
-from foremask.media.presets import HUGE_PIXELS
+from foremask.masking.plan import checked_clip, opened_plan
 from foremask.media.reader import VideoReader
 from foremask.options import MaskOptions
-from foremask.types import Image, Rgb
+from foremask.types import Rgb
 from foremask.vision.drawing import LabelledBox, as_png, boxed, stacked
 from foremask.vision.temporal.things import Follower, PickedAnchor, box_of, is_apart, middle_of
 
@@ -118,9 +115,11 @@ def things_of(source: Path, options: MaskOptions) -> list[Thing]:
     """
     clip = checked_clip(source, options)
     found = _Found(upright_size(clip))
-    with opened_cache(source, options) as cache, VideoReader(source, options.excerpt) as reader:
-        plan = plan_masking(source, clip, options, cache=cache, on_picked=found.add)
-        for _ in plan.masker(_images(reader)):
+    with (
+        opened_plan(source, clip, options, on_picked=found.add) as plan,
+        VideoReader(source, options.excerpt) as reader,
+    ):
+        for _ in plan.masker(map(shown, reader)):
             pass
     if not found.frames:
         raise NoFrames(f"{source.name} has no frames")
@@ -192,11 +191,6 @@ def _drawn(rgb: Rgb, things: list[Thing], frame: int, scale: float) -> Rgb:
         if box.frame == frame
     ]
     return boxed(rgb, boxes)
-
-
-def _images(reader: VideoReader) -> Iterator[Image]:
-    for frame in reader:
-        yield reduced(frame) if frame.width * frame.height > HUGE_PIXELS else frame
 
 
 def _listed(found: _Found) -> list[Thing]:

@@ -1,30 +1,17 @@
 """Reads a background from a file: a picture, or a video that begins anew where it ends."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Final
-
-import cv2
-import numpy as np
 
 from foremask.errors import BackgroundInvalid, ClipRefused, FieldInvalid
 from foremask.media.demux import Source
 from foremask.media.frames import Frame
-from foremask.media.pictures import HEAD_BYTES, check_picture, picture_demuxer
+from foremask.media.pictures import HEAD_BYTES, picture_demuxer, read_picture
 from foremask.media.probe import probe
 from foremask.media.reader import VideoReader
 from foremask.options import Limits
 from foremask.types import Rgb
-
-_READ_BY_OPENCV: Final = ("png_pipe", "jpeg_pipe", "webp_pipe", "bmp_pipe", "tiff_pipe")
-
-
-def is_picture(path: Path) -> bool:
-    """Whether the file begins as a picture does."""
-    with path.open("rb") as file:
-        return picture_demuxer(file.read(HEAD_BYTES)) in _READ_BY_OPENCV
 
 
 def check_background(file: Source, limits: Limits) -> None:
@@ -38,21 +25,23 @@ def check_background(file: Source, limits: Limits) -> None:
         if is_video:
             probe(file, limits)
         else:
-            check_picture(file, limits)
+            read_picture(file, limits)
     except ClipRefused as error:
         raise BackgroundInvalid.of(error) from error
 
 
 def read_background(path: Path) -> Rgb:
     """The upright picture in a file; raises FieldInvalid where there is none."""
-    picture = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR_RGB)
-    if picture is None:
-        raise FieldInvalid(f"The background {path.name} is no picture.", param="background")
-    return np.asarray(picture, np.uint8)
+    try:
+        frame = read_picture(path)
+    except ClipRefused as error:
+        details = f"The background {path.name} is no picture."
+        raise FieldInvalid(details, param="background") from error
+    return frame.rgb(frame.width, frame.height)
 
 
 class BackgroundVideo:
-    """A video background, read by elapsed time; close it, or use it in a ``with``."""
+    """A video background, read by elapsed time, to be closed."""
 
     _shown: Frame
     _first: Frame
@@ -100,9 +89,8 @@ class BackgroundVideo:
         self._frames: Iterator[Frame] = iter(self._reader)
         first = self._next_frame()
         if first is None:
-            raise FieldInvalid(
-                f"The background {self._path.name} has no frame.", param="background"
-            )
+            details = f"The background {self._path.name} has no frame."
+            raise FieldInvalid(details, param="background")
         self._shown = self._first = first
         self._ahead = self._next_frame()
 
@@ -115,13 +103,3 @@ class BackgroundVideo:
             return next(self._frames, None)
         except ClipRefused as error:
             raise self._named(error) from error
-
-
-@contextmanager
-def background_video(path: Path) -> Iterator[BackgroundVideo]:
-    """Open a video for the length of a block."""
-    video = BackgroundVideo(path)
-    try:
-        yield video
-    finally:
-        video.close()

@@ -190,7 +190,7 @@ def recognise(window: Window, *, any_format: bool = False) -> Container:
         if _is_prose(head):
             raise NotAVideo("The file is text, whatever its name says.")
         raise ContainerUnsupported(
-            "The file is none of mp4, mov, webm, avi and gif, whatever its name says.",
+            "The file is none of mp4, mov, webm, avi and gif, whatever its name says."
         )
     if container in (Container.MP4, Container.MOV):
         found = boxes.survey(window.read_at, window.size)
@@ -198,7 +198,7 @@ def recognise(window: Window, *, any_format: bool = False) -> Container:
             raise EncryptedVideo("The video is protected by DRM; send it unprotected.")
         if not found.has_header:
             raise CorruptVideo(
-                "The file has no moov box: it was cut off, or never finished; send it whole.",
+                "The file has no moov box: it was cut off, or never finished; send it whole."
             )
     return container
 

@@ -1,5 +1,6 @@
 """One decoded frame, as the network and the edge refinement use it."""
 
+from dataclasses import dataclass
 from fractions import Fraction
 
 import av
@@ -10,6 +11,7 @@ from foremask.media.orientation import Orientation
 from foremask.types import DeepRgb, Luma, Rgb
 
 
+@dataclass(slots=True, eq=False)
 class Frame:
     """One frame of a clip, and an upright `Image` of it.
 
@@ -17,23 +19,12 @@ class Frame:
     the decoder put them until somebody asks.
     """
 
-    __slots__ = ("decoded", "duration", "index", "orientation", "pts", "time_base")
-
-    def __init__(
-        self,
-        decoded: av.VideoFrame,
-        index: int,
-        pts: int,
-        duration: int | None,
-        time_base: Fraction,
-        orientation: Orientation,
-    ) -> None:
-        self.decoded = decoded
-        self.index = index
-        self.pts = pts
-        self.duration = duration
-        self.time_base = time_base
-        self.orientation = orientation
+    decoded: av.VideoFrame
+    index: int
+    pts: int
+    duration: int | None
+    time_base: Fraction
+    orientation: Orientation
 
     @property
     def time_s(self) -> float:

@@ -144,7 +144,7 @@ class MaskFile:
                 self.output.close()
         except av.InvalidDataError as error:  # the picture's header is ours; the sound's is copied
             raise CorruptVideo(
-                "The sound's own header is broken, and the file cannot be finished with it.",
+                "The sound's own header is broken, and the file cannot be finished with it."
             ) from error
         self._close_sound()
         if self.recipe.encoder.name == "libvpx-vp9" and self.aspect != 1 and not self.is_part:

@@ -57,23 +57,15 @@ def is_picture(path: Path) -> bool:
 def read_picture(source: Path | Source, limits: Limits = UNLIMITED) -> Frame:
     """The picture, oriented as viewers show it.
 
-    Raises CorruptVideo where it is none, and what `check_picture` raises.
+    Unless ``limits`` take any format, it is a PNG, a JPEG or a WebP of at most `MAX_PICTURE_BYTES`
+    and `MAX_PICTURE_PIXELS`, which are asked before it is decoded. Raises CorruptVideo where it is
+    none, FileTooLarge or ResolutionTooLarge.
     """
     if isinstance(source, Path):
         with source.open("rb") as file, _opened(file, source.name, limits) as opened:
             return _decoded(opened, source.name, 0)
     with _opened(source, "The picture", limits) as opened:
         return _decoded(opened, "The picture", 0)
-
-
-def check_picture(file: Source, limits: Limits) -> None:
-    """Decode a picture, within ``limits``.
-
-    Unless those take any format, it is a PNG, a JPEG or a WebP of at most `MAX_PICTURE_BYTES` and
-    `MAX_PICTURE_PIXELS`, which are asked before it is decoded. Raises CorruptVideo, FileTooLarge or
-    ResolutionTooLarge.
-    """
-    read_picture(file, limits)
 
 
 def pack_pictures(
@@ -146,11 +138,8 @@ def _opened(file: Source, name: str, limits: Limits = UNLIMITED) -> InputContain
     if demuxer is None or (is_limited and demuxer not in _FROM_CALLERS):
         raise CorruptVideo(f"{name} is no picture that is read here.")
     if is_limited and (size := file.seek(0, 2)) > MAX_PICTURE_BYTES:
-        raise FileTooLarge(
-            f"{name} has {size} bytes; at most {MAX_PICTURE_BYTES} are taken.",
-            limit=MAX_PICTURE_BYTES,
-            actual=size,
-        )
+        details = f"{name} has {size} bytes; at most {MAX_PICTURE_BYTES} are taken."
+        raise FileTooLarge(details, limit=MAX_PICTURE_BYTES, actual=size)
     file.seek(0)
     bound = {"max_pixels": str(MAX_PICTURE_PIXELS)} if is_limited else {}
     try:
@@ -173,10 +162,8 @@ def _check_track(opened: InputContainer, name: str, limits: Limits) -> None:
     if limits.any_format:
         return
     if not side_px:  # FFmpeg has not decoded it
-        raise CorruptVideo(
-            f"{name} cannot be decoded, or has more than {MAX_PICTURE_PIXELS} pixels.",
-            limit=MAX_PICTURE_PIXELS,
-        )
+        details = f"{name} cannot be decoded, or has more than {MAX_PICTURE_PIXELS} pixels."
+        raise CorruptVideo(details, limit=MAX_PICTURE_PIXELS)
     if side_px > limits.max_side_px:
         raise ResolutionTooLarge(
             f"{name} is {track.width}x{track.height}; a side may have {limits.max_side_px} pixels.",

@@ -96,11 +96,7 @@ _PRORES = Encoder(
 )
 # 256 greys leave no colour for "as before", and looking for it costs an eighth.
 _GIF = Encoder(
-    "gif",
-    {"gifflags": "-transdiff"},
-    bytes_per_pixel=18,
-    max_side_px=65535,
-    pixel_format="gray",
+    "gif", {"gifflags": "-transdiff"}, bytes_per_pixel=18, max_side_px=65535, pixel_format="gray"
 )
 _FAST = {"movflags": "+faststart"}
 _CUES = {"cues_to_front": "1"}
@@ -184,11 +180,8 @@ def _cannot(
         o.value for o in Preset if o is not preset and _obstacle(clip, o, memory_bytes) is None
     ]
     able = f"use one of {', '.join(others)}" if others else "no preset can"
-    return PresetUnsuitable(
-        f"{preset.value} cannot carry this clip: {why}; {able}.",
-        limit=limit,
-        actual=actual,
-    )
+    details = f"{preset.value} cannot carry this clip: {why}; {able}."
+    return PresetUnsuitable(details, limit=limit, actual=actual)
 
 
 def _obstacle(clip: Clip, preset: Preset, memory_bytes: int) -> tuple[str, float, float] | None:

@@ -71,11 +71,8 @@ def describe(path: Path) -> Clip:
 def _probe(source: Source, limits: Limits, path: Path | None) -> Clip:
     window = Window(source, max_bytes=_MAX_HEADER_BYTES)
     if window.size > limits.max_bytes:
-        raise FileTooLarge(
-            f"The file has {window.size} bytes; at most {limits.max_bytes} are taken.",
-            limit=limits.max_bytes,
-            actual=window.size,
-        )
+        details = f"The file has {window.size} bytes; at most {limits.max_bytes} are taken."
+        raise FileTooLarge(details, limit=limits.max_bytes, actual=window.size)
     container = recognise(window, any_format=limits.any_format)
     if container not in ACCEPTED and not limits.any_format:
         raise ContainerUnsupported(
@@ -118,7 +115,7 @@ def refuse(clip: Clip, limits: Limits) -> None:
     if not is_ours and not limits.any_format:
         raise CodecUnsupported(
             f"The video is {clip.codec} in {clip.container};"
-            " send H.264, HEVC, VP9, AV1 or Photo-JPEG (or an animated gif).",
+            " send H.264, HEVC, VP9, AV1 or Photo-JPEG (or an animated gif)."
         )
     if max(clip.width, clip.height) > limits.max_side_px:
         raise ResolutionTooLarge(
@@ -143,11 +140,8 @@ def check_length(clip: Clip, limits: Limits, duration_s: float | None, frames: i
             actual=round(duration_s, 3),
         )
     if frames is not None and frames > limits.max_frames + 1:  # one more, as for the duration
-        raise TooManyFrames(
-            f"The video has {frames} frames or more; at most {limits.max_frames} are taken.",
-            limit=limits.max_frames,
-            actual=frames,
-        )
+        details = f"The video has {frames} frames or more; at most {limits.max_frames} are taken."
+        raise TooManyFrames(details, limit=limits.max_frames, actual=frames)
     if frames is not None and frames * clip.pixels > limits.max_frame_pixels:
         raise ResolutionTooLarge(
             f"{frames} frames of {clip.width}x{clip.height} are {frames * clip.pixels} pixels;"

@@ -166,10 +166,8 @@ class VideoReader:
                     done += 1
         except (av.FFmpegError, OSError) as error:
             time_s = float((last or 0) * self.time_base)
-            raise CorruptVideo(
-                f"The video breaks after frame {done}, at {time_s:.3f} s: {error.strerror}.",
-                actual=done,
-            ) from error
+            details = f"The video breaks after frame {done}, at {time_s:.3f} s: {error.strerror}."
+            raise CorruptVideo(details, actual=done) from error
 
     def _rescaled(self, decoded: av.VideoFrame) -> av.VideoFrame:
         remark = "the picture changes size on the way; all frames were scaled to the first size"

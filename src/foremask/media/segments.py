@@ -99,7 +99,7 @@ def cut(path: Path, segment: SegmentPlan, target: Path) -> None:
                     out.mux(packet)
         except av.FFmpegError as error:
             raise CorruptVideo(
-                f"The video breaks in the span from pts {segment.first_pts}: {error.strerror}.",
+                f"The video breaks in the span from pts {segment.first_pts}: {error.strerror}."
             ) from error
 
 
@@ -112,10 +112,7 @@ def _copied(source: OpenClip, target: Path) -> Iterator[tuple[OutputContainer, V
         "video_track_timescale": str(clip.time_base[1]),
     }
     muxer = _MUXERS.get(clip.codec, "mp4")
-    with (
-        writing(),
-        av.open(f"file:{target}", "w", format=muxer, container_options=options) as out,
-    ):
+    with writing(), av.open(f"file:{target}", "w", format=muxer, container_options=options) as out:
         copy = out.add_stream_from_template(source.track, opaque=True)
         copy.time_base = source.track.time_base
         if clip.matrix:

@@ -1,6 +1,6 @@
 """Checks every promise that a mask makes about its source, from the two files alone."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import zip_longest
@@ -72,7 +72,8 @@ def verify(source: Path, mask: Path, kind: ResultKind = ResultKind.MASK) -> list
         if pictures is not None:
             return list(_of_pictures(wanted, pictures, kind))
         with VideoReader(mask) as found:
-            checks = [_container(found.clip), *_picture(wanted.clip, found.clip)]
+            checks = [_container(found.clip.container, _TOLERANCE_S)]
+            checks += _picture(wanted.clip, found.clip)
             by_blocks = kind is ResultKind.CUTOUT and found.clip.codec == "vp9"
             fault = _no_fault if by_blocks else _LEVEL_FAULTS[kind]
             checks += _frames(
@@ -94,8 +95,7 @@ def verify(source: Path, mask: Path, kind: ResultKind = ResultKind.MASK) -> list
 def _of_pictures(
     wanted: VideoReader, pictures: PictureFile, kind: ResultKind
 ) -> Iterator[PromiseKept]:
-    is_known = kind is not ResultKind.MASK
-    yield _check("container", is_known, pictures.form, "No mask is a file of pictures.")
+    yield _container(pictures.form, () if kind is ResultKind.MASK else _TOLERANCE_S)
     size = wanted.clip.width, wanted.clip.height
     upright = size[::-1] if wanted.orientation.transposed else size
     needs_alpha = kind is ResultKind.CUTOUT
@@ -109,15 +109,17 @@ def _of_pictures(
     )
 
 
-def _check(promise: str, kept: bool, found: str, message: str) -> PromiseKept:
+def _check(promise: str, kept: bool, found: str, wanted: str, **numbers: float) -> PromiseKept:
     if not kept:
-        raise PromiseBroken(message, param=promise)
+        details = f"The {promise} of the mask is {found}; that of the source is {wanted}."
+        raise PromiseBroken(details, param=promise, **numbers)
     return PromiseKept(promise, found)
 
 
-def _container(found: Clip) -> PromiseKept:
-    known = found.container in _TOLERANCE_S
-    return _check("container", known, found.container, f"No mask is a {found.container} file.")
+def _container(form: str, known: Container[str]) -> PromiseKept:
+    if form not in known:
+        raise PromiseBroken(f"No mask is a {form} file.", param="container")
+    return PromiseKept("container", form)
 
 
 def _picture(wanted: Clip, found: Clip) -> Iterator[PromiseKept]:
@@ -128,30 +130,19 @@ def _picture(wanted: Clip, found: Clip) -> Iterator[PromiseKept]:
         if orientation.transposed:
             size, aspect = size[::-1], 1 / aspect
         turn = 0, False
-    got = found.width, found.height
-    yield _check(
-        "size",
-        got == size,
-        f"{got[0]}x{got[1]}",
-        f"The mask is {got[0]}x{got[1]}; the source is {size[0]}x{size[1]}.",
-    )
-    got_turn = found.rotation, found.mirrored
-    yield _check(
-        "rotation",
-        got_turn == turn,
-        f"{turn[0]} degrees{', mirrored' if turn[1] else ''}",
-        f"The mask is turned by {got_turn}; the source by {turn}.",
-    )
+    got, got_turn = (found.width, found.height), (found.rotation, found.mirrored)
+    yield _check("size", got == size, f"{got[0]}x{got[1]}", f"{size[0]}x{size[1]}")
+    yield _check("rotation", got_turn == turn, _turned(*got_turn), _turned(*turn))
     if found.container == "gif":
         return  # a gif has 8 bits for its aspect, and players ignore them
     got_aspect = Fraction(*found.sample_aspect_ratio)
     pixel = Fraction(1, round(found.width * aspect) or 1)  # WebM rounds the display size
-    yield _check(
-        "aspect",
-        abs(got_aspect / aspect - 1) <= max(Fraction(1, 500), pixel),
-        f"{got_aspect}",
-        f"A pixel of the mask is {got_aspect} wide; one of the source {aspect}.",
-    )
+    is_near = abs(got_aspect / aspect - 1) <= max(Fraction(1, 500), pixel)
+    yield _check("aspect", is_near, f"{got_aspect}", f"{aspect}")
+
+
+def _turned(degrees: int, mirrored: bool) -> str:
+    return f"{degrees} degrees{', mirrored' if mirrored else ''}"
 
 
 def _frames[F: (Frame, Shown)](
@@ -173,24 +164,14 @@ def _frames[F: (Frame, Shown)](
             raise PromiseBroken(f"The {more} goes on after frame {count}.", param="frames")
         if not count and form in SILENT_MUXERS:
             origin_s = theirs.time_s
-        if (ours.width, ours.height) != (theirs.width, theirs.height):
-            raise PromiseBroken(
-                f"Frame {count} is {ours.width}x{ours.height}; in the source it is"
-                f" {theirs.width}x{theirs.height}.",
-                param="size",
-            )
+        sizes = [(each.width, each.height) for each in (ours, theirs)]
+        texts = [f"{width}x{height} in frame {count}" for width, height in sizes]
+        _check("size", sizes[0] == sizes[1], *texts)
         off_s = abs(origin_s + ours.time_s - theirs.time_s)
         worst_s = max(worst_s, off_s)
-        if off_s > tolerance_s:
-            raise PromiseBroken(
-                f"Frame {count} is shown at {ours.time_s:.6f} s;"
-                f" in the source at {theirs.time_s:.6f} s.",
-                param="pts",
-                limit=tolerance_s,
-                actual=off_s,
-            )
-        message = fault(ours)
-        if message:
+        texts = [f"{each.time_s:.6f} s in frame {count}" for each in (ours, theirs)]
+        _check("pts", off_s <= tolerance_s, *texts, limit=tolerance_s, actual=off_s)
+        if message := fault(ours):
             raise PromiseBroken(f"Frame {count} {message}.", param=promise)
         count += 1
         last = ours
@@ -202,12 +183,9 @@ def _frames[F: (Frame, Shown)](
     if end_s is not None:
         end_s += origin_s
         wanted_end_s = float((wanted.end_pts or 0) * wanted.time_base)
-        yield _check(
-            "last duration",
-            abs(end_s - wanted_end_s) <= 1.5 * tolerance_s,  # of a start and a length, each rounded
-            f"ends at {end_s:.6f} s",
-            f"The mask ends at {end_s:.6f} s; the source at {wanted_end_s:.6f} s.",
-        )
+        is_near = abs(end_s - wanted_end_s) <= 1.5 * tolerance_s  # a start and a length, rounded
+        ends = f"ends at {end_s:.6f} s", f"ends at {wanted_end_s:.6f} s"
+        yield _check("last duration", is_near, *ends)
 
 
 def _level_fault(decoded: av.VideoFrame) -> str | None:
@@ -269,10 +247,8 @@ def _alpha_blocks(made: Path) -> PromiseKept:
                 )
             for alpha in _decoded(decoder, data, count):
                 if (alpha.width, alpha.height) != size:
-                    raise PromiseBroken(
-                        f"The alpha of frame {count} is {alpha.width}x{alpha.height}.",
-                        param="alpha",
-                    )
+                    details = f"The alpha of frame {count} is {alpha.width}x{alpha.height}."
+                    raise PromiseBroken(details, param="alpha")
                 plane = plane_of(alpha, 0)
                 lowest, highest = min(lowest, int(plane.min())), max(highest, int(plane.max()))
             count += 1
@@ -292,36 +268,18 @@ def _sounds(source: Path, mask: Path, start_s: float, container: str) -> Iterato
     wanted, found = list(_sound_tracks(source)), list(_sound_tracks(mask))
     if container in HOLD_NO_EMPTY_TRACK:
         wanted = [track for track in wanted if not track.empty]
-    yield _check(
-        "audio tracks",
-        len(wanted) == len(found),
-        str(len(found)),
-        f"The mask has {len(found)} sound tracks; the source {len(wanted)}.",
-    )
+    yield _check("audio tracks", len(wanted) == len(found), f"{len(found)}", f"{len(wanted)}")
     for number, (ours, theirs) in enumerate(zip(found, wanted, strict=True), 1):
-        yield _check(
-            "audio language",
-            ours.language == theirs.language,
-            f"track {number}: {ours.language or 'none'}",
-            f"Sound track {number} is in {ours.language}; in the source in {theirs.language}.",
-        )
-        copied = ours.codec == theirs.codec
+        which, copied = f"track {number}: ", ours.codec == theirs.codec
+        languages = f"{which}{ours.language or 'none'}", f"{theirs.language or 'none'}"
+        yield _check("audio language", ours.language == theirs.language, *languages)
         tolerance_s = _COPIED_S if copied else _TRANSCODED_S
         tolerance_s += ours.tick_s / 2 + _ROUNDING_S
-        yield _check(
-            "audio start",
-            abs(ours.start_s - theirs.start_s) <= tolerance_s,
-            f"track {number}: {ours.start_s - start_s:+.4f} s",
-            f"Sound track {number} starts at {ours.start_s:.4f} s;"
-            f" in the source at {theirs.start_s:.4f} s.",
-        )
-        yield _check(
-            "audio end",
-            abs(ours.end_s - theirs.end_s) <= (_COPIED_END_S if copied else 2 * _TRANSCODED_S),
-            f"track {number}: {ours.end_s:.4f} s",
-            f"Sound track {number} ends at {ours.end_s:.4f} s;"
-            f" in the source at {theirs.end_s:.4f} s.",
-        )
+        is_near = abs(ours.start_s - theirs.start_s) <= tolerance_s
+        starts = f"{which}{ours.start_s - start_s:+.4f} s", f"{theirs.start_s - start_s:+.4f} s"
+        yield _check("audio start", is_near, *starts)
+        is_near = abs(ours.end_s - theirs.end_s) <= (_COPIED_END_S if copied else 2 * _TRANSCODED_S)
+        yield _check("audio end", is_near, f"{which}{ours.end_s:.4f} s", f"{theirs.end_s:.4f} s")
 
 
 def _sound_tracks(path: Path) -> Iterator[_Sound]:

@@ -106,7 +106,7 @@ def _cut_out(request: operations.CutOut, parent: Parent) -> Report:
 
 
 def _cut_out_by_mask(request: operations.CutOutByMask, parent: Parent) -> Report:
-    from foremask.masking.cut_out_by_mask import cut_out_by_mask
+    from foremask.masking.cut_out import cut_out_by_mask
 
     masking = MaskOptions(limits=request.limits)
     options = options_of(request.preset, request.result, request.background, masking)

@@ -3,7 +3,7 @@
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from cyclopts import Parameter
@@ -11,31 +11,28 @@ from cyclopts import Parameter
 from foremask.cli import model_commands
 from foremask.cli.batch_options import NetworkOptions
 from foremask.cli.exits import print_json, say
+from foremask.cli.flags import AsJson, Clip, Force, Output, Shown
 from foremask.cli.inputs import check_clip
 from foremask.settings import read_settings
 
-Flag = Parameter(negative="", show_default=False)
+_JSON_HELP: Final = "Answer with JSON, which --thing of foremask mask reads."
 
 
 def tracks(
-    source: Annotated[Path, Parameter(name="INPUT")],
+    source: Clip,
     /,
     *,
-    output: Annotated[Path | None, Parameter(name=("--output", "-o"))] = None,
-    masks: Annotated[Path | None, Parameter(show_default=False)] = None,
+    output: Output = None,
+    masks: Annotated[Path | None, Shown] = None,
     network: NetworkOptions = NetworkOptions(),  # noqa: B008  (frozen)
-    force: Annotated[bool, Flag, Parameter(name=("--force", "-f"))] = False,
-    as_json: Annotated[bool, Flag, Parameter(name="--json")] = False,
+    force: Annotated[Force, Parameter(name=("--force", "-f"))] = False,
+    as_json: Annotated[AsJson, Parameter(help=_JSON_HELP)] = False,
 ) -> None:
     """List the things that are found in a clip, and the point that means each of them.
 
     Args:
-        source: The clip.
         output: A PNG that shows them, each with its number.
         masks: A folder for one mask video of each thing.
-        network: How masks are found.
-        force: Replace an OUTPUT that is there already.
-        as_json: Answer with JSON, which --thing of foremask mask reads.
     """
     from foremask.masking import thing_list
     from foremask.masking.outputs import check_output, check_png

@@ -1,0 +1,14 @@
+"""Options that several commands have."""
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+Shown = Parameter(show_default=False)
+Flag = Parameter(negative="", show_default=False)
+Switch = Annotated[bool, Flag]
+AsJson = Annotated[bool, Flag, Parameter(name="--json", help="Answer with JSON.")]
+Force = Annotated[bool, Flag, Parameter(help="Replace an OUTPUT that is there already.")]
+Output = Annotated[Path | None, Parameter(name=("--output", "-o"))]
+Clip = Annotated[Path, Parameter(name="INPUT", help="The clip.")]

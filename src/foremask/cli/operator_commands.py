@@ -1,0 +1,267 @@
+"""``foremask token``, ``jobs``, ``job``, ``webhook``, ``migrate``: what an operator asks of it."""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final
+
+import msgspec
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+
+from foremask.cli.exits import Exit, note, print_json, say
+from foremask.cli.flags import AsJson, Switch
+from foremask.errors import SettingsInvalid
+from foremask.service.jobs import deliveries, records, tokens
+from foremask.service.jobs.database import Database, open_database
+from foremask.service.jobs.records import Attempt, Record, Status
+from foremask.service.jobs.schema import check_schema
+from foremask.service.jobs.tokens import Token, TokenLimits
+from foremask.service.run.bundled_postgres import EmbeddedPostgres
+from foremask.service.worker.queue_schema import migrate as bring_up
+from foremask.settings import Settings, read_settings
+
+FOLLOW_S: Final = 0.5
+AtLeastOne = Annotated[int, Parameter(validator=Number(gte=1))]
+token = App(name="token", help="Who may call the API, and how much.")
+webhook = App(name="webhook", help="The callbacks that jobs owe.")
+
+
+@contextmanager
+def database_url(settings: Settings) -> Iterator[str]:
+    """Where the database is, for the length of a block."""
+    if settings.database_url is not None:
+        yield settings.database_url
+        return
+    server = EmbeddedPostgres(settings.data_dir, settings.postgres_bin)
+    try:
+        server.start()
+    except SettingsInvalid:
+        if not asyncio.run(_answers(server.url)):
+            raise
+        yield server.url  # a foremask that is running has it
+        return
+    try:
+        yield server.url
+    finally:
+        server.stop()
+
+
+def ask[T](work: Callable[[Database], Awaitable[T]]) -> T:
+    """Do ``work`` with the database that the environment names.
+
+    Raises ServiceUnavailable when its tables are of another foremask.
+    """
+
+    async def opened(url: str) -> T:
+        async with open_database(url, connections=1) as database:
+            await check_schema(database)
+            return await work(database)
+
+    with database_url(read_settings(os.environ)) as url:
+        return asyncio.run(opened(url))
+
+
+async def _answers(url: str) -> bool:
+    async with open_database(url, connections=1, patience_s=0.0) as database:
+        return await database.answers()
+
+
+def jobs(
+    *,
+    last: Annotated[int, Parameter(validator=Number(gte=1, lte=10_000))] = 20,
+    unfinished: Switch = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the service's jobs, the newest first.
+
+    Args:
+        last: How many.
+        unfinished: Those only that wait or run.
+    """
+    found = ask(lambda database: records.latest(database, last, unfinished=unfinished))
+    if as_json:
+        print_json(msgspec.to_builtins(found))
+    else:
+        lines = [f"{_moment(each.created_at)}  {_line_of(each)}" for each in found]
+        say(*lines or ["no jobs"])
+
+
+def job(
+    request_id: Annotated[str, Parameter(name="ID")],
+    /,
+    *,
+    follow: Switch = False,
+    as_json: AsJson = False,
+) -> Exit:
+    """Say what happened to a job: each attempt at each of its steps, by whom and how it ended.
+
+    Args:
+        request_id: The job.
+        follow: Go on until it has ended; the exit code is 0 where it has a mask.
+    """
+
+    async def show(database: Database) -> Record:
+        record = await records.read_any(database, request_id)
+        if as_json:
+            attempts = await records.history(database, request_id)
+            facts: dict[str, Any] = msgspec.to_builtins(record)
+            print_json(facts | {"attempts": msgspec.to_builtins(attempts)})
+            return record
+        async for line in _lines(database, record, follow=follow):
+            say(line)
+        return await records.read_any(database, request_id)
+
+    record = ask(show)
+    lost = follow and record.status is not Status.COMPLETED
+    return Exit.INTERNAL if lost else Exit.OK
+
+
+async def _lines(database: Database, record: Record, *, follow: bool) -> AsyncIterator[str]:
+    """What happened, in order; what the job is now comes last, and again where it changes."""
+    yield f"{_moment(record.created_at)}  created"
+    shown: set[str] = set()
+    while True:
+        attempts = await records.history(database, record.request_id)
+        for line in sorted(line for each in attempts for line in _events_of(each)):
+            if line not in shown:
+                shown.add(line)
+                yield line
+        now = record.ended_at or datetime.now(record.created_at.tzinfo)
+        state = _line_of(record)
+        if state not in shown:
+            shown.add(state)
+            yield f"{_moment(now)}  {state}"
+        if record.status.ended or not follow:
+            return
+        await asyncio.sleep(FOLLOW_S)
+        record = await records.read_any(database, record.request_id)
+
+
+def _events_of(attempt: Attempt) -> Iterator[str]:
+    name = f"{attempt.stage} {attempt.number}, attempt {attempt.attempt}"
+    yield f"{_moment(attempt.started_at)}  {name}: begun by {attempt.worker}"
+    if attempt.ended_at is not None:
+        took_s = (attempt.ended_at - attempt.started_at).total_seconds()
+        outcome = f"{attempt.outcome} after {took_s:.1f} s"
+        outcome += f" ({attempt.details})" if attempt.details else ""
+        yield f"{_moment(attempt.ended_at)}  {name}: {outcome}"
+
+
+def _line_of(record: Record) -> str:
+    words = [record.request_id, record.status.value]
+    if record.status is Status.RUNNING:
+        words.append(f"{record.stage} {record.progress} %")
+        if record.frames_total:
+            words.append(f"{record.frames_done}/{record.frames_total} frames")
+    elif record.queue_position is not None:
+        words.append(f"number {record.queue_position} in the queue")
+    elif record.error is not None:
+        words.append(f"{record.error.details} [{record.error.reason}]")
+    elif record.ended_at is not None:
+        words.append(f"{record.frames_done} frames, {record.preset}")
+    return "  ".join(words)
+
+
+def _moment(moment: datetime) -> str:
+    return moment.astimezone().isoformat(sep=" ", timespec="milliseconds")[:23]
+
+
+@token.command
+def create(
+    name: str = "",
+    *,
+    rate_per_minute: AtLeastOne = 600,
+    burst: AtLeastOne = 60,
+    concurrent: AtLeastOne = 100,
+    priority: int = 0,
+    share: AtLeastOne = 1,
+    quota: AtLeastOne | None = None,
+    days: AtLeastOne | None = None,
+) -> None:
+    """Make a token and print it: the only time that anyone sees it.
+
+    A link to the page that carries the token goes to standard error.
+
+    Args:
+        name: What it is for; shown by `foremask token list`.
+        rate_per_minute: Submissions a minute.
+        burst: Submissions at once, before the rate counts.
+        concurrent: Jobs that may be unfinished at the same time.
+        priority: Jobs of a higher priority are taken first.
+        share: Its part of the workers while others of its priority wait too: 2 is twice that of 1.
+        quota: Jobs altogether; without it, any number.
+        days: The days that it is good for; without it, for ever.
+    """
+    limits = TokenLimits(
+        rate_per_minute=rate_per_minute,
+        burst=burst,
+        concurrent=concurrent,
+        priority=priority,
+        share=share,
+        quota=quota,
+    )
+    expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
+
+    def make(database: Database) -> Awaitable[tuple[str, Token]]:
+        return tokens.create_token(database, name, limits, expires_at=expires_at)
+
+    secret, _ = ask(make)
+    say(secret)
+    note(f"The page with this token: {read_settings(os.environ).base_url}/#token={secret}")
+
+
+@token.command(name="list")
+def list_(*, as_json: AsJson = False) -> None:
+    """List tokens: the first characters, the limits, and the use of each."""
+    known = ask(tokens.list_tokens)
+    if as_json:
+        print_json(msgspec.to_builtins(known))
+        return
+    if not known:
+        note("There is no token yet: foremask token create makes one.")
+    for token in known:
+        limits, quota = token.limits, token.limits.quota
+        say(
+            f"{token.prefix}…  {_state(token):<8}  {token.used}/{quota or 'any'} jobs, "
+            f"{limits.rate_per_minute} a minute, {limits.concurrent} at once, "
+            f"priority {limits.priority}, share {limits.share}  {token.name}"
+        )
+
+
+@token.command
+def revoke(which: str, /) -> None:
+    """Revoke a token at once, on every machine.
+
+    Args:
+        which: Its first characters, or its id, as `foremask token list` shows them.
+    """
+    token = ask(lambda database: tokens.revoke_token(database, which.removesuffix("…")))
+    say(f"{token.prefix}… is revoked")
+
+
+def _state(token: Token) -> str:
+    if token.revoked_at is not None:
+        return "revoked"
+    expired = token.expires_at is not None and token.expires_at <= datetime.now(UTC)
+    return "expired" if expired else "good"
+
+
+def migrate() -> None:
+    """Bring the database's tables up to date; `serve` does it by itself."""
+    with database_url(read_settings(os.environ)) as url:
+        applied = asyncio.run(bring_up(url))
+    say(*[f"applied {name}" for name in applied] or ["nothing to do"])
+
+
+@webhook.command
+def redeliver(request_id: str, /) -> None:
+    """Send a job's webhook once more, with the same id and bytes.
+
+    Args:
+        request_id: The job.
+    """
+    ask(lambda database: deliveries.redeliver(database, request_id))
+    say(f"{request_id}: its webhook is on its way")

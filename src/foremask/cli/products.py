@@ -1,0 +1,184 @@
+"""What commands make of clips and pictures: masks, cut-outs, and folders for matting tools."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from foremask.cli.exits import Usage
+from foremask.cli.sources import ClipSource
+from foremask.cli.standard_streams import STANDARD_OUTPUT
+from foremask.facts import Report
+from foremask.masking.outputs import check_output
+from foremask.options import (
+    MEDIA_TYPES,
+    PRESET_OF_SUFFIX,
+    AlphaFormat,
+    CutOutOptions,
+    Form,
+    MaskOptions,
+    MattingTool,
+    Preset,
+    ResultKind,
+)
+
+if (
+    TYPE_CHECKING
+):  # numpy, av and cv2 take half a second: what needs them is loaded where it is used
+    from foremask.masking.report import Progress
+
+PNG: Final = ".png"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One file to make; without a ``form`` it is of a picture, and a PNG."""
+
+    source: ClipSource
+    target: Path
+    form: Form | None
+
+    @property
+    def is_sent(self) -> bool:
+        """Whether it goes to standard output."""
+        return self.target == Path(STANDARD_OUTPUT)
+
+    @property
+    def shown_target(self) -> str:
+        return "standard output" if self.is_sent else str(self.target)
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """A job that is being done: of the file ``clip``, into the file ``target``."""
+
+    job: Job
+    clip: Path
+    target: Path
+    options: MaskOptions
+    on_frame: "Callable[[Progress], object]"
+    replace: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Masks:
+    """Mask videos, and masks of pictures."""
+
+    preset: Preset | None = None
+    name, ending, bar, done = "mask", "mask", "mask", "masked"
+    kind, needs_model = ResultKind.MASK, True
+
+    @property
+    def suffix(self) -> str:
+        """Of a file that is made of a clip, where nobody names one."""
+        return (self.preset or Preset.MP4_H264).suffix
+
+    def form(self, target: Path) -> Preset:
+        """What ``target`` is written as. Raises Usage."""
+        suffix, preset = target.suffix.lower(), self.preset
+        implied = PRESET_OF_SUFFIX.get(suffix)
+        if preset is None:
+            if implied is None:
+                raise Usage(
+                    f"the preset does not follow from {target.name!r}: let OUTPUT end in"
+                    f" {', '.join(PRESET_OF_SUFFIX)}, or name one with --preset"
+                )
+            return implied
+        if implied is not None and suffix != preset.suffix:
+            raise Usage(f"OUTPUT ends in {suffix}, and {preset} writes {preset.suffix}")
+        return preset
+
+    def check(self, job: Job, *, replace: bool) -> None:
+        """Raise OutputFailed where the target cannot be."""
+        check_output(job.target, *job.source.files, replace=replace)
+
+    def make(self, asked: Making) -> Report:
+        from foremask.masking.pipeline import mask_video
+        from foremask.masking.stills import mask_picture
+
+        if not isinstance(asked.job.form, Preset):
+            return mask_picture(asked.clip, asked.target, asked.options, replace=asked.replace)
+        options = replace(asked.options, preset=asked.job.form)
+        return mask_video(asked.clip, asked.target, options, asked.on_frame, replace=asked.replace)
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """Folders that a matting tool reads (docs/recipes.md); none is ever replaced."""
+
+    tool: MattingTool
+    name, bar, done, suffix = "folder", "mask", "masked", ""
+    kind, needs_model = ResultKind.COMPOSITE, True  # of its frames, that is: all that is opaque
+
+    @property
+    def ending(self) -> str:
+        return str(self.tool)
+
+    def form(self, target: Path) -> AlphaFormat:
+        if target.suffix.lower() in MEDIA_TYPES:
+            raise Usage(f"--for writes a folder of PNGs, and OUTPUT ends in {target.suffix}")
+        return AlphaFormat.PNG_FILES
+
+    def check(self, job: Job, *, replace: bool) -> None:
+        from foremask.masking.handoff import check_folder
+
+        if job.source.is_picture:
+            raise Usage(f"{job.source.named} is a picture: --fps makes a folder of them a clip")
+        check_folder(job.target)
+
+    def make(self, asked: Making) -> Report:
+        from foremask.masking.handoff import hand_off
+
+        return hand_off(asked.clip, asked.target, self.tool, asked.options, asked.on_frame)
+
+
+@dataclass(frozen=True, slots=True)
+class CutOuts:
+    """Cut-outs; with ``mask``, by a mask that is there already."""
+
+    options: CutOutOptions
+    mask: Path | None = None
+    name, ending, bar, done = "cut-out", "cutout", "cut out", "cut out"
+
+    @property
+    def kind(self) -> ResultKind:
+        return self.options.kind
+
+    @property
+    def needs_model(self) -> bool:
+        return self.mask is None
+
+    @property
+    def suffix(self) -> str:
+        return self.options.suffix
+
+    def form(self, target: Path) -> Form:
+        """Raises FieldInvalid or PresetUnsuitable."""
+        from foremask.masking.cut_out import form_for
+
+        return form_for(target, self.options)
+
+    def check(self, job: Job, *, replace: bool) -> None:
+        from foremask.masking.cut_out import check_target
+
+        sources = filter(None, (*job.source.files, self.mask))
+        if job.form is None:
+            check_output(job.target, *sources, replace=replace)
+        else:
+            check_target(job.target, self.options, *sources, replace=replace)
+
+    def make(self, asked: Making) -> Report:
+        from foremask.masking.cut_out import cut_out, cut_out_by_mask
+        from foremask.masking.stills import cut_out_picture
+
+        clip, target, replaces = asked.clip, asked.target, asked.replace
+        options = replace(self.options, mask=asked.options)
+        if asked.job.form is None:
+            return cut_out_picture(clip, target, options, self.mask, replace=replaces)
+        if self.mask is not None:
+            by_mask = clip, self.mask, target, options, asked.on_frame
+            return cut_out_by_mask(*by_mask, replace=replaces)
+        return cut_out(clip, target, options, asked.on_frame, replace=replaces)
+
+
+type Product = Masks | CutOuts | Folders
