@@ -1,0 +1,119 @@
+"""`foremask-exr`: what OpenEXR's own package and FFmpeg read is the cut-out, and each thing."""
+
+import importlib.util
+import json
+import tomllib
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import OpenEXR
+import pytest
+from numpy.typing import NDArray
+
+import foremask
+from tests.cli.test_tracks_command import FRAMES, clip, model
+
+pytestmark = pytest.mark.slow
+__all__ = ["clip", "model"]  # fixtures: two discs that cross, and a network that finds red
+
+PLACE = Path(__file__).parents[2] / "integrations" / "exr"
+HALF_STEP = 2**-11  # of 1, rounded
+
+
+@pytest.fixture(scope="module")
+def tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("foremask_exr", PLACE / "foremask_exr.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def written(
+    tool: ModuleType, clip: Path, model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    folder = tmp_path_factory.mktemp("exr") / "frames"
+    assert tool.main([str(clip), str(folder / "shot.%04d.exr"), "--model", str(model)]) == 0
+    return folder
+
+
+def channels_of(path: Path) -> dict[str, NDArray[np.float16]]:
+    found = OpenEXR.File(str(path), separate_channels=True).channels()
+    return {name: channel.pixels for name, channel in found.items()}
+
+
+def test_frames_have_the_numbers_of_the_clip_and_say_what_they_are(written: Path) -> None:
+    """From 1 on; a header's colour metadata has nothing that OpenEXR warns about."""
+    names = [f"shot.{number:04}.exr" for number in range(1, FRAMES + 1)]
+    assert sorted(path.name for path in written.iterdir()) == names
+    header = OpenEXR.File(str(written / names[6])).header()
+    assert header["imageCounter"] == 7
+    assert header["framesPerSecond"] == 30
+    assert header["colorInteropID"] == "lin_rec709_scene"
+    assert OpenEXR.checkColorMetadata(header) == OpenEXR.ColorMetadataWarning.OK
+
+
+def test_colours_and_alpha_are_those_of_the_cut_out(
+    written: Path, clip: Path, model: Path, tmp_path: Path
+) -> None:
+    """Half floats, linear and multiplied by alpha; FFmpeg reads the same."""
+    foremask.cut_out(clip, tmp_path / "cut" / "%04d.png", model=model)
+    for number in (1, FRAMES):
+        png = cv2.imread(str(tmp_path / "cut" / f"{number:04}.png"), cv2.IMREAD_UNCHANGED)
+        assert png is not None
+        straight = cv2.cvtColor(png, cv2.COLOR_BGRA2RGBA) / 255
+        path = written / f"shot.{number:04}.exr"
+        found: dict[str, Any] = channels_of(path)
+        assert {pixels.dtype for pixels in found.values()} == {np.dtype(np.float16)}
+        rgba = np.dstack([found[name] for name in "RGBA"]).astype(float)
+        assert np.abs(rgba[..., 3] - straight[..., 3]).max() <= HALF_STEP
+        inside = straight[..., 3] > 0.1
+        light = rgba[inside, :3] / rgba[inside, 3:]
+        signal = np.where(light < 0.0031308, 12.92 * light, 1.055 * light ** (1 / 2.4) - 0.055)
+        assert np.abs(signal - straight[inside, :3]).max() < 0.5 / 255
+        assert not rgba[straight[..., 3] == 0].any()
+        with av.open(path) as container:
+            frame = next(container.decode(video=0))
+            assert frame.format.name == "gbrapf16le"
+            alpha = np.frombuffer(frame.planes[3], np.float16)
+            rows = alpha.reshape(frame.height, -1)[:, : frame.width]
+        assert np.array_equal(rows, found["A"])
+
+
+def test_each_thing_has_a_layer(
+    written: Path, clip: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The alphas of `foremask tracks --masks`, apart as long as the discs are."""
+    from foremask.cli.commands import main
+
+    words = ["--masks", str(tmp_path), "--json", "--model", str(model)]
+    assert main(["tracks", str(clip), *words]) == 0
+    masks = json.loads(capsys.readouterr().out)["masks"]
+    first = channels_of(written / "shot.0001.exr")
+    assert first.keys() == {*"RGBA", "thing1.A", "thing2.A"}
+    for name, mask in zip(("thing1.A", "thing2.A"), masks, strict=True):
+        _, alpha = next(foremask.read_masks(mask))
+        assert np.abs(first[name] - alpha).max() <= 4 / 255  # its MP4's
+    assert not (first["thing1.A"] * first["thing2.A"]).any()
+    assert first["thing1.A"].sum() > first["thing2.A"].sum() > 0
+
+
+def test_nothing_of_others_is_replaced(
+    tool: ModuleType, written: Path, clip: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert tool.main([str(clip), str(written / "%04d.exr")]) == 1
+    assert "has files already: name a new folder" in capsys.readouterr().err
+    assert tool.main([str(clip.with_name("none.mp4")), str(written / "%04d.exr")]) == 1
+    assert "none.mp4" in capsys.readouterr().err
+
+
+def test_the_tool_has_the_version_of_foremask() -> None:
+    """And the OpenEXR that this test reads with."""
+    facts = tomllib.loads((PLACE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert facts["version"] == foremask.__version__
