@@ -100,7 +100,7 @@ class Block:
     first: int
     frame_flows: list[FrameFlow]
     anchors: dict[int, Anchor]  # in the order in which they were inferred
-    features: dict[int, Features]  # of each anchor that was inferred now
+    features: dict[int, Features]  # of the last anchor, where it was inferred now
 
     @property
     def last(self) -> int:
@@ -111,7 +111,7 @@ class Block:
             self.last,
             self.frame_flows[-1:],
             {self.last: self.anchors[self.last]},
-            {number: each for number, each in self.features.items() if number == self.last},
+            self.features if self.last in self.features else {},
         )
 
 
@@ -119,11 +119,18 @@ class Blocks:
     """Chooses and infers the anchors of a shot, a block at a time.
 
     A block ends where `BLOCK_FRAMES` divides the frame's number, or with the shot. Which frames are
-    anchors depends on nothing before the context of their window.
+    anchors depends on nothing before the context of their window. ``on_features`` gets the features
+    of each anchor as it is inferred: 27 MB each, so only the last one's are kept.
     """
 
-    def __init__(self, tools: "Tools", first: IncomingFrame) -> None:
+    def __init__(
+        self,
+        tools: "Tools",
+        first: IncomingFrame,
+        on_features: Callable[[int, Features], None] = lambda *_: None,
+    ) -> None:
         self._tools = tools
+        self._on_features = on_features
         self._tier = tools.tier
         self._block = Block(first.number, [first.frame_flow], {}, {})
         self._waiting = {first.number: first}
@@ -201,7 +208,7 @@ class Blocks:
                 continue
             if frame not in self._block.anchors:
                 self._block.anchors[frame] = Anchor({}, None, incoming.small)
-                self._block.features[frame] = hints.features
+                self._learn(frame, hints.features)
             self._block.anchors[frame].hints = hints
             self._block.anchors[frame].box = hints.box
 
@@ -237,9 +244,14 @@ class Blocks:
             above = self._tier.mirrored_above, self._tier.closer_above
             asked = ask(self._tools.network, incoming.image, grid, *above)
             shown, box = asked.masks, asked.box
-            self._block.features[frame] = asked.features
+            self._learn(frame, asked.features)
             if cache is not None and not is_extra:
                 cache.keep_opinions(f"{frame}", shown, box)
         anchor = self._block.anchors[frame] = Anchor(shown, box, incoming.small)
         self._tools.on_anchor(anchor.mean_without_hints())
         self._anchor_count += 1
+
+    def _learn(self, frame: int, features: Features) -> None:
+        if frame == self._block.last:
+            self._block.features = {frame: features}
+        self._on_features(frame, features)

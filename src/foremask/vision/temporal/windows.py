@@ -163,8 +163,8 @@ class _Shot:
     def __init__(self, tools: "Tools", first: IncomingFrame, plain: "_Shot | None" = None) -> None:
         self._tools = tools
         self._plain = plain
-        self._blocks = Blocks(tools, first)
         self._windows: list[_Window] = []
+        self._blocks = Blocks(tools, first, self._learn)
         here = first.number // WINDOW_FRAMES
         self._open(here, self._blocks.start)
         if first.number >= (here + 1) * WINDOW_FRAMES - CONTEXT_FRAMES:
@@ -213,6 +213,10 @@ class _Shot:
         if is_last and self._tools.cache is not None:
             self._tools.cache.finish()
 
+    def _learn(self, number: int, features: Features) -> None:
+        for window in self._windows:
+            window.learn(number, features)
+
     def _take(self, block: Block) -> None:
         for window in self._windows:
             window.take(block)
@@ -255,6 +259,8 @@ class _Window:
         self._projected: dict[int, list[NDArray[np.float16]]] = {}
         self._basis: Basis | None = None
         self._take_anchors(start)
+        for number, features in start.features.items():
+            self.learn(number, features)
 
     def take(self, block: Block) -> None:
         """Add a block that begins with the last frame of this window."""
@@ -264,20 +270,16 @@ class _Window:
 
     def _take_anchors(self, block: Block) -> None:
         for number, anchor in block.anchors.items():
-            frame = number - self._first
-            if frame in self._anchors:
-                continue
-            self._anchors[frame] = anchor
-            if self._tools.reads:
-                if number in block.features:
-                    self._features[frame] = block.features[number]
-                continue
-            if self._basis is not None:
-                self._projected[frame] = self._basis.project(block.features[number])
-                continue
-            self._features[frame] = block.features[number]
-            if len(self._features) >= BASIS_ANCHORS:
-                self._fit_basis()
+            self._anchors.setdefault(number - self._first, anchor)
+
+    def learn(self, number: int, features: Features) -> None:
+        """Add the features of an anchor, before its block."""
+        if self._basis is not None:
+            self._projected[number - self._first] = self._basis.project(features)
+            return
+        self._features[number - self._first] = features
+        if len(self._features) >= BASIS_ANCHORS and not self._tools.reads:
+            self._fit_basis()
 
     def _fit_basis(self) -> None:
         basis = self._basis = Basis.fit(list(self._features.values()))
