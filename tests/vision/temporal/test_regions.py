@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from foremask.vision.network.opinions import View
-from foremask.vision.temporal.regions import Link, Regions, Scene, measure
+from foremask.vision.temporal.regions import Link, Regions, Scene, measure, subject_links
 
 ROWS, COLUMNS = 20, 30
 
@@ -114,3 +114,32 @@ def test_a_line_is_long_and_a_square_is_thick() -> None:
     thickness, length = (regions.spread(features[each]) for each in ("thickness", "elongation"))
     assert thickness[12, 12] > thickness[3, 10]
     assert length[3, 10] > length[12, 12]
+
+
+def test_neighbours_that_hardly_differ_are_one_region_and_a_slope_is_not() -> None:
+    """0.45 beside 0.55 is one; a slope from 0 to 1 in steps of 0.2 stays in several regions."""
+    wavering = 0.45 * box(5, 15, 5, 15) + 0.55 * box(5, 15, 15, 25)
+    assert len(Regions.of([wavering]).joined([wavering]).sizes) == 2
+    slope = np.tile(np.repeat(np.linspace(0, 1, 6, dtype=np.float32), 5), (ROWS, 1))
+    steps = Regions(np.tile(np.arange(30) // 5, (ROWS, 1)).astype(np.int32), np.full(6, 100.0))
+    joined = steps.joined([slope])
+    assert len(joined.sizes) < 6
+    assert joined.labels[0, 0] != joined.labels[0, -1]
+
+
+@pytest.mark.parametrize(
+    ("logits", "frames", "continuity"),
+    [((5, 5), 4, 0.99), ((5, -5), 4, 0.5), ((-5, -5), 4, 0.5), ((5, 5), 12, 0.5)],
+)
+def test_a_link_is_surer_where_the_classifier_sees_the_subject_at_both_ends(
+    logits: tuple[float, float], frames: int, continuity: float
+) -> None:
+    """Half sure: nearly sure between close anchors that both show the subject, else as it was."""
+    plane = np.full((ROWS, COLUMNS), 0.5, np.float32)
+    link = Link(np.zeros((ROWS, COLUMNS, 2), np.float32), plane, plane, frames)
+    scenes = [
+        replace(scene(plane, links={offset: link}), logit=np.full_like(plane, logit))
+        for offset, logit in zip((1, -1), logits, strict=True)
+    ]
+    for offset, links in zip((1, -1), subject_links(scenes), strict=True):
+        assert links[offset].continuity == pytest.approx(continuity, abs=0.01)

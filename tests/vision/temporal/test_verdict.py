@@ -131,3 +131,19 @@ def test_nothing_is_half_there_far_from_an_outline() -> None:
     assert result[85, 95] == 1
     assert result[:, 220:300].max() == 0
     assert result[90, 160] == 0.5
+
+
+def test_a_body_that_an_opinion_doubts_in_blotches_is_decided_as_one() -> None:
+    """An opinion wavers between 0.4 and 0.6, the classifier between 1.5 and 2.5: one whole body."""
+    blotches, doubts = (
+        np.kron(np.random.default_rng(seed).random((12, 16)), np.ones((8, 8))) for seed in (0, 1)
+    )
+    body = np.zeros((96, 128), np.float32)
+    body[20:76, 30:98] = 1
+    wavering = (body * (0.4 + 0.2 * blotches)).astype(np.float32)
+    opinions = {View.STRETCHED: wavering, View.MIRRORED: 0.95 * body}
+    logit = np.where(body > 0, 1.5 + doubts, -4).astype(np.float32)
+    rgb = np.where(body[..., None] > 0, 40 + 60 * doubts[..., None], (40, 90, 40)).astype(np.uint8)
+    nothing = np.zeros(body.shape, np.float32)
+    (odds,) = judge([Scene(rgb, opinions, None, nothing, logit, {})])
+    np.testing.assert_array_equal(odds > 0, body > 0)

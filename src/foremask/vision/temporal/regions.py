@@ -1,12 +1,14 @@
 """Cut an anchor into regions that are right or wrong together, and measure each region.
 
 A region ends where one of the `opinions` changes sides, or the clip's classifier does or becomes
-sure: where all opinions are wrong, the classifier may be right. What is measured here is what
-`verdict` decides by.
+sure: where all opinions are wrong, the classifier may be right. Neighbours that hardly differ are
+one region again, so a body that opinions doubt is decided as one and not torn. What is measured
+here is what `verdict` decides by.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +22,8 @@ FOREGROUND = 0.5  # alpha from which an opinion counts a pixel as foreground
 SURE, UNLIKELY = 0.8, 0.1  # all opinions above: foreground colours; all below: background colours
 LIKELY = 0.75  # mean of the opinions on what moves as the subject does
 LOGIT_LEVELS = (-2.0, 0.0, 2.0)  # of the clip's classifier: a region ends where it crosses one
+ALIKE = 0.2  # neighbours on which every opinion differs by less are one region,
+ALIKE_LOGIT = 1.2  # if the classifier's logit does too
 LEAST_SOLID_SHARE = 0.0005  # of the picture
 COLOUR_BINS = 16  # of each Lab channel
 COLOUR_SMOOTHING_BINS, COLOUR_REACH_BINS = 1.0, 3
@@ -31,7 +35,10 @@ NEAR_SHARE = 0.25  # of the picture's height: whose motion is that of what is ne
 LEAST_NEAR_SHARE = 0.002  # of that square: less tells nothing
 STILL_PX = 0.15  # a frame: smaller differences of motion are noise
 SWITCH = 0.005  # chance that what is followed with full trust changes sides between two anchors
+MOST_SURER_FRAMES = 4  # between anchors farther apart the classifier adds nothing,
+LEAST_CONTINUITY = 0.1  # nor where a place is not followed at all
 _ACROSS, _DOWN = (np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])
+_BORDERS = (_ACROSS, _DOWN)
 _NEIGHBOURS = (_ACROSS, _ACROSS[::-1], _DOWN, _DOWN[::-1])
 
 type Labels = NDArray[np.int32]
@@ -62,6 +69,42 @@ class Regions:
             count += found - 1
         sizes = np.bincount(labels.ravel(), minlength=count).astype(np.float32)
         return cls(labels, sizes)
+
+    def joined(self, planes: Sequence[Alpha]) -> "Regions":
+        """Join neighbours whose means differ by less than `ALIKE` on each plane.
+
+        Two are joined when each is the other's most alike, and the means of what they became decide
+        what follows: a slope is not followed from one end to the other.
+        """
+        sizes = self.sizes.astype(np.float64)
+        sums = np.stack([self.mean(plane) * sizes for plane in planes])
+        number = np.arange(len(sizes))
+        pairs = self._borders()
+        while True:
+            first, second = pairs
+            means = sums / sizes
+            differ = np.abs(means[:, first] - means[:, second]).max(axis=0)
+            rank = np.empty(len(differ), np.intp)
+            rank[np.argsort(differ, kind="stable")] = np.arange(len(differ))
+            best = np.full(len(sizes), len(differ))
+            for ends in pairs:
+                np.minimum.at(best, ends, rank)
+            join = (rank == best[first]) & (rank == best[second]) & (differ < ALIKE)
+            if not join.any():
+                return Regions(number[self.labels].astype(np.int32), sizes.astype(np.float32))
+            kept = np.arange(len(sizes))
+            kept[second[join]] = first[join]
+            numbers, new = np.unique(kept, return_inverse=True)
+            sums = np.stack([np.bincount(new, each, len(numbers)) for each in sums])
+            sizes = np.bincount(new, sizes, len(numbers))
+            number = new[number]
+            pairs = _unique_pairs(new[first], new[second])
+
+    def _borders(self) -> NDArray[np.intp]:
+        """(2, n): the regions that border on each other, each pair once."""
+        ends = [(self.labels[here].ravel(), self.labels[there].ravel()) for here, there in _BORDERS]
+        first, second = (np.concatenate(each) for each in zip(*ends, strict=True))
+        return _unique_pairs(first, second)
 
     def mean(self, plane: NDArray[np.float32]) -> NDArray[np.float32]:
         """The mean of ``plane`` over each region."""
@@ -113,6 +156,14 @@ class Regions:
             border += np.bincount(mine[differ], minlength=len(border))
             shared += np.bincount(mine[differ & inside[there]], minlength=len(border))
         return (shared / np.maximum(border, 1)).astype(np.float32)
+
+
+def _unique_pairs(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.intp]:
+    """(2, n): each pair of different numbers once, the smaller first."""
+    pairs = np.sort(np.stack([first, second]), axis=0).astype(np.int64)
+    pairs = pairs[:, pairs[0] != pairs[1]]
+    count = int(pairs.max(initial=0)) + 1
+    return np.stack(np.divmod(np.unique(pairs[0] * count + pairs[1]), count)).astype(np.intp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +231,9 @@ class _Window:
 
 def _measured(index: int, scene: Scene, window: _Window) -> tuple[Regions, Features]:
     levels = [np.asarray(scene.logit > level, np.float32) for level in LOGIT_LEVELS]
-    regions = Regions.of([*scene.opinions.values(), *levels])
+    cut = Regions.of([*scene.opinions.values(), *levels])
+    logit = np.clip(scene.logit, -MOST_LOGIT, MOST_LOGIT) * np.float32(ALIKE / ALIKE_LOGIT)
+    regions = cut.joined([*scene.opinions.values(), logit])
     stack, mean = scene.stack(), window.means[index]
     features = _of_opinions(regions, scene, window, index)
     features |= _of_neighbours(regions, scene, index, window)
@@ -433,6 +486,34 @@ def forward_backward(
             total[index] = total[index] + arrived
             message = evidence[index] + arrived
     return total
+
+
+def subject_links(scenes: Sequence[Scene]) -> list[dict[int, Link]]:
+    """The links to the anchors beside each, surer where the classifier sees the subject at both.
+
+    A shining or turning body changes its colours; the classifier still says that it is the same.
+    """
+    return [
+        {
+            offset: _surer(link, scene.logit, scenes[index + offset].logit)
+            for offset, link in scene.links.items()
+            if abs(offset) == 1
+        }
+        for index, scene in enumerate(scenes)
+    ]
+
+
+def _surer(link: Link, here: Alpha, there: Alpha) -> Link:
+    if link.frames > MOST_SURER_FRAMES:
+        return link
+    both = _chance(here) * _chance(warp(there, link.flow))
+    held = link.continuity
+    surer = np.where(held > LEAST_CONTINUITY, held ** (1 - both), held)
+    return replace(link, continuity=np.asarray(surer, np.float32))
+
+
+def _chance(logit: Alpha) -> Alpha:
+    return np.asarray(1 / (1 + np.exp(-np.clip(logit, -MOST_LOGIT, MOST_LOGIT))), np.float32)
 
 
 def transition(log_odds: Alpha, trust: Alpha, least_switch: float) -> Alpha:

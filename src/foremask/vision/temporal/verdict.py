@@ -24,6 +24,7 @@ from foremask.vision.temporal.regions import (
     Scene,
     forward_backward,
     measure,
+    subject_links,
     transition,
 )
 
@@ -107,7 +108,7 @@ def judge(scenes: Sequence[Scene]) -> list[Alpha]:
     """
     trees = fitted_trees()
     planes = [regions.spread(trees.log_odds(features)) for regions, features in measure(scenes)]
-    return smooth_over_time(planes, [scene.links for scene in scenes])
+    return smooth_over_time(planes, subject_links(scenes))
 
 
 def smooth_over_time(planes: Sequence[Alpha], links: Sequence[Mapping[int, Link]]) -> list[Alpha]:
