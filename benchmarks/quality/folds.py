@@ -231,7 +231,8 @@ def decided(clip: Measured, trees: Trees) -> list[Alpha]:
         regions.spread(trees.log_odds(features))
         for regions, features in zip(clip.regions, clip.features, strict=True)
     ]
-    return smooth_over_time(planes, [scene.links for scene in clip.scenes])
+    logits = [scene.logit for scene in clip.scenes]
+    return smooth_over_time(planes, [scene.links for scene in clip.scenes], logits)
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from foremask.vision.network.opinions import View
-from foremask.vision.temporal.regions import Link, Regions, Scene, measure, subject_links
+from foremask.vision.temporal.regions import Link, Regions, Scene, measure, subject_continuity
 
 ROWS, COLUMNS = 20, 30
 
@@ -118,10 +118,12 @@ def test_a_line_is_long_and_a_square_is_thick() -> None:
 
 def test_neighbours_that_hardly_differ_are_one_region_and_a_slope_is_not() -> None:
     """0.45 beside 0.55 is one; a slope from 0 to 1 in steps of 0.2 stays in several regions."""
-    wavering = 0.45 * box(5, 15, 5, 15) + 0.55 * box(5, 15, 15, 25)
+    wavering = np.float32(0.45) * box(5, 15, 5, 15) + np.float32(0.55) * box(5, 15, 15, 25)
     assert len(Regions.of([wavering]).joined([wavering]).sizes) == 2
     slope = np.tile(np.repeat(np.linspace(0, 1, 6, dtype=np.float32), 5), (ROWS, 1))
-    steps = Regions(np.tile(np.arange(30) // 5, (ROWS, 1)).astype(np.int32), np.full(6, 100.0))
+    steps = Regions(
+        np.tile(np.arange(30) // 5, (ROWS, 1)).astype(np.int32), np.full(6, 100, np.float32)
+    )
     joined = steps.joined([slope])
     assert len(joined.sizes) < 6
     assert joined.labels[0, 0] != joined.labels[0, -1]
@@ -137,9 +139,5 @@ def test_a_link_is_surer_where_the_classifier_sees_the_subject_at_both_ends(
     """Half sure: nearly sure between close anchors that both show the subject, else as it was."""
     plane = np.full((ROWS, COLUMNS), 0.5, np.float32)
     link = Link(np.zeros((ROWS, COLUMNS, 2), np.float32), plane, plane, frames)
-    scenes = [
-        replace(scene(plane, links={offset: link}), logit=np.full_like(plane, logit))
-        for offset, logit in zip((1, -1), logits, strict=True)
-    ]
-    for offset, links in zip((1, -1), subject_links(scenes), strict=True):
-        assert links[offset].continuity == pytest.approx(continuity, abs=0.01)
+    here, there = (np.full_like(plane, logit) for logit in logits)
+    assert subject_continuity(link, here, there) == pytest.approx(continuity, abs=0.01)

@@ -32,6 +32,11 @@ def chain(
     ]
 
 
+def smoothed(planes: list[np.ndarray], links: list[dict[int, Link]]) -> list[np.ndarray]:
+    """Where the classifier sees no subject."""
+    return smooth_over_time(planes, links, [plane(-5)] * len(planes))
+
+
 def test_trees_add_up_what_their_leaves_say_and_stay_within_their_bound() -> None:
     """One split at 0.5, and where a value is missing: 1 or -2, and the bias; never beyond 6."""
     split = {
@@ -78,25 +83,25 @@ def test_whatever_was_asked_a_clear_subject_is_decided(views: tuple[View, ...]) 
 
 def test_one_anchor_that_says_otherwise_is_outvoted_by_those_around_it() -> None:
     planes = [plane(5)] * 4 + [plane(-5)] + [plane(5)] * 4
-    assert min(each.min() for each in smooth_over_time(planes, chain(9, 1.0))) > 0
+    assert min(each.min() for each in smoothed(planes, chain(9, 1.0))) > 0
 
 
 def test_what_two_anchors_say_counts_less_the_closer_they_are() -> None:
     """Two of log odds 5: alone each adds 0.2 of it, and one frame apart 0.05."""
     for frames, most in ((1, 0.5), (2, 1.0), (4, 2.0), (12, 2.0)):
-        total = smooth_over_time([plane(5)] * 2, chain(2, 1.0, frames=frames))[0].max()
+        total = smoothed([plane(5)] * 2, chain(2, 1.0, frames=frames))[0].max()
         assert 0.9 * most < total <= most
 
 
 def test_where_anchors_show_different_things_each_decides_alone() -> None:
     planes = [plane(5)] * 4 + [plane(-5)] + [plane(5)] * 4
-    smoothed = smooth_over_time(planes, chain(9, 0.0))
-    assert smoothed[4].max() < 0 < smoothed[3].min()
+    totals = smoothed(planes, chain(9, 0.0))
+    assert totals[4].max() < 0 < totals[3].min()
 
 
 def test_a_thing_that_has_truly_changed_is_believed_in_the_end() -> None:
     planes = [plane(6)] * 12 + [plane(-6)] * 12
-    signs = [bool(each.min() > 0) for each in smooth_over_time(planes, chain(24, 1.0))]
+    signs = [bool(each.min() > 0) for each in smoothed(planes, chain(24, 1.0))]
     assert signs == [True] * 12 + [False] * 12
 
 

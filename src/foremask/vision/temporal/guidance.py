@@ -121,7 +121,7 @@ def propagated(
     where flow is seldom trusted.
     """
     return forward_backward(
-        claims, links, lambda moved, link, index: _agreed(moved, link.trust, parts[index])
+        claims, links, lambda moved, link, here, _: _agreed(moved, link.trust, parts[here])
     )
 
 
@@ -306,7 +306,7 @@ class WindowCorrections:
         return np.asarray(np.abs(self.planes[index]) > SPOKEN)
 
 
-def _followed(moved: Alpha, link: Link, _: int) -> Alpha:
+def _followed(moved: Alpha, link: Link, *_: int) -> Alpha:
     trusted = cv2.blur(link.trust, (TRUST_PX, TRUST_PX)) > FOLLOWED
     return np.where(trusted, np.float32(FADING) * moved, 0).astype(np.float32)
 

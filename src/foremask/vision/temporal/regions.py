@@ -7,7 +7,7 @@ here is what `verdict` decides by.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -96,7 +96,7 @@ class Regions:
             kept[second[join]] = first[join]
             numbers, new = np.unique(kept, return_inverse=True)
             sums = np.stack([np.bincount(new, each, len(numbers)) for each in sums])
-            sizes = np.bincount(new, sizes, len(numbers))
+            sizes = np.bincount(new, sizes, len(numbers)).astype(np.float64)
             number = new[number]
             pairs = _unique_pairs(new[first], new[second])
 
@@ -251,7 +251,7 @@ def _propagated(scenes: Sequence[Scene], means: Sequence[Alpha]) -> list[Alpha]:
     own = [OPINION_LOG_ODDS * (mean - np.float32(FOREGROUND)) for mean in means]
     links = [scene.links for scene in scenes]
     total = forward_backward(
-        own, links, lambda moved, link, _: transition(moved, link.continuity, SWITCH)
+        own, links, lambda moved, link, *_: transition(moved, link.continuity, SWITCH)
     )
     return [
         np.clip(each - mine, -MOST_PROPAGATED, MOST_PROPAGATED)
@@ -467,12 +467,12 @@ def _histogram(
 def forward_backward(
     evidence: Sequence[Alpha],
     links: Sequence[Mapping[int, Link]],
-    arrive: Callable[[Alpha, Link, int], Alpha],
+    arrive: Callable[[Alpha, Link, int, int], Alpha],
 ) -> list[Alpha]:
     """Each anchor's log odds, and what arrives along the flow from those before and after it.
 
-    ``arrive(moved, link, k)`` says what of a neighbour's log odds, moved along the flow to anchor
-    k, counts there.
+    ``arrive(moved, link, k, n)`` says what of the log odds of its neighbour n, moved along the flow
+    to anchor k, counts there.
     """
     total = list(evidence)
     for order, offset in ((range(len(evidence)), -1), (range(len(evidence) - 1, -1, -1), 1)):
@@ -482,34 +482,22 @@ def forward_backward(
             if message is None or link is None:
                 message = evidence[index]
                 continue
-            arrived = arrive(warp(message, link.flow), link, index)
+            arrived = arrive(warp(message, link.flow), link, index, index + offset)
             total[index] = total[index] + arrived
             message = evidence[index] + arrived
     return total
 
 
-def subject_links(scenes: Sequence[Scene]) -> list[dict[int, Link]]:
-    """The links to the anchors beside each, surer where the classifier sees the subject at both.
+def subject_continuity(link: Link, here: Alpha, there: Alpha) -> Alpha:
+    """The link's continuity, surer where the classifier's logits show the subject at both ends.
 
     A shining or turning body changes its colours; the classifier still says that it is the same.
     """
-    return [
-        {
-            offset: _surer(link, scene.logit, scenes[index + offset].logit)
-            for offset, link in scene.links.items()
-            if abs(offset) == 1
-        }
-        for index, scene in enumerate(scenes)
-    ]
-
-
-def _surer(link: Link, here: Alpha, there: Alpha) -> Link:
-    if link.frames > MOST_SURER_FRAMES:
-        return link
-    both = _chance(here) * _chance(warp(there, link.flow))
     held = link.continuity
-    surer = np.where(held > LEAST_CONTINUITY, held ** (1 - both), held)
-    return replace(link, continuity=np.asarray(surer, np.float32))
+    if link.frames > MOST_SURER_FRAMES:
+        return held
+    both = _chance(here) * _chance(warp(there, link.flow))
+    return np.where(held > LEAST_CONTINUITY, held ** (1 - both), held).astype(np.float32)
 
 
 def _chance(logit: Alpha) -> Alpha:

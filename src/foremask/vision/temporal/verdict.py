@@ -24,7 +24,7 @@ from foremask.vision.temporal.regions import (
     Scene,
     forward_backward,
     measure,
-    subject_links,
+    subject_continuity,
     transition,
 )
 
@@ -108,21 +108,28 @@ def judge(scenes: Sequence[Scene]) -> list[Alpha]:
     """
     trees = fitted_trees()
     planes = [regions.spread(trees.log_odds(features)) for regions, features in measure(scenes)]
-    return smooth_over_time(planes, subject_links(scenes))
+    return smooth_over_time(
+        planes, [scene.links for scene in scenes], [scene.logit for scene in scenes]
+    )
 
 
-def smooth_over_time(planes: Sequence[Alpha], links: Sequence[Mapping[int, Link]]) -> list[Alpha]:
+def smooth_over_time(
+    planes: Sequence[Alpha], links: Sequence[Mapping[int, Link]], logits: Sequence[Alpha]
+) -> list[Alpha]:
     """Log odds given all anchors: forward-backward algorithm along the flow.
 
     Two states a pixel (Rabiner, 1989, section III). Where both anchors show the same thing, by
-    `Link.continuity`, a pixel changes sides with probability `SWITCH`; elsewhere its neighbour is
-    no evidence. ``links[k]`` leads from anchor k to those before (-1) and after (1).
+    `subject_continuity`, a pixel changes sides with probability `SWITCH`; elsewhere its neighbour
+    is no evidence. ``links[k]`` leads from anchor k to those before (-1) and after (1); ``logits``
+    are the classifier's.
     """
     scaled = [plane * _evidence_share(each) for plane, each in zip(planes, links, strict=True)]
 
-    return forward_backward(
-        scaled, links, lambda moved, link, _: transition(moved, link.continuity, SWITCH)
-    )
+    def arrive(moved: Alpha, link: Link, here: int, there: int) -> Alpha:
+        continuity = subject_continuity(link, logits[here], logits[there])
+        return transition(moved, continuity, SWITCH)
+
+    return forward_backward(scaled, links, arrive)
 
 
 def _evidence_share(links: Mapping[int, Link]) -> np.float32:
