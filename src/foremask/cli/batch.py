@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from foremask.cli import model_commands, standard_streams
-from foremask.cli.batch_options import BatchOptions, HintOptions, NetworkOptions
+from foremask.cli.batch_options import BatchOptions
 from foremask.cli.exits import Exit, Usage, exit_code, note, print_json, say, show_error, warn
 from foremask.cli.forecast import Forecast
 from foremask.cli.inputs import local_clip
@@ -34,8 +34,6 @@ def run_batch(
     command: str,
     inputs: Sequence[str | Path],
     asked: BatchOptions,
-    network: NetworkOptions,
-    hinted: HintOptions,
     product: Product,
     **more: Any,  # noqa: ANN401  # fields of MaskOptions
 ) -> Exit:
@@ -44,18 +42,18 @@ def run_batch(
     if asked.quiet and asked.verbose:
         raise Usage("--quiet and --verbose cannot both be")
     jobs = _jobs(command, tuple(map(str, inputs)), asked, product)
-    hints = hinted.parsed()
+    hints = asked.hinted.parsed()
     is_one = isinstance(jobs, list) and len(jobs) == 1
     if hints and (asked.skip_existing or not is_one):
         raise Usage("hints are of one clip: name one INPUT, and leave out --skip-existing")
     options = replace(
-        network.mask_options(is_one=is_one), excerpt=asked.excerpt, hints=hints, **more
+        asked.network.mask_options(is_one=is_one), excerpt=asked.excerpt, hints=hints, **more
     )
     if asked.skip_existing and (asked.start or asked.end or more.get("max_side_px")):
         raise Usage("--skip-existing checks whole masks: leave out --start, --end and --max-size")
     if isinstance(jobs, list) and any(job.is_sent for job in jobs):
         standard_streams.check_standard_output(as_json=asked.as_json)
-    return Batch(jobs, product, asked, options, asked.rate, network.model, settings).run()
+    return Batch(jobs, product, asked, options, asked.rate, settings).run()
 
 
 def _jobs(
@@ -95,8 +93,7 @@ class Batch:
     """Jobs that are done one after the other by one loaded network.
 
     ``jobs`` of a folder that is watched have no end. ``fps`` is that of pictures which are a clip.
-    The weights, those of ``model`` or the usual ones, are brought before the first mask and not
-    before the first check.
+    The weights are brought before the first mask and not before the first check.
     """
 
     jobs: Iterable[Job]
@@ -104,7 +101,6 @@ class Batch:
     asked: BatchOptions
     options: MaskOptions
     fps: Fraction
-    model: Path | None
     settings: Settings
     failures: list[tuple[Job, ForemaskError]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
@@ -173,7 +169,7 @@ class Batch:
                     )
                 self._check(job)
             if self.product.needs_model and self.options.model is None:
-                model = model_commands.ready(self.settings, self.model)
+                model = model_commands.ready(self.settings, asked.network.model)
                 self.options = replace(self.options, model=model)
             started_s = time.monotonic()
             if not job.is_sent:

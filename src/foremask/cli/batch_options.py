@@ -69,6 +69,42 @@ def _kept_results() -> Path | None:
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
+class HintOptions:
+    """What is the subject (docs/hints.md).
+
+    Args:
+        point: This is the subject: x,y@MOMENT; a frame, or 0.5s.
+        against: This is not the subject, written as --point.
+        box: The subject is in this box: x,y,width,height@MOMENT.
+        thing: A thing of foremask tracks, NUMBER@FILE of its JSON.
+        paint: A rough mask, mask.png@MOMENT (docs/hints.md).
+        hints: A JSON file of hints.
+    """
+
+    point: Annotated[list[str] | None, Flag] = None
+    against: Annotated[list[str] | None, Flag, Parameter(name="--not")] = None
+    box: Annotated[list[str] | None, Flag] = None
+    thing: Annotated[list[str] | None, Flag] = None
+    paint: Annotated[list[str] | None, Flag] = None
+    hints: Annotated[Path | None, Shown] = None
+
+    def parsed(self) -> tuple[Hint, ...]:
+        """All of them, those of the file first. Raises Usage."""
+        try:
+            hints: list[Hint] = [] if self.hints is None else list(hints_of_file(self.hints))
+            hints += [parse_paint(each) for each in self.paint or ()]
+            hints += [parse_place(Box, each) for each in self.box or ()]
+            hints += [parse_thing(each) for each in self.thing or ()]
+            hints += [parse_place(Point, each) for each in self.point or ()]
+            hints += [parse_place(Point, each, negative=True) for each in self.against or ()]
+            check_hints(hints)
+        except FieldInvalid as error:
+            raise Usage(error.details) from None
+        return tuple(hints)
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, slots=True)
 class BatchOptions:
     """What is made of which clips, and what is said of it.
 
@@ -98,6 +134,8 @@ class BatchOptions:
     as_json: Annotated[bool, Flag, Parameter(name="--json")] = False
     quiet: Annotated[bool, Flag, Parameter(name=("--quiet", "-q"))] = False
     verbose: Annotated[bool, Flag, Parameter(name=("--verbose", "-v"))] = False
+    network: NetworkOptions = NetworkOptions()
+    hinted: HintOptions = HintOptions()
 
     @property
     def output(self) -> str | None:
@@ -135,39 +173,3 @@ def _seconds(text: str) -> float:
     if seconds is None:
         raise Usage(f"a time is written as 12.5, 1:02.5 or 1:00:02.5, and not {text!r}")
     return seconds
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, slots=True)
-class HintOptions:
-    """What is the subject (docs/hints.md).
-
-    Args:
-        point: This is the subject: x,y@MOMENT; a frame, or 0.5s.
-        against: This is not the subject, written as --point.
-        box: The subject is in this box: x,y,width,height@MOMENT.
-        thing: A thing of foremask tracks, NUMBER@FILE of its JSON.
-        paint: A rough mask, mask.png@MOMENT (docs/hints.md).
-        hints: A JSON file of hints.
-    """
-
-    point: Annotated[list[str] | None, Flag] = None
-    against: Annotated[list[str] | None, Flag, Parameter(name="--not")] = None
-    box: Annotated[list[str] | None, Flag] = None
-    thing: Annotated[list[str] | None, Flag] = None
-    paint: Annotated[list[str] | None, Flag] = None
-    hints: Annotated[Path | None, Shown] = None
-
-    def parsed(self) -> tuple[Hint, ...]:
-        """All of them, those of the file first. Raises Usage."""
-        try:
-            hints: list[Hint] = [] if self.hints is None else list(hints_of_file(self.hints))
-            hints += [parse_paint(each) for each in self.paint or ()]
-            hints += [parse_place(Box, each) for each in self.box or ()]
-            hints += [parse_thing(each) for each in self.thing or ()]
-            hints += [parse_place(Point, each) for each in self.point or ()]
-            hints += [parse_place(Point, each, negative=True) for each in self.against or ()]
-            check_hints(hints)
-        except FieldInvalid as error:
-            raise Usage(error.details) from None
-        return tuple(hints)

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from foremask.cli.batch import run_batch
-from foremask.cli.batch_options import BatchOptions, HintOptions, Input, NetworkOptions
+from foremask.cli.batch_options import BatchOptions, Input
 from foremask.cli.exits import Exit, Usage
 from foremask.cli.flags import Shown, Switch
 from foremask.cli.inputs import check_there
@@ -51,8 +51,6 @@ def mask(
     ] = None,
     max_size: int | None = None,
     asked: BatchOptions = BatchOptions(),  # noqa: B008  (frozen)
-    network: NetworkOptions = NetworkOptions(),  # noqa: B008
-    hinted: HintOptions = HintOptions(),  # noqa: B008
 ) -> Exit:
     """Make mask videos: white is the foreground.
 
@@ -67,7 +65,7 @@ def mask(
     product = Masks(preset) if tool is None else Folders(tool)
     if tool is not None and (preset is not None or asked.output == STANDARD_OUTPUT):
         raise Usage("--for writes a folder of PNGs: leave out --preset and -o -")
-    return run_batch("mask", inputs, asked, network, hinted, product, max_side_px=max_size)
+    return run_batch("mask", inputs, asked, product, max_side_px=max_size)
 
 
 @Parameter(name="*")
@@ -107,8 +105,6 @@ def cutout(
     preset: Annotated[str | None, Parameter(name_transform=str.lower)] = None,
     edges: EdgeOptions = EdgeOptions(),
     asked: BatchOptions = BatchOptions(),  # noqa: B008
-    network: NetworkOptions = NetworkOptions(),  # noqa: B008
-    hinted: HintOptions = HintOptions(),  # noqa: B008
 ) -> Exit:
     """Cut the subject out: with a transparent background, or over another one.
 
@@ -124,7 +120,7 @@ def cutout(
             raise Usage("--mask is of one clip: name one INPUT")
     options = CutOutOptions(preset=_preset(preset), background=Background.parse(background))
     product = CutOuts(options, mask)
-    return run_batch("cutout", inputs, asked, network, hinted, product, matte=edges.matte)
+    return run_batch("cutout", inputs, asked, product, matte=edges.matte)
 
 
 def _preset(name: str | None) -> Preset | AlphaFormat | None:
