@@ -144,7 +144,7 @@ def strict_page(origin: str) -> Generator[Page]:
 def _unpacked(package: Package) -> Generator[Path]:
     """The package's files, once their checksum is right."""
     with tempfile.TemporaryDirectory(prefix="foremask-npm-") as name:
-        tarball = fetch(package, Path(name), lambda _: None)
+        tarball = fetch(package, Path(name), lambda _done, _total: None)
         digest = hashlib.sha512(tarball.read_bytes()).digest()
         assert digest == base64.b64decode(package.sha512), f"{package.name} is not what it was"
         with tarfile.open(tarball) as archive:
