@@ -12,6 +12,7 @@ from foremask.vision.temporal.verdict import (
     judge,
     smooth_over_time,
     trees_of,
+    with_thin_parts,
 )
 
 SHAPE = (24, 32)
@@ -152,3 +153,24 @@ def test_a_body_that_an_opinion_doubts_in_blotches_is_decided_as_one() -> None:
     nothing = np.zeros(body.shape, np.float32)
     (odds,) = judge([Scene(rgb, opinions, None, nothing, logit, {})])
     np.testing.assert_array_equal(odds > 0, body > 0)
+
+
+def test_the_thin_parts_of_a_kept_body_are_kept_and_those_of_another_are_not() -> None:
+    """A line of 2 pixels on a box that is kept stays; on one that is refused it goes."""
+    mean = plane(0)
+    mean[8:18, 2:12] = mean[8:18, 20:30] = 0.9
+    mean[0:8, 6:8] = mean[0:8, 24:26] = 0.7
+    refused = plane(-2)
+    refused[8:18, 2:12] = 2
+    expected = refused > 0
+    expected[0:8, 6:8] = True
+    np.testing.assert_array_equal(with_thin_parts(refused, mean) > 0, expected)
+
+
+def test_what_the_trees_refuse_of_a_body_is_no_thin_part() -> None:
+    """A block that hangs on a box, a quarter of it: both are thick, and only the box is kept."""
+    mean = plane(0)
+    mean[4:20, 2:18] = mean[6:18, 18:24] = 0.9
+    refused = plane(-2)
+    refused[4:20, 2:18] = 2
+    np.testing.assert_array_equal(with_thin_parts(refused, mean) > 0, refused > 0)

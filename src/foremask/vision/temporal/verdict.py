@@ -37,6 +37,10 @@ MEAN_LOG_ODDS = 2.0  # by which what the opinions are sure of counts more than t
 # counts 0.05 for each frame between it and the next, and 0.2 at most. docs/adr/0050
 EVIDENCE_SHARE_PER_FRAME = 0.05
 MOST_EVIDENCE_SHARE = 0.2
+THIN_PX = 5  # on the regions' grid: narrower parts of a thing are thin,
+LEAST_KEPT = 0.8  # and kept where so much of its body is,
+THIN_LOG_ODDS = np.float32(0.5)  # by this at least
+_BESIDE = np.ones((3, 3), np.uint8)
 SHARPNESS = 12.0  # an opinion that says the opposite of the verdict keeps e^-12 of its weight,
 BAND_SHARE = 0.007
 LEAST_WEIGHT = 1e-3  # and the verdict itself counts this much
@@ -108,9 +112,13 @@ def judge(scenes: Sequence[Scene]) -> list[Alpha]:
     """
     trees = fitted_trees()
     planes = [regions.spread(trees.log_odds(features)) for regions, features in measure(scenes)]
-    return smooth_over_time(
+    smoothed = smooth_over_time(
         planes, [scene.links for scene in scenes], [scene.logit for scene in scenes]
     )
+    return [
+        with_thin_parts(plane, scene.stack().mean(axis=0))
+        for plane, scene in zip(smoothed, scenes, strict=True)
+    ]
 
 
 def smooth_over_time(
@@ -130,6 +138,25 @@ def smooth_over_time(
         return transition(moved, continuity, SWITCH)
 
     return forward_backward(scaled, links, arrive)
+
+
+def with_thin_parts(log_odds: Alpha, mean: Alpha) -> Alpha:
+    """Keep the thin parts of each thing whose body is kept: lines, straps, legs.
+
+    A thing is a connected part of the opinions' ``mean``. Thin parts are too small for what a
+    region is measured by, and the flow loses them; where the trees refuse a part of the body too,
+    the opinions are wrong about the whole thing.
+    """
+    seen = (mean > FOREGROUND).astype(np.uint8)
+    thick = cv2.morphologyEx(seen, cv2.MORPH_OPEN, np.ones((THIN_PX, THIN_PX), np.uint8))
+    body = (cv2.dilate(thick, _BESIDE) & seen) > 0
+    count, things = cv2.connectedComponents(seen)
+    size = np.bincount(things[body], minlength=count)
+    kept = np.bincount(things[body & (log_odds > 0)], minlength=count)
+    is_kept = (size > 0) & (kept >= LEAST_KEPT * size)
+    thin = is_kept[things] & (seen > 0) & ~body
+    to_body = cv2.dilate(thin.astype(np.uint8), _BESIDE) & seen
+    return np.where(to_body > 0, np.maximum(log_odds, THIN_LOG_ODDS), log_odds).astype(np.float32)
 
 
 def _evidence_share(links: Mapping[int, Link]) -> np.float32:
