@@ -147,16 +147,17 @@ def with_thin_parts(log_odds: Alpha, mean: Alpha) -> Alpha:
     region is measured by, and the flow loses them; where the trees refuse a part of the body too,
     the opinions are wrong about the whole thing.
     """
-    seen = (mean > FOREGROUND).astype(np.uint8)
-    thick = cv2.morphologyEx(seen, cv2.MORPH_OPEN, np.ones((THIN_PX, THIN_PX), np.uint8))
-    body = (cv2.dilate(thick, _BESIDE) & seen) > 0
-    count, things = cv2.connectedComponents(seen)
+    seen = mean > FOREGROUND
+    narrow = np.ones((THIN_PX, THIN_PX), np.uint8)
+    thick = cv2.morphologyEx(seen.astype(np.uint8), cv2.MORPH_OPEN, narrow)
+    body = seen & (cv2.dilate(thick, _BESIDE) > 0)
+    count, things = cv2.connectedComponents(seen.astype(np.uint8))
     size = np.bincount(things[body], minlength=count)
     kept = np.bincount(things[body & (log_odds > 0)], minlength=count)
     is_kept = (size > 0) & (kept >= LEAST_KEPT * size)
-    thin = is_kept[things] & (seen > 0) & ~body
-    to_body = cv2.dilate(thin.astype(np.uint8), _BESIDE) & seen
-    return np.where(to_body > 0, np.maximum(log_odds, THIN_LOG_ODDS), log_odds).astype(np.float32)
+    thin = is_kept[things] & seen & ~body
+    to_body = seen & (cv2.dilate(thin.astype(np.uint8), _BESIDE) > 0)
+    return np.where(to_body, np.maximum(log_odds, THIN_LOG_ODDS), log_odds).astype(np.float32)
 
 
 def _evidence_share(links: Mapping[int, Link]) -> np.float32:
