@@ -40,7 +40,7 @@ MOST_EVIDENCE_SHARE = 0.2
 THIN_PX = 5  # on the regions' grid: narrower parts of a thing are thin,
 LEAST_KEPT = 0.8  # and kept where so much of its body is,
 THIN_LOG_ODDS = np.float32(0.5)  # by this at least
-_BESIDE = np.ones((3, 3), np.uint8)
+_NEXT = np.ones((3, 3), np.uint8)
 SHARPNESS = 12.0  # an opinion that says the opposite of the verdict keeps e^-12 of its weight,
 BAND_SHARE = 0.007
 LEAST_WEIGHT = 1e-3  # and the verdict itself counts this much
@@ -150,14 +150,14 @@ def with_thin_parts(log_odds: Alpha, mean: Alpha) -> Alpha:
     seen = mean > FOREGROUND
     narrow = np.ones((THIN_PX, THIN_PX), np.uint8)
     thick = cv2.morphologyEx(seen.astype(np.uint8), cv2.MORPH_OPEN, narrow)
-    body = seen & (cv2.dilate(thick, _BESIDE) > 0)
+    body = seen & (cv2.dilate(thick, _NEXT) > 0)
     count, labels = cv2.connectedComponents(seen.astype(np.uint8))
     things = np.asarray(labels, np.intp)
     size = np.bincount(things[body], minlength=count)
     kept = np.bincount(things[body & (log_odds > 0)], minlength=count)
     is_kept = (size > 0) & (kept >= LEAST_KEPT * size)
     thin = is_kept[things] & seen & ~body
-    to_body = seen & (cv2.dilate(thin.astype(np.uint8), _BESIDE) > 0)
+    to_body = seen & (cv2.dilate(thin.astype(np.uint8), _NEXT) > 0)
     return np.where(to_body, np.maximum(log_odds, THIN_LOG_ODDS), log_odds).astype(np.float32)
 
 
