@@ -147,17 +147,17 @@ def with_thin_parts(log_odds: Alpha, mean: Alpha) -> Alpha:
     region is measured by, and the flow loses them; where the trees refuse a part of the body too,
     the opinions are wrong about the whole thing.
     """
-    seen = mean > FOREGROUND
+    found = mean > FOREGROUND
     narrow = np.ones((THIN_PX, THIN_PX), np.uint8)
-    thick = cv2.morphologyEx(seen.astype(np.uint8), cv2.MORPH_OPEN, narrow)
-    body = seen & (cv2.dilate(thick, _NEXT) > 0)
-    count, labels = cv2.connectedComponents(seen.astype(np.uint8))
+    thick = cv2.morphologyEx(found.astype(np.uint8), cv2.MORPH_OPEN, narrow)
+    body = found & (cv2.dilate(thick, _NEXT) > 0)
+    count, labels = cv2.connectedComponents(found.astype(np.uint8))
     things = np.asarray(labels, np.intp)
     size = np.bincount(things[body], minlength=count)
     kept = np.bincount(things[body & (log_odds > 0)], minlength=count)
     is_kept = (size > 0) & (kept >= LEAST_KEPT * size)
-    thin = is_kept[things] & seen & ~body
-    to_body = seen & (cv2.dilate(thin.astype(np.uint8), _NEXT) > 0)
+    thin = is_kept[things] & found & ~body
+    to_body = found & (cv2.dilate(thin.astype(np.uint8), _NEXT) > 0)
     return np.where(to_body, np.maximum(log_odds, THIN_LOG_ODDS), log_odds).astype(np.float32)
 
 
