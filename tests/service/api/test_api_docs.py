@@ -1,6 +1,5 @@
 """docs/http-api.md and docs/webhooks.md, run as they stand."""
 
-import asyncio
 import json
 import re
 import shutil
@@ -9,9 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.service.api.conftest import Running
-from tests.service.api.patient import http
-from tests.service.api.test_decisions import PATH
-from tests.service.api.work import complete
+from tests.service.api.work import completed
 
 DOCS = Path(__file__).parents[3] / "docs"
 TOKEN, JOB, AT = "test-token-abc123", "req-9f8e7d6c", "1723800000"
@@ -36,10 +33,7 @@ STARTS_JOB = ("segment/", "edit/", "foreground_mask", "convert", "refine")
 def test_every_curl_line_works(
     service: Running, clip_origin: str, drawn: Path, tmp_path: Path
 ) -> None:
-    made = http.post(
-        service.url + PATH, json={"video": f"{clip_origin}/good.mp4"}, headers=service.headers
-    ).json()
-    asyncio.run(complete(service, made["request_id"], drawn / "good.mp4"))
+    made = completed(service, f"{clip_origin}/good.mp4", drawn / "good.mp4")
     shutil.copy(drawn / "good.mp4", tmp_path / "clip.mp4")
     first, *rest = code("http-api.md", "sh")
     names = re.findall(r"^(\w+)=", first, re.MULTILINE)

@@ -17,7 +17,7 @@ from tests.service.api.conftest import Running
 from tests.service.api.patient import http
 from tests.service.api.test_decisions import PATH, assert_refused
 from tests.service.api.test_files import form, mask_url, send
-from tests.service.api.work import complete, upload
+from tests.service.api.work import completed, upload
 
 __all__ = ["mask_url"]  # a fixture
 
@@ -79,8 +79,7 @@ def test_a_result_that_is_gone_is_never_completed(
     service: Running, uploaded: str, drawn: Path
 ) -> None:
     """ERROR 410, for whoever is told COMPLETED reads the URL."""
-    made = http.post(service.url + PATH, json={"video": uploaded}, headers=service.headers).json()
-    asyncio.run(complete(service, made["request_id"], drawn / "good.mp4"))
+    made = completed(service, uploaded, drawn / "good.mp4")
     body = http.get(made["status_url"], headers=service.headers).json()
     assert body["status"] == "COMPLETED"
     assert body["result"]["video_url"] == body["result"]["mask_url"]
@@ -160,8 +159,7 @@ def _reason(service: Running, headers: dict[str, str]) -> str:
 
 
 def test_head_is_answered_wherever_get_is(service: Running, uploaded: str, drawn: Path) -> None:
-    made = http.post(service.url + PATH, json={"video": uploaded}, headers=service.headers).json()
-    asyncio.run(complete(service, made["request_id"], drawn / "good.mp4"))
+    made = completed(service, uploaded, drawn / "good.mp4")
     status = made["status_url"]
     listed = f"{service.url}/v2/jobs/{made['request_id']}"
     paths = ["", "/reference", "/static/reference.js", "/docs", "/openapi.json", "/healthz"]

@@ -19,7 +19,7 @@ from foremask.service.storage.signing import Upload
 from tests.service.api.conftest import Running, running
 from tests.service.api.patient import http
 from tests.service.api.test_decisions import PATH, assert_refused
-from tests.service.api.work import complete
+from tests.service.api.work import completed
 from tests.support.patience import until, wait_until
 from tests.support.seaweed import s3_server
 
@@ -28,9 +28,7 @@ BOUNDARY = "a-boundary"
 
 @pytest.fixture(scope="module")
 def mask_url(service: Running, clip_origin: str, drawn: Path) -> str:
-    body = {"video": f"{clip_origin}/good.mp4"}
-    made = http.post(service.url + PATH, json=body, headers=service.headers).json()
-    asyncio.run(complete(service, made["request_id"], drawn / "good.mp4"))
+    made = completed(service, f"{clip_origin}/good.mp4", drawn / "good.mp4")
     status = http.get(made["status_url"], headers=service.headers).json()
     assert status["status"] == "COMPLETED"
     assert status["progress"] == 100

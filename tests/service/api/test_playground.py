@@ -11,7 +11,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
@@ -43,7 +43,7 @@ from tests.support.patience import PATIENCE_S
 STATIC = Path(__file__).parents[3] / "src/foremask/service/api/static"
 SPEC = synth.Spec(320, 240, pts=synth.even(24, Fraction(24)), last_duration=1250, codec="vp9")
 WAIT_MS = 120_000
-expect.set_options(timeout=WAIT_MS)
+expect.set_options()
 PATIENCE = 20
 CLIPPED = """[...document.querySelectorAll("button, summary, .tabs label")]
     .filter((each) => each.offsetParent && each.scrollWidth > each.clientWidth + 1)
@@ -328,6 +328,14 @@ def drop(page: Page, path: Path) -> None:
     page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
 
 
+def mask(page: Page, clip: Path, verdict: str = "vp9") -> None:
+    """Drop a clip, read its verdict, and wait for its mask."""
+    drop(page, clip)
+    expect(page.locator("#verdict")).to_contain_text(verdict)
+    page.get_by_role("button", name="Make the mask").click()
+    expect(page.locator("#result")).to_be_visible()
+
+
 def pixels(page: Page) -> "np.ndarray[Any, Any]":
     url = page.evaluate("document.getElementById('canvas').toDataURL()")
     packed = np.frombuffer(base64.b64decode(url.split(",")[1]), np.uint8)
@@ -336,26 +344,22 @@ def pixels(page: Page) -> "np.ndarray[Any, Any]":
     return np.asarray(picture[:, :, ::-1])
 
 
+def wait_for(page: Page, condition: Callable[[], bool], what: str) -> None:
+    """Let the page work until it is so."""
+    until = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < until, what
+        page.wait_for_timeout(100)
+
+
+def off_by(page: Page, at: tuple[int, int], colour: tuple[int, int, int]) -> int:
+    """The largest difference between the colour and what the stage shows there."""
+    return int(np.abs(pixels(page)[at[1], at[0]].astype(int) - colour).max())
+
+
 def shows(page: Page, at: tuple[int, int], colour: tuple[int, int, int]) -> None:
     """Wait until the stage shows the colour there, as nearly as a codec keeps it."""
-    until = time.monotonic() + PATIENCE_S
-    while True:
-        found = pixels(page)[at[1], at[0]].astype(int)
-        if np.abs(found - colour).max() <= 24:
-            return
-        assert time.monotonic() < until, f"{found} and not {colour} at {at}"
-        page.wait_for_timeout(100)
-
-
-def drawn_anew(page: Page, at: tuple[int, int], before: tuple[int, int, int]) -> np.ndarray:
-    """Wait until the stage shows another colour there than before; that colour."""
-    until = time.monotonic() + PATIENCE_S
-    while True:
-        found = np.asarray(pixels(page)[at[1], at[0]], int)
-        if np.abs(found - before).max() > 24:
-            return found
-        assert time.monotonic() < until, f"still {before} at {at}"
-        page.wait_for_timeout(100)
+    wait_for(page, lambda: off_by(page, at, colour) <= 24, f"not {colour} at {at}")
 
 
 def at_rest(page: Page) -> np.ndarray:
@@ -379,15 +383,15 @@ def test_from_a_dropped_clip_to_a_link_that_opens_elsewhere(
     with working(service, tmp_path):
         drop(page, disc)
         expect(page.locator("#verdict")).to_contain_text(
-            re.compile("320 . 240 · 24 fps · 1.0 s · .*vp9 in webm"), timeout=WAIT_MS
+            re.compile("320 . 240 · 24 fps · 1.0 s · .*vp9 in webm")
         )
         expect(page.locator("#drop")).to_contain_text("disc.webm")
         page.get_by_role("radio", name="Fast").check()
         page.get_by_role("button", name="Make the mask").click()
-        expect(page.locator("#result-title")).to_have_text(re.compile("Done"), timeout=WAIT_MS)
+        expect(page.locator("#result-title")).to_have_text(re.compile("Done"))
         expect(page.locator("#result-name")).to_have_text("disc.webm · 24 frames · 1.0 s")
-        expect(page.locator("#strip-legend")).to_be_visible(timeout=WAIT_MS)
-        expect(page.locator("#wipe")).to_be_visible(timeout=WAIT_MS)
+        expect(page.locator("#strip-legend")).to_be_visible()
+        expect(page.locator("#wipe")).to_be_visible()
         page.locator("#number").fill("1")
         page.locator("#number").press("Enter")
         expect(page.get_by_role("slider", name="Frame")).to_have_attribute(
@@ -435,9 +439,9 @@ def test_from_a_dropped_clip_to_a_link_that_opens_elsewhere(
         shows(page, (60, 120), red)
         shows(page, (250, 120), (20, 60, 200))
         page.get_by_role("radio", name="Blur").check()
-        blurred = drawn_anew(page, (300, 120), (20, 60, 200))  # far from the disc
-        red_there, green, blue = (int(each) for each in blurred)
-        shows(page, (250, 120), (red_there, green, blue))  # beside it: no red glows
+        wait_for(page, lambda: off_by(page, (300, 120), (20, 60, 200)) > 24, "no blur")
+        there, green, blue = (int(each) for each in pixels(page)[120, 300])  # far from the disc
+        shows(page, (250, 120), (there, green, blue))  # beside it: no red glows
         page.get_by_role("radio", name="Colour").check()
 
         strip = page.get_by_role("slider", name="Frame")
@@ -496,23 +500,23 @@ def download(page: Page, what: str, target: Path) -> str:
 def come_back(page: Page, browser: Browser, service: Running) -> None:
     """A reload loses nothing; the recent jobs have this one, and its link opens elsewhere."""
     page.reload()
-    expect(page.locator("#result-name")).to_contain_text("disc.webm", timeout=WAIT_MS)
-    expect(page.locator("#wipe")).to_be_visible(timeout=WAIT_MS)
+    expect(page.locator("#result-name")).to_contain_text("disc.webm")
+    expect(page.locator("#wipe")).to_be_visible()
     recent = page.locator("#recent-list a")
-    expect(recent).to_contain_text(["disc.webm"], timeout=WAIT_MS)
+    expect(recent).to_contain_text(["disc.webm"])
     assert recent.locator("img").first.get_attribute("src").startswith("data:image/webp")  # type: ignore[union-attr]
     page.get_by_role("button", name="New clip").click()
     expect(page.locator("#samples")).to_be_visible()
     assert "job=" not in page.url
     recent.first.click()
-    expect(page.locator("#result-name")).to_contain_text("disc.webm", timeout=WAIT_MS)
+    expect(page.locator("#result-name")).to_contain_text("disc.webm")
 
     other = browser.new_page()
     other.goto(f"{page.url}#token={TOKEN}")
-    expect(other.locator("#result-name")).to_contain_text("disc.webm", timeout=WAIT_MS)
-    expect(other.locator("#wipe")).to_be_visible(timeout=WAIT_MS)  # the clip is there, too
+    expect(other.locator("#result-name")).to_contain_text("disc.webm")
+    expect(other.locator("#wipe")).to_be_visible()  # the clip is there, too
     cutout = other.locator("#recent-list img").first  # its own now
-    expect(cutout).to_be_visible(timeout=WAIT_MS)
+    expect(cutout).to_be_visible()
     assert other.url.startswith(f"{service.url}/?job=")
     other.close()
 
@@ -520,12 +524,12 @@ def come_back(page: Page, browser: Browser, service: Running) -> None:
     page.get_by_role("button", name="Rename").click()
     page.get_by_label("New name").fill("sun.webm")
     page.keyboard.press("Enter")
-    expect(recent.first).to_contain_text("sun.webm", timeout=WAIT_MS)
+    expect(recent.first).to_contain_text("sun.webm")
     audit(page)
     page.get_by_label("More for sun.webm").click()
     page.get_by_role("button", name="Delete").click()
-    expect(page.locator("#samples")).to_be_visible(timeout=WAIT_MS)  # it was the one shown
-    expect(page.get_by_text("sun.webm")).to_have_count(0, timeout=WAIT_MS)
+    expect(page.locator("#samples")).to_be_visible()  # it was the one shown
+    expect(page.get_by_text("sun.webm")).to_have_count(0)
 
 
 def test_a_cutout_of_ones_own_clip_takes_three_clicks(
@@ -535,9 +539,7 @@ def test_a_cutout_of_ones_own_clip_takes_three_clicks(
         "addEventListener('click', (event) => (window.clicks ??= []).push(event.isTrusted), true)"
     )
     with working(service, tmp_path):
-        drop(page, disc)
-        page.get_by_role("button", name="Make the mask").click()
-        expect(page.locator("#result")).to_be_visible(timeout=WAIT_MS)
+        mask(page, disc)
         download(page, "Cut-out for the web", tmp_path / "cut.webm")
     assert verify(disc, tmp_path / "cut.webm", ResultKind.CUTOUT)
     assert page.evaluate("window.clicks.filter(Boolean).length") == 3
@@ -549,16 +551,13 @@ SHIFTS = """() => new Promise((resolve) => new PerformanceObserver((list) =>
 
 
 def test_the_first_screen_stays_in_place_and_goes_to_any_frame(page: Page) -> None:
-    expect(page.locator("#views")).to_be_visible(timeout=WAIT_MS)
+    expect(page.locator("#views")).to_be_visible()
     assert page.evaluate(SHIFTS) < 0.02
     page.get_by_role("radio", name="Source").check()
     first = pixels(page)
     page.locator("#number").fill("5")
     page.locator("#number").press("Enter")
-    until = time.monotonic() + PATIENCE_S
-    while np.abs(pixels(page).astype(int) - first).mean() < 2:
-        assert time.monotonic() < until
-        page.wait_for_timeout(100)
+    wait_for(page, lambda: np.abs(pixels(page).astype(int) - first).mean() > 2, "the same frame")
 
 
 @pytest.mark.parametrize(
@@ -581,13 +580,10 @@ def test_source_and_mask_are_of_the_same_moment(
         page.reload()
     clip = synth.write(tmp_path / name, dataclasses.replace(SPEC, **more))
     with working(service, tmp_path):
-        drop(page, clip)
-        expect(page.locator("#verdict")).to_contain_text("vp9", timeout=WAIT_MS)
-        page.get_by_role("button", name="Make the mask").click()
-        expect(page.locator("#result")).to_be_visible(timeout=WAIT_MS)
-        expect(page.locator("#strip-legend")).to_be_visible(timeout=WAIT_MS)
-        expect(page.locator("#wipe")).to_be_visible(timeout=WAIT_MS)
-        expect(page.locator("#views")).to_be_visible(timeout=WAIT_MS)
+        mask(page, clip)
+        expect(page.locator("#strip-legend")).to_be_visible()
+        expect(page.locator("#wipe")).to_be_visible()
+        expect(page.locator("#views")).to_be_visible()
     page.get_by_role("radio", name="Mask").check()
     handle = page.get_by_role("slider", name="Wipe between source and mask")
     numbers = (1, 2, 9, 16, 23 if name == "late.mp4" else 24)  # Chromium ends a late one too soon
@@ -624,8 +620,8 @@ def test_a_pasted_url_is_shown_without_asking_its_host(
         page.goto(f"{service.url}/#token={TOKEN}")
         page.get_by_label("The URL of a clip").fill(f"{host}/{disc.name}")
         page.get_by_role("button", name="Open").click()
-        expect(page.locator("#verdict")).to_contain_text("vp9 in webm", timeout=WAIT_MS)
-        expect(page.locator("#frame")).to_be_visible(timeout=WAIT_MS)
+        expect(page.locator("#verdict")).to_contain_text("vp9 in webm")
+        expect(page.locator("#frame")).to_be_visible()
         shows(page, (60, 120), (220, 30, 30))
         assert all(url.startswith((service.url, "blob:")) for url in asked)
         page.close()
@@ -640,7 +636,7 @@ def test_an_error_stands_beside_its_field_with_a_way_out(
     """
     drop(page, drawn / "long.mp4")
     error = page.locator("#clip-error")
-    expect(error).to_contain_text("61", timeout=WAIT_MS)
+    expect(error).to_contain_text("61")
     expect(error).to_contain_text("ffmpeg")
     expect(page.locator("#file")).to_have_attribute("aria-invalid", "true")
     expect(page.get_by_role("button", name="Make the mask")).to_be_hidden()
@@ -651,7 +647,7 @@ def test_an_error_stands_beside_its_field_with_a_way_out(
     expect(error).to_contain_text("FOREMASK_ALLOW_PRIVATE")
     audit(page)
     error.get_by_role("link", name="url_private").click()
-    expect(page.locator("#reason-url_private")).to_be_in_viewport(timeout=WAIT_MS)
+    expect(page.locator("#reason-url_private")).to_be_in_viewport()
     anchors = page.evaluate(
         "[...document.querySelectorAll('[id^=reason-]')].map((each) => each.id)"
     )
@@ -670,11 +666,8 @@ def test_a_busy_service_takes_an_upload_without_a_verdict(
     }
     page.route("**/v2/video/probe", lambda route: route.fulfill(status=422, json=refusal))
     with working(service, tmp_path):
-        drop(page, disc)
-        expect(page.locator("#verdict")).to_contain_text("busy", timeout=WAIT_MS)
-        page.get_by_role("button", name="Make the mask").click()
-        expect(page.locator("#result")).to_be_visible(timeout=WAIT_MS)
-        expect(page.locator("#total")).to_have_text("of 24", timeout=WAIT_MS)
+        mask(page, disc, "busy")
+        expect(page.locator("#total")).to_have_text("of 24")
 
 
 def test_a_wrong_token_is_told_at_once(page: Page) -> None:

@@ -9,7 +9,16 @@ from playwright.sync_api import Page, Request, expect
 
 from foremask.hints.kinds import Box, Point
 from tests.service.api.conftest import Running, running
-from tests.service.api.test_playground import SPEC, WAIT_MS, audit, browser, drop, page, pixels
+from tests.service.api.test_playground import (
+    SPEC,
+    WAIT_MS,
+    audit,
+    browser,
+    drop,
+    mask,
+    page,
+    pixels,
+)
 from tests.service.api.worker import REQUESTS, working
 from tests.support import networks, synth
 
@@ -37,6 +46,13 @@ def go_to(page: Page, number: int) -> None:
     page.locator("#number").press("Enter")
 
 
+def apply(page: Page) -> None:
+    before = page.url
+    page.get_by_role("button", name="Apply to the clip").click()
+    page.wait_for_url(lambda url: url != before, timeout=WAIT_MS)
+    expect(page.locator("#result")).to_be_visible()
+
+
 def test_a_subject_is_marked_on_frames_and_the_clip_follows(
     page: Page, service: Running, tmp_path: Path
 ) -> None:
@@ -51,11 +67,9 @@ def test_a_subject_is_marked_on_frames_and_the_clip_follows(
 
     page.on("request", hear)
     with working(service, tmp_path):
-        drop(page, clip)
-        expect(page.locator("#verdict")).to_contain_text("vp9", timeout=WAIT_MS)
-        page.get_by_role("button", name="Make the mask").click()
-        expect(page.locator("#strip-legend")).to_be_visible(timeout=WAIT_MS)
-        expect(page.locator("#views")).to_be_visible(timeout=WAIT_MS)
+        mask(page, clip)
+        expect(page.locator("#strip-legend")).to_be_visible()
+        expect(page.locator("#views")).to_be_visible()
         assert REQUESTS[-1].options.hints == ()
 
         go_to(page, 1)
@@ -66,9 +80,7 @@ def test_a_subject_is_marked_on_frames_and_the_clip_follows(
         page.mouse.click(*at(page, 10, 10))  # a newer mark takes the older one's place
         page.get_by_role("button", name="Undo").click()
         page.mouse.click(*at(page, 60, 120))
-        expect(said).to_contain_text(
-            "This, point at 60, 120, frame 1: in the mask; 15 %", timeout=WAIT_MS
-        )
+        expect(said).to_contain_text("This, point at 60, 120, frame 1: in the mask; 15 %")
         pictures = [each["picture"] for each in asked if not each["hints"]]
         assert asked[-1]["picture"] in pictures  # the service saw it before the first click
         tinted = pixels(page)[120, 60].astype(int)
@@ -76,9 +88,7 @@ def test_a_subject_is_marked_on_frames_and_the_clip_follows(
         assert tinted[0] > 200, tinted
         assert dark.max() < 150, dark  # what is not the subject is dark
         page.mouse.click(*at(page, 250, 40), button="right")
-        expect(said).to_contain_text(
-            "Not this, point at 250, 40, frame 1: not in the mask", timeout=WAIT_MS
-        )
+        expect(said).to_contain_text("Not this, point at 250, 40, frame 1: not in the mask")
 
         go_to(page, 24)
         page.mouse.move(*at(page, 200, 60))
@@ -86,7 +96,7 @@ def test_a_subject_is_marked_on_frames_and_the_clip_follows(
         page.mouse.move(*at(page, 280, 140), steps=3)
         page.mouse.move(*at(page, 319, 180), steps=3)
         page.mouse.up()
-        expect(said).to_contain_text("This, box at 200, 60, frame 24: in the mask", timeout=WAIT_MS)
+        expect(said).to_contain_text("This, box at 200, 60, frame 24: in the mask")
 
         assert page.locator(".toast").count() == 0
         board = page.get_by_role("application")
@@ -94,9 +104,7 @@ def test_a_subject_is_marked_on_frames_and_the_clip_follows(
         board.press("Shift+ArrowLeft")
         expect(said).to_have_text("159, 110 of 320 by 240")
         board.press("Alt+Enter")
-        expect(said).to_contain_text(
-            "Not this, point at 159, 110, frame 24: not in the mask", timeout=WAIT_MS
-        )
+        expect(said).to_contain_text("Not this, point at 159, 110, frame 24: not in the mask")
         board.press("Enter")
         expect(page.locator("#mark-list button")).to_have_count(5)
         board.press("Backspace")
@@ -107,11 +115,8 @@ def test_a_subject_is_marked_on_frames_and_the_clip_follows(
         expect(page.locator("#number")).to_have_value("1")
         expect(page.locator("#marks .point")).to_have_count(2)
 
-        before = page.url
-        page.get_by_role("button", name="Apply to the clip").click()
-        expect(page.locator("#result-name")).to_contain_text("disc.webm", timeout=WAIT_MS)
-        page.wait_for_url(lambda url: url != before, timeout=WAIT_MS)
-        expect(page.locator("#result")).to_be_visible(timeout=WAIT_MS)
+        apply(page)
+        expect(page.locator("#result-name")).to_contain_text("disc.webm")
         marked = [
             Point(60, 120, frame=0),
             Point(250, 40, frame=0, negative=True),
@@ -125,25 +130,17 @@ def test_a_subject_is_marked_on_frames_and_the_clip_follows(
         go_to(page, 12)
         page.get_by_text("Not this", exact=True).click()
         page.mouse.click(*at(page, 20, 20))
-        expect(said).to_contain_text(
-            "Not this, point at 20, 20, frame 12: not in the mask", timeout=WAIT_MS
-        )
-        before = page.url
-        page.get_by_role("button", name="Apply to the clip").click()
-        page.wait_for_url(lambda url: url != before, timeout=WAIT_MS)
-        expect(page.locator("#result")).to_be_visible(timeout=WAIT_MS)
+        expect(said).to_contain_text("Not this, point at 20, 20, frame 12: not in the mask")
+        apply(page)
         marked.append(Point(20, 20, frame=11, negative=True))
         assert list(REQUESTS[-1].options.hints) == marked
 
         page.reload()  # the marks stay; without one of them the clip is masked anew
-        expect(page.locator("#result")).to_be_visible(timeout=WAIT_MS)
+        expect(page.locator("#result")).to_be_visible()
         page.get_by_role("button", name="Mark the subject").click()
         expect(page.locator("#mark-list button")).to_have_count(5)
         page.get_by_role("button", name="Undo").click()
-        before = page.url
-        page.get_by_role("button", name="Apply to the clip").click()
-        page.wait_for_url(lambda url: url != before, timeout=WAIT_MS)
-        expect(page.locator("#result")).to_be_visible(timeout=WAIT_MS)
+        apply(page)
         assert list(REQUESTS[-1].options.hints) == marked[:-1]
 
 
@@ -157,13 +154,13 @@ def test_marks_before_the_mask_go_with_it(page: Page, service: Running, tmp_path
     page.route("**/preview", lambda route: route.fulfill(status=503, json=refusal))
     with working(service, tmp_path):
         drop(page, clip)
-        expect(page.locator("#verdict")).to_contain_text("vp9", timeout=WAIT_MS)
+        expect(page.locator("#verdict")).to_contain_text("vp9")
         page.get_by_role("button", name="Mark the subject").click()
         expect(page.get_by_role("button", name="Apply to the clip")).to_be_hidden()
         page.keyboard.down("Alt")
         page.mouse.click(*at(page, 60, 120))
         page.keyboard.up("Alt")
-        expect(page.locator("#toasts")).to_contain_text("others are", timeout=WAIT_MS)
+        expect(page.locator("#toasts")).to_contain_text("others are")
         page.get_by_role("button", name="Make the mask").click()
-        expect(page.locator("#result")).to_be_visible(timeout=WAIT_MS)
+        expect(page.locator("#result")).to_be_visible()
         assert list(REQUESTS[-1].options.hints) == [Point(60, 120, frame=0, negative=True)]

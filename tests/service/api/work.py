@@ -29,6 +29,16 @@ async def complete(service: Running, job: str, mask: Path) -> str:
     return key
 
 
+def completed(service: Running, video: str, mask: Path, **headers: str) -> dict[str, Any]:
+    """The answer to a call for the mask of a clip, whose job has ended with ``mask``."""
+    url = f"{service.url}/v2/video/segment/foreground_mask"
+    made: dict[str, Any] = http.post(
+        url, json={"video": video}, headers=headers or service.headers
+    ).json()
+    asyncio.run(complete(service, made["request_id"], mask))
+    return made
+
+
 async def newest_job(service: Running) -> str:
     """The id of the job that came last, once there is one that nobody works on."""
     async with service.database() as database:

@@ -17,7 +17,7 @@ from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Status
 from foremask.service.jobs.steps import Step
 from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash
-from tests.support.jobs import new_job
+from tests.support.jobs import cancel_all, new_job
 from tests.support.patience import until
 
 HOUR_S = 3600.0
@@ -72,10 +72,8 @@ async def service(database: Database) -> AsyncIterator[Service]:
     await made.recover()
     yield made
     await made.shift(-made.shift_s)
-    for row in await database.all("select id, token from jobs where ended_at is null"):
-        await database.all("select cancel_job(%s, %s, null)", (row["token"], row["id"]))
+    await cancel_all(database)
     await database.all("delete from deliveries")
-    await database.all("delete from procrastinate_jobs")
     await made.recover()
 
 

@@ -14,7 +14,7 @@ from foremask.service.jobs.step_facts import IngestDone, JobClip, StepArgs
 from foremask.service.jobs.steps import Step
 from foremask.service.jobs.tokens import TokenLimits, create_token
 from foremask.service.observability import metrics
-from tests.support.jobs import new_job
+from tests.support.jobs import cancel_all, new_job
 
 HELD_BACK = "foremask_held_back_total", (("limit", "files"),)
 
@@ -64,9 +64,7 @@ async def tokens(database: Database) -> AsyncIterator[Tokens]:
     made = Tokens(database)
     await made.allow(None)
     yield made
-    for row in await database.all("select id, token from jobs where ended_at is null"):
-        await database.all("select cancel_job(%s, %s, null)", (row["token"], row["id"]))
-    await database.all("delete from procrastinate_jobs")
+    await cancel_all(database)
 
 
 async def test_two_hundred_jobs_of_one_token_do_not_stand_before_one_of_another(

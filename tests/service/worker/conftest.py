@@ -17,7 +17,7 @@ from foremask.options import AlphaFormat, ResultKind, ResultOptions
 from foremask.service.jobs import records
 from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database
-from foremask.service.jobs.records import Record
+from foremask.service.jobs.records import JobError, Record
 from foremask.service.jobs.step_facts import JobResult
 from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash
 from foremask.service.storage.local_directory import local_url
@@ -25,6 +25,7 @@ from foremask.service.storage.objects import open_objects
 from foremask.service.worker.maintenance import run_maintenance
 from foremask.service.worker.queues import serve_queues
 from foremask.service.worker.worker_context import Timing, WorkerContext
+from tests.service.worker import stand_in
 from tests.service.worker.stand_in import TextMedia
 from tests.support.jobs import new_job
 from tests.support.origin import Origin, Request, gives, head, listening
@@ -56,8 +57,16 @@ class Site:
         self._posts: list[Request] = []
         origin.answers = defaultdict(lambda: self._answer)
 
+    def clip(self, frames: int, *, pause_s: float = 0.0, die_at: int | None = None) -> str:
+        """The URL of a clip of so many frames."""
+        self.files["/a.mp4"] = stand_in.clip(frames, pause_s=pause_s, die_at=die_at)
+        return self.url + "/a.mp4"
+
     def posts_to(self, path: str) -> list[Request]:
         return [each for each in self._posts if each.target == path]
+
+    async def posted(self, path: str, times: int) -> bool:
+        return len(self.posts_to(path)) >= times
 
     async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
         if request.method == "POST":
@@ -158,6 +167,12 @@ class Caller:
 
     async def cancel(self, request_id: str) -> Record:
         return await records.cancel(self.database, token_hash(self.secret), request_id)
+
+
+def error_of(record: Record) -> JobError:
+    """Why the job has failed."""
+    assert record.error is not None
+    return record.error
 
 
 @pytest.fixture

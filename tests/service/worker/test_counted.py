@@ -10,7 +10,6 @@ from foremask.service.observability import metrics
 from foremask.service.observability.metrics import Series
 from foremask.service.worker.leases import Leases
 from foremask.service.worker.worker_context import WorkerContext
-from tests.service.worker import stand_in
 from tests.service.worker.conftest import Caller, Site, working
 from tests.support.jobs import begun
 from tests.support.patience import PATIENCE_S, until
@@ -30,10 +29,9 @@ async def test_a_job_is_counted_once_in_every_part(
     work: WorkerContext, caller: Caller, site: Site, risen: Callable[[Series], float]
 ) -> None:
     """Two segments of 10 and 7 frames, a join, a webhook that fails once, one completed job."""
-    site.files["/a.mp4"] = stand_in.clip(17)
     site.statuses[:] = [500]
     async with working(work):
-        record = await caller.ended(await caller.submit(site.url + "/a.mp4", site.url + "/hook"))
+        record = await caller.ended(await caller.submit(site.clip(17), site.url + "/hook"))
         completed = sample("jobs_ended_total", status="completed", reason="")
         refused = sample("webhook_attempts_total", outcome="pending")
         await until(lambda: _true(risen(completed) == risen(refused) == 1))
@@ -61,8 +59,7 @@ async def test_a_lost_step_is_a_rescue_and_its_late_result_a_fenced_write(
     work: WorkerContext, caller: Caller, site: Site, risen: Callable[[Series], float]
 ) -> None:
     """A worker that outlived its lease has its result refused; another worker does its step."""
-    site.files["/a.mp4"] = stand_in.clip(3)
-    job = await caller.submit(site.url + "/a.mp4")
+    job = await caller.submit(site.clip(3))
     await begun(work.database, job, lease_s=0.05)
     await asyncio.sleep(0.1)
     async with working(work):
@@ -96,10 +93,9 @@ async def _finish_late(work: WorkerContext, job: str) -> None:
 async def test_waiting_work_is_a_queue_with_a_length(
     work: WorkerContext, caller: Caller, site: Site
 ) -> None:
-    site.files["/a.mp4"] = stand_in.clip(3)
     before = await process_totals.now(work.database)
     for _ in range(3):
-        await caller.submit(site.url + "/a.mp4")
+        await caller.submit(site.clip(3))
     await asyncio.sleep(0.1)
     now = await process_totals.now(work.database)
     assert now.jobs["queued"] == before.jobs["queued"] + 3

@@ -15,7 +15,6 @@ from foremask.service.jobs import records
 from foremask.service.jobs.database import open_database
 from foremask.service.jobs.records import Status
 from foremask.service.worker.worker_context import WorkerContext
-from tests.service.worker import stand_in
 from tests.service.worker.conftest import Caller, Site, another, working
 from tests.support.patience import PATIENCE_S, until
 
@@ -66,8 +65,7 @@ async def test_a_cut_off_host_loses_its_step_and_is_refused_when_it_returns(
     work: WorkerContext, caller: Caller, site: Site, cable: tuple[Cable, str], tmp_path: Path
 ) -> None:
     wire, url = cable
-    site.files["/a.mp4"] = stand_in.clip(8, pause_s=0.25)
-    request_id = await caller.submit(site.url + "/a.mp4")
+    request_id = await caller.submit(site.clip(8, pause_s=0.25))
     (tmp_path / "far").mkdir()
     async with AsyncExitStack() as stack:
         far = await stack.enter_async_context(open_database(url, patience_s=20.0))

@@ -32,7 +32,14 @@ from foremask.service.worker.tasks import do_next
 from foremask.service.worker.worker_context import WorkerContext
 from tests.media.test_write_errors import disk_of
 from tests.service.worker import stand_in
-from tests.service.worker.conftest import Caller, Site, announce_slots, another, working
+from tests.service.worker.conftest import (
+    Caller,
+    Site,
+    announce_slots,
+    another,
+    error_of,
+    working,
+)
 from tests.support.jobs import begun, new_job, value
 from tests.support.patience import PATIENCE_S, until
 
@@ -54,8 +61,7 @@ async def test_a_clip_is_cut_only_where_more_than_one_slot_is_free(
 ) -> None:
     """Never more than slots; four take as long as seven, a round of four and one of three."""
     await announce_slots(work.database, slots)
-    site.files["/a.mp4"] = stand_in.clip(117)
-    record = await caller.served(work, site.url + "/a.mp4")
+    record = await caller.served(work, site.clip(117))
     assert record.report is not None
     assert (record.report.frames_out, record.report.segments) == (117, segments)
     assert await result(work, record, tmp_path) == stand_in.mask(117)
@@ -88,9 +94,8 @@ async def test_a_disk_without_room_for_network_results_fails_no_job(
     results = tmp_path / "results"
     results.write_bytes(bytes(1 << 20))
     work = replace(work, masks=KeepingMedia(results), network_bytes=1 << 30)
-    site.files["/a.mp4"] = stand_in.clip(7)
     with disk_of(100_000), capture_logs() as logs:
-        record = await caller.served(work, site.url + "/a.mp4")
+        record = await caller.served(work, site.clip(7))
     assert await result(work, record, tmp_path) == stand_in.mask(7)
     assert record.report is not None
     assert record.report.network_bytes is UNSET
@@ -103,8 +108,7 @@ async def test_slots_that_others_wait_for_are_not_free(
     work: WorkerContext, caller: Caller, site: Site
 ) -> None:
     await announce_slots(work.database, 2)
-    site.files["/a.mp4"] = stand_in.clip(5)
-    request_id = await caller.submit(site.url + "/a.mp4")
+    request_id = await caller.submit(site.clip(5))
     await do_next(work, "files", Leases())
     assert await steps.free_slots(work.database) == 1
     await caller.cancel(request_id)
@@ -114,9 +118,8 @@ async def test_slots_that_others_wait_for_are_not_free(
 async def test_a_long_clip_is_cut_masked_and_joined_once(
     work: WorkerContext, caller: Caller, site: Site, tmp_path: Path
 ) -> None:
-    site.files["/a.mp4"] = stand_in.clip(117, pause_s=0.005)
     async with working(work, masks=8):
-        request_id = await caller.submit(site.url + "/a.mp4")
+        request_id = await caller.submit(site.clip(117, pause_s=0.005))
         most = 0
         while not (record := await caller.record(request_id)).status.ended:
             in_flight = (
@@ -136,8 +139,7 @@ async def test_a_long_clip_is_cut_masked_and_joined_once(
 async def test_progress_moves_and_the_queue_has_places(
     work: WorkerContext, caller: Caller, site: Site
 ) -> None:
-    site.files["/a.mp4"] = stand_in.clip(9, pause_s=0.1)
-    first, second = [await caller.submit(site.url + "/a.mp4") for _ in range(2)]
+    first, second = [await caller.submit(site.clip(9, pause_s=0.1)) for _ in range(2)]
     assert [(await caller.record(each)).queue_position for each in (first, second)] == [1, 2]
     observed: list[Record] = []
     async with working(work):
@@ -158,10 +160,8 @@ async def test_a_refusal_ends_the_job_with_its_own_words(
     async with working(work):
         page = await caller.ended(await caller.submit(site.url + "/page.mp4"))
         gone = await caller.ended(await caller.submit(site.url + "/gone.mp4"))
-    assert page.error is not None
-    assert (page.status, page.error.code, page.error.reason) == (Status.FAILED, 422, "not_a_video")
-    assert gone.error is not None
-    assert gone.error.reason == "url_status"
+    assert (page.status, error_of(page).reason) == (Status.FAILED, "not_a_video")
+    assert (error_of(page).code, error_of(gone).reason) == (422, "url_status")
     assert await outcomes(work.database, page.request_id) == [("ingest", "failed")]
 
 
@@ -176,15 +176,13 @@ async def test_a_poison_clip_is_given_up_and_hurts_no_other(
         good = await caller.ended(await caller.submit(site.url + "/good.mp4"))
         ended = await caller.ended(poison)
     assert await result(work, good, tmp_path) == stand_in.mask(35)
-    assert ended.error is not None
-    assert (ended.error.code, ended.error.reason) == (500, "worker_crashed")
+    assert (error_of(ended).code, error_of(ended).reason) == (500, "worker_crashed")
     crashed = [each for each in await outcomes(work.database, poison) if each[1] == "crashed"]
     assert crashed == [("segment", "crashed")] * steps.MAX_CRASHES
 
 
 async def test_a_stale_attempt_is_refused(work: WorkerContext, caller: Caller, site: Site) -> None:
-    site.files["/a.mp4"] = stand_in.clip(3)
-    request_id = await caller.submit(site.url + "/a.mp4")
+    request_id = await caller.submit(site.clip(3))
     await do_next(work, "files", Leases())
     await steps.recover(work.database, 60.0, 60.0)  # somebody was there all the time
     paused = await begun(work.database, request_id, "segment", 0.05)
@@ -206,8 +204,7 @@ async def test_a_stale_attempt_is_refused(work: WorkerContext, caller: Caller, s
 
 
 async def test_a_lost_ticket_is_replaced(work: WorkerContext, caller: Caller, site: Site) -> None:
-    site.files["/a.mp4"] = stand_in.clip(3)
-    request_id = await caller.submit(site.url + "/a.mp4")
+    request_id = await caller.submit(site.clip(3))
     await work.database.all("delete from procrastinate_jobs")
     await work.database.all("update steps set touched_at = now() - interval '1 minute'")
     async with working(work):
@@ -218,13 +215,11 @@ async def test_no_frame_for_too_long_loses_the_step(
     work: WorkerContext, caller: Caller, site: Site
 ) -> None:
     """A heartbeat proves the process, not the job: the lease needs frames."""
-    site.files["/a.mp4"] = stand_in.clip(2, pause_s=300.0)
     record = await caller.served(
-        replace(work, timing=replace(work.timing, stall_s=1.0)), site.url + "/a.mp4"
+        replace(work, timing=replace(work.timing, stall_s=1.0)), site.clip(2, pause_s=300.0)
     )
-    assert record.error is not None
-    assert record.error.reason == "worker_crashed"
-    assert "no frame was finished" in record.error.details
+    assert error_of(record).reason == "worker_crashed"
+    assert "no frame was finished" in error_of(record).details
 
 
 @pytest.mark.parametrize("operation", ["", "probe", "plan", "cut", "mask", "join"])
@@ -244,8 +239,7 @@ async def test_a_job_can_be_cancelled_in_every_stage(
 
             await until(in_it)
         record = await caller.cancel(request_id)
-        assert record.error is not None
-        assert (record.status, record.error.code) == (Status.CANCELLED, 410)
+        assert (record.status, error_of(record).code) == (Status.CANCELLED, 410)
         media.slow = ""
         assert (await caller.ended(await caller.submit(site.url + "/a.mp4"))).error is None
 
@@ -262,19 +256,16 @@ async def test_a_job_can_be_cancelled_in_every_stage(
 
 async def test_a_job_over_its_time_ends(work: WorkerContext, caller: Caller, site: Site) -> None:
     """The wall clock is the job's, whatever its segments do."""
-    site.files["/a.mp4"] = stand_in.clip(400, pause_s=0.05)
     brief = replace(work, timing=replace(work.timing, wall_clock_s=1.0))
-    record = await caller.served(brief, site.url + "/a.mp4")
-    assert record.error is not None
-    assert (record.error.code, record.error.reason) == (500, "timed_out")
+    record = await caller.served(brief, site.clip(400, pause_s=0.05))
+    assert (error_of(record).code, error_of(record).reason) == (500, "timed_out")
 
 
 async def test_a_stopped_worker_gives_its_step_back(
     work: WorkerContext, caller: Caller, site: Site, tmp_path: Path
 ) -> None:
     """SIGTERM in the middle: the next worker begins at once, and it counts as no crash."""
-    site.files["/a.mp4"] = stand_in.clip(5, pause_s=0.2)
-    request_id = await caller.submit(site.url + "/a.mp4")
+    request_id = await caller.submit(site.clip(5, pause_s=0.2))
     async with working(work):
         await caller.masking(request_id)
     assert ("segment", "given back") in await outcomes(work.database, request_id)
@@ -290,10 +281,9 @@ async def test_a_webhook_is_retried_until_it_is_taken(
 ) -> None:
     """Down for two attempts: the third is the same bytes under the same id, signed anew."""
     monkeypatch.setattr(deliveries, "SCHEDULE_S", (0, 1, 1, 1, 1, 1))
-    site.files["/a.mp4"] = stand_in.clip(3)
     site.statuses = [503, 302]
     async with working(work):
-        request_id = await caller.submit(site.url + "/a.mp4", site.url + "/hook")
+        request_id = await caller.submit(site.clip(3), site.url + "/hook")
         record = await caller.ended(request_id)
 
         async def delivered() -> bool:
@@ -331,14 +321,14 @@ async def test_one_tokens_receivers_that_hang_hold_up_no_other_tokens_webhooks(
         hung = [await caller.submit(site.url + "/a.mp4", site.url + "/slow") for _ in range(8)]
         for request_id in hung:
             await caller.ended(request_id)
-        await until(lambda: _posted(site, "/slow", 2))
+        await until(lambda: site.posted("/slow", 2))
         request_id = await other.submit(site.url + "/a.mp4", site.url + "/quick")
         await other.ended(request_id)
-        await until(lambda: _posted(site, "/quick", 1))
+        await until(lambda: site.posted("/quick", 1))
         assert len(site.posts_to("/slow")) == 2
         await allow_webhooks(work.database, 4)
         site.released.set()
-        await until(lambda: _posted(site, "/slow", 8))
+        await until(lambda: site.posted("/slow", 8))
         sent = [await deliveries.attempts(work.database, each) for each in hung]
     assert [len(each) for each in sent] == [1] * 8
 
@@ -347,17 +337,12 @@ async def allow_webhooks(database: Database, per_token: int) -> None:
     await database.all("update queues set per_token = %s where queue = 'webhooks'", (per_token,))
 
 
-async def _posted(site: Site, path: str, times: int) -> bool:
-    return len(site.posts_to(path)) >= times
-
-
 async def test_what_the_limit_held_back_is_sent_when_a_worker_died_in_the_middle(
     work: WorkerContext, caller: Caller, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its places are free again once its hold has run out."""
     monkeypatch.setattr(deliveries, "HELD_S", 0.5)
-    site.files["/a.mp4"] = stand_in.clip(3)
-    jobs = [await caller.submit(site.url + "/a.mp4", site.url + "/hook") for _ in range(3)]
+    jobs = [await caller.submit(site.clip(3), site.url + "/hook") for _ in range(3)]
     for _ in jobs:
         for queue in ("files", "masks"):
             await do_next(work, queue, Leases())
@@ -411,16 +396,14 @@ async def test_a_hint_beyond_the_end_is_named_as_its_caller_named_it(
     work: WorkerContext, caller: Caller, site: Site, frames: tuple[int, int], param: str
 ) -> None:
     """A key point comes first, in a field of its own; how long the clip is nobody knew."""
-    site.files["/a.mp4"] = stand_in.clip(3)
     hints = tuple(Point(1, 1, frame=frame) for frame in frames)
     new = new_job(
-        caller.token_id, video_url=site.url + "/a.mp4", result=JobResult(hints=hints, key_points=1)
+        caller.token_id, video_url=site.clip(3), result=JobResult(hints=hints, key_points=1)
     )
     async with working(work):
         record = await caller.ended((await admit(work.database, new)).request_id)
-    assert record.error is not None
-    assert (record.error.code, record.error.param) == (422, param)
-    assert record.error.details == f"{param} is 9, and the clip ends with frame 2."
+    assert (error_of(record).code, error_of(record).param) == (422, param)
+    assert error_of(record).details == f"{param} is 9, and the clip ends with frame 2."
 
 
 async def test_the_last_of_many_workers_looks_after_leases_as_one_alone(
@@ -449,10 +432,9 @@ async def test_the_last_of_many_workers_looks_after_leases_as_one_alone(
 async def test_results_go_when_their_time_is_over(
     work: WorkerContext, caller: Caller, site: Site
 ) -> None:
-    site.files["/a.mp4"] = stand_in.clip(3)
     brief = replace(work, result_ttl_s=0.5)
     async with working(brief):
-        request_id = await caller.submit(site.url + "/a.mp4")
+        request_id = await caller.submit(site.clip(3))
         assert (await caller.ended(request_id)).result_key is not None
 
         async def gone() -> bool:
@@ -465,24 +447,21 @@ async def test_results_go_when_their_time_is_over(
 async def test_a_lost_source_is_an_error_that_says_so(
     work: WorkerContext, caller: Caller, site: Site
 ) -> None:
-    site.files["/a.mp4"] = stand_in.clip(3)
-    request_id = await caller.submit(site.url + "/a.mp4")
+    request_id = await caller.submit(site.clip(3))
     await do_next(work, "files", Leases())
     await work.objects.delete_under(f"sources/{request_id}")
     await do_next(work, "masks", Leases())
     record = await caller.record(request_id)
-    assert record.error is not None
-    assert (record.error.code, record.error.reason) == (500, "object_lost")
+    assert (error_of(record).code, error_of(record).reason) == (500, "object_lost")
 
 
 async def test_a_store_that_is_away_only_delays(
     work: WorkerContext, caller: Caller, site: Site, tmp_path: Path
 ) -> None:
-    site.files["/a.mp4"] = stand_in.clip(3)
     (tmp_path / "objects").rename(tmp_path / "elsewhere")
     (tmp_path / "objects").write_bytes(b"no directory")
     async with working(work):
-        request_id = await caller.submit(site.url + "/a.mp4")
+        request_id = await caller.submit(site.clip(3))
 
         async def refused() -> bool:
             return len(await outcomes(work.database, request_id)) > steps.MAX_CRASHES + 1
@@ -509,9 +488,8 @@ async def test_a_clip_that_changed_after_the_probe_is_said_so(
     work: WorkerContext, caller: Caller, site: Site
 ) -> None:
     """What was fetched counts, and the record carries a warning."""
-    site.files["/a.mp4"] = stand_in.clip(3)
     clip = JobClip(container="mp4", codec="h264", width=64, height=48, frames=10)
-    new = new_job(caller.token_id, video_url=site.url + "/a.mp4", clip=clip)
+    new = new_job(caller.token_id, video_url=site.clip(3), clip=clip)
     async with working(work):
         record = await caller.ended((await admit(work.database, new)).request_id)
     assert record.report is not None

@@ -22,7 +22,6 @@ from foremask.service.worker.queues import (
     serve_queues,
 )
 from foremask.service.worker.worker_context import Timing, WorkerContext
-from tests.service.worker import stand_in
 from tests.service.worker.conftest import Caller, Site
 from tests.support.jobs import CountingDatabase
 from tests.support.patience import until
@@ -72,7 +71,6 @@ async def test_a_worker_has_two_connections_and_a_job_takes_twenty_statements(
     """One to ask and one to listen; neither polls nor renewals are counted."""
     monkeypatch.setattr(queues, "LISTENERS_POLL_S", 1e6)
     assert isinstance(counted.database, CountingDatabase)
-    site.files["/a.mp4"] = stand_in.clip(7)
     serving = asyncio.create_task(serve_queues(counted, AT_ONCE, 0.0))
     try:
         async with open_database(database_url, connections=1) as other:
@@ -88,7 +86,7 @@ async def test_a_worker_has_two_connections_and_a_job_takes_twenty_statements(
 
             await until(connections)
             await until(all_queues)
-            before, url = counted.database.asked, site.url + "/a.mp4"
+            before, url = counted.database.asked, site.clip(7)
             record = await caller.ended(await caller.submit(url))
             assert record.status is Status.COMPLETED
             assert counted.database.asked - before <= 20
@@ -101,8 +99,7 @@ async def test_a_worker_has_two_connections_and_a_job_takes_twenty_statements(
 async def test_what_came_while_nobody_listened_is_found(
     work: WorkerContext, caller: Caller, site: Site, tmp_path: Path
 ) -> None:
-    site.files["/a.mp4"] = stand_in.clip(3)
-    jobs = [await caller.submit(site.url + "/a.mp4") for _ in range(6)]
+    jobs = [await caller.submit(site.clip(3)) for _ in range(6)]
     serving = asyncio.create_task(serve_queues(work, AT_ONCE, 0.0))
     try:
         for job in jobs:

@@ -163,9 +163,8 @@ def test_a_traceparent_is_valid_as_w3c_says(header: str | None, is_valid: bool) 
 async def test_a_job_joins_the_trace_of_its_caller(
     work: WorkerContext, caller: Caller, site: Site, tmp_path: Path, collector: Collector
 ) -> None:
-    site.files["/a.mp4"] = stand_in.clip(3)
     headers = {"api_token": caller.secret, "traceparent": f"00-{TRACE}-{PARENT}-00"}
-    job = await posted(work, tmp_path, {"video": f"{site.url}/a.mp4"}, headers)
+    job = await posted(work, tmp_path, {"video": site.clip(3)}, headers)
     async with working(work):
         await caller.ended(job)
     await asyncio.to_thread(close_traces)
