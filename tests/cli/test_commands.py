@@ -551,9 +551,7 @@ def test_an_interrupted_masking_waits_for_no_thread_that_never_ends(tmp_path: Pa
         "sys.argv = ['foremask', 'mask', 'clip.mp4']\n"
         "sys.exit(main())\n"
     )
-    ran = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=60
-    )
+    ran = fresh(program, check=False)
     assert (ran.returncode, ran.stdout) == (130, "half a line")
 
 

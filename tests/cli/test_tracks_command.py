@@ -26,11 +26,8 @@ def places(moment: int) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def picture(moment: int) -> Rgb:
-    rgb = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
-    rgb[::7] = 130
-    for radius, middle in zip((18, 14), places(moment), strict=True):
-        cv2.circle(rgb, middle, radius, (220, 30, 30), -1)
-    return rgb
+    large, small = places(moment)
+    return synth.discs(WIDTH, HEIGHT, (*large, 18), (*small, 14))
 
 
 @pytest.fixture(scope="module")

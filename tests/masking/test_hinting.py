@@ -18,11 +18,7 @@ SPEC = synth.Spec(WIDTH, HEIGHT, pts=tuple(range(0, 1000 * FRAMES, 1000)))
 
 
 def picture(moment: int) -> Rgb:
-    rgb = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
-    rgb[::7] = 130
-    for x in (40 + moment, 130 + moment):
-        cv2.circle(rgb, (x, 48), 22, (220, 30, 30), -1)
-    return rgb
+    return synth.discs(WIDTH, HEIGHT, (40 + moment, 48, 22), (130 + moment, 48, 22))
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import pydoc
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,6 @@ import pytest
 
 import foremask
 from foremask.masking import arrays, network_caching
-from foremask.types import Rgb
 from tests.support import networks, synth
 from tests.support.programs import fresh
 
@@ -265,26 +265,12 @@ def test_tensors_come_in_and_go_out_by_dlpack(model: Path, monkeypatch: pytest.M
 
 
 def test_threads_share_a_masker(model: Path) -> None:
-    left, right = (synth.disc(128, 96, moment)[0] for moment in (0.1, 0.9))
-    with foremask.Masker(model=model) as masker:
-        alone = [masker.mask_image(picture) for picture in (left, right)]
-        found: dict[int, list[Any]] = {0: [], 1: []}
-
-        def work(number: int, picture: Any) -> None:  # noqa: ANN401
-            found[number] = [masker.mask_image(picture) for _ in range(4)]
-
-        threads = [
-            threading.Thread(target=work, args=(number, picture))
-            for number, picture in enumerate((left, right))
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    for number in (0, 1):
-        assert len(found[number]) == 4
-        for alpha in found[number]:
-            np.testing.assert_array_equal(alpha, alone[number])
+    pictures = [synth.disc(128, 96, moment)[0] for moment in (0.1, 0.9)]
+    with foremask.Masker(model=model) as masker, ThreadPoolExecutor(2) as threads:
+        alone = [masker.mask_image(picture) for picture in pictures]
+        together = list(threads.map(masker.mask_image, 4 * pictures))
+    for alpha, expected in zip(together, 4 * alone, strict=True):
+        np.testing.assert_array_equal(alpha, expected)
 
 
 def test_a_missing_file_is_pythons_own_error(tmp_path: Path) -> None:
@@ -310,7 +296,7 @@ def test_a_report_is_shown_in_one_line(clip: Path, model: Path) -> None:
 
 def test_hints_on_arrays_choose_and_must_be_early(model: Path) -> None:
     """By the number of a frame; what is before it waits in memory, so there is a most."""
-    pair = [two_discs() for _ in range(12)]
+    pair = [synth.discs(128, 96, (30, 48, 20), (98, 48, 20))] * 12
     hints = [foremask.Point(30, 48, frame=5)]
     both = list(foremask.mask_frames(pair, model=model))
     left = list(foremask.mask_frames(iter(pair), model=model, hints=hints))
@@ -326,13 +312,6 @@ def test_hints_on_arrays_choose_and_must_be_early(model: Path) -> None:
     ):
         with pytest.raises(foremask.FieldInvalid, match=said):
             list(foremask.mask_frames(pair, model=model, hints=[hint]))
-
-
-def two_discs() -> Rgb:
-    picture = np.full((96, 128, 3), 110, np.uint8)
-    for across in (30, 98):
-        cv2.circle(picture, (across, 48), 20, (220, 30, 30), -1)
-    return picture
 
 
 def test_pictures_and_arrays_are_cut_out(tmp_path: Path, model: Path) -> None:

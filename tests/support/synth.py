@@ -111,6 +111,15 @@ def disc(width: int, height: int, moment: float) -> tuple[Rgb, Levels]:
     return picture, np.where(inside, 255, 0).astype(np.uint8)
 
 
+def discs(width: int, height: int, *discs: tuple[int, int, int]) -> Rgb:
+    """Red discs on grey lines, each given by the column and row of its middle and its radius."""
+    picture = np.full((height, width, 3), 90, np.uint8)
+    picture[::7] = 130
+    for x, y, radius in discs:
+        cv2.circle(picture, (x, y), radius, (220, 30, 30), -1)
+    return picture
+
+
 def draw(spec: Spec) -> Iterator[tuple[Rgb, Levels]]:
     """Every frame of a clip with its mask, in the coded orientation."""
     for index in range(len(spec.pts)):

@@ -3,21 +3,19 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from foremask.masking.pipeline import mask_video
-from foremask.options import MaskOptions, Quality
+from foremask.options import MaskOptions
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.compiled_networks import KEPT_FILES, SIZES_PX, CompiledNetworks
 from foremask.vision.network.devices import network_at
 from foremask.vision.network.opinions import CLOSER_PX
 from foremask.vision.network.session import NetworkOutput, Session
 from foremask.weights.catalogue import ISNET, compiled_dir_of, model_path
-from tests.support import networks, synth
+from tests.support import networks
 from tests.support.programs import fresh
 
 pytestmark = pytest.mark.slow
@@ -184,27 +182,15 @@ def isnet(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.weights
-def test_masks_are_the_same_with_a_kept_network(isnet: Path, tmp_path: Path) -> None:
-    """Byte for byte; the first run keeps what it has compiled."""
-    clip = synth.write(tmp_path / "clip.mp4", synth.Spec(pts=synth.even(4, Fraction(30))))
-    options = MaskOptions(quality=Quality.FAST, model=isnet)
-    kept = CompiledNetworks(isnet.parent / "compiled", isnet)
-    compiled = mask_video(clip, tmp_path / "compiled.mp4", options)
-    assert kept.read((1024, 1024)) is not None
-    network_at.cache_clear()
-    imported = mask_video(clip, tmp_path / "imported.mp4", options)
-    assert (imported.sha256, imported.runtime) == (compiled.sha256, compiled.runtime)
-
-
-@pytest.mark.weights
 def test_answers_are_the_same_with_a_kept_network(isnet: Path) -> None:
-    """The mask and the features, to the last bit, at both sizes; what the session says too."""
+    """Mask and features, to the last bit, at both sizes: so masks of clips are the same, too."""
     directory = isnet.parent / "compiled"
     image = ArrayImage(np.random.default_rng(7).integers(0, 256, (180, 320, 3), np.uint8))
-    compiled = Session(isnet, kept_in=directory)
+    compiled = network_at(isnet, MaskOptions().device)
     theirs = [compiled.infer(image, (size_px, size_px)) for size_px in SIZES_PX]
     assert CompiledNetworks(directory, isnet).missing() == []
-    imported = Session(isnet, kept_in=directory)
+    network_at.cache_clear()
+    imported = network_at(isnet, MaskOptions().device)
     ours = [imported.infer(image, (size_px, size_px)) for size_px in SIZES_PX]
     assert (imported.runtime, imported.any_size) == (compiled.runtime, True)
     for mine, other in zip(ours, theirs, strict=True):

@@ -27,7 +27,7 @@ from foremask.vision.network.session import (
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import mask_images
 from foremask.weights.catalogue import ISNET, model_path
-from tests.support import networks, synth
+from tests.support import networks
 from tests.support.shots import HEIGHT, WIDTH, place, view
 
 LEAST_J = 0.97
@@ -152,33 +152,25 @@ def ball_over_a_place(frames: int) -> Iterator[ArrayImage]:
         yield ArrayImage(rgb)
 
 
-def disc_over_a_board(frames: int) -> Iterator[ArrayImage]:
-    for t in range(frames):
-        yield ArrayImage(synth.disc(WIDTH, HEIGHT, t / (2 * frames))[0])
-
-
 @pytest.mark.weights
 def test_all_runtimes_make_the_same_masks_with_the_same_memory() -> None:
-    """Two drawn scenes: J of each two runtimes is over 0.97, and all hand out features."""
+    """A drawn scene: J of each two runtimes is over 0.97, and all hand out features."""
     path = model_path()
     sessions: list[Network] = [
         Session(path, precision=Precision.INT8),
         Session(path, precision=Precision(cpu_float())),
         OnnxSession(path, Device(Runtime.ONNXRUNTIME)),
     ]
-    for scene in (list(ball_over_a_place(7)), list(disc_over_a_board(4))):
-        masks = {}
-        for session in sessions:
-            network = Noting(session)
-            alphas = mask_images(scene, network, TIERS[Quality.FAST])
-            masks[network.runtime] = np.stack([alpha > 0.5 for alpha in alphas])
-            assert network.features
-            assert all(
-                shapes == [(128, 128, 256), (64, 64, 512), (32, 32, 512)]
-                for shapes in network.features
-            )
-        for one, other in combinations(masks, 2):
-            both = (masks[one] & masks[other]).sum(axis=(1, 2))
-            either = (masks[one] | masks[other]).sum(axis=(1, 2))
-            assert both.min() > 0
-            assert (both / either).min() >= LEAST_J, (one, other)
+    scene, masks = list(ball_over_a_place(4)), {}
+    for session in sessions:
+        network = Noting(session)
+        alphas = mask_images(scene, network, TIERS[Quality.FAST])
+        masks[network.runtime] = np.stack([alpha > 0.5 for alpha in alphas])
+        assert network.features
+        for shapes in network.features:
+            assert shapes == [(128, 128, 256), (64, 64, 512), (32, 32, 512)]
+    for one, other in combinations(masks, 2):
+        both = (masks[one] & masks[other]).sum(axis=(1, 2))
+        either = (masks[one] | masks[other]).sum(axis=(1, 2))
+        assert both.min() > 0
+        assert (both / either).min() >= LEAST_J, (one, other)

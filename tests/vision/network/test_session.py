@@ -17,6 +17,7 @@ from foremask.vision.network.session import Precision, Session
 from foremask.weights.catalogue import model_path
 from tests.support import networks
 from tests.support.networks import SIZE_PX
+from tests.support.programs import fresh
 
 CPU, ONNX_CPU = Device(Runtime.CPU), Device(Runtime.ONNXRUNTIME)
 
@@ -128,3 +129,18 @@ def test_the_real_network_sees_a_thing_on_a_plain_ground_in_8_bits_as_in_full() 
     truth = ball[np.linspace(0, 539, 1024).astype(int)][:, np.linspace(0, 959, 1024).astype(int)]
     mask = output.alpha > 0.5
     assert (mask & truth).sum() / (mask | truth).sum() > 0.9
+
+
+NOBODY_IS_CALLED = """
+import os, sys
+sys.addaudithook(lambda event, args: event == "socket.connect" and os._exit(9))
+import foremask.vision.network.session
+assert sys.modules["openvino_telemetry"] is None
+assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
+assert "onnxruntime" not in sys.modules
+"""
+
+
+def test_importing_the_runtimes_calls_nobody() -> None:
+    """Both switches are set when the session module is there, before ONNX Runtime could be."""
+    assert fresh(NOBODY_IS_CALLED).stderr == ""
