@@ -1,15 +1,10 @@
 """The measures without a truth, on drawn clips whose faults are known."""
 
-from pathlib import Path
-
-import numpy as np
 import pytest
-from benchmarks.clips import masks_of
 from benchmarks.quality.steadiness import Steadiness, steadiness
 
 from foremask.types import Levels
 from tests.benchmarks import scenes
-from tests.support import synth
 
 
 def measured(scene: scenes.Scene, masks: list[Levels]) -> Steadiness:
@@ -52,17 +47,3 @@ def test_a_square_that_is_half_grey_is_a_ghost() -> None:
     scene = scenes.walk()
     masks = [mask if number % 2 else mask // 2 for number, mask in enumerate(scene.masks)]
     assert measured(scene, masks).ghost > 100
-
-
-def test_masks_measured_together_are_measured_as_each_alone() -> None:
-    scene = scenes.walk(frames=12)
-    masks = [scene.masks, scenes.flickering(scene)]
-    together = steadiness(scene.frames, *masks)
-    assert together == [measured(scene, each) for each in masks]
-
-
-def test_a_video_is_a_mask(tmp_path: Path) -> None:
-    spec = synth.Spec()
-    path = synth.write(tmp_path / "mask.mkv", spec, synth.greys(spec))
-    for seen, (_, drawn) in zip(masks_of(path), synth.draw(spec), strict=True):
-        assert np.abs(seen.astype(int) - drawn).mean() < 3

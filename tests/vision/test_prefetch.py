@@ -25,13 +25,6 @@ def broken() -> Iterator[int]:
     raise OSError("the disk is gone")
 
 
-def test_items_come_in_order_and_their_cost_is_noted() -> None:
-    costs: dict[str, float] = {}
-    with prefetch(range(1000), 2, "count", costs) as numbers:
-        assert list(numbers) == list(range(1000))
-    assert costs["count"] > 0
-
-
 def test_ctrl_c_while_a_thread_starts_leaves_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread runs by then: what it reads is not closed under its hands."""
     start = threading.Thread.start
@@ -68,12 +61,6 @@ def test_an_error_comes_after_what_was_made_before_it() -> None:
     assert found == [1, 2]
 
 
-def test_leaving_ends_a_stage_that_would_go_on_for_ever() -> None:
-    with prefetch(itertools.count(), 2, "endless") as numbers:
-        assert next(numbers) == 0
-    assert not any(each.name == "foremask endless" for each in threading.enumerate())
-
-
 def test_a_stage_that_is_stopped_tells_its_reader() -> None:
     """What is read from another thread must not look like the end."""
     stop = threading.Event()
@@ -87,14 +74,6 @@ def tee_numbers(
     numbers: Iterable[int], stop: threading.Event | None = None, max_bytes: int = 1000
 ) -> tuple[Iterator[int], Iterator[int]]:
     return tee(numbers, stop or threading.Event(), max_bytes, lambda _: 10)
-
-
-def test_the_second_reader_gets_what_the_first_has_drawn() -> None:
-    first, second = tee_numbers(range(5))
-    assert [next(first), next(first)] == [0, 1]
-    assert [next(second), next(second)] == [0, 1]
-    assert list(first) == [2, 3, 4]
-    assert list(second) == [2, 3, 4]
 
 
 def test_what_waits_between_two_readers_is_bounded_in_bytes() -> None:

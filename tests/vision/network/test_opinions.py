@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from foremask.types import Image
-from foremask.vision.image import ArrayImage, Box, Cropped
+from foremask.vision.image import ArrayImage
 from foremask.vision.network.opinions import NEVER, View, ask, box_round_subject, uncertainty
 from foremask.vision.network.session import InputSize, NetworkOutput
 
@@ -82,12 +82,3 @@ def test_an_uncertainty_is_the_undecided_share_of_the_mask() -> None:
     alpha = np.zeros((10, 10), np.float32)
     alpha[:5] = 0.9
     assert uncertainty(alpha) == pytest.approx(5 / 45.1)
-
-
-def test_a_cropped_picture_is_the_part_of_the_picture() -> None:
-    crop = Cropped(red_on_the_right(), Box(220 / 320, 60 / 180, 280 / 320, 120 / 180))
-    assert (crop.width, crop.height) == (60, 60)
-    for side in (30, 60, 100):
-        rgb = crop.rgb(side, side)
-        assert rgb.shape == (side, side, 3)
-        assert (rgb[2:-2, 2:-2] == (220, 30, 30)).all()

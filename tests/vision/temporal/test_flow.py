@@ -29,31 +29,12 @@ def test_flow_points_to_where_a_pixel_is_in_the_other_picture() -> None:
     np.testing.assert_allclose(np.median(flow[20:-20, 20:-20], axis=(0, 1)), [3, 2], atol=0.1)
 
 
-def test_a_picture_too_small_for_patches_does_not_move() -> None:
-    """DIS cannot look at fewer than 16 rows or columns; still is the honest guess."""
-    tiny = np.zeros((2, 2), np.uint8)
-    assert not motion.FlowEstimator()(tiny, tiny).any()
-
-
-def test_warp_brings_a_plane_of_there_to_here() -> None:
-    there = np.zeros((96, 160), np.float32)
-    there[40, 65] = 1
-    moved = motion.warp(there, constant_flow(5, 0))
-    assert moved[40, 60] == 1
-    assert moved.sum() == 1
-
-
-def test_composed_flows_add_up() -> None:
-    flow = motion.compose(constant_flow(3, 0), constant_flow(0, 4))
-    np.testing.assert_allclose(flow, constant_flow(3, 4))
-
-
 def test_labels_keep_their_numbers_and_nothing_comes_from_outside() -> None:
     """Labels are names, not levels: none may appear between two of them."""
     labels = np.full((96, 160), 7, np.int32)
-    moved = motion.warp_labels(labels, constant_flow(10, 0))
+    moved = motion.warp_labels(labels, constant_flow(9.5, 0))
     assert set(np.unique(moved)) == {0, 7}
-    assert (moved[:, -10:] == 0).all()
+    assert (moved[:, -9:] == 0).all()
 
 
 def test_texture_that_is_half_a_pixel_off_is_the_same_thing_and_another_colour_is_not() -> None:
@@ -73,6 +54,18 @@ def test_texture_that_is_half_a_pixel_off_is_the_same_thing_and_another_colour_i
     assert held.max() < 0.01
 
 
+def test_what_the_camera_does_is_no_motion_and_what_a_thing_does_is() -> None:
+    """A zoom and pan over everything, and a patch that goes its own way."""
+    width, height = 160, 90
+    x, y = np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1, 1, height))
+    flow = np.stack([2 + 1.5 * x, 1 + 1.5 * y], axis=-1).astype(np.float32)
+    flow[30:50, 60:90] += (4, -3)
+    moved = motion.residual(flow)
+    assert moved.shape == (45, 80)
+    assert moved[17:23, 32:43].min() > 1.5
+    assert np.median(moved) < 0.1
+
+
 def test_the_right_flow_is_trusted_and_a_wrong_one_is_not() -> None:
     here = texture()
     there = np.roll(here, 6, axis=1)
@@ -84,15 +77,3 @@ def test_the_right_flow_is_trusted_and_a_wrong_one_is_not() -> None:
 def test_a_way_that_leads_back_agrees_and_another_does_not() -> None:
     assert motion.flow_consistency(constant_flow(6, 0), constant_flow(-6, 0)).min() == 1
     assert motion.flow_consistency(constant_flow(6, 0), constant_flow(0, 0)).max() < 1e-6
-
-
-def test_what_the_camera_does_is_no_motion_and_what_a_thing_does_is() -> None:
-    """A zoom and pan over everything, and a patch that goes its own way."""
-    width, height = 160, 90
-    x, y = np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1, 1, height))
-    flow = np.stack([2 + 1.5 * x, 1 + 1.5 * y], axis=-1).astype(np.float32)
-    flow[30:50, 60:90] += (4, -3)
-    moved = motion.residual(flow)
-    assert moved.shape == (45, 80)
-    assert moved[17:23, 32:43].min() > 1.5
-    assert np.median(moved) < 0.1
