@@ -259,12 +259,12 @@ def test_frames_that_may_wait_for_their_masks_are_decoded_once(
     tmp_path: Path, quality: Quality, decodes: int
 ) -> None:
     """The real network: `best` needs the memory for anchors; both keep every promise."""
-    source = long_clip(tmp_path, 12)
+    source = long_clip(tmp_path, 4)
     target = tmp_path / "mask.mp4"
     options = MaskOptions(quality=quality, model=model_path())
     report = mask_video(source, target, options)
     assert sum(stage.startswith("decode") for stage in report.stage_cpu_s) == decodes
-    assert report.frames_out == 12
+    assert report.frames_out == 4
     verify(source, target)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 import pytest
 
 from foremask.vision.prefetch import StoppedError, prefetch, tee
+from tests.support.patience import wait_until
 
 
 class Counted:
@@ -47,6 +48,7 @@ def test_a_stage_is_never_more_than_its_queue_ahead() -> None:
     """Nobody reads: three wait in the queue, and one in the hand of the thread."""
     numbers = Counted()
     with prefetch(numbers, 3, "count"):
+        wait_until(lambda: numbers.drawn == 4)
         time.sleep(0.3)
         assert numbers.drawn == 4
 
@@ -81,11 +83,11 @@ def test_what_waits_between_two_readers_is_bounded_in_bytes() -> None:
     counted = Counted(1000)
     first, second = tee_numbers(counted, max_bytes=45)
     with prefetch(first, 1000, "first") as numbers:
+        wait_until(lambda: counted.drawn == 5)
         time.sleep(0.3)
         assert counted.drawn == 5
         assert list(itertools.islice(second, 10)) == list(range(10))
-        time.sleep(0.3)
-        assert counted.drawn == 15
+        wait_until(lambda: counted.drawn == 15)
         assert list(second) == list(range(10, 1000))
         assert list(numbers) == list(range(1000))
 

@@ -43,7 +43,7 @@ from tests.support.patience import PATIENCE_S
 STATIC = Path(__file__).parents[3] / "src/foremask/service/api/static"
 SPEC = synth.Spec(320, 240, pts=synth.even(24, Fraction(24)), last_duration=1250, codec="vp9")
 WAIT_MS = 120_000
-expect.set_options()
+expect.set_options(timeout=WAIT_MS)
 PATIENCE = 20
 CLIPPED = """[...document.querySelectorAll("button, summary, .tabs label")]
     .filter((each) => each.offsetParent && each.scrollWidth > each.clientWidth + 1)

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +20,7 @@ from foremask.service.run import postgres_home
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.run.postgres_home import left_over
 from foremask.service.run.postgres_programs import bundled_binaries, server_version
+from tests.support.patience import wait_until
 from tests.support.postgres import asked, installed, started
 from tests.support.programs import fresh
 
@@ -156,10 +156,7 @@ def test_nothing_outlives_a_killed_parent(data_dir: Path) -> None:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
         parent.kill()
-    deadline = time.monotonic() + 10
-    while Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not Path(f"/proc/{pid}").exists()
+    wait_until(lambda: not Path(f"/proc/{pid}").exists())
     with started(data_dir) as server:
         assert asked(server) == 42
 

@@ -161,6 +161,7 @@ async def test_a_death_is_told_with_the_last_words(pool: MediaPool) -> None:
 async def test_a_child_that_was_killed_between_jobs_is_replaced(pool: MediaPool) -> None:
     victim = await pid(pool)
     os.kill(victim, signal.SIGKILL)
+    await asyncio.to_thread(wait_until, lambda: is_gone(victim))
     await asyncio.sleep(0.2)
     assert await pid(pool) != victim
 
