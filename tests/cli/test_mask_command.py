@@ -30,6 +30,7 @@ from foremask.types import Rgb
 from tests.cli.test_commands import at_a_terminal
 from tests.support import networks, synth
 from tests.support.http_server import serving_files
+from tests.support.programs import shell
 
 THREE_FRAMES = synth.Spec(pts=(0, 1000, 2000))
 
@@ -482,26 +483,15 @@ def test_a_url_is_masked_into_the_current_directory(
 
 @pytest.mark.slow
 def test_a_shell_completes_commands_options_choices_and_files(here: Path) -> None:
-    script = subprocess.run(
-        [sys.executable, "-m", "foremask", "completion", "bash"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    script = f"set +eu; . <({sys.executable} -m foremask completion bash)"
     asked = (
         'ask() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _foremask; echo "${COMPREPLY[@]}"; }'
     )
     lines = ["foremask ma", "foremask mask --qual", "foremask mask --quality be"]
     lines += ["foremask mask notes", "foremask mask notes.txt -o no"]
     calls = "\n".join(f"ask {line}" for line in lines)
-    ran = subprocess.run(  # noqa: S603
-        ["bash", "-c", f"{script}\n{asked}\n{calls}"],  # noqa: S607
-        cwd=here,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert ran.stdout.splitlines() == ["mask", "--quality", "best", "notes.txt", "notes.txt"]
+    shown = shell(f"{script}\n{asked}\n{calls}", here)
+    assert shown.splitlines() == ["mask", "--quality", "best", "notes.txt", "notes.txt"]
 
 
 def test_help_fits_one_screen_with_three_examples_on_top(

@@ -15,7 +15,7 @@ from tests.documentation.test_docs import ROOT, blocks
 from tests.support import synth
 from tests.support.http_server import answers, free_port
 from tests.support.patience import wait_until
-from tests.support.programs import fresh
+from tests.support.programs import fresh, shell
 
 pytestmark = pytest.mark.slow
 
@@ -70,7 +70,7 @@ def test_the_service_example_submits_and_downloads(folder: Path) -> None:
     data_dir = Path("/tmp") / f"foremask-readme-{port}"  # noqa: S108  # an unprivileged user gets there
     try:
         with serving(exports, port, data_dir):
-            subprocess.run(["/bin/bash", "-ec", script], cwd=folder, check=True, timeout=300)  # noqa: S603
+            shell(script, folder)
     finally:
         shutil.rmtree(data_dir, ignore_errors=True)
     assert verify(folder / "clip.mp4", folder / "mask.mp4")

@@ -1,7 +1,6 @@
 """The commands and pages of docs/recipes.md, run as they stand on a clip whose mask is known."""
 
 import os
-import subprocess
 from collections.abc import Generator
 from pathlib import Path
 from typing import cast
@@ -22,6 +21,7 @@ from tests.documentation.test_docs import blocks
 from tests.support import synth
 from tests.support.browser import browsing
 from tests.support.http_server import serving_files
+from tests.support.programs import shell
 
 pytestmark = pytest.mark.slow
 
@@ -39,17 +39,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (made / "ffmpeg").symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
     synth.write(made / "clip.mp4", SPEC)
     mask_video(made / "clip.mp4", made / "mask.mp4", MaskOptions(), masker=lambda _: iter(masks()))
-    script = 'set -eu\nffmpeg() { ./ffmpeg -nostdin -v error -y "$@"; }\n'
+    script = 'ffmpeg() { ./ffmpeg -nostdin -v error -y "$@"; }\n'
     script += "".join(blocks(DOCS / "recipes.md", "sh"))
-    done = subprocess.run(  # noqa: S603
-        ["bash", "-c", script],  # noqa: S607
-        cwd=made,
-        env={"PATH": os.environ["PATH"]},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
+    shell(script, made, {"PATH": os.environ["PATH"]})
     return made
 
 

