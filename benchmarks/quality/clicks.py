@@ -4,14 +4,12 @@
 masks each clip without hints, takes the frame with the lowest J, in it the largest connected wrong place,
 and clicks at the point of it that is farthest from its border: in where the subject is missing, out
 where it is too much. The clip is masked again with all clicks so far. Printed: J&F after each
-number of clicks. The first folder gets the masks and the network's outputs: a second call goes on
-where the first one ended.
+number of clicks. The first folder keeps the network's outputs, for a second call.
 """
 
-import json
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
@@ -24,7 +22,6 @@ from benchmarks.quality.tiers import Numbered, Timed, resolved
 from foremask.options import Quality
 from foremask.types import Alpha, Image
 from foremask.vision.network.session import Network, Session
-from foremask.vision.resample import as_alpha, as_levels
 from foremask.vision.temporal.frame_hints import Mark
 from foremask.vision.temporal.network_cache import NetworkCache, open_file_store
 from foremask.vision.temporal.tier import TIERS
@@ -116,10 +113,7 @@ def curve(
     clicks: int,
     folder: Path,
 ) -> list[float]:
-    """J&F of a clip after each click, from none on.
-
-    The masks go to ``folder``, and what the network said; what is there is not made again.
-    """
+    """J&F of a clip after each click, from none on; ``folder`` keeps what the network said."""
     images = [Numbered(frame, number) for number, frame in enumerate(clip.frames())]
     truths = clip.truths()
     made: list[Click] = []
@@ -127,7 +121,9 @@ def curve(
     while True:
         network = Timed(session)
         began = time.process_time()
-        masks = _masks_in(folder, clip, images, network, quality, made)
+        identity = {"clip": clip.name, "quality": quality.value, "runtime": network.runtime}
+        with open_file_store(folder / f"{clip.name}.zip", identity, MOST_BYTES) as store:
+            masks = masks_of(images, network, quality, made, NetworkCache(store))
         scores = score(masks, truths)
         found.append(scores.jf)
         print(
@@ -140,28 +136,6 @@ def curve(
         if click is None:
             return found + found[-1:] * (clicks - len(made))
         made.append(click)
-
-
-def _masks_in(
-    folder: Path,
-    clip: Clip,
-    images: list[Numbered],
-    network: Timed,
-    quality: Quality,
-    clicks: Sequence[Click],
-) -> list[Alpha]:
-    kept = folder / f"{clip.name}-{len(clicks)}.npz"
-    told = json.dumps([asdict(each) for each in clicks])
-    if kept.exists():
-        with np.load(kept) as stored:
-            if str(stored["clicks"]) == told:
-                return [as_alpha(levels) for levels in stored["masks"]]
-    identity = {"clip": clip.name, "quality": quality.value, "runtime": network.runtime}
-    with open_file_store(folder / f"{clip.name}.zip", identity, MOST_BYTES) as store:
-        masks = masks_of(images, network, quality, clicks, NetworkCache(store))
-    levels = np.stack([as_levels(mask) for mask in masks])
-    np.savez_compressed(kept, masks=levels, clicks=told)
-    return [as_alpha(each) for each in levels]
 
 
 def main() -> None:

@@ -29,40 +29,21 @@ MOST_FRAMES = 270  # read of a file
 JOINED_FRAMES = 14  # on each side of a cut
 MADE_FRAMES = 40  # of a shot that is changed
 
-FILES = {
-    "avi": "androidx-media/sample.avi",
-    "bear": "androidx-media/bear-vp9-odd-dimensions.webm",
-    "bedroom": "../clips/bedroom.mp4",
-    "bicycle": "intel-sample-videos/person-bicycle-car-detection.gif",
-    "bird": "androidx-media/bbb_642x642_768kbps_30fps_vp9.webm",
-    "bird-wide": "androidx-media/bbb_800x640_768kbps_30fps_vp9.mp4",
-    "bunny": "moviepy/big_buck_bunny_432_433.webm",
-    "car-detection": "../clips/car-detection.mp4",
-    "chart": "androidx-media/hlg10-color-test.mp4",
-    "coffee": "../clips/coffee.mp4",
-    "cradle": "imageio/newtonscradle.gif",
-    "cups": "../clips/cups.mp4",
-    "face": "androidx-media/bt601.mov",
-    "fade-in": "mediabunny/rotate-buck-bunny.mp4",
-    "fade-in-small": "androidx-media/sample_vvc.mp4",
-    "fire": "moviepy/fire2.mp4",
-    "flower": "../clips/flower.mp4",
-    "friday": "mdn/friday.mp4",
-    "head": "intel-sample-videos/head-pose-face-detection-female.gif",
-    "house": "androidx-media/sample_edit_list.mp4",
-    "logo": "androidx-media/h265_bframes.mp4",
-    "meadow": "androidx-media/bbb_176x144_128kbps_15fps_h263.3gp",
-    "nasa": "torchcodec/nasa_13013.mp4",
-    "night": "androidx-media/sowt-with-video.mov",
-    "pigs": "moviepy/pigs_in_a_polka.gif",
-    "roofs": "androidx-media/hdr10-av1.mp4",
-    "sister": "../clips/sister.mkv",
-    "transparency": "mediabunny/transparency.webm",
-    "walk": "../clips/walk.mkv",
-    "walking": "intel-sample-videos/face-demographics-walking.gif",
-    "wall": "androidx-media/portrait_4k60.mp4",
-    "water": "mdn/stream-of-water.mp4",
-}
+FILES = """
+avi androidx-media/sample.avi; bear androidx-media/bear-vp9-odd-dimensions.webm; bedroom ../clips/bedroom.mp4
+bicycle intel-sample-videos/person-bicycle-car-detection.gif; bird androidx-media/bbb_642x642_768kbps_30fps_vp9.webm
+bird-wide androidx-media/bbb_800x640_768kbps_30fps_vp9.mp4; bunny moviepy/big_buck_bunny_432_433.webm
+car-detection ../clips/car-detection.mp4; chart androidx-media/hlg10-color-test.mp4; coffee ../clips/coffee.mp4
+cradle imageio/newtonscradle.gif; cups ../clips/cups.mp4; face androidx-media/bt601.mov
+fade-in mediabunny/rotate-buck-bunny.mp4; fade-in-small androidx-media/sample_vvc.mp4; fire moviepy/fire2.mp4
+flower ../clips/flower.mp4; friday mdn/friday.mp4; head intel-sample-videos/head-pose-face-detection-female.gif
+house androidx-media/sample_edit_list.mp4; logo androidx-media/h265_bframes.mp4
+meadow androidx-media/bbb_176x144_128kbps_15fps_h263.3gp; nasa torchcodec/nasa_13013.mp4
+night androidx-media/sowt-with-video.mov; pigs moviepy/pigs_in_a_polka.gif; roofs androidx-media/hdr10-av1.mp4
+sister ../clips/sister.mkv; transparency mediabunny/transparency.webm; walk ../clips/walk.mkv
+walking intel-sample-videos/face-demographics-walking.gif; wall androidx-media/portrait_4k60.mp4
+water mdn/stream-of-water.mp4
+"""  # a name, and the file below FOREMASK_DATA/media
 JOINED = """
 dog 10 cups 50; bedroom 40 coffee 100; parkour 20 bmx-trees 30; bmx-trees 10 horsejump-high 20
 dance-twirl 60 parkour 60; drift-straight 30 car-shadow 10; blackswan 5 flower 50; comp-butterfly-grass 20 meadow 0
@@ -94,11 +75,15 @@ class Case:
     cuts: tuple[int, ...] = ()
 
 
+def table(text: str) -> list[str]:
+    return [each.strip() for each in text.strip().replace("\n", ";").split(";")]
+
+
 @functools.lru_cache(maxsize=8)
 def pictures_of(name: str) -> tuple[Rgb, ...]:
     """A given clip on the flow's grid, in its own aspect."""
-    if name in FILES:
-        with VideoReader(DATA / "media" / FILES[name]) as reader:
+    if file := dict(map(str.split, table(FILES))).get(name):
+        with VideoReader(DATA / "media" / file) as reader:
             frames = itertools.islice(reader, MOST_FRAMES)
             return tuple(frame.rgb(*grid_of(frame, FLOW_AREA_PX)) for frame in frames)
     folder = next(
@@ -129,14 +114,14 @@ def cropped(image: Rgb, x: float = 0.5, y: float = 0.5, size: float = 1.0) -> Rg
 
 def joined() -> Iterator[Case]:
     """Pairs of shots, one cut each, and files that are cut."""
-    for line in JOINED.strip().replace("\n", ";").split(";"):
+    for line in table(JOINED):
         one, start, other, begin = line.split()
-        yield _join(line.strip(), side(one, start), side(other, begin))
-    for line in MIRRORED.split(";"):
+        yield _join(line, side(one, start), side(other, begin))
+    for line in table(MIRRORED):
         name, start, begin = line.split()
         mirrored = functools.partial(_mirrored, name, int(begin))
         yield _join(f"{name} in the mirror", side(name, start), mirrored)
-    for line in CROPPED.split(";"):
+    for line in table(CROPPED):
         name, start, begin = line.split()
         one_detail = functools.partial(_detail, name, int(start), 0.0, 0.0)
         other_detail = functools.partial(_detail, name, int(begin), 1.0, 1.0)
