@@ -34,6 +34,7 @@ from foremask.weights import catalogue
 from tests.support import networks, synth
 from tests.support.http_server import serving_files
 from tests.support.origin import gives, listening
+from tests.support.patience import PATIENCE_S
 from tests.support.postgres import installed, started
 from tests.support.programs import fresh
 
@@ -185,7 +186,7 @@ async def test_a_url_is_probed_by_a_few_reads(
         origin.answers["/clip.mp4"] = gives(await asyncio.to_thread(large.read_bytes))
         asked = [sys.executable, "-m", "foremask", "probe", origin.url(), "--json"]
         opened = {**os.environ, "FOREMASK_ALLOW_PRIVATE": "127.0.0.0/8"}
-        run = partial(subprocess.run, asked, env=opened, capture_output=True, timeout=60)
+        run = partial(subprocess.run, asked, env=opened, capture_output=True, timeout=PATIENCE_S)
         answer = await asyncio.to_thread(run)
     assert answer.returncode == Exit.OK
     assert 0 < len(origin.requests) <= 4

@@ -30,6 +30,7 @@ from foremask.types import Rgb
 from tests.cli.test_commands import at_a_terminal
 from tests.support import networks, synth
 from tests.support.http_server import serving_files
+from tests.support.patience import PATIENCE_S
 from tests.support.programs import shell
 
 THREE_FRAMES = synth.Spec(pts=(0, 1000, 2000))
@@ -315,7 +316,7 @@ def test_a_watched_folder_is_masked_as_clips_come_and_only_when_they_are_whole(h
                 assert not list(here.glob("out/*second*"))
         assert process.stdout.readline().startswith("out/second.mask.mp4: 3 frames")
         process.send_signal(signal.SIGINT)
-        _, message = process.communicate(timeout=60)
+        _, message = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == Exit.INTERRUPTED
     assert message.splitlines()[-2:] == ["stopped: 2 masked", "interrupted"]
     verify(here / "clip 9.mp4", here / "out" / "second.mask.mp4")

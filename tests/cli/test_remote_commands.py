@@ -17,6 +17,7 @@ from foremask.cli.exits import Exit
 from tests.service.api.conftest import Running, clip_origin, drawn, service
 from tests.service.api.worker import working
 from tests.support.http_server import Handler, free_port, serving
+from tests.support.patience import PATIENCE_S
 
 __all__ = ["clip_origin", "drawn", "service"]  # fixtures
 
@@ -130,7 +131,7 @@ def test_a_job_that_fails_ends_the_waiting_with_its_sentence(
 ) -> None:
     job = submitted(capsys, clip_origin)
     url, headers = f"{service.url}/v2/status/{job}", service.headers
-    ending = threading.Timer(0.5, lambda: httpx.delete(url, headers=headers, timeout=40))
+    ending = threading.Timer(0.5, lambda: httpx.delete(url, headers=headers, timeout=PATIENCE_S))
     ending.start()
     assert main(["status", job, "-o", "mask.mp4"]) == Exit.INTERNAL
     ending.join()

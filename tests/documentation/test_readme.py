@@ -14,7 +14,7 @@ from foremask.media.verify import verify
 from tests.documentation.test_docs import ROOT, blocks
 from tests.support import synth
 from tests.support.http_server import answers, free_port
-from tests.support.patience import wait_until
+from tests.support.patience import PATIENCE_S, wait_until
 from tests.support.programs import fresh, shell
 
 pytestmark = pytest.mark.slow
@@ -45,7 +45,7 @@ def serving(exports: str, port: int, data_dir: Path) -> Iterator[None]:
             yield
         finally:
             process.terminate()
-            process.wait(60)
+            process.wait(PATIENCE_S)
 
 
 @pytest.mark.weights

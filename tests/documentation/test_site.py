@@ -11,6 +11,7 @@ from tests.documentation.pages import DOCS
 from tests.documentation.site import build
 from tests.support.browser import strict_page
 from tests.support.http_server import Handler, serving
+from tests.support.patience import PATIENCE_S
 
 pytestmark = pytest.mark.slow
 
@@ -57,6 +58,6 @@ def test_search_finds_a_page_under_the_strict_policy(site: Path) -> None:
         page.goto(f"{address}/index.html", wait_until="networkidle")
         page.keyboard.press("Control+k")
         words = page.get_by_role("combobox").or_(page.get_by_placeholder("Search")).first
-        words.wait_for(timeout=60_000)
+        words.wait_for(timeout=1000 * PATIENCE_S)
         words.fill("idempotency")
-        page.get_by_text("Send a request again safely").first.wait_for(timeout=60_000)
+        page.get_by_text("Send a request again safely").first.wait_for(timeout=1000 * PATIENCE_S)

@@ -22,7 +22,7 @@ from foremask.service.storage.objects import Objects, open_objects
 from foremask.settings import Networks, Settings
 from tests.service.api import clip_server, clips
 from tests.support.http_server import answers, free_port
-from tests.support.patience import wait_until
+from tests.support.patience import PATIENCE_S, wait_until
 
 TOKEN = "a-known-token-for-tests"
 PLENTY = TokenLimits(rate_per_minute=600_000, burst=100_000, concurrent=100_000)
@@ -141,5 +141,5 @@ def clip_origin(drawn: Path) -> Generator[str]:
 
 @pytest.fixture
 def client(service: Running) -> Generator[httpx.Client]:
-    with httpx.Client(base_url=service.url, headers=service.headers, timeout=40) as client:
+    with httpx.Client(base_url=service.url, headers=service.headers, timeout=PATIENCE_S) as client:
         yield client

@@ -17,6 +17,7 @@ from foremask.service.jobs.steps import StepName
 from foremask.service.jobs.tokens import TokenLimits, create_token, revoke_token
 from tests.service.api.conftest import Running
 from tests.service.api.patient import http
+from tests.support.patience import PATIENCE_S
 
 PATH = "/v2/video/segment/foreground_mask"
 
@@ -469,7 +470,7 @@ def test_fifty_identical_posts_make_one_job(service: Running, clip_origin: str) 
 
     async def all_at_once() -> list[httpx.Response]:
         limits = httpx.Limits(max_connections=50)
-        async with httpx.AsyncClient(timeout=60, limits=limits) as client:
+        async with httpx.AsyncClient(timeout=PATIENCE_S, limits=limits) as client:
             posts = [client.post(service.url + PATH, json=body, headers=headers) for _ in range(50)]
             return await asyncio.gather(*posts)
 

@@ -58,7 +58,7 @@ def worker(service: Running, tmp_path_factory: pytest.TempPathFactory) -> Genera
 
 
 def post(service: Running, path: str, **body: object) -> httpx.Response:
-    return http.post(service.url + path, json=body, headers=service.headers, timeout=120)
+    return http.post(service.url + path, json=body, headers=service.headers)
 
 
 def test_a_job_by_key_points_is_refined_with_more_hints(worker: Running, clip: str) -> None:
@@ -91,10 +91,10 @@ def test_a_refinement_and_a_conversion_are_safe_to_send_again(worker: Running, c
     ):
         url = f"{worker.url}/v2/status/{first['request_id']}/{call}"
         headers["Idempotency-Key"] = call
-        made, again = (http.post(url, json=body, headers=headers, timeout=60) for _ in range(2))
+        made, again = (http.post(url, json=body, headers=headers) for _ in range(2))
         assert made.status_code == 202, made.text
         assert made.json() == again.json()
-        changed = http.post(url, json=other, headers=headers, timeout=60)
+        changed = http.post(url, json=other, headers=headers)
         assert_refused(changed, 422, "idempotency_mismatch", "Idempotency-Key")
 
 

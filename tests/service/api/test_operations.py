@@ -220,7 +220,7 @@ def test_a_stop_answers_those_who_wait(
 
         def hold() -> None:
             headers = {**other.headers, "Idempotency-Key": "held"}
-            answers.append(http.post(other.url + PATH, json=body, headers=headers, timeout=60))
+            answers.append(http.post(other.url + PATH, json=body, headers=headers))
 
         thread = threading.Thread(target=hold)
         thread.start()

@@ -250,7 +250,7 @@ def test_the_programs_of_the_page_run_as_they_stand(
             capture_output=True,
             text=True,
             check=True,
-            timeout=60,
+            timeout=PATIENCE_S,
         )
     path = tmp_path / made
     if language != "curl":

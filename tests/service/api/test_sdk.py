@@ -26,7 +26,7 @@ from tests.service.api.patient import http
 from tests.service.api.work import complete, newest_job
 from tests.service.api.worker import working
 from tests.support.origin import gives, listening
-from tests.support.patience import wait_until
+from tests.support.patience import PATIENCE_S, wait_until
 
 pytestmark = [
     pytest.mark.postgres,
@@ -119,7 +119,7 @@ async def test_a_webhook_has_the_bytes_of_the_status_and_its_links_live_as_long(
                 url = await client.upload(drawn / "good.mp4", "video/mp4")
                 body = {"video": url, "webhook_url": inbox.url("/hook")}
                 made = await client.submit(ENDPOINT, body, raise_for_status=True)
-                await client.poll(made, interval=0.1, timeout=60)
+                await client.poll(made, interval=0.1, timeout=PATIENCE_S)
             await asyncio.to_thread(wait_until, lambda: inbox.requests)
         hook = inbox.requests[0]
     verify: Callable[..., bool] = verify_webhook_signature

@@ -10,6 +10,7 @@ from tests.service.api import clips
 from tests.service.api.conftest import Running, running
 from tests.service.api.patient import http
 from tests.support.origin import Answer, Request, gives, listening
+from tests.support.patience import PATIENCE_S
 
 PATH = "/v2/video/segment/foreground_mask"
 
@@ -48,7 +49,7 @@ async def test_a_caller_who_hangs_up_gives_the_place_of_a_shown_clip_back(
 
     async with (
         listening() as origin,
-        httpx.AsyncClient(base_url=service.url, timeout=40, headers=token) as client,
+        httpx.AsyncClient(base_url=service.url, timeout=PATIENCE_S, headers=token) as client,
     ):
         origin.answers["/half.mp4"] = half
         body = {"video": origin.url("/half.mp4")}
@@ -67,7 +68,10 @@ async def test_slow_ranged_origins_of_one_token_leave_probes_for_another(
         tmp_path / "large.mp4", codec="mjpeg", frames=30, size=(640, 480), pixel_format="yuvj420p"
     ).read_bytes()
     assert len(large) > 100_000
-    async with listening() as origin, httpx.AsyncClient(base_url=service.url, timeout=40) as client:
+    async with (
+        listening() as origin,
+        httpx.AsyncClient(base_url=service.url, timeout=PATIENCE_S) as client,
+    ):
         origin.answers["/slow.mp4"] = slow_after_the_first_block(large)
         origin.answers["/good.mp4"] = gives(large)
         slow = {"video": origin.url("/slow.mp4")}
