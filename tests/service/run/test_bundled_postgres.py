@@ -208,6 +208,16 @@ def test_what_root_left_behind_is_found(data_dir: Path, monkeypatch: pytest.Monk
     assert [each.name for each in left_over()] == [gone, f"postgresql-18-{here}"]
 
 
+def test_the_place_for_root_may_be_the_data_directory(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A container and the units of systemd have both in /var/lib/foremask."""
+    monkeypatch.setattr(postgres_home, "FOR_ROOT", data_dir)
+    with started(data_dir) as server:
+        assert asked(server, "select 1") == 1
+    assert not (data_dir / "postgres" / postgres_home.ORIGIN).exists()
+
+
 def test_another_postgresql_serves_where_it_is_named(data_dir: Path) -> None:
     for number, own in enumerate([None, *installed()]):
         major, minor = server_version(own or bundled_binaries())

@@ -51,8 +51,8 @@ def prepare_home(data_dir: Path) -> Home:
         run_as = RunAs(user=uid, group=gid, extra_groups=[])
         if not root.is_symlink() and not _reachable(root.parent):
             _move_out(root)
-    root = root.resolve()
-    if root.parent == FOR_ROOT:
+    is_moved, root = root.is_symlink(), root.resolve()
+    if is_moved and root.parent == FOR_ROOT:
         (root / ORIGIN).write_text(f"{data_dir.resolve()}\n")
     home = Home(root, _sockets(root), uid, run_as)
     for directory in (home.root, home.data, home.sockets):
