@@ -5,10 +5,11 @@ import pytest
 
 from foremask.types import Image
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.opinions import NEVER, View, ask, box_round_subject, uncertainty
+from foremask.vision.network.opinions import View, ask, box_round_subject, uncertainty
 from foremask.vision.network.session import InputSize, NetworkOutput
 
 GRID = (64, 36)
+NEVER = 1.0  # above every uncertainty
 
 
 class RedNetwork:

@@ -14,7 +14,6 @@ from foremask.vision.image import Box, Cropped, MirroredImage
 from foremask.vision.network.session import Features, Network
 from foremask.vision.resample import as_levels, resized
 
-NEVER = 1.0  # above every uncertainty
 CLOSER_PX = 768  # a crop's side, as the network gets it: at 512 it adds little: docs/adr/0050
 MARGIN_SHARE = 0.4  # of the larger side of the subject's box, on each side
 MARGIN_OF_WIDTH = 0.02  # and this share of the picture's width

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from foremask.options import Quality
 from foremask.types import Image
-from foremask.vision.network.opinions import NEVER
 
 TRACK_AREA_PX = 427 * 240  # grids are given by their area, and have the picture's aspect
 
@@ -26,8 +25,8 @@ class Tier:
     stride: int
     disagreement: float
     anchors_per_frame: float
-    mirrored_above: float = NEVER
-    closer_above: float = 0.0
+    mirrored_above: float = 0.2
+    closer_above: float = 0.1
     anchors_per_side: int = 1
     mask_area_px: int = 640 * 360
     flow_area_px: int = 384 * 216
@@ -41,23 +40,18 @@ TIERS = {
         stride=12,
         disagreement=0.2,
         anchors_per_frame=0.17,
-        closer_above=0.06,
         flow_stride_px=4,
     ),
     Quality.BALANCED: Tier(
         stride=4,
         disagreement=0.4,
         anchors_per_frame=0.28,
-        mirrored_above=0.05,
-        closer_above=0.04,
         uses_backdrop=True,
     ),
     Quality.BEST: Tier(
         stride=2,
         disagreement=0.1,
         anchors_per_frame=0.55,
-        mirrored_above=0.05,
-        closer_above=0.03,
         anchors_per_side=2,
         mask_area_px=960 * 540,
         flow_area_px=512 * 288,

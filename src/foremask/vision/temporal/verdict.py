@@ -104,13 +104,14 @@ def trees_of(table: Mapping[str, Any]) -> Trees:
     )
 
 
-def judge(scenes: Sequence[Scene]) -> list[Alpha]:
+def judge(scenes: Sequence[Scene], trees: Trees | None = None) -> list[Alpha]:
     """For each anchor of a window the log odds of the foreground, on the scenes' grid.
 
     Each anchor's evidence is the same over a whole region; what neighbouring anchors contribute to
     a pixel follows the flow, so a thing that every opinion misses for a while stays what it was.
+    ``trees`` are those that ship, unless others are given.
     """
-    trees = fitted_trees()
+    trees = trees or fitted_trees()
     planes = [regions.spread(trees.log_odds(features)) for regions, features in measure(scenes)]
     smoothed = smooth_over_time(
         planes, [scene.links for scene in scenes], [scene.logit for scene in scenes]
