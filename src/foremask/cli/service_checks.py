@@ -9,7 +9,6 @@ from foremask.errors import ForemaskError, SettingsInvalid
 from foremask.machine.nvidia import nvidia_cards
 from foremask.options import Runtime
 from foremask.service.jobs.database import open_database
-from foremask.service.run.postgres_home import left_over
 from foremask.service.run.postgres_programs import bundled_binaries, server_version
 from foremask.service.sandbox import confine
 from foremask.service.sandbox.levels import check_device, check_level
@@ -40,9 +39,6 @@ def _database(settings: Settings) -> Found:
     else:
         whose = f"of {binaries}" if settings.postgres_bin else "bundled"
         yield _of_version(f"PostgreSQL {found[0]}.{found[1]} ({whose}), {state}", found)
-    for place in left_over():
-        belongs = f"{place} belongs to no data directory that is here"
-        yield REMARK, f"{belongs}: if you miss none, `rm -r {place}`"
 
 
 def _of_version(server_text: str, found: tuple[int, int]) -> tuple[str, str]:

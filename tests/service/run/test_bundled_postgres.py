@@ -18,7 +18,6 @@ from foremask.errors import ServiceUnavailable, SettingsInvalid
 from foremask.service.jobs.database import open_database
 from foremask.service.run import postgres_home
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
-from foremask.service.run.postgres_home import left_over
 from foremask.service.run.postgres_programs import bundled_binaries, server_version
 from tests.support.patience import wait_until
 from tests.support.postgres import asked, installed, started
@@ -194,20 +193,6 @@ def test_an_initdb_that_was_killed_is_done_again(data_dir: Path) -> None:
         assert not half.exists()
 
 
-def test_what_root_left_behind_is_found(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    place = data_dir / "for-root"
-    monkeypatch.setattr(postgres_home, "FOR_ROOT", place)
-    assert left_over() == []
-    here, gone = "0123456789abcdef", "fedcba9876543210"
-    for name in ("objects", here, gone, f"postgresql-18-{here}"):
-        (place / name).mkdir(parents=True)
-    for name, home in ((here, "here"), (gone, "gone")):
-        (place / name / postgres_home.ORIGIN).write_text(f"{data_dir / home}\n")
-    (data_dir / "here").mkdir()
-    (data_dir / "here" / "postgres").symlink_to(place / here)
-    assert [each.name for each in left_over()] == [gone, f"postgresql-18-{here}"]
-
-
 def test_the_place_for_root_may_be_the_data_directory(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,7 +200,6 @@ def test_the_place_for_root_may_be_the_data_directory(
     monkeypatch.setattr(postgres_home, "FOR_ROOT", data_dir)
     with started(data_dir) as server:
         assert asked(server, "select 1") == 1
-    assert not (data_dir / "postgres" / postgres_home.ORIGIN).exists()
 
 
 def test_another_postgresql_serves_where_it_is_named(data_dir: Path) -> None:

@@ -18,7 +18,12 @@ import structlog
 from foremask.errors import ServiceUnavailable, SettingsInvalid
 from foremask.service.run.parent_death import end_with_us
 from foremask.service.run.postgres_home import Home, prepare_home
-from foremask.service.run.postgres_programs import MAJOR, Programs, bundled_binaries, server_version
+from foremask.service.run.postgres_programs import (
+    bundled_binaries,
+    remove_copy,
+    runnable,
+    server_version,
+)
 
 STILL_LEAVING = ("might be running", "still in use")  # the server's words for it
 POLL_S = 0.02
@@ -50,12 +55,11 @@ class EmbeddedPostgres:
 
     def __init__(self, data_dir: Path, binaries: Path | None = None) -> None:
         self.data_dir = data_dir
-        self._bundled = binaries is None
         self._installed = self._binaries = binaries or bundled_binaries()
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: int | None = None
         root = data_dir / "postgres"
-        self._home = Home(root, root / "socket", os.geteuid())
+        self._home = Home(root, root / "socket")
 
     @property
     def url(self) -> str:
@@ -77,7 +81,7 @@ class EmbeddedPostgres:
         self._home = prepare_home(self.data_dir)
         self._take()
         try:
-            self._binaries = self._programs.runnable()
+            self._binaries = runnable(self._installed, self._home)
             if not (self._home.data / "PG_VERSION").exists():
                 self._initialise()
             self._check_version()
@@ -98,7 +102,7 @@ class EmbeddedPostgres:
                     self._process.wait(STOP_S)
             self._process = None
         if self._lock is not None:
-            self._programs.remove_copies()
+            remove_copy(self._home)
             os.close(self._lock)
             self._lock = None
 
@@ -118,10 +122,6 @@ class EmbeddedPostgres:
             else:
                 log.info("postgres.restarted", pid=self.pid)
 
-    @property
-    def _programs(self) -> Programs:
-        return Programs(self._installed, self._home, self._bundled)
-
     def _take(self) -> None:
         lock = os.open(self._home.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         deadline = time.monotonic() + 2.0  # a foremask that was just killed is still letting go
@@ -134,8 +134,7 @@ class EmbeddedPostgres:
                     continue
                 os.close(lock)
                 raise SettingsInvalid(
-                    f"another foremask is using {self.data_dir}; stop it, or set another"
-                    " FOREMASK_DATA_DIR",
+                    f"another foremask is using {self.data_dir}: stop it, or name another",
                     param="FOREMASK_DATA_DIR",
                 ) from None
             self._lock = lock
@@ -166,12 +165,11 @@ class EmbeddedPostgres:
 
     def _check_version(self) -> None:
         found = (self._home.data / "PG_VERSION").read_text().strip()
-        ours = MAJOR if self._bundled else server_version(self._binaries)[0]
+        ours, _ = server_version(self._binaries, self._home.run_as)
         if found != str(ours):
             raise SettingsInvalid(
                 f"the database in {self._home.root} is of PostgreSQL {found}, and"
-                f" {'this foremask brings' if self._bundled else f'{self._binaries} has'}"
-                f" {ours}; docs/operations.md says how to move it",
+                f" {self._binaries} has {ours}; docs/operations.md says how to move it",
                 param="FOREMASK_DATA_DIR",
             )
 

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import pwd
-import re
 import stat
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,8 +13,6 @@ from foremask.errors import SettingsInvalid
 SOCKET_NAME = ".s.PGSQL.5432"
 SOCKET_PATH_BYTES = 107  # sun_path of unix(7), less its final zero
 FOR_ROOT = Path("/var/lib/foremask")  # an unprivileged user reaches it, whatever the path here
-ORIGIN = "data-directory"  # in a database there: the data directory that it belongs to
-_OURS_THERE = re.compile(r"(postgresql-\d+-)?[0-9a-f]{16}")  # also copies of earlier versions
 
 
 class RunAs(TypedDict, total=False):
@@ -32,7 +29,6 @@ class Home:
 
     root: Path
     sockets: Path
-    uid: int
     run_as: RunAs = field(default_factory=RunAs)
 
     @property
@@ -51,10 +47,8 @@ def prepare_home(data_dir: Path) -> Home:
         run_as = RunAs(user=uid, group=gid, extra_groups=[])
         if not root.is_symlink() and not _reachable(root.parent):
             _move_out(root)
-    is_moved, root = root.is_symlink(), root.resolve()
-    if is_moved and root.parent == FOR_ROOT:
-        (root / ORIGIN).write_text(f"{data_dir.resolve()}\n")
-    home = Home(root, _sockets(root), uid, run_as)
+    root = root.resolve()
+    home = Home(root, _sockets(root), run_as)
     for directory in (home.root, home.data, home.sockets):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         facts = directory.lstat()
@@ -63,8 +57,7 @@ def prepare_home(data_dir: Path) -> Home:
             facts = directory.lstat()
         if facts.st_uid != uid or not stat.S_ISDIR(facts.st_mode):
             raise SettingsInvalid(
-                f"{directory} is not a directory of user {uid}: the bundled PostgreSQL"
-                " needs one of its own",
+                f"{directory} must be a directory of user {uid}, who runs PostgreSQL",
                 param="FOREMASK_DATA_DIR",
             )
         directory.chmod(0o700)
@@ -87,26 +80,6 @@ def _move_out(root: Path) -> None:
     place = FOR_ROOT / digest
     place.mkdir(mode=0o755, parents=True, exist_ok=True)
     root.symlink_to(place)
-
-
-def left_over() -> list[Path]:
-    """The databases in /var/lib/foremask without a data directory; the operator may remove them.
-
-    We do not remove them: the missing data directory may be on an unmounted disk.
-    """
-    try:
-        ours = [place for place in FOR_ROOT.iterdir() if _OURS_THERE.fullmatch(place.name)]
-    except (FileNotFoundError, PermissionError):
-        return []
-    return sorted(place for place in ours if not _belongs(place))
-
-
-def _belongs(place: Path) -> bool:
-    try:
-        data_dir = Path((place / ORIGIN).read_text().rstrip("\n"))
-        return (data_dir / "postgres").readlink() == place
-    except OSError:
-        return False
 
 
 def _unprivileged() -> pwd.struct_passwd:

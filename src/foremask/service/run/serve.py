@@ -81,22 +81,14 @@ async def _serve(settings: Settings, postgres: EmbeddedPostgres | None, say: Say
         Member(f"worker-{number}", (*command, "worker"), environ | share_of_one(settings))
         for number in range(1, settings.workers + 1)
     ]
-    watching = [asyncio.create_task(member.run()) for member in members]
-    if postgres is not None:
-        watching.append(asyncio.create_task(postgres.watch()))
-    greeting = asyncio.create_task(_greet(settings, page, say))
-    waiting = asyncio.create_task(stop_requested.wait())
-    try:
-        await asyncio.wait({waiting, *watching}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        waiting.cancel()
-        greeting.cancel()
+    async with asyncio.TaskGroup() as tasks:
+        watching = [tasks.create_task(member.run()) for member in members]
+        if postgres is not None:
+            watching.append(tasks.create_task(postgres.watch()))
+        watching.append(tasks.create_task(_greet(settings, page, say)))
+        await stop_requested.wait()
         for task in watching:
             task.cancel()
-        await asyncio.gather(*watching, return_exceptions=True)
-    for task in watching:
-        if not task.cancelled() and (error := task.exception()):
-            raise error
 
 
 async def _greet(settings: Settings, page: str, say: Say) -> None:
