@@ -204,11 +204,11 @@ async def test_memory_has_an_end(tmp_path: Path, pause_s: float) -> None:
     assert "0.2 GiB" in caught.value.details
 
 
-@pytest.mark.parametrize(("files", "depth"), [(50_000, 0), (0, 3_000)])
+@pytest.mark.parametrize(("files", "depth"), [(50_000, 0), (0, 100)])
 async def test_what_a_child_leaves_does_not_stall_the_loop(
     tmp_path: Path, files: int, depth: int
 ) -> None:
-    """An unconfined child leaves 50 000 files or 3 000 nested directories: all are removed."""
+    """An unconfined child leaves 50 000 files or 100 nested directories: all are removed."""
     longest_s = 0.0  # of the loop's thread at work without a pause
 
     async def tick() -> None:

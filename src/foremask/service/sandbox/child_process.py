@@ -6,7 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -172,8 +172,7 @@ class Child:
     def _out_of_memory(self) -> Internal:
         gib = self.memory_bytes / (1 << 30)
         return Internal(
-            f"The clip needs more memory than the {gib:.1f} GiB that one job may use. "
-            "Send it smaller, or ask for mp4_h264.",
+            f"The clip needs over {gib:.1f} GiB of memory: send it smaller, or ask for mp4_h264.",
             limit=self.memory_bytes,
             actual=self.over_memory_bytes or None,
         )
@@ -182,7 +181,8 @@ class Child:
 async def start(setup: Setup, directory: JobDirectory) -> Child:
     """A child that may read and write in its directory; raises ChildDied with its last words."""
     ours, theirs = socket.socketpair()
-    with theirs, _closed_on_error(ours):
+    with theirs, ExitStack() as on_error:
+        on_error.callback(ours.close)  # where the start is cancelled before a transport owns it
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             *("-I", "-B", "-X", "utf8", "-m", "foremask.service.sandbox.child"),
@@ -195,6 +195,7 @@ async def start(setup: Setup, directory: JobDirectory) -> Child:
             pass_fds=[theirs.fileno()],
             start_new_session=True,
         )
+        on_error.pop_all()
     reader, writer = await asyncio.open_unix_connection(sock=ours)
     log = asyncio.create_task(_last_stderr(process))
     child = Child(process, reader, writer, directory, setup.memory_bytes, log)
@@ -229,16 +230,6 @@ async def within(seconds: float, problem: str) -> AsyncGenerator[None]:
         if not clock.expired():  # raised in the block by something else
             raise
         raise TimedOut(f"{problem} within {seconds:g} s.", limit=seconds) from error
-
-
-@contextmanager
-def _closed_on_error(ours: socket.socket) -> Iterator[None]:
-    """Close our end when the start is cancelled before a transport owns it."""
-    try:
-        yield
-    except BaseException:
-        ours.close()
-        raise
 
 
 async def _last_stderr(process: asyncio.subprocess.Process) -> bytes:

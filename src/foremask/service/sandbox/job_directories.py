@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from foremask.service.sandbox.operations import Request, with_paths
-from foremask.service.sandbox.scratch import remove_contents
+from foremask.service.sandbox.scratch import empty
 
 MAX_FILES: Final = 64
 """A child may have so many files in its slot: an operation writes one or two."""
@@ -37,24 +37,19 @@ class JobDirectory:
     @property
     def has_too_many_files(self) -> bool:
         """Whether the child has made more files than `MAX_FILES`; looks at no more than that."""
-        return len(_first_entries(self.writable)) > MAX_FILES
-
-    @property
-    def is_a_mess(self) -> bool:
-        """Whether there is more than an honest child leaves."""
-        left = _first_entries(self.writable)
-        return len(left) > MAX_FILES or any(each.is_dir(follow_symlinks=False) for each in left)
+        try:
+            with os.scandir(self.writable) as entries:
+                return len(list(itertools.islice(entries, MAX_FILES + 1))) > MAX_FILES
+        except FileNotFoundError:  # the slot is being closed
+            return False
 
     def clear(self) -> None:
-        """Empty it, however full it is. Of a mess, the child must have ended before."""
-        remove_contents(self.readable)
-        remove_contents(self.writable)
+        """Empty it, however full it is; where that is too full, its child must have ended."""
+        empty(self.readable)
+        empty(self.writable)
 
     def stage[Q: Request[Any]](self, request: Q) -> Q:
-        """The request with paths in here: inputs are links, outputs are files to be written.
-
-        An input on another disk is copied.
-        """
+        """The request with paths in here: inputs are links or copies, outputs are to be written."""
         number = itertools.count()
 
         def link(path: Path) -> Path:
@@ -80,11 +75,3 @@ class JobDirectory:
             return path
 
         with_paths(request, "output", move)
-
-
-def _first_entries(directory: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(directory) as entries:
-            return list(itertools.islice(entries, MAX_FILES + 1))
-    except FileNotFoundError:  # the slot is being closed
-        return []

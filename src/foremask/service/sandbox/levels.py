@@ -12,24 +12,19 @@ _NEEDS = f"Landlock v{LEAST_LANDLOCK} (Linux 5.13) and seccomp (libseccomp 2)"
 
 
 def check_level(wanted: Sandbox, level: Level, *, is_root: bool | None = None) -> None:
-    """Raise SettingsInvalid, which says why, where ``level`` is less than ``wanted`` accepts.
-
-    ``is_root`` is whether this process is root; None asks the kernel.
-    """
+    """Raise SettingsInvalid where ``level`` is less than ``wanted`` accepts."""
     is_root = os.geteuid() == 0 if is_root is None else is_root
     if wanted is Sandbox.REQUIRE and not level.full:
         raise SettingsInvalid(
-            f"FOREMASK_SANDBOX=require accepts {_NEEDS} or more, and this machine gives {level}: a"
-            f" clip that takes over its decoder could {_could(level)}. Add what is missing, or"
-            " accept it with FOREMASK_SANDBOX=best-effort.",
+            f"FOREMASK_SANDBOX=require needs {_NEEDS}, and there is {level}: a clip that takes over"
+            f" its decoder could {_could(level)}. FOREMASK_SANDBOX=best-effort accepts that.",
             param="FOREMASK_SANDBOX",
         )
     if wanted is Sandbox.BEST_EFFORT and is_root and level.landlock < LEAST_LANDLOCK:
         raise SettingsInvalid(
-            "foremask does not decode strangers' clips as root without Landlock, and this machine"
-            f" gives {level}: a clip that takes over its decoder could read and change every file"
-            " of the machine. Run it as another user, enable Landlock (Linux 5.13), or accept it"
-            " with FOREMASK_SANDBOX=even-root.",
+            f"As root without Landlock (there is {level}), a clip that takes over its decoder could"
+            " change every file. Run foremask as another user, enable Landlock (Linux 5.13), or"
+            " accept it with FOREMASK_SANDBOX=even-root.",
             param="FOREMASK_SANDBOX",
         )
 
@@ -50,9 +45,8 @@ def check_device(device: Device, wanted: Sandbox) -> None:
     """Raise SettingsInvalid where the sandbox would keep the network from its device."""
     if is_gpu(device) and wanted is not Sandbox.OFF:
         raise SettingsInvalid(
-            f"FOREMASK_DEVICE={device} needs FOREMASK_SANDBOX=off: a confined child gets to no "
-            "device files. Do that only where the worker is confined otherwise, in a container of "
-            "its own, or FOREMASK_DEVICE=cpu.",
+            f"FOREMASK_DEVICE={device} needs FOREMASK_SANDBOX=off, for a confined child opens no"
+            " device: do so only where the worker is confined otherwise, as in a container.",
             param="FOREMASK_DEVICE",
         )
 

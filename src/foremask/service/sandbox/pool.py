@@ -161,8 +161,7 @@ class MediaPool:
         """Empty the slot in a thread, for that may take long; then it is free again."""
         directory = child_slot.directory
         try:
-            if await asyncio.to_thread(lambda: directory.is_a_mess):
-                log.warning("sandbox.mess", job_directory=str(directory.parent))
+            if directory.has_too_many_files:
                 await self._end(child_slot)
             await asyncio.to_thread(directory.clear)
         except OSError as error:
