@@ -31,7 +31,7 @@ from foremask.errors import (
     VideoInvalid,
     WebhookInvalid,
 )
-from foremask.fetch import client, connections, responses, urls
+from foremask.fetch import client, connections, range_reader, responses, urls
 from foremask.fetch.addresses import is_public
 from foremask.fetch.client import Outbound
 from foremask.fetch.connections import Resolve
@@ -103,14 +103,13 @@ async def test_reading_straight_on_takes_longer_strides(outbound: Outbound, orig
 
 
 async def test_a_file_is_sent_on_by_the_reader_that_has_probed_it(
-    outbound: Outbound, origin: Origin
+    outbound: Outbound, origin: Origin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A MiB at a time, whatever the budget; not at all where the origin gives no ranges of it."""
     origin.answers["/clip.mp4"] = gives(CLIP * 4)
     origin.answers["/whole.mp4"] = gives_whole(CLIP + b"more")
-    async with outbound.open_range_reader(
-        origin.url(), max_bytes=GIB, budget_bytes=150 << 10
-    ) as reader:
+    monkeypatch.setattr(range_reader, "BUDGET_BYTES", 150 << 10)
+    async with outbound.open_range_reader(origin.url(), max_bytes=GIB) as reader:
         blocks = [block async for block in reader.stream()]
         assert b"".join(blocks) == CLIP * 4
         assert max(map(len, blocks)) == 1 << 20
@@ -131,12 +130,13 @@ async def test_a_size_that_is_no_number_is_the_origins_fault(
             pass
 
 
-async def test_the_budget_of_a_probe_is_kept(outbound: Outbound, origin: Origin) -> None:
+async def test_the_budget_of_a_probe_is_kept(
+    outbound: Outbound, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What needs more than the budget is not known yet; it is not an error of the clip."""
     origin.answers["/clip.mp4"] = gives(CLIP)
-    async with outbound.open_range_reader(
-        origin.url(), max_bytes=GIB, budget_bytes=150 << 10
-    ) as reader:
+    monkeypatch.setattr(range_reader, "BUDGET_BYTES", 150 << 10)
+    async with outbound.open_range_reader(origin.url(), max_bytes=GIB) as reader:
         await reader.read_at(500_000, 100)
         with pytest.raises(RangeUnavailable):
             await reader.read_at(900_000, 100)
@@ -253,8 +253,9 @@ async def test_an_origin_below_the_least_speed_is_too_slow_and_told_both_numbers
 ) -> None:
     """20 bytes a second, where 1000 are the least, fail after one window, not at the deadline."""
     monkeypatch.setattr(client, "SPEED_WINDOW_S", 0.4)
+    monkeypatch.setattr(client, "MIN_BYTES_PER_S", 1000)
     origin.answers["/slow"] = says(head(Content_Length=500), *[b"a"] * 500, pause_s=0.05)
-    async with Outbound(allow_private=[LOOPBACK], min_bytes_per_s=1000) as outbound:
+    async with Outbound(allow_private=[LOOPBACK]) as outbound:
         with pytest.raises(UrlTooSlow) as caught:
             await fetched(outbound, origin.url("/slow"), deadline_s=9)
     assert caught.value.limit == 1000

@@ -19,10 +19,7 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 def is_public(address: Address) -> bool:
-    """Whether ``address`` is on the public internet: no v4-mapped, 6to4 or Teredo form passes.
-
-    A NAT64 address is judged by the IPv4 address inside.
-    """
+    """Whether ``address`` is on the public internet; no v4-mapped, 6to4 or Teredo form is."""
     if isinstance(address, ipaddress.IPv6Address):
         if address in _NAT64:
             return is_public(ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF))

@@ -11,6 +11,7 @@ from foremask.fetch.range_reader import RangeReader
 from foremask.fetch.remote_file import RemoteFile
 
 READ_S = 30.0
+DOWNLOAD_S = 3600.0
 
 
 def download_file(
@@ -18,7 +19,6 @@ def download_file(
     path: Path,
     *,
     max_bytes: int,
-    deadline_s: float = 3600.0,
     allow_private: Iterable[Network] = (),
     on_bytes: Callable[[int, int | None], None] | None = None,
 ) -> None:
@@ -27,7 +27,7 @@ def download_file(
     async def fetch() -> None:
         async with Outbound(allow_private=allow_private) as outbound:
             await outbound.download(
-                url, file.write, max_bytes=max_bytes, deadline_s=deadline_s, on_bytes=on_bytes
+                url, file.write, max_bytes=max_bytes, deadline_s=DOWNLOAD_S, on_bytes=on_bytes
             )
 
     with path.open("wb") as file:

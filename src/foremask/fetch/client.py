@@ -1,7 +1,6 @@
 """The guarded HTTP client: ranged reads, downloads, webhooks."""
 
 import asyncio
-import contextlib
 import functools
 import socket
 import ssl
@@ -39,24 +38,22 @@ class Outbound:
     """The guarded client; close it with ``async with``.
 
     ``allow_private`` names networks that are reached though they are not public, on any port: for
-    on-premise origins and for tests. ``min_bytes_per_s`` is the least speed of a download.
-    ``resolve`` and ``tls`` replace the system's. ``on_wait`` is called for each name look-up that
-    has to wait for others.
+    on-premise origins and for tests. ``resolve`` and ``tls`` replace the system's. ``on_wait`` is
+    called for each name look-up that has to wait for others.
     """
 
     def __init__(
         self,
         *,
         allow_private: Iterable[Network] = (),
-        min_bytes_per_s: int = MIN_BYTES_PER_S,
         resolve: Resolve | None = None,
         tls: ssl.SSLContext | None = None,
         on_wait: Callable[[], object] | None = None,
     ) -> None:
         self._threads = ThreadPoolExecutor(MAX_RESOLUTIONS, thread_name_prefix="resolve")
         self._places = FairSemaphore(MAX_RESOLUTIONS, MAX_RESOLUTIONS_PER_OWNER, on_wait)
-        self._allow_private, self._resolve = tuple(allow_private), resolve
-        self._min_bytes_per_s = min_bytes_per_s
+        self._allow_private = tuple(allow_private)
+        self._resolve: Resolve = resolve or self._by_system
         self._tls = tls or httpcore2.default_ssl_context(_trust_env=False)
 
     async def __aenter__(self) -> "Outbound":
@@ -90,18 +87,17 @@ class Outbound:
         url: str,
         *,
         max_bytes: int,
-        budget_bytes: int = 16 << 20,
         param: str = "video",
         owner: str = "",
     ) -> AsyncGenerator["RangeReader"]:
-        """Open a remote file for reading in pieces, ``budget_bytes`` of it at most.
+        """Open a remote file for reading in pieces, `BUDGET_BYTES` of it at most.
 
         Where the origin ignores Range, only the first MiB can be read. Raises FileTooLarge when the
         origin declares more than ``max_bytes``. Put a deadline around the whole of it.
         """
         async with self._connections(owner) as pool:
             with named(param):
-                reader = RangeReader(pool, urls.parse(url), param, budget_bytes)
+                reader = RangeReader(pool, urls.parse(url), param)
                 await reader.open(max_bytes)
             yield reader
 
@@ -129,7 +125,7 @@ class Outbound:
             self._connections(owner) as pool,
             connections.get(pool, urls.parse(url)) as answer,
         ):
-            await _write_body(answer, write, max_bytes, self._min_bytes_per_s, on_bytes)
+            await _write_body(answer, write, max_bytes, on_bytes)
 
     async def post(
         self,
@@ -166,35 +162,25 @@ class Outbound:
                 await self._places.acquire(owner)
         except TimeoutError:
             raise Overloaded(
-                f"No name could be looked up within {PLACE_S:g} s: the places for that are taken. "
-                "Send the same request again.",
+                f"No name could be looked up within {PLACE_S:g} s; send the same request again.",
                 limit=MAX_RESOLUTIONS_PER_OWNER,
             ) from None
-        if self._resolve is None:
-            return await self._resolve_by_system(owner, host, port)
-        try:
-            async with asyncio.timeout(connections.RESOLVE_S):
-                return await self._resolve(host, port)
-        finally:
-            self._places.release(owner)
+        looking = asyncio.ensure_future(self._resolve(host, port))
 
-    async def _resolve_by_system(self, owner: str, host: str, port: int) -> Sequence[str]:
-        """Resolve by the system; the place is free again only when the thread has ended."""
-        loop = asyncio.get_running_loop()
+        def over(done: asyncio.Future[Sequence[str]]) -> None:
+            self._places.release(owner)  # and not before: a thread cannot be cancelled
+            if not done.cancelled():
+                done.exception()  # nobody's, once the time is up: asyncio would log it
 
-        def free(_: object) -> None:
-            with contextlib.suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(self._places.release, owner)
+        looking.add_done_callback(over)
+        async with asyncio.timeout(connections.RESOLVE_S):
+            return await asyncio.shield(looking)
 
-        resolution = self._threads.submit(
+    async def _by_system(self, host: str, port: int) -> Sequence[str]:
+        look_up = functools.partial(
             socket.getaddrinfo, host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
         )
-        resolution.add_done_callback(free)
-        found_later = asyncio.wrap_future(resolution)
-        # Its error is nobody's once the time is up: asyncio would log a trace of it.
-        found_later.add_done_callback(lambda future: future.cancelled() or future.exception())
-        async with asyncio.timeout(connections.RESOLVE_S):
-            found = await asyncio.shield(found_later)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
         return list(dict.fromkeys(str(answer[4][0]) for answer in found))
 
 
@@ -202,7 +188,6 @@ async def _write_body(
     answer: Answer,
     write: Callable[[bytes], object],
     max_bytes: int,
-    min_bytes_per_s: int,
     on_bytes: Callable[[int, int | None], None] | None,
 ) -> None:
     responses.check_size(answer.length, max_bytes)
@@ -225,7 +210,7 @@ async def _write_body(
             held += chunk
             responses.check_size(size, max_bytes)
             if waited_s - window[0] >= SPEED_WINDOW_S:
-                _check_speed(size - window[1], waited_s - window[0], min_bytes_per_s)
+                _check_speed(size - window[1], waited_s - window[0])
                 window = (waited_s, size)
             if len(held) >= WRITE_BYTES:
                 await write_held()
@@ -233,12 +218,12 @@ async def _write_body(
     await write_held()
 
 
-def _check_speed(size: int, seconds: float, min_bytes_per_s: int) -> None:
-    if size < min_bytes_per_s * seconds:
+def _check_speed(size: int, seconds: float) -> None:
+    if size < MIN_BYTES_PER_S * seconds:
         raise UrlTooSlow(
             f"The host sent {size / seconds:.0f} bytes a second over {seconds:.0f} s; "
-            f"at least {min_bytes_per_s} are needed.",
-            limit=min_bytes_per_s,
+            f"at least {MIN_BYTES_PER_S} are needed.",
+            limit=MIN_BYTES_PER_S,
             actual=round(size / seconds),
         )
 

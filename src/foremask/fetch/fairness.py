@@ -2,7 +2,10 @@
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+
+from foremask.errors import Overloaded
 
 MOST_OWNERS = 10_000  # whose last turns are known
 
@@ -38,6 +41,22 @@ class FairSemaphore:
             else:
                 self._forget(owner, turn)
             raise
+
+    @asynccontextmanager
+    async def place(self, owner: str, seconds: float, done: str) -> AsyncGenerator[None]:
+        """A place during the block, in which the clip is ``done``. Raises Overloaded."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self.acquire(owner)
+        except TimeoutError:
+            raise Overloaded(
+                f"The clip could not be {done} within {seconds:g} s: others are. Send it again.",
+                limit=self.per_owner,
+            ) from None
+        try:
+            yield
+        finally:
+            self.release(owner)
 
     def release(self, owner: str) -> None:
         self._free += 1

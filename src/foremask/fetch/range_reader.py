@@ -12,6 +12,7 @@ from foremask.fetch.responses import Answer, named
 
 BLOCK_BYTES = 64 << 10
 MAX_READ_BYTES = 1 << 20
+BUDGET_BYTES = 16 << 20
 
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 
@@ -26,11 +27,8 @@ class RangeReader:
     ``size`` is None where the origin does not say; ``ranged`` is whether it honours Range.
     """
 
-    def __init__(
-        self, pool: httpcore2.AsyncConnectionPool, url: httpx2.URL, param: str, budget_bytes: int
-    ) -> None:
+    def __init__(self, pool: httpcore2.AsyncConnectionPool, url: httpx2.URL, param: str) -> None:
         self._pool, self._url, self._param = pool, url, param
-        self._budget_bytes = budget_bytes
         self._blocks: dict[int, bytes] = {}
         self._head = b""
         self._read_until = 0
@@ -86,10 +84,7 @@ class RangeReader:
         return data[start : start + n]
 
     async def stream(self) -> AsyncGenerator[bytes]:
-        """The whole file, a MiB at a time, neither cached nor budgeted.
-
-        Raises as `read_at`, and where the file's size is unknown.
-        """
+        """The whole file, uncached; raises as `read_at`, and where the file's size is unknown."""
         if self.size is None or not self.ranged:
             if self.size != len(self._head):
                 raise RangeUnavailable
@@ -110,7 +105,7 @@ class RangeReader:
         self._read_until = stop
         if self.size is not None:
             stop = min(stop, self.size)
-        if self.bytes_read + stop - start > self._budget_bytes:
+        if self.bytes_read + stop - start > BUDGET_BYTES:
             raise RangeUnavailable
         data = await self._range(start, stop)
         self.bytes_read += len(data)
@@ -127,10 +122,7 @@ class RangeReader:
                 is_range = answer.status == httpx2.codes.PARTIAL_CONTENT
                 whole = _whole(answer, start) if is_range else None
                 if whole != self.size or answer.header("etag") != self.etag:
-                    raise UrlStatus(
-                        "The file changed at the origin while it was being read. "
-                        "Send the request again."
-                    )
+                    raise UrlStatus("The file changed while it was read; send the request again.")
                 data = await answer.read(stop - start)
             if len(data) < stop - start:
                 raise UrlUnreachable(
