@@ -129,6 +129,7 @@ class TokenMissing(Denied):
     """The request carries no token."""
 
     reason, status = "token_missing", 403
+    usual_param = "api_token"
     remedy = (
         "Send the header `api_token: YOUR_TOKEN`. Behind nginx or gunicorn, which drop headers "
         "with an underscore, send `Authorization: Bearer YOUR_TOKEN` or `x-api-key: YOUR_TOKEN`."
@@ -139,10 +140,8 @@ class TokenInvalid(Denied):
     """The token is unknown, revoked or expired."""
 
     reason, status = "token_invalid", 403
-    remedy = (
-        "Check the token for missing characters; `foremask token list` shows which are good, "
-        "`foremask token create` makes a new one."
-    )
+    usual_param = "api_token"
+    remedy = "`foremask token list` shows which are good, `foremask token create` makes one."
 
 
 class QuotaExhausted(Denied):
@@ -170,10 +169,7 @@ class RequestUnknown(BadRequest):
     """No such job for this token, or its record has expired."""
 
     reason, status = "request_unknown", 404
-    remedy = (
-        "Use the token that submitted the job; records go some time after results "
-        "(`FOREMASK_RESULT_TTL`)."
-    )
+    remedy = "Use the token that submitted the job; records go a week after their results."
 
 
 class MethodNotAllowed(BadRequest):
@@ -239,10 +235,7 @@ class FormInvalid(BadRequest):
     """An upload's multipart form cannot be read, or has no file after its fields."""
 
     reason, status = "bad_form", 400
-    remedy = (
-        "Send multipart/form-data: all fields first (of an upload, every pair of `upload_fields`), "
-        "the file as the last part."
-    )
+    remedy = "Send multipart/form-data: all fields first (the `upload_fields`), the file last."
 
 
 class RangeInvalid(BadRequest):
@@ -256,16 +249,14 @@ class WebhookInvalid(BadRequest):
     """``webhook_url`` is no public http(s) URL."""
 
     reason, status = "webhook_invalid", 422
-    remedy = (
-        "Use an http(s) URL on port 80 or 443 whose host has public addresses only, or let the "
-        "operator open your network with `FOREMASK_ALLOW_PRIVATE`."
-    )
+    remedy = "Use a public http(s) URL, or let the operator set `FOREMASK_ALLOW_PRIVATE`."
 
 
 class IdempotencyMismatch(BadRequest):
     """The Idempotency-Key was used before with another body."""
 
     reason, status = "idempotency_mismatch", 422
+    usual_param = "Idempotency-Key"
     remedy = "Use a new `Idempotency-Key` for a new body; the old key keeps its answer."
 
 
@@ -294,10 +285,7 @@ class HeadersTooLarge(BadRequest):
     """The request's headers are over their limit."""
 
     reason, status = "headers_too_large", 431
-    remedy = (
-        "Send fewer or shorter headers: cookies of other sites on the same host are the usual "
-        "reason."
-    )
+    remedy = "Send fewer headers: cookies of other sites on the same host are the usual reason."
 
 
 class RequestTooSlow(BadRequest):
@@ -318,30 +306,21 @@ class UrlNotAllowed(UrlRefused):
     """The URL carries user info, or a port that is not allowed."""
 
     reason, status = "url_not_allowed", 422
-    remedy = (
-        "Leave user name and password out of the URL, and use port 80 or 443; a signed URL "
-        "carries its permission in the query."
-    )
+    remedy = "Use port 80 or 443, and a signed URL instead of a user name and a password."
 
 
 class UrlPrivate(UrlRefused):
     """The host resolves to an address that is not public."""
 
     reason, status = "url_private", 422
-    remedy = (
-        "Serve the clip from a public address, upload it with `POST /v2/video/upload`, or let the"
-        " operator open your network with `FOREMASK_ALLOW_PRIVATE`."
-    )
+    remedy = "Upload the clip, or let the operator open your network: `FOREMASK_ALLOW_PRIVATE`."
 
 
 class UrlUnreachable(UrlRefused):
     """No answer: DNS, refused, TLS, timeout, or too many redirects."""
 
     reason, status = "url_unreachable", 422
-    remedy = (
-        "Open the URL from another network: `details` says whether name, connection, TLS, time or"
-        " redirects were the matter."
-    )
+    remedy = "Open the URL from another network; `details` says what failed."
 
 
 class UrlTooSlow(UrlRefused):
@@ -370,10 +349,7 @@ class BackgroundInvalid(ForemaskError):
 
     reason, status = "background_invalid", 422
     usual_param = "background_url"
-    remedy = (
-        "Send the URL of a jpg, png, webp, gif, mp4, mov, webm or avi that a job would take as "
-        "its clip, too; `details` says what is wrong with this one."
-    )
+    remedy = "Send a jpg, png, webp, gif, mp4, mov, webm or avi; `details` says what is wrong."
     cli_remedy = "Name a picture or a video that can be opened elsewhere, too."
 
     @classmethod
@@ -460,10 +436,7 @@ class ContainerUnsupported(ClipRefused):
     """The container, recognised by content, is not supported."""
 
     reason, status = "container_unsupported", 415
-    remedy = (
-        "Send mp4, mov, webm, avi or gif. To change the box without touching the picture: `ffmpeg"
-        " -i clip.mkv -c copy clip.mp4`."
-    )
+    remedy = "Send mp4, mov, webm, avi or gif: `ffmpeg -i clip.mkv -c copy clip.mp4`."
     cli_remedy = "Change the container: ffmpeg -i clip.mkv -c copy clip.mp4"
 
 
@@ -490,10 +463,7 @@ class CorruptVideo(ClipRefused):
     """The file cannot be read, from the start or from a named frame on."""
 
     reason, status = "corrupt", 422
-    remedy = (
-        "Play the file to its end elsewhere; where it breaks, `details` says. `ffmpeg -i clip.mp4"
-        " -c copy new.mp4` mends many."
-    )
+    remedy = "`ffmpeg -i clip.mp4 -c copy new.mp4` mends many; `details` says where it breaks."
     cli_remedy = "Many are mended by: ffmpeg -i clip.mp4 -c copy new.mp4"
 
 
@@ -516,6 +486,7 @@ class TooManyJobs(Busy):
     """The token has as many unfinished jobs as it may."""
 
     reason, status = "too_many_jobs", 429
+    retry_after_s = 10.0
     remedy = "Wait until one of your jobs has ended, or cancel one."
 
 
@@ -523,6 +494,7 @@ class QueueFull(Busy):
     """The service has as many waiting jobs as it takes."""
 
     reason, status = "queue_full", 429
+    retry_after_s = 10.0
     remedy = "Wait for `Retry-After` seconds; the operator may add workers."
 
 
@@ -530,10 +502,8 @@ class StorageQuota(Busy):
     """The token's files take as many bytes as it may store."""
 
     reason, status = "storage_quota", 429
-    remedy = (
-        "Wait until jobs with large clips have ended and old uploads and results have expired; "
-        "the operator sets the quota with `FOREMASK_STORAGE_PER_TOKEN`."
-    )
+    retry_after_s = 60.0
+    remedy = "Wait until jobs have ended; the operator sets `FOREMASK_STORAGE_PER_TOKEN`."
 
 
 class Overloaded(Busy):
@@ -547,6 +517,7 @@ class StorageFull(Busy):
     """The disk has no more free space than the service keeps in reserve."""
 
     reason, status = "storage_full", 503
+    retry_after_s = 60.0
     remedy = "Wait for `Retry-After` seconds; the operator makes room, or adds disk space."
 
 
@@ -561,10 +532,7 @@ class ResultExpired(Ended):
     """The mask was made, and has been deleted at the end of its time."""
 
     reason, status = "result_expired", 410
-    remedy = (
-        "Submit the clip again, or let the operator keep results for longer "
-        "(`FOREMASK_RESULT_TTL`)."
-    )
+    remedy = "Submit the clip again, or let the operator raise `FOREMASK_RESULT_TTL`."
 
 
 class TimedOut(Failed):
@@ -607,10 +575,7 @@ class ModelUnavailable(ForemaskError):
     """The weights cannot be had; ``details`` has the remedy."""
 
     reason, status = "model_unavailable", 503
-    remedy = (
-        "Do what `details` says; [models.md](models.md) has the whole story, and the way for "
-        "machines without a network."
-    )
+    remedy = "Do what `details` says; [models.md](models.md) has every way to the weights."
     cli_remedy = "docs/models.md has the ways to get the weights."
 
 
@@ -618,10 +583,7 @@ class DeviceUnavailable(ForemaskError):
     """The network was to run on a device that is not here; ``details`` names those that are."""
 
     reason, status = "device_unavailable", 503
-    remedy = (
-        "`details` names the devices that are here; [deployment.md](deployment.md#gpus) has what "
-        "a GPU needs."
-    )
+    remedy = "Use one that `details` names; [deployment.md](deployment.md#gpus) has the rest."
     cli_remedy = "`foremask doctor` lists the devices."
 
 
@@ -629,10 +591,7 @@ class OutputFailed(ForemaskError):
     """The mask cannot be written: a full disk, a closed directory, a file that is there already."""
 
     reason, status = "output_failed", 500
-    remedy = (
-        "Free space, choose a directory that may be written to or a name that is not taken, or "
-        "say --force."
-    )
+    remedy = "Free space, choose another directory or name, or say --force."
     cli_remedy = "Choose another OUTPUT, or make room for it."
 
 
@@ -654,10 +613,7 @@ class PromiseBroken(ForemaskError):
     """A mask does not keep a promise to its source; ``param`` names the promise."""
 
     reason, status = "promise_broken", 422
-    remedy = (
-        "Keep both files and [report it](../CONTRIBUTING.md): this must not happen with a mask "
-        "that foremask made."
-    )
+    remedy = "Keep both files and [report it](../CONTRIBUTING.md), if foremask made the mask."
     cli_remedy = "Make the mask anew; one of a part (--start, --end) is no whole mask."
 
 

@@ -16,7 +16,7 @@ from msgspec import Meta, Struct, field
 
 from foremask.errors import FieldInvalid, SettingsInvalid
 from foremask.machine import paths
-from foremask.options import DEVICE_GRAMMAR, Device
+from foremask.options import DEVICE_GRAMMAR, Device, Limits
 
 PREFIX: Final = "FOREMASK_"
 NOT_OURS: Final = frozenset({"FOREMASK_DATA", "FOREMASK_SERVER", "FOREMASK_TOKEN"})
@@ -139,6 +139,19 @@ class Settings(Struct, frozen=True, kw_only=True):
             return self.public_url.rstrip("/")
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"http://{host}:{self.port}"
+
+    @property
+    def store_url(self) -> str:
+        """Where objects are kept."""
+        return self.objects_url or (self.data_dir / "objects").absolute().as_uri()
+
+    def limits(self, memory_bytes: int) -> Limits:
+        """What a clip may be; its job may use so much memory."""
+        return Limits(
+            max_frames=self.max_frames,
+            memory_bytes=memory_bytes,
+            any_format=self.inputs is Inputs.ALL,
+        )
 
     def __repr__(self) -> str:
         shown = (f"{name}={getattr(self, name)!r}" for name in FIELDS if name not in SECRETS)
