@@ -17,7 +17,6 @@ from foremask.service.jobs.database import Database, open_database
 from foremask.service.jobs.tokens import TokenLimits
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.run.serve import Member, environment, prepare
-from foremask.service.storage.local_directory import local_url
 from foremask.settings import Networks, Settings, variable
 
 ROOT = Path(__file__).parents[1]
@@ -88,7 +87,7 @@ async def running(
     settings = Settings(
         data_dir=root,
         database_url=postgres.url,
-        objects_url=local_url(root / "objects"),
+        objects_url=(root / "objects").absolute().as_uri(),
         port=free_port(),
         allow_private=Networks.parse("127.0.0.0/8"),
         bootstrap_token=TOKEN,

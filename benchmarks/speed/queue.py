@@ -21,7 +21,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from tests.service.worker.stand_in import CLIP, REPORT
 from tests.support.postgres import started
@@ -40,7 +40,6 @@ from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.sandbox.messages import Progress
 from foremask.service.sandbox.operations import Cut, Join, Mask, Plan, Probe, Request
 from foremask.service.sandbox.pool import OnProgress
-from foremask.service.storage.local_directory import local_url
 from foremask.service.storage.objects import open_objects
 from foremask.service.worker.maintenance import run_maintenance
 from foremask.service.worker.process import (
@@ -122,7 +121,7 @@ class Sleeping:
 
 async def play_workers(url: str, root: Path, first: int, count: int, slept: float) -> None:
     """So many workers of one slot, each with connections of its own, until killed."""
-    objects = await open_objects(local_url(root / "objects"), "http://127.0.0.1:1")
+    objects = await open_objects((root / "objects").absolute().as_uri(), "http://127.0.0.1:1")
     media, team = Sleeping(slept), list[WorkerContext]()
     async with AsyncExitStack() as stack:
         outbound = await stack.enter_async_context(Outbound())
@@ -291,7 +290,7 @@ async def _send(
 ) -> tuple[dict[str, float], float]:
     """Admit the jobs at their moments; the seconds of work of each, and of all."""
     rng = random.Random(workers)  # noqa: S311
-    objects = await open_objects(local_url(root / "objects"), "http://127.0.0.1:1")
+    objects = await open_objects((root / "objects").absolute().as_uri(), "http://127.0.0.1:1")
     lengths_s = [math.exp(rng.uniform(*map(math.log, CLIP_S))) for _ in range(jobs)]
     moments = arrivals(jobs, workers, slept * statistics.mean(lengths_s), rng)
     began, sent = time.monotonic(), {}
@@ -301,9 +300,10 @@ async def _send(
         key = f"uploads/{workers}-{number}/clip"
         source.write_text(str(length_s))
         await objects.put(key, source)
-        new = NewJob(token_id=token, preset=Preset.MP4_H264, source_key=key)
-        await admit(database, new)
-        sent[new.request_id] = slept * length_s
+        new = NewJob(
+            request_id=str(uuid4()), token_id=token, preset=Preset.MP4_H264, source_key=key
+        )
+        sent[await admit(database, new)] = slept * length_s
     return sent, sum(sent.values())
 
 

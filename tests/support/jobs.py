@@ -1,7 +1,9 @@
 """Jobs of tests, made and moved on by the functions that the API and the workers call."""
 
 from typing import Any, LiteralString
-from uuid import UUID
+from uuid import UUID, uuid4
+
+import msgspec
 
 from foremask.options import Preset
 from foremask.service.jobs import steps
@@ -13,17 +15,26 @@ from foremask.service.jobs.steps import Step, StepName
 
 def new_job(token: UUID, **facts: Any) -> NewJob:  # noqa: ANN401
     """A mask of a clip at a URL, which nobody fetches."""
-    usual = {"preset": Preset.MP4_H264, "video_url": "https://example.org/a.mp4"}
+    usual = {
+        "request_id": str(uuid4()),
+        "preset": Preset.MP4_H264,
+        "video_url": "https://example.org/a.mp4",
+    }
     return NewJob(token_id=token, **usual | facts)
 
 
 async def begun(
-    database: Database, job: str, stage: str = "ingest", lease_s: float = 60.0, worker: str = "any"
+    database: Database,
+    job: str,
+    stage: str = "ingest",
+    lease_s: float = 60.0,
+    worker: str = "any",
+    number: int = 0,
 ) -> Step:
-    """A step of the job, which a worker has begun."""
-    step = await steps.begin(database, StepName(job, stage), worker, lease_s)
-    assert step is not None
-    return step
+    """A step of the job, which a worker has begun, whoever's turn it is."""
+    row = await database.row_of("begin_step", job, stage, number, worker, lease_s)
+    assert row is not None
+    return msgspec.convert(row | {"name": StepName(job, stage, number)}, Step)
 
 
 async def done(database: Database, job: str, stage: str, result: StepDone) -> None:

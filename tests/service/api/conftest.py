@@ -17,7 +17,6 @@ import pytest
 from foremask.service.api.application import run
 from foremask.service.jobs.database import Database, open_database
 from foremask.service.jobs.tokens import TokenLimits, create_token
-from foremask.service.storage.local_directory import local_url
 from foremask.service.storage.objects import Objects, open_objects
 from foremask.settings import Networks, Settings
 from tests.service.api import clip_server, clips
@@ -47,8 +46,7 @@ class Running:
             yield database
 
     async def objects(self) -> Objects:
-        url = self.settings.objects_url or local_url(self.settings.data_dir / "objects")
-        return await open_objects(url, self.settings.base_url)
+        return await open_objects(self.settings.store_url, self.settings.base_url)
 
     def new_token(self, limits: TokenLimits = PLENTY) -> dict[str, str]:
         async def make() -> str:

@@ -13,10 +13,10 @@ from foremask.errors import CorruptVideo, ForemaskError, NoFrames, TimedOut
 from foremask.options import Preset
 from foremask.service.jobs import steps
 from foremask.service.jobs.admission import QUEUE_LIMIT
-from foremask.service.jobs.steps import StepName
 from foremask.service.jobs.tokens import TokenLimits, create_token, revoke_token
 from tests.service.api.conftest import Running
 from tests.service.api.patient import http
+from tests.support.jobs import begun
 from tests.support.patience import PATIENCE_S
 
 PATH = "/v2/video/segment/foreground_mask"
@@ -393,9 +393,7 @@ def test_a_clip_that_breaks_mid_way_is_an_error_of_its_job(
 
 async def _fail(service: Running, job: str, error: ForemaskError) -> None:
     async with service.database() as database:
-        step = await steps.begin(database, StepName(job, "ingest"), "a worker")
-        assert step is not None
-        await steps.fail(database, step, error)
+        await steps.fail(database, await begun(database, job), error)
 
 
 def test_a_cancelled_job_reads_410(client: httpx.Client, clip_origin: str) -> None:
@@ -440,7 +438,7 @@ def test_what_is_unforeseen_says_nothing_of_the_inside(
 
     away: LiteralString = "alter function charge_rate rename to charge_rate_away"
     broken: LiteralString = (
-        "create function charge_rate(bytea) returns integer language sql as 'select 1 / 0'"
+        "create function charge_rate(bytea, text) returns integer language sql as 'select 1 / 0'"
     )
     asyncio.run(run(away, broken))
     try:

@@ -18,7 +18,6 @@ from foremask.options import Quality
 from foremask.service.api.previewing import Previewer
 from foremask.service.api.request_context import while_heard
 from foremask.service.sandbox.operations import MaskPicture, PictureMask
-from foremask.settings import Sandbox
 from tests.service.api import clip_server
 from tests.service.api.conftest import Running, running
 from tests.service.api.patient import http
@@ -192,8 +191,7 @@ async def test_tokens_take_turns_and_a_newer_picture_replaces_one_that_waits(
 ) -> None:
     """A's second picture is cancelled for its third, and B, who comes last, is before that."""
     pool = OneAtATime()
-    previewer = Previewer(tmp_path, Sandbox.OFF, lambda: tmp_path)
-    previewer._pool = pool  # type: ignore[assignment]
+    previewer = Previewer(pool, lambda: tmp_path, 0)  # type: ignore[arg-type]
 
     def ask(owner: str, picture: bytes) -> "asyncio.Task[PictureMask]":
         return asyncio.create_task(previewer.mask(picture, Quality.FAST, [], owner))
@@ -214,8 +212,7 @@ async def test_tokens_take_turns_and_a_newer_picture_replaces_one_that_waits(
 
 async def test_a_preview_ends_when_its_caller_hangs_up(tmp_path: Path) -> None:
     pool, hung_up = OneAtATime(), asyncio.Event()
-    previewer = Previewer(tmp_path, Sandbox.OFF, lambda: tmp_path)
-    previewer._pool = pool  # type: ignore[assignment]
+    previewer = Previewer(pool, lambda: tmp_path, 0)  # type: ignore[arg-type]
 
     async def receive() -> HTTPDisconnectEvent:
         await hung_up.wait()

@@ -14,7 +14,7 @@ from obstore.store import S3Store
 from foremask.errors import RateLimited
 from foremask.facts import Clip
 from foremask.fetch.client import Outbound
-from foremask.options import Form, ResultKind
+from foremask.options import Form, Limits, ResultKind
 from foremask.service.api.application import create_app
 from foremask.service.api.probing import Prober, Source
 from foremask.service.api.read_limit import Throttle
@@ -23,7 +23,6 @@ from foremask.service.jobs.database import Database, open_database
 from foremask.service.jobs.schema import VERSION
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.sandbox import confine
-from foremask.service.storage.local_directory import local_url
 from foremask.service.storage.objects import Objects, open_objects
 from foremask.settings import Settings
 from tests.service.api.conftest import Running, running
@@ -70,7 +69,7 @@ async def test_a_store_that_is_gone_is_told(database_url: str, tmp_path: Path) -
 async def test_without_a_database_it_says_try_again(tmp_path: Path) -> None:
     """503 with Retry-After for each call; not ready; alive; its own counts can be read."""
     settings = Settings(data_dir=tmp_path)
-    objects = await open_objects(local_url(tmp_path / "objects"), settings.base_url)
+    objects = await open_objects((tmp_path / "objects").as_uri(), settings.base_url)
     nowhere = f"postgresql://nobody@/none?host={tmp_path}"
     async with (
         Outbound() as outbound,
@@ -102,15 +101,13 @@ async def test_a_database_without_our_tables_is_not_ready(
     """Nor is one that has those of a newer version; the answer says what to do."""
     async with ready(postgres.url, tmp_path) as checks:
         assert (await checks())["database"] == (
-            "the database has no tables of foremask and this foremask works with version"
-            f" {VERSION}; run `foremask migrate`"
+            f"the database has no tables of foremask: run `foremask migrate` for version {VERSION}"
         )
     async with open_database(database_url) as database, ready(database_url, tmp_path) as checks:
         assert (await checks())["database"] == "ok"
         await database.all("insert into schema_scripts (name) values ('foremask/1000')")
         assert (await checks())["database"] == (
-            "the database has tables of version 1000, of a newer foremask than this one, which"
-            f" works with version {VERSION}; update this foremask"
+            "the database has tables of version 1000, of a newer foremask; update this one"
         )
         await database.all("delete from schema_scripts where name = 'foremask/1000'")
 
@@ -126,7 +123,7 @@ async def test_a_store_that_does_not_answer_is_told_soon(tmp_path: Path) -> None
 
     server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
     settings = Settings(data_dir=tmp_path)
-    local = await open_objects(local_url(tmp_path / "objects"), settings.base_url)
+    local = await open_objects((tmp_path / "objects").as_uri(), settings.base_url)
     port = server.sockets[0].getsockname()[1]
     silent = S3Store(
         "none",
@@ -152,7 +149,8 @@ async def api_over(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of an API in this process, whose prober knows of no clip."""
     settings = Settings(data_dir=data_dir)
-    app = create_app(Service(settings, database, objects, outbound, NoVerdict()))
+    parts = (settings, database, objects, outbound, NoVerdict(), Limits())
+    app = create_app(Service(*parts, None))  # type: ignore[arg-type]  # it masks no picture
     transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=transport, base_url=settings.base_url) as client:
         yield client
@@ -164,7 +162,7 @@ async def ready(
 ) -> AsyncIterator[Callable[[], Awaitable[dict[str, str]]]]:
     """Asks an API over these whether it is ready, and checks that the status agrees."""
     settings = Settings(data_dir=data_dir)
-    objects = objects or await open_objects(local_url(data_dir / "objects"), settings.base_url)
+    objects = objects or await open_objects((data_dir / "objects").as_uri(), settings.base_url)
     async with (
         Outbound() as outbound,
         open_database(url, patience_s=0.0) as database,

@@ -2,27 +2,14 @@
 
 import re
 
-import msgspec
 import pytest
 from playwright.sync_api import expect
 
-from foremask.errors import by_reason
 from foremask.service.api import pages
-from foremask.service.api.openapi import build
-from foremask.service.api.routes import HANDLERS
-from foremask.service.jobs.wire_format import Problem
 from tests.service.api.conftest import Running
 from tests.service.api.patient import http
 from tests.service.api.test_playground import audit
 from tests.support.browser import browsing
-
-
-def test_each_reason_has_an_example() -> None:
-    for name, example in build(HANDLERS)["components"]["examples"].items():
-        problem = msgspec.convert(example["value"], Problem)
-        kind = by_reason(name)
-        assert kind is not None
-        assert (problem.error.reason, problem.error.code) == (name, kind.status)
 
 
 def test_the_reference_shows_the_api_and_tries_it(service: Running) -> None:

@@ -56,7 +56,7 @@ async def test_the_rate_counts_down(
 ) -> None:
     await stopped(1.0)
     secret, _ = await create_token(database, "facts", TokenLimits(rate_per_minute=60, burst=3))
-    rates = [(await charge_rate(database, token_hash(secret))).rate for _ in range(3)]
+    rates = [await charge_rate(database, token_hash(secret)) for _ in range(3)]
     assert [rate.remaining for rate in rates] == [2, 1, 0]
     assert [rate.reset_s for rate in rates] == [1, 2, 3]
     with pytest.raises(RateLimited) as refused:

@@ -77,7 +77,7 @@ class Service(RuleBasedStateMachine):
     @rule(segments=st.integers(1, 6), webhook=st.booleans())
     def submit(self, segments: int, webhook: bool) -> None:
         new = new_job(self.token_id, webhook_url="https://example.org/hook" if webhook else None)
-        self.jobs[self.do(admit(self.database, new)).request_id] = segments
+        self.jobs[self.do(admit(self.database, new))] = segments
 
     @precondition(lambda self: self.jobs)
     @rule(pick=PICK)

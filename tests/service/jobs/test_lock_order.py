@@ -11,9 +11,9 @@ from foremask.service.jobs import steps
 from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.step_facts import IngestDone, JobClip, StepArgs
-from foremask.service.jobs.steps import Beat, Step, StepName
+from foremask.service.jobs.steps import Beat, Step
 from foremask.service.jobs.tokens import create_token
-from tests.support.jobs import done, new_job
+from tests.support.jobs import begun, done, new_job
 from tests.support.patience import until
 
 SEGMENTS = 3
@@ -26,13 +26,13 @@ async def held(database: Database) -> list[Step]:
     _, token = await create_token(database, "a")
     found = []
     for _ in range(2):
-        job = (await admit(database, new_job(token.id))).request_id
+        job = await admit(database, new_job(token.id))
         cut = IngestDone(JobClip(), "sources/x", tuple(StepArgs() for _ in range(SEGMENTS)))
         await done(database, job, "ingest", cut)
-        for number in reversed(range(SEGMENTS)):
-            step = await steps.begin(database, StepName(job, "segment", number), "w", LEASE_S)
-            assert step is not None
-            found.append(step)
+        found += [
+            await begun(database, job, "segment", LEASE_S, number=number)
+            for number in reversed(range(SEGMENTS))
+        ]
     return sorted(found, key=lambda step: (step.name.job, -step.name.number))
 
 

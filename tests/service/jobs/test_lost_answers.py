@@ -41,11 +41,11 @@ async def test_a_forms_file_is_taken_though_the_answer_was_lost(
     """Of the same request; another one finds the form used, and one byte is counted."""
     _, token = await create_token(database, "a")
     await stored.new_upload(database, "uploads/1", token.id)
-    assert await stored.claim_upload(forgetful, "uploads/1", "mine") == str(token.id)
+    assert await stored.claim_upload(forgetful, "uploads/1", "mine", None) == str(token.id)
     with pytest.raises(LinkInvalid, match="has been used"):
-        await stored.claim_upload(forgetful, "uploads/1", "another")
+        await stored.claim_upload(forgetful, "uploads/1", "another", None)
     await stored.reserve(database, "uploads/1", 0, 0)
-    assert await stored.claim_upload(forgetful, "uploads/1", "another") == str(token.id)
+    assert await stored.claim_upload(forgetful, "uploads/1", "another", None) == str(token.id)
     assert await stored.total(database) == 1
 
 
@@ -54,7 +54,7 @@ async def test_a_webhook_is_sent_again_once_though_the_answer_was_lost(
 ) -> None:
     _, token = await create_token(database, "a")
     new = new_job(token.id, webhook_url="https://example.org/hook")
-    job = (await admit(database, new)).request_id
+    job = await admit(database, new)
     with pytest.raises(RequestUnknown):
         await deliveries.redeliver(forgetful, job)
     await database.all("select cancel_job(%s, %s, null)", (token.id, job))

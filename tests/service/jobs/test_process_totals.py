@@ -8,7 +8,6 @@ from foremask.service.jobs import process_totals
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.process_totals import CountReporter, keep_reporting
 from foremask.service.observability import metrics
-from foremask.service.storage.local_directory import local_url
 from foremask.service.storage.objects import open_objects
 from tests.support.patience import until
 
@@ -64,7 +63,7 @@ async def test_the_page_shows_the_sums_in_order(database: Database, tmp_path: Pa
         "insert into counts values ('foremask_of_another_version_total', '{}', 7)"
         " on conflict do nothing"
     )
-    objects = await open_objects(local_url(tmp_path), "http://127.0.0.1:1")
+    objects = await open_objects(tmp_path.as_uri(), "http://127.0.0.1:1")
     text = (await prometheus_page.page(database, objects))[0].decode()
     buckets = [
         float(line.rpartition(" ")[2])

@@ -17,7 +17,7 @@ from tests.support.jobs import CountingDatabase, begun, new_job
 
 async def admitted(database: Database) -> tuple[str, str]:
     secret, token = await create_token(database, "any")
-    return secret, (await admit(database, new_job(token.id))).request_id
+    return secret, await admit(database, new_job(token.id))
 
 
 async def test_a_job_without_progress_for_a_minute_says_so_and_goes_on(database: Database) -> None:

@@ -12,7 +12,7 @@ DAY_S = 86_400
 async def job(database: Database, ended_s_ago: int | None, status: str = "completed") -> str:
     """A job of a token of its own that ended so long ago; None: it has not ended."""
     _, token = await create_token(database, uuid.uuid4().hex)
-    made = (await admit(database, new_job(token.id))).request_id
+    made = await admit(database, new_job(token.id))
     if ended_s_ago is not None:
         await database.all(
             """update jobs set status = %s, started_at = created_at,

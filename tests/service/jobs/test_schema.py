@@ -13,19 +13,17 @@ import pytest
 from foremask.errors import ServiceUnavailable
 from foremask.options import ResultKind
 from foremask.service.jobs import deliveries, records, steps
-from foremask.service.jobs.admission import charge_rate, find_keyed
+from foremask.service.jobs.admission import charge_rate
 from foremask.service.jobs.database import Database, open_database
 from foremask.service.jobs.records import Status
-from foremask.service.jobs.schema import VERSION, Script, check_schema
+from foremask.service.jobs.schema import VERSION, check_schema
 from foremask.service.jobs.step_facts import JobReport, PartDone
 from foremask.service.jobs.tokens import list_tokens, token_hash
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
-from foremask.service.worker import queue_schema
 from foremask.service.worker.queue_schema import migrate
 
 OLD = Path(__file__).with_name("database_of_427503c.sql.gz")
 """A dump of what that commit made: jobs 1 to 7 in every state, two tokens, an upload, webhooks."""
-TABLES_17 = Path(__file__).with_name("schema_17.sql.gz")
 ALPHA = token_hash("fm_alpha-of-427503c")
 
 
@@ -93,23 +91,18 @@ async def shape(url: str) -> list[tuple[object, ...]]:
     return sorted(tuple(map(str, row.values())) for row in rows)
 
 
-async def test_tables_of_version_17_become_what_new_ones_are(
+async def test_tables_of_any_version_since_become_what_new_ones_are(
     new_database: Callable[[], str],
 ) -> None:
-    """Those of commit 6dd9b6e."""
+    """What an upgrade has done already, it leaves alone; hints with a time lose their frame."""
     old, new = new_database(), new_database()
-    await migrate(new)
-    with psycopg.connect(old, autocommit=True) as connection:
-        connection.execute(
-            "create table schema_scripts (name text primary key,"
-            " applied_at timestamptz not null default now())"
+    for url in (old, new):
+        await migrate(url)
+    async with open_database(old, connections=1) as database:
+        await database.all(
+            "update schema_scripts set name = 'foremask/18' where name like 'fore%%'"
         )
-        engine = Script("foremask/17", gzip.decompress(TABLES_17.read_bytes()).decode())
-        for script in (*queue_schema.scripts(frozenset()), engine):
-            if script.sql:
-                connection.execute(script.sql.encode())
-            connection.execute("insert into schema_scripts (name) values (%s)", (script.name,))
-        connection.execute(
+        await database.all(
             """with made as (
                    insert into tokens
                        (id, name, prefix, hash, webhook_key, rate_per_minute, burst, concurrent)
@@ -151,14 +144,11 @@ async def test_jobs_results_and_tokens_of_an_old_database_are_all_there(old_data
         error = jobs[2].error
         assert error is not None
         assert (error.reason, error.details) == ("corrupt", "broken at frame 7")
-        keyed = await find_keyed(database, ALPHA, "first")
-        assert keyed is not None
+        keyed = await charge_rate(database, ALPHA, "first")
         assert keyed.request_id == name(1)
-        (attempt,) = await deliveries.attempts(database, name(1))
-        assert attempt.http_status == 204
         tokens = {token.name: token for token in await list_tokens(database)}
         assert (tokens["alpha"].used, tokens["alpha"].limits.share) == (5, 2)
-        assert (await charge_rate(database, ALPHA)).rate.limit == 60
+        assert keyed.limit == 60
         rows = await database.all("select name, stored, unfinished from tokens order by name")
         assert rows == [
             {"name": "alpha", "stored": 50790, "unfinished": 2},

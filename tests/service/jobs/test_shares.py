@@ -31,7 +31,7 @@ class Tokens:
         return token.id
 
     async def submit(self, token: uuid.UUID, count: int = 1) -> list[str]:
-        return [(await admit(self.database, new_job(token))).request_id for _ in range(count)]
+        return [await admit(self.database, new_job(token)) for _ in range(count)]
 
     async def claimed(self, queue: str = "files") -> Step:
         step = await steps.claim(self.database, queue, "worker", 100.0)

@@ -58,11 +58,11 @@ async def test_uploads_over_the_quota_are_refused_and_another_tokens_are_not(
 async def test_a_jobs_files_count_until_they_are_deleted(database: Database) -> None:
     """Source and segments until the sweep, the result, or what it may be, until it expires."""
     _, token = await create_token(database, "a")
-    made = (await admit(database, job(token.id, 100), storage_limit=300)).request_id
+    made = await admit(database, job(token.id, 100), storage_limit=300)
     assert await bytes_of(database, token.id) == 300
     with pytest.raises(StorageQuota):
         await admit(database, job(token.id, 1), storage_limit=300)
-    unknown = (await admit(database, job(token.id, None), storage_limit=300)).request_id
+    unknown = await admit(database, job(token.id, None), storage_limit=300)
     await masked(database, unknown, 30, JobReport(frames_out=1, bytes=7, network_bytes=50))
     assert await bytes_of(database, token.id) == 417
     await retention.swept(database, unknown)
@@ -80,9 +80,7 @@ async def test_a_jobs_files_count_until_they_are_deleted(database: Database) -> 
 async def test_what_a_job_will_store_counts_before_it_is_written(database: Database) -> None:
     """Each of six takes ten times its clip: the seventh is refused while they are being written."""
     _, token = await create_token(database, "a")
-    jobs = [
-        (await admit(database, job(token.id, 10), storage_limit=700)).request_id for _ in range(6)
-    ]
+    jobs = [await admit(database, job(token.id, 10), storage_limit=700) for _ in range(6)]
     assert await bytes_of(database, token.id) == 6 * 30
     first = [await begun(database, each) for each in jobs]
     for step in first:
@@ -100,7 +98,7 @@ async def test_what_is_kept_besides_is_stored_only_where_the_quota_has_room(
 ) -> None:
     """Three jobs of 30 bytes each, and each would keep 50 more: of 200 there is room for two."""
     _, token = await create_token(database, "a")
-    jobs = [(await admit(database, job(token.id, 10))).request_id for _ in range(3)]
+    jobs = [await admit(database, job(token.id, 10)) for _ in range(3)]
     allowed = [
         await stored.reserve_result(database, await begun(database, each), 10, 50, 200)
         for each in jobs
@@ -114,7 +112,7 @@ async def test_what_a_worker_would_store_that_has_lost_its_step_counts_for_nothi
 ) -> None:
     """It was paused past its lease, and the step is another's: that one has reserved 40 bytes."""
     _, token = await create_token(database, "a")
-    made = (await admit(database, job(token.id, 10))).request_id
+    made = await admit(database, job(token.id, 10))
     stale = await begun(database, made)
     await steps.fail(database, stale, WorkerCrashed("it was away"), outcome="lost", retry_s=0.0)
     current = await begun(database, made)
@@ -160,7 +158,7 @@ async def test_a_background_counts_when_it_is_known_and_exactly_once_it_is_here(
         await admit(database, new, storage_limit=339)
     assert (caught.value.limit, caught.value.actual) == (339, 340)
     assert await bytes_of(database, token.id) == 0
-    made = (await admit(database, new, storage_limit=340)).request_id
+    made = await admit(database, new, storage_limit=340)
     assert await bytes_of(database, token.id) == 340
     found = IngestDone(JobClip(size_bytes=100), "sources/x", (StepArgs(),), fetched_bytes=41)
     await done(database, made, "ingest", found)

@@ -12,7 +12,6 @@ import httpx
 import pytest
 
 from foremask.errors import LinkInvalid, ObjectLost
-from foremask.service.storage.local_directory import local_url
 from foremask.service.storage.objects import Objects, open_objects
 from foremask.service.storage.signing import FILES_PATH
 from tests.support.seaweed import s3_server
@@ -37,7 +36,7 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
 @pytest.fixture(params=["local", "s3"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> Objects:
     if request.param == "local":
-        return await open_objects(local_url(tmp_path / "objects"), BASE_URL)
+        return await open_objects((tmp_path / "objects").as_uri(), BASE_URL)
     return await open_objects(request.getfixturevalue("s3"), BASE_URL)
 
 
@@ -109,14 +108,14 @@ async def test_what_is_deleted_is_lost(store: Objects, tmp_path: Path) -> None:
 )
 async def test_a_key_that_could_lead_elsewhere_is_refused(tmp_path: Path, key: str) -> None:
     """Keys are ours to make; this is for the day on which one is not."""
-    store = await open_objects(local_url(tmp_path / "objects"), BASE_URL)
+    store = await open_objects((tmp_path / "objects").as_uri(), BASE_URL)
     with pytest.raises(ValueError, match="not an object key"):
         await store.head(key)
 
 
 async def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     """300 MiB go in and out, and the process stays as it was, give or take the blocks in flight."""
-    store = await open_objects(local_url(tmp_path / "objects"), BASE_URL)
+    store = await open_objects((tmp_path / "objects").as_uri(), BASE_URL)
     before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     await store.put("big", chunks(*[MIB] * 300))
     await store.get("big", tmp_path / "big")
@@ -130,21 +129,21 @@ async def test_the_signing_key_is_its_owners_alone(tmp_path: Path) -> None:
     made = tmp_path / "objects" / "signing-key"
     umask = os.umask(0)
     try:
-        await asyncio.gather(*[open_objects(local_url(made.parent), BASE_URL) for _ in range(8)])
+        await asyncio.gather(*[open_objects(made.parent.as_uri(), BASE_URL) for _ in range(8)])
     finally:
         os.umask(umask)
     assert (made.stat().st_mode & 0o777, made.stat().st_size) == (0o600, 32)
     assert [each.name for each in made.parent.iterdir()] == ["signing-key"]
     made.chmod(0o644)
     key = made.read_bytes()
-    await open_objects(local_url(made.parent), BASE_URL)
+    await open_objects(made.parent.as_uri(), BASE_URL)
     assert (made.stat().st_mode & 0o777, made.read_bytes()) == (0o600, key)
 
 
 async def test_a_link_is_good_for_its_file_and_its_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = await open_objects(local_url(tmp_path / "objects"), BASE_URL)
+    store = await open_objects((tmp_path / "objects").as_uri(), BASE_URL)
     link = store.link("results/1/mask.mp4", 3600)
     assert link == store.link("results/1/mask.mp4", 3600), "the same within the hour"
     assert link.startswith(f"{BASE_URL}{FILES_PATH}results/1/mask.mp4?")

@@ -20,7 +20,6 @@ from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import JobError, Record
 from foremask.service.jobs.step_facts import JobResult
 from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash
-from foremask.service.storage.local_directory import local_url
 from foremask.service.storage.objects import open_objects
 from foremask.service.worker.maintenance import run_maintenance
 from foremask.service.worker.queues import serve_queues
@@ -89,7 +88,7 @@ async def site() -> AsyncIterator[Site]:
 
 @pytest.fixture
 async def work(database: Database, tmp_path: Path) -> AsyncIterator[WorkerContext]:
-    objects = await open_objects(local_url(tmp_path / "objects"), "http://127.0.0.1:1")
+    objects = await open_objects((tmp_path / "objects").as_uri(), "http://127.0.0.1:1")
     scratch = tmp_path / "scratch"
     scratch.mkdir()
     await announce_slots(database, 100)
@@ -142,7 +141,7 @@ class Caller:
         facts: dict[str, Any] = {"video_url": url, "webhook_url": webhook_url}
         if kind is not ResultKind.MASK:
             facts |= {"preset": AlphaFormat.WEBM_VP9, "result": JobResult(ResultOptions(kind))}
-        return (await admit(self.database, new_job(self.token_id, **facts))).request_id
+        return await admit(self.database, new_job(self.token_id, **facts))
 
     async def record(self, request_id: str) -> Record:
         return await records.read_any(self.database, request_id)

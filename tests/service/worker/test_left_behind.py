@@ -135,7 +135,7 @@ async def test_after_jobs_of_all_endings_there_is_what_retention_says_and_nothin
     )
     assert len(await retention.forget_records(work.database, 0.001)) == jobs
     found = await rows(work.database)
-    for table in ("jobs", "steps", "attempts", "deliveries", "delivery_attempts"):
+    for table in ("jobs", "steps", "attempts", "deliveries"):
         assert found[table] == 0, table
 
 

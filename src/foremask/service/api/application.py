@@ -1,6 +1,9 @@
 """Builds the API's application and runs it."""
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
 from types import FrameType
 
 import structlog
@@ -14,9 +17,8 @@ from foremask.errors import SettingsInvalid
 from foremask.fetch.client import Outbound
 from foremask.machine import process_setup
 from foremask.machine.memory import share_of_memory
-from foremask.options import Limits
 from foremask.service.api import problems, uploads
-from foremask.service.api.connection import Gate, GatedConfig
+from foremask.service.api.connection import Connection, Gate
 from foremask.service.api.middleware import RequestMiddleware
 from foremask.service.api.previewing import Previewer
 from foremask.service.api.probing import PROBES_AT_ONCE, Prober
@@ -27,10 +29,9 @@ from foremask.service.jobs.process_totals import CountReporter, keep_reporting
 from foremask.service.jobs.schema import check_schema
 from foremask.service.observability import metrics
 from foremask.service.sandbox.pool import MediaPool
-from foremask.service.storage.local_directory import local_url
 from foremask.service.storage.objects import open_objects
-from foremask.settings import Inputs, Settings
-from foremask.weights.catalogue import model_path
+from foremask.settings import Settings
+from foremask.weights.catalogue import ISNET, model_path, side_car_of
 
 log = structlog.get_logger(__name__)
 
@@ -57,18 +58,34 @@ def create_app(service: Service) -> ASGIApp:
 
 
 def run(settings: Settings) -> None:
-    """Serve until a signal says stop.
-
-    ``settings.database_url`` names a database that has the schema.
-    """
+    """Serve until a signal says stop, over a database that has the schema."""
     uvloop.run(serve(settings))
 
 
 async def serve(settings: Settings) -> None:
     """Open the database, the store and the pools, and serve."""
+    async with open_service(settings) as service:
+        log.info("api.started", sandbox=service.sandbox, at=settings.base_url)
+        reporter = CountReporter("api", process_setup.name(), 0, service.sandbox)
+        background_tasks = [
+            asyncio.create_task(uploads.keep_sweeping(service.objects, service.database)),
+            asyncio.create_task(keep_reporting(service.database, reporter)),
+        ]
+        try:
+            await Server(create_app(service), settings, service.ends.stop).serve()
+        finally:
+            for task in background_tasks:
+                task.cancel()
+            await asyncio.wait(background_tasks)
+
+
+@asynccontextmanager
+async def open_service(settings: Settings) -> AsyncIterator[Service]:
+    """The parts of one API process, open during the block."""
     if settings.database_url is None:
         raise SettingsInvalid("The API needs the URL of a database.", param="FOREMASK_DATABASE_URL")
-    stored_at = settings.objects_url or local_url(settings.data_dir / "objects")
+    model = settings.model_file or settings.model_dir / ISNET.file_name
+    preview_bytes = settings.job_memory or share_of_memory(1)
     async with (
         open_database(
             settings.database_url, connections=DATABASE_CONNECTIONS, call_s=DATABASE_CALL_S
@@ -82,49 +99,34 @@ async def serve(settings: Settings) -> None:
             sandbox=settings.sandbox,
             spares=True,  # they are small, and each token's probes begin in a new one
         ) as pool,
-        Previewer(
+        MediaPool(
             settings.data_dir / "scratch" / "api-preview",
-            settings.sandbox,
-            lambda: model_path(settings.model_dir, settings.model_file),
-            settings.job_memory,
-        ) as previewer,
+            sandbox=settings.sandbox,
+            readable=[model, side_car_of(model)],
+            memory_bytes=preview_bytes,
+        ) as preview_pool,
     ):
         if await database.answers():  # else `/readyz` says what is wrong
             await check_schema(database)
-        objects = await open_objects(stored_at, settings.base_url)
-        limits = Limits(
-            max_frames=settings.max_frames,
-            memory_bytes=settings.job_memory or share_of_memory(settings.workers),
-            any_format=settings.inputs is Inputs.ALL,
-        )
-        service = Service(
+        objects = await open_objects(settings.store_url, settings.base_url)
+        limits = settings.limits(settings.job_memory or share_of_memory(settings.workers))
+        find_model = partial(model_path, settings.model_dir, settings.model_file)
+        yield Service(
             settings,
             database,
             objects,
             outbound,
             Prober(outbound, objects, pool, limits),
             limits,
-            previewer=previewer,
+            Previewer(preview_pool, find_model, preview_bytes),
             sandbox=str(pool.level),
         )
-        log.info("api.started", sandbox=service.sandbox, at=settings.base_url)
-        reporter = CountReporter("api", process_setup.name(), 0, service.sandbox)
-        background_tasks = [
-            asyncio.create_task(uploads.keep_sweeping(objects, database)),
-            asyncio.create_task(keep_reporting(database, reporter)),
-        ]
-        try:
-            await Server(create_app(service), settings, service.stopping).serve()
-        finally:
-            for task in background_tasks:
-                task.cancel()
-            await asyncio.wait(background_tasks)
 
 
 class Server(uvicorn.Server):
     """A uvicorn server; a signal also ends the connections that wait for a job."""
 
-    def __init__(self, app: ASGIApp, settings: Settings, stopping: asyncio.Event) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, let_go: Callable[[], None]) -> None:
         downloads = process_setup.raise_open_files()
         backlog = min(2048, downloads // 8)
         # What is accepted at once is counted afterwards: the backlog must fit under the limit too.
@@ -132,9 +134,9 @@ class Server(uvicorn.Server):
         if limit < settings.connections:
             log.warning("api.few_files", open_files=downloads, connections=limit)
         super().__init__(
-            GatedConfig(
+            uvicorn.Config(
                 app,
-                Gate(limit, IDLE_S, min(limit, backlog)),
+                http=partial(Connection, Gate(limit, IDLE_S, min(limit, backlog))),  # type: ignore[arg-type]
                 host=settings.host,
                 port=settings.port,
                 ws="none",
@@ -145,8 +147,8 @@ class Server(uvicorn.Server):
                 backlog=backlog,
             )
         )
-        self._stopping = stopping
+        self._let_go = let_go
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._stopping.set()
+        self._let_go()
         super().handle_exit(sig, frame)

@@ -32,6 +32,7 @@ from foremask.options import (
     Quality,
     ResultKind,
     ResultOptions,
+    form_of,
     with_alpha,
 )
 from foremask.service.api.endpoints import SHOWN_PATTERN
@@ -150,10 +151,7 @@ class JobBody(Matte, frozen=True, kw_only=True):
     webhook_url: WebhookUrl | None = None
     sync: Annotated[
         bool,
-        Meta(
-            description="Hold the connection for up to 25 s: 200 with the finished status, else"
-            " 202."
-        ),
+        Meta(description="Wait up to 25 s for the end: 200 with the finished status, else 202."),
     ] = False
 
     def wanted(self) -> tuple[Form, JobResult]:
@@ -238,10 +236,7 @@ class RemoveBackgroundRequest(CutOutBody, frozen=True, kw_only=True):
 
     background_color: Annotated[
         BackgroundColor | None,
-        Meta(
-            description="Without it: Transparent where the preset has alpha, else Black. Colours"
-            " are those of CSS."
-        ),
+        Meta(description="Without it, Transparent where the preset has alpha, else Black."),
     ] = None
 
     def wanted(self) -> tuple[Form, JobResult]:
@@ -251,7 +246,7 @@ class RemoveBackgroundRequest(CutOutBody, frozen=True, kw_only=True):
             has_alpha = self.output_container_and_codec in ALPHA_FORMATS
             color = BackgroundColor.TRANSPARENT if has_alpha else BackgroundColor.BLACK
         named = None if color is BackgroundColor.TRANSPARENT else color.lower()
-        return _cut_out(self, self.output_container_and_codec, named, hints=self.hints)
+        return _cut_out(self, named)
 
 
 class GreenScreenRequest(CutOutBody, frozen=True, kw_only=True):
@@ -263,8 +258,7 @@ class GreenScreenRequest(CutOutBody, frozen=True, kw_only=True):
     output_container_and_codec: ResultForm = "mp4_h264"
 
     def wanted(self) -> tuple[Form, JobResult]:
-        form, shade = self.output_container_and_codec, self.green_shade.value
-        return _cut_out(self, form, shade, hints=self.hints)
+        return _cut_out(self, self.green_shade.value)
 
 
 class ReplaceBackgroundRequest(CutOutBody, frozen=True, kw_only=True):
@@ -287,7 +281,7 @@ class ReplaceBackgroundRequest(CutOutBody, frozen=True, kw_only=True):
                 "background cannot be transparent here; POST to /v2/video/edit/remove_background.",
                 param="background",
             )
-        return _cut_out(self, self.output_container_and_codec, named, url, hints=self.hints)
+        return _cut_out(self, named, url)
 
 
 class ConvertRequest(Matte, frozen=True, kw_only=True):
@@ -304,10 +298,7 @@ class ConvertRequest(Matte, frozen=True, kw_only=True):
     ] = None
     video: Annotated[
         Video | None,
-        Meta(
-            description="The clip of the mask, for a cutout or a composite. Not needed where it"
-            " was uploaded here and is still kept."
-        ),
+        Meta(description="The clip, for a cutout or a composite; not where its upload is kept."),
     ] = None
     background_url: BackgroundUrl | None = None
     background: BackgroundName | None = None
@@ -334,7 +325,7 @@ class ConvertRequest(Matte, frozen=True, kw_only=True):
                 "A cutout has no background: leave it out, or ask for the kind composite.",
                 param="background",
             )
-        return _cut_out(self, self.output_container_and_codec or Preset.WEBM_VP9, named, url)
+        return _cut_out(self, named, url)
 
 
 class RefineRequest(Struct, frozen=True):
@@ -423,21 +414,16 @@ def _mask(body: Matte, hints: tuple[Hint, ...], key_points: int = 0) -> JobResul
 
 
 def _cut_out(
-    body: CutOutBody | ConvertRequest,
-    name: str,
-    background: str | None,
-    url: str | None = None,
-    hints: tuple[Hint, ...] = (),
+    body: CutOutBody | ConvertRequest, background: str | None, url: str | None = None
 ) -> tuple[Form, JobResult]:
+    name = body.output_container_and_codec or Preset.WEBM_VP9
+    hints = body.hints if isinstance(body, CutOutBody) else ()
     check_hints(hints)
     is_transparent = background is None and url is None
-    form: Form
-    if is_transparent:
-        form = with_alpha(name, ALPHA_FORMATS)
-    else:
-        form = Preset(name) if name in list(Preset) else AlphaFormat(name)
+    kind = ResultKind.CUTOUT if is_transparent else ResultKind.COMPOSITE
+    form = with_alpha(name, ALPHA_FORMATS) if is_transparent else form_of(name, kind)
     options = ResultOptions(
-        kind=ResultKind.CUTOUT if is_transparent else ResultKind.COMPOSITE,
+        kind=kind,
         background=background,
         matte=_matte(body),
         auto_zoom=body.auto_zoom,

@@ -25,8 +25,7 @@ REMEDY = (
 class Call[B]:
     """A POST with a good token: ``token`` is its SHA-256, ``digest`` that of the body's fields.
 
-    ``owner`` is whose turn it is where tokens take turns; ``made`` is the job that was made under
-    its ``key`` before.
+    ``owner`` is whose turn it is where tokens take turns.
     """
 
     service: Service
@@ -37,7 +36,6 @@ class Call[B]:
     body: B
     digest: bytes
     key: str | None
-    made: str | None
 
 
 async def read_call[B: Struct](
@@ -48,29 +46,24 @@ async def read_call[B: Struct](
     ``job`` names a call that starts one: with the Idempotency-Key of a job that exists it costs no
     rate. Raises the errors of token, rate, body and key, in this order.
     """
-    service, own = request.service, request.id
+    service = request.service
     token = _token(request)
     key = None if job is None else request.headers.get("idempotency-key")
-    is_good = key is not None and re.fullmatch(rf"[!-~]{{1,{MAX_KEY_LENGTH}}}", key) is not None
-    keyed = None
-    if key is not None and is_good:
-        keyed = await admission.find_keyed(service.database, token, key)
-    if keyed is not None:
-        service.reads.take(token)
-        grant = keyed.grant
-    else:
-        grant = await admission.charge_rate(service.database, token)
+    is_good = key is None or re.fullmatch(rf"[!-~]{{1,{MAX_KEY_LENGTH}}}", key) is not None
+    grant = await admission.charge_rate(service.database, token, key if is_good else None)
     owner = str(grant.token_id)
     request.scope["state"] |= {GRANT: grant, OWNER: owner}
+    if grant.request_id is not None:
+        service.reads.take(token)
     has_clip = job is not None and issubclass(kind, JobBody) and forms.is_form(request)
     if has_clip:
-        is_new = keyed is None and (key is None or is_good)
+        is_new = grant.request_id is None and is_good
         body, digest = await forms.read_clip(request, kind, job, grant, stores=is_new)
     else:
         body, digest = await parsing.read_body(request, kind, job, may_be_empty=may_be_empty)
-    if keyed is not None:
-        admission.check_same_body(keyed, digest)
-    elif key is not None and not is_good:
+    if grant.request_id is not None and grant.body_hash != digest:
+        raise admission.mismatch()
+    if key is not None and not is_good:
         raise FieldInvalid(
             f"Idempotency-Key must be 1 to {MAX_KEY_LENGTH} printable ASCII characters "
             "without a space.",
@@ -78,8 +71,7 @@ async def read_call[B: Struct](
             limit=MAX_KEY_LENGTH,
             actual=len(key),
         )
-    made = None if keyed is None else keyed.request_id
-    return Call(service, own, token, grant, owner, body, digest, key, made)
+    return Call(service, request.id, token, grant, owner, body, digest, key)
 
 
 def read_token(request: ApiRequest) -> bytes:
@@ -105,7 +97,7 @@ def _token(request: ApiRequest) -> bytes:
         scheme, _, credentials = headers.get("authorization", "").partition(" ")
         token = credentials.strip() if scheme.lower() == "bearer" else ""
     if not token:
-        raise TokenMissing(f"The request carries no token. {REMEDY}", param="api_token")
+        raise TokenMissing(f"The request carries no token. {REMEDY}")
     if len(token) > MAX_TOKEN_LENGTH:
-        raise TokenInvalid("The token is unknown, revoked or expired.", param="api_token")
+        raise TokenInvalid("The token is unknown, revoked or expired.")
     return token_hash(token)

@@ -14,7 +14,6 @@ from typing import Any
 import httptools
 import structlog
 import uvicorn
-from litestar.types import ASGIApp
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -95,26 +94,19 @@ def least_body_bytes(seconds: float) -> float:
     return max(FIRST_BODY_BYTES, LASTING_BODY_BYTES_PER_S * seconds)
 
 
-class GatedConfig(uvicorn.Config):
-    """uvicorn's settings, and the gate that its connections share."""
-
-    def __init__(self, app: ASGIApp, gate: Gate, **settings: Any) -> None:  # noqa: ANN401
-        super().__init__(app, http=Connection, **settings)
-        self.gate = gate
-
-
 class Connection(HttpToolsProtocol):
-    """A uvicorn connection with our bounds."""
+    """A uvicorn connection with our bounds; all share the gate."""
 
     def __init__(
         self,
-        config: GatedConfig,
+        gate: Gate,
+        config: uvicorn.Config,
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._gate = config.gate
+        self._gate = gate
         self._over_limit = False
         self._refusal: ForemaskError | None = None
         self._refused = False
@@ -209,8 +201,7 @@ class Connection(HttpToolsProtocol):
                 )
         if self.owner is None:
             return RequestTooSlow(
-                f"After {self._body_s:g} s the body has not said whose it is: the fields of a form"
-                " come before its file.",
+                f"After {self._body_s:g} s the form's fields have not come, which are its first.",
                 limit=self._body_s,
             )
         return None
@@ -290,8 +281,7 @@ class Connection(HttpToolsProtocol):
         if len(self.url) > MAX_TARGET_BYTES:
             self._stop_parsing(
                 TargetTooLong(
-                    f"The request line has over {MAX_TARGET_BYTES} bytes; a clip's URL belongs into"
-                    " the JSON body.",
+                    f"The request line has over {MAX_TARGET_BYTES} bytes.",
                     limit=MAX_TARGET_BYTES,
                 )
             )
@@ -306,8 +296,7 @@ class Connection(HttpToolsProtocol):
         if self._over_limit and self.url.partition(b"?")[0] not in HEALTH:
             self._stop_parsing(
                 ServiceUnavailable(
-                    f"There are {self._gate.limit} connections with requests under way, as many as"
-                    " may be; try again in a moment.",
+                    f"All {self._gate.limit} connections are in use; try again in a moment.",
                     limit=self._gate.limit,
                 )
             )

@@ -83,10 +83,10 @@ async def read_clip[B: Struct](
             yield block
 
     if stores:
-        await stored.new_upload(service.database, key, grant.token_id)
+        name = file_name(form.file.filename)
+        await stored.new_upload(service.database, key, grant.token_id, name)
         await store(service, key, content(), declared_bytes, most)
         request.scope["state"][CLIP] = key
-        await stored.name_upload(service.database, key, file_name(form.file.filename))
     else:
         async for _ in content():
             pass

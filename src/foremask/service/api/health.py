@@ -33,10 +33,7 @@ class Readiness(Struct):
 
 @Operation("operations", "The process answers.", Health, needs_token=False).reads("/healthz")
 async def healthz() -> ASGIResponse:
-    """Check that the process answers.
-
-    It says nothing of what lies behind it.
-    """
+    """Check that the process answers."""
     return json_answer(Health())
 
 
@@ -48,16 +45,13 @@ async def healthz() -> ASGIResponse:
     needs_token=False,
 ).reads("/readyz")
 async def readyz(request: ApiRequest) -> ASGIResponse:
-    """Check that the service can accept a job.
-
-    The database, its tables and the object store are asked.
-    """
+    """Check that the service can accept a job: database, tables and object store."""
     service = request.service
     database, objects = await asyncio.gather(
         _outcome(check_schema(service.database)), _outcome(service.objects.check())
     )
     checks = {"database": database, "objects": objects}
-    if service.stopping.is_set():
+    if service.ends.is_stopping:
         checks["process"] = "is stopping"
     ready = set(checks.values()) == {OK}
     readiness = Readiness("ready" if ready else "unready", checks, service.sandbox)
@@ -83,10 +77,7 @@ async def _outcome(check: Awaitable[object]) -> str:
     needs_token=False,
 ).reads("/metrics")
 async def metrics(request: ApiRequest) -> ASGIResponse:
-    """Read the metrics for Prometheus.
-
-    What this process and all of them together have counted; also without a database.
-    """
+    """Read the metrics for Prometheus, those of all processes; also without a database."""
     service = request.service
     text, media_type = await prometheus_page.page(service.database, service.objects)
     return ASGIResponse(body=text, media_type=media_type, headers={"Cache-Control": "no-store"})

@@ -1,6 +1,5 @@
 """Calls that start a job: token and rate, body, probe, row; with ``sync`` its end."""
 
-import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -97,10 +96,7 @@ async def replace_background(request: ApiRequest) -> ASGIResponse:
 
 @starts("/v2/video/segment/mask_by_key_points", body=MaskByKeyPointsRequest)
 async def mask_by_key_points(request: ApiRequest) -> ASGIResponse:
-    """Mask the thing at some points.
-
-    In all frames, from points on one of them.
-    """
+    """Mask the thing at some points of one frame, in all frames."""
     return await _start_from_clip(request, MaskByKeyPointsRequest)
 
 
@@ -119,6 +115,7 @@ async def _start_from_clip(request: ApiRequest, kind: type[JobBody]) -> ASGIResp
         body.check_on(clip)
         service.objects.check_free(2 * (clip.size_bytes if clip else 0))
         return NewJob(
+            request_id=call.request_id,
             token_id=call.grant.token_id,
             video_url=source.url,
             source_key=source.key,
@@ -161,6 +158,7 @@ async def convert(request: ApiRequest, request_id: FromPath[str]) -> ASGIRespons
                 fetched_bytes = clip.size_bytes
         result, background_bytes = await service.prober.probe_background(result, call.owner)
         return NewJob(
+            request_id=call.request_id,
             token_id=call.grant.token_id,
             video_url=clip_url,
             source_key=mask,
@@ -181,9 +179,8 @@ def _stored_mask(record: Record) -> str:
         return result_key
     if record.report is None or not record.report.mask_bytes:
         raise FieldInvalid(
-            f"This request has made a {record.kind}, and its mask is not stored: its frames are too"
-            " large, or an earlier version made it. Submit the clip to"
-            " /v2/video/segment/foreground_mask, and convert that.",
+            f"The mask of this {record.kind} is not stored, since its frames are too large: submit"
+            " the clip to /v2/video/segment/foreground_mask, and convert that.",
             param="request_id",
         )
     return mask_key(result_key)
@@ -212,10 +209,7 @@ async def _source_of(service: Service, record: Record, video: str | None) -> Sou
     refused=(RequestUnknown,),
 )
 async def refine(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
-    """The same again, with more hints.
-
-    Starts a job that makes the same of the same clip as one that has completed.
-    """
+    """Make the same of a completed job's clip again, with more hints."""
 
     async def make(call: Call[RefineRequest]) -> NewJob:
         service = call.service
@@ -226,14 +220,15 @@ async def refine(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse
         hints = (*before.hints, *call.body.hints)
         check_hints(hints)
         source = await _source_of(service, record, call.body.video)
-        clip = await service.prober.probe(source, record.preset, record.kind, call.owner)
+        clip = await service.prober.probe(source, record.form, record.kind, call.owner)
         check_hints(hints, clip)
         known = network_key(record.result_key or "")
         return NewJob(
+            request_id=call.request_id,
             token_id=call.grant.token_id,
             video_url=source.url,
             source_key=source.key,
-            preset=record.preset,
+            preset=record.form,
             quality=Quality(record.quality),
             result=structs.replace(before, network_key=known, hints=hints),
             clip=clip,
@@ -252,8 +247,7 @@ def _check_can_be_made_again(quality: str, result: JobResult) -> None:
     behind = options.background is not None or result.background_key is not None
     if options.kind is ResultKind.COMPOSITE and not behind:
         raise FieldInvalid(
-            "The background's URL of this request is kept no longer: submit the clip again with"
-            " these hints.",
+            "The background's URL is kept no longer: submit the clip again with these hints.",
             param="request_id",
         )
 
@@ -271,7 +265,7 @@ async def _start[B: Struct](
         try:
             call = await read_call(request, kind, name)
             hold_until = time.monotonic() + HOLD_S
-            made = call.made or await _admitted(request, call, make, trace)
+            made = call.grant.request_id or await _admitted(call, make, trace)
         except ServiceUnavailable:  # the job may exist
             raise
         except ForemaskError:
@@ -288,21 +282,16 @@ async def _start[B: Struct](
     return json_answer(Accepted(made, f"{service.settings.base_url}/v2/status/{made}"), 202)
 
 
-async def _admitted[B: Struct](
-    request: ApiRequest, call: Call[B], make: Make[B], trace: Span
-) -> str:
+async def _admitted[B: Struct](call: Call[B], make: Make[B], trace: Span) -> str:
     job = structs.replace(
         await make(call),
-        request_id=request.id,
         idempotency_key=call.key,
         body_hash=call.digest,
         traceparent=trace.traceparent,
     )
     trace.note(preset=job.preset.value)
-    limit = call.service.storage_limit
     with span("admit"):
-        admitted = await admission.admit(call.service.database, job, storage_limit=limit)
-    return admitted.request_id
+        return await admission.admit(call.service.database, job, call.service.storage_limit)
 
 
 async def _discard_clip(request: ApiRequest) -> None:
@@ -315,12 +304,6 @@ async def _ended(service: Service, token: bytes, job: str, hold_until: float) ->
     """The ended job; None where that takes longer than the connection is held."""
     record = await records.read(service.database, token, job)
     if not record.status.ended:
-        stopping = asyncio.create_task(service.stopping.wait())
-        waiting = asyncio.create_task(service.ends.wait(job, hold_until - time.monotonic()))
-        try:
-            await asyncio.wait({stopping, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopping.cancel()
-            waiting.cancel()
+        await service.ends.wait(job, hold_until - time.monotonic())
         record = await records.read(service.database, token, job)
     return record if record.status.ended else None

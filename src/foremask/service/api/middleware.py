@@ -21,10 +21,7 @@ _HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-r
 
 
 class RequestMiddleware:
-    """Wraps the application.
-
-    A client whose base URL ends in ``/`` asks for ``//v2/…``: that is the same path.
-    """
+    """Wraps the application."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -33,7 +30,7 @@ class RequestMiddleware:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
-        scope["path"] = _SLASHES.sub("/", scope["path"])
+        scope["path"] = _SLASHES.sub("/", scope["path"])  # of a base URL that ends in one
         request_id = str(uuid.uuid4())
         scope.setdefault("state", {})[REQUEST_ID] = request_id
         structlog.contextvars.bind_contextvars(request_id=request_id)
@@ -79,9 +76,8 @@ def _unknown_fields(names: list[str] | None) -> list[tuple[bytes, bytes]]:
 def _rate_headers(grant: Grant | None) -> list[tuple[bytes, bytes]]:
     if grant is None:
         return []
-    rate = grant.rate
     return [
-        (b"ratelimit-limit", b"%d" % rate.limit),
-        (b"ratelimit-remaining", b"%d" % rate.remaining),
-        (b"ratelimit-reset", b"%d" % math.ceil(rate.reset_s)),
+        (b"ratelimit-limit", b"%d" % grant.limit),
+        (b"ratelimit-remaining", b"%d" % grant.remaining),
+        (b"ratelimit-reset", b"%d" % math.ceil(grant.reset_s)),
     ]

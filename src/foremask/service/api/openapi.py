@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from http import HTTPStatus
 from importlib.metadata import version
 from itertools import groupby
-from typing import Any
 
 import msgspec
 from litestar.handlers import HTTPRouteHandler
@@ -43,7 +42,6 @@ _RATE_HEADERS = {
     "RateLimit-Remaining": "How many of them are left.",
     "RateLimit-Reset": "Seconds until all of them are back.",
 }
-_ID = "5c2a8f7b1e3d4a6c8b9f0a1b2c3d4e5f"
 _PATH_PARAMETER = re.compile(r"\{(\w+):\w+\}")
 
 
@@ -68,7 +66,6 @@ def build(handlers: Iterable[HTTPRouteHandler]) -> Json:
         "paths": paths,
         "components": {
             "schemas": _shapes(each.opt["operation"] for each in documented),
-            "examples": {kind.reason: _error_example(kind) for kind in ERROR_TABLE},
             "securitySchemes": _TOKEN_HEADERS,
         },
     }
@@ -86,7 +83,6 @@ def _shapes(operations: Iterable[Operation]) -> Json:
             sent.append(each.body)
             with_clip += [each.body] if each.has_clip else []
     _, bodies = msgspec.json.schema_components(dict.fromkeys(sent), ref_template=_REF)
-    _show_patterns(bodies)
     forms = {_form_name(each): _form(bodies[each.__name__]) for each in with_clip}
     for shape in bodies.values():
         required = shape.get("required", ())
@@ -100,7 +96,7 @@ def _shapes(operations: Iterable[Operation]) -> Json:
                 shape["properties"][name] = {"anyOf": [described, {"type": "null"}], **prose}
     _, answers = msgspec.json.schema_components(dict.fromkeys(answered), ref_template=_REF)
     named: Json = answers | bodies | forms
-    _without_positions(named)
+    _simplify(named)
     return named
 
 
@@ -120,26 +116,18 @@ def _form(shape: Json) -> Json:
     }
 
 
-def _without_positions(part: object) -> None:
-    """Write tuples as arrays of a fixed length: generators of clients read no ``prefixItems``."""
+def _simplify(part: object) -> None:
+    """Show the patterns that are meant, and tuples as arrays: few generators read prefixItems."""
     if isinstance(part, dict):
+        if SHOWN_PATTERN in part:
+            part["pattern"] = part.pop(SHOWN_PATTERN)
         if "prefixItems" in part:
             kinds = part.pop("prefixItems")
             distinct = [each for at, each in enumerate(kinds) if each not in kinds[:at]]
             part["items"] = distinct[0] if len(distinct) == 1 else {"anyOf": distinct}
         part = list(part.values())
     for each in part if isinstance(part, list) else ():
-        _without_positions(each)
-
-
-def _show_patterns(part: object) -> None:
-    """Show the intended pattern where the Struct's own is another."""
-    if isinstance(part, dict):
-        if SHOWN_PATTERN in part:
-            part["pattern"] = part.pop(SHOWN_PATTERN)
-        part = list(part.values())
-    for each in part if isinstance(part, list) else ():
-        _show_patterns(each)
+        _simplify(each)
 
 
 def _errors() -> str:
@@ -252,22 +240,14 @@ def _refusal(code: int, kinds: list[type[ForemaskError]]) -> Json:
             "reason": {"enum": [kind.reason for kind in kinds]},
         }
     }
-    examples = {kind.reason: {"$ref": f"#/components/examples/{kind.reason}"} for kind in kinds}
     schema = {"allOf": [{"$ref": _REF.format(name="Problem")}, {"properties": {"error": error}}]}
     answer: Json = {
         "description": "\n".join([HTTPStatus(code).phrase, "", *lines]),
-        "content": {"application/json": {"schema": schema, "examples": examples}},
+        "content": {"application/json": {"schema": schema}},
     }
     if code in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
         answer["headers"] = _integer_headers({"Retry-After": "Seconds to wait."})
     return answer
-
-
-def _error_example(kind: type[ForemaskError]) -> Json:
-    value: dict[str, Any] = {"request_id": _ID, "error": kind(_one_line(kind.__doc__)).facts()}
-    if kind.reason == "request_unknown":
-        value["status"] = "NOT_FOUND"
-    return {"summary": kind.reason, "description": kind.remedy, "value": value}
 
 
 def _head(get: Json) -> Json:

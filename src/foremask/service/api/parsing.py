@@ -29,8 +29,7 @@ async def read_body[B: Struct](
     declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if declared != "application/json" and (raw or not may_be_empty):
         raise ContentTypeWrong(
-            f"The body is declared as {declared[:100] or 'nothing'};"
-            " send 'Content-Type: application/json'."
+            f"The body is declared as {declared[:100] or 'nothing'}; send application/json."
         )
     fields = parse_object(raw) if raw or not may_be_empty else {}
     return decoded(request, fields, kind), digest(fields, call)
@@ -83,8 +82,7 @@ async def _read(request: ApiRequest) -> bytes:
                 break
     if size > MAX_BODY_BYTES:
         raise BodyTooLarge(
-            f"The body has {size} bytes or more and may have {MAX_BODY_BYTES}; "
-            "send the URL of the video, or upload it by /v2/video/upload.",
+            f"The body has {size} bytes or more and may have {MAX_BODY_BYTES}; upload a video.",
             limit=MAX_BODY_BYTES,
             actual=size,
         )
@@ -100,10 +98,7 @@ def parse_object(raw: bytes) -> dict[str, Any]:
 
 
 def parse(raw: bytes) -> object:
-    """The JSON that ``raw`` is, with distinct keys at every depth, and without its nulls.
-
-    Raises BadJson.
-    """
+    """The JSON with distinct keys that ``raw`` is, without its nulls. Raises BadJson."""
     if raw.count(b",") > MAX_ITEMS and _commas_outside_strings(raw) > MAX_ITEMS:
         raise BadJson(f"The body has over {MAX_ITEMS} fields and array elements.", limit=MAX_ITEMS)
     try:

@@ -13,7 +13,6 @@ from foremask.errors import (
     JobCancelled,
     ModelUnavailable,
     ResolutionTooLarge,
-    ServiceUnavailable,
     UrlUnreachable,
 )
 from foremask.facts import Clip
@@ -56,8 +55,7 @@ async def probe(request: ApiRequest) -> ASGIResponse:
     clip = await service.prober.probe(source, form, kind, call.owner, now=True)
     if clip is None:
         raise UrlUnreachable(
-            f"The origin did not give enough of the clip within {BUDGET_S:.0f} s to tell what it"
-            " is; a job would be accepted and told later.",
+            f"The origin gave too little of the clip in {BUDGET_S:.0f} s; a job would be accepted.",
             param="video",
             limit=BUDGET_S,
         )
@@ -115,8 +113,6 @@ async def preview(request: ApiRequest) -> ASGIResponse:
     if not body.picture.startswith(_PICTURE_HEADS):
         raise FieldInvalid("picture is neither a JPEG nor a PNG.", param="picture")
     check_hints(body.hints)
-    if service.previewer is None:
-        raise ServiceUnavailable("This API masks no pictures.")
     try:
         masking = service.previewer.mask(body.picture, body.quality, body.hints, call.owner)
         made = await while_heard(request.receive, masking)

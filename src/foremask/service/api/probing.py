@@ -129,8 +129,7 @@ class Prober:
     ) -> AsyncGenerator[OpenedFile]:
         """A clip of at most ``max_bytes`` that a job would take."""
         async with AsyncExitStack() as stack:
-            await _place(self.shows, owner, "shown")
-            stack.callback(self.shows.release, owner)
+            await stack.enter_async_context(self.shows.place(owner, PLACE_S, "shown"))
             try:
                 async with asyncio.timeout(self.budget_s):
                     opened = self._opened(source, "video", owner, max_bytes)
@@ -138,8 +137,7 @@ class Prober:
                     await self._run(Probe(None, self.limits, form, kind), file, owner)
             except (TimeoutError, RangeUnavailable, ChildDied):
                 raise UrlUnreachable(
-                    "The clip could not be read here in time, or its host gives no ranges of it;"
-                    " a job would be accepted.",
+                    "The clip could not be read in time, or by ranges; a job would be accepted.",
                     param="video",
                 ) from None
             await stack.enter_async_context(aclosing(file.blocks))
@@ -177,8 +175,7 @@ class Prober:
             size = (await self.objects.head(key)).size
         except ObjectLost:
             raise UrlStatus(
-                "Nothing has been uploaded to this URL, or it has been deleted since; upload it"
-                " again.",
+                "Nothing is stored at this URL, or no longer; upload it again.",
                 param=param,
             ) from None
         check_size(size, max_bytes)
@@ -190,26 +187,10 @@ class Prober:
         yield OpenedFile(size, read_at, self.objects.stream(key))
 
     async def _run[R](self, request: Request[R], file: OpenedFile, owner: str) -> R:
-        await _place(self.places, owner, "probed")
-        try:
+        async with self.places.place(owner, PLACE_S, "probed"):
             return await self.pool.run(
                 replace(request, size=file.size),
                 read_at=file.read_at,
                 wall_clock_s=2 * self.budget_s,
                 owner=owner,
             )
-        finally:
-            self.places.release(owner)
-
-
-async def _place(places: FairSemaphore, owner: str, done: str) -> None:
-    """Wait for a place, which the caller gives back. Raises Overloaded."""
-    try:
-        async with asyncio.timeout(PLACE_S):
-            await places.acquire(owner)
-    except TimeoutError:
-        raise Overloaded(
-            f"The clip could not be {done} within {PLACE_S:g} s: your other clips, or others',"
-            f" are being {done}. Send the same request again.",
-            limit=places.per_owner,
-        ) from None

@@ -74,27 +74,20 @@ def on_foremask_error(request: ApiRequest, error: ForemaskError) -> Response[byt
 
 
 _HOSTED_ONLY = {
-    "/v2/video/segment/mask_by_prompt": (
-        "foremask takes no text: POST /v2/video/segment/foreground_mask finds the subject by"
-        " itself, or by points and boxes in `hints`;"
-    ),
-    "/v2/video/edit/increase_resolution": (
-        "foremask does not enlarge videos: POST /v2/video/segment/foreground_mask makes masks, and"
-        " POST /v2/video/edit/remove_background cut-outs;"
-    ),
-    "/v2/video/edit/erase": (
-        "foremask does not erase things: POST /v2/video/segment/foreground_mask with `hints` makes"
-        " the mask of one, which an eraser takes;"
-    ),
+    "/v2/video/segment/mask_by_prompt": "foremask takes no text",
+    "/v2/video/edit/increase_resolution": "foremask does not enlarge videos",
+    "/v2/video/edit/erase": "foremask does not erase things",
 }
-"""Endpoints of the hosted service that its MCP server calls, and what there is instead."""
+"""Endpoints of the hosted service that its MCP server calls."""
+_INSTEAD = "POST /v2/video/segment/foreground_mask masks what `hints` point at"
 
 
 def on_framework(request: ApiRequest, error: HTTPException) -> Response[bytes]:
     """An error of Litestar's router: no such path, or not this method."""
     if error.status_code == HTTPStatus.NOT_FOUND:
-        lead = _HOSTED_ONLY.get(request.scope["path"], "There is no such path;")
-        return problem(request, PathUnknown(f"{lead} /reference lists those that there are."))
+        lacking = _HOSTED_ONLY.get(request.scope["path"])
+        lead = f"{lacking}: {_INSTEAD}" if lacking else "There is no such path"
+        return problem(request, PathUnknown(f"{lead}; /reference lists those that there are."))
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allow, method = (error.headers or {}).get("allow", ""), request.scope["method"]
         wrong = MethodNotAllowed(f"This path does not take {method[:16]}; it takes {allow}.")

@@ -26,8 +26,7 @@ class Throttle:
         wait_s = early_s - self._step_s * (self.burst - 1)
         if wait_s > 1e-9:
             error = RateLimited(
-                f"More status reads than the {1 / self._step_s:.0f} a second that are allowed; "
-                "once a second for each job is enough.",
+                f"Over {1 / self._step_s:.0f} reads a second; one for each job is enough.",
                 limit=self.burst,
             )
             error.retry_after_s, error.reset_s = wait_s, early_s

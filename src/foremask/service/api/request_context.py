@@ -40,22 +40,17 @@ CLIP = "clip"
 
 @dataclass(slots=True)
 class Service:
-    """The parts that handlers use; one for each process.
-
-    Setting ``stopping`` ends the held connections. ``sandbox`` is the confinement of the process
-    that probes clips.
-    """
+    """The parts that handlers use; one for each process."""
 
     settings: Settings
     database: Database
     objects: Objects
     outbound: Outbound
     prober: Prober
-    limits: Limits = field(default_factory=Limits)
-    reads: Throttle = field(default_factory=lambda: Throttle(READS_PER_SECOND, READS_BURST))
-    previewer: Previewer | None = None
+    limits: Limits
+    previewer: Previewer
     sandbox: str = "none"
-    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    reads: Throttle = field(default_factory=lambda: Throttle(READS_PER_SECOND, READS_BURST))
     ends: Ends = field(init=False)
 
     def __post_init__(self) -> None:

@@ -27,10 +27,7 @@ from foremask.service.api.request_context import ApiRequest
     needs_token=False,
 ).reads("/openapi.json")
 async def openapi(request: ApiRequest) -> ASGIResponse:
-    """Read this document.
-
-    /reference shows it to people.
-    """
+    """Read this document; /reference shows it to people."""
     return _document().answer(request)
 
 

@@ -142,10 +142,7 @@ async def _status_after(act: Act, request: ApiRequest, job: str) -> ASGIResponse
     "/v2/jobs"
 )
 async def list_jobs(request: ApiRequest) -> ASGIResponse:
-    """List the jobs of this token.
-
-    Returns the newest jobs first, a page at a time.
-    """
+    """List the jobs of this token, the newest first."""
     service = request.service
     token = read_token(request)
     query = decode(dict(request.query_params), JobsQuery, strict=False)
@@ -215,7 +212,7 @@ def _entry(record: Record, link: Callable[[str, int, str], str]) -> ListedJob:
         status.result.report = UNSET
     return ListedJob(
         **msgspec.structs.asdict(status),
-        output_container_and_codec=record.preset.value,
+        output_container_and_codec=record.preset,
         created_at=record.created_at,
         ended_at=UNSET if record.ended_at is None else record.ended_at,
         name=UNSET if record.name is None else record.name,

@@ -119,10 +119,9 @@ async def receive_upload(request: ApiRequest) -> None:
             param="Content-Type",
         )
     request.scope["state"][OWNER] = await stored.claim_upload(
-        service.database, upload.key, request.id
+        service.database, upload.key, request.id, forms.file_name(form.file.filename)
     )
     await forms.store(service, upload.key, form.content(), declared_bytes, upload.max_bytes)
-    await stored.name_upload(service.database, upload.key, forms.file_name(form.file.filename))
 
 
 async def keep_sweeping(objects: Objects, database: Database) -> None:

@@ -130,8 +130,7 @@ class Database:
                 psycopg.errors.UndefinedColumn,
             ) as error:
                 raise ServiceUnavailable(
-                    "the database has tables of another foremask than this one; its operator can"
-                    " update this one, or run `foremask migrate`"
+                    "the database has tables of another foremask: run `foremask migrate`"
                 ) from error
             except (
                 psycopg.OperationalError,

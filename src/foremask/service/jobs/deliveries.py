@@ -1,9 +1,8 @@
-"""Webhooks that are due: their times, bodies, and the outcome of every attempt."""
+"""Webhooks that are due: their times and bodies, and what comes of an attempt."""
 
 import base64
 import hmac
 from dataclasses import dataclass
-from datetime import datetime
 
 from foremask.errors import RequestUnknown
 from foremask.service.jobs.database import Database
@@ -26,18 +25,6 @@ class Delivery:
     webhook_key: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class DeliveryAttempt:
-    """The outcome of one attempt."""
-
-    delivery: int
-    attempt: int
-    at: datetime
-    http_status: int | None
-    error: str | None
-    seconds: float
-
-
 def sign(key: bytes, request_id: str, timestamp: str, body: bytes) -> str:
     """The ``Bria-Webhook-Signature`` of a body."""
     signed = f"{request_id}.{timestamp}.".encode() + body
@@ -45,10 +32,7 @@ def sign(key: bytes, request_id: str, timestamp: str, body: bytes) -> str:
 
 
 async def begin(database: Database) -> Delivery | None:
-    """Take the next attempt that is due, of a token that has room for it.
-
-    `record` wakes those held back, when one of the token's attempts is over.
-    """
+    """Take the next attempt that is due, of a token that has room for it."""
     row = await database.row_of("take_delivery", HELD_S)
     if row is not None and row["id"] is None:  # only tokens at their limit have one due
         metrics.HELD_BACK.labels("webhooks").inc()
@@ -65,14 +49,7 @@ async def freeze(database: Database, delivery: int, payload: bytes) -> bytes:
     return payload if row is None else bytes(row["payload"])
 
 
-async def record(
-    database: Database,
-    delivery: Delivery,
-    *,
-    http_status: int | None,
-    error: str | None,
-    seconds: float,
-) -> str:
+async def record(database: Database, delivery: Delivery, http_status: int | None) -> str:
     """Record the attempt's result; wake the next attempt and what the token's limit held back.
 
     Only 2xx is success. Returns the delivery's status: ``delivered``, ``pending`` or ``given_up``.
@@ -81,30 +58,13 @@ async def record(
     last = delivery.attempt >= len(SCHEDULE_S)
     status = "delivered" if delivered else "given_up" if last else "pending"
     wait_s = float(SCHEDULE_S[delivery.attempt]) if status == "pending" else 0.0
-    await database.one(
-        """with noted as (
-               insert into delivery_attempts (delivery, attempt, http_status, error, seconds)
-               values (%(id)s, %(attempt)s, %(http_status)s, %(error)s, %(seconds)s)
-               on conflict do nothing)
-           select delivery_ended(%(id)s, %(attempt)s, %(status)s, %(wait_s)s)""",
-        {
-            "id": delivery.id,
-            "attempt": delivery.attempt,
-            "http_status": http_status,
-            "error": error,
-            "seconds": seconds,
-            "status": status,
-            "wait_s": wait_s,
-        },
-    )
+    ended = delivery.id, delivery.attempt, status, wait_s
+    await database.value_of("delivery_ended", *ended)
     return status
 
 
 async def redeliver(database: Database, request_id: str) -> int:
-    """Send the job's webhook once more, from the first attempt on, with the same bytes.
-
-    Raises RequestUnknown when the job has none.
-    """
+    """Send the job's webhook again, with the same bytes. Raises RequestUnknown without one."""
     last = await database.one("select max(id) as id from deliveries where job = %s", (request_id,))
     delivery: int | None = await database.value_of("redeliver", request_id, last and last["id"])
     if delivery is None:
@@ -112,14 +72,3 @@ async def redeliver(database: Database, request_id: str) -> int:
             f"request {request_id!r} has no webhook to deliver", param="request_id"
         )
     return delivery
-
-
-async def attempts(database: Database, request_id: str) -> list[DeliveryAttempt]:
-    """Every attempt at the job's webhooks, in order."""
-    rows = await database.all(
-        """select a.delivery, a.attempt, a.at, a.http_status, a.error, a.seconds
-           from delivery_attempts a join deliveries d on d.id = a.delivery
-           where d.job = %s order by a.delivery, a.attempt""",
-        (request_id,),
-    )
-    return [DeliveryAttempt(**row) for row in rows]

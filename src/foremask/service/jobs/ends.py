@@ -15,9 +15,18 @@ class Ends:
         self._database = database
         self._waiting: dict[str, set[asyncio.Event]] = {}
         self._asking: asyncio.Task[None] | None = None
+        self.is_stopping = False
+
+    def stop(self) -> None:
+        """Hold nobody any more."""
+        self.is_stopping = True
+        for ended in set().union(*self._waiting.values()):
+            ended.set()
 
     async def wait(self, request_id: str, seconds: float) -> None:
-        """Return when the job has ended, or after this time."""
+        """Return when the job has ended, or after this time; at once when the process stops."""
+        if self.is_stopping:
+            return
         ended = asyncio.Event()
         self._waiting.setdefault(request_id, set()).add(ended)
         if self._asking is None or self._asking.done():

@@ -39,10 +39,7 @@ class CountReporter:
     _reported: dict[Series, float] = field(default_factory=dict)
 
     async def report(self, database: Database, fleet: Fleet | None = None) -> None:
-        """Add what was counted since the last report, and bring ``fleet`` up to date.
-
-        A failed report is repeated with the next one.
-        """
+        """Add what was counted since the last report that came, and update ``fleet``."""
         counted = metrics.counted()
         fresh = {
             series: value - self._reported.get(series, 0.0)

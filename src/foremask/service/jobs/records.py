@@ -64,7 +64,7 @@ class Record:
     eta_s: float | None
     idle_s: float | None
     kind: ResultKind
-    preset: Form
+    preset: str  # a Form's name
     result_key: str | None
     report: JobReport | None
     error: JobError | None
@@ -74,6 +74,10 @@ class Record:
     quality: str
     name: str | None
     source_key: str | None
+
+    @property
+    def form(self) -> Form:
+        return form_of(self.preset, self.kind)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,9 +97,9 @@ class Attempt:
 # A place in the queue is counted up to 1000 a token: reading a status stays cheap. Tokens take
 # turns, so before a token's n-th job come n of each other token.
 _RECORD = """
-    j.id, j.token, j.status, j.stage, j.frames_total, j.preset, j.report, j.error,
-    j.result -> 'options' ->> 'kind' as kind,
-    j.created_at, j.started_at, j.masking_at, j.ended_at, j.quality, j.name, j.source_key,
+    j.id as request_id, j.token as token_id, j.status, j.stage, j.frames_total, j.preset, j.report,
+    j.error, coalesce(j.result -> 'options' ->> 'kind', 'mask') as kind,
+    j.created_at, j.started_at, j.ended_at, j.quality, j.name, j.source_key,
     case when j.expired_at is null then j.result_key end as result_key,
     extract(epoch from clock() - j.masking_at)::float8 as masking_s,
     case when j.status = 'running' then (
@@ -106,7 +110,7 @@ _RECORD = """
         select sum(s.frames_done)::bigint from steps s where s.job = j.id and s.stage = 'segment'
     ) end as frames_done,
     case when j.status = 'queued' then (
-        select mine.n + coalesce(sum(theirs.n), 0)::bigint
+        select 1 + mine.n + coalesce(sum(theirs.n), 0)::bigint
         from (select count(*) as n from (
             select from jobs q where q.status = 'queued' and q.token = j.token and q.seq < j.seq
             limit 1000) older) mine
@@ -115,7 +119,7 @@ _RECORD = """
             select from jobs q where q.status = 'queued' and q.token = o.id
             limit case when o.priority > j.priority then 1000 else mine.n end) turns) theirs on true
         group by mine.n
-    ) end as ahead
+    ) end as queue_position
 """
 _NOT_DELETED = "j.expired_at is distinct from 'epoch'"
 
@@ -132,8 +136,8 @@ async def read(database: Database, token_hash: bytes, request_id: str) -> Record
         (request_id, token_hash),
     )
     if row is None:
-        raise _no_token()
-    if row["id"] is None:
+        raise TokenInvalid("the token is unknown, revoked or expired")
+    if row["request_id"] is None:
         raise _unknown(request_id)
     return _record(row)
 
@@ -157,7 +161,7 @@ async def of_token(
         (before, token_hash),
     )
     if token is None:
-        raise _no_token()
+        raise TokenInvalid("the token is unknown, revoked or expired")
     if before is not None and token["before"] is None:
         raise RequestUnknown(
             f"no request {before[:64]!r} of this token to go on behind", param="before"
@@ -208,10 +212,7 @@ async def traceparent_of(database: Database, request_id: str) -> str | None:
 
 
 async def cancel(database: Database, token_hash: bytes, request_id: str) -> Record:
-    """Cancel the job if it has not ended, and return it.
-
-    Its worker stops at its next heartbeat. Raises as ``read`` does.
-    """
+    """Cancel the job if it has not ended, and return it. Raises as ``read`` does."""
     record = await read(database, token_hash, request_id)
     if not record.status.ended:
         error = JobCancelled("the job was cancelled by its owner")
@@ -248,10 +249,6 @@ async def history(database: Database, request_id: str) -> list[Attempt]:
     return [Attempt(**row) for row in rows]
 
 
-def _no_token() -> TokenInvalid:
-    return TokenInvalid("the token is unknown, revoked or expired", param="api_token")
-
-
 def _unknown(request_id: str) -> RequestUnknown:
     return RequestUnknown(
         f"no request {request_id[:64]!r} of this token; it never was, or its record has expired",
@@ -260,45 +257,28 @@ def _unknown(request_id: str) -> RequestUnknown:
 
 
 def _record(row: Row) -> Record:
-    status = Status(row["status"])
+    status, stage = Status(row["status"]), row["stage"]
+    report = msgspec.convert(row["report"], JobReport | None)
     total: int | None = row["frames_total"]
     done: int = row["frames_done"] or 0
-    report = None if row["report"] is None else msgspec.convert(row["report"], JobReport)
     if status is Status.COMPLETED:
-        done = (report.frames_out if report else 0) or total or 0
-        total = done
+        done = total = (report.frames_out if report else 0) or total or 0
     elif total is not None:
         done = min(done, total)  # segments overlap a little
-    kind = ResultKind(row["kind"] or ResultKind.MASK)
-    eta_s: float | None = None
     silent_s: float = row["idle_s"] or 0.0
     idle_s = round(silent_s) if silent_s >= IDLE_S else None
+    eta_s: float | None = None
     if status is Status.RUNNING and total and done and idle_s is None:
         ran_s = row["masking_s"] - silent_s  # when it had done so much
         eta_s = round(max(0.0, (total - done) * ran_s / done - silent_s), 1)
-    return Record(
-        request_id=row["id"],
-        token_id=row["token"],
-        status=status,
-        stage=row["stage"],
-        progress=_progress(status, row["stage"], done, total),
-        frames_done=done,
-        frames_total=total,
-        queue_position=None if row["ahead"] is None else row["ahead"] + 1,
-        eta_s=eta_s,
-        idle_s=idle_s,
-        kind=kind,
-        preset=form_of(row["preset"], kind),
-        result_key=row["result_key"],
-        report=report,
-        error=msgspec.convert(row["error"], JobError | None),
-        created_at=row["created_at"],
-        started_at=row["started_at"],
-        ended_at=row["ended_at"],
-        quality=row["quality"],
-        name=row["name"],
-        source_key=row["source_key"],
-    )
+    computed = {
+        "progress": _progress(status, stage, done, total),
+        "frames_done": done,
+        "frames_total": total,
+        "idle_s": idle_s,
+        "eta_s": eta_s,
+    }
+    return msgspec.convert(row | computed, Record)
 
 
 def _progress(status: Status, stage: str, done: int, total: int | None) -> int:

@@ -39,10 +39,7 @@ class Ended:
 
 
 async def swept(database: Database, request_id: str) -> Ended | None:
-    """Record that the job's source and segments are deleted.
-
-    Returns how it ended, None when another swept it first.
-    """
+    """Note that source and segments are deleted; how the job ended, None the second time."""
     row = await database.one(
         """update jobs set swept_at = clock() where id = %s and swept_at is null
            returning status, coalesce(error ->> 'reason', '') as reason,

@@ -1,7 +1,7 @@
 """The database's tables: made, brought up to date, and checked to be those of this foremask."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
@@ -10,7 +10,7 @@ import psycopg
 from foremask.errors import ServiceUnavailable
 from foremask.service.jobs.database import Database
 
-VERSION = 18
+VERSION = 19
 OLDEST = 16
 """The oldest version that can be brought up to date: that of commit 427503c."""
 MIGRATING = 0x666F7265  # "fore": the advisory lock of whoever changes the schema
@@ -46,7 +46,7 @@ async def migrate(
         )
         cursor = await connection.execute("select name from schema_scripts")
         applied = frozenset(name for (name,) in await cursor.fetchall())
-        for script in (*engine_scripts(applied), *_own_scripts(_version(applied))):
+        for script in (*engine_scripts(applied), _own_script(_version(applied))):
             if script.name in applied:
                 continue
             async with connection.transaction():
@@ -70,34 +70,30 @@ async def check_schema(database: Database) -> None:
     if found < VERSION:
         has = f"tables of version {found}" if found else "no tables of foremask"
         raise ServiceUnavailable(
-            f"the database has {has} and this foremask works with version {VERSION};"
-            " run `foremask migrate`"
+            f"the database has {has}: run `foremask migrate` for version {VERSION}"
         )
 
 
-def _own_scripts(found: int) -> Iterator[Script]:
-    """The scripts that bring tables of version ``found`` up to date; 0 is none."""
+def _own_script(found: int) -> Script:
+    """What brings tables of version ``found`` up to date; 0 is none."""
     whole = _read("schema.sql")
     if found > VERSION:
         raise _newer(found)
-    if found == 0:
-        yield Script(f"foremask/{VERSION}", whole)
-    elif found < OLDEST:
+    if 0 < found < OLDEST:
         raise ServiceUnavailable(
-            f"the database has tables of version {found}, and this foremask brings those of"
-            f" {OLDEST} and later up to date; run the `foremask migrate` of commit 427503c first"
+            f"the database has tables of version {found}, older than {OLDEST}:"
+            " run the `foremask migrate` of commit 427503c first"
         )
-    elif found < VERSION:
-        changes = [_read(f"upgrade_{number}.sql") for number in range(found, VERSION)]
+    if found:
         functions = whole[whole.index("\n-- Functions.") :]
         functions = re.sub(r"(?m)^create (function|trigger)", r"create or replace \1", functions)
-        yield Script(f"foremask/{VERSION}", "\n".join([*changes, functions]))
+        whole = _read("upgrade.sql") + functions
+    return Script(f"foremask/{VERSION}", whole)
 
 
 def _newer(found: int) -> ServiceUnavailable:
     return ServiceUnavailable(
-        f"the database has tables of version {found}, of a newer foremask than this one, which"
-        f" works with version {VERSION}; update this foremask"
+        f"the database has tables of version {found}, of a newer foremask; update this one"
     )
 
 

@@ -17,10 +17,6 @@ from foremask.options import ResultOptions
 class JobClip(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Facts of a job's clip for its steps."""
 
-    container: str | None = None
-    codec: str | None = None
-    width: int | None = None
-    height: int | None = None
     frames: int | None = None
     size_bytes: int = 0
     warnings: tuple[str, ...] = ()

@@ -67,14 +67,6 @@ class Step:
         return form_of(self.preset, self.options.kind)
 
 
-async def begin(
-    database: Database, name: StepName, worker: str, lease_s: float = LEASE_S
-) -> Step | None:
-    """Claim this step; None when another worker has it, it is done, or the job is over."""
-    row = await database.row_of("begin_step", name.job, name.stage, name.number, worker, lease_s)
-    return None if row is None else _step(name, row)
-
-
 def _step(name: StepName, row: Row) -> Step:
     return msgspec.convert(row | {"name": name}, Step)
 
@@ -124,27 +116,16 @@ class Beat:
 async def renew(
     database: Database, beats: Sequence[Beat], lease_s: float = LEASE_S
 ) -> set[tuple[StepName, int]]:
-    """Report the progress of one worker's steps; returns those that it still holds.
-
-    It has lost a step whose lease went to another, or whose job is over.
-    """
+    """Report the progress of one worker's steps; returns those that it still holds."""
     if not beats:
         return set()
-    rows = await database.all(
+    rows = [(*attempt_of(b.step), b.frames_done, b.idle_s, b.newest_png) for b in beats]
+    held = await database.all(
         """select * from renew_steps(%s, %s, %s, %s::integer[], %s::integer[], %s::bigint[],
                %s::float8[], %s::bytea[])""",
-        (
-            lease_s,
-            [beat.step.name.job for beat in beats],
-            [beat.step.name.stage for beat in beats],
-            [beat.step.name.number for beat in beats],
-            [beat.step.attempt for beat in beats],
-            [beat.frames_done for beat in beats],
-            [beat.idle_s for beat in beats],
-            [beat.newest_png for beat in beats],
-        ),
+        (lease_s, *map(list, zip(*rows, strict=True))),
     )
-    return {(StepName(row["job"], row["stage"], row["number"]), row["attempt"]) for row in rows}
+    return {(StepName(row["job"], row["stage"], row["number"]), row["attempt"]) for row in held}
 
 
 async def finish(
@@ -242,13 +223,9 @@ class Recovered:
 async def recover(
     database: Database, wall_clock_s: float, lease_s: float = LEASE_S, worker: str = ""
 ) -> Recovered:
-    """Free the steps of dead workers, replace lost tickets, end jobs over their time.
-
-    Any process may call this; one at a time does it.
-    """
+    """Free the steps of dead workers, replace lost tickets, end jobs over their time."""
     crashed = WorkerCrashed(
-        "the worker process of this step died or hung: crash {crashes} of the"
-        f" {MAX_CRASHES} after which its job fails; the clip may be at fault"
+        f"the worker process died or hung: crash {{crashes}} of the {MAX_CRASHES} that fail a job"
     )
     timed_out = TimedOut(
         f"the job was not done after {wall_clock_s:.0f} s, the longest that one may take",

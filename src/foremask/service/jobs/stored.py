@@ -12,41 +12,39 @@ from foremask.service.jobs.steps import Step
 FORGOTTEN_AT_ONCE = 10_000  # 0.1 s of the database
 
 
-async def new_upload(database: Database, key: str, token_id: uuid.UUID) -> None:
-    """Record a form that was given out."""
+async def new_upload(
+    database: Database, key: str, token_id: uuid.UUID, name: str | None = None
+) -> None:
+    """Record a form that was given out, or a file of this name that comes."""
     await database.all(
-        "insert into uploads (key, token) values (%s, %s) on conflict do nothing", (key, token_id)
+        "insert into uploads (key, token, name) values (%s, %s, %s) on conflict do nothing",
+        (key, token_id, name),
     )
 
 
-async def claim_upload(database: Database, key: str, claim: str) -> str:
+async def claim_upload(database: Database, key: str, claim: str, name: str | None) -> str:
     """Mark the form as used and return the id of its token; `reserve` of 0 bytes frees it.
 
-    ``claim`` is the id of the request that the file comes with. Raises LinkInvalid where another
-    has used the form, or its token is no longer good.
+    ``claim`` is the id of the request that the file comes with, under this ``name``. Raises
+    LinkInvalid where another has used the form, or its token is no longer good.
     """
     row = await database.one(
         """with form as (
                select u.key, t.id, is_good(t) as good, u.bytes > 0 and u.claim = %s as is_mine
                from uploads u join tokens t on t.id = u.token where u.key = %s),
            claimed as (
-               update uploads u set bytes = 1, claim = %s from form
+               update uploads u set bytes = 1, claim = %s, name = %s from form
                where u.key = form.key and form.good and u.bytes = 0 returning u.token),
            counted as (
                update tokens t set stored = stored + 1 from claimed where t.id = claimed.token)
            select id, good, is_mine or exists (select from claimed) as claimed from form""",
-        (claim, key, claim),
+        (claim, key, claim, name),
     )
     if row is None or not row["good"]:
         raise LinkInvalid("The token that this form was given to is no longer good.")
     if not row["claimed"]:
         raise LinkInvalid("This form has been used; ask for another to upload again.")
     return str(row["id"])
-
-
-async def name_upload(database: Database, key: str, name: str | None) -> None:
-    """Record the uploaded file's name, which its jobs will have."""
-    await database.all("update uploads set name = %s where key = %s", (name, key))
 
 
 async def reserve(database: Database, key: str, size: int, limit: int) -> None:

@@ -4,11 +4,13 @@ import hashlib
 import hmac
 import secrets
 import uuid
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime
 
+import msgspec
+
 from foremask.errors import RequestUnknown
-from foremask.service.jobs.database import Database
+from foremask.service.jobs.database import Database, Row
 
 SIGNING = b"bria-webhook-signing-v1"  # the wire contract's label
 PREFIX_LENGTH = 9  # "fm_" and six characters: 36 of 256 bits, to tell tokens apart by
@@ -58,10 +60,7 @@ async def create_token(
     secret: str | None = None,
     expires_at: datetime | None = None,
 ) -> tuple[str, Token]:
-    """Make a token and return its secret, which nobody can read again, and its record.
-
-    With an existing ``secret``, its record is returned unchanged.
-    """
+    """Make a token, or find that of ``secret``; the secret, which is not stored, and the token."""
     limits = limits or TokenLimits()
     secret = secret or "fm_" + secrets.token_urlsafe(32)
     row = await database.one(
@@ -77,12 +76,7 @@ async def create_token(
             secret[:PREFIX_LENGTH],
             token_hash(secret),
             webhook_key(secret),
-            limits.rate_per_minute,
-            limits.burst,
-            limits.concurrent,
-            limits.priority,
-            limits.share,
-            limits.quota,
+            *astuple(limits),
             expires_at,
             token_hash(secret),
         ),
@@ -104,10 +98,7 @@ async def list_tokens(database: Database) -> list[Token]:
 
 
 async def revoke_token(database: Database, prefix_or_id: str) -> Token:
-    """Revoke a token at once, on every machine.
-
-    Raises RequestUnknown when no token, or more than one, begins so.
-    """
+    """Revoke a token at once. Raises RequestUnknown where not exactly one begins so."""
     rows = await database.all(
         """update tokens set revoked_at = coalesce(revoked_at, now())
            where id in (select id from tokens where prefix = %s or id::text = %s)
@@ -117,16 +108,11 @@ async def revoke_token(database: Database, prefix_or_id: str) -> Token:
     )
     if not rows:
         raise RequestUnknown(
-            f"not exactly one token has the prefix or id {prefix_or_id!r};"
-            " `foremask token list` shows them",
+            f"not exactly one token is {prefix_or_id!r}; `foremask token list` shows them",
             param="token",
         )
     return _token(rows[0])
 
 
-def _token(row: dict[str, object]) -> Token:
-    values: dict[str, object] = {name: row[name] for name in TokenLimits.__slots__}
-    return Token(
-        limits=TokenLimits(**values),  # type: ignore[arg-type]  # columns of the same names
-        **{name: row[name] for name in Token.__slots__ if name != "limits"},  # type: ignore[arg-type]
-    )
+def _token(row: Row) -> Token:
+    return msgspec.convert(row | {"limits": row}, Token)

@@ -34,16 +34,6 @@ def configure_logs(
     ]
     if process:
         shared.append(lambda _logger, _method, event: {**event, "process": process})
-    last: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
-    if stream.isatty():
-        last.append(
-            structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-        )
-    else:
-        last += [
-            structlog.processors.ExceptionRenderer(_TRACEBACK),
-            structlog.processors.JSONRenderer(),
-        ]
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
@@ -56,10 +46,20 @@ def configure_logs(
     )
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=last)
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=_rendering(stream))
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(number)
     for name in QUIETED:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
+
+
+def _rendering(stream: TextIO) -> list[Processor]:
+    """For a terminal in colours, else as JSON."""
+    first = structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    if stream.isatty():
+        plain = structlog.dev.plain_traceback
+        return [first, structlog.dev.ConsoleRenderer(exception_formatter=plain)]
+    as_json = structlog.processors.JSONRenderer()
+    return [first, structlog.processors.ExceptionRenderer(_TRACEBACK), as_json]

@@ -12,32 +12,20 @@ from foremask.errors import StorageFull
 
 RESERVE_BYTES = 2 << 30
 RESERVE_SHARE = 0.05
-FULL_RETRY_S = 60.0
 
 _HALF_WRITTEN = re.compile(r"#\d+$")
 
 
 def check_free(directory: Path, size: int) -> None:
-    """Raise StorageFull unless the directory's disk has ``size`` bytes more than the reserve.
-
-    The reserve, `RESERVE_SHARE` of the disk and `RESERVE_BYTES` at most, is never filled.
-    """
+    """Raise StorageFull unless the disk has ``size`` bytes more than the reserve."""
     usage = shutil.disk_usage(directory)
     kept = min(int(RESERVE_SHARE * usage.total), RESERVE_BYTES)
     if usage.free - size < kept:
-        error = StorageFull(
-            f"The disk has {usage.free} bytes free; {size} are needed beside the reserve of {kept}."
-            " Try again later.",
+        raise StorageFull(
+            f"The disk has {usage.free} bytes free; {size} are needed beside {kept} in reserve.",
             limit=kept,
             actual=usage.free,
         )
-        error.retry_after_s = FULL_RETRY_S
-        raise error
-
-
-def local_url(directory: Path) -> str:
-    """The address of a store in a local directory."""
-    return directory.absolute().as_uri()
 
 
 def make_local_key(path: Path) -> None:

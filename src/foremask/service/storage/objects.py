@@ -174,10 +174,7 @@ class Objects:
         return count
 
     async def delete_half_written(self, prefix: str, before: datetime) -> None:
-        """Delete what killed processes have half written below ``prefix`` in a local store.
-
-        A bucket needs a lifecycle rule for uploads that were never completed: docs/operations.md.
-        """
+        """Delete what killed processes have half written; a bucket needs a lifecycle rule."""
         if isinstance(self._store, LocalStore):
             await asyncio.to_thread(sweep_tree, _root(self._store) / checked_key(prefix), before)
 

@@ -33,10 +33,7 @@ class Signer:
     _signing_key: bytes
 
     def link(self, key: str, expires_s: int, name: str = "") -> str:
-        """A URL of our own API that reads the object, for at least ``expires_s`` seconds.
-
-        ``name`` is what a browser calls the file.
-        """
+        """A URL that reads the object for at least ``expires_s`` seconds, as a file ``name``."""
         expires_at = -(-(time.time() + expires_s) // STEP_S) * STEP_S
         query = {"expires": f"{expires_at:.0f}"}
         query["signature"] = self._signature("GET", key, query["expires"])

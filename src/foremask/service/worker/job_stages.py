@@ -34,7 +34,6 @@ from foremask.options import (
 from foremask.service.jobs import steps, stored
 from foremask.service.jobs.step_facts import (
     IngestDone,
-    JobClip,
     JobReport,
     MaskDone,
     PartDone,
@@ -64,7 +63,6 @@ from foremask.service.worker.transfers import Transfers, background_transfers
 from foremask.service.worker.worker_context import WorkerContext
 
 log = structlog.get_logger(__name__)
-PROBED_ALIKE = ("container", "codec", "width", "height")
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +123,6 @@ class RunningStep:
                 return IngestDone(step.clip, step.source_key, (whole,), fetched_bytes)
             segments = await self._cut(await self._plan(clip), transfers)
         self.progress.move()
-        if step.clip is not None and _changed(step.clip, clip):
-            clip = replace(clip, warnings=(*clip.warnings, "the file changed after it was probed"))
         if options.kind is not ResultKind.MASK:
             start_s = float(clip.start_s)
             segments = tuple(
@@ -462,8 +458,3 @@ def _known(key: str | None) -> str:
     if key is None:
         raise ObjectLost("the job's source is no longer stored")
     return key
-
-
-def _changed(probed: JobClip, found: Clip) -> bool:
-    """Whether the origin sent another file than the one that was probed before."""
-    return any(getattr(probed, name) != getattr(found, name) for name in PROBED_ALIKE)

@@ -25,13 +25,12 @@ from foremask.service.sandbox.levels import check_device, is_gpu
 from foremask.service.sandbox.operations import Load
 from foremask.service.sandbox.pool import MediaPool
 from foremask.service.sandbox.scratch import own_directory
-from foremask.service.storage.local_directory import local_url
 from foremask.service.storage.objects import open_objects
 from foremask.service.worker.compilation import compile_ahead
 from foremask.service.worker.maintenance import run_maintenance
 from foremask.service.worker.queues import serve_queues
 from foremask.service.worker.worker_context import MediaRunner, WorkerContext
-from foremask.settings import Inputs, Sandbox, Settings
+from foremask.settings import Sandbox, Settings
 from foremask.weights.catalogue import compiled_dir_of, model_path, side_car_of
 
 QUEUES = ("files", "masks", "webhooks")
@@ -56,8 +55,7 @@ def run_worker(settings: Settings, queues: Sequence[str] = QUEUES, slots: int = 
     unknown = [queue for queue in queues if queue not in QUEUES]
     if unknown or not queues:
         raise SettingsInvalid(
-            f"no such queue: {', '.join(unknown) or 'none was named'};"
-            f" there are {', '.join(QUEUES)}",
+            f"no such queue: {', '.join(unknown)}; there are {', '.join(QUEUES)}",
             param="queues",
         )
     uvloop.run(_work(settings, queues, slots))
@@ -72,11 +70,7 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
     if model and settings.device.runtime in (Runtime.AUTO, Runtime.CPU):
         await compile_ahead(model)
     job_memory = settings.job_memory or share_of_memory(slots)
-    limits = Limits(
-        max_frames=settings.max_frames,
-        memory_bytes=job_memory,
-        any_format=settings.inputs is Inputs.ALL,
-    )
+    limits = settings.limits(job_memory)
     async with (
         MediaPool(scratch, slots=FILE_CHILDREN, sandbox=settings.sandbox) as files,
         MediaPool(
@@ -119,7 +113,6 @@ async def open_work(
     """The worker's database, store and pools, open during the block."""
     if settings.database_url is None:
         raise SettingsInvalid("a worker needs the URL of a database", param="FOREMASK_DATABASE_URL")
-    stored_at = settings.objects_url or local_url(settings.data_dir / "objects")
     async with (
         open_database(
             settings.database_url,
@@ -132,7 +125,7 @@ async def open_work(
         ) as outbound,
     ):
         await check_schema(database)
-        objects = await open_objects(stored_at, settings.base_url)
+        objects = await open_objects(settings.store_url, settings.base_url)
         with own_directory(scratch, "steps-") as steps:
             yield WorkerContext(
                 database=database,
@@ -154,10 +147,7 @@ async def open_work(
 async def work_until_stopped(
     work: WorkerContext, queues: Sequence[str], slots: int, sandbox: str
 ) -> None:
-    """Serve the queues until SIGTERM or SIGINT, then let running steps end or give them back.
-
-    ``sandbox`` says what confines the media children, for the metrics.
-    """
+    """Serve the queues until SIGTERM or SIGINT; then running steps end or are given back."""
     at_once = {"files": FILES_AT_ONCE, "masks": slots, "webhooks": WEBHOOKS_AT_ONCE}
     stop_requested = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -170,22 +160,16 @@ async def work_until_stopped(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     log.info("worker.started", worker=work.worker, queues=list(queues), slots=slots)
-    queues_task = asyncio.create_task(
-        serve_queues(work, {queue: at_once[queue] for queue in queues}, DRAIN_S)
-    )
-    maintenance_task = asyncio.create_task(run_maintenance(work))
     reporter = CountReporter("worker", work.worker, slots if "masks" in queues else 0, sandbox)
     reporting = asyncio.create_task(keep_reporting(work.database, reporter, work.fleet))
-    stop_task = asyncio.create_task(stop_requested.wait())
-    await asyncio.wait(
-        {stop_task, maintenance_task, queues_task}, return_when=asyncio.FIRST_COMPLETED
-    )
-    for task in (stop_task, maintenance_task, queues_task):
-        task.cancel()
-    await asyncio.wait({stop_task, maintenance_task, queues_task})
-    reporting.cancel()  # last: it tells how what ran has ended
-    await asyncio.wait({reporting})
-    log.info("worker.stopped", worker=work.worker)
-    for task in (maintenance_task, queues_task):
-        if not task.cancelled() and (error := task.exception()):
-            raise error
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            serving = serve_queues(work, {queue: at_once[queue] for queue in queues}, DRAIN_S)
+            running = [tasks.create_task(each) for each in (serving, run_maintenance(work))]
+            await stop_requested.wait()
+            for task in running:
+                task.cancel()
+    finally:
+        reporting.cancel()  # last: it tells how what ran has ended
+        await asyncio.wait({reporting})
+        log.info("worker.stopped", worker=work.worker)

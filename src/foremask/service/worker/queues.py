@@ -35,10 +35,7 @@ log = structlog.get_logger(__name__)
 
 
 async def serve_queues(work: WorkerContext, at_once: Mapping[str, int], drain_s: float) -> None:
-    """Serve each queue, so many tasks of it at once, until cancelled.
-
-    Then what runs has ``drain_s`` to end before it is given back.
-    """
+    """Serve each queue, so many tasks at once, until cancelled; they have ``drain_s`` to end."""
     connector, leases = SharedConnector(work.database, work.fleet, at_once), Leases()
     app = make_app(work, connector, leases)
     async with asyncio.TaskGroup() as tasks:

@@ -52,16 +52,12 @@ async def _attempt(work: WorkerContext, delivery: Delivery, span: Span) -> None:
     except ForemaskError as error:
         problem = error.details
     seconds = time.monotonic() - began
-    outcome = await deliveries.record(
-        work.database,
-        delivery,
-        http_status=status,
-        error=problem,
-        seconds=seconds,
-    )
+    outcome = await deliveries.record(work.database, delivery, status)
     metrics.WEBHOOK_ATTEMPTS.labels(outcome).inc()
     span.note(**{"http.response.status_code": status, "outcome": outcome})
-    log.info("webhook.attempted", http_status=status, outcome=outcome, error=problem)
+    log.info(
+        "webhook.attempted", http_status=status, outcome=outcome, error=problem, seconds=seconds
+    )
 
 
 async def _freeze(work: WorkerContext, delivery: Delivery) -> bytes:

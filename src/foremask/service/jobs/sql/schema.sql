@@ -1,6 +1,6 @@
--- All that the service knows: version 18 (jobs/schema.py). These tables are the truth; the engine's rows are tickets,
--- each of which makes one worker look into one queue (docs/adr/0020). A change of this file needs a new version, an
--- upgrade_N.sql that changes the tables of version N, and the tested upgrade from them.
+-- All that the service knows: version 19 (jobs/schema.py). These tables are the truth; the engine's rows are tickets,
+-- each of which makes one worker look into one queue (docs/adr/0020). A change of this file needs a new version, and in
+-- upgrade.sql what changes older tables, and the names of functions whose arguments or answers have changed.
 
 create table tokens (
     id              uuid primary key,
@@ -121,16 +121,6 @@ create index deliveries_pending on deliveries (next_at) where status = 'pending'
 create index deliveries_held on deliveries (token) where held_until is not null;
 create index deliveries_turn on deliveries (token, next_at) where status = 'pending';
 
-create table delivery_attempts (
-    delivery    bigint not null references deliveries on delete cascade,
-    attempt     integer not null,
-    at          timestamptz not null default now(),
-    http_status integer,
-    error       text,
-    seconds     real not null,
-    primary key (delivery, attempt)
-);
-
 -- Fair shares between tokens (docs/adr/0090): start-time fair queueing, in seconds divided by a token's share.
 create table queues (
     queue     text primary key,
@@ -219,15 +209,13 @@ create function pass_ticket(p_token uuid) returns void language sql as $$
     select send_ticket('files') from queues where queue = 'files' and files_of(p_token) >= per_token
 $$;
 
--- GCRA, with one timestamp per token: the request is due at due_at and may come burst - 1 steps early. Nobody can be
--- earlier than burst steps, unless the clock was set back: then the token begins anew.
-create function early_by(t tokens) returns interval language sql as $$
-    select case when t.due_at - clock() between interval '0' and interval '1 minute' / t.rate_per_minute * t.burst
-        then t.due_at - clock() else interval '0' end
-$$;
-
-create function charge_rate(p_hash bytea)
-returns table (outcome text, token uuid, priority smallint, allowed bigint, remaining integer, wait_s float8, reset_s float8)
+-- Take one request off the token's rate. GCRA, with one timestamp per token: the request is due at due_at and may come
+-- burst - 1 steps early. Nobody can be earlier than burst steps, unless the clock was set back: then the token begins
+-- anew. The same request again, by its Idempotency-Key, takes nothing: it must be answered also for a token that has
+-- used up its rate or quota; request_id and body_hash are those of its job.
+create function charge_rate(p_hash bytea, p_key text)
+returns table (outcome text, token uuid, allowed bigint, remaining integer, wait_s float8, reset_s float8,
+               request_id text, body_hash bytea)
 language plpgsql as $$
 declare
     t tokens;
@@ -235,36 +223,30 @@ declare
     v_early interval;
 begin
     select * into t from tokens where hash = p_hash for no key update;
-    outcome := 'ok'; token := t.id; priority := t.priority; allowed := t.burst; remaining := 0; wait_s := 0; reset_s := 0;
+    select j.id, j.body_hash into request_id, body_hash from jobs j where j.token = t.id and idempotency_key = p_key;
     v_step := interval '1 minute' / t.rate_per_minute;
-    v_early := early_by(t);
+    v_early := t.due_at - clock();
+    if v_early not between interval '0' and v_step * t.burst then
+        v_early := interval '0';
+    end if;
+    outcome := 'ok'; token := t.id; allowed := t.burst; remaining := 0; wait_s := 0;
     if t.id is null or not is_good(t) then
         outcome := 'invalid';
-    elsif t.used >= t.quota then
+    elsif request_id is null and t.used >= t.quota then
         outcome := 'quota'; allowed := t.quota;
-    elsif v_early > v_step * (t.burst - 1) then
+    elsif request_id is null and v_early > v_step * (t.burst - 1) then
         outcome := 'rate'; wait_s := extract(epoch from v_early - v_step * (t.burst - 1));
-        reset_s := extract(epoch from v_early);
     else
-        perform set_config('synchronous_commit', 'off', true);  -- a tick lost in a power cut harms nobody
-        update tokens set due_at = clock() + v_early + v_step where id = t.id;
-        remaining := floor(extract(epoch from v_step * (t.burst - 1) - v_early) / extract(epoch from v_step));
-        reset_s := extract(epoch from v_early + v_step);
+        if request_id is null then
+            perform set_config('synchronous_commit', 'off', true);  -- a tick lost in a power cut harms nobody
+            v_early := v_early + v_step;
+            update tokens set due_at = clock() + v_early where id = t.id;
+        end if;
+        remaining := greatest(0, floor(t.burst - extract(epoch from v_early) / extract(epoch from v_step)));
     end if;
+    reset_s := extract(epoch from v_early);
     return next;
 end $$;
-
--- The job that a token's Idempotency-Key has made, and what is left of the token's rate: nothing is taken from it, for
--- the same request again must be answered also by a token that has used up its rate or quota.
-create function find_keyed(p_hash bytea, p_key text)
-returns table (request_id text, body_hash bytea, token uuid, priority smallint, allowed integer, remaining integer, reset_s float8)
-language sql as $$
-    select j.id, j.body_hash, t.id, t.priority, t.burst,
-        greatest(0, floor(t.burst - extract(epoch from early_by(t)) * t.rate_per_minute / 60))::integer,
-        extract(epoch from early_by(t))::float8
-    from tokens t join jobs j on j.token = t.id and j.idempotency_key = p_key
-    where t.hash = p_hash and is_good(t);
-$$;
 
 -- Make the job of the columns in p_job, and its first step; or say what is against it.
 create function admit(p_job jsonb, p_queue_limit integer, p_storage_limit bigint)

@@ -1,0 +1,43 @@
+-- From the tables of commit 427503c, version 16, or of any version since: a statement whose change is there already
+-- changes nothing. The functions named here go, with the triggers that call them; those of schema.sql come afterwards.
+-- The engine's rows go too: `recover` sends tickets for what waits.
+
+do $$
+declare
+    r record;
+begin
+    for r in select oid::regprocedure as name from pg_proc
+        where pronamespace = current_schema()::regnamespace and proname in (
+            'admit', 'begin_delivery', 'begin_step', 'cancel_job', 'charge_rate', 'claim_step', 'count_stored',
+            'delivery_ended', 'early_by', 'end_job', 'fail_step', 'fill_delivery', 'fill_step', 'find_keyed', 'finish_step',
+            'forget_newest_mask', 'forget_uploads', 'forget_urls', 'lock_deliveries_of', 'name_job', 'new_delivery',
+            'note_fetched', 'recover', 'renew_steps', 'reserve_result', 'reserve_upload', 'step_ended', 'swap_wake_up',
+            'tell_counts', 'tend', 'wake_delivery', 'wake_step')
+    loop
+        execute 'drop function ' || r.name || ' cascade';
+    end loop;
+end $$;
+
+drop table if exists received, delivery_attempts;
+alter table jobs add column if not exists deadline_from timestamptz,
+    add column if not exists reserved bigint not null default 0;
+update jobs set deadline_from = started_at where status = 'running' and deadline_from is null;
+-- A hint that has a time has no frame: it was written with frame 0.
+update jobs set result = jsonb_set(result, '{hints}', (
+    select jsonb_agg(case when jsonb_typeof(hint -> 'time_s') = 'number' then hint - 'frame' else hint end order by n)
+    from jsonb_array_elements(result -> 'hints') with ordinality as h (hint, n)))
+where jsonb_array_length(result -> 'hints') > 0;
+alter table steps add column if not exists moved_at timestamptz, alter column token set not null,
+    alter column seq set not null;
+update steps set moved_at = now() where status = 'running' and moved_at is null;
+drop index if exists steps_files_running;
+create index if not exists steps_files on steps (token) where status in ('todo', 'running') and stage <> 'segment';
+alter table deliveries alter column token set not null;
+alter table queues add column if not exists per_token integer;
+insert into queues (queue) values ('webhooks') on conflict do nothing;
+update queues set per_token = 4 where queue in ('files', 'webhooks');
+alter table processes drop column if exists told, add column if not exists report bigint not null default 0,
+    set (fillfactor = 50);
+alter table uploads add column if not exists claim text;
+alter table housekeeping add column if not exists worker text;
+delete from procrastinate_jobs;
