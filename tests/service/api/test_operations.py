@@ -240,7 +240,7 @@ def test_reading_too_fast_is_429() -> None:
     throttle = Throttle(per_second=10, burst=5, clock=lambda: now)
     for _ in range(5):
         throttle.take(b"a")
-    with pytest.raises(RateLimited, match="10 a second") as raised:
+    with pytest.raises(RateLimited, match="10 reads a second") as raised:
         throttle.take(b"a")
     assert raised.value.retry_after_s == pytest.approx(0.1)
     throttle.take(b"b")
