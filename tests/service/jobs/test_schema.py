@@ -148,7 +148,7 @@ async def test_jobs_results_and_tokens_of_an_old_database_are_all_there(old_data
         assert keyed.request_id == name(1)
         tokens = {token.name: token for token in await list_tokens(database)}
         assert (tokens["alpha"].used, tokens["alpha"].limits.share) == (5, 2)
-        assert keyed.limit == 60
+        assert keyed.allowed == 60
         rows = await database.all("select name, stored, unfinished from tokens order by name")
         assert rows == [
             {"name": "alpha", "stored": 50790, "unfinished": 2},

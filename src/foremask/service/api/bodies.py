@@ -39,6 +39,9 @@ from foremask.service.api.endpoints import SHOWN_PATTERN
 from foremask.service.jobs.step_facts import JobResult
 
 MAX_URL_BYTES: Final = 8 << 10
+MOST_SHOWN_HINTS: Final = (
+    16  # of a preview: a point is two windows for the network, 0.6 s of a core
+)
 ALPHA_FORMATS: Final = tuple(form for form in AlphaFormat if form is not AlphaFormat.PNG_FILES)
 """What a transparent result can be; numbered files come in a zip."""
 FORMS: Final = tuple(dict.fromkeys([*map(str, Preset), *map(str, ALPHA_FORMATS)]))
@@ -356,7 +359,10 @@ class PreviewRequest(Struct, frozen=True):
             extra={"text": "a JPEG or PNG in base64"},
         ),
     ]
-    hints: HintList = ()
+    hints: Annotated[
+        tuple[Point | Box | Paint, ...],
+        Meta(max_length=MOST_SHOWN_HINTS, description="On the picture, whatever their moment."),
+    ] = ()
     quality: QualityField = Quality.BALANCED
 
 

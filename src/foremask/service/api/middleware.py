@@ -77,7 +77,7 @@ def _rate_headers(grant: Grant | None) -> list[tuple[bytes, bytes]]:
     if grant is None:
         return []
     return [
-        (b"ratelimit-limit", b"%d" % grant.limit),
+        (b"ratelimit-limit", b"%d" % grant.allowed),
         (b"ratelimit-remaining", b"%d" % grant.remaining),
         (b"ratelimit-reset", b"%d" % math.ceil(grant.reset_s)),
     ]

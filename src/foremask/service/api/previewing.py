@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from foremask.errors import FieldInvalid, JobCancelled, Overloaded, TimedOut
+from foremask.errors import JobCancelled, Overloaded, TimedOut
 from foremask.fetch.fairness import FairSemaphore
 from foremask.hints.kinds import Hint
 from foremask.options import Limits, MaskOptions, Quality
@@ -14,7 +14,6 @@ from foremask.service.sandbox.pool import ChildDied, MediaPool
 
 PLACE_S = 45.0  # for a turn among tokens, of which each has one picture in work
 WALL_CLOCK_S = 30.0
-MOST_HINTS = 16  # each point is two windows for the network: 0.6 s of a core
 
 
 class Previewer:
@@ -31,7 +30,6 @@ class Previewer:
     async def mask(
         self, picture: bytes, quality: Quality, hints: Sequence[Hint], owner: str
     ) -> PictureMask:
-        _check_cost(hints)
         limits = Limits(memory_bytes=self._memory_bytes)
         options = MaskOptions(
             quality=quality, hints=tuple(hints), model=self._find_model(), limits=limits
@@ -67,13 +65,3 @@ class Previewer:
         finally:
             if self._waiting.get(owner) is turn:
                 del self._waiting[owner]
-
-
-def _check_cost(hints: Sequence[Hint]) -> None:
-    if len(hints) > MOST_HINTS:
-        raise FieldInvalid(
-            f"{len(hints)} hints were given; a preview takes {MOST_HINTS}, a job more.",
-            param="hints",
-            limit=MOST_HINTS,
-            actual=len(hints),
-        )

@@ -29,12 +29,12 @@ NO_LIMIT = 1 << 62
 class Grant:
     """A valid token, and what is left of its rate.
 
-    ``limit`` requests may come at once, ``remaining`` are left, and all are back after ``reset_s``.
+    ``allowed`` may come at once, ``remaining`` are left, and all are back after ``reset_s``.
     ``request_id`` is the job that the Idempotency-Key has made, of a body with ``body_hash``.
     """
 
     token_id: uuid.UUID
-    limit: int
+    allowed: int
     remaining: int
     reset_s: float
     request_id: str | None = None
@@ -87,14 +87,7 @@ async def charge_rate(database: Database, token_hash: bytes, key: str | None = N
         )
         error.retry_after_s, error.reset_s = row["wait_s"], row["reset_s"]
         raise error
-    return Grant(
-        row["token"],
-        row["allowed"],
-        row["remaining"],
-        row["reset_s"],
-        row["request_id"],
-        row["body_hash"],
-    )
+    return msgspec.convert(row, Grant)
 
 
 async def admit(database: Database, job: NewJob, storage_limit: int = NO_LIMIT) -> str:

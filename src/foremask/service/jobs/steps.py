@@ -12,7 +12,7 @@ import msgspec
 
 from foremask.errors import ForemaskError, TimedOut, WorkerCrashed
 from foremask.options import Form, ResultOptions, form_of
-from foremask.service.jobs.database import Database, Row, json_value
+from foremask.service.jobs.database import Database, json_value
 from foremask.service.jobs.process_totals import ALIVE_FOR_S
 from foremask.service.jobs.step_facts import JobClip, PartDone, StepArgs, StepDone
 from foremask.service.observability import metrics
@@ -67,10 +67,6 @@ class Step:
         return form_of(self.preset, self.options.kind)
 
 
-def _step(name: StepName, row: Row) -> Step:
-    return msgspec.convert(row | {"name": name}, Step)
-
-
 async def claim(
     database: Database,
     queue: str,
@@ -86,9 +82,8 @@ async def claim(
     row = await database.row_of("claim_step", queue, worker, lease_s, last, STAY_S, ARREARS_S)
     if row is None:
         return None
-    metrics.HELD_BACK.labels("files").inc(row.pop("held"))
-    job, stage, number = row.pop("job"), row.pop("stage"), row.pop("number")
-    return None if job is None else _step(StepName(job, stage, number), row)
+    metrics.HELD_BACK.labels("files").inc(row["held"])
+    return None if row["job"] is None else msgspec.convert(row | {"name": row}, Step)
 
 
 async def free_slots(database: Database) -> int:

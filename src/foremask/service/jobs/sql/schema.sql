@@ -214,7 +214,7 @@ $$;
 -- anew. The same request again, by its Idempotency-Key, takes nothing: it must be answered also for a token that has
 -- used up its rate or quota; request_id and body_hash are those of its job.
 create function charge_rate(p_hash bytea, p_key text)
-returns table (outcome text, token uuid, allowed bigint, remaining integer, wait_s float8, reset_s float8,
+returns table (outcome text, token_id uuid, allowed bigint, remaining integer, wait_s float8, reset_s float8,
                request_id text, body_hash bytea)
 language plpgsql as $$
 declare
@@ -229,7 +229,7 @@ begin
     if v_early not between interval '0' and v_step * t.burst then
         v_early := interval '0';
     end if;
-    outcome := 'ok'; token := t.id; allowed := t.burst; remaining := 0; wait_s := 0;
+    outcome := 'ok'; token_id := t.id; allowed := t.burst; remaining := 0; wait_s := 0;
     if t.id is null or not is_good(t) then
         outcome := 'invalid';
     elsif request_id is null and t.used >= t.quota then
