@@ -75,6 +75,9 @@ class Record:
     name: str | None
     source_key: str | None
 
+    def __post_init__(self) -> None:
+        form_of(self.preset, self.kind)  # a row without one cannot be read
+
     @property
     def form(self) -> Form:
         return form_of(self.preset, self.kind)
