@@ -165,16 +165,16 @@ class Outbound:
                 f"No name could be looked up within {PLACE_S:g} s; send the same request again.",
                 limit=MAX_RESOLUTIONS_PER_OWNER,
             ) from None
-        looking = asyncio.ensure_future(self._resolve(host, port))
+        resolving = asyncio.ensure_future(self._resolve(host, port))
 
         def over(done: asyncio.Future[Sequence[str]]) -> None:
             self._places.release(owner)  # and not before: a thread cannot be cancelled
             if not done.cancelled():
                 done.exception()  # nobody's, once the time is up: asyncio would log it
 
-        looking.add_done_callback(over)
+        resolving.add_done_callback(over)
         async with asyncio.timeout(connections.RESOLVE_S):
-            return await asyncio.shield(looking)
+            return await asyncio.shield(resolving)
 
     async def _by_system(self, host: str, port: int) -> Sequence[str]:
         look_up = functools.partial(
