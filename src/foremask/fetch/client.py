@@ -177,10 +177,10 @@ class Outbound:
             return await asyncio.shield(resolving)
 
     async def _by_system(self, host: str, port: int) -> Sequence[str]:
-        look_up = functools.partial(
+        ask_system = functools.partial(
             socket.getaddrinfo, host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP
         )
-        found = await asyncio.get_running_loop().run_in_executor(self._threads, look_up)
+        found = await asyncio.get_running_loop().run_in_executor(self._threads, ask_system)
         return list(dict.fromkeys(str(answer[4][0]) for answer in found))
 
 
