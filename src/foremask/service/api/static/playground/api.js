@@ -88,16 +88,17 @@ function send(path, form, onProgress, signal) {
 const WAYS_OUT = {
   url_private: "The service fetches from public addresses only; its operator can allow others with FOREMASK_ALLOW_PRIVATE.",
   webhook_invalid: "For a receiver of your own network, the operator sets FOREMASK_ALLOW_PRIVATE.",
-  duration_too_long: "Cut it, say the first minute: ffmpeg -i clip.mp4 -t 60 -c copy short.mp4",
-  container_unsupported: "Most files change container without loss: ffmpeg -i clip.mkv -c copy clip.mp4",
-  codec_unsupported: "Encode it anew: ffmpeg -i clip.mov -c:v libx264 -crf 16 clip.mp4",
+  duration_too_long: "Cut it, say the first minute: `ffmpeg -i clip.mp4 -t 60 -c copy short.mp4`",
+  container_unsupported: "Most files change container without loss: `ffmpeg -i clip.mkv -c copy clip.mp4`",
+  codec_unsupported: "Encode it anew: `ffmpeg -i clip.mov -c:v libx264 -crf 16 clip.mp4`",
+  video_invalid: "Paste the whole address of a file: it begins with https.",
   not_a_video: "Paste the address of the video file itself, not of the page that plays it.",
-  token_invalid: "Look for missing characters; foremask token create makes a new one.",
+  token_invalid: "Look for missing characters; `foremask token create` makes a new one.",
   url_unreachable: "Or download the clip and drop the file here.",
   url_forbidden: "Download the clip and drop the file here, or use a signed link.",
   cancelled: "The clip can be masked again at any time.",
   result_expired: "Give the clip again to have a new mask.",
-  corrupt: "If it plays elsewhere, write it anew: ffmpeg -i clip.mp4 -c:v libx264 -crf 16 whole.mp4",
+  corrupt: "If it plays elsewhere, write it anew: `ffmpeg -i clip.mp4 -c:v libx264 -crf 16 whole.mp4`",
 };
 
 // The sentence, a way out, and a link to what the reason means.
@@ -105,7 +106,7 @@ const WAYS_OUT = {
 function wordsOf(error, field) {
   const out = error.reason === "not_a_video" && field?.id === "file" ? "Choose a video: mp4, mov, webm, avi or gif." : WAYS_OUT[error.reason];
   const words = [/[.!?…]$/.test(error.message) ? error.message : `${error.message}.`];
-  if (out) words.push(" ", make("span", { className: "out" }, ...out.split(/(?=ffmpeg )/).map((part) => (part.startsWith("ffmpeg") ? make("code", { textContent: part }) : part))));
+  if (out) words.push(" ", make("span", { className: "out" }, ...out.split("`").map((part, at) => (at % 2 ? make("code", { textContent: part }) : part))));
   if (error.reason) words.push(" ", make("a", { href: `/reference#reason-${error.reason}`, textContent: error.reason, title: "What this reason means" }));
   return words;
 }

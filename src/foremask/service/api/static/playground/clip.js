@@ -83,7 +83,8 @@ function begin(blob, name) {
 
 function sayFile(file) {
   find("file-said").replaceChildren(
-    ...(file ? [make("strong", { textContent: file.name }), file.size ? ` ${bytes(file.size)}` : ""] : [make("strong", { textContent: "Drop a video here" }), make("span", { className: "primary", textContent: "Choose a file" })]),
+    ...(file ? [make("strong", { textContent: file.name }), file.size ? ` ${bytes(file.size)}` : ""] : [make("strong", { textContent: "Drop a video here" })]),
+    make("span", file ? { className: "button", textContent: "Choose another" } : { className: "button primary", textContent: "Choose a file" }),
   );
 }
 

@@ -76,8 +76,9 @@ export function bytes(count) {
 
 export function seconds(count) {
   if (count < 9.95) return `${count.toFixed(1)} s`;
-  if (count < 59.5) return `${Math.round(count)} s`;
-  return `${Math.floor(count / 60)} min ${Math.round(count % 60)} s`;
+  const whole = Math.round(count);
+  if (whole < 60) return `${whole} s`;
+  return `${Math.floor(whole / 60)} min${whole % 60 ? ` ${whole % 60} s` : ""}`;
 }
 
 export const percent = (share) => `${(100 * share).toFixed(share < 0.1 ? 1 : 0)} %`;

@@ -4,11 +4,10 @@ import { find, seconds, show } from "./dom.js";
 
 const POLL_MS = 400;
 const NEWEST_MS = 2000; // as often as the service has another
-const TOLD_FROM = 8; // the time left is told after an eighth of the frames
 const STAGES = { queued: "Waiting for its turn", ingest: "Reading the clip", segment: "Masking", join: "Joining the parts" };
 const ENDS = { cancelled: "Cancelled", result_expired: "Expired" };
 let current = "";
-let guess = { frames: 0, from: 0, at: 0 }; // of a clip whose header has no count: from which frame on, when, its pace is measured
+let expected = 0; // frames, where the clip's header has no count
 
 // `onAgain` and `onNew` are the buttons below a job that has failed.
 export function setUpJob(onAgain, onNew) {
@@ -30,7 +29,7 @@ export function leave() {
 // its clip can be masked anew, `frames` about how many frames it has, where the clip's header tells.
 export async function follow(requestId, name, again, frames = 0) {
   current = requestId;
-  guess = { frames: frames || 0, from: 0, at: 0 };
+  expected = frames || 0;
   let seen = performance.now();
   show(find("job-newest"), false);
   clear(find("job-error"));
@@ -93,14 +92,18 @@ function end(title, again) {
   show(find("job-new"));
 }
 
+// An estimate, as coarse as it is.
+function roughly(left_s) {
+  const step = left_s < 15 ? 1 : left_s < 60 ? 5 : left_s < 600 ? 10 : 60;
+  const rounded = Math.max(1, Math.round(left_s / step)) * step;
+  return rounded < 60 ? `${rounded} s` : seconds(rounded);
+}
+
 function render(status, again) {
   const running = status.status === "IN_PROGRESS";
   const waiting = status.stage === "queued" && running;
   const { frames_done: done = 0, frames_total: counted } = status;
-  const total = counted ?? guess.frames;
-  if (done && !guess.at) Object.assign(guess, { from: done, at: performance.now() });
-  const pace_s = (performance.now() - guess.at) / 1000 / (done - guess.from);
-  const left_s = status.eta_s ?? (done > guess.from ? pace_s * Math.max(0, total - done) : undefined);
+  const total = counted ?? expected;
   if (waiting || (running && !total)) find("job-bar").removeAttribute("value");
   else find("job-bar").value = counted ? status.progress : Math.min(97, (100 * done) / total) || 0;
   if (status.status === "COMPLETED") end("Done", false);
@@ -108,11 +111,10 @@ function render(status, again) {
     end(ENDS[status.error?.reason] ?? "Failed", again);
     if (status.error) explain(find("job-error"), { ...status.error, message: status.error.details });
   } else say(STAGES[status.stage] ?? status.stage ?? "Working");
-  const far = total && done >= total / TOLD_FROM; // before that, the first frames' pace would be told
   const facts = [
     waiting && status.queue_position ? `number ${status.queue_position} in the queue` : "",
     !waiting && done ? `${done}${total ? ` of ${counted ? "" : "about "}${total}` : ""} frames` : "",
-    running && far && left_s !== undefined ? `about ${seconds(Math.max(1, Math.round(left_s)))} left` : "",
+    running && status.eta_s !== undefined ? `about ${roughly(status.eta_s)} left` : "",
   ];
   find("job-said").textContent = running ? facts.filter(Boolean).join(" · ") : "";
   find("job-hint").textContent = running ? "You may close this page: the mask will be under Recent." : `Request ${status.request_id}`;
