@@ -123,7 +123,8 @@ def check_target(
             f"The background is the output: {target} would be lost", param="background"
         )
     if form is AlphaFormat.PNG_FILES:
-        check_directory(target.parent, _is_ours(target.name), replace=replace)
+        names = png_sequence.numbering(target.name)
+        check_directory(target.parent, names.fullmatch, replace=replace)
     else:
         check_output(target, *sources, replace=replace)
     return form
@@ -158,8 +159,6 @@ def cut_out(
     asked = _mask_options(form, options.mask)
     clip = checked_clip(source, asked)
     check_format(clip, form, asked.limits.memory_bytes)
-    if clip_start_s is None:
-        clip_start_s = first_shown_s(clip, asked.excerpt)
     ahead, edges = ahead_frames(frame_bytes(clip), asked.quality), None
     if refiner is None and ahead is not None and asked.quality is Quality.BEST:
         edges = EdgeRefiner(ahead)  # it takes as long again as the colours themselves
@@ -201,10 +200,7 @@ def cut_out_by_mask(
         clip = reader.clip
         check_format(clip, form, options.mask.limits.memory_bytes)
         box = _subject_box(source, mask, options.mask.matte) if auto_zoom else None
-        start_s = first_shown_s(clip, excerpt)
-        with opened_cutter(
-            source, target, clip, options, start_s, box=box, replace=replace
-        ) as cutter:
+        with opened_cutter(source, target, clip, options, box=box, replace=replace) as cutter:
             for frame, levels in _masked_frames(reader, mask, excerpt):
                 statistics.note(levels * np.float32(1 / 255), frame.time_s)
                 cutter.write(levels, frame)
@@ -269,7 +265,7 @@ def opened_cutter(
     target: Path,
     clip: Clip,
     options: CutOutOptions,
-    clip_start_s: float,
+    clip_start_s: float | None = None,
     edges: "EdgeRefiner | None" = None,
     box: Box | None = None,
     *,
@@ -278,9 +274,12 @@ def opened_cutter(
 ) -> Iterator["CutOutWriter"]:
     """What writes the cut-out ``target``, which is there when the block has succeeded.
 
-    With a ``box``, that part of each picture. ``clip`` is what is written.
+    With a ``box``, that part of each picture. ``clip`` is what is written; its first frame is shown
+    at ``clip_start_s``, where that is not its own start.
     """
     form, excerpt = form_for(target, options), options.mask.excerpt
+    if clip_start_s is None:  # the times of an excerpt count from zero
+        clip_start_s = clip.start_s if excerpt is None else 0.0
     sound = source if options.keep_sound else None
     if box is not None:
         rows, columns = box
@@ -296,11 +295,6 @@ def opened_cutter(
     ):
         deep = isinstance(writer, PngSequenceWriter)
         yield CutOutWriter(writer, FrameCutter(options.mask.matte, drawn, edges, deep=deep), box)
-
-
-def first_shown_s(clip: Clip, excerpt: Excerpt | None) -> float:
-    """When the first frame is shown; the times of an excerpt count from zero."""
-    return clip.start_s if excerpt is None else 0.0
 
 
 def _mask_options(form: Form, asked: MaskOptions) -> MaskOptions:
@@ -319,11 +313,6 @@ def named(report: Report, kind: ResultKind, clip: Clip) -> Report:
         remark = f"the source is HDR ({clip.hdr}); the {kind} is tone-mapped to BT.709"
         warnings = (*(each for each in warnings if "HDR" not in each), remark)
     return dataclasses.replace(report, kind=kind.value, warnings=warnings)
-
-
-def _is_ours(pattern: str) -> Callable[[str], bool]:
-    names = png_sequence.numbering(pattern)
-    return lambda name: name == png_sequence.TABLE or names.fullmatch(name) is not None
 
 
 def _picture_writer(

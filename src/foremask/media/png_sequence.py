@@ -39,9 +39,9 @@ def numbered(pattern: str, number: int) -> str:
 
 
 def numbering(pattern: str) -> re.Pattern[str]:
-    """The pattern of a sequence's names."""
+    """The pattern of a sequence's files: its names, and that of the table."""
     before, after = _NUMBER.sub("\0", pattern, count=1).split("\0")
-    return re.compile(rf"{re.escape(before)}\d+{re.escape(after)}")
+    return re.compile(rf"{re.escape(before)}\d+{re.escape(after)}|{re.escape(TABLE)}")
 
 
 def colour_png(colours: Rgb | DeepRgb, levels: Levels | None) -> bytes:
