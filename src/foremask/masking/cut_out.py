@@ -87,20 +87,17 @@ def form_for(target: Path, options: CutOutOptions) -> Form:
     neither the preset nor the name's ending tells, or where they contradict each other.
     """
     transparent, suffix = options.background is None, target.suffix.lower()
-    if options.preset is None:
+    asked = options.preset
+    if asked is None:
         if suffix not in _BY_SUFFIX:
             raise FieldInvalid(
                 f"the preset does not follow from {target.name!r}: let it end in"
                 f" {', '.join(_BY_SUFFIX)} (pictures: a number as in %04d.png), or name a preset.",
                 param="preset",
             )
-        form = _BY_SUFFIX[suffix][0 if transparent else 1]
-    elif transparent or options.preset not in list(Preset):
-        form = with_alpha(options.preset)
-    else:
-        form = Preset(options.preset)
-    if transparent and isinstance(form, Preset):
-        form = with_alpha(form)
+        asked = _BY_SUFFIX[suffix][0 if transparent else 1]
+    is_opaque = not transparent and asked in list(Preset)
+    form = Preset(asked) if is_opaque else with_alpha(asked)
     if form is AlphaFormat.PNG_FILES:
         if not png_sequence.is_pattern(target.name):
             details = f"{target.name} is one picture; name them with a number: frames/%04d.png."

@@ -19,15 +19,10 @@ from foremask.vision.matting.matte import adjusted
 
 
 class FrameWriter(Protocol):
-    """Takes frames with their masks."""
+    """Takes frames with masks of their size and coded orientation, then the last one's end."""
 
-    def write(self, mask: Levels, frame: Frame) -> None:
-        """Take the next frame; ``mask`` has its size and its coded orientation."""
-        ...
-
-    def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
-        """Write the rest; ``end_pts``, in ``time_base``, is where the last frame ends."""
-        ...
+    def write(self, mask: Levels, frame: Frame) -> None: ...
+    def finish(self, end_pts: int | None, time_base: Fraction) -> Written: ...
 
 
 def no_progress(_: Progress) -> None:
