@@ -24,7 +24,7 @@ from foremask.vision.temporal.cuts import CUT_RATIO, DELAY_FRAMES, CutFinder
 from foremask.vision.temporal.flow import FlowEstimator
 from foremask.vision.temporal.tier import grid_of
 
-FLOW_AREA_PX, FLOW_STRIDE_PX = 384 * 216, 3  # as in `balanced` and `best`
+FLOW_AREA_PX = 384 * 216  # as in `fast` and `balanced`
 MOST_FRAMES = 270  # read of a file
 JOINED_FRAMES = 14  # on each side of a cut
 MADE_FRAMES = 40  # of a shot that is changed
@@ -236,7 +236,7 @@ class Result:
 
 def measure(case: Case) -> Result:
     """As the masks' own stage runs it: with the flow to the frame before."""
-    finder, find = CutFinder(), FlowEstimator(FLOW_STRIDE_PX)
+    finder, find = CutFinder(), FlowEstimator()
     before: Luma | None = None
     scores, cpu_s = list[float](), 0.0
     images = case.images()

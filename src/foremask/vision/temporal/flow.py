@@ -16,7 +16,7 @@ CONSISTENCY_PX2, CONSISTENCY_SHARE = (
     0.5,
     0.02,
 )  # squared pixels, and of the squared way: docs/adr/0050
-VARIATIONAL_ITERATIONS = 3  # as good as the preset's 5: docs/adr/0050
+PATCH_STRIDE_PX, VARIATIONAL_ITERATIONS = 4, 1  # as good as 3 and 3: docs/adr/0050
 RESIDUAL_SIZE = (80, 45)  # columns, rows: camera motion is smooth, so a coarse grid says it all
 ROBUST_ITERATIONS = 8
 
@@ -30,13 +30,13 @@ class FlowEstimator:
 
     Method: DIS, Kroeger et al., ECCV 2016, at the preset ``medium``, refined down to the pictures'
     own grid: a small grid that is searched to the end gives better masks than a large one that is
-    not (docs/adr/0050). Patches of 8 pixels are matched every ``stride_px``.
+    not (docs/adr/0050). Patches of 8 pixels are matched every `PATCH_STRIDE_PX`.
     """
 
-    def __init__(self, stride_px: int = 3) -> None:
+    def __init__(self) -> None:
         self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._dis.setFinestScale(0)
-        self._dis.setPatchStride(stride_px)
+        self._dis.setPatchStride(PATCH_STRIDE_PX)
         self._dis.setVariationalRefinementIterations(VARIATIONAL_ITERATIONS)
 
     def __call__(self, here: Luma, there: Luma) -> Flow:

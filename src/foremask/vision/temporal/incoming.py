@@ -83,10 +83,7 @@ def _with_flow(
     images: Iterable[PlacedImage], tier: Tier, threads: ThreadPoolExecutor
 ) -> Iterator[IncomingFrame]:
     """Flows between neighbours, across cuts too."""
-    estimate_back, estimate_forward = (
-        FlowEstimator(tier.flow_stride_px),
-        FlowEstimator(tier.flow_stride_px),
-    )
+    estimate_back, estimate_forward = FlowEstimator(), FlowEstimator()
     before: FrameFlow | None = None
     for placed in images:
         image = placed.image

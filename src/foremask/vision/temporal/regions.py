@@ -102,7 +102,10 @@ class Regions:
 
     def _borders(self) -> NDArray[np.intp]:
         """(2, n): the regions that border on each other, each pair once."""
-        ends = [(self.labels[here].ravel(), self.labels[there].ravel()) for here, there in _BORDERS]
+        ends = []
+        for here, there in _BORDERS:
+            differ = self.labels[here] != self.labels[there]
+            ends.append((self.labels[here][differ], self.labels[there][differ]))
         first, second = (np.concatenate(each) for each in zip(*ends, strict=True))
         return _unique_pairs(first, second)
 

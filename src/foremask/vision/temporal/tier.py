@@ -16,10 +16,9 @@ class Tier:
     ``disagreement`` another is inferred, up to ``anchors_per_frame`` on average. An anchor with an
     uncertainty above ``mirrored_above`` is inferred in the mirror too, and one above
     ``closer_above`` is cropped and inferred again. Masks are propagated on a grid of
-    ``mask_area_px`` along flows estimated on one of ``flow_area_px``, with patches
-    ``flow_stride_px`` apart, from ``anchors_per_side`` anchors on each side. ``uses_backdrop``:
-    outlines use the background behind them (`backdrop`). ``keeps_frames``: decoded frames may wait
-    for their masks where memory allows.
+    ``mask_area_px`` along flows estimated on one of ``flow_area_px``, from ``anchors_per_side``
+    anchors on each side. ``uses_backdrop``: outlines use the background behind them (`backdrop`).
+    ``keeps_frames``: decoded frames may wait for their masks where memory allows.
     """
 
     stride: int
@@ -30,7 +29,6 @@ class Tier:
     anchors_per_side: int = 1
     mask_area_px: int = 640 * 360
     flow_area_px: int = 384 * 216
-    flow_stride_px: int = 3
     uses_backdrop: bool = False
     keeps_frames: bool = True
 
@@ -40,7 +38,6 @@ TIERS = {
         stride=12,
         disagreement=0.2,
         anchors_per_frame=0.17,
-        flow_stride_px=4,
     ),
     Quality.BALANCED: Tier(
         stride=4,
@@ -55,7 +52,6 @@ TIERS = {
         anchors_per_side=2,
         mask_area_px=960 * 540,
         flow_area_px=512 * 288,
-        flow_stride_px=4,
         uses_backdrop=True,
         keeps_frames=False,
     ),
