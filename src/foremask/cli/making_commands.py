@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from foremask.cli.batch import run_batch
 from foremask.cli.batch_options import BatchOptions, Input
 from foremask.cli.exits import Exit, Usage
-from foremask.cli.flags import Shown, Switch
+from foremask.cli.flags import ByPreset, Shown, Switch
 from foremask.cli.inputs import check_there
 from foremask.cli.products import CutOuts, Folders, Masks
 from foremask.cli.standard_streams import STANDARD_OUTPUT
@@ -43,9 +43,7 @@ CUTOUT_EXAMPLES: Final = """Cut the subject out: with a transparent background, 
 
 def mask(
     *inputs: Input,
-    preset: Annotated[
-        Preset | None, Parameter(name_transform=str.lower, show_choices=False)
-    ] = None,
+    preset: ByPreset = None,
     tool: Annotated[
         MattingTool | None, Parameter(name="--for", show_choices=False, show_default=False)
     ] = None,

@@ -13,7 +13,7 @@ import msgspec
 from cyclopts import Parameter
 
 from foremask.cli.exits import Exit, ServerUnreachable, Usage, exit_code, note, print_json, say
-from foremask.cli.flags import AsJson, Force, Output, Shown, Switch
+from foremask.cli.flags import AsJson, ByPreset, Force, Output, Shown, Switch
 from foremask.cli.products import Masks
 from foremask.cli.progress_bar import MASKED, MEGABYTES, progress_bar
 from foremask.cli.remote_client import JobStatus, RemoteClient, ServerRefused
@@ -66,9 +66,7 @@ def submit(
     /,
     *,
     output: Annotated[str | None, Parameter(name=("--output", "-o"))] = None,
-    preset: Annotated[
-        Preset | None, Parameter(name_transform=str.lower, show_choices=False)
-    ] = None,
+    preset: ByPreset = None,
     quality: Quality = Quality.BALANCED,
     wait: Switch = False,
     force: Force = False,
