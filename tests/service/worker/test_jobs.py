@@ -150,6 +150,7 @@ async def test_progress_moves_and_the_queue_has_places(
     assert done == sorted(done)
     assert len(set(done)) > 3
     assert any(each.eta_s for each in observed)
+    assert all(0 <= each.eta_s <= 100 for each in observed if each.eta_s is not None)
 
 
 async def test_a_refusal_ends_the_job_with_its_own_words(

@@ -13,6 +13,7 @@ from foremask.errors import JobCancelled, RequestUnknown, TokenInvalid
 from foremask.options import REENCODE_ONLY, Form, ResultKind, form_of
 from foremask.service.jobs.database import Database, Row, json_value
 from foremask.service.jobs.step_facts import JobReport, JobResult
+from foremask.service.jobs.steps import IN_FLIGHT
 
 IDLE_S = 60.0  # so long without a frame is worth saying; masking one takes a second at most
 
@@ -97,14 +98,14 @@ class Attempt:
     details: str | None
 
 
+# The segments that have not begun come in rounds, each as long as the shortest.
 # A place in the queue is counted up to 1000 a token: reading a status stays cheap. Tokens take
 # turns, so before a token's n-th job come n of each other token.
-_RECORD = """
+_RECORD = f"""
     j.id as request_id, j.token as token_id, j.status, j.stage, j.frames_total, j.preset, j.report,
     j.error, coalesce(j.result -> 'options' ->> 'kind', 'mask') as kind,
     j.created_at, j.started_at, j.ended_at, j.quality, j.name, j.source_key,
     case when j.expired_at is null then j.result_key end as result_key,
-    extract(epoch from clock() - j.masking_at)::float8 as masking_s,
     case when j.status = 'running' then (
         select extract(epoch from clock() - max(s.moved_at))::float8 from steps s
         where s.job = j.id and s.status = 'running'
@@ -112,6 +113,13 @@ _RECORD = """
     case when j.status = 'running' then (
         select sum(s.frames_done)::bigint from steps s where s.job = j.id and s.stage = 'segment'
     ) end as frames_done,
+    case when j.status = 'running' and j.stage = 'segment' then (
+        select (greatest(extract(epoch from max(s.ends_at) - clock()), 0)
+                + ceil(count(*) filter (where s.ends_at is null and s.status <> 'done')
+                    / {IN_FLIGHT}.0)
+                * min(extract(epoch from s.ends_at - j.masking_at)))::float8
+        from steps s where s.job = j.id and s.stage = 'segment'
+    ) end as eta_s,
     case when j.status = 'queued' then (
         select 1 + mine.n + coalesce(sum(theirs.n), 0)::bigint
         from (select count(*) as n from (
@@ -123,7 +131,7 @@ _RECORD = """
             limit case when o.priority > j.priority then 1000 else mine.n end) turns) theirs on true
         group by mine.n
     ) end as queue_position
-"""
+"""  # noqa: S608
 _NOT_DELETED = "j.expired_at is distinct from 'epoch'"
 
 
@@ -270,16 +278,13 @@ def _record(row: Row) -> Record:
         done = min(done, total)  # segments overlap a little
     silent_s: float = row["idle_s"] or 0.0
     idle_s = round(silent_s) if silent_s >= IDLE_S else None
-    eta_s: float | None = None
-    if status is Status.RUNNING and total and done and idle_s is None:
-        ran_s = row["masking_s"] - silent_s  # when it had done so much
-        eta_s = round(max(0.0, (total - done) * ran_s / done - silent_s), 1)
+    left_s = row["eta_s"]
     computed = {
         "progress": _progress(status, stage, done, total),
         "frames_done": done,
         "frames_total": total,
         "idle_s": idle_s,
-        "eta_s": eta_s,
+        "eta_s": None if idle_s or left_s is None else round(left_s, 1),
     }
     return msgspec.convert(row | computed, Record)
 

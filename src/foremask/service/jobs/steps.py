@@ -100,11 +100,12 @@ async def free_slots(database: Database) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """Progress of a step: frames done, seconds since the last, and a newer picture of the mask."""
+    """Progress of a step: frames done, seconds since the last and to the end, a newer picture."""
 
     step: Step
     frames_done: int
     idle_s: float = 0.0
+    left_s: float | None = None
     newest_png: bytes | None = None
 
 
@@ -114,10 +115,10 @@ async def renew(
     """Report the progress of one worker's steps; returns those that it still holds."""
     if not beats:
         return set()
-    rows = [(*attempt_of(b.step), b.frames_done, b.idle_s, b.newest_png) for b in beats]
+    rows = [(*attempt_of(b.step), b.frames_done, b.idle_s, b.left_s, b.newest_png) for b in beats]
     held = await database.all(
         """select * from renew_steps(%s, %s, %s, %s::integer[], %s::integer[], %s::bigint[],
-               %s::float8[], %s::bytea[])""",
+               %s::float8[], %s::float8[], %s::bytea[])""",
         (lease_s, *map(list, zip(*rows, strict=True))),
     )
     return {(StepName(row["job"], row["stage"], row["number"]), row["attempt"]) for row in held}

@@ -143,7 +143,8 @@ def _reporting(parent: Parent) -> "OnFrame":
     def on_progress(progress: "Progress") -> None:
         newest = progress.newest
         draw = None if newest is None else partial(small_png, newest, NEWEST_PX)
-        parent.progress(progress.frames_done, progress.frames_total, progress.stage, draw)
+        done, total, stage = progress.frames_done, progress.frames_total, progress.stage
+        parent.progress(done, total, stage, draw, progress.left_s)
 
     return on_progress
 

@@ -4,7 +4,7 @@ The parent trusts nothing that the child sends: it decodes it into these types, 
 """
 
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
 import msgspec
 
@@ -13,6 +13,7 @@ from foremask.service.sandbox.confine import Level
 
 MAX_FRAME_BYTES = 4 << 20
 LENGTH_BYTES = 4
+MAX_LEFT_S = 1e6
 
 
 class Setup(msgspec.Struct, tag=True, frozen=True):
@@ -44,7 +45,7 @@ class Job(msgspec.Struct, tag=True, frozen=True):
 
 
 class Progress(msgspec.Struct, tag=True, frozen=True):
-    """A frame is done; ``frames_total`` may be a guess, or None.
+    """A frame is done; ``frames_total`` may be a guess, or None; so may be ``left_s``, seconds.
 
     ``newest_png`` is, now and then, a small picture of the newest mask; else it is empty.
     """
@@ -53,6 +54,7 @@ class Progress(msgspec.Struct, tag=True, frozen=True):
     frames_total: int | None
     stage: str
     newest_png: bytes = b""
+    left_s: Annotated[float, msgspec.Meta(ge=0, le=MAX_LEFT_S)] | None = None
 
 
 class ReadAt(msgspec.Struct, tag=True, frozen=True):

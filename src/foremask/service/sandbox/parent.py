@@ -45,6 +45,7 @@ class Parent:
         frames_total: int | None,
         stage: str,
         draw_newest: Callable[[], bytes] | None = None,
+        left_s: float | None = None,
     ) -> None:
         """Report the progress, a few times a second at most; less often with a picture."""
         now_s = time.monotonic()
@@ -55,7 +56,8 @@ class Parent:
         if draw_newest is not None and now_s - self._picture_sent_s >= _PICTURE_EVERY_S:
             self._picture_sent_s = now_s
             png = draw_newest()
-        self.send(Progress(frames_done, frames_total, stage, png))
+        left_s = None if left_s is None else min(left_s, messages.MAX_LEFT_S)
+        self.send(Progress(frames_done, frames_total, stage, png, left_s))
 
     def read_at(self, offset: int, size: int) -> bytes:
         self.send(ReadAt(offset, size))

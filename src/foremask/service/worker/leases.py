@@ -23,6 +23,7 @@ class StepProgress:
     frames_done: int = 0
     moved_at: float = field(default_factory=time.monotonic)
     newest_png: bytes | None = None
+    ends_at: float | None = None  # as the child estimates
 
     def move(self) -> None:
         self.moved_at = time.monotonic()
@@ -36,9 +37,16 @@ class StepProgress:
         if progress.frames_done != self.frames_done:
             self.frames_done = progress.frames_done
             self.move()
+            left_s = progress.left_s
+            self.ends_at = None if left_s is None else time.monotonic() + left_s
         png = progress.newest_png
         if png.startswith(PNG_HEAD) and len(png) <= MAX_NEWEST_BYTES:
             self.newest_png = png
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds to go, at least 0."""
+        return None if self.ends_at is None else max(0.0, self.ends_at - time.monotonic())
 
     def take_newest(self) -> bytes | None:
         png, self.newest_png = self.newest_png, None
@@ -79,7 +87,13 @@ class Leases:
                     lost.set_exception(_stalled(work, progress))
             asked = {key: held for key, held in self._held.items() if not held[2].done()}
             beats = [
-                Beat(step, progress.frames_done, progress.idle_s, progress.take_newest())
+                Beat(
+                    step,
+                    progress.frames_done,
+                    progress.idle_s,
+                    progress.left_s,
+                    progress.take_newest(),
+                )
                 for step, progress, _ in asked.values()
             ]
             try:

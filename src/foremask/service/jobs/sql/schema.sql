@@ -1,4 +1,4 @@
--- All that the service knows: version 19 (jobs/schema.py). These tables are the truth; the engine's rows are tickets,
+-- All that the service knows: version 20 (jobs/schema.py). These tables are the truth; the engine's rows are tickets,
 -- each of which makes one worker look into one queue (docs/adr/0020). A change of this file needs a new version, and in
 -- upgrade.sql what changes older tables, and the names of functions whose arguments or answers have changed.
 
@@ -81,6 +81,7 @@ create table steps (
     worker      text,
     lease_until timestamptz,
     moved_at    timestamptz,                            -- when the last frame, or byte, was done
+    ends_at     timestamptz,                            -- as its worker estimates
     ready_at    timestamptz not null default 'epoch',   -- an attempt that failed is made again then
     touched_at  timestamptz not null default now(),
     primary key (job, stage, number)
@@ -445,7 +446,7 @@ begin
     if not found or j.status not in ('queued', 'running') then
         return;                                          -- cancelled, or over
     end if;
-    update steps set status = 'running', attempt = steps.attempt + 1, worker = p_worker, frames_done = 0,
+    update steps set status = 'running', attempt = steps.attempt + 1, worker = p_worker, frames_done = 0, ends_at = null,
         lease_until = clock() + make_interval(secs => p_lease_s), moved_at = clock(), touched_at = clock()
     where job = p_job and stage = p_stage and number = p_number and status = 'todo' returning * into s;
     if not found then
@@ -520,14 +521,14 @@ $$;
 
 -- Frames advance in these steps: all that one worker holds. Returns those that are still its own.
 create function renew_steps(p_lease_s float8, p_jobs text[], p_stages text[], p_numbers integer[], p_attempts integer[],
-                            p_frames bigint[], p_idle_s float8[], p_pngs bytea[])
+                            p_frames bigint[], p_idle_s float8[], p_left_s float8[], p_pngs bytea[])
 returns table (job text, stage text, number integer, attempt integer) language sql as $$
     with held as (
-        select * from unnest(p_jobs, p_stages, p_numbers, p_attempts, p_frames, p_idle_s, p_pngs)
-            as h (job, stage, number, attempt, frames, idle_s, png)),
+        select * from unnest(p_jobs, p_stages, p_numbers, p_attempts, p_frames, p_idle_s, p_left_s, p_pngs)
+            as h (job, stage, number, attempt, frames, idle_s, left_s, png)),
     ours as (
         update steps s set frames_done = h.frames, lease_until = clock() + make_interval(secs => p_lease_s),
-            moved_at = clock() - make_interval(secs => h.idle_s)
+            moved_at = clock() - make_interval(secs => h.idle_s), ends_at = clock() + make_interval(secs => h.left_s)
         from (select h.* from held h join steps x using (job, stage, number, attempt) where x.status = 'running'
             order by job, stage, number for update of x) h
         where s.job = h.job and s.stage = h.stage and s.number = h.number and s.status = 'running'

@@ -27,8 +27,8 @@ update jobs set result = jsonb_set(result, '{hints}', (
     select jsonb_agg(case when jsonb_typeof(hint -> 'time_s') = 'number' then hint - 'frame' else hint end order by n)
     from jsonb_array_elements(result -> 'hints') with ordinality as h (hint, n)))
 where jsonb_array_length(result -> 'hints') > 0;
-alter table steps add column if not exists moved_at timestamptz, alter column token set not null,
-    alter column seq set not null;
+alter table steps add column if not exists moved_at timestamptz, add column if not exists ends_at timestamptz,
+    alter column token set not null, alter column seq set not null;
 update steps set moved_at = now() where status = 'running' and moved_at is null;
 drop index if exists steps_files_running;
 create index if not exists steps_files on steps (token) where status in ('todo', 'running') and stage <> 'segment';
