@@ -57,6 +57,14 @@ def logging_is_put_back() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small network that takes what is red for foreground, and grey for background."""
+    from tests.support import networks  # of few tests
+
+    return networks.redness(tmp_path_factory.mktemp("model"), bias=-5)
+
+
+@pytest.fixture(scope="session")
 def postgres() -> Iterator[EmbeddedPostgres]:
     """The real server, in a directory of its own that its user gets to."""
     root = Path(tempfile.mkdtemp(prefix="foremask-test-"))

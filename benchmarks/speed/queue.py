@@ -68,12 +68,7 @@ class Sleeping:
         self._slept_per_clip_s = slept_per_clip_s
 
     async def run[R](
-        self,
-        request: Request[R],
-        *,
-        on_progress: OnProgress | None = None,
-        wall_clock_s: float = 600.0,
-        owner: str = "",
+        self, request: Request[R], *, on_progress: OnProgress | None = None, **_: object
     ) -> R:
         """As the real one."""
         result: Any

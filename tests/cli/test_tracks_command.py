@@ -12,7 +12,7 @@ from foremask.cli.batch_options import HintOptions
 from foremask.cli.commands import main
 from foremask.cli.exits import Usage
 from foremask.types import Rgb
-from tests.support import networks, synth
+from tests.support import synth
 
 pytestmark = pytest.mark.slow
 
@@ -34,11 +34,6 @@ def picture(moment: int) -> Rgb:
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("tracks") / "clip.mp4"
     return synth.write(path, SPEC, (picture(moment) for moment in range(FRAMES)))
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return networks.redness(tmp_path_factory.mktemp("model"), bias=-5)
 
 
 def test_two_discs_are_two_things_with_a_mask_each(

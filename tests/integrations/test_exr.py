@@ -15,10 +15,10 @@ import pytest
 from numpy.typing import NDArray
 
 import foremask
-from tests.cli.test_tracks_command import FRAMES, clip, model
+from tests.cli.test_tracks_command import FRAMES, clip
 
 pytestmark = pytest.mark.slow
-__all__ = ["clip", "model"]  # fixtures: two discs that cross, and a network that finds red
+__all__ = ["clip"]  # a fixture: two discs that cross
 
 PLACE = Path(__file__).parents[2] / "integrations" / "exr"
 HALF_STEP = 2**-11  # of 1, rounded

@@ -9,7 +9,7 @@ import pytest
 import foremask
 from foremask import Box, FieldInvalid, Paint, Point
 from foremask.types import Rgb
-from tests.support import networks, synth
+from tests.support import synth
 
 pytestmark = pytest.mark.slow
 
@@ -25,11 +25,6 @@ def picture(moment: int) -> Rgb:
 def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("hints") / "clip.mp4"
     return synth.write(path, SPEC, (picture(moment) for moment in range(FRAMES)))
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return networks.redness(tmp_path_factory.mktemp("model"), bias=-5)
 
 
 @pytest.mark.parametrize("negative", [False, True])

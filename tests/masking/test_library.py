@@ -16,15 +16,10 @@ import pytest
 
 import foremask
 from foremask.masking import arrays, network_caching
-from tests.support import networks, synth
+from tests.support import synth
 from tests.support.programs import fresh
 
 SPEC = synth.Spec(width=128, height=96, pts=(0, 1000, 2000, 3000), turn=(90, False))
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return networks.redness(tmp_path_factory.mktemp("model"), bias=-5.0)
 
 
 @pytest.fixture

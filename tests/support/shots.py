@@ -1,6 +1,4 @@
-"""Shots drawn by code, and what happens in real ones that is no cut.
-
-Flashes, fades, whip pans, crowds of confetti.
+"""Shots drawn by code, and what happens in real ones that is no cut: flashes, fades, whip pans.
 
 A shot is a list of pictures of one size; whatever changes one gives a new list.
 """

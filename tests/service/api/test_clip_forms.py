@@ -15,7 +15,6 @@ from tests.service.api.patient import http
 from tests.service.api.test_decisions import PATH, assert_refused
 from tests.service.api.work import complete
 
-pytestmark = pytest.mark.postgres
 type Part = tuple[str | None, bytes | str, str]
 MARKS = [{"type": "point", "x": 3, "y": 4}]
 

@@ -24,7 +24,7 @@ from tests.service.api.patient import http
 from tests.service.api.test_cutouts import LOOPBACK, finished
 from tests.service.api.test_decisions import assert_refused
 from tests.service.api.worker import KEPT, REQUESTS, working
-from tests.support import networks, synth
+from tests.support import synth
 
 pytestmark = [pytest.mark.postgres, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -35,9 +35,10 @@ TWO_MOMENTS = {"type": "point", "x": 0, "y": 0, "frame": 1, "time_s": 0.1}
 
 
 @pytest.fixture(scope="module")
-def service(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
+def service(
+    database_url: str, model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[Running]:
     """One API process, whose previews are by a network that takes red for foreground."""
-    model = networks.redness(tmp_path_factory.mktemp("model"), bias=-5)
     with running(database_url, tmp_path_factory.mktemp("data"), model_file=model) as service:
         yield service
 

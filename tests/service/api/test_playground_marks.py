@@ -20,15 +20,16 @@ from tests.service.api.test_playground import (
     pixels,
 )
 from tests.service.api.worker import REQUESTS, working
-from tests.support import networks, synth
+from tests.support import synth
 
 __all__ = ["browser", "page"]  # fixtures, over the service of this module
 
 
 @pytest.fixture(scope="module")
-def service(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
+def service(
+    database_url: str, model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[Running]:
     """Its previews are by a network that takes red for foreground."""
-    model = networks.redness(tmp_path_factory.mktemp("model"), bias=-5)
     data = tmp_path_factory.mktemp("data")
     with running(database_url, data, allow_private=(), model_file=model) as service:
         yield service

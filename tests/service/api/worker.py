@@ -30,12 +30,7 @@ class RedIsForeground:
     """Masks in this process."""
 
     async def run[R](
-        self,
-        request: Request[R],
-        *,
-        on_progress: OnProgress | None = None,
-        wall_clock_s: float = 600.0,
-        owner: str = "",
+        self, request: Request[R], *, on_progress: OnProgress | None = None, **_: object
     ) -> R:
         assert isinstance(request, Mask | CutOut)
         REQUESTS.append(request)

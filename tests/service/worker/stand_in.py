@@ -51,12 +51,7 @@ class TextMedia:
         self.slow, self.doing = slow, set[str]()
 
     async def run[R](
-        self,
-        request: Request[R],
-        *,
-        on_progress: OnProgress | None = None,
-        wall_clock_s: float = 600.0,
-        owner: str = "",
+        self, request: Request[R], *, on_progress: OnProgress | None = None, **_: object
     ) -> R:
         kind = type(request).__name__.lower()
         self.doing.add(kind)

@@ -161,7 +161,7 @@ def test_all_runtimes_make_the_same_masks_with_the_same_memory() -> None:
         Session(path, precision=Precision(cpu_float())),
         OnnxSession(path, Device(Runtime.ONNXRUNTIME)),
     ]
-    scene, masks = list(ball_over_a_place(4)), {}
+    scene, masks = list(ball_over_a_place(2)), {}
     for session in sessions:
         network = Noting(session)
         alphas = mask_images(scene, network, TIERS[Quality.FAST])
