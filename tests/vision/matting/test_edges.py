@@ -49,9 +49,10 @@ def test_any_size_comes_back_in_its_own_size(height: int, width: int) -> None:
     assert (levels == 255).all()
 
 
-def test_strips_leave_no_seam() -> None:
+@pytest.mark.parametrize(("height", "width"), [(720, 1280), (719, 1279), (2161, 3841)])
+def test_strips_leave_no_seam(height: int, width: int) -> None:
     """A slanted ramp crosses many strips; nowhere does a step exceed the ramp's own."""
     alpha = np.add.outer(np.linspace(0.1, 0.5, 180), np.linspace(0, 0.4, 320)).astype(np.float32)
-    levels = refine(alpha, np.full((720, 1280), 90, np.uint8)).astype(int)
+    levels = refine(alpha, np.full((height, width), 90, np.uint8)).astype(int)
     assert np.abs(np.diff(levels, axis=0)).max() <= 1
     assert np.abs(np.diff(levels, axis=1)).max() <= 1

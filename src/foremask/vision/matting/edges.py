@@ -13,7 +13,7 @@ RADIUS_PX = 1  # of the small grid; this and EPSILON by measurement: docs/adr/00
 EPSILON = 1e-3  # of luma in [0, 1], squared: steps smaller than about 0.03 are no edge
 FLAT = 0.07  # an alpha this near to 0 or 1 is 0 or 1
 STRIP_CELLS = 40  # about so many rows of the small grid are enlarged at once
-MAX_STRIP_PX = 8_000_000
+MAX_STRIP_PX = 4_000_000
 
 
 def refine(alpha: Alpha, luma: Luma) -> Levels:
@@ -62,9 +62,10 @@ def _strips(
     """
     rows = len(slope)
     unit = rows // gcd(rows, height)
-    if unit * height // rows * width > MAX_STRIP_PX:
+    most = max(1, MAX_STRIP_PX * rows // (height * width))
+    if unit > most:
         unit = 1
-    step = unit * max(1, STRIP_CELLS // unit)
+    step = unit * max(1, min(STRIP_CELLS, most) // unit)
     for top in range(0, rows, step):
         bottom = min(rows, top + step)
         above, below = max(0, top - unit), min(rows, bottom + unit)
