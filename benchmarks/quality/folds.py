@@ -44,6 +44,7 @@ FRAMES = 25
 ALWAYS = -1.0  # below every uncertainty
 QUALITIES = (Quality.FAST, Quality.BALANCED)
 TIERS_TAUGHT = [TIERS[each] for each in QUALITIES]
+LEAST_REGION_PX = 12  # smaller ones teach nothing
 LEAST_SUBJECT_PX = 50  # a smaller one, or none, counts as this large
 MORE_IS_FOREGROUND = {
     *View,
@@ -108,11 +109,12 @@ def lesson(scenes: Sequence[Scene], truths: Sequence[Alpha]) -> Lesson:
         rows, columns = scene.motion.shape
         truth = _on((columns, rows), truths[frame]) > FOREGROUND
         share = regions.mean(truth.astype(np.float32))
+        kept = regions.sizes >= LEAST_REGION_PX
         subject = np.float32(max(LEAST_SUBJECT_PX, int(truth.sum())))
         counted = np.sqrt(np.minimum(1, regions.sizes * np.abs(2 * share - 1) / subject))
-        features.append(np.stack(list(found.values()), axis=1))
-        foreground.append(share > FOREGROUND)
-        weights.append(counted)
+        features.append(np.stack(list(found.values()), axis=1)[kept])
+        foreground.append(share[kept] > FOREGROUND)
+        weights.append(counted[kept])
         frame += scene.links[1].frames if 1 in scene.links else 0
     each = np.asarray(np.concatenate(weights) / len(scenes), np.float32)
     return Lesson(list(found), np.concatenate(features), np.concatenate(foreground), each)
