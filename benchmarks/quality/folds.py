@@ -90,7 +90,7 @@ def lessons_of(clip: Clip, network: Network, tier: Tier) -> list[Lesson]:
 
     Trees that have met all three do not depend on the limits of the tier.
     """
-    more = seen(clip, network, replace(tier, mirrored_above=ALWAYS, closer_above=ALWAYS))
+    more = seen(clip, network, replace(tier, mirrored_above=ALWAYS, cropped_above=ALWAYS))
     alone = [
         replace(each, opinions={View.STRETCHED: each.opinions[View.STRETCHED]}) for each in more
     ]

@@ -36,7 +36,7 @@ def red_on_the_right() -> ArrayImage:
 def test_every_view_finds_the_thing_where_it_is() -> None:
     """The mirror image is turned back, and the crop put back where it was taken."""
     network = RedNetwork()
-    opinions = ask(network, red_on_the_right(), GRID, mirrored_above=-1, closer_above=-1)
+    opinions = ask(network, red_on_the_right(), GRID, mirrored_above=-1, cropped_above=-1)
     assert set(opinions.masks) == set(View)
     truth = np.zeros((36, 64), np.bool_)
     truth[12:24, 44:56] = True
@@ -48,7 +48,7 @@ def test_every_view_finds_the_thing_where_it_is() -> None:
 def test_a_crop_has_a_margin_round_the_subject() -> None:
     """Box 12 x 12 at (44, 12) of 64 x 36: a margin of 0.4 x 12 + 0.02 x 64 = 6 on each side."""
     network = RedNetwork()
-    opinions = ask(network, red_on_the_right(), GRID, mirrored_above=NEVER, closer_above=-1)
+    opinions = ask(network, red_on_the_right(), GRID, mirrored_above=NEVER, cropped_above=-1)
     assert opinions.box == (slice(6, 30), slice(38, 62))
     assert network.sizes == [None, (768, 768)]
 

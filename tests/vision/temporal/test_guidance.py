@@ -247,3 +247,42 @@ def test_without_hints_no_bit_of_a_mask_changes() -> None:
     told_nothing = mask_images(images, RedNetwork(), TIER, guidance=silent)
     for before, after in zip(plain, told_nothing, strict=True):
         np.testing.assert_array_equal(before, after)
+
+
+def test_a_point_out_after_a_correction_takes_away_no_whole_thing() -> None:
+    """In the middle of the body, after a point on the head: most of the body stays."""
+    clicks = [(8, 150 + 8 + 84, 78, True), (8, 158, 90, False)]
+    for t, mask in enumerate(masks_of(horse, clicks, 14)):
+        _, whole, _ = horse(t)
+        assert (mask & whole).sum() > 0.5 * whole.sum()
+
+
+class BlinkingNetwork(RedNetwork):
+    """Finds nothing in one picture."""
+
+    def __init__(self, blind: np.ndarray) -> None:
+        self._blind = blind.astype(int)
+
+    def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
+        output = super().infer(image, size)
+        differ = np.abs(image.rgb(WIDTH, HEIGHT).astype(int) - self._blind).max()
+        return NetworkOutput(output.alpha * (differ > 0), ())
+
+
+def test_a_correction_changes_nothing_far_from_it() -> None:
+    """On a frame that the network is asked about for the point only, it finds nothing."""
+    frame = 10
+    images = [ArrayImage(apart(t)[0]) for t in range(24)]
+    network = BlinkingNetwork(images[frame].rgb(WIDTH, HEIGHT))
+    marks = [Mark(0, positive=True, x=160 / WIDTH, y=30 / HEIGHT)]
+
+    def key(image: Image) -> int | None:
+        return frame if image is images[frame] else None
+
+    guidance = learn([(frame, images[frame], marks)], network, TIER, key)
+    plain = mask_images(images, network, TIER)
+    corrected = mask_images(images, network, TIER, guidance=guidance)
+    for before, after in zip(plain, corrected, strict=True):
+        far = np.ones(before.shape, bool)
+        far[: before.shape[0] // 2] = False
+        assert np.abs(before - after)[far].mean() < 0.001

@@ -29,7 +29,7 @@ from tests.media.test_write_errors import disk_of
 from tests.vision.temporal.test_guidance import apart
 
 TIER = replace(
-    TIERS[Quality.BALANCED], mask_area_px=160 * 90, flow_area_px=160 * 90, closer_above=0.0
+    TIERS[Quality.BALANCED], mask_area_px=160 * 90, flow_area_px=160 * 90, cropped_above=0.0
 )
 IMAGES = [ArrayImage(ArrayImage(apart(t)[0]).rgb(160, 90)) for t in range(30)]
 PLACES = {id(image): number for number, image in enumerate(IMAGES)}

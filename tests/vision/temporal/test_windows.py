@@ -84,9 +84,9 @@ def test_the_network_looks_closer_only_where_the_mask_is_unsure() -> None:
     """The disc is black and white: where the limit is above that, no anchor is looked at again."""
     images, _ = zip(*moving_disc(13), strict=True)
     calls = []
-    for closer_above in (-1.0, 0.5):
+    for cropped_above in (-1.0, 0.5):
         network = RedNetwork()
-        tier = replace(TIERS[Quality.FAST], closer_above=closer_above)
+        tier = replace(TIERS[Quality.FAST], cropped_above=cropped_above)
         list(mask_images(images, network, tier))
         calls.append(network.calls)
     assert calls[0] == 2 * calls[1]

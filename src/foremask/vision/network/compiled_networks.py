@@ -22,7 +22,7 @@ import msgspec
 from foremask.errors import ModelUnavailable
 from foremask.weights.catalogue import spec_of
 
-SIZES_PX: Final = (1024, 768)  # IS-Net's own input, and that of a closer look
+SIZES_PX: Final = (1024, 768)  # IS-Net's own input, and that of a crop
 KEPT_FILES: Final = 4  # 45 MB each: two sizes, of two versions or of two machines that share them
 ABANDONED_AFTER_S: Final = 600
 _SOURCES: Final = ("session.py", "graph.py", "isnet_int8.json")

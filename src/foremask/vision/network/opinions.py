@@ -49,7 +49,7 @@ def ask(
     image: Image,
     grid: tuple[int, int],
     mirrored_above: float,
-    closer_above: float,
+    cropped_above: float,
 ) -> Opinions:
     """Infer the image, and its mirror image and its crop where its `uncertainty` is above these.
 
@@ -63,7 +63,7 @@ def ask(
         alpha = network.infer(MirroredImage(image)).alpha
         masks[View.MIRRORED] = as_levels(resized(np.ascontiguousarray(alpha[:, ::-1]), *grid))
     box = box_round_subject(stretched, masks.get(View.MIRRORED, stretched))
-    if box is not None and undecided > closer_above:
+    if box is not None and undecided > cropped_above:
         masks[View.CROPPED] = _over(stretched, network, image, box)
     return Opinions(masks, box, output.features)
 

@@ -59,12 +59,12 @@ class Tools:
 class Anchor:
     """A frame that the network has segmented.
 
-    ``shown`` are its opinions without hints: none where it is an anchor for its hints only. ``box``
-    is what crops show.
+    ``shown`` are its opinions without hints: none where it is an anchor for its hints only; their
+    crop shows ``shown_box``.
     """
 
     shown: dict[View, Levels]
-    box: CropBox | None
+    shown_box: CropBox | None
     small: Rgb  # on the flow grid
     hints: FrameHints | None = None
     hinted: Hinted | None = None  # by all hints of the window that decided it last
@@ -76,9 +76,14 @@ class Anchor:
         return self.shown if self.hints is None else self.hints.opinions
 
     @property
-    def closer(self) -> list[Levels]:
+    def box(self) -> CropBox | None:
+        """What the crop among them shows."""
+        return self.shown_box if self.hints is None else self.hints.box
+
+    @property
+    def crops(self) -> list[Levels]:
         """The network's masks of crops round hints, and of the whole picture beyond."""
-        return [] if self.hints is None else self.hints.closer
+        return [] if self.hints is None else self.hints.crops
 
     def mean(self) -> Levels:
         """The mean of the network's opinions: the classifier is trained on it."""
@@ -192,12 +197,13 @@ class Blocks:
     def _add_for_hints(self) -> None:
         """Anchors besides those of a run without hints.
 
-        Hinted frames, and some where others are far apart.
+        Hinted frames, and where things are followed some where others are far apart.
         """
         if self._tools.guidance is None:
             return
         count = self._anchor_count
-        for before, after in itertools.pairwise(sorted(self._block.anchors)):
+        followed = sorted(self._block.anchors) if self._tools.guidance.names_things else []
+        for before, after in itertools.pairwise(followed):
             steps = -(-(after - before) // HINTED_STRIDE)
             for step in range(1, steps):
                 self._infer(before + round(step * (after - before) / steps), is_extra=True)
@@ -210,7 +216,6 @@ class Blocks:
                 self._block.anchors[frame] = Anchor({}, None, incoming.small)
                 self._learn(frame, hints.features)
             self._block.anchors[frame].hints = hints
-            self._block.anchors[frame].box = hints.box
 
     def _queue_gap(self, gaps: list[tuple[float, int, int]], before: int, after: int) -> None:
         """Queue the gap between two anchors for inference, largest disagreement first."""
@@ -241,7 +246,7 @@ class Blocks:
             cache.forget(f"{frame}")
         else:
             grid = grid_of(incoming.image, self._tier.mask_area_px)
-            above = self._tier.mirrored_above, self._tier.closer_above
+            above = self._tier.mirrored_above, self._tier.cropped_above
             asked = ask(self._tools.network, incoming.image, grid, *above)
             shown, box = asked.masks, asked.box
             self._learn(frame, asked.features)

@@ -21,8 +21,8 @@ from foremask.vision.temporal.appearance import GRID, HintedPixels, colours
 from foremask.vision.temporal.network_cache import KeptAnswers
 from foremask.vision.temporal.regions import FOREGROUND, Labels, Regions
 
-CLOSER_PX = 512  # a window's side, as the network gets it
-CLOSER_SHARES = (0.2, 0.4)  # of the picture's larger side: windows round a point
+CROP_PX = 512  # a window's side, as the network gets it
+CROP_SHARES = (0.2, 0.4)  # of the picture's larger side: windows round a point
 BOX_MARGIN_SHARE = 0.15  # of the larger side of a box
 AGREED = 0.75  # of the opinions that have a thing there
 MOST_SHARE = 0.6  # of all that is found: a larger part is the main thing
@@ -75,7 +75,7 @@ class FrameHints:
 
     ``claims`` is 1 on what is the subject by its hints, -1 on what is not, 0 elsewhere, on the
     tracks' grid; ``training``, which teaches the classifier, is without what is denied and looks
-    like the subject. ``opinions`` and ``box`` are those of an anchor, ``closer`` the ones of
+    like the subject. ``opinions`` and ``box`` are those of an anchor, ``crops`` the ones of
     parts of the picture besides. ``chooses``: its positive hints choose among the things that the
     network finds, so the others are not meant. ``corrections`` are the points that choose nothing:
     no claim is theirs. ``followed`` is 1 on things that are chosen and -1 on those that are out as
@@ -85,7 +85,7 @@ class FrameHints:
 
     opinions: dict[View, Levels]
     box: CropBox | None
-    closer: list[Levels]
+    crops: list[Levels]
     features: Features
     claims: Alpha
     training: Alpha
@@ -118,8 +118,7 @@ def read_paint(png: bytes) -> Levels | None:
 def settled(frames: Mapping[Hashable, "Claims"]) -> dict[Hashable, FrameHints]:
     """The evidence from all hinted frames of a clip.
 
-    After the first correction no point chooses a thing: later points correct, and nothing is
-    denied.
+    After the first correction no point chooses or bans a thing: each later one corrects.
     """
     corrections = [
         claim.mark.number
@@ -128,6 +127,8 @@ def settled(frames: Mapping[Hashable, "Claims"]) -> dict[Hashable, FrameHints]:
         if each.mends(claim, chooses=each.chooses)
     ]
     first = min(corrections, default=None)
+    for each in frames.values():
+        each.first_correction = first
     return {
         key: each.evidence(chooses=each.chooses and (first is None or first > each.chosen_by))
         for key, each in frames.items()
@@ -142,7 +143,7 @@ def _crops(mark: Mark, grid: tuple[int, int]) -> list[CropBox]:
         margin = 2 * BOX_MARGIN_SHARE * max(width, height)
         sizes = [(width + margin, height + margin)]
     else:
-        sizes = [(share * max(grid), share * max(grid)) for share in CLOSER_SHARES]
+        sizes = [(share * max(grid), share * max(grid)) for share in CROP_SHARES]
     x, y = mark.x * columns + width / 2, mark.y * rows + height / 2
     return [(_span(y, down, rows), _span(x, across, columns)) for across, down in sizes]
 
@@ -183,16 +184,19 @@ class Claims:
         self._opinions = network.ask(image, grid)
         masks = list(self._opinions.masks.values())
         mean = np.mean([as_alpha(each) for each in masks], axis=0)
-        self._closer: list[Levels] = []
+        self._cropped: list[Levels] = []
         for box in (box for mark in marks if mark.levels is None for box in _crops(mark, grid)):
-            self._closer.append(as_levels(mean.astype(np.float32)))
-            self._closer[-1][box] = network.infer_part(image, grid[::-1], box, CLOSER_PX)
-        self._stack = [resized(each, *small) * np.float32(1 / 255) for each in masks + self._closer]
+            self._cropped.append(as_levels(mean.astype(np.float32)))
+            self._cropped[-1][box] = network.infer_part(image, grid[::-1], box, CROP_PX)
+        self._stack = [
+            resized(each, *small) * np.float32(1 / 255) for each in masks + self._cropped
+        ]
         base = self._stack[: len(masks)]
         self._picked = np.mean(base, axis=0, dtype=np.float32) > FOREGROUND
         self._least = np.min(base, axis=0)
         self._diagonal = float(np.hypot(*small))
         self._contradicted: list[tuple[int, int]] = []
+        self.first_correction: int | None = None  # on any frame
         self.made: list[Claim] = []
         for mark in marks:
             self._add(mark)
@@ -251,7 +255,7 @@ class Claims:
         return FrameHints(
             opinions=self._opinions.masks,
             box=self._opinions.box,
-            closer=self._closer,
+            crops=self._cropped,
             features=self._opinions.features,
             claims=claims,
             training=training,
@@ -270,11 +274,16 @@ class Claims:
         """Whether a mark corrects what is found, rather than choosing a thing of it."""
         if claim.mark.has_size:
             return False
+        if self._is_late(claim):
+            return True
         if claim.mark.positive:
             return not (chooses and self._is_on_found(claim))
         if self._bans(claim):
             return False
         return self._is_main(claim.seed) or not (claim.seed & self._picked).any()
+
+    def _is_late(self, claim: Claim) -> bool:
+        return self.first_correction is not None and claim.mark.number > self.first_correction
 
     def _plane(self, *, chooses: bool) -> Alpha:
         """1 where the subject is claimed, -1 where it is denied; the latest seed has its pixels.
@@ -287,9 +296,9 @@ class Claims:
         for each in made:
             likeness = nearest if len(made) == 1 else self._distance(each)
             extent = each.extent | self._whole(each) if self._bans(each) else each.extent
-            closer = extent & (likeness <= nearest)
-            claims[closer] = 1 if each.mark.positive else -1
-            nearest[closer] = likeness[closer]
+            nearer = extent & (likeness <= nearest)
+            claims[nearer] = 1 if each.mark.positive else -1
+            nearest[nearer] = likeness[nearer]
         for each in made:
             if not each.mark.is_box:
                 claims[each.seed] = 1 if each.mark.positive else -1
@@ -325,7 +334,7 @@ class Claims:
         It does in the middle of what the network is sure of, without a positive point on the same
         thing.
         """
-        if claim.mark.has_size or claim.mark.positive:
+        if claim.mark.has_size or claim.mark.positive or self._is_late(claim):
             return False
         part = part_at(self._picked, claim.row, claim.column)
         if not part.any() or self._least[claim.row, claim.column] < CERTAIN:

@@ -34,9 +34,6 @@ HELD = 4.0  # mean log odds in a region from which it is decided as a whole
 DECISIVE = 2.0  # weight of a hint's log odds against the network's
 TAUGHT = 0.25  # log odds of a region for each logit of the classifier, an anchor
 MOST_TAUGHT = 3.0  # logits
-FADING = 0.9  # of a correction's log odds is kept from one anchor to the next
-FOLLOWED = 0.3  # mean trust around a pixel from which a correction is brought there
-TRUST_PX = 5  # over which that mean is
 SPOKEN = 0.05  # log odds from which a correction says anything
 SURE = 2.0, 6.0  # log odds of what was decided, at least and at most
 OUTLINE_PX = 2  # of the tracks' grid: how far the flow may be wrong at an outline
@@ -295,7 +292,9 @@ class WindowCorrections:
         if self._first is not None:
             sure = (np.abs(self._first) > HELD) & (evidence[0] == 0)
             evidence[0][sure] = CLAIM * np.sign(self._first[sure])
-        self.planes = forward_backward(evidence, self._links, _followed)
+        self.planes = forward_backward(
+            evidence, self._links, lambda moved, link, *_: transition(moved, link.trust, SWITCH)
+        )
         return [
             _decided(frame) + np.float32(DECISIVE) * plane
             for frame, plane in zip(shown, self.planes, strict=True)
@@ -304,11 +303,6 @@ class WindowCorrections:
     def reached(self, index: int) -> NDArray[np.bool_]:
         """Where an anchor may change."""
         return np.asarray(np.abs(self.planes[index]) > SPOKEN)
-
-
-def _followed(moved: Alpha, link: Link, *_: int) -> Alpha:
-    trusted = cv2.blur(link.trust, (TRUST_PX, TRUST_PX)) > FOLLOWED
-    return np.where(trusted, np.float32(FADING) * moved, 0).astype(np.float32)
 
 
 def _decided(shown: Shown) -> Alpha:

@@ -1,7 +1,7 @@
 """The network's results on a clip, kept for a later run over the same clip.
 
 A run with hints starts from the results without them: which frames are anchors, their opinions and
-features, and the crop of each closer look. Those are read from here, so hints cost no inference
+features, and each crop. Those are read from here, so hints cost no inference
 where they change nothing. Masks are the same with and without it: docs/adr/0050.
 """
 

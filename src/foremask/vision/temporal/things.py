@@ -1,6 +1,6 @@
 """Which thing is which over a window: parts of masks, followed through crossings and occlusions.
 
-`tracks` decides what is picked; here two things that look alike stay two. A part that holds one
+`verdict` decides what is picked; here two things that look alike stay two. A part that holds one
 thing is that thing. Where several are in one part, each pixel goes to the thing that the flow
 brings it from, and else to the thing that is expected there: things keep the motion that they had
 before they met. A thing that is not seen goes on as well, and takes the part that appears where it

@@ -15,7 +15,7 @@ class Tier:
     Anchors are at most ``stride`` apart; between two whose masks disagree by more than
     ``disagreement`` another is inferred, up to ``anchors_per_frame`` on average. An anchor with an
     uncertainty above ``mirrored_above`` is inferred in the mirror too, and one above
-    ``closer_above`` is cropped and inferred again. Masks are propagated on a grid of
+    ``cropped_above`` is cropped and inferred again. Masks are propagated on a grid of
     ``mask_area_px`` along flows estimated on one of ``flow_area_px``, from ``anchors_per_side``
     anchors on each side. ``uses_backdrop``: outlines use the background behind them (`backdrop`).
     ``keeps_frames``: decoded frames may wait for their masks where memory allows.
@@ -25,7 +25,7 @@ class Tier:
     disagreement: float
     anchors_per_frame: float
     mirrored_above: float = 0.2
-    closer_above: float = 0.1
+    cropped_above: float = 0.1
     anchors_per_side: int = 1
     mask_area_px: int = 640 * 360
     flow_area_px: int = 384 * 216

@@ -9,6 +9,7 @@ whole one. docs/adr/0157
 """
 
 import itertools
+from bisect import bisect
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -22,7 +23,7 @@ from foremask.types import Alpha, Image, Levels
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.session import Features, Network
 from foremask.vision.prefetch import prefetch
-from foremask.vision.resample import resized
+from foremask.vision.resample import as_levels, resized
 from foremask.vision.temporal.appearance import (
     BASIS_ANCHORS,
     AnchorFeatures,
@@ -40,6 +41,7 @@ from foremask.vision.temporal.flow import (
     residual,
     resize_flow,
     trust,
+    warp,
 )
 from foremask.vision.temporal.frame_hints import Claims, Mark, settled
 from foremask.vision.temporal.guidance import Guidance, WindowCorrections, WindowHints
@@ -353,26 +355,70 @@ class _Window:
         return self._first + len(self._frame_flows) - 1
 
     def _corrected_masks(self, frames: list[int]) -> list[Levels]:
-        """The masks of anchors, corrected by tracks, appearance, verdicts on regions, and hints."""
+        """The masks of anchors: what is decided of their regions, and hints."""
+        guidance = self._guidance
+        if guidance is not None and not guidance.names_things:
+            return self._mended_masks(frames)
         keys = [self._anchors[f] for f in frames]
         grid = tracks_grid(*keys[0].mean().shape[::-1])
         links = self._links(frames, grid)
-        named = self._guidance if self._guidance and self._guidance.names_things else None
         brought = [
-            None if named is None else named.brought_to(self._first + frame, grid)
+            None if guidance is None else guidance.brought_to(self._first + frame, grid)
             for frame in frames
         ]
         frame_hints = [anchor.hints for anchor in keys]
-        hints = WindowHints(named, frame_hints, keys[0].hinted, brought, links, grid)
-        decided = self._decided(frames, links, hints)
-        if self._guidance is None:
-            return decided.masks
-        return self._with_corrections(keys, decided, links)
+        hints = WindowHints(guidance, frame_hints, keys[0].hinted, brought, links, grid)
+        decided = self._decided(frames, keys, links, hints)
+        for anchor, hinted in zip(keys, hints.hinted, strict=False):  # there may be none
+            anchor.hinted = hinted
+        return decided.masks if guidance is None else self._with_corrections(frames, decided, links)
+
+    def _mended_masks(self, frames: list[int]) -> list[Levels]:
+        """Decided as without hints: corrections change no more than what they reach.
+
+        A frame that is an anchor for its hints only begins with its propagated mask.
+        """
+        plain = [frame for frame in frames if self._anchors[frame].shown]
+        keys = [replace(self._anchors[frame], hints=None) for frame in plain]
+        grid = tracks_grid(*keys[0].mean().shape[::-1])
+        links = self._links(plain, grid)
+        nothing = [None] * len(plain)
+        decided = self._decided(
+            plain, keys, links, WindowHints(None, nothing, None, nothing, links, grid)
+        )
+        if len(plain) < len(frames):
+            decided = self._with_hinted_frames(frames, plain, decided, grid)
+            links = self._links(frames, grid)
+        return self._with_corrections(frames, decided, links)
+
+    def _with_hinted_frames(
+        self, frames: list[int], plain: list[int], decided: "_Decided", grid: tuple[int, int]
+    ) -> "_Decided":
+        masks, scenes, log_odds = [], [], []
+        colours = {frame: chroma(self._anchors[frame].small) for frame in frames}
+        for frame in frames:
+            near = min(range(len(plain)), key=lambda k: abs(plain[k] - frame))
+            mask, scene, odds = decided.masks[near], decided.scenes[near], decided.log_odds[near]
+            if frame not in plain:
+                gap = bisect(plain, frame) - 1
+                per_side = self._tier.anchors_per_side
+                alphas = propagate(gap, self._frame_flows, plain, decided.masks, per_side)
+                mask = as_levels(alphas[frame - plain[gap]])
+                flow = self._link(frame, plain[near], colours, grid).flow
+                logit, odds = warp(scene.logit, flow), warp(odds, flow)
+                scene = _scene(self._anchors[frame], self._motion(frame), logit, {}, grid)
+            masks.append(mask)
+            scenes.append(scene)
+            log_odds.append(odds)
+        return _Decided(masks, scenes, log_odds)
 
     def _decided(
-        self, frames: list[int], links: list[Mapping[int, Link]], hints: WindowHints
+        self,
+        frames: list[int],
+        keys: list[Anchor],
+        links: list[Mapping[int, Link]],
+        hints: WindowHints,
     ) -> "_Decided":
-        keys = [self._anchors[f] for f in frames]
         means = [anchor.mean() for anchor in keys]
         motions = list(self._threads.map(self._motion, frames))
         small = tracks_grid(*means[0].shape[::-1])
@@ -386,25 +432,23 @@ class _Window:
             logits = [np.zeros(small[::-1], np.float32)] * len(keys)
         scenes = [_scene(*each, small) for each in zip(keys, motions, logits, links, strict=True)]
         log_odds = hints.applied(self._tools.judge(scenes), scenes)
-        for anchor, hinted in zip(keys, hints.hinted, strict=False):  # there may be none
-            anchor.hinted = hinted
         masks = list(self._threads.map(_composed, keys, log_odds))
         return _Decided(masks, scenes, log_odds)
 
     def _with_corrections(
-        self, keys: list[Anchor], decided: "_Decided", links: list[Mapping[int, Link]]
+        self, frames: list[int], decided: "_Decided", links: list[Mapping[int, Link]]
     ) -> list[Levels]:
         """The masks after correcting points; what none reaches stays as it is."""
+        keys = [self._anchors[frame] for frame in frames]
         corrections = WindowCorrections([anchor.hints for anchor in keys], keys[0].corrected, links)
         if not corrections.any:
             return decided.masks
         rows, columns = decided.scenes[0].motion.shape
         shown = []
         for k, (anchor, scene) in enumerate(zip(keys, decided.scenes, strict=True)):
-            further = [decided.masks[k], *anchor.closer]
+            further = [decided.masks[k], *anchor.crops, *anchor.opinions.values()]
             small = [resized(each, columns, rows) * np.float32(1 / 255) for each in further]
-            known = scene.logit, decided.log_odds[k]
-            shown.append(Shown(scene.rgb, small[0], [*scene.opinions.values(), *small], *known))
+            shown.append(Shown(scene.rgb, small[0], small, scene.logit, decided.log_odds[k]))
         log_odds = corrections.applied(shown)
         masks = []
         for k, (anchor, mask) in enumerate(zip(keys, decided.masks, strict=True)):
@@ -472,7 +516,7 @@ class _Links(Mapping[int, Link]):
 
 def _composed(anchor: Anchor, log_odds: Alpha, *further: Levels) -> Levels:
     """The mask of an anchor by its verdicts, with the outlines of what was inferred of it."""
-    return compose([*anchor.opinions.values(), *further, *anchor.closer], log_odds)
+    return compose([*anchor.opinions.values(), *further, *anchor.crops], log_odds)
 
 
 def _scene(
