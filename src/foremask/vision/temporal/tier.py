@@ -24,7 +24,7 @@ class Tier:
     stride: int
     disagreement: float
     anchors_per_frame: float
-    mirrored_above: float = 0.2
+    mirrored_above: float = 0.05
     cropped_above: float = 0.1
     anchors_per_side: int = 1
     mask_area_px: int = 640 * 360
@@ -38,6 +38,7 @@ TIERS = {
         stride=12,
         disagreement=0.2,
         anchors_per_frame=0.17,
+        mirrored_above=0.2,
     ),
     Quality.BALANCED: Tier(
         stride=4,
