@@ -107,7 +107,7 @@ def test_a_process_with_threads_is_not_called_confined(tmp_path: Path) -> None:
 @pytest.mark.parametrize("level", [Level(0, True), Level(7, False), Level()])
 def test_require_refuses_less_than_the_least_level(level: Level) -> None:
     """Below it nothing starts; the error says what is required, what is there and the risk."""
-    with pytest.raises(SettingsInvalid, match=r"Landlock v1 .* gives .* could ") as caught:
+    with pytest.raises(SettingsInvalid, match=r"Landlock v1 .* there is .* could ") as caught:
         check_level(Sandbox.REQUIRE, level, is_root=False)
     assert str(level) in caught.value.details
     assert exit_code(caught.value) == Exit.USAGE
