@@ -17,12 +17,12 @@ from foremask.facts import Written
 from foremask.media.colour_writer import ColourWriter
 from foremask.media.picture_files import picture_file
 from foremask.media.png_sequence import PngSequenceWriter
-from foremask.media.probe import describe
 from foremask.media.reader import VideoReader
 from foremask.media.verify import BLOCK_ADDITIONAL, verify
 from foremask.options import AlphaFormat, Preset, ResultKind
 from foremask.types import Levels, Rgb
 from tests.support import synth
+from tests.support.described import describe
 from tests.support.synth import Spec, Tone
 
 SPEC = Spec(pts=synth.spread(9, (1_200, 3_000)), sound=(Tone(language="eng"),))

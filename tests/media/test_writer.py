@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from foremask.errors import Internal, PresetUnsuitable
 from foremask.facts import Written
 from foremask.media.presets import check_preset
-from foremask.media.probe import describe
 from foremask.media.reader import VideoReader
 from foremask.media.writer import MaskWriter
 from foremask.options import Preset
 from tests.support import synth
+from tests.support.described import describe
 from tests.support.synth import Spec
 
 

@@ -33,7 +33,6 @@ from foremask.media.demux import (
     OpenClip,
     Source,
     Window,
-    open_clip,
     open_container,
     recognise,
 )
@@ -60,12 +59,6 @@ def probe(source: Path | Source, limits: Limits = UNLIMITED) -> Clip:
         with source.open("rb") as file:
             return _probe(file, limits, source)
     return _probe(source, limits, None)
-
-
-def describe(path: Path) -> Clip:
-    """The facts of a clip or of a mask; raises only where the file cannot be read."""
-    with open_clip(path) as opened:
-        return clip_of(opened)
 
 
 def _probe(source: Source, limits: Limits, path: Path | None) -> Clip:

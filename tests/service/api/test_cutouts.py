@@ -20,7 +20,6 @@ from bria_client.toolkit.models import Status
 from numpy.typing import NDArray
 
 from foremask.facts import SEGMENT_GRID, SegmentGrid
-from foremask.media.probe import describe
 from foremask.media.reader import VideoReader
 from foremask.media.verify import verify
 from foremask.options import COLOURS, ResultKind
@@ -34,6 +33,7 @@ from tests.service.api.work import ended, upload
 from tests.service.api.worker import working
 from tests.service.worker.conftest import announce_slots
 from tests.support import synth
+from tests.support.described import describe
 from tests.support.jobs import value
 from tests.support.synth import Spec, Tone
 

@@ -37,9 +37,9 @@ MEAN_LOG_ODDS = 2.0  # by which what the opinions are sure of counts more than t
 # counts 0.05 for each frame between it and the next, and 0.2 at most. docs/adr/0050
 EVIDENCE_SHARE_PER_FRAME = 0.05
 MOST_EVIDENCE_SHARE = 0.2
-THIN_PX = 5  # on the regions' grid: narrower parts of a thing are thin,
-LEAST_KEPT = 0.8  # and kept where so much of its body is,
-THIN_LOG_ODDS = np.float32(0.5)  # by this at least
+THIN_PX = 5  # a part of a thing that is narrower, on the regions' grid, is thin
+LEAST_KEPT = 0.8  # the share of a thing's body that is foreground where its thin parts are kept
+THIN_LOG_ODDS = np.float32(0.5)  # the least log odds of a thin part that is kept
 _NEXT = np.ones((3, 3), np.uint8)
 SHARPNESS = 12.0  # an opinion that says the opposite of the verdict keeps e^-12 of its weight,
 BAND_SHARE = 0.007
