@@ -138,10 +138,3 @@ def quantiles(values: Sequence[float], *shares: float, digits: int = 2) -> list[
         return []
     cuts = statistics.quantiles(values, n=100, method="inclusive")
     return [round(cuts[round(100 * share) - 1], digits) for share in shares]
-
-
-def processes() -> Iterator[tuple[int, list[str]]]:
-    """Each process that there is: its number, and the fields of its ``stat`` from the third on."""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError, IndexError):
-            yield int(stat.parent.name), stat.read_text().rpartition(")")[2].split()

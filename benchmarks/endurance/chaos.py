@@ -33,8 +33,6 @@ from benchmarks.service import (
     Service,
     caller_of,
     pid,
-    processes,
-    quantiles,
     running,
     workplace,
 )
@@ -84,9 +82,6 @@ class Monkey:
     chance: random.Random
     slow: float
     hits: Counter[str] = field(default_factory=Counter)
-    kills: list[tuple[float, int]] = field(default_factory=list)
-    """Time by the database and number of each worker's process that was killed or paused."""
-    shift_s: float = 0.0
 
     async def rage(self) -> None:
         """Strike until cancelled."""
@@ -96,8 +91,7 @@ class Monkey:
             deed, _, victim = strike.partition(" ")
             if deed == "set":
                 self.hits[strike] += 1
-                self.shift_s = self.chance.choice(SHIFTS_S)
-                await set_clock(self.service.database, self.shift_s)
+                await set_clock(self.service.database, self.chance.choice(SHIFTS_S))
                 continue
             pids = self.find(victim.removeprefix("a ").removeprefix("the "), deed)
             if not pids:
@@ -118,9 +112,7 @@ class Monkey:
         server = self.service.postgres.pid
         match victim:
             case "worker" if workers:
-                chosen = [self.chance.choice(workers)]
-                self.kills.append((time.time() + self.shift_s, chosen[0]))
-                return chosen
+                return [self.chance.choice(workers)]
             case "child":
                 of_workers = sorted(child for each in workers for child in children(each))
                 return [self.chance.choice(of_workers)] if of_workers else []
@@ -135,7 +127,10 @@ class Monkey:
 
 def children(parent: int) -> list[int]:
     """The processes that ``parent`` has started."""
-    return [number for number, fields in processes() if int(fields[1]) == parent]
+    with suppress(OSError):  # it may be gone
+        of_threads = Path(f"/proc/{parent}/task").glob("*/children")
+        return [int(each) for found in of_threads for each in found.read_text().split()]
+    return []
 
 
 def send(pids: Sequence[int], number: signal.Signals) -> None:
@@ -252,7 +247,6 @@ async def run(jobs: int, seed: int, slow: float, root: Path) -> dict[str, Any]:
                 "hits": dict(monkey.hits),
                 **caller.again,
                 **await judge(kinds_of, database, root / "objects"),
-                **await recovery(database, monkey.kills),
                 **await expire(database, root / "objects"),
             }
 
@@ -361,30 +355,6 @@ async def expire(database: Database, objects: Path) -> dict[str, Any]:
 
 def files_below(folder: Path) -> list[str]:
     return [str(each.relative_to(folder)) for each in folder.rglob("*") if each.is_file()]
-
-
-async def recovery(database: Database, kills: Sequence[tuple[float, int]]) -> dict[str, Any]:
-    """From the kill of a worker to the next attempt at what it held."""
-    rows = await database.all(
-        """select a.worker, extract(epoch from a.started_at)::float8 as began,
-               extract(epoch from a.ended_at)::float8 as ended,
-               extract(epoch from n.started_at)::float8 as next
-           from attempts a join attempts n on n.job = a.job and n.stage = a.stage
-               and n.number = a.number and n.attempt = a.attempt + 1
-           where a.outcome = 'lost'"""
-    )
-    noticed, took = [], []
-    for row in rows:
-        number = int(row["worker"].rpartition("/")[2].partition("-")[0])
-        hits = [at for at, hit in kills if hit == number and row["began"] < at < row["ended"]]
-        if hits and row["next"] - max(hits) < STUCK_S:  # else the clock was set meanwhile
-            noticed.append(row["ended"] - max(hits))
-            took.append(row["next"] - max(hits))
-    return {
-        "recoveries": len(took),
-        "until it is noticed, p50 and p95 s": quantiles(noticed, 0.5, 0.95, digits=1),
-        "until the next attempt, p50 and p95 s": quantiles(took, 0.5, 0.95, digits=1),
-    }
 
 
 def main() -> int:

@@ -4,13 +4,11 @@
 table. A long count is made in pieces: ``--only mutated --seconds 600``, one seed after another.
 Nothing may end in a dead parent, a hang, or a mask whose report is not true: a file ends refused,
 with a reason of the error tree, or masked, with every frame of it. Mutated are also pictures for
-backgrounds, masks for ``verify``, kept network results, and hints. The network has no part in it.
+backgrounds, masks for ``verify``, and kept network results. The network has no part in it.
 """
 
 import asyncio
-import base64
 import io
-import json
 import random
 import shutil
 import struct
@@ -35,7 +33,6 @@ from benchmarks.machine import header, options, row
 from benchmarks.stand_in import bright_is_foreground, mask
 from foremask.errors import Failed, ForemaskError
 from foremask.facts import Clip, Report
-from foremask.hints.hint_json import hints_of_file
 from foremask.masking.cut_out import cut_out
 from foremask.masking.pipeline import mask_video
 from foremask.media.background_files import check_background, read_background
@@ -83,8 +80,6 @@ def read(request: Read, _: Parent) -> str:
                 with open_file_store(kept, {}, LIMITS.max_bytes) as store:
                     for name in ARRAYS:
                         store.get(name)
-            case "hints":
-                hints_of_file(source)
             case _:
                 with source.open("rb") as file:
                     check_background(file, LIMITS)
@@ -168,14 +163,6 @@ def others(folder: Path, clip: Path) -> dict[str, bytes]:
         for name in ARRAYS:
             store.put(name, np.zeros((16, 12), np.uint8 if name == "plain" else np.float16))
         NetworkCache(store).finish()
-    png = base64.b64encode((folder / "picture.png").read_bytes()).decode()
-    hints = [
-        {"type": "point", "x": 3, "y": 4.5, "frame": 0},
-        {"type": "box", "x": 3, "y": 4, "width": 9, "height": 9, "time_s": 0.25, "negative": True},
-        {"type": "paint", "png": png},
-    ]
-    made["hints: json"] = folder / "hints.json"
-    made["hints: json"].write_text(json.dumps({"hints": hints}))
     return {name: path.read_bytes() for name, path in made.items()}
 
 
@@ -273,11 +260,8 @@ def giants(good: dict[str, bytes]) -> Iterator[Case]:
                 if small in data:
                     large = struct.pack(order, big, big)
                     files[f"{name} {order} {big}"] = data.replace(small, large)
-    for side in (16001, 65535):
-        element = b"\xb0\x82" + struct.pack(">H", width)
-        wide = good["webm vp9"].replace(element, b"\xb0\x82" + struct.pack(">H", side))
-        wide = wide.replace(b"\xb0\x81" + bytes([width & 255]), b"\xb0\x81\xff")
-        files[f"webm element {side}"] = wide
+    element = b"\xb0\x81" + bytes([width])
+    files["webm element"] = good["webm vp9"].replace(element, b"\xb0\x82\xff\xff")
     for mark in (b"\xff\xc0\x00\x11\x08", b"\xff\xc1\x00\x11\x08"):  # a JPEG's own header
         for name in ("mov mjpeg", "avi mjpeg"):
             data, at = good[name], good[name].find(mark)

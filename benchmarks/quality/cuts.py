@@ -93,14 +93,17 @@ def pictures_of(name: str) -> tuple[Rgb, ...]:
     return tuple(still.rgb(*grid_of(still, FLOW_AREA_PX)) for still in stills)
 
 
-def part(name: str, first: int = 0, frames: int = MADE_FRAMES, step: int = 1) -> Shot:
-    """Some frames of a given clip, cropped to one aspect."""
-    return [cropped(each) for each in pictures_of(name)[first : first + frames * step : step]]
+def part(
+    name: str, first: int = 0, frames: int = MADE_FRAMES, step: int = 1, *place: float
+) -> Shot:
+    """Some frames of a given clip, cropped to one aspect at this place."""
+    shown = pictures_of(name)[first : first + frames * step : step]
+    return [cropped(each, *place) for each in shown]
 
 
-def side(name: str, first: str) -> Callable[[], Shot]:
+def side(name: str, first: str, *place: float) -> Callable[[], Shot]:
     """What is shown on one side of a cut."""
-    return functools.partial(part, name, int(first), JOINED_FRAMES)
+    return functools.partial(part, name, int(first), JOINED_FRAMES, 1, *place)
 
 
 def cropped(image: Rgb, x: float = 0.5, y: float = 0.5, size: float = 1.0) -> Rgb:
@@ -119,19 +122,17 @@ def joined() -> Iterator[Case]:
         yield _join(line, side(one, start), side(other, begin))
     for line in table(MIRRORED):
         name, start, begin = line.split()
-        mirrored = functools.partial(_mirrored, name, int(begin))
+        mirrored = functools.partial(_mirrored, side(name, begin))
         yield _join(f"{name} in the mirror", side(name, start), mirrored)
     for line in table(CROPPED):
         name, start, begin = line.split()
-        one_detail = functools.partial(_detail, name, int(start), 0.0, 0.0)
-        other_detail = functools.partial(_detail, name, int(begin), 1.0, 1.0)
-        yield _join(f"{name}: two details", one_detail, other_detail)
+        details = side(name, start, 0.0, 0.0, 0.5), side(name, begin, 1.0, 1.0, 0.5)
+        yield _join(f"{name}: two details", *details)
     for name in ("bedroom", "cups"):
-        close = functools.partial(_detail, name, 100, 0.5, 0.3, 0.45)
-        yield _join(f"{name}: punched in", side(name, "40"), close)
+        yield _join(f"{name}: punched in", side(name, "40"), side(name, "100", 0.5, 0.3, 0.45))
     leaves = [
-        functools.partial(shots.foliage_pan, 11 + at, speed, JOINED_FRAMES)
-        for at, speed in enumerate((3.1, 4.5, 8))
+        functools.partial(shots.foliage_pan, seed, speed, JOINED_FRAMES)
+        for seed, speed in ((11, 3.1), (12, 4.5), (13, 8))
     ]
     yield _join("leaves > other leaves", leaves[0], leaves[1])
     yield _join("leaves > parkour", leaves[2], side("parkour", "30"))
@@ -140,12 +141,8 @@ def joined() -> Iterator[Case]:
     yield Case("nasa, as it is", functools.partial(part, "nasa", 180, 45), (22,))
 
 
-def _mirrored(name: str, first: int) -> Shot:
-    return [np.ascontiguousarray(each[:, ::-1]) for each in part(name, first, JOINED_FRAMES)]
-
-
-def _detail(name: str, first: int, x: float, y: float, size: float = 0.5) -> Shot:
-    return [cropped(each, x, y, size) for each in pictures_of(name)[first : first + JOINED_FRAMES]]
+def _mirrored(shot: Callable[[], Shot]) -> Shot:
+    return [np.ascontiguousarray(each[:, ::-1]) for each in shot()]
 
 
 def _join(name: str, one: Callable[[], Shot], other: Callable[[], Shot]) -> Case:

@@ -1,10 +1,9 @@
-"""Does one token wait for another? ``python -m benchmarks.speed.fairness [--endless] [--hostile]``.
+"""Does one token wait for another? ``python -m benchmarks.speed.fairness [--hostile]``.
 
 B submits 20 clips, first alone and then while A has 40 jobs and 4 slow origins under way, asks for
-clips at 200 names of a dead zone (with ``--endless`` again and again), and has 6 probes at origins
-that hang; with ``--hostile`` A, who has a token's usual limits then, also goes on with the
-attacks of benchmarks.endurance.attacks, all at once. Loopback; all is real but the network
-(benchmarks.member). Ends with 1 where B's median more than doubles, or one of its clips fails.
+clips at 200 names of a dead zone, and has 6 probes at origins that hang; with ``--hostile`` A, who
+has a token's usual limits then, also goes on with the attacks of benchmarks.endurance.attacks, all
+at once. Loopback; all is real but the network (benchmarks.member). Ends with 1 where B's median more than doubles, or one of its clips fails.
 """
 
 import asyncio
@@ -120,10 +119,9 @@ def set_traps(origin: Origin, root: Path) -> None:
     origin.answers |= {"/clip.mp4": gives(padded), "/slow.mp4": slow, "/hanging.mp4": hanging}
 
 
-async def again_and_again(a: Caller, urls: list[str]) -> None:
+async def again_and_again(a: Caller, url: str) -> None:
     while True:
-        for url in urls:
-            await a.submit(url)
+        await a.submit(url)
 
 
 async def attacking(port: int, root: Path, told: list[str]) -> None:
@@ -138,7 +136,7 @@ async def attacking(port: int, root: Path, told: list[str]) -> None:
         await process.wait()
 
 
-async def measure(service: Service, root: Path, *, endless: bool, hostile: bool) -> dict[str, Any]:
+async def measure(service: Service, root: Path, *, hostile: bool) -> dict[str, Any]:
     """B alone, then B beside A."""
     database, port = service.database, service.ports[0]
     secret, _ = await create_token(database, "b", PLENTY)
@@ -153,11 +151,8 @@ async def measure(service: Service, root: Path, *, endless: bool, hostile: bool)
         alone = await twenty(b, database, video)
         await asyncio.gather(*(a.submit(each) for each in [video] * JOBS + [slow] * SLOW))
         dead = [f"http://{n}.dead.example/clip.mp4" for n in range(DEAD)]
-        asked = [again_and_again(a, [hanging]) for _ in range(HANGING)]
-        if endless:
-            asked += [again_and_again(a, dead[n::20]) for n in range(20)]
-        else:
-            asked += [a.submit(each) for each in dead]
+        asked = [again_and_again(a, hanging) for _ in range(HANGING)]
+        asked += [a.submit(each) for each in dead]
         asked += [attacking(port, root, told)] if hostile else []
         busy = [asyncio.create_task(each) for each in asked]
         await asyncio.sleep(10.0 if hostile else 1.0)
@@ -179,16 +174,16 @@ async def measure(service: Service, root: Path, *, endless: bool, hostile: bool)
     }
 
 
-async def run(root: Path, *, endless: bool, hostile: bool) -> dict[str, Any]:
+async def run(root: Path, *, hostile: bool) -> dict[str, Any]:
     connections = 200 if hostile else 2000
     async with running(root, workers=2, connections=connections, plenty=not hostile) as service:
-        return await measure(service, root, endless=endless, hostile=hostile)
+        return await measure(service, root, hostile=hostile)
 
 
 def main() -> int:
-    asked = options(__doc__, endless=False, hostile=False)
+    asked = options(__doc__, hostile=False)
     with workplace() as root:
-        found = asyncio.run(run(root, endless=asked.endless, hostile=asked.hostile))
+        found = asyncio.run(run(root, hostile=asked.hostile))
     load = [round(each, 1) for each in os.getloadavg()]
     print(json.dumps(found | {"machine": facts(), "load": load}, indent=2))
     clean = set(found["B beside A"]["answers"]) == {"202"}

@@ -1,4 +1,4 @@
-"""How many callers the API serves: status reads, submissions against limits, a rate over two processes.
+"""How many callers the API serves: status reads, and submissions against limits.
 
 ``python -m benchmarks.speed.load`` starts a database, two API processes and an origin on loopback.
 The client is a few lines over plain sockets: it shares the cores with what it measures, so every
@@ -37,11 +37,9 @@ class Caller:
     async def __aexit__(self, *_: object) -> None:
         self._writer.close()
 
-    async def ask(
-        self, method: str, path: str, body: bytes = b"", extra: str = ""
-    ) -> tuple[int, bytes, float]:
+    async def ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes, float]:
         """Status, body and seconds of one exchange."""
-        head = f"{method} {path} HTTP/1.1\r\n{self._head}{extra}"
+        head = f"{method} {path} HTTP/1.1\r\n{self._head}"
         if body:
             head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
         began = time.perf_counter()
@@ -125,42 +123,7 @@ async def submit_many(ports: list[int], database: Database, body: bytes, count: 
         raise SystemExit("a job was lost or made twice")
 
 
-async def replay(ports: list[int], database: Database, body: bytes) -> None:
-    """A POST without its probe: one request, sent again and again under its key."""
-    token, _ = await create_token(database, "replays", PLENTY)
-    times_s: list[float] = []
-
-    async def one(caller: Caller) -> None:
-        _, _, seconds = await caller.ask("POST", MASK_PATH, body, "Idempotency-Key: one\r\n")
-        times_s.append(seconds)
-
-    wall_s = await spread(ports, token, 2_000, one)
-    print(f"POST without a probe: {len(times_s) / wall_s:.0f}/s")
-    print(times("each", times_s[CLIENTS:]))
-
-
-async def keep_rate(ports: list[int], database: Database, seconds: int) -> None:
-    """One token's rate over two processes: as many as are allowed get in, and no more."""
-    limits = TokenLimits(rate_per_minute=1_200, burst=20, concurrent=1_000_000)
-    token, _ = await create_token(database, "rate", limits)
-    admitted = 0
-    began = time.perf_counter()
-
-    async def hammer(port: int) -> None:
-        nonlocal admitted
-        async with Caller(port, token) as caller:
-            while time.perf_counter() < began + seconds:
-                status, _, _ = await caller.ask("POST", "/v2/video/upload", b"{}")
-                admitted += status == 200
-                await asyncio.sleep(0.02)
-
-    await asyncio.gather(*(hammer(ports[number % 2]) for number in range(16)))
-    lasted_s = time.perf_counter() - began
-    due = limits.burst + lasted_s * limits.rate_per_minute / 60
-    print(f"rate over 2 processes: {admitted} let in, {due:.1f} due in {lasted_s:.1f} s")
-
-
-async def run(submissions: int, reads: int, seconds: int) -> None:
+async def run(submissions: int, reads: int) -> None:
     with workplace() as root:
         clip = synth.write(root / "clip.mp4", synth.Spec(64, 48)).read_bytes()
         async with (
@@ -172,13 +135,11 @@ async def run(submissions: int, reads: int, seconds: int) -> None:
             body = json.dumps({"video": origin.url()}).encode()
             await read_many(service.ports, database, body, reads)
             await submit_many(service.ports, database, body, submissions)
-            await replay(service.ports, database, body)
-            await keep_rate(service.ports, database, seconds)
 
 
 def main() -> None:
-    asked = options(__doc__, submissions=10_000, reads=20_000, seconds=20)
-    asyncio.run(run(asked.submissions, asked.reads, asked.seconds))
+    asked = options(__doc__, submissions=10_000, reads=20_000)
+    asyncio.run(run(asked.submissions, asked.reads))
 
 
 if __name__ == "__main__":

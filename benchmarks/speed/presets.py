@@ -1,7 +1,7 @@
 """What each preset costs and how exact it is, on a drawn 1080p body that moves and whose edge is soft.
 
-``python -m benchmarks.speed.presets [--pipeline]``, for all of reading, refining and writing. Costs
-are processor time, so other work on the machine matters little.
+``python -m benchmarks.speed.presets`` prints a table. Costs are processor time, so other work on
+the machine matters little.
 """
 
 import tempfile
@@ -13,13 +13,10 @@ import numpy as np
 from tests.media.test_writer import subject
 from tests.support import synth
 
-from benchmarks.machine import header, options, row
-from benchmarks.stand_in import bright_is_foreground
-from foremask.masking.pipeline import mask_video
-from foremask.masking.plan import refine_edges
+from benchmarks.machine import header, row
 from foremask.media.reader import VideoReader
 from foremask.media.writer import MaskWriter
-from foremask.options import MaskOptions, Preset
+from foremask.options import Preset
 
 FRAMES = 24
 WIDTH, HEIGHT = 1920, 1080
@@ -48,24 +45,9 @@ def measure(folder: Path) -> None:
         row(preset.value, *shown)
 
 
-def measure_pipeline(folder: Path) -> None:
-    """Both decodes, the small picture, luma and writing; then the refiner too."""
-    frames = 120
-    spec = synth.Spec(WIDTH, HEIGHT, pts=synth.even(frames, Fraction(30)), b_frames=2)
-    source = synth.write(folder / "a.mp4", spec)
-    stages = {"reading and writing": synth.stretched, "and refining": refine_edges}
-    for number, (what, refiner) in enumerate(stages.items()):
-        started = time.process_time()
-        target = folder / f"mask-{number}.mp4"
-        mask_video(source, target, MaskOptions(), masker=bright_is_foreground, refiner=refiner)
-        cost = 1000 * (time.process_time() - started) / frames
-        print(f"{what}: {cost:.1f} cpu-ms a frame", flush=True)
-
-
 def main() -> None:
-    asked = options(__doc__, pipeline=False)
     with tempfile.TemporaryDirectory() as name:
-        (measure_pipeline if asked.pipeline else measure)(Path(name))
+        measure(Path(name))
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from tests.service.worker.stand_in import CLIP, REPORT
 from tests.support.postgres import started
 
 from benchmarks.machine import facts, options
-from benchmarks.service import PLENTY, processes, quantiles, workplace
+from benchmarks.service import PLENTY, quantiles, workplace
 from foremask.facts import SEGMENT_GRID, Clip, Report, SegmentPlan, Written
 from foremask.fetch.client import Outbound
 from foremask.options import Limits, Preset
@@ -36,7 +36,6 @@ from foremask.service.jobs.database import Database, open_database
 from foremask.service.jobs.process_totals import REPORT_EVERY_S, CountReporter, keep_reporting
 from foremask.service.jobs.tokens import create_token
 from foremask.service.run import bundled_postgres
-from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.sandbox.messages import Progress
 from foremask.service.sandbox.operations import Cut, Join, Mask, Plan, Probe, Request
 from foremask.service.sandbox.pool import OnProgress
@@ -59,6 +58,11 @@ TICKS = 1000  # a clip of the stand-in has so many pts a second
 CONNECTIONS = 2000
 IDLE_S = 5.0
 BEAT_S = 0.5
+TIMES = """select id, status,
+       extract(epoch from started_at - created_at)::float8 as wait_s,
+       extract(epoch from ended_at - created_at)::float8 as all_s,
+       (select count(*) from steps where job = jobs.id and stage = 'segment') as segments
+   from jobs where id = any(%s)"""
 
 
 class Sleeping:
@@ -144,30 +148,16 @@ async def play_workers(url: str, root: Path, first: int, count: int, slept: floa
                 tasks.create_task(keep_reporting(work.database, reporter, work.fleet))
 
 
-def cpu_s(*roots: int) -> float:
-    """Processor seconds of these processes and of their children, also of those that have ended."""
-    ticks = 0
-    for number, fields in processes():
-        if number in roots:
-            ticks += sum(map(int, fields[11:15]))
-        elif int(fields[1]) in roots:
-            ticks += sum(map(int, fields[11:13]))
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How PostgreSQL is used at a moment."""
+    """How PostgreSQL is used at a moment: each of our statements is a transaction."""
 
     transactions: int
     connections: int
     at_s: float
-    server_cpu_s: float
-    players_cpu_s: float
 
     @classmethod
-    async def now(cls, database: Database, server: int, players: list[int]) -> "Load":
-        """Transactions so far: each of our statements is one."""
+    async def now(cls, database: Database) -> "Load":
         row = await database.one(
             """select (select xact_commit + xact_rollback from pg_stat_database
                    where datname = current_database()) as transactions,
@@ -175,13 +165,7 @@ class Load:
                    as connections"""
         )
         assert row is not None  # noqa: S101
-        return cls(
-            row["transactions"],
-            row["connections"],
-            time.monotonic(),
-            cpu_s(server),
-            cpu_s(*players),
-        )
+        return cls(row["transactions"], row["connections"], time.monotonic())
 
     def rate_since(self, before: "Load") -> float:
         """Transactions a second."""
@@ -203,10 +187,10 @@ async def measure(
     faster: float,
     work_per_clip_s: float,
     root: Path,
-    server: EmbeddedPostgres,
+    url: str,
 ) -> dict[str, Any]:
     """One number of workers: start them, watch them idle, send the jobs, wait for the last."""
-    slept, url = work_per_clip_s / faster, server.url
+    slept = work_per_clip_s / faster
     command = [sys.executable, "-m", "benchmarks.speed.queue", "--play", url, str(root), str(slept)]
     players = [
         subprocess.Popen(  # noqa: S603, ASYNC220
@@ -214,28 +198,26 @@ async def measure(
         )
         for first in range(0, workers, PER_PROCESS)
     ]
-    programs = server.pid or 0, [player.pid for player in players]
     try:
         async with open_database(url, connections=8, patience_s=DATABASE_PATIENCE_S) as database:
             _, token = await create_token(database, f"queue {workers}", PLENTY)
             await _all_announced(database, workers)
             await asyncio.sleep(2 * REPORT_EVERY_S)  # until all know how many they are
-            idle = await Load.now(database, *programs)
+            idle = await Load.now(database)
             await asyncio.sleep(IDLE_S)
-            begun = await Load.now(database, *programs)
-            sent, worked_s = await _send(database, root, token.id, workers, jobs, slept)
+            begun = await Load.now(database)
+            sent = await _send(database, root, token.id, workers, jobs, slept)
             own = 0
             while await database.one("select 1 as n from jobs where ended_at is null limit 1"):
                 await asyncio.sleep(0.2)
                 own += 1
-            ended = await Load.now(database, *programs)
-            rows = await _times(database, sent)
+            ended = await Load.now(database)
+            rows = await database.all(TIMES, (list(sent),))
     finally:
         for player in players:
             player.kill()
             player.wait()
     idle_rate = begun.rate_since(idle)
-    idle_cores = (begun.server_cpu_s - idle.server_cpu_s) / (begun.at_s - idle.at_s)
     took_s = ended.at_s - begun.at_s
     of_jobs = ended.transactions - begun.transactions - own - idle_rate * took_s
     waits, added = [r["wait_s"] for r in rows], [r["all_s"] - sent[r["id"]] for r in rows]
@@ -247,43 +229,26 @@ async def measure(
         "segments a job": round(statistics.mean(row["segments"] for row in rows), 2),
         "to the first step, s, p50 and p99": quantiles(waits, 0.5, 0.99),
         "to the mask less its own work, s, p50 and p99": quantiles(added, 0.5, 0.99),
-        "hands idle": f"{1 - worked_s / (workers * took_s):.0%}",
+        "hands idle": f"{1 - sum(sent.values()) / (workers * took_s):.0%}",
         "jobs a second": round(jobs / took_s, 2),
         "connections": ended.connections,
         "idle statements a second a worker": round(idle_rate / workers, 2),
         "statements a job": round(of_jobs / jobs, 1),
         "statements a second": round(ended.rate_since(begun)),
-        "cores that PostgreSQL takes, idle and at work": [
-            round(idle_cores, 2),
-            round((ended.server_cpu_s - begun.server_cpu_s) / took_s, 2),
-        ],
-        "cores that the workers take, without masks": round(
-            (ended.players_cpu_s - begun.players_cpu_s) / took_s, 2
-        ),
     }
 
 
 async def _all_announced(database: Database, workers: int) -> None:
     """Wait until every worker has said that it is there."""
-    while True:
-        row = await database.one(
-            "select count(*) as n from processes where kind = 'worker' "
-            "and seen_at > now() - interval '30 s'"
-        )
-        if row is not None and row["n"] >= workers:
-            return
+    there = "select 1 from processes where kind = 'worker' and seen_at > now() - interval '30 s'"
+    while len(await database.all(there)) < workers:  # noqa: ASYNC110
         await asyncio.sleep(0.2)
 
 
 async def _send(
-    database: Database,
-    root: Path,
-    token: UUID,
-    workers: int,
-    jobs: int,
-    slept: float,
-) -> tuple[dict[str, float], float]:
-    """Admit the jobs at their moments; the seconds of work of each, and of all."""
+    database: Database, root: Path, token: UUID, workers: int, jobs: int, slept: float
+) -> dict[str, float]:
+    """Admit the jobs at their moments; the seconds of work of each."""
     rng = random.Random(workers)  # noqa: S311
     objects = await open_objects((root / "objects").absolute().as_uri(), "http://127.0.0.1:1")
     lengths_s = [math.exp(rng.uniform(*map(math.log, CLIP_S))) for _ in range(jobs)]
@@ -299,18 +264,7 @@ async def _send(
             request_id=str(uuid4()), token_id=token, preset=Preset.MP4_H264, source_key=key
         )
         sent[await admit(database, new)] = slept * length_s
-    return sent, sum(sent.values())
-
-
-async def _times(database: Database, sent: dict[str, float]) -> list[dict[str, Any]]:
-    return await database.all(
-        """select id, status,
-               extract(epoch from started_at - created_at)::float8 as wait_s,
-               extract(epoch from ended_at - created_at)::float8 as all_s,
-               (select count(*) from steps where job = jobs.id and stage = 'segment') as segments
-           from jobs where id = any(%s)""",
-        (list(sent),),
-    )
+    return sent
 
 
 async def run(asked: Namespace, root: Path) -> None:
@@ -322,7 +276,7 @@ async def run(asked: Namespace, root: Path) -> None:
         with started(folder) as server:
             await migrate(server.url)
             asked_for = asked.jobs[place], asked.faster[place], asked.work
-            results.append(await measure(workers, *asked_for, folder, server))
+            results.append(await measure(workers, *asked_for, folder, server.url))
             print(json.dumps(results[-1]), file=sys.stderr, flush=True)
     print(json.dumps({"runs": results, "machine": facts()}, indent=2))
 

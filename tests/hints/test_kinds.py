@@ -7,6 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from foremask.errors import FieldInvalid
 from foremask.hints.hint_json import hints_of_file, hints_of_json
@@ -100,6 +102,29 @@ def test_a_refusal_names_the_element_the_value_and_the_range(
         hints_of_json(value)
     error = refused.value
     assert (error.param, error.limit, error.actual) == (param, limit, actual)
+
+
+FIELDS = ("x", "y", "width", "height", "frame", "time_s", "negative", "png", "unknown")
+ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),
+)
+VALUES = st.integers(-1, 20_000) | st.floats() | st.just(PNG_TEXT) | ANYTHING
+ALMOST_HINTS = st.fixed_dictionaries(
+    {"type": st.sampled_from(["point", "box", "paint"])}, optional=dict.fromkeys(FIELDS, VALUES)
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(ANYTHING | st.lists(ALMOST_HINTS | ANYTHING, max_size=3))
+def test_any_json_is_hints_or_is_refused_by_the_name_of_a_field(value: object) -> None:
+    param: str | None = "hints"
+    try:
+        hints_of_json(value)
+    except FieldInvalid as refused:
+        param = refused.param
+    assert param is not None
+    assert param.startswith("hints")
 
 
 @pytest.mark.parametrize(
