@@ -82,8 +82,9 @@ def test_a_subject_is_marked_on_frames_and_the_clip_follows(
         page.get_by_role("button", name="Undo").click()
         page.mouse.click(*at(page, 60, 120))
         expect(said).to_contain_text("This, point at 60, 120, frame 1: in the mask; 15 %")
-        pictures = [each["picture"] for each in asked if not each["hints"]]
-        assert asked[-1]["picture"] in pictures  # the service saw it before the first click
+        middle = [{"type": "point", "x": 160, "y": 120}]
+        looks = [each["picture"] for each in asked if each["hints"] == middle]
+        assert asked[-1]["picture"] in looks  # the service saw it before the first click
         tinted = pixels(page)[120, 60].astype(int)
         dark = pixels(page)[20, 160].astype(int)
         assert tinted[0] > 200, tinted
@@ -154,7 +155,8 @@ def test_marks_before_the_mask_go_with_it(page: Page, service: Running, tmp_path
     }
     page.route("**/preview", lambda route: route.fulfill(status=503, json=refusal))
     with working(service, tmp_path):
-        drop(page, clip)
+        with page.expect_request("**/preview", timeout=WAIT_MS):  # before anything is marked
+            drop(page, clip)
         expect(page.locator("#verdict")).to_contain_text("vp9")
         page.get_by_role("button", name="Mark the subject").click()
         expect(page.get_by_role("button", name="Apply to the clip")).to_be_hidden()

@@ -9,6 +9,7 @@ const MOST = 64; // as the service takes
 const PICTURE_PX = 1024; // the network sees no more
 const ROUSE_PX = 64;
 const REST_MS = 300; // a frame that is looked at so long may be marked
+const IDLE_MS = 1000; // whoever masks a dropped clip at once has both cores for that
 const DRAG_PX = 6; // less is a click
 const STEP_PX = 10; // of the crosshair; with Shift, 1
 const COVERS = 127;
@@ -22,6 +23,7 @@ let busy = null; // the mark whose preview is on its way
 let warm = null; // a promise: the service has inferred the frame `warmed`, and a mark there costs only what is new
 let warmed = -1;
 let resting = 0;
+let rousing = 0;
 let roused = false;
 const cross = { x: 0, y: 0 };
 /** @type {(marks: object[], anew: boolean) => Promise<void>} */
@@ -72,11 +74,12 @@ export function marksBecame(id) {
 export function offerMarks(can, result) {
   show(find("mark"), can && canMark());
   show(find("mark-apply"), result);
+  clearTimeout(rousing);
   if (find("mark").hidden) setOn(false);
-  else if (result && !roused) rouse();
+  else if (!roused && find("job").hidden) rousing = setTimeout(rouse, IDLE_MS);
 }
 
-// A result is looked at, and may be corrected: a tiny preview loads the service's network meanwhile, once.
+// A clip is looked at, and may be marked: a tiny picture loads all that the service needs for it, once.
 function rouse() {
   roused = true;
   lookAt(shownFrame(), ROUSE_PX, "fast").catch(() => (roused = false));
@@ -103,11 +106,18 @@ function setOn(on) {
 function warmUp() {
   if (shownFrame() === warmed) return;
   warmed = shownFrame();
+  clearTimeout(rousing);
+  roused = true;
   warm = lookAt(warmed).catch(() => (warmed = -1));
 }
 
+// A point in the middle: marks elsewhere on the frame find most of their inferences done.
 async function lookAt(frame, most_px = PICTURE_PX, asked = quality()) {
-  if (await reached(frame)) await askJson("POST", "/v2/video/segment/preview", { picture: takeFrame(most_px).url, hints: [], quality: asked });
+  if (!(await reached(frame))) return;
+  const { url: picture, scale } = takeFrame(most_px);
+  const { width, height } = find("canvas");
+  const hints = [{ type: "point", x: (width * scale) / 2, y: (height * scale) / 2 }];
+  await askJson("POST", "/v2/video/segment/preview", { picture, hints, quality: asked });
 }
 
 const MANUAL = "Click the subject, or drag a box round it. With Alt or the right button: not this.";
