@@ -129,7 +129,7 @@ class Device:
 
     @classmethod
     def parse(cls, text: str) -> "Device":
-        """What ``text`` names by `DEVICE_GRAMMAR`, in either case. Raises FieldInvalid."""
+        """The device that ``text`` names by `DEVICE_GRAMMAR`, in any case; raises FieldInvalid."""
         name, colon, unit = text.strip().partition(":")
         try:
             runtime = Runtime(name.lower())

@@ -1,6 +1,6 @@
 """The settings of an operator, read once from ``FOREMASK_*`` and flags when a process starts.
 
-One msgspec Struct reads, checks and documents them; docs/settings.md is generated from it.
+One msgspec Struct reads and checks them; docs/settings.md explains each.
 """
 
 import difflib

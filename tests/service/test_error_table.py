@@ -21,7 +21,7 @@ from foremask.errors import (
 
 
 def test_the_table_has_a_row_for_each_error_and_no_other() -> None:
-    """The library's errors and the service's; what only the command line raises is not answered."""
+    """The library's errors and the service's; the command line's own are in no answer."""
     answered = {kind for kind in all_reasons().values() if "cli" not in kind.__module__}
     assert set(ERROR_TABLE) == answered
 

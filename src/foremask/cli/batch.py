@@ -93,7 +93,7 @@ class Batch:
     """Jobs that are done one after the other by one loaded network.
 
     ``jobs`` of a folder that is watched have no end. ``fps`` is that of pictures which are a clip.
-    The weights are brought before the first mask and not before the first check.
+    The weights are fetched just before the first mask, after all checks.
     """
 
     jobs: Iterable[Job]
@@ -153,7 +153,7 @@ class Batch:
             self._forecast.end(masked=masked)
 
     def _outcome(self, job: Job, label: str) -> _Made | None:
-        """What was made; None where a whole one is there already."""
+        """The report of what was made; None where a complete file is there already."""
         asked = self.asked
         if not asked.skip_existing or not job.target.exists():
             self._check(job)
@@ -199,7 +199,7 @@ class Batch:
             return self.product.make(making)
 
     def _fault_of(self, clip: Path, job: Job) -> str | None:
-        """Why the job's target is no whole one of ``clip``; None where it is."""
+        """Why the job's target is no complete output of ``clip``; None where it is one."""
         from foremask.masking.stills import verify_picture
         from foremask.media.verify import verify
 
@@ -214,7 +214,7 @@ class Batch:
 
     def _answer(self, job: Job, made: _Made | None) -> None:
         outcome = "skipped" if made is None else self.product.done
-        self._count(outcome)  # before who reads may stop the batch
+        self._count(outcome)  # before a reader can stop the batch
         if self.asked.as_json:
             facts: dict[str, Any] = {"outcome": outcome}
             if made is not None:

@@ -100,7 +100,7 @@ def _devices(_: Settings) -> Found:
 
 
 def _runtime(settings: Settings) -> Found:
-    """What runs: a card is tried, since only that tells whether its driver fits."""
+    """The device that runs: a GPU is tried, since nothing else shows whether its driver fits."""
     from foremask.vision.network.devices import network_at
     from foremask.vision.network.session import best_precision
 

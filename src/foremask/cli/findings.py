@@ -11,4 +11,4 @@ BAD: Final = "bad"
 
 type Found = Iterator[tuple[str, str]]
 type Checks = dict[str, Callable[[Settings], Found]]
-"""By what is checked; each yields its verdicts, and what was found."""
+"""The checks by name; each yields its verdicts and what it found."""

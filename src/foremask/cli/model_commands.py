@@ -20,13 +20,13 @@ app = App(name="models", help="The network's weights on this machine.")
 
 
 def ready(settings: Settings, own: Path | None = None) -> Path:
-    """The weights to run: one's own, or the pulled ones, which are brought here if they are not."""
+    """The weights to run: the caller's own, or the catalogue's, which are pulled if missing."""
     chosen = own or settings.model_file
     return catalogue.model_path(settings.model_dir, chosen) if chosen else bring(settings.model_dir)
 
 
 def bring(model_dir: Path, tarball: Path | None = None) -> Path:
-    """Pull the weights and show how far that is."""
+    """Pull the weights and show the progress."""
     with progress_bar("model", MEGABYTES) as show:
         return catalogue.pull(model_dir, show, tarball=tarball)
 

@@ -120,7 +120,7 @@ def job(
 
 
 async def _lines(database: Database, record: Record, *, follow: bool) -> AsyncIterator[str]:
-    """What happened, in order; what the job is now comes last, and again where it changes."""
+    """The job's events in order, then its present state, and again whenever that changes."""
     yield f"{_moment(record.created_at)}  created"
     shown: set[str] = set()
     while True:

@@ -70,7 +70,7 @@ class Masks:
 
     @property
     def suffix(self) -> str:
-        """Of a file that is made of a clip, where nobody names one."""
+        """The ending of an output that nobody has named."""
         return (self.preset or Preset.MP4_H264).suffix
 
     def form(self, target: Path) -> Preset:
@@ -89,7 +89,7 @@ class Masks:
         return preset
 
     def check(self, job: Job, *, replace: bool) -> None:
-        """Raise OutputFailed where the target cannot be."""
+        """Raise OutputFailed where the target cannot be written."""
         check_output(job.target, *job.source.files, replace=replace)
 
     def make(self, asked: Making) -> Report:
@@ -108,7 +108,7 @@ class Folders:
 
     tool: MattingTool
     name, bar, done, suffix = "folder", "mask", "masked", ""
-    kind, needs_model = ResultKind.COMPOSITE, True  # of its frames, that is: all that is opaque
+    kind, needs_model = ResultKind.COMPOSITE, True  # since its files are opaque pictures
 
     @property
     def ending(self) -> str:

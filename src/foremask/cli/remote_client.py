@@ -91,7 +91,7 @@ class RemoteClient:
     The token goes to the server alone: neither with an upload's form nor with a download, whose
     links are signed, and no redirect is followed. What the server says is not trusted: answers are
     bounded, and read as they are documented. Each call raises ServerRefused where the server says
-    no, and ServerUnreachable where nothing else can be said.
+    no, and ServerUnreachable where no answer can be read.
     """
 
     def __init__(self, server: str, token: str) -> None:
@@ -240,7 +240,7 @@ class _Counted(io.FileIO):
 
 @contextmanager
 def _translated(url: str) -> Generator[None]:
-    """Errors of the network, without what a URL may have of secrets."""
+    """Turn network errors into ours, without the secrets that a URL may contain."""
     try:
         yield
     except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as error:

@@ -227,7 +227,7 @@ def _goes_on(job: str, target: Path | None) -> Generator[None]:
 
 
 def _answer(status: JobStatus, body: bytes, *, as_json: bool) -> Exit:
-    """Print a status; its exit code. Raises ServerRefused where the job has failed."""
+    """Print a status and return its exit code. Raises ServerRefused where the job has failed."""
     has_failed = status.status not in ("COMPLETED", "IN_PROGRESS")
     if has_failed and not as_json:
         raise ServerRefused(status.problem)

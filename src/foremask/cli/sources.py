@@ -22,9 +22,9 @@ _PICTURES: Final = "png jpg jpeg webp avif tif tiff bmp exr dpx jxl qoi"
 PICTURE_SUFFIXES: Final = frozenset(f".{name}" for name in _PICTURES.split())
 """A named file is a clip unless it ends like a picture."""
 _TAKEN: Final = PICTURE_SUFFIXES | {f".{name}" for name in _CLIPS.split()}
-"""What is taken from a folder."""
+"""The endings of files that are taken from a folder."""
 _MADE_STEM: Final = re.compile(r".+\.(mask|cutout|compare|sheet)$")
-"""How what is made of a clip is named; folders and globs leave such files out."""
+"""The names of our outputs, which folders and globs leave out."""
 _NUMBERED: Final = re.compile(r"(.*?)%0?(\d{0,3})d(.*)")
 
 

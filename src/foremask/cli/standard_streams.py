@@ -42,7 +42,7 @@ def read_head() -> bytes:
 
 
 def is_text(head: bytes) -> bool:
-    """Whether what begins so is a list of names, and no clip."""
+    """Whether input that begins like this is a list of names and not a clip."""
     if head.startswith(_TEXT_CLIPS):
         return False
     try:

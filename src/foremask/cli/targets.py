@@ -1,7 +1,4 @@
-"""Where what is made of each clip goes, and what it is written as.
-
-Decided for all before the first is begun.
-"""
+"""Chooses the path and the format of each output, for all clips before the first is begun."""
 
 import string
 from collections.abc import Sequence

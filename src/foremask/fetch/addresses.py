@@ -5,7 +5,7 @@ import ipaddress
 type Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# Public by the book, and still not a place for a caller to send us.
+# Registered as public, and still refused to callers.
 _REFUSED: tuple[Network, ...] = (
     ipaddress.IPv4Network("192.0.0.0/24"),  # protocol assignments: port control, Oracle's metadata
     ipaddress.IPv4Network("192.88.99.0/24"),  # 6to4 relays

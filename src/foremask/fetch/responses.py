@@ -87,7 +87,7 @@ def translated_errors() -> Generator[None]:
 
 @contextmanager
 def named(param: str) -> Generator[None]:
-    """Let what refuses a clip or its URL name the field that it was asked for in."""
+    """Let an error of a clip or its URL name the field in which the caller sent it."""
     try:
         yield
     except (ClipRefused, UrlRefused, VideoInvalid) as refused:

@@ -52,12 +52,12 @@ def _is_ipv6(host: str) -> bool:
 
 
 def port_of(url: httpx2.URL) -> int:
-    """The port that is connected to, named or not."""
+    """The port to connect to: the URL's, or its scheme's usual one."""
     return url.port if url.port is not None else (443 if url.scheme == "https" else 80)
 
 
 def port_refused(port: int) -> UrlNotAllowed:
-    """The error for a port that is not reached."""
+    """The error for a port that is not allowed."""
     return UrlNotAllowed(
         "Only the ports 80 and 443 are reached, and others only at addresses that the operator"
         " opens by FOREMASK_ALLOW_PRIVATE.",

@@ -1,4 +1,4 @@
-"""From decoded JSON to the Struct that it is meant to be, or the field at fault and what it may be.
+"""Turns decoded JSON into a Struct, or raises an error that names the field and what it may be.
 
 A field's ``Meta(extra=…)`` may name the errors of its own: ``missing``, ``invalid``, and ``text``,
 what it must be. Else the error is FieldInvalid, and the text follows from the type.
@@ -61,7 +61,7 @@ def _refusal(problem: str, value: Any, kind: Any, name: str) -> ForemaskError:  
 
 
 def _extra(info: inspect.Type) -> dict[str, Any]:
-    """What the Meta of a field says besides, through an optional one too."""
+    """The ``extra`` of a field's Meta, also of an optional field."""
     match info:
         case inspect.Metadata():
             return _extra(info.type) | (info.extra or {})
@@ -79,7 +79,7 @@ def _item(value: Any, step: str | int) -> Any:  # noqa: ANN401
 
 
 def _chosen(info: inspect.Type, value: Any) -> inspect.Type:  # noqa: ANN401
-    """The type itself: without its Meta, without None, and of tagged ones that of the value."""
+    """The type without its Meta and without None; of tagged Structs, the one of the value."""
     while isinstance(info, inspect.Metadata):
         info = info.type
     if not isinstance(info, inspect.UnionType):

@@ -61,7 +61,7 @@ DrawBackground = Callable[[Frame, Rgb, Levels], Rgb]
 """The background of an upright frame, from its own picture and alpha."""
 
 _BY_SUFFIX: Final[dict[str, tuple[Form, Form]]] = {
-    # what a name ends in: transparent, over a background
+    # the formats of a file ending: transparent, over a background
     ".webm": (AlphaFormat.WEBM_VP9, Preset.WEBM_VP9),
     ".mkv": (AlphaFormat.MKV_VP9, Preset.MKV_H264),
     ".mov": (AlphaFormat.MOV_PRORESKS, Preset.MOV_H265),
@@ -295,7 +295,7 @@ def opened_cutter(
 
 
 def _mask_options(form: Form, asked: MaskOptions) -> MaskOptions:
-    """How the mask is found. Raises FieldInvalid for what only a mask can be."""
+    """How the mask is found. Raises FieldInvalid for an option that only masks have."""
     if asked.max_side_px is not None:
         raise FieldInvalid(
             "A cut-out takes no max_side_px: it has the size of its clip.", param="max_side_px"

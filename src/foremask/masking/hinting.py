@@ -66,7 +66,7 @@ def guidance_of_frames(
     quality: Quality,
     cache: NetworkCache | None = None,
 ) -> Guidance:
-    """As `guidance_for`, of the frames that ``opened`` gives, which is called twice at most."""
+    """As `guidance_for`; ``opened`` returns the clip's frames, and is called twice at most."""
     numbers: dict[int, int] = {}
 
     def hinted() -> Iterator[tuple[int, Image, list[Mark]]]:

@@ -89,7 +89,7 @@ def _of_directory(
         yield NetworkCache(store)
         stack.pop_all().close()
     with suppress(OSError):
-        os.utime(path)  # used now, and so not the oldest
+        os.utime(path)  # its time of use is now
     _trim(directory)
 
 

@@ -14,7 +14,7 @@ from foremask.types import Alpha, Levels
 from foremask.vision.temporal.blocks import BLOCK_FRAMES
 
 ASKED_SHARE, DECIDED_SHARE, WRITTEN_SHARE = 0.8, 0.15, 0.05
-"""Of a run's time: 0.75 to 0.82, 0.11 to 0.18 and 0.02 to 0.07 on six clips in all qualities."""
+"""Shares of a run's time: 0.75-0.82, 0.11-0.18 and 0.02-0.07 on six clips in all qualities."""
 LEAST_SHARE: Final = 0.05  # of the frames: before, no time left is estimated
 EXPECTED_FRAMES: Final = 6  # what is expected weighs as much as so many measured frames
 
@@ -45,7 +45,7 @@ OnFrame = Callable[[Progress], object]
 
 @dataclass(slots=True)
 class Stage:
-    """The frames that a stage is through with, and the seconds that they took."""
+    """The frames that a stage has finished, and the seconds that they took."""
 
     frames: float = 0
     spent_s: float = 0.0
@@ -101,7 +101,7 @@ class Work:
         self._add(self.asked, self._block_start + min(frames, BLOCK_FRAMES))
 
     def ask_to(self, frame: int) -> None:
-        """The network is asked of all it will be before this frame."""
+        """All inferences before this frame are done."""
         if frame > self._block_start:
             self._in_first_block = self._in_first_block or self._in_block
             self._block_start, self._in_block = frame, 0

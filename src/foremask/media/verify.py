@@ -153,7 +153,7 @@ def _frames[F: (Frame, Shown)](
     end_of: Callable[[F], float | None],
     promise: str | None,
 ) -> Iterator[PromiseKept]:
-    """The frames, their times and the last one's end; ``promise`` is that of having no fault."""
+    """The frames, their times and the last one's end; a ``fault`` breaks ``promise``."""
     tolerance_s = _TOLERANCE_S[form] + _ROUNDING_S
     count, worst_s = 0, 0.0
     origin_s = 0.0  # some begin at zero, whenever their source did

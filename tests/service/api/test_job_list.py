@@ -83,7 +83,7 @@ def test_the_jobs_of_a_token_come_newest_first_with_their_names(
 def test_a_job_is_renamed_and_deleted_by_its_token(
     service: Running, clip_origin: str, drawn: Path
 ) -> None:
-    """Its file is named anew; deleted, it is gone for every call, and so are its files and row."""
+    """Downloads have its new name; once it is deleted, no call finds it, nor its files or row."""
     headers, other = service.new_token(), service.new_token()
     made = []
     for _ in range(2):

@@ -41,7 +41,7 @@ def pool_of_misdeeds(scratch: Path, **settings: Any) -> MediaPool:  # noqa: ANN4
 
 
 class TryAll(Request[dict[str, str]], frozen=True):
-    """Try each misdeed; how each ended, by its name."""
+    """Try each misdeed; the answer has the outcome of each, by its name."""
 
     source: Input
     target: Output
@@ -53,7 +53,7 @@ class InAThread(Request[str], frozen=True):
 
 
 class KeepCompiled(Request[dict[str, str]], frozen=True):
-    """Change what is kept of compiled networks; how each attempt ended, by its name."""
+    """Try to change the compiled networks that are kept; the outcome of each attempt by name."""
 
     directory: Path
     weights: Path

@@ -156,7 +156,7 @@ async def test_progress_moves_and_the_queue_has_places(
 async def test_a_refusal_ends_the_job_with_its_own_words(
     work: WorkerContext, caller: Caller, site: Site
 ) -> None:
-    """What POST would have said is said by the status, once, without another attempt."""
+    """The status has the error that POST would have given, after a single attempt."""
     site.files["/page.mp4"] = b"<html>"
     async with working(work):
         page = await caller.ended(await caller.submit(site.url + "/page.mp4"))
@@ -410,7 +410,7 @@ async def test_a_hint_beyond_the_end_is_named_as_its_caller_named_it(
 async def test_the_last_of_many_workers_looks_after_leases_as_one_alone(
     work: WorkerContext, caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each of a great many would look once in months; they died at once, and all count as alive."""
+    """So many workers look months apart; all others died at once, and still count as alive."""
     monkeypatch.setattr(maintenance, "SLOWEST", 1e9)
     work.fleet.workers = 1 << 40
     job = await caller.submit("https://example.org/a.mp4")

@@ -129,7 +129,7 @@ class Server(uvicorn.Server):
     def __init__(self, app: ASGIApp, settings: Settings, let_go: Callable[[], None]) -> None:
         downloads = process_setup.raise_open_files()
         backlog = min(2048, downloads // 8)
-        # What is accepted at once is counted afterwards: the backlog must fit under the limit too.
+        # Connections are counted after they are accepted: the backlog must fit under the limit too.
         limit = max(1, min(settings.connections, downloads - OWN_FILES - backlog))
         if limit < settings.connections:
             log.warning("api.few_files", open_files=downloads, connections=limit)

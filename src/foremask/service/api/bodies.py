@@ -214,7 +214,7 @@ class MaskByKeyPointsRequest(JobRequest, frozen=True, kw_only=True):
         return self.output_container_and_codec, _mask(self, together, len(self.key_points))
 
     def check_on(self, clip: Clip | None) -> None:
-        """As for any job; errors name key points as such."""
+        """As for any job, but errors name ``key_points`` instead of ``hints``."""
         try:
             check_hints(self._points(), clip, "key_points")
         except FieldInvalid as error:

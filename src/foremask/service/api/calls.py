@@ -25,7 +25,7 @@ REMEDY = (
 class Call[B]:
     """A POST with a good token: ``token`` is its SHA-256, ``digest`` that of the body's fields.
 
-    ``owner`` is whose turn it is where tokens take turns.
+    Where tokens take turns, it is the turn of ``owner``.
     """
 
     service: Service

@@ -52,7 +52,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Gate:
-    """Counts connections: ``limit``, and ``burst`` more while none is silent yet.
+    """Counts connections: at most ``limit``, and ``burst`` more while none of them is silent.
 
     ``waiting`` has the idle ones, the oldest first, with the time since when; ``sending`` those
     that send a body, with its start.
@@ -346,7 +346,7 @@ class Connection(HttpToolsProtocol):
         cycle = self._last()
         if cycle is not None and not cycle.response_complete:
             if cycle.response_started:
-                self.transport.abort()  # half an answer is there already: only its end can say so
+                self.transport.abort()  # half an answer is sent: only closing shows the error
                 return
             if not cycle.more_body or self.pipeline:
                 self._refusal = error  # it comes after those that are under way

@@ -62,7 +62,7 @@ async def read_clip[B: Struct](
     """As `parsing.read_body`, of a form that has the job's clip as its file.
 
     The body's ``video`` is a link to the clip, which is stored if it ``stores``: then the scope
-    has its key as `CLIP`. The SHA-256 is of the clip, too. Fields before the clip are refused
+    has its key as `CLIP`. The SHA-256 covers the clip, too. Fields before the clip are refused
     before it is read.
     """
     service, own, most = request.service, request.id, request.service.limits.max_bytes
@@ -206,7 +206,7 @@ def file_name(sent: str | None) -> str | None:
 
 
 async def _events(request: ApiRequest, boundary: str) -> AsyncGenerator[_Event]:
-    """Of each part its head, its bytes, and None at its end."""
+    """Yields each part's head, then its bytes, then None."""
     try:
         parser = multipart.PushMultipartParser(
             boundary, max_segment_count=MAX_FIELDS, max_segment_size=float("inf")
@@ -218,7 +218,7 @@ async def _events(request: ApiRequest, boundary: str) -> AsyncGenerator[_Event]:
         for event in parser.parse(b""):
             yield event
     except (multipart.MultipartError, ValueError) as error:
-        why = next(iter(error.args), "")  # what follows is the cause, as Python names it
+        why = next(iter(error.args), "")  # the other arguments are Python's own words
         raise FormInvalid(f"The form cannot be read: {why}.") from None
 
 

@@ -105,9 +105,10 @@ class Prober:
         return None if found is None else found[1]
 
     async def probe_background(self, asked: JobResult, owner: str) -> tuple[JobResult, int]:
-        """``asked`` with its background checked, and the bytes to fetch for it, as far as known.
+        """``asked`` with its background checked, and the bytes to fetch for it.
 
-        A background that was uploaded gets its key. Raises BackgroundInvalid or UrlRefused.
+        These are 0 for an upload, whose key is set, and where the size is unknown. Raises
+        BackgroundInvalid or UrlRefused.
         """
         if asked.background_url is None:
             return asked, 0

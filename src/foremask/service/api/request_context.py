@@ -28,8 +28,10 @@ READS_BURST = 4000
 REQUEST_ID = "foremask.request_id"
 OWNER = "owner"
 GRANT = "grant"
-"""Keys of the scope's state: this very request's id; whose it is, and what their token may still
-do, once each has been checked."""
+"""Keys of the scope's state: the request's id; its token, and what is left of that token's rate.
+
+The latter two are there once each has been checked.
+"""
 
 UNKNOWN_FIELDS = "unknown_fields"
 """The key there of the names in the body that mean nothing here."""

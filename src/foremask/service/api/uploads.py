@@ -1,4 +1,4 @@
-"""Uploads: a signed form to whoever asks with a token, and the receiver of such forms."""
+"""Uploads: gives signed forms to holders of a token, and receives those forms."""
 
 import asyncio
 import time

@@ -33,7 +33,7 @@ class Status(StrEnum):
 
 
 class JobError(msgspec.Struct, frozen=True):
-    """Why not: an error as it is kept and shown."""
+    """A job's error, as it is stored and shown."""
 
     code: Annotated[int, Meta(ge=400, le=599, description="The HTTP status.")]
     message: Annotated[str, Meta(description="The HTTP status in words.")]

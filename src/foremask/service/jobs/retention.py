@@ -20,7 +20,7 @@ async def to_sweep(database: Database) -> list[tuple[str, str | None]]:
 async def _oldest(
     database: Database, which: LiteralString, *params: float
 ) -> list[tuple[str, Any]]:
-    """Ids and result keys of the first jobs that ended, of those of that kind."""
+    """Ids and result keys of the jobs where ``which`` holds, those that ended first."""
     rows = await database.all(
         f"select id, result_key from jobs where {which} order by ended_at limit {AT_ONCE}",  # noqa: S608
         params,

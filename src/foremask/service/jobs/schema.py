@@ -18,7 +18,7 @@ MIGRATING = 0x666F7265  # "fore": the advisory lock of whoever changes the schem
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """One step of the schema; applied once, known by its name. An empty one is only noted."""
+    """One step of the schema, applied once and known by its name; empty SQL only records it."""
 
     name: str
     sql: str

@@ -60,8 +60,8 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a job makes of its clip, and where the background comes from: a URL, or an upload.
 
     ``clip_key`` is the clip of a job that works on a stored mask, where it is an upload. ``hints``
-    say what the subject is; so many ``key_points`` come first. ``network_key`` is the network cache
-    of an earlier job.
+    say what the subject is; the first ``key_points`` of them are key points. ``network_key`` is the
+    network cache of an earlier job.
     """
 
     options: ResultOptions = ResultOptions()

@@ -59,8 +59,8 @@ async def reserve_result(
 ) -> bool:
     """Count what a step is about to store: ``size`` bytes in any case, and ``optional`` bytes.
 
-    False where the token's ``limit`` has no room for the optional ones, which are not counted then,
-    and for a stale attempt, of which nothing is.
+    False where the token's ``limit`` has no room for the optional bytes, which are then not
+    counted, and for a stale attempt, for which none are.
     """
     attempt = steps.attempt_of(step)
     return bool(await database.value_of("reserve_result", *attempt, size, optional, limit))

@@ -9,7 +9,7 @@ from structlog.types import Processor
 
 from foremask.settings import LogLevel
 
-# What each of these says at INFO is said better by a line of ours.
+# Libraries whose lines at INFO repeat a line of ours.
 QUIETED = ("uvicorn.error", "uvicorn.access", "procrastinate", "psycopg.pool", "httpcore", "httpx")
 
 _TRACEBACK = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # tokens are locals

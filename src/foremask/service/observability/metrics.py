@@ -111,7 +111,7 @@ HELD_BACK_BY: Final = (
     "too_many_frames",
     "url_too_slow",
 )
-"""Places in turn, by what they are for, and the reasons of errors."""
+"""The limits that tokens share: those with turns by their work, the others by error reason."""
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})
 
 # A series that is there from the start begins at 0: without that its first count is no increase.

@@ -90,7 +90,7 @@ class RunningStep:
 
     @property
     def mask(self) -> Path:
-        """The mask that is kept beside what is made by it."""
+        """The mask that is stored beside a cut-out or a composite."""
         return self.scratch / f"mask{KEPT_MASK.suffix}"
 
     @property

@@ -22,9 +22,9 @@ log = structlog.get_logger(__name__)
 async def run_maintenance(work: WorkerContext) -> None:
     """Rescue leases, repair wake-ups and delete expired files, until cancelled.
 
-    In the worker's own loop and not a task of the engine: a worker whose slots are all taken looks
-    after the others all the same (docs/adr/0020). Leases wait for no store that is slow to delete:
-    a round that comes late cannot tell a dead worker from a clock that was set.
+    It runs in the worker's own loop and not as a task of the engine, so a worker whose slots are
+    all taken still does it (docs/adr/0020). Leases wait for no store that is slow to delete: a
+    round that comes late cannot tell a dead worker from a clock that was set.
     """
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_repeat(work, work.timing.recover_every_s, _recover))

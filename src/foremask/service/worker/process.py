@@ -170,6 +170,6 @@ async def work_until_stopped(
             for task in running:
                 task.cancel()
     finally:
-        reporting.cancel()  # last: it tells how what ran has ended
+        reporting.cancel()  # last, since it reports how the others ended
         await asyncio.wait({reporting})
         log.info("worker.stopped", worker=work.worker)

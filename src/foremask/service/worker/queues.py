@@ -22,11 +22,11 @@ from foremask.service.worker.worker_context import WorkerContext
 
 RESTART_S = 1.0
 HEARTBEAT_S = 10.0  # leases are ours; the engine forgets a worker after 30 s
-LISTENERS = 2  # a notification goes to so many processes: more would ask for its ticket in vain
+LISTENERS = 2  # a notification reaches so many processes: more would ask for one ticket in vain
 TURN_S = 30.0  # then others listen, so that the same ones do not get all
 POLLS_PER_S = 20.0  # of all who do not listen, for each queue
 POLL_S = 1.0, 5.0  # at least and at most, between two polls of one worker
-LISTENERS_POLL_S = 2.0  # nobody is told of a ticket for a retry when its time has come
+LISTENERS_POLL_S = 2.0  # no notification is sent when a retry falls due
 NEVER_S = 1e9
 EVERY_JOB = '{"type": "job_inserted", "job_id": 0}'
 """What the engine hears where anything may have come before we listened."""
@@ -46,7 +46,7 @@ async def serve_queues(work: WorkerContext, at_once: Mapping[str, int], drain_s:
 
 
 def is_listener(fleet: Fleet, now_s: float) -> bool:
-    """Whether it is this worker's turn to hear of new work at once; the others poll."""
+    """Whether this worker listens for new work now; workers take turns, and the others poll."""
     turn = int(now_s // TURN_S)
     return (fleet.place - turn * LISTENERS) % fleet.workers < LISTENERS
 

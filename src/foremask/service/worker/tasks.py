@@ -115,7 +115,7 @@ async def _run_with_lease(
         try:
             kept = await steps.fail(work.database, step, known, outcome=outcome, retry_s=retry_s)
         except ServiceUnavailable:
-            # Its lease runs out, and says it all.
+            # Nothing is recorded: the lease runs out.
             step_log.warning("step.unrecorded", error=repr(error))
             return "lost"
         if not kept:

@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 
 async def deliver_next(work: WorkerContext) -> None:
-    """Make the next attempt that is due, if there is one, and record what came of it."""
+    """Make the next attempt that is due, if there is one, and record its result."""
     delivery = await deliveries.begin(work.database)
     if delivery is None:
         return

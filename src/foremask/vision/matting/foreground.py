@@ -16,7 +16,7 @@ type Colours = NDArray[np.float32]
 
 # By measurement, docs/adr/0113. The small grid has a quarter of the frame's columns and rows.
 SMALL: Final = 4
-SURENESS: Final = 16  # a pixel speaks for its side with alpha to this power
+SURENESS: Final = 16  # a pixel's weight for its side is alpha to this power
 PRIOR_WEIGHT: Final = 0.03  # of a pixel that is sure: what the next coarser grid says of a cell
 SWEEPS: Final = 4
 SMOOTHNESS: Final = 5e-6  # these two as in Germer et al.: how far neighbours pull each other,
@@ -27,7 +27,7 @@ DAMPING: Final = 0.2  # of that solution: alpha and background are not exact
 AT_ONCE: Final = 16384  # pixels of the band: their numbers stay in a core's cache
 _PIXEL: Final = np.dtype("V3")  # red, green and blue as one item: gathered three times as fast
 ALIGN_PX: Final = 32
-MARGIN_PX: Final = 64  # around the subject: as much of the background speaks for what is behind it
+MARGIN_PX: Final = 64  # around the subject: the background there estimates what is behind it
 
 
 @cache

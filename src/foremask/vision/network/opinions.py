@@ -88,7 +88,7 @@ def box_round_subject(stretched: Levels, second: Levels) -> CropBox | None:
 
 
 def _over(mask: Levels, network: Network, image: Image, box: CropBox) -> Levels:
-    """``mask``, and inside of the box what the network says of that part."""
+    """``mask`` with the network's answer to the crop inside of the box."""
     joined = mask.copy()
     joined[box] = as_levels(infer_part(network, image, mask.shape, box, CLOSER_PX))
     return joined

@@ -42,7 +42,7 @@ class Tools:
     on_picked: Callable[[list[PickedAnchor]], None] | None = None
     on_asked: Callable[[int], None] = lambda _: None
     on_decided: Callable[[int], None] = lambda _: None
-    makes_masks: bool = True  # and not only decides anchors
+    makes_masks: bool = True  # else it only decides anchors
 
     @property
     def is_known(self) -> bool:
@@ -51,7 +51,7 @@ class Tools:
 
     @property
     def reads(self) -> bool:
-        """Whether that is read from the cache; else it is put in."""
+        """Whether they are read from the cache; else they are added to it."""
         return self.guidance is not None or self.is_known
 
 
