@@ -1,6 +1,8 @@
 """``foremask mcp``: a model masks and shows clips, and gets no further than the named folders."""
 
 import base64
+import json
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,9 @@ from foremask.machine import paths
 from foremask.media.verify import verify
 from foremask.options import ResultKind
 from tests.support import networks, synth
+from tests.support.javascript import NODE, packages
 
+INSPECTOR = "@modelcontextprotocol/inspector/clients/launcher/build/index.js"
 TOOLS = {"mask", "cutout", "probe", "contact_sheet"}
 
 
@@ -85,6 +89,37 @@ async def test_a_model_masks_cuts_out_and_shows_a_clip_over_stdio(footage: Path)
     assert base64.b64decode(picture.data).startswith(b"\x89PNG")
     assert facts.structured_content is not None
     assert (facts.structured_content["width"], facts.structured_content["frames"]) == (64, 10)
+
+
+@pytest.mark.slow
+def test_the_inspector_lists_and_calls_the_tools(footage: Path) -> None:
+    """MCP's own, in another language: it finds no fault in the tools' schemas."""
+    ours = [sys.executable, "-m", "foremask", "mcp", "--folder", str(footage)]
+    env = [f"FOREMASK_MODEL_FILE={footage.parent / 'redness.onnx'}"]
+    env += [f"XDG_CACHE_HOME={paths.cache_dir().parent}"]
+    inspector = [NODE, str(packages() / INSPECTOR), "--cli", *ours, "--connect-timeout", "0"]
+    inspector += ["-e", env[0], "-e", env[1]]
+
+    def asked(method: str, *more: str, code: int = 0) -> Any:  # noqa: ANN401
+        words = [*inspector, "--method", method, *more]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603
+        assert done.returncode == code, done.stdout + done.stderr
+        return json.loads(done.stdout)
+
+    def called(tool: str, *words: str, code: int = 0) -> Any:  # noqa: ANN401
+        given = [part for word in words for part in ("--tool-arg", word)]
+        return asked("tools/call", "--tool-name", tool, *given, code=code)
+
+    assert {tool["name"] for tool in asked("tools/list", "--strict")["tools"]} == TOOLS
+    made = called("mask", "clip=clip.mp4", 'points=[{"x": 20, "y": 24}]')
+    assert made["structuredContent"]["frames"] == 10
+    called("cutout", "clip=clip.mp4", "mask=clip.mask.mp4", "background=white", "output=cut.mp4")
+    (picture,) = called("contact_sheet", "clip=clip.mp4", "mask=clip.mask.mp4")["content"]
+    assert picture["mimeType"] == "image/png"
+    refused = called("probe", "clip=link.mp4", code=5)
+    assert "link.mp4 is outside the folders" in refused["content"][0]["text"]
+    verify(footage / "clip.mp4", footage / "clip.mask.mp4")
+    verify(footage / "clip.mp4", footage / "cut.mp4", ResultKind.COMPOSITE)
 
 
 def stamps(folder: Path) -> dict[Path, int]:

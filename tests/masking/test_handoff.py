@@ -3,7 +3,8 @@
 Those are restated here, since no package registry has the tools: CorridorKey at 0634660
 (clip_manager.py, backend/frame_io.py) and 706cb25 (backend/clip_state.py), MatAnyone at f7ccbbc
 (inference_matanyone.py), MatAnyone2 at a23c896 (utils/inference_utils.py), and VideoMaMa's
-inference_onestep_folder.py as the fork wuweizhe256/VideoMaMa has it at badba7b.
+inference_onestep_folder.py as the fork wuweizhe256/VideoMaMa has it at badba7b. Their own
+functions, copied from there once, read the folders of a real clip.
 """
 
 import csv

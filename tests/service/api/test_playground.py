@@ -36,7 +36,8 @@ from tests.service.api.test_decisions import PATH, assert_refused
 from tests.service.api.work import ended, upload
 from tests.service.api.worker import REQUESTS, working
 from tests.support import synth
-from tests.support.browser import axe_source, browsing, node
+from tests.support.browser import axe_source, browsing
+from tests.support.javascript import NODE
 from tests.support.patience import PATIENCE_S
 
 STATIC = Path(__file__).parents[3] / "src/foremask/service/api/static"
@@ -233,14 +234,14 @@ def test_the_programs_of_the_page_run_as_they_stand(
         f"{json.dumps(str(STATIC / 'playground/programs.js'))});"
         f"console.log(PROGRAMS.{language}({json.dumps(service.url)}, callOf({arguments})))"
     )
-    command = [node(), "--no-warnings", "--input-type=module", "-e", script]
+    command = [NODE, "--no-warnings", "--input-type=module", "-e", script]
     program = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
     path = tmp_path / "job.mjs"
     path.write_text(program)
     commands = {
         "curl": ["bash", "-ec", program],
         "python": [sys.executable, "-W", "ignore", "-c", program],
-        "javascript": [node(), str(path)],
+        "javascript": [NODE, str(path)],
     }
     with working(service, tmp_path):
         ran = subprocess.run(  # noqa: S603
