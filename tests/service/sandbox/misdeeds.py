@@ -225,7 +225,7 @@ def _try_all(request: TryAll, _: Parent) -> dict[str, str]:
 def _keep_compiled(request: KeepCompiled, _: Parent) -> dict[str, str]:
     compiled_networks._may_keep = True  # who has taken this process over does not ask
     networks = CompiledNetworks(request.directory, request.weights)
-    facts, blob = networks.read((1024, 1024)) or (None, b"")
+    facts, blob, _start = networks.read((1024, 1024)) or (None, b"", 0)
     (whole,) = request.directory.glob("*.compiled")
     if facts is not None:
         networks.keep((1024, 1024), facts, memoryview(blob[::-1]))

@@ -7,6 +7,7 @@ OpenVINO, so a process can ask what is missing at no cost.
 import contextlib
 import fcntl
 import hashlib
+import mmap
 import os
 import secrets
 import time
@@ -27,6 +28,7 @@ KEPT_FILES: Final = 4  # 45 MB each: two sizes, of two versions or of two machin
 ABANDONED_AFTER_S: Final = 600
 _SOURCES: Final = ("session.py", "graph.py", "isnet_int8.json")
 _HEADER_BYTES: Final = 64 << 10
+_ALIGNED_BYTES: Final = 64  # the network starts at a multiple, as its weights want to
 # Lines of /proc/cpuinfo that say which instructions there are; others change from core to core.
 _CPU_FACTS: Final = frozenset(
     [
@@ -85,19 +87,24 @@ class CompiledNetworks:
     precision: str | None = None
     threads: int = 0
 
-    def read(self, size: tuple[int, int]) -> tuple[Facts, bytes] | None:
-        """The network compiled for this input size; None where it is missing or damaged."""
+    def read(self, size: tuple[int, int]) -> tuple[Facts, mmap.mmap, int] | None:
+        """Of the network compiled for this input size: facts, the file, and where it begins there.
+
+        None where it is missing or damaged.
+        """
         origin = self._origin(size)
         if origin is None:
             return None
         try:
             with self._path(origin).open("rb") as file:
                 header = msgspec.json.decode(file.readline(_HEADER_BYTES), type=_Header)
-                blob = file.read()
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+                start = file.tell()
         except (OSError, msgspec.MsgspecError):
             return None
-        whole = header.origin == origin and header.sha256 == _checksum(header.facts, blob)
-        return (header.facts, blob) if whole else None
+        checksum = _checksum(header.facts, memoryview(mapped)[start:])
+        whole = header.origin == origin and header.sha256 == checksum
+        return (header.facts, mapped, start) if whole else None
 
     def keep(self, size: tuple[int, int], facts: Facts, blob: memoryview) -> None:
         """Write the file and remove the oldest; where that cannot be done, nothing changes."""
@@ -112,7 +119,8 @@ class CompiledNetworks:
                 # Who may read the weights may read this: another user's service, for instance.
                 created = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
                 with os.fdopen(created, "wb") as file:
-                    file.write(msgspec.json.encode(header) + b"\n")
+                    line = msgspec.json.encode(header)
+                    file.write(line + b" " * (-(len(line) + 1) % _ALIGNED_BYTES) + b"\n")
                     file.write(blob)
                 part.replace(self._path(origin))
             finally:
@@ -180,7 +188,7 @@ class CompiledNetworks:
                 part.unlink(missing_ok=True)
 
 
-def _checksum(facts: Facts, blob: bytes | memoryview) -> str:
+def _checksum(facts: Facts, blob: memoryview) -> str:
     checksum = hashlib.sha256(msgspec.json.encode(facts))
     checksum.update(blob)
     return checksum.hexdigest()

@@ -1,5 +1,6 @@
 """The image network in OpenVINO, run on one picture at a time, and what every network offers."""
 
+import mmap
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
@@ -103,6 +104,7 @@ class Session:
             self._kept = CompiledNetworks(kept_in, path, precision, threads)
         self._network: ov.Model | None = None
         self._requests: dict[InputSize, Any] = {}
+        self._mapped: dict[InputSize, mmap.mmap] = {}  # OpenVINO reads it and does not own it
         self._busy = threading.Lock()
         self._request(self._own_size)
 
@@ -131,15 +133,17 @@ class Session:
         kept = self._kept.read(size) if self._kept else None
         if kept is None:
             return None
-        facts, blob = kept
+        facts, mapped, start = kept
         if facts.capabilities != _capabilities(self._unit):
             return None
         how = self._properties(Precision(facts.precision))
+        blob = ov.Tensor(np.frombuffer(mapped, np.uint8)[start:], shared_memory=True)
         try:
             compiled = self._core.import_model(blob, self._unit, how)
         except (RuntimeError, ValueError):  # OpenVINO does not take it: compile as without it
             return None
         self._facts = facts
+        self._mapped[size] = mapped
         return compiled
 
     def _compiled(self, size: InputSize) -> Any:  # noqa: ANN401  OpenVINO ships no types
@@ -172,6 +176,7 @@ class Session:
         how: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if self._unit == "CPU":
             how["INFERENCE_NUM_THREADS"] = self._threads
+            how["ENABLE_CPU_PINNING"] = False  # else it spins for a core that flow has: a twentieth
             how["INFERENCE_PRECISION_HINT"] = "f32" if precision is Precision.F32 else cpu_float()
         return how
 
@@ -195,6 +200,8 @@ class Session:
         with self._busy:  # the next inference overwrites what this one put out
             request = self._request(size)
             request.infer([pixels])
+            if size in self._mapped:  # it has copied the weights: what it read may go
+                self._mapped[size].madvise(mmap.MADV_DONTNEED)
             outputs = [np.array(tensor.data) for tensor in request.output_tensors]
         is_cut = self._facts.enlargement_is_cut
         mask = resized(outputs[0][0, 0], *size) if is_cut else outputs[0]
