@@ -20,6 +20,7 @@ import structlog
 from foremask.service.jobs.database import Database, open_database
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.worker.queue_schema import migrate
+from tests.support.patience import PATIENCE_S
 from tests.support.postgres import started
 
 MARKED_BY_FIXTURE = {"postgres": "postgres", "browser": "browser"}
@@ -101,5 +102,5 @@ def url_of(postgres: EmbeddedPostgres, name: str) -> str:
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
     """The module's database, open for one test."""
-    async with open_database(database_url, connections=16, patience_s=5.0) as opened:
+    async with open_database(database_url, connections=16, patience_s=PATIENCE_S) as opened:
         yield opened

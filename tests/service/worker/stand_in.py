@@ -1,11 +1,13 @@
 """A media runner that executes requests the easy way: a clip is text, one line to a frame.
 
 The first line is ``clip FRAMES``; masking turns each line ``frame N`` into ``mask N``. A line
-``die`` ends the process that masks it, as a hostile clip would; ``sleep S`` takes its time.
+``die`` ends the process that masks it, as a hostile clip would; ``sleep S`` takes its time, or
+waits until the test has done `TextMedia.pause`.
 """
 
 import asyncio
 import math
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from foremask.errors import CorruptVideo, NotAVideo
@@ -47,8 +49,10 @@ def mask(frames: int) -> bytes:
 class TextMedia:
     """Executes requests in this process; those of the kind named ``slow`` take a minute."""
 
-    def __init__(self, slow: str = "") -> None:
-        self.slow, self.doing = slow, set[str]()
+    def __init__(
+        self, slow: str = "", pause: Callable[[float], Awaitable[object]] = asyncio.sleep
+    ) -> None:
+        self.slow, self.pause, self.doing = slow, pause, set[str]()
 
     async def run[R](
         self, request: Request[R], *, on_progress: OnProgress | None = None, **_: object
@@ -95,7 +99,7 @@ class TextMedia:
             if word == "die":
                 raise ChildDied("the media child died")
             if word == "sleep":
-                await asyncio.sleep(float(value))
+                await self.pause(float(value))
             else:
                 masked.append(f"mask {value}\n")
                 if on_progress is not None:

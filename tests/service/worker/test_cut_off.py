@@ -16,6 +16,7 @@ from foremask.service.jobs.database import open_database
 from foremask.service.jobs.records import Status
 from foremask.service.worker.worker_context import WorkerContext
 from tests.service.worker.conftest import Caller, Site, another, working
+from tests.service.worker.stand_in import TextMedia
 from tests.support.patience import PATIENCE_S, until
 
 
@@ -65,22 +66,25 @@ async def test_a_cut_off_host_loses_its_step_and_is_refused_when_it_returns(
     work: WorkerContext, caller: Caller, site: Site, cable: tuple[Cable, str], tmp_path: Path
 ) -> None:
     wire, url = cable
-    request_id = await caller.submit(site.clip(8, pause_s=0.25))
-    (tmp_path / "far").mkdir()
+    request_id = await caller.submit(site.clip(8, pause_s=1))
+    frames, scratch = asyncio.Semaphore(2), tmp_path / "far"
+    scratch.mkdir()
+    held = TextMedia(pause=lambda _: frames.acquire())
     async with AsyncExitStack() as stack:
         far = await stack.enter_async_context(open_database(url, patience_s=20.0))
-        brief = replace(work.timing, lease_s=3.0)
-        scratch = tmp_path / "far"
-        host = replace(another(work, "far"), database=far, scratch=scratch, timing=brief)
+        host = replace(another(work, "far"), database=far, scratch=scratch, masks=held)
         await stack.enter_async_context(working(host))
         await caller.masking(request_id, 2)
         wire.whole.clear()
-        await stack.enter_async_context(working(another(work, "near")))
+        near = replace(another(work, "near"), masks=TextMedia(pause=lambda _: asyncio.sleep(0)))
+        await stack.enter_async_context(working(near))
+        expire = "update steps set lease_until = clock() - interval '1 s' where job = %s"
+        await work.database.all(expire, (request_id,))
         record = await caller.ended(request_id)
         wire.whole.set()
 
         async def let_go() -> bool:
-            return not list((tmp_path / "far").iterdir())
+            return not list(scratch.iterdir())
 
         await until(let_go)
     assert record.status is Status.COMPLETED

@@ -118,18 +118,23 @@ async def test_slots_that_others_wait_for_are_not_free(
 async def test_a_long_clip_is_cut_masked_and_joined_once(
     work: WorkerContext, caller: Caller, site: Site, tmp_path: Path
 ) -> None:
-    async with working(work, masks=8):
-        request_id = await caller.submit(site.clip(117, pause_s=0.005))
-        most = 0
-        while not (record := await caller.record(request_id)).status.ended:
-            in_flight = (
-                "select count(*) from steps where job = %s and stage = 'segment'"
-                " and status in ('todo', 'running')"
-            )
-            most = max(most, await value(work.database, in_flight, (request_id,)))
-            await asyncio.sleep(0.01)
+    begun_all = asyncio.Event()
+    held = replace(work, masks=stand_in.TextMedia(pause=lambda _: begun_all.wait()))
+    in_flight = (
+        "select count(*) from steps where job = %s and stage = 'segment'"
+        " and status in ('todo', 'running')"
+    )
+
+    async def counted() -> int:
+        found: int = await value(work.database, in_flight, (request_id,))
+        return found
+
+    async with working(held, masks=8):
+        request_id = await caller.submit(site.clip(117, pause_s=1))
+        assert await until(counted) == steps.IN_FLIGHT
+        begun_all.set()
+        record = await caller.ended(request_id)
     assert await result(work, record, tmp_path) == stand_in.mask(117)
-    assert most == steps.IN_FLIGHT
     history = await outcomes(work.database, request_id)
     assert sorted(history) == [("ingest", "done"), ("join", "done")] + [("segment", "done")] * 12
     assert record.report is not None
@@ -139,16 +144,16 @@ async def test_a_long_clip_is_cut_masked_and_joined_once(
 async def test_progress_moves_and_the_queue_has_places(
     work: WorkerContext, caller: Caller, site: Site
 ) -> None:
-    first, second = [await caller.submit(site.clip(9, pause_s=0.1)) for _ in range(2)]
+    first, second = [await caller.submit(site.clip(4, pause_s=1)) for _ in range(2)]
     assert [(await caller.record(each)).queue_position for each in (first, second)] == [1, 2]
-    observed: list[Record] = []
-    async with working(work):
-        while not observed or not observed[-1].status.ended:
+    await caller.cancel(second)
+    frames, observed = asyncio.Semaphore(0), list[Record]()
+    async with working(replace(work, masks=stand_in.TextMedia(pause=lambda _: frames.acquire()))):
+        for done in range(1, 4):
+            frames.release()
+            await caller.masking(first, done)
             observed.append(await caller.record(first))
-            await asyncio.sleep(0.02)
-    done = [each.frames_done for each in observed]
-    assert done == sorted(done)
-    assert len(set(done)) > 3
+    assert [each.frames_done for each in observed] == [1, 2, 3]
     assert any(each.eta_s for each in observed)
     assert all(0 <= each.eta_s <= 100 for each in observed if each.eta_s is not None)
 
@@ -266,11 +271,15 @@ async def test_a_stopped_worker_gives_its_step_back(
     work: WorkerContext, caller: Caller, site: Site, tmp_path: Path
 ) -> None:
     """SIGTERM in the middle: the next worker begins at once, and it counts as no crash."""
-    request_id = await caller.submit(site.clip(5, pause_s=0.2))
-    async with working(work):
+    request_id = await caller.submit(site.clip(5, pause_s=1))
+    frames = asyncio.Semaphore(1)
+    held = replace(work, masks=stand_in.TextMedia(pause=lambda _: frames.acquire()))
+    async with working(held):
         await caller.masking(request_id)
+    for _ in range(5):
+        frames.release()
     assert ("segment", "given back") in await outcomes(work.database, request_id)
-    async with working(another(work, "second")):
+    async with working(another(held, "second")):
         record = await caller.ended(request_id)
     assert await result(work, record, tmp_path) == stand_in.mask(5)
     crashes = "select max(crashes) from steps where job = %s"
