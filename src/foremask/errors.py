@@ -4,13 +4,15 @@ One class is one row of docs/errors.md, and their order is its own. What a name,
 remedy are is said at `ForemaskError`. The command line has three more in cli/exits.py.
 """
 
+import re
 from http import HTTPStatus
 from typing import ClassVar, Final
 
 X264_OPTIONS: Final = "-c:v libx264 -crf 16"
 """How ffmpeg encodes a clip anew without visible loss: in every hint, the playground's too."""
 
-_BY_REASON: dict[str, type["ForemaskError"]] = {}
+BY_REASON: Final[dict[str, type["ForemaskError"]]] = {}
+"""Every class that has a reason, by it, among those whose modules are loaded."""
 
 
 class ForemaskError(Exception):
@@ -19,10 +21,10 @@ class ForemaskError(Exception):
     ``details`` is a sentence with the numbers, ``param`` names what is at fault, where it has a
     name; ``limit`` and ``actual`` are the two numbers that clash.
 
-    Of a class, ``reason`` is one stable word for programs; one that sets it is registered
-    (`by_reason`), and a second one with the same reason is a TypeError. ``status`` is what the API
-    answers, ``usual_param`` the field at fault where the error names none, ``remedy`` a sentence or
-    two of Markdown for its callers, and ``cli_remedy`` one for people at a terminal.
+    Of a class, ``reason`` is one stable word for programs: its own name, unless it sets another.
+    ``status`` is what the API answers, ``usual_param`` the field at fault where the error names
+    none, ``remedy`` a sentence or two of Markdown for its callers, and ``cli_remedy`` one for
+    people at a terminal.
     """
 
     reason: ClassVar[str] = "internal"
@@ -32,12 +34,15 @@ class ForemaskError(Exception):
     cli_remedy: ClassVar[str] = ""
 
     def __init_subclass__(cls) -> None:
-        if "reason" in vars(cls):
-            known = _BY_REASON.setdefault(cls.reason, cls)
-            if known is not cls:
-                raise TypeError(
-                    f"{cls.__name__} and {known.__name__} have one reason: {cls.reason}"
-                )
+        if not {"reason", "remedy"} & vars(cls).keys():
+            return
+        if "reason" not in vars(cls):
+            cls.reason = re.sub(r"\B[A-Z]", r"_\g<0>", cls.__name__).lower()
+        if not cls.cli_remedy:
+            cls.cli_remedy = cls.remedy
+        known = BY_REASON.setdefault(cls.reason, cls)
+        if known is not cls:
+            raise TypeError(f"{cls.__name__} and {known.__name__} have one reason: {cls.reason}")
 
     def __init__(
         self,
@@ -68,19 +73,10 @@ class ForemaskError(Exception):
         } | {name: value for name, value in extras.items() if value is not None}
 
 
-def by_reason(reason: str) -> type[ForemaskError] | None:
-    """The class with this reason, among those whose modules are loaded."""
-    return _BY_REASON.get(reason)
-
-
-def all_reasons() -> dict[str, type[ForemaskError]]:
-    """Every class that has a reason, by it, among those whose modules are loaded."""
-    return dict(_BY_REASON)
-
-
 class ClipRefused(ForemaskError):
     """The clip is not one that can be masked."""
 
+    status = 422
     usual_param = "video"
 
 
@@ -93,24 +89,28 @@ class Failed(ForemaskError):
 class Denied(ForemaskError):
     """The token is refused."""
 
+    status = 403
     cli_remedy = "`foremask token list` shows the tokens."
 
 
 class BadRequest(ForemaskError):
     """The request itself is wrong."""
 
+    status = 422
     cli_remedy = "`foremask COMMAND --help` has the usage."
 
 
 class UrlRefused(ForemaskError):
     """An address that the caller chose cannot be used."""
 
+    status = 422
     cli_remedy = "Check the URL, or download the clip and name the file."
 
 
 class Busy(ForemaskError):
     """Try again after ``retry_after_s`` seconds; all is free again after ``reset_s``."""
 
+    status = 429
     cli_remedy = "Wait, and run it again."
     retry_after_s: float = 1.0
     reset_s: float = 1.0
@@ -119,6 +119,7 @@ class Busy(ForemaskError):
 class Ended(ForemaskError):
     """The job ended on request."""
 
+    status = 410
     cli_remedy = "Submit the clip again."
 
 
@@ -128,7 +129,6 @@ class Ended(ForemaskError):
 class TokenMissing(Denied):
     """The request carries no token."""
 
-    reason, status = "token_missing", 403
     usual_param = "api_token"
     remedy = (
         "Send the header `api_token: YOUR_TOKEN`. Behind nginx or gunicorn, which drop headers "
@@ -139,7 +139,6 @@ class TokenMissing(Denied):
 class TokenInvalid(Denied):
     """The token is unknown, revoked or expired."""
 
-    reason, status = "token_invalid", 403
     usual_param = "api_token"
     remedy = "`foremask token list` shows which are good, `foremask token create` makes one."
 
@@ -147,28 +146,26 @@ class TokenInvalid(Denied):
 class QuotaExhausted(Denied):
     """The token has used up its quota."""
 
-    reason, status = "quota_exhausted", 403
     remedy = "Ask the operator for a token with a larger `--quota`."
 
 
 class LinkInvalid(Denied):
     """A signed link to a file, or a form for an upload, is not ours or has expired."""
 
-    reason, status = "link_invalid", 403
     remedy = "Read the job's status again: it has a fresh link."
 
 
 class PathUnknown(BadRequest):
     """No such path."""
 
-    reason, status = "path_unknown", 404
+    status = 404
     remedy = "Check the path and the version in it: `POST /v2/video/segment/foreground_mask`."
 
 
 class RequestUnknown(BadRequest):
     """No such job for this token, or its record has expired."""
 
-    reason, status = "request_unknown", 404
+    status = 404
     remedy = "Use the token that submitted the job; records go a week after their results."
 
 
@@ -177,14 +174,14 @@ class MethodNotAllowed(BadRequest):
 
     allow: str = "GET, HEAD, POST, DELETE, OPTIONS"  # the header of the answer
 
-    reason, status = "method_not_allowed", 405
+    status = 405
     remedy = "The `Allow` header of the answer names the methods."
 
 
 class BodyTooLarge(BadRequest):
     """The request body is over its limit."""
 
-    reason, status = "body_too_large", 413
+    status = 413
     remedy = "Send the video's URL, not the video; files go through `POST /v2/video/upload`."
 
 
@@ -198,35 +195,32 @@ class ContentTypeWrong(BadRequest):
 class BadJson(BadRequest):
     """The body is empty, or not one JSON object with distinct keys in UTF-8."""
 
-    reason, status = "bad_json", 400
+    status = 400
     remedy = "Send one JSON object in UTF-8, each key once."
 
 
 class VideoMissing(BadRequest):
     """The field ``video`` is missing or null."""
 
-    reason, status = "video_missing", 422
     remedy = "Add the field `video` with the clip's URL."
 
 
 class VideoInvalid(BadRequest):
     """The field ``video`` is not a URL of at most 8 KiB."""
 
-    reason, status = "video_invalid", 422
     remedy = "Give `video` one absolute URL, percent-encoded, of at most 8 KiB."
 
 
 class PresetUnknown(BadRequest):
     """``output_container_and_codec`` is none of the nine names."""
 
-    reason, status = "preset_unknown", 422
     remedy = "Use one of the nine names; leave the field out for `mp4_h264`."
 
 
 class FieldInvalid(ForemaskError, ValueError):
     """Another field, or an argument, has a value that it cannot have."""
 
-    reason, status = "field_invalid", 422
+    status = 422
     remedy = "`param` names the field, `details` what it may be."
     cli_remedy = "`foremask COMMAND --help` has the usage."
 
@@ -241,21 +235,19 @@ class FormInvalid(BadRequest):
 class RangeInvalid(BadRequest):
     """The bytes asked for are behind the end of the file."""
 
-    reason, status = "range_invalid", 416
+    status = 416
     remedy = "Ask for bytes inside the file: `Content-Range` in the answer has its size."
 
 
 class WebhookInvalid(BadRequest):
     """``webhook_url`` is no public http(s) URL."""
 
-    reason, status = "webhook_invalid", 422
     remedy = "Use a public http(s) URL, or let the operator set `FOREMASK_ALLOW_PRIVATE`."
 
 
 class IdempotencyMismatch(BadRequest):
     """The Idempotency-Key was used before with another body."""
 
-    reason, status = "idempotency_mismatch", 422
     usual_param = "Idempotency-Key"
     remedy = "Use a new `Idempotency-Key` for a new body; the old key keeps its answer."
 
@@ -263,7 +255,7 @@ class IdempotencyMismatch(BadRequest):
 class PreconditionFailed(BadRequest):
     """``If-Match`` or ``If-Unmodified-Since`` names another version of the file."""
 
-    reason, status = "precondition_failed", 412
+    status = 412
     remedy = "Leave the condition out, or ask for the file's present `ETag` first."
 
 
@@ -277,77 +269,70 @@ class HttpInvalid(BadRequest):
 class TargetTooLong(BadRequest):
     """The request line is over its limit."""
 
-    reason, status = "target_too_long", 414
+    status = 414
     remedy = "Shorten path and query; a clip's URL belongs into the JSON body."
 
 
 class HeadersTooLarge(BadRequest):
     """The request's headers are over their limit."""
 
-    reason, status = "headers_too_large", 431
+    status = 431
     remedy = "Send fewer headers: cookies of other sites on the same host are the usual reason."
 
 
 class RequestTooSlow(BadRequest):
     """The request did not arrive in the time that it may take."""
 
-    reason, status = "request_too_slow", 408
+    status = 408
     remedy = "Send the whole request without long pauses; a slow network can upload in a form."
 
 
 class UrlScheme(UrlRefused):
     """The URL is neither http nor https."""
 
-    reason, status = "url_scheme", 422
     remedy = "Use an http or https URL."
 
 
 class UrlNotAllowed(UrlRefused):
     """The URL carries user info, or a port that is not allowed."""
 
-    reason, status = "url_not_allowed", 422
     remedy = "Use port 80 or 443, and a signed URL instead of a user name and a password."
 
 
 class UrlPrivate(UrlRefused):
     """The host resolves to an address that is not public."""
 
-    reason, status = "url_private", 422
     remedy = "Upload the clip, or let the operator open your network: `FOREMASK_ALLOW_PRIVATE`."
 
 
 class UrlUnreachable(UrlRefused):
     """No answer: DNS, refused, TLS, timeout, or too many redirects."""
 
-    reason, status = "url_unreachable", 422
     remedy = "Open the URL from another network; `details` says what failed."
 
 
 class UrlTooSlow(UrlRefused):
     """The origin sends fewer bytes a second than the least speed."""
 
-    reason, status = "url_too_slow", 422
     remedy = "Serve the clip from a faster host, or upload it with `POST /v2/video/upload`."
 
 
 class UrlForbidden(UrlRefused):
     """The origin answered 401 or 403."""
 
-    reason, status = "url_forbidden", 422
     remedy = "Make the file public, or use a signed URL that is valid for long enough."
 
 
 class UrlStatus(UrlRefused):
     """The origin answered another 4xx or 5xx."""
 
-    reason, status = "url_status", 422
     remedy = "Open the URL in a browser without cookies: the origin does not have the file there."
 
 
 class BackgroundInvalid(ForemaskError):
     """The background is neither a picture nor a video that is supported."""
 
-    reason, status = "background_invalid", 422
+    status = 422
     usual_param = "background_url"
     remedy = "Send a jpg, png, webp, gif, mp4, mov, webm or avi; `details` says what is wrong."
     cli_remedy = "Name a picture or a video that can be opened elsewhere, too."
@@ -367,31 +352,27 @@ class BackgroundInvalid(ForemaskError):
 class NotAVideo(ClipRefused):
     """A page or other text instead of a video."""
 
-    reason, status = "not_a_video", 422
-    remedy = "Use the address of the file itself, not of the page that shows it."
-    cli_remedy = "Name the video file itself, not a page that shows it."
+    remedy = "Name the video file itself, not a page that shows it."
 
 
 class FileTooLarge(ClipRefused):
     """More bytes than the limit, declared or counted."""
 
-    reason, status = "file_too_large", 413
-    remedy = "Send a smaller file: a lower bitrate hardly changes the mask."
-    cli_remedy = "Download the clip and name the file: files have no limit."
+    status = 413
+    remedy = "Lower the bitrate: it hardly changes the mask. The command line takes any file."
 
 
 class ResolutionTooLarge(ClipRefused):
     """A side is longer than the limit."""
 
-    reason, status = "resolution_too_large", 413
-    remedy = "Scale the clip down; neither side may be over the limit."
-    cli_remedy = "Scale it down: ffmpeg -i clip.mp4 -vf scale=3840:-2 small.mp4"
+    status = 413
+    remedy = "Scale it down: `ffmpeg -i clip.mp4 -vf scale=3840:-2 small.mp4`"
 
 
 class PresetUnsuitable(ClipRefused):
     """The preset cannot carry this clip; ``details`` names those that can."""
 
-    reason, status = "preset_cannot", 422
+    reason = "preset_cannot"
     usual_param = "output_container_and_codec"
     remedy = "Use one of the presets that `details` names."
     cli_remedy = "Choose another with --preset."
@@ -400,92 +381,72 @@ class PresetUnsuitable(ClipRefused):
 class DurationTooLong(ClipRefused):
     """The clip is longer than the limit."""
 
-    reason, status = "duration_too_long", 400
-    remedy = "Cut the clip; `foremask mask` on the command line has no limit."
-    cli_remedy = "Cut it: ffmpeg -i clip.mp4 -t 60 -c copy short.mp4"
+    status = 400
+    remedy = "Cut it: `ffmpeg -i clip.mp4 -t 60 -c copy short.mp4`"
 
 
 class TooManyFrames(ClipRefused):
     """The clip has more frames than the limit."""
 
-    reason, status = "too_many_frames", 400
-    remedy = (
-        "Lower the frame rate: `ffmpeg -i clip.mp4 -r 60 new.mp4`; the operator sets the limit "
-        "with `FOREMASK_MAX_FRAMES`."
-    )
-    cli_remedy = "Lower the frame rate: ffmpeg -i clip.mp4 -r 60 new.mp4"
+    status = 400
+    remedy = "Lower the frame rate: `ffmpeg -i clip.mp4 -r 60 new.mp4`"
 
 
 class EmptyFile(ClipRefused):
     """The file has no bytes."""
 
-    reason, status = "empty_file", 422
-    remedy = "Check the upload that made the file: it has no bytes."
-    cli_remedy = "Check the export or the download that made the file."
+    remedy = "Check the export, upload or download that made the file."
 
 
 class NoFrames(ClipRefused):
     """The video track has no frame."""
 
-    reason, status = "no_frames", 422
-    remedy = "Check the export that made the file: its video track is empty."
-    cli_remedy = "Begin sooner, or check the export that made the file."
+    remedy = "Begin sooner, or check the export that made the file."
 
 
 class ContainerUnsupported(ClipRefused):
     """The container, recognised by content, is not supported."""
 
-    reason, status = "container_unsupported", 415
-    remedy = "Send mp4, mov, webm, avi or gif: `ffmpeg -i clip.mkv -c copy clip.mp4`."
-    cli_remedy = "Change the container: ffmpeg -i clip.mkv -c copy clip.mp4"
+    status = 415
+    remedy = "Change it to mp4, mov, webm or avi: `ffmpeg -i clip.mkv -c copy clip.mp4`"
 
 
 class CodecUnsupported(ClipRefused):
     """The video codec is not supported."""
 
-    reason, status = "codec_unsupported", 415
-    remedy = (
-        f"Send H.264, HEVC, VP9, AV1, Photo-JPEG or gif: `ffmpeg -i clip.mov {X264_OPTIONS} "
-        "clip.mp4`."
-    )
-    cli_remedy = f"Encode it anew: ffmpeg -i clip.mov {X264_OPTIONS} clip.mp4"
+    status = 415
+    remedy = f"Encode it anew: `ffmpeg -i clip.mov {X264_OPTIONS} clip.mp4`"
 
 
 class NoVideoStream(ClipRefused):
     """Only sound, or cover art."""
 
-    reason, status = "no_video_stream", 422
-    remedy = "The file has sound, or a cover picture, and no video."
-    cli_remedy = "Name a file that has a video track."
+    remedy = "Name a file that has a video track."
 
 
 class CorruptVideo(ClipRefused):
     """The file cannot be read, from the start or from a named frame on."""
 
-    reason, status = "corrupt", 422
-    remedy = "`ffmpeg -i clip.mp4 -c copy new.mp4` mends many; `details` says where it breaks."
-    cli_remedy = "Many are mended by: ffmpeg -i clip.mp4 -c copy new.mp4"
+    reason = "corrupt"
+    remedy = "Many are mended by: `ffmpeg -i clip.mp4 -c copy new.mp4`"
 
 
 class EncryptedVideo(ClipRefused):
     """The video is protected by DRM."""
 
-    reason, status = "encrypted", 422
-    remedy = "Send a copy without protection."
-    cli_remedy = "Use a copy without DRM."
+    reason = "encrypted"
+    remedy = "Use a copy without DRM."
 
 
 class RateLimited(Busy):
     """The token's request rate is used up for now."""
 
-    reason, status = "rate_limited", 429
     remedy = "Wait for `Retry-After` seconds; the `RateLimit-` headers say how much is left."
 
 
 class TooManyJobs(Busy):
     """The token has as many unfinished jobs as it may."""
 
-    reason, status = "too_many_jobs", 429
     retry_after_s = 10.0
     remedy = "Wait until one of your jobs has ended, or cancel one."
 
@@ -493,7 +454,6 @@ class TooManyJobs(Busy):
 class QueueFull(Busy):
     """The service has as many waiting jobs as it takes."""
 
-    reason, status = "queue_full", 429
     retry_after_s = 10.0
     remedy = "Wait for `Retry-After` seconds; the operator may add workers."
 
@@ -501,7 +461,6 @@ class QueueFull(Busy):
 class StorageQuota(Busy):
     """The token's files take as many bytes as it may store."""
 
-    reason, status = "storage_quota", 429
     retry_after_s = 60.0
     remedy = "Wait until jobs have ended; the operator sets `FOREMASK_STORAGE_PER_TOKEN`."
 
@@ -509,14 +468,14 @@ class StorageQuota(Busy):
 class Overloaded(Busy):
     """Every place for this work is taken; the request itself is not at fault."""
 
-    reason, status = "overloaded", 503
+    status = 503
     remedy = "Wait for `Retry-After` seconds and send the same request again."
 
 
 class StorageFull(Busy):
     """The disk has no more free space than the service keeps in reserve."""
 
-    reason, status = "storage_full", 503
+    status = 503
     retry_after_s = 60.0
     remedy = "Wait for `Retry-After` seconds; the operator makes room, or adds disk space."
 
@@ -524,35 +483,31 @@ class StorageFull(Busy):
 class JobCancelled(Ended):
     """The caller cancelled the job."""
 
-    reason, status = "cancelled", 410
+    reason = "cancelled"
     remedy = "Nothing: somebody with your token asked for it."
 
 
 class ResultExpired(Ended):
     """The mask was made, and has been deleted at the end of its time."""
 
-    reason, status = "result_expired", 410
     remedy = "Submit the clip again, or let the operator raise `FOREMASK_RESULT_TTL`."
 
 
 class TimedOut(Failed):
     """The job ran over its wall clock."""
 
-    reason, status = "timed_out", 500
     remedy = "Try once more; if it happens again, send a shorter or smaller clip, or `fast`."
 
 
 class WorkerCrashed(Failed):
     """The process that worked on the job died too often."""
 
-    reason, status = "worker_crashed", 500
     remedy = "Tell the operator the `request_id`: this clip ends the process that works on it."
 
 
 class ObjectLost(Failed):
     """A stored file is no longer there."""
 
-    reason, status = "object_lost", 500
     remedy = "Submit the job again; the operator should look after the object store."
 
 
@@ -566,7 +521,6 @@ class ServiceUnavailable(Failed):
 class Internal(Failed):
     """Anything unforeseen."""
 
-    reason, status = "internal", 500
     remedy = "Tell the operator the `request_id`; the log has the rest."
     cli_remedy = "--debug shows where; please report it."
 
@@ -574,7 +528,7 @@ class Internal(Failed):
 class ModelUnavailable(ForemaskError):
     """The weights cannot be had; ``details`` has the remedy."""
 
-    reason, status = "model_unavailable", 503
+    status = 503
     remedy = "Do what `details` says; [models.md](models.md) has every way to the weights."
     cli_remedy = "docs/models.md has the ways to get the weights."
 
@@ -582,7 +536,7 @@ class ModelUnavailable(ForemaskError):
 class DeviceUnavailable(ForemaskError):
     """The network was to run on a device that is not here; ``details`` names those that are."""
 
-    reason, status = "device_unavailable", 503
+    status = 503
     remedy = "Use one that `details` names; [deployment.md](deployment.md#gpus) has the rest."
     cli_remedy = "`foremask doctor` lists the devices."
 
@@ -590,7 +544,6 @@ class DeviceUnavailable(ForemaskError):
 class OutputFailed(ForemaskError):
     """The mask cannot be written: a full disk, a closed directory, a file that is there already."""
 
-    reason, status = "output_failed", 500
     remedy = "Free space, choose another directory or name, or say --force."
     cli_remedy = "Choose another OUTPUT, or make room for it."
 
@@ -604,7 +557,6 @@ class OutputExists(OutputFailed):
 class SettingsInvalid(ForemaskError):
     """A setting is unknown, or has a value that it cannot have."""
 
-    reason, status = "settings_invalid", 500
     remedy = "[settings.md](settings.md) lists all names and their values."
     cli_remedy = "docs/settings.md lists all settings."
 
@@ -612,10 +564,10 @@ class SettingsInvalid(ForemaskError):
 class PromiseBroken(ForemaskError):
     """A mask does not keep a promise to its source; ``param`` names the promise."""
 
-    reason, status = "promise_broken", 422
+    status = 422
     remedy = "Keep both files and [report it](../CONTRIBUTING.md), if foremask made the mask."
     cli_remedy = "Make the mask anew; one of a part (--start, --end) is no whole mask."
 
 
-ERROR_TABLE: Final = tuple(_BY_REASON.values())
+ERROR_TABLE: Final = tuple(BY_REASON.values())
 """Those that the API answers with, in the order above."""

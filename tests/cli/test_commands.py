@@ -27,7 +27,7 @@ from foremask.cli.exits import Exit, Usage, exit_code, show_error
 from foremask.cli.progress_bar import FRAMES, MASKED, MEGABYTES, progress_bar
 from foremask.cli.server_extra import PACKAGES
 from foremask.cli.service_checks import NEWEST_MINOR
-from foremask.errors import Busy, CodecUnsupported, Denied, Ended, Failed, all_reasons
+from foremask.errors import BY_REASON, Busy, CodecUnsupported, Denied, Ended, Failed
 from foremask.machine.nvidia import nvidia_cards
 from foremask.service.run.postgres_programs import bundled_binaries, server_version
 from foremask.weights import catalogue
@@ -224,19 +224,19 @@ def test_every_error_has_an_exit_code_of_its_kind() -> None:
     """Only what no command line can be blamed for ends with 1."""
     ours = {
         reason
-        for reason, kind in all_reasons().items()
+        for reason, kind in BY_REASON.items()
         if issubclass(kind, Denied | Busy | Failed | Ended)
     }
-    internal = {r for r, kind in all_reasons().items() if exit_code(kind("x")) is Exit.INTERNAL}
+    internal = {r for r, kind in BY_REASON.items() if exit_code(kind("x")) is Exit.INTERNAL}
     assert internal == ours
 
 
 def test_every_error_has_a_remedy_and_it_is_in_the_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert [kind for kind in all_reasons().values() if not kind.cli_remedy] == [Usage]
+    assert [kind for kind in BY_REASON.values() if not kind.cli_remedy] == [Usage]
     show_error(CodecUnsupported("The codec is cinepak"))
     assert capsys.readouterr().err == (
         "error: The codec is cinepak. Encode it anew: "
-        "ffmpeg -i clip.mov -c:v libx264 -crf 16 clip.mp4 [codec_unsupported]\n"
+        "`ffmpeg -i clip.mov -c:v libx264 -crf 16 clip.mp4` [codec_unsupported]\n"
     )
 
 

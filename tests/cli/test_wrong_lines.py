@@ -1,6 +1,7 @@
 """What a new user types by mistake: each line ends in a sentence that says what would be right."""
 
 import hashlib
+import shlex
 from pathlib import Path
 
 import cv2
@@ -25,12 +26,22 @@ LINES = [
     ("mask empty.mp4", 3, "The file has no bytes"),
     ("mask folder", 2, "there is no clip in folder; --recursive"),
     ("mask *.mov", 2, "no file matches *.mov"),
+    ('mask ""', 2, "'' is empty: is a variable of the shell not set?"),
+    ('mask " clip.mp4"', 2, "there is no file  clip.mp4"),
+    ("mask -i clip.mp4", 2, "Unknown option: -i."),
+    ("mask clip%02d.png", 2, "no file matches clip%02d.png"),
+    ("mask ~nobody/clip.mp4", 2, "there is no file ~nobody/clip.mp4"),
+    ("mask rtsp://camera/stream", 4, "Only http and https"),
+    ("mask https://127.0.0.1/a.mp4", 4, "[url_private]"),
     ("mask file:///etc/passwd", 4, "Only http and https"),
     ("mask ftp://example.com/a.mp4", 4, "Only http and https"),
     ("mask http://localhost/a.mp4", 4, "[url_private]"),
     # outputs
     ("mask clip.mp4 out.mp4", 2, "foremask mask clip.mp4 -o out.mp4"),
     ("mask clip.mp4 -o", 2, "`foremask mask --help` has the usage"),
+    ("mask clip.mp4 --output=", 2, "'--output=' is empty"),
+    ("mask clip.mp4 grey.mp4 -o one.mp4", 2, "let it be a folder, -o one.mp4/"),
+    ("mask clip.mp4 -o out%04d.png", 2, "the preset does not follow"),
     ("mask clip.mp4 -o out.avi", 2, "let OUTPUT end in .mp4, .webm, .mov, .mkv, .gif"),
     ("mask clip.mp4 -o no/such/out.mp4", 6, "there is no directory no/such"),
     ("mask clip.mp4 -o clip.mp4", 2, "OUTPUT is INPUT"),
@@ -50,12 +61,16 @@ LINES = [
     ("mask clip.mp4 --threads two", 2, 'unable to convert "two" into int'),
     ("mask clip.mp4 --start 1:2:3:4", 2, "a time is written as 12.5"),
     ("mask clip.mp4 --start 90", 3, "No frame is shown from 90 s on"),
+    ("mask clip.mp4 --start=-5", 2, "and not '-5'"),
+    ("mask photo.jpg --start 1", 2, "photo.jpg is a picture: leave out --start and --end"),
     ("mask clip.mp4 --end 0", 2, "--end 0 is not after --start 0"),
     ("mask clip.mp4 --max-size 1", 2, "16 pixels or more"),
     ("mask clip.mp4 --fps fast", 2, "--fps is a rate up to 1000"),
     ("mask clip.mp4 -q -v", 2, "cannot both be"),
     ("mask clip.mp4 --watch folder", 2, "--watch takes neither INPUT"),
     ("mask --watch missing", 2, "no folder that can be watched"),
+    ("mask clip.mp4 --skip-existing --start 1", 2, "leave out --start, --end and --max-size"),
+    ("mask clip.mp4 --cache no/such/cache", 2, "there is no directory no/such for --cache"),
     ("mask clip.mp4 --cache notes.txt", 2, "no file of kept network results"),
     # folders for other tools
     ("mask clip.mp4 --for nuke", 2, 'Choose from: "corridorkey", "matanyone", "videomama"'),
@@ -65,10 +80,14 @@ LINES = [
     ("mask photo.jpg --for videomama -o new", 2, "--fps makes a folder of them a clip"),
     # hints
     ("mask clip.mp4 --point 1", 2, "write x,y@frame"),
+    ("mask clip.mp4 --point '5;5'", 2, "'5;5' is no hint: write x,y@frame"),
+    ("mask clip.mp4 --point 5,5@nan", 2, "is written as 12 (a frame), 0.5s or 00:01.5"),
     ("mask clip.mp4 --point 9999,1", 2, "hints[0].x is 9999"),
     ("mask clip.mp4 --point 1,1@99", 2, "hints[0].frame is 99; it may be from 0 to 2"),
     ("mask clip.mp4 --box 1,1,0,0", 2, "hints[0].width is 0"),
     ("mask clip.mp4 --paint notes.txt", 2, "no PNG picture"),
+    ("mask clip.mp4 --hints folder", 2, "the hints folder cannot be read: Is a directory"),
+    ("mask clip.mp4 --thing 0", 2, "write NUMBER@tracks.json"),
     ("mask clip.mp4 --hints notes.txt", 2, "are not JSON"),
     ("mask clip.mp4 --thing 1@notes.txt", 2, "not what foremask tracks --json prints"),
     # cut-outs
@@ -81,6 +100,10 @@ LINES = [
     ("cutout clip.mp4 --bg green", 2, "Did you mean --background?"),
     ("cutout clip.mp4 --mask photo.jpg", 3, "no video that FFmpeg reads"),
     ("cutout clip.mp4 --mask missing.mp4", 2, "there is no file missing.mp4"),
+    ('cutout clip.mp4 --mask ""', 2, "'' is empty"),
+    ("cutout photo.jpg --mask grey.mp4", 3, "grey.mp4 is no picture"),
+    ("cutout clip.mp4 --background folder", 2, "'folder' is no file"),
+    ("cutout clip.mp4 --black 0.5 --white 0.4", 2, "black must be the smaller one"),
     ("cutout clip.mp4 --grow 999", 2, "from -50 to 50"),
     ("cutout clip.mp4 --preset nope", 2, "use one of webm_vp9"),
     ("cutout clip.mp4 --preset mov_h265", 3, "x265 writes no alpha"),
@@ -105,6 +128,8 @@ LINES = [
     ("sheet clip.mp4 grey.mp4 -o sheet.jpg", 2, "let 'sheet.jpg' end in .png"),
     ("sheet clip.mp4", 2, "foremask mask clip.mp4"),
     ("compare clip.mp4 grey.mp4 -o out.gif", 2, "none of .mp4, .mov, .mkv"),
+    ("compare clip.mp4 notes.txt", 3, "The file is text"),
+    ("open clip.mp4 notes.txt", 3, "The file is text"),
     ("open missing.mp4", 2, "there is no file missing.mp4"),
     ("tracks photo.jpg", 2, "is a picture"),
     ("tracks clip.mp4 -o tracks.jpg", 2, "end in .png"),
@@ -114,6 +139,7 @@ LINES = [
     ("completion powershell", 2, 'Choose from: "bash", "zsh", "fish"'),
     ("submit clip.mp4", 2, "no server is named"),
     ("submit clip.mp4 --server nonsense --token t", 2, "must start with http"),
+    ("submit clip.mp4 --server 127.0.0.1:9 --token t", 2, "must start with http"),
     ("status x --server http://127.0.0.1:9 --token t", 1, "does not answer"),
     ("serve --port eighty", 2, 'unable to convert "eighty"'),
     ("serve --port 99999", 2, "FOREMASK_PORT"),
@@ -150,7 +176,7 @@ def test_a_wrong_line_says_what_would_be_right(
     monkeypatch.chdir(folder)
     monkeypatch.setenv("FOREMASK_MODEL_FILE", str(folder / "redness.onnx"))
     before = {path: hashlib.sha256(path.read_bytes()).digest() for path in folder.glob("*.*")}
-    assert main(line.split()) == code
+    assert main(shlex.split(line)) == code
     answer = capsys.readouterr()
     assert answer.out == ""
     assert answer.err.splitlines()[-1].startswith("error: ")

@@ -71,6 +71,9 @@ def _jobs(
         sources = find_sources(words, recursive=asked.recursive, joined=asked.fps is not None)
     except Usage as error:
         raise _with_hint(error, command, words, asked.output) from None
+    picture = next((each for each in sources if each.is_picture), None)
+    if picture is not None and asked.excerpt is not None:
+        raise Usage(f"{picture.named} is a picture: leave out --start and --end")
     jobs, left_out = plan_jobs(sources, asked.output, product)
     for source in left_out if not asked.quiet else ():
         warn(f"{source.named} is the {product.name} of another INPUT and is left out")

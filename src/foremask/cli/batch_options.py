@@ -52,6 +52,8 @@ class NetworkOptions:
             process_setup.limit_cores(self.threads)
         if self.cache is not None and self.no_cache:
             raise Usage("--cache and --no-cache cannot both be")
+        if self.cache is not None and not self.cache.absolute().parent.is_dir():
+            raise Usage(f"there is no directory {self.cache.parent} for --cache")
         if self.cache is not None and not is_one and not self.cache.is_dir():
             raise Usage("a --cache file is of one clip: name a folder that is there, or one INPUT")
         cache = self.cache or (None if self.no_cache or not is_one else _kept_results())

@@ -118,6 +118,7 @@ def _launch(
         debug: Show the traceback of an error.
     """
     try:
+        _check_none_is_empty(words)
         result = app(standard_streams.named(words), print_error=False, exit_on_error=False)
     except CycloptsError as error:
         return _answer(_misused(error, words), words)
@@ -136,6 +137,13 @@ def _launch(
             error = Internal(f"{type(error).__name__}: {error}")
         return _answer(error, words)
     return result if isinstance(result, Exit) else Exit.OK
+
+
+def _check_none_is_empty(words: Sequence[str]) -> None:
+    """An empty INPUT would be the folder that one is in."""
+    for word in words:
+        if not word or (word.startswith("--") and word.endswith("=")):
+            raise Usage(f"{word!r} is empty: is a variable of the shell not set?")
 
 
 def _answer(error: ForemaskError, words: Sequence[str]) -> Exit:

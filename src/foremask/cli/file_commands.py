@@ -141,7 +141,11 @@ def open_(
     Args:
         made: Its mask video; without it, clip.mask.mp4 (or another ending) beside it.
     """
+    from foremask.media.probe import probe as probe_clip
+
     made = _mask_of(source, made)
+    for each in (source, made):
+        probe_clip(each)
     page = paths.cache_dir() / "look.html"
     page.parent.mkdir(parents=True, exist_ok=True)
     clip, mask = (html.escape(each.absolute().as_uri()) for each in (source, made))

@@ -19,7 +19,7 @@ from foremask.cli.progress_bar import MASKED, MEGABYTES, progress_bar
 from foremask.cli.remote_client import JobStatus, RemoteClient, ServerRefused
 from foremask.cli.sources import ClipSource, find_sources
 from foremask.cli.targets import make_folder, plan_jobs
-from foremask.errors import by_reason
+from foremask.errors import BY_REASON
 from foremask.masking.outputs import check_output, written_whole
 from foremask.options import Preset, Quality
 
@@ -254,5 +254,5 @@ def _described(status: JobStatus) -> str:
 
 
 def _code(reason: str) -> Exit:
-    kind = by_reason(reason)
+    kind = BY_REASON.get(reason)
     return Exit.INTERNAL if kind is None else exit_code(kind(""))

@@ -15,9 +15,10 @@ from foremask.service.jobs import deliveries, process_totals, records, steps
 from foremask.service.jobs.admission import admit, charge_rate
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Status
-from foremask.service.jobs.steps import Step
+from foremask.service.jobs.step_facts import IngestDone, JobClip, JobReport, PartDone, StepArgs
+from foremask.service.jobs.steps import Beat, Step
 from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash
-from tests.support.jobs import cancel_all, new_job
+from tests.support.jobs import begun, cancel_all, new_job
 from tests.support.patience import until
 
 HOUR_S = 3600.0
@@ -102,7 +103,7 @@ async def test_a_step_of_the_clock_ends_no_job_and_takes_no_lease(
     await service.shift(shift_s)
     for _ in range(3):
         assert await service.recover() == steps.Recovered()
-        assert await steps.renew(service.database, [steps.Beat(step, 1)], LEASE_S)
+        assert await steps.renew(service.database, [Beat(step, 1)], LEASE_S)
         await service.shift(LEASE_S / 3)
     assert await service.status(step) is Status.RUNNING
 
@@ -204,7 +205,7 @@ async def test_a_lost_ticket_does_not_wait_for_another_step_of_the_token(service
     slow = await service.running()
     await admit(service.database, new_job(slow.token))
     await service.database.all("delete from procrastinate_jobs")
-    await steps.renew(service.database, [steps.Beat(slow, 1)], HOUR_S)
+    await steps.renew(service.database, [Beat(slow, 1)], HOUR_S)
     assert (await service.tended(LEASE_S / 3)).woken == 1
 
 
@@ -235,3 +236,42 @@ async def test_processes_that_died_do_not_live_on_because_the_clock_was_set_back
     await service.recover()
     await service.shift(21)
     assert (await process_totals.now(service.database)).slots == 0
+
+
+@pytest.mark.parametrize(("workers", "ends"), [(1, 8), (2, 4), (3, 3), (4, 2)])
+async def test_the_time_left_counts_the_segments_that_have_not_begun(
+    service: Service, workers: int, ends: int
+) -> None:
+    """Eight, an hour each, by so many workers; unknown before any worker has an estimate."""
+    database, ingest = service.database, await service.running()
+    cut = IngestDone(JobClip(), "sources/x", (StepArgs(),) * 8)
+    await steps.finish(database, ingest, cut)
+    job = ingest.name.job
+
+    async def left_h() -> float | None:
+        left_s = (await records.read_any(database, job)).eta_s
+        return None if left_s is None else left_s / HOUR_S
+
+    for hour in range(ends):
+        numbers = range(workers * hour, min(8, workers * (hour + 1)))
+        began = [await begun(database, job, "segment", 1e7, number=each) for each in numbers]
+        assert await left_h() == (pytest.approx(ends - hour, abs=0.1) if hour else None)
+        for left in (0.75, 0.25, 0.0):
+            await service.shift(HOUR_S * (0.5 if left == 0.25 else 0.25))
+            await steps.renew(database, [Beat(each, 1, 0.0, left * HOUR_S) for each in began], 1e7)
+            assert await left_h() == pytest.approx(ends - hour - 1 + left, abs=0.1)
+        for each in began:
+            await steps.finish(database, each, PartDone("x", 1, JobReport(frames_out=1)))
+    assert await left_h() is None  # they are joined
+
+
+async def test_the_last_segment_follows_on_the_one_that_ends_first(service: Service) -> None:
+    database, ingest = service.database, await service.running()
+    await steps.finish(database, ingest, IngestDone(JobClip(), "sources/x", (StepArgs(),) * 3))
+    job = ingest.name.job
+    began = [await begun(database, job, "segment", 1e7, number=each) for each in (0, 1)]
+    left_h = 1.0, 1.5
+    beats = [Beat(step, 1, 0.0, h * HOUR_S) for step, h in zip(began, left_h, strict=True)]
+    await steps.renew(database, beats, 1e7)
+    left_s = (await records.read_any(database, job)).eta_s
+    assert left_s == pytest.approx(2 * HOUR_S, rel=0.1)

@@ -13,7 +13,6 @@ from foremask.errors import JobCancelled, RequestUnknown, TokenInvalid
 from foremask.options import REENCODE_ONLY, Form, ResultKind, form_of
 from foremask.service.jobs.database import Database, Row, json_value
 from foremask.service.jobs.step_facts import JobReport, JobResult
-from foremask.service.jobs.steps import IN_FLIGHT
 
 IDLE_S = 60.0  # so long without a frame is worth saying; masking one takes a second at most
 
@@ -98,10 +97,11 @@ class Attempt:
     details: str | None
 
 
-# The segments that have not begun come in rounds, each as long as the shortest.
+# The segments that have not begun take as long as the shortest, and follow on those that are masked
+# now: the last of them ends after the latest of these, or a round after the one that it follows on.
 # A place in the queue is counted up to 1000 a token: reading a status stays cheap. Tokens take
 # turns, so before a token's n-th job come n of each other token.
-_RECORD = f"""
+_RECORD = """
     j.id as request_id, j.token as token_id, j.status, j.stage, j.frames_total, j.preset, j.report,
     j.error, coalesce(j.result -> 'options' ->> 'kind', 'mask') as kind,
     j.created_at, j.started_at, j.ended_at, j.quality, j.name, j.source_key,
@@ -114,11 +114,21 @@ _RECORD = f"""
         select sum(s.frames_done)::bigint from steps s where s.job = j.id and s.stage = 'segment'
     ) end as frames_done,
     case when j.status = 'running' and j.stage = 'segment' then (
-        select (greatest(extract(epoch from max(s.ends_at) - clock()), 0)
-                + ceil(count(*) filter (where s.ends_at is null and s.status <> 'done')
-                    / {IN_FLIGHT}.0)
-                * min(extract(epoch from s.ends_at - j.masking_at)))::float8
-        from steps s where s.job = j.id and s.stage = 'segment'
+        select greatest(
+            lefts[mod(waiting + slots - 1, slots) + 1] + ceil(waiting::float8 / slots) * usual,
+            lefts[slots] + waiting / slots * usual)
+        from (
+            select array_agg(greatest(coalesce(left_s, usual), 0)
+                    order by greatest(coalesce(left_s, usual), 0))
+                    filter (where status = 'running') as lefts,
+                nullif(count(*) filter (where status = 'running'), 0)::integer as slots,
+                count(*) filter (where status in ('todo', 'waiting'))::integer as waiting, usual
+            from (
+                select s.status, extract(epoch from s.ends_at - clock())::float8 as left_s,
+                    min(extract(epoch from s.ends_at - j.masking_at)::float8) over () as usual
+                from steps s where s.job = j.id and s.stage = 'segment'
+            ) each where usual is not null group by usual
+        ) segments
     ) end as eta_s,
     case when j.status = 'queued' then (
         select 1 + mine.n + coalesce(sum(theirs.n), 0)::bigint
@@ -131,7 +141,7 @@ _RECORD = f"""
             limit case when o.priority > j.priority then 1000 else mine.n end) turns) theirs on true
         group by mine.n
     ) end as queue_position
-"""  # noqa: S608
+"""
 _NOT_DELETED = "j.expired_at is distinct from 'epoch'"
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Self
 
 import msgspec
 
-from foremask.errors import ForemaskError, Internal, by_reason
+from foremask.errors import BY_REASON, ForemaskError, Internal
 from foremask.service.sandbox.confine import Level
 
 MAX_FRAME_BYTES = 4 << 20
@@ -92,7 +92,7 @@ class Refused(msgspec.Struct, tag=True, frozen=True):
         return cls(error.reason, error.details, param, error.limit, error.actual)
 
     def error(self) -> ForemaskError:
-        kind = by_reason(self.reason)
+        kind = BY_REASON.get(self.reason)
         if kind is None:
             return Internal(f"Something unforeseen happened ({self.reason[:40]}).")
         return kind(self.details[:2000], param=self.param, limit=self.limit, actual=self.actual)
