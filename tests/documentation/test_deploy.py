@@ -128,7 +128,7 @@ def test_names_and_units_are_what_prometheus_wants() -> None:
 # What starts the service elsewhere: no engine and no systemd run here, so what it names is looked
 # up.
 
-CONTAINERS = [DEPLOY / "Dockerfile", DEPLOY / "compose.yaml"]
+CONTAINERS = [DEPLOY / "Dockerfile", DEPLOY / "compose.yaml", DEPLOY / "kubernetes.yaml"]
 UNITS_OF_SYSTEMD = sorted((DEPLOY / "systemd").glob("*.service"))
 
 
@@ -151,14 +151,17 @@ def test_every_setting_that_is_named_exists(path: Path) -> None:
     assert names - {"FOREMASK_TOKEN"} <= set(VARIABLES)
 
 
-def test_the_containers_settings_can_be_read() -> None:
+def of_the_image() -> dict[str, str]:
     slim = (DEPLOY / "Dockerfile").read_text().partition("AS slim")[2].partition("\nFROM ")[0]
-    image = dict(re.findall(r"\b(FOREMASK_\w+)=(\S+)", slim))
+    return dict(re.findall(r"\b(FOREMASK_\w+)=(\S+)", slim))
+
+
+def test_the_containers_settings_can_be_read() -> None:
     for place, service in compose()["services"].items():
         own = service.get("environment", {}).items()
         reported = {"FOREMASK_DATABASE_URL": "postgresql://x"}
         reported |= {name: text for name, text in own if name.startswith("FOREMASK_")}
-        settings = read_settings(image | reported)
+        settings = read_settings(of_the_image() | reported)
         on_gpu = place == "masks-gpu"
         assert str(settings.sandbox) == ("off" if on_gpu else "require")
         assert str(settings.device) == ("cuda" if on_gpu else "auto")
@@ -177,6 +180,36 @@ def test_compose_hangs_together() -> None:
             assert service["cap_drop"] == ["ALL"]
             understood(service["command"])
     assert {"api", "files", "masks", "migrate", "postgres", "s3"} <= file["services"].keys()
+
+
+def test_the_clusters_pods_are_confined_and_start_what_there_is() -> None:
+    """`make lint` validates the file by Kubernetes' own schemas."""
+    text = (DEPLOY / "kubernetes.yaml").read_text(encoding="utf-8")
+    config, job, service, *deployments = yaml.safe_load_all(text)
+    database = {"FOREMASK_DATABASE_URL": "postgresql://x"}
+    ours = {name: each for name, each in config["data"].items() if name.startswith("FOREMASK_")}
+    assert (
+        read_settings(of_the_image() | ours | database).objects_url == ours["FOREMASK_OBJECTS_URL"]
+    )
+    for each in (job, *deployments):
+        template = each["spec"]["template"]
+        labels, pod = template["metadata"]["labels"], template["spec"]
+        assert each is job or each["spec"]["selector"]["matchLabels"] == labels
+        (container,) = pod["containers"]
+        understood(container["args"])
+        assert pod["enableServiceLinks"] is False
+        assert pod["securityContext"].items() >= {"runAsNonRoot": True, "runAsUser": 10001}.items()
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }
+        mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+        assert mounts == {"data": of_the_image()["FOREMASK_DATA_DIR"], "tmp": "/tmp"}  # noqa: S108
+        assert {volume["name"] for volume in pod["volumes"]} == mounts.keys()
+        probed = {probe["httpGet"]["path"] for name, probe in container.items() if "Probe" in name}
+        selected = service["spec"]["selector"] == labels
+        assert probed == ({"/healthz", "/readyz"} if selected else set())
 
 
 def test_the_image_is_built_of_what_is_there() -> None:
