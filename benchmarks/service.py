@@ -12,6 +12,7 @@ from pathlib import Path
 
 import httpx2
 from tests.support.http_server import free_port
+from tests.support.patience import PATIENCE_S
 
 from foremask.service.jobs.database import Database, open_database
 from foremask.service.jobs.tokens import TokenLimits
@@ -23,7 +24,6 @@ ROOT = Path(__file__).parents[1]
 TOKEN = "a-token-for-one-measurement"  # noqa: S105
 MASK_PATH = "/v2/video/segment/foreground_mask"
 PLENTY = TokenLimits(rate_per_minute=6_000_000, burst=1_000_000, concurrent=1_000_000)
-READY_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ async def running(
 
 
 async def _ready(port: int) -> None:
-    async with asyncio.timeout(READY_S), caller_of(port) as client:
+    async with asyncio.timeout(PATIENCE_S), caller_of(port) as client:
         while True:
             with suppress(httpx2.TransportError):
                 if (await client.get("/readyz")).is_success:

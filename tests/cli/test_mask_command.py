@@ -309,10 +309,10 @@ def test_a_watched_folder_is_masked_as_clips_come_and_only_when_they_are_whole(h
         assert process.stdout is not None
         assert process.stdout.readline().startswith("out/first.mask.mp4: 3 frames")
         with (here / "in" / "second.mp4").open("wb") as growing:
-            for at in range(0, len(clip), 1 + len(clip) // 5):
-                growing.write(clip[at : at + 1 + len(clip) // 5])
+            for at in range(0, len(clip), 1 + len(clip) // 40):
+                growing.write(clip[at : at + 1 + len(clip) // 40])
                 growing.flush()
-                time.sleep(0.6)
+                time.sleep(0.1)  # far below what counts as settled, also where it lasts longer
                 assert not list(here.glob("out/*second*"))
         assert process.stdout.readline().startswith("out/second.mask.mp4: 3 frames")
         process.send_signal(signal.SIGINT)

@@ -3,10 +3,20 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from foremask.vision.image import ArrayImage
+
 SIZE_PX = 64
+
+
+def half_red() -> ArrayImage:
+    """Grey on the left and red on the right."""
+    rgb = np.full((90, 160, 3), 120, np.uint8)
+    rgb[:, 80:] = (250, 10, 10)
+    return ArrayImage(rgb)
 
 
 def redness(folder: Path, bias: float = 0.0) -> Path:

@@ -43,16 +43,6 @@ QUIET = {
     "libvpx-vp9": {"deadline": "realtime", "cpu-used": "8", "crf": "12", "b": "0"},
     "mjpeg": {"qmin": "2", "qmax": "2"},
 }
-MUXERS = {
-    ".mp4": "mp4",
-    ".mov": "mov",
-    ".webm": "webm",
-    ".mkv": "matroska",
-    ".avi": "avi",
-    ".gif": "gif",
-    ".ts": "mpegts",
-    ".flv": "flv",
-}
 TURNS: dict[str, tuple[int, bool]] = {
     "upright": (0, False),
     "90": (90, False),
@@ -160,9 +150,7 @@ def write(path: Path, spec: Spec = Spec(), pictures: Iterable[Rgb] | None = None
     if pictures is None:
         pictures = (picture for picture, _ in draw(spec))
     encoder = CODECS[spec.codec]
-    with av.open(
-        str(path), "w", format=MUXERS[path.suffix], container_options=dict(spec.muxer_options)
-    ) as out:
+    with av.open(str(path), "w", container_options=dict(spec.muxer_options)) as out:
         rate = Fraction(len(spec.pts), 1) / max(
             Fraction(1, 1000), (spec.pts[-1] - spec.pts[0] + spec.last_duration) * spec.time_base
         )
@@ -391,7 +379,7 @@ def without_rate(path: Path, source: Path) -> Path:
 
 def concat(path: Path, parts: Sequence[Path]) -> Path:
     """One file with the packets of several, one after the other, whatever their sizes."""
-    with av.open(str(path), "w", format=MUXERS[path.suffix]) as out:
+    with av.open(str(path), "w") as out:
         copy: VideoStream | None = None
         at = 0
         for part in parts:

@@ -329,7 +329,7 @@ def test_a_key_used_for_another_body_is_refused(client: httpx.Client, clip_origi
 
 def test_the_rate_is_told_and_kept(service: Running) -> None:
     """By RateLimit-*; over it 429 with Retry-After, before the body is read."""
-    headers = service.new_token(TokenLimits(rate_per_minute=6, burst=2))
+    headers = service.new_token(TokenLimits(rate_per_minute=1, burst=2))
     left = []
     for _ in range(2):
         answer = http.post(service.url + PATH, content=b"x" * (2 << 20), headers=headers)
@@ -339,9 +339,9 @@ def test_the_rate_is_told_and_kept(service: Running) -> None:
     assert left == ["1", "0"]
     answer = http.post(service.url + PATH, content=b"x" * (2 << 20), headers=headers)
     assert_refused(answer, 429, "rate_limited")
-    assert 1 <= int(answer.headers["retry-after"]) <= 10
+    assert 1 <= int(answer.headers["retry-after"]) <= 60
     assert answer.headers["ratelimit-remaining"] == "0"
-    assert 10 <= int(answer.headers["ratelimit-reset"]) <= 20
+    assert 60 <= int(answer.headers["ratelimit-reset"]) <= 120
 
 
 def test_too_many_unfinished_jobs_are_429(service: Running, clip_origin: str) -> None:

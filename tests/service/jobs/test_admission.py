@@ -51,19 +51,6 @@ async def test_the_rate_is_exact_over_two_nodes(
             assert {round(each.reset_s, 6) for each in refused} == {0.3}
 
 
-async def test_the_rate_counts_down(
-    database: Database, stopped: Callable[[float], Awaitable[object]]
-) -> None:
-    await stopped(1.0)
-    secret, _ = await create_token(database, "facts", TokenLimits(rate_per_minute=60, burst=3))
-    rates = [await charge_rate(database, token_hash(secret)) for _ in range(3)]
-    assert [rate.remaining for rate in rates] == [2, 1, 0]
-    assert [rate.reset_s for rate in rates] == [1, 2, 3]
-    with pytest.raises(RateLimited) as refused:
-        await charge_rate(database, token_hash(secret))
-    assert refused.value.retry_after_s == 1.0
-
-
 async def test_the_cap_on_unfinished_jobs_holds_under_concurrency(database: Database) -> None:
     _, token = await create_token(database, "cap", TokenLimits(concurrent=7))
     answers = await asyncio.gather(

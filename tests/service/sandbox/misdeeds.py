@@ -20,8 +20,6 @@ from foremask.errors import CorruptVideo
 from foremask.service.sandbox.operations import Input, Output, Request
 from foremask.service.sandbox.parent import Operation, Parent
 from foremask.service.sandbox.pool import MediaPool
-from foremask.vision.network import compiled_networks
-from foremask.vision.network.compiled_networks import CompiledNetworks
 
 ROOT = Path(__file__).parents[3]
 PTRACE_ATTACH = 16
@@ -50,13 +48,6 @@ class TryAll(Request[dict[str, str]], frozen=True):
 
 class InAThread(Request[str], frozen=True):
     outside: Path
-
-
-class KeepCompiled(Request[dict[str, str]], frozen=True):
-    """Try to change the compiled networks that are kept; the outcome of each attempt by name."""
-
-    directory: Path
-    weights: Path
 
 
 class Copied(msgspec.Struct, frozen=True):
@@ -151,6 +142,9 @@ def _attempts(request: TryAll) -> dict[str, Callable[[], object]]:
         "make a symbolic link": lambda: (own.parent / "link").symlink_to(outside),
         "change what it may read": lambda: request.source.write_bytes(b"changed"),
         "add to what it may read": lambda: (request.source.parent / "new").touch(),
+        "delete what it may read": request.source.unlink,
+        "rename what it may read": lambda: request.source.rename(request.source.with_name("b")),
+        "replace what it may read": lambda: own.replace(request.source),
         "change rights of a file outside": lambda: outside.chmod(0o777),
         "change times of a file outside": lambda: os.utime(outside),
         "open a TCP socket": lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM),
@@ -220,34 +214,6 @@ def _attempts(request: TryAll) -> dict[str, Callable[[], object]]:
 def _try_all(request: TryAll, _: Parent) -> dict[str, str]:
     request.target.write_bytes(b"mine")
     return {name: _outcome(attempt) for name, attempt in _attempts(request).items()}
-
-
-def _keep_compiled(request: KeepCompiled, _: Parent) -> dict[str, str]:
-    compiled_networks._may_keep = True  # who has taken this process over does not ask
-    networks = CompiledNetworks(request.directory, request.weights)
-    facts, blob, _start = networks.read((1024, 1024)) or (None, b"", 0)
-    (whole,) = request.directory.glob("*.compiled")
-    if facts is not None:
-        networks.keep((1024, 1024), facts, memoryview(blob[::-1]))
-        networks.keep((512, 512), facts, memoryview(blob[::-1]))
-    mine = Path("mine")
-    mine.touch()
-    attempts: dict[str, Callable[[], object]] = {
-        "read": whole.read_bytes,
-        "overwrite": lambda: whole.write_bytes(b"mine"),
-        "append": lambda: whole.open("ab"),
-        "shorten": lambda: os.truncate(whole, 0),
-        "shorten by opening": lambda: os.open(whole, os.O_RDONLY | os.O_TRUNC),
-        "make a file": lambda: (request.directory / "new.compiled").touch(),
-        "make a directory": lambda: (request.directory / "new").mkdir(),
-        "delete": whole.unlink,
-        "rename": lambda: whole.rename(whole.with_name("other.compiled")),
-        "replace by a file of its own": lambda: mine.replace(whole),
-        "link a file of its own": lambda: os.link(mine, request.directory / "linked.compiled"),
-        "make a link": lambda: (request.directory / "link.compiled").symlink_to(mine.absolute()),
-        "change its rights": lambda: whole.chmod(0o777),
-    }
-    return {name: _outcome(attempt) for name, attempt in attempts.items()}
 
 
 def _outcome(attempt: Callable[[], object]) -> str:
@@ -367,7 +333,6 @@ DEEDS: dict[str, Callable[[Parent], None]] = {
 OPERATIONS: dict[type[Request[Any]], Operation] = {
     TryAll: _try_all,
     InAThread: _in_a_thread,
-    KeepCompiled: _keep_compiled,
     Copy: _copy,
     Remote: _remote,
     Facts: _facts,

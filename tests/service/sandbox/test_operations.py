@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from foremask.errors import ServiceUnavailable
-from foremask.facts import SegmentGrid, SegmentPlan, Span
+from foremask.facts import SegmentGrid, SegmentPlan
 from foremask.media.probe import probe
 from foremask.media.verify import verify
 from foremask.options import Limits, MaskOptions, Matte, Preset, Quality, ResultKind, ResultOptions
-from foremask.service.sandbox import execution, messages
+from foremask.service.sandbox import execution
 from foremask.service.sandbox.messages import Progress
 from foremask.service.sandbox.operations import (
     Cut,
@@ -92,13 +92,6 @@ def test_each_function_takes_its_request_and_gives_its_result() -> None:
     for kind, execute in execution.OPERATIONS.items():
         hints = get_type_hints(execute)
         assert (hints["return"], kind in hints.values()) == (result_type(kind), True), kind
-
-
-def test_every_request_crosses_as_it_is() -> None:
-    request = Mask(Path("/a"), Path("/b"), MaskOptions(model=Path("/m")), Span(0, None))
-    decoded = messages.decoder(Mask).decode(messages.encoded(request))
-    assert decoded == request
-    assert decoded.needs_network
 
 
 async def _masked_by_the_command_line(clip: Path, target: Path) -> str:

@@ -31,12 +31,6 @@ def kept_in(tmp_path: Path) -> Path:
     return tmp_path / "compiled"
 
 
-def half_red() -> ArrayImage:
-    rgb = np.full((90, 160, 3), 120, np.uint8)
-    rgb[:, 80:] = (250, 10, 10)
-    return ArrayImage(rgb)
-
-
 def spoil(weights: Path) -> None:
     """Make the weights unreadable for OpenVINO; their size and time stay."""
     before = weights.stat()
@@ -45,7 +39,7 @@ def spoil(weights: Path) -> None:
 
 
 def answer(weights: Path, kept_in: Path) -> NetworkOutput:
-    return Session(weights, kept_in=kept_in).infer(half_red())
+    return Session(weights, kept_in=kept_in).infer(networks.half_red())
 
 
 def only_file(kept_in: Path) -> Path:

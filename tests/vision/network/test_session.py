@@ -27,17 +27,11 @@ def redness(tmp_path: Path) -> Path:
     return networks.redness(tmp_path)
 
 
-def half_red() -> ArrayImage:
-    rgb = np.full((90, 160, 3), 120, np.uint8)
-    rgb[:, 80:] = (250, 10, 10)
-    return ArrayImage(rgb)
-
-
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
 def test_a_network_of_ones_own_runs_as_its_side_car_says(redness: Path, runtime: str) -> None:
     """Size, normalisation, output name and sigmoid come from the file beside it."""
     session = Session(redness) if runtime == "openvino" else OnnxSession(redness, ONNX_CPU)
-    output = session.infer(half_red())
+    output = session.infer(networks.half_red())
     assert output.alpha.shape == (SIZE_PX, SIZE_PX)
     assert output.alpha[:, 40:].min() > 0.99
     np.testing.assert_allclose(output.alpha[:, :24], 0.5, atol=0.02)
