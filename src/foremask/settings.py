@@ -176,7 +176,7 @@ def read_settings(environ: Mapping[str, str], **flags: object) -> Settings:
     """The settings that ``environ`` and ``flags`` make; a flag wins unless it is None.
 
     An empty variable counts as not set; a flag must keep the rules of its variable.
-    Raises SettingsInvalid for an unknown ``FOREMASK_*`` name or a value that cannot be.
+    Raises SettingsInvalid for an unknown ``FOREMASK_*`` name or an invalid value.
     """
     given: dict[str, object] = {}
     for name, text in sorted(environ.items()):

@@ -64,7 +64,7 @@ def man_page() -> str:
 
 
 def _once(text: str) -> str:
-    """The page with the options that several commands share explained once, at its top."""
+    """The page, with options that several commands share explained once, at its top."""
     entries = re.findall(r"^\* .*\n(?:  .*\n)*", text, flags=re.MULTILINE)
     options = [each for each in dict.fromkeys(entries) if each.startswith("* `--")]
     shared = [each for each in options if entries.count(each) > 1]

@@ -425,7 +425,7 @@ async def test_dns_that_does_not_answer_has_an_end(monkeypatch: pytest.MonkeyPat
 async def test_names_of_a_dead_zone_leave_look_ups_for_others(
     origin: Origin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A asks for fifty names that time out; B's is found at once, and A's wait is no bad URL."""
+    """A asks for fifty names that time out; B's name resolves, and A's are not called bad URLs."""
     monkeypatch.setattr(connections, "RESOLVE_S", 0.3)
     monkeypatch.setattr(client, "PLACE_S", 0.2)
     real, over = socket.getaddrinfo, threading.Event()

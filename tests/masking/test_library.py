@@ -337,7 +337,7 @@ def test_pictures_and_arrays_are_cut_out(tmp_path: Path, model: Path) -> None:
 
 
 def test_a_clip_is_cut_out_in_part_and_by_a_mask_that_is_there(clip: Path, model: Path) -> None:
-    """The same frames either way, and no network is needed the second time; PNGs, too."""
+    """Both ways give the same frames; with a mask no network is needed. PNGs, too."""
     mask = foremask.mask_video(clip, model=model, preset="mkv_vp9").target
     whole = foremask.cut_out(clip, clip.with_name("a.mkv"), model=model, start_s=0.03)
     by_mask = foremask.cut_out(

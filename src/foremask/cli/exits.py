@@ -39,7 +39,7 @@ _BY_KIND: tuple[tuple[type[ForemaskError], Exit], ...] = (
 
 
 class Usage(errors.BadRequest):
-    """The command line asks for what cannot be; the sentence says what can."""
+    """The command line asks for something impossible; the message says what is possible."""
 
     reason = "usage"
     cli_remedy = ""

@@ -22,7 +22,7 @@ from foremask.settings import read_settings
 
 
 def probe(source: Annotated[str, Parameter(name="INPUT")], /, *, as_json: AsJson = False) -> None:
-    """Say what a clip is, and what the service would say of it.
+    """Show a clip's facts, and whether the service would take it.
 
     Args:
         source: The clip: a file, or an http(s) URL.

@@ -15,7 +15,7 @@ class Folders:
 
     @classmethod
     def named(cls, folders: list[Path]) -> Self:
-        """Raises Usage for what is no folder."""
+        """Raises Usage for a path that is no folder."""
         for folder in folders:
             if not folder.is_dir():
                 raise Usage(f"--folder {folder} is not a folder that is here")

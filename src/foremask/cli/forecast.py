@@ -14,7 +14,7 @@ class Forecast:
     """Time left for all clips, from the frames that their headers declare.
 
     A frame counts as one and its megapixels: the network costs the same for each, the rest grows
-    with the picture. What a URL has is not known, and a broken file fails at once.
+    with the picture. The frames of a URL are unknown, and a broken file takes no time.
     """
 
     def __init__(self, jobs: Sequence[Job]) -> None:

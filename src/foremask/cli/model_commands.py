@@ -60,7 +60,7 @@ def _compile(path: Path) -> None:
 
 
 def compiled_networks(path: Path) -> CompiledNetworks | None:
-    """What is compiled of these weights; None for a network of one's own, or without weights."""
+    """The compiled networks of these weights; None without weights, or for a model of one's own."""
     directory = catalogue.compiled_dir_of(path)
     return CompiledNetworks(directory, path) if directory else None
 

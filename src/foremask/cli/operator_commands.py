@@ -79,7 +79,7 @@ def jobs(
 
     Args:
         last: How many.
-        unfinished: Those only that wait or run.
+        unfinished: Only jobs that wait or run.
     """
     found = ask(lambda database: records.latest(database, last, unfinished=unfinished))
     if as_json:

@@ -32,7 +32,7 @@ PNG: Final = ".png"
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One file to make; without a ``form`` it is of a picture, and a PNG."""
+    """One file to make; without a ``form`` the source is a picture and the file a PNG."""
 
     source: ClipSource
     target: Path
@@ -74,7 +74,7 @@ class Masks:
         return (self.preset or Preset.MP4_H264).suffix
 
     def form(self, target: Path) -> Preset:
-        """What ``target`` is written as. Raises Usage."""
+        """The form in which ``target`` is written. Raises Usage."""
         suffix, preset = target.suffix.lower(), self.preset
         implied = PRESET_OF_SUFFIX.get(suffix)
         if preset is None:

@@ -18,7 +18,7 @@ class OnStep(Protocol):
     """Called with the amount done and the total, or None where that is unknown."""
 
     def __call__(self, done: int, total: int | None, /, left_s: float | None = None) -> None:
-        """``left_s`` are the seconds left where they are known better than by the rate."""
+        """``left_s`` are the seconds left, where there is a better estimate than by the rate."""
         ...
 
 
@@ -33,7 +33,7 @@ RATE_OVER_S = 20.0
 class Unit:
     """A unit of progress: ``scale`` of the amount make one ``name``.
 
-    Without a ``rate`` in words, the time left is shown only where it is told.
+    ``rate`` names frames a second; without it only a given ``left_s`` is shown.
     """
 
     name: str

@@ -102,7 +102,7 @@ def check_hints(
     name: str = "hints",
     size_px: tuple[int, int] | None = None,
 ) -> None:
-    """Raise FieldInvalid, with ``hints[3].x``, value and range, for what cannot be.
+    """Raise FieldInvalid for an impossible value, with ``hints[3].x``, the value and its range.
 
     Without a ``clip``, or the ``size_px`` of a picture, only what holds for all is checked.
     """

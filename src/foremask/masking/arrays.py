@@ -28,7 +28,7 @@ MOST_WAITING: Final = 2 * LAG_FRAMES  # frames: more than are ever decided toget
 
 
 class Tensor(Protocol):
-    """What exports its memory by DLPack: a tensor of PyTorch, CuPy, JAX, TensorFlow."""
+    """An object that exports its memory by DLPack: a tensor of PyTorch, CuPy, JAX, TensorFlow."""
 
     def __dlpack__(self, *, stream: Any = None) -> Any:  # noqa: ANN401  # as the protocol has it
         ...

@@ -269,7 +269,7 @@ def opened_cutter(
     part: bool = False,
     replace: bool = False,
 ) -> Iterator["CutOutWriter"]:
-    """What writes the cut-out ``target``, which is there when the block has succeeded.
+    """The writer of the cut-out ``target``, which appears when the block has succeeded.
 
     With a ``box``, that part of each picture. ``clip`` is what is written; its first frame is shown
     at ``clip_start_s``, where that is not its own start.

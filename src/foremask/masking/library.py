@@ -66,7 +66,7 @@ type OnProgress = Callable[[Progress], object]
 
 
 class NetworkOptions(TypedDict, total=False):
-    """What every function that finds masks takes beside its own arguments.
+    """Arguments that every function that finds masks takes.
 
     ``quality`` is ``fast``, ``balanced`` (the default) or ``best``; ``device`` is where the network
     runs, ``auto`` or as docs/cli.md has it; ``model`` is an ONNX file of one's own.
@@ -113,7 +113,7 @@ def mask_video(
     call with more hints takes a fraction of the time, or a directory of such files. ``on_progress``
     is called in the caller's thread, and cancels by raising. ``target`` appears when it is whole.
 
-    Raises FileNotFoundError; FieldInvalid for an argument that cannot be; ClipRefused for a clip
+    Raises FileNotFoundError; FieldInvalid for an invalid argument; ClipRefused for a clip
     that cannot be masked; ModelUnavailable where the weights are not here; OutputFailed where
     ``target`` is ``source``, or exists and ``replace`` is not set.
     """

@@ -101,7 +101,7 @@ class MaskingPlan:
 def checked_clip(source: Path, options: MaskOptions) -> Clip:
     """Probe ``source`` and check it against the limits and the preset.
 
-    Raises the errors of `probe`, PresetUnsuitable, and FieldInvalid for a hint that cannot be.
+    Raises the errors of `probe`, PresetUnsuitable, and FieldInvalid for an invalid hint.
     """
     clip = scaled_to(probe(source, options.limits), options.max_side_px)
     check_preset(clip, options.preset, options.limits.memory_bytes)

@@ -15,8 +15,8 @@ from foremask.vision.temporal.blocks import BLOCK_FRAMES
 
 ASKED_SHARE, DECIDED_SHARE, WRITTEN_SHARE = 0.8, 0.15, 0.05
 """Shares of a run's time: 0.75-0.82, 0.11-0.18 and 0.02-0.07 on six clips in all qualities."""
-LEAST_SHARE: Final = 0.05  # of the frames: before, no time left is estimated
-EXPECTED_FRAMES: Final = 6  # what is expected weighs as much as so many measured frames
+LEAST_SHARE: Final = 0.05  # of the frames must be done before the time left is estimated
+EXPECTED_FRAMES: Final = 6  # an expected pace weighs as much as so many measured frames
 
 
 @dataclass(frozen=True, slots=True)

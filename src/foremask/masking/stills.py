@@ -150,7 +150,7 @@ def cut_out_picture(
 def cut_out_frame(
     frame: Frame, options: CutOutOptions, levels: Levels, *, deep: bool = False
 ) -> tuple[Rgb | DeepRgb, Levels | None]:
-    """The upright picture of a frame and its alpha, by its mask ``levels``; as `FrameCutter`."""
+    """Cut one frame out by its mask ``levels``: its upright picture and alpha, as `FrameCutter`."""
     with opened_background(options.background, 0.0) as drawn:
         return FrameCutter(options.mask.matte, drawn, deep=deep).cut(levels, frame)
 

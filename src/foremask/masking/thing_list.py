@@ -57,7 +57,7 @@ class _ThingTrack:
     boxes: list[ThingBox] = field(default_factory=list)
     area: int = 0  # over all frames, on the tracks' grid
     inside: int = 0  # of it, in the mask
-    best: tuple[bool, int] = (False, 0)  # whether it touches nothing there, and its area
+    best: tuple[bool, int] = (False, 0)  # whether no other thing touches it there, and its area
     hint: Point | None = None
 
 

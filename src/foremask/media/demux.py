@@ -235,7 +235,7 @@ def _reason(error: Exception) -> str:
 
 
 def video_stream(opened: InputContainer) -> VideoStream:
-    """The video track that players show: the default one that is no picture of a cover."""
+    """The video track that players show: the default one, leaving out cover pictures."""
     stills = Disposition.attached_pic | Disposition.timed_thumbnails
     tracks = [track for track in opened.streams.video if not track.disposition & stills]
     for track in tracks:

@@ -663,7 +663,7 @@ def test_an_error_stands_beside_its_field_with_a_way_out(
 def test_a_busy_service_takes_an_upload_without_a_verdict(
     page: Page, service: Running, disc: Path, tmp_path: Path
 ) -> None:
-    """The look at the clip took too long: the page says so, and the mask is made all the same."""
+    """The probe took too long: the page says so, and the mask is made all the same."""
     refusal = {
         "request_id": "x",
         "error": {"code": 422, "message": "", "details": "too slow", "reason": "url_unreachable"},

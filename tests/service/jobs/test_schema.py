@@ -1,4 +1,4 @@
-"""One schema, the way to it from commit 427503c, and a sentence where neither is possible."""
+"""One schema, upgrades to it since commit 427503c, and an error where there is none."""
 
 import asyncio
 import gzip

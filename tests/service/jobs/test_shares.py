@@ -170,7 +170,7 @@ async def test_one_token_holds_a_limited_number_of_file_steps(tokens: Tokens) ->
 async def test_what_a_token_has_waiting_costs_no_more_than_it_may_have_under_way(
     tokens: Tokens,
 ) -> None:
-    """Of 50 jobs four have a ticket; the end of each passes its own on, until none is left."""
+    """Four of 50 jobs have a ticket; a job that ends passes its ticket to one that waits."""
     await tokens.allow(4)
     jobs = await tokens.submit(await tokens.new("a"), 50)
     ended = 0

@@ -151,7 +151,7 @@ async def test_an_upload_is_not_counted_twice_when_a_job_reads_it(database: Data
 async def test_a_background_counts_when_it_is_known_and_exactly_once_it_is_here(
     database: Database,
 ) -> None:
-    """Three clips' worth and 40 are over 339; a background that was never probed counts later."""
+    """Three clips of 100 and 40 exceed 339; an unprobed background counts once it is stored."""
     _, token = await create_token(database, "a")
     new = replace(job(token.id, 100), fetched_bytes=40)
     with pytest.raises(StorageQuota) as caught:

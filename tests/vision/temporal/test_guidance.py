@@ -240,7 +240,7 @@ def test_who_has_begun_to_correct_chooses_no_more() -> None:
 
 
 def test_without_hints_no_bit_of_a_mask_changes() -> None:
-    """Nobody has said anything: the masks are those of a run that cannot be told anything."""
+    """Without a hint the masks equal those of a run without guidance."""
     images = [ArrayImage(crossing(t)[0]) for t in range(30)]
     silent = learn([], RedNetwork(), TIER, id)
     plain = mask_images(images, RedNetwork(), TIER)

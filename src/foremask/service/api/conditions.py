@@ -1,4 +1,4 @@
-"""Which bytes of a file a GET gets: its conditions and its range, as RFC 9110 has them."""
+"""Which bytes of a file a GET gets, by its conditions and its range (RFC 9110)."""
 
 import re
 from collections.abc import Mapping

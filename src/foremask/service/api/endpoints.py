@@ -55,9 +55,9 @@ _IDEMPOTENCY_KEY: Final[Json] = {
 class Operation:
     """``says`` describes the usual answer, whose shape is ``answer``, or a part of the document.
 
-    ``refused`` are its errors besides those that follow from its token and its body; ``others`` its
-    other answers by status. ``body`` is a shape, or a part of the document; ``query`` a shape whose
-    fields are its parameters, which ``parameters`` adds to.
+    ``refused`` are errors beside those of its token and its body; ``others`` are its other answers
+    by status. ``body`` is a shape, or a part of the document; ``query`` a shape whose fields are
+    its parameters, which ``parameters`` adds to.
     """
 
     tag: str

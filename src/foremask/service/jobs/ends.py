@@ -49,7 +49,7 @@ class Ends:
                     (list(self._waiting),),
                 )
             except ServiceUnavailable:
-                rows = []  # they are told so when they read the record
+                rows = []  # callers see that when they read the record
             for row in rows:
                 for ended in self._waiting.get(row["id"], ()):
                     ended.set()

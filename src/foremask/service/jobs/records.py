@@ -14,7 +14,7 @@ from foremask.options import REENCODE_ONLY, Form, ResultKind, form_of
 from foremask.service.jobs.database import Database, Row, json_value
 from foremask.service.jobs.step_facts import JobReport, JobResult
 
-IDLE_S = 60.0  # so long without a frame is worth saying; masking one takes a second at most
+IDLE_S = 60.0  # a status says so after this long without a frame; one takes a second at most
 
 
 class Status(StrEnum):

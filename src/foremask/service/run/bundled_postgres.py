@@ -124,7 +124,7 @@ class EmbeddedPostgres:
 
     def _take(self) -> None:
         lock = os.open(self._home.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        deadline = time.monotonic() + 2.0  # a foremask that was just killed is still letting go
+        deadline = time.monotonic() + 2.0  # a foremask that was just killed still holds the lock
         while True:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -44,7 +44,7 @@ class JobDirectory:
             return False
 
     def clear(self) -> None:
-        """Empty it, however full it is; where that is too full, its child must have ended."""
+        """Empty it, however full it is; over `MAX_FILES`, its child must have ended first."""
         empty(self.readable)
         empty(self.writable)
 

@@ -37,7 +37,7 @@ def level_of(wanted: Sandbox) -> Level:
 
 
 def is_gpu(device: Device) -> bool:
-    """Whether it names a GPU; `auto` does not."""
+    """Whether the device is a GPU by name; `auto` is not."""
     return device.on_gpu or device.unit.startswith(("GPU", "NPU"))
 
 

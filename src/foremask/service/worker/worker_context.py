@@ -85,7 +85,7 @@ class WorkerContext:
         try:
             return await records.traceparent_of(self.database, request_id)
         except ServiceUnavailable:
-            return None  # a trace is worth no failed step
+            return None  # no step fails for want of a trace
 
     def runner_of(self, request: Request[Any]) -> MediaRunner:
         return self.masks if request.needs_network else self.files

@@ -54,7 +54,7 @@ class FoundBackground:
 
 @dataclass(frozen=True, slots=True)
 class _Neighbour:
-    """A frame on the grid of its mask."""
+    """A frame, resampled to the grid of its mask."""
 
     rgb: Rgb
     grey: Luma

@@ -20,7 +20,7 @@ from foremask.vision.resample import resized
 GRID = 128  # the classifier's square grid: the finest level of features that it reads
 COMPONENTS = (32, 64, 64)  # principal components kept of each level, finest first
 BASIS_ANCHORS = 4
-BASIS_PIXELS = 512  # of each: twice as many as the widest level has channels, over four anchors
+BASIS_PIXELS = 512  # pixels of each: twice the widest level's channels, over four anchors
 SURE_FOREGROUND = 0.9
 SURE_BACKGROUND = 0.1
 STATIC_SHARE = 0.3  # a sure pixel that moves less than this share of the median teaches nothing

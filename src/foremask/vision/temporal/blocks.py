@@ -197,7 +197,7 @@ class Blocks:
     def _add_for_hints(self) -> None:
         """Anchors besides those of a run without hints.
 
-        Hinted frames, and where things are followed some where others are far apart.
+        These are hinted frames, and, where things are followed, frames in gaps that are too wide.
         """
         if self._tools.guidance is None:
             return

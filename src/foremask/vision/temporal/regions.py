@@ -1,8 +1,8 @@
 """Cut an anchor into regions that are right or wrong together, and measure each region.
 
-A region ends where one of the `opinions` changes sides, or the clip's classifier does or becomes
-sure: where all opinions are wrong, the classifier may be right. Neighbours that hardly differ are
-one region again, so a body that opinions doubt is decided as one and not torn. What is measured
+A region ends where one of the `opinions` changes sides, and where the clip's classifier does or
+becomes sure: it may be right where all opinions are wrong. Neighbours that hardly differ are joined
+again, so that a body on which opinions are undecided is decided as a whole. What is measured
 here is what `verdict` decides by.
 """
 
@@ -31,7 +31,7 @@ MOST_COLOUR_EVIDENCE = 4.0  # a log ratio
 MOST_LOGIT = 5.0  # of the clip's classifier
 OPINION_LOG_ODDS = np.float32(1.6)  # of an anchor whose opinions are sure, for other anchors
 MOST_PROPAGATED = 6.0
-NEAR_SHARE = 0.25  # of the picture's height: whose motion is that of what is near
+NEAR_SHARE = 0.25  # of the picture's height: the square whose motion a region is compared with
 LEAST_NEAR_SHARE = 0.002  # of that square: less tells nothing
 STILL_PX = 0.15  # a frame: smaller differences of motion are noise
 SWITCH = 0.005  # chance that what is followed with full trust changes sides between two anchors
