@@ -18,8 +18,7 @@ from foremask.masking.pipeline import mask_video
 from foremask.masking.plan import ImageMasker
 from foremask.masking.report import Progress
 from foremask.service.sandbox import execution
-from foremask.service.sandbox.operations import CutOut, Mask, Request
-from foremask.service.sandbox.parent import Operation, Parent
+from foremask.service.sandbox.messages import CutOut, Mask, Operation, Parent, Request
 from foremask.types import Alpha, Image
 
 FRAME_S = 0.005

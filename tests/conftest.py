@@ -18,8 +18,8 @@ import pytest
 import structlog
 
 from foremask.service.jobs.database import Database, open_database
+from foremask.service.jobs.schema import migrate
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
-from foremask.service.worker.queue_schema import migrate
 from tests.support.patience import PATIENCE_S
 from tests.support.postgres import started
 

@@ -255,10 +255,10 @@ async def until_ended(
     database: Database, patience_s: float, *, while_they_end: bool = False
 ) -> None:
     """Wait until no job runs, for ``patience_s``, from each end anew with ``while_they_end``."""
-    since, before = time.monotonic(), -1
+    since, before = time.monotonic(), -1.0
     while time.monotonic() - since < patience_s:
-        jobs = (await process_totals.now(database)).jobs
-        unfinished = jobs["queued"] + jobs["running"]
+        now = await process_totals.now(database)
+        unfinished = now["foremask_jobs", ("queued",)] + now["foremask_jobs", ("running",)]
         if unfinished == 0:
             return
         if while_they_end and unfinished != before:

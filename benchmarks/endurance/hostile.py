@@ -40,8 +40,7 @@ from foremask.media.pictures import is_picture
 from foremask.media.verify import verify
 from foremask.options import Limits, MaskOptions, ResultKind
 from foremask.service.sandbox import execution
-from foremask.service.sandbox.operations import Input, Mask, Output, Probe, Request
-from foremask.service.sandbox.parent import Operation, Parent
+from foremask.service.sandbox.messages import Input, Mask, Operation, Output, Parent, Probe, Request
 from foremask.service.sandbox.pool import ChildDied, MediaPool
 from foremask.settings import Sandbox
 from foremask.vision.temporal.network_cache import NetworkCache, NotACacheError, open_file_store

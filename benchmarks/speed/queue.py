@@ -34,10 +34,10 @@ from foremask.options import Limits, Preset
 from foremask.service.jobs.admission import NewJob, admit
 from foremask.service.jobs.database import Database, open_database
 from foremask.service.jobs.process_totals import REPORT_EVERY_S, CountReporter, keep_reporting
+from foremask.service.jobs.schema import migrate
 from foremask.service.jobs.tokens import create_token
 from foremask.service.run import bundled_postgres
-from foremask.service.sandbox.messages import Progress
-from foremask.service.sandbox.operations import Cut, Join, Mask, Plan, Probe, Request
+from foremask.service.sandbox.messages import Cut, Join, Mask, Plan, Probe, Progress, Request
 from foremask.service.sandbox.pool import OnProgress
 from foremask.service.storage.objects import open_objects
 from foremask.service.worker.maintenance import run_maintenance
@@ -46,7 +46,6 @@ from foremask.service.worker.process import (
     DATABASE_PATIENCE_S,
     FILES_AT_ONCE,
 )
-from foremask.service.worker.queue_schema import migrate
 from foremask.service.worker.queues import serve_queues
 from foremask.service.worker.worker_context import WorkerContext
 
@@ -144,7 +143,7 @@ async def play_workers(url: str, root: Path, first: int, count: int, slept: floa
             for work in team:
                 tasks.create_task(serve_queues(work, {"files": FILES_AT_ONCE, "masks": 1}, 0.0))
                 tasks.create_task(run_maintenance(work))
-                reporter = CountReporter("worker", work.worker, 1, "simulated")
+                reporter = CountReporter("worker", 1, "simulated")
                 tasks.create_task(keep_reporting(work.database, reporter, work.fleet))
 
 

@@ -253,7 +253,7 @@ class IdempotencyMismatch(BadRequest):
 
 
 class PreconditionFailed(BadRequest):
-    """``If-Match`` or ``If-Unmodified-Since`` names another version of the file."""
+    """``If-Match`` names another version of the file."""
 
     status = 412
     remedy = "Leave the condition out, or ask for the file's present `ETag` first."

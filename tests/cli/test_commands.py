@@ -29,7 +29,7 @@ from foremask.cli.server_extra import PACKAGES
 from foremask.cli.service_checks import NEWEST_MINOR
 from foremask.errors import BY_REASON, Busy, CodecUnsupported, Denied, Ended, Failed
 from foremask.machine.nvidia import nvidia_cards
-from foremask.service.run.postgres_programs import bundled_binaries, server_version
+from foremask.service.run.bundled_postgres import bundled_binaries, server_version
 from foremask.weights import catalogue
 from tests.support import networks, synth
 from tests.support.http_server import serving_files

@@ -63,21 +63,21 @@ or read from the database at that moment (*now*: absent while `foremask_database
 {alerts}
 """
 
-NOW = ("JOBS", "QUEUE_DEPTH", "QUEUE_WAIT", "PROCESSES", "SLOTS")
-
 
 def metrics_page() -> str:
     """docs/metrics.md: every metric and every alert, each with what it means."""
-    rows = []
-    for name, each in vars(metrics).items():
+    found = [(name, "gauge, now", *reversed(each)) for name, each in metrics.NOW.items()]
+    for each in vars(metrics).values():
         if isinstance(each, MetricWrapperBase):
             (family,) = each.describe()
             ending = "_total" if family.type == "counter" else ""
-            together = each in metrics.SHARED._collector_to_names
-            place = "together" if together else "now" if name in NOW else "here"
-            labels = ", ".join(f"`{label}`" for label in each._labelnames)
-            cells = (f"`{family.name}{ending}`", f"{family.type}, {place}", labels)
-            rows.append(f"| {' | '.join(cells)} | {family.documentation} |")
+            place = "together" if each in metrics.SHARED._collector_to_names else "here"
+            kind = f"{family.type}, {place}"
+            found.append((family.name + ending, kind, each._labelnames, family.documentation))
+    rows = [
+        f"| `{name}` | {kind} | {', '.join(f'`{label}`' for label in labels)} | {says} |"
+        for name, kind, labels, says in found
+    ]
     rules = yaml.safe_load((DOCS.parent / "deploy/prometheus/alerts.yaml").read_text("utf-8"))
     alerts = [
         f"| {rule['alert']} ({rule['labels']['severity']}) | {rule['annotations']['remedy']} |"

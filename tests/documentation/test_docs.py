@@ -15,7 +15,7 @@ import pytest
 
 from foremask.cli.commands import app, main
 from foremask.errors import ERROR_TABLE
-from foremask.service.api.routes import HANDLERS
+from foremask.service.api.application import HANDLERS
 from foremask.settings import NOT_OURS, VARIABLES
 from tests.documentation.pages import DOCS, GENERATED
 from tests.service.api.clip_server import serving

@@ -31,11 +31,11 @@ from foremask.errors import (
     VideoInvalid,
     WebhookInvalid,
 )
-from foremask.fetch import client, connections, range_reader, responses, urls
-from foremask.fetch.addresses import is_public
+from foremask.fetch import client, connections, range_reader, urls
 from foremask.fetch.client import Outbound
 from foremask.fetch.connections import Resolve
 from foremask.fetch.range_reader import RangeUnavailable
+from foremask.fetch.urls import is_public
 from tests.support.origin import Origin, gives, gives_whole, head, listening, redirects, says
 from tests.support.patience import PATIENCE_S
 
@@ -241,7 +241,7 @@ async def test_a_silent_or_slow_origin_has_an_end(
     origin.answers["/silent"] = says(head(Content_Length=10), pause_s=2)
     origin.answers["/slow"] = says(head(Content_Length=50), *[b"a"] * 50, pause_s=0.05)
     for path, idle_s, deadline_s in (("/silent", 0.2, PATIENCE_S), ("/slow", PATIENCE_S, 0.3)):
-        monkeypatch.setattr(responses, "IDLE_S", idle_s)
+        monkeypatch.setattr(connections, "IDLE_S", idle_s)
         with pytest.raises(UrlUnreachable) as caught:
             await fetched(outbound, origin.url(path), deadline_s=deadline_s)
         assert caught.value.limit == min(idle_s, deadline_s)

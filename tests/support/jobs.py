@@ -9,8 +9,7 @@ from foremask.options import Preset
 from foremask.service.jobs import steps
 from foremask.service.jobs.admission import NewJob
 from foremask.service.jobs.database import Database, Params, Row
-from foremask.service.jobs.step_facts import StepDone
-from foremask.service.jobs.steps import Step, StepName
+from foremask.service.jobs.steps import Step, StepDone, StepName
 
 
 def new_job(token: UUID, **facts: Any) -> NewJob:  # noqa: ANN401

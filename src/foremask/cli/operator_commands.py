@@ -18,9 +18,9 @@ from foremask.service.jobs import deliveries, records, tokens
 from foremask.service.jobs.database import Database, open_database
 from foremask.service.jobs.records import Attempt, Record, Status
 from foremask.service.jobs.schema import check_schema
+from foremask.service.jobs.schema import migrate as bring_up
 from foremask.service.jobs.tokens import Token, TokenLimits
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
-from foremask.service.worker.queue_schema import migrate as bring_up
 from foremask.settings import Settings, read_settings
 
 FOLLOW_S: Final = 0.5

@@ -9,9 +9,9 @@ from foremask.errors import ForemaskError, SettingsInvalid
 from foremask.machine.nvidia import nvidia_cards
 from foremask.options import Runtime
 from foremask.service.jobs.database import open_database
-from foremask.service.run.postgres_programs import bundled_binaries, server_version
+from foremask.service.run.bundled_postgres import bundled_binaries, server_version
 from foremask.service.sandbox import confine
-from foremask.service.sandbox.levels import check_device, check_level
+from foremask.service.sandbox.confine import check_device, check_level
 from foremask.settings import Sandbox, Settings
 
 NEWEST_MINOR = {15: 20, 16: 15, 17: 12, 18: 6}

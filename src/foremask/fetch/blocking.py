@@ -5,10 +5,10 @@ from collections.abc import Callable, Generator, Iterable
 from contextlib import AsyncExitStack, contextmanager
 from pathlib import Path
 
-from foremask.fetch.addresses import Network
 from foremask.fetch.client import Outbound, deadline
 from foremask.fetch.range_reader import RangeReader
 from foremask.fetch.remote_file import RemoteFile
+from foremask.fetch.urls import Network
 
 READ_S = 30.0
 DOWNLOAD_S = 3600.0

@@ -11,20 +11,12 @@ from contextlib import aclosing, asynccontextmanager
 
 import httpcore2
 
-from foremask.errors import (
-    Overloaded,
-    UrlRefused,
-    UrlTooSlow,
-    UrlUnreachable,
-    VideoInvalid,
-    WebhookInvalid,
-)
-from foremask.fetch import connections, responses, urls
-from foremask.fetch.addresses import Network
-from foremask.fetch.connections import PinnedBackend, Resolve
+from foremask import errors
+from foremask.fetch import connections, urls
+from foremask.fetch.connections import Answer, PinnedBackend, Resolve, named
 from foremask.fetch.fairness import FairSemaphore
 from foremask.fetch.range_reader import RangeReader
-from foremask.fetch.responses import Answer, named
+from foremask.fetch.urls import Network
 
 MIN_BYTES_PER_S = 32 << 10  # 20 MB in ten minutes; who sends less holds a place for nothing
 SPEED_WINDOW_S = 10.0
@@ -76,9 +68,9 @@ class Outbound:
                     await self._backend(owner).checked_addresses(
                         parsed.raw_host.decode("ascii"), urls.port_of(parsed)
                     )
-        except (UrlRefused, VideoInvalid) as refused:
+        except (errors.UrlRefused, errors.VideoInvalid) as refused:
             if param == "webhook_url":
-                raise WebhookInvalid(refused.details, param=param) from refused
+                raise errors.WebhookInvalid(refused.details, param=param) from refused
             raise
 
     @asynccontextmanager
@@ -145,7 +137,7 @@ class Outbound:
             self._connections("") as pool,
             connections.send(pool, "POST", urls.parse(url), lines, content=body) as answer,
         ):
-            responses.check_status(answer)
+            connections.check_status(answer)
             return answer.status
 
     def _connections(self, owner: str) -> httpcore2.AsyncConnectionPool:
@@ -161,7 +153,7 @@ class Outbound:
             async with asyncio.timeout(PLACE_S):
                 await self._places.acquire(owner)
         except TimeoutError:
-            raise Overloaded(
+            raise errors.Overloaded(
                 f"No name could be looked up within {PLACE_S:g} s; send the same request again.",
                 limit=MAX_RESOLUTIONS_PER_OWNER,
             ) from None
@@ -190,13 +182,13 @@ async def _write_body(
     max_bytes: int,
     on_bytes: Callable[[int, int | None], None] | None,
 ) -> None:
-    responses.check_size(answer.length, max_bytes)
+    connections.check_size(answer.length, max_bytes)
     size, waited_s, window = 0, 0.0, (0.0, 0)
     held = bytearray()
 
     async def write_held() -> None:
         if size == len(held):  # the first piece
-            responses.check_content(bytes(held[:512]))
+            connections.check_content(bytes(held[:512]))
         await asyncio.to_thread(write, bytes(held))
         held.clear()
         if on_bytes is not None:
@@ -208,24 +200,21 @@ async def _write_body(
             waited_s += time.monotonic() - asked_s
             size += len(chunk)
             held += chunk
-            responses.check_size(size, max_bytes)
-            if waited_s - window[0] >= SPEED_WINDOW_S:
-                _check_speed(size - window[1], waited_s - window[0])
+            connections.check_size(size, max_bytes)
+            seconds, came = waited_s - window[0], size - window[1]
+            if seconds >= SPEED_WINDOW_S:
+                if came < MIN_BYTES_PER_S * seconds:
+                    raise errors.UrlTooSlow(
+                        f"The host sent {came / seconds:.0f} bytes a second over {seconds:.0f} s; "
+                        f"at least {MIN_BYTES_PER_S} are needed.",
+                        limit=MIN_BYTES_PER_S,
+                        actual=round(came / seconds),
+                    )
                 window = (waited_s, size)
             if len(held) >= WRITE_BYTES:
                 await write_held()
             asked_s = time.monotonic()
     await write_held()
-
-
-def _check_speed(size: int, seconds: float) -> None:
-    if size < MIN_BYTES_PER_S * seconds:
-        raise UrlTooSlow(
-            f"The host sent {size / seconds:.0f} bytes a second over {seconds:.0f} s; "
-            f"at least {MIN_BYTES_PER_S} are needed.",
-            limit=MIN_BYTES_PER_S,
-            actual=round(size / seconds),
-        )
 
 
 @asynccontextmanager
@@ -236,6 +225,6 @@ async def deadline(param: str, seconds: float) -> AsyncGenerator[None]:
             with named(param):
                 yield
     except TimeoutError as error:
-        raise UrlUnreachable(
+        raise errors.UrlUnreachable(
             f"The host was not done within {seconds:g} s.", param=param, limit=seconds
         ) from error

@@ -1,21 +1,149 @@
-"""Requests over connections to checked addresses; the one place that opens sockets.
+"""Requests over connections to checked addresses, and their answers; the only opener of sockets.
 
-One function does, `PinnedBackend.connect_tcp`: it resolves a name once, checks every answer, and
-connects to a checked address. A redirect is a new connection, so it passes there too. Nothing is
-taken from the environment: no proxy, no netrc.
+One function opens them, `PinnedBackend.connect_tcp`: it resolves a name once, checks every answer,
+and connects to a checked address. A redirect is a new connection, so it passes there too. Nothing
+is taken from the environment: no proxy, no netrc.
 """
 
 import ipaddress
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+import re
+import ssl
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 
 import httpcore2
 import httpx2
 
-from foremask.errors import UrlPrivate, UrlUnreachable
-from foremask.fetch import responses, urls
-from foremask.fetch.addresses import Network, is_public
-from foremask.fetch.responses import Answer
+from foremask import errors
+from foremask.fetch import urls
+from foremask.fetch.urls import Network, is_public
+
+IDLE_S = 15.0  # nothing arrives for this long: the origin is gone
+
+_PAGE = re.compile(rb"<(!doctype html|html|head|body|script|title|!--)", re.IGNORECASE)
+_JSON = re.compile(rb"[{\[]\s*[\"{}\[\]\d]")
+_PAGE_TYPES = frozenset({"text/html", "application/xhtml+xml", "application/json", "text/json"})
+_COMPRESSED = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress"})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The head of a response, and its body as it comes."""
+
+    url: httpx2.URL
+    response: httpcore2.Response
+
+    @property
+    def status(self) -> int:
+        return self.response.status
+
+    def header(self, name: str) -> str:
+        wanted = name.encode("ascii")
+        return next(
+            (v.decode("latin-1") for k, v in self.response.headers if k.lower() == wanted), ""
+        )
+
+    @property
+    def length(self) -> int | None:
+        declared = self.header("content-length")
+        return int(declared) if re.fullmatch(r"[0-9]{1,18}", declared) else None
+
+    async def chunks(self) -> AsyncGenerator[bytes]:
+        """The body in pieces of at most 64 KiB; raises UrlUnreachable when it breaks off."""
+        with translated_errors():
+            async for chunk in self.response.aiter_stream():
+                yield chunk
+
+    async def read(self, n: int) -> bytes:
+        """The first ``n`` bytes of the body; the end of a shorter one frees the connection."""
+        got = bytearray()
+        async with aclosing(self.chunks()) as chunks:
+            async for chunk in chunks:
+                got += chunk
+                if len(got) > n:
+                    break
+        return bytes(got[:n])
+
+
+@contextmanager
+def translated_errors() -> Generator[None]:
+    """Turn network errors into ours, without their text, which has addresses in it."""
+    try:
+        yield
+    except (httpcore2.ConnectTimeout, httpcore2.ConnectError) as error:
+        if any(isinstance(cause, ssl.SSLError) for cause in _causes(error)):
+            raise errors.UrlUnreachable(
+                "No TLS connection could be made; see whether the certificate is for this host."
+            ) from error
+        raise errors.UrlUnreachable("The host does not accept a connection.") from error
+    except httpcore2.TimeoutException as error:
+        raise errors.UrlUnreachable(
+            f"The host fell silent for {IDLE_S:g} s.", limit=IDLE_S
+        ) from error
+    except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
+        raise errors.UrlUnreachable("The host broke off, or does not speak HTTP.") from error
+
+
+@contextmanager
+def named(param: str) -> Generator[None]:
+    """Let an error of a clip or its URL name the field in which the caller sent it."""
+    try:
+        yield
+    except (errors.ClipRefused, errors.UrlRefused, errors.VideoInvalid) as refused:
+        refused.param = param
+        raise
+
+
+def _causes(error: BaseException | None) -> Generator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def check_status(answer: Answer) -> None:
+    """Raise UrlForbidden, UrlStatus or EmptyFile for all but a 2xx."""
+    status = answer.status
+    if 200 <= status < 300:
+        return
+    if status == httpx2.codes.RANGE_NOT_SATISFIABLE and "*/0" in answer.header("content-range"):
+        raise errors.EmptyFile("The file has no bytes.")
+    kind = errors.UrlForbidden if status in (401, 403) else errors.UrlStatus
+    raise kind(f"The host answered with status {status}.", actual=status)
+
+
+def check_type(answer: Answer) -> None:
+    """Raise NotAVideo where the host itself calls it a page, data, or compressed."""
+    media_type = answer.header("content-type").partition(";")[0].strip().lower()
+    if media_type in _PAGE_TYPES or media_type.endswith("+json"):
+        raise errors.NotAVideo(f"The host sent {media_type}. Use the URL of the video file itself.")
+    coding = answer.header("content-encoding").strip().lower()
+    if coding in _COMPRESSED:
+        raise errors.NotAVideo(
+            f"The host sent the file compressed ({coding}), though not asked to."
+        )
+
+
+def check_content(head: bytes) -> None:
+    """Raise NotAVideo where the first bytes are HTML or JSON, EmptyFile where there are none."""
+    if not head:
+        raise errors.EmptyFile("The file has no bytes.")
+    text = head[:512].removeprefix(b"\xef\xbb\xbf").lstrip()
+    if _PAGE.match(text) or _JSON.match(text):
+        raise errors.NotAVideo(
+            "The host sent a web page or JSON. Use the URL of the video file itself."
+        )
+
+
+def check_size(size: int | None, max_bytes: int) -> None:
+    """Raise FileTooLarge for more than ``max_bytes``; an unknown size passes."""
+    if size is not None and size > max_bytes:
+        raise errors.FileTooLarge(
+            f"The file has {size} bytes or more; the limit is {max_bytes}.",
+            limit=max_bytes,
+            actual=size,
+        )
+
 
 type Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """Resolves a host name and a port to addresses, best first; raises OSError where there is none."""
@@ -42,14 +170,14 @@ class PinnedBackend(httpcore2.AnyIOBackend):
             texts = await self._resolve(host, port)
             addresses = [ipaddress.ip_address(text) for text in texts]
         except (OSError, ValueError) as error:  # a TimeoutError and a UnicodeError, too
-            raise UrlUnreachable("The host name cannot be resolved.") from error
+            raise errors.UrlUnreachable("The host name cannot be resolved.") from error
         if not addresses:
-            raise UrlUnreachable("The host name has no address.")
+            raise errors.UrlUnreachable("The host name has no address.")
         not_allowed = [a for a in addresses if not any(a in net for net in self._allow_private)]
         if not_allowed and port not in urls.PORTS:
             raise urls.port_refused(port)
         if not all(map(is_public, not_allowed)):
-            raise UrlPrivate(
+            raise errors.UrlPrivate(
                 "The host is not on the public internet. Use a URL that anyone can reach."
             )
         return [str(address) for address in addresses]
@@ -83,7 +211,7 @@ async def send(
     content: bytes | None = None,
 ) -> AsyncGenerator[Answer]:
     """One request to one address, without any header that was not asked for."""
-    idle_s = responses.IDLE_S
+    idle_s = IDLE_S
     request = httpcore2.Request(
         method,
         httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
@@ -100,7 +228,7 @@ async def send(
             "sni_hostname": url.raw_host.decode("ascii").rstrip("."),
         },
     )
-    with responses.translated_errors():
+    with translated_errors():
         response = await pool.handle_async_request(request)
     try:
         yield Answer(url, response)
@@ -119,11 +247,11 @@ async def get(
         async with send(pool, "GET", url, headers) as answer:
             target = answer.header("location")
             if answer.status not in _REDIRECTS or not target:
-                responses.check_status(answer)
-                responses.check_type(answer)
+                check_status(answer)
+                check_type(answer)
                 yield answer
                 return
             url = urls.redirected(url, target)
-    raise UrlUnreachable(
+    raise errors.UrlUnreachable(
         f"The origin redirects more than {MAX_REDIRECTS} times.", limit=MAX_REDIRECTS
     )

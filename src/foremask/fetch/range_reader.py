@@ -7,8 +7,8 @@ import httpcore2
 import httpx2
 
 from foremask.errors import UrlStatus, UrlUnreachable
-from foremask.fetch import connections, responses
-from foremask.fetch.responses import Answer, named
+from foremask.fetch import connections
+from foremask.fetch.connections import Answer, named
 
 BLOCK_BYTES = 64 << 10
 MAX_READ_BYTES = 1 << 20
@@ -48,9 +48,9 @@ class RangeReader:
             self._version = strong.encode("latin-1")
             self.ranged = answer.status == httpx2.codes.PARTIAL_CONTENT
             self.size = _whole(answer, 0) if self.ranged else answer.length
-            responses.check_size(self.size, max_bytes)
+            connections.check_size(self.size, max_bytes)
             head = await answer.read(BLOCK_BYTES if self.ranged else MAX_READ_BYTES)
-        responses.check_content(head)
+        connections.check_content(head)
         self.bytes_read += len(head)
         if self.ranged:
             self._blocks[0] = head
@@ -118,7 +118,7 @@ class RangeReader:
             wanted.append((b"If-Range", self._version))
         with named(self._param):
             async with connections.send(self._pool, "GET", self._url, wanted) as answer:
-                responses.check_status(answer)
+                connections.check_status(answer)
                 is_range = answer.status == httpx2.codes.PARTIAL_CONTENT
                 whole = _whole(answer, start) if is_range else None
                 if whole != self.size or answer.header("etag") != self.etag:

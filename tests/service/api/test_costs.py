@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from foremask.errors import BadJson
-from foremask.service.api.parsing import MAX_ITEMS, parse_object
+from foremask.service.api.calls import MAX_ITEMS, parse_object
 from tests.service.api.conftest import Running
 from tests.service.api.patient import http
 from tests.support.http_server import Handler, serving

@@ -15,9 +15,9 @@ from litestar.types import HTTPDisconnectEvent
 from foremask.errors import JobCancelled
 from foremask.hints.kinds import Point
 from foremask.options import Quality
-from foremask.service.api.previewing import Previewer
-from foremask.service.api.request_context import while_heard
-from foremask.service.sandbox.operations import MaskPicture, PictureMask
+from foremask.service.api.context import while_heard
+from foremask.service.api.probing import Previewer
+from foremask.service.sandbox.messages import MaskPicture, PictureMask
 from tests.service.api import clip_server
 from tests.service.api.conftest import Running, running
 from tests.service.api.patient import http

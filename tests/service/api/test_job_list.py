@@ -9,7 +9,7 @@ import pytest
 from foremask.service.jobs import retention, steps
 from foremask.service.jobs.steps import Beat
 from foremask.service.sandbox.messages import Progress
-from foremask.service.worker.leases import MAX_NEWEST_BYTES, PNG_HEAD, StepProgress
+from foremask.service.worker.job_stages import MAX_NEWEST_BYTES, PNG_HEAD, StepProgress
 from tests.service.api.conftest import Running
 from tests.service.api.patient import http
 from tests.service.api.test_decisions import PATH, assert_refused
@@ -117,7 +117,7 @@ def test_a_job_is_renamed_and_deleted_by_its_token(
     async def forgotten() -> list[str]:
         async with service.database() as database:
             for each in made:
-                await retention.swept(database, each)
+                await retention.deleted(database, "sources", each)
             return await retention.forget_records(database, 0.0)
 
     assert set(asyncio.run(forgotten())) == set(made)

@@ -16,9 +16,8 @@ from foremask.facts import Clip
 from foremask.fetch.client import Outbound
 from foremask.options import Form, Limits, ResultKind
 from foremask.service.api.application import create_app
+from foremask.service.api.context import Service, Throttle
 from foremask.service.api.probing import Prober, Source
-from foremask.service.api.read_limit import Throttle
-from foremask.service.api.request_context import Service
 from foremask.service.jobs.database import Database, open_database
 from foremask.service.jobs.schema import VERSION
 from foremask.service.run.bundled_postgres import EmbeddedPostgres

@@ -18,8 +18,8 @@ PATH = "/v2/video/segment/foreground_mask"
 
 
 FULL_DISK = {  # it reserves more than there is
-    "storage.local_directory.RESERVE_SHARE": 2,
-    "storage.local_directory.RESERVE_BYTES": 1 << 60,
+    "storage.objects.RESERVE_SHARE": 2,
+    "storage.objects.RESERVE_BYTES": 1 << 60,
 }
 
 

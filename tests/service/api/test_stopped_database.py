@@ -12,7 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from foremask.service.worker.queue_schema import migrate
+from foremask.service.jobs.schema import migrate
 from tests.service.api.conftest import running
 from tests.service.api.patient import http
 from tests.service.api.test_decisions import PATH, assert_refused

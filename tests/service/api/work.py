@@ -4,8 +4,8 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-from foremask.service.jobs.step_facts import IngestDone, JobClip, JobReport, MaskDone, StepArgs
-from foremask.service.storage.keys import strip_key
+from foremask.service.jobs.steps import IngestDone, JobClip, JobReport, MaskDone, StepArgs
+from foremask.service.storage.signing import strip_key
 from tests.service.api.conftest import Running
 from tests.service.api.patient import http
 from tests.support.jobs import done

@@ -13,8 +13,7 @@ from benchmarks.stand_in import OPERATIONS
 from foremask.errors import ForemaskError
 from foremask.fetch.client import Outbound
 from foremask.service.jobs.database import open_database
-from foremask.service.sandbox.messages import Progress, Refused
-from foremask.service.sandbox.operations import CutOut, Mask, Request
+from foremask.service.sandbox.messages import CutOut, Mask, Progress, Refused, Request
 from foremask.service.sandbox.pool import MediaPool, OnProgress
 from foremask.service.worker.queues import serve_queues
 from foremask.service.worker.worker_context import WorkerContext
@@ -91,7 +90,6 @@ async def _work(
             scratch=scratch / "files",
             worker="test",
             result_ttl_s=0,
-            network_bytes=1 << 20,
         )
         queue_workers = asyncio.create_task(
             serve_queues(work, {"files": 2, "masks": 1, "webhooks": 2}, 0.0)

@@ -15,8 +15,15 @@ from foremask.service.jobs import deliveries, process_totals, records, steps
 from foremask.service.jobs.admission import admit, charge_rate
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Status
-from foremask.service.jobs.step_facts import IngestDone, JobClip, JobReport, PartDone, StepArgs
-from foremask.service.jobs.steps import Beat, Step
+from foremask.service.jobs.steps import (
+    Beat,
+    IngestDone,
+    JobClip,
+    JobReport,
+    PartDone,
+    Step,
+    StepArgs,
+)
 from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash
 from tests.support.jobs import begun, cancel_all, new_job
 from tests.support.patience import until
@@ -230,12 +237,12 @@ async def test_processes_that_died_do_not_live_on_because_the_clock_was_set_back
     service: Service,
 ) -> None:
     """They count for 20 s, as always."""
-    reporter = process_totals.CountReporter("worker", "dead", 7, "none")
+    reporter = process_totals.CountReporter("worker", 7, "none")
     await reporter.report(service.database)
     await service.shift(-HOUR_S)
     await service.recover()
     await service.shift(21)
-    assert (await process_totals.now(service.database)).slots == 0
+    assert (await process_totals.now(service.database))["foremask_mask_slots", ()] == 0
 
 
 @pytest.mark.parametrize(("workers", "ends"), [(1, 8), (2, 4), (3, 3), (4, 2)])

@@ -19,16 +19,18 @@ from foremask.service.jobs import records, steps
 from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database, Params, Row
 from foremask.service.jobs.records import Status
-from foremask.service.jobs.step_facts import (
+from foremask.service.jobs.steps import (
+    Beat,
     IngestDone,
     JobClip,
     JobReport,
     MaskDone,
     PartDone,
+    Step,
     StepArgs,
     StepDone,
+    StepName,
 )
-from foremask.service.jobs.steps import Beat, Step, StepName
 from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash
 from tests.support.jobs import new_job
 

@@ -10,8 +10,7 @@ import pytest
 from foremask.service.jobs import steps
 from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database
-from foremask.service.jobs.step_facts import IngestDone, JobClip, StepArgs
-from foremask.service.jobs.steps import Beat, Step
+from foremask.service.jobs.steps import Beat, IngestDone, JobClip, Step, StepArgs
 from foremask.service.jobs.tokens import create_token
 from tests.support.jobs import begun, done, new_job
 from tests.support.patience import until

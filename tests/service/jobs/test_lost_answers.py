@@ -7,7 +7,7 @@ import psycopg
 import pytest
 
 from foremask.errors import LinkInvalid, RequestUnknown
-from foremask.service.jobs import deliveries, stored
+from foremask.service.jobs import admission, deliveries, process_totals
 from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database, Params, Row
 from foremask.service.jobs.tokens import create_token
@@ -40,13 +40,14 @@ async def test_a_forms_file_is_taken_though_the_answer_was_lost(
 ) -> None:
     """Of the same request; another one finds the form used, and one byte is counted."""
     _, token = await create_token(database, "a")
-    await stored.new_upload(database, "uploads/1", token.id)
-    assert await stored.claim_upload(forgetful, "uploads/1", "mine", None) == str(token.id)
+    await admission.new_upload(database, "uploads/1", token.id)
+    assert await admission.claim_upload(forgetful, "uploads/1", "mine", None) == str(token.id)
     with pytest.raises(LinkInvalid, match="has been used"):
-        await stored.claim_upload(forgetful, "uploads/1", "another", None)
-    await stored.reserve(database, "uploads/1", 0, 0)
-    assert await stored.claim_upload(forgetful, "uploads/1", "another", None) == str(token.id)
-    assert await stored.total(database) == 1
+        await admission.claim_upload(forgetful, "uploads/1", "another", None)
+    await admission.reserve(database, "uploads/1", 0, 0)
+    assert await admission.claim_upload(forgetful, "uploads/1", "another", None) == str(token.id)
+    now = await process_totals.now(database)
+    assert now["foremask_stored_bytes", ()] == 1
 
 
 async def test_a_webhook_is_sent_again_once_though_the_answer_was_lost(

@@ -1,22 +1,23 @@
 """What processes count is added up once, whoever tells it and however often."""
 
 import asyncio
-from pathlib import Path
 
-from foremask.service.api import prometheus_page
+from prometheus_client import generate_latest
+
+from foremask.service.api import operator_routes
 from foremask.service.jobs import process_totals
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.process_totals import CountReporter, keep_reporting
 from foremask.service.observability import metrics
-from foremask.service.storage.objects import open_objects
 from tests.support.patience import until
 
 RESCUES = ("foremask_rescues_total", ())
+SHOWN = ("foremask_processes", ("api", "none"))
 
 
 async def test_two_processes_are_one_sum(database: Database) -> None:
     """Each tells what it has counted since its last report; both counted the same three here."""
-    one, two = (CountReporter("worker", name, 2, "seccomp") for name in ("one", "two"))
+    one, two = (CountReporter("worker", 2, "seccomp") for _ in range(2))
     await one.report(database)
     await two.report(database)
     before = (await process_totals.totals(database)).get(RESCUES, 0.0)
@@ -25,12 +26,12 @@ async def test_two_processes_are_one_sum(database: Database) -> None:
         await reporter.report(database)
     assert (await process_totals.totals(database))[RESCUES] == before + 6
     now = await process_totals.now(database)
-    assert now.processes[("worker", "seccomp")] == 2
-    assert now.slots == 4
+    assert now["foremask_processes", ("worker", "seccomp")] == 2
+    assert now["foremask_mask_slots", ()] == 4
 
 
 async def test_a_report_that_arrives_twice_counts_once(database: Database) -> None:
-    call = "select report_process(%s, 'worker', 'w', 1, 'none', %s, %s, %s::jsonb[], %s::float8[])"
+    call = "select report_process(%s, 'worker', 1, 'none', %s, %s, %s::jsonb[], %s::float8[])"
     process = "6f1e1d0c-0000-4000-8000-000000000001"
     for number in (1, 1, 2, 1):
         await database.all(call, (process, number, ["twice_total"], ["{}"], [5.0]))
@@ -39,12 +40,10 @@ async def test_a_report_that_arrives_twice_counts_once(database: Database) -> No
 
 async def test_a_process_that_stops_tells_its_last(database: Database) -> None:
     """What was counted just before the end is not lost; whoever is gone is not shown for long."""
-    reporting = asyncio.create_task(
-        keep_reporting(database, CountReporter("api", "last", 0, "none"))
-    )
+    reporting = asyncio.create_task(keep_reporting(database, CountReporter("api", 0, "none")))
 
     async def is_shown() -> bool:
-        return ("api", "none") in (await process_totals.now(database)).processes
+        return SHOWN in await process_totals.now(database)
 
     await until(is_shown)
     before = (await process_totals.totals(database))[RESCUES]
@@ -53,18 +52,18 @@ async def test_a_process_that_stops_tells_its_last(database: Database) -> None:
     await asyncio.wait({reporting})
     assert (await process_totals.totals(database))[RESCUES] == before + 1
     await database.all("update processes set seen_at = now() - interval '21 s'")
-    assert not (await process_totals.now(database)).processes
+    assert SHOWN not in await process_totals.now(database)
 
 
-async def test_the_page_shows_the_sums_in_order(database: Database, tmp_path: Path) -> None:
+async def test_the_page_shows_the_sums_in_order(database: Database) -> None:
     """Buckets rise; a series without counts is 0; series of other versions are left out."""
-    await CountReporter("worker", "page", 1, "none").report(database)
+    await CountReporter("worker", 1, "none").report(database)
     await database.all(
         "insert into counts values ('foremask_of_another_version_total', '{}', 7)"
         " on conflict do nothing"
     )
-    objects = await open_objects(tmp_path.as_uri(), "http://127.0.0.1:1")
-    text = (await prometheus_page.page(database, objects))[0].decode()
+    totals, now = await process_totals.totals(database), await process_totals.now(database)
+    text = generate_latest(operator_routes.Page(totals, now)).decode()
     buckets = [
         float(line.rpartition(" ")[2])
         for line in text.splitlines()
@@ -74,5 +73,4 @@ async def test_the_page_shows_the_sums_in_order(database: Database, tmp_path: Pa
     assert buckets == sorted(buckets)
     assert 'foremask_webhook_attempts_total{outcome="given_up"} 0.0' in text
     assert "another_version" not in text
-    assert "foremask_database_up 1.0" in text
     assert 'foremask_queue_depth{queue="masks"} 0.0' in text

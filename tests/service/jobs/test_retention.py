@@ -35,26 +35,25 @@ async def test_a_job_is_swept_once_and_only_after_its_end(database: Database) ->
     """Whoever comes second learns nothing, so that the end is counted once."""
     running, failed = await job(database, None), await job(database, 60, "failed")
     done = await job(database, 50)
-    waiting = dict(await retention.to_sweep(database))
+    waiting = dict(await retention.due(database, "sources"))
     assert running not in waiting
     assert waiting[done] == f"results/{done}/a.mp4"
     assert waiting[failed] is None
-    ended = await retention.swept(database, failed)
+    ended = await retention.deleted(database, "sources", failed)
     assert ended is not None
     assert (ended.status, ended.reason, ended.wait_s) == ("failed", "corrupt", 0)
-    assert await retention.swept(database, failed) is None
-    assert failed not in dict(await retention.to_sweep(database))
+    assert await retention.deleted(database, "sources", failed) is None
+    assert failed not in dict(await retention.due(database, "sources"))
 
 
 async def test_a_result_expires_after_its_time_and_not_before(database: Database) -> None:
-    """A day: the result of two days ago goes, that of an hour ago stays; 0 keeps all for good."""
+    """A day: the result of two days ago goes, that of an hour ago stays."""
     old, young = await job(database, 2 * DAY_S), await job(database, 3600)
-    assert await retention.to_expire(database, 0) == []
-    due = dict(await retention.to_expire(database, DAY_S))
+    due = dict(await retention.due(database, "result", DAY_S))
     assert due[old] == f"results/{old}/a.mp4"
     assert young not in due
-    await retention.expired(database, old)
-    assert old not in dict(await retention.to_expire(database, DAY_S))
+    await retention.deleted(database, "result", old)
+    assert old not in dict(await retention.due(database, "result", DAY_S))
 
 
 async def test_what_the_network_said_goes_after_a_day(database: Database) -> None:
@@ -64,11 +63,11 @@ async def test_what_the_network_said_goes_after_a_day(database: Database) -> Non
     await database.all(
         """update jobs set report = '{"network_bytes": 9}' where id = any(%s)""", ([old, young],)
     )
-    due = dict(await retention.networks_to_drop(database))
+    due = dict(await retention.due(database, "network", retention.NETWORK_KEPT_S))
     assert due[old] == f"results/{old}/a.mp4"
     assert not {young, without} & set(due)
-    await retention.network_dropped(database, old)
-    assert old not in dict(await retention.networks_to_drop(database))
+    await retention.deleted(database, "network", old)
+    assert old not in dict(await retention.due(database, "network", retention.NETWORK_KEPT_S))
 
 
 async def test_records_stay_a_week_after_their_result(database: Database) -> None:
@@ -78,7 +77,7 @@ async def test_records_stay_a_week_after_their_result(database: Database) -> Non
     failed_long_ago = await job(database, 31 * DAY_S, "failed")
     failed_lately = await job(database, 29 * DAY_S, "cancelled")
     for each in (week_old, fresh, owed, failed_long_ago, failed_lately):
-        await retention.swept(database, each)
+        await retention.deleted(database, "sources", each)
     for each, days in ((week_old, 8), (fresh, 6), (owed, 8), (unswept, 8)):
         await database.all(
             "update jobs set expired_at = now() - make_interval(days => %s) where id = %s",

@@ -16,11 +16,10 @@ from foremask.service.jobs import deliveries, records, steps
 from foremask.service.jobs.admission import charge_rate
 from foremask.service.jobs.database import Database, open_database
 from foremask.service.jobs.records import Status
-from foremask.service.jobs.schema import VERSION, check_schema
-from foremask.service.jobs.step_facts import JobReport, PartDone
+from foremask.service.jobs.schema import VERSION, check_schema, migrate
+from foremask.service.jobs.steps import JobReport, PartDone
 from foremask.service.jobs.tokens import list_tokens, token_hash
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
-from foremask.service.worker.queue_schema import migrate
 
 OLD = Path(__file__).with_name("database_of_427503c.sql.gz")
 """A dump of what that commit made: jobs 1 to 7 in every state, two tokens, an upload, webhooks."""

@@ -10,8 +10,7 @@ from foremask.errors import CorruptVideo
 from foremask.service.jobs import records, steps
 from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database
-from foremask.service.jobs.step_facts import IngestDone, JobClip, StepArgs
-from foremask.service.jobs.steps import Step
+from foremask.service.jobs.steps import IngestDone, JobClip, Step, StepArgs
 from foremask.service.jobs.tokens import TokenLimits, create_token
 from foremask.service.observability import metrics
 from tests.support.jobs import cancel_all, new_job

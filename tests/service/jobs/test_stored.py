@@ -7,11 +7,10 @@ import pytest
 from msgspec.structs import replace
 
 from foremask.errors import StorageQuota, WorkerCrashed
-from foremask.service.jobs import retention, steps, stored
+from foremask.service.jobs import admission, retention, steps
 from foremask.service.jobs.admission import NewJob, admit
 from foremask.service.jobs.database import Database
-from foremask.service.jobs.step_facts import IngestDone, JobClip, JobReport, MaskDone, StepArgs
-from foremask.service.jobs.steps import Step
+from foremask.service.jobs.steps import IngestDone, JobClip, JobReport, MaskDone, Step, StepArgs
 from foremask.service.jobs.tokens import create_token
 from tests.support.jobs import begun, done, new_job, value
 
@@ -41,17 +40,17 @@ async def test_uploads_over_the_quota_are_refused_and_another_tokens_are_not(
     _, a = await create_token(database, "a")
     _, b = await create_token(database, "b")
     for key, token in (("uploads/1", a), ("uploads/2", a), ("uploads/3", b)):
-        await stored.new_upload(database, key, token.id)
-    await stored.reserve(database, "uploads/1", 60, 100)
+        await admission.new_upload(database, key, token.id)
+    await admission.reserve(database, "uploads/1", 60, 100)
     with pytest.raises(StorageQuota) as caught:
-        await stored.reserve(database, "uploads/2", 41, 100)
+        await admission.reserve(database, "uploads/2", 41, 100)
     assert (caught.value.limit, caught.value.actual) == (100, 101)
     assert caught.value.retry_after_s > 1
-    await stored.reserve(database, "uploads/2", 40, 100)
-    await stored.reserve(database, "uploads/3", 100, 100)
-    await stored.reserve(database, "uploads/1", 10, 100)  # less came than was declared
+    await admission.reserve(database, "uploads/2", 40, 100)
+    await admission.reserve(database, "uploads/3", 100, 100)
+    await admission.reserve(database, "uploads/1", 10, 100)  # less came than was declared
     assert await bytes_of(database, a.id) == 50
-    assert await stored.forget(database, datetime.now(UTC) + timedelta(days=1)) >= 3
+    assert await admission.forget(database, datetime.now(UTC) + timedelta(days=1)) >= 3
     assert await bytes_of(database, a.id) == 0
 
 
@@ -65,15 +64,15 @@ async def test_a_jobs_files_count_until_they_are_deleted(database: Database) -> 
     unknown = await admit(database, job(token.id, None), storage_limit=300)
     await masked(database, unknown, 30, JobReport(frames_out=1, bytes=7, network_bytes=50))
     assert await bytes_of(database, token.id) == 417
-    await retention.swept(database, unknown)
+    await retention.deleted(database, "sources", unknown)
     assert await bytes_of(database, token.id) == 357
-    await retention.network_dropped(database, unknown)
+    await retention.deleted(database, "network", unknown)
     assert await bytes_of(database, token.id) == 307
-    await retention.expired(database, unknown)
+    await retention.deleted(database, "result", unknown)
     assert await bytes_of(database, token.id) == 300
     await database.all("select cancel_job(%s, %s, null)", (token.id, made))
     assert await bytes_of(database, token.id) == 200
-    await retention.swept(database, made)
+    await retention.deleted(database, "sources", made)
     assert await bytes_of(database, token.id) == 0
 
 
@@ -84,7 +83,7 @@ async def test_what_a_job_will_store_counts_before_it_is_written(database: Datab
     assert await bytes_of(database, token.id) == 6 * 30
     first = [await begun(database, each) for each in jobs]
     for step in first:
-        assert await stored.reserve_result(database, step, 100, 0, 700)
+        assert await admission.reserve_result(database, step, 100, 0, 700)
     assert await bytes_of(database, token.id) == 6 * 120
     with pytest.raises(StorageQuota):
         await admit(database, job(token.id, 1), storage_limit=700)
@@ -100,7 +99,7 @@ async def test_what_is_kept_besides_is_stored_only_where_the_quota_has_room(
     _, token = await create_token(database, "a")
     jobs = [await admit(database, job(token.id, 10)) for _ in range(3)]
     allowed = [
-        await stored.reserve_result(database, await begun(database, each), 10, 50, 200)
+        await admission.reserve_result(database, await begun(database, each), 10, 50, 200)
         for each in jobs
     ]
     assert allowed == [True, True, False]
@@ -116,8 +115,8 @@ async def test_what_a_worker_would_store_that_has_lost_its_step_counts_for_nothi
     stale = await begun(database, made)
     await steps.fail(database, stale, WorkerCrashed("it was away"), outcome="lost", retry_s=0.0)
     current = await begun(database, made)
-    assert await stored.reserve_result(database, current, 40, 0, 200)
-    assert not await stored.reserve_result(database, stale, 100, 0, 200)
+    assert await admission.reserve_result(database, current, 40, 0, 200)
+    assert not await admission.reserve_result(database, stale, 100, 0, 200)
     assert await bytes_of(database, token.id) == 20 + 40
 
 
@@ -125,7 +124,7 @@ async def test_a_days_forms_are_forgotten_at_once_whosever_they_are(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A has asked for 2500 forms before B asked for one: one round forgets all of them."""
-    monkeypatch.setattr(stored, "FORGOTTEN_AT_ONCE", 1000)
+    monkeypatch.setattr(admission, "FORGOTTEN_AT_ONCE", 1000)
     _, a = await create_token(database, "a")
     _, b = await create_token(database, "b")
     await database.all(
@@ -134,9 +133,9 @@ async def test_a_days_forms_are_forgotten_at_once_whosever_they_are(
         (a.id,),
     )
     await database.all("update tokens set stored = 5000 where id = %s", (a.id,))
-    await stored.new_upload(database, "uploads/late", b.id)
-    await stored.reserve(database, "uploads/late", 70, 100)
-    assert await stored.forget(database, datetime.now(UTC) + timedelta(minutes=1)) >= 2501
+    await admission.new_upload(database, "uploads/late", b.id)
+    await admission.reserve(database, "uploads/late", 70, 100)
+    assert await admission.forget(database, datetime.now(UTC) + timedelta(minutes=1)) >= 2501
     assert (await bytes_of(database, a.id), await bytes_of(database, b.id)) == (0, 0)
 
 
@@ -166,7 +165,7 @@ async def test_a_background_counts_when_it_is_known_and_exactly_once_it_is_here(
     whole = MaskDone("results/x", 1, JobReport(frames_out=1, bytes=7, mask_bytes=3))
     await done(database, made, "segment", whole)
     assert await bytes_of(database, token.id) == 251
-    await retention.swept(database, made)
+    await retention.deleted(database, "sources", made)
     assert await bytes_of(database, token.id) == 10
-    await retention.expired(database, made)
+    await retention.deleted(database, "result", made)
     assert await bytes_of(database, token.id) == 0

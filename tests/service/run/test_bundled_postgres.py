@@ -16,9 +16,8 @@ import pytest
 
 from foremask.errors import ServiceUnavailable, SettingsInvalid
 from foremask.service.jobs.database import open_database
-from foremask.service.run import postgres_home
-from foremask.service.run.bundled_postgres import EmbeddedPostgres
-from foremask.service.run.postgres_programs import bundled_binaries, server_version
+from foremask.service.run import bundled_postgres
+from foremask.service.run.bundled_postgres import EmbeddedPostgres, bundled_binaries, server_version
 from tests.support.patience import wait_until
 from tests.support.postgres import asked, installed, started
 from tests.support.programs import fresh
@@ -197,7 +196,7 @@ def test_the_place_for_root_may_be_the_data_directory(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A container and the units of systemd have both in /var/lib/foremask."""
-    monkeypatch.setattr(postgres_home, "FOR_ROOT", data_dir)
+    monkeypatch.setattr(bundled_postgres, "FOR_ROOT", data_dir)
     with started(data_dir) as server:
         assert asked(server, "select 1") == 1
 

@@ -17,8 +17,7 @@ from typing import Any
 import msgspec
 
 from foremask.errors import CorruptVideo
-from foremask.service.sandbox.operations import Input, Output, Request
-from foremask.service.sandbox.parent import Operation, Parent
+from foremask.service.sandbox.messages import Input, Operation, Output, Parent, Request
 from foremask.service.sandbox.pool import MediaPool
 
 ROOT = Path(__file__).parents[3]

@@ -12,8 +12,7 @@ from foremask.errors import SettingsInvalid
 from foremask.machine.process_setup import NUMERICS, ONE_THREAD
 from foremask.options import Limits
 from foremask.service.sandbox import confine, messages
-from foremask.service.sandbox.confine import Level
-from foremask.service.sandbox.levels import check_level
+from foremask.service.sandbox.confine import Level, check_level
 from foremask.service.sandbox.pool import MediaPool
 from foremask.service.worker.process import readable_of
 from foremask.settings import ByteCount, Sandbox

@@ -7,7 +7,7 @@ import pytest
 
 from foremask.errors import ModelUnavailable
 from foremask.options import Device, MaskOptions, Quality
-from foremask.service.sandbox.operations import Load, Mask
+from foremask.service.sandbox.messages import Load, Mask
 from foremask.service.sandbox.pool import MediaPool
 from foremask.service.worker.process import readable_of
 from foremask.settings import Sandbox

@@ -8,7 +8,7 @@ import pytest
 
 from foremask.errors import ClipRefused, ForemaskError
 from foremask.options import Limits
-from foremask.service.sandbox.operations import Probe
+from foremask.service.sandbox.messages import Probe
 from foremask.service.sandbox.pool import MediaPool
 from foremask.settings import Sandbox
 from tests.support import synth

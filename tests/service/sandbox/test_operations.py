@@ -18,14 +18,14 @@ from foremask.media.probe import probe
 from foremask.media.verify import verify
 from foremask.options import Limits, MaskOptions, Matte, Preset, Quality, ResultKind, ResultOptions
 from foremask.service.sandbox import execution
-from foremask.service.sandbox.messages import Progress
-from foremask.service.sandbox.operations import (
+from foremask.service.sandbox.messages import (
     Cut,
     CutOut,
     Mask,
     Plan,
     Probe,
     ProbeBackground,
+    Progress,
     result_type,
 )
 from foremask.service.sandbox.pool import MediaPool
@@ -80,7 +80,7 @@ async def test_a_full_disk_is_a_store_that_is_away(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody's fault, and worth another go: not a blunder of ours, and not the clip's."""
-    monkeypatch.setattr("foremask.service.sandbox.child_process.FILE_BYTES", 1000)
+    monkeypatch.setattr("foremask.service.sandbox.pool.FILE_BYTES", 1000)
     request = Cut(clip, SegmentPlan(0, None), tmp_path / "job" / "cut.mov")
     async with MediaPool(tmp_path / "slots", sandbox=Sandbox.REQUIRE) as pool:
         with pytest.raises(ServiceUnavailable, match="File too large"):

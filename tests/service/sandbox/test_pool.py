@@ -14,9 +14,9 @@ import pytest
 
 from foremask.errors import CorruptVideo, Internal, TimedOut, UrlUnreachable
 from foremask.service.sandbox import messages
-from foremask.service.sandbox.job_directories import MAX_FILES
 from foremask.service.sandbox.messages import Progress
 from foremask.service.sandbox.pool import ChildDied, MediaPool
+from foremask.service.sandbox.scratch import MAX_FILES
 from foremask.settings import Sandbox
 from tests.service.sandbox.misdeeds import (
     ROOT,

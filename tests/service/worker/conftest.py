@@ -18,7 +18,7 @@ from foremask.service.jobs import records
 from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import JobError, Record
-from foremask.service.jobs.step_facts import JobResult
+from foremask.service.jobs.steps import JobResult
 from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash
 from foremask.service.storage.objects import open_objects
 from foremask.service.worker.maintenance import run_maintenance
@@ -110,8 +110,8 @@ async def announce_slots(database: Database, slots: int) -> None:
     """From now on the workers that are alive have so many slots together."""
     await database.all("delete from processes")
     await database.all(
-        "insert into processes (id, kind, name, slots, sandbox, seen_at)"
-        " values (%s, 'worker', 'others', %s, 'off', 'infinity')",
+        "insert into processes (id, kind, slots, sandbox, seen_at)"
+        " values (%s, 'worker', %s, 'off', 'infinity')",
         (uuid.uuid4(), slots),
     )
 

@@ -13,8 +13,16 @@ from dataclasses import replace
 from foremask.errors import CorruptVideo, NotAVideo
 from foremask.facts import Clip, Report, SegmentPlan, Written
 from foremask.hints.kinds import frame_beyond
-from foremask.service.sandbox.messages import Progress
-from foremask.service.sandbox.operations import Cut, CutOut, Join, Mask, Plan, Probe, Request
+from foremask.service.sandbox.messages import (
+    Cut,
+    CutOut,
+    Join,
+    Mask,
+    Plan,
+    Probe,
+    Progress,
+    Request,
+)
 from foremask.service.sandbox.pool import ChildDied, OnProgress
 
 SEGMENT_FRAMES, SEGMENT_S = 10, 8.0

@@ -8,7 +8,7 @@ import pytest
 from foremask.service.jobs import process_totals
 from foremask.service.observability import metrics
 from foremask.service.observability.metrics import Series
-from foremask.service.worker.leases import Leases
+from foremask.service.worker.tasks import Leases
 from foremask.service.worker.worker_context import WorkerContext
 from tests.service.worker.conftest import Caller, Site, working
 from tests.support.jobs import begun
@@ -98,10 +98,10 @@ async def test_waiting_work_is_a_queue_with_a_length(
         await caller.submit(site.clip(3))
     await asyncio.sleep(0.1)
     now = await process_totals.now(work.database)
-    assert now.jobs["queued"] == before.jobs["queued"] + 3
-    depth, wait_s = now.waiting["files"]
-    assert depth == before.waiting["files"][0] + 3
-    assert wait_s >= 0.1
+    queued, depth = ("foremask_jobs", ("queued",)), ("foremask_queue_depth", ("files",))
+    assert now[queued] == before[queued] + 3
+    assert now[depth] == before[depth] + 3
+    assert now["foremask_queue_oldest_wait_seconds", ("files",)] >= 0.1
 
 
 async def _true(reported: bool) -> bool:

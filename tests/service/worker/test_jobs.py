@@ -18,17 +18,15 @@ from foremask.service.jobs import deliveries, records, steps
 from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database, Row
 from foremask.service.jobs.records import Record, Status
-from foremask.service.jobs.step_facts import JobClip, JobReport, JobResult, MaskDone
-from foremask.service.jobs.steps import Beat
+from foremask.service.jobs.steps import Beat, JobClip, JobReport, JobResult, MaskDone
 from foremask.service.jobs.tokens import TokenLimits, create_token, webhook_key
 from foremask.service.observability import metrics
-from foremask.service.sandbox.operations import Mask
+from foremask.service.sandbox.messages import Mask
 from foremask.service.sandbox.pool import OnProgress
 from foremask.service.storage.objects import Objects
-from foremask.service.worker import maintenance, webhook_delivery
-from foremask.service.worker.leases import Leases
+from foremask.service.worker import maintenance, tasks
 from foremask.service.worker.maintenance import run_maintenance
-from foremask.service.worker.tasks import do_next
+from foremask.service.worker.tasks import Leases, do_next
 from foremask.service.worker.worker_context import WorkerContext
 from tests.media.test_write_errors import disk_of
 from tests.service.worker import stand_in
@@ -93,7 +91,7 @@ async def test_a_disk_without_room_for_network_results_fails_no_job(
     """They only save time: the first attempt ends well, without them, and the log says so."""
     results = tmp_path / "results"
     results.write_bytes(bytes(1 << 20))
-    work = replace(work, masks=KeepingMedia(results), network_bytes=1 << 30)
+    work = replace(work, masks=KeepingMedia(results))
     with disk_of(100_000), capture_logs() as logs:
         record = await caller.served(work, site.clip(7))
     assert await result(work, record, tmp_path) == stand_in.mask(7)
@@ -320,7 +318,7 @@ async def test_one_tokens_receivers_that_hang_hold_up_no_other_tokens_webhooks(
     work: WorkerContext, caller: Caller, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A has eight hanging receivers and two places of four: B's webhook is sent at once."""
-    monkeypatch.setattr(webhook_delivery, "TIMEOUT_S", 2 * PATIENCE_S)
+    monkeypatch.setattr(tasks, "TIMEOUT_S", 2 * PATIENCE_S)
     monkeypatch.setattr(deliveries, "HELD_S", 2 * PATIENCE_S)
     site.files["/a.mp4"] = stand_in.clip(3)
     site.hanging = {"/slow"}

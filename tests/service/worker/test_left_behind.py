@@ -13,10 +13,10 @@ from foremask.options import ResultKind
 from foremask.service.jobs import retention
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Status
-from foremask.service.sandbox.operations import Join
+from foremask.service.sandbox.messages import Join
 from foremask.service.sandbox.pool import OnProgress
 from foremask.service.sandbox.scratch import own_directory
-from foremask.service.storage.keys import mask_key
+from foremask.service.storage.signing import mask_key
 from foremask.service.worker.worker_context import WorkerContext
 from tests.service.worker import stand_in
 from tests.service.worker.conftest import Caller, Site, working
@@ -105,7 +105,7 @@ async def test_after_jobs_of_all_endings_there_is_what_retention_says_and_nothin
             joined.clear()
 
         async def swept() -> bool:
-            return not await retention.to_sweep(work.database)
+            return not await retention.due(work.database, "sources")
 
         await until(swept)
         records_of = [await caller.record(job) for job in (*done, *lost)]
@@ -125,7 +125,7 @@ async def test_after_jobs_of_all_endings_there_is_what_retention_says_and_nothin
     async with working(replace(work, result_ttl_s=0.001)):
 
         async def expired() -> bool:
-            return not await retention.to_expire(work.database, 0.001)
+            return not await retention.due(work.database, "result", 0.001)
 
         await until(expired)
         await until(lambda: only(tmp_path / "objects", {"signing-key"}))

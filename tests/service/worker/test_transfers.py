@@ -1,47 +1,49 @@
 """Moves beside the work: a few at once, all done at the end, and one error for all."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from foremask.errors import ServiceUnavailable
-from foremask.service.worker.transfers import AT_ONCE, background_transfers
+from foremask.service.worker.job_stages import TRANSFERS_AT_ONCE, transfers
 
 pytestmark = pytest.mark.slow
 
 
 async def test_no_more_than_a_few_move_at_once_and_all_arrive() -> None:
-    transfers, most, arrived = 0, 0, list[int]()
+    under_way, most, arrived = 0, 0, list[str]()
 
-    async def move(number: int) -> None:
-        nonlocal transfers, most
-        transfers += 1
-        most = max(most, transfers)
+    async def move(key: str, _: Path) -> None:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
         await asyncio.sleep(0.01)
-        transfers -= 1
-        arrived.append(number)
+        under_way -= 1
+        arrived.append(key)
 
-    async with background_transfers() as moves:
-        for number in range(3 * AT_ONCE):
-            await moves.begin(move, number)
-    assert (most, sorted(arrived)) == (AT_ONCE, list(range(3 * AT_ONCE)))
+    keys = [str(number) for number in range(3 * TRANSFERS_AT_ONCE)]
+    async with transfers() as begin:
+        for key in keys:
+            await begin(move, key, Path())
+    assert (most, sorted(arrived)) == (TRANSFERS_AT_ONCE, keys)
 
 
 @pytest.mark.parametrize("where", ["move", "block"])
 async def test_the_first_error_is_the_blocks_own(where: str) -> None:
     """The others end, those too that have not begun, and nothing is left that nobody waits for."""
 
-    async def fail() -> None:
+    async def fail(*_: object) -> None:
         raise ServiceUnavailable("the store is full")
 
-    async def move() -> None:
+    async def move(*_: object) -> None:
         await asyncio.sleep(60)
 
     async def block() -> None:
-        async with background_transfers() as moves:
+        async with transfers() as begin:
             if where == "move":
-                await moves.begin(fail)
-            await moves.begin(move)
+                await begin(fail, "", Path())
+            await begin(move, "", Path())
             if where == "block":
                 await fail()
 

@@ -1,33 +1,48 @@
-"""Builds the API's application and runs it."""
+"""Builds the API's application, from its table of routes to its outermost layer, and runs it."""
 
 import asyncio
+import json
+import math
+import re
+import time
+import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import partial
+from functools import cache, partial
 from types import FrameType
 
+import msgspec
 import structlog
 import uvicorn
 import uvloop
 from litestar import Litestar
 from litestar.datastructures import State
-from litestar.types import ASGIApp
+from litestar.enums import ScopeType
+from litestar.handlers import HTTPRouteHandler
+from litestar.response.base import ASGIResponse
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from foremask.errors import SettingsInvalid
 from foremask.fetch.client import Outbound
 from foremask.machine import process_setup
 from foremask.machine.memory import share_of_memory
-from foremask.service.api import problems, uploads
+from foremask.service.api import (
+    file_routes,
+    job_routes,
+    operator_routes,
+    pages,
+    problems,
+    status_routes,
+)
 from foremask.service.api.connection import Connection, Gate
-from foremask.service.api.middleware import RequestMiddleware
-from foremask.service.api.previewing import Previewer
-from foremask.service.api.probing import PROBES_AT_ONCE, Prober
-from foremask.service.api.request_context import ApiRequest, Service
-from foremask.service.api.routes import HANDLERS
+from foremask.service.api.context import FACTS, ApiRequest, RequestFacts, Service
+from foremask.service.api.openapi import Operation, build
+from foremask.service.api.probing import PROBES_AT_ONCE, Previewer, Prober
 from foremask.service.jobs.database import open_database
 from foremask.service.jobs.process_totals import CountReporter, keep_reporting
 from foremask.service.jobs.schema import check_schema
 from foremask.service.observability import metrics
+from foremask.service.observability.metrics import answered
 from foremask.service.sandbox.pool import MediaPool
 from foremask.service.storage.objects import open_objects
 from foremask.settings import Settings
@@ -41,6 +56,83 @@ STOP_S = 10  # a probe may take eight
 DATABASE_CONNECTIONS = 16
 DATABASE_CALL_S = 4.0  # callers are answered within 5 s, also when the server has stopped
 
+_SLASHES = re.compile(r"//+")
+_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
+
+
+class RequestMiddleware:
+    """Wraps the application."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        scope["path"] = _SLASHES.sub("/", scope["path"])  # of a base URL that ends in one
+        facts = RequestFacts(str(uuid.uuid4()))
+        scope.setdefault("state", {})[FACTS] = facts
+        structlog.contextvars.bind_contextvars(request_id=facts.id)
+        started = time.perf_counter()
+        status = 500
+
+        async def answer(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = [*message["headers"], (b"x-request-id", facts.id.encode()), *_HEADERS]
+                if (grant := facts.grant) is not None:
+                    headers += [
+                        (b"ratelimit-limit", b"%d" % grant.allowed),
+                        (b"ratelimit-remaining", b"%d" % grant.remaining),
+                        (b"ratelimit-reset", b"%d" % math.ceil(grant.reset_s)),
+                    ]
+                if facts.unknown_fields:  # a list of strings (RFC 8941)
+                    names = ", ".join(map(json.dumps, facts.unknown_fields))
+                    headers.append((b"unknown-fields", names.encode()))
+                message["headers"] = headers
+            await send(message)
+
+        try:
+            await self._app(scope, receive, answer)
+        finally:
+            seconds = time.perf_counter() - started
+            route = scope.get("path_template") or "unknown"
+            answered(scope["method"], route, status, seconds)
+            log.debug(
+                "http.request",
+                method=scope["method"],
+                path=scope["path"],  # never the query: it may hold a signature
+                status=status,
+                seconds=round(seconds, 4),
+            )
+            structlog.contextvars.unbind_contextvars("request_id")
+
+
+@Operation(
+    "operations",
+    "The OpenAPI document.",
+    {"application/json": {"schema": {"type": "object"}}},
+    needs_token=False,
+).reads("/openapi.json")
+async def openapi(request: ApiRequest) -> ASGIResponse:
+    """Read this document; /reference shows it to people."""
+    return _document().answer(request)
+
+
+@cache
+def _document() -> pages.Page:
+    return pages.page_of(msgspec.json.encode(build(HANDLERS)), ".json")
+
+
+_ROUTES = (job_routes, status_routes, file_routes, operator_routes, pages)
+HANDLERS = (
+    *(h for each in _ROUTES for h in vars(each).values() if isinstance(h, HTTPRouteHandler)),
+    openapi,
+)
+"""Every route of these modules, in the order in which the document has them."""
+
 
 def create_app(service: Service) -> ASGIApp:
     """The application over open parts."""
@@ -50,7 +142,7 @@ def create_app(service: Service) -> ASGIApp:
         state=State({"service": service}, deep_copy=False),
         exception_handlers=problems.HANDLERS,
         openapi_config=None,  # ours is exact: openapi.py
-        request_max_body_size=None,  # parsing.py counts, and says how many are allowed
+        request_max_body_size=None,  # calls.py counts, and says how many are allowed
         debug=False,
         logging_config=None,
     )
@@ -66,9 +158,9 @@ async def serve(settings: Settings) -> None:
     """Open the database, the store and the pools, and serve."""
     async with open_service(settings) as service:
         log.info("api.started", sandbox=service.sandbox, at=settings.base_url)
-        reporter = CountReporter("api", process_setup.name(), 0, service.sandbox)
+        reporter = CountReporter("api", 0, service.sandbox)
         background_tasks = [
-            asyncio.create_task(uploads.keep_sweeping(service.objects, service.database)),
+            asyncio.create_task(file_routes.keep_sweeping(service.objects, service.database)),
             asyncio.create_task(keep_reporting(service.database, reporter)),
         ]
         try:

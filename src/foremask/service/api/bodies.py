@@ -35,8 +35,8 @@ from foremask.options import (
     form_of,
     with_alpha,
 )
-from foremask.service.api.endpoints import SHOWN_PATTERN
-from foremask.service.jobs.step_facts import JobResult
+from foremask.service.api.openapi import SHOWN_PATTERN
+from foremask.service.jobs.steps import JobResult
 
 MAX_URL_BYTES: Final = 8 << 10
 MOST_SHOWN_HINTS: Final = (

@@ -1,41 +1,58 @@
-"""Reads a call: its token and rate, its Idempotency-Key, its body, each once and in this order."""
+"""Reads a call: token and rate, Idempotency-Key, and its body: JSON, or a form with one file."""
 
+import asyncio
+import difflib
+import hashlib
+import json
 import re
+from collections import defaultdict
+from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
+import multipart
 from msgspec import Struct
 
-from foremask.errors import FieldInvalid, TokenInvalid, TokenMissing
-from foremask.service.api import forms, parsing
+from foremask import errors
+from foremask.hints.decoding import decode
+from foremask.hints.hint_json import number, without_nulls
+from foremask.options import MEDIA_TYPES
 from foremask.service.api.bodies import JobBody
-from foremask.service.api.request_context import GRANT, OWNER, ApiRequest, Service
+from foremask.service.api.context import ApiRequest, Service
 from foremask.service.jobs import admission
-from foremask.service.jobs.admission import Grant
+from foremask.service.jobs.admission import NO_LIMIT, Grant
 from foremask.service.jobs.tokens import token_hash
 
 MAX_TOKEN_LENGTH = 512
 MAX_KEY_LENGTH = 255
-REMEDY = (
-    "Send the token in the header api_token, or as 'Authorization: Bearer TOKEN', or in x-api-key "
-    "(some proxies drop headers with an underscore)."
-)
+MAX_BODY_BYTES = 1 << 20
+MAX_ITEMS = 20_000  # a body of 64 hints has 500; this many take some 10 ms of the event loop
+FORM = "multipart/form-data"
+FILE_S = 86_400  # a link to an uploaded file
+MAX_FIELDS = 128
+MAX_FORM_BYTES = 64 << 10  # what the fields and boundaries of an upload may add to the file
+MAX_NAME_LENGTH = 200
+RESERVE_BYTES = 32 << 20  # where nobody says how much will come
+
+type _Event = multipart.MultipartSegment | bytearray | bytes | None
 
 
 @dataclass(frozen=True, slots=True)
 class Call[B]:
-    """A POST with a good token: ``token`` is its SHA-256, ``digest`` that of the body's fields.
-
-    Where tokens take turns, it is the turn of ``owner``.
-    """
+    """A POST with a good token: ``token`` is its SHA-256, ``digest`` that of the body's fields."""
 
     service: Service
     request_id: str
     token: bytes
     grant: Grant
-    owner: str
     body: B
     digest: bytes
     key: str | None
+
+    @property
+    def owner(self) -> str:
+        """Whose turn it is where tokens take turns."""
+        return str(self.grant.token_id)
 
 
 async def read_call[B: Struct](
@@ -46,32 +63,30 @@ async def read_call[B: Struct](
     ``job`` names a call that starts one: with the Idempotency-Key of a job that exists it costs no
     rate. Raises the errors of token, rate, body and key, in this order.
     """
-    service = request.service
-    token = _token(request)
+    service, token = request.service, _token(request)
     key = None if job is None else request.headers.get("idempotency-key")
     is_good = key is None or re.fullmatch(rf"[!-~]{{1,{MAX_KEY_LENGTH}}}", key) is not None
     grant = await admission.charge_rate(service.database, token, key if is_good else None)
-    owner = str(grant.token_id)
-    request.scope["state"] |= {GRANT: grant, OWNER: owner}
+    request.facts.grant, request.facts.owner = grant, str(grant.token_id)
     if grant.request_id is not None:
         service.reads.take(token)
-    has_clip = job is not None and issubclass(kind, JobBody) and forms.is_form(request)
-    if has_clip:
+    takes_clip = issubclass(kind, JobBody)
+    if job is not None and takes_clip and _content_type(request)[0] == FORM:
         is_new = grant.request_id is None and is_good
-        body, digest = await forms.read_clip(request, kind, job, grant, stores=is_new)
+        body, digest = await _read_clip(request, kind, job, grant, stores=is_new)
     else:
-        body, digest = await parsing.read_body(request, kind, job, may_be_empty=may_be_empty)
+        body, digest = await read_body(request, kind, job, may_be_empty=may_be_empty)
     if grant.request_id is not None and grant.body_hash != digest:
         raise admission.mismatch()
     if key is not None and not is_good:
-        raise FieldInvalid(
+        raise errors.FieldInvalid(
             f"Idempotency-Key must be 1 to {MAX_KEY_LENGTH} printable ASCII characters "
             "without a space.",
             param="Idempotency-Key",
             limit=MAX_KEY_LENGTH,
             actual=len(key),
         )
-    return Call(service, request.id, token, grant, owner, body, digest, key)
+    return Call(service, request.id, token, grant, body, digest, key)
 
 
 def read_token(request: ApiRequest) -> bytes:
@@ -97,7 +112,345 @@ def _token(request: ApiRequest) -> bytes:
         scheme, _, credentials = headers.get("authorization", "").partition(" ")
         token = credentials.strip() if scheme.lower() == "bearer" else ""
     if not token:
-        raise TokenMissing(f"The request carries no token. {REMEDY}")
+        raise errors.TokenMissing(
+            "The request carries no token. Send the token in the header api_token, or as"
+            " 'Authorization: Bearer TOKEN', or in x-api-key (some proxies drop headers with an"
+            " underscore)."
+        )
     if len(token) > MAX_TOKEN_LENGTH:
-        raise TokenInvalid("The token is unknown, revoked or expired.")
+        raise errors.TokenInvalid("The token is unknown, revoked or expired.")
     return token_hash(token)
+
+
+# A body of JSON
+
+
+async def read_body[B: Struct](
+    request: ApiRequest, kind: type[B], call: str | None = None, *, may_be_empty: bool = False
+) -> tuple[B, bytes]:
+    """The body, one JSON object of at most 1 MiB, and the SHA-256 of its fields and of ``call``.
+
+    The latter is without ``sync``. Raises BodyTooLarge, ContentTypeWrong, BadJson or the fields'
+    errors, in this order.
+    """
+    raw = await _read(request)
+    declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if declared != "application/json" and (raw or not may_be_empty):
+        raise errors.ContentTypeWrong(
+            f"The body is declared as {declared[:100] or 'nothing'}; send application/json."
+        )
+    fields = parse_object(raw) if raw or not may_be_empty else {}
+    return decoded(request, fields, kind), digest(fields, call)
+
+
+def decoded[B: Struct](
+    request: ApiRequest, fields: dict[str, Any], kind: type[B], *, strict: bool = True
+) -> B:
+    """The fields as a ``kind``; the answer's header Unknown-Fields has those that it lacks.
+
+    Raises FieldInvalid for them where the request says ``Prefer: handling=strict`` (RFC 7240).
+    """
+    body = decode(fields, kind, strict=strict)
+    known = kind.__struct_encode_fields__
+    unknown = [name for name in fields if name not in known]
+    if unknown and "handling=strict" in request.headers.get("prefer", "").replace(" ", "").lower():
+        close = difflib.get_close_matches(unknown[0], known, 1)
+        meant = f"; did you mean {close[0]!r}?" if close else "."
+        raise errors.FieldInvalid(
+            f"There is no field {unknown[0][:64]!r}{meant}", param=unknown[0][:64]
+        )
+    request.facts.unknown_fields = [name[:64] for name in unknown[:8]]
+    return body
+
+
+def digest(fields: dict[str, Any], call: str | None) -> bytes:
+    """The SHA-256 of the fields without ``sync``, and of ``call``."""
+    text = json.dumps({key: fields[key] for key in fields if key != "sync"}, sort_keys=True)
+    return hashlib.sha256(f"{call} {text}".encode()).digest()
+
+
+def content_length(request: ApiRequest) -> int:
+    """The body's declared bytes; 0 where they are not declared."""
+    declared = request.headers.get("content-length", "")
+    return int(declared) if re.fullmatch(r"[0-9]{1,18}", declared) else 0
+
+
+async def _read(request: ApiRequest) -> bytes:
+    size = content_length(request)
+    body = bytearray()
+    if size <= MAX_BODY_BYTES:
+        async for chunk in request.stream():
+            body += chunk
+            size = max(size, len(body))
+            if size > MAX_BODY_BYTES:
+                break
+    if size > MAX_BODY_BYTES:
+        raise errors.BodyTooLarge(
+            f"The body has {size} bytes or more and may have {MAX_BODY_BYTES}; upload a video.",
+            limit=MAX_BODY_BYTES,
+            actual=size,
+        )
+    return bytes(body)
+
+
+def parse_object(raw: bytes) -> dict[str, Any]:
+    """The object that ``raw`` is. Raises BadJson."""
+    value = parse(raw)
+    if not isinstance(value, dict):
+        raise errors.BadJson('The body must be one JSON object, such as {"video": "https://…"}.')
+    return value
+
+
+def parse(raw: bytes) -> object:
+    """The JSON with distinct keys that ``raw`` is, without its nulls. Raises BadJson."""
+    if raw.count(b",") > MAX_ITEMS and _commas_outside_strings(raw) > MAX_ITEMS:
+        raise errors.BadJson(
+            f"The body has over {MAX_ITEMS} fields and array elements.", limit=MAX_ITEMS
+        )
+    try:
+        return json.loads(
+            raw.decode("utf-8"),
+            object_pairs_hook=_distinct,
+            parse_float=number,
+            parse_constant=_no_number,
+        )
+    except UnicodeDecodeError as error:
+        raise errors.BadJson(
+            f"The body is not UTF-8: byte {error.start} cannot be decoded."
+        ) from None
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno} column {error.colno}"
+        raise errors.BadJson(f"The body is not JSON: {error.msg} at {where}.") from None
+    except RecursionError:
+        raise errors.BadJson("The body is nested too deeply.") from None
+    except ValueError:  # an integer of more digits than Python reads
+        raise errors.BadJson("The body has a number with too many digits.") from None
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) < len(pairs):
+        known: set[str] = set()
+        for name, _ in pairs:
+            if name in known:
+                raise errors.BadJson(f"The body has the key {name[:64]!r} twice.")
+            known.add(name)
+    return without_nulls(pairs)
+
+
+def _commas_outside_strings(raw: bytes) -> int:
+    """Count the commas outside of strings: exact for JSON, in linear time."""
+    unescaped = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
+    return b"".join(unescaped.split(b'"')[::2]).count(b",")
+
+
+def _no_number(word: str) -> NoReturn:
+    raise errors.BadJson(f"The body is not JSON: {word} is no number.")
+
+
+# A form with one file, and where that is stored
+
+
+@dataclass(frozen=True, slots=True)
+class FileForm:
+    """A form as far as the head of its file."""
+
+    fields: list[tuple[str, str]]
+    file: multipart.MultipartSegment
+    events: AsyncGenerator[_Event]
+
+    @property
+    def media_type(self) -> str:
+        """As the part says, or an empty text."""
+        return (self.file.content_type or "").lower()
+
+    async def content(self) -> AsyncGenerator[bytes]:
+        """The bytes of the file. Raises FormInvalid where the form breaks off."""
+        async for event in self.events:
+            if event is None:
+                return
+            assert not isinstance(event, multipart.MultipartSegment)  # noqa: S101
+            yield bytes(event)
+        raise errors.FormInvalid("The form broke off inside the file.")
+
+
+async def _read_clip[B: Struct](
+    request: ApiRequest, kind: type[B], call: str, grant: Grant, *, stores: bool
+) -> tuple[B, bytes]:
+    """As `read_body`, of a form that has the job's clip as its file.
+
+    The body's ``video`` is a link to the clip, which is stored if it ``stores``: then the facts
+    have its key as ``clip``. The SHA-256 covers the clip, too. Fields before the clip are refused
+    before it is read.
+    """
+    service, own, most = request.service, request.id, request.service.limits.max_bytes
+    declared_bytes = declared_size(request, most + MAX_BODY_BYTES)
+    form = await open_form(request, MAX_BODY_BYTES)
+    if form.file.name != "video":
+        raise errors.FormInvalid(
+            f"The file is in the part {form.file.name[:64]!r}, not in 'video'."
+        )
+    suffix = next((end for end, name in MEDIA_TYPES.items() if name == form.media_type), "")
+    key = f"uploads/{own}/{own}{suffix}"
+    link = service.objects.signer.link(key, FILE_S)
+    if form.fields:
+        decoded(request, _values(form.fields) | {"video": link}, kind, strict=False)
+    hashed = hashlib.sha256()
+
+    async def content() -> AsyncGenerator[bytes]:
+        async for block in form.content():
+            hashed.update(block)
+            yield block
+
+    if stores:
+        name = file_name(form.file.filename)
+        await admission.new_upload(service.database, key, grant.token_id, name)
+        await store(service, key, content(), declared_bytes, most)
+        request.facts.clip = key
+    else:
+        async for _ in content():
+            pass
+    behind, second = await _read_fields(form.events, MAX_BODY_BYTES)
+    if second is not None:
+        raise errors.FormInvalid("The form has a second file; a job has one clip.")
+    fields = _values(form.fields + behind)
+    body = decoded(request, fields | {"video": link}, kind, strict=False)
+    return body, digest(fields | {"video": hashed.hexdigest()}, call)
+
+
+def _values(fields: list[tuple[str, str]]) -> dict[str, Any]:
+    texts: defaultdict[str, list[str]] = defaultdict(list)
+    for name, text in fields:
+        texts[name].append(text)
+    return {name: _value(parts) for name, parts in texts.items()}
+
+
+def _value(texts: list[str]) -> object:
+    """A text, a JSON array, or the JSON objects of several parts, as OpenAPI has them.
+
+    What is no JSON stays a text, which its field then refuses.
+    """
+    try:
+        values = [parse(text.encode()) if text.startswith(("[", "{")) else text for text in texts]
+    except errors.BadJson:
+        return texts[0]
+    return values[0] if len(values) == 1 and not isinstance(values[0], dict) else values
+
+
+async def store(
+    service: Service, key: str, content: AsyncIterator[bytes], declared: int, most: int
+) -> None:
+    """Store the whole file, within the token's quota and the disk's reserve, or nothing."""
+    size = reserved = 0
+
+    async def reserve(more: int) -> None:
+        nonlocal reserved
+        service.objects.check_free(more)
+        reserved = size + more
+        await admission.reserve(service.database, key, reserved, service.storage_limit)
+
+    async def counted() -> AsyncGenerator[bytes]:
+        nonlocal size
+        async for block in content:
+            if size + len(block) > most:
+                raise _too_large(most, size + len(block))
+            if size + len(block) > reserved:
+                await reserve(max(RESERVE_BYTES, len(block)))
+            size += len(block)
+            yield block
+
+    try:
+        await reserve(declared)
+        await service.objects.put(key, counted())
+    except BaseException:
+        await asyncio.shield(admission.reserve(service.database, key, 0, 0))
+        raise
+    await admission.reserve(service.database, key, size, NO_LIMIT)
+
+
+async def discard(service: Service, key: str) -> None:
+    """Delete a stored file that no job has."""
+    await service.objects.delete(key)
+    await admission.reserve(service.database, key, 0, 0)
+
+
+async def open_form(request: ApiRequest, most_bytes: int) -> FileForm:
+    """The form as far as its file; its fields have ``most_bytes`` together.
+
+    Raises ContentTypeWrong or FormInvalid.
+    """
+    kind, options = _content_type(request)
+    if kind != FORM or not options.get("boundary"):
+        raise errors.ContentTypeWrong(f"An upload is a form: send 'Content-Type: {FORM}'.")
+    events = _events(request, options["boundary"])
+    fields, file = await _read_fields(events, most_bytes)
+    if file is None:
+        raise errors.FormInvalid("The form has no file, which comes after all fields.")
+    return FileForm(fields, file, events)
+
+
+async def _read_fields(
+    events: AsyncGenerator[_Event], most_bytes: int
+) -> tuple[list[tuple[str, str]], multipart.MultipartSegment | None]:
+    """The fields up to the next file, and its head; None at the form's end."""
+    fields: list[tuple[str, str]] = []
+    name, value, size = "", bytearray(), 0
+    async for event in events:
+        if isinstance(event, multipart.MultipartSegment):
+            name, value = event.name, bytearray()
+            if event.filename is not None or name == "file":
+                return fields, event
+        elif event is None:
+            fields.append((name, value.decode("utf-8", "replace")))
+        else:
+            value += event
+            size += len(event)
+            if size > most_bytes:
+                raise errors.FormInvalid(
+                    f"The form's fields have over {most_bytes} bytes.", limit=most_bytes
+                )
+    return fields, None
+
+
+def _content_type(request: ApiRequest) -> tuple[str, dict[str, str]]:
+    kind, options = multipart.parse_options_header(request.headers.get("content-type", ""))
+    return kind, options
+
+
+def file_name(sent: str | None) -> str | None:
+    """The file name without directories and control characters; None for no name."""
+    last = re.split(r"[/\\]", sent or "")[-1]
+    return "".join(each for each in last if each.isprintable())[:MAX_NAME_LENGTH] or None
+
+
+async def _events(request: ApiRequest, boundary: str) -> AsyncGenerator[_Event]:
+    """Yields each part's head, then its bytes, then None."""
+    try:
+        parser = multipart.PushMultipartParser(
+            boundary, max_segment_count=MAX_FIELDS, max_segment_size=float("inf")
+        )
+        async for chunk in request.stream():
+            if chunk and not parser.closed:  # what comes behind the form's end is nothing to us
+                for event in parser.parse(chunk):
+                    yield event
+        for event in parser.parse(b""):
+            yield event
+    except (multipart.MultipartError, ValueError) as error:
+        why = next(iter(error.args), "")  # the other arguments are Python's own words
+        raise errors.FormInvalid(f"The form cannot be read: {why}.") from None
+
+
+def declared_size(request: ApiRequest, most: int) -> int:
+    """The body's declared bytes, 0 for none. Raises FileTooLarge if they are over ``most``."""
+    size = content_length(request)
+    if size > most + MAX_FORM_BYTES:
+        raise _too_large(most, size)
+    return size
+
+
+def _too_large(max_bytes: int, size: int) -> errors.FileTooLarge:
+    return errors.FileTooLarge(
+        f"The file has {size} bytes or more; at most {max_bytes} are taken.",
+        param="file",
+        limit=max_bytes,
+        actual=size,
+    )

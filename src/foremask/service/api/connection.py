@@ -17,17 +17,9 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from foremask.errors import (
-    ForemaskError,
-    HeadersTooLarge,
-    HttpInvalid,
-    MethodNotAllowed,
-    RequestTooSlow,
-    ServiceUnavailable,
-    TargetTooLong,
-)
+from foremask import errors
+from foremask.service.api.context import FACTS, RequestFacts
 from foremask.service.api.problems import answer_of
-from foremask.service.api.request_context import OWNER
 from foremask.service.observability.metrics import answered, refused
 
 MAX_TARGET_BYTES = 16 << 10
@@ -108,7 +100,7 @@ class Connection(HttpToolsProtocol):
         super().__init__(config, server_state, app_state, _loop)
         self._gate = gate
         self._over_limit = False
-        self._refusal: ForemaskError | None = None
+        self._refusal: errors.ForemaskError | None = None
         self._refused = False
         self._heard = False
         self._head_bytes = 0
@@ -155,8 +147,8 @@ class Connection(HttpToolsProtocol):
     @property
     def owner(self) -> str | None:
         """The token of the current request, once it or the form has been checked."""
-        state: dict[str, Any] = self.scope["state"]
-        return state.get(OWNER)
+        facts: RequestFacts | None = self.scope["state"].get(FACTS)
+        return None if facts is None else facts.owner
 
     def _await_request(self, seconds: float) -> None:
         self._gate.waiting[self] = self.loop.time()
@@ -176,7 +168,7 @@ class Connection(HttpToolsProtocol):
         if self in self._gate.waiting:
             if self._heard and not self._owes_body():
                 details = f"The headers were not complete after {HEAD_S:g} s."
-                self._refuse(RequestTooSlow(details, limit=HEAD_S))
+                self._refuse(errors.RequestTooSlow(details, limit=HEAD_S))
             else:
                 self.transport.close()
         elif self._owes_body():
@@ -186,7 +178,7 @@ class Connection(HttpToolsProtocol):
             self._window_bytes = 0
             self._set_timer(BODY_WINDOW_S)
 
-    def _slowness(self) -> RequestTooSlow | None:
+    def _slowness(self) -> errors.RequestTooSlow | None:
         """The fault of the body's rate at the end of a window, if any."""
         self._body_s += BODY_WINDOW_S
         for came, least, seconds in (
@@ -194,13 +186,13 @@ class Connection(HttpToolsProtocol):
             (self.body_bytes, least_body_bytes(self._body_s), self._body_s),
         ):
             if came < least:
-                return RequestTooSlow(
+                return errors.RequestTooSlow(
                     f"{came} bytes of the body came in {seconds:g} s; at least {least:.0f} must.",
                     limit=least,
                     actual=came,
                 )
         if self.owner is None:
-            return RequestTooSlow(
+            return errors.RequestTooSlow(
                 f"After {self._body_s:g} s the form's fields have not come, which are its first.",
                 limit=self._body_s,
             )
@@ -255,20 +247,20 @@ class Connection(HttpToolsProtocol):
         if self._framing_bytes > MAX_HEAD_BYTES + FRAMING_PER_BYTE * self.body_bytes:
             self._refuse(self._too_large())
 
-    def _described(self, error: httptools.HttpParserError, data: bytes) -> ForemaskError:
+    def _described(self, error: httptools.HttpParserError, data: bytes) -> errors.ForemaskError:
         if isinstance(error, httptools.HttpParserInvalidMethodError) and _METHOD.match(data):
-            allow = MethodNotAllowed.allow
-            return MethodNotAllowed(f"No path takes this method; there are {allow}.")
+            allow = errors.MethodNotAllowed.allow
+            return errors.MethodNotAllowed(f"No path takes this method; there are {allow}.")
         detail = "" if isinstance(error, httptools.HttpParserCallbackError) else f": {error}"
-        return HttpInvalid(f"This is not a request of HTTP/1.1{detail}.")
+        return errors.HttpInvalid(f"This is not a request of HTTP/1.1{detail}.")
 
-    def _too_large(self) -> HeadersTooLarge:
-        return HeadersTooLarge(
+    def _too_large(self) -> errors.HeadersTooLarge:
+        return errors.HeadersTooLarge(
             f"The request line and the headers have over {MAX_HEAD_BYTES} bytes in all.",
             limit=MAX_HEAD_BYTES,
         )
 
-    def _stop_parsing(self, error: ForemaskError) -> None:
+    def _stop_parsing(self, error: errors.ForemaskError) -> None:
         self._refusal = error
         raise error
 
@@ -280,7 +272,7 @@ class Connection(HttpToolsProtocol):
         super().on_url(url)
         if len(self.url) > MAX_TARGET_BYTES:
             self._stop_parsing(
-                TargetTooLong(
+                errors.TargetTooLong(
                     f"The request line has over {MAX_TARGET_BYTES} bytes.",
                     limit=MAX_TARGET_BYTES,
                 )
@@ -295,14 +287,14 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self._over_limit and self.url.partition(b"?")[0] not in HEALTH:
             self._stop_parsing(
-                ServiceUnavailable(
+                errors.ServiceUnavailable(
                     f"All {self._gate.limit} connections are in use; try again in a moment.",
                     limit=self._gate.limit,
                 )
             )
         if len(self.pipeline) >= MAX_PIPELINED:
             self._stop_parsing(
-                HttpInvalid(
+                errors.HttpInvalid(
                     f"Over {MAX_PIPELINED} requests were sent without waiting for an answer.",
                     limit=MAX_PIPELINED,
                 )
@@ -341,7 +333,7 @@ class Connection(HttpToolsProtocol):
 
     # Saying no
 
-    def _refuse(self, error: ForemaskError) -> None:
+    def _refuse(self, error: errors.ForemaskError) -> None:
         """Answer with the error and close, after any answer that is under way."""
         cycle = self._last()
         if cycle is not None and not cycle.response_complete:
@@ -364,7 +356,7 @@ class Connection(HttpToolsProtocol):
         self.loop.call_later(LINGER_S, self.transport.close)
 
 
-def _answer(error: ForemaskError, default_headers: list[tuple[bytes, bytes]]) -> bytes:
+def _answer(error: errors.ForemaskError, default_headers: list[tuple[bytes, bytes]]) -> bytes:
     request_id, status = str(uuid.uuid4()), error.status
     headers, body = answer_of(error, request_id)
     headers |= {

@@ -1,47 +1,33 @@
-"""Calls that start a job: token and rate, body, probe, row; with ``sync`` its end."""
+"""Calls about a clip: those that start a job of it, and those that only look at it."""
 
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Annotated
 
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
-from msgspec import Struct, structs
+from litestar.response.streaming import ASGIStreamingResponse
+from litestar.types import ASGIApp, Receive, Scope, Send
+from msgspec import Meta, Struct, structs
 
-from foremask.errors import (
-    BackgroundInvalid,
-    FieldInvalid,
-    ForemaskError,
-    ObjectLost,
-    RequestUnknown,
-    ServiceUnavailable,
-    VideoMissing,
-)
+from foremask import errors
+from foremask.facts import Clip
 from foremask.hints.kinds import check_hints
 from foremask.options import REENCODE_ONLY, Quality, ResultKind
-from foremask.service.api import forms
-from foremask.service.api.bodies import (
-    ConvertRequest,
-    GreenScreenRequest,
-    JobBody,
-    JobRequest,
-    MaskByKeyPointsRequest,
-    RefineRequest,
-    RemoveBackgroundRequest,
-    ReplaceBackgroundRequest,
-)
+from foremask.service.api import bodies, calls
 from foremask.service.api.calls import Call, read_call
-from foremask.service.api.endpoints import starts
-from foremask.service.api.probing import Source
-from foremask.service.api.request_context import CLIP, ApiRequest, Service, json_answer
+from foremask.service.api.context import ApiRequest, Service, json_answer, while_heard
+from foremask.service.api.openapi import SUBMISSION, Operation, starts
+from foremask.service.api.probing import BUDGET_S, Source
 from foremask.service.api.status_routes import completed
 from foremask.service.jobs import admission, records, wire_format
 from foremask.service.jobs.admission import NewJob
 from foremask.service.jobs.records import Record
-from foremask.service.jobs.step_facts import PLAIN_MASK, JobClip, JobResult
-from foremask.service.jobs.wire_format import Accepted
-from foremask.service.observability.traces import Span, first_span, span
-from foremask.service.storage.keys import mask_key, network_key
+from foremask.service.jobs.steps import PLAIN_MASK, JobClip, JobResult
+from foremask.service.jobs.wire_format import Accepted, Answer
+from foremask.service.observability.traces import first_span, span, valid_traceparent
+from foremask.service.storage.signing import mask_key, network_key
 
 HOLD_S = 25.0  # the vendor's SDK gives up reading after 30 s
 SUBMIT_PATHS = (
@@ -56,7 +42,7 @@ type Make[B] = Callable[[Call[B]], Awaitable[NewJob]]
 """Checks what a call asks for, and makes the job of it."""
 
 
-@starts(*SUBMIT_PATHS, body=JobRequest)
+@starts(*SUBMIT_PATHS, body=bodies.JobRequest)
 async def submit(request: ApiRequest) -> ASGIResponse:
     """Start a job.
 
@@ -64,45 +50,47 @@ async def submit(request: ApiRequest) -> ASGIResponse:
     mask. Where the origin is slower, the answer is 202, and the job's status reports the same error
     later. Every call that takes a clip also takes it as a file: in a form, behind all fields.
     """
-    return await _start_from_clip(request, JobRequest)
+    return await _start_from_clip(request, bodies.JobRequest)
 
 
-@starts("/v2/video/edit/remove_background", body=RemoveBackgroundRequest)
+@starts("/v2/video/edit/remove_background", body=bodies.RemoveBackgroundRequest)
 async def remove_background(request: ApiRequest) -> ASGIResponse:
     """Cut the subject out.
 
     Onto nothing, with straight alpha, or onto a colour. Status, errors, webhooks and limits are
     those of a mask's job.
     """
-    return await _start_from_clip(request, RemoveBackgroundRequest)
+    return await _start_from_clip(request, bodies.RemoveBackgroundRequest)
 
 
-@starts("/v2/video/edit/green_screen", body=GreenScreenRequest)
+@starts("/v2/video/edit/green_screen", body=bodies.GreenScreenRequest)
 async def green_screen(request: ApiRequest) -> ASGIResponse:
     """Put the subject before a green or blue screen."""
-    return await _start_from_clip(request, GreenScreenRequest)
+    return await _start_from_clip(request, bodies.GreenScreenRequest)
 
 
 @starts(
-    "/v2/video/edit/replace_background", body=ReplaceBackgroundRequest, refused=(BackgroundInvalid,)
+    "/v2/video/edit/replace_background",
+    body=bodies.ReplaceBackgroundRequest,
+    refused=(errors.BackgroundInvalid,),
 )
 async def replace_background(request: ApiRequest) -> ASGIResponse:
     """Put the subject before a picture or a video.
 
     One of background_url and background is required.
     """
-    return await _start_from_clip(request, ReplaceBackgroundRequest)
+    return await _start_from_clip(request, bodies.ReplaceBackgroundRequest)
 
 
-@starts("/v2/video/segment/mask_by_key_points", body=MaskByKeyPointsRequest)
+@starts("/v2/video/segment/mask_by_key_points", body=bodies.MaskByKeyPointsRequest)
 async def mask_by_key_points(request: ApiRequest) -> ASGIResponse:
     """Mask the thing at some points of one frame, in all frames."""
-    return await _start_from_clip(request, MaskByKeyPointsRequest)
+    return await _start_from_clip(request, bodies.MaskByKeyPointsRequest)
 
 
-async def _start_from_clip(request: ApiRequest, kind: type[JobBody]) -> ASGIResponse:
+async def _start_from_clip(request: ApiRequest, kind: type[bodies.JobBody]) -> ASGIResponse:
 
-    async def make(call: Call[JobBody]) -> NewJob:
+    async def make(call: Call[bodies.JobBody]) -> NewJob:
         body, service = call.body, call.service
         form, result = body.wanted()
         prober = service.prober
@@ -132,9 +120,9 @@ async def _start_from_clip(request: ApiRequest, kind: type[JobBody]) -> ASGIResp
 
 @starts(
     "/v2/status/{request_id:str}/convert",
-    body=ConvertRequest,
+    body=bodies.ConvertRequest,
     has_clip=False,
-    refused=(BackgroundInvalid, RequestUnknown),
+    refused=(errors.BackgroundInvalid, errors.RequestUnknown),
 )
 async def convert(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
     """Make something else of a mask or a cut-out.
@@ -144,7 +132,7 @@ async def convert(request: ApiRequest, request_id: FromPath[str]) -> ASGIRespons
     of a cut-out is stored beside it, before any matte tool.
     """
 
-    async def make(call: Call[ConvertRequest]) -> NewJob:
+    async def make(call: Call[bodies.ConvertRequest]) -> NewJob:
         service = call.service
         form, result = call.body.wanted()
         clip_url, fetched_bytes = None, 0
@@ -169,7 +157,7 @@ async def convert(request: ApiRequest, request_id: FromPath[str]) -> ASGIRespons
             fetched_bytes=fetched_bytes + background_bytes,
         )
 
-    return await _start(request, ConvertRequest, f"convert {request_id}", make)
+    return await _start(request, bodies.ConvertRequest, f"convert {request_id}", make)
 
 
 def _stored_mask(record: Record) -> str:
@@ -178,7 +166,7 @@ def _stored_mask(record: Record) -> str:
     if record.kind is ResultKind.MASK:
         return result_key
     if record.report is None or not record.report.mask_bytes:
-        raise FieldInvalid(
+        raise errors.FieldInvalid(
             f"The mask of this {record.kind} is not stored, since its frames are too large: submit"
             " the clip to /v2/video/segment/foreground_mask, and convert that.",
             param="request_id",
@@ -193,10 +181,10 @@ async def _source_of(service: Service, record: Record, video: str | None) -> Sou
     result = await records.result_of(service.database, record.request_id)
     key = result.clip_key or record.source_key  # of a mask that was converted before
     if key is not None and key.startswith("uploads/"):
-        with suppress(ObjectLost):
+        with suppress(errors.ObjectLost):
             await service.objects.head(key)
             return Source(key=key)
-    raise VideoMissing(
+    raise errors.VideoMissing(
         "The clip of this mask is no longer stored: send its URL in the field 'video'.",
         param="video",
     )
@@ -204,14 +192,14 @@ async def _source_of(service: Service, record: Record, video: str | None) -> Sou
 
 @starts(
     "/v2/status/{request_id:str}/refine",
-    body=RefineRequest,
+    body=bodies.RefineRequest,
     has_clip=False,
-    refused=(RequestUnknown,),
+    refused=(errors.RequestUnknown,),
 )
 async def refine(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
     """Make the same of a completed job's clip again, with more hints."""
 
-    async def make(call: Call[RefineRequest]) -> NewJob:
+    async def make(call: Call[bodies.RefineRequest]) -> NewJob:
         service = call.service
         check_hints(call.body.hints)
         record = await completed(service, call.token, request_id)
@@ -234,19 +222,19 @@ async def refine(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse
             clip=clip,
         )
 
-    return await _start(request, RefineRequest, f"refine {request_id}", make)
+    return await _start(request, bodies.RefineRequest, f"refine {request_id}", make)
 
 
 def _check_can_be_made_again(quality: str, result: JobResult) -> None:
     if quality == REENCODE_ONLY:
-        raise FieldInvalid(
+        raise errors.FieldInvalid(
             "This request converted a stored mask; refine the request that made the mask.",
             param="request_id",
         )
     options = result.options
     behind = options.background is not None or result.background_key is not None
     if options.kind is ResultKind.COMPOSITE and not behind:
-        raise FieldInvalid(
+        raise errors.FieldInvalid(
             "The background's URL is kept no longer: submit the clip again with these hints.",
             param="request_id",
         )
@@ -260,21 +248,31 @@ async def _start[B: Struct](
     The same request again under its Idempotency-Key costs neither rate nor quota, whatever has
     become of the clip since. ``name`` is part of the body's hash.
     """
-    own, route = request.id, f"POST {name.partition(' ')[0]}"
-    with first_span(own, route, request.headers.get("traceparent")) as trace:
+    service, own = request.service, request.id
+    header = request.headers.get("traceparent")
+    with first_span(own, f"POST {name.partition(' ')[0]}", header) as trace:
         try:
             call = await read_call(request, kind, name)
             hold_until = time.monotonic() + HOLD_S
-            made = call.grant.request_id or await _admitted(call, make, trace)
-        except ServiceUnavailable:  # the job may exist
+            made = call.grant.request_id
+            if made is None:
+                job = structs.replace(
+                    await make(call),
+                    idempotency_key=call.key,
+                    body_hash=call.digest,
+                    traceparent=valid_traceparent(header),
+                )
+                trace.note(preset=job.preset.value)
+                with span("admit"):
+                    made = await admission.admit(service.database, job, service.storage_limit)
+        except errors.ServiceUnavailable:  # the job may exist
             raise
-        except ForemaskError:
+        except errors.ForemaskError:
             await _discard_clip(request)
             raise
         if made != own:
             await _discard_clip(request)
             trace.note(job=made)
-    service = call.service
     if getattr(call.body, "sync", False):
         record = await _ended(service, call.token, made, hold_until)
         if record is not None:
@@ -282,22 +280,10 @@ async def _start[B: Struct](
     return json_answer(Accepted(made, f"{service.settings.base_url}/v2/status/{made}"), 202)
 
 
-async def _admitted[B: Struct](call: Call[B], make: Make[B], trace: Span) -> str:
-    job = structs.replace(
-        await make(call),
-        idempotency_key=call.key,
-        body_hash=call.digest,
-        traceparent=trace.traceparent,
-    )
-    trace.note(preset=job.preset.value)
-    with span("admit"):
-        return await admission.admit(call.service.database, job, call.service.storage_limit)
-
-
 async def _discard_clip(request: ApiRequest) -> None:
     """Delete the clip that came with the request, if one did."""
-    if key := request.scope["state"].get(CLIP):
-        await forms.discard(request.service, key)
+    if (key := request.facts.clip) is not None:
+        await calls.discard(request.service, key)
 
 
 async def _ended(service: Service, token: bytes, job: str, hold_until: float) -> Record | None:
@@ -307,3 +293,106 @@ async def _ended(service: Service, token: bytes, job: str, hold_until: float) ->
         await service.ends.wait(job, hold_until - time.monotonic())
         record = await records.read(service.database, token, job)
     return record if record.status.ended else None
+
+
+SHOWN_BYTES = 128 << 20
+_PICTURE_HEADS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
+
+
+class Preview(Struct):
+    """The mask of the picture."""
+
+    mask: Annotated[bytes, Meta(description="A grey PNG in base64; white is the foreground.")]
+    width: int
+    height: int
+
+
+@Operation("jobs", "The facts of the clip.", Answer[Clip], SUBMISSION, bodies.JobRequest).takes(
+    "/v2/video/probe"
+)
+async def probe(request: ApiRequest) -> ASGIResponse:
+    """Check a clip without starting a job.
+
+    Takes the same body as a job. The answer has the facts of the clip, or the error that a job
+    would get.
+    """
+    call = await read_call(request, bodies.JobRequest)
+    service = call.service
+    form, result = call.body.wanted()
+    if call.body.webhook_url is not None:
+        await service.outbound.check_url(call.body.webhook_url, "webhook_url", call.owner)
+    source = service.prober.locate(call.body.video)
+    kind = result.options.kind
+    clip = await service.prober.probe(source, form, kind, call.owner, now=True)
+    if clip is None:
+        raise errors.UrlUnreachable(
+            f"The origin gave too little of the clip in {BUDGET_S:.0f} s; a job would be accepted.",
+            param="video",
+            limit=BUDGET_S,
+        )
+    call.body.check_on(clip)
+    return json_answer(Answer(call.request_id, clip))
+
+
+@Operation(
+    "playground",
+    "The clip as it is.",
+    {"application/octet-stream": {}},
+    SUBMISSION,
+    bodies.JobRequest,
+).takes("/v2/playground/clip")
+async def show_clip(request: ApiRequest) -> ASGIApp:
+    """Download a clip through the service.
+
+    The playground shows clips with it. A job must accept the clip, which may have at most 128 MiB.
+    """
+    call = await read_call(request, bodies.JobRequest)
+    service = call.service
+    form, result = call.body.wanted()
+    source = service.prober.locate(call.body.video)
+    most_bytes = min(SHOWN_BYTES, service.limits.max_bytes)
+
+    async def send_clip(scope: Scope, receive: Receive, send: Send) -> None:
+        async with service.prober.show(
+            source, form, result.options.kind, call.owner, most_bytes
+        ) as shown:
+            headers = {
+                "Cache-Control": "no-store",
+                "Content-Length": str(shown.size),
+                "Content-Security-Policy": "sandbox; default-src 'none'",
+                "Content-Type": "application/octet-stream",
+            }
+            answer = ASGIStreamingResponse(iterator=shown.blocks, status_code=200, headers=headers)
+            await answer(scope, receive, send)
+
+    return send_clip
+
+
+@Operation(
+    "jobs",
+    "The mask.",
+    Answer[Preview],
+    (errors.FieldInvalid, errors.ModelUnavailable, errors.JobCancelled),
+    bodies.PreviewRequest,
+).takes("/v2/video/segment/preview")
+async def preview(request: ApiRequest) -> ASGIResponse:
+    """The mask of one picture, at once.
+
+    What hints do on their frame, before a job is started. All hints are on the picture, whatever
+    their moment, and at most 16. A token has one picture in work and one that waits; the newest
+    waits, and the older one is cancelled.
+    """
+    call = await read_call(request, bodies.PreviewRequest)
+    service = call.service
+    body = call.body
+    if not body.picture.startswith(_PICTURE_HEADS):
+        raise errors.FieldInvalid("picture is neither a JPEG nor a PNG.", param="picture")
+    check_hints(body.hints)
+    try:
+        masking = service.previewer.mask(body.picture, body.quality, body.hints, call.owner)
+        made = await while_heard(request.receive, masking)
+    except (errors.CorruptVideo, errors.ResolutionTooLarge) as error:
+        raise errors.FieldInvalid(
+            error.details, param="picture", limit=error.limit, actual=error.actual
+        ) from None
+    return json_answer(Answer(call.request_id, Preview(made.png, made.width, made.height)))

@@ -1,4 +1,4 @@
-"""The pages for people: playground, API reference, documentation, and the files they need.
+"""The playground, the API reference, documentation, and the files they need.
 
 Nothing comes from another server. ``make site`` builds the documentation into ``site``; where it
 was not built, its address leads to the API reference.
@@ -8,19 +8,58 @@ import base64
 import gzip
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 
 from litestar import HttpMethod, route
-from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 
-from foremask.errors import PathUnknown
-from foremask.service.api.conditions import select_bytes
-from foremask.service.api.request_context import ApiRequest
+from foremask.errors import PathUnknown, PreconditionFailed, RangeInvalid
+from foremask.service.api.context import ApiRequest
+
+_RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))")
+
+
+def select_bytes(headers: Mapping[str, str], size: int, etag: str) -> tuple[int, int, int]:
+    """Which bytes of a file a GET gets, by RFC 9110: 200, 206 or 304, from start up to stop.
+
+    Several ranges, an unknown unit, or a range of another version give all of them, as the RFC
+    allows; dates are ignored, for every file has an ETag. Raises PreconditionFailed where If-Match
+    names another version, and RangeInvalid for a range behind the end.
+    """
+    if {"*", etag}.isdisjoint(_tags(headers.get("if-match", "*"))):  # strong: W/… matches nothing
+        raise PreconditionFailed(
+            f"The file is another version than the condition names: its ETag is {etag}.",
+            param="If-Match",
+        )
+    known = _tags(headers.get("if-none-match", ""))
+    if not {"*", etag}.isdisjoint(tag.removeprefix("W/") for tag in known):
+        return 304, 0, 0
+    asked = _RANGE.fullmatch(headers.get("range", ""))
+    if asked is None or headers.get("if-range", etag) != etag:
+        return 200, 0, size
+    first, last, suffix = asked.groups()
+    if suffix is not None:
+        start, stop = max(0, size - int(suffix)), size
+    else:
+        start, stop = int(first), min(int(last) + 1, size) if last else size
+        if last and int(last) < start:
+            return 200, 0, size  # not a range at all
+    if start >= stop:
+        raise RangeInvalid(
+            f"The file has {size} bytes, and the range begins behind them.",
+            param="Range",
+            limit=size,
+            actual=start,
+        )
+    return 206, start, stop
+
+
+def _tags(text: str) -> set[str]:
+    return {each.strip() for each in text.split(",")}
+
 
 POLICY = "; ".join(
     (
@@ -53,7 +92,6 @@ TYPES = {
 SMALLER_BY_GZIP = frozenset({".html", ".css", ".js", ".svg", ".json", ".md", ".txt", ".xml"})
 STYLE_HASHES = "style-hashes.txt"
 """Names the styles that the documentation's own script adds to a page: SHA-256 in base64."""
-_STARTED_AT = datetime.now(UTC)
 _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
 
@@ -82,7 +120,7 @@ class Page:
             "Vary": "Accept-Encoding",
         }
         size = len(self.content)
-        status, start, stop = select_bytes(request.headers, size, self.etag, _STARTED_AT)
+        status, start, stop = select_bytes(request.headers, size, self.etag)
         body = self.content[start:stop]
         if status == 206:
             headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
@@ -122,45 +160,22 @@ def _allow(digests: Iterable[str]) -> str:
     return "".join(f" 'sha256-{each}'" for each in dict.fromkeys(digests))
 
 
-def _for_people(*paths: str) -> route:
-    """A route for GET and HEAD that the API's document does not have."""
-    methods = [HttpMethod.GET, HttpMethod.HEAD]
-    return route(list(paths), http_method=methods, status_code=200)
-
-
-@_for_people("/", "/reference")
-async def named(request: ApiRequest) -> ASGIResponse:
-    """The playground at ``/`` and the API reference at ``/reference``."""
-    name = "reference.html" if request.url.path.startswith("/reference") else "index.html"
-    return _find("static", name).answer(request)
-
-
-@_for_people("/static/{name:path}")
-async def static(request: ApiRequest, name: FromPath[str]) -> ASGIResponse:
-    """One file that a page needs."""
-    return _find("static", name.lstrip("/")).answer(request)
-
-
-@_for_people("/docs")
-async def documentation() -> ASGIResponse:
-    """Lead to the documentation, or to the API reference where it was not built."""
-    return _lead_to("/docs/index.html" if read_pages("site") else "/reference")
-
-
-@_for_people("/docs/{name:path}")
-async def documentation_page(request: ApiRequest, name: FromPath[str]) -> ASGIResponse:
-    """One page of the documentation, or a file that it needs."""
-    if not read_pages("site"):
-        return _lead_to("/reference")
-    return _find("site", name.strip("/")).answer(request)
-
-
-def _lead_to(place: str) -> ASGIResponse:
-    return ASGIResponse(status_code=302, headers={"Location": place, "Cache-Control": "no-cache"})
-
-
-def _find(folder: str, name: str) -> Page:
-    try:
-        return read_pages(folder)[name]
-    except KeyError:
-        raise PathUnknown("There is no such page; /reference lists the API.") from None
+@route(
+    ["/", "/reference", "/static/{name:path}", "/docs", "/docs/{name:path}"],
+    http_method=[HttpMethod.GET, HttpMethod.HEAD],
+    status_code=200,
+)
+async def page(request: ApiRequest) -> ASGIResponse:
+    """The playground at ``/``, the API reference, the documentation, and files that they need."""
+    folder, _, name = request.scope["path"].strip("/").partition("/")
+    has_site = bool(read_pages("site"))
+    if folder == "docs" and not (has_site and name):
+        place = "/docs/index.html" if has_site else "/reference"
+        headers = {"Location": place, "Cache-Control": "no-cache"}
+        return ASGIResponse(status_code=302, headers=headers)
+    if folder in ("", "reference"):
+        folder, name = "static", "reference.html" if folder else "index.html"
+    found = read_pages("site" if folder == "docs" else "static").get(name)
+    if found is None:
+        raise PathUnknown("There is no such page; /reference lists the API.")
+    return found.answer(request)

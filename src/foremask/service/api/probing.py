@@ -1,36 +1,94 @@
-"""Probes a clip before its job is accepted: ranged reads here, the parser in a confined child."""
+"""Looks at clips and pictures before a job: ranged reads here, the parser in a confined child."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import structlog
 from msgspec.structs import replace
 
-from foremask.errors import (
-    BackgroundInvalid,
-    ClipRefused,
-    LinkInvalid,
-    ObjectLost,
-    Overloaded,
-    UrlForbidden,
-    UrlStatus,
-    UrlUnreachable,
-    VideoInvalid,
-)
+from foremask import errors
 from foremask.facts import Clip
 from foremask.fetch.client import Outbound
+from foremask.fetch.connections import check_size
 from foremask.fetch.fairness import FairSemaphore
 from foremask.fetch.range_reader import MAX_READ_BYTES, RangeUnavailable
-from foremask.fetch.responses import check_size
-from foremask.options import Form, Limits, ResultKind
-from foremask.service.jobs.step_facts import JobResult
+from foremask.hints.kinds import Hint
+from foremask.options import Form, Limits, MaskOptions, Quality, ResultKind
+from foremask.service.jobs.steps import JobResult
 from foremask.service.observability import metrics
 from foremask.service.observability.traces import span
-from foremask.service.sandbox.operations import Probe, ProbeBackground, Request
+from foremask.service.sandbox.messages import (
+    MaskPicture,
+    PictureMask,
+    Probe,
+    ProbeBackground,
+    Request,
+)
 from foremask.service.sandbox.pool import ChildDied, MediaPool
 from foremask.service.storage.objects import Objects
+
+PREVIEW_PLACE_S = 45.0  # for a turn among tokens, of which each has one picture in work
+WALL_CLOCK_S = 30.0
+
+
+class Previewer:
+    """Masks single pictures, in the one child of a pool that may read the network.
+
+    A token's picture that waits makes way for its newer one.
+    """
+
+    def __init__(self, pool: MediaPool, find_model: Callable[[], Path], memory_bytes: int) -> None:
+        self._pool, self._find_model, self._memory_bytes = pool, find_model, memory_bytes
+        self._places = FairSemaphore(1, 1, metrics.HELD_BACK.labels("preview").inc)
+        self._waiting: dict[str, asyncio.Task[None]] = {}
+
+    async def mask(
+        self, picture: bytes, quality: Quality, hints: Sequence[Hint], owner: str
+    ) -> PictureMask:
+        limits = Limits(memory_bytes=self._memory_bytes)
+        options = MaskOptions(
+            quality=quality, hints=tuple(hints), model=self._find_model(), limits=limits
+        )
+        await self._turn(owner)
+        try:
+            request = MaskPicture(picture, options)
+            return await self._pool.run(request, wall_clock_s=WALL_CLOCK_S, owner=owner)
+        except (ChildDied, errors.TimedOut):
+            raise errors.Overloaded(
+                "The picture could not be masked in time; send it again."
+            ) from None
+        finally:
+            self._places.release(owner)
+
+    async def _turn(self, owner: str) -> None:
+        """Wait for the place; an older wait of the same owner is cancelled."""
+        if older := self._waiting.get(owner):
+            older.cancel()
+        turn = self._waiting[owner] = asyncio.create_task(self._places.acquire(owner))
+        try:
+            async with asyncio.timeout(PREVIEW_PLACE_S):
+                await turn
+        except (asyncio.CancelledError, TimeoutError) as ended:
+            if turn.done() and not turn.cancelled():  # its turn came at this very moment
+                self._places.release(owner)
+            if self._waiting.get(owner) is not turn:
+                raise errors.JobCancelled(
+                    "A newer picture of this token is masked instead."
+                ) from None
+            if isinstance(ended, asyncio.CancelledError):  # the caller has gone
+                raise
+            raise errors.Overloaded(
+                f"No picture could be masked within {PREVIEW_PLACE_S:g} s: others are."
+                " Send it again.",
+                limit=1,
+            ) from None
+        finally:
+            if self._waiting.get(owner) is turn:
+                del self._waiting[owner]
+
 
 BUDGET_S = 8.0
 PROBES_AT_ONCE = 4  # most of a probe is waiting for the origin; the child takes milliseconds
@@ -83,8 +141,8 @@ class Prober:
         """The source behind ``url``. Raises UrlForbidden for a link of ours that is not good."""
         try:
             key = self.objects.signer.key_of(url)
-        except LinkInvalid as error:
-            raise UrlForbidden(
+        except errors.LinkInvalid as error:
+            raise errors.UrlForbidden(
                 f"{error.details} An upload's file_url is good for one day.", param=param
             ) from None
         return Source(url=url) if key is None else Source(key=key)
@@ -98,7 +156,7 @@ class Prober:
         """
         try:
             found = await self._ask(source, "video", owner, Probe(None, self.limits, form, kind))
-        except Overloaded:
+        except errors.Overloaded:
             if now:
                 raise
             return None  # a worker probes it later
@@ -117,9 +175,9 @@ class Prober:
         try:
             with span("probe background"):
                 found = await self._ask(source, "background_url", owner, request)
-        except (ClipRefused, VideoInvalid) as error:
-            raise BackgroundInvalid.of(error) from error
-        except Overloaded:
+        except (errors.ClipRefused, errors.VideoInvalid) as error:
+            raise errors.BackgroundInvalid.of(error) from error
+        except errors.Overloaded:
             pass  # a worker probes it later
         result = replace(asked, background_url=source.url, background_key=source.key)
         return result, 0 if found is None or source.key is not None else found[0]
@@ -137,7 +195,7 @@ class Prober:
                     file = await stack.enter_async_context(opened)
                     await self._run(Probe(None, self.limits, form, kind), file, owner)
             except (TimeoutError, RangeUnavailable, ChildDied):
-                raise UrlUnreachable(
+                raise errors.UrlUnreachable(
                     "The clip could not be read in time, or by ranges; a job would be accepted.",
                     param="video",
                 ) from None
@@ -174,8 +232,8 @@ class Prober:
             return
         try:
             size = (await self.objects.head(key)).size
-        except ObjectLost:
-            raise UrlStatus(
+        except errors.ObjectLost:
+            raise errors.UrlStatus(
                 "Nothing is stored at this URL, or no longer; upload it again.",
                 param=param,
             ) from None

@@ -17,16 +17,14 @@ from foremask.errors import FieldInvalid, Internal, ObjectLost, RequestUnknown
 from foremask.hints.decoding import decode
 from foremask.options import REENCODE_ONLY, Quality
 from foremask.service.api.bodies import FORMS, RenameRequest
-from foremask.service.api.calls import read_token
-from foremask.service.api.endpoints import Operation
-from foremask.service.api.forms import file_name
-from foremask.service.api.parsing import read_body
-from foremask.service.api.request_context import ApiRequest, Service, json_answer
+from foremask.service.api.calls import file_name, read_body, read_token
+from foremask.service.api.context import ApiRequest, Service, json_answer
+from foremask.service.api.openapi import Operation
 from foremask.service.jobs import records, wire_format
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Record
 from foremask.service.jobs.wire_format import Answer, JobStatus
-from foremask.service.storage.keys import is_kept_mask, strip_key
+from foremask.service.storage.signing import is_kept_mask, strip_key
 
 PAGE, MAX_PAGE = 20, 100
 LINK_S = 86_400

@@ -1,25 +1,17 @@
-"""Decides whether a request may start a job: rate, quota, idempotency, caps; then queues it."""
+"""Decides whether a request may start a job, and a token store more: rate, quotas, caps."""
 
 import uuid
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 import msgspec
 
-from foremask.errors import (
-    Busy,
-    ForemaskError,
-    IdempotencyMismatch,
-    QueueFull,
-    QuotaExhausted,
-    RateLimited,
-    StorageQuota,
-    TokenInvalid,
-    TooManyJobs,
-)
+from foremask import errors
 from foremask.options import Form, Quality
+from foremask.service.jobs import steps
 from foremask.service.jobs.database import Database, json_value, on_disk
-from foremask.service.jobs.step_facts import JobResult, StoredClip
+from foremask.service.jobs.steps import JobResult, Step, StoredClip
 
 QUEUE_LIMIT = 10_000  # a day of 60 s clips on the fastest machine we know
 NO_LIMIT = 1 << 62
@@ -81,7 +73,7 @@ async def charge_rate(database: Database, token_hash: bytes, key: str | None = N
     if refusal is not None:
         raise refusal
     if row["outcome"] == "rate":
-        error = RateLimited(
+        error = errors.RateLimited(
             f"more requests than the token's rate allows; try again in {row['wait_s']:.1f} s",
             limit=row["allowed"],
         )
@@ -110,35 +102,109 @@ async def admit(database: Database, job: NewJob, storage_limit: int = NO_LIMIT) 
     return made
 
 
-def _refusal(outcome: str, allowed: int, counted: int) -> ForemaskError | None:
+def _refusal(outcome: str, allowed: int, counted: int) -> errors.ForemaskError | None:
     match outcome:
         case "invalid":
-            return TokenInvalid("the token is unknown, revoked or expired")
+            return errors.TokenInvalid("the token is unknown, revoked or expired")
         case "quota":
             details = f"the token's quota of {allowed} jobs is used up"
-            return QuotaExhausted(details, limit=allowed)
+            return errors.QuotaExhausted(details, limit=allowed)
         case "mismatch":
             return mismatch()
         case "concurrent":
             details = f"{counted} jobs of this token are unfinished, of {allowed} that it may have"
-            return TooManyJobs(details, limit=allowed, actual=counted)
+            return errors.TooManyJobs(details, limit=allowed, actual=counted)
         case "storage":
             return storage_quota(allowed, counted)
         case "queue":
             details = f"{counted} jobs are unfinished, of {allowed} that the service takes"
-            return QueueFull(details, limit=allowed, actual=counted)
+            return errors.QueueFull(details, limit=allowed, actual=counted)
         case _:
             return None
 
 
-def storage_quota(allowed: int, counted: int) -> Busy:
+def storage_quota(allowed: int, counted: int) -> errors.Busy:
     """The token has so many bytes stored, or would have."""
     details = f"the token's uploads and results would take {counted} bytes, of {allowed}"
-    return StorageQuota(details, limit=allowed, actual=counted)
+    return errors.StorageQuota(details, limit=allowed, actual=counted)
 
 
-def mismatch() -> IdempotencyMismatch:
+def mismatch() -> errors.IdempotencyMismatch:
     """The Idempotency-Key was used for another body."""
-    return IdempotencyMismatch(
+    return errors.IdempotencyMismatch(
         "this Idempotency-Key was used before with another body; use a new key for a new request"
     )
+
+
+FORGOTTEN_AT_ONCE = 10_000  # 0.1 s of the database
+
+
+async def new_upload(
+    database: Database, key: str, token_id: uuid.UUID, name: str | None = None
+) -> None:
+    """Record a form that was given out, or a file of this name that comes."""
+    await database.all(
+        "insert into uploads (key, token, name) values (%s, %s, %s) on conflict do nothing",
+        (key, token_id, name),
+    )
+
+
+async def claim_upload(database: Database, key: str, claim: str, name: str | None) -> str:
+    """Mark the form as used and return the id of its token; `reserve` of 0 bytes frees it.
+
+    ``claim`` is the id of the request that the file comes with, under this ``name``. Raises
+    LinkInvalid where another has used the form, or its token is no longer good.
+    """
+    row = await database.one(
+        """with form as (
+               select u.key, t.id, is_good(t) as good, u.bytes > 0 and u.claim = %s as is_mine
+               from uploads u join tokens t on t.id = u.token where u.key = %s),
+           claimed as (
+               update uploads u set bytes = 1, claim = %s, name = %s from form
+               where u.key = form.key and form.good and u.bytes = 0 returning u.token),
+           counted as (
+               update tokens t set stored = stored + 1 from claimed where t.id = claimed.token)
+           select id, good, is_mine or exists (select from claimed) as claimed from form""",
+        (claim, key, claim, name),
+    )
+    if row is None or not row["good"]:
+        raise errors.LinkInvalid("The token that this form was given to is no longer good.")
+    if not row["claimed"]:
+        raise errors.LinkInvalid("This form has been used; ask for another to upload again.")
+    return str(row["id"])
+
+
+async def reserve(database: Database, key: str, size: int, limit: int) -> None:
+    """Count ``size`` bytes for the upload. Raises StorageQuota over the token's ``limit``."""
+    row = await database.row_of("reserve_upload", key, size, limit)
+    if row is not None and not row["ok"]:
+        raise storage_quota(limit, row["counted"] + size)
+
+
+async def reserve_result(
+    database: Database, step: Step, size: int, optional: int, limit: int
+) -> bool:
+    """Count what a step is about to store: ``size`` bytes in any case, and ``optional`` bytes.
+
+    False where the token's ``limit`` has no room for the optional bytes, which are then not
+    counted, and for a stale attempt, for which none are.
+    """
+    attempt = steps.attempt_of(step)
+    return bool(await database.value_of("reserve_result", *attempt, size, optional, limit))
+
+
+async def forget(database: Database, before: datetime) -> int:
+    """Forget all uploads of forms older than ``before``; how many they were."""
+    count = 0
+    while True:
+        gone: int = await database.value_of("forget_uploads", before, FORGOTTEN_AT_ONCE)
+        count += gone
+        if gone < FORGOTTEN_AT_ONCE:
+            return count
+
+
+def limit_of_token(setting: int | None, disk: tuple[int, int] | None) -> int:
+    """The storage limit of a token: as set, else a quarter of the store's disk."""
+    if setting is not None:
+        return setting
+    return NO_LIMIT if disk is None else disk[0] // 4

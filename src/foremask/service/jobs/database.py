@@ -58,7 +58,7 @@ class Database:
             reconnect_timeout=5.0,
             open=False,
             kwargs={"autocommit": True, "row_factory": dict_row},
-            reconnect_failed=_reconnect,
+            reconnect_failed=AsyncConnectionPool.check,  # again, after a long absence of the server
         )
 
     async def open(self) -> None:
@@ -175,11 +175,6 @@ class Database:
         self._left.discard(asking)
         if not asking.cancelled():
             asking.exception()  # nobody may be left to hear it
-
-
-async def _reconnect(pool: AsyncConnectionPool[Any]) -> None:
-    """Reconnect after a long absence of the server."""
-    await pool.check()
 
 
 @asynccontextmanager

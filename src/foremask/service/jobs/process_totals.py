@@ -31,7 +31,6 @@ class CountReporter:
     """Reports one process's counts; ``slots`` is how many clips it masks at once."""
 
     kind: str
-    name: str
     slots: int
     sandbox: str
     _id: uuid.UUID = field(default_factory=uuid.uuid4)
@@ -49,7 +48,7 @@ class CountReporter:
         self._number += 1
         row = await database.row_of(
             "report_process",
-            *(self._id, self.kind, self.name, self.slots, self.sandbox, self._number),
+            *(self._id, self.kind, self.slots, self.sandbox, self._number),
             [name for name, _ in fresh],
             [json_value(dict(labels)) for _, labels in fresh],
             list(fresh.values()),
@@ -84,50 +83,33 @@ async def totals(database: Database) -> dict[Series, float]:
     return {(row["sample"], tuple(sorted(row["labels"].items()))): row["value"] for row in rows}
 
 
-@dataclass(frozen=True, slots=True)
-class Now:
-    """The service at this moment: what is unfinished, what waits, and which processes are alive.
-
-    ``jobs`` are by status, ``waiting`` steps with the longest wait in seconds by queue, and
-    ``processes`` by kind and sandbox.
-    """
-
-    jobs: dict[str, int]
-    waiting: dict[str, tuple[int, float]]
-    processes: dict[tuple[str, str], int]
-    slots: int
+type Now = dict[tuple[str, tuple[str, ...]], float]
+"""By a name of `metrics.NOW` and the values of its labels."""
 
 
 async def now(database: Database) -> Now:
     """The service at this moment. The cost grows with the queues, not with the records."""
     rows = await database.all(
-        """select 'jobs' as what, status as name, null as other, count(*) as n,
-            0.0::float8 as wait_s
-           from jobs where status = 'queued' group by status
-           union all
-           select 'jobs', status, null, count(*), 0.0
-           from jobs where status = 'running' group by status
-           union all
-           select 'queue', case stage when 'segment' then 'masks' else 'files' end, null, count(*),
-               extract(epoch from clock() - min(touched_at))::float8
-           from steps where status = 'todo' group by 2
-           union all
-           select 'queue', 'webhooks', null, count(*),
-               greatest(0, extract(epoch from clock() - min(next_at)))::float8
-           from deliveries where status = 'pending' and next_at <= clock() having count(*) > 0
-           union all
-           select 'processes', kind, sandbox, count(*), 0.0
-           from processes where seen_at > clock() - make_interval(secs => %(seen_s)s)
-           group by kind, sandbox
-           union all
-           select 'slots', '', null, coalesce(sum(slots), 0), 0.0
-           from processes where seen_at > clock() - make_interval(secs => %(seen_s)s)""",
-        {"seen_s": ALIVE_FOR_S},
+        """with waiting as (
+               select queue_of(stage) as queue, count(*) as n,
+                   extract(epoch from clock() - min(touched_at)) as wait_s
+               from steps where status = 'todo' group by 1
+               union all
+               select 'webhooks', count(*), greatest(0, extract(epoch from clock() - min(next_at)))
+               from deliveries where status = 'pending' and next_at <= clock()),
+           alive as (select * from processes where seen_at > clock() - make_interval(secs => %s))
+           select 'foremask_jobs' as metric, array['queued'] as labels, count(*)::float8 as value
+           from jobs where status = 'queued'
+           union all select 'foremask_jobs', array['running'], count(*)
+           from jobs where status = 'running'
+           union all select 'foremask_queue_depth', array[queue], coalesce(n, 0)
+           from queues left join waiting using (queue)
+           union all select 'foremask_queue_oldest_wait_seconds', array[queue], coalesce(wait_s, 0)
+           from queues left join waiting using (queue)
+           union all select 'foremask_processes', array[kind, sandbox], count(*)
+           from alive group by kind, sandbox
+           union all select 'foremask_mask_slots', '{}', coalesce(sum(slots), 0) from alive
+           union all select 'foremask_stored_bytes', '{}', coalesce(sum(stored), 0) from tokens""",
+        (ALIVE_FOR_S,),
     )
-    idle = {"files": (0, 0.0), "masks": (0, 0.0), "webhooks": (0, 0.0)}
-    return Now(
-        jobs={"queued": 0, "running": 0} | {r["name"]: r["n"] for r in rows if r["what"] == "jobs"},
-        waiting=idle | {r["name"]: (r["n"], r["wait_s"]) for r in rows if r["what"] == "queue"},
-        processes={(r["name"], r["other"]): r["n"] for r in rows if r["what"] == "processes"},
-        slots=sum(r["n"] for r in rows if r["what"] == "slots"),
-    )
+    return {(row["metric"], tuple(row["labels"])): row["value"] for row in rows}

@@ -1,29 +1,36 @@
 """What is deleted: sources when a job ends, results after their time, records after theirs."""
 
 from dataclasses import dataclass
-from typing import Any, LiteralString
+from typing import Any, Final, Literal, LiteralString
 
 from foremask.service.jobs.database import Database
 
 RECORD_EXTRA_S = 7 * 86400  # a week in which a status read can still say that the result is gone
 FAILED_KEPT_S = 30 * 86400
-ENGINE_DEAD_S = 60.0
-AT_ONCE: LiteralString = "50"
 NETWORK_KEPT_S = 86400  # half a megabyte a frame: long enough for a person to say what is wrong
+ENGINE_DEAD_S = 60.0
+AT_ONCE = 50
+
+type Kind = Literal["sources", "network", "result"]
+"""Files of an ended job: its source and segments, its network cache, its result."""
+_STORED: Final[dict[Kind, LiteralString]] = {
+    "sources": "swept_at is null",
+    "network": "report ? 'network_bytes' and expired_at is null",
+    "result": "result_key is not null and expired_at is null",
+}
+_NOTED: Final[dict[Kind, LiteralString]] = {
+    "sources": "swept_at = clock()",
+    "network": "report = report - 'network_bytes'",
+    "result": "expired_at = clock()",
+}
 
 
-async def to_sweep(database: Database) -> list[tuple[str, str | None]]:
-    """Ended jobs whose source and segments are still stored, and the keys of their results."""
-    return await _oldest(database, "ended_at is not null and swept_at is null")
-
-
-async def _oldest(
-    database: Database, which: LiteralString, *params: float
-) -> list[tuple[str, Any]]:
-    """Ids and result keys of the jobs where ``which`` holds, those that ended first."""
+async def due(database: Database, kind: Kind, kept_s: float = 0.0) -> list[tuple[str, Any]]:
+    """The first jobs that ended longer ago than this, and still have such files; their results."""
     rows = await database.all(
-        f"select id, result_key from jobs where {which} order by ended_at limit {AT_ONCE}",  # noqa: S608
-        params,
+        f"""select id, result_key from jobs where {_STORED[kind]}
+            and ended_at < clock() - make_interval(secs => %s) order by ended_at limit %s""",  # noqa: S608
+        (kept_s, AT_ONCE),
     )
     return [(row["id"], row["result_key"]) for row in rows]
 
@@ -38,50 +45,16 @@ class Ended:
     seconds: float
 
 
-async def swept(database: Database, request_id: str) -> Ended | None:
-    """Note that source and segments are deleted; how the job ended, None the second time."""
+async def deleted(database: Database, kind: Kind, request_id: str) -> Ended | None:
+    """Note that these files are deleted; how the job ended, None the second time."""
     row = await database.one(
-        """update jobs set swept_at = clock() where id = %s and swept_at is null
-           returning status, coalesce(error ->> 'reason', '') as reason,
-               extract(epoch from started_at - created_at)::float8 as wait_s,
-               extract(epoch from ended_at - created_at)::float8 as seconds""",
+        f"""update jobs set {_NOTED[kind]} where id = %s and {_STORED[kind]}
+            returning status, coalesce(error ->> 'reason', '') as reason,
+                extract(epoch from started_at - created_at)::float8 as wait_s,
+                extract(epoch from ended_at - created_at)::float8 as seconds""",  # noqa: S608
         (request_id,),
     )
     return None if row is None else Ended(**row)
-
-
-async def to_expire(database: Database, result_ttl_s: float) -> list[tuple[str, str]]:
-    """Ids and object keys of the results that have expired; none where ``result_ttl_s`` is 0."""
-    if not result_ttl_s:
-        return []
-    return await _oldest(
-        database,
-        """ended_at < clock() - make_interval(secs => %s)
-           and result_key is not null and expired_at is null""",
-        result_ttl_s,
-    )
-
-
-async def expired(database: Database, request_id: str) -> None:
-    """The job's result is deleted."""
-    await database.all("update jobs set expired_at = clock() where id = %s", (request_id,))
-
-
-async def networks_to_drop(database: Database) -> list[tuple[str, str]]:
-    """Ids and object keys of results whose network cache has expired."""
-    return await _oldest(
-        database,
-        """report ? 'network_bytes' and expired_at is null
-           and ended_at < clock() - make_interval(secs => %s)""",
-        NETWORK_KEPT_S,
-    )
-
-
-async def network_dropped(database: Database, request_id: str) -> None:
-    """Record that the network caches are deleted."""
-    await database.all(
-        "update jobs set report = report - 'network_bytes' where id = %s", (request_id,)
-    )
 
 
 async def forget_records(database: Database, result_ttl_s: float) -> list[str]:

@@ -1,43 +1,32 @@
 """The database's tables: made, brought up to date, and checked to be those of this foremask."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from importlib import resources
+from pathlib import Path
 
 import psycopg
 
 from foremask.errors import ServiceUnavailable
 from foremask.service.jobs.database import Database
 
-VERSION = 20
+VERSION = 21
 OLDEST = 16
 """The oldest version that can be brought up to date: that of commit 427503c."""
 MIGRATING = 0x666F7265  # "fore": the advisory lock of whoever changes the schema
+ENGINE = "procrastinate/"
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
-    """One step of the schema, applied once and known by its name; empty SQL only records it."""
+async def migrate(url: str) -> list[str]:
+    """Bring the schema, Procrastinate's too, up to date; returns the names of what was applied.
 
-    name: str
-    sql: str
-
-
-async def migrate(
-    url: str, engine_scripts: Callable[[frozenset[str]], Sequence[Script]]
-) -> list[str]:
-    """Bring the schema up to date and return the names of what was applied.
-
-    ``engine_scripts`` gives the engine's scripts that are not applied yet. Each script commits with
-    its name; callers on other machines wait for the first. Raises ServiceUnavailable for a database
-    that cannot be reached, of a newer foremask, or too old.
+    Each script commits with its name; callers on other machines wait for the first. Raises
+    ServiceUnavailable for a database that cannot be reached, of a newer foremask, or too old.
     """
     try:
         connection = await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=10)
     except psycopg.OperationalError as error:
         raise ServiceUnavailable(f"the database cannot be reached: {error}") from error
-    done: list[str] = []
     async with connection:
         await connection.execute("select pg_advisory_lock(%s)", (MIGRATING,))
         await connection.execute(
@@ -45,19 +34,15 @@ async def migrate(
             " (name text primary key, applied_at timestamptz not null default now())"
         )
         cursor = await connection.execute("select name from schema_scripts")
-        applied = frozenset(name for (name,) in await cursor.fetchall())
-        for script in (*engine_scripts(applied), _own_script(_version(applied))):
-            if script.name in applied:
-                continue
+        applied = {name for (name,) in await cursor.fetchall()}
+        scripts = _engine_scripts(applied) | {f"foremask/{VERSION}": _script(_version(applied))}
+        missing = {name: sql for name, sql in scripts.items() if name not in applied}
+        for name, sql in missing.items():
             async with connection.transaction():
-                if script.sql:
-                    await connection.execute(script.sql.encode())
-                await connection.execute(
-                    "insert into schema_scripts (name) values (%s)", (script.name,)
-                )
-            if script.sql:
-                done.append(script.name)
-    return done
+                if sql:
+                    await connection.execute(sql.encode())
+                await connection.execute("insert into schema_scripts (name) values (%s)", (name,))
+    return [name for name, sql in missing.items() if sql]
 
 
 async def check_schema(database: Database) -> None:
@@ -74,7 +59,18 @@ async def check_schema(database: Database) -> None:
         )
 
 
-def _own_script(found: int) -> Script:
+def _engine_scripts(applied: Iterable[str]) -> dict[str, str]:
+    """Procrastinate's releases name each change by a file; a new database has all of them."""
+    from procrastinate.schema import SchemaManager  # the API does without
+
+    changes = sorted(Path(SchemaManager.get_migrations_path()).glob("*.sql"))
+    if any(name.startswith(ENGINE) for name in applied):
+        return {ENGINE + each.name: each.read_text(encoding="utf-8") for each in changes}
+    whole = {ENGINE + "schema.sql": str(SchemaManager.get_schema())}
+    return whole | {ENGINE + each.name: "" for each in changes}
+
+
+def _script(found: int) -> str:
     """What brings tables of version ``found`` up to date; 0 is none."""
     whole = _read("schema.sql")
     if found > VERSION:
@@ -88,7 +84,7 @@ def _own_script(found: int) -> Script:
         functions = whole[whole.index("\n-- Functions.") :]
         functions = re.sub(r"(?m)^create (function|trigger)", r"create or replace \1", functions)
         whole = _read("upgrade.sql") + functions
-    return Script(f"foremask/{VERSION}", whole)
+    return whole
 
 
 def _newer(found: int) -> ServiceUnavailable:

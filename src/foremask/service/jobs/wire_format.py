@@ -11,7 +11,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType, convert
 from foremask.errors import ResultExpired
 from foremask.options import ResultKind
 from foremask.service.jobs.records import JobError, Record, Status
-from foremask.service.jobs.step_facts import JobReport
+from foremask.service.jobs.steps import JobReport
 
 LINK_S = 7 * 86400  # how long a result's link is good: the longest that every cloud signs for
 
@@ -102,6 +102,7 @@ def status_body(
     the URL.
     """
     url = link(record.result_key, link_s, file_name(record)) if record.result_key else None
+    mask_url = url if url and record.kind is ResultKind.MASK else UNSET  # clients read either name
     is_done = record.status is Status.COMPLETED
     error = record.error
     if is_done and url is None:
@@ -117,16 +118,10 @@ def status_body(
         queue_position=_set(record.queue_position),
         eta_s=_set(record.eta_s),
         idle_s=_set(record.idle_s),
-        result=_result(record, url) if is_done and url is not None else UNSET,
+        result=UNSET if url is None else Result(url, record.kind, mask_url, _set(record.report)),
         error=_set(error),
     )
 
 
 def _set[T](value: T | None) -> T | UnsetType:
     return UNSET if value is None else value
-
-
-def _result(record: Record, url: str) -> Result:
-    """Public sources of the hosted service use two names for a mask: the URL is under each."""
-    mask_url = url if record.kind is ResultKind.MASK else UNSET
-    return Result(url, record.kind, mask_url, _set(record.report))

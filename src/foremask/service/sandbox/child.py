@@ -15,8 +15,16 @@ from typing import Final
 from foremask.errors import ForemaskError
 from foremask.machine import process_setup
 from foremask.service.sandbox import confine, messages
-from foremask.service.sandbox.messages import Broken, FromChild, Job, Ready, Refused, Result, Setup
-from foremask.service.sandbox.parent import Parent
+from foremask.service.sandbox.messages import (
+    Broken,
+    FromChild,
+    Job,
+    Parent,
+    Ready,
+    Refused,
+    Result,
+    Setup,
+)
 from foremask.vision.network import compiled_networks
 
 _NICENESS: Final = 2  # heartbeats and HTTP answers have a little priority over frames

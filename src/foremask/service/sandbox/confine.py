@@ -1,7 +1,8 @@
-"""Confines the calling process for good.
+"""Confines the calling process for good, and checks that this is enough.
 
 Landlock decides which files can be opened, seccomp which system calls can be made, rlimits how much
-can be used. None needs root or can be undone. Seccomp also denies what an old Landlock leaves open.
+can be used. None needs root or can be undone. Seccomp also denies what an old Landlock leaves open;
+libseccomp is called through ctypes, here alone (docs/adr/0042).
 """
 
 import ctypes
@@ -16,7 +17,95 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from foremask.service.sandbox.seccomp import Refusals, When, bits_are, is_int, is_not
+from foremask.errors import SettingsInvalid
+from foremask.options import Device
+from foremask.settings import Sandbox
+
+_LIBRARY: Final = "libseccomp.so.2"  # its ABI since 2012
+_ALLOW: Final = 0x7FFF_0000
+_ERRNO: Final = 0x0005_0000
+_NOT_EQUAL, _MASKED_EQUAL = 1, 7
+_UNKNOWN_CALL: Final = -1
+_INT: Final = 0xFFFF_FFFF
+
+# Calls that are younger than the libseccomp of distributions in use. From 424 on a call has the
+# same number on every architecture.
+_YOUNG_CALLS: Final = {
+    "process_madvise": 440,
+    "mount_setattr": 442,
+    "quotactl_fd": 443,
+    "memfd_secret": 447,
+    "process_mrelease": 448,
+    "set_mempolicy_home_node": 450,
+    "fchmodat2": 452,
+    "setxattrat": 463,
+    "removexattrat": 466,
+    "open_tree_attr": 467,
+    "file_setattr": 469,
+}
+
+
+class When(ctypes.Structure):
+    """A condition on one argument of a call; a rule holds when all of its conditions do."""
+
+    _fields_ = (
+        ("argument", ctypes.c_uint),
+        ("operator", ctypes.c_int),
+        ("first", ctypes.c_uint64),
+        ("second", ctypes.c_uint64),
+    )
+
+
+def is_int(argument: int, value: int) -> When:
+    """The lower 32 bits of the argument are ``value``; the kernel ignores the upper 32."""
+    return When(argument, _MASKED_EQUAL, _INT, value & _INT)
+
+
+def is_not(argument: int, value: int) -> When:
+    """All 64 bits of the argument differ from ``value``."""
+    return When(argument, _NOT_EQUAL, value)
+
+
+def bits_are(argument: int, mask: int, value: int) -> When:
+    """The argument's bits in ``mask`` equal those of ``value``."""
+    return When(argument, _MASKED_EQUAL, mask, value)
+
+
+class Refusals:
+    """Rules to be loaded once; raises OSError where libseccomp is not installed."""
+
+    def __init__(self) -> None:
+        self._library = library = ctypes.CDLL(_LIBRARY)
+        library.seccomp_init.argtypes = (ctypes.c_uint32,)
+        library.seccomp_init.restype = ctypes.c_void_p
+        library.seccomp_syscall_resolve_name.argtypes = (ctypes.c_char_p,)
+        library.seccomp_rule_add_array.argtypes = (
+            *(ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p),
+        )
+        library.seccomp_load.argtypes = (ctypes.c_void_p,)
+        self._rules = library.seccomp_init(_ALLOW)
+        if self._rules is None:
+            raise OSError("libseccomp cannot begin a filter")
+
+    def refuse(self, call: str, *conditions: When, error: int) -> None:
+        """Let ``call`` fail with ``error`` when all conditions hold; ignore a call unknown here."""
+        number = self._library.seccomp_syscall_resolve_name(call.encode())
+        if number == _UNKNOWN_CALL:
+            number = _YOUNG_CALLS.get(call, _UNKNOWN_CALL)
+        if number < 0:  # another architecture's, or unknown
+            return
+        compared = (When * len(conditions))(*conditions)
+        failed = self._library.seccomp_rule_add_array(
+            self._rules, _ERRNO | error, number, len(conditions), compared
+        )
+        if failed:
+            raise OSError(-failed, f"no seccomp rule for {call}: {os.strerror(-failed)}")
+
+    def load(self) -> None:
+        failed = self._library.seccomp_load(self._rules)
+        if failed:
+            raise OSError(-failed, f"seccomp filter not loaded: {os.strerror(-failed)}")
+
 
 # From linux/landlock.h, linux/prctl.h, linux/sched.h; the numbers are the same on every
 # architecture that Python runs on.
@@ -276,3 +365,50 @@ def _refusals() -> Refusals | None:
 
 def _libc() -> ctypes.CDLL:
     return ctypes.CDLL(None, use_errno=True)
+
+
+_NEEDS = f"Landlock v{LEAST_LANDLOCK} (Linux 5.13) and seccomp (libseccomp 2)"
+
+
+def check_level(wanted: Sandbox, level: Level, *, is_root: bool | None = None) -> None:
+    """Raise SettingsInvalid where ``level`` is less than ``wanted`` accepts."""
+    is_root = os.geteuid() == 0 if is_root is None else is_root
+    if wanted is Sandbox.REQUIRE and not level.full:
+        files = level.landlock < LEAST_LANDLOCK
+        could = ["read and change every file that this user can"] * files
+        could += ["connect to your network and signal other processes"] * (not level.seccomp)
+        raise SettingsInvalid(
+            f"FOREMASK_SANDBOX=require needs {_NEEDS}, and there is {level}: a clip that takes over"
+            f" its decoder could {', and '.join(could)}."
+            " FOREMASK_SANDBOX=best-effort accepts that.",
+            param="FOREMASK_SANDBOX",
+        )
+    if wanted is Sandbox.BEST_EFFORT and is_root and level.landlock < LEAST_LANDLOCK:
+        raise SettingsInvalid(
+            f"As root without Landlock (there is {level}), a clip that takes over its decoder could"
+            " change every file. Run foremask as another user, enable Landlock (Linux 5.13), or"
+            " accept it with FOREMASK_SANDBOX=even-root.",
+            param="FOREMASK_SANDBOX",
+        )
+
+
+def level_of(wanted: Sandbox) -> Level:
+    """The level that children get on this machine; raises SettingsInvalid as `check_level` does."""
+    level = Level() if wanted is Sandbox.OFF else available()
+    check_level(wanted, level)
+    return level
+
+
+def is_gpu(device: Device) -> bool:
+    """Whether the device is a GPU by name; `auto` is not."""
+    return device.on_gpu or device.unit.startswith(("GPU", "NPU"))
+
+
+def check_device(device: Device, wanted: Sandbox) -> None:
+    """Raise SettingsInvalid where the sandbox would keep the network from its device."""
+    if is_gpu(device) and wanted is not Sandbox.OFF:
+        raise SettingsInvalid(
+            f"FOREMASK_DEVICE={device} needs FOREMASK_SANDBOX=off, for a confined child opens no"
+            " device: do so only where the worker is confined otherwise, as in a container.",
+            param="FOREMASK_DEVICE",
+        )

@@ -1,4 +1,4 @@
-"""How a child executes the requests of operations.py: with the library's functions.
+"""How a child executes the requests of messages.py: with the library's functions.
 
 Only a child imports this module, after it is confined. What a child that only probes does not need,
 OpenVINO above all, is loaded by the functions that need it.
@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from foremask.facts import Clip, Report, SegmentPlan, Written
+from foremask.facts import Clip, Report, Written
 from foremask.fetch.remote_file import RemoteFile
 from foremask.media import segments
 from foremask.media.background_files import check_background
@@ -27,9 +27,8 @@ from foremask.options import (
     ResultOptions,
     form_of,
 )
-from foremask.service.sandbox import operations
-from foremask.service.sandbox.operations import PictureMask, Request
-from foremask.service.sandbox.parent import Operation, Parent
+from foremask.service.sandbox import messages
+from foremask.service.sandbox.messages import Operation, Parent, PictureMask, Request
 
 NEWEST_PX: Final = 320
 
@@ -37,7 +36,7 @@ if TYPE_CHECKING:
     from foremask.masking.report import OnFrame, Progress
 
 
-def _probe(request: operations.Probe, parent: Parent) -> Clip:
+def _probe(request: messages.Probe, parent: Parent) -> Clip:
     clip = probe(request.source or RemoteFile(parent.read_at, request.size), request.limits)
     if request.preset is not None:
         form = form_of(request.preset, request.kind)
@@ -45,7 +44,7 @@ def _probe(request: operations.Probe, parent: Parent) -> Clip:
     return clip
 
 
-def _probe_background(request: operations.ProbeBackground, parent: Parent) -> None:
+def _probe_background(request: messages.ProbeBackground, parent: Parent) -> None:
     if request.source is None:
         check_background(RemoteFile(parent.read_at, request.size), request.limits)
     else:
@@ -53,13 +52,13 @@ def _probe_background(request: operations.ProbeBackground, parent: Parent) -> No
             check_background(file, request.limits)
 
 
-def _load(request: operations.Load, _: Parent) -> None:
+def _load(request: messages.Load, _: Parent) -> None:
     from foremask.vision.network.devices import network_at
 
     network_at(request.model, request.device)
 
 
-def _mask(request: operations.Mask, parent: Parent) -> Report:
+def _mask(request: messages.Mask, parent: Parent) -> Report:
     from foremask.masking.pipeline import mask_video
 
     on_progress = _reporting(parent)
@@ -67,7 +66,7 @@ def _mask(request: operations.Mask, parent: Parent) -> Report:
     return mask_video(request.source, request.target, options, on_progress, request.span)
 
 
-def _cache(request: operations.Mask | operations.CutOut) -> Path | None:
+def _cache(request: messages.Mask | messages.CutOut) -> Path | None:
     from foremask.vision.temporal.network_cache import is_store
 
     known, kept = request.known, request.kept
@@ -79,7 +78,7 @@ def _cache(request: operations.Mask | operations.CutOut) -> Path | None:
     return kept
 
 
-def _mask_picture(request: operations.MaskPicture, _: Parent) -> PictureMask:
+def _mask_picture(request: messages.MaskPicture, _: Parent) -> PictureMask:
     from foremask.masking.stills import last_picture, mask_frame
     from foremask.vision.drawing import grey_png
 
@@ -89,7 +88,7 @@ def _mask_picture(request: operations.MaskPicture, _: Parent) -> PictureMask:
     return PictureMask(grey_png(levels), width, height)
 
 
-def _cut_out(request: operations.CutOut, parent: Parent) -> Report:
+def _cut_out(request: messages.CutOut, parent: Parent) -> Report:
     from foremask.masking.cut_out import cut_out
 
     masking = replace(request.options, cache=_cache(request))
@@ -105,7 +104,7 @@ def _cut_out(request: operations.CutOut, parent: Parent) -> Report:
     )
 
 
-def _cut_out_by_mask(request: operations.CutOutByMask, parent: Parent) -> Report:
+def _cut_out_by_mask(request: messages.CutOutByMask, parent: Parent) -> Report:
     from foremask.masking.cut_out import cut_out_by_mask
 
     masking = MaskOptions(limits=request.limits)
@@ -140,36 +139,14 @@ def options_of(
 def _reporting(parent: Parent) -> "OnFrame":
     from foremask.vision.drawing import small_png
 
-    def on_progress(progress: "Progress") -> None:
-        newest = progress.newest
-        draw = None if newest is None else partial(small_png, newest, NEWEST_PX)
-        done, total, stage = progress.frames_done, progress.frames_total, progress.stage
-        parent.progress(done, total, stage, draw, progress.left_s)
+    def on_progress(now: "Progress") -> None:
+        draw = None if now.newest is None else partial(small_png, now.newest, NEWEST_PX)
+        parent.progress(now.frames_done, now.frames_total, now.stage, draw, now.left_s)
 
     return on_progress
 
 
-def _plan(request: operations.Plan, _: Parent) -> tuple[SegmentPlan, ...]:
-    return tuple(segments.plan(request.source, request.most, request.grid))
-
-
-def _cut(request: operations.Cut, _: Parent) -> None:
-    segments.cut(request.source, request.span, request.target)
-
-
-def _join(request: operations.Join, _: Parent) -> Written:
-    form = form_of(request.preset, request.kind)
-    return segments.join(
-        request.parts,
-        request.source,
-        request.target,
-        form,
-        request.kind,
-        keep_sound=request.keep_sound,
-    )
-
-
-def _recode(request: operations.Recode, parent: Parent) -> Written:
+def _recode(request: messages.Recode, parent: Parent) -> Written:
     def on_frame(done: int, total: int | None) -> None:
         parent.progress(done, total, "encoding")
 
@@ -183,16 +160,22 @@ def _recode(request: operations.Recode, parent: Parent) -> Written:
     )
 
 
+def _join(request: messages.Join, _: Parent) -> Written:
+    form = form_of(request.preset, request.kind)
+    parts, source, target, kind = request.parts, request.source, request.target, request.kind
+    return segments.join(parts, source, target, form, kind, keep_sound=request.keep_sound)
+
+
 OPERATIONS: Final[Mapping[type[Request[Any]], Operation]] = {
-    operations.Probe: _probe,
-    operations.ProbeBackground: _probe_background,
-    operations.CutOut: _cut_out,
-    operations.CutOutByMask: _cut_out_by_mask,
-    operations.Load: _load,
-    operations.Mask: _mask,
-    operations.MaskPicture: _mask_picture,
-    operations.Plan: _plan,
-    operations.Cut: _cut,
-    operations.Join: _join,
-    operations.Recode: _recode,
+    messages.Probe: _probe,
+    messages.ProbeBackground: _probe_background,
+    messages.CutOut: _cut_out,
+    messages.CutOutByMask: _cut_out_by_mask,
+    messages.Load: _load,
+    messages.Mask: _mask,
+    messages.MaskPicture: _mask_picture,
+    messages.Plan: lambda plan, _: tuple(segments.plan(plan.source, plan.most, plan.grid)),
+    messages.Cut: lambda cut, _: segments.cut(cut.source, cut.span, cut.target),
+    messages.Join: _join,
+    messages.Recode: _recode,
 }

@@ -7,9 +7,10 @@ serves them. Uploads come through our API whatever the store (docs/adr/0030).
 """
 
 import asyncio
+import os
+import re
 import secrets
 import shutil
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
@@ -21,18 +22,79 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store, from_url
 
-from foremask.errors import ObjectLost, ServiceUnavailable
+from foremask.errors import ObjectLost, ServiceUnavailable, StorageFull
 from foremask.service.observability import metrics
-from foremask.service.storage.keys import checked_key, media_type
-from foremask.service.storage.local_directory import check_free, flush, make_local_key, sweep_tree
-from foremask.service.storage.signing import Signer
+from foremask.service.observability.traces import span
+from foremask.service.storage.signing import Signer, checked_key, media_type
+
+RESERVE_BYTES = 2 << 30
+RESERVE_SHARE = 0.05
+
+_HALF_WRITTEN = re.compile(r"#\d+$")
+
+
+def check_free(directory: Path, size: int) -> None:
+    """Raise StorageFull unless the disk has ``size`` bytes more than the reserve."""
+    usage = shutil.disk_usage(directory)
+    kept = min(int(RESERVE_SHARE * usage.total), RESERVE_BYTES)
+    if usage.free - size < kept:
+        raise StorageFull(
+            f"The disk has {usage.free} bytes free; {size} are needed beside {kept} in reserve.",
+            limit=kept,
+            actual=usage.free,
+        )
+
+
+def make_local_key(path: Path) -> None:
+    """Make the signing key where there is none, readable by its owner only."""
+    if path.exists():
+        path.chmod(0o600)  # earlier versions left it as the umask would have it
+        return
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
+            opened.write(secrets.token_bytes(32))
+            opened.flush()
+            os.fsync(opened.fileno())
+        try:
+            os.link(part, path)
+        except FileExistsError:  # another process was first
+            return
+        except OSError:  # a file system without hard links
+            part.rename(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def flush(root: Path, key: str) -> None:
+    """Flush the file and its two directories to disk: a finished job survives a power cut."""
+    path = root / key
+    for each in (path, path.parent, path.parent.parent):
+        fd = os.open(each, os.O_RDONLY)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+
+def sweep_tree(top: Path, before: datetime) -> None:
+    """Remove old files that obstore has not finished, and old empty directories."""
+    for directory, _, files in os.walk(top, topdown=False):
+        for name in files:
+            path = Path(directory, name)
+            with suppress(OSError):
+                if _HALF_WRITTEN.search(name) and path.stat().st_mtime < before.timestamp():
+                    path.unlink()
+        with suppress(OSError):  # there is something in it, or it is new
+            if Path(directory).stat().st_mtime < before.timestamp():
+                Path(directory).rmdir()
+
 
 BLOCK_BYTES = 1 << 20
 PART_BYTES = 8 << 20  # 10 000 parts is S3's limit: files up to 80 GB
 PARTS_AT_ONCE = 3
 
 _SIGNING_KEY = "signing-key"
-_CHANGED = "The stored file changed while it was read."
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,32 +135,34 @@ class Objects:
 
     def __init__(self, store: ObjectStore, signer: Signer) -> None:
         self._store = store
+        self._root = _root(store) if isinstance(store, LocalStore) else None
         self.signer = signer
 
-    async def put(self, key: str, content: Path | AsyncIterable[bytes]) -> Stored:
+    async def put(self, key: str, content: Path | AsyncIterable[bytes]) -> None:
         """Store a file, or what chunks give: all of it at once, or nothing."""
-        described = {} if self.is_local else _described(key)
-        with _translated(key):
+        name = key.rpartition("/")[2]
+        described = {
+            "Content-Type": media_type(key),
+            "Content-Disposition": f'attachment; filename="{name}"',
+        }
+        with span("store"), _translated(key):
             await obstore.put_async(
                 self._store,
                 checked_key(key),
                 content,
-                attributes=described or None,
+                attributes=described if self._root is None else None,
                 chunk_size=PART_BYTES,
                 max_concurrency=PARTS_AT_ONCE,
             )
-        if isinstance(self._store, LocalStore):
-            await asyncio.to_thread(flush, _root(self._store), key)
-        return await self.head(key)
+        if self._root is not None:
+            await asyncio.to_thread(flush, self._root, key)
 
     async def get(self, key: str, path: Path) -> None:
         """Write the object to ``path``, which appears when it is complete."""
         part = path.with_name(path.name + ".part")
         try:
-            stop = (await self.head(key)).size
-            blocks = self._blocks(key, 0, stop, PART_BYTES, PARTS_AT_ONCE)
-            with part.open("wb") as file:
-                async with aclosing(blocks):
+            with span("load"), part.open("wb") as file:
+                async with aclosing(self.stream(key, block_bytes=PART_BYTES)) as blocks:
                     async for block in blocks:
                         await asyncio.to_thread(file.write, block)
             part.replace(path)
@@ -106,39 +170,25 @@ class Objects:
             part.unlink(missing_ok=True)
 
     async def stream(
-        self, key: str, offset: int = 0, length: int | None = None
+        self,
+        key: str,
+        offset: int = 0,
+        length: int | None = None,
+        block_bytes: int = BLOCK_BYTES,
     ) -> AsyncGenerator[bytes]:
         """The object's bytes from ``offset`` on, ``length`` of them or all, in blocks.
 
         Each block is a request of its own: a slow reader costs the store no open connection.
         """
-        stored = await self.head(key)
-        stop = stored.size if length is None else min(offset + length, stored.size)
-        async with aclosing(self._blocks(key, offset, stop, BLOCK_BYTES, 1)) as blocks:
-            async for block in blocks:
-                yield block
-
-    async def _blocks(
-        self, key: str, offset: int, stop: int, block_bytes: int, at_once: int
-    ) -> AsyncGenerator[bytes]:
-        """The bytes from ``offset`` to ``stop`` in order; ``at_once`` blocks are read ahead."""
-        asked: deque[tuple[int, asyncio.Task[bytes]]] = deque()
-        try:
-            while offset < stop or asked:
-                while offset < stop and len(asked) < at_once:
-                    size = min(block_bytes, stop - offset)
-                    asked.append((size, asyncio.create_task(self.read(key, offset, size))))
-                    offset += size
-                size, reading = asked[0]
-                block = await reading
-                asked.popleft()
-                if len(block) != size:
-                    raise ObjectLost(_CHANGED)
-                yield block
-        finally:
-            for _, reading in asked:
-                reading.cancel()
-            await asyncio.gather(*(reading for _, reading in asked), return_exceptions=True)
+        size = (await self.head(key)).size
+        stop = size if length is None else min(offset + length, size)
+        while offset < stop:
+            asked = min(block_bytes, stop - offset)
+            block = await self.read(key, offset, asked)
+            if len(block) != asked:
+                raise ObjectLost("The stored file changed while it was read.")
+            yield block
+            offset += asked
 
     async def read(self, key: str, offset: int, length: int) -> bytes:
         """``length`` bytes from ``offset``, which lies inside the object; fewer at its end."""
@@ -168,15 +218,15 @@ class Objects:
         async for stored in self.list(prefix):
             await self.delete(stored.key)
             count += 1
-        if isinstance(self._store, LocalStore):
-            left = _root(self._store) / checked_key(prefix)
+        if self._root is not None:
+            left = self._root / checked_key(prefix)
             await asyncio.to_thread(shutil.rmtree, left, ignore_errors=True)
         return count
 
     async def delete_half_written(self, prefix: str, before: datetime) -> None:
         """Delete what killed processes have half written; a bucket needs a lifecycle rule."""
-        if isinstance(self._store, LocalStore):
-            await asyncio.to_thread(sweep_tree, _root(self._store) / checked_key(prefix), before)
+        if self._root is not None:
+            await asyncio.to_thread(sweep_tree, self._root / checked_key(prefix), before)
 
     async def list(self, prefix: str) -> AsyncIterator[Stored]:
         """Every object below ``prefix``, in no order."""
@@ -193,20 +243,16 @@ class Objects:
             raise ServiceUnavailable("The object store has lost its signing key.") from None
 
     def disk(self) -> tuple[int, int] | None:
-        if not isinstance(self._store, LocalStore):
+        """A local store's disk: bytes in all, and free."""
+        if self._root is None:
             return None
-        usage = shutil.disk_usage(_root(self._store))
-        return usage.total, usage.free
+        total, _, free = shutil.disk_usage(self._root)
+        return total, free
 
     def check_free(self, size: int) -> None:
-        """As `local_directory.check_free`, of a local store's disk; a bucket is never full."""
-        if isinstance(self._store, LocalStore):
-            check_free(_root(self._store), size)
-
-    @property
-    def is_local(self) -> bool:
-        """Whether our own API serves the links."""
-        return isinstance(self._store, LocalStore)
+        """As `check_free`, of a local store's disk; a bucket is never full."""
+        if self._root is not None:
+            check_free(self._root, size)
 
     def link(self, key: str, expires_s: int, name: str = "") -> str:
         """A URL that reads the object for at least ``expires_s`` seconds (a cloud allows a week).
@@ -232,14 +278,6 @@ def _store(url: str) -> ObjectStore:
         },
         retry_config={"max_retries": 4, "retry_timeout": timedelta(seconds=30)},
     )
-
-
-def _described(key: str) -> dict[str, str]:
-    name = key.rpartition("/")[2]
-    return {
-        "Content-Type": media_type(key),
-        "Content-Disposition": f'attachment; filename="{name}"',
-    }
 
 
 def _root(store: LocalStore) -> Path:

@@ -3,24 +3,18 @@
 import asyncio
 import re
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
 import structlog
 from msgspec import UNSET, structs
 
-from foremask.errors import (
-    BackgroundInvalid,
-    ClipRefused,
-    FieldInvalid,
-    ObjectLost,
-    ServiceUnavailable,
-    TimedOut,
-)
-from foremask.facts import SEGMENT_GRID, Clip, SegmentPlan, Span
+from foremask import errors
+from foremask.facts import Clip, Report, SegmentPlan, Span, Written
 from foremask.media.colour_presets import KEPT_MASK
 from foremask.options import (
     REENCODE_ONLY,
@@ -31,38 +25,62 @@ from foremask.options import (
     form_of,
     is_joinable,
 )
-from foremask.service.jobs import steps, stored
-from foremask.service.jobs.step_facts import (
-    IngestDone,
-    JobReport,
-    MaskDone,
-    PartDone,
-    StepArgs,
-    StepDone,
-)
-from foremask.service.jobs.steps import Step
+from foremask.service.jobs import admission, steps
 from foremask.service.observability import metrics
 from foremask.service.observability.traces import span
-from foremask.service.sandbox.operations import (
-    Cut,
-    CutOut,
-    CutOutByMask,
-    Join,
-    Mask,
-    Plan,
-    Probe,
-    ProbeBackground,
-    Recode,
-    Request,
-)
-from foremask.service.storage.keys import mask_key, network_key, strip_key
-from foremask.service.storage.local_directory import check_free
-from foremask.service.worker.leases import StepProgress
-from foremask.service.worker.reports import joined_report, report_of
-from foremask.service.worker.transfers import Transfers, background_transfers
+from foremask.service.sandbox import messages
+from foremask.service.storage.objects import check_free
+from foremask.service.storage.signing import mask_key, network_key, strip_key
 from foremask.service.worker.worker_context import WorkerContext
 
+PNG_HEAD = b"\x89PNG\r\n\x1a\n"
+MAX_NEWEST_BYTES = 32 << 10
+NETWORK_BYTES = 256 << 20  # kept with each result for a day, so that `refine` is fast
+TRANSFERS_AT_ONCE = 3  # a store is far away more often than it is narrow
+
+type Move = Callable[[str, Path], Awaitable[object]]
+"""Puts a file into the store, or gets it from there."""
+type Begin = Callable[[Move, str, Path], Awaitable[None]]
+"""Begins to move a file, once fewer than `TRANSFERS_AT_ONCE` are on their way."""
+
 log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class StepProgress:
+    """How far a step is; a lease is renewed only while it moves."""
+
+    frames_done: int = 0
+    moved_at: float = field(default_factory=time.monotonic)
+    newest_png: bytes | None = None
+    ends_at: float | None = None  # as the child estimates
+
+    def move(self) -> None:
+        self.moved_at = time.monotonic()
+
+    @property
+    def idle_s(self) -> float:
+        """Seconds since work was last recorded, without time in which the machine was suspended."""
+        return time.monotonic() - self.moved_at
+
+    async def note_frames(self, progress: messages.Progress) -> None:
+        if progress.frames_done != self.frames_done:
+            self.frames_done = progress.frames_done
+            self.move()
+            left_s = progress.left_s
+            self.ends_at = None if left_s is None else time.monotonic() + left_s
+        png = progress.newest_png
+        if png.startswith(PNG_HEAD) and len(png) <= MAX_NEWEST_BYTES:
+            self.newest_png = png
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds to go, at least 0."""
+        return None if self.ends_at is None else max(0.0, self.ends_at - time.monotonic())
+
+    def take_newest(self) -> bytes | None:
+        png, self.newest_png = self.newest_png, None
+        return png
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +88,11 @@ class RunningStep:
     """A step that this worker holds; its files are in ``scratch``."""
 
     work: WorkerContext
-    step: Step
+    step: steps.Step
     scratch: Path
     progress: StepProgress
 
-    async def run(self) -> StepDone:
+    async def run(self) -> steps.StepDone:
         # A full disk is an outcome of the attempt too.
         await asyncio.to_thread(self.scratch.mkdir, 0o700)
         stages = {"ingest": self.ingest, "segment": self.segment, "join": self.join}
@@ -97,31 +115,33 @@ class RunningStep:
     def target(self) -> Path:
         return self.scratch / f"{self.step.options.kind}{self.step.form.suffix}"
 
-    async def ingest(self) -> IngestDone:
+    async def ingest(self) -> steps.IngestDone:
         """Fetch the clip, check all of it, store it, and cut it where some slots are free."""
         step, asked, options = self.step, self.step.args.result, self.step.options
         by_stored_mask = step.quality == REENCODE_ONLY
         fetched_bytes = 0
         if by_stored_mask and options.kind is ResultKind.MASK:
-            return IngestDone(step.clip, step.source_key, (StepArgs(whole=True),))
+            return steps.IngestDone(step.clip, step.source_key, (steps.StepArgs(whole=True),))
         clip_key = asked.clip_key if by_stored_mask else step.source_key
         await self._fetch(clip_key)
-        with span("probe"):
-            probing = Probe(self.source, self.work.limits, step.preset, options.kind)
-            clip = await self._run(probing)
+        clip = await self._run(
+            messages.Probe(self.source, self.work.limits, step.preset, options.kind)
+        )
         source_key = clip_key or f"sources/{step.name.job}/{step.attempt}/source"
-        async with background_transfers() as transfers:
+        async with transfers() as begin:
             if clip_key is None:
-                await transfers.begin(self._store, source_key, self.source)
+                await begin(self.work.objects.put, source_key, self.source)
                 if by_stored_mask:
                     fetched_bytes += clip.size_bytes
-            background_key = await self._fetch_background(transfers)
+            background_key = await self._fetch_background(begin)
             if background_key is not None and background_key != asked.background_key:
                 fetched_bytes += self.background.stat().st_size
             if by_stored_mask:
-                whole = StepArgs(whole=True, source_key=source_key, background_key=background_key)
-                return IngestDone(step.clip, step.source_key, (whole,), fetched_bytes)
-            segments = await self._cut(await self._plan(clip), transfers)
+                whole = steps.StepArgs(
+                    whole=True, source_key=source_key, background_key=background_key
+                )
+                return steps.IngestDone(step.clip, step.source_key, (whole,), fetched_bytes)
+            segments = await self._cut(await self._plan(clip), begin)
         self.progress.move()
         if options.kind is not ResultKind.MASK:
             start_s = float(clip.start_s)
@@ -129,17 +149,16 @@ class RunningStep:
                 structs.replace(each, background_key=background_key, clip_start_s=start_s)
                 for each in segments
             )
-        return IngestDone(clip, source_key, segments, fetched_bytes)
+        return steps.IngestDone(clip, source_key, segments, fetched_bytes)
 
     async def _fetch(self, key: str | None) -> None:
         self._check_free(2 * (self.step.clip.size_bytes if self.step.clip else 0))
         if key is not None:
-            with span("load"):
-                await self.work.objects.get(key, self.source)
+            await self.work.objects.get(key, self.source)
         elif self.step.video_url is not None:
             await self._download(self.step.video_url, "video", self.source)
         else:
-            raise ObjectLost("the job's source is no longer known")
+            raise errors.ObjectLost("the job's source is no longer known")
         self.progress.move()
 
     def _check_free(self, needed_bytes: int) -> None:
@@ -158,27 +177,25 @@ class RunningStep:
                 owner=str(self.step.token),
             )
 
-    async def _fetch_background(self, transfers: Transfers) -> str | None:
+    async def _fetch_background(self, begin: Begin) -> str | None:
         """The key of the background, which is stored; None where the job has no such file."""
         asked = self.step.args.result
-        if not asked.has_background_file:
+        if asked.background_url is None and asked.background_key is None:
             return None
         self._check_free(0)
         if asked.background_key is not None:
-            with span("load"):
-                await self.work.objects.get(asked.background_key, self.background)
+            await self.work.objects.get(asked.background_key, self.background)
         elif asked.background_url is not None:
             try:
                 await self._download(asked.background_url, "background_url", self.background)
-            except ClipRefused as error:
-                raise BackgroundInvalid.of(error) from error
+            except errors.ClipRefused as error:
+                raise errors.BackgroundInvalid.of(error) from error
         self.progress.move()
-        with span("probe"):
-            await self._run(ProbeBackground(self.background, self.work.limits))
+        await self._run(messages.ProbeBackground(self.background, self.work.limits))
         if asked.background_key is not None:
             return asked.background_key
         key = f"sources/{self.step.name.job}/{self.step.attempt}/background"
-        await transfers.begin(self._store, key, self.background)
+        await begin(self.work.objects.put, key, self.background)
         return key
 
     async def _plan(self, clip: Clip) -> tuple[SegmentPlan, ...]:
@@ -189,56 +206,52 @@ class RunningStep:
         """
         if self.step.args.result.hints:
             return ()
-        with span("plan") as plan_span:
-            free = await steps.free_slots(self.work.database)
-            plan_span.note(free_slots=free)
-            # It counts from zero, and so do parts of VP9 with alpha.
-            in_matroska = self.step.options.kind is ResultKind.CUTOUT
-            if free < 2 or (in_matroska and clip.start_s < 0):
-                return ()
-            spans = await self._run(Plan(self.source, free, SEGMENT_GRID))
-            left_over = len(spans) % steps.IN_FLIGHT
-            if len(spans) > steps.IN_FLIGHT and left_over:  # a round of their own would take longer
-                spans = await self._run(Plan(self.source, len(spans) - left_over, SEGMENT_GRID))
-            return spans
+        free = await steps.free_slots(self.work.database)
+        # It counts from zero, and so do parts of VP9 with alpha.
+        in_matroska = self.step.options.kind is ResultKind.CUTOUT
+        if free < 2 or (in_matroska and clip.start_s < 0):
+            return ()
+        spans = await self._run(messages.Plan(self.source, free))
+        left_over = len(spans) % steps.IN_FLIGHT
+        if len(spans) > steps.IN_FLIGHT and left_over:  # a round of their own would take longer
+            spans = await self._run(messages.Plan(self.source, len(spans) - left_over))
+        return spans
 
     async def _cut(
-        self, spans: tuple[SegmentPlan, ...], transfers: Transfers
-    ) -> tuple[StepArgs, ...]:
+        self, spans: tuple[SegmentPlan, ...], begin: Begin
+    ) -> tuple[steps.StepArgs, ...]:
         """Cut the spans into files of their own, which are stored in the background."""
         if len(spans) < 2:
-            return (StepArgs(whole=True),)
+            return (steps.StepArgs(whole=True),)
         segments = []
-        with span("cut", segments=len(spans)):
-            for number, part in enumerate(spans):
-                target = self.scratch / f"segment-{number}"
-                await self._run(Cut(self.source, part, target))
-                key = f"segments/{self.step.name.job}/{self.step.attempt}/{number}"
-                await transfers.begin(self._store_and_remove, key, target)
-                shown = Span(
-                    part.first_pts, part.end_pts, part.shown_from_pts, part.shown_until_pts
-                )
-                segments.append(StepArgs(span=shown, source_key=key))
+        for number, part in enumerate(spans):
+            target = self.scratch / f"segment-{number}"
+            await self._run(messages.Cut(self.source, part, target))
+            key = f"segments/{self.step.name.job}/{self.step.attempt}/{number}"
+            await begin(self._store_and_remove, key, target)
+            shown = Span(part.first_pts, part.end_pts, part.shown_from_pts, part.shown_until_pts)
+            segments.append(steps.StepArgs(span=shown, source_key=key))
         return tuple(segments)
 
-    async def segment(self) -> PartDone | MaskDone:
+    async def _store_and_remove(self, key: str, path: Path) -> None:
+        await self.work.objects.put(key, path)
+        await asyncio.to_thread(path.unlink)
+
+    async def segment(self) -> steps.PartDone | steps.MaskDone:
         """Mask a span, or all of a short clip, whose part is the result."""
         step, whole = self.step, self.step.args.whole
-        with span("load"):
-            key = step.source_key if whole else step.args.source_key
-            await self.work.objects.get(_known(key), self.source)
-            background = await self._load_background(step.args.background_key)
+        key = step.source_key if whole else step.args.source_key
+        await self.work.objects.get(_known(key), self.source)
+        background = await self._load_background(step.args.background_key)
         self.progress.move()
         if step.quality == REENCODE_ONLY:
             return await self._of_stored_mask(background)
         request = self._masking(background)
-        if whole and self.work.network_bytes:
+        if whole:
             request = await self._with_network(request)
-        with span("mask", preset=step.preset, quality=step.quality) as masking_span:
-            began = time.monotonic()
-            with _hints_as_sent(self.step.args.result.key_points):
-                masked = await self._run(request)
-            masking_span.note(frames=masked.frames_out)
+        began = time.monotonic()
+        with _hints_as_sent(self.step.args.result.key_points):
+            masked = await self._run(request)
         metrics.FRAMES.labels(step.quality).inc(max(0, masked.frames_out))
         metrics.MASKING_SECONDS.labels(step.quality).inc(time.monotonic() - began)
         report = report_of(masked)
@@ -249,18 +262,19 @@ class RunningStep:
             report = structs.replace(made, stage_cpu_s=report.stage_cpu_s, runtime=report.runtime)
         return await self._store_result(report, self.mask, request.kept)
 
-    async def _with_network(self, request: Mask | CutOut) -> Mask | CutOut:
+    async def _with_network(
+        self, request: messages.Mask | messages.CutOut
+    ) -> messages.Mask | messages.CutOut:
         """The request with the network cache of an earlier job, where that is still stored."""
         known: Path | None = self.scratch / "known"
-        with span("load"):
-            try:
-                key = _known(self.step.args.result.network_key)
-                await self.work.objects.get(key, self.scratch / "known")
-            except (ObjectLost, ServiceUnavailable, OSError):  # it only saves time
-                known = None
+        try:
+            key = _known(self.step.args.result.network_key)
+            await self.work.objects.get(key, self.scratch / "known")
+        except (errors.ObjectLost, errors.ServiceUnavailable, OSError):  # it only saves time
+            known = None
         return structs.replace(request, known=known, kept=self.scratch / "network.zip")
 
-    def _masking(self, background: Path | None) -> Mask | CutOut:
+    def _masking(self, background: Path | None) -> messages.Mask | messages.CutOut:
         step, form, result, whole = (
             self.step,
             self.step.form,
@@ -273,15 +287,15 @@ class RunningStep:
             limits=self.work.limits,
             model=self.work.model,
             hints=step.args.result.hints,
-            cache_bytes=self.work.network_bytes,
+            cache_bytes=NETWORK_BYTES,
         )
         shown = None if whole else step.args.span
         if result.kind is ResultKind.MASK and isinstance(form, Preset):
             options = replace(found, preset=form, matte=result.matte)
-            return Mask(self.source, self.target, options, shown)
+            return messages.Mask(self.source, self.target, options, shown)
         if result.auto_zoom or not (whole or is_joinable(form)):
-            return Mask(self.source, self.mask, replace(found, preset=KEPT_MASK), shown)
-        return CutOut(
+            return messages.Mask(self.source, self.mask, replace(found, preset=KEPT_MASK), shown)
+        return messages.CutOut(
             self.source,
             self.target,
             step.preset,
@@ -293,25 +307,23 @@ class RunningStep:
             self.mask,
         )
 
-    async def _of_stored_mask(self, background: Path | None) -> MaskDone:
+    async def _of_stored_mask(self, background: Path | None) -> steps.MaskDone:
         """Encode the stored mask again, or cut the clip out by it."""
         step, mask = self.step, self.source
         if step.options.kind is ResultKind.MASK:
             preset, memory_bytes = Preset(step.preset), self.work.limits.memory_bytes
-            recode = Recode(mask, self.target, preset, memory_bytes, step.options.matte)
-            with span("recode", preset=step.preset):
-                written = await self._run(recode)
-            return await self._store_result(report_of(written))
+            recode = messages.Recode(mask, self.target, preset, memory_bytes, step.options.matte)
+            return await self._store_result(report_of(await self._run(recode)))
         clip = self.scratch / "clip"
-        with span("load"):
-            await self.work.objects.get(_known(step.args.source_key), clip)
+        await self.work.objects.get(_known(step.args.source_key), clip)
         return await self._store_result(await self._by_mask(clip, mask, background), mask)
 
-    async def _by_mask(self, source: Path, mask: Path, background: Path | None) -> JobReport:
+    async def _by_mask(self, source: Path, mask: Path, background: Path | None) -> steps.JobReport:
         preset, limits, options = self.step.preset, self.work.limits, self.step.options
-        request = CutOutByMask(source, mask, self.target, preset, limits, options, background)
-        with span("cut out", preset=preset):
-            return report_of(await self._run(request))
+        request = messages.CutOutByMask(
+            source, mask, self.target, preset, limits, options, background
+        )
+        return report_of(await self._run(request))
 
     async def _load_background(self, key: str | None) -> Path | None:
         if key is None:
@@ -319,7 +331,7 @@ class RunningStep:
         await self.work.objects.get(key, self.background)
         return self.background
 
-    async def join(self) -> MaskDone:
+    async def join(self) -> steps.MaskDone:
         """Make one result of the segments' parts, with the sound of the source."""
         step, database = self.step, self.work.database
         results = await steps.segment_results(database, step.name.job)
@@ -330,22 +342,22 @@ class RunningStep:
             kind, name, made = ResultKind.MASK, KEPT_MASK.value, self.mask
         suffix = form_of(name, kind).suffix
         parts, mask_parts = [], []
-        with span("load"):
-            async with background_transfers() as transfers:
-                load = self.work.objects.get
-                await transfers.begin(load, _known(step.source_key), self.source)
-                for number, result in enumerate(results):
-                    parts.append(self.scratch / f"part-{number}{suffix}")
-                    await transfers.begin(load, result.key, parts[-1])
-                    if result.mask_key is not None:
-                        mask_parts.append(self.scratch / f"mask-{number}{self.mask.suffix}")
-                        await transfers.begin(load, result.mask_key, mask_parts[-1])
-                    self.progress.move()
+        load = self.work.objects.get
+        async with transfers() as begin:
+            await begin(load, _known(step.source_key), self.source)
+            for number, result in enumerate(results):
+                parts.append(self.scratch / f"part-{number}{suffix}")
+                await begin(load, result.key, parts[-1])
+                if result.mask_key is not None:
+                    mask_parts.append(self.scratch / f"mask-{number}{self.mask.suffix}")
+                    await begin(load, result.mask_key, mask_parts[-1])
+                self.progress.move()
         keep_sound = step.options.keep_sound or not in_parts
-        with span("write"):
-            joined = await self._run(Join(tuple(parts), self.source, made, name, kind, keep_sound))
-            if len(mask_parts) == len(parts):
-                await self._run(Join(tuple(mask_parts), self.source, self.mask, KEPT_MASK))
+        joined = await self._run(
+            messages.Join(tuple(parts), self.source, made, name, kind, keep_sound)
+        )
+        if len(mask_parts) == len(parts):
+            await self._run(messages.Join(tuple(mask_parts), self.source, self.mask, KEPT_MASK))
         report = joined_report([result.report for result in results], joined)
         if not in_parts:
             background = await self._load_background(
@@ -358,72 +370,67 @@ class RunningStep:
             )
         return await self._store_result(report, self.mask)
 
-    async def _run[R](self, request: Request[R]) -> R:
-        done = await self.work.runner_of(request).run(
-            request,
-            on_progress=self.progress.note_frames,
-            wall_clock_s=self._left_s(),
-            owner=str(self.step.token),
-        )
+    async def _run[R](self, request: messages.Request[R]) -> R:
+        runner = self.work.masks if request.needs_network else self.work.files
+        with span(type(request).__name__.lower()):
+            done = await runner.run(
+                request,
+                on_progress=self.progress.note_frames,
+                wall_clock_s=self._left_s(),
+                owner=str(self.step.token),
+            )
         self.progress.move()
         return done
 
-    async def _store_part(self, part: Path, report: JobReport) -> PartDone:
+    async def _store_part(self, part: Path, report: steps.JobReport) -> steps.PartDone:
         place = f"parts/{self.step.name.job}/{self.step.name.number}/{self.step.attempt}"
         key, mask_key = f"{place}/part", None
-        with span("store"):
-            await self.work.objects.put(key, part)
-            if part != self.mask and self.mask.exists():
-                mask_key = f"{place}/mask"
-                await self.work.objects.put(mask_key, self.mask)
-        return PartDone(key, report.frames_out, report, mask_key)
+        await self.work.objects.put(key, part)
+        if part != self.mask and self.mask.exists():
+            mask_key = f"{place}/mask"
+            await self.work.objects.put(mask_key, self.mask)
+        return steps.PartDone(key, report.frames_out, report, mask_key)
 
     async def _store_result(
-        self, report: JobReport, mask: Path | None = None, kept: Path | None = None
-    ) -> MaskDone:
+        self, report: steps.JobReport, mask: Path | None = None, kept: Path | None = None
+    ) -> steps.MaskDone:
         # The attempt is in the key: a stale worker never overwrites the result of another attempt.
         step, objects, target = self.step, self.work.objects, self.target
         attempt = f"{step.name.stage}-{step.attempt}"
         key = f"results/{step.name.job}/{attempt}/{step.name.job}{target.suffix}"
         files = (target, mask, kept)
         size, mask_bytes, kept_bytes = [await asyncio.to_thread(_size_of, each) for each in files]
-        has_room = await stored.reserve_result(
+        has_room = await admission.reserve_result(
             self.work.database, step, size + mask_bytes, kept_bytes, self.work.storage_limit
         )
-        with span("store"):
-            await objects.put(key, target)
-            if report.strip:
-                strip_file = target.with_name("strip.json")
-                strip_file.write_bytes(msgspec.json.encode(report.strip))
-                await objects.put(strip_key(key), strip_file)
-            if mask is not None and mask_bytes:
-                await objects.put(mask_key(key), mask)
-                report = structs.replace(report, mask_bytes=mask_bytes)
-            if kept is not None and kept_bytes and has_room:
-                try:
-                    await objects.put(network_key(key), kept)
-                    report = structs.replace(report, network_bytes=kept_bytes)
-                except (ObjectLost, ServiceUnavailable) as error:  # too large, or no room on a disk
-                    log.warning("step.network_results_not_kept", reason=str(error.__cause__))
+        await objects.put(key, target)
+        if report.strip:
+            strip_file = target.with_name("strip.json")
+            strip_file.write_bytes(msgspec.json.encode(report.strip))
+            await objects.put(strip_key(key), strip_file)
+        if mask is not None and mask_bytes:
+            await objects.put(mask_key(key), mask)
+            report = structs.replace(report, mask_bytes=mask_bytes)
+        if kept is not None and kept_bytes and has_room:
+            try:
+                await objects.put(network_key(key), kept)
+                report = structs.replace(report, network_bytes=kept_bytes)
+            except (
+                errors.ObjectLost,
+                errors.ServiceUnavailable,
+            ) as error:  # too large, or no room on a disk
+                log.warning("step.network_results_not_kept", reason=str(error.__cause__))
         warnings = [*(step.clip.warnings if step.clip else ()), *(report.warnings or ())]
         report = structs.replace(
             report, strip=UNSET, bytes=size, warnings=tuple(dict.fromkeys(warnings))
         )
-        return MaskDone(key, report.frames_out, report)
-
-    async def _store(self, key: str, path: Path) -> None:
-        with span("store"):
-            await self.work.objects.put(key, path)
-
-    async def _store_and_remove(self, key: str, path: Path) -> None:
-        await self.work.objects.put(key, path)
-        await asyncio.to_thread(path.unlink)
+        return steps.MaskDone(key, report.frames_out, report)
 
     def _left_s(self) -> float:
         used_s = self.step.used_s + self.step.seconds
         limit_s = self.work.timing.wall_clock_s
         if used_s >= limit_s:
-            raise TimedOut(
+            raise errors.TimedOut(
                 f"the job was not done after {limit_s:.0f} s, the longest that one may take",
                 limit=limit_s,
                 actual=used_s,
@@ -443,7 +450,7 @@ def _hints_as_sent(key_points: int) -> Iterator[None]:
 
     try:
         yield
-    except FieldInvalid as error:
+    except errors.FieldInvalid as error:
         place = r"hints\[(\d+)\]((?:\.frame\b)?)"
         error.details = re.sub(place, name, error.details)
         error.param = error.param and re.sub(place, name, error.param)
@@ -456,5 +463,55 @@ def _size_of(path: Path | None) -> int:
 
 def _known(key: str | None) -> str:
     if key is None:
-        raise ObjectLost("the job's source is no longer stored")
+        raise errors.ObjectLost("the job's source is no longer stored")
     return key
+
+
+@asynccontextmanager
+async def transfers() -> AsyncGenerator[Begin]:
+    """Move files to and from the store beside the block, which ends when all have arrived.
+
+    The first that fails cancels the others and the block, with its error.
+    """
+    free = asyncio.Semaphore(TRANSFERS_AT_ONCE)
+
+    async def do(move: Move, key: str, path: Path) -> None:
+        try:
+            await move(key, path)
+        finally:
+            free.release()
+
+    async def begin(move: Move, key: str, path: Path) -> None:
+        await free.acquire()
+        group.create_task(do(move, key, path))
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            yield begin
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from failed
+
+
+def report_of(done: Report | Written) -> steps.JobReport:
+    """What a child has reported, field by field."""
+    return msgspec.convert(done, steps.JobReport, from_attributes=True)
+
+
+def joined_report(parts: Sequence[steps.JobReport], joined: Written) -> steps.JobReport:
+    """Sums and means over the parts' frames, and what was written."""
+    frames = max(1, sum(part.frames_out for part in parts))
+    cpu_s = Counter[str]()
+    for part in parts:
+        cpu_s.update(part.stage_cpu_s or {})
+    warnings = [each for part in parts for each in part.warnings or ()]
+    written = structs.asdict(report_of(joined))
+    changes = {name: value for name, value in written.items() if value is not UNSET} | {
+        "frames_in": sum(part.frames_in or 0 for part in parts),
+        "coverage": sum((part.coverage or 0.0) * part.frames_out for part in parts) / frames,
+        "flicker": sum((part.flicker or 0.0) * part.frames_out for part in parts) / frames,
+        "stage_cpu_s": dict(sorted(cpu_s.items())),
+        "strip": tuple(row for part in parts for row in part.strip or ()),
+        "warnings": tuple(dict.fromkeys(warnings)),
+        "segments": len(parts),
+    }
+    return structs.replace(parts[0], **changes)

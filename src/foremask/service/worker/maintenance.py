@@ -8,8 +8,9 @@ import structlog
 
 from foremask.errors import ServiceUnavailable
 from foremask.service.jobs import retention, steps
+from foremask.service.jobs.retention import NETWORK_KEPT_S
 from foremask.service.observability import metrics
-from foremask.service.storage.keys import network_key
+from foremask.service.storage.signing import network_key
 from foremask.service.worker.worker_context import WorkerContext
 
 ENGINE_S = 60.0
@@ -68,34 +69,28 @@ async def _forget(work: WorkerContext) -> None:
 
 async def sweep(work: WorkerContext) -> None:
     """Delete what ended jobs no longer need: all but the result, and that when its time is over."""
-    for request_id, result_key in await retention.to_sweep(work.database):
-        if result_key is None:
-            await _delete(work, request_id, KINDS)
-        else:
-            await _delete(work, request_id, ("sources", "segments", "parts"))
+    for request_id, result_key in await retention.due(work.database, "sources"):
+        await _delete(work, request_id, KINDS[:3] if result_key else KINDS)
+        if result_key:
             kept = result_key.rpartition("/")[0] + "/"
             async for stored in work.objects.list(f"results/{request_id}"):
                 if not stored.key.startswith(kept):  # of an attempt that was lost
                     await work.objects.delete(stored.key)
-        _count(await retention.swept(work.database, request_id))
-    for request_id, result_key in await retention.networks_to_drop(work.database):
+        ended = await retention.deleted(work.database, "sources", request_id)
+        if ended is not None:  # once for each job, so it is counted here
+            metrics.JOBS_ENDED.labels(ended.status, ended.reason).inc()
+            metrics.JOB_SECONDS.labels(ended.status).observe(ended.seconds)
+            if ended.wait_s is not None:
+                metrics.JOB_WAIT.observe(ended.wait_s)
+    for request_id, result_key in await retention.due(work.database, "network", NETWORK_KEPT_S):
         await work.objects.delete(network_key(result_key))
-        await retention.network_dropped(work.database, request_id)
-    for request_id, _ in await retention.to_expire(work.database, work.result_ttl_s):
-        await _delete(work, request_id, KINDS)
-        await retention.expired(work.database, request_id)
+        await retention.deleted(work.database, "network", request_id)
+    if work.result_ttl_s:
+        for request_id, _ in await retention.due(work.database, "result", work.result_ttl_s):
+            await _delete(work, request_id, KINDS)
+            await retention.deleted(work.database, "result", request_id)
 
 
 async def _delete(work: WorkerContext, request_id: str, kinds: Sequence[str]) -> None:
     for kind in kinds:
         await work.objects.delete_under(f"{kind}/{request_id}")
-
-
-def _count(ended: retention.Ended | None) -> None:
-    """Count an ended job here, since each is swept exactly once."""
-    if ended is None:
-        return
-    metrics.JOBS_ENDED.labels(ended.status, ended.reason).inc()
-    metrics.JOB_SECONDS.labels(ended.status).observe(ended.seconds)
-    if ended.wait_s is not None:
-        metrics.JOB_WAIT.observe(ended.wait_s)

@@ -16,13 +16,13 @@ from foremask.machine import process_setup
 from foremask.machine.memory import share_of_memory
 from foremask.machine.nvidia import nvidia_cards
 from foremask.options import Limits, Runtime
-from foremask.service.jobs import stored
+from foremask.service.jobs import admission
 from foremask.service.jobs.database import open_database
 from foremask.service.jobs.process_totals import CountReporter, keep_reporting
 from foremask.service.jobs.schema import check_schema
 from foremask.service.observability import metrics
-from foremask.service.sandbox.levels import check_device, is_gpu
-from foremask.service.sandbox.operations import Load
+from foremask.service.sandbox.confine import check_device, is_gpu
+from foremask.service.sandbox.messages import Load
 from foremask.service.sandbox.pool import MediaPool
 from foremask.service.sandbox.scratch import own_directory
 from foremask.service.storage.objects import open_objects
@@ -38,7 +38,6 @@ QUEUES = ("files", "masks", "webhooks")
 FILES_AT_ONCE = 8  # most of an ingest is waiting for the origin
 FILE_CHILDREN = 1
 WEBHOOKS_AT_ONCE = 16  # a receiver that hangs holds one of these, and no more
-NETWORK_BYTES = 256 << 20  # kept with each result for a day, so that `refine` is fast
 SPARE_FROM_BYTES = 4 << 30
 """A slot with this share of memory has room for a second child that waits: docs/adr/0041."""
 DRAIN_S = 3.0  # for what is nearly done; the rest is given back, and begun at once elsewhere
@@ -139,8 +138,7 @@ async def open_work(
                 scratch=steps,
                 worker=process_setup.name(),
                 result_ttl_s=settings.result_ttl_s,
-                network_bytes=NETWORK_BYTES,
-                storage_limit=stored.limit_of_token(settings.storage_per_token, objects.disk()),
+                storage_limit=admission.limit_of_token(settings.storage_per_token, objects.disk()),
             )
 
 
@@ -160,7 +158,7 @@ async def work_until_stopped(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     log.info("worker.started", worker=work.worker, queues=list(queues), slots=slots)
-    reporter = CountReporter("worker", work.worker, slots if "masks" in queues else 0, sandbox)
+    reporter = CountReporter("worker", slots if "masks" in queues else 0, sandbox)
     reporting = asyncio.create_task(keep_reporting(work.database, reporter, work.fleet))
     try:
         async with asyncio.TaskGroup() as tasks:

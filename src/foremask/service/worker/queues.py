@@ -16,8 +16,7 @@ from procrastinate.worker import Worker
 from foremask.errors import ServiceUnavailable
 from foremask.service.jobs.database import Database, Refused
 from foremask.service.jobs.process_totals import Fleet
-from foremask.service.worker.leases import Leases
-from foremask.service.worker.tasks import make_app
+from foremask.service.worker.tasks import Leases, make_app
 from foremask.service.worker.worker_context import WorkerContext
 
 RESTART_S = 1.0

@@ -1,39 +1,134 @@
-"""The engine's tasks: each looks into one queue, and the database decides what is next."""
+"""What a ticket makes a worker do: take the next step or webhook, hold it, record how it ended."""
 
 import asyncio
 import shutil
 import time
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 from procrastinate import App
 from procrastinate.connector import BaseConnector
 
-from foremask.errors import (
-    Failed,
-    ForemaskError,
-    Internal,
-    ObjectLost,
-    Overloaded,
-    ServiceUnavailable,
-    StorageFull,
-    TimedOut,
-    UrlUnreachable,
-    WorkerCrashed,
-)
-from foremask.service.jobs import steps
-from foremask.service.jobs.steps import Step
+from foremask import errors
+from foremask.service.jobs import deliveries, records, steps
+from foremask.service.jobs.deliveries import Delivery, sign
+from foremask.service.jobs.steps import Beat, Step, StepName
+from foremask.service.jobs.wire_format import status_body
 from foremask.service.observability import metrics
 from foremask.service.observability.traces import Span, job_span
 from foremask.service.sandbox.pool import ChildDied
-from foremask.service.worker.job_stages import RunningStep
-from foremask.service.worker.leases import Leases, StepProgress
-from foremask.service.worker.webhook_delivery import deliver_next
+from foremask.service.worker.job_stages import RunningStep, StepProgress
 from foremask.service.worker.worker_context import WorkerContext
 
+type Attempt = tuple[StepName, int]
+
+
+class Leases:
+    """The steps that this process holds, and how far each is."""
+
+    def __init__(self) -> None:
+        self._held: dict[Attempt, tuple[Step, StepProgress, asyncio.Future[None]]] = {}
+
+    @contextmanager
+    def held(self, step: Step, progress: StepProgress) -> Iterator[asyncio.Future[None]]:
+        """Hold the step during the block.
+
+        The future ends when the lease is lost, and with WorkerCrashed when nothing has advanced for
+        too long.
+        """
+        lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        attempt = step.name, step.attempt
+        self._held[attempt] = step, progress, lost
+        try:
+            yield lost
+        finally:
+            del self._held[attempt]
+            lost.cancel()
+
+    async def keep(self, work: WorkerContext) -> None:
+        """Renew what is held, in one statement for all, until cancelled."""
+        while True:
+            await asyncio.sleep(work.timing.renew_s)
+            for _, progress, lost in self._held.values():
+                if progress.idle_s > work.timing.stall_s and not lost.done():
+                    done, idle_s = progress.frames_done, progress.idle_s
+                    text = f"no frame was finished for {idle_s:.0f} s at frame {done}"
+                    limit = work.timing.stall_s
+                    lost.set_exception(errors.WorkerCrashed(text, limit=limit, actual=idle_s))
+            asked = {key: held for key, held in self._held.items() if not held[2].done()}
+            beats = [
+                Beat(
+                    step,
+                    progress.frames_done,
+                    progress.idle_s,
+                    progress.left_s,
+                    progress.take_newest(),
+                )
+                for step, progress, _ in asked.values()
+            ]
+            try:
+                kept = await steps.renew(work.database, beats, work.timing.lease_s)
+            except errors.ServiceUnavailable:
+                continue  # the database is away for everybody: docs/adr/0020
+            for attempt, (_, _, lost) in asked.items():
+                if attempt not in kept and not lost.done():
+                    lost.set_result(None)
+
+
+TIMEOUT_S = 10.0
+
 log = structlog.get_logger(__name__)
+
+
+async def deliver_next(work: WorkerContext) -> None:
+    """Make the next attempt that is due, if there is one, and record its result."""
+    delivery = await deliveries.begin(work.database)
+    if delivery is None:
+        return
+    traceparent = await work.traceparent_of(delivery.request_id)
+    with (
+        structlog.contextvars.bound_contextvars(
+            request_id=delivery.request_id, attempt=delivery.attempt
+        ),
+        job_span(delivery.request_id, "webhook", traceparent) as span,
+    ):
+        await _attempt(work, delivery, span)
+
+
+async def _attempt(work: WorkerContext, delivery: Delivery, span: Span) -> None:
+    body = delivery.payload
+    if body is None:
+        record = await records.read_any(work.database, delivery.request_id)
+        body = msgspec.json.encode(status_body(record, work.objects.link))
+        body = await deliveries.freeze(work.database, delivery.id, body)
+    timestamp = str(int(time.time()))
+    headers = {
+        "Content-Type": "application/json",
+        "Bria-Webhook-Id": delivery.request_id,
+        "Bria-Webhook-Timestamp": timestamp,
+        "Bria-Webhook-Signature": sign(delivery.webhook_key, delivery.request_id, timestamp, body),
+    }
+    status: int | None = None
+    problem: str | None = None
+    began = time.monotonic()
+    try:
+        status = await work.outbound.post(delivery.url, body, headers, timeout_s=TIMEOUT_S)
+    except (errors.UrlForbidden, errors.UrlStatus) as error:
+        status, problem = int(error.actual) if error.actual else None, error.details
+    except errors.ForemaskError as error:
+        problem = error.details
+    seconds = time.monotonic() - began
+    outcome = await deliveries.record(work.database, delivery, status)
+    metrics.WEBHOOK_ATTEMPTS.labels(outcome).inc()
+    span.note(**{"http.response.status_code": status, "outcome": outcome})
+    log.info(
+        "webhook.attempted", http_status=status, outcome=outcome, error=problem, seconds=seconds
+    )
 
 
 def make_app(work: WorkerContext, connector: BaseConnector, leases: Leases) -> App:
@@ -114,7 +209,7 @@ async def _run_with_lease(
         known, outcome, retry_s = _classified(work, step, error)
         try:
             kept = await steps.fail(work.database, step, known, outcome=outcome, retry_s=retry_s)
-        except ServiceUnavailable:
+        except errors.ServiceUnavailable:
             # Nothing is recorded: the lease runs out.
             step_log.warning("step.unrecorded", error=repr(error))
             return "lost"
@@ -127,7 +222,7 @@ async def _run_with_lease(
             kept=kept,
             error=repr(error),
             notes=getattr(error, "__notes__", None),  # the child's own words
-            exc_info=not isinstance(error, ForemaskError | ChildDied | OSError),
+            exc_info=not isinstance(error, errors.ForemaskError | ChildDied | OSError),
         )
         return outcome
     else:
@@ -152,38 +247,38 @@ async def _tidy(work: WorkerContext, step: Step) -> None:
         if not await steps.is_done(work.database, step):
             for place in places[name.stage]:
                 await work.objects.delete_under(place)
-    except ServiceUnavailable as error:
+    except errors.ServiceUnavailable as error:
         log.warning("step.not_tidied", step=str(name), details=error.details)
 
 
 def _classified(
     work: WorkerContext, step: Step, error: Exception
-) -> tuple[ForemaskError, str, float | None]:
+) -> tuple[errors.ForemaskError, str, float | None]:
     timing = work.timing
     match error:
         # A store that is away or a disk that is full is nobody's fault here: until the wall clock.
-        case ServiceUnavailable() | Overloaded() | StorageFull():
+        case errors.ServiceUnavailable() | errors.Overloaded() | errors.StorageFull():
             return error, "unavailable", timing.unavailable_retry_s
         case OSError():
-            known = ServiceUnavailable(f"the worker's disk says: {error}")
+            known = errors.ServiceUnavailable(f"the worker's disk says: {error}")
             return known, "unavailable", timing.unavailable_retry_s
-        case UrlUnreachable():
+        case errors.UrlUnreachable():
             return error, "crashed", timing.unreachable_retry_s
         case ChildDied():
-            died = WorkerCrashed(f"the process that worked on this clip died: {error}")
+            died = errors.WorkerCrashed(f"the process that worked on this clip died: {error}")
             return died, "crashed", 0.0
-        case Failed() if not isinstance(error, ObjectLost | TimedOut):
+        case errors.Failed() if not isinstance(error, errors.ObjectLost | errors.TimedOut):
             return error, "crashed", 0.0
-        case ForemaskError():
+        case errors.ForemaskError():
             return error, "failed", None
         case _:
             unforeseen = f"an unforeseen error; quote the request id {step.name.job}"
-            return Internal(unforeseen), "crashed", 0.0
+            return errors.Internal(unforeseen), "crashed", 0.0
 
 
 async def _give_back(work: WorkerContext, step: Step) -> None:
     """Give the step back at a stop: another worker begins it, and no attempt is counted."""
-    leaving = ServiceUnavailable("the worker was stopped")
+    leaving = errors.ServiceUnavailable("the worker was stopped")
     await steps.fail(work.database, step, leaving, outcome="given back", retry_s=0.0)
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 from uuid import UUID
 
 from foremask.errors import ServiceUnavailable
@@ -14,7 +14,7 @@ from foremask.service.jobs.database import Database
 from foremask.service.jobs.process_totals import Fleet
 from foremask.service.jobs.steps import LEASE_S, RENEW_S
 from foremask.service.observability import traces
-from foremask.service.sandbox.operations import Request
+from foremask.service.sandbox.messages import Request
 from foremask.service.sandbox.pool import OnProgress
 from foremask.service.storage.objects import Objects
 
@@ -70,7 +70,6 @@ class WorkerContext:
     result_ttl_s: float
     model: Path | None = None
     device: Device = field(default_factory=Device)
-    network_bytes: int = 0
     storage_limit: int = NO_LIMIT
     limits: Limits = field(default_factory=Limits)
     timing: Timing = field(default_factory=Timing)
@@ -86,6 +85,3 @@ class WorkerContext:
             return await records.traceparent_of(self.database, request_id)
         except ServiceUnavailable:
             return None  # no step fails for want of a trace
-
-    def runner_of(self, request: Request[Any]) -> MediaRunner:
-        return self.masks if request.needs_network else self.files

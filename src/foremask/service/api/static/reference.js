@@ -159,10 +159,10 @@ function shown(path, name, call) {
   return fold;
 }
 
-// One call is shown once: a HEAD is its GET without a body, and the paths of other clients lead to the same submission.
+// One call is shown once: the paths of other clients lead to the same submission.
 const calls = Object.entries(paths).flatMap(([path, methods]) => Object.entries(methods).map(([name, call]) => ({ path, name, call })));
 const others = calls.filter(({ call }) => call.operationId.startsWith("submit_by_")).map(({ path }) => `\`${path}\``);
-const listed = calls.filter(({ name, call }) => name !== "head" && !call.operationId.startsWith("submit_by_"));
+const listed = calls.filter(({ call }) => !call.operationId.startsWith("submit_by_"));
 
 const errors = [...info.description.matchAll(/^\| <span id="(reason-\w+)">`(\w+)`<\/span> \| (\d+) \| (.*?) \| (.*?) \|$/gm)].map(([, id, reason, status, means, out]) =>
   make("tr", { id }, make("td", {}, code(reason)), make("td", { textContent: status }), make("td", {}, ...inline(means)), make("td", {}, ...inline(out))));

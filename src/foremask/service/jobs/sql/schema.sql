@@ -1,4 +1,4 @@
--- All that the service knows: version 20 (jobs/schema.py). These tables are the truth; the engine's rows are tickets,
+-- All that the service knows: version 21 (jobs/schema.py). These tables are the truth; the engine's rows are tickets,
 -- each of which makes one worker look into one queue (docs/adr/0020). A change of this file needs a new version, and in
 -- upgrade.sql what changes older tables, and the names of functions whose arguments or answers have changed.
 
@@ -166,7 +166,6 @@ create table counts (
 create table processes (
     id      uuid primary key,                           -- a name of this life only
     kind    text not null,
-    name    text not null,
     slots   integer not null,
     sandbox text not null,
     report  bigint not null default 0,                  -- the newest; one that comes twice is added once
@@ -218,18 +217,13 @@ create function charge_rate(p_hash bytea, p_key text)
 returns table (outcome text, token_id uuid, allowed bigint, remaining integer, wait_s float8, reset_s float8,
                request_id text, body_hash bytea)
 language plpgsql as $$
-declare
-    t tokens;
-    v_step interval;
-    v_early interval;
+declare t tokens; v_step interval; v_early interval;
 begin
     select * into t from tokens where hash = p_hash for no key update;
     select j.id, j.body_hash into request_id, body_hash from jobs j where j.token = t.id and idempotency_key = p_key;
     v_step := interval '1 minute' / t.rate_per_minute;
     v_early := t.due_at - clock();
-    if v_early not between interval '0' and v_step * t.burst then
-        v_early := interval '0';
-    end if;
+    if v_early not between interval '0' and v_step * t.burst then v_early := interval '0'; end if;
     outcome := 'ok'; token_id := t.id; allowed := t.burst; remaining := 0; wait_s := 0;
     if t.id is null or not is_good(t) then
         outcome := 'invalid';
@@ -252,12 +246,7 @@ end $$;
 -- Make the job of the columns in p_job, and its first step; or say what is against it.
 create function admit(p_job jsonb, p_queue_limit integer, p_storage_limit bigint)
 returns table (outcome text, request_id text, allowed bigint, counted bigint) language plpgsql as $$
-declare
-    n jobs := jsonb_populate_record(null::jobs, p_job);
-    t tokens;
-    j jobs;
-    v_bytes bigint;
-    v_waiting bigint;
+declare n jobs := jsonb_populate_record(null::jobs, p_job); t tokens; j jobs; v_bytes bigint; v_waiting bigint;
 begin
     select * into t from tokens where id = n.token for no key update;
     -- The same request again: by its key, or by its id when an answer was lost on its way here.
@@ -279,10 +268,7 @@ begin
         when 'storage' then p_storage_limit when 'queue' then p_queue_limit end;
     counted := case outcome when 'quota' then t.used when 'concurrent' then t.unfinished
         when 'storage' then v_bytes when 'queue' then v_waiting end;
-    if outcome is not null then
-        return next;
-        return;
-    end if;
+    if outcome is not null then return next; return; end if;
     -- The name of the uploaded file, or the last part of a URL's path where that is plainly a file's name: other URLs
     -- may hold a secret there, and are forgotten with the job's end.
     if n.source_key is not null then
@@ -338,9 +324,7 @@ create trigger count_stored
 create function reserve_result(p_job text, p_stage text, p_number integer, p_attempt integer, p_bytes bigint,
                                p_optional bigint, p_most bigint)
 returns boolean language plpgsql as $$
-declare
-    j jobs;
-    v_fits boolean;
+declare j jobs; v_fits boolean;
 begin
     select * into j from jobs where id = p_job for update;
     if not exists (select from steps where job = p_job and stage = p_stage and number = p_number
@@ -356,9 +340,7 @@ end $$;
 -- Set the bytes of an upload. Not ok when the token would have more than p_most; a key that nobody knows is not counted.
 create function reserve_upload(p_key text, p_bytes bigint, p_most bigint)
 returns table (ok boolean, counted bigint) language plpgsql as $$
-declare
-    t tokens;
-    v_more bigint;
+declare t tokens; v_more bigint;
 begin
     select * into t from tokens where id = (select token from uploads where key = p_key) for no key update;
     select p_bytes - bytes into v_more from uploads where key = p_key;  -- nobody changes it while the token is ours
@@ -387,47 +369,37 @@ $$;
 -- The life of a job. Every function takes the job's row first, so that two of them never decide at once, and every
 -- write of a worker names its attempt: what comes from an attempt that lost its lease is refused.
 
-create function new_delivery(p_job text, p_token uuid, p_url text, p_payload bytea) returns bigint language sql as $$
-    with made as (
-        insert into deliveries (job, token, url, payload, next_at) values (p_job, p_token, p_url, p_payload, clock())
-        returning id)
-    select id from made, send_ticket('webhooks')
-$$;
-
 -- Send the job's webhook once more, with the same bytes; nothing where there is one after p_last already: a call whose
 -- answer was lost is made again. Returns the newest.
 create function redeliver(p_job text, p_last bigint) returns bigint language plpgsql as $$
 begin
     perform from jobs where id = p_job for update;
-    perform new_delivery(d.job, d.token, d.url, d.payload) from deliveries d
+    insert into deliveries (job, token, url, payload, next_at)
+    select job, token, url, payload, clock() from deliveries d
     where d.id = p_last and not exists (select from deliveries x where x.job = p_job and x.id > p_last);
+    if found then perform send_ticket('webhooks'); end if;
     return (select max(id) from deliveries where job = p_job);
 end $$;
 
 -- The one place where a job ends. The caller holds the job's row; an ended job is left as it is.
 create function end_job(p_job text, p_status text, p_error jsonb, p_result_key text, p_report jsonb)
 returns boolean language plpgsql as $$
-declare
-    j jobs;
-    v_files boolean;
+declare j jobs; v_files boolean;
 begin
     update jobs set status = p_status, stage = p_status, error = p_error, result_key = p_result_key, report = p_report,
         ended_at = clock(), video_url = null, result = result - 'background_url'
     where id = p_job and status in ('queued', 'running') returning * into j;
-    if not found then
-        return false;
-    end if;
+    if not found then return false; end if;
     update tokens set unfinished = unfinished - 1 where id = j.token;
     update attempts a set ended_at = clock(), outcome = 'dropped' where a.job = p_job and a.ended_at is null;
     select count(*) > 0 into v_files from steps where job = p_job and status = 'running' and stage <> 'segment';
     perform from steps where job = p_job and status <> 'done' order by stage, number for update;
     update steps set status = 'dropped' where job = p_job and status <> 'done';
     delete from newest_masks where job = p_job;
-    if v_files then
-        perform pass_ticket(j.token);
-    end if;
+    if v_files then perform pass_ticket(j.token); end if;
     if j.webhook_url is not null then
-        perform new_delivery(p_job, j.token, j.webhook_url, null);
+        insert into deliveries (job, token, url, next_at) values (p_job, j.token, j.webhook_url, clock());
+        perform send_ticket('webhooks');
     end if;
     return true;
 end $$;
@@ -438,20 +410,14 @@ create function begin_step(p_job text, p_stage text, p_number integer, p_worker 
 returns table (token uuid, attempt integer, args jsonb, video_url text, source_key text, preset text, quality text,
                clip jsonb, used_s float8)
 language plpgsql as $$
-declare
-    j jobs;
-    s steps;
+declare j jobs; s steps;
 begin
     select * into j from jobs where id = p_job for update;
-    if not found or j.status not in ('queued', 'running') then
-        return;                                          -- cancelled, or over
-    end if;
+    if not found or j.status not in ('queued', 'running') then return; end if;  -- cancelled, or over
     update steps set status = 'running', attempt = steps.attempt + 1, worker = p_worker, frames_done = 0, ends_at = null,
         lease_until = clock() + make_interval(secs => p_lease_s), moved_at = clock(), touched_at = clock()
     where job = p_job and stage = p_stage and number = p_number and status = 'todo' returning * into s;
-    if not found then
-        return;                                          -- somebody else has it
-    end if;
+    if not found then return; end if;  -- somebody else has it
     insert into attempts (job, stage, number, attempt, worker, started_at)
     values (p_job, p_stage, p_number, s.attempt, p_worker, clock());
     update jobs set status = 'running', stage = p_stage, started_at = coalesce(started_at, clock()),
@@ -473,9 +439,7 @@ create function claim_step(p_queue text, p_worker text, p_lease_s float8, p_last
 returns table (job text, stage text, number integer, token uuid, attempt integer, args jsonb, video_url text,
                source_key text, preset text, quality text, clip jsonb, used_s float8, held integer)
 language plpgsql as $$
-declare
-    q queues;
-    r record;
+declare q queues; r record;
 begin
     held := 0;
     select * into q from queues where queue = p_queue for update;
@@ -508,9 +472,7 @@ begin
         on conflict on constraint shares_pkey do update set passed = excluded.passed;
         return;
     end loop;
-    if held > 0 then
-        return next;
-    end if;
+    if held > 0 then return next; end if;
 end $$;
 
 -- What a step took counts against its token's share; the claim has counted one second.
@@ -543,17 +505,13 @@ $$;
 create function finish_step(p_job text, p_stage text, p_number integer, p_attempt integer, p_result jsonb,
                             p_in_flight integer, p_seconds float8)
 returns boolean language plpgsql as $$
-declare
-    j jobs;
-    v_next integer;
+declare j jobs; v_next integer;
 begin
     select * into j from jobs where id = p_job for update;
     update steps set status = 'done', result = p_result, lease_until = null,
         frames_done = coalesce((p_result ->> 'frames')::bigint, frames_done)
     where job = p_job and stage = p_stage and number = p_number and attempt = p_attempt and status = 'running';
-    if not found then
-        return false;                                    -- a stale attempt, or the job is over
-    end if;
+    if not found then return false; end if;  -- a stale attempt, or the job is over
     update attempts a set ended_at = clock(), outcome = 'done'
     where a.job = p_job and a.stage = p_stage and a.number = p_number and a.attempt = p_attempt;
     perform charge_share(p_stage, j.token, p_seconds);
@@ -583,9 +541,7 @@ begin
             perform send_ticket('files');
         end if;
     end if;
-    if p_stage <> 'segment' then
-        perform pass_ticket(j.token);
-    end if;
+    if p_stage <> 'segment' then perform pass_ticket(j.token); end if;
     return true;
 end $$;
 
@@ -594,19 +550,13 @@ end $$;
 create function fail_step(p_job text, p_stage text, p_number integer, p_attempt integer, p_outcome text, p_error jsonb,
                           p_retry_s float8, p_max_crashes integer, p_seconds float8)
 returns boolean language plpgsql as $$
-declare
-    j jobs;
-    s steps;
+declare j jobs; s steps;
 begin
     select * into j from jobs where id = p_job for update;
     select * into s from steps
     where job = p_job and stage = p_stage and number = p_number and attempt = p_attempt and status = 'running';
-    if not found then
-        return false;
-    end if;
-    if p_outcome in ('crashed', 'lost') then
-        s.crashes := s.crashes + 1;
-    end if;
+    if not found then return false; end if;
+    if p_outcome in ('crashed', 'lost') then s.crashes := s.crashes + 1; end if;
     p_error := jsonb_set(p_error, '{details}', to_jsonb(replace(p_error ->> 'details', '{crashes}', s.crashes::text)));
     update attempts a set ended_at = clock(), outcome = p_outcome, details = p_error ->> 'details'
     where a.job = p_job and a.stage = p_stage and a.number = p_number and a.attempt = p_attempt;
@@ -633,9 +583,7 @@ end $$;
 create function take_delivery(p_held_s float8)
 returns table (id bigint, request_id text, url text, attempt integer, payload bytea, webhook_key bytea)
 language plpgsql as $$
-declare
-    v_id bigint;
-    v_held boolean;
+declare v_id bigint; v_held boolean;
 begin
     perform from queues where queue = 'webhooks' for update;
     select d.id, d.held into v_id, v_held
@@ -645,9 +593,7 @@ begin
         from deliveries d where d.token = t.id and d.status = 'pending' and d.next_at <= clock()
         order by d.next_at limit 1) d
     order by d.held, d.next_at limit 1;
-    if v_held then
-        return next;
-    end if;
+    if v_held then return next; end if;
     return query
         update deliveries d set attempt = d.attempt + 1, next_at = clock() + make_interval(secs => p_held_s),
             held_until = clock() + make_interval(secs => p_held_s)
@@ -659,14 +605,11 @@ end $$;
 -- changes nothing.
 create function delivery_ended(p_delivery bigint, p_attempt integer, p_status text, p_wait_s float8)
 returns void language plpgsql as $$
-declare
-    v_token uuid;
+declare v_token uuid;
 begin
     update deliveries d set status = p_status, held_until = null, next_at = clock() + make_interval(secs => p_wait_s)
     where d.id = p_delivery and d.attempt = p_attempt and d.status = 'pending' returning token into v_token;
-    if p_status = 'pending' and found then
-        perform send_ticket('webhooks', p_wait_s);
-    end if;
+    if p_status = 'pending' and found then perform send_ticket('webhooks', p_wait_s); end if;
     if exists (select from deliveries d where d.token = v_token and d.status = 'pending' and d.next_at <= clock()) then
         perform send_ticket('webhooks');
     end if;
@@ -687,9 +630,7 @@ declare
 begin
     lost := 0; woken := 0; timed_out := 0;
     select last_at, worker is not distinct from p_worker into v_last, alone from housekeeping for update skip locked;
-    if not found then
-        return;
-    end if;
+    if not found then return; end if;
     update housekeeping set last_at = v_now, worker = p_worker;
     v_gap := v_now - v_last;
     alone := alone or v_gap > make_interval(secs => p_lease_s / 2);
@@ -758,13 +699,13 @@ end $$;
 
 -- A process is alive, and has counted these since its last report. Returns how many workers are alive, and the place
 -- of this one among them: the first few listen, all ask now and then.
-create function report_process(p_id uuid, p_kind text, p_name text, p_slots integer, p_sandbox text, p_report bigint,
+create function report_process(p_id uuid, p_kind text, p_slots integer, p_sandbox text, p_report bigint,
                                p_samples text[], p_labels jsonb[], p_values float8[])
 returns table (workers bigint, place bigint) language plpgsql as $$
 begin
     perform set_config('synchronous_commit', 'off', true);
-    insert into processes (id, kind, name, slots, sandbox, report, seen_at)
-    values (p_id, p_kind, p_name, p_slots, p_sandbox, p_report, clock())
+    insert into processes (id, kind, slots, sandbox, report, seen_at)
+    values (p_id, p_kind, p_slots, p_sandbox, p_report, clock())
     on conflict (id) do update set report = p_report, seen_at = clock() where processes.report < p_report;
     if found then                                        -- else it came twice
         insert into counts (sample, labels, value)

@@ -11,7 +11,7 @@ begin
             'admit', 'begin_delivery', 'begin_step', 'cancel_job', 'charge_rate', 'claim_step', 'count_stored',
             'delivery_ended', 'early_by', 'end_job', 'fail_step', 'fill_delivery', 'fill_step', 'find_keyed', 'finish_step',
             'forget_newest_mask', 'forget_uploads', 'forget_urls', 'lock_deliveries_of', 'name_job', 'new_delivery',
-            'note_fetched', 'recover', 'renew_steps', 'reserve_result', 'reserve_upload', 'step_ended', 'swap_wake_up',
+            'note_fetched', 'recover', 'renew_steps', 'report_process', 'reserve_result', 'reserve_upload', 'step_ended', 'swap_wake_up',
             'tell_counts', 'tend', 'wake_delivery', 'wake_step')
     loop
         execute 'drop function ' || r.name || ' cascade';
@@ -36,7 +36,8 @@ alter table deliveries alter column token set not null;
 alter table queues add column if not exists per_token integer;
 insert into queues (queue) values ('webhooks') on conflict do nothing;
 update queues set per_token = 4 where queue in ('files', 'webhooks');
-alter table processes drop column if exists told, add column if not exists report bigint not null default 0,
+alter table processes drop column if exists told, drop column if exists name,
+    add column if not exists report bigint not null default 0,
     set (fillfactor = 50);
 alter table uploads add column if not exists claim text;
 alter table housekeeping add column if not exists worker text;

@@ -1,0 +1,146 @@
+"""What all handlers share: the service's parts, the limit on reads, and JSON answers."""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from litestar import Request
+from litestar.datastructures import State
+from litestar.response.base import ASGIResponse
+from litestar.types import Receive
+
+from foremask.errors import JobCancelled, RateLimited
+from foremask.fetch.client import Outbound
+from foremask.options import Limits
+from foremask.service.api.probing import Previewer, Prober
+from foremask.service.jobs import admission
+from foremask.service.jobs.admission import Grant
+from foremask.service.jobs.database import Database
+from foremask.service.jobs.records import Ends
+from foremask.service.storage.objects import Objects
+from foremask.settings import Settings
+
+READS_PER_SECOND = 2000  # for each token and process; what one API process can answer
+READS_BURST = 4000
+FORGET_ABOVE = 10_000
+
+
+class Throttle:
+    """GCRA: ``per_second`` on average, ``burst`` at once, for each key of its own."""
+
+    def __init__(
+        self, per_second: float, burst: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.burst = burst
+        self._step_s = 1 / per_second
+        self._clock = clock
+        self._due_at: dict[bytes, float] = {}
+
+    def take(self, key: bytes) -> None:
+        """Count one read. Raises RateLimited, with the wait, when there were too many."""
+        now = self._clock()
+        early_s = max(self._due_at.get(key, now) - now, 0.0)
+        wait_s = early_s - self._step_s * (self.burst - 1)
+        if wait_s > 1e-9:
+            error = RateLimited(
+                f"Over {1 / self._step_s:.0f} reads a second; one for each job is enough.",
+                limit=self.burst,
+            )
+            error.retry_after_s, error.reset_s = wait_s, early_s
+            raise error
+        if len(self._due_at) > FORGET_ABOVE:
+            self._due_at = {each: due for each, due in self._due_at.items() if due > now}
+        self._due_at[key] = now + early_s + self._step_s
+
+
+FACTS = "foremask"
+"""The key of a request's `RequestFacts` in its scope's state."""
+
+
+@dataclass(slots=True)
+class RequestFacts:
+    """What is known of a request: its id, and once each has been checked, whose it is and so on.
+
+    ``unknown_fields`` are names in its body that mean nothing here, ``clip`` the key of a clip that
+    came with it, once that is stored.
+    """
+
+    id: str
+    owner: str | None = None
+    grant: Grant | None = None
+    unknown_fields: list[str] = field(default_factory=list)
+    clip: str | None = None
+
+
+@dataclass(slots=True)
+class Service:
+    """The parts that handlers use; one for each process."""
+
+    settings: Settings
+    database: Database
+    objects: Objects
+    outbound: Outbound
+    prober: Prober
+    limits: Limits
+    previewer: Previewer
+    sandbox: str = "none"
+    reads: Throttle = field(default_factory=lambda: Throttle(READS_PER_SECOND, READS_BURST))
+    ends: Ends = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.ends = Ends(self.database)
+
+    @property
+    def storage_limit(self) -> int:
+        return admission.limit_of_token(self.settings.storage_per_token, self.objects.disk())
+
+
+class ApiRequest(Request[Any, Any, State]):
+    """A request, with the service's parts and its own id."""
+
+    @property
+    def service(self) -> Service:
+        parts: Service = self.app.state.service
+        return parts
+
+    @property
+    def facts(self) -> RequestFacts:
+        found: RequestFacts = self.scope["state"][FACTS]
+        return found
+
+    @property
+    def id(self) -> str:
+        """As in its answer and in the log."""
+        return self.facts.id
+
+
+def json_answer(content: object, status_code: int = 200) -> ASGIResponse:
+    """A JSON answer that caches must not store."""
+    return ASGIResponse(
+        body=msgspec.json.encode(content),
+        status_code=status_code,
+        headers={"Cache-Control": "no-store"},
+        media_type="application/json",
+    )
+
+
+async def while_heard[T](receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """What the work gives; once the caller has hung up, it is cancelled, with JobCancelled."""
+
+    async def gone() -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+
+    working, leaving = asyncio.create_task(work), asyncio.create_task(gone())
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        was_cancelled = working.cancel()
+        leaving.cancel()
+        await asyncio.wait({working, leaving})
+    if was_cancelled:
+        raise JobCancelled("The caller has hung up.")
+    return working.result()

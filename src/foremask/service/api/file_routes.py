@@ -1,0 +1,255 @@
+"""Files over HTTP: uploads by signed forms, downloads by signed links."""
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+from urllib.parse import quote
+
+import structlog
+from litestar import HttpMethod
+from litestar.params import FromPath
+from litestar.response.base import ASGIResponse
+from litestar.response.streaming import ASGIStreamingResponse
+from litestar.types import ASGIApp
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from foremask import errors
+from foremask.options import MEDIA_TYPES
+from foremask.service.api import calls
+from foremask.service.api.bodies import UploadRequest
+from foremask.service.api.calls import FILE_S, FORM, MAX_FORM_BYTES, read_call
+from foremask.service.api.context import ApiRequest, json_answer
+from foremask.service.api.openapi import ALWAYS, Json, Operation
+from foremask.service.api.pages import select_bytes
+from foremask.service.jobs import admission
+from foremask.service.jobs.database import Database
+from foremask.service.jobs.wire_format import Answer
+from foremask.service.storage.objects import Objects
+from foremask.service.storage.signing import FILES_PATH, FORM_PATH, Upload, media_type
+
+FORM_S = 3600
+KEPT_S = 3 * FILE_S  # a job may be submitted in the last minute of the first day, and then wait
+SWEEP_S = 3600.0
+PICTURES = ("image/gif", "image/jpeg", "image/png", "image/webp")
+
+log = structlog.get_logger(__name__)
+
+
+class UploadForm(Struct):
+    """A form for one file."""
+
+    upload_url: Annotated[str, Meta(description="Where to POST the form, within one hour.")]
+    upload_fields: Annotated[
+        dict[str, str], Meta(description="To be sent as they are, before the file.")
+    ]
+    file_url: Annotated[
+        str,
+        Meta(description="What to send as 'video' afterwards, for one day. Treat it as a secret."),
+    ]
+
+
+@Operation(
+    "uploads",
+    "The form.",
+    Answer[UploadForm],
+    (errors.FieldInvalid,),
+    UploadRequest,
+    body_required=False,
+).takes("/v2/video/upload")
+async def start_upload(request: ApiRequest) -> ASGIResponse:
+    """Get a form for an upload."""
+    call = await read_call(request, UploadRequest, may_be_empty=True)
+    service = call.service
+    service.objects.check_free(0)
+    kind = call.body.known_type
+    suffixes = [suffix for suffix, known in MEDIA_TYPES.items() if known == kind]
+    own = call.request_id
+    upload = Upload(
+        key=f"uploads/{own}/{own}{suffixes[0] if suffixes else ''}",
+        max_bytes=service.limits.max_bytes,
+        media_type=kind,
+        expires_at=int(time.time()) + FORM_S,
+    )
+    await admission.new_upload(service.database, upload.key, call.grant.token_id)
+    form = UploadForm(
+        service.settings.base_url + FORM_PATH,
+        service.objects.signer.upload_form(upload),
+        service.objects.signer.link(upload.key, FILE_S),
+    )
+    return json_answer(Answer(own, form))
+
+
+_SIGNED = ("key", "expires", "max_bytes", "media_type", "signature")
+
+
+@Operation(
+    "uploads",
+    "Stored.",
+    refused=(
+        *(
+            errors.LinkInvalid,
+            errors.ContentTypeWrong,
+            errors.FormInvalid,
+            errors.FieldInvalid,
+            errors.FileTooLarge,
+        ),
+        *ALWAYS,
+    ),
+    body={
+        FORM: {
+            "schema": {
+                "type": "object",
+                "required": [*_SIGNED, "file"],
+                "properties": {
+                    **{name: {"type": "string"} for name in (*_SIGNED, "Content-Type")},
+                    "file": {"type": "string", "contentMediaType": "video/*, image/*"},
+                },
+            }
+        }
+    },
+    needs_token=False,
+).takes(FORM_PATH, status=204)
+async def receive_upload(request: ApiRequest) -> None:
+    """Upload a file by its form.
+
+    The form's signature is the permission: no token is needed. Send all fields before the file.
+    """
+    service = request.service
+    declared_bytes = calls.declared_size(request, service.limits.max_bytes)
+    form = await calls.open_form(request, MAX_FORM_BYTES)
+    fields = dict(form.fields)
+    upload = service.objects.signer.check_form(fields)
+    calls.declared_size(request, upload.max_bytes)
+    sent_as = form.media_type or upload.media_type
+    declared = fields.get("Content-Type", sent_as).lower()
+    is_known = declared.startswith("video/") or declared in PICTURES
+    if not is_known or upload.media_type not in ("", declared):
+        raise errors.FieldInvalid(
+            f"The file is sent as {declared[:100] or 'no type'}, and the form is for "
+            f"{upload.media_type or f'video/* and {", ".join(PICTURES)}'}.",
+            param="Content-Type",
+        )
+    request.facts.owner = await admission.claim_upload(
+        service.database, upload.key, request.id, calls.file_name(form.file.filename)
+    )
+    await calls.store(service, upload.key, form.content(), declared_bytes, upload.max_bytes)
+
+
+async def keep_sweeping(objects: Objects, database: Database) -> None:
+    """Delete expired uploads every hour, until cancelled."""
+    while True:
+        try:
+            before = datetime.now(UTC) - timedelta(seconds=KEPT_S)
+            await sweep(objects, before)
+            await objects.delete_half_written("uploads", before)
+            await admission.forget(database, before - timedelta(seconds=FORM_S))
+        except errors.ServiceUnavailable as error:
+            log.warning("uploads.not_swept", details=error.details)
+        await asyncio.sleep(SWEEP_S)
+
+
+async def sweep(objects: Objects, before: datetime) -> int:
+    """Delete every upload that is older than ``before``; how many there were."""
+    old = [each.key async for each in objects.list("uploads") if each.modified_at < before]
+    await objects.delete(*old)
+    return len(old)
+
+
+MAX_NAME_LENGTH = 200
+_FILE: Json = {
+    "video/*": {},
+    "image/gif": {},
+    "image/apng": {},
+    "image/webp": {},
+    "application/zip": {},
+    "application/octet-stream": {},
+}
+
+
+class FileQuery(Struct):
+    """A signed link."""
+
+    expires: str
+    signature: str
+    name: (
+        Annotated[
+            str,
+            Meta(
+                description="What a browser saves the file as; its suffix must be the file's own."
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
+@Operation(
+    "jobs",
+    "The whole file.",
+    _FILE,
+    (
+        errors.LinkInvalid,
+        errors.RequestUnknown,
+        errors.PreconditionFailed,
+        errors.RangeInvalid,
+        *ALWAYS,
+    ),
+    others={206: ("The bytes of the range.", _FILE), 304: ("The caller's copy is current.", {})},
+    query=FileQuery,
+    parameters=tuple(
+        {"name": name, "in": "header", "schema": {"type": "string"}}
+        for name in ("Range", "If-Match", "If-None-Match", "If-Range")
+    ),
+    needs_token=False,
+).reads(FILES_PATH + "{key:path}")
+async def get_file(request: ApiRequest, key: FromPath[str]) -> ASGIApp:
+    """Fetch a result by its signed link."""
+    service = request.service
+    key = key.lstrip("/")
+    query = request.query_params
+    service.objects.signer.check_link(key, query.get("expires", ""), query.get("signature", ""))
+    try:
+        stored = await service.objects.head(key)
+    except errors.ObjectLost:
+        raise errors.RequestUnknown(
+            "This file is not stored, or no longer: results and uploads are kept for a time."
+        ) from None
+    headers = {
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "private, max-age=3600",
+        "Content-Disposition": _disposition(key.rpartition("/")[2], query.getall("name", [])),
+        "Content-Security-Policy": "sandbox; default-src 'none'",
+        "ETag": stored.etag,
+    }
+    status, start, stop = select_bytes(request.headers, stored.size, stored.etag)
+    if status == 304:
+        return ASGIResponse(status_code=304, headers=headers)
+    headers["Content-Type"] = media_type(key)
+    headers["Content-Length"] = str(stop - start)
+    if status == 206:
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{stored.size}"
+    return ASGIStreamingResponse(
+        iterator=service.objects.stream(key, start, stop - start),
+        status_code=status,
+        headers=headers,
+        is_head_response=request.method == HttpMethod.HEAD,
+    )
+
+
+def _disposition(stored: str, names: list[str]) -> str:
+    """The Content-Disposition.
+
+    The last valid one of ``names``, with the stored file's suffix, else the stored name. The plain
+    form is for old clients, which know ASCII alone; RFC 6266 has both.
+    """
+    suffix = stored[stored.rfind(".") :]
+    good = [each for each in names if _is_name(each) and each.endswith(suffix)]
+    if not good:
+        return f'attachment; filename="{stored}"'
+    wanted = good[-1]
+    plain = wanted.encode("ascii", "replace").decode().replace("?", "_")
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(wanted, safe='')}"
+
+
+def _is_name(text: str) -> bool:
+    return len(text) <= MAX_NAME_LENGTH and text.isprintable() and not set(text) & set('/\\"')

@@ -1,0 +1,138 @@
+"""Health, readiness and metrics, for the operator."""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Iterator
+from typing import Literal
+
+from litestar.response.base import ASGIResponse
+from msgspec import Struct
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+
+from foremask.errors import ServiceUnavailable
+from foremask.service.api.context import ApiRequest, Service, json_answer
+from foremask.service.api.openapi import ALWAYS, Operation
+from foremask.service.jobs import process_totals
+from foremask.service.jobs.process_totals import Now
+from foremask.service.jobs.schema import check_schema
+from foremask.service.observability import metrics as m
+from foremask.service.observability.metrics import Series
+
+ASK_S = 2.0  # a balancer that asks every few seconds wants to know by then
+OK = "ok"
+
+
+class Health(Struct):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(Struct):
+    """Whether a job would be accepted, and what stands in the way."""
+
+    status: Literal["ready", "unready"]
+    checks: dict[str, str]
+    sandbox: str
+
+
+@Operation("operations", "The process answers.", Health, needs_token=False).reads("/healthz")
+async def healthz() -> ASGIResponse:
+    """Check that the process answers."""
+    return json_answer(Health())
+
+
+@Operation(
+    "operations",
+    "The service is ready.",
+    Readiness,
+    others={503: ("The service is not ready; the checks say why.", Readiness)},
+    needs_token=False,
+).reads("/readyz")
+async def readyz(request: ApiRequest) -> ASGIResponse:
+    """Check that the service can accept a job: database, tables and object store."""
+    service = request.service
+    database, objects = await asyncio.gather(
+        _outcome(check_schema(service.database)), _outcome(service.objects.check())
+    )
+    checks = {"database": database, "objects": objects}
+    if service.ends.is_stopping:
+        checks["process"] = "is stopping"
+    ready = set(checks.values()) == {OK}
+    readiness = Readiness("ready" if ready else "unready", checks, service.sandbox)
+    return json_answer(readiness, 200 if ready else 503)
+
+
+async def _outcome(check: Awaitable[object]) -> str:
+    try:
+        async with asyncio.timeout(ASK_S):
+            await check
+    except ServiceUnavailable as error:
+        return error.details
+    except TimeoutError:
+        return f"does not answer within {ASK_S:.0f} s"
+    return OK
+
+
+@Operation(
+    "operations",
+    "As text.",
+    {"text/plain": {"schema": {"type": "string"}}},
+    ALWAYS,
+    needs_token=False,
+).reads("/metrics")
+async def metrics(request: ApiRequest) -> ASGIResponse:
+    """Read the metrics for Prometheus, those of all processes; also without a database."""
+    text = await _metrics_page(request.service)
+    headers = {"Cache-Control": "no-store"}
+    return ASGIResponse(body=text, media_type=CONTENT_TYPE_LATEST, headers=headers)
+
+
+async def _metrics_page(service: Service) -> bytes:
+    disk = service.objects.disk()
+    m.DISK_FREE.set(math.nan if disk is None else disk[1])
+    try:
+        totals = await process_totals.totals(service.database)
+        page = Page(totals, await process_totals.now(service.database))
+    except ServiceUnavailable:
+        m.DATABASE_UP.set(0)
+        return generate_latest(m.LOCAL)
+    m.DATABASE_UP.set(1)
+    return generate_latest(page)
+
+
+class Page(CollectorRegistry):
+    """This process's metrics, what the database has now, and the sums of all processes."""
+
+    def __init__(self, totals: dict[Series, float], now: Now) -> None:
+        super().__init__()
+        self._totals, self._now = totals, now
+
+    def collect(self) -> Iterator[Metric]:
+        yield from m.LOCAL.collect()
+        for name, (says, labels) in m.NOW.items():
+            gauge = GaugeMetricFamily(name, says, labels=labels)
+            for (of, values), number in self._now.items():
+                if of == name:
+                    gauge.add_metric(values, number)
+            yield gauge
+        for family in m.SHARED.collect():
+            yield self._summed(family)
+
+    def _summed(self, family: Metric) -> Metric:
+        """The family with the sums of all processes; 0 where none has counted."""
+        known = {m.series(sample): 0.0 for sample in family.samples}
+        names = {family.name + ending for ending in ("_total", "_bucket", "_sum", "_count")}
+        known |= {series: value for series, value in self._totals.items() if series[0] in names}
+        shown = Metric(family.name, family.documentation, family.type)
+        for (name, labels), value in sorted(known.items(), key=_order):
+            shown.add_sample(name, dict(labels), value)
+        return shown
+
+
+def _order(item: tuple[Series, float]) -> tuple[object, ...]:
+    """The order of samples: buckets from the smallest up."""
+    (name, labels), _ = item
+    le = float(dict(labels).get("le", "inf"))
+    return name, tuple(each for each in labels if each[0] != "le"), le
