@@ -50,7 +50,7 @@ def test_the_report_has_the_numbers(tmp_path: Path) -> None:
     assert report.bytes == (tmp_path / "mask.mp4").stat().st_size
 
 
-@pytest.mark.parametrize("decision_s", [2, 7, 30])  # of a window; the network takes 36 s for it
+@pytest.mark.parametrize("decision_s", [2, 7, 30])  # of a window; the network takes 39 s for it
 def test_the_time_left_is_within_a_fifth_from_the_first_tenth_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decision_s: float
 ) -> None:
@@ -66,7 +66,7 @@ def test_the_time_left_is_within_a_fifth_from_the_first_tenth_on(
     for window in range(4):
         list(islice(frames, 144))
         for anchor in range(1, 37):
-            now_s += 1
+            now_s += 4 if anchor == 5 else 1  # the basis is fitted on four
             work.add_anchor(np.zeros((2, 2), np.uint8))
             if anchor % 3 == 0:
                 work.ask_to(144 * window + 4 * anchor)
@@ -76,7 +76,7 @@ def test_the_time_left_is_within_a_fifth_from_the_first_tenth_on(
         for _ in range(144):
             now_s += 1 / 64
             counter.wrote()
-    since = 36 + 30 if decision_s == 30 else now_s / 10
+    since = 39 + 30 if decision_s == 30 else now_s / 10
     known = [(at_s, left_s) for at_s, left_s in told if at_s > since]
     assert all(
         left_s is not None and abs(at_s + left_s - now_s) < now_s / 5 for at_s, left_s in known

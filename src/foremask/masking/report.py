@@ -11,12 +11,15 @@ import numpy as np
 from foremask.facts import Clip, Report, Span, Written
 from foremask.media.frames import Frame
 from foremask.types import Alpha, Levels
+from foremask.vision.temporal.appearance import BASIS_ANCHORS
 from foremask.vision.temporal.blocks import BLOCK_FRAMES
+from foremask.vision.temporal.windows import CONTEXT_FRAMES, WINDOW_FRAMES
 
 ASKED_SHARE, DECIDED_SHARE, WRITTEN_SHARE = 0.8, 0.15, 0.05
 """Shares of a run's time: 0.75-0.82, 0.11-0.18 and 0.02-0.07 on six clips in all qualities."""
 LEAST_SHARE: Final = 0.05  # of the frames must be done before the time left is estimated
 EXPECTED_FRAMES: Final = 6  # an expected pace weighs as much as so many measured frames
+BASIS_WORTH: Final = 3  # a window's basis takes as long as so many anchors
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,27 +48,23 @@ OnFrame = Callable[[Progress], object]
 
 @dataclass(slots=True)
 class Stage:
-    """The frames that a stage has finished, and the seconds that they took."""
+    """The frames that a stage is through with, and the seconds that they took."""
 
     frames: float = 0
     spent_s: float = 0.0
-    longest_s: float = 0.0  # between two events
-    unmeasured: float = 0  # of the frames: those that the run has started with
 
     @property
     def pace_s(self) -> float:
         """Seconds a frame; 0 before any is measured."""
-        measured = self.frames - self.unmeasured
-        return self.spent_s / measured if measured > 0 else 0.0
+        return self.spent_s / self.frames if self.frames else 0.0
 
     def left_s(self, total: int, expected_s: float | None) -> float | None:
         """For the other frames of ``total``; ``expected_s`` is a frame's before it is measured."""
         if self.frames >= total:
             return 0.0
-        measured, pace_s = self.frames - self.unmeasured, self.pace_s
+        pace_s = self.pace_s
         if expected_s is not None:
-            known = EXPECTED_FRAMES * expected_s + self.spent_s
-            pace_s = known / (EXPECTED_FRAMES + measured)
+            pace_s = (EXPECTED_FRAMES * expected_s + self.spent_s) / (EXPECTED_FRAMES + self.frames)
         return pace_s * (total - self.frames) if pace_s else None
 
 
@@ -124,11 +123,7 @@ class Work:
         with self._lock:
             now_s = time.monotonic()
             stage.frames = max(stage.frames, frames)
-            if self._at_s is None:
-                stage.unmeasured = frames
-            else:
-                stage.spent_s += now_s - self._at_s
-                stage.longest_s = max(stage.longest_s, now_s - self._at_s)
+            stage.spent_s += now_s - (now_s if self._at_s is None else self._at_s)
             self._at_s = now_s
 
     def done(self, read: int) -> float:
@@ -137,28 +132,23 @@ class Work:
             return (1 - WRITTEN_SHARE) * read + WRITTEN_SHARE * self.written.frames
         stages = self.asked, self.decided, self.written
         shares = [ASKED_SHARE, DECIDED_SHARE, WRITTEN_SHARE]
-        if self.is_measured:
+        if all(each.pace_s for each in stages):
             shares = [each.pace_s / sum(one.pace_s for one in stages) for each in stages]
         # a later stage has passed what an earlier one counts too low
         counts = [max(min(read, each.frames) for each in stages[at:]) for at in range(3)]
         return sum(share * count for share, count in zip(shares, counts, strict=True))
 
-    @property
-    def is_measured(self) -> bool:
-        """Whether all stages are."""
-        anchored = self.anchors_per_frame is not None
-        stages = (self.asked, self.decided, self.written) if anchored else (self.written,)
-        return all(stage.pace_s for stage in stages)
-
     def left_s(self, total: int) -> float | None:
         """Seconds for what ``total`` frames still need, None where they cannot be said."""
         if self.anchors_per_frame is None:
             return self.written.left_s(total, None)
-        asked_s = self.asked.spent_s - self.asked.longest_s  # a window's basis comes in between
-        if self._anchors < 3 or not asked_s:
+        if self._anchors < 2 or not self.asked.spent_s:
             return None
-        anchor_s = asked_s / (self._anchors - 2)  # the first is measured by nothing
+        bases = BASIS_WORTH * _windows(self._block_start) * (self._anchors >= BASIS_ANCHORS)
+        anchor_s = self.asked.spent_s / (self._anchors - 1 + bases)  # nothing measures the first
         ahead = self._anchors_a_frame() * (total - self._block_start) - self._in_block
+        if ahead > 0:
+            ahead += BASIS_WORTH * _windows(total) - bases
         asked_left_s = anchor_s * max(0.0, ahead)
         a_frame_s = (self.asked.spent_s + asked_left_s) / ASKED_SHARE / total
         left_s = asked_left_s
@@ -168,6 +158,11 @@ class Work:
                 return None
             left_s += stage_s
         return left_s
+
+
+def _windows(frames: int) -> int:
+    """How many windows have all anchors of their basis in so many frames."""
+    return max(1, -(-(frames - CONTEXT_FRAMES) // WINDOW_FRAMES))
 
 
 @dataclass(slots=True)
