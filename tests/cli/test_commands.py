@@ -23,9 +23,8 @@ import pytest
 from rich.console import Console
 
 from foremask.cli.commands import main
-from foremask.cli.exits import Exit, Usage, exit_code, show_error
+from foremask.cli.exits import PACKAGES, Exit, Usage, exit_code, show_error
 from foremask.cli.progress_bar import FRAMES, MASKED, MEGABYTES, progress_bar
-from foremask.cli.server_extra import PACKAGES
 from foremask.cli.service_checks import NEWEST_MINOR
 from foremask.errors import BY_REASON, Busy, CodecUnsupported, Denied, Ended, Failed
 from foremask.machine.nvidia import nvidia_cards
@@ -44,7 +43,7 @@ COMMANDS = (
 )
 
 WITHOUT_THE_EXTRA = """import json, sys
-from foremask.cli.server_extra import PACKAGES
+from foremask.cli.exits import PACKAGES
 
 class Hiding:
     def __init__(self, finder):

@@ -14,8 +14,7 @@ from mcp_types import ImageContent, TextContent
 
 from foremask.cli.commands import main
 from foremask.cli.exits import Exit
-from foremask.cli.folders import Folders
-from foremask.cli.mcp_server import mcp_server
+from foremask.cli.mcp_server import Folders, mcp_server
 from foremask.machine import paths
 from foremask.media.verify import verify
 from foremask.options import ResultKind

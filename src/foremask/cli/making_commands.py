@@ -1,16 +1,19 @@
-"""``foremask mask`` and ``foremask cutout``: of files, folders, globs and URLs."""
+"""``foremask mask``, ``cutout`` and ``tracks``: what the network is asked for."""
 
-from dataclasses import astuple, dataclass
+import os
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Final
 
+import msgspec
 from cyclopts import Parameter
 
+from foremask.cli import model_commands
 from foremask.cli.batch import run_batch
-from foremask.cli.batch_options import BatchOptions, Input
-from foremask.cli.exits import Exit, Usage
-from foremask.cli.flags import ByPreset, Shown, Switch
-from foremask.cli.inputs import check_there
+from foremask.cli.batch_options import BatchOptions, Input, NetworkOptions
+from foremask.cli.exits import Exit, Usage, print_json, say
+from foremask.cli.flags import AsJson, ByPreset, Clip, Force, Output, Shown, Switch
+from foremask.cli.inputs import check_clip, check_there
 from foremask.cli.products import CutOuts, Folders, Masks
 from foremask.cli.standard_streams import STANDARD_OUTPUT
 from foremask.options import (
@@ -22,6 +25,7 @@ from foremask.options import (
     MattingTool,
     Preset,
 )
+from foremask.settings import read_settings
 
 MIN_SIDE_PX: Final = 16
 
@@ -129,3 +133,51 @@ def _preset(name: str | None) -> Preset | AlphaFormat | None:
             return known(name)
     both = dict.fromkeys([*map(str, AlphaFormat), *map(str, Preset)])
     raise Usage(f"there is no preset {name!r}; use one of {', '.join(both)}")
+
+
+def tracks(
+    source: Clip,
+    /,
+    *,
+    output: Output = None,
+    masks: Annotated[Path | None, Shown] = None,
+    network: NetworkOptions = NetworkOptions(),  # noqa: B008  (frozen)
+    force: Annotated[Force, Parameter(name=("--force", "-f"))] = False,
+    as_json: Annotated[
+        AsJson, Parameter(help="Answer with JSON, which --thing of foremask mask reads.")
+    ] = False,
+) -> None:
+    """List the things that are found in a clip, and the point that means each of them.
+
+    Args:
+        output: A PNG that shows them, each with its number.
+        masks: A folder for one mask video of each thing.
+    """
+    from foremask.masking import thing_list
+    from foremask.masking.outputs import check_output, check_png
+
+    check_clip(source)
+    if output is not None:
+        check_png(output)
+        check_output(output, source, replace=force)
+    options = replace(
+        network.mask_options(is_one=True),
+        model=model_commands.ready(read_settings(os.environ), network.model),
+    )
+    things = thing_list.things_of(source, options)
+    if output is not None:
+        thing_list.things_picture(source, things, output, replace=force)
+    made = []
+    if masks is not None:
+        made = thing_list.masks_of_things(source, things, masks, options, replace=force)
+    if as_json:
+        print_json({"things": msgspec.to_builtins(things), "masks": [str(each) for each in made]})
+        return
+    for thing in things:
+        say(
+            f"{thing.number}: frames {thing.first_frame} to {thing.last_frame},"
+            f" {100 * thing.coverage:.1f} % of the picture,"
+            f" {'in' if thing.in_mask else 'not in'} the mask,"
+            f" --point {thing.hint.x:g},{thing.hint.y:g}@{thing.hint.frame}"
+        )
+    say(*(str(each) for each in (*([output] if output else ()), *made)))

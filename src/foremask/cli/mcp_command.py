@@ -7,7 +7,6 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from foremask.cli.exits import ExtraMissing
-from foremask.cli.folders import Folders
 
 
 def mcp(*, folder: Annotated[list[Path], Parameter(negative="")]) -> None:
@@ -16,9 +15,8 @@ def mcp(*, folder: Annotated[list[Path], Parameter(negative="")]) -> None:
     Args:
         folder: Clips are read, and masks written, in this one only; may be given several times.
     """
-    folders = Folders.named(folder)
     if find_spec("mcp") is None:
         raise ExtraMissing("`foremask mcp` needs the package mcp", "mcp")
-    from foremask.cli.mcp_server import mcp_server
+    from foremask.cli.mcp_server import Folders, mcp_server
 
-    mcp_server(folders).run()
+    mcp_server(Folders.named(folder)).run()

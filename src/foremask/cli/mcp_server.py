@@ -1,11 +1,12 @@
-"""The tools of ``foremask mcp``, as the MCP SDK serves them, which lives only here."""
+"""The tools of ``foremask mcp`` and the folders that they may use; home of the MCP SDK."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, Self, TypedDict
 
 import msgspec
 from anyio import CapacityLimiter, from_thread, to_thread
@@ -14,7 +15,6 @@ from mcp.server.mcpserver.exceptions import ToolError
 
 from foremask.cli import model_commands
 from foremask.cli.exits import Usage
-from foremask.cli.folders import Folders
 from foremask.cli.inputs import check_there
 from foremask.errors import ForemaskError
 from foremask.hints.kinds import Box, Point
@@ -48,6 +48,37 @@ class BoxAt(PointAt):
 
     width: float
     height: float
+
+
+@dataclass(frozen=True, slots=True)
+class Folders:
+    """The folders in which files are read and written; each is there, and without links."""
+
+    roots: tuple[Path, ...]
+
+    @classmethod
+    def named(cls, folders: list[Path]) -> Self:
+        """Raises Usage for a path that is no folder."""
+        for folder in folders:
+            if not folder.is_dir():
+                raise Usage(f"--folder {folder} is not a folder that is here")
+        return cls(tuple(folder.resolve() for folder in folders))
+
+    def inside(self, named: str) -> Path:
+        """The path without links and ``..``; a relative one counts from the first folder.
+
+        Raises Usage for one outside of the folders, whether or not there is such a file.
+        """
+        try:
+            path = (self.roots[0] / named).resolve()
+        except (OSError, RuntimeError, ValueError):  # links in a circle, a NUL, a name too long
+            raise Usage(f"{named!r} cannot be the path of a file") from None
+        if not any(path.is_relative_to(root) for root in self.roots):
+            allowed = ", ".join(map(str, self.roots))
+            raise Usage(
+                f"{named} is outside the folders that may be used: {allowed}. Name a file in one."
+            )
+        return path
 
 
 def mcp_server(folders: Folders) -> MCPServer:

@@ -9,7 +9,7 @@ from foremask.cli.exits import Usage
 from foremask.cli.sources import ClipSource
 from foremask.cli.standard_streams import STANDARD_OUTPUT
 from foremask.facts import Report
-from foremask.masking.outputs import check_output
+from foremask.masking.outputs import check_directory, check_output
 from foremask.options import (
     MEDIA_TYPES,
     PRESET_OF_SUFFIX,
@@ -120,11 +120,9 @@ class Folders:
         return AlphaFormat.PNG_FILES
 
     def check(self, job: Job, *, replace: bool) -> None:
-        from foremask.masking.handoff import check_folder
-
         if job.source.is_picture:
             raise Usage(f"{job.source.named} is a picture: --fps makes a folder of them a clip")
-        check_folder(job.target)
+        check_directory(job.target)
 
     def make(self, asked: Making) -> Report:
         from foremask.masking.handoff import hand_off

@@ -48,11 +48,6 @@ _LAYOUTS: Final = {
 }
 
 
-def check_folder(target: Path) -> None:
-    """Raise OutputFailed unless ``target`` is new or an empty directory."""
-    check_directory(target, lambda _: False)
-
-
 def hand_off(
     source: Path,
     target: Path,
@@ -67,7 +62,7 @@ def hand_off(
     ``target`` is new or empty. ``frames.csv`` in it has the times of the frames. Else as
     `mask_video`, whose hooks and errors hold here too. Docs: recipes.md.
     """
-    check_folder(target)
+    check_directory(target)
     options = dataclasses.replace(options, preset=stand_in(AlphaFormat.PNG_FILES))
     clip = checked_clip(source, options)
     check_format(clip, AlphaFormat.PNG_FILES, options.limits.memory_bytes)

@@ -127,7 +127,9 @@ def check_png(target: Path) -> None:
         raise FieldInvalid(f"a PNG is written: let {target.name!r} end in .png", param="target")
 
 
-def check_directory(target: Path, ours: Callable[[str], object], *, replace: bool = False) -> None:
+def check_directory(
+    target: Path, ours: Callable[[str], object] = lambda _: False, *, replace: bool = False
+) -> None:
     """Raise OutputFailed unless ``target`` may become a directory of files.
 
     It may be an empty one already; ``replace`` allows for one that has only files that are ``ours``
