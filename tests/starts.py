@@ -4,8 +4,7 @@ A fresh clone, a clip over HTTP, its mask, and a stop, in each situation.
 
 ``python -m tests.starts [--all] [--python PATH] [NAME...]``, as root or where sudo asks for no
 password. With ``--all``, as CI says it, a situation that cannot be made on this machine is a
-failure; without it, it is reported. The clones are of the last commit. Each situation takes the
-next of the machine's Pythons, or all take the one that is named.
+failure; without it, it is reported. The clones are of the last commit.
 """
 
 import argparse
@@ -23,7 +22,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -55,17 +54,16 @@ class Case:
 
     clone: Path
     environ: dict[str, str]
-    python: Path
     user: int | None = None
     before: tuple[str, ...] = ()
     also_mask: bool = False
-    set_up: bool = field(default=False)
+    set_up: bool = False
 
 
 class Machine:
     """What the situations share: a working directory, a clip that is served, and caches."""
 
-    def __init__(self, work: Path, clip: Path, clip_url: str, python: Path | None) -> None:
+    def __init__(self, work: Path, clip: Path, clip_url: str, python: Path) -> None:
         self.work, self.clip, self.clip_url = work, clip, clip_url
         self.cleared: list[Path] = []
         self.models = work / "models"
@@ -80,11 +78,16 @@ class Machine:
         ).stdout.strip()
         (work / "bin").mkdir()
         shutil.copy(found, work / "bin" / "uv")
-        found_here = list(_interpreters())
-        self.interpreters = [python] if python else found_here
-        self.public = [each for each in [*self.interpreters, *found_here] if _open_to_all(each)]
-        if not self.interpreters:
-            raise Broken("there is no Python 3.12 or newer with its venv module")
+        self.python = python
+
+    def nobody(self) -> int:
+        """The user without rights, who gets to the interpreter as root does."""
+        whole = self.python.resolve()
+        if not all(each.stat().st_mode & 0o001 for each in (whole, *whole.parents)):
+            raise CannotBeMade(f"no other user gets to {self.python}: name another by --python")
+        with suppress(KeyError):
+            return pwd.getpwnam("nobody").pw_uid
+        raise CannotBeMade("there is no user nobody")
 
     def clone(self, place: Path, user: int | None = None) -> Path:
         """A fresh clone that belongs to ``user``."""
@@ -147,32 +150,6 @@ def _linked(source: str, target: str) -> str:
     return target
 
 
-def _open_to_all(path: Path) -> bool:
-    whole = path.resolve()
-    return all(each.stat().st_mode & 0o001 for each in (whole, *whole.parents))
-
-
-def _interpreters() -> Iterator[Path]:
-    """One of each Python from 3.12 on, those that every user gets to first."""
-    names = ["python3", *(f"python3.{minor}" for minor in range(12, 20))]
-    folders = ["/usr/bin", "/usr/local/bin", *os.environ["PATH"].split(os.pathsep)]
-    candidates = [Path(folder, name) for folder in folders for name in names]
-    candidates += sorted(Path.home().glob(".pyenv/versions/*/bin/python3"))
-    candidates += sorted(Path("/opt/hostedtoolcache/Python").glob("*/*/bin/python3"))
-    seen: set[str] = set()
-    asked = "import ensurepip, sys, venv; print(sys.version_info >= (3, 12), sys.version_info[:2])"
-    for path in candidates:
-        if ".venv" in path.parts or "shims" in path.parts or not path.exists():
-            continue
-        with suppress(OSError):
-            message = subprocess.run(  # noqa: S603  # an interpreter of this machine
-                [path, "-c", asked], capture_output=True, text=True, check=False
-            ).stdout
-            if message.startswith("True") and message not in seen:
-                seen.add(message)
-                yield path
-
-
 def _run(*words: str, **more: Any) -> None:  # noqa: ANN401  # subprocess.run's
     done = subprocess.run(words, capture_output=True, text=True, check=False, **more)  # noqa: S603
     if done.returncode:
@@ -189,7 +166,7 @@ def start(machine: Machine, case: Case) -> str:
     as_user: dict[str, Any] = {}
     if case.user is not None:
         as_user = {"user": case.user, "group": case.user, "extra_groups": []}
-    make = (*case.before, "make", "-C", str(case.clone), f"PYTHON={case.python}")
+    make = (*case.before, "make", "-C", str(case.clone), f"PYTHON={machine.python}")
     if case.set_up:  # by whoever owns the tree; who runs it may not write there
         _run(*make, "setup", env=machine.environ(machine.home(f"{case.clone.name}-setup")))
         took("setup")
@@ -262,59 +239,45 @@ def _mask_over_http(machine: Machine, base: str, log: Path) -> None:
     made.unlink()
 
 
-def _nobody() -> int:
-    with suppress(KeyError):
-        return pwd.getpwnam("nobody").pw_uid
-    raise CannotBeMade("there is no user nobody")
-
-
-def _public(machine: Machine, python: Path) -> Path:
-    if not machine.public:
-        raise CannotBeMade(
-            "every Python from 3.12 on is in a directory that other users do not get to"
-        )
-    return python if python in machine.public else machine.public[0]
-
-
-def closed_home(machine: Machine, python: Path) -> Case:
+def closed_home(machine: Machine) -> Case:
     """Root, the clone in a home of mode 0700, no uv: what a rented machine's first shell is."""
     home = machine.home("closed home of root")
     clone = machine.clone(home / "foremask")
-    return Case(clone, machine.environ(home, uv=False), python, also_mask=True)
+    return Case(clone, machine.environ(home, uv=False), also_mask=True)
 
 
-def ordinary_user(machine: Machine, python: Path) -> Case:
+def ordinary_user(machine: Machine) -> Case:
     """A user without rights whose home's name has blanks, an umlaut, a quote and a comma."""
-    user, python = _nobody(), _public(machine, python)
+    user = machine.nobody()
     machine.cache_for(user)
     home = machine.home("Jürgen's home, new", user)
     clone = machine.clone(home / "foremask", user)
     environ = machine.environ(home, own_cache=True) | {"UV_LINK_MODE": "copy"}
-    return Case(clone, environ, python, user, also_mask=True)
+    return Case(clone, environ, user, also_mask=True)
 
 
-def odd_path(machine: Machine, python: Path) -> Case:
+def odd_path(machine: Machine) -> Case:
     home = machine.home("odd path")
-    return Case(machine.clone(home / "Bücher & 'Filme' neu"), machine.environ(home), python)
+    return Case(machine.clone(home / "Bücher & 'Filme' neu"), machine.environ(home))
 
 
-def read_only_tree(machine: Machine, python: Path) -> Case:
+def read_only_tree(machine: Machine) -> Case:
     """Root has set it up, and a user runs it who cannot write there."""
-    user, python = _nobody(), _public(machine, python)
+    user = machine.nobody()
     home = machine.home("home of a reader", user)
     clone = machine.clone(machine.work / "read-only")
-    return Case(clone, machine.environ(home), python, user, set_up=True)
+    return Case(clone, machine.environ(home), user, set_up=True)
 
 
-def no_home(machine: Machine, python: Path) -> Case:
+def no_home(machine: Machine) -> Case:
     """No HOME, as in a container: the model is in the cache of the user's entry in passwd."""
     data = machine.home("data without a home")
     clone = machine.clone(machine.work / "homeless")
     environ = machine.environ(None) | {"FOREMASK_DATA_DIR": str(data)}
-    return Case(clone, environ, python)
+    return Case(clone, environ)
 
 
-def small_tmp(machine: Machine, python: Path) -> Case:
+def small_tmp(machine: Machine) -> Case:
     """1 MiB for temporary files, where no program runs."""
     mount = "mount -t tmpfs -o noexec,size=1m tmpfs /tmp"
     asked = ("unshare", "-m", "sh", "-c", mount)
@@ -323,10 +286,10 @@ def small_tmp(machine: Machine, python: Path) -> Case:
         raise CannotBeMade(f"no mount namespace: {tried.stderr.decode(errors='replace').strip()}")
     home = machine.home("home with a small tmp")
     before = ("unshare", "-m", "sh", "-c", f'{mount} && exec "$@"', "sh")
-    return Case(machine.clone(home / "foremask"), machine.environ(home), python, before=before)
+    return Case(machine.clone(home / "foremask"), machine.environ(home), before=before)
 
 
-SITUATIONS: dict[str, Callable[[Machine, Path], Case]] = {
+SITUATIONS: dict[str, Callable[[Machine], Case]] = {
     "closed-home": closed_home,
     "ordinary-user": ordinary_user,
     "odd-path": odd_path,
@@ -337,7 +300,7 @@ SITUATIONS: dict[str, Callable[[Machine, Path], Case]] = {
 
 
 @contextmanager
-def _prepared(python: Path | None) -> Iterator[Machine]:
+def _prepared(python: Path) -> Iterator[Machine]:
     work = Path(tempfile.mkdtemp(prefix="foremask-starts-", dir="/var/tmp"))  # /tmp is a situation
     work.chmod(0o755)
     clip = synth.write(work / "clip.mp4", CLIP)
@@ -362,7 +325,8 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("names", nargs="*", help=", ".join(SITUATIONS))
     options.add_argument("--all", action="store_true", help="what cannot be made is a failure")
-    options.add_argument("--python", type=shutil.which, help="the interpreter that make gets")
+    own = Path(sys.base_prefix, "bin", f"python3.{sys.version_info.minor}")
+    options.add_argument("--python", type=Path, default=own, help="the interpreter that make gets")
     asked = options.parse_args()
     if os.geteuid() != 0:
         sudo = shutil.which("sudo")
@@ -374,22 +338,16 @@ def main() -> int:
         print("NOT MADE: no situation: no root, and sudo asks for a password")  # noqa: T201
         return int(asked.all)
     lost = missing = 0
-    with _prepared(asked.python and Path(asked.python).absolute()) as machine:
-        runs = [(name, SITUATIONS[name]) for name in asked.names or SITUATIONS]
-        pythons = [machine.interpreters[n % len(machine.interpreters)] for n in range(len(runs))]
-        for (name, make), python in zip(runs, pythons, strict=True):
+    with _prepared(asked.python.absolute()) as machine:
+        for name in asked.names or SITUATIONS:
             began = time.monotonic()
-            chosen = python
             try:
-                case = make(machine, python)
-                chosen = case.python
-                outcome = f"ok ({start(machine, case)})"
+                outcome = f"ok ({start(machine, SITUATIONS[name](machine))})"
             except CannotBeMade as why:
                 missing, outcome = missing + 1, f"NOT MADE: {why}"
             except Exception as error:  # noqa: BLE001  # the others are tried all the same
                 lost, outcome = lost + 1, f"FAILED: {type(error).__name__}: {error}"
-            took_s = time.monotonic() - began
-            print(f"{name:<15} {took_s:5.0f} s  {chosen}  {outcome}", flush=True)  # noqa: T201
+            print(f"{name:<15} {time.monotonic() - began:5.0f} s  {outcome}", flush=True)  # noqa: T201
     print(f"{lost} failed, {missing} could not be made")  # noqa: T201
     return int(lost > 0 or (missing > 0 and asked.all))
 
