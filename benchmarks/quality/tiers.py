@@ -39,7 +39,7 @@ TRUTH = "truth"  # measured like a mask: what it has is the error of the measure
 
 @dataclass(frozen=True, slots=True)
 class Numbered(ArrayImage):
-    """A still that knows its place, so that what the network said of it is found again."""
+    """A still with its number, by which kept network results are found."""
 
     number: int = 0
 

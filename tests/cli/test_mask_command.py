@@ -300,7 +300,7 @@ def _writes(pid: int, folder: Path) -> bool:
 
 @pytest.mark.slow
 def test_a_watched_folder_is_masked_as_clips_come_and_only_when_they_are_whole(here: Path) -> None:
-    """One is there already; one grows while it is watched, and is masked when it no longer does."""
+    """One is there already; another grows while watched, and is masked once it stops growing."""
     (here / "in").mkdir()
     shutil.copy("clip 10.mov", "in/first.mov")
     clip = (here / "clip 9.mp4").read_bytes()

@@ -172,7 +172,7 @@ def _parameter(parameter: inspect.Parameter) -> str:
     default = parameter.default
     if default is inspect.Parameter.empty:
         return text
-    text = parameter.name  # a default shows what may be there
+    text = parameter.name  # the default shows the type
     if isinstance(default, enum.Enum):
         return f"{text}={type(default).__name__}.{default.name}"
     plain = isinstance(default, str | int | float | bool | tuple | None)

@@ -127,7 +127,7 @@ def test_colours_and_alpha_of_a_webm_have_their_keyframes_together(tmp_path: Pat
 def test_an_opaque_video_has_the_colours_of_its_pictures(
     tmp_path: Path, preset: Preset, suffix: str
 ) -> None:
-    """Within what coding at half resolution of colour costs; HEVC as narrow as a block, too."""
+    """Up to the loss of colour at half resolution; also in HEVC as narrow as one block."""
     made = cut(tmp_path, preset, suffix=suffix)
     with VideoReader(tmp_path / "source.mp4") as wanted, VideoReader(made) as found:
         for theirs, ours in zip(wanted, found, strict=True):

@@ -53,7 +53,7 @@ def draw(path: Path, muxer: str, codec: str, pixel_format: str) -> Path:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_it_is_masked_here_and_refused_by_the_service(tmp_path: Path, name: str) -> None:
-    """With every time; a service with FOREMASK_INPUTS=all takes it, read piece by piece."""
+    """All times are kept; with FOREMASK_INPUTS=all a service takes it too, read in pieces."""
     source = draw(tmp_path / name, *FORMATS[name])
     target = tmp_path / "mask.mkv"
     report = synth.mask(source, target, Preset.MKV_H264)
@@ -81,7 +81,7 @@ def test_it_is_masked_here_and_refused_by_the_service(tmp_path: Path, name: str)
 def test_a_picture_and_a_file_that_names_others_are_read_nowhere(
     tmp_path: Path, data: bytes
 ) -> None:
-    """Whatever they are called, and though any format may be read."""
+    """By their content, whatever their names are, also where any format is allowed."""
     path = tmp_path / "clip.mpg"
     path.write_bytes(data)
     with pytest.raises(errors.ContainerUnsupported):

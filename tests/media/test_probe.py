@@ -253,7 +253,7 @@ def test_an_encoders_own_limit_is_named_with_the_presets_that_can(tmp_path: Path
 )
 @pytest.mark.parametrize("upright", [False, True])
 def test_every_encoder_takes_the_longest_side(preset: Preset, upright: bool) -> None:
-    """16 000 pixels, the limit of the service, and up to its own in the table; x264 no more."""
+    """The service's 16 000 pixels, and the encoder's own limit in the table; x264 fails above."""
     encoder = RECIPES[preset].encoder
     for side_px in (16_000, min(encoder.max_side_px, 16_384)):
         width, height = (64, side_px) if upright else (side_px, 64)

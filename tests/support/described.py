@@ -8,6 +8,6 @@ from foremask.media.probe import clip_of
 
 
 def describe(path: Path) -> Clip:
-    """The facts of a file that nothing is refused of."""
+    """The facts of a file, whatever they are: nothing is refused."""
     with open_clip(path) as opened:
         return clip_of(opened)

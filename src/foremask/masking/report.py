@@ -59,7 +59,7 @@ class Stage:
         return self.spent_s / self.frames if self.frames else 0.0
 
     def left_s(self, total: int, expected_s: float | None) -> float | None:
-        """For the other frames of ``total``; ``expected_s`` is a frame's before it is measured."""
+        """Seconds for the other frames of ``total``, each ``expected_s`` until one is measured."""
         if self.frames >= total:
             return 0.0
         pace_s = self.pace_s

@@ -39,7 +39,7 @@ def numbered(pattern: str, number: int) -> str:
 
 
 def numbering(pattern: str) -> re.Pattern[str]:
-    """The pattern of a sequence's files: its names, and that of the table."""
+    """A pattern that matches the names of a sequence's pictures and of its table."""
     before, after = _NUMBER.sub("\0", pattern, count=1).split("\0")
     return re.compile(rf"{re.escape(before)}\d+{re.escape(after)}|{re.escape(TABLE)}")
 

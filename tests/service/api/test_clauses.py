@@ -119,7 +119,7 @@ def test_uploads_take_the_types_that_the_vendors_client_sends(
 
 
 def test_a_media_type_is_ascii(service: Running) -> None:
-    """A long s is no letter of it, though it is an s in another case."""
+    """A long s is refused, though its upper case is S."""
     body = {"media_type": "video/\u017f"}
     answer = http.post(f"{service.url}/v2/video/upload", json=body, headers=service.headers)
     assert_refused(answer, 422, "field_invalid", "media_type")
@@ -148,7 +148,7 @@ def test_a_token_may_end_in_a_blank_or_a_newline(service: Running) -> None:
 
 
 def _reason(service: Running, headers: dict[str, str]) -> str:
-    """What a read of no job is refused with, by a client that sends its headers as they are."""
+    """The reason that refuses a read of an unknown job, with headers sent unchanged."""
     connection = HTTPConnection("127.0.0.1", service.settings.port, timeout=120)
     connection.request("GET", "/v2/status/none", headers=headers)
     body = json.loads(connection.getresponse().read())

@@ -203,7 +203,7 @@ def test_a_long_body_is_refused_before_its_type_is_looked_at(client: httpx.Clien
 def test_a_body_of_another_type_is_refused_before_it_is_parsed(
     client: httpx.Client, kind: str | None
 ) -> None:
-    """415 comes before 400; a parameter after the type is no other type."""
+    """415 comes before 400; a parameter after the type does not change it."""
     headers = {"Content-Type": kind} if kind else {}
     assert_refused(client.post(PATH, content=b"{nonsense", headers=headers), 415, "content_type")
     headers = {"Content-Type": 'Application/JSON; charset="utf-8"'}
@@ -328,7 +328,7 @@ def test_a_key_used_for_another_body_is_refused(client: httpx.Client, clip_origi
 
 
 def test_the_rate_is_told_and_kept(service: Running) -> None:
-    """By RateLimit-*; over it 429 with Retry-After, before the body is read."""
+    """RateLimit headers tell it; over it 429 with Retry-After, before the body is read."""
     headers = service.new_token(TokenLimits(rate_per_minute=1, burst=2))
     left = []
     for _ in range(2):

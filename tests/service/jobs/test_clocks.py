@@ -105,7 +105,7 @@ async def test_a_rate_is_not_owed_for_an_hour_because_the_clock_was_set_back(
 async def test_a_step_of_the_clock_ends_no_job_and_takes_no_lease(
     service: Service, shift_s: float
 ) -> None:
-    """Neither in the round that finds it nor afterwards, as long as the worker renews."""
+    """Not in the round that finds it and not later, as long as the worker renews."""
     step = await service.running()
     await service.shift(shift_s)
     for _ in range(3):

@@ -33,7 +33,7 @@ async def test_a_job_without_progress_for_a_minute_says_so_and_goes_on(database:
 
 
 async def test_three_hundred_that_wait_ask_one_question_at_a_time(database_url: str) -> None:
-    """Their jobs end together, all hear of it, and as often as one of them would was it asked."""
+    """Their jobs end together and all are woken; the database is asked as often as for one."""
     database = CountingDatabase(database_url, connections=4, patience_s=5.0)
     await database.open()
     try:

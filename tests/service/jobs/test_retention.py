@@ -32,7 +32,7 @@ async def known(database: Database, *jobs: str) -> list[bool]:
 
 
 async def test_a_job_is_swept_once_and_only_after_its_end(database: Database) -> None:
-    """Whoever comes second learns nothing, so that the end is counted once."""
+    """The second sweep returns nothing, so that the end is counted once."""
     running, failed = await job(database, None), await job(database, 60, "failed")
     done = await job(database, 50)
     waiting = dict(await retention.due(database, "sources"))
@@ -71,7 +71,7 @@ async def test_what_the_network_said_goes_after_a_day(database: Database) -> Non
 
 
 async def test_records_stay_a_week_after_their_result(database: Database) -> None:
-    """And 30 days after a failure; for as long as a webhook is owed; and never unswept."""
+    """30 days after a failure; none goes while a webhook is owed, or before the sweep."""
     week_old, fresh = await job(database, 20 * DAY_S), await job(database, 20 * DAY_S)
     owed, unswept = await job(database, 20 * DAY_S), await job(database, 20 * DAY_S)
     failed_long_ago = await job(database, 31 * DAY_S, "failed")
@@ -96,7 +96,7 @@ async def test_records_stay_a_week_after_their_result(database: Database) -> Non
 
 
 async def test_rows_of_the_queue_that_nobody_will_finish_are_dropped(database: Database) -> None:
-    """What waits stays; what a worker has that beats no more, and what is done, goes."""
+    """Waiting rows stay; those of dead workers and finished ones go."""
     job_id = await job(database, None)
     await database.all("update procrastinate_jobs set status = 'succeeded'")
     assert await retention.drop_dead_engine_rows(database) >= 1

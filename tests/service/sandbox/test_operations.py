@@ -79,7 +79,7 @@ async def test_spans_are_planned_and_cut(pool: MediaPool, clip: Path, tmp_path: 
 async def test_a_full_disk_is_a_store_that_is_away(
     clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody's fault, and worth another go: not a blunder of ours, and not the clip's."""
+    """It is retried, since neither our code nor the clip is at fault."""
     monkeypatch.setattr("foremask.service.sandbox.pool.FILE_BYTES", 1000)
     request = Cut(clip, SegmentPlan(0, None), tmp_path / "job" / "cut.mov")
     async with MediaPool(tmp_path / "slots", sandbox=Sandbox.REQUIRE) as pool:

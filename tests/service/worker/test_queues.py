@@ -31,7 +31,7 @@ AT_ONCE = {"files": 8, "masks": 1, "webhooks": 4}
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 50, 200])
 def test_two_workers_listen_at_a_time_and_each_in_its_turn(workers: int) -> None:
-    """To more a notification would be told in vain; with one pair for good, that pair gets all."""
+    """More would be woken in vain; if the same two always listened, they would get all the work."""
     turns = Counter[int]()
     for turn in range(workers):
         listening = [n for n in range(workers) if is_listener(Fleet(workers, n), turn * TURN_S)]

@@ -138,7 +138,7 @@ def test_of_many_compiled_networks_the_newest_are_kept(redness: Path, kept_in: P
 
 
 def test_a_process_that_only_reads_keeps_nothing(redness: Path, kept_in: Path) -> None:
-    """As a media child, which a clip may have taken over; it is one even where nothing confines."""
+    """A media child only reads, confined or not, since a clip may have taken it over."""
     code = (
         "import sys; from pathlib import Path\n"
         "from foremask.vision.network import compiled_networks, session\n"
@@ -161,7 +161,7 @@ def test_a_network_of_ones_own_has_no_directory_beside_it(redness: Path) -> None
 
 
 def test_what_is_compiled_ahead_is_what_masking_runs() -> None:
-    """The network's own size, and that of a closer look."""
+    """The network's own input size, and that of a crop."""
     assert (ISNET.spec.size_px, CLOSER_PX) == SIZES_PX
 
 

@@ -66,7 +66,7 @@ def test_more_is_asked_only_where_the_first_answer_is_unsure() -> None:
 
 
 def test_the_crop_is_round_what_picture_and_mirror_image_pick() -> None:
-    """What one of them picks besides is left out, unless it is most of all."""
+    """What only one of them picks is left out, unless that is the larger part."""
     both, besides = np.zeros((36, 64), np.uint8), np.zeros((36, 64), np.uint8)
     both[12:24, 20:32] = 255
     besides[12:18, 50:58] = 255

@@ -243,7 +243,7 @@ async def _tidy(work: WorkerContext, step: Step) -> None:
         "join": (f"results/{name.job}/join-{step.attempt}",),
     }
     try:
-        # A call that was made again after its answer was lost reads as stale: the record decides.
+        # A call repeated after its answer was lost is refused as stale, so the record is read.
         if not await steps.is_done(work.database, step):
             for place in places[name.stage]:
                 await work.objects.delete_under(place)

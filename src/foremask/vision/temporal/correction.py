@@ -20,7 +20,7 @@ from foremask.vision.temporal.frame_hints import Correction, part_at
 from foremask.vision.temporal.regions import FOREGROUND
 
 REACH_SHARE = 0.09  # of the diagonal: nothing farther from the click is changed
-UNIT_SHARE = 1 / 490  # of the diagonal: what distances count in
+UNIT_SHARE = 1 / 490  # of the diagonal: the unit of distances
 SEED_UNITS = 2.0  # what surely belongs to the click
 CLEAR = 0.5  # logit from which a pixel belongs to the click,
 WITHIN = 1.5  # or as far below the click's own

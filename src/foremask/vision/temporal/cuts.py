@@ -22,7 +22,7 @@ SIDE_FRAMES = 3  # compared on each side of a boundary
 DELAY_FRAMES = SIDE_FRAMES - 1  # pictures that are drawn before a boundary is decided
 GRID_AREA_PX = 96 * 54
 LEAST_SIDE_PX = 16  # the flow matches patches of 8 pixels
-WINDOW_PX = 7  # the structure of a place is what is within this window
+WINDOW_PX = 7  # the window within which a place's structure is measured
 NOISE_LEVELS2 = 4.0  # variance that is no structure, in squared levels of 255
 LEAST_CONTRAST = (
     1.0  # mean deviation within a window, in levels: a darker or flatter picture shows nothing
@@ -32,10 +32,8 @@ CHROMA_FLOOR = (
 )
 CHROMA_WINDOW_PX = 5
 CHROMA_SCALE = 0.25  # relative chroma at which a place counts 1/e
-RETURN_PX2, RETURN_SHARE = 0.5, 0.05  # as in `motion`, on this grid
-SAME_SHOT = (
-    0.88  # structure that neighbours share, at which nothing else is asked; cuts share 0.75 at most
-)
+RETURN_PX2, RETURN_SHARE = 0.5, 0.05  # as in `flow`, on this grid
+SAME_SHOT = 0.88  # share of common structure above which it is no cut; cuts have 0.75 at most
 CUT_RATIO = 0.56  # a cut matches less than this share of what neighbours do,
 CHANCE = 0.2  # after this much is taken off: docs/adr/0050
 
@@ -139,8 +137,8 @@ def starts_of_shots[Item](
 ) -> Iterator[tuple[Item, bool]]:
     """Each item with whether its picture starts a shot; the first one does.
 
-    An item comes with its picture and the flow back to the one before. Runs `DELAY_FRAMES` ahead of
-    what it yields.
+    An item comes with its picture and the flow back to the one before. It reads `DELAY_FRAMES`
+    items ahead.
     """
     finder, waiting = CutFinder(), deque[Item]()
     first = True
@@ -190,7 +188,7 @@ def _structure(here: Luma, there: Luma) -> tuple[Alpha, Alpha]:
 
 
 def _agreement(there: Flow, back: Flow) -> Alpha:
-    """As `motion.flow_consistency`, more tolerant: a pixel is four of a picture's."""
+    """As `flow.flow_consistency`, more tolerant: a pixel is four of a picture's."""
     returned = warp(back, there)
     moved = (there * there + returned * returned).sum(axis=-1)
     missed = there + returned

@@ -15,9 +15,9 @@ CONTINUITY_EXPONENT = 0.25  # of trust: texture that moves by half a pixel has a
 CONSISTENCY_PX2, CONSISTENCY_SHARE = (
     0.5,
     0.02,
-)  # squared pixels, and of the squared way: docs/adr/0050
+)  # squared pixels, and a share of the squared displacement: docs/adr/0050
 PATCH_STRIDE_PX, VARIATIONAL_ITERATIONS = 4, 1  # as good as 3 and 3: docs/adr/0050
-RESIDUAL_SIZE = (80, 45)  # columns, rows: camera motion is smooth, so a coarse grid says it all
+RESIDUAL_SIZE = (80, 45)  # columns, rows: camera motion is smooth, so a coarse grid suffices
 ROBUST_ITERATIONS = 8
 
 

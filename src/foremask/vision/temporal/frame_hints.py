@@ -26,10 +26,10 @@ CROP_SHARES = (0.2, 0.4)  # of the picture's larger side: windows round a point
 BOX_MARGIN_SHARE = 0.15  # of the larger side of a box
 AGREED = 0.75  # of the opinions that have a thing there
 MOST_SHARE = 0.6  # of all that is found: a larger part is the main thing
-OTHER_SHARE = 0.25  # of what a point lies on: another thing, to be chosen from, is as large
+OTHER_SHARE = 0.25  # of the thing that a point lies on: smaller parts are no other things
 SEED_SHARE = 0.008  # of the diagonal: what surely belongs to a point, around it
 DISTINCT = 0.5  # squared distance of two means, in variances, from which things are unlike
-CERTAIN = 0.95  # of both opinions of the picture, where a point out means a whole thing
+CERTAIN = 0.95  # of both opinions of the picture, for a negative point to ban a whole thing
 MIDDLE = 0.65  # of a thing's largest distance from its border: a point this deep means all of it
 SAMPLES = 400  # pixels that one hinted frame teaches, of each side
 
@@ -77,8 +77,8 @@ class FrameHints:
     tracks' grid; ``training``, which teaches the classifier, is without what is denied and looks
     like the subject. ``opinions`` and ``box`` are those of an anchor, ``crops`` the ones of
     parts of the picture besides. ``chooses``: its positive hints choose among the things that the
-    network finds, so the others are not meant. ``corrections`` are the points that choose nothing:
-    no claim is theirs. ``followed`` is 1 on things that are chosen and -1 on those that are out as
+    network finds, so the others are not meant. ``corrections`` are the points that choose nothing;
+    they claim nothing. ``followed`` is 1 on things that are chosen and -1 on those that are out as
     a whole: both are followed over the clip; None where there are none. ``contradicted`` are pairs
     of hints.
     """
@@ -226,8 +226,8 @@ class Claims:
     def chooses(self) -> bool:
         """Whether positive marks choose among several things: each is on one that is found.
 
-        A point is, where every opinion of the whole picture has the thing. A part that is smaller
-        than a quarter of what is marked is no other thing: it may belong to it.
+        A point is, where every opinion of the whole picture has the thing. A part smaller than a
+        quarter of the marked thing is no other thing: it may belong to it.
         """
         positive = [each for each in self.made if each.mark.positive]
         if not positive or not all(self._is_on_found(each) for each in positive):
@@ -444,7 +444,7 @@ class Claims:
 
 
 def part_at(places: NDArray[np.bool_], row: int, column: int) -> NDArray[np.bool_]:
-    """The connected part that holds this pixel; empty where it is in none."""
+    """The connected part that this pixel is in; empty where it is in none."""
     _, labels = cv2.connectedComponents(places.astype(np.uint8), connectivity=4)
     return np.asarray(places & (labels == labels[row, column]))
 

@@ -34,7 +34,7 @@ HELD = 4.0  # mean log odds in a region from which it is decided as a whole
 DECISIVE = 2.0  # weight of a hint's log odds against the network's
 TAUGHT = 0.25  # log odds of a region for each logit of the classifier, an anchor
 MOST_TAUGHT = 3.0  # logits
-SPOKEN = 0.05  # log odds from which a correction says anything
+SPOKEN = 0.05  # least log odds at which a correction counts
 SURE = 2.0, 6.0  # log odds of what was decided, at least and at most
 OUTLINE_PX = 2  # of the tracks' grid: how far the flow may be wrong at an outline
 
@@ -135,7 +135,7 @@ def _agreed(log_odds: Alpha, trust: Alpha, parts: _Parts) -> Alpha:
 
 
 class WindowHints:
-    """What hints change in one window; without a guidance, nothing.
+    """The changes that hints make in one window; none without a guidance.
 
     ``first`` is how the window before decided this one's first anchor, and ``brought`` has for each
     anchor what a hint in a later window says of it: so hints act on the whole shot.

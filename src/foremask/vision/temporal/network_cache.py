@@ -140,7 +140,7 @@ class FileStore:
             self._file.flush()
         except OSError as error:
             self._fail(error)
-            with suppress(OSError):  # what it did not take would be tried again before each read
+            with suppress(OSError):  # else what it refused would be written again at each read
                 self._file.close()
             self._archive.fp = self._file = Path(self._file.name).open("rb")  # noqa: SIM115
             return False

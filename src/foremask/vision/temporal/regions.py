@@ -101,7 +101,7 @@ class Regions:
             pairs = _unique_pairs(new[first], new[second])
 
     def _borders(self) -> NDArray[np.intp]:
-        """(2, n): the regions that border on each other, each pair once."""
+        """(2, n): the pairs of regions that border on each other, each once."""
         ends = []
         for here, there in _BORDERS:
             differ = self.labels[here] != self.labels[there]
@@ -130,7 +130,7 @@ class Regions:
         return counted.astype(np.float32)
 
     def outlines(self) -> NDArray[np.bool_]:
-        """The pixels that have one of another region beside them."""
+        """The pixels next to another region's."""
         edge = np.zeros(self.labels.shape, bool)
         for here, there in _NEIGHBOURS:
             edge[here] |= self.labels[here] != self.labels[there]
@@ -263,7 +263,7 @@ def _propagated(scenes: Sequence[Scene], means: Sequence[Alpha]) -> list[Alpha]:
 
 
 def _solid(mean: Alpha) -> NDArray[np.bool_]:
-    """Parts of which the opinions are sure, and that are no crumbs."""
+    """Parts on which the opinions are sure, without those that are too small."""
     sure = (mean > SURE).astype(np.uint8)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(sure)
     large = stats[:, cv2.CC_STAT_AREA] > LEAST_SOLID_SHARE * sure.size

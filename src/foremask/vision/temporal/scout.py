@@ -31,7 +31,7 @@ from foremask.vision.temporal.verdict import judge
 from foremask.vision.temporal.windows import begins_budget
 
 REACH_FRAMES = SEGMENT_GRID.window_frames + SEGMENT_GRID.context_frames
-"""A hint on an earlier frame of the clip is in its first window, which needs nobody's help."""
+"""Hints on earlier frames are in the clip's first window, which needs no scout."""
 MOST_ANCHORS = 2000  # of a shot: 150 kB each; things are not followed beyond them
 COARSE = 2  # pixels of the tracks' grid for one of this grid, in each direction
 
@@ -55,7 +55,7 @@ def scouted(
     """What ``hinted``, by the number of their frame, decide on earlier anchors of the same shots.
 
     By frame: 255 on what is chosen, 0 on what is out. Images are read up to the last such frame and
-    a few more. Anchors that ``cache`` has not are inferred.
+    a few more. Anchors missing in ``cache`` are inferred.
     """
     chosen = {number: each for number, each in hinted.items() if each.followed is not None}
     known = cache if cache is not None and cache.is_complete else None
@@ -101,7 +101,7 @@ def _shots(
 def _joined(
     steps: list[_Step], block: Block | None, chosen: Mapping[int, FrameHints]
 ) -> list[_Step]:
-    """``steps`` and the anchors of a block, of which the first is the last of ``steps``."""
+    """``steps`` with the anchors of a block added; its first anchor is the last of ``steps``."""
     if block is None:
         return steps
     inside = [number for number in chosen if block.first <= number <= block.last]

@@ -21,12 +21,12 @@ from foremask.vision.temporal.flow import warp_labels
 from foremask.vision.temporal.regions import Link
 
 LEAST_SHARE = 0.0004  # of the picture: smaller parts are not told apart
-OVERLAP = 0.15  # of a thing's pixels that the flow brings into a part: then it is in the part
-EXPECTED = 0.35  # of a hidden thing's expected place that a part covers: then it appears there
+OVERLAP = 0.15  # share of a thing's pixels that the flow must bring into a part, for it to be in it
+EXPECTED = 0.35  # share of a hidden thing's expected place that a part covers where it appears
 INSIDE = 0.6  # or of the part that is inside of the expected place
 TRUSTED = 0.35  # flow trust from which a pixel is the thing that it comes from
 NEITHER = 2  # a claim: a thing, but neither in nor out
-REST_SHARE = 0.1  # of a part that a thing is out of: what is left is another thing
+REST_SHARE = 0.1  # share of a part without a banned thing, from which the rest is another thing
 STRANGER_SHARE = 0.25  # of the subject's area
 HIDDEN_ANCHORS = 20  # a thing that is not seen for longer is forgotten
 WHOLE = 0.92  # of a thing's last area: with less it is going behind something
@@ -176,7 +176,7 @@ def _still(shape: tuple[int, ...]) -> Link:
 
 
 def _without_strangers(side: Alpha, picked: NDArray[np.bool_]) -> Alpha:
-    """Where the subject is visible, large parts that nothing reaches are other things."""
+    """Where the subject is visible, large parts that no known thing reaches are other things."""
     ours = int((side > 0).sum())
     result = side.astype(np.float32)
     for part in _parts(picked & (side == 0)) if ours else ():
