@@ -138,7 +138,7 @@ def core_nodes(images: Any) -> dict[str, Callable[..., tuple[Any, ...]]]:  # noq
 
 
 def runs(workflow: Path, functions: dict[str, Callable[..., tuple[Any, ...]]]) -> Any:  # noqa: ANN401
-    """What the last node of a workflow, as ComfyUI's page saves it, is given."""
+    """The inputs of a workflow's last node; the workflow is as ComfyUI's page saves it."""
     graph = json.loads(workflow.read_text(encoding="utf-8"))
     links = {number: (node, slot) for number, node, slot, *_ in graph["links"]}
     outputs: dict[int, tuple[Any, ...]] = {}

@@ -146,7 +146,7 @@ def test_an_empty_sound_track_is_kept_or_counted_as_left_out(
 
 
 def test_sound_that_is_cut_off_plays_to_its_end(tmp_path: Path) -> None:
-    """The file ends within a piece of sound: it is left out and told of, the rest decodes."""
+    """The file ends within a packet of sound: it is left out with a warning, the rest decodes."""
     spec = Spec(sound=(Tone(seconds=0.5),), muxer_options={"movflags": "faststart"})
     whole = synth.write(tmp_path / "whole.mp4", spec).read_bytes()
     source = tmp_path / "source.mp4"

@@ -41,7 +41,7 @@ def test_the_reader_warns_of_a_cut(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_frame_lasts_no_longer_than_its_file(tmp_path: Path) -> None:
-    """Sample times gone mad: what was found is masked, says so, and ends where the header says."""
+    """Absurd sample times: the one frame is masked with a warning, and ends as the header says."""
     source = synth.write(tmp_path / "a.mp4")
     data = source.read_bytes()
     times = struct.pack(">II", 10, 1_000)  # ten frames of a thousand ticks

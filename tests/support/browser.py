@@ -121,7 +121,7 @@ def browsing(program: Program | None = None) -> Generator[Browser]:
 
 @contextmanager
 def strict_page(origin: str) -> Generator[Page]:
-    """A page in which nothing may go wrong, and which may ask nobody but its origin."""
+    """A page that may log no error, and may send requests to its origin only."""
     complaints: list[str] = []
     asked: list[str] = []
 

@@ -94,7 +94,7 @@ _PRORES = Encoder(
     pixel_format="yuv422p10le",
     global_quality=2,
 )
-# 256 greys leave no colour for "as before", and looking for it costs an eighth.
+# 256 greys leave no palette entry for unchanged pixels; searching for them costs an eighth.
 _GIF = Encoder(
     "gif", {"gifflags": "-transdiff"}, bytes_per_pixel=18, max_side_px=65535, pixel_format="gray"
 )

@@ -76,7 +76,7 @@ def test_null_is_absence(service: Running, uploaded: str) -> None:
 def test_a_result_that_is_gone_is_never_completed(
     service: Running, uploaded: str, drawn: Path
 ) -> None:
-    """ERROR 410, for whoever is told COMPLETED reads the URL."""
+    """The status is ERROR 410, since clients that read COMPLETED fetch the URL."""
     made = completed(service, uploaded, drawn / "good.mp4")
     body = http.get(made["status_url"], headers=service.headers).json()
     assert body["status"] == "COMPLETED"

@@ -299,7 +299,7 @@ def test_a_background_that_breaks_ends_the_job_with_the_frame(
 
 
 async def kept(service: Running, job: str) -> str:
-    """What a job's row still says of what was made: its kind, and no URL."""
+    """The kind of a job that has ended, by its row, which has no background URL any more."""
     async with service.database() as database:
         result = await value(database, "select result from jobs where id = %s", (job,))
     assert "background_url" not in result
@@ -366,7 +366,7 @@ def test_a_finished_cut_out_becomes_every_other_kind(
     body: dict[str, Any],
     segments: int,
 ) -> None:
-    """By the mask that is stored beside it, before any matte tool; so does what becomes of it."""
+    """By the mask that is stored beside it, before any matte tool; each product can go on so."""
     grid = SEGMENT_GRID if segments == 1 else SegmentGrid(20, 12, 20)
     monkeypatch.setattr(job_stages, "SEGMENT_GRID", grid)
     url = upload(worker, files / "minute.mp4")

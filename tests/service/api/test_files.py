@@ -64,7 +64,7 @@ def test_a_mask_is_downloaded_by_its_link_alone(mask_url: str, drawn: Path) -> N
 def test_a_download_is_named_as_the_link_wants_it(
     mask_url: str, name: str, told: str | None
 ) -> None:
-    """With the suffix that the file has, and no more than a name; else as it is stored."""
+    """The name keeps the file's suffix and has no path; a bad one falls back to the stored name."""
     usual = http.head(mask_url).headers["content-disposition"]
     asked = http.head(f"{mask_url}&{urlencode({'name': name})}").headers["content-disposition"]
     assert asked == (f"attachment; {told}" if told else usual)
@@ -185,7 +185,7 @@ def send(
 
 
 def test_an_upload_becomes_a_job(uploads: Running, drawn: Path) -> None:
-    """204 and nothing else; then the URL is what a job takes, is probed, and can be read."""
+    """The answer is an empty 204; then a job takes the URL, probes it and reads it."""
     content = (drawn / "good.mp4").read_bytes()
     given = form(uploads, media_type="video/mp4")
     answer = send(given, content)
@@ -225,7 +225,7 @@ def test_an_upload_keeps_to_its_form(uploads: Running) -> None:
 
 
 def test_one_form_stores_one_file_and_only_while_its_token_is_good(uploads: Running) -> None:
-    """While it comes, a second file is refused; after a revocation, so is the first."""
+    """A second file is refused while the first arrives; after a revocation the first is, too."""
     given = form(uploads)
     whole = httpx.Request("POST", given["upload_url"], data=given["upload_fields"],
                           files={"file": ("clip.mp4", b"the first", "video/mp4")})  # fmt: skip

@@ -134,7 +134,7 @@ def test_a_page_that_cannot_be_is_refused(service: Running, query: str) -> None:
 def test_the_newest_mask_of_a_job_under_way_is_its_tokens(
     service: Running, clip_origin: str
 ) -> None:
-    """Null before the first and after the end; never another token's, and never anything large."""
+    """Null before the first mask and after the end; only for its token, and never large."""
     headers = service.new_token()
     body = {"video": f"{clip_origin}/good.mp4"}
     job = http.post(service.url + PATH, json=body, headers=headers).json()["request_id"]

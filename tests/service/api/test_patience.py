@@ -26,7 +26,7 @@ def hurried(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Gene
 
 
 def test_the_waits_are_shorter_than_a_client_s() -> None:
-    """The vendor's SDK reads for 30 s; an origin of ours is slower than a probe's budget."""
+    """The vendor's SDK waits for 30 s; our slow origin takes longer than a probe's budget."""
     assert (HEAD_S, BODY_WINDOW_S, HOLD_S, BUDGET_S) == (10, 10, 25, 8)
     assert BUDGET_S < SLOW_S
 

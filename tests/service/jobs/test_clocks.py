@@ -236,7 +236,7 @@ async def waits_for_a_lock(database: Database) -> bool:
 async def test_processes_that_died_do_not_live_on_because_the_clock_was_set_back(
     service: Service,
 ) -> None:
-    """They count for 20 s, as always."""
+    """They count for 20 s, as without a change of the clock."""
     reporter = process_totals.CountReporter("worker", 7, "none")
     await reporter.report(service.database)
     await service.shift(-HOUR_S)

@@ -90,7 +90,7 @@ async def test_the_end_of_a_job_locks_in_order(
 async def test_a_rescue_locks_in_order(
     database: Database, database_url: str, held: list[Step], away_s: float
 ) -> None:
-    """Whether the last job's lease ran out first, or everybody was away."""
+    """In both cases: the last job's lease ran out first, or all workers were away."""
     first = min(held, key=lambda step: (step.name.job, step.name.number))
     for job, seconds in zip(sorted({step.name.job for step in held}), (1, 2), strict=True):
         await database.all(

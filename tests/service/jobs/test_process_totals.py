@@ -39,7 +39,7 @@ async def test_a_report_that_arrives_twice_counts_once(database: Database) -> No
 
 
 async def test_a_process_that_stops_tells_its_last(database: Database) -> None:
-    """What was counted just before the end is not lost; whoever is gone is not shown for long."""
+    """Counts from just before the end are kept; a process that is gone soon disappears."""
     reporting = asyncio.create_task(keep_reporting(database, CountReporter("api", 0, "none")))
 
     async def is_shown() -> bool:

@@ -210,7 +210,7 @@ async def test_masks_are_shared_apart_from_files(tokens: Tokens) -> None:
 
 
 async def test_a_place_in_the_queue_counts_turns(tokens: Tokens) -> None:
-    """B's first job is next though A has 50 before it; A's last waits for B's too."""
+    """B's first job is next although A has sent 50 before; A's last one waits for B's, too."""
     a, b = await tokens.new("a"), await tokens.new("b")
     of_a = await tokens.submit(a, 50)
     of_b = await tokens.submit(b, 2)

@@ -55,7 +55,7 @@ async def test_uploads_over_the_quota_are_refused_and_another_tokens_are_not(
 
 
 async def test_a_jobs_files_count_until_they_are_deleted(database: Database) -> None:
-    """Source and segments until the sweep, the result, or what it may be, until it expires."""
+    """Source and segments count until the sweep, the result (or its estimate) until it expires."""
     _, token = await create_token(database, "a")
     made = await admit(database, job(token.id, 100), storage_limit=300)
     assert await bytes_of(database, token.id) == 300

@@ -123,7 +123,7 @@ async def test_a_child_serves_one_owner(pool: MediaPool) -> None:
 
 
 async def test_the_next_child_is_ready_before_it_is_needed(tmp_path: Path) -> None:
-    """It has done what takes time and served nobody; the one that it follows is gone."""
+    """It is prepared and has served nobody; the child that it replaces is gone."""
     pool = pool_of_misdeeds(tmp_path / "scratch", spares=True, prepare=Do("prepare"))
     async with pool:
         assert await pool.run(Count(), owner="a") == 2

@@ -116,7 +116,7 @@ async def test_a_job_is_one_trace_from_post_to_webhook(
 async def test_a_worker_s_lines_name_the_job_and_the_attempt(
     work: WorkerContext, caller: Caller, site: Site, lines: io.StringIO
 ) -> None:
-    """So do those of libraries and of modules that know no job: both are bound during the step."""
+    """Lines of libraries do too: job and attempt are bound to the context during the step."""
     site.files["/page.mp4"] = b"<html>"
     job = await caller.submit(site.url + "/page.mp4", site.url + "/hook")
     before = metrics.counted()[DELIVERED]

@@ -31,7 +31,7 @@ async def test_no_more_than_a_few_move_at_once_and_all_arrive() -> None:
 
 @pytest.mark.parametrize("where", ["move", "block"])
 async def test_the_first_error_is_the_blocks_own(where: str) -> None:
-    """The others end, those too that have not begun, and nothing is left that nobody waits for."""
+    """The others end, also those that have not begun, and no task is left behind."""
 
     async def fail(*_: object) -> None:
         raise ServiceUnavailable("the store is full")

@@ -11,7 +11,7 @@ FRONT, BACK = texture(1, HEIGHT, WIDTH, 120, 255), texture(2, HEIGHT, WIDTH, 0, 
 
 
 def hair(blur_px: int) -> Levels:
-    """A disc with 150 hairs, thinner than a pixel where it pleases them; ``blur_px`` of motion."""
+    """A disc with 150 hairs, some thinner than a pixel; ``blur_px`` of motion blur."""
     drawn = np.zeros((4 * HEIGHT, 4 * WIDTH), np.uint8)
     centre = np.array([2 * WIDTH, 2 * HEIGHT])
     cv2.circle(drawn, centre.tolist(), 140, 255, -1)
@@ -75,7 +75,7 @@ def test_what_is_surely_foreground_keeps_its_colours_and_the_picture_is_not_chan
 
 
 def test_nothing_of_the_background_is_left_where_alpha_is_zero() -> None:
-    """A red subject before green: no cell that is not seen is greener than red."""
+    """A red subject before green: where alpha is 0, no pixel is green."""
     levels = np.zeros((HEIGHT, WIDTH), np.uint8)
     levels[60:120, 80:160] = 255
     picture = np.where(levels[:, :, None] > 0, (200, 20, 20), (20, 200, 20)).astype(np.uint8)

@@ -137,7 +137,7 @@ def test_neighbours_that_hardly_differ_are_one_region_and_a_slope_is_not() -> No
 def test_a_link_is_surer_where_the_classifier_sees_the_subject_at_both_ends(
     logits: tuple[float, float], frames: int, continuity: float
 ) -> None:
-    """Half sure: nearly sure between close anchors that both show the subject, else as it was."""
+    """A half-sure link gets nearly sure between close anchors that both show the subject."""
     plane = np.full((ROWS, COLUMNS), 0.5, np.float32)
     link = Link(np.zeros((ROWS, COLUMNS, 2), np.float32), plane, plane, frames)
     here, there = (np.full_like(plane, logit) for logit in logits)

@@ -102,7 +102,7 @@ def read_token(request: ApiRequest) -> bytes:
 def _token(request: ApiRequest) -> bytes:
     """The token's SHA-256, which is all that is stored.
 
-    The time of the database's look-up says nothing about a token, since nobody can choose a hash
+    How long the database takes to find a hash reveals nothing: nobody can choose a token's hash
     byte by byte.
     """
     headers = request.headers

@@ -279,7 +279,7 @@ async def fail(
 
 
 async def charge_lost(database: Database, step: Step) -> None:
-    """Count the time of a step that its worker lost: a cancelled job's, for instance."""
+    """Count the time of a step whose worker has lost it, for instance to a cancel."""
     await database.value_of("charge_share", step.name.stage, step.token, step.seconds)
 
 
