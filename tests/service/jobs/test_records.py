@@ -8,10 +8,9 @@ from msgspec import UNSET
 from foremask.service.jobs import records, steps
 from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database
-from foremask.service.jobs.records import ASK_EVERY_S, Ends
+from foremask.service.jobs.records import ASK_EVERY_S, Ends, status_body
 from foremask.service.jobs.steps import Beat
 from foremask.service.jobs.tokens import create_token, token_hash
-from foremask.service.jobs.wire_format import status_body
 from tests.support.jobs import CountingDatabase, begun, new_job
 
 

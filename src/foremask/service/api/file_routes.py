@@ -24,7 +24,7 @@ from foremask.service.api.openapi import ALWAYS, Json, Operation
 from foremask.service.api.pages import select_bytes
 from foremask.service.jobs import admission
 from foremask.service.jobs.database import Database
-from foremask.service.jobs.wire_format import Answer
+from foremask.service.jobs.records import Answer
 from foremask.service.storage.objects import Objects
 from foremask.service.storage.signing import FILES_PATH, FORM_PATH, Upload, media_type
 

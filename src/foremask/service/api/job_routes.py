@@ -21,11 +21,10 @@ from foremask.service.api.context import ApiRequest, Service, json_answer, while
 from foremask.service.api.openapi import SUBMISSION, Operation, starts
 from foremask.service.api.probing import BUDGET_S, Source
 from foremask.service.api.status_routes import completed
-from foremask.service.jobs import admission, records, wire_format
+from foremask.service.jobs import admission, records
 from foremask.service.jobs.admission import NewJob
-from foremask.service.jobs.records import Record
+from foremask.service.jobs.records import Accepted, Answer, Record
 from foremask.service.jobs.steps import PLAIN_MASK, JobClip, JobResult
-from foremask.service.jobs.wire_format import Accepted, Answer
 from foremask.service.observability.traces import first_span, span, valid_traceparent
 from foremask.service.storage.signing import mask_key, network_key
 
@@ -276,7 +275,7 @@ async def _start[B: Struct](
     if getattr(call.body, "sync", False):
         record = await _ended(service, call.token, made, hold_until)
         if record is not None:
-            return json_answer(wire_format.status_body(record, service.objects.link))
+            return json_answer(records.status_body(record, service.objects.link))
     return json_answer(Accepted(made, f"{service.settings.base_url}/v2/status/{made}"), 202)
 
 

@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from foremask import errors
 from foremask.errors import ERROR_TABLE, ForemaskError
-from foremask.service.jobs.wire_format import Accepted, JobStatus, Problem
+from foremask.service.jobs.records import Accepted, JobStatus, Problem
 
 type Json = dict[str, Any]
 """A part of the document: a JSON object."""

@@ -20,10 +20,9 @@ from foremask.service.api.bodies import FORMS, RenameRequest
 from foremask.service.api.calls import file_name, read_body, read_token
 from foremask.service.api.context import ApiRequest, Service, json_answer
 from foremask.service.api.openapi import Operation
-from foremask.service.jobs import records, wire_format
+from foremask.service.jobs import records
 from foremask.service.jobs.database import Database
-from foremask.service.jobs.records import Record
-from foremask.service.jobs.wire_format import Answer, JobStatus
+from foremask.service.jobs.records import Answer, JobStatus, Record
 from foremask.service.storage.signing import is_kept_mask, strip_key
 
 PAGE, MAX_PAGE = 20, 100
@@ -133,7 +132,7 @@ async def _status_after(act: Act, request: ApiRequest, job: str) -> ASGIResponse
         log.exception("job.unreadable", job=job)
         error = Internal(f"The record of this job cannot be read; report request {job}.")
         return json_answer({"request_id": job, "status": "UNKNOWN", "error": error.facts()})
-    return json_answer(wire_format.status_body(record, service.objects.link))
+    return json_answer(records.status_body(record, service.objects.link))
 
 
 @Operation("jobs", "A page of jobs.", Answer[JobPage], (FieldInvalid,), query=JobsQuery).reads(
@@ -205,7 +204,7 @@ async def _whole_entry(service: Service, record: Record) -> ASGIResponse:
 
 
 def _entry(record: Record, link: Callable[[str, int, str], str]) -> ListedJob:
-    status = wire_format.status_body(record, link, LINK_S)
+    status = records.status_body(record, link, LINK_S)
     if status.result is not UNSET:
         status.result.report = UNSET
     return ListedJob(

@@ -17,8 +17,8 @@ from procrastinate.connector import BaseConnector
 from foremask import errors
 from foremask.service.jobs import deliveries, records, steps
 from foremask.service.jobs.deliveries import Delivery, sign
+from foremask.service.jobs.records import status_body
 from foremask.service.jobs.steps import Beat, Step, StepName
-from foremask.service.jobs.wire_format import status_body
 from foremask.service.observability import metrics
 from foremask.service.observability.traces import Span, job_span
 from foremask.service.sandbox.pool import ChildDied
