@@ -198,11 +198,8 @@ def _shapes(operations: Iterable[Operation]) -> Json:
         required = shape.get("required", ())
         for name, described in shape.get("properties", {}).items():
             if name not in required and {"type": "null"} not in described.get("anyOf", ()):
-                prose = {
-                    key: described.pop(key)
-                    for key in ("default", "description")
-                    if key in described
-                }
+                names = described.keys() & {"default", "description"}
+                prose = {key: described.pop(key) for key in sorted(names)}
                 shape["properties"][name] = {"anyOf": [described, {"type": "null"}], **prose}
     _, answers = msgspec.json.schema_components(dict.fromkeys(answered), ref_template=_REF)
     named: Json = answers | bodies | forms
@@ -218,12 +215,8 @@ def _form(shape: Json) -> Json:
     """The shape of a body as a form: the clip is a file, and comes last."""
     fields = copy.deepcopy(shape["properties"])
     fields.pop("video")
-    clip = {"type": "string", "format": "binary", "contentMediaType": "video/*"}
-    return {
-        **shape,
-        "title": f"{shape['title']}Form",
-        "properties": {**fields, "video": clip},
-    }
+    fields["video"] = {"type": "string", "format": "binary", "contentMediaType": "video/*"}
+    return shape | {"title": f"{shape['title']}Form", "properties": fields}
 
 
 def _simplify(part: object) -> None:
@@ -247,17 +240,9 @@ def _errors() -> str:
         f"| {_one_line(kind.__doc__)} | {_one_line(kind.remedy)} |"
         for kind in ERROR_TABLE
     ]
-    return "\n".join(
-        [
-            '<details id="errors"><summary>All errors</summary>',
-            "",
-            "| reason | status | what it means | what to do |",
-            "|---|---|---|---|",
-            *rows,
-            "",
-            "</details>",
-        ]
-    )
+    head = "| reason | status | what it means | what to do |\n|---|---|---|---|"
+    fold = '<details id="errors"><summary>All errors</summary>\n'
+    return "\n".join([fold, head, *rows, "\n</details>"])
 
 
 def _one_line(prose: str | None) -> str:
