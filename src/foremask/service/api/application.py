@@ -48,6 +48,8 @@ from foremask.service.storage.objects import open_objects
 from foremask.settings import Settings
 from foremask.weights.catalogue import ISNET, model_path, side_car_of
 
+_ROUTES = (job_routes, status_routes, file_routes, operator_routes, pages)
+
 log = structlog.get_logger(__name__)
 
 OWN_FILES = 256  # database, origins, store, children, the program itself
@@ -126,7 +128,6 @@ def _document() -> pages.Page:
     return pages.page_of(msgspec.json.encode(build(HANDLERS)), ".json")
 
 
-_ROUTES = (job_routes, status_routes, file_routes, operator_routes, pages)
 HANDLERS = (
     *(h for each in _ROUTES for h in vars(each).values() if isinstance(h, HTTPRouteHandler)),
     openapi,

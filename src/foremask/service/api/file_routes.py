@@ -28,6 +28,17 @@ from foremask.service.jobs.records import Answer
 from foremask.service.storage.objects import Objects
 from foremask.service.storage.signing import FILES_PATH, FORM_PATH, Upload, media_type
 
+_SIGNED = ("key", "expires", "max_bytes", "media_type", "signature")
+MAX_NAME_LENGTH = 200
+_FILE: Json = {
+    "video/*": {},
+    "image/gif": {},
+    "image/apng": {},
+    "image/webp": {},
+    "application/zip": {},
+    "application/octet-stream": {},
+}
+
 FORM_S = 3600
 KEPT_S = 3 * FILE_S  # a job may be submitted in the last minute of the first day, and then wait
 SWEEP_S = 3600.0
@@ -78,9 +89,6 @@ async def start_upload(request: ApiRequest) -> ASGIResponse:
         service.objects.signer.link(upload.key, FILE_S),
     )
     return json_answer(Answer(own, form))
-
-
-_SIGNED = ("key", "expires", "max_bytes", "media_type", "signature")
 
 
 @Operation(
@@ -154,17 +162,6 @@ async def sweep(objects: Objects, before: datetime) -> int:
     old = [each.key async for each in objects.list("uploads") if each.modified_at < before]
     await objects.delete(*old)
     return len(old)
-
-
-MAX_NAME_LENGTH = 200
-_FILE: Json = {
-    "video/*": {},
-    "image/gif": {},
-    "image/apng": {},
-    "image/webp": {},
-    "application/zip": {},
-    "application/octet-stream": {},
-}
 
 
 class FileQuery(Struct):

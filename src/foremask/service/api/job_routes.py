@@ -28,6 +28,9 @@ from foremask.service.jobs.steps import PLAIN_MASK, JobClip, JobResult
 from foremask.service.observability.traces import first_span, span, valid_traceparent
 from foremask.service.storage.signing import mask_key, network_key
 
+SHOWN_BYTES = 128 << 20
+_PICTURE_HEADS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
+
 HOLD_S = 25.0  # the vendor's SDK gives up reading after 30 s
 SUBMIT_PATHS = (
     "/v2/video/segment/foreground_mask",
@@ -292,10 +295,6 @@ async def _ended(service: Service, token: bytes, job: str, hold_until: float) ->
         await service.ends.wait(job, hold_until - time.monotonic())
         record = await records.read(service.database, token, job)
     return record if record.status.ended else None
-
-
-SHOWN_BYTES = 128 << 20
-_PICTURE_HEADS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
 
 class Preview(Struct):

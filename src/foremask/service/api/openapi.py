@@ -21,6 +21,35 @@ from foremask import errors
 from foremask.errors import ERROR_TABLE, ForemaskError
 from foremask.service.jobs.records import Accepted, JobStatus, Problem
 
+_REF = "#/components/schemas/{name}"
+_INFO = {
+    "title": "foremask",
+    "version": version("foremask"),
+    "summary": "Foreground masks for video.",
+    "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+}
+_ABOUT = """Send the URL of a clip. The service makes a video of the same size, frames, timing
+and sound, in which white is the foreground.
+
+A refused request has the same body everywhere. `reason` is a stable word for programs."""
+_TAGS = {
+    "jobs": "Submit a clip, follow the job, fetch the mask.",
+    "uploads": "For a clip that no server has.",
+    "playground": "What the page at / needs besides.",
+    "operations": "For whoever runs the service.",
+}
+_TOKEN_HEADERS = {
+    "api_token": {"type": "apiKey", "in": "header", "name": "api_token"},
+    "bearer": {"type": "http", "scheme": "bearer"},
+    "x_api_key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
+}
+_RATE_HEADERS = {
+    "RateLimit-Limit": "Requests that may come at once.",
+    "RateLimit-Remaining": "How many of them are left.",
+    "RateLimit-Reset": "Seconds until all of them are back.",
+}
+_PATH_PARAMETER = re.compile(r"\{(\w+):\w+\}")
+
 type Json = dict[str, Any]
 """A part of the document: a JSON object."""
 type Reasons = tuple[type[ForemaskError], ...]
@@ -126,36 +155,6 @@ def starts(*paths: str, body: type[Struct], has_clip: bool = True, refused: Reas
         parameters=(_IDEMPOTENCY_KEY,),
     )
     return operation.takes(*paths, status=202)
-
-
-_REF = "#/components/schemas/{name}"
-_INFO = {
-    "title": "foremask",
-    "version": version("foremask"),
-    "summary": "Foreground masks for video.",
-    "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
-}
-_ABOUT = """Send the URL of a clip. The service makes a video of the same size, frames, timing
-and sound, in which white is the foreground.
-
-A refused request has the same body everywhere. `reason` is a stable word for programs."""
-_TAGS = {
-    "jobs": "Submit a clip, follow the job, fetch the mask.",
-    "uploads": "For a clip that no server has.",
-    "playground": "What the page at / needs besides.",
-    "operations": "For whoever runs the service.",
-}
-_TOKEN_HEADERS = {
-    "api_token": {"type": "apiKey", "in": "header", "name": "api_token"},
-    "bearer": {"type": "http", "scheme": "bearer"},
-    "x_api_key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
-}
-_RATE_HEADERS = {
-    "RateLimit-Limit": "Requests that may come at once.",
-    "RateLimit-Remaining": "How many of them are left.",
-    "RateLimit-Reset": "Seconds until all of them are back.",
-}
-_PATH_PARAMETER = re.compile(r"\{(\w+):\w+\}")
 
 
 def build(handlers: Iterable[HTTPRouteHandler]) -> Json:

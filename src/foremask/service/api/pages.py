@@ -19,6 +19,39 @@ from litestar.response.base import ASGIResponse
 from foremask.errors import PathUnknown, PreconditionFailed, RangeInvalid
 from foremask.service.api.context import ApiRequest
 
+POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "script-src 'self'{hashes}",
+        "style-src 'self'{styles}",
+        "img-src 'self' data: blob:",
+        "media-src 'self' blob:",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    )
+)
+TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".webm": "video/webm",
+    ".webp": "image/webp",
+    ".png": "image/png",
+    ".gif": "image/gif",
+    ".json": "application/json",
+    ".md": "text/markdown; charset=utf-8",
+    ".txt": "text/plain; charset=utf-8",
+    ".xml": "application/xml",
+    ".woff2": "font/woff2",
+}
+SMALLER_BY_GZIP = frozenset({".html", ".css", ".js", ".svg", ".json", ".md", ".txt", ".xml"})
+STYLE_HASHES = "style-hashes.txt"
+"""Names the styles that the documentation's own script adds to a page: SHA-256 in base64."""
+_INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
+
 _RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))")
 
 
@@ -59,40 +92,6 @@ def select_bytes(headers: Mapping[str, str], size: int, etag: str) -> tuple[int,
 
 def _tags(text: str) -> set[str]:
     return {each.strip() for each in text.split(",")}
-
-
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'{hashes}",
-        "style-src 'self'{styles}",
-        "img-src 'self' data: blob:",
-        "media-src 'self' blob:",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    )
-)
-TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".svg": "image/svg+xml",
-    ".webm": "video/webm",
-    ".webp": "image/webp",
-    ".png": "image/png",
-    ".gif": "image/gif",
-    ".json": "application/json",
-    ".md": "text/markdown; charset=utf-8",
-    ".txt": "text/plain; charset=utf-8",
-    ".xml": "application/xml",
-    ".woff2": "font/woff2",
-}
-SMALLER_BY_GZIP = frozenset({".html", ".css", ".js", ".svg", ".json", ".md", ".txt", ".xml"})
-STYLE_HASHES = "style-hashes.txt"
-"""Names the styles that the documentation's own script adds to a page: SHA-256 in base64."""
-_INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,15 @@ from foremask.service.sandbox.messages import (
 from foremask.service.sandbox.pool import ChildDied, MediaPool
 from foremask.service.storage.objects import Objects
 
+BUDGET_S = 8.0
+PROBES_AT_ONCE = 4  # most of a probe is waiting for the origin; the child takes milliseconds
+PROBES_PER_OWNER = 2
+SHOWS_AT_ONCE, SHOWS_PER_OWNER = 64, 4  # each holds a MiB
+PLACE_S = 3.0
 PREVIEW_PLACE_S = 45.0  # for a turn among tokens, of which each has one picture in work
 WALL_CLOCK_S = 30.0
+
+log = structlog.get_logger(__name__)
 
 
 class Previewer:
@@ -88,15 +95,6 @@ class Previewer:
         finally:
             if self._waiting.get(owner) is turn:
                 del self._waiting[owner]
-
-
-BUDGET_S = 8.0
-PROBES_AT_ONCE = 4  # most of a probe is waiting for the origin; the child takes milliseconds
-PROBES_PER_OWNER = 2
-SHOWS_AT_ONCE, SHOWS_PER_OWNER = 64, 4  # each holds a MiB
-PLACE_S = 3.0
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

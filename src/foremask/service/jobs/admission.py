@@ -13,6 +13,9 @@ from foremask.service.jobs import steps
 from foremask.service.jobs.database import Database, json_value, on_disk
 from foremask.service.jobs.steps import JobResult, Step, StoredClip
 
+COLUMNS = {"request_id": "id", "token_id": "token", "fetched_bytes": "fetched"}
+FORGOTTEN_AT_ONCE = 10_000  # 0.1 s of the database
+
 QUEUE_LIMIT = 10_000  # a day of 60 s clips on the fastest machine we know
 NO_LIMIT = 1 << 62
 
@@ -31,9 +34,6 @@ class Grant:
     reset_s: float
     request_id: str | None = None
     body_hash: bytes | None = None
-
-
-COLUMNS = {"request_id": "id", "token_id": "token", "fetched_bytes": "fetched"}
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True, rename=COLUMNS):
@@ -134,9 +134,6 @@ def mismatch() -> errors.IdempotencyMismatch:
     return errors.IdempotencyMismatch(
         "this Idempotency-Key was used before with another body; use a new key for a new request"
     )
-
-
-FORGOTTEN_AT_ONCE = 10_000  # 0.1 s of the database
 
 
 async def new_upload(

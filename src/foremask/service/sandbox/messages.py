@@ -21,6 +21,12 @@ from foremask.facts import SEGMENT_GRID, Clip, Report, SegmentGrid, SegmentPlan,
 from foremask.options import Device, Limits, MaskOptions, Matte, Preset, ResultKind, ResultOptions
 from foremask.service.sandbox.confine import Level
 
+MAX_FRAME_BYTES = 4 << 20
+LENGTH_BYTES = 4
+MAX_LEFT_S = 1e6
+_PROGRESS_EVERY_S: Final = 0.2
+_PICTURE_EVERY_S: Final = 1.5
+
 Input = Annotated[Path, "input"]
 """A file that the child may read; the child sees a link of its own."""
 Output = Annotated[Path, "output"]
@@ -208,11 +214,6 @@ def _marked(kind: type[Request[Any]], mark: str) -> tuple[str, ...]:
     return tuple(name for name in kind.__struct_fields__ if has_mark(hints[name]))
 
 
-MAX_FRAME_BYTES = 4 << 20
-LENGTH_BYTES = 4
-MAX_LEFT_S = 1e6
-
-
 class Setup(msgspec.Struct, tag=True, frozen=True):
     """The first message to a new child: its files, its limits, and the module of its operations.
 
@@ -349,10 +350,6 @@ def body_bytes(length: bytes) -> int:
     if size > MAX_FRAME_BYTES:
         raise ValueError(f"a message of {size} bytes; at most {MAX_FRAME_BYTES} are taken")
     return size
-
-
-_PROGRESS_EVERY_S: Final = 0.2
-_PICTURE_EVERY_S: Final = 1.5
 
 
 class Parent:

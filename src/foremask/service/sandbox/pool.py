@@ -26,6 +26,8 @@ from foremask.service.sandbox.confine import Level, check_level, level_of
 from foremask.service.sandbox.scratch import MAX_FILES, JobDirectory, own_directory
 from foremask.settings import Sandbox
 
+log = structlog.get_logger(__name__)
+
 START_S = 60.0  # interpreter and libraries on a cold, busy disk
 WATCH_S = 0.25
 LOG_BYTES = 8 << 10
@@ -232,11 +234,6 @@ async def _last_stderr(process: asyncio.subprocess.Process) -> bytes:
     while process.stderr is not None and (piece := await process.stderr.read(4096)):
         kept = (kept + piece)[-LOG_BYTES:]
     return kept
-
-
-__all__ = ["ChildDied", "MediaPool", "OnProgress"]
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)

@@ -27,9 +27,12 @@ from foremask.service.observability import metrics
 from foremask.service.observability.traces import span
 from foremask.service.storage.signing import Signer, checked_key, media_type
 
+BLOCK_BYTES = 1 << 20
+PART_BYTES = 8 << 20  # 10 000 parts is S3's limit: files up to 80 GB
+PARTS_AT_ONCE = 3
 RESERVE_BYTES = 2 << 30
 RESERVE_SHARE = 0.05
-
+_SIGNING_KEY = "signing-key"
 _HALF_WRITTEN = re.compile(r"#\d+$")
 
 
@@ -88,13 +91,6 @@ def sweep_tree(top: Path, before: datetime) -> None:
         with suppress(OSError):  # there is something in it, or it is new
             if Path(directory).stat().st_mtime < before.timestamp():
                 Path(directory).rmdir()
-
-
-BLOCK_BYTES = 1 << 20
-PART_BYTES = 8 << 20  # 10 000 parts is S3's limit: files up to 80 GB
-PARTS_AT_ONCE = 3
-
-_SIGNING_KEY = "signing-key"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,10 @@ from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 from foremask.errors import LinkInvalid
 from foremask.options import MEDIA_TYPES
 
+FILES_PATH = "/v2/files/"
+FORM_PATH = "/v2/uploads"
+STEP_S = 3600  # links made within the same hour are the same text
+
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 
 _KEPT_MASK = "/mask"
@@ -47,11 +51,6 @@ def mask_key(result_key: str) -> str:
 def is_kept_mask(key: str) -> bool:
     """Whether it is the key of a cut-out's mask, which has no link."""
     return key.startswith("results/") and key.endswith(_KEPT_MASK)
-
-
-FILES_PATH = "/v2/files/"
-FORM_PATH = "/v2/uploads"
-STEP_S = 3600  # links made within the same hour are the same text
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,11 @@ from foremask.service.sandbox.pool import ChildDied
 from foremask.service.worker.job_stages import RunningStep, StepProgress
 from foremask.service.worker.worker_context import WorkerContext
 
+TIMEOUT_S = 10.0
+
 type Attempt = tuple[StepName, int]
+
+log = structlog.get_logger(__name__)
 
 
 class Leases:
@@ -78,11 +82,6 @@ class Leases:
             for attempt, (_, _, lost) in asked.items():
                 if attempt not in kept and not lost.done():
                     lost.set_result(None)
-
-
-TIMEOUT_S = 10.0
-
-log = structlog.get_logger(__name__)
 
 
 async def deliver_next(work: WorkerContext) -> None:
