@@ -22,7 +22,6 @@ from foremask.media.verify import BLOCK_ADDITIONAL, verify
 from foremask.options import AlphaFormat, Preset, ResultKind
 from foremask.types import Levels, Rgb
 from tests.support import synth
-from tests.support.described import describe
 from tests.support.synth import Spec, Tone
 
 SPEC = Spec(pts=synth.spread(9, (1_200, 3_000)), sound=(Tone(language="eng"),))
@@ -98,7 +97,7 @@ def test_times_sound_and_the_word_of_alpha_are_in_the_file(
     tmp_path: Path, form: AlphaFormat
 ) -> None:
     made = cut(tmp_path, form)
-    clip = describe(made)
+    clip = synth.describe(made)
     assert clip.alpha
     assert [track.language for track in clip.audio] == ["eng"]
     shown = synth.shown_at(made)
@@ -139,8 +138,8 @@ def test_an_opaque_video_has_the_colours_of_its_pictures(
 def test_a_turned_clip_keeps_its_matrix_and_an_animation_is_turned(tmp_path: Path) -> None:
     """ProRes has a rotation, a gif has none."""
     turned = Spec(turn=(90, False), pts=SPEC.pts)
-    assert describe(cut(tmp_path, AlphaFormat.MOV_PRORESKS, turned)).rotation == 90
-    gif = describe(cut(tmp_path, AlphaFormat.GIF, turned))
+    assert synth.describe(cut(tmp_path, AlphaFormat.MOV_PRORESKS, turned)).rotation == 90
+    gif = synth.describe(cut(tmp_path, AlphaFormat.GIF, turned))
     assert (gif.width, gif.height, gif.rotation) == (48, 64, 0)
 
 
@@ -170,7 +169,7 @@ def test_a_cut_out_keeps_its_promises(tmp_path: Path, form: AlphaFormat) -> None
     made = cut(tmp_path, form)
     promises = [kept.promise for kept in verify(tmp_path / "source.mp4", made, ResultKind.CUTOUT)]
     assert {"frames", "pts", "last duration"} <= set(promises)
-    assert ("alpha" in promises) == (describe(made).codec == "vp9")
+    assert ("alpha" in promises) == (synth.describe(made).codec == "vp9")
     with pytest.raises(PromiseBroken, match=r"colour|alpha"):
         verify(tmp_path / "source.mp4", made)
 

@@ -1,15 +1,21 @@
+"""`verify` alone, and against FFmpeg's own program, which shares no code with it."""
+
+import re
 import shutil
+import subprocess
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
+import imageio_ffmpeg
 import pytest
 from av.bitstream import BitStreamFilterContext
 
 from foremask.errors import PromiseBroken
 from foremask.media.verify import verify
+from foremask.options import Preset
 from tests.support import synth
 from tests.support.synth import Spec, Tone
 
@@ -78,3 +84,85 @@ def limited(mask: Path, target: Path) -> Path:
                 tagged.stream = copy
                 out.mux(tagged)
     return target
+
+
+type Facts = dict[str, object]
+
+TICK_S = 0.0015  # Matroska counts milliseconds, and rounds a start and a length
+SOUND_S = 0.06  # an encoder's frame, at either end
+
+
+def ffmpeg(path: Path, *options: str) -> tuple[str, str]:
+    """What the program prints about a file, and its packets or frames one a line."""
+    ask = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-hide_banner", "-i", str(path)]
+    ask += ["-copyts", *options, "-f", "framecrc", "-"]
+    done = subprocess.run(ask, capture_output=True, text=True, check=True)  # noqa: S603
+    return done.stderr.partition("Stream mapping")[0], done.stdout
+
+
+def times(listing: str) -> tuple[list[float], float]:
+    """When each frame starts, in order, and when the last of them ends, in seconds."""
+    base = Fraction(re.findall(r"#tb 0: (\S+)", listing)[0])
+    rows = [line.split(",") for line in listing.splitlines() if not line.startswith("#")]
+    shown = sorted((int(row[2]), int(row[3])) for row in rows)
+    return [float(pts * base) for pts, _ in shown], float(sum(shown[-1]) * base)
+
+
+def facts(path: Path) -> Facts:
+    header, packets = ffmpeg(path, "-map", "0:v", "-c", "copy")
+    starts, end = times(packets)
+    (video,) = re.findall(r"Video: .*", header)
+    aspect = re.search(r"SAR (\d+):(\d+)", video)
+    sounds = re.findall(r"Stream #0:(\d+)\S*?(?:\((\w+)\))?: Audio", header)
+    found: Facts = {
+        "size": re.findall(r", (\d+x\d+)\b", video),
+        "rotation": re.findall(r"rotation of (\S+)", header),
+        "aspect": int(aspect[1]) / int(aspect[2]) if aspect else 1.0,
+        "levels": "full" if re.search(r"yuvj|\(pc", video) else "limited",
+        "frames": len(starts),
+        "pts": starts,
+        "last duration": end,
+        "audio tracks": len(sounds),
+        "audio language": [language for _, language in sounds],
+    }
+    heard = [times(ffmpeg(path, "-map", f"0:{index}")[1]) for index, _ in sounds]
+    found["audio start"] = [at[0] for at, _ in heard]
+    found["audio end"] = [ended for _, ended in heard]
+    return found
+
+
+def differing(source: Path, mask: Path) -> set[str]:
+    wanted, found = facts(source), facts(mask)
+    tick_s = 1e-6 if mask.suffix in (".mp4", ".mov") else TICK_S
+
+    def alike(name: str) -> bool:
+        ours, theirs = found[name], wanted[name]
+        if name in ("pts", "last duration"):
+            return ours == pytest.approx(theirs, abs=tick_s)
+        if name == "aspect":  # WebM rounds the display size to whole pixels
+            return ours == pytest.approx(theirs, rel=0.01)
+        if name.startswith("audio") and name.endswith(("start", "end")):
+            return ours == pytest.approx(theirs, abs=SOUND_S)
+        return bool(ours == theirs)
+
+    return {name for name in wanted if not alike(name)}
+
+
+@pytest.mark.parametrize("preset", [preset for preset in Preset if preset is not Preset.GIF])
+def test_what_verify_accepts_ffmpeg_finds_equal(tmp_path: Path, preset: Preset) -> None:
+    """Every preset but gif, which turns its pictures and starts at zero."""
+    source, target = synth.write(tmp_path / "a.mp4", WHOLE), tmp_path / f"mask{preset.suffix}"
+    synth.mask(source, target, preset)
+    verify(source, target)
+    assert not differing(source, target)
+
+
+@pytest.mark.parametrize("promise", BROKEN)
+def test_what_verify_refuses_ffmpeg_finds_different(tmp_path: Path, promise: str) -> None:
+    source = synth.write(tmp_path / "source.mp4", WHOLE)
+    spec = BROKEN[promise]
+    mask = synth.write(tmp_path / "mask.mp4", spec, synth.greys(spec))
+    with pytest.raises(PromiseBroken) as broken:
+        verify(source, mask)
+    assert broken.value.param == promise
+    assert promise in differing(source, mask)

@@ -13,7 +13,6 @@ from foremask.media.reader import VideoReader
 from foremask.media.writer import MaskWriter
 from foremask.options import Preset
 from tests.support import synth
-from tests.support.described import describe
 from tests.support.synth import Spec
 
 
@@ -167,7 +166,7 @@ def test_a_gif_is_refused_where_it_would_come_late(tmp_path: Path, where: str) -
     spec = Spec(pts=CROWDED[where], last_duration=55)
     source = synth.write(tmp_path / "a.mp4", spec)
     target = tmp_path / "mask.gif"
-    check_preset(describe(source), Preset.GIF)
+    check_preset(synth.describe(source), Preset.GIF)
     with pytest.raises(PresetUnsuitable, match=r"ms late; use one of mp4_h264"):
         black(source, target)
     assert not target.exists()

@@ -19,11 +19,13 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from foremask.facts import Report
+from foremask.facts import Clip, Report
 from foremask.masking.pipeline import mask_video
 from foremask.masking.plan import ImageMasker
+from foremask.media.demux import open_clip
 from foremask.media.frames import Frame
 from foremask.media.orientation import Orientation
+from foremask.media.probe import clip_of
 from foremask.options import MaskOptions, Preset
 from foremask.types import Alpha, Image, Levels, Rgb
 
@@ -397,3 +399,9 @@ def concat(path: Path, parts: Sequence[Path]) -> Path:
 
 def orientation_of(spec: Spec) -> Orientation:
     return Orientation.from_matrix(tuple(matrix(*spec.turn)))
+
+
+def describe(path: Path) -> Clip:
+    """The facts of a file, whatever they are: nothing is refused."""
+    with open_clip(path) as opened:
+        return clip_of(opened)

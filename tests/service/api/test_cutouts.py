@@ -33,7 +33,6 @@ from tests.service.api.work import ended, upload
 from tests.service.api.worker import working
 from tests.service.worker.conftest import announce_slots
 from tests.support import synth
-from tests.support.described import describe
 from tests.support.jobs import value
 from tests.support.synth import Spec, Tone
 
@@ -132,7 +131,7 @@ def test_a_cut_out_comes_as_webm_with_alpha_sound_and_every_frame(
     assert result["video_url"].partition("?")[0].endswith(".webm")
     target = made(worker, answer, tmp_path / "cut.webm")
     verify(files / "clip.mp4", target, ResultKind.CUTOUT)
-    assert [track.language for track in describe(target).audio] == ["eng"]
+    assert [track.language for track in synth.describe(target).audio] == ["eng"]
 
 
 @pytest.mark.parametrize(
@@ -158,7 +157,7 @@ def test_each_preset_with_alpha_is_transparent(
         with zipfile.ZipFile(io.BytesIO(target.read_bytes())) as archive:
             assert len(archive.namelist()) == 11
     elif name in ("mkv_vp9", "mov_proresks"):
-        assert describe(target).alpha
+        assert synth.describe(target).alpha
 
 
 def test_the_sdk_gets_each_colour_and_each_shade(
@@ -209,7 +208,7 @@ def test_an_uploaded_picture_and_a_named_background_are_behind_it_too(
     uploaded = body | {"background_url": picture}
     target = made(worker, client.post(REPLACE, json=uploaded), tmp_path / "made.webm")
     assert np.abs(corner(target) - (0, 100, 200)).max() <= 6
-    assert not describe(target).audio
+    assert not synth.describe(target).audio
     named = body | {"background": "#123456", "output_container_and_codec": "mp4_h264"}
     target = made(worker, client.post(REPLACE, json=named), tmp_path / "made.mp4")
     assert np.abs(corner(target) - (0x12, 0x34, 0x56)).max() <= 4
@@ -310,7 +309,7 @@ def test_zoomed_in_the_subject_fills_the_picture(
     worker: Running, client: httpx.Client, origin: str, tmp_path: Path
 ) -> None:
     body = {"video": f"{origin}/clip.mp4", "auto_zoom": True}
-    clip = describe(made(worker, client.post(REMOVE, json=body), tmp_path / "made.webm"))
+    clip = synth.describe(made(worker, client.post(REMOVE, json=body), tmp_path / "made.webm"))
     assert (clip.width, clip.frames or 10) == (64, 10)
     assert 24 <= clip.height <= 32
 
@@ -338,7 +337,7 @@ def test_a_stored_mask_becomes_all_kinds_without_the_network(
     assert middle(inverted).max() < 5
     assert_refused(client.post(other, json={"kind": "cutout"}), 422, "video_missing")
     body = {"kind": "cutout", "video": f"{origin}/clip.mp4"}
-    assert describe(made(worker, client.post(other, json=body), tmp_path / "cut.webm")).alpha
+    assert synth.describe(made(worker, client.post(other, json=body), tmp_path / "cut.webm")).alpha
     wrong = client.post(other, json={"kind": "cutout", "video": f"{origin}/minute.mp4"})
     status = finished(worker, wrong)
     assert (status["error"]["reason"], status["error"]["param"]) == ("field_invalid", "video")
@@ -382,7 +381,7 @@ def test_a_finished_cut_out_becomes_every_other_kind(
     mask = made(worker, answer, tmp_path / "mask.mp4")  # whose times are those of the clip exactly
     assert "source_url" not in client.get(f"/v2/jobs/{answer.json()['request_id']}").json()
     verify(files / "minute.mp4", mask)
-    assert describe(mask).audio == describe(tmp_path / "plain.mkv").audio
+    assert synth.describe(mask).audio == synth.describe(tmp_path / "plain.mkv").audio
     for ours, theirs in zip(levels(mask), plain, strict=True):
         assert np.abs(ours - theirs).max() <= 1
     second = client.post(convert, json={"kind": "composite", "background": "red"})
