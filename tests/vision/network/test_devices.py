@@ -12,7 +12,7 @@ from onnx import TensorProto, helper
 from foremask.errors import DeviceUnavailable, FieldInvalid
 from foremask.options import Device, Quality, Runtime
 from foremask.types import Image
-from foremask.vision.image import ArrayImage, Cropped
+from foremask.vision.image import ArrayImage
 from foremask.vision.network.devices import devices, network_at
 from foremask.vision.network.graph import ISNET_TAPS
 from foremask.vision.network.onnx_session import PICTURE, OnnxSession, adapted
@@ -135,7 +135,7 @@ class Noting:
 
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
         output = self._network.infer(image, size)
-        if not isinstance(image, Cropped):  # of a crop, nobody asks for features
+        if size is None:  # of other sizes there are none
             self.features.append([each.shape for each in output.features])
         return output
 

@@ -27,8 +27,8 @@ from foremask.vision.network.graph import (
 from foremask.vision.resample import resized
 from foremask.weights.catalogue import ModelSpec, spec_of
 
-type Features = tuple[NDArray[np.float32], ...]
-"""Features of the network's encoder, each (h, w, C) float32, finest first; may be empty."""
+type Features = tuple[NDArray[np.float32 | np.float16], ...]
+"""Features of the network's encoder, each (h, w, C), finest first; may be empty."""
 
 type InputSize = tuple[int, int]
 """Columns and rows of a network's input; IS-Net takes multiples of 32."""
@@ -67,7 +67,7 @@ class Network(Protocol):
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
         """Segment one image, stretched to ``size`` or, without one, to the network's own size.
 
-        A network without `any_size` ignores ``size``.
+        A network without `any_size` ignores ``size``. Features come with its own size only.
         """
         ...
 
@@ -151,6 +151,8 @@ class Session:
         if self._network is None:
             self._network, self._facts = self._transformed()
         network = self._network.clone()
+        if size != self._own_size:
+            network = ov.Model(network.outputs[:1], network.get_parameters())
         network.reshape([1, 3, size[1], size[0]])
         compiled = self._core.compile_model(
             with_preprocessing(network, self.spec), self._unit, self._properties(self.precision)

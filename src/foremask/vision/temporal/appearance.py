@@ -65,14 +65,15 @@ class Basis:
         """Each level as (h, w, components), a tenth of its size: a window keeps only these."""
         projected = []
         for level, mean, axes in zip(features, self.means, self.axes, strict=False):
-            rows = level.reshape(-1, level.shape[2]) @ axes - mean @ axes
+            flat = level.reshape(-1, level.shape[2]).astype(np.float32, copy=False)
+            rows = flat @ axes - mean @ axes
             projected.append(rows.reshape(*level.shape[:2], -1).astype(np.float16))
         return projected
 
 
-def _rows(level: NDArray[np.float32], most: int = BASIS_PIXELS) -> NDArray[np.float32]:
+def _rows(level: NDArray[np.floating], most: int = BASIS_PIXELS) -> NDArray[np.float32]:
     flat = level.reshape(-1, level.shape[2])
-    return flat[:: max(1, len(flat) // most)]
+    return flat[:: max(1, len(flat) // most)].astype(np.float32)
 
 
 def colours(rgb: Rgb) -> NDArray[np.float16]:

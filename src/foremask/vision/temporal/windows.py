@@ -257,7 +257,7 @@ class _Window:
         self._name = f"{start.first}:{own.start}"  # in the cache
         self._frame_flows = [replace(start.frame_flows[0], to_previous=None)]
         self._anchors: dict[int, Anchor] = {}
-        self._features: dict[int, Features] = {}  # as they came, until there is a basis
+        self._features: dict[int, Features] = {}  # until there is a basis
         self._projected: dict[int, list[NDArray[np.float16]]] = {}
         self._basis: Basis | None = None
         self._take_anchors(start)
@@ -279,7 +279,8 @@ class _Window:
         if self._basis is not None:
             self._projected[number - self._first] = self._basis.project(features)
             return
-        self._features[number - self._first] = features
+        kept = tuple(each.astype(np.float16) for each in features)  # half of 27 MB
+        self._features[number - self._first] = kept
         if len(self._features) >= BASIS_ANCHORS and not self._tools.reads:
             self._fit_basis()
 
