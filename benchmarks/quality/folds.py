@@ -48,8 +48,7 @@ LEAST_REGION_PX = 12  # smaller ones teach nothing
 LEAST_SUBJECT_PX = 50  # a smaller one, or none, counts as this large
 MORE_IS_FOREGROUND = {
     *View,
-    *("mean", "most", "least", "share for", "classifier", "colour", "carried"),
-    *("near", "near, least", "near, most", "enclosed", "enclosed by solid"),
+    *("mean", "most", "least", "classifier", "colour", "carried", "near", "near, least"),
 }
 
 
@@ -90,7 +89,8 @@ def lessons_of(clip: Clip, network: Network, tier: Tier) -> list[Lesson]:
 
     Trees that have met all three do not depend on the limits of the tier.
     """
-    more = seen(clip, network, replace(tier, mirrored_above=ALWAYS, cropped_above=ALWAYS))
+    always = replace(tier, mirrored_above=ALWAYS, probed_above=ALWAYS, cropped_above=ALWAYS)
+    more = seen(clip, network, always)
     alone = [
         replace(each, opinions={View.STRETCHED: each.opinions[View.STRETCHED]}) for each in more
     ]

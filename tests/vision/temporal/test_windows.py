@@ -1,6 +1,6 @@
 """The temporal stage on drawn scenes, with a network that sees red."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 
 from foremask.options import Quality
-from foremask.types import Image
-from foremask.vision.image import ArrayImage
+from foremask.types import Alpha, Image
+from foremask.vision.image import ArrayImage, MirroredImage
 from foremask.vision.network.session import InputSize, NetworkOutput
 from foremask.vision.temporal import windows
+from foremask.vision.temporal.regions import Scene
 from foremask.vision.temporal.tier import TIERS, grid_of
 from foremask.vision.temporal.windows import LAG_FRAMES, WINDOW_FRAMES, mask_images
 
@@ -90,6 +91,49 @@ def test_the_network_looks_closer_only_where_the_mask_is_unsure() -> None:
         list(mask_images(images, network, tier))
         calls.append(network.calls)
     assert calls[0] == 2 * calls[1]
+
+
+@pytest.mark.slow
+def test_a_subject_moves_also_where_each_frame_is_shown_twice() -> None:
+    """As telecine does: the frame beside it says nothing of how it moves."""
+    images, truths = zip(*moving_disc(13), strict=True)
+    seen: list[Scene] = []
+
+    def judge(scenes: Sequence[Scene]) -> list[Alpha]:
+        seen.extend(scenes)
+        return [np.zeros_like(scene.motion) for scene in scenes]
+
+    twice = [image for image in images for _ in range(2)]
+    list(mask_images(twice, RedNetwork(), TIERS[Quality.BALANCED], judge))
+    last = cv2.resize(truths[-1].astype(np.uint8), seen[-1].motion.shape[::-1]) > 0
+    assert np.median(seen[-1].motion[last]) > 1 > np.median(seen[-1].motion[~last])
+
+
+class Chiral(RedNetwork):
+    """A little unsure of red, and in mirror images of ``mirrored`` times as much."""
+
+    def __init__(self, mirrored: float) -> None:
+        super().__init__()
+        self.mirror_calls = 0
+        self._mirrored = mirrored
+
+    def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
+        is_mirrored = isinstance(image, MirroredImage)
+        self.mirror_calls += is_mirrored
+        share = np.float32(0.9 * (self._mirrored if is_mirrored else 1))
+        return NetworkOutput(super().infer(image, size).alpha * share, ())
+
+
+@pytest.mark.slow
+def test_the_mirror_image_is_asked_on_as_long_as_it_finds_other_things() -> None:
+    """Of the seven anchors of 25 frames; else at the start and every 24 frames."""
+    images, _ = zip(*moving_disc(25), strict=True)
+    calls = {}
+    for mirrored in (0.5, 1):
+        network = Chiral(mirrored)
+        list(mask_images(images, network, TIERS[Quality.BALANCED]))
+        calls[mirrored] = network.mirror_calls
+    assert calls == {0.5: 7, 1: 2}
 
 
 @pytest.mark.slow
@@ -246,18 +290,18 @@ def test_a_clip_that_is_cut_has_the_masks_of_the_whole_one(
     monkeypatch: pytest.MonkeyPatch, quality: Quality, cut_at: int | None
 ) -> None:
     """To the last bit, of any segments of whole windows, also where another shot starts near."""
-    monkeypatch.setattr(windows, "WINDOW_FRAMES", 36)
-    monkeypatch.setattr(windows, "CONTEXT_FRAMES", 12)
+    monkeypatch.setattr(windows, "WINDOW_FRAMES", 48)
+    monkeypatch.setattr(windows, "CONTEXT_FRAMES", 24)
     shots = [small(image) for image, _ in moving_disc(80)]
     if cut_at is not None:
         shots[cut_at:] = [small(image) for image, _ in moving_disc(80, seed=5)][cut_at:]
     whole = list(mask_images(shots, Unsure(), TIERS[quality]))
-    for first, end in ((0, 36), (36, 80)):
-        shown = shots[max(0, first - 15) : end + 15]
+    for first, end in ((0, 48), (48, 80)):
+        shown = shots[max(0, first - 27) : end + 27]
         own = {id(image) for image in shots[first:end]}
         is_wanted = partial(lambda own, image: id(image) in own, own)
         masks = list(mask_images(shown, Unsure(), TIERS[quality], is_wanted=is_wanted))
         assert len(masks) == len(shown)
-        before = min(first, 15)
+        before = min(first, 27)
         for mask, same in zip(masks[before:], whole[first:end], strict=False):
             np.testing.assert_array_equal(mask, same)

@@ -112,3 +112,9 @@ def uncertainty(alpha: Alpha) -> float:
     """How undecided a mask is, relative to its area: 0 for a binary mask, 1 at most."""
     undecided = np.minimum(alpha, 1 - alpha).sum()
     return float(undecided / (alpha.sum() + 0.001 * alpha.size))
+
+
+def disagreement(one: Alpha, other: Alpha) -> float:
+    """The share of what either finds that the other does not: 0 for equal masks, 1 at most."""
+    either = np.maximum(one, other).sum() + 0.001 * one.size
+    return float(np.abs(one - other).sum() / either)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from foremask.types import Alpha, Levels, Rgb
-from foremask.vision.network.opinions import CropBox, View, ask
+from foremask.vision.network.opinions import CropBox, View, ask, disagreement
 from foremask.vision.network.session import Features, Network
 from foremask.vision.resample import as_alpha, resized
 from foremask.vision.temporal.flow import warp
@@ -25,6 +25,8 @@ from foremask.vision.temporal.verdict import Judge
 # Frames whose anchors are chosen together; flow of as many more is estimated meanwhile. Blocks lie
 # on a grid, of which windows and their context are multiples.
 BLOCK_FRAMES = 12
+PROBED_FRAMES = 24  # the mirror image is asked more readily on every such frame, a block's end,
+DIFFERING_SHARE = 0.3  # and as long as it differs from the picture by more than this
 HINTED_STRIDE = 4  # at most: hinted things are followed from anchor to anchor
 
 
@@ -141,6 +143,7 @@ class Blocks:
         self._waiting = {first.number: first}
         self._frame_count = 1
         self._anchor_count = 0
+        self._mirror_differs = True  # until it has been asked
         self._infer(first.number)
         self._add_for_hints()
 
@@ -158,8 +161,10 @@ class Blocks:
         return None if incoming.number % BLOCK_FRAMES else self._finished()
 
     def restart_budget(self) -> None:
-        """Count anchors and frames as if the shot began with the last frame of the block."""
+        """Choose and ask as if the shot began with the last frame of the block."""
         self._frame_count = self._anchor_count = 1
+        self._mirror_differs = True
+        self._hear(self._block.anchors[self._block.first])
 
     def finish(self) -> Block | None:
         """The frames that still wait, if any do: the shot ends here."""
@@ -181,7 +186,7 @@ class Blocks:
             first + round(interval * (last - first) / intervals)
             for interval in range(intervals + 1)
         ]
-        for frame in regular[1:]:
+        for frame in (last, *regular[1:-1]):
             self._infer(frame)
         gaps: list[tuple[float, int, int]] = []
         for gap in itertools.pairwise(regular):
@@ -235,8 +240,7 @@ class Blocks:
             mean = self._block.anchors[frame].mean_without_hints()
             mask = resized(as_alpha(mean), width, height)
             propagated.append(warp(mask, flow_between(steps, middle - start, frame - start)))
-        either = np.maximum(*propagated).sum() + 0.001 * height * width
-        return float(np.abs(propagated[0] - propagated[1]).sum() / either)
+        return disagreement(*propagated)
 
     def _infer(self, frame: int, *, is_extra: bool = False) -> None:
         incoming = self._waiting[frame]
@@ -246,15 +250,23 @@ class Blocks:
             cache.forget(f"{frame}")
         else:
             grid = grid_of(incoming.image, self._tier.mask_area_px)
-            above = self._tier.mirrored_above, self._tier.cropped_above
+            is_probed = frame % PROBED_FRAMES == 0 or self._mirror_differs
+            mirrored = self._tier.probed_above if is_probed else self._tier.mirrored_above
+            above = mirrored, self._tier.cropped_above
             asked = ask(self._tools.network, incoming.image, grid, *above)
             shown, box = asked.masks, asked.box
             self._learn(frame, asked.features)
             if cache is not None and not is_extra:
                 cache.keep_opinions(f"{frame}", shown, box)
         anchor = self._block.anchors[frame] = Anchor(shown, box, incoming.small)
+        self._hear(anchor)
         self._tools.on_anchor(anchor.mean_without_hints())
         self._anchor_count += 1
+
+    def _hear(self, anchor: Anchor) -> None:
+        if View.MIRRORED in anchor.shown:
+            both = (as_alpha(anchor.shown[view]) for view in (View.STRETCHED, View.MIRRORED))
+            self._mirror_differs = disagreement(*both) > DIFFERING_SHARE
 
     def _learn(self, frame: int, features: Features) -> None:
         if frame == self._block.last:

@@ -43,6 +43,11 @@ class PackedFlow:
         """In pixels."""
         return self.fixed_point * np.float32(1 / FIXED_POINT_PER_PX)
 
+    @property
+    def length(self) -> float:
+        """The mean length, in pixels."""
+        return float(np.linalg.norm(self.flow, axis=2).mean())
+
 
 @dataclass(frozen=True, slots=True)
 class FrameFlow:
@@ -51,6 +56,10 @@ class FrameFlow:
     grey: Luma
     to_previous: PackedFlow | None  # None on the first frame of a shot
     to_next: PackedFlow | None  # None on the last frame of a shot
+
+    def towards(self, direction: int) -> PackedFlow | None:
+        """The flow to the frame before (-1) or after (1)."""
+        return self.to_previous if direction < 0 else self.to_next
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +114,7 @@ def _paths(
     """
     passed: dict[int, _FlowPath | None] = {}  # None: this very frame
     for frame in frames:
-        flow_step = steps[frame].to_previous if frames.step > 0 else steps[frame].to_next
+        flow_step = steps[frame].towards(-frames.step)
         paths: dict[int, _FlowPath] = {}
         if frame != frames.start and flow_step is not None:
             paths = {k: _FlowPath.along(flow_step, rest) for k, rest in passed.items()}
@@ -139,7 +148,7 @@ def flow_between(steps: Sequence[FrameFlow], here: int, there: int) -> Flow:
     flow: Flow | None = None
     direction = -1 if there < here else 1
     for at in range(here, there, direction):
-        flow_step = steps[at].to_previous if direction < 0 else steps[at].to_next
+        flow_step = steps[at].towards(direction)
         if flow_step is None:
             break
         rest = flow_step.flow

@@ -20,7 +20,6 @@ from foremask.vision.temporal.flow import warp
 
 FOREGROUND = 0.5  # alpha from which an opinion counts a pixel as foreground
 SURE, UNLIKELY = 0.8, 0.1  # all opinions above: foreground colours; all below: background colours
-LIKELY = 0.75  # mean of the opinions on what moves as the subject does
 LOGIT_LEVELS = (-2.0, 0.0, 2.0)  # of the clip's classifier: a region ends where it crosses one
 ALIKE = 0.2  # neighbours on which every opinion differs by less are one region,
 ALIKE_LOGIT = 1.2  # if the classifier's logit does too
@@ -31,9 +30,6 @@ MOST_COLOUR_EVIDENCE = 4.0  # a log ratio
 MOST_LOGIT = 5.0  # of the clip's classifier
 OPINION_LOG_ODDS = np.float32(1.6)  # of an anchor whose opinions are sure, for other anchors
 MOST_PROPAGATED = 6.0
-NEAR_SHARE = 0.25  # of the picture's height: the square whose motion a region is compared with
-LEAST_NEAR_SHARE = 0.002  # of that square: less tells nothing
-STILL_PX = 0.15  # a frame: smaller differences of motion are noise
 SWITCH = 0.005  # chance that what is followed with full trust changes sides between two anchors
 MOST_SURER_FRAMES = 4  # between anchors farther apart the classifier adds nothing,
 LEAST_CONTINUITY = 0.1  # nor where a place is not followed at all
@@ -124,11 +120,6 @@ class Regions:
         np.maximum.at(result, self.labels.ravel(), plane.ravel())
         return result
 
-    def counts(self, where: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """How many pixels of each region are there."""
-        counted = np.bincount(self.labels[where], minlength=len(self.sizes))
-        return counted.astype(np.float32)
-
     def outlines(self) -> NDArray[np.bool_]:
         """The pixels next to another region's."""
         edge = np.zeros(self.labels.shape, bool)
@@ -136,10 +127,8 @@ class Regions:
             edge[here] |= self.labels[here] != self.labels[there]
         return edge
 
-    def along_outline(
-        self, plane: NDArray[np.float32]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The mean of ``plane`` along each region's border with others, and the border's length."""
+    def along_outline(self, plane: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The mean of ``plane`` along each region's border with others."""
         total, length = np.zeros(len(self.sizes)), np.zeros(len(self.sizes))
         for here, there in _NEIGHBOURS:
             differ = self.labels[here] != self.labels[there]
@@ -147,7 +136,7 @@ class Regions:
             across = np.maximum(plane[here], plane[there])[differ]
             total += np.bincount(mine, across, minlength=len(total))
             length += np.bincount(mine, minlength=len(length))
-        return (total / length.clip(1)).astype(np.float32), length.astype(np.float32)
+        return np.asarray(total / length.clip(1), np.float32)
 
     def enclosed(self, inside: NDArray[np.bool_]) -> NDArray[np.float32]:
         """Of each region's border with other regions, the share that borders on ``inside``."""
@@ -240,9 +229,9 @@ def _measured(index: int, scene: Scene, window: _Window) -> tuple[Regions, Featu
     stack, mean = scene.stack(), window.means[index]
     features = _of_opinions(regions, scene, window, index)
     features |= _of_neighbours(regions, scene, index, window)
-    features |= _of_motion(regions, scene, index, window)
+    features |= _of_motion(regions, scene, window)
     features |= _of_shape(regions, scene, mean)
-    features |= _of_surroundings(regions, _solid(mean), mean, stack.max(axis=0))
+    features |= _of_surroundings(regions, _solid(mean), stack.max(axis=0))
     picked = {"any": stack.max(axis=0), "mean": mean}
     for name, plane in picked.items():
         features |= _of_part(regions, name, plane > FOREGROUND, index, scene, window)
@@ -284,7 +273,6 @@ def _of_opinions(regions: Regions, scene: Scene, window: _Window, index: int) ->
     features["mean"] = regions.mean(window.means[index])
     features["most"] = regions.mean(stack.max(axis=0))
     features["least"] = regions.mean(stack.min(axis=0))
-    features["share for"] = regions.mean((stack > FOREGROUND).mean(axis=0, dtype=np.float32))
     features["classifier"] = regions.mean(np.clip(scene.logit, -MOST_LOGIT, MOST_LOGIT))
     features["colour"] = regions.mean(window.colour[index])
     return features
@@ -302,50 +290,21 @@ def _of_neighbours(regions: Regions, scene: Scene, index: int, window: _Window) 
     propagated = regions.mean(window.propagated[index])
     if not weights:
         unknown = np.full(len(regions.sizes), np.nan, np.float32)
-        names = ("near", "near, least", "near, most", "near, trust")
+        names = ("near", "near, least", "near, trust")
         return dict.fromkeys(names, unknown) | {"carried": propagated}
     each, weight = np.stack(votes), np.stack(weights)
     return {
         "near": (each * weight).sum(axis=0) / weight.sum(axis=0),
         "near, least": each.min(axis=0),
-        "near, most": each.max(axis=0),
         "near, trust": weight.mean(axis=0),
         "carried": propagated,
     }
 
 
-def _of_motion(regions: Regions, scene: Scene, index: int, window: _Window) -> Features:
-    """How a region moves: against the camera, and rather as the subject or the background near."""
+def _of_motion(regions: Regions, scene: Scene, window: _Window) -> Features:
+    """How a region moves, against the camera."""
     moved = regions.mean(scene.motion)
-    likeness = []
-    reach = round(NEAR_SHARE * scene.motion.shape[0]) | 1
-    mean = window.means[index]
-    for offset in (-1, 1):
-        if offset not in scene.links:
-            continue
-        link = scene.links[offset]
-        flow = link.flow / np.float32(link.frames)
-        distances, known = [], np.ones(mean.shape, bool)
-        for where in (mean > LIKELY, mean < UNLIKELY):
-            usual, weight = _mean_near(flow, where, reach)
-            distances.append(np.linalg.norm(flow - usual, axis=2) + np.float32(STILL_PX))
-            known &= weight > LEAST_NEAR_SHARE
-        ratio = np.log(distances[1] / distances[0])
-        likeness.append(regions.mean(np.where(known, ratio, 0).astype(np.float32)))
-    unknown = np.full(len(regions.sizes), np.nan, np.float32)
-    return {
-        "motion": moved,
-        "motion, relative": moved - np.float32(window.usual_motion),
-        "moves with": np.mean(likeness, axis=0, dtype=np.float32) if likeness else unknown,
-    }
-
-
-def _mean_near(flow: Flow, where: NDArray[np.bool_], reach: int) -> tuple[Flow, Alpha]:
-    """The mean of the flow at the places near each pixel, and their share of what is near."""
-    there = where.astype(np.float32)
-    share = cv2.blur(there, (reach, reach))
-    total = cv2.blur(flow * there[..., None], (reach, reach))
-    return np.asarray(total / (share[..., None] + np.float32(1e-4)), np.float32), np.asarray(share)
+    return {"motion": moved, "motion, relative": moved - np.float32(window.usual_motion)}
 
 
 def _of_shape(regions: Regions, scene: Scene, mean: Alpha) -> Features:
@@ -358,45 +317,22 @@ def _of_shape(regions: Regions, scene: Scene, mean: Alpha) -> Features:
     lab = cv2.cvtColor(scene.rgb, cv2.COLOR_RGB2Lab).astype(np.float32)
     slopes = [np.abs(cv2.Sobel(lab, -1, *axis)).sum(axis=2) for axis in ((1, 0), (0, 1))]
     contrast = np.asarray(slopes[0] + slopes[1], np.float32)
-    strength, length = regions.along_outline(contrast)
-    border = regions.counts(_frame(mean.shape, (slice(0, rows), slice(0, columns))))
-    crop = np.zeros(len(regions.sizes), np.float32)
-    if scene.box is not None and View.CROPPED in scene.opinions:
-        crop = regions.counts(_frame(mean.shape, scene.box, inner=True))
+    strength = regions.along_outline(contrast)
     return {
         "log size": np.log(regions.sizes / mean.size),
         "log share": np.log(regions.sizes / (mean.sum() + 1) + np.float32(1e-4)),
         "thickness": np.log(thickness / diagonal),
         "elongation": np.log(regions.sizes / thickness**2),
         "edge": np.log((strength + 1) / (contrast.mean() + 1)),
-        "frame border": border / (length + border + 1),
-        "crop border": crop / (length + border + 1),
     }
 
 
-def _frame(
-    shape: tuple[int, ...], box: tuple[slice, slice], *, inner: bool = False
-) -> NDArray[np.bool_]:
-    """The pixels along the sides of a box; with ``inner`` not where the picture ends too."""
-    line = np.zeros(shape, bool)
-    down, across = box
-    for row in (down.start, down.stop - 1):
-        line[row, across] = not (inner and row in (0, shape[0] - 1))
-    for column in (across.start, across.stop - 1):
-        line[down, column] |= not (inner and column in (0, shape[1] - 1))
-    return line
-
-
-def _of_surroundings(
-    regions: Regions, solid: NDArray[np.bool_], mean: Alpha, most: Alpha
-) -> Features:
+def _of_surroundings(regions: Regions, solid: NDArray[np.bool_], most: Alpha) -> Features:
     distance = np.full(len(regions.sizes), np.nan, np.float32)
     if solid.any():
         away = cv2.distanceTransform((~solid).astype(np.uint8), cv2.DIST_L2, 5)
         distance = np.log1p(-regions.most(np.asarray(-away, np.float32)))
     return {
-        "enclosed": regions.enclosed(mean > FOREGROUND),
-        "enclosed by solid": regions.enclosed(solid),
         "enclosed by any": regions.enclosed(most > FOREGROUND),
         "to solid": distance,
     }
@@ -410,7 +346,7 @@ def _of_part(
     scene: Scene,
     window: _Window,
 ) -> Features:
-    """The connected part of what is picked that a region lies in: its size, opinion and motion."""
+    """The connected part of what is picked that a region lies in: its opinion and motion."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(picked.astype(np.uint8))
     areas = stats[:, cv2.CC_STAT_AREA].astype(np.float32)
     part = np.zeros(len(regions.sizes), np.intp)
@@ -420,9 +356,7 @@ def _of_part(
         means = np.bincount(np.ravel(labels), plane.ravel(), minlength=count) / areas.clip(1)
         return np.where(part > 0, means[part], np.nan).astype(np.float32)
 
-    largest = max(1.0, float(areas[1:].max(initial=0)))
     return {
-        f"part of {name}, share": np.where(part > 0, areas[part] / largest, np.nan),
         f"part of {name}, mean": of(window.means[index]),
         f"part of {name}, motion": of(scene.motion) - np.float32(window.usual_motion),
     }

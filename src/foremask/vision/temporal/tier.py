@@ -15,7 +15,8 @@ class Tier:
     Anchors are at most ``stride`` apart; between two whose masks disagree by more than
     ``disagreement`` another is inferred, up to ``anchors_per_frame`` on average. An anchor with an
     uncertainty above ``mirrored_above`` is inferred in the mirror too, and one above
-    ``cropped_above`` is cropped and inferred again. Masks are propagated on a grid of
+    ``cropped_above`` is cropped and inferred again; ``probed_above`` is for the mirror image now
+    and then, and while it finds other things (`blocks`). Masks are propagated on a grid of
     ``mask_area_px`` along flows estimated on one of ``flow_area_px``, from ``anchors_per_side``
     anchors on each side. ``uses_backdrop``: outlines use the background behind them (`backdrop`).
     ``keeps_frames``: decoded frames may wait for their masks where memory allows.
@@ -24,8 +25,9 @@ class Tier:
     stride: int
     disagreement: float
     anchors_per_frame: float
-    mirrored_above: float = 0.05
-    cropped_above: float = 0.1
+    mirrored_above: float = 0.3
+    cropped_above: float = 0.13
+    probed_above: float = 0.05
     anchors_per_side: int = 1
     mask_area_px: int = 640 * 360
     flow_area_px: int = 384 * 216
@@ -38,7 +40,9 @@ TIERS = {
         stride=12,
         disagreement=0.2,
         anchors_per_frame=0.17,
-        mirrored_above=0.2,
+        mirrored_above=0.5,
+        cropped_above=1.0,  # never
+        probed_above=0.5,
     ),
     Quality.BALANCED: Tier(
         stride=4,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from foremask.facts import SEGMENT_GRID
 from foremask.options import Quality
-from foremask.types import Alpha, Image, Levels
+from foremask.types import Alpha, Flow, Image, Levels
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.session import Features, Network
 from foremask.vision.prefetch import prefetch
@@ -62,6 +62,7 @@ CONTEXT_FRAMES = SEGMENT_GRID.context_frames - SIDE_FRAMES  # by these cuts are 
 LAG_FRAMES = (
     WINDOW_FRAMES + CONTEXT_FRAMES + 3 * BLOCK_FRAMES + DELAY_FRAMES
 )  # at most, between an image that is read and its mask
+REPEATED_SHARE = 0.3  # of the motion beyond: less, and the frame is a repeated one
 THREADS = 2  # for flow and propagation; the network has its own
 
 
@@ -481,13 +482,23 @@ class _Window:
 
     def _motion(self, frame: int) -> Alpha:
         """The smaller residual of both directions: in one of them, uncovered areas seem to move."""
-        frame_flow = self._frame_flows[frame]
-        moves = (frame_flow.to_previous, frame_flow.to_next)
-        flows = [move.flow for move in moves if move is not None]
-        if not flows:
-            flows = [np.zeros((*frame_flow.grey.shape, 2), np.float32)]
-        residuals = [residual(flow) for flow in flows]
+        flows = [self._moved(frame, direction) for direction in (-1, 1)]
+        known = [flow for flow in flows if flow is not None]
+        if not known:
+            known = [np.zeros((*self._frame_flows[frame].grey.shape, 2), np.float32)]
+        residuals = [residual(flow) for flow in known]
         return np.minimum(residuals[0], residuals[-1])
+
+    def _moved(self, frame: int, direction: int) -> Flow | None:
+        """The flow to the frame beside it, or past one that only repeats it, as telecine does."""
+        steps = self._frame_flows
+        near = steps[frame].towards(direction)
+        if near is None:
+            return None
+        beyond = steps[frame + direction].towards(direction)
+        if beyond is None or near.length >= REPEATED_SHARE * beyond.length:
+            return near.flow
+        return flow_between(steps, frame, frame + 2 * direction)
 
 
 class _Links(Mapping[int, Link]):
