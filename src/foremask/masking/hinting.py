@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -19,7 +19,7 @@ from foremask.vision.network.session import Network
 from foremask.vision.temporal.frame_hints import Mark, read_paint
 from foremask.vision.temporal.guidance import Guidance
 from foremask.vision.temporal.network_cache import NetworkCache
-from foremask.vision.temporal.scout import REACH_FRAMES, scouted
+from foremask.vision.temporal.scout import REACH_FRAMES, brought_back
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import learn
 
@@ -78,15 +78,15 @@ def guidance_of_frames(
     tier = TIERS[quality]
     guidance = learn(hinted(), network, tier, pts_of, cache)
     late = {
-        number: guidance.frames[pts]
+        number: followed
         for pts, number in numbers.items()
-        if guidance.frames[pts].followed is not None and number >= REACH_FRAMES
+        if (followed := guidance.frames[pts].followed) is not None and number >= REACH_FRAMES
     }
     if not late:
         return guidance
     with opened() as frames:
         images = (shown(frame) for frame in frames)
-        return replace(guidance, brought=scouted(images, network, tier, late, cache))
+        return brought_back(images, network, tier, guidance, late, cache)
 
 
 def guidance_of_frame(

@@ -9,7 +9,7 @@ import pytest
 from foremask.options import Quality
 from foremask.types import Image
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.session import InputSize, NetworkOutput
+from foremask.vision.network.session import InputSize, Network, NetworkOutput
 from foremask.vision.temporal.frame_hints import Mark
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import learn, mask_images
@@ -64,9 +64,13 @@ def occlusion(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def masks_of(
-    scene: Scene, clicks: Sequence[tuple[int, float, float, bool]], frames: int
+    scene: Scene,
+    clicks: Sequence[tuple[int, float, float, bool]],
+    frames: int,
+    network: Network | None = None,
 ) -> list[np.ndarray]:
     """The masks at the size of the pictures."""
+    network = network or RedNetwork()
     drawn = [scene(t) for t in range(frames)]
     images = [ArrayImage(rgb) for rgb, _, _ in drawn]
     place = {id(image): number for number, image in enumerate(images)}
@@ -79,10 +83,10 @@ def masks_of(
         mark = Mark(number, positive, x / WIDTH, y / HEIGHT)
         by_frame.setdefault(frame, []).append(mark)
     hinted = [(frame, images[frame], marks) for frame, marks in by_frame.items()]
-    guidance = learn(hinted, RedNetwork(), TIER, key) if hinted else None
+    guidance = learn(hinted, network, TIER, key) if hinted else None
     return [
         cv2.resize(alpha, (WIDTH, HEIGHT)) > 0.5
-        for alpha in mask_images(images, RedNetwork(), TIER, guidance=guidance)
+        for alpha in mask_images(images, network, TIER, guidance=guidance)
     ]
 
 
@@ -255,6 +259,52 @@ def test_a_point_out_after_a_correction_takes_away_no_whole_thing() -> None:
     for t, mask in enumerate(masks_of(horse, clicks, 14)):
         _, whole, _ = horse(t)
         assert (mask & whole).sum() > 0.5 * whole.sum()
+
+
+def refused(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A red disc moves, and a blue one stands still."""
+    rgb = background(1)
+    a, b = disc(60 + 3 * t, 60, RADIUS), disc(250, 130, 24)
+    painted(rgb, a, 60 + 3 * t)
+    rgb[b] = np.array([20, 30, 150], np.uint8) + background(77)[b] // 8
+    return rgb, a, b
+
+
+class HalfSureNetwork(RedNetwork):
+    """Has what is blue too, and is less sure of it."""
+
+    def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
+        rgb = image.rgb(256, 256).astype(int)
+        blue = rgb[..., 2] > rgb[..., 0] + 60
+        alpha = super().infer(image, size).alpha + np.float32(0.7) * blue
+        return NetworkOutput(alpha.astype(np.float32), ())
+
+
+def test_a_point_takes_a_thing_that_no_decision_has_taken() -> None:
+    """The network has it on each anchor; without the point it is not the subject."""
+    plain = masks_of(refused, [], 24, HalfSureNetwork())
+    chosen = masks_of(refused, [(5, 250, 130, True)], 24, HalfSureNetwork())
+    for t, (before, now) in enumerate(zip(plain, chosen, strict=True)):
+        _, a, b = refused(t)
+        assert (before & b).sum() <= 0.05 * b.sum()
+        assert (now & b).sum() >= 0.95 * b.sum()
+        assert (now & a).sum() <= 0.01 * a.sum()
+
+
+def with_crumb(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A disc, and a crumb that the network has too."""
+    rgb = background(1)
+    a, b = disc(100 + t, 90, 46), disc(250 + t, 100, 2)
+    painted(rgb, a, 100 + t)
+    rgb[b] = (220, 20, 20)
+    return rgb, a, b
+
+
+def test_a_point_on_a_crumb_chooses_nothing() -> None:
+    """Nobody means it, and no other thing."""
+    for t, mask in enumerate(masks_of(with_crumb, [(5, 255, 100, True)], 14)):
+        _, a, _ = with_crumb(t)
+        assert (mask & a).sum() >= 0.97 * a.sum()
 
 
 class BlinkingNetwork(RedNetwork):

@@ -34,8 +34,6 @@ DROPOUT = 0.2
 LABEL_SMOOTHING = 0.04
 POSITION_WEIGHT = 0.3
 SEED = 20260
-HINTED_WEIGHT = 0.7  # of all pixels that a person has named, against those of the masks, each side
-HINTED_PIXELS = 300  # fewer weigh less
 
 type Maps = list[NDArray[np.float32]]
 
@@ -107,58 +105,17 @@ class AnchorFeatures:
         return [*(each.astype(np.float32) for each in self.features), near]
 
 
-@dataclass(frozen=True, slots=True)
-class HintedPixels:
-    """Pixels of a hinted frame that are known to be subject or background.
-
-    They train the classifier of every window of the clip.
-    """
-
-    pixels: NDArray[np.intp]  # of the classifier's grid
-    labels: NDArray[np.float32]
-    features: list[NDArray[np.float32]]  # a level: (pixels, channels), as the network has them
-    colours: NDArray[np.float32]
-
-    @classmethod
-    def of(
-        cls,
-        pixels: NDArray[np.intp],
-        labels: NDArray[np.float32],
-        features: Features,
-        picture: NDArray[np.float16],
-    ) -> "HintedPixels":
-        """From a frame's features and `colours`."""
-        levels = [_gather([np.asarray(level)], pixels) for level in features]
-        return cls(pixels, labels, levels, _gather([picture.astype(np.float32)], pixels))
-
-    def rows(self, basis: Basis, motion: float) -> NDArray[np.float32]:
-        """As `AnchorFeatures.levels` describes pixels; their motion is not known."""
-        projected = [
-            level @ axes - mean @ axes
-            for level, mean, axes in zip(self.features, basis.means, basis.axes, strict=False)
-        ]
-        moved = np.full((len(self.pixels), 1), motion, np.float32)
-        return np.concatenate(
-            [*projected, self.colours, moved, _gather([_position()], self.pixels)], axis=1
-        )
-
-
 def subject_logits(
-    anchors: Sequence[AnchorFeatures],
-    masks: Sequence[Levels],
-    hinted: Sequence[HintedPixels] = (),
-    basis: Basis | None = None,
+    anchors: Sequence[AnchorFeatures], masks: Sequence[Levels]
 ) -> list[Alpha] | None:
     """A logit for each anchor on the classifier's grid, positive for the subject.
 
-    Trained on what ``masks`` (any size) are sure of, so a few wrong anchors are outvoted, and on
-    the ``hinted`` pixels. None when the masks are sure of nothing, or of one side only.
+    Trained on what ``masks`` (any size) are sure of, so a few wrong anchors are outvoted. None
+    when the masks are sure of nothing, or of one side only.
     """
     rng = np.random.default_rng(SEED)
     small = [resized(mask, GRID, GRID) * np.float32(1 / 255) for mask in masks]
     samples = _training_samples(anchors, small, rng)
-    if hinted and basis is not None and samples is not None:
-        samples = _with_hinted(samples, hinted, basis)
     if samples is None:
         return None
     net = _train(*samples, rng)
@@ -197,26 +154,6 @@ def _training_samples(
     for label in (0, 1):
         w[y == label] /= w[y == label].sum()
     return np.concatenate(rows), y, w, widths
-
-
-def _with_hinted(
-    samples: _TrainingSamples, hinted: Sequence[HintedPixels], basis: Basis
-) -> _TrainingSamples:
-    """The samples and the hinted pixels; of each side the latter weigh `HINTED_WEIGHT`."""
-    x, y, w, widths = samples
-    motion = float(x[:, -3].mean())
-    labels = np.concatenate([each.labels for each in hinted])
-    weights = np.zeros(len(labels), np.float32)
-    for label in (0, 1):
-        count = int((labels == label).sum())
-        weights[labels == label] = HINTED_WEIGHT / max(HINTED_PIXELS, count)
-    rows = np.concatenate([each.rows(basis, motion) for each in hinted])
-    return (
-        np.concatenate([x, rows]).astype(np.float32),
-        np.concatenate([y, labels]).astype(np.float32),
-        np.concatenate([w, weights]).astype(np.float32),
-        widths,
-    )
 
 
 def _static_level(motions: Sequence[Alpha], masks: Sequence[Alpha]) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from foremask.types import Alpha, Levels, Rgb
+from foremask.types import Levels, Rgb
 from foremask.vision.network.opinions import CropBox, View, ask, disagreement
 from foremask.vision.network.session import Features, Network
 from foremask.vision.resample import as_alpha, resized
@@ -27,7 +27,7 @@ from foremask.vision.temporal.verdict import Judge
 BLOCK_FRAMES = 12
 PROBED_FRAMES = 24  # the mirror image is asked more readily on every such frame, a block's end,
 DIFFERING_SHARE = 0.3  # and as long as it differs from the picture by more than this
-HINTED_STRIDE = 4  # at most: hinted things are followed from anchor to anchor
+FOLLOWED_STRIDE = 4  # at most: hinted things are followed from anchor to anchor
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,60 +44,31 @@ class Tools:
     on_picked: Callable[[list[PickedAnchor]], None] | None = None
     on_asked: Callable[[int], None] = lambda _: None
     on_decided: Callable[[int], None] = lambda _: None
-    makes_masks: bool = True  # else it only decides anchors
 
     @property
-    def is_known(self) -> bool:
-        """Whether the cache has all the network's results without hints."""
-        return self.cache is not None and self.cache.is_complete
-
-    @property
-    def reads(self) -> bool:
-        """Whether they are read from the cache; else they are added to it."""
-        return self.guidance is not None or self.is_known
+    def known(self) -> NetworkCache | None:
+        """The cache, where it has all the network's results on the clip; else they are put in."""
+        return self.cache if self.cache is not None and self.cache.is_complete else None
 
 
 @dataclass(slots=True)
 class Anchor:
-    """A frame that the network has segmented.
+    """A frame whose mask others get theirs from.
 
-    ``shown`` are its opinions without hints: none where it is an anchor for its hints only; their
-    crop shows ``shown_box``.
+    ``opinions`` are the network's, and their crop shows ``box``: none where it is an anchor for
+    hints only.
     """
 
-    shown: dict[View, Levels]
-    shown_box: CropBox | None
+    opinions: dict[View, Levels]
+    box: CropBox | None
     small: Rgb  # on the flow grid
     hints: FrameHints | None = None
     hinted: Hinted | None = None  # by all hints of the window that decided it last
-    corrected: Alpha | None = None  # and those of its corrections
-
-    @property
-    def opinions(self) -> dict[View, Levels]:
-        """The network's masks of it; on a hinted frame, those of every view."""
-        return self.shown if self.hints is None else self.hints.opinions
-
-    @property
-    def box(self) -> CropBox | None:
-        """What the crop among them shows."""
-        return self.shown_box if self.hints is None else self.hints.box
-
-    @property
-    def crops(self) -> list[Levels]:
-        """The network's masks of crops round hints, and of the whole picture beyond."""
-        return [] if self.hints is None else self.hints.crops
 
     def mean(self) -> Levels:
         """The mean of the network's opinions: the classifier is trained on it."""
-        return _mean(self.opinions)
-
-    def mean_without_hints(self) -> Levels:
-        """Anchors are chosen by it, so that hints do not change the choice."""
-        return _mean(self.shown)
-
-
-def _mean(opinions: dict[View, Levels]) -> Levels:
-    return np.asarray(np.rint(np.mean(list(opinions.values()), axis=0, dtype=np.float32)), np.uint8)
+        mean = np.mean(list(self.opinions.values()), axis=0, dtype=np.float32)
+        return np.asarray(np.rint(mean), np.uint8)
 
 
 @dataclass(slots=True)
@@ -200,27 +171,24 @@ class Blocks:
         self._add_for_hints()
 
     def _add_for_hints(self) -> None:
-        """Anchors besides those of a run without hints.
+        """Anchors besides those of a run without hints, of which the network is not asked.
 
         These are hinted frames, and, where things are followed, frames in gaps that are too wide.
         """
-        if self._tools.guidance is None:
+        guidance = self._tools.guidance
+        if guidance is None:
             return
-        count = self._anchor_count
-        followed = sorted(self._block.anchors) if self._tools.guidance.names_things else []
-        for before, after in itertools.pairwise(followed):
-            steps = -(-(after - before) // HINTED_STRIDE)
-            for step in range(1, steps):
-                self._infer(before + round(step * (after - before) / steps), is_extra=True)
-        self._anchor_count = count
-        for frame, incoming in self._waiting.items():
-            hints = self._tools.guidance.on(incoming.image)
-            if hints is None:
-                continue
-            if frame not in self._block.anchors:
-                self._block.anchors[frame] = Anchor({}, None, incoming.small)
-                self._learn(frame, hints.features)
-            self._block.anchors[frame].hints = hints
+        further = [frame for frame, each in self._waiting.items() if guidance.on(each.image)]
+        if guidance.follows_things:
+            for before, after in itertools.pairwise(sorted(self._block.anchors)):
+                steps = -(-(after - before) // FOLLOWED_STRIDE)
+                further += [
+                    before + round(step * (after - before) / steps) for step in range(1, steps)
+                ]
+        for frame in further:
+            incoming = self._waiting[frame]
+            anchor = self._block.anchors.setdefault(frame, Anchor({}, None, incoming.small))
+            anchor.hints = guidance.on(incoming.image)
 
     def _queue_gap(self, gaps: list[tuple[float, int, int]], before: int, after: int) -> None:
         """Queue the gap between two anchors for inference, largest disagreement first."""
@@ -237,35 +205,34 @@ class Blocks:
         height, width = steps[middle - start].grey.shape
         propagated = []
         for frame in (first, last):
-            mean = self._block.anchors[frame].mean_without_hints()
+            mean = self._block.anchors[frame].mean()
             mask = resized(as_alpha(mean), width, height)
             propagated.append(warp(mask, flow_between(steps, middle - start, frame - start)))
         return disagreement(*propagated)
 
-    def _infer(self, frame: int, *, is_extra: bool = False) -> None:
+    def _infer(self, frame: int) -> None:
         incoming = self._waiting[frame]
-        cache = self._tools.cache
-        if cache is not None and self._tools.reads and not is_extra:
-            shown, box = cache.opinions(f"{frame}")
-            cache.forget(f"{frame}")
+        known = self._tools.known
+        if known is not None:
+            opinions, box = known.opinions(f"{frame}")
         else:
             grid = grid_of(incoming.image, self._tier.mask_area_px)
             is_probed = frame % PROBED_FRAMES == 0 or self._mirror_differs
             mirrored = self._tier.probed_above if is_probed else self._tier.mirrored_above
             above = mirrored, self._tier.cropped_above
             asked = ask(self._tools.network, incoming.image, grid, *above)
-            shown, box = asked.masks, asked.box
+            opinions, box = asked.masks, asked.box
             self._learn(frame, asked.features)
-            if cache is not None and not is_extra:
-                cache.keep_opinions(f"{frame}", shown, box)
-        anchor = self._block.anchors[frame] = Anchor(shown, box, incoming.small)
+            if self._tools.cache is not None:
+                self._tools.cache.keep_opinions(f"{frame}", opinions, box)
+        anchor = self._block.anchors[frame] = Anchor(opinions, box, incoming.small)
         self._hear(anchor)
-        self._tools.on_anchor(anchor.mean_without_hints())
+        self._tools.on_anchor(anchor.mean())
         self._anchor_count += 1
 
     def _hear(self, anchor: Anchor) -> None:
-        if View.MIRRORED in anchor.shown:
-            both = (as_alpha(anchor.shown[view]) for view in (View.STRETCHED, View.MIRRORED))
+        if View.MIRRORED in anchor.opinions:
+            both = (as_alpha(anchor.opinions[view]) for view in (View.STRETCHED, View.MIRRORED))
             self._mirror_differs = disagreement(*both) > DIFFERING_SHARE
 
     def _learn(self, frame: int, features: Features) -> None:

@@ -21,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foremask.types import Image, Levels
-from foremask.vision.network.opinions import CropBox, Opinions, View, ask, infer_part
+from foremask.vision.network.opinions import CropBox, View, ask, infer_part
 from foremask.vision.network.session import Network
 from foremask.vision.resample import as_levels
-from foremask.vision.temporal.appearance import Basis
+from foremask.vision.temporal.appearance import COMPONENTS
 
-VERSION: Final = 2
+VERSION: Final = 3
 ALWAYS: Final = -1.0  # below every uncertainty
 _IDENTITY: Final = "identity.json"
 _COMPLETE: Final = "complete"
@@ -70,16 +70,6 @@ class MemoryStore:
     def put(self, name: str, planes: Planes) -> bool:
         self._arrays.setdefault(name, planes)
         return True
-
-
-class NoStore:
-    """Keeps nothing."""
-
-    def get(self, name: str) -> Planes | None:
-        return None
-
-    def put(self, name: str, planes: Planes) -> bool:
-        return False
 
 
 class FileStore:
@@ -226,40 +216,27 @@ def _identity_of(path: Path) -> str:
 class NetworkCache:
     """The network's results on a clip's images.
 
-    A name is ``group/what``: the group is the number of a frame, or a window. What this run has put
-    in is found even where the store had no room.
+    A name is ``group/what``: the group is the number of a frame, or a window.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._recent: dict[str, Planes] = {}
         self._is_full = False
 
     @property
     def is_complete(self) -> bool:
-        """Whether a run without hints has put in all its results."""
+        """Whether it has all results of a run over the whole clip, besides those of hints."""
         return self._store.get(_COMPLETE) is not None
 
     def finish(self) -> None:
         if not self._is_full:
             self._store.put(_COMPLETE, np.ones(1, np.uint8))
 
-    def forget(self, group: str) -> None:
-        """Drop what had no room, of a group that is not read again."""
-        self._recent = {
-            name: planes
-            for name, planes in self._recent.items()
-            if not name.startswith(f"{group}/")
-        }
-
     def get(self, name: str) -> Planes | None:
-        found = self._recent.get(name)
-        return self._store.get(name) if found is None else found
+        return self._store.get(name)
 
     def put(self, name: str, planes: Planes) -> None:
-        self._is_full = self._is_full or not self._store.put(name, planes)
-        if self._is_full:
-            self._recent[name] = planes
+        self._is_full = not self._store.put(name, planes) or self._is_full
 
     def opinions(self, group: str) -> tuple[dict[View, Levels], CropBox | None]:
         """The opinions of an image, and what its crops show; none where they were not kept."""
@@ -281,25 +258,14 @@ class NetworkCache:
             self.put(f"{group}/box", np.array(ends, np.int32))
 
     def levels(self, group: str, what: str) -> list[Planes]:
-        """An array for each level of features. Raises KeyError where they were not kept."""
-        count = self.get(f"{group}/{what}")
-        if count is None:
-            raise KeyError(f"{group}/{what}")
-        found = [self.get(f"{group}/{what} {number}") for number in range(int(count[0]))]
+        """An array for each level of features."""
+        found = [self.get(f"{group}/{what} {number}") for number in range(len(COMPONENTS))]
         return [each for each in found if each is not None]
 
     def keep_levels(self, group: str, what: str, levels: Sequence[Planes]) -> None:
         """Keep an array for each level of features."""
-        self.put(f"{group}/{what}", np.array([len(levels)]))
         for number, level in enumerate(levels):
             self.put(f"{group}/{what} {number}", level)
-
-    def basis(self, window: str) -> Basis:
-        return Basis(self.levels(window, "means"), self.levels(window, "axes"))
-
-    def keep_basis(self, window: str, basis: Basis) -> None:
-        self.keep_levels(window, "means", basis.means)
-        self.keep_levels(window, "axes", basis.axes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,32 +276,21 @@ class KeptAnswers:
     key: str
     network: Network
 
-    def ask(self, image: Image, grid: tuple[int, int]) -> Opinions:
-        """All opinions of the image, with its features in 16 bit."""
+    def ask(self, image: Image, grid: tuple[int, int]) -> dict[View, Levels]:
+        """All opinions of the image."""
         group = f"hinted {self.key}"
-        masks, box = self.cache.opinions(group)
-        try:
-            levels = self.cache.levels(group, "features")
-        except KeyError:
-            masks = {}
+        masks, _ = self.cache.opinions(group)
         if not masks:
-            asked = ask(self.network, image, grid, ALWAYS, ALWAYS)
-            masks, box = asked.masks, asked.box
-            levels = [each.astype(np.float16) for each in asked.features]
-            self.cache.keep_opinions(group, masks, box)
-            self.cache.keep_levels(group, "features", levels)
-            self.cache.forget(group)
-        return Opinions(masks, box, tuple(each.astype(np.float32) for each in levels))
+            masks = ask(self.network, image, grid, ALWAYS, ALWAYS).masks
+            self.cache.keep_opinions(group, masks, None)
+        return masks
 
     def infer_part(self, image: Image, grid: tuple[int, int], box: CropBox, size_px: int) -> Levels:
         """A part of the image, as `opinions.infer_part` cuts it out."""
-        name = f"hinted {self.key}/part {_box_name(box)}"
+        ends = "-".join(f"{end}" for each in box for end in (each.start, each.stop))
+        name = f"hinted {self.key}/part {ends}"
         mask = self.cache.get(name)
         if mask is None:
             mask = as_levels(infer_part(self.network, image, grid, box, size_px))
             self.cache.put(name, mask)
         return mask
-
-
-def _box_name(box: CropBox) -> str:
-    return "-".join(f"{end}" for each in box for end in (each.start, each.stop))

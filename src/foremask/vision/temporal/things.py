@@ -26,7 +26,6 @@ EXPECTED = 0.35  # share of a hidden thing's expected place that a part covers w
 INSIDE = 0.6  # or of the part that is inside of the expected place
 TRUSTED = 0.35  # flow trust from which a pixel is the thing that it comes from
 NEITHER = 2  # a claim: a thing, but neither in nor out
-REST_SHARE = 0.1  # share of a part without a banned thing, from which the rest is another thing
 STRANGER_SHARE = 0.25  # of the subject's area
 HIDDEN_ANCHORS = 20  # a thing that is not seen for longer is forgotten
 WHOLE = 0.92  # of a thing's last area: with less it is going behind something
@@ -42,13 +41,13 @@ type Things = NDArray[np.int32]
 class PickedAnchor:
     """What the network or the mask has on an anchor, and what is in the mask, on the tracks' grid.
 
-    ``link`` leads to the anchor before, if there is one in the shot.
+    ``links`` lead to the anchors around it in the shot.
     """
 
     frame: int
     picked: NDArray[np.bool_]
     inside: NDArray[np.bool_]
-    link: Link | None
+    links: Mapping[int, Link]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,17 +127,6 @@ def is_separate(picked: NDArray[np.bool_], side: Alpha) -> bool:
     return all(side[part].min() == side[part].max() for part in _parts(picked))
 
 
-def rest_of_parts(picked: NDArray[np.bool_], side: Alpha) -> NDArray[np.bool_]:
-    """What is in one part with a denied thing, and is not that thing."""
-    rest = np.zeros(picked.shape, bool)
-    for part in _parts(picked):
-        banned = part & (side < 0)
-        left = part & (side == 0)
-        if banned.any() and left.sum() > REST_SHARE * part.sum():
-            rest |= left
-    return rest
-
-
 class Follower:
     """Numbers the things of a clip, window by window: a number is one thing's for ever.
 
@@ -158,7 +146,7 @@ class Follower:
         self._last = {}
         found = []
         for anchor in window:
-            link = link if anchor is first else anchor.link
+            link = link if anchor is first else anchor.links.get(-1)
             if known is None or link is None:
                 nothing = np.zeros(anchor.picked.shape, np.float32)
                 known = _begun(anchor.picked, nothing, None, None, self._numbers)

@@ -44,13 +44,9 @@ from foremask.vision.temporal.flow import (
     warp,
 )
 from foremask.vision.temporal.frame_hints import Claims, Mark, settled
-from foremask.vision.temporal.guidance import Guidance, WindowCorrections, WindowHints
+from foremask.vision.temporal.guidance import Guidance, hinted_window, with_hints
 from foremask.vision.temporal.incoming import IncomingFrame, placed_images, with_shots
-from foremask.vision.temporal.network_cache import (
-    KeptAnswers,
-    NetworkCache,
-    NoStore,
-)
+from foremask.vision.temporal.network_cache import KeptAnswers, MemoryStore, NetworkCache
 from foremask.vision.temporal.propagation import flow_between, propagate
 from foremask.vision.temporal.regions import Link, Scene
 from foremask.vision.temporal.things import PickedAnchor
@@ -94,7 +90,6 @@ def mask_images(
     window, with what the network has picked besides the mask. ``on_asked`` and ``on_decided`` get
     a frame's number: all anchors from the first wanted frame up to it are inferred, or decided.
     """
-    cache = cache or (None if guidance is None else NetworkCache(NoStore()))
     with (
         ThreadPoolExecutor(THREADS) as threads,
         prefetch(
@@ -122,7 +117,7 @@ def _masks_of_shots(arriving: Iterable["IncomingFrame"], tools: "Tools") -> Iter
         if shot is None or incoming.starts_shot:
             if shot is not None:
                 yield from shot.finish(end, is_last=False)
-            shot = _Shot.of(tools, incoming)
+            shot = _Shot(tools, incoming)
         else:
             yield from shot.add(incoming, end)
     if shot is not None:
@@ -135,11 +130,6 @@ def _empty_mask(image: Image, tier: Tier) -> Alpha:
     return np.zeros(grid_of(image, tier.mask_area_px)[::-1], np.float32)
 
 
-def begins_budget(frame: int) -> bool:
-    """Whether the budget of anchors restarts at this frame, so that every window gets the same."""
-    return frame % WINDOW_FRAMES in (0, WINDOW_FRAMES - CONTEXT_FRAMES)
-
-
 def learn(
     hinted: Iterable[tuple[Hashable, Image, Sequence[Mark]]],
     network: Network,
@@ -148,7 +138,7 @@ def learn(
     cache: NetworkCache | None = None,
 ) -> Guidance:
     """Infer the hinted images and settle what each mark claims; ``key_of`` identifies an image."""
-    cache = cache or NetworkCache(NoStore())
+    cache = cache or NetworkCache(MemoryStore())
     frames: dict[Hashable, Claims] = {}
     for key, image, marks in hinted:
         grid = grid_of(image, tier.mask_area_px)
@@ -158,14 +148,10 @@ def learn(
 
 
 class _Shot:
-    """The windows of one shot in progress: two, where one's end is the next one's context.
+    """The windows of one shot in progress: two, where one's end is the next one's context."""
 
-    ``plain`` is the same shot without hints, from which a shot with hints starts.
-    """
-
-    def __init__(self, tools: "Tools", first: IncomingFrame, plain: "_Shot | None" = None) -> None:
+    def __init__(self, tools: "Tools", first: IncomingFrame) -> None:
         self._tools = tools
-        self._plain = plain
         self._windows: list[_Window] = []
         self._blocks = Blocks(tools, first, self._learn)
         here = first.number // WINDOW_FRAMES
@@ -173,25 +159,15 @@ class _Shot:
         if first.number >= (here + 1) * WINDOW_FRAMES - CONTEXT_FRAMES:
             self._open(here + 1, self._blocks.start)
 
-    @classmethod
-    def of(cls, tools: "Tools", first: IncomingFrame) -> "_Shot":
-        """With the same shot without hints, where that has to be inferred first."""
-        if tools.guidance is None or tools.is_known:
-            return cls(tools, first)
-        return cls(tools, first, cls(replace(tools, guidance=None, makes_masks=False), first))
-
     def add(self, incoming: IncomingFrame, end: int | None) -> Iterator[Alpha]:
         """Add a frame; the masks of a window whose last frame it is, up to frame ``end``."""
-        if self._plain is not None:
-            for _ in self._plain.add(incoming, end):
-                pass  # it makes none
         block = self._blocks.add(incoming)
         if block is None:
             return
         self._take(block)
         at = block.last
-        if begins_budget(at):
-            self._blocks.restart_budget()
+        if at % WINDOW_FRAMES in (0, WINDOW_FRAMES - CONTEXT_FRAMES):
+            self._blocks.restart_budget()  # every window gets the same
         if at % WINDOW_FRAMES == WINDOW_FRAMES - CONTEXT_FRAMES:
             self._open(at // WINDOW_FRAMES + 1, block.end())
         if self._windows and self._windows[0].own.stop + CONTEXT_FRAMES == at:
@@ -202,9 +178,6 @@ class _Shot:
 
         In the last shot the end of a window goes to the window before, which has seen all of it.
         """
-        if self._plain is not None:
-            for _ in self._plain.finish(end, is_last=is_last):
-                pass
         block = self._blocks.finish()
         if block is not None:
             self._take(block)
@@ -236,7 +209,7 @@ class _Decided:
     """The masks of a window's anchors, and what they were decided by."""
 
     masks: list[Levels]
-    scenes: list[Scene]
+    logits: list[Alpha]  # of the clip's classifier
     log_odds: list[Alpha]
 
 
@@ -282,7 +255,7 @@ class _Window:
             return
         kept = tuple(each.astype(np.float16) for each in features)  # half of 27 MB
         self._features[number - self._first] = kept
-        if len(self._features) >= BASIS_ANCHORS and not self._tools.reads:
+        if len(self._features) >= BASIS_ANCHORS:
             self._fit_basis()
 
     def _fit_basis(self) -> None:
@@ -300,14 +273,13 @@ class _Window:
             return
         frames = sorted(self._anchors)
         self._complete_features()
-        masks = self._corrected_masks(frames)
-        if self._tools.reads and self._tools.cache is not None:
-            self._tools.cache.forget(self._name)
-        if not self._tools.makes_masks:
-            return
+        plain = self._decided(frames)
+        masks = plain.masks
+        if self._guidance is not None:
+            masks = self._with_hints(frames, plain, self._guidance)
         self._tools.on_decided(self._first + stop)
         if self._tools.on_picked is not None:
-            self._tools.on_picked(self._picked(frames, masks))
+            self._tools.on_picked(self._picked(frames, plain.masks, masks))
         per_side = self._tier.anchors_per_side
         gaps = [
             gap
@@ -324,31 +296,32 @@ class _Window:
                         yield decided(alpha)
                     at += 1
 
-    def _picked(self, frames: list[int], masks: list[Levels]) -> list[PickedAnchor]:
+    def _picked(
+        self, frames: list[int], plain: list[Levels], masks: list[Levels]
+    ) -> list[PickedAnchor]:
         grid = tracks_grid(*masks[0].shape[::-1])
+        links = self._links(frames, grid)
         result = []
-        for frame, mask, links in zip(frames, masks, self._links(frames, grid), strict=True):
+        for frame, before, mask, around in zip(frames, plain, masks, links, strict=True):
+            picked = resized(before, *grid) > 127
+            if self._anchors[frame].opinions:
+                picked |= resized(self._anchors[frame].mean(), *grid) > 127
             inside = resized(mask, *grid) > 127
-            picked = inside | (resized(self._anchors[frame].mean(), *grid) > 127)
-            result.append(PickedAnchor(self._first + frame, picked, inside, links.get(-1)))
+            result.append(PickedAnchor(self._first + frame, picked | inside, inside, around))
         return result
 
     def _complete_features(self) -> None:
         """The basis, and the features of all anchors in it: from the cache, or into it."""
-        cache = self._tools.cache
-        if cache is not None and self._tools.reads:
-            self._basis = cache.basis(self._name)
-            for frame in self._anchors:
-                if frame in self._features:
-                    self._projected[frame] = self._basis.project(self._features[frame])
-                else:
-                    self._projected[frame] = cache.levels(self._name, f"features {frame}")
-            self._features.clear()
+        inferred = [frame for frame, anchor in self._anchors.items() if anchor.opinions]
+        known, cache = self._tools.known, self._tools.cache
+        if known is not None:
+            self._projected = {
+                frame: known.levels(self._name, f"features {frame}") for frame in inferred
+            }
             return
         if self._basis is None:
             self._fit_basis()
-        if cache is not None and self._basis is not None:
-            cache.keep_basis(self._name, self._basis)
+        if cache is not None:
             for frame, levels in self._projected.items():
                 cache.keep_levels(self._name, f"features {frame}", levels)
 
@@ -356,107 +329,71 @@ class _Window:
     def _last(self) -> int:
         return self._first + len(self._frame_flows) - 1
 
-    def _corrected_masks(self, frames: list[int]) -> list[Levels]:
-        """The masks of anchors: what is decided of their regions, and hints."""
-        guidance = self._guidance
-        if guidance is not None and not guidance.names_things:
-            return self._mended_masks(frames)
-        keys = [self._anchors[f] for f in frames]
-        grid = tracks_grid(*keys[0].mean().shape[::-1])
-        links = self._links(frames, grid)
-        brought = [
-            None if guidance is None else guidance.brought_to(self._first + frame, grid)
-            for frame in frames
-        ]
-        frame_hints = [anchor.hints for anchor in keys]
-        hints = WindowHints(guidance, frame_hints, keys[0].hinted, brought, links, grid)
-        decided = self._decided(frames, keys, links, hints)
-        for anchor, hinted in zip(keys, hints.hinted, strict=False):  # there may be none
-            anchor.hinted = hinted
-        return decided.masks if guidance is None else self._with_corrections(frames, decided, links)
+    def _decided(self, frames: list[int]) -> _Decided:
+        """The masks of anchors by what is decided of their regions, as without hints.
 
-    def _mended_masks(self, frames: list[int]) -> list[Levels]:
-        """Decided as without hints: corrections change no more than what they reach.
-
-        A frame that is an anchor for its hints only begins with its propagated mask.
+        Anchors for hints only get propagated ones.
         """
-        plain = [frame for frame in frames if self._anchors[frame].shown]
-        keys = [replace(self._anchors[frame], hints=None) for frame in plain]
-        grid = tracks_grid(*keys[0].mean().shape[::-1])
-        links = self._links(plain, grid)
-        nothing = [None] * len(plain)
-        decided = self._decided(
-            plain, keys, links, WindowHints(None, nothing, None, nothing, links, grid)
-        )
-        if len(plain) < len(frames):
-            decided = self._with_hinted_frames(frames, plain, decided, grid)
-            links = self._links(frames, grid)
-        return self._with_corrections(frames, decided, links)
-
-    def _with_hinted_frames(
-        self, frames: list[int], plain: list[int], decided: "_Decided", grid: tuple[int, int]
-    ) -> "_Decided":
-        masks, scenes, log_odds = [], [], []
-        colours = {frame: chroma(self._anchors[frame].small) for frame in frames}
-        for frame in frames:
-            near = min(range(len(plain)), key=lambda k: abs(plain[k] - frame))
-            mask, scene, odds = decided.masks[near], decided.scenes[near], decided.log_odds[near]
-            if frame not in plain:
-                gap = bisect(plain, frame) - 1
-                per_side = self._tier.anchors_per_side
-                alphas = propagate(gap, self._frame_flows, plain, decided.masks, per_side)
-                mask = as_levels(alphas[frame - plain[gap]])
-                flow = self._link(frame, plain[near], colours, grid).flow
-                logit, odds = warp(scene.logit, flow), warp(odds, flow)
-                scene = _scene(self._anchors[frame], self._motion(frame), logit, {}, grid)
-            masks.append(mask)
-            scenes.append(scene)
-            log_odds.append(odds)
-        return _Decided(masks, scenes, log_odds)
-
-    def _decided(
-        self,
-        frames: list[int],
-        keys: list[Anchor],
-        links: list[Mapping[int, Link]],
-        hints: WindowHints,
-    ) -> "_Decided":
+        inferred = [frame for frame in frames if self._anchors[frame].opinions]
+        keys = [self._anchors[frame] for frame in inferred]
         means = [anchor.mean() for anchor in keys]
-        motions = list(self._threads.map(self._motion, frames))
-        small = tracks_grid(*means[0].shape[::-1])
-        masks = hints.cleaned(means, [list(anchor.opinions.values()) for anchor in keys])
+        motions = list(self._threads.map(self._motion, inferred))
+        grid = tracks_grid(*means[0].shape[::-1])
         anchor_features = [
             AnchorFeatures(self._projected[frame], colours(anchor.small), motion)
-            for frame, anchor, motion in zip(frames, keys, motions, strict=True)
+            for frame, anchor, motion in zip(inferred, keys, motions, strict=True)
         ]
-        logits = subject_logits(anchor_features, masks, hints.pixels, self._basis)
+        logits = subject_logits(anchor_features, means)
         if logits is None:  # the network is sure of nothing, or has no features
-            logits = [np.zeros(small[::-1], np.float32)] * len(keys)
-        scenes = [_scene(*each, small) for each in zip(keys, motions, logits, links, strict=True)]
-        log_odds = hints.applied(self._tools.judge(scenes), scenes)
-        masks = list(self._threads.map(_composed, keys, log_odds))
-        return _Decided(masks, scenes, log_odds)
+            logits = [np.zeros(grid[::-1], np.float32)] * len(keys)
+        links = self._links(inferred, grid)
+        scenes = [_scene(*each, grid) for each in zip(keys, motions, logits, links, strict=True)]
+        log_odds = self._tools.judge(scenes)
+        opinions = [list(anchor.opinions.values()) for anchor in keys]
+        masks = list(self._threads.map(compose, opinions, log_odds))
+        plain = _Decided(masks, [scene.logit for scene in scenes], log_odds)
+        return self._between(frames, inferred, plain) if len(inferred) < len(frames) else plain
 
-    def _with_corrections(
-        self, frames: list[int], decided: "_Decided", links: list[Mapping[int, Link]]
-    ) -> list[Levels]:
-        """The masks after correcting points; what none reaches stays as it is."""
-        keys = [self._anchors[frame] for frame in frames]
-        corrections = WindowCorrections([anchor.hints for anchor in keys], keys[0].corrected, links)
-        if not corrections.any:
-            return decided.masks
-        rows, columns = decided.scenes[0].motion.shape
-        shown = []
-        for k, (anchor, scene) in enumerate(zip(keys, decided.scenes, strict=True)):
-            further = [decided.masks[k], *anchor.crops, *anchor.opinions.values()]
-            small = [resized(each, columns, rows) * np.float32(1 / 255) for each in further]
-            shown.append(Shown(scene.rgb, small[0], small, scene.logit, decided.log_odds[k]))
-        log_odds = corrections.applied(shown)
+    def _between(self, frames: list[int], inferred: list[int], plain: _Decided) -> _Decided:
+        """What is decided, and what is propagated to the anchors that were not inferred."""
+        rows, columns = plain.log_odds[0].shape
+        result = _Decided([], [], [])
+        colours = {frame: chroma(self._anchors[frame].small) for frame in frames}
+        for frame in frames:
+            near = min(range(len(inferred)), key=lambda k: abs(inferred[k] - frame))
+            mask, logit, odds = plain.masks[near], plain.logits[near], plain.log_odds[near]
+            if frame not in inferred:
+                gap = bisect(inferred, frame) - 1
+                per_side = self._tier.anchors_per_side
+                alphas = propagate(gap, self._frame_flows, inferred, plain.masks, per_side)
+                mask = as_levels(alphas[frame - inferred[gap]])
+                flow = self._link(frame, inferred[near], colours, (columns, rows)).flow
+                logit, odds = warp(logit, flow), warp(odds, flow)
+            result.masks.append(mask)
+            result.logits.append(logit)
+            result.log_odds.append(odds)
+        return result
+
+    def _with_hints(self, frames: list[int], plain: _Decided, guidance: Guidance) -> list[Levels]:
+        """The masks after hints; what none reaches stays as it is, to the byte."""
+        rows, columns = plain.log_odds[0].shape
+        grid = columns, rows
+        anchors = [self._anchors[frame] for frame in frames]
+        hints = [anchor.hints for anchor in anchors]
+        brought = [guidance.brought_to(self._first + frame, grid) for frame in frames]
+        together = zip(anchors, plain.masks, plain.logits, plain.log_odds, strict=True)
+        shown = [_shown(*each, grid) for each in together]
+        links = self._links(frames, grid)
         masks = []
-        for k, (anchor, mask) in enumerate(zip(keys, decided.masks, strict=True)):
-            anchor.corrected = corrections.planes[k]
-            reached = resized(corrections.reached(k).astype(np.float32), *mask.shape[::-1]) > 0
-            masks.append(np.where(reached, _composed(anchor, log_odds[k], mask), mask))
+        hinted = hinted_window(hints, anchors[0].hinted, brought, shown, links)
+        for anchor, mask, known, changes in zip(anchors, plain.masks, shown, hinted, strict=True):
+            anchor.hinted = changes
+            log_odds, reached = with_hints(known, changes)
+            outlines = [mask, *anchor.opinions.values()]
+            if anchor.hints is not None:
+                outlines = [mask, *anchor.hints.opinions.values(), *anchor.hints.crops]
+            changed = resized(reached.astype(np.float32), *mask.shape[::-1]) > 0
+            masks.append(np.where(changed, compose(outlines, log_odds), mask))
         return masks
 
     def _links(self, frames: list[int], grid: tuple[int, int]) -> list[Mapping[int, Link]]:
@@ -526,9 +463,18 @@ class _Links(Mapping[int, Link]):
         return len(self._there)
 
 
-def _composed(anchor: Anchor, log_odds: Alpha, *further: Levels) -> Levels:
-    """The mask of an anchor by its verdicts, with the outlines of what was inferred of it."""
-    return compose([*anchor.opinions.values(), *further, *anchor.crops], log_odds)
+def _shown(
+    anchor: Anchor, mask: Levels, logit: Alpha, log_odds: Alpha, grid: tuple[int, int]
+) -> Shown:
+    """What corrections go by, on the tracks' ``grid``."""
+    hints = anchor.hints
+    opinions = (anchor.opinions if hints is None else hints.opinions).values()
+    crops = [] if hints is None else hints.crops
+    small, found, closer = (
+        np.mean([resized(each, *grid) for each in some or [mask]], axis=0) * np.float32(1 / 255)
+        for some in ([mask], opinions, crops)
+    )
+    return Shown(ArrayImage(anchor.small).rgb(*grid), small, found, closer, logit, log_odds)
 
 
 def _scene(
