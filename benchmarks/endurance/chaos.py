@@ -4,7 +4,7 @@ The API, three workers, their media children and PostgreSQL are real, and so are
 network costs nothing. Masks, cut clips, cut-outs, composites, conversions and refined masks come
 with webhooks, the database's clock is set now and then, and in the end everything expires. The seed
 decides what is hit and when; ``--slow`` makes all times so much longer. Ends with 1 where a job was
-lost, done twice, ended for a wrong reason or had no webhook, or where something stays stored.
+lost, done twice, ended for a wrong reason or had no webhook, or where a file stays stored.
 """
 
 import asyncio

@@ -52,7 +52,7 @@ from foremask.service.worker.worker_context import WorkerContext
 CLIP_S = (5.0, 60.0)
 WORK_PER_CLIP_S = 4.5  # a second of 1080p at 30 fps in `balanced`, on two cores
 OFFERED = 0.6  # of the hands' time is asked for
-PER_PROCESS = 50  # workers that one process of this program plays
+PER_PROCESS = 50  # simulated workers in one process
 TICKS = 1000  # a clip of the stand-in has so many pts a second
 CONNECTIONS = 2000
 IDLE_S = 5.0

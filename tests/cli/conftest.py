@@ -1,4 +1,4 @@
-"""What every test of the command line puts back."""
+"""State that every test of the command line restores."""
 
 import os
 from collections.abc import Iterator

@@ -48,7 +48,7 @@ def hear(raw: socket.socket) -> bytes:
 
 
 def refused(answer: bytes, code: int, reason: str) -> dict[str, Any]:
-    """Check that the last answer is our refusal and the connection's end; its error."""
+    """Check that the last answer is our refusal and ends the connection; returns its error."""
     head, _, body = answer.partition(b"\r\n\r\n")
     status, *lines = head.decode().split("\r\n")
     assert status == f"HTTP/1.1 {code} {HTTPStatus(code).phrase}", answer[:300]
@@ -186,7 +186,7 @@ def test_health_is_answered_though_every_connection_is_at_work(few: Running) -> 
 
 @pytest.mark.parametrize("path", ["/v2/uploads", "/v2/video/probe"])
 def test_slow_bodies_of_one_caller_keep_nobody_out(few: Running, path: str) -> None:
-    """Three times as many as there may be, with no token or one: the slowest make room."""
+    """Three times the limit, without a token or with one: the slowest are closed."""
     token = few.new_token()["api_token"]
     with crowd_of(few, LIMIT) as crowd:
         for each in crowd:

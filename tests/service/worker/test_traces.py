@@ -47,7 +47,7 @@ def collector() -> Iterator[Collector]:
 
 
 def tree(spans: list[Sent]) -> list[tuple[str, str]]:
-    """Each span's name with its parent's, in the order in which they began."""
+    """The names of each span and its parent, in the order in which the spans began."""
     names = {each.span: each.name for each in spans}
     return [(each.name, names.get(each.parent, "")) for each in spans]
 

@@ -180,7 +180,7 @@ def test_one_frame_is_a_clip() -> None:
 
 
 def test_no_frame_is_no_mask() -> None:
-    """An empty iterable is not an error here; the reader has said so before."""
+    """An empty iterable is no error here; the reader raises one before."""
     assert list(mask_images([], RedNetwork())) == []
 
 

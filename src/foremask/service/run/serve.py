@@ -37,7 +37,7 @@ def serve(settings: Settings, say: Say) -> None:
     Nothing outlives this process, even when it is killed: whatever it starts ends with it. Call it
     from the main thread.
     """
-    level_of(settings.sandbox)  # what would stop each of the processes stops this one
+    level_of(settings.sandbox)  # settings that every process would refuse are refused here
     check_device(settings.device, settings.sandbox)
     postgres = None
     if settings.database_url is None:

@@ -64,7 +64,7 @@ class _Neighbour:
 
 @dataclass(frozen=True, slots=True)
 class Backdrop:
-    """One frame among its neighbours."""
+    """A frame and its neighbours, from which its background is taken."""
 
     views: Sequence[_Neighbour]
     here: int

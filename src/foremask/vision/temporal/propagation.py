@@ -15,7 +15,7 @@ MIN_TRUST = 1e-3  # where no anchor is trusted, all count equally
 FIXED_POINT_PER_PX = 32  # finer than any flow is right; 16 bits hold a thousand pixels of them
 MAX_FIXED_POINT = 32767
 INCONSISTENT_FLOW_TRUST = (
-    0.3  # of the trust is kept where the consistency check fails: the colours may still agree
+    0.3  # share of trust that is kept where the consistency check fails: colours may agree
 )
 
 

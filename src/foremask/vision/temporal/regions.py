@@ -406,7 +406,7 @@ def forward_backward(
     links: Sequence[Mapping[int, Link]],
     arrive: Callable[[Alpha, Link, int, int], Alpha],
 ) -> list[Alpha]:
-    """Each anchor's log odds, and what arrives along the flow from those before and after it.
+    """Each anchor's log odds, plus those that the flow brings from the anchors before and after it.
 
     ``arrive(moved, link, k, n)`` says what of the log odds of its neighbour n, moved along the flow
     to anchor k, counts there.

@@ -51,7 +51,7 @@ class Trees:
     """Gradient-boosted decision trees over the features of a region, as tables.
 
     Each array is (trees, nodes). A node sends a region to ``left`` where its ``feature`` is at most
-    ``threshold``, and to where ``missing_left`` says if it is not a number; a leaf leads to itself.
+    ``threshold``; ``missing_left`` decides where it is not a number. A leaf leads to itself.
     """
 
     names: tuple[str, ...]
