@@ -479,6 +479,10 @@ def test_from_a_dropped_clip_to_a_link_that_opens_elsewhere(
         assert verify(disc, tmp_path / "mask.mp4")
         for family in ("DejaVu Sans", "Liberation Sans", "sans-serif"):
             page.evaluate("(name) => (document.body.style.fontFamily = name)", family)
+            place = page.locator("#canvas").bounding_box()
+            for backing in ("Picture", "Colour"):
+                page.get_by_role("radio", name=backing).check()
+                assert page.locator("#canvas").bounding_box() == place  # nothing has moved
             assert page.locator(".buttons").evaluate("(row) => row.clientHeight") < 60  # one row
             assert not page.evaluate(CLIPPED)
         page.locator("#download").click()

@@ -93,7 +93,7 @@ const WAYS_OUT = {
   codec_unsupported: "Encode it anew: `ffmpeg -i clip.mov -c:v libx264 -crf 16 clip.mp4`",
   video_invalid: "Paste the whole address of a file: it begins with https.",
   not_a_video: "Paste the address of the video file itself, not of the page that plays it.",
-  token_invalid: "Look for missing characters; `foremask token create` makes a new one.",
+  token_invalid: "Look for missing characters, or make a new one: `foremask token create`",
   url_unreachable: "Or download the clip and drop the file here.",
   url_forbidden: "Download the clip and drop the file here, or use a signed link.",
   cancelled: "The clip can be masked again at any time.",

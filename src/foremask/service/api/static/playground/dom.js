@@ -56,6 +56,7 @@ export function setUpMenu(menu) {
     const outside = !menu.contains(/** @type {Node} */ (event.target));
     if (menu.open && (outside || /** @type {Element} */ (event.target).closest("button"))) menu.open = false;
   });
+  menu.addEventListener("toggle", () => menu.open && menu.querySelector(".sheet").scrollIntoView({ block: "nearest" }));
   menu.addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;
     menu.open = false;

@@ -4,7 +4,7 @@ import { find, make, prefersStill, radios, show } from "./dom.js";
 import { describe, showMask, showSource, sweep } from "./stage.js";
 
 const SAMPLES = [
-  { name: "bird", label: "Bird", fps: 30, frames: 37, behind: "#f2b134", from: "Big Buck Bunny, © Blender Foundation, CC BY 3.0" },
+  { name: "bird", label: "Bird", fps: 30, frames: 33, behind: "#f2b134", from: "Big Buck Bunny, © Blender Foundation, CC BY 3.0" },
   { name: "person", label: "Person", fps: 30, frames: 60, behind: "#2563c9", from: "Sign language, © Intel, CC BY 4.0" },
   { name: "flower", label: "Flower", fps: 15, frames: 55, behind: "#1d6f78", from: "Flower, MDN, CC0" },
 ];

@@ -73,7 +73,7 @@ export class Strip {
       const edge = (index) => Math.round(index * step);
       const gap = step > 5 ? Math.round(devicePixelRatio) : 0;
       const bar = (index, foot, tall) => pen.fillRect(edge(index), foot - tall, Math.max(1, edge(index + 1) - edge(index) - gap), tall);
-      pen.fillStyle = colour("--edge");
+      pen.fillStyle = `color-mix(in srgb, ${colour("--edge")} 50%, transparent)`;
       rows.forEach(([, coverage], index) => bar(index, half, (half - 4) * (coverage / most)));
       pen.fillStyle = colour("--warn");
       rows.forEach(([, , change], index) => bar(index, height, (height - half - 4) * (change / jumpiest)));
