@@ -86,7 +86,7 @@ def port_of(url: httpx2.URL) -> int:
 def port_refused(port: int) -> UrlNotAllowed:
     """The error for a port that is not allowed."""
     return UrlNotAllowed(
-        "Only the ports 80 and 443 are reached, and others only at addresses that the operator"
-        " opens by FOREMASK_ALLOW_PRIVATE.",
+        f"Port {port} is not 80 or 443; the operator can open addresses of other ports with"
+        " FOREMASK_ALLOW_PRIVATE.",
         actual=port,
     )

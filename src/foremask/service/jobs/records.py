@@ -284,7 +284,7 @@ async def history(database: Database, request_id: str) -> list[Attempt]:
 
 def _unknown(request_id: str) -> RequestUnknown:
     return RequestUnknown(
-        f"no request {request_id[:64]!r} of this token; it never was, or its record has expired",
+        f"this token has no request {request_id[:64]!r}: it never had, or its record has expired",
         param="request_id",
     )
 

@@ -162,7 +162,7 @@ async function probe(signal) {
     }
     clear(find("clip-error"), find("url"));
     Object.assign(clip, { facts: {}, busy: false });
-    say("The service is busy and could not look at it yet. Make the mask all the same: what is wrong with it, if anything, is told then.", false);
+    say("The service is too busy to check the clip. Make the mask all the same: it says then if the clip has a fault.", false);
     tell();
     return true;
   }

@@ -126,6 +126,12 @@ class Pass {
       gl.attachShader(this.program, shader);
     }
     gl.linkProgram(this.program);
+    this.places = null;
+  }
+
+  // Asks for what was compiled, which waits until it is.
+  prepare() {
+    const { gl } = this;
     if (!gl.getProgramParameter(this.program, gl.LINK_STATUS)) throw new Error(gl.getProgramInfoLog(this.program));
     this.places = {};
     for (let index = 0; index < gl.getProgramParameter(this.program, gl.ACTIVE_UNIFORMS); index++) {
@@ -138,6 +144,7 @@ class Pass {
 
   // `numbers`: whole ones of `ints`, all others as floats, vectors as arrays. `target` null is the canvas.
   run(target, /** @type {number[]} */ [width, height], textures, numbers, ints = {}) {
+    if (!this.places) this.prepare();
     const { gl, places } = this;
     gl.useProgram(this.program);
     gl.bindFramebuffer(gl.FRAMEBUFFER, target?.frame ?? null);
@@ -158,10 +165,13 @@ class Pass {
 
 export class Compositor {
   constructor(canvas) {
-    const gl = canvas.getContext("webgl2", { alpha: false, preserveDrawingBuffer: true });
+    const asked = { alpha: false, antialias: false, depth: false, preserveDrawingBuffer: true };
+    const fast = canvas.getContext("webgl2", { ...asked, failIfMajorPerformanceCaveat: true });
+    const gl = fast ?? canvas.getContext("webgl2", asked);
     if (!gl) throw new Error("This browser has no WebGL, which the player draws with.");
     this.canvas = canvas;
     this.gl = gl;
+    this.slow = !fast; // a processor draws, which masks clips too
     this.settings = { view: 2, backing: 1, wipe: 0.5, line: 1, colour: [0.12, 0.48, 0.3], matte: { ...NEUTRAL } };
     this.pictureAspect = 1;
     this.passes = {};
@@ -169,6 +179,7 @@ export class Compositor {
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, 1, 1, 0, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array([0, 0, 0, 255]));
     this.picture = this.blank;
     this.targets = {};
+    this.pass("show"); // the browser compiles it while the first clip is loaded
   }
 
   // Compiled when it is first needed: five at once would hold the page up.

@@ -1,7 +1,7 @@
 // What plays before there is a clip: three clips and the masks that foremask makes of them, by tests/service/api/samples.py.
 import { setColour } from "./backing.js";
-import { find, make, prefersStill, radios, show } from "./dom.js";
-import { describe, showMask, showSource, sweep } from "./stage.js";
+import { find, make, radios, show } from "./dom.js";
+import { describe, moves, showMask, showSource, sweep } from "./stage.js";
 
 const SAMPLES = [
   { name: "bird", label: "Bird", fps: 30, frames: 33, behind: "#f2b134", from: "Big Buck Bunny, © Blender Foundation, CC BY 3.0" },
@@ -44,8 +44,8 @@ async function play() {
   setColour(behind);
   await showSource(url(`${name}.webm`), facts, label);
   if (!wanted()) return;
-  await showMask(url(`${name}-mask.webm`), facts, undefined, !prefersStill());
+  await showMask(url(`${name}-mask.webm`), facts, undefined, moves());
   if (!wanted()) return;
   describe(facts, { frames_out: frames });
-  if (!prefersStill()) sweep();
+  if (moves()) sweep();
 }

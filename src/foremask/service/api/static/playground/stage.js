@@ -1,7 +1,7 @@
 // The stage: one canvas for source and mask, its views and wipe, and the transport below it.
 import { currentBacking, setUpBacking, takePicture } from "./backing.js";
 import { Compositor, VIEWS } from "./compositor.js";
-import { find, make, percent, radios, show } from "./dom.js";
+import { find, make, percent, prefersStill, radios, show } from "./dom.js";
 import { Pair } from "./pairing.js";
 import { Strip } from "./strip.js";
 
@@ -42,6 +42,9 @@ export function setUpStage(onView) {
     if (event.target === document.body || find("stage").contains(event.target)) onKey(event);
   });
 }
+
+// Whether something may move before anybody asks for it.
+export const moves = () => !prefersStill() && !compositor?.slow;
 
 // What is seen: `view` and, behind a cut-out, the backing.
 export const seen = () => ({ view: compositor ? VIEWS[compositor.settings.view] : "mask", backing: currentBacking() });
@@ -106,13 +109,13 @@ export async function showMask(url, facts, report, playing = true) {
     const at_s = pair.source.loaded ? pair.source.video.currentTime : 0;
     if (!(await open(pair.mask, url))) return;
     setPreview(); // the mask is made with the marks now
+    setWipe(pair.source.loaded ? centre() : 0.5); // before it seeks: until it has, it shows nothing
     if (pair.source.loaded) pair.mask.video.currentTime = at_s;
   } catch {
     return note("This browser cannot play this mask: download it, or make it in another format.");
   }
   const both = pair.source.loaded;
   if (both) note("");
-  setWipe(both ? centre() : 0.5);
   show(find("views"));
   for (const input of find("view-choice").querySelectorAll("input")) input.disabled = !both && input.value !== "mask";
   find("wipe-on").disabled = !both;
