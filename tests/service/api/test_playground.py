@@ -297,6 +297,7 @@ def page(browser: Browser, service: Running) -> Generator[Page]:
     context = browser.new_context(
         viewport={"width": 1280, "height": 800}, reduced_motion="reduce"
     )  # nothing plays by itself: a busy machine draws what is asked for
+    context.set_default_timeout(WAIT_MS)
     page = context.new_page()
     asked: list[str] = []
     wrong: list[str] = []

@@ -165,13 +165,12 @@ class Pass {
 
 export class Compositor {
   constructor(canvas) {
-    const asked = { alpha: false, antialias: false, depth: false, preserveDrawingBuffer: true };
-    const fast = canvas.getContext("webgl2", { ...asked, failIfMajorPerformanceCaveat: true });
-    const gl = fast ?? canvas.getContext("webgl2", asked);
+    const gl = canvas.getContext("webgl2", { alpha: false, antialias: false, depth: false, preserveDrawingBuffer: true });
     if (!gl) throw new Error("This browser has no WebGL, which the player draws with.");
     this.canvas = canvas;
     this.gl = gl;
-    this.slow = !fast; // a processor draws, which masks clips too
+    const named = gl.getExtension("WEBGL_debug_renderer_info");
+    this.slow = /swiftshader|llvmpipe|basic render/i.test(named ? gl.getParameter(named.UNMASKED_RENDERER_WEBGL) : ""); // the processor draws
     this.settings = { view: 2, backing: 1, wipe: 0.5, line: 1, colour: [0.12, 0.48, 0.3], matte: { ...NEUTRAL } };
     this.pictureAspect = 1;
     this.passes = {};
