@@ -106,7 +106,7 @@ const WAYS_OUT = {
 function wordsOf(error, field) {
   const out = error.reason === "not_a_video" && field?.id === "file" ? "Choose a video: mp4, mov, webm, avi or gif." : WAYS_OUT[error.reason];
   const words = [/[.!?…]$/.test(error.message) ? error.message : `${error.message}.`];
-  if (out) words.push(" ", make("span", { className: "out" }, ...out.split("`").map((part, at) => (at % 2 ? make("code", { textContent: part }) : part))));
+  if (out) words.push(" ", make("span", { className: "out" }, ...out.split("`").map((part, at) => (at % 2 ? make("code", { textContent: part, tabIndex: 0 }) : part))));
   if (error.reason) words.push(" ", make("a", { href: `/reference#reason-${error.reason}`, textContent: error.reason, title: "What this reason means" }));
   return words;
 }
