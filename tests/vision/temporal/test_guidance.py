@@ -10,7 +10,8 @@ from foremask.options import Quality
 from foremask.types import Image
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.session import InputSize, Network, NetworkOutput
-from foremask.vision.temporal.frame_hints import Mark
+from foremask.vision.temporal.correction import Shown, corrected_sides
+from foremask.vision.temporal.frame_hints import Correction, Mark
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import learn, mask_images
 from tests.vision.temporal.test_windows import HEIGHT, WIDTH, background, disc
@@ -270,25 +271,41 @@ def refused(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return rgb, a, b
 
 
-class HalfSureNetwork(RedNetwork):
-    """Has what is blue too, and is less sure of it."""
+class BlueNetwork(RedNetwork):
+    """Has what is blue too, with this alpha."""
+
+    def __init__(self, alpha: float) -> None:
+        self._alpha = alpha
 
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
         rgb = image.rgb(256, 256).astype(int)
         blue = rgb[..., 2] > rgb[..., 0] + 60
-        alpha = super().infer(image, size).alpha + np.float32(0.7) * blue
+        alpha = super().infer(image, size).alpha + self._alpha * blue
         return NetworkOutput(alpha.astype(np.float32), ())
 
 
 def test_a_point_takes_a_thing_that_no_decision_has_taken() -> None:
     """The network has it on each anchor; without the point it is not the subject."""
-    plain = masks_of(refused, [], 24, HalfSureNetwork())
-    chosen = masks_of(refused, [(5, 250, 130, True)], 24, HalfSureNetwork())
+    plain = masks_of(refused, [], 24, BlueNetwork(0.7))
+    chosen = masks_of(refused, [(5, 250, 130, True)], 24, BlueNetwork(0.7))
     for t, (before, now) in enumerate(zip(plain, chosen, strict=True)):
         _, a, b = refused(t)
         assert (before & b).sum() <= 0.05 * b.sum()
         assert (now & b).sum() >= 0.95 * b.sum()
         assert (now & a).sum() <= 0.01 * a.sum()
+
+
+def test_a_point_out_on_a_spot_takes_no_more_than_the_spot() -> None:
+    """Inside a body the mask's border is far away: the point ends where the colours do."""
+    body, spot = disc(160, 90, 60), disc(160, 90, 9)
+    rgb = background(1)
+    painted(rgb, body, 0)
+    rgb[spot] = (20, 30, 150)
+    mask = body.astype(np.float32)
+    frame = Shown(rgb, mask, mask, mask, mask, 6 * mask - 3)
+    sides = corrected_sides([Correction(90, 160, positive=False)], frame)
+    assert (sides[spot] == -1).mean() >= 0.7
+    assert (sides[~spot] == 0).mean() >= 0.998
 
 
 def with_crumb(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,9 +1,9 @@
 """Which place a click means that corrects a mask.
 
 A person clicks in the middle of what is wrong. There the mask's border is as near as the true one,
-so a disc up to the mask's border is wrong for certain. The disc teaches what the wrong place looks
-like, and what lies round it what the rest does: pixels near it that are rather like the disc
-belong to it. Source: docs/adr/0050.
+so a disc up to the mask's border is wrong for certain, unless what it shows changes before. The
+disc teaches what the wrong place looks like, and what lies round it what the rest does: pixels near
+it that are rather like the disc belong to it. Source: docs/adr/0050.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,8 @@ from foremask.vision.temporal.regions import FOREGROUND, MOST_LOGIT
 
 MOST_SHARE = 0.09  # of the diagonal: the largest disc; it goes half way to an opposite click
 MOST_TAKEN = 0.15  # of the mask: a click out takes no more
-LEAST_PX = 1.5
+FIRST_PX, GROWTH = 3.0, 1.4  # the disc's radius, and by how much it grows at once
+CHANGED = 3.0  # mean squared deviations of a ring from what is inside: the disc ends before it
 REACH = 2.0  # discs from the click, nothing is changed farther away; the rest is as far beyond
 CLEARLY = 1.0  # log ratio from which a pixel is rather like the disc
 LEAST_REST_PX = 20
@@ -69,17 +70,32 @@ def _place_of(click: Correction, shown: Shown, most: float) -> NDArray[np.bool_]
     room = cv2.distanceTransform(wrong.astype(np.uint8), cv2.DIST_L2, 5)[click.row, click.column]
     most_taken = np.inf if click.positive else MOST_TAKEN * float(wrong.sum())
     largest = MOST_SHARE * float(np.hypot(*wrong.shape))
-    radius = max(LEAST_PX, min(float(room), largest, most, float(np.sqrt(most_taken / np.pi))))
+    largest = min(float(room), largest, most, float(np.sqrt(most_taken / np.pi)))
+    described = _described(shown)
+    radius = _radius(described, np.where(wrong, away, np.inf), largest)
     disc = wrong & (away <= radius)
     near = wrong & (away <= REACH * radius)
     rest = wrong & ~near & (away <= 2 * REACH * radius)
     if rest.sum() >= LEAST_REST_PX:
-        described = _described(shown)
         like = _likeness(described, disc) - _likeness(described, rest) > CLEARLY
         place = part_at(disc | (near & like), click.row, click.column)
         if place.sum() <= most_taken:
             return place
     return part_at(disc, click.row, click.column)
+
+
+def _radius(described: NDArray[np.float32], away: Alpha, largest: float) -> float:
+    """How large a disc shows one thing, of ``largest`` at most."""
+    radius = min(FIRST_PX, largest)
+    while radius < largest:
+        further = min(GROWTH * radius, largest)
+        inside, ring = described[away <= radius], described[(away > radius) & (away <= further)]
+        variance = inside.var(axis=0) + np.float32(LEAST_VARIANCE)
+        squares = np.square(ring - inside.mean(axis=0)) / variance
+        if len(ring) and squares.mean() > CHANGED:
+            break
+        radius = further
+    return radius
 
 
 def _described(shown: Shown) -> NDArray[np.float32]:
