@@ -25,6 +25,7 @@ from tests.support.patience import PATIENCE_S, wait_until
 
 TOKEN = "a-known-token-for-tests"
 PLENTY = TokenLimits(rate_per_minute=600_000, burst=100_000, concurrent=100_000)
+PATIENT = {"sandbox.pool.START_S": PATIENCE_S}  # a busy machine takes minutes to start a child
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +90,7 @@ def running(
         **changes,
     )
     process = multiprocessing.get_context("spawn").Process(
-        target=run_with, args=(settings, constants or {})
+        target=run_with, args=(settings, PATIENT | dict(constants or {}))
     )
     process.start()
     service = Running(settings.base_url, settings, database_url)
