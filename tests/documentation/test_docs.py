@@ -210,6 +210,14 @@ def test_make_masks_a_file_of_any_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_make_says_at_once_that_a_file_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(subprocess.CalledProcessError) as refused:
+        make(tmp_path, "mask", "VIDEO=typo.mp4")
+    assert refused.value.stderr.startswith("There is no file typo.mp4\n")
+    assert refused.value.stdout == ""
+
+
+@pytest.mark.slow
 def test_make_keeps_to_the_interpreter_that_the_environment_has(tmp_path: Path) -> None:
     """With another, `make run` would remake it without what `make test` had installed."""
     wanted = ("--eval=print: ; @echo $(PYTHON)", "print")

