@@ -9,7 +9,7 @@ from foremask.options import Preset
 from foremask.service.jobs import steps
 from foremask.service.jobs.admission import NewJob
 from foremask.service.jobs.database import Database, Params, Row
-from foremask.service.jobs.steps import Step, StepDone, StepName
+from foremask.service.jobs.steps import Step, StepDone
 
 
 def new_job(token: UUID, **facts: Any) -> NewJob:  # noqa: ANN401
@@ -33,7 +33,7 @@ async def begun(
     """A step of the job, which a worker has begun, whoever's turn it is."""
     row = await database.row_of("begin_step", job, stage, number, worker, lease_s)
     assert row is not None
-    return msgspec.convert(row | {"name": StepName(job, stage, number)}, Step)
+    return msgspec.convert(row | {"job": job, "stage": stage, "number": number}, Step)
 
 
 async def done(database: Database, job: str, stage: str, result: StepDone) -> None:

@@ -70,7 +70,7 @@ class Service:
         return step
 
     async def status(self, step: Step) -> Status:
-        return (await records.read_any(self.database, step.name.job)).status
+        return (await records.read_any(self.database, step.job)).status
 
 
 @pytest.fixture
@@ -133,7 +133,7 @@ async def test_a_job_has_its_whole_time_whatever_the_clock_does(
     step = await service.running()
     await service.database.all(
         "update jobs set deadline_from = deadline_from - interval '1 hour' where id = %s",
-        (step.name.job,),
+        (step.job,),
     )
     await service.shift(shift_s)
     await service.recover()
@@ -196,9 +196,7 @@ async def test_what_came_while_every_worker_was_away_waits_no_longer(service: Se
     """Two hours; after one a caller has cancelled a job, and asked for another."""
     cancelled = await service.running("https://example.org/hook")
     await service.shift(HOUR_S)
-    await service.database.all(
-        "select cancel_job(%s, %s, null)", (cancelled.token, cancelled.name.job)
-    )
+    await service.database.all("select cancel_job(%s, %s, null)", (cancelled.token, cancelled.job))
     await admit(service.database, new_job(cancelled.token))
     await service.database.all("delete from procrastinate_jobs")  # as an upgrade does
     await service.shift(HOUR_S)
@@ -222,10 +220,10 @@ async def test_who_sees_that_the_clock_was_set_takes_jobs_before_steps(service: 
     await service.shift(HOUR_S)
     async with await psycopg.AsyncConnection.connect(service.database.url) as ending:
         await ending.execute("set deadlock_timeout = '10ms'")  # so it is this one that hears of it
-        await ending.execute("select from jobs where id = %s for update", (step.name.job,))
+        await ending.execute("select from jobs where id = %s for update", (step.job,))
         seeing = asyncio.create_task(service.recover())
         await until(partial(waits_for_a_lock, service.database))
-        await ending.execute("update steps set result = '{}' where job = %s", (step.name.job,))
+        await ending.execute("update steps set result = '{}' where job = %s", (step.job,))
     assert await seeing == steps.Recovered()
 
 
@@ -253,7 +251,7 @@ async def test_the_time_left_counts_the_segments_that_have_not_begun(
     database, ingest = service.database, await service.running()
     cut = IngestDone(JobClip(), "sources/x", (StepArgs(),) * 8)
     await steps.finish(database, ingest, cut)
-    job = ingest.name.job
+    job = ingest.job
 
     async def left_h() -> float | None:
         left_s = (await records.read_any(database, job)).eta_s
@@ -275,7 +273,7 @@ async def test_the_time_left_counts_the_segments_that_have_not_begun(
 async def test_the_last_segment_follows_on_the_one_that_ends_first(service: Service) -> None:
     database, ingest = service.database, await service.running()
     await steps.finish(database, ingest, IngestDone(JobClip(), "sources/x", (StepArgs(),) * 3))
-    job = ingest.name.job
+    job = ingest.job
     began = [await begun(database, job, "segment", 1e7, number=each) for each in (0, 1)]
     left_h = 1.0, 1.5
     beats = [Beat(step, 1, 0.0, h * HOUR_S) for step, h in zip(began, left_h, strict=True)]

@@ -29,7 +29,6 @@ from foremask.service.jobs.steps import (
     Step,
     StepArgs,
     StepDone,
-    StepName,
 )
 from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash
 from tests.support.jobs import new_job
@@ -55,8 +54,8 @@ class Service(RuleBasedStateMachine):
         self.token_id = token.id
         self.jobs: dict[str, int] = {}
         self.began: list[Step] = []
-        self.holder: dict[StepName, int] = {}
-        self.paused: set[StepName] = set()
+        self.holder: dict[str, Step] = {}
+        self.paused: set[str] = set()
         self.ended: dict[str, records.Record] = {}
 
     def do[T](self, asked: Coroutine[Any, Any, T]) -> T:
@@ -69,10 +68,11 @@ class Service(RuleBasedStateMachine):
         return self.do(records.read(self.database, token_hash(self.secret), job))
 
     def holds(self, step: Step) -> bool:
-        return self.holder.get(step.name) == step.attempt
+        held = self.holder.get(step.name)
+        return held is not None and held.key == step.key
 
     def forget(self, job: str) -> None:
-        for name in [each for each in self.holder if each.job == job]:
+        for name in [name for name, each in self.holder.items() if each.job == job]:
             del self.holder[name]
             self.paused.discard(name)
 
@@ -94,11 +94,10 @@ class Service(RuleBasedStateMachine):
         self.ask("delete from procrastinate_jobs where id = %s", (row["id"],))
         step = self.do(steps.claim(self.database, row["queue_name"], "worker", LEASE_S))
         if step is not None:
-            name = step.name
-            assert name not in self.holder
-            assert name.job not in self.ended
+            assert step.name not in self.holder
+            assert step.job not in self.ended
             self.began.append(step)
-            self.holder[name] = step.attempt
+            self.holder[step.name] = step
 
     @precondition(lambda self: self.began)
     @rule(pick=PICK)
@@ -114,12 +113,12 @@ class Service(RuleBasedStateMachine):
 
     def result(self, step: Step) -> StepDone:
         mine = f"{step.name}/{step.attempt}"
-        segments = self.jobs[step.name.job]
-        if step.name.stage == "ingest":
+        segments = self.jobs[step.job]
+        if step.stage == "ingest":
             args = [StepArgs(source_key=str(n)) for n in range(segments)]
             whole = (StepArgs(whole=True),) if segments == 1 else tuple(args)
             return IngestDone(JobClip(frames=segments), mine, whole)
-        if step.name.stage == "segment" and segments > 1:
+        if step.stage == "segment" and segments > 1:
             return PartDone(mine, 1, JobReport(frames_out=1))
         return MaskDone(mine, segments, JobReport(frames_out=segments))
 
@@ -149,13 +148,13 @@ class Service(RuleBasedStateMachine):
     @precondition(lambda self: self.holder)
     @rule(pick=PICK)
     def pause(self, pick: int) -> None:
-        name = list(self.holder)[pick % len(self.holder)]
+        step = list(self.holder.values())[pick % len(self.holder)]
         self.ask(
             """update steps set lease_until = now() - interval '1 second'
                where job = %s and stage = %s and number = %s""",
-            (name.job, name.stage, name.number),
+            (step.job, step.stage, step.number),
         )
-        self.paused.add(name)
+        self.paused.add(step.name)
 
     @rule()
     def lose_tickets(self) -> None:
@@ -182,7 +181,7 @@ class Service(RuleBasedStateMachine):
     @rule(pick=PICK)
     def expire(self, pick: int) -> None:
         """The job has taken longer than any may."""
-        job = list(self.holder)[pick % len(self.holder)].job
+        job = list(self.holder.values())[pick % len(self.holder)].job
         self.ask(
             "update jobs set deadline_from = deadline_from - interval '2 days' where id = %s",
             (job,),
@@ -231,7 +230,7 @@ class Service(RuleBasedStateMachine):
         for job, record in self.ended.items():
             if record.status is Status.COMPLETED:
                 done = {
-                    f"{StepName(job, a.stage, a.number)}/{a.attempt}"
+                    f"{job}/{a.stage}-{a.number}/{a.attempt}"
                     for a in self.do(records.history(self.database, job))
                     if a.outcome == "done"
                 }

@@ -32,7 +32,7 @@ async def held(database: Database) -> list[Step]:
             await begun(database, job, "segment", LEASE_S, number=number)
             for number in reversed(range(SEGMENTS))
         ]
-    return sorted(found, key=lambda step: (step.name.job, -step.name.number))
+    return sorted(found, key=lambda step: (step.job, -step.number))
 
 
 @asynccontextmanager
@@ -58,14 +58,14 @@ async def lock(other: psycopg.AsyncConnection, step: Step) -> None:
     """Raises LockNotAvailable where somebody has it."""
     await other.execute(
         "select from steps where job = %s and stage = %s and number = %s for update nowait",
-        (step.name.job, step.name.stage, step.name.number),
+        (step.job, step.stage, step.number),
     )
 
 
 async def test_a_renewal_locks_in_order_however_it_is_asked(
     database: Database, database_url: str, held: list[Step]
 ) -> None:
-    first = min(held, key=lambda step: (step.name.job, step.name.number))
+    first = min(held, key=lambda step: (step.job, step.number))
     beats = [Beat(step, 1) for step in reversed(held)]
     call = steps.renew(database, beats, LEASE_S)
     async with while_waiting(database, database_url, first, call) as other:
@@ -77,9 +77,9 @@ async def test_a_renewal_locks_in_order_however_it_is_asked(
 async def test_the_end_of_a_job_locks_in_order(
     database: Database, database_url: str, held: list[Step]
 ) -> None:
-    job, token = held[0].name.job, held[0].token
-    of_job = [step for step in held if step.name.job == job]
-    first = min(of_job, key=lambda step: step.name.number)
+    job, token = held[0].job, held[0].token
+    of_job = [step for step in held if step.job == job]
+    first = min(of_job, key=lambda step: step.number)
     call = database.all("select cancel_job(%s, %s, null)", (token, job))
     async with while_waiting(database, database_url, first, call) as other:
         for step in of_job:
@@ -91,8 +91,8 @@ async def test_a_rescue_locks_in_order(
     database: Database, database_url: str, held: list[Step], away_s: float
 ) -> None:
     """In both cases: the last job's lease ran out first, or all workers were away."""
-    first = min(held, key=lambda step: (step.name.job, step.name.number))
-    for job, seconds in zip(sorted({step.name.job for step in held}), (1, 2), strict=True):
+    first = min(held, key=lambda step: (step.job, step.number))
+    for job, seconds in zip(sorted({step.job for step in held}), (1, 2), strict=True):
         await database.all(
             "update steps set lease_until = clock() - make_interval(secs => %s) where job = %s"
             " and status = 'running'",

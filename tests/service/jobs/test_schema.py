@@ -170,12 +170,12 @@ async def test_jobs_of_an_old_database_go_on_where_they_were(old_database: str) 
         assert queued == {"files": 2, "masks": 4, "webhooks": 1}
         taken = []
         while (step := await steps.claim(database, "masks", "worker")) is not None:
-            taken.append(step.name.number)
+            taken.append(step.number)
             await steps.finish(database, step, PartDone("parts/x", 1, JobReport(frames_out=1)))
         assert sorted(taken) == [1, 2, 3, 4, 5]
         join = await steps.claim(database, "files", "worker")
         assert join is not None
-        assert (join.name.job, join.name.stage) == (name(5), "join")
+        assert (join.job, join.stage) == (name(5), "join")
         owed = await deliveries.begin(database)
         assert owed is not None
         assert owed.request_id == name(2)

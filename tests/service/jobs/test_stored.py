@@ -88,7 +88,7 @@ async def test_what_a_job_will_store_counts_before_it_is_written(database: Datab
     with pytest.raises(StorageQuota):
         await admit(database, job(token.id, 1), storage_limit=700)
     for step in first:
-        await masked(database, step.name.job, 10, JobReport(frames_out=1, bytes=100), step)
+        await masked(database, step.job, 10, JobReport(frames_out=1, bytes=100), step)
     assert await bytes_of(database, token.id) == 6 * 120
 
 

@@ -9,7 +9,6 @@ import msgspec
 
 from foremask import errors
 from foremask.options import Form, Quality
-from foremask.service.jobs import steps
 from foremask.service.jobs.database import Database, json_value, on_disk
 from foremask.service.jobs.steps import JobResult, Step, StoredClip
 
@@ -186,8 +185,7 @@ async def reserve_result(
     False where the token's ``limit`` has no room for the optional bytes, which are then not
     counted, and for a stale attempt, for which none are.
     """
-    attempt = steps.attempt_of(step)
-    return bool(await database.value_of("reserve_result", *attempt, size, optional, limit))
+    return bool(await database.value_of("reserve_result", *step.key, size, optional, limit))
 
 
 async def forget(database: Database, before: datetime) -> int:

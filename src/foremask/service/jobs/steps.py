@@ -142,23 +142,17 @@ ARREARS_S = 10.0
 IN_FLIGHT = 4  # segments of one job at a time: a long clip leaves room for short ones
 
 
-@dataclass(frozen=True, slots=True)
-class StepName:
-    """Which step: ``ingest``, ``join``, or ``segment`` and its number."""
-
-    job: str
-    stage: str
-    number: int = 0
-
-    def __str__(self) -> str:
-        return f"{self.job}/{self.stage}-{self.number}"
+type StepKey = tuple[str, str, int, int]
+"""What a write names: job, stage, number, attempt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
     """A step that this worker holds until its lease runs out, with its arguments."""
 
-    name: StepName
+    job: str
+    stage: str
+    number: int
     token: uuid.UUID
     attempt: int
     args: StepArgs
@@ -169,6 +163,14 @@ class Step:
     clip: JobClip | None
     used_s: float  # of the job's time, when the step was taken
     taken_at: float = field(default_factory=time.monotonic)  # stands still in a suspended machine
+
+    @property
+    def name(self) -> str:
+        return f"{self.job}/{self.stage}-{self.number}"
+
+    @property
+    def key(self) -> StepKey:
+        return self.job, self.stage, self.number, self.attempt
 
     @property
     def options(self) -> ResultOptions:
@@ -199,7 +201,7 @@ async def claim(
     if row is None:
         return None
     metrics.HELD_BACK.labels("files").inc(row["held"])
-    return None if row["job"] is None else msgspec.convert(row | {"name": row}, Step)
+    return None if row["job"] is None else msgspec.convert(row, Step)
 
 
 async def free_slots(database: Database) -> int:
@@ -227,17 +229,17 @@ class Beat:
 
 async def renew(
     database: Database, beats: Sequence[Beat], lease_s: float = LEASE_S
-) -> set[tuple[StepName, int]]:
+) -> set[StepKey]:
     """Report the progress of one worker's steps; returns those that it still holds."""
     if not beats:
         return set()
-    rows = [(*attempt_of(b.step), b.frames_done, b.idle_s, b.left_s, b.newest_png) for b in beats]
+    rows = [(*b.step.key, b.frames_done, b.idle_s, b.left_s, b.newest_png) for b in beats]
     held = await database.all(
         """select * from renew_steps(%s, %s, %s, %s::integer[], %s::integer[], %s::bigint[],
                %s::float8[], %s::float8[], %s::bytea[])""",
         (lease_s, *map(list, zip(*rows, strict=True))),
     )
-    return {(StepName(row["job"], row["stage"], row["number"]), row["attempt"]) for row in held}
+    return {(row["job"], row["stage"], row["number"], row["attempt"]) for row in held}
 
 
 async def finish(
@@ -249,9 +251,7 @@ async def finish(
     """
     took_s = step.seconds if seconds is None else seconds
     return bool(
-        await database.value_of(
-            "finish_step", *attempt_of(step), json_value(done), IN_FLIGHT, took_s
-        )
+        await database.value_of("finish_step", *step.key, json_value(done), IN_FLIGHT, took_s)
     )
 
 
@@ -273,19 +273,14 @@ async def fail(
     facts = json_value(error.facts())
     return bool(
         await database.value_of(
-            "fail_step", *attempt_of(step), outcome, facts, retry_s, MAX_CRASHES, took_s
+            "fail_step", *step.key, outcome, facts, retry_s, MAX_CRASHES, took_s
         )
     )
 
 
 async def charge_lost(database: Database, step: Step) -> None:
     """Count the time of a step whose worker has lost it, for instance to a cancel."""
-    await database.value_of("charge_share", step.name.stage, step.token, step.seconds)
-
-
-def attempt_of(step: Step) -> tuple[str, str, int, int]:
-    """What a write names: job, stage, number, attempt."""
-    return step.name.job, step.name.stage, step.name.number, step.attempt
+    await database.value_of("charge_share", step.stage, step.token, step.seconds)
 
 
 async def is_done(database: Database, step: Step) -> bool:
@@ -294,7 +289,7 @@ async def is_done(database: Database, step: Step) -> bool:
         """select 1 as n from attempts where job = %s and stage = %s and number = %s
            and attempt = %s
            and outcome = 'done'""",
-        attempt_of(step),
+        step.key,
     )
     return row is not None
 

@@ -96,7 +96,7 @@ class RunningStep:
         # A full disk is an outcome of the attempt too.
         await asyncio.to_thread(self.scratch.mkdir, 0o700)
         stages = {"ingest": self.ingest, "segment": self.segment, "join": self.join}
-        return await stages[self.step.name.stage]()
+        return await stages[self.step.stage]()
 
     @property
     def source(self) -> Path:
@@ -127,7 +127,7 @@ class RunningStep:
         clip = await self._run(
             messages.Probe(self.source, self.work.limits, step.preset, options.kind)
         )
-        source_key = clip_key or f"sources/{step.name.job}/{step.attempt}/source"
+        source_key = clip_key or f"sources/{step.job}/{step.attempt}/source"
         async with transfers() as begin:
             if clip_key is None:
                 await begin(self.work.objects.put, source_key, self.source)
@@ -194,7 +194,7 @@ class RunningStep:
         await self._run(messages.ProbeBackground(self.background, self.work.limits))
         if asked.background_key is not None:
             return asked.background_key
-        key = f"sources/{self.step.name.job}/{self.step.attempt}/background"
+        key = f"sources/{self.step.job}/{self.step.attempt}/background"
         await begin(self.work.objects.put, key, self.background)
         return key
 
@@ -227,7 +227,7 @@ class RunningStep:
         for number, part in enumerate(spans):
             target = self.scratch / f"segment-{number}"
             await self._run(messages.Cut(self.source, part, target))
-            key = f"segments/{self.step.name.job}/{self.step.attempt}/{number}"
+            key = f"segments/{self.step.job}/{self.step.attempt}/{number}"
             await begin(self._store_and_remove, key, target)
             shown = Span(part.first_pts, part.end_pts, part.shown_from_pts, part.shown_until_pts)
             segments.append(steps.StepArgs(span=shown, source_key=key))
@@ -334,7 +334,7 @@ class RunningStep:
     async def join(self) -> steps.MaskDone:
         """Make one result of the segments' parts, with the sound of the source."""
         step, database = self.step, self.work.database
-        results = await steps.segment_results(database, step.name.job)
+        results = await steps.segment_results(database, step.job)
         kind, name, made = step.options.kind, step.preset, self.target
         zooms = step.options.auto_zoom
         in_parts = kind is ResultKind.MASK or (is_joinable(step.form) and not zooms)
@@ -360,9 +360,7 @@ class RunningStep:
             await self._run(messages.Join(tuple(mask_parts), self.source, self.mask, KEPT_MASK))
         report = joined_report([result.report for result in results], joined)
         if not in_parts:
-            background = await self._load_background(
-                await steps.background_key(database, step.name.job)
-            )
+            background = await self._load_background(await steps.background_key(database, step.job))
             cut_out = await self._by_mask(self.source, made, background)
             cpu_s, runtime = report.stage_cpu_s, report.runtime
             report = structs.replace(
@@ -383,7 +381,7 @@ class RunningStep:
         return done
 
     async def _store_part(self, part: Path, report: steps.JobReport) -> steps.PartDone:
-        place = f"parts/{self.step.name.job}/{self.step.name.number}/{self.step.attempt}"
+        place = f"parts/{self.step.job}/{self.step.number}/{self.step.attempt}"
         key, mask_key = f"{place}/part", None
         await self.work.objects.put(key, part)
         if part != self.mask and self.mask.exists():
@@ -396,8 +394,8 @@ class RunningStep:
     ) -> steps.MaskDone:
         # The attempt is in the key: a stale worker never overwrites the result of another attempt.
         step, objects, target = self.step, self.work.objects, self.target
-        attempt = f"{step.name.stage}-{step.attempt}"
-        key = f"results/{step.name.job}/{attempt}/{step.name.job}{target.suffix}"
+        attempt = f"{step.stage}-{step.attempt}"
+        key = f"results/{step.job}/{attempt}/{step.job}{target.suffix}"
         files = (target, mask, kept)
         size, mask_bytes, kept_bytes = [await asyncio.to_thread(_size_of, each) for each in files]
         has_room = await admission.reserve_result(

@@ -18,7 +18,7 @@ from foremask import errors
 from foremask.service.jobs import deliveries, records, steps
 from foremask.service.jobs.deliveries import Delivery, sign
 from foremask.service.jobs.records import status_body
-from foremask.service.jobs.steps import Beat, Step, StepName
+from foremask.service.jobs.steps import Beat, Step, StepKey
 from foremask.service.observability import metrics
 from foremask.service.observability.traces import Span, job_span
 from foremask.service.sandbox.pool import ChildDied
@@ -27,8 +27,6 @@ from foremask.service.worker.worker_context import WorkerContext
 
 TIMEOUT_S = 10.0
 
-type Attempt = tuple[StepName, int]
-
 log = structlog.get_logger(__name__)
 
 
@@ -36,7 +34,7 @@ class Leases:
     """The steps that this process holds, and how far each is."""
 
     def __init__(self) -> None:
-        self._held: dict[Attempt, tuple[Step, StepProgress, asyncio.Future[None]]] = {}
+        self._held: dict[StepKey, tuple[Step, StepProgress, asyncio.Future[None]]] = {}
 
     @contextmanager
     def held(self, step: Step, progress: StepProgress) -> Iterator[asyncio.Future[None]]:
@@ -46,7 +44,7 @@ class Leases:
         too long.
         """
         lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        attempt = step.name, step.attempt
+        attempt = step.key
         self._held[attempt] = step, progress, lost
         try:
             yield lost
@@ -161,12 +159,11 @@ async def do_next(work: WorkerContext, queue: str, leases: Leases) -> None:
 
 async def run_step(work: WorkerContext, step: Step, leases: Leases) -> None:
     """Run the step and record its outcome."""
-    name = step.name
-    scratch = work.scratch / f"{name.stage}-{uuid.uuid4()}"
-    traceparent = await work.traceparent_of(name.job)
+    scratch = work.scratch / f"{step.stage}-{uuid.uuid4()}"
+    traceparent = await work.traceparent_of(step.job)
     with (
-        structlog.contextvars.bound_contextvars(request_id=name.job, attempt=step.attempt),
-        job_span(name.job, name.stage, traceparent, number=name.number) as span,
+        structlog.contextvars.bound_contextvars(request_id=step.job, attempt=step.attempt),
+        job_span(step.job, step.stage, traceparent, number=step.number) as span,
     ):
         began = time.monotonic()
         try:
@@ -176,7 +173,7 @@ async def run_step(work: WorkerContext, step: Step, leases: Leases) -> None:
                 await steps.charge_lost(work.database, step)
             if outcome != "done":
                 await _tidy(work, step)
-            metrics.STEP_SECONDS.labels(name.stage, outcome).observe(time.monotonic() - began)
+            metrics.STEP_SECONDS.labels(step.stage, outcome).observe(time.monotonic() - began)
         finally:
             await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
 
@@ -185,7 +182,7 @@ async def _run_with_lease(
     work: WorkerContext, step: Step, scratch: Path, leases: Leases, span: Span
 ) -> str:
     """Run the step while its lease is kept; whichever ends first stops the other."""
-    step_log = log.bind(step=str(step.name), attempt=step.attempt)
+    step_log = log.bind(step=step.name, attempt=step.attempt)
     advance = StepProgress()
     doing = asyncio.ensure_future(RunningStep(work, step, scratch, advance).run())
     try:
@@ -232,22 +229,21 @@ async def _run_with_lease(
 
 async def _tidy(work: WorkerContext, step: Step) -> None:
     """Delete what an unsuccessful attempt has stored: its job may have been swept already."""
-    name = step.name
     places = {
-        "ingest": (f"sources/{name.job}/{step.attempt}", f"segments/{name.job}/{step.attempt}"),
+        "ingest": (f"sources/{step.job}/{step.attempt}", f"segments/{step.job}/{step.attempt}"),
         "segment": (
-            f"parts/{name.job}/{name.number}/{step.attempt}",
-            f"results/{name.job}/segment-{step.attempt}",
+            f"parts/{step.job}/{step.number}/{step.attempt}",
+            f"results/{step.job}/segment-{step.attempt}",
         ),
-        "join": (f"results/{name.job}/join-{step.attempt}",),
+        "join": (f"results/{step.job}/join-{step.attempt}",),
     }
     try:
         # A call repeated after its answer was lost is refused as stale, so the record is read.
         if not await steps.is_done(work.database, step):
-            for place in places[name.stage]:
+            for place in places[step.stage]:
                 await work.objects.delete_under(place)
     except errors.ServiceUnavailable as error:
-        log.warning("step.not_tidied", step=str(name), details=error.details)
+        log.warning("step.not_tidied", step=step.name, details=error.details)
 
 
 def _classified(
@@ -271,7 +267,7 @@ def _classified(
         case errors.ForemaskError():
             return error, "failed", None
         case _:
-            unforeseen = f"an unforeseen error; quote the request id {step.name.job}"
+            unforeseen = f"an unforeseen error; quote the request id {step.job}"
             return errors.Internal(unforeseen), "crashed", 0.0
 
 
