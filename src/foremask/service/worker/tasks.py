@@ -64,14 +64,8 @@ class Leases:
                     lost.set_exception(errors.WorkerCrashed(text, limit=limit, actual=idle_s))
             asked = {key: held for key, held in self._held.items() if not held[2].done()}
             beats = [
-                Beat(
-                    step,
-                    progress.frames_done,
-                    progress.idle_s,
-                    progress.left_s,
-                    progress.take_newest(),
-                )
-                for step, progress, _ in asked.values()
+                Beat(step, now.frames_done, now.idle_s, now.left_s, now.take_newest())
+                for step, now, _ in asked.values()
             ]
             try:
                 kept = await steps.renew(work.database, beats, work.timing.lease_s)
