@@ -23,9 +23,9 @@ from foremask.vision.temporal.tier import Tier, grid_of
 from foremask.vision.temporal.verdict import Judge
 
 # Frames whose anchors are chosen together; flow of as many more is estimated meanwhile. Blocks lie
-# on a grid, of which windows and their context are multiples.
+# on a grid, of which windows and their context are multiples, as they are of `PROBED_FRAMES`.
 BLOCK_FRAMES = 12
-PROBED_FRAMES = 24  # the mirror image is asked more readily on every such frame, a block's end,
+PROBED_FRAMES = 24  # the mirror image is asked more readily on every such frame,
 DIFFERING_SHARE = 0.3  # and as long as it differs from the picture by more than this
 FOLLOWED_STRIDE = 4  # at most: hinted things are followed from anchor to anchor
 
