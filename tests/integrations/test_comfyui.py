@@ -75,7 +75,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def nodes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path) -> dict[str, Any]:
-    """The pack's nodes by name, loaded as ComfyUI's `load_custom_node` does."""
+    """The pack's nodes by name, loaded as ComfyUI's `load_custom_node` does (nodes.py, 02217e3)."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     if importlib.util.find_spec("torch") is None:
