@@ -67,6 +67,18 @@ def name(number: int) -> str:
     return str(uuid.UUID(int=number))
 
 
+async def test_a_database_that_is_not_in_utf_8_is_refused_with_the_command_for_one_that_is(
+    postgres: EmbeddedPostgres,
+) -> None:
+    name = f"test_{uuid.uuid4().hex}"
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute(
+            f"create database {name} encoding 'SQL_ASCII' locale 'C' template template0".encode()
+        )
+    with pytest.raises(ServiceUnavailable, match=r"encoding is SQL_ASCII, .* encoding 'UTF8'"):
+        await migrate(postgres.url.replace("/postgres?", f"/{name}?"))
+
+
 async def shape(url: str) -> list[tuple[object, ...]]:
     async with open_database(url, connections=1) as database:
         rows = await database.all(

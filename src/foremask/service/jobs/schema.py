@@ -21,13 +21,20 @@ async def migrate(url: str) -> list[str]:
     """Bring the schema, Procrastinate's too, up to date; returns the names of what was applied.
 
     Each script commits with its name; callers on other machines wait for the first. Raises
-    ServiceUnavailable for a database that cannot be reached, of a newer foremask, or too old.
+    ServiceUnavailable for a database that cannot be reached, is not in UTF-8, of a newer foremask,
+    or too old.
     """
     try:
         connection = await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=10)
     except psycopg.OperationalError as error:
         raise ServiceUnavailable(f"the database cannot be reached: {error}") from error
     async with connection:
+        encoding = connection.info.parameter_status("server_encoding")
+        if encoding != "UTF8":
+            raise ServiceUnavailable(
+                f"the database's encoding is {encoding}, and names can have any character: make one"
+                " with `create database NAME encoding 'UTF8' template template0`"
+            )
         await connection.execute("select pg_advisory_lock(%s)", (MIGRATING,))
         await connection.execute(
             "create table if not exists schema_scripts"
