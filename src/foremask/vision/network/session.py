@@ -178,7 +178,7 @@ class Session:
         how: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if self._unit == "CPU":
             how["INFERENCE_NUM_THREADS"] = self._threads
-            how["ENABLE_CPU_PINNING"] = False  # else it spins for a core that flow has: a twentieth
+            how["ENABLE_CPU_PINNING"] = False  # else, beside others, it spins for a core in use
             how["INFERENCE_PRECISION_HINT"] = "f32" if precision is Precision.F32 else cpu_float()
         return how
 
