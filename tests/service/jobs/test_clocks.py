@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from foremask.errors import CorruptVideo, RateLimited
-from foremask.service.jobs import deliveries, process_totals, records, steps
+from foremask.service.jobs import deliveries, process_totals, records, retention, steps
 from foremask.service.jobs.admission import admit, charge_rate
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Status
@@ -190,6 +190,16 @@ async def test_what_was_due_before_the_clock_was_set_back_is_due_afterwards(
     await service.recover()
     assert await steps.claim(service.database, "files", "worker") is not None
     assert await deliveries.begin(service.database) is not None
+
+
+async def test_a_clip_is_deleted_at_its_jobs_end_although_the_clock_was_set_back_since(
+    service: Service,
+) -> None:
+    """Until then it would count against the token's storage."""
+    step = await service.running()
+    await steps.fail(service.database, step, CorruptVideo("broken"))
+    await service.shift(-HOUR_S)
+    assert (step.job, None) in await retention.due(service.database, "sources")
 
 
 async def test_what_came_while_every_worker_was_away_waits_no_longer(service: Service) -> None:

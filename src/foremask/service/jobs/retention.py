@@ -26,11 +26,15 @@ _NOTED: Final[dict[Kind, LiteralString]] = {
 
 
 async def due(database: Database, kind: Kind, kept_s: float = 0.0) -> list[tuple[str, Any]]:
-    """The first jobs that ended longer ago than this, and still have such files; their results."""
+    """The first jobs that ended longer ago than this, and still have such files; their results.
+
+    With 0 all that have ended, also before the clock was set back.
+    """
     rows = await database.all(
-        f"""select id, result_key from jobs where {_STORED[kind]}
-            and ended_at < clock() - make_interval(secs => %s) order by ended_at limit %s""",  # noqa: S608
-        (kept_s, AT_ONCE),
+        f"""select id, result_key from jobs where ended_at is not null and {_STORED[kind]}
+            and (%s = 0 or ended_at < clock() - make_interval(secs => %s))
+            order by ended_at limit %s""",  # noqa: S608
+        (kept_s, kept_s, AT_ONCE),
     )
     return [(row["id"], row["result_key"]) for row in rows]
 
