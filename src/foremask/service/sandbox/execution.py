@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from foremask.facts import Clip, Report, Written
+from foremask.facts import Clip, Report, SegmentPlan, Written
 from foremask.fetch.remote_file import RemoteFile
 from foremask.media import segments
 from foremask.media.background_files import check_background
@@ -160,6 +160,14 @@ def _recode(request: messages.Recode, parent: Parent) -> Written:
     )
 
 
+def _plan(request: messages.Plan, _: Parent) -> tuple[SegmentPlan, ...]:
+    return tuple(segments.plan(request.source, request.most, request.grid))
+
+
+def _cut(request: messages.Cut, _: Parent) -> None:
+    segments.cut(request.source, request.span, request.target)
+
+
 def _join(request: messages.Join, _: Parent) -> Written:
     form = form_of(request.preset, request.kind)
     parts, source, target, kind = request.parts, request.source, request.target, request.kind
@@ -174,8 +182,8 @@ OPERATIONS: Final[Mapping[type[Request[Any]], Operation]] = {
     messages.Load: _load,
     messages.Mask: _mask,
     messages.MaskPicture: _mask_picture,
-    messages.Plan: lambda plan, _: tuple(segments.plan(plan.source, plan.most, plan.grid)),
-    messages.Cut: lambda cut, _: segments.cut(cut.source, cut.span, cut.target),
+    messages.Plan: _plan,
+    messages.Cut: _cut,
     messages.Join: _join,
     messages.Recode: _recode,
 }
