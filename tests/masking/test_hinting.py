@@ -8,6 +8,8 @@ import pytest
 
 import foremask
 from foremask import Box, FieldInvalid, Paint, Point
+from foremask.masking.pipeline import mask_video
+from foremask.options import MaskOptions
 from foremask.types import Rgb
 from tests.support import synth
 
@@ -27,16 +29,16 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return synth.write(path, SPEC, (picture(moment) for moment in range(FRAMES)))
 
 
-@pytest.mark.parametrize("negative", [False, True])
+@pytest.mark.parametrize(("frame", "negative"), [(179, False), (179, True), (169, False)])
 def test_a_choice_late_in_a_long_clip_holds_from_its_first_frame(
-    model: Path, tmp_path: Path, negative: bool
+    model: Path, tmp_path: Path, frame: int, negative: bool
 ) -> None:
-    """The hint is on the last frame, and the first ones are decided in another window."""
+    """The first frames are decided in a window that ends before the hint: the last has 168."""
     frames = 180
     spec = synth.Spec(WIDTH, HEIGHT, pts=tuple(range(0, 1000 * frames, 1000)))
-    moments = [round(10 + 10 * np.sin(frame / 15)) for frame in range(frames)]
+    moments = [round(10 + 10 * np.sin(number / 15)) for number in range(frames)]
     clip = synth.write(tmp_path / "clip.mp4", spec, (picture(moment) for moment in moments))
-    hint = Point(40 + moments[-1], 48, frame=frames - 1, negative=negative)
+    hint = Point(40 + moments[frame], 48, frame=frame, negative=negative)
     report = foremask.mask_video(clip, tmp_path / "mask.mp4", model=model, hints=[hint])
     for moment, (_, alpha) in zip(moments, foremask.read_masks(report.target), strict=True):
         left, right = (alpha[30:66, x - 15 : x + 15].mean() for x in (40 + moment, 130 + moment))
@@ -76,6 +78,25 @@ def test_one_hint_decides_which_disc_it_is(
     assert [share > 0.95 for share in found] == [left, right], found
     assert [share < 0.03 for share in found] == [not left, not right], found
     foremask.verify(clip, report.target)
+
+
+def test_points_out_on_two_frames_each_take_a_thing_out_of_all_frames(
+    clip: Path, model: Path, tmp_path: Path
+) -> None:
+    hints = [Point(130, 48, negative=True), Point(59, 48, frame=19, negative=True)]
+    report = foremask.mask_video(clip, tmp_path / "mask.mp4", model=model, hints=hints)
+    assert max(shares(report.target)) < 0.03
+
+
+@pytest.mark.parametrize("hint", [Point(149, 48, frame=19), Box(105, 20, 50, 60)])
+def test_hints_are_in_pixels_of_the_clip_also_where_its_mask_is_smaller(
+    clip: Path, model: Path, tmp_path: Path, hint: foremask.Hint
+) -> None:
+    options = MaskOptions(model=model, hints=(hint,), max_side_px=WIDTH // 2)
+    mask_video(clip, tmp_path / "mask.mp4", options)
+    for _, alpha in foremask.read_masks(tmp_path / "mask.mp4"):
+        assert alpha[:, : WIDTH // 4].mean() < 0.01
+        assert alpha[20:28, 70:75].mean() > 0.95
 
 
 def test_the_latest_of_two_contradicting_hints_counts_and_the_report_says_so(

@@ -79,7 +79,7 @@ def _masked(
     if options.hints:
         begin = list(islice(frames, _hinted_until(options.hints, (width, height))))
         guidance = guidance_of_frames(
-            lambda: nullcontext(begin), options.hints, network, options.quality
+            lambda: nullcontext(begin), options.hints, (width, height), network, options.quality
         )
         frames = chain(begin, frames)
     stop = threading.Event()

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from foremask.errors import FieldInvalid
-from foremask.hints.kinds import Box, Hint, Paint, frame_beyond
+from foremask.hints.kinds import Box, Hint, Paint, frame_beyond, upright_size
 from foremask.media.frames import Frame
 from foremask.media.presets import HUGE_PIXELS
 from foremask.media.reader import VideoReader
@@ -55,23 +55,29 @@ def guidance_for(
     """
     if not options.hints:
         return None
-    opened = partial(VideoReader, source, options.excerpt)
-    return guidance_of_frames(opened, options.hints, network, options.quality, cache)
+    opened = partial(VideoReader, source, options.excerpt, options.max_side_px)
+    with VideoReader(source) as whole:
+        size_px = upright_size(whole.clip)
+    return guidance_of_frames(opened, options.hints, size_px, network, options.quality, cache)
 
 
 def guidance_of_frames(
     opened: Callable[[], AbstractContextManager[Iterable[Frame]]],
     hints: Sequence[Hint],
+    size_px: tuple[int, int],
     network: Network,
     quality: Quality,
     cache: NetworkCache | None = None,
 ) -> Guidance:
-    """As `guidance_for`; ``opened`` returns the clip's frames, and is called twice at most."""
+    """As `guidance_for`; ``opened`` returns the clip's frames, and is called twice at most.
+
+    ``size_px`` are width and height of the picture that hints are on; the frames may be smaller.
+    """
     numbers: dict[int, int] = {}
 
     def hinted() -> Iterator[tuple[int, Image, list[Mark]]]:
         with opened() as frames:
-            for frame, marks in _hinted_frames(frames, hints):
+            for frame, marks in _hinted_frames(frames, hints, size_px):
                 numbers[frame.pts] = frame.index
                 yield frame.pts, shown(frame), marks
 
@@ -93,7 +99,8 @@ def guidance_of_frame(
     frame: Frame, hints: Sequence[Hint], network: Network, quality: Quality
 ) -> Guidance:
     """The guidance of hints that are all taken to be on this frame."""
-    marks = [_mark(number, hint, frame) for number, hint in enumerate(hints)]
+    size_px = frame.width, frame.height
+    marks = [_mark(number, hint, size_px) for number, hint in enumerate(hints)]
     return learn([(frame.pts, shown(frame), marks)], network, TIERS[quality], pts_of)
 
 
@@ -117,7 +124,7 @@ def shown(frame: Frame) -> Image:
 
 
 def _hinted_frames(
-    frames: Iterable[Frame], hints: Sequence[Hint]
+    frames: Iterable[Frame], hints: Sequence[Hint], size_px: tuple[int, int]
 ) -> Iterator[tuple[Frame, list[Mark]]]:
     waiting = dict(enumerate(hints))
     for frame, next_s, index in _with_ends(frames):
@@ -127,7 +134,7 @@ def _hinted_frames(
             if ((hint.frame or 0) == index if hint.time_s is None else hint.time_s < next_s)
         ]
         if here:
-            yield frame, [_mark(number, waiting.pop(number), frame) for number in here]
+            yield frame, [_mark(number, waiting.pop(number), size_px) for number in here]
         if not waiting:
             return
     number = min(waiting)
@@ -149,8 +156,8 @@ def _with_ends(frames: Iterable[Frame]) -> Iterator[tuple[Frame, float, int]]:
         yield before, before.time_s - first_s + length_s + 1e-6, before.index
 
 
-def _mark(number: int, hint: Hint, frame: Frame) -> Mark:
-    width, height = frame.width, frame.height
+def _mark(number: int, hint: Hint, size_px: tuple[int, int]) -> Mark:
+    width, height = size_px
     if isinstance(hint, Paint):
         levels = read_paint(hint.png)
         if levels is None or levels.shape != (height, width):

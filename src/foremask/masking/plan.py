@@ -103,9 +103,10 @@ def checked_clip(source: Path, options: MaskOptions) -> Clip:
 
     Raises the errors of `probe`, PresetUnsuitable, and FieldInvalid for an invalid hint.
     """
-    clip = scaled_to(probe(source, options.limits), options.max_side_px)
+    whole = probe(source, options.limits)
+    clip = scaled_to(whole, options.max_side_px)
     check_preset(clip, options.preset, options.limits.memory_bytes)
-    check_hints(options.hints, clip)
+    check_hints(options.hints, whole)
     return clip
 
 

@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from foremask.facts import SEGMENT_GRID
 from foremask.types import Alpha, Image, Levels
 from foremask.vision.network.session import Network
 from foremask.vision.resample import as_alpha, as_levels, resized
@@ -23,9 +22,9 @@ from foremask.vision.temporal.propagation import PackedFlow
 from foremask.vision.temporal.regions import FOREGROUND, Link
 from foremask.vision.temporal.things import PickedAnchor, is_separate, traced_back
 from foremask.vision.temporal.tier import Tier
-from foremask.vision.temporal.windows import mask_images
+from foremask.vision.temporal.windows import CONTEXT_FRAMES, WINDOW_FRAMES, mask_images
 
-REACH_FRAMES = SEGMENT_GRID.window_frames + SEGMENT_GRID.context_frames
+REACH_FRAMES = WINDOW_FRAMES + CONTEXT_FRAMES + 1
 """Hints on earlier frames are in the clip's first window, which needs no scout."""
 MOST_ANCHORS = 2000  # of a shot: 150 kB each; things are not followed beyond them
 COARSE = 2  # pixels of the tracks' grid for one of this grid, in each direction

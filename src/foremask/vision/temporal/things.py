@@ -100,14 +100,12 @@ def sides(
     forward = _followed(picked, claims, lambda k: links[k].get(-1), range(count))
     backward = traced_back(picked, claims, lambda k: links[k].get(1))
     stated = [k for k, claim in enumerate(claims) if claim is not None]
-    chooses = any(claim is not None and (claim == 1).any() for claim in claims)
     results = []
     for k in range(count):
         before = min((k - each for each in stated if each <= k), default=count)
         after = min((each - k for each in stated if each >= k), default=count)
         near, far = (forward[k], backward[k]) if before <= after else (backward[k], forward[k])
-        unknown = near == 0 if chooses else np.full(near.shape, not near.any())
-        results.append(_without_strangers(np.where(unknown, far, near), picked[k]))
+        results.append(_without_strangers(np.where(near == 0, far, near), picked[k]))
     return results
 
 
