@@ -120,7 +120,9 @@ async function lookAt(frame, most_px = PICTURE_PX, asked = quality()) {
   await askJson("POST", "/v2/video/segment/preview", { picture, hints, quality: asked });
 }
 
-const MANUAL = "Click the subject, or drag a box round it. With Alt or the right button: not this.";
+const MANUAL = matchMedia("(hover: none)").matches
+  ? "Tap the subject, or drag a box round it. For what it is not, choose Not this first."
+  : "Click the subject, or drag a box round it. With Alt or the right button: not this.";
 
 // Where the pointer is, in pixels of the clip.
 function placeOf(event) {
