@@ -178,7 +178,6 @@ export class Compositor {
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, 1, 1, 0, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array([0, 0, 0, 255]));
     this.picture = this.blank;
     this.targets = {};
-    this.pass("show"); // the browser compiles it while the first clip is loaded
   }
 
   // Compiled when it is first needed: five at once would hold the page up.
