@@ -138,6 +138,24 @@ def test_a_point_out_on_one_of_two_equal_things_takes_all_of_it_away(scene: Scen
     assert left <= 0.03 * gone
 
 
+def passing(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A disc stops where another one was until frame 6."""
+    rgb = background(1)
+    x = min(50 + 3 * t, 180)
+    a, b = disc(x, 84, RADIUS), disc(190, 90, 26) & (t < 6)
+    painted(rgb, b, 190)
+    painted(rgb, a, x)
+    return rgb, a, b
+
+
+def test_a_chosen_thing_stays_whole_where_one_that_is_gone_was() -> None:
+    """What is not seen is not waited for where the flow brings the chosen thing."""
+    for t, mask in enumerate(masks_of(passing, [(0, 50, 84, True)], 60)):
+        _, a, b = passing(t)
+        assert (mask & a).sum() >= 0.95 * a.sum()
+        assert (mask & b).sum() <= 0.03 * b.sum()
+
+
 def unequal(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A large disc and a small one sway."""
     rgb = background(1)

@@ -295,15 +295,20 @@ def _step(picked: NDArray[np.bool_], before: _Placed, link: Link, fresh: Iterato
 
 
 def _owners(part: NDArray[np.bool_], moved: Mapping[int, _Thing], came: Things) -> list[int]:
-    """The things that the flow brings into a part, and those that are expected there."""
+    """The things that the flow brings into a part, and those that are expected there.
+
+    One that is not seen appears only where the flow brings no other that hints have decided.
+    """
     there = []
+    decided = np.isin(came, [number for number, thing in moved.items() if thing.side])
     for number, thing in moved.items():
         size = max(1, int((came == number).sum()))
         if (came[part] == number).sum() > OVERLAP * size:
             there.append(number)
         elif thing.hidden or not thing.alone:
             place = thing.expected()
-            shared = int((place & part).sum())
+            free = part & (~decided | (came == number))
+            shared = int((place & free).sum())
             if shared > min(EXPECTED * max(1, int(place.sum())), INSIDE * int(part.sum())):
                 there.append(number)
     return there
