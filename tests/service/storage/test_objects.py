@@ -88,6 +88,15 @@ async def test_a_stream_is_stored_whole_or_not_at_all(store: Objects) -> None:
     await store.delete("uploads/whole")
 
 
+async def test_a_file_that_is_shortened_while_it_is_read_is_lost(store: Objects) -> None:
+    await store.put("uploads/shortened", chunks(3 * MIB))
+    blocks = store.stream("uploads/shortened")
+    await anext(blocks)
+    await store.put("uploads/shortened", chunks(MIB + 1))
+    with pytest.raises(ObjectLost, match="changed while it was read"):
+        await anext(blocks)
+
+
 async def test_what_is_deleted_is_lost(store: Objects, tmp_path: Path) -> None:
     for key in ("jobs/1/a", "jobs/1/b/c", "jobs/10/a"):
         await store.put(key, chunks(1))
