@@ -133,7 +133,7 @@ def opened_plan(
             runtime = network.runtime
             work.anchors_per_frame = tier.anchors_per_frame
             guidance = guidance_for(source, options, network, cache)
-            work.asks = guidance is None and (cache is None or not cache.is_complete)
+            work.asks = cache is None or not cache.is_complete
             masker = partial(
                 mask_images,
                 network=network,
