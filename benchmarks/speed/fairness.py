@@ -3,7 +3,8 @@
 B submits 20 clips, first alone and then while A has 40 jobs and 4 slow origins under way, asks for
 clips at 200 names of a dead zone, and has 6 probes at origins that hang; with ``--hostile`` A, who
 has a token's usual limits then, also goes on with the attacks of benchmarks.endurance.attacks, all
-at once. Loopback; all is real but the network (benchmarks.member). Ends with 1 where B's median more than doubles, or one of its clips fails.
+at once. Loopback; all is real but the network (benchmarks.member). Ends with 1 where B's median
+more than doubles, or one of its clips fails.
 """
 
 import asyncio

@@ -135,7 +135,7 @@ class Blocks:
         """Choose and ask as if the shot began with the last frame of the block."""
         self._frame_count = self._anchor_count = 1
         self._mirror_differs = True
-        self._hear(self._block.anchors[self._block.first])
+        self._compare(self._block.anchors[self._block.first])
 
     def finish(self) -> Block | None:
         """The frames that still wait, if any do: the shot ends here."""
@@ -226,11 +226,11 @@ class Blocks:
             if self._tools.cache is not None:
                 self._tools.cache.keep_opinions(f"{frame}", opinions, box)
         anchor = self._block.anchors[frame] = Anchor(opinions, box, incoming.small)
-        self._hear(anchor)
+        self._compare(anchor)
         self._tools.on_anchor(anchor.mean())
         self._anchor_count += 1
 
-    def _hear(self, anchor: Anchor) -> None:
+    def _compare(self, anchor: Anchor) -> None:
         if View.MIRRORED in anchor.opinions:
             both = (as_alpha(anchor.opinions[view]) for view in (View.STRETCHED, View.MIRRORED))
             self._mirror_differs = disagreement(*both) > DIFFERING_SHARE

@@ -14,18 +14,12 @@ from numpy.typing import NDArray
 from foremask.types import Alpha, Image, Levels
 from foremask.vision.temporal.correction import Shown, corrected_sides
 from foremask.vision.temporal.frame_hints import FrameHints
-from foremask.vision.temporal.regions import (
-    FOREGROUND,
-    Link,
-    forward_backward,
-    subject_continuity,
-    transition,
-)
+from foremask.vision.temporal.regions import FOREGROUND, Link
 from foremask.vision.temporal.things import NEITHER, sides
-from foremask.vision.temporal.verdict import MOST_LOG_ODDS
+from foremask.vision.temporal.verdict import MOST_LOG_ODDS, along_flow
 
 CLAIM = 14.0  # log odds on a hinted frame
-SWITCH = 0.002  # chance that a pixel becomes another thing between two anchors, with full trust
+LEAVING = 0.002  # chance that a pixel leaves a claimed place between two anchors, with full trust
 SPOKEN = 0.05  # least log odds at which a correction counts
 LEAST_DECIDED = 2.0  # log odds of what was decided
 OUTLINE_PX = 2  # of the tracks' grid: how far the flow may be wrong at an outline
@@ -104,13 +98,8 @@ def hinted_window(
         if hints is not None:
             corrected = corrected_sides(hints.corrections, frame)
             evidence[index] = np.where(corrected == 0, evidence[index], corrected)
-    planes = forward_backward(
-        [np.float32(CLAIM) * each for each in evidence],
-        links,
-        lambda moved, link, here, there: transition(
-            moved, subject_continuity(link, shown[here].logit, shown[there].logit), SWITCH
-        ),
-    )
+    claims = [np.float32(CLAIM) * each for each in evidence]
+    planes = along_flow(claims, links, [each.logit for each in shown], LEAVING)
     return [Hinted(*each) for each in zip(found, planes, strict=True)]
 
 

@@ -127,18 +127,31 @@ def smooth_over_time(
 ) -> list[Alpha]:
     """Log odds given all anchors: forward-backward algorithm along the flow.
 
-    Two states a pixel (Rabiner, 1989, section III). Where both anchors show the same thing, by
-    `subject_continuity`, a pixel changes sides with probability `SWITCH`; elsewhere its neighbour
-    is no evidence. ``links[k]`` leads from anchor k to those before (-1) and after (1); ``logits``
-    are the classifier's.
+    ``links[k]`` leads from anchor k to those before (-1) and after (1); ``logits`` are the
+    classifier's.
     """
     scaled = [plane * _evidence_share(each) for plane, each in zip(planes, links, strict=True)]
+    return along_flow(scaled, links, logits, SWITCH)
+
+
+def along_flow(
+    planes: Sequence[Alpha],
+    links: Sequence[Mapping[int, Link]],
+    logits: Sequence[Alpha],
+    switch: float,
+) -> list[Alpha]:
+    """As `smooth_over_time`, of evidence that counts in full on each anchor.
+
+    Two states a pixel (Rabiner, 1989, section III). Where both anchors show the same thing, by
+    `subject_continuity`, a pixel changes sides with probability ``switch``; elsewhere its
+    neighbour is no evidence.
+    """
 
     def arrive(moved: Alpha, link: Link, here: int, there: int) -> Alpha:
         continuity = subject_continuity(link, logits[here], logits[there])
-        return transition(moved, continuity, SWITCH)
+        return transition(moved, continuity, switch)
 
-    return forward_backward(scaled, links, arrive)
+    return forward_backward(planes, links, arrive)
 
 
 def with_thin_parts(log_odds: Alpha, mean: Alpha) -> Alpha:
