@@ -132,7 +132,6 @@ def test_relative_xdg_directories_are_ignored(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_user_without_a_home_names_a_directory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A container's user that passwd does not know, and no HOME: settings can be read."""
     monkeypatch.setattr(os, "getuid", lambda: 54321)
     monkeypatch.delenv("HOME", raising=False)
     monkeypatch.delenv("XDG_DATA_HOME", raising=False)

@@ -39,7 +39,6 @@ def test_no_name_uses_a_retired_word(path: Path) -> None:
 
 
 def test_no_two_modules_share_a_name() -> None:
-    """Nor does a module share its name with a folder: a file is found by its name."""
     places = defaultdict(set)
     for path in FILES:
         if path.stem != "__init__":

@@ -12,7 +12,6 @@ def square(x: int, size: int = 10, shape: tuple[int, int] = (40, 60)) -> np.ndar
 
 
 def test_a_contour_is_matched_within_its_tolerance_and_not_beyond() -> None:
-    """At 40 x 60 the tolerance is ceil(0.008 x 72.1) = 1 pixel: a shift of 2 is not free."""
     assert scores.contour_accuracy(square(11), square(10)) == 1
     shifted = scores.contour_accuracy(square(12), square(10))
     assert 0.4 < shifted < 0.8
@@ -27,7 +26,6 @@ def test_the_last_row_is_compared_only_sideways() -> None:
 
 
 def test_an_error_that_comes_and_goes_flickers_and_a_constant_one_does_not() -> None:
-    """0, 0.5, 0 differs by 0.5 everywhere, twice: dtSSD is 50."""
     truth = [np.zeros((4, 4), np.float32)] * 3
     assert scores.temporal_error([t + 0.25 for t in truth], truth) == 0
     masks = [truth[0], truth[1] + 0.5, truth[2]]

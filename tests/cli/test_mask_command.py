@@ -141,7 +141,6 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
 def test_what_is_made_is_whole_and_nothing_else_changes(
     here: Path, words: tuple[str, ...], code: int, made: set[str]
 ) -> None:
-    """Every file has the checksum that it had, but for a mask that --force replaces."""
     before = checksums(here)
     assert main(["mask", *words]) == code
     after = checksums(here)
@@ -290,7 +289,6 @@ def _writes(pid: int, folder: Path) -> bool:
 
 @pytest.mark.slow
 def test_a_watched_folder_is_masked_as_clips_come_and_only_when_they_are_whole(here: Path) -> None:
-    """One is there already; another grows while watched, and is masked once it stops growing."""
     (here / "in").mkdir()
     shutil.copy("clip 10.mov", "in/first.mov")
     clip = (here / "clip 9.mp4").read_bytes()
@@ -365,32 +363,22 @@ def test_a_mask_that_is_not_whole_is_not_skipped(
     verify(here / "clip 9.mp4", made)
 
 
-def piped(content: bytes) -> io.TextIOWrapper:
-    return io.TextIOWrapper(io.BytesIO(content))
-
-
-def test_names_are_read_from_a_list(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    odd = here / "a*b\n.mp4"
-    shutil.copy("clip 9.mp4", odd)
-    monkeypatch.setattr(sys, "stdin", piped(b"clip 9.mp4\n\nclip 10.mov"))
-    assert [source.named for source in find_sources(["/dev/stdin"])] == [
-        "clip 9.mp4",
-        "clip 10.mov",
-    ]
-    monkeypatch.setattr(sys, "stdin", piped(f"{odd}\0".encode()))
-    (found,) = find_sources(["/dev/stdin"])
-    assert found.named == str(odd)
-
-
 def test_a_list_on_standard_input_is_masked(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", piped(b"clip 10.mov\0deep/clip 9.mp4\0"))
-    assert main(["mask", "-", "-v"]) == Exit.OK
-    answer = capsys.readouterr()
-    assert answer.out.count("sha256") == 2
-    assert answer.err.endswith("done: 2 masked\n")
-    assert (here / "deep/clip 9.mask.mp4").exists()
+    """Names end in a line's end, or in a zero byte, and then may have anything else in them."""
+    odd = "a*b\n.mp4"
+    shutil.copy("clip 9.mp4", odd)
+    for names, stems in (
+        (b"clip 10.mov\n\ndeep/clip 9.mp4", ("clip 10", "deep/clip 9")),
+        (f"{odd}\0".encode(), ("a*b\n",)),
+    ):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(names)))
+        assert main(["mask", "-", "-v"]) == Exit.OK
+        answer = capsys.readouterr()
+        assert answer.out.count("sha256") == len(stems)
+        assert len(stems) == 1 or answer.err.endswith("done: 2 masked\n")
+        assert all((here / f"{stem}.mask.mp4").exists() for stem in stems)
 
 
 def test_quiet_says_nothing_where_all_goes_well(

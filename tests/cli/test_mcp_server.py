@@ -9,8 +9,8 @@ from typing import Any
 
 import anyio
 import pytest
-from mcp import Client, StdioServerParameters
-from mcp_types import ImageContent, TextContent
+from mcp import Client
+from mcp_types import TextContent
 
 from foremask.cli.commands import main
 from foremask.cli.exits import Exit
@@ -53,46 +53,7 @@ async def refusal(server: Client, tool: str, **arguments: object) -> str:
 
 
 @pytest.mark.slow
-async def test_a_model_masks_cuts_out_and_shows_a_clip_over_stdio(footage: Path) -> None:
-    done: list[float] = []
-
-    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
-        done.append(progress)
-
-    program = StdioServerParameters(
-        command=sys.executable,
-        args=["-m", "foremask", "mcp", "--folder", str(footage)],
-        env={
-            "FOREMASK_MODEL_FILE": str(footage.parent / "redness.onnx"),
-            "XDG_CACHE_HOME": str(paths.cache_dir().parent),
-        },
-    )
-    async with Client(program) as server:
-        assert {tool.name for tool in (await server.list_tools()).tools} == TOOLS
-        clip: dict[str, Any] = {"clip": "clip.mp4"}
-        point = {"points": [{"x": 20, "y": 24}]}
-        made = await server.call_tool("mask", clip | point, progress_callback=on_progress)
-        assert made.structured_content is not None, made
-        assert made.structured_content["frames"] == 10
-        box = {"boxes": [{"x": 2, "y": 2, "width": 60, "height": 44}], "background": "white"}
-        cut = await server.call_tool("cutout", clip | box | {"output": "on white.mp4"})
-        assert cut.structured_content is not None, cut
-        sheet = await server.call_tool("contact_sheet", clip | {"mask": "clip.mask.mp4"})
-        facts = await server.call_tool("probe", clip)
-    assert done == sorted(set(done))
-    assert done[-1] == 10
-    verify(footage / "clip.mp4", footage / "clip.mask.mp4")
-    verify(footage / "clip.mp4", footage / "on white.mp4", ResultKind.COMPOSITE)
-    (picture,) = sheet.content
-    assert isinstance(picture, ImageContent)
-    assert base64.b64decode(picture.data).startswith(b"\x89PNG")
-    assert facts.structured_content is not None
-    assert (facts.structured_content["width"], facts.structured_content["frames"]) == (64, 10)
-
-
-@pytest.mark.slow
 def test_the_inspector_lists_and_calls_the_tools(footage: Path) -> None:
-    """MCP's own, in another language: it finds no fault in the tools' schemas."""
     ours = [sys.executable, "-m", "foremask", "mcp", "--folder", str(footage)]
     env = [f"FOREMASK_MODEL_FILE={footage.parent / 'redness.onnx'}"]
     env += [f"XDG_CACHE_HOME={paths.cache_dir().parent}"]
@@ -112,9 +73,12 @@ def test_the_inspector_lists_and_calls_the_tools(footage: Path) -> None:
     assert {tool["name"] for tool in asked("tools/list", "--strict")["tools"]} == TOOLS
     made = called("mask", "clip=clip.mp4", 'points=[{"x": 20, "y": 24}]')
     assert made["structuredContent"]["frames"] == 10
-    called("cutout", "clip=clip.mp4", "mask=clip.mask.mp4", "background=white", "output=cut.mp4")
+    box = 'boxes=[{"x": 2, "y": 2, "width": 60, "height": 44}]'
+    called("cutout", "clip=clip.mp4", box, "background=white", "output=cut.mp4")
     (picture,) = called("contact_sheet", "clip=clip.mp4", "mask=clip.mask.mp4")["content"]
-    assert picture["mimeType"] == "image/png"
+    assert base64.b64decode(picture["data"]).startswith(b"\x89PNG")
+    facts = called("probe", "clip=clip.mp4")["structuredContent"]
+    assert (facts["width"], facts["frames"]) == (64, 10)
     refused = called("probe", "clip=link.mp4", code=5)
     assert "link.mp4 is outside the folders" in refused["content"][0]["text"]
     verify(footage / "clip.mp4", footage / "clip.mask.mp4")
@@ -173,12 +137,22 @@ async def test_what_cannot_be_is_a_sentence(footage: Path) -> None:
         assert "moments is 1 to 10" in await refusal(server, "contact_sheet", **sheet)
 
 
-async def test_a_second_folder_is_named_by_its_whole_path(footage: Path) -> None:
+async def test_a_second_folder_is_named_by_its_whole_path(
+    footage: Path,
+) -> None:
     more = footage.parent / "more"
     more.mkdir()
     synth.write(more / "clip.mp4")
+    done: list[float] = []
+
+    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+        done.append(progress)
+
+    clip = {"clip": str(more / "clip.mp4")}
     async with Client(mcp_server(Folders.named([footage, more]))) as server:
-        made = await server.call_tool("mask", {"clip": str(more / "clip.mp4")})
+        made = await server.call_tool("mask", clip, progress_callback=on_progress)
+    assert done == sorted(set(done))
+    assert done[-1] == 10
     assert made.structured_content is not None, made
     assert made.structured_content["file"] == str(more / "clip.mask.mp4")
 

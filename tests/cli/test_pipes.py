@@ -69,7 +69,6 @@ def test_a_clip_goes_in_by_a_pipe_and_its_mask_comes_out(
 
 @pytest.mark.slow
 def test_foremask_stands_between_two_ffmpegs(here: Path) -> None:
-    """As a shell connects them; an mp4 by a pipe has its index in front."""
     words = (
         "'{0}' -loglevel error -i clip.mp4 {1} - | '{2}' -m foremask mask - -o - |"
         " '{0}' -loglevel error -i - {3}"

@@ -40,7 +40,6 @@ def submitted(capsys: pytest.CaptureFixture[str], clip_origin: str) -> str:
 def test_a_file_is_uploaded_and_its_mask_comes_back(
     service: Running, drawn: Path, here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The mask keeps its promises; a second time nothing is replaced and nothing is sent."""
     clip = drawn / "good.mp4"
     with working(service, tmp_path):
         assert main(["submit", str(clip), "-o", "mask.webm"]) == Exit.OK
@@ -249,7 +248,6 @@ def test_a_hostile_server_is_named_and_nothing_else_happens(
     body: bytes,
     headers: dict[str, str],
 ) -> None:
-    """Whatever it answers: one line, no trace, nothing to report, no file, little memory."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with answering(status, body, headers) as url:
         ended = (

@@ -39,7 +39,6 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_discs_are_two_things_with_a_mask_each(
     clip: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Numbered by size; a number is a hint of `foremask mask`."""
     shown, folder = tmp_path / "tracks.png", tmp_path / "things"
     words = [str(clip), "--json", "-o", str(shown), "--masks", str(folder), "--model", str(model)]
     assert main(["tracks", *words]) == 0

@@ -10,12 +10,9 @@ from typing import Any
 
 import pytest
 import yaml
-from prometheus_client import generate_latest
 from prometheus_client.metrics import MetricWrapperBase
-from prometheus_client.parser import text_string_to_metric_families
 
 from foremask.cli.commands import app
-from foremask.service.api import operator_routes
 from foremask.service.observability import metrics
 from foremask.settings import VARIABLES, read_settings
 from tests.documentation.pages import DOCS
@@ -25,7 +22,6 @@ DEPLOY = ROOT / "deploy"
 DASHBOARD = DEPLOY / "grafana" / "foremask.json"
 ALERTS = DEPLOY / "prometheus" / "alerts.yaml"
 PROMTOOL = shutil.which("promtool")
-UNITS = {"bytes", "seconds", "total", "up", "jobs", "depth", "processes", "slots"}
 
 
 def declared() -> dict[str, tuple[str, ...]]:
@@ -54,7 +50,6 @@ def shown() -> list[str]:
 
 
 def test_the_dashboard_is_one_screen_of_every_metric_and_no_other() -> None:
-    """25 rows of Grafana's grid, and each panel with a title and the chosen data source."""
     board = json.loads(DASHBOARD.read_text(encoding="utf-8"))
     panels = board["panels"]
     assert named(" ".join(shown())) == declared().keys()
@@ -68,7 +63,6 @@ if PROMTOOL is not None:  # Debian's package promtool; CI installs it
     def test_prometheus_takes_the_alerts_and_the_dashboard_and_the_alerts_fire(
         tmp_path: Path,
     ) -> None:
-        """By its own `promtool`: the syntax of both, and what alerts_test.yaml says."""
         rules = [{"record": f"r{n}", "expr": expr} for n, expr in enumerate(shown())]
         board = tmp_path / "board.yaml"
         board.write_text(yaml.safe_dump({"groups": [{"name": "board", "rules": rules}]}))
@@ -107,21 +101,6 @@ def test_every_alert_is_tested_and_says_what_to_do() -> None:
         assert rule["labels"]["severity"] in {"critical", "warning", "info"}
         _quiet, *firing = re.findall(rf"\b{rule['alert']}\b", tested)
         assert firing, rule["alert"]
-
-
-def test_names_and_units_are_what_prometheus_wants() -> None:
-    now = {(name, labels): 1.0 for name, (_, labels) in metrics.NOW.items()}
-    text = generate_latest(operator_routes.Page({}, now)).decode()
-    ours = {
-        f.name: f for f in text_string_to_metric_families(text) if f.name.startswith("foremask")
-    }
-    assert len(ours) == len(declared())
-    for name, labels in declared().items():
-        family = ours[name.removesuffix("_total")]
-        assert name.rpartition("_")[2] in UNITS, name
-        assert family.documentation
-        taken = {"le", "quantile", "instance", "job", "url", "path", "token"}
-        assert not set(labels) & taken
 
 
 # What starts the service elsewhere: no engine and no systemd run here, so what it names is looked

@@ -93,7 +93,6 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("page", MARKDOWN, ids=lambda page: str(page.relative_to(ROOT)))
 def test_lines_of_prose_are_under_120_columns(page: Path) -> None:
-    """Tables and code blocks apart, so that a change of a sentence is a small diff."""
     text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
     long = [line for line in text.splitlines() if len(line) >= 120 and not line.startswith("|")]
     assert not long
@@ -107,7 +106,6 @@ def test_no_table_is_torn_by_an_empty_line(page: Path) -> None:
 
 
 def test_every_route_is_in_the_table_of_costs() -> None:
-    """docs/security.md says of each what is checked before it works, and what bounds it."""
     page = (DOCS / "security.md").read_text(encoding="utf-8")
     table = page.partition("## What one caller can cost others")[2].partition("\n## ")[0]
     listed = set(re.findall(r"`(/[^`]*)`", table))
@@ -142,7 +140,6 @@ def test_every_code_block_is_run_or_says_why_not(page: Path) -> None:
 def test_the_lines_that_call_foremask_work(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """In their order, in a folder that has the clips; example.com is this machine."""
     page = ROOT / name
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FOREMASK_ALLOW_PRIVATE", "127.0.0.0/8")

@@ -59,7 +59,6 @@ def test_the_library_example_masks(folder: Path) -> None:
 @pytest.mark.weights
 @pytest.mark.postgres
 def test_the_service_example_submits_and_downloads(folder: Path) -> None:
-    """The two terminals of the README; only the port is another, so that nobody's is taken."""
     first, second = blocks(README, "sh")
     exports, command = first.strip().split("\n")
     assert command == "make run"

@@ -103,7 +103,6 @@ def browser() -> Generator[Browser]:
 def test_a_page_shows_the_subject_over_what_is_behind_it(
     folder: Path, browser: Browser, name: str
 ) -> None:
-    """At some moment, red where the mask is white and the page's own green where it is black."""
     drawn = list(synth.draw(SPEC))
     cv2.imwrite(str(folder / "frame.png"), drawn[0][0][..., ::-1])
     cv2.imwrite(str(folder / "mask.png"), drawn[0][1])

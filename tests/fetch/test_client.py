@@ -134,7 +134,6 @@ async def test_a_size_that_is_no_number_is_the_origins_fault(
 async def test_the_budget_of_a_probe_is_kept(
     outbound: Outbound, origin: Origin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What needs more than the budget is not known yet; it is not an error of the clip."""
     origin.answers["/clip.mp4"] = gives(CLIP)
     monkeypatch.setattr(range_reader, "BUDGET_BYTES", 150 << 10)
     async with outbound.open_range_reader(origin.url(), max_bytes=GIB) as reader:
@@ -237,7 +236,6 @@ async def test_more_than_was_declared_is_not_taken(outbound: Outbound, origin: O
 async def test_a_silent_or_slow_origin_has_an_end(
     outbound: Outbound, origin: Origin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Silence and a missed deadline are told apart, and neither holds us for long."""
     origin.answers["/silent"] = says(head(Content_Length=10), pause_s=2)
     origin.answers["/slow"] = says(head(Content_Length=50), *[b"a"] * 50, pause_s=0.05)
     for path, idle_s, deadline_s in (("/silent", 0.2, PATIENCE_S), ("/slow", PATIENCE_S, 0.3)):
@@ -250,7 +248,6 @@ async def test_a_silent_or_slow_origin_has_an_end(
 async def test_an_origin_below_the_least_speed_is_too_slow_and_told_both_numbers(
     origin: Origin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """20 bytes a second, where 1000 are the least, fail after one window, not at the deadline."""
     monkeypatch.setattr(client, "SPEED_WINDOW_S", 0.4)
     monkeypatch.setattr(client, "MIN_BYTES_PER_S", 1000)
     origin.answers["/slow"] = says(head(Content_Length=500), *[b"a"] * 500, pause_s=0.05)
@@ -286,7 +283,6 @@ AT_FIRST, LATER = (f"{day} Jan 2024 00:00:00 GMT" for day in ("Mon, 01", "Tue, 0
 async def test_a_file_that_changes_between_two_ranges_is_noticed(
     outbound: Outbound, origin: Origin, how: str
 ) -> None:
-    """No clip is put together from two; by ETag, by date, or by the size alone."""
     first, later = {
         "ETag": (gives(CLIP, ETag='"v1"'), gives(CLIP[::-1], ETag='"v2"')),
         "date": (gives(CLIP, Last_Modified=AT_FIRST), gives(CLIP[::-1], Last_Modified=LATER)),
@@ -333,7 +329,6 @@ async def test_a_webhook_is_not_redirected(outbound: Outbound, origin: Origin) -
 
 
 async def test_a_webhooks_answer_is_not_waited_for(outbound: Outbound, origin: Origin) -> None:
-    """An endless body after a 200 costs nothing; no answer costs the timeout."""
     origin.answers["/endless"] = says(head(Connection="close"), *[CLIP] * 100, pause_s=0.1)
     assert await outbound.post(origin.url("/endless"), b"{}", {}, timeout_s=PATIENCE_S) == 200
     origin.answers["/never"] = says(b"", pause_s=5)
@@ -355,7 +350,6 @@ def resolving(*answers: Sequence[str]) -> Resolve:
 
 
 async def test_tls_is_for_the_host_that_was_named() -> None:
-    """The name goes out in SNI and Host, and a certificate for another host is no connection."""
     certificates, at_loopback = trustme.CA(), resolving(["127.0.0.1"])
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     certificates.issue_cert("good.example").configure_cert(server)
@@ -395,7 +389,6 @@ async def test_a_name_may_not_move_between_two_look_ups(origin: Origin) -> None:
 
 
 async def test_a_connection_is_made_to_the_address_that_was_checked(origin: Origin) -> None:
-    """One look-up for a connection, not one for the check and one for the call."""
     once = resolving(["127.0.0.1"], ["10.0.0.1"])
     origin.answers["/clip.mp4"] = gives(CLIP)
     async with Outbound(allow_private=[LOOPBACK], resolve=once) as outbound:
@@ -425,7 +418,6 @@ async def test_dns_that_does_not_answer_has_an_end(monkeypatch: pytest.MonkeyPat
 async def test_names_of_a_dead_zone_leave_look_ups_for_others(
     origin: Origin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A asks for fifty names that time out; B's name resolves, and A's are not called bad URLs."""
     monkeypatch.setattr(connections, "RESOLVE_S", 0.3)
     monkeypatch.setattr(client, "PLACE_S", 0.2)
     real, over = socket.getaddrinfo, threading.Event()
@@ -534,7 +526,6 @@ PUBLIC = [
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_the_public_internet_is_public(address: str) -> None:
-    """Ordinary addresses, neighbours of special ones, and IPv4 as an IPv6-only network sees it."""
     assert is_public(ipaddress.ip_address(address))
 
 
@@ -639,7 +630,6 @@ async def refusals(outbound: Outbound, url: str) -> list[ForemaskError]:
 async def test_a_private_address_is_refused_in_every_spelling(
     strict: Outbound, origin: Origin, host: str
 ) -> None:
-    """As video and as webhook, on a web port and the listener's; no answer names the address."""
     for url in (f"http://{host}/clip.mp4", f"https://{host}:{origin.port}/clip.mp4"):
         *direct, checked = await refusals(strict, url)
         assert [type(error) for error in direct] == [UrlPrivate] * 3

@@ -33,7 +33,6 @@ PNG_TEXT = base64.b64encode(PNG).decode()
     ],
 )
 def test_a_point_is_written_as_a_place_and_a_moment(text: str, hint: Point) -> None:
-    """A whole number is a frame; what ends in s or has a colon is a time."""
     assert parse_place(Point, text) == hint
 
 
@@ -54,7 +53,6 @@ def test_what_is_no_point_is_said_to_be_none(text: str) -> None:
 
 
 def test_json_has_the_same_words(tmp_path: Path) -> None:
-    """On the wire and in a file, where a paint may be a file beside it."""
     (tmp_path / "mask.png").write_bytes(PNG)
     rows = [
         {"type": "point", "x": 1, "y": 2.5, "frame": 3, "negative": True, "more": "ignored"},

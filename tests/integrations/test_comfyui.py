@@ -169,7 +169,6 @@ def test_the_workflow_puts_the_subject_over_a_picture(
     nodes: dict[str, Any],
     images: Any,  # noqa: ANN401
 ) -> None:
-    """Its subject has its own colours, all else is the picture, and rate and sound are kept."""
     ours = {name: node().run for name, node in nodes.items()}
     made = runs(WORKFLOW, core_nodes(images) | ours)
     assert (made["fps"], made["audio"]) == (30.0, "sound")
@@ -191,7 +190,6 @@ def test_a_mask_of_a_video_is_that_of_its_images(nodes: dict[str, Any], images: 
 
 
 def test_points_say_what_the_subject_is(nodes: dict[str, Any], images: Any) -> None:  # noqa: ANN401
-    """As point editors write them; what cannot be read is refused with an example."""
     node = nodes["ForemaskMask"]()
     center = '[{"x": 208, "y": 96}]'
     (without,) = node.run(images, "fast", coordinates_negative=center, frame_index=5)
@@ -229,7 +227,6 @@ def test_a_service_masks_instead(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The clip is uploaded, points go with it, and the network is not asked here."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "none"))
     image, alpha = nodes["ForemaskCutOut"]().run(
         images, "fast", server=there.url, coordinates_positive='[{"x": 36, "y": 96}]'

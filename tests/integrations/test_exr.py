@@ -49,7 +49,6 @@ def channels_of(path: Path) -> dict[str, NDArray[np.float16]]:
 
 
 def test_frames_have_the_numbers_of_the_clip_and_say_what_they_are(written: Path) -> None:
-    """From 1 on; a header's colour metadata has nothing that OpenEXR warns about."""
     names = [f"shot.{number:04}.exr" for number in range(1, FRAMES + 1)]
     assert sorted(path.name for path in written.iterdir()) == names
     header = OpenEXR.File(str(written / names[6])).header()
@@ -62,7 +61,6 @@ def test_frames_have_the_numbers_of_the_clip_and_say_what_they_are(written: Path
 def test_colours_and_alpha_are_those_of_the_cut_out(
     written: Path, clip: Path, model: Path, tmp_path: Path
 ) -> None:
-    """Half floats, linear and multiplied by alpha; FFmpeg reads the same."""
     foremask.cut_out(clip, tmp_path / "cut" / "%04d.png", model=model)
     for number in (1, FRAMES):
         png = cv2.imread(str(tmp_path / "cut" / f"{number:04}.png"), cv2.IMREAD_UNCHANGED)
@@ -89,7 +87,6 @@ def test_colours_and_alpha_are_those_of_the_cut_out(
 def test_each_thing_has_a_layer(
     written: Path, clip: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The alphas of `foremask tracks --masks`, apart as long as the discs are."""
     from foremask.cli.commands import main
 
     words = ["--masks", str(tmp_path), "--json", "--model", str(model)]
@@ -114,6 +111,5 @@ def test_nothing_of_others_is_replaced(
 
 
 def test_the_tool_has_the_version_of_foremask() -> None:
-    """And the OpenEXR that this test reads with."""
     facts = tomllib.loads((PLACE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert facts["version"] == foremask.__version__

@@ -12,7 +12,6 @@ def test_what_is_available_is_part_of_what_there_is() -> None:
 
 
 def test_worker_processes_of_one_machine_share_its_memory() -> None:
-    """Three together may take as much as one alone, unless a setting gives each its share."""
     settings = replace(read_settings({}), workers=3)
     reported = share_of_one(settings)
     assert reported["FOREMASK_WORKERS"] == "1"

@@ -39,7 +39,6 @@ def regions(folder: Path, frames: int, quality: Quality, masker: ImageMasker | N
 @pytest.mark.parametrize("quality", list(Quality))
 @pytest.mark.slow
 def test_masks_of_a_moving_disc_do_not_get_worse(tmp_path: Path, quality: Quality) -> None:
-    """A network that sees red at 128 pixels; all else is as for a real one."""
     network = RedNetwork()
 
     def masker(images: Iterable[Image], /) -> Iterator[Alpha]:
@@ -58,7 +57,6 @@ def test_the_network_finds_the_disc(tmp_path: Path) -> None:
 
 @pytest.mark.weights
 def test_the_newest_mask_of_the_network_comes_before_the_first_decided_one(tmp_path: Path) -> None:
-    """Thirty frames are read before the first mask; from the first anchor on there is a picture."""
     scene = [image.pixels for image, _ in moving_disc(30)]
     spec = synth.Spec(WIDTH, HEIGHT, pts=synth.even(30, Fraction(25)))
     source = synth.write(tmp_path / "clip.mp4", spec, scene)

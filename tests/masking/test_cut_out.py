@@ -97,7 +97,6 @@ def test_a_picture_covers_the_frame_about_its_centre(clip: Path, tmp_path: Path)
 
 
 def test_a_video_loops_behind_the_subject(tmp_path: Path) -> None:
-    """Ten frames before three that come again and again, and whose rate is another."""
     clip = synth.write(tmp_path / "clip.mp4", Spec(96, 32, pts=synth.even(10, Fraction(30))))
     numbers = [synth.numbered(number) for number in (1, 2, 4)]
     behind = Spec(96, 32, pts=synth.even(3, Fraction(15)), last_duration=2_000)
@@ -124,7 +123,6 @@ def test_a_background_that_breaks_ends_it_and_leaves_nothing(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("background", ["blur", "blur:8", "original:0.5"])
 def test_the_clip_itself_may_be_behind(clip: Path, tmp_path: Path, background: str) -> None:
-    """Out of focus, the subject's red does not glow; dimmed, the board is half as bright."""
     cut(clip, tmp_path / "made.mp4", background)
     corner = shown(tmp_path / "made.mp4")[0][:6, 56:].astype(int)
     if background == "original:0.5":
@@ -201,7 +199,6 @@ TURNED = Spec(
 def test_parts_of_a_clip_join_to_what_the_whole_would_be(
     tmp_path: Path, form: AlphaFormat | Preset, background: str | None
 ) -> None:
-    """Turned, with pixels that are not square and a variable frame rate: every promise is kept."""
     clip = synth.write(tmp_path / "clip.mp4", TURNED)
     if background == "behind.mp4":  # three frames that loop behind those of the clip
         numbers = (synth.numbered(number, 160, 96) for number in (1, 2, 4))
@@ -227,7 +224,6 @@ def test_parts_of_a_clip_join_to_what_the_whole_would_be(
 
 
 def test_matte_tools_reach_the_file(clip: Path, tmp_path: Path) -> None:
-    """Grown by three pixels, the disc is 30 high instead of 24."""
     heights_px = []
     for grow_px in (0.0, 3.0):
         cut(clip, tmp_path / f"grown{grow_px}/%03d.png", matte=Matte(grow_px=grow_px))

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from foremask.errors import ForemaskError, OutputFailed
+from foremask.errors import ForemaskError
 from foremask.facts import Report
 from foremask.masking.handoff import hand_off
 from foremask.options import Excerpt, MaskOptions, MattingTool
@@ -159,14 +159,6 @@ def test_a_tool_that_is_given_one_mask_is_given_one_with_something_in_it(
     report = hand_off(clip, tmp_path / "50%03d", tool, masker=nothing, refiner=synth.stretched)
     warned = any("--start" in each for each in report.warnings)
     assert warned == (tool is MattingTool.MATANYONE)
-
-
-def test_no_folder_with_something_in_it_is_touched(tmp_path: Path) -> None:
-    (tmp_path / "shot").mkdir()
-    (tmp_path / "shot" / "notes.txt").write_text("mine")
-    with pytest.raises(OutputFailed, match="other files"):
-        made(tmp_path, MattingTool.CORRIDORKEY)
-    assert [each.name for each in (tmp_path / "shot").iterdir()] == ["notes.txt"]
 
 
 def test_a_clip_that_breaks_leaves_nothing(tmp_path: Path) -> None:

@@ -120,25 +120,3 @@ def test_a_hint_beyond_the_end_is_refused_before_anything_is_written(
             clip, tmp_path / "mask.mp4", model=model, end_s=0.3, hints=[Point(1, 1, frame=15)]
         )
     assert not list(tmp_path.iterdir())
-
-
-def test_a_cache_changes_no_byte_of_a_mask_and_spares_the_network(
-    clip: Path, model: Path, tmp_path: Path
-) -> None:
-    """Without hints, and with a hint after that; a file that is no cache is refused and kept."""
-    cache = tmp_path / "clip.cache"
-    for name, hints in (("plain", []), ("hinted", [Point(40, 48)])):
-        made = [
-            foremask.mask_video(
-                clip, tmp_path / f"{name}-{number}.mp4", model=model, hints=hints, cache=each
-            )
-            for number, each in enumerate((None, cache))
-        ]
-        assert made[0].sha256 == made[1].sha256
-        assert cache.stat().st_size > 10_000
-    cache.write_bytes(b"mine")
-    with pytest.raises(FieldInvalid) as refused:
-        foremask.mask_video(clip, tmp_path / "mask.mp4", model=model, cache=cache)
-    assert refused.value.param == "cache"
-    assert cache.read_bytes() == b"mine"
-    assert not (tmp_path / "mask.mp4").exists()

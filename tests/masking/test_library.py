@@ -52,7 +52,6 @@ def test_every_name_is_there_documented_and_known_to_type_checkers() -> None:
 
 
 def test_help_of_the_package_fits_two_screens_and_names_everything() -> None:
-    """Of 50 lines; the docstring says what each name is for, `help` of a name says the rest."""
     shown = pydoc.plain(pydoc.render_doc(foremask))
     assert shown.count("\n") <= 100
     assert {name for name in dir(foremask) if name not in shown} == {"__version__"}
@@ -93,7 +92,6 @@ foremask.mask_video("clip.mp4", hints=[thing.hint for thing in things], start_s=
 @pytest.mark.slow
 @pytest.mark.parametrize("checker", ["mypy", "pyright"])
 def test_the_first_programs_of_users_pass_strict_type_checks(tmp_path: Path, checker: str) -> None:
-    """Text for choices and files; the wrong choice is the only error that is found."""
     program = tmp_path / "program.py"
     program.write_text(
         "from pathlib import Path\nimport numpy as np\nimport foremask\n"
@@ -242,7 +240,6 @@ def from_dlpack(array: np.ndarray) -> Tensor:
 
 
 def test_tensors_come_in_and_go_out_by_dlpack(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With their channels first or last; the alphas are those of the arrays."""
     monkeypatch.setitem(sys.modules, __name__.partition(".")[0], sys.modules[Tensor.__module__])
     frames = [synth.disc(64, 48, moment)[0] for moment in (0.2, 0.4)]
     wanted = list(foremask.mask_frames(frames, quality="fast", model=model))
@@ -275,7 +272,6 @@ def test_a_missing_file_is_pythons_own_error(tmp_path: Path) -> None:
 
 
 def test_what_is_no_hint_is_said_at_once(tmp_path: Path) -> None:
-    """Without types: a pair of numbers is named. Such an error is Python's ValueError, too."""
     source = synth.write(tmp_path / "clip.mp4")
     with pytest.raises(ValueError, match=r"hints\[0\] is a tuple; write foremask\.Point"):
         foremask.mask_video(source, tmp_path / "mask.mp4", hints=[(160, 90)])  # type: ignore[list-item]
@@ -290,7 +286,6 @@ def test_a_report_is_shown_in_one_line(clip: Path, model: Path) -> None:
 
 
 def test_hints_on_arrays_choose_and_must_be_early(model: Path) -> None:
-    """By the number of a frame; what is before it waits in memory, so there is a most."""
     pair = [synth.discs(128, 96, (30, 48, 20), (98, 48, 20))] * 12
     hints = [foremask.Point(30, 48, frame=5)]
     both = list(foremask.mask_frames(pair, model=model))
@@ -310,7 +305,6 @@ def test_hints_on_arrays_choose_and_must_be_early(model: Path) -> None:
 
 
 def test_pictures_and_arrays_are_cut_out(tmp_path: Path, model: Path) -> None:
-    """RGBA with straight alpha and, of a picture, its own colours; opaque on a background."""
     picture, truth = synth.disc(128, 96, 0.5)
     cut = foremask.cut_out_image(picture, model=model)
     assert cut.shape == (96, 128, 4)
@@ -337,7 +331,6 @@ def test_pictures_and_arrays_are_cut_out(tmp_path: Path, model: Path) -> None:
 
 
 def test_a_clip_is_cut_out_in_part_and_by_a_mask_that_is_there(clip: Path, model: Path) -> None:
-    """Both ways give the same frames; with a mask no network is needed. PNGs, too."""
     mask = foremask.mask_video(clip, model=model, preset="mkv_vp9").target
     whole = foremask.cut_out(clip, clip.with_name("a.mkv"), model=model, start_s=0.03)
     by_mask = foremask.cut_out(
@@ -353,7 +346,6 @@ def test_a_clip_is_cut_out_in_part_and_by_a_mask_that_is_there(clip: Path, model
 def test_kept_results_are_read_again_and_are_bounded(
     tmp_path: Path, clip: Path, model: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a folder: a file for each clip and quality; the oldest goes where they are too many."""
     kept = tmp_path / "kept"
     kept.mkdir()
     plain = foremask.mask_video(clip, tmp_path / "0.mp4", model=model)

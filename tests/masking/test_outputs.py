@@ -11,7 +11,6 @@ import pytest
 from foremask import errors
 from foremask.masking.comparison import contact_sheet
 from foremask.masking.outputs import check_output, written_whole
-from foremask.masking.report import Progress
 from tests.support import synth
 
 WRITE_AND_HANG = """
@@ -61,20 +60,7 @@ def test_an_output_that_is_the_input_is_always_refused(clip: Path, kind: str) ->
     assert names(clip.parent) == there
 
 
-def test_an_error_on_the_way_changes_nothing(clip: Path) -> None:
-    def cancel(_: Progress) -> None:
-        raise InterruptedError
-
-    target = clip.with_name("mask.mp4")
-    target.write_text("the old one")
-    with pytest.raises(InterruptedError):
-        synth.mask(clip, target, on_frame=cancel, replace=True)
-    assert target.read_text() == "the old one"
-    assert names(clip.parent) == ["clip.mp4", "mask.mp4"]
-
-
 def test_a_file_that_came_meanwhile_is_not_lost(tmp_path: Path) -> None:
-    """Two maskings into one name: the first that is whole has it, and the second says so."""
     target = tmp_path / "mask.mp4"
 
     def write_both() -> None:

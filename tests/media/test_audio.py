@@ -78,7 +78,6 @@ def bursts(path: Path, starts_s: Sequence[float], codec: str = "pcm_s16le") -> P
 def test_sound_is_copied_where_the_container_can_hold_it(
     tmp_path: Path, name: str, tone: Tone, muxer: str, written_as: str
 ) -> None:
-    """Packet by packet; all else becomes what the container's players know."""
     codec = "vp9" if name == "a.webm" else "h264"
     source = synth.write(tmp_path / name, Spec(codec=codec, sound=(tone,)))
     target = tmp_path / f"sound{SUFFIX[muxer]}"
@@ -90,7 +89,6 @@ def test_sound_is_copied_where_the_container_can_hold_it(
 
 
 def test_a_gap_becomes_silence_of_the_same_length(tmp_path: Path) -> None:
-    """Two bursts with half a second between them: transcoded, the second one is where it was."""
     source = bursts(tmp_path / "a.mkv", (0.0, 0.9))
     target = tmp_path / "sound.webm"
     muxed(source, target, "webm")
@@ -100,7 +98,6 @@ def test_a_gap_becomes_silence_of_the_same_length(tmp_path: Path) -> None:
 
 
 def test_only_what_sounds_before_a_moment_is_muxed(tmp_path: Path) -> None:
-    """Sound goes along with the picture: a second of it, then the rest."""
     source = synth.write(tmp_path / "a.mp4", Spec(sound=(Tone(seconds=2.0),)))
     target = tmp_path / "sound.mp4"
     with av.open(str(target), "w", format="mp4") as out:

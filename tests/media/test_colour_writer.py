@@ -92,19 +92,6 @@ def test_a_gif_has_one_bit_of_it(tmp_path: Path) -> None:
         assert np.array_equal(alpha, np.where(levels >= 128, 255, 0))
 
 
-@pytest.mark.parametrize("form", [AlphaFormat.WEBM_VP9, AlphaFormat.MOV_PRORESKS])
-def test_times_sound_and_the_word_of_alpha_are_in_the_file(
-    tmp_path: Path, form: AlphaFormat
-) -> None:
-    made = cut(tmp_path, form)
-    clip = synth.describe(made)
-    assert clip.alpha
-    assert [track.language for track in clip.audio] == ["eng"]
-    shown = synth.shown_at(made)
-    wanted = [pts * SPEC.time_base for pts in SPEC.pts]
-    assert max(abs(ours - theirs) for ours, theirs in zip(shown, wanted, strict=True)) < 0.001
-
-
 def test_colours_and_alpha_of_a_webm_have_their_keyframes_together(tmp_path: Path) -> None:
     """Else a browser that seeks shows the one without the other."""
     spec = Spec(pts=synth.even(130, Fraction(30)))
@@ -136,7 +123,6 @@ def test_an_opaque_video_has_the_colours_of_its_pictures(
 
 
 def test_a_turned_clip_keeps_its_matrix_and_an_animation_is_turned(tmp_path: Path) -> None:
-    """ProRes has a rotation, a gif has none."""
     turned = Spec(turn=(90, False), pts=SPEC.pts)
     assert synth.describe(cut(tmp_path, AlphaFormat.MOV_PRORESKS, turned)).rotation == 90
     gif = synth.describe(cut(tmp_path, AlphaFormat.GIF, turned))
@@ -205,7 +191,6 @@ def test_one_frame_is_a_still(tmp_path: Path, form: AlphaFormat) -> None:
 
 
 def test_a_webp_has_every_frame_with_its_time_and_its_alpha(tmp_path: Path) -> None:
-    """Equal frames stay apart, and one that browsers show for longer has its own time."""
     source, target = tmp_path / "source.mp4", tmp_path / "made.webp"
     synth.write(source, Spec(pts=(300, 600, 2_100, 2_220, 30_000), sound=(Tone(),)))
     same = ramps(64, 48)[0]
@@ -240,16 +225,9 @@ def sequence(source: Path, target: Path, *, into_zip: bool) -> tuple[Written, li
         return writer.finish(reader.end_pts, reader.time_base), pictures
 
 
-def test_a_video_without_alpha_is_no_cut_out(tmp_path: Path) -> None:
-    made = cut(tmp_path, Preset.WEBM_VP9, suffix=".webm")
-    with pytest.raises(PromiseBroken, match="Frame 0 has no alpha"):
-        verify(tmp_path / "source.mp4", made, ResultKind.CUTOUT)
-
-
 @pytest.mark.parametrize("name", ["frames.csv", "002.png"])
 @pytest.mark.slow
 def test_numbered_pngs_are_read_in_little_memory(tmp_path: Path, name: str) -> None:
-    """Whatever a table or a picture is: a device without end, a bomb in a zip, a huge size."""
     source = synth.write(tmp_path / "source.mp4", SPEC)
     folder, archive = tmp_path / "pngs", tmp_path / "pngs.zip"
     folder.mkdir()
@@ -278,7 +256,6 @@ def test_numbered_pngs_are_read_in_little_memory(tmp_path: Path, name: str) -> N
 # Byte 6 of an entry in the directory is the version that it needs, 8 its flags, 10 its method.
 @pytest.mark.parametrize(("at", "value"), [(6, 255), (8, 1), (10, 8), (10, 12), (10, 99)])
 def test_a_zip_of_another_kind_is_refused(tmp_path: Path, at: int, value: int) -> None:
-    """Of a version that is not known, encrypted, or compressed by a method that it is not."""
     source = synth.write(tmp_path / "source.mp4", SPEC)
     made = tmp_path / "made.zip"
     sequence(source, made, into_zip=True)
@@ -291,7 +268,6 @@ def test_a_zip_of_another_kind_is_refused(tmp_path: Path, at: int, value: int) -
 
 
 def test_alpha_that_is_no_picture_is_refused(tmp_path: Path) -> None:
-    """Of each frame of a VP9 the alpha is a picture of its own."""
     made = cut(tmp_path, AlphaFormat.WEBM_VP9)
     spoiled = tmp_path / "spoiled.webm"
     with av.open(str(made)) as read, av.open(str(spoiled), "w") as written:
@@ -309,7 +285,6 @@ def test_alpha_that_is_no_picture_is_refused(tmp_path: Path) -> None:
 
 
 def test_each_frame_of_a_webp_replaces_the_one_before(tmp_path: Path) -> None:
-    """Where a frame is transparent, nothing of an earlier one shows; the first is opaque."""
     spec = replace(SPEC, pts=(0, 1000, 2000), sound=())
     masks = [np.full((48, 64), 255, np.uint8), np.zeros((48, 64), np.uint8), ramps(64, 48)[1]]
     target = cut(tmp_path, AlphaFormat.WEBP, spec, masks=masks)

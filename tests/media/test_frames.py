@@ -7,7 +7,6 @@ import pytest
 from foremask.media.colour import FULL_RANGE
 from foremask.media.frames import Frame
 from foremask.media.orientation import Orientation
-from tests.support import synth
 
 COLOURS = {"red": (200, 30, 30), "green": (40, 180, 60), "blue": (30, 60, 210), "grey": (128,) * 3}
 NUMBERS = {"bt601": 5, "bt709": 1, "bt2020": 9}
@@ -60,7 +59,6 @@ def test_luma_is_full_range_in_eight_bits(pixel_format: str, full: bool) -> None
 
 
 def test_a_shrunk_picture_does_not_alias() -> None:
-    """A fine chequerboard becomes flat grey, not a coarser chequerboard."""
     rows, columns = np.mgrid[:1080, :1920]
     board = (255 * ((rows + columns) % 2)).astype(np.uint8)
     made = av.VideoFrame.from_ndarray(np.repeat(board[:, :, None], 3, 2), "rgb24").reformat(
@@ -81,18 +79,3 @@ def test_hdr_white_is_bright_and_black_is_black() -> None:
         made.colorspace, made.color_range, made.color_trc = 9, 1, 16
         observed = Frame(made, 0, 0, None, Fraction(1, 30), Orientation()).rgb(8, 8)
         assert low <= observed.min() <= observed.max() <= high
-
-
-def test_turned_clockwise_a_mark_at_the_top_left_goes_to_the_top_right() -> None:
-    """90 degrees are clockwise, as players turn."""
-    orientation = Orientation.from_matrix(tuple(synth.matrix(90, mirrored=False)))
-    upright = orientation.to_upright(np.array([[1, 0, 0], [0, 0, 0]]))
-    np.testing.assert_array_equal(upright, [[0, 1], [0, 0], [0, 0]])
-
-
-@pytest.mark.parametrize("turn", synth.TURNS.values(), ids=synth.TURNS)
-def test_turning_there_and_back_changes_nothing(turn: tuple[int, bool]) -> None:
-    orientation = Orientation.from_matrix(tuple(synth.matrix(*turn)))
-    assert (orientation.rotation, orientation.mirrored) == turn
-    picture = np.arange(12).reshape(3, 4)
-    np.testing.assert_array_equal(orientation.to_coded(orientation.to_upright(picture)), picture)

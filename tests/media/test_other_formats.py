@@ -53,7 +53,6 @@ def draw(path: Path, muxer: str, codec: str, pixel_format: str) -> Path:
 
 @pytest.mark.parametrize("name", FORMATS)
 def test_it_is_masked_here_and_refused_by_the_service(tmp_path: Path, name: str) -> None:
-    """All times are kept; with FOREMASK_INPUTS=all a service takes it too, read in pieces."""
     source = draw(tmp_path / name, *FORMATS[name])
     target = tmp_path / "mask.mkv"
     report = synth.mask(source, target, Preset.MKV_H264)
@@ -65,24 +64,3 @@ def test_it_is_masked_here_and_refused_by_the_service(tmp_path: Path, name: str)
     with source.open("rb") as file:
         opened, whole = probe(file, Limits(any_format=True)), probe(source)
     assert (opened.codec, opened.width, opened.fps) == (whole.codec, whole.width, whole.fps)
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"#EXTM3U\n#EXTINF:9,\nfile:///etc/hostname\n",
-        b"ffconcat version 1.0\nfile '/etc/hostname'\n",
-        b'<?xml version="1.0"?><MPD></MPD>' + bytes(999),
-        b"v=0\no=- 0 0 IN IP4 127.0.0.1\n",
-        b"\xff\xd8\xff\xe0" + bytes(5000),
-    ],
-    ids=["a playlist", "a script", "a manifest", "a session description", "a picture"],
-)
-def test_a_picture_and_a_file_that_names_others_are_read_nowhere(
-    tmp_path: Path, data: bytes
-) -> None:
-    """By their content, whatever their names are, also where any format is allowed."""
-    path = tmp_path / "clip.mpg"
-    path.write_bytes(data)
-    with pytest.raises(errors.ContainerUnsupported):
-        probe(path)

@@ -53,7 +53,6 @@ def test_a_photograph_stands_upright(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp"])
 def test_pictures_become_the_frames_of_a_clip(tmp_path: Path, suffix: str) -> None:
-    """In their order, each for one tick of the rate: exact, at 29.97 too."""
     pictures = [save(tmp_path / f"{index}{suffix}", synth.numbered(index)) for index in range(5)]
     rate, heard = Fraction(30_000, 1001), list[int]()
     pack_pictures(pictures, rate, tmp_path / "clip.mov", heard.append)

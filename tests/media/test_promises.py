@@ -85,7 +85,6 @@ ODDER: dict[str, tuple[Callable[[Path], Path], tuple[int, int], int]] = {
 @pytest.mark.parametrize("preset", Preset)
 @pytest.mark.parametrize("what", [*ODD, *ODDER])
 def test_odd_clips_keep_every_promise(tmp_path: Path, what: str, preset: Preset) -> None:
-    """`verify` finds size, aspect, rotation, frames, pts, duration and sound as they were."""
     target = tmp_path / f"mask{preset.suffix}"
     if what in ODD:
         name, spec = ODD[what]
@@ -121,7 +120,6 @@ def test_the_mask_lies_where_the_subject_is(
 def test_an_empty_sound_track_is_kept_or_counted_as_left_out(
     tmp_path: Path, preset: Preset
 ) -> None:
-    """Matroska and WebM hold it; mp4 and mov do not, and the report and a warning say so."""
     options = {"movflags": "frag_keyframe+empty_moov"}
     tones = (Tone("mp3", 0.0, language="deu"), Tone("mp3", 0.3))
     source = synth.write(tmp_path / "a.mp4", Spec(sound=tones, muxer_options=options))
@@ -146,7 +144,6 @@ def test_an_empty_sound_track_is_kept_or_counted_as_left_out(
 
 
 def test_sound_that_is_cut_off_plays_to_its_end(tmp_path: Path) -> None:
-    """The file ends within a packet of sound: it is left out with a warning, the rest decodes."""
     spec = Spec(sound=(Tone(seconds=0.5),), muxer_options={"movflags": "faststart"})
     whole = synth.write(tmp_path / "whole.mp4", spec).read_bytes()
     source = tmp_path / "source.mp4"

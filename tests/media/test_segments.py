@@ -66,18 +66,9 @@ def test_parts_join_to_the_mask_of_the_whole(tmp_path: Path, kind: str, preset: 
 
 
 def test_a_clip_is_cut_once_for_so_many_of_its_frames(tmp_path: Path) -> None:
-    """Context costs little beside what is masked, however many slots are free."""
     source = synth.write(tmp_path / "a.mp4", Spec(96, 32, pts=PTS))
     numbers = [len(plan(source, 9, replace(GRID, frames_per_cut=n))) for n in (1, 20, 30, 31, 61)]
     assert numbers == [4, 4, 3, 2, 1]
-
-
-def test_spans_cover_the_clip_without_gap_or_overlap(tmp_path: Path) -> None:
-    source = synth.write(tmp_path / "a.mp4", Spec(pts=PTS))
-    spans = plan(source, 4, GRID)
-    assert [span.end_pts for span in spans[:-1]] == [span.first_pts for span in spans[1:]]
-    assert spans[-1].end_pts is None
-    assert sum(span.holds(pts) for pts in PTS for span in spans) == FRAMES
 
 
 @pytest.mark.parametrize(
@@ -101,7 +92,6 @@ def test_what_cannot_be_cut_is_one_span(tmp_path: Path, name: str, spec: Spec) -
 
 
 def test_a_span_costs_a_masker_little_more_than_its_own_frames(tmp_path: Path) -> None:
-    """Of 90 frames the middle 30 are seen with 12 on each side, though keyframes are 30 apart."""
     spec = Spec(96, 32, pts=synth.even(90, Fraction(30)), b_frames=2, keyframe_every=30)
     source = synth.write(tmp_path / "a.mp4", spec, (synth.numbered(i) for i in range(90)))
     spans = plan(source, 3, SegmentGrid(10, 12, 30))
@@ -118,25 +108,3 @@ def test_a_span_costs_a_masker_little_more_than_its_own_frames(tmp_path: Path) -
         tmp_path / "piece", tmp_path / "part", Preset.MP4_H264, counting, span=spans[1]
     )
     assert (len(spans), report.frames_out, observed) == (3, 30, 54)
-
-
-def test_a_segment_is_copied_with_a_group_of_pictures_on_either_side(tmp_path: Path) -> None:
-    """From the keyframe before what is shown, to the end of the group that begins after it."""
-    spec = Spec(96, 32, pts=synth.even(60, Fraction(30)), keyframe_every=15)
-    source = synth.write(tmp_path / "a.mp4", spec)
-    (_, second, *_, last) = plan(source, 6, SegmentGrid(10, 4, 20))
-    frames = [
-        pts and pts * 20 // second.first_pts
-        for pts in (
-            second.shown_from_pts,
-            second.shown_until_pts,
-            second.copy_from_pts,
-            second.copy_until_pts,
-            last.first_pts,
-            last.copy_from_pts,
-            last.copy_until_pts,
-        )
-    ]
-    assert frames == [16, 44, 15, None, 40, 30, None]
-    cut(source, second, tmp_path / "piece")
-    assert len(list(synth.decode_grey(tmp_path / "piece"))) == 45

@@ -1,14 +1,11 @@
 """A file that was cut off says so, whatever is left of it decodes."""
 
-import io
 import struct
 from pathlib import Path
 
 import pytest
 
-from foremask.media.demux import Container
 from foremask.media.reader import VideoReader
-from foremask.media.truncation import is_cut_off
 from foremask.media.verify import verify
 from tests.support import synth
 
@@ -21,27 +18,20 @@ CLIPS = {
 
 
 @pytest.mark.parametrize("kind", CLIPS)
-def test_a_cut_is_noticed_wherever_it_is(tmp_path: Path, kind: str) -> None:
-    data = synth.write(tmp_path / f"clip.{kind}", CLIPS[kind]).read_bytes()
-    assert not is_cut_off(io.BytesIO(data), Container(kind))
-    for left in (len(data) - 1, len(data) * 3 // 4, len(data) // 2):
-        assert is_cut_off(io.BytesIO(data[:left]), Container(kind))
-
-
-@pytest.mark.parametrize("kind", CLIPS)
 def test_the_reader_warns_of_a_cut(tmp_path: Path, kind: str) -> None:
     path = synth.write(tmp_path / f"clip.{kind}", CLIPS[kind])
     with VideoReader(path) as reader:
         assert sum(1 for _ in reader) == 10
         assert reader.warnings == []
-    path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
-    with VideoReader(path) as reader:
-        assert sum(1 for _ in reader) < 10
-        assert len(reader.warnings) == 1
+    data = path.read_bytes()
+    for left in (len(data) - 1, len(data) * 3 // 4):
+        path.write_bytes(data[:left])
+        with VideoReader(path) as reader:
+            assert sum(1 for _ in reader) <= 10
+            assert len(reader.warnings) == 1
 
 
 def test_a_frame_lasts_no_longer_than_its_file(tmp_path: Path) -> None:
-    """Absurd sample times: the one frame is masked with a warning, and ends as the header says."""
     source = synth.write(tmp_path / "a.mp4")
     data = source.read_bytes()
     times = struct.pack(">II", 10, 1_000)  # ten frames of a thousand ticks

@@ -55,8 +55,6 @@ def test_an_avi_is_no_mask(tmp_path: Path) -> None:
 
 def test_a_mask_with_a_colour_is_none(tmp_path: Path) -> None:
     source = synth.write(tmp_path / "source.mp4")
-    with pytest.raises(PromiseBroken, match="Frame 0 has a colour"):
-        verify(source, source)
     gif = synth.write(tmp_path / "mask.gif", Spec(codec="gif", pixel_format="rgb8"))
     with pytest.raises(PromiseBroken, match="has a colour"):
         verify(source, gif)
@@ -150,7 +148,6 @@ def differing(source: Path, mask: Path) -> set[str]:
 
 @pytest.mark.parametrize("preset", [preset for preset in Preset if preset is not Preset.GIF])
 def test_what_verify_accepts_ffmpeg_finds_equal(tmp_path: Path, preset: Preset) -> None:
-    """Every preset but gif, which turns its pictures and starts at zero."""
     source, target = synth.write(tmp_path / "a.mp4", WHOLE), tmp_path / f"mask{preset.suffix}"
     synth.mask(source, target, preset)
     verify(source, target)

@@ -28,7 +28,6 @@ def disk_of(size_bytes: int) -> Iterator[None]:
 @pytest.mark.parametrize("aspect", [1, 2])
 @pytest.mark.parametrize("preset", Preset)
 def test_a_disk_that_fills_up_leaves_no_mask(tmp_path: Path, preset: Preset, aspect: int) -> None:
-    """At the header, on the way, with the sound, at the last byte: each is OutputFailed."""
     spec = Spec(aspect=Fraction(aspect), sound=(Tone(seconds=0.4),))
     source = synth.write(tmp_path / "a.mp4", spec)
     target = tmp_path / f"mask{preset.suffix}"

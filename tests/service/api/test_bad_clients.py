@@ -99,7 +99,6 @@ def test_what_the_parser_refuses_is_answered_as_everything_else(few: Running, na
 
 
 def test_a_bad_chunk_is_the_answer_to_its_own_request(few: Running) -> None:
-    """The body breaks while its handler reads it; nobody else's answer is in its place."""
     head = (
         f"POST /v2/video/probe HTTP/1.1\r\nHost: a\r\napi_token: {few.token}\r\n"
         "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -112,7 +111,6 @@ def test_a_bad_chunk_is_the_answer_to_its_own_request(few: Running) -> None:
 
 
 def test_nonsense_behind_a_request_is_answered_behind_its_answer(few: Running) -> None:
-    """In one packet: first 200, then 400; and a crowd of requests is no way around it."""
     with dial(few) as raw:
         raw.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n\0\0\0\0")
         first, _, rest = hear(raw).partition(b'{"status":"ok"}')
@@ -155,7 +153,6 @@ def test_an_endless_line_ends_soon(few: Running, sent: bytes) -> None:
 
 
 def test_the_silent_make_room(few: Running) -> None:
-    """Three times as many as there may be; whoever asks something is answered at once."""
     with crowd_of(few, 3 * LIMIT):
         for _ in range(5):
             assert http.get(f"{few.url}/healthz").status_code == 200
@@ -164,14 +161,12 @@ def test_the_silent_make_room(few: Running) -> None:
 
 
 def test_a_request_that_is_on_its_way_is_not_taken_for_silence(few: Running) -> None:
-    """Half as many again connect before the first one's request arrives: it is answered."""
     with crowd_of(few, LIMIT + LIMIT // 2) as (first, *_):
         first.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
         assert hear(first).startswith(b"HTTP/1.1 200 OK")
 
 
 def test_health_is_answered_though_every_connection_is_at_work(few: Running) -> None:
-    """Others are told to come again: 503 with Retry-After."""
     tokens = [few.new_token()["api_token"] for _ in range(5)]
     with crowd_of(few, LIMIT) as crowd:
         for each, token in zip(crowd, tokens * LIMIT, strict=False):
@@ -186,7 +181,6 @@ def test_health_is_answered_though_every_connection_is_at_work(few: Running) -> 
 
 @pytest.mark.parametrize("path", ["/v2/uploads", "/v2/video/probe"])
 def test_slow_bodies_of_one_caller_keep_nobody_out(few: Running, path: str) -> None:
-    """Three times the limit, without a token or with one: the slowest are closed."""
     token = few.new_token()["api_token"]
     with crowd_of(few, LIMIT) as crowd:
         for each in crowd:

@@ -48,7 +48,6 @@ def stored(service: Running) -> dict[str, int]:
 
 
 def test_one_call_uploads_the_clip_and_starts_its_job(service: Running, drawn: Path) -> None:
-    """With the fields that JSON has; the result is named after the file."""
     before = stored(service)
     answer = send(service, drawn / "good.mp4", quality="fast", hints=json.dumps(MARKS),
                   sync="false", grow_px="2.5")  # fmt: skip
@@ -75,7 +74,6 @@ def test_one_call_uploads_the_clip_and_starts_its_job(service: Running, drawn: P
 
 
 def test_the_key_makes_it_safe_to_send_again(service: Running, drawn: Path) -> None:
-    """Same fields and same bytes are the same job, and stored once; others are refused."""
     first = send(service, drawn / "good.mp4", key="form-1", quality="fast")
     assert first.status_code == 202
     before = stored(service)

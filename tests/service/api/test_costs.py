@@ -52,7 +52,6 @@ def hanging() -> Generator[tuple[str, threading.Semaphore]]:
 def test_clips_of_hosts_that_hang_hold_up_no_other_tokens_clip(
     service: Running, clip_origin: str
 ) -> None:
-    """A has four under way, and B's comes meanwhile."""
 
     def show(url: str, headers: dict[str, str]) -> httpx.Response:
         body = {"video": f"{url}/good.mp4"}

@@ -193,7 +193,6 @@ def test_the_sdk_gets_each_colour_and_each_shade(
 def test_a_file_is_behind_the_subject(
     worker: Running, client: httpx.Client, origin: str, tmp_path: Path, name: str
 ) -> None:
-    """By its content: the origin calls each of them a video."""
     body = {"video": f"{origin}/clip.mp4", "background_url": f"{origin}/{name}"}
     target = made(worker, client.post(REPLACE, json=body), tmp_path / "made.webm")
     assert np.abs(corner(target) - (0, 100, 200)).max() <= 6
@@ -317,7 +316,6 @@ def test_zoomed_in_the_subject_fills_the_picture(
 def test_a_stored_mask_becomes_all_kinds_without_the_network(
     worker: Running, client: httpx.Client, files: Path, origin: str, tmp_path: Path
 ) -> None:
-    """With the upload that it was made from, or the clip's URL; the matte tools work on it."""
     url = upload(worker, files / "clip.mp4")
     uploaded, linked = (
         client.post(MASK, json={"video": each, "output_container_and_codec": "mkv_vp9"})
@@ -365,7 +363,6 @@ def test_a_finished_cut_out_becomes_every_other_kind(
     body: dict[str, Any],
     segments: int,
 ) -> None:
-    """By the mask that is stored beside it, before any matte tool; each product can go on so."""
     grid = SEGMENT_GRID if segments == 1 else SegmentGrid(20, 12, 20)
     monkeypatch.setattr(job_stages, "SEGMENT_GRID", grid)
     url = upload(worker, files / "minute.mp4")

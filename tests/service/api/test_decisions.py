@@ -159,7 +159,6 @@ BODIES: list[tuple[bytes, int, str]] = [
 def test_a_body_that_is_wrong_is_told_what_is_wrong(
     client: httpx.Client, clip_origin: str, path: str, body: bytes, code: int, reason: str
 ) -> None:
-    """Bytes first, then JSON, then fields; the probe says the same as the job."""
     content = body.replace(b"GOOD", f"{clip_origin}/good.mp4".encode())
     answer = client.post(path, content=content, headers={"Content-Type": "application/json"})
     error = assert_refused(answer, code, reason)
@@ -183,7 +182,6 @@ def test_the_length_of_a_url_is_that_of_its_bytes(
 
 
 def test_a_long_body_is_refused_before_its_type_is_looked_at(client: httpx.Client) -> None:
-    """413 comes before 415, whether the length is declared or counted."""
     declared = client.post(PATH, content=b" " * ((1 << 20) + 1))
     assert assert_refused(declared, 413, "body_too_large")["limit"] == 1 << 20
 
@@ -203,7 +201,6 @@ def test_a_long_body_is_refused_before_its_type_is_looked_at(client: httpx.Clien
 def test_a_body_of_another_type_is_refused_before_it_is_parsed(
     client: httpx.Client, kind: str | None
 ) -> None:
-    """415 comes before 400; a parameter after the type does not change it."""
     headers = {"Content-Type": kind} if kind else {}
     assert_refused(client.post(PATH, content=b"{nonsense", headers=headers), 415, "content_type")
     headers = {"Content-Type": 'Application/JSON; charset="utf-8"'}
@@ -250,7 +247,6 @@ TOKEN_PATHS = [
 
 @pytest.mark.parametrize(("method", "path"), TOKEN_PATHS)
 def test_the_token_comes_before_the_body(service: Running, method: str, path: str) -> None:
-    """403, and never 401, before anything of the body is looked at."""
     url = service.url + path
     assert_refused(http.request(method, url, content=b"{"), 403, "token_missing", "api_token")
     for wrong in ("unknown", "x" * 10_000, "\u00e9"):
@@ -311,7 +307,6 @@ def test_the_job_of_another_token_is_unknown(
 
 
 def test_a_key_used_for_another_body_is_refused(client: httpx.Client, clip_origin: str) -> None:
-    """The same request, however it is spelled or waited for, is one; another body is 422."""
     headers = {"Idempotency-Key": "order-17"}
     body = {"video": f"{clip_origin}/good.mp4"}
     first = client.post(PATH, json=body, headers=headers).json()["request_id"]
@@ -328,7 +323,6 @@ def test_a_key_used_for_another_body_is_refused(client: httpx.Client, clip_origi
 
 
 def test_the_rate_is_told_and_kept(service: Running) -> None:
-    """RateLimit headers tell it; over it 429 with Retry-After, before the body is read."""
     headers = service.new_token(TokenLimits(rate_per_minute=1, burst=2))
     left = []
     for _ in range(2):
@@ -374,7 +368,6 @@ async def test_a_full_queue_is_429(service: Running, clip_origin: str) -> None:
 def test_a_clip_that_breaks_mid_way_is_an_error_of_its_job(
     service: Running, client: httpx.Client, clip_origin: str
 ) -> None:
-    """Status ERROR in a 200, with the code and the words that a refusal would have had."""
     for error in (
         CorruptVideo("The video breaks off at frame 7 (0.28 s).", param="video", actual=7),
         NoFrames("The video track has no frame that can be decoded.", actual=0),
@@ -429,7 +422,6 @@ def test_a_record_that_cannot_be_read_is_unknown(
 def test_what_is_unforeseen_says_nothing_of_the_inside(
     service: Running, client: httpx.Client
 ) -> None:
-    """500 internal with the request's id; no path, no trace."""
 
     async def run(*statements: LiteralString) -> None:
         async with service.database() as database:

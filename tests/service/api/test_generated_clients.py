@@ -25,7 +25,6 @@ def test_openapi_python_client_makes_one(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """No part of the document is left out."""
     (tmp_path / "openapi.json").write_bytes(http.get(f"{service.url}/openapi.json").content)
     words = ["generate", "--path", "openapi.json", "--meta", "none", "--output-path", "made"]
     (tmp_path / "config.yaml").write_text("post_hooks: []\n")
@@ -95,7 +94,6 @@ console.log(refused.error?.error.reason);
 def test_openapi_typescript_makes_one(
     service: Running, clip_origin: str, drawn: Path, tmp_path: Path
 ) -> None:
-    """Its types are those of the answers; node executes it as it stands."""
     (tmp_path / "node_modules").symlink_to(packages())
     (tmp_path / "openapi.json").write_bytes(http.get(f"{service.url}/openapi.json").content)
     (tmp_path / "client.mts").write_text(CLIENT)

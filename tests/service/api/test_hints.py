@@ -62,7 +62,6 @@ def post(service: Running, path: str, **body: object) -> httpx.Response:
 
 
 def test_a_job_by_key_points_is_refined_with_more_hints(worker: Running, clip: str) -> None:
-    """First the points reach the masker, then the points, the new hint and the kept results."""
     points = [{"x": 5, "y": 24, "type": "positive"}, {"x": 60, "y": 2, "type": "negative"}]
     answer = post(worker, POINTS, video=clip, key_points=points, frame_index=9, auto_trim=True)
     status = finished(worker, answer)
@@ -190,7 +189,6 @@ class OneAtATime:
 async def test_tokens_take_turns_and_a_newer_picture_replaces_one_that_waits(
     tmp_path: Path,
 ) -> None:
-    """A's third picture cancels its second, and B, who comes last, is served before it."""
     pool = OneAtATime()
     previewer = Previewer(pool, lambda: tmp_path, 0)  # type: ignore[arg-type]
 

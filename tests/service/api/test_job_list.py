@@ -20,7 +20,6 @@ from tests.support.jobs import begun, value
 def test_the_jobs_of_a_token_come_newest_first_with_their_names(
     service: Running, clip_origin: str, drawn: Path
 ) -> None:
-    """In pages, another token's never; a name is the upload's, or the file's at the URL's end."""
     headers = service.new_token()
     name = "C:\\clips\\Zo\u00eb's\u202e cat.mp4"
     uploaded = upload(service, drawn / "good.mp4", name=name, **headers)
@@ -83,7 +82,6 @@ def test_the_jobs_of_a_token_come_newest_first_with_their_names(
 def test_a_job_is_renamed_and_deleted_by_its_token(
     service: Running, clip_origin: str, drawn: Path
 ) -> None:
-    """Downloads have its new name; once it is deleted, no call finds it, nor its files or row."""
     headers, other = service.new_token(), service.new_token()
     made = []
     for _ in range(2):
@@ -134,7 +132,6 @@ def test_a_page_that_cannot_be_is_refused(service: Running, query: str) -> None:
 def test_the_newest_mask_of_a_job_under_way_is_its_tokens(
     service: Running, clip_origin: str
 ) -> None:
-    """Null before the first mask and after the end; only for its token, and never large."""
     headers = service.new_token()
     body = {"video": f"{clip_origin}/good.mp4"}
     job = http.post(service.url + PATH, json=body, headers=headers).json()["request_id"]

@@ -26,13 +26,12 @@ from foremask.service.storage.objects import Objects, open_objects
 from foremask.settings import Settings
 from tests.service.api.conftest import Running, running
 from tests.service.api.patient import http
-from tests.service.api.test_decisions import PATH, assert_refused
+from tests.service.api.test_decisions import PATH
 from tests.support.programs import fresh
 
 
 @pytest.mark.slow
 def test_the_api_process_loads_no_pixels() -> None:
-    """A fresh interpreter that has all of the API has nothing of what decodes, infers or traces."""
     heavy = ["numpy", "av", "cv2", "openvino", "onnxruntime", "opentelemetry", "requests"]
     ours = [f"foremask.{name}" for name in ("masking", "vision", "media")]
     code = (
@@ -64,40 +63,9 @@ async def test_a_store_that_is_gone_is_told(database_url: str, tmp_path: Path) -
         assert "signing key" in reported["objects"]
 
 
-@pytest.mark.slow
-async def test_without_a_database_it_says_try_again(tmp_path: Path) -> None:
-    """503 with Retry-After for each call; not ready; alive; its own counts can be read."""
-    settings = Settings(data_dir=tmp_path)
-    objects = await open_objects((tmp_path / "objects").as_uri(), settings.base_url)
-    nowhere = f"postgresql://nobody@/none?host={tmp_path}"
-    async with (
-        Outbound() as outbound,
-        open_database(nowhere, patience_s=0.0) as database,
-        api_over(database, objects, outbound, tmp_path) as client,
-    ):
-        headers = {"api_token": "any"}
-        for answer in (
-            await client.get("/v2/status/any", headers=headers),
-            await client.post(PATH, json={}, headers=headers),
-        ):
-            assert_refused(answer, 503, "unavailable")
-            assert answer.headers["retry-after"] == "1"
-        ready = await client.get("/readyz")
-        assert (ready.status_code, ready.json()["checks"]["database"]) == (
-            503,
-            "the database does not answer; nothing was lost, try again in a moment",
-        )
-        assert (await client.get("/healthz")).status_code == 200
-        text = (await client.get("/metrics")).text
-        assert "foremask_database_up 0.0" in text
-        assert 'route="/v2/status/{request_id}",status="503"' in text
-        assert "foremask_jobs{" not in text
-
-
 async def test_a_database_without_our_tables_is_not_ready(
     postgres: EmbeddedPostgres, database_url: str, tmp_path: Path
 ) -> None:
-    """Nor is one that has those of a newer version; the answer says what to do."""
     async with ready(postgres.url, tmp_path) as checks:
         assert (await checks())["database"] == (
             f"the database has no tables of foremask: run `foremask migrate` for version {VERSION}"
@@ -113,7 +81,6 @@ async def test_a_database_without_our_tables_is_not_ready(
 
 @pytest.mark.slow
 async def test_a_store_that_does_not_answer_is_told_soon(tmp_path: Path) -> None:
-    """It takes connections and says nothing: 503 after 2 s, not after its retries."""
     over = asyncio.Event()
 
     async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -194,7 +161,6 @@ class NoVerdict(Prober):
 
 
 def test_the_metrics_count_answers_and_jobs(service: Running, clip_origin: str) -> None:
-    """Routes, not paths, are the labels: what a caller chooses adds none."""
     for path in ("/random-1", "/random-2", "/v2/status/random-3"):
         http.get(service.url + path)
     body = {"video": f"{clip_origin}/good.mp4"}
@@ -210,7 +176,6 @@ def test_the_metrics_count_answers_and_jobs(service: Running, clip_origin: str) 
 def test_a_stop_answers_those_who_wait(
     service: Running, clip_origin: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """SIGTERM ends a held connection with 202: the job goes on without it."""
     answers: list[httpx.Response] = []
     body = {"video": f"{clip_origin}/good.mp4", "sync": True}
     with running(service.database_url, tmp_path_factory.mktemp("data")) as other:

@@ -40,7 +40,6 @@ def test_sync_gives_up_before_the_client_does(hurried: Running, clip_origin: str
 
 
 def test_a_slow_origin_is_judged_later(hurried: Running, clip_origin: str) -> None:
-    """No verdict within the budget: the job is accepted, and its clip is not known yet."""
     body = {"video": f"{clip_origin}/slow/long.mp4"}
     answer = http.post(hurried.url + PATH, json=body, headers=hurried.headers)
     assert answer.status_code == 202

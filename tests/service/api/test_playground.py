@@ -73,10 +73,6 @@ def disc(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_page_comes_from_here_and_goes_nowhere_else(service: Running) -> None:
-    """Each file that it names is there.
-
-    None names another server, and the policy would allow none.
-    """
     page = http.get(service.url)
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert "unsafe" not in page.headers["content-security-policy"]
@@ -92,7 +88,6 @@ def test_the_page_comes_from_here_and_goes_nowhere_else(service: Running) -> Non
 
 
 def test_every_module_is_fetched_at_once(service: Running) -> None:
-    """The page names each module of its own, so that none waits for another to ask for it."""
     page = http.get(service.url).text
     modules = {path.name for path in (STATIC / "playground").glob("*.js")}
     assert {
@@ -139,7 +134,6 @@ def test_the_samples_are_small_and_name_their_source() -> None:
 
 
 def test_a_sample_comes_by_ranges_so_that_a_browser_can_seek_in_it(service: Running) -> None:
-    """Single ranges; whatever else is asked for, and of another version, is the whole file."""
     url = f"{service.url}/static/samples/bird.webm"
     whole = http.get(url)
     size = len(whole.content)
@@ -178,33 +172,6 @@ def test_a_clip_is_shown_only_when_it_is_one(
     assert_refused(ask("http://10.1.2.3/clip.mp4"), 422, "url_private")
 
 
-def test_a_mask_comes_in_another_preset_without_masking_again(
-    service: Running, disc: Path, tmp_path: Path
-) -> None:
-    """A job of its own, whose mask keeps every promise; only for a mask that is there."""
-    uploaded = upload(service, disc, "video/webm")
-    with working(service, tmp_path):
-        first = finished(service, submitted(service, uploaded))
-        assert first["result"]["report"]["frames_out"] == 24
-        answer = http.post(
-            f"{service.url}/v2/status/{first['request_id']}/convert",
-            json={"output_container_and_codec": "mov_proresks"},
-            headers=service.headers,
-        )
-        assert answer.status_code == 202
-        other = finished(service, answer.json()["request_id"])
-    (tmp_path / "mask.mov").write_bytes(http.get(other["result"]["video_url"]).content)
-    assert verify(disc, tmp_path / "mask.mov")
-    rows = http.get(f"{service.url}/v2/status/{first['request_id']}/strip", headers=service.headers)
-    frames = rows.json()["result"]["frames"]
-    assert len(frames) == 24
-    truth = np.mean([levels.mean() / 255 for _, levels in synth.draw(SPEC)])
-    assert np.mean([coverage for _, coverage, _ in frames]) == pytest.approx(float(truth), abs=0.02)
-    for path, headers in (("strip", service.new_token()), ("strip", service.headers)):
-        answer = http.get(f"{service.url}/v2/status/{other['request_id']}x/{path}", headers=headers)
-        assert_refused(answer, 404, "request_unknown")
-
-
 POINT = {"type": "point", "x": 60, "y": 120, "negative": True, "frame": 2}
 ON_GREEN = {"view": "cutout", "backing": {"kind": "colour", "colour": "#1f7a4d"}}
 
@@ -226,7 +193,6 @@ def test_the_programs_of_the_page_run_as_they_stand(
     matte: dict[str, Any],
     made: str,
 ) -> None:
-    """Each submits, waits and ends with what the page shows: mask or cut-out, marks and edges."""
     fields = {"video": upload(service, disc, "video/webm"), "quality": "fast", "hints": [POINT]}
     arguments = ", ".join(map(json.dumps, (fields, seen, matte)))
     script = (
@@ -380,10 +346,6 @@ def at_rest(page: Page) -> np.ndarray:
 def test_from_a_dropped_clip_to_a_link_that_opens_elsewhere(
     page: Page, browser: Browser, service: Running, disc: Path, tmp_path: Path
 ) -> None:
-    """Drop, verdict, mask, wipe, edges, cut-out, another format, downloads, reload, recent.
-
-    Every colour where it must be.
-    """
     with working(service, tmp_path):
         drop(page, disc)
         expect(page.locator("#verdict")).to_contain_text(
@@ -620,7 +582,6 @@ def test_source_and_mask_are_of_the_same_moment(
 def test_a_pasted_url_is_shown_without_asking_its_host(
     open_service: Running, browser: Browser, disc: Path
 ) -> None:
-    """The verdict, then the clip itself on the stage; the browser speaks with the service alone."""
     service = open_service
     with clip_server.serving(disc.parent) as host:
         page = browser.new_page()
@@ -639,10 +600,6 @@ def test_a_pasted_url_is_shown_without_asking_its_host(
 def test_an_error_stands_beside_its_field_with_a_way_out(
     page: Page, service: Running, drawn: Path
 ) -> None:
-    """A clip of 61 s.
-
-    The sentence, what to do, and a link to the reason, which is explained there.
-    """
     drop(page, drawn / "long.mp4")
     error = page.locator("#clip-error")
     expect(error).to_contain_text("61")
@@ -668,7 +625,6 @@ def test_an_error_stands_beside_its_field_with_a_way_out(
 def test_a_busy_service_takes_an_upload_without_a_verdict(
     page: Page, service: Running, disc: Path, tmp_path: Path
 ) -> None:
-    """The probe took too long: the page says so, and the mask is made all the same."""
     refusal = {
         "request_id": "x",
         "error": {"code": 422, "message": "", "details": "too slow", "reason": "url_unreachable"},
@@ -680,10 +636,6 @@ def test_a_busy_service_takes_an_upload_without_a_verdict(
 
 
 def test_a_wrong_token_is_told_at_once(page: Page) -> None:
-    """Beside its field.
-
-    The right one closes the card, and is gone with the tab unless it is to be kept.
-    """
     page.get_by_role("button", name="Token").click()
     page.get_by_role("button", name="Forget it").click()
     page.get_by_label("API token").fill("wrong")

@@ -57,7 +57,6 @@ def apply(page: Page) -> None:
 def test_a_subject_is_marked_on_frames_and_the_clip_follows(
     page: Page, service: Running, tmp_path: Path
 ) -> None:
-    """This, not this, a box, keys, undo: the preview shows each, and all reach the masker."""
     clip = synth.write(tmp_path / "disc.webm", SPEC)  # its middle goes from x = 60 to 260
     said = page.locator("#mark-said")
     asked: list[Any] = []
@@ -147,7 +146,6 @@ def test_a_subject_is_marked_on_frames_and_the_clip_follows(
 
 
 def test_marks_before_the_mask_go_with_it(page: Page, service: Running, tmp_path: Path) -> None:
-    """The first mask is made with them; a preview that the service refuses is told of."""
     clip = synth.write(tmp_path / "disc.webm", SPEC)
     refusal = {
         "request_id": "x",

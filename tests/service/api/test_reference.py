@@ -13,10 +13,6 @@ from tests.support.browser import browsing
 
 
 def test_the_reference_shows_the_api_and_tries_it(service: Running) -> None:
-    """An error's anchor, a call's fields, what it answers here; nothing of another server.
-
-    No page of it is wider than a telephone, and axe has nothing against it.
-    """
     policy = http.get(f"{service.url}/reference").headers["content-security-policy"]
     assert "script-src 'self';" in policy
     assert "unsafe" not in policy
@@ -49,7 +45,6 @@ def test_the_reference_shows_the_api_and_tries_it(service: Running) -> None:
 
 
 def test_the_docs_lead_to_the_reference_where_they_are_not_built(service: Running) -> None:
-    """A path of the documentation does so too; an unknown file of a page is not found."""
     built = bool(pages.read_pages("site"))
     answer = http.get(f"{service.url}/docs", follow_redirects=False)
     wanted = "/docs/index.html" if built else "/reference"

@@ -56,7 +56,6 @@ async def finish_next(service: Running, mask: Path) -> None:
 def test_submit_and_poll(
     sdk: BriaSyncClient, service: Running, clip_origin: str, drawn: Path
 ) -> None:
-    """Until the mask is there; its URL is under both names and leads to the file."""
     with sdk:
         made = sdk.submit(ENDPOINT, {"video": f"{clip_origin}/good.mp4"}, raise_for_status=True)
         assert made.in_progress
@@ -168,7 +167,6 @@ def test_errors_are_raised_with_their_code(
 
 
 def test_a_wrong_token_and_an_unknown_request(service: Running) -> None:
-    """403 and 404, as errors in the response and not as failures to parse it."""
     with BriaSyncClient(base_url=service.url, api_token="wrong") as client:
         refused = client.submit(ENDPOINT, {"video": "http://example.com/a.mp4"})
         assert refused.error is not None
@@ -196,26 +194,6 @@ def test_a_429_reaches_the_caller(service: Running, clip_origin: str) -> None:
         assert again.error is not None
         assert again.error.code == 429
         assert 1 <= int(again.headers["retry-after"]) <= 6
-
-
-async def test_the_async_client(service: Running, clip_origin: str, drawn: Path) -> None:
-    async with BriaAsyncClient(base_url=service.url, api_token=service.token) as client:
-        url = await client.upload(drawn / "good.mp4", "video/mp4")
-        made = await client.submit(ENDPOINT, {"video": url})
-        assert await client.status(made.request_id) == Status.RUNNING
-        finishing = asyncio.create_task(complete(service, made.request_id, drawn / "good.mp4"))
-        done = await client.poll(made, interval=0.1, timeout=120)
-        await finishing
-        assert done.status == Status.COMPLETED
-        next_one = asyncio.create_task(finish_next(service, drawn / "good.mp4"))
-        ran = await client.run(ENDPOINT, {"video": f"{clip_origin}/good.mp4"})
-        await next_one
-        assert ran.status == Status.COMPLETED
-        with pytest.raises(BriaException) as raised:
-            await client.submit(
-                ENDPOINT, {"video": f"{clip_origin}/sound.mp4"}, raise_for_status=True
-            )
-        assert raised.value.code == 422
 
 
 def test_the_golden_vector() -> None:

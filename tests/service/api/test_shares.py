@@ -38,7 +38,6 @@ def slow_after_the_first_block(data: bytes, released: asyncio.Event) -> Answer:
 async def test_a_caller_who_hangs_up_gives_the_place_of_a_shown_clip_back(
     service: Running, tmp_path: Path
 ) -> None:
-    """As many as one token may see at once, from an origin whose second MiB never comes."""
     token = await asyncio.to_thread(service.new_token)
     small = clips.write(tmp_path / "small.mp4").read_bytes()
     data = small + (2 << 20).to_bytes(4) + b"free" + bytes((2 << 20) - 8)
@@ -71,7 +70,6 @@ def patient(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Gene
 async def test_slow_ranged_origins_of_one_token_leave_probes_for_another(
     patient: Running, tmp_path: Path
 ) -> None:
-    """Eight of A's clips hang: B's are judged meanwhile, and A's are accepted."""
     a, b = await asyncio.to_thread(patient.new_token), await asyncio.to_thread(patient.new_token)
     released = asyncio.Event()
     large = clips.write(
@@ -106,7 +104,6 @@ async def test_slow_ranged_origins_of_one_token_leave_probes_for_another(
 def test_uploads_stop_at_the_tokens_quota_and_at_the_disks_reserve(
     database_url: str, tmp_path: Path
 ) -> None:
-    """A file over 1000 bytes is 429, declared or counted; a disk below its reserve is 503."""
     with running(database_url, tmp_path / "a", storage_per_token=1000) as service:
         headers = service.new_token()
 

@@ -69,6 +69,10 @@ def test_a_database_that_has_stopped_is_told_within_seconds(tmp_path: Path) -> N
                                 assert_refused(answer, 503, "unavailable")
                                 assert int(answer.headers["retry-after"]) >= 1
                         assert http.get(f"{service.url}/healthz").status_code == 200
+                    counts = http.get(f"{service.url}/metrics").text
+                    assert "foremask_database_up 0.0" in counts
+                    assert 'route="/v2/status/{request_id}",status="503"' in counts
+                    assert "foremask_jobs{" not in counts
                 wait_until(lambda: http.get(f"{service.url}/readyz").is_success)
                 answer = http.get(f"{service.url}/v2/status/none", headers=service.headers)
                 assert_refused(answer, 404, "request_unknown")

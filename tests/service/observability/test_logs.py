@@ -19,7 +19,6 @@ def lines() -> io.StringIO:
 
 
 def test_a_line_has_its_context(lines: io.StringIO) -> None:
-    """What is bound once, the request's id and the attempt, is on every line that follows."""
     with structlog.contextvars.bound_contextvars(request_id="r-1", attempt=2):
         structlog.get_logger("foremask.test").info("segment.done", frames=90)
     line = json.loads(lines.getvalue())
@@ -36,7 +35,6 @@ def test_a_line_has_its_context(lines: io.StringIO) -> None:
 
 
 def test_a_library_s_line_looks_like_ours(lines: io.StringIO) -> None:
-    """The standard library's loggers end in the same stream, in the same form."""
     logging.getLogger("uvicorn.error").warning("port %d is taken", 8000)
     line = json.loads(lines.getvalue())
     assert (line["event"], line["level"]) == ("port 8000 is taken", "warning")

@@ -14,8 +14,9 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from foremask.errors import ServiceUnavailable, SettingsInvalid
+from foremask.errors import SettingsInvalid
 from foremask.service.jobs.database import open_database
+from foremask.service.jobs.schema import migrate
 from foremask.service.run import bundled_postgres
 from foremask.service.run.bundled_postgres import EmbeddedPostgres, bundled_binaries, server_version
 from tests.support.patience import wait_until
@@ -88,7 +89,6 @@ def test_rows_outlive_a_stop(data_dir: Path) -> None:
 
 
 async def test_a_killed_server_is_back_at_once(data_dir: Path) -> None:
-    """kill -9 of the server during calls: committed rows stay, and a call only takes longer."""
     server = EmbeddedPostgres(data_dir)
     server.start()
     watching = asyncio.create_task(server.watch())
@@ -127,7 +127,6 @@ def test_a_directory_of_any_name_serves(data_dir: Path, name: str) -> None:
 
 
 def test_another_major_version_is_refused(data_dir: Path) -> None:
-    """A directory of PostgreSQL 17 is left alone, and the message names the way out."""
     with started(data_dir):
         pass
     (data_dir / "postgres" / "data" / "PG_VERSION").write_text("17\n")
@@ -147,7 +146,6 @@ def test_a_closed_directory_serves_root_too(data_dir: Path) -> None:
 
 
 def test_nothing_outlives_a_killed_parent(data_dir: Path) -> None:
-    """kill -9 of whoever started the server: it is gone, and the next start works."""
     with subprocess.Popen(  # noqa: S603  # our own code
         [sys.executable, "-c", START_AND_HANG, data_dir], stdout=subprocess.PIPE, text=True
     ) as parent:
@@ -206,8 +204,4 @@ def test_another_postgresql_serves_where_it_is_named(data_dir: Path) -> None:
         major, minor = server_version(own or bundled_binaries())
         with started(data_dir / str(number), own) as server:
             assert asked(server, "show server_version_num") == f"{major * 10000 + minor}"
-
-
-def test_a_directory_without_a_postgresql_is_named(data_dir: Path) -> None:
-    with pytest.raises(ServiceUnavailable, match="no-such-place"):
-        EmbeddedPostgres(data_dir, data_dir / "no-such-place").start()
+            asyncio.run(migrate(server.url))

@@ -116,7 +116,6 @@ def served() -> Iterator[Served]:
 
 
 def test_sigterm_stops_everything_and_the_next_start_goes_on(served: Served, clip_url: str) -> None:
-    """A token is printed at the first start only; the job of before can be read after."""
     message = served.start()
     (token,) = [line.split()[-1] for line in message if "API token" in line]
     assert [line.strip() for line in message if line.strip().endswith(f"/#token={token}")]
@@ -131,7 +130,6 @@ def test_sigterm_stops_everything_and_the_next_start_goes_on(served: Served, cli
 
 
 def test_a_killed_parent_leaves_no_process_and_loses_no_job(served: Served, clip_url: str) -> None:
-    """kill -9 of the parent alone: the others end by themselves, and the next start goes on."""
     served.start(FOREMASK_BOOTSTRAP_TOKEN=TOKEN, FOREMASK_WORKERS="2")
     status_url = served.submit(clip_url)
     family = served.family()
@@ -146,7 +144,6 @@ def test_a_killed_parent_leaves_no_process_and_loses_no_job(served: Served, clip
 
 
 def test_a_killed_member_is_started_again(served: Served) -> None:
-    """kill -9 of every process but the parent: the service answers again."""
     served.start(FOREMASK_BOOTSTRAP_TOKEN=TOKEN)
     assert served.process is not None
     for pid in children(served.process.pid):

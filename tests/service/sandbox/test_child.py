@@ -105,7 +105,6 @@ def test_a_process_with_threads_is_not_called_confined(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("level", [Level(0, True), Level(7, False), Level()])
 def test_require_refuses_less_than_the_least_level(level: Level) -> None:
-    """Below it nothing starts; the error says what is required, what is there and the risk."""
     with pytest.raises(SettingsInvalid, match=r"Landlock v1 .* there is .* could ") as caught:
         check_level(Sandbox.REQUIRE, level, is_root=False)
     assert str(level) in caught.value.details
@@ -123,7 +122,6 @@ def test_root_without_landlock_is_refused_unless_told_otherwise() -> None:
 
 
 async def test_a_child_below_the_least_level_does_not_work(tmp_path: Path) -> None:
-    """What the child says of itself counts, whatever the machine promised."""
     pool = MediaPool(tmp_path, sandbox=Sandbox.REQUIRE, landlock_at_most=0)
     async with pool:
         with pytest.raises(SettingsInvalid, match="Landlock v1"):

@@ -32,7 +32,6 @@ def isnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.weights
 async def test_a_child_runs_what_is_kept(tmp_path: Path, isnet: Path) -> None:
-    """Where it may read the compiled network and not the weights, it loads it all the same."""
     kept, nothing = [isnet.parent / "compiled"], list[Path]()
     for readable, name in ((kept, "kept"), (nothing, "nothing")):
         async with MediaPool(tmp_path / name, sandbox=Sandbox.REQUIRE, readable=readable) as pool:
@@ -48,7 +47,6 @@ async def test_a_child_runs_what_is_kept(tmp_path: Path, isnet: Path) -> None:
 async def test_a_child_keeps_nothing_that_it_compiles(
     tmp_path: Path, isnet: Path, sandbox: Sandbox
 ) -> None:
-    """What one child compiles no other runs, confined or not; the mask is made."""
     weights = tmp_path / "models" / ISNET.file_name
     weights.parent.mkdir()
     weights.symlink_to(isnet)

@@ -38,7 +38,6 @@ async def probed(pool: MediaPool, data: bytes) -> str:
 
 
 async def test_mutated_clips_are_taken_or_refused(pool: MediaPool, tmp_path: Path) -> None:
-    """Bytes of the header are flipped, 12 times: each probe ends as for a clip that is refused."""
     dice = random.Random(7)  # noqa: S311
     whole = synth.write(tmp_path / "clip.mp4").read_bytes()
     reasons = {kind.reason for kind in ClipRefused.__subclasses__()} | {"taken"}

@@ -6,7 +6,6 @@ import sys
 from collections.abc import AsyncGenerator
 from fractions import Fraction
 from pathlib import Path
-from typing import get_type_hints
 
 import cv2
 import numpy as np
@@ -17,7 +16,6 @@ from foremask.facts import SegmentGrid, SegmentPlan
 from foremask.media.probe import probe
 from foremask.media.verify import verify
 from foremask.options import Limits, MaskOptions, Matte, Preset, Quality, ResultKind, ResultOptions
-from foremask.service.sandbox import execution
 from foremask.service.sandbox.messages import (
     Cut,
     CutOut,
@@ -26,7 +24,6 @@ from foremask.service.sandbox.messages import (
     Probe,
     ProbeBackground,
     Progress,
-    result_type,
 )
 from foremask.service.sandbox.pool import MediaPool
 from foremask.settings import Sandbox
@@ -85,13 +82,6 @@ async def test_a_full_disk_is_a_store_that_is_away(
     async with MediaPool(tmp_path / "slots", sandbox=Sandbox.REQUIRE) as pool:
         with pytest.raises(ServiceUnavailable, match="File too large"):
             await pool.run(request)
-
-
-def test_each_function_takes_its_request_and_gives_its_result() -> None:
-    """What executes a request is typed as the list of operations says."""
-    for kind, execute in execution.OPERATIONS.items():
-        hints = get_type_hints(execute)
-        assert (hints["return"], kind in hints.values()) == (result_type(kind), True), kind
 
 
 async def _masked_by_the_command_line(clip: Path, target: Path) -> str:

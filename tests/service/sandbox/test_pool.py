@@ -77,13 +77,6 @@ async def test_paths_are_the_callers_on_both_sides(pool: MediaPool, tmp_path: Pa
     assert reported == [Progress(1, 2, "copying")]
 
 
-async def test_the_child_reads_a_remote_file_through_its_parent(pool: MediaPool) -> None:
-    async def read_at(offset: int, size: int) -> bytes:
-        return b"0123456789"[offset : offset + size]
-
-    assert await pool.run(Remote(3, 4), read_at=read_at) == b"3456"
-
-
 async def test_what_the_reader_raises_comes_out_of_run(pool: MediaPool) -> None:
     async def read_at(offset: int, size: int) -> bytes:
         raise UrlUnreachable(f"broke off at {offset} of {size}")
@@ -123,7 +116,6 @@ async def test_a_child_serves_one_owner(pool: MediaPool) -> None:
 
 
 async def test_the_next_child_is_ready_before_it_is_needed(tmp_path: Path) -> None:
-    """It is prepared and has served nobody; the child that it replaces is gone."""
     pool = pool_of_misdeeds(tmp_path / "scratch", spares=True, prepare=Do("prepare"))
     async with pool:
         assert await pool.run(Count(), owner="a") == 2
@@ -175,7 +167,6 @@ async def test_the_wall_clock_kills(pool: MediaPool) -> None:
 
 
 async def test_a_stall_kills_while_frames_that_advance_do_not(tmp_path: Path) -> None:
-    """Silence ends the job long before the wall clock; a slow clip that advances goes on."""
     async with open_pool(tmp_path, stall_s=2.5) as pool:
         with pytest.raises(TimedOut) as caught:
             await pool.run(Do("hang"))
@@ -208,7 +199,6 @@ async def test_memory_has_an_end(tmp_path: Path, pause_s: float) -> None:
 async def test_what_a_child_leaves_does_not_stall_the_loop(
     tmp_path: Path, files: int, depth: int
 ) -> None:
-    """An unconfined child leaves 50 000 files or 100 nested directories: all are removed."""
     longest_s = 0.0  # of the loop's thread at work without a pause
 
     async def tick() -> None:
@@ -230,7 +220,6 @@ async def test_what_a_child_leaves_does_not_stall_the_loop(
 
 
 async def test_a_child_that_makes_too_many_files_is_killed(pool: MediaPool, tmp_path: Path) -> None:
-    """Long before it has made a million; the next job finds a new child and an empty directory."""
     victim = await pid(pool)
     with pytest.raises(Internal) as caught:
         await pool.run(Litter(1_000_000, 0))
@@ -267,7 +256,6 @@ async def test_nonsense_from_a_child_is_its_end(pool: MediaPool, message: str) -
 
 
 async def test_a_result_of_another_type_is_its_end(pool: MediaPool) -> None:
-    """What a child answers is decoded as the request's result type, or not at all."""
     with pytest.raises(ChildDied):
         await pool.run(Lie())
 
@@ -284,7 +272,6 @@ async def test_slots_work_side_by_side(tmp_path: Path) -> None:
 
 
 def test_no_child_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:
-    """kill -9 of the worker ends its child during a job; the next start removes its slot."""
     worker = subprocess.Popen(  # noqa: S603
         [sys.executable, "-c", WORKER, str(tmp_path), str(ROOT)], stderr=subprocess.PIPE, text=True
     )

@@ -124,7 +124,6 @@ async def test_a_key_that_could_lead_elsewhere_is_refused(tmp_path: Path, key: s
 
 
 async def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
-    """300 MiB go in and out, and the process stays as it was, give or take the blocks in flight."""
     store = await open_objects((tmp_path / "objects").as_uri(), BASE_URL)
     before_kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     await store.put("big", chunks(*[MIB] * 300))
@@ -135,7 +134,6 @@ async def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
 
 
 async def test_the_signing_key_is_its_owners_alone(tmp_path: Path) -> None:
-    """From its first byte, whatever the umask; one that an earlier version left open is closed."""
     made = tmp_path / "objects" / "signing-key"
     umask = os.umask(0)
     try:

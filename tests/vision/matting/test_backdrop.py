@@ -52,7 +52,6 @@ def backdrops(pairs: Iterator[tuple[ArrayImage, Alpha]]) -> list[Backdrop]:
 
 
 def test_what_the_subject_hides_is_taken_from_frames_that_show_it() -> None:
-    """All of it is visible before or after: the disc in mid-clip is right within a few levels."""
     cells = np.nonzero(disc(6) > 0)
     background = backdrops(clip())[6].background(cells)
     truth = bare(6)[cells] / 255
@@ -62,7 +61,6 @@ def test_what_the_subject_hides_is_taken_from_frames_that_show_it() -> None:
 
 
 def test_a_subject_that_never_leaves_hides_what_is_behind_it() -> None:
-    """A disc that stays while the camera stays: nothing is known, and nothing is made up."""
     pairs = ((ArrayImage(shown(0)), disc(0)) for _ in range(6))
     background = backdrops(pairs)[3].background(np.nonzero(disc(0) > 0.9))
     assert not background.known.any()
@@ -81,7 +79,6 @@ def test_nothing_is_seen_across_a_cut() -> None:
 
 
 def test_a_ground_that_is_another_in_each_frame_is_not_believed() -> None:
-    """Noise: no corner is found again, or what is found does not fit."""
     rng = np.random.default_rng(9)
     pairs = (
         (ArrayImage(rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)), disc(number))
@@ -92,7 +89,6 @@ def test_a_ground_that_is_another_in_each_frame_is_not_believed() -> None:
 
 
 def test_an_outline_over_a_colourful_ground_is_found_by_what_is_behind_it() -> None:
-    """An edge eight pixels too soft is located with the backdrop, not by mean colours."""
     blurred = np.asarray(cv2.blur(disc(6), (9, 9)), np.float32)
     images = [ArrayImage(shown(number)) for number in range(12)]
     pairs = (
@@ -122,7 +118,6 @@ def test_it_reads_as_far_ahead_as_it_may_and_keeps_order(ahead_frames: int) -> N
 
 
 def test_what_is_past_reach_is_forgotten() -> None:
-    """Memory is bounded by frames, not by the clip."""
     last = backdrops(clip(2 * BACKDROP_REACH_FRAMES + 8))[-1]
     assert len(last.views) <= 2 * BACKDROP_REACH_FRAMES + 1
 

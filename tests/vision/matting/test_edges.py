@@ -24,7 +24,6 @@ def test_flat_areas_are_exactly_black_and_white_whatever_the_texture() -> None:
 
 
 def test_an_edge_of_the_picture_sharpens_the_mask() -> None:
-    """A disc at a quarter of the size: the luma's detail cuts the error by a third or more."""
     truth = disc(720, 1280, 200.3)
     luma = np.rint(40 + 170 * truth).astype(np.uint8)
     alpha = resized(truth, 320, 180)
@@ -42,7 +41,6 @@ def test_soft_parts_stay_soft() -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (2, 2), (15, 15), (479, 853), (360, 640)])
 def test_any_size_comes_back_in_its_own_size(height: int, width: int) -> None:
-    """Also where the small grid is the frame itself, or not a whole fraction of it."""
     rows, columns = min(height, 180), min(width, 320)
     levels = refine(np.ones((rows, columns), np.float32), np.zeros((height, width), np.uint8))
     assert levels.shape == (height, width)
@@ -51,7 +49,6 @@ def test_any_size_comes_back_in_its_own_size(height: int, width: int) -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(720, 1280), (719, 1279), (2161, 3841)])
 def test_strips_leave_no_seam(height: int, width: int) -> None:
-    """A slanted ramp crosses many strips; nowhere does a step exceed the ramp's own."""
     alpha = np.add.outer(np.linspace(0.1, 0.5, 180), np.linspace(0, 0.4, 320)).astype(np.float32)
     levels = refine(alpha, np.full((height, width), 90, np.uint8)).astype(int)
     assert np.abs(np.diff(levels, axis=0)).max() <= 1

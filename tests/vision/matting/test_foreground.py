@@ -45,7 +45,6 @@ def test_the_band_has_half_the_error_of_the_pictures_own_colours_or_less(blur_px
 
 
 def test_a_known_background_makes_the_band_better_still() -> None:
-    """Known on half the grid, and nowhere in the left half: there nothing changes."""
     levels = hair(9)
     picture = mixed(FRONT, BACK, levels)
     half = (WIDTH // 2, HEIGHT // 2)
@@ -75,7 +74,6 @@ def test_what_is_surely_foreground_keeps_its_colours_and_the_picture_is_not_chan
 
 
 def test_nothing_of_the_background_is_left_where_alpha_is_zero() -> None:
-    """A red subject before green: where alpha is 0, no pixel is green."""
     levels = np.zeros((HEIGHT, WIDTH), np.uint8)
     levels[60:120, 80:160] = 255
     picture = np.where(levels[:, :, None] > 0, (200, 20, 20), (20, 200, 20)).astype(np.uint8)
@@ -91,13 +89,3 @@ def test_any_size_and_any_alpha_will_do(size: tuple[int, int], level: int) -> No
     assert estimated.shape == picture.shape
     if level:
         assert np.abs(estimated.astype(int) - 90).max() <= 1
-
-
-@pytest.mark.parametrize("known_level", [0, 255])
-def test_a_hard_mask_has_no_band_and_keeps_the_colours_of_the_picture(known_level: int) -> None:
-    picture = texture(3, 64, 96, 20, 230)
-    levels = np.zeros(picture.shape[:2], np.uint8)
-    levels[20:50, 30:70] = 255
-    behind = Behind(np.zeros((8, 12, 3), np.uint8), np.full((8, 12), known_level, np.uint8))
-    found = foreground_colours(picture, levels, behind)
-    assert np.array_equal(found[levels == 255], picture[levels == 255])

@@ -31,7 +31,6 @@ def test_growing_reaches_the_border_and_shrinking_does_not_eat_from_it() -> None
 
 
 def test_a_feather_is_a_ramp_of_twice_its_width_and_keeps_the_middle_of_the_edge() -> None:
-    """98 % within, half at the edge, 2 % without."""
     levels = np.zeros((9, 100), np.uint8)
     levels[:, :50] = 255
     row = matte.feathered(levels, 8)[4] / 255
@@ -41,7 +40,6 @@ def test_a_feather_is_a_ramp_of_twice_its_width_and_keeps_the_middle_of_the_edge
 
 
 def test_points_and_gamma_stretch_what_lies_between() -> None:
-    """Black and white points become 0 and 1; gamma 2 takes the square root."""
     levels = np.array([[0, 51, 102, 204, 255]], np.uint8)
     stretched = matte.with_points(levels, 0.2, 0.8, 1)
     assert stretched.tolist() == [[0, 0, 85, 255, 255]]
@@ -58,7 +56,6 @@ def test_parts_that_are_too_small_go_whole_and_others_stay_as_they_are() -> None
 
 
 def test_despill_takes_only_the_surplus_of_one_colour() -> None:
-    """Yellow and grey stay; a green edge becomes as green as it is red."""
     colours = np.array([[[200, 200, 20], [80, 80, 80], [90, 200, 60]]], np.uint8)
     found = matte.despilled(colours, Despill.GREEN)[0].tolist()
     assert found == [[200, 200, 20], [80, 80, 80], [90, 90, 60]]
@@ -89,8 +86,3 @@ def test_what_is_out_of_range_is_refused_with_the_range(
     with pytest.raises(FieldInvalid, match=r"from .* to ") as refused:
         Matte(**asked)
     assert (refused.value.param, refused.value.limit) == (name, limit)
-
-
-def test_black_must_be_below_white() -> None:
-    with pytest.raises(FieldInvalid, match="black must be the smaller one"):
-        Matte(black=0.6, white=0.5)

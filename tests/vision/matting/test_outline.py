@@ -32,21 +32,18 @@ def noise(seed: int) -> Rgb:
 
 
 def test_a_blurred_outline_goes_back_to_where_the_colours_meet() -> None:
-    """An edge eight pixels wide over one of one pixel: nine tenths of the error go."""
     truth, blurred = disc(1), disc(8)
     resolved = resolve_outline(blurred, painted(truth, plain(200, 60, 40), plain(30, 90, 120)))
     assert np.abs(resolved - truth).mean() < 0.1 * np.abs(blurred - truth).mean()
 
 
 def test_an_outline_that_is_soft_in_the_picture_stays_soft() -> None:
-    """Motion blur: the alpha is right already, and its levels are kept within 6 %."""
     truth = disc(8)
     resolved = resolve_outline(truth, painted(truth, plain(200, 60, 40), plain(30, 90, 120)))
     np.testing.assert_allclose(resolved, truth, atol=0.06)
 
 
 def test_colours_that_are_on_both_sides_decide_nothing() -> None:
-    """The same noise in front and behind: the outline moves by less than a twentieth on average."""
     blurred = disc(8)
     resolved = resolve_outline(blurred, painted(disc(1), noise(1), noise(2)))
     undecided = (blurred > 0.05) & (blurred < 0.95)
@@ -66,7 +63,6 @@ def test_what_the_mask_is_sure_of_never_changes() -> None:
 @pytest.mark.parametrize("level", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 3), (HEIGHT, WIDTH)])
 def test_without_two_sides_the_mask_stays(level: float, rows: int, columns: int) -> None:
-    """All black, all white, or undecided all over: there is nothing to compare."""
     alpha = np.full((rows, columns), level, np.float32)
     image = ArrayImage(np.full((rows, columns, 3), 77, np.uint8))
     np.testing.assert_array_equal(resolve_outline(alpha, image), alpha)

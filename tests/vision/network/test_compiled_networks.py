@@ -16,7 +16,6 @@ from foremask.vision.network.opinions import CLOSER_PX
 from foremask.vision.network.session import NetworkOutput, Session
 from foremask.weights.catalogue import ISNET, compiled_dir_of, model_path
 from tests.support import networks
-from tests.support.programs import fresh
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +47,6 @@ def only_file(kept_in: Path) -> Path:
 
 
 def test_a_kept_network_runs_without_its_weights(redness: Path, kept_in: Path) -> None:
-    """The second session imports what the first has kept, and answers the same."""
     first = answer(redness, kept_in)
     spoil(redness)
     np.testing.assert_array_equal(answer(redness, kept_in).alpha, first.alpha)
@@ -68,7 +66,6 @@ CHANGES: dict[str, Callable[[bytes], bytes]] = {
 def test_what_is_no_compiled_network_of_ours_is_compiled_anew(
     redness: Path, kept_in: Path, change: str
 ) -> None:
-    """The answer is the same, and the file is whole again: it runs without its weights."""
     first = answer(redness, kept_in)
     path = only_file(kept_in)
     whole = path.read_bytes()
@@ -81,7 +78,6 @@ def test_what_is_no_compiled_network_of_ours_is_compiled_anew(
 
 
 def test_a_file_that_openvino_refuses_is_compiled_anew(redness: Path, kept_in: Path) -> None:
-    """Its checksum is right, and what it holds is no network."""
     first = answer(redness, kept_in)
     kept, size = CompiledNetworks(kept_in, redness), (networks.SIZE_PX, networks.SIZE_PX)
     found = kept.read(size)
@@ -120,7 +116,6 @@ def test_where_nothing_can_be_written_the_network_still_runs(redness: Path, kept
 
 
 def test_of_many_compiled_networks_the_newest_are_kept(redness: Path, kept_in: Path) -> None:
-    """The disk is bounded; what a killed process left half written goes after ten minutes."""
     kept_in.mkdir()
     abandoned, young = kept_in / ".abandoned.part", kept_in / ".young.part"
     for part in (abandoned, young):
@@ -135,18 +130,6 @@ def test_of_many_compiled_networks_the_newest_are_kept(redness: Path, kept_in: P
     assert set(kept_in.glob("*.compiled")) == set(oldest[1:])
     assert len(oldest[1:]) == KEPT_FILES
     assert (abandoned.exists(), young.exists()) == (False, True)
-
-
-def test_a_process_that_only_reads_keeps_nothing(redness: Path, kept_in: Path) -> None:
-    """A media child only reads, confined or not, since a clip may have taken it over."""
-    code = (
-        "import sys; from pathlib import Path\n"
-        "from foremask.vision.network import compiled_networks, session\n"
-        "compiled_networks.only_read()\n"
-        "print(session.Session(Path(sys.argv[1]), kept_in=Path(sys.argv[2])).runtime)"
-    )
-    assert fresh(code, redness, kept_in).stdout.startswith("openvino CPU")
-    assert not kept_in.exists()
 
 
 def test_a_network_of_ones_own_has_no_directory_beside_it(redness: Path) -> None:
@@ -177,7 +160,6 @@ def isnet(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.weights
 def test_answers_are_the_same_with_a_kept_network(isnet: Path) -> None:
-    """To the last bit, at both sizes: so masks of clips are the same. A crop has no features."""
     directory = isnet.parent / "compiled"
     image = ArrayImage(np.random.default_rng(7).integers(0, 256, (180, 320, 3), np.uint8))
     compiled = network_at(isnet, MaskOptions().device)

@@ -105,7 +105,6 @@ def small_isnet(size_px: int = 64) -> onnx.ModelProto:
 
 @pytest.mark.parametrize("precision", [Precision.F16, Precision.F32])
 def test_the_adapted_network_takes_pictures_of_any_size_in_batches(precision: Precision) -> None:
-    """A batch of two gives what its pictures give one by one, features channels last."""
     import onnxruntime
 
     adapted_network = adapted(small_isnet(), ISNET.spec, precision)
@@ -154,7 +153,6 @@ def ball_over_a_place(frames: int) -> Iterator[ArrayImage]:
 
 @pytest.mark.weights
 def test_all_runtimes_make_the_same_masks_with_the_same_memory() -> None:
-    """A drawn scene: J of each two runtimes is over 0.97, and all hand out features."""
     path = model_path()
     sessions: list[Network] = [
         Session(path, precision=Precision.INT8),

@@ -34,7 +34,6 @@ def red_on_the_right() -> ArrayImage:
 
 
 def test_every_view_finds_the_thing_where_it_is() -> None:
-    """The mirror image is turned back, and the crop put back where it was taken."""
     network = RedNetwork()
     opinions = ask(network, red_on_the_right(), GRID, mirrored_above=-1, cropped_above=-1)
     assert set(opinions.masks) == set(View)
@@ -66,7 +65,6 @@ def test_more_is_asked_only_where_the_first_answer_is_unsure() -> None:
 
 
 def test_the_crop_is_round_what_picture_and_mirror_image_pick() -> None:
-    """What only one of them picks is left out, unless that is the larger part."""
     both, besides = np.zeros((36, 64), np.uint8), np.zeros((36, 64), np.uint8)
     both[12:24, 20:32] = 255
     besides[12:18, 50:58] = 255

@@ -29,7 +29,6 @@ def redness(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
 def test_a_network_of_ones_own_runs_as_its_side_car_says(redness: Path, runtime: str) -> None:
-    """Size, normalisation, output name and sigmoid come from the file beside it."""
     session = Session(redness) if runtime == "openvino" else OnnxSession(redness, ONNX_CPU)
     output = session.infer(networks.half_red())
     assert output.alpha.shape == (SIZE_PX, SIZE_PX)
@@ -103,7 +102,6 @@ def test_a_file_that_is_no_network_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.weights
 def test_the_real_network_sees_a_thing_on_a_plain_ground_in_8_bits_as_in_full() -> None:
-    """A drawn ball on grass: 8 bits differ from floats by less than 1 % of the levels."""
     rows, columns = np.mgrid[:540, :960]
     rgb = np.empty((540, 960, 3), np.uint8)
     rgb[...] = (70, 130, 60)

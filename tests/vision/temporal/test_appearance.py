@@ -32,7 +32,6 @@ def drawn_anchors() -> tuple[list[AnchorFeatures], list[np.ndarray]]:
 
 
 def test_a_keyframe_that_the_network_missed_is_judged_by_the_others() -> None:
-    """Nine keyframes teach; the tenth, whose mask is empty, is found."""
     clips, truths = drawn_anchors()
     masks = [*truths]
     masks[6] = np.zeros_like(truths[6])
@@ -43,23 +42,12 @@ def test_a_keyframe_that_the_network_missed_is_judged_by_the_others() -> None:
 
 
 def test_masks_that_are_sure_of_nothing_teach_nothing() -> None:
-    """Grey everywhere: no verdict instead of a random one."""
     clips, truths = drawn_anchors()
     assert subject_logits(clips, [np.full_like(each, 128) for each in truths]) is None
     assert subject_logits(clips, [np.zeros_like(each) for each in truths]) is None
 
 
-def test_the_same_clip_gets_the_same_verdicts() -> None:
-    """A repeated segment, after a crash for instance, must fit its neighbours."""
-    clips, truths = drawn_anchors()
-    first, second = subject_logits(clips, truths), subject_logits(clips, truths)
-    assert first is not None
-    assert second is not None
-    np.testing.assert_array_equal(first[3], second[3])
-
-
 def test_the_basis_keeps_what_tells_places_apart() -> None:
-    """Sixty-four mixtures of three independent maps are projected without loss."""
     rng = np.random.default_rng(2)
     maps = rng.normal(size=(32, 32, 3))
     level = (maps @ rng.normal(size=(3, 64))).astype(np.float32)

@@ -88,7 +88,6 @@ def test_a_cut_is_found_at_its_frame(name: str) -> None:
 
 
 def test_another_scene_after_a_fade_through_black_is_another_shot() -> None:
-    """What comes out of the black is compared with what went into it."""
     out, into = shots.faded(shots.walk(70, 24), 8, 8, 8), shots.faded(shots.walk(80, 24), 0, 8, 0)
     black = np.zeros_like(out[0])
     found = starts([*out[:16], *[black] * 8, *into[8:]])
@@ -112,15 +111,10 @@ def test_boundaries_are_decided_two_pictures_late() -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (16, 16), (30, 24), (40, 1000), (1920, 8)])
 def test_any_size_is_taken(size: tuple[int, int]) -> None:
-    """Nothing to see, or next to nothing, is no reason to fail."""
     width, height = size
     rng = np.random.default_rng(1)
     images = [rng.integers(0, 256, (height, width, 3)).astype(np.uint8) for _ in range(5)]
     assert 0 in starts(images)
-
-
-def test_no_picture_is_no_shot() -> None:
-    assert starts([]) == []
 
 
 @pytest.mark.slow

@@ -55,7 +55,6 @@ def test_texture_that_is_half_a_pixel_off_is_the_same_thing_and_another_colour_i
 
 
 def test_what_the_camera_does_is_no_motion_and_what_a_thing_does_is() -> None:
-    """A zoom and pan over everything, and a patch that goes its own way."""
     width, height = 160, 90
     x, y = np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1, 1, height))
     flow = np.stack([2 + 1.5 * x, 1 + 1.5 * y], axis=-1).astype(np.float32)

@@ -79,7 +79,6 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_masks_are_the_same_with_and_without_what_is_kept() -> None:
-    """Without hints, with one, and with more, over several windows; and then little is inferred."""
     store, first = MemoryStore(), Network()
     plain = masks({}, first, store)
     np.testing.assert_array_equal(plain, masks({}, Network()))
@@ -93,7 +92,6 @@ def test_masks_are_the_same_with_and_without_what_is_kept() -> None:
 
 @pytest.mark.slow
 def test_a_file_that_is_full_or_of_another_clip_changes_no_mask(tmp_path: Path) -> None:
-    """What has no room is inferred again; another identity begins anew."""
     path, hinted = tmp_path / "kept", masks(CLICK, Network())
     plain = Network()
     for clip, most_bytes in (("a", 300_000), ("b", 1 << 30)):
@@ -111,7 +109,6 @@ def test_a_file_that_is_full_or_of_another_clip_changes_no_mask(tmp_path: Path) 
 def test_a_disk_that_is_full_costs_no_mask_and_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """From the first byte, on the way, and at the directory at the file's end."""
     path, plain, hinted = tmp_path / "kept", masks({}, Network()), masks(CLICK, Network())
     with open_file_store(path, {}, 1 << 30) as store:
         masks({}, Network(), store)

@@ -27,25 +27,21 @@ def scene(*opinions: np.ndarray, links: dict[int, Link] | None = None) -> Scene:
 
 
 def test_opinions_that_agree_leave_the_foreground_and_the_background() -> None:
-    """One box: two regions, whatever the number of opinions."""
     regions = Regions.of([box(5, 10, 5, 15)] * 3)
     assert sorted(regions.sizes) == [50, ROWS * COLUMNS - 50]
 
 
 def test_where_two_opinions_differ_is_a_region_of_its_own() -> None:
-    """A box of 50 and one of 80 pixels around it: inside, between, outside."""
     regions = Regions.of([box(5, 10, 5, 15), box(5, 10, 5, 21)])
     assert sorted(regions.sizes) == [30, 50, ROWS * COLUMNS - 80]
 
 
 def test_places_that_do_not_touch_are_regions_of_their_own() -> None:
-    """Two boxes in one opinion: two regions beside the background."""
     regions = Regions.of([box(2, 5, 2, 5) + box(12, 16, 20, 25)])
     assert sorted(regions.sizes) == [9, 20, ROWS * COLUMNS - 29]
 
 
 def test_a_mean_is_that_of_the_regions_own_pixels() -> None:
-    """A plane that is 1 on half of a box has a mean of a half there."""
     regions = Regions.of([box(5, 10, 5, 15)])
     means = regions.mean(box(5, 10, 5, 10))
     assert sorted(means) == [0, 0.5]
@@ -53,7 +49,6 @@ def test_a_mean_is_that_of_the_regions_own_pixels() -> None:
 
 
 def test_a_hole_in_the_subject_is_enclosed_and_the_ground_is_not_all() -> None:
-    """All of the hole's border lies against the subject; none of it where nothing is inside."""
     subject = box(4, 16, 4, 20) - box(8, 12, 8, 12)
     regions = Regions.of([subject])
     shares = regions.spread(regions.enclosed(subject > 0.5))
@@ -74,7 +69,6 @@ def test_the_clips_own_colours_speak_for_what_looks_like_the_subject() -> None:
 
 
 def test_neighbours_speak_only_where_they_show_the_same_thing() -> None:
-    """The next anchor has the box: evidence of 0.5 where it surely shows the same, else none."""
     still = np.zeros((ROWS, COLUMNS, 2), np.float32)
     for continuity, near in ((1.0, 0.5), (0.0, 0.0)):
         full = np.full((ROWS, COLUMNS), continuity, np.float32)
@@ -86,17 +80,7 @@ def test_neighbours_speak_only_where_they_show_the_same_thing() -> None:
         assert (regions.spread(features["carried"])[7, 7] > 0.5) == (continuity > 0)
 
 
-def test_an_anchor_without_any_foreground_is_measured_too() -> None:
-    """No opinion picks anything: one region, with the same features as any."""
-    empty = np.zeros((ROWS, COLUMNS), np.float32)
-    ((regions, features),) = measure([scene(empty, empty)])
-    ((_, others),) = measure([scene(box(2, 9, 2, 9), box(2, 9, 2, 9))])
-    assert len(regions.sizes) == 1
-    assert list(features) == list(others)
-
-
 def test_what_nobody_asked_is_no_number() -> None:
-    """A view that is missing, and what of the picture a crop does not show."""
     subject = box(4, 12, 4, 12) + box(4, 12, 20, 28)
     opinions = {View.STRETCHED: subject, View.CROPPED: subject}
     one = replace(scene(subject), opinions=opinions, box=(slice(0, ROWS), slice(0, 16)))
@@ -108,7 +92,6 @@ def test_what_nobody_asked_is_no_number() -> None:
 
 
 def test_a_line_is_long_and_a_square_is_thick() -> None:
-    """Of the same area: 1 x 25 against 5 x 5."""
     thing = box(3, 4, 2, 27) + box(10, 15, 10, 15)
     ((regions, features),) = measure([scene(thing)])
     thickness, length = (regions.spread(features[each]) for each in ("thickness", "elongation"))
@@ -117,7 +100,6 @@ def test_a_line_is_long_and_a_square_is_thick() -> None:
 
 
 def test_neighbours_that_hardly_differ_are_one_region_and_a_slope_is_not() -> None:
-    """0.45 beside 0.55 is one; a slope from 0 to 1 in steps of 0.2 stays in several regions."""
     half = box(5, 15, 5, 15)
     wavering = np.where(half > 0, 0.45, 0.55 * box(5, 15, 15, 25)).astype(np.float32)
     assert len(Regions.of([wavering]).joined([wavering]).sizes) == 2

@@ -71,7 +71,6 @@ def test_trees_add_up_what_their_leaves_say_and_stay_within_their_bound() -> Non
     ],
 )
 def test_whatever_was_asked_a_clear_subject_is_decided(views: tuple[View, ...]) -> None:
-    """What every opinion picks is foreground, and what none picks is not."""
     subject = np.zeros((96, 128), np.float32)
     subject[24:72, 32:96] = 1
     nothing = np.zeros(subject.shape, np.float32)
@@ -107,7 +106,6 @@ def test_a_thing_that_has_truly_changed_is_believed_in_the_end() -> None:
 
 
 def test_the_mask_takes_the_outline_of_the_opinion_that_agrees() -> None:
-    """One opinion has the subject with a soft edge, the other misses it: the soft edge is kept."""
     soft = np.zeros(SHAPE, np.uint8)
     soft[6:18, 8:24] = 255
     soft[6:18, 24] = 180
@@ -119,7 +117,6 @@ def test_the_mask_takes_the_outline_of_the_opinion_that_agrees() -> None:
 
 
 def test_where_no_opinion_agrees_the_verdict_is_the_mask() -> None:
-    """All miss it; the anchors around know that it is there."""
     nothing = np.zeros(SHAPE, np.uint8)
     mask = compose([nothing, nothing], np.where(np.arange(32) < 16, 4, -4) * plane(1))
     assert mask[:, :15].min() > 220
@@ -127,7 +124,6 @@ def test_where_no_opinion_agrees_the_verdict_is_the_mask() -> None:
 
 
 def test_nothing_is_half_there_far_from_an_outline() -> None:
-    """A ghost of 0.4 goes, a hole of 0.6 is filled, and a soft edge stays soft."""
     alpha = np.zeros((180, 320), np.float32)
     alpha[40:140, 40:160] = 1
     alpha[70:100, 80:110] = 0.6
@@ -140,7 +136,6 @@ def test_nothing_is_half_there_far_from_an_outline() -> None:
 
 
 def test_a_body_that_an_opinion_doubts_in_blotches_is_decided_as_one() -> None:
-    """An opinion wavers between 0.4 and 0.6, the classifier between 1.5 and 2.5: one whole body."""
     blotches, doubts = (
         np.kron(np.random.default_rng(seed).random((12, 16)), np.ones((8, 8))) for seed in (0, 1)
     )
@@ -156,7 +151,6 @@ def test_a_body_that_an_opinion_doubts_in_blotches_is_decided_as_one() -> None:
 
 
 def test_the_thin_parts_of_a_kept_body_are_kept_and_those_of_another_are_not() -> None:
-    """A line of 2 pixels on a box that is kept stays; on one that is refused it goes."""
     mean = plane(0)
     mean[8:18, 2:12] = mean[8:18, 20:30] = 0.9
     mean[0:8, 6:8] = mean[0:8, 24:26] = 0.7
@@ -168,7 +162,6 @@ def test_the_thin_parts_of_a_kept_body_are_kept_and_those_of_another_are_not() -
 
 
 def test_what_the_trees_refuse_of_a_body_is_no_thin_part() -> None:
-    """A block that hangs on a box, a quarter of it: both are thick, and only the box is kept."""
     mean = plane(0)
     mean[4:20, 2:18] = mean[6:18, 18:24] = 0.9
     refused = plane(-2)

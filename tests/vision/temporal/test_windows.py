@@ -67,19 +67,6 @@ def overlap(alpha: np.ndarray, truth: np.ndarray) -> float:
     return float((mask & truth).sum() / (mask | truth).sum())
 
 
-@pytest.mark.parametrize("quality", list(Quality))
-@pytest.mark.slow
-def test_every_frame_gets_its_own_mask_from_fewer_looks(quality: Quality) -> None:
-    images, truths = zip(*moving_disc(40), strict=True)
-    network = RedNetwork()
-    masks = list(mask_images(images, network, TIERS[quality]))
-    assert len(masks) == 40
-    assert min(overlap(*pair) for pair in zip(masks, truths, strict=True)) > 0.85
-    tier = TIERS[quality]
-    anchors = 1 + 40 * tier.anchors_per_frame + 40 / tier.stride
-    assert network.calls <= 2 * anchors  # the whole picture, and a closer look
-
-
 @pytest.mark.slow
 def test_the_network_looks_closer_only_where_the_mask_is_unsure() -> None:
     """The disc is black and white: where the limit is above that, no anchor is looked at again."""
@@ -138,7 +125,6 @@ def test_the_mirror_image_is_asked_on_as_long_as_it_finds_other_things() -> None
 
 @pytest.mark.slow
 def test_a_network_that_blinks_does_not_make_the_mask_blink() -> None:
-    """It sees nothing on three looks of twenty; the frames around know better."""
     images, truths = zip(*moving_disc(40), strict=True)
     masks = list(mask_images(images, RedNetwork(blind=(5, 11, 12)), TIERS[Quality.BEST]))
     assert min(overlap(*pair) for pair in zip(masks, truths, strict=True)) > 0.75
@@ -162,7 +148,6 @@ def test_the_look_that_is_left_goes_where_the_masks_disagree_most() -> None:
 
 @pytest.mark.slow
 def test_nothing_of_one_shot_shows_in_the_next() -> None:
-    """Hard cut: a disc on the left of one place, then one on the right of another."""
     first, second = background(1), background(2)
     first[disc(70, 90)] = second[disc(250, 90)] = (210, 40, 40)
     shots = [ArrayImage(first)] * 13 + [ArrayImage(second)] * 13
@@ -185,14 +170,12 @@ def test_no_frame_is_no_mask() -> None:
 
 
 def test_an_empty_scene_has_an_empty_mask() -> None:
-    """Nothing red: nothing is invented, neither by tracks nor by the classifier."""
     masks = list(mask_images([ArrayImage(background(4))] * 9, RedNetwork()))
     assert max(mask.max() for mask in masks) == 0
 
 
 @pytest.mark.slow
 def test_a_long_shot_passes_through_windows_without_a_missing_frame() -> None:
-    """Two and a half windows; the masks come while pictures are still being read."""
     frames = int(2.5 * WINDOW_FRAMES)
     red = np.zeros((18, 32, 3), np.uint8)
     red[4:12, 8:20, 0] = 200
@@ -212,7 +195,6 @@ def test_a_long_shot_passes_through_windows_without_a_missing_frame() -> None:
     ("width", "height"), [(1, 1), (2, 2), (1920, 1080), (1080, 1920), (16, 4000)]
 )
 def test_a_grid_keeps_the_aspect_and_never_enlarges(width: int, height: int) -> None:
-    """At most the cells asked for, in the picture's shape."""
     columns, rows = grid_of(ArrayImage(np.zeros((height, width, 3), np.uint8)), 640 * 360)
     assert columns <= width
     assert rows <= height
@@ -289,7 +271,6 @@ def small(image: ArrayImage) -> ArrayImage:
 def test_a_clip_that_is_cut_has_the_masks_of_the_whole_one(
     monkeypatch: pytest.MonkeyPatch, quality: Quality, cut_at: int | None
 ) -> None:
-    """To the last bit, of any segments of whole windows, also where another shot starts near."""
     monkeypatch.setattr(windows, "WINDOW_FRAMES", 48)
     monkeypatch.setattr(windows, "CONTEXT_FRAMES", 24)
     shots = [small(image) for image, _ in moving_disc(80)]
