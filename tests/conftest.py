@@ -28,7 +28,6 @@ MARKED_BY_FIXTURE = {"postgres": "postgres", "browser": "browser"}
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark a test by the fixtures that it uses, directly or not."""
     for fixture, marker in MARKED_BY_FIXTURE.items():
         if fixture in getattr(item, "fixturenames", ()):
             item.add_marker(marker)
@@ -59,7 +58,6 @@ def logging_is_put_back() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small network that takes what is red for foreground, and grey for background."""
     from tests.support import networks  # of few tests
 
     return networks.redness(tmp_path_factory.mktemp("model"), bias=-5)
@@ -77,7 +75,6 @@ def postgres() -> Iterator[EmbeddedPostgres]:
 
 @pytest.fixture(scope="session")
 def template(postgres: EmbeddedPostgres) -> str:
-    """The name of a migrated database that nobody is connected to."""
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute("create database template_foremask")
     asyncio.run(migrate(url_of(postgres, "template_foremask")))
@@ -86,7 +83,6 @@ def template(postgres: EmbeddedPostgres) -> str:
 
 @pytest.fixture(scope="module")
 def database_url(postgres: EmbeddedPostgres, template: str) -> str:
-    """A migrated database that only this module uses."""
     name = f"test_{uuid.uuid4().hex}"
     with psycopg.connect(postgres.url, autocommit=True) as connection:
         connection.execute(f"create database {name} template {template}".encode())
@@ -101,6 +97,5 @@ def url_of(postgres: EmbeddedPostgres, name: str) -> str:
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    """The module's database, open for one test."""
     async with open_database(database_url, connections=16, patience_s=PATIENCE_S) as opened:
         yield opened

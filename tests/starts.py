@@ -90,7 +90,6 @@ class Machine:
         raise CannotBeMade("there is no user nobody")
 
     def clone(self, place: Path, user: int | None = None) -> Path:
-        """A fresh clone that belongs to ``user``."""
         place.parent.mkdir(parents=True, exist_ok=True)
         _run("git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(place))
         if user is not None:

@@ -20,7 +20,6 @@ RETIRED = frozenset([
 
 
 def names(tree: ast.Module) -> Iterator[str]:
-    """Every name that a module makes: functions, classes, variables, arguments, attributes."""
     for node in ast.walk(tree):
         match node:
             case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 import tomllib
-from dataclasses import replace
+from collections.abc import Iterable
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,7 @@ from rich.console import Console
 
 from foremask.cli.commands import main
 from foremask.cli.exits import PACKAGES, Exit, Usage, exit_code, show_error
-from foremask.cli.progress_bar import FRAMES, MASKED, MEGABYTES, progress_bar
+from foremask.cli.progress_bar import FRAMES, MASKED, MEGABYTES, Unit, progress_bar
 from foremask.cli.service_checks import NEWEST_MINOR
 from foremask.errors import BY_REASON, Busy, CodecUnsupported, Denied, Ended, Failed
 from foremask.machine.nvidia import nvidia_cards
@@ -81,7 +81,6 @@ def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def refused(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str]:
-    """Run a command that fails: its exit code, and its one line of error."""
     code = main([str(word) for word in words])
     answer = capsys.readouterr()
     assert answer.out == ""
@@ -193,18 +192,6 @@ def test_probe_says_what_the_service_would_say(
     assert main(["probe", str(long)]) == Exit.OK
     assert "the service would refuse it" in (message := capsys.readouterr().out)
     assert "[duration_too_long]" in message
-
-
-def test_verify_names_the_first_promise_that_is_broken(
-    capsys: pytest.CaptureFixture[str], clip: Path
-) -> None:
-    whole = synth.Spec(sound=(synth.Tone(),))
-    less = replace(whole, pts=whole.pts[:-1])
-    copy = synth.write(clip.with_name("copy.mp4"), whole, synth.greys(whole))
-    assert main(["verify", str(clip), str(copy)]) == Exit.OK
-    assert "kept: size: 64x48" in capsys.readouterr().out
-    shorter = synth.write(clip.with_name("shorter.mp4"), less, synth.greys(less))
-    assert refused(capsys, "verify", clip, shorter)[0] == Exit.PROMISE_BROKEN
 
 
 def test_every_error_has_an_exit_code_of_its_kind() -> None:
@@ -365,57 +352,51 @@ def test_a_token_is_shown_once_listed_and_revoked(
         connection.execute("delete from schema_scripts where name = 'foremask/1000'")
 
 
-def test_away_from_a_terminal_progress_is_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+def printed(
+    monkeypatch: pytest.MonkeyPatch,
+    unit: Unit,
+    shown: Iterable[tuple[float, int, int | None, float | None]],
+) -> list[str]:
+    """The lines, away from a terminal; shown are a moment, what is done, the whole and the rest."""
     now_s = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now_s)
     stream = io.StringIO()
-    with progress_bar("mask", FRAMES, Console(file=stream)) as show:
-        for frame in range(31):
-            now_s = frame * 0.5
-            show(frame, 90)
-    assert stream.getvalue().splitlines() == [
-        "mask: 10/90 frames, 2.0 fps, 0:40 left",
-        "mask: 20/90 frames, 2.0 fps, 0:35 left",
-        "mask: 30/90 frames, 2.0 fps, 0:30 left",
+    with progress_bar("it", unit, Console(file=stream)) as show:
+        for at_s, done, total, left_s in shown:
+            now_s = at_s
+            show(done, total, left_s=left_s)
+    return stream.getvalue().splitlines()
+
+
+def test_away_from_a_terminal_progress_is_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert printed(
+        monkeypatch, FRAMES, ((frame * 0.5, frame, 90, None) for frame in range(31))
+    ) == [
+        "it: 10/90 frames, 2.0 fps, 0:40 left",
+        "it: 20/90 frames, 2.0 fps, 0:35 left",
+        "it: 30/90 frames, 2.0 fps, 0:30 left",
     ]
 
 
 def test_the_rate_is_of_late_and_none_is_guessed_from_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    now_s = 0.0
-    monkeypatch.setattr(time, "monotonic", lambda: now_s)
-    stream = io.StringIO()
-    with progress_bar("mask", FRAMES, Console(file=stream)) as show:
-        show(0, 1000)
-        for second in range(30, 61):
-            now_s = float(second)
-            show(2 * (second - 30), 1000)
-    assert stream.getvalue().splitlines()[-1] == "mask: 60/1000 frames, 2.0 fps, 7:50 left"
-    stream = io.StringIO()
-    with progress_bar("model", MEGABYTES, Console(file=stream)) as show:
-        show(0, 136_000_000)
-        now_s += 6
-        show(1000, 136_000_000)
-    assert stream.getvalue() == "model: 0.0/136.0 MB\n"
+    late = ((float(second), 2 * (second - 30), 1000, None) for second in range(30, 61))
+    lines = printed(monkeypatch, FRAMES, [(0.0, 0, 1000, None), *late])
+    assert lines[-1] == "it: 60/1000 frames, 2.0 fps, 7:50 left"
+    begun = [(0.0, 0, 136_000_000, None), (6.0, 1000, 136_000_000, None)]
+    assert printed(monkeypatch, MEGABYTES, begun) == ["it: 0.0/136.0 MB"]
 
 
 def test_of_a_mask_the_time_left_is_the_masking_s_own_and_no_rate_is_guessed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    now_s = 0.0
-    monkeypatch.setattr(time, "monotonic", lambda: now_s)
-    stream = io.StringIO()
-    with progress_bar("mask", MASKED, Console(file=stream)) as show:
-        for now_s in (6.0, 12.0, 18.0):
-            show(int(now_s), None if now_s < 12 else 80, left_s=None if now_s < 18 else 42.0)
-        now_s = 24.0
-        show(24, 80, left_s=36.0)
-    assert stream.getvalue().splitlines() == [
-        "mask: 6 frames",
-        "mask: 12/80 frames",
-        "mask: 18/80 frames, 0:42 left",
-        "mask: 24/80 frames, 0:36 left",
+    shown = [(6.0, 6, None, None), (12.0, 12, 80, None), (18.0, 18, 80, 42.0), (24.0, 24, 80, 36.0)]
+    assert printed(monkeypatch, MASKED, shown) == [
+        "it: 6 frames",
+        "it: 12/80 frames",
+        "it: 18/80 frames, 0:42 left",
+        "it: 24/80 frames, 0:36 left",
     ]
 
 

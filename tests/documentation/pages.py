@@ -32,7 +32,6 @@ def _wrapped(paragraph: str) -> str:
 
 
 def errors_page() -> str:
-    """docs/errors.md: one heading, and so one anchor, for each reason."""
     entries = [
         f"## {kind.reason}\n\n{_wrapped(f'**{kind.status}.** {kind.__doc__}'.replace('``', '`'))}"
         f"\n\n{_wrapped(kind.remedy)}\n"
@@ -65,7 +64,6 @@ or read from the database at that moment (*now*: absent while `foremask_database
 
 
 def metrics_page() -> str:
-    """docs/metrics.md: every metric and every alert, each with what it means."""
     found = [(name, "gauge, now", *reversed(each)) for name, each in metrics.NOW.items()]
     for each in vars(metrics).values():
         if isinstance(each, MetricWrapperBase):

@@ -32,7 +32,6 @@ _ROW = re.compile(r"^\| (\[.+?) \| (.+?) \|$", re.MULTILINE)
 
 
 def page_for_the_site(markdown: str) -> str:
-    """A page whose links stay inside the site."""
     markdown = _OUTSIDE.sub(r"`\1`", markdown)
     for name, page in FROM_THE_ROOT.items():
         markdown = markdown.replace(f"](../{name}", f"]({page}").replace(f"]({name}", f"]({page}")
@@ -40,7 +39,6 @@ def page_for_the_site(markdown: str) -> str:
 
 
 def with_titles(markdown: str, folder: Path) -> str:
-    """Links that are called by their file are called by its title."""
 
     def titled(link: re.Match[str]) -> str:
         page, place = link[1], link[2] or ""
@@ -52,7 +50,6 @@ def with_titles(markdown: str, folder: Path) -> str:
 
 
 def with_tabs(markdown: str) -> str:
-    """Code blocks that do the same by command line, Python and HTTP, as tabs."""
 
     def tab(block: re.Match[str]) -> str:
         label, _, code = block[0].partition("\n\n")
@@ -63,7 +60,6 @@ def with_tabs(markdown: str) -> str:
 
 
 def with_cards(markdown: str) -> str:
-    """Tables of links as cards, below a picture."""
 
     def cards(table: re.Match[str]) -> str:
         rows = [

@@ -25,7 +25,6 @@ PROMTOOL = shutil.which("promtool")
 
 
 def declared() -> dict[str, tuple[str, ...]]:
-    """The labels of every metric of the code, by the name under which it is shown."""
     found = {name: labels for name, (_, labels) in metrics.NOW.items()}
     for each in vars(metrics).values():
         if isinstance(each, MetricWrapperBase):
@@ -35,7 +34,6 @@ def declared() -> dict[str, tuple[str, ...]]:
 
 
 def named(text: str) -> set[str]:
-    """The metrics that a text names, histograms without their endings."""
     names = re.findall(r"\bforemask_[a-z_0-9]+", text)
     return {re.sub(r"_seconds_(bucket|count|sum)$", "_seconds", name) for name in names}
 
@@ -119,7 +117,6 @@ def compose() -> Any:  # noqa: ANN401
 
 
 def understood(words: list[str]) -> None:
-    """Fail unless the command line takes these words; nothing is run."""
     app.parse_args(words, print_error=False, exit_on_error=False)
 
 

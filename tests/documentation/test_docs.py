@@ -46,12 +46,10 @@ TESTS = [*(ROOT / "tests/documentation").glob("*.py"), ROOT / "tests/service/api
 
 
 def blocks(page: Path, language: str) -> list[str]:
-    """The code blocks of a page in one language, but for those that say why they are not run."""
     return [text for kind, text, marked in all_blocks(page) if kind == language and not marked]
 
 
 def all_blocks(page: Path) -> list[tuple[str, str, bool]]:
-    """Language and text of each code block, and whether it says why it is not run."""
     text = page.read_text(encoding="utf-8")
     found = re.finditer(
         r"(<!--[^\n]*-->\n)?^```([a-z]*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL

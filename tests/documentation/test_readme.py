@@ -30,7 +30,6 @@ def folder(tmp_path: Path) -> Path:
 
 @contextmanager
 def serving(exports: str, port: int, data_dir: Path) -> Iterator[None]:
-    """The service as ``make run`` starts it, with the README's settings, until the block ends."""
     environ = os.environ | dict(word.split("=", 1) for word in exports.split()[1:])
     environ |= {"FOREMASK_PORT": str(port), "FOREMASK_DATA_DIR": str(data_dir)}
     command = [sys.executable, "-m", "foremask", "serve"]

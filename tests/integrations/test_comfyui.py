@@ -33,8 +33,6 @@ BLUE = (20, 30, 230)
 
 
 class Tensor(np.ndarray[Any, Any]):
-    """What the pack asks of a tensor."""
-
     def cpu(self) -> "Tensor":
         return self
 
@@ -64,7 +62,6 @@ class ProgressBar:
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The machine's weights, without the results that are kept there."""
     folder = tmp_path_factory.mktemp("cache") / "foremask"
     folder.mkdir()
     for weights in paths.cache_dir().iterdir():
@@ -116,7 +113,6 @@ def video(images: Any) -> SimpleNamespace:  # noqa: ANN401
 
 
 def composite(destination: Any, source: Any, mask: Any, **_: object) -> Any:  # noqa: ANN401
-    """One source of any size over a batch, where the mask is white."""
     return destination * (1 - mask[..., None]) + source[:, :1, :1] * mask[..., None]
 
 
@@ -214,7 +210,6 @@ def test_cancel_ends_a_node_and_leaves_no_file(
 
 @pytest.fixture
 def there(service: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
-    """A service that masks red, with its token where the nodes look for it."""
     monkeypatch.setenv("FOREMASK_TOKEN", service.token)
     with working(service, tmp_path):
         yield service

@@ -24,7 +24,6 @@ def save(path: Path, picture: Rgb) -> Path:
 
 
 def with_orientation(path: Path, number: int) -> Path:
-    """A JPEG that says how it is to be turned, as cameras do."""
     data = path.read_bytes()
     entry = b"\x12\x01\x03\0\x01\0\0\0" + number.to_bytes(4, "little")
     exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0" + entry + bytes(4)
@@ -83,7 +82,6 @@ def test_what_is_no_picture_says_so(tmp_path: Path) -> None:
 
 
 def declared(path: Path, width: int, height: int) -> Path:
-    """A PNG, a JPEG or a WebP of little content that says to be so large."""
     save(path, np.zeros((16, 16, 3), np.uint8))
     data = bytearray(path.read_bytes())
     match path.suffix:

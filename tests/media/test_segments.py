@@ -29,7 +29,6 @@ CLIPS: dict[str, tuple[str, Spec]] = {
 
 
 def fan_out(folder: Path, source: Path, preset: Preset) -> tuple[Path, int]:
-    """Mask a clip span by span and join the parts; answers the mask and the number of spans."""
     parts = []
     spans = plan(source, 4, GRID)
     for number, span in enumerate(spans):

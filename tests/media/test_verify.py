@@ -70,7 +70,6 @@ def test_levels_beyond_black_and_white_are_named(tmp_path: Path) -> None:
 
 
 def limited(mask: Path, target: Path) -> Path:
-    """The same pictures with the tag of limited range in their headers."""
     with av.open(str(mask)) as opened, av.open(str(target), "w") as out:
         track: Any = opened.streams.video[0]
         copy: Any = out.add_stream_from_template(track)
@@ -91,7 +90,6 @@ SOUND_S = 0.06  # an encoder's frame, at either end
 
 
 def ffmpeg(path: Path, *options: str) -> tuple[str, str]:
-    """What the program prints about a file, and its packets or frames one a line."""
     ask = [imageio_ffmpeg.get_ffmpeg_exe(), "-nostdin", "-hide_banner", "-i", str(path)]
     ask += ["-copyts", *options, "-f", "framecrc", "-"]
     done = subprocess.run(ask, capture_output=True, text=True, check=True)  # noqa: S603
@@ -99,7 +97,6 @@ def ffmpeg(path: Path, *options: str) -> tuple[str, str]:
 
 
 def times(listing: str) -> tuple[list[float], float]:
-    """When each frame starts, in order, and when the last of them ends, in seconds."""
     base = Fraction(re.findall(r"#tb 0: (\S+)", listing)[0])
     rows = [line.split(",") for line in listing.splitlines() if not line.startswith("#")]
     shown = sorted((int(row[2]), int(row[3])) for row in rows)

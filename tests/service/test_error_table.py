@@ -4,8 +4,6 @@ import re
 from http import HTTPStatus
 from pathlib import Path
 
-import pytest
-
 import foremask
 from foremask.errors import (
     BY_REASON,
@@ -40,12 +38,6 @@ def test_an_error_of_the_library_gets_status_and_field_from_the_table() -> None:
     assert CorruptVideo("x", param="file").facts()["param"] == "file"
     assert "param" not in QueueFull("x").facts()
     assert ForemaskError.status == 500
-
-
-def test_a_reason_belongs_to_one_class() -> None:
-    with pytest.raises(TypeError, match="CorruptVideo have one reason: corrupt"):
-        type("Twin", (ForemaskError,), {"reason": "corrupt"})
-    assert BY_REASON["corrupt"] is CorruptVideo
 
 
 def test_every_hint_encodes_with_the_same_options() -> None:

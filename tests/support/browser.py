@@ -58,8 +58,6 @@ _FONTS = """<?xml version="1.0"?>
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A browser's executable, and the libraries that it brings."""
-
     path: Path
     libraries: Path | None = None
 
@@ -93,7 +91,6 @@ def npm_chromium() -> Program:
 
 
 def axe_source() -> str:
-    """The program of axe-core, which audits a page for people with disabilities."""
     home = cache_dir() / f"axe-{AXE.version}.js"
     if not home.is_file():
         with _unpacked(AXE) as package:
@@ -142,7 +139,6 @@ def strict_page(origin: str) -> Generator[Page]:
 
 @contextmanager
 def _unpacked(package: Package) -> Generator[Path]:
-    """The package's files, once their checksum is right."""
     with tempfile.TemporaryDirectory(prefix="foremask-npm-") as name:
         tarball = fetch(package, Path(name), lambda _done, _total: None)
         digest = hashlib.sha512(tarball.read_bytes()).digest()

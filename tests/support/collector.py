@@ -25,8 +25,6 @@ class Sent:
 
 @dataclass(slots=True)
 class Collector:
-    """Where to send spans, and those that came."""
-
     url: str
     spans: list[Sent] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)

@@ -19,15 +19,12 @@ WORKER = ("benchmarks.member", "worker")
 
 @dataclass
 class Hosts:
-    """What every host is told, and the processes that run."""
-
     root: Path
     database_url: str
     store: Mapping[str, str]
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def environ(self, host: str, **more: str) -> dict[str, str]:
-        """A host's environment: both URLs, and a directory of its own."""
         kept = {name: text for name, text in os.environ.items() if not name.startswith("FOREMASK_")}
         return kept | {
             **self.store,

@@ -28,7 +28,6 @@ class _Server(ThreadingHTTPServer):
 
 @contextmanager
 def serving(handler: Callable[..., BaseHTTPRequestHandler]) -> Generator[str]:
-    """The address of a server that answers as ``handler`` does."""
     server = _Server(("127.0.0.1", 0), handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
@@ -49,7 +48,6 @@ class _Files(Handler, SimpleHTTPRequestHandler):
 
 @contextmanager
 def serving_files(folder: Path) -> Generator[str]:
-    """The address of a server that has the files of a folder, and takes webhooks."""
     with serving(partial(_Files, directory=str(folder))) as url:
         yield url
 
@@ -69,7 +67,6 @@ def free_port(address: str = "127.0.0.1") -> int:
 
 
 def answers(url: str, status: int = 200) -> bool:
-    """Whether a server is there and answers with this status."""
     try:
         return httpx.get(url, timeout=PATIENCE_S).status_code == status
     except httpx.TransportError:

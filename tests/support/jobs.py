@@ -13,7 +13,6 @@ from foremask.service.jobs.steps import Step, StepDone
 
 
 def new_job(token: UUID, **facts: Any) -> NewJob:  # noqa: ANN401
-    """A mask of a clip at a URL, which nobody fetches."""
     usual = {
         "request_id": str(uuid4()),
         "preset": Preset.MP4_H264,
@@ -37,12 +36,10 @@ async def begun(
 
 
 async def done(database: Database, job: str, stage: str, result: StepDone) -> None:
-    """Begin a step of the job and finish it."""
     assert await steps.finish(database, await begun(database, job, stage), result)
 
 
 async def cancel_all(database: Database) -> None:
-    """End every job, and leave no ticket to anybody."""
     await database.all("select cancel_job(token, id, null) from jobs where ended_at is null")
     await database.all("delete from procrastinate_jobs")
 
@@ -56,7 +53,6 @@ class CountingDatabase(Database):
 
 
 async def value(database: Database, statement: LiteralString, params: Params = ()) -> Any:  # noqa: ANN401
-    """The one value of the one row that is asked for."""
     (row,) = await database.all(statement, params)
     (found,) = row.values()
     return found

@@ -13,7 +13,6 @@ SIZE_PX = 64
 
 
 def half_red() -> ArrayImage:
-    """Grey on the left and red on the right."""
     rgb = np.full((90, 160, 3), 120, np.uint8)
     rgb[:, 80:] = (250, 10, 10)
     return ArrayImage(rgb)

@@ -21,8 +21,6 @@ class Request:
 
 @dataclass(slots=True)
 class Origin:
-    """Where it listens, and what has reached it."""
-
     host: str
     answers: dict[str, Answer] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
@@ -32,7 +30,6 @@ class Origin:
     writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
     def url(self, path: str = "/clip.mp4", host: str | None = None) -> str:
-        """Where ``path`` is, under the address or under another name for it."""
         return f"{self.scheme}://{host or self.host}:{self.port}{path}"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -61,7 +58,6 @@ class Origin:
 async def listening(
     host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None
 ) -> AsyncGenerator[Origin]:
-    """An origin at ``host``, on a free port unless one is given."""
     origin = Origin(host, scheme="https" if tls else "http")
     server = await asyncio.start_server(origin.serve, host, port, ssl=tls)
     origin.port = server.sockets[0].getsockname()[1]
@@ -81,7 +77,6 @@ def head(status: str = "200 OK", /, **headers: str | int) -> bytes:
 
 
 def says(*pieces: bytes, close: bool = True, pause_s: float = 0) -> Answer:
-    """Send the pieces as they are, ``pause_s`` apart."""
 
     async def answer(_: Request, writer: asyncio.StreamWriter) -> None:
         for piece in pieces:
@@ -103,7 +98,6 @@ def gives_whole(data: bytes, /, **headers: str) -> Answer:
 
 
 def gives(data: bytes, /, **headers: str) -> Answer:
-    """A file, as a good server gives it."""
 
     async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
         wanted = request.headers.get("range")

@@ -15,7 +15,6 @@ from foremask.service.run.bundled_postgres import EmbeddedPostgres
 
 @contextmanager
 def started(root: Path, binaries: Path | None = None) -> Iterator[EmbeddedPostgres]:
-    """The server over ``root``, which its user has to get to."""
     server = EmbeddedPostgres(root, binaries)
     server.start()
     try:

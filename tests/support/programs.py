@@ -8,7 +8,6 @@ from typing import Any
 
 
 def shell(script: str, folder: Path, environ: Mapping[str, str] | None = None) -> str:
-    """What bash prints, in a folder; the first line that fails ends it, and the test."""
     done = subprocess.run(  # noqa: S603
         ["bash", "-euc", script],  # noqa: S607
         cwd=folder,

@@ -33,7 +33,6 @@ def _ports(host: str, count: int) -> list[int]:
 
 @contextmanager
 def s3_server(folder: Path, host: str = "127.0.0.1") -> Generator[dict[str, str]]:
-    """The server over ``folder``, at ``host``: the variables by which a client finds it."""
     identity = {
         "name": "tests",
         "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],

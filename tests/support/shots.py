@@ -79,7 +79,6 @@ def view(still: Rgb, x: float, y: float, zoom: float = 1.0, degrees: float = 0.0
 
 
 def noisy(shot: Sequence[Rgb], deviation: float, seed: int = 0) -> Shot:
-    """A sensor's noise, new in each picture."""
     rng = np.random.default_rng(seed)
     return [_as_rgb(picture + rng.standard_normal(picture.shape) * deviation) for picture in shot]
 
@@ -125,7 +124,6 @@ def flash(shot: Sequence[Rgb], at: Sequence[int], strengths: Sequence[float]) ->
 
 
 def strobe(shot: Sequence[Rgb], period: int, dark: float = 0.02) -> Shot:
-    """Light for ``period`` frames, almost none for as many, from frame 8 on."""
     return [
         _as_rgb(picture * dark) if frame >= 8 and frame // period % 2 else picture
         for frame, picture in enumerate(shot)
@@ -145,7 +143,6 @@ def faded(shot: Sequence[Rgb], first: int, frames: int, hold: int, to: int = 0) 
 
 
 def dissolved(first: Sequence[Rgb], second: Sequence[Rgb], frames: int) -> Shot:
-    """The last ``frames`` of one shot pass gradually into the first of another."""
     mixed = [
         _as_rgb(one * (1 - share) + other * share)
         for one, other, share in zip(
@@ -177,7 +174,6 @@ def confetti(shot: Sequence[Rgb], pieces: int, radius_px: int, fall_px: int, see
 
 
 def rain(shot: Sequence[Rgb], drops: int, deviation: float, seed: int = 3) -> Shot:
-    """Streaks that are elsewhere in each picture, and noise."""
     rng = np.random.default_rng(seed)
     wet = []
     for picture in shot:
@@ -190,19 +186,16 @@ def rain(shot: Sequence[Rgb], drops: int, deviation: float, seed: int = 3) -> Sh
 
 
 def shaken(still: Rgb, reach_px: float, frames: int = 30, seed: int = 1) -> Shot:
-    """A camera that is somewhere else in each picture."""
     rng = np.random.default_rng(seed)
     moved = rng.uniform(-1, 1, (frames, 3)) * (reach_px, reach_px, 3)
     return [view(still, 60 + x, 40 + y, 1, degrees) for x, y, degrees in moved]
 
 
 def zoomed(still: Rgb, rate: float, frames: int = 30) -> Shot:
-    """Nearer by ``rate`` from frame to frame."""
     return [view(still, 60, 40, rate**frame / 1.6) for frame in range(frames)]
 
 
 def turned(still: Rgb, degrees: float, frames: int = 30) -> Shot:
-    """Rolls by ``degrees`` from frame to frame."""
     return [view(still, 60, 40, 1, degrees * frame) for frame in range(frames)]
 
 
@@ -256,7 +249,6 @@ def broken(
 
 
 def static(frames: int = 30, seed: int = 5) -> Shot:
-    """No signal: each picture is noise and nothing else."""
     levels = (
         np.random.default_rng(seed).integers(0, 256, (frames, HEIGHT, WIDTH, 1)).astype(np.uint8)
     )

@@ -57,8 +57,6 @@ TURNS: dict[str, tuple[int, bool]] = {
 
 @dataclass(frozen=True, slots=True)
 class Tone:
-    """A sound track: a sine of ``seconds``, from ``start_s`` on."""
-
     codec: str = "aac"
     seconds: float = 1.0
     start_s: float = 0.0
@@ -113,19 +111,16 @@ def discs(width: int, height: int, *discs: tuple[int, int, int]) -> Rgb:
 
 
 def draw(spec: Spec) -> Iterator[tuple[Rgb, Levels]]:
-    """Every frame of a clip with its mask, in the coded orientation."""
     for index in range(len(spec.pts)):
         yield disc(spec.width, spec.height, index / max(1, len(spec.pts) - 1))
 
 
 def greys(spec: Spec) -> Iterator[Rgb]:
-    """The frames of a mask, as any encoder takes them: the disc is white and all else black."""
     for _, mask in draw(spec):
         yield np.repeat(mask[:, :, None], 3, axis=2)
 
 
 def even(frames: int, fps: Fraction, start: int = 0) -> tuple[int, ...]:
-    """The pts of a constant frame rate in ``TIME_BASE``."""
     return tuple(start + round(index / fps / TIME_BASE) for index in range(frames))
 
 
@@ -148,7 +143,6 @@ def number_of(picture: NDArray[np.uint8]) -> int:
 
 
 def write(path: Path, spec: Spec = Spec(), pictures: Iterable[Rgb] | None = None) -> Path:
-    """Encode a clip into ``path``, whose suffix names the container; answers the path."""
     if pictures is None:
         pictures = (picture for picture, _ in draw(spec))
     encoder = CODECS[spec.codec]
@@ -180,7 +174,6 @@ def write(path: Path, spec: Spec = Spec(), pictures: Iterable[Rgb] | None = None
 
 
 def matrix(degrees: int, mirrored: bool) -> list[int]:
-    """The display matrix that mirrors in x and then turns clockwise."""
     one = 1 << 16
     x = -one if mirrored else one
     turned = {0: (x, 0, 0, one), 90: (0, x, -one, 0), 180: (-x, 0, 0, -one), 270: (0, -x, one, 0)}
@@ -275,7 +268,6 @@ def red_is_foreground(pictures: Iterable[Image], /) -> Iterator[Alpha]:
 
 
 def bright_is_foreground(pictures: Iterable[Image], /) -> Iterator[Alpha]:
-    """A masker for `numbered` frames: what is bright is foreground."""
     for picture in pictures:
         yield (picture.rgb(picture.width, picture.height)[:, :, 1] > 127).astype(np.float32)
 
@@ -295,7 +287,6 @@ def mask(
     masker: ImageMasker = red_is_foreground,
     **more: Any,  # noqa: ANN401
 ) -> Report:
-    """Mask a clip without a network: by default what is red is foreground."""
     if isinstance(options, Preset):
         options = MaskOptions(preset=options)
     return mask_video(source, target, options, masker=masker, refiner=stretched, **more)
@@ -402,6 +393,5 @@ def orientation_of(spec: Spec) -> Orientation:
 
 
 def describe(path: Path) -> Clip:
-    """The facts of a file, whatever they are: nothing is refused."""
     with open_clip(path) as opened:
         return clip_of(opened)

@@ -34,7 +34,6 @@ CHUNKS = (WEIGHTS[:4096], WEIGHTS[4096:8192], WEIGHTS[8192:])
 
 
 def packed() -> bytes:
-    """A package like the real one: chunks named and ordered by their hash, then their list."""
     named = {hashlib.sha256(chunk).hexdigest(): chunk for chunk in CHUNKS}
     starts = [0, 4096, 8192]
     listed = [

@@ -30,8 +30,6 @@ PATIENT = {"sandbox.pool.START_S": PATIENCE_S}  # a busy machine takes minutes t
 
 @dataclasses.dataclass(frozen=True)
 class Running:
-    """A service to talk to, and what lies behind it."""
-
     url: str
     settings: Settings
     database_url: str
@@ -78,7 +76,6 @@ def running(
     constants: Mapping[str, float] | None = None,
     **changes: object,
 ) -> Generator[Running]:
-    """Start an API process that knows `TOKEN`, wait until it is ready, stop it as a signal does."""
     bootstrap(database_url)
     settings = msgspec.structs.replace(
         Settings(
@@ -109,7 +106,6 @@ def running(
 
 
 def bootstrap(database_url: str) -> None:
-    """Make the known token, with limits that no test meets by accident."""
 
     async def make() -> None:
         async with open_database(database_url) as database:

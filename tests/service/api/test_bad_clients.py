@@ -30,7 +30,6 @@ def dial(service: Running) -> socket.socket:
 
 @contextlib.contextmanager
 def crowd_of(service: Running, count: int) -> Generator[list[socket.socket]]:
-    """So many connections; those that a test adds are closed with them."""
     crowd = [dial(service) for _ in range(count)]
     try:
         yield crowd
@@ -48,7 +47,6 @@ def hear(raw: socket.socket) -> bytes:
 
 
 def refused(answer: bytes, code: int, reason: str) -> dict[str, Any]:
-    """Check that the last answer is our refusal and ends the connection; returns its error."""
     head, _, body = answer.partition(b"\r\n\r\n")
     status, *lines = head.decode().split("\r\n")
     assert status == f"HTTP/1.1 {code} {HTTPStatus(code).phrase}", answer[:300]

@@ -132,7 +132,6 @@ def test_a_token_may_end_in_a_blank_or_a_newline(service: Running) -> None:
 
 
 def _reason(service: Running, headers: dict[str, str]) -> str:
-    """The reason that refuses a read of an unknown job, with headers sent unchanged."""
     connection = HTTPConnection("127.0.0.1", service.settings.port, timeout=120)
     connection.request("GET", "/v2/status/none", headers=headers)
     body = json.loads(connection.getresponse().read())

@@ -31,7 +31,6 @@ def send(
 
 
 def stored(service: Running) -> dict[str, int]:
-    """The bytes of all uploads that a token has, by key."""
 
     async def read() -> dict[str, int]:
         async with service.database() as database:

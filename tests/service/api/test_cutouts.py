@@ -50,7 +50,6 @@ LOOPBACK = [IPv4Network("127.0.0.0/8")]
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A clip of a red disc, and what can be put behind it, or cannot."""
     folder = tmp_path_factory.mktemp("clips")
     synth.write(folder / "clip.mp4", Spec(sound=(Tone(language="eng"),)))
     blue = np.zeros((48, 64, 3), np.uint8)
@@ -84,7 +83,6 @@ def origin(files: Path) -> Generator[str]:
 
 @pytest.fixture(scope="module")
 def worker(service: Running, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
-    """The service, with a worker, and slots enough for clips to be cut."""
 
     async def announce() -> None:
         async with service.database() as database:

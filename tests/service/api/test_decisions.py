@@ -65,7 +65,7 @@ CLIPS = [
     ("http://{origin}/sound.mp4", 422, "no_video_stream"),
     ("http://{origin}/no-moov.mp4", 422, "corrupt"),
     ("http://{origin}/encrypted.mp4", 422, "encrypted"),
-    ("http://{origin}/hop/4", 422, "url_unreachable"),
+    ("http://{origin}/hop/3", 422, "url_unreachable"),
     ("http://{origin}/private", 422, "url_private"),
     ("http://127.0.0.1:1/clip.mp4", 422, "url_unreachable"),
     ("http://no-such-host.invalid/clip.mp4", 422, "url_unreachable"),

@@ -173,8 +173,6 @@ def test_the_cost_of_a_preview_is_bounded_before_it_starts(service: Running) -> 
 
 
 class OneAtATime:
-    """A pool whose child masks a picture as soon as it is told to."""
-
     def __init__(self) -> None:
         self.begun: list[tuple[str, bytes]] = []
         self.is_at_work, self.goes_on = asyncio.Event(), asyncio.Semaphore(0)

@@ -113,7 +113,6 @@ async def test_a_store_that_does_not_answer_is_told_soon(tmp_path: Path) -> None
 async def api_over(
     database: Database, objects: Objects, outbound: Outbound, data_dir: Path
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of an API in this process, whose prober knows of no clip."""
     settings = Settings(data_dir=data_dir)
     parts = (settings, database, objects, outbound, NoVerdict(), Limits())
     app = create_app(Service(*parts, None))  # type: ignore[arg-type]  # it masks no picture
@@ -126,7 +125,6 @@ async def api_over(
 async def ready(
     url: str, data_dir: Path, objects: Objects | None = None
 ) -> AsyncIterator[Callable[[], Awaitable[dict[str, str]]]]:
-    """Asks an API over these whether it is ready, and checks that the status agrees."""
     settings = Settings(data_dir=data_dir)
     objects = objects or await open_objects((data_dir / "objects").as_uri(), settings.base_url)
     async with (

@@ -59,7 +59,6 @@ def service(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Gene
 
 @pytest.fixture(scope="module")
 def open_service(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
-    """May fetch from this machine."""
     with running(database_url, tmp_path_factory.mktemp("open")) as service:
         yield service
 
@@ -299,7 +298,6 @@ def drop(page: Page, path: Path) -> None:
 
 
 def mask(page: Page, clip: Path, verdict: str = "vp9") -> None:
-    """Drop a clip, read its verdict, and wait for its mask."""
     drop(page, clip)
     expect(page.locator("#verdict")).to_contain_text(verdict)
     page.get_by_role("button", name="Make the mask").click()
@@ -315,7 +313,6 @@ def pixels(page: Page) -> "np.ndarray[Any, Any]":
 
 
 def wait_for(page: Page, condition: Callable[[], bool], what: str) -> None:
-    """Let the page work until it is so."""
     until = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < until, what
@@ -323,12 +320,10 @@ def wait_for(page: Page, condition: Callable[[], bool], what: str) -> None:
 
 
 def off_by(page: Page, at: tuple[int, int], colour: tuple[int, int, int]) -> int:
-    """The largest difference between the colour and what the stage shows there."""
     return int(np.abs(pixels(page)[at[1], at[0]].astype(int) - colour).max())
 
 
 def shows(page: Page, at: tuple[int, int], colour: tuple[int, int, int]) -> None:
-    """Wait until the stage shows the colour there, as nearly as a codec keeps it."""
     wait_for(page, lambda: off_by(page, at, colour) <= 24, f"not {colour} at {at}")
 
 
@@ -458,7 +453,6 @@ def test_from_a_dropped_clip_to_a_link_that_opens_elsewhere(
 
 
 def download(page: Page, what: str, target: Path) -> str:
-    """Choose it in the menu and save it; the name that it came under."""
     page.locator("#download").click()
     button = page.locator("#uses").get_by_role("button", name=re.compile(f"^{what}"))
     with page.expect_download(timeout=WAIT_MS) as coming:
@@ -468,7 +462,6 @@ def download(page: Page, what: str, target: Path) -> str:
 
 
 def come_back(page: Page, browser: Browser, service: Running) -> None:
-    """A reload loses nothing; the recent jobs have this one, and its link opens elsewhere."""
     page.reload()
     expect(page.locator("#result-name")).to_contain_text("disc.webm")
     expect(page.locator("#wipe")).to_be_visible()
@@ -674,7 +667,6 @@ def test_a_links_token_replaces_the_one_in_use_only_at_a_click(
 
 
 def audit(page: Page) -> None:
-    """axe-core finds nothing, in either scheme."""
     page.evaluate(axe_source())
     found = []
     for scheme in ("light", "dark"):

@@ -29,7 +29,6 @@ __all__ = ["browser", "page"]  # fixtures, over the service of this module
 def service(
     database_url: str, model: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Generator[Running]:
-    """Its previews are by a network that takes red for foreground."""
     data = tmp_path_factory.mktemp("data")
     with running(database_url, data, allow_private=(), model_file=model) as service:
         yield service

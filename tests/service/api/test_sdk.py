@@ -44,7 +44,6 @@ def in_background(work: Coroutine[Any, Any, object]) -> threading.Thread:
 
 @pytest.fixture
 def sdk(service: Running) -> BriaSyncClient:
-    """The synchronous client; a base URL may end in a slash."""
     return BriaSyncClient(base_url=f"{service.url}/", api_token=service.token)
 
 

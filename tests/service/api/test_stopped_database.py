@@ -29,7 +29,6 @@ def family(pid: int) -> list[int]:
 
 @contextmanager
 def stopped(pid: int) -> Generator[None]:
-    """Stop the whole server, and let it go on afterwards whatever happens."""
     halted = family(pid)
     for each in halted:
         os.kill(each, signal.SIGSTOP)

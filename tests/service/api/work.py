@@ -15,7 +15,6 @@ REPORT = JobReport(frames_in=25, frames_out=25, duration_drift_ms=0.0)
 
 
 async def complete(service: Running, job: str, mask: Path) -> str:
-    """Bring the job to its end with ``mask`` as its result; the key under which it is stored."""
     objects = await service.objects()
     key = f"results/{job}/1/{job}{mask.suffix}"
     await objects.put(key, mask)
@@ -30,7 +29,6 @@ async def complete(service: Running, job: str, mask: Path) -> str:
 
 
 def completed(service: Running, video: str, mask: Path, **headers: str) -> dict[str, Any]:
-    """The answer to a call for the mask of a clip, whose job has ended with ``mask``."""
     url = f"{service.url}/v2/video/segment/foreground_mask"
     made: dict[str, Any] = http.post(
         url, json={"video": video}, headers=headers or service.headers
@@ -40,7 +38,6 @@ def completed(service: Running, video: str, mask: Path, **headers: str) -> dict[
 
 
 async def newest_job(service: Running) -> str:
-    """The id of the job that came last, once there is one that nobody works on."""
     async with service.database() as database:
         while True:
             row = await database.one(
@@ -55,7 +52,6 @@ async def newest_job(service: Running) -> str:
 def upload(
     service: Running, path: Path, media_type: str = "video/mp4", name: str = "", **headers: str
 ) -> str:
-    """The file_url of an upload of the file, under its own name or another."""
     form = http.post(
         f"{service.url}/v2/video/upload",
         json={"media_type": media_type},

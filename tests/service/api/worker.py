@@ -57,7 +57,6 @@ class NoParent:
 def working(
     service: Running, scratch: Path, allow_private: Sequence[IPv4Network] = ()
 ) -> Generator[None]:
-    """A worker of the service, in a thread, for the length of a block."""
     stop_requested = threading.Event()
     work = _work(service, scratch, stop_requested, allow_private)
     thread = threading.Thread(target=asyncio.run, args=(work,))

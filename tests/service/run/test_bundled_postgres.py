@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,21 +18,11 @@ from foremask.service.jobs.database import open_database
 from foremask.service.jobs.schema import migrate
 from foremask.service.run import bundled_postgres
 from foremask.service.run.bundled_postgres import EmbeddedPostgres, bundled_binaries, server_version
-from tests.support.patience import wait_until
 from tests.support.postgres import asked, installed, started
 from tests.support.programs import fresh
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
-START_AND_HANG = """
-import sys, time
-from pathlib import Path
-from foremask.service.run.bundled_postgres import EmbeddedPostgres
-server = EmbeddedPostgres(Path(sys.argv[1]))
-server.start()
-print(server.pid, flush=True)
-time.sleep(60)
-"""
 
 SERVE_ONCE = """
 import sys
@@ -141,18 +130,6 @@ def test_a_closed_directory_serves_root_too(data_dir: Path) -> None:
         place = (data_dir / "postgres").resolve()
         assert (place.parent != data_dir.resolve()) == (os.geteuid() == 0)
         assert data_dir.stat().st_mode & 0o777 == 0o700
-    with started(data_dir) as server:
-        assert asked(server) == 42
-
-
-def test_nothing_outlives_a_killed_parent(data_dir: Path) -> None:
-    with subprocess.Popen(  # noqa: S603  # our own code
-        [sys.executable, "-c", START_AND_HANG, data_dir], stdout=subprocess.PIPE, text=True
-    ) as parent:
-        assert parent.stdout is not None
-        pid = int(parent.stdout.readline())
-        parent.kill()
-    wait_until(lambda: not Path(f"/proc/{pid}").exists())
     with started(data_dir) as server:
         assert asked(server) == 42
 

@@ -41,7 +41,6 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[Hosts]:
-    """The database and the store, in a directory that PostgreSQL's user gets to."""
     root = Path(tempfile.mkdtemp(prefix="foremask-test-"))
     with connected(root) as made:
         yield made

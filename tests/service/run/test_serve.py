@@ -40,7 +40,6 @@ class Served:
         (root / "model.onnx").write_bytes(b"no network is needed here")
 
     def start(self, **more: str) -> list[str]:
-        """Start it and wait until it says where it listens; what it said."""
         # A journal is no terminal: what is said must not wait.
         unwanted = ("FOREMASK_", "PYTHONUNBUFFERED")
         reported = {n: text for n, text in os.environ.items() if not n.startswith(unwanted)}
@@ -68,7 +67,6 @@ class Served:
         raise AssertionError((self.root / "log").read_text()[-2000:])
 
     def submit(self, url: str, token: str = TOKEN) -> str:
-        """A job; where its status is."""
         path = "/v2/video/segment/foreground_mask"
         answer = ask(f"http://127.0.0.1:{self.port}{path}", token, {"video": url})
         return str(answer["status_url"])

@@ -33,7 +33,6 @@ AT_FDCWD = -100
 
 
 def pool_of_misdeeds(scratch: Path, **settings: Any) -> MediaPool:  # noqa: ANN401
-    """A pool whose children do what is asked for here."""
     return MediaPool(scratch, execution=__name__, import_from=[ROOT], **settings)
 
 

@@ -23,7 +23,6 @@ FULL = (1024, 1024)
 
 @pytest.fixture(scope="module")
 def isnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The real weights in a directory of their own, and what this process has kept of them."""
     path = tmp_path_factory.mktemp("models") / ISNET.file_name
     path.symlink_to(model_path())
     Session(path, kept_in=compiled_dir_of(path))

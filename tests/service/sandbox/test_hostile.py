@@ -25,7 +25,6 @@ async def pool(tmp_path: Path) -> AsyncGenerator[MediaPool]:
 
 
 async def probed(pool: MediaPool, data: bytes) -> str:
-    """How the API's probe of these bytes ends: a reason, or ``taken``."""
 
     async def read_at(offset: int, size: int) -> bytes:
         return data[offset : offset + size]

@@ -43,7 +43,6 @@ async def pool(tmp_path: Path) -> AsyncGenerator[MediaPool]:
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    """Three seconds at ten frames a second, with a keyframe each second."""
     return synth.write(
         tmp_path / "clip.mp4",
         synth.Spec(pts=tuple(range(0, 90_000, 3_000)), last_duration=3_000, keyframe_every=10),

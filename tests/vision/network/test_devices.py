@@ -123,8 +123,6 @@ def test_the_adapted_network_takes_pictures_of_any_size_in_batches(precision: Pr
 
 
 class Noting:
-    """A network that notes the features of whole pictures that it handed out."""
-
     any_size = True
 
     def __init__(self, network: Network) -> None:

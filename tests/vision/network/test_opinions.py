@@ -13,8 +13,6 @@ NEVER = 1.0  # above every uncertainty
 
 
 class RedNetwork:
-    """Notes at which size it is asked, and finds what is red."""
-
     runtime = "drawn"
     any_size = True
 

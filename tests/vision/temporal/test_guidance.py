@@ -32,7 +32,6 @@ class RedNetwork:
     any_size = False
 
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
-        """Judge one picture."""
         rgb = image.rgb(256, 256).astype(int)
         return NetworkOutput((rgb[..., 0] > rgb[..., 1] + 60).astype(np.float32), ())
 
@@ -70,7 +69,6 @@ def masks_of(
     frames: int,
     network: Network | None = None,
 ) -> list[np.ndarray]:
-    """The masks at the size of the pictures."""
     network = network or RedNetwork()
     drawn = [scene(t) for t in range(frames)]
     images = [ArrayImage(rgb) for rgb, _, _ in drawn]
@@ -281,7 +279,6 @@ def test_a_point_out_after_a_correction_takes_away_no_whole_thing() -> None:
 
 
 def refused(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A red disc moves, and a blue one stands still."""
     rgb = background(1)
     a, b = disc(60 + 3 * t, 60, RADIUS), disc(250, 130, 24)
     painted(rgb, a, 60 + 3 * t)

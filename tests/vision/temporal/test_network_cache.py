@@ -38,8 +38,6 @@ CLICKS = {**CLICK, 14: [Mark(1, False, 240 / 320, 98 / 180)]}
 
 
 class Network:
-    """Red is foreground; it counts what it is asked, and has features."""
-
     runtime = "drawn"
     any_size = True
 
@@ -71,7 +69,6 @@ def masks(
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Windows of a few frames, and a classifier that is soon trained."""
     monkeypatch.setattr(windows, "WINDOW_FRAMES", 24)
     monkeypatch.setattr(windows, "CONTEXT_FRAMES", 12)
     monkeypatch.setattr(appearance, "STEPS", 8)

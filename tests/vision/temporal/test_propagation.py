@@ -14,7 +14,6 @@ HEIGHT, WIDTH = 24, 40
 
 
 def uniform(x: float) -> Flow:
-    """Every pixel is ``x`` columns further right there."""
     return np.full((HEIGHT, WIDTH, 2), (x, 0), np.float32)
 
 

@@ -26,19 +26,20 @@ def scene(*opinions: np.ndarray, links: dict[int, Link] | None = None) -> Scene:
     return Scene(rgb, named, whole, nothing, nothing, links or {})
 
 
-def test_opinions_that_agree_leave_the_foreground_and_the_background() -> None:
-    regions = Regions.of([box(5, 10, 5, 15)] * 3)
-    assert sorted(regions.sizes) == [50, ROWS * COLUMNS - 50]
-
-
-def test_where_two_opinions_differ_is_a_region_of_its_own() -> None:
-    regions = Regions.of([box(5, 10, 5, 15), box(5, 10, 5, 21)])
-    assert sorted(regions.sizes) == [30, 50, ROWS * COLUMNS - 80]
-
-
-def test_places_that_do_not_touch_are_regions_of_their_own() -> None:
-    regions = Regions.of([box(2, 5, 2, 5) + box(12, 16, 20, 25)])
-    assert sorted(regions.sizes) == [9, 20, ROWS * COLUMNS - 29]
+@pytest.mark.parametrize(
+    ("opinions", "sizes"),
+    [
+        ([box(5, 10, 5, 15)] * 3, [50]),
+        ([box(5, 10, 5, 15), box(5, 10, 5, 21)], [30, 50]),
+        ([box(2, 5, 2, 5) + box(12, 16, 20, 25)], [9, 20]),
+    ],
+    ids=["opinions that agree", "where two differ", "places that do not touch"],
+)
+def test_a_region_is_connected_and_the_same_to_every_opinion(
+    opinions: list[np.ndarray], sizes: list[int]
+) -> None:
+    regions = Regions.of(opinions)
+    assert sorted(regions.sizes) == [*sizes, ROWS * COLUMNS - sum(sizes)]
 
 
 def test_a_mean_is_that_of_the_regions_own_pixels() -> None:

@@ -34,7 +34,6 @@ def chain(
 
 
 def smoothed(planes: list[np.ndarray], links: list[dict[int, Link]]) -> list[np.ndarray]:
-    """Where the classifier sees no subject."""
     return smooth_over_time(planes, links, [plane(-5)] * len(planes))
 
 
