@@ -67,19 +67,6 @@ def test_a_clip_goes_in_by_a_pipe_and_its_mask_comes_out(
     assert sorted(each.name for each in here.glob("*mask*")) == ["mask.mkv"]
 
 
-@pytest.mark.slow
-def test_foremask_stands_between_two_ffmpegs(here: Path) -> None:
-    words = (
-        "'{0}' -loglevel error -i clip.mp4 {1} - | '{2}' -m foremask mask - -o - |"
-        " '{0}' -loglevel error -i - {3}"
-    )
-    binary, streamed = imageio_ffmpeg.get_ffmpeg_exe(), " ".join(STREAMED["mp4"])
-    line = words.format(binary, streamed, sys.executable, " ".join(RAW))
-    command = ["bash", "-c", f"set -o pipefail; {line}"]
-    ran = subprocess.run(command, capture_output=True, check=True)  # noqa: S603
-    assert len(ran.stdout) == 3 * 64 * 48
-
-
 def test_a_photo_is_cut_out_between_pipes(
     here: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:

@@ -107,15 +107,8 @@ def test_cut_outs_take_hints_too(worker: Running, clip: str) -> None:
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        ({"hints": {}}, "hints"),
         ({"hints": [{"type": "point", "x": 64, "y": 0}]}, "hints[0].x"),
-        ({"hints": [{"type": "point", "x": 0, "y": 48}]}, "hints[0].y"),
         ({"hints": [{"type": "point", "x": 0, "y": 0, "frame": 10}]}, "hints[0].frame"),
-        ({"hints": [{"type": "point", "x": 0, "y": 0}] * 65}, "hints"),
-        (
-            {"hints": [{"type": "point", "x": 0, "y": 0, "frame": 0, "time_s": 0}]},
-            "hints[0].time_s",
-        ),
         ({"hints": [{"type": "box", "x": 60, "y": 0, "width": 9, "height": 9}]}, "hints[0].width"),
         ({"key_points": [{"x": 64, "y": 0}]}, "key_points[0].x"),
         ({"key_points": [{"x": 0, "y": 0}], "frame_index": 10}, "frame_index"),

@@ -2,9 +2,13 @@
 
 import asyncio
 import json
+import os
+import signal
+import tempfile
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import httpx
@@ -19,14 +23,16 @@ from foremask.service.api.application import create_app
 from foremask.service.api.context import Service, Throttle
 from foremask.service.api.probing import Prober, Source
 from foremask.service.jobs.database import Database, open_database
-from foremask.service.jobs.schema import VERSION
+from foremask.service.jobs.schema import VERSION, migrate
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.sandbox import confine
 from foremask.service.storage.objects import Objects, open_objects
 from foremask.settings import Settings
 from tests.service.api.conftest import Running, running
 from tests.service.api.patient import http
-from tests.service.api.test_decisions import PATH
+from tests.service.api.test_decisions import PATH, assert_refused
+from tests.support.patience import wait_until
+from tests.support.postgres import started
 from tests.support.programs import fresh
 
 
@@ -219,3 +225,62 @@ def test_limits_that_nobody_meets_are_forgotten() -> None:
         now += 0.01
         throttle.take(str(number).encode())
     assert len(throttle._due_at) < 11_000
+
+
+# A database server that is stopped by SIGSTOP, as a hung disk or a frozen machine looks.
+
+
+def family(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *map(int, children)]
+
+
+@contextmanager
+def stopped(pid: int) -> Generator[None]:
+    halted = family(pid)
+    for each in halted:
+        os.kill(each, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for each in halted:
+            os.kill(each, signal.SIGCONT)
+
+
+@pytest.mark.postgres
+def test_a_database_that_has_stopped_is_told_within_seconds(tmp_path: Path) -> None:
+    """/readyz within 3 s, calls within 5 s with 503 and Retry-After, many at once."""
+    with tempfile.TemporaryDirectory(prefix="foremask-stop-") as name:
+        root = Path(name)
+        root.chmod(0o755)
+        with started(root) as server:
+            asyncio.run(migrate(server.url))
+            with running(server.url, tmp_path) as service:
+                body = {"video": "http://example.com/a.mp4"}
+
+                def ask(number: int) -> httpx.Response:
+                    kind = number % 3
+                    if kind == 0:
+                        return http.get(f"{service.url}/readyz")
+                    if kind == 1:
+                        return http.post(service.url + PATH, json=body, headers=service.headers)
+                    return http.get(f"{service.url}/v2/status/none", headers=service.headers)
+
+                assert server.pid is not None
+                with stopped(server.pid), ThreadPoolExecutor(12) as threads:
+                    for _ in range(2):
+                        for number, answer in enumerate(threads.map(ask, range(12))):
+                            assert answer.status_code == 503, answer.text
+                            if number % 3 == 0:
+                                assert "does not answer" in answer.json()["checks"]["database"]
+                            else:
+                                assert_refused(answer, 503, "unavailable")
+                                assert int(answer.headers["retry-after"]) >= 1
+                        assert http.get(f"{service.url}/healthz").status_code == 200
+                    counts = http.get(f"{service.url}/metrics").text
+                    assert "foremask_database_up 0.0" in counts
+                    assert 'route="/v2/status/{request_id}",status="503"' in counts
+                    assert "foremask_jobs{" not in counts
+                wait_until(lambda: http.get(f"{service.url}/readyz").is_success)
+                answer = http.get(f"{service.url}/v2/status/none", headers=service.headers)
+                assert_refused(answer, 404, "request_unknown")

@@ -1,7 +1,10 @@
 """One token's slow origins hold none of another's requests up."""
 
 import asyncio
+import threading
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -11,6 +14,7 @@ from foremask.service.api.probing import SHOWS_PER_OWNER
 from tests.service.api import clips
 from tests.service.api.conftest import Running, running
 from tests.service.api.patient import http
+from tests.support.http_server import Handler, serving
 from tests.support.origin import Answer, Request, gives, listening
 from tests.support.patience import PATIENCE_S
 
@@ -133,3 +137,34 @@ def test_uploads_stop_at_the_tokens_quota_and_at_the_disks_reserve(
         assert answer.status_code == 503
         assert answer.json()["error"]["reason"] == "storage_full"
         assert int(answer.headers["retry-after"]) >= 1
+
+
+@contextmanager
+def hanging() -> Generator[tuple[str, threading.Semaphore]]:
+    asked, ended = threading.Semaphore(0), threading.Event()
+
+    class Hanging(Handler):
+        def do_GET(self) -> None:  # noqa: N802
+            asked.release()
+            ended.wait()
+
+    with serving(Hanging) as url:
+        yield url, asked
+        ended.set()
+
+
+def test_clips_of_hosts_that_hang_hold_up_no_other_tokens_clip(
+    service: Running, clip_origin: str
+) -> None:
+
+    def show(url: str, headers: dict[str, str]) -> httpx.Response:
+        body = {"video": f"{url}/good.mp4"}
+        return http.post(f"{service.url}/v2/playground/clip", json=body, headers=headers)
+
+    stranger = service.new_token()
+    with hanging() as (origin, asked), ThreadPoolExecutor() as threads:
+        hung = [threads.submit(show, origin, stranger) for _ in range(4)]
+        for _ in hung:
+            asked.acquire()
+        assert show(clip_origin, service.headers).status_code == 200
+        assert not any(each.done() for each in hung)

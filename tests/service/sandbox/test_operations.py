@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import random
 import sys
 from collections.abc import AsyncGenerator
 from fractions import Fraction
@@ -11,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from foremask.errors import ServiceUnavailable
+from foremask.errors import ClipRefused, ForemaskError, ServiceUnavailable
 from foremask.facts import SegmentGrid, SegmentPlan
 from foremask.media.probe import probe
 from foremask.media.verify import verify
@@ -143,3 +144,27 @@ async def test_a_cut_out_over_a_video_is_made_in_the_sandbox(tmp_path: Path) -> 
         report = await pool.run(CutOut(clip, target, "webm_vp9", options, result, behind))
     assert (report.kind, report.frames_out) == ("composite", 4)
     verify(clip, target, ResultKind.COMPOSITE)
+
+
+async def probed(pool: MediaPool, data: bytes) -> str:
+
+    async def read_at(offset: int, size: int) -> bytes:
+        return data[offset : offset + size]
+
+    try:
+        await pool.run(Probe(None, LIMITS, size=len(data)), read_at=read_at, wall_clock_s=60)
+    except ForemaskError as error:
+        return error.reason
+    return "taken"
+
+
+async def test_mutated_clips_are_taken_or_refused(pool: MediaPool, tmp_path: Path) -> None:
+    """benchmarks/endurance/hostile.py has thousands."""
+    dice = random.Random(7)  # noqa: S311
+    whole = synth.write(tmp_path / "clip.mp4").read_bytes()
+    reasons = {kind.reason for kind in ClipRefused.__subclasses__()} | {"taken"}
+    for _ in range(12):
+        data = bytearray(whole)
+        for _ in range(dice.choice((1, 4, 64))):
+            data[dice.randrange(len(data) - 900, len(data))] = dice.randrange(256)
+        assert await probed(pool, bytes(data)) in reasons

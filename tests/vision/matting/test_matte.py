@@ -62,11 +62,6 @@ def test_despill_takes_only_the_surplus_of_one_colour() -> None:
     assert matte.despilled(colours[:, :, ::-1].copy(), Despill.BLUE)[0].tolist()[1] == [80, 80, 80]
 
 
-def test_nothing_asked_is_nothing_done() -> None:
-    levels = square()
-    assert matte.adjusted(levels, Matte()) is levels
-
-
 @pytest.mark.parametrize(
     ("name", "value", "limit"),
     [

@@ -1,11 +1,10 @@
 """What the network is asked of one picture, and how it is shown."""
 
 import numpy as np
-import pytest
 
 from foremask.types import Image
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.opinions import View, ask, box_round_subject, uncertainty
+from foremask.vision.network.opinions import View, ask
 from foremask.vision.network.session import InputSize, NetworkOutput
 
 GRID = (64, 36)
@@ -42,14 +41,6 @@ def test_every_view_finds_the_thing_where_it_is() -> None:
         assert ((mask > 127) != truth).sum() <= 24  # less than half of the outline
 
 
-def test_a_crop_has_a_margin_round_the_subject() -> None:
-    """Box 12 x 12 at (44, 12) of 64 x 36: a margin of 0.4 x 12 + 0.02 x 64 = 6 on each side."""
-    network = RedNetwork()
-    opinions = ask(network, red_on_the_right(), GRID, mirrored_above=NEVER, cropped_above=-1)
-    assert opinions.box == (slice(6, 30), slice(38, 62))
-    assert network.sizes == [None, (768, 768)]
-
-
 def test_more_is_asked_only_where_the_first_answer_is_unsure() -> None:
     for above, sizes in (
         ((NEVER, NEVER), [None]),
@@ -60,22 +51,3 @@ def test_more_is_asked_only_where_the_first_answer_is_unsure() -> None:
         network = RedNetwork()
         ask(network, red_on_the_right(), GRID, *above)
         assert network.sizes == sizes
-
-
-def test_the_crop_is_round_what_picture_and_mirror_image_pick() -> None:
-    both, besides = np.zeros((36, 64), np.uint8), np.zeros((36, 64), np.uint8)
-    both[12:24, 20:32] = 255
-    besides[12:18, 50:58] = 255
-    for ours, theirs in ((both | besides, both), (both, both | besides)):
-        box = box_round_subject(ours, theirs)
-        assert box is not None
-        assert box[1].stop < 50
-    assert box_round_subject(both, besides) == box_round_subject(both, both)
-    assert box_round_subject(both * 0, both * 0) is None
-
-
-def test_an_uncertainty_is_the_undecided_share_of_the_mask() -> None:
-    """Half of 100 pixels at 0.9 and the rest black: 50 x 0.1 of 50 x 0.9 (and 0.1)."""
-    alpha = np.zeros((10, 10), np.float32)
-    alpha[:5] = 0.9
-    assert uncertainty(alpha) == pytest.approx(5 / 45.1)

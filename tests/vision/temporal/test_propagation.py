@@ -6,7 +6,6 @@ from foremask.vision.temporal.propagation import (
     INCONSISTENT_FLOW_TRUST,
     FrameFlow,
     PackedFlow,
-    flow_between,
     propagate,
 )
 
@@ -54,12 +53,6 @@ def test_a_mask_moves_with_its_subject() -> None:
         np.testing.assert_allclose(alpha, stripe(8 + 2 * number) / 255, atol=0.01)
 
 
-def test_two_anchors_that_disagree_are_averaged() -> None:
-    white, black = np.full((HEIGHT, WIDTH), 255, np.uint8), np.zeros((HEIGHT, WIDTH), np.uint8)
-    found = propagate(0, shot(3), [0, 2], [white, black], per_side=1)
-    assert middle(found[1]) == pytest.approx(0.5, abs=0.01)
-
-
 def test_an_inconsistent_flow_counts_for_less() -> None:
     """Forward and backward flow do not cancel out on one side: it keeps 0.3 of its trust."""
     white, black = np.full((HEIGHT, WIDTH), 255, np.uint8), np.zeros((HEIGHT, WIDTH), np.uint8)
@@ -79,17 +72,3 @@ def test_an_anchor_that_the_picture_contradicts_counts_for_nothing() -> None:
     steps[1:] = [FrameFlow(dark, each.to_previous, each.to_next) for each in steps[1:]]
     found = propagate(0, steps, [0, 2], [white, black], per_side=1)
     assert middle(found[1]) < 0.01
-
-
-def test_flow_between_two_frames_is_composed_of_all_steps() -> None:
-    steps = shot(4, step=2.0)
-    assert flow_between(steps, 0, 3)[12, 10].tolist() == [6, 0]
-    assert flow_between(steps, 3, 0)[12, 20].tolist() == [-6, 0]
-    steps[1] = FrameFlow(steps[1].grey, steps[1].to_previous, None)
-    assert not flow_between(steps, 0, 3).any()
-
-
-def test_a_packed_flow_is_exact_to_a_64th_of_a_pixel() -> None:
-    flow = np.random.default_rng(1).uniform(-40, 40, (HEIGHT, WIDTH, 2)).astype(np.float32)
-    assert np.abs(PackedFlow.of(flow, -flow).flow - flow).max() <= 1 / 64
-    assert PackedFlow.of(uniform(5000), uniform(0)).flow.max() == pytest.approx(1024, abs=1)

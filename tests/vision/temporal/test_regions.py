@@ -42,13 +42,6 @@ def test_a_region_is_connected_and_the_same_to_every_opinion(
     assert sorted(regions.sizes) == [*sizes, ROWS * COLUMNS - sum(sizes)]
 
 
-def test_a_mean_is_that_of_the_regions_own_pixels() -> None:
-    regions = Regions.of([box(5, 10, 5, 15)])
-    means = regions.mean(box(5, 10, 5, 10))
-    assert sorted(means) == [0, 0.5]
-    np.testing.assert_array_equal(regions.spread(means), 0.5 * box(5, 10, 5, 15))
-
-
 def test_a_hole_in_the_subject_is_enclosed_and_the_ground_is_not_all() -> None:
     subject = box(4, 16, 4, 20) - box(8, 12, 8, 12)
     regions = Regions.of([subject])
@@ -90,14 +83,6 @@ def test_what_nobody_asked_is_no_number() -> None:
     assert cropped[8, 8] == 1
     assert np.isnan(cropped[8, 24])
     assert np.isnan(features[View.MIRRORED]).all()
-
-
-def test_a_line_is_long_and_a_square_is_thick() -> None:
-    thing = box(3, 4, 2, 27) + box(10, 15, 10, 15)
-    ((regions, features),) = measure([scene(thing)])
-    thickness, length = (regions.spread(features[each]) for each in ("thickness", "elongation"))
-    assert thickness[12, 12] > thickness[3, 10]
-    assert length[3, 10] > length[12, 12]
 
 
 def test_neighbours_that_hardly_differ_are_one_region_and_a_slope_is_not() -> None:
