@@ -13,7 +13,6 @@ from tests.support.jobs import new_job, value
 
 
 async def test_a_repeated_call_admits_the_job_once(database: Database) -> None:
-    """A call whose answer was lost may be made again: the request id says that it is the same."""
     _, token = await create_token(database, "again")
     same = new_job(token.id)
     assert await admit(database, same) == await admit(database, same)
@@ -38,7 +37,6 @@ async def stopped(database: Database) -> AsyncIterator[Callable[[float], Awaitab
 async def test_the_rate_is_exact_over_two_nodes(
     database: Database, database_url: str, stopped: Callable[[float], Awaitable[object]]
 ) -> None:
-    """A burst of 30 and then 100 a second, asked by two pools at once: as many as GCRA says."""
     secret, _ = await create_token(database, "rate", TokenLimits(rate_per_minute=6000, burst=30))
     async with open_database(database_url) as other:
         for at_s, due in ((0.0, 30), (0.1, 10), (0.15, 5), (9.0, 30)):

@@ -88,7 +88,6 @@ async def service(database: Database) -> AsyncIterator[Service]:
 async def test_a_rate_is_not_owed_for_an_hour_because_the_clock_was_set_back(
     service: Service,
 ) -> None:
-    """The next request is due further in the future than can be: the burst is whole again."""
     secret, _ = await create_token(
         service.database, "rate", TokenLimits(rate_per_minute=60, burst=10)
     )
@@ -105,7 +104,6 @@ async def test_a_rate_is_not_owed_for_an_hour_because_the_clock_was_set_back(
 async def test_a_step_of_the_clock_ends_no_job_and_takes_no_lease(
     service: Service, shift_s: float
 ) -> None:
-    """Not in the round that finds it and not later, as long as the worker renews."""
     step = await service.running()
     await service.shift(shift_s)
     for _ in range(3):
@@ -148,7 +146,6 @@ async def test_a_job_has_its_whole_time_whatever_the_clock_does(
 async def test_a_step_that_is_claimed_before_anybody_has_seen_the_clock_jump_has_its_time(
     service: Service,
 ) -> None:
-    """Five hours forward, and the worker's first question comes before the housekeeper."""
     step = await service.running()
     await steps.fail(service.database, step, CorruptVideo("x"), outcome="given back", retry_s=0.0)
     await service.shift(5 * HOUR_S)
@@ -180,7 +177,6 @@ async def test_a_retry_and_a_webhook_wait_as_long_as_they_would_have(
 async def test_what_was_due_before_the_clock_was_set_back_is_due_afterwards(
     service: Service,
 ) -> None:
-    """All workers were busy: a retry and a webhook that waited for one do not wait an hour."""
     step = await service.running()
     await steps.fail(service.database, step, CorruptVideo("x"), outcome="given back", retry_s=0.0)
     other = await service.running("https://example.org/hook")
@@ -203,7 +199,6 @@ async def test_a_clip_is_deleted_at_its_jobs_end_although_the_clock_was_set_back
 
 
 async def test_what_came_while_every_worker_was_away_waits_no_longer(service: Service) -> None:
-    """Two hours; after one a caller has cancelled a job, and asked for another."""
     cancelled = await service.running("https://example.org/hook")
     await service.shift(HOUR_S)
     await service.database.all("select cancel_job(%s, %s, null)", (cancelled.token, cancelled.job))
@@ -216,7 +211,6 @@ async def test_what_came_while_every_worker_was_away_waits_no_longer(service: Se
 
 
 async def test_a_lost_ticket_does_not_wait_for_another_step_of_the_token(service: Service) -> None:
-    """One fetch takes long; the next has its ticket after ten seconds all the same."""
     slow = await service.running()
     await admit(service.database, new_job(slow.token))
     await service.database.all("delete from procrastinate_jobs")
@@ -244,7 +238,6 @@ async def waits_for_a_lock(database: Database) -> bool:
 async def test_processes_that_died_do_not_live_on_because_the_clock_was_set_back(
     service: Service,
 ) -> None:
-    """They count for 20 s, as without a change of the clock."""
     reporter = process_totals.CountReporter("worker", 7, "none")
     await reporter.report(service.database)
     await service.shift(-HOUR_S)
@@ -257,7 +250,6 @@ async def test_processes_that_died_do_not_live_on_because_the_clock_was_set_back
 async def test_the_time_left_counts_the_segments_that_have_not_begun(
     service: Service, workers: int, ends: int
 ) -> None:
-    """Eight, an hour each, by so many workers; unknown before any worker has an estimate."""
     database, ingest = service.database, await service.running()
     cut = IngestDone(JobClip(), "sources/x", (StepArgs(),) * 8)
     await steps.finish(database, ingest, cut)

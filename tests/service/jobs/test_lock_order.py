@@ -90,7 +90,6 @@ async def test_the_end_of_a_job_locks_in_order(
 async def test_a_rescue_locks_in_order(
     database: Database, database_url: str, held: list[Step], away_s: float
 ) -> None:
-    """In both cases: the last job's lease ran out first, or all workers were away."""
     first = min(held, key=lambda step: (step.job, step.number))
     for job, seconds in zip(sorted({step.job for step in held}), (1, 2), strict=True):
         await database.all(

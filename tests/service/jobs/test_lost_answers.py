@@ -38,7 +38,6 @@ async def forgetful(database_url: str) -> AsyncIterator[Forgetful]:
 async def test_a_forms_file_is_taken_though_the_answer_was_lost(
     database: Database, forgetful: Forgetful
 ) -> None:
-    """Of the same request; another one finds the form used, and one byte is counted."""
     _, token = await create_token(database, "a")
     await admission.new_upload(database, "uploads/1", token.id)
     assert await admission.claim_upload(forgetful, "uploads/1", "mine", None) == str(token.id)

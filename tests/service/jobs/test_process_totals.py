@@ -16,7 +16,6 @@ SHOWN = ("foremask_processes", ("api", "none"))
 
 
 async def test_two_processes_are_one_sum(database: Database) -> None:
-    """Each tells what it has counted since its last report; both counted the same three here."""
     one, two = (CountReporter("worker", 2, "seccomp") for _ in range(2))
     await one.report(database)
     await two.report(database)
@@ -39,7 +38,6 @@ async def test_a_report_that_arrives_twice_counts_once(database: Database) -> No
 
 
 async def test_a_process_that_stops_tells_its_last(database: Database) -> None:
-    """Counts from just before the end are kept; a process that is gone soon disappears."""
     reporting = asyncio.create_task(keep_reporting(database, CountReporter("api", 0, "none")))
 
     async def is_shown() -> bool:
@@ -56,7 +54,6 @@ async def test_a_process_that_stops_tells_its_last(database: Database) -> None:
 
 
 async def test_the_page_shows_the_sums_in_order(database: Database) -> None:
-    """Buckets rise; a series without counts is 0; series of other versions are left out."""
     await CountReporter("worker", 1, "none").report(database)
     await database.all(
         "insert into counts values ('foremask_of_another_version_total', '{}', 7)"

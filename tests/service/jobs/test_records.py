@@ -55,7 +55,6 @@ async def test_who_waits_for_a_job_that_goes_on_is_answered_in_time(database: Da
 
 
 async def test_what_a_lost_attempt_says_counts_what_was_lost(database: Database) -> None:
-    """One death is crash 1 of the 3 that a step may have; the third ends the job, and says 3."""
     _, name = await admitted(database)
     for number in (1, 2, 3):
         await begun(database, name, lease_s=0.0)

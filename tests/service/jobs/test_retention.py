@@ -32,7 +32,6 @@ async def known(database: Database, *jobs: str) -> list[bool]:
 
 
 async def test_a_job_is_swept_once_and_only_after_its_end(database: Database) -> None:
-    """The second sweep returns nothing, so that the end is counted once."""
     running, failed = await job(database, None), await job(database, 60, "failed")
     done = await job(database, 50)
     waiting = dict(await retention.due(database, "sources"))
@@ -46,18 +45,7 @@ async def test_a_job_is_swept_once_and_only_after_its_end(database: Database) ->
     assert failed not in dict(await retention.due(database, "sources"))
 
 
-async def test_a_result_expires_after_its_time_and_not_before(database: Database) -> None:
-    """A day: the result of two days ago goes, that of an hour ago stays."""
-    old, young = await job(database, 2 * DAY_S), await job(database, 3600)
-    due = dict(await retention.due(database, "result", DAY_S))
-    assert due[old] == f"results/{old}/a.mp4"
-    assert young not in due
-    await retention.deleted(database, "result", old)
-    assert old not in dict(await retention.due(database, "result", DAY_S))
-
-
 async def test_what_the_network_said_goes_after_a_day(database: Database) -> None:
-    """Of a job that ended two days ago; not of one of an hour ago, and not twice."""
     old, young = await job(database, 2 * DAY_S), await job(database, 3600)
     without = await job(database, 2 * DAY_S)
     await database.all(
@@ -96,7 +84,6 @@ async def test_records_stay_a_week_after_their_result(database: Database) -> Non
 
 
 async def test_rows_of_the_queue_that_nobody_will_finish_are_dropped(database: Database) -> None:
-    """Waiting rows stay; those of dead workers and finished ones go."""
     job_id = await job(database, None)
     await database.all("update procrastinate_jobs set status = 'succeeded'")
     assert await retention.drop_dead_engine_rows(database) >= 1

@@ -76,13 +76,6 @@ async def test_two_hundred_jobs_of_one_token_do_not_stand_before_one_of_another(
     assert "b" in await tokens.served(2)
 
 
-async def test_tokens_take_turns(tokens: Tokens) -> None:
-    for name in "abc":
-        await tokens.submit(await tokens.new(name), 20)
-    served = await tokens.served(30)
-    assert all(sorted(served[at : at + 3]) == ["a", "b", "c"] for at in range(0, 30, 3))
-
-
 async def test_a_token_with_a_double_share_is_served_twice_as_often(tokens: Tokens) -> None:
     await tokens.submit(await tokens.new("a", share=2), 30)
     await tokens.submit(await tokens.new("b"), 30)
@@ -90,7 +83,6 @@ async def test_a_token_with_a_double_share_is_served_twice_as_often(tokens: Toke
 
 
 async def test_long_steps_count_as_what_they_take(tokens: Tokens) -> None:
-    """A's steps take 10 s and B's one: B is served ten times as often, and has as much time."""
     a, b = await tokens.new("a"), await tokens.new("b")
     await tokens.submit(a, 10)
     await tokens.submit(b, 60)
@@ -105,7 +97,6 @@ async def test_long_steps_count_as_what_they_take(tokens: Tokens) -> None:
 
 
 async def test_who_was_away_gets_no_arrears(tokens: Tokens) -> None:
-    """A token that returns gets one turn before the others, not all that it did not use."""
     a, b = await tokens.new("a"), await tokens.new("b")
     await tokens.submit(a, 60)
     await tokens.served(40)
@@ -145,14 +136,12 @@ async def test_a_worker_stays_with_its_token_for_some_seconds(tokens: Tokens) ->
 
 
 async def test_a_higher_priority_goes_first(tokens: Tokens) -> None:
-    """Shares are among those of the same priority."""
     await tokens.submit(await tokens.new("a"), 3)
     await tokens.submit(await tokens.new("b", priority=1), 3)
     assert await tokens.served(6) == "bbbaaa"
 
 
 async def test_one_token_holds_a_limited_number_of_file_steps(tokens: Tokens) -> None:
-    """Its slow origins leave room for others; when one ends, the next is begun."""
     await tokens.allow(4)
     a, b = await tokens.new("a"), await tokens.new("b")
     await tokens.submit(a, 6)
@@ -169,7 +158,6 @@ async def test_one_token_holds_a_limited_number_of_file_steps(tokens: Tokens) ->
 async def test_what_a_token_has_waiting_costs_no_more_than_it_may_have_under_way(
     tokens: Tokens,
 ) -> None:
-    """Four of 50 jobs have a ticket; a job that ends passes its ticket to one that waits."""
     await tokens.allow(4)
     jobs = await tokens.submit(await tokens.new("a"), 50)
     ended = 0
@@ -185,17 +173,7 @@ async def test_what_a_token_has_waiting_costs_no_more_than_it_may_have_under_way
     assert ended == len(jobs)
 
 
-async def test_a_step_that_waits_for_its_next_attempt_is_not_taken_before_its_time(
-    tokens: Tokens,
-) -> None:
-    await tokens.submit(await tokens.new("a"))
-    step = await tokens.claimed()
-    await steps.fail(tokens.database, step, CorruptVideo("x"), outcome="unavailable", retry_s=60.0)
-    assert await steps.claim(tokens.database, "files", "worker") is None
-
-
 async def test_masks_are_shared_apart_from_files(tokens: Tokens) -> None:
-    """Who has fetched much has not masked anything yet."""
     a, b = await tokens.new("a"), await tokens.new("b")
     for token in (a, a, a, b):
         await tokens.submit(token)
@@ -210,7 +188,6 @@ async def test_masks_are_shared_apart_from_files(tokens: Tokens) -> None:
 
 
 async def test_a_place_in_the_queue_counts_turns(tokens: Tokens) -> None:
-    """B's first job is next although A has sent 50 before; A's last one waits for B's, too."""
     a, b = await tokens.new("a"), await tokens.new("b")
     of_a = await tokens.submit(a, 50)
     of_b = await tokens.submit(b, 2)

@@ -36,7 +36,6 @@ async def masked(
 async def test_uploads_over_the_quota_are_refused_and_another_tokens_are_not(
     database: Database,
 ) -> None:
-    """A has 100 bytes, and 60 of them are taken: 41 are too many, 40 are not."""
     _, a = await create_token(database, "a")
     _, b = await create_token(database, "b")
     for key, token in (("uploads/1", a), ("uploads/2", a), ("uploads/3", b)):
@@ -77,7 +76,6 @@ async def test_a_jobs_files_count_until_they_are_deleted(database: Database) -> 
 
 
 async def test_what_a_job_will_store_counts_before_it_is_written(database: Database) -> None:
-    """Each of six takes ten times its clip: the seventh is refused while they are being written."""
     _, token = await create_token(database, "a")
     jobs = [await admit(database, job(token.id, 10), storage_limit=700) for _ in range(6)]
     assert await bytes_of(database, token.id) == 6 * 30
@@ -95,7 +93,6 @@ async def test_what_a_job_will_store_counts_before_it_is_written(database: Datab
 async def test_what_is_kept_besides_is_stored_only_where_the_quota_has_room(
     database: Database,
 ) -> None:
-    """Three jobs of 30 bytes each, and each would keep 50 more: of 200 there is room for two."""
     _, token = await create_token(database, "a")
     jobs = [await admit(database, job(token.id, 10)) for _ in range(3)]
     allowed = [
@@ -123,7 +120,6 @@ async def test_what_a_worker_would_store_that_has_lost_its_step_counts_for_nothi
 async def test_a_days_forms_are_forgotten_at_once_whosever_they_are(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A has asked for 2500 forms before B asked for one: one round forgets all of them."""
     monkeypatch.setattr(admission, "FORGOTTEN_AT_ONCE", 1000)
     _, a = await create_token(database, "a")
     _, b = await create_token(database, "b")
@@ -140,7 +136,6 @@ async def test_a_days_forms_are_forgotten_at_once_whosever_they_are(
 
 
 async def test_an_upload_is_not_counted_twice_when_a_job_reads_it(database: Database) -> None:
-    """Only the segments that are cut from it come on top, and its result."""
     _, token = await create_token(database, "a")
     new = replace(job(token.id, 100), video_url=None, source_key="uploads/1/1.mp4")
     await admit(database, new, storage_limit=200)

@@ -28,7 +28,6 @@ def risen() -> Callable[[Series], float]:
 async def test_a_job_is_counted_once_in_every_part(
     work: WorkerContext, caller: Caller, site: Site, risen: Callable[[Series], float]
 ) -> None:
-    """Two segments of 10 and 7 frames, a join, a webhook that fails once, one completed job."""
     site.statuses[:] = [500]
     async with working(work):
         record = await caller.ended(await caller.submit(site.clip(17), site.url + "/hook"))
@@ -58,7 +57,6 @@ async def test_a_failed_job_is_counted_by_its_reason(
 async def test_a_lost_step_is_a_rescue_and_its_late_result_a_fenced_write(
     work: WorkerContext, caller: Caller, site: Site, risen: Callable[[Series], float]
 ) -> None:
-    """A worker that outlived its lease has its result refused; another worker does its step."""
     job = await caller.submit(site.clip(3))
     await begun(work.database, job, lease_s=0.05)
     await asyncio.sleep(0.1)

@@ -172,7 +172,6 @@ async def test_a_refusal_ends_the_job_with_its_own_words(
 async def test_a_poison_clip_is_given_up_and_hurts_no_other(
     work: WorkerContext, caller: Caller, site: Site, tmp_path: Path
 ) -> None:
-    """Three crashes of one segment end its job with worker_crashed; the other job is whole."""
     site.files["/poison.mp4"] = stand_in.clip(35, die_at=15)
     site.files["/good.mp4"] = stand_in.clip(35)
     async with working(work):
@@ -230,7 +229,6 @@ async def test_no_frame_for_too_long_loses_the_step(
 async def test_a_job_can_be_cancelled_in_every_stage(
     work: WorkerContext, caller: Caller, site: Site, operation: str
 ) -> None:
-    """Also before it has begun: 410 at once, nothing is kept, and a worker is free again."""
     site.files["/a.mp4"] = stand_in.clip(35)
     media = stand_in.TextMedia(slow=operation)
     slow = replace(work, masks=media, files=media)
@@ -259,7 +257,6 @@ async def test_a_job_can_be_cancelled_in_every_stage(
 
 
 async def test_a_job_over_its_time_ends(work: WorkerContext, caller: Caller, site: Site) -> None:
-    """The wall clock is the job's, whatever its segments do."""
     brief = replace(work, timing=replace(work.timing, wall_clock_s=1.0))
     record = await caller.served(brief, site.clip(400, pause_s=0.05))
     assert (error_of(record).code, error_of(record).reason) == (500, "timed_out")
@@ -268,7 +265,6 @@ async def test_a_job_over_its_time_ends(work: WorkerContext, caller: Caller, sit
 async def test_a_stopped_worker_gives_its_step_back(
     work: WorkerContext, caller: Caller, site: Site, tmp_path: Path
 ) -> None:
-    """SIGTERM in the middle: the next worker begins at once, and it counts as no crash."""
     request_id = await caller.submit(site.clip(5, pause_s=1))
     frames = asyncio.Semaphore(1)
     held = replace(work, masks=stand_in.TextMedia(pause=lambda _: frames.acquire()))
@@ -317,7 +313,6 @@ async def test_a_webhook_is_retried_until_it_is_taken(
 async def test_one_tokens_receivers_that_hang_hold_up_no_other_tokens_webhooks(
     work: WorkerContext, caller: Caller, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A has eight hanging receivers and two places of four: B's webhook is sent at once."""
     monkeypatch.setattr(tasks, "TIMEOUT_S", 2 * PATIENCE_S)
     monkeypatch.setattr(deliveries, "HELD_S", 2 * PATIENCE_S)
     site.files["/a.mp4"] = stand_in.clip(3)
@@ -348,7 +343,6 @@ async def allow_webhooks(database: Database, per_token: int) -> None:
 async def test_what_the_limit_held_back_is_sent_when_a_worker_died_in_the_middle(
     work: WorkerContext, caller: Caller, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its places are free again once its hold has run out."""
     monkeypatch.setattr(deliveries, "HELD_S", 2 * PATIENCE_S)
     jobs = [await caller.submit(site.clip(3), site.url + "/hook") for _ in range(3)]
     for _ in jobs:

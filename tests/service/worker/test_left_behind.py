@@ -70,7 +70,6 @@ async def rows(database: Database) -> dict[str, int]:
 async def test_after_jobs_of_all_endings_there_is_what_retention_says_and_nothing_else(
     work: WorkerContext, caller: Caller, site: Site, tmp_path: Path
 ) -> None:
-    """Done, failed, cancelled at once or while joined, lost with their worker: five of each."""
     site.files |= {
         "/short.mp4": stand_in.clip(5),
         "/long.mp4": stand_in.clip(25),

@@ -44,7 +44,6 @@ def test_two_workers_listen_at_a_time_and_each_in_its_turn(workers: int) -> None
 def test_all_workers_together_poll_a_queue_a_bounded_number_of_times(
     workers: int, at_most_per_s: float
 ) -> None:
-    """About 20 a second, and each of them every 5 s at least."""
     intervals_s = [poll_s(Fleet(workers, n), 0.0) for n in range(workers)]
     assert max(intervals_s) <= 5.0
     assert sum(1 / each for each in intervals_s) <= at_most_per_s
@@ -68,7 +67,6 @@ async def test_a_worker_has_two_connections_and_a_job_takes_twenty_statements(
     database_url: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """One to ask and one to listen; neither polls nor renewals are counted."""
     monkeypatch.setattr(queues, "LISTENERS_POLL_S", 1e6)
     assert isinstance(counted.database, CountingDatabase)
     serving = asyncio.create_task(serve_queues(counted, AT_ONCE, 0.0))

@@ -183,7 +183,6 @@ def test_an_error_is_told_by_its_reason(collector: Collector) -> None:
 def test_a_sampler_of_a_tenth_keeps_whole_traces(
     monkeypatch: pytest.MonkeyPatch, collector: Collector
 ) -> None:
-    """Of 400 jobs about 40 are kept, each with every span, whichever process has sent it."""
     close_traces()
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
     monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.1")
@@ -206,7 +205,6 @@ def test_a_sampler_of_a_tenth_keeps_whole_traces(
 
 @pytest.mark.slow
 def test_nothing_of_opentelemetry_is_loaded_while_traces_are_off() -> None:
-    """A worker and an API in a fresh interpreter, and spans that nobody wants."""
     code = """
 import json, sys, uuid
 import foremask.cli.service_commands
