@@ -48,7 +48,7 @@ LEAST_REGION_PX = 12  # smaller ones teach nothing
 LEAST_SUBJECT_PX = 50  # a smaller one, or none, counts as this large
 MORE_IS_FOREGROUND = {
     *View,
-    *("mean", "most", "least", "classifier", "colour", "carried", "near", "near, least"),
+    *("mean", "most", "least", "classifier", "near", "near, least"),
 }
 
 

@@ -20,10 +20,10 @@ SIZE = 427, 240
 FRAMES = 16
 MARGIN = 0.5
 FLOORS = {
-    "davis/dog": {"fast": (94.0, 96.8), "balanced": (93.3, 94.6)},
-    "davis/parkour": {"fast": (86.8, 94.0), "balanced": (90.4, 97.8)},
-    "more/dogs-jump": {"fast": (92.8, 96.6), "balanced": (91.8, 95.0)},
-    "more/kite-walk": {"fast": (88.1, 89.0), "balanced": (88.0, 89.0)},
+    "davis/dog": {"fast": (94.0, 97.0), "balanced": (93.8, 95.8)},
+    "davis/parkour": {"fast": (86.6, 94.9), "balanced": (90.4, 97.7)},
+    "more/dogs-jump": {"fast": (91.9, 96.1), "balanced": (92.0, 95.1)},
+    "more/kite-walk": {"fast": (88.2, 88.5), "balanced": (88.9, 89.3)},
 }
 """J and F of the first 16 frames at 427 x 240, before encoding: the lowest of 8 and 32 bits, and
 of one thread and two.

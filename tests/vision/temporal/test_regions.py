@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from foremask.vision.network.opinions import View
-from foremask.vision.temporal.regions import Link, Regions, Scene, measure, subject_continuity
+from foremask.vision.temporal.regions import Link, Regions, Scene, measure
+from foremask.vision.temporal.verdict import subject_continuity
 
 ROWS, COLUMNS = 20, 30
 
@@ -50,18 +51,6 @@ def test_a_hole_in_the_subject_is_enclosed_and_the_ground_is_not_all() -> None:
     assert regions.enclosed(np.zeros((ROWS, COLUMNS), np.bool_)).max() == 0
 
 
-def test_the_clips_own_colours_speak_for_what_looks_like_the_subject() -> None:
-    """Red is learned where both opinions agree and is evidence where one is unsure."""
-    sure = box(5, 15, 5, 15)
-    wide = sure + box(5, 15, 15, 20)
-    first = scene(sure, wide)
-    first.rgb[5:15, 15:20] = (200, 30, 30)
-    ((regions, features),) = measure([first])
-    colour = regions.spread(features["colour"])
-    assert colour[10, 17] > 2
-    assert colour[1, 1] < -2
-
-
 def test_neighbours_speak_only_where_they_show_the_same_thing() -> None:
     still = np.zeros((ROWS, COLUMNS, 2), np.float32)
     for continuity, near in ((1.0, 0.5), (0.0, 0.0)):
@@ -71,7 +60,6 @@ def test_neighbours_speak_only_where_they_show_the_same_thing() -> None:
         after = scene(box(5, 10, 5, 15), box(5, 10, 5, 15), links={-1: link})
         (regions, features), _ = measure([here, after])
         assert regions.spread(features["near"])[7, 7] == pytest.approx(near, abs=0.01)
-        assert (regions.spread(features["carried"])[7, 7] > 0.5) == (continuity > 0)
 
 
 def test_what_nobody_asked_is_no_number() -> None:

@@ -6,10 +6,12 @@ import pytest
 from foremask.vision.network.opinions import View
 from foremask.vision.temporal.regions import Link, Scene
 from foremask.vision.temporal.verdict import (
+    EVIDENCE_SHARE,
+    SWITCH,
+    along_flow,
     compose,
     decided,
     judge,
-    smooth_over_time,
     with_thin_parts,
 )
 
@@ -20,11 +22,9 @@ def plane(value: float) -> np.ndarray:
     return np.full(SHAPE, value, np.float32)
 
 
-def chain(
-    count: int, continuity: float, trust: float = 0.0, frames: int = 4
-) -> list[dict[int, Link]]:
-    """Links between neighbours, so many frames apart, that do not move."""
-    link = Link(np.zeros((*SHAPE, 2), np.float32), plane(trust), plane(continuity), frames)
+def chain(count: int, continuity: float) -> list[dict[int, Link]]:
+    """Links between neighbours that do not move."""
+    link = Link(np.zeros((*SHAPE, 2), np.float32), plane(0), plane(continuity), 4)
     return [
         {offset: link for offset in (-1, 1) if 0 <= index + offset < count}
         for index in range(count)
@@ -32,7 +32,8 @@ def chain(
 
 
 def smoothed(planes: list[np.ndarray], links: list[dict[int, Link]]) -> list[np.ndarray]:
-    return smooth_over_time(planes, links, [plane(-5)] * len(planes))
+    scaled = [EVIDENCE_SHARE * each for each in planes]
+    return along_flow(scaled, links, [plane(-5)] * len(planes), SWITCH)
 
 
 @pytest.mark.parametrize(
@@ -58,13 +59,6 @@ def test_whatever_was_asked_a_clear_subject_is_decided(views: tuple[View, ...]) 
 def test_one_anchor_that_says_otherwise_is_outvoted_by_those_around_it() -> None:
     planes = [plane(5)] * 4 + [plane(-5)] + [plane(5)] * 4
     assert min(each.min() for each in smoothed(planes, chain(9, 1.0))) > 0
-
-
-def test_what_two_anchors_say_counts_less_the_closer_they_are() -> None:
-    """Two of log odds 5: alone each adds 0.2 of it, and one frame apart 0.05."""
-    for frames, most in ((1, 0.5), (2, 1.0), (4, 2.0), (12, 2.0)):
-        total = smoothed([plane(5)] * 2, chain(2, 1.0, frames=frames))[0].max()
-        assert 0.9 * most < total <= most
 
 
 def test_where_anchors_show_different_things_each_decides_alone() -> None:
@@ -119,8 +113,7 @@ def test_a_body_that_an_opinion_doubts_in_blotches_is_decided_as_one() -> None:
     opinions = {View.STRETCHED: wavering, View.MIRRORED: 0.95 * body}
     logit = np.where(body > 0, 1.5 + doubts, -4).astype(np.float32)
     rgb = np.where(body[..., None] > 0, 40 + 60 * doubts[..., None], (40, 90, 40)).astype(np.uint8)
-    nothing = np.zeros(body.shape, np.float32)
-    (odds,) = judge([Scene(rgb, opinions, None, nothing, logit, {})])
+    (odds,) = judge([Scene(rgb, opinions, None, body, logit, {})])
     np.testing.assert_array_equal(odds > 0, body > 0)
 
 

@@ -21,16 +21,13 @@ GRID = 128  # the classifier's square grid: the finest level of features that it
 COMPONENTS = (32, 64, 64)  # principal components kept of each level, finest first
 BASIS_ANCHORS = 4
 BASIS_PIXELS = 512  # pixels of each: twice the widest level's channels, over four anchors
-SURE_FOREGROUND = 0.9
-SURE_BACKGROUND = 0.1
+SURE = 0.9  # alpha above which a pixel teaches the subject; below 1 less this, the background
 STATIC_SHARE = 0.3  # a sure pixel that moves less than this share of the median teaches nothing
 SAMPLES = (500, 300)  # background and foreground pixels an anchor
 HIDDEN = 32
 STEPS = 150
 BATCH = 2048
 LEARNING_RATE = 5e-3
-WEIGHT_DECAY = 3e-2
-DROPOUT = 0.2
 LABEL_SMOOTHING = 0.04
 POSITION_WEIGHT = 0.3
 SEED = 20260
@@ -133,43 +130,30 @@ def _training_samples(
     """Sampled pixels with labels, weights (each class sums to 1), and the width of each level."""
     motions = [anchor.motion_on_grid() for anchor in anchors]
     static_level = _static_level(motions, masks)
-    rows, labels, weights, widths = [], [], [], []
-    labelled = zip(anchors, motions, masks, _anchor_weights(masks), strict=True)
-    for anchor, motion, mask, weight in labelled:
+    rows, labels, widths = [], [], []
+    for anchor, motion, mask in zip(anchors, motions, masks, strict=True):
         maps = anchor.levels()
         widths = [each.shape[2] for each in maps]
         moving = motion >= static_level
-        for label, sure in enumerate((mask < SURE_BACKGROUND, (mask > SURE_FOREGROUND) & moving)):
+        for label, sure in enumerate((mask < 1 - SURE, (mask > SURE) & moving)):
             there = np.flatnonzero(sure)
             if there.size:
                 picked = rng.choice(there, min(there.size, SAMPLES[label]), replace=False)
                 rows.append(_gather(maps, picked))
                 labels.append(np.full(picked.size, label, np.float32))
-                weights.append(np.full(picked.size, weight, np.float32))
     if not labels:
         return None
-    y, w = np.concatenate(labels), np.concatenate(weights)
+    y = np.concatenate(labels)
     if y.min() == y.max():
         return None
-    for label in (0, 1):
-        w[y == label] /= w[y == label].sum()
+    w = np.where(y > 0, 1 / (y > 0).sum(), 1 / (y < 1).sum()).astype(np.float32)
     return np.concatenate(rows), y, w, widths
 
 
 def _static_level(motions: Sequence[Alpha], masks: Sequence[Alpha]) -> float:
-    moved = [motion[mask > SURE_FOREGROUND] for motion, mask in zip(motions, masks, strict=True)]
+    moved = [motion[mask > SURE] for motion, mask in zip(motions, masks, strict=True)]
     together = np.concatenate(moved)
     return STATIC_SHARE * float(np.median(together)) if together.size else 0.0
-
-
-def _anchor_weights(masks: Sequence[Alpha]) -> NDArray[np.float64]:
-    """The weight of each anchor in training: high for a sure mask of about its neighbours' area."""
-    area = np.array([mask.mean() for mask in masks]) + 1e-4
-    sure = [
-        np.abs(mask[mask > 0.1] - 0.5).mean() * 2 if (mask > 0.1).any() else 0 for mask in masks
-    ]
-    usual = [np.median(area[max(0, k - 12) : k + 13]) for k in range(len(area))]
-    return np.array(sure) * np.exp(-1.5 * np.abs(np.log(area / usual))) + 0.02
 
 
 def _gather(maps: Maps, pixels: NDArray[np.intp]) -> NDArray[np.float32]:
@@ -208,7 +192,7 @@ def _train(
     widths: list[int],
     rng: np.random.Generator,
 ) -> _Classifier:
-    """AdamW (Loshchilov and Hutter, 2019) on the weighted cross entropy of random batches."""
+    """Adam (Kingma and Ba, 2015) on the weighted cross entropy of random batches."""
     mean, deviation = x.mean(axis=0), x.std(axis=0) + np.float32(0.3)
     x = (x - mean) / deviation
     target = y * (1 - LABEL_SMOOTHING) + LABEL_SMOOTHING / 2
@@ -222,13 +206,12 @@ def _train(
     second = [np.zeros_like(each) for each in weights]
     for step in range(1, STEPS + 1):
         batch = rng.integers(0, len(x), BATCH)
-        gradients = _gradients(weights, x[batch], target[batch], weight[batch], rng)
+        gradients = _gradients(weights, x[batch], target[batch], weight[batch])
         for i, gradient in enumerate(gradients):
             first[i] += np.float32(0.1) * (gradient - first[i])
             second[i] += np.float32(0.001) * (gradient * gradient - second[i])
             unbiased = first[i] / np.float32(1 - 0.9**step)
             size = np.sqrt(second[i] / np.float32(1 - 0.999**step)) + np.float32(1e-8)
-            weights[i] *= np.float32(1 - LEARNING_RATE * WEIGHT_DECAY)
             weights[i] -= np.float32(LEARNING_RATE) * unbiased / size
     return _Classifier(mean, deviation, widths, weights)
 
@@ -238,13 +221,11 @@ def _gradients(
     x: NDArray[np.float32],
     target: NDArray[np.float32],
     weight: NDArray[np.float32],
-    rng: np.random.Generator,
 ) -> list[NDArray[np.float32]]:
     into, bias, out, last = weights
     before = x @ into + bias
-    kept = (rng.random(before.shape, dtype=np.float32) > DROPOUT) / np.float32(1 - DROPOUT)
-    hidden = np.maximum(before, 0) * kept
+    hidden = np.maximum(before, 0)
     logit = (hidden @ out + last)[:, 0]
     error = ((1 / (1 + np.exp(-logit)) - target) * weight / weight.sum())[:, None]
-    inner = (error @ out.T) * kept * (before > 0)
+    inner = (error @ out.T) * (before > 0)
     return [x.T @ inner, inner.sum(axis=0), hidden.T @ error, error.sum(axis=0)]

@@ -6,7 +6,7 @@ again, so that a body on which opinions are undecided is decided as a whole. Wha
 here is what `verdict` decides by.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,20 +19,12 @@ from foremask.vision.network.opinions import CropBox, View
 from foremask.vision.temporal.flow import warp
 
 FOREGROUND = 0.5  # alpha from which an opinion counts a pixel as foreground
-SURE, UNLIKELY = 0.8, 0.1  # all opinions above: foreground colours; all below: background colours
+SURE = 0.8  # mean of the opinions, from which a part is solid
 LOGIT_LEVELS = (-2.0, 0.0, 2.0)  # of the clip's classifier: a region ends where it crosses one
 ALIKE = 0.2  # neighbours on which every opinion differs by less are one region,
 ALIKE_LOGIT = 1.2  # if the classifier's logit does too
 LEAST_SOLID_SHARE = 0.0005  # of the picture
-COLOUR_BINS = 16  # of each Lab channel
-COLOUR_SMOOTHING_BINS, COLOUR_REACH_BINS = 1.0, 3
-MOST_COLOUR_EVIDENCE = 4.0  # a log ratio
 MOST_LOGIT = 5.0  # of the clip's classifier
-OPINION_LOG_ODDS = np.float32(1.6)  # of an anchor whose opinions are sure, for other anchors
-MOST_PROPAGATED = 6.0
-SWITCH = 0.005  # chance that what is followed with full trust changes sides between two anchors
-MOST_SURER_FRAMES = 4  # between anchors farther apart the classifier adds nothing,
-LEAST_CONTINUITY = 0.1  # nor where a place is not followed at all
 _ACROSS, _DOWN = (np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])
 _BORDERS = (_ACROSS, _DOWN)
 _NEIGHBOURS = (_ACROSS, _ACROSS[::-1], _DOWN, _DOWN[::-1])
@@ -202,53 +194,34 @@ def measure(scenes: Sequence[Scene]) -> list[tuple[Regions, Features]]:
     own, lengths to the picture's: nothing depends on its size or the speed of the camera.
     """
     means = [scene.stack().mean(axis=0) for scene in scenes]
-    window = _Window(
-        means=means,
-        colour=colour_evidence(scenes),
-        usual_motion=usual_motion([scene.motion for scene in scenes], means),
-        propagated=_propagated(scenes, means),
-    )
-    return [_measured(index, scene, window) for index, scene in enumerate(scenes)]
+    usual = usual_motion([scene.motion for scene in scenes], means)
+    return [_measured(index, scene, means, usual) for index, scene in enumerate(scenes)]
 
 
-@dataclass(frozen=True, slots=True)
-class _Window:
-    """Planes of all anchors of a window."""
-
-    means: list[Alpha]  # of the opinions
-    colour: list[Alpha]
-    usual_motion: float
-    propagated: list[Alpha]
-
-
-def _measured(index: int, scene: Scene, window: _Window) -> tuple[Regions, Features]:
+def _measured(
+    index: int, scene: Scene, means: Sequence[Alpha], usual: np.float32
+) -> tuple[Regions, Features]:
     levels = [np.asarray(scene.logit > level, np.float32) for level in LOGIT_LEVELS]
     cut = Regions.of([*scene.opinions.values(), *levels])
-    logit = np.clip(scene.logit, -MOST_LOGIT, MOST_LOGIT) * np.float32(ALIKE / ALIKE_LOGIT)
-    regions = cut.joined([*scene.opinions.values(), logit])
-    stack, mean = scene.stack(), window.means[index]
-    features = _of_opinions(regions, scene, window, index)
-    features |= _of_neighbours(regions, scene, index, window)
-    features |= _of_motion(regions, scene, window)
+    logit = np.clip(scene.logit, -MOST_LOGIT, MOST_LOGIT)
+    regions = cut.joined([*scene.opinions.values(), logit * np.float32(ALIKE / ALIKE_LOGIT)])
+    stack, mean = scene.stack(), means[index]
+    moved = regions.mean(scene.motion)
+    features: Features = {view: _of_view(regions, scene, view) for view in View}
+    features |= {
+        "mean": regions.mean(mean),
+        "most": regions.mean(stack.max(axis=0)),
+        "least": regions.mean(stack.min(axis=0)),
+        "classifier": regions.mean(logit),
+        "motion": moved,
+        "motion, relative": moved - usual,
+    }
+    features |= _of_neighbours(regions, scene, index, means)
     features |= _of_shape(regions, scene, mean)
     features |= _of_surroundings(regions, _solid(mean), stack.max(axis=0))
-    picked = {"any": stack.max(axis=0), "mean": mean}
-    for name, plane in picked.items():
-        features |= _of_part(regions, name, plane > FOREGROUND, index, scene, window)
+    for name, plane in {"any": stack.max(axis=0), "mean": mean}.items():
+        features |= _of_part(regions, name, plane > FOREGROUND, mean, scene.motion - usual)
     return regions, features
-
-
-def _propagated(scenes: Sequence[Scene], means: Sequence[Alpha]) -> list[Alpha]:
-    """What the opinions of all other anchors say of each pixel, brought along the flow."""
-    own = [OPINION_LOG_ODDS * (mean - np.float32(FOREGROUND)) for mean in means]
-    links = [scene.links for scene in scenes]
-    total = forward_backward(
-        own, links, lambda moved, link, *_: transition(moved, link.continuity, SWITCH)
-    )
-    return [
-        np.clip(each - mine, -MOST_PROPAGATED, MOST_PROPAGATED)
-        for each, mine in zip(total, own, strict=True)
-    ]
 
 
 def _solid(mean: Alpha) -> NDArray[np.bool_]:
@@ -260,51 +233,34 @@ def _solid(mean: Alpha) -> NDArray[np.bool_]:
     return np.asarray(large[labels])
 
 
-def _of_opinions(regions: Regions, scene: Scene, window: _Window, index: int) -> Features:
-    features: Features = {}
-    stack = scene.stack()
-    for view in View:
-        if view not in scene.opinions:
-            features[view] = np.full(len(regions.sizes), np.nan, np.float32)
-            continue
-        features[view] = regions.mean(scene.opinions[view])
-        if view is View.CROPPED:
-            features[view][regions.mean(scene.shown()) < 0.5] = np.nan
-    features["mean"] = regions.mean(window.means[index])
-    features["most"] = regions.mean(stack.max(axis=0))
-    features["least"] = regions.mean(stack.min(axis=0))
-    features["classifier"] = regions.mean(np.clip(scene.logit, -MOST_LOGIT, MOST_LOGIT))
-    features["colour"] = regions.mean(window.colour[index])
-    return features
+def _of_view(regions: Regions, scene: Scene, view: View) -> NDArray[np.float32]:
+    """A view's opinion; not a number where it was not asked, or a crop does not show the region."""
+    if view not in scene.opinions:
+        return np.full(len(regions.sizes), np.nan, np.float32)
+    opinion = regions.mean(scene.opinions[view])
+    if view is View.CROPPED:
+        opinion[regions.mean(scene.shown()) < 0.5] = np.nan
+    return opinion
 
 
-def _of_neighbours(regions: Regions, scene: Scene, index: int, window: _Window) -> Features:
+def _of_neighbours(regions: Regions, scene: Scene, index: int, means: Sequence[Alpha]) -> Features:
     """What the nearest anchors say of a region, where they show the same thing."""
     votes: list[NDArray[np.float32]] = []
     weights: list[NDArray[np.float32]] = []
     for offset, link in sorted(scene.links.items()):
         weight = regions.mean(link.continuity) + np.float32(1e-3)
-        moved = warp(window.means[index + offset], link.flow) - np.float32(FOREGROUND)
+        moved = warp(means[index + offset], link.flow) - np.float32(FOREGROUND)
         votes.append(regions.mean(moved * link.continuity) / weight)
         weights.append(weight)
-    propagated = regions.mean(window.propagated[index])
     if not weights:
         unknown = np.full(len(regions.sizes), np.nan, np.float32)
-        names = ("near", "near, least", "near, trust")
-        return dict.fromkeys(names, unknown) | {"carried": propagated}
+        return dict.fromkeys(("near", "near, least", "near, trust"), unknown)
     each, weight = np.stack(votes), np.stack(weights)
     return {
         "near": (each * weight).sum(axis=0) / weight.sum(axis=0),
         "near, least": each.min(axis=0),
         "near, trust": weight.mean(axis=0),
-        "carried": propagated,
     }
-
-
-def _of_motion(regions: Regions, scene: Scene, window: _Window) -> Features:
-    """How a region moves, against the camera."""
-    moved = regions.mean(scene.motion)
-    return {"motion": moved, "motion, relative": moved - np.float32(window.usual_motion)}
 
 
 def _of_shape(regions: Regions, scene: Scene, mean: Alpha) -> Features:
@@ -339,12 +295,7 @@ def _of_surroundings(regions: Regions, solid: NDArray[np.bool_], most: Alpha) ->
 
 
 def _of_part(
-    regions: Regions,
-    name: str,
-    picked: NDArray[np.bool_],
-    index: int,
-    scene: Scene,
-    window: _Window,
+    regions: Regions, name: str, picked: NDArray[np.bool_], mean: Alpha, motion: Alpha
 ) -> Features:
     """The connected part of what is picked that a region lies in: its opinion and motion."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(picked.astype(np.uint8))
@@ -356,103 +307,14 @@ def _of_part(
         means = np.bincount(np.ravel(labels), plane.ravel(), minlength=count) / areas.clip(1)
         return np.where(part > 0, means[part], np.nan).astype(np.float32)
 
-    return {
-        f"part of {name}, mean": of(window.means[index]),
-        f"part of {name}, motion": of(scene.motion) - np.float32(window.usual_motion),
-    }
+    return {f"part of {name}, mean": of(mean), f"part of {name}, motion": of(motion)}
 
 
-def colour_evidence(scenes: Sequence[Scene]) -> list[Alpha]:
-    """The log ratio of the window's own colours, learned where all opinions are sure."""
-    bins = [_colour_bins(scene.rgb) for scene in scenes]
-    sure = [scene.stack().min(axis=0) > SURE for scene in scenes]
-    if not any(each.any() for each in sure):
-        sure = [scene.stack().mean(axis=0) > FOREGROUND for scene in scenes]
-    unlikely = [scene.stack().max(axis=0) < UNLIKELY for scene in scenes]
-    foreground, background = (_histogram(bins, where) for where in (sure, unlikely))
-    ratio = np.log((foreground + 1e-5) / (background + 1e-5))
-    table = np.clip(ratio, -MOST_COLOUR_EVIDENCE, MOST_COLOUR_EVIDENCE).astype(np.float32)
-    return [table[each] for each in bins]
-
-
-def _colour_bins(rgb: Rgb) -> NDArray[np.uint16]:
-    light, a, b = cv2.split(cv2.cvtColor(rgb, cv2.COLOR_RGB2Lab) // (256 // COLOUR_BINS))
-    return (light.astype(np.uint16) * COLOUR_BINS + a) * COLOUR_BINS + b
-
-
-def _histogram(
-    bins: Sequence[NDArray[np.uint16]], where: Sequence[NDArray[np.bool_]]
-) -> NDArray[np.float64]:
-    """The colour histogram at ``where``, blurred over bins; sums to 1, or to 0 if empty."""
-    counts = np.zeros(COLOUR_BINS**3)
-    for each, there in zip(bins, where, strict=True):
-        counts += np.bincount(each[there], minlength=COLOUR_BINS**3)
-    cube = counts.reshape(COLOUR_BINS, COLOUR_BINS, COLOUR_BINS)
-    weights = cv2.getGaussianKernel(2 * COLOUR_REACH_BINS + 1, COLOUR_SMOOTHING_BINS)[:, 0]
-    for axis in range(3):
-        along = np.moveaxis(cube, axis, -1)
-        padded = np.pad(
-            along, ((0, 0), (0, 0), (COLOUR_REACH_BINS, COLOUR_REACH_BINS)), "symmetric"
-        )
-        # Sums of slices and no matrix product, whose last digit depends on BLAS's threads:
-        # docs/adr/0041
-        shifted = [weight * padded[..., at : at + COLOUR_BINS] for at, weight in enumerate(weights)]
-        cube = np.moveaxis(sum(shifted), -1, axis)
-    return np.asarray(cube.ravel() / (cube.sum() + 1e-9))
-
-
-def forward_backward(
-    evidence: Sequence[Alpha],
-    links: Sequence[Mapping[int, Link]],
-    arrive: Callable[[Alpha, Link, int, int], Alpha],
-) -> list[Alpha]:
-    """Each anchor's log odds, plus those that the flow brings from the anchors before and after it.
-
-    ``arrive(moved, link, k, n)`` says what of the log odds of its neighbour n, moved along the flow
-    to anchor k, counts there.
-    """
-    total = list(evidence)
-    for order, offset in ((range(len(evidence)), -1), (range(len(evidence) - 1, -1, -1), 1)):
-        message: Alpha | None = None
-        for index in order:
-            link = links[index].get(offset)
-            if message is None or link is None:
-                message = evidence[index]
-                continue
-            arrived = arrive(warp(message, link.flow), link, index, index + offset)
-            total[index] = total[index] + arrived
-            message = evidence[index] + arrived
-    return total
-
-
-def subject_continuity(link: Link, here: Alpha, there: Alpha) -> Alpha:
-    """The link's continuity, surer where the classifier's logits show the subject at both ends.
-
-    A shining or turning body changes its colours; the classifier still says that it is the same.
-    """
-    held = link.continuity
-    if link.frames > MOST_SURER_FRAMES:
-        return held
-    both = _chance(here) * _chance(warp(there, link.flow))
-    return np.where(held > LEAST_CONTINUITY, held ** (1 - both), held).astype(np.float32)
-
-
-def _chance(logit: Alpha) -> Alpha:
-    return np.asarray(1 / (1 + np.exp(-np.clip(logit, -MOST_LOGIT, MOST_LOGIT))), np.float32)
-
-
-def transition(log_odds: Alpha, trust: Alpha, least_switch: float) -> Alpha:
-    """Log odds after a chance to change sides: 0.5 without trust, ``least_switch`` with full."""
-    switch = np.float32(0.5) - np.float32(0.5 - least_switch) * trust
-    odds = np.exp(np.clip(log_odds, -12, 12))
-    return np.log(((1 - switch) * odds + switch) / (switch * odds + 1 - switch))
-
-
-def usual_motion(motions: Sequence[Alpha], means: Sequence[Alpha]) -> float:
+def usual_motion(motions: Sequence[Alpha], means: Sequence[Alpha]) -> np.float32:
     """The median motion of what the opinions pick, over the window."""
     medians = [
-        float(np.median(motion[mean > SURE - 0.1]))
+        np.median(motion[mean > SURE - 0.1])
         for motion, mean in zip(motions, means, strict=True)
         if (mean > SURE - 0.1).any()
     ]
-    return float(np.median(medians)) if medians else 0.0
+    return np.float32(np.median(medians) if medians else 0)

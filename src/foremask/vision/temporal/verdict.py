@@ -16,30 +16,26 @@ from numpy.typing import NDArray
 
 from foremask.types import Alpha, Levels
 from foremask.vision.resample import as_levels, resized
+from foremask.vision.temporal.flow import warp
 from foremask.vision.temporal.regions import (
     FOREGROUND,
-    SWITCH,
+    MOST_LOGIT,
     Features,
     Link,
     Scene,
-    forward_backward,
     measure,
-    subject_continuity,
-    transition,
 )
 
 type Judge = Callable[[Sequence[Scene]], list[Alpha]]
 """What decides: see `judge`."""
 
 MOST_LOG_ODDS = 6.0  # of one region of one anchor
-MEAN_LOG_ODDS = 2.0  # by which what the opinions are sure of counts more than the trees learned
-# Anchors repeat each other's mistakes, the more the closer they are: of an independent one each
-# counts 0.05 for each frame between it and the next, and 0.2 at most. docs/adr/0050
-EVIDENCE_SHARE_PER_FRAME = 0.05
-MOST_EVIDENCE_SHARE = 0.2
+SWITCH = 0.005  # chance that what is followed with full trust changes sides between two anchors
+MOST_SURER_FRAMES = 4  # between anchors farther apart the classifier adds nothing,
+LEAST_CONTINUITY = 0.1  # nor where a place is not followed at all
+EVIDENCE_SHARE = np.float32(0.2)  # of an independent anchor's: they repeat each other's mistakes
 THIN_PX = 5  # a part of a thing that is narrower, on the regions' grid, is thin
 LEAST_KEPT = 0.8  # the share of a thing's body that is foreground where its thin parts are kept
-THIN_LOG_ODDS = np.float32(0.5)  # the least log odds of a thin part that is kept
 _NEXT = np.ones((3, 3), np.uint8)
 SHARPNESS = 12.0  # an opinion that says the opposite of the verdict keeps e^-12 of its weight,
 BAND_SHARE = 0.007
@@ -78,7 +74,6 @@ class Trees:
             goes_left |= np.isnan(found) & self.missing_left.take(node)
             node = np.where(goes_left, left.take(node), right.take(node))
         total = self.value.take(node).sum(axis=1, dtype=np.float64) + self.bias
-        total += MEAN_LOG_ODDS * (features["mean"] - FOREGROUND)
         return np.clip(total, -MOST_LOG_ODDS, MOST_LOG_ODDS).astype(np.float32)
 
 
@@ -113,25 +108,16 @@ def judge(scenes: Sequence[Scene], trees: Trees | None = None) -> list[Alpha]:
     """
     trees = trees or fitted_trees()
     planes = [regions.spread(trees.log_odds(features)) for regions, features in measure(scenes)]
-    smoothed = smooth_over_time(
-        planes, [scene.links for scene in scenes], [scene.logit for scene in scenes]
+    smoothed = along_flow(
+        [EVIDENCE_SHARE * plane for plane in planes],
+        [scene.links for scene in scenes],
+        [scene.logit for scene in scenes],
+        SWITCH,
     )
     return [
         with_thin_parts(plane, scene.stack().mean(axis=0))
         for plane, scene in zip(smoothed, scenes, strict=True)
     ]
-
-
-def smooth_over_time(
-    planes: Sequence[Alpha], links: Sequence[Mapping[int, Link]], logits: Sequence[Alpha]
-) -> list[Alpha]:
-    """Log odds given all anchors: forward-backward algorithm along the flow.
-
-    ``links[k]`` leads from anchor k to those before (-1) and after (1); ``logits`` are the
-    classifier's.
-    """
-    scaled = [plane * _evidence_share(each) for plane, each in zip(planes, links, strict=True)]
-    return along_flow(scaled, links, logits, SWITCH)
 
 
 def along_flow(
@@ -140,18 +126,48 @@ def along_flow(
     logits: Sequence[Alpha],
     switch: float,
 ) -> list[Alpha]:
-    """As `smooth_over_time`, of evidence that counts in full on each anchor.
+    """Log odds given all anchors, by the forward-backward algorithm (Rabiner, 1989, section III).
 
-    Two states a pixel (Rabiner, 1989, section III). Where both anchors show the same thing, by
-    `subject_continuity`, a pixel changes sides with probability ``switch``; elsewhere its
-    neighbour is no evidence.
+    ``links[k]`` leads from anchor k to those before (-1) and after (1); ``logits`` are the
+    classifier's. Where both anchors show the same thing, by `subject_continuity`, a pixel changes
+    sides with probability ``switch``; elsewhere its neighbour is no evidence.
     """
+    total = list(planes)
+    for order, offset in ((range(len(planes)), -1), (range(len(planes) - 1, -1, -1), 1)):
+        message: Alpha | None = None
+        for index in order:
+            link = links[index].get(offset)
+            if message is None or link is None:
+                message = planes[index]
+                continue
+            held = subject_continuity(link, logits[index], logits[index + offset])
+            arrived = _after_switch(warp(message, link.flow), held, switch)
+            total[index] = total[index] + arrived
+            message = planes[index] + arrived
+    return total
 
-    def arrive(moved: Alpha, link: Link, here: int, there: int) -> Alpha:
-        continuity = subject_continuity(link, logits[here], logits[there])
-        return transition(moved, continuity, switch)
 
-    return forward_backward(planes, links, arrive)
+def subject_continuity(link: Link, here: Alpha, there: Alpha) -> Alpha:
+    """The link's continuity, surer where the classifier's logits show the subject at both ends.
+
+    A shining or turning body changes its colours; the classifier still says that it is the same.
+    """
+    held = link.continuity
+    if link.frames > MOST_SURER_FRAMES:
+        return held
+    both = _chance(here) * _chance(warp(there, link.flow))
+    return np.where(held > LEAST_CONTINUITY, held ** (1 - both), held).astype(np.float32)
+
+
+def _chance(logit: Alpha) -> Alpha:
+    return np.asarray(1 / (1 + np.exp(-np.clip(logit, -MOST_LOGIT, MOST_LOGIT))), np.float32)
+
+
+def _after_switch(log_odds: Alpha, trust: Alpha, least_switch: float) -> Alpha:
+    """Log odds after a chance to change sides: 0.5 without trust, ``least_switch`` with full."""
+    switch = np.float32(0.5) - np.float32(0.5 - least_switch) * trust
+    odds = np.exp(np.clip(log_odds, -12, 12))
+    return np.log(((1 - switch) * odds + switch) / (switch * odds + 1 - switch))
 
 
 def with_thin_parts(log_odds: Alpha, mean: Alpha) -> Alpha:
@@ -172,16 +188,7 @@ def with_thin_parts(log_odds: Alpha, mean: Alpha) -> Alpha:
     is_kept = (size > 0) & (kept >= LEAST_KEPT * size)
     thin = is_kept[things] & found & ~body
     to_body = found & (cv2.dilate(thin.astype(np.uint8), _NEXT) > 0)
-    return np.where(to_body, np.maximum(log_odds, THIN_LOG_ODDS), log_odds).astype(np.float32)
-
-
-def _evidence_share(links: Mapping[int, Link]) -> np.float32:
-    """How much an anchor counts that has these links to those beside it."""
-    spacings = [links[offset].frames for offset in (-1, 1) if offset in links]
-    if not spacings:
-        return np.float32(MOST_EVIDENCE_SHARE)
-    share = EVIDENCE_SHARE_PER_FRAME * sum(spacings) / len(spacings)
-    return np.float32(min(MOST_EVIDENCE_SHARE, share))
+    return np.where(to_body, np.abs(log_odds), log_odds)
 
 
 def compose(opinions: Sequence[Levels], log_odds: Alpha) -> Levels:
