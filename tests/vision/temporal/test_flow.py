@@ -64,8 +64,3 @@ def test_the_right_flow_is_trusted_and_a_wrong_one_is_not() -> None:
     inside = (slice(20, -20), slice(20, -20))
     assert motion.trust(here, there, constant_flow(6, 0))[inside].min() > 0.99
     assert motion.trust(here, there, constant_flow(0, 0))[inside].mean() < 0.2
-
-
-def test_a_way_that_leads_back_agrees_and_another_does_not() -> None:
-    assert motion.flow_consistency(constant_flow(6, 0), constant_flow(-6, 0)).min() == 1
-    assert motion.flow_consistency(constant_flow(6, 0), constant_flow(0, 0)).max() < 1e-6

@@ -1,13 +1,7 @@
 import numpy as np
-import pytest
 
 from foremask.types import Alpha, Flow, Levels, Luma
-from foremask.vision.temporal.propagation import (
-    INCONSISTENT_FLOW_TRUST,
-    FrameFlow,
-    PackedFlow,
-    propagate,
-)
+from foremask.vision.temporal.propagation import FrameFlow, PackedFlow, propagate
 
 HEIGHT, WIDTH = 24, 40
 
@@ -22,20 +16,12 @@ def stripe(left: int) -> Levels:
     return mask
 
 
-def shot(frames: int, step: float = 0.0, back: float | None = None) -> list[FrameFlow]:
-    """Frames of one grey, whose content moves right by ``step`` pixels a frame.
-
-    Flow to the next frame is ``back`` in reverse; where that is another number, nothing is
-    consistent.
-    """
+def shot(frames: int, step: float = 0.0) -> list[FrameFlow]:
+    """Frames of one grey, whose content moves right by ``step`` pixels a frame."""
     grey: Luma = np.full((HEIGHT, WIDTH), 90, np.uint8)
-    there, reverse = uniform(step), uniform(-step if back is None else back)
+    there, reverse = PackedFlow.of(uniform(step)), PackedFlow.of(uniform(-step))
     return [
-        FrameFlow(
-            grey,
-            PackedFlow.of(reverse, there) if number else None,
-            PackedFlow.of(there, reverse) if number + 1 < frames else None,
-        )
+        FrameFlow(grey, reverse if number else None, there if number + 1 < frames else None)
         for number in range(frames)
     ]
 
@@ -51,18 +37,6 @@ def test_a_mask_moves_with_its_subject() -> None:
     assert len(found) == 4
     for number, alpha in enumerate(found):
         np.testing.assert_allclose(alpha, stripe(8 + 2 * number) / 255, atol=0.01)
-
-
-def test_an_inconsistent_flow_counts_for_less() -> None:
-    """Forward and backward flow do not cancel out on one side: it keeps 0.3 of its trust."""
-    white, black = np.full((HEIGHT, WIDTH), 255, np.uint8), np.zeros((HEIGHT, WIDTH), np.uint8)
-    steps = shot(3)
-    steps[1] = FrameFlow(
-        steps[1].grey, PackedFlow.of(uniform(0), uniform(9)), PackedFlow.of(uniform(0), uniform(0))
-    )
-    found = propagate(0, steps, [0, 2], [white, black], per_side=1)
-    share = INCONSISTENT_FLOW_TRUST / (1 + INCONSISTENT_FLOW_TRUST)
-    assert middle(found[1]) == pytest.approx(share, abs=0.01)
 
 
 def test_an_anchor_that_the_picture_contradicts_counts_for_nothing() -> None:

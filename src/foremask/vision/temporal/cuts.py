@@ -32,7 +32,7 @@ CHROMA_FLOOR = (
 )
 CHROMA_WINDOW_PX = 5
 CHROMA_SCALE = 0.25  # relative chroma at which a place counts 1/e
-RETURN_PX2, RETURN_SHARE = 0.5, 0.05  # as in `flow`, on this grid
+RETURN_PX2, RETURN_SHARE = 0.5, 0.05  # squared pixels, and a share of the squared displacement
 SAME_SHOT = 0.88  # share of common structure above which it is no cut; cuts have 0.75 at most
 CUT_RATIO = 0.56  # a cut matches less than this share of what neighbours do,
 CHANCE = 0.2  # after this much is taken off: docs/adr/0050
@@ -188,7 +188,10 @@ def _structure(here: Luma, there: Luma) -> tuple[Alpha, Alpha]:
 
 
 def _agreement(there: Flow, back: Flow) -> Alpha:
-    """As `flow.flow_consistency`, more tolerant: a pixel is four of a picture's."""
+    """How nearly two flows cancel out: 1 where they do exactly.
+
+    The test of Sundaram, Brox and Keutzer (ECCV 2010, equation 5), with a soft threshold.
+    """
     returned = warp(back, there)
     moved = (there * there + returned * returned).sum(axis=-1)
     missed = there + returned

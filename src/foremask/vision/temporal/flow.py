@@ -12,10 +12,6 @@ PHOTOMETRIC_SCALE = 4.0  # levels of 255 at which trust falls to 1/e: docs/adr/0
 PHOTOMETRIC_WINDOW_PX = 3
 CHROMA_SCALE = 10.0  # levels of a and b of Lab, together, at which continuity falls to 1/e
 CONTINUITY_EXPONENT = 0.25  # of trust: texture that moves by half a pixel has a trust of 0.1
-CONSISTENCY_PX2, CONSISTENCY_SHARE = (
-    0.5,
-    0.02,
-)  # squared pixels, and a share of the squared displacement: docs/adr/0050
 PATCH_STRIDE_PX, VARIATIONAL_ITERATIONS = 4, 1  # as good as 3 and 3: docs/adr/0050
 RESIDUAL_SIZE = (80, 45)  # columns, rows: camera motion is smooth, so a coarse grid suffices
 ROBUST_ITERATIONS = 8
@@ -115,24 +111,6 @@ def continuity(here: Chroma, there: Chroma, flow: Flow, trusted: Alpha) -> Alpha
 def chroma(rgb: Rgb) -> Chroma:
     """The a and b of a picture's Lab."""
     return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2Lab)[..., 1:], np.uint8, order="C")
-
-
-def flow_consistency(there: Flow, back: Flow) -> Alpha:
-    """How nearly ``there`` and ``back`` cancel out: 1 where they do exactly.
-
-    The forward-backward check fails for wrong flow and at occlusions, also in flat areas, where
-    `trust` cannot tell. The test of Sundaram, Brox and Keutzer (ECCV 2010, equation 5), with a soft
-    threshold.
-    """
-    returned = warp(back, there)
-    moved = _squared_length(there) + _squared_length(returned)
-    allowed = CONSISTENCY_SHARE * moved + np.float32(CONSISTENCY_PX2)
-    return np.exp(-_squared_length(there + returned) / allowed)
-
-
-def _squared_length(flow: Flow) -> Alpha:
-    """The squared length of each vector, in squared pixels."""
-    return np.asarray(cv2.transform(cv2.multiply(flow, flow), np.ones((1, 2))), np.float32)
 
 
 @lru_cache(maxsize=1)

@@ -93,10 +93,7 @@ def _with_flow(
         if before is not None:
             forward_later = threads.submit(estimate_forward, before.grey, grey)
             back = estimate_back(grey, before.grey)
-            forward = forward_later.result()
-            frame_flow, to_here = (
-                FrameFlow(grey, PackedFlow.of(back, forward), None),
-                PackedFlow.of(forward, back),
-            )
+            frame_flow = FrameFlow(grey, PackedFlow.of(back), None)
+            to_here = PackedFlow.of(forward_later.result())
         before = frame_flow
         yield IncomingFrame(image, placed.number, placed.is_wanted, small, frame_flow, to_here)

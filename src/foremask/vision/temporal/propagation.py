@@ -8,15 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foremask.types import Alpha, Flow, Levels, Luma
-from foremask.vision.resample import as_alpha, as_levels, resized
-from foremask.vision.temporal.flow import compose, flow_consistency, resize_flow, trust, warp
+from foremask.vision.resample import resized
+from foremask.vision.temporal.flow import compose, resize_flow, trust, warp
 
 MIN_TRUST = 1e-3  # where no anchor is trusted, all count equally
 FIXED_POINT_PER_PX = 32  # finer than any flow is right; 16 bits hold a thousand pixels of them
 MAX_FIXED_POINT = 32767
-INCONSISTENT_FLOW_TRUST = (
-    0.3  # share of trust that is kept where the consistency check fails: colours may agree
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,19 +21,12 @@ class PackedFlow:
     """The flow from a frame to another, small enough to keep a window of them."""
 
     fixed_point: NDArray[np.int16]  # the flow in 1 / FIXED_POINT_PER_PX of a pixel
-    consistency: Levels
 
     @classmethod
-    def packed(cls, flow: Flow, consistency: Alpha) -> "PackedFlow":
-        """From a flow, and how far it is to be trusted."""
+    def of(cls, flow: Flow) -> "PackedFlow":
         limit = MAX_FIXED_POINT
         fixed_point = np.clip(np.rint(flow * np.float32(FIXED_POINT_PER_PX)), -limit, limit)
-        return cls(fixed_point.astype(np.int16), as_levels(consistency))
-
-    @classmethod
-    def of(cls, flow: Flow, back: Flow) -> "PackedFlow":
-        """From the flow there, and the one back."""
-        return cls.packed(flow, flow_consistency(flow, back))
+        return cls(fixed_point.astype(np.int16))
 
     @property
     def flow(self) -> Flow:
@@ -60,22 +50,6 @@ class FrameFlow:
     def towards(self, direction: int) -> PackedFlow | None:
         """The flow to the frame before (-1) or after (1)."""
         return self.to_previous if direction < 0 else self.to_next
-
-
-@dataclass(frozen=True, slots=True)
-class _FlowPath:
-    """Flows composed from one frame to an anchor, and the consistency of all steps."""
-
-    flow: Flow
-    consistency: Alpha
-
-    @classmethod
-    def along(cls, flow_step: PackedFlow, rest: "_FlowPath | None") -> "_FlowPath":
-        """One step, then the rest of the path."""
-        flow, consistency = flow_step.flow, as_alpha(flow_step.consistency)
-        if rest is None:
-            return cls(flow, consistency)
-        return cls(compose(flow, rest.flow), consistency * warp(rest.consistency, flow))
 
 
 def propagate(
@@ -106,18 +80,19 @@ def propagate(
 
 def _paths(
     steps: Sequence[FrameFlow], anchors: Sequence[int], frames: range, per_side: int
-) -> Iterator[tuple[int, dict[int, _FlowPath]]]:
-    """For each of ``frames``, the flow paths to the ``per_side`` anchors passed last.
+) -> Iterator[tuple[int, dict[int, Flow]]]:
+    """For each of ``frames``, the flows to the ``per_side`` anchors passed last.
 
-    Each path extends one of the previous frame by one step, so long gaps cost no more a frame than
+    Each extends one of the previous frame by one step, so long gaps cost no more a frame than
     short ones.
     """
-    passed: dict[int, _FlowPath | None] = {}  # None: this very frame
+    passed: dict[int, Flow | None] = {}  # None: this very frame
     for frame in frames:
         flow_step = steps[frame].towards(-frames.step)
-        paths: dict[int, _FlowPath] = {}
+        paths: dict[int, Flow] = {}
         if frame != frames.start and flow_step is not None:
-            paths = {k: _FlowPath.along(flow_step, rest) for k, rest in passed.items()}
+            step = flow_step.flow
+            paths = {k: step if rest is None else compose(step, rest) for k, rest in passed.items()}
         yield frame, paths
         passed = dict(paths)
         if frame in anchors:
@@ -125,7 +100,7 @@ def _paths(
 
 
 def _mean(
-    frame: int, masks: dict[int, Levels], paths: dict[int, _FlowPath], steps: Sequence[FrameFlow]
+    frame: int, masks: dict[int, Levels], paths: dict[int, Flow], steps: Sequence[FrameFlow]
 ) -> Alpha:
     """The mean, by trust, of the masks propagated along ``paths`` and the frame's own mask."""
     height, width = next(iter(masks.values())).shape
@@ -134,11 +109,10 @@ def _mean(
     if frame in masks:
         total += masks[frame]
         weight += 1
-    for source, path in paths.items():
-        trusted = trust(steps[frame].grey, steps[source].grey, path.flow)
-        trusted *= INCONSISTENT_FLOW_TRUST + (1 - INCONSISTENT_FLOW_TRUST) * path.consistency
+    for source, flow in paths.items():
+        trusted = trust(steps[frame].grey, steps[source].grey, flow)
         trusted_here = resized(trusted, width, height) + np.float32(MIN_TRUST)
-        total += trusted_here * warp(masks[source], resize_flow(path.flow, width, height))
+        total += trusted_here * warp(masks[source], resize_flow(flow, width, height))
         weight += trusted_here
     return total / (255 * weight)
 

@@ -36,6 +36,7 @@ class _Step:
 
     picked: NDArray[np.bool_]
     to_next: PackedFlow | None
+    trust: Levels | None
 
     @classmethod
     def of(cls, anchor: PickedAnchor) -> "_Step":
@@ -44,15 +45,14 @@ class _Step:
         picked = np.asarray(resized(anchor.picked.astype(np.float32), *grid) > FOREGROUND)
         link = anchor.links.get(1)
         if link is None:
-            return cls(picked, None)
-        return cls(
-            picked, PackedFlow.packed(resize_flow(link.flow, *grid), resized(link.trust, *grid))
-        )
+            return cls(picked, None, None)
+        flow = PackedFlow.of(resize_flow(link.flow, *grid))
+        return cls(picked, flow, as_levels(resized(link.trust, *grid)))
 
     def link(self) -> Link | None:
-        if self.to_next is None:
+        if self.to_next is None or self.trust is None:
             return None
-        trust = as_alpha(self.to_next.consistency)
+        trust = as_alpha(self.trust)
         return Link(self.to_next.flow, trust, trust, 1)
 
 
