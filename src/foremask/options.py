@@ -276,7 +276,7 @@ class MaskOptions:
     matte: Matte = NO_MATTE  # what is done to the finished mask; it has no colours to despill
     hints: tuple[Hint, ...] = ()  # what a person says of the subject
     cache: Path | None = None  # keeps the network's results, for a later run with more hints
-    cache_bytes: int = CACHE_BYTES  # that it may take
+    cache_bytes: int = CACHE_BYTES  # the most that the cache may take
 
 
 class ResultKind(AnyCase):
@@ -435,7 +435,7 @@ class CutOutOptions:
 
     @property
     def suffix(self) -> str:
-        """Of a file of a clip that nobody names."""
+        """Of a clip's file whose name is not given."""
         return ".webm" if self.preset is None else self.preset.suffix
 
 

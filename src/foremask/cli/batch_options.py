@@ -45,7 +45,7 @@ class NetworkOptions:
     no_cache: Switch = False
 
     def mask_options(self, *, is_one: bool) -> MaskOptions:
-        """Of one clip the results are kept in the user's cache, unless that is said otherwise."""
+        """A single clip's results are kept in the user's cache, unless an option says otherwise."""
         if self.threads is not None:
             if self.threads < 1:
                 raise Usage(f"--threads is 1 or more, and not {self.threads}")
@@ -65,7 +65,7 @@ def _kept_results() -> Path | None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError:
-        return None  # it only saves time
+        return None  # the cache only saves time
     return folder
 
 

@@ -124,11 +124,11 @@ def _launch(
     except KeyboardInterrupt:
         note("interrupted")
         return Exit.INTERRUPTED
-    except BrokenPipeError:  # whoever read our answer has read enough
+    except BrokenPipeError:  # the reader of our output has closed its end
         sys.stderr.close()
         return Exit.OK
-    except Exception as error:  # noqa: BLE001  # the last door: nobody sees a traceback unasked
-        if _terminated.is_set():  # while a library loaded, which made an error of its own of it
+    except Exception as error:  # noqa: BLE001  # the outermost: a traceback is shown with --debug only
+        if _terminated.is_set():  # while a library loaded, which raised an error of its own instead
             return Exit.TERMINATED
         if debug:
             traceback.print_exc()
@@ -139,7 +139,7 @@ def _launch(
 
 
 def _check_none_is_empty(words: Sequence[str]) -> None:
-    """An empty INPUT would be the folder that one is in."""
+    """An empty INPUT would stand for the current folder."""
     for word in words:
         if not word or (word.startswith("--") and word.endswith("=")):
             raise Usage(f"{word!r} is empty: is a variable of the shell not set?")
@@ -155,7 +155,7 @@ def _answer(error: ForemaskError, words: Sequence[str]) -> Exit:
 
 
 def _misused(error: CycloptsError, words: Sequence[str]) -> Misused:
-    """The error of a command line that cannot be read; where we know better, in our words."""
+    """The error of a command line that cannot be parsed, in our own words for common mistakes."""
     first = next((word for word in words if not word.startswith("-")), "")
     command = first if first in app else "COMMAND"
     details = " ".join(str(error).split())

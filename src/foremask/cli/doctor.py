@@ -75,7 +75,7 @@ def _model(settings: Settings) -> Found:
 
 
 def _compiled(settings: Settings) -> Found:
-    """Whether a process imports the network, or compiles it in several seconds."""
+    """Whether a process finds the network compiled, or needs several seconds to compile it."""
     networks = compiled_networks(settings.model_dir / catalogue.ISNET.file_name)
     on_processor = settings.device.runtime in (Runtime.AUTO, Runtime.CPU)
     if settings.model_file is not None or networks is None or not on_processor:

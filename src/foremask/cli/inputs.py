@@ -78,7 +78,7 @@ def local_clip(
 
 @contextmanager
 def local_file(named: str, settings: Settings, *, shows: bool = True) -> Iterator[Path]:
-    """The clip as a file for the length of a block; a URL may bring 1 GiB, as at the service."""
+    """The clip as a file for the length of a block; a URL may have 1 GiB, as in the service."""
     if "://" not in named:
         path = Path(named)
         check_there(path)

@@ -29,7 +29,7 @@ INSTRUCTIONS = (
     "Masks and cuts out the subject of videos. Mask a clip, show its contact_sheet, and where"
     " another thing is the subject, mask again with a point on it. Paths are relative to {root}."
 )
-MOST_MOMENTS = 10  # of a sheet that a model looks at
+MOST_MOMENTS = 10  # rows of the contact sheet that a model looks at
 
 type QualityName = Literal["fast", "balanced", "best"]
 

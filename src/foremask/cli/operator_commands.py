@@ -41,7 +41,7 @@ def database_url(settings: Settings) -> Iterator[str]:
     except SettingsInvalid:
         if not asyncio.run(_answers(server.url)):
             raise
-        yield server.url  # a foremask that is running has it
+        yield server.url  # a running foremask has locked the database
         return
     try:
         yield server.url

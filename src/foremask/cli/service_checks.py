@@ -16,7 +16,7 @@ from foremask.settings import Sandbox, Settings
 
 NEWEST_MINOR = {15: 20, 16: 15, 17: 12, 18: 6}
 """The newest minor version of each supported PostgreSQL, as of November 2026."""
-LEAST_OPEN_FILES = 1024  # of the service itself, and what waits to be accepted
+LEAST_OPEN_FILES = 1024  # the service's own files, and connections that wait to be accepted
 
 
 def _database(settings: Settings) -> Found:
@@ -67,7 +67,7 @@ async def _version_of(url: str) -> int | None:
 
 
 def _address(settings: Settings) -> Found:
-    everywhere = settings.host in ("0.0.0.0", "::")  # noqa: S104  # it is compared
+    everywhere = settings.host in ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
     links = f"links begin with {settings.base_url}"
     if everywhere and settings.public_url is None:
         yield REMARK, f"{links}: set FOREMASK_PUBLIC_URL to what callers reach it by"

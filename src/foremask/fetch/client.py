@@ -18,7 +18,7 @@ from foremask.fetch.fairness import FairSemaphore
 from foremask.fetch.range_reader import RangeReader
 from foremask.fetch.urls import Network
 
-MIN_BYTES_PER_S = 32 << 10  # 20 MB in ten minutes; who sends less holds a place for nothing
+MIN_BYTES_PER_S = 32 << 10  # 20 MB in ten minutes; a slower origin would only occupy a place
 SPEED_WINDOW_S = 10.0
 WRITE_BYTES = 1 << 20
 MAX_RESOLUTIONS = 32  # a name server that keeps silent holds a thread for up to half a minute
@@ -160,9 +160,9 @@ class Outbound:
         resolving = asyncio.ensure_future(self._resolve(host, port))
 
         def over(done: asyncio.Future[Sequence[str]]) -> None:
-            self._places.release(owner)  # and not before: a thread cannot be cancelled
+            self._places.release(owner)  # only now: a thread cannot be cancelled
             if not done.cancelled():
-                done.exception()  # nobody's, once the time is up: asyncio would log it
+                done.exception()  # retrieved after the timeout too, else asyncio would log it
 
         resolving.add_done_callback(over)
         async with asyncio.timeout(connections.RESOLVE_S):

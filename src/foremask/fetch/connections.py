@@ -186,7 +186,7 @@ class PinnedBackend(httpcore2.AnyIOBackend):
         self,
         host: str,
         port: int,
-        timeout: float | None = None,  # noqa: ASYNC109  # the interface's own
+        timeout: float | None = None,  # noqa: ASYNC109  # an argument of the interface
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:

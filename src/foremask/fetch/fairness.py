@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from foremask.errors import Overloaded
 
-MOST_OWNERS = 10_000  # whose last turns are known
+MOST_OWNERS = 10_000  # whose last turns are remembered
 
 
 class FairSemaphore:
@@ -44,7 +44,7 @@ class FairSemaphore:
 
     @asynccontextmanager
     async def place(self, owner: str, seconds: float, done: str) -> AsyncGenerator[None]:
-        """A place during the block, in which the clip is ``done``. Raises Overloaded."""
+        """A place during the block; raises Overloaded, which says what cannot be ``done`` now."""
         try:
             async with asyncio.timeout(seconds):
                 await self.acquire(owner)

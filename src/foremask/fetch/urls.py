@@ -19,7 +19,7 @@ _REFUSED: tuple[Network, ...] = (
     ipaddress.IPv6Network("2002::/16"),  # 6to4
     ipaddress.IPv6Network("3fff::/20"),  # documentation
 )
-_UNICAST = ipaddress.IPv6Network("2000::/3")  # all that is given out; the rest is special
+_UNICAST = ipaddress.IPv6Network("2000::/3")  # all assigned addresses; the rest is special
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 

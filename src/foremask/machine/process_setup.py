@@ -27,7 +27,7 @@ NUMERICS: Final = (
     *("NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEATURES"),
     *("OPENCV_CPU_DISABLE", "OPENCV_IPP", "OPENCV_FOR_THREADS_NUM"),
     *("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_CPU_ISA_HINTS", "DNNL_CPU_ISA_HINTS"),
-    "GLIBC_TUNABLES",  # which of its exp and sin the C library takes
+    "GLIBC_TUNABLES",  # which versions of exp and sin the C library uses
 )
 """Variables that decide a mask's last digit; a media child inherits no others (docs/adr/0041)."""
 # From <malloc.h>. Masks and frames come and go by the megabyte: given back to the system each time,

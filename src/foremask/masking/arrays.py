@@ -132,7 +132,7 @@ def checked_picture(array: object, index: int, shape: tuple[int, int] | None) ->
 
 
 def _as_array(picture: object, index: int) -> NDArray[Any]:
-    """The pixels of frame ``index``: a view where that can be.
+    """The pixels of frame ``index``: a view where possible.
 
     Tensors that are no array of NumPy's may have their channels first, as PyTorch's have them.
     Raises FieldInvalid for a tensor that is in a GPU's memory.
@@ -160,6 +160,6 @@ def library_of(picture: object) -> ModuleType | None:
     return library if hasattr(library, "from_dlpack") else None
 
 
-def as_tensor(alpha: Alpha, library: ModuleType | None) -> Any:  # noqa: ANN401  # the library's own
+def as_tensor(alpha: Alpha, library: ModuleType | None) -> Any:  # noqa: ANN401  # a type of the library's
     """The alpha as a tensor of ``library``, which shares its memory; None is NumPy."""
     return alpha if library is None else library.from_dlpack(alpha)

@@ -74,7 +74,7 @@ _BY_SUFFIX: Final[dict[str, tuple[Form, Form]]] = {
 }
 
 
-_SUBJECT: Final = 6  # of 255: fainter pixels are not zoomed in on
+_SUBJECT: Final = 6  # of 255: fainter pixels do not count for auto_zoom
 
 type Box = tuple[slice, slice]
 """Rows and columns of a coded picture."""
@@ -158,7 +158,7 @@ def cut_out(
     check_format(clip, form, asked.limits.memory_bytes)
     ahead, edges = ahead_frames(frame_bytes(clip), asked.quality), None
     if refiner is None and ahead is not None and asked.quality is Quality.BEST:
-        edges = EdgeRefiner(ahead)  # it takes as long again as the colours themselves
+        edges = EdgeRefiner(ahead)  # it doubles the time that the colours take
     is_part = span is not None
     with (
         opened_plan(source, clip, asked, span, masker, refiner or edges) as plan,

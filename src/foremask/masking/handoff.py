@@ -79,7 +79,7 @@ def hand_off(
 
 class _HandOffWriter:
     def __init__(self, folder: Path, clip: Clip, layout: _Layout, name: str) -> None:
-        safe = name.replace("%", "_")  # it would be taken for a number
+        safe = name.replace("%", "_")  # a % would be taken for the place of the number
 
         def placed(pattern: str) -> str:
             below = pattern.format(clip=safe)

@@ -33,7 +33,7 @@ WINDOW_BYTES: Final = 200_000_000
 
 docs/adr/0057; the tee between the two readers of frames holds it.
 """
-_AHEAD_BYTES: Final = 100_000_000  # of them: all that the backdrop reads ahead up to 4 megapixels
+_AHEAD_BYTES: Final = 100_000_000  # of these for the backdrop: its whole reach, up to 4 megapixels
 
 
 type ImageMasker = Callable[[Iterable[Image]], Iterator[Alpha]]
@@ -120,7 +120,7 @@ def opened_plan(
     refiner: Refiner | None = None,
     on_picked: Callable[[list[PickedAnchor]], None] | None = None,
 ) -> Iterator[MaskingPlan]:
-    """Load the network, open its cache, and decide how frames travel; it runs inside the block.
+    """Load the network, open its cache, and decide how often frames are decoded, for a block.
 
     ``on_picked`` gets the anchors of each window. Raises ModelUnavailable and what `opened_cache`
     raises.

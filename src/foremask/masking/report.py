@@ -107,7 +107,7 @@ class Work:
             self.asked.frames = max(self.asked.frames, frame)
 
     def _anchors_a_frame(self) -> float:
-        """Of the frames to come: as the quality allows, and as the blocks after the first had."""
+        """Anchors for each frame to come, by what the quality allows and what past blocks had."""
         allowed = EXPECTED_FRAMES * (self.anchors_per_frame or 1)
         had = self._anchors - self._in_block - self._in_first_block
         return (allowed + had) / (EXPECTED_FRAMES + max(0, self._block_start - BLOCK_FRAMES))
@@ -127,14 +127,14 @@ class Work:
             self._at_s = now_s
 
     def done(self, read: int) -> float:
-        """The work in frames, of ``read``."""
+        """The work that is done, in frames, once ``read`` frames are read."""
         if self.anchors_per_frame is None:
             return (1 - WRITTEN_SHARE) * read + WRITTEN_SHARE * self.written.frames
         stages = self.asked, self.decided, self.written
         shares = [ASKED_SHARE, DECIDED_SHARE, WRITTEN_SHARE]
         if all(each.pace_s for each in stages):
             shares = [each.pace_s / sum(one.pace_s for one in stages) for each in stages]
-        # a later stage has passed what an earlier one counts too low
+        # an earlier stage has done at least what a later one has
         counts = [max(min(read, each.frames) for each in stages[at:]) for at in range(3)]
         return sum(share * count for share, count in zip(shares, counts, strict=True))
 
@@ -145,7 +145,7 @@ class Work:
         if self._anchors < 2 or not self.asked.spent_s:
             return None
         bases = BASIS_WORTH * _windows(self._block_start) * (self._anchors >= BASIS_ANCHORS)
-        anchor_s = self.asked.spent_s / (self._anchors - 1 + bases)  # nothing measures the first
+        anchor_s = self.asked.spent_s / (self._anchors - 1 + bases)  # the first is not timed
         ahead = self._anchors_a_frame() * (total - self._block_start) - self._in_block
         if ahead > 0:
             ahead += BASIS_WORTH * _windows(total) - bases

@@ -86,7 +86,7 @@ class Sound:
                 if stamp * Fraction(base.numerator, base.denominator) > time_s:
                     self._next = packet
                     return
-            self._writers[packet.stream.index](packet)  # of a flush packet, only that is set
+            self._writers[packet.stream.index](packet)  # a flush packet has nothing but its stream
 
     def finish(self) -> None:
         """Mux the rest, flush the encoders, and report empty tracks that the container drops."""

@@ -169,7 +169,7 @@ def _is_prose(head: bytes) -> bool:
     if _is_list(head) or head.startswith(_Y4M):
         return False
     try:
-        text = head[: head.rfind(b" ") + 1 or len(head)].decode()  # no character ends in a blank
+        text = head[: head.rfind(b" ") + 1 or len(head)].decode()  # cuts no character in two
     except UnicodeDecodeError:
         return False
     return all(each.isprintable() or each in "\t\n\r\f" for each in text)
@@ -277,7 +277,7 @@ class OpenClip:
 def open_clip(path: Path) -> OpenClip:
     """Open a file of any container that FFmpeg reads; raises as `open_container` does.
 
-    What may be masked at all is for `probe.probe` to say, before.
+    Whether it may be masked, `probe.probe` has checked before.
     """
     with path.open("rb") as file:
         window = Window(file)

@@ -107,7 +107,7 @@ def set_aspect(path: Path, aspect: Fraction) -> None:
         display += _DISPLAY_HEIGHT + b"\x82" + height.to_bytes(2)
         if void_end - void_at != len(display) or head[video_at - 1] + len(display) > 0xFE:
             raise Internal("the WebM muxer left no room for the display size")
-        if _DISPLAY_UNIT in inside:  # FFmpeg said: unknown; 0 is pixels
+        if _DISPLAY_UNIT in inside:  # FFmpeg wrote "unknown"; 0 is pixels
             head[inside[_DISPLAY_UNIT][0]] = 0
         head[video_at - 1] += len(display)
         head[video_end:void_end] = display + head[video_end:void_at]

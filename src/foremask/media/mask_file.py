@@ -142,7 +142,7 @@ class MaskFile:
         try:
             with writing():
                 self.output.close()
-        except av.InvalidDataError as error:  # the picture's header is ours; the sound's is copied
+        except av.InvalidDataError as error:  # of the headers only the sound's is not our own
             raise CorruptVideo(
                 "The sound's own header is broken, and the file cannot be finished with it."
             ) from error

@@ -11,7 +11,7 @@ from foremask.options import Preset
 
 HUGE_PIXELS: Final = 33_000_000
 """Above it, pictures are coded one at a time: each copy in flight costs hundreds of megabytes."""
-_LARGEST_HEVC_PIXELS: Final = 35_651_584  # of level 6.2
+_LARGEST_HEVC_PIXELS: Final = 35_651_584  # the most of level 6.2
 _HEVC_BLOCK_PX: Final = 64  # masks are mostly flat: large blocks cost a quarter less
 _GIF_FPS: Final = 100  # it counts in hundredths of a second
 _GIF_LATE_S: Final = 0.01
@@ -34,7 +34,7 @@ class Encoder:
     name: str
     options: dict[str, str]
     bytes_per_pixel: int  # of resident memory at 16000 x 16000, both decoders included
-    max_side_px: int  # what the encoder itself takes
+    max_side_px: int  # the encoder's own limit
     even_420: bool = False  # 4:2:0 for even sizes, 4:4:4 for odd ones
     pixel_format: str = "yuv420p"
     global_quality: int | None = None
@@ -160,7 +160,7 @@ def check_preset(clip: Clip, preset: Preset, memory_bytes: int | None = None) ->
 
 
 def check_late(clip: Clip, frame: int, late_s: float, *, is_end: bool = False) -> None:
-    """Raise PresetUnsuitable where a gif would be this much too late with a frame or its end.
+    """Raise PresetUnsuitable where a gif would show a frame, or end, so much too late.
 
     Checked for each frame, since headers do not say how close together frames are.
     """

@@ -132,7 +132,7 @@ def check_length(clip: Clip, limits: Limits, duration_s: float | None, frames: i
             limit=limits.max_duration_s,
             actual=round(duration_s, 3),
         )
-    if frames is not None and frames > limits.max_frames + 1:  # one more, as for the duration
+    if frames is not None and frames > limits.max_frames + 1:  # one too many is tolerated
         details = f"The video has {frames} frames or more; at most {limits.max_frames} are taken."
         raise TooManyFrames(details, limit=limits.max_frames, actual=frames)
     if frames is not None and frames * clip.pixels > limits.max_frame_pixels:

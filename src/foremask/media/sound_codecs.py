@@ -19,7 +19,7 @@ COPIES: Final = {
     "webm": {"opus", "vorbis"},
     "matroska": _MKV_COPIES,
 }
-"""What each muxer takes as it is."""
+"""The codecs that each muxer takes without transcoding."""
 
 TRANSCODES_TO: Final = {"mp4": "aac", "mov": "aac", "webm": "libopus", "matroska": "flac"}
 HOLD_NO_EMPTY_TRACK: Final = {"mp4", "mov"}

@@ -33,7 +33,7 @@ class Transcoder:
     ) -> None:
         self._codec = track.codec_context.codec.canonical_name
         self._out, self._mux, self._warn = out, mux, warn
-        self._next_sample: int | None = None  # since the track's zero
+        self._next_sample: int | None = None  # counted from the track's zero
 
     def write(self, packet: AnyPacket | None) -> None:
         """Transcode a packet; None empties the encoder."""

@@ -217,7 +217,7 @@ def _alpha_fault(decoded: av.VideoFrame) -> str | None:
 
 
 def _no_fault(_: av.VideoFrame) -> None:
-    """Nothing is asked of the picture itself."""
+    """Nothing is checked of the picture itself."""
 
 
 _LEVEL_FAULTS: Final[dict[ResultKind, Callable[[av.VideoFrame], str | None]]] = {

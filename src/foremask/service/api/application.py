@@ -72,7 +72,7 @@ class RequestMiddleware:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
-        scope["path"] = _SLASHES.sub("/", scope["path"])  # of a base URL that ends in one
+        scope["path"] = _SLASHES.sub("/", scope["path"])  # a base URL may end in a slash
         facts = RequestFacts(str(uuid.uuid4()))
         scope.setdefault("state", {})[FACTS] = facts
         structlog.contextvars.bind_contextvars(request_id=facts.id)

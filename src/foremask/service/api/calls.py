@@ -435,7 +435,7 @@ async def _events(request: ApiRequest, boundary: str) -> AsyncGenerator[_Event]:
         for event in parser.parse(b""):
             yield event
     except (multipart.MultipartError, ValueError) as error:
-        why = next(iter(error.args), "")  # the other arguments are Python's own words
+        why = next(iter(error.args), "")  # the other arguments repeat Python's error
         raise errors.FormInvalid(f"The form cannot be read: {why}.") from None
 
 

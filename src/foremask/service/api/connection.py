@@ -32,7 +32,7 @@ BODY_BYTES_PER_S = 256  # in each window; over the whole body see `least_body_by
 FIRST_BODY_BYTES = 40 << 10
 LASTING_BODY_BYTES_PER_S = 1 << 10
 STALLED_S = 60.0  # a reader of an answer who takes nothing for so long
-LINGER_S = 1.0  # what is still on its way is read, or its reset would overtake the answer
+LINGER_S = 1.0  # unread bytes would reset the connection before the answer has arrived
 LINGER_BYTES = 1 << 20
 GRACE_S = 1.0  # before this a connection is not called silent: its request may be on its way
 RESERVE = 32  # connections over the limit, for whoever watches the service
@@ -238,7 +238,7 @@ class Connection(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            if (last := self._last()) is not None:  # we speak nothing else: it is the last request
+            if (last := self._last()) is not None:  # nothing follows an upgrade, which is ignored
                 last.keep_alive = False
         except httptools.HttpParserError as error:
             first = data if self._requests == before else b""

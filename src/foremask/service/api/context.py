@@ -128,7 +128,7 @@ def json_answer(content: object, status_code: int = 200) -> ASGIResponse:
 
 
 async def while_heard[T](receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """What the work gives; once the caller has hung up, it is cancelled, with JobCancelled."""
+    """The result of the work; JobCancelled, and the work is cancelled, once the caller hangs up."""
 
     async def gone() -> None:
         while (await receive())["type"] != "http.disconnect":

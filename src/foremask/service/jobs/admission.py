@@ -1,4 +1,4 @@
-"""Decides whether a request may start a job, and a token store more: rate, quotas, caps."""
+"""Decides whether a request may start a job, and whether a token may store more."""
 
 import uuid
 from dataclasses import dataclass

@@ -31,7 +31,7 @@ CALL_S = 10.0  # longer than any call of ours takes on a server that works
 RETRY_EVERY_S = 0.1
 
 
-class Refused(Exception):  # of a function, and no error of ours
+class Refused(Exception):  # raised by a function; no error of ours
     """A function of the schema has raised an exception."""
 
 
@@ -174,7 +174,7 @@ class Database:
     def _let_go(self, asking: asyncio.Task[list[Row]]) -> None:
         self._left.discard(asking)
         if not asking.cancelled():
-            asking.exception()  # nobody may be left to hear it
+            asking.exception()  # retrieved, since nobody may await it any more
 
 
 @asynccontextmanager

@@ -7,7 +7,7 @@ from foremask.service.jobs.database import Database
 
 RECORD_EXTRA_S = 7 * 86400  # a week in which a status read can still say that the result is gone
 FAILED_KEPT_S = 30 * 86400
-NETWORK_KEPT_S = 86400  # half a megabyte a frame: long enough for a person to say what is wrong
+NETWORK_KEPT_S = 86400  # half a megabyte a frame; in a day a person has seen and corrected the mask
 ENGINE_DEAD_S = 60.0
 AT_ONCE = 50
 

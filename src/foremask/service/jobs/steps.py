@@ -218,7 +218,7 @@ async def free_slots(database: Database) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """Progress of a step: frames done, seconds since the last and to the end, a newer picture."""
+    """Progress of a step: frames done, seconds since the last one, seconds left, newest picture."""
 
     step: Step
     frames_done: int

@@ -26,7 +26,7 @@ import structlog
 
 from foremask.errors import ServiceUnavailable, SettingsInvalid
 
-STILL_LEAVING = ("might be running", "still in use")  # the server's words for it
+STILL_LEAVING = ("might be running", "still in use")  # in the server's errors: files still held
 POLL_S = 0.02
 STOP_S = 30.0
 PR_SET_PDEATHSIG = 1
@@ -380,7 +380,7 @@ def server_version(binaries: Path, run_as: RunAs | None = None) -> tuple[int, in
 
 
 def end_with_us(number: signal.Signals) -> Callable[[], None]:
-    """For the child between fork and exec: this signal when the thread that started it ends."""
+    """Between fork and exec: the child gets this signal when the thread that started it ends."""
     libc, parent = ctypes.CDLL(None), os.getpid()
 
     def arrange() -> None:

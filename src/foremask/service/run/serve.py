@@ -24,7 +24,7 @@ STOP_S = 20.0  # more than the API and the workers take to drain
 READY_S = 60.0
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 10.0
-LIVED_S = 30.0  # whoever lived so long begins with a short pause again
+LIVED_S = 30.0  # a process that lived so long is restarted after a short pause again
 
 Say = Callable[[str], None]
 
@@ -117,7 +117,7 @@ def environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str
             variables[variable(each.name)] = str(value)
     variables.pop(
         variable("bootstrap_token"), None
-    )  # the database has it; who reads our environment need not
+    )  # the token is in the database; readers of our environment need not see it
     return variables
 
 

@@ -36,7 +36,7 @@ def main() -> None:
     confine.die_with(parent_pid=int(sys.argv[2]))
     process_setup.prepare()
     channel = int(sys.argv[1])
-    os.closerange(3, channel)  # files that the parent inherited: uvloop passes them on
+    os.closerange(3, channel)  # close what the parent inherited: uvloop passes it on
     os.closerange(channel + 1, os.sysconf("SC_OPEN_MAX"))
     parent = Parent(channel)
     setup = parent.receive()

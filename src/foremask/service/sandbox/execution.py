@@ -74,7 +74,7 @@ def _cache(request: messages.Mask | messages.CutOut) -> Path | None:
         try:
             shutil.copyfile(known, kept)
         except OSError:
-            kept.unlink(missing_ok=True)  # half a file is none; it only saves time
+            kept.unlink(missing_ok=True)  # half a cache is useless, and a whole one only saves time
     return kept
 
 

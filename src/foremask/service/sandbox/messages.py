@@ -237,7 +237,7 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
 
 
 class Job(msgspec.Struct, tag=True, frozen=True):
-    """Execute a request, which is encoded separately, since only the child knows all kinds."""
+    """Execute a request; it is encoded separately, since only the child knows all request types."""
 
     request: msgspec.Raw
 

@@ -143,7 +143,7 @@ class Child:
         while self.is_alive:
             await asyncio.sleep(WATCH_S)
             try:
-                resident = int(statm.read_text().split()[1]) * page  # noqa: ASYNC240  # it is no disk
+                resident = int(statm.read_text().split()[1]) * page  # noqa: ASYNC240  # /proc is no disk
             except (OSError, IndexError):  # it ended, or this system has no /proc
                 resident = 0
             if resident > self.memory_bytes:

@@ -74,7 +74,7 @@ class JobDirectory:
     def clear(self) -> None:
         """Empty both, but keep them: the child's rights are to these directories.
 
-        However full they are; where that is too full, its child must have ended.
+        Where they have more than `MAX_FILES`, the child must have ended before.
         """
         for each in (*self.readable.iterdir(), *self.writable.iterdir()):
             if each.is_dir() and not each.is_symlink():

@@ -21,14 +21,14 @@ from foremask.service.worker.worker_context import WorkerContext
 
 RESTART_S = 1.0
 HEARTBEAT_S = 10.0  # leases are ours; the engine forgets a worker after 30 s
-LISTENERS = 2  # a notification reaches so many processes: more would ask for one ticket in vain
+LISTENERS = 2  # so many hear a notification: of more, most would ask in vain for its one ticket
 TURN_S = 30.0  # then others listen, so that the same ones do not get all
 POLLS_PER_S = 20.0  # of all who do not listen, for each queue
 POLL_S = 1.0, 5.0  # at least and at most, between two polls of one worker
 LISTENERS_POLL_S = 2.0  # no notification is sent when a retry falls due
 NEVER_S = 1e9
 EVERY_JOB = '{"type": "job_inserted", "job_id": 0}'
-"""What the engine hears where anything may have come before we listened."""
+"""The notification that the engine gets for tickets that may have come before we listened."""
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +51,7 @@ def is_listener(fleet: Fleet, now_s: float) -> bool:
 
 
 def poll_s(fleet: Fleet, now_s: float) -> float:
-    """How often this worker looks for work of which it was not told."""
+    """Seconds between this worker's polls for work that no notification has announced."""
     if is_listener(fleet, now_s):
         return LISTENERS_POLL_S
     shortest, longest = POLL_S
@@ -153,7 +153,7 @@ async def _serve_queue(app: App, fleet: Fleet, queue: str, at_once: int, drain_s
         except Exception as error:  # noqa: BLE001  # the engine lets its driver's errors through
             log.warning("queue.lost", queue=queue, error=repr(error))
             if (task := asyncio.current_task()) and task.cancelling():
-                return  # it was taking leave
+                return  # it was unregistering itself
         finally:
             pacing.cancel()
         await asyncio.sleep(RESTART_S)

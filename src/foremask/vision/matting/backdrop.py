@@ -19,22 +19,16 @@ MIN_NEW_SHARE: Final = 0.01  # of the cells in question: a frame that shows fewe
 MAYBE_SUBJECT: Final = 0.05  # an alpha from which a cell may show some of the subject,
 MARGIN_CELLS: Final = 3  # and so may those as near to it as this
 CORNERS: Final = 200
-MIN_CORNERS: Final = 12  # followed from one frame to the next, and
-MIN_INLIER_SHARE: Final = (
-    0.5  # of those, moving as one plane does: else there is no way between the two
-)
+MIN_CORNERS: Final = 12  # with fewer the motion to the next frame is unknown,
+MIN_INLIER_SHARE: Final = 0.5  # and where fewer of them move as one plane does
 CORNER_GAP_CELLS: Final = 8
 TRACKING_WINDOW_CELLS: Final = 15  # the side of the square around a corner that is looked for
 OUTLIER_CELLS: Final = 1.0
 SAMPLE_CELLS: Final = 5  # every fifth cell of every fifth row tells how well a neighbour fits,
 SAMPLE_WINDOW: Final = 5  # judged over squares of as many samples
-MAX_RESIDUAL: Final = (
-    0.02  # squared, of colours in [0, 1]: where neighbours fit worse they are not asked
-)
-CODING_VARIANCE: Final = 3e-4  # of the same kind: what coding adds to any colour
-PRIOR_WEIGHT: Final = (
-    0.02  # of a sample: with fewer around it a place is judged as the whole picture is
-)
+MAX_RESIDUAL: Final = 0.02  # squared, of colours in [0, 1]: a neighbour that fits worse is unused
+CODING_VARIANCE: Final = 3e-4  # squared, too: the error that coding adds to any colour
+PRIOR_WEIGHT: Final = 0.02  # of the picture's mean residual, against 1 of a sample
 REMAP_MAX_COLUMNS: Final = 32_000  # OpenCV's remap takes no longer row
 
 type Cells = tuple[NDArray[np.intp], ...]

@@ -17,13 +17,13 @@ type Colours = NDArray[np.float32]
 # By measurement, docs/adr/0113. The small grid has a quarter of the frame's columns and rows.
 SMALL: Final = 4
 SURENESS: Final = 16  # a pixel's weight for its side is alpha to this power
-PRIOR_WEIGHT: Final = 0.03  # of a pixel that is sure: what the next coarser grid says of a cell
+PRIOR_WEIGHT: Final = 0.03  # of the next coarser grid's colour, against 1 of a sure pixel
 SWEEPS: Final = 4
 SMOOTHNESS: Final = 5e-6  # these two as in Germer et al.: how far neighbours pull each other,
 EDGE_SMOOTHNESS: Final = 0.1  # and how much more where alpha changes between them
 SOFT_ALPHA: Final = 0.004
 MIN_KNOWN: Final = 230  # of 255, between cells: there the background counts as known
-DAMPING: Final = 0.2  # of that solution: alpha and background are not exact
+DAMPING: Final = 0.2  # regularises that solution: alpha and background are not exact
 AT_ONCE: Final = 16384  # pixels of the band: their numbers stay in a core's cache
 _PIXEL: Final = np.dtype("V3")  # red, green and blue as one item: gathered three times as fast
 ALIGN_PX: Final = 32

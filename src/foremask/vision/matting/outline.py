@@ -24,7 +24,7 @@ SPREAD_WEIGHT: Final = 8.0  # the variance of the sides themselves
 OFF_LINE_WEIGHT: Final = (
     16.0  # the squared distance from a cell's colour to the line between the two
 )
-COLOUR_WEIGHT: Final = 2.0  # what makes a colour differ from grey tells more than brightness
+COLOUR_WEIGHT: Final = 2.0  # chroma tells more than brightness
 _COLOUR_WEIGHTS: Final = (COLOUR_WEIGHT * np.eye(3) + (1 - COLOUR_WEIGHT) / 3).astype(np.float32)
 MIN_DISTANCE: Final = 0.01  # squared, of colours in [0, 1]: sides nearer than 0.1 say little
 # An edge in the picture is a little softer than the subject's: colour is coded at half resolution.

@@ -14,11 +14,11 @@ from foremask.vision.image import Box, Cropped, MirroredImage
 from foremask.vision.network.session import Features, Network
 from foremask.vision.resample import as_levels, resized
 
-CLOSER_PX = 768  # a crop's side, as the network gets it: at 512 it adds little: docs/adr/0050
+CLOSER_PX = 768  # the side of a crop for the network; at 512 a crop adds little: docs/adr/0050
 MARGIN_SHARE = 0.4  # of the larger side of the subject's box, on each side
 MARGIN_OF_WIDTH = 0.02  # and this share of the picture's width
-AGREED_SHARE = 0.4  # of what is picked: if the mirror agrees on as much, the crop is round that
-LEAST_SUBJECT_SHARE = 0.0003  # of the picture: nothing smaller is cropped to
+AGREED_SHARE = 0.4  # of the mask: where the mirror agrees on more, the crop is round what both find
+LEAST_SUBJECT_SHARE = 0.0003  # of the picture: a smaller subject gets no crop
 
 type CropBox = tuple[slice, slice]
 """Rows and columns of a mask's grid."""
@@ -69,7 +69,7 @@ def ask(
 
 
 def box_round_subject(stretched: Levels, second: Levels) -> CropBox | None:
-    """Round what both opinions pick, if that is enough; else round what one does."""
+    """The box round what both opinions find, if that is large enough; else round what one finds."""
     rows, columns = stretched.shape
     least = LEAST_SUBJECT_SHARE * stretched.size
     ours, theirs = stretched > 127, second > 127

@@ -104,7 +104,7 @@ class Session:
             self._kept = CompiledNetworks(kept_in, path, precision, threads)
         self._network: ov.Model | None = None
         self._requests: dict[InputSize, Any] = {}
-        self._mapped: dict[InputSize, mmap.mmap] = {}  # OpenVINO reads it and does not own it
+        self._mapped: dict[InputSize, mmap.mmap] = {}  # OpenVINO reads but does not own them
         self._busy = threading.Lock()
         self._request(self._own_size)
 
@@ -178,7 +178,7 @@ class Session:
         how: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if self._unit == "CPU":
             how["INFERENCE_NUM_THREADS"] = self._threads
-            how["ENABLE_CPU_PINNING"] = False  # else, beside others, it spins for a core in use
+            how["ENABLE_CPU_PINNING"] = False  # pinned threads spin for cores that others use
             how["INFERENCE_PRECISION_HINT"] = "f32" if precision is Precision.F32 else cpu_float()
         return how
 
@@ -202,7 +202,7 @@ class Session:
         with self._busy:  # the next inference overwrites what this one put out
             request = self._request(size)
             request.infer([pixels])
-            if size in self._mapped:  # it has copied the weights: what it read may go
+            if size in self._mapped:  # OpenVINO has copied the weights: the file's memory may go
                 self._mapped[size].madvise(mmap.MADV_DONTNEED)
             outputs = [np.array(tensor.data) for tensor in request.output_tensors]
         is_cut = self._facts.enlargement_is_cut
