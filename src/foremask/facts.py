@@ -88,8 +88,8 @@ class SegmentGrid:
     """Where a clip may be cut, in frames.
 
     Segments begin at multiples of ``window_frames``, are at least ``least_frames`` long, and see
-    ``context_frames`` of their neighbours on each side. For each cut a clip has at least
-    ``frames_per_cut``, so that context costs little beside it.
+    ``context_frames`` of their neighbours on each side. There is at most one cut for each
+    ``frames_per_cut``, so that context costs little.
     """
 
     window_frames: int

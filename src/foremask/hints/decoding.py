@@ -20,7 +20,7 @@ _MOST_ACTUAL: Final = 1e18
 
 
 def decode[T](value: object, kind: type[T], name: str = "", *, strict: bool = True) -> T:
-    """``value`` as a ``kind``; ``name`` is where it stands itself.
+    """``value`` as a ``kind``; ``name`` is its own path.
 
     Unless ``strict``, texts are numbers and booleans, as in a query.
 

@@ -96,7 +96,7 @@ def check_format(clip: Clip, form: Form, memory_bytes: int | None = None) -> Non
 
 
 KEPT_MASK: Final = Preset.MOV_H265
-"""The preset of a cut-out's kept mask: levels and times are exact, so all can be made of it."""
+"""The preset of a cut-out's kept mask: exact, so every other form can be made of it."""
 
 
 def has_memory_for_mask(clip: Clip, form: Form, memory_bytes: int | None = None) -> bool:

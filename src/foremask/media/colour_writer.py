@@ -141,7 +141,7 @@ def _with_alpha_plane(opaque: av.VideoFrame, levels: Levels | None) -> av.VideoF
 
 
 def _palette_graph(width: int, height: int) -> Graph:
-    """A palette of 255 colours and nothing for each picture by itself."""
+    """A palette for each picture: 255 colours and one entry that is transparent."""
     graph = Graph()
     form, time_base = av.VideoFormat("rgba"), Fraction(1, 100)
     source = graph.add_buffer(width=width, height=height, format=form, time_base=time_base)

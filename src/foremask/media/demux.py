@@ -64,7 +64,7 @@ _STILL_BRANDS = {b"heic", b"heix", b"mif1", b"avif", b"avis", b"crx "}
 _LISTS = (b"#EXTM3U", b"ffconcat", b"v=0", b"<MPD", b"<?xml", b"[playlist]")
 """How playlists, concat scripts and session descriptions begin.
 
-They are containers, though of names.
+They only name other files.
 """
 _Y4M: Final = b"YUV4MPEG2 "
 _BLOCK_BYTES = 1 << 16

@@ -51,7 +51,7 @@ class Call[B]:
 
     @property
     def owner(self) -> str:
-        """Whose turn it is where tokens take turns."""
+        """The owner, where tokens take turns."""
         return str(self.grant.token_id)
 
 
@@ -260,7 +260,7 @@ class FileForm:
 
     @property
     def media_type(self) -> str:
-        """As the part says, or an empty text."""
+        """The media type that the part declares, or an empty text."""
         return (self.file.content_type or "").lower()
 
     async def content(self) -> AsyncGenerator[bytes]:

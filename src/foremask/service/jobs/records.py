@@ -109,8 +109,8 @@ class Attempt:
     details: str | None
 
 
-# The segments that have not begun take as long as the shortest, and follow on those that are masked
-# now: the last of them ends after the latest of these, or a round after the one that it follows on.
+# The time left assumes that a segment that has not begun takes as long as the shortest, and begins
+# when one that is masked now ends, or one that followed it; the job ends with the last of all.
 # A place in the queue is counted up to 1000 a token: reading a status stays cheap. Tokens take
 # turns, so before a token's n-th job come n of each other token.
 _RECORD = """

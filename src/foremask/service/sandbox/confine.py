@@ -173,12 +173,12 @@ _DENIED_OPTIONS: Final = (
     *(_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_MM, _PR_SET_CHILD_SUBREAPER),
     *(_PR_SCHED_CORE, _PR_SET_PTRACER),
 )
-"""Of prctl: to outlive the parent, to be traced, to group with others on a core."""
+"""Denied options of prctl: to outlive the parent, to be traced, to group with others on a core."""
 _OF_ITSELF: Final = (
     *("cgroup", "cmdline", "environ", "maps", "mountinfo", "mounts", "stat", "statm", "status"),
     *("fd", "limits", "smaps_rollup", "auxv"),
 )
-"""Of /proc/self; not task and net, for both show the network of the machine."""
+"""What may be read of /proc/self: task and net would show the machine's network."""
 
 _OPEN_FILES: Final = 256
 

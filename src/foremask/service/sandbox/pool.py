@@ -118,10 +118,7 @@ class Child:
         return self.process.returncode is None
 
     def end(self) -> asyncio.Future[str]:
-        """Kill it at once; what is returned comes even when the wait for it is cancelled.
-
-        It is the exit status and the last lines of stderr.
-        """
+        """Kill it at once; its exit status and the last lines of stderr, even if cancelled."""
         self._kill()
         return asyncio.shield(asyncio.ensure_future(self._ended()))
 
