@@ -1,6 +1,6 @@
 """Every error of foremask: what happened, what it means to callers, and what to do about it.
 
-One class is one row of docs/errors.md, and their order is its own. What a name, a status and a
+One class is one heading of docs/errors.md, in the same order. What a name, a status and a
 remedy are is said at `ForemaskError`. The command line has three more in cli/exits.py.
 """
 

@@ -14,10 +14,10 @@ def resized(plane: Alpha | Luma, columns: int, rows: int) -> Alpha:
 
 
 def as_alpha(levels: Levels) -> Alpha:
-    """From 0 to 255 to 0 to 1."""
+    """Levels of 0 to 255 as alphas of 0 to 1."""
     return levels * np.float32(1 / 255)
 
 
 def as_levels(alpha: Alpha) -> Levels:
-    """From 0 to 1 to 0 to 255, to the nearest."""
+    """Alphas of 0 to 1 as the nearest levels of 0 to 255."""
     return np.rint(alpha * np.float32(255)).astype(np.uint8)

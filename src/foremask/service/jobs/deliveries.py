@@ -34,7 +34,7 @@ def sign(key: bytes, request_id: str, timestamp: str, body: bytes) -> str:
 async def begin(database: Database) -> Delivery | None:
     """Take the next attempt that is due, of a token that has room for it."""
     row = await database.row_of("take_delivery", HELD_S)
-    if row is not None and row["id"] is None:  # only tokens at their limit have one due
+    if row is not None and row["id"] is None:  # one is due, and its token is at its limit
         metrics.HELD_BACK.labels("webhooks").inc()
         return None
     return None if row is None else Delivery(**row)

@@ -87,7 +87,7 @@ class Child:
                         return messages.decoder(messages.result_type(type(request))).decode(value)
                 case (
                     messages.Refused(reason=OutputFailed.reason) as refused
-                ):  # it writes to our disk
+                ):  # our disk did not take it
                     raise ServiceUnavailable(refused.details)
                 case messages.Refused() as refused:
                     if request.outlives_refusal:

@@ -61,7 +61,7 @@ def poll_s(fleet: Fleet, now_s: float) -> float:
 class SharedConnector(PsycopgConnector):
     """The engine on the worker's own pool of connections, with one more while it listens.
 
-    What it asks is asked again as the rest is, when a connection was lost. A ticket that was taken
+    Like all others, its statements are repeated when a connection was lost. A ticket that was taken
     while its answer was lost is missed, and replaced by `steps.recover`.
     """
 
