@@ -66,6 +66,7 @@ LAZY = {
     "submit": ("remote_commands", "Have a clip masked by a foremask on another machine."),
     "status": ("remote_commands", "Say how far a job of another foremask is."),
     "cancel": ("remote_commands", "Cancel a job of another foremask."),
+    "live": ("live_command", "Mask a camera or a pipe as it runs, at the cost of quality."),
     "mcp": ("mcp_command", "Let a model mask clips in some folders: an MCP server."),
     "doctor": ("doctor", "Say what is here: processor, model, database, disk, sandbox."),
 }

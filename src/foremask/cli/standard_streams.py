@@ -31,10 +31,15 @@ def named(words: Sequence[str]) -> list[str]:
     ]
 
 
-def read_head() -> bytes:
-    """The first bytes of standard input. Raises Usage where nothing comes."""
+def check_standard_input() -> None:
+    """Raise Usage where nothing comes by standard input."""
     if sys.stdin.isatty():
         raise Usage("standard input is a terminal: pipe a clip, or a list of names, into it")
+
+
+def read_head() -> bytes:
+    """The first bytes of standard input. Raises Usage where nothing comes."""
+    check_standard_input()
     head = sys.stdin.buffer.read(_HEAD_BYTES)
     if not head:
         raise Usage("standard input is empty: the program before the pipe sent nothing")

@@ -283,3 +283,17 @@ def open_clip(path: Path) -> OpenClip:
         window = Window(file)
         container = recognise(window, any_format=True)
     return OpenClip(container, open_container(container, path), window.size)
+
+
+def open_stream(path: Path) -> OpenClip:
+    """Open a pipe, or a camera of Video4Linux, which cannot be read twice; as `open_clip`."""
+    asked = {"format_whitelist": f"{_OUR_DEMUXERS},{_OTHER_DEMUXERS}", "fpsprobesize": "0"}
+    asked |= {"protocol_whitelist": "file", **_NO_OUTSIDE_FILES}
+    try:
+        if path.is_char_device():
+            opened = av.open(str(path), "r", format="v4l2")
+        else:
+            opened = av.open(f"file:{path}", "r", container_options=asked)
+    except (av.FFmpegError, OSError) as error:
+        raise ContainerUnsupported(f"{path} gives no video: {_reason(error)}.") from error
+    return OpenClip(Container.OTHER, opened, 0)

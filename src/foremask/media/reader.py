@@ -13,7 +13,7 @@ from av.codec.context import ThreadType
 
 from foremask.errors import CorruptVideo, NoFrames
 from foremask.facts import Clip, Span
-from foremask.media.demux import Container, open_clip
+from foremask.media.demux import Container, open_clip, open_stream
 from foremask.media.frames import Frame
 from foremask.media.orientation import Orientation
 from foremask.media.presets import HUGE_PIXELS
@@ -30,16 +30,19 @@ class VideoReader:
 
     ``warnings`` grows while it reads; ``end_pts``, the end of the last frame, is known after it.
     Of an ``excerpt``, it yields the frames, timed from zero. Frames over ``max_side_px`` come
-    smaller, and ``clip`` has their size.
+    smaller, and ``clip`` has their size. A pipe or a camera is read once.
     """
 
     def __init__(
         self, path: Path, excerpt: Excerpt | None = None, max_side_px: int | None = None
     ) -> None:
-        self._opened = open_clip(path)
+        is_stream = path.is_fifo() or path.is_char_device()
+        self._opened = open_stream(path) if is_stream else open_clip(path)
+        self._is_cut_off = False
         try:
-            with path.open("rb") as file:
-                self._is_cut_off = is_cut_off(file, self._opened.container)
+            if not is_stream:
+                with path.open("rb") as file:
+                    self._is_cut_off = is_cut_off(file, self._opened.container)
             self._track = self._opened.track
             whole = clip_of(self._opened)
         except BaseException:
@@ -53,7 +56,9 @@ class VideoReader:
         self.warnings: list[str] = []
         self.end_pts: int | None = None
         codec = self._track.codec_context
-        if whole.pixels > HUGE_PIXELS:
+        if is_stream:
+            codec.thread_type = ThreadType.SLICE  # the others hold frames back
+        elif whole.pixels > HUGE_PIXELS:
             codec.thread_type = ThreadType.SLICE
             codec.thread_count = 1
         else:

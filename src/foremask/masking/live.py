@@ -1,0 +1,201 @@
+"""Masks a stream as it comes: the network is asked when it is free, and its masks are moved on."""
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import cv2
+import numpy as np
+
+from foremask.masking.cut_out import FrameCutter, opened_background
+from foremask.masking.plan import refine_edges
+from foremask.media.frames import Frame
+from foremask.media.live_writer import LiveWriter
+from foremask.media.reader import VideoReader
+from foremask.options import NO_MATTE, Background, Quality
+from foremask.types import Alpha, Flow, Image, Luma
+from foremask.vision.network.session import Network
+from foremask.vision.resample import resized
+from foremask.vision.temporal.flow import FlowEstimator, resize_flow, warp
+from foremask.vision.temporal.tier import TIERS, grid_of
+
+MOST_UNREAD: Final = 4  # frames
+MOST_WAITING: Final = 16  # half a second
+POLL_S: Final = 0.01  # of the network's answer, while no frame comes
+
+type TimedFrame = tuple[Frame, float]
+"""A frame, and when it came, by the monotonic clock."""
+
+
+@dataclass(slots=True)
+class LiveReport:
+    """What was shown; a frame's lag is from when it came to when its mask was written."""
+
+    frames: int = 0
+    dropped: int = 0
+    seconds: float = 0.0
+    lags_ms: Counter[int] = field(default_factory=Counter)
+
+    def __str__(self) -> str:
+        lags = sorted(self.lags_ms.elements()) or [0]
+        half, most = (lags[int(share * (len(lags) - 1))] / 1000 for share in (0.5, 0.95))
+        return (
+            f"{self.frames} frames in {self.seconds:.1f} s"
+            f" ({self.frames / (self.seconds or 1):.1f} fps), lag {half:.2f} s"
+            f" (p95 {most:.2f} s), {self.dropped} dropped"
+        )
+
+
+class NewestFrames:
+    """Reads frames in a thread; yields those that came last, each with the moment at which it came.
+
+    At most `MOST_UNREAD` wait for the loop that draws from this: the oldest is dropped and counted.
+    While there is none it yields None. With ``in_time`` frames come at their times, and not as fast
+    as they are read.
+    """
+
+    def __init__(self, frames: Iterable[Frame], *, in_time: bool) -> None:
+        self.dropped = 0
+        self._frames, self._in_time = frames, in_time
+        self._unread: deque[TimedFrame] = deque()
+        self._ended: Exception | None = None  # StopIteration where nothing failed
+        self._stop, self._changed = threading.Event(), threading.Condition()
+        # Not waited for at the end: it may be waiting for a pipe.
+        threading.Thread(target=self._read, name="foremask live", daemon=True).start()
+
+    def close(self) -> None:
+        self._stop.set()
+
+    def _read(self) -> None:
+        ended: Exception = StopIteration()
+        zero_s: float | None = None
+        try:
+            for frame in self._frames:
+                now_s = time.monotonic()
+                zero_s = now_s - frame.time_s if zero_s is None else zero_s
+                early_s = zero_s + frame.time_s - now_s if self._in_time else 0
+                if self._stop.wait(max(0, early_s)):
+                    break
+                with self._changed:
+                    if len(self._unread) == MOST_UNREAD:
+                        self._unread.popleft()
+                        self.dropped += 1
+                    self._unread.append((frame, time.monotonic()))
+                    self._changed.notify()
+        except Exception as error:  # noqa: BLE001  (raised in the loop)
+            ended = error
+        with self._changed:
+            self._ended = ended
+            self._changed.notify()
+
+    def __iter__(self) -> Iterator[TimedFrame | None]:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._unread or self._ended, POLL_S)
+                newest = self._unread.popleft() if self._unread else None
+            if newest is None and isinstance(self._ended, StopIteration):
+                return
+            if newest is None and self._ended is not None:
+                raise self._ended
+            yield newest
+
+
+class LiveMasker:
+    """Masks frames by what came before them.
+
+    The network is asked about the newest frame whenever it is free. Frames that come meanwhile wait
+    for its answer, which is moved along the flow to each: `MOST_WAITING` at most, the others are
+    counted in ``dropped``.
+    """
+
+    def __init__(self, network: Network) -> None:
+        self.dropped = 0
+        self._network = network
+        self._threads = ThreadPoolExecutor(1, "foremask network")
+        self._flow = FlowEstimator()
+        self._grey: Luma | None = None
+        self._mask: Alpha | None = None  # of the last frame that was answered
+
+    def close(self) -> None:
+        self._threads.shutdown(cancel_futures=True)
+
+    def masks(self, frames: Iterable[TimedFrame | None]) -> Iterator[tuple[TimedFrame, Alpha]]:
+        """Each frame that is not dropped, in order, with its upright mask on a small grid."""
+        answer: Future[Alpha] | None = None
+        waiting: list[tuple[TimedFrame, Flow | None]] = []  # the first is the one asked about
+        for newest in frames:
+            answered, ready = (waiting, answer) if answer and answer.done() else ([], None)
+            if newest is None:
+                waiting, answer = ([], None) if answered else (waiting, answer)
+            elif answered or answer is None:
+                waiting = [(newest, self._flow_from_last(newest[0]))]
+                answer = self._threads.submit(self._infer, newest[0])
+            elif len(waiting) < MOST_WAITING:
+                waiting.append((newest, self._flow_from_last(newest[0])))
+            else:
+                self.dropped += 1
+            yield from self._moved(answered, ready)
+        yield from self._moved(waiting, answer)
+
+    def _infer(self, image: Image) -> Alpha:
+        grid = grid_of(image, TIERS[Quality.FAST].mask_area_px)
+        return resized(self._network.infer(image).alpha, *grid)
+
+    def _flow_from_last(self, image: Image) -> Flow | None:
+        small = image.rgb(*grid_of(image, TIERS[Quality.FAST].flow_area_px))
+        before, self._grey = self._grey, np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
+        return None if before is None else self._flow(self._grey, before)
+
+    def _moved(
+        self, waiting: list[tuple[TimedFrame, Flow | None]], answer: Future[Alpha] | None
+    ) -> Iterator[tuple[TimedFrame, Alpha]]:
+        """The answer, then the same moved on; it keeps the old mask where that is more certain."""
+        new = answer.result() if waiting and answer else None
+        for frame, flow in waiting:
+            if self._mask is not None and flow is not None:
+                self._mask = warp(self._mask, resize_flow(flow, *self._mask.shape[::-1]))
+            if new is not None:
+                old = new if self._mask is None else self._mask
+                self._mask = new + (old - new) * np.maximum(_certainty(old) - _certainty(new), 0)
+                new = None
+            assert self._mask is not None  # noqa: S101  # the first of all has an answer
+            yield frame, self._mask
+
+
+def _certainty(mask: Alpha) -> Alpha:
+    return np.abs(2 * mask - 1)
+
+
+def mask_live(
+    source: Path, pipe: BinaryIO, network: Network, behind: Background | None, report: LiveReport
+) -> None:
+    """Write the masks of a stream, or its subject over what is ``behind``, until it ends.
+
+    A file comes at its own pace. ``report`` is kept up meanwhile. Raises ClipRefused, and
+    BrokenPipeError as `LiveWriter`.
+    """
+    reader = VideoReader(source)
+    with (
+        opened_background(behind, reader.clip.start_s) as drawn,
+        closing(LiveWriter(pipe)) as writer,
+        closing(LiveMasker(network)) as masker,
+        closing(NewestFrames(reader, in_time=source.is_file())) as frames,
+    ):
+        cutter, began_s = drawn and FrameCutter(NO_MATTE, drawn), time.monotonic()
+        for (frame, came_s), alpha in masker.masks(frames):
+            ((_, coded),) = refine_edges([(frame, alpha)])
+            shown = np.ascontiguousarray(frame.orientation.to_upright(coded))
+            if cutter is not None:
+                shown = np.asarray(cutter.cut(shown, frame)[0], np.uint8)
+            writer.write(shown, frame)
+            now_s = time.monotonic()
+            report.frames += 1
+            report.lags_ms[round(1000 * (now_s - came_s))] += 1
+            report.dropped = frames.dropped + masker.dropped
+            report.seconds = now_s - began_s

@@ -1,0 +1,45 @@
+"""Raw frames for a pipe, each written when it comes."""
+
+from contextlib import suppress
+from typing import Any, BinaryIO
+
+import av
+from numpy.typing import NDArray
+
+from foremask.media.colour import BT709, FULL_RANGE, LIMITED_RANGE
+from foremask.media.frames import Frame
+
+_NOMINAL_FPS = 30  # in the header; frames have their own times
+
+
+class LiveWriter:
+    """Writes pictures as 4:2:0 in NUT, timed from zero.
+
+    Raises BrokenPipeError where nobody reads on.
+    """
+
+    def __init__(self, pipe: BinaryIO) -> None:
+        self._pipe = pipe
+        self._output = av.open(pipe, "w", format="nut")
+        self._stream: Any = self._output.add_stream("rawvideo", rate=_NOMINAL_FPS)
+        self._first_pts: int | None = None
+
+    def write(self, pixels: NDArray[Any], frame: Frame) -> None:
+        """Write a mask's levels or an RGB picture, upright, at the time of ``frame``."""
+        if self._first_pts is None:
+            self._first_pts = frame.pts
+            self._stream.height, self._stream.width = pixels.shape[:2]
+            self._stream.pix_fmt = "yuv420p"
+            self._stream.codec_context.time_base = frame.time_base
+        full, limited = FULL_RANGE, LIMITED_RANGE
+        drawn = av.VideoFrame.from_ndarray(pixels, "gray" if pixels.ndim == 2 else "rgb24")
+        picture = drawn.reformat(
+            format="yuv420p", dst_colorspace=BT709, src_color_range=full, dst_color_range=limited
+        )
+        picture.pts, picture.time_base = frame.pts - self._first_pts, frame.time_base
+        self._output.mux(self._stream.encode(picture))
+        self._pipe.flush()
+
+    def close(self) -> None:
+        with suppress(av.FFmpegError, OSError):  # whoever read may be gone
+            self._output.close()

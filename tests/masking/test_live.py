@@ -1,0 +1,153 @@
+"""Streams that are masked as they run: in order, in step, and without anything that piles up."""
+
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from foremask.cli.commands import main
+from foremask.cli.exits import Exit
+from foremask.masking.live import MOST_UNREAD, MOST_WAITING, LiveMasker, NewestFrames
+from foremask.media.frames import Frame, frame_of
+from foremask.types import Alpha, Image
+from foremask.vision.network.session import InputSize, NetworkOutput
+from tests.support import networks, synth
+
+WIDTH, HEIGHT, FRAMES = 160, 120, 12
+IN_STEP = {"fpsprobesize": "0"}  # a reader that would wait for more frames would wait for ever
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    model = networks.redness(tmp_path, bias=-5.0)
+    monkeypatch.setenv("FOREMASK_MODEL_FILE", str(model))
+    monkeypatch.chdir(tmp_path)
+    return model
+
+
+@pytest.mark.slow
+def test_a_disc_in_a_pipe_gives_a_mask_for_each_frame_until_ctrl_c(model: Path) -> None:
+    """In step: no frame goes in before the mask of the last one has come out."""
+    command = [sys.executable, "-m", "foremask", "live", "-", "-o", "-"]
+    pipe = subprocess.PIPE
+    with (
+        subprocess.Popen(command, bufsize=0, stdin=pipe, stdout=pipe, stderr=pipe) as ran,  # noqa: S603
+        suppress(BrokenPipeError),  # its end is written when nobody reads on
+        av.open(ran.stdin, "w", format="nut") as out,
+    ):
+        stream: Any = out.add_stream("rawvideo", rate=25)
+        stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "rgb24"
+        masks: Iterator[av.VideoFrame] | None = None
+        for index in range(FRAMES):
+            picture, truth = synth.disc(WIDTH, HEIGHT, index / FRAMES)
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+            if masks is None:
+                answers = av.open(ran.stdout, "r", "nut", container_options=IN_STEP)
+                masks = answers.decode(video=0)
+            mask = next(masks)
+            assert mask.time == index / 25
+            white, right = mask.to_ndarray()[:HEIGHT] > 126, truth > 127
+            assert (white & right).sum() / (white | right).sum() > 0.85
+        ran.send_signal(signal.SIGINT)
+        said = ran.stderr.read().decode() if ran.stderr else ""
+    assert ran.returncode == Exit.INTERRUPTED
+    assert said.endswith("interrupted\n")
+    assert any(f"live: {count} frames" in said for count in (FRAMES - 1, FRAMES))  # the last one
+    assert ", 0 dropped" in said  # may be written, and not yet counted
+
+
+def test_a_subject_is_shown_over_a_colour(
+    model: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    synth.write(Path("clip.mp4"), synth.Spec(WIDTH, HEIGHT, pts=(0,)))
+    assert main(["live", "clip.mp4", "--background", "#0000ff"]) == Exit.OK
+    answer = capfdbinary.readouterr()
+    assert b"live: 1 frames" in answer.err
+    Path("shown.nut").write_bytes(answer.out)
+    with av.open("shown.nut") as shown:
+        (frame,) = shown.decode(video=0)
+    picture = frame.to_ndarray(format="rgb24").astype(int)
+    assert np.abs(picture[5, 150] - (0, 0, 255)).max() < 32
+    assert np.abs(picture[60, 30] - (220, 30, 30)).max() < 32
+
+
+def test_whoever_reads_too_slowly_gets_the_newest_frame_and_the_others_are_counted() -> None:
+    ended = threading.Event()
+
+    def camera() -> Iterator[Frame]:
+        for index in range(1000):
+            yield frame_of(np.zeros((2, 2, 3), np.uint8), index)
+        ended.set()
+
+    frames = NewestFrames(camera(), in_time=False)
+    assert ended.wait(60)
+    newest = [timed[0].index for timed in frames if timed]
+    assert newest == list(range(1000 - MOST_UNREAD, 1000))
+    assert frames.dropped == 1000 - MOST_UNREAD
+
+
+def test_a_stream_that_breaks_says_so_after_its_last_frame() -> None:
+    def broken() -> Iterator[Frame]:
+        yield frame_of(np.zeros((2, 2, 3), np.uint8), 0)
+        raise ValueError("unplugged")
+
+    frames = iter(NewestFrames(broken(), in_time=False))
+    first = next(filter(None, frames))
+    assert first[0].index == 0
+    with pytest.raises(ValueError, match="unplugged"):
+        list(frames)
+
+
+class Waiting:
+    """Finds what is red, when it may."""
+
+    runtime, any_size = "drawn", False
+
+    def __init__(self) -> None:
+        self.may = threading.Event()
+        self.asked: list[int] = []
+
+    def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
+        assert isinstance(image, Frame)
+        self.asked.append(image.index)
+        assert self.may.wait(60)
+        red = image.rgb(WIDTH, HEIGHT)[..., 0] > 190
+        return NetworkOutput(red.astype(np.float32), ())
+
+
+def test_what_comes_while_the_network_is_busy_waits_for_its_answer_and_not_for_ever() -> None:
+    """The answer moves along with the disc; then the network is asked about the newest frame."""
+    network, shown = Waiting(), MOST_WAITING + 8
+    masker = LiveMasker(network)
+    drawn = [synth.disc(WIDTH, HEIGHT, index / 80) for index in range(shown + 1)]
+
+    masks: dict[int, Alpha] = {}
+
+    def camera() -> Iterator[tuple[Frame, float] | None]:
+        for index in range(shown):
+            yield frame_of(drawn[index][0], index), 0.0
+        network.may.set()
+        while not masks:
+            yield None
+        yield frame_of(drawn[shown][0], shown), 0.0
+
+    for (frame, _), mask in masker.masks(camera()):
+        masks[frame.index] = mask
+    masker.close()
+    assert [*masks] == [*range(MOST_WAITING), shown]
+    assert network.asked == [0, shown]
+    assert masker.dropped == shown - MOST_WAITING
+    for index, mask in masks.items():
+        found, right = mask > 0.5, drawn[index][1] > 127
+        assert (found & right).sum() / (found | right).sum() > 0.7  # unmoved: 0.4 at the end
