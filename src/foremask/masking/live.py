@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO, Final
 
-import cv2
 import numpy as np
 
 from foremask.masking.cut_out import FrameCutter, opened_background
@@ -147,9 +146,10 @@ class LiveMasker:
         grid = grid_of(image, TIERS[Quality.FAST].mask_area_px)
         return resized(self._network.infer(image).alpha, *grid)
 
-    def _flow_from_last(self, image: Image) -> Flow | None:
-        small = image.rgb(*grid_of(image, TIERS[Quality.FAST].flow_area_px))
-        before, self._grey = self._grey, np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY))
+    def _flow_from_last(self, frame: Frame) -> Flow | None:
+        luma = np.ascontiguousarray(frame.orientation.to_upright(frame.luma()))
+        small = resized(luma, *grid_of(frame, TIERS[Quality.FAST].flow_area_px))
+        before, self._grey = self._grey, small.astype(np.uint8)
         return None if before is None else self._flow(self._grey, before)
 
     def _moved(
