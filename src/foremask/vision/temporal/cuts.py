@@ -23,7 +23,6 @@ DELAY_FRAMES = SIDE_FRAMES - 1  # pictures that are drawn before a boundary is d
 GRID_AREA_PX = 96 * 54
 LEAST_SIDE_PX = 16  # the flow matches patches of 8 pixels
 WINDOW_PX = 7  # the window within which a place's structure is measured
-NOISE_LEVELS2 = 4.0  # variance that is no structure, in squared levels of 255
 LEAST_CONTRAST = (
     1.0  # mean deviation within a window, in levels: a darker or flatter picture shows nothing
 )
@@ -182,7 +181,7 @@ def _structure(here: Luma, there: Luma) -> tuple[Alpha, Alpha]:
     one, other = here.astype(np.float32), there.astype(np.float32)
     variances = _variance(one), _variance(other)
     shared = _blurred(one * other) - _blurred(one) * _blurred(other)
-    scale = np.sqrt(variances[0] * variances[1] + np.float32(NOISE_LEVELS2))
+    scale = np.sqrt(variances[0] * variances[1] + np.float32(1e-3))
     correlation = np.asarray(np.maximum(shared, 0) / scale, np.float32)
     return correlation, np.sqrt(np.maximum(*variances))
 
