@@ -7,11 +7,13 @@ from foremask.vision.network.opinions import View
 from foremask.vision.temporal.regions import Link, Scene
 from foremask.vision.temporal.verdict import (
     EVIDENCE_SHARE,
+    MOST_LOG_ODDS,
     SWITCH,
     along_flow,
     compose,
     decided,
     judge,
+    trees_of,
     with_thin_parts,
 )
 
@@ -34,6 +36,29 @@ def chain(count: int, continuity: float) -> list[dict[int, Link]]:
 def smoothed(planes: list[np.ndarray], links: list[dict[int, Link]]) -> list[np.ndarray]:
     scaled = [EVIDENCE_SHARE * each for each in planes]
     return along_flow(scaled, links, [plane(-5)] * len(planes), SWITCH)
+
+
+def test_trees_add_up_what_their_leaves_say_and_stay_within_their_bound() -> None:
+    """One split at 0.5, and where a value is missing: 1 or -2, and the bias; never beyond 6."""
+    split = {
+        "names": ["colour"],
+        "bias": 0.25,
+        "depth": 1,
+        "feature": [[0, 0, 0]],
+        "threshold": [[0.5, 0, 0]],
+        "missing_left": [[1, 0, 0]],
+        "left": [[1, 1, 2]],
+        "right": [[2, 1, 2]],
+        "value": [[0, -2, 1]],
+    }
+    half = np.full(3, 0.5, np.float32)
+    odds = trees_of(split).log_odds(
+        {"colour": np.array([0.5, 0.6, np.nan], np.float32), "mean": half}
+    )
+    np.testing.assert_allclose(odds, [-1.75, 1.25, -1.75])
+    sure = trees_of(split | {"value": [[0, -20, 10]]})
+    odds = sure.log_odds({"colour": np.array([0.0, 1.0, 1.0], np.float32), "mean": half})
+    np.testing.assert_allclose(odds, [-MOST_LOG_ODDS, MOST_LOG_ODDS, MOST_LOG_ODDS])
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ CHROMA_FLOOR = (
     24.0  # added to the brightness by which chroma is divided: dark pixels have no reliable colour
 )
 CHROMA_WINDOW_PX = 5
-CHROMA_SCALE = 0.25  # relative chroma at which a place counts 1/e
+CHROMA_SCALE = 0.25  # difference of relative chroma at which a place's weight falls to 1/e
 RETURN_PX2, RETURN_SHARE = 0.5, 0.05  # squared pixels, and a share of the squared displacement
 SAME_SHOT = 0.88  # share of common structure above which it is no cut; cuts have 0.75 at most
 CUT_RATIO = 0.56  # a cut matches less than this share of what neighbours do,

@@ -12,7 +12,7 @@ from foremask.vision.resample import resized
 from foremask.vision.temporal.flow import compose, resize_flow, trust, warp
 
 MIN_TRUST = 1e-3  # where no anchor is trusted, all count equally
-FIXED_POINT_PER_PX = 32  # finer than any flow is right; 16 bits hold a thousand pixels of them
+FIXED_POINT_PER_PX = 32  # finer than flow is accurate; 16 bits hold 1024 pixels of these
 MAX_FIXED_POINT = 32767
 
 

@@ -297,7 +297,7 @@ def _of_surroundings(regions: Regions, solid: NDArray[np.bool_], most: Alpha) ->
 def _of_part(
     regions: Regions, name: str, picked: NDArray[np.bool_], mean: Alpha, motion: Alpha
 ) -> Features:
-    """The connected part of what is picked that a region lies in: its opinion and motion."""
+    """The mean opinion and the motion of the connected part of the mask that holds a region."""
     count, labels, stats, _ = cv2.connectedComponentsWithStats(picked.astype(np.uint8))
     areas = stats[:, cv2.CC_STAT_AREA].astype(np.float32)
     part = np.zeros(len(regions.sizes), np.intp)

@@ -25,13 +25,13 @@ OVERLAP = 0.15  # share of a thing's pixels that the flow must bring into a part
 EXPECTED = 0.35  # share of a hidden thing's expected place that a part covers where it appears
 INSIDE = 0.6  # or of the part that is inside of the expected place
 TRUSTED = 0.35  # flow trust from which a pixel is the thing that it comes from
-NEITHER = 2  # a claim: a thing, but neither in nor out
+NEITHER = 2  # a claim that names a thing and decides no side
 STRANGER_SHARE = 0.25  # of the subject's area
 HIDDEN_ANCHORS = 20  # a thing that is not seen for longer is forgotten
 WHOLE = 0.92  # of a thing's last area: with less it is going behind something
-PARTLY_ANCHORS = 12  # after which the smaller area is the thing's own
+PARTLY_ANCHORS = 12  # after so many the smaller area counts as the whole thing
 APART_PX = 4  # of the tracks' grid: things that are nearer touch each other
-SPEED_KEPT = 0.6  # of a thing's speed so far, against what it does now
+SPEED_KEPT = 0.6  # weight of a thing's speed so far; the rest is its newest motion
 
 type Things = NDArray[np.int32]
 """(H, W): the number of the thing that each pixel belongs to; 0 is none."""
