@@ -22,6 +22,13 @@ def constant_flow(x: float, y: float, width: int = 160, height: int = 96) -> np.
     return flow
 
 
+def test_flow_points_to_where_a_pixel_is_in_the_other_picture() -> None:
+    here = texture()
+    there = np.roll(here, (2, 3), axis=(0, 1))
+    flow = motion.FlowEstimator()(here, there)
+    np.testing.assert_allclose(np.median(flow[20:-20, 20:-20], axis=(0, 1)), [3, 2], atol=0.1)
+
+
 def test_labels_keep_their_numbers_and_nothing_comes_from_outside() -> None:
     """Labels are names, not levels: none may appear between two of them."""
     labels = np.full((96, 160), 7, np.int32)

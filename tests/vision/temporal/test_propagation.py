@@ -1,7 +1,7 @@
 import numpy as np
 
 from foremask.types import Alpha, Flow, Levels, Luma
-from foremask.vision.temporal.propagation import FrameFlow, PackedFlow, propagate
+from foremask.vision.temporal.propagation import FrameFlow, PackedFlow, flow_between, propagate
 
 HEIGHT, WIDTH = 24, 40
 
@@ -46,3 +46,12 @@ def test_an_anchor_that_the_picture_contradicts_counts_for_nothing() -> None:
     steps[1:] = [FrameFlow(dark, each.to_previous, each.to_next) for each in steps[1:]]
     found = propagate(0, steps, [0, 2], [white, black], per_side=1)
     assert middle(found[1]) < 0.01
+
+
+def test_flow_between_two_frames_is_composed_of_all_steps() -> None:
+    """Three steps of two pixels are six, and as many back; over a cut there is none."""
+    steps = shot(4, step=2.0)
+    assert flow_between(steps, 0, 3)[12, 10].tolist() == [6, 0]
+    assert flow_between(steps, 3, 0)[12, 20].tolist() == [-6, 0]
+    steps[1] = FrameFlow(steps[1].grey, steps[1].to_previous, None)
+    assert not flow_between(steps, 0, 3).any()
