@@ -151,7 +151,7 @@ def others(folder: Path, clip: Path) -> dict[str, bytes]:
     """A valid file of each kind that is no clip, by ``kind: name``."""
     made = {"mask: mp4": folder / "mask.mp4"}
     mask_video(clip, folder / "mask.mp4", masker=bright_is_foreground, refiner=synth.stretched)
-    for suffix in ("apng", "webp", "zip", "webm", "mov"):
+    for suffix in ("zip", "webm", "mov"):
         made[f"cut-out: {suffix}"] = target = folder / f"out.{suffix}"
         cut_out(clip, target, masker=bright_is_foreground, refiner=synth.stretched)
     for suffix, mode in (("png", "RGBA"), ("jpg", "RGB"), ("webp", "RGB"), ("tiff", "RGB")):

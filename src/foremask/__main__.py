@@ -7,7 +7,7 @@ from typing import Final
 from foremask.machine import process_setup
 
 _INTERRUPTED: Final = (130, 143)
-_DECODING: Final = frozenset(["mask", "cutout", "tracks", "sheet", "compare"])
+_DECODING: Final = frozenset(["mask", "cutout", "tracks", "sheet"])
 
 
 def main() -> int:

@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -44,8 +44,6 @@ class AlphaFormat(StrEnum):
     MKV_VP9 = "mkv_vp9"
     MOV_PRORESKS = "mov_proresks"
     GIF = "gif"
-    APNG = "apng"
-    WEBP = "webp"
     PNG_ZIP = "png_zip"
     PNG_FILES = "png_files"
 
@@ -65,8 +63,6 @@ MEDIA_TYPES = {
     ".mkv": "video/x-matroska",
     ".gif": "image/gif",
     ".avi": "video/x-msvideo",
-    ".apng": "image/apng",
-    ".webp": "image/webp",
     ".zip": "application/zip",
 }
 
@@ -79,6 +75,31 @@ PRESET_OF_SUFFIX = {
     ".gif": Preset.GIF,
 }
 """The preset that a file name asks for by its ending."""
+
+
+def preset_for(target: Path, preset: Preset | None) -> Preset:
+    """The preset of a mask that is written to ``target``: the given one, or by the ending.
+
+    Raises FieldInvalid where neither tells, or where they contradict each other.
+    """
+    implied = PRESET_OF_SUFFIX.get(target.suffix.lower())
+    return Preset(checked_form(target, preset or implied, PRESET_OF_SUFFIX))
+
+
+def checked_form(target: Path, form: Form | None, known: Iterable[str]) -> Form:
+    """The form; raises FieldInvalid where there is none, or a known ending is that of another."""
+    suffix = target.suffix.lower()
+    if form is None:
+        raise FieldInvalid(
+            f"the preset does not follow from {target.name!r}: let it end in {', '.join(known)}, or"
+            " name a preset.",
+            param="preset",
+        )
+    if suffix in known and suffix != form.suffix:
+        raise FieldInvalid(
+            f"{target.name} ends in {suffix}, and {form} writes {form.suffix}.", param="target"
+        )
+    return form
 
 
 class MattingTool(StrEnum):
@@ -109,14 +130,12 @@ class Runtime(StrEnum):
     OPENVINO = "openvino"
     ONNXRUNTIME = "onnxruntime"  # on the processor
     CUDA = "cuda"
-    TENSORRT = "tensorrt"
 
 
-DEVICE_GRAMMAR: Final = "auto, cpu, cuda[:N], tensorrt[:N], openvino:GPU|NPU|AUTO or onnxruntime"
+DEVICE_GRAMMAR: Final = "auto, cpu, cuda[:N], openvino:GPU|NPU|AUTO or onnxruntime"
 _UNITS: Final = {
     Runtime.OPENVINO: r"(CPU|AUTO|(GPU|NPU)(\.\d{1,2})?)",
     Runtime.CUDA: r"\d{1,2}",
-    Runtime.TENSORRT: r"\d{1,2}",
 }
 
 
@@ -144,7 +163,7 @@ class Device:
 
     @property
     def on_gpu(self) -> bool:
-        return self.runtime in (Runtime.CUDA, Runtime.TENSORRT)
+        return self.runtime is Runtime.CUDA
 
     def __str__(self) -> str:
         return f"{self.runtime}:{self.unit}" if self.unit else str(self.runtime)
@@ -272,7 +291,6 @@ class MaskOptions:
     limits: Limits = UNLIMITED
     model: Path | None = None  # an ONNX file; None is the pulled one in the user's cache
     excerpt: Excerpt | None = None  # the part of the clip that is wanted; None is all of it
-    max_side_px: int | None = None  # frames that are larger are made smaller before all else
     matte: Matte = NO_MATTE  # what is done to the finished mask; it has no colours to despill
     hints: tuple[Hint, ...] = ()  # what a person says of the subject
     cache: Path | None = None  # keeps the network's results, for a later run with more hints
@@ -297,7 +315,7 @@ def form_of(name: str, kind: ResultKind) -> Form:
 
 def is_joinable(form: Form) -> bool:
     """Whether parts of a cut-out or a composite can be joined packet by packet."""
-    return form.suffix not in (".gif", ".apng", ".webp", ".zip", ".png")
+    return form.suffix not in (".gif", ".zip", ".png")
 
 
 def with_alpha(name: str, known: Sequence[AlphaFormat] = tuple(AlphaFormat)) -> AlphaFormat:

@@ -24,7 +24,7 @@ from rich.console import Console
 
 from foremask.cli.commands import main
 from foremask.cli.exits import PACKAGES, Exit, Usage, exit_code, show_error
-from foremask.cli.progress_bar import FRAMES, MASKED, MEGABYTES, Unit, progress_bar
+from foremask.cli.progress_bar import MASKED, MEGABYTES, PICTURES, Unit, progress_bar
 from foremask.cli.service_checks import NEWEST_MINOR
 from foremask.errors import BY_REASON, Busy, CodecUnsupported, Denied, Ended, Failed
 from foremask.machine.nvidia import nvidia_cards
@@ -140,7 +140,7 @@ def test_an_unknown_setting_ends_with_2(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FOREMASK_SANDBOXX", "off")
-    code, error = refused(capsys, "models", "list")
+    code, error = refused(capsys, "models", "pull")
     assert code == Exit.USAGE
     assert "did you mean FOREMASK_SANDBOX?" in error
 
@@ -230,21 +230,14 @@ def test_a_pull_compiles_the_network_and_says_so_after(
     )
     monkeypatch.setenv("FOREMASK_MODEL_DIR", str(tmp_path))
 
-    def found() -> tuple[str, str, bool, int]:
-        findings = doctor(capsys)
-        main(["models", "list", "--json"])
-        (row,) = json.loads(capsys.readouterr().out)
-        compiled = findings["compiled"]
-        return compiled["verdict"], compiled["found"], row["compiled"], row["compiled_megabytes"]
-
-    verdict, text, *listed = found()
-    assert (verdict, listed) == ("note", [False, 0])
-    assert "1024 px and 768 px, so each process compiles it" in text
+    compiled = doctor(capsys)["compiled"]
+    assert compiled["verdict"] == "note"
+    assert "1024 px and 768 px, so each process compiles it" in compiled["found"]
     assert main(["models", "pull"]) == Exit.OK
     assert capsys.readouterr().out == f"{tmp_path / catalogue.ISNET.file_name}\n"
-    verdict, text, *listed = found()
-    assert (verdict, listed) == ("ok", [True, 90])
-    assert text.endswith(f"90 MB in {tmp_path / 'compiled'}")
+    compiled = doctor(capsys)["compiled"]
+    assert compiled["verdict"] == "ok"
+    assert compiled["found"].endswith(f"90 MB in {tmp_path / 'compiled'}")
 
 
 def test_doctor_finds_the_missing_model(
@@ -378,11 +371,11 @@ def printed(
 
 def test_away_from_a_terminal_progress_is_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     assert printed(
-        monkeypatch, FRAMES, ((frame * 0.5, frame, 90, None) for frame in range(31))
+        monkeypatch, PICTURES, ((frame * 0.5, frame, 90, None) for frame in range(31))
     ) == [
-        "it: 10/90 frames, 2.0 fps, 0:40 left",
-        "it: 20/90 frames, 2.0 fps, 0:35 left",
-        "it: 30/90 frames, 2.0 fps, 0:30 left",
+        "it: 10/90 pictures, 2.0 a second, 0:40 left",
+        "it: 20/90 pictures, 2.0 a second, 0:35 left",
+        "it: 30/90 pictures, 2.0 a second, 0:30 left",
     ]
 
 
@@ -390,8 +383,8 @@ def test_the_rate_is_of_late_and_none_is_guessed_from_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     late = ((float(second), 2 * (second - 30), 1000, None) for second in range(30, 61))
-    lines = printed(monkeypatch, FRAMES, [(0.0, 0, 1000, None), *late])
-    assert lines[-1] == "it: 60/1000 frames, 2.0 fps, 7:50 left"
+    lines = printed(monkeypatch, PICTURES, [(0.0, 0, 1000, None), *late])
+    assert lines[-1] == "it: 60/1000 pictures, 2.0 a second, 7:50 left"
     begun = [(0.0, 0, 136_000_000, None), (6.0, 1000, 136_000_000, None)]
     assert printed(monkeypatch, MEGABYTES, begun) == ["it: 0.0/136.0 MB"]
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -90,7 +89,7 @@ MAKES: list[tuple[tuple[str, ...], int, set[str]]] = [
     (("clip 10.mov", "-o", "a/b/{name}{ext}"), 0, {"a/b/clip 10.mov.mp4"}),
     (("clip 9.mp4", "--force"), 0, set()),
     (("clip 9.mp4", "--skip-existing"), 0, set()),
-    (("clip 10.mov", "--max-size", "64", "--threads", "1"), 0, {"clip 10.mask.mp4"}),
+    (("clip 10.mov", "--threads", "1"), 0, {"clip 10.mask.mp4"}),
     # several
     (("deep/clip 9.mp4", "clip 10.mov"), 0, {"deep/clip 9.mask.mp4", "clip 10.mask.mp4"}),
     (("clip 10.mov", "./clip 10.mov"), 0, {"clip 10.mask.mp4"}),
@@ -180,8 +179,6 @@ OTHERS: list[tuple[tuple[str, ...], int, set[str]]] = [
     (("verify", "clip 9.mp4", "text.webm"), 3, set()),
     (("sheet", "clip 9.mp4", "--moments", "2"), 0, {"clip 9.sheet.png"}),
     (("sheet", "clip 9.mp4", "-o", "clip 9.mask.mp4"), 6, set()),
-    (("compare", "clip 9.mp4", "clip 9.mask.mp4", "-o", "deep/c.mkv"), 0, {"deep/c.mkv"}),
-    (("compare", "clip 9.mp4", "-o", "clip 9.mp4", "--force"), 6, set()),
     (("cutout", "clip 10.mov"), 0, {"clip 10.cutout.webm"}),
     (("cutout", "clip 10.mov", "-o", "clip 9.mp4", "--background", "blur"), 6, set()),
     (("cutout", "clip 10.mov", "clip 9.mp4", "-o", "cut.webm"), 2, set()),
@@ -199,7 +196,6 @@ OTHERS: list[tuple[tuple[str, ...], int, set[str]]] = [
     (("cutout", "frames/008.png", "--mask", "frames/009.png", "-o", "cut.png"), 0, {"cut.png"}),
     (("cutout", "deep", "-r", "--preset", "gif"), 0, {"deep/clip 9.cutout.gif"}),
     (("submit", "frames", "-o", "m.mp4"), 2, set()),
-    (("models", "list"), 0, set()),
 ]  # fmt: skip
 
 
@@ -223,14 +219,14 @@ BROKEN_OFF: list[tuple[str, ...]] = [
     ("mask", "long.mp4", "clip 10.mov", "-o", "both/"),
     ("cutout", "long.mp4", "-o", "c.mov"),
     ("cutout", "long.mp4", "-o", "c.mp4", "--background", "#00ff00"),
-    ("compare", "long.mp4", "long.mp4", "-o", "compared.mp4"),
-    ("compare", "long.mp4", "long.mp4", "-o", "compared.mov"),
+    ("cutout", "long.mp4", "-o", "c.mkv"),
+    ("mask", "long.mp4", "-o", "m.webm"),
 ]
 
 
 # Loads the libraries once: ten interpreters that each load them took longer than all the rest.
 ALL_AT_ONCE = """import json, os, signal, sys
-import foremask.masking.comparison, foremask.masking.cut_out, foremask.masking.pipeline
+import foremask.masking.cut_out, foremask.masking.pipeline
 from foremask.cli.commands import main
 signal.signal(signal.SIGINT, signal.default_int_handler)
 processes = []
@@ -321,16 +317,6 @@ def test_names_are_any_text(tmp_path: Path) -> None:
         assert job.target == Path("out") / name / "m.mp4"
 
 
-def test_a_smaller_mask_has_the_shape_and_the_times_of_the_clip(here: Path) -> None:
-    turned = synth.Spec(width=128, height=96, pts=(0, 1000, 2500), turn=(90, False))
-    synth.write(here / "turned.mov", turned)
-    words = ("turned.mov", "--max-size", "64", "-o", "m.mp4", "-q")
-    assert main(["mask", *words]) == Exit.OK
-    whole, small = probe(here / "turned.mov"), probe(here / "m.mp4")
-    assert (small.width, small.height, small.rotation) == (64, 48, whole.rotation)
-    assert synth.shown_at(here / "m.mp4") == synth.shown_at(here / "turned.mov")
-
-
 def test_json_is_one_line_for_each_input_and_the_summary_names_the_failures(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -361,24 +347,6 @@ def test_a_mask_that_is_not_whole_is_not_skipped(
     assert made.read_bytes() == before
     assert main(["mask", "clip 9.mp4", "--skip-existing", "--force"]) == Exit.OK
     verify(here / "clip 9.mp4", made)
-
-
-def test_a_list_on_standard_input_is_masked(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Names end in a line's end, or in a zero byte, and then may have anything else in them."""
-    odd = "a*b\n.mp4"
-    shutil.copy("clip 9.mp4", odd)
-    for names, stems in (
-        (b"clip 10.mov\n\ndeep/clip 9.mp4", ("clip 10", "deep/clip 9")),
-        (f"{odd}\0".encode(), ("a*b\n",)),
-    ):
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(names)))
-        assert main(["mask", "-", "-v"]) == Exit.OK
-        answer = capsys.readouterr()
-        assert answer.out.count("sha256") == len(stems)
-        assert len(stems) == 1 or answer.err.endswith("done: 2 masked\n")
-        assert all((here / f"{stem}.mask.mp4").exists() for stem in stems)
 
 
 def test_quiet_says_nothing_where_all_goes_well(
@@ -413,18 +381,16 @@ def test_a_part_of_a_clip_is_masked(here: Path) -> None:
     assert synth.shown_at(here / "m.mp4") == [Fraction(1, 30) - Fraction("0.02")]
 
 
-def test_a_sheet_and_a_comparison_find_the_mask_and_stay_beside_the_clip(
+def test_a_sheet_finds_the_mask_and_stays_beside_the_clip(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for command, made in (("sheet", "clip 9.sheet.png"), ("compare", "clip 9.compare.mp4")):
-        before = checksums(here)
-        assert main([command, "clip 9.mp4"]) == Exit.OK
-        assert checksums(here).keys() - before.keys() == {made}
-        assert main([command, "clip 9.mp4"]) == Exit.OUTPUT_FAILED
-        over_the_clip = [command, "clip 9.mp4", "-o", "clip 9.mp4", "--force"]
-        assert main(over_the_clip) == Exit.OUTPUT_FAILED
-        assert main([command, "clip 10.mov"]) == Exit.USAGE
-        assert "foremask mask clip 10.mov" in capsys.readouterr().err
+    before = checksums(here)
+    assert main(["sheet", "clip 9.mp4"]) == Exit.OK
+    assert checksums(here).keys() - before.keys() == {"clip 9.sheet.png"}
+    assert main(["sheet", "clip 9.mp4"]) == Exit.OUTPUT_FAILED
+    assert main(["sheet", "clip 9.mp4", "-o", "clip 9.mp4", "--force"]) == Exit.OUTPUT_FAILED
+    assert main(["sheet", "clip 10.mov"]) == Exit.USAGE
+    assert "foremask mask clip 10.mov" in capsys.readouterr().err
     assert len(find_sources(["."])) == 3
 
 

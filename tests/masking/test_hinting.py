@@ -8,8 +8,6 @@ import pytest
 
 import foremask
 from foremask import Box, FieldInvalid, Paint, Point
-from foremask.masking.pipeline import mask_video
-from foremask.options import MaskOptions
 from foremask.types import Rgb
 from tests.support import synth
 
@@ -86,17 +84,6 @@ def test_points_out_on_two_frames_each_take_a_thing_out_of_all_frames(
     hints = [Point(130, 48, negative=True), Point(59, 48, frame=19, negative=True)]
     report = foremask.mask_video(clip, tmp_path / "mask.mp4", model=model, hints=hints)
     assert max(shares(report.target)) < 0.03
-
-
-@pytest.mark.parametrize("hint", [Point(149, 48, frame=19), Box(105, 20, 50, 60)])
-def test_hints_are_in_pixels_of_the_clip_also_where_its_mask_is_smaller(
-    clip: Path, model: Path, tmp_path: Path, hint: foremask.Hint
-) -> None:
-    options = MaskOptions(model=model, hints=(hint,), max_side_px=WIDTH // 2)
-    mask_video(clip, tmp_path / "mask.mp4", options)
-    for _, alpha in foremask.read_masks(tmp_path / "mask.mp4"):
-        assert alpha[:, : WIDTH // 4].mean() < 0.01
-        assert alpha[20:28, 70:75].mean() > 0.95
 
 
 def test_the_latest_of_two_contradicting_hints_counts_and_the_report_says_so(

@@ -219,43 +219,6 @@ def test_a_picture_is_masked_from_an_array_and_from_a_file(tmp_path: Path, model
     assert np.abs(from_file - from_array).mean() < 0.01
 
 
-class Tensor:
-    """A tensor of another library: it has its memory to share, and nothing of an array's."""
-
-    def __init__(self, pixels: np.ndarray, *, on_gpu: bool = False) -> None:
-        self.pixels, self.on_gpu = pixels, on_gpu
-
-    def __dlpack__(self, **_: object) -> object:
-        if self.on_gpu:
-            raise BufferError("it is on cuda:0")
-        return self.pixels.__dlpack__()
-
-    def __dlpack_device__(self) -> tuple[Any, int]:
-        return (2, 0) if self.on_gpu else self.pixels.__dlpack_device__()
-
-
-def from_dlpack(array: np.ndarray) -> Tensor:
-    """As libraries of tensors have it; this module is the tensor's library here."""
-    return Tensor(np.from_dlpack(array))
-
-
-def test_tensors_come_in_and_go_out_by_dlpack(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, __name__.partition(".")[0], sys.modules[Tensor.__module__])
-    frames = [synth.disc(64, 48, moment)[0] for moment in (0.2, 0.4)]
-    wanted = list(foremask.mask_frames(frames, quality="fast", model=model))
-    first = (Tensor(np.ascontiguousarray(frame.transpose(2, 0, 1))) for frame in frames)
-    for made, alpha in zip(
-        foremask.mask_frames(first, quality="fast", model=model), wanted, strict=True
-    ):
-        assert isinstance(made, Tensor)
-        assert np.array_equal(made.pixels, alpha)
-    alone = foremask.mask_image(Tensor(frames[0]), quality="fast", model=model)
-    as_array = foremask.mask_image(frames[0], quality="fast", model=model)
-    assert np.array_equal(alone.pixels, as_array)
-    with pytest.raises(foremask.FieldInvalid, match=r"0 cannot be read \(it is on cuda:0\).*cpu"):
-        foremask.mask_image(Tensor(frames[0], on_gpu=True), model=model)
-
-
 def test_threads_share_a_masker(model: Path) -> None:
     pictures = [synth.disc(128, 96, moment)[0] for moment in (0.1, 0.9)]
     with foremask.Masker(model=model) as masker, ThreadPoolExecutor(2) as threads:

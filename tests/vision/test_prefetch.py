@@ -62,14 +62,14 @@ def test_a_stage_that_is_stopped_tells_its_reader() -> None:
 
 
 def tee_numbers(
-    numbers: Iterable[int], stop: threading.Event | None = None, max_bytes: int = 1000
+    numbers: Iterable[int], stop: threading.Event | None = None, size: int = 100
 ) -> tuple[Iterator[int], Iterator[int]]:
-    return tee(numbers, stop or threading.Event(), max_bytes, lambda _: 10)
+    return tee(numbers, stop or threading.Event(), size)
 
 
-def test_what_waits_between_two_readers_is_bounded_in_bytes() -> None:
+def test_what_waits_between_two_readers_is_bounded() -> None:
     counted = Counted(1000)
-    first, second = tee_numbers(counted, max_bytes=45)
+    first, second = tee_numbers(counted, size=4)
     with prefetch(first, 1000, "first") as numbers:
         wait_until(lambda: counted.drawn == 5)
         time.sleep(0.3)
@@ -80,16 +80,10 @@ def test_what_waits_between_two_readers_is_bounded_in_bytes() -> None:
         assert list(numbers) == list(range(1000))
 
 
-def test_an_item_larger_than_the_bound_passes_alone() -> None:
-    """Else both readers would wait for ever."""
-    first, second = tee_numbers(range(3), max_bytes=1)
-    assert list(zip(first, second, strict=True)) == [(0, 0), (1, 1), (2, 2)]
-
-
 def test_a_first_reader_that_waits_for_room_can_be_stopped() -> None:
     """The second reader is gone: its thread must not be waited for."""
     stop = threading.Event()
-    first, _second = tee_numbers(itertools.count(), stop, max_bytes=10)
+    first, _second = tee_numbers(itertools.count(), stop, size=1)
     assert next(first) == 0
     threading.Timer(0.05, stop.set).start()
     with pytest.raises(StoppedError):

@@ -66,7 +66,6 @@ TINY = Model(
         sha512=base64.b64encode(hashlib.sha512(PACKED).digest()).decode(),
     ),
     resource="/models/tiny",
-    licence="drawn by a test",
 )
 
 

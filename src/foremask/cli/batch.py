@@ -14,9 +14,8 @@ import msgspec
 from foremask.cli import model_commands, standard_streams
 from foremask.cli.batch_options import BatchOptions
 from foremask.cli.exits import Exit, Usage, exit_code, note, print_json, say, show_error, warn
-from foremask.cli.forecast import Forecast
 from foremask.cli.inputs import local_clip
-from foremask.cli.products import PNG, Job, Making, Product
+from foremask.cli.products import PNG, Job, Product
 from foremask.cli.progress_bar import MASKED, progress_bar
 from foremask.cli.sources import find_sources
 from foremask.cli.targets import make_folder, plan_jobs
@@ -49,8 +48,8 @@ def run_batch(
     options = replace(
         asked.network.mask_options(is_one=is_one), excerpt=asked.excerpt, hints=hints, **more
     )
-    if asked.skip_existing and (asked.start or asked.end or more.get("max_side_px")):
-        raise Usage("--skip-existing checks whole masks: leave out --start, --end and --max-size")
+    if asked.skip_existing and (asked.start or asked.end):
+        raise Usage("--skip-existing checks whole masks: leave out --start and --end")
     if isinstance(jobs, list) and any(job.is_sent for job in jobs):
         standard_streams.check_standard_output(as_json=asked.as_json)
     return Batch(jobs, product, asked, options, asked.rate, settings).run()
@@ -108,7 +107,6 @@ class Batch:
     failures: list[tuple[Job, ForemaskError]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
     _running: bool = False
-    _forecast: Forecast | None = None
 
     @property
     def _total(self) -> int | None:
@@ -116,8 +114,6 @@ class Batch:
 
     def run(self) -> Exit:
         """Make all; gives the exit code: of the only job its own, of several 1 if one failed."""
-        if isinstance(self.jobs, Sequence) and len(self.jobs) > 1 and not self.asked.quiet:
-            self._forecast = Forecast(self.jobs) if self.options.excerpt is None else None
         how = "stopped"
         try:
             for number, job in enumerate(self.jobs, 1):
@@ -137,9 +133,6 @@ class Batch:
         label = f"{number}/{self._total} {name}" if self._total else name
         if self._total == 1:
             label = self.product.bar
-        if self._forecast is not None:
-            self._forecast.begin()
-        masked = False
         try:
             made = self._outcome(job, label)
         except ForemaskError as error:
@@ -151,9 +144,6 @@ class Batch:
             self._failed(job, Internal(f"{type(error).__name__}: {error}"))
         else:
             self._answer(job, made)
-            masked = made is not None
-        if self._forecast is not None:
-            self._forecast.end(masked=masked)
 
     def _outcome(self, job: Job, label: str) -> _Made | None:
         """The report of what was made; None where a complete file is there already."""
@@ -176,11 +166,11 @@ class Batch:
                 self.options = replace(self.options, model=model)
             started_s = time.monotonic()
             if not job.is_sent:
-                report = self._made(job, clip, job.target, label)
+                report = self._made(job, clip, label)
             else:
                 with standard_streams.spool_folder() as folder:
                     made = folder / f"made{PNG if job.form is None else job.form.suffix}"
-                    report = self._made(job, clip, made, label)
+                    report = self._made(replace(job, target=made), clip, label)
                     standard_streams.send(made)
             return report, time.monotonic() - started_s
 
@@ -189,17 +179,15 @@ class Batch:
             make_folder(job.target, self.asked.output)
             self.product.check(job, replace=self.asked.force)
 
-    def _made(self, job: Job, clip: Path, target: Path, label: str) -> Report:
-        left_of_all_s = None if self._forecast is None else self._forecast.left_s
-        shows = not self.asked.quiet
-        with progress_bar(label, MASKED, shows=shows, left_of_all_s=left_of_all_s) as show:
+    def _made(self, job: Job, clip: Path, label: str) -> Report:
+        with progress_bar(label, MASKED, shows=not self.asked.quiet) as show:
 
             def on_frame(progress: "Progress") -> None:
                 total = progress.frames_total if progress.total_is_known else None
                 show(progress.frames_done, total, progress.left_s)
 
-            making = Making(job, clip, target, self.options, on_frame, self.asked.force)
-            return self.product.make(making)
+            replaces = self.asked.force
+            return self.product.make(job, clip, self.options, on_frame, replaces=replaces)
 
     def _fault_of(self, clip: Path, job: Job) -> str | None:
         """Why the job's target is no complete output of ``clip``; None where it is one."""
@@ -209,7 +197,7 @@ class Batch:
         try:
             if job.form is None:
                 verify_picture(clip, job.target)
-            else:
+            elif job.form.suffix not in (".zip", ".png"):  # PNGs appear when all are written
                 verify(clip, job.target, self.product.kind)
         except ForemaskError as error:
             return error.details

@@ -47,7 +47,6 @@ app.command(making_commands.tracks)
 app.command(file_commands.probe)
 app.command(file_commands.verify)
 app.command(file_commands.sheet)
-app.command(file_commands.compare)
 app.command(file_commands.open_, name="open")
 app.command(model_commands.app)
 _terminated = threading.Event()
@@ -180,7 +179,6 @@ _USUAL_ELSEWHERE = {
     "--bg": "--background",
     "--format": "--preset",
     "--codec": "--preset",
-    "--size": "--max-size",
     "--resume": "--skip-existing",
 }
 """Options of other programs, and ours for the same."""

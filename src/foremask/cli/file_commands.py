@@ -1,4 +1,4 @@
-"""``foremask probe``, ``verify``, ``sheet``, ``compare``: what clips and masks are."""
+"""``foremask probe``, ``verify``, ``sheet``, ``open``: what clips and masks are."""
 
 import html
 import os
@@ -13,7 +13,6 @@ from cyclopts import Parameter
 from foremask.cli.exits import Usage, print_json, say
 from foremask.cli.flags import AsJson, Clip, Force, Output
 from foremask.cli.inputs import check_clip, check_there, inspect_clip
-from foremask.cli.progress_bar import FRAMES, progress_bar
 from foremask.errors import ForemaskError
 from foremask.fetch.remote_file import RemoteFile
 from foremask.machine import paths
@@ -62,8 +61,7 @@ def verify(
     Args:
         source: The clip.
         made: The video that was made of it.
-        kind: What it is: a mask, a cut-out (each frame has alpha) or a composite. Of numbered PNGs,
-            name the directory.
+        kind: What it is: a mask, a cut-out (each frame has alpha) or a composite.
     """
     from foremask.masking.stills import verify_picture
     from foremask.media.pictures import is_picture
@@ -71,8 +69,7 @@ def verify(
     from foremask.media.verify import verify as check
 
     check_there(source)
-    if not made.is_dir():
-        check_there(made)
+    check_there(made)
     if is_picture(source):
         verify_picture(source, made)
         kept = [PromiseKept("size", "that of the picture")]
@@ -105,29 +102,6 @@ def sheet(
     made = _mask_of(source, made)
     target = output or source.with_name(f"{source.stem}.sheet.png")
     contact_sheet(source, made, target, moments, replace=force)
-    say(str(target))
-
-
-def compare(
-    source: Clip,
-    made: Annotated[Path | None, Parameter(name="MASK")] = None,
-    /,
-    *,
-    output: Output = None,
-    force: Force = False,
-) -> None:
-    """Make a video of source, mask and cut-out, side by side, with the sound of the source.
-
-    Args:
-        made: Its mask video; without it, clip.mask.mp4 (or another ending) beside it.
-        output: An mp4, mov or mkv; without it, clip.compare.mp4 beside the clip.
-    """
-    from foremask.masking import comparison
-
-    made = _mask_of(source, made)
-    target = output or source.with_name(f"{source.stem}.compare.mp4")
-    with progress_bar("compare", FRAMES) as show:
-        comparison.compare(source, made, target, show, replace=force)
     say(str(target))
 
 

@@ -27,8 +27,6 @@ from foremask.options import (
 )
 from foremask.settings import read_settings
 
-MIN_SIDE_PX: Final = 16
-
 MASK_EXAMPLES: Final = """Make mask videos: white is the foreground.
 
   foremask mask clip.mp4                            clip.mask.mp4 beside it
@@ -51,7 +49,6 @@ def mask(
     tool: Annotated[
         MattingTool | None, Parameter(name="--for", show_choices=False, show_default=False)
     ] = None,
-    max_size: int | None = None,
     asked: BatchOptions = BatchOptions(),  # noqa: B008  (frozen)
 ) -> Exit:
     """Make mask videos: white is the foreground.
@@ -60,14 +57,11 @@ def mask(
         inputs: Files, folders, globs, URLs; - is a clip or names by a pipe.
         preset: mp4_h264, webm_vp9, mov_proresks, ... (docs/media.md).
         tool: Folders for corridorkey, matanyone or videomama.
-        max_size: The longer side of the mask, in pixels at most.
     """
-    if max_size is not None and max_size < MIN_SIDE_PX:
-        raise Usage(f"--max-size is {MIN_SIDE_PX} pixels or more, and not {max_size}")
     product = Masks(preset) if tool is None else Folders(tool)
     if tool is not None and (preset is not None or asked.output == STANDARD_OUTPUT):
         raise Usage("--for writes a folder of PNGs: leave out --preset and -o -")
-    return run_batch("mask", inputs, asked, product, max_side_px=max_size)
+    return run_batch("mask", inputs, asked, product)
 
 
 @Parameter(name="*")
@@ -114,7 +108,7 @@ def cutout(
         inputs: Files, folders, globs, URLs; - is a clip or names by a pipe.
         background: A colour by name or #rrggbb; blur:RADIUS; original:BRIGHTNESS; or a file.
         mask: Cut out by this mask of INPUT; the network is not asked.
-        preset: webm_vp9 mkv_vp9 mov_proresks gif apng webp png_zip png_files; see mask's, too.
+        preset: webm_vp9 mkv_vp9 mov_proresks gif png_zip png_files; see mask's, too.
     """
     if mask is not None:
         check_there(mask)

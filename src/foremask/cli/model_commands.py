@@ -1,4 +1,4 @@
-"""``foremask catalogue``: which networks there are, and bringing them here."""
+"""``foremask models pull``: bringing the network here."""
 
 import os
 from pathlib import Path
@@ -6,8 +6,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from foremask.cli.exits import print_json, say, warn
-from foremask.cli.flags import AsJson
+from foremask.cli.exits import say, warn
 from foremask.cli.inputs import check_there
 from foremask.cli.progress_bar import MEGABYTES, progress_bar
 from foremask.errors import ForemaskError
@@ -63,44 +62,3 @@ def compiled_networks(path: Path) -> CompiledNetworks | None:
     """The compiled networks of these weights; None without weights, or for a model of one's own."""
     directory = catalogue.compiled_dir_of(path)
     return CompiledNetworks(directory, path) if directory else None
-
-
-@app.command(name="list")
-def list_(*, as_json: AsJson = False) -> None:
-    """Show the networks that foremask knows, and whether they are here."""
-    settings = read_settings(os.environ)
-    rows = [_row(model, settings.model_dir) for model in catalogue.CATALOG.values()]
-    if settings.model_file is not None:
-        own = settings.model_file
-        rows.append({"name": "own", "file": str(own), "here": own.is_file(), "used": True})
-    rows[0]["used"] = settings.model_file is None
-    if as_json:
-        print_json(rows)
-        return
-    for row in rows:
-        here = "here" if row["here"] else "not here"
-        used = ", used" if row["used"] else ""
-        say(f"{row['name']}: {here}{used}: {row['file']}")
-        if "licence" in row:
-            say(f"  {row['input']}, {row['megabytes']} MB, sha256 {row['sha256']}")
-            compiled = f"{row['compiled_megabytes']} MB" if row["compiled"] else "not yet"
-            say(f"  compiled for this processor: {compiled}")
-            say(f"  from npm {row['package']}", f"  {row['licence']}")
-
-
-def _row(model: catalogue.Model, model_dir: Path) -> dict[str, object]:
-    file = model_dir / model.file_name
-    networks = compiled_networks(file)
-    return {
-        "name": model.name,
-        "file": str(file),
-        "here": catalogue.is_whole(file, model),
-        "used": True,
-        "input": f"{model.spec.size_px}x{model.spec.size_px} RGB",
-        "megabytes": round(model.size_bytes / 1e6),
-        "sha256": model.sha256,
-        "compiled": networks is not None and not networks.missing(),
-        "compiled_megabytes": round(networks.kept_bytes() / 1e6) if networks else 0,
-        "package": f"{model.package.name}@{model.package.version}",
-        "licence": model.licence,
-    }

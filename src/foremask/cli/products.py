@@ -1,6 +1,5 @@
 """What commands make of clips and pictures: masks, cut-outs, and folders for matting tools."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -12,7 +11,6 @@ from foremask.facts import Report
 from foremask.masking.outputs import check_directory, check_output
 from foremask.options import (
     MEDIA_TYPES,
-    PRESET_OF_SUFFIX,
     AlphaFormat,
     CutOutOptions,
     Form,
@@ -20,12 +18,11 @@ from foremask.options import (
     MattingTool,
     Preset,
     ResultKind,
+    preset_for,
 )
 
-if (
-    TYPE_CHECKING
-):  # numpy, av and cv2 take half a second: what needs them is loaded where it is used
-    from foremask.masking.report import Progress
+if TYPE_CHECKING:  # numpy, av and cv2 take half a second: they are loaded where they are used
+    from foremask.masking.report import OnFrame
 
 PNG: Final = ".png"
 
@@ -49,18 +46,6 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Making:
-    """A job that is being done: of the file ``clip``, into the file ``target``."""
-
-    job: Job
-    clip: Path
-    target: Path
-    options: MaskOptions
-    on_frame: "Callable[[Progress], object]"
-    replace: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Masks:
     """Mask videos, and masks of pictures."""
 
@@ -74,32 +59,24 @@ class Masks:
         return (self.preset or Preset.MP4_H264).suffix
 
     def form(self, target: Path) -> Preset:
-        """The form in which ``target`` is written. Raises Usage."""
-        suffix, preset = target.suffix.lower(), self.preset
-        implied = PRESET_OF_SUFFIX.get(suffix)
-        if preset is None:
-            if implied is None:
-                raise Usage(
-                    f"the preset does not follow from {target.name!r}: let OUTPUT end in"
-                    f" {', '.join(PRESET_OF_SUFFIX)}, or name one with --preset"
-                )
-            return implied
-        if implied is not None and suffix != preset.suffix:
-            raise Usage(f"OUTPUT ends in {suffix}, and {preset} writes {preset.suffix}")
-        return preset
+        """The form in which ``target`` is written. Raises FieldInvalid."""
+        return preset_for(target, self.preset)
 
     def check(self, job: Job, *, replace: bool) -> None:
         """Raise OutputFailed where the target cannot be written."""
         check_output(job.target, *job.source.files, replace=replace)
 
-    def make(self, asked: Making) -> Report:
+    def make(
+        self, job: Job, clip: Path, options: MaskOptions, on_frame: "OnFrame", *, replaces: bool
+    ) -> Report:
+        """Make the job's target of the file ``clip``."""
         from foremask.masking.pipeline import mask_video
         from foremask.masking.stills import mask_picture
 
-        if not isinstance(asked.job.form, Preset):
-            return mask_picture(asked.clip, asked.target, asked.options, replace=asked.replace)
-        options = replace(asked.options, preset=asked.job.form)
-        return mask_video(asked.clip, asked.target, options, asked.on_frame, replace=asked.replace)
+        if not isinstance(job.form, Preset):
+            return mask_picture(clip, job.target, options, replace=replaces)
+        options = replace(options, preset=job.form)
+        return mask_video(clip, job.target, options, on_frame, replace=replaces)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +101,12 @@ class Folders:
             raise Usage(f"{job.source.named} is a picture: --fps makes a folder of them a clip")
         check_directory(job.target)
 
-    def make(self, asked: Making) -> Report:
+    def make(
+        self, job: Job, clip: Path, options: MaskOptions, on_frame: "OnFrame", *, replaces: bool
+    ) -> Report:
         from foremask.masking.handoff import hand_off
 
-        return hand_off(asked.clip, asked.target, self.tool, asked.options, asked.on_frame)
+        return hand_off(clip, job.target, self.tool, options, on_frame)
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,18 +144,18 @@ class CutOuts:
         else:
             check_target(job.target, self.options, *sources, replace=replace)
 
-    def make(self, asked: Making) -> Report:
+    def make(
+        self, job: Job, clip: Path, options: MaskOptions, on_frame: "OnFrame", *, replaces: bool
+    ) -> Report:
         from foremask.masking.cut_out import cut_out, cut_out_by_mask
         from foremask.masking.stills import cut_out_picture
 
-        clip, target, replaces = asked.clip, asked.target, asked.replace
-        options = replace(self.options, mask=asked.options)
-        if asked.job.form is None:
-            return cut_out_picture(clip, target, options, self.mask, replace=replaces)
+        target, asked = job.target, replace(self.options, mask=options)
+        if job.form is None:
+            return cut_out_picture(clip, target, asked, self.mask, replace=replaces)
         if self.mask is not None:
-            by_mask = clip, self.mask, target, options, asked.on_frame
-            return cut_out_by_mask(*by_mask, replace=replaces)
-        return cut_out(clip, target, options, asked.on_frame, replace=replaces)
+            return cut_out_by_mask(clip, self.mask, target, asked, on_frame, replace=replaces)
+        return cut_out(clip, target, asked, on_frame, replace=replaces)
 
 
 type Product = Masks | CutOuts | Folders

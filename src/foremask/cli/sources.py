@@ -1,6 +1,6 @@
 """Clips, pictures and URLs named on the command line.
 
-Words are files, folders, globs, and ``-`` for a list on standard input.
+Words are files, folders, globs, and ``-`` for a clip or a picture on standard input.
 """
 
 import glob
@@ -12,7 +12,7 @@ from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from foremask.cli.exits import Usage
-from foremask.cli.standard_streams import STANDARD_INPUT, is_text, read_head, rest_of_text
+from foremask.cli.standard_streams import STANDARD_INPUT, read_head
 
 _CLIPS: Final = (
     "mp4 m4v mov webm mkv avi gif 3gp 3g2 ts m2ts mts mxf flv f4v mpg mpeg vob y4m dv wmv asf ogv"
@@ -66,7 +66,7 @@ class ClipSource:
 def find_sources(
     words: Sequence[str], *, recursive: bool = False, joined: bool = False
 ) -> list[ClipSource]:
-    """All that ``words`` name, each once, in order; `STANDARD_INPUT` is a clip, or names.
+    """All that ``words`` name, each once, in order; `STANDARD_INPUT` is a clip or a picture.
 
     ``joined``: the pictures of a folder are one clip. Raises Usage where a word names nothing:
     nothing has been masked then.
@@ -74,7 +74,7 @@ def find_sources(
     sources: dict[object, ClipSource] = {}
     for word in words:
         if word == STANDARD_INPUT:
-            found = _by_pipe(read_head(), alone=len(words) == 1)
+            found = [_by_pipe(read_head(), alone=len(words) == 1)]
         else:
             found = list(_expanded(word, recursive=recursive, joined=joined))
         for source in found:
@@ -126,17 +126,13 @@ def name_of_url(url: str) -> str:
     return "clip" if name in ("", "..") else name
 
 
-def _by_pipe(head: bytes, *, alone: bool) -> list[ClipSource]:
-    """A clip or a picture, or what a list names: one a line, or with NUL as of `find -print0`."""
-    if is_text(head):
-        text = rest_of_text(head)
-        return [_named(line) for line in text.split("\0" if "\0" in text else "\n") if line.strip()]
+def _by_pipe(head: bytes, *, alone: bool) -> ClipSource:
     if not alone:
         raise Usage("a clip by standard input is the only INPUT: leave out the others")
     from foremask.media.pictures import picture_demuxer  # av takes its time to load
 
     suffix = ".mp4" if picture_demuxer(head) is None else ".png"
-    return [ClipSource("-", Path("stdin").with_suffix(suffix), head=head)]
+    return ClipSource("-", Path("stdin").with_suffix(suffix), head=head)
 
 
 def is_clip_name(word: str) -> bool:

@@ -19,7 +19,6 @@ MOST_SPOOLED_BYTES: Final = 64 << 30
 _LEAST_FREE_BYTES: Final = 1 << 30
 _HEAD_BYTES: Final = 4096
 _PIECE_BYTES: Final = 1 << 20
-_TEXT_CLIPS: Final = (b"YUV4MPEG2 ", b"nut/multimedia container")
 
 
 def named(words: Sequence[str]) -> list[str]:
@@ -34,7 +33,7 @@ def named(words: Sequence[str]) -> list[str]:
 def check_standard_input() -> None:
     """Raise Usage where nothing comes by standard input."""
     if sys.stdin.isatty():
-        raise Usage("standard input is a terminal: pipe a clip, or a list of names, into it")
+        raise Usage("standard input is a terminal: pipe a clip into it")
 
 
 def read_head() -> bytes:
@@ -44,27 +43,6 @@ def read_head() -> bytes:
     if not head:
         raise Usage("standard input is empty: the program before the pipe sent nothing")
     return head
-
-
-def is_text(head: bytes) -> bool:
-    """Whether input that begins like this is a list of names and not a clip."""
-    if head.startswith(_TEXT_CLIPS):
-        return False
-    try:
-        text = head.decode()
-    except UnicodeDecodeError as error:
-        if error.start < len(head) - 3:  # else a character is cut in two
-            return False
-        text = head[: error.start].decode()
-    return all(ord(each) >= 32 or each in "\0\t\r\n" for each in text) and text[0] != "\0"
-
-
-def rest_of_text(head: bytes) -> str:
-    """All of standard input, which began with ``head``. Raises Usage where it is no text."""
-    try:
-        return (head + sys.stdin.buffer.read()).decode()
-    except UnicodeDecodeError:
-        raise Usage("the list of names on standard input is not UTF-8") from None
 
 
 @contextmanager

@@ -1,15 +1,13 @@
-"""Masks and cut-outs of pictures that are arrays, or tensors by DLPack: streams in and out."""
+"""Masks and cut-outs of pictures that are arrays: streams in and out."""
 
-import sys
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import chain, islice
-from types import ModuleType
-from typing import Any, Final, Protocol
+from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from foremask.errors import FieldInvalid
 from foremask.hints.kinds import Hint, check_hints
@@ -27,17 +25,8 @@ from foremask.vision.temporal.windows import LAG_FRAMES, mask_images
 MOST_WAITING: Final = 2 * LAG_FRAMES  # frames: more than are ever decided together
 
 
-class Tensor(Protocol):
-    """An object that exports its memory by DLPack: a tensor of PyTorch, CuPy, JAX, TensorFlow."""
-
-    def __dlpack__(self, *, stream: Any = None) -> Any:  # noqa: ANN401  # as the protocol has it
-        ...
-
-    def __dlpack_device__(self) -> tuple[Any, int]: ...
-
-
-def mask_arrays(arrays: Iterable[object], options: MaskOptions) -> Generator[Any, None, None]:
-    """One alpha for each array, in order, of its size; of the first array's library.
+def mask_arrays(arrays: Iterable[ArrayLike], options: MaskOptions) -> Generator[Alpha, None, None]:
+    """One alpha for each array, in order, of its size.
 
     Masks come up to `LAG_FRAMES` later than their arrays, which wait as 4:2:0: 1.5 bytes a pixel.
     ``arrays`` is drawn from in another thread. Raises FieldInvalid where an array is no RGB
@@ -47,12 +36,13 @@ def mask_arrays(arrays: Iterable[object], options: MaskOptions) -> Generator[Any
     pictures = iter(arrays)
     first = next(pictures, None)
     if first is not None:
-        library = library_of(first)
         for _, levels in _masked(first, pictures, options):
-            yield as_tensor(levels.astype(np.float32) / np.float32(255), library)
+            yield levels.astype(np.float32) / np.float32(255)
 
 
-def cut_out_arrays(arrays: Iterable[object], options: CutOutOptions) -> Generator[Rgba, None, None]:
+def cut_out_arrays(
+    arrays: Iterable[ArrayLike], options: CutOutOptions
+) -> Generator[Rgba, None, None]:
     """One picture with straight alpha for each array, as `mask_arrays`; opaque on a background."""
     pictures = iter(arrays)
     first = next(pictures, None)
@@ -70,7 +60,7 @@ def as_rgba(colours: NDArray[np.generic], levels: Levels | None) -> Rgba:
 
 
 def _masked(
-    first: object, others: Iterator[object], options: MaskOptions
+    first: ArrayLike, others: Iterator[ArrayLike], options: MaskOptions
 ) -> Iterator[tuple[Frame, Levels]]:
     height, width = checked_picture(first, 0, None).shape[:2]
     network = network_for(options)
@@ -83,7 +73,7 @@ def _masked(
         )
         frames = chain(begin, frames)
     stop = threading.Event()
-    shown, waiting = tee(frames, stop, MOST_WAITING, lambda _: 1)
+    shown, waiting = tee(frames, stop, MOST_WAITING)
     masks = mask_images(shown, network, TIERS[options.quality], guidance=guidance)
     pairs = ((next(waiting), alpha) for alpha in masks)
     ahead = ahead_frames(3 * height * width // 2, options.quality)
@@ -108,14 +98,14 @@ def _hinted_until(hints: Sequence[Hint], size_px: tuple[int, int]) -> int:
     return 1 + max(hint.frame or 0 for hint in hints)
 
 
-def _frames(arrays: Iterable[object], shape: tuple[int, int]) -> Iterator[Frame]:
+def _frames(arrays: Iterable[ArrayLike], shape: tuple[int, int]) -> Iterator[Frame]:
     for index, array in enumerate(arrays):
         yield frame_of(checked_picture(array, index, shape), index)
 
 
-def checked_picture(array: object, index: int, shape: tuple[int, int] | None) -> Rgb:
+def checked_picture(array: ArrayLike, index: int, shape: tuple[int, int] | None) -> Rgb:
     """The array as a picture, frame ``index``. Raises FieldInvalid where it is none."""
-    pixels = _as_array(array, index)
+    pixels = np.asarray(array)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise FieldInvalid(
             f"frame {index} is {pixels.dtype} of shape {pixels.shape}; a frame is uint8 of shape"
@@ -128,38 +118,4 @@ def checked_picture(array: object, index: int, shape: tuple[int, int] | None) ->
             f" {shape[1]}x{shape[0]}: all frames of a clip have one size",
             param="frames",
         )
-    return np.asarray(pixels, np.uint8)
-
-
-def _as_array(picture: object, index: int) -> NDArray[Any]:
-    """The pixels of frame ``index``: a view where possible.
-
-    Tensors that are no array of NumPy's may have their channels first, as PyTorch's have them.
-    Raises FieldInvalid for a tensor that is in a GPU's memory.
-    """
-    if isinstance(picture, np.ndarray) or not hasattr(picture, "__dlpack__"):
-        return np.asarray(picture)
-    try:
-        pixels = np.from_dlpack(picture)
-    except (BufferError, RuntimeError, TypeError) as error:
-        raise FieldInvalid(
-            f"frame {index} cannot be read ({error}): bring tensors to the processor's memory"
-            " first, by .cpu() and .detach() in PyTorch",
-            param="frames",
-        ) from error
-    if pixels.ndim == 3 and pixels.shape[0] == 3 and pixels.shape[2] != 3:
-        return pixels.transpose(1, 2, 0)
-    return pixels
-
-
-def library_of(picture: object) -> ModuleType | None:
-    """The library that ``picture`` is a tensor of, where alphas can be given as its tensors."""
-    if isinstance(picture, np.ndarray) or not hasattr(picture, "__dlpack__"):
-        return None
-    library = sys.modules.get(type(picture).__module__.partition(".")[0])
-    return library if hasattr(library, "from_dlpack") else None
-
-
-def as_tensor(alpha: Alpha, library: ModuleType | None) -> Any:  # noqa: ANN401  # a type of the library's
-    """The alpha as a tensor of ``library``, which shares its memory; None is NumPy."""
-    return alpha if library is None else library.from_dlpack(alpha)
+    return pixels.astype(np.uint8, copy=False)

@@ -47,6 +47,7 @@ from foremask.options import (
     Preset,
     Quality,
     ResultKind,
+    checked_form,
     with_alpha,
 )
 from foremask.types import Alpha, DeepRgb, Levels, Rgb
@@ -66,8 +67,6 @@ _BY_SUFFIX: Final[dict[str, tuple[Form, Form]]] = {
     ".mkv": (AlphaFormat.MKV_VP9, Preset.MKV_H264),
     ".mov": (AlphaFormat.MOV_PRORESKS, Preset.MOV_H265),
     ".gif": (AlphaFormat.GIF, Preset.GIF),
-    ".apng": (AlphaFormat.APNG, AlphaFormat.APNG),
-    ".webp": (AlphaFormat.WEBP, AlphaFormat.WEBP),
     ".zip": (AlphaFormat.PNG_ZIP, AlphaFormat.PNG_ZIP),
     ".png": (AlphaFormat.PNG_FILES, AlphaFormat.PNG_FILES),
     ".mp4": (Preset.MP4_H264, Preset.MP4_H264),
@@ -88,24 +87,14 @@ def form_for(target: Path, options: CutOutOptions) -> Form:
     """
     transparent, suffix = options.background is None, target.suffix.lower()
     asked = options.preset
-    if asked is None:
-        if suffix not in _BY_SUFFIX:
-            raise FieldInvalid(
-                f"the preset does not follow from {target.name!r}: let it end in"
-                f" {', '.join(_BY_SUFFIX)} (pictures: a number as in %04d.png), or name a preset.",
-                param="preset",
-            )
+    if asked is None and suffix in _BY_SUFFIX:
         asked = _BY_SUFFIX[suffix][0 if transparent else 1]
+    asked = checked_form(target, asked, _BY_SUFFIX)
     is_opaque = not transparent and asked in list(Preset)
     form = Preset(asked) if is_opaque else with_alpha(asked)
-    if form is AlphaFormat.PNG_FILES:
-        if not png_sequence.is_pattern(target.name):
-            details = f"{target.name} is one picture; name them with a number: frames/%04d.png."
-            raise FieldInvalid(details, param="target")
-    elif suffix in _BY_SUFFIX and suffix != form.suffix:
-        raise FieldInvalid(
-            f"{target.name} ends in {suffix}, and {form} writes {form.suffix}.", param="target"
-        )
+    if form is AlphaFormat.PNG_FILES and not png_sequence.is_pattern(target.name):
+        details = f"{target.name} is one picture; name them with a number: frames/%04d.png."
+        raise FieldInvalid(details, param="target")
     return form
 
 
@@ -295,11 +284,6 @@ def opened_cutter(
 
 
 def _mask_options(form: Form, asked: MaskOptions) -> MaskOptions:
-    """How the mask is found. Raises FieldInvalid for an option that only masks have."""
-    if asked.max_side_px is not None:
-        raise FieldInvalid(
-            "A cut-out takes no max_side_px: it has the size of its clip.", param="max_side_px"
-        )
     return dataclasses.replace(asked, preset=stand_in(form), matte=NO_MATTE)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from foremask.errors import FieldInvalid
+from foremask.facts import Clip
 from foremask.hints.kinds import Box, Hint, Paint, frame_beyond, upright_size
 from foremask.media.frames import Frame
 from foremask.media.presets import HUGE_PIXELS
@@ -47,7 +48,11 @@ def reduced(frame: Frame) -> ReducedImage:
 
 
 def guidance_for(
-    source: Path, options: MaskOptions, network: Network, cache: NetworkCache | None = None
+    source: Path,
+    clip: Clip,
+    options: MaskOptions,
+    network: Network,
+    cache: NetworkCache | None = None,
 ) -> Guidance | None:
     """The guidance that the hints of ``options`` give; None without hints.
 
@@ -55,9 +60,8 @@ def guidance_for(
     """
     if not options.hints:
         return None
-    opened = partial(VideoReader, source, options.excerpt, options.max_side_px)
-    with VideoReader(source) as whole:
-        size_px = upright_size(whole.clip)
+    opened = partial(VideoReader, source, options.excerpt)
+    size_px = upright_size(clip)
     return guidance_of_frames(opened, options.hints, size_px, network, options.quality, cache)
 
 
@@ -71,7 +75,7 @@ def guidance_of_frames(
 ) -> Guidance:
     """As `guidance_for`; ``opened`` returns the clip's frames, and is called twice at most.
 
-    ``size_px`` are width and height of the picture that hints are on; the frames may be smaller.
+    ``size_px`` are width and height of the upright pictures.
     """
     numbers: dict[int, int] = {}
 

@@ -6,17 +6,16 @@ from dataclasses import dataclass
 from functools import wraps
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Concatenate, Literal, Self, TypedDict, Unpack, overload
+from typing import Any, Concatenate, Literal, Self, TypedDict, Unpack
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike
 
 from foremask.errors import FieldInvalid
 from foremask.facts import Clip, Report
 from foremask.hints.kinds import Hint
 from foremask.masking import arrays, comparison, pipeline, stills
 from foremask.masking import cut_out as cutting
-from foremask.masking.arrays import Tensor
 from foremask.masking.report import Progress
 from foremask.masking.thing_list import Thing, things_of
 from foremask.media import probe as probing
@@ -27,7 +26,6 @@ from foremask.media.reader import VideoReader
 from foremask.media.verify import PromiseKept
 from foremask.options import (
     NO_MATTE,
-    PRESET_OF_SUFFIX,
     AlphaFormat,
     Background,
     CutOutOptions,
@@ -38,12 +36,12 @@ from foremask.options import (
     Preset,
     Quality,
     ResultKind,
+    preset_for,
 )
 from foremask.types import Alpha, Rgb, Rgba
 from foremask.vision.network.devices import network_at
 from foremask.weights.catalogue import model_path
 
-type Array = NDArray[np.generic] | Sequence[object]
 type FilePath = str | PathLike[str]
 type QualityName = Quality | Literal["fast", "balanced", "best"]
 type PresetName = (
@@ -60,7 +58,7 @@ type PresetName = (
         "gif",
     ]
 )
-type FormName = PresetName | Literal["apng", "webp", "png_zip", "png_files"]
+type FormName = PresetName | Literal["png_zip", "png_files"]
 type KindName = Literal["mask", "cutout", "composite"]
 type OnProgress = Callable[[Progress], object]
 
@@ -122,7 +120,7 @@ def mask_video(
     made = _target(path, target, f".mask{(chosen or Preset.MP4_H264).suffix}")
     options = _mask_options(
         **network,
-        preset=chosen or _preset_for(made),
+        preset=preset_for(made, chosen),
         excerpt=_excerpt(start_s, end_s),
         hints=hints,
         cache=_path(cache),
@@ -181,25 +179,12 @@ def cut_out(
     return _file_report(report, made)
 
 
-@overload
 def mask_frames(
-    frames: Iterable[Array], *, hints: Sequence[Hint] = (), **network: Unpack[NetworkOptions]
-) -> Generator[Alpha, None, None]: ...
-@overload
-def mask_frames[T: Tensor](
-    frames: Iterable[T], *, hints: Sequence[Hint] = (), **network: Unpack[NetworkOptions]
-) -> Generator[T, None, None]: ...
-def mask_frames(
-    frames: Iterable[Array | Tensor],
-    *,
-    hints: Sequence[Hint] = (),
-    **network: Unpack[NetworkOptions],
-) -> Generator[object, None, None]:
+    frames: Iterable[ArrayLike], *, hints: Sequence[Hint] = (), **network: Unpack[NetworkOptions]
+) -> Generator[Alpha, None, None]:
     """One float32 alpha for each frame of a clip that is no file, in order, of the frame's size.
 
-    A frame is uint8 of shape (height, width, 3), red first; all have one size. Tensors of another
-    library that shares memory by DLPack, in the processor's memory, may also have their channels
-    first; where it has a ``from_dlpack``, as PyTorch does, alphas are its tensors. Masks lag by
+    A frame is uint8 of shape (height, width, 3), red first; all have one size. Masks lag by
     up to 220 frames, since a frame is decided together with what comes after it; those wait in
     memory at 1.5 bytes a pixel. ``hints`` are on the first 412 frames, by number. ``frames`` is
     drawn from in another thread, and never ends early: close the iterator to stop. Raises
@@ -208,32 +193,20 @@ def mask_frames(
     return arrays.mask_arrays(frames, _mask_options(**network, hints=hints))
 
 
-@overload
 def mask_image(
-    image: Array | FilePath, *, hints: Sequence[Hint] = (), **network: Unpack[NetworkOptions]
-) -> Alpha: ...
-@overload
-def mask_image[T: Tensor](
-    image: T, *, hints: Sequence[Hint] = (), **network: Unpack[NetworkOptions]
-) -> T: ...
-def mask_image(
-    image: Array | Tensor | FilePath,
-    *,
-    hints: Sequence[Hint] = (),
-    **network: Unpack[NetworkOptions],
-) -> object:
-    """The float32 alpha of one picture: an array or a tensor as for `mask_frames`, or a file.
+    image: ArrayLike | FilePath, *, hints: Sequence[Hint] = (), **network: Unpack[NetworkOptions]
+) -> Alpha:
+    """The float32 alpha of one picture: an array as for `mask_frames`, or a file.
 
     A file is turned as viewers turn it. Raises what `mask_frames` raises, FileNotFoundError, and
     ClipRefused where the file is no picture.
     """
     levels = stills.mask_frame(_frame(image), _mask_options(**network, hints=hints))
-    alpha = levels.astype(np.float32) / np.float32(255)
-    return arrays.as_tensor(alpha, arrays.library_of(image))
+    return levels.astype(np.float32) / np.float32(255)
 
 
 def cut_out_frames(
-    frames: Iterable[Array | Tensor],
+    frames: Iterable[ArrayLike],
     *,
     background: FilePath = "transparent",
     matte: Matte = NO_MATTE,
@@ -251,7 +224,7 @@ def cut_out_frames(
 
 
 def cut_out_image(
-    image: Array | Tensor | FilePath,
+    image: ArrayLike | FilePath,
     *,
     background: FilePath = "transparent",
     matte: Matte = NO_MATTE,
@@ -386,7 +359,7 @@ def _mask_options(
     )
 
 
-def _frame(image: Array | Tensor | FilePath) -> Frame:
+def _frame(image: ArrayLike | FilePath) -> Frame:
     if isinstance(image, str | PathLike):
         return read_picture(Path(image))
     return frame_of(arrays.checked_picture(image, 0, None), 0, exact=True)
@@ -428,15 +401,3 @@ def _excerpt(start_s: float, end_s: float | None) -> Excerpt | None:
         details = f"the excerpt from {start_s:g} s to {end_s} s is empty, or begins before the clip"
         raise FieldInvalid(details, param="start_s")
     return Excerpt(start_s, end_s)
-
-
-def _preset_for(target: Path) -> Preset:
-    preset = PRESET_OF_SUFFIX.get(target.suffix.lower())
-    if preset is None:
-        known = ", ".join(PRESET_OF_SUFFIX)
-        raise FieldInvalid(
-            f"the preset does not follow from {target.name!r}: let the target end in {known}, or"
-            " name a preset",
-            param="preset",
-        )
-    return preset

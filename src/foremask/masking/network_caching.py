@@ -55,7 +55,7 @@ def opened_cache(
         "spec": repr(spec_of(model)),
         "runtime": network_for(options).runtime,
         "tier": repr(TIERS[options.quality]),
-        "part": repr((options.excerpt, options.max_side_px, span)),
+        "part": repr((options.excerpt, span)),
     }
     try:
         if path.is_dir():

@@ -18,7 +18,6 @@ from foremask.masking.report import Work
 from foremask.media.frames import Frame
 from foremask.media.presets import HUGE_PIXELS, check_preset
 from foremask.media.probe import check_length, frame_bytes, probe
-from foremask.media.reader import scaled_to
 from foremask.options import Excerpt, MaskOptions, Quality
 from foremask.types import Alpha, Image, Levels
 from foremask.vision.matting.backdrop import BACKDROP_REACH_FRAMES
@@ -103,10 +102,9 @@ def checked_clip(source: Path, options: MaskOptions) -> Clip:
 
     Raises the errors of `probe`, PresetUnsuitable, and FieldInvalid for an invalid hint.
     """
-    whole = probe(source, options.limits)
-    clip = scaled_to(whole, options.max_side_px)
+    clip = probe(source, options.limits)
     check_preset(clip, options.preset, options.limits.memory_bytes)
-    check_hints(options.hints, whole)
+    check_hints(options.hints, clip)
     return clip
 
 
@@ -132,7 +130,7 @@ def opened_plan(
             network, tier = network_for(options), TIERS[options.quality]
             runtime = network.runtime
             work.anchors_per_frame = tier.anchors_per_frame
-            guidance = guidance_for(source, options, network, cache)
+            guidance = guidance_for(source, clip, options, network, cache)
             work.asks = cache is None or not cache.is_complete
             masker = partial(
                 mask_images,

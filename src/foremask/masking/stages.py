@@ -68,14 +68,12 @@ class Stages:
         """The decoded frames twice: for the network, and to be paired with their masks."""
         analysed = self._around_span(self._reader)
         if self._plan.decodes_once:
-            size = frame_bytes(self._plan.clip)
-            return tee(analysed, self._stop, WINDOW_BYTES, lambda _: size)
+            return tee(analysed, self._stop, WINDOW_BYTES // frame_bytes(self._plan.clip))
         again = self._stack.enter_context(self._opened())
         return analysed, self._ahead(self._around_span(again), self._plan.queue_frames, "decode")
 
     def _opened(self) -> VideoReader:
-        options = self._plan.options
-        return VideoReader(self._plan.source, options.excerpt, options.max_side_px)
+        return VideoReader(self._plan.source, self._plan.options.excerpt)
 
     def _around_span(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         """The frames of the span and its context on each side; later ones are not decoded."""

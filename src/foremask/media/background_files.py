@@ -1,6 +1,6 @@
 """Reads a background from a file: a picture, or a video that begins anew where it ends."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from fractions import Fraction
 from pathlib import Path
 
@@ -43,63 +43,35 @@ def read_background(path: Path) -> Rgb:
 class BackgroundVideo:
     """A video background, read by elapsed time, to be closed."""
 
-    _shown: Frame
-    _first: Frame
-    _ahead: Frame | None
-
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._round_start = Fraction(0)
-        self._begin()
+        self._frames = self._repeated()
+        self._shown, self._ahead = next(self._frames), next(self._frames)
 
     def close(self) -> None:
-        self._reader.close()
+        self._frames.close()
 
     def at(self, elapsed: Fraction) -> Frame:
         """The frame that is shown ``elapsed`` seconds after the start; times must not go back."""
-        while True:
-            end = self._end()
-            due = elapsed - self._round_start
-            if self._ahead is not None:
-                if due < self._since_start(self._ahead):
-                    return self._shown
-                self._shown, self._ahead = self._ahead, self._next_frame()
-            elif due < end:
-                return self._shown
-            else:
-                self._round_start += end
-                self._reader.close()
-                self._begin()
+        while elapsed >= self._ahead[0]:
+            self._shown, self._ahead = self._ahead, next(self._frames)
+        return self._shown[1]
 
-    def _since_start(self, frame: Frame) -> Fraction:
-        return (frame.pts - self._first.pts) * frame.time_base
-
-    def _end(self) -> Fraction:
-        base, end_pts = self._reader.time_base, self._reader.end_pts
-        last = self._since_start(self._shown)
-        if end_pts is None:
-            return last + base
-        return max((end_pts - self._first.pts) * base, last + base)
-
-    def _begin(self) -> None:
+    def _repeated(self) -> Generator[tuple[Fraction, Frame]]:
+        """Each frame and when it is shown, since the start, round after round."""
+        start = Fraction(0)
         try:
-            self._reader = VideoReader(self._path)
+            while True:
+                with VideoReader(self._path) as reader:
+                    first_pts, at = None, start
+                    for frame in reader:
+                        first_pts = frame.pts if first_pts is None else first_pts
+                        at = start + (frame.pts - first_pts) * reader.time_base
+                        yield at, frame
+                    length = ((reader.end_pts or 0) - (first_pts or 0)) * reader.time_base
+                    start = max(start + length, at + reader.time_base)
         except ClipRefused as error:
-            raise self._named(error) from error
-        self._frames: Iterator[Frame] = iter(self._reader)
-        first = self._next_frame()
-        if first is None:
-            details = f"The background {self._path.name} has no frame."
-            raise FieldInvalid(details, param="background")
-        self._shown = self._first = first
-        self._ahead = self._next_frame()
-
-    def _named(self, error: ClipRefused) -> ClipRefused:
-        details = f"The background {self._path.name}: {error.details}"
-        return type(error)(details, param="background", limit=error.limit, actual=error.actual)
-
-    def _next_frame(self) -> Frame | None:
-        try:
-            return next(self._frames, None)
-        except ClipRefused as error:
-            raise self._named(error) from error
+            details = f"The background {self._path.name}: {error.details}"
+            raise type(error)(
+                details, param="background", limit=error.limit, actual=error.actual
+            ) from error

@@ -1,7 +1,6 @@
 """How pictures in colour are encoded: with an alpha of their own, or opaque."""
 
 from dataclasses import replace
-from fractions import Fraction
 from typing import Final
 
 from foremask.facts import Clip
@@ -36,18 +35,6 @@ _PRORES_4444: Final = replace(
 _GIF: Final = replace(
     RECIPES[Preset.GIF].encoder, options={"gifflags": "-transdiff-offsetting"}, pixel_format="pal8"
 )
-_APNG: Final = Encoder(
-    "apng", {"pred": "mixed"}, bytes_per_pixel=32, max_side_px=65535, pixel_format="rgba"
-)
-# Of the colours; alpha is without loss. Level 4 takes 1.6 times as long for 5 % fewer bytes.
-_WEBP: Final = Encoder(
-    "libwebp",
-    {"quality": "90", "compression_level": "2"},
-    bytes_per_pixel=32,
-    max_side_px=16383,
-    pixel_format="bgra",
-)
-
 ALPHA_OF_VP9: Final = _with_options(Preset.WEBM_VP9, f"{_REALTIME} lossless=1")
 """The encoder of the alpha that accompanies VP9: its levels are exact."""
 
@@ -65,8 +52,6 @@ ALPHA: Final = {
         _PRORES_4444, "mov", None, RECIPES[Preset.MOV_PRORESKS].muxer_options
     ),
     AlphaFormat.GIF: OPAQUE[Preset.GIF],
-    AlphaFormat.APNG: Recipe(_APNG, "apng", None, {"plays": "0"}, time_base=Fraction(1, 1000)),
-    AlphaFormat.WEBP: Recipe(_WEBP, "webp", None, {"loop": "0"}, time_base=Fraction(1, 1000)),
 }
 """Files with alpha that FFmpeg writes; sequences of PNGs are in `png_sequence`."""
 

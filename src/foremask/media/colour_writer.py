@@ -48,7 +48,7 @@ class ColourWriter(VideoWriter):
         self._is_opaque = isinstance(form, Preset)
         self._blocks: list[PacketSideData] = []
         self._alpha = _AlphaEncoder(*self.coded) if has_block else None
-        self._palette = _palette_graph(*self.coded) if recipe.muxer == "gif" else None
+        self._palette = _palette_graph(*self.coded) if recipe.is_gif else None
 
     def write(self, colours: Rgb | DeepRgb, levels: Levels | None, frame: Frame) -> None:
         """Encode a picture at the time of ``frame``; ``levels`` is its alpha, None if opaque."""
@@ -71,14 +71,11 @@ class ColourWriter(VideoWriter):
 
     def _picture(self, colours: Any, levels: Levels | None) -> av.VideoFrame:  # noqa: ANN401
         form = self.format
-        if form in ("rgba", "bgra") or self._palette is not None:
+        if self._palette is not None:
             alpha = np.full(colours.shape[:2], 255, np.uint8) if levels is None else levels
-            colour_planes = cv2.split(colours)[:: -1 if form == "bgra" else 1]
-            merged = np.asarray(cv2.merge([*colour_planes, alpha]), np.uint8)
-            if form == "bgra":
-                return av.VideoFrame.from_ndarray(merged, form)
-            rgba = av.VideoFrame.from_ndarray(merged, "rgba")
-            return rgba if self._palette is None else _through(self._palette, rgba)
+            merged = np.asarray(cv2.merge([*cv2.split(colours), alpha]), np.uint8)
+            self._palette.vpush(av.VideoFrame.from_ndarray(merged, "rgba"))
+            return self._palette.vpull()
         if form == "yuva444p10le":
             return _with_alpha_plane(_in_yuv(colours, "yuv444p10le"), levels)
         return _in_yuv(colours, form)
@@ -156,8 +153,3 @@ def _palette_graph(width: int, height: int) -> Graph:
     mapped.link_to(sink)
     graph.configure()
     return graph
-
-
-def _through(graph: Graph, picture: av.VideoFrame) -> av.VideoFrame:
-    graph.vpush(picture)
-    return graph.vpull()

@@ -17,7 +17,7 @@ _SEGMENT, _TRACKS, _TRACK, _VIDEO = b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"
 _WIDTH, _HEIGHT, _CRC, _VOID = b"\xb0", b"\xba", b"\xbf", b"\xec"
 _DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = b"\x54\xb0", b"\x54\xba", b"\x54\xb2"
 _HEAD_BYTES: Final = 1 << 20
-_TIMESTAMP, _BLOCK_GROUP, _SIMPLE_BLOCK = 0xE7, 0xA0, 0xA3
+_TIMESTAMP, _BLOCK_GROUP, _SIMPLE_BLOCK = b"\xe7", b"\xa0", b"\xa3"
 _TAIL_BYTES: Final = 1 << 20
 _MAX_TAIL_BYTES: Final = 16 << 20
 
@@ -67,23 +67,17 @@ def _cluster_ticks(data: bytes, at: int) -> Iterator[int]:
     """Timestamps of the blocks of the cluster at this offset, as far as it is complete."""
     base = None
     try:
-        at += number(data, at)[1]
-        while data[at : at + 4] not in (_CLUSTER, _CUES):
-            kind = data[at]
-            length, width = number(data, at + 1)
-            body = at + 1 + width
+        for kind, (body, end) in _elements(data, at + number(data, at)[1], len(data)):
             if kind == _TIMESTAMP:
-                base = int.from_bytes(data[body : body + length])
-            elif kind == _SIMPLE_BLOCK and base is not None:
-                track_width = number(data, body)[1]
-                offset = data[body + track_width : body + track_width + 2]
-                yield base + int.from_bytes(offset, signed=True)
-            elif kind == _BLOCK_GROUP and base is not None:
-                yield base
-            elif base is None:
+                base = int.from_bytes(data[body:end])
+            elif base is None or kind in (_CLUSTER, _CUES):
                 return
-            at = body + length
-    except (ValueError, IndexError):
+            elif kind == _SIMPLE_BLOCK:
+                offset_at = body + number(data, body)[1]  # behind the number of the track
+                yield base + int.from_bytes(data[offset_at : offset_at + 2], signed=True)
+            elif kind == _BLOCK_GROUP:
+                yield base
+    except ValueError:
         return
 
 

@@ -12,7 +12,6 @@ from av.video.stream import VideoStream
 from foremask.errors import CorruptVideo, Internal
 from foremask.facts import Clip, SoundTrack, Written
 from foremask.media import ebml
-from foremask.media.animations import replace_frames, set_last_delay
 from foremask.media.audio import Sound
 from foremask.media.orientation import Orientation
 from foremask.media.presets import Recipe, check_late
@@ -49,7 +48,7 @@ class MaskFile:
         self.aspect = Fraction(*clip.sample_aspect_ratio)
         self.turn = Orientation()
         self.matrix = clip.matrix
-        if self.recipe.is_silent and not part:
+        if recipe.is_gif and not part:
             self.turn, self.matrix = Orientation.from_matrix(clip.matrix), None
             if self.turn.transposed:
                 self.size, self.aspect = self.size[::-1], 1 / self.aspect
@@ -58,7 +57,7 @@ class MaskFile:
         plain = muxer in ("nut", "matroska") and part
         options = {} if plain else muxer_options(self.recipe, self.time_base)
         self.output = av.open(f"file:{target}", "w", format=muxer, container_options=options)
-        self._source = None if part or self.recipe.is_silent else source
+        self._source = None if part or recipe.is_gif else source
         self._silenced = clip.audio if self._source is None and not part else ()
         self._sound: Sound | None = None
         self._excerpt = excerpt
@@ -132,7 +131,7 @@ class MaskFile:
         if end_pts is not None:
             wanted = end_pts * time_base
         end = max(last + 1, round(wanted / self.time_base))
-        if self.recipe.muxer == "gif" and not self.is_part:
+        if self.recipe.is_gif and not self.is_part:
             late_s = float(end * self.time_base - wanted)
             check_late(self.clip, self._frames, late_s, is_end=True)
         self._held.duration = end - last
@@ -149,10 +148,6 @@ class MaskFile:
         self._close_sound()
         if self.recipe.encoder.name == "libvpx-vp9" and self.aspect != 1 and not self.is_part:
             ebml.set_aspect(self._target, self.aspect)  # the others have it in their bit stream
-        if self.recipe.muxer == "apng":
-            set_last_delay(self._target, (end - last) * self.time_base)
-        if self.recipe.muxer == "webp":
-            replace_frames(self._target)
         self.is_finished = True
         with self._target.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -180,8 +175,7 @@ class MaskFile:
     def _audio(self) -> tuple[SoundTrack, ...]:
         if self._sound is not None:
             return tuple(self._sound.tracks)
-        is_silent = self.recipe.is_silent
-        why = f"{self.recipe.muxer} has no sound" if is_silent else "it was asked for without"
+        why = "gif has no sound" if self.recipe.is_gif else "it was asked for without"
         return tuple(
             SoundTrack(track.codec, None, "dropped", why, track.language)
             for track in self._silenced

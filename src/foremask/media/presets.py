@@ -18,10 +18,6 @@ _GIF_LATE_S: Final = 0.01
 _GIF_END_LATE_S: Final = 0.015  # a start and a length, each rounded
 
 
-SILENT_MUXERS: Final = ("gif", "apng", "webp")
-"""They begin at zero, and have neither sound nor rotation."""
-
-
 def options(text: str) -> dict[str, str]:
     """An encoder's options, written as ``name=value name=value``."""
     return dict(each.split("=", 1) for each in text.split())
@@ -52,9 +48,9 @@ class Recipe:
     time_base: Fraction | None = None  # None: that of the source
 
     @property
-    def is_silent(self) -> bool:
-        """Whether its container is one of `SILENT_MUXERS`: a rotation is baked into the pixels."""
-        return self.muxer in SILENT_MUXERS
+    def is_gif(self) -> bool:
+        """Whether it begins at zero, has no sound, and has a rotation baked into the pixels."""
+        return self.muxer == "gif"
 
 
 # Profiles that hardware decodes have no lossless H.264: nearly so, it is off by 3 levels at most.

@@ -2,7 +2,6 @@
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import replace
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -29,13 +28,10 @@ class VideoReader:
     """Iterates over the frames of a clip, once; two readers over one file yield the same frames.
 
     ``warnings`` grows while it reads; ``end_pts``, the end of the last frame, is known after it.
-    Of an ``excerpt``, it yields the frames, timed from zero. Frames over ``max_side_px`` come
-    smaller, and ``clip`` has their size. A pipe or a camera is read once.
+    Of an ``excerpt``, it yields the frames, timed from zero. A pipe or a camera is read once.
     """
 
-    def __init__(
-        self, path: Path, excerpt: Excerpt | None = None, max_side_px: int | None = None
-    ) -> None:
+    def __init__(self, path: Path, excerpt: Excerpt | None = None) -> None:
         is_stream = path.is_fifo() or path.is_char_device()
         self._opened = open_stream(path) if is_stream else open_clip(path)
         self._is_cut_off = False
@@ -44,12 +40,10 @@ class VideoReader:
                 with path.open("rb") as file:
                     self._is_cut_off = is_cut_off(file, self._opened.container)
             self._track = self._opened.track
-            whole = clip_of(self._opened)
+            self.clip: Clip = clip_of(self._opened)
         except BaseException:
             self._opened.close()
             raise
-        self.clip: Clip = scaled_to(whole, max_side_px)
-        self._scales = self.clip is not whole
         self._span = None if excerpt is None else _span_of(excerpt, self.clip)
         self.orientation = Orientation.from_matrix(self.clip.matrix)
         self.time_base = Fraction(*self.clip.time_base)
@@ -58,7 +52,7 @@ class VideoReader:
         codec = self._track.codec_context
         if is_stream:
             codec.thread_type = ThreadType.SLICE  # the others hold frames back
-        elif whole.pixels > HUGE_PIXELS:
+        elif self.clip.pixels > HUGE_PIXELS:
             codec.thread_type = ThreadType.SLICE
             codec.thread_count = 1
         else:
@@ -176,7 +170,7 @@ class VideoReader:
 
     def _rescaled(self, decoded: av.VideoFrame) -> av.VideoFrame:
         remark = "the picture changes size on the way; all frames were scaled to the first size"
-        if not self._scales and remark not in self.warnings:
+        if remark not in self.warnings:
             self.warnings.append(remark)
         scaled = decoded.reformat(self.clip.width, self.clip.height, interpolation="BILINEAR")
         scaled.color_trc, scaled.color_primaries = decoded.color_trc, decoded.color_primaries
@@ -202,20 +196,6 @@ class VideoReader:
                 )
         if self._is_cut_off and not self.warnings:
             self.warnings.append("the file was cut off: it ends before its container does")
-
-
-def scaled_to(clip: Clip, max_side_px: int | None) -> Clip:
-    """The clip as it is read with no side over ``max_side_px``; both its sides stay even."""
-    scale = 1.0 if max_side_px is None else max_side_px / max(clip.width, clip.height)
-    if scale >= 1:
-        return clip
-    width, height = (max(2, 2 * round(side * scale / 2)) for side in (clip.width, clip.height))
-    matrix = clip.matrix and (
-        *clip.matrix[:6],
-        *(round(shift * scale) for shift in clip.matrix[6:8]),
-        *clip.matrix[8:],
-    )
-    return replace(clip, width=width, height=height, matrix=matrix)
 
 
 def _span_of(excerpt: Excerpt, clip: Clip) -> Span:

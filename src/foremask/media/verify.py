@@ -1,6 +1,6 @@
 """Checks every promise that a mask makes about its source, from the two files alone."""
 
-from collections.abc import Callable, Container, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import zip_longest
@@ -16,21 +16,15 @@ from foremask.errors import PromiseBroken
 from foremask.facts import Clip
 from foremask.media.colour import is_full
 from foremask.media.demux import open_clip
-from foremask.media.frames import Frame
 from foremask.media.orientation import Orientation
-from foremask.media.picture_files import PictureFile, Shown, picture_file
 from foremask.media.planes import plane_of
-from foremask.media.presets import SILENT_MUXERS
 from foremask.media.probe import fraction, language_of
 from foremask.media.reader import VideoReader
 from foremask.media.sound_codecs import BIBLIOGRAPHIC, HOLD_NO_EMPTY_TRACK
 from foremask.media.transcoding import AnyPacket
 from foremask.options import ResultKind
 
-_TOLERANCE_S: Final = {
-    "mp4": 0, "mov": 0, "webm": 0.001, "mkv": 0.001, "gif": 0.01, "apng": 0.001, "webp": 0.001,
-    "png_zip": 0, "png_files": 0,
-}  # fmt: skip
+_TOLERANCE_S: Final = {"mp4": 0, "mov": 0, "webm": 0.001, "mkv": 0.001, "gif": 0.01}
 _VP9_INTER: Final = 0b100  # in the first byte of a frame of profile 0
 BLOCK_ADDITIONAL: Final = "matroska_block_additional"
 _ROUNDING_S: Final = 1e-6
@@ -63,50 +57,22 @@ class _Sound:
 def verify(source: Path, mask: Path, kind: ResultKind = ResultKind.MASK) -> list[PromiseKept]:
     """Check size, aspect, rotation, frames, levels, every pts, the last duration and the sound.
 
-    Of a cut-out the alpha is checked instead of the levels: that each frame has one. APNGs, WebPs
-    and numbered PNGs, which have neither rotation nor sound, are checked for the rest. Raises
+    Of a cut-out the alpha is checked instead of the levels: that each frame has one. Raises
     PromiseBroken for the first that is not kept, with its name as ``param``.
     """
-    pictures = picture_file(mask)
-    with VideoReader(source) as wanted:
-        if pictures is not None:
-            return list(_of_pictures(wanted, pictures, kind))
-        with VideoReader(mask) as found:
-            checks = [_container(found.clip.container, _TOLERANCE_S)]
-            checks += _picture(wanted.clip, found.clip)
-            by_blocks = kind is ResultKind.CUTOUT and found.clip.codec == "vp9"
-            fault = _no_fault if by_blocks else _LEVEL_FAULTS[kind]
-            checks += _frames(
-                found,
-                wanted,
-                found.clip.container,
-                lambda frame: fault(frame.decoded),
-                lambda _: float((found.end_pts or 0) * found.time_base),
-                {ResultKind.MASK: "levels"}.get(kind),
-            )
-            if by_blocks:
-                checks.append(_alpha_blocks(mask))
-        start_s = float(Fraction(wanted.clip.start_s))
-    if found.clip.container != "gif":
-        checks += _sounds(source, mask, start_s, found.clip.container)
+    with VideoReader(source) as wanted, VideoReader(mask) as found:
+        form = found.clip.container
+        if form not in _TOLERANCE_S:
+            raise PromiseBroken(f"No mask is a {form} file.", param="container")
+        by_blocks = kind is ResultKind.CUTOUT and found.clip.codec == "vp9"
+        fault = _no_fault if by_blocks else _LEVEL_FAULTS[kind]
+        checks = [PromiseKept("container", form), *_picture(wanted.clip, found.clip)]
+        checks += _frames(found, wanted, fault, "levels" if kind is ResultKind.MASK else None)
+        if by_blocks:
+            checks.append(_alpha_blocks(mask))
+    if form != "gif":
+        checks += _sounds(source, mask, wanted.clip.start_s, form)
     return checks
-
-
-def _of_pictures(
-    wanted: VideoReader, pictures: PictureFile, kind: ResultKind
-) -> Iterator[PromiseKept]:
-    yield _container(pictures.form, () if kind is ResultKind.MASK else _TOLERANCE_S)
-    size = wanted.clip.width, wanted.clip.height
-    upright = size[::-1] if wanted.orientation.transposed else size
-    needs_alpha = kind is ResultKind.CUTOUT
-    yield from _frames(
-        pictures.shown(upright),
-        wanted,
-        pictures.form,
-        lambda shown: "has no alpha" if needs_alpha and not shown.has_alpha else None,
-        lambda last: last.end_s,
-        "alpha" if needs_alpha else None,
-    )
 
 
 def _check(promise: str, kept: bool, found: str, wanted: str, **numbers: float) -> PromiseKept:
@@ -114,12 +80,6 @@ def _check(promise: str, kept: bool, found: str, wanted: str, **numbers: float) 
         details = f"The {promise} of the mask is {found}; that of the source is {wanted}."
         raise PromiseBroken(details, param=promise, **numbers)
     return PromiseKept(promise, found)
-
-
-def _container(form: str, known: Container[str]) -> PromiseKept:
-    if form not in known:
-        raise PromiseBroken(f"No mask is a {form} file.", param="container")
-    return PromiseKept("container", form)
 
 
 def _picture(wanted: Clip, found: Clip) -> Iterator[PromiseKept]:
@@ -145,24 +105,22 @@ def _turned(degrees: int, mirrored: bool) -> str:
     return f"{degrees} degrees{', mirrored' if mirrored else ''}"
 
 
-def _frames[F: (Frame, Shown)](
-    found: Iterable[F],
+def _frames(
+    found: VideoReader,
     wanted: VideoReader,
-    form: str,
-    fault: Callable[[F], str | None],
-    end_of: Callable[[F], float | None],
+    fault: Callable[[av.VideoFrame], str | None],
     promise: str | None,
 ) -> Iterator[PromiseKept]:
     """The frames, their times and the last one's end; a ``fault`` breaks ``promise``."""
-    tolerance_s = _TOLERANCE_S[form] + _ROUNDING_S
+    is_gif = found.clip.container == "gif"
+    tolerance_s = _TOLERANCE_S[found.clip.container] + _ROUNDING_S
     count, worst_s = 0, 0.0
-    origin_s = 0.0  # some begin at zero, whenever their source did
-    last: F | None = None
+    origin_s = 0.0  # a gif begins at zero, whenever its source did
     for ours, theirs in zip_longest(found, wanted):
         if ours is None or theirs is None:
             more = "source" if ours is None else "mask"
             raise PromiseBroken(f"The {more} goes on after frame {count}.", param="frames")
-        if not count and form in SILENT_MUXERS:
+        if not count and is_gif:
             origin_s = theirs.time_s
         sizes = [(each.width, each.height) for each in (ours, theirs)]
         texts = [f"{width}x{height} in frame {count}" for width, height in sizes]
@@ -171,21 +129,18 @@ def _frames[F: (Frame, Shown)](
         worst_s = max(worst_s, off_s)
         texts = [f"{each.time_s:.6f} s in frame {count}" for each in (ours, theirs)]
         _check("pts", off_s <= tolerance_s, *texts, limit=tolerance_s, actual=off_s)
-        if message := fault(ours):
+        if message := fault(ours.decoded):
             raise PromiseBroken(f"Frame {count} {message}.", param=promise)
         count += 1
-        last = ours
     yield PromiseKept("frames", str(count))
     if promise is not None:
-        yield PromiseKept(promise, "grey" if promise == "levels" else f"{count} frames")
+        yield PromiseKept(promise, "grey")
     yield PromiseKept("pts", f"within {1000 * worst_s:.3f} ms")
-    end_s = None if last is None else end_of(last)
-    if end_s is not None:
-        end_s += origin_s
-        wanted_end_s = float((wanted.end_pts or 0) * wanted.time_base)
-        is_near = abs(end_s - wanted_end_s) <= 1.5 * tolerance_s  # a start and a length, rounded
-        ends = f"ends at {end_s:.6f} s", f"ends at {wanted_end_s:.6f} s"
-        yield _check("last duration", is_near, *ends)
+    end_s = origin_s + float((found.end_pts or 0) * found.time_base)
+    wanted_end_s = float((wanted.end_pts or 0) * wanted.time_base)
+    is_near = abs(end_s - wanted_end_s) <= 1.5 * tolerance_s  # a start and a length, rounded
+    ends = f"ends at {end_s:.6f} s", f"ends at {wanted_end_s:.6f} s"
+    yield _check("last duration", is_near, *ends)
 
 
 def _level_fault(decoded: av.VideoFrame) -> str | None:

@@ -46,8 +46,7 @@ class VideoWriter:
         self._encoder = self._file.recipe.encoder
         self.coded = presets.encoded_size(self._encoder, *self._file.size)
         self._whole: MaskFile | None = None
-        self._is_gif = recipe.muxer == "gif" and not part
-        self._from_zero = recipe.is_silent and not part
+        self._is_gif = recipe.is_gif and not part
         self._part = target.with_name(f".{target.name}.part")
         if self.coded != self._file.size and not part:
             # PyAV gives a rotation only to a stream that has a codec, and cropping needs one that
@@ -138,7 +137,7 @@ class VideoWriter:
         time_base = self._file.time_base
         moment = frame.pts * frame.time_base
         if self._origin is None:  # a gif begins at zero, whenever its source does
-            self._origin = moment if self._from_zero else Fraction(0)
+            self._origin = moment if self._is_gif else Fraction(0)
         pts = round((moment - self._origin) / time_base)
         if self._last_pts is not None and pts <= self._last_pts:
             pts = self._last_pts + 1  # where the container counts more coarsely

@@ -3,11 +3,12 @@
 import queue
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
-_END = object()
+
+class _End:
+    """Marks the end of a queue."""
 
 
 class StoppedError(Exception):
@@ -68,109 +69,72 @@ class _Stage[T]:
         self.stop = stop
         self.begun = threading.Event()
         self._items = items
-        self._ready: queue.Queue[object] = queue.Queue(size)
+        self._ready = _Queue[T](size, stop)
         self._failure: BaseException | None = None
 
     def work(self, stage: str, costs: dict[str, float] | None) -> None:
         self.begun.set()
         try:
             for item in self._items:
-                self._put(item)
-                if self.stop.is_set():
-                    break
+                self._ready.put(item)
         except BaseException as error:  # noqa: BLE001  (raised in the reader)
             self._failure = error
         if costs is not None:
             costs[stage] = time.thread_time()
-        self._put(_END)
-
-    def _put(self, item: object) -> None:
-        while not self.stop.is_set():
-            try:
-                self._ready.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return
+        self._ready.end()
 
     def read(self, meanwhile: Callable[[], None]) -> Iterator[T]:
-        while not self.stop.is_set():
-            try:
-                item = self._ready.get(timeout=0.1)
-            except queue.Empty:
-                meanwhile()
-                continue
-            if item is _END:
-                if self._failure is not None:
-                    raise self._failure
-                return
-            yield item  # type: ignore[misc]
-        raise StoppedError
+        yield from self._ready.read(meanwhile)
+        if self._failure is not None:
+            raise self._failure
 
 
-def tee[T](
-    items: Iterable[T], stop: threading.Event, max_bytes: int, size_of: Callable[[T], int]
-) -> tuple[Iterator[T], Iterator[T]]:
+def tee[T](items: Iterable[T], stop: threading.Event, size: int) -> tuple[Iterator[T], Iterator[T]]:
     """The items for two threads: the second gets what the first has drawn.
 
-    At most ``max_bytes`` wait between them, and at least one item: the first waits for the second
-    before it draws more. When the first ends or fails, the second ends after what was drawn;
-    setting ``stop`` ends both.
+    At most ``size`` wait between them: then the first waits for the second before it draws more.
+    When the first ends or fails, the second ends after what was drawn; setting ``stop`` ends both.
     """
-    waiting = _Waiting[T](stop, max_bytes)
+    waiting = _Queue[T](size, stop)
 
     def first() -> Iterator[T]:
         try:
             for item in items:
-                waiting.put(item, size_of(item))
+                waiting.put(item)
                 yield item
         finally:
             waiting.end()
 
-    return first(), waiting.read()
+    return first(), waiting.read(do_nothing)
 
 
-class _Waiting[T]:
-    """What one reader of a tee has drawn and the other has not."""
+class _Queue[T]:
+    """A bounded queue whose ends fail once it is stopped; its end mark always has room."""
 
-    def __init__(self, stop: threading.Event, max_bytes: int) -> None:
+    def __init__(self, size: int, stop: threading.Event) -> None:
         self._stop = stop
-        self._max_bytes = max_bytes
-        self._items: deque[tuple[T, int]] = deque()
-        self._bytes = 0
-        self._ended = False
-        self._changed = threading.Condition()
+        self._room = threading.Semaphore(size)
+        self._items: queue.SimpleQueue[T | _End] = queue.SimpleQueue()
 
-    def put(self, item: T, size_bytes: int) -> None:
-        with self._changed:
-            while self._items and self._bytes + size_bytes > self._max_bytes:
-                self._wait()
-            self._items.append((item, size_bytes))
-            self._bytes += size_bytes
-            self._changed.notify_all()
+    def put(self, item: T) -> None:
+        while not self._stop.is_set():
+            if self._room.acquire(timeout=0.1):
+                self._items.put(item)
+                return
+        raise StoppedError
 
     def end(self) -> None:
-        with self._changed:
-            self._ended = True
-            self._changed.notify_all()
+        self._items.put(_End())
 
-    def read(self) -> Iterator[T]:
-        while (item := self._next()) is not _END:
-            yield item  # type: ignore[misc]
-
-    def _next(self) -> object:
-        with self._changed:
-            while not self._items:
-                if self._ended and not self._stop.is_set():
-                    return _END
-                self._wait()
-            if self._stop.is_set():
-                raise StoppedError
-            item, size_bytes = self._items.popleft()
-            self._bytes -= size_bytes
-            self._changed.notify_all()
-            return item
-
-    def _wait(self) -> None:
-        if self._stop.is_set():
-            raise StoppedError
-        self._changed.wait(0.1)
+    def read(self, meanwhile: Callable[[], None]) -> Iterator[T]:
+        while not self._stop.is_set():
+            try:
+                item = self._items.get(timeout=0.1)
+            except queue.Empty:
+                meanwhile()
+                continue
+            if isinstance(item, _End):
+                return
+            self._room.release()
+            yield item
+        raise StoppedError

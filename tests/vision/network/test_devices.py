@@ -46,7 +46,6 @@ LEAST_J = 0.97
         ("onnxruntime", Device(Runtime.ONNXRUNTIME)),
         ("cuda", Device(Runtime.CUDA)),
         ("cuda:1", Device(Runtime.CUDA, "1")),
-        ("tensorrt:0", Device(Runtime.TENSORRT, "0")),
     ],
 )
 def test_a_device_is_a_runtime_and_a_unit(text: str, device: Device) -> None:
@@ -61,7 +60,7 @@ def test_what_is_no_device_is_refused_with_the_grammar(text: str) -> None:
         Device.parse(text)
 
 
-@pytest.mark.parametrize("text", ["cuda", "tensorrt:1", "openvino:NPU"])
+@pytest.mark.parametrize("text", ["cuda:1", "openvino:NPU"])
 def test_a_device_that_is_not_here_is_said_with_those_that_are(tmp_path: Path, text: str) -> None:
     if Device.parse(text.removesuffix(":1")) in devices():
         pytest.skip(f"this machine has {text}")

@@ -33,8 +33,6 @@ MAX_NAME_LENGTH = 200
 _FILE: Json = {
     "video/*": {},
     "image/gif": {},
-    "image/apng": {},
-    "image/webp": {},
     "application/zip": {},
     "application/octet-stream": {},
 }

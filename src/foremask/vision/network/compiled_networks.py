@@ -50,27 +50,9 @@ class Facts(msgspec.Struct, frozen=True):
     """OpenVINO's, of the processor that the network was compiled for."""
 
 
-class Origin(msgspec.Struct, frozen=True):
-    """All that decides what a compiled network is; a file's name is the hash of it."""
-
-    openvino: str
-    sources: str
-    weights: str
-    weights_bytes: int
-    weights_changed_ns: int
-    spec: str
-    precision: str | None
-    threads: int
-    cores: int
-    cpu: str
-    variables: tuple[str, ...]
-    size: tuple[int, int]
-
-
 class _Header(msgspec.Struct, frozen=True):
     """The first line of a file; the compiled network follows."""
 
-    origin: Origin
     facts: Facts
     sha256: str
 
@@ -92,26 +74,25 @@ class CompiledNetworks:
 
         None where it is missing or damaged.
         """
-        origin = self._origin(size)
-        if origin is None:
+        path = self._path(size)
+        if path is None:
             return None
         try:
-            with self._path(origin).open("rb") as file:
+            with path.open("rb") as file:
                 header = msgspec.json.decode(file.readline(_HEADER_BYTES), type=_Header)
                 mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
                 start = file.tell()
         except (OSError, msgspec.MsgspecError):
             return None
-        checksum = _checksum(header.facts, memoryview(mapped)[start:])
-        whole = header.origin == origin and header.sha256 == checksum
-        return (header.facts, mapped, start) if whole else None
+        is_whole = header.sha256 == _checksum(header.facts, memoryview(mapped)[start:])
+        return (header.facts, mapped, start) if is_whole else None
 
     def keep(self, size: tuple[int, int], facts: Facts, blob: memoryview) -> None:
         """Write the file and remove the oldest; where that cannot be done, nothing changes."""
-        origin = self._origin(size)
-        if origin is None or not _may_keep:
+        path = self._path(size)
+        if path is None or not _may_keep:
             return
-        header = _Header(origin, facts, _checksum(facts, blob))
+        header = _Header(facts, _checksum(facts, blob))
         with contextlib.suppress(OSError):
             self.directory.mkdir(exist_ok=True)
             part = self.directory / f".{secrets.token_hex(8)}.part"
@@ -122,7 +103,7 @@ class CompiledNetworks:
                     line = msgspec.json.encode(header)
                     file.write(line + b" " * (-(len(line) + 1) % _ALIGNED_BYTES) + b"\n")
                     file.write(blob)
-                part.replace(self._path(origin))
+                part.replace(path)
             finally:
                 part.unlink(missing_ok=True)
             self._remove_oldest()
@@ -151,30 +132,25 @@ class CompiledNetworks:
                 fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
-    def _path(self, origin: Origin) -> Path:
-        name = hashlib.sha256(msgspec.json.encode(origin)).hexdigest()[:32]
-        return self.directory / f"{name}.compiled"
+    def _path(self, size: tuple[int, int]) -> Path | None:
+        """The file for this input size, named by the hash of all that decides what it is.
 
-    def _origin(self, size: tuple[int, int]) -> Origin | None:
-        """None where something of it cannot be known: then nothing is kept."""
+        None where something of it cannot be known: then nothing is kept.
+        """
         try:
             weights = self.weights.stat()
-            return Origin(
-                openvino=metadata.version("openvino"),
-                sources=_sources(),
-                weights=self.weights.name,
-                weights_bytes=weights.st_size,
-                weights_changed_ns=weights.st_mtime_ns,
-                spec=repr(spec_of(self.weights)),
-                precision=self.precision,
-                threads=self.threads,
-                cores=len(os.sched_getaffinity(0)),
-                cpu=_cpu(),
-                variables=_variables(),
-                size=size,
+            origin = (
+                metadata.version("openvino"),
+                _sources(),
+                (self.weights.name, weights.st_size, weights.st_mtime_ns),
+                repr(spec_of(self.weights)),
+                (self.precision, self.threads, size),
+                (_cpu(), len(os.sched_getaffinity(0)), _variables()),
             )
         except (OSError, ModelUnavailable, metadata.PackageNotFoundError):
             return None
+        name = hashlib.sha256(msgspec.json.encode(origin)).hexdigest()[:32]
+        return self.directory / f"{name}.compiled"
 
     def _remove_oldest(self) -> None:
         def age(path: Path) -> float:

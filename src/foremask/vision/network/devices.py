@@ -60,12 +60,6 @@ def devices() -> list[Device]:
     except ImportError:
         return found
     found.append(Device(Runtime.ONNXRUNTIME))
-    if nvidia_cards():
-        providers = onnxruntime.get_available_providers()
-        for runtime, provider in (
-            (Runtime.CUDA, "CUDAExecutionProvider"),
-            (Runtime.TENSORRT, "TensorrtExecutionProvider"),
-        ):
-            if provider in providers:
-                found.append(Device(runtime))
+    if nvidia_cards() and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        found.append(Device(Runtime.CUDA))
     return found

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foremask.errors import DeviceUnavailable, ModelUnavailable
-from foremask.machine import paths
 from foremask.options import Device, Runtime
 from foremask.types import Image
 from foremask.vision.network.graph import ISNET_TAPS
@@ -30,10 +29,8 @@ if TYPE_CHECKING:
 INSTALL = {
     Runtime.ONNXRUNTIME: "pip install 'foremask[onnxruntime]'",
     Runtime.CUDA: "pip install 'foremask[cuda]'",
-    Runtime.TENSORRT: "pip install 'foremask[cuda]' tensorrt",
 }
 PICTURE = "picture"  # the name of the input that takes (batch, height, width, 3) uint8
-SMALLEST_INPUT, LARGEST_INPUT = "1x64x64x3", "1x1024x1024x3"  # TensorRT plans for this range
 
 
 class OnnxSession:
@@ -47,10 +44,10 @@ class OnnxSession:
     def __init__(self, path: Path, device: Device) -> None:
         self.spec = spec_of(path)
         self._device = device
-        providers = _providers(device)
-        _check_provider(device, providers[0][0])
+        provider = _provider(device)
+        _check_provider(device, provider[0])
         file = self._file(path)
-        self._session = _opened(path, file, device, providers)
+        self._session = _opened(path, file, device, provider)
         outputs = [each.name for each in self._session.get_outputs()]
         self._outputs = outputs if self._is_isnet else [self.spec.output or outputs[0]]
 
@@ -112,7 +109,7 @@ def _check_provider(device: Device, wanted: str) -> None:
 
 
 def _opened(
-    path: Path, file: bytes | str, device: Device, providers: list[tuple[str, dict[str, Any]]]
+    path: Path, file: bytes | str, device: Device, provider: tuple[str, dict[str, Any]]
 ) -> Any:  # noqa: ANN401  ONNX Runtime ships no types
     import onnxruntime
 
@@ -122,12 +119,12 @@ def _opened(
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # it warns of each shape that it cannot infer
     try:
-        session = onnxruntime.InferenceSession(file, options, providers=providers)
+        session = onnxruntime.InferenceSession(file, options, providers=[provider])
     except Exception as error:  # its errors share no base class
         if device.on_gpu:
             raise DeviceUnavailable(f"ONNX Runtime cannot use it: {_reason(error)}") from error
         raise _no_network(path, error) from error
-    if providers[0][0] not in session.get_providers():  # it falls back without an error
+    if provider[0] not in session.get_providers():  # it falls back without an error
         raise DeviceUnavailable("ONNX Runtime cannot use it: is there a card, and a driver?")
     return session
 
@@ -140,34 +137,15 @@ def _reason(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]
 
 
-def _providers(device: Device) -> list[tuple[str, dict[str, Any]]]:
-    """ONNX Runtime's providers for this device, with their options, best first."""
-    number = int(device.unit or 0)
-    cuda = (
-        "CUDAExecutionProvider",
-        {
-            "device_id": number,
-            "cudnn_conv_algo_search": "HEURISTIC",  # each input size would search for seconds
-            "arena_extend_strategy": "kSameAsRequested",  # else memory grows by powers of two
-        },
-    )
-    match device.runtime:
-        case Runtime.CUDA:
-            return [cuda]
-        case Runtime.TENSORRT:
-            cache = paths.cache_dir() / "tensorrt"  # building an engine takes minutes
-            engine = {
-                "device_id": number,
-                "trt_fp16_enable": True,
-                "trt_engine_cache_enable": True,
-                "trt_engine_cache_path": str(cache),
-                "trt_profile_min_shapes": f"{PICTURE}:{SMALLEST_INPUT}",
-                "trt_profile_opt_shapes": f"{PICTURE}:{LARGEST_INPUT}",
-                "trt_profile_max_shapes": f"{PICTURE}:{LARGEST_INPUT}",
-            }
-            return [("TensorrtExecutionProvider", engine), cuda]
-        case _:
-            return [("CPUExecutionProvider", {})]
+def _provider(device: Device) -> tuple[str, dict[str, Any]]:
+    """ONNX Runtime's provider for this device, with its options."""
+    if not device.on_gpu:
+        return "CPUExecutionProvider", {}
+    return "CUDAExecutionProvider", {
+        "device_id": int(device.unit or 0),
+        "cudnn_conv_algo_search": "HEURISTIC",  # each input size would search for seconds
+        "arena_extend_strategy": "kSameAsRequested",  # else memory grows by powers of two
+    }
 
 
 def _has_taps(network: "ModelProto") -> bool:
