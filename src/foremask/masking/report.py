@@ -167,7 +167,7 @@ def _windows(frames: int) -> int:
 
 @dataclass(slots=True)
 class ProgressCounter:
-    """Counts frames that enter and leave the stages, and reports when the share has grown."""
+    """Counts frames that enter and leave the stages, and reports when more of the work is done."""
 
     clip: Clip
     span: Span | None

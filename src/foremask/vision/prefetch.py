@@ -50,7 +50,7 @@ def prefetch[T](
 def _start(thread: threading.Thread, begun: threading.Event) -> None:
     """Start ``thread``, which sets ``begun``; where Ctrl-C comes meanwhile, wait until it runs.
 
-    It runs all the same then, and what it reads must not be closed before it is joined.
+    The thread runs then all the same: before its input is closed it has to be joined.
     """
     try:
         thread.start()

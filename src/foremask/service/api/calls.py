@@ -32,7 +32,7 @@ FILE_S = 86_400  # a link to an uploaded file
 MAX_FIELDS = 128
 MAX_FORM_BYTES = 64 << 10  # what the fields and boundaries of an upload may add to the file
 MAX_NAME_LENGTH = 200
-RESERVE_BYTES = 32 << 20  # where nobody says how much will come
+RESERVE_BYTES = 32 << 20  # where a body declares no length
 
 type _Event = multipart.MultipartSegment | bytearray | bytes | None
 

@@ -26,9 +26,9 @@ _NOTED: Final[dict[Kind, LiteralString]] = {
 
 
 async def due(database: Database, kind: Kind, kept_s: float = 0.0) -> list[tuple[str, Any]]:
-    """The first jobs that ended longer ago than this, and still have such files; their results.
+    """Jobs that ended over ``kept_s`` ago and still have such files, and their results.
 
-    With 0 all that have ended, also before the clock was set back.
+    With 0 all jobs that have ended, also before the clock was set back.
     """
     rows = await database.all(
         f"""select id, result_key from jobs where ended_at is not null and {_STORED[kind]}

@@ -272,7 +272,7 @@ class RunningStep:
         try:
             key = _known(self.step.args.result.network_key)
             await self.work.objects.get(key, self.scratch / "known")
-        except (errors.ObjectLost, errors.ServiceUnavailable, OSError):  # it only saves time
+        except (errors.ObjectLost, errors.ServiceUnavailable, OSError):  # the cache only saves time
             known = None
         return structs.replace(request, known=known, kept=self.scratch / "network.zip")
 

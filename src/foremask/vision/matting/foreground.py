@@ -64,10 +64,10 @@ def foreground_colours(rgb: Rgb, levels: Levels, behind: Behind | None = None) -
     with a likely background they mix to the picture. Where it is 0 they go on smoothly from the
     nearest foreground, and are black far from it: nothing of the background is left in them.
 
-    Method: the mixture is solved for both sides as in Germer et al., "Fast Multi-Level Foreground
-    Estimation" (ICPR 2020), but from sure pixels outwards (push and pull over a pyramid), jointly
-    for both sides, and at full size in the band alone. Where ``behind`` knows the background, the
-    mixture is solved for the foreground alone.
+    Method: Germer et al., "Fast Multi-Level Foreground Estimation" (ICPR 2020), with three changes.
+    Colours spread from sure pixels outwards, by push and pull over a pyramid. Foreground and
+    background are solved together. At full size only the band of soft alpha is solved. Where
+    ``behind`` knows the background, only the foreground is solved for.
     """
     colours = np.zeros_like(rgb)
     left, top, width, height = cv2.boundingRect(levels)

@@ -30,7 +30,7 @@ type Judge = Callable[[Sequence[Scene]], list[Alpha]]
 """What decides: see `judge`."""
 
 MOST_LOG_ODDS = 6.0  # of one region of one anchor
-SWITCH = 0.005  # chance that what is followed with full trust changes sides between two anchors
+SWITCH = 0.005  # chance that a pixel, followed with full trust, changes sides by the next anchor
 MOST_SURER_FRAMES = 4  # between anchors farther apart the classifier adds nothing,
 LEAST_CONTINUITY = 0.1  # nor where a place is not followed at all
 EVIDENCE_SHARE = np.float32(0.2)  # of an anchor's own: anchors repeat each other's mistakes

@@ -311,7 +311,7 @@ class _Window:
         return result
 
     def _complete_features(self) -> None:
-        """The basis, and the features of all anchors in it: from the cache, or into it."""
+        """Set the projected features of all anchors: read from the cache, or computed and kept."""
         inferred = [frame for frame, anchor in self._anchors.items() if anchor.opinions]
         known, cache = self._tools.known, self._tools.cache
         if known is not None:
